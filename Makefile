@@ -1,0 +1,37 @@
+# make demo  everything from nothing: install, demo corpus, prepare, train, evaluate, report, export, predict
+# make test  everything that CI checks
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# jax 0.10 deadlocks on few cores when several fake CPU devices run collectives back to back;
+# NPROC sizes XLA's thread pool and must be set before Python starts.
+export NPROC = 16
+SEED ?= 0
+
+.PHONY: demo test test-long install-dev clean
+
+$(BIN)/.installed-demo: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[prep,serve]'
+	touch $@
+
+$(BIN)/.installed-dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,serve]'
+	touch $@
+
+demo: $(BIN)/.installed-demo
+	$(BIN)/python launch/demo.py --output=runs/demo --seed=$(SEED)
+
+install-dev: $(BIN)/.installed-dev
+
+test: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: install-dev
+	$(BIN)/python -m pytest -m long
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

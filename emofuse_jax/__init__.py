@@ -1,0 +1,1 @@
+"""emofuse: audio-visual emotion recognition in JAX/Flax."""

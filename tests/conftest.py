@@ -1,0 +1,23 @@
+"""One process with eight fake CPU devices; see the Makefile for why NPROC is needed."""
+
+import os
+import sys
+
+if "NPROC" not in os.environ:  # must be set before Python starts
+    os.environ["NPROC"] = "16"
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]])
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Real speech and talking faces that lie beside the clone, where they are present."""
+    if not os.path.isdir(SHARED_DATA):
+        pytest.skip("real data is not here: ../shared/data")
+    return os.path.abspath(SHARED_DATA)
