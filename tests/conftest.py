@@ -21,3 +21,11 @@ def shared_data():
     if not os.path.isdir(SHARED_DATA):
         pytest.skip("real data is not here: ../shared/data")
     return os.path.abspath(SHARED_DATA)
+
+
+@pytest.fixture
+def fake_dataset(tmp_path):
+    """A tiny prepared directory (tests/fakes.py)."""
+    from tests.fakes import write_dataset
+
+    return write_dataset(str(tmp_path / "records"))

@@ -1,0 +1,14 @@
+"""Adaptive FBP: the streams are weighed per clip before they are multiplied (arXiv 2111.08910).
+
+Receipt: emofuse train --config=ag_fbp --config.data.path=DIR --workdir=DIR; time and score unmeasured at
+this size (no paired corpus at hand). The small form is configs/demo.py:ag_fbp.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The experiment at the papers' sizes."""
+    return base.get_config("ag_fbp")

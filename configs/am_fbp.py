@@ -1,0 +1,14 @@
+"""Adaptive multi-level FBP: a global trunk and equal parts in time (arXiv 2111.08910).
+
+Receipt: emofuse train --config=am_fbp --config.data.path=DIR --workdir=DIR; time and score unmeasured at
+this size (no paired corpus at hand). The small form is configs/demo.py:am_fbp.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The experiment at the papers' sizes."""
+    return base.get_config("am_fbp")

@@ -1,0 +1,88 @@
+"""Every field of an experiment with its default; an experiment file changes what it needs.
+
+Receipt: not an experiment of its own.
+"""
+
+import ml_collections
+from emofuse_jax import losses
+from emofuse_jax.models.defaults import default_model_config
+
+
+def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
+    """The defaults of a fusion, at the sizes of the papers."""
+    config = ml_collections.ConfigDict()
+    config.name = fusion
+    config.seed = 0
+    config.model = default_model_config(fusion)
+    config.data = data()
+    config.augment = augment()
+    config.loss = ml_collections.ConfigDict(losses.DEFAULTS)
+    config.optimizer = optimizer()
+    config.train = train()
+    # replica x data x model devices; -1 takes what the others leave. fsdp splits large parameters over data.
+    config.mesh = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1, "fsdp": False})
+    return config
+
+
+def data() -> ml_collections.ConfigDict:
+    """Which records, and how they become batches."""
+    return ml_collections.ConfigDict(
+        {
+            "path": "",  # directory written by emofuse prepare
+            "recipe": "fbp",
+            "protocol": "",  # empty: the only one that is there
+            "fold": 0,
+            "audio_steps": 400,  # longer sounds are cut to their middle
+            "batch_size": 32,  # of all processes together
+            "threads": 2,  # readers
+        }
+    )
+
+
+def augment() -> ml_collections.ConfigDict:
+    """Augmentation on the device; a zero turns a part off."""
+    return ml_collections.ConfigDict(
+        {
+            "frames": 0,  # random frames a clip in training, one from each equal part; 0: all
+            "flip": True,
+            "shift": 6,  # pixels
+            "brightness": 0.15,  # share of the range
+            "contrast": 0.2,
+            "time_masks": 1,
+            "time_width": 40,  # steps
+            "frequency_masks": 1,
+            "frequency_width": 24,  # bins
+            "gain": 0.3,  # nepers
+            "audio_dropout": 0.0,  # probability of a clip without sound
+            "video_dropout": 0.0,  # probability of a clip without faces
+        }
+    )
+
+
+def optimizer() -> ml_collections.ConfigDict:
+    """AdamW; `warmup` and `final_rate` are shares."""
+    return ml_collections.ConfigDict(
+        {
+            "learning_rate": 3e-4,
+            "warmup": 0.05,
+            "final_rate": 0.01,
+            "weight_decay": 0.05,
+            "b1": 0.9,
+            "b2": 0.999,
+            "clip_norm": 1.0,
+            "accumulate": 1,  # batches whose gradients are averaged into one update
+            "ema": 0.0,  # decay of the parameters' running average; 0: none
+        }
+    )
+
+
+def train() -> ml_collections.ConfigDict:
+    """Length of the run and when to look."""
+    return ml_collections.ConfigDict(
+        {
+            "epochs": 40,
+            "patience": 0,  # epochs without a better validation UA before it stops; 0: never
+            "eval_batch_size": 32,
+            "log_every": 10,  # steps
+        }
+    )

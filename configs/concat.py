@@ -1,0 +1,14 @@
+"""Both vectors side by side, then the classifier: the plain baseline.
+
+Receipt: emofuse train --config=concat --config.data.path=DIR --workdir=DIR; time and score unmeasured at
+this size (no paired corpus at hand). The small form is configs/demo.py:concat.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The experiment at the papers' sizes."""
+    return base.get_config("concat")

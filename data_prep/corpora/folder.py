@@ -1,0 +1,78 @@
+"""Your own clips: a CSV with the columns `path,label,speaker` and, if clips are parts of files, `start,end`.
+
+Paths are relative to the CSV's folder. An empty label is an unlabelled clip; `start` and `end` are seconds.
+"""
+
+import csv
+import math
+import os
+
+from data_prep.corpora.base import Clip, Corpus
+
+REQUIRED = ("path", "label", "speaker")
+OPTIONAL = ("start", "end")
+
+
+def read_corpus(source: str) -> Corpus:
+    """Reads the CSV `source`, or the one CSV in the folder `source`; classes are the labels by name.
+
+    Raises ValueError naming file, row and column.
+    """
+    table = _table(source)
+    rows = _rows(table)
+    classes = tuple(sorted({row["label"] for _, row in rows} - {""}))
+    clips = tuple(_clip(table, line, row, classes) for line, row in rows)
+    return Corpus("folder", classes, clips, {}, (), root=os.path.dirname(os.path.abspath(table)))
+
+
+def _table(source: str) -> str:
+    if not os.path.isdir(source):
+        return source
+    tables = sorted(name for name in os.listdir(source) if name.lower().endswith(".csv"))
+    if len(tables) != 1:
+        raise ValueError(f"{source}: {len(tables)} CSV files, expected one; or name the file as the source")
+    return os.path.join(source, tables[0])
+
+
+def _rows(table: str) -> list[tuple[int, dict[str, str]]]:
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = reader.fieldnames or []
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table}: not a CSV in UTF-8: {error}") from error
+    missing = [name for name in REQUIRED if name not in columns]
+    unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
+    if missing or unknown or len(set(columns)) < len(columns):
+        raise ValueError(f"{table}: row 1: columns {','.join(columns)}; expected path,label,speaker[,start,end]")
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise ValueError(f"{table}: row {line}: expected {len(columns)} columns")
+    return [(line, {name: value.strip() for name, value in row.items()}) for line, row in rows]
+
+
+def _clip(table: str, line: int, row: dict[str, str], classes: tuple[str, ...]) -> Clip:
+    for name in ("path", "speaker"):
+        if not row[name]:
+            raise ValueError(f"{table}: row {line}: column {name} is empty")
+    start, end = (_seconds(table, line, name, row.get(name, "")) for name in OPTIONAL)
+    if end is not None and end <= (start or 0.0):
+        raise ValueError(f"{table}: row {line}: column end is {end:g}, expected more than start {start or 0:g}")
+    path = row["path"].replace("\\", "/")
+    cut = "" if start is None and end is None else f"@{row['start'] or 0}-{row['end'] if 'end' in row else ''}"
+    label = classes.index(row["label"]) if row["label"] else -1
+    where = os.path.join(os.path.dirname(os.path.abspath(table)), path)
+    return Clip(os.path.normpath(path) + cut, where, label, row["speaker"], start, end)
+
+
+def _seconds(table: str, line: int, column: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{table}: row {line}: column {column} is {text!r}, expected seconds, 0 or more")
+    return value

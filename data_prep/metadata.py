@@ -1,0 +1,135 @@
+"""What lies beside the shards: manifest.csv, prep.json, splits, statistics, and TFDS's description."""
+
+import csv
+import hashlib
+import importlib.metadata
+import io
+import os
+
+import numpy as np
+
+from data_prep.corpora.base import Corpus
+from data_prep.settings import PrepSettings
+from data_prep.shards import Plan, read_shard, write_atomic, write_json
+from data_prep.splits import make_fold, protocols
+from data_prep.stats import training_moments
+from emofuse_jax.data import records
+
+COLUMNS = ("clip_id", "path", "speaker", "label", "status", "reason", "shard", "row", "index", "sha256")
+PACKAGES = ("emofuse", "av", "librosa", "soxr", "numpy", "jax", "mtcnn", "opencv-python-headless")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide what a record holds."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def record_shape(settings: PrepSettings) -> records.RecordShape:
+    """The dimensions that all records of these settings share."""
+    return records.RecordShape(settings.audio.bins, settings.face.size, settings.face.size)
+
+
+def write_manifest(output: str, rows: list[dict]) -> None:
+    """manifest.csv: a row for each clip, in order."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(os.path.join(output, "manifest.csv"), text.getvalue().encode())
+
+
+def write_prep(
+    output: str, corpus: Corpus, settings: PrepSettings, plan: Plan, notes: list[dict], rows: list[dict]
+) -> None:
+    """prep.json: all that is needed to read the records, and to make them again."""
+    sources = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
+    shape = record_shape(settings)
+    values = {
+        "schema_version": records.SCHEMA_VERSION,
+        "corpus": corpus.name,
+        "dataset": plan.dataset,
+        "classes": list(corpus.classes),
+        "speakers": sorted({clip.speaker for clip in corpus.clips}),
+        "sex": dict(sorted(corpus.sex.items())),
+        "settings": settings.to_dict(),
+        "shape": {"f": shape.f, "h": shape.h, "w": shape.w},
+        "frames": settings.face.frames,
+        "versions": versions(),
+        "sources_sha256": sources.hexdigest(),
+        "notes": list(corpus.notes),
+        "shards": [
+            {"name": plan.name(i), "records": note["records"], "sha256": note["sha256"]}
+            for i, note in enumerate(notes)
+        ],
+    }
+    write_json(os.path.join(output, "prep.json"), values)
+
+
+def write_splits(output: str, corpus: Corpus, rows: list[dict]) -> dict[tuple[str, int], dict]:
+    """splits/<protocol>/fold_<i>.json; returns the folds by protocol and number."""
+    os.makedirs(os.path.join(output, "splits"), exist_ok=True)
+    folds = {}
+    for protocol in protocols(corpus.name, {clip.speaker for clip in corpus.clips}, corpus.sex):
+        for i in range(len(protocol.folds)):
+            parts = folds[protocol.name, i] = make_fold(protocol, i, rows, corpus.sex)
+            write_json(os.path.join(output, "splits", protocol.name, f"fold_{i}.json"), parts)
+    return folds
+
+
+def write_stats(output: str, plan: Plan, folds: dict, shape: records.RecordShape) -> None:
+    """stats/<protocol>/fold_<i>.npz with `mean` and `std` [f] over the fold's training clips."""
+    shards = (os.path.join(output, plan.name(i)) for i in range(plan.count))
+    stored = (records.decode(data, shape) for path in shards for data in read_shard(path))
+    for (protocol, i), moments in training_moments(stored, folds, shape.f).items():
+        file = io.BytesIO()
+        np.savez(file, **moments.result())
+        write_atomic(os.path.join(output, "stats", protocol, f"fold_{i}.npz"), file.getvalue())
+
+
+def write_tfds(output: str, corpus: Corpus, settings: PrepSettings, plan: Plan, notes: list[dict]) -> None:
+    """features.json and dataset_info.json, so that `tfds.builder_from_directory` opens the shards."""
+    os.environ.setdefault("TFDS_DISABLE_TELEMETRY", "1")
+    import tensorflow_datasets as tfds
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=output, dataset_name=plan.dataset, split=records.SPLIT, filetype_suffix="array_record"
+    )
+    split = tfds.core.SplitInfo(
+        name=records.SPLIT,
+        shard_lengths=[note["records"] for note in notes],
+        num_bytes=sum(note["bytes"] for note in notes),
+        filename_template=template,
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=output,
+        features=_features(tfds.features, len(corpus.classes), corpus.classes, settings),
+        split_infos=[split],
+        version="1.0.0",
+        check_data=False,
+    )
+
+
+def _features(features, c: int, classes: tuple[str, ...], settings: PrepSettings):
+    s, size = settings.face.frames, settings.face.size
+
+    def tensor(shape, dtype):
+        return features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+
+    return features.FeaturesDict(
+        {
+            "clip_id": features.Text(),
+            "speaker": features.Text(),
+            "corpus": features.Text(),
+            "label": features.ClassLabel(names=list(classes)) if c else features.Scalar(np.int64),
+            "votes": tensor((c,), np.float32),
+            "spectrogram": tensor((None, settings.audio.bins), np.float16),
+            "faces": tensor((s, size, size, 3), np.uint8),
+            "face_valid": tensor((s,), np.bool_),
+            "face_time": tensor((s,), np.float32),
+            "face_box": tensor((s, 4), np.float32),
+            "face_landmarks": tensor((s, 5, 2), np.float32),
+            "face_score": tensor((s,), np.float32),
+            "audio_ok": features.Scalar(np.bool_),
+            "video_ok": features.Scalar(np.bool_),
+        }
+    )

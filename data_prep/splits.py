@@ -1,0 +1,77 @@
+"""Speaker-independent folds: test speakers by protocol, validation speakers a seeded part of the others."""
+
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+
+VALIDATION_SHARE = 0.2
+"""Share of a fold's training speakers that are held out for validation."""
+MOST_FOLDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A named partition: `folds[i]` are the test speakers of fold i; the rest of `speakers` trains."""
+
+    name: str
+    speakers: tuple[str, ...]
+    folds: tuple[tuple[str, ...], ...]
+
+
+def protocols(corpus: str, speakers: set[str], sex: dict[str, str]) -> list[Protocol]:
+    """The shipped protocols of a corpus whose speakers are all here; without one, seeded speaker groups.
+
+    One speaker alone can't be split by speaker: the list is empty.
+    """
+    shipped = importlib.resources.files("data_prep") / "protocols"
+    found = []
+    for file in sorted(shipped.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".json"):
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if values["corpus"] == corpus and set(values["speakers"]) <= speakers:
+                folds = tuple(map(tuple, values["folds"]))
+                found.append(Protocol(file.name.removesuffix(".json"), tuple(values["speakers"]), folds))
+    return found or _grouped(speakers, sex)
+
+
+def _grouped(speakers: set[str], sex: dict[str, str]) -> list[Protocol]:
+    count = min(MOST_FOLDS, len(speakers))
+    if count < 2:
+        return []
+    dealt = _alternating(speakers, sex, "grouped")
+    folds = tuple(tuple(sorted(dealt[i::count])) for i in range(count))
+    return [Protocol(f"grouped_{count}fold", tuple(sorted(speakers)), folds)]
+
+
+def make_fold(protocol: Protocol, fold: int, rows: list[dict], sex: dict[str, str]) -> dict[str, list[str]]:
+    """clip_ids of `train`, `validation` and `test` from the manifest's rows.
+
+    Failed clips are nowhere; unlabelled ones may train (semi-supervised), never validate or test.
+    """
+    test = set(protocol.folds[fold])
+    rest = set(protocol.speakers) - test
+    validation = set(held_out(rest, sex, f"{protocol.name}/{fold}"))
+    parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    for row in rows:
+        speaker, labelled = row["speaker"], int(row["label"]) >= 0
+        part = "test" if speaker in test else "validation" if speaker in validation else "train"
+        if row["status"] != "failed" and speaker in protocol.speakers and (labelled or part == "train"):
+            parts[part].append(row["clip_id"])
+    return parts
+
+
+def held_out(speakers: set[str], sex: dict[str, str], key: str) -> list[str]:
+    """A fifth of the speakers (at least one, none of one), the sexes in equal numbers where known."""
+    count = max(1, round(VALIDATION_SHARE * len(speakers))) if len(speakers) > 1 else 0
+    return sorted(_alternating(speakers, sex, key)[:count])
+
+
+def _alternating(speakers: set[str], sex: dict[str, str], key: str) -> list[str]:
+    """A seeded order in which the sexes take turns; by hash, so that it is the same for ever."""
+    ranked = sorted(speakers, key=lambda name: hashlib.sha256(f"{key}/{name}".encode()).digest())
+    groups: dict[str, list[str]] = {}
+    for name in ranked:
+        groups.setdefault(sex.get(name, ""), []).append(name)
+    turn = {name: (i, group) for group in groups for i, name in enumerate(groups[group])}
+    return sorted(ranked, key=lambda name: turn[name])

@@ -1,0 +1,53 @@
+"""Per-bin mean and standard deviation of a fold's training spectrograms, in one pass for all folds."""
+
+import numpy as np
+from jaxtyping import Float
+
+from emofuse_jax.data.records import Record
+
+SMALLEST_STD = 1e-3
+"""A bin that never changes is not blown up by dividing."""
+
+
+class Moments:
+    """Running sums over spectrogram frames, in float64."""
+
+    def __init__(self, bins: int):
+        self.count, self.total, self.square = 0, np.zeros(bins), np.zeros(bins)
+
+    def add(self, count: int, total: Float[np.ndarray, " f"], square: Float[np.ndarray, " f"]) -> None:
+        """Adds a clip's number of frames and its sums of values and squares."""
+        self.count += count
+        self.total += total
+        self.square += square
+
+    def result(self) -> dict[str, Float[np.ndarray, " f"]]:
+        """``mean = sum x / n``, ``std = sqrt(sum x^2 / n - mean^2)``; 0 and 1 where no clip had sound."""
+        if not self.count:
+            return {"mean": np.zeros_like(self.total), "std": np.ones_like(self.total)}
+        mean = self.total / self.count
+        variance = np.maximum(self.square / self.count - mean**2, 0.0)
+        return {"mean": mean, "std": np.maximum(np.sqrt(variance), SMALLEST_STD)}
+
+
+def training_moments(records, folds: dict, bins: int) -> dict:
+    """Moments for each fold over its training clips that have sound.
+
+    `records`: an iterable of Record, read once; `folds`: key to the fold's lists of clip_ids.
+    """
+    moments = {key: Moments(bins) for key in folds}
+    users: dict[str, list] = {}
+    for key, parts in folds.items():
+        for clip in parts["train"]:
+            users.setdefault(clip, []).append(moments[key])
+    for record in records:
+        if record.audio_ok and record.clip_id in users:
+            sums = _sums(record)
+            for used in users[record.clip_id]:
+                used.add(*sums)
+    return moments
+
+
+def _sums(record: Record) -> tuple[int, Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
+    values = record.spectrogram.astype(np.float64)  # t f
+    return len(values), values.sum(0), np.square(values).sum(0)

@@ -1,0 +1,278 @@
+"""A drawn head: who it is, and its shaded, still part.
+
+Units are the eye distance (1.0), the origin lies midway between the eyes, x to the right, y down; every
+proportion is tied to it, because a face detector trained on photographs asks for human proportions. It also
+asks for a shaded nose, sockets and a skin that stands out from hair and background.
+"""
+
+import dataclasses
+import functools
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+CANVAS = 448
+"""Side of the square on which a head is drawn, twice the size of a video frame."""
+EYE_DISTANCE = 96.0
+"""Pixels of the canvas."""
+ORIGIN = (CANVAS / 2, 206.0)
+"""Pixel of the canvas midway between the eyes."""
+
+_GOLDEN = 0.6180339887498949
+_SKINS = np.array([[242, 208, 186], [232, 190, 160], [214, 168, 134], [190, 142, 108]], np.float32)
+_HAIRS = np.array(
+    [[48, 36, 30], [84, 58, 40], [122, 88, 54], [168, 132, 82], [132, 72, 42], [140, 136, 132]], np.float32
+)
+_IRISES = np.array([[58, 40, 28], [44, 62, 74], [52, 64, 42], [40, 30, 24]], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What stays the same in every clip of one speaker; lengths in eye distances."""
+
+    sex: str
+    skin: tuple[float, float, float]
+    hair: tuple[float, float, float]
+    iris: tuple[float, float, float]
+    cheek: float
+    """Half width of the face at the eyes."""
+    jaw: float
+    """Share of that width that the chin loses."""
+    chin: float
+    """Height of the chin below the eyes."""
+    hairline: float
+    hair_length: float
+    """How far hair falls beside the face, below the eyes."""
+    nose_width: float
+    nose_tip: float
+    mouth_height: float
+    mouth_width: float
+    """Factor."""
+    lip: float
+    """Factor on the thickness of the lips."""
+    eye: float
+    """Factor on the size of the eyes."""
+    brow_height: float
+    brow_thickness: float
+    expressiveness: float
+    """Factor on every deviation from the neutral look."""
+
+
+def draw_identity(speaker: int, seed: int) -> Identity:
+    """The face of speaker 1, 2, ...; odd speakers are male, as in RAVDESS.
+
+    Skin and hair follow a golden-ratio sequence, so that any few speakers in a row are spread evenly.
+    """
+    rng = np.random.default_rng([seed, 11, speaker])
+    offset = np.random.default_rng([seed, 12]).random(2)
+    male = speaker % 2 == 1
+    tone, dye = np.modf(offset + _GOLDEN * np.array([speaker, 2 * speaker]))[0]
+    position = tone * (len(_SKINS) - 1)
+    low = min(int(position), len(_SKINS) - 2)
+    skin = _SKINS[low] + (position - low) * (_SKINS[low + 1] - _SKINS[low]) + rng.uniform(-5, 5, 3)
+    hair = _HAIRS[int(dye * len(_HAIRS))] + rng.uniform(-10, 10, 3)
+    between = rng.uniform
+    return Identity(
+        sex="m" if male else "f",
+        skin=tuple(skin.tolist()),
+        hair=tuple(hair.tolist()),
+        iris=tuple(_IRISES[rng.integers(len(_IRISES))].tolist()),
+        cheek=between(1.06, 1.18),
+        jaw=between(0.08, 0.2) if male else between(0.16, 0.28),
+        chin=between(1.8, 1.95) if male else between(1.76, 1.87),
+        hairline=-between(0.88, 1.08),
+        hair_length=between(0.0, 0.3) if male else between(0.9, 2.2),
+        nose_width=between(0.2, 0.26) if male else between(0.18, 0.23),
+        nose_tip=between(0.62, 0.7),
+        mouth_height=between(1.08, 1.15),
+        mouth_width=between(0.93, 1.07),
+        lip=between(0.8, 1.05) if male else between(1.0, 1.3),
+        eye=between(0.93, 1.07),
+        brow_height=-between(0.32, 0.38),
+        brow_thickness=between(0.08, 0.105) if male else between(0.055, 0.08),
+        expressiveness=between(0.88, 1.12),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Light:
+    """The light of one clip."""
+
+    direction: tuple[float, float, float]
+    """Unit vector towards the light: x right, y down, z to the camera."""
+    tint: tuple[float, float, float]
+    """Factor on red, green and blue, the exposure included."""
+    ambient: float
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """A light from above and a little to one side."""
+    vector = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.6, -0.1), 1.0])
+    tint = rng.uniform(0.86, 1.04) * (1 + np.array([1, 0, -1]) * rng.uniform(-0.05, 0.06))
+    return Light(
+        tuple((vector / np.linalg.norm(vector)).tolist()), tuple(tint.tolist()), rng.uniform(0.45, 0.6)
+    )
+
+
+def head_coordinates() -> tuple[Float[np.ndarray, "1 w"], Float[np.ndarray, "h 1"]]:
+    """x and y of every pixel of the canvas, in eye distances."""
+    pixel = np.arange(CANVAS, dtype=np.float32)
+    return ((pixel - ORIGIN[0]) / EYE_DISTANCE)[None, :], ((pixel - ORIGIN[1]) / EYE_DISTANCE)[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Surface:
+    """What the light of a clip does not change."""
+
+    normal: Float[np.ndarray, "3 h w"]
+    skin: Float[np.ndarray, "h w 3"]
+    """Colour of the skin, relief included."""
+    aside: Float[np.ndarray, "h w"]
+    """Shadow beside the nose, for light from the left (x > 0) or the right."""
+    hair: Float[np.ndarray, "h w 3"]
+    ears: Float[np.ndarray, "h w"]
+    face: Float[np.ndarray, "h w"]
+    back: Float[np.ndarray, "h w"]
+    """Hair behind the face."""
+    fringe: Float[np.ndarray, "h w"]
+
+
+@functools.lru_cache(maxsize=1)
+def _surface(identity: Identity) -> _Surface:
+    x, y = head_coordinates()
+    face, middle = _face_mask(identity, x, y)
+    back, fringe = _hair_masks(identity, x, y)
+    blush = 1 + np.float32([0.0, -0.1, -0.08]) * _cheeks(x, y)[..., None]
+    skin = np.float32(identity.skin) * blush * _relief(identity, x, y)[..., None]
+    return _Surface(
+        _normal(identity, x, y, middle),
+        skin.astype(np.float32),
+        0.22 * _bump(np.abs(x), identity.nose_width * 0.8, 0.08) * _along_nose(identity, y),
+        np.float32(identity.hair) * _strands(identity, x, y)[..., None],
+        _ear_mask(identity, x, y),
+        face,
+        back,
+        fringe,
+    )
+
+
+def render_head(identity: Identity, light: Light) -> UInt8[np.ndarray, "h w 4"]:
+    """The head without eyes, brows and mouth: RGB times alpha, and alpha.
+
+    The skin is shaded by Lambert's law, `ambient + (1.08 - ambient) max(0, n . l)`, on an ellipsoid.
+    """
+    surface = _surface(identity)
+    facing = np.tensordot(np.float32(light.direction), surface.normal, 1)
+    shade = light.ambient + (1.08 - light.ambient) * np.maximum(facing, 0)
+    dark = slice(0, CANVAS // 2) if light.direction[0] > 0 else slice(CANVAS // 2, CANVAS)
+    shade[:, dark] *= 1 - abs(light.direction[0]) * surface.aside[:, dark]
+    tint = np.float32(light.tint)
+    skin = surface.skin * tint * shade[..., None]
+    hair = surface.hair * (tint * np.float32(light.ambient + 0.55))
+    image, alpha = hair * surface.back[..., None], surface.back
+    for layer, mask in ((skin * np.float32(0.86), surface.ears), (skin, surface.face), (hair, surface.fringe)):
+        image += (layer - image) * mask[..., None]
+        alpha = alpha + (1 - alpha) * mask
+    image = np.minimum(image, 255 * alpha[..., None])
+    return np.dstack([image, 255 * alpha]).round().astype(np.uint8)
+
+
+def _bump(x, centre: float, width: float):
+    return np.exp(-0.5 * ((x - centre) / width) ** 2)
+
+
+def _edge(distance):
+    """Coverage of a pixel from the signed distance to an outline, positive inside."""
+    return np.clip(distance * EYE_DISTANCE / 2 + 0.5, 0, 1).astype(np.float32)
+
+
+def _face_mask(identity: Identity, x, y):
+    top = -1.7
+    middle, radius = (top + identity.chin) / 2, (identity.chin - top) / 2
+    height = np.clip(1 - ((y - middle) / radius) ** 2, 0, None)
+    below = np.clip((y - 0.3) / (identity.chin - 0.3), 0, 1)
+    half_width = identity.cheek * height**0.42 * (1 - identity.jaw * below**1.5)
+    return _edge(half_width - 0.02 - np.abs(x)), middle
+
+
+def _ear_mask(identity: Identity, x, y):
+    return _edge(0.14 * (1 - np.hypot((np.abs(x) - identity.cheek) / 0.15, (y - 0.22) / 0.34)))
+
+
+def _hair_masks(identity: Identity, x, y):
+    """Hair behind the face, and the fringe over the forehead."""
+    cap = _edge(0.9 * (1 - np.hypot(x / (identity.cheek + 0.16), (y + 0.55) / 1.42)))
+    cap *= np.clip((0.25 - y) * 8, 0, 1)
+    fall = _edge(identity.cheek + 0.17 - 0.05 * y - np.abs(x))
+    fall = fall * np.clip((identity.hair_length - y) * 8, 0, 1) * np.clip((y + 0.6) * 8, 0, 1)
+    line = identity.hairline + 0.42 * (x / identity.cheek) ** 4
+    fringe = np.minimum(cap, _edge(line - y))
+    return np.maximum(cap, fall).astype(np.float32), fringe.astype(np.float32)
+
+
+def _strands(identity: Identity, x, y):
+    angle = np.arctan2(x, y + 2.4)
+    start = 50 * identity.cheek  # any number that differs between speakers
+    wave = sum(np.sin(angle * f + start * f) for f in (31, 57, 83, 119))
+    return (1 + 0.06 * wave + 0.25 * _bump(y, -1.35, 0.3)).astype(np.float32)
+
+
+def _cheeks(x, y):
+    return (_bump(np.abs(x), 0.62, 0.2) * _bump(y, 0.72, 0.2)).astype(np.float32)
+
+
+def _normal(identity: Identity, x, y, middle):
+    nx = x / (identity.cheek * 1.12)
+    ny = (y - middle) / ((identity.chin - middle) * 1.15)
+    nz = np.sqrt(np.clip(1 - nx**2 - ny**2, 0.02, None))
+    return np.stack(np.broadcast_arrays(nx, ny, nz)).astype(np.float32)
+
+
+def _along_nose(identity: Identity, y):
+    return 1 / (1 + np.exp(-(y - 0.05) * 14)) / (1 + np.exp((y - identity.nose_tip) * 16))
+
+
+def _relief(identity: Identity, x, y):
+    width, tip, along = identity.nose_width, identity.nose_tip, _along_nose(identity, y)
+    off = np.abs(x)
+    gain = 1 + 0.14 * _bump(x, 0, 0.07) * along + 0.12 * _bump(x, 0, 0.1) * _bump(y, tip - 0.02, 0.09)
+    gain = gain + 0.07 * _bump(x, 0, 0.2) * _bump(y, identity.chin - 0.25, 0.1)
+    shadow = 0.16 * _bump(off, width * 0.75, 0.07) * along
+    shadow = shadow + 0.24 * _bump(off, width, 0.05) * _bump(y, tip + 0.04, 0.08)  # wings
+    shadow = shadow + 0.6 * _bump(off, width * 0.5, 0.055) * _bump(y, tip + 0.12, 0.032)  # nostrils
+    shadow = shadow + 0.22 * _bump(x, 0, width * 0.8) * _bump(y, tip + 0.18, 0.05)  # under the nose
+    shadow = shadow + 0.2 * _bump(off, 0.48, 0.27) * _bump(y, -0.1, 0.15)  # sockets
+    shadow = shadow + 0.1 * _bump(off, 0.47, 0.2) * _bump(y, 0.25, 0.06)  # below the eyes
+    shadow = shadow + 0.12 * _bump(x, 0, 0.3) * _bump(y, identity.mouth_height + 0.3, 0.06)  # below the lips
+    return gain * (1 - np.clip(shadow, 0, 0.85))
+
+
+def render_room(light: Light, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A plain wall with soft light and shade."""
+    small = rng.uniform(-1, 1, (4, 4, 1)) * rng.uniform(8, 26) + rng.uniform(-1, 1, (4, 4, 3)) * 6
+    wall = cv2.resize(np.float32(small), (size, size), interpolation=cv2.INTER_CUBIC)
+    colour = rng.uniform(90, 190) + rng.uniform(-28, 28, 3)
+    return np.clip((wall + np.float32(colour)) * np.float32(light.tint), 0, 255).astype(np.uint8)
+
+
+def add_body(
+    room: UInt8[np.ndarray, "h w 3"],
+    identity: Identity,
+    light: Light,
+    rng: np.random.Generator,
+    placing: Float[np.ndarray, "2 3"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The room with neck and shoulders; `placing` maps canvas pixels to frame pixels for a head at rest."""
+    half = 0.62 if identity.sex == "m" else 0.52
+    dim = 0.68 * np.float32(identity.skin) * np.float32(light.tint)
+    shirt = rng.uniform(30, 215, 3) * np.float32(light.tint)
+    neck = [(-half, 0.6), (half, 0.6), (half, 2.3), (half + 0.2, 2.7), (-half - 0.2, 2.7), (-half, 2.3)]
+    body = [(-half, 2.28), (0, 2.62), (half, 2.28), (1.9, 2.75), (2.6, 5), (-2.6, 5), (-1.9, 2.75)]
+    image = room.copy()
+    for outline, colour in ((neck, dim), (body, shirt)):
+        pixels = np.float64(outline) * EYE_DISTANCE + ORIGIN
+        pixels = pixels @ placing[:, :2].T + placing[:, 2]
+        points = (pixels * 16).astype(np.int32)
+        cv2.fillPoly(image, [points], np.clip(colour, 0, 255).tolist(), cv2.LINE_AA, 4)
+    return image

@@ -1,0 +1,218 @@
+"""Clips to encoded records in worker processes: in order, and a clip that kills its worker costs only itself."""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+
+from data_prep.corpora.base import Clip
+from data_prep.settings import PrepSettings
+from emofuse_jax.data import records
+
+CLIP_SECONDS = 300.0
+"""A clip that takes longer is given up: nobody's file may hang a preparation."""
+AHEAD = 8
+"""Clips a worker may be ahead of the one that is written next: bounds what waits in memory."""
+MOST_DEATHS = 8
+"""Workers that may die one after the other without a finished clip between them."""
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",  # many processes on one accelerator starve each other
+    "NPROC": "1",  # sizes XLA's thread pool: one process a core, one thread a process
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is the same for all clips of a preparation."""
+
+    settings: PrepSettings
+    corpus: str
+    classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one clip: a row of the manifest, and its record unless it failed."""
+
+    status: str  # kept | masked | failed
+    reason: str
+    sha256: str
+    data: bytes | None
+
+
+def process(job: Job, clip: Clip) -> Outcome:
+    """Hashes and processes one clip; an error of our own is told on stderr and fails that clip alone."""
+    from data_prep.process import Failure, process_clip
+
+    digest = ""
+    try:
+        digest = _sha256(clip.path) if os.path.isfile(clip.path) else ""
+        result = process_clip(clip, job.settings, corpus=job.corpus, classes=job.classes)
+    except Exception as error:
+        traceback.print_exc()
+        result = Failure(clip.clip_id, clip.path, f"internal error: {type(error).__name__}: {error}")
+    if isinstance(result, Failure):
+        return Outcome("failed", " ".join(result.reason.split()), digest, None)
+    status = "kept" if result.audio_ok and result.video_ok else "masked"
+    return Outcome(status, result.notes, digest, records.encode(result))
+
+
+@functools.lru_cache(maxsize=2)  # clips that are parts of one file come one after the other
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def outcomes(
+    clips: Sequence[Clip], job: Job, workers: int, seconds: float = CLIP_SECONDS
+) -> Iterator[Outcome]:
+    """The outcome of each clip, in order. `workers` = 0 works in this process, which a hostile clip can end.
+
+    Raises ValueError when workers can't start, or die again and again.
+    """
+    if workers == 0:
+        yield from (process(job, clip) for clip in clips)
+        return
+    pool = _Pool(clips, job, min(workers, len(clips)), seconds)
+    try:
+        yield from pool.run()
+    finally:
+        pool.close()
+
+
+class _Worker:
+    """One process and the clip that it has."""
+
+    def __init__(self, job: Job):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        with _environment():
+            self.process.start()
+        theirs.close()
+        self.ready, self.index, self.since = False, None, time.monotonic()
+
+    def give(self, index: int, clip: Clip) -> None:
+        self.index, self.since = index, time.monotonic()
+        with contextlib.suppress(OSError):  # it just died: its connection tells
+            self.connection.send(clip)
+
+    def close(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+class _Pool:
+    def __init__(self, clips: Sequence[Clip], job: Job, workers: int, seconds: float):
+        self.clips, self.job, self.seconds = clips, job, seconds
+        self.next, self.again = 0, collections.deque()
+        self.done: dict[int, Outcome] = {}
+        self.tries: collections.Counter[int] = collections.Counter()
+        self.deaths = 0
+        self.workers = [_Worker(job) for _ in range(workers)]
+
+    def run(self) -> Iterator[Outcome]:
+        """Outcomes in order."""
+        for emitted in range(len(self.clips)):
+            while emitted not in self.done:
+                self._give(emitted + AHEAD * len(self.workers))
+                self._receive()
+            yield self.done.pop(emitted)
+
+    def close(self) -> None:
+        """Ends all workers."""
+        for worker in self.workers:
+            worker.close()
+
+    def _give(self, limit: int) -> None:
+        for worker in self.workers:
+            if not worker.ready or worker.index is not None:
+                continue
+            if self.again:
+                index = self.again.popleft()
+            elif self.next < min(limit, len(self.clips)):
+                index, self.next = self.next, self.next + 1
+            else:
+                return
+            worker.give(index, self.clips[index])
+
+    def _receive(self) -> None:
+        connections = {worker.connection: worker for worker in self.workers}
+        for connection in multiprocessing.connection.wait(connections, timeout=1.0):
+            worker = connections[connection]
+            try:
+                self._take(worker, connection.recv())
+            except (EOFError, OSError):
+                worker.process.join()
+                self._died(worker, f"exit code {worker.process.exitcode}", again=True)
+        for worker in self.workers:
+            if worker.index is not None and time.monotonic() - worker.since > self.seconds:
+                self._died(worker, f"it took more than {self.seconds:.0f} s", again=False)
+
+    def _take(self, worker: _Worker, message: Outcome | str | None) -> None:
+        if isinstance(message, str):
+            raise ValueError(f"a worker could not start: {message}")
+        if message is None:
+            worker.ready = True
+            return
+        self.done[worker.index] = message
+        worker.index, self.deaths = None, 0
+
+    def _died(self, worker: _Worker, how: str, again: bool) -> None:
+        worker.close()
+        self.deaths += 1
+        if not worker.ready:
+            raise ValueError(f"a worker could not start: {how}")
+        if self.deaths > MOST_DEATHS:
+            raise ValueError(f"workers die again and again ({how}); out of memory? use fewer --workers")
+        index = worker.index
+        if index is not None:
+            self.tries[index] += 1
+            if again and self.tries[index] < 2:
+                self.again.append(index)
+            else:
+                self.done[index] = Outcome("failed", f"the worker was lost on it: {how}", "", None)
+        self.workers[self.workers.index(worker)] = _Worker(self.job)
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    """A child takes its environment when it starts, before it imports JAX."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    flags = f"{before['XLA_FLAGS'] or ''} {ENVIRONMENT['XLA_FLAGS']}".strip()
+    os.environ.update(ENVIRONMENT, XLA_FLAGS=flags)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _serve(connection, job: Job) -> None:
+    """A worker's life: ready, then clips until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    try:
+        import data_prep.process  # noqa: F401  heavy: paid before the first clip's time counts
+    except Exception as error:
+        connection.send(f"{type(error).__name__}: {error}")
+        return
+    with contextlib.suppress(EOFError, OSError):
+        connection.send(None)
+        while True:
+            connection.send(process(job, connection.recv()))

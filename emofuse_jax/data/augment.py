@@ -1,0 +1,133 @@
+"""Augmentation on the device, inside the jitted step, from a per-step key.
+
+Every function takes and gives a `Batch`; static shapes; a row of padding stays padding.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from emofuse_jax.types import Batch, PRNGKey
+
+
+def augment(batch: Batch, key: PRNGKey, config) -> Batch:
+    """Applies every augmentation that `config` (configs/base.py, `augment`) turns on."""
+    keys = jax.random.split(key, 6)
+    if config.frames:
+        batch = sample_frames(batch, keys[0], config.frames)
+    if config.flip:
+        batch = flip(batch, keys[1])
+    if config.shift:
+        batch = shift(batch, keys[2], config.shift)
+    if config.brightness or config.contrast:
+        batch = colour(batch, keys[3], brightness=config.brightness, contrast=config.contrast)
+    batch = spec_augment(
+        batch,
+        keys[4],
+        time=(config.time_masks, config.time_width),
+        frequency=(config.frequency_masks, config.frequency_width),
+        gain=config.gain,
+    )
+    return modality_dropout(batch, keys[5], audio=config.audio_dropout, video=config.video_dropout)
+
+
+def sample_frames(batch: Batch, key: PRNGKey, n: int) -> Batch:
+    """Keeps `n` random frames, one from each equal part of the clip (AM-FBP, arXiv 2111.08910)."""
+    b, s = batch.face_mask.shape
+    if n > s:
+        raise ValueError(f"augment.frames={n}: the records hold {s} frames a clip")
+    edges = jnp.arange(n + 1) * s // n
+    position = jax.random.uniform(key, (b, n))
+    chosen = (edges[:-1] + position * (edges[1:] - edges[:-1])).astype(jnp.int32)  # b n
+    take = jax.vmap(lambda values, index: values[index])
+    return dataclasses.replace(
+        batch, faces=take(batch.faces, chosen), face_mask=take(batch.face_mask, chosen)
+    )
+
+
+def flip(batch: Batch, key: PRNGKey) -> Batch:
+    """Mirrors all faces of a clip, for half of the clips."""
+    mirrored = jax.random.bernoulli(key, 0.5, batch.label.shape)
+    faces = jnp.where(mirrored[:, None, None, None, None], batch.faces[:, :, :, ::-1], batch.faces)
+    return dataclasses.replace(batch, faces=faces)
+
+
+def shift(batch: Batch, key: PRNGKey, pixels: int) -> Batch:
+    """Moves the faces of a clip by up to `pixels` in x and y; the border repeats."""
+    b, _, h, w, _ = batch.faces.shape
+    offset = jax.random.randint(key, (b, 2), -pixels, pixels + 1)
+
+    def move(faces, by):
+        rows = jnp.clip(jnp.arange(h) + by[0], 0, h - 1)
+        columns = jnp.clip(jnp.arange(w) + by[1], 0, w - 1)
+        return faces[:, rows][:, :, columns]  # s h w 3
+
+    return dataclasses.replace(batch, faces=jax.vmap(move)(batch.faces, offset))
+
+
+def colour(batch: Batch, key: PRNGKey, *, brightness: float, contrast: float) -> Batch:
+    """Per clip: `gain * (x - 128) + 128 + offset`, offset in +-255 brightness, gain in 1 +- contrast."""
+    shape = (batch.label.shape[0], 1, 1, 1, 1)
+    key_offset, key_gain = jax.random.split(key)
+    offset = 255.0 * brightness * jax.random.uniform(key_offset, shape, minval=-1.0)
+    gain = 1.0 + contrast * jax.random.uniform(key_gain, shape, minval=-1.0)
+    faces = gain * (batch.faces.astype(jnp.float32) - 128.0) + 128.0 + offset
+    return dataclasses.replace(batch, faces=jnp.clip(jnp.round(faces), 0, 255).astype(jnp.uint8))
+
+
+def spec_augment(
+    batch: Batch, key: PRNGKey, *, time: tuple[int, int], frequency: tuple[int, int], gain: float
+) -> Batch:
+    """SpecAugment (arXiv 1904.08779) on the log spectrogram, and a random loudness.
+
+    Masked stripes take the clip's mean per bin over its valid steps, so that no foreign value enters.
+
+    Args:
+      batch: with `audio` [b t f].
+      key: of the step.
+      time: (number of masks, largest width in steps).
+      frequency: (number of masks, largest width in bins).
+      gain: largest change of the log magnitude, in nepers.
+    """
+    key_time, key_frequency, key_gain = jax.random.split(key, 3)
+    b, t, f = batch.audio.shape
+    audio = batch.audio.astype(jnp.float32)
+    valid = batch.audio_mask[:, :, None]
+    mean = jnp.where(valid, audio, 0).sum(1, keepdims=True) / jnp.maximum(valid.sum(1, keepdims=True), 1)
+    length = batch.audio_mask.sum(1)
+    hidden = stripes(key_time, b, t, length, *time)[:, :, None]
+    hidden |= stripes(key_frequency, b, f, jnp.full(b, f), *frequency)[:, None, :]
+    audio = jnp.where(hidden, mean, audio)
+    audio += gain * jax.random.uniform(key_gain, (b, 1, 1), minval=-1.0)
+    return dataclasses.replace(batch, audio=jnp.where(valid, audio, 0).astype(batch.audio.dtype))
+
+
+def stripes(
+    key: PRNGKey, rows: int, size: int, length: Int[Array, " b"], count: int, width: int
+) -> Bool[Array, "b n"]:
+    """`count` random intervals of up to `width` positions inside the first `length` of `size`."""
+    hidden = jnp.zeros((rows, size), bool)
+    position = jnp.arange(size)
+    for k in jax.random.split(key, count):
+        key_width, key_start = jax.random.split(k)
+        wide = jax.random.randint(key_width, (rows,), 0, width + 1)
+        start = jax.random.uniform(key_start, (rows,)) * jnp.maximum(length - wide, 0)
+        start = start.astype(jnp.int32)
+        hidden |= (position >= start[:, None]) & (position < (start + wide)[:, None])
+    return hidden & (position < length[:, None])
+
+
+def modality_dropout(
+    batch: Batch, key: PRNGKey, *, audio: float | Float[Array, ""], video: float | Float[Array, ""]
+) -> Batch:
+    """Hides the sound with probability `audio`, else the faces with probability `video`; never both."""
+    uniform = jax.random.uniform(key, batch.label.shape)
+    no_audio = uniform < audio
+    no_video = ~no_audio & (uniform < audio + video)
+    return dataclasses.replace(
+        batch,
+        audio_mask=batch.audio_mask & ~no_audio[:, None],
+        face_mask=batch.face_mask & ~no_video[:, None],
+    )

@@ -1,0 +1,110 @@
+"""A prepared directory of records: its metadata, its lists of clips, and random access to its clips."""
+
+import csv
+import dataclasses
+import functools
+import json
+import os
+
+import grain
+import numpy as np
+from jaxtyping import Float, Int
+
+from emofuse_jax.data import records
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Where the records lie and what they mean; `read` gives clips by their index."""
+
+    path: str
+    prep: dict
+    """prep.json: settings, corpus, classes, speakers, shape."""
+    index: dict[str, int]
+    """clip_id to record index."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return tuple(self.prep["classes"])
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Speaker names; `Batch.speaker` is an index into them."""
+        return tuple(self.prep["speakers"])
+
+    @functools.cached_property
+    def shape(self) -> records.RecordShape:
+        """The dimensions that all records share."""
+        return records.RecordShape(**self.prep["shape"])
+
+    @functools.cached_property
+    def clip_ids(self) -> tuple[str, ...]:
+        """clip_id of each record, by index."""
+        return tuple(sorted(self.index, key=self.index.get))
+
+    @functools.cached_property
+    def _source(self) -> grain.sources.ArrayRecordDataSource:
+        source = grain.sources.ArrayRecordDataSource(records.shard_paths(self.path))
+        if len(source) != len(self.index):
+            raise ValueError(
+                f"{self.path}: shards hold {len(source)} records, manifest.csv {len(self.index)}"
+            )
+        return source
+
+    def read(self, index: int) -> records.Record:
+        """Decodes one record; raises ValueError naming the dataset and the field that is wrong."""
+        try:
+            return records.decode(self._source[int(index)], self.shape)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: record {index}: {error}") from error
+
+
+def open_dataset(path: str, recipe: str | None = None) -> Dataset:
+    """Opens a directory written by `emofuse prepare`; a recipe other than the asked one is a ValueError."""
+    prep = read_json(os.path.join(path, "prep.json"))
+    found = prep["settings"]["recipe"]
+    if recipe is not None and found != recipe:
+        raise ValueError(f"{path}: prep.json has recipe {found!r}, the config needs {recipe!r}")
+    with open(os.path.join(path, "manifest.csv"), newline="", encoding="utf-8") as file:
+        index = {row["clip_id"]: int(row["index"]) for row in csv.DictReader(file) if int(row["index"]) >= 0}
+    return Dataset(path, prep, index)
+
+
+def read_json(path: str) -> dict:
+    """Reads a JSON file; FileNotFoundError and ValueError name it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: not there; run emofuse prepare first") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+
+
+def split_indices(dataset: Dataset, protocol: str, fold: int, part: str) -> Int[np.ndarray, " n"]:
+    """Record indices of one part (train, validation, test) of a fold; ValueError on an unknown clip."""
+    name = os.path.join(dataset.path, "splits", protocol, f"fold_{fold}.json")
+    if not os.path.exists(name):
+        have = sorted(os.listdir(os.path.join(dataset.path, "splits")))
+        raise FileNotFoundError(f"{name}: no such fold; protocols here: {', '.join(have)}")
+    lists = read_json(name)
+    if part not in PARTS:
+        raise ValueError(f"split {part!r}: expected one of {', '.join(PARTS)}")
+    unknown = [clip for clip in lists[part] if clip not in dataset.index]
+    if unknown:
+        raise ValueError(f"{name}: {part} names clip {unknown[0]!r}, which manifest.csv does not have")
+    return np.array([dataset.index[clip] for clip in lists[part]], np.int64)
+
+
+def statistics(
+    dataset: Dataset, protocol: str, fold: int
+) -> tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
+    """Per-bin mean and standard deviation over the training clips of a fold."""
+    name = os.path.join(dataset.path, "stats", protocol, f"fold_{fold}.npz")
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"{name}: not there; run emofuse prepare first")
+    with np.load(name, allow_pickle=False) as stats:
+        return stats["mean"].astype(np.float32), stats["std"].astype(np.float32)

@@ -1,0 +1,92 @@
+"""Streams batches from the records: shuffled and resumable for training, padded and in order for scoring."""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from jaxtyping import Float, Int
+
+from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.types import Batch, InputSpec
+
+
+def train_batches(
+    dataset: Dataset,
+    clips: Int[np.ndarray, " n"],
+    spec: InputSpec,
+    *,
+    batch_size: int,
+    seed: int,
+    process: tuple[int, int] = (0, 1),
+    threads: int = 2,
+) -> grain.DatasetIterator:
+    """Endless shuffled batches, a new order each epoch, whose position can be saved and restored.
+
+    grain shuffles and batches *indices*; a process then reads only its rows of each global batch, so
+    the global batches are the same for any number of processes.
+
+    Args:
+      dataset: the records.
+      clips: record indices to train on.
+      spec: static shape; longer sounds are cut to their middle `t` steps, shorter ones padded.
+      batch_size: rows of the *global* batch.
+      seed: of the order.
+      process: (index, count) of this process.
+      threads: reader threads.
+
+    Raises:
+      ValueError: fewer clips than a batch, or a batch that the processes cannot share.
+    """
+    index, count = process
+    if len(clips) < batch_size:
+        raise ValueError(
+            f"{dataset.path}: {len(clips)} training clips, fewer than data.batch_size={batch_size}"
+        )
+    if batch_size % count:
+        raise ValueError(f"data.batch_size={batch_size} is not divisible by {count} processes")
+    rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
+    indices = grain.MapDataset.source(clips).seed(seed).shuffle().batch(batch_size, drop_remainder=True)
+    batches = indices.repeat(None).map(lambda chosen: load_batch(dataset, chosen[rows], spec))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return iter(batches.to_iter_dataset(options))
+
+
+def eval_batches(
+    dataset: Dataset,
+    clips: Int[np.ndarray, " n"],
+    spec: InputSpec,
+    *,
+    batch_size: int,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Every clip once, in order; the last batch is padded with rows of weight 0."""
+    index, count = process
+    padded = np.full(-(-len(clips) // batch_size) * batch_size, -1, np.int64)
+    padded[: len(clips)] = clips
+    rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
+    chosen = [chunk[rows] for chunk in padded.reshape(-1, batch_size)]
+    batches = grain.MapDataset.source(chosen).map(lambda chunk: load_batch(dataset, chunk, spec))
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def load_batch(dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec) -> Batch:
+    """Reads clips into one batch; an index of -1 gives a padded row of weight 0."""
+    speaker_index = {name: i for i, name in enumerate(dataset.speakers)}
+    batch = empty_batch(len(clips), spec)
+    for row, clip in enumerate(clips):
+        if clip >= 0:
+            record = dataset.read(clip)
+            fill_row(batch, row, record, speaker_index[record.speaker], int(clip))
+    return batch
+
+
+def steps_per_epoch(clips: int, batch_size: int) -> int:
+    """Whole batches in one pass over the training clips."""
+    return clips // batch_size
+
+
+def label_counts(dataset: Dataset, clips: Int[np.ndarray, " n"]) -> Float[np.ndarray, " c"]:
+    """Clips per class, from the records themselves."""
+    labels = np.array([dataset.read(clip).label for clip in clips])
+    return np.bincount(labels[labels >= 0], minlength=len(dataset.classes)).astype(np.float64)

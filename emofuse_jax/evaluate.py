@@ -1,0 +1,104 @@
+"""Scores a trained model on a part of its fold."""
+
+import json
+import os
+
+import jax
+import ml_collections
+
+from emofuse_jax.gallery import make_examples
+from emofuse_jax.predictions import per_speaker, predict_clips, score
+from emofuse_jax.train import checkpoint
+from emofuse_jax.train.experiment import Experiment, open_experiment
+from emofuse_jax.train.sharding import make_mesh, replicated
+from emofuse_jax.train.step import make_eval_step
+from emofuse_jax.types import Params
+
+SINGLE_STREAM = {"audio_only": ("audio",), "video_only": ("video",)}
+
+
+def evaluate_workdir(
+    workdir: str, *, part: str = "test", kind: str = "best", data_path: str = "", examples: int = 6
+) -> tuple[dict, list[dict]]:
+    """Scores a trained model on one part of its fold: both streams, and each alone from the same parameters.
+
+    Args:
+      workdir: of `emofuse train`.
+      part: train, validation or test.
+      kind: checkpoint, best or last.
+      data_path: where the records lie now, if they moved.
+      examples: clips in the gallery.
+
+    Returns:
+      The results (their form: report.write_report) and the gallery.
+    """
+    experiment, params, model_state, about = load_experiment(workdir, kind, data_path)
+    clips = experiment.clips[part]
+    if not len(clips):
+        raise ValueError(f"{experiment.dataset.path}: protocol {experiment.protocol}: {part} is empty")
+    mesh = make_mesh(experiment.config.mesh)
+    eval_step = make_eval_step(experiment.model, mesh)
+    answers = {
+        modality: predict_clips(
+            eval_step,
+            params,
+            model_state,
+            experiment.dataset,
+            clips,
+            experiment.spec,
+            mesh,
+            batch_size=experiment.config.train.eval_batch_size,
+            modality=modality,
+        )
+        for modality in modalities(experiment.config.model.fusion.name)
+    }
+    first = next(iter(answers.values()))
+    results = {
+        "config": experiment.config.name,
+        "corpus": experiment.dataset.prep["corpus"],
+        "protocol": experiment.protocol,
+        "fold": experiment.config.data.fold,
+        "split": part,
+        "checkpoint_step": about["step"],
+        "classes": list(experiment.dataset.classes),
+        "clips": [experiment.dataset.clip_ids[clip] for clip in first.clips],
+        "labels": first.labels.tolist(),
+        "speakers": [experiment.dataset.speakers[speaker] for speaker in first.speakers],
+        "probabilities": first.probabilities.tolist(),
+        "modalities": {name: score(answer) for name, answer in answers.items()},
+        "per_speaker": per_speaker(first, experiment.dataset.speakers),
+        "versions": about["versions"],
+    }
+    return results, make_examples(experiment, params, model_state, first, examples)
+
+
+def modalities(fusion: str) -> tuple[str, ...]:
+    """What a network can be scored on: its one stream, or both and each alone."""
+    return SINGLE_STREAM.get(fusion, ("both", "audio", "video"))
+
+
+def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment, Params, Params, dict]:
+    """The experiment of a workdir with its parameters, model state and metadata."""
+    about = checkpoint.read_metadata(workdir, kind)
+    config = ml_collections.ConfigDict(about["config"])
+    if data_path:
+        config.data.path = data_path
+    experiment = open_experiment(config)
+    mesh = make_mesh(config.mesh)
+    abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    sharding = jax.tree.map(lambda _: replicated(mesh), abstract)
+    params, model_state = checkpoint.load_model(workdir, kind, checkpoint.abstract_like(abstract, sharding))
+    return experiment, params, model_state, about
+
+
+def marks(results: dict) -> list[str]:
+    """What must stand loudly beside a result: made data is named so."""
+    return ["SYNTHETIC"] if results["corpus"] == "demo" else []
+
+
+def write_results(path: str, results: dict) -> None:
+    """Writes a result file whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=1)
+    os.replace(f"{path}.tmp", path)

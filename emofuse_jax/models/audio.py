@@ -1,0 +1,161 @@
+"""The AlexNet-shaped fully convolutional network over spectrograms (P1, arXiv 1806.01506)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.models.norm import masked_batch_norm
+from emofuse_jax.models.streams import Sequence
+from emofuse_jax.ops.lrn import local_response_norm
+from emofuse_jax.ops.maxpool import max_pool
+
+NORMS = ("none", "lrn", "batch")
+POOL_SIZE, POOL_STRIDE = 3, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One convolution: norm, ReLU, then a 3x3 max-pool of stride 2 where `pool`."""
+
+    width: int
+    kernel: int
+    stride: int
+    padding: int
+    norm: str
+    pool: bool
+
+    @property
+    def core(self) -> int:
+        """Steps that an output needs beside those that zeros stand for at a border."""
+        return self.kernel - 2 * self.padding
+
+
+def layers_of(config) -> tuple[Layer, ...]:
+    """Reads the rows of the table; raises ValueError when they differ in length or name no norm."""
+    names = ("widths", "kernels", "strides", "paddings", "norms", "pools")
+    columns = [tuple(config[name]) for name in names]
+    for name, column in zip(names, columns, strict=True):
+        if len(column) != len(columns[0]):
+            raise ValueError(f"audio.{name}: {len(column)} entries, expected {len(columns[0])} as in widths")
+    for norm in columns[4]:
+        if norm not in NORMS:
+            raise ValueError(f"audio.norms: {norm!r}, expected one of {', '.join(NORMS)}")
+    return tuple(Layer(*row) for row in zip(*columns, strict=True))
+
+
+def output_length(steps: int, layers: tuple[Layer, ...]) -> int:
+    """Columns that `steps` steps give; below 1 when there are too few."""
+    for layer in layers:
+        steps = (steps - layer.core) // layer.stride + 1
+        if layer.pool:
+            steps = (steps - POOL_SIZE) // POOL_STRIDE + 1
+    return steps
+
+
+def minimum_length(layers: tuple[Layer, ...], columns: int = 1) -> int:
+    """Fewest steps that give `columns` columns: 67 for one, 131 for three in the original shape."""
+    for layer in reversed(layers):
+        if layer.pool:
+            columns = (columns - 1) * POOL_STRIDE + POOL_SIZE
+        columns = (columns - 1) * layer.stride + layer.core
+    return columns
+
+
+def shrink_mask(mask: Bool[Array, "b t"], size: int, stride: int) -> Bool[Array, "b u"]:
+    """An output is valid when all `size` inputs under it are."""
+    return jax.lax.reduce_window(mask, True, jnp.logical_and, (1, size), (1, stride), "VALID")
+
+
+class AudioFCN(nnx.Module):
+    """Spectrogram to feature map; padding a clip changes none of the columns that it had without.
+
+    A column is valid when every step under the unpadded part of its receptive field is, which are the columns
+    that the clip alone would give. The map is zeroed outside them after each layer, so that a convolution
+    sees the zeros that it would see at the clip's end. A clip shorter than `minimum_length` counts as
+    followed by mean values up to it.
+    """
+
+    def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
+        self.layers = layers_of(config)
+        self.minimum = minimum_length(self.layers)
+        if bins < self.minimum:
+            raise ValueError(f"audio: {bins} frequency bins, the network needs at least {self.minimum}")
+        self.bins = output_length(bins, self.layers)
+        channels = 1
+        for i, layer in enumerate(self.layers, 1):
+            conv = nnx.Conv(
+                channels,
+                layer.width,
+                (layer.kernel, layer.kernel),
+                strides=layer.stride,
+                padding=layer.padding,
+                dtype=dtype,
+                kernel_init=nnx.initializers.he_normal(),
+                rngs=rngs,
+            )
+            setattr(self, f"conv{i}", conv)
+            if layer.norm == "batch":
+                setattr(self, f"norm{i}", nnx.BatchNorm(layer.width, momentum=0.9, dtype=dtype, rngs=rngs))
+            channels = layer.width
+        self.width = channels
+
+    def __call__(
+        self, audio: Float[Array, "b t f"], mask: Bool[Array, "b t"], *, train: bool
+    ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
+        """Feature map and valid columns; raises ValueError when t is below the minimum."""
+        if audio.shape[1] < self.minimum:
+            raise ValueError(f"audio: {audio.shape[1]} steps, the network needs at least {self.minimum}")
+        start = jnp.arange(mask.shape[1]) < self.minimum
+        mask = mask | (start & jnp.any(mask, axis=1, keepdims=True))
+        x = audio[..., None]  # b t f 1
+        for i, layer in enumerate(self.layers, 1):
+            x, mask = self._layer(i, layer, x, mask, train)
+        return x, mask
+
+    def _layer(self, i, layer, x, mask, train):
+        x = getattr(self, f"conv{i}")(x)
+        mask = shrink_mask(mask, layer.core, layer.stride)
+        if layer.norm == "lrn":
+            x = local_response_norm(x)
+        elif layer.norm == "batch":
+            x = masked_batch_norm(getattr(self, f"norm{i}"), x, mask[:, :, None, None], train=train)
+        x = jax.nn.relu(x)
+        if layer.pool:
+            x = max_pool(x, size=POOL_SIZE, stride=POOL_STRIDE)
+            mask = shrink_mask(mask, POOL_SIZE, POOL_STRIDE)
+        return jnp.where(mask[:, :, None, None], x, 0), mask
+
+
+def positions(features: Float[Array, "b u g d"], mask: Bool[Array, "b u"], axes: str) -> Sequence:
+    """The map as positions to attend over, by `axes`: `2d`, `1d_concat` or `1d_mean` (P2)."""
+    b, u, g, d = features.shape
+    order = jnp.cumsum(mask, axis=1) - 1
+    length = jnp.sum(mask, axis=1)
+    if axes == "2d":
+        repeated = [jnp.repeat(row, g, axis=1) for row in (mask, order)]  # b u -> b u*g
+        return Sequence(features.reshape(b, u * g, d), *repeated, length)  # b u g d -> b u*g d
+    if axes == "1d_concat":
+        return Sequence(features.reshape(b, u, g * d), mask, order, length)  # b u g d -> b u g*d
+    if axes == "1d_mean":
+        return Sequence(features.mean(axis=2), mask, order, length)
+    raise ValueError(f"audio.attn_axes: {axes!r}, expected 2d, 1d_concat or 1d_mean")
+
+
+class AudioEncoder(nnx.Module):
+    """The FCN and its map as a sequence."""
+
+    def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
+        self.fcn = AudioFCN(config, bins, dtype, rngs=rngs)
+        self.axes = config.attn_axes
+        self.width = self.fcn.width * (self.fcn.bins if self.axes == "1d_concat" else 1)
+
+    def __call__(self, audio: Float[Array, "b t f"], mask: Bool[Array, "b t"], *, train: bool) -> Sequence:
+        """Standardised log spectrogram, zero at padding, to a sequence."""
+        return positions(*self.fcn(audio, mask, train=train), self.axes)
+
+    def attention_map(self, weights: Float[Array, "b l"]) -> Float[Array, "b u *g"]:
+        """Attention weights in the shape of the feature map: [b u g] for `2d`, else [b u]."""
+        return weights.reshape(weights.shape[0], -1, self.fcn.bins) if self.axes == "2d" else weights

@@ -1,0 +1,105 @@
+"""A network as pure functions over plain dicts; the one place where flax modules are split and merged."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from emofuse_jax.models.network import Network
+from emofuse_jax.types import Batch, InputSpec, Outputs, Params, PRNGKey
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network without its numbers."""
+
+    config: object
+    spec: InputSpec
+    graphdef: nnx.GraphDef
+
+    def init(self, key: PRNGKey) -> tuple[Params, Params]:
+        """Fresh `(params, model_state)`: what is trained, and running and input statistics. Pure."""
+        network = Network(self.config, self.spec, rngs=nnx.Rngs(params=key))
+        return _numbers(network)
+
+    def apply(
+        self,
+        params: Params,
+        model_state: Params,
+        batch: Batch,
+        *,
+        train: bool = False,
+        key: PRNGKey | None = None,
+    ) -> tuple[Outputs, Params]:
+        """The network's outputs and the new model state. Pure, jittable with `train` static.
+
+        Training uses the batch's statistics in batch norms, and dropout from `key`; scoring uses neither,
+        and gives the model state back unchanged. Times and frames may differ from `spec.t` and `spec.s`.
+
+        Raises:
+          ValueError: training without a key, or arrays whose shape does not fit `spec`.
+        """
+        if train and key is None:
+            raise ValueError("apply: train=True needs a key for dropout")
+        _check(batch, self.spec)
+        batch = jax.tree.map(jnp.asarray, batch)
+        network = nnx.merge(self.graphdef, params, model_state)
+        outputs = network(batch, train=train, key=key if train else None)
+        return outputs, _numbers(network)[1]
+
+    def with_statistics(
+        self, model_state: Params, mean: Float[np.ndarray | Array, " f"], std: Float[np.ndarray | Array, " f"]
+    ) -> Params:
+        """The model state with the input statistics of the training clips; raises ValueError on a bad one."""
+        mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        for name, values in (("mean", mean), ("std", std)):
+            if values.shape != (self.spec.f,):
+                raise ValueError(f"statistics: {name} has shape {values.shape}, expected ({self.spec.f},)")
+            if not np.all(np.isfinite(values)):
+                raise ValueError(f"statistics: {name} has values that are not finite")
+        return model_state | {"input": {"mean": jnp.asarray(mean), "std": jnp.asarray(std)}}
+
+    def fake_batch(self, n: int, seed: int = 0) -> Batch:
+        """Valid random input of `n` clips; the first is whole, the others have padding and lost faces."""
+        rng = np.random.default_rng(seed)
+        spec = self.spec
+        length = rng.integers(spec.t // 2, spec.t + 1, n)
+        face_mask = rng.random((n, spec.s)) < 0.8
+        face_mask[:, 0] = True
+        length[0], face_mask[0] = spec.t, True
+        audio_mask = np.arange(spec.t) < length[:, None]
+        audio = rng.normal(-4.0, 2.0, (n, spec.t, spec.f)) * audio_mask[:, :, None]
+        faces = rng.integers(0, 256, (n, spec.s, spec.h, spec.w, 3), np.uint8)
+        return Batch(
+            audio=audio.astype(np.float16),
+            audio_mask=audio_mask,
+            faces=faces * face_mask[:, :, None, None, None],
+            face_mask=face_mask,
+            label=rng.integers(0, spec.classes, n).astype(np.int32),
+            label_mask=np.ones(n, bool),
+            weight=np.ones(n, np.float32),
+            speaker=rng.integers(0, 4, n).astype(np.int32),
+            clip=np.arange(n, dtype=np.int32),
+        )
+
+
+def build_model(config, spec: InputSpec) -> Model:
+    """A model of `config` (models/defaults.py) for clips of `spec`; raises ValueError naming a bad field."""
+    abstract = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
+    return Model(config, spec, nnx.graphdef(abstract))
+
+
+def _numbers(network: Network) -> tuple[Params, Params]:
+    _, params, rest = nnx.split(network, nnx.Param, ...)
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
+
+
+def _check(batch: Batch, spec: InputSpec) -> None:
+    expected = {"audio": (spec.f,), "faces": (spec.h, spec.w, 3)}
+    for name, tail in expected.items():
+        shape = getattr(batch, name).shape
+        if shape[2:] != tail:
+            raise ValueError(f"batch.{name}: shape {shape}, expected {('b', 'any', *tail)}")

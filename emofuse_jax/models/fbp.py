@@ -1,0 +1,108 @@
+"""Factorised bilinear pooling as modules: plain, and guided by adaptive weights."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
+from emofuse_jax.ops.masking import masked_softmax
+from emofuse_jax.ops.normalize import promote
+from emofuse_jax.types import PRNGKey
+
+Gated = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2"]]
+
+
+class FBP(nnx.Module):
+    """U and V of FBP, and biases of 1 where `bias`, without which the L2 norm cancels scalar weights."""
+
+    def __init__(self, d_a: int, d_v: int, config, *, bias: bool, rngs: nnx.Rngs):
+        columns = config.width * config.factors
+        init = nnx.initializers.lecun_normal()
+        self.u = nnx.Param(init(rngs.params(), (d_a, columns)))
+        self.v = nnx.Param(init(rngs.params(), (d_v, columns)))
+        self.biased = bias
+        if bias:
+            self.bias_u = nnx.Param(jnp.ones(columns))
+            self.bias_v = nnx.Param(jnp.ones(columns))
+        self.factors, self.dropout, self.power_norm = config.factors, config.dropout, config.power_norm
+
+    def __call__(
+        self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], key: PRNGKey | None
+    ) -> Float[Array, "*n o"]:
+        """The fused vectors."""
+        return factorized_bilinear_pooling(
+            audio,
+            video,
+            self.u[...],
+            self.v[...],
+            factors=self.factors,
+            bias_u=self.bias_u[...] if self.biased else None,
+            bias_v=self.bias_v[...] if self.biased else None,
+            dropout_rate=self.dropout,
+            key=key,
+            power_norm=self.power_norm,
+        )
+
+
+class ScalarGates(nnx.Module):
+    """`s_m = w_m^T tanh(W_m h_m + b_m)`, `beta = softmax([s_a, s_v])`, `h_m' = beta_m h_m`."""
+
+    def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
+        for name, width in (("audio", d_a), ("video", d_v)):
+            hidden = nnx.Linear(width, config.gate_width, dtype=dtype, rngs=rngs)
+            score = nnx.Linear(config.gate_width, 1, use_bias=False, dtype=jnp.float32, rngs=rngs)
+            setattr(self, f"{name}_hidden", hidden)
+            setattr(self, f"{name}_score", score)
+
+    def __call__(
+        self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], ok: Bool[Array, "*n 2"]
+    ) -> Gated:
+        """Weighted vectors and the weights (audio, video); an absent modality has weight 0."""
+        s_a = self.audio_score(jnp.tanh(self.audio_hidden(audio)))
+        s_v = self.video_score(jnp.tanh(self.video_hidden(video)))
+        beta = masked_softmax(jnp.concatenate([s_a, s_v], axis=-1), ok)  # ... 2
+        return audio * beta[..., :1].astype(audio.dtype), video * beta[..., 1:].astype(video.dtype), beta
+
+
+class VectorGates(nnx.Module):
+    """`gate_m = sigmoid(W_m [h_a; h_v] + b_m)`, `h_m' = gate_m o h_m`."""
+
+    def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
+        self.audio_gate = nnx.Linear(d_a + d_v, d_a, dtype=dtype, rngs=rngs)
+        self.video_gate = nnx.Linear(d_a + d_v, d_v, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], ok: Bool[Array, "*n 2"]
+    ) -> Gated:
+        """Gated vectors, and the mean gates divided by their sum; an absent modality has weight 0."""
+        both = jnp.concatenate([audio, video], axis=-1)
+        gates = [jax.nn.sigmoid(gate(both)) for gate in (self.audio_gate, self.video_gate)]
+        means = jnp.stack([promote(gate).mean(axis=-1) for gate in gates], axis=-1)  # ... 2
+        means = jnp.where(ok, means, 0.0)
+        total = means.sum(axis=-1, keepdims=True)
+        return audio * gates[0], video * gates[1], means / jnp.where(total > 0, total, 1.0)
+
+
+GATES = {"scalar": ScalarGates, "vector": VectorGates}
+
+
+class AdaptiveFBP(nnx.Module):
+    """FBP of gated vectors: `(U^T h_a' + b_U) o (V^T h_v' + b_V)`, pooled and normalised (P2)."""
+
+    def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
+        if config.gates not in GATES:
+            raise ValueError(f"fusion.gates: {config.gates!r}, expected one of {', '.join(GATES)}")
+        self.gates = GATES[config.gates](d_a, d_v, config, dtype, rngs=rngs)
+        self.fbp = FBP(d_a, d_v, config, bias=True, rngs=rngs)
+
+    def __call__(
+        self,
+        audio: Float[Array, "*n d_a"],
+        video: Float[Array, "*n d_v"],
+        ok: Bool[Array, "*n 2"],
+        key: PRNGKey | None,
+    ) -> tuple[Float[Array, "*n o"], Float[Array, "*n 2"]]:
+        """Fused vectors and the modality weights."""
+        audio, video, weights = self.gates(audio, video, ok)
+        return self.fbp(audio, video, key), weights

@@ -1,0 +1,1 @@
+"""One file a fusion; `registry.FUSIONS` names them."""

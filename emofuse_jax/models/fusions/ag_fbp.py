@@ -1,0 +1,27 @@
+"""AG-FBP: adaptive weights of the modalities before biased FBP (P2)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from emofuse_jax.models.fbp import AdaptiveFBP
+from emofuse_jax.models.head import Head
+from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.types import PRNGKey
+
+
+class AdaptiveGlobalFBP(nnx.Module):
+    """`z = FBP(beta_a h_a, beta_v h_v)` with biased projections, then the classifier."""
+
+    modalities = ("audio", "video")
+
+    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        self.trunk = AdaptiveFBP(d_a, d_v, config, dtype, rngs=rngs)
+        self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
+
+    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+        """Logits from the fused vector; the weights of the modalities go to `aux`."""
+        key_fbp, key_head = (None, None) if key is None else jax.random.split(key)
+        ok = jnp.stack([streams.audio_ok[:, 0], streams.video_ok[:, 0]], axis=-1)  # b 2
+        z, weights = self.trunk(streams.audio[:, 0], streams.video[:, 0], ok, key_fbp)
+        return Fused(self.head(z, key_head), z, {"trunks": z[:, None], "modality_weights": weights})

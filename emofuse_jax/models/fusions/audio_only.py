@@ -1,0 +1,23 @@
+"""The voice alone."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from emofuse_jax.models.head import Head
+from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.types import PRNGKey
+
+
+class AudioOnly(nnx.Module):
+    """A classifier on the pooled audio vector; the video encoder is not built."""
+
+    modalities = ("audio",)
+
+    def __init__(self, d_a: int, d_v: None, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        self.head = Head(d_a, classes, config.head_dropout, rngs=rngs)
+
+    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+        """Logits from the audio vector; the modality weights are (1, 0)."""
+        vector = streams.audio[:, 0]
+        weights = jnp.broadcast_to(jnp.array([1.0, 0.0]), (vector.shape[0], 2))  # b 2
+        return Fused(self.head(vector, key), vector, {"modality_weights": weights})

@@ -1,0 +1,22 @@
+"""Concatenation: additive in the two streams."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from emofuse_jax.models.head import Head
+from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.types import PRNGKey
+
+
+class Concat(nnx.Module):
+    """A linear classifier on `[h_a; h_v]`."""
+
+    modalities = ("audio", "video")
+
+    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        self.head = Head(d_a + d_v, classes, config.head_dropout, rngs=rngs)
+
+    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+        """Logits from both vectors; an absent one is zero."""
+        both = jnp.concatenate([streams.audio[:, 0], streams.video[:, 0]], axis=-1)
+        return Fused(self.head(both, key), both, {})

@@ -1,0 +1,25 @@
+"""G-FBP: factorised bilinear pooling of the two pooled vectors (P1)."""
+
+import jax
+from flax import nnx
+
+from emofuse_jax.models.fbp import FBP
+from emofuse_jax.models.head import Head
+from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.types import PRNGKey
+
+
+class GlobalFBP(nnx.Module):
+    """`z = FBP(h_a, h_v)`, then the classifier; zero, and so uninformed, where a modality is absent."""
+
+    modalities = ("audio", "video")
+
+    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        self.fbp = FBP(d_a, d_v, config, bias=False, rngs=rngs)
+        self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
+
+    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+        """Logits from the fused vector."""
+        key_fbp, key_head = (None, None) if key is None else jax.random.split(key)
+        z = self.fbp(streams.audio[:, 0], streams.video[:, 0], key_fbp)  # b o
+        return Fused(self.head(z, key_head), z, {"trunks": z[:, None]})

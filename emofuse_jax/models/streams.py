@@ -1,0 +1,48 @@
+"""What encoders hand to fusions: sequences in time, their equal parts, and the pooled vectors."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Sequence(NamedTuple):
+    """Encoded positions of one modality; part n of N holds those with `order * N // length == n`."""
+
+    values: Float[Array, "b l d"]
+    mask: Bool[Array, "b l"]
+    order: Int[Array, "b l"]
+    """Place in time, counted from the clip's start."""
+    length: Int[Array, " b"]
+    """Number of places that the clip has, padding left out."""
+
+
+class Streams(NamedTuple):
+    """Pooled vectors of both modalities: the whole clip at index 0, then its equal parts in time.
+
+    A vector without one valid position is zero and its `ok` is False. An encoder that is not built
+    gives None.
+    """
+
+    audio: Float[Array, "b n d_a"] | None
+    audio_ok: Bool[Array, "b n"] | None
+    video: Float[Array, "b n d_v"] | None
+    video_ok: Bool[Array, "b n"] | None
+
+
+class Fused(NamedTuple):
+    """What a fusion answers."""
+
+    logits: Float[Array, "b c"]
+    embedding: Float[Array, "b d"]
+    """What the classifier sees."""
+    aux: dict[str, Array]
+
+
+def trunk_masks(sequence: Sequence, parts: int) -> Bool[Array, "b n l"]:
+    """The valid positions of the whole clip, then of each of `parts` equal parts in time; n = 1 + parts."""
+    if not parts:
+        return sequence.mask[:, None]
+    part = sequence.order * parts // jnp.maximum(sequence.length, 1)[:, None]  # b l
+    inside = part[:, None] == jnp.arange(parts)[:, None]  # b parts l
+    return sequence.mask[:, None] & jnp.concatenate([jnp.ones_like(inside[:, :1]), inside], axis=1)

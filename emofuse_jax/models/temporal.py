@@ -1,0 +1,82 @@
+"""Attention over a sequence, as modules: `(values, masks) -> vectors, weights` for several masks at once."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.ops import attention
+
+Pooled = tuple[Float[Array, "b n e"], Float[Array, "b n l"]]
+
+
+class AdditiveAttention(nnx.Module):
+    """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)` (P1)."""
+
+    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+        self.hidden = nnx.Linear(width, config.attention_width, dtype=dtype, rngs=rngs)
+        self.score = nnx.Linear(config.attention_width, 1, use_bias=False, dtype=jnp.float32, rngs=rngs)
+        self.temperature = config.temperature
+        self.width = width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        scores = self.score(jnp.tanh(self.hidden(values)))[..., 0]  # b l
+        return attention.attention_pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
+
+
+class SelfAttention(nnx.Module):
+    """`alpha_i = sigmoid(f_i^T q0)`, normalised by its sum (P2)."""
+
+    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+        self.q0 = _query(width, rngs)
+        self.width = width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        return attention.self_frame_attention(values[:, None], self.q0[...], masks)
+
+
+class RelationAttention(nnx.Module):
+    """Self-attention, then weights of each frame beside the whole; twice as wide (P2)."""
+
+    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+        self.q0 = _query(width, rngs)
+        self.q1 = _query(2 * width, rngs)
+        self.width = 2 * width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        return attention.relation_frame_attention(values[:, None], self.q0[...], self.q1[...], masks)
+
+
+class TransformerAttention(nnx.Module):
+    """Similarity of all pairs after a linear reduction to `attention_width` (P2)."""
+
+    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+        self.query = nnx.Linear(width, config.attention_width, use_bias=False, dtype=dtype, rngs=rngs)
+        self.key = nnx.Linear(width, config.attention_width, use_bias=False, dtype=dtype, rngs=rngs)
+        self.width = width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        query, key = self.query(values), self.key(values)
+        return attention.transformer_frame_attention(values[:, None], query[:, None], key[:, None], masks)
+
+
+ATTENTION = {
+    "additive": AdditiveAttention,
+    "self": SelfAttention,
+    "relation": RelationAttention,
+    "transformer": TransformerAttention,
+}
+
+
+def make_attention(width: int, config, dtype, *, rngs: nnx.Rngs) -> nnx.Module:
+    """The attention that `config.attention` names; raises ValueError for an unknown one."""
+    if config.attention not in ATTENTION:
+        raise ValueError(f"attention: {config.attention!r}, expected one of {', '.join(ATTENTION)}")
+    return ATTENTION[config.attention](width, config, dtype, rngs=rngs)
+
+
+def _query(width, rngs):
+    return nnx.Param(nnx.initializers.normal(width**-0.5)(rngs.params(), (width,)))

@@ -1,0 +1,68 @@
+"""Factorised bilinear pooling (FBP) of two vectors."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from emofuse_jax.ops.dropout import dropout
+from emofuse_jax.ops.normalize import l2_normalize, promote, signed_sqrt
+from emofuse_jax.types import PRNGKey
+
+
+def factorized_bilinear_pooling(
+    x: Float[Array, "*batch m"],
+    y: Float[Array, "*batch n"],
+    u: Float[Array, "m ok"],
+    v: Float[Array, "n ok"],
+    *,
+    factors: int,
+    bias_u: Float[Array, " ok"] | None = None,
+    bias_v: Float[Array, " ok"] | None = None,
+    dropout_rate: float = 0.0,
+    key: PRNGKey | None = None,
+    power_norm: bool = False,
+    normalize: bool = True,
+    eps: float = 1e-6,
+) -> Float[Array, "*batch o"]:
+    """`z_i = sum_k (U^T x o V^T y)_{i k}`, then `z / sqrt(sum z^2 + eps)`.
+
+    Before the norm this is `x^T (U_i V_i^T) y` for each output i. Reference: arXiv 1901.04889; MFB,
+    arXiv 1708.01471. Order: project, add biases, multiply, dropout, sum over k, signed square root, L2.
+    Without biases the norm cancels any scalar factor on `x` or `y`.
+
+    Args:
+      x: first vectors.
+      y: second vectors.
+      u: first factors; the `factors` columns of one output are adjacent.
+      v: second factors.
+      factors: rank k; o = ok / k.
+      bias_u: added to `U^T x`.
+      bias_v: added to `V^T y`.
+      dropout_rate: share of the products set to zero; used when `key` is given.
+      key: of the dropout; None in evaluation.
+      power_norm: whether to take the signed square root.
+      normalize: whether to divide by the L2 norm.
+      eps: of both norms.
+
+    Returns:
+      Fused vectors in the dtype of `x`; products, sums and norms are computed in float32.
+
+    Raises:
+      ValueError: `ok` is not a multiple of `factors`.
+    """
+    columns = u.shape[-1]
+    if columns % factors:
+        raise ValueError(f"u: {columns} columns, expected a multiple of factors={factors}")
+    joint = _project(x, u, bias_u) * _project(y, v, bias_v)  # ... ok
+    joint = dropout(joint, dropout_rate, key)
+    z = joint.reshape(*joint.shape[:-1], columns // factors, factors).sum(-1)  # ... o k -> ... o
+    if power_norm:
+        z = signed_sqrt(z, eps=eps)
+    if normalize:
+        z = l2_normalize(z, eps=eps)
+    return z.astype(x.dtype)
+
+
+def _project(x, weights, bias):
+    wide = promote(x).dtype
+    projected = jnp.matmul(x, weights.astype(x.dtype), preferred_element_type=wide)
+    return projected if bias is None else projected + bias

@@ -1,0 +1,45 @@
+"""Normalisations whose value and gradient are finite everywhere, zero rows included."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def promote(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """At least float32: norms, powers, softmaxes and covariances are not computed in half precision."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def l2_normalize(x: Float[Array, "*batch d"], *, eps: float = 1e-6) -> Float[Array, "*batch d"]:
+    """`x / sqrt(sum x^2 + eps)` over the last axis, in float32; a zero row stays zero.
+
+    The gradient at a zero row is `1 / sqrt(eps)` times the identity, where `x / norm(x)` has NaN.
+
+    Args:
+      x: vectors, any unit.
+      eps: added to the squared norm.
+
+    Returns:
+      Vectors of norm at most 1, in the dtype of `x`.
+    """
+    wide = promote(x)
+    norm = jnp.sqrt(jnp.sum(wide * wide, axis=-1, keepdims=True) + eps)
+    return (wide / norm).astype(x.dtype)
+
+
+def signed_sqrt(x: Float[Array, "..."], *, eps: float = 1e-6) -> Float[Array, "..."]:
+    """`sign(x) sqrt(|x|)`, continued by the line `x / sqrt(eps)` where `|x| < eps`.
+
+    The power normalisation of MFB (Yu et al., arXiv 1708.01471); the line keeps the gradient finite at 0.
+    """
+    wide = promote(x)
+    small = jnp.abs(wide) < eps
+    outside = jnp.where(small, 1.0, wide)  # the square root never sees 0, so no NaN enters its gradient
+    root = jnp.sign(outside) * jnp.sqrt(jnp.abs(outside))
+    return jnp.where(small, wide / eps**0.5, root).astype(x.dtype)
+
+
+def standardize(
+    x: Float[Array, "*batch f"], mean: Float[Array, " f"], std: Float[Array, " f"], *, eps: float = 1e-5
+) -> Float[Array, "*batch f"]:
+    """`(x - mean) / max(std, eps)` per bin, in float32."""
+    return (promote(x) - mean) / jnp.maximum(std, eps)

@@ -1,0 +1,79 @@
+"""Scores of a model over clips: one pass per modality, sums before ratios, intervals by speaker."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+
+from emofuse_jax import metrics
+from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.data.pipeline import eval_batches
+from emofuse_jax.train.sharding import put_batch, to_host
+from emofuse_jax.train.step import keep_modality
+from emofuse_jax.types import InputSpec, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model answered for each clip, in the order of the clips."""
+
+    clips: Int[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    speakers: Int[np.ndarray, " n"]
+    probabilities: Float[np.ndarray, "n c"]
+    loss: float
+    """Mean cross-entropy over the labelled clips."""
+
+
+def predict_clips(
+    eval_step: Callable,
+    params: Params,
+    model_state: Params,
+    dataset: Dataset,
+    clips: Int[np.ndarray, " n"],
+    spec: InputSpec,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    modality: str = "both",
+) -> Predictions:
+    """Runs `eval_step` (train/step.py) over clips; `modality` masks sound or faces."""
+    process = (jax.process_index(), jax.process_count())
+    rows, sums = [], np.zeros(2)
+    for batch in eval_batches(dataset, clips, spec, batch_size=batch_size, process=process):
+        batch = put_batch(keep_modality(batch, modality), mesh)
+        answer = eval_step(params, model_state, batch)
+        host = to_host((batch.clip, batch.label, batch.speaker, answer["probabilities"]))
+        real = host[0] >= 0
+        rows.append([field[real] for field in host])
+        sums += [float(answer["loss"]), float(answer["weight"])]
+    fields = [np.concatenate(field) for field in zip(*rows, strict=True)]
+    return Predictions(*fields, loss=float(sums[0] / max(sums[1], 1.0)))
+
+
+def score(predictions: Predictions, *, intervals: bool = True, seed: int = 0) -> dict:
+    """UA, WA, weighted and macro F1, recall and confusion; with 95 % intervals by speaker if asked."""
+    labelled = predictions.labels >= 0
+    labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
+    guess = predictions.probabilities[labelled].argmax(-1)
+    classes = predictions.probabilities.shape[-1]
+    confusion = np.asarray(metrics.confusion(guess, labels, np.ones(len(labels), np.float32), classes))
+    scores = {**metrics.scores(confusion), "confusion": confusion.astype(int).tolist()}
+    if intervals:
+        found = metrics.speaker_intervals(guess, labels, speakers, classes, seed=seed)
+        scores |= {f"{name}_interval": [float(low), float(high)] for name, (low, high) in found.items()}
+    return scores
+
+
+def per_speaker(predictions: Predictions, names: tuple[str, ...]) -> dict[str, dict]:
+    """UA, WA and number of clips of each speaker."""
+    table = {}
+    for speaker in np.unique(predictions.speakers):
+        mine = predictions.speakers == speaker
+        fields = {k: v[mine] for k, v in vars(predictions).items() if k != "loss"}
+        scores = score(Predictions(**fields, loss=predictions.loss), intervals=False)
+        table[names[speaker]] = {"ua": scores["ua"], "wa": scores["wa"], "clips": int(mine.sum())}
+    return table

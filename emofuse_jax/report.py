@@ -1,0 +1,149 @@
+"""One page that shows what a checkpoint can do: numbers, curves, confusions, speakers, attention.
+
+The page stands alone (pictures and style are inside it, no script, no network); the pictures are also
+written beside it, in ``figures/``.
+"""
+
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+
+import jinja2
+import numpy as np
+
+from emofuse_jax.reporting import check, classes, curves, gallery, scores, tables, text
+from emofuse_jax.reporting.style import Picture
+
+_OURS = re.compile(r"(learning_loss|learning_ua|confusion|recall|speakers|comparison|example_\d+)\.png")
+
+
+def write_report(
+    path: str | os.PathLike,
+    *,
+    results: dict,
+    history: list[dict],
+    examples: list[dict],
+    title: str,
+    comparison: dict | None = None,
+    marks: Sequence[str] = (),
+) -> None:
+    """Writes the page to `path` and its pictures to ``figures/`` beside it, each to a temporary name first.
+
+    Fractions are shown in per cent; NaN and None (a class that is absent) as a dash.
+
+    Args:
+      path: the HTML file; missing folders are made.
+      results: ``config, corpus, protocol, fold, split, checkpoint_step, classes, versions``; for each clip
+        ``clips, labels, speakers, probabilities [n c]``; ``per_speaker: {name: {ua, wa, clips}}``;
+        ``modalities``: of ``both, audio, video`` those that the network has, each with ``wa, ua, wf1, mf1``,
+        ``<metric>_interval`` (lo, hi), ``recall [c]``, ``confusion [c c]`` (rows truth). Optional:
+        ``dataset`` (a path, of which the last part is shown) and ``date`` (as it is to be printed).
+      history: a row an epoch: ``epoch, train_loss, train_ua, validation_loss, validation_ua``; any may be
+        absent.
+      examples: clips to show: ``clip_id, label, prediction, probabilities {name: p}``, ``spectrogram [t f]``
+        (valid steps only), ``seconds``, ``max_hz``, ``audio_attention [t' f'] | [t'] | None`` over the same
+        seconds and frequencies, ``faces u8 [s h w 3]``, ``face_mask bool [s]``, ``face_time [s] | None``
+        (seconds), ``video_attention [s] | None``, ``voice_weight``, ``face_weight`` (float or None).
+      title: heading of the page.
+      comparison: rows ``name -> {ua, wa, wf1, ua_interval, ...}``, and ``ceilings: {name: best possible}``.
+      marks: warnings shown on top of the page and in each picture, such as SYNTHETIC; a picture shows what
+        stands before a mark's colon.
+
+    Raises:
+      ValueError: one line naming the field, where lengths don't agree.
+    """
+    check.check_results(results)
+    check.check_examples(examples)
+    pictures = _pictures(results, history, comparison, marks)
+    gallery_pictures = [gallery.example_picture(i + 1, example, marks) for i, example in enumerate(examples)]
+    page = _render(results, pictures, gallery_pictures, examples, title, comparison, marks)
+    path = pathlib.Path(path)
+    _write_figures(path.parent / "figures", [*pictures.values(), *gallery_pictures])
+    _write(path, page.encode())
+
+
+def _pictures(results, history, comparison, marks) -> dict[str, Picture]:
+    names, modalities = results["classes"], results["modalities"]
+    chance = 1 / len(names)
+    main = main_modality(modalities)
+    confusion = np.asarray(modalities[main]["confusion"])
+    recalls = {name: row["recall"] for name, row in modalities.items()}
+    drawn = [
+        curves.loss_picture(history, marks),
+        curves.ua_picture(history, chance, marks),
+        classes.confusion_picture(confusion, names, marks),
+        classes.recall_picture(recalls, names, marks),
+        scores.speaker_picture(results.get("per_speaker") or {}, chance, modalities[main].get("ua"), marks),
+        scores.comparison_picture(comparison, chance, marks) if comparison else None,
+    ]
+    return {picture.name: picture for picture in drawn if picture is not None}
+
+
+def main_modality(modalities: dict) -> str:
+    """The entry that the page leads with: both streams where there are both."""
+    return "both" if "both" in modalities else next(iter(modalities))
+
+
+def _render(results, pictures, gallery_pictures, examples, title, comparison, marks) -> str:
+    modalities = results["modalities"]
+    main = main_modality(modalities)
+    compared = {name: row for name, row in (comparison or {}).items() if name != "ceilings"}
+    ceilings = (comparison or {}).get("ceilings") or {}
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(
+        resources.files("emofuse_jax").joinpath("report.html").read_text("utf-8")
+    )
+    return template.render(
+        title=title,
+        marks=list(marks),
+        facts=tables.provenance(results),
+        versions={name: str(value) for name, value in (results.get("versions") or {}).items()},
+        headline=tables.scores({main: modalities[main]}, text.MODALITIES),
+        main_name=text.MODALITIES[main],
+        scores=tables.scores(modalities, text.MODALITIES),
+        modality_names=[text.MODALITIES[name] for name in modalities],
+        comparison=tables.scores(compared, text.NETWORKS, ceilings) if comparison else None,
+        other_ceilings={k: text.percent(v) for k, v in ceilings.items() if k not in compared},
+        recalls=tables.recalls(modalities, results["classes"]),
+        speakers=tables.speakers(results.get("per_speaker") or {}),
+        mistakes=tables.mistakes(results),
+        pictures=pictures,
+        gallery=[
+            (example["clip_id"], example["label"], example["prediction"], picture)
+            for example, picture in zip(examples, gallery_pictures, strict=True)
+        ],
+        chance=text.percent(1 / len(results["classes"])),
+    )
+
+
+def _write_figures(folder: pathlib.Path, pictures: Sequence[Picture]) -> None:
+    """Writes the light pictures and takes away those of an earlier report that this one doesn't have."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {f"{picture.name}.png" for picture in pictures}
+    for picture in pictures:
+        _write(folder / f"{picture.name}.png", picture.light)
+    for old in folder.iterdir():
+        if _OURS.fullmatch(old.name) and old.name not in names:
+            old.unlink()
+
+
+def _write(path: pathlib.Path, data: bytes) -> None:
+    """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""The parts of the report: look, pictures and tables; `emofuse_jax.report` is the entry."""

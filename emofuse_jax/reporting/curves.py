@@ -1,0 +1,84 @@
+"""Learning curves: training and validation over the epochs, the best epoch marked."""
+
+from collections.abc import Sequence
+
+from emofuse_jax.reporting import style, text
+
+SIZE = (5.2, 3.3)
+
+
+def loss_picture(history: Sequence[dict], marks: Sequence[str] = ()) -> style.Picture | None:
+    """Loss per epoch; None where no row has one."""
+    return _picture(history, "loss", "Loss", marks)
+
+
+def ua_picture(history: Sequence[dict], chance: float, marks: Sequence[str] = ()) -> style.Picture | None:
+    """UA per epoch in per cent, with the line of chance; None where no row has one."""
+    return _picture(history, "ua", "UA (mean recall), %", marks, chance)
+
+
+def best_row(history: Sequence[dict]) -> dict | None:
+    """The row of the highest validation UA; without any, of the lowest validation loss; else None."""
+    for key, sign in (("validation_ua", 1.0), ("validation_loss", -1.0)):
+        rows = [row for row in history if text.known(row.get(key)) and text.known(row.get("epoch"))]
+        if rows:
+            return max(rows, key=lambda row: sign * row[key])
+    return None
+
+
+def _picture(history, key, title, marks, chance=None) -> style.Picture | None:
+    lines = {part: _line(history, f"{part}_{key}") for part in ("train", "validation")}
+    if not any(x for x, _ in lines.values()):
+        return None
+    best = best_row(history)
+    scale = 100.0 if key == "ua" else 1.0
+
+    def draw(figure, theme):
+        axes = figure.subplots()
+        _draw_lines(axes, theme, lines, scale)
+        if chance is not None:
+            axes.axhline(scale * chance, color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="chance")
+            axes.set_ylim(0, 102)
+        _draw_best(axes, theme, best, f"validation_{key}", scale)
+        axes.set_xlabel("epoch")
+        axes.set_title(title, pad=26)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, columnspacing=1.2, fontsize=9)
+
+    return style.make_picture(f"learning_{key}", _alt(lines, key, best, scale), SIZE, draw, marks=marks)
+
+
+def _line(history, key) -> tuple[list[float], list[float]]:
+    rows = [row for row in history if text.known(row.get(key)) and text.known(row.get("epoch"))]
+    rows = sorted(rows, key=lambda row: row["epoch"])
+    return [row["epoch"] for row in rows], [row[key] for row in rows]
+
+
+def _draw_lines(axes, theme, lines, scale) -> None:
+    looks = {"train": (theme.muted, (0, (4, 2))), "validation": (theme.both, "-")}
+    for part, (x, y) in lines.items():
+        if x:
+            colour, dashes = looks[part]
+            marker = "o" if len(x) <= 30 else None  # a single epoch is a point, not an invisible line
+            y = [scale * value for value in y]
+            axes.plot(x, y, color=colour, ls=dashes, lw=1.9, marker=marker, ms=3.2, label=part)
+
+
+def _draw_best(axes, theme, best, key, scale) -> None:
+    if best is None:
+        return
+    axes.axvline(best["epoch"], color=theme.ink, lw=1.1, zorder=1.5, label=f"best, epoch {best['epoch']:g}")
+    if text.known(best.get(key)):
+        axes.plot(best["epoch"], scale * best[key], "D", color=theme.ink, ms=6, mec=theme.page, zorder=5)
+
+
+def _alt(lines, key, best, scale) -> str:
+    unit = " %" if key == "ua" else ""
+    ends = [
+        f"{part} from {scale * y[0]:.3g}{unit} to {scale * y[-1]:.3g}{unit}"
+        for part, (_, y) in lines.items()
+        if y
+    ]
+    tail = f"; best epoch {best['epoch']:g}" if best else ""
+    return f"Learning curve of the {'UA' if key == 'ua' else 'loss'}: {', '.join(ends)}{tail}."

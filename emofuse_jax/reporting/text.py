@@ -1,0 +1,42 @@
+"""Numbers and names as the report prints them: fractions become per cent, NaN becomes a dash."""
+
+import math
+from collections.abc import Sequence
+
+DASH = "–"
+METRICS = {
+    "wa": ("WA", "weighted accuracy (WAR): the share of clips that are right"),
+    "ua": ("UA", "unweighted accuracy (UAR): the mean of the recalls of all classes"),
+    "wf1": ("weighted F1", "F1 of each class, weighted by its clips"),
+    "mf1": ("macro F1", "F1 of each class, all classes alike"),
+}
+MODALITIES = {"both": "sound and face", "audio": "sound only", "video": "face only"}
+NETWORKS = {"both": "both together", "voice": "voice alone", "face": "face alone"}
+
+
+def known(value) -> bool:
+    """Whether `value` is a number that can be shown."""
+    return value is not None and math.isfinite(value)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.7134 -> "71.3"; None, NaN and infinities -> a dash."""
+    return f"{100 * value:.{digits}f}" if known(value) else DASH
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """(0.65, 0.77) -> "65.0–77.0"; empty where either end is unknown."""
+    if bounds is None or not all(known(bound) for bound in bounds):
+        return ""
+    low, high = bounds
+    return f"{percent(low)}{DASH}{percent(high)}"
+
+
+def shorten(name: str, length: int = 16) -> str:
+    """A name that fits beside an axis."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def listing(pairs: dict[str, float]) -> str:
+    """Names and per cents as one phrase, for the alternative texts."""
+    return ", ".join(f"{name} {percent(value)} %" for name, value in pairs.items())

@@ -1,0 +1,131 @@
+"""Reads a serving bundle and runs it; needs jax, numpy, flatbuffers and safetensors alone.
+
+A bundle is a directory (design.md, "Serving bundle"): `model.stablehlo` computes, `params.safetensors` holds
+parameters and model state by name, `bundle.json` says what they mean and holds the SHA-256 of every other
+file, `parity.npz` holds inputs and the answers of the checkpoint's model. Nothing in it is a pickle.
+"""
+
+import dataclasses
+import io
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jax import export as jax_export
+
+from emofuse_jax.serving.manifest import GRAPH, PARITY, WEIGHTS, read_checked, read_manifest
+
+PARITY_TOLERANCE = 1e-5
+COMPARED = ("probabilities", "logits")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: what it says about itself, and a function over arrays."""
+
+    path: str
+    metadata: dict
+    """bundle.json."""
+    weights: dict[str, jax.Array]
+    """Parameters and model state, by name."""
+    call: Callable
+    """(weights, inputs) -> outputs; compiles once per batch size."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities."""
+        return tuple(self.metadata["classes"])
+
+    def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers for one batch of any size `b`; each new size compiles once.
+
+        Args:
+          arrays: `audio` float16 [b t f], log magnitudes as prepared, not standardised; `audio_mask` bool
+            [b t]; `faces` uint8 [b s h w 3]; `face_mask` bool [b s]. `metadata["spec"]` gives t f s h w.
+
+        Returns:
+          float32 `probabilities` and `logits` [b c]; where the model has them `modality_weights` [b 2]
+          (voice, face), `audio_attention` [b ..] and `video_attention` [b s].
+
+        Raises:
+          ValueError: an input is missing, unknown, or of another shape or dtype; names it.
+        """
+        _check_inputs(self.path, self.metadata["spec"], arrays)
+        outputs = self.call(self.weights, arrays)
+        return {name: np.asarray(array) for name, array in outputs.items()}
+
+    def predict(self, clip_path: str) -> list:
+        """Answers for a media file, a list of `predictor.Prediction`; needs the `prep` extra."""
+        from emofuse_jax.serving.predictor import predict_file
+
+        return predict_file(self, clip_path)
+
+    def parity(self) -> float:
+        """Runs `parity.npz` on this machine: the largest difference from the checkpoint's answers."""
+        data = read_checked(self.path, PARITY, self.metadata["files"][PARITY])
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            inputs = {k.removeprefix("input."): stored[k] for k in stored.files if k.startswith("input.")}
+            expected = {name: stored[f"output.{name}"] for name in COMPARED}
+        outputs = self.run(inputs)
+        # np.max carries a NaN on, where Python's max may drop it
+        return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED]))
+
+
+def load_bundle(path: str) -> Bundle:
+    """Opens a bundle; every file is checked against its hash before it is parsed.
+
+    Raises:
+      ValueError: not a bundle, of a newer schema, or a file is missing or altered; names the file.
+    """
+    metadata = read_manifest(path)
+    data = {name: read_checked(path, name, digest) for name, digest in metadata["files"].items()}
+    exported = _parse_graph(path, metadata, data[GRAPH])
+    weights = _parse_weights(path, data[WEIGHTS])
+    (taken, _), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+    if set(weights) != set(taken):
+        raise ValueError(f"{path}/{WEIGHTS}: its names are not those that {GRAPH} takes")
+    return Bundle(path, metadata, jax.device_put(weights), jax.jit(exported.call))
+
+
+def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
+    """Shape without the batch, and dtype, of each input of a bundle with this `spec`."""
+    t, f, s, h, w = (int(spec[letter]) for letter in "tfshw")
+    return {
+        "audio": ((t, f), np.float16),
+        "audio_mask": ((t,), np.bool_),
+        "faces": ((s, h, w, 3), np.uint8),
+        "face_mask": ((s,), np.bool_),
+    }
+
+
+def _parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
+    try:
+        return jax_export.deserialize(bytearray(data))
+    except Exception as error:  # what a parser of flatbuffers and StableHLO raises has no common class
+        raise ValueError(
+            f"{path}/{GRAPH}: written by jax {metadata['versions'].get('jax')} on {metadata.get('created')},"
+            f" cannot be read by jax {jax.__version__} ({error}); export it again from the checkpoint"
+        ) from error
+
+
+def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
+    try:
+        return safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}/{WEIGHTS}: not a safetensors file: {error}") from error
+
+
+def _check_inputs(path: str, spec: dict, arrays: dict[str, np.ndarray]) -> None:
+    expected = input_shapes(spec)
+    if set(arrays) != set(expected):
+        raise ValueError(f"{path}: inputs are {sorted(arrays)}, expected {sorted(expected)}")
+    size = len(arrays["audio"])
+    for name, (shape, dtype) in expected.items():
+        array = arrays[name]
+        if not size or array.shape != (size, *shape) or array.dtype != dtype:
+            raise ValueError(
+                f"{path}: input {name} is {array.dtype}{list(array.shape)},"
+                f" expected {np.dtype(dtype)}{['b', *shape]}, b at least 1 and the same for all"
+            )

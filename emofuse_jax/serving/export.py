@@ -1,0 +1,186 @@
+"""Writes a serving bundle from a checkpoint, and refuses to when the two disagree.
+
+The exported computation is the one that was scored: same graph, same activation dtype (`config.model.dtype`),
+so the tolerance of 1e-5 holds for bfloat16 models too. Inputs and outputs are the same for both dtypes.
+"""
+
+import datetime
+import os
+import tempfile
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import safetensors.numpy
+from jax import export as jax_export
+from jaxtyping import Array, PyTree
+
+from emofuse_jax.data.assemble import empty_batch
+from emofuse_jax.models.build import Model, build_model
+from emofuse_jax.serving import manifest
+from emofuse_jax.serving.bundle import PARITY_TOLERANCE, input_shapes, load_bundle
+from emofuse_jax.serving.card import INTENDED_USE, LIMITS
+from emofuse_jax.train import checkpoint
+from emofuse_jax.types import Batch, InputSpec, Params
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+ATTENTION = ("modality_weights", "audio_attention", "video_attention")
+"""Intermediates that a bundle gives beside the answer, where the model has them."""
+PARITY_ROWS = 4
+
+
+def export_bundle(workdir: str, output: str, kind: str = "best") -> float:
+    """Writes the bundle of a checkpoint to `output`; gives the parity difference.
+
+    The directory appears whole or not at all; a bundle that lies there is replaced.
+
+    Raises:
+      FileNotFoundError: no such checkpoint.
+      ValueError: `output` is something other than a bundle, or the bundle answers otherwise than the
+        checkpoint by more than 1e-5.
+    """
+    _check_replaceable(output)
+    metadata = checkpoint.read_metadata(workdir, kind)
+    model = build_model(ml_collections.ConfigDict(metadata["config"]["model"]), _spec(metadata))
+    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
+    abstract = checkpoint.abstract_like(abstract, jax.tree.map(lambda _: here, abstract))
+    params, model_state = checkpoint.load_model(workdir, kind, abstract)
+    parent = os.path.dirname(os.path.abspath(output))
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".bundle-") as scratch:
+        staged = os.path.join(scratch, "bundle")
+        write_bundle(staged, model, params, model_state, {**metadata, "checkpoint": kind})
+        difference = check_parity(staged)
+        if os.path.isdir(output):
+            os.rename(output, os.path.join(scratch, "replaced"))
+        os.rename(staged, output)
+    return difference
+
+
+def write_bundle(path: str, model: Model, params: Params, model_state: Params, metadata: dict) -> None:
+    """Writes all files of a bundle into the new directory `path`; `metadata` is the checkpoint's."""
+    os.makedirs(path)
+    spec = _spec(metadata)
+    weights = jax.device_get(flatten({"params": params, "model_state": model_state}))
+    with open(os.path.join(path, manifest.GRAPH), "wb") as file:
+        file.write(export_graph(model, params, model_state, spec))
+    safetensors.numpy.save_file(
+        {name: np.ascontiguousarray(array) for name, array in weights.items()},
+        os.path.join(path, manifest.WEIGHTS),
+    )
+    inputs = parity_inputs(model, spec)
+    answer = jax.jit(lambda p, s, x: _answer(model, p, s, x, spec))(params, model_state, inputs)
+    stored = {f"input.{name}": array for name, array in inputs.items()}
+    stored |= {f"output.{name}": np.asarray(array) for name, array in answer.items()}
+    np.savez(os.path.join(path, manifest.PARITY), **stored)
+    manifest.write_manifest(path, describe(metadata) | {"modalities": modalities(model)})
+
+
+def check_parity(path: str) -> float:
+    """Loads a written bundle and compares it with the answers of the live model that lie in it.
+
+    Raises ValueError when probabilities or logits differ by more than 1e-5, or are not finite.
+    """
+    difference = load_bundle(path).parity()
+    if not difference <= PARITY_TOLERANCE:  # so written that NaN fails
+        raise ValueError(
+            f"{path}: the bundle's answers differ from the checkpoint's by {difference:.3g},"
+            f" expected at most {PARITY_TOLERANCE:g}; nothing was exported"
+        )
+    return difference
+
+
+def export_graph(model: Model, params: Params, model_state: Params, spec: InputSpec) -> bytes:
+    """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch."""
+    tree = {"params": params, "model_state": model_state}
+    structure = jax.tree.structure(tree)
+    names = list(flatten(tree))
+
+    def compute(weights: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
+        whole = jax.tree.unflatten(structure, [weights[name] for name in names])
+        return _answer(model, whole["params"], whole["model_state"], inputs, spec)
+
+    (b,) = jax_export.symbolic_shape("b")
+    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flatten(tree).items()}
+    inputs = {
+        name: jax.ShapeDtypeStruct((b, *shape), dtype)
+        for name, (shape, dtype) in input_shapes(vars(spec)).items()
+    }
+    return jax_export.export(jax.jit(compute), platforms=PLATFORMS)(weights, inputs).serialize()
+
+
+def flatten(tree: PyTree) -> dict[str, Array]:
+    """Leaves of nested dicts by their path, `params/audio/kernel`, in the order of `jax.tree.leaves`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
+    """Random clips, of which one has no sound and one no face."""
+    batch = model.fake_batch(PARITY_ROWS, seed=0)
+    inputs = {
+        name: np.array(getattr(batch, name), dtype) for name, (_, dtype) in input_shapes(vars(spec)).items()
+    }
+    inputs["audio_mask"][1] = False
+    inputs["face_mask"][2] = False
+    return inputs
+
+
+def modalities(model: Model) -> list[str]:
+    """What the network goes by: `voice`, `face` or both."""
+    params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+    outputs, _ = jax.eval_shape(
+        partial(model.apply, train=False), params, model_state, model.fake_batch(1, seed=0)
+    )
+    vectors = {"voice": outputs.audio_vector, "face": outputs.video_vector}
+    return [name for name, vector in vectors.items() if vector is not None]
+
+
+def describe(metadata: dict) -> dict:
+    """What bundle.json says, from a checkpoint's metadata."""
+    hop = metadata["settings"]["audio"]["hop_ms"] / 1000
+    config, steps = metadata["config"], metadata["spec"]["t"]
+    kept = ("classes", "settings", "spec", "statistics", "training_speakers", "corpus", "protocol", "fold")
+    return {
+        **{name: metadata[name] for name in kept},
+        "window": {"steps": steps, "seconds": round(steps * hop, 6)},
+        "config": {"name": config.get("name", ""), "model": config["model"]},
+        "checkpoint": metadata["checkpoint"],
+        "progress": metadata.get("progress", {}),
+        "intended_use": INTENDED_USE,
+        "limits": LIMITS,
+        "platforms": list(PLATFORMS),
+        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {**metadata["versions"], "jax": jax.__version__},
+    }
+
+
+def _answer(model: Model, params: Params, model_state: Params, inputs: dict, spec: InputSpec) -> dict:
+    """The bundle's outputs; the fields of a batch that scoring does not read are filled with nothing."""
+    size = inputs["audio"].shape[0]
+    rest = {
+        name: jnp.broadcast_to(jnp.asarray(value[0]), (size,))
+        for name, value in vars(empty_batch(1, spec)).items()
+        if name not in inputs
+    }
+    outputs, _ = model.apply(params, model_state, Batch(**inputs, **rest), train=False)
+    logits = outputs.logits.astype(jnp.float32)
+    answer = {"probabilities": jax.nn.softmax(logits), "logits": logits}
+    return answer | {name: outputs.aux[name].astype(jnp.float32) for name in ATTENTION if name in outputs.aux}
+
+
+def _spec(metadata: dict) -> InputSpec:
+    return InputSpec(**metadata["spec"])
+
+
+def _check_replaceable(output: str) -> None:
+    if os.path.isdir(output) and not os.listdir(output):
+        return
+    if os.path.lexists(output):
+        try:
+            manifest.read_manifest(output)
+        except ValueError as error:
+            raise ValueError(f"{output}: exists and cannot be replaced: {error}") from error

@@ -1,0 +1,188 @@
+"""Media in, answers out: windows of a file, each prepared exactly as training clips are, then one batch.
+
+Media need the `prep` extra; it is imported only when a file is opened.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from emofuse_jax.serving.bundle import Bundle
+
+BUCKETS = (1, 2, 4, 8)
+"""Batch sizes that are compiled; a batch is padded to the next one."""
+SLACK = 0.1
+"""A rest of at most this share of a window lengthens the last window instead of opening another."""
+MEDIA_MODULES = ("av", "cv2", "librosa", "mtcnn", "soxr")
+SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
+VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The answer for one window of a file."""
+
+    path: str
+    start: float
+    """Seconds from the beginning of the file."""
+    end: float
+    label: str
+    confidence: float
+    """The probability of `label`."""
+    probabilities: dict[str, float]
+    voice_weight: float | None
+    """How much the fusion let the voice count, 0 to 1; None where the fusion has no such weight."""
+    face_weight: float | None
+    audio_ok: bool
+    """False: no usable sound; the answer rests on the face alone."""
+    video_ok: bool
+    notes: str = ""
+    """Remarks of the preparation, such as which of several faces was used."""
+
+    def to_json(self) -> dict:
+        """The JSON line of design.md; `notes` only where there are any."""
+        fields = dataclasses.asdict(self)
+        return fields if self.notes else {k: v for k, v in fields.items() if k != "notes"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """A window that has no answer, in a file whose other windows have."""
+
+    path: str
+    start: float
+    end: float
+    error: str
+
+    def to_json(self) -> dict:
+        """As a JSON line."""
+        return dataclasses.asdict(self)
+
+
+def predict_file(bundle: Bundle, path: str) -> list[Prediction | Gap]:
+    """Answers for every window of a media file, in order.
+
+    Raises:
+      ValueError: the file cannot be used at all (missing, empty, not media, truncated, nothing to hear or
+        see), or the `prep` extra is not installed; one line that names the file.
+    """
+    require_media()
+    try:
+        answers = list(_answers(bundle, path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if all(isinstance(answer, Gap) for answer in answers):
+        raise ValueError(f"{path}: {answers[0].error}")
+    return answers
+
+
+def cut_windows(duration: float, seconds: float) -> list[tuple[float, float]]:
+    """Start and end of the windows of a file of `duration`, in seconds.
+
+    A file up to a window long (and a tenth more) is one window, as a training clip is. A longer one is cut
+    every `seconds`; the last window is moved back to end with the file, so that every window is a whole one,
+    unless no more than a tenth of a window is left over: the last window then takes it.
+    """
+    count = max(1, math.ceil(duration / seconds - SLACK - 1e-9))
+    last = max(0.0, min((count - 1) * seconds, duration - seconds))
+    return [(i * seconds, (i + 1) * seconds) for i in range(count - 1)] + [(last, duration)]
+
+
+def media_files(paths: Sequence[str]) -> Iterator[str]:
+    """The files that are named, and the media files in the folders that are named, by suffix and in order."""
+    for path in paths:
+        if not os.path.isdir(path):
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders.sort()
+            for name in sorted(names):
+                if name.lower().endswith(SOUND_SUFFIXES + VIDEO_SUFFIXES):
+                    yield os.path.join(folder, name)
+
+
+def require_media() -> None:
+    """ValueError naming the extra when what decodes media is not installed."""
+    missing = [name for name in MEDIA_MODULES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"media files need {', '.join(missing)}: pip install 'emofuse[prep]'")
+
+
+def _answers(bundle: Bundle, path: str) -> Iterator[Prediction | Gap]:
+    """Prepares windows and answers them in batches, so that memory stays flat in the file's length."""
+    pending = []
+    for window in _prepared(bundle, path):
+        pending.append(window)
+        if len(pending) == BUCKETS[-1]:
+            yield from _answer_batch(bundle, path, pending)
+            pending = []
+    if pending:
+        yield from _answer_batch(bundle, path, pending)
+
+
+def _prepared(bundle: Bundle, path: str) -> Iterator[tuple]:
+    """(start, end, Record or error text) of each window."""
+    from data_prep.corpora.base import Clip
+    from data_prep.media import probe
+    from data_prep.process import Failure, process_clip
+    from data_prep.settings import PrepSettings
+
+    settings = PrepSettings.from_dict(bundle.metadata["settings"])
+    windows = cut_windows(probe(path).duration, bundle.metadata["window"]["seconds"])
+    for start, end in windows:
+        part = {} if len(windows) == 1 else {"start": start, "end": end}
+        clip = Clip(clip_id=os.path.basename(path), path=path, label=-1, speaker="", **part)
+        found = process_clip(clip, settings)
+        yield start, end, found.reason if isinstance(found, Failure) else _usable(bundle, found)
+
+
+def _usable(bundle: Bundle, record):
+    """The record, or why a network of these modalities has nothing to go by in it."""
+    used = bundle.metadata["modalities"]
+    if ("voice" in used and record.audio_ok) or ("face" in used and record.video_ok):
+        return record
+    return f"the model needs a {' or a '.join(used)}: {record.notes}"
+
+
+def _answer_batch(bundle: Bundle, path: str, windows: list[tuple]) -> Iterator[Prediction | Gap]:
+    """One batch, padded to the next bucket; failed windows stay masked rows and become gaps."""
+    from emofuse_jax.data.assemble import empty_batch, fill_row
+    from emofuse_jax.types import InputSpec
+
+    size = next(bucket for bucket in BUCKETS if bucket >= len(windows))
+    batch = empty_batch(size, InputSpec(**bundle.metadata["spec"]))
+    for row, (_, _, found) in enumerate(windows):
+        if not isinstance(found, str):
+            fill_row(batch, row, found)
+    names = ("audio", "audio_mask", "faces", "face_mask")
+    outputs = bundle.run({name: getattr(batch, name) for name in names})
+    for row, (start, end, found) in enumerate(windows):
+        if isinstance(found, str):
+            yield Gap(path, round(start, 3), round(end, 3), found)
+        else:
+            answer = {name: array[row] for name, array in outputs.items()}
+            yield _prediction(bundle.classes, path, start, end, found, answer)
+
+
+def _prediction(classes: tuple, path: str, start: float, end: float, record, answer: dict) -> Prediction:
+    probabilities = answer["probabilities"]
+    best = int(np.argmax(probabilities))
+    weights = answer.get("modality_weights")
+    voice, face = (None, None) if weights is None else map(float, weights)
+    return Prediction(
+        path=path,
+        start=round(start, 3),
+        end=round(end, 3),
+        label=classes[best],
+        confidence=float(probabilities[best]),
+        probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
+        voice_weight=voice,
+        face_weight=face,
+        audio_ok=bool(record.audio_ok),
+        video_ok=bool(record.video_ok),
+        notes=record.notes,
+    )

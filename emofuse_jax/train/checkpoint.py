@@ -1,0 +1,100 @@
+"""Checkpoints: the last one to go on from, the best one to use. The only file that knows orbax.
+
+Items of a checkpoint: `params` (what scoring and serving load; the average where there is one),
+`model_state` (norm and input statistics), `optimizer` (its state, and the raw parameters where `params` is
+their average); beside them JSON metadata with the config, class names, preparation settings, training
+speakers, the data iterator's position and the progress so far.
+"""
+
+import os
+
+import jax
+from jaxtyping import PyTree
+from orbax.checkpoint import v1 as ocp
+
+from emofuse_jax.train.optimizer import AverageState, evaluation_params
+from emofuse_jax.types import Params, TrainState
+
+SCHEMA_VERSION = 1
+KINDS = ("last", "best")
+
+
+def save(workdir: str, kind: str, state: TrainState, metadata: dict) -> None:
+    """Writes a checkpoint of kind `last` or `best`; the one before is removed when it is complete."""
+    optimizer = {"opt_state": state.opt_state, "step": state.step}
+    if isinstance(state.opt_state, AverageState):
+        optimizer["raw_params"] = state.params
+    items = {
+        "params": evaluation_params(state.params, state.opt_state),
+        "model_state": state.model_state,
+        "optimizer": optimizer,
+    }
+    with _checkpointer(workdir, kind) as checkpointer:
+        step = int(state.step)
+        checkpointer.save_checkpointables(
+            step, items, force=True, overwrite=True, custom_metadata={"schema": SCHEMA_VERSION, **metadata}
+        )
+
+
+def restore(workdir: str, abstract: TrainState) -> tuple[TrainState, dict] | None:
+    """The last checkpoint's state and metadata, laid out as `abstract` (shapes and shardings) says."""
+    metadata = read_metadata(workdir, "last", missing_ok=True)
+    if metadata is None:
+        return None
+    optimizer = {"opt_state": abstract.opt_state, "step": abstract.step}
+    averaged = isinstance(abstract.opt_state, AverageState)
+    if averaged:
+        optimizer["raw_params"] = abstract.params
+    wanted = {"params": abstract.params, "model_state": abstract.model_state, "optimizer": optimizer}
+    with _checkpointer(workdir, "last") as checkpointer:
+        items = checkpointer.load_checkpointables(None, wanted)
+    params = items["optimizer"]["raw_params"] if averaged else items["params"]
+    state = TrainState(
+        items["optimizer"]["step"], params, items["model_state"], items["optimizer"]["opt_state"]
+    )
+    return state, metadata
+
+
+def load_model(workdir: str, kind: str, abstract: tuple[Params, Params]) -> tuple[Params, Params]:
+    """Parameters and model state alone, for scoring and serving; `abstract` from `Model.abstract()`."""
+    _require(workdir, kind)
+    with _checkpointer(workdir, kind) as checkpointer:
+        items = checkpointer.load_checkpointables(None, {"params": abstract[0], "model_state": abstract[1]})
+    return items["params"], items["model_state"]
+
+
+def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict | None:
+    """The JSON metadata of a checkpoint; FileNotFoundError (or None) where there is none."""
+    if missing_ok and not os.path.isdir(_directory(workdir, kind)):
+        return None
+    with _checkpointer(workdir, kind) as checkpointer:
+        if checkpointer.latest is None:
+            if missing_ok:
+                return None
+            _require(workdir, kind, found=False)
+        metadata = checkpointer.checkpointables_metadata().custom_metadata
+    if metadata["schema"] > SCHEMA_VERSION:
+        raise ValueError(f"{workdir}: checkpoint schema {metadata['schema']} is newer than {SCHEMA_VERSION}")
+    return metadata
+
+
+def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
+    """Shapes, dtypes and shardings of a tree, to restore into."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, sharding)
+
+
+def _require(workdir: str, kind: str, *, found: bool | None = None) -> None:
+    if not (os.path.isdir(_directory(workdir, kind)) if found is None else found):
+        raise FileNotFoundError(f"{workdir}: holds no {kind} checkpoint; run emofuse train first")
+
+
+def _directory(workdir: str, kind: str) -> str:
+    return os.path.join(os.path.abspath(workdir), "checkpoints", kind)
+
+
+def _checkpointer(workdir: str, kind: str) -> ocp.training.Checkpointer:
+    return ocp.training.Checkpointer(
+        _directory(workdir, kind),
+        preservation_policy=ocp.training.preservation_policies.LatestN(1),
+        cleanup_tmp_directories=True,
+    )

@@ -1,0 +1,64 @@
+"""One mesh, (replica, data, model), and where arrays lie on it."""
+
+import math
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+AXES = ("replica", "data", "model")
+MIN_SHARDED_SIZE = 2**16
+"""Smaller parameters are replicated: gathering them costs more than they take."""
+
+
+def make_mesh(config) -> Mesh:
+    """A mesh over all devices of all processes; `config.data=-1` takes what the other axes leave."""
+    shape = [config.replica, config.data, config.model]
+    devices = jax.device_count()
+    if shape[1] == -1:
+        shape[1] = devices // (shape[0] * shape[2])
+    if math.prod(shape) != devices:
+        raise ValueError(f"config.mesh: {'x'.join(map(str, shape))} does not cover {devices} devices")
+    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over the `data` axis."""
+    return NamedSharding(mesh, P("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """This process's rows, as part of a global array sharded over `data`."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def state_sharding(state: PyTree, mesh: Mesh, *, fsdp: bool) -> PyTree:
+    """Replicated, or with `fsdp` each large array split over `data` along its largest divisible axis."""
+    return jax.tree.map(lambda x: NamedSharding(mesh, fsdp_spec(x.shape, mesh) if fsdp else P()), state)
+
+
+def fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> P:
+    """Splits the largest axis that the `data` devices divide; small arrays stay whole."""
+    size = mesh.shape["data"]
+    candidates = [axis for axis, n in enumerate(shape) if n % size == 0]
+    if size == 1 or not candidates or math.prod(shape) < MIN_SHARDED_SIZE:
+        return P()
+    axis = max(candidates, key=lambda a: shape[a])
+    return P(*[None] * axis, "data")
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """NumPy arrays on every process, gathered where the rows lie on several."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, tree)
+    from jax.experimental import multihost_utils
+
+    return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), tree)

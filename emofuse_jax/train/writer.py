@@ -1,0 +1,50 @@
+"""Scalars to `metrics.jsonl` and to TensorBoard; a resumed run first drops what it will do again."""
+
+import json
+import os
+
+import tensorboardX
+
+
+class Writer:
+    """Appends rows of scalars; only the first process writes."""
+
+    def __init__(self, workdir: str, *, resume_step: int, active: bool):
+        self._active = active
+        if not active:
+            return
+        self._path = os.path.join(workdir, "metrics.jsonl")
+        rows = [row for row in read_rows(self._path) if row["step"] <= resume_step]
+        with open(self._path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        self._board = tensorboardX.SummaryWriter(
+            os.path.join(workdir, "tensorboard"), purge_step=resume_step + 1, flush_secs=10
+        )
+
+    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Writes one row, `{"step", "split", name: value}`."""
+        if not self._active:
+            return
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flushes TensorBoard's file."""
+        if self._active:
+            self._board.close()
+
+
+def read_rows(path: str) -> list[dict]:
+    """Rows of a `metrics.jsonl`; a last line cut off by a kill is left out."""
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def read_epochs(workdir: str) -> list[dict]:
+    """The per-epoch rows of a run."""
+    return [row for row in read_rows(os.path.join(workdir, "metrics.jsonl")) if row["split"] == "epoch"]

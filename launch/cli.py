@@ -1,0 +1,80 @@
+"""`emofuse <verb>`: the same programs as `python launch/<verb>.py`."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+VERBS = {
+    "prepare": "clips to records: decode, find faces, write shards, splits and statistics",
+    "train": "train one model of a config on one fold",
+    "evaluate": "score a trained model and write its report",
+    "export": "write a serving bundle of a trained model",
+    "predict": "answer for media files with a bundle",
+    "demo": "the whole thread on a corpus that is made here",
+}
+
+
+def main() -> None:
+    """Entry point of the `emofuse` command."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in ("-h", "--help", "help"):
+        print("usage: emofuse <verb> [--flags]      emofuse <verb> --help tells a verb's flags\n")
+        print("\n".join(f"  {name:<10}{what}" for name, what in VERBS.items()))
+        return
+    if verb not in VERBS:
+        sys.exit(f"emofuse: no verb {verb!r}; there are {', '.join(VERBS)}")
+    sys.argv = [f"emofuse {verb}", *sys.argv[2:]]
+    run(importlib.import_module(f"launch.{verb}").main)
+
+
+def run(program: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs an absl main; a user's mistake is one line on stderr and exit status 2, not a traceback.
+
+    `EMOFUSE_TRACEBACK=1` shows where an error came from.
+    """
+    from absl import app
+
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(program.__module__))
+        return
+    app.run(lambda rest: guarded(program, rest), argv=[shipped_config(word) for word in sys.argv])
+
+
+def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:
+    """The program's exit status; expected errors become one line."""
+    try:
+        return program(argv)
+    except (ValueError, OSError) as error:
+        if os.environ.get("EMOFUSE_TRACEBACK"):
+            raise
+        line = " ".join(str(error).split()) or type(error).__name__
+        print(f"emofuse: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("emofuse: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def help_text(module: str) -> str:
+    """A verb's docstring and its flags with their defaults."""
+    from absl import flags
+
+    owner = sys.argv[0] if module == "__main__" else module
+    lines = [(sys.modules[module].__doc__ or "").strip(), "", "flags:"]
+    for flag in sorted(flags.FLAGS.get_key_flags_for_module(owner), key=lambda flag: flag.name):
+        default = "" if flag.default is None else f" (default: {flag.default})"
+        lines.append(f"  --{flag.name}: {flag.help}{default}")
+    return "\n".join(lines)
+
+
+def shipped_config(word: str) -> str:
+    """`--config=am_fbp` becomes the path of the shipped file, unless a file of that name is here."""
+    if not word.startswith("--config=") or os.path.exists(word[9:].split(":")[0]):
+        return word
+    name, *argument = word[9:].split(":")
+    stem = os.path.basename(name).removesuffix(".py")
+    path = os.path.join(os.path.dirname(__file__), "..", "configs", f"{stem}.py")
+    if not os.path.exists(path):
+        raise SystemExit(f"emofuse: --config={name}: neither a file here nor a shipped config")
+    return ":".join([f"--config={os.path.normpath(path)}", *argument])

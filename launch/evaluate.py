@@ -1,0 +1,48 @@
+"""Score a trained model on a part of its fold, and write its report.
+
+    emofuse evaluate --workdir=DIR --split=test
+
+Writes DIR/evaluation/<split>.json (scores, and the probabilities of every clip), report.html and figures/
+there, and prints the scores: both streams, and each alone from the same parameters.
+"""
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from launch.cli import run
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory written by emofuse train.")
+SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Part of the fold to score.")
+CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
+DATA = flags.DEFINE_string("data", "", "Directory of the records, if they moved since the training.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Scores, writes and prints."""
+    if argv[1:] or not WORKDIR.value:
+        raise ValueError("usage: emofuse evaluate --workdir=DIR [--split=test]; see emofuse evaluate --help")
+    from emofuse_jax import evaluate, report, tables
+    from emofuse_jax.train.writer import read_epochs
+
+    results, examples = evaluate.evaluate_workdir(
+        WORKDIR.value, part=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
+    )
+    directory = os.path.join(WORKDIR.value, "evaluation")
+    evaluate.write_results(os.path.join(directory, f"{SPLIT.value}.json"), results)
+    page = os.path.join(directory, "report.html")
+    report.write_report(
+        page,
+        results=results,
+        history=read_epochs(WORKDIR.value),
+        examples=examples,
+        title=f"{results['config']} on {results['corpus']}",
+        marks=evaluate.marks(results),
+    )
+    tables.print_scores(results["modalities"])
+    print(f"report: {page}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,38 @@
+"""Writes a serving bundle from a trained model's checkpoint.
+
+  emofuse export --workdir=runs/mine --output=runs/mine/bundle
+
+The bundle is a directory that answers without records, configs or flax: the computation (StableHLO, any
+batch size, CPU, GPU and TPU), its parameters, and bundle.json with class names, preparation settings,
+training speakers, intended use and limits. It is loaded again and compared with the checkpoint before it
+appears at --output; a difference above 1e-5 fails the export. A bundle that lies at --output is replaced.
+"""
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from launch.cli import run
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a training run.")
+OUTPUT = flags.DEFINE_string("output", None, "Bundle directory to write.")
+CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint to export.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Exports, and prints where to and how far the answers are apart."""
+    if argv[1:]:
+        raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+    if WORKDIR.value is None or OUTPUT.value is None:
+        raise ValueError("--workdir and --output are needed; see emofuse export --help")
+    from emofuse_jax.serving.export import export_bundle
+
+    output = OUTPUT.value
+    difference = export_bundle(WORKDIR.value, output, CHECKPOINT.value)
+    size = sum(os.path.getsize(os.path.join(output, name)) for name in os.listdir(output)) / 1e6
+    print(f"{output}: {size:.1f} MB, answers within {difference:.1e} of the {CHECKPOINT.value} checkpoint")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,95 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from emofuse_jax.data import augment
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.pipeline import load_batch
+from emofuse_jax.types import InputSpec
+
+
+@pytest.fixture
+def batch(fake_dataset):
+    spec = InputSpec(t=120, f=70, s=4, h=16, w=16, classes=3)
+    clips = np.append(np.arange(31), -1)
+    return jax.tree.map(jnp.asarray, load_batch(open_dataset(fake_dataset), clips, spec))
+
+
+def test_all_together_keep_shapes_masks_and_padding(batch):
+    config = base.augment()
+    config.frames = 2
+    out = jax.jit(lambda b, k: augment.augment(b, k, config))(batch, jax.random.key(0))
+    assert out.faces.shape == (32, 2, 16, 16, 3)
+    assert out.faces.dtype == jnp.uint8
+    assert out.audio.dtype == batch.audio.dtype
+    assert np.isfinite(np.asarray(out.audio, np.float32)).all()
+    assert not np.asarray(out.audio, np.float32)[~np.asarray(batch.audio_mask)].any()
+    assert not out.face_mask[-1].any()
+    for name in ("label", "weight", "clip", "speaker"):
+        np.testing.assert_array_equal(getattr(out, name), getattr(batch, name))
+
+
+def test_zeros_turn_everything_off(batch):
+    config = base.augment()
+    for name in config:
+        config[name] = type(config[name])(0)
+    out = augment.augment(batch, jax.random.key(0), config)
+    jax.tree.map(np.testing.assert_array_equal, out, batch)
+
+
+def test_sampled_frames_come_one_from_each_part_and_carry_their_mask(batch):
+    numbered = jnp.broadcast_to(jnp.arange(4, dtype=jnp.uint8)[:, None, None, None], batch.faces.shape)
+    seen = set()
+    for seed in range(20):
+        out = augment.sample_frames(dataclasses.replace(batch, faces=numbered), jax.random.key(seed), 2)
+        chosen = np.asarray(out.faces[:, :, 0, 0, 0])
+        assert (chosen[:, 0] < 2).all()
+        assert (chosen[:, 1] >= 2).all()
+        rows = np.arange(32)[:, None]
+        np.testing.assert_array_equal(out.face_mask, np.asarray(batch.face_mask)[rows, chosen])
+        seen |= set(chosen.ravel().tolist())
+    assert seen == {0, 1, 2, 3}
+
+
+def test_more_frames_than_there_are_is_named(batch):
+    with pytest.raises(ValueError, match=r"augment\.frames=9"):
+        augment.sample_frames(batch, jax.random.key(0), 9)
+
+
+def test_flip_mirrors_about_half_of_the_clips_whole(batch):
+    out = augment.flip(batch, jax.random.key(1))
+    mirrored = (np.asarray(out.faces) == np.asarray(batch.faces)[:, :, :, ::-1]).all((1, 2, 3, 4))
+    same = (np.asarray(out.faces) == np.asarray(batch.faces)).all((1, 2, 3, 4))
+    assert (mirrored | same).all()
+    assert 6 < (mirrored & ~same).sum() < 26
+
+
+def test_shift_moves_all_frames_of_a_clip_alike(batch):
+    square = jnp.zeros_like(batch.faces).at[:, :, 6:10, 6:10].set(255)
+    out = np.asarray(augment.shift(dataclasses.replace(batch, faces=square), jax.random.key(2), 3).faces)
+    assert (out == out[:, :1]).all()
+    assert (out.reshape(32, -1).sum(1) == out[0].sum()).all()
+    assert len({out[i].tobytes() for i in range(32)}) > 10
+
+
+def test_stripes_stay_inside_the_sound(batch):
+    length = jnp.array([0, 5, 50, 100])
+    hidden = np.asarray(augment.stripes(jax.random.key(3), 4, 100, length, 3, 20))
+    for row, n in enumerate(length):
+        assert not hidden[row, int(n) :].any()
+    assert hidden[3].any()
+    assert hidden.sum(1).max() <= 60
+
+
+def test_modality_dropout_takes_one_stream_never_both(batch):
+    wide = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 40), batch)
+    out = augment.modality_dropout(wide, jax.random.key(4), audio=0.3, video=0.2)
+    no_audio = ~np.asarray(out.audio_mask).any(1)
+    no_video = ~np.asarray(out.face_mask).any(1)
+    assert not (no_audio & no_video).any()
+    assert abs(no_audio.mean() - 0.3) < 0.05
+    assert abs(no_video.mean() - 0.2) < 0.05

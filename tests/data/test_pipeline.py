@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from emofuse_jax.data.dataset import open_dataset, split_indices, statistics
+from emofuse_jax.data.pipeline import eval_batches, load_batch, train_batches
+from emofuse_jax.types import InputSpec
+from tests.fakes import make_record
+
+SPEC = InputSpec(t=100, f=70, s=4, h=16, w=16, classes=3)
+
+
+@pytest.fixture
+def dataset(fake_dataset):
+    return open_dataset(fake_dataset)
+
+
+def test_rows_are_the_records(dataset):
+    batch = load_batch(dataset, np.array([7, -1, 30]), SPEC)
+    record = make_record(7)
+    steps = len(record.spectrogram)
+    start = max(0, (steps - 100) // 2)
+    np.testing.assert_array_equal(batch.audio[0, : min(steps, 100)], record.spectrogram[start : start + 100])
+    np.testing.assert_array_equal(batch.audio_mask[0], np.arange(100) < steps)
+    np.testing.assert_array_equal(batch.faces[0], record.faces)
+    assert batch.weight.tolist() == [1, 0, 1]
+    assert batch.label[0] == record.label
+    assert not batch.audio_mask[1].any()
+    assert not batch.face_mask[1].any()
+    assert batch.clip.tolist() == [7, -1, 30]
+
+
+def test_an_epoch_sees_every_clip_once_in_a_new_order(dataset):
+    clips = np.arange(36)
+    batches = train_batches(dataset, clips, SPEC, batch_size=12, seed=0)
+    epochs = [np.concatenate([next(batches).clip for _ in range(3)]) for _ in range(3)]
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), clips)
+    assert (epochs[0] != epochs[1]).any()
+    assert (epochs[1] != epochs[2]).any()
+
+
+def test_the_position_can_be_saved_and_restored(dataset):
+    def make():
+        return train_batches(dataset, np.arange(36), SPEC, batch_size=8, seed=1)
+
+    batches = make()
+    for _ in range(5):
+        next(batches)
+    position = batches.get_state()
+    expected = [next(batches) for _ in range(6)]
+    again = make()
+    again.set_state(position)
+    for batch in expected:
+        other = next(again)
+        np.testing.assert_array_equal(other.clip, batch.clip)
+        np.testing.assert_array_equal(other.audio, batch.audio)
+
+
+def test_processes_share_the_same_global_batches(dataset):
+    clips = np.arange(36)
+    whole = train_batches(dataset, clips, SPEC, batch_size=12, seed=3)
+    parts = [train_batches(dataset, clips, SPEC, batch_size=12, seed=3, process=(i, 3)) for i in range(3)]
+    for _ in range(4):
+        together = np.concatenate([next(part).clip for part in parts])
+        np.testing.assert_array_equal(together, next(whole).clip)
+
+
+def test_scoring_sees_every_clip_once_in_order_and_pads_with_weight_zero(dataset):
+    clips = np.arange(3, 20)
+    batches = list(eval_batches(dataset, clips, SPEC, batch_size=8))
+    assert [len(batch.clip) for batch in batches] == [8, 8, 8]
+    seen = np.concatenate([batch.clip for batch in batches])
+    np.testing.assert_array_equal(seen[seen >= 0], clips)
+    weight = np.concatenate([batch.weight for batch in batches])
+    np.testing.assert_array_equal(weight, (seen >= 0).astype(np.float32))
+
+
+def test_mistakes_are_one_line(dataset, fake_dataset):
+    with pytest.raises(ValueError, match=r"recipe 'fbp', the config needs 'hgr'"):
+        open_dataset(fake_dataset, "hgr")
+    with pytest.raises(FileNotFoundError, match=r"protocols here: fake_1fold"):
+        split_indices(dataset, "other", 0, "train")
+    with pytest.raises(ValueError, match=r"5 training clips, fewer than data.batch_size=8"):
+        train_batches(dataset, np.arange(5), SPEC, batch_size=8, seed=0)
+    with pytest.raises(ValueError, match="not divisible by 3 processes"):
+        train_batches(dataset, np.arange(36), SPEC, batch_size=8, seed=0, process=(0, 3))
+    with pytest.raises(FileNotFoundError, match="fold_7"):
+        statistics(dataset, "fake_1fold", 7)
+
+
+def test_a_manifest_that_disagrees_with_the_shards_is_refused(fake_dataset):
+    with open(f"{fake_dataset}/manifest.csv", "a") as file:
+        file.write("clip999,36\n")
+    with pytest.raises(ValueError, match=r"shards hold 36 records, manifest.csv 37"):
+        open_dataset(fake_dataset).read(0)
+
+
+def test_another_frame_count_is_named(dataset):
+    with pytest.raises(ValueError, match="clip000: field faces has 4 frames, expected 6"):
+        load_batch(dataset, np.array([0]), InputSpec(t=100, f=70, s=6, h=16, w=16, classes=3))

@@ -1,0 +1,64 @@
+"""Every shipped config builds, takes two steps and stays finite."""
+
+import importlib
+import os
+import pkgutil
+
+import jax
+import numpy as np
+import pytest
+from emofuse_jax.models.build import build_model
+
+import configs
+from emofuse_jax.train.optimizer import make_optimizer
+from emofuse_jax.train.step import init_state, make_train_step
+from emofuse_jax.types import InputSpec
+
+EXPERIMENTS = sorted({m.name for m in pkgutil.iter_modules(configs.__path__)} - {"base", "demo"})
+SPEC = InputSpec(t=140, f=200, s=4, h=112, w=112, classes=6)
+
+
+def two_steps(config):
+    model = build_model(config.model, SPEC)
+    tx = make_optimizer(config.optimizer, 10)
+    statistics = np.full(SPEC.f, -3.0, np.float32), np.full(SPEC.f, 2.0, np.float32)
+    state = init_state(model, tx, jax.random.key(0), statistics)
+    before = jax.tree.map(np.asarray, state.params)
+    step = jax.jit(make_train_step(model, tx, config))
+    for seed in range(2):
+        state, measured = step(state, model.fake_batch(4, seed=seed))
+    for leaf in jax.tree.leaves((state, measured)):
+        assert np.isfinite(np.asarray(leaf, np.float32)).all()
+    changed = jax.tree.map(lambda a, b: (a != np.asarray(b)).any(), before, state.params)
+    assert any(jax.tree.leaves(changed))
+    assert int(state.step) == 2
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_shipped_config_trains(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert config.name == name
+    two_steps(config)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_its_demo_form_trains(name):
+    two_steps(importlib.import_module("configs.demo").get_config(name))
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, "demo", "base"])
+def test_the_docstring_is_its_receipt(name):
+    assert "Receipt:" in importlib.import_module(f"configs.{name}").__doc__
+
+
+def test_bfloat16_averaging_and_accumulation_train():
+    config = importlib.import_module("configs.demo").get_config("am_fbp")
+    config.model.dtype, config.optimizer.ema, config.optimizer.accumulate = "bfloat16", 0.99, 2
+    two_steps(config)
+
+
+def test_there_is_a_config_for_every_fusion():
+    from emofuse_jax.models.fusions.registry import FUSIONS
+
+    assert set(EXPERIMENTS) == set(FUSIONS)
+    assert os.path.basename(configs.__path__[0]) == "configs"

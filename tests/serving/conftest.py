@@ -1,0 +1,93 @@
+"""A tiny network with random parameters in a real checkpoint, and its bundle."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_prep.settings import FaceSettings, PrepSettings
+from emofuse_jax.models.build import build_model
+from emofuse_jax.models.defaults import default_model_config
+from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.train import checkpoint
+from emofuse_jax.types import InputSpec, TrainState
+
+CLASSES = ("angry", "happy", "sad")
+SETTINGS = PrepSettings(face=FaceSettings(frames=4, size=32))
+SPEC = InputSpec(t=320, f=200, s=4, h=32, w=32, classes=len(CLASSES))
+
+
+def tiny_config(fusion: str, dtype: str = "float32"):
+    config = default_model_config(fusion)
+    config.dtype = dtype
+    config.audio.widths = (4, 4, 4, 4, 4)
+    config.video.width, config.video.blocks, config.video.embedding = 4, (1, 1, 1, 1), 8
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A checkpoint, and what is in it."""
+
+    workdir: str
+    model: object
+    params: dict
+    model_state: dict
+    metadata: dict
+
+    def answer(self, inputs: dict) -> dict:
+        """What the live model says of a bundle's inputs."""
+        size = len(inputs["audio"])
+        batch = dataclasses.replace(self.model.fake_batch(size, seed=9), **inputs)
+        outputs, _ = jax.jit(lambda p, s, b: self.model.apply(p, s, b, train=False))(
+            self.params, self.model_state, batch
+        )
+        return {"logits": outputs.logits, "probabilities": jax.nn.softmax(outputs.logits), **outputs.aux}
+
+
+def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> Trained:
+    config = tiny_config(fusion, dtype)
+    model = build_model(config, SPEC)
+    params, model_state = jax.jit(model.init)(jax.random.key(1))
+    rng = np.random.default_rng(2)
+    params = jax.tree.map(lambda x: x + 0.05 * rng.normal(size=x.shape).astype(np.float32), params)
+    mean, std = rng.normal(-4, 1, SPEC.f), rng.uniform(1, 2, SPEC.f)
+    model_state = model.with_statistics(model_state, mean, std)
+    metadata = {
+        "config": json.loads(json.dumps({"name": fusion, "model": config.to_dict()})),
+        "classes": list(CLASSES),
+        "settings": SETTINGS.to_dict(),
+        "spec": dataclasses.asdict(SPEC),
+        "statistics": {"mean": mean.tolist(), "std": std.tolist()},
+        "training_speakers": ["s1", "s2"],
+        "corpus": "fake",
+        "protocol": "speakers",
+        "fold": 0,
+        "versions": {"jax": jax.__version__},
+        "progress": {},
+    }
+    state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
+    checkpoint.save(str(workdir), "best", state, metadata)
+    return Trained(str(workdir), model, params, model_state, metadata)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Trained:
+    return save_checkpoint(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def bundle_path(trained, tmp_path_factory) -> str:
+    """Session-wide: a test that alters it works on a copy."""
+    path = str(tmp_path_factory.mktemp("exported") / "bundle")
+    export_bundle(trained.workdir, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def inputs(trained) -> dict:
+    batch = trained.model.fake_batch(8, seed=3)
+    return {name: getattr(batch, name) for name in ("audio", "audio_mask", "faces", "face_mask")}

@@ -1,0 +1,24 @@
+"""A training run as its own process: run_train.py WORKDIR CONFIG_JSON [process_id num_processes address]."""
+
+import json
+import sys
+
+import jax
+import ml_collections
+
+
+def main() -> None:
+    workdir, text, *process = sys.argv[1:]
+    from emofuse_jax.train import distributed
+
+    if process:
+        distributed.initialize(process[2], int(process[1]), int(process[0]))
+    from emofuse_jax.train.experiment import open_experiment
+    from emofuse_jax.train.loop import train
+
+    train(open_experiment(ml_collections.ConfigDict(json.loads(text))), workdir)
+    print("done", jax.device_count(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import base
+from emofuse_jax.train.optimizer import evaluation_params, make_optimizer, make_schedule, weight_decay_mask
+
+
+@pytest.fixture
+def config():
+    config = base.optimizer()
+    config.learning_rate = 0.1
+    return config
+
+
+def run(tx, params, gradients):
+    state = tx.init(params)
+    for gradient in gradients:
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def test_schedule_warms_up_then_falls_to_its_end(config):
+    config.warmup, config.final_rate = 0.1, 0.01
+    rate = make_schedule(config, 100)
+    np.testing.assert_allclose([rate(0), rate(5), rate(10)], [0.0, 0.05, 0.1], rtol=1e-6)
+    half = 0.1 * (0.01 + 0.99 * 0.5)
+    np.testing.assert_allclose(rate(55), half, rtol=1e-5)
+    np.testing.assert_allclose(rate(100), 0.001, rtol=1e-5)
+
+
+def test_only_kernels_decay():
+    params = {"conv": {"kernel": jnp.ones((3, 3)), "bias": jnp.ones(3)}, "norm": {"scale": jnp.ones(3)}}
+    mask = weight_decay_mask(params)
+    assert mask == {"conv": {"kernel": True, "bias": False}, "norm": {"scale": False}}
+
+
+def test_gradients_are_clipped(config):
+    config.warmup, config.weight_decay = 0.0, 0.0
+    small = run(make_optimizer(config, 10), {"w": jnp.zeros(4)}, [{"w": jnp.full(4, 5.0)}] * 3)
+    large = run(make_optimizer(config, 10), {"w": jnp.zeros(4)}, [{"w": jnp.full(4, 5e6)}] * 3)
+    np.testing.assert_allclose(small[0]["w"], large[0]["w"], rtol=1e-4)
+
+
+def test_accumulated_halves_equal_the_whole_batch(config):
+    config.weight_decay = 0.0
+    rng = np.random.default_rng(0)
+    halves = [{"w": jnp.asarray(rng.normal(size=4), jnp.float32)} for _ in range(8)]
+    means = [jax.tree.map(lambda a, b: (a + b) / 2, *halves[i : i + 2]) for i in range(0, 8, 2)]
+    whole, _ = run(make_optimizer(config, 4), {"w": jnp.ones(4)}, means)
+    config.accumulate = 2
+    parts, _ = run(make_optimizer(config, 8), {"w": jnp.ones(4)}, halves)
+    np.testing.assert_allclose(parts["w"], whole["w"], rtol=1e-6)
+
+
+def test_the_average_follows_its_formula(config):
+    config.ema = 0.9
+    params = {"w": jnp.ones(4)}
+    tx = make_optimizer(config, 5)
+    state, average = tx.init(params), np.ones(4)
+    for _ in range(5):
+        updates, state = tx.update({"w": jnp.array([1.0, -1.0, 2.0, 0.5])}, state, params)
+        params = optax.apply_updates(params, updates)
+        average = 0.9 * average + 0.1 * np.asarray(params["w"])
+    np.testing.assert_allclose(evaluation_params(params, state)["w"], average, rtol=1e-6)
+    assert (np.abs(np.asarray(params["w"]) - average) > 1e-3).all()
+
+
+def test_without_an_average_the_parameters_themselves_are_scored(config):
+    params = {"w": jnp.ones(2)}
+    assert evaluation_params(params, make_optimizer(config, 5).init(params)) is params
