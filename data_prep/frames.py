@@ -81,7 +81,7 @@ def _decoded(info: MediaInfo, wanted: set[int]) -> Iterator[tuple[int, av.VideoF
 
 
 def _packets(container, info: MediaInfo, index_of: dict[int, int], first: int):
-    """(index, packet) in decoding order from `first` or before; at the end a None, which drains the decoder."""
+    """(index, packet) in decoding order from `first` or before; at the end None, to drain the decoder."""
     track = info.video
     stream = container.streams[track.index]
     seek = info.exact and track.timed and track.times[first] > FAR

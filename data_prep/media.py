@@ -1,4 +1,4 @@
-"""Opening media files that may be anything: what is in them, on one clock, or one line that says what is wrong."""
+"""Opens files that may be anything: the media in them, on one clock, or one line that says what is wrong."""
 
 import array
 import contextlib
@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,wav,w64,flac,ogg,mp3,aac,aiff,caf,amr,au"
-"""Containers that are read: no playlists, images or devices, which could reach out of the file or never end."""
+"""Containers that are read: no playlists, images or devices, which reach out of the file or never end."""
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 EXACT = ("mov", "matroska", "flac", "wav")
 """Containers whose header tells the true length and whose timestamps hold after a seek."""
@@ -34,7 +34,7 @@ class VideoTrack:
     times: np.ndarray  # f64 [n] seconds on the clip's clock
     keyframe: np.ndarray  # bool [n]
     timed: bool
-    """False where packets have no presentation timestamps (old AVI); frames are then counted."""
+    """False where packets have no presentation timestamps (AVI); frames are then counted."""
     end: float
 
 
@@ -105,6 +105,9 @@ def _probe(path: str, size: int, mtime: int) -> MediaInfo:
             raise MediaError("has neither sound nor video")
         _scan(container, used)
         exact = container.format.name.startswith(EXACT)
+        if container.format.name == "avi":  # it stores the order of decoding; FFmpeg guesses the rest
+            for packets in used.values():
+                packets.timed = False
         zero = min((p.first(container.streams[i].time_base) for i, p in used.items() if p.size), default=0.0)
         zero = max(zero, (container.start_time or 0) / av.time_base)  # priming samples lie before the start
         video = _video(streams["video"], used, zero)

@@ -40,9 +40,9 @@ def prepare(
     """Writes shards, manifest, splits, statistics and descriptions of `corpus` into `output`.
 
     May be stopped at any moment; the same call goes on where it stood and ends with the same files, byte for
-    byte, whatever the number of workers (default: the cores; 0: this process, for tests). `progress` is called
-    with the clips done and their number. Raises ValueError when `output` holds another preparation, another
-    process works there, or not one clip could be read.
+    byte, whatever the number of workers (default: the cores; 0: this process, for tests). `progress` is
+    called with the clips done and their number. Raises ValueError when `output` holds another preparation,
+    another process works there, or not one clip could be read.
     """
     output = os.path.abspath(output)
     dataset = re.sub(r"\W", "_", corpus.name)
@@ -58,7 +58,10 @@ def _cores() -> int:
 
 
 def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:
-    clips = [(c.clip_id, os.path.relpath(c.path, corpus.root), c.label, c.speaker, c.start, c.end) for c in corpus.clips]
+    clips = [
+        (c.clip_id, os.path.relpath(c.path, corpus.root), c.label, c.speaker, c.start, c.end)
+        for c in corpus.clips
+    ]
     return {
         "schema_version": records.SCHEMA_VERSION,
         "corpus": corpus.name,
@@ -115,7 +118,11 @@ def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings) -> Summary:
     rows = _numbered(notes)
     failed = tuple((row["path"], row["reason"]) for row in rows if row["status"] == "failed")
     if len(failed) == len(rows):
-        raise ValueError(f"{corpus.root}: none of {len(rows)} clips could be read; {failed[0][0]}: {failed[0][1]}")
+        for shard in range(plan.count):  # the next call tries again
+            os.remove(plan.note(shard))
+        raise ValueError(
+            f"{corpus.root}: none of {len(rows)} clips could be read; {failed[0][0]}: {failed[0][1]}"
+        )
     metadata.write_manifest(plan.output, rows)
     folds = metadata.write_splits(plan.output, corpus, rows)
     metadata.write_stats(plan.output, plan, folds, metadata.record_shape(settings))

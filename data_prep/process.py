@@ -84,8 +84,8 @@ def _sound(
         spectrogram, level = log_spectrogram(blocks, settings)
     except MediaError as error:
         return None, str(error)
-    if not np.isfinite(level) or not np.isfinite(spectrogram).all():
-        return None, "sound: samples that are not finite"
+    if not np.isfinite(spectrogram).all():
+        return None, "sound: too loud for numbers"
     if level < SILENCE:
         return None, "sound is silent"
     return spectrogram, ""

@@ -1,4 +1,4 @@
-"""Shards of a preparation that may be stopped at any moment: written aside, renamed, and noted when complete."""
+"""Shards of a preparation that may be stopped at any moment: written aside, renamed, noted when complete."""
 
 import contextlib
 import dataclasses

@@ -46,6 +46,8 @@ def _cut(info: MediaInfo, start: float, end: float) -> Iterator[Float[np.ndarray
             yield from _silence(min(place, length) - at, rate)
             at = min(place, length)
         block = block[: length - at]
+        if not np.isfinite(block).all():
+            raise MediaError("sound: samples that are not finite")
         if len(block):
             yield block
             at += len(block)

@@ -1,4 +1,4 @@
-"""Clips to encoded records in worker processes: in order, and a clip that kills its worker costs only itself."""
+"""Clips to encoded records in worker processes, in order; a clip that kills its worker costs only itself."""
 
 import collections
 import contextlib
@@ -11,7 +11,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from data_prep.corpora.base import Clip
 from data_prep.settings import PrepSettings
@@ -75,17 +75,20 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+Work = Callable[[Job, Clip], Outcome]
+
+
 def outcomes(
-    clips: Sequence[Clip], job: Job, workers: int, seconds: float = CLIP_SECONDS
+    clips: Sequence[Clip], job: Job, workers: int, *, work: Work = process, seconds: float = CLIP_SECONDS
 ) -> Iterator[Outcome]:
-    """The outcome of each clip, in order. `workers` = 0 works in this process, which a hostile clip can end.
+    """What `work` makes of each clip, in order; `workers` = 0: in this process, which a hostile clip can end.
 
     Raises ValueError when workers can't start, or die again and again.
     """
     if workers == 0:
-        yield from (process(job, clip) for clip in clips)
+        yield from (work(job, clip) for clip in clips)
         return
-    pool = _Pool(clips, job, min(workers, len(clips)), seconds)
+    pool = _Pool(clips, functools.partial(work, job), min(workers, len(clips)), seconds)
     try:
         yield from pool.run()
     finally:
@@ -95,10 +98,10 @@ def outcomes(
 class _Worker:
     """One process and the clip that it has."""
 
-    def __init__(self, job: Job):
+    def __init__(self, work: Callable[[Clip], Outcome]):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         with _environment():
             self.process.start()
         theirs.close()
@@ -116,13 +119,13 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, clips: Sequence[Clip], job: Job, workers: int, seconds: float):
-        self.clips, self.job, self.seconds = clips, job, seconds
+    def __init__(self, clips: Sequence[Clip], work: Callable, workers: int, seconds: float):
+        self.clips, self.work, self.seconds = clips, work, seconds
         self.next, self.again = 0, collections.deque()
         self.done: dict[int, Outcome] = {}
         self.tries: collections.Counter[int] = collections.Counter()
         self.deaths = 0
-        self.workers = [_Worker(job) for _ in range(workers)]
+        self.workers = [_Worker(work) for _ in range(workers)]
 
     def run(self) -> Iterator[Outcome]:
         """Outcomes in order."""
@@ -185,7 +188,7 @@ class _Pool:
                 self.again.append(index)
             else:
                 self.done[index] = Outcome("failed", f"the worker was lost on it: {how}", "", None)
-        self.workers[self.workers.index(worker)] = _Worker(self.job)
+        self.workers[self.workers.index(worker)] = _Worker(self.work)
 
 
 @contextlib.contextmanager
@@ -204,7 +207,7 @@ def _environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(connection, job: Job) -> None:
+def _serve(connection, work: Callable[[Clip], Outcome]) -> None:
     """A worker's life: ready, then clips until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
@@ -215,4 +218,4 @@ def _serve(connection, job: Job) -> None:
     with contextlib.suppress(EOFError, OSError):
         connection.send(None)
         while True:
-            connection.send(process(job, connection.recv()))
+            connection.send(work(connection.recv()))

@@ -1,5 +1,6 @@
 """Scores a trained model on a part of its fold."""
 
+import datetime
 import json
 import os
 
@@ -56,6 +57,8 @@ def evaluate_workdir(
     results = {
         "config": experiment.config.name,
         "corpus": experiment.dataset.prep["corpus"],
+        "dataset": experiment.dataset.path,
+        "date": datetime.date.today().isoformat(),
         "protocol": experiment.protocol,
         "fold": experiment.config.data.fold,
         "split": part,
@@ -93,7 +96,8 @@ def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment
 
 def marks(results: dict) -> list[str]:
     """What must stand loudly beside a result: made data is named so."""
-    return ["SYNTHETIC"] if results["corpus"] == "demo" else []
+    made = "SYNTHETIC: drawn faces and synthesised voices; says nothing about people"
+    return [made] if results["corpus"] == "demo" else []
 
 
 def write_results(path: str, results: dict) -> None:

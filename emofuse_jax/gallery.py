@@ -43,14 +43,14 @@ def example(experiment: Experiment, batch: Batch, outputs: Outputs, i: int, prob
     """One clip of the gallery."""
     names, aux = experiment.dataset.classes, outputs.aux
     audio = experiment.dataset.prep["settings"]["audio"]
-    steps = max(int(batch.audio_mask[i].sum()), 1)
+    steps = int(batch.audio_mask[i].sum())
     weights = aux["modality_weights"][i] if "modality_weights" in aux else (None, None)
     return {
         "clip_id": experiment.dataset.clip_ids[batch.clip[i]],
         "label": names[batch.label[i]] if batch.label[i] >= 0 else "unlabelled",
         "prediction": names[int(probabilities.argmax())],
         "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
-        "spectrogram": batch.audio[i, :steps].astype(np.float32),
+        "spectrogram": batch.audio[i, :steps].astype(np.float32) if steps else None,
         "seconds": steps * audio["hop_ms"] / 1000,
         "max_hz": audio["bins"] * audio["sample_rate"] / audio["dft"],
         "audio_attention": valid_columns(aux.get("audio_attention"), i, steps / batch.audio.shape[1]),
@@ -65,6 +65,6 @@ def example(experiment: Experiment, batch: Batch, outputs: Outputs, i: int, prob
 
 def valid_columns(attention: np.ndarray | None, i: int, share: float) -> np.ndarray | None:
     """The columns of a clip's attention that lie over its sound, not over its padding."""
-    if attention is None:
+    if attention is None or not share:
         return None
     return attention[i, : max(1, round(share * attention.shape[1]))]

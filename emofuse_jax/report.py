@@ -7,7 +7,6 @@ written beside it, in ``figures/``.
 import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Sequence
 from importlib import resources
 
@@ -90,7 +89,7 @@ def main_modality(modalities: dict) -> str:
 def _render(results, pictures, gallery_pictures, examples, title, comparison, marks) -> str:
     modalities = results["modalities"]
     main = main_modality(modalities)
-    compared = {name: row for name, row in (comparison or {}).items() if name != "ceilings"}
+    compared = scores.networks(comparison or {})
     ceilings = (comparison or {}).get("ceilings") or {}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(
@@ -132,18 +131,9 @@ def _write_figures(folder: pathlib.Path, pictures: Sequence[Picture]) -> None:
 
 def _write(path: pathlib.Path, data: bytes) -> None:
     """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
+        temporary.write_bytes(data)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    finally:
+        temporary.unlink(missing_ok=True)

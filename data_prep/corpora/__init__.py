@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import os
 
 from data_prep.corpora.base import Clip, Corpus
@@ -28,7 +29,7 @@ def read_corpus(name: str, source: str) -> Corpus:
     if not corpus.clips:
         raise ValueError(f"{source}: no clip of corpus {name} found")
     clips = tuple(sorted(corpus.clips, key=lambda clip: clip.clip_id))
-    for before, clip in zip(clips, clips[1:], strict=False):
+    for before, clip in itertools.pairwise(clips):
         if before.clip_id == clip.clip_id:
             raise ValueError(f"{clip.path}: clip_id {clip.clip_id!r} stands twice, also for {before.path}")
     root = corpus.root or (source if os.path.isdir(source) else os.path.dirname(source))

@@ -45,7 +45,9 @@ def _rows(table: str) -> list[tuple[int, dict[str, str]]]:
     missing = [name for name in REQUIRED if name not in columns]
     unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
     if missing or unknown or len(set(columns)) < len(columns):
-        raise ValueError(f"{table}: row 1: columns {','.join(columns)}; expected path,label,speaker[,start,end]")
+        raise ValueError(
+            f"{table}: row 1: columns {','.join(columns)}; expected path,label,speaker[,start,end]"
+        )
     for line, row in rows:
         if None in row or None in row.values():
             raise ValueError(f"{table}: row {line}: expected {len(columns)} columns")
@@ -58,9 +60,11 @@ def _clip(table: str, line: int, row: dict[str, str], classes: tuple[str, ...]) 
             raise ValueError(f"{table}: row {line}: column {name} is empty")
     start, end = (_seconds(table, line, name, row.get(name, "")) for name in OPTIONAL)
     if end is not None and end <= (start or 0.0):
-        raise ValueError(f"{table}: row {line}: column end is {end:g}, expected more than start {start or 0:g}")
+        raise ValueError(
+            f"{table}: row {line}: column end is {end:g}, expected more than start {start or 0:g}"
+        )
     path = row["path"].replace("\\", "/")
-    cut = "" if start is None and end is None else f"@{row['start'] or 0}-{row['end'] if 'end' in row else ''}"
+    cut = "" if start is None and end is None else f"@{row.get('start') or 0}-{row.get('end', '')}"
     label = classes.index(row["label"]) if row["label"] else -1
     where = os.path.join(os.path.dirname(os.path.abspath(table)), path)
     return Clip(os.path.normpath(path) + cut, where, label, row["speaker"], start, end)

@@ -15,7 +15,7 @@ PREFERENCE = {"01": 0, "03": 1, "02": 2}
 
 
 def read_corpus(source: str) -> Corpus:
-    """All speech takes below `source`, wherever they lie; the speaker is the actor's two digits, odd is male."""
+    """All speech takes below `source`, wherever they lie; the speaker is the actor's number, odd is male."""
     takes: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
     songs = 0
     for path in sorted(_files(source)):

@@ -1,7 +1,7 @@
 """Drawn faces that move: eyes, brows and mouth of one of six looks over a still head.
 
-The look is the pair (family p, state s_f) of the demo corpus. All other movement (head, gaze, blinks, lips that
-follow the syllables) is nuisance, and none of it depends on the state of the voice.
+The look is the pair (family p, state s_f) of the demo corpus. All other movement (head, gaze, blinks,
+lips that follow the syllables) is nuisance, and none of it depends on the state of the voice.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ LOOKS: dict[tuple[int, int], Look] = {
     (0, 1): Look(0.56, 0.30, 0.17, 0.9, 0.75, 0.75, 0.04, 0.0),  # a broad smile
     (1, 0): Look(0.34, -0.22, 0.0, 0.8, 0.2, 0.55, 0.04, 0.26),  # corners down, heavy lids
     (1, 1): Look(0.50, -0.06, 0.22, 0.35, 1.0, 0.8, -0.13, -0.26),  # bared teeth, knitted brows
-    (2, 0): Look(0.23, 0.0, 0.33, 0.5, 0.0, 1.5, 0.24, -0.04),  # a round open mouth, wide eyes
+    (2, 0): Look(0.28, 0.0, 0.26, 0.5, 0.0, 1.5, 0.2, -0.04),  # a round open mouth, wide eyes
     (2, 1): Look(0.54, -0.20, 0.24, 0.8, 0.25, 1.45, 0.16, 0.24),  # a wide open mouth, corners down
 }
 

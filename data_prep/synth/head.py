@@ -22,7 +22,7 @@ ORIGIN = (CANVAS / 2, 206.0)
 _GOLDEN = 0.6180339887498949
 _SKINS = np.array([[242, 208, 186], [232, 190, 160], [214, 168, 134], [190, 142, 108]], np.float32)
 _HAIRS = np.array(
-    [[48, 36, 30], [84, 58, 40], [122, 88, 54], [168, 132, 82], [132, 72, 42], [140, 136, 132]], np.float32
+    [[48, 36, 30], [72, 50, 36], [92, 66, 42], [104, 80, 50], [98, 54, 32], [84, 82, 80]], np.float32
 )
 _IRISES = np.array([[58, 40, 28], [44, 62, 74], [52, 64, 42], [40, 30, 24]], np.float32)
 
@@ -71,7 +71,7 @@ def draw_identity(speaker: int, seed: int) -> Identity:
     position = tone * (len(_SKINS) - 1)
     low = min(int(position), len(_SKINS) - 2)
     skin = _SKINS[low] + (position - low) * (_SKINS[low + 1] - _SKINS[low]) + rng.uniform(-5, 5, 3)
-    hair = _HAIRS[int(dye * len(_HAIRS))] + rng.uniform(-10, 10, 3)
+    hair = _HAIRS[int(dye * len(_HAIRS))] + rng.uniform(-8, 8, 3)
     between = rng.uniform
     return Identity(
         sex="m" if male else "f",
@@ -84,8 +84,8 @@ def draw_identity(speaker: int, seed: int) -> Identity:
         hairline=-between(0.88, 1.08),
         hair_length=between(0.0, 0.3) if male else between(0.9, 2.2),
         nose_width=between(0.2, 0.26) if male else between(0.18, 0.23),
-        nose_tip=between(0.62, 0.7),
-        mouth_height=between(1.08, 1.15),
+        nose_tip=between(0.54, 0.6),
+        mouth_height=between(1.14, 1.21),
         mouth_width=between(0.93, 1.07),
         lip=between(0.8, 1.05) if male else between(1.0, 1.3),
         eye=between(0.93, 1.07),
@@ -111,13 +111,13 @@ def draw_light(rng: np.random.Generator) -> Light:
     vector = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.6, -0.1), 1.0])
     tint = rng.uniform(0.86, 1.04) * (1 + np.array([1, 0, -1]) * rng.uniform(-0.05, 0.06))
     return Light(
-        tuple((vector / np.linalg.norm(vector)).tolist()), tuple(tint.tolist()), rng.uniform(0.45, 0.6)
+        tuple((vector / np.linalg.norm(vector)).tolist()), tuple(tint.tolist()), rng.uniform(0.35, 0.5)
     )
 
 
-def head_coordinates() -> tuple[Float[np.ndarray, "1 w"], Float[np.ndarray, "h 1"]]:
-    """x and y of every pixel of the canvas, in eye distances."""
-    pixel = np.arange(CANVAS, dtype=np.float32)
+def _coordinates() -> tuple[Float[np.ndarray, "1 w"], Float[np.ndarray, "h 1"]]:
+    """x and y in eye distances, for every second pixel of the canvas: a head has no finer detail."""
+    pixel = np.arange(0.5, CANVAS, 2, dtype=np.float32)
     return ((pixel - ORIGIN[0]) / EYE_DISTANCE)[None, :], ((pixel - ORIGIN[1]) / EYE_DISTANCE)[:, None]
 
 
@@ -140,7 +140,7 @@ class _Surface:
 
 @functools.lru_cache(maxsize=1)
 def _surface(identity: Identity) -> _Surface:
-    x, y = head_coordinates()
+    x, y = _coordinates()
     face, middle = _face_mask(identity, x, y)
     back, fringe = _hair_masks(identity, x, y)
     blush = 1 + np.float32([0.0, -0.1, -0.08]) * _cheeks(x, y)[..., None]
@@ -165,17 +165,23 @@ def render_head(identity: Identity, light: Light) -> UInt8[np.ndarray, "h w 4"]:
     surface = _surface(identity)
     facing = np.tensordot(np.float32(light.direction), surface.normal, 1)
     shade = light.ambient + (1.08 - light.ambient) * np.maximum(facing, 0)
-    dark = slice(0, CANVAS // 2) if light.direction[0] > 0 else slice(CANVAS // 2, CANVAS)
+    middle = shade.shape[1] // 2
+    dark = slice(0, middle) if light.direction[0] > 0 else slice(middle, None)
     shade[:, dark] *= 1 - abs(light.direction[0]) * surface.aside[:, dark]
     tint = np.float32(light.tint)
     skin = surface.skin * tint * shade[..., None]
     hair = surface.hair * (tint * np.float32(light.ambient + 0.55))
     image, alpha = hair * surface.back[..., None], surface.back
-    for layer, mask in ((skin * np.float32(0.86), surface.ears), (skin, surface.face), (hair, surface.fringe)):
+    for layer, mask in (
+        (skin * np.float32(0.86), surface.ears),
+        (skin, surface.face),
+        (hair, surface.fringe),
+    ):
         image += (layer - image) * mask[..., None]
         alpha = alpha + (1 - alpha) * mask
     image = np.minimum(image, 255 * alpha[..., None])
-    return np.dstack([image, 255 * alpha]).round().astype(np.uint8)
+    image = np.dstack([image, 255 * alpha]).round().astype(np.uint8)
+    return cv2.resize(image, (CANVAS, CANVAS), interpolation=cv2.INTER_LINEAR)
 
 
 def _bump(x, centre: float, width: float):
@@ -184,7 +190,7 @@ def _bump(x, centre: float, width: float):
 
 def _edge(distance):
     """Coverage of a pixel from the signed distance to an outline, positive inside."""
-    return np.clip(distance * EYE_DISTANCE / 2 + 0.5, 0, 1).astype(np.float32)
+    return np.clip(distance * EYE_DISTANCE / 2 + 0.5, 0, 1).astype(np.float32)  # 2: see _coordinates
 
 
 def _face_mask(identity: Identity, x, y):

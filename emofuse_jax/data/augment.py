@@ -56,15 +56,15 @@ def flip(batch: Batch, key: PRNGKey) -> Batch:
 
 def shift(batch: Batch, key: PRNGKey, pixels: int) -> Batch:
     """Moves the faces of a clip by up to `pixels` in x and y; the border repeats."""
-    b, _, h, w, _ = batch.faces.shape
-    offset = jax.random.randint(key, (b, 2), -pixels, pixels + 1)
+    b, *shape = batch.faces.shape
+    corner = jax.random.randint(key, (b, 2), 0, 2 * pixels + 1)
+    border = ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+    padded = jnp.pad(batch.faces, border, mode="edge")
 
-    def move(faces, by):
-        rows = jnp.clip(jnp.arange(h) + by[0], 0, h - 1)
-        columns = jnp.clip(jnp.arange(w) + by[1], 0, w - 1)
-        return faces[:, rows][:, :, columns]  # s h w 3
+    def cut(faces, at):
+        return jax.lax.dynamic_slice(faces, (0, at[0], at[1], 0), shape)  # s h w 3
 
-    return dataclasses.replace(batch, faces=jax.vmap(move)(batch.faces, offset))
+    return dataclasses.replace(batch, faces=jax.vmap(cut)(padded, corner))
 
 
 def colour(batch: Batch, key: PRNGKey, *, brightness: float, contrast: float) -> Batch:

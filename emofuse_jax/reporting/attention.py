@@ -35,6 +35,7 @@ def tint(relative: np.ndarray, theme) -> Float[np.ndarray, "f t 4"]:
 
 
 def draw_strip(axes, theme, relative: np.ndarray, seconds: float) -> None:
+    """Attention over time, in multiples of even attention."""
     course = relative if relative.ndim == 1 else relative.mean(axis=1)
     edges = np.linspace(0, seconds, len(course) + 1)
     axes.stairs(course, edges, fill=True, color=theme.voice)

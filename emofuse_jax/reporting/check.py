@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from emofuse_jax.reporting import text
+from emofuse_jax.reporting import tables, text
 
 
 def check_results(results: Mapping) -> None:
     """Raises ValueError, one line, naming the field of `results` that is missing or has a wrong size."""
     for field in ("classes", "modalities"):
-        if not results.get(field):
+        if not len(tables.listed(results, field)):
             raise ValueError(f"report: results[{field!r}] is missing or empty, expected at least one entry")
     classes = len(results["classes"])
     for name, row in results["modalities"].items():
@@ -44,13 +44,13 @@ def check_examples(examples: Sequence[Mapping]) -> None:
 
 def _check_clips(results: Mapping, classes: int) -> None:
     lengths = {
-        name: len(results.get(name) or ()) for name in ("clips", "labels", "speakers", "probabilities")
+        name: len(tables.listed(results, name)) for name in ("clips", "labels", "speakers", "probabilities")
     }
     if len(set(lengths.values())) != 1:
         raise ValueError(
             f"report: clips, labels, speakers, probabilities have lengths {list(lengths.values())}"
         )
-    if any(len(row) != classes for row in results.get("probabilities") or ()):
+    if any(len(row) != classes for row in tables.listed(results, "probabilities")):
         raise ValueError(
             f"report: results['probabilities'] has a row of a length other than {classes} classes"
         )

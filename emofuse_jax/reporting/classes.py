@@ -1,9 +1,10 @@
 """Pictures of what was mistaken for what: confusion matrix, and recall of each class."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Float, Num
 
 from emofuse_jax.reporting import style, text
 
@@ -30,7 +31,9 @@ def confusion_picture(
 
 
 def recall_picture(
-    recalls: dict[str, Sequence[float]], classes: Sequence[str], marks: Sequence[str] = ()
+    recalls: dict[str, Sequence[Real] | Float[np.ndarray, " c"]],
+    classes: Sequence[str],
+    marks: Sequence[str] = (),
 ) -> style.Picture:
     """Recall of each class, one bar for each modality; keys of `recalls` are those of `modalities`."""
     thick = 0.8 / len(recalls)

@@ -49,7 +49,7 @@ def _picture(history, key, title, marks, chance=None) -> style.Picture | None:
     return style.make_picture(f"learning_{key}", _alt(lines, key, best, scale), SIZE, draw, marks=marks)
 
 
-def _line(history, key) -> tuple[list[float], list[float]]:
+def _line(history, key) -> tuple[list, list]:
     rows = [row for row in history if text.known(row.get(key)) and text.known(row.get("epoch"))]
     rows = sorted(rows, key=lambda row: row["epoch"])
     return [row["epoch"] for row in rows], [row[key] for row in rows]

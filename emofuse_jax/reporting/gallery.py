@@ -39,18 +39,14 @@ def heading(example: dict) -> str:
     right = example["label"] == example["prediction"]
     verdict = "right" if right else "wrong"
     return (
-        f"{text.shorten(example['clip_id'], 44)}   truth: {example['label']}   "
-        f"prediction: {example['prediction']} ({verdict})"
+        f"{text.shorten(example['clip_id'], 44)}   truth: {text.shorten(example['label'], 20)}   "
+        f"prediction: {text.shorten(example['prediction'], 20)} ({verdict})"
     )
 
 
 def shown_frames(count: int) -> Int[np.ndarray, " n"]:
     """Indices of the frames that the picture has room for, even over the clip."""
-    return (
-        np.unique(np.linspace(0, count - 1, min(count, FACES_SHOWN)).round().astype(int))
-        if count
-        else np.arange(0)
-    )
+    return np.linspace(0, count - 1, min(count, FACES_SHOWN)).round().astype(int)
 
 
 def _place(figure, left: float, bottom: float, width: float, height: float):
@@ -87,13 +83,8 @@ def _answer(figure, theme, example, height) -> None:
     values = [example["probabilities"][name] for name in classes]
     weights = [example.get("voice_weight"), example.get("face_weight")]
     split = all(text.known(weight) for weight in weights)
-    axes = _place(
-        figure,
-        LEFT + SOUND + 1.2,
-        height - (2.62 if split else 3.2),
-        WIDTH - LEFT - SOUND - 1.32,
-        2.02 if split else 2.6,
-    )
+    below = 2.62 if split else 3.2
+    axes = _place(figure, LEFT + SOUND + 1.2, height - below, WIDTH - LEFT - SOUND - 1.32, below - 0.6)
     lengths = np.nan_to_num(np.asarray(values, float))
     colours = [theme.both if name == example["prediction"] else theme.muted for name in classes]
     axes.barh(range(len(classes)), lengths, 0.68, color=colours)
@@ -101,15 +92,12 @@ def _answer(figure, theme, example, height) -> None:
     names = [text.shorten(name, 11) for name in classes]
     axes.set_yticks(range(len(classes)), names, color=theme.ink, size=small)
     for place, value in enumerate(values):
-        axes.text(
-            lengths[place] + 0.03, place, text.percent(value, 0), va="center", size=small, color=theme.ink
-        )
+        axes.text(lengths[place] + 0.03, place, text.percent(value, 0), va="center", size=small)
     for tick, name in zip(axes.get_yticklabels(), classes, strict=True):
         tick.set_fontweight("bold" if name == example["label"] else "normal")
     axes.set(xlim=(0, 1.22), ylim=(len(classes) - 0.5, -0.5), xticks=[])
-    axes.set_title(
-        "probability, % (truth bold)", size=8.5, weight="normal", color=theme.muted, loc="right", pad=3
-    )
+    look = {"size": 8.5, "weight": "normal", "color": theme.muted}
+    axes.set_title("probability, % (truth bold)", loc="right", pad=3, **look)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     if split:
@@ -169,17 +157,12 @@ def _no_face(axes, theme, box) -> None:
 
 def _alt(example: dict) -> str:
     mask = example.get("face_mask")
-    faces = (
-        "no faces"
-        if mask is None or not len(mask)
-        else f"{int(np.sum(mask))} of {len(mask)} frames with a face"
-    )
-    weights = [example.get("voice_weight"), example.get("face_weight")]
-    split = (
-        f" Weights: voice {text.percent(weights[0], 0)} %, face {text.percent(weights[1], 0)} %."
-        if all(text.known(weight) for weight in weights)
-        else ""
-    )
+    faces = "no faces"
+    if mask is not None and len(mask):
+        faces = f"{int(np.sum(mask))} of {len(mask)} frames with a face"
+    weights, split = [example.get("voice_weight"), example.get("face_weight")], ""
+    if all(text.known(weight) for weight in weights):
+        split = f" Weights: voice {text.percent(weights[0], 0)} %, face {text.percent(weights[1], 0)} %."
     return (
         f"Clip {example['clip_id']}, truth {example['label']}, prediction {example['prediction']}: "
         f"{text.listing(example['probabilities'])}.{split} Spectrogram with attention, and {faces}."

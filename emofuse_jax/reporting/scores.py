@@ -1,6 +1,7 @@
 """Pictures of scores: UA of each speaker, and networks against each other and their ceilings."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 from emofuse_jax.reporting import style, text
 
@@ -9,7 +10,7 @@ NAMED_SPEAKERS = 40
 
 
 def speaker_picture(
-    speakers: Mapping[str, dict], chance: float, whole: float | None, marks: Sequence[str] = ()
+    speakers: Mapping[str, dict], chance: float, whole: Real | None, marks: Sequence[str] = ()
 ) -> style.Picture | None:
     """UA of each speaker as a dot, sorted; `whole` is the UA of all clips. None without any known UA."""
     rows = {name: row for name, row in speakers.items() if text.known(row.get("ua"))}
@@ -43,7 +44,7 @@ def speaker_picture(
 
 def comparison_picture(comparison: Mapping, chance: float, marks: Sequence[str] = ()) -> style.Picture:
     """UA of each network as a bar with its interval, its ceiling as a mark, other ceilings as lines."""
-    rows = {name: row for name, row in comparison.items() if name != "ceilings"}
+    rows = networks(comparison)
     ceilings = comparison.get("ceilings") or {}
     others = {name: value for name, value in ceilings.items() if name not in rows and text.known(value)}
     size = (7.2, 1.8 + 0.66 * len(rows))
@@ -76,6 +77,11 @@ def comparison_picture(comparison: Mapping, chance: float, marks: Sequence[str] 
     return style.make_picture("comparison", f"UA compared. {'; '.join(parts)}.", size, draw, marks=marks)
 
 
+def networks(comparison: Mapping) -> dict[str, Mapping]:
+    """The rows of a comparison: every entry that holds scores; ceilings and plain numbers are none."""
+    return {name: row for name, row in comparison.items() if isinstance(row, Mapping) and name != "ceilings"}
+
+
 def _name_rows(axes, theme, order, rows) -> None:
     axes.set_yticks(range(len(order)), [text.shorten(name) for name in order], color=theme.ink)
     for place, name in enumerate(order):
@@ -86,11 +92,16 @@ def _name_rows(axes, theme, order, rows) -> None:
         )
 
 
-def _draw_network(axes, theme, place: int, name: str, row: dict, ceiling: float | None) -> None:
+def _draw_network(axes, theme, place: int, name: str, row: dict, ceiling: Real | None) -> None:
     ua = row.get("ua")
+    inside = text.known(ua) and ua > 0.12
     if text.known(ua):
         axes.barh(place, 100 * ua, 0.56, color=style.colour_of(theme, name))
-        axes.text(1.2, place, text.percent(ua), va="center", size=10, weight="bold", color=theme.page)
+    look = {"size": 10, "weight": "bold", "color": theme.page if inside else theme.ink}
+    if inside:
+        axes.text(1.2, place, text.percent(ua), va="center", **look)
+    else:  # a bar too short for its number has it below
+        axes.text(1.2, place + 0.46 * text.known(ua), text.percent(ua), va="center", **look)
     bounds = row.get("ua_interval")
     if text.interval(bounds):
         low, high = (100 * bound for bound in bounds)
@@ -103,7 +114,7 @@ def _draw_network(axes, theme, place: int, name: str, row: dict, ceiling: float 
         axes.text(100 * ceiling, place - 0.43, text.percent(ceiling), ha="center", va="bottom", size=8.5)
 
 
-def _phrase(name: str, row: dict, ceiling: float | None) -> str:
+def _phrase(name: str, row: dict, ceiling: Real | None) -> str:
     bounds = text.interval(row.get("ua_interval"))
     within = f" (95 % interval {bounds})" if bounds else ""
     limit = f", ceiling {text.percent(ceiling)} %" if text.known(ceiling) else ""

@@ -10,7 +10,7 @@ MISTAKES = 8
 
 def provenance(results: Mapping) -> list[tuple[str, str]]:
     """Where the numbers come from, as label and value; what is not known is left out."""
-    clips, speakers = len(results.get("clips") or ()), len(set(results.get("speakers") or ()))
+    clips, speakers = len(listed(results, "clips")), len(set(listed(results, "speakers")))
     dataset = results.get("dataset")
     facts = {
         "Config": results.get("config"),
@@ -77,7 +77,7 @@ def mistakes(results: Mapping, count: int = MISTAKES) -> list[dict]:
     """The clips that are wrong with the highest probability: the first ones to listen to."""
     classes, wrong = results["classes"], []
     names = ("clips", "labels", "speakers", "probabilities")
-    for clip, label, speaker, row in zip(*(results.get(name) or () for name in names), strict=True):
+    for clip, label, speaker, row in zip(*(listed(results, name) for name in names), strict=True):
         guess = max(range(len(classes)), key=lambda index: row[index] if text.known(row[index]) else -1.0)
         if label >= 0 and guess != label and text.known(row[guess]):
             wrong.append((row[guess], clip, speaker, classes[label], classes[guess], row[label]))
@@ -88,6 +88,12 @@ def mistakes(results: Mapping, count: int = MISTAKES) -> list[dict]:
         row | {"confidence": text.percent(row["confidence"]), "truth": text.percent(row["truth"])}
         for row in rows
     ]
+
+
+def listed(results: Mapping, name: str):
+    """A list or array of `results`, empty where it is absent."""
+    found = results.get(name)
+    return () if found is None else found
 
 
 def _cell(row: Mapping, column: str) -> dict[str, str]:

@@ -2,6 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+from jaxtyping import Float
 
 DASH = "–"
 METRICS = {
@@ -14,17 +18,17 @@ MODALITIES = {"both": "sound and face", "audio": "sound only", "video": "face on
 NETWORKS = {"both": "both together", "voice": "voice alone", "face": "face alone"}
 
 
-def known(value) -> bool:
+def known(value: Real | None) -> bool:
     """Whether `value` is a number that can be shown."""
     return value is not None and math.isfinite(value)
 
 
-def percent(value: float | None, digits: int = 1) -> str:
+def percent(value: Real | None, digits: int = 1) -> str:
     """0.7134 -> "71.3"; None, NaN and infinities -> a dash."""
     return f"{100 * value:.{digits}f}" if known(value) else DASH
 
 
-def interval(bounds: Sequence[float] | None) -> str:
+def interval(bounds: Sequence[Real] | Float[np.ndarray, "2"] | None) -> str:
     """(0.65, 0.77) -> "65.0–77.0"; empty where either end is unknown."""
     if bounds is None or not all(known(bound) for bound in bounds):
         return ""
@@ -33,10 +37,11 @@ def interval(bounds: Sequence[float] | None) -> str:
 
 
 def shorten(name: str, length: int = 16) -> str:
-    """A name that fits beside an axis."""
-    return name if len(name) <= length else name[: length - 1] + "…"
+    """A name that fits beside an axis: head and tail, since names often differ at the end alone."""
+    head, tail = length // 2, (length - 1) // 2
+    return name if len(name) <= length else f"{name[:head]}…{name[len(name) - tail :]}"
 
 
-def listing(pairs: dict[str, float]) -> str:
+def listing(pairs: dict[str, Real]) -> str:
     """Names and per cents as one phrase, for the alternative texts."""
     return ", ".join(f"{name} {percent(value)} %" for name, value in pairs.items())

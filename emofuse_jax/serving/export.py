@@ -65,12 +65,11 @@ def write_bundle(path: str, model: Model, params: Params, model_state: Params, m
     os.makedirs(path)
     spec = _spec(metadata)
     weights = jax.device_get(flatten({"params": params, "model_state": model_state}))
+    weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    with open(os.path.join(path, manifest.WEIGHTS), "wb") as file:
+        file.write(safetensors.numpy.save(weights))  # its own save_file lets only the owner read
     with open(os.path.join(path, manifest.GRAPH), "wb") as file:
         file.write(export_graph(model, params, model_state, spec))
-    safetensors.numpy.save_file(
-        {name: np.ascontiguousarray(array) for name, array in weights.items()},
-        os.path.join(path, manifest.WEIGHTS),
-    )
     inputs = parity_inputs(model, spec)
     answer = jax.jit(lambda p, s, x: _answer(model, p, s, x, spec))(params, model_state, inputs)
     stored = {f"input.{name}": array for name, array in inputs.items()}

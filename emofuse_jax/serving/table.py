@@ -1,5 +1,6 @@
 """Answers as a table for people."""
 
+import os
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -8,23 +9,26 @@ from rich.text import Text
 
 
 def print_table(answers: Sequence[dict], console: Console | None = None) -> None:
-    """One row per window; `answers` are JSON lines as objects (predictor.Prediction.to_json)."""
+    """One row per window, clips named from their common folder on; `answers` are JSON lines as objects (predictor.Prediction.to_json)."""
     table = Table(box=None, header_style="bold")
     for name in ("clip", "seconds", "emotion", "probabilities", "found", "notes"):
         table.add_column(name, overflow="fold")
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(answer["path"])) for answer in answers])
     for answer in answers:
-        table.add_row(*(Text(cell) for cell in _cells(answer)), style="red" if "error" in answer else None)
+        clip = os.path.relpath(answer["path"], root)
+        cells = (Text(cell) for cell in (clip, *_cells(answer)))
+        table.add_row(*cells, style="red" if "error" in answer else None)
     (console or Console()).print(table)
 
 
 def _cells(answer: dict) -> tuple[str, ...]:
     seconds = f"{answer['start']:.1f}-{answer['end']:.1f}" if "start" in answer else ""
     if "error" in answer:
-        return answer["path"], seconds, "", "", "", answer["error"]
+        return seconds, "", "", "", answer["error"]
     ranked = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
     probabilities = "  ".join(f"{name} {p:.2f}" for name, p in ranked[:3])
     label = f"{answer['label']} {100 * answer['confidence']:.0f} %"
-    return answer["path"], seconds, label, probabilities, _found(answer), answer.get("notes", "")
+    return seconds, label, probabilities, _found(answer), answer.get("notes", "")
 
 
 def _found(answer: dict) -> str:

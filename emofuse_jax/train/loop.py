@@ -132,7 +132,8 @@ def restore_or_init(
     restored = checkpoint.restore(workdir, checkpoint.abstract_like(shapes, sharding))
     if restored is None:
         os.makedirs(workdir, exist_ok=True)
-        return jax.jit(init, out_shardings=sharding)(key), Tracker()
+        quick = {"xla_backend_optimization_level": 0}  # runs once: compiling it costs more than running it
+        return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key), Tracker()
     state, saved = restored
     check_same_config(workdir, saved["config"], config.to_dict())
     batches.set_state(saved["data"])

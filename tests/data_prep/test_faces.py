@@ -1,21 +1,21 @@
-"""The face detector on real clips, on frames without faces, and its parts against plain NumPy."""
+"""The face detector and the alignment on real clips and on frames without faces."""
 
 import glob
-import importlib.util
 import os
-import shutil
 
 import av
 import cv2
 import numpy as np
 import pytest
 
-from data_prep.faces import boxes, detect, mtcnn, pyramid, weights
+from data_prep.faces import detect, mtcnn, pyramid
 from data_prep.faces.align import align_face, alignment
 from data_prep.faces.detect import Face, detect_faces
 from data_prep.faces.track import choose_track
+from data_prep.settings import FaceSettings
+from tests.data_prep.face_fakes import fake_face
 
-SETTINGS = {"min_face": 0.12, "min_score": 0.9}
+SETTINGS = {"min_face": FaceSettings().min_face, "min_score": FaceSettings().min_score}
 
 
 def sample(path, count):
@@ -63,7 +63,7 @@ def test_landmarks_lie_as_in_a_face(found):
             assert max(left[1], right[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
             assert (face.landmarks > face.box[:2]).all()
             assert (face.landmarks < face.box[2:]).all()
-            assert 0.9 < face.score <= 1
+            assert SETTINGS["min_score"] < face.score <= 1
             assert face.box.dtype == face.landmarks.dtype == np.float32
 
 
@@ -96,7 +96,7 @@ def test_frames_need_not_be_contiguous(clips):
 def test_large_frames_give_the_same_places(clips, found):
     """A frame enlarged three times is reduced first; its faces are those of the small one, times three."""
     frames = np.stack([cv2.resize(f, None, fx=3, fy=3) for f in clips["bbaf2n.mpg"][:2]])
-    assert pyramid.plan(*frames.shape[1:3], 0.12).reduce > 1
+    assert pyramid.plan(*frames.shape[1:3], SETTINGS["min_face"]).reduce > 1
     for faces, expected in zip(detect_faces(frames, **SETTINGS), found["bbaf2n.mpg"], strict=False):
         eyes = np.ptp(expected[0].landmarks[:2, 0])
         np.testing.assert_allclose(faces[0].landmarks / 3, expected[0].landmarks, atol=0.07 * eyes)
@@ -210,8 +210,8 @@ def test_wrong_input_is_one_line():
         detect_faces(good.astype(np.float32), **SETTINGS)
     with pytest.raises(ValueError, match="expected uint8"):
         detect_faces(good[0], **SETTINGS)
-    with pytest.raises(ValueError, match="min_face: 12, expected a share"):
-        detect_faces(good, min_face=12, min_score=0.9)
+    with pytest.raises(ValueError, match=r"min_face: 12\.0, expected a share"):
+        detect_faces(good, min_face=12.0, min_score=0.9)
 
 
 # Compilation
@@ -237,167 +237,3 @@ def test_new_counts_compile_nothing(clips, monkeypatch):
     traces.clear()
     detect_faces(np.concatenate([frames, frames]), **SETTINGS)
     assert not traces
-
-
-def test_candidates_in_several_chunks_equal_those_alone():
-    rng = np.random.default_rng(2)
-    images = [cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), (90, 90)) for _ in range(3)]
-    where = rng.integers(-20, 60, (150, 2))
-    where = np.concatenate([where, where + rng.integers(1, 60, (150, 1))], 1)
-    frame = rng.integers(0, 3, 150)
-    together = detect._run("rnet", images, frame, where)
-    assert together.shape == (150, 5)
-    for i in (0, 63, 64, 149):
-        alone = detect._run("rnet", images, frame[[i]], where[[i]])
-        np.testing.assert_allclose(alone[0], together[i], atol=1e-4)
-
-
-# Networks and boxes against plain NumPy
-
-
-def conv(x, kernel, bias, slope):
-    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], (0, 1))
-    return prelu(np.einsum("ijdkl,kldo->ijo", windows, kernel) + bias, slope)
-
-
-def prelu(x, slope):
-    return np.where(x > 0, x, slope * x)
-
-
-def pool(x, size, pad):
-    x = np.pad(x, ((0, pad), (0, pad), (0, 0)), constant_values=-np.inf)
-    return np.lib.stride_tricks.sliding_window_view(x, (size, size), (0, 1))[::2, ::2].max((3, 4))
-
-
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def test_pnet_against_numpy():
-    w = [a.astype(np.float64) for a in weights.load_weights("pnet")]
-    image = np.random.default_rng(3).integers(0, 256, (18, 24, 3), dtype=np.uint8)
-    x = conv(pool(conv((image - 127.5) / 128, *w[:3]), 2, 0), *w[3:6])
-    x = conv(x, *w[6:9])
-    expected = np.concatenate([x @ w[9][0, 0] + w[10], softmax(x @ w[11][0, 0] + w[12])[..., 1:]], -1)
-    assert expected.shape[:2] == (18 // 2 - mtcnn.PNET_SHRINK, 24 // 2 - mtcnn.PNET_SHRINK)
-    output = mtcnn.pnet((image[None],), mtcnn.weights("pnet"))
-    np.testing.assert_allclose(output[0], expected.reshape(-1, 5), atol=2e-4)
-
-
-def test_rnet_and_onet_against_numpy():
-    rng = np.random.default_rng(4)
-    w = [a.astype(np.float64) for a in weights.load_weights("rnet")]
-    image = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    x = pool(conv(pool(conv((image - 127.5) / 128, *w[:3]), 3, 1), *w[3:6]), 3, 0)
-    x = conv(x, *w[6:9]).transpose(1, 0, 2).ravel()
-    x = prelu(x @ w[9] + w[10], w[11])
-    expected = [*(x @ w[12] + w[13]), softmax(x @ w[14] + w[15])[1]]
-    np.testing.assert_allclose(mtcnn.rnet(image[None], mtcnn.weights("rnet"))[0], expected, atol=2e-4)
-
-    w = [a.astype(np.float64) for a in weights.load_weights("onet")]
-    image = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
-    x = pool(conv(pool(conv((image - 127.5) / 128, *w[:3]), 3, 1), *w[3:6]), 3, 0)
-    x = conv(pool(conv(x, *w[6:9]), 2, 0), *w[9:12]).transpose(1, 0, 2).ravel()
-    x = prelu(x @ w[12] + w[13], w[14])
-    expected = [*(x @ w[15] + w[16]), softmax(x @ w[19] + w[20])[1], *(x @ w[17] + w[18])]
-    np.testing.assert_allclose(mtcnn.onet(image[None], mtcnn.weights("onet"))[0], expected, atol=2e-4)
-
-
-def test_boxes_by_hand():
-    three = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 5, 5]], np.float32)
-    np.testing.assert_allclose(boxes.overlap(three)[0], [1, 1 / 3, 1 / 4])
-    np.testing.assert_allclose(boxes.overlap(three, of_smaller=True)[0], [1, 1 / 2, 1])
-    assert boxes.suppress(boxes.overlap(three), 0.3).tolist() == [0, 2]
-    assert boxes.suppress(boxes.overlap(three), 0.34).tolist() == [0, 1, 2]
-    moved = boxes.refine(three[:1], np.array([[0.1, 0.2, -0.1, 0]], np.float32))
-    np.testing.assert_allclose(moved, [[1, 2, 9, 10]], rtol=1e-6)
-    assert boxes.square(np.array([[0, 0, 4, 10]], np.float32)).tolist() == [[-3, 0, 7, 10]]
-
-
-def test_pyramid_spans_the_smallest_face_to_the_frame():
-    plan = pyramid.plan(720, 1280, 0.12)
-    sides = (plan.cells[:, 3] - plan.cells[:, 1]) * plan.reduce / 720
-    assert sides.min() == pytest.approx(0.12, rel=0.03)
-    assert sides.max() > 0.8
-    assert plan.cells.min() == 0
-    assert plan.cells[:, 2].max() <= 1280 / plan.reduce + 1e-3
-    assert len(plan.cells) == sum((h // 2 - 5) * (w // 2 - 5) for h, w in plan.levels)
-
-
-def test_patch_outside_the_frame_is_grey():
-    frame = np.full((20, 20, 3), 200, np.uint8)
-    patch = pyramid.cut_patch(frame, np.array([-10, -10, 10, 10]), 20)
-    assert (patch[:10] == pyramid.GREY).all()
-    assert (patch[10:, 10:] == 200).all()
-    assert (pyramid.cut_patch(frame, np.array([30, 5, 40, 15]), 24) == pyramid.GREY).all()
-
-
-# Tracks
-
-
-def fake_face(x, y, side, score=0.99):
-    box = np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2], np.float32)
-    shares = np.array([[-0.2, -0.1], [0.2, -0.1], [0, 0.05], [-0.15, 0.25], [0.15, 0.25]])
-    return Face(box, (np.array([x, y]) + shares * side).astype(np.float32), score)
-
-
-def test_track_prefers_the_large_and_steady():
-    large = [fake_face(100 + 3 * i, 100, 80) for i in range(16)]
-    flicker = {3: fake_face(250, 60, 30, 0.999), 9: fake_face(40, 200, 35, 0.999)}
-    faces = [[flicker[i], large[i]] if i in flicker else [large[i]] for i in range(16)]
-    track, people = choose_track(faces)
-    assert track == large
-    assert people == 1
-
-
-def test_track_prefers_the_larger_of_two_steady_ones():
-    faces = [[fake_face(60, 60, 40), fake_face(200, 80, 60)] for _ in range(10)]
-    faces[4].pop()  # a gap does not end a track
-    track, people = choose_track(faces)
-    assert people == 2
-    assert track[4] is None
-    assert all(face.box[0] == 170 for i, face in enumerate(track) if i != 4)
-
-
-def test_track_prefers_steady_over_brief_and_huge():
-    faces = [[fake_face(60, 60, 40)] for _ in range(16)]
-    faces[7] = [fake_face(200, 150, 150), *faces[7]]
-    track, people = choose_track(faces)
-    assert people == 1
-    assert all(face.box[0] == 40 for face in track)
-
-
-def test_crossing_faces_keep_their_tracks():
-    one = [fake_face(50 + 12 * i, 100, 60) for i in range(10)]
-    other = [fake_face(158 - 12 * i, 108, 36) for i in range(10)]
-    track, people = choose_track([[b, a] for a, b in zip(one, other, strict=True)])
-    assert people == 2
-    assert track == one
-
-
-def test_no_faces_no_people():
-    assert choose_track([[], [], []]) == ([None, None, None], 0)
-    assert choose_track([]) == ([], 0)
-
-
-# Weights
-
-
-def test_changed_weights_are_refused(tmp_path):
-    for name in weights.HASHES:
-        shutil.copy(os.path.join(weights.weights_directory(), f"{name}.lz4"), tmp_path)
-    assert len(weights.load_weights("rnet", str(tmp_path))) == 16
-    with open(tmp_path / "rnet.lz4", "ab") as file:
-        file.write(b"x")
-    with pytest.raises(ValueError, match=r"rnet\.lz4: SHA-256 is .*, expected cb00e6"):
-        weights.load_weights("rnet", str(tmp_path))
-    os.remove(tmp_path / "onet.lz4")
-    with pytest.raises(FileNotFoundError, match=r"onet\.lz4"):
-        weights.load_weights("onet", str(tmp_path))
-
-
-def test_missing_wheel_names_the_extra(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"emofuse\[prep\]"):
-        weights.load_weights("pnet")

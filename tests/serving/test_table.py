@@ -5,7 +5,7 @@ from rich.console import Console
 from emofuse_jax.serving.table import print_table
 
 ANSWER = {
-    "path": "a.mp4",
+    "path": "clips/a.mp4",
     "start": 0.0,
     "end": 2.5,
     "label": "happy",
@@ -21,11 +21,20 @@ ANSWER = {
 
 def test_the_table_shows_answers_and_errors():
     file = io.StringIO()
-    sound = ANSWER | {"path": "b.flac", "video_ok": False, "voice_weight": None, "face_weight": None}
-    print_table([ANSWER, sound, {"path": "[x].txt", "error": "not media"}], Console(file=file, width=200))
+    sound = ANSWER | {
+        "path": "clips/more/b.flac",
+        "video_ok": False,
+        "voice_weight": None,
+        "face_weight": None,
+    }
+    print_table(
+        [ANSWER, sound, {"path": "clips/[x].txt", "error": "not media"}], Console(file=file, width=200)
+    )
     first, second, third = file.getvalue().splitlines()[1:]
     parts = ("a.mp4", "0.0-2.5", "happy 70 %", "happy 0.70  sad 0.30", "voice 0.25, face 0.75", "2 people")
     assert all(part in first for part in parts)
+    assert "clips" not in file.getvalue()
+    assert "more/b.flac" in second
     assert "voice alone" in second
     assert "[x].txt" in third
     assert "not media" in third

@@ -1,0 +1,64 @@
+"""Frames and sound into an mp4: H.264 with AAC, the same bytes each time."""
+
+import io
+from collections.abc import Iterable
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_prep.settings import SAMPLE_RATE
+
+AAC_FRAME = 1024
+"""Samples that the AAC encoder takes at once."""
+_X264 = {"preset": "superfast", "crf": "28", "threads": "1", "x264-params": "threads=1:lookahead-threads=1"}
+"""One thread: with more, the bytes may differ from run to run."""
+
+
+def encode_mp4(
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+    sound: Float[np.ndarray, " n"],
+    *,
+    frame_rate: int,
+    size: int,
+) -> bytes:
+    """An mp4 of square RGB frames (`size` even) and of mono sound in -1 to 1 at 16 kHz.
+
+    Raises ValueError when `size` is odd.
+    """
+    if size % 2:
+        raise ValueError(f"size: {size}, expected an even number of pixels")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        video = container.add_stream("libx264", rate=frame_rate, options=_X264)
+        video.width = video.height = size
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream(
+            "aac", rate=SAMPLE_RATE, layout="mono", options={"b": "48000", "aac_coder": "fast"}
+        )
+        for stream in (video, audio):
+            stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        _mux_video(container, video, frames)
+        _mux_audio(container, audio, sound)
+    return buffer.getvalue()
+
+
+def _mux_video(container, stream, frames) -> None:
+    for i, frame in enumerate(frames):
+        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
+        picture = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+        picture.pts = i
+        container.mux(stream.encode(picture))
+    container.mux(stream.encode())
+
+
+def _mux_audio(container, stream, sound) -> None:
+    sound = np.clip(np.asarray(sound, np.float32), -1, 1)[None, :]  # 1 n
+    for start in range(0, sound.shape[1], AAC_FRAME):
+        piece = np.ascontiguousarray(sound[:, start : start + AAC_FRAME])
+        frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())

@@ -1,0 +1,81 @@
+"""Checks of splits and statistics: no speaker, take or copied file in two parts of a fold."""
+
+import itertools
+import os
+
+import numpy as np
+
+from emofuse_jax.data.dataset import PARTS, read_json
+
+
+def check_folds(path: str, prep: dict, rows: list[dict]) -> list[str]:
+    """One line for each problem of `splits/` and `stats/`."""
+    by_clip = {row["clip_id"]: row for row in rows}
+    problems = []
+    for name in _files(os.path.join(path, "splits"), ".json"):
+        shown = os.path.join("splits", name)
+        try:
+            parts = read_json(os.path.join(path, shown))
+            problems += [f"{shown}: {problem}" for problem in check_split(parts, by_clip)]
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            problems.append(f"{shown}: {error}")
+            continue
+        stats = os.path.join("stats", name.removesuffix(".json") + ".npz")
+        problems += [f"{stats}: {problem}" for problem in _check_stats(os.path.join(path, stats), prep)]
+    return problems
+
+
+def check_split(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
+    """What is wrong with one fold's lists of clip_ids, given the manifest's rows by clip_id."""
+    problems = []
+    for part in PARTS:
+        absent = [c for c in parts[part] if c not in by_clip or by_clip[c]["status"] == "failed"]
+        problems += [f"{part}: clip_id {clip!r} has no record" for clip in absent]
+        if len(set(parts[part])) < len(parts[part]):
+            problems.append(f"{part}: a clip_id stands twice")
+        if part != "train" and any(int(by_clip[c]["label"]) < 0 for c in parts[part] if c in by_clip):
+            problems.append(f"{part}: has unlabelled clips")
+    for one, other in itertools.combinations(PARTS, 2):
+        if parts[one] and sorted(parts[one]) == sorted(parts[other]):
+            problems.append(f"{one} and {other} are the same clips")
+        for what, key in (("take", _take), ("speaker", _speaker), ("file content", _content)):
+            sides = [{key(by_clip[c]) for c in parts[part] if c in by_clip} for part in (one, other)]
+            both = sorted(value for value in sides[0] & sides[1] if value)
+            problems += [f"{what} {both[0]!r} is in {one} and {other} ({len(both)} of these)"] if both else []
+    return problems
+
+
+def _take(row: dict) -> str:
+    return row["clip_id"]
+
+
+def _speaker(row: dict) -> str:
+    return row["speaker"]
+
+
+def _content(row: dict) -> str:
+    """Copies of a file under two names; parts of one file may belong to two speakers."""
+    return "" if "@" in row["clip_id"] else row["sha256"]
+
+
+def _check_stats(path: str, prep: dict) -> list[str]:
+    try:
+        with np.load(path, allow_pickle=False) as stats:
+            values = {name: stats[name] for name in ("mean", "std")}
+    except (OSError, ValueError, KeyError) as error:
+        return [str(error)]
+    problems = []
+    for name, value in values.items():
+        if value.shape != (prep["shape"]["f"],):
+            problems.append(f"{name} has shape {list(value.shape)}, expected [{prep['shape']['f']}]")
+        elif not np.isfinite(value).all() or (name == "std" and (value <= 0).any()):
+            problems.append(f"{name} has values that are not finite{' and positive' * (name == 'std')}")
+    return problems
+
+
+def _files(folder: str, suffix: str) -> list[str]:
+    """Paths of files below `folder`, relative to it."""
+    if not os.path.isdir(folder):
+        return []
+    found = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
+    return sorted(os.path.relpath(name, folder) for name in found if name.endswith(suffix))

@@ -1,0 +1,60 @@
+"""Clips to records: decodes, finds faces, and writes shards, manifest, splits and statistics.
+
+  emofuse prepare --corpus=ravdess --source=/data/ravdess --output=/data/records/ravdess
+  emofuse prepare --corpus=folder  --source=clips.csv     --output=/data/records/mine
+
+demo: made by `emofuse demo`; ravdess: the files as downloaded, anywhere below --source; folder: a CSV with
+the columns path,label,speaker[,start,end]. Stopped at any moment, the same command goes on.
+"""
+
+import sys
+
+from absl import flags
+
+from data_prep.corpora import CORPORA, read_corpus
+from data_prep.settings import RECIPES
+
+_CORPUS = flags.DEFINE_enum("corpus", None, sorted(CORPORA), "Which reader understands --source.")
+_SOURCE = flags.DEFINE_string("source", None, "Folder of the corpus; for `folder`, its CSV.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write records into.")
+_RECIPE = flags.DEFINE_enum("recipe", "fbp", sorted(RECIPES), "Pinned audio and face settings.")
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default the cores.", lower_bound=1)
+_SHARDS = flags.DEFINE_integer("shards", None, "Files of records; default: 64 clips each.", lower_bound=1)
+_STRICT = flags.DEFINE_bool("strict", False, "End with status 1 if a clip failed.")
+_RUNNER = flags.DEFINE_enum("runner", "local", ["local"], "Where the work is done.")
+flags.mark_flags_as_required(["corpus", "source", "output"])
+
+
+def main(argv) -> int:
+    """Prepares one corpus; status 1 if the result is wrong, or with --strict if a clip failed."""
+    if argv[1:]:
+        raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
+    from rich import progress
+
+    from data_prep.pipeline import prepare  # after --help, which should not wait for it
+
+    corpus = read_corpus(_CORPUS.value, _SOURCE.value)
+    columns = (*progress.Progress.get_default_columns(), progress.MofNCompleteColumn())
+    with progress.Progress(*columns) as bar:
+        task = bar.add_task(f"{corpus.name} clips", total=len(corpus.clips))
+        summary = prepare(
+            corpus,
+            RECIPES[_RECIPE.value],
+            _OUTPUT.value,
+            workers=_WORKERS.value,
+            shards=_SHARDS.value,
+            progress=lambda done, total: bar.update(task, completed=done),
+        )
+    for path, reason in summary.failed:
+        print(f"failed: {path}: {reason}", file=sys.stderr)
+    for problem in summary.problems:
+        print(f"wrong: {problem}", file=sys.stderr)
+    counts = f"{summary.kept} kept, {summary.masked} masked, {len(summary.failed)} failed"
+    print(f"{summary.output}: {counts}; reasons in manifest.csv")
+    return int(bool(summary.problems) or (_STRICT.value and bool(summary.failed)))
+
+
+if __name__ == "__main__":
+    from launch.cli import run
+
+    run(main)

@@ -1,0 +1,177 @@
+"""One clip to one record: masks, cuts, notes, and memory that does not grow with the clip."""
+
+import dataclasses
+import glob
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data_prep.corpora.base import Clip
+from data_prep.process import Failure, process_clip
+from data_prep.settings import FaceSettings, PrepSettings
+from tests.data_prep.media_files import ramp, tone, write, write_wav
+
+SETTINGS = PrepSettings(face=FaceSettings(frames=4, size=48))
+ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
+
+
+def clip_of(path, **changes):
+    return dataclasses.replace(Clip("take", str(path), 1, "ann"), **changes)
+
+
+def test_sound_only(tmp_path):
+    write_wav(tmp_path / "a.wav", tone(1.0, rate=16_000))
+    record = process_clip(clip_of(tmp_path / "a.wav"), SETTINGS, corpus="mine", classes=3)
+    assert (record.audio_ok, record.video_ok, record.notes) == (True, False, "no video stream")
+    assert (record.clip_id, record.speaker, record.corpus, record.label) == ("take", "ann", "mine", 1)
+    np.testing.assert_array_equal(record.votes, np.float32([0, 1, 0]))
+    assert record.spectrogram.shape == (101, 200)
+    assert record.faces.shape == (4, 48, 48, 3)
+    assert not record.faces.any()
+    assert not record.face_valid.any()
+
+
+def test_unlabelled_has_no_votes(tmp_path):
+    write_wav(tmp_path / "a.wav", tone(0.5, rate=16_000))
+    record = process_clip(clip_of(tmp_path / "a.wav", label=-1), SETTINGS, classes=3)
+    np.testing.assert_array_equal(record.votes, np.zeros(3, np.float32))
+    assert process_clip(clip_of(tmp_path / "a.wav", label=-1), SETTINGS).votes.shape == (0,)
+
+
+def test_a_clip_without_a_face_keeps_its_sound(tmp_path):
+    write(tmp_path / "a.mp4", frames=ramp(1.0), sound=tone(1.0))
+    record = process_clip(clip_of(tmp_path / "a.mp4"), SETTINGS)
+    assert (record.audio_ok, record.video_ok, record.notes) == (True, False, "no face in 4 frames")
+
+
+def test_neither_stream_is_of_use(tmp_path):
+    write(tmp_path / "a.mp4", frames=ramp(1.0), sound=np.zeros(44_100, np.float32))
+    result = process_clip(clip_of(tmp_path / "a.mp4"), SETTINGS)
+    assert result == Failure("take", str(tmp_path / "a.mp4"), "sound is silent; no face in 4 frames")
+    write(tmp_path / "b.mp4", frames=ramp(1.0))
+    assert process_clip(clip_of(tmp_path / "b.mp4"), SETTINGS).reason.startswith("no sound stream; no face")
+
+
+def test_sound_that_is_not_finite_is_masked(tmp_path):
+    """A 32-bit float WAV can hold anything."""
+    samples = tone(1.0, rate=16_000)
+    samples[500] = np.nan
+    header = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x03\0\x01\0" + np.array([16_000, 64_000], "<u4").tobytes()
+    data = header + b"\x04\0\x20\0data" + np.array([64_000], "<u4").tobytes() + samples.tobytes()
+    (tmp_path / "a.wav").write_bytes(data)
+    result = process_clip(clip_of(tmp_path / "a.wav"), SETTINGS)
+    assert result.reason == "sound: samples that are not finite; no video stream"
+
+
+def test_start_and_end_cut_both_streams(tmp_path):
+    write_wav(tmp_path / "a.wav", tone(3.0, rate=16_000, silent_until=2.0))
+    record = process_clip(clip_of(tmp_path / "a.wav", start=1.5, end=2.5), SETTINGS)
+    assert record.spectrogram.shape == (101, 200)
+    loud = record.spectrogram[:, 22] > 0  # 440 Hz
+    assert not loud[:48].any()
+    assert loud[53:-3].all()
+    past_the_end = process_clip(clip_of(tmp_path / "a.wav", start=2.5, end=9.0), SETTINGS)
+    assert past_the_end.spectrogram.shape == (51, 200)
+
+
+@pytest.mark.parametrize(
+    ("cut", "told"),
+    [
+        ({"start": 5.0}, "start 5 s: the file has 0 to 1.00 s"),
+        ({"start": 0.5, "end": 0.5}, "end 0.5 s: expected more than start 0.5 s"),
+    ],
+)
+def test_a_cut_that_holds_nothing(tmp_path, cut, told):
+    write_wav(tmp_path / "a.wav", tone(1.0, rate=16_000))
+    assert process_clip(clip_of(tmp_path / "a.wav", **cut), SETTINGS).reason == told
+
+
+def test_a_clip_too_long_for_a_record(tmp_path):
+    write_wav(tmp_path / "a.wav", np.zeros(601 * 8000), rate=8000)
+    reason = process_clip(clip_of(tmp_path / "a.wav"), SETTINGS).reason
+    assert reason == "601 s long: at most 600 s; cut it by start and end"
+
+
+def test_what_is_no_media_is_a_failure(tmp_path):
+    (tmp_path / "a.mp4").write_text("no film")
+    assert process_clip(clip_of(tmp_path / "a.mp4"), SETTINGS).reason.startswith("not media")
+
+
+def test_unknown_settings(tmp_path):
+    write(tmp_path / "a.mp4", frames=ramp(0.5), sound=tone(0.5))
+    for change in ({"detector": "haar"}, {"sampling": "snippets"}):
+        settings = PrepSettings(face=dataclasses.replace(SETTINGS.face, **change))
+        with pytest.raises(ValueError, match=next(iter(change.values()))):
+            process_clip(clip_of(tmp_path / "a.mp4"), settings)
+
+
+def test_a_real_face_is_cut_on_the_clip_clock(shared_data):
+    """Faces of a part of a real clip; the same frames as in the whole clip give the same boxes."""
+    path = os.path.join(shared_data, "talking_faces", "bbaf2n.mpg")
+    record = process_clip(clip_of(path, start=1.0, end=2.0), SETTINGS)
+    assert record.video_ok
+    assert record.notes == ""
+    assert record.face_valid.all()
+    np.testing.assert_allclose(record.face_time, [0.125, 0.375, 0.625, 0.875], atol=0.041)
+    eyes = record.face_landmarks[:, :2]
+    assert (record.face_box[:, None, :2] < eyes).all()
+    assert (eyes < record.face_box[:, None, 2:]).all()
+    assert record.faces.std() > 20
+
+
+def test_two_people_are_told(shared_data, tmp_path):
+    """A real face twice in one picture, once large and once small."""
+    from data_prep.frames import read_frames
+    from data_prep.media import probe
+
+    path = os.path.join(shared_data, "talking_faces", "bbaf2n.mpg")
+    image = read_frames(probe(path), np.array([1.0]))[0][0]
+    pair = np.zeros((288, 576, 3), np.uint8)
+    pair[:, :360] = image
+    pair[::1, 360:540][54:198] = image[::2, ::2]
+    write(tmp_path / "two.mp4", frames=[pair] * 25, sound=tone(1.0), options={"crf": "15"})
+    record = process_clip(clip_of(tmp_path / "two.mp4"), SETTINGS)
+    assert record.notes == "2 people; used the largest, steadiest face"
+    assert (record.face_box[:, 2] < 380).all()  # the large one
+
+
+MEMORY = """
+import ctypes, sys
+from data_prep.corpora.base import Clip
+from data_prep.process import process_clip
+from data_prep.settings import FaceSettings, PrepSettings
+for path in sys.argv[1:]:
+    ctypes.CDLL(None).malloc_trim(0)
+    open("/proc/self/clear_refs", "w").write("5")  # the peak counts from here
+    record = process_clip(Clip("a", path, 0, "a"), PrepSettings(face=FaceSettings(frames=4, size=48)))
+    assert record.audio_ok, record
+    status = dict(line.split(":") for line in open("/proc/self/status"))
+    print(len(record.spectrogram), int(status["VmHWM"].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory as Linux tells it")
+def test_memory_is_flat_in_clip_length(tmp_path):
+    """Ten times as long: all its frames would take 75 MB, its samples 21 MB; it may take 20 MB more."""
+    for name, seconds in (("short.mp4", 6.0), ("long.mp4", 60.0)):
+        film = ramp(seconds, fps=15, size=(192, 144))
+        write(tmp_path / name, frames=film, sound=tone(seconds), fps=15, options={"preset": "ultrafast"})
+    paths = [str(tmp_path / name) for name in ("short.mp4", "short.mp4", "long.mp4")]  # the first warms up
+    run = [sys.executable, "-c", MEMORY, *paths]
+    lines = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    (short, before), (long, after) = (map(int, line.split()) for line in lines[1:])
+    print(f"\npeak memory: {before} MB after {short} spectrogram frames, {after} MB after {long}")
+    assert long > 9 * short
+    assert after - before < 20
+
+
+def test_real_faces(shared_data):
+    """A face is used in at least 13 of the 14 real clips, and both streams are kept."""
+    paths = sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.m*")))
+    assert len(paths) == 14
+    found = [process_clip(clip_of(path), SETTINGS) for path in paths]
+    assert all(record.audio_ok for record in found)
+    assert sum(record.video_ok for record in found) >= 13

@@ -1,0 +1,104 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from emofuse_jax.models.defaults import default_model_config
+from emofuse_jax.models.norm import masked_batch_norm
+from emofuse_jax.models.video import ResNet, VideoEncoder, shrink
+from tests.golden import tables
+from tests.models.small import small_config
+
+RNG = np.random.default_rng(5)
+
+
+def encoder(size=(16, 16), **fields):
+    config = small_config()
+    config.video.update(fields)
+    return VideoEncoder(config.video, size, jnp.float32, rngs=nnx.Rngs(0))
+
+
+def test_parameter_count_of_resnet18():
+    config = default_model_config().video
+    abstract = nnx.eval_shape(lambda: ResNet(config, jnp.float32, rngs=nnx.Rngs(0)))
+    count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param)))
+    assert count == tables.RESNET18_PARAMETERS
+
+
+def test_embedding_is_512_then_256_for_the_paper_size():
+    config = default_model_config().video
+
+    def run(faces, mask):
+        network = VideoEncoder(config, (112, 112), jnp.float32, rngs=nnx.Rngs(0))
+        assert network.resnet.width == 512
+        return network(faces, mask, train=False)
+
+    faces = jax.ShapeDtypeStruct((2, 3, 112, 112, 3), jnp.uint8)
+    sequence = jax.eval_shape(run, faces, jax.ShapeDtypeStruct((2, 3), jnp.bool_))
+    assert sequence.values.shape == (2, 3, 256)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_faceless_frames_change_nothing(train):
+    faces = RNG.integers(0, 256, (2, 3, 16, 16, 3), np.uint8)
+    mask = jnp.array([[True, False, True], [True, True, False]])
+    other = np.where(np.asarray(mask)[..., None, None, None], faces, 255 - faces)
+    networks = [encoder(), encoder()]
+    results = [
+        network(jnp.asarray(given), mask, train=train)
+        for network, given in zip(networks, (faces, other), strict=True)
+    ]
+    valid = np.asarray(mask)
+    assert np.array_equal(results[0].values[valid], results[1].values[valid])
+    states = [jax.tree.leaves(nnx.state(network, nnx.BatchStat)) for network in networks]
+    for one, two in zip(*states, strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_batch_norm_equals_the_formula_over_the_valid_rows():
+    norm = nnx.BatchNorm(3, momentum=0.9, rngs=nnx.Rngs(0))
+    x = RNG.normal(2, 3, size=(6, 2, 2, 3)).astype(np.float32)
+    mask = np.array([1, 0, 1, 1, 0, 1], bool)
+    y = masked_batch_norm(norm, jnp.asarray(x), jnp.asarray(mask)[:, None, None, None], train=True)
+    kept = x[mask]
+    mean, var = kept.mean((0, 1, 2)), kept.var((0, 1, 2))
+    np.testing.assert_allclose(y[mask], (kept - mean) / np.sqrt(var + 1e-5), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * mean, rtol=1e-4)
+    np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * var, rtol=1e-4)
+
+
+def test_a_batch_without_faces_leaves_the_running_statistics():
+    norm = nnx.BatchNorm(3, momentum=0.9, rngs=nnx.Rngs(0))
+    x = jnp.full((2, 2, 2, 3), 7.0)
+    y = masked_batch_norm(norm, x, jnp.zeros((2, 1, 1, 1), bool), train=True)
+    assert np.all(np.isfinite(y))
+    assert np.array_equal(norm.mean[...], np.zeros(3))
+    assert np.array_equal(norm.var[...], np.ones(3))
+
+
+def test_shrink_is_the_mean_of_squares():
+    images = jnp.arange(16.0).reshape(1, 4, 4, 1).repeat(3, axis=-1)
+    np.testing.assert_allclose(shrink(images, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+    with pytest.raises(ValueError, match=r"video.downsample=3 does not divide faces of 16x16"):
+        encoder(downsample=3)
+
+
+def test_downsampling_equals_smaller_faces():
+    faces = RNG.integers(0, 256, (1, 2, 8, 8, 3), np.uint8)
+    large = faces.repeat(2, axis=2).repeat(2, axis=3)
+    mask = jnp.ones((1, 2), bool)
+    small = encoder((8, 8))(jnp.asarray(faces), mask, train=False).values
+    np.testing.assert_allclose(
+        encoder(downsample=2)(jnp.asarray(large), mask, train=False).values, small, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "fields", [{"stem_kernel": 3, "stem_stride": 1, "stem_pool": False}, {"blocks": (2, 1, 1)}]
+)
+def test_other_stems_and_blocks(fields):
+    network = encoder(**fields)
+    values = network(jnp.zeros((1, 2, 16, 16, 3), jnp.uint8), jnp.ones((1, 2), bool), train=True).values
+    assert values.shape == (1, 2, 12)
+    assert np.all(np.isfinite(values))

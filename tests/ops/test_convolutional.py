@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.test_util import check_grads
+
+from emofuse_jax.ops.dropout import dropout
+from emofuse_jax.ops.lrn import local_response_norm
+from emofuse_jax.ops.maxpool import max_pool
+from tests.golden import formulas
+
+RNG = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("options", [{}, {"size": 3, "kappa": 1.0, "alpha": 0.5, "beta": 0.5}])
+def test_lrn_equals_the_formula(options):
+    a = RNG.normal(0, 40, size=(2, 3, 8)).astype(np.float32)
+    b = jax.jit(lambda x: local_response_norm(x, **options))(a)
+    full = {"size": 5, "kappa": 2.0, "alpha": 1e-4, "beta": 0.75} | options
+    expected = [[formulas.lrn(row, **full) for row in block] for block in a]
+    np.testing.assert_allclose(b, expected, rtol=1e-5)
+
+
+def test_lrn_alpha_is_not_divided_by_the_window():
+    b = local_response_norm(jnp.full((1, 5), 100.0))
+    np.testing.assert_allclose(b[0, 2], 100 / (2 + 1e-4 * 5 * 100**2) ** 0.75, rtol=1e-5)
+
+
+def test_lrn_gradients_also_at_zero():
+    with jax.enable_x64(True):
+        check_grads(lambda x: local_response_norm(x, alpha=0.3), (RNG.normal(size=(2, 6)),), 1, modes=["rev"])
+    gradient = jax.jit(jax.grad(lambda x: local_response_norm(x).sum()))(jnp.zeros((2, 6)))
+    np.testing.assert_allclose(gradient, 2**-0.75, rtol=1e-6)
+
+
+def test_lrn_refuses_an_even_window():
+    with pytest.raises(ValueError, match="size: 4, expected an odd window"):
+        local_response_norm(jnp.ones((1, 4)), size=4)
+
+
+def test_max_pool_equals_reduce_window():
+    x = jnp.asarray(RNG.normal(size=(2, 14, 11, 3)), jnp.float32)
+
+    def reference(x):
+        return lax.reduce_window(x, -np.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+
+    assert np.array_equal(max_pool(x), reference(x))
+    ours, theirs = (jax.grad(lambda x, f=f: (f(x) ** 2).sum())(x) for f in (max_pool, reference))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_dropout_rate_is_checked():
+    with pytest.raises(ValueError, match="dropout rate: 1"):
+        dropout(jnp.ones(3), 1.0, jax.random.key(0))

@@ -1,0 +1,87 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.test_util import check_grads
+
+from emofuse_jax.ops.hgr import soft_hgr
+from tests.golden import formulas
+
+RNG = np.random.default_rng(4)
+
+
+def whitened(m, k):
+    """`k` centred features whose covariance, divided by m - 1, is exactly the identity."""
+    x = RNG.normal(size=(m, k))
+    q, _ = np.linalg.qr(x - x.mean(0))
+    return q * np.sqrt(m - 1)
+
+
+def test_identical_whitened_features_give_half_their_number():
+    f = jnp.asarray(whitened(100, 4), jnp.float32)
+    assert soft_hgr(f, f) == pytest.approx(2.0, abs=1e-5)
+
+
+def test_correlated_features_at_the_best_scale():
+    pair = whitened(200, 8)
+    x, noise = pair[:, :4], pair[:, 4:]
+    rho = 0.6
+    y = rho * x + np.sqrt(1 - rho**2) * noise
+    scale = np.sqrt(rho)
+    given = [jnp.asarray(scale * a, jnp.float32) for a in (x, y)]
+    assert soft_hgr(*given) == pytest.approx(0.72, abs=1e-5)
+
+
+def test_a_label_term_is_at_most_half_of_the_classes_less_one():
+    k, label = 5, np.repeat(np.arange(5), 12)
+    onehot = np.eye(k)[label]
+    basis, _ = np.linalg.qr(onehot - onehot.mean(0))
+    f = jnp.asarray(basis[:, : k - 1] * np.sqrt(len(label) - 1), jnp.float32)
+    assert soft_hgr(f, f) == pytest.approx((k - 1) / 2, abs=1e-5)
+    for scale in (0.5, 0.9, 1.1, 2.0):
+        assert soft_hgr(scale * f, f * scale) < (k - 1) / 2
+
+
+@pytest.mark.parametrize(("m", "expected"), [(32, -35.0), (512, 28.0)])
+def test_bias_on_white_noise(m, expected):
+    f = jnp.asarray(RNG.normal(size=(40, m, 64)), jnp.float32)
+    if m == 32:
+        with pytest.warns(UserWarning, match="width 64 is over a quarter of the batch"):
+            values = jax.vmap(soft_hgr)(f, f)
+    else:
+        values = jax.vmap(soft_hgr)(f, f)
+    spread = np.asarray(values).std() / np.sqrt(len(values))
+    assert abs(values.mean() - expected) < 4 * spread + 0.5
+
+
+def test_equals_the_formula_and_weights_are_counts():
+    f, g = RNG.normal(size=(9, 2)), RNG.normal(size=(9, 2))
+    given = [jnp.asarray(a, jnp.float32) for a in (f, g)]
+    assert soft_hgr(*given) == pytest.approx(formulas.soft_hgr(f, g), abs=1e-5)
+    weight = np.array([1, 0, 1, 2, 1, 0, 1, 1, 3])
+    repeated = formulas.soft_hgr(np.repeat(f, weight, 0), np.repeat(g, weight, 0))
+    assert soft_hgr(*given, jnp.asarray(weight, jnp.float32)) == pytest.approx(repeated, abs=1e-5)
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+def test_finite_when_fewer_than_two_rows_count(counted):
+    f = jnp.asarray(RNG.normal(size=(8, 2)), jnp.float32)
+    weight = (jnp.arange(8) < counted).astype(jnp.float32)
+    value, gradient = jax.value_and_grad(soft_hgr)(f, f, weight)
+    assert value == 0
+    assert np.all(np.isfinite(gradient))
+
+
+def test_gradients():
+    with jax.enable_x64(True):
+        given = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 3))
+        check_grads(soft_hgr, [jnp.asarray(a) for a in given], order=1, modes=["rev"])
+
+
+def test_one_device_and_eight_agree():
+    f, g = (jnp.asarray(RNG.normal(size=(64, 8)), jnp.float32) for _ in range(2))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    sharded = jax.jit(soft_hgr)(jax.device_put(f, rows), jax.device_put(g, rows))
+    assert float(sharded) == pytest.approx(float(soft_hgr(f, g)), rel=1e-5)

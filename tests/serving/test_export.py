@@ -1,0 +1,89 @@
+import os
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from emofuse_jax.models.build import build_model
+from emofuse_jax.models.defaults import FUSION_DEFAULTS
+from emofuse_jax.serving import export, load, manifest
+from tests.serving.conftest import SPEC, random_numbers, save_checkpoint, tiny_config
+
+
+@pytest.mark.parametrize("fusion", FUSION_DEFAULTS)
+def test_every_fusion_exports_with_a_symbolic_batch(fusion):
+    model = build_model(tiny_config(fusion), SPEC)
+    exported = jax.export.deserialize(bytearray(export.export_graph(model, *random_numbers(model, 0), SPEC)))
+    outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert str(outputs["probabilities"].shape[0]) == "b"
+    assert outputs["logits"].shape[1] == SPEC.classes
+    assert {"audio_attention", "video_attention"} & set(outputs)
+
+
+def test_a_bfloat16_model_keeps_parity(tmp_path):
+    trained = save_checkpoint(tmp_path / "run", "g_fbp", "bfloat16")
+    assert export.export_bundle(trained.workdir, str(tmp_path / "bundle")) <= 1e-5
+    graph = (tmp_path / "bundle" / "model.stablehlo").read_bytes()
+    assert "bf16" in jax.export.deserialize(bytearray(graph)).mlir_module()
+
+
+def perturb(path: str, amount: float) -> None:
+    """Adds to the classifier's bias in a written bundle, and makes the hash right again."""
+    metadata = manifest.read_manifest(path)
+    weights = safetensors.numpy.load_file(os.path.join(path, manifest.WEIGHTS))
+    name = next(name for name in weights if name.endswith("head/linear/bias"))
+    weights[name] = weights[name] + np.array([amount, 0, 0], np.float32)
+    safetensors.numpy.save_file(weights, os.path.join(path, manifest.WEIGHTS))
+    manifest.write_manifest(path, metadata)
+
+
+def test_a_bundle_that_answers_otherwise_is_not_exported(voice_only, tmp_path, monkeypatch):
+    output = tmp_path / "out" / "bundle"
+    export.export_bundle(voice_only.workdir, str(output))
+    before = (output / "bundle.json").read_bytes()
+    write = export.write_bundle
+
+    def write_wrongly(path, *args):
+        write(path, *args)
+        perturb(path, 3e-5)
+
+    monkeypatch.setattr(export, "write_bundle", write_wrongly)
+    with pytest.raises(ValueError, match=r"\A[^\n]*differ from the checkpoint's by [23]\S*e-05[^\n]*\Z"):
+        export.export_bundle(voice_only.workdir, str(output))
+    assert (output / "bundle.json").read_bytes() == before  # the old one stays
+    assert os.listdir(output.parent) == ["bundle"]  # and nothing half made lies about
+
+
+def test_answers_that_are_not_numbers_are_not_exported(voice_only, tmp_path):
+    copy = str(tmp_path / "bundle")
+    assert export.export_bundle(voice_only.workdir, copy) <= 1e-5
+    perturb(copy, np.nan)
+    with pytest.raises(ValueError, match="differ from the checkpoint's by nan"):
+        export.check_parity(copy)
+
+
+def test_only_a_bundle_is_replaced(voice_only, tmp_path):
+    output = tmp_path / "mine"
+    output.mkdir()
+    export.export_bundle(voice_only.workdir, str(output))  # an empty directory is no loss
+    (output / "model.onnx").write_bytes(b"stale")
+    export.export_bundle(voice_only.workdir, str(output))
+    assert load(str(output)).metadata["modalities"] == ["voice"]
+    assert sorted(os.listdir(output)) == [
+        "bundle.json",
+        "model.stablehlo",
+        "params.safetensors",
+        "parity.npz",
+    ]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"dear")
+    with pytest.raises(ValueError, match="photos: exists and cannot be replaced"):
+        export.export_bundle(voice_only.workdir, str(tmp_path / "photos"))
+    assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"dear"
+
+
+def test_no_checkpoint_is_one_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no best checkpoint"):
+        export.export_bundle(str(tmp_path), str(tmp_path / "bundle"))
