@@ -15,5 +15,9 @@ def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
     config.data.audio_steps = 350  # the longest clip is 3.5 s
     config.augment.frames = 4
     config.model.audio.update(widths=(16, 32, 48, 48, 48), attention_width=64)
-    config.model.video.update(width=16, downsample=2, embedding=64, attention_width=64)
+    config.model.video.update(
+        width=16, blocks=(1, 1, 1, 1), downsample=2, embedding=64, attention_width=64
+    )
+    config.optimizer.learning_rate = 2e-3
+    config.train.epochs = 25
     return config

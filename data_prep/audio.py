@@ -9,7 +9,7 @@ from data_prep.settings import AudioSettings
 
 SILENCE = 1e-4
 """Root mean square below which there is nothing to hear: -80 dB of full scale."""
-BLOCK = 1024
+BLOCK = 256
 """Spectrogram frames computed at once, so that memory does not grow with the clip's samples."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Bool, Float, Int, UInt8
 
 from data_prep.media import MediaError, MediaInfo, VideoTrack, open_media
@@ -28,8 +29,9 @@ def read_frames(
     slots = shown_at(track, times)
     found: dict[int, np.ndarray] = {}
     scale = 1.0
+    reformatter = VideoReformatter()  # one for all: setting it up costs more than its use
     for index, frame in _decoded(info, set(slots.tolist())):
-        image, scale = _image(frame, next(iter(found.values()), None))
+        image, scale = _image(frame, reformatter, next(iter(found.values()), None))
         found[index] = image
     if not found:
         raise MediaError("video: no frame could be decoded")
@@ -109,11 +111,11 @@ def _frames(context, packet: av.Packet | None) -> list[av.VideoFrame]:
         return []  # a damaged packet; `read_frames` takes the nearest frame that there is
 
 
-def _image(frame: av.VideoFrame, like: np.ndarray | None) -> tuple[np.ndarray, float]:
+def _image(frame: av.VideoFrame, reformatter, like: np.ndarray | None) -> tuple[np.ndarray, float]:
     scale = min(1.0, MAX_SHORT_SIDE / min(frame.width, frame.height))
     turns = round(frame.rotation / 90) % 4
     height, width = round(frame.height * scale), round(frame.width * scale)
     if like is not None:  # a stream may change its size midway; the first frame's holds
         height, width = like.shape[1::-1] if turns % 2 else like.shape[:2]
-    image = frame.to_ndarray(format="rgb24", width=width, height=height)
+    image = reformatter.reformat(frame, width, height, "rgb24").to_ndarray()
     return np.ascontiguousarray(np.rot90(image, turns)), scale

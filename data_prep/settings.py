@@ -35,7 +35,7 @@ class FaceSettings:
     """The face box is enlarged by this share of its size before cropping."""
     min_face: float = 0.12
     """Smallest face searched for, as a share of the frame's shorter side."""
-    min_score: float = 0.9
+    min_score: float = 0.8
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Checks of splits and statistics: no speaker, take or copied file in two parts of a fold."""
 
 import itertools
+import json
 import os
 
 import numpy as np
 
-from emofuse_jax.data.dataset import PARTS, read_json
+PARTS = ("train", "validation", "test")
 
 
 def check_folds(path: str, prep: dict, rows: list[dict]) -> list[str]:
@@ -15,7 +16,8 @@ def check_folds(path: str, prep: dict, rows: list[dict]) -> list[str]:
     for name in _files(os.path.join(path, "splits"), ".json"):
         shown = os.path.join("splits", name)
         try:
-            parts = read_json(os.path.join(path, shown))
+            with open(os.path.join(path, shown), encoding="utf-8") as file:
+                parts = json.load(file)
             problems += [f"{shown}: {problem}" for problem in check_split(parts, by_clip)]
         except (ValueError, OSError, KeyError, TypeError) as error:
             problems.append(f"{shown}: {error}")

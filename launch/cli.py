@@ -33,11 +33,12 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
 
     `EMOFUSE_TRACEBACK=1` shows where an error came from.
     """
-    from absl import app
+    from absl import app, flags, logging
 
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(program.__module__))
         return
+    flags.FLAGS.set_default("verbosity", logging.WARNING)  # libraries tell each file they touch
     app.run(lambda rest: guarded(program, rest), argv=[shipped_config(word) for word in sys.argv])
 
 

@@ -33,6 +33,7 @@ VERSION = 1
 """Of the generator: clips of different versions are never mixed in a directory."""
 CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "surprised")
 REQUEST_FILE, TABLE_FILE = "demo.json", "demo.csv"
+_TEMPORARY = ".demo.tmp"
 
 
 def read_corpus(source: str) -> Corpus:
@@ -142,6 +143,7 @@ def write_corpus(
             raise ValueError(f"{name}: {value}, expected {lowest} to {highest}")
     request = dict(version=VERSION, speakers=speakers, clips_per_speaker=clips_per_speaker, seed=seed)
     _claim(directory, request)
+    _sweep(directory)
     clips = plan_corpus(speakers, clips_per_speaker, seed)
     todo = [clip for clip in clips if not os.path.exists(os.path.join(directory, clip.path))]
     done = len(clips) - len(todo)
@@ -172,8 +174,16 @@ def _claim(directory: str, request: dict) -> None:
     _write_atomically(path, json.dumps(request).encode())
 
 
+def _sweep(directory: str) -> None:
+    """Removes what a killed run left half written."""
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            if name.endswith(_TEMPORARY):
+                os.remove(os.path.join(folder, name))
+
+
 def _write_atomically(path: str, data: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}{_TEMPORARY}"
     with open(temporary, "wb") as file:
         file.write(data)
     os.replace(temporary, path)
@@ -187,13 +197,21 @@ def _make_all(directory: str, clips: list[DemoClip], seed: int, workers: int) ->
         return
     context = multiprocessing.get_context("spawn")  # threads of the caller don't survive a fork
     with context.Pool(min(workers, len(jobs)), initializer=_single_thread) as pool:
-        yield from pool.imap_unordered(_make, jobs, chunksize=max(1, min(15, len(jobs) // (4 * workers))))
+        yield from pool.imap_unordered(_work, jobs, chunksize=max(1, min(15, len(jobs) // (4 * workers))))
 
 
 def _single_thread() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+
+
+def _work(job: tuple[str, DemoClip, int]) -> None:
+    """`_make` in a worker, which ends when the run it works for has been killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)
+    _make(job)
 
 
 def _make(job: tuple[str, DemoClip, int]) -> None:

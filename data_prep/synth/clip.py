@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from data_prep.settings import SAMPLE_RATE
-from data_prep.synth import face, head, voice
+from data_prep.synth import face, head, room, voice
 from data_prep.synth.face import FRAME_RATE, SIZE
 from data_prep.synth.media import encode_mp4
 
@@ -52,11 +52,11 @@ def _sound(speech, s_v: int, syllables, samples: int, damage: str, rng) -> Float
 def _frames(identity, look, lips, damage: str, rng) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     light = head.draw_light(rng)
     take = face.draw_take(identity, look, lips, rng)
-    room = head.render_room(light, rng, SIZE)
+    wall = room.render_room(light, rng, SIZE)
     hidden = _hidden(len(lips), damage, rng)
     if damage == "no_face" and not hidden.any():  # an empty room
-        return _grain((room for _ in lips), rng)
-    body = head.add_body(room, identity, light, rng, face.rest_placing(take))
+        return _grain((wall for _ in lips), rng)
+    body = room.add_body(wall, identity, light, rng, face.rest_placing(take))
     frames = face.render(head.render_head(identity, light), body, identity, light.tint, take)
     if hidden.any():
         frames = _behind_sheet(frames, hidden, rng.uniform(200, 245))

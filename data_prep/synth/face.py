@@ -46,9 +46,9 @@ NEUTRAL = Look(0.40, 0.0, 0.0, 0.8, 0.4, 1.0, 0.0, 0.0)
 LOOKS: dict[tuple[int, int], Look] = {
     (0, 0): NEUTRAL,
     (0, 1): Look(0.56, 0.30, 0.17, 0.9, 0.75, 0.75, 0.04, 0.0),  # a broad smile
-    (1, 0): Look(0.34, -0.22, 0.0, 0.8, 0.2, 0.55, 0.04, 0.26),  # corners down, heavy lids
-    (1, 1): Look(0.50, -0.06, 0.22, 0.35, 1.0, 0.8, -0.13, -0.26),  # bared teeth, knitted brows
-    (2, 0): Look(0.28, 0.0, 0.26, 0.5, 0.0, 1.5, 0.2, -0.04),  # a round open mouth, wide eyes
+    (1, 0): Look(0.34, -0.2, 0.0, 0.8, 0.2, 0.6, 0.04, 0.22),  # corners down, heavy lids
+    (1, 1): Look(0.48, -0.05, 0.19, 0.6, 1.0, 0.9, -0.1, -0.2),  # bared teeth, knitted brows
+    (2, 0): Look(0.29, 0.0, 0.25, 0.5, 0.0, 1.45, 0.19, -0.02),  # a round open mouth, wide eyes
     (2, 1): Look(0.54, -0.20, 0.24, 0.8, 0.25, 1.45, 0.16, 0.24),  # a wide open mouth, corners down
 }
 
@@ -238,8 +238,10 @@ def _mouth(identity: Identity, paint, take: Take):
         (rim, rest, outer_low, paint(lips)),
         (width, inner_top, inner_low, paint((62, 26, 28))),
         (width, tongue, inner_low, paint((148, 74, 74))),
-        (width, inner_top, teeth, paint((238, 232, 222))),
+        (width, inner_top, teeth, paint((226, 218, 206))),
     ]
+    if look.teeth > 0.9:  # clenched: where the rows meet
+        shapes.append((0.9 * width, teeth - 0.55 * gap, teeth - 0.55 * gap + 0.025, paint((120, 88, 80))))
     if look.open < 0.05:  # the line between closed lips
         shapes.insert(2, (width, rest - 0.012, rest + 0.012, paint(lips, 0.4)))
     return [(_points(*_between(u * across, top, low)), colour) for across, top, low, colour in shapes]

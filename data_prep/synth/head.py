@@ -143,7 +143,8 @@ def _surface(identity: Identity) -> _Surface:
     x, y = _coordinates()
     face, middle = _face_mask(identity, x, y)
     back, fringe = _hair_masks(identity, x, y)
-    blush = 1 + np.float32([0.0, -0.1, -0.08]) * _cheeks(x, y)[..., None]
+    cheeks = _bump(np.abs(x), 0.62, 0.2) * _bump(y, 0.72, 0.2)
+    blush = 1 + np.float32([0.0, -0.1, -0.08]) * cheeks[..., None]
     skin = np.float32(identity.skin) * blush * _relief(identity, x, y)[..., None]
     return _Surface(
         _normal(identity, x, y, middle),
@@ -224,13 +225,8 @@ def _strands(identity: Identity, x, y):
     return (1 + 0.06 * wave + 0.25 * _bump(y, -1.35, 0.3)).astype(np.float32)
 
 
-def _cheeks(x, y):
-    return (_bump(np.abs(x), 0.62, 0.2) * _bump(y, 0.72, 0.2)).astype(np.float32)
-
-
 def _normal(identity: Identity, x, y, middle):
-    nx = x / (identity.cheek * 1.12)
-    ny = (y - middle) / ((identity.chin - middle) * 1.15)
+    nx, ny = x / (identity.cheek * 1.12), (y - middle) / ((identity.chin - middle) * 1.15)
     nz = np.sqrt(np.clip(1 - nx**2 - ny**2, 0.02, None))
     return np.stack(np.broadcast_arrays(nx, ny, nz)).astype(np.float32)
 
@@ -252,33 +248,3 @@ def _relief(identity: Identity, x, y):
     shadow = shadow + 0.1 * _bump(off, 0.47, 0.2) * _bump(y, 0.25, 0.06)  # below the eyes
     shadow = shadow + 0.12 * _bump(x, 0, 0.3) * _bump(y, identity.mouth_height + 0.3, 0.06)  # below the lips
     return gain * (1 - np.clip(shadow, 0, 0.85))
-
-
-def render_room(light: Light, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A plain wall with soft light and shade."""
-    small = rng.uniform(-1, 1, (4, 4, 1)) * rng.uniform(8, 26) + rng.uniform(-1, 1, (4, 4, 3)) * 6
-    wall = cv2.resize(np.float32(small), (size, size), interpolation=cv2.INTER_CUBIC)
-    colour = rng.uniform(90, 190) + rng.uniform(-28, 28, 3)
-    return np.clip((wall + np.float32(colour)) * np.float32(light.tint), 0, 255).astype(np.uint8)
-
-
-def add_body(
-    room: UInt8[np.ndarray, "h w 3"],
-    identity: Identity,
-    light: Light,
-    rng: np.random.Generator,
-    placing: Float[np.ndarray, "2 3"],
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The room with neck and shoulders; `placing` maps canvas pixels to frame pixels for a head at rest."""
-    half = 0.62 if identity.sex == "m" else 0.52
-    dim = 0.68 * np.float32(identity.skin) * np.float32(light.tint)
-    shirt = rng.uniform(30, 215, 3) * np.float32(light.tint)
-    neck = [(-half, 0.6), (half, 0.6), (half, 2.3), (half + 0.2, 2.7), (-half - 0.2, 2.7), (-half, 2.3)]
-    body = [(-half, 2.28), (0, 2.62), (half, 2.28), (1.9, 2.75), (2.6, 5), (-2.6, 5), (-1.9, 2.75)]
-    image = room.copy()
-    for outline, colour in ((neck, dim), (body, shirt)):
-        pixels = np.float64(outline) * EYE_DISTANCE + ORIGIN
-        pixels = pixels @ placing[:, :2].T + placing[:, 2]
-        points = (pixels * 16).astype(np.int32)
-        cv2.fillPoly(image, [points], np.clip(colour, 0, 255).tolist(), cv2.LINE_AA, 4)
-    return image

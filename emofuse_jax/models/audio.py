@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from emofuse_jax.models.layers import conv
 from emofuse_jax.models.norm import masked_batch_norm
 from emofuse_jax.models.streams import Sequence
 from emofuse_jax.ops.lrn import local_response_norm
@@ -86,17 +87,17 @@ class AudioFCN(nnx.Module):
         self.bins = output_length(bins, self.layers)
         channels = 1
         for i, layer in enumerate(self.layers, 1):
-            conv = nnx.Conv(
+            kernel = conv(
                 channels,
                 layer.width,
-                (layer.kernel, layer.kernel),
-                strides=layer.stride,
-                padding=layer.padding,
-                dtype=dtype,
-                kernel_init=nnx.initializers.he_normal(),
+                layer.kernel,
+                layer.stride,
+                layer.padding,
+                dtype,
+                bias=True,
                 rngs=rngs,
             )
-            setattr(self, f"conv{i}", conv)
+            setattr(self, f"conv{i}", kernel)
             if layer.norm == "batch":
                 setattr(self, f"norm{i}", nnx.BatchNorm(layer.width, momentum=0.9, dtype=dtype, rngs=rngs))
             channels = layer.width

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from emofuse_jax.models.layers import linear, scaled_uniform
 from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
 from emofuse_jax.ops.masking import masked_softmax
 from emofuse_jax.ops.normalize import promote
@@ -18,7 +19,7 @@ class FBP(nnx.Module):
 
     def __init__(self, d_a: int, d_v: int, config, *, bias: bool, rngs: nnx.Rngs):
         columns = config.width * config.factors
-        init = nnx.initializers.lecun_normal()
+        init = scaled_uniform(1.0)
         self.u = nnx.Param(init(rngs.params(), (d_a, columns)))
         self.v = nnx.Param(init(rngs.params(), (d_v, columns)))
         self.biased = bias
@@ -50,8 +51,8 @@ class ScalarGates(nnx.Module):
 
     def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
         for name, width in (("audio", d_a), ("video", d_v)):
-            hidden = nnx.Linear(width, config.gate_width, dtype=dtype, rngs=rngs)
-            score = nnx.Linear(config.gate_width, 1, use_bias=False, dtype=jnp.float32, rngs=rngs)
+            hidden = linear(width, config.gate_width, dtype, rngs=rngs)
+            score = linear(config.gate_width, 1, jnp.float32, bias=False, rngs=rngs)
             setattr(self, f"{name}_hidden", hidden)
             setattr(self, f"{name}_score", score)
 
@@ -69,8 +70,8 @@ class VectorGates(nnx.Module):
     """`gate_m = sigmoid(W_m [h_a; h_v] + b_m)`, `h_m' = gate_m o h_m`."""
 
     def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
-        self.audio_gate = nnx.Linear(d_a + d_v, d_a, dtype=dtype, rngs=rngs)
-        self.video_gate = nnx.Linear(d_a + d_v, d_v, dtype=dtype, rngs=rngs)
+        self.audio_gate = linear(d_a + d_v, d_a, dtype, rngs=rngs)
+        self.video_gate = linear(d_a + d_v, d_v, dtype, rngs=rngs)
 
     def __call__(
         self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], ok: Bool[Array, "*n 2"]

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from emofuse_jax.models.layers import linear, scaled_uniform
 from emofuse_jax.ops import attention
 
 Pooled = tuple[Float[Array, "b n e"], Float[Array, "b n l"]]
@@ -13,8 +14,8 @@ class AdditiveAttention(nnx.Module):
     """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)` (P1)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(width, config.attention_width, dtype=dtype, rngs=rngs)
-        self.score = nnx.Linear(config.attention_width, 1, use_bias=False, dtype=jnp.float32, rngs=rngs)
+        self.hidden = linear(width, config.attention_width, dtype, rngs=rngs)
+        self.score = linear(config.attention_width, 1, jnp.float32, bias=False, rngs=rngs)
         self.temperature = config.temperature
         self.width = width
 
@@ -53,8 +54,8 @@ class TransformerAttention(nnx.Module):
     """Similarity of all pairs after a linear reduction to `attention_width` (P2)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
-        self.query = nnx.Linear(width, config.attention_width, use_bias=False, dtype=dtype, rngs=rngs)
-        self.key = nnx.Linear(width, config.attention_width, use_bias=False, dtype=dtype, rngs=rngs)
+        self.query = linear(width, config.attention_width, dtype, bias=False, rngs=rngs)
+        self.key = linear(width, config.attention_width, dtype, bias=False, rngs=rngs)
         self.width = width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
@@ -79,4 +80,4 @@ def make_attention(width: int, config, dtype, *, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def _query(width, rngs):
-    return nnx.Param(nnx.initializers.normal(width**-0.5)(rngs.params(), (width,)))
+    return nnx.Param(scaled_uniform(1.0)(rngs.params(), (width, 1))[:, 0])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
+from emofuse_jax.models.layers import conv, linear
 from emofuse_jax.models.norm import masked_batch_norm
 from emofuse_jax.models.streams import Sequence
 from emofuse_jax.ops.maxpool import max_pool
@@ -14,17 +15,7 @@ class ConvNorm(nnx.Module):
     """A convolution without bias, then batch normalisation over the valid frames."""
 
     def __init__(self, inputs, outputs, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
-        self.conv = nnx.Conv(
-            inputs,
-            outputs,
-            (kernel, kernel),
-            strides=stride,
-            padding=kernel // 2,
-            use_bias=False,
-            dtype=dtype,
-            kernel_init=nnx.initializers.he_normal(),
-            rngs=rngs,
-        )
+        self.conv = conv(inputs, outputs, kernel, stride, kernel // 2, dtype, bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(outputs, momentum=config.momentum, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -98,7 +89,7 @@ class VideoEncoder(nnx.Module):
         if size[0] % self.factor or size[1] % self.factor:
             raise ValueError(f"video.downsample={self.factor} does not divide faces of {size[0]}x{size[1]}")
         self.resnet = ResNet(config, dtype, rngs=rngs)
-        self.linear = nnx.Linear(self.resnet.width, config.embedding, dtype=dtype, rngs=rngs)
+        self.linear = linear(self.resnet.width, config.embedding, dtype, rngs=rngs)
         self.width = config.embedding
 
     def __call__(

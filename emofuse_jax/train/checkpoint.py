@@ -29,7 +29,7 @@ def save(workdir: str, kind: str, state: TrainState, metadata: dict) -> None:
         "model_state": state.model_state,
         "optimizer": optimizer,
     }
-    with _checkpointer(workdir, kind) as checkpointer:
+    with _checkpointer(workdir, kind, clean=True) as checkpointer:
         step = int(state.step)
         checkpointer.save_checkpointables(
             step, items, force=True, overwrite=True, custom_metadata={"schema": SCHEMA_VERSION, **metadata}
@@ -67,6 +67,7 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict 
     """The JSON metadata of a checkpoint; FileNotFoundError (or None) where there is none."""
     if missing_ok and not os.path.isdir(_directory(workdir, kind)):
         return None
+    _require(workdir, kind)  # opening a directory would make it
     with _checkpointer(workdir, kind) as checkpointer:
         if checkpointer.latest is None:
             if missing_ok:
@@ -92,9 +93,10 @@ def _directory(workdir: str, kind: str) -> str:
     return os.path.join(os.path.abspath(workdir), "checkpoints", kind)
 
 
-def _checkpointer(workdir: str, kind: str) -> ocp.training.Checkpointer:
+def _checkpointer(workdir: str, kind: str, *, clean: bool = False) -> ocp.training.Checkpointer:
+    """`clean` removes what a killed save left; a reader must not, a save may be under way."""
     return ocp.training.Checkpointer(
         _directory(workdir, kind),
         preservation_policy=ocp.training.preservation_policies.LatestN(1),
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=clean,
     )

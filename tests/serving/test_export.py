@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -86,4 +88,15 @@ def test_only_a_bundle_is_replaced(voice_only, tmp_path):
 
 def test_no_checkpoint_is_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="no best checkpoint"):
-        export.export_bundle(str(tmp_path), str(tmp_path / "bundle"))
+        export.export_bundle(str(tmp_path / "run"), str(tmp_path / "bundle"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_command_exports_what_everyone_may_read(voice_only, tmp_path):
+    output = tmp_path / "bundle"
+    command = [sys.executable, "-m", "launch.export", f"--workdir={voice_only.workdir}", f"--output={output}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{output}: ")
+    assert len({path.stat().st_mode for path in output.iterdir()}) == 1
+    assert load(str(output)).parity() <= 1e-5

@@ -1,0 +1,116 @@
+"""Stopped at any moment, a preparation goes on and ends with the same files."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from data_prep.corpora import read_corpus
+from data_prep.pipeline import prepare
+from data_prep.settings import FaceSettings, PrepSettings
+from data_prep.shards import locked
+from emofuse_jax.data import records
+from tests.data_prep.small_corpus import ROOT, SETTINGS, every_file, make_source, run_prepare
+
+RUN = """
+import sys
+from data_prep.corpora import read_corpus
+from data_prep.pipeline import prepare
+from data_prep.settings import FaceSettings, PrepSettings
+settings = PrepSettings(face=FaceSettings(frames=4, size=32))
+prepare(read_corpus("folder", sys.argv[1]), settings, sys.argv[2], shards=5, workers=int(sys.argv[3]),
+        progress=lambda done, total: print(done, total, flush=True))
+"""
+
+
+def start(source, output, workers=1):
+    command = [sys.executable, "-c", RUN, source, str(output), str(workers)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def gone(group):
+    """Whether all processes of a group have ended, within a few seconds."""
+    for _ in range(200):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source, tmp_path_factory):
+    """Two worker processes, without a break."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    process = start(source, output, workers=2)
+    process.communicate()
+    assert process.returncode == 0
+    return every_file(output)
+
+
+def test_killed_five_times_it_ends_with_the_same_files(source, undisturbed, tmp_path):
+    """SIGKILL at seeded random clips, once while the last files are written; one worker instead of two."""
+    rng = random.Random(0)
+    stops = [*sorted(rng.sample(range(2, 42), 4)), 42]
+    partial = 0
+    for stop in stops:
+        process = start(source, tmp_path)
+        for line in process.stdout:
+            if int(line.split()[0]) >= stop:
+                break
+        time.sleep(rng.uniform(0, 0.02 if stop < 42 else 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert gone(process.pid)  # no worker outlives its parent
+        partial += not (tmp_path / "prep.json").exists()
+    assert partial >= 4
+    process = start(source, tmp_path)
+    process.communicate()
+    assert process.returncode == 0
+    assert every_file(tmp_path) == undisturbed
+
+
+def test_a_finished_preparation_is_left_as_it_is(source, prepared, tmp_path):
+    output, summary = prepared
+    shutil.copytree(output, tmp_path / "again")
+    before = every_file(tmp_path / "again")
+    again = run_prepare(source, tmp_path / "again", workers=0)
+    assert every_file(tmp_path / "again") == before
+    assert (again.kept, again.masked, again.failed) == (summary.kept, summary.masked, summary.failed)
+
+
+def test_a_lost_shard_is_made_again(source, prepared, tmp_path):
+    output, _ = prepared
+    shutil.copytree(output, tmp_path / "again")
+    os.remove(tmp_path / "again" / records.shard_name("folder", 2, 5))
+    done = []
+    run_prepare(source, tmp_path / "again", workers=0, progress=lambda n, total: done.append(n))
+    assert len(done) == 9  # that shard's clips alone
+    assert every_file(tmp_path / "again") == every_file(output)
+
+
+def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp_path):
+    output, _ = prepared
+    corpus = read_corpus("folder", source)
+    with pytest.raises(ValueError, match=r"settings.face.frames 4, now 8; use another --output"):
+        prepare(corpus, PrepSettings(face=FaceSettings(frames=8, size=32)), str(output), shards=5)
+    with pytest.raises(ValueError, match="shards 5, now 3"):
+        prepare(corpus, SETTINGS, str(output), shards=3)
+    fewer = read_corpus("folder", make_source(tmp_path / "other", takes=3))
+    with pytest.raises(ValueError, match="number of clips 42, now 24"):
+        prepare(fewer, SETTINGS, str(output), shards=5)
+    (tmp_path / records.shard_name("demo", 0, 1)).touch()
+    with pytest.raises(ValueError, match="holds records of something else"):
+        run_prepare(source, tmp_path)
+
+
+def test_a_second_process_is_refused(source, tmp_path):
+    with locked(str(tmp_path)), pytest.raises(ValueError, match="another process is preparing here"):
+        run_prepare(source, tmp_path, workers=0)
