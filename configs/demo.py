@@ -14,7 +14,7 @@ def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
     config.name = f"demo_{fusion}"
     config.data.audio_steps = 350  # the longest clip is 3.5 s
     config.augment.frames = 4
-    config.model.audio.update(widths=(16, 32, 48, 48, 48), attention_width=64)
+    config.model.audio.update(widths=(16, 32, 48, 48, 48), norms=("batch",) * 5, attention_width=64)
     config.model.video.update(
         width=16, blocks=(1, 1, 1, 1), downsample=2, embedding=64, attention_width=64
     )

@@ -39,7 +39,9 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
         print(help_text(program.__module__))
         return
     flags.FLAGS.set_default("verbosity", logging.WARNING)  # libraries tell each file they touch
-    app.run(lambda rest: guarded(program, rest), argv=[shipped_config(word) for word in sys.argv])
+    argv = [shipped_config(word) for word in sys.argv]
+    argv[1:] = sorted(argv[1:], key=lambda word: not word.startswith("--config="))  # before its fields
+    app.run(lambda rest: guarded(program, rest), argv=argv)
 
 
 def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:

@@ -1,6 +1,7 @@
 """Small networks for tests: a few channels, one row of frequency, small faces."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +26,14 @@ def small_config(fusion="am_fbp"):
     return config
 
 
-def small_model(fusion="am_fbp", spec=SPEC, seed=0, **fusion_fields):
+@functools.cache
+def small_model(fusion="am_fbp", **fields):
+    """A model, its numbers, and its jitted `apply`; `fields` are dotted, with `__` for the dot."""
     config = small_config(fusion)
-    config.fusion.update(fusion_fields)
-    model = build_model(config, spec)
-    return model, *model.init(jax.random.key(seed))
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    model = build_model(config, SPEC)
+    numbers = model.init(jax.random.key(0))
+    return model, *numbers, jax.jit(model.apply, static_argnames="train")
 
 
 def device_batch(model, n=4, seed=0, **fields):

@@ -22,6 +22,11 @@ def fcn(config, bins=200):
     return AudioFCN(config.audio, bins, jnp.float32, rngs=nnx.Rngs(0))
 
 
+def jitted(network, train):
+    graphdef, state = nnx.split(network)
+    return jax.jit(lambda audio, mask: nnx.merge(graphdef, state)(audio, mask, train=train))
+
+
 @pytest.mark.parametrize("shape", tables.FCN_PARAMETERS)
 def test_parameter_count(shape):
     abstract = nnx.eval_shape(lambda: fcn(default_model_config(audio=shape)))
@@ -53,18 +58,17 @@ def test_fewest_steps():
         fcn(small_config(), 40)
 
 
-@pytest.mark.parametrize("shape", ["alexnet", "torchvision"])
-@pytest.mark.parametrize("norm", ["lrn", "batch"])
-@pytest.mark.parametrize("length", [67, 100, 131, 162])
+@pytest.mark.parametrize(("shape", "norm"), [("alexnet", "lrn"), ("torchvision", "batch")])
+@pytest.mark.parametrize("length", [67, 131, 162])
 def test_padding_a_clip_changes_no_column(shape, norm, length):
     config = default_model_config(audio=shape)
     config.audio.widths, config.audio.norms = (4, 6, 6, 6, 8), (norm, norm, norm, norm, norm)
-    network = fcn(config, 70)
+    network = jitted(fcn(config, 70), train=True)
     audio = jnp.asarray(np.random.default_rng(0).normal(size=(2, length, 70)), jnp.float32)
-    alone, alone_mask = network(audio, jnp.ones((2, length), bool), train=True)
+    alone, alone_mask = network(audio, jnp.ones((2, length), bool))
     padded = jnp.pad(audio, ((0, 0), (0, 77), (0, 0)))
     mask = jnp.broadcast_to(jnp.arange(length + 77) < length, (2, length + 77))
-    features, valid = network(padded, mask, train=True)
+    features, valid = network(padded, mask)
     assert alone_mask.all()
     assert np.array_equal(valid.sum(1), [alone.shape[1]] * 2)
     np.testing.assert_allclose(features[:, : alone.shape[1]], alone, atol=1e-5)
@@ -73,14 +77,14 @@ def test_padding_a_clip_changes_no_column(shape, norm, length):
 
 
 def test_a_clip_below_the_minimum_counts_as_followed_by_mean_values():
-    network = fcn(small_config(), 70)
+    network = jitted(fcn(small_config(), 70), train=False)
     audio = jnp.ones((1, 120, 70)).at[:, 30:].set(0)
     short = jnp.arange(120)[None] < 30
-    features, mask = network(audio, short, train=False)
+    features, mask = network(audio, short)
     assert np.array_equal(mask, [[True, False]])
-    whole, _ = network(audio[:, :67], jnp.ones((1, 67), bool), train=False)
+    whole, _ = network(audio[:, :67], jnp.ones((1, 67), bool))
     np.testing.assert_allclose(features[:, :1], whole, atol=1e-6)
-    _, nothing = network(audio, jnp.zeros((1, 120), bool), train=False)
+    _, nothing = network(audio, jnp.zeros((1, 120), bool))
     assert not nothing.any()
 
 

@@ -12,7 +12,7 @@ from tests.models.small import SPEC, device_batch, small_config, small_model
 
 
 def test_numbers_are_nested_plain_dicts_with_text_keys():
-    _, params, state = small_model()
+    _, params, state, _ = small_model()
 
     def walk(tree):
         assert type(tree) is dict
@@ -29,7 +29,7 @@ def test_numbers_are_nested_plain_dicts_with_text_keys():
 
 
 def test_init_is_pure_and_seeded():
-    model, params, _ = small_model()
+    model, params, _, _ = small_model()
     again, _ = jax.jit(model.init)(jax.random.key(0))
     other, _ = model.init(jax.random.key(1))
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(again), strict=True):
@@ -42,7 +42,7 @@ def test_init_is_pure_and_seeded():
 
 
 def test_one_trace_for_a_shape():
-    model, params, state = small_model()
+    model, params, state, _ = small_model()
     traces = []
 
     @jax.jit
@@ -62,10 +62,10 @@ def test_one_trace_for_a_shape():
 
 
 def test_scoring_is_deterministic_and_leaves_the_state():
-    model, params, state = small_model()
+    model, params, state, apply = small_model()
     batch = device_batch(model)
-    first, same = model.apply(params, state, batch)
-    second, _ = model.apply(params, state, batch, key=jax.random.key(9))
+    first, same = apply(params, state, batch)
+    second, _ = apply(params, state, batch, key=jax.random.key(9))
     assert np.array_equal(first.logits, second.logits)
     assert jax.tree.structure(same) == jax.tree.structure(state)
     for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(state), strict=True):
@@ -73,10 +73,10 @@ def test_scoring_is_deterministic_and_leaves_the_state():
 
 
 def test_training_uses_its_key_and_moves_the_running_statistics():
-    model, params, state = small_model()
+    model, params, state, apply = small_model()
     batch = device_batch(model)
-    one, moved = model.apply(params, state, batch, train=True, key=jax.random.key(0))
-    two, _ = model.apply(params, state, batch, train=True, key=jax.random.key(1))
+    one, moved = apply(params, state, batch, train=True, key=jax.random.key(0))
+    two, _ = apply(params, state, batch, train=True, key=jax.random.key(1))
     assert np.abs(one.logits - two.logits).max() > 1e-4
 
     def mean(s):
@@ -88,13 +88,13 @@ def test_training_uses_its_key_and_moves_the_running_statistics():
 
 
 def test_statistics_standardise_the_sound():
-    model, params, state = small_model("audio_only")
+    model, params, state, apply = small_model("audio_only")
     batch = device_batch(model)
     mean, std = np.linspace(-5, -3, SPEC.f), np.linspace(1, 3, SPEC.f)
-    ours, _ = model.apply(params, model.with_statistics(state, mean, std), batch)
+    ours, _ = apply(params, model.with_statistics(state, mean, std), batch)
     sound = (np.asarray(batch.audio, np.float32) - mean) / std
     by_hand = dataclasses.replace(batch, audio=jnp.asarray(sound, jnp.float32))
-    np.testing.assert_allclose(ours.logits, model.apply(params, state, by_hand)[0].logits, atol=1e-4)
+    np.testing.assert_allclose(ours.logits, apply(params, state, by_hand)[0].logits, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_statistics_standardise_the_sound():
     ],
 )
 def test_bad_statistics(mean, message):
-    model, _, state = small_model("audio_only")
+    model, _, state, _ = small_model("audio_only")
     with pytest.raises(ValueError, match=message):
         model.with_statistics(state, mean, np.ones(SPEC.f))
 
 
 def test_fake_batches_are_valid_and_seeded():
-    model, _, _ = small_model("concat")
+    model, *_ = small_model("concat")
     batch = model.fake_batch(6, seed=3)
     assert isinstance(batch, Batch)
     assert batch.audio.shape == (6, SPEC.t, SPEC.f)
@@ -138,12 +138,11 @@ def test_a_bad_config_is_named(edit, message):
     config = small_config()
     config.update_from_flattened_dict(edit)
     with pytest.raises(ValueError, match=message):
-        model = build_model(config, SPEC)
-        model.apply(*model.init(jax.random.key(0)), device_batch(model))
+        build_model(config, SPEC)
 
 
 def test_a_bad_batch_is_named():
-    model, params, state = small_model("concat")
+    model, params, state, _ = small_model("concat")
     batch = device_batch(model)
     with pytest.raises(ValueError, match=r"batch.audio: shape \(4, 163, 60\)"):
         model.apply(params, state, dataclasses.replace(batch, audio=batch.audio[:, :, :60]))
