@@ -39,9 +39,9 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
         print(help_text(program.__module__))
         return
     flags.FLAGS.set_default("verbosity", logging.WARNING)  # libraries tell each file they touch
-    argv = [shipped_config(word) for word in sys.argv]
-    argv[1:] = sorted(argv[1:], key=lambda word: not word.startswith("--config="))  # before its fields
-    app.run(lambda rest: guarded(program, rest), argv=argv)
+    words = sorted(sys.argv[1:], key=lambda word: not word.startswith("--config="))  # before its fields
+    sys.argv[1:] = map(shipped_config, words)  # ml_collections reads sys.argv too
+    app.run(lambda rest: guarded(program, rest))
 
 
 def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:

@@ -14,6 +14,7 @@ from emofuse_jax.ops.lrn import local_response_norm
 from emofuse_jax.ops.maxpool import max_pool
 
 NORMS = ("none", "lrn", "batch")
+AXES = ("2d", "1d_concat", "1d_mean")
 POOL_SIZE, POOL_STRIDE = 3, 2
 
 
@@ -140,15 +141,15 @@ def positions(features: Float[Array, "b u g d"], mask: Bool[Array, "b u"], axes:
         return Sequence(features.reshape(b, u * g, d), *repeated, length)  # b u g d -> b u*g d
     if axes == "1d_concat":
         return Sequence(features.reshape(b, u, g * d), mask, order, length)  # b u g d -> b u g*d
-    if axes == "1d_mean":
-        return Sequence(features.mean(axis=2), mask, order, length)
-    raise ValueError(f"audio.attn_axes: {axes!r}, expected 2d, 1d_concat or 1d_mean")
+    return Sequence(features.mean(axis=2), mask, order, length)
 
 
 class AudioEncoder(nnx.Module):
     """The FCN and its map as a sequence."""
 
     def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
+        if config.attn_axes not in AXES:
+            raise ValueError(f"audio.attn_axes: {config.attn_axes!r}, expected one of {', '.join(AXES)}")
         self.fcn = AudioFCN(config, bins, dtype, rngs=rngs)
         self.axes = config.attn_axes
         self.width = self.fcn.width * (self.fcn.bins if self.axes == "1d_concat" else 1)

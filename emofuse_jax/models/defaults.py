@@ -21,7 +21,7 @@ TORCHVISION = ALEXNET | {
 
 AUDIO_SHAPES = {"alexnet": ALEXNET, "torchvision": TORCHVISION}
 
-_FBP = {"width": 128, "factors": 4, "dropout": 0.3, "power_norm": False, "head_dropout": 0.0}
+_FBP = {"width": 128, "factors": 4, "dropout": 0.3, "power_norm": False, "scale": 8.0, "head_dropout": 0.0}
 _ADAPTIVE = _FBP | {"gates": "scalar", "gate_width": 128}
 FUSION_DEFAULTS = {
     "audio_only": {"head_dropout": 0.3},
@@ -43,7 +43,8 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "alexnet") -> C
     `1d_concat`, `1d_mean`), and of the attention: `attention_width` and lambda, `temperature`.
     `video`: ResNet `width`, `blocks`, stem; `downsample`, pixels to a mean; `momentum` of the batch norm;
     `embedding` width; `attention` (`additive`, `self`, `relation`, `transformer`) with the fields of audio.
-    `fusion`: `name` and the fields of FUSION_DEFAULTS; `parts` is N of AM-FBP, `gates` `scalar` or `vector`.
+    `fusion`: `name` and the fields of FUSION_DEFAULTS; `parts` is N of AM-FBP, `gates` `scalar` or `vector`,
+    `scale` the norm of a fused vector (a design choice; 1 is the papers' letter).
 
     Raises:
       ValueError: an unknown fusion or audio shape.

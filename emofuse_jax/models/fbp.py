@@ -15,7 +15,11 @@ Gated = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2
 
 
 class FBP(nnx.Module):
-    """U and V of FBP, and biases of 1 where `bias`, without which the L2 norm cancels scalar weights."""
+    """U and V of FBP, and biases of 1 where `bias`, without which the L2 norm cancels scalar weights.
+
+    The fused vector is multiplied by `config.scale`: entries of about 1 / sqrt(o) would give a
+    classifier under Adam small steps.
+    """
 
     def __init__(self, d_a: int, d_v: int, config, *, bias: bool, rngs: nnx.Rngs):
         columns = config.width * config.factors
@@ -26,13 +30,14 @@ class FBP(nnx.Module):
         if bias:
             self.bias_u = nnx.Param(jnp.ones(columns))
             self.bias_v = nnx.Param(jnp.ones(columns))
-        self.factors, self.dropout, self.power_norm = config.factors, config.dropout, config.power_norm
+        self.factors, self.dropout = config.factors, config.dropout
+        self.power_norm, self.scale = config.power_norm, config.scale
 
     def __call__(
         self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], key: PRNGKey | None
     ) -> Float[Array, "*n o"]:
-        """The fused vectors."""
-        return factorized_bilinear_pooling(
+        """The fused vectors, of norm `scale`."""
+        return self.scale * factorized_bilinear_pooling(
             audio,
             video,
             self.u[...],

@@ -107,7 +107,7 @@ def test_statistics_standardise_the_sound():
 def test_bad_statistics(mean, message):
     model, _, state, _ = small_model("audio_only")
     with pytest.raises(ValueError, match=message):
-        model.with_statistics(state, mean, np.ones(SPEC.f))
+        model.with_statistics(state, mean, np.ones(len(mean)))
 
 
 def test_fake_batches_are_valid_and_seeded():

@@ -22,6 +22,7 @@ def encoder(size=(16, 16), **fields):
 def run(network, faces, mask, train):
     """Frame embeddings and new statistics, jitted."""
     graphdef, state = nnx.split(network)
+    state = nnx.to_pure_dict(state)
 
     @jax.jit
     def call(faces, mask):

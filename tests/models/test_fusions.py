@@ -99,7 +99,7 @@ def test_the_output_follows_the_gates(gates):
     after, changed = trunk(audio, video, ok, None)
     assert np.abs(weights - changed).max() > 1e-2
     assert np.abs(before - after).max() > 1e-3
-    np.testing.assert_allclose(jnp.linalg.norm(after, axis=-1), 1, atol=1e-5)
+    np.testing.assert_allclose(jnp.linalg.norm(after, axis=-1), config.scale, rtol=1e-5)
 
 
 def test_unknown_gates():

@@ -104,7 +104,7 @@ def test_gradients(power_norm):
         def fused(*a):
             return factorized_bilinear_pooling(*a, factors=2, power_norm=power_norm)
 
-        check_grads(fused, given, order=1, modes=["rev"])
+        check_grads(jax.jit(fused), given, order=1, modes=["rev"])
 
 
 def test_dropout_needs_a_key_and_keeps_the_mean():
