@@ -22,10 +22,10 @@ def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
     config.augment.update(frames=4, shift=4, brightness=0.1, contrast=0.1)
     config.model.audio.update(widths=(16, 32, 48, 48, 48), norms=("batch",) * 5, attention_width=64)
     config.model.video.update(
-        width=16, blocks=(1, 1, 1, 1), downsample=2, embedding=64, attention_width=64
+        width=16, blocks=(2, 2, 2), stem_kernel=3, downsample=2, embedding=64, attention_width=64
     )
     if "dropout" in config.model.fusion:
         config.model.fusion.dropout = 0.1
     config.optimizer.update(learning_rate=2e-3, b2=0.95)
-    config.train.epochs = 10 if fusion in SINGLE_STREAM else 18
+    config.train.epochs = 10 if fusion in SINGLE_STREAM else 14
     return config

@@ -33,12 +33,11 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
 
     `EMOFUSE_TRACEBACK=1` shows where an error came from.
     """
-    from absl import app, flags, logging
+    from absl import app
 
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(program.__module__))
         return
-    flags.FLAGS.set_default("verbosity", logging.WARNING)  # libraries tell each file they touch
     words = sorted(sys.argv[1:], key=lambda word: not word.startswith("--config="))  # before its fields
     sys.argv[1:] = map(shipped_config, words)  # ml_collections reads sys.argv too
     app.run(lambda rest: guarded(program, rest))
@@ -46,6 +45,10 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
 
 def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:
     """The program's exit status; expected errors become one line."""
+    from absl import flags, logging
+
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # libraries tell each file they touch
     try:
         return program(argv)
     except (ValueError, OSError) as error:
