@@ -4,6 +4,7 @@ Receipt: not an experiment of its own.
 """
 
 import ml_collections
+
 from emofuse_jax import losses
 from emofuse_jax.models.defaults import default_model_config
 

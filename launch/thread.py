@@ -26,7 +26,7 @@ def run_demo(
 ) -> dict:
     """Makes everything under `output`; prints a table, the report's path and one prediction.
 
-    The corpus and its records are made once; the networks of a seed other than 0 go to `seed_<n>` beside them.
+    The corpus and its records are made once; networks of a seed other than 0 go to `seed_<n>` beside them.
     """
     began = time.monotonic()
     clips, records = os.path.join(output, "clips"), os.path.join(output, "records")

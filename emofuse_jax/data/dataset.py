@@ -54,10 +54,14 @@ class Dataset:
             )
         return source
 
+    def read_bytes(self, index: int) -> bytes:
+        """One record as it lies on disk."""
+        return self._source[int(index)]
+
     def read(self, index: int) -> records.Record:
         """Decodes one record; raises ValueError naming the dataset and the field that is wrong."""
         try:
-            return records.decode(self._source[int(index)], self.shape)
+            return records.decode(self.read_bytes(index), self.shape)
         except ValueError as error:
             raise ValueError(f"{self.path}: record {index}: {error}") from error
 

@@ -10,6 +10,8 @@ import os
 
 import numpy as np
 
+from emofuse_jax.data.wire import parse_example
+
 SCHEMA_VERSION = 1
 SPLIT = "clips"
 WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -80,19 +82,11 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes, shape: RecordShape) -> Record:
-    """Parses a record; arrays are read-only views. Raises ValueError naming the field that is wrong."""
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    try:
-        feature = tf_example_pb2.Example.FromString(data).features.feature
-    except Exception as error:  # protobuf's DecodeError has no stable import path
-        raise ValueError(f"not a record: {error}") from error
-    values = {}
-    for name in _TEXT:
-        values[name] = _one(feature[name].bytes_list.value, name).decode()
-    for name, kind in _INTEGERS.items():
-        values[name] = kind(_one(feature[name].int64_list.value, name))
-    raw = {name: _one(feature[name].bytes_list.value, name) for name in _ARRAYS}
+    """Parses a record; arrays are read-only views of `data`. Raises ValueError naming the wrong field."""
+    found = parse_example(data)
+    values = {name: str(_one(found, name, memoryview), "utf-8") for name in _TEXT}
+    values |= {name: kind(_one(found, name, int)) for name, kind in _INTEGERS.items()}
+    raw = {name: _one(found, name, memoryview) for name in _ARRAYS}
     s = len(raw["face_valid"])
     shapes = {
         "votes": (-1,),
@@ -112,9 +106,10 @@ def decode(data: bytes, shape: RecordShape) -> Record:
     return Record(**values)
 
 
-def _one(values, name: str):
-    if len(values) != 1:
-        raise ValueError(f"not a record: field {name} has {len(values)} values, expected 1")
+def _one(found: dict[str, list], name: str, kind: type):
+    values = found.get(name, [])
+    if len(values) != 1 or not isinstance(values[0], kind):
+        raise ValueError(f"not a record: field {name} has {len(values)} values, expected one {kind.__name__}")
     return values[0]
 
 

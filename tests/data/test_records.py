@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -39,7 +40,13 @@ def test_a_wrong_dtype_is_named():
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"\xff\xff\xff", "not a record"), (b"", "field clip_id has 0 values")],
+    [
+        (b"\xff\xff\xff", "a number is cut off"),
+        (b"\x0a\x05abc", "field 1 is cut off"),
+        (b"\x0f", "of wire type 7"),
+        (b"\x0a\x02\x0a\x00", "a feature without name or value"),
+        (b"", "field clip_id has 0 values"),
+    ],
 )
 def test_what_is_not_a_record_is_refused(data, message):
     with pytest.raises(ValueError, match=message):
@@ -57,3 +64,29 @@ def test_missing_shards_are_named(tmp_path):
     (tmp_path / records.shard_name("x", 1, 2)).touch()
     with pytest.raises(FileNotFoundError, match="00000-of-00002 is missing"):
         records.shard_paths(tmp_path)
+
+
+def test_every_cut_and_every_flipped_byte_of_the_head_is_an_error_or_a_record():
+    data = records.encode(make_record(3))
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        broken = bytearray(data[: rng.integers(len(data))] if rng.random() < 0.5 else data)
+        for at in rng.integers(0, max(len(broken), 1), 3):
+            if at < len(broken):
+                broken[at] ^= 1 << rng.integers(8)
+        with contextlib.suppress(ValueError):  # anything else, or a hang, is a failure
+            records.decode(bytes(broken), SHAPE)
+
+
+def test_negative_labels_survive():
+    record = dataclasses.replace(make_record(0), label=-1)
+    assert records.decode(records.encode(record), SHAPE).label == -1
+
+
+def test_it_reads_what_protocol_buffers_write():
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example = tf_example_pb2.Example.FromString(records.encode(make_record(4)))
+    back = records.decode(example.SerializeToString(), SHAPE)
+    assert back.clip_id == example.features.feature["clip_id"].bytes_list.value[0].decode()
+    assert back.faces.tobytes() == example.features.feature["faces"].bytes_list.value[0]

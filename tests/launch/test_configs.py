@@ -7,9 +7,9 @@ import pkgutil
 import jax
 import numpy as np
 import pytest
-from emofuse_jax.models.build import build_model
 
 import configs
+from emofuse_jax.models.build import build_model
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.step import init_state, make_train_step
 from emofuse_jax.types import InputSpec
