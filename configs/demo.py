@@ -27,5 +27,5 @@ def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
     if "dropout" in config.model.fusion:
         config.model.fusion.dropout = 0.1
     config.optimizer.update(learning_rate=2e-3, b2=0.95)
-    config.train.epochs = 10 if fusion in SINGLE_STREAM else 14
+    config.train.epochs = 10 if fusion in SINGLE_STREAM else 18
     return config

@@ -1,0 +1,79 @@
+import os
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from configs import base
+from emofuse_jax.train import checkpoint
+from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
+from emofuse_jax.train.sharding import make_mesh, state_sharding
+from emofuse_jax.types import TrainState
+
+
+def make_state(ema: float, step: int) -> TrainState:
+    config = base.optimizer()
+    config.ema = ema
+    tx = make_optimizer(config, 10)
+    params = {"layer": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3)}}
+    opt_state = tx.init(params)
+    for _ in range(step):
+        updates, opt_state = tx.update(jax.tree.map(jnp.ones_like, params), opt_state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+    return TrainState(jnp.array(step, jnp.int32), params, {"norm": {"mean": jnp.full(3, 2.0)}}, opt_state)
+
+
+def abstract(state):
+    mesh = make_mesh(ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1}))
+    return checkpoint.abstract_like(state, state_sharding(state, mesh, fsdp=False))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_a_state_survives_bit_for_bit_and_serving_gets_what_was_scored(tmp_path, ema):
+    state = make_state(ema, step=3)
+    checkpoint.save(str(tmp_path), "last", state, {"config": {"name": "x"}, "data": {"position": 7}})
+    restored, metadata = checkpoint.restore(str(tmp_path), abstract(state))
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert metadata["config"] == {"name": "x"}
+    assert metadata["data"] == {"position": 7}
+    params, model_state = checkpoint.load_model(
+        str(tmp_path), "last", (abstract(state.params), abstract(state.model_state))
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, evaluation_params(state.params, state.opt_state))
+    jax.tree.map(np.testing.assert_array_equal, model_state, state.model_state)
+    averaged = np.asarray(params["layer"]["bias"]) != np.asarray(state.params["layer"]["bias"])
+    assert averaged.all() == bool(ema)
+
+
+def test_a_newer_checkpoint_replaces_the_older_of_its_kind_alone(tmp_path):
+    for kind, step in (("best", 1), ("last", 1), ("last", 2)):
+        checkpoint.save(str(tmp_path), kind, make_state(0.0, step), {})
+    names = {kind: os.listdir(tmp_path / "checkpoints" / kind) for kind in checkpoint.KINDS}
+    assert names == {"best": ["1"], "last": ["2"]}
+
+
+def test_nothing_to_restore_is_none_but_nothing_to_load_is_an_error(tmp_path):
+    state = make_state(0.0, 0)
+    assert checkpoint.restore(str(tmp_path), abstract(state)) is None
+    with pytest.raises(FileNotFoundError, match="holds no best checkpoint; run emofuse train first"):
+        checkpoint.read_metadata(str(tmp_path), "best")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_newer_schema_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SCHEMA_VERSION", 99)
+    checkpoint.save(str(tmp_path), "best", make_state(0.0, 1), {})
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="checkpoint schema 99 is newer than 1"):
+        checkpoint.read_metadata(str(tmp_path), "best")
+
+
+def test_reading_leaves_a_save_that_is_under_way(tmp_path):
+    state = make_state(0.0, 1)
+    checkpoint.save(str(tmp_path), "last", state, {})
+    under_way = tmp_path / "checkpoints" / "last" / "2.orbax-checkpoint-tmp"
+    under_way.mkdir()
+    checkpoint.read_metadata(str(tmp_path), "last")
+    assert under_way.exists()
