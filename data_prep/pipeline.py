@@ -11,7 +11,7 @@ from data_prep.corpora.base import Clip, Corpus
 from data_prep.settings import PrepSettings
 from data_prep.shards import Plan, claim, locked, plan_shards, write_shard
 from data_prep.verify import verify
-from data_prep.workers import Job, Outcome, outcomes
+from data_prep.workers import Job, Outcome, cores, outcomes
 from emofuse_jax.data import records
 
 
@@ -49,12 +49,8 @@ def prepare(
     plan = plan_shards(output, dataset, corpus.clips, shards)
     with locked(output):
         claim(output, _identity(corpus, settings, plan))
-        _write_missing(plan, corpus, settings, _cores() if workers is None else workers, progress)
+        _write_missing(plan, corpus, settings, cores() if workers is None else workers, progress)
         return _finish(plan, corpus, settings)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:

@@ -33,6 +33,11 @@ ENVIRONMENT = {
 }
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """What is the same for all clips of a preparation."""

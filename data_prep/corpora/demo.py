@@ -28,6 +28,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from data_prep.corpora.base import Clip, Corpus
 from data_prep.synth.clip import render_clip
 from data_prep.synth.plan import STATES, DemoClip, class_of, plan_corpus
+from data_prep.workers import cores
 
 VERSION = 1
 """Of the generator: clips of different versions are never mixed in a directory."""
@@ -147,15 +148,11 @@ def write_corpus(
     clips = plan_corpus(speakers, clips_per_speaker, seed)
     todo = [clip for clip in clips if not os.path.exists(os.path.join(directory, clip.path))]
     done = len(clips) - len(todo)
-    for _ in _make_all(directory, todo, seed, workers or _cores()):
+    for _ in _make_all(directory, todo, seed, workers or cores()):
         done += 1
         if progress is not None:
             progress(done, len(clips))
     _write_atomically(os.path.join(directory, TABLE_FILE), _table(clips))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _claim(directory: str, request: dict) -> None:
