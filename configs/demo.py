@@ -8,6 +8,7 @@ Receipt: make demo. Scores and times stand in README.md, "The demo".
 """
 
 import importlib
+import importlib.util
 
 import ml_collections
 
@@ -16,6 +17,8 @@ SINGLE_STREAM = ("audio_only", "video_only")
 
 def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
     """The shipped experiment of a fusion, made small."""
+    if importlib.util.find_spec(f"configs.{fusion}") is None or fusion in ("base", "demo"):
+        raise LookupError(f"configs/demo.py:{fusion}: there is no shipped experiment of that name")
     config = importlib.import_module(f"configs.{fusion}").get_config()
     config.name = f"demo_{fusion}"
     config.data.update(audio_steps=350, batch_size=16)  # the longest clip is 3.5 s

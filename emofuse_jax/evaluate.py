@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import os
 
 import jax
@@ -10,11 +11,12 @@ import ml_collections
 from emofuse_jax.gallery import make_examples
 from emofuse_jax.predictions import per_speaker, predict_clips, score
 from emofuse_jax.train import checkpoint
-from emofuse_jax.train.experiment import Experiment, open_experiment
+from emofuse_jax.train.experiment import Experiment, check_same_data, open_experiment
 from emofuse_jax.train.sharding import make_mesh, replicated
 from emofuse_jax.train.step import make_eval_step
 from emofuse_jax.types import Params
 
+EVERY_DEVICE = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
 SINGLE_STREAM = {"audio_only": ("audio",), "video_only": ("video",)}
 
 
@@ -37,7 +39,10 @@ def evaluate_workdir(
     clips = experiment.clips[part]
     if not len(clips):
         raise ValueError(f"{experiment.dataset.path}: protocol {experiment.protocol}: {part} is empty")
-    mesh = make_mesh(experiment.config.mesh)
+    if part == "test":
+        check_unseen(experiment, about)
+    mesh = make_mesh(EVERY_DEVICE)
+    rows = math.lcm(experiment.config.train.eval_batch_size, mesh.shape["data"])
     eval_step = make_eval_step(experiment.model, mesh)
     answers = {
         modality: predict_clips(
@@ -48,7 +53,7 @@ def evaluate_workdir(
             clips,
             experiment.spec,
             mesh,
-            batch_size=experiment.config.train.eval_batch_size,
+            batch_size=rows,
             modality=modality,
         )
         for modality in modalities(experiment.config.model.fusion.name)
@@ -75,6 +80,15 @@ def evaluate_workdir(
     return results, make_examples(experiment, params, model_state, first, examples)
 
 
+def check_unseen(experiment: Experiment, about: dict) -> None:
+    """ValueError where a test speaker is one that the checkpoint was trained or selected on."""
+    dataset = experiment.dataset
+    tested = {dataset.speaker_of[dataset.clip_ids[clip]] for clip in experiment.clips["test"]}
+    seen = sorted(tested & set(about["training_speakers"]))
+    if seen:
+        raise ValueError(f"{dataset.path}: test speaker {seen[0]!r} was trained on; these are other folds")
+
+
 def modalities(fusion: str) -> tuple[str, ...]:
     """What a network can be scored on: its one stream, or both and each alone."""
     return SINGLE_STREAM.get(fusion, ("both", "audio", "video"))
@@ -87,7 +101,8 @@ def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment
     if data_path:
         config.data.path = data_path
     experiment = open_experiment(config)
-    mesh = make_mesh(config.mesh)
+    check_same_data(experiment, about)
+    mesh = make_mesh(EVERY_DEVICE)
     abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
     sharding = jax.tree.map(lambda _: replicated(mesh), abstract)
     params, model_state = checkpoint.load_model(workdir, kind, checkpoint.abstract_like(abstract, sharding))

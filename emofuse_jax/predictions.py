@@ -69,10 +69,12 @@ def score(predictions: Predictions, *, intervals: bool = True, seed: int = 0) ->
 
 
 def per_speaker(predictions: Predictions, names: tuple[str, ...]) -> dict[str, dict]:
-    """UA, WA and number of clips of each speaker."""
+    """UA, WA and number of labelled clips of each speaker who has any."""
     table = {}
     for speaker in np.unique(predictions.speakers):
-        mine = predictions.speakers == speaker
+        mine = (predictions.speakers == speaker) & (predictions.labels >= 0)
+        if not mine.any():
+            continue
         fields = {k: v[mine] for k, v in vars(predictions).items() if k != "loss"}
         scores = score(Predictions(**fields, loss=predictions.loss), intervals=False)
         table[names[speaker]] = {"ua": scores["ua"], "wa": scores["wa"], "clips": int(mine.sum())}

@@ -39,9 +39,30 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(program.__module__))
         return
-    words = sorted(sys.argv[1:], key=lambda word: not word.startswith("--config="))  # before its fields
+    words = joined(sys.argv[1:])
+    words.sort(key=lambda word: not word.startswith("--config="))  # before its fields
     sys.argv[1:] = map(shipped_config, words)  # ml_collections reads sys.argv too
-    app.run(lambda rest: guarded(program, rest))
+    started = []
+
+    def start(rest: Sequence[str]) -> int | None:
+        started.append(True)
+        return guarded(program, rest)
+
+    try:
+        app.run(start)
+    except (AttributeError, ImportError, LookupError, ValueError) as error:
+        if started or os.environ.get("EMOFUSE_TRACEBACK"):
+            raise
+        sys.exit(f"emofuse: {' '.join(str(error).split())}")  # a config or a field that does not exist
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """`--config am_fbp` as `--config=am_fbp`."""
+    rest = list(words)
+    if "--config" in rest[:-1]:
+        at = rest.index("--config")
+        rest[at : at + 2] = [f"--config={rest[at + 1]}"]
+    return rest
 
 
 def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:
@@ -77,7 +98,7 @@ def help_text(module: str) -> str:
 
 def shipped_config(word: str) -> str:
     """`--config=am_fbp` becomes the path of the shipped file, unless a file of that name is here."""
-    if not word.startswith("--config=") or os.path.exists(word[9:].split(":")[0]):
+    if not word.startswith("--config=") or os.path.isfile(word[9:].split(":")[0]):
         return word
     name, *argument = word[9:].split(":")
     stem = os.path.basename(name).removesuffix(".py")

@@ -23,6 +23,9 @@ def main(argv: Sequence[str]) -> None:
     """Runs the thread."""
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+    from data_prep.extras import require_media
+
+    require_media()
     from launch import thread
 
     thread.run_demo(

@@ -2,8 +2,8 @@
 
     emofuse evaluate --workdir=DIR --split=test
 
-Writes DIR/evaluation/<split>.json (scores, and the probabilities of every clip), report.html and figures/
-there, and prints the scores: both streams, and each alone from the same parameters.
+Writes results.json (scores, and the probabilities of every clip), report.html and figures/ to
+DIR/evaluation/<split>, and prints the scores: both streams, and each alone from the same parameters.
 """
 
 import os
@@ -29,8 +29,8 @@ def main(argv: Sequence[str]) -> None:
     results, examples = evaluate.evaluate_workdir(
         WORKDIR.value, part=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
     )
-    directory = os.path.join(WORKDIR.value, "evaluation")
-    evaluate.write_results(os.path.join(directory, f"{SPLIT.value}.json"), results)
+    directory = os.path.join(WORKDIR.value, "evaluation", SPLIT.value)
+    evaluate.write_results(os.path.join(directory, "results.json"), results)
     page = os.path.join(directory, "report.html")
     report.write_report(
         page,

@@ -24,10 +24,11 @@ def main(argv: Sequence[str]) -> int:
     """Prints an answer per window; 1 when a file or a window had none."""
     if BUNDLE.value is None or not argv[1:]:
         raise ValueError("--bundle=DIR and a clip or folder are needed; see emofuse predict --help")
+    from data_prep.extras import require_media
     from emofuse_jax.serving import load, predictor
 
     bundle = load(BUNDLE.value)
-    predictor.require_media()
+    require_media()
     files = list(predictor.media_files(argv[1:]))
     if not files:
         raise ValueError(f"{argv[1]}: no media files in it")
@@ -51,8 +52,9 @@ def answers(bundle, files: Sequence[str]) -> Iterator[dict]:
     for path in files:
         try:
             yield from (window.to_json() for window in bundle.predict(path))
-        except (ValueError, OSError) as error:
-            yield {"path": path, "error": " ".join(str(error).split()).removeprefix(f"{path}: ")}
+        except Exception as error:  # whatever one odd file does, the others are answered
+            reason = " ".join(str(error).split()) or type(error).__name__
+            yield {"path": path, "error": reason.removeprefix(f"{path}: ")}
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ def main(argv) -> int:
         raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
     from rich import progress
 
+    from data_prep.extras import require_media
     from data_prep.pipeline import prepare  # after --help, which should not wait for it
 
+    require_media()
     corpus = read_corpus(_CORPUS.value, _SOURCE.value)
     columns = (*progress.Progress.get_default_columns(), progress.MofNCompleteColumn())
     with progress.Progress(*columns) as bar:

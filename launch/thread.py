@@ -36,7 +36,11 @@ def run_demo(
         corpus.write_corpus(clips, clips_per_speaker=clips_per_speaker, workers=workers, progress=progress)
     say(2, "records: decode, find faces, write shards")
     with counted("records") as progress:
-        prepare(read_corpus("demo", clips), RECIPES["fbp"], records, workers=workers, progress=progress)
+        prepared = prepare(
+            read_corpus("demo", clips), RECIPES["fbp"], records, workers=workers, progress=progress
+        )
+    if prepared.problems:
+        raise ValueError(f"{records}: {prepared.problems[0]}")
     for number, (name, fusion) in enumerate(NETWORKS.items(), 3):
         say(number, f"training: {name} ({fusion})")
         train(open_experiment(network_config(records, fusion, seed, epochs)), os.path.join(home, name))
@@ -67,7 +71,7 @@ def score_networks(home: str, clips: str) -> dict:
     """Scores the three networks on the test speakers, writes the report of both, prints the table."""
     scored = {name: evaluate.evaluate_workdir(os.path.join(home, name)) for name in NETWORKS}
     for name, (results, _) in scored.items():
-        evaluate.write_results(os.path.join(home, name, "evaluation", "test.json"), results)
+        evaluate.write_results(os.path.join(home, name, "evaluation", "test", "results.json"), results)
     rows = {name: next(iter(results["modalities"].values())) for name, (results, _) in scored.items()}
     results, examples = scored["both"]
     tested = set(results["clips"])

@@ -37,8 +37,9 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.train.loop import train
 
     tracker = train(open_experiment(CONFIG.value), WORKDIR.value)
-    best = {"best_step": tracker.best_step, "validation_ua": tracker.best_ua}
-    print(json.dumps({"workdir": WORKDIR.value, **best}))
+    if distributed.is_first():
+        best = {"best_step": tracker.best_step, "validation_ua": tracker.best_ua}
+        print(json.dumps({"workdir": WORKDIR.value, **best}))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def write_dataset(path: str, clips: int = 36, shards: int = 2) -> str:
         writer.close()
     settings = PrepSettings(audio=AudioSettings(bins=70), face=FaceSettings(frames=4, size=16))
     prep = {
-        "schema": records.SCHEMA_VERSION,
+        "schema_version": records.SCHEMA_VERSION,
         "corpus": "fake",
         "classes": list(CLASSES),
         "speakers": sorted({r.speaker for r in made}),
@@ -62,8 +62,8 @@ def write_dataset(path: str, clips: int = 36, shards: int = 2) -> str:
     _write_json(os.path.join(path, "prep.json"), prep)
     with open(os.path.join(path, "manifest.csv"), "w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["clip_id", "index"])
-        rows.writerows([r.clip_id, i] for i, r in enumerate(made))
+        rows.writerow(["clip_id", "index", "speaker"])
+        rows.writerows([r.clip_id, i, r.speaker] for i, r in enumerate(made))
     parts = {"train": ("s0", "s1"), "validation": ("s2",), "test": ("s3",)}
     lists = {part: [r.clip_id for r in made if r.speaker in who] for part, who in parts.items()}
     _write_json(os.path.join(path, "splits", "fake_1fold", "fold_0.json"), lists)

@@ -24,6 +24,8 @@ class Dataset:
     """prep.json: settings, corpus, classes, speakers, shape."""
     index: dict[str, int]
     """clip_id to record index."""
+    speaker_of: dict[str, str]
+    """clip_id to speaker."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,12 +71,16 @@ class Dataset:
 def open_dataset(path: str, recipe: str | None = None) -> Dataset:
     """Opens a directory written by `emofuse prepare`; a recipe other than the asked one is a ValueError."""
     prep = read_json(os.path.join(path, "prep.json"))
+    if prep["schema_version"] > records.SCHEMA_VERSION:
+        newest = records.SCHEMA_VERSION
+        raise ValueError(f"{path}: prep.json has schema {prep['schema_version']}, newer than {newest}")
     found = prep["settings"]["recipe"]
     if recipe is not None and found != recipe:
         raise ValueError(f"{path}: prep.json has recipe {found!r}, the config needs {recipe!r}")
     with open(os.path.join(path, "manifest.csv"), newline="", encoding="utf-8") as file:
-        index = {row["clip_id"]: int(row["index"]) for row in csv.DictReader(file) if int(row["index"]) >= 0}
-    return Dataset(path, prep, index)
+        rows = [row for row in csv.DictReader(file) if int(row["index"]) >= 0]
+    index = {row["clip_id"]: int(row["index"]) for row in rows}
+    return Dataset(path, prep, index, {row["clip_id"]: row["speaker"] for row in rows})
 
 
 def read_json(path: str) -> dict:

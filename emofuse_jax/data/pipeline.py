@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import grain
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from emofuse_jax.data.assemble import empty_batch, fill_row
 from emofuse_jax.data.dataset import Dataset
@@ -84,9 +84,3 @@ def load_batch(dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec) 
 def steps_per_epoch(clips: int, batch_size: int) -> int:
     """Whole batches in one pass over the training clips."""
     return clips // batch_size
-
-
-def label_counts(dataset: Dataset, clips: Int[np.ndarray, " n"]) -> Float[np.ndarray, " c"]:
-    """Clips per class, from the records themselves."""
-    labels = np.array([dataset.read(clip).label for clip in clips])
-    return np.bincount(labels[labels >= 0], minlength=len(dataset.classes)).astype(np.float64)

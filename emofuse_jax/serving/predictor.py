@@ -4,7 +4,6 @@ Media need the `prep` extra; it is imported only when a file is opened.
 """
 
 import dataclasses
-import importlib.util
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ BUCKETS = (1, 2, 4, 8)
 """Batch sizes that are compiled; a batch is padded to the next one."""
 SLACK = 0.1
 """A rest of at most this share of a window lengthens the last window instead of opening another."""
-MEDIA_MODULES = ("av", "cv2", "librosa", "mtcnn", "soxr")
 SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm")
 
@@ -70,6 +68,8 @@ def predict_file(bundle: Bundle, path: str) -> list[Prediction | Gap]:
       ValueError: the file cannot be used at all (missing, empty, not media, truncated, nothing to hear or
         see), or the `prep` extra is not installed; one line that names the file.
     """
+    from data_prep.extras import require_media
+
     require_media()
     try:
         answers = list(_answers(bundle, path))
@@ -103,13 +103,6 @@ def media_files(paths: Sequence[str]) -> Iterator[str]:
             for name in sorted(names):
                 if name.lower().endswith(SOUND_SUFFIXES + VIDEO_SUFFIXES):
                     yield os.path.join(folder, name)
-
-
-def require_media() -> None:
-    """ValueError naming the extra when what decodes media is not installed."""
-    missing = [name for name in MEDIA_MODULES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"media files need {', '.join(missing)}: pip install 'emofuse[prep]'")
 
 
 def _answers(bundle: Bundle, path: str) -> Iterator[Prediction | Gap]:

@@ -36,11 +36,9 @@ def save(workdir: str, kind: str, state: TrainState, metadata: dict) -> None:
         )
 
 
-def restore(workdir: str, abstract: TrainState) -> tuple[TrainState, dict] | None:
-    """The last checkpoint's state and metadata, laid out as `abstract` (shapes and shardings) says."""
-    metadata = read_metadata(workdir, "last", missing_ok=True)
-    if metadata is None:
-        return None
+def restore(workdir: str, abstract: TrainState) -> TrainState:
+    """The last checkpoint's state, laid out as `abstract` (shapes and shardings) says."""
+    _require(workdir, "last")
     optimizer = {"opt_state": abstract.opt_state, "step": abstract.step}
     averaged = isinstance(abstract.opt_state, AverageState)
     if averaged:
@@ -49,10 +47,8 @@ def restore(workdir: str, abstract: TrainState) -> tuple[TrainState, dict] | Non
     with _checkpointer(workdir, "last") as checkpointer:
         items = checkpointer.load_checkpointables(None, wanted)
     params = items["optimizer"]["raw_params"] if averaged else items["params"]
-    state = TrainState(
-        items["optimizer"]["step"], params, items["model_state"], items["optimizer"]["opt_state"]
-    )
-    return state, metadata
+    optimizer = items["optimizer"]
+    return TrainState(optimizer["step"], params, items["model_state"], optimizer["opt_state"])
 
 
 def load_model(workdir: str, kind: str, abstract: tuple[Params, Params]) -> tuple[Params, Params]:

@@ -14,16 +14,27 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
     if any(value is not None for value in given):
         if any(value is None for value in given):
             raise ValueError("--coordinator_address, --num_processes and --process_id go together")
-        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+        arguments = given
     elif on_slurm() or on_tpu_pod():
-        jax.distributed.initialize()
+        arguments = []
+    else:
+        return
+    try:
+        jax.distributed.initialize(*arguments)
+    except RuntimeError as error:
+        raise ValueError(f"multi-process start: {error}") from error
 
 
 def on_slurm() -> bool:
     """True in a Slurm step of several tasks."""
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", "1"))) > 1
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def is_first() -> bool:
+    """True in the process that writes and prints."""
+    return jax.process_index() == 0
 
 
 def on_tpu_pod() -> bool:
-    """True on a worker of a TPU slice that spans hosts."""
+    """True on a worker of a TPU slice that spans hosts, where its environment names them (GKE)."""
     return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")

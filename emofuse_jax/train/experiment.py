@@ -1,7 +1,9 @@
 """A config made concrete: its records, clips of each part, input shape, model, and feature statistics."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
+import json
 import os
 
 import ml_collections
@@ -14,6 +16,9 @@ from emofuse_jax.types import InputSpec
 
 ELASTIC_FIELDS = ("data.path", "data.threads", "mesh", "train.eval_batch_size", "train.log_every")
 """What may change when a run is resumed, since no number depends on it beyond rounding."""
+
+SAME_DATA = ("classes", "settings", "spec")
+"""What a checkpoint's records and those it is scored on must share."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,8 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
     clips = {part: split_indices(dataset, protocol, config.data.fold, part) for part in PARTS}
     for part in ("train", "validation"):
         if not len(clips[part]):
-            raise ValueError(f"{dataset.path}: {protocol}, fold {config.data.fold}: {part} is empty")
+            fold = f"{protocol}, fold {config.data.fold}"
+            raise ValueError(f"{dataset.path}: {fold}: {part} is empty; it takes at least three speakers")
     spec = input_spec(config, dataset)
     stats = statistics(dataset, protocol, config.data.fold)
     return Experiment(config, dataset, protocol, clips, spec, build_model(config.model, spec), stats)
@@ -55,6 +61,8 @@ def input_spec(config: ml_collections.ConfigDict, dataset: Dataset) -> InputSpec
 def only_protocol(dataset: Dataset) -> str:
     """The single protocol of a dataset; ValueError names the choices where there are several."""
     names = sorted(os.listdir(os.path.join(dataset.path, "splits")))
+    if not names:
+        raise ValueError(f"{dataset.path}: holds no split; it takes at least three speakers")
     if len(names) != 1:
         raise ValueError(f"{dataset.path}: config.data.protocol must be one of {', '.join(names)}")
     return names[0]
@@ -70,12 +78,27 @@ def metadata(experiment: Experiment) -> dict:
         "settings": dataset.prep["settings"],
         "spec": dataclasses.asdict(experiment.spec),
         "statistics": {"mean": mean.tolist(), "std": std.tolist()},
-        "training_speakers": sorted({dataset.read(clip).speaker for clip in training}),
+        "training_speakers": sorted({dataset.speaker_of[dataset.clip_ids[clip]] for clip in training}),
+        "training_clips_sha256": clips_digest(experiment),
         "corpus": dataset.prep["corpus"],
         "protocol": experiment.protocol,
         "fold": experiment.config.data.fold,
         "versions": versions(),
     }
+
+
+def clips_digest(experiment: Experiment) -> str:
+    """Names the clips that were trained on and validated on, and their order."""
+    names = [[experiment.dataset.clip_ids[clip] for clip in experiment.clips[p]] for p in PARTS[:2]]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def check_same_data(experiment: Experiment, about: dict, fields: tuple[str, ...] = SAME_DATA) -> None:
+    """ValueError where the records differ from those a checkpoint was trained on."""
+    now = metadata(experiment)
+    for field in fields:
+        if now[field] != about[field]:
+            raise ValueError(f"{experiment.dataset.path}: {field} differ from those of the checkpoint")
 
 
 def versions() -> dict[str, str]:

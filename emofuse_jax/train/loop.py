@@ -13,9 +13,9 @@ from emofuse_jax import metrics, predictions
 from emofuse_jax.data.assemble import empty_batch
 from emofuse_jax.data.pipeline import steps_per_epoch, train_batches
 from emofuse_jax.train import checkpoint, progress
-from emofuse_jax.train.experiment import Experiment, check_same_config, metadata
+from emofuse_jax.train.experiment import SAME_DATA, Experiment, check_same_config, check_same_data, metadata
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
-from emofuse_jax.train.sharding import batch_sharding, make_mesh, put_batch, state_sharding
+from emofuse_jax.train.sharding import batch_sharding, check_rows, make_mesh, put_batch, state_sharding
 from emofuse_jax.train.step import init_state, jit_train_step, make_eval_step, make_train_step
 from emofuse_jax.train.writer import Writer
 from emofuse_jax.types import Batch, InputSpec, TrainState
@@ -46,6 +46,8 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     """
     config, first = experiment.config, jax.process_index() == 0
     mesh = make_mesh(config.mesh)
+    check_rows(config.data.batch_size, "data.batch_size", mesh)
+    check_rows(config.train.eval_batch_size, "train.eval_batch_size", mesh)
     per_epoch = steps_per_epoch(len(experiment.clips["train"]), config.data.batch_size)
     total = per_epoch * config.train.epochs
     # 1. Restore, or start.
@@ -70,7 +72,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
                     "data": batches.get_state(),
                     "progress": dataclasses.asdict(tracker),
                 }
-                for kind in ("last", "best") if better else ("last",):
+                for kind in ("best", "last") if better else ("last",):  # a run goes on from the last
                     checkpoint.save(workdir, kind, state, {**about, **position})
             if step >= total or 0 < config.train.patience <= tracker.since_best:
                 break
@@ -81,7 +83,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
             step += 1
             # 6. Log.
             epoch.add(measured)
-            if step % config.train.log_every == 0:
+            if config.train.log_every and step % config.train.log_every == 0:
                 log_step(writer, step, measured)
             show(step)
     writer.close()
@@ -129,13 +131,14 @@ def restore_or_init(
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(init, key)
     sharding = state_sharding(shapes, mesh, fsdp=config.mesh.fsdp)
-    restored = checkpoint.restore(workdir, checkpoint.abstract_like(shapes, sharding))
-    if restored is None:
+    saved = checkpoint.read_metadata(workdir, "last", missing_ok=True)
+    if saved is None:
         os.makedirs(workdir, exist_ok=True)
         quick = {"xla_backend_optimization_level": 0}  # runs once: compiling it costs more than running it
         return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key), Tracker()
-    state, saved = restored
     check_same_config(workdir, saved["config"], config.to_dict())
+    check_same_data(experiment, saved, (*SAME_DATA, "training_clips_sha256"))
+    state = checkpoint.restore(workdir, checkpoint.abstract_like(shapes, sharding))
     batches.set_state(saved["data"])
     return state, Tracker(**saved["progress"])
 
@@ -167,6 +170,7 @@ def close_epoch(experiment, eval_step, state, mesh, epoch, tracker, step, per_ep
     config = experiment.config
     seconds = time.monotonic() - epoch.began
     sums = jax.tree.map(np.asarray, epoch.sums)
+    check_finite(step, float(sums["loss"]))
     trained = metrics.scores(sums["confusion"])
     answers = predictions.predict_clips(
         eval_step,
@@ -194,6 +198,11 @@ def close_epoch(experiment, eval_step, state, mesh, epoch, tracker, step, per_ep
 def log_step(writer: Writer, step: int, measured: dict) -> None:
     """Writes one step's scalars; ValueError where the loss is not a number."""
     scalars = {name: float(value) for name, value in measured.items() if value.ndim == 0}
-    if not math.isfinite(scalars["loss"]):
-        raise ValueError(f"step {step}: the loss is {scalars['loss']}; lower optimizer.learning_rate")
+    check_finite(step, scalars["loss"])
     writer.write(step, "step", scalars)
+
+
+def check_finite(step: int, loss: float) -> None:
+    """ValueError where the loss is not a number; nothing is saved after it."""
+    if not math.isfinite(loss):
+        raise ValueError(f"step {step}: the loss is {loss}; a lower optimizer.learning_rate may help")

@@ -29,7 +29,7 @@ def make_optimizer(config, steps: int) -> optax.GradientTransformation:
     )
     if accumulate > 1:
         tx = optax.MultiSteps(tx, accumulate).gradient_transformation()
-    return averaged(tx, config.ema) if config.ema else tx
+    return averaged(tx, config.ema ** (1 / accumulate)) if config.ema else tx  # decay per update
 
 
 def make_schedule(config, updates: int) -> optax.Schedule:

@@ -16,12 +16,21 @@ MIN_SHARDED_SIZE = 2**16
 def make_mesh(config) -> Mesh:
     """A mesh over all devices of all processes; `config.data=-1` takes what the other axes leave."""
     shape = [config.replica, config.data, config.model]
+    for name in ("replica", "model"):
+        if config[name] != 1:
+            raise ValueError(f"config.mesh.{name}={config[name]}: expected 1, nothing is sharded over it yet")
     devices = jax.device_count()
     if shape[1] == -1:
         shape[1] = devices // (shape[0] * shape[2])
     if math.prod(shape) != devices:
         raise ValueError(f"config.mesh: {'x'.join(map(str, shape))} does not cover {devices} devices")
     return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def check_rows(rows: int, field: str, mesh: Mesh) -> None:
+    """ValueError where the devices of the `data` axis do not divide a batch."""
+    if rows < 1 or rows % mesh.shape["data"]:
+        raise ValueError(f"config.{field}={rows} is not divisible by {mesh.shape['data']} devices")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

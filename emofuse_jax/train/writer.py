@@ -15,8 +15,9 @@ class Writer:
             return
         self._path = os.path.join(workdir, "metrics.jsonl")
         rows = [row for row in read_rows(self._path) if row["step"] <= resume_step]
-        with open(self._path, "w", encoding="utf-8") as file:
+        with open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+        os.replace(f"{self._path}.tmp", self._path)
         self._board = tensorboardX.SummaryWriter(
             os.path.join(workdir, "tensorboard"), purge_step=resume_step + 1, flush_secs=10
         )

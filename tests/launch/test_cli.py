@@ -51,6 +51,9 @@ def test_every_verb_has_help_and_both_forms_say_the_same(verb):
         (["train", "--config=am_fbp", "--workdir=w"], "config.data.path is empty"),
         (["train", "--config=am_fbp", "--config.data.path=nowhere", "--workdir=w"], "nowhere"),
         (["train", "--config=no_such", "--workdir=w"], "--config=no_such: neither a file here nor"),
+        (["train", "--config=demo:nosuch", "--workdir=w"], "configs/demo.py:nosuch: there is no"),
+        (["train", "--config=am_fbp", "--config.data.bogus=3", "--workdir=w"], "bogus"),
+        (["train", "--config", "am_fbp", "--workdir=w"], "config.data.path is empty"),
         (["train", "surplus"], "unexpected argument 'surplus'"),
         (["evaluate", "--workdir=nowhere"], "nowhere: holds no best checkpoint"),
         (["export", "--workdir=nowhere", "--output=b"], "nowhere: holds no best checkpoint"),
@@ -74,6 +77,8 @@ def test_shipped_configs_are_found_by_name_and_files_come_first(tmp_path, monkey
     assert cli.shipped_config("--config=configs/am_fbp.py") == f"--config={shipped}"
     demo = os.path.join(ROOT, "configs", "demo.py")
     assert cli.shipped_config("--config=demo:late") == f"--config={demo}:late"
+    (tmp_path / "am_fbp").mkdir()  # a workdir of that name
+    assert cli.shipped_config("--config=am_fbp") == f"--config={shipped}"
     (tmp_path / "mine.py").touch()
     assert cli.shipped_config("--config=mine.py") == "--config=mine.py"
     assert cli.shipped_config("--other=am_fbp") == "--other=am_fbp"

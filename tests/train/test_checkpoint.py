@@ -34,7 +34,8 @@ def abstract(state):
 def test_a_state_survives_bit_for_bit_and_serving_gets_what_was_scored(tmp_path, ema):
     state = make_state(ema, step=3)
     checkpoint.save(str(tmp_path), "last", state, {"config": {"name": "x"}, "data": {"position": 7}})
-    restored, metadata = checkpoint.restore(str(tmp_path), abstract(state))
+    restored = checkpoint.restore(str(tmp_path), abstract(state))
+    metadata = checkpoint.read_metadata(str(tmp_path), "last")
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert metadata["config"] == {"name": "x"}
     assert metadata["data"] == {"position": 7}
@@ -54,9 +55,8 @@ def test_a_newer_checkpoint_replaces_the_older_of_its_kind_alone(tmp_path):
     assert names == {"best": ["1"], "last": ["2"]}
 
 
-def test_nothing_to_restore_is_none_but_nothing_to_load_is_an_error(tmp_path):
-    state = make_state(0.0, 0)
-    assert checkpoint.restore(str(tmp_path), abstract(state)) is None
+def test_nothing_to_load_is_an_error_and_leaves_nothing(tmp_path):
+    assert checkpoint.read_metadata(str(tmp_path), "last", missing_ok=True) is None
     with pytest.raises(FileNotFoundError, match="holds no best checkpoint; run emofuse train first"):
         checkpoint.read_metadata(str(tmp_path), "best")
     assert os.listdir(tmp_path) == []

@@ -51,8 +51,16 @@ def finish(process, timeout=240):
 
 
 def final_params(workdir):
-    _, params, model_state, _ = load_experiment(str(workdir), "last", "")
-    return jax.tree.map(np.asarray, (params, model_state))
+    """Of both checkpoints."""
+    both = [load_experiment(str(workdir), kind, "")[1:3] for kind in ("last", "best")]
+    return jax.tree.map(np.asarray, both)
+
+
+def saved_epochs(workdir):
+    """Epochs in the last whole checkpoint; there are three steps an epoch."""
+    directory = os.path.join(workdir, "checkpoints", "last")
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    return max([int(name) // 3 for name in names if name.isdigit()], default=0)
 
 
 def rows(workdir):
@@ -80,12 +88,13 @@ def test_killed_and_resumed_equals_straight_bit_for_bit(home, config, straight, 
     workdir = home / f"killed{devices}"
     process = start(home, workdir, config, devices=devices)
     deadline = time.monotonic() + 240
-    while len(read_epochs(str(workdir))) < 2:
+    while saved_epochs(workdir) < 2:
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
+    assert saved_epochs(workdir) < 4
     finish(start(home, workdir, config, devices=devices))
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(straight[devices]))
     assert rows(workdir) == rows(straight[devices])
@@ -124,9 +133,12 @@ def test_a_finished_run_does_nothing_more(home, config, straight):
     assert rows(straight[1]) == before
 
 
-def test_another_config_in_the_same_workdir_is_refused(home, config, straight):
+@pytest.mark.parametrize(
+    ("field", "value"), [("optimizer.learning_rate", 1.0), ("model.audio.widths", (8,) * 5)]
+)
+def test_another_config_in_the_same_workdir_is_refused(home, config, straight, field, value):
     other = config.copy_and_resolve_references()
-    other.optimizer.learning_rate = 1.0
+    other.update_from_flattened_dict({field: value})
     process = start(home, straight[1], other)
     assert process.wait(240) != 0
-    assert "config.optimizer.learning_rate=" in log_of(straight[1])
+    assert f"holds a run with config.{field}=" in log_of(straight[1])

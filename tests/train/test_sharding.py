@@ -13,12 +13,19 @@ def mesh(replica=1, data=-1, model=1):
 
 def test_the_data_axis_takes_what_is_left():
     assert dict(mesh().shape) == {"replica": 1, "data": 8, "model": 1}
-    assert dict(mesh(replica=2, model=2).shape) == {"replica": 2, "data": 2, "model": 2}
 
 
 def test_a_mesh_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"config.mesh: 1x3x1 does not cover 8 devices"):
         mesh(data=3)
+    with pytest.raises(ValueError, match=r"config.mesh.model=2: expected 1"):
+        mesh(model=2)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_named():
+    sharding.check_rows(16, "data.batch_size", mesh())
+    with pytest.raises(ValueError, match=r"config.data.batch_size=12 is not divisible by 8 devices"):
+        sharding.check_rows(12, "data.batch_size", mesh())
 
 
 def test_rows_are_split_over_data():
