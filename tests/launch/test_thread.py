@@ -79,4 +79,4 @@ def test_the_records_of_the_demo_can_be_measured_against_tfds(home, demo):
     rows = {row["case"]: row for row in json.loads((home / "rows.json").read_text())["rows"]}
     assert set(rows) == {"decode", "read and decode"}
     assert rows["decode"]["peer_name"] == "tfds"
-    assert rows["decode"]["ratio"] >= 2
+    assert rows["decode"]["ratio"] > 1  # how much: test_tfds.py, without the noise of other work
