@@ -1,6 +1,7 @@
 """The wheel, installed into an empty directory, trains two steps by a shipped config's name."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     directory = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(directory), ROOT]
+    copy = directory / "tree"  # what an earlier build left in the clone must not get in
+    unwanted = shutil.ignore_patterns(".venv", ".git", "runs", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=unwanted)
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(directory), str(copy)]
     subprocess.run(build, check=True, capture_output=True, text=True, timeout=300)
     return str(next(directory.glob("*.whl")))
 
