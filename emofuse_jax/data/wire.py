@@ -47,9 +47,11 @@ def messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
 
 def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
     """(number, wire type, value) of each field of a message."""
-    at = 0
-    while at < len(data):
-        tag, at = varint(data, at)
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = (
+            (data[at], at + 1) if data[at] < 0x80 else varint(data, at)
+        )  # mostly one byte: half the time
         number, wire = tag >> 3, tag & 7
         if wire == VARINT:
             value, at = varint(data, at)
@@ -57,8 +59,8 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
             continue
         size = FIXED_SIZES.get(wire)
         if wire == LENGTH:
-            size, at = varint(data, at)
-        if size is None or at + size > len(data):
+            size, at = (data[at], at + 1) if at < end and data[at] < 0x80 else varint(data, at)
+        if size is None or at + size > end:
             raise ValueError(f"not a record: field {number} is cut off or of wire type {wire}")
         yield number, wire, data[at : at + size]
         at += size
