@@ -9,7 +9,7 @@ import jax
 import ml_collections
 
 from emofuse_jax.gallery import make_examples
-from emofuse_jax.predictions import per_speaker, predict_clips, score
+from emofuse_jax.predictions import Predictions, per_speaker, predict_clips, score
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.experiment import Experiment, check_same_data, open_experiment
 from emofuse_jax.train.sharding import make_mesh, replicated
@@ -59,7 +59,14 @@ def evaluate_workdir(
         for modality in modalities(experiment.config.model.fusion.name)
     }
     first = next(iter(answers.values()))
-    results = {
+    results = summarise(experiment, about, part, answers)
+    return results, make_examples(experiment, params, model_state, first, examples)
+
+
+def summarise(experiment: Experiment, about: dict, part: str, answers: dict[str, Predictions]) -> dict:
+    """The result file of a part: scores of every modality, and the first one's answers for every clip."""
+    first = next(iter(answers.values()))
+    return {
         "config": experiment.config.name,
         "corpus": experiment.dataset.prep["corpus"],
         "dataset": experiment.dataset.path,
@@ -77,7 +84,6 @@ def evaluate_workdir(
         "per_speaker": per_speaker(first, experiment.dataset.speakers),
         "versions": about["versions"],
     }
-    return results, make_examples(experiment, params, model_state, first, examples)
 
 
 def check_unseen(experiment: Experiment, about: dict) -> None:
