@@ -9,6 +9,7 @@ import jax
 import ml_collections
 
 from emofuse_jax.gallery import make_examples
+from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.predictions import Predictions, per_speaker, predict_clips, score
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.experiment import Experiment, check_same_data, open_experiment
@@ -17,7 +18,6 @@ from emofuse_jax.train.step import make_eval_step
 from emofuse_jax.types import Params
 
 EVERY_DEVICE = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
-SINGLE_STREAM = {"audio_only": ("audio",), "video_only": ("video",)}
 
 
 def evaluate_workdir(
@@ -97,7 +97,8 @@ def check_unseen(experiment: Experiment, about: dict) -> None:
 
 def modalities(fusion: str) -> tuple[str, ...]:
     """What a network can be scored on: its one stream, or both and each alone."""
-    return SINGLE_STREAM.get(fusion, ("both", "audio", "video"))
+    streams = FUSIONS[fusion].modalities
+    return streams if len(streams) == 1 else ("both", *streams)
 
 
 def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment, Params, Params, dict]:

@@ -29,23 +29,20 @@ def main(argv) -> int:
     """Prepares one corpus; status 1 if the result is wrong, or with --strict if a clip failed."""
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
-    from rich import progress
-
     from data_prep.extras import require_media
     from data_prep.pipeline import prepare  # after --help, which should not wait for it
+    from launch.bars import counted
 
     require_media()
     corpus = read_corpus(_CORPUS.value, _SOURCE.value)
-    columns = (*progress.Progress.get_default_columns(), progress.MofNCompleteColumn())
-    with progress.Progress(*columns) as bar:
-        task = bar.add_task(f"{corpus.name} clips", total=len(corpus.clips))
+    with counted(f"{corpus.name} clips") as progress:
         summary = prepare(
             corpus,
             RECIPES[_RECIPE.value],
             _OUTPUT.value,
             workers=_WORKERS.value,
             shards=_SHARDS.value,
-            progress=lambda done, total: bar.update(task, completed=done),
+            progress=progress,
         )
     for path, reason in summary.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)

@@ -52,7 +52,7 @@ def restore(workdir: str, abstract: TrainState) -> TrainState:
 
 
 def load_model(workdir: str, kind: str, abstract: tuple[Params, Params]) -> tuple[Params, Params]:
-    """Parameters and model state alone, for scoring and serving; `abstract` from `Model.abstract()`."""
+    """Parameters and model state alone, for scoring and serving; `abstract` from `abstract_like`."""
     _require(workdir, kind)
     with _checkpointer(workdir, kind) as checkpointer:
         items = checkpointer.load_checkpointables(None, {"params": abstract[0], "model_state": abstract[1]})
