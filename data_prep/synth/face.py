@@ -95,12 +95,6 @@ def rest_placing(take: Take) -> Float[np.ndarray, "2 3"]:
     return take.placing.mean(0)
 
 
-def eye_positions(take: Take) -> Float[np.ndarray, "n 2 2"]:
-    """Pixel of the left and right eye (as seen) in each frame."""
-    eyes = np.array([[-0.5, 0.0], [0.5, 0.0]]) * head.EYE_DISTANCE + head.ORIGIN
-    return np.einsum("nij,ej->nei", take.placing[:, :, :2], eyes) + take.placing[:, None, :, 2]
-
-
 def render(
     canvas: UInt8[np.ndarray, "h w 4"], room: UInt8[np.ndarray, "h w 3"], identity: Identity, tint, take: Take
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
