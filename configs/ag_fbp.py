@@ -11,4 +11,7 @@ from configs import base
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes."""
-    return base.get_config("ag_fbp")
+    config = base.get_config("ag_fbp")
+    config.model.audio.attn_axes = "1d_concat"
+    config.model.video.attention = "self"
+    return config

@@ -9,12 +9,16 @@ from emofuse_jax import losses
 from emofuse_jax.models.defaults import default_model_config
 
 
-def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
-    """The defaults of a fusion, at the sizes of the papers."""
+def get_config(
+    fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames"
+) -> ml_collections.ConfigDict:
+    """The defaults of a fusion of two encoders (models/encoders.py), at the sizes of the papers."""
     config = ml_collections.ConfigDict()
     config.name = fusion
     config.seed = 0
-    config.model = default_model_config(fusion)
+    config.model = default_model_config(fusion, audio=audio, video=video)
+    # Where a stream's encoder starts: a workdir that trained it, or public weights (.safetensors).
+    config.init = ml_collections.ConfigDict({"audio": "", "video": ""})
     config.data = data()
     config.augment = augment()
     config.loss = ml_collections.ConfigDict(losses.DEFAULTS)
@@ -35,6 +39,9 @@ def data() -> ml_collections.ConfigDict:
             "fold": 0,
             "audio_steps": 400,  # longer sounds are cut to their middle
             "batch_size": 32,  # of all processes together
+            "balanced": False,  # every batch holds the same number of each class
+            "labelled_fraction": 1.0,  # of the training clips; the others' labels are hidden, by clip
+            "keep_unlabelled": True,  # False: training clips without a label are left out
             "threads": 2,  # readers
         }
     )

@@ -1,4 +1,4 @@
-"""The small form of an experiment, for the demo corpus on two cores: configs/demo.py:<fusion>.
+"""The small form of an experiment, for the demo corpus on two cores: configs/demo.py:<experiment>.
 
 Narrow encoders with batch norm, four sampled frames of 56x56, and a short schedule. The second moment of
 AdamW is forgotten quickly (b2): the streams are learned one after the other, and the gradients of the
@@ -12,23 +12,46 @@ import importlib.util
 
 import ml_collections
 
-SINGLE_STREAM = ("audio_only", "video_only")
+SMALL_AUDIO = {
+    "fcn": {"widths": (16, 32, 48, 48, 48), "norms": ("batch",) * 5, "attention_width": 64},
+}
+"""Fields of `config.model.audio` that each encoder changes."""
+
+SMALL_VIDEO = {
+    "frames": {
+        "width": 16,
+        "blocks": (2, 2, 2),
+        "stem_kernel": 3,
+        "downsample": 2,
+        "embedding": 64,
+        "attention_width": 64,
+    },
+}
+"""Fields of `config.model.video` that each encoder changes."""
+
+SMALL_FUSION: dict[str, dict] = {}
+"""Fields of `config.model.fusion` that a fusion changes, beside `dropout`, which is .1 for all."""
+
+EPOCHS = {"audio_only": 10, "video_only": 10}
+"""Of a fusion; 18 for the others."""
 
 
-def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
-    """The shipped experiment of a fusion, made small."""
-    if importlib.util.find_spec(f"configs.{fusion}") is None or fusion in ("base", "demo"):
-        raise LookupError(f"configs/demo.py:{fusion}: there is no shipped experiment of that name")
-    config = importlib.import_module(f"configs.{fusion}").get_config()
-    config.name = f"demo_{fusion}"
+def get_config(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
+    """The shipped experiment of that name, made small."""
+    if importlib.util.find_spec(f"configs.{experiment}") is None or experiment in ("base", "demo"):
+        raise LookupError(f"configs/demo.py:{experiment}: there is no shipped experiment of that name")
+    config = importlib.import_module(f"configs.{experiment}").get_config()
+    model = config.model
+    config.name = f"demo_{experiment}"
     config.data.update(audio_steps=350, batch_size=16)  # the longest clip is 3.5 s
-    config.augment.update(frames=4, shift=4, brightness=0.1, contrast=0.1)
-    config.model.audio.update(widths=(16, 32, 48, 48, 48), norms=("batch",) * 5, attention_width=64)
-    config.model.video.update(
-        width=16, blocks=(2, 2, 2), stem_kernel=3, downsample=2, embedding=64, attention_width=64
-    )
-    if "dropout" in config.model.fusion:
-        config.model.fusion.dropout = 0.1
+    config.augment.update(shift=4, brightness=0.1, contrast=0.1)
+    if model.video.encoder == "frames":
+        config.augment.frames = 4
+    model.audio.update(SMALL_AUDIO[model.audio.encoder])
+    model.video.update(SMALL_VIDEO[model.video.encoder])
+    if "dropout" in model.fusion:
+        model.fusion.dropout = 0.1
+    model.fusion.update(SMALL_FUSION.get(model.fusion.name, {}))
     config.optimizer.update(learning_rate=2e-3, b2=0.95)
-    config.train.epochs = 10 if fusion in SINGLE_STREAM else 18
+    config.train.epochs = EPOCHS.get(model.fusion.name, 18)
     return config

@@ -31,6 +31,12 @@ class InputSpec:
     """Face width in pixels."""
     classes: int
     """Number of classes."""
+    feature_steps: int = 0
+    """Steps of the frozen audio encoder's features; 0 where the records hold none."""
+    audio_features: int = 0
+    """Their width."""
+    face_features: int = 0
+    """Width of the frozen face encoder's features, one vector a frame; 0 where the records hold none."""
 
 
 @jax.tree_util.register_dataclass
@@ -51,6 +57,11 @@ class Batch:
     speaker: Int[Array, " b"]
     clip: Int[Array, " b"]
     """Index of the clip in the dataset; -1 on a padded row."""
+    audio_features: Float[Array, "b u d"] | None = None
+    """A frozen encoder's features; None where the records hold none."""
+    audio_features_mask: Bool[Array, "b u"] | None = None
+    face_features: Float[Array, "b s d"] | None = None
+    """One vector a frame, valid where `face_mask` is."""
 
 
 @jax.tree_util.register_dataclass

@@ -13,7 +13,17 @@ from jaxtyping import install_import_hook
 
 # Shapes in signatures are checked here, and only here. Not in types.py: a Batch is also built from
 # shapes, shardings and NumPy arrays.
-CHECKED = ["ops", "models", "losses", "metrics", "predictions", "report", "reporting", "data.augment"]
+CHECKED = [
+    "ops",
+    "models",
+    "losses",
+    "objectives",
+    "metrics",
+    "predictions",
+    "report",
+    "reporting",
+    "data.augment",
+]
 install_import_hook([*(f"emofuse_jax.{name}" for name in CHECKED), "data_prep.faces"], "beartype.beartype")
 
 jax.config.update("jax_num_cpu_devices", 8)

@@ -16,6 +16,7 @@ FORBIDDEN = {
     "emofuse_jax.types": ("emofuse_jax.",),
     "emofuse_jax.ops": ("emofuse_jax.models", "emofuse_jax.train", "emofuse_jax.data", "emofuse_jax.losses"),
     "emofuse_jax.models": ("emofuse_jax.train", "emofuse_jax.data", "emofuse_jax.losses"),
+    "emofuse_jax.objectives": ("emofuse_jax.models", "emofuse_jax.train", "emofuse_jax.data"),
     "emofuse_jax.losses": ("emofuse_jax.models", "emofuse_jax.train", "emofuse_jax.data"),
     "emofuse_jax.metrics": ("emofuse_jax.models", "emofuse_jax.train", "emofuse_jax.data"),
     "emofuse_jax.data": ("emofuse_jax.models", "emofuse_jax.train", "data_prep"),

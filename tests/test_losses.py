@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
+from emofuse_jax.objectives.classification import cross_entropy
 from emofuse_jax.types import Batch, Outputs
 from tests.golden import formulas
 
@@ -36,7 +37,7 @@ def example(**aux):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_a_sum_and_its_weight(smoothing):
     given = jnp.asarray(LOGITS), jnp.asarray(LABEL), jnp.asarray(WEIGHT)
-    total, weight = losses.cross_entropy(*given, smoothing=smoothing)
+    total, weight = cross_entropy(*given, smoothing=smoothing)
     first, second = (formulas.cross_entropy(LOGITS[i], LABEL[i], smoothing) for i in (0, 1))
     assert float(weight) == 3.0
     assert float(total) == pytest.approx(first + 2 * second, rel=1e-5)
@@ -46,7 +47,7 @@ def test_uncounted_rows_have_no_gradient_even_when_not_finite():
     logits = jnp.asarray(LOGITS).at[2:].set(jnp.nan)
 
     def total(x):
-        return losses.cross_entropy(x, jnp.asarray(LABEL), jnp.asarray(WEIGHT))[0]
+        return cross_entropy(x, jnp.asarray(LABEL), jnp.asarray(WEIGHT))[0]
 
     value, gradient = jax.value_and_grad(total)(logits)
     assert np.isfinite(value)
@@ -58,11 +59,11 @@ def test_gradients_and_half_precision():
     with jax.enable_x64(True):
 
         def total(x):
-            return losses.cross_entropy(x, jnp.asarray(LABEL), jnp.asarray(WEIGHT), smoothing=0.1)[0]
+            return cross_entropy(x, jnp.asarray(LABEL), jnp.asarray(WEIGHT), smoothing=0.1)[0]
 
         check_grads(jax.jit(total), (jnp.asarray(LOGITS, jnp.float64),), order=1, modes=["rev"])
     half = jnp.asarray(LOGITS, jnp.bfloat16)
-    total, _ = losses.cross_entropy(half, jnp.asarray(LABEL), jnp.asarray(WEIGHT))
+    total, _ = cross_entropy(half, jnp.asarray(LABEL), jnp.asarray(WEIGHT))
     assert total.dtype == jnp.float32
 
 

@@ -9,9 +9,27 @@ from jaxtyping import Array, Bool, Float
 
 from emofuse_jax.models.layers import conv
 from emofuse_jax.models.norm import masked_batch_norm
-from emofuse_jax.models.streams import Sequence
+from emofuse_jax.models.streams import Encoded, Sequence
 from emofuse_jax.ops.lrn import local_response_norm
 from emofuse_jax.ops.maxpool import max_pool
+from emofuse_jax.types import Batch, InputSpec
+
+ALEXNET = {
+    "widths": (96, 256, 384, 384, 256),
+    "kernels": (11, 5, 3, 3, 3),
+    "strides": (4, 1, 1, 1, 1),
+    "paddings": (0, 2, 1, 1, 1),
+    "norms": ("lrn", "lrn", "none", "none", "none"),
+    "pools": (True, True, False, False, True),
+}
+"""The shape of 2012, 3,723,968 parameters for one input channel; `norms` are `none`, `lrn` or `batch`."""
+
+TORCHVISION = ALEXNET | {
+    "widths": (64, 192, 384, 256, 256),
+    "paddings": (2, 2, 1, 1, 1),
+    "norms": ("none",) * 5,
+}
+"""The narrower shape whose ImageNet weights are public, 2,454,208 parameters."""
 
 NORMS = ("none", "lrn", "batch")
 AXES = ("2d", "1d_concat", "1d_mean")
@@ -145,18 +163,20 @@ def positions(features: Float[Array, "b u g d"], mask: Bool[Array, "b u"], axes:
 
 
 class AudioEncoder(nnx.Module):
-    """The FCN and its map as a sequence."""
+    """The FCN and its map as a sequence; `attn_axes` is `2d`, `1d_concat` or `1d_mean`."""
 
-    def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
+    defaults = ALEXNET | {"attn_axes": "2d"}
+
+    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         if config.attn_axes not in AXES:
             raise ValueError(f"audio.attn_axes: {config.attn_axes!r}, expected one of {', '.join(AXES)}")
-        self.fcn = AudioFCN(config, bins, dtype, rngs=rngs)
+        self.fcn = AudioFCN(config, spec.f, dtype, rngs=rngs)
         self.axes = config.attn_axes
         self.width = self.fcn.width * (self.fcn.bins if self.axes == "1d_concat" else 1)
 
-    def __call__(self, audio: Float[Array, "b t f"], mask: Bool[Array, "b t"], *, train: bool) -> Sequence:
+    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
         """Standardised log spectrogram, zero at padding, to a sequence."""
-        return positions(*self.fcn(audio, mask, train=train), self.axes)
+        return Encoded(positions(*self.fcn(batch.audio, batch.audio_mask, train=train), self.axes), {})
 
     def attention_map(self, weights: Float[Array, "b l"]) -> Float[Array, "b u *g"]:
         """Attention weights in the shape of the feature map: [b u g] for `2d`, else [b u]."""

@@ -11,6 +11,19 @@ from emofuse_jax.ops.masking import masked_softmax
 from emofuse_jax.ops.normalize import promote
 from emofuse_jax.types import PRNGKey
 
+FBP_DEFAULTS = {
+    "width": 128,
+    "factors": 4,
+    "dropout": 0.3,
+    "power_norm": False,
+    "scale": 8.0,
+    "head_dropout": 0.0,
+}
+"""`scale` is the norm of a fused vector (a design choice; 1 is the papers' letter)."""
+
+ADAPTIVE_DEFAULTS = FBP_DEFAULTS | {"gates": "scalar", "gate_width": 128}
+"""`gates` are `scalar` or `vector`."""
+
 Gated = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2"]]
 
 

@@ -1,17 +1,21 @@
 """Encoders, attention and fusion, put together."""
 
+import dataclasses
+
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.audio import AudioEncoder
+from emofuse_jax.models.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, encoder_class
 from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.models.streams import Streams, trunk_masks
-from emofuse_jax.models.temporal import AdditiveAttention, make_attention
-from emofuse_jax.models.video import VideoEncoder
+from emofuse_jax.models.streams import Sequences, Streams, trunk_masks
+from emofuse_jax.models.temporal import make_attention
+from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.ops.normalize import standardize
 from emofuse_jax.types import Batch, InputSpec, Outputs, PRNGKey
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+MODALITIES = ("audio", "video")
+ENCODERS = {"audio": AUDIO_ENCODERS, "video": VIDEO_ENCODERS}
 
 
 class Statistic(nnx.Variable):
@@ -29,7 +33,8 @@ class InputStatistics(nnx.Module):
 class Network(nnx.Module):
     """Batch to Outputs, for the fusion that `config.fusion.name` names; builds only the encoders it uses.
 
-    Raises ValueError, naming the field, for a config that has no meaning.
+    A fusion that takes `sequences` gets the encoders' positions; one that takes `vectors` gets them pooled by
+    attention. Raises ValueError, naming the field, for a config that has no meaning.
     """
 
     def __init__(self, config, spec: InputSpec, *, rngs: nnx.Rngs):
@@ -40,46 +45,55 @@ class Network(nnx.Module):
         self.dtype = DTYPES[config.dtype]
         self.parts = config.fusion.get("parts", 0)
         fusion = FUSIONS[config.fusion.name]
-        self.modalities = fusion.modalities
+        self.modalities, self.pools = fusion.modalities, fusion.takes == "vectors"
         self.input = InputStatistics(spec.f)
         widths = {"audio": None, "video": None}
-        if "audio" in self.modalities:
-            self.audio = AudioEncoder(config.audio, spec.f, self.dtype, rngs=rngs)
-            self.audio_attention = AdditiveAttention(self.audio.width, config.audio, self.dtype, rngs=rngs)
-            widths["audio"] = self.audio_attention.width
-        if "video" in self.modalities:
-            self.video = VideoEncoder(config.video, (spec.h, spec.w), self.dtype, rngs=rngs)
-            self.video_attention = make_attention(self.video.width, config.video, self.dtype, rngs=rngs)
-            widths["video"] = self.video_attention.width
+        for name in self.modalities:
+            part = config[name]
+            encoder = encoder_class(ENCODERS[name], part.encoder, f"{name}.encoder")
+            setattr(self, name, encoder(part, spec, self.dtype, rngs=rngs))
+            widths[name] = getattr(self, name).width
+            if self.pools:
+                attention = make_attention(widths[name], part, self.dtype, rngs=rngs)
+                setattr(self, f"{name}_attention", attention)
+                widths[name] = attention.width
         self.fusion = fusion(*widths.values(), spec.classes, config.fusion, self.dtype, rngs=rngs)
 
     def __call__(self, batch: Batch, *, train: bool, key: PRNGKey | None) -> Outputs:
         """The network's answer; `key` turns dropout on."""
-        audio = audio_ok = video = video_ok = None
-        aux = {}
-        if "audio" in self.modalities:
-            audio, audio_ok, aux["audio_attention"] = self._listen(batch, train)
-        if "video" in self.modalities:
-            video, video_ok, aux["video_attention"] = self._look(batch, train)
-        fused = self.fusion(Streams(audio, audio_ok, video, video_ok), key)
-        return Outputs(
-            logits=fused.logits,
-            embedding=fused.embedding,
-            audio_vector=None if audio is None else audio[:, 0],
-            video_vector=None if video is None else video[:, 0],
-            aux=aux | fused.aux,
-        )
-
-    def _listen(self, batch, train):
         audio = standardize(batch.audio, self.input.mean[...], self.input.std[...])
         audio = jnp.where(batch.audio_mask[..., None], audio, 0.0).astype(self.dtype)
-        sequence = self.audio(audio, batch.audio_mask, train=train)
-        masks = trunk_masks(sequence, self.parts)
-        vectors, weights = self.audio_attention(sequence.values, masks)  # b n d, b n l
-        return vectors, masks.any(axis=-1), self.audio.attention_map(weights[:, 0])
+        batch = dataclasses.replace(batch, audio=audio)
+        sequences, aux = dict.fromkeys(MODALITIES), {}
+        for name in self.modalities:
+            sequences[name], own = getattr(self, name)(batch, train=train)
+            aux |= {f"{name}_{key}": value for key, value in own.items()}
+        fuse = self._fuse_vectors if self.pools else self._fuse_sequences
+        return fuse(sequences, aux, key)
 
-    def _look(self, batch, train):
-        sequence = self.video(batch.faces, batch.face_mask, train=train)
-        masks = trunk_masks(sequence, self.parts)
-        vectors, weights = self.video_attention(sequence.values, masks)  # b n d, b n s
-        return vectors, masks.any(axis=-1), weights[:, 0]
+    def _fuse_vectors(self, sequences, aux, key):
+        vectors, ok = dict.fromkeys(MODALITIES), dict.fromkeys(MODALITIES)
+        for name in self.modalities:
+            encoder, attention = getattr(self, name), getattr(self, f"{name}_attention")
+            masks = trunk_masks(sequences[name], self.parts)
+            vectors[name], weights = attention(sequences[name].values, masks)  # b n d, b n l
+            ok[name] = masks.any(axis=-1)
+            shape = getattr(encoder, "attention_map", lambda whole: whole)
+            aux[f"{name}_attention"] = shape(weights[:, 0])
+        streams = Streams(vectors["audio"], ok["audio"], vectors["video"], ok["video"])
+        pooled = {name: v if v is None else v[:, 0] for name, v in vectors.items()}
+        return _outputs(self.fusion(streams, key), pooled, aux)
+
+    def _fuse_sequences(self, sequences, aux, key):
+        pooled = {k: q if q is None else masked_mean(q.values, q.mask) for k, q in sequences.items()}
+        return _outputs(self.fusion(Sequences(**sequences), key), pooled, aux)
+
+
+def _outputs(fused, pooled: dict, aux: dict) -> Outputs:
+    return Outputs(
+        logits=fused.logits,
+        embedding=fused.embedding,
+        audio_vector=pooled["audio"],
+        video_vector=pooled["video"],
+        aux=aux | fused.aux,
+    )

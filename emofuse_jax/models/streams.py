@@ -17,6 +17,20 @@ class Sequence(NamedTuple):
     """Number of places that the clip has, padding left out."""
 
 
+class Encoded(NamedTuple):
+    """What an encoder answers: its sequence, and named intermediates (its own attention maps)."""
+
+    sequence: Sequence
+    aux: dict[str, Array]
+
+
+class Sequences(NamedTuple):
+    """Both encoded sequences, for fusions that work on positions; None for an encoder that is not built."""
+
+    audio: Sequence | None
+    video: Sequence | None
+
+
 class Streams(NamedTuple):
     """Pooled vectors of both modalities: the whole clip at index 0, then its equal parts in time.
 

@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float
 
 from emofuse_jax.models.layers import conv, linear
 from emofuse_jax.models.norm import masked_batch_norm
-from emofuse_jax.models.streams import Sequence
+from emofuse_jax.models.streams import Encoded, Sequence
 from emofuse_jax.ops.maxpool import max_pool
+from emofuse_jax.types import Batch, InputSpec
 
 
 class ConvNorm(nnx.Module):
@@ -82,24 +83,38 @@ def shrink(images: Float[Array, "n h w 3"], factor: int) -> Float[Array, "n y x 
 
 
 class VideoEncoder(nnx.Module):
-    """Faces to a sequence of frame embeddings."""
+    """Faces to a sequence of frame embeddings; `downsample` pixels become one mean."""
 
-    def __init__(self, config, size: tuple[int, int], dtype, *, rngs: nnx.Rngs):
+    defaults = {
+        "width": 64,
+        "blocks": (2, 2, 2, 2),
+        "stem_kernel": 7,
+        "stem_stride": 2,
+        "stem_pool": True,
+        "downsample": 1,
+        "momentum": 0.9,
+        "embedding": 256,
+    }
+
+    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         self.factor, self.dtype = config.downsample, dtype
-        if size[0] % self.factor or size[1] % self.factor:
-            raise ValueError(f"video.downsample={self.factor} does not divide faces of {size[0]}x{size[1]}")
+        if spec.h % self.factor or spec.w % self.factor:
+            raise ValueError(f"video.downsample={self.factor} does not divide faces of {spec.h}x{spec.w}")
         self.resnet = ResNet(config, dtype, rngs=rngs)
         self.linear = linear(self.resnet.width, config.embedding, dtype, rngs=rngs)
         self.width = config.embedding
 
-    def __call__(
-        self, faces: UInt8[Array, "b s h w 3"], mask: Bool[Array, "b s"], *, train: bool
-    ) -> Sequence:
+    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
         """`tanh(W resnet(face) + b)` for each frame; bytes become [-1, 1], faceless frames 0."""
-        b, s, h, w, c = faces.shape
-        images = faces.reshape(b * s, h, w, c).astype(jnp.float32) / 127.5 - 1.0  # b s h w c -> b*s h w c
-        flat = mask.reshape(b * s)
+        b, s, h, w, c = batch.faces.shape
+        images = (
+            batch.faces.reshape(b * s, h, w, c).astype(jnp.float32) / 127.5 - 1.0
+        )  # b s h w c -> b*s h w c
+        flat = batch.face_mask.reshape(b * s)
         images = jnp.where(flat[:, None, None, None], shrink(images, self.factor), 0.0).astype(self.dtype)
         values = jnp.tanh(self.linear(self.resnet(images, flat, train=train)))
         order = jnp.broadcast_to(jnp.arange(s), (b, s))
-        return Sequence(values.reshape(b, s, -1), mask, order, jnp.full(b, s))  # b*s d -> b s d
+        sequence = Sequence(
+            values.reshape(b, s, -1), batch.face_mask, order, jnp.full(b, s)
+        )  # b*s d -> b s d
+        return Encoded(sequence, {})

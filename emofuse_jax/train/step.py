@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from emofuse_jax import losses, metrics
 from emofuse_jax.data.augment import augment
+from emofuse_jax.objectives.classification import cross_entropy, label_weight
 from emofuse_jax.train.sharding import batch_sharding, replicated, state_sharding
 from emofuse_jax.types import Batch, Params, PRNGKey, TrainState
 
@@ -38,7 +39,7 @@ def make_train_step(model, tx: optax.GradientTransformation, config) -> Callable
         (loss, (model_state, outputs, parts)), grads = gradient(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        weight = batch.weight * batch.label_mask
+        weight = label_weight(batch)
         measured = {
             **parts,
             "loss": loss,
@@ -66,9 +67,7 @@ def make_eval_step(model, mesh: Mesh) -> Callable:
 
     def eval_step(params: Params, model_state: Params, batch: Batch) -> dict:
         outputs, _ = model.apply(params, model_state, batch, train=False)
-        loss, weight = losses.cross_entropy(
-            outputs.logits, batch.label, batch.weight * batch.label_mask, smoothing=0.0
-        )
+        loss, weight = cross_entropy(outputs.logits, batch.label, label_weight(batch), smoothing=0.0)
         probabilities = jax.nn.softmax(outputs.logits.astype(jnp.float32))
         return {"probabilities": probabilities, "loss": loss, "weight": weight}
 

@@ -5,6 +5,8 @@ import pytest
 from flax import nnx
 
 from emofuse_jax.models.audio import (
+    ALEXNET,
+    TORCHVISION,
     AudioEncoder,
     AudioFCN,
     layers_of,
@@ -14,8 +16,15 @@ from emofuse_jax.models.audio import (
     shrink_mask,
 )
 from emofuse_jax.models.defaults import default_model_config
+from emofuse_jax.types import InputSpec
 from tests.golden import tables
 from tests.models.small import small_config
+
+
+def shaped(shape):
+    config = default_model_config()
+    config.audio.update({"alexnet": ALEXNET, "torchvision": TORCHVISION}[shape])
+    return config
 
 
 def fcn(config, bins=200):
@@ -30,7 +39,7 @@ def jitted(network, train):
 
 @pytest.mark.parametrize("shape", tables.FCN_PARAMETERS)
 def test_parameter_count(shape):
-    abstract = nnx.eval_shape(lambda: fcn(default_model_config(audio=shape)))
+    abstract = nnx.eval_shape(lambda: fcn(shaped(shape)))
     count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param)))
     assert count == tables.FCN_PARAMETERS[shape]
 
@@ -62,7 +71,7 @@ def test_fewest_steps():
 @pytest.mark.parametrize(("shape", "norm"), [("alexnet", "lrn"), ("torchvision", "batch")])
 @pytest.mark.parametrize("length", [67, 131, 162])
 def test_padding_a_clip_changes_no_column(shape, norm, length):
-    config = default_model_config(audio=shape)
+    config = shaped(shape)
     config.audio.widths, config.audio.norms = (4, 6, 6, 6, 8), (norm, norm, norm, norm, norm)
     network = jitted(fcn(config, 70), train=True)
     audio = jnp.asarray(np.random.default_rng(0).normal(size=(2, length, 70)), jnp.float32)
@@ -115,7 +124,7 @@ def test_vector_width(axes, width):
     widths = []
 
     def build():
-        encoder = AudioEncoder(config.audio, 200, jnp.float32, rngs=nnx.Rngs(0))
+        encoder = AudioEncoder(config.audio, InputSpec(400, 200, 4, 16, 16, 5), jnp.float32, rngs=nnx.Rngs(0))
         widths.append(encoder.width)
         return encoder
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from flax import nnx
 from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.models.norm import masked_batch_norm
 from emofuse_jax.models.video import ResNet, VideoEncoder, shrink
+from emofuse_jax.types import Batch, InputSpec
 from tests.golden import tables
 from tests.models.small import small_config
 
@@ -16,7 +19,13 @@ RNG = np.random.default_rng(5)
 def encoder(size=(16, 16), **fields):
     config = small_config()
     config.video.update(fields)
-    return VideoEncoder(config.video, size, jnp.float32, rngs=nnx.Rngs(0))
+    return VideoEncoder(config.video, InputSpec(163, 70, 4, *size, 5), jnp.float32, rngs=nnx.Rngs(0))
+
+
+def of_faces(faces, mask):
+    """A batch of which nothing but the faces is looked at."""
+    empty = dict.fromkeys(field.name for field in dataclasses.fields(Batch))
+    return Batch(**empty | {"faces": faces, "face_mask": mask})
 
 
 def run(network, faces, mask, train):
@@ -27,7 +36,7 @@ def run(network, faces, mask, train):
     @jax.jit
     def call(faces, mask):
         merged = nnx.merge(graphdef, state)
-        values = merged(faces, mask, train=train).values
+        values = merged(of_faces(faces, mask), train=train).sequence.values
         return values, jax.tree.leaves(nnx.state(merged, nnx.BatchStat))
 
     return call(jnp.asarray(faces), jnp.asarray(mask))
@@ -44,9 +53,9 @@ def test_embedding_is_512_then_256_for_the_paper_size():
     config = default_model_config().video
 
     def run(faces, mask):
-        network = VideoEncoder(config, (112, 112), jnp.float32, rngs=nnx.Rngs(0))
+        network = VideoEncoder(config, InputSpec(163, 70, 3, 112, 112, 5), jnp.float32, rngs=nnx.Rngs(0))
         assert network.resnet.width == 512
-        return network(faces, mask, train=False)
+        return network(of_faces(faces, mask), train=False).sequence
 
     faces = jax.ShapeDtypeStruct((2, 3, 112, 112, 3), jnp.uint8)
     sequence = jax.eval_shape(run, faces, jax.ShapeDtypeStruct((2, 3), jnp.bool_))

@@ -8,7 +8,6 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
-from emofuse_jax.models.defaults import FUSION_DEFAULTS
 from emofuse_jax.models.fbp import AdaptiveFBP
 from emofuse_jax.models.fusions.am_fbp import complete_parts
 from emofuse_jax.models.fusions.late import Late, present_weights
@@ -17,10 +16,6 @@ from emofuse_jax.models.streams import Sequence, Streams, trunk_masks
 from tests.models.small import device_batch, float_leaves, small_config, small_model
 
 LOSS = ConfigDict(losses.DEFAULTS)
-
-
-def test_every_fusion_has_defaults():
-    assert FUSIONS.keys() == FUSION_DEFAULTS.keys()
 
 
 CASES = [(fusion, "float32") for fusion in FUSIONS]

@@ -8,12 +8,12 @@ import pytest
 import safetensors.numpy
 
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.defaults import FUSION_DEFAULTS
+from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.serving import export, load, manifest
 from tests.serving.conftest import SPEC, random_numbers, save_checkpoint, tiny_config
 
 
-@pytest.mark.parametrize("fusion", FUSION_DEFAULTS)
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_exports_with_a_symbolic_batch(fusion):
     model = build_model(tiny_config(fusion), SPEC)
     exported = jax.export.deserialize(bytearray(export.export_graph(model, *random_numbers(model, 0), SPEC)))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.fbp import AdaptiveFBP
+from emofuse_jax.models.fbp import ADAPTIVE_DEFAULTS, AdaptiveFBP
 from emofuse_jax.models.head import Head
 from emofuse_jax.models.streams import Fused, Streams
 from emofuse_jax.types import PRNGKey
@@ -14,6 +14,8 @@ class AdaptiveGlobalFBP(nnx.Module):
     """`z = FBP(beta_a h_a, beta_v h_v)` with biased projections, then the classifier."""
 
     modalities = ("audio", "video")
+    takes = "vectors"
+    defaults = ADAPTIVE_DEFAULTS
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.trunk = AdaptiveFBP(d_a, d_v, config, dtype, rngs=rngs)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool
 
-from emofuse_jax.models.fbp import AdaptiveFBP
+from emofuse_jax.models.fbp import ADAPTIVE_DEFAULTS, AdaptiveFBP
 from emofuse_jax.models.head import Head
 from emofuse_jax.models.streams import Fused, Streams
 from emofuse_jax.ops.masking import masked_mean
@@ -20,6 +20,8 @@ class AdaptiveMultiLevelFBP(nnx.Module):
     """
 
     modalities = ("audio", "video")
+    takes = "vectors"
+    defaults = ADAPTIVE_DEFAULTS | {"parts": 3, "auxiliary": False}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         if config.parts < 1:

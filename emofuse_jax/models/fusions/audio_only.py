@@ -12,6 +12,8 @@ class AudioOnly(nnx.Module):
     """A classifier on the pooled audio vector; the video encoder is not built."""
 
     modalities = ("audio",)
+    takes = "vectors"
+    defaults = {"head_dropout": 0.3}
 
     def __init__(self, d_a: int, d_v: None, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.head = Head(d_a, classes, config.head_dropout, rngs=rngs)

@@ -12,6 +12,8 @@ class Concat(nnx.Module):
     """A linear classifier on `[h_a; h_v]`."""
 
     modalities = ("audio", "video")
+    takes = "vectors"
+    defaults = {"head_dropout": 0.3}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.head = Head(d_a + d_v, classes, config.head_dropout, rngs=rngs)

@@ -3,7 +3,7 @@
 import jax
 from flax import nnx
 
-from emofuse_jax.models.fbp import FBP
+from emofuse_jax.models.fbp import FBP, FBP_DEFAULTS
 from emofuse_jax.models.head import Head
 from emofuse_jax.models.streams import Fused, Streams
 from emofuse_jax.types import PRNGKey
@@ -13,6 +13,8 @@ class GlobalFBP(nnx.Module):
     """`z = FBP(h_a, h_v)`, then the classifier; zero, and so uninformed, where a modality is absent."""
 
     modalities = ("audio", "video")
+    takes = "vectors"
+    defaults = FBP_DEFAULTS
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.fbp = FBP(d_a, d_v, config, bias=False, rngs=rngs)

@@ -17,6 +17,8 @@ class Late(nnx.Module):
     """
 
     modalities = ("audio", "video")
+    takes = "vectors"
+    defaults = {"head_dropout": 0.3, "auxiliary": False}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.audio_head = Head(d_a, classes, config.head_dropout, rngs=rngs)

@@ -1,6 +1,7 @@
 """Fusions by name: `(d_a, d_v, classes, config, dtype, rngs)`, then `(streams, key) -> Fused`.
 
-`modalities` of a class says which encoders the network builds.
+Of a class, `modalities` says which encoders the network builds, `takes` what it is called with (`vectors`:
+Streams, `sequences`: Sequences), and `defaults` are the fields of `config.fusion` beside `name`.
 """
 
 from emofuse_jax.models.fusions.ag_fbp import AdaptiveGlobalFBP

@@ -12,6 +12,8 @@ class VideoOnly(nnx.Module):
     """A classifier on the pooled video vector; the audio encoder is not built."""
 
     modalities = ("video",)
+    takes = "vectors"
+    defaults = {"head_dropout": 0.3}
 
     def __init__(self, d_a: None, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.head = Head(d_v, classes, config.head_dropout, rngs=rngs)

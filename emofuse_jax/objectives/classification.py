@@ -1,0 +1,52 @@
+"""Cross-entropies: of the network's answer, and of each level's own."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from emofuse_jax.ops.normalize import promote
+from emofuse_jax.types import Batch, Outputs
+
+Sum = tuple[Float[Array, ""], Float[Array, ""]]
+"""A masked sum and the weight to divide it by."""
+
+
+def cross_entropy(
+    logits: Float[Array, "b c"],
+    label: Int[Array, " b"],
+    weight: Float[Array, " b"],
+    *,
+    smoothing: float = 0.0,
+) -> Sum:
+    """`(sum_i w_i CE_i, sum_i w_i)`, `CE = -sum_c q_c log softmax(logits)_c`, in nats and float32.
+
+    `q = (1 - smoothing) onehot + smoothing / c` (Szegedy et al., arXiv 1512.00567). A row whose label is -1
+    or whose weight is 0 counts in neither sum.
+    """
+    weight = jnp.where(label >= 0, weight, 0.0)
+    counted = weight > 0
+    log_p = jax.nn.log_softmax(jnp.where(counted[:, None], promote(logits), 0.0))
+    target = jax.nn.one_hot(label, logits.shape[-1]) * (1.0 - smoothing) + smoothing / logits.shape[-1]
+    return jnp.sum(weight * -jnp.sum(target * log_p, axis=-1)), jnp.sum(weight)
+
+
+def classification(outputs: Outputs, batch: Batch, config) -> Sum:
+    """Cross-entropy of the network's logits."""
+    return cross_entropy(outputs.logits, batch.label, label_weight(batch), smoothing=config.smoothing)
+
+
+def levels(outputs: Outputs, batch: Batch, config) -> Sum:
+    """Cross-entropy of each level's own logits (AM-FBP, late), over the levels that a clip has."""
+    if "level_logits" not in outputs.aux:
+        raise ValueError("loss.objectives: levels needs a fusion with auxiliary=True")
+    logits, mask = outputs.aux["level_logits"], outputs.aux["level_mask"]  # b l c, b l
+    count = logits.shape[1]
+    weight = label_weight(batch)[:, None] * mask
+    label = jnp.repeat(batch.label, count)  # b -> b*l
+    flat = logits.reshape(-1, logits.shape[-1])  # b l c -> b*l c
+    return cross_entropy(flat, label, weight.reshape(-1), smoothing=config.smoothing)
+
+
+def label_weight(batch: Batch) -> Float[Array, " b"]:
+    """Weight of each row in an objective that needs its label."""
+    return batch.weight * batch.label_mask
