@@ -13,7 +13,8 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
     """The config of a paper-size model: `dtype`, `audio`, `video`, `fusion`.
 
     `dtype`: of activations, `float32` or `bfloat16`. `audio` and `video`: `encoder` with the `defaults` of
-    its class (models/encoders.py), and the attention that pools its positions for fusions of vectors. `fusion`:
+    its class (models/encoders.py), and the attention that pools its positions for fusions of vectors.
+    `fusion`:
     `name` with the `defaults` of its class (models/fusions/registry.py).
 
     Raises:
