@@ -52,6 +52,7 @@ def get_config(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     if "dropout" in model.fusion:
         model.fusion.dropout = 0.1
     model.fusion.update(SMALL_FUSION.get(model.fusion.name, {}))
-    config.optimizer.update(learning_rate=2e-3, b2=0.95)
+    config.optimizer.b2 = 0.95
+    config.optimizer.learning_rate *= 20 / 3  # 2e-3 for 3e-4
     config.train.epochs = EPOCHS.get(model.fusion.name, 18)
     return config

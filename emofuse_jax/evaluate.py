@@ -5,16 +5,15 @@ import json
 import math
 import os
 
-import jax
 import ml_collections
 
 from emofuse_jax.gallery import make_examples
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.predictions import Predictions, per_speaker, predict_clips, score
-from emofuse_jax.train import checkpoint
 from emofuse_jax.train.experiment import Experiment, check_same_data, open_experiment
 from emofuse_jax.train.sharding import make_mesh, replicated
 from emofuse_jax.train.step import make_eval_step
+from emofuse_jax.train.trained import load_trained
 from emofuse_jax.types import Params
 
 EVERY_DEVICE = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
@@ -103,16 +102,12 @@ def modalities(fusion: str) -> tuple[str, ...]:
 
 def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment, Params, Params, dict]:
     """The experiment of a workdir with its parameters, model state and metadata."""
-    about = checkpoint.read_metadata(workdir, kind)
+    _, params, model_state, about = load_trained(workdir, kind, replicated(make_mesh(EVERY_DEVICE)))
     config = ml_collections.ConfigDict(about["config"])
     if data_path:
         config.data.path = data_path
     experiment = open_experiment(config)
     check_same_data(experiment, about)
-    mesh = make_mesh(EVERY_DEVICE)
-    abstract = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    sharding = jax.tree.map(lambda _: replicated(mesh), abstract)
-    params, model_state = checkpoint.load_model(workdir, kind, checkpoint.abstract_like(abstract, sharding))
     return experiment, params, model_state, about
 
 

@@ -17,6 +17,7 @@ from emofuse_jax.train.experiment import SAME_DATA, Experiment, check_same_confi
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.train.sharding import batch_sharding, check_rows, make_mesh, put_batch, state_sharding
 from emofuse_jax.train.step import init_state, jit_train_step, make_eval_step, make_train_step
+from emofuse_jax.train.warm_start import read_start
 from emofuse_jax.train.writer import Writer
 from emofuse_jax.types import Batch, InputSpec, TrainState
 
@@ -125,8 +126,8 @@ def restore_or_init(
     """The last checkpoint's state, with `batches` set to its position; or a fresh state."""
     config = experiment.config
 
-    def init(key):
-        return init_state(experiment.model, tx, key, experiment.statistics)
+    def init(key, start=({}, {})):
+        return init_state(experiment.model, tx, key, experiment.statistics, start)
 
     key = jax.random.key(config.seed)
     shapes = jax.eval_shape(init, key)
@@ -135,7 +136,8 @@ def restore_or_init(
     if saved is None:
         os.makedirs(workdir, exist_ok=True)
         quick = {"xla_backend_optimization_level": 0}  # runs once: compiling it costs more than running it
-        return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key), Tracker()
+        start = read_start(experiment)
+        return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key, start), Tracker()
     check_same_config(workdir, saved["config"], config.to_dict())
     check_same_data(experiment, saved, (*SAME_DATA, "training_clips_sha256"))
     state = checkpoint.restore(workdir, checkpoint.abstract_like(shapes, sharding))

@@ -12,12 +12,15 @@ from emofuse_jax import losses, metrics
 from emofuse_jax.data.augment import augment
 from emofuse_jax.objectives.classification import cross_entropy, label_weight
 from emofuse_jax.train.sharding import batch_sharding, replicated, state_sharding
+from emofuse_jax.train.warm_start import Start, overlay
 from emofuse_jax.types import Batch, Params, PRNGKey, TrainState
 
 
-def init_state(model, tx: optax.GradientTransformation, key: PRNGKey, statistics) -> TrainState:
-    """A fresh state; `statistics` is the (mean, std) per bin of the training clips."""
-    params, model_state = model.init(key)
+def init_state(
+    model, tx: optax.GradientTransformation, key: PRNGKey, statistics, start: Start = ({}, {})
+) -> TrainState:
+    """A fresh state; `statistics`: (mean, std) per bin of the training clips, `start`: of `read_start`."""
+    params, model_state = map(overlay, model.init(key), start)
     model_state = model.with_statistics(model_state, *statistics)
     return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params))
 

@@ -1,0 +1,1 @@
+"""Public weights as our parameters: one file a family of networks."""

@@ -1,0 +1,22 @@
+"""A trained network, whole, from its workdir."""
+
+import jax
+import ml_collections
+from jax.sharding import Sharding
+
+from emofuse_jax.models.build import Model, build_model
+from emofuse_jax.train import checkpoint
+from emofuse_jax.types import InputSpec, Params
+
+
+def load_trained(workdir: str, kind: str, sharding: Sharding) -> tuple[Model, Params, Params, dict]:
+    """The model, its parameters and model state, laid out as `sharding` says, and the checkpoint's metadata.
+
+    Raises:
+      FileNotFoundError: `workdir` holds no checkpoint of that kind (best, last).
+    """
+    about = checkpoint.read_metadata(workdir, kind)
+    model = build_model(ml_collections.ConfigDict(about["config"]["model"]), InputSpec(**about["spec"]))
+    abstract = jax.eval_shape(model.init, jax.random.key(0))
+    layout = checkpoint.abstract_like(abstract, jax.tree.map(lambda _: sharding, abstract))
+    return model, *checkpoint.load_model(workdir, kind, layout), about

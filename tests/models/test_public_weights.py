@@ -1,0 +1,100 @@
+"""Public weights land where PyTorch would use them; the tensors are random, under the public names."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from emofuse_jax.models.audio import TORCHVISION, AudioFCN
+from emofuse_jax.models.video import ResNet
+from emofuse_jax.models.weights import alexnet, resnet
+from tests.models.small import small_config
+
+RNG = np.random.default_rng(0)
+
+
+def shapes_of(build, prefix):
+    """Shapes of parameters and statistics by our names below a stream."""
+    _, state = nnx.split(nnx.eval_shape(build))
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(state))
+    return {prefix + jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
+
+
+def alexnet_tensors(widths=(64, 192, 384, 256, 256)):
+    """As torchvision.models.alexnet().state_dict() names and shapes them."""
+    places, kernels, tensors, inputs = (0, 3, 6, 8, 10), (11, 5, 3, 3, 3), {}, 3
+    for place, kernel, width in zip(places, kernels, widths, strict=True):
+        shape = (width, inputs, kernel, kernel)
+        tensors[f"features.{place}.weight"] = RNG.normal(size=shape).astype(np.float32)
+        tensors[f"features.{place}.bias"] = RNG.normal(size=width).astype(np.float32)
+        inputs = width
+    return tensors
+
+
+def resnet_tensors(width=64, blocks=(2, 2, 2, 2)):
+    """As torchvision.models.resnet18().state_dict()."""
+    tensors = {}
+
+    def conv_norm(conv, norm, outputs, inputs, kernel):
+        tensors[f"{conv}.weight"] = RNG.normal(size=(outputs, inputs, kernel, kernel)).astype(np.float32)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            tensors[f"{norm}.{name}"] = RNG.uniform(0.5, 1.5, outputs).astype(np.float32)
+
+    conv_norm("conv1", "bn1", width, 3, 7)
+    inputs = width
+    for stage, count in enumerate(blocks):
+        outputs = width * 2**stage
+        for block in range(count):
+            name = f"layer{stage + 1}.{block}"
+            conv_norm(f"{name}.conv1", f"{name}.bn1", outputs, inputs, 3)
+            conv_norm(f"{name}.conv2", f"{name}.bn2", outputs, outputs, 3)
+            if inputs != outputs:
+                conv_norm(f"{name}.downsample.0", f"{name}.downsample.1", outputs, inputs, 1)
+            inputs = outputs
+    return tensors
+
+
+def test_alexnet_fills_every_parameter_and_convolves_as_pytorch_would():
+    config = small_config().audio
+    config.update(TORCHVISION)
+    network = AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0))
+    tensors = alexnet_tensors()
+    shapes = shapes_of(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
+    found = alexnet.convert(tensors, shapes)
+    assert found.keys() == shapes.keys()
+    network.conv1.kernel[...] = jnp.asarray(found["fcn/conv1/kernel"])
+    network.conv1.bias[...] = jnp.asarray(found["fcn/conv1/bias"])
+    sound = RNG.normal(size=(1, 90, 70)).astype(np.float32)
+    answer = network.conv1(jnp.asarray(sound)[..., None])  # b t f d
+    image = np.pad(np.repeat(sound[0].T[None], 3, axis=0), ((0, 0), (2, 2), (2, 2)))  # RGB, frequency upwards
+    row, column = 5, 9
+    patch = image[:, 4 * row : 4 * row + 11, 4 * column : 4 * column + 11]
+    expected = np.einsum("ochw,chw->o", tensors["features.0.weight"], patch) + tensors["features.0.bias"]
+    np.testing.assert_allclose(answer[0, column, row], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_resnet_fills_every_parameter_and_statistic():
+    config = small_config().video
+    config.update(width=64, blocks=(2, 2, 2, 2), stem_kernel=7)
+    shapes = shapes_of(lambda: ResNet(config, jnp.float32, rngs=nnx.Rngs(0)), "resnet/")
+    tensors = resnet_tensors()
+    found = resnet.convert(tensors, shapes)
+    assert found.keys() == shapes.keys()
+    kernel = found["resnet/stage2_block1/shortcut/conv/kernel"]
+    np.testing.assert_array_equal(kernel[0, 0], tensors["layer2.0.downsample.0.weight"][:, :, 0, 0].T)
+    np.testing.assert_array_equal(
+        found["resnet/stage4_block2/second/norm/var"], tensors["layer4.1.bn2.running_var"]
+    )
+
+
+def test_what_does_not_fit_is_named():
+    config = small_config().audio
+    config.update(TORCHVISION)
+    shapes = shapes_of(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
+    tensors = alexnet_tensors()
+    with pytest.raises(ValueError, match=r"no tensor 'features.6.bias', expected it for fcn/conv3/bias"):
+        alexnet.convert({k: v for k, v in tensors.items() if k != "features.6.bias"}, shapes)
+    narrow = alexnet_tensors(widths=(32, 192, 384, 256, 256))
+    with pytest.raises(ValueError, match=r"tensor 'features.0.weight' gives \(11, 11, 1, 32\), expected"):
+        alexnet.convert(narrow, shapes)
