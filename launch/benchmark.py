@@ -1,22 +1,27 @@
 """Measure, side by side in one run, and say the ratio (above 1: ours is better).
 
     emofuse benchmark --suite=records --data=runs/demo/records --output=benchmark.json
+    emofuse benchmark --suite=systems --data=runs/demo/records --workdir=runs/systems --output=systems.json
 
 records: reading and decoding records, ours against TFDS's own path on the same files.
+systems: every system trained on the demo corpus with three seeds, scored on its test speakers; goes on where
+it was stopped, run by run.
 """
 
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
 from launch.cli import run
-from launch.suites import SUITES
 
+SUITES = ("records", "systems")
 SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
 DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of the runs of the suite systems.")
+ONLY = flags.DEFINE_list("systems", [], "Names of systems, in place of all.")
 OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the rows to.")
 
 
@@ -25,16 +30,36 @@ def main(argv: Sequence[str]) -> None:
     unknown = [name for name in SUITE.value if name not in SUITES]
     if argv[1:] or unknown:
         raise ValueError(f"unexpected {[*argv[1:], *unknown][0]!r}; see emofuse benchmark --help")
-    rows = [{"suite": name, **row} for name in SUITE.value for row in SUITES[name](DATA.value)]
-    for row in rows:
-        print(
-            f"{row['suite']}/{row['case']}: ours {row['ours']:.4g} {row['unit']},"
-            f" {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f} ({row['repeats']} repeats)"
-        )
+    rows = [{"suite": name, **row} for name in SUITE.value for row in measure(name)]
     if OUTPUT.value:
         machine = {"platform": platform.platform(), "cores": os.cpu_count()}
         with open(OUTPUT.value, "w", encoding="utf-8") as file:
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
+
+
+def measure(suite: str) -> Iterator[dict]:
+    """The rows of a suite, each told as soon as it is there."""
+    if suite == "systems":
+        from launch import systems
+
+        rows = []
+        for row in systems.run_systems(DATA.value, WORKDIR.value, ONLY.value):
+            print(
+                f"{row['case']}: UA {row['ours']:.3f} +- {row['sd']:.3f} over {row['repeats']} seeds",
+                flush=True,
+            )
+            rows.append(row)
+        print(systems.markdown(rows))
+        yield from rows
+        return
+    from launch import suites
+
+    for row in suites.records(DATA.value):
+        print(
+            f"{suite}/{row['case']}: ours {row['ours']:.4g} {row['unit']},"
+            f" {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f} ({row['repeats']} repeats)"
+        )
+        yield row
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 demo: made by `emofuse demo`; ravdess: the files as downloaded, anywhere below --source; folder: a CSV with
 the columns path,label,speaker[,start,end]. Stopped at any moment, the same command goes on.
+--frames, --snippet and --face_size change what the recipe pins; prep.json tells.
 """
 
 import sys
@@ -12,12 +13,15 @@ import sys
 from absl import flags
 
 from data_prep.corpora import CORPORA, read_corpus
-from data_prep.settings import RECIPES
+from data_prep.settings import RECIPES, recipe_settings
 
 _CORPUS = flags.DEFINE_enum("corpus", None, sorted(CORPORA), "Which reader understands --source.")
 _SOURCE = flags.DEFINE_string("source", None, "Folder of the corpus; for `folder`, its CSV.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write records into.")
 _RECIPE = flags.DEFINE_enum("recipe", "fbp", sorted(RECIPES), "Pinned audio and face settings.")
+_FRAMES = flags.DEFINE_integer("frames", None, "Crops of a clip, instead of the recipe's.", lower_bound=1)
+_SNIPPET = flags.DEFINE_integer("snippet", None, "Consecutive frames of a snippet, likewise.", lower_bound=1)
+_SIZE = flags.DEFINE_integer("face_size", None, "Side of a crop in pixels, likewise.", lower_bound=1)
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default the cores.", lower_bound=1)
 _SHARDS = flags.DEFINE_integer("shards", None, "Files of records; default: 64 clips each.", lower_bound=1)
 _STRICT = flags.DEFINE_bool("strict", False, "End with status 1 if a clip failed.")
@@ -34,11 +38,14 @@ def main(argv) -> int:
     from launch.bars import counted
 
     require_media()
+    settings = recipe_settings(
+        _RECIPE.value, frames=_FRAMES.value, snippet=_SNIPPET.value, face_size=_SIZE.value
+    )
     corpus = read_corpus(_CORPUS.value, _SOURCE.value)
     with counted(f"{corpus.name} clips") as progress:
         summary = prepare(
             corpus,
-            RECIPES[_RECIPE.value],
+            settings,
             _OUTPUT.value,
             workers=_WORKERS.value,
             shards=_SHARDS.value,

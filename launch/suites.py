@@ -33,9 +33,6 @@ def records(path: str) -> list[dict]:
     return [compare(case, "ms/record", len(stored), *both, peer_name="tfds") for case, both in cases.items()]
 
 
-SUITES: dict[str, Callable[[str], list[dict]]] = {"records": records}
-
-
 def compare(case: str, unit: str, count: int, ours: Callable, peer: Callable, *, peer_name: str) -> dict:
     """A row: medians of `count` items' mean time in milliseconds, ours and the peer's passes in turn."""
     times: tuple[list[float], list[float]] = ([], [])
