@@ -14,6 +14,9 @@ import ml_collections
 
 SMALL_AUDIO = {
     "fcn": {"widths": (16, 32, 48, 48, 48), "norms": ("batch",) * 5, "attention_width": 64},
+    "segments": {"segments": 8, "widths": (8, 16, 32, 64), "attention_width": 64},
+    "features": {"embedding": 64, "attention_width": 64},
+    "resnet": {"width": 16, "blocks": (1, 1, 1, 1), "stem_kernel": 5, "attention_width": 64},
 }
 """Fields of `config.model.audio` that each encoder changes."""
 
@@ -26,10 +29,25 @@ SMALL_VIDEO = {
         "embedding": 64,
         "attention_width": 64,
     },
+    "features": {"embedding": 64, "attention_width": 64},
+    "snippets": {
+        "width": 16,
+        "blocks": (1, 1, 1, 1),
+        "stem_kernel": (3, 3, 3),
+        "downsample": 2,
+        "attention_width": 64,
+    },
 }
 """Fields of `config.model.video` that each encoder changes."""
 
-SMALL_FUSION: dict[str, dict] = {}
+SMALL_FUSION: dict[str, dict] = {
+    "hgr": {"segments": 8, "width": 16, "label_hidden": 32, "hidden": 64},
+    "emodal": {"width": 16, "hidden": 64},
+    "joint_cross_attention": {"steps": 4, "width": 64, "attention_width": 64},
+    "cross_attention": {"positions": 3},
+    "avef": {"hidden": (64, 64)},
+    "bottleneck": {"width": 64, "hidden": 128, "layers": 3, "fusion_layer": 1},
+}
 """Fields of `config.model.fusion` that a fusion changes, beside `dropout`, which is .1 for all."""
 
 EPOCHS = {"audio_only": 10, "video_only": 10}
@@ -38,7 +56,7 @@ EPOCHS = {"audio_only": 10, "video_only": 10}
 
 def get_config(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     """The shipped experiment of that name, made small."""
-    if importlib.util.find_spec(f"configs.{experiment}") is None or experiment in ("base", "demo"):
+    if importlib.util.find_spec(f"configs.{experiment}") is None or experiment in ("base", "demo", "gan"):
         raise LookupError(f"configs/demo.py:{experiment}: there is no shipped experiment of that name")
     config = importlib.import_module(f"configs.{experiment}").get_config()
     model = config.model
@@ -47,6 +65,9 @@ def get_config(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     config.augment.update(shift=4, brightness=0.1, contrast=0.1)
     if model.video.encoder == "frames":
         config.augment.frames = 4
+    for part, name in ((model.audio, "parts"), (model.video, "snippets")):
+        if name in part:
+            part[name] = min(part[name], 3)
     model.audio.update(SMALL_AUDIO[model.audio.encoder])
     model.video.update(SMALL_VIDEO[model.video.encoder])
     if "dropout" in model.fusion:

@@ -8,7 +8,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from emofuse_jax.models.network import Network
+from emofuse_jax.models.network import Network, input_names
+from emofuse_jax.models.streams import Streams
 from emofuse_jax.types import Batch, InputSpec, Outputs, Params, PRNGKey
 
 
@@ -19,6 +20,11 @@ class Model:
     config: object
     spec: InputSpec
     graphdef: nnx.GraphDef
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Fields of the batch that scoring reads."""
+        return input_names(self.config, self.spec)
 
     def init(self, key: PRNGKey) -> tuple[Params, Params]:
         """Fresh `(params, model_state)`: what is trained, and running and input statistics. Pure."""
@@ -50,6 +56,20 @@ class Model:
         outputs = network(batch, train=train, key=key if train else None)
         return outputs, _numbers(network)[1]
 
+    def fuse(
+        self,
+        params: Params,
+        model_state: Params,
+        audio: Float[Array, "b d_a"],
+        video: Float[Array, "b d_v"],
+        *,
+        key: PRNGKey | None = None,
+    ) -> Float[Array, "b c"]:
+        """Logits of the fusion alone, from pooled vectors of both streams; `key` turns dropout on."""
+        network = nnx.merge(self.graphdef, params, model_state)
+        ok = jnp.ones((audio.shape[0], 1), bool)
+        return network.fusion(Streams(audio[:, None], ok, video[:, None], ok), key).logits
+
     def with_statistics(
         self, model_state: Params, mean: Float[np.ndarray | Array, " f"], std: Float[np.ndarray | Array, " f"]
     ) -> Params:
@@ -73,7 +93,7 @@ class Model:
         audio_mask = np.arange(spec.t) < length[:, None]
         audio = rng.normal(-4.0, 2.0, (n, spec.t, spec.f)) * audio_mask[:, :, None]
         faces = rng.integers(0, 256, (n, spec.s, spec.h, spec.w, 3), np.uint8)
-        return Batch(
+        batch = Batch(
             audio=audio.astype(np.float16),
             audio_mask=audio_mask,
             faces=faces * face_mask[:, :, None, None, None],
@@ -84,6 +104,7 @@ class Model:
             speaker=rng.integers(0, 4, n).astype(np.int32),
             clip=np.arange(n, dtype=np.int32),
         )
+        return dataclasses.replace(batch, **_fake_features(spec, rng, length / max(spec.t, 1), face_mask))
 
 
 def build_model(config, spec: InputSpec) -> Model:
@@ -97,9 +118,27 @@ def _numbers(network: Network) -> tuple[Params, Params]:
     return nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
 
 
+def _fake_features(spec: InputSpec, rng, share: Float[np.ndarray, " n"], face_mask: np.ndarray) -> dict:
+    """Random features over `share` of the steps, at least one; nothing where the spec has none."""
+    fields, n = {}, len(share)
+    if spec.audio_features:
+        share = share if spec.t else np.append(1.0, rng.uniform(0.5, 1.0, n - 1))
+        length = np.maximum(1, np.ceil(share * spec.feature_steps))
+        mask = np.arange(spec.feature_steps) < length[:, None]
+        values = rng.normal(0.0, 1.0, (n, spec.feature_steps, spec.audio_features))
+        fields["audio_features"] = (values * mask[..., None]).astype(np.float16)
+        fields["audio_features_mask"] = mask
+    if spec.face_features:
+        values = rng.normal(0.0, 1.0, (n, spec.s, spec.face_features))
+        fields["face_features"] = (values * face_mask[..., None]).astype(np.float16)
+    return fields
+
+
 def _check(batch: Batch, spec: InputSpec) -> None:
     expected = {"audio": (spec.f,), "faces": (spec.h, spec.w, 3)}
+    widths = {"audio_features": (spec.audio_features,), "face_features": (spec.face_features,)}
+    expected |= {name: width for name, width in widths.items() if any(width)}
     for name, tail in expected.items():
-        shape = getattr(batch, name).shape
-        if shape[2:] != tail:
+        shape = getattr(getattr(batch, name), "shape", None)
+        if shape is None or shape[2:] != tail:
             raise ValueError(f"batch.{name}: shape {shape}, expected {('b', 'any', *tail)}")
