@@ -6,15 +6,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emofuse_jax.objectives.classification import Sum, classification, levels
+from emofuse_jax.objectives.correlation import correlation
+from emofuse_jax.objectives.metric import adaptive_triplet, emotional_metric, polarity
+from emofuse_jax.objectives.orthogonality import orthogonality
 from emofuse_jax.types import Batch, Outputs
 
 OBJECTIVES: dict[str, Callable[[Outputs, Batch, object], Sum]] = {
     "cross_entropy": classification,
     "levels": levels,
+    "correlation": correlation,
+    "orthogonality": orthogonality,
+    "emotional_metric": emotional_metric,
+    "adaptive_triplet": adaptive_triplet,
+    "polarity": polarity,
 }
 """Objectives by name: `(outputs, batch, config) -> (sum, weight)`."""
 
-DEFAULTS = {"smoothing": 0.0, "objectives": {"cross_entropy": 1.0, "levels": 0.0}}
+DEFAULTS = {
+    "smoothing": 0.0,
+    "objectives": {"cross_entropy": 1.0} | {name: 0.0 for name in OBJECTIVES if name != "cross_entropy"},
+}
 """Every field of `config.loss`: label smoothing, and the factor of each objective; 0 leaves it out."""
 
 

@@ -49,17 +49,38 @@ def factorized_bilinear_pooling(
     Raises:
       ValueError: `ok` is not a multiple of `factors`.
     """
-    columns = u.shape[-1]
-    if columns % factors:
-        raise ValueError(f"u: {columns} columns, expected a multiple of factors={factors}")
-    joint = _project(x, u, bias_u) * _project(y, v, bias_v)  # ... ok
-    joint = dropout(joint, dropout_rate, key)
-    z = joint.reshape(*joint.shape[:-1], columns // factors, factors).sum(-1)  # ... o k -> ... o
+    joint = dropout(bilinear_products(x, y, u, v, factors, bias_u, bias_v), dropout_rate, key)  # ... ok
+    return squeeze(joint, factors, power_norm=power_norm, normalize=normalize, eps=eps).astype(x.dtype)
+
+
+def bilinear_products(
+    x: Float[Array, "*batch m"],
+    y: Float[Array, "*batch n"],
+    u: Float[Array, "m ok"],
+    v: Float[Array, "n ok"],
+    factors: int,
+    bias_u: Float[Array, " ok"] | None = None,
+    bias_v: Float[Array, " ok"] | None = None,
+) -> Float[Array, "*batch ok"]:
+    """`U^T x o V^T y` in float32; raises ValueError when `ok` is not a multiple of `factors`."""
+    if u.shape[-1] % factors:
+        raise ValueError(f"u: {u.shape[-1]} columns, expected a multiple of factors={factors}")
+    return _project(x, u, bias_u) * _project(y, v, bias_v)
+
+
+def squeeze(
+    joint: Float[Array, "*batch ok"],
+    factors: int,
+    *,
+    power_norm: bool,
+    normalize: bool = True,
+    eps: float = 1e-6,
+) -> Float[Array, "*batch o"]:
+    """`z_i = sum_k joint_{i k}`, then the signed square root and the L2 norm where asked."""
+    z = joint.reshape(*joint.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
     if power_norm:
         z = signed_sqrt(z, eps=eps)
-    if normalize:
-        z = l2_normalize(z, eps=eps)
-    return z.astype(x.dtype)
+    return l2_normalize(z, eps=eps) if normalize else z
 
 
 def _project(x, weights, bias):

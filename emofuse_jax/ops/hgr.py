@@ -2,14 +2,22 @@
 
 import warnings
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emofuse_jax.ops.normalize import promote
 
+EXACT = jax.lax.Precision.HIGHEST
+"""Products of covariances in full float32, also where a device would round their factors."""
+
 
 def soft_hgr(
-    f: Float[Array, "b d"], g: Float[Array, "b d"], weight: Float[Array, " b"] | None = None
+    f: Float[Array, "b d"],
+    g: Float[Array, "b d"],
+    weight: Float[Array, " b"] | None = None,
+    *,
+    covariances: tuple[Float[Array, "d d"], Float[Array, "d d"]] | None = None,
 ) -> Float[Array, ""]:
     """`H = 1/(m-1) sum_i f_i^T g_i - 1/2 tr(C_f C_g)`, features centred over the global batch of m.
 
@@ -20,27 +28,83 @@ def soft_hgr(
       f: features of one stream.
       g: features of the other.
       weight: number of times that a row counts, 0 for padding; m is its sum. None is 1 for each row.
+      covariances: `(C_f, C_g)` in place of the batch's, such as `moving_covariance` of many batches.
 
     Returns:
       H in float32, to be maximised; 0 where fewer than two rows count.
 
     Warns:
-      UserWarning: d > b / 4, where the estimate is badly biased (-274 for a true 32 at d=64, b=8).
+      UserWarning: d > b / 4 without `covariances`: the estimate is badly biased (-274 for a true 32 at
+        d=64, b=8).
     """
     b, d = f.shape
-    if 4 * d > b:
+    if covariances is None and 4 * d > b:
         warnings.warn(f"soft_hgr: width {d} is over a quarter of the batch ({b}): biased", stacklevel=2)
-    f, g = promote(f), promote(g)
-    weight = jnp.ones(b, f.dtype) if weight is None else weight.astype(f.dtype)
-    m = jnp.sum(weight)
-    f, g = _centre(f, weight, m), _centre(g, weight, m)
-    scale = jnp.where(m > 1, 1.0 / jnp.where(m > 1, m - 1, 1.0), 0.0)
+    (f, weight, scale), (g, *_) = _centre(f, weight), _centre(g, weight)
     shared = scale * jnp.sum(weight[:, None] * f * g)
-    c_f = scale * jnp.einsum("b,bi,bj->ij", weight, f, f)
-    c_g = scale * jnp.einsum("b,bi,bj->ij", weight, g, g)
-    return shared - 0.5 * jnp.sum(c_f * c_g)  # both symmetric: the trace of the product
+    c_f, c_g = covariances or (_products(f, weight, scale), _products(g, weight, scale))
+    trace = jnp.sum(promote(c_f) * promote(c_g))  # both symmetric: the trace of the product
+    return shared - 0.5 * jnp.where(scale > 0, trace, 0.0)
 
 
-def _centre(x, weight, m):
+def covariance(x: Float[Array, "b d"], weight: Float[Array, " b"] | None = None) -> Float[Array, "d d"]:
+    """`C = sum_i w_i (x_i - mean)(x_i - mean)^T / (m - 1)`, `m = sum_i w_i`, over the global batch.
+
+    In float32; zero where fewer than two rows count, and which number stands in an uncounted row never
+    matters. `weight` as in `soft_hgr`.
+    """
+    return _products(*_centre(x, weight))
+
+
+def moving_covariance(
+    x: Float[Array, "b d"],
+    weight: Float[Array, " b"] | None,
+    total: Float[Array, "d d"],
+    count: Float[Array, ""],
+    *,
+    decay: float,
+) -> tuple[Float[Array, "d d"], Float[Array, "d d"], Float[Array, ""]]:
+    """`S <- decay S + (1 - decay) C_batch`, `C = S / (1 - decay^count)`: for batches too small for d.
+
+    The correction for the zero start is Adam's (arXiv 1412.6980). C has the value of the average, but the
+    whole gradient of the batch's covariance: with the share `1 - decay` of it, which the formula gives, H
+    would be stationary only where the features' variance is `1 / (1 - decay)` times its best value.
+
+    Args:
+      x: features of this batch.
+      weight: as in `soft_hgr`; a batch in which fewer than two rows count changes nothing.
+      total: S so far, zero at the start.
+      count: batches in it.
+      decay: share that stays, in (0, 1).
+
+    Returns:
+      C, and the new S and count, which carry no gradient.
+    """
+    x, weight, scale = _centre(x, weight)
+    batch = _products(x, weight, scale)
+    moved = decay * total + (1.0 - decay) * batch
+    total, count = jax.lax.stop_gradient(
+        (jnp.where(scale > 0, moved, total), count + jnp.where(scale > 0, 1.0, 0.0))
+    )
+    value = corrected(total, count, decay=decay)
+    return batch + jax.lax.stop_gradient(value - batch), total, count
+
+
+def corrected(total: Float[Array, "d d"], count: Float[Array, ""], *, decay: float) -> Float[Array, "d d"]:
+    """`S / (1 - decay^count)`: the average of the covariances seen, zero before the first."""
+    seen = 1.0 - decay**count
+    return total / jnp.where(seen > 0, seen, 1.0)
+
+
+def _centre(x, weight):
+    """Centred rows in float32, zero where uncounted, their weights, and `1 / (m - 1)` or 0."""
+    x = promote(x)
+    weight = jnp.ones(len(x), x.dtype) if weight is None else weight.astype(x.dtype)
+    m = jnp.sum(weight)
+    scale = jnp.where(m > 1, 1.0 / jnp.where(m > 1, m - 1, 1.0), 0.0)
     x = jnp.where(weight[:, None] > 0, x, 0.0)
-    return x - jnp.sum(weight[:, None] * x, axis=0) / jnp.maximum(m, 1.0)
+    return x - jnp.sum(weight[:, None] * x, axis=0) / jnp.maximum(m, 1.0), weight, scale
+
+
+def _products(x, weight, scale):
+    return scale * jnp.einsum("bi,bj->ij", weight[:, None] * x, x, precision=EXACT)

@@ -5,13 +5,17 @@ from jax import lax
 from jaxtyping import Array, Float
 
 
-def max_pool(x: Float[Array, "b t f c"], *, size: int = 3, stride: int = 2) -> Float[Array, "b u g c"]:
-    """Largest value of each `size` x `size` window over the two middle axes, no padding.
+def max_pool(
+    x: Float[Array, "b *space c"], *, size: int = 3, stride: int = 2
+) -> Float[Array, "b *smaller c"]:
+    """Largest value of each window of `size` over all axes but the first and the last, no padding.
 
     One axis after the other, as a maximum of strided slices: XLA's CPU backend takes ten times longer over
     the gradient of `lax.reduce_window`. Equal values share the gradient.
     """
-    return _pool_axis(_pool_axis(x, 1, size, stride), 2, size, stride)
+    for axis in range(1, x.ndim - 1):
+        x = _pool_axis(x, axis, size, stride)
+    return x
 
 
 def _pool_axis(x, axis, size, stride):

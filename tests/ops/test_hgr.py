@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
-from emofuse_jax.ops.hgr import soft_hgr
+from emofuse_jax.ops.hgr import corrected, covariance, moving_covariance, soft_hgr
 from tests.golden import formulas
 
 RNG = np.random.default_rng(4)
@@ -85,3 +85,75 @@ def test_one_device_and_eight_agree():
     rows = NamedSharding(mesh, PartitionSpec("data"))
     sharded = jax.jit(soft_hgr)(jax.device_put(f, rows), jax.device_put(g, rows))
     assert float(sharded) == pytest.approx(float(soft_hgr(f, g)), rel=1e-5)
+
+
+def test_covariance_of_counted_rows():
+    x, weight = RNG.normal(size=(9, 3)), np.array([1, 0, 1, 2, 1, 0, 1, 1, 3])
+    given = jnp.asarray(np.where(weight[:, None] > 0, x, np.nan), jnp.float32)
+    found = covariance(given, jnp.asarray(weight, jnp.float32))
+    np.testing.assert_allclose(found, np.cov(np.repeat(x, weight, 0).T), atol=1e-5)
+    assert np.all(np.asarray(covariance(given[:1])) == 0)
+
+
+def test_given_covariances_replace_those_of_the_batch(recwarn):
+    f, g, c_f, c_g = (jnp.asarray(RNG.normal(size=s), jnp.float32) for s in ((6, 3), (6, 3), (3, 3), (3, 3)))
+    c_f, c_g = c_f @ c_f.T, c_g @ c_g.T
+    shared = sum((f - f.mean(0)).T[i] @ (g - g.mean(0)).T[i] for i in range(3)) / 5
+    expected = shared - 0.5 * np.trace(np.asarray(c_f) @ np.asarray(c_g))
+    assert soft_hgr(f, g, covariances=(c_f, c_g)) == pytest.approx(float(expected), rel=1e-4)
+    assert soft_hgr(f, g, jnp.zeros(6), covariances=(c_f, c_g)) == 0
+    assert not recwarn.list
+    own = covariance(f), covariance(g)
+    with pytest.warns(UserWarning, match="width 3 is over a quarter of the batch"):
+        batch = soft_hgr(f, g)
+    assert soft_hgr(f, g, covariances=own) == pytest.approx(float(batch), rel=1e-5)
+
+
+def test_the_moving_covariance_is_the_average_of_the_batches():
+    batches, decay = RNG.normal(size=(5, 8, 3)), 0.7
+    total, count = jnp.zeros((3, 3)), jnp.zeros(())
+    for x in batches:
+        value, total, count = moving_covariance(jnp.asarray(x, jnp.float32), None, total, count, decay=decay)
+    share = (1 - decay) * decay ** np.arange(4, -1, -1)
+    expected = sum(s * np.cov(x.T) for s, x in zip(share, batches, strict=True)) / share.sum()
+    np.testing.assert_allclose(value, expected, atol=1e-5)
+    np.testing.assert_allclose(corrected(total, count, decay=decay), expected, atol=1e-5)
+    again, kept, number = moving_covariance(
+        jnp.asarray(batches[0], jnp.float32), jnp.zeros(8), total, count, decay=decay
+    )
+    np.testing.assert_array_equal(kept, total)  # a batch without rows changes nothing
+    assert (number, count) == (5, 5)
+    np.testing.assert_allclose(again, value, atol=1e-6)
+    assert np.all(np.asarray(corrected(jnp.zeros((3, 3)), jnp.zeros(()), decay=decay)) == 0)
+
+
+def test_the_moving_covariance_passes_the_whole_gradient_of_the_batch():
+    x, weights = jnp.asarray(RNG.normal(size=(8, 3)), jnp.float32), jnp.asarray(RNG.normal(size=(3, 3)))
+
+    def of_moving(x):
+        return jnp.sum(weights * moving_covariance(x, None, jnp.eye(3), jnp.float32(4), decay=0.9)[0])
+
+    moving, batch = jax.grad(of_moving)(x), jax.grad(lambda x: jnp.sum(weights * covariance(x)))(x)
+    np.testing.assert_allclose(moving, batch, atol=1e-6)
+
+
+def test_small_batches_reach_the_best_scale_with_moving_covariances():
+    """Eight white features in batches of eight rows: H of their scale s is best at s = 1."""
+    x, decay = jnp.asarray(RNG.normal(size=(400, 8, 8)), jnp.float32), 0.95
+
+    @jax.jit
+    def climb(scale, total, count, rows):
+        def value(scale):
+            f = scale * rows
+            c, new, number = moving_covariance(f, None, total, count, decay=decay)
+            return soft_hgr(f, f, covariances=(c, c)), (new, number)
+
+        slope, kept = jax.grad(value, has_aux=True)(scale)
+        return scale + 0.004 * slope, *kept
+
+    carry = jnp.float32(1.5), jnp.zeros((8, 8)), jnp.zeros(())
+    scales = []
+    for rows in x:
+        carry = climb(*carry, rows)
+        scales.append(float(carry[0]))
+    assert np.mean(scales[200:]) == pytest.approx(1.0, abs=0.06)
