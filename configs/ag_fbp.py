@@ -14,4 +14,5 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config("ag_fbp")
     config.model.audio.attn_axes = "1d_concat"
     config.model.video.attention = "self"
+    config.augment.frames = 3  # max(3, parts) random frames in training, all in evaluation
     return config

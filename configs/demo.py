@@ -16,7 +16,7 @@ SMALL_AUDIO = {
     "fcn": {"widths": (16, 32, 48, 48, 48), "norms": ("batch",) * 5, "attention_width": 64},
     "segments": {"segments": 8, "widths": (8, 16, 32, 64), "attention_width": 64},
     "features": {"embedding": 64, "attention_width": 64},
-    "resnet": {"width": 16, "blocks": (1, 1, 1, 1), "stem_kernel": 5, "attention_width": 64},
+    "resnet": {"width": 16, "blocks": (1, 1, 1), "stem_kernel": 5, "stem_stride": 4, "attention_width": 64},
 }
 """Fields of `config.model.audio` that each encoder changes."""
 
@@ -32,8 +32,9 @@ SMALL_VIDEO = {
     "features": {"embedding": 64, "attention_width": 64},
     "snippets": {
         "width": 16,
-        "blocks": (1, 1, 1, 1),
+        "blocks": (1, 1, 1),
         "stem_kernel": (3, 3, 3),
+        "stem_stride": (2, 2, 2),
         "downsample": 2,
         "attention_width": 64,
     },
@@ -70,6 +71,8 @@ def get_config(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
             part[name] = min(part[name], 3)
     model.audio.update(SMALL_AUDIO[model.audio.encoder])
     model.video.update(SMALL_VIDEO[model.video.encoder])
+    if config.data.recipe == "hgr" and model.video.encoder == "frames":
+        model.video.downsample = 1  # the demo's records of this recipe hold faces of 56x56
     if "dropout" in model.fusion:
         model.fusion.dropout = 0.1
     model.fusion.update(SMALL_FUSION.get(model.fusion.name, {}))

@@ -178,6 +178,6 @@ class AudioEncoder(nnx.Module):
         """Standardised log spectrogram, zero at padding, to a sequence."""
         return Encoded(positions(*self.fcn(batch.audio, batch.audio_mask, train=train), self.axes), {})
 
-    def attention_map(self, weights: Float[Array, "b l"]) -> Float[Array, "b u *g"]:
-        """Attention weights in the shape of the feature map: [b u g] for `2d`, else [b u]."""
-        return weights.reshape(weights.shape[0], -1, self.fcn.bins) if self.axes == "2d" else weights
+    def attention_map(self, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
+        """Attention weights in the shape of the feature map: [.. u g] for `2d`, else [.. u] as they are."""
+        return weights.reshape(*weights.shape[:-1], -1, self.fcn.bins) if self.axes == "2d" else weights

@@ -6,10 +6,33 @@ the batch comes standardised per bin, zero at padding, in the dtype of the activ
 """
 
 from emofuse_jax.models.audio import AudioEncoder
+from emofuse_jax.models.features import AudioFeatures, VideoFeatures
+from emofuse_jax.models.part_resnet import PartResNet
+from emofuse_jax.models.segment_cnn import SegmentEncoder
+from emofuse_jax.models.snippets import SnippetEncoder
 from emofuse_jax.models.video import VideoEncoder
+from emofuse_jax.types import InputSpec
 
-AUDIO_ENCODERS = {"fcn": AudioEncoder}
-VIDEO_ENCODERS = {"frames": VideoEncoder}
+AUDIO_ENCODERS = {
+    "fcn": AudioEncoder,
+    "segments": SegmentEncoder,
+    "resnet": PartResNet,
+    "features": AudioFeatures,
+}
+VIDEO_ENCODERS = {"frames": VideoEncoder, "snippets": SnippetEncoder, "features": VideoFeatures}
+TENSORS = {"audio": ("audio", "audio_mask"), "video": ("faces", "face_mask")}
+"""Fields of the batch that an encoder of a modality reads, unless its class names others in `reads`."""
+
+
+def reads(encoder: type, modality: str, spec: InputSpec) -> tuple[str, ...]:
+    """Fields of the batch that an encoder reads; ValueError where the records hold features instead."""
+    names = getattr(encoder, "reads", TENSORS[modality])
+    for name, held in (("audio", spec.t), ("faces", spec.h)):
+        if name in names and not held:
+            raise ValueError(
+                f"{modality}.encoder: reads {name}, which the records do not hold; expected 'features'"
+            )
+    return names
 
 
 def encoder_class(registry: dict, name: str, field: str) -> type:

@@ -27,6 +27,12 @@ ADAPTIVE_DEFAULTS = FBP_DEFAULTS | {"gates": "scalar", "gate_width": 128}
 Gated = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2"]]
 
 
+def factor_pair(d_a: int, d_v: int, columns: int, *, rngs: nnx.Rngs) -> tuple[nnx.Param, nnx.Param]:
+    """Fresh U [d_a columns] and V [d_v columns]."""
+    init = scaled_uniform(1.0)
+    return tuple(nnx.Param(init(rngs.params(), (d, columns))) for d in (d_a, d_v))
+
+
 class FBP(nnx.Module):
     """U and V of FBP, and biases of 1 where `bias`, without which the L2 norm cancels scalar weights.
 
@@ -36,9 +42,7 @@ class FBP(nnx.Module):
 
     def __init__(self, d_a: int, d_v: int, config, *, bias: bool, rngs: nnx.Rngs):
         columns = config.width * config.factors
-        init = scaled_uniform(1.0)
-        self.u = nnx.Param(init(rngs.params(), (d_a, columns)))
-        self.v = nnx.Param(init(rngs.params(), (d_v, columns)))
+        self.u, self.v = factor_pair(d_a, d_v, columns, rngs=rngs)
         self.biased = bias
         if bias:
             self.bias_u = nnx.Param(jnp.ones(columns))

@@ -4,9 +4,12 @@ import dataclasses
 
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
-from emofuse_jax.models.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, encoder_class
+from emofuse_jax.models.encoders import AUDIO_ENCODERS, TENSORS, VIDEO_ENCODERS, encoder_class, reads
 from emofuse_jax.models.fusions.registry import FUSIONS
+from emofuse_jax.models.margins import Relations
+from emofuse_jax.models.statistic import Statistic
 from emofuse_jax.models.streams import Sequences, Streams, trunk_masks
 from emofuse_jax.models.temporal import make_attention
 from emofuse_jax.ops.masking import masked_mean
@@ -18,8 +21,16 @@ MODALITIES = ("audio", "video")
 ENCODERS = {"audio": AUDIO_ENCODERS, "video": VIDEO_ENCODERS}
 
 
-class Statistic(nnx.Variable):
-    """A number per bin that is measured, not trained."""
+def input_names(config, spec: InputSpec) -> tuple[str, ...]:
+    """Fields of the batch that a network reads; of a modality that it leaves out, the tensors."""
+    names = []
+    for modality, held in zip(MODALITIES, (spec.t, spec.h), strict=True):
+        if modality in FUSIONS[config.fusion.name].modalities:
+            encoder = encoder_class(ENCODERS[modality], config[modality].encoder, f"{modality}.encoder")
+            names += reads(encoder, modality, spec)
+        elif held:
+            names += TENSORS[modality]
+    return tuple(names)
 
 
 class InputStatistics(nnx.Module):
@@ -51,6 +62,7 @@ class Network(nnx.Module):
         for name in self.modalities:
             part = config[name]
             encoder = encoder_class(ENCODERS[name], part.encoder, f"{name}.encoder")
+            reads(encoder, name, spec)
             setattr(self, name, encoder(part, spec, self.dtype, rngs=rngs))
             widths[name] = getattr(self, name).width
             if self.pools:
@@ -58,13 +70,14 @@ class Network(nnx.Module):
                 setattr(self, f"{name}_attention", attention)
                 widths[name] = attention.width
         self.fusion = fusion(*widths.values(), spec.classes, config.fusion, self.dtype, rngs=rngs)
+        self.relations = Relations(config, spec.classes)
 
     def __call__(self, batch: Batch, *, train: bool, key: PRNGKey | None) -> Outputs:
         """The network's answer; `key` turns dropout on."""
         audio = standardize(batch.audio, self.input.mean[...], self.input.std[...])
         audio = jnp.where(batch.audio_mask[..., None], audio, 0.0).astype(self.dtype)
         batch = dataclasses.replace(batch, audio=audio)
-        sequences, aux = dict.fromkeys(MODALITIES), {}
+        sequences, aux = dict.fromkeys(MODALITIES), self.relations()
         for name in self.modalities:
             sequences[name], own = getattr(self, name)(batch, train=train)
             aux |= {f"{name}_{key}": value for key, value in own.items()}
@@ -78,15 +91,23 @@ class Network(nnx.Module):
             masks = trunk_masks(sequences[name], self.parts)
             vectors[name], weights = attention(sequences[name].values, masks)  # b n d, b n l
             ok[name] = masks.any(axis=-1)
-            shape = getattr(encoder, "attention_map", lambda whole: whole)
-            aux[f"{name}_attention"] = shape(weights[:, 0])
+            aux[f"{name}_attention"] = _picture(encoder, weights[:, 0])
         streams = Streams(vectors["audio"], ok["audio"], vectors["video"], ok["video"])
         pooled = {name: v if v is None else v[:, 0] for name, v in vectors.items()}
         return _outputs(self.fusion(streams, key), pooled, aux)
 
     def _fuse_sequences(self, sequences, aux, key):
         pooled = {k: q if q is None else masked_mean(q.values, q.mask) for k, q in sequences.items()}
-        return _outputs(self.fusion(Sequences(**sequences), key), pooled, aux)
+        fused = self.fusion(Sequences(**sequences), key)
+        for name in self.modalities:  # positions of an encoder, as in `_fuse_vectors`
+            for key in (key for key in fused.aux if key.endswith(f"{name}_attention")):
+                fused.aux[key] = _picture(getattr(self, name), fused.aux[key])
+        return _outputs(fused, pooled, aux)
+
+
+def _picture(encoder, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
+    """Attention over an encoder's positions in the shape that a picture needs."""
+    return getattr(encoder, "attention_map", lambda whole: whole)(weights)
 
 
 def _outputs(fused, pooled: dict, aux: dict) -> Outputs:

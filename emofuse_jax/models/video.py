@@ -48,10 +48,10 @@ class BasicBlock(nnx.Module):
 class ResNet(nnx.Module):
     """Stem, stages of basic blocks that double the width and halve the size, mean over the map."""
 
-    def __init__(self, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config, dtype, *, inputs: int = 3, rngs: nnx.Rngs):
         self.pool = config.stem_pool
         width = config.width
-        self.stem = ConvNorm(3, width, config.stem_kernel, config.stem_stride, config, dtype, rngs=rngs)
+        self.stem = ConvNorm(inputs, width, config.stem_kernel, config.stem_stride, config, dtype, rngs=rngs)
         names = []
         inputs = width
         for stage, count in enumerate(config.blocks):
@@ -64,7 +64,7 @@ class ResNet(nnx.Module):
         self.width = inputs
 
     def __call__(
-        self, images: Float[Array, "n h w 3"], mask: Bool[Array, " n"], *, train: bool
+        self, images: Float[Array, "n h w c"], mask: Bool[Array, " n"], *, train: bool
     ) -> Float[Array, "n d"]:
         """One vector an image; batch statistics come from the images whose mask is True."""
         mask = mask[:, None, None, None]

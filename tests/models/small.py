@@ -11,6 +11,8 @@ from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.types import InputSpec
 
 SPEC = InputSpec(t=163, f=70, s=4, h=16, w=16, classes=5)
+QUICK = {"xla_backend_optimization_level": 0}
+"""For what runs a few times: compiling it costs more than running it."""
 
 
 def small_config(fusion="am_fbp"):
@@ -23,8 +25,11 @@ def small_config(fusion="am_fbp"):
     config.video.attention_width = 6
     if "width" in config.fusion:
         config.fusion.width = 8
-    if "gate_width" in config.fusion:
-        config.fusion.gate_width = 8
+    for name in ("gate_width", "common_width"):
+        if name in config.fusion:
+            config.fusion[name] = 8
+    if "layers" in config.fusion:
+        config.fusion.update(layers=2, fusion_layer=0, hidden=16)
     return config
 
 
@@ -34,7 +39,7 @@ def small_model(fusion="am_fbp", **fields):
     config = small_config(fusion)
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     model = build_model(config, SPEC)
-    numbers = model.init(jax.random.key(0))
+    numbers = jax.jit(model.init, compiler_options=QUICK)(jax.random.key(0))
     return model, *numbers, jax.jit(model.apply, static_argnames="train")
 
 

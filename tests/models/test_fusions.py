@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,29 +9,34 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
+from emofuse_jax.data.augment import modality_dropout
 from emofuse_jax.models.fbp import AdaptiveFBP
 from emofuse_jax.models.fusions.am_fbp import complete_parts
 from emofuse_jax.models.fusions.late import Late, present_weights
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.models.streams import Sequence, Streams, trunk_masks
-from tests.models.small import device_batch, float_leaves, small_config, small_model
-
-LOSS = ConfigDict(losses.DEFAULTS)
-
+from tests.models.fusion_inputs import shipped
+from tests.models.small import QUICK, device_batch, float_leaves, small_config, small_model
 
 CASES = [(fusion, "float32") for fusion in FUSIONS]
-CASES += [(fusion, "bfloat16") for fusion in ("late", "g_fbp", "am_fbp")]
+CASES += [(fusion, "bfloat16") for fusion in ("late", "am_fbp", "lmf", "mfh")]
+CASES += [(fusion, "bfloat16") for fusion in FUSIONS if FUSIONS[fusion].takes == "sequences"]
 
 
 @pytest.mark.parametrize(("fusion", "dtype"), CASES)
 def test_trains_finitely_also_when_a_whole_batch_lacks_a_modality(fusion, dtype):
-    model, params, state, _ = small_model(fusion, dtype=dtype)
+    config = shipped(fusion).loss
+    model, params, state, _ = small_model(
+        fusion, dtype=dtype, margins__kind=shipped(fusion).model.margins.kind
+    )
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def step(params, state, batch):
+        batch = modality_dropout(batch, jax.random.key(2), audio=0.3, video=0.3)
+
         def objective(params):
             outputs, new_state = model.apply(params, state, batch, train=True, key=jax.random.key(1))
-            loss, _ = losses.total_loss(outputs, batch, LOSS)
+            loss, _ = losses.total_loss(outputs, batch, config)
             return loss, (outputs, new_state)
 
         return jax.value_and_grad(objective, has_aux=True)(params)
@@ -56,7 +62,7 @@ def lacking_batches(batch):
         yield dataclasses.replace(batch, **{name: mask.at[1].set(False) for name, mask in masks.items()})
 
 
-@pytest.mark.parametrize("fusion", ["late", "ag_fbp", "am_fbp"])
+@pytest.mark.parametrize("fusion", ["late", "f_score", "ag_fbp", "am_fbp", "bottleneck"])
 def test_an_absent_modality_has_no_weight(fusion):
     model, params, state, apply = small_model(fusion)
     batch = device_batch(model)

@@ -8,7 +8,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
+from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.models.temporal import ATTENTION
+from tests.models.fusion_inputs import as_batch, as_outputs, random_inputs, shipped, small_fusion, still
 from tests.models.small import SPEC, device_batch, small_model
 
 
@@ -72,7 +74,7 @@ def test_the_order_of_clips_and_padded_rows_do_not_matter(fusion):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_one_device_and_eight_agree():
+def test_one_device_and_eight_agree_from_end_to_end():
     model, params, state, _ = small_model("am_fbp")
     batch = device_batch(model, 16)
     batch = dataclasses.replace(batch, weight=batch.weight.at[:5].set(0.0))  # uneven over the devices
@@ -91,4 +93,50 @@ def test_one_device_and_eight_agree():
     eight = step(*jax.device_put((params, state), whole), jax.device_put(batch, rows))
     one = step(params, state, batch)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
+
+
+SEQUENCE_FUSIONS = [name for name, fusion in FUSIONS.items() if fusion.takes == "sequences"]
+
+
+@pytest.mark.parametrize("name", SEQUENCE_FUSIONS)
+def test_positions_that_are_masked_change_no_fusion(name):
+    """Fusions of vectors get no positions: for them the encoders' and the attention's tests above suffice."""
+    params, state, apply = small_fusion(name)
+    inputs = random_inputs(name)
+
+    def padded(sequence):
+        values, mask, order = (jnp.concatenate([x, x[:, :3]], axis=1) for x in sequence[:3])
+        mask = mask & (jnp.arange(mask.shape[1]) < sequence.mask.shape[1])
+        return type(sequence)(jnp.where(mask[..., None], values, 7.0), mask, order, sequence.length)
+
+    more = type(inputs)(*(s if s is None else padded(s) for s in inputs))
+    apply = jax.jit(apply)
+    plain, other = apply(params, state, inputs), apply(params, state, more)
+    np.testing.assert_allclose(plain.logits, other.logits, atol=1e-5)
+    np.testing.assert_allclose(plain.embedding, other.embedding, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_a_fusion_answers_each_clip_apart_and_on_any_number_of_devices(name):
+    params, state, apply = small_fusion(name, **still(name))
+    inputs, batch, config = random_inputs(name, 16), as_batch(16), shipped(name).loss
+
+    @jax.jit
+    def step(params, state, inputs, batch):
+        def objective(params):
+            fused = apply(params, state, inputs, jax.random.key(0))
+            return losses.total_loss(as_outputs(inputs, fused), batch, config)[0], fused.logits
+
+        return jax.value_and_grad(objective, has_aux=True)(params)
+
+    (loss, logits), gradients = step(params, state, inputs, batch)
+    order = np.random.default_rng(0).permutation(16)
+    (turned_loss, turned), _ = step(params, state, *jax.tree.map(lambda x: x[order], (inputs, batch)))
+    np.testing.assert_allclose(turned, logits[order], atol=1e-5)
+    np.testing.assert_allclose(turned_loss, loss, rtol=1e-5)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    rows, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    eight = step(*jax.device_put((params, state), whole), *jax.device_put((inputs, batch), rows))
+    for a, b in zip(jax.tree.leaves(((loss, logits), gradients)), jax.tree.leaves(eight), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)

@@ -3,6 +3,7 @@
 import jax
 from flax import nnx
 
+from emofuse_jax.models.absent import StandIns
 from emofuse_jax.models.fbp import FBP, FBP_DEFAULTS
 from emofuse_jax.models.head import Head
 from emofuse_jax.models.streams import Fused, Streams
@@ -10,18 +11,19 @@ from emofuse_jax.types import PRNGKey
 
 
 class GlobalFBP(nnx.Module):
-    """`z = FBP(h_a, h_v)`, then the classifier; zero, and so uninformed, where a modality is absent."""
+    """`z = FBP(h_a, h_v)`, then the classifier; a learned vector stands in for an absent modality."""
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = FBP_DEFAULTS
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        self.absent = StandIns(d_a, d_v)
         self.fbp = FBP(d_a, d_v, config, bias=False, rngs=rngs)
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
         """Logits from the fused vector."""
         key_fbp, key_head = (None, None) if key is None else jax.random.split(key)
-        z = self.fbp(streams.audio[:, 0], streams.video[:, 0], key_fbp)  # b o
+        z = self.fbp(*self.absent(streams), key_fbp)  # b o
         return Fused(self.head(z, key_head), z, {"trunks": z[:, None]})

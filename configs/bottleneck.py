@@ -1,0 +1,16 @@
+"""A multimodal bottleneck transformer over the encoders' positions (arXiv 2107.00135).
+
+Receipt: emofuse train --config=bottleneck --config.data.path=DIR --workdir=DIR; time and score unmeasured at
+this size (no paired corpus at hand). The small form is configs/demo.py:bottleneck.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The experiment at the sizes of this project's encoders."""
+    config = base.get_config("bottleneck")
+    config.model.audio.attn_axes = "1d_concat"  # a token a column: time alone tells positions apart
+    return config

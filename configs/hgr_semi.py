@@ -1,0 +1,19 @@
+"""Common information with a tenth of the labels: the other clips train the correlation of the streams.
+
+The supervised run to compare it with, on the same labelled clips, is --config.data.keep_unlabelled=False.
+
+Receipt: emofuse train --config=hgr_semi --config.data.path=DIR --workdir=DIR; time and score unmeasured at
+this size (no paired corpus at hand). The small form is configs/demo.py:hgr_semi.
+"""
+
+import ml_collections
+
+from configs import hgr
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """configs/hgr.py with hidden labels."""
+    config = hgr.get_config()
+    config.name = "hgr_semi"
+    config.data.labelled_fraction = 0.1
+    return config

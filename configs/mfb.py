@@ -1,0 +1,14 @@
+"""MFB: factorised bilinear pooling with the signed square root (arXiv 1708.01471).
+
+Receipt: emofuse train --config=mfb --config.data.path=DIR --workdir=DIR; time and score unmeasured at
+this size (no paired corpus at hand). The small form is configs/demo.py:mfb.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The experiment at the papers' sizes."""
+    return base.get_config("mfb")

@@ -1,0 +1,14 @@
+"""MFH: two cascaded MFB blocks (arXiv 1708.03619).
+
+Receipt: emofuse train --config=mfh --config.data.path=DIR --workdir=DIR; time and score unmeasured at
+this size (no paired corpus at hand). The small form is configs/demo.py:mfh.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The experiment at the papers' sizes."""
+    return base.get_config("mfh")

@@ -1,0 +1,40 @@
+"""AVEF: a deep network on the vectors of a 2-D CNN over sound and a 3-D CNN over faces."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from emofuse_jax.models.head import Head
+from emofuse_jax.models.layers import linear
+from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.ops.dropout import dropout
+from emofuse_jax.types import PRNGKey
+
+
+class DeepFusion(nnx.Module):
+    """`z_i = relu(W_i z_{i-1} + b_i)` from `z_0 = [h_a; h_v]`, with dropout, then the classifier.
+
+    Reference: Ma et al., Audio-visual emotion fusion (AVEF), Information Fusion 46, 2019, whose deep belief
+    network is here a perceptron of the widths `hidden`, trained by back-propagation alone.
+    """
+
+    modalities = ("audio", "video")
+    takes = "vectors"
+    defaults = {"hidden": (512, 256), "dropout": 0.3, "head_dropout": 0.3}
+
+    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        widths = (d_a + d_v, *config.hidden)
+        for i, (before, after) in enumerate(itertools.pairwise(widths), 1):
+            setattr(self, f"hidden{i}", linear(before, after, dtype, rngs=rngs))
+        self.depth, self.dropout = len(config.hidden), config.dropout
+        self.head = Head(widths[-1], classes, config.head_dropout, rngs=rngs)
+
+    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+        """Logits from the last hidden layer; an absent vector is zero."""
+        keys = [None] * (self.depth + 1) if key is None else jax.random.split(key, self.depth + 1)
+        z = jnp.concatenate([streams.audio[:, 0], streams.video[:, 0]], axis=-1)
+        for i in range(1, self.depth + 1):
+            z = dropout(jax.nn.relu(getattr(self, f"hidden{i}")(z)), self.dropout, keys[i])
+        return Fused(self.head(z, keys[0]), z, {})

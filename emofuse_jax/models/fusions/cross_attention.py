@@ -1,0 +1,50 @@
+"""Cross-modal attention between equal parts of time, then a classifier on all of them (P4)."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.models.head import Head
+from emofuse_jax.models.layers import linear, scaled_uniform
+from emofuse_jax.models.streams import Fused, Sequence, Sequences
+from emofuse_jax.ops.cross_attention import cross_attention
+from emofuse_jax.ops.segments import resample
+from emofuse_jax.types import PRNGKey
+
+
+class CrossAttention(nnx.Module):
+    """`C = X_a W X_v^T`, `z = [tanh(X_a + softmax(C^T) X_a) ; tanh(X_v + softmax(C) X_v)]`, flattened.
+
+    Both sequences are laid on `positions` equal parts of time; where their widths differ, each is first
+    mapped to `common_width`. W starts so small that the entries of C are of order 1.
+    """
+
+    modalities = ("audio", "video")
+    takes = "sequences"
+    defaults = {"positions": 6, "common_width": 512, "head_dropout": 0.3}
+
+    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        if config.positions < 1:
+            raise ValueError(f"fusion.positions: {config.positions}, expected at least 1")
+        self.positions, width = config.positions, d_a
+        self.projects = d_a != d_v
+        if self.projects:
+            width = config.common_width
+            self.audio_projection = linear(d_a, width, dtype, rngs=rngs)
+            self.video_projection = linear(d_v, width, dtype, rngs=rngs)
+        self.w = nnx.Param(scaled_uniform(1.0 / width)(rngs.params(), (width, width)))
+        self.head = Head(2 * self.positions * width, classes, config.head_dropout, rngs=rngs)
+
+    def __call__(self, sequences: Sequences, key: PRNGKey | None) -> Fused:
+        """Logits from both attended sequences; a modality that is absent is zero and changes nothing."""
+        audio, audio_mask = self._lay(sequences.audio, "audio")
+        video, video_mask = self._lay(sequences.video, "video")
+        fused = cross_attention(audio, video, self.w[...], audio_mask, video_mask)
+        both = jnp.concatenate([fused.audio, fused.video], axis=-1)  # b n 2d
+        flat = both.reshape(both.shape[0], -1)  # b n 2d -> b n*2d
+        aux = {"cross_audio_weights": fused.audio_weights, "cross_video_weights": fused.video_weights}
+        return Fused(self.head(flat, key), flat, aux)
+
+    def _lay(self, sequence: Sequence, name: str) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
+        values, mask = resample(*sequence, count=self.positions)
+        return (getattr(self, f"{name}_projection")(values) if self.projects else values), mask

@@ -1,0 +1,35 @@
+"""MFB: factorised bilinear pooling with the signed square root (Yu et al., arXiv 1708.01471)."""
+
+import jax
+from flax import nnx
+
+from emofuse_jax.models.absent import StandIns
+from emofuse_jax.models.fbp import FBP_DEFAULTS, factor_pair
+from emofuse_jax.models.head import Head
+from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.ops.mfb import mfb
+from emofuse_jax.types import PRNGKey
+
+MFB_DEFAULTS = {name: value for name, value in FBP_DEFAULTS.items() if name != "power_norm"}
+
+
+class MFB(nnx.Module):
+    """`z = scale MFB(h_a, h_v)`, then the classifier; a learned vector stands in for an absent modality."""
+
+    modalities = ("audio", "video")
+    takes = "vectors"
+    defaults = MFB_DEFAULTS
+
+    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        self.absent = StandIns(d_a, d_v)
+        self.u, self.v = factor_pair(d_a, d_v, config.width * config.factors, rngs=rngs)
+        self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
+        self.factors, self.dropout, self.scale = config.factors, config.dropout, config.scale
+
+    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+        """Logits from the fused vector."""
+        key_fuse, key_head = (None, None) if key is None else jax.random.split(key)
+        u, v = self.u[...], self.v[...]
+        options = {"factors": self.factors, "dropout_rate": self.dropout, "key": key_fuse}
+        z = self.scale * mfb(*self.absent(streams), u, v, **options)  # b o
+        return Fused(self.head(z, key_head), z, {"trunks": z[:, None]})

@@ -1,0 +1,7 @@
+"""Numbers of a network that are measured, not trained."""
+
+from flax import nnx
+
+
+class Statistic(nnx.Variable):
+    """A measured number: part of the model state, not of the parameters."""

@@ -1,0 +1,115 @@
+"""Fusions without encoders: random sequences or vectors in, so that every fusion is tested in a moment."""
+
+import functools
+import importlib
+import pkgutil
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import configs
+from emofuse_jax.models.fusions.registry import FUSIONS
+from emofuse_jax.models.margins import Relations
+from emofuse_jax.models.streams import Sequence, Sequences, Streams, trunk_masks
+from emofuse_jax.ops.masking import masked_mean
+from emofuse_jax.types import Batch, Outputs
+from tests.models.small import small_config
+
+WIDTHS = {"audio": 8, "video": 12}
+LENGTHS = {"audio": 7, "video": 5}
+CLASSES = 5
+
+
+@functools.cache
+def small_fusion(name, **fields):
+    """`(params, state, apply)` of a fusion alone; `apply(params, state, inputs, key) -> Fused`, not jitted.
+
+    What the network of the shipped experiment knows of pairs of classes is in `aux`, as the losses need it.
+    """
+    config = small_config(name).fusion
+    config.update(fields)
+    fusion = FUSIONS[name]
+    widths = [WIDTHS[m] if m in fusion.modalities else None for m in WIDTHS]
+    module = fusion(*widths, CLASSES, config, jnp.float32, rngs=nnx.Rngs(0))
+    relations = Relations(shipped(name).model, CLASSES)()
+    graphdef, params, state = nnx.split(module, nnx.Param, ...)
+
+    def apply(params, state, inputs, key=None):
+        fused = nnx.merge(graphdef, params, state)(inputs, key)
+        return fused._replace(aux=fused.aux | relations)
+
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(state), apply
+
+
+def still(name):
+    """The fields that turn a fusion's dropout off."""
+    return {field: 0.0 for field in ("dropout", "head_dropout") if field in small_config(name).fusion}
+
+
+def random_inputs(name, n=4, seed=0):
+    """Sequences or Streams of a fusion; the second clip has no sound, the third no face."""
+    fusion, rng = FUSIONS[name], np.random.default_rng(seed)
+    parts = small_config(name).fusion.get("parts", 0)
+    made = {}
+    for i, modality in enumerate(WIDTHS):
+        if modality not in fusion.modalities:
+            made[modality] = None
+            continue
+        sequence = random_sequence(rng, n, LENGTHS[modality], WIDTHS[modality], absent=i + 1)
+        made[modality] = sequence if fusion.takes == "sequences" else pooled(sequence, parts)
+    if fusion.takes == "sequences":
+        return Sequences(**made)
+    pairs = [(None, None) if pair is None else pair for pair in made.values()]
+    return Streams(*pairs[0], *pairs[1])
+
+
+def random_sequence(rng, n, length, width, absent):
+    valid = rng.integers(2, length + 1, n)
+    valid[0], valid[absent] = length, 0
+    mask = np.arange(length) < valid[:, None]
+    values = rng.normal(size=(n, length, width)) * mask[..., None]
+    order = np.broadcast_to(np.arange(length), mask.shape)
+    return Sequence(*map(jnp.asarray, (values.astype(np.float32), mask, order, valid)))
+
+
+def pooled(sequence, parts):
+    """Means of the whole and of its parts, as `Streams` has them."""
+    masks = trunk_masks(sequence, parts)
+    return masked_mean(sequence.values[:, None] * masks[..., None], masks), masks.any(-1)
+
+
+def as_batch(n, seed=1):
+    """A batch whose labels and weights count; what the encoders see is empty."""
+    rng = np.random.default_rng(seed)
+    return Batch(
+        audio=jnp.zeros((n, 1, 1)),
+        audio_mask=jnp.ones((n, 1), bool),
+        faces=jnp.zeros((n, 1, 1, 1, 3), jnp.uint8),
+        face_mask=jnp.ones((n, 1), bool),
+        label=jnp.asarray(rng.integers(0, CLASSES, n), jnp.int32),
+        label_mask=jnp.ones(n, bool),
+        weight=jnp.ones(n),
+        speaker=jnp.zeros(n, jnp.int32),
+        clip=jnp.arange(n),
+    )
+
+
+def as_outputs(inputs, fused):
+    """What the network answers around a fusion."""
+    if isinstance(inputs, Streams):
+        audio, video = (None if v is None else v[:, 0] for v in (inputs.audio, inputs.video))
+    else:
+        audio, video = (None if s is None else masked_mean(s.values, s.mask) for s in inputs)
+    return Outputs(fused.logits, fused.embedding, audio, video, fused.aux)
+
+
+@functools.cache
+def shipped(fusion):
+    """The experiment of that fusion: configs/<fusion>.py, or the first that names it."""
+    names = [m.name for m in pkgutil.iter_modules(configs.__path__) if m.name not in ("base", "demo")]
+    for name in [fusion, *names] if fusion in names else names:
+        config = importlib.import_module(f"configs.{name}").get_config()
+        if config.model.fusion.name == fusion:
+            return config
+    raise LookupError(f"no config names {fusion}")

@@ -1,0 +1,105 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from emofuse_jax.models.fusions.avef import DeepFusion
+from emofuse_jax.models.fusions.cross_attention import CrossAttention
+from emofuse_jax.models.streams import Sequence, Sequences, Streams
+from tests.models.small import device_batch, small_model
+
+RNG = np.random.default_rng(10)
+
+
+def sequence(l, d, mask=None):
+    values = jnp.asarray(RNG.normal(size=(2, l, d)), jnp.float32)
+    mask = jnp.ones((2, l), bool) if mask is None else jnp.asarray(mask, bool)
+    return Sequence(values, mask, jnp.broadcast_to(jnp.arange(l), (2, l)), jnp.full(2, l))
+
+
+def fusion(d_a=4, d_v=4, **fields):
+    config = ConfigDict(CrossAttention.defaults | {"positions": 3, "common_width": 5} | fields)
+    return CrossAttention(d_a, d_v, 6, config, jnp.float32, rngs=nnx.Rngs(0))
+
+
+def test_equals_the_formula_on_positions_of_one_width():
+    net, audio, video = fusion(), sequence(3, 4), sequence(3, 4)
+    out = net(Sequences(audio, video), None)
+    for i in range(2):
+        x_a, x_v, w = np.asarray(audio.values[i]), np.asarray(video.values[i]), np.asarray(net.w[...])
+        e = np.exp(x_a @ w @ x_v.T)
+        over_v, over_a = e / e.sum(1, keepdims=True), (e / e.sum(0, keepdims=True)).T
+        both = np.concatenate([np.tanh(x_a + over_a @ x_a), np.tanh(x_v + over_v @ x_v)], axis=1)
+        np.testing.assert_allclose(out.embedding[i], both.ravel(), atol=1e-5)
+        np.testing.assert_allclose(out.aux["cross_audio_weights"][i], over_a, atol=1e-5)
+        np.testing.assert_allclose(out.aux["cross_video_weights"][i], over_v, atol=1e-5)
+    np.testing.assert_allclose(out.logits, net.head(out.embedding, None), atol=1e-6)
+
+
+@pytest.mark.parametrize(("l_a", "d_a", "l_v", "d_v"), [(7, 4, 2, 3), (3, 4, 12, 4)])
+def test_takes_any_pair_of_sequences(l_a, d_a, l_v, d_v):
+    net = fusion(d_a, d_v)
+    out = net(Sequences(sequence(l_a, d_a), sequence(l_v, d_v)), None)
+    assert out.embedding.shape == (2, 3 * 2 * (4 if d_a == d_v else 5))
+    assert out.aux["cross_audio_weights"].shape == (2, 3, 3)
+    assert np.all(np.isfinite(out.logits))
+
+
+def test_longer_sequences_are_averaged_in_equal_parts():
+    long = sequence(6, 4)
+    short = sequence(3, 4)._replace(values=long.values.reshape(2, 3, 2, 4).mean(2))
+    net, video = fusion(), sequence(3, 4)
+    one, two = (net(Sequences(audio, video), None).logits for audio in (long, short))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_masked_positions_and_absent_modalities():
+    net, audio, video = fusion(d_v=3), sequence(3, 4), sequence(6, 3, [[1, 0, 1, 1, 0, 0], [0] * 6])
+    moved = video._replace(values=jnp.where(video.mask[..., None], video.values, 9.0))
+    one, two = (net(Sequences(audio, given), None) for given in (video, moved))
+    np.testing.assert_allclose(one.logits, two.logits, atol=1e-6)
+    halves = one.embedding[1].reshape(3, 2, 5)
+    np.testing.assert_allclose(halves[:, 0], np.tanh(net.audio_projection(audio.values[1])), atol=1e-5)
+    assert np.all(np.asarray(halves)[:, 1] == 0)
+
+
+def test_affinities_are_of_order_one_at_first():
+    net, audio, video = fusion(64, 64), sequence(3, 64), sequence(3, 64)
+    affinity = audio.values @ net.w[...] @ jnp.swapaxes(video.values, 1, 2)
+    assert 0.5 < jnp.std(affinity) < 2
+
+
+def test_with_fcn_and_frames_padding_changes_nothing():
+    model, params, state, apply = small_model("cross_attention", fusion__positions=2)
+    batch = device_batch(model)
+    more = dataclasses.replace(
+        batch,
+        audio=jnp.pad(batch.audio, ((0, 0), (0, 40), (0, 0)), constant_values=3.0),
+        audio_mask=jnp.pad(batch.audio_mask, ((0, 0), (0, 40))),
+    )
+    one, two = (apply(params, state, given)[0] for given in (batch, more))
+    np.testing.assert_allclose(one.logits, two.logits, atol=1e-5)
+
+
+def test_the_number_of_positions_is_checked():
+    with pytest.raises(ValueError, match=r"fusion.positions: 0, expected at least 1"):
+        fusion(positions=0)
+
+
+def test_deep_fusion_is_a_perceptron():
+    config = ConfigDict(DeepFusion.defaults | {"hidden": (6, 5)})
+    net = DeepFusion(4, 3, 2, config, jnp.float32, rngs=nnx.Rngs(0))
+    audio, video = (jnp.asarray(RNG.normal(size=(2, 1, d)), jnp.float32) for d in (4, 3))
+    streams = Streams(audio, jnp.ones((2, 1), bool), video, jnp.ones((2, 1), bool))
+    out = net(streams, None)
+    z = np.concatenate([audio[:, 0], video[:, 0]], axis=1)
+    for layer in (net.hidden1, net.hidden2):
+        z = np.maximum(z @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...]), 0)
+    np.testing.assert_allclose(out.embedding, z, atol=1e-5)
+    np.testing.assert_allclose(out.logits, net.head(jnp.asarray(z), None), atol=1e-5)
+    dropped = net(streams, jax.random.key(0))
+    assert np.abs(dropped.embedding - out.embedding).max() > 1e-3

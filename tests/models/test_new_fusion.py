@@ -1,0 +1,53 @@
+"""A reader adds a fusion with one file, one registry line and one config, as the README says."""
+
+import importlib.util
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emofuse_jax.models.build import build_model
+from emofuse_jax.models.fusions.registry import FUSIONS
+from emofuse_jax.train.optimizer import make_optimizer
+from emofuse_jax.train.step import init_state, make_train_step
+from tests.models.small import SPEC, small_config
+
+README = pathlib.Path(__file__).parents[2] / "README.md"
+HEADING = "## A fusion of your own"
+
+
+def blocks():
+    """The section's three blocks of code: the fusion, its line in the registry, its config."""
+    section = README.read_text().split(f"\n{HEADING}\n")[1].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+def load(path, text):
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_fusion_of_the_readme_trains(tmp_path, monkeypatch):
+    code, line, text = blocks()
+    name, cls = re.fullmatch(r'"(\w+)": (\w+),\n', line).groups()
+    assert name not in FUSIONS
+    monkeypatch.setitem(FUSIONS, name, getattr(load(tmp_path / f"{name}.py", code), cls))
+    config = load(tmp_path / "config.py", text).get_config()
+    assert config.model.fusion.name == name
+    assert config.model.fusion.to_dict() == {"name": name} | FUSIONS[name].defaults
+    config.model = small_config(name)
+    model, tx = build_model(config.model, SPEC), make_optimizer(config.optimizer, 2)
+    state = init_state(model, tx, jax.random.key(0), (np.full(SPEC.f, -4.0), np.ones(SPEC.f)))
+    before = jax.tree.map(np.asarray, state.params["fusion"])
+    step = jax.jit(make_train_step(model, tx, config))
+    batch = jax.tree.map(jnp.asarray, model.fake_batch(4))
+    for _ in range(2):
+        state, measured = step(state, batch)
+        assert np.isfinite(measured["loss"])
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state.params["fusion"]), strict=True):
+        assert np.any(old != np.asarray(new))
