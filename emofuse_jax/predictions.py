@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from emofuse_jax import metrics
 from emofuse_jax.data.dataset import Dataset
@@ -26,6 +26,8 @@ class Predictions:
     probabilities: Float[np.ndarray, "n c"]
     loss: float
     """Mean cross-entropy over the labelled clips."""
+    levels: Float[np.ndarray, "n m c"] | None = None
+    """Posteriors of each level of the fusion, zeros where a clip lacks it; None where it has no levels."""
 
 
 def predict_clips(
@@ -46,12 +48,16 @@ def predict_clips(
     for batch in eval_batches(dataset, clips, spec, batch_size=batch_size, process=process):
         batch = put_batch(keep_modality(batch, modality), mesh)
         answer = eval_step(params, model_state, batch)
-        host = to_host((batch.clip, batch.label, batch.speaker, answer["probabilities"]))
-        real = host[0] >= 0
-        rows.append([field[real] for field in host])
+        answers = {"probabilities": answer["probabilities"], "levels": answer["levels"]}
+        host = to_host({"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **answers})
+        rows.append(_take(host, host["clips"] >= 0))
         sums += [float(answer["loss"]), float(answer["weight"])]
-    fields = [np.concatenate(field) for field in zip(*rows, strict=True)]
-    return Predictions(*fields, loss=float(sums[0] / max(sums[1], 1.0)))
+    fields = jax.tree.map(lambda *pieces: np.concatenate(pieces), *rows)
+    return Predictions(**fields, loss=float(sums[0] / max(sums[1], 1.0)))
+
+
+def _take(fields: dict, rows: Bool[np.ndarray, " n"]) -> dict:
+    return jax.tree.map(lambda field: field[rows], fields)
 
 
 def score(predictions: Predictions, *, intervals: bool = True, seed: int = 0) -> dict:
@@ -75,7 +81,7 @@ def per_speaker(predictions: Predictions, names: tuple[str, ...]) -> dict[str, d
         mine = (predictions.speakers == speaker) & (predictions.labels >= 0)
         if not mine.any():
             continue
-        fields = {k: v[mine] for k, v in vars(predictions).items() if k != "loss"}
+        fields = {k: v[mine] for k, v in vars(predictions).items() if k not in ("loss", "levels")}
         scores = score(Predictions(**fields, loss=predictions.loss), intervals=False)
         table[names[speaker]] = {"ua": scores["ua"], "wa": scores["wa"], "clips": int(mine.sum())}
     return table

@@ -62,8 +62,8 @@ def write_dataset(path: str, clips: int = 36, shards: int = 2) -> str:
     _write_json(os.path.join(path, "prep.json"), prep)
     with open(os.path.join(path, "manifest.csv"), "w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["clip_id", "index", "speaker"])
-        rows.writerows([r.clip_id, i, r.speaker] for i, r in enumerate(made))
+        rows.writerow(["clip_id", "index", "speaker", "label"])
+        rows.writerows([r.clip_id, i, r.speaker, r.label] for i, r in enumerate(made))
     parts = {"train": ("s0", "s1"), "validation": ("s2",), "test": ("s3",)}
     lists = {part: [r.clip_id for r in made if r.speaker in who] for part, who in parts.items()}
     _write_json(os.path.join(path, "splits", "fake_1fold", "fold_0.json"), lists)

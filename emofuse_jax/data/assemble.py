@@ -8,7 +8,13 @@ from emofuse_jax.types import Batch, InputSpec
 
 
 def empty_batch(size: int, spec: InputSpec) -> Batch:
-    """A writable batch of `size` padded rows."""
+    """A writable batch of `size` padded rows; features are None where the spec has none."""
+    audio_features = face_features = audio_features_mask = None
+    if spec.audio_features:
+        audio_features = np.zeros((size, spec.feature_steps, spec.audio_features), np.float16)
+        audio_features_mask = np.zeros((size, spec.feature_steps), bool)
+    if spec.face_features:
+        face_features = np.zeros((size, spec.s, spec.face_features), np.float16)
     return Batch(
         audio=np.zeros((size, spec.t, spec.f), np.float16),
         audio_mask=np.zeros((size, spec.t), bool),
@@ -19,27 +25,54 @@ def empty_batch(size: int, spec: InputSpec) -> Batch:
         weight=np.zeros(size, np.float32),
         speaker=np.full(size, -1, np.int32),
         clip=np.full(size, -1, np.int32),
+        audio_features=audio_features,
+        audio_features_mask=audio_features_mask,
+        face_features=face_features,
     )
 
 
 def fill_row(batch: Batch, row: int, record: Record, speaker: int = -1, clip: int = -1) -> None:
-    """Writes a record into a row of an `empty_batch`; a failed modality stays masked."""
+    """Writes a record into a row of an `empty_batch`; a failed modality stays masked.
+
+    Only what the batch has room for is read. Raises ValueError, naming the clip and the field, where the
+    record does not hold it.
+    """
     if record.face_valid.shape != batch.face_mask.shape[1:]:
         raise ValueError(
             f"{record.clip_id}: field faces has {record.face_valid.shape[0]} frames,"
             f" expected {batch.face_mask.shape[1]}"
         )
     if record.audio_ok:
-        audio = middle(record.spectrogram, batch.audio.shape[1])
-        batch.audio[row, : len(audio)] = audio
-        batch.audio_mask[row, : len(audio)] = True
-    batch.faces[row] = record.faces
+        fill_steps(batch, row, record, "spectrogram", "audio", "audio_mask")
+        fill_steps(batch, row, record, "audio_features", "audio_features", "audio_features_mask")
+    if batch.faces.size:
+        batch.faces[row] = held(record, "faces")
+    if batch.face_features is not None:
+        batch.face_features[row] = held(record, "face_features")
     batch.face_mask[row] = record.face_valid & record.video_ok
     batch.label[row] = record.label
     batch.label_mask[row] = record.label >= 0
     batch.weight[row] = 1.0
     batch.speaker[row] = speaker
     batch.clip[row] = clip
+
+
+def fill_steps(batch: Batch, row: int, record: Record, field: str, values: str, mask: str) -> None:
+    """Writes a field of a record that runs in time into a row, cut to its middle, and masks what follows."""
+    target = getattr(batch, values)
+    if target is None or not target.shape[1]:
+        return
+    steps = middle(held(record, field), target.shape[1])
+    target[row, : len(steps)] = steps
+    getattr(batch, mask)[row, : len(steps)] = True
+
+
+def held(record: Record, field: str) -> Shaped[np.ndarray, "n *rest"]:
+    """An array of a record; ValueError where it was prepared without."""
+    array = getattr(record, field)
+    if array is None or not array.size:
+        raise ValueError(f"{record.clip_id}: field {field} is empty: the records were prepared without it")
+    return array
 
 
 def middle(array: Shaped[np.ndarray, "n *rest"], length: int) -> Shaped[np.ndarray, "m *rest"]:

@@ -12,14 +12,17 @@ from jaxtyping import Array, Bool, Float, Int
 from emofuse_jax.types import Batch, PRNGKey
 
 
-def augment(batch: Batch, key: PRNGKey, config) -> Batch:
-    """Applies every augmentation that `config` (configs/base.py, `augment`) turns on."""
+def augment(batch: Batch, key: PRNGKey, config, *, neper: float = 1.0) -> Batch:
+    """Applies every augmentation that `config` (configs/base.py, `augment`) turns on.
+
+    `neper`: one neper in the unit of the spectrogram (data/frontends.py).
+    """
     keys = jax.random.split(key, 6)
     if config.frames:
         batch = sample_frames(batch, keys[0], config.frames)
     if config.flip:
         batch = flip(batch, keys[1])
-    if config.shift:
+    if config.shift and batch.faces.size:  # records of features alone hold no crops
         batch = shift(batch, keys[2], config.shift)
     if config.brightness or config.contrast:
         batch = colour(batch, keys[3], brightness=config.brightness, contrast=config.contrast)
@@ -28,7 +31,7 @@ def augment(batch: Batch, key: PRNGKey, config) -> Batch:
         keys[4],
         time=(config.time_masks, config.time_width),
         frequency=(config.frequency_masks, config.frequency_width),
-        gain=config.gain,
+        gain=config.gain * neper,
     )
     return modality_dropout(batch, keys[5], audio=config.audio_dropout, video=config.video_dropout)
 
@@ -42,9 +45,9 @@ def sample_frames(batch: Batch, key: PRNGKey, n: int) -> Batch:
     position = jax.random.uniform(key, (b, n))
     chosen = (edges[:-1] + position * (edges[1:] - edges[:-1])).astype(jnp.int32)  # b n
     take = jax.vmap(lambda values, index: values[index])
-    return dataclasses.replace(
-        batch, faces=take(batch.faces, chosen), face_mask=take(batch.face_mask, chosen)
-    )
+    names = ("faces", "face_mask", "face_features")
+    sampled = {name: take(values, chosen) for name in names if (values := getattr(batch, name)) is not None}
+    return dataclasses.replace(batch, **sampled)
 
 
 def flip(batch: Batch, key: PRNGKey) -> Batch:
@@ -89,7 +92,7 @@ def spec_augment(
       key: of the step.
       time: (number of masks, largest width in steps).
       frequency: (number of masks, largest width in bins).
-      gain: largest change of the log magnitude, in nepers.
+      gain: largest change of loudness, in the unit of the spectrogram.
     """
     key_time, key_frequency, key_gain = jax.random.split(key, 3)
     b, t, f = batch.audio.shape
@@ -126,8 +129,6 @@ def modality_dropout(
     uniform = jax.random.uniform(key, batch.label.shape)
     no_audio = uniform < audio
     no_video = ~no_audio & (uniform < audio + video)
-    return dataclasses.replace(
-        batch,
-        audio_mask=batch.audio_mask & ~no_audio[:, None],
-        face_mask=batch.face_mask & ~no_video[:, None],
-    )
+    hidden = {"audio_mask": no_audio, "audio_features_mask": no_audio, "face_mask": no_video}
+    masks = {n: mask & ~hidden[n][:, None] for n in hidden if (mask := getattr(batch, n)) is not None}
+    return dataclasses.replace(batch, **masks)

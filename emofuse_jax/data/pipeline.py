@@ -8,7 +8,12 @@ from jaxtyping import Int
 
 from emofuse_jax.data.assemble import empty_batch, fill_row
 from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.data.labels import hide_labels
+from emofuse_jax.data.sampler import BalancedSampler
 from emofuse_jax.types import Batch, InputSpec
+
+ENDLESS = 1 << 40
+"""Batches of a dataset that makes each from its number."""
 
 
 def train_batches(
@@ -20,11 +25,13 @@ def train_batches(
     seed: int,
     process: tuple[int, int] = (0, 1),
     threads: int = 2,
+    labels: Int[np.ndarray, " n"] | None = None,
+    balanced: bool = False,
 ) -> grain.DatasetIterator:
     """Endless shuffled batches, a new order each epoch, whose position can be saved and restored.
 
-    grain shuffles and batches *indices*; a process then reads only its rows of each global batch, so
-    the global batches are the same for any number of processes.
+    Batches are first made of *indices*; a process then reads only its rows of each global batch, so the
+    global batches are the same for any number of processes.
 
     Args:
       dataset: the records.
@@ -34,9 +41,12 @@ def train_batches(
       seed: of the order.
       process: (index, count) of this process.
       threads: reader threads.
+      labels: what training may see of each clip's label: -1 hides it; None is all of them.
+      balanced: the same number of each class in every batch (BalancedSampler), by `labels`.
 
     Raises:
-      ValueError: fewer clips than a batch, or a batch that the processes cannot share.
+      ValueError: fewer clips than a batch, a batch that the processes cannot share, or `balanced` without
+        labels.
     """
     index, count = process
     if len(clips) < batch_size:
@@ -46,8 +56,15 @@ def train_batches(
     if batch_size % count:
         raise ValueError(f"data.batch_size={batch_size} is not divisible by {count} processes")
     rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
-    indices = grain.MapDataset.source(clips).seed(seed).shuffle().batch(batch_size, drop_remainder=True)
-    batches = indices.repeat(None).map(lambda chosen: load_batch(dataset, chosen[rows], spec))
+    if balanced:
+        if labels is None:
+            raise ValueError("train_batches: balanced needs the labels of the clips")
+        chosen = grain.MapDataset.range(ENDLESS).map(BalancedSampler(clips, labels, batch_size, seed).batch)
+    else:
+        epoch = grain.MapDataset.source(clips).seed(seed).shuffle().batch(batch_size, drop_remainder=True)
+        chosen = epoch.repeat(None)
+    hidden = clips[:0] if labels is None else clips[labels < 0]
+    batches = chosen.map(lambda clips: hide_labels(load_batch(dataset, clips[rows], spec), hidden))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(batches.to_iter_dataset(options))
 

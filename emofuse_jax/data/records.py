@@ -12,7 +12,8 @@ import numpy as np
 
 from emofuse_jax.data.wire import parse_example
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The newest that is read: 2 added the features of frozen encoders; records without them are still 1."""
 SPLIT = "clips"
 WRITER_OPTIONS = "group_size:1,uncompressed"
 """Raw records: random reads are about four times faster than compressed ones (dependencies.md)."""
@@ -29,6 +30,8 @@ _ARRAYS = {
     "face_landmarks": np.float32,
     "face_score": np.float32,
 }
+_FEATURES = {"audio_features": np.float16, "face_features": np.float16}
+"""Arrays that only records of frozen encoders have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Record:
     label: int
     """Index into the dataset's class names; -1 is unlabelled."""
     votes: np.ndarray  # f32 [c]
-    spectrogram: np.ndarray  # f16 [t f], log magnitude
-    faces: np.ndarray  # u8 [s h w 3]; zeros where no face was found
+    spectrogram: np.ndarray  # f16 [t f], log magnitude; [0 f] where only features are stored
+    faces: np.ndarray  # u8 [s h w 3]; zeros where no face was found; [s 0 0 3] where only features are stored
     face_valid: np.ndarray  # bool [s]
     face_time: np.ndarray  # f32 [s], seconds
     face_box: np.ndarray  # f32 [s 4], x0 y0 x1 y1 in pixels of the source frame
@@ -52,6 +55,8 @@ class Record:
     video_ok: bool
     notes: str = ""
     """Remarks of the preparation; goes to the manifest, not to disk."""
+    audio_features: np.ndarray | None = None  # f16 [u d], of a frozen encoder
+    face_features: np.ndarray | None = None  # f16 [s d], of a frozen encoder; zeros where no face was found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +66,14 @@ class RecordShape:
     f: int
     h: int
     w: int
+    audio_features: int = 0
+    """Width of the features; 0 where there are none."""
+    face_features: int = 0
+
+    @property
+    def schema_version(self) -> int:
+        """What prep.json says, so that an older emofuse refuses only what it can't read."""
+        return 2 if self.audio_features or self.face_features else 1
 
 
 def encode(record: Record) -> bytes:
@@ -73,7 +86,8 @@ def encode(record: Record) -> bytes:
         feature[name].bytes_list.value.append(getattr(record, name).encode())
     for name in _INTEGERS:
         feature[name].int64_list.value.append(int(getattr(record, name)))
-    for name, dtype in _ARRAYS.items():
+    features = {name: dtype for name, dtype in _FEATURES.items() if getattr(record, name) is not None}
+    for name, dtype in (_ARRAYS | features).items():
         array = np.ascontiguousarray(getattr(record, name))
         if array.dtype != dtype:
             raise ValueError(f"{record.clip_id}: field {name} is {array.dtype}, expected {np.dtype(dtype)}")
@@ -86,7 +100,8 @@ def decode(data: bytes, shape: RecordShape) -> Record:
     found = parse_example(data)
     values = {name: str(_one(found, name, memoryview), "utf-8") for name in _TEXT}
     values |= {name: kind(_one(found, name, int)) for name, kind in _INTEGERS.items()}
-    raw = {name: _one(found, name, memoryview) for name in _ARRAYS}
+    arrays = _ARRAYS | {name: dtype for name, dtype in _FEATURES.items() if getattr(shape, name)}
+    raw = {name: _one(found, name, memoryview) for name in arrays}
     s = len(raw["face_valid"])
     shapes = {
         "votes": (-1,),
@@ -97,8 +112,10 @@ def decode(data: bytes, shape: RecordShape) -> Record:
         "face_box": (s, 4),
         "face_landmarks": (s, 5, 2),
         "face_score": (s,),
+        "audio_features": (-1, shape.audio_features),
+        "face_features": (s, shape.face_features),
     }
-    for name, dtype in _ARRAYS.items():
+    for name, dtype in arrays.items():
         try:
             values[name] = np.frombuffer(raw[name], dtype).reshape(shapes[name])
         except ValueError as error:

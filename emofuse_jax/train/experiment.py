@@ -11,7 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emofuse_jax.data.dataset import PARTS, Dataset, open_dataset, split_indices, statistics
+from emofuse_jax.data.features import feature_shape, tensor_steps
+from emofuse_jax.data.labels import shown_labels
 from emofuse_jax.models.build import Model, build_model
+from emofuse_jax.polarity import with_polarity
 from emofuse_jax.types import InputSpec
 
 ELASTIC_FIELDS = ("data.path", "data.threads", "mesh", "train.eval_batch_size", "train.log_every")
@@ -34,28 +37,48 @@ class Experiment:
     model: Model
     statistics: tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]
     """Mean and standard deviation per bin of the training clips."""
+    labels: Int[np.ndarray, " n"] | None = None
+    """What training sees of each training clip's label, -1 where it is hidden; None: all of them."""
 
 
 def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
-    """Opens what `config.data` names; a missing path, protocol or fold is a one-line error."""
+    """Opens what `config.data` names; a missing path, protocol or fold is a one-line error.
+
+    Fills in `config.model.polarity` from the classes where something needs it.
+    """
     if not config.data.path:
         raise ValueError("config.data.path is empty: give --config.data.path=DIR, written by emofuse prepare")
     dataset = open_dataset(config.data.path, config.data.recipe)
+    config = with_polarity(config, dataset.classes)
     protocol = config.data.protocol or only_protocol(dataset)
     clips = {part: split_indices(dataset, protocol, config.data.fold, part) for part in PARTS}
     for part in ("train", "validation"):
         if not len(clips[part]):
             fold = f"{protocol}, fold {config.data.fold}"
             raise ValueError(f"{dataset.path}: {fold}: {part} is empty; it takes at least three speakers")
+    clips["train"], labels = training_labels(config, dataset, clips["train"])
     spec = input_spec(config, dataset)
     stats = statistics(dataset, protocol, config.data.fold)
-    return Experiment(config, dataset, protocol, clips, spec, build_model(config.model, spec), stats)
+    return Experiment(config, dataset, protocol, clips, spec, build_model(config.model, spec), stats, labels)
+
+
+def training_labels(
+    config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"] | None]:
+    """The training clips under `config.data`, and the labels that they show; None where it asks nothing."""
+    data = config.data
+    if data.labelled_fraction == 1.0 and data.keep_unlabelled and not data.balanced:
+        return clips, None
+    labels = shown_labels(dataset, clips, fraction=data.labelled_fraction, seed=config.seed)
+    kept = (labels >= 0) | data.keep_unlabelled
+    return clips[kept], labels[kept]
 
 
 def input_spec(config: ml_collections.ConfigDict, dataset: Dataset) -> InputSpec:
     """The static shape of the records of a dataset under a config."""
-    shape, frames = dataset.shape, dataset.prep["settings"]["face"]["frames"]
-    return InputSpec(config.data.audio_steps, shape.f, frames, shape.h, shape.w, len(dataset.classes))
+    shape, settings, steps = dataset.shape, dataset.prep["settings"], config.data.audio_steps
+    sizes = shape.f, settings["face"]["frames"], shape.h, shape.w, len(dataset.classes)
+    return InputSpec(tensor_steps(settings, steps), *sizes, **feature_shape(settings, shape, steps))
 
 
 def only_protocol(dataset: Dataset) -> str:
@@ -76,7 +99,7 @@ def metadata(experiment: Experiment) -> dict:
         "config": experiment.config.to_dict(),
         "classes": list(dataset.classes),
         "settings": dataset.prep["settings"],
-        "spec": dataclasses.asdict(experiment.spec),
+        "spec": spec_fields(experiment.spec),
         "statistics": {"mean": mean.tolist(), "std": std.tolist()},
         "training_speakers": sorted({dataset.speaker_of[dataset.clip_ids[clip]] for clip in training}),
         "training_clips_sha256": clips_digest(experiment),
@@ -85,6 +108,13 @@ def metadata(experiment: Experiment) -> dict:
         "fold": experiment.config.data.fold,
         "versions": versions(),
     }
+
+
+def spec_fields(spec: InputSpec) -> dict[str, int]:
+    """A spec as JSON; without the fields of features where there are none, as before there were any."""
+    fields = dataclasses.asdict(spec)
+    optional = ("feature_steps", "audio_features", "face_features")
+    return {name: value for name, value in fields.items() if value or name not in optional}
 
 
 def clips_digest(experiment: Experiment) -> str:

@@ -13,6 +13,7 @@ from emofuse_jax import metrics, predictions
 from emofuse_jax.data.assemble import empty_batch
 from emofuse_jax.data.pipeline import steps_per_epoch, train_batches
 from emofuse_jax.train import checkpoint, progress
+from emofuse_jax.train.calibrate import calibrated, calibrator
 from emofuse_jax.train.experiment import SAME_DATA, Experiment, check_same_config, check_same_data, metadata
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.train.sharding import batch_sharding, check_rows, make_mesh, put_batch, state_sharding
@@ -63,7 +64,8 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
         while True:
             if step > start and step % per_epoch == 0:
                 # 2. Evaluate.
-                row, better = close_epoch(experiment, eval_step, state, mesh, epoch, tracker, step, per_epoch)
+                state, row = close_epoch(experiment, eval_step, state, mesh, epoch, step, per_epoch)
+                better = tracker.update(row["validation_ua"], step)
                 epoch = Totals()
                 writer.write(step, "epoch", row)
                 show(step, **{k: row[k] for k in ("train_loss", "train_ua", "validation_ua")})
@@ -117,6 +119,8 @@ def make_batches(experiment: Experiment):
         seed=experiment.config.seed,
         process=(jax.process_index(), jax.process_count()),
         threads=data.threads,
+        labels=experiment.labels,
+        balanced=data.balanced,
     )
 
 
@@ -167,23 +171,17 @@ def abstract_batch(spec: InputSpec, size: int, mesh: Mesh) -> Batch:
     )
 
 
-def close_epoch(experiment, eval_step, state, mesh, epoch, tracker, step, per_epoch) -> tuple[dict, bool]:
-    """Scores validation; gives the epoch's row and whether it is the best so far."""
+def close_epoch(experiment, eval_step, state, mesh, epoch, step, per_epoch) -> tuple[TrainState, dict]:
+    """Scores validation, after what the fusion sets from it; gives the state and the epoch's row."""
     config = experiment.config
     seconds = time.monotonic() - epoch.began
     sums = jax.tree.map(np.asarray, epoch.sums)
     check_finite(step, float(sums["loss"]))
     trained = metrics.scores(sums["confusion"])
-    answers = predictions.predict_clips(
-        eval_step,
-        evaluation_params(state.params, state.opt_state),
-        state.model_state,
-        experiment.dataset,
-        experiment.clips["validation"],
-        experiment.spec,
-        mesh,
-        batch_size=config.train.eval_batch_size,
-    )
+    answers = predict_validation(experiment, eval_step, state, mesh)
+    if hook := calibrator(config.model.fusion.name):
+        state = calibrated(state, hook, answers)
+        answers = predict_validation(experiment, eval_step, state, mesh)
     scores = predictions.score(answers, intervals=False)
     row = {
         "epoch": step // per_epoch,
@@ -194,7 +192,21 @@ def close_epoch(experiment, eval_step, state, mesh, epoch, tracker, step, per_ep
         "validation_wa": scores["wa"],
         "clips_per_second": epoch.steps * config.data.batch_size / seconds,
     }
-    return row, tracker.update(scores["ua"], step)
+    return state, row
+
+
+def predict_validation(experiment, eval_step, state, mesh) -> predictions.Predictions:
+    """The answers of a state, averaged where it is, for the validation clips."""
+    return predictions.predict_clips(
+        eval_step,
+        evaluation_params(state.params, state.opt_state),
+        state.model_state,
+        experiment.dataset,
+        experiment.clips["validation"],
+        experiment.spec,
+        mesh,
+        batch_size=experiment.config.train.eval_batch_size,
+    )
 
 
 def log_step(writer: Writer, step: int, measured: dict) -> None:

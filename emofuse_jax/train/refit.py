@@ -86,7 +86,7 @@ def _fit(model, params, model_state, train: Pairs, validation: Pairs, config, ke
     """The parameters, validation UA and number of the best epoch; epoch 0 is what was there before."""
     tx = optax.adam(config.learning_rate)
     steps = max(len(train.label) // config.batch_size, 1)
-    data = jax.tree.map(jnp.asarray, train)
+    data, seen = (jax.tree.map(jnp.asarray, pairs) for pairs in (train, validation))
 
     def loss(fusion, key, chosen):
         whole = params | {"fusion": fusion}
@@ -109,17 +109,18 @@ def _fit(model, params, model_state, train: Pairs, validation: Pairs, config, ke
         return carry, values.mean()
 
     @jax.jit
-    def validation_ua(fusion):
-        logits = model.fuse(params | {"fusion": fusion}, model_state, validation.audio, validation.video)
-        label = jnp.asarray(validation.label)
-        confusion = metrics.confusion(logits, label, jnp.ones(label.shape), logits.shape[-1])
-        return metrics.scores(confusion)["ua"]
+    def confusion(fusion):
+        logits = model.fuse(params | {"fusion": fusion}, model_state, seen.audio, seen.video)
+        return metrics.confusion(logits, seen.label, jnp.ones(seen.label.shape), logits.shape[-1])
+
+    def validation_ua(fusion) -> float:
+        return metrics.scores(np.asarray(confusion(fusion)))["ua"]
 
     carry = (params["fusion"], tx.init(params["fusion"]))
-    best = (carry[0], float(validation_ua(carry[0])), 0)
+    best = (carry[0], validation_ua(carry[0]), 0)
     for number, key_epoch in enumerate(jax.random.split(key, config.epochs), 1):
         carry, value = epoch(carry, key_epoch)
-        ua = float(validation_ua(carry[0]))
+        ua = validation_ua(carry[0])
         row = {"epoch": number, "train_loss": float(value), "validation_ua": ua}
         writer.write(number, "epoch", row)
         if ua > best[1]:

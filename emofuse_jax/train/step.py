@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
 from emofuse_jax import losses, metrics
 from emofuse_jax.data.augment import augment
+from emofuse_jax.data.frontends import neper
 from emofuse_jax.objectives.classification import cross_entropy, label_weight
 from emofuse_jax.train.sharding import batch_sharding, replicated, state_sharding
 from emofuse_jax.train.warm_start import Start, overlay
@@ -27,11 +29,12 @@ def init_state(
 
 def make_train_step(model, tx: optax.GradientTransformation, config) -> Callable:
     """The pure step `(state, batch) -> (state, metrics)` of an experiment's config."""
+    check_frames(config)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         key_augment, key_dropout = jax.random.split(key)
-        batch = augment(batch, key_augment, config.augment)
+        batch = augment(batch, key_augment, config.augment, neper=neper(config.data.recipe))
 
         def objective(params: Params):
             outputs, model_state = model.apply(params, state.model_state, batch, train=True, key=key_dropout)
@@ -54,6 +57,13 @@ def make_train_step(model, tx: optax.GradientTransformation, config) -> Callable
     return train_step
 
 
+def check_frames(config) -> None:
+    """ValueError where training samples fewer frames than the fusion has parts: each takes at least one."""
+    frames, parts = config.augment.frames, config.model.fusion.get("parts", 0)
+    if 0 < frames < parts:
+        raise ValueError(f"augment.frames={frames}: expected 0 (all), or at least fusion.parts={parts}")
+
+
 def jit_train_step(step: Callable, state: TrainState, mesh: Mesh, *, fsdp: bool) -> Callable:
     """Jits a training step over the mesh with a donated state."""
     sharding = state_sharding(state, mesh, fsdp=fsdp)
@@ -66,20 +76,33 @@ def jit_train_step(step: Callable, state: TrainState, mesh: Mesh, *, fsdp: bool)
 
 
 def make_eval_step(model, mesh: Mesh) -> Callable:
-    """The jitted `(params, model_state, batch) -> {"probabilities", "loss", "weight"}` of a model."""
+    """The jitted `(params, model_state, batch) -> {"probabilities", "levels", "loss", "weight"}` of a model.
+
+    `levels` are the posteriors of each level's own classifier [b n c], zeros where a clip lacks the level;
+    None where the fusion has none.
+    """
 
     def eval_step(params: Params, model_state: Params, batch: Batch) -> dict:
         outputs, _ = model.apply(params, model_state, batch, train=False)
         loss, weight = cross_entropy(outputs.logits, batch.label, label_weight(batch), smoothing=0.0)
         probabilities = jax.nn.softmax(outputs.logits.astype(jnp.float32))
-        return {"probabilities": probabilities, "loss": loss, "weight": weight}
+        levels = level_probabilities(outputs.aux)
+        return {"probabilities": probabilities, "levels": levels, "loss": loss, "weight": weight}
 
     rows, whole = batch_sharding(mesh), replicated(mesh)
     return jax.jit(
         eval_step,
         in_shardings=(None, None, rows),
-        out_shardings={"probabilities": rows, "loss": whole, "weight": whole},
+        out_shardings={"probabilities": rows, "levels": rows, "loss": whole, "weight": whole},
     )
+
+
+def level_probabilities(aux: dict[str, Array]) -> Float[Array, "b n c"] | None:
+    """Posteriors of the levels' own logits, zeros where masked; None where there are none."""
+    if "level_logits" not in aux:
+        return None
+    probabilities = jax.nn.softmax(aux["level_logits"].astype(jnp.float32))
+    return jnp.where(aux["level_mask"][..., None], probabilities, 0.0)
 
 
 def keep_modality(batch: Batch, modality: str) -> Batch:
@@ -87,7 +110,8 @@ def keep_modality(batch: Batch, modality: str) -> Batch:
     if modality == "audio":
         return dataclasses.replace(batch, face_mask=jnp.zeros_like(batch.face_mask))
     if modality == "video":
-        return dataclasses.replace(batch, audio_mask=jnp.zeros_like(batch.audio_mask))
+        masks = {"audio_mask": batch.audio_mask, "audio_features_mask": batch.audio_features_mask}
+        return dataclasses.replace(batch, **jax.tree.map(jnp.zeros_like, masks))
     if modality != "both":
         raise ValueError(f"modality {modality!r}: expected both, audio or video")
     return batch

@@ -87,7 +87,9 @@ def test_what_cannot_be_started_from_is_named(home):
     def start(fusion="two_stage", **fields):
         return read_start(open_experiment(second_stage(home, fusion, **fields)))
 
-    with pytest.raises(ValueError, match=r"config.init.audio=.*audio: audio/fcn/conv1/bias is \(4,\) there, \(5,\)"):
+    with pytest.raises(
+        ValueError, match=r"config.init.audio=.*audio: audio/fcn/conv1/bias is \(4,\) there, \(5,\)"
+    ):
         start(**{"model.audio.widths": (5, 8, 8, 8, 8)})
     with pytest.raises(ValueError, match=r"config.init.video=.*: that run has no video"):
         start(**{"init.video": str(home / "audio")})

@@ -1,0 +1,32 @@
+"""The features of frozen encoders in a dataset's records: which there are, and how long in a batch."""
+
+from emofuse_jax.data.records import RecordShape
+
+
+def tensor_steps(settings: dict, audio_steps: int) -> int:
+    """Spectrogram steps of a batch: 0 where the records hold features instead (`settings` of prep.json)."""
+    features = settings.get("features") or {}
+    return 0 if features.get("audio") and features["tensors"] == "drop" else audio_steps
+
+
+def feature_shape(settings: dict, shape: RecordShape, audio_steps: int) -> dict[str, int]:
+    """The fields of an InputSpec that tell of features, for `audio_steps` steps of the spectrogram.
+
+    `feature_steps = audio_steps * hop / hop of the encoder`, so that both cover the same seconds.
+    """
+    steps = 0
+    if shape.audio_features:
+        hop = settings["features"]["audio"]["layout"]["hop_ms"]
+        steps = max(1, round(audio_steps * settings["audio"]["hop_ms"] / hop))
+    return {
+        "feature_steps": steps,
+        "audio_features": shape.audio_features,
+        "face_features": shape.face_features,
+    }
+
+
+def window_seconds(settings: dict, t: int, feature_steps: int) -> float:
+    """Seconds of sound that a batch holds: of its spectrogram, or of features where there are only these."""
+    if t:
+        return t * settings["audio"]["hop_ms"] / 1000
+    return feature_steps * settings["features"]["audio"]["layout"]["hop_ms"] / 1000

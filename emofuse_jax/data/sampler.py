@@ -1,0 +1,68 @@
+"""Class-balanced batches of clips, each a function of its number alone."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int
+
+UNLABELLED = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class BalancedSampler:
+    """Batch i holds the same number of each class, up to one where the classes do not divide it.
+
+    The clips of a class come in passes: each pass holds all of them once, in an order of its own; a clip can
+    stand twice in a batch only where a pass ends in it. The odd rows go round the classes in turn.
+    Unlabelled clips take their share of the clips as a share of the rows, but leave a row for each class.
+    """
+
+    clips: Int[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    """-1 is unlabelled."""
+    batch_size: int
+    seed: int
+
+    def __post_init__(self):
+        if not np.any(self.labels >= 0):
+            raise ValueError("data.balanced: no training clip has a label")
+
+    def batch(self, number: int) -> Int[np.ndarray, " b"]:
+        """The clips of batch `number`, in a shuffled order."""
+        classes, unlabelled = self._classes(), self._unlabelled_rows()
+        labelled, chosen = self.batch_size - unlabelled, []
+        if unlabelled:
+            chosen.append(self._take(UNLABELLED, number * unlabelled, unlabelled))
+        for place, label in enumerate(classes):
+            first, after = (_rows_before(i, labelled, len(classes), place) for i in (number, number + 1))
+            chosen.append(self._take(label, first, after - first))
+        return self._generator(0, number).permutation(np.concatenate(chosen))
+
+    def _classes(self) -> Int[np.ndarray, " c"]:
+        """Labels in the order in which odd rows go round."""
+        return self._generator(1).permutation(np.unique(self.labels[self.labels >= 0]))
+
+    def _unlabelled_rows(self) -> int:
+        share = np.mean(self.labels < 0)
+        if not share:
+            return 0
+        room = self.batch_size - len(np.unique(self.labels[self.labels >= 0]))
+        return min(max(1, round(share * self.batch_size)), max(1, room))
+
+    def _take(self, label: int, start: int, count: int) -> Int[np.ndarray, " k"]:
+        """Rows `start` to `start + count` of the endless passes over one class."""
+        members = self.clips[self.labels == label] if label >= 0 else self.clips[self.labels < 0]
+        rows = np.arange(start, start + count)
+        passes = {
+            p: self._generator(2, label + 1, p).permutation(members) for p in np.unique(rows // len(members))
+        }
+        return np.array([passes[row // len(members)][row % len(members)] for row in rows], self.clips.dtype)
+
+    def _generator(self, *what: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, *map(int, what)))
+
+
+def _rows_before(number: int, rows: int, classes: int, place: int) -> int:
+    """Rows that the class at a place has had before batch `number`: whole shares, and odd rows in turn."""
+    share, odd = divmod(rows, classes)
+    return number * share + (number * odd - place + classes - 1) // classes

@@ -1,0 +1,37 @@
+"""Numbers of a fusion that are set from the validation clips at an epoch's end, not trained."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from emofuse_jax.models.fusions.registry import FUSIONS
+from emofuse_jax.predictions import Predictions
+from emofuse_jax.types import TrainState
+
+
+def calibrator(fusion: str) -> Callable | None:
+    """The fusion's `calibrate(state, level_probabilities, labels) -> state`; None where it has none."""
+    return getattr(FUSIONS[fusion], "calibrate", None)
+
+
+def calibrated(state: TrainState, hook: Callable, validation: Predictions) -> TrainState:
+    """The state with the fusion's own part set by `hook` from the answers for the validation clips.
+
+    Every process has all answers and computes the same numbers, laid out as those before. Raises ValueError
+    where the fusion gives no `level_logits`, or the hook gives arrays of other names, shapes or dtypes.
+    """
+    if validation.levels is None:
+        raise ValueError("fusion: calibrate needs level_logits and level_mask in aux")
+    before = state.model_state["fusion"]
+    after = hook(jax.tree.map(np.asarray, before), validation.levels, validation.labels)
+    if _shapes(after) != _shapes(before):
+        raise ValueError(f"fusion: calibrate gave {_shapes(after)}, expected {_shapes(before)}")
+    placed = jax.tree.map(lambda new, old: jax.device_put(np.asarray(new), old.sharding), after, before)
+    return dataclasses.replace(state, model_state=state.model_state | {"fusion": placed})
+
+
+def _shapes(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: (x.shape, str(x.dtype)), tree)

@@ -1,0 +1,193 @@
+"""Features of frozen encoders: on disk, in a batch, and under augmentation."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base
+from emofuse_jax.data import augment, records
+from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.features import feature_shape, tensor_steps, window_seconds
+from emofuse_jax.data.pipeline import load_batch
+from emofuse_jax.train.step import keep_modality
+from emofuse_jax.types import InputSpec
+from tests.fakes import make_record
+
+SHAPE = records.RecordShape(f=70, h=16, w=16, audio_features=5, face_features=7)
+BOTH = InputSpec(t=100, f=70, s=4, h=16, w=16, classes=3, feature_steps=20, audio_features=5, face_features=7)
+ALONE = dataclasses.replace(BOTH, t=0, h=0, w=0)
+SETTINGS = {
+    "audio": {"hop_ms": 10.0},
+    "features": {"tensors": "keep", "audio": {"layout": {"hop_ms": 40.0}}, "face": None},
+}
+
+
+def with_features(i, steps=12, **changes):
+    rng, record = np.random.default_rng(i), make_record(i)
+    return dataclasses.replace(
+        record,
+        audio_features=rng.normal(size=(steps, 5)).astype(np.float16),
+        face_features=rng.normal(size=(4, 7)).astype(np.float16) * record.face_valid[:, None],
+        **changes,
+    )
+
+
+def without_tensors(record):
+    return dataclasses.replace(record, spectrogram=record.spectrogram[:0], faces=record.faces[:, :0, :0])
+
+
+@pytest.mark.parametrize("shape", [SHAPE, dataclasses.replace(SHAPE, h=0, w=0)])
+def test_features_survive_the_disk_bit_for_bit(shape):
+    record = with_features(3) if shape.h else without_tensors(with_features(3))
+    back = records.decode(records.encode(record), shape)
+    for field in ("audio_features", "face_features", "spectrogram", "faces", "face_valid"):
+        assert getattr(back, field).dtype == getattr(record, field).dtype
+        np.testing.assert_array_equal(getattr(back, field), getattr(record, field))
+
+
+def test_records_of_before_are_the_same_bytes_and_still_read():
+    old = records.encode(make_record(3))
+    assert b"features" not in old
+    back = records.decode(old, records.RecordShape(f=70, h=16, w=16))
+    assert back.audio_features is None
+    assert back.face_features is None
+    assert records.RecordShape(**{"f": 70, "h": 16, "w": 16}).schema_version == 1
+    assert SHAPE.schema_version == 2
+    with pytest.raises(ValueError, match="field audio_features has 0 values"):
+        records.decode(old, SHAPE)
+
+
+def test_what_is_wrong_on_disk_is_named():
+    with pytest.raises(ValueError, match="clip003: field audio_features is float32, expected float16"):
+        records.encode(dataclasses.replace(with_features(3), audio_features=np.zeros((2, 5), np.float32)))
+    with pytest.raises(ValueError, match="clip003: field face_features"):
+        records.decode(records.encode(with_features(3)), dataclasses.replace(SHAPE, face_features=6))
+
+
+def test_a_row_holds_features_beside_tensors():
+    batch, record = empty_batch(2, BOTH), with_features(3)
+    fill_row(batch, 0, record)
+    np.testing.assert_array_equal(batch.audio_features[0, :12], record.audio_features)
+    assert not batch.audio_features[0, 12:].any()
+    np.testing.assert_array_equal(batch.audio_features_mask, [np.arange(20) < 12, np.zeros(20, bool)])
+    np.testing.assert_array_equal(batch.face_features[0], record.face_features)
+    np.testing.assert_array_equal(batch.faces[0], record.faces)
+    assert batch.audio_mask[0].any()
+    assert batch.audio_features.dtype == batch.face_features.dtype == np.float16
+
+
+def test_long_features_are_cut_to_the_middle_as_sound_is():
+    batch, record = empty_batch(1, BOTH), with_features(3, steps=31)
+    fill_row(batch, 0, record)
+    np.testing.assert_array_equal(batch.audio_features[0], record.audio_features[5:25])
+    assert batch.audio_features_mask.all()
+
+
+def test_a_row_of_features_alone():
+    batch = empty_batch(1, ALONE)
+    assert batch.audio.shape == (1, 0, 70)
+    assert batch.faces.shape == (1, 4, 0, 0, 3)
+    record = without_tensors(with_features(3))
+    fill_row(batch, 0, record)
+    assert batch.audio_features_mask.sum() == 12
+    np.testing.assert_array_equal(batch.face_mask[0], record.face_valid)
+    deaf = empty_batch(1, ALONE)
+    fill_row(deaf, 0, dataclasses.replace(record, audio_ok=False))
+    assert not deaf.audio_features_mask.any()
+    assert not deaf.audio_features.any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "record", "field"),
+    [
+        (BOTH, make_record(3), "audio_features"),
+        (dataclasses.replace(BOTH, audio_features=0), make_record(3), "face_features"),
+        (BOTH, without_tensors(with_features(3)), "spectrogram"),
+        (dataclasses.replace(BOTH, t=0), without_tensors(with_features(3)), "faces"),
+    ],
+)
+def test_what_a_record_does_not_hold_is_named(spec, record, field):
+    with pytest.raises(ValueError, match=f"clip003: field {field} is empty: the records were prepared"):
+        fill_row(empty_batch(1, spec), 0, record)
+
+
+def test_a_dataset_without_features_gives_none(fake_dataset):
+    batch = load_batch(open_dataset(fake_dataset), np.arange(3), InputSpec(100, 70, 4, 16, 16, 3))
+    assert batch.audio_features is batch.audio_features_mask is batch.face_features is None
+
+
+def test_steps_cover_the_same_seconds():
+    assert feature_shape(SETTINGS, SHAPE, 400) == {
+        "feature_steps": 100,
+        "audio_features": 5,
+        "face_features": 7,
+    }
+    assert feature_shape(SETTINGS, SHAPE, 1)["feature_steps"] == 1
+    assert feature_shape({}, records.RecordShape(70, 16, 16), 400) == {
+        "feature_steps": 0,
+        "audio_features": 0,
+        "face_features": 0,
+    }
+    dropped = json.loads(json.dumps(SETTINGS))
+    dropped["features"]["tensors"] = "drop"
+    assert tensor_steps(SETTINGS, 400) == tensor_steps({}, 400) == 400
+    assert tensor_steps(dropped, 400) == 0
+    dropped["features"]["audio"] = None
+    assert tensor_steps(dropped, 400) == 400
+    assert window_seconds(SETTINGS, 400, 100) == window_seconds(SETTINGS, 0, 100) == 4.0
+
+
+# Augmentation
+
+
+def batch_of(spec, rows=32):
+    batch = empty_batch(rows, spec)
+    for row in range(rows - 1):  # the last stays padding
+        record = with_features(row)
+        fill_row(batch, row, record if spec.t else without_tensors(record))
+    return jax.tree.map(jnp.asarray, batch)
+
+
+@pytest.mark.parametrize("spec", [BOTH, ALONE])
+def test_augmentation_takes_batches_with_and_without_tensors(spec):
+    config, batch = base.augment(), batch_of(spec)
+    config.frames, config.audio_dropout, config.video_dropout = 2, 0.3, 0.3
+    out = jax.jit(lambda b, k: augment.augment(b, k, config))(batch, jax.random.key(0))
+    assert out.face_features.shape == (32, 2, 7)
+    assert out.faces.shape == (32, 2, spec.h, spec.w, 3)
+    assert out.audio_features.shape == batch.audio_features.shape
+    heard, seen = out.audio_features_mask.any(1), out.face_mask.any(1)
+    assert 0 < heard.sum() < 31
+    assert 0 < seen.sum() < 31
+    assert not (heard | seen)[-1]
+    if spec.t:
+        np.testing.assert_array_equal(heard, out.audio_mask.any(1))
+    assert (heard | seen | (batch.face_mask.sum(1) < 4))[:-1].all()  # never both
+
+
+def test_sampled_features_are_those_of_the_sampled_frames():
+    batch = batch_of(BOTH)
+    numbered = jnp.broadcast_to(jnp.arange(4, dtype=jnp.uint8)[:, None, None, None], batch.faces.shape)
+    same = jnp.broadcast_to(jnp.arange(4, dtype=jnp.float16)[:, None], batch.face_features.shape)
+    batch = dataclasses.replace(batch, faces=numbered, face_features=same)
+    out = augment.sample_frames(batch, jax.random.key(1), 3)
+    chosen = np.asarray(out.faces[:, :, 0, 0, 0])
+    assert len(np.unique(chosen)) == 4
+    np.testing.assert_array_equal(out.face_features[:, :, 0], chosen)
+
+
+def test_one_modality_can_be_kept():
+    batch = batch_of(BOTH)
+    seen, heard = keep_modality(batch, "video"), keep_modality(batch, "audio")
+    assert not seen.audio_features_mask.any()
+    assert not seen.audio_mask.any()
+    assert seen.face_mask.any()
+    assert heard.audio_features_mask.any()
+    assert not heard.face_mask.any()
+    bare = dataclasses.replace(batch, audio_features=None, audio_features_mask=None, face_features=None)
+    assert keep_modality(bare, "video").audio_features_mask is None

@@ -1,0 +1,127 @@
+import collections
+
+import numpy as np
+import pytest
+
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.pipeline import train_batches
+from emofuse_jax.data.sampler import BalancedSampler
+from emofuse_jax.types import InputSpec
+
+SPEC = InputSpec(t=100, f=70, s=4, h=16, w=16, classes=3)
+RNG = np.random.default_rng(0)
+
+
+def sampler(counts, batch_size, seed=0, unlabelled=0):
+    labels = np.repeat([*range(len(counts)), -1], [*counts, unlabelled])
+    order = RNG.permutation(len(labels))
+    return BalancedSampler(100 + order, labels[order], batch_size, seed)
+
+
+def label_of(made):
+    return dict(zip(made.clips.tolist(), made.labels.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("counts", "size"), [((50, 20, 5), 12), ((50, 20, 5), 16), ((9, 9, 9, 9), 2), ((30,) * 8, 32)]
+)
+def test_every_batch_holds_the_same_number_of_each_class_up_to_one(counts, size):
+    made = sampler(counts, size)
+    names, total = label_of(made), collections.Counter()
+    for number in range(40):
+        batch = made.batch(number)
+        assert len(batch) == size
+        found = collections.Counter(names[int(clip)] for clip in batch)
+        here = [found[label] for label in range(len(counts))]
+        assert max(here) - min(here) <= 1
+        total.update(found)
+    overall = [total[label] for label in range(len(counts))]
+    assert max(overall) - min(overall) <= 1  # the odd rows go round
+
+
+def test_a_class_sees_all_its_clips_once_a_pass_in_a_new_order():
+    made = sampler((15, 9), 6)
+    names = label_of(made)
+    taken = [int(c) for i in range(18) for c in made.batch(i) if names[int(c)] == 1]  # 3 rows a batch
+    passes = [tuple(taken[i : i + 9]) for i in range(0, 54, 9)]
+    members = sorted(clip for clip, label in names.items() if label == 1)
+    assert all(sorted(one) == members for one in passes)
+    assert len(set(passes)) == 6
+
+
+def test_a_batch_is_a_function_of_its_number_and_the_seed():
+    made = sampler((20, 20), 8)
+    again = BalancedSampler(made.clips, made.labels, 8, 0)
+    np.testing.assert_array_equal(made.batch(17), again.batch(17))
+    assert (made.batch(17) != made.batch(18)).any()
+    assert (made.batch(17) != BalancedSampler(made.clips, made.labels, 8, 1).batch(17)).any()
+
+
+@pytest.mark.parametrize(("unlabelled", "rows"), [(90, 12), (5, 2), (30, 8)])
+def test_unlabelled_clips_take_their_share_but_leave_a_row_for_each_class(unlabelled, rows):
+    made = sampler((10, 10, 5, 5), 16, unlabelled=unlabelled)
+    names = label_of(made)
+    seen = collections.Counter()
+    for number in range(60):
+        batch = [int(clip) for clip in made.batch(number)]
+        found = collections.Counter(names[clip] for clip in batch)
+        assert found[-1] == rows
+        here = [found[label] for label in range(4)]
+        assert max(here) - min(here) <= 1
+        assert min(here) >= 1
+        seen.update(batch)
+    assert len(seen) == len(names)
+
+
+def test_nothing_to_balance():
+    with pytest.raises(ValueError, match=r"data.balanced: no training clip has a label"):
+        BalancedSampler(np.arange(4), np.full(4, -1), 2, 0)
+
+
+@pytest.fixture
+def made(fake_dataset):
+    dataset = open_dataset(fake_dataset)
+    clips = np.arange(30)  # label i % 3; ten of each, less those left out below
+    clips = clips[(clips % 3 != 2) | (clips < 12)]
+    labels = clips % 3
+
+    def make(size=9, **more):
+        return train_batches(
+            dataset, clips, SPEC, batch_size=size, seed=4, labels=labels, balanced=True, **more
+        )
+
+    return make
+
+
+def test_records_of_balanced_batches(made):
+    batches = made()
+    for _ in range(5):
+        batch = next(batches)
+        assert np.bincount(batch.label, minlength=3).tolist() == [3, 3, 3]
+        assert batch.weight.tolist() == [1] * 9
+
+
+def test_the_position_can_be_saved_and_restored(made):
+    batches = made()
+    for _ in range(4):
+        next(batches)
+    position = batches.get_state()
+    expected = [next(batches) for _ in range(3)]
+    again = made()
+    again.set_state(position)
+    for batch in expected:
+        other = next(again)
+        np.testing.assert_array_equal(other.clip, batch.clip)
+        np.testing.assert_array_equal(other.audio, batch.audio)
+
+
+def test_processes_share_the_same_global_batches(made):
+    whole, parts = made(12), [made(12, process=(i, 3)) for i in range(3)]
+    for _ in range(3):
+        together = np.concatenate([next(part).clip for part in parts])
+        np.testing.assert_array_equal(together, next(whole).clip)
+
+
+def test_balancing_needs_labels(fake_dataset):
+    with pytest.raises(ValueError, match="balanced needs the labels"):
+        train_batches(open_dataset(fake_dataset), np.arange(9), SPEC, batch_size=3, seed=0, balanced=True)
