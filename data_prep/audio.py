@@ -1,9 +1,11 @@
-"""The audio frontend: sound to a log-magnitude spectrogram."""
+"""The audio frontends: sound to a spectrogram on a logarithmic scale."""
 
+import functools
+import math
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from data_prep.settings import AudioSettings
 
@@ -16,14 +18,18 @@ BLOCK = 256
 def log_spectrogram(
     sound: Float[np.ndarray, " n"] | Iterable[Float[np.ndarray, " n"]], settings: AudioSettings
 ) -> tuple[Float[np.ndarray, "t f"], float]:
-    """Log magnitudes and the sound's root mean square; frame i is centred on second i * hop.
+    """The spectrogram and the sound's root mean square; frame i is centred on second i * hop.
 
-    ``S[i, j] = log(|sum_m w[m] x[i hop + m - dft/2] exp(-2 pi i j m / dft)| + floor)``,
-    t = 1 + n // hop; outside the sound there are zeros, so that a single sample gives a frame.
+    ``X[i, j] = sum_m w[m] x[i hop + m - dft/2] exp(-2 pi i j m / dft)``, t = 1 + n // hop; outside the sound
+    there are zeros, so that a single sample gives a frame. By `settings.frontend`:
+
+    - ``log_spectrogram_v1``: ``log(|X| + floor)``, nepers
+    - ``log_mel_v1``: ``log(M |X|^2 + floor)``, M the area-normalised Slaney mel filters up to half the rate
+    - ``db_spectrogram_v1``: ``20 log10(|X| + floor)``, decibels
 
     Args:
         sound: mono samples at `settings.sample_rate`, whole or block by block.
-        settings: window and hop in ms, DFT length, number of lowest bins kept.
+        settings: window and hop in ms, DFT length, number of lowest bins kept, or of mel filters.
 
     Returns:
         float16 [t f], and the root mean square.
@@ -31,8 +37,8 @@ def log_spectrogram(
     Raises:
         ValueError: on a frontend of another name.
     """
-    if settings.frontend != "log_spectrogram_v1":
-        raise ValueError(f"audio frontend {settings.frontend!r}: expected 'log_spectrogram_v1'")
+    if settings.frontend not in FRONTENDS:
+        raise ValueError(f"audio frontend {settings.frontend!r}: expected one of {', '.join(FRONTENDS)}")
     blocks = [sound] if isinstance(sound, np.ndarray) else sound
     hop = round(settings.sample_rate * settings.hop_ms / 1000)
     edge = np.zeros(settings.dft // 2, np.float32)
@@ -49,7 +55,7 @@ def log_spectrogram(
 
 
 def _frames(samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int):
-    """Log magnitudes of the frames that lie wholly in `samples`."""
+    """The spectrogram of the frames that lie wholly in `samples`."""
     import librosa  # its first call takes a second
 
     if len(samples) < settings.dft:
@@ -62,4 +68,30 @@ def _frames(samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int)
         window=settings.window,
         center=False,
     )
-    return np.log(np.abs(spectrum[: settings.bins]) + settings.floor).T.astype(np.float16)
+    return FRONTENDS[settings.frontend](spectrum, settings).T.astype(np.float16)
+
+
+def _log(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> Float[np.ndarray, "f t"]:
+    return np.log(np.abs(spectrum[: settings.bins]) + settings.floor)
+
+
+def _log_mel(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> Float[np.ndarray, "f t"]:
+    power = np.square(np.abs(spectrum), dtype=np.float64)  # float32 has no room for the square of 1e20
+    return np.log(mel_filters(settings.sample_rate, settings.dft, settings.bins) @ power + settings.floor)
+
+
+def _decibels(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> Float[np.ndarray, "f t"]:
+    return 20 / math.log(10) * _log(spectrum, settings)
+
+
+@functools.lru_cache(maxsize=4)
+def mel_filters(rate: int, dft: int, filters: int) -> Float[np.ndarray, "f j"]:
+    """Triangles of equal area between 0 Hz and half the rate, on Slaney's mel scale."""
+    import librosa
+
+    return librosa.filters.mel(
+        sr=rate, n_fft=dft, n_mels=filters, fmin=0.0, fmax=rate / 2, htk=False, norm="slaney"
+    )
+
+
+FRONTENDS = {"log_spectrogram_v1": _log, "log_mel_v1": _log_mel, "db_spectrogram_v1": _decibels}

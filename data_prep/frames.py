@@ -1,5 +1,6 @@
 """Video frames at asked times: as few packets are decoded, and as few frames kept, as will do."""
 
+import math
 from collections.abc import Iterator
 
 import av
@@ -11,6 +12,8 @@ from data_prep.media import MediaError, MediaInfo, VideoTrack, open_media
 
 MAX_SHORT_SIDE = 1080
 """Larger frames are halved, or more, on decoding: 16 frames of 8K would take 1.6 GB."""
+MAX_PIXELS_HELD = 96 << 20
+"""Pixels of all frames together, 302 MB: 96 frames of up to 1 Mpx stay whole, larger ones shrink."""
 FAR = 10.0
 """Seconds into the file from which seeking beats reading."""
 SKIPPING = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
@@ -22,22 +25,27 @@ def read_frames(
 ) -> tuple[UInt8[np.ndarray, "s h w 3"], Float[np.ndarray, " s"], float]:
     """The frames on screen at `times` (seconds), RGB and upright; their own times; and their scale.
 
-    Pixels of the source frame are pixels of the returned frame divided by the scale (1 up to 1080 lines).
+    Pixels of the source frame are pixels of the returned frame divided by the scale (1 for up to 1080 lines
+    and 96 Mpx in all).
     A frame stands twice where two times fall on it. Raises MediaError when a frame can't be decoded.
     """
     track = info.video
     slots = shown_at(track, times)
-    found: dict[int, np.ndarray] = {}
-    scale = 1.0
+    frames, found, scale = None, [], 1.0
     reformatter = VideoReformatter()  # one for all: setting it up costs more than its use
     for index, frame in _decoded(info, set(slots.tolist())):
-        image, scale = _image(frame, reformatter, next(iter(found.values()), None))
-        found[index] = image
-    if not found:
+        image, scale = _image(frame, reformatter, len(slots), None if frames is None else frames[0])
+        if frames is None:
+            frames = np.zeros((len(slots), *image.shape), np.uint8)
+        frames[slots == index] = image
+        found.append(index)
+    if frames is None:
         raise MediaError("video: no frame could be decoded")
     order = np.array(sorted(found, key=lambda index: track.times[index]))
-    nearest = [order[np.argmin(np.abs(track.times[order] - track.times[slot]))] for slot in slots]
-    return np.stack([found[i] for i in nearest]), track.times[nearest], scale
+    nearest = np.array([order[np.argmin(np.abs(track.times[order] - track.times[slot]))] for slot in slots])
+    for i in np.flatnonzero(nearest != slots):  # those that could not be decoded
+        frames[i] = frames[np.argmax(slots == nearest[i])]
+    return frames, track.times[nearest], scale
 
 
 def shown_at(track: VideoTrack, times: Float[np.ndarray, " s"]) -> Int[np.ndarray, " s"]:
@@ -111,8 +119,12 @@ def _frames(context, packet: av.Packet | None) -> list[av.VideoFrame]:
         return []  # a damaged packet; `read_frames` takes the nearest frame that there is
 
 
-def _image(frame: av.VideoFrame, reformatter, like: np.ndarray | None) -> tuple[np.ndarray, float]:
-    scale = min(1.0, MAX_SHORT_SIDE / min(frame.width, frame.height))
+def _image(
+    frame: av.VideoFrame, reformatter, count: int, like: np.ndarray | None
+) -> tuple[np.ndarray, float]:
+    """One of `count` frames as an upright picture, of the size of `like`, and its scale."""
+    held = math.sqrt(MAX_PIXELS_HELD / (count * frame.width * frame.height))
+    scale = min(1.0, MAX_SHORT_SIDE / min(frame.width, frame.height), held)
     turns = round(frame.rotation / 90) % 4
     height, width = round(frame.height * scale), round(frame.width * scale)
     if like is not None:  # a stream may change its size midway; the first frame's holds

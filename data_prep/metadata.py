@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 from data_prep.corpora.base import Corpus
+from data_prep.encoders import NO_FILES, EncoderFiles
 from data_prep.settings import PrepSettings
 from data_prep.shards import Plan, read_shard, write_atomic, write_json
 from data_prep.splits import make_fold, protocols
@@ -17,16 +18,21 @@ from emofuse_jax.data import records
 
 COLUMNS = ("clip_id", "path", "speaker", "label", "status", "reason", "shard", "row", "index", "sha256")
 PACKAGES = ("emofuse", "av", "librosa", "soxr", "numpy", "jax", "mtcnn", "opencv-python-headless")
+ENCODING = ("onnxruntime",)
 
 
-def versions() -> dict[str, str]:
+def versions(settings: PrepSettings) -> dict[str, str]:
     """Versions of the packages that decide what a record holds."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    encodes = settings.features.audio or settings.features.face
+    return {name: importlib.metadata.version(name) for name in PACKAGES + ENCODING * bool(encodes)}
 
 
 def record_shape(settings: PrepSettings) -> records.RecordShape:
     """The dimensions that all records of these settings share."""
-    return records.RecordShape(settings.audio.bins, settings.face.size, settings.face.size)
+    features = settings.features
+    size = 0 if features.drops_faces else settings.face.size
+    widths = (0 if encoder is None else encoder.width for encoder in (features.audio, features.face))
+    return records.RecordShape(settings.audio.bins, size, size, *widths)
 
 
 def write_manifest(output: str, rows: list[dict]) -> None:
@@ -39,24 +45,36 @@ def write_manifest(output: str, rows: list[dict]) -> None:
 
 
 def write_prep(
-    output: str, corpus: Corpus, settings: PrepSettings, plan: Plan, notes: list[dict], rows: list[dict]
+    output: str,
+    corpus: Corpus,
+    settings: PrepSettings,
+    plan: Plan,
+    notes: list[dict],
+    rows: list[dict],
+    encoders: EncoderFiles = NO_FILES,
 ) -> None:
-    """prep.json: all that is needed to read the records, and to make them again."""
+    """prep.json: all that is needed to read the records, and to make them again.
+
+    `encoder_paths` only says where an export may look for the files; their hashes stand in `settings`.
+    """
     sources = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
     shape = record_shape(settings)
+    widths = {k: v for k in ("audio_features", "face_features") if (v := getattr(shape, k))}
+    paths = {k: os.path.abspath(v) for k in ("audio", "face") if (v := getattr(encoders, k))}
     values = {
-        "schema_version": records.SCHEMA_VERSION,
+        "schema_version": shape.schema_version,
         "corpus": corpus.name,
         "dataset": plan.dataset,
         "classes": list(corpus.classes),
         "speakers": sorted({clip.speaker for clip in corpus.clips}),
         "sex": dict(sorted(corpus.sex.items())),
         "settings": settings.to_dict(),
-        "shape": {"f": shape.f, "h": shape.h, "w": shape.w},
+        "shape": {"f": shape.f, "h": shape.h, "w": shape.w, **widths},
         "frames": settings.face.frames,
-        "versions": versions(),
+        "versions": versions(settings),
         "sources_sha256": sources.hexdigest(),
         "notes": list(corpus.notes),
+        **({"encoder_paths": paths} if paths else {}),
         "shards": [
             {"name": plan.name(i), "records": note["records"], "sha256": note["sha256"]}
             for i, note in enumerate(notes)
@@ -110,11 +128,16 @@ def write_tfds(output: str, corpus: Corpus, settings: PrepSettings, plan: Plan, 
 
 
 def _features(features, c: int, classes: tuple[str, ...], settings: PrepSettings):
-    s, size = settings.face.frames, settings.face.size
+    s, shape = settings.face.frames, record_shape(settings)
 
     def tensor(shape, dtype):
         return features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
 
+    encoded = {}
+    if shape.audio_features:
+        encoded["audio_features"] = tensor((None, shape.audio_features), np.float16)
+    if shape.face_features:
+        encoded["face_features"] = tensor((s, shape.face_features), np.float16)
     return features.FeaturesDict(
         {
             "clip_id": features.Text(),
@@ -123,7 +146,7 @@ def _features(features, c: int, classes: tuple[str, ...], settings: PrepSettings
             "label": features.ClassLabel(names=list(classes)) if c else features.Scalar(np.int64),
             "votes": tensor((c,), np.float32),
             "spectrogram": tensor((None, settings.audio.bins), np.float16),
-            "faces": tensor((s, size, size, 3), np.uint8),
+            "faces": tensor((s, shape.h, shape.w, 3), np.uint8),
             "face_valid": tensor((s,), np.bool_),
             "face_time": tensor((s,), np.float32),
             "face_box": tensor((s, 4), np.float32),
@@ -131,5 +154,6 @@ def _features(features, c: int, classes: tuple[str, ...], settings: PrepSettings
             "face_score": tensor((s,), np.float32),
             "audio_ok": features.Scalar(np.bool_),
             "video_ok": features.Scalar(np.bool_),
+            **encoded,
         }
     )

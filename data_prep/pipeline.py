@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 from data_prep import metadata
 from data_prep.corpora.base import Clip, Corpus
+from data_prep.encoders import NO_FILES, EncoderFiles, check_files
 from data_prep.settings import PrepSettings
 from data_prep.shards import Plan, claim, locked, plan_shards, write_shard
 from data_prep.verify import verify
 from data_prep.workers import Job, Outcome, cores, outcomes
-from emofuse_jax.data import records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,21 +36,25 @@ def prepare(
     workers: int | None = None,
     shards: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    encoders: EncoderFiles = NO_FILES,
 ) -> Summary:
     """Writes shards, manifest, splits, statistics and descriptions of `corpus` into `output`.
 
     May be stopped at any moment; the same call goes on where it stood and ends with the same files, byte for
     byte, whatever the number of workers (default: the cores; 0: this process, for tests). `progress` is
-    called with the clips done and their number. Raises ValueError when `output` holds another preparation,
-    another process works there, or not one clip could be read.
+    called with the clips done and their number. `encoders` says where the ONNX files that `settings` name
+    (`encoder_probe.with_encoders`) lie. Raises ValueError when `output` holds another preparation,
+    another process works there, an encoder is missing, or not one clip could be read.
     """
     output = os.path.abspath(output)
+    check_files(settings, encoders)
+    job = Job(settings, corpus.name, len(corpus.classes), encoders)
     dataset = re.sub(r"\W", "_", corpus.name)
     plan = plan_shards(output, dataset, corpus.clips, shards)
     with locked(output):
         claim(output, _identity(corpus, settings, plan))
-        _write_missing(plan, corpus, settings, cores() if workers is None else workers, progress)
-        return _finish(plan, corpus, settings)
+        _write_missing(plan, corpus.root, job, cores() if workers is None else workers, progress)
+        return _finish(plan, corpus, settings, encoders)
 
 
 def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:
@@ -59,30 +63,28 @@ def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:
         for c in corpus.clips
     ]
     return {
-        "schema_version": records.SCHEMA_VERSION,
+        "schema_version": metadata.record_shape(settings).schema_version,
         "corpus": corpus.name,
         "settings": settings.to_dict(),
         "number of clips": len(clips),
         "classes": list(corpus.classes),
         "list of clips (sha256)": hashlib.sha256(repr(clips).encode()).hexdigest(),
         "shards": plan.count,
-        "versions": metadata.versions(),
+        "versions": metadata.versions(settings),
     }
 
 
-def _write_missing(
-    plan: Plan, corpus: Corpus, settings: PrepSettings, workers: int, progress: Callable | None
-) -> None:
+def _write_missing(plan: Plan, root: str, job: Job, workers: int, progress: Callable | None) -> None:
     missing = [shard for shard in range(plan.count) if plan.finished(shard) is None]
     clips = [clip for shard in missing for clip in plan.block(shard)]
     done = len(plan.clips) - len(clips)
-    results = outcomes(clips, Job(settings, corpus.name, len(corpus.classes)), workers)
+    results = outcomes(clips, job, workers)
 
     def encoded(shard: int, rows: list[dict]) -> Iterator[bytes | None]:
         nonlocal done
         for clip in plan.block(shard):
             outcome = next(results)
-            rows.append(_row(clip, outcome, corpus.root))
+            rows.append(_row(clip, outcome, root))
             done += 1
             if progress is not None:
                 progress(done, len(plan.clips))
@@ -108,7 +110,7 @@ def _row(clip: Clip, outcome: Outcome, root: str) -> dict:
     }
 
 
-def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings) -> Summary:
+def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings, encoders: EncoderFiles) -> Summary:
     """Everything beside the shards; prep.json last, since a directory with it is one that can be opened."""
     notes = [plan.finished(shard) for shard in range(plan.count)]
     rows = _numbered(notes)
@@ -123,7 +125,7 @@ def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings) -> Summary:
     folds = metadata.write_splits(plan.output, corpus, rows)
     metadata.write_stats(plan.output, plan, folds, metadata.record_shape(settings))
     metadata.write_tfds(plan.output, corpus, settings, plan, notes)
-    metadata.write_prep(plan.output, corpus, settings, plan, notes, rows)
+    metadata.write_prep(plan.output, corpus, settings, plan, notes, rows, encoders)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("kept", "masked")}
     return Summary(plan.output, counts["kept"], counts["masked"], failed, tuple(verify(plan.output)))
 

@@ -1,15 +1,18 @@
 """`process_clip`: the only place where media become arrays; preparing, predicting and serving call it."""
 
 import dataclasses
+import functools
 
 import numpy as np
-from jaxtyping import Float
 
 from data_prep.audio import SILENCE, log_spectrogram
+from data_prep.clip_features import face_features, no_features, sound_features, without_tensors
 from data_prep.corpora.base import Clip
+from data_prep.encoders import NO_FILES, EncoderError, EncoderFiles
 from data_prep.frames import read_frames
 from data_prep.media import MediaError, MediaInfo, probe
-from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
+from data_prep.sampling import frame_times
+from data_prep.settings import FaceSettings, PrepSettings
 from data_prep.sound import sound_blocks
 from emofuse_jax.data.records import Record
 
@@ -27,37 +30,43 @@ class Failure:
 
 
 def process_clip(
-    clip: Clip, settings: PrepSettings, *, corpus: str = "", classes: int = 0
+    clip: Clip,
+    settings: PrepSettings,
+    *,
+    corpus: str = "",
+    classes: int = 0,
+    encoders: EncoderFiles = NO_FILES,
 ) -> Record | Failure:
     """Decodes one clip into a record of `t` spectrogram frames and `s` aligned faces.
 
-    A stream that is absent, silent, faceless or undecodable is masked and told in `Record.notes`.
-    `face_time` counts from the clip's start, as the spectrogram does. With `classes` = 0 (predicting)
-    `votes` is empty. Returns a Failure when the file can't be decoded or neither stream is of use;
-    raises nothing for a bad file, ValueError for bad settings.
+    A stream that is absent, silent, faceless, undecodable or refused by its encoder is masked and told in
+    `Record.notes`. `face_time` counts from the clip's start, as the spectrogram does. With `classes` = 0
+    (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features` lie. Returns a
+    Failure when the file can't be decoded or neither stream is of use; raises nothing for a bad file,
+    ValueError for bad settings or a missing encoder.
     """
     try:
         info = probe(clip.path)
         start, end = span(clip, info)
     except MediaError as error:
         return Failure(clip.clip_id, clip.path, str(error))
-    sound, sound_note = _sound(info, start, end, settings.audio)
-    faces, face_note = _faces(info, start, end, settings.face)
+    sound, sound_note = _sound(info, start, end, settings, encoders)
+    faces, face_note = _faces(info, start, end, settings, encoders)
     if sound is None and faces is None:
         return Failure(clip.clip_id, clip.path, f"{sound_note}; {face_note}")
-    nothing = np.zeros((1, settings.audio.bins), np.float16)
-    return Record(
+    fields = {"spectrogram": np.zeros((1, settings.audio.bins), np.float16), **_no_faces(settings.face)}
+    record = Record(
         clip_id=clip.clip_id,
         speaker=clip.speaker,
         corpus=corpus,
         label=clip.label,
         votes=(np.arange(classes) == clip.label).astype(np.float32),
-        spectrogram=nothing if sound is None else sound,
         audio_ok=sound is not None,
         video_ok=faces is not None,
         notes="; ".join(note for note in (sound_note, face_note) if note),
-        **(_no_faces(settings.face) if faces is None else faces),
+        **(fields | no_features(settings) | (sound or {}) | (faces or {})),
     )
+    return without_tensors(record, settings)
 
 
 def span(clip: Clip, info: MediaInfo) -> tuple[float, float]:
@@ -74,52 +83,64 @@ def span(clip: Clip, info: MediaInfo) -> tuple[float, float]:
 
 
 def _sound(
-    info: MediaInfo, start: float, end: float, settings: AudioSettings
-) -> tuple[Float[np.ndarray, "t f"] | None, str]:
-    """The spectrogram, or None and why there is none."""
+    info: MediaInfo, start: float, end: float, settings: PrepSettings, encoders: EncoderFiles
+) -> tuple[dict | None, str]:
+    """The sound fields of a record, or None and why there are none."""
     if info.sound is None:
         return None, "no sound stream"
     try:
-        blocks = sound_blocks(info, start, end, settings.sample_rate)
-        spectrogram, level = log_spectrogram(blocks, settings)
+        blocks = sound_blocks(info, start, end, settings.audio.sample_rate)
+        spectrogram, level = log_spectrogram(blocks, settings.audio)
     except MediaError as error:
         return None, str(error)
     if not np.isfinite(spectrogram).all():
         return None, "sound: too loud for numbers"
     if level < SILENCE:
         return None, "sound is silent"
-    return spectrogram, ""
+    try:
+        features = sound_features(info, start, end, spectrogram, settings, encoders)
+    except EncoderError as error:
+        return None, str(error)
+    return {"spectrogram": spectrogram} | features, ""
 
 
-def _faces(info: MediaInfo, start: float, end: float, settings: FaceSettings) -> tuple[dict | None, str]:
+def _faces(
+    info: MediaInfo, start: float, end: float, settings: PrepSettings, encoders: EncoderFiles
+) -> tuple[dict | None, str]:
     """The face fields of a record, or None and why there are none; and a remark."""
     if info.video is None:
         return None, "no video stream"
-    if settings.sampling != "even":
-        raise ValueError(f"frame sampling {settings.sampling!r}: expected 'even'")
     first, last = max(start, float(info.video.times.min())), min(end, info.video.end)
     if last <= first:
         return None, "no video in this part"
-    times = first + (np.arange(settings.frames) + 0.5) * (last - first) / settings.frames
+    times = frame_times(info.video, first, last, settings.face)
     try:
         frames, shown, scale = read_frames(info, times)
     except MediaError as error:
         return None, str(error)
-    faces, people = _track(frames, settings)
+    faces, people = _track(frames, shown, settings.face)
     if not any(face is not None for face in faces):
         return None, f"no face in {len(frames)} frames"
     note = f"{people} people; used the largest, steadiest face" if people > 1 else ""
-    return _face_fields(frames, faces, shown - start, scale, settings), note
+    try:
+        features = face_features(frames, faces, settings, encoders)
+    except EncoderError as error:
+        return None, str(error)
+    return _face_fields(frames, faces, shown - start, scale, settings.face) | features, note
 
 
-def _track(frames: np.ndarray, settings: FaceSettings):
+def _track(frames: np.ndarray, times: np.ndarray, settings: FaceSettings):
     """One face or None for each frame, and how many people there are."""
+    from data_prep.faces.between import track_snippets
     from data_prep.faces.detect import detect_faces  # JAX and the weights, which sound alone can do without
     from data_prep.faces.track import choose_track
 
     if settings.detector != "mtcnn_v1":
         raise ValueError(f"face detector {settings.detector!r}: expected 'mtcnn_v1'")
-    return choose_track(detect_faces(frames, min_face=settings.min_face, min_score=settings.min_score))
+    search = functools.partial(detect_faces, min_face=settings.min_face, min_score=settings.min_score)
+    if settings.sampling == "snippets":
+        return track_snippets(frames, times, settings.snippet, search)
+    return choose_track(search(frames))
 
 
 def _face_fields(frames, faces, times, scale: float, settings: FaceSettings) -> dict:

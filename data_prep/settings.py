@@ -2,12 +2,14 @@
 
 import dataclasses
 
+from data_prep.encoder_spec import NO_ENCODERS, FeatureSettings
+
 SAMPLE_RATE = 16_000
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioSettings:
-    """A log-magnitude spectrogram frontend."""
+    """A frontend of data_prep/audio.py: sound to a spectrogram on a logarithmic scale."""
 
     frontend: str = "log_spectrogram_v1"
     """Names the computation; a change of computation is a new name."""
@@ -17,9 +19,9 @@ class AudioSettings:
     window: str = "hamming"
     dft: int = 800
     bins: int = 200
-    """The lowest bins of the DFT that are kept."""
+    """The lowest bins of the DFT that are kept; of `log_mel_v1` the number of mel filters."""
     floor: float = 1e-5
-    """Added to the magnitude before the logarithm."""
+    """Added before the logarithm: to the magnitude, of `log_mel_v1` to the energy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +31,28 @@ class FaceSettings:
     detector: str = "mtcnn_v1"
     frames: int = 16
     sampling: str = "even"
-    """`even`: frames at the centres of equal parts of the clip."""
+    """`even`: frames at the centres of equal parts of the clip; `snippets`: runs of consecutive frames."""
     size: int = 112
     margin: float = 0.3
     """The face box is enlarged by this share of its size before cropping."""
     min_face: float = 0.12
     """Smallest face searched for, as a share of the frame's shorter side."""
     min_score: float = 0.8
+    snippet: int = 1
+    """Consecutive frames of a snippet; `frames` counts those of all snippets together."""
+
+    def __post_init__(self):
+        if self.size < 1 or self.snippet < 1 or self.frames < 1 or self.frames % self.snippet:
+            raise ValueError(
+                f"face settings: size {self.size}, frames {self.frames}, snippet {self.snippet}: expected at"
+                " least 1 each, and frames a multiple of snippet"
+            )
+        if self.snippet > 1 and self.sampling != "snippets":
+            raise ValueError(f"face settings: snippet {self.snippet}: expected 1 for {self.sampling!r}")
+
+
+LATER = {"face": {"snippet": 1}}
+"""Fields that came after the first records; left out at this value, so that old settings still compare."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,18 +62,58 @@ class PrepSettings:
     recipe: str = "fbp"
     audio: AudioSettings = AudioSettings()
     face: FaceSettings = FaceSettings()
+    features: FeatureSettings = NO_ENCODERS
+    """Frozen encoders; left out of the dict where there are none, as before there were any."""
 
     def to_dict(self) -> dict:
         """Plain dicts, ready for JSON."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        del values["features"]
+        if self.features != NO_ENCODERS:
+            values["features"] = self.features.to_dict()
+        for part, fields in LATER.items():
+            values[part] = {k: v for k, v in values[part].items() if k not in fields or v != fields[k]}
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "PrepSettings":
-        """The inverse of `to_dict`; raises ValueError on an unknown or missing field."""
+        """The inverse of `to_dict`; a missing field has its default; ValueError on an unknown one."""
         try:
-            return cls(values["recipe"], AudioSettings(**values["audio"]), FaceSettings(**values["face"]))
+            features = FeatureSettings.from_dict(values.get("features", {}))
+            parts = AudioSettings(**values["audio"]), FaceSettings(**values["face"])
+            return cls(values["recipe"], *parts, features)
         except (KeyError, TypeError) as error:
             raise ValueError(f"preparation settings: {error}") from error
 
 
-RECIPES = {"fbp": PrepSettings()}
+RECIPES = {
+    "fbp": PrepSettings(),
+    "hgr": PrepSettings(
+        "hgr",
+        AudioSettings("log_mel_v1", window="hann", dft=1024, bins=94, floor=1e-10),
+        FaceSettings(frames=30, size=64),  # the size is a design choice: the paper's body was not at hand
+    ),
+    "cross_attention": PrepSettings(
+        "cross_attention",
+        AudioSettings("db_spectrogram_v1", window_ms=32.0, dft=512, bins=256),
+        FaceSettings(frames=96, sampling="snippets", snippet=16),
+    ),
+    "features": PrepSettings("features", features=FeatureSettings("drop")),
+}
+"""systems.md, sections 1, 3 and 4: one face for each of 30 segments; 6 snippets of 16 frames.
+
+`features` samples as `fbp` does and stores what frozen encoders make of it instead (data_prep/encoders.py).
+"""
+
+
+def recipe_settings(
+    name: str, *, frames: int | None = None, snippet: int | None = None, face_size: int | None = None
+) -> PrepSettings:
+    """A recipe with other frames than it pins; ValueError where they don't fit together.
+
+    The name stays, so that configs of the recipe open the records; prep.json holds the numbers.
+    """
+    settings = RECIPES[name]
+    changes = {"frames": frames, "snippet": snippet, "size": face_size}
+    given = {field: value for field, value in changes.items() if value is not None}
+    return dataclasses.replace(settings, face=dataclasses.replace(settings.face, **given))

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 
+from data_prep.encoder_spec import FeatureSettings
 from data_prep.shards import file_sha256, read_shard
 from data_prep.verify_folds import check_folds
 from emofuse_jax.data import records
@@ -24,8 +25,9 @@ def verify(path: str) -> list[str]:
             prep = json.load(file)
         with open(os.path.join(path, "manifest.csv"), newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        if prep["schema_version"] != records.SCHEMA_VERSION:
-            return [f"prep.json: schema_version {prep['schema_version']}, expected {records.SCHEMA_VERSION}"]
+        if not 1 <= prep["schema_version"] <= records.SCHEMA_VERSION:
+            newest = records.SCHEMA_VERSION
+            return [f"prep.json: schema_version {prep['schema_version']}, expected 1 to {newest}"]
         stored = [row for row in rows if row["status"] != "failed"]
         problems = _check_manifest(rows, stored, prep)
         problems += _check_shards(path, prep, stored)
@@ -107,13 +109,32 @@ def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
     expect("votes, number", len(record.votes), classes)
     expect("votes, sum", bool(np.isclose(record.votes.sum(), float(record.label >= 0))), True)
     expect("faces, number", len(record.face_valid), prep["frames"])
-    expect("spectrogram, frames > 0", len(record.spectrogram) > 0, True)
+    features = FeatureSettings.from_dict(prep["settings"].get("features", {}))
+    expect("spectrogram, frames > 0", len(record.spectrogram) > 0, not features.drops_sound)
     for field in ("votes", "spectrogram", "face_time", "face_box", "face_landmarks", "face_score"):
         expect(f"{field}, finite", bool(np.isfinite(getattr(record, field)).all()), True)
     expect("video_ok", record.video_ok, bool(record.face_valid.any()))
     expect("faces, zero where invalid", bool(record.faces[~record.face_valid].any()), False)
     expect("spectrogram, zero unless audio_ok", record.audio_ok or not record.spectrogram.any(), True)
+    problems += _check_features(record)
     expect("status", "kept" if record.audio_ok and record.video_ok else "masked", row["status"])
+    return problems
+
+
+def _check_features(record: records.Record) -> list[str]:
+    """What is wrong with the features of frozen encoders, where the record has any."""
+    parts = {"audio_features": np.array([record.audio_ok]), "face_features": record.face_valid}
+    problems = []
+    for field, valid in parts.items():
+        values = getattr(record, field)
+        if values is None:
+            continue
+        if not len(values):
+            problems.append(f"{record.clip_id}: {field} has no vector, expected at least one")
+        if not np.isfinite(values).all():
+            problems.append(f"{record.clip_id}: {field}, finite False, expected True")
+        if values[~np.broadcast_to(valid, len(values))].any():
+            problems.append(f"{record.clip_id}: {field} is not zero where nothing was encoded")
     return problems
 
 

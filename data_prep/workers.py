@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 from data_prep.corpora.base import Clip
+from data_prep.encoders import NO_FILES, EncoderFiles
 from data_prep.settings import PrepSettings
 from emofuse_jax.data import records
 
@@ -45,6 +46,7 @@ class Job:
     settings: PrepSettings
     corpus: str
     classes: int
+    encoders: EncoderFiles = NO_FILES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,9 @@ def process(job: Job, clip: Clip) -> Outcome:
     digest = ""
     try:
         digest = _sha256(clip.path) if os.path.isfile(clip.path) else ""
-        result = process_clip(clip, job.settings, corpus=job.corpus, classes=job.classes)
+        result = process_clip(
+            clip, job.settings, corpus=job.corpus, classes=job.classes, encoders=job.encoders
+        )
     except Exception as error:
         traceback.print_exc()
         result = Failure(clip.clip_id, clip.path, f"internal error: {type(error).__name__}: {error}")

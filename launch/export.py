@@ -6,6 +6,8 @@ The bundle is a directory that answers without records, configs or flax: the com
 batch size, CPU, GPU and TPU), its parameters, and bundle.json with class names, preparation settings,
 training speakers, intended use and limits. It is loaded again and compared with the checkpoint before it
 appears at --output; a difference above 1e-5 fails the export. A bundle that lies at --output is replaced.
+A model of features names its frozen encoders by hash; with --include_encoders the bundle carries them, from
+where they lay when the records were prepared, or from --audio_encoder and --face_encoder.
 """
 
 import os
@@ -19,6 +21,10 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a training run.")
 OUTPUT = flags.DEFINE_string("output", None, "Bundle directory to write.")
 CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint to export.")
 
+INCLUDE = flags.DEFINE_boolean("include_encoders", False, "Copy the frozen encoders into the bundle.")
+AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file to include, if it was moved.")
+FACE = flags.DEFINE_string("face_encoder", "", "ONNX file to include, if it was moved.")
+
 
 def main(argv: Sequence[str]) -> None:
     """Exports, and prints where to and how far the answers are apart."""
@@ -26,10 +32,14 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
     if WORKDIR.value is None or OUTPUT.value is None:
         raise ValueError("--workdir and --output are needed; see emofuse export --help")
+    encoders = {"audio": AUDIO.value, "face": FACE.value}
+    if any(encoders.values()) and not INCLUDE.value:
+        raise ValueError("--audio_encoder and --face_encoder go with --include_encoders")
     from emofuse_jax.serving.export import export_bundle
 
     output = OUTPUT.value
-    difference = export_bundle(WORKDIR.value, output, CHECKPOINT.value)
+    carried = encoders if INCLUDE.value else None
+    difference = export_bundle(WORKDIR.value, output, CHECKPOINT.value, encoders=carried)
     size = sum(os.path.getsize(os.path.join(output, name)) for name in os.listdir(output)) / 1e6
     print(f"{output}: {size:.1f} MB, answers within {difference:.1e} of the {CHECKPOINT.value} checkpoint")
 

@@ -6,6 +6,8 @@ A clip is a video, a sound or a folder of them. Long files are cut in windows of
 trained on; each window is one JSON line ({"path", "start", "end", "label", "confidence", "probabilities",
 "voice_weight", "face_weight", "audio_ok", "video_ok"}), or one row of a table when the output is a terminal.
 A file that cannot be used is a line {"path", "error"}; the others go on, and the exit status is 1.
+The bundle of a model of features carries its frozen encoders, or takes them by --audio_encoder and
+--face_encoder: the very files that the records were made with.
 """
 
 import json
@@ -19,6 +21,9 @@ from launch.cli import run
 BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
 JSON = flags.DEFINE_boolean("json", False, "JSON lines on a terminal too.")
 
+AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file that the bundle names but does not carry.")
+FACE = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
+
 
 def main(argv: Sequence[str]) -> int:
     """Prints an answer per window; 1 when a file or a window had none."""
@@ -27,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
     from data_prep.extras import require_media
     from emofuse_jax.serving import load, predictor
 
-    bundle = load(BUNDLE.value)
+    bundle = load(BUNDLE.value, audio_encoder=AUDIO.value, face_encoder=FACE.value)
+    predictor.check_encoders(bundle)
     require_media()
     files = list(predictor.media_files(argv[1:]))
     if not files:

@@ -6,6 +6,9 @@
 demo: made by `emofuse demo`; ravdess: the files as downloaded, anywhere below --source; folder: a CSV with
 the columns path,label,speaker[,start,end]. Stopped at any moment, the same command goes on.
 --frames, --snippet and --face_size change what the recipe pins; prep.json tells.
+--audio_encoder and --face_encoder run frozen encoders: ONNX files, each with a YAML beside it that states its
+layout (data_prep/encoder_spec.py). Their features are stored beside the tensors that they read, or with
+--tensors=drop instead of them; --recipe=features samples as fbp does, and drops.
 """
 
 import sys
@@ -22,6 +25,14 @@ _RECIPE = flags.DEFINE_enum("recipe", "fbp", sorted(RECIPES), "Pinned audio and 
 _FRAMES = flags.DEFINE_integer("frames", None, "Crops of a clip, instead of the recipe's.", lower_bound=1)
 _SNIPPET = flags.DEFINE_integer("snippet", None, "Consecutive frames of a snippet, likewise.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("face_size", None, "Side of a crop in pixels, likewise.", lower_bound=1)
+_AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file of a frozen encoder of sound.")
+_FACE = flags.DEFINE_string("face_encoder", "", "ONNX file of a frozen encoder of faces.")
+_TENSORS = flags.DEFINE_enum(
+    "tensors",
+    None,
+    ["keep", "drop"],
+    "Spectrogram and crops that an encoder reads; by default as the recipe.",
+)
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default the cores.", lower_bound=1)
 _SHARDS = flags.DEFINE_integer("shards", None, "Files of records; default: 64 clips each.", lower_bound=1)
 _STRICT = flags.DEFINE_bool("strict", False, "End with status 1 if a clip failed.")
@@ -33,6 +44,8 @@ def main(argv) -> int:
     """Prepares one corpus; status 1 if the result is wrong, or with --strict if a clip failed."""
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
+    from data_prep.encoder_probe import with_encoders
+    from data_prep.encoders import EncoderFiles
     from data_prep.extras import require_media
     from data_prep.pipeline import prepare  # after --help, which should not wait for it
     from launch.bars import counted
@@ -41,6 +54,8 @@ def main(argv) -> int:
     settings = recipe_settings(
         _RECIPE.value, frames=_FRAMES.value, snippet=_SNIPPET.value, face_size=_SIZE.value
     )
+    encoders = EncoderFiles(_AUDIO.value, _FACE.value)
+    settings = with_encoders(settings, encoders, _TENSORS.value)
     corpus = read_corpus(_CORPUS.value, _SOURCE.value)
     with counted(f"{corpus.name} clips") as progress:
         summary = prepare(
@@ -50,6 +65,7 @@ def main(argv) -> int:
             workers=_WORKERS.value,
             shards=_SHARDS.value,
             progress=progress,
+            encoders=encoders,
         )
     for path, reason in summary.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)

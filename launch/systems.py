@@ -13,14 +13,15 @@ from collections.abc import Iterator
 
 import jax
 
-from configs import demo
+from configs import demo, gan
 from data_prep.corpora import read_corpus
 from data_prep.pipeline import prepare
-from data_prep.settings import RECIPES
-from emofuse_jax.evaluate import evaluate_workdir, write_results
+from data_prep.settings import recipe_settings
+from emofuse_jax.evaluate import evaluate_workdir, load_experiment, write_results
 from emofuse_jax.train.experiment import Experiment, open_experiment
 from emofuse_jax.train.loop import train
 from emofuse_jax.train.optimizer import make_optimizer
+from emofuse_jax.train.refit import refit
 from emofuse_jax.train.sharding import make_mesh, put_batch, state_sharding
 from emofuse_jax.train.step import init_state, jit_train_step, make_train_step
 from launch.bars import counted
@@ -30,6 +31,13 @@ STEPS = 15
 """Timed steps of each system."""
 
 
+SMALL_RECORDS = {
+    "hgr": {"face_size": 56},
+    "cross_attention": {"frames": 12, "snippet": 4, "face_size": 56},
+}
+"""What the small forms change in the records of a recipe."""
+
+
 @dataclasses.dataclass(frozen=True)
 class System:
     """One row: its config, and the fields that it changes; `{seed}` and `{home}` in a text are filled in."""
@@ -37,6 +45,8 @@ class System:
     name: str
     config: str
     fields: dict = dataclasses.field(default_factory=dict)
+    gan: dict | None = None
+    """Fields of configs/gan.py: the fusion of the row named `config` is fitted again (train/refit.py)."""
 
 
 SYSTEMS = (
@@ -44,6 +54,7 @@ SYSTEMS = (
     System("video_only", "video_only"),
     System("concat", "concat"),
     System("late", "late"),
+    System("f_score", "f_score"),
     System("g_fbp", "g_fbp"),
     System("ag_fbp", "ag_fbp"),
     System("am_fbp", "am_fbp"),
@@ -52,6 +63,37 @@ SYSTEMS = (
         "two_stage",
         {"init.audio": "{home}/audio_only/seed_{seed}", "init.video": "{home}/video_only/seed_{seed}"},
     ),
+    System("mfb", "mfb"),
+    System("mfh", "mfh"),
+    System("lmf", "lmf"),
+    System("emodal", "emodal"),
+    System("joint_cross_attention", "joint_cross_attention"),
+    System("bottleneck", "bottleneck"),
+    System("avef", "avef"),
+    System("hgr", "hgr"),
+    System("hgr-no_correlation", "hgr", {"loss.objectives.correlation": 0.0}),
+    System("hgr-10_percent", "hgr_semi"),
+    System("hgr-10_percent-supervised", "hgr_semi", {"data.keep_unlabelled": False, "train.epochs": 90}),
+    System("cross_attention", "cross_attention"),
+    System("cross_attention-no_metric", "cross_attention", {"loss.objectives.emotional_metric": 0.0}),
+    System("cross_attention-triplet", "cross_attention", {"model.margins.kind": "triplet"}),
+    System(
+        "cross_attention-polarity",
+        "cross_attention",
+        {
+            "loss.objectives.emotional_metric": 0.0,
+            "loss.objectives.cross_entropy": 0.0,
+            "loss.objectives.polarity": 1.0,
+        },
+    ),
+    System(
+        "cross_attention-adaptive_triplet",
+        "cross_attention",
+        {"loss.objectives.emotional_metric": 0.0, "loss.objectives.adaptive_triplet": 0.3},
+    ),
+    System("am_fbp-dropout", "am_fbp", {"augment.audio_dropout": 0.2, "augment.video_dropout": 0.2}),
+    System("concat-gan", "concat", gan={}),
+    System("concat-refit", "concat", gan={"generate": False}),
 )
 
 
@@ -82,9 +124,12 @@ def run_once(system: System, seed: int, data: str, home: str) -> dict:
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    experiment = open_system(system, seed, data, home)
     began = time.monotonic()
-    train(experiment, workdir)
+    if system.gan is None:
+        train(open_system(system, seed, data, home), workdir)
+    else:
+        fields = {"seed": seed, **system.gan}
+        fit_again(os.path.join(home, system.config, f"seed_{seed}"), workdir, fields)
     seconds = time.monotonic() - began
     results, _ = evaluate_workdir(workdir, examples=0)
     result = {
@@ -109,13 +154,21 @@ def open_system(system: System, seed: int, data: str, home: str) -> Experiment:
     return open_experiment(config)
 
 
+def fit_again(encoder: str, workdir: str, fields: dict) -> None:
+    """Fits the fusion of a finished run again, with generated pairs unless `generate` is False."""
+    config = gan.get_config()
+    config.update_from_flattened_dict(fields)
+    refit(*load_experiment(encoder, "best", ""), config, workdir)
+
+
 def records_of(recipe: str, data: str, home: str) -> str:
     """The demo corpus in a recipe: `data` is `fbp`, others are prepared below `home`, in small form."""
     if recipe == "fbp":
         return data
     output, clips = os.path.join(home, f"records_{recipe}"), os.path.join(os.path.dirname(data), "clips")
+    settings = recipe_settings(recipe, **SMALL_RECORDS[recipe])
     with counted(f"records ({recipe})") as progress:
-        prepare(read_corpus("demo", clips), RECIPES[recipe], output, progress=progress)
+        prepare(read_corpus("demo", clips), settings, output, progress=progress)
     return output
 
 

@@ -102,7 +102,7 @@ def test_what_is_no_media_is_a_failure(tmp_path):
 
 def test_unknown_settings(tmp_path):
     write(tmp_path / "a.mp4", frames=ramp(0.5), sound=tone(0.5))
-    for change in ({"detector": "haar"}, {"sampling": "snippets"}):
+    for change in ({"detector": "haar"}, {"sampling": "random"}):
         settings = PrepSettings(face=dataclasses.replace(SETTINGS.face, **change))
         with pytest.raises(ValueError, match=next(iter(change.values()))):
             process_clip(clip_of(tmp_path / "a.mp4"), settings)

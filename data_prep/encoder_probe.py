@@ -1,0 +1,129 @@
+"""A frozen encoder met before the first clip: its YAML read, its shapes looked at, one run on zeros."""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from data_prep.encoder_spec import (
+    AudioLayout,
+    EncoderSettings,
+    FaceLayout,
+    FeatureSettings,
+    layout_path,
+    read_layout,
+)
+from data_prep.encoders import EncoderError, EncoderFiles, declared, file_digest, open_graph, run_graph
+from data_prep.extras import require_onnx
+from data_prep.settings import PrepSettings
+
+PROBE_MS = 4000.0
+"""Length of the zeros that an audio encoder is tried on."""
+SPARE = 3
+"""Vectors more or fewer than `hop_ms` says that pass: borders of convolutions cost a few."""
+
+
+def with_encoders(settings: PrepSettings, files: EncoderFiles, tensors: str | None = None) -> PrepSettings:
+    """Settings that run the encoders of `files`; `tensors` (keep, drop) replaces what the recipe says.
+
+    Reads the YAML beside each file and runs it once on zeros. Raises ValueError, one line naming file and key
+    or shape, where something does not fit; or when tensors are to be dropped and there is no encoder.
+    """
+    found = {kind: describe(kind, getattr(files, kind), settings) for kind in ("audio", "face")}
+    tensors = settings.features.tensors if tensors is None else tensors
+    if tensors == "drop" and not any(found.values()):
+        raise ValueError(
+            f"recipe {settings.recipe!r} drops the tensors: give --audio_encoder or --face_encoder"
+        )
+    return dataclasses.replace(settings, features=FeatureSettings(tensors, **found))
+
+
+def describe(kind: str, path: str, settings: PrepSettings) -> EncoderSettings | None:
+    """The settings of the encoder at `path`, tried on zeros; None without a path."""
+    if not path:
+        return None
+    require_onnx()
+    digest = file_digest(path)
+    layout = read_layout(kind, path)
+    encoder = EncoderSettings(os.path.basename(path), digest, 0, layout)
+    graph = open_graph(path, digest, 1)
+    probe = _probe_sound if kind == "audio" else _probe_faces
+    return dataclasses.replace(encoder, width=probe(graph, path, layout, settings))
+
+
+def _probe_sound(graph, path: str, layout: AudioLayout, settings: PrepSettings) -> int:
+    """Tries [1 n] or [1 t f] of zeros; the width of the answer, or ValueError saying what is wrong."""
+    audio, span = settings.audio, max(PROBE_MS, layout.minimum_ms)
+    if layout.layout == "waveform":
+        taken, shape = ["1", "n"], (1, round(span * audio.sample_rate / 1000))
+    else:
+        taken, shape = ["1", "t", str(audio.bins)], (1, round(span / audio.hop_ms) + 1, audio.bins)
+    _check_bins(path, layout, audio.bins)
+    _check_ends(graph, path, layout, taken)
+    answer = _try(graph, path, layout, shape)
+    expected = span / layout.hop_ms
+    if answer.ndim != 3 or answer.shape[0] != 1 or not answer.shape[2]:
+        raise ValueError(f"{path}: output {layout.output!r} is {list(answer.shape)}, expected [1, u, d]")
+    if abs(answer.shape[1] - expected) > max(SPARE, 0.1 * expected):
+        raise ValueError(
+            f"{path}: output {layout.output!r} has {answer.shape[1]} steps for {span / 1000:g} s of zeros,"
+            f" expected about {expected:.0f} by hop_ms {layout.hop_ms:g} of {layout_path(path)}"
+        )
+    return answer.shape[2]
+
+
+def _probe_faces(graph, path: str, layout: FaceLayout, settings: PrepSettings) -> int:
+    """Tries two faces of zeros, or one where the graph takes no more; the width of the answer."""
+    side = layout.size
+    inner = (3, side, side) if layout.layout == "nchw" else (side, side, 3)
+    _check_ends(graph, path, layout, ["n", *map(str, inner)])
+    n = 1 if declared(graph, layout.input)[:1] == [1] else 2
+    answer = _try(graph, path, layout, (n, *inner))
+    if answer.ndim != 2 or answer.shape[0] != n or not answer.shape[1]:
+        raise ValueError(
+            f"{path}: output {layout.output!r} is {list(answer.shape)} for {n} faces, expected [{n}, d]"
+        )
+    return answer.shape[1]
+
+
+def _check_bins(path: str, layout: AudioLayout, bins: int) -> None:
+    """Numbers a bin must be as many as there are bins; a waveform takes single ones."""
+    fixed = layout.normalisation if isinstance(layout.normalisation, dict) else {}
+    for key, value in fixed.items():
+        count = bins if layout.layout == "spectrogram" else 1
+        if isinstance(value, list) and len(value) != count:
+            raise ValueError(
+                f"{layout_path(path)}: key 'normalisation' has {len(value)} numbers for {key},"
+                f" expected {count}"
+            )
+
+
+def _check_ends(graph, path: str, layout, taken: list[str]) -> None:
+    """The graph has the input and output of the YAML, and that input can have the shape `taken`."""
+    for key, ends in (("input", graph.get_inputs()), ("output", graph.get_outputs())):
+        names = [end.name for end in ends]
+        if getattr(layout, key) not in names or (key == "input" and len(names) > 1):
+            alone = " as the only one" if key == "input" else ""
+            raise ValueError(
+                f"{path}: its {key}s are {', '.join(names)};"
+                f" {layout_path(path)} names {getattr(layout, key)!r}{alone}"
+            )
+    end = next(end for end in graph.get_inputs() if end.name == layout.input)
+    found = declared(graph, layout.input)
+    told = [d if isinstance(d, int) else "any" for d in found]
+    fits = len(found) == len(taken) and all(
+        not isinstance(d, int) or str(d) == t or (t == "n" and i == 0 and d == 1)
+        for i, (d, t) in enumerate(zip(found, taken, strict=True))
+    )
+    if not fits or end.type != "tensor(float)":
+        raise ValueError(
+            f"{path}: input {layout.input!r} is {end.type}{told}, expected tensor(float)"
+            f"[{', '.join(taken)}] by {layout_path(path)}"
+        )
+
+
+def _try(graph, path: str, layout, shape: tuple) -> np.ndarray:
+    try:
+        return np.asarray(run_graph(graph, layout, np.zeros(shape, np.float32), path))
+    except EncoderError as error:
+        raise ValueError(f"{path}: fails on zeros of shape {list(shape)}: {error}") from error

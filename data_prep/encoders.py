@@ -1,0 +1,157 @@
+"""Frozen encoders: ONNX files run by onnxruntime, on one thread, so that equal clips give equal bytes."""
+
+import dataclasses
+import functools
+import hashlib
+
+import numpy as np
+from jaxtyping import Float, Float16, UInt8
+
+from data_prep.encoder_spec import EncoderSettings, FaceLayout
+from data_prep.extras import require_onnx
+from data_prep.settings import PrepSettings
+
+VARIANCE_FLOOR = 1e-7
+"""Added to the variance of the clip, as the feature extractors of wav2vec 2 and its kin do."""
+FACES_AT_ONCE = 16
+
+
+class EncoderError(ValueError):
+    """An encoder that gives nothing for one clip; its modality is masked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderFiles:
+    """Where the ONNX files lie on this machine; settings name them by hash."""
+
+    audio: str = ""
+    face: str = ""
+    threads: int = 1
+    """Of onnxruntime; 0: the cores. Another number than 1 may change the last bits."""
+
+
+NO_FILES = EncoderFiles()
+
+
+def check_files(settings: PrepSettings, files: EncoderFiles) -> None:
+    """Opens the encoders that the settings name; raises ValueError where a file or its hash is missing."""
+    features = settings.features
+    if features.audio or features.face:
+        require_onnx()
+    if features.tensors == "drop" and not (features.audio or features.face):
+        raise ValueError(f"recipe {settings.recipe!r} drops the tensors, and no encoder is given")
+    for kind in ("audio", "face"):
+        if getattr(features, kind) is not None:
+            session(kind, getattr(features, kind), files)
+
+
+def session(kind: str, encoder: EncoderSettings, files: EncoderFiles):
+    """The graph of an encoder; ValueError when its file is not given, or is another one."""
+    path = getattr(files, kind)
+    if not path:
+        raise ValueError(
+            f"{kind} encoder {encoder.file} (sha256 {encoder.sha256}) is needed: give --{kind}_encoder"
+        )
+    return open_graph(path, encoder.sha256, files.threads)
+
+
+@functools.lru_cache(maxsize=4)
+def open_graph(path: str, sha256: str, threads: int):
+    """An onnxruntime session of a file with that hash; ValueError naming the file otherwise."""
+    import onnxruntime
+
+    with open(path, "rb") as file:
+        data = file.read()
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{path}: sha256 {found}, expected {sha256}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no class
+        raise ValueError(f"{path}: not an ONNX model in one file: {_line(error)}") from error
+
+
+def file_digest(path: str) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def encode_sound(
+    sound: Float[np.ndarray, " n"] | Float[np.ndarray, "t f"],
+    encoder: EncoderSettings,
+    files: EncoderFiles,
+    step_ms: float,
+) -> Float16[np.ndarray, "u d"]:
+    """Features of one clip: of its samples or of its spectrogram (`encoder.layout.layout`).
+
+    `step_ms` is the time from one row of `sound` to the next. Raises EncoderError when the encoder fails.
+    """
+    layout = encoder.layout
+    x = normalised(np.asarray(sound, np.float32), layout.normalisation)
+    missing = round(layout.minimum_ms / step_ms) - len(x)
+    if missing > 0:
+        x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), np.float32)])
+    found = run_graph(session("audio", encoder, files), layout, x[None], "audio")
+    return _stored(found[0], (len(found[0]), encoder.width), "audio")
+
+
+def encode_faces(
+    crops: UInt8[np.ndarray, "n h w 3"], encoder: EncoderSettings, files: EncoderFiles
+) -> Float16[np.ndarray, "n d"]:
+    """A vector for each RGB crop of `encoder.layout.size`. Raises EncoderError when the encoder fails."""
+    graph = session("face", encoder, files)
+    one = declared(graph, encoder.layout.input)[:1] == [1]
+    step = 1 if one else FACES_AT_ONCE
+    images = pixels(crops, encoder.layout)
+    parts = [
+        run_graph(graph, encoder.layout, images[i : i + step], "face") for i in range(0, len(images), step)
+    ]
+    return _stored(np.concatenate(parts), (len(crops), encoder.width), "face")
+
+
+def normalised(x: Float[np.ndarray, "n *f"], how: str | dict) -> Float[np.ndarray, "n *f"]:
+    """`x`, `(x - mean) / sqrt(var + 1e-7)` over the clip, or `(x - mean) / std` with fixed numbers."""
+    if how == "none":
+        return x
+    if how == "zero_mean_unit_variance":
+        return (x - x.mean()) / np.sqrt(x.var() + VARIANCE_FLOOR)
+    return (x - np.float32(how["mean"])) / np.float32(how["std"])
+
+
+def pixels(crops: UInt8[np.ndarray, "n h w 3"], layout: FaceLayout) -> Float[np.ndarray, "n a b c"]:
+    """Bytes as the encoder takes them: `(byte * scale - mean) / std`, channels and axes in its order."""
+    x = crops[..., ::-1] if layout.channels == "bgr" else crops
+    x = (x.astype(np.float32) * np.float32(layout.scale) - np.float32(layout.mean)) / np.float32(layout.std)
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if layout.layout == "nchw" else x)
+
+
+def declared(graph, name: str) -> list:
+    """Shape of an input as the graph states it; a name or None where any length goes."""
+    return next(list(end.shape) for end in graph.get_inputs() if end.name == name)
+
+
+def run_graph(graph, layout, x: np.ndarray, kind: str) -> np.ndarray:
+    """The output that the layout names; EncoderError with one line of what onnxruntime says."""
+    try:
+        return graph.run([layout.output], {layout.input: x})[0]
+    except Exception as error:  # onnxruntime's errors share no class
+        raise EncoderError(f"{kind} encoder: {_line(error)}") from error
+
+
+def _stored(found: np.ndarray, shape: tuple, kind: str) -> Float16[np.ndarray, "n d"]:
+    """As records hold it; EncoderError on a shape other than `shape`, or what float16 has no room for."""
+    with np.errstate(over="ignore"):
+        stored = np.asarray(found).astype(np.float16)
+    if stored.shape != shape or not len(stored):
+        raise EncoderError(f"{kind} encoder: output {list(stored.shape)}, expected {list(shape)}")
+    if not np.isfinite(stored).all():
+        raise EncoderError(f"{kind} encoder: values that are not finite in float16")
+    return stored
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,194 @@
+"""What is wrong with an encoder or its YAML is told before any clip, in one line."""
+
+import json
+import sys
+
+import pytest
+
+from data_prep.encoder_probe import with_encoders
+from data_prep.encoder_spec import NO_ENCODERS, FeatureSettings, read_layout
+from data_prep.encoders import EncoderFiles, open_graph
+from data_prep.metadata import record_shape
+from data_prep.settings import RECIPES, AudioSettings, PrepSettings
+from data_prep.shards import file_sha256
+from emofuse_jax.data import records
+from tests.data_prep import onnx_models
+from tests.data_prep.feature_corpus import FACES, make_encoders
+
+SETTINGS = PrepSettings(face=FACES)
+
+
+def one_line(error) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+# The YAML
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("audio", {"input": 3}, "key 'input' is 3, expected a name"),
+        ("audio", {"output": ""}, "key 'output' is '', expected a name"),
+        ("audio", {"layout": "mel"}, "key 'layout' is 'mel', expected one of waveform, spectrogram"),
+        ("audio", {"normalisation": "fixed"}, "key 'normalisation' is 'fixed', expected none"),
+        ("audio", {"normalisation": {"mean": 1}}, "key 'normalisation' is {'mean': 1}"),
+        ("audio", {"normalisation": {"mean": 1, "std": 0}}, "s above 0"),
+        ("audio", {"normalisation": {"mean": [], "std": 1}}, "key 'normalisation'"),
+        ("audio", {"hop_ms": 0}, "key 'hop_ms' is 0, expected a number above 0"),
+        ("audio", {"hop_ms": True}, "key 'hop_ms' is True"),
+        ("audio", {"minimum_ms": "25"}, "key 'minimum_ms' is '25'"),
+        ("audio", {"minimum_ms": float("inf")}, "key 'minimum_ms' is inf"),
+        ("face", {"layout": ["nchw"]}, "key 'layout' is ['nchw'], expected one of nchw, nhwc"),
+        ("face", {"size": 24.0}, "key 'size' is 24.0, expected a whole number above 0"),
+        ("face", {"channels": "gray"}, "key 'channels' is 'gray', expected one of rgb, bgr"),
+        ("face", {"scale": -1}, "key 'scale' is -1"),
+        ("face", {"mean": [0, 0]}, "key 'mean' is [0, 0], expected three numbers"),
+        ("face", {"mean": 0.5}, "key 'mean' is 0.5"),
+        ("face", {"std": [1, 1, 0]}, "key 'std' is [1, 1, 0], expected three numbers above 0"),
+        ("face", {"hop_ms": 20}, "key 'hop_ms' is unknown, expected input, output, layout, size"),
+        ("audio", {"hop": 20}, "key 'hop' is unknown"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path, kind, change, told):
+    good = onnx_models.WAVEFORM if kind == "audio" else onnx_models.FACE
+    onnx_models.write_yaml(tmp_path / "model.onnx", good | change)
+    with pytest.raises(ValueError, match="key") as error:
+        read_layout(kind, str(tmp_path / "model.onnx"))
+    assert one_line(error).startswith(f"{tmp_path}/model.yaml: ")
+    assert told in one_line(error)
+
+
+@pytest.mark.parametrize("kind", ["audio", "face"])
+def test_every_key_is_needed(tmp_path, kind):
+    good = onnx_models.WAVEFORM if kind == "audio" else onnx_models.FACE
+    for key in good:
+        onnx_models.write_yaml(tmp_path / "m.onnx", {k: v for k, v in good.items() if k != key})
+        with pytest.raises(ValueError, match=rf"m\.yaml: key '{key}' is missing, expected "):
+            read_layout(kind, str(tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("a: [1", "not YAML"), ("waveform", "expected the keys"), (None, "not there")]
+)
+def test_what_is_no_yaml_is_told(tmp_path, text, told):
+    if text is not None:
+        (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(ValueError, match=told) as error:
+        read_layout("audio", str(tmp_path / "m.onnx"))
+    assert one_line(error).startswith(f"{tmp_path}/m.yaml: ")
+
+
+# Shapes, before any clip
+
+
+def refused(tmp_path, told, **files):
+    with pytest.raises(ValueError, match=r"expected|names|ONNX|fails") as error:
+        with_encoders(SETTINGS, EncoderFiles(**files))
+    assert one_line(error).startswith(str(tmp_path))
+    assert told in one_line(error), one_line(error)
+
+
+def test_wrong_audio_shapes_are_told(tmp_path):
+    path = tmp_path / "m.onnx"
+    make = onnx_models.waveform_encoder
+    told = "input 'samples' is tensor(float)[1, 16000], expected tensor(float)[1, n] by "
+    refused(tmp_path, told, audio=make(path, shape=(1, 16000)))
+    refused(tmp_path, "its inputs are samples; ", audio=make(path, input="x"))
+    refused(tmp_path, "its outputs are features; ", audio=make(path, output="y"))
+    refused(tmp_path, "has 199 steps for 4 s of zeros, expected about 400 by", audio=make(path, hop_ms=10))
+    refused(tmp_path, "expected tensor(float)[1, t, 200]", audio=make(path, layout="spectrogram"))
+    refused(
+        tmp_path, "2 numbers for mean, expected 1", audio=make(path, normalisation={"mean": [1, 2], "std": 1})
+    )
+    make = onnx_models.spectrogram_encoder
+    refused(tmp_path, "[1, 'any', 94], expected tensor(float)[1, t, 200]", audio=make(path, bins=94))
+    refused(
+        tmp_path,
+        "3 numbers for std, expected 200",
+        audio=make(path, normalisation={"mean": 0, "std": [1] * 3}),
+    )
+    assert with_encoders(SETTINGS, EncoderFiles(audio=make(path))).features.audio.width == 6
+
+
+def test_wrong_face_shapes_are_told(tmp_path):
+    path, make = tmp_path / "m.onnx", onnx_models.face_encoder
+    told = "['any', 3, 32, 32], expected tensor(float)[n, 3, 24, 24] by"
+    refused(tmp_path, told, face=make(path, shape=("n", 3, 32, 32)))
+    refused(tmp_path, "expected tensor(float)[n, 24, 24, 3]", face=make(path, layout="nhwc"))
+    refused(tmp_path, "[4, 3, 24, 24], expected", face=make(path, shape=(4, 3, 24, 24)))
+    # symbolic sides say nothing: the run on zeros does
+    sides = ("n", "c", "h", "w")
+    refused(tmp_path, "fails on zeros of shape [2, 24, 24, 3]", face=make(path, shape=sides, layout="nhwc"))
+    open_sides = make(path, shape=sides, layout="nhwc", size=3)  # 3x3 faces: it runs, and that is all
+    assert with_encoders(SETTINGS, EncoderFiles(face=open_sides)).features.face.width == 7
+    odd = onnx_models.waveform_encoder(path)
+    onnx_models.write_yaml(path, onnx_models.FACE | {"input": "samples", "output": "features"})
+    refused(tmp_path, "expected tensor(float)[n, 3, 24, 24]", face=odd)
+
+
+def test_an_output_of_another_rank_is_told(tmp_path):
+    from onnx import helper
+
+    path = str(tmp_path / "m.onnx")
+    copy = [helper.make_node("Identity", ["samples"], ["features"])]
+    onnx_models.save(path, copy, {"samples": (1, "n")}, {"features": (1, "n")}, {})
+    onnx_models.write_yaml(path, onnx_models.WAVEFORM)
+    refused(tmp_path, "output 'features' is [1, 64000], expected [1, u, d]", audio=path)
+    copy = [helper.make_node("Identity", ["images"], ["vectors"])]
+    onnx_models.save(path, copy, {"images": ("n", 3, 24, 24)}, {"vectors": ("n", 3, 24, 24)}, {})
+    onnx_models.write_yaml(path, onnx_models.FACE)
+    refused(tmp_path, "output 'vectors' is [2, 3, 24, 24] for 2 faces, expected [2, d]", face=path)
+
+
+def test_what_is_no_onnx_is_told(tmp_path):
+    onnx_models.write_yaml(tmp_path / "m.onnx", onnx_models.WAVEFORM)
+    (tmp_path / "m.onnx").write_bytes(b"words")
+    refused(tmp_path, "not an ONNX model", audio=str(tmp_path / "m.onnx"))
+    with pytest.raises(FileNotFoundError):
+        with_encoders(SETTINGS, EncoderFiles(audio=str(tmp_path / "none.onnx")))
+
+
+def test_the_extra_is_named(tmp_path, monkeypatch):
+    files = EncoderFiles(audio=onnx_models.waveform_encoder(tmp_path / "m.onnx"))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ValueError, match=r"need onnxruntime: pip install 'emofuse\[onnx\]'"):
+        with_encoders(SETTINGS, files)
+
+
+# Settings
+
+
+def test_settings_come_back_and_name_the_file_by_hash(tmp_path):
+    files = make_encoders(tmp_path)
+    settings = with_encoders(PrepSettings("features", face=FACES), files, "drop")
+    stored = json.loads(json.dumps(settings.to_dict()))
+    assert PrepSettings.from_dict(stored) == settings
+    assert stored["features"]["tensors"] == "drop"
+    assert stored["features"]["audio"]["sha256"] == file_sha256(files.audio)
+    assert stored["features"]["face"]["layout"] == onnx_models.FACE
+    assert record_shape(settings) == records.RecordShape(200, 0, 0, 5, 7)
+    stored["features"]["audio"]["layout"]["hop_ms"] = -1
+    with pytest.raises(ValueError, match="audio encoder: key 'hop_ms' is -1"):
+        PrepSettings.from_dict(stored)
+
+
+def test_without_encoders_nothing_changes():
+    assert "features" not in PrepSettings().to_dict()
+    assert with_encoders(SETTINGS, EncoderFiles()) == SETTINGS
+    assert record_shape(SETTINGS).schema_version == 1
+    with pytest.raises(ValueError, match=r"recipe 'features' drops the tensors: give --audio_encoder or"):
+        with_encoders(RECIPES["features"], EncoderFiles())
+    with pytest.raises(ValueError, match=r"tensors: 'both', expected one of keep, drop"):
+        FeatureSettings("both")
+    assert RECIPES["features"].audio == AudioSettings()
+    assert RECIPES["features"].face == RECIPES["fbp"].face
+
+
+def test_an_open_graph_is_kept(tmp_path):
+    path = onnx_models.face_encoder(tmp_path / "m.onnx")
+    digest = file_sha256(path)
+    assert open_graph(path, digest, 1) is open_graph(path, digest, 1)
+    assert NO_ENCODERS.audio is None

@@ -1,0 +1,157 @@
+"""What frozen encoders make of a clip is what the formulas say."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data_prep.clip_features import face_features
+from data_prep.corpora.base import Clip
+from data_prep.encoder_probe import with_encoders
+from data_prep.encoders import EncoderFiles
+from data_prep.process import Failure, process_clip
+from data_prep.settings import PrepSettings
+from data_prep.shards import file_sha256
+from tests.data_prep import onnx_models
+from tests.data_prep.face_fakes import fake_face
+from tests.data_prep.feature_corpus import FACES, make_encoders
+from tests.data_prep.media_files import ramp, tone, write, write_wav
+
+SETTINGS = PrepSettings(face=FACES)
+
+
+def windows(samples):
+    """What the waveform encoder should give: five filters of 640 samples, every 320."""
+    starts = range(0, len(samples) - 639, 320)
+    return np.stack([onnx_models.KERNEL @ samples[i : i + 640] for i in starts])
+
+
+def clip_of(path):
+    return Clip("take", str(path), 1, "ann")
+
+
+def encoded(path, settings, files):
+    return process_clip(clip_of(path), settings, encoders=files)
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "formula"),
+    [
+        ("none", lambda x: x),
+        ("zero_mean_unit_variance", lambda x: (x - np.mean(x)) / np.sqrt(np.var(x) + 1e-7)),
+        ({"mean": 0.25, "std": 0.5}, lambda x: (x - 0.25) / 0.5),
+    ],
+)
+def test_features_of_the_waveform(tmp_path, normalisation, formula):
+    sound = tone(0.5, rate=16_000) + 0.1
+    write_wav(tmp_path / "a.wav", sound)
+    samples = (sound * 32767).astype("<i2") / np.float32(32768)
+    files = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "m.onnx", normalisation=normalisation))
+    record = encoded(tmp_path / "a.wav", with_encoders(SETTINGS, files), files)
+    assert record.audio_features.dtype == np.float16
+    expected = windows(formula(samples))
+    np.testing.assert_allclose(record.audio_features, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+    assert record.spectrogram.shape == (51, 200)
+    assert record.face_features is None
+
+
+def test_a_sound_that_is_too_short_is_followed_by_zeros(tmp_path):
+    write_wav(tmp_path / "a.wav", tone(0.01, rate=16_000))
+    files = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "m.onnx"))
+    record = encoded(tmp_path / "a.wav", with_encoders(SETTINGS, files), files)
+    samples = np.zeros(640, np.float32)
+    samples[:160] = (tone(0.01, rate=16_000) * 32767).astype("<i2") / np.float32(32768)
+    np.testing.assert_allclose(record.audio_features, windows(samples), rtol=2e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_features_of_the_spectrogram(tmp_path, fixed):
+    write_wav(tmp_path / "a.wav", tone(0.5, rate=16_000))
+    mean, std = np.linspace(-9, -5, 200), np.linspace(1, 2, 200)
+    layout = {"normalisation": {"mean": mean.tolist(), "std": std.tolist()}} if fixed else {}
+    files = EncoderFiles(onnx_models.spectrogram_encoder(tmp_path / "m.onnx", **layout))
+    record = encoded(tmp_path / "a.wav", with_encoders(SETTINGS, files), files)
+    rows = record.spectrogram.astype(np.float64)
+    rows = (rows - mean) / std if fixed else rows
+    expected = rows[:48, :192].reshape(12, 4, 6, 32).mean((1, 3))
+    np.testing.assert_allclose(record.audio_features, expected, rtol=2e-3, atol=2e-3)
+
+
+def film(path):
+    from data_prep.synth.clip import render_clip
+
+    path.write_bytes(render_clip(speaker=90, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=0))
+    return path
+
+
+def mixed(crops, channels):
+    """What the face encoder should give for RGB crops."""
+    x = crops.astype(np.float64) * 0.00392157
+    x = x[..., ::-1] if channels == "bgr" else x
+    return ((x - [0.1, 0.2, 0.3]) / [0.5, 0.25, 1.0]).mean((1, 2)) @ onnx_models.MIXING
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "layout"),
+    [
+        (("n", 3, 24, 24), (2, 3), {}),
+        ((1, 3, "h", "w"), (2, 3), {"channels": "rgb"}),
+        (("n", 24, 24, 3), (1, 2), {"layout": "nhwc", "channels": "rgb"}),
+    ],
+)
+def test_features_of_faces(tmp_path, shape, axes, layout):
+    """Crops of the encoder's size are those of the record, so that the formula can start from them."""
+    path = film(tmp_path / "a.mp4")
+    files = EncoderFiles(face=onnx_models.face_encoder(tmp_path / "m.onnx", shape=shape, axes=axes, **layout))
+    record = encoded(path, with_encoders(SETTINGS, files), files)
+    assert record.face_valid.all()
+    expected = mixed(record.faces, layout.get("channels", "bgr"))
+    np.testing.assert_allclose(record.face_features, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_only_valid_faces_are_encoded(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (20, 60, 60, 3), np.uint8)
+    faces = [None if i % 7 == 3 else fake_face(30, 30, 20) for i in range(20)]  # two runs of the encoder
+    files = EncoderFiles(face=onnx_models.face_encoder(tmp_path / "m.onnx"))
+    found = face_features(frames, faces, with_encoders(SETTINGS, files), files)["face_features"]
+    absent = np.array([face is None for face in faces])
+    assert not found[absent].any()
+    assert found[~absent].any(1).all()
+    assert len(np.unique(found[~absent], axis=0)) == 17
+    assert face_features(frames, faces, SETTINGS, EncoderFiles()) == {}
+
+
+def test_an_encoder_that_fails_masks_its_stream(tmp_path):
+    write(tmp_path / "a.mp4", frames=ramp(0.5), sound=tone(0.5))
+    films = film(tmp_path / "b.mp4")
+    loud = EncoderFiles(
+        onnx_models.waveform_encoder(tmp_path / "m.onnx", gain=1e9),
+        onnx_models.face_encoder(tmp_path / "f.onnx"),
+    )
+    settings = with_encoders(SETTINGS, loud)
+    result = encoded(tmp_path / "a.mp4", settings, loud)
+    assert isinstance(result, Failure)
+    assert result.reason == "audio encoder: values that are not finite in float16; no face in 2 frames"
+    record = encoded(films, settings, loud)
+    assert (record.audio_ok, record.video_ok) == (False, True)
+    assert record.audio_features.shape == (1, 5)
+    assert not record.audio_features.any()
+    assert not record.spectrogram.any()
+    assert record.face_features.any()
+    blind = dataclasses.replace(loud, face=onnx_models.face_encoder(tmp_path / "f.onnx", gain=1e9))
+    record = encoded(films, with_encoders(SETTINGS, EncoderFiles(face=blind.face)), blind)
+    assert (record.audio_ok, record.video_ok) == (True, False)
+    assert record.notes == "face encoder: values that are not finite in float16"
+
+
+def test_a_missing_or_other_file_is_named_by_its_hash(tmp_path):
+    files = make_encoders(tmp_path)
+    settings = with_encoders(SETTINGS, files)
+    digest = file_sha256(files.audio)
+    write_wav(tmp_path / "a.wav", tone(0.5, rate=16_000))
+    told = rf"audio encoder voice\.onnx \(sha256 {digest}\) is needed: give --audio_encoder"
+    with pytest.raises(ValueError, match=told):
+        process_clip(clip_of(tmp_path / "a.wav"), settings)
+    other = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "o.onnx", gain=2.0), files.face)
+    with pytest.raises(ValueError, match=rf"o\.onnx: sha256 [0-9a-f]*, expected {digest}"):
+        process_clip(clip_of(tmp_path / "a.wav"), settings, encoders=other)

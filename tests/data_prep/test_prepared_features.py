@@ -1,0 +1,171 @@
+"""Features in a whole preparation: beside the tensors, or instead of them."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data_prep.corpora import read_corpus
+from data_prep.encoder_probe import with_encoders
+from data_prep.encoders import EncoderFiles
+from data_prep.pipeline import prepare
+from data_prep.settings import RECIPES, PrepSettings
+from data_prep.shards import file_sha256, read_shard
+from data_prep.verify import check_record, verify
+from emofuse_jax.data import records
+from emofuse_jax.data.dataset import open_dataset
+from tests.data_prep import onnx_models
+from tests.data_prep.feature_corpus import FACES, make_clips, make_encoders, run_prepare
+from tests.data_prep.small_corpus import ROOT, every_file, tfds_source
+
+SETTINGS = PrepSettings(face=FACES)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return make_clips(tmp_path_factory.mktemp("clips") / "in")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return make_encoders(tmp_path_factory.mktemp("encoders"))
+
+
+@pytest.fixture(scope="module")
+def dropped(clips, files, tmp_path_factory):
+    output = tmp_path_factory.mktemp("dropped")
+    return output, run_prepare(clips, output, files, "drop")
+
+
+def test_features_instead_of_tensors(dropped, files):
+    output, summary = dropped
+    assert (summary.kept, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
+    dataset = open_dataset(str(output), recipe="features")
+    assert dataset.prep["schema_version"] == 2
+    assert dataset.prep["shape"] == {"f": 200, "h": 0, "w": 0, "audio_features": 5, "face_features": 7}
+    assert dataset.prep["encoder_paths"] == {"audio": files.audio, "face": files.face}
+    assert dataset.prep["settings"]["features"]["face"]["sha256"] == file_sha256(files.face)
+    assert "onnxruntime" in dataset.prep["versions"]
+    for clip, index in dataset.index.items():
+        record = dataset.read(index)
+        assert record.spectrogram.shape == (0, 200)
+        assert record.faces.shape == (2, 0, 0, 3)
+        assert record.audio_features.shape[1] == 5
+        assert len(record.audio_features) > 20
+        assert record.face_features.shape == (2, 7)
+        assert record.face_valid.any() == record.face_features.any() == clip.endswith(".mp4")
+
+
+def test_tfds_opens_them(dropped):
+    output, _ = dropped
+    dataset = open_dataset(str(output))
+    source = tfds_source(output)
+    for example in source:
+        record = dataset.read(dataset.index[example["clip_id"].decode()])
+        for field in ("audio_features", "face_features", "spectrogram", "faces"):
+            np.testing.assert_array_equal(example[field], getattr(record, field))
+
+
+def test_features_beside_tensors_and_the_same_bytes_from_a_worker(clips, files, dropped, tmp_path):
+    run_prepare(clips, tmp_path / "keep", files, "keep", recipe="fbp")
+    run_prepare(clips, tmp_path / "plain", EncoderFiles(), "keep", recipe="fbp")
+    kept, plain, alone = (
+        open_dataset(str(path)) for path in (tmp_path / "keep", tmp_path / "plain", dropped[0])
+    )
+    assert "features" not in plain.prep["settings"]
+    assert (plain.prep["schema_version"], kept.prep["schema_version"]) == (1, 2)
+    assert set(plain.prep) | {"encoder_paths"} == set(kept.prep)
+    for index in range(7):
+        beside, bare, only = (dataset.read(index) for dataset in (kept, plain, alone))
+        np.testing.assert_array_equal(beside.spectrogram, bare.spectrogram)
+        np.testing.assert_array_equal(beside.faces, bare.faces)
+        np.testing.assert_array_equal(beside.audio_features, only.audio_features)
+        np.testing.assert_array_equal(beside.face_features, only.face_features)
+        assert bare.audio_features is None
+    run_prepare(clips, tmp_path / "worker", files, "drop", workers=1)
+    assert every_file(tmp_path / "worker") == every_file(dropped[0])
+
+
+def test_one_encoder_drops_its_own_tensors_alone(clips, files, tmp_path):
+    summary = run_prepare(clips, tmp_path, EncoderFiles(files.audio), "drop")
+    assert summary.problems == ()
+    dataset = open_dataset(str(tmp_path))
+    assert dataset.prep["shape"] == {"f": 200, "h": 24, "w": 24, "audio_features": 5}
+    record = dataset.read(0)
+    assert record.spectrogram.shape == (0, 200)
+    assert record.faces.any()
+    assert record.face_features is None
+
+
+def test_preparing_checks_the_files_first(clips, files, tmp_path):
+    corpus = read_corpus("folder", clips)
+    settings = with_encoders(SETTINGS, files)
+    with pytest.raises(ValueError, match=r"audio encoder voice\.onnx"):
+        prepare(corpus, settings, str(tmp_path / "out"), workers=0)
+    with pytest.raises(ValueError, match="recipe 'features' drops the tensors, and no encoder is given"):
+        prepare(corpus, RECIPES["features"], str(tmp_path / "out"), workers=0)
+    assert not os.path.exists(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda r: {"audio_features": np.full_like(r.audio_features, np.nan)},
+            "audio_features, finite False",
+        ),
+        (lambda r: {"audio_features": r.audio_features[:0]}, "audio_features has no vector"),
+        (lambda r: {"face_features": np.full_like(r.face_features, np.inf)}, "face_features, finite False"),
+        (
+            lambda r: {"face_valid": np.array([True, False])},
+            "face_features is not zero where nothing was encoded",
+        ),
+        (lambda r: {"audio_ok": False}, "audio_features is not zero where nothing was encoded"),
+        (lambda r: {"spectrogram": np.zeros((1, 200), np.float16)}, "spectrogram, frames > 0 True"),
+    ],
+)
+def test_verify_finds_wrong_features(dropped, change, told):
+    output, _ = dropped
+    dataset = open_dataset(str(output))
+    record = dataset.read(0)
+    row = {"clip_id": record.clip_id, "speaker": record.speaker, "label": record.label, "status": "kept"}
+    assert check_record(record, row, dataset.prep) == []
+    problems = check_record(dataclasses.replace(record, **change(record)), row, dataset.prep)
+    assert any(told in problem for problem in problems), problems
+
+
+def test_verify_finds_features_of_another_width(dropped, tmp_path):
+    shutil.copytree(dropped[0], tmp_path / "copy")
+    path = tmp_path / "copy" / "prep.json"
+    prep = json.loads(path.read_text())
+    prep["shape"]["audio_features"] = 9
+    path.write_text(json.dumps(prep))
+    assert any("field audio_features" in problem for problem in verify(str(tmp_path / "copy")))
+
+
+def test_by_command(clips, files, tmp_path):
+    """A wrong YAML is one line before any clip; the recipe of features is not another name for fbp."""
+
+    def run(*flags):
+        line = [sys.executable, os.path.join(ROOT, "launch", "prepare.py"), "--corpus=folder"]
+        line += [f"--source={clips}", f"--output={tmp_path / 'out'}", "--workers=1", "--frames=2", *flags]
+        return subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+
+    wrong = onnx_models.waveform_encoder(tmp_path / "w.onnx", hop_ms="20")
+    done = run(f"--audio_encoder={wrong}")
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"emofuse: {tmp_path}/w.yaml: key 'hop_ms' is '20', expected a number above 0"
+    )
+    assert not os.path.exists(tmp_path / "out")
+    done = run("--recipe=features", f"--audio_encoder={files.audio}", f"--face_encoder={files.face}")
+    assert done.returncode == 0, done.stderr
+    dataset = open_dataset(str(tmp_path / "out"), "features")
+    assert dataset.prep["settings"]["features"]["tensors"] == "drop"
+    (first, *_) = (read_shard(path) for path in records.shard_paths(str(tmp_path / "out")))
+    assert len(next(first)) < 20_000
