@@ -1,12 +1,14 @@
 """Serving: a bundle is written by `export`, read by `bundle`, and answers for media through `predictor`."""
 
 
-def load(path: str):
+def load(path: str, *, audio_encoder: str = "", face_encoder: str = ""):
     """Opens a bundle directory: a `Bundle` with `.run(arrays)`, `.predict(clip_path)` and `.metadata`.
 
-    Needs jax, numpy, flatbuffers and safetensors; `.predict` also needs the `prep` extra.
-    Raises ValueError, one line that names the file, on anything that is not a whole, unaltered bundle.
+    Needs jax, numpy, flatbuffers and safetensors; `.predict` also needs the `prep` extra. A bundle of a model
+    of features that does not carry its frozen encoders takes their ONNX files here, and with them `onnx`.
+    Raises ValueError, one line that names the file, on anything that is not a whole, unaltered bundle, and on
+    an encoder that is not the one that the model was trained on.
     """
     from emofuse_jax.serving.bundle import load_bundle
 
-    return load_bundle(path)
+    return load_bundle(path, {"audio": audio_encoder, "face": face_encoder})

@@ -15,7 +15,14 @@ import safetensors
 import safetensors.numpy
 from jax import export as jax_export
 
-from emofuse_jax.serving.manifest import GRAPH, PARITY, WEIGHTS, read_checked, read_manifest
+from emofuse_jax.serving.manifest import (
+    GRAPH,
+    PARITY,
+    WEIGHTS,
+    find_encoders,
+    read_checked,
+    read_manifest,
+)
 
 PARITY_TOLERANCE = 1e-5
 COMPARED = ("probabilities", "logits")
@@ -32,6 +39,10 @@ class Bundle:
     """Parameters and model state, by name."""
     call: Callable
     """(weights, inputs) -> outputs; compiles once per batch size."""
+    inputs: dict[str, tuple[tuple, np.dtype]]
+    """Shape without the batch, and dtype, of each array that `run` takes."""
+    encoders: dict[str, str]
+    """Where the ONNX files of the frozen encoders `audio` and `face` lie, as far as it is known."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -42,8 +53,10 @@ class Bundle:
         """Answers for one batch of any size `b`; each new size compiles once.
 
         Args:
-          arrays: `audio` float16 [b t f], log magnitudes as prepared, not standardised; `audio_mask` bool
-            [b t]; `faces` uint8 [b s h w 3]; `face_mask` bool [b s]. `metadata["spec"]` gives t f s h w.
+          arrays: those of `inputs`. `audio` float16 [b t f], log magnitudes as prepared, not standardised;
+            `audio_mask` bool [b t]; `faces` uint8 [b s h w 3]; `face_mask` bool [b s]. A model of features
+            has `audio_features` float16 [b u d] and `audio_features_mask` bool [b u] for the sound,
+            `face_features` float16 [b s d] for the faces.
 
         Returns:
           float32 `probabilities` and `logits` [b c]; where the model has them `modality_weights` [b 2]
@@ -52,7 +65,7 @@ class Bundle:
         Raises:
           ValueError: an input is missing, unknown, or of another shape or dtype; names it.
         """
-        _check_inputs(self.path, self.metadata["spec"], arrays)
+        _check_inputs(self.path, self.inputs, arrays)
         outputs = self.call(self.weights, arrays)
         return {name: np.asarray(array) for name, array in outputs.items()}
 
@@ -73,30 +86,39 @@ class Bundle:
         return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED]))
 
 
-def load_bundle(path: str) -> Bundle:
+def load_bundle(path: str, encoders: dict[str, str] | None = None) -> Bundle:
     """Opens a bundle; every file is checked against its hash before it is parsed.
 
+    `encoders` gives the files of frozen encoders that the bundle names only by their hash.
+
     Raises:
-      ValueError: not a bundle, of a newer schema, or a file is missing or altered; names the file.
+      ValueError: not a bundle, of a newer schema, or a file is missing, altered or not the one that is named;
+        names the file.
     """
     metadata = read_manifest(path)
+    encoders = find_encoders(path, metadata, encoders or {})
     data = {name: read_checked(path, name, digest) for name, digest in metadata["files"].items()}
     exported = _parse_graph(path, metadata, data[GRAPH])
     weights = _parse_weights(path, data[WEIGHTS])
-    (taken, _), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+    (taken, inputs), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     if set(weights) != set(taken):
         raise ValueError(f"{path}/{WEIGHTS}: its names are not those that {GRAPH} takes")
-    return Bundle(path, metadata, jax.device_put(weights), jax.jit(exported.call))
+    inputs = {name: (tuple(aval.shape[1:]), np.dtype(aval.dtype)) for name, aval in inputs.items()}
+    return Bundle(path, metadata, jax.device_put(weights), jax.jit(exported.call), inputs, encoders)
 
 
 def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
-    """Shape without the batch, and dtype, of each input of a bundle with this `spec`."""
+    """Shape without the batch, and dtype, of each input that a bundle with this `spec` can have."""
     t, f, s, h, w = (int(spec[letter]) for letter in "tfshw")
+    u, d_a, d_v = (int(spec.get(name, 0)) for name in ("feature_steps", "audio_features", "face_features"))
     return {
         "audio": ((t, f), np.float16),
         "audio_mask": ((t,), np.bool_),
         "faces": ((s, h, w, 3), np.uint8),
         "face_mask": ((s,), np.bool_),
+        "audio_features": ((u, d_a), np.float16),
+        "audio_features_mask": ((u,), np.bool_),
+        "face_features": ((s, d_v), np.float16),
     }
 
 
@@ -117,11 +139,10 @@ def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}/{WEIGHTS}: not a safetensors file: {error}") from error
 
 
-def _check_inputs(path: str, spec: dict, arrays: dict[str, np.ndarray]) -> None:
-    expected = input_shapes(spec)
+def _check_inputs(path: str, expected: dict, arrays: dict[str, np.ndarray]) -> None:
     if set(arrays) != set(expected):
         raise ValueError(f"{path}: inputs are {sorted(arrays)}, expected {sorted(expected)}")
-    size = len(arrays["audio"])
+    size = len(next(iter(arrays.values())))
     for name, (shape, dtype) in expected.items():
         array = arrays[name]
         if not size or array.shape != (size, *shape) or array.dtype != dtype:

@@ -18,8 +18,9 @@ from jax import export as jax_export
 from jaxtyping import Array, PyTree
 
 from emofuse_jax.data.assemble import empty_batch
+from emofuse_jax.data.features import window_seconds
 from emofuse_jax.models.build import Model, build_model
-from emofuse_jax.serving import manifest
+from emofuse_jax.serving import frozen, manifest
 from emofuse_jax.serving.bundle import PARITY_TOLERANCE, input_shapes, load_bundle
 from emofuse_jax.serving.card import INTENDED_USE, LIMITS
 from emofuse_jax.train import checkpoint
@@ -31,15 +32,19 @@ ATTENTION = ("modality_weights", "audio_attention", "video_attention")
 PARITY_ROWS = 4
 
 
-def export_bundle(workdir: str, output: str, kind: str = "best") -> float:
+def export_bundle(
+    workdir: str, output: str, kind: str = "best", *, encoders: dict[str, str] | None = None
+) -> float:
     """Writes the bundle of a checkpoint to `output`; gives the parity difference.
 
-    The directory appears whole or not at all; a bundle that lies there is replaced.
+    The directory appears whole or not at all; a bundle that lies there is replaced. With `encoders` it
+    carries the frozen encoders that the model reads: the ONNX files given for `audio` and `face`, or those
+    that prep.json of the records remembers.
 
     Raises:
       FileNotFoundError: no such checkpoint.
-      ValueError: `output` is something other than a bundle, or the bundle answers otherwise than the
-        checkpoint by more than 1e-5.
+      ValueError: an encoder to carry is not found or is another one; `output` is something other than a
+        bundle, or the bundle answers otherwise than the checkpoint by more than 1e-5.
     """
     _check_replaceable(output)
     metadata = checkpoint.read_metadata(workdir, kind)
@@ -52,7 +57,9 @@ def export_bundle(workdir: str, output: str, kind: str = "best") -> float:
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".bundle-") as scratch:
         staged = os.path.join(scratch, "bundle")
-        write_bundle(staged, model, params, model_state, {**metadata, "checkpoint": kind})
+        about = {**metadata, "checkpoint": kind, "encoders": frozen.named(metadata["settings"], model.inputs)}
+        carried = {} if encoders is None else frozen.locate(metadata, about["encoders"], encoders)
+        write_bundle(staged, model, params, model_state, about, carried)
         difference = check_parity(staged)
         if os.path.isdir(output):
             os.rename(output, os.path.join(scratch, "replaced"))
@@ -60,9 +67,15 @@ def export_bundle(workdir: str, output: str, kind: str = "best") -> float:
     return difference
 
 
-def write_bundle(path: str, model: Model, params: Params, model_state: Params, metadata: dict) -> None:
-    """Writes all files of a bundle into the new directory `path`; `metadata` is the checkpoint's."""
+def write_bundle(
+    path: str, model: Model, params: Params, model_state: Params, metadata: dict, carried: dict[str, str]
+) -> None:
+    """Writes all files of a bundle into the new directory `path`; `metadata` is the checkpoint's.
+
+    `carried`: ONNX files to copy, by kind.
+    """
     os.makedirs(path)
+    frozen.copy(carried, path)
     spec = _spec(metadata)
     weights = jax.device_get(flatten({"params": params, "model_state": model_state}))
     weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
@@ -104,10 +117,8 @@ def export_graph(model: Model, params: Params, model_state: Params, spec: InputS
 
     (b,) = jax_export.symbolic_shape("b")
     weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flatten(tree).items()}
-    inputs = {
-        name: jax.ShapeDtypeStruct((b, *shape), dtype)
-        for name, (shape, dtype) in input_shapes(vars(spec)).items()
-    }
+    shapes = input_shapes(vars(spec))
+    inputs = {name: jax.ShapeDtypeStruct((b, *shapes[name][0]), shapes[name][1]) for name in model.inputs}
     return jax_export.export(jax.jit(compute), platforms=PLATFORMS)(weights, inputs).serialize()
 
 
@@ -120,11 +131,11 @@ def flatten(tree: PyTree) -> dict[str, Array]:
 def parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
     """Random clips, of which one has no sound and one no face."""
     batch = model.fake_batch(PARITY_ROWS, seed=0)
-    inputs = {
-        name: np.array(getattr(batch, name), dtype) for name, (_, dtype) in input_shapes(vars(spec)).items()
-    }
-    inputs["audio_mask"][1] = False
-    inputs["face_mask"][2] = False
+    shapes = input_shapes(vars(spec))
+    inputs = {name: np.array(getattr(batch, name), shapes[name][1]) for name in model.inputs}
+    for name, row in (("audio_mask", 1), ("audio_features_mask", 1), ("face_mask", 2)):
+        if name in inputs:
+            inputs[name][row] = False
     return inputs
 
 
@@ -140,12 +151,13 @@ def modalities(model: Model) -> list[str]:
 
 def describe(metadata: dict) -> dict:
     """What bundle.json says, from a checkpoint's metadata."""
-    hop = metadata["settings"]["audio"]["hop_ms"] / 1000
-    config, steps = metadata["config"], metadata["spec"]["t"]
+    config, spec = metadata["config"], _spec(metadata)
+    seconds = window_seconds(metadata["settings"], spec.t, spec.feature_steps)
     kept = ("classes", "settings", "spec", "statistics", "training_speakers", "corpus", "protocol", "fold")
     return {
         **{name: metadata[name] for name in kept},
-        "window": {"steps": steps, "seconds": round(steps * hop, 6)},
+        "window": {"steps": spec.t or spec.feature_steps, "seconds": round(seconds, 6)},
+        **({"encoders": metadata["encoders"]} if metadata.get("encoders") else {}),
         "config": {"name": config.get("name", ""), "model": config["model"]},
         "checkpoint": metadata["checkpoint"],
         "progress": metadata.get("progress", {}),
@@ -159,11 +171,11 @@ def describe(metadata: dict) -> dict:
 
 def _answer(model: Model, params: Params, model_state: Params, inputs: dict, spec: InputSpec) -> dict:
     """The bundle's outputs; the fields of a batch that scoring does not read are filled with nothing."""
-    size = inputs["audio"].shape[0]
+    size = next(iter(inputs.values())).shape[0]
     rest = {
-        name: jnp.broadcast_to(jnp.asarray(value[0]), (size,))
+        name: jnp.broadcast_to(jnp.asarray(value[0]), (size, *value.shape[1:]))
         for name, value in vars(empty_batch(1, spec)).items()
-        if name not in inputs
+        if name not in inputs and value is not None
     }
     outputs, _ = model.apply(params, model_state, Batch(**inputs, **rest), train=False)
     logits = outputs.logits.astype(jnp.float32)

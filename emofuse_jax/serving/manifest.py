@@ -43,10 +43,20 @@ def read_manifest(path: str) -> dict:
         if not isinstance(metadata.get(field), kind):
             found = type(metadata.get(field)).__name__
             raise ValueError(f"{name}: field {field}: expected {kind.__name__}, found {found}")
+    for kind, encoder in _typed(name, metadata.get("encoders", {}), "encoders").items():
+        for field in ("file", "sha256"):
+            if not isinstance(_typed(name, encoder, f"encoders.{kind}").get(field), str):
+                raise ValueError(f"{name}: field encoders.{kind}.{field}: expected str")
     for required in (GRAPH, WEIGHTS, PARITY):
         if required not in metadata["files"]:
             raise ValueError(f"{name}: field files: expected {required} in it")
     return metadata
+
+
+def _typed(name: str, value, field: str) -> dict:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name}: field {field}: expected dict, found {type(value).__name__}")
+    return value
 
 
 def read_checked(path: str, name: str, digest: str) -> bytes:
@@ -63,6 +73,27 @@ def read_checked(path: str, name: str, digest: str) -> bytes:
     return data
 
 
+def encoder_file(kind: str) -> str:
+    """Name of the ONNX file of a frozen encoder, `audio` or `face`, in a bundle that carries it."""
+    return f"{kind}_encoder.onnx"
+
+
+def find_encoders(path: str, metadata: dict, given: dict[str, str]) -> dict[str, str]:
+    """Path of each frozen encoder that the model reads: as given, or in the bundle; "" where there is none.
+
+    Raises ValueError where a given file is not the one that bundle.json names, or the model reads none.
+    """
+    named = metadata.get("encoders", {})
+    for kind, file in given.items():
+        if file and kind not in named:
+            raise ValueError(f"{path}: the model reads no {kind} encoder, {file} was given")
+        if file and (found := file_sha256(file)) != named[kind]["sha256"]:
+            raise ValueError(f"{file}: sha256 {found}, {path} needs {named[kind]['sha256']}")
+    inside = {kind: os.path.join(path, encoder_file(kind)) for kind in named}
+    carried = {kind: file if encoder_file(kind) in metadata["files"] else "" for kind, file in inside.items()}
+    return {kind: given.get(kind) or carried[kind] for kind in named}
+
+
 def write_manifest(path: str, metadata: dict) -> None:
     """Writes bundle.json, with the hash of every file that lies beside it by now."""
     files = {}
@@ -72,6 +103,15 @@ def write_manifest(path: str, metadata: dict) -> None:
     with open(os.path.join(path, MANIFEST), "w", encoding="utf-8") as file:
         json.dump({"kind": KIND, "schema": SCHEMA_VERSION, **metadata, "files": files}, file, indent=1)
         file.write("\n")
+
+
+def file_sha256(path: str) -> str:
+    """Hexadecimal SHA-256 of a file; ValueError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def sha256(data: bytes) -> str:

@@ -71,6 +71,7 @@ def predict_file(bundle: Bundle, path: str) -> list[Prediction | Gap]:
     from data_prep.extras import require_media
 
     require_media()
+    check_encoders(bundle)
     try:
         answers = list(_answers(bundle, path))
     except ValueError as error:
@@ -78,6 +79,36 @@ def predict_file(bundle: Bundle, path: str) -> list[Prediction | Gap]:
     if all(isinstance(answer, Gap) for answer in answers):
         raise ValueError(f"{path}: {answers[0].error}")
     return answers
+
+
+def check_encoders(bundle: Bundle) -> None:
+    """ValueError, one line with the hash, where a frozen encoder that the model reads is not at hand."""
+    for kind, named in bundle.metadata.get("encoders", {}).items():
+        if not bundle.encoders.get(kind):
+            raise ValueError(
+                f"{bundle.path}: does not carry its {kind} encoder {named['file']}: give"
+                f" --{kind}_encoder=FILE with sha256 {named['sha256']}"
+            )
+
+
+def preparation(bundle: Bundle):
+    """The settings of `process_clip`, and the spec of its batches, for what the model reads."""
+    from data_prep.settings import PrepSettings
+    from emofuse_jax.types import InputSpec
+
+    settings = PrepSettings.from_dict(bundle.metadata["settings"])
+    used = {kind: kind in bundle.encoders for kind in ("audio", "face")}
+    encoders = {kind: getattr(settings.features, kind) if used[kind] else None for kind in used}
+    features = dataclasses.replace(settings.features, **encoders)
+    given = bundle.metadata["spec"]
+    absent = {
+        "audio": {"t": 0},
+        "faces": {"h": 0, "w": 0},
+        "audio_features": {"audio_features": 0, "feature_steps": 0},
+        "face_features": {"face_features": 0},
+    }
+    unread = {k: v for name, fields in absent.items() if name not in bundle.inputs for k, v in fields.items()}
+    return dataclasses.replace(settings, features=features), InputSpec(**{**given, **unread})
 
 
 def cut_windows(duration: float, seconds: float) -> list[tuple[float, float]]:
@@ -120,16 +151,17 @@ def _answers(bundle: Bundle, path: str) -> Iterator[Prediction | Gap]:
 def _prepared(bundle: Bundle, path: str) -> Iterator[tuple]:
     """(start, end, Record or error text) of each window."""
     from data_prep.corpora.base import Clip
+    from data_prep.encoders import EncoderFiles
     from data_prep.media import probe
     from data_prep.process import Failure, process_clip
-    from data_prep.settings import PrepSettings
 
-    settings = PrepSettings.from_dict(bundle.metadata["settings"])
+    settings, _ = preparation(bundle)
+    encoders = EncoderFiles(**bundle.encoders, threads=0)
     windows = cut_windows(probe(path).duration, bundle.metadata["window"]["seconds"])
     for start, end in windows:
         part = {} if len(windows) == 1 else {"start": start, "end": end}
         clip = Clip(clip_id=os.path.basename(path), path=path, label=-1, speaker="", **part)
-        found = process_clip(clip, settings)
+        found = process_clip(clip, settings, encoders=encoders)
         yield start, end, found.reason if isinstance(found, Failure) else _usable(bundle, found)
 
 
@@ -144,15 +176,13 @@ def _usable(bundle: Bundle, record):
 def _answer_batch(bundle: Bundle, path: str, windows: list[tuple]) -> Iterator[Prediction | Gap]:
     """One batch, padded to the next bucket; failed windows stay masked rows and become gaps."""
     from emofuse_jax.data.assemble import empty_batch, fill_row
-    from emofuse_jax.types import InputSpec
 
     size = next(bucket for bucket in BUCKETS if bucket >= len(windows))
-    batch = empty_batch(size, InputSpec(**bundle.metadata["spec"]))
+    batch = empty_batch(size, preparation(bundle)[1])
     for row, (_, _, found) in enumerate(windows):
         if not isinstance(found, str):
             fill_row(batch, row, found)
-    names = ("audio", "audio_mask", "faces", "face_mask")
-    outputs = bundle.run({name: getattr(batch, name) for name in names})
+    outputs = bundle.run({name: getattr(batch, name) for name in bundle.inputs})
     for row, (start, end, found) in enumerate(windows):
         if isinstance(found, str):
             yield Gap(path, round(start, 3), round(end, 3), found)

@@ -1,0 +1,57 @@
+"""Frozen encoders of a bundle: named by their hash, and carried where that is asked for."""
+
+import os
+import shutil
+from collections.abc import Collection
+
+from emofuse_jax.data.dataset import read_json
+from emofuse_jax.serving.manifest import encoder_file, file_sha256
+
+READERS = {"audio": "audio_features", "face": "face_features"}
+"""The input that is made by each kind of encoder."""
+
+
+def named(settings: dict, inputs: Collection[str]) -> dict[str, dict]:
+    """`file` and `sha256` of each encoder whose features the model reads, from the settings of prep.json."""
+    features = settings.get("features") or {}
+    used = {kind: features[kind] for kind, name in READERS.items() if name in inputs}
+    return {kind: {"file": one["file"], "sha256": one["sha256"]} for kind, one in used.items()}
+
+
+def locate(metadata: dict, wanted: dict[str, dict], given: dict[str, str]) -> dict[str, str]:
+    """The ONNX file of each encoder in `wanted`: as given, or as prep.json of the training records remembers.
+
+    Raises ValueError where a file is not there or has another hash.
+    """
+    return {
+        kind: _file(kind, one, given.get(kind) or _remembered(metadata, kind)) for kind, one in wanted.items()
+    }
+
+
+def copy(files: dict[str, str], directory: str) -> None:
+    """Copies ONNX files, and the YAML beside each where there is one, into a bundle."""
+    for kind, path in files.items():
+        target = os.path.join(directory, encoder_file(kind))
+        shutil.copyfile(path, target)
+        layout, beside = (f"{os.path.splitext(name)[0]}.yaml" for name in (path, target))
+        if os.path.exists(layout):
+            shutil.copyfile(layout, beside)
+
+
+def _remembered(metadata: dict, kind: str) -> str:
+    records = metadata["config"].get("data", {}).get("path", "")
+    try:
+        return read_json(os.path.join(records, "prep.json")).get("encoder_paths", {}).get(kind, "")
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+def _file(kind: str, one: dict, path: str) -> str:
+    if not path or not os.path.exists(path):
+        raise ValueError(
+            f"--include_encoders: {path or one['file']} is not there; give --{kind}_encoder=FILE with"
+            f" sha256 {one['sha256']}"
+        )
+    if (found := file_sha256(path)) != one["sha256"]:
+        raise ValueError(f"{path}: sha256 {found}, expected {one['sha256']}")
+    return path

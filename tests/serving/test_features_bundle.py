@@ -1,0 +1,250 @@
+"""From raw clips through frozen encoders to an answer: prepare, train, export, predict."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from data_prep.corpora.base import Clip
+from data_prep.process import process_clip
+from data_prep.settings import PrepSettings
+from data_prep.shards import file_sha256
+from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.evaluate import evaluate_workdir, load_experiment
+from emofuse_jax.serving import load, manifest
+from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.serving.predictor import preparation
+from emofuse_jax.train.writer import read_rows
+from tests.data_prep import onnx_models
+from tests.data_prep.feature_corpus import make_clips, make_encoders, run_prepare
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FUSIONS = ("am_fbp", "late", "audio_only")
+"""Vectors with trunks, two classifiers, and one stream."""
+ENV = {**os.environ, "PYTHONPATH": ROOT, "JAX_NUM_CPU_DEVICES": "1"}
+
+
+def command(verb, *words, cwd):
+    line = [sys.executable, os.path.join(ROOT, "launch", f"{verb}.py"), *words]
+    return subprocess.run(line, cwd=cwd, env=ENV, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Clips, encoders, records of features alone."""
+    home = tmp_path_factory.mktemp("features")
+    source, files = make_clips(home / "clips"), make_encoders(home / "encoders", "spectrogram")
+    assert run_prepare(source, home / "records", files, "drop", frames=4).problems == ()
+    return home
+
+
+@pytest.fixture(scope="module")
+def workdirs(home):
+    """Two steps of each fusion, by command."""
+    small = {"model.audio.embedding": 8, "model.video.embedding": 8, "data.batch_size": 2, "train.epochs": 2}
+    small |= {"train.eval_batch_size": 2, "train.log_every": 1, "data.path": home / "records"}
+    fields = [f"--config.{name}={value}" for name, value in small.items()]
+    for fusion in FUSIONS:
+        extra = ["--config.model.fusion.width=8"] if fusion == "am_fbp" else []
+        words = [f"--config=features:{fusion}", *fields, *extra, f"--workdir={fusion}"]
+        done = command("train", *words, cwd=home)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return {fusion: str(home / fusion) for fusion in FUSIONS}
+
+
+@pytest.fixture(scope="module")
+def named(home, workdirs):
+    """A bundle that only names its encoders."""
+    export_bundle(workdirs["am_fbp"], str(home / "named"))
+    return str(home / "named")
+
+
+@pytest.fixture(scope="module")
+def carrying(home, workdirs):
+    """A bundle that carries them, exported by command."""
+    done = command("export", "--workdir=am_fbp", "--output=carrying", "--include_encoders", cwd=home)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return str(home / "carrying")
+
+
+@pytest.fixture(scope="module")
+def paths(home):
+    files = {
+        kind: str(home / "encoders" / f"{name}.onnx") for kind, name in (("audio", "voice"), ("face", "face"))
+    }
+    return {f"{kind}_encoder": path for kind, path in files.items()}
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_fusion_trained_two_steps_and_is_scored(workdirs, fusion):
+    rows = [
+        row for row in read_rows(os.path.join(workdirs[fusion], "metrics.jsonl")) if "gradient_norm" in row
+    ]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(np.isfinite(row["loss"]) and row["gradient_norm"] > 0 for row in rows)
+    results, examples = evaluate_workdir(workdirs[fusion], part="validation", examples=3)
+    assert np.isfinite(results["probabilities"]).all()
+    assert set(results["modalities"]) == ({"audio"} if fusion == "audio_only" else {"both", "audio", "video"})
+    assert examples[0]["faces"] is None
+    assert examples[0]["spectrogram"] is None
+
+
+def test_the_report_draws_clips_of_features_alone(workdirs, tmp_path):
+    from emofuse_jax.report import write_report
+
+    results, examples = evaluate_workdir(workdirs["am_fbp"], part="validation", examples=3)
+    page = tmp_path / "report.html"
+    write_report(str(page), results=results, history=[], examples=examples, title="features")
+    assert page.stat().st_size > 10_000
+
+
+def live(workdir, path):
+    """What the checkpoint says of a clip that is prepared as its records were."""
+    experiment, params, state, about = load_experiment(workdir, "best", "")
+    settings = PrepSettings.from_dict(about["settings"])
+    prep = experiment.dataset.prep["encoder_paths"]
+    from data_prep.encoders import EncoderFiles
+
+    record = process_clip(Clip("new", path, -1, ""), settings, encoders=EncoderFiles(**prep))
+    batch = empty_batch(1, experiment.spec)
+    fill_row(batch, 0, record)
+    outputs, _ = jax.jit(lambda p, s, b: experiment.model.apply(p, s, b))(params, state, batch)
+    return np.asarray(jax.nn.softmax(outputs.logits))[0]
+
+
+def test_a_bundle_names_its_encoders_and_takes_them(home, named, workdirs, paths):
+    about = json.loads((home / "named" / "bundle.json").read_text())
+    assert set(about["encoders"]) == {"audio", "face"}
+    assert about["encoders"]["audio"] == {"file": "voice.onnx", "sha256": file_sha256(paths["audio_encoder"])}
+    assert set(about["files"]) == {"model.stablehlo", "params.safetensors", "parity.npz"}
+    assert about["window"] == {"steps": 100, "seconds": 4.0}
+    bundle = load(named, **paths)
+    assert set(bundle.inputs) == {"audio_features", "audio_features_mask", "face_features", "face_mask"}
+    assert bundle.inputs["audio_features"] == ((100, 6), np.float16)
+    film = str(home / "clips" / "s2_1.mp4")
+    (answer,) = bundle.predict(film)
+    assert (answer.audio_ok, answer.video_ok) == (True, True)
+    np.testing.assert_allclose(list(answer.probabilities.values()), live(workdirs["am_fbp"], film), atol=1e-4)
+    (heard,) = bundle.predict(str(home / "clips" / "voice.wav"))
+    assert (heard.voice_weight, heard.face_weight, heard.video_ok) == (1.0, 0.0, False)
+    assert heard.probabilities != answer.probabilities
+
+
+def test_without_them_it_says_which_hash_is_missing(home, named, paths):
+    digest = file_sha256(paths["audio_encoder"])
+    told = (
+        rf"named: does not carry its audio encoder voice\.onnx: give --audio_encoder=FILE with .* {digest}$"
+    )
+    bundle = load(named)  # what is prepared elsewhere it can answer
+    arrays = {name: np.zeros((2, *shape), dtype) for name, (shape, dtype) in bundle.inputs.items()}
+    assert np.isfinite(bundle.run(arrays)["probabilities"]).all()
+    with pytest.raises(ValueError, match=told):
+        bundle.predict(str(home / "clips" / "voice.wav"))
+    face = f"--face_encoder={paths['face_encoder']}"
+    done = command("predict", "--bundle=named", "clips/voice.wav", face, cwd=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip() == (
+        f"emofuse: named: does not carry its audio encoder voice.onnx: give --audio_encoder=FILE with sha256"
+        f" {digest}"
+    )
+    both = [f"--{flag}={path}" for flag, path in paths.items()]
+    done = command("predict", "--bundle=named", "clips/s0_0.mp4", *both, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["audio_ok"]
+
+
+def test_another_encoder_is_refused(named, paths, tmp_path):
+    other = onnx_models.spectrogram_encoder(tmp_path / "o.onnx", bins=200, hop_ms=41)
+    with open(other, "ab") as file:
+        file.write(b"\0")
+    digest = file_sha256(paths["audio_encoder"])
+    with pytest.raises(ValueError, match=rf"o\.onnx: sha256 \w+, .*named needs {digest}"):
+        load(named, audio_encoder=other)
+    with pytest.raises(ValueError, match=r"none\.onnx: cannot be read: No such file"):
+        load(named, audio_encoder=str(tmp_path / "none.onnx"))
+
+
+def test_a_bundle_carries_its_encoders(home, carrying, named, paths, tmp_path):
+    moved = shutil.copytree(carrying, tmp_path / "bundle")
+    files = json.loads((moved / "bundle.json").read_text())["files"]
+    assert files["audio_encoder.onnx"] == file_sha256(paths["audio_encoder"])
+    assert {"audio_encoder.yaml", "face_encoder.onnx", "face_encoder.yaml"} <= set(files)
+    bundle = load(str(moved))
+    assert all(path.startswith(str(moved)) for path in bundle.encoders.values())
+    film = str(home / "clips" / "s1_0.mp4")
+    (answer,), (other,) = bundle.predict(film), load(named, **paths).predict(film)
+    assert answer.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+    data = (moved / "face_encoder.onnx").read_bytes()
+    (moved / "face_encoder.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"face_encoder\.onnx: altered or damaged"):
+        load(str(moved))
+
+
+def test_an_encoder_that_was_moved_is_asked_for(home, workdirs, paths, tmp_path):
+    hidden = tmp_path / "moved.onnx"
+    os.rename(paths["face_encoder"], hidden)
+    try:
+        digest = file_sha256(hidden)
+        with pytest.raises(
+            ValueError, match=rf"face\.onnx is not there; give --face_encoder=FILE .* {digest}"
+        ):
+            export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={})
+        assert not os.path.exists(tmp_path / "bundle")
+        wrong = {"face": paths["audio_encoder"]}
+        with pytest.raises(ValueError, match=rf"voice\.onnx: sha256 \w+, expected {digest}"):
+            export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders=wrong)
+        export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={"face": str(hidden)})
+        assert file_sha256(tmp_path / "bundle" / "face_encoder.onnx") == digest
+        assert not os.path.exists(tmp_path / "bundle" / "face_encoder.yaml")
+    finally:
+        os.rename(hidden, paths["face_encoder"])
+
+
+def test_a_model_of_one_stream_asks_for_its_own_encoder_alone(home, workdirs, paths, tmp_path):
+    export_bundle(workdirs["audio_only"], str(tmp_path / "bundle"))
+    audio = {"audio_encoder": paths["audio_encoder"]}
+    bundle = load(str(tmp_path / "bundle"), **audio)
+    assert set(bundle.inputs) == {"audio_features", "audio_features_mask"}
+    settings, spec = preparation(bundle)
+    assert settings.features.face is None
+    assert (spec.face_features, spec.audio_features, spec.h) == (0, 6, 0)
+    film = str(home / "clips" / "s2_0.mp4")
+    (answer,) = bundle.predict(film)
+    expected = live(workdirs["audio_only"], film)
+    np.testing.assert_allclose(list(answer.probabilities.values()), expected, atol=1e-4)
+    with pytest.raises(ValueError, match="the model reads no face encoder"):
+        load(str(tmp_path / "bundle"), **paths)
+
+
+def test_bundles_of_tensors_know_no_encoder(bundle_path, paths):
+    bundle = load(bundle_path)
+    assert bundle.encoders == {}
+    assert list(bundle.inputs) == ["audio", "audio_mask", "face_mask", "faces"]
+    assert "encoders" not in bundle.metadata
+    with pytest.raises(ValueError, match="the model reads no audio encoder"):
+        load(bundle_path, audio_encoder=paths["audio_encoder"])
+
+
+def test_a_manifest_with_odd_encoders_is_refused(named, tmp_path):
+    copy = shutil.copytree(named, tmp_path / "copy")
+    about = manifest.read_manifest(str(copy))
+    for odd, told in (
+        ([], "field encoders: expected dict"),
+        ({"audio": {"file": "x"}}, "audio.sha256: expected"),
+    ):
+        (copy / "bundle.json").write_text(json.dumps(about | {"encoders": odd}))
+        with pytest.raises(ValueError, match=told):
+            load(str(copy))
+
+
+def test_a_record_of_one_stream_only_fills_what_is_read(named):
+    """Fields that the model does not read stay empty, whatever the clip holds."""
+    settings, spec = preparation(dataclasses.replace(load(named)))
+    assert (spec.t, spec.h, spec.feature_steps) == (0, 0, 100)
+    assert settings.features.drops_faces
