@@ -2,10 +2,12 @@
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from emofuse_jax.data.frontends import frequency_axis
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.predictions import Predictions
+from emofuse_jax.reporting import attention, explain
 from emofuse_jax.train.experiment import Experiment
 from emofuse_jax.types import Batch, Outputs, Params
 
@@ -40,7 +42,7 @@ def make_examples(
 
 
 def example(experiment: Experiment, batch: Batch, outputs: Outputs, i: int, probabilities) -> dict:
-    """One clip of the gallery."""
+    """One clip of the gallery; `aux` holds everything that the network tells about it."""
     names, aux = experiment.dataset.classes, outputs.aux
     audio = experiment.dataset.prep["settings"]["audio"]
     steps = int(batch.audio_mask[i].sum())
@@ -52,19 +54,33 @@ def example(experiment: Experiment, batch: Batch, outputs: Outputs, i: int, prob
         "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
         "spectrogram": batch.audio[i, :steps].astype(np.float32) if steps else None,
         "seconds": steps * audio["hop_ms"] / 1000,
-        "max_hz": audio["bins"] * audio["sample_rate"] / audio["dft"],
-        "audio_attention": valid_columns(aux.get("audio_attention"), i, steps / batch.audio.shape[1]),
-        "faces": batch.faces[i],
+        **frequency_axis(audio),
+        "audio_attention": attended_columns(aux["audio_attention"][i]) if "audio_attention" in aux else None,
+        "faces": batch.faces[i] if batch.faces.size else None,
+        **what_is_missing(batch),
         "face_mask": batch.face_mask[i],
         "face_time": experiment.dataset.read(batch.clip[i]).face_time,
         "video_attention": aux["video_attention"][i] if "video_attention" in aux else None,
         "voice_weight": None if weights[0] is None else float(weights[0]),
         "face_weight": None if weights[1] is None else float(weights[1]),
+        "aux": {name: of_clip(name, array, i, len(batch.clip)) for name, array in aux.items()},
     }
 
 
-def valid_columns(attention: np.ndarray | None, i: int, share: float) -> np.ndarray | None:
-    """The columns of a clip's attention that lie over its sound, not over its padding."""
-    if attention is None or not share:
-        return None
-    return attention[i, : max(1, round(share * attention.shape[1]))]
+def what_is_missing(batch: Batch) -> dict[str, str]:
+    """Words in place of pictures where records hold only what frozen encoders made of sound and faces."""
+    words = {"no_sound": "features alone: no spectrogram", "no_faces": "features alone: no crops"}
+    held = {"no_sound": batch.audio.size, "no_faces": batch.faces.size}
+    return {name: text for name, text in words.items() if not held[name]}
+
+
+def attended_columns(weights: Float[np.ndarray, "u *g"]) -> Float[np.ndarray, "v *g"] | None:
+    """The columns of a clip's attention that lie over its sound, not over its padding; None without sound."""
+    columns = attention.attended(weights.reshape(len(weights), -1).sum(axis=1))
+    return weights[:columns] if columns else None
+
+
+def of_clip(name: str, array: np.ndarray, i: int, rows: int) -> np.ndarray:
+    """A clip's row of what the network tells; the whole of what is the model's."""
+    per_clip = array.ndim and len(array) == rows and name not in explain.OF_THE_MODEL
+    return np.asarray(array[i]) if per_clip else array  # a number stays an array

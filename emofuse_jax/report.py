@@ -13,10 +13,23 @@ from importlib import resources
 import jinja2
 import numpy as np
 
-from emofuse_jax.reporting import check, classes, curves, gallery, scores, tables, text
+from emofuse_jax.reporting import (
+    check,
+    classes,
+    curves,
+    explain,
+    gallery,
+    matrices,
+    panels,
+    scores,
+    tables,
+    text,
+)
 from emofuse_jax.reporting.style import Picture
 
-_OURS = re.compile(r"(learning_loss|learning_ua|confusion|recall|speakers|comparison|example_\d+)\.png")
+_OURS = re.compile(
+    r"(learning_loss|learning_ua|confusion|recall|speakers|comparison|example_\d+(_inside)?|model_\w+)\.png"
+)
 
 
 def write_report(
@@ -45,7 +58,9 @@ def write_report(
       examples: clips to show: ``clip_id, label, prediction, probabilities {name: p}``, ``spectrogram [t f]``
         (valid steps only), ``seconds``, ``max_hz``, ``audio_attention [t' f'] | [t'] | None`` over the same
         seconds and frequencies, ``faces u8 [s h w 3]``, ``face_mask bool [s]``, ``face_time [s] | None``
-        (seconds), ``video_attention [s] | None``, ``voice_weight``, ``face_weight`` (float or None).
+        (seconds), ``video_attention [l] | None`` (l divides s), ``voice_weight``, ``face_weight`` (float or
+        None). Optional: ``bin_hz [f]``, the bins' middles where they are not even in Hz; ``aux``, the clip's
+        named intermediates, of which those that reporting/explain.py knows are drawn and the others named.
       title: heading of the page.
       comparison: rows ``name -> {ua, wa, wf1, ua_interval, ...}``, and ``ceilings: {name: best possible}``.
       marks: warnings shown on top of the page and in each picture, such as SYNTHETIC; a picture shows what
@@ -57,11 +72,26 @@ def write_report(
     check.check_results(results)
     check.check_examples(examples)
     pictures = _pictures(results, history, comparison, marks)
-    gallery_pictures = [gallery.example_picture(i + 1, example, marks) for i, example in enumerate(examples)]
-    page = _render(results, pictures, gallery_pictures, examples, title, comparison, marks)
+    clips = [_clip(i + 1, example, marks) for i, example in enumerate(examples)]
+    aux = examples[0].get("aux") or {} if examples else {}
+    learned = matrices.model_pictures(aux, results["classes"], marks)
+    page = _render(results, pictures, clips, learned, explain.not_drawn(aux), title, comparison, marks)
     path = pathlib.Path(path)
-    _write_figures(path.parent / "figures", [*pictures.values(), *gallery_pictures])
+    drawn = [*pictures.values(), *(picture for clip in clips for picture in clip["pictures"])]
+    _write_figures(path.parent / "figures", [*drawn, *(picture for _, picture in learned)])
     _write(path, page.encode())
+
+
+def _clip(number: int, example: dict, marks: Sequence[str]) -> dict:
+    """What the page says of one clip: names, pictures, and numbers that no picture has."""
+    inside = panels.explain_picture(number, example, marks)
+    return {
+        "name": example["clip_id"],
+        "label": example["label"],
+        "prediction": example["prediction"],
+        "pictures": [gallery.example_picture(number, example, marks), *([inside] if inside else [])],
+        "listed": explain.listed(example.get("aux") or {}),
+    }
 
 
 def _pictures(results, history, comparison, marks) -> dict[str, Picture]:
@@ -86,7 +116,7 @@ def main_modality(modalities: dict) -> str:
     return "both" if "both" in modalities else next(iter(modalities))
 
 
-def _render(results, pictures, gallery_pictures, examples, title, comparison, marks) -> str:
+def _render(results, pictures, clips, learned, inside, title, comparison, marks) -> str:
     modalities = results["modalities"]
     main = main_modality(modalities)
     compared = scores.networks(comparison or {})
@@ -110,10 +140,9 @@ def _render(results, pictures, gallery_pictures, examples, title, comparison, ma
         speakers=tables.speakers(results.get("per_speaker") or {}),
         mistakes=tables.mistakes(results),
         pictures=pictures,
-        gallery=[
-            (example["clip_id"], example["label"], example["prediction"], picture)
-            for example, picture in zip(examples, gallery_pictures, strict=True)
-        ],
+        gallery=clips,
+        learned=learned,
+        inside=inside,
         chance=text.percent(1 / len(results["classes"])),
     )
 

@@ -22,6 +22,23 @@ def relative_attention(
     return weights * count / total if total > 0 else None
 
 
+def over_frames(
+    weights: Float[np.ndarray, " l"] | None, valid: Bool[np.ndarray, " s"]
+) -> Float[np.ndarray, " s"] | None:
+    """Relative attention of each frame, where `l` positions are equal runs of the `s` frames (snippets)."""
+    if weights is None or np.size(weights) == 0:
+        return None
+    runs = valid.reshape(len(weights), -1)  # s -> l s/l
+    relative = relative_attention(weights, runs.any(axis=1))
+    return None if relative is None else np.where(valid, np.repeat(relative, runs.shape[1]), 0.0)
+
+
+def attended(weights: Float[np.ndarray, " l"]) -> int:
+    """Positions up to the last one with a weight: those over a clip's sound, since padding has none."""
+    found = np.flatnonzero(weights)
+    return int(found[-1]) + 1 if len(found) else 0
+
+
 def tint(relative: np.ndarray, theme) -> Float[np.ndarray, "f t 4"]:
     """Colour where attention is above even, the stronger the denser; nothing where it is even or below."""
     from matplotlib.colors import to_rgb

@@ -27,12 +27,17 @@ def check_results(results: Mapping) -> None:
 
 
 def check_examples(examples: Sequence[Mapping]) -> None:
-    """Raises ValueError, one line, where a clip's faces, mask and attention don't have the same length."""
+    """Raises ValueError, one line, where a clip's faces, mask, times and attention don't fit together."""
     for example in examples:
         faces = example.get("faces")
         frames = 0 if faces is None else len(faces)
         where = f"report: example {example['clip_id']}"
-        for field in ("face_mask", "face_time", "video_attention"):
+        attention = example.get("video_attention")
+        if frames and attention is not None and (not len(attention) or frames % len(attention)):
+            found = len(attention)
+            expected = f"{frames} faces, or a number that divides it"
+            raise ValueError(f"{where}: video_attention has length {found}, expected {expected}")
+        for field in ("face_mask", "face_time"):
             value = example.get(field)
             if frames and value is None and field == "face_mask":
                 raise ValueError(

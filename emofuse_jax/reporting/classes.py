@@ -6,7 +6,7 @@ from numbers import Real
 import numpy as np
 from jaxtyping import Float, Num
 
-from emofuse_jax.reporting import style, text
+from emofuse_jax.reporting import cells, style, text
 
 
 def confusion_picture(
@@ -19,7 +19,7 @@ def confusion_picture(
 
     def draw(figure, theme):
         axes = figure.subplots()
-        colours = _sequential(theme)
+        colours = cells.sequential(theme, theme.both)
         axes.imshow(np.nan_to_num(rates), cmap=colours, vmin=0, vmax=1, aspect="auto")
         _annotate(axes, theme, confusion, rates, colours, small=len(classes) > 9)
         _class_ticks(axes, theme, classes)
@@ -77,7 +77,7 @@ def _annotate(axes, theme, confusion, rates, colours, *, small: bool) -> None:
         rate = rates[row, column]
         ink = theme.ink if count else theme.muted
         if text.known(rate) and rate > 0.1:
-            ink = _readable(colours(rate))
+            ink = cells.readable(colours(rate))
         large, little = (7.5, 6) if small else (10.5, 7.5)
         weight = "bold" if row == column else "normal"
         axes.text(
@@ -103,21 +103,6 @@ def _class_ticks(axes, theme, classes) -> None:
     edges = np.arange(1, len(names)) - 0.5
     axes.hlines(edges, -0.5, len(names) - 0.5, color=theme.page, lw=2)
     axes.vlines(edges, -0.5, len(names) - 0.5, color=theme.page, lw=2)
-
-
-def _sequential(theme):
-    from matplotlib.colors import LinearSegmentedColormap
-
-    pale = "#eef3f7" if theme.name == "light" else "#20262c"
-    return LinearSegmentedColormap.from_list("rates", [pale, theme.both])
-
-
-def _readable(colour) -> str:
-    """White where it contrasts enough by WCAG 2's relative luminance, else black."""
-    linear = np.where(np.array(colour[:3]) <= 0.04045, np.array(colour[:3]) / 12.92, 0)
-    linear = np.where(linear > 0, linear, ((np.array(colour[:3]) + 0.055) / 1.055) ** 2.4)
-    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
-    return "#ffffff" if 1.05 / (luminance + 0.05) >= 3.5 else "#000000"
 
 
 def _listing(classes, values) -> str:

@@ -13,6 +13,7 @@ LEFT = 1.1
 SOUND = 5.5
 """Inches of the spectrogram."""
 FACES_SHOWN = 16
+MEL_TICKS = (250, 500, 1000, 2000, 4000, 7000)
 
 
 def example_picture(index: int, example: dict, marks: Sequence[str] = ()) -> style.Picture:
@@ -20,13 +21,14 @@ def example_picture(index: int, example: dict, marks: Sequence[str] = ()) -> sty
     faces = example.get("faces")
     shown = shown_frames(0 if faces is None else len(faces))
     row = min(0.95, (WIDTH - LEFT - 0.12) / max(len(shown), 1))
-    height = 3.85 + (row + 0.8 if len(shown) else 0.3)
+    bars = 0.0 if example.get("video_attention") is None else 0.42
+    height = 3.85 + (row + 0.38 + bars if len(shown) else 0.3)
 
     def draw(figure, theme):
         figure.text(LEFT / WIDTH, 1 - 0.14 / height, heading(example), va="top", size=11, weight="bold")
         _sound(figure, theme, example, height)
         _answer(figure, theme, example, height)
-        _faces(figure, theme, example, shown, row)
+        _faces(figure, theme, example, shown, row, bars)
 
     size = (WIDTH, height)
     return style.make_picture(
@@ -49,6 +51,11 @@ def shown_frames(count: int) -> Int[np.ndarray, " n"]:
     return np.linspace(0, count - 1, min(count, FACES_SHOWN)).round().astype(int)
 
 
+def frequency_range(example: dict) -> tuple[float, float]:
+    """The lower and upper end of the frequency axis: Hz, or bins where these are not even in Hz."""
+    return (0.0, float(example["max_hz"] if example.get("bin_hz") is None else len(example["bin_hz"])))
+
+
 def _place(figure, left: float, bottom: float, width: float, height: float):
     """Axes at inches from the lower left corner."""
     w, h = figure.get_size_inches()
@@ -60,11 +67,12 @@ def _sound(figure, theme, example, height) -> None:
     axes = _place(figure, LEFT, height - 3.2, SOUND, 2.0)
     spectrogram = example.get("spectrogram")
     if spectrogram is None or np.size(spectrogram) == 0:
-        axes.text(0.5, 0.5, "no sound", ha="center", va="center", color=theme.muted, transform=axes.transAxes)
+        words = example.get("no_sound", "no sound")
+        axes.text(0.5, 0.5, words, ha="center", va="center", color=theme.muted, transform=axes.transAxes)
         style.bare(axes)
         return
     spectrogram = np.nan_to_num(np.asarray(spectrogram, np.float32))
-    extent = (0, max(float(example["seconds"]), 1e-3), 0, float(example["max_hz"]))
+    extent = (0, max(float(example["seconds"]), 1e-3), *frequency_range(example))
     low, high = np.percentile(spectrogram, (8, 99.7))
     look = {"origin": "lower", "aspect": "auto", "extent": extent}
     cmap = "Greys" if theme.name == "light" else "gray"
@@ -74,6 +82,9 @@ def _sound(figure, theme, example, height) -> None:
         axes.imshow(attention.tint(relative, theme), interpolation="bilinear", **look)
         attention.draw_strip(_place(figure, LEFT, height - 1.12, SOUND, 0.52), theme, relative, extent[1])
     axes.set(xlabel="seconds", ylabel="Hz", xlim=extent[:2], ylim=extent[2:])
+    if example.get("bin_hz") is not None:  # a mel scale: even in bins, not in Hz
+        places = np.interp(MEL_TICKS, example["bin_hz"], np.arange(len(example["bin_hz"])) + 0.5)
+        axes.set_yticks(places, [f"{hz:g}" for hz in MEL_TICKS])
     axes.tick_params(color=theme.muted)
 
 
@@ -117,25 +128,26 @@ def _weights(figure, theme, weights, height) -> None:
     axes.text(1, 1.12, f"face {text.percent(weights[1], 0)} %", color=theme.face, ha="right", **at)
 
 
-def _faces(figure, theme, example, shown: np.ndarray, side: float) -> None:
+def _faces(figure, theme, example, shown: np.ndarray, side: float, bars: float) -> None:
     """Faces in order, a cross where none was found; attention as a bar and as opacity."""
     if not len(shown):
-        figure.text(LEFT / WIDTH, 0.3 / figure.get_size_inches()[1], "no faces", color=theme.muted)
+        words = example.get("no_faces", "no faces")
+        figure.text(LEFT / WIDTH, 0.3 / figure.get_size_inches()[1], words, color=theme.muted)
         return
-    bottom, bars = style.FOOTER + 0.22, 0.42
+    bottom = style.FOOTER + 0.22
     valid = np.asarray(example["face_mask"], bool)
-    relative = attention.relative_attention(example.get("video_attention"), valid)
+    relative = attention.over_frames(example.get("video_attention"), valid)
     row = _place(figure, LEFT, bottom + bars + 0.05, side * len(shown), side)
     for place, frame in enumerate(shown):
         box = (place + 0.03, place + 0.97, 0.03, 0.97)
         if not valid[frame]:
-            _no_face(row, theme, box)
+            style.cross(row, theme, box)
             continue
         share = 1.0 if relative is None else relative[frame] / relative.max()
         row.imshow(example["faces"][frame], extent=box, alpha=0.45 + 0.55 * float(share), aspect="auto")
     row.set(xlim=(0, len(shown)), ylim=(0, 1))
     style.bare(row)
-    below = _place(figure, LEFT, bottom, side * len(shown), bars)
+    below = _place(figure, LEFT, bottom, side * len(shown), max(bars, 0.02))
     below.set_xlim(0, len(shown))
     style.bare(below)
     if relative is not None:
@@ -147,12 +159,6 @@ def _faces(figure, theme, example, shown: np.ndarray, side: float) -> None:
         labels = [f"{times[frame]:.1f} s" if valid[frame] else "" for frame in shown]
         below.set_xticks(np.arange(len(shown)) + 0.5, labels, size=7.5)
         below.tick_params(axis="x", length=0, pad=2)
-
-
-def _no_face(axes, theme, box) -> None:
-    x0, x1, y0, y1 = box
-    axes.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=theme.grid, lw=0)
-    axes.plot([x0, x1], [y0, y1], [x0, x1], [y1, y0], color=theme.alarm, lw=1.6)
 
 
 def _alt(example: dict) -> str:

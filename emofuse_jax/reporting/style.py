@@ -88,6 +88,13 @@ def bare(axes) -> None:
     axes.spines[:].set_visible(False)
 
 
+def cross(axes, theme: Theme, box: tuple[float, float, float, float]) -> None:
+    """Where a face is missing; `box` is left, right, bottom, top."""
+    x0, x1, y0, y1 = box
+    axes.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=theme.grid, lw=0)
+    axes.plot([x0, x1], [y0, y1], [x0, x1], [y1, y0], color=theme.alarm, lw=1.6)
+
+
 def _png(size, draw: Draw, theme: Theme, marks: Sequence[str], layout: str | None, dpi: int) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
