@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export NPROC = 16
 SEED ?= 0
 
-.PHONY: demo test test-long install-dev clean
+.PHONY: demo test test-long install-dev peers clean
 
 $(BIN)/.installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,12 @@ $(BIN)/.installed-demo: pyproject.toml
 $(BIN)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,serve]'
+	touch $@
+
+# The PyTorch peers; on Linux torch brings several GB of CUDA packages unless a CPU build is at hand.
+$(BIN)/.installed-bench: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench,dev]'
 	touch $@
 
 demo: $(BIN)/.installed-demo
@@ -32,6 +38,9 @@ test: install-dev
 
 test-long: install-dev
 	$(BIN)/python -m pytest -m long
+
+peers: $(BIN)/.installed-bench
+	$(BIN)/python -m tests.peers.make
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

@@ -39,6 +39,8 @@ ONLY_IN = {
     "librosa": ("data_prep",),
     "av": ("data_prep",),
     "cv2": ("data_prep",),
+    "onnxruntime": ("data_prep.encoders",),
+    "yaml": ("data_prep.encoder_spec",),
 }
 
 

@@ -1,0 +1,99 @@
+"""Ours against PyTorch peers (tests/peers): their stored answers, and the peers where torch is."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
+from emofuse_jax.ops.dropout import dropout
+from tests.parity import modules, networks, ops
+from tests.parity.compare import assert_close, compare
+from tests.peers import golden
+
+OURS = ops.OURS | modules.OURS | networks.OURS
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install '.[bench]'"
+)
+GROUPS = ("in", "out", "cotangent", "grad")
+
+
+def test_every_stored_answer_has_an_implementation_of_ours():
+    assert golden.names() == sorted(OURS)
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_ours_equals_the_stored_answer(name):
+    compare(OURS[name], golden.load(name))
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_the_stored_answer_says_something(name):
+    stored = golden.load(name)
+    assert stored["grad"]
+    for key, value in (stored["out"] | stored["grad"]).items():
+        assert np.isfinite(value).all(), key
+        assert np.abs(value).max() > 1e-4, f"{key}: so small that nothing is compared"
+
+
+def test_a_small_difference_is_seen():
+    stored = golden.load("fbp")
+    wrong = stored | {"out": {"z": stored["out"]["z"] * 1.001}}
+    with pytest.raises(AssertionError, match="output z"):
+        compare(OURS["fbp"], wrong)
+    grad = stored["grad"] | {"u": stored["grad"]["u"] * 1.001}
+    with pytest.raises(AssertionError, match="gradient of u"):
+        compare(OURS["fbp"], stored | {"grad": grad})
+
+
+@needs_torch
+def test_every_peer_is_stored():
+    from tests.peers.catalogue import CASES
+
+    assert sorted(CASES) == golden.names()
+
+
+@needs_torch
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_the_peer_still_gives_the_stored_answer(name):
+    from tests.peers.case import solve
+    from tests.peers.catalogue import CASES
+
+    now, stored = solve(name, CASES[name]), golden.load(name)
+    for group in GROUPS:
+        assert sorted(now[group]) == sorted(stored[group])
+        for key, value in now[group].items():
+            assert_close(stored[group][key], value, 1e-5, f"{group}/{key}: stale, run make peers")
+
+
+@needs_torch
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_ours_equals_the_peer_at_other_sizes(name):
+    from tests.peers.case import OTHER, solve
+    from tests.peers.catalogue import CASES
+
+    compare(OURS[name], solve(name, CASES[name], OTHER))
+
+
+@needs_torch
+@pytest.mark.parametrize("power_norm", [False, True])
+def test_dropout_acts_on_the_products_before_they_are_summed(power_norm):
+    import torch
+
+    from tests.peers.bilinear import CASES, fbp
+    from tests.peers.case import Case, solve
+
+    key, rate = jax.random.key(7), 0.4
+    keep = np.array(dropout(jnp.ones((6, 15)), rate, key))  # the other size: 6 rows, o=3, k=5
+    assert 0 < (keep == 0).mean() < 1
+
+    def peer(a):
+        return {"z": fbp(**a, factors=5, power_norm=power_norm, keep=torch.from_numpy(keep))}
+
+    def ours(a):
+        options = {"factors": 5, "power_norm": power_norm, "dropout_rate": rate, "key": key}
+        return {"z": factorized_bilinear_pooling(**a, **options)}
+
+    compare(ours, solve("fbp", Case(CASES["fbp"].inputs, peer), 2))

@@ -1,0 +1,22 @@
+"""Every case by name; its stored answer is tests/golden/peer_<name>.npz."""
+
+from tests.peers import (
+    am_fbp,
+    attention,
+    bilinear,
+    bottleneck,
+    cross_attention,
+    fcn,
+    frames,
+    hgr,
+    lmf,
+    lrn,
+    metric_learning,
+    network,
+    r3d,
+    sequence_fusions,
+)
+
+OPS = (attention, bilinear, cross_attention, hgr, lmf, lrn, metric_learning)
+MODULES = (am_fbp, bottleneck, fcn, frames, network, r3d, sequence_fusions)
+CASES = {name: case for module in (*OPS, *MODULES) for name, case in module.CASES.items()}

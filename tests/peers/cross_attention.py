@@ -1,0 +1,73 @@
+"""Attention across two sequences, in PyTorch: P4's cross-attention and joint cross-attention."""
+
+import torch
+
+from tests.peers.attention import named
+from tests.peers.case import Case, normal, prefix_mask
+
+
+def cross_attention(audio, video, w):
+    """`C = X_a W X_v^T` of one clip: both sequences after residual and tanh, and the applied matrices."""
+    c = audio @ w @ video.T  # a v
+    over_audio, over_video = c.T.softmax(-1), c.softmax(-1)  # v a, a v
+    return over_audio, over_video, over_audio @ audio, over_video @ video
+
+
+def scatter(rows, valid, others=None):
+    """A matrix of valid positions back among the masked ones, which are zero."""
+    whole = rows.new_zeros(len(valid), rows.shape[1] if others is None else len(others))
+    columns = torch.arange(whole.shape[1]) if others is None else others.nonzero()[:, 0]
+    return whole.index_put((valid.nonzero()[:, 0][:, None], columns[None]), rows)
+
+
+def masked(audio, video, w, audio_mask, video_mask):
+    """Clip by clip among the valid positions; a masked one is a zero vector."""
+    answers = []
+    for x_a, x_v, m_a, m_v in zip(audio, video, audio_mask, video_mask, strict=True):
+        w_a, w_v, own_a, own_v = cross_attention(x_a[m_a], x_v[m_v], w)
+        own_a, own_v = scatter(own_a, m_v), scatter(own_v, m_a)
+        new_a, new_v = torch.tanh(x_a * m_a[:, None] + own_a), torch.tanh(x_v * m_v[:, None] + own_v)
+        answers.append((new_a, new_v, scatter(w_a, m_v, m_a), scatter(w_v, m_a, m_v), own_a, own_v))
+    return tuple(torch.stack(each) for each in zip(*answers, strict=True))
+
+
+def sequences(rng, size):
+    """Two of n positions; other holes in each, and a clip without video."""
+    n, d_a, d_v = 3 + size, 2 + size, 4 * size
+    audio_mask, video_mask = prefix_mask([n, n - 1, n], n), prefix_mask([n, n, 0], n)
+    video_mask[1, 1] = False
+    audio, video = normal(rng, 3, n, d_a), normal(rng, 3, n, d_v)
+    w = normal(rng, d_a, d_v, scale=0.5)
+    return {"audio": audio, "video": video, "w": w, "audio_mask": audio_mask, "video_mask": video_mask}
+
+
+def joint_correlation(own, joint, kernel):
+    """`tanh(M^T W J / sqrt(d))` with d the width of J, in the column layout of arXiv 2203.14779."""
+    columns, both = own.mT, joint.mT  # b d l, b e n
+    return torch.tanh(columns.mT @ kernel @ both / both.shape[1] ** 0.5)  # b l n
+
+
+def reweight(correlation, own, mask):
+    """Mean over the valid positions of each position's vector times its correlation, clip by clip."""
+    rows = zip(correlation, own, mask, strict=True)
+    return torch.stack([(c[m][:, :, None] * x[m][:, None]).mean(0) for c, x, m in rows])  # b n d
+
+
+def joint(rng, size):
+    """Two streams of l positions side by side; the second clip has one position fewer."""
+    b, l, d, e = 2, 3 + size, 2 * size, 5 * size
+    mask = prefix_mask([l, l - 1], l)
+    own, both = normal(rng, b, l, d), normal(rng, b, l, e)
+    return {"own": own, "joint": both, "kernel": normal(rng, d, e), "mask": mask}
+
+
+def joint_peer(own, joint, kernel, mask):
+    c = joint_correlation(own, joint, kernel)
+    return c, reweight(c, own, mask)
+
+
+FIELDS = ("audio", "video", "audio_weights", "video_weights", "audio_picked", "video_picked")
+CASES = {
+    "cross_attention": Case(sequences, named(masked, *FIELDS)),
+    "joint_attention": Case(joint, named(joint_peer, "c", "x")),
+}

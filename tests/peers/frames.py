@@ -1,0 +1,44 @@
+"""The frame network's ResNet: scoring by running statistics, training by those of the valid images."""
+
+import numpy as np
+import torch
+
+from tests.peers.case import Case, normal
+from tests.peers.modules import buffers, call, numbers
+from tests.peers.resnet import ResNet
+
+
+def small(size):
+    """Stored: a stem of 3 without stride; the other size: the stem of ResNet-18."""
+    stem = {"kernel": (3, 3), "stride": 1, "pool": False}
+    return ResNet(2, 2 * size, (1, 2), **stem if size == 1 else {"kernel": (7, 7), "stride": 2, "pool": True})
+
+
+def inputs(rng, size):
+    side = 7 if size == 1 else 24
+    images = normal(rng, 4, side, side, 3)
+    return {"images": images, "mask": np.array([True, False, True, True])} | numbers(rng, small(size))
+
+
+def net_of(a):
+    return small(a["bn1.weight"].shape[0] // 2)
+
+
+def evaluate(a):
+    return {"y": call(net_of(a).eval(), a, a["images"].movedim(-1, 1)).mean((2, 3))}
+
+
+def train(a):
+    """Only the valid images go in; the stem's new running statistics, of biased variance, come out too."""
+    net, valid = net_of(a).double().train(), a["images"][a["mask"]].movedim(-1, 1)
+    stem = torch.func.functional_call(net.conv1, {"weight": a["conv1.weight"]}, (valid,))
+    var = 0.9 * a["bn1.running_var"] + 0.1 * stem.var((0, 2, 3), correction=0)
+    copies = {k: v.clone() for k, v in a.items()}  # torch writes its running statistics in place
+    y = call(net, copies, valid).mean((2, 3))
+    mean = 0.9 * a["bn1.running_mean"] + 0.1 * stem.mean((0, 2, 3))
+    torch.testing.assert_close(mean, copies["bn1.running_mean"])
+    return {"y": y, "mean": mean.detach(), "var": var.detach()}  # statistics carry no gradient
+
+
+NAMES = buffers(numbers(np.random.default_rng(0), small(2)))
+CASES = {"resnet": Case(inputs, evaluate, NAMES), "resnet_train": Case(inputs, train, NAMES)}

@@ -1,0 +1,18 @@
+"""`make peers`: writes the answers of every peer to tests/golden; the same bytes each time on one machine."""
+
+from tests.peers import golden
+from tests.peers.case import solve
+from tests.peers.catalogue import CASES
+
+
+def main():
+    for name in set(golden.names()) - set(CASES):
+        golden.path_of(name).unlink()
+        print(f"removed {golden.path_of(name).name}: no such case")
+    for name, case in sorted(CASES.items()):
+        path = golden.save(name, solve(name, case))
+        print(f"{path.name:<32} {path.stat().st_size / 1000:6.1f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Metric losses in PyTorch: batch-hard triplets with margins by class, M2FNet's adaptive margin, VAANet's.
+
+Written triplet by triplet; each gives a weighted sum and the weight.
+"""
+
+import itertools
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from tests.peers.attention import named
+from tests.peers.case import Case, normal
+
+
+def distances(embedding):
+    """Euclidean, between rows divided by their length."""
+    unit = F.normalize(embedding, dim=-1)
+    return torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def anchors(label, weight):
+    """Each counted row with its positives and its negatives, where it has both."""
+    rows = [i for i in range(len(label)) if weight[i] > 0]
+    for a in rows:
+        positives = [i for i in rows if i != a and label[i] == label[a]]
+        negatives = [i for i in rows if label[i] != label[a]]
+        if positives and negatives:
+            yield a, positives, negatives
+
+
+def total(terms):
+    """Sum of weighted terms, and of the weights."""
+    terms = list(terms)
+    return sum(w * term for w, term in terms), sum(w for w, _ in terms)
+
+
+def batch_hard_triplet(embedding, label, weight, margins):
+    """The hardest triplet of each anchor by `[D(a,p) - D(a,n) + M_{y_a, y_n}]_+` (arXiv 1703.07737)."""
+    d = distances(embedding)
+
+    def hardest(a, positives, negatives):
+        pairs = itertools.product(positives, negatives)
+        return max(d[a, p] - d[a, n] + margins[label[a], label[n]] for p, n in pairs)
+
+    return total((weight[a], F.relu(hardest(a, p, n))) for a, p, n in anchors(label, weight))
+
+
+def adaptive_margin_triplet(embedding, label, weight, eps=1e-6):
+    """`[D_ap - (D_an + D_pn) / 2 + m_sim + m_dis]_+` of the farthest positive and the nearest negative."""
+    d = distances(embedding)
+
+    def term(a, positives, negatives):
+        p, n = max(positives, key=lambda i: d[a, i]), min(negatives, key=lambda i: d[a, i])
+        similar = 1 + 2 / (torch.exp(4 * d[a, p]) + eps)
+        dissimilar = 1 + 2 / (torch.exp(4 - 4 * d[a, n]) + eps)
+        return F.relu(d[a, p] - (d[a, n] + d[p, n]) / 2 + similar + dissimilar)
+
+    return total((weight[a], term(a, p, n)) for a, p, n in anchors(label, weight))
+
+
+def polarity_cross_entropy(logits, label, weight, polarity, penalty=0.5):
+    """`CE (1 + penalty [polarity of the prediction is not the label's])`."""
+    entropy = F.cross_entropy(logits, label, reduction="none")
+    wrong = polarity[logits.argmax(-1)] != polarity[label]
+    return (weight * entropy * (1 + penalty * wrong)).sum(), weight.sum()
+
+
+def labelled(rng, size):
+    """Three classes, one with a single row; a row of weight 0, one of weight 1/2."""
+    b = 7 * size
+    label = (np.arange(b) % 2).astype(np.int32)
+    label[-1] = 2
+    weight = np.ones(b, np.float32)
+    weight[1], weight[2] = 0, 0.5
+    return {"label": label, "weight": weight}
+
+
+def embedded(rng, size):
+    return {"embedding": normal(rng, 7 * size, 4 * size)} | labelled(rng, size)
+
+
+def with_margins(rng, size):
+    margins = rng.uniform(0.1, 1.0, (3, 3)).astype(np.float32)
+    return embedded(rng, size) | {"margins": (margins + margins.T) / 2}
+
+
+def scored(rng, size):
+    return labelled(rng, size) | {"logits": normal(rng, 7 * size, 3), "polarity": np.array([1, 1, -1])}
+
+
+def case(inputs, function):
+    def peer(a):
+        return named(function, "sum", "weight")(a | {"label": a["label"].long()})
+
+    return Case(inputs, peer, constants=("weight",))
+
+
+CASES = {
+    "batch_hard_triplet": case(with_margins, batch_hard_triplet),
+    "adaptive_margin_triplet": case(embedded, adaptive_margin_triplet),
+    "polarity_cross_entropy": case(scored, polarity_cross_entropy),
+}

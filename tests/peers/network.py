@@ -1,0 +1,84 @@
+"""The whole AM-FBP network in PyTorch, scoring one clip at a time without its padding and without masks."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from tests.peers import am_fbp
+from tests.peers.attention import attention_pool, score, self_frames
+from tests.peers.case import Case, normal, prefix_mask
+from tests.peers.fcn import SMALL, original
+from tests.peers.modules import buffers, call, numbers
+from tests.peers.resnet import ResNet
+
+BINS, FACE, PARTS = 67, 9, 3
+
+
+def frame_net(width):
+    return ResNet(2, width, (1, 1), kernel=(3, 3), stride=2, pool=True)
+
+
+def places(count, part):
+    """Which of `count` places in time lie in a part; 0 is the whole clip."""
+    at = torch.arange(count) * PARTS
+    return torch.ones(count, dtype=bool) if not part else (at >= (part - 1) * count) & (at < part * count)
+
+
+def audio_vectors(a, spectrogram):
+    """Standardise, FCN, attention over time alone (`1d_concat`), of the whole and of each part."""
+    x = (spectrogram - a["mean"]) / a["std"]
+    fcn = {k.removeprefix("fcn."): v for k, v in a.items() if k.startswith("fcn.")}
+    values = call(original(SMALL), fcn, x[None, None])[0].permute(1, 2, 0).flatten(1)[None]  # 1 u g*d
+    e = score(values, *(a[f"audio_attention.{k}"] for k in ("w", "b", "u")))
+    masks = [places(values.shape[1], part)[None] for part in range(1 + PARTS)]
+    return [
+        attention_pool(values, e, m)[0][0] if m.any() else torch.zeros_like(values[0, 0]) for m in masks
+    ], masks
+
+
+def video_vectors(a, faces, seen):
+    """ResNet on each face, linear, tanh, and self-attention of P2 over the faces seen."""
+    images = (faces.double() / 127.5 - 1).movedim(-1, 1)
+    resnet = {k.removeprefix("resnet."): v for k, v in a.items() if k.startswith("resnet.")}
+    features = call(frame_net(len(a["resnet.bn1.weight"])).eval(), resnet, images).mean((2, 3))
+    values = torch.tanh(F.linear(features, a["embedding.weight"], a["embedding.bias"]))[None]
+    masks = [(places(len(faces), part) & seen)[None] for part in range(1 + PARTS)]
+    return [
+        self_frames(values, a["q0"], m)[0][0] if m.any() else torch.zeros_like(values[0, 0]) for m in masks
+    ], masks
+
+
+def peer(a):
+    rows = {"audio": [], "video": [], "ok": []}
+    for i, length in enumerate(a["audio_mask"].sum(1)):
+        audio, heard = audio_vectors(a, a["audio"][i, :length])
+        video, seen = video_vectors(a, a["faces"][i], a["face_mask"][i])
+        ok = torch.tensor([[bool(x.any()), bool(y.any())] for x, y in zip(heard, seen, strict=True)])
+        for name, value in (("audio", torch.stack(audio)), ("video", torch.stack(video)), ("ok", ok)):
+            rows[name].append(value)
+    fused = {k.removeprefix("fusion."): v for k, v in a.items() if k.startswith("fusion.")}
+    return am_fbp.fuse(fused | {k: torch.stack(v) for k, v in rows.items()}, am_fbp.scalar_gates)
+
+
+def inputs(rng, size):
+    """Clips of different lengths, with lost faces; the second has none in its last third."""
+    b, t, s = 1 + size, 131 + 32 * (size - 1), 3 + 2 * size
+    audio_mask = prefix_mask([t] + [131] * (b - 1), t)  # 131: three columns
+    face_mask = np.ones((b, s), bool)
+    face_mask[0, 1] = face_mask[1, 2 * s // 3 :] = False
+    audio = np.round(normal(rng, b, t, BINS, scale=8)) - 20
+    found = {"audio": audio * audio_mask[:, :, None], "audio_mask": audio_mask, "face_mask": face_mask}
+    found["faces"] = rng.integers(0, 256, (b, s, FACE, FACE, 3), np.uint8) * face_mask[..., None, None, None]
+    found |= {"mean": normal(rng, BINS) - 20, "std": rng.uniform(5, 10, BINS).astype(np.float32)}
+    found |= numbers(rng, original(SMALL), "fcn.") | numbers(rng, frame_net(2 * size), "resnet.")
+    d_a, d_v, r = SMALL[-1], 4 * size, 3
+    attention = {"w": normal(rng, d_a, r), "b": normal(rng, r), "u": normal(rng, r, scale=2.0)}
+    found |= {f"audio_attention.{k}": v for k, v in attention.items()}
+    found |= {"embedding.weight": normal(rng, d_v, 4 * size, scale=0.3), "embedding.bias": normal(rng, d_v)}
+    found["q0"] = normal(rng, d_v)
+    fusion = am_fbp.weights(rng, {"audio": d_a, "video": d_v}, 3, 2 * size, "scalar")
+    return found | {f"fusion.{k}": v for k, v in fusion.items()}
+
+
+STILL = ("audio", "mean", "std", *buffers(numbers(np.random.default_rng(0), frame_net(2), "resnet.")))
+CASES = {"network_am_fbp": Case(inputs, peer, STILL)}

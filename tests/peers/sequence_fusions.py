@@ -1,0 +1,39 @@
+"""P4's fusion by cross-attention, and self-attention between tokens with its residual, in PyTorch."""
+
+import torch
+from torch.nn import functional as F
+
+from tests.peers.attention import multi_head, tokens
+from tests.peers.case import Case, normal
+from tests.peers.cross_attention import masked, sequences
+
+CLASSES, COMMON = 4, 5
+
+
+def fuse(a):
+    """Both sequences at one width, cross-attention, `[audio ; video]` flattened, a classifier."""
+    x = {m: F.linear(a[m], a[f"{m}.weight"], a[f"{m}.bias"]) for m in ("audio", "video")}
+    audio, video, *_ = masked(x["audio"], x["video"], a["w"], a["audio_mask"], a["video_mask"])
+    flat = torch.cat([audio, video], -1).flatten(1)
+    return {"embedding": flat, "logits": F.linear(flat, a["head.weight"], a["head.bias"])}
+
+
+def inputs(rng, size):
+    found = sequences(rng, size)
+    n = found["audio"].shape[1]
+    for m in ("audio", "video"):
+        found |= {f"{m}.weight": normal(rng, COMMON, found[m].shape[2]), f"{m}.bias": normal(rng, COMMON)}
+    found["w"] = normal(rng, COMMON, COMMON, scale=0.3)
+    return found | {"head.weight": normal(rng, CLASSES, 2 * n * COMMON), "head.bias": normal(rng, CLASSES)}
+
+
+def token_attention(a):
+    """The keys have no bias, which would move no softmax; weights are the mean over heads."""
+    d = a["x"].shape[-1]
+    keep = torch.ones(3 * d, dtype=torch.float64)
+    keep[d : 2 * d] = 0
+    y, weights = multi_head(**(a | {"qkv_bias": a["qkv_bias"] * keep}), heads=2)
+    return {"y": a["x"] + y, "weights": weights.mean(1)}
+
+
+CASES = {"cross_attention_fusion": Case(inputs, fuse), "token_attention": Case(tokens, token_attention)}
