@@ -56,7 +56,7 @@ def test_its_demo_form_trains(name):
     two_steps(importlib.import_module("configs.demo").get_config(name))
 
 
-@pytest.mark.parametrize("name", [*EXPERIMENTS, *NO_EXPERIMENTS])
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *sorted(NO_EXPERIMENTS)])
 def test_the_docstring_is_its_receipt(name):
     assert "Receipt:" in importlib.import_module(f"configs.{name}").__doc__
 
