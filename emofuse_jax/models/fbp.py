@@ -15,11 +15,13 @@ FBP_DEFAULTS = {
     "width": 128,
     "factors": 4,
     "dropout": 0.3,
+    "dropout_place": "products",
     "power_norm": False,
     "scale": 8.0,
     "head_dropout": 0.0,
 }
-"""`scale` is the norm of a fused vector (a design choice; 1 is the papers' letter)."""
+"""`dropout_place` is that of `dropout`: `products` or `pooled`; `head_dropout` acts after the norm. `scale`
+is the norm of a fused vector (a design choice; 1 is the papers' letter)."""
 
 ADAPTIVE_DEFAULTS = FBP_DEFAULTS | {"gates": "scalar", "gate_width": 128}
 """`gates` are `scalar` or `vector`."""
@@ -47,7 +49,7 @@ class FBP(nnx.Module):
         if bias:
             self.bias_u = nnx.Param(jnp.ones(columns))
             self.bias_v = nnx.Param(jnp.ones(columns))
-        self.factors, self.dropout = config.factors, config.dropout
+        self.factors, self.dropout, self.place = config.factors, config.dropout, config.dropout_place
         self.power_norm, self.scale = config.power_norm, config.scale
 
     def __call__(
@@ -65,6 +67,7 @@ class FBP(nnx.Module):
             dropout_rate=self.dropout,
             key=key,
             power_norm=self.power_norm,
+            dropout_place=self.place,
         )
 
 

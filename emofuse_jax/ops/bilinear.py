@@ -7,6 +7,8 @@ from emofuse_jax.ops.dropout import dropout
 from emofuse_jax.ops.normalize import l2_normalize, promote, signed_sqrt
 from emofuse_jax.types import PRNGKey
 
+PLACES = ("products", "pooled")
+
 
 def factorized_bilinear_pooling(
     x: Float[Array, "*batch m"],
@@ -22,6 +24,7 @@ def factorized_bilinear_pooling(
     power_norm: bool = False,
     normalize: bool = True,
     eps: float = 1e-6,
+    dropout_place: str = "products",
 ) -> Float[Array, "*batch o"]:
     """`z_i = sum_k (U^T x o V^T y)_{i k}`, then `z / sqrt(sum z^2 + eps)`.
 
@@ -42,14 +45,20 @@ def factorized_bilinear_pooling(
       power_norm: whether to take the signed square root.
       normalize: whether to divide by the L2 norm.
       eps: of both norms.
+      dropout_place: `products`, before the sum over k, or `pooled`, after it and before the norms.
 
     Returns:
       Fused vectors in the dtype of `x`; products, sums and norms are computed in float32.
 
     Raises:
-      ValueError: `ok` is not a multiple of `factors`.
+      ValueError: `ok` is not a multiple of `factors`, or an unknown place.
     """
-    joint = dropout(bilinear_products(x, y, u, v, factors, bias_u, bias_v), dropout_rate, key)  # ... ok
+    if dropout_place not in PLACES:
+        raise ValueError(f"dropout_place: {dropout_place!r}, expected one of {', '.join(PLACES)}")
+    joint = bilinear_products(x, y, u, v, factors, bias_u, bias_v)  # ... ok
+    if dropout_place == "pooled":
+        joint, factors = pool_factors(joint, factors), 1
+    joint = dropout(joint, dropout_rate, key)
     return squeeze(joint, factors, power_norm=power_norm, normalize=normalize, eps=eps).astype(x.dtype)
 
 
@@ -68,6 +77,11 @@ def bilinear_products(
     return _project(x, u, bias_u) * _project(y, v, bias_v)
 
 
+def pool_factors(joint: Float[Array, "*batch ok"], factors: int) -> Float[Array, "*batch o"]:
+    """`z_i = sum_k joint_{i k}`."""
+    return joint.reshape(*joint.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
+
+
 def squeeze(
     joint: Float[Array, "*batch ok"],
     factors: int,
@@ -77,7 +91,7 @@ def squeeze(
     eps: float = 1e-6,
 ) -> Float[Array, "*batch o"]:
     """`z_i = sum_k joint_{i k}`, then the signed square root and the L2 norm where asked."""
-    z = joint.reshape(*joint.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
+    z = pool_factors(joint, factors)
     if power_norm:
         z = signed_sqrt(z, eps=eps)
     return l2_normalize(z, eps=eps) if normalize else z

@@ -88,6 +88,26 @@ def test_resnet_fills_every_parameter_and_statistic():
     )
 
 
+def test_the_stem_sees_pixels_as_the_public_network_does():
+    config = small_config().video
+    config.update(width=64, blocks=(2, 2, 2, 2), stem_kernel=7)
+    network = ResNet(config, jnp.float32, rngs=nnx.Rngs(0)).stem
+    shapes = shapes_of(lambda: ResNet(config, jnp.float32, rngs=nnx.Rngs(0)), "resnet/")
+    tensors = resnet_tensors()
+    found = resnet.convert(tensors, shapes)
+    network.conv.kernel[...] = jnp.asarray(found["resnet/stem/conv/kernel"])
+    for name in ("scale", "bias", "mean", "var"):
+        getattr(network.norm, name)[...] = jnp.asarray(found[f"resnet/stem/norm/{name}"])
+    pixels = RNG.integers(0, 256, (1, 16, 16, 3))
+    images = jnp.asarray(pixels / 127.5 - 1.0, jnp.float32)
+    answer = network(images, jnp.ones((1, 1, 1, 1), bool), train=False)
+    theirs = (pixels[0] / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    patch = theirs[1:8, 3:10].transpose(2, 0, 1)  # what row 2 and column 3 see: no padding
+    value = np.einsum("ochw,chw->o", tensors["conv1.weight"], patch) - tensors["bn1.running_mean"]
+    value = value / np.sqrt(tensors["bn1.running_var"] + 1e-5) * tensors["bn1.weight"] + tensors["bn1.bias"]
+    np.testing.assert_allclose(answer[0, 2, 3], value, rtol=1e-3, atol=1e-3)
+
+
 def test_what_does_not_fit_is_named():
     config = small_config().audio
     config.update(TORCHVISION)

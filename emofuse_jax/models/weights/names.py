@@ -33,6 +33,18 @@ def kernel2d(weight: np.ndarray) -> np.ndarray:
     return weight.transpose(2, 3, 1, 0)
 
 
+def meet_pixels(found: Tensors, kernel: str, norm: str, mean: tuple, std: tuple) -> Tensors:
+    """Makes a stem for pixels in [-1, 1] of one for `(p / 255 - mean) / std`, by its kernel and norm's mean.
+
+    Both see the same, but for the padding: a border of zeros is grey here, and the mean colour there.
+    """
+    scale, shift = 0.5 / np.asarray(std), (0.5 - np.asarray(mean)) / np.asarray(std)  # x' -> scale x' + shift
+    weight = found[kernel]  # .. 3 d
+    moved = found[norm] - np.einsum("icd,c->d", weight.reshape(-1, *weight.shape[-2:]), shift)
+    scaled = weight * scale[:, None]
+    return found | {kernel: scaled.astype(np.float32), norm: moved.astype(np.float32)}
+
+
 def same(array: np.ndarray) -> np.ndarray:
     """As it is."""
     return array

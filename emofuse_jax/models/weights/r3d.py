@@ -8,10 +8,14 @@ import re
 
 import numpy as np
 
-from emofuse_jax.models.weights.names import Rule, Tensors, norm_rules, take
+from emofuse_jax.models.weights.names import Rule, Tensors, meet_pixels, norm_rules, take
 
 LAYERS = ("first", "second", "third")
 """Our convolutions of a block; the third is a bottleneck's."""
+
+TORCHVISION = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+RESNETS_3D = ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737))
+"""Mean and standard deviation of Kinetics' pixels in [0, 1] that each project normalises by."""
 
 
 def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
@@ -27,7 +31,8 @@ def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
                 rules += _conv_norm(f"{ours}/{layer}", f"{theirs}.{conv}", f"{theirs}.{norm}")
         if f"{ours}/shortcut/kernel" in shapes:
             rules += _conv_norm(f"{ours}/shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
-    return take(tensors, shapes, rules)
+    mean, std = TORCHVISION if torchvision else RESNETS_3D
+    return meet_pixels(take(tensors, shapes, rules), "r3d/stem/kernel", "r3d/stem/norm/mean", mean, std)
 
 
 def _conv_norm(ours: str, conv: str, norm: str) -> list[Rule]:

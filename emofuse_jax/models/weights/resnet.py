@@ -2,7 +2,10 @@
 
 import re
 
-from emofuse_jax.models.weights.names import Rule, Tensors, kernel2d, norm_rules, take
+from emofuse_jax.models.weights.names import Rule, Tensors, kernel2d, meet_pixels, norm_rules, take
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's pixels in [0, 1], as torchvision normalises them."""
 
 
 def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
@@ -16,7 +19,8 @@ def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
         rules += _conv_norm(f"{ours}/second", f"{theirs}.conv2", f"{theirs}.bn2")
         if f"{ours}/shortcut/conv/kernel" in shapes:
             rules += _conv_norm(f"{ours}/shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
-    return take(tensors, shapes, rules)
+    found = take(tensors, shapes, rules)
+    return meet_pixels(found, "resnet/stem/conv/kernel", "resnet/stem/norm/mean", MEAN, STD)
 
 
 def _conv_norm(ours: str, conv: str, norm: str) -> list[Rule]:
