@@ -11,6 +11,7 @@ from emofuse_jax.gallery import make_examples
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.predictions import Predictions, per_speaker, predict_clips, score
 from emofuse_jax.train.experiment import Experiment, check_same_data, open_experiment
+from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.sharding import make_mesh, replicated
 from emofuse_jax.train.step import make_eval_step
 from emofuse_jax.train.trained import load_trained
@@ -103,7 +104,7 @@ def modalities(fusion: str) -> tuple[str, ...]:
 def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment, Params, Params, dict]:
     """The experiment of a workdir with its parameters, model state and metadata."""
     _, params, model_state, about = load_trained(workdir, kind, replicated(make_mesh(EVERY_DEVICE)))
-    config = ml_collections.ConfigDict(about["config"])
+    config = saved_config(about)
     if data_path:
         config.data.path = data_path
     experiment = open_experiment(config)

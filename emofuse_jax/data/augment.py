@@ -125,10 +125,14 @@ def stripes(
 def modality_dropout(
     batch: Batch, key: PRNGKey, *, audio: float | Float[Array, ""], video: float | Float[Array, ""]
 ) -> Batch:
-    """Hides the sound with probability `audio`, else the faces with probability `video`; never both."""
+    """Hides the sound with probability `audio`, else the faces with probability `video`.
+
+    Never both: of a clip that lacks one stream, the other stays.
+    """
     uniform = jax.random.uniform(key, batch.label.shape)
-    no_audio = uniform < audio
-    no_video = ~no_audio & (uniform < audio + video)
+    sounds = batch.audio_mask if batch.audio_features_mask is None else batch.audio_features_mask
+    no_audio = (uniform < audio) & batch.face_mask.any(axis=1)
+    no_video = (audio <= uniform) & (uniform < audio + video) & sounds.any(axis=1)
     hidden = {"audio_mask": no_audio, "audio_features_mask": no_audio, "face_mask": no_video}
     masks = {n: mask & ~hidden[n][:, None] for n in hidden if (mask := getattr(batch, n)) is not None}
     return dataclasses.replace(batch, **masks)

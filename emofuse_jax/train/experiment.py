@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from emofuse_jax.data.dataset import PARTS, Dataset, open_dataset, split_indices, statistics
 from emofuse_jax.data.features import feature_shape, tensor_steps
 from emofuse_jax.data.labels import shown_labels
+from emofuse_jax.data.records import comparable
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.polarity import with_polarity
 from emofuse_jax.types import InputSpec
@@ -127,7 +128,10 @@ def check_same_data(experiment: Experiment, about: dict, fields: tuple[str, ...]
     """ValueError where the records differ from those a checkpoint was trained on."""
     now = metadata(experiment)
     for field in fields:
-        if now[field] != about[field]:
+        found, expected = now[field], about[field]
+        if field == "settings":
+            found, expected = comparable(found), comparable(expected)
+        if found != expected:
             raise ValueError(f"{experiment.dataset.path}: {field} differ from those of the checkpoint")
 
 

@@ -16,6 +16,7 @@ from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated, calibrator
 from emofuse_jax.train.experiment import SAME_DATA, Experiment, check_same_config, check_same_data, metadata
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
+from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.sharding import batch_sharding, check_rows, make_mesh, put_batch, state_sharding
 from emofuse_jax.train.step import init_state, jit_train_step, make_eval_step, make_train_step
 from emofuse_jax.train.warm_start import read_start
@@ -142,7 +143,7 @@ def restore_or_init(
         quick = {"xla_backend_optimization_level": 0}  # runs once: compiling it costs more than running it
         start = read_start(experiment)
         return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key, start), Tracker()
-    check_same_config(workdir, saved["config"], config.to_dict())
+    check_same_config(workdir, saved_config(saved).to_dict(), config.to_dict())
     check_same_data(experiment, saved, (*SAME_DATA, "training_clips_sha256"))
     state = checkpoint.restore(workdir, checkpoint.abstract_like(shapes, sharding))
     batches.set_state(saved["data"])

@@ -22,8 +22,8 @@ def read_start(experiment: Experiment) -> Start:
     """The arrays that `config.init` names; empty trees where it names none.
 
     Raises:
-      ValueError: a stream that the model has not, an array of another shape, or a run that was trained on
-        this fold's test speakers; names the path.
+      ValueError: a stream that the model has not, an array of another shape, or a run that has seen
+        clips or labels which this one may not; names the path.
       FileNotFoundError: a workdir without a checkpoint.
     """
     trees: Start = ({}, {})
@@ -50,7 +50,7 @@ def _trained(experiment: Experiment, stream: str, path: str, shapes: Start) -> S
     """Encoder and attention of a stream, with its running statistics, from a workdir's best checkpoint."""
     everywhere = replicated(make_mesh(experiment.config.mesh))  # so that every process holds all of it
     _, *numbers, about = load_trained(path, "best", everywhere)
-    _check_speakers(experiment, path, about)
+    _check_origin(experiment, path, about)
     parts = []
     for tree, wanted in zip(numbers, shapes, strict=True):
         names = [name for name in (stream, f"{stream}_attention") if name in wanted]
@@ -62,12 +62,26 @@ def _trained(experiment: Experiment, stream: str, path: str, shapes: Start) -> S
     return tuple(parts)
 
 
-def _check_speakers(experiment: Experiment, path: str, about: dict) -> None:
-    """A run on the same corpus must have seen no speaker but those that this fold trains and validates on."""
+def _check_origin(experiment: Experiment, path: str, about: dict) -> None:
+    """A run on the same corpus must have seen the same clips and labels as this one may; others are free."""
     ours = metadata(experiment)
-    strange = sorted(set(about["training_speakers"]) - set(ours["training_speakers"]))
-    if about["corpus"] == ours["corpus"] and strange:
-        raise ValueError(f"{path}: was trained on speaker {strange[0]!r}, who is in this fold's test part")
+    if about["settings"] != ours["settings"]:
+        raise ValueError(f"{path}: its records were prepared with other settings")
+    if about["corpus"] != ours["corpus"]:
+        return
+    if about["training_clips_sha256"] != ours["training_clips_sha256"]:
+        raise ValueError(f"{path}: was trained or validated on other clips than this fold's")
+    shown = [_shown(saved["config"]) for saved in (about, ours)]
+    if shown[0] != shown[1]:
+        raise ValueError(
+            f"{path}: saw labels that this run hides: fraction and seed {shown[0]}, not {shown[1]}"
+        )
+
+
+def _shown(config: dict) -> tuple[float, int]:
+    """What decides which labels a run sees: the fraction, and below 1 the seed."""
+    fraction = config["data"].get("labelled_fraction", 1.0)
+    return fraction, config["seed"] if fraction < 1.0 else 0
 
 
 def _check_shapes(what: str, found: Params, wanted: Params) -> None:

@@ -93,3 +93,13 @@ def test_modality_dropout_takes_one_stream_never_both(batch):
     assert not (no_audio & no_video).any()
     assert abs(no_audio.mean() - 0.3) < 0.05
     assert abs(no_video.mean() - 0.2) < 0.05
+
+
+def test_modality_dropout_leaves_a_clip_the_only_stream_it_has(batch):
+    wide = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 8), batch)
+    silent = dataclasses.replace(wide, audio_mask=jnp.zeros_like(wide.audio_mask))
+    out = augment.modality_dropout(silent, jax.random.key(4), audio=0.3, video=0.6)
+    np.testing.assert_array_equal(out.face_mask, silent.face_mask)
+    faceless = dataclasses.replace(wide, face_mask=jnp.zeros_like(wide.face_mask))
+    out = augment.modality_dropout(faceless, jax.random.key(4), audio=0.3, video=0.6)
+    np.testing.assert_array_equal(out.audio_mask, faceless.audio_mask)

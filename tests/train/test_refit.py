@@ -1,5 +1,7 @@
 """Generated vectors: like their class, only in training, and the checkpoint is an ordinary one."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -67,12 +69,13 @@ def test_the_fusion_alone_is_fitted_and_the_checkpoint_can_be_scored(run):
     experiment, params, state, about = load_experiment(str(run / "run"), "best", "")
     real = pooled(experiment, params, state, "train")
     assert len(real.label) == len(experiment.clips["train"])
-    kept = np.flatnonzero(real.label != 0).tolist() + np.flatnonzero(real.label == 0)[:2].tolist()
-    experiment.clips["train"] = experiment.clips["train"][np.sort(kept)]
-    told = refit(experiment, params, state, about, small(), str(run / "out"))
-    rare = (real.label == 0).sum() - 2
-    assert told["generated"] >= rare > 0
-    assert told["real"] == len(kept)
+    rare = (real.label == 0).nonzero()[0][2:]  # the labels of all but two clips of a class are hidden
+    labels = real.label.copy()
+    labels[rare] = -1
+    semi = dataclasses.replace(experiment, labels=labels)
+    told = refit(semi, params, state, about, small(), str(run / "out"))
+    assert told["generated"] >= len(rare) > 0
+    assert told["real"] == len(labels) - len(rare)
     results, _ = evaluate_workdir(str(run / "out"), examples=0)
     assert results["config"] == "gan"
     assert set(results["modalities"]) == {"both", "audio", "video"}
@@ -87,6 +90,26 @@ def test_without_generated_pairs_only_real_ones_are_seen(run):
     told = refit(*load_experiment(str(run / "run"), "best", ""), small(generate=False), str(run / "real"))
     assert told["generated"] == 0
     assert 0 <= told["epoch"] <= 3
+
+
+def test_hidden_labels_stay_hidden(run):
+    experiment, params, state, _ = load_experiment(str(run / "run"), "best", "")
+    labels = np.where(np.arange(len(experiment.clips["train"])) < 6, 1, -1)
+    semi = dataclasses.replace(experiment, labels=labels)
+    assert len(pooled(semi, params, state, "train").label) == 6
+    assert len(pooled(semi, params, state, "validation").label) == len(experiment.clips["validation"])
+
+
+def test_a_workdir_that_holds_a_run_is_refused(run):
+    with pytest.raises(ValueError, match=r"run: holds a run; choose another --workdir"):
+        refit(*load_experiment(str(run / "run"), "best", ""), small(), str(run / "run"))
+
+
+def test_other_clips_than_the_run_had_are_refused(run):
+    experiment, *rest = load_experiment(str(run / "run"), "best", "")
+    experiment.clips["train"] = experiment.clips["train"][1:]
+    with pytest.raises(ValueError, match=r"training_clips_sha256 differ from those of the checkpoint"):
+        refit(experiment, *rest, small(), str(run / "other"))
 
 
 def test_a_fusion_of_parts_is_refused(run):

@@ -99,12 +99,17 @@ def test_what_cannot_be_started_from_is_named(home):
         start("audio_only", **{"init.audio": ""})
 
 
-def test_a_stream_that_knows_the_test_speakers_is_refused(home):
+def test_a_stream_of_another_fold_is_refused(home):
     other = home / "records" / "splits" / "fake_1fold" / "fold_1.json"
     lists = json.loads((other.parent / "fold_0.json").read_text())
     swapped = {"train": lists["test"], "validation": lists["validation"], "test": lists["train"]}
     other.write_text(json.dumps(swapped))
     stats = home / "records" / "stats" / "fake_1fold"
     (stats / "fold_1.npz").write_bytes((stats / "fold_0.npz").read_bytes())
-    with pytest.raises(ValueError, match=r"was trained on speaker 's0', who is in this fold's test part"):
+    with pytest.raises(ValueError, match=r"was trained or validated on other clips than this fold's"):
         read_start(open_experiment(second_stage(home, **{"data.fold": 1})))
+
+
+def test_a_stream_that_saw_hidden_labels_is_refused(home):
+    with pytest.raises(ValueError, match=r"saw labels that this run hides: fraction and seed \(1.0, 0\)"):
+        read_start(open_experiment(second_stage(home, **{"data.labelled_fraction": 0.5})))

@@ -1,0 +1,31 @@
+"""The config of a checkpoint, also of one that was written before a field was there."""
+
+import ml_collections
+
+from emofuse_jax import losses
+from emofuse_jax.models.defaults import default_model_config
+
+ENCODERS = {"audio": "fcn", "video": "frames"}
+"""The only ones of the first checkpoints."""
+
+LATER = {
+    "init": {"audio": "", "video": ""},
+    "data": {"balanced": False, "labelled_fraction": 1.0, "keep_unlabelled": True},
+    "loss": losses.DEFAULTS,
+}
+"""Fields that came after the first checkpoints, at the value that leaves things as they were."""
+
+
+def saved_config(about: dict) -> ml_collections.ConfigDict:
+    """`about["config"]` of a checkpoint's metadata, fields it does not know at their defaults."""
+    config = about["config"]
+    names = {part: config["model"][part].get("encoder", old) for part, old in ENCODERS.items()}
+    model = default_model_config(config["model"]["fusion"]["name"], **names).to_dict()
+    return ml_collections.ConfigDict(over({**LATER, "model": model}, config))
+
+
+def over(below: dict, above: dict) -> dict:
+    """Nested dicts, one laid over the other."""
+    merged = {**below, **above}
+    both = {name for name in below.keys() & above.keys() if isinstance(below[name], dict)}
+    return merged | {name: over(below[name], above[name]) for name in both}
