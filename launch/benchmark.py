@@ -4,8 +4,8 @@
     emofuse benchmark --suite=systems --data=runs/demo/records --workdir=runs/systems --output=systems.json
 
 records: reading and decoding records, ours against TFDS's own path on the same files.
-systems: every system trained on the demo corpus with three seeds, scored on its test speakers; goes on where
-it was stopped, run by run.
+systems, ablations: every system (one change a row) trained on the demo corpus with three seeds, scored on its
+test speakers; goes on where it was stopped, run by run.
 """
 
 import json
@@ -17,10 +17,10 @@ from absl import flags
 
 from launch.cli import run
 
-SUITES = ("records", "systems")
+SUITES = ("records", "systems", "ablations")
 SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
 DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
-WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of the runs of the suite systems.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of the runs of systems and ablations.")
 ONLY = flags.DEFINE_list("systems", [], "Names of systems, in place of all.")
 OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the rows to.")
 
@@ -39,11 +39,13 @@ def main(argv: Sequence[str]) -> None:
 
 def measure(suite: str) -> Iterator[dict]:
     """The rows of a suite, each told as soon as it is there."""
-    if suite == "systems":
+    if suite != "records":
+        from launch import rows as tables
         from launch import systems
 
         rows = []
-        for row in systems.run_systems(DATA.value, WORKDIR.value, ONLY.value):
+        chosen = {"systems": tables.SYSTEMS, "ablations": tables.ABLATIONS}[suite]
+        for row in systems.run_systems(chosen, DATA.value, WORKDIR.value, ONLY.value):
             print(
                 f"{row['case']}: UA {row['ours']:.3f} +- {row['sd']:.3f} over {row['repeats']} seeds",
                 flush=True,

@@ -31,6 +31,13 @@ jax.config.update("jax_num_cpu_devices", 8)
 SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_end_with_their_module():
+    """A worker that keeps all of them needs several GB."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """Real speech and talking faces that lie beside the clone, where they are present."""

@@ -1,6 +1,7 @@
-"""Every ablation row changes fields that exist, and then trains."""
+"""Every row changes fields that exist, and every ablation then trains."""
 
 import importlib
+import os
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,11 @@ import numpy as np
 import optax
 import pytest
 
+from configs import demo
 from emofuse_jax.models.build import build_model
 from emofuse_jax.train.experiment import flatten
 from emofuse_jax.train.step import init_state, make_train_step
-from launch.ablations import ABLATIONS
+from launch.rows import ABLATIONS, SYSTEMS
 from tests.models.small import QUICK, SPEC
 
 
@@ -26,25 +28,31 @@ def config_of(experiment):
     return config
 
 
-def test_rows_name_what_there_is():
-    for experiment, fields in ABLATIONS.values():
-        there = flatten(importlib.import_module(f"configs.{experiment}").get_config().to_dict())
-        for name, value in fields.items():
-            assert name in there, f"{experiment} has no {name}"
-            assert type(there[name]) is type(value)
-            assert there[name] != value, f"{name}={value} is {experiment}'s default"
-    named = [(experiment, tuple(sorted(fields.items()))) for experiment, fields in ABLATIONS.values()]
-    assert len(set(named)) == len(named)
+@pytest.mark.parametrize("row", [*SYSTEMS, *ABLATIONS], ids=lambda row: row.name)
+def test_a_row_names_fields_that_are_there_and_changes_one(row):
+    there = flatten(demo.get_config(row.config).to_dict())
+    for name, value in row.fields.items():
+        assert name in there
+        assert isinstance(value, list | tuple) or type(there[name]) is type(value)
+    changed = {name: value for name, value in row.fields.items() if there[name] != value}
+    assert bool(changed) == bool(row.fields)
 
 
-CHANGED = [row for row, (_, fields) in ABLATIONS.items() if fields]  # test_configs.py trains the others
+def test_no_two_rows_are_the_same():
+    rows = (*SYSTEMS, *ABLATIONS)
+    assert len({row.name for row in rows}) == len(rows)
+    told = {(row.config, str(sorted(row.fields.items())), str(row.gan)) for row in rows}
+    assert len(told) == len(rows)
+    for row in rows:
+        assert os.path.basename(row.name) == row.name
+        assert set(row.needs) <= {row.name for row in rows}
 
 
-@pytest.mark.parametrize("row", CHANGED)
-def test_a_row_takes_a_step(row):
-    experiment, fields = ABLATIONS[row]
-    config = config_of(experiment)
-    config.update_from_flattened_dict(fields)
+@pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: row.name)
+def test_an_ablation_takes_a_step(row):
+    config = config_of(row.config)
+    config.update_from_flattened_dict(row.fields)
+    config.model.audio.norms = config.model.audio.norms[:1]
     model, tx = build_model(config.model, SPEC), optax.sgd(0.1)
     statistics = np.full(SPEC.f, -4.0), np.ones(SPEC.f)
     init = jax.jit(lambda key: init_state(model, tx, key, statistics), compiler_options=QUICK)
@@ -53,7 +61,7 @@ def test_a_row_takes_a_step(row):
     step = jax.jit(make_train_step(model, tx, config), compiler_options=QUICK)
     state, measured = step(state, batch)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((state, measured)))
-    if "loss.objectives.levels" in fields:
+    if "loss.objectives.levels" in row.fields:
         assert measured["levels"] > 0
 
 

@@ -1,0 +1,52 @@
+"""What a system costs: parameters, arithmetic of scoring a clip, and training speed."""
+
+import statistics
+import time
+
+import jax
+
+from emofuse_jax.train.experiment import Experiment
+from emofuse_jax.train.optimizer import make_optimizer
+from emofuse_jax.train.sharding import make_mesh, put_batch, state_sharding
+from emofuse_jax.train.step import init_state, jit_train_step, make_train_step
+
+STEPS = 15
+"""Timed steps of each system."""
+
+
+def measure_cost(experiment: Experiment) -> dict:
+    """`parameters`, `forward_gflop` of a clip, and `clips_per_second` of training from memory."""
+    return {
+        "parameters": count_parameters(experiment),
+        "forward_gflop": forward_flops(experiment) / 1e9,
+        "clips_per_second": training_speed(experiment),
+    }
+
+
+def training_speed(experiment: Experiment) -> float:
+    """Clips per second of the compiled training step: the median of STEPS steps after one that warms up."""
+    config, mesh = experiment.config, make_mesh(experiment.config.mesh)
+    tx = make_optimizer(config.optimizer, STEPS)
+    state = init_state(experiment.model, tx, jax.random.key(0), experiment.statistics)
+    state = jax.device_put(state, state_sharding(state, mesh, fsdp=False))
+    step = jit_train_step(make_train_step(experiment.model, tx, config), state, mesh, fsdp=False)
+    batch = put_batch(experiment.model.fake_batch(config.data.batch_size), mesh)
+    times = []
+    for _ in range(STEPS + 1):
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch))
+        times.append(time.perf_counter() - began)
+    return config.data.batch_size / statistics.median(times[1:])
+
+
+def count_parameters(experiment: Experiment) -> int:
+    """Trained numbers."""
+    params, _ = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def forward_flops(experiment: Experiment) -> float:
+    """Floating-point operations of scoring one clip, as XLA counts them."""
+    numbers = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    batch = experiment.model.fake_batch(1)
+    return jax.jit(experiment.model.apply).lower(*numbers, batch).cost_analysis()["flops"]

@@ -1,0 +1,99 @@
+"""The rows of the suites `systems` and `ablations`: shipped configs in their small form, with overrides."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """One row: its config, and the fields that it changes; `{seed}` and `{home}` in a text are filled in."""
+
+    name: str
+    config: str
+    fields: dict = dataclasses.field(default_factory=dict)
+    gan: dict | None = None
+    """Fields of configs/gan.py: the fusion of the row named `config` is fitted again (train/refit.py)."""
+    needs: tuple[str, ...] = ()
+    """Rows whose runs of the same seed this one starts from."""
+
+
+P2 = {"model.audio.attn_axes": "1d_concat", "model.video.attention": "self"}
+"""The attention of ag_fbp and am_fbp, so that only the fusion differs from theirs."""
+DROPOUT = {"augment.audio_dropout": 0.2, "augment.video_dropout": 0.2}
+
+SYSTEMS = (
+    System("audio_only", "audio_only"),
+    System("video_only", "video_only"),
+    System("concat", "concat"),
+    System("late", "late"),
+    System("f_score", "f_score"),
+    System("g_fbp", "g_fbp"),
+    System("concat-p2", "concat", P2),
+    System("g_fbp-p2", "g_fbp", P2),
+    System("ag_fbp", "ag_fbp"),
+    System("am_fbp", "am_fbp"),
+    System(
+        "two_stage",
+        "two_stage",
+        {"init.audio": "{home}/audio_only/seed_{seed}", "init.video": "{home}/video_only/seed_{seed}"},
+        needs=("audio_only", "video_only"),
+    ),
+    System("mfb", "mfb"),
+    System("mfh", "mfh"),
+    System("lmf", "lmf"),
+    System("emodal", "emodal"),
+    System("joint_cross_attention", "joint_cross_attention"),
+    System("bottleneck", "bottleneck"),
+    System("avef", "avef"),
+    System("hgr", "hgr"),
+    System("hgr-no_correlation", "hgr", {"loss.objectives.correlation": 0.0}),
+    System("hgr-10_percent", "hgr_semi"),
+    System("hgr-10_percent-no_correlation", "hgr_semi", {"loss.objectives.correlation": 0.0}),
+    System("hgr-10_percent-supervised", "hgr_semi", {"data.keep_unlabelled": False, "train.epochs": 90}),
+    System("cross_attention", "cross_attention"),
+    System("cross_attention-no_metric", "cross_attention", {"loss.objectives.emotional_metric": 0.0}),
+    System("cross_attention-triplet", "cross_attention", {"model.margins.kind": "triplet"}),
+    System(
+        "cross_attention-polarity",
+        "cross_attention",
+        {
+            "loss.objectives.emotional_metric": 0.0,
+            "loss.objectives.cross_entropy": 0.0,
+            "loss.objectives.polarity": 1.0,
+        },
+    ),
+    System(
+        "cross_attention-adaptive_triplet",
+        "cross_attention",
+        {"loss.objectives.emotional_metric": 0.0, "loss.objectives.adaptive_triplet": 0.3},
+    ),
+    System("am_fbp-dropout", "am_fbp", DROPOUT),
+    System("g_fbp-dropout", "g_fbp", DROPOUT),
+    System("concat-gan", "concat", gan={}, needs=("concat",)),
+    System("concat-refit", "concat", gan={"generate": False}, needs=("concat",)),
+)
+
+ABLATIONS = (
+    System("g_fbp-no_attention", "g_fbp", {"model.audio.temperature": 0.0, "model.video.temperature": 0.0}),
+    System("g_fbp-no_dropout", "g_fbp", {"model.fusion.dropout": 0.0}),
+    System("g_fbp-power_norm", "g_fbp", {"model.fusion.power_norm": True}),
+    System("g_fbp-k_1", "g_fbp", {"model.fusion.factors": 1}),
+    System("g_fbp-k_8", "g_fbp", {"model.fusion.factors": 8}),
+    System("g_fbp-o_32", "g_fbp", {"model.fusion.width": 32}),
+    System("g_fbp-o_512", "g_fbp", {"model.fusion.width": 512}),
+    System("ag_fbp-vector_gates", "ag_fbp", {"model.fusion.gates": "vector"}),
+    System("am_fbp-2d", "am_fbp", {"model.audio.attn_axes": "2d"}),
+    System("am_fbp-1d_mean", "am_fbp", {"model.audio.attn_axes": "1d_mean"}),
+    System("am_fbp-additive", "am_fbp", {"model.video.attention": "additive"}),
+    System("am_fbp-relation", "am_fbp", {"model.video.attention": "relation"}),
+    System("am_fbp-transformer", "am_fbp", {"model.video.attention": "transformer"}),
+    System("am_fbp-vector_gates", "am_fbp", {"model.fusion.gates": "vector"}),
+    System("am_fbp-2_parts", "am_fbp", {"model.fusion.parts": 2}),
+    System("am_fbp-4_parts", "am_fbp", {"model.fusion.parts": 4, "augment.frames": 4}),
+    System(
+        "am_fbp-auxiliary_levels", "am_fbp", {"model.fusion.auxiliary": True, "loss.objectives.levels": 0.3}
+    ),
+    System("g_fbp-dropout_pooled", "g_fbp", {"model.fusion.dropout_place": "pooled"}),
+    System("g_fbp-lrn", "g_fbp", {"model.audio.norms": ("lrn", "lrn", "none", "none", "none")}),
+    System("am_fbp-all_frames", "am_fbp", {"augment.frames": 0}),
+)
+"""P1 and P2, one change a row; the rows that they differ from are in SYSTEMS."""
