@@ -63,6 +63,11 @@ def no_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "n d"]]
     return {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
 
 
+def failed_sound(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "0 d"]]:
+    """The field `audio_features` of a sound that its encoder gives nothing for: no vector; it is masked."""
+    return {"audio_features": np.zeros((0, settings.features.audio.width), np.float16)}
+
+
 def without_tensors(record: Record, settings: PrepSettings) -> Record:
     """The record without spectrogram [0 f] or crops [s 0 0 3], where the settings drop them."""
     dropped = {}

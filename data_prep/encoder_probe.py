@@ -13,14 +13,19 @@ from data_prep.encoder_spec import (
     layout_path,
     read_layout,
 )
-from data_prep.encoders import EncoderError, EncoderFiles, declared, file_digest, open_graph, run_graph
+from data_prep.encoders import EncoderError, EncoderFiles, declared, open_graph, run_graph, told_by_flag
 from data_prep.extras import require_onnx
 from data_prep.settings import PrepSettings
+from data_prep.shards import file_sha256
 
 PROBE_MS = 4000.0
-"""Length of the zeros that an audio encoder is tried on."""
+"""Length of the zeros that an audio encoder is tried on, and by how much longer the second ones are."""
+PROBE_STEPS = 60
+"""At least so many vectors long they are, so that a hop that is 5 % wrong shows."""
 SPARE = 3
 """Vectors more or fewer than `hop_ms` says that pass: borders of convolutions cost a few."""
+ROUNDING = 0.02
+"""Share by which `hop_ms` may be rounded; told by the second length, where borders cancel."""
 
 
 def with_encoders(settings: PrepSettings, files: EncoderFiles, tensors: str | None = None) -> PrepSettings:
@@ -30,11 +35,10 @@ def with_encoders(settings: PrepSettings, files: EncoderFiles, tensors: str | No
     or shape, where something does not fit; or when tensors are to be dropped and there is no encoder.
     """
     found = {kind: describe(kind, getattr(files, kind), settings) for kind in ("audio", "face")}
+    who = f"recipe {settings.recipe!r} drops" if tensors is None else f"--tensors={tensors} leaves out"
     tensors = settings.features.tensors if tensors is None else tensors
     if tensors == "drop" and not any(found.values()):
-        raise ValueError(
-            f"recipe {settings.recipe!r} drops the tensors: give --audio_encoder or --face_encoder"
-        )
+        raise ValueError(f"{who} the tensors: give --audio_encoder or --face_encoder")
     return dataclasses.replace(settings, features=FeatureSettings(tensors, **found))
 
 
@@ -43,7 +47,8 @@ def describe(kind: str, path: str, settings: PrepSettings) -> EncoderSettings | 
     if not path:
         return None
     require_onnx()
-    digest = file_digest(path)
+    with told_by_flag(kind, path):
+        digest = file_sha256(path)
     layout = read_layout(kind, path)
     encoder = EncoderSettings(os.path.basename(path), digest, 0, layout)
     graph = open_graph(path, digest, 1)
@@ -53,23 +58,31 @@ def describe(kind: str, path: str, settings: PrepSettings) -> EncoderSettings | 
 
 def _probe_sound(graph, path: str, layout: AudioLayout, settings: PrepSettings) -> int:
     """Tries [1 n] or [1 t f] of zeros; the width of the answer, or ValueError saying what is wrong."""
-    audio, span = settings.audio, max(PROBE_MS, layout.minimum_ms)
-    if layout.layout == "waveform":
-        taken, shape = ["1", "n"], (1, round(span * audio.sample_rate / 1000))
-    else:
-        taken, shape = ["1", "t", str(audio.bins)], (1, round(span / audio.hop_ms) + 1, audio.bins)
+    audio, span = settings.audio, max(PROBE_MS, layout.minimum_ms, PROBE_STEPS * layout.hop_ms)
+    waveform = layout.layout == "waveform"
     _check_bins(path, layout, audio.bins)
-    _check_ends(graph, path, layout, taken)
-    answer = _try(graph, path, layout, shape)
-    expected = span / layout.hop_ms
-    if answer.ndim != 3 or answer.shape[0] != 1 or not answer.shape[2]:
-        raise ValueError(f"{path}: output {layout.output!r} is {list(answer.shape)}, expected [1, u, d]")
-    if abs(answer.shape[1] - expected) > max(SPARE, 0.1 * expected):
-        raise ValueError(
-            f"{path}: output {layout.output!r} has {answer.shape[1]} steps for {span / 1000:g} s of zeros,"
-            f" expected about {expected:.0f} by hop_ms {layout.hop_ms:g} of {layout_path(path)}"
-        )
+    _check_ends(graph, path, layout, ["1", "n"] if waveform else ["1", "t", str(audio.bins)])
+    steps = []
+    for ms in (span, 2 * span):
+        n = round(ms * audio.sample_rate / 1000) if waveform else round(ms / audio.hop_ms) + 1
+        answer = _try(graph, path, layout, (1, n) if waveform else (1, n, audio.bins))
+        if answer.ndim != 3 or answer.shape[0] != 1 or not answer.shape[2]:
+            raise ValueError(f"{path}: output {layout.output!r} is {list(answer.shape)}, expected [1, u, d]")
+        steps.append(answer.shape[1])
+    _check_hop(path, layout, span, *steps)
     return answer.shape[2]
+
+
+def _check_hop(path: str, layout: AudioLayout, span: float, short: int, long: int) -> None:
+    """`short` steps for `span` ms of zeros and `long` for twice that are what `hop_ms` says."""
+    expected = span / layout.hop_ms
+    checks = (("", short, max(SPARE, 0.1 * expected)), ("more ", long - short, max(1.5, ROUNDING * expected)))
+    for more, found, spare in checks:
+        if abs(found - expected) > spare:
+            raise ValueError(
+                f"{path}: output {layout.output!r} has {found} {more}steps for {span / 1000:g} s {more}of"
+                f" zeros, expected about {expected:.0f} by hop_ms {layout.hop_ms:g} of {layout_path(path)}"
+            )
 
 
 def _probe_faces(graph, path: str, layout: FaceLayout, settings: PrepSettings) -> int:

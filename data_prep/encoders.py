@@ -1,8 +1,11 @@
 """Frozen encoders: ONNX files run by onnxruntime, on one thread, so that equal clips give equal bytes."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import math
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
@@ -17,7 +20,7 @@ FACES_AT_ONCE = 16
 
 
 class EncoderError(ValueError):
-    """An encoder that gives nothing for one clip; its modality is masked."""
+    """An encoder that gives nothing for one clip; what it would have given is masked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,17 @@ def session(kind: str, encoder: EncoderSettings, files: EncoderFiles):
         raise ValueError(
             f"{kind} encoder {encoder.file} (sha256 {encoder.sha256}) is needed: give --{kind}_encoder"
         )
-    return open_graph(path, encoder.sha256, files.threads)
+    with told_by_flag(kind, path):
+        return open_graph(path, encoder.sha256, files.threads)
+
+
+@contextlib.contextmanager
+def told_by_flag(kind: str, path: str) -> Iterator[None]:
+    """Makes a path without a file a ValueError that names the flag."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise ValueError(f"--{kind}_encoder={path}: not there") from None
 
 
 @functools.lru_cache(maxsize=4)
@@ -74,12 +87,6 @@ def open_graph(path: str, sha256: str, threads: int):
         raise ValueError(f"{path}: not an ONNX model in one file: {_line(error)}") from error
 
 
-def file_digest(path: str) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def encode_sound(
     sound: Float[np.ndarray, " n"] | Float[np.ndarray, "t f"],
     encoder: EncoderSettings,
@@ -92,7 +99,8 @@ def encode_sound(
     """
     layout = encoder.layout
     x = normalised(np.asarray(sound, np.float32), layout.normalisation)
-    missing = round(layout.minimum_ms / step_ms) - len(x)
+    border = layout.layout == "spectrogram"  # n steps of sound have n + 1 frames
+    missing = math.ceil(layout.minimum_ms / step_ms - 1e-6) + border - len(x)
     if missing > 0:
         x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), np.float32)])
     found = run_graph(session("audio", encoder, files), layout, x[None], "audio")

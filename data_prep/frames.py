@@ -25,8 +25,8 @@ def read_frames(
 ) -> tuple[UInt8[np.ndarray, "s h w 3"], Float[np.ndarray, " s"], float]:
     """The frames on screen at `times` (seconds), RGB and upright; their own times; and their scale.
 
-    Pixels of the source frame are pixels of the returned frame divided by the scale (1 for up to 1080 lines
-    and 96 Mpx in all).
+    Pixels of the first source frame are pixels of the returned frame divided by the scale (1 for up to 1080
+    lines and 96 Mpx in all); where a stream changes its size, later frames are resized like the first.
     A frame stands twice where two times fall on it. Raises MediaError when a frame can't be decoded.
     """
     track = info.video
@@ -34,9 +34,9 @@ def read_frames(
     frames, found, scale = None, [], 1.0
     reformatter = VideoReformatter()  # one for all: setting it up costs more than its use
     for index, frame in _decoded(info, set(slots.tolist())):
-        image, scale = _image(frame, reformatter, len(slots), None if frames is None else frames[0])
+        image, its = _image(frame, reformatter, len(slots), None if frames is None else frames[0])
         if frames is None:
-            frames = np.zeros((len(slots), *image.shape), np.uint8)
+            frames, scale = np.zeros((len(slots), *image.shape), np.uint8), its
         frames[slots == index] = image
         found.append(index)
     if frames is None:

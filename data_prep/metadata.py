@@ -9,7 +9,7 @@ import os
 import numpy as np
 
 from data_prep.corpora.base import Corpus
-from data_prep.encoders import NO_FILES, EncoderFiles
+from data_prep.encoders import EncoderFiles
 from data_prep.settings import PrepSettings
 from data_prep.shards import Plan, read_shard, write_atomic, write_json
 from data_prep.splits import make_fold, protocols
@@ -51,16 +51,11 @@ def write_prep(
     plan: Plan,
     notes: list[dict],
     rows: list[dict],
-    encoders: EncoderFiles = NO_FILES,
 ) -> None:
-    """prep.json: all that is needed to read the records, and to make them again.
-
-    `encoder_paths` only says where an export may look for the files; their hashes stand in `settings`.
-    """
+    """prep.json: all that is needed to read the records, and to make them again."""
     sources = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
     shape = record_shape(settings)
     widths = {k: v for k in ("audio_features", "face_features") if (v := getattr(shape, k))}
-    paths = {k: os.path.abspath(v) for k in ("audio", "face") if (v := getattr(encoders, k))}
     values = {
         "schema_version": shape.schema_version,
         "corpus": corpus.name,
@@ -74,13 +69,19 @@ def write_prep(
         "versions": versions(settings),
         "sources_sha256": sources.hexdigest(),
         "notes": list(corpus.notes),
-        **({"encoder_paths": paths} if paths else {}),
         "shards": [
             {"name": plan.name(i), "records": note["records"], "sha256": note["sha256"]}
             for i, note in enumerate(notes)
         ],
     }
     write_json(os.path.join(output, "prep.json"), values)
+
+
+def write_encoder_paths(output: str, encoders: EncoderFiles) -> None:
+    """Where an export may look for the ONNX files; their hashes stand in prep.json."""
+    paths = {k: os.path.abspath(v) for k in ("audio", "face") if (v := getattr(encoders, k))}
+    if paths:
+        write_json(os.path.join(output, records.ENCODER_PATHS), paths)
 
 
 def write_splits(output: str, corpus: Corpus, rows: list[dict]) -> dict[tuple[str, int], dict]:

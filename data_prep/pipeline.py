@@ -41,8 +41,9 @@ def prepare(
     """Writes shards, manifest, splits, statistics and descriptions of `corpus` into `output`.
 
     May be stopped at any moment; the same call goes on where it stood and ends with the same files, byte for
-    byte, whatever the number of workers (default: the cores; 0: this process, for tests). `progress` is
-    called with the clips done and their number. `encoders` says where the ONNX files that `settings` name
+    byte, whatever the number of workers (default: the cores; 0: this process, for tests) and wherever the
+    encoders lie by then (for exports, `records.ENCODER_PATHS` notes where). `progress` is called with the
+    clips done and their number. `encoders` says where the ONNX files that `settings` name
     (`encoder_probe.with_encoders`) lie. Raises ValueError when `output` holds another preparation,
     another process works there, an encoder is missing, or not one clip could be read.
     """
@@ -52,9 +53,11 @@ def prepare(
     dataset = re.sub(r"\W", "_", corpus.name)
     plan = plan_shards(output, dataset, corpus.clips, shards)
     with locked(output):
-        claim(output, _identity(corpus, settings, plan))
+        begun = claim(output, _identity(corpus, settings, plan))
+        settings = PrepSettings.from_dict(begun["settings"])  # with the names that the encoders had then
+        metadata.write_encoder_paths(output, encoders)
         _write_missing(plan, corpus.root, job, cores() if workers is None else workers, progress)
-        return _finish(plan, corpus, settings, encoders)
+        return _finish(plan, corpus, settings)
 
 
 def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:
@@ -110,7 +113,7 @@ def _row(clip: Clip, outcome: Outcome, root: str) -> dict:
     }
 
 
-def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings, encoders: EncoderFiles) -> Summary:
+def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings) -> Summary:
     """Everything beside the shards; prep.json last, since a directory with it is one that can be opened."""
     notes = [plan.finished(shard) for shard in range(plan.count)]
     rows = _numbered(notes)
@@ -125,7 +128,7 @@ def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings, encoders: Encode
     folds = metadata.write_splits(plan.output, corpus, rows)
     metadata.write_stats(plan.output, plan, folds, metadata.record_shape(settings))
     metadata.write_tfds(plan.output, corpus, settings, plan, notes)
-    metadata.write_prep(plan.output, corpus, settings, plan, notes, rows, encoders)
+    metadata.write_prep(plan.output, corpus, settings, plan, notes, rows)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("kept", "masked")}
     return Summary(plan.output, counts["kept"], counts["masked"], failed, tuple(verify(plan.output)))
 

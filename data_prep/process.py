@@ -6,7 +6,13 @@ import functools
 import numpy as np
 
 from data_prep.audio import SILENCE, log_spectrogram
-from data_prep.clip_features import face_features, no_features, sound_features, without_tensors
+from data_prep.clip_features import (
+    face_features,
+    failed_sound,
+    no_features,
+    sound_features,
+    without_tensors,
+)
 from data_prep.corpora.base import Clip
 from data_prep.encoders import NO_FILES, EncoderError, EncoderFiles
 from data_prep.frames import read_frames
@@ -39,11 +45,13 @@ def process_clip(
 ) -> Record | Failure:
     """Decodes one clip into a record of `t` spectrogram frames and `s` aligned faces.
 
-    A stream that is absent, silent, faceless, undecodable or refused by its encoder is masked and told in
-    `Record.notes`. `face_time` counts from the clip's start, as the spectrogram does. With `classes` = 0
-    (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features` lie. Returns a
-    Failure when the file can't be decoded or neither stream is of use; raises nothing for a bad file,
-    ValueError for bad settings or a missing encoder.
+    A stream that is absent, silent, faceless or undecodable is masked and told in `Record.notes`. So is one
+    that its encoder refuses, but for a sound whose spectrogram is kept: it stays, beside features of no
+    vectors. Crops and features of faces share one mask, so that a failed encoder masks both. `face_time`
+    counts from the clip's start, as the spectrogram does. With `classes` = 0 (predicting) `votes` is empty.
+    `encoders` says where the ONNX files of `settings.features` lie. Returns a Failure when the file can't be
+    decoded or neither stream is of use; raises nothing for a bad file, ValueError for bad settings or a
+    missing encoder.
     """
     try:
         info = probe(clip.path)
@@ -100,7 +108,9 @@ def _sound(
     try:
         features = sound_features(info, start, end, spectrogram, settings, encoders)
     except EncoderError as error:
-        return None, str(error)
+        if settings.features.drops_sound:
+            return None, str(error)
+        return {"spectrogram": spectrogram} | failed_sound(settings), str(error)
     return {"spectrogram": spectrogram} | features, ""
 
 
@@ -125,7 +135,7 @@ def _faces(
     try:
         features = face_features(frames, faces, settings, encoders)
     except EncoderError as error:
-        return None, str(error)
+        return None, str(error)  # crops too: they share the mask
     return _face_fields(frames, faces, shown - start, scale, settings.face) | features, note
 
 

@@ -117,20 +117,27 @@ def locked(output: str) -> Iterator[None]:
         yield
 
 
-def claim(output: str, identity: dict) -> None:
-    """Begins or continues a preparation; raises ValueError naming what differs from the one begun here."""
+def claim(output: str, identity: dict) -> dict:
+    """Begins or continues a preparation, and gives the identity that it was begun with.
+
+    Raises ValueError naming what differs from the one begun here.
+    """
     path = os.path.join(output, PROGRESS, "identity.json")
     if not os.path.exists(path):
         if any(f"-{records.SPLIT}.array_record" in name for name in os.listdir(output)):
             raise ValueError(f"{output}: holds records of something else; use another --output")
         write_json(path, identity)
     with open(path, encoding="utf-8") as file:
-        begun = _flat(json.load(file))
-    now = _flat(json.loads(json.dumps(identity)))
+        stored = json.load(file)
+    begun, now = (
+        _flat(one | {"settings": records.comparable(one["settings"])})
+        for one in (stored, json.loads(json.dumps(identity)))
+    )
     for name in [*now, *begun]:
         if begun.get(name) != now.get(name):
             told = f"{name} {begun.get(name)!r}, now {now.get(name)!r}"
             raise ValueError(f"{output}: was begun with {told}; use another --output")
+    return stored
 
 
 def _flat(values: dict, prefix: str = "") -> dict:

@@ -8,7 +8,9 @@ the columns path,label,speaker[,start,end]. Stopped at any moment, the same comm
 --frames, --snippet and --face_size change what the recipe pins; prep.json tells.
 --audio_encoder and --face_encoder run frozen encoders: ONNX files, each with a YAML beside it that states its
 layout (data_prep/encoder_spec.py). Their features are stored beside the tensors that they read, or with
---tensors=drop instead of them; --recipe=features samples as fbp does, and drops.
+--tensors=drop instead of them; --recipe=features samples as fbp does, and drops. Where an encoder fails on a
+clip its features are masked and manifest.csv says why; a kept spectrogram stays of use, kept crops do not,
+since crops and features of faces share one mask.
 """
 
 import sys

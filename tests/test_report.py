@@ -116,16 +116,18 @@ def test_missing_parts(tmp_path):
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"confusion.png", "recall.png"}
 
 
-def test_absent_class_is_a_dash(tmp_path):
+@pytest.mark.parametrize("absent", [float("nan"), None])
+def test_absent_class_is_a_dash(tmp_path, absent):
     results = make_results()
     row = make_scores([[8, 1, 1], [2, 7, 1], [1, 1, 1]])
     row["confusion"][2] = [0, 0, 0]
-    row["recall"][2] = float("nan")
+    row["recall"][2] = absent  # None: as metrics.py says it
     results["modalities"] = {"both": row | {"mf1": float("nan"), "mf1_interval": [float("nan")] * 2}}
     results["per_speaker"]["a"]["ua"] = float("nan")
     _, page = write(tmp_path, results=results, examples=[])
     assert "nan" not in page.text.lower().replace("provenance", "")
     assert "75.2 70.2–79.2 –" in page.text
+    assert any("sad <b>&</b> – %" in image["alt"] for image in page.images if "Recall by" in image["alt"])
     assert "sad <b>&</b> 0 –" in page.text
     assert "b<i> 55.0 50.0 2 a – 90.0 2" in page.text
 

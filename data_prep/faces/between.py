@@ -26,7 +26,8 @@ def track_snippets(
 
     `frames`: uint8 [s h w 3], snippets of `length` frames at `times`; `search` finds the faces of some of
     them. A frame between two searched ones is searched where they disagree (a face in one alone, or one that
-    moved far); else its face lies on the straight line between theirs in box, landmarks and score.
+    moved far); else its face lies on the straight line between theirs in box, landmarks and score. Where two
+    searched ones of the person chosen in the end disagree, an unsearched frame between them has no face.
     """
     _, source, place = np.unique(times, return_index=True, return_inverse=True)  # snippets may overlap
     looked = _searched(length, place, len(source))
@@ -68,12 +69,12 @@ def _disagree(a: Face | None, b: Face | None) -> bool:
 
 
 def _fill(track: list[Face | None], order: list[int], count: int) -> list[Face | None]:
-    """Faces of all frames: those of the track, and between two of them the interpolated ones."""
+    """Faces of all frames: those of the track, and between two of them that agree the interpolated ones."""
     faces: list[Face | None] = [None] * count
     for i, face in zip(order, track, strict=True):
         faces[i] = face
     for start, end in itertools.pairwise(order):
-        if faces[start] is not None and faces[end] is not None:
+        if faces[start] is not None and not _disagree(faces[start], faces[end]):
             for i in range(start + 1, end):
                 faces[i] = mix(faces[start], faces[end], (i - start) / (end - start))
     return faces

@@ -68,9 +68,12 @@ def fill_steps(batch: Batch, row: int, record: Record, field: str, values: str, 
 
 
 def held(record: Record, field: str) -> Shaped[np.ndarray, "n *rest"]:
-    """An array of a record; ValueError where it was prepared without."""
+    """An array of a record; ValueError where it was prepared without.
+
+    Features of sound may be empty, which masks the row: the encoder failed on this clip.
+    """
     array = getattr(record, field)
-    if array is None or not array.size:
+    if array is None or not (array.size or field == "audio_features"):
         raise ValueError(f"{record.clip_id}: field {field} is empty: the records were prepared without it")
     return array
 

@@ -15,6 +15,8 @@ from emofuse_jax.data.wire import parse_example
 SCHEMA_VERSION = 2
 """The newest that is read: 2 added the features of frozen encoders; records without them are still 1."""
 SPLIT = "clips"
+ENCODER_PATHS = os.path.join(".prepare", "encoder_paths.json")
+"""Where the ONNX files lay when the records were made; beside them, for it says nothing about them."""
 WRITER_OPTIONS = "group_size:1,uncompressed"
 """Raw records: random reads are about four times faster than compressed ones (dependencies.md)."""
 
@@ -55,7 +57,7 @@ class Record:
     video_ok: bool
     notes: str = ""
     """Remarks of the preparation; goes to the manifest, not to disk."""
-    audio_features: np.ndarray | None = None  # f16 [u d], of a frozen encoder
+    audio_features: np.ndarray | None = None  # f16 [u d], of a frozen encoder; [0 d] where it failed
     face_features: np.ndarray | None = None  # f16 [s d], of a frozen encoder; zeros where no face was found
 
 
@@ -128,6 +130,16 @@ def _one(found: dict[str, list], name: str, kind: type):
     if len(values) != 1 or not isinstance(values[0], kind):
         raise ValueError(f"not a record: field {name} has {len(values)} values, expected one {kind.__name__}")
     return values[0]
+
+
+def comparable(settings: dict) -> dict:
+    """Settings of prep.json as they are compared: without the names of ONNX files, whose hash decides."""
+    features = settings.get("features")
+    if not features:
+        return settings
+    named = {kind: one for kind, one in features.items() if isinstance(one, dict)}
+    unnamed = {kind: {k: v for k, v in one.items() if k != "file"} for kind, one in named.items()}
+    return settings | {"features": features | unnamed}
 
 
 def shard_name(dataset: str, index: int, count: int) -> str:

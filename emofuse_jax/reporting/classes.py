@@ -31,7 +31,7 @@ def confusion_picture(
 
 
 def recall_picture(
-    recalls: dict[str, Sequence[Real] | Float[np.ndarray, " c"]],
+    recalls: dict[str, Sequence[Real | None] | Float[np.ndarray, " c"]],
     classes: Sequence[str],
     marks: Sequence[str] = (),
 ) -> style.Picture:
@@ -106,4 +106,4 @@ def _class_ticks(axes, theme, classes) -> None:
 
 
 def _listing(classes, values) -> str:
-    return text.listing({name: float(value) for name, value in zip(classes, values, strict=True)})
+    return text.listing(dict(zip(classes, values, strict=True)))

@@ -42,6 +42,6 @@ def shorten(name: str, length: int = 16) -> str:
     return name if len(name) <= length else f"{name[:head]}…{name[len(name) - tail :]}"
 
 
-def listing(pairs: dict[str, Real]) -> str:
+def listing(pairs: dict[str, Real | None]) -> str:
     """Names and per cents as one phrase, for the alternative texts."""
     return ", ".join(f"{name} {percent(value)} %" for name, value in pairs.items())

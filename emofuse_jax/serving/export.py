@@ -11,7 +11,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import safetensors.numpy
 from jax import export as jax_export
@@ -19,11 +18,11 @@ from jaxtyping import Array, PyTree
 
 from emofuse_jax.data.assemble import empty_batch
 from emofuse_jax.data.features import window_seconds
-from emofuse_jax.models.build import Model, build_model
+from emofuse_jax.models.build import Model
 from emofuse_jax.serving import frozen, manifest
 from emofuse_jax.serving.bundle import PARITY_TOLERANCE, input_shapes, load_bundle
 from emofuse_jax.serving.card import INTENDED_USE, LIMITS
-from emofuse_jax.train import checkpoint
+from emofuse_jax.train.trained import load_trained
 from emofuse_jax.types import Batch, InputSpec, Params
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -39,7 +38,7 @@ def export_bundle(
 
     The directory appears whole or not at all; a bundle that lies there is replaced. With `encoders` it
     carries the frozen encoders that the model reads: the ONNX files given for `audio` and `face`, or those
-    that prep.json of the records remembers.
+    that the records were made with, where they still lie.
 
     Raises:
       FileNotFoundError: no such checkpoint.
@@ -47,12 +46,8 @@ def export_bundle(
         bundle, or the bundle answers otherwise than the checkpoint by more than 1e-5.
     """
     _check_replaceable(output)
-    metadata = checkpoint.read_metadata(workdir, kind)
-    model = build_model(ml_collections.ConfigDict(metadata["config"]["model"]), _spec(metadata))
-    abstract = jax.eval_shape(model.init, jax.random.key(0))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
-    abstract = checkpoint.abstract_like(abstract, jax.tree.map(lambda _: here, abstract))
-    params, model_state = checkpoint.load_model(workdir, kind, abstract)
+    model, params, model_state, metadata = load_trained(workdir, kind, here)
     parent = os.path.dirname(os.path.abspath(output))
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".bundle-") as scratch:

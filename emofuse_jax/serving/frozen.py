@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Collection
 
 from emofuse_jax.data.dataset import read_json
+from emofuse_jax.data.records import ENCODER_PATHS
 from emofuse_jax.serving.manifest import encoder_file, file_sha256
 
 READERS = {"audio": "audio_features", "face": "face_features"}
@@ -19,7 +20,7 @@ def named(settings: dict, inputs: Collection[str]) -> dict[str, dict]:
 
 
 def locate(metadata: dict, wanted: dict[str, dict], given: dict[str, str]) -> dict[str, str]:
-    """The ONNX file of each encoder in `wanted`: as given, or as prep.json of the training records remembers.
+    """The ONNX file of each encoder in `wanted`: as given, or as the training records remember.
 
     Raises ValueError where a file is not there or has another hash.
     """
@@ -41,7 +42,7 @@ def copy(files: dict[str, str], directory: str) -> None:
 def _remembered(metadata: dict, kind: str) -> str:
     records = metadata["config"].get("data", {}).get("path", "")
     try:
-        return read_json(os.path.join(records, "prep.json")).get("encoder_paths", {}).get(kind, "")
+        return read_json(os.path.join(records, ENCODER_PATHS)).get(kind, "")
     except (FileNotFoundError, ValueError):
         return ""
 

@@ -82,8 +82,13 @@ def predict_file(bundle: Bundle, path: str) -> list[Prediction | Gap]:
 
 
 def check_encoders(bundle: Bundle) -> None:
-    """ValueError, one line with the hash, where a frozen encoder that the model reads is not at hand."""
-    for kind, named in bundle.metadata.get("encoders", {}).items():
+    """ValueError, one line, where an encoder that the model reads, or what runs it, is not at hand."""
+    from data_prep.extras import require_onnx
+
+    encoders = bundle.metadata.get("encoders", {})
+    if encoders:
+        require_onnx()
+    for kind, named in encoders.items():
         if not bundle.encoders.get(kind):
             raise ValueError(
                 f"{bundle.path}: does not carry its {kind} encoder {named['file']}: give"
@@ -167,7 +172,9 @@ def _prepared(bundle: Bundle, path: str) -> Iterator[tuple]:
 
 def _usable(bundle: Bundle, record):
     """The record, or why a network of these modalities has nothing to go by in it."""
-    used = bundle.metadata["modalities"]
+    used, features = bundle.metadata["modalities"], record.audio_features
+    if "audio" not in bundle.inputs and features is not None and not len(features):  # its encoder failed
+        record = dataclasses.replace(record, audio_ok=False)
     if ("voice" in used and record.audio_ok) or ("face" in used and record.video_ok):
         return record
     return f"the model needs a {' or a '.join(used)}: {record.notes}"

@@ -102,6 +102,17 @@ def test_a_row_of_features_alone():
     assert not deaf.audio_features.any()
 
 
+def test_features_of_an_encoder_that_failed_are_masked():
+    record = dataclasses.replace(with_features(3), audio_features=np.zeros((0, 5), np.float16))
+    back = records.decode(records.encode(record), SHAPE)
+    assert back.audio_features.shape == (0, 5)
+    batch = empty_batch(1, BOTH)
+    fill_row(batch, 0, back)
+    assert not batch.audio_features_mask.any()
+    assert batch.audio_mask.any()
+    np.testing.assert_array_equal(batch.face_mask[0], record.face_valid)
+
+
 @pytest.mark.parametrize(
     ("spec", "record", "field"),
     [

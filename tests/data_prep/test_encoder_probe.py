@@ -147,8 +147,20 @@ def test_what_is_no_onnx_is_told(tmp_path):
     onnx_models.write_yaml(tmp_path / "m.onnx", onnx_models.WAVEFORM)
     (tmp_path / "m.onnx").write_bytes(b"words")
     refused(tmp_path, "not an ONNX model", audio=str(tmp_path / "m.onnx"))
-    with pytest.raises(FileNotFoundError):
-        with_encoders(SETTINGS, EncoderFiles(audio=str(tmp_path / "none.onnx")))
+    for kind, path in (("audio", f"{tmp_path}/none.onnx"), ("face", str(tmp_path))):
+        with pytest.raises(ValueError, match="not there") as error:
+            with_encoders(SETTINGS, EncoderFiles(**{kind: path}))
+        assert one_line(error) == f"--{kind}_encoder={path}: not there"
+
+
+@pytest.mark.parametrize("make", [onnx_models.waveform_encoder, onnx_models.spectrogram_encoder])
+def test_a_hop_that_is_a_little_wrong_is_told(tmp_path, make):
+    path = tmp_path / "m.onnx"
+    right = 20.0 if make is onnx_models.waveform_encoder else 40.0
+    for share in (0.95, 1.05):
+        refused(tmp_path, "more steps for", audio=make(path, hop_ms=share * right))
+    for share in (0.995, 1.0, 1.005):
+        assert with_encoders(SETTINGS, EncoderFiles(audio=make(path, hop_ms=share * right))).features.audio
 
 
 def test_the_extra_is_named(tmp_path, monkeypatch):
@@ -181,6 +193,8 @@ def test_without_encoders_nothing_changes():
     assert record_shape(SETTINGS).schema_version == 1
     with pytest.raises(ValueError, match=r"recipe 'features' drops the tensors: give --audio_encoder or"):
         with_encoders(RECIPES["features"], EncoderFiles())
+    with pytest.raises(ValueError, match=r"^--tensors=drop leaves out the tensors: give --audio_encoder or"):
+        with_encoders(SETTINGS, EncoderFiles(), "drop")
     with pytest.raises(ValueError, match=r"tensors: 'both', expected one of keep, drop"):
         FeatureSettings("both")
     assert RECIPES["features"].audio == AudioSettings()

@@ -8,7 +8,7 @@ import pytest
 from data_prep.clip_features import face_features
 from data_prep.corpora.base import Clip
 from data_prep.encoder_probe import with_encoders
-from data_prep.encoders import EncoderFiles
+from data_prep.encoders import EncoderFiles, encode_sound
 from data_prep.process import Failure, process_clip
 from data_prep.settings import PrepSettings
 from data_prep.shards import file_sha256
@@ -62,6 +62,19 @@ def test_a_sound_that_is_too_short_is_followed_by_zeros(tmp_path):
     samples = np.zeros(640, np.float32)
     samples[:160] = (tone(0.01, rate=16_000) * 32767).astype("<i2") / np.float32(32768)
     np.testing.assert_allclose(record.audio_features, windows(samples), rtol=2e-3, atol=1e-2)
+
+
+def test_a_short_spectrogram_gets_the_frames_of_the_shortest_sound(tmp_path):
+    """110 ms of sound have twelve frames: eleven steps between them, and both ends."""
+    files = EncoderFiles(onnx_models.spectrogram_encoder(tmp_path / "m.onnx", minimum_ms=110.0))
+    layout = with_encoders(SETTINGS, files).features.audio
+    write_wav(tmp_path / "a.wav", tone(0.11, rate=16_000))
+    enough = encoded(tmp_path / "a.wav", SETTINGS, EncoderFiles()).spectrogram
+    assert len(enough) == 12  # three vectors of four frames
+    assert len(encode_sound(enough, layout, files, 10.0)) == 3
+    padded = encode_sound(enough[:5], layout, files, 10.0)
+    expected = np.concatenate([enough[:5], np.zeros((7, 200))])[:, :192].reshape(3, 4, 6, 32).mean((1, 3))
+    np.testing.assert_allclose(padded, expected, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("fixed", [False, True])
@@ -121,6 +134,18 @@ def test_only_valid_faces_are_encoded(tmp_path):
     assert face_features(frames, faces, SETTINGS, EncoderFiles()) == {}
 
 
+def test_a_kept_spectrogram_outlives_its_encoder(tmp_path):
+    write(tmp_path / "a.mp4", frames=ramp(0.5), sound=tone(0.5))
+    loud = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "m.onnx", gain=1e9))
+    record = encoded(tmp_path / "a.mp4", with_encoders(SETTINGS, loud, "keep"), loud)
+    plain = encoded(tmp_path / "a.mp4", SETTINGS, EncoderFiles())
+    assert (record.audio_ok, record.video_ok) == (True, False)
+    np.testing.assert_array_equal(record.spectrogram, plain.spectrogram)
+    assert record.audio_features.shape == (0, 5)
+    told = "audio encoder: values that are not finite in float16; no face in 2 frames"
+    assert record.notes == told
+
+
 def test_an_encoder_that_fails_masks_its_stream(tmp_path):
     write(tmp_path / "a.mp4", frames=ramp(0.5), sound=tone(0.5))
     films = film(tmp_path / "b.mp4")
@@ -128,7 +153,7 @@ def test_an_encoder_that_fails_masks_its_stream(tmp_path):
         onnx_models.waveform_encoder(tmp_path / "m.onnx", gain=1e9),
         onnx_models.face_encoder(tmp_path / "f.onnx"),
     )
-    settings = with_encoders(SETTINGS, loud)
+    settings = with_encoders(SETTINGS, loud, "drop")
     result = encoded(tmp_path / "a.mp4", settings, loud)
     assert isinstance(result, Failure)
     assert result.reason == "audio encoder: values that are not finite in float16; no face in 2 frames"
@@ -136,7 +161,7 @@ def test_an_encoder_that_fails_masks_its_stream(tmp_path):
     assert (record.audio_ok, record.video_ok) == (False, True)
     assert record.audio_features.shape == (1, 5)
     assert not record.audio_features.any()
-    assert not record.spectrogram.any()
+    assert record.spectrogram.shape == (0, 200)
     assert record.face_features.any()
     blind = dataclasses.replace(loud, face=onnx_models.face_encoder(tmp_path / "f.onnx", gain=1e9))
     record = encoded(films, with_encoders(SETTINGS, EncoderFiles(face=blind.face)), blind)
@@ -155,3 +180,6 @@ def test_a_missing_or_other_file_is_named_by_its_hash(tmp_path):
     other = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "o.onnx", gain=2.0), files.face)
     with pytest.raises(ValueError, match=rf"o\.onnx: sha256 [0-9a-f]*, expected {digest}"):
         process_clip(clip_of(tmp_path / "a.wav"), settings, encoders=other)
+    gone = EncoderFiles(str(tmp_path / "gone.onnx"), files.face)
+    with pytest.raises(ValueError, match=r"^--audio_encoder=.*/gone\.onnx: not there$"):
+        process_clip(clip_of(tmp_path / "a.wav"), settings, encoders=gone)

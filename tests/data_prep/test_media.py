@@ -134,6 +134,22 @@ def test_large_frames_are_reduced(tmp_path):
     assert scale == pytest.approx(0.75)
 
 
+def test_the_scale_is_that_of_the_first_frame_where_the_size_changes(tmp_path):
+    """A transport stream takes two films one after the other: 64 lines, then 2160."""
+    film = tmp_path / "both.ts"
+    with open(film, "wb") as both:
+        for i, side in enumerate((64, 2160)):
+            part = tmp_path / f"{i}.ts"
+            write(part, frames=[np.full((side, side, 3), 90, np.uint8)] * 5, video_start=0.2 * i)
+            both.write(part.read_bytes())
+    info = probe(str(film))
+    sizes = {(image.shape[0]) for _, image in all_frames(info)}
+    assert sizes == {64, 2160}
+    frames, _, scale = read_frames(info, info.video.times)
+    assert frames.shape[1:] == (64, 64, 3)
+    assert scale == 1.0
+
+
 def broken_files(folder, target):
     """name -> what its error says."""
     film, sound = (folder / "film.mp4").read_bytes(), tone(2.0)

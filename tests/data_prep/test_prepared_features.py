@@ -48,7 +48,8 @@ def test_features_instead_of_tensors(dropped, files):
     dataset = open_dataset(str(output), recipe="features")
     assert dataset.prep["schema_version"] == 2
     assert dataset.prep["shape"] == {"f": 200, "h": 0, "w": 0, "audio_features": 5, "face_features": 7}
-    assert dataset.prep["encoder_paths"] == {"audio": files.audio, "face": files.face}
+    paths = json.loads((output / records.ENCODER_PATHS).read_text())
+    assert paths == {"audio": files.audio, "face": files.face}
     assert dataset.prep["settings"]["features"]["face"]["sha256"] == file_sha256(files.face)
     assert "onnxruntime" in dataset.prep["versions"]
     for clip, index in dataset.index.items():
@@ -79,7 +80,7 @@ def test_features_beside_tensors_and_the_same_bytes_from_a_worker(clips, files, 
     )
     assert "features" not in plain.prep["settings"]
     assert (plain.prep["schema_version"], kept.prep["schema_version"]) == (1, 2)
-    assert set(plain.prep) | {"encoder_paths"} == set(kept.prep)
+    assert set(plain.prep) == set(kept.prep)
     for index in range(7):
         beside, bare, only = (dataset.read(index) for dataset in (kept, plain, alone))
         np.testing.assert_array_equal(beside.spectrogram, bare.spectrogram)
@@ -89,6 +90,53 @@ def test_features_beside_tensors_and_the_same_bytes_from_a_worker(clips, files, 
         assert bare.audio_features is None
     run_prepare(clips, tmp_path / "worker", files, "drop", workers=1)
     assert every_file(tmp_path / "worker") == every_file(dropped[0])
+
+
+def test_the_same_encoders_elsewhere_under_other_names_go_on_with_the_same_files(
+    clips, files, dropped, tmp_path
+):
+    """`dropped` was stopped before its last shard; then the encoders moved."""
+    output, names = tmp_path / "out", {"audio": "heard", "face": "seen"}
+    shutil.copytree(dropped[0], output)
+    os.remove(records.shard_paths(str(output))[1])
+    os.remove(output / "prep.json")
+    for kind, name in names.items():
+        for suffix in (".onnx", ".yaml"):
+            old = getattr(files, kind).removesuffix(".onnx")
+            shutil.copyfile(old + suffix, tmp_path / (name + suffix))
+    moved = EncoderFiles(*(str(tmp_path / f"{name}.onnx") for name in names.values()))
+    assert run_prepare(clips, output, moved, "drop").problems == ()
+    then, now = every_file(dropped[0]), every_file(output)
+    assert then.pop(records.ENCODER_PATHS) != now.pop(records.ENCODER_PATHS)
+    assert now == then
+    other = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "o.onnx", gain=2.0), files.face)
+    with pytest.raises(ValueError, match=r"settings\.features\.audio\.sha256 .*use another --output"):
+        run_prepare(clips, output, other, "drop")
+
+
+def test_records_of_the_same_encoder_under_another_name_are_those_of_the_checkpoint(dropped, monkeypatch):
+    from types import SimpleNamespace
+
+    from emofuse_jax.train import experiment
+
+    settings = open_dataset(str(dropped[0])).prep["settings"]
+    monkeypatch.setattr(experiment, "metadata", lambda _: {"settings": settings})
+    opened = SimpleNamespace(dataset=SimpleNamespace(path="records"))
+    saved = json.loads(json.dumps(settings))
+    saved["features"]["audio"]["file"] = "heard.onnx"
+    experiment.check_same_data(opened, {"settings": saved}, ("settings",))
+    saved["features"]["audio"]["sha256"] = "0"
+    with pytest.raises(ValueError, match="records: settings differ from those of the checkpoint"):
+        experiment.check_same_data(opened, {"settings": saved}, ("settings",))
+
+
+def test_a_failed_encoder_of_kept_sound_is_told_and_well(clips, tmp_path):
+    loud = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "m.onnx", gain=1e9))
+    summary = run_prepare(clips, tmp_path / "out", loud, "keep", recipe="fbp")
+    assert (summary.kept, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
+    told = (tmp_path / "out" / "manifest.csv").read_text()
+    assert told.count("audio encoder: values that are not finite in float16") == 7
+    assert len(open_dataset(str(tmp_path / "out")).read(0).audio_features) == 0
 
 
 def test_one_encoder_drops_its_own_tensors_alone(clips, files, tmp_path):

@@ -21,6 +21,13 @@ LENGTHS = {"audio": 7, "video": 5}
 CLASSES = 5
 
 
+def build_fusion(fusion, name, **fields):
+    """A fusion class at small sizes, as it is: not split into pure functions."""
+    config = small_config(name).fusion
+    config.update(fields)
+    return fusion(*WIDTHS.values(), CLASSES, config, jnp.float32, rngs=nnx.Rngs(0))
+
+
 @functools.cache
 def small_fusion(name, **fields):
     """`(params, state, apply)` of a fusion alone; `apply(params, state, inputs, key) -> Fused`, not jitted.

@@ -12,9 +12,12 @@ from emofuse_jax.models.build import build_model
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.step import init_state, make_train_step
+from emofuse_jax.types import InputSpec
 from tests.models.small import SPEC, small_config
 
 README = pathlib.Path(__file__).parents[2] / "README.md"
+FULL = InputSpec(t=400, f=200, s=16, h=112, w=112, classes=7)
+"""Of the records that `base.data()` asks for."""
 HEADING = "## A fusion of your own"
 
 
@@ -40,6 +43,11 @@ def test_the_fusion_of_the_readme_trains(tmp_path, monkeypatch):
     config = load(tmp_path / "config.py", text).get_config()
     assert config.model.fusion.name == name
     assert config.model.fusion.to_dict() == {"name": name} | FUSIONS[name].defaults
+    full = build_model(config.model, FULL)  # as `--config=maxout` builds it
+    params, state = jax.eval_shape(full.init, jax.random.key(0))
+    assert jax.tree.leaves(params["fusion"])
+    outputs, _ = jax.eval_shape(full.apply, params, state, full.fake_batch(2))
+    assert outputs.logits.shape == (2, FULL.classes)
     config.model = small_config(name)
     model, tx = build_model(config.model, SPEC), make_optimizer(config.optimizer, 2)
     state = init_state(model, tx, jax.random.key(0), (np.full(SPEC.f, -4.0), np.ones(SPEC.f)))

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-FLOOR = 0.01
-"""Arrays smaller than this all over are compared as if their largest entry were this."""
+FLOOR = 1e-4
+"""Arrays smaller than this all over are compared as if their largest entry were this; no stored one is."""
 
 
 def assert_close(ours, theirs, tolerance, name):
-    """The largest difference is at most `tolerance` of the largest entry, or of 0.01."""
+    """The largest difference is at most `tolerance` of the largest entry, or of `FLOOR`."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape, f"{name}: shape {ours.shape}, the peer's is {theirs.shape}"
     assert np.isfinite(theirs).all(), f"{name}: the peer's answer is not finite"

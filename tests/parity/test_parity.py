@@ -10,7 +10,7 @@ import pytest
 from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
 from emofuse_jax.ops.dropout import dropout
 from tests.parity import modules, networks, ops
-from tests.parity.compare import assert_close, compare
+from tests.parity.compare import FLOOR, assert_close, compare
 from tests.peers import golden
 
 OURS = ops.OURS | modules.OURS | networks.OURS
@@ -35,7 +35,7 @@ def test_the_stored_answer_says_something(name):
     assert stored["grad"]
     for key, value in (stored["out"] | stored["grad"]).items():
         assert np.isfinite(value).all(), key
-        assert np.abs(value).max() > 1e-4, f"{key}: so small that nothing is compared"
+        assert np.abs(value).max() > FLOOR, f"{key}: so small that nothing is compared"
 
 
 def test_a_small_difference_is_seen():
@@ -46,6 +46,14 @@ def test_a_small_difference_is_seen():
     grad = stored["grad"] | {"u": stored["grad"]["u"] * 1.001}
     with pytest.raises(AssertionError, match="gradient of u"):
         compare(OURS["fbp"], stored | {"grad": grad})
+
+
+def test_a_small_difference_of_the_smallest_array_is_seen():
+    stored = [(name, group, golden.load(name)[group]) for name in golden.names() for group in ("out", "grad")]
+    arrays = {f"{name}/{group}/{k}": v for name, group, found in stored for k, v in found.items()}
+    name = min(arrays, key=lambda k: np.abs(arrays[k]).max())
+    with pytest.raises(AssertionError, match="of the largest entry apart"):
+        assert_close(arrays[name] * 1.001, arrays[name], 1e-4, name)
 
 
 @needs_torch

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from data_prep.corpora.base import Clip
+from data_prep.encoders import EncoderFiles
 from data_prep.process import process_clip
 from data_prep.settings import PrepSettings
 from data_prep.shards import file_sha256
 from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.data.dataset import read_json
+from emofuse_jax.data.records import ENCODER_PATHS
 from emofuse_jax.evaluate import evaluate_workdir, load_experiment
 from emofuse_jax.serving import load, manifest
 from emofuse_jax.serving.export import export_bundle
@@ -108,10 +111,8 @@ def live(workdir, path):
     """What the checkpoint says of a clip that is prepared as its records were."""
     experiment, params, state, about = load_experiment(workdir, "best", "")
     settings = PrepSettings.from_dict(about["settings"])
-    prep = experiment.dataset.prep["encoder_paths"]
-    from data_prep.encoders import EncoderFiles
-
-    record = process_clip(Clip("new", path, -1, ""), settings, encoders=EncoderFiles(**prep))
+    files = EncoderFiles(**read_json(os.path.join(experiment.dataset.path, ENCODER_PATHS)))
+    record = process_clip(Clip("new", path, -1, ""), settings, encoders=files)
     batch = empty_batch(1, experiment.spec)
     fill_row(batch, 0, record)
     outputs, _ = jax.jit(lambda p, s, b: experiment.model.apply(p, s, b))(params, state, batch)
@@ -244,7 +245,6 @@ def test_a_manifest_with_odd_encoders_is_refused(named, tmp_path):
 
 
 def test_a_record_of_one_stream_only_fills_what_is_read(named):
-    """Fields that the model does not read stay empty, whatever the clip holds."""
     settings, spec = preparation(dataclasses.replace(load(named)))
     assert (spec.t, spec.h, spec.feature_steps) == (0, 0, 100)
     assert settings.features.drops_faces

@@ -204,5 +204,30 @@ def test_real_faces_and_voices(bundle_path, shared_data, tmp_path):
     assert {w["face_weight"] for w in windows[silent]} == {1.0}
 
 
+def test_without_onnxruntime_the_extra_is_named(bundle, monkeypatch, tmp_path):
+    named = {"encoders": {"audio": {"file": "voice.onnx", "sha256": "0"}}}
+    reading = dataclasses.replace(bundle, metadata=bundle.metadata | named)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    path = write_sound(tmp_path / "a.wav", 1.0)
+    with pytest.raises(
+        ValueError, match=r"^frozen encoders need onnxruntime: pip install 'emofuse\[onnx\]'$"
+    ):
+        reading.predict(path)
+    assert bundle.predict(path)  # a model of tensors does without
+
+
+def test_a_model_of_features_can_not_go_by_a_sound_that_its_encoder_refused(bundle, tmp_path):
+    from emofuse_jax.serving.predictor import _usable
+
+    clip = Clip("a.wav", write_sound(tmp_path / "a.wav", 1.0), -1, "")
+    record = dataclasses.replace(
+        process_clip(clip, SETTINGS), audio_features=np.zeros((0, 5), np.float16), notes="audio encoder: no"
+    )
+    assert record.audio_ok
+    assert _usable(bundle, record) is record  # this one reads the spectrogram
+    reading = dataclasses.replace(bundle, inputs={"audio_features": ((4, 5), np.float16)})
+    assert _usable(reading, record) == "the model needs a voice or a face: audio encoder: no"
+
+
 def test_settings_of_the_bundle_are_those_of_training(bundle):
     assert PrepSettings.from_dict(bundle.metadata["settings"]) == SETTINGS
