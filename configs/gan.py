@@ -3,7 +3,7 @@
 Not an experiment of `emofuse train`: `emofuse gan --config=gan --encoder=RUN --workdir=DIR` reads it, where
 RUN is a run of a fusion of two pooled vectors (concat, g_fbp, ag_fbp, ...).
 
-Receipt: time and score on the demo corpus stand in README.md, "Every system".
+Receipt: time and score unmeasured; rows concat-gan and concat-refit of the suite `systems` measure them.
 """
 
 import ml_collections

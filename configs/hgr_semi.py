@@ -16,4 +16,5 @@ def get_config() -> ml_collections.ConfigDict:
     config = hgr.get_config()
     config.name = "hgr_semi"
     config.data.labelled_fraction = 0.1
+    config.model.fusion.ema = 0.9  # a batch holds too few labelled segments for covariances of its own
     return config

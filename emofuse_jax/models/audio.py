@@ -31,6 +31,9 @@ TORCHVISION = ALEXNET | {
 }
 """The narrower shape whose ImageNet weights are public, 2,454,208 parameters."""
 
+LRN = {"size": 5, "kappa": 2.0, "alpha": 1e-4, "beta": 0.75}
+"""Of the norm `lrn` (ops/lrn.py); a design choice, as in Krizhevsky et al., 2012."""
+
 NORMS = ("none", "lrn", "batch")
 AXES = ("2d", "1d_concat", "1d_mean")
 POOL_SIZE, POOL_STRIDE = 3, 2
@@ -99,7 +102,7 @@ class AudioFCN(nnx.Module):
     """
 
     def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
-        self.layers = layers_of(config)
+        self.layers, self.lrn = layers_of(config), dict(config.lrn)
         self.minimum = minimum_length(self.layers)
         if bins < self.minimum:
             raise ValueError(f"audio: {bins} frequency bins, the network needs at least {self.minimum}")
@@ -139,7 +142,7 @@ class AudioFCN(nnx.Module):
         x = getattr(self, f"conv{i}")(x)
         mask = shrink_mask(mask, layer.core, layer.stride)
         if layer.norm == "lrn":
-            x = local_response_norm(x)
+            x = local_response_norm(x, **self.lrn)
         elif layer.norm == "batch":
             x = masked_batch_norm(getattr(self, f"norm{i}"), x, mask[:, :, None, None], train=train)
         x = jax.nn.relu(x)
@@ -165,7 +168,7 @@ def positions(features: Float[Array, "b u g d"], mask: Bool[Array, "b u"], axes:
 class AudioEncoder(nnx.Module):
     """The FCN and its map as a sequence; `attn_axes` is `2d`, `1d_concat` or `1d_mean`."""
 
-    defaults = ALEXNET | {"attn_axes": "2d"}
+    defaults = ALEXNET | {"attn_axes": "2d", "lrn": LRN}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         if config.attn_axes not in AXES:

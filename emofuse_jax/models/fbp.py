@@ -26,7 +26,8 @@ is the norm of a fused vector (a design choice; 1 is the papers' letter)."""
 ADAPTIVE_DEFAULTS = FBP_DEFAULTS | {"gates": "scalar", "gate_width": 128}
 """`gates` are `scalar` or `vector`."""
 
-Gated = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2"]]
+Gated = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2"], dict[str, Array]]
+"""Weighted vectors, the weights of (audio, video), and the gates by name where they are vectors."""
 
 
 def factor_pair(d_a: int, d_v: int, columns: int, *, rngs: nnx.Rngs) -> tuple[nnx.Param, nnx.Param]:
@@ -88,7 +89,7 @@ class ScalarGates(nnx.Module):
         s_a = self.audio_score(jnp.tanh(self.audio_hidden(audio)))
         s_v = self.video_score(jnp.tanh(self.video_hidden(video)))
         beta = masked_softmax(jnp.concatenate([s_a, s_v], axis=-1), ok)  # ... 2
-        return audio * beta[..., :1].astype(audio.dtype), video * beta[..., 1:].astype(video.dtype), beta
+        return audio * beta[..., :1].astype(audio.dtype), video * beta[..., 1:].astype(video.dtype), beta, {}
 
 
 class VectorGates(nnx.Module):
@@ -103,11 +104,15 @@ class VectorGates(nnx.Module):
     ) -> Gated:
         """Gated vectors, and the mean gates divided by their sum; an absent modality has weight 0."""
         both = jnp.concatenate([audio, video], axis=-1)
-        gates = [jax.nn.sigmoid(gate(both)) for gate in (self.audio_gate, self.video_gate)]
-        means = jnp.stack([promote(gate).mean(axis=-1) for gate in gates], axis=-1)  # ... 2
+        gates = {
+            "audio_gate": jax.nn.sigmoid(self.audio_gate(both)),
+            "video_gate": jax.nn.sigmoid(self.video_gate(both)),
+        }
+        means = jnp.stack([promote(gate).mean(axis=-1) for gate in gates.values()], axis=-1)  # ... 2
         means = jnp.where(ok, means, 0.0)
         total = means.sum(axis=-1, keepdims=True)
-        return audio * gates[0], video * gates[1], means / jnp.where(total > 0, total, 1.0)
+        weights = means / jnp.where(total > 0, total, 1.0)
+        return audio * gates["audio_gate"], video * gates["video_gate"], weights, gates
 
 
 GATES = {"scalar": ScalarGates, "vector": VectorGates}
@@ -128,7 +133,7 @@ class AdaptiveFBP(nnx.Module):
         video: Float[Array, "*n d_v"],
         ok: Bool[Array, "*n 2"],
         key: PRNGKey | None,
-    ) -> tuple[Float[Array, "*n o"], Float[Array, "*n 2"]]:
-        """Fused vectors and the modality weights."""
-        audio, video, weights = self.gates(audio, video, ok)
-        return self.fbp(audio, video, key), weights
+    ) -> tuple[Float[Array, "*n o"], Float[Array, "*n 2"], dict[str, Array]]:
+        """Fused vectors, the modality weights, and vector gates by name."""
+        audio, video, weights, gates = self.gates(audio, video, ok)
+        return self.fbp(audio, video, key), weights, gates

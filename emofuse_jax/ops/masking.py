@@ -45,3 +45,9 @@ def sigmoid_weights(
 def pool(values: Float[Array, "*batch l d"], weights: Float[Array, "*rows l"]) -> Float[Array, "*rows d"]:
     """`sum_l w_l v_l` in float32, given back in the dtype of `values`; leading axes broadcast."""
     return jnp.einsum("...l,...ld->...d", weights, promote(values)).astype(values.dtype)
+
+
+def present_weights(ok: Bool[Array, "b m"]) -> Float[Array, "b m"]:
+    """Equal weights over the modalities that a clip has, over all of them where it has none."""
+    ok = ok | ~jnp.any(ok, axis=1, keepdims=True)
+    return ok / ok.sum(axis=1, keepdims=True)

@@ -50,6 +50,8 @@ SHOWN = {
     "video_channel_attention": Shown(
         "ranked", "channels of the face, strongest first", "face", columns="channel"
     ),
+    "audio_gate": Shown("ranked", "gates of the sound, widest open first", "voice", columns="channel"),
+    "video_gate": Shown("ranked", "gates of the face, widest open first", "face", columns="channel"),
     "correlation": Shown("cosine", "how far sound and face say the same"),
     "margins": Shown("classes", "Margins between classes", rows="anchor", columns="other class"),
     "class_weights": Shown("streams", "How far each stream is trusted, by class"),

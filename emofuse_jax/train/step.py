@@ -1,6 +1,7 @@
 """One training step and one scoring step, pure and jitted over a mesh."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -30,6 +31,7 @@ def init_state(
 def make_train_step(model, tx: optax.GradientTransformation, config) -> Callable:
     """The pure step `(state, batch) -> (state, metrics)` of an experiment's config."""
     check_frames(config)
+    check_correlation(config)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -62,6 +64,21 @@ def check_frames(config) -> None:
     frames, parts = config.augment.frames, config.model.fusion.get("parts", 0)
     if 0 < frames < parts:
         raise ValueError(f"augment.frames={frames}: expected 0 (all), or at least fusion.parts={parts}")
+
+
+def check_correlation(config) -> None:
+    """Warns where few labelled rows make soft-HGR's terms with the labels badly biased (ops/hgr.py)."""
+    data, fusion = config.data, config.model.fusion
+    if not config.loss.objectives.get("correlation", 0.0) or "label_hidden" not in fusion or fusion.ema:
+        return
+    share = data.labelled_fraction if data.keep_unlabelled else 1.0
+    rows = data.batch_size * fusion.segments * share
+    if rows < 4 * fusion.width:
+        warnings.warn(
+            f"soft-HGR with labels: about {rows:.0f} labelled segments a batch, fewer than 4 x"
+            f" model.fusion.width={fusion.width}: biased; a larger batch or model.fusion.ema helps",
+            stacklevel=2,
+        )
 
 
 def jit_train_step(step: Callable, state: TrainState, mesh: Mesh, *, fsdp: bool) -> Callable:

@@ -12,9 +12,10 @@ from emofuse_jax import losses
 from emofuse_jax.data.augment import modality_dropout
 from emofuse_jax.models.fbp import AdaptiveFBP
 from emofuse_jax.models.fusions.am_fbp import complete_parts
-from emofuse_jax.models.fusions.late import Late, present_weights
+from emofuse_jax.models.fusions.late import Late
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.models.streams import Sequence, Streams, trunk_masks
+from emofuse_jax.ops.masking import present_weights
 from tests.models.fusion_inputs import shipped
 from tests.models.small import QUICK, device_batch, float_leaves, small_config, small_model
 
@@ -94,10 +95,11 @@ def test_the_output_follows_the_gates(gates):
     rng = np.random.default_rng(0)
     audio, video = (jnp.asarray(rng.normal(size=(3, d)), jnp.float32) for d in (8, 12))
     ok = jnp.ones((3, 2), bool)
-    before, weights = trunk(audio, video, ok, None)
+    before, weights, named = trunk(audio, video, ok, None)
     layer = trunk.gates.audio_score if gates == "scalar" else trunk.gates.audio_gate
     layer.kernel[...] = layer.kernel[...] + 0.5
-    after, changed = trunk(audio, video, ok, None)
+    after, changed, _ = trunk(audio, video, ok, None)
+    assert set(named) == ({"audio_gate", "video_gate"} if gates == "vector" else set())
     assert np.abs(weights - changed).max() > 1e-2
     assert np.abs(before - after).max() > 1e-3
     np.testing.assert_allclose(jnp.linalg.norm(after, axis=-1), config.scale, rtol=1e-5)

@@ -1,4 +1,5 @@
 import dataclasses
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +7,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from configs import demo
 from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.models.fusions.emodal import CommonAndPrivate
 from emofuse_jax.models.fusions.hgr import CommonInformation
 from emofuse_jax.models.statistic import Statistic
 from emofuse_jax.models.streams import Sequence, Sequences, Streams
+from emofuse_jax.train.step import check_correlation
 from tests.golden import formulas
 from tests.models.small import device_batch, small_model
 
@@ -170,3 +173,14 @@ def test_padding_changes_nothing_with_any_pair_of_encoders():
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
     np.testing.assert_allclose(found.aux["audio_common"], expected.aux["audio_common"], atol=1e-5)
     assert np.abs(found.aux["audio_common"]).max() > 1e-2
+
+
+def test_too_few_labelled_segments_are_warned_of():
+    config = demo.get_config("hgr_semi")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_correlation(config)  # its covariances are those of many batches
+        check_correlation(demo.get_config("hgr"))
+    config.model.fusion.ema = 0.0
+    with pytest.warns(UserWarning, match=r"about 13 labelled segments a batch, fewer than 4 x"):
+        check_correlation(config)

@@ -25,5 +25,6 @@ class AdaptiveGlobalFBP(nnx.Module):
         """Logits from the fused vector; the weights of the modalities go to `aux`."""
         key_fbp, key_head = (None, None) if key is None else jax.random.split(key)
         ok = jnp.stack([streams.audio_ok[:, 0], streams.video_ok[:, 0]], axis=-1)  # b 2
-        z, weights = self.trunk(streams.audio[:, 0], streams.video[:, 0], ok, key_fbp)
-        return Fused(self.head(z, key_head), z, {"trunks": z[:, None], "modality_weights": weights})
+        z, weights, gates = self.trunk(streams.audio[:, 0], streams.video[:, 0], ok, key_fbp)
+        aux = {"trunks": z[:, None], "modality_weights": weights, **gates}
+        return Fused(self.head(z, key_head), z, aux)

@@ -39,8 +39,8 @@ class AdaptiveMultiLevelFBP(nnx.Module):
         keys = [None] * 5 if key is None else jax.random.split(key, 5)
         ok = jnp.stack([streams.audio_ok, streams.video_ok], axis=-1)  # b n 2
         audio, video = streams.audio, streams.video
-        whole, whole_weights = self.global_trunk(audio[:, :1], video[:, :1], ok[:, :1], keys[0])
-        parts, part_weights = self.part_trunk(audio[:, 1:], video[:, 1:], ok[:, 1:], keys[1])
+        whole, whole_weights, gates = self.global_trunk(audio[:, :1], video[:, :1], ok[:, :1], keys[0])
+        parts, part_weights, _ = self.part_trunk(audio[:, 1:], video[:, 1:], ok[:, 1:], keys[1])
         counted = complete_parts(ok)
         levels = [whole[:, 0], masked_mean(parts, counted)]  # each b o
         z = jnp.concatenate(levels, axis=-1)
@@ -48,7 +48,7 @@ class AdaptiveMultiLevelFBP(nnx.Module):
             "trunks": jnp.concatenate([whole, parts], axis=1),
             "trunk_weights": jnp.concatenate([whole_weights, part_weights], axis=1),
             "modality_weights": whole_weights[:, 0],
-        }
+        } | {name: gate[:, 0] for name, gate in gates.items()}  # of the whole clip
         if self.auxiliary:
             logits = [self.global_head(levels[0], keys[3]), self.part_head(levels[1], keys[4])]
             aux["level_logits"] = jnp.stack(logits, axis=1)  # b 2 c

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.fusions.late import present_weights
 from emofuse_jax.models.head import Head
 from emofuse_jax.models.layers import linear
 from emofuse_jax.models.streams import Fused, Sequence, Sequences
 from emofuse_jax.models.transformer import TransformerLayer
+from emofuse_jax.ops.masking import present_weights
 from emofuse_jax.types import PRNGKey
 
 FREQUENCIES = 6

@@ -6,10 +6,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
-from emofuse_jax.models.fusions.late import present_weights
 from emofuse_jax.models.head import Head
 from emofuse_jax.models.statistic import Statistic
 from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.ops.masking import present_weights
 from emofuse_jax.types import PRNGKey
 
 FLOOR = 1e-6

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
 
 from emofuse_jax.models.head import Head
 from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.ops.masking import present_weights
 from emofuse_jax.types import PRNGKey
 
 
@@ -37,9 +37,3 @@ class Late(nnx.Module):
             aux |= {"level_logits": levels, "level_mask": ok}
         log_p = jax.nn.logsumexp(jax.nn.log_softmax(levels), axis=1, b=weights[..., None])  # b c
         return Fused(log_p, jnp.concatenate([audio, video], axis=-1), aux)
-
-
-def present_weights(ok: Bool[Array, "b m"]) -> Float[Array, "b m"]:
-    """Equal weights over the modalities that a clip has, over all of them where it has none."""
-    ok = ok | ~jnp.any(ok, axis=1, keepdims=True)
-    return ok / ok.sum(axis=1, keepdims=True)
