@@ -24,8 +24,9 @@ def get_config(fusion: str = "am_fbp") -> ml_collections.ConfigDict:
     config = importlib.import_module(f"configs.{fusion}").get_config()
     config.name = "features" if fusion == "am_fbp" else f"features_{fusion}"
     for name, registry in (("audio", AUDIO_ENCODERS), ("video", VIDEO_ENCODERS)):
-        kept = {field: config.model[name][field] for field in ATTENTION_DEFAULTS}
-        config.model[name] = ml_collections.ConfigDict(encoder_config(registry, "features", name) | kept)
+        kept = {k: v for k, v in config.model[name].items() if k in ATTENTION_DEFAULTS}
+        fields = encoder_config(registry, "features", name, config.model.fusion.name)
+        config.model[name] = ml_collections.ConfigDict(fields | kept)
     config.init.update(audio="", video="")
     config.data.recipe = "features"
     return config

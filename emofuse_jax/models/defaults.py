@@ -27,8 +27,8 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
     return ConfigDict(
         {
             "dtype": "float32",
-            "audio": encoder_config(AUDIO_ENCODERS, audio, "audio"),
-            "video": encoder_config(VIDEO_ENCODERS, video, "video"),
+            "audio": encoder_config(AUDIO_ENCODERS, audio, "audio", fusion),
+            "video": encoder_config(VIDEO_ENCODERS, video, "video", fusion),
             "fusion": {"name": fusion} | FUSIONS[fusion].defaults,
             "margins": dict(MARGIN_DEFAULTS),
             "polarity": (),
@@ -36,6 +36,7 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
     )
 
 
-def encoder_config(registry: dict, name: str, field: str) -> dict:
-    """The fields of one encoder and of the attention after it."""
-    return {"encoder": name} | encoder_class(registry, name, field).defaults | ATTENTION_DEFAULTS
+def encoder_config(registry: dict, name: str, field: str, fusion: str) -> dict:
+    """The fields of one encoder and, before a fusion of vectors, of the attention after it."""
+    attention = ATTENTION_DEFAULTS if FUSIONS[fusion].takes == "vectors" else {}
+    return {"encoder": name} | encoder_class(registry, name, field).defaults | attention

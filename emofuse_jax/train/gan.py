@@ -49,8 +49,28 @@ def train_gan(pairs: Pairs, classes: int, config, key: PRNGKey):
     scales = [(x.mean(0), jnp.maximum(x.std(0), 1e-4)) for x in real]
     real = [(x - mean) / std for x, (mean, std) in zip(real, scales, strict=True)]
     label = jnp.asarray(pairs.label)
-    numbers, generate, common, judge = make_gan(real[0].shape[1], real[1].shape[1], classes, config, key_init)
+    numbers, *functions = make_gan(real[0].shape[1], real[1].shape[1], classes, config, key_init)
     tx = optax.adam(config.learning_rate, b1=0.5, b2=0.9)
+    step = _make_step(functions, tx, real, label, config)
+    carry = (numbers, tuple(tx.init(x) for x in numbers))
+    run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
+    ((generator, _), _), losses = run(carry, jax.random.split(key_train, config.steps))
+    generate = functions[0]
+
+    @jax.jit
+    def vectors(key: PRNGKey, label):
+        fake = generate(generator, key, label)
+        return [x * std + mean for x, (mean, std) in zip(fake, scales, strict=True)]
+
+    def sample(key: PRNGKey, label: Int[np.ndarray, " m"]) -> Pairs:
+        return Pairs(*map(np.asarray, vectors(key, jnp.asarray(label))), np.asarray(label))
+
+    return sample, {name: float(values[-100:].mean()) for name, values in losses.items()}
+
+
+def _make_step(functions, tx: optax.GradientTransformation, real: list, label, config):
+    """`(carry, key) -> carry, losses` for a scan: the discriminators' update, then the generators'."""
+    generate, common, judge = functions
 
     def critic_loss(critic, generator, key, chosen):
         fake = generate(generator, key, label[chosen])
@@ -75,16 +95,4 @@ def train_gan(pairs: Pairs, classes: int, config, key: PRNGKey):
         generator = optax.apply_updates(generator, updates)
         return ((generator, critic), (state_g, state_c)), {"generator": loss_g, "discriminator": loss_c}
 
-    carry = (numbers, tuple(tx.init(x) for x in numbers))
-    run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
-    ((generator, _), _), losses = run(carry, jax.random.split(key_train, config.steps))
-
-    @jax.jit
-    def vectors(key: PRNGKey, label):
-        fake = generate(generator, key, label)
-        return [x * std + mean for x, (mean, std) in zip(fake, scales, strict=True)]
-
-    def sample(key: PRNGKey, label: Int[np.ndarray, " m"]) -> Pairs:
-        return Pairs(*map(np.asarray, vectors(key, jnp.asarray(label))), np.asarray(label))
-
-    return sample, {name: float(values[-100:].mean()) for name, values in losses.items()}
+    return step

@@ -42,6 +42,7 @@ def two_steps(config):
     changed = jax.tree.map(lambda a, b: (a != np.asarray(b)).any(), before, state.params)
     assert any(jax.tree.leaves(changed))
     assert int(state.step) == 2
+    jax.clear_caches()  # the programs of full-size networks are large
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -43,7 +43,7 @@ def test_installed_elsewhere_it_trains_two_steps(wheel, tmp_path):
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), wheel]
     subprocess.run(pip, check=True, capture_output=True, timeout=300)
     records = write_dataset(str(tmp_path / "records"))
-    flags = ["data.path=" + records, "data.batch_size=8", "data.audio_steps=140", "augment.frames=2"]
+    flags = ["data.path=" + records, "data.batch_size=8", "data.audio_steps=140", "augment.frames=3"]
     flags += ["train.epochs=1", "train.eval_batch_size=8"]
     code = "import launch, sys; from launch.cli import main; print(launch.__file__, file=sys.stderr); main()"
     done = subprocess.run(
