@@ -28,7 +28,7 @@ ROWS = 2
 def told_by(fusion, audio, video):
     """Shape of each name that a model gives when it scores, with every switch that adds one turned on."""
     config = default_model_config(fusion, audio=audio, video=video)
-    for field, value in (("auxiliary", True), ("ema", 0.9)):
+    for field, value in (("auxiliary", True), ("ema", 0.9), ("gates", "vector")):
         if field in config.fusion:
             config.fusion[field] = value
     if "margins" in config:

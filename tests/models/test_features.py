@@ -222,7 +222,7 @@ def test_the_config_takes_an_experiment(experiment):
     assert config.model.fusion == shipped.model.fusion
     assert config.loss == shipped.loss
     assert (config.model.audio.encoder, config.model.video.encoder) == ("features", "features")
-    assert config.model.video.attention == shipped.model.video.attention
+    assert config.model.video.get("attention") == shipped.model.video.get("attention")
     assert config.data.recipe == "features"
     assert isinstance(config.model.audio, ConfigDict)
     assert config.name == ("features" if experiment == "am_fbp" else f"features_{experiment}")
