@@ -5,11 +5,11 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emofuse_jax.objectives.classification import Sum, classification, levels
+from emofuse_jax.objectives.classification import classification, levels
 from emofuse_jax.objectives.correlation import correlation
 from emofuse_jax.objectives.metric import adaptive_triplet, emotional_metric, polarity
 from emofuse_jax.objectives.orthogonality import orthogonality
-from emofuse_jax.types import Batch, Outputs
+from emofuse_jax.types import Batch, Outputs, Sum
 
 OBJECTIVES: dict[str, Callable[[Outputs, Batch, object], Sum]] = {
     "cross_entropy": classification,

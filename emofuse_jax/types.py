@@ -13,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 Params = dict[str, Any]
 """Nested plain dicts of arrays."""
 PRNGKey = Key[Array, ""]
+Sum = tuple[Float[Array, ""], Float[Array, ""]]
+"""A masked sum and the weight to divide it by."""
 
 
 @dataclasses.dataclass(frozen=True)

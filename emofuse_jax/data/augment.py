@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from emofuse_jax.data.features import sound_mask
 from emofuse_jax.types import Batch, PRNGKey
 
 
@@ -130,9 +131,8 @@ def modality_dropout(
     Never both: of a clip that lacks one stream, the other stays.
     """
     uniform = jax.random.uniform(key, batch.label.shape)
-    sounds = batch.audio_mask if batch.audio_features_mask is None else batch.audio_features_mask
     no_audio = (uniform < audio) & batch.face_mask.any(axis=1)
-    no_video = (audio <= uniform) & (uniform < audio + video) & sounds.any(axis=1)
+    no_video = (audio <= uniform) & (uniform < audio + video) & sound_mask(batch).any(axis=1)
     hidden = {"audio_mask": no_audio, "audio_features_mask": no_audio, "face_mask": no_video}
     masks = {n: mask & ~hidden[n][:, None] for n in hidden if (mask := getattr(batch, n)) is not None}
     return dataclasses.replace(batch, **masks)

@@ -1,6 +1,14 @@
 """The features of frozen encoders in a dataset's records: which there are, and how long in a batch."""
 
+from jaxtyping import Array, Bool
+
 from emofuse_jax.data.records import RecordShape
+from emofuse_jax.types import Batch
+
+
+def sound_mask(batch: Batch) -> Bool[Array, "b u"]:
+    """Valid steps of the sound: of its features where the batch has them, else of the spectrogram."""
+    return batch.audio_mask if batch.audio_features_mask is None else batch.audio_features_mask
 
 
 def tensor_steps(settings: dict, audio_steps: int) -> int:

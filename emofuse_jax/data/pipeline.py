@@ -56,17 +56,28 @@ def train_batches(
     if batch_size % count:
         raise ValueError(f"data.batch_size={batch_size} is not divisible by {count} processes")
     rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
-    if balanced:
-        if labels is None:
-            raise ValueError("train_batches: balanced needs the labels of the clips")
-        chosen = grain.MapDataset.range(ENDLESS).map(BalancedSampler(clips, labels, batch_size, seed).batch)
-    else:
-        epoch = grain.MapDataset.source(clips).seed(seed).shuffle().batch(batch_size, drop_remainder=True)
-        chosen = epoch.repeat(None)
+    chosen = index_batches(clips, labels, batch_size, seed, balanced=balanced)
     hidden = clips[:0] if labels is None else clips[labels < 0]
     batches = chosen.map(lambda clips: hide_labels(load_batch(dataset, clips[rows], spec), hidden))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(batches.to_iter_dataset(options))
+
+
+def index_batches(
+    clips: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"] | None,
+    batch_size: int,
+    seed: int,
+    *,
+    balanced: bool,
+) -> grain.MapDataset:
+    """Endless batches of record indices; ValueError where `balanced` has no labels."""
+    if not balanced:
+        epoch = grain.MapDataset.source(clips).seed(seed).shuffle().batch(batch_size, drop_remainder=True)
+        return epoch.repeat(None)
+    if labels is None:
+        raise ValueError("train_batches: balanced needs the labels of the clips")
+    return grain.MapDataset.range(ENDLESS).map(BalancedSampler(clips, labels, batch_size, seed).batch)
 
 
 def eval_batches(

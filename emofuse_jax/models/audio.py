@@ -102,7 +102,7 @@ class AudioFCN(nnx.Module):
     """
 
     def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
-        self.layers, self.lrn = layers_of(config), dict(config.get("lrn", LRN))
+        self.layers, self.lrn = layers_of(config), dict(config.lrn)
         self.minimum = minimum_length(self.layers)
         if bins < self.minimum:
             raise ValueError(f"audio: {bins} frequency bins, the network needs at least {self.minimum}")

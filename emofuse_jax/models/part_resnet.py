@@ -5,7 +5,7 @@ from flax import nnx
 
 from emofuse_jax.models.streams import Encoded, Sequence
 from emofuse_jax.models.token_attention import TokenAttention
-from emofuse_jax.models.video import ResNet
+from emofuse_jax.models.video import RESNET18, ResNet
 from emofuse_jax.ops.segments import cut_segments
 from emofuse_jax.types import Batch, InputSpec
 
@@ -17,16 +17,7 @@ class PartResNet(nnx.Module):
     clips the windows overlap. Reference: the audio stream of VAANet, arXiv 2003.00832.
     """
 
-    defaults = {
-        "width": 64,
-        "blocks": (2, 2, 2, 2),
-        "stem_kernel": 7,
-        "stem_stride": 2,
-        "stem_pool": True,
-        "momentum": 0.9,
-        "parts": 6,
-        "heads": 4,
-    }
+    defaults = RESNET18 | {"parts": 6, "heads": 4}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         if config.parts < 1:

@@ -11,6 +11,16 @@ from emofuse_jax.models.streams import Encoded, Sequence
 from emofuse_jax.ops.maxpool import max_pool
 from emofuse_jax.types import Batch, InputSpec
 
+RESNET18 = {
+    "width": 64,
+    "blocks": (2, 2, 2, 2),
+    "stem_kernel": 7,
+    "stem_stride": 2,
+    "stem_pool": True,
+    "momentum": 0.9,
+}
+"""He et al., arXiv 1512.03385; `momentum` of the batch norms."""
+
 
 class ConvNorm(nnx.Module):
     """A convolution without bias, then batch normalisation over the valid frames."""
@@ -85,16 +95,7 @@ def shrink(images: Float[Array, "n h w 3"], factor: int) -> Float[Array, "n y x 
 class VideoEncoder(nnx.Module):
     """Faces to a sequence of frame embeddings; `downsample` pixels become one mean."""
 
-    defaults = {
-        "width": 64,
-        "blocks": (2, 2, 2, 2),
-        "stem_kernel": 7,
-        "stem_stride": 2,
-        "stem_pool": True,
-        "downsample": 1,
-        "momentum": 0.9,
-        "embedding": 256,
-    }
+    defaults = RESNET18 | {"downsample": 1, "embedding": 256}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         self.factor, self.dtype = config.downsample, dtype

@@ -5,10 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from emofuse_jax.ops.normalize import promote
-from emofuse_jax.types import Batch, Outputs
-
-Sum = tuple[Float[Array, ""], Float[Array, ""]]
-"""A masked sum and the weight to divide it by."""
+from emofuse_jax.types import Batch, Outputs, Sum
 
 
 def cross_entropy(

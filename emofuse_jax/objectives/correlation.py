@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emofuse_jax.objectives.classification import Sum, label_weight
+from emofuse_jax.objectives.classification import label_weight
 from emofuse_jax.ops.hgr import EXACT, covariance, soft_hgr
-from emofuse_jax.types import Batch, Outputs
+from emofuse_jax.types import Batch, Outputs, Sum
 
 
 def correlation(outputs: Outputs, batch: Batch, config) -> Sum:

@@ -1,12 +1,12 @@
 """Metric learning on the fused embedding, and cross-entropy that minds the polarity."""
 
-from emofuse_jax.objectives.classification import Sum, label_weight
+from emofuse_jax.objectives.classification import label_weight
 from emofuse_jax.ops.metric_learning import (
     adaptive_margin_triplet,
     batch_hard_triplet,
     polarity_cross_entropy,
 )
-from emofuse_jax.types import Batch, Outputs
+from emofuse_jax.types import Batch, Outputs, Sum
 
 
 def emotional_metric(outputs: Outputs, batch: Batch, config) -> Sum:

@@ -3,10 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emofuse_jax.objectives.classification import Sum
 from emofuse_jax.ops.hgr import EXACT
 from emofuse_jax.ops.normalize import l2_normalize, promote
-from emofuse_jax.types import Batch, Outputs
+from emofuse_jax.types import Batch, Outputs, Sum
 
 PAIRS = (
     ("audio_common", "audio_private"),

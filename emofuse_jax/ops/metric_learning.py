@@ -12,9 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from emofuse_jax.ops.normalize import l2_normalize, promote
-
-Sum = tuple[Float[Array, ""], Float[Array, ""]]
-"""A masked sum and the weight to divide it by."""
+from emofuse_jax.types import Sum
 
 
 def batch_hard_triplet(

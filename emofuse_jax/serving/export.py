@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from jax import export as jax_export
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from emofuse_jax.data.assemble import empty_batch
 from emofuse_jax.data.features import window_seconds
 from emofuse_jax.models.build import Model
+from emofuse_jax.models.weights.names import by_name
 from emofuse_jax.serving import frozen, manifest
 from emofuse_jax.serving.bundle import PARITY_TOLERANCE, input_shapes, load_bundle
 from emofuse_jax.serving.card import INTENDED_USE, LIMITS
@@ -72,7 +73,7 @@ def write_bundle(
     os.makedirs(path)
     frozen.copy(carried, path)
     spec = _spec(metadata)
-    weights = jax.device_get(flatten({"params": params, "model_state": model_state}))
+    weights = jax.device_get(by_name({"params": params, "model_state": model_state}))
     weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     with open(os.path.join(path, manifest.WEIGHTS), "wb") as file:
         file.write(safetensors.numpy.save(weights))  # its own save_file lets only the owner read
@@ -104,23 +105,17 @@ def export_graph(model: Model, params: Params, model_state: Params, spec: InputS
     """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch."""
     tree = {"params": params, "model_state": model_state}
     structure = jax.tree.structure(tree)
-    names = list(flatten(tree))
+    names = list(by_name(tree))
 
     def compute(weights: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
         whole = jax.tree.unflatten(structure, [weights[name] for name in names])
         return _answer(model, whole["params"], whole["model_state"], inputs, spec)
 
     (b,) = jax_export.symbolic_shape("b")
-    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flatten(tree).items()}
+    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in by_name(tree).items()}
     shapes = input_shapes(vars(spec))
     inputs = {name: jax.ShapeDtypeStruct((b, *shapes[name][0]), shapes[name][1]) for name in model.inputs}
     return jax_export.export(jax.jit(compute), platforms=PLATFORMS)(weights, inputs).serialize()
-
-
-def flatten(tree: PyTree) -> dict[str, Array]:
-    """Leaves of nested dicts by their path, `params/audio/kernel`, in the order of `jax.tree.leaves`."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:

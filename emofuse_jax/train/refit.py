@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from emofuse_jax import metrics
+from emofuse_jax.data.features import sound_mask
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.pipeline import eval_batches
 from emofuse_jax.models.fusions.registry import FUSIONS
@@ -96,8 +97,7 @@ def pooled(experiment: Experiment, params: Params, model_state: Params, part: st
 
 def both_streams(batch: Batch) -> np.ndarray:
     """bool [b]: which clips have sound, or features of it, and a face."""
-    sound = batch.audio_mask if batch.audio_features_mask is None else batch.audio_features_mask
-    return sound.any(axis=1) & batch.face_mask.any(axis=1)
+    return sound_mask(batch).any(axis=1) & batch.face_mask.any(axis=1)
 
 
 def _check_fusion(experiment: Experiment, model_state: Params) -> None:

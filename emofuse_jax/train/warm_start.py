@@ -8,6 +8,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from emofuse_jax.data.records import comparable
+from emofuse_jax.models.weights.names import by_name
 from emofuse_jax.models.weights.registry import CONVERTERS
 from emofuse_jax.train.experiment import Experiment, metadata
 from emofuse_jax.train.sharding import make_mesh, replicated
@@ -65,7 +67,7 @@ def _trained(experiment: Experiment, stream: str, path: str, shapes: Start) -> S
 def _check_origin(experiment: Experiment, path: str, about: dict) -> None:
     """A run on the same corpus must have seen the same clips and labels as this one may; others are free."""
     ours = metadata(experiment)
-    if about["settings"] != ours["settings"]:
+    if comparable(about["settings"]) != comparable(ours["settings"]):
         raise ValueError(f"{path}: its records were prepared with other settings")
     if about["corpus"] != ours["corpus"]:
         return
@@ -93,8 +95,7 @@ def _check_shapes(what: str, found: Params, wanted: Params) -> None:
 
 def _shapes(tree: Params) -> dict[str, tuple]:
     """Shapes by names with slashes."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+    return {name: leaf.shape for name, leaf in by_name(tree).items()}
 
 
 def _public(experiment: Experiment, stream: str, path: str, shapes: Start) -> Start:

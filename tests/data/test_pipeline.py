@@ -4,6 +4,7 @@ import pytest
 from emofuse_jax.data.dataset import open_dataset, split_indices, statistics
 from emofuse_jax.data.pipeline import eval_batches, load_batch, train_batches
 from emofuse_jax.types import InputSpec
+from tests.data.resuming import check_position
 from tests.fakes import make_record
 
 SPEC = InputSpec(t=100, f=70, s=4, h=16, w=16, classes=3)
@@ -43,17 +44,7 @@ def test_the_position_can_be_saved_and_restored(dataset):
     def make():
         return train_batches(dataset, np.arange(36), SPEC, batch_size=8, seed=1)
 
-    batches = make()
-    for _ in range(5):
-        next(batches)
-    position = batches.get_state()
-    expected = [next(batches) for _ in range(6)]
-    again = make()
-    again.set_state(position)
-    for batch in expected:
-        other = next(again)
-        np.testing.assert_array_equal(other.clip, batch.clip)
-        np.testing.assert_array_equal(other.audio, batch.audio)
+    check_position(make, before=5, after=6)
 
 
 def test_processes_share_the_same_global_batches(dataset):

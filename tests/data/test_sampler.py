@@ -7,6 +7,7 @@ from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.pipeline import train_batches
 from emofuse_jax.data.sampler import BalancedSampler
 from emofuse_jax.types import InputSpec
+from tests.data.resuming import check_position
 
 SPEC = InputSpec(t=100, f=70, s=4, h=16, w=16, classes=3)
 RNG = np.random.default_rng(0)
@@ -102,17 +103,7 @@ def test_records_of_balanced_batches(made):
 
 
 def test_the_position_can_be_saved_and_restored(made):
-    batches = made()
-    for _ in range(4):
-        next(batches)
-    position = batches.get_state()
-    expected = [next(batches) for _ in range(3)]
-    again = made()
-    again.set_state(position)
-    for batch in expected:
-        other = next(again)
-        np.testing.assert_array_equal(other.clip, batch.clip)
-        np.testing.assert_array_equal(other.audio, batch.audio)
+    check_position(made, before=4, after=3)
 
 
 def test_processes_share_the_same_global_batches(made):

@@ -50,7 +50,7 @@ def fcn_numbers(a, prefix=""):
 def fcn(form):
     def ours(a):
         widths, params = fcn_numbers(a)
-        config = ConfigDict(form | {"widths": widths})
+        config = ConfigDict(form | {"widths": widths, "lrn": audio.LRN})
         net = module(lambda r: audio.AudioFCN(config, a["audio"].shape[2], jnp.float32, rngs=r), params)
         return {"map": net(a["audio"], a["mask"], train=False)[0]}
 

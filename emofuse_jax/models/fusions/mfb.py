@@ -10,7 +10,8 @@ from emofuse_jax.models.streams import Fused, Streams
 from emofuse_jax.ops.mfb import mfb
 from emofuse_jax.types import PRNGKey
 
-MFB_DEFAULTS = {name: value for name, value in FBP_DEFAULTS.items() if name != "power_norm"}
+FIXED = ("power_norm", "dropout_place")
+MFB_DEFAULTS = {name: value for name, value in FBP_DEFAULTS.items() if name not in FIXED}
 
 
 class MFB(nnx.Module):

@@ -2,11 +2,19 @@
 
 from collections.abc import Callable, Iterable
 
+import jax
 import numpy as np
+from jaxtyping import PyTree
 
 Tensors = dict[str, np.ndarray]
 Rule = tuple[str, str, Callable[[np.ndarray], np.ndarray]]
 """(our name, public name, layout)."""
+
+
+def by_name(tree: PyTree) -> dict:
+    """Leaves of nested dicts by their path, `audio/kernel`, in the order of `jax.tree.leaves`."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def take(tensors: Tensors, shapes: dict[str, tuple], rules: Iterable[Rule]) -> Tensors:
