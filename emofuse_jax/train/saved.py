@@ -15,12 +15,17 @@ LATER = {
 }
 """Fields that came after the first checkpoints, at the value that leaves things as they were."""
 
+LATER_FUSION = {"cross_attention": {"layer_norm": False}}
+"""The same of `model.fusion`, by its name."""
+
 
 def saved_config(about: dict) -> ml_collections.ConfigDict:
     """`about["config"]` of a checkpoint's metadata, fields it does not know at their defaults."""
     config = about["config"]
     names = {part: config["model"][part].get("encoder", old) for part, old in ENCODERS.items()}
-    model = default_model_config(config["model"]["fusion"]["name"], **names).to_dict()
+    fusion = config["model"]["fusion"]["name"]
+    model = default_model_config(fusion, **names).to_dict()
+    model["fusion"] |= LATER_FUSION.get(fusion, {})
     return ml_collections.ConfigDict(over({**LATER, "model": model}, config))
 
 

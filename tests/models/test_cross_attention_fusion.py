@@ -27,7 +27,7 @@ def fusion(d_a=4, d_v=4, **fields):
 
 
 def test_equals_the_formula_on_positions_of_one_width():
-    net, audio, video = fusion(), sequence(3, 4), sequence(3, 4)
+    net, audio, video = fusion(layer_norm=False), sequence(3, 4), sequence(3, 4)
     out = net(Sequences(audio, video), None)
     for i in range(2):
         x_a, x_v, w = np.asarray(audio.values[i]), np.asarray(video.values[i]), np.asarray(net.w[...])
@@ -38,6 +38,21 @@ def test_equals_the_formula_on_positions_of_one_width():
         np.testing.assert_allclose(out.aux["cross_audio_weights"][i], over_a, atol=1e-5)
         np.testing.assert_allclose(out.aux["cross_video_weights"][i], over_v, atol=1e-5)
     np.testing.assert_allclose(out.logits, net.head(out.embedding, None), atol=1e-6)
+
+
+def test_layer_norm_comes_before_the_affinities():
+    net, plain, audio, video = fusion(), fusion(layer_norm=False), sequence(3, 4), sequence(3, 4)
+    plain.w[...], plain.head = net.w[...], net.head
+    normed = (x._replace(values=jax.nn.standardize(x.values, epsilon=1e-6)) for x in (audio, video))
+    one, two = net(Sequences(audio, video), None), plain(Sequences(*normed), None)
+    np.testing.assert_allclose(one.logits, two.logits, atol=1e-5)
+
+
+def test_large_inputs_do_not_end_in_the_flat_part_of_the_tanh():
+    audio, video = (x._replace(values=4 + jnp.abs(x.values)) for x in (sequence(3, 8), sequence(3, 8)))
+    flat = [fusion(8, 8, layer_norm=norm)(Sequences(audio, video), None).embedding for norm in (True, False)]
+    slope = [float(jnp.mean(1 - z**2)) for z in flat]
+    assert slope[0] > 0.2 > 1e-3 > slope[1]
 
 
 @pytest.mark.parametrize(("l_a", "d_a", "l_v", "d_v"), [(7, 4, 2, 3), (3, 4, 12, 4)])
@@ -58,7 +73,11 @@ def test_longer_sequences_are_averaged_in_equal_parts():
 
 
 def test_masked_positions_and_absent_modalities():
-    net, audio, video = fusion(d_v=3), sequence(3, 4), sequence(6, 3, [[1, 0, 1, 1, 0, 0], [0] * 6])
+    net, audio, video = (
+        fusion(d_v=3, layer_norm=False),
+        sequence(3, 4),
+        sequence(6, 3, [[1, 0, 1, 1, 0, 0], [0] * 6]),
+    )
     moved = video._replace(values=jnp.where(video.mask[..., None], video.values, 9.0))
     one, two = (net(Sequences(audio, given), None) for given in (video, moved))
     np.testing.assert_allclose(one.logits, two.logits, atol=1e-6)

@@ -36,6 +36,7 @@ def cross_attention_fusion(a):
     config = ConfigDict(CrossAttention.defaults | {"positions": a["audio"].shape[1]})
     config.common_width = a["w"].shape[0]
     params = {f"{m}_projection": linear(a, m) for m in MODALITIES}
+    params |= {f"{m}_norm": norm(a, f"{m}_norm") for m in MODALITIES}
     params |= {"w": a["w"], "head": {"linear": linear(a, "head")}}
     widths = (a[m].shape[-1] for m in MODALITIES)
     net = module(lambda r: CrossAttention(*widths, 4, config, jnp.float32, rngs=r), params)

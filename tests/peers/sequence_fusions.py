@@ -7,12 +7,13 @@ from tests.peers.attention import multi_head, tokens
 from tests.peers.case import Case, normal
 from tests.peers.cross_attention import masked, sequences
 
-CLASSES, COMMON = 4, 5
+CLASSES, COMMON, EPSILON = 4, 5, 1e-6
 
 
 def fuse(a):
-    """Both sequences at one width, cross-attention, `[audio ; video]` flattened, a classifier."""
+    """Both sequences at one width, layer norm, cross-attention, `[audio ; video]` flattened, a classifier."""
     x = {m: F.linear(a[m], a[f"{m}.weight"], a[f"{m}.bias"]) for m in ("audio", "video")}
+    x = {m: F.layer_norm(x[m], (COMMON,), a[f"{m}_norm.weight"], a[f"{m}_norm.bias"], EPSILON) for m in x}
     audio, video, *_ = masked(x["audio"], x["video"], a["w"], a["audio_mask"], a["video_mask"])
     flat = torch.cat([audio, video], -1).flatten(1)
     return {"embedding": flat, "logits": F.linear(flat, a["head.weight"], a["head.bias"])}
@@ -23,6 +24,7 @@ def inputs(rng, size):
     n = found["audio"].shape[1]
     for m in ("audio", "video"):
         found |= {f"{m}.weight": normal(rng, COMMON, found[m].shape[2]), f"{m}.bias": normal(rng, COMMON)}
+        found |= {f"{m}_norm.{k}": normal(rng, COMMON) for k in ("weight", "bias")}
     found["w"] = normal(rng, COMMON, COMMON, scale=0.3)
     return found | {"head.weight": normal(rng, CLASSES, 2 * n * COMMON), "head.bias": normal(rng, CLASSES)}
 

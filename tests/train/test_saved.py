@@ -29,3 +29,9 @@ def test_a_new_config_stays_as_it_is():
     config = base.get_config("cross_attention", audio="resnet", video="snippets")
     config.data.balanced, config.model.margins.kind = True, "triplet"
     assert saved_config({"config": config.to_dict()}).to_dict() == config.to_dict()
+
+
+def test_an_old_fusion_stays_as_it_was():
+    config = base.get_config("cross_attention").to_dict()
+    del config["model"]["fusion"]["layer_norm"]
+    assert saved_config({"config": config}).model.fusion.layer_norm is False

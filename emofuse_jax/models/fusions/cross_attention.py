@@ -16,12 +16,14 @@ class CrossAttention(nnx.Module):
     """`C = X_a W X_v^T`, `z = [tanh(X_a + softmax(C^T) X_a) ; tanh(X_v + softmax(C) X_v)]`, flattened.
 
     Both sequences are laid on `positions` equal parts of time; where their widths differ, each is first
-    mapped to `common_width`. W starts so small that the entries of C are of order 1.
+    mapped to `common_width`. `layer_norm` of each position before C is a design choice: what comes from
+    ReLUs is positive and drives the tanh into its flat end. W starts so small that the entries of C are of
+    order 1.
     """
 
     modalities = ("audio", "video")
     takes = "sequences"
-    defaults = {"positions": 6, "common_width": 512, "head_dropout": 0.3}
+    defaults = {"positions": 6, "common_width": 512, "layer_norm": True, "head_dropout": 0.3}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         if config.positions < 1:
@@ -32,6 +34,10 @@ class CrossAttention(nnx.Module):
             width = config.common_width
             self.audio_projection = linear(d_a, width, dtype, rngs=rngs)
             self.video_projection = linear(d_v, width, dtype, rngs=rngs)
+        self.norms = config.layer_norm
+        if self.norms:
+            self.audio_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+            self.video_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.w = nnx.Param(scaled_uniform(1.0 / width)(rngs.params(), (width, width)))
         self.head = Head(2 * self.positions * width, classes, config.head_dropout, rngs=rngs)
 
@@ -47,4 +53,6 @@ class CrossAttention(nnx.Module):
 
     def _lay(self, sequence: Sequence, name: str) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
         values, mask = resample(*sequence, count=self.positions)
-        return (getattr(self, f"{name}_projection")(values) if self.projects else values), mask
+        if self.projects:
+            values = getattr(self, f"{name}_projection")(values)
+        return (getattr(self, f"{name}_norm")(values) if self.norms else values), mask
