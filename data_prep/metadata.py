@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from data_prep.corpora.base import Corpus
+from data_prep.corpora.base import Corpus, Protocol
 from data_prep.encoders import EncoderFiles
 from data_prep.settings import PrepSettings
 from data_prep.shards import Plan, read_shard, write_atomic, write_json
@@ -16,7 +16,21 @@ from data_prep.splits import make_fold, protocols
 from data_prep.stats import training_moments
 from emofuse_jax.data import records
 
-COLUMNS = ("clip_id", "path", "speaker", "label", "status", "reason", "shard", "row", "index", "sha256")
+COLUMNS = (
+    "clip_id",
+    "path",
+    "speaker",
+    "label",
+    "status",
+    "reason",
+    "shard",
+    "row",
+    "index",
+    "sha256",
+    "take",
+    "start",
+    "end",
+)
 PACKAGES = ("emofuse", "av", "librosa", "soxr", "numpy", "jax", "mtcnn", "opencv-python-headless")
 ENCODING = ("onnxruntime",)
 
@@ -63,6 +77,7 @@ def write_prep(
         "classes": list(corpus.classes),
         "speakers": sorted({clip.speaker for clip in corpus.clips}),
         "sex": dict(sorted(corpus.sex.items())),
+        "class_map": corpus.class_map,
         "settings": settings.to_dict(),
         "shape": {"f": shape.f, "h": shape.h, "w": shape.w, **widths},
         "frames": settings.face.frames,
@@ -85,14 +100,21 @@ def write_encoder_paths(output: str, encoders: EncoderFiles) -> None:
 
 
 def write_splits(output: str, corpus: Corpus, rows: list[dict]) -> dict[tuple[str, int], dict]:
-    """splits/<protocol>/fold_<i>.json; returns the folds by protocol and number."""
+    """splits/<protocol>/fold_<i>.json and protocols/<protocol>.json; the folds by protocol and number."""
     os.makedirs(os.path.join(output, "splits"), exist_ok=True)
     folds = {}
-    for protocol in protocols(corpus.name, {clip.speaker for clip in corpus.clips}, corpus.sex):
+    for protocol in protocols(corpus):
+        write_json(os.path.join(output, "protocols", f"{protocol.name}.json"), _described(corpus, protocol))
         for i in range(len(protocol.folds)):
             parts = folds[protocol.name, i] = make_fold(protocol, i, rows, corpus.sex)
             write_json(os.path.join(output, "splits", protocol.name, f"fold_{i}.json"), parts)
     return folds
+
+
+def _described(corpus: Corpus, protocol: Protocol) -> dict:
+    """A protocol as data_prep/protocols/*.json have it."""
+    values = {"corpus": corpus.name, "speakers": protocol.speakers, "folds": protocol.folds}
+    return values | ({"validation": protocol.validation} if protocol.validation else {})
 
 
 def write_stats(output: str, plan: Plan, folds: dict, shape: records.RecordShape) -> None:

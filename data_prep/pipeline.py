@@ -62,7 +62,15 @@ def prepare(
 
 def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:
     clips = [
-        (c.clip_id, os.path.relpath(c.path, corpus.root), c.label, c.speaker, c.start, c.end)
+        (
+            c.clip_id,
+            os.path.relpath(c.path, corpus.root),
+            c.label,
+            c.speaker,
+            c.start,
+            c.end,
+            *filter(None, (c.half, c.take)),
+        )
         for c in corpus.clips
     ]
     return {
@@ -106,6 +114,9 @@ def _row(clip: Clip, outcome: Outcome, root: str) -> dict:
         "clip_id": clip.clip_id,
         "path": os.path.relpath(clip.path, root),
         "speaker": clip.speaker,
+        "take": clip.take or clip.clip_id,
+        "start": clip.start,
+        "end": clip.end,
         "label": clip.label,
         "status": outcome.status,
         "reason": outcome.reason,

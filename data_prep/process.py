@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import numpy as np
+from jaxtyping import UInt8
 
 from data_prep.audio import SILENCE, log_spectrogram
 from data_prep.clip_features import (
@@ -59,7 +60,7 @@ def process_clip(
     except MediaError as error:
         return Failure(clip.clip_id, clip.path, str(error))
     sound, sound_note = _sound(info, start, end, settings, encoders)
-    faces, face_note = _faces(info, start, end, settings, encoders)
+    faces, face_note = _faces(info, start, end, clip.half, settings, encoders)
     if sound is None and faces is None:
         return Failure(clip.clip_id, clip.path, f"{sound_note}; {face_note}")
     fields = {"spectrogram": np.zeros((1, settings.audio.bins), np.float16), **_no_faces(settings.face)}
@@ -115,7 +116,7 @@ def _sound(
 
 
 def _faces(
-    info: MediaInfo, start: float, end: float, settings: PrepSettings, encoders: EncoderFiles
+    info: MediaInfo, start: float, end: float, half: str, settings: PrepSettings, encoders: EncoderFiles
 ) -> tuple[dict | None, str]:
     """The face fields of a record, or None and why there are none; and a remark."""
     if info.video is None:
@@ -128,6 +129,7 @@ def _faces(
         frames, shown, scale = read_frames(info, times)
     except MediaError as error:
         return None, str(error)
+    frames, left = in_half(frames, half)
     faces, people = _track(frames, shown, settings.face)
     if not any(face is not None for face in faces):
         return None, f"no face in {len(frames)} frames"
@@ -136,7 +138,7 @@ def _faces(
         features = face_features(frames, faces, settings, encoders)
     except EncoderError as error:
         return None, str(error)  # crops too: they share the mask
-    return _face_fields(frames, faces, shown - start, scale, settings.face) | features, note
+    return _face_fields(frames, faces, shown - start, scale, left, settings.face) | features, note
 
 
 def _track(frames: np.ndarray, times: np.ndarray, settings: FaceSettings):
@@ -153,18 +155,27 @@ def _track(frames: np.ndarray, times: np.ndarray, settings: FaceSettings):
     return choose_track(search(frames))
 
 
-def _face_fields(frames, faces, times, scale: float, settings: FaceSettings) -> dict:
+def in_half(frames: UInt8[np.ndarray, "s h w 3"], half: str) -> tuple[UInt8[np.ndarray, "s h _ 3"], int]:
+    """The named half of each frame, or all of it; and the column where it begins."""
+    middle = frames.shape[2] // 2
+    if half not in ("", "left", "right"):
+        raise ValueError(f"clip half {half!r}: expected 'left', 'right' or ''")
+    columns = {"": slice(None), "left": slice(middle), "right": slice(middle, None)}[half]
+    return frames[:, :, columns], middle if half == "right" else 0
+
+
+def _face_fields(frames, faces, times, scale: float, left: int, settings: FaceSettings) -> dict:
     from data_prep.faces.align import align_face
 
-    fields = _no_faces(settings)
+    fields, corner = _no_faces(settings), np.array([left, 0])
     fields["face_time"] = times.astype(np.float32)
     for i, face in enumerate(faces):
         if face is None:
             continue
         fields["faces"][i] = align_face(frames[i], face, size=settings.size, margin=settings.margin)
         fields["face_valid"][i] = True
-        fields["face_box"][i] = np.asarray(face.box) / scale
-        fields["face_landmarks"][i] = np.asarray(face.landmarks) / scale
+        fields["face_box"][i] = (np.asarray(face.box) + np.tile(corner, 2)) / scale
+        fields["face_landmarks"][i] = (np.asarray(face.landmarks) + corner) / scale
         fields["face_score"][i] = face.score
     return fields
 

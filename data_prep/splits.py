@@ -1,38 +1,38 @@
 """Speaker-independent folds: test speakers by protocol, validation speakers a seeded part of the others."""
 
-import dataclasses
 import hashlib
 import importlib.resources
 import json
+
+from data_prep.corpora.base import Corpus, Protocol
 
 VALIDATION_SHARE = 0.2
 """Share of a fold's training speakers that are held out for validation."""
 MOST_FOLDS = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """A named partition: `folds[i]` are the test speakers of fold i; the rest of `speakers` trains."""
-
-    name: str
-    speakers: tuple[str, ...]
-    folds: tuple[tuple[str, ...], ...]
-
-
-def protocols(corpus: str, speakers: set[str], sex: dict[str, str]) -> list[Protocol]:
+def protocols(corpus: Corpus) -> list[Protocol]:
     """The shipped protocols of a corpus whose speakers are all here; without one, seeded speaker groups.
 
-    One speaker alone can't be split by speaker: the list is empty.
+    Those that the corpus's reader found come first. One speaker alone can't be split by speaker: the list is
+    empty.
     """
+    speakers = {clip.speaker for clip in corpus.clips}
+    found = [protocol for protocol in corpus.protocols if set(protocol.speakers) <= speakers]
+    return found + _shipped(corpus.name, speakers) or _grouped(speakers, corpus.sex)
+
+
+def _shipped(corpus: str, speakers: set[str]) -> list[Protocol]:
     shipped = importlib.resources.files("data_prep") / "protocols"
     found = []
     for file in sorted(shipped.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".json"):
             values = json.loads(file.read_text(encoding="utf-8"))
             if values["corpus"] == corpus and set(values["speakers"]) <= speakers:
-                folds = tuple(map(tuple, values["folds"]))
-                found.append(Protocol(file.name.removesuffix(".json"), tuple(values["speakers"]), folds))
-    return found or _grouped(speakers, sex)
+                folds, held = (tuple(map(tuple, values.get(key, ()))) for key in ("folds", "validation"))
+                name = file.name.removesuffix(".json")
+                found.append(Protocol(name, tuple(values["speakers"]), folds, held))
+    return found
 
 
 def _grouped(speakers: set[str], sex: dict[str, str]) -> list[Protocol]:
@@ -51,7 +51,8 @@ def make_fold(protocol: Protocol, fold: int, rows: list[dict], sex: dict[str, st
     """
     test = set(protocol.folds[fold])
     rest = set(protocol.speakers) - test
-    validation = set(held_out(rest, sex, f"{protocol.name}/{fold}"))
+    seeded = held_out(rest, sex, f"{protocol.name}/{fold}")
+    validation = set(protocol.validation[fold] if protocol.validation else seeded)
     parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for row in rows:
         speaker, labelled = row["speaker"], int(row["label"]) >= 0

@@ -48,7 +48,7 @@ def check_split(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[s
 
 
 def _take(row: dict) -> str:
-    return row["clip_id"]
+    return row.get("take") or row["clip_id"]
 
 
 def _speaker(row: dict) -> str:
@@ -56,8 +56,11 @@ def _speaker(row: dict) -> str:
 
 
 def _content(row: dict) -> str:
-    """Copies of a file under two names; parts of one file may belong to two speakers."""
-    return "" if "@" in row["clip_id"] else row["sha256"]
+    """Copies of a file under two names; other parts of one file may belong to other speakers."""
+    if "@" in row["clip_id"] and "start" not in row:  # a manifest of before these columns
+        return ""
+    part = "-".join(row.get(name, "") for name in ("start", "end"))
+    return " of ".join(filter(None, (part.strip("-"), row["sha256"]))) if row["sha256"] else ""
 
 
 def _check_stats(path: str, prep: dict) -> list[str]:

@@ -3,8 +3,11 @@
   emofuse prepare --corpus=ravdess --source=/data/ravdess --output=/data/records/ravdess
   emofuse prepare --corpus=folder  --source=clips.csv     --output=/data/records/mine
 
-demo: made by `emofuse demo`; ravdess: the files as downloaded, anywhere below --source; folder: a CSV with
-the columns path,label,speaker[,start,end]. Stopped at any moment, the same command goes on.
+demo: made by `emofuse demo`; ravdess, crema_d, iemocap, afew, enterface05, baum1s: the files as downloaded
+(data_prep/corpora/<name>.py says which); folder: a CSV with the columns path,label,speaker
+[,start,end,take,half]. What differs from the corpus as distributed is told, and stands in prep.json.
+--classes merges or leaves out classes, as 4 or 8; --labels=perceived takes the raters' votes of crema_d;
+--subset=improvised the improvised part of iemocap. Stopped at any moment, the same command goes on.
 --frames, --snippet and --face_size change what the recipe pins; prep.json tells.
 --audio_encoder and --face_encoder run frozen encoders: ONNX files, each with a YAML beside it that states its
 layout (data_prep/encoder_spec.py). Their features are stored beside the tensors that they read, or with
@@ -22,6 +25,9 @@ from data_prep.settings import RECIPES, recipe_settings
 
 _CORPUS = flags.DEFINE_enum("corpus", None, sorted(CORPORA), "Which reader understands --source.")
 _SOURCE = flags.DEFINE_string("source", None, "Folder of the corpus; for `folder`, its CSV.")
+_CLASSES = flags.DEFINE_string("classes", None, "Which class map of the corpus; by default its first.")
+_LABELS = flags.DEFINE_string("labels", None, "Whose labels: of crema_d intended or perceived.")
+_SUBSET = flags.DEFINE_string("subset", None, "Which part: of iemocap all or improvised.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write records into.")
 _RECIPE = flags.DEFINE_enum("recipe", "fbp", sorted(RECIPES), "Pinned audio and face settings.")
 _FRAMES = flags.DEFINE_integer("frames", None, "Crops of a clip, instead of the recipe's.", lower_bound=1)
@@ -42,6 +48,10 @@ _RUNNER = flags.DEFINE_enum("runner", "local", ["local"], "Where the work is don
 flags.mark_flags_as_required(["corpus", "source", "output"])
 
 
+WIDTH = 200
+"""Longer remarks are cut on the screen; prep.json has them whole."""
+
+
 def main(argv) -> int:
     """Prepares one corpus; status 1 if the result is wrong, or with --strict if a clip failed."""
     if argv[1:]:
@@ -58,7 +68,14 @@ def main(argv) -> int:
     )
     encoders = EncoderFiles(_AUDIO.value, _FACE.value)
     settings = with_encoders(settings, encoders, _TENSORS.value)
-    corpus = read_corpus(_CORPUS.value, _SOURCE.value)
+    corpus = read_corpus(
+        _CORPUS.value, _SOURCE.value, classes=_CLASSES.value, labels=_LABELS.value, subset=_SUBSET.value
+    )
+    for note in corpus.notes:
+        print(
+            f"{corpus.name}: {note}" if len(note) < WIDTH else f"{corpus.name}: {note[:WIDTH]}...",
+            file=sys.stderr,
+        )
     with counted(f"{corpus.name} clips") as progress:
         summary = prepare(
             corpus,

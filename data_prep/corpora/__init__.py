@@ -1,4 +1,8 @@
-"""The corpora that `prepare` can read, one module each with `read_corpus(source) -> Corpus`."""
+"""The corpora that `prepare` can read, one module each.
+
+A module has `read_corpus(source, ...) -> Corpus` with the corpus's own classes, `CLASS_MAPS` if they can be
+merged or left out, and names what else may be chosen: `LABELS`, `SUBSETS`, each with the default first.
+"""
 
 import dataclasses
 import importlib
@@ -6,26 +10,59 @@ import itertools
 import os
 
 from data_prep.corpora.base import Clip, Corpus
+from data_prep.corpora.classes import with_classes
 
 CORPORA = {
-    "demo": "data_prep.corpora.demo",
-    "ravdess": "data_prep.corpora.ravdess",
-    "folder": "data_prep.corpora.folder",
+    name: f"data_prep.corpora.{name}"
+    for name in (
+        "demo",
+        "ravdess",
+        "crema_d",
+        "iemocap",
+        "afew",
+        "enterface05",
+        "baum1s",
+        "folder",
+    )
 }
 
 __all__ = ["CORPORA", "Clip", "Corpus", "read_corpus"]
 
 
-def read_corpus(name: str, source: str) -> Corpus:
+def read_corpus(
+    name: str,
+    source: str,
+    *,
+    classes: str | None = None,
+    labels: str | None = None,
+    subset: str | None = None,
+) -> Corpus:
     """Lists the clips of corpus `name` below `source`, ordered by clip_id.
 
-    Raises ValueError on an unknown corpus, a source without clips, or a clip_id that stands twice.
+    Args:
+      name: one of `CORPORA`.
+      source: its folder, or the CSV of `folder`.
+      classes: which of the corpus's class maps; default: its first.
+      labels: whose labels, where a corpus has several; default: its first.
+      subset: which of the corpus's parts; default: all of it.
+
+    Raises:
+      ValueError: an unknown corpus or choice, a source without clips, or a clip_id that stands twice.
+      FileNotFoundError: there is no such source.
     """
     if name not in CORPORA:
         raise ValueError(f"corpus {name!r}: expected one of {', '.join(CORPORA)}")
     if not os.path.exists(source):
         raise FileNotFoundError(f"{source}: not there (the source of corpus {name})")
-    corpus = importlib.import_module(CORPORA[name]).read_corpus(source)
+    module = importlib.import_module(CORPORA[name])
+    choices = {"labels": (labels, "LABELS"), "subset": (subset, "SUBSETS")}
+    chosen = {
+        field: _choice(name, field, value, getattr(module, there, ()))
+        for field, (value, there) in choices.items()
+        if value is not None
+    }
+    corpus = module.read_corpus(source, **chosen)
+    corpus = with_classes(corpus, getattr(module, "CLASS_MAPS", {}), classes)
     if not corpus.clips:
         raise ValueError(f"{source}: no clip of corpus {name} found")
     clips = tuple(sorted(corpus.clips, key=lambda clip: clip.clip_id))
@@ -34,3 +71,9 @@ def read_corpus(name: str, source: str) -> Corpus:
             raise ValueError(f"{clip.path}: clip_id {clip.clip_id!r} stands twice, also for {before.path}")
     root = corpus.root or (source if os.path.isdir(source) else os.path.dirname(source))
     return dataclasses.replace(corpus, clips=clips, root=os.path.abspath(root))
+
+
+def _choice(corpus: str, field: str, value: str, there: tuple[str, ...]) -> str:
+    if value not in there:
+        raise ValueError(f"{field}={value!r}: corpus {corpus} has {', '.join(there) or 'no such choice'}")
+    return value

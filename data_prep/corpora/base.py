@@ -5,16 +5,31 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One take: a media file, or the part of it between `start` and `end` (seconds from its beginning)."""
+    """One clip: a media file, or the part of it between `start` and `end` (seconds from its beginning)."""
 
     clip_id: str
-    """Unique in the corpus; the take, not the file."""
+    """Unique in the corpus."""
     path: str
     label: int
     """Index into the corpus's classes; -1 is unlabelled."""
     speaker: str
     start: float | None = None
     end: float | None = None
+    half: str = ""
+    """'left' or 'right': the half of the picture in which the speaker is; '': all of it."""
+    take: str = ""
+    """What several clips show at once, such as two cameras; '': nothing else shows it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A named partition: `folds[i]` are the test speakers of fold i; the rest of `speakers` trains."""
+
+    name: str
+    speakers: tuple[str, ...]
+    folds: tuple[tuple[str, ...], ...]
+    validation: tuple[tuple[str, ...], ...] = ()
+    """Validation speakers of each fold, where the protocol says so; else a seeded part of the others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,3 +45,7 @@ class Corpus:
     """Remarks on the corpus as found; they go to prep.json."""
     root: str = ""
     """The folder that manifest.csv's paths are relative to."""
+    class_map: dict[str, str] = dataclasses.field(default_factory=dict)
+    """The corpus's own name of a class to ours; goes to prep.json."""
+    protocols: tuple[Protocol, ...] = ()
+    """Protocols whose speakers are known only from what lies there."""

@@ -1,6 +1,8 @@
-"""Your own clips: a CSV with the columns `path,label,speaker` and, if clips are parts of files, `start,end`.
+"""Your own clips: a CSV with the columns `path,label,speaker` and, where of use, `start,end,take,half`.
 
-Paths are relative to the CSV's folder. An empty label is an unlabelled clip; `start` and `end` are seconds.
+Paths are relative to the CSV's folder. An empty label is an unlabelled clip; `start` and `end` are seconds of
+the file. Clips of one `take` show the same event, as two cameras do. `half` is left or right where two people
+share the picture.
 """
 
 import csv
@@ -10,7 +12,8 @@ import os
 from data_prep.corpora.base import Clip, Corpus
 
 REQUIRED = ("path", "label", "speaker")
-OPTIONAL = ("start", "end")
+TIMES = ("start", "end")
+OPTIONAL = (*TIMES, "take", "half")
 
 
 def read_corpus(source: str) -> Corpus:
@@ -46,7 +49,7 @@ def _rows(table: str) -> list[tuple[int, dict[str, str]]]:
     unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
     if missing or unknown or len(set(columns)) < len(columns):
         raise ValueError(
-            f"{table}: row 1: columns {','.join(columns)}; expected path,label,speaker[,start,end]"
+            f"{table}: row 1: columns {','.join(columns)}; expected path,label,speaker[,start,end,take,half]"
         )
     for line, row in rows:
         if None in row or None in row.values():
@@ -58,7 +61,7 @@ def _clip(table: str, line: int, row: dict[str, str], classes: tuple[str, ...]) 
     for name in ("path", "speaker"):
         if not row[name]:
             raise ValueError(f"{table}: row {line}: column {name} is empty")
-    start, end = (_seconds(table, line, name, row.get(name, "")) for name in OPTIONAL)
+    start, end = (_seconds(table, line, name, row.get(name, "")) for name in TIMES)
     if end is not None and end <= (start or 0.0):
         raise ValueError(
             f"{table}: row {line}: column end is {end:g}, expected more than start {start or 0:g}"
@@ -67,7 +70,10 @@ def _clip(table: str, line: int, row: dict[str, str], classes: tuple[str, ...]) 
     cut = "" if start is None and end is None else f"@{row.get('start') or 0}-{row.get('end', '')}"
     label = classes.index(row["label"]) if row["label"] else -1
     where = os.path.join(os.path.dirname(os.path.abspath(table)), path)
-    return Clip(os.path.normpath(path) + cut, where, label, row["speaker"], start, end)
+    half, take = row.get("half", ""), row.get("take", "")
+    if half not in ("", "left", "right"):
+        raise ValueError(f"{table}: row {line}: column half is {half!r}, expected left, right or nothing")
+    return Clip(os.path.normpath(path) + cut + half, where, label, row["speaker"], start, end, half, take)
 
 
 def _seconds(table: str, line: int, column: str, text: str) -> float | None:

@@ -2,10 +2,16 @@
 
 import pytest
 
+from data_prep.corpora import Clip, Corpus
 from data_prep.splits import held_out, make_fold, protocols
 
 ACTORS = [f"{i:02d}" for i in range(1, 25)]
 SEX = {actor: "m" if int(actor) % 2 else "f" for actor in ACTORS}
+
+
+def protocols_of(name, speakers, sex):
+    clips = tuple(Clip(speaker, "", 0, speaker) for speaker in speakers)
+    return protocols(Corpus(name, ("one",), clips, sex, ()))
 
 
 def rows(speakers, labels=(0, 1)):
@@ -17,20 +23,20 @@ def rows(speakers, labels=(0, 1)):
 
 
 def test_published_protocols():
-    found = {p.name: p.folds for p in protocols("ravdess", set(ACTORS), SEX)}
+    found = {p.name: p.folds for p in protocols_of("ravdess", set(ACTORS), SEX)}
     assert sorted(found) == ["ravdess20_5fold", "ravdess_5fold", "ravdess_6fold"]
     assert found["ravdess_6fold"][4] == ("17", "18", "19", "20")
     assert set(found["ravdess_5fold"][0]) == {"02", "05", "14", "15", "16"}
     for name in ("ravdess_5fold", "ravdess_6fold"):
         assert sorted(sum(found[name], ())) == ACTORS  # everyone is tested once
-    assert [p.name for p in protocols("ravdess", set(ACTORS[:20]), SEX)] == ["ravdess20_5fold"]
-    assert protocols("demo", set(ACTORS), SEX)[0].folds == (("19", "20", "21", "22", "23", "24"),)
+    assert [p.name for p in protocols_of("ravdess", set(ACTORS[:20]), SEX)] == ["ravdess20_5fold"]
+    assert protocols_of("demo", set(ACTORS), SEX)[0].folds == (("19", "20", "21", "22", "23", "24"),)
 
 
 @pytest.mark.parametrize("corpus", ["ravdess", "demo"])
 def test_speakers_never_cross(corpus):
     table = rows(ACTORS)
-    for protocol in protocols(corpus, set(ACTORS), SEX):
+    for protocol in protocols_of(corpus, set(ACTORS), SEX):
         for fold in range(len(protocol.folds)):
             parts = make_fold(protocol, fold, table, SEX)
             speakers = {part: {clip[:2] for clip in clips} for part, clips in parts.items()}
@@ -49,20 +55,20 @@ def test_validation_is_the_same_for_ever():
 
 def test_groups_without_a_protocol():
     names = {f"person {i}" for i in range(7)}
-    (protocol,) = protocols("folder", names, {})
+    (protocol,) = protocols_of("folder", names, {})
     assert protocol.name == "grouped_5fold"
     assert sorted(sum(protocol.folds, ())) == sorted(names)
     assert all(protocol.folds)
-    assert [p.name for p in protocols("folder", {"ann", "bob"}, {})] == ["grouped_2fold"]
-    assert protocols("folder", {"ann"}, {}) == []
-    part = protocols("ravdess", set(ACTORS[:3]), SEX)  # no protocol has all its speakers here
+    assert [p.name for p in protocols_of("folder", {"ann", "bob"}, {})] == ["grouped_2fold"]
+    assert protocols_of("folder", {"ann"}, {}) == []
+    part = protocols_of("ravdess", set(ACTORS[:3]), SEX)  # no protocol has all its speakers here
     assert [p.name for p in part] == ["grouped_3fold"]
 
 
 def test_failed_clips_are_nowhere_and_unlabelled_ones_only_train():
     table = rows(["a", "b", "c", "d", "e"], labels=(0, -1))
     table[0]["status"] = "failed"
-    (protocol,) = protocols("folder", set("abcde"), {})
+    (protocol,) = protocols_of("folder", set("abcde"), {})
     seen = set()
     for fold in range(5):
         parts = make_fold(protocol, fold, table, {})

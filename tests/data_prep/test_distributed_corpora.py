@@ -1,0 +1,262 @@
+"""The six corpora as distributed: counts, classes, speakers, and what is said of what differs."""
+
+import collections
+import os
+
+import openpyxl
+import pytest
+
+from data_prep.corpora import iemocap, read_corpus
+from data_prep.splits import make_fold, protocols
+from tests.data_prep import corpus_trees as trees
+
+WHOLE = {
+    "ravdess": (1440, 24, {"neutral": 96, "calm": 192, "surprised": 192}),
+    "crema_d": (7438, 91, {"angry": 1271, "neutral": 1086}),  # four are known to be broken
+    "iemocap": (5531, 10, {"angry": 1103, "happy": 1636, "sad": 1084, "neutral": 1708}),
+    "afew": (1156, 1156, {}),
+    "enterface05": (1263, 43, {}),
+    "baum1s": (521, 31, {}),
+}
+
+
+def counts(corpus):
+    return collections.Counter(corpus.classes[clip.label] for clip in corpus.clips)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Each corpus with all its names and empty files, made when first asked for."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            getattr(trees, f"make_{name}")(made[name])
+        return str(made[name])
+
+    return make
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_corpus_has_the_published_numbers(whole, name):
+    clips, speakers, classes = WHOLE[name]
+    corpus = read_corpus(name, whole(name))
+    assert len(corpus.clips) == clips
+    assert len({clip.speaker for clip in corpus.clips}) == speakers
+    assert {label: counts(corpus)[label] for label in classes} == classes
+    differing = [note for note in corpus.notes if "expected" in note or "missing" in note]
+    assert not differing
+    assert set(corpus.class_map.values()) == set(corpus.classes)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_speakers_never_cross_in_any_protocol(whole, name):
+    corpus = read_corpus(name, whole(name))
+    speaker = {clip.clip_id: clip.speaker for clip in corpus.clips}
+    rows = [
+        {"clip_id": c.clip_id, "speaker": c.speaker, "label": c.label, "status": "kept"} for c in corpus.clips
+    ]
+    for protocol in protocols(corpus):
+        for fold in range(len(protocol.folds)):
+            parts = make_fold(protocol, fold, rows, corpus.sex)
+            sides = [{speaker[clip] for clip in parts[part]} for part in ("train", "validation", "test")]
+            assert all(sides)
+            assert sum(map(len, sides)) == len(set().union(*sides))
+            assert sides[2] == set(protocol.folds[fold])
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "folds"),
+    [
+        ("crema_d", {"crema_d_5fold"}, 5),
+        ("iemocap", {"iemocap_5fold", "iemocap_10fold"}, 10),
+        ("afew", {"afew_official"}, 1),
+        ("enterface05", {"grouped_5fold"}, 5),
+        ("baum1s", {"grouped_5fold"}, 5),
+    ],
+)
+def test_published_protocols(whole, name, names, folds):
+    found = protocols(read_corpus(name, whole(name)))
+    assert {protocol.name for protocol in found} == names
+    assert max(len(protocol.folds) for protocol in found) == folds
+
+
+def test_iemocap_by_speaker_validates_on_the_other_of_the_session(whole):
+    corpus = read_corpus("iemocap", whole("iemocap"))
+    by_speaker = next(p for p in protocols(corpus) if p.name == "iemocap_10fold")
+    rows = [
+        {"clip_id": c.clip_id, "speaker": c.speaker, "label": c.label, "status": "kept"} for c in corpus.clips
+    ]
+    parts = make_fold(by_speaker, 3, rows, corpus.sex)  # Ses02M
+    assert {clip.split("_")[-1][0] + clip[:5] for clip in parts["test"]} == {"MSes02"}
+    assert {clip.split("_")[-1][0] + clip[:5] for clip in parts["validation"]} == {"FSes02"}
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "classes", "clips"),
+    [
+        ("ravdess", {"classes": "7"}, 7, 1440),
+        ("ravdess", {"classes": "6"}, 6, 1248),
+        ("ravdess", {"classes": "4"}, 4, 864),
+        ("crema_d", {"classes": "4"}, 4, 4897),
+        ("iemocap", {"classes": "4_without_excited", "subset": "improvised"}, 4, 2280),
+        ("iemocap", {"classes": "6"}, 6, 7380),
+        ("baum1s", {"classes": "7"}, 7, 1184),
+    ],
+)
+def test_classes_are_merged_and_left_out_by_an_explicit_map(whole, name, chosen, classes, clips):
+    corpus = read_corpus(name, whole(name), **chosen)
+    assert len(corpus.classes) == classes
+    assert len(corpus.clips) == clips
+    assert {clip.label for clip in corpus.clips} == set(range(classes))
+
+
+def test_calm_becomes_neutral_and_what_is_left_out_is_told(whole):
+    corpus = read_corpus("ravdess", whole("ravdess"), classes="4")
+    assert corpus.class_map == {
+        "neutral": "neutral",
+        "calm": "neutral",
+        "happy": "happy",
+        "sad": "sad",
+        "angry": "angry",
+    }
+    assert counts(corpus)["neutral"] == 96 + 192
+    assert "classes=4: 192 clips of class disgust left out" in corpus.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "told"),
+    [
+        ("ravdess", {"classes": "5"}, r"classes='5': corpus ravdess has 8, 7, 6, 4"),
+        ("ravdess", {"labels": "perceived"}, "corpus ravdess has no such choice"),
+        ("crema_d", {"labels": "felt"}, "labels='felt': corpus crema_d has intended, perceived"),
+        ("iemocap", {"subset": "scripted"}, "subset='scripted': corpus iemocap has all, improvised"),
+    ],
+)
+def test_a_choice_that_is_not_there_is_told(whole, name, chosen, told):
+    with pytest.raises(ValueError, match=told):
+        read_corpus(name, whole(name), **chosen)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    takes = sorted(trees.ravdess.TAKES - {"01-03-01-01-01-24", "01-08-02-02-02-05"})
+    trees.make_ravdess(tmp_path, takes=takes)
+    notes = read_corpus("ravdess", str(tmp_path)).notes
+    assert "clips: 1438, expected 1440" in notes
+    assert "class happy: 191, expected 192" in notes
+    assert "speaker 24: 59, expected 60" in notes
+    assert "missing (2): 01-03-01-01-01-24, 01-08-02-02-02-05" in notes
+
+
+def test_crema_d_by_what_raters_perceived(tmp_path):
+    names = ["1001_DFA_ANG_XX", "1001_IEO_HAP_LO", "1002_TIE_SAD_XX", "1064_TIE_SAD_XX"]
+    trees.make_crema_d(tmp_path, names=names, votes={"1001_DFA_ANG_XX": "D", "1002_TIE_SAD_XX": "N:S"})
+    (tmp_path / "VideoFlash" / "1001_IEO_HAP_LO.flv").unlink()
+    (tmp_path / "AudioWAV").mkdir()
+    (tmp_path / "AudioWAV" / "1001_DFA_ANG_XX.wav").touch()  # a copy of the take
+    corpus = read_corpus("crema_d", str(tmp_path), labels="perceived")
+    (clip,) = corpus.clips
+    assert (clip.clip_id, corpus.classes[clip.label], clip.speaker) == ("1001_DFA_ANG_XX", "disgust", "1001")
+    assert clip.path.endswith(".flv")
+    assert corpus.sex["1001"] == "m"
+    for note in (
+        "missing, by summaryTable.csv (1): 1001_IEO_HAP_LO",
+        "known to be broken, left out (1): 1064_TIE_SAD_XX",
+        "without a majority of raters, left out (1): 1002_TIE_SAD_XX",
+    ):
+        assert note in corpus.notes
+    os.remove(tmp_path / "processedResults" / "summaryTable.csv")
+    with pytest.raises(ValueError, match=r"summaryTable.csv of CREMA-D is not below the source"):
+        read_corpus("crema_d", str(tmp_path), labels="perceived")
+
+
+def test_iemocap_cuts_dialogues_and_knows_who_sits_where(tmp_path):
+    utterances = [
+        ("Ses01F_impro01", "F", "neu"),
+        ("Ses01F_impro01", "M", "ang"),
+        ("Ses02M_script01_1", "M", "exc"),
+    ]
+    trees.make_iemocap(tmp_path, utterances=utterances, seconds=1.5)
+    corpus = read_corpus("iemocap", str(tmp_path))
+    found = {c.clip_id: (corpus.classes[c.label], c.speaker, c.start, c.end, c.half) for c in corpus.clips}
+    assert found == {
+        "Ses01F_impro01_F000": ("neutral", "Ses01F", 0.0, 1.5, "left"),
+        "Ses01F_impro01_M001": ("angry", "Ses01M", 1.5, 3.0, "right"),
+        "Ses02M_script01_1_M000": ("happy", "Ses02M", 0.0, 1.5, "left"),
+    }
+    assert corpus.sex == {"Ses01F": "f", "Ses01M": "m", "Ses02M": "m"}
+
+
+def test_iemocap_tells_missing_media_and_strange_sheets(tmp_path):
+    trees.make_iemocap(tmp_path, utterances=[("Ses01F_impro01", "F", "neu"), ("Ses01M_impro01", "F", "neu")])
+    dialog = tmp_path / "Session1" / "dialog"
+    (dialog / "avi" / "DivX" / "Ses01M_impro01.avi").unlink()
+    corpus = read_corpus("iemocap", str(tmp_path))
+    assert len(corpus.clips) == 1
+    assert "dialogues without avi and wav, left out (1): Ses01M_impro01 (1 utterances)" in corpus.notes
+    sheet = dialog / "EmoEvaluation" / "Ses01F_impro01.txt"
+    sheet.write_text(sheet.read_text().replace("\tneu\t", "\tjoy\t"))
+    with pytest.raises(ValueError, match=r"Ses01F_impro01.txt: utterance Ses01F_impro01_F000: label 'joy'"):
+        read_corpus("iemocap", str(tmp_path))
+    sheet.write_text("nothing\n")
+    with pytest.raises(ValueError, match=r"Ses01F_impro01.txt: no line as"):
+        read_corpus("iemocap", str(tmp_path))
+
+
+def test_iemocap_counts_are_those_of_all_utterances():
+    assert sum(iemocap.COUNTS) == 10039
+
+
+def test_enterface05_takes_slips_of_names_and_tells_strange_ones(tmp_path):
+    for name in ("subject 3/fear/sentence 1/s_3_fe_1.avi", "subject 16/surprise/sentence 3/s16_su_3avi.avi"):
+        trees.places(tmp_path, [name], trees.empty)
+    trees.places(tmp_path, ["subject 4/anger/sentence 1/s5_an_1.avi", "subject 4/film.avi"], trees.empty)
+    corpus = read_corpus("enterface05", str(tmp_path))
+    found = {c.clip_id: (corpus.classes[c.label], c.speaker) for c in corpus.clips}
+    assert found == {
+        "s03_fe_1": ("fearful", "03"),
+        "s05_an_1": ("angry", "05"),
+        "s16_su_3": ("surprised", "16"),
+    }
+    notes = " | ".join(corpus.notes)
+    assert "left out (1): subject 4/film.avi" in notes
+    assert (
+        "folder of another subject, taken by their names (1): subject 4/anger/sentence 1/s5_an_1.avi" in notes
+    )
+
+
+def test_baum1s_reads_an_excel_sheet_and_tells_mistakes(tmp_path):
+    trees.make_baum1s(tmp_path, clips=8)
+    sheet = tmp_path / "Annotations_BAUM1s.csv"
+    book = openpyxl.Workbook()
+    for line in sheet.read_text().splitlines():
+        book.active.append(line.split(","))
+    sheet.unlink()
+    book.save(tmp_path / "Annotations_BAUM1s.xlsx")
+    assert len(read_corpus("baum1s", str(tmp_path)).clips) == 8
+
+
+def test_baum1s_tells_mistakes(tmp_path):
+    trees.make_baum1s(tmp_path, clips=8)
+    sheet = tmp_path / "Annotations_BAUM1s.csv"
+    good = sheet.read_text()
+    (tmp_path / "BAUM1s_MP4 - All" / "s002" / "S002_001.mp4").unlink()
+    trees.places(tmp_path, ["BAUM1s_MP4 - All/s002/S002_099.mp4"], trees.empty)
+    notes = " | ".join(read_corpus("baum1s", str(tmp_path)).notes)
+    assert "missing, by the sheet (1): S002_001" in notes
+    assert "not in the sheet, left out (1): S002_099" in notes
+    sheet.write_text(good.replace("Anger", "Rage"))
+    with pytest.raises(ValueError, match=r"row 2: emotion 'Rage' is not known"):
+        read_corpus("baum1s", str(tmp_path))
+    sheet.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="no column of clips"):
+        read_corpus("baum1s", str(tmp_path))
+    sheet.unlink()
+    with pytest.raises(ValueError, match="expected Annotations_BAUM1s"):
+        read_corpus("baum1s", str(tmp_path))
+
+
+def test_afew_says_what_it_does_not_know(whole):
+    corpus = read_corpus("afew", whole("afew"))
+    assert "who is seen, and in which film, is not known" in corpus.notes[0]
