@@ -41,6 +41,7 @@ def data() -> ml_collections.ConfigDict:
             "batch_size": 32,  # of all processes together
             "balanced": False,  # every batch holds the same number of each class
             "labelled_fraction": 1.0,  # of the training clips; the others' labels are hidden, by clip
+            "labelled_share": 0.0,  # of the rows of a batch, where labels are hidden; 0: as they come
             "keep_unlabelled": True,  # False: training clips without a label are left out
             "threads": 2,  # readers
         }

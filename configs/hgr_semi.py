@@ -1,6 +1,7 @@
 """Common information with a tenth of the labels: the other clips train the correlation of the streams.
 
-The supervised run to compare it with, on the same labelled clips, is --config.data.keep_unlabelled=False.
+Half of each batch is labelled. The supervised run to compare it with, on the same labelled clips, is
+--config.data.keep_unlabelled=False, with epochs that show them as often.
 
 Receipt: emofuse train --config=hgr_semi --config.data.path=DIR --workdir=DIR; time and score unmeasured at
 this size (no paired corpus at hand). The small form is configs/demo.py:hgr_semi.
@@ -15,6 +16,6 @@ def get_config() -> ml_collections.ConfigDict:
     """configs/hgr.py with hidden labels."""
     config = hgr.get_config()
     config.name = "hgr_semi"
-    config.data.labelled_fraction = 0.1
+    config.data.labelled_fraction, config.data.labelled_share = 0.1, 0.5
     config.model.fusion.ema = 0.9  # a batch holds too few labelled segments for covariances of its own
     return config

@@ -48,7 +48,7 @@ SYSTEMS = (
     System("hgr-no_correlation", "hgr", {"loss.objectives.correlation": 0.0}),
     System("hgr-10_percent", "hgr_semi"),
     System("hgr-10_percent-no_correlation", "hgr_semi", {"loss.objectives.correlation": 0.0}),
-    System("hgr-10_percent-supervised", "hgr_semi", {"data.keep_unlabelled": False, "train.epochs": 90}),
+    System("hgr-10_percent-supervised", "hgr_semi", {"data.keep_unlabelled": False, "train.epochs": 62}),
     System("cross_attention", "cross_attention"),
     System("cross_attention-no_metric", "cross_attention", {"loss.objectives.emotional_metric": 0.0}),
     System("cross_attention-triplet", "cross_attention", {"model.margins.kind": "triplet"}),

@@ -27,6 +27,7 @@ def train_batches(
     threads: int = 2,
     labels: Int[np.ndarray, " n"] | None = None,
     balanced: bool = False,
+    labelled_share: float = 0.0,
 ) -> grain.DatasetIterator:
     """Endless shuffled batches, a new order each epoch, whose position can be saved and restored.
 
@@ -43,10 +44,11 @@ def train_batches(
       threads: reader threads.
       labels: what training may see of each clip's label: -1 hides it; None is all of them.
       balanced: the same number of each class in every batch (BalancedSampler), by `labels`.
+      labelled_share: share of each batch that has a label, where others have none; 0: as they come.
 
     Raises:
-      ValueError: fewer clips than a batch, a batch that the processes cannot share, or `balanced` without
-        labels.
+      ValueError: fewer clips than a batch, a batch that the processes cannot share, or `balanced` or
+        `labelled_share` without labels.
     """
     index, count = process
     if len(clips) < batch_size:
@@ -56,7 +58,7 @@ def train_batches(
     if batch_size % count:
         raise ValueError(f"data.batch_size={batch_size} is not divisible by {count} processes")
     rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
-    chosen = index_batches(clips, labels, batch_size, seed, balanced=balanced)
+    chosen = index_batches(clips, labels, batch_size, seed, balanced=balanced, share=labelled_share)
     hidden = clips[:0] if labels is None else clips[labels < 0]
     batches = chosen.map(lambda clips: hide_labels(load_batch(dataset, clips[rows], spec), hidden))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
@@ -70,14 +72,16 @@ def index_batches(
     seed: int,
     *,
     balanced: bool,
+    share: float,
 ) -> grain.MapDataset:
-    """Endless batches of record indices; ValueError where `balanced` has no labels."""
-    if not balanced:
+    """Endless batches of record indices; ValueError where `balanced` or `share` has no labels."""
+    if not balanced and not share:
         epoch = grain.MapDataset.source(clips).seed(seed).shuffle().batch(batch_size, drop_remainder=True)
         return epoch.repeat(None)
     if labels is None:
-        raise ValueError("train_batches: balanced needs the labels of the clips")
-    return grain.MapDataset.range(ENDLESS).map(BalancedSampler(clips, labels, batch_size, seed).batch)
+        raise ValueError("train_batches: balanced and labelled_share need the labels of the clips")
+    groups = labels if balanced else np.minimum(labels, 0)  # all that have a label are one class
+    return grain.MapDataset.range(ENDLESS).map(BalancedSampler(clips, groups, batch_size, seed, share).batch)
 
 
 def eval_batches(

@@ -14,7 +14,8 @@ class BalancedSampler:
 
     The clips of a class come in passes: each pass holds all of them once, in an order of its own; a clip can
     stand twice in a batch only where a pass ends in it. The odd rows go round the classes in turn.
-    Unlabelled clips take their share of the clips as a share of the rows, but leave a row for each class.
+    Unlabelled clips take `1 - labelled_share` of the rows, or where that is 0 their share of the clips; they
+    leave a row for each class.
     """
 
     clips: Int[np.ndarray, " n"]
@@ -22,10 +23,13 @@ class BalancedSampler:
     """-1 is unlabelled."""
     batch_size: int
     seed: int
+    labelled_share: float = 0.0
 
     def __post_init__(self):
         if not np.any(self.labels >= 0):
             raise ValueError("data.balanced: no training clip has a label")
+        if not 0.0 <= self.labelled_share <= 1.0:
+            raise ValueError(f"data.labelled_share={self.labelled_share}: expected a number from 0 to 1")
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
         """The clips of batch `number`, in a shuffled order."""
@@ -43,11 +47,14 @@ class BalancedSampler:
         return self._generator(1).permutation(np.unique(self.labels[self.labels >= 0]))
 
     def _unlabelled_rows(self) -> int:
-        share = np.mean(self.labels < 0)
-        if not share:
+        if np.all(self.labels >= 0):
             return 0
+        if self.labelled_share:
+            wanted = round((1.0 - self.labelled_share) * self.batch_size)
+        else:
+            wanted = max(1, round(np.mean(self.labels < 0) * self.batch_size))
         room = self.batch_size - len(np.unique(self.labels[self.labels >= 0]))
-        return min(max(1, round(share * self.batch_size)), max(1, room))
+        return min(wanted, max(1, room))
 
     def _take(self, label: int, start: int, count: int) -> Int[np.ndarray, " k"]:
         """Rows `start` to `start + count` of the endless passes over one class."""

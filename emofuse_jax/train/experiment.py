@@ -68,7 +68,7 @@ def training_labels(
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"] | None]:
     """The training clips under `config.data`, and the labels that they show; None where it asks nothing."""
     data = config.data
-    if data.labelled_fraction == 1.0 and data.keep_unlabelled and not data.balanced:
+    if data.labelled_fraction == 1.0 and data.keep_unlabelled and not (data.balanced or data.labelled_share):
         return clips, None
     labels = shown_labels(dataset, clips, fraction=data.labelled_fraction, seed=config.seed)
     kept = (labels >= 0) | data.keep_unlabelled

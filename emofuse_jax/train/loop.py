@@ -122,6 +122,7 @@ def make_batches(experiment: Experiment):
         threads=data.threads,
         labels=experiment.labels,
         balanced=data.balanced,
+        labelled_share=data.labelled_share,
     )
 
 

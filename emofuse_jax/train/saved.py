@@ -10,7 +10,7 @@ ENCODERS = {"audio": "fcn", "video": "frames"}
 
 LATER = {
     "init": {"audio": "", "video": ""},
-    "data": {"balanced": False, "labelled_fraction": 1.0, "keep_unlabelled": True},
+    "data": {"balanced": False, "labelled_fraction": 1.0, "labelled_share": 0.0, "keep_unlabelled": True},
     "loss": losses.DEFAULTS,
 }
 """Fields that came after the first checkpoints, at the value that leaves things as they were."""

@@ -71,7 +71,7 @@ def check_correlation(config) -> None:
     data, fusion = config.data, config.model.fusion
     if not config.loss.objectives.get("correlation", 0.0) or "label_hidden" not in fusion or fusion.ema:
         return
-    share = data.labelled_fraction if data.keep_unlabelled else 1.0
+    share = (data.labelled_share or data.labelled_fraction) if data.keep_unlabelled else 1.0
     rows = data.batch_size * fusion.segments * share
     if rows < 4 * fusion.width:
         warnings.warn(

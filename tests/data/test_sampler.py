@@ -13,10 +13,10 @@ SPEC = InputSpec(t=100, f=70, s=4, h=16, w=16, classes=3)
 RNG = np.random.default_rng(0)
 
 
-def sampler(counts, batch_size, seed=0, unlabelled=0):
+def sampler(counts, batch_size, seed=0, unlabelled=0, share=0.0):
     labels = np.repeat([*range(len(counts)), -1], [*counts, unlabelled])
     order = RNG.permutation(len(labels))
-    return BalancedSampler(100 + order, labels[order], batch_size, seed)
+    return BalancedSampler(100 + order, labels[order], batch_size, seed, share)
 
 
 def label_of(made):
@@ -74,6 +74,21 @@ def test_unlabelled_clips_take_their_share_but_leave_a_row_for_each_class(unlabe
     assert len(seen) == len(names)
 
 
+@pytest.mark.parametrize(
+    ("unlabelled", "share", "rows"), [(90, 0.5, 8), (5, 0.25, 12), (9, 1.0, 0), (0, 0.5, 0)]
+)
+def test_the_labelled_rows_are_a_share_of_the_batch(unlabelled, share, rows):
+    made = sampler((10, 4), 16, unlabelled=unlabelled, share=share)
+    names = label_of(made)
+    for number in range(20):
+        assert sum(names[int(clip)] < 0 for clip in made.batch(number)) == rows
+
+
+def test_a_share_that_is_none():
+    with pytest.raises(ValueError, match=r"data.labelled_share=1.5: expected a number from 0 to 1"):
+        sampler((4, 4), 4, share=1.5)
+
+
 def test_nothing_to_balance():
     with pytest.raises(ValueError, match=r"data.balanced: no training clip has a label"):
         BalancedSampler(np.arange(4), np.full(4, -1), 2, 0)
@@ -114,5 +129,5 @@ def test_processes_share_the_same_global_batches(made):
 
 
 def test_balancing_needs_labels(fake_dataset):
-    with pytest.raises(ValueError, match="balanced needs the labels"):
+    with pytest.raises(ValueError, match="balanced and labelled_share need the labels"):
         train_batches(open_dataset(fake_dataset), np.arange(9), SPEC, batch_size=3, seed=0, balanced=True)

@@ -11,7 +11,7 @@ def first_form(fusion):
         del config["model"][part]["encoder"]
     for name in ("margins", "polarity"):
         del config["model"][name]
-    for name in ("balanced", "labelled_fraction", "keep_unlabelled"):
+    for name in ("balanced", "labelled_fraction", "labelled_share", "keep_unlabelled"):
         del config["data"][name]
     del config["init"]
     config["loss"]["objectives"] = {"cross_entropy": 0.5, "levels": 0.0}

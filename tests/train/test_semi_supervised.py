@@ -16,6 +16,7 @@ from tests import fakes
 FIELDS = {
     "data.recipe": "fbp",
     "data.labelled_fraction": 0.4,
+    "data.labelled_share": 0.0,
     "model.audio.segment_steps": 16,
     "model.audio.widths": (4, 6),
     "model.fusion.segments": 4,
@@ -97,3 +98,11 @@ def test_balanced_batches_of_an_experiment(experiment):
     batches = make_batches(open_experiment(config))
     for _ in range(4):
         assert np.bincount(next(batches).label, minlength=3).tolist() == [2, 2, 2]
+
+
+def test_a_share_of_each_batch_has_labels(experiment):
+    config = experiment.config.copy_and_resolve_references()
+    config.data.update(labelled_share=0.5, batch_size=6)
+    batches = make_batches(open_experiment(config))
+    for _ in range(6):
+        assert next(batches).label_mask.sum() == 3
