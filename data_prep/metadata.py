@@ -13,7 +13,7 @@ from data_prep.encoders import EncoderFiles
 from data_prep.settings import PrepSettings
 from data_prep.shards import Plan, read_shard, write_atomic, write_json
 from data_prep.splits import make_fold, protocols
-from data_prep.stats import training_moments
+from data_prep.stats import fold_statistics
 from emofuse_jax.data import records
 
 COLUMNS = (
@@ -117,13 +117,17 @@ def _described(corpus: Corpus, protocol: Protocol) -> dict:
     return values | ({"validation": protocol.validation} if protocol.validation else {})
 
 
-def write_stats(output: str, plan: Plan, folds: dict, shape: records.RecordShape) -> None:
-    """stats/<protocol>/fold_<i>.npz with `mean` and `std` [f] over the fold's training clips."""
-    shards = (os.path.join(output, plan.name(i)) for i in range(plan.count))
-    stored = (records.decode(data, shape) for path in shards for data in read_shard(path))
-    for (protocol, i), moments in training_moments(stored, folds, shape.f).items():
+def write_stats(output: str, names: list[str], folds: dict, shape: records.RecordShape) -> None:
+    """stats/<protocol>/fold_<i>.npz with `mean` and `std` [f] over the fold's training clips.
+
+    `names`: the shards; `folds`: lists of clip_ids by protocol and number.
+    """
+    stored = (
+        records.decode(data, shape) for name in names for data in read_shard(os.path.join(output, name))
+    )
+    for (protocol, i), values in fold_statistics(stored, folds, shape.f).items():
         file = io.BytesIO()
-        np.savez(file, **moments.result())
+        np.savez(file, **values)
         write_atomic(os.path.join(output, "stats", protocol, f"fold_{i}.npz"), file.getvalue())
 
 

@@ -137,7 +137,8 @@ def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings) -> Summary:
         )
     metadata.write_manifest(plan.output, rows)
     folds = metadata.write_splits(plan.output, corpus, rows)
-    metadata.write_stats(plan.output, plan, folds, metadata.record_shape(settings))
+    names = [plan.name(shard) for shard in range(plan.count)]
+    metadata.write_stats(plan.output, names, folds, metadata.record_shape(settings))
     metadata.write_tfds(plan.output, corpus, settings, plan, notes)
     metadata.write_prep(plan.output, corpus, settings, plan, notes, rows)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("kept", "masked")}

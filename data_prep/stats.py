@@ -1,5 +1,7 @@
 """Per-bin mean and standard deviation of a fold's training spectrograms, in one pass for all folds."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -30,22 +32,36 @@ class Moments:
         return {"mean": mean, "std": np.maximum(np.sqrt(variance), SMALLEST_STD)}
 
 
-def training_moments(records, folds: dict, bins: int) -> dict:
-    """Moments for each fold over its training clips that have sound.
+class FoldMoments:
+    """Moments of each fold over its training clips that have sound, from one pass over the records."""
 
-    `records`: an iterable of Record, read once; `folds`: key to the fold's lists of clip_ids.
-    """
-    moments = {key: Moments(bins) for key in folds}
-    users: dict[str, list] = {}
-    for key, parts in folds.items():
-        for clip in parts["train"]:
-            users.setdefault(clip, []).append(moments[key])
-    for record in records:
-        if record.audio_ok and record.clip_id in users:
+    def __init__(self, folds: dict, bins: int):
+        """`folds`: key to the fold's lists of clip_ids."""
+        self.moments = {key: Moments(bins) for key in folds}
+        self.users: dict[str, list[Moments]] = {}
+        for key, parts in folds.items():
+            for clip in parts["train"]:
+                self.users.setdefault(clip, []).append(self.moments[key])
+
+    def add(self, record: Record) -> None:
+        """Counts a record in every fold that trains on it."""
+        users = self.users.get(record.clip_id, ())
+        if record.audio_ok and users:
             sums = _sums(record)
-            for used in users[record.clip_id]:
+            for used in users:
                 used.add(*sums)
-    return moments
+
+    def results(self) -> dict:
+        """Mean and std by the fold's key."""
+        return {key: moments.result() for key, moments in self.moments.items()}
+
+
+def fold_statistics(records: Iterable[Record], folds: dict, bins: int) -> dict:
+    """Mean and std of each fold over its training clips; `records` is read once."""
+    moments = FoldMoments(folds, bins)
+    for record in records:
+        moments.add(record)
+    return moments.results()
 
 
 def _sums(record: Record) -> tuple[int, Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from data_prep.encoder_spec import FeatureSettings
 from data_prep.shards import file_sha256, read_shard
-from data_prep.verify_folds import check_folds
+from data_prep.stats import FoldMoments
+from data_prep.verify_folds import check_folds, read_folds
 from emofuse_jax.data import records
 
 
@@ -29,9 +30,11 @@ def verify(path: str) -> list[str]:
             newest = records.SCHEMA_VERSION
             return [f"prep.json: schema_version {prep['schema_version']}, expected 1 to {newest}"]
         stored = [row for row in rows if row["status"] != "failed"]
-        problems = _check_manifest(rows, stored, prep)
-        problems += _check_shards(path, prep, stored)
-        problems += check_folds(path, prep, rows)
+        folds, problems = read_folds(path)
+        moments = FoldMoments(folds, prep["shape"]["f"])
+        damaged = _check_shards(path, prep, stored, moments)
+        problems = _check_manifest(rows, stored, prep) + damaged + problems
+        problems += check_folds(path, folds, rows, None if damaged else moments.results())
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"{path}: prep.json or manifest.csv: {type(error).__name__}: {error}"]
     return problems
@@ -49,7 +52,7 @@ def _check_manifest(rows: list[dict], stored: list[dict], prep: dict) -> list[st
     return problems
 
 
-def _check_shards(path: str, prep: dict, stored: list[dict]) -> list[str]:
+def _check_shards(path: str, prep: dict, stored: list[dict], moments: FoldMoments) -> list[str]:
     shape = records.RecordShape(**prep["shape"])
     problems, at, histogram, whole = [], 0, collections.Counter(), True
     for shard in prep["shards"]:
@@ -59,7 +62,8 @@ def _check_shards(path: str, prep: dict, stored: list[dict]) -> list[str]:
         if found:
             whole = False  # what the bytes of a damaged shard say is of no use
         else:
-            found = _check_records(os.path.join(path, shard["name"]), shape, prep, rows, histogram)
+            seen = histogram, moments
+            found = _check_records(os.path.join(path, shard["name"]), shape, prep, rows, seen)
         problems += [f"{shard['name']}: {problem}" for problem in found]
     expected = collections.Counter(int(row["label"]) for row in stored)
     if whole and histogram != expected:
@@ -75,14 +79,16 @@ def _check_file(path: str, shard: dict) -> list[str]:
 
 
 def _check_records(
-    path: str, shape: records.RecordShape, prep: dict, rows: list[dict], histogram
+    path: str, shape: records.RecordShape, prep: dict, rows: list[dict], seen: tuple
 ) -> list[str]:
-    problems, count = [], 0
+    """What is wrong with a shard's records; `seen`: the label histogram and moments that count them."""
+    problems, count, (histogram, moments) = [], 0, seen
     for data in read_shard(path):
         if count < len(rows):
             try:
                 record = records.decode(data, shape)
                 histogram[record.label] += 1
+                moments.add(record)
                 problems += [f"record {count}: {p}" for p in check_record(record, rows[count], prep)]
             except ValueError as error:
                 problems.append(f"record {count}: {error}")

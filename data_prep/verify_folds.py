@@ -7,28 +7,44 @@ import os
 import numpy as np
 
 PARTS = ("train", "validation", "test")
+RELATIVE = 1e-6
+"""Statistics may differ so much from those of the records: sums in another order."""
 
 
-def check_folds(path: str, prep: dict, rows: list[dict]) -> list[str]:
-    """One line for each problem of `splits/` and `stats/`."""
+def read_folds(path: str) -> tuple[dict[str, dict], list[str]]:
+    """The lists of each file below `splits/` by its name without ending, and what is wrong with files."""
+    folds, problems = {}, []
+    for name in _files(os.path.join(path, "splits"), ".json"):
+        try:
+            with open(os.path.join(path, "splits", name), encoding="utf-8") as file:
+                parts = json.load(file)
+            folds[name.removesuffix(".json")] = {part: list(map(str, parts[part])) for part in PARTS} | {
+                "leaks": list(parts.get("leaks", ()))
+            }
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"splits/{name}: {type(error).__name__}: {error}")
+    return folds, problems
+
+
+def check_folds(path: str, folds: dict[str, dict], rows: list[dict], moments: dict | None) -> list[str]:
+    """One line for each problem of `splits/` and `stats/`.
+
+    `rows`: of the manifest; `moments`: mean and std of each fold as the records have them, None where a
+    shard is damaged. Leaks that a split names itself (data_prep/add_split.py) are no problem here.
+    """
     by_clip = {row["clip_id"]: row for row in rows}
     problems = []
-    for name in _files(os.path.join(path, "splits"), ".json"):
-        shown = os.path.join("splits", name)
-        try:
-            with open(os.path.join(path, shown), encoding="utf-8") as file:
-                parts = json.load(file)
-            problems += [f"{shown}: {problem}" for problem in check_split(parts, by_clip)]
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            problems.append(f"{shown}: {error}")
-            continue
-        stats = os.path.join("stats", name.removesuffix(".json") + ".npz")
-        problems += [f"{stats}: {problem}" for problem in _check_stats(os.path.join(path, stats), prep)]
+    for name, parts in folds.items():
+        leaks = [leak for leak in find_leaks(parts, by_clip) if leak not in parts["leaks"]]
+        problems += [f"splits/{name}.json: {problem}" for problem in check_lists(parts, by_clip) + leaks]
+        file = os.path.join(path, "stats", f"{name}.npz")
+        expected = None if moments is None else moments[name]
+        problems += [f"stats/{name}.npz: {problem}" for problem in _check_stats(file, expected)]
     return problems
 
 
-def check_split(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
-    """What is wrong with one fold's lists of clip_ids, given the manifest's rows by clip_id."""
+def check_lists(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
+    """What is wrong with one fold's lists of clip_ids themselves, given the manifest's rows by clip_id."""
     problems = []
     for part in PARTS:
         absent = [c for c in parts[part] if c not in by_clip or by_clip[c]["status"] == "failed"]
@@ -37,14 +53,20 @@ def check_split(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[s
             problems.append(f"{part}: a clip_id stands twice")
         if part != "train" and any(int(by_clip[c]["label"]) < 0 for c in parts[part] if c in by_clip):
             problems.append(f"{part}: has unlabelled clips")
+    return problems
+
+
+def find_leaks(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
+    """What two parts of one fold share: clips, takes, speakers, file contents."""
+    leaks = []
     for one, other in itertools.combinations(PARTS, 2):
         if parts[one] and sorted(parts[one]) == sorted(parts[other]):
-            problems.append(f"{one} and {other} are the same clips")
+            leaks.append(f"{one} and {other} are the same clips")
         for what, key in (("take", _take), ("speaker", _speaker), ("file content", _content)):
             sides = [{key(by_clip[c]) for c in parts[part] if c in by_clip} for part in (one, other)]
             both = sorted(value for value in sides[0] & sides[1] if value)
-            problems += [f"{what} {both[0]!r} is in {one} and {other} ({len(both)} of these)"] if both else []
-    return problems
+            leaks += [f"{what} {both[0]!r} is in {one} and {other} ({len(both)} of these)"] if both else []
+    return leaks
 
 
 def _take(row: dict) -> str:
@@ -63,18 +85,19 @@ def _content(row: dict) -> str:
     return " of ".join(filter(None, (part.strip("-"), row["sha256"]))) if row["sha256"] else ""
 
 
-def _check_stats(path: str, prep: dict) -> list[str]:
+def _check_stats(path: str, expected: dict | None) -> list[str]:
+    """Statistics must be those of the training clips' records: others have seen other clips."""
     try:
         with np.load(path, allow_pickle=False) as stats:
             values = {name: stats[name] for name in ("mean", "std")}
     except (OSError, ValueError, KeyError) as error:
         return [str(error)]
     problems = []
-    for name, value in values.items():
-        if value.shape != (prep["shape"]["f"],):
-            problems.append(f"{name} has shape {list(value.shape)}, expected [{prep['shape']['f']}]")
-        elif not np.isfinite(value).all() or (name == "std" and (value <= 0).any()):
-            problems.append(f"{name} has values that are not finite{' and positive' * (name == 'std')}")
+    for name, wanted in (expected or {}).items():
+        if values[name].shape != wanted.shape:
+            problems.append(f"{name} has shape {list(values[name].shape)}, expected {list(wanted.shape)}")
+        elif not np.allclose(values[name], wanted, rtol=RELATIVE, atol=RELATIVE):
+            problems.append(f"{name} is not that of the training clips")
     return problems
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 VERBS = {
     "prepare": "clips to records: decode, find faces, write shards, splits and statistics",
+    "split": "add a published split to prepared records",
     "train": "train one model of a config on one fold",
     "evaluate": "score a trained model and write its report",
     "export": "write a serving bundle of a trained model",

@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
         marks=evaluate.marks(results),
     )
     tables.print_scores(results["modalities"])
+    print("\n".join(evaluate.marks(results)), end="\n" * bool(evaluate.marks(results)))
     print(f"report: {page}")
 
 

@@ -109,6 +109,12 @@ def split_indices(dataset: Dataset, protocol: str, fold: int, part: str) -> Int[
     return np.array([dataset.index[clip] for clip in lists[part]], np.int64)
 
 
+def split_leaks(dataset: Dataset, protocol: str, fold: int) -> list[str]:
+    """What the parts of a fold share, where its split was taken with --allow_leak."""
+    name = os.path.join(dataset.path, "splits", protocol, f"fold_{fold}.json")
+    return list(read_json(name).get("leaks", ()))
+
+
 def statistics(
     dataset: Dataset, protocol: str, fold: int
 ) -> tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, Int
 
-from emofuse_jax.data.dataset import PARTS, Dataset, open_dataset, split_indices, statistics
+from emofuse_jax.data.dataset import PARTS, Dataset, open_dataset, split_indices, split_leaks, statistics
 from emofuse_jax.data.features import feature_shape, tensor_steps
 from emofuse_jax.data.labels import shown_labels
 from emofuse_jax.data.records import comparable
@@ -107,6 +107,7 @@ def metadata(experiment: Experiment) -> dict:
         "corpus": dataset.prep["corpus"],
         "protocol": experiment.protocol,
         "fold": experiment.config.data.fold,
+        "leaks": split_leaks(dataset, experiment.protocol, experiment.config.data.fold),
         "versions": versions(),
     }
 
