@@ -54,7 +54,7 @@ SMALL_FUSION: dict[str, dict] = {
 SMALL_AUGMENT = {"resnet": {"frequency_masks": 2, "frequency_width": 60}}
 """Fields of `config.augment` by audio encoder: a ResNet over whole spectra learns speakers by heart."""
 
-EPOCHS = {"audio_only": 10, "video_only": 10}
+EPOCHS = {"audio_only": 10, "video_only": 10, "avef": 18}
 """Of a fusion; 12 for the others."""
 
 

@@ -10,6 +10,7 @@ import ml_collections
 from emofuse_jax.gallery import make_examples
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.predictions import Predictions, per_speaker, predict_clips, score
+from emofuse_jax.reporting.marks import marks_of
 from emofuse_jax.train.experiment import Experiment, check_same_data, open_experiment
 from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.sharding import make_mesh, replicated
@@ -118,9 +119,7 @@ def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment
 
 def marks(results: dict) -> list[str]:
     """What must stand loudly beside a result: leaks of its split, and that data was made."""
-    made = "SYNTHETIC: drawn faces and synthesised voices; says nothing about people"
-    leaks = [f"LEAKY: {leak}; only for comparison" for leak in results.get("leaks", ())]
-    return leaks + ([made] if results["corpus"] == "demo" else [])
+    return marks_of(results["corpus"], results.get("leaks", ()))
 
 
 def write_results(path: str, results: dict) -> None:

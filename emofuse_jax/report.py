@@ -8,9 +8,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from importlib import resources
 
-import jinja2
 import numpy as np
 
 from emofuse_jax.reporting import (
@@ -20,6 +18,7 @@ from emofuse_jax.reporting import (
     explain,
     gallery,
     matrices,
+    page,
     panels,
     scores,
     tables,
@@ -75,11 +74,11 @@ def write_report(
     clips = [_clip(i + 1, example, marks) for i, example in enumerate(examples)]
     aux = examples[0].get("aux") or {} if examples else {}
     learned = matrices.model_pictures(aux, results["classes"], marks)
-    page = _render(results, pictures, clips, learned, explain.not_drawn(aux), title, comparison, marks)
+    markup = _render(results, pictures, clips, learned, explain.not_drawn(aux), title, comparison, marks)
     path = pathlib.Path(path)
     drawn = [*pictures.values(), *(picture for clip in clips for picture in clip["pictures"])]
-    _write_figures(path.parent / "figures", [*drawn, *(picture for _, picture in learned)])
-    _write(path, page.encode())
+    page.write_figures(path.parent / "figures", [*drawn, *(picture for _, picture in learned)], _OURS)
+    page.write(path, markup.encode())
 
 
 def _clip(number: int, example: dict, marks: Sequence[str]) -> dict:
@@ -121,11 +120,8 @@ def _render(results, pictures, clips, learned, inside, title, comparison, marks)
     main = main_modality(modalities)
     compared = scores.networks(comparison or {})
     ceilings = (comparison or {}).get("ceilings") or {}
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        resources.files("emofuse_jax").joinpath("report.html").read_text("utf-8")
-    )
-    return template.render(
+    return page.render(
+        "report.html",
         title=title,
         marks=list(marks),
         facts=tables.provenance(results),
@@ -145,24 +141,3 @@ def _render(results, pictures, clips, learned, inside, title, comparison, marks)
         inside=inside,
         chance=text.percent(1 / len(results["classes"])),
     )
-
-
-def _write_figures(folder: pathlib.Path, pictures: Sequence[Picture]) -> None:
-    """Writes the light pictures and takes away those of an earlier report that this one doesn't have."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = {f"{picture.name}.png" for picture in pictures}
-    for picture in pictures:
-        _write(folder / f"{picture.name}.png", picture.light)
-    for old in folder.iterdir():
-        if _OURS.fullmatch(old.name) and old.name not in names:
-            old.unlink()
-
-
-def _write(path: pathlib.Path, data: bytes) -> None:
-    """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

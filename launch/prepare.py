@@ -8,6 +8,8 @@ demo: made by `emofuse demo`; ravdess, crema_d, iemocap, afew, enterface05, baum
 [,start,end,take,half]. What differs from the corpus as distributed is told, and stands in prep.json.
 --classes merges or leaves out classes, as 4 or 8; --labels=perceived takes the raters' votes of crema_d;
 --subset=improvised the improvised part of iemocap. Stopped at any moment, the same command goes on.
+prep_report.html shows what was found: faces to look at, detection by class and speaker, lengths, loudness,
+and what was masked or failed.
 --frames, --snippet and --face_size change what the recipe pins; prep.json tells.
 --audio_encoder and --face_encoder run frozen encoders: ONNX files, each with a YAML beside it that states its
 layout (data_prep/encoder_spec.py). Their features are stored beside the tensors that they read, or with
@@ -60,6 +62,7 @@ def main(argv) -> int:
     from data_prep.encoders import EncoderFiles
     from data_prep.extras import require_media
     from data_prep.pipeline import prepare  # after --help, which should not wait for it
+    from emofuse_jax.prep_report import write_prep_report
     from launch.bars import counted
 
     require_media()
@@ -92,6 +95,7 @@ def main(argv) -> int:
         print(f"wrong: {problem}", file=sys.stderr)
     counts = f"{summary.kept} kept, {summary.masked} masked, {len(summary.failed)} failed"
     print(f"{summary.output}: {counts}; reasons in manifest.csv")
+    print(f"look at {write_prep_report(summary.output)}")
     return int(bool(summary.problems) or (_STRICT.value and bool(summary.failed)))
 
 

@@ -15,7 +15,7 @@ LATER = {
 }
 """Fields that came after the first checkpoints, at the value that leaves things as they were."""
 
-LATER_FUSION = {"cross_attention": {"layer_norm": False}}
+LATER_FUSION = {name: {"layer_norm": False} for name in ("cross_attention", "avef")}
 """The same of `model.fusion`, by its name."""
 
 

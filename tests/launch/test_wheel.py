@@ -28,7 +28,7 @@ def test_it_holds_all_packages_and_their_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "emofuse_jax/train/loop.py",
-        "emofuse_jax/report.html",
+        "emofuse_jax/reporting/report.html",
         "data_prep/protocols/ravdess_6fold.json",
         "launch/train.py",
         "configs/am_fbp.py",

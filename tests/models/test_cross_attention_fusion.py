@@ -110,7 +110,7 @@ def test_the_number_of_positions_is_checked():
 
 
 def test_deep_fusion_is_a_perceptron():
-    config = ConfigDict(DeepFusion.defaults | {"hidden": (6, 5)})
+    config = ConfigDict(DeepFusion.defaults | {"hidden": (6, 5), "layer_norm": False})
     net = DeepFusion(4, 3, 2, config, jnp.float32, rngs=nnx.Rngs(0))
     audio, video = (jnp.asarray(RNG.normal(size=(2, 1, d)), jnp.float32) for d in (4, 3))
     streams = Streams(audio, jnp.ones((2, 1), bool), video, jnp.ones((2, 1), bool))
@@ -120,5 +120,11 @@ def test_deep_fusion_is_a_perceptron():
         z = np.maximum(z @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...]), 0)
     np.testing.assert_allclose(out.embedding, z, atol=1e-5)
     np.testing.assert_allclose(out.logits, net.head(jnp.asarray(z), None), atol=1e-5)
+    normed = DeepFusion(
+        4, 3, 2, ConfigDict(DeepFusion.defaults | {"hidden": (6, 5)}), jnp.float32, rngs=nnx.Rngs(0)
+    )
+    scaled = streams._replace(audio=100 * audio, audio_ok=jnp.array([[True], [False]]))
+    one, two = (normed(s, None).embedding for s in (streams._replace(audio_ok=scaled.audio_ok), scaled))
+    np.testing.assert_allclose(one, two, atol=1e-4)  # neither scale nor an absent vector matters
     dropped = net(streams, jax.random.key(0))
     assert np.abs(dropped.embedding - out.embedding).max() > 1e-3

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from emofuse_jax.models.head import Head
 from emofuse_jax.models.layers import linear
@@ -16,15 +17,22 @@ from emofuse_jax.types import PRNGKey
 class DeepFusion(nnx.Module):
     """`z_i = relu(W_i z_{i-1} + b_i)` from `z_0 = [h_a; h_v]`, with dropout, then the classifier.
 
+    `layer_norm` of each vector is a design choice: without it the stream with the larger numbers is learned
+    and the other is not.
+
     Reference: Ma et al., Audio-visual emotion fusion (AVEF), Information Fusion 46, 2019, whose deep belief
     network is here a perceptron of the widths `hidden`, trained by back-propagation alone.
     """
 
     modalities = ("audio", "video")
     takes = "vectors"
-    defaults = {"hidden": (512, 256), "dropout": 0.3, "head_dropout": 0.3}
+    defaults = {"hidden": (512, 256), "layer_norm": True, "dropout": 0.3, "head_dropout": 0.3}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+        self.norms = config.layer_norm
+        if self.norms:
+            self.audio_norm = nnx.LayerNorm(d_a, dtype=dtype, rngs=rngs)
+            self.video_norm = nnx.LayerNorm(d_v, dtype=dtype, rngs=rngs)
         widths = (d_a + d_v, *config.hidden)
         for i, (before, after) in enumerate(itertools.pairwise(widths), 1):
             setattr(self, f"hidden{i}", linear(before, after, dtype, rngs=rngs))
@@ -34,7 +42,12 @@ class DeepFusion(nnx.Module):
     def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
         """Logits from the last hidden layer; an absent vector is zero."""
         keys = [None] * (self.depth + 1) if key is None else jax.random.split(key, self.depth + 1)
-        z = jnp.concatenate([streams.audio[:, 0], streams.video[:, 0]], axis=-1)
+        z = jnp.concatenate([self._vector(streams, name) for name in self.modalities], axis=-1)
         for i in range(1, self.depth + 1):
             z = dropout(jax.nn.relu(getattr(self, f"hidden{i}")(z)), self.dropout, keys[i])
         return Fused(self.head(z, keys[0]), z, {})
+
+    def _vector(self, streams: Streams, name: str) -> Float[Array, "b d"]:
+        """A stream's vector, normalised; zero where a clip lacks the stream."""
+        vector, there = getattr(streams, name)[:, 0], getattr(streams, f"{name}_ok")[:, :1]
+        return jnp.where(there, getattr(self, f"{name}_norm")(vector), 0.0) if self.norms else vector

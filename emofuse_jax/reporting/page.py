@@ -1,0 +1,42 @@
+"""Pages that stand alone: a template filled, pictures beside it, each written whole or not at all."""
+
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+import jinja2
+
+from emofuse_jax.reporting.style import Picture
+
+
+def render(template: str, **values) -> str:
+    """A template of this folder, filled; a value that it needs and does not get is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("emofuse_jax", "reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], ours: re.Pattern) -> None:
+    """Writes the light pictures; takes away those of an earlier page, by `ours`, that are not among them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {f"{picture.name}.png" for picture in pictures}
+    for picture in pictures:
+        write(folder / f"{picture.name}.png", picture.light)
+    for old in folder.iterdir():
+        if ours.fullmatch(old.name) and old.name not in names:
+            old.unlink()
+
+
+def write(path: pathlib.Path, data: bytes) -> None:
+    """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""The page of a preparation: its numbers are those of the records, its pictures stand beside it."""
+
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.quality import by_group, measure
+from emofuse_jax.prep_report import write_prep_report
+
+
+@pytest.fixture(scope="module")
+def records(prepared, tmp_path_factory):
+    output = tmp_path_factory.mktemp("page") / "records"
+    shutil.copytree(prepared[0], output)
+    return str(output)
+
+
+@pytest.fixture(scope="module")
+def seen(records):
+    """(path, markup) of the page."""
+    path = write_prep_report(records)
+    with open(path, encoding="utf-8") as file:
+        return path, file.read()
+
+
+def test_numbers_are_those_of_the_records(records):
+    quality, dataset = measure(records), open_dataset(records)
+    assert len(quality.stored) == len(dataset.clip_ids) == len(quality.found)
+    for i, row in enumerate(quality.stored):
+        record = dataset.read(i)
+        assert row["clip_id"] == record.clip_id
+        assert quality.found[i] == record.face_valid.mean()
+        assert np.isnan(quality.seconds[i]) == (not record.audio_ok)
+    heard = quality.seconds[np.isfinite(quality.seconds)]
+    assert np.all((heard > 0.05) & (heard < 0.6))
+    groups = by_group(quality, "label")
+    assert set(groups) == {"high", "low"}
+    assert sum(count for count, _ in groups.values()) == len(quality.stored)
+
+
+def test_loudness_follows_the_gain(records):
+    """The corpus scales its tones by 0.2 to 1: 14 dB."""
+    loudness = measure(records).loudness
+    spread = np.ptp(loudness[np.isfinite(loudness)])
+    assert 8 < spread < 20
+
+
+def test_the_page_tells_what_was_lost_and_stands_alone(seen):
+    _, markup = seen
+    for told in ("no video stream", "sound is silent", "text.mp4", "absent.mp4", "Frames with a face"):
+        assert told in markup
+    assert "<script" not in markup
+    assert not re.search(r'(src|href)="(?!data:|#)', re.sub(r'srcset="data:[^"]*"', "", markup))
+
+
+def test_pictures_stand_beside_it_and_again_is_the_same(seen, records):
+    path, markup = seen
+    names = {picture.name for picture in pathlib.Path(records, "figures").iterdir()}
+    assert {"faces_by_class.png", "faces_by_speaker.png", "lengths.png", "loudness.png"} <= names
+    write_prep_report(records)
+    with open(path, encoding="utf-8") as file:
+        assert file.read() == markup
