@@ -31,6 +31,8 @@ SYSTEMS = (
     System("g_fbp-p2", "g_fbp", P2),
     System("ag_fbp", "ag_fbp"),
     System("am_fbp", "am_fbp"),
+    System("ag_fbp-bias_1", "ag_fbp", {"model.fusion.first_bias": 1.0}),
+    System("am_fbp-bias_1", "am_fbp", {"model.fusion.first_bias": 1.0}),
     System(
         "two_stage",
         "two_stage",

@@ -23,8 +23,9 @@ FBP_DEFAULTS = {
 """`dropout_place` is that of `dropout`: `products` or `pooled`; `head_dropout` acts after the norm. `scale`
 is the norm of a fused vector (a design choice; 1 is the papers' letter)."""
 
-ADAPTIVE_DEFAULTS = FBP_DEFAULTS | {"gates": "scalar", "gate_width": 128}
-"""`gates` are `scalar` or `vector`."""
+ADAPTIVE_DEFAULTS = FBP_DEFAULTS | {"gates": "scalar", "gate_width": 128, "first_bias": 0.1}
+"""`gates` are `scalar` or `vector`; the biases of FBP start at `first_bias` (a design choice). At 1 the sum of
+the streams outweighs their product at first, and training can stay at what a sum can tell."""
 
 Gated = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2"], dict[str, Array]]
 """Weighted vectors, the weights of (audio, video), and the gates by name where they are vectors."""
@@ -37,7 +38,7 @@ def factor_pair(d_a: int, d_v: int, columns: int, *, rngs: nnx.Rngs) -> tuple[nn
 
 
 class FBP(nnx.Module):
-    """U and V of FBP, and biases of 1 where `bias`, without which the L2 norm cancels scalar weights.
+    """U and V of FBP, and biases where `bias`, without which the L2 norm cancels scalar weights.
 
     The fused vector is multiplied by `config.scale`: entries of about 1 / sqrt(o) would give a
     classifier under Adam small steps.
@@ -48,8 +49,7 @@ class FBP(nnx.Module):
         self.u, self.v = factor_pair(d_a, d_v, columns, rngs=rngs)
         self.biased = bias
         if bias:
-            self.bias_u = nnx.Param(jnp.ones(columns))
-            self.bias_v = nnx.Param(jnp.ones(columns))
+            self.bias_u, self.bias_v = (nnx.Param(jnp.full(columns, config.first_bias)) for _ in range(2))
         self.factors, self.dropout, self.place = config.factors, config.dropout, config.dropout_place
         self.power_norm, self.scale = config.power_norm, config.scale
 
