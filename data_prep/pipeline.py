@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from data_prep import metadata
 from data_prep.corpora.base import Clip, Corpus
@@ -37,15 +37,28 @@ def prepare(
     shards: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     encoders: EncoderFiles = NO_FILES,
+    beam: Sequence[str] | None = None,
 ) -> Summary:
     """Writes shards, manifest, splits, statistics and descriptions of `corpus` into `output`.
 
     May be stopped at any moment; the same call goes on where it stood and ends with the same files, byte for
-    byte, whatever the number of workers (default: the cores; 0: this process, for tests) and wherever the
-    encoders lie by then (for exports, `records.ENCODER_PATHS` notes where). `progress` is called with the
-    clips done and their number. `encoders` says where the ONNX files that `settings` name
-    (`encoder_probe.with_encoders`) lie. Raises ValueError when `output` holds another preparation,
-    another process works there, an encoder is missing, or not one clip could be read.
+    byte, whatever the number of workers and wherever the encoders lie by then (for exports,
+    `records.ENCODER_PATHS` notes where).
+
+    Args:
+      corpus: its clips.
+      settings: of records.
+      output: directory.
+      workers: processes; default: the cores; 0: this process, for tests.
+      shards: files of records; default: 64 clips each.
+      progress: called with the clips done and their number.
+      encoders: where the ONNX files that `settings` name (`encoder_probe.with_encoders`) lie.
+      beam: options of an Apache Beam pipeline that writes the shards in place of this machine's processes
+        (data_prep/beam_runner.py); None: no pipeline.
+
+    Raises:
+      ValueError: `output` holds another preparation, another process works there, an encoder is missing, or
+        not one clip could be read.
     """
     output = os.path.abspath(output)
     check_files(settings, encoders)
@@ -56,7 +69,14 @@ def prepare(
         begun = claim(output, _identity(corpus, settings, plan))
         settings = PrepSettings.from_dict(begun["settings"])  # with the names that the encoders had then
         metadata.write_encoder_paths(output, encoders)
-        _write_missing(plan, corpus.root, job, cores() if workers is None else workers, progress)
+        missing = [shard for shard in range(plan.count) if plan.finished(shard) is None]
+        if beam is None:
+            count = cores() if workers is None else workers
+            write_shards(plan, missing, corpus.root, job, count, progress)
+        else:
+            from data_prep.beam_runner import run_pipeline  # an optional package
+
+            run_pipeline(plan, missing, corpus.root, job, beam)
         return _finish(plan, corpus, settings)
 
 
@@ -85,9 +105,11 @@ def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:
     }
 
 
-def _write_missing(plan: Plan, root: str, job: Job, workers: int, progress: Callable | None) -> None:
-    missing = [shard for shard in range(plan.count) if plan.finished(shard) is None]
-    clips = [clip for shard in missing for clip in plan.block(shard)]
+def write_shards(
+    plan: Plan, shards: list[int], root: str, job: Job, workers: int, progress: Callable | None = None
+) -> None:
+    """Writes `shards` of a plan one after the other; their clips are processed by `workers` processes."""
+    clips = [clip for shard in shards for clip in plan.block(shard)]
     done = len(plan.clips) - len(clips)
     results = outcomes(clips, job, workers)
 
@@ -102,7 +124,7 @@ def _write_missing(plan: Plan, root: str, job: Job, workers: int, progress: Call
             yield outcome.data
 
     try:
-        for shard in missing:
+        for shard in shards:
             rows: list[dict] = []
             write_shard(plan, shard, rows, encoded(shard, rows))
     finally:

@@ -8,6 +8,9 @@ demo: made by `emofuse demo`; ravdess, crema_d, iemocap, afew, enterface05, baum
 [,start,end,take,half]. What differs from the corpus as distributed is told, and stands in prep.json.
 --classes merges or leaves out classes, as 4 or 8; --labels=perceived takes the raters' votes of crema_d;
 --subset=improvised the improvised part of iemocap. Stopped at any moment, the same command goes on.
+--runner=beam writes the same files by an Apache Beam pipeline (pip install 'emofuse[beam]') and passes its
+options on: --beam=--runner=FlinkRunner --beam=--flink_master=HOST:8081. Its workers must see source and
+output under the same paths.
 prep_report.html shows what was found: faces to look at, detection by class and speaker, lengths, loudness,
 and what was masked or failed.
 --frames, --snippet and --face_size change what the recipe pins; prep.json tells.
@@ -46,7 +49,8 @@ _TENSORS = flags.DEFINE_enum(
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default the cores.", lower_bound=1)
 _SHARDS = flags.DEFINE_integer("shards", None, "Files of records; default: 64 clips each.", lower_bound=1)
 _STRICT = flags.DEFINE_bool("strict", False, "End with status 1 if a clip failed.")
-_RUNNER = flags.DEFINE_enum("runner", "local", ["local"], "Where the work is done.")
+_RUNNER = flags.DEFINE_enum("runner", "local", ["local", "beam"], "Where the work is done.")
+_BEAM = flags.DEFINE_multi_string("beam", [], "An option of the Beam pipeline; may stand several times.")
 flags.mark_flags_as_required(["corpus", "source", "output"])
 
 
@@ -66,6 +70,8 @@ def main(argv) -> int:
     from launch.bars import counted
 
     require_media()
+    if _BEAM.value and _RUNNER.value != "beam":
+        raise ValueError("--beam goes with --runner=beam")
     settings = recipe_settings(
         _RECIPE.value, frames=_FRAMES.value, snippet=_SNIPPET.value, face_size=_SIZE.value
     )
@@ -88,6 +94,7 @@ def main(argv) -> int:
             shards=_SHARDS.value,
             progress=progress,
             encoders=encoders,
+            beam=_BEAM.value if _RUNNER.value == "beam" else None,
         )
     for path, reason in summary.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)

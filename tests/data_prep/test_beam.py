@@ -1,0 +1,28 @@
+"""The Beam runner writes what the local one writes, to the byte."""
+
+import pytest
+
+from tests.data_prep.small_corpus import every_file, run_prepare
+
+pytest.importorskip("apache_beam", reason="needs pip install 'emofuse[beam]'")
+
+DIRECT = [
+    "--runner=DirectRunner",
+    "--direct_num_workers=2",
+    "--direct_running_mode=multi_processing",
+]
+
+
+def test_two_workers_write_the_same_files(source, prepared, tmp_path):
+    output, summary = prepared
+    again = run_prepare(source, tmp_path / "records", beam=DIRECT)
+    assert (again.kept, again.masked, again.failed) == (summary.kept, summary.masked, summary.failed)
+    assert every_file(tmp_path / "records") == every_file(output)
+
+
+def test_it_goes_on_where_another_runner_stopped(source, prepared, tmp_path):
+    run_prepare(source, tmp_path / "records", workers=0)
+    shard = next((tmp_path / "records").glob("folder-clips*"))
+    shard.unlink()
+    run_prepare(source, tmp_path / "records", beam=["--direct_running_mode=in_memory"])
+    assert every_file(tmp_path / "records") == every_file(prepared[0])
