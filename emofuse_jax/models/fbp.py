@@ -24,8 +24,8 @@ FBP_DEFAULTS = {
 is the norm of a fused vector (a design choice; 1 is the papers' letter)."""
 
 ADAPTIVE_DEFAULTS = FBP_DEFAULTS | {"gates": "scalar", "gate_width": 128, "first_bias": 0.1}
-"""`gates` are `scalar` or `vector`; the biases of FBP start at `first_bias` (a design choice). At 1 the sum of
-the streams outweighs their product at first, and training can stay at what a sum can tell."""
+"""`gates` are `scalar` or `vector`; the biases of FBP start at `first_bias` (a design choice). At 1 the sum
+of the streams outweighs their product at first, and training can stay at what a sum can tell."""
 
 Gated = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2"], dict[str, Array]]
 """Weighted vectors, the weights of (audio, video), and the gates by name where they are vectors."""
