@@ -182,5 +182,7 @@ def test_too_few_labelled_segments_are_warned_of():
         check_correlation(config)  # its covariances are those of many batches
         check_correlation(demo.get_config("hgr"))
     config.model.fusion.ema = 0.0
+    check_correlation(config)  # half of its rows have labels
+    config.data.labelled_share = 0.0
     with pytest.warns(UserWarning, match=r"about 13 labelled segments a batch, fewer than 4 x"):
         check_correlation(config)
