@@ -74,9 +74,8 @@ def get_config(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
         if name in part:
             part[name] = min(part[name], 3)
     for part, small in ((model.audio, SMALL_AUDIO), (model.video, SMALL_VIDEO)):
-        part.update(
-            {k: v for k, v in small[part.encoder].items() if k in part}
-        )  # attention is not always there
+        there = {k: v for k, v in small[part.encoder].items() if k in part}  # not all fusions have attention
+        part.update(there)
     if config.data.recipe == "hgr" and model.video.encoder == "frames":
         model.video.downsample = 1  # the demo's records of this recipe hold faces of 56x56
     if "dropout" in model.fusion:

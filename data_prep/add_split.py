@@ -33,8 +33,7 @@ def add_split(path: str, name: str, table: str, *, allow_leak: bool = False) -> 
     """
     with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
         prep = json.load(file)
-    with open(os.path.join(path, "manifest.csv"), newline="", encoding="utf-8") as file:
-        by_clip = {row["clip_id"]: row for row in csv.DictReader(file)}
+    by_clip = {row["clip_id"]: row for row in records.read_manifest(path)}
     if not name.isidentifier():
         raise ValueError(f"name {name!r}: expected letters, digits and underscores")
     if os.path.exists(os.path.join(path, "splits", name)):

@@ -51,8 +51,10 @@ def make_fold(protocol: Protocol, fold: int, rows: list[dict], sex: dict[str, st
     """
     test = set(protocol.folds[fold])
     rest = set(protocol.speakers) - test
-    seeded = held_out(rest, sex, f"{protocol.name}/{fold}")
-    validation = set(protocol.validation[fold] if protocol.validation else seeded)
+    if protocol.validation:
+        validation = set(protocol.validation[fold])
+    else:
+        validation = set(held_out(rest, sex, f"{protocol.name}/{fold}"))
     parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for row in rows:
         speaker, labelled = row["speaker"], int(row["label"]) >= 0

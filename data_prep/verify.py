@@ -1,7 +1,6 @@
 """Re-reads a prepared directory and lists what is wrong: `python -m data_prep.verify DIR`."""
 
 import collections
-import csv
 import json
 import os
 import sys
@@ -24,8 +23,7 @@ def verify(path: str) -> list[str]:
     try:
         with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
             prep = json.load(file)
-        with open(os.path.join(path, "manifest.csv"), newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = records.read_manifest(path)
         if not 1 <= prep["schema_version"] <= records.SCHEMA_VERSION:
             newest = records.SCHEMA_VERSION
             return [f"prep.json: schema_version {prep['schema_version']}, expected 1 to {newest}"]

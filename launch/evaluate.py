@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> None:
     results, examples = evaluate.evaluate_workdir(
         WORKDIR.value, part=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
     )
+    marks = evaluate.marks(results)
     directory = os.path.join(WORKDIR.value, "evaluation", SPLIT.value)
     evaluate.write_results(os.path.join(directory, "results.json"), results)
     page = os.path.join(directory, "report.html")
@@ -38,10 +39,11 @@ def main(argv: Sequence[str]) -> None:
         history=read_epochs(WORKDIR.value),
         examples=examples,
         title=f"{results['config']} on {results['corpus']}",
-        marks=evaluate.marks(results),
+        marks=marks,
     )
     tables.print_scores(results["modalities"])
-    print("\n".join(evaluate.marks(results)), end="\n" * bool(evaluate.marks(results)))
+    for mark in marks:
+        print(mark)
     print(f"report: {page}")
 
 

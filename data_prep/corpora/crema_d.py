@@ -33,14 +33,15 @@ def read_corpus(source: str, labels: str = "intended") -> Corpus:
     Perceived is the majority of those who had picture and sound; clips without one are left out and named.
     """
     found: dict[str, tuple[int, str, re.Match]] = {}
-    for path in files_below(source):
+    paths = list(files_below(source))
+    for path in paths:
         match = NAME.search(os.path.basename(path))
         if match and match[3].upper() in CODES:
             rank = (PREFERENCE.index(match[4].lower()), path, match)
             found[match[1]] = min(found.get(match[1], rank), rank, key=lambda r: r[:2])
     clips = tuple(_clip(name, *found[name][1:]) for name in sorted(found))
-    votes = _table(source, VOTES, "FileName", "MultiModalVote")
-    sex = {actor: kind[:1].lower() for actor, kind in _table(source, ACTORS, "ActorID", "Sex").items()}
+    votes = _table(paths, VOTES, "FileName", "MultiModalVote")
+    sex = {actor: kind[:1].lower() for actor, kind in _table(paths, ACTORS, "ActorID", "Sex").items()}
     notes = listed("missing, by summaryTable.csv", votes.keys() - found.keys())
     corpus = _without_bad(checked(Corpus("crema_d", CLASSES, clips, sex, tuple(notes)), EXPECTED))
     return corpus if labels == "intended" else _perceived(corpus, votes)
@@ -56,9 +57,9 @@ def _clip(name: str, path: str, match: re.Match) -> Clip:
     return Clip(name, path, CLASSES.index(CODES[match[3].upper()]), match[2])
 
 
-def _table(source: str, name: str, key: str, value: str) -> dict[str, str]:
-    """Two columns of the CSV of that name below `source`; empty where it is not there."""
-    path = next((path for path in files_below(source) if os.path.basename(path) == name), None)
+def _table(paths: list[str], name: str, key: str, value: str) -> dict[str, str]:
+    """Two columns of the CSV of that name among `paths`; empty where it is not there."""
+    path = next((path for path in paths if os.path.basename(path) == name), None)
     if path is None:
         return {}
     with open(path, newline="", encoding="utf-8-sig") as file:

@@ -1,6 +1,5 @@
 """A prepared directory of records: its metadata, its lists of clips, and random access to its clips."""
 
-import csv
 import dataclasses
 import functools
 import json
@@ -77,8 +76,7 @@ def open_dataset(path: str, recipe: str | None = None) -> Dataset:
     found = prep["settings"]["recipe"]
     if recipe is not None and found != recipe:
         raise ValueError(f"{path}: prep.json has recipe {found!r}, the config needs {recipe!r}")
-    with open(os.path.join(path, "manifest.csv"), newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["index"]) >= 0]
+    rows = [row for row in records.read_manifest(path) if int(row["index"]) >= 0]
     index = {row["clip_id"]: int(row["index"]) for row in rows}
     return Dataset(path, prep, index, {row["clip_id"]: row["speaker"] for row in rows})
 

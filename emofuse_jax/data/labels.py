@@ -1,6 +1,5 @@
 """Which training clips show their label: those of the corpus, or a seeded share of each class."""
 
-import csv
 import dataclasses
 import hashlib
 import os
@@ -9,17 +8,17 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.data.records import read_manifest
 from emofuse_jax.types import Batch
 
 
 def clip_labels(dataset: Dataset, clips: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Label of each clip by manifest.csv, without reading a record; -1 is unlabelled."""
     name = os.path.join(dataset.path, "manifest.csv")
-    with open(name, newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if "label" not in rows.fieldnames:
-            raise ValueError(f"{name}: no column label; run emofuse prepare again")
-        label = {int(row["index"]): int(row["label"]) for row in rows if int(row["index"]) >= 0}
+    rows = read_manifest(dataset.path)
+    if rows and "label" not in rows[0]:
+        raise ValueError(f"{name}: no column label; run emofuse prepare again")
+    label = {int(row["index"]): int(row["label"]) for row in rows if int(row["index"]) >= 0}
     return np.array([label[int(clip)] for clip in clips], np.int64)
 
 

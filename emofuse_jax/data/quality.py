@@ -1,16 +1,14 @@
 """What a prepared directory holds, measured: lengths, loudness, faces found, and crops to look at."""
 
-import csv
 import dataclasses
 import math
-import os
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.frontends import neper
-from emofuse_jax.data.records import Record
+from emofuse_jax.data.records import Record, read_manifest
 
 SHEET_CLIPS = 24
 """Clips on a contact sheet."""
@@ -56,8 +54,7 @@ class Quality:
 def measure(path: str) -> Quality:
     """Reads every record of a directory once."""
     dataset = open_dataset(path)
-    with open(os.path.join(path, "manifest.csv"), newline="", encoding="utf-8") as file:
-        manifest = list(csv.DictReader(file))
+    manifest = read_manifest(path)
     count = len(dataset.clip_ids)
     chosen = set(np.linspace(0, count - 1, min(count, SHEET_CLIPS)).round().astype(int).tolist())
     rows, even, worst = [], [], []

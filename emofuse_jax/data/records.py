@@ -5,6 +5,7 @@ every array is one bytes value, little-endian, C order, so that
 ``tfds.features.Tensor(encoding="bytes")`` reads the same bytes.
 """
 
+import csv
 import dataclasses
 import os
 
@@ -160,3 +161,9 @@ def shard_paths(directory: str) -> list[str]:
     if missing:
         raise FileNotFoundError(f"{directory}: shard {missing[0]} is missing ({len(missing)} of {count})")
     return [os.path.join(directory, name) for name in expected]
+
+
+def read_manifest(directory: str) -> list[dict[str, str]]:
+    """Rows of manifest.csv, one for each clip, failed ones too; values as they stand in the file."""
+    with open(os.path.join(directory, "manifest.csv"), newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
