@@ -7,6 +7,7 @@ import numpy as np
 
 from data_prep.encoder_spec import (
     AudioLayout,
+    DetectorLayout,
     EncoderSettings,
     FaceLayout,
     FeatureSettings,
@@ -15,8 +16,10 @@ from data_prep.encoder_spec import (
 )
 from data_prep.encoders import EncoderError, EncoderFiles, declared, open_graph, run_graph, told_by_flag
 from data_prep.extras import require_onnx
+from data_prep.faces.own import run_detector
 from data_prep.settings import PrepSettings
 from data_prep.shards import file_sha256
+from emofuse_jax.data.records import ONNX_FLAGS
 
 PROBE_MS = 4000.0
 """Length of the zeros that an audio encoder is tried on, and by how much longer the second ones are."""
@@ -34,10 +37,10 @@ def with_encoders(settings: PrepSettings, files: EncoderFiles, tensors: str | No
     Reads the YAML beside each file and runs it once on zeros. Raises ValueError, one line naming file and key
     or shape, where something does not fit; or when tensors are to be dropped and there is no encoder.
     """
-    found = {kind: describe(kind, getattr(files, kind), settings) for kind in ("audio", "face")}
+    found = {kind: describe(kind, getattr(files, kind), settings) for kind in ONNX_FLAGS}
     who = f"recipe {settings.recipe!r} drops" if tensors is None else f"--tensors={tensors} leaves out"
     tensors = settings.features.tensors if tensors is None else tensors
-    if tensors == "drop" and not any(found.values()):
+    if tensors == "drop" and not (found["audio"] or found["face"]):
         raise ValueError(f"{who} the tensors: give --audio_encoder or --face_encoder")
     return dataclasses.replace(settings, features=FeatureSettings(tensors, **found))
 
@@ -52,7 +55,7 @@ def describe(kind: str, path: str, settings: PrepSettings) -> EncoderSettings | 
     layout = read_layout(kind, path)
     encoder = EncoderSettings(os.path.basename(path), digest, 0, layout)
     graph = open_graph(path, digest, 1)
-    probe = _probe_sound if kind == "audio" else _probe_faces
+    probe = {"audio": _probe_sound, "face": _probe_faces, "detector": _probe_detector}[kind]
     return dataclasses.replace(encoder, width=probe(graph, path, layout, settings))
 
 
@@ -99,6 +102,17 @@ def _probe_faces(graph, path: str, layout: FaceLayout, settings: PrepSettings) -
     return answer.shape[1]
 
 
+def _probe_detector(graph, path: str, layout: DetectorLayout, settings: PrepSettings) -> int:
+    """Tries one black frame; its width is 0."""
+    inner = (3, *layout.size) if layout.layout == "nchw" else (*layout.size, 3)
+    _check_ends(graph, path, layout, ["1", *map(str, inner)], ("boxes", "scores", "landmarks"))
+    try:
+        run_detector(graph, layout, np.zeros((*layout.size, 3), np.uint8))
+    except EncoderError as error:
+        raise ValueError(f"{path}: fails on a black frame: {error}") from error
+    return 0
+
+
 def _check_bins(path: str, layout: AudioLayout, bins: int) -> None:
     """Numbers a bin must be as many as there are bins; a waveform takes single ones."""
     fixed = layout.normalisation if isinstance(layout.normalisation, dict) else {}
@@ -111,14 +125,14 @@ def _check_bins(path: str, layout: AudioLayout, bins: int) -> None:
             )
 
 
-def _check_ends(graph, path: str, layout, taken: list[str]) -> None:
-    """The graph has the input and output of the YAML, and that input can have the shape `taken`."""
-    for key, ends in (("input", graph.get_inputs()), ("output", graph.get_outputs())):
+def _check_ends(graph, path: str, layout, taken: list[str], outputs: tuple[str, ...] = ("output",)) -> None:
+    """The graph has the input and `outputs` of the YAML, and that input can have the shape `taken`."""
+    for key, ends in (("input", graph.get_inputs()), *((key, graph.get_outputs()) for key in outputs)):
         names = [end.name for end in ends]
         if getattr(layout, key) not in names or (key == "input" and len(names) > 1):
             alone = " as the only one" if key == "input" else ""
             raise ValueError(
-                f"{path}: its {key}s are {', '.join(names)};"
+                f"{path}: its {'inputs' if key == 'input' else 'outputs'} are {', '.join(names)};"
                 f" {layout_path(path)} names {getattr(layout, key)!r}{alone}"
             )
     end = next(end for end in graph.get_inputs() if end.name == layout.input)

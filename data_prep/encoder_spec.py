@@ -1,6 +1,6 @@
 """What a frozen encoder takes and gives: the YAML beside its ONNX file, and what prep.json keeps of both.
 
-`model.yaml` beside `model.onnx` holds every key of `AudioLayout` or of `FaceLayout`, and no other:
+`model.yaml` beside `model.onnx` holds every key of one of the layouts below, and no other:
 
     input: input_values            |   input: images
     output: last_hidden_state      |   output: embedding
@@ -54,15 +54,41 @@ class FaceLayout:
 
 
 @dataclasses.dataclass(frozen=True)
+class DetectorLayout:
+    """A face detector: one frame in, its faces out. A pixel is as for `FaceLayout`.
+
+    A frame is scaled to fit into `size` and stands at its top left; the rest is black.
+    """
+
+    input: str
+    boxes: str
+    """Names of the outputs: [n 4], x0 y0 x1 y1; [n]; [n 10] or [n 5 2], x y of the eye at the image's left,
+    at its right, the nose, the mouth's left, its right. More axes of length 1 do no harm."""
+    scores: str
+    landmarks: str
+    units: str
+    """Of boxes and landmarks: `pixels` of the input, or `shares` of its width and height."""
+    score: float
+    """Lowest score of a face; of faces that overlap the best one stays."""
+    layout: str
+    size: list[int]
+    """Height and width of the input in pixels."""
+    channels: str
+    scale: float
+    mean: list[float]
+    std: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
 class EncoderSettings:
-    """One encoder as prep.json, checkpoints and bundles name it."""
+    """One encoder or detector as prep.json, checkpoints and bundles name it."""
 
     file: str
     """Name of the ONNX file, for people; the hash decides."""
     sha256: str
     width: int
-    """d of its output."""
-    layout: AudioLayout | FaceLayout
+    """d of its output; of a detector 0."""
+    layout: AudioLayout | FaceLayout | DetectorLayout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +99,8 @@ class FeatureSettings:
     """`drop`: spectrogram or crops of a modality that has an encoder are left out."""
     audio: EncoderSettings | None = None
     face: EncoderSettings | None = None
+    detector: EncoderSettings | None = None
+    """The user's own face detector, in place of MTCNN."""
 
     def __post_init__(self):
         if self.tensors not in TENSORS:
@@ -90,7 +118,10 @@ class FeatureSettings:
 
     def to_dict(self) -> dict:
         """Plain dicts and lists, ready for JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        values = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.detector is None:  # as before there was any
+            del values["detector"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "FeatureSettings":
@@ -108,7 +139,7 @@ class FeatureSettings:
 NO_ENCODERS = FeatureSettings()
 
 
-def read_layout(kind: str, path: str) -> AudioLayout | FaceLayout:
+def read_layout(kind: str, path: str) -> AudioLayout | FaceLayout | DetectorLayout:
     """The YAML beside an ONNX file; ValueError, one line naming file and key, where it is wrong."""
     import yaml
 
@@ -128,7 +159,7 @@ def layout_path(path: str) -> str:
     return f"{os.path.splitext(path)[0]}.yaml"
 
 
-def parse_layout(kind: str, values, where: str) -> AudioLayout | FaceLayout:
+def parse_layout(kind: str, values, where: str) -> AudioLayout | FaceLayout | DetectorLayout:
     """A layout from plain values; ValueError naming `where` and the first key that is wrong."""
     layout, checks = LAYOUTS[kind]
     if not isinstance(values, dict):
@@ -171,6 +202,13 @@ def _choice(*names: str):
 
 _TEXT = (lambda value: isinstance(value, str) and bool(value), "a name")
 _RATE = (_positive, "a number above 0")
+_COUNT = (lambda value: _positive(value) and isinstance(value, int), "a whole number above 0")
+_PIXELS = {
+    "channels": _choice("rgb", "bgr"),
+    "scale": _RATE,
+    "mean": (lambda value: _listed(value, _number, 3), "three numbers"),
+    "std": (lambda value: _listed(value, _positive, 3), "three numbers above 0"),
+}
 LAYOUTS = {
     "audio": (
         AudioLayout,
@@ -192,12 +230,23 @@ LAYOUTS = {
             "input": _TEXT,
             "output": _TEXT,
             "layout": _choice("nchw", "nhwc"),
-            "size": (lambda value: _positive(value) and isinstance(value, int), "a whole number above 0"),
-            "channels": _choice("rgb", "bgr"),
-            "scale": _RATE,
-            "mean": (lambda value: _listed(value, _number, 3), "three numbers"),
-            "std": (lambda value: _listed(value, _positive, 3), "three numbers above 0"),
+            "size": _COUNT,
+            **_PIXELS,
+        },
+    ),
+    "detector": (
+        DetectorLayout,
+        {
+            "input": _TEXT,
+            "boxes": _TEXT,
+            "scores": _TEXT,
+            "landmarks": _TEXT,
+            "units": _choice("pixels", "shares"),
+            "score": (_number, "a number"),
+            "layout": _choice("nchw", "nhwc"),
+            "size": (lambda value: _listed(value, _COUNT[0], 2), "height and width, whole numbers above 0"),
+            **_PIXELS,
         },
     ),
 }
-"""Layout class of each kind of encoder, and for each key a check and what is expected."""
+"""Layout class of each kind of ONNX file, and for each key a check and what is expected."""

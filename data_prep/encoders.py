@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
 
-from data_prep.encoder_spec import EncoderSettings, FaceLayout
+from data_prep.encoder_spec import DetectorLayout, EncoderSettings, FaceLayout
 from data_prep.extras import require_onnx
 from data_prep.settings import PrepSettings
+from emofuse_jax.data.records import ONNX_FLAGS, ONNX_NAMES
 
 VARIANCE_FLOOR = 1e-7
 """Added to the variance of the clip, as the feature extractors of wav2vec 2 and its kin do."""
@@ -29,6 +30,7 @@ class EncoderFiles:
 
     audio: str = ""
     face: str = ""
+    detector: str = ""
     threads: int = 1
     """Of onnxruntime; 0: the cores. Another number than 1 may change the last bits."""
 
@@ -39,22 +41,21 @@ NO_FILES = EncoderFiles()
 def check_files(settings: PrepSettings, files: EncoderFiles) -> None:
     """Opens the encoders that the settings name; raises ValueError where a file or its hash is missing."""
     features = settings.features
-    if features.audio or features.face:
+    kinds = [kind for kind in ONNX_FLAGS if getattr(features, kind) is not None]
+    if kinds:
         require_onnx()
     if features.tensors == "drop" and not (features.audio or features.face):
         raise ValueError(f"recipe {settings.recipe!r} drops the tensors, and no encoder is given")
-    for kind in ("audio", "face"):
-        if getattr(features, kind) is not None:
-            session(kind, getattr(features, kind), files)
+    for kind in kinds:
+        session(kind, getattr(features, kind), files)
 
 
 def session(kind: str, encoder: EncoderSettings, files: EncoderFiles):
     """The graph of an encoder; ValueError when its file is not given, or is another one."""
     path = getattr(files, kind)
     if not path:
-        raise ValueError(
-            f"{kind} encoder {encoder.file} (sha256 {encoder.sha256}) is needed: give --{kind}_encoder"
-        )
+        named = f"{ONNX_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
+        raise ValueError(f"{named} is needed: give --{ONNX_FLAGS[kind]}")
     with told_by_flag(kind, path):
         return open_graph(path, encoder.sha256, files.threads)
 
@@ -65,7 +66,7 @@ def told_by_flag(kind: str, path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise ValueError(f"--{kind}_encoder={path}: not there") from None
+        raise ValueError(f"--{ONNX_FLAGS[kind]}={path}: not there") from None
 
 
 @functools.lru_cache(maxsize=4)
@@ -130,8 +131,10 @@ def normalised(x: Float[np.ndarray, "n *f"], how: str | dict) -> Float[np.ndarra
     return (x - np.float32(how["mean"])) / np.float32(how["std"])
 
 
-def pixels(crops: UInt8[np.ndarray, "n h w 3"], layout: FaceLayout) -> Float[np.ndarray, "n a b c"]:
-    """Bytes as the encoder takes them: `(byte * scale - mean) / std`, channels and axes in its order."""
+def pixels(
+    crops: UInt8[np.ndarray, "n h w 3"], layout: FaceLayout | DetectorLayout
+) -> Float[np.ndarray, "n a b c"]:
+    """Bytes as the network takes them: `(byte * scale - mean) / std`, channels and axes in its order."""
     x = crops[..., ::-1] if layout.channels == "bgr" else crops
     x = (x.astype(np.float32) * np.float32(layout.scale) - np.float32(layout.mean)) / np.float32(layout.std)
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if layout.layout == "nchw" else x)
@@ -144,8 +147,13 @@ def declared(graph, name: str) -> list:
 
 def run_graph(graph, layout, x: np.ndarray, kind: str) -> np.ndarray:
     """The output that the layout names; EncoderError with one line of what onnxruntime says."""
+    return run_outputs(graph, layout.input, [layout.output], x, kind)[0]
+
+
+def run_outputs(graph, name: str, outputs: list[str], x: np.ndarray, kind: str) -> list[np.ndarray]:
+    """Several outputs of a graph whose input is `name`; EncoderError as `run_graph`."""
     try:
-        return graph.run([layout.output], {layout.input: x})[0]
+        return graph.run(outputs, {name: x})
     except Exception as error:  # onnxruntime's errors share no class
         raise EncoderError(f"{kind} encoder: {_line(error)}") from error
 

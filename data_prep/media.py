@@ -43,7 +43,6 @@ class SoundTrack:
     """Where a sound stream lies."""
 
     index: int
-    rate: int
     end: float
 
 
@@ -183,4 +182,4 @@ def _sound(stream, used: dict[int, _Packets], zero: float) -> SoundTrack | None:
     if stream is None or not used[stream.index].size:
         return None
     end = float(max(used[stream.index].ends) * stream.time_base) - zero
-    return SoundTrack(stream.index, stream.codec_context.sample_rate, end)
+    return SoundTrack(stream.index, end)

@@ -37,7 +37,7 @@ ENCODING = ("onnxruntime",)
 
 def versions(settings: PrepSettings) -> dict[str, str]:
     """Versions of the packages that decide what a record holds."""
-    encodes = settings.features.audio or settings.features.face
+    encodes = any(getattr(settings.features, kind) for kind in records.ONNX_FLAGS)
     return {name: importlib.metadata.version(name) for name in PACKAGES + ENCODING * bool(encodes)}
 
 
@@ -46,7 +46,7 @@ def record_shape(settings: PrepSettings) -> records.RecordShape:
     features = settings.features
     size = 0 if features.drops_faces else settings.face.size
     widths = (0 if encoder is None else encoder.width for encoder in (features.audio, features.face))
-    return records.RecordShape(settings.audio.bins, size, size, *widths)
+    return records.RecordShape(settings.audio.bins, size, size, *widths, waveform=settings.audio.waveform)
 
 
 def write_manifest(output: str, rows: list[dict]) -> None:
@@ -69,7 +69,7 @@ def write_prep(
     """prep.json: all that is needed to read the records, and to make them again."""
     sources = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
     shape = record_shape(settings)
-    widths = {k: v for k in ("audio_features", "face_features") if (v := getattr(shape, k))}
+    optional = {k: v for k in records.OPTIONAL if (v := getattr(shape, k))}
     values = {
         "schema_version": shape.schema_version,
         "corpus": corpus.name,
@@ -79,7 +79,7 @@ def write_prep(
         "sex": dict(sorted(corpus.sex.items())),
         "class_map": corpus.class_map,
         "settings": settings.to_dict(),
-        "shape": {"f": shape.f, "h": shape.h, "w": shape.w, **widths},
+        "shape": {"f": shape.f, "h": shape.h, "w": shape.w, **optional},
         "frames": settings.face.frames,
         "versions": versions(settings),
         "sources_sha256": sources.hexdigest(),
@@ -94,7 +94,7 @@ def write_prep(
 
 def write_encoder_paths(output: str, encoders: EncoderFiles) -> None:
     """Where an export may look for the ONNX files; their hashes stand in prep.json."""
-    paths = {k: os.path.abspath(v) for k in ("audio", "face") if (v := getattr(encoders, k))}
+    paths = {k: os.path.abspath(v) for k in records.ONNX_FLAGS if (v := getattr(encoders, k))}
     if paths:
         write_json(os.path.join(output, records.ENCODER_PATHS), paths)
 
@@ -165,6 +165,8 @@ def _features(features, c: int, classes: tuple[str, ...], settings: PrepSettings
         encoded["audio_features"] = tensor((None, shape.audio_features), np.float16)
     if shape.face_features:
         encoded["face_features"] = tensor((s, shape.face_features), np.float16)
+    if shape.waveform:
+        encoded["waveform"] = tensor((None,), np.int16)
     return features.FeaturesDict(
         {
             "clip_id": features.Text(),

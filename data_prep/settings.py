@@ -22,13 +22,16 @@ class AudioSettings:
     """The lowest bins of the DFT that are kept; of `log_mel_v1` the number of mel filters."""
     floor: float = 1e-5
     """Added before the logarithm: to the magnitude, of `log_mel_v1` to the energy."""
+    waveform: bool = False
+    """The sound itself is kept beside its spectrogram."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FaceSettings:
     """Frame sampling, detection and alignment."""
 
-    detector: str = "mtcnn_v1"
+    detector: str = "mtcnn_v2"
+    """Names the computation; a change of computation is a new name."""
     frames: int = 16
     sampling: str = "even"
     """`even`: frames at the centres of equal parts of the clip; `snippets`: runs of consecutive frames."""
@@ -51,7 +54,7 @@ class FaceSettings:
             raise ValueError(f"face settings: snippet {self.snippet}: expected 1 for {self.sampling!r}")
 
 
-LATER = {"face": {"snippet": 1}}
+LATER = {"audio": {"waveform": False}, "face": {"snippet": 1}}
 """Fields that came after the first records; left out at this value, so that old settings still compare."""
 
 

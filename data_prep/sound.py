@@ -1,6 +1,8 @@
 """A clip's sound as 16 kHz mono float32, block by block, cut from the same clock as its frames."""
 
-from collections.abc import Iterator
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
 
 import av
 import numpy as np
@@ -10,60 +12,90 @@ from jaxtyping import Float
 from data_prep.media import MediaError, MediaInfo, open_media
 
 RATES = (2_000, 768_000)
-GAP = 0.1
-"""Seconds without sound between packets from which silence is put in."""
+TOLERANCE = 0.01
+"""Seconds that timestamps may be off, since some containers round them to 1 ms, before sound is moved."""
 WARM_UP = 1.0
 """Seconds decoded before the wanted part after a seek: a frame leans on the one before."""
+FULL_SCALE = 1 - 2**-15
+"""A sample is clipped from here: the largest that 16 bits hold."""
+CLIPPED = 0.01
+"""Share of clipped samples from which it is told: a sine that just fits has half as many, speech fewer."""
+PLANES = 8
+"""Channels from which PyAV misses the end of a frame's planes, and takes memory beyond them for sound."""
 _SCALE = {"u1": (128, 128.0), "i2": (0, 2.0**15), "i4": (0, 2.0**31), "f4": (0, 1.0), "f8": (0, 1.0)}
 
 
-def sound_blocks(info: MediaInfo, start: float, end: float, rate: int) -> Iterator[Float[np.ndarray, " n"]]:
+@dataclasses.dataclass
+class Meter:
+    """Counts the samples of the source as they go by, and those at full scale in any channel."""
+
+    samples: int = 0
+    clipped: int = 0
+
+    def add(self, peaks: Float[np.ndarray, " n"]) -> None:
+        """`peaks`: the largest magnitude of all channels."""
+        self.samples += len(peaks)
+        self.clipped += int((peaks >= FULL_SCALE).sum())
+
+    def note(self) -> str:
+        """The remark on a sound that is heavily clipped, or nothing."""
+        share = self.clipped / max(self.samples, 1)
+        return f"sound is clipped in {100 * share:.0f} % of samples" if share >= CLIPPED else ""
+
+
+def sound_blocks(
+    info: MediaInfo, start: float, end: float, rate: int, meter: Meter | None = None
+) -> Iterator[Float[np.ndarray, " n"]]:
     """Mono sound from `start` to `end` seconds at `rate` Hz: the mean of the channels, then soxr.
 
-    Sample 0 is at `start`; where the stream begins later or has a hole there is silence. Memory does not
-    grow with the clip. Raises MediaError when nothing of the stream can be decoded.
+    Sample 0 is at `start`; where the stream begins later or has a hole there is silence, and where it ends
+    before `end` the blocks end too. Each run of one source rate is resampled by itself. `meter` counts what
+    goes by. Memory does not grow with the clip. Raises MediaError when nothing of the stream can be decoded.
     """
-    source = info.sound.rate
-    if not RATES[0] <= source <= RATES[1]:
-        raise MediaError(f"sound: a sample rate of {source} Hz, expected {RATES[0]} to {RATES[1]}")
-    stream = soxr.ResampleStream(source, rate, 1, dtype="float32", quality="HQ")
-    for block in _cut(info, start, end):
-        yield stream.resample_chunk(block) if source != rate else block
-    if source != rate:
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    for source, run in itertools.groupby(_cut(info, start, end, meter or Meter()), lambda pair: pair[0]):
+        stream = soxr.ResampleStream(source, rate, 1, dtype="float32", quality="HQ")
+        for _, block in run:
+            yield stream.resample_chunk(block) if source != rate else block
+        if source != rate:
+            yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def _cut(info: MediaInfo, start: float, end: float) -> Iterator[Float[np.ndarray, " n"]]:
-    """Blocks of the source from `start` to `end`, one sample after the other."""
-    rate, decoded, at = info.sound.rate, False, 0
-    length = round((end - start) * rate)
-    for time, block in _decoded(info, start):
+def kept(blocks: Iterable[Float[np.ndarray, " n"]], store: bytearray) -> Iterator[Float[np.ndarray, " n"]]:
+    """The same blocks; each is added to `store` as int16, of which 32767 is full scale."""
+    for block in blocks:
+        store += np.rint(np.clip(block, -1, 1) * 32767).astype(np.int16).tobytes()
+        yield block
+
+
+def _cut(
+    info: MediaInfo, start: float, end: float, meter: Meter
+) -> Iterator[tuple[int, Float[np.ndarray, " n"]]]:
+    """(rate, samples) of the source from `start` to `end`, one sample after the other."""
+    decoded, at = False, start
+    for time, rate, sound in _decoded(info, start):
         decoded = True
-        place = at if time is None else round((time - start) * rate)
-        if at == 0 and place < 0:
-            block = block[-place:]
-        elif place > at + (GAP * rate if at else 0):
-            yield from _silence(min(place, length) - at, rate)
-            at = min(place, length)
-        block = block[: length - at]
-        if not np.isfinite(block).all():
+        late = 0 if time is None else round((time - at) * rate)
+        if at == start or abs(late) > TOLERANCE * rate:
+            silent = max(0, min(late, round((end - at) * rate)))
+            for done in range(0, silent, rate):
+                yield rate, np.zeros(min(rate, silent - done), np.float32)
+            at += silent / rate
+            sound = sound[:, max(0, -late) :]  # before the start, or there already
+        mono, peaks = sound[:, : max(0, round((end - at) * rate))]
+        if not np.isfinite(mono).all():
             raise MediaError("sound: samples that are not finite")
-        if len(block):
-            yield block
-            at += len(block)
-        if at >= length:
+        if len(mono):
+            meter.add(peaks)
+            yield rate, mono
+            at += len(mono) / rate
+        if round((end - at) * rate) <= 0:
             return
     if not decoded:
         raise MediaError("sound: nothing could be decoded")
 
 
-def _silence(length: int, block: int) -> Iterator[Float[np.ndarray, " n"]]:
-    for done in range(0, length, block):
-        yield np.zeros(min(block, length - done), np.float32)
-
-
-def _decoded(info: MediaInfo, start: float) -> Iterator[tuple[float | None, Float[np.ndarray, " n"]]]:
-    """(seconds, mono samples) of each decoded frame; packets that are damaged leave a hole."""
+def _decoded(info: MediaInfo, start: float) -> Iterator[tuple[float | None, int, Float[np.ndarray, "2 n"]]]:
+    """(seconds, rate, mean and peak) of each decoded frame; packets that are damaged leave a hole."""
     with open_media(info.path) as container:
         stream = container.streams[info.sound.index]
         context = stream.codec_context
@@ -76,19 +108,25 @@ def _decoded(info: MediaInfo, start: float) -> Iterator[tuple[float | None, Floa
             except (av.error.InvalidDataError, av.error.EOFError):
                 continue
             for frame in frames:
-                if frame.sample_rate != info.sound.rate:
-                    raise MediaError(f"sound: its rate changes from {info.sound.rate} to {frame.sample_rate}")
-                yield (None if frame.pts is None else frame.time - info.zero), _mono(frame)
+                if not RATES[0] <= frame.sample_rate <= RATES[1]:
+                    raise MediaError(
+                        f"sound: a sample rate of {frame.sample_rate} Hz, expected {RATES[0]} to {RATES[1]}"
+                    )
+                # not `frame.time`, which is NaN for what a decoder still held at the end
+                time = None if frame.pts is None else float(frame.pts * stream.time_base) - info.zero
+                yield time, frame.sample_rate, _mixed(frame)
 
 
-def _mono(frame: av.AudioFrame) -> Float[np.ndarray, " n"]:
-    """The mean of the channels; swresample's own mix of two is sqrt(2) louder."""
-    samples = frame.to_ndarray()
-    kind = samples.dtype.str[1:]
+def _mixed(frame: av.AudioFrame) -> Float[np.ndarray, "2 n"]:
+    """The mean and the largest magnitude of the channels; swresample's own mix of two is sqrt(2) louder."""
+    if frame.format.is_planar and frame.layout.nb_channels >= PLANES:
+        (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
+    try:
+        samples = frame.to_ndarray()
+    except ValueError as error:
+        raise MediaError(f"sound: samples in {frame.format.name}, which are not read") from error
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T  # c n
-    zero, scale = _SCALE[kind]
-    if samples.shape[0] == 1 and samples.dtype == np.float32:
-        return samples[0]
-    mono = samples.mean(axis=0, dtype=np.float64)
-    return ((mono - zero) / scale).astype(np.float32)
+    zero, scale = _SCALE[samples.dtype.str[1:]]
+    samples = (samples.astype(np.float64) - zero) / scale
+    return np.stack([samples.mean(axis=0), np.abs(samples).max(axis=0)]).astype(np.float32)

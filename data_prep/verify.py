@@ -120,6 +120,8 @@ def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
     expect("video_ok", record.video_ok, bool(record.face_valid.any()))
     expect("faces, zero where invalid", bool(record.faces[~record.face_valid].any()), False)
     expect("spectrogram, zero unless audio_ok", record.audio_ok or not record.spectrogram.any(), True)
+    if record.waveform is not None:
+        expect("waveform, empty unless audio_ok", len(record.waveform) > 0, record.audio_ok)
     problems += _check_features(record)
     expect("status", "kept" if record.audio_ok and record.video_ok else "masked", row["status"])
     return problems

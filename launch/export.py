@@ -7,7 +7,7 @@ batch size, CPU, GPU and TPU), its parameters, and bundle.json with class names,
 training speakers, intended use and limits. It is loaded again and compared with the checkpoint before it
 appears at --output; a difference above 1e-5 fails the export. A bundle that lies at --output is replaced.
 A model of features names its frozen encoders by hash; with --include_encoders the bundle carries them, from
-where they lay when the records were prepared, or from --audio_encoder and --face_encoder.
+where they lay when the records were prepared, or from --audio_encoder, --face_encoder and --face_detector.
 """
 
 import os
@@ -24,6 +24,7 @@ CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which ch
 INCLUDE = flags.DEFINE_boolean("include_encoders", False, "Copy the frozen encoders into the bundle.")
 AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file to include, if it was moved.")
 FACE = flags.DEFINE_string("face_encoder", "", "ONNX file to include, if it was moved.")
+DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file to include, if it was moved.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,9 +33,9 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
     if WORKDIR.value is None or OUTPUT.value is None:
         raise ValueError("--workdir and --output are needed; see emofuse export --help")
-    encoders = {"audio": AUDIO.value, "face": FACE.value}
+    encoders = {"audio": AUDIO.value, "face": FACE.value, "detector": DETECTOR.value}
     if any(encoders.values()) and not INCLUDE.value:
-        raise ValueError("--audio_encoder and --face_encoder go with --include_encoders")
+        raise ValueError("--audio_encoder, --face_encoder and --face_detector go with --include_encoders")
     from emofuse_jax.serving.export import export_bundle
 
     output = OUTPUT.value

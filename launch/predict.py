@@ -23,6 +23,7 @@ JSON = flags.DEFINE_boolean("json", False, "JSON lines on a terminal too.")
 
 AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file that the bundle names but does not carry.")
 FACE = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
+DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file that the bundle names but does not carry.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
     from data_prep.extras import require_media
     from emofuse_jax.serving import load, predictor
 
-    bundle = load(BUNDLE.value, audio_encoder=AUDIO.value, face_encoder=FACE.value)
+    files = {"audio_encoder": AUDIO.value, "face_encoder": FACE.value, "face_detector": DETECTOR.value}
+    bundle = load(BUNDLE.value, **files)
     predictor.check_encoders(bundle)
     require_media()
     files = list(predictor.media_files(argv[1:]))

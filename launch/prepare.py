@@ -14,6 +14,8 @@ output under the same paths.
 prep_report.html shows what was found: faces to look at, detection by class and speaker, lengths, loudness,
 and what was masked or failed.
 --frames, --snippet and --face_size change what the recipe pins; prep.json tells.
+--waveform stores the sound too, for other programs: 16 kHz, mono, int16 with full scale 32767, 32 KB a
+second, empty where the sound is masked. Training does not read it.
 --audio_encoder and --face_encoder run frozen encoders: ONNX files, each with a YAML beside it that states its
 layout (data_prep/encoder_spec.py). Their features are stored beside the tensors that they read, or with
 --tensors=drop instead of them; --recipe=features samples as fbp does, and drops. Where an encoder fails on a
@@ -21,6 +23,7 @@ clip its features are masked and manifest.csv says why; a kept spectrogram stays
 since crops and features of faces share one mask.
 """
 
+import dataclasses
 import sys
 
 from absl import flags
@@ -38,8 +41,10 @@ _RECIPE = flags.DEFINE_enum("recipe", "fbp", sorted(RECIPES), "Pinned audio and 
 _FRAMES = flags.DEFINE_integer("frames", None, "Crops of a clip, instead of the recipe's.", lower_bound=1)
 _SNIPPET = flags.DEFINE_integer("snippet", None, "Consecutive frames of a snippet, likewise.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("face_size", None, "Side of a crop in pixels, likewise.", lower_bound=1)
+_WAVEFORM = flags.DEFINE_bool("waveform", False, "Store the 16 kHz sound beside its spectrogram.")
 _AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file of a frozen encoder of sound.")
 _FACE = flags.DEFINE_string("face_encoder", "", "ONNX file of a frozen encoder of faces.")
+_DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file of a face detector of your own.")
 _TENSORS = flags.DEFINE_enum(
     "tensors",
     None,
@@ -75,7 +80,10 @@ def main(argv) -> int:
     settings = recipe_settings(
         _RECIPE.value, frames=_FRAMES.value, snippet=_SNIPPET.value, face_size=_SIZE.value
     )
-    encoders = EncoderFiles(_AUDIO.value, _FACE.value)
+    settings = dataclasses.replace(
+        settings, audio=dataclasses.replace(settings.audio, waveform=_WAVEFORM.value)
+    )
+    encoders = EncoderFiles(_AUDIO.value, _FACE.value, _DETECTOR.value)
     settings = with_encoders(settings, encoders, _TENSORS.value)
     corpus = read_corpus(
         _CORPUS.value, _SOURCE.value, classes=_CLASSES.value, labels=_LABELS.value, subset=_SUBSET.value

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_prep.faces.detect import Face
+from data_prep.faces.face import Face
 
 
 def alignment(face: Face, *, size: int, margin: float) -> Float[np.ndarray, "2 3"]:

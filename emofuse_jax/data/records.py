@@ -12,12 +12,17 @@ import os
 import numpy as np
 
 from emofuse_jax.data.wire import parse_example
+from emofuse_jax.data.wire_out import serialise_example
 
-SCHEMA_VERSION = 2
-"""The newest that is read: 2 added the features of frozen encoders; records without them are still 1."""
+SCHEMA_VERSION = 3
+"""The newest that is read: 2 added the features of frozen encoders, 3 the waveform; without both it is 1."""
 SPLIT = "clips"
 ENCODER_PATHS = os.path.join(".prepare", "encoder_paths.json")
 """Where the ONNX files lay when the records were made; beside them, for it says nothing about them."""
+ONNX_FLAGS = {"audio": "audio_encoder", "face": "face_encoder", "detector": "face_detector"}
+"""The kinds of ONNX files that a preparation may run, and the flag that takes each."""
+ONNX_NAMES = {kind: flag.replace("_", " ") for kind, flag in ONNX_FLAGS.items()}
+"""What messages call them."""
 WRITER_OPTIONS = "group_size:1,uncompressed"
 """Raw records: random reads are about four times faster than compressed ones (dependencies.md)."""
 
@@ -33,8 +38,8 @@ _ARRAYS = {
     "face_landmarks": np.float32,
     "face_score": np.float32,
 }
-_FEATURES = {"audio_features": np.float16, "face_features": np.float16}
-"""Arrays that only records of frozen encoders have."""
+OPTIONAL = {"audio_features": np.float16, "face_features": np.float16, "waveform": np.int16}
+"""Arrays that a record has where the preparation was asked for them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Record:
     """Remarks of the preparation; goes to the manifest, not to disk."""
     audio_features: np.ndarray | None = None  # f16 [u d], of a frozen encoder; [0 d] where it failed
     face_features: np.ndarray | None = None  # f16 [s d], of a frozen encoder; zeros where no face was found
+    waveform: np.ndarray | None = None  # i16 [n], mono, full scale is 32767; [0] where the sound is masked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,30 +78,27 @@ class RecordShape:
     audio_features: int = 0
     """Width of the features; 0 where there are none."""
     face_features: int = 0
+    waveform: bool = False
 
     @property
     def schema_version(self) -> int:
         """What prep.json says, so that an older emofuse refuses only what it can't read."""
+        if self.waveform:
+            return 3
         return 2 if self.audio_features or self.face_features else 1
 
 
 def encode(record: Record) -> bytes:
     """Serialises a record; equal records give equal bytes."""
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    example = tf_example_pb2.Example()
-    feature = example.features.feature
-    for name in _TEXT:
-        feature[name].bytes_list.value.append(getattr(record, name).encode())
-    for name in _INTEGERS:
-        feature[name].int64_list.value.append(int(getattr(record, name)))
-    features = {name: dtype for name, dtype in _FEATURES.items() if getattr(record, name) is not None}
-    for name, dtype in (_ARRAYS | features).items():
+    values = {name: getattr(record, name).encode() for name in _TEXT}
+    values |= {name: int(getattr(record, name)) for name in _INTEGERS}
+    optional = {name: dtype for name, dtype in OPTIONAL.items() if getattr(record, name) is not None}
+    for name, dtype in (_ARRAYS | optional).items():
         array = np.ascontiguousarray(getattr(record, name))
         if array.dtype != dtype:
             raise ValueError(f"{record.clip_id}: field {name} is {array.dtype}, expected {np.dtype(dtype)}")
-        feature[name].bytes_list.value.append(array.tobytes())
-    return example.SerializeToString(deterministic=True)
+        values[name] = array
+    return serialise_example(values)
 
 
 def decode(data: bytes, shape: RecordShape) -> Record:
@@ -103,7 +106,7 @@ def decode(data: bytes, shape: RecordShape) -> Record:
     found = parse_example(data)
     values = {name: str(_one(found, name, memoryview), "utf-8") for name in _TEXT}
     values |= {name: kind(_one(found, name, int)) for name, kind in _INTEGERS.items()}
-    arrays = _ARRAYS | {name: dtype for name, dtype in _FEATURES.items() if getattr(shape, name)}
+    arrays = _ARRAYS | {name: dtype for name, dtype in OPTIONAL.items() if getattr(shape, name)}
     raw = {name: _one(found, name, memoryview) for name in arrays}
     s = len(raw["face_valid"])
     shapes = {
@@ -117,6 +120,7 @@ def decode(data: bytes, shape: RecordShape) -> Record:
         "face_score": (s,),
         "audio_features": (-1, shape.audio_features),
         "face_features": (s, shape.face_features),
+        "waveform": (-1,),
     }
     for name, dtype in arrays.items():
         try:

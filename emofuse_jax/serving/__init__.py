@@ -1,7 +1,7 @@
 """Serving: a bundle is written by `export`, read by `bundle`, and answers for media through `predictor`."""
 
 
-def load(path: str, *, audio_encoder: str = "", face_encoder: str = ""):
+def load(path: str, *, audio_encoder: str = "", face_encoder: str = "", face_detector: str = ""):
     """Opens a bundle directory: a `Bundle` with `.run(arrays)`, `.predict(clip_path)` and `.metadata`.
 
     Needs jax, numpy, flatbuffers and safetensors; `.predict` also needs the `prep` extra. A bundle of a model
@@ -11,4 +11,4 @@ def load(path: str, *, audio_encoder: str = "", face_encoder: str = ""):
     """
     from emofuse_jax.serving.bundle import load_bundle
 
-    return load_bundle(path, {"audio": audio_encoder, "face": face_encoder})
+    return load_bundle(path, {"audio": audio_encoder, "face": face_encoder, "detector": face_detector})

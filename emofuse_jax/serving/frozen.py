@@ -5,17 +5,21 @@ import shutil
 from collections.abc import Collection
 
 from emofuse_jax.data.dataset import read_json
-from emofuse_jax.data.records import ENCODER_PATHS
+from emofuse_jax.data.records import ENCODER_PATHS, ONNX_FLAGS
 from emofuse_jax.serving.manifest import encoder_file, file_sha256
 
-READERS = {"audio": "audio_features", "face": "face_features"}
-"""The input that is made by each kind of encoder."""
+READERS = {
+    "audio": {"audio_features"},
+    "face": {"face_features"},
+    "detector": {"faces", "face_features"},
+}
+"""The inputs that are made with each kind of ONNX file."""
 
 
 def named(settings: dict, inputs: Collection[str]) -> dict[str, dict]:
-    """`file` and `sha256` of each encoder whose features the model reads, from the settings of prep.json."""
+    """`file` and `sha256` of each ONNX file that makes what the model reads; `settings`: of prep.json."""
     features = settings.get("features") or {}
-    used = {kind: features[kind] for kind, name in READERS.items() if name in inputs}
+    used = {kind: features[kind] for kind, made in READERS.items() if made & {*inputs} and features.get(kind)}
     return {kind: {"file": one["file"], "sha256": one["sha256"]} for kind, one in used.items()}
 
 
@@ -50,7 +54,7 @@ def _remembered(metadata: dict, kind: str) -> str:
 def _file(kind: str, one: dict, path: str) -> str:
     if not path or not os.path.exists(path):
         raise ValueError(
-            f"--include_encoders: {path or one['file']} is not there; give --{kind}_encoder=FILE with"
+            f"--include_encoders: {path or one['file']} is not there; give --{ONNX_FLAGS[kind]}=FILE with"
             f" sha256 {one['sha256']}"
         )
     if (found := file_sha256(path)) != one["sha256"]:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 
+from emofuse_jax.data.records import ONNX_FLAGS, ONNX_NAMES
+
 KIND = "emofuse bundle"
 SCHEMA_VERSION = 1
 MANIFEST, GRAPH, WEIGHTS, PARITY = "bundle.json", "model.stablehlo", "params.safetensors", "parity.npz"
@@ -74,8 +76,8 @@ def read_checked(path: str, name: str, digest: str) -> bytes:
 
 
 def encoder_file(kind: str) -> str:
-    """Name of the ONNX file of a frozen encoder, `audio` or `face`, in a bundle that carries it."""
-    return f"{kind}_encoder.onnx"
+    """Name of the ONNX file of a frozen encoder or detector in a bundle that carries it."""
+    return f"{ONNX_FLAGS[kind]}.onnx"
 
 
 def find_encoders(path: str, metadata: dict, given: dict[str, str]) -> dict[str, str]:
@@ -86,7 +88,7 @@ def find_encoders(path: str, metadata: dict, given: dict[str, str]) -> dict[str,
     named = metadata.get("encoders", {})
     for kind, file in given.items():
         if file and kind not in named:
-            raise ValueError(f"{path}: the model reads no {kind} encoder, {file} was given")
+            raise ValueError(f"{path}: the model reads no {ONNX_NAMES[kind]}, {file} was given")
         if file and (found := file_sha256(file)) != named[kind]["sha256"]:
             raise ValueError(f"{file}: sha256 {found}, {path} needs {named[kind]['sha256']}")
     inside = {kind: os.path.join(path, encoder_file(kind)) for kind in named}

@@ -84,6 +84,34 @@ def test_negative_labels_survive():
     assert records.decode(records.encode(record), SHAPE).label == -1
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"label": -1, "speaker": "", "clip_id": "é" * 200},
+        {"label": 300, "audio_ok": False, "waveform": np.zeros(0, np.int16)},
+        {"waveform": np.arange(-20_000, 20_000, dtype=np.int16), "faces": np.zeros((4, 0, 0, 3), np.uint8)},
+        {"audio_features": np.ones((3, 5), np.float16), "face_features": np.ones((4, 7), np.float16)},
+    ],
+)
+def test_the_bytes_are_those_of_protocol_buffers(changes):
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    data = records.encode(dataclasses.replace(make_record(4), **changes))
+    assert tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True) == data
+
+
+def test_a_waveform_survives_the_disk_bit_for_bit():
+    sound = np.arange(-3, 4000, dtype=np.int16)
+    data = records.encode(dataclasses.replace(make_record(0), waveform=sound))
+    shape = dataclasses.replace(SHAPE, waveform=True)
+    assert (shape.schema_version, SHAPE.schema_version) == (3, 1)
+    np.testing.assert_array_equal(records.decode(data, shape).waveform, sound)
+    assert records.decode(data, SHAPE).waveform is None
+    with pytest.raises(ValueError, match="field waveform has 0 values"):
+        records.decode(records.encode(make_record(0)), shape)
+
+
 def test_it_reads_what_protocol_buffers_write():
     from tensorflow_datasets.proto import tf_example_pb2
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep.faces.detect import Face
+from data_prep.faces.face import Face
 
 
 def fake_face(x, y, side, score=0.99):

@@ -24,6 +24,22 @@ FACE = {
     "mean": [0.1, 0.2, 0.3],
     "std": [0.5, 0.25, 1.0],
 }
+DETECTOR = {
+    "input": "frame",
+    "boxes": "boxes",
+    "scores": "scores",
+    "landmarks": "marks",
+    "units": "pixels",
+    "score": 0.6,
+    "layout": "nchw",
+    "size": [48, 64],
+    "channels": "rgb",
+    "scale": 0.00392157,
+    "mean": [0.0, 0.0, 0.0],
+    "std": [1.0, 1.0, 1.0],
+}
+MARKS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
+"""Where the detector says that landmarks are, as shares of the box."""
 KERNEL = np.random.default_rng(0).normal(0, 1, (5, 640)).astype(np.float32)
 """An audio encoder of samples: five filters of 40 ms every 20 ms."""
 MIXING = np.random.default_rng(1).normal(0, 1, (3, 7)).astype(np.float32)
@@ -83,3 +99,27 @@ def face_encoder(path, shape=("n", 3, 24, 24), axes=(2, 3), gain=1.0, **layout):
     ]
     write_yaml(path, FACE | layout)
     return save(path, nodes, {"images": shape}, {"vectors": (shape[0], 7)}, {"mixing": gain * MIXING})
+
+
+def face_detector(path, marks_shape=(-1, 10), **layout):
+    """[1 3 48 64] -> a box of 16 x 16 every 4 pixels; its score is its mean brightness."""
+    y, x = np.mgrid[:9, :13].reshape(2, -1) * 4.0
+    boxes = np.stack([x, y, x + 16, y + 16], 1).astype(np.float32)
+    marks = boxes[:, None, :2] + 16 * MARKS
+    if layout.get("units") == "shares":
+        boxes, marks = boxes / np.float32([64, 48, 64, 48]), marks / np.float32([64, 48])
+    nodes = [
+        helper.make_node("ReduceMean", ["frame"], ["grey"], axes=[1], keepdims=1),
+        helper.make_node("AveragePool", ["grey"], ["means"], kernel_shape=[16, 16], strides=[4, 4]),
+        helper.make_node("Reshape", ["means", "flat"], ["scores"]),
+        helper.make_node("Identity", ["fixed_boxes"], ["boxes"]),
+        helper.make_node("Identity", ["fixed_marks"], ["marks"]),
+    ]
+    constants = {
+        "flat": np.array([1, -1], np.int64),
+        "fixed_boxes": boxes,
+        "fixed_marks": marks.reshape(marks_shape).astype(np.float32),
+    }
+    write_yaml(path, DETECTOR | layout)
+    outputs = {"boxes": (117, 4), "scores": (1, 117), "marks": constants["fixed_marks"].shape}
+    return save(path, nodes, {"frame": (1, 3, 48, 64)}, outputs, constants)

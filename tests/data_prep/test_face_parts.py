@@ -108,12 +108,14 @@ def test_patch_outside_the_frame_is_grey():
 
 # Tracks
 
+SHAPE = (200, 300)
+
 
 def test_track_prefers_the_large_and_steady():
     large = [fake_face(100 + 3 * i, 100, 80) for i in range(16)]
     flicker = {3: fake_face(250, 60, 30, 0.999), 9: fake_face(40, 200, 35, 0.999)}
     faces = [[flicker[i], large[i]] if i in flicker else [large[i]] for i in range(16)]
-    track, people = choose_track(faces)
+    track, people = choose_track(faces, SHAPE)
     assert track == large
     assert people == 1
 
@@ -121,7 +123,7 @@ def test_track_prefers_the_large_and_steady():
 def test_track_prefers_the_larger_of_two_steady_ones():
     faces = [[fake_face(60, 60, 40), fake_face(200, 80, 60)] for _ in range(10)]
     faces[4].pop()  # a gap does not end a track
-    track, people = choose_track(faces)
+    track, people = choose_track(faces, SHAPE)
     assert people == 2
     assert track[4] is None
     assert all(face.box[0] == 170 for i, face in enumerate(track) if i != 4)
@@ -130,22 +132,44 @@ def test_track_prefers_the_larger_of_two_steady_ones():
 def test_track_prefers_steady_over_brief_and_huge():
     faces = [[fake_face(60, 60, 40)] for _ in range(16)]
     faces[7] = [fake_face(200, 150, 150), *faces[7]]
-    track, people = choose_track(faces)
+    track, people = choose_track(faces, SHAPE)
     assert people == 1
     assert all(face.box[0] == 40 for face in track)
+
+
+def test_track_prefers_the_centre_among_equals():
+    faces = [[fake_face(40, 40, 50), fake_face(160, 110, 48)] for _ in range(8)]
+    track, _ = choose_track(faces, SHAPE)
+    assert all(face.box[0] == 136 for face in track)
+
+
+def test_the_one_who_speaks_is_preferred_to_a_larger_one():
+    faces = [[fake_face(60, 100, 60), fake_face(240, 100, 40)] for _ in range(8)]
+    asked = []
+
+    def listen(tracks):
+        asked.append(len(tracks))
+        return [-0.1 if track.last.box[0] < 100 else 0.6 for track in tracks]
+
+    track, people = choose_track(faces, SHAPE, listen)
+    assert people == 2
+    assert asked == [2]
+    assert all(face.box[0] == 220 for face in track)
+    choose_track([found[:1] for found in faces], SHAPE, listen)
+    assert asked == [2]  # one alone is not listened to
 
 
 def test_crossing_faces_keep_their_tracks():
     one = [fake_face(50 + 12 * i, 100, 60) for i in range(10)]
     other = [fake_face(158 - 12 * i, 108, 36) for i in range(10)]
-    track, people = choose_track([[b, a] for a, b in zip(one, other, strict=True)])
+    track, people = choose_track([[b, a] for a, b in zip(one, other, strict=True)], SHAPE)
     assert people == 2
     assert track == one
 
 
 def test_no_faces_no_people():
-    assert choose_track([[], [], []]) == ([None, None, None], 0)
-    assert choose_track([]) == ([], 0)
+    assert choose_track([[], [], []], SHAPE) == ([None, None, None], 0)
+    assert choose_track([], SHAPE) == ([], 0)
 
 
 # Weights

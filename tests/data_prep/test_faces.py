@@ -10,7 +10,8 @@ import pytest
 
 from data_prep.faces import detect, mtcnn, pyramid
 from data_prep.faces.align import align_face, alignment
-from data_prep.faces.detect import Face, detect_faces
+from data_prep.faces.detect import detect_faces
+from data_prep.faces.face import Face
 from data_prep.faces.track import choose_track
 from data_prep.settings import FaceSettings
 from tests.data_prep.face_fakes import fake_face
@@ -49,7 +50,7 @@ def test_one_face_in_real_frames(found):
 
 def test_one_person_a_clip(found):
     for name, faces in found.items():
-        track, people = choose_track(faces)
+        track, people = choose_track(faces, (288, 360))
         assert people == 1, name
         assert sum(face is not None for face in track) >= 7, name
 
@@ -113,7 +114,7 @@ def test_mirrored_frames_give_mirrored_landmarks(clips, found):
 
 def test_two_people_side_by_side(clips):
     frames = np.concatenate([clips["bbaf2n.mpg"], clips["brbk7n.mpg"]], 2)
-    track, people = choose_track(detect_faces(frames, **SETTINGS))
+    track, people = choose_track(detect_faces(frames, **SETTINGS), frames.shape[1:3])
     assert people == 2
     assert all(face is not None for face in track)
     sides = {bool(face.box[0] > 360) for face in track}

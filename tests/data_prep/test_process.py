@@ -12,7 +12,7 @@ import pytest
 from data_prep.corpora.base import Clip
 from data_prep.process import Failure, process_clip
 from data_prep.settings import FaceSettings, PrepSettings
-from tests.data_prep.media_files import ramp, tone, write, write_wav
+from tests.data_prep.media_files import copy_packets, ramp, tone, write, write_wav
 
 SETTINGS = PrepSettings(face=FaceSettings(frames=4, size=48))
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
@@ -90,9 +90,9 @@ def test_a_cut_that_holds_nothing(tmp_path, cut, told):
 
 
 def test_a_clip_too_long_for_a_record(tmp_path):
-    write_wav(tmp_path / "a.wav", np.zeros(601 * 8000), rate=8000)
+    write_wav(tmp_path / "a.wav", np.zeros(3601 * 2000), rate=2000)
     reason = process_clip(clip_of(tmp_path / "a.wav"), SETTINGS).reason
-    assert reason == "601 s long: at most 600 s; cut it by start and end"
+    assert reason == "3601 s long: at most 3600 s; cut it by start and end"
 
 
 def test_what_is_no_media_is_a_failure(tmp_path):
@@ -134,38 +134,53 @@ def test_two_people_are_told(shared_data, tmp_path):
     pair[::1, 360:540][54:198] = image[::2, ::2]
     write(tmp_path / "two.mp4", frames=[pair] * 25, sound=tone(1.0), options={"crf": "15"})
     record = process_clip(clip_of(tmp_path / "two.mp4"), SETTINGS)
-    assert record.notes == "2 people; used the largest, steadiest face"
+    assert record.notes == "2 people; used the one of best size, place and speech"
     assert (record.face_box[:, 2] < 380).all()  # the large one
 
 
 MEMORY = """
-import ctypes, sys
+import dataclasses, resource, sys
 from data_prep.corpora.base import Clip
-from data_prep.process import process_clip
-from data_prep.settings import FaceSettings, PrepSettings
-for path in sys.argv[1:]:
-    ctypes.CDLL(None).malloc_trim(0)
-    open("/proc/self/clear_refs", "w").write("5")  # the peak counts from here
-    record = process_clip(Clip("a", path, 0, "a"), PrepSettings(face=FaceSettings(frames=4, size=48)))
-    assert record.audio_ok, record
-    status = dict(line.split(":") for line in open("/proc/self/status"))
-    print(len(record.spectrogram), int(status["VmHWM"].split()[0]) // 1024)
+from data_prep.settings import RECIPES
+from data_prep.workers import Job, process
+path, recipe, waveform = sys.argv[1:]
+settings = RECIPES[recipe]
+audio = dataclasses.replace(settings.audio, waveform=bool(waveform))
+found = process(Job(dataclasses.replace(settings, audio=audio), "mine", 2), Clip("a", path, 0, "ann"))
+print(found.status, len(found.data), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory as Linux tells it")
-def test_memory_is_flat_in_clip_length(tmp_path):
-    """Ten times as long: all its frames would take 75 MB more, its samples 21; the result itself is 2."""
-    for name, seconds in (("short.mp4", 6.0), ("long.mp4", 60.0)):
-        film = ramp(seconds, fps=15, size=(192, 144))
-        write(tmp_path / name, frames=film, sound=tone(seconds), fps=15, options={"preset": "ultrafast"})
-    paths = [str(tmp_path / name) for name in ("short.mp4", "short.mp4", "long.mp4")]  # the first warms up
-    run = [sys.executable, "-c", MEMORY, *paths]
-    lines = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    (short, before), (long, after) = (map(int, line.split()) for line in lines[1:])
-    print(f"\npeak memory: {before} MB after {short} spectrogram frames, {after} MB after {long}")
-    assert long > 9 * short
-    assert after - before < 30
+@pytest.fixture(scope="module")
+def short_and_long(tmp_path_factory):
+    """A film of 3 s, and one of half an hour that repeats it."""
+    folder = tmp_path_factory.mktemp("lengths")
+    media = {"frames": ramp(3.0, fps=5), "sound": tone(3.0, rate=16_000)[None], "fps": 5, "rate": 16_000}
+    write(folder / "short.mkv", sound_codec="flac", options={"bf": "0"}, **media)
+    copy_packets(folder / "short.mkv", folder / "long.mkv", times=600)
+    return folder / "short.mkv", folder / "long.mkv"
+
+
+LONG_FORM = [("fbp", "waveform"), ("hgr", ""), ("cross_attention", "")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory as Linux tells it")
+@pytest.mark.parametrize(
+    ("recipe", "waveform"),
+    [("fbp", ""), *(pytest.param(*case, marks=pytest.mark.long) for case in LONG_FORM)],
+)
+def test_half_an_hour_takes_little_more_memory_than_three_seconds(short_and_long, recipe, waveform):
+    """Up to the encoded bytes; sound is 115 MB of it, pictures are 110, spectrogram and record up to 184."""
+    peaks, sizes = [], []
+    for path in short_and_long:
+        run = [sys.executable, "-c", MEMORY, str(path), recipe, waveform]
+        found = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+        assert found[0] == "masked"  # there is no face
+        sizes.append(int(found[1]))
+        peaks.append(int(found[2]))
+    print(f"\npeak memory, MB: {peaks}; bytes of the record: {sizes}")
+    assert sizes[1] - sizes[0] > 3e7
+    assert peaks[1] - peaks[0] <= 250
 
 
 def test_real_faces(shared_data):

@@ -48,7 +48,7 @@ def test_settings_of_earlier_records_still_compare():
             "floor": 1e-05,
         },
         "face": {
-            "detector": "mtcnn_v1",
+            "detector": "mtcnn_v2",
             "frames": 16,
             "sampling": "even",
             "size": 112,

@@ -1,0 +1,81 @@
+"""The faces of one clip: frames are read, one person is followed through them, crops are cut."""
+
+import numpy as np
+
+from data_prep.clip_features import face_features
+from data_prep.encoders import EncoderError, EncoderFiles
+from data_prep.faces.face import Face
+from data_prep.film import Film, Shots, read_film
+from data_prep.media import MediaError
+from data_prep.sampling import frame_times
+from data_prep.settings import FaceSettings, PrepSettings
+
+
+def clip_faces(film: Film, settings: PrepSettings, encoders: EncoderFiles) -> tuple[dict | None, str]:
+    """The face fields of a record, or None and why there are none; and a remark.
+
+    Raises ValueError for bad settings or a missing encoder.
+    """
+    video = film.info.video
+    if video is None:
+        return None, "no video stream"
+    first, last = max(film.start, float(video.times.min())), min(film.end, video.end)
+    if last <= first:
+        return None, "no video in this part"
+    try:
+        shots = read_film(film, frame_times(video, first, last, settings.face))
+    except MediaError as error:
+        return None, str(error)
+    try:
+        faces, people = _track(film, shots, settings, encoders)
+        if not any(face is not None for face in faces):
+            return None, f"no face in {len(faces)} frames"
+        features = face_features(shots.frames, faces, settings, encoders)
+    except EncoderError as error:
+        return None, str(error)  # crops too: they share the mask
+    note = f"{people} people; used the one of best size, place and speech" if people > 1 else ""
+    return _fields(shots, faces, film.start, settings.face) | features, note
+
+
+def _track(
+    film: Film, shots: Shots, settings: PrepSettings, encoders: EncoderFiles
+) -> tuple[list[Face | None], int]:
+    """The face of one person or None for each frame, and how many people there are."""
+    from data_prep.faces.detector import open_detector  # JAX, which sound alone can do without
+    from data_prep.faces.follow import find_faces
+    from data_prep.faces.talking import listen
+    from data_prep.faces.track import choose_track
+
+    search, look = open_detector(settings, encoders)
+    faces = find_faces(shots.frames, shots.times, search, look)
+    shape = shots.frames.shape[1:3]
+    return choose_track(faces, shape, lambda tracks: listen(film, shots, tracks))
+
+
+def _fields(shots: Shots, faces: list[Face | None], start: float, settings: FaceSettings) -> dict:
+    from data_prep.faces.align import align_face
+
+    fields, corner = no_faces(settings), np.array([shots.left, 0])
+    fields["face_time"] = (shots.times - start).astype(np.float32)
+    for i, face in enumerate(faces):
+        if face is None:
+            continue
+        fields["faces"][i] = align_face(shots.frames[i], face, size=settings.size, margin=settings.margin)
+        fields["face_valid"][i] = True
+        fields["face_box"][i] = (np.asarray(face.box) + np.tile(corner, 2)) / shots.scale
+        fields["face_landmarks"][i] = (np.asarray(face.landmarks) + corner) / shots.scale
+        fields["face_score"][i] = face.score
+    return fields
+
+
+def no_faces(settings: FaceSettings) -> dict:
+    """The face fields of a record without a face."""
+    s, size = settings.frames, settings.size
+    return {
+        "faces": np.zeros((s, size, size, 3), np.uint8),
+        "face_valid": np.zeros(s, bool),
+        "face_time": np.zeros(s, np.float32),
+        "face_box": np.zeros((s, 4), np.float32),
+        "face_landmarks": np.zeros((s, 5, 2), np.float32),
+        "face_score": np.zeros(s, np.float32),
+    }

@@ -1,0 +1,23 @@
+"""Which detector the settings name: how it searches frames, and how it looks where a face is known to be."""
+
+import functools
+
+from data_prep.encoders import EncoderFiles
+from data_prep.faces.detect import detect_faces, look_again
+from data_prep.faces.follow import Look, Search
+from data_prep.faces.own import search_with
+from data_prep.settings import PrepSettings
+
+
+def open_detector(settings: PrepSettings, files: EncoderFiles) -> tuple[Search, Look | None]:
+    """MTCNN, or the user's own where `settings.features.detector` names one; that one searches every frame.
+
+    Raises ValueError on a detector of another name, or without the file of the user's own.
+    """
+    face, own = settings.face, settings.features.detector
+    if own is not None:
+        return functools.partial(search_with, detector=own, files=files), None
+    if face.detector != "mtcnn_v2":
+        raise ValueError(f"face detector {face.detector!r}: expected 'mtcnn_v2'; prepare the records again")
+    search = functools.partial(detect_faces, min_face=face.min_face, min_score=face.min_score)
+    return search, functools.partial(look_again, min_score=face.min_score)

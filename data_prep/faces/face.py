@@ -1,0 +1,17 @@
+"""What a detector finds."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """One face in one frame; the box may reach outside the frame.
+
+    Coordinates count from the frame's top left corner: the first pixel's centre is at (0.5, 0.5).
+    """
+
+    box: np.ndarray  # f32 [4], x0 y0 x1 y1, pixels of the source frame
+    landmarks: np.ndarray  # f32 [5 2], x y: eye at the image's left, at its right, nose, mouth left, right
+    score: float

@@ -1,0 +1,63 @@
+"""A face detector of the user's own: an ONNX file with a YAML beside it (`DetectorLayout`)."""
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_prep.encoder_spec import DetectorLayout, EncoderSettings
+from data_prep.encoders import EncoderError, EncoderFiles, pixels, run_outputs, session
+from data_prep.faces.boxes import overlap, suppress
+from data_prep.faces.face import Face
+
+OVERLAP = 0.4
+"""Of boxes that overlap a better one by more, as a share of their union, only the better stays."""
+
+
+def search_with(
+    frames: UInt8[np.ndarray, "s h w 3"], detector: EncoderSettings, files: EncoderFiles
+) -> list[list[Face]]:
+    """Faces of each frame, best first, in pixels of the frames.
+
+    Raises EncoderError when the detector fails, ValueError when its file is missing.
+    """
+    graph = session("detector", detector, files)
+    return [_faces(graph, detector.layout, frame) for frame in frames]
+
+
+def _faces(graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+    fitted, scale = fit(frame, *layout.size)
+    boxes, scores, marks = run_detector(graph, layout, fitted)
+    unit = 1 if layout.units == "pixels" else np.array(layout.size[::-1], np.float32)
+    boxes, marks = (boxes.reshape(-1, 2, 2) * unit / scale).reshape(-1, 4), marks * unit / scale
+    sides = boxes[:, 2:] - boxes[:, :2]
+    known = np.isfinite(boxes).all(1) & np.isfinite(marks).all((1, 2)) & (sides > 0).all(1)
+    order = np.flatnonzero(known & (scores >= layout.score))
+    order = order[np.argsort(-scores[order], kind="stable")]
+    order = order[suppress(overlap(boxes[order]), OVERLAP)]
+    return [Face(boxes[i].astype(np.float32), marks[i].astype(np.float32), float(scores[i])) for i in order]
+
+
+def fit(
+    frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
+) -> tuple[UInt8[np.ndarray, "_ _ 3"], float]:
+    """The frame scaled to fit, at the top left of black; and the scale."""
+    scale = min(height / frame.shape[0], width / frame.shape[1])
+    size = min(width, round(frame.shape[1] * scale)), min(height, round(frame.shape[0] * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted = np.zeros((height, width, 3), np.uint8)
+    fitted[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(frame), size, interpolation=how)
+    return fitted, scale
+
+
+def run_detector(
+    graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]
+) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], Float[np.ndarray, "n 5 2"]]:
+    """Boxes, scores and landmarks as the graph gives them; EncoderError where their shapes don't fit."""
+    names = [layout.boxes, layout.scores, layout.landmarks]
+    found = run_outputs(graph, layout.input, names, pixels(frame[None], layout), "face detector")
+    try:
+        boxes = found[0].reshape(-1, 4)
+        return boxes, found[1].reshape(len(boxes)), found[2].reshape(len(boxes), 5, 2)
+    except ValueError:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in zip(names, found, strict=True))
+        raise EncoderError(f"face detector: {shapes}: expected n boxes of 4, n scores, n times 10") from None
