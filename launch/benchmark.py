@@ -1,9 +1,12 @@
 """Measure, side by side in one run, and say the ratio (above 1: ours is better).
 
-    emofuse benchmark --suite=records --data=runs/demo/records --output=benchmark.json
+    emofuse benchmark --suite=records,prepare,loader --data=runs/demo/records --output=benchmark.json
     emofuse benchmark --suite=systems --data=runs/demo/records --workdir=runs/systems --output=systems.json
 
 records: reading and decoding records, ours against TFDS's own path on the same files.
+prepare: clips to records, a core's rate against a PyTorch script's (--peer=torch, where it is installed) and
+against bare decoding; on the clips of --clips, looped, and on those beside --data. Needs a checkout.
+loader: records to ready batches, a core's rate against ArrayRecord's bare read and decoding at train time.
 systems, ablations: every system (one change a row) trained on the demo corpus with three seeds, scored on its
 test speakers; goes on where it was stopped, run by run.
 """
@@ -17,10 +20,14 @@ from absl import flags
 
 from launch.cli import run
 
-SUITES = ("records", "systems", "ablations")
+SUITES = ("records", "prepare", "loader", "systems", "ablations")
 SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
 DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
-WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of the runs of systems and ablations.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of runs and of looped clips, made once.")
+CLIPS = flags.DEFINE_string(
+    "clips", "../shared/data/talking_faces", "Directory of talking faces, for prepare."
+)
+PEER = flags.DEFINE_enum("peer", "torch", ["torch", "none"], "The script that prepare is measured against.")
 ONLY = flags.DEFINE_list("systems", [], "Names of systems, in place of all.")
 OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the rows to.")
 
@@ -39,29 +46,48 @@ def main(argv: Sequence[str]) -> None:
 
 def measure(suite: str) -> Iterator[dict]:
     """The rows of a suite, each told as soon as it is there."""
-    if suite != "records":
-        from launch import rows as tables
-        from launch import systems
-
-        rows = []
-        chosen = {"systems": tables.SYSTEMS, "ablations": tables.ABLATIONS}[suite]
-        for row in systems.run_systems(chosen, DATA.value, WORKDIR.value, ONLY.value):
-            print(
-                f"{row['case']}: UA {row['ours']:.3f} +- {row['sd']:.3f} over {row['repeats']} seeds",
-                flush=True,
-            )
-            rows.append(row)
-        print(systems.markdown(rows))
-        yield from rows
+    if suite in ("systems", "ablations"):
+        yield from measure_systems(suite)
         return
-    from launch import suites
+    from launch import suite_loader, suite_prepare, suites
 
-    for row in suites.records(DATA.value):
-        print(
-            f"{suite}/{row['case']}: ours {row['ours']:.4g} {row['unit']},"
-            f" {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f} ({row['repeats']} repeats)"
-        )
+    rows = {
+        "records": lambda: suites.records(DATA.value),
+        "prepare": lambda: suite_prepare.prepare(
+            DATA.value, CLIPS.value, WORKDIR.value, torch=PEER.value == "torch"
+        ),
+        "loader": lambda: suite_loader.loader(DATA.value),
+    }
+    for row in rows[suite]():
+        print(f"{suite}/{line(row)}", flush=True)
         yield row
+
+
+def line(row: dict) -> str:
+    """A row in words."""
+    ours = f"{row['case']}: ours {row['ours']:.4g} {row['unit']}"
+    if row["peer"] is None:
+        return f"{ours}, {row['peer_name']} not there"
+    return (
+        f"{ours}, {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f} ({row['repeats']} repeats)"
+    )
+
+
+def measure_systems(suite: str) -> Iterator[dict]:
+    """The rows of a suite of trained systems, and a table of all at the end."""
+    from launch import rows as tables
+    from launch import systems
+
+    rows = []
+    chosen = {"systems": tables.SYSTEMS, "ablations": tables.ABLATIONS}[suite]
+    for row in systems.run_systems(chosen, DATA.value, WORKDIR.value, ONLY.value):
+        print(
+            f"{row['case']}: UA {row['ours']:.3f} +- {row['sd']:.3f} over {row['repeats']} seeds",
+            flush=True,
+        )
+        rows.append(row)
+    print(systems.markdown(rows))
+    yield from rows
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `emofuse benchmark` measures: each suite takes a directory of records and gives rows."""
+"""What `emofuse benchmark` measures, and how a row is made: medians of passes in turn."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ REPEATS = 9
 
 
 def records(path: str) -> list[dict]:
-    """Milliseconds per record, medians of alternating passes over the same clips in the same order."""
+    """Records per second, medians of alternating passes over the same clips in the same order."""
     import tensorflow_datasets as tfds
 
     from emofuse_jax.data import records as codec
@@ -19,10 +19,6 @@ def records(path: str) -> list[dict]:
     features = source.dataset_info.features
     chosen = range(0, len(dataset.index), max(1, len(dataset.index) // 64))
     stored = [dataset.read_bytes(i) for i in chosen]
-
-    def each(function: Callable, items) -> Callable[[], None]:
-        return lambda: [function(item) for item in items] and None
-
     cases = {
         "decode": (
             each(lambda data: codec.decode(data, dataset.shape), stored),
@@ -30,18 +26,33 @@ def records(path: str) -> list[dict]:
         ),
         "read and decode": (each(dataset.read, chosen), each(source.__getitem__, chosen)),
     }
-    return [compare(case, "ms/record", len(stored), *both, peer_name="tfds") for case, both in cases.items()]
+    rows = []
+    for case, both in cases.items():
+        ours, peer = medians(dict(zip(("ours", "tfds"), both, strict=True)), REPEATS).values()
+        rows.append(row(case, "records/s", ours, peer, peer_name="tfds", repeats=REPEATS))
+    return rows
 
 
-def compare(case: str, unit: str, count: int, ours: Callable, peer: Callable, *, peer_name: str) -> dict:
-    """A row: medians of `count` items' mean time in milliseconds, ours and the peer's passes in turn."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(REPEATS + 1):
-        for which, function in enumerate((ours, peer)):
-            began = time.perf_counter()
-            function()
-            if turn:  # the first pass warms up
-                times[which].append(1e3 * (time.perf_counter() - began) / count)
-    mine, theirs = map(statistics.median, times)
-    row = {"case": case, "unit": unit, "ours": mine, "peer": theirs, "peer_name": peer_name}
-    return {**row, "ratio": theirs / mine, "repeats": REPEATS}
+def each(function: Callable, items) -> Callable[[], float]:
+    """A pass over items that gives how many it does a second."""
+
+    def rate() -> float:
+        began = time.perf_counter()
+        for item in items:
+            function(item)
+        return len(items) / (time.perf_counter() - began)
+
+    return rate
+
+
+def medians(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """The median of what each side gives, all sides in turn; the first round warms up."""
+    rounds = [{name: side() for name, side in sides.items()} for _ in range(repeats + 1)]
+    return {name: statistics.median(found[name] for found in rounds[1:]) for name in sides}
+
+
+def row(case: str, unit: str, ours: float, peer: float | None, *, peer_name: str, repeats: int) -> dict:
+    """A row of rates: more is better; `peer` is None where the peer is not there."""
+    ratio = None if peer is None else ours / peer
+    values = {"case": case, "unit": unit, "ours": ours, "peer": peer, "peer_name": peer_name}
+    return values | {"ratio": ratio, "repeats": repeats}

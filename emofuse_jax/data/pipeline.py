@@ -1,5 +1,6 @@
 """Streams batches from the records: shuffled and resumable for training, padded and in order for scoring."""
 
+import os
 from collections.abc import Iterator
 
 import grain
@@ -41,7 +42,7 @@ def train_batches(
       batch_size: rows of the *global* batch.
       seed: of the order.
       process: (index, count) of this process.
-      threads: reader threads.
+      threads: reader threads; never more than cores, where they would only wait for each other.
       labels: what training may see of each clip's label: -1 hides it; None is all of them.
       balanced: the same number of each class in every batch (BalancedSampler), by `labels`.
       labelled_share: share of each batch that has a label, where others have none; 0: as they come.
@@ -61,8 +62,14 @@ def train_batches(
     chosen = index_batches(clips, labels, batch_size, seed, balanced=balanced, share=labelled_share)
     hidden = clips[:0] if labels is None else clips[labels < 0]
     batches = chosen.map(lambda clips: hide_labels(load_batch(dataset, clips[rows], spec), hidden))
+    threads = min(threads, cores())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(batches.to_iter_dataset(options))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def index_batches(

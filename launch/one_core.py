@@ -1,0 +1,30 @@
+"""Processes on one core each, for what is timed there."""
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from data_prep.worker_limits import confine, core_of, environment
+from data_prep.workers import cores
+
+
+@contextlib.contextmanager
+def one_core() -> Iterator[Callable[..., float]]:
+    """A process set up as a worker of `emofuse prepare` is: `timed(function, *args)` tells how long it takes.
+
+    They are CPU seconds of all its threads: other load on the machine does not count. Function and arguments
+    are pickled; what it raises is raised here.
+    """
+    spawn, core = multiprocessing.get_context("spawn"), core_of(0, cores())
+    with ProcessPoolExecutor(1, spawn, initializer=confine, initargs=(core,)) as pool:
+        with environment():
+            pool.submit(int).result()  # starts it
+        yield lambda function, *args: pool.submit(_cpu_seconds, function, *args).result()
+
+
+def _cpu_seconds(function: Callable, *args) -> float:
+    began = time.process_time()
+    function(*args)
+    return time.process_time() - began

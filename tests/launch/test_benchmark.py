@@ -1,0 +1,101 @@
+"""The suites of `emofuse benchmark`, tiny: every row is there, and says what its columns say."""
+
+import importlib.util
+import os
+import time
+
+import av
+import pytest
+
+from launch import suite_loader, suite_prepare, suites
+from launch.benchmark import line
+from launch.one_core import one_core
+from tests.launch.benchmark_inputs import write_demo
+
+COLUMNS = {"case", "unit", "ours", "peer", "peer_name", "ratio", "repeats"}
+TORCH = importlib.util.find_spec("torch") is not None
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_demo(tmp_path_factory.mktemp("demo"))
+
+
+def check(row):
+    assert set(row) == COLUMNS
+    assert row["repeats"] == 1
+    assert row["ours"] > 0
+    if row["peer"] is None:
+        assert row["ratio"] is None
+        assert line(row).endswith(f"{row['peer_name']} not there")
+    else:
+        assert row["ratio"] == pytest.approx(row["ours"] / row["peer"])
+        assert f"ratio {row['ratio']:.2f}" in line(row)
+
+
+def test_the_median_leaves_out_the_first_round():
+    given = {"a": iter([100, 1, 3, 2]), "b": iter([100, 5, 4, 9])}
+    asked = []
+
+    def side(name):
+        return lambda: asked.append(name) or next(given[name])
+
+    assert suites.medians({name: side(name) for name in given}, 3) == {"a": 2, "b": 5}
+    assert asked == ["a", "b"] * 4
+
+
+def test_a_core_s_seconds_are_those_of_work_not_of_waiting():
+    with one_core() as timed:
+        assert timed(time.sleep, 0.5) < 0.25
+        assert timed(sum, range(10**7)) > 0.02
+        with pytest.raises(ZeroDivisionError):
+            timed(divmod, 1, 0)
+
+
+def test_prepare(data, shared_data, tmp_path):
+    clips = os.path.join(shared_data, "talking_faces")
+    rows = list(suite_prepare.prepare(data, clips, str(tmp_path), repeats=1, most=2, seconds=1.0))
+    for row in rows:
+        check(row)
+    cases = ["talking faces, native", "talking faces, 720p", "clips beside the records"]
+    assert [row["case"] for row in rows[::2]] == [c + s for c in cases for s in ("", ", without faces")]
+    for clips_row, frames_row in zip(rows[::2], rows[1::2], strict=True):
+        assert (clips_row["unit"], frames_row["unit"]) == ("clips/s/core", "frames/s/core")
+        assert (clips_row["peer"] is None) == (not TORCH and clips_row["peer_name"] == suite_prepare.SCRIPT)
+    assert rows[1]["ours"] == pytest.approx(25 * rows[0]["ours"])  # a second of 25 frames each
+    with av.open(str(tmp_path / "clips" / "720p_1s" / "bbaf2n.mp4")) as clip:
+        picture, sound = clip.streams.video[0], clip.streams.audio[0]
+        assert (picture.width, picture.height, picture.codec_context.name) == (900, 720, "h264")
+        assert sound.codec_context.name == "aac"
+        assert clip.duration / av.time_base == pytest.approx(1, abs=0.05)
+
+
+def test_prepare_leaves_out_what_is_not_there_and_says_so(tmp_path, capsys):
+    nowhere = str(tmp_path / "nowhere")
+    assert not list(suite_prepare.prepare(nowhere, nowhere, str(tmp_path), torch=False, repeats=1))
+    told = capsys.readouterr().err
+    assert f"{nowhere}: no clips there; left out" in told
+    assert f"{nowhere}: no records, or no clips beside them; left out" in told
+
+
+def test_prepare_outside_a_checkout_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(suite_prepare, "ROOT", str(tmp_path))
+    with pytest.raises(ValueError, match="tests/peers is not here; run it in a checkout"):
+        next(suite_prepare.prepare("", "", ""))
+
+
+def test_loader(data):
+    rows = list(suite_loader.loader(data, repeats=1, batches=2, batch=3, most=2))
+    for row in rows:
+        check(row)
+        assert (row["case"], row["unit"]) == ("batches of 3", "records/s/core")
+    assert [row["peer_name"] for row in rows] == ["ArrayRecord's bare read", "decoding at train time"]
+    assert rows[1]["ratio"] > 1
+
+
+def test_loader_without_clips(data):
+    bare, decoding = suite_loader.loader(data, repeats=1, batches=2, batch=3, most=0)
+    check(bare)
+    check(decoding)
+    assert bare["peer"] > 0
+    assert decoding["peer"] is None

@@ -1,0 +1,42 @@
+"""Clips of one length and height made of others, and bare decoding: what no preparation can do without."""
+
+import os
+from fractions import Fraction
+
+import av
+
+
+def looped(source, target, *, seconds, height=None):
+    """Writes `source` over and over as `seconds` of H.264 (x264's defaults) and AAC, `height` lines high."""
+    with av.open(source) as container:
+        stream = container.streams.video[0]
+        rate, height = round(stream.average_rate), height or stream.height
+        size = {"width": 2 * round(stream.width * height / stream.height / 2), "height": height // 2 * 2}
+        frames = [frame.reformat(**size, format="yuv420p") for frame in container.decode(video=0)]
+    with av.open(source) as container:
+        sound = list(container.decode(audio=0))
+    partial = f"{target}.part"
+    with av.open(partial, "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=rate, **size, pix_fmt="yuv420p")
+        audio = container.add_stream("aac", rate=sound[0].sample_rate, layout=sound[0].layout.name)
+        for number in range(round(seconds * rate)):
+            frame = frames[number % len(frames)]
+            frame.pts, frame.time_base, frame.pict_type = number, Fraction(1, rate), 0
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        at, number = 0, 0
+        while at < seconds * sound[0].sample_rate:
+            piece = sound[number % len(sound)]
+            piece.pts, piece.time_base = at, Fraction(1, piece.sample_rate)
+            container.mux(audio.encode(piece))
+            at, number = at + piece.samples, number + 1
+        container.mux(audio.encode(None))
+    os.replace(partial, target)
+
+
+def decode(path):
+    """Decodes every frame and all sound on one thread, as PyAV does it, and converts neither."""
+    with av.open(path) as container:
+        for stream in container.streams:
+            stream.codec_context.thread_count = 1
+        return sum(isinstance(frame, av.VideoFrame) for frame in container.decode())

@@ -1,0 +1,155 @@
+"""MTCNN in PyTorch as the usual packages do it: a frame at a time, a P-net pass a scale, greedy suppression.
+
+Zhang et al. 2016, in the steps of the published PyTorch version (facenet-pytorch): area-averaged pyramid from
+`min_face` pixels up, 0.709 a scale; suppression in a scale (0.5), over scales, after R-net and after O-net
+(0.7); thresholds 0.6, 0.7, 0.7. The weights are ours, re-laid for torch.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+
+from data_prep.faces.weights import load_weights
+
+FACTOR, THRESHOLDS = 0.709, (0.6, 0.7, 0.7)
+
+
+def conv(inputs, outputs, kernel):
+    return [nn.Conv2d(inputs, outputs, kernel), nn.PReLU(outputs)]
+
+
+def pool(kernel):
+    return nn.MaxPool2d(kernel, 2, ceil_mode=True)
+
+
+class Columns(nn.Module):
+    """Flattens column by column, as the weights were trained."""
+
+    def forward(self, x):
+        return x.permute(0, 3, 2, 1).flatten(1)  # n c h w -> n w*h*c
+
+
+class Net(nn.Module):
+    """A trunk and its heads, the score as the softmax of two classes."""
+
+    def __init__(self, name, trunk, heads, score):
+        super().__init__()
+        self.trunk, self.heads, self.score = nn.Sequential(*trunk), nn.ModuleList(heads), score
+        arrays = iter(load_weights(name))
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(relaid(next(arrays)).reshape(parameter.shape))
+        assert next(arrays, None) is None
+
+    def forward(self, x):
+        x = self.trunk(x)
+        return [torch.softmax(h(x), 1)[:, 1] if i == self.score else h(x) for i, h in enumerate(self.heads)]
+
+
+def relaid(array):
+    """Kernels as [out in h w], dense weights as [out in]; the others as they are."""
+    axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim)
+    return torch.from_numpy(np.array(array.transpose(axes) if axes else array))
+
+
+@functools.cache
+def networks():
+    """P-net, R-net, O-net; each gives what `Net.heads` says, boxes first."""
+    p = [*conv(3, 10, 3), pool(2), *conv(10, 16, 3), *conv(16, 32, 3)]
+    r = [*conv(3, 28, 3), pool(3), *conv(28, 48, 3), pool(3), *conv(48, 64, 2)]
+    r += [Columns(), nn.Linear(576, 128), nn.PReLU(128)]
+    o = [*conv(3, 32, 3), pool(3), *conv(32, 64, 3), pool(3), *conv(64, 64, 3), pool(2), *conv(64, 128, 2)]
+    o += [Columns(), nn.Linear(1152, 256), nn.PReLU(256)]
+    return (
+        Net("pnet", p, [nn.Conv2d(32, 4, 1), nn.Conv2d(32, 2, 1)], 1),
+        Net("rnet", r, [nn.Linear(128, 4), nn.Linear(128, 2)], 1),
+        Net("onet", o, [nn.Linear(256, 4), nn.Linear(256, 10), nn.Linear(256, 2)], 2),
+    )
+
+
+@torch.inference_mode()
+def detect(frame, min_face):
+    """Boxes [n 4], scores [n] and landmarks [n 5 2] of a uint8 frame [h w 3], best first, in pixels."""
+    pnet, rnet, onet = networks()
+    image = torch.from_numpy(frame).permute(2, 0, 1)[None].float()  # 1 3 h w
+    boxes, scores = proposals(image, min_face, pnet)
+    if len(boxes):
+        boxes, scores = sift(*rnet(patches(image, boxes, 24)), boxes, THRESHOLDS[1])
+    if not len(boxes):
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
+    offsets, points, found = (part.numpy() for part in onet(patches(image, boxes, 48)))
+    points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # n 5 2
+    points = boxes[:, None, :2] + points * (boxes[:, None, 2:] - boxes[:, None, :2])
+    passed = found > THRESHOLDS[2]
+    boxes, scores, points = moved(boxes, offsets)[passed], found[passed], points[passed]
+    keep = suppress(boxes, scores, 0.7, of_smaller=True)
+    return boxes[keep], scores[keep], points[keep]
+
+
+def proposals(image, min_face, pnet):
+    """Squares that P-net takes for faces, over all scales."""
+    height, width = image.shape[2:]
+    scale, found = 12 / min_face, [np.zeros((0, 9), np.float32)]  # box, offsets, score
+    while min(height, width) * scale >= 12:
+        size = (int(height * scale + 1), int(width * scale + 1))
+        offsets, score = pnet(normalised(interpolate(image, size=size, mode="area")))
+        rows, columns = torch.where(score[0] > THRESHOLDS[0])
+        corner = torch.stack([columns, rows], 1) * 2
+        box = torch.cat([corner, corner + 12], 1) / scale
+        cell = torch.cat([box, offsets[0][:, rows, columns].T, score[0][rows, columns][:, None]], 1).numpy()
+        found.append(cell[suppress(cell[:, :4], cell[:, 8], 0.5)])
+        scale *= FACTOR
+    found = np.concatenate(found)
+    found = found[suppress(found[:, :4], found[:, 8], 0.7)]
+    return squares(moved(found[:, :4], found[:, 4:8])), found[:, 8]
+
+
+def sift(offsets, score, boxes, threshold):
+    """What R-net keeps, as squares."""
+    offsets, score = offsets.numpy(), score.numpy()
+    passed = score > threshold
+    boxes, offsets, score = boxes[passed], offsets[passed], score[passed]
+    keep = suppress(boxes, score, 0.7)
+    return squares(moved(boxes, offsets)[keep]), score[keep]
+
+
+def normalised(image):
+    return (image - 127.5) * 0.0078125
+
+
+def patches(image, boxes, side):
+    """The squares cut out of the frame, as far as they lie in it, averaged to `side` pixels."""
+    height, width = image.shape[2:]
+    cut = []
+    for x0, y0, x1, y1 in np.rint(boxes).astype(int).tolist():
+        x0, y0 = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)
+        inner = image[:, :, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+        cut.append(interpolate(inner, size=(side, side), mode="area"))
+    return normalised(torch.cat(cut))
+
+
+def moved(boxes, offsets):
+    size = boxes[:, 2:] - boxes[:, :2]
+    return boxes + offsets * np.concatenate([size, size], 1)
+
+
+def squares(boxes):
+    centre, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
+    return np.concatenate([centre - side / 2, centre + side / 2], 1)
+
+
+def suppress(boxes, scores, limit, of_smaller=False):
+    """Indices kept, best first: each kept box takes those that overlap it by more than `limit`."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    order, keep = np.argsort(-scores, kind="stable"), []
+    while len(order):
+        best, rest = order[0], order[1:]
+        keep.append(best)
+        low, high = np.maximum(boxes[best, :2], boxes[rest, :2]), np.minimum(boxes[best, 2:], boxes[rest, 2:])
+        shared = np.maximum(high - low, 0).prod(1)
+        whole = np.minimum(area[best], area[rest]) if of_smaller else area[best] + area[rest] - shared
+        order = rest[shared <= limit * whole]
+    return np.array(keep, int)
