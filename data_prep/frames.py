@@ -126,8 +126,11 @@ def _image(
     held = math.sqrt(MAX_PIXELS_HELD / (count * frame.width * frame.height))
     scale = min(1.0, MAX_SHORT_SIDE / min(frame.width, frame.height), held)
     turns = round(frame.rotation / 90) % 4
-    height, width = round(frame.height * scale), round(frame.width * scale)
+    height, width = max(1, round(frame.height * scale)), max(1, round(frame.width * scale))
     if like is not None:  # a stream may change its size midway; the first frame's holds
         height, width = like.shape[1::-1] if turns % 2 else like.shape[:2]
-    image = reformatter.reformat(frame, width, height, "rgb24").to_ndarray()
+    try:
+        image = reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
+    except av.FFmpegError as error:
+        raise MediaError(f"video: frames in {frame.format.name}, which has no way to RGB") from error
     return np.ascontiguousarray(np.rot90(image, turns)), scale

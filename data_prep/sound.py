@@ -128,5 +128,8 @@ def _mixed(frame: av.AudioFrame) -> Float[np.ndarray, "2 n"]:
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T  # c n
     zero, scale = _SCALE[samples.dtype.str[1:]]
-    samples = (samples.astype(np.float64) - zero) / scale
-    return np.stack([samples.mean(axis=0), np.abs(samples).max(axis=0)]).astype(np.float32)
+    samples = samples.astype(np.float64 if samples.itemsize > 2 and scale > 1 else np.float32, copy=False)
+    mixed = np.empty((2, samples.shape[1]), np.float32)
+    mixed[0] = samples.mean(axis=0) - zero
+    mixed[1] = np.maximum(samples.max(axis=0) - zero, zero - samples.min(axis=0))
+    return mixed / np.float32(scale)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from data_prep.corpora.base import Clip
 from data_prep.encoders import NO_FILES, EncoderFiles
 from data_prep.settings import PrepSettings
+from data_prep.worker_limits import MEMORY, OUT_OF_MEMORY, confine, core_of, environment
 from emofuse_jax.data import records
 
 CLIP_SECONDS = 300.0
@@ -24,14 +25,6 @@ AHEAD = 8
 """Clips a worker may be ahead of the one that is written next: bounds what waits in memory."""
 MOST_DEATHS = 8
 """Workers that may die one after the other without a finished clip between them."""
-ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",  # many processes on one accelerator starve each other
-    "NPROC": "1",  # sizes XLA's thread pool: one process a core, one thread a process
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OPENCV_FOR_THREADS_NUM": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-}
 
 
 def cores() -> int:
@@ -69,6 +62,8 @@ def process(job: Job, clip: Clip) -> Outcome:
         result = process_clip(
             clip, job.settings, corpus=job.corpus, classes=job.classes, encoders=job.encoders
         )
+    except MemoryError:
+        raise
     except Exception as error:
         traceback.print_exc()
         result = Failure(clip.clip_id, clip.path, f"internal error: {type(error).__name__}: {error}")
@@ -107,11 +102,12 @@ def outcomes(
 class _Worker:
     """One process and the clip that it has."""
 
-    def __init__(self, work: Callable[[Clip], Outcome]):
+    def __init__(self, work: Callable[[Clip], Outcome], core: int | None):
+        self.core = core
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-        with _environment():
+        self.process = context.Process(target=_serve, args=(theirs, work, core), daemon=True)
+        with environment():
             self.process.start()
         theirs.close()
         self.ready, self.index, self.since = False, None, time.monotonic()
@@ -134,7 +130,7 @@ class _Pool:
         self.done: dict[int, Outcome] = {}
         self.tries: collections.Counter[int] = collections.Counter()
         self.deaths = 0
-        self.workers = [_Worker(work) for _ in range(workers)]
+        self.workers = [_Worker(work, core_of(i, workers)) for i in range(workers)]
 
     def run(self) -> Iterator[Outcome]:
         """Outcomes in order."""
@@ -169,7 +165,7 @@ class _Pool:
                 self._take(worker, connection.recv())
             except (EOFError, OSError):
                 worker.process.join()
-                self._died(worker, f"exit code {worker.process.exitcode}", again=True)
+                self._ended(worker, worker.process.exitcode)
         for worker in self.workers:
             if worker.index is not None and time.monotonic() - worker.since > self.seconds:
                 self._died(worker, f"it took more than {self.seconds:.0f} s", again=False)
@@ -183,9 +179,20 @@ class _Pool:
         self.done[worker.index] = message
         worker.index, self.deaths = None, 0
 
+    def _ended(self, worker: _Worker, code: int) -> None:
+        if code == OUT_OF_MEMORY:
+            self._died(worker, f"it took more than {MEMORY >> 30} GiB of memory", again=False)
+        elif code == -signal.SIGABRT:  # what C++ does where memory ends
+            self._died(
+                worker, f"exit code {code}: a crash, or more than {MEMORY >> 30} GiB of memory", again=True
+            )
+        else:
+            self._died(worker, f"exit code {code}", again=True)
+
     def _died(self, worker: _Worker, how: str, again: bool) -> None:
+        """Replaces a worker and lists its clip, or tries it `again` where another may be at fault."""
         worker.close()
-        self.deaths += 1
+        self.deaths += again
         if not worker.ready:
             raise ValueError(f"a worker could not start: {how}")
         if self.deaths > MOST_DEATHS:
@@ -197,28 +204,13 @@ class _Pool:
                 self.again.append(index)
             else:
                 self.done[index] = Outcome("failed", f"the worker was lost on it: {how}", "", None)
-        self.workers[self.workers.index(worker)] = _Worker(self.work)
+        self.workers[self.workers.index(worker)] = _Worker(self.work, worker.core)
 
 
-@contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """A child takes its environment when it starts, before it imports JAX."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    flags = f"{before['XLA_FLAGS'] or ''} {ENVIRONMENT['XLA_FLAGS']}".strip()
-    os.environ.update(ENVIRONMENT, XLA_FLAGS=flags)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _serve(connection, work: Callable[[Clip], Outcome]) -> None:
+def _serve(connection, work: Callable[[Clip], Outcome], core: int | None) -> None:
     """A worker's life: ready, then clips until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    confine(core)
     try:
         import data_prep.process  # noqa: F401  heavy: paid before the first clip's time counts
     except Exception as error:
@@ -227,4 +219,7 @@ def _serve(connection, work: Callable[[Clip], Outcome]) -> None:
     with contextlib.suppress(EOFError, OSError):
         connection.send(None)
         while True:
-            connection.send(work(connection.recv()))
+            try:
+                connection.send(work(connection.recv()))
+            except MemoryError:
+                os._exit(OUT_OF_MEMORY)  # what it leaked goes with it

@@ -4,13 +4,15 @@ import dataclasses
 import os
 import pathlib
 import signal
+import sys
 import time
 
+import numpy as np
 import pytest
 
 from data_prep.corpora.base import Clip
 from data_prep.settings import PrepSettings
-from data_prep.workers import Job, Outcome, outcomes
+from data_prep.workers import MOST_DEATHS, Job, Outcome, outcomes
 
 JOB = Job(PrepSettings(), "test", 2)
 CLIPS = [Clip(f"{i:03d}", "", 0, "a") for i in range(30)]
@@ -40,6 +42,29 @@ def suicidal(job, clip):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def greedy(job, clip):
+    """Two clips take memory until there is no more: one in Python, one where C++ aborts."""
+    held = []
+    while clip.clip_id in ("003", "009"):
+        try:
+            held.append(np.empty(256 << 20, np.uint8))
+        except MemoryError:
+            if clip.clip_id == "009":
+                os.abort()
+            raise
+    return told(job, clip)
+
+
+def where(job, clip):
+    """The process and the cores that it may use; 003 kills its first worker."""
+    mark = pathlib.Path(clip.path) / clip.clip_id
+    if clip.clip_id == "003" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)  # so that no worker does all
+    return Outcome("kept", f"{os.getpid()} {sorted(os.sched_getaffinity(0))}", "", None)
+
+
 def test_in_order_on_all_workers(tmp_path):
     clips = [dataclasses.replace(clip, path=str(tmp_path)) for clip in CLIPS]
     found = list(outcomes(clips, JOB, 2, work=paired, seconds=60.0))
@@ -54,6 +79,39 @@ def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
         "009": "the worker was lost on it: it took more than 2 s",
         "017": "the worker was lost on it: exit code -9",
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS takes the limit and does not heed it")
+def test_a_clip_that_takes_all_memory_costs_only_itself():
+    found = list(outcomes(CLIPS, JOB, 2, work=greedy))
+    assert {c.clip_id: o.reason for c, o in zip(CLIPS, found, strict=True) if o.status == "failed"} == {
+        "003": "the worker was lost on it: it took more than 8 GiB of memory",
+        "009": "the worker was lost on it: exit code -6: a crash, or more than 8 GiB of memory",
+    }
+
+
+def test_clips_that_take_all_memory_one_after_the_other_do_not_end_the_run():
+    """They are at fault, not the machine."""
+    clips = [Clip("003", "", 0, "a")] * (MOST_DEATHS + 1)
+    found = list(outcomes([*clips, CLIPS[0]], JOB, 2, work=greedy))
+    assert [outcome.status for outcome in found] == ["failed"] * len(clips) + ["kept"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
+@pytest.mark.parametrize("allowed", ["one", "all"])
+def test_each_worker_keeps_to_one_core(tmp_path, allowed):
+    """Three workers on one core, then on all; the one that takes a dead one's place takes its core."""
+    before = os.sched_getaffinity(0)
+    mine = sorted(before)[:1] if allowed == "one" else sorted(before)
+    clips = [dataclasses.replace(clip, path=str(tmp_path)) for clip in CLIPS]
+    try:
+        os.sched_setaffinity(0, mine)
+        found = {outcome.reason for outcome in outcomes(clips, JOB, 3, work=where)}
+        assert os.sched_getaffinity(0) == set(mine)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert len({told.split()[0] for told in found}) >= 3
+    assert {told.partition(" ")[2] for told in found} == {f"[{core}]" for core in mine[:3]}
 
 
 def test_workers_that_always_die_end_the_run():
