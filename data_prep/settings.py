@@ -5,6 +5,7 @@ import dataclasses
 from data_prep.encoder_spec import NO_ENCODERS, FeatureSettings
 
 SAMPLE_RATE = 16_000
+DEVICES = ("cpu", "accelerator")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,8 @@ class FaceSettings:
     min_score: float = 0.8
     snippet: int = 1
     """Consecutive frames of a snippet; `frames` counts those of all snippets together."""
+    device: str = "cpu"
+    """Where MTCNN runs while records are prepared: `accelerator`, a GPU or TPU, may change the last bits."""
 
     def __post_init__(self):
         if self.size < 1 or self.snippet < 1 or self.frames < 1 or self.frames % self.snippet:
@@ -50,11 +53,13 @@ class FaceSettings:
                 f"face settings: size {self.size}, frames {self.frames}, snippet {self.snippet}: expected at"
                 " least 1 each, and frames a multiple of snippet"
             )
+        if self.device not in DEVICES:
+            raise ValueError(f"face settings: device {self.device!r}: expected one of {', '.join(DEVICES)}")
         if self.snippet > 1 and self.sampling != "snippets":
             raise ValueError(f"face settings: snippet {self.snippet}: expected 1 for {self.sampling!r}")
 
 
-LATER = {"audio": {"waveform": False}, "face": {"snippet": 1}}
+LATER = {"audio": {"waveform": False}, "face": {"snippet": 1, "device": "cpu"}}
 """Fields that came after the first records; left out at this value, so that old settings still compare."""
 
 
@@ -110,13 +115,20 @@ RECIPES = {
 
 
 def recipe_settings(
-    name: str, *, frames: int | None = None, snippet: int | None = None, face_size: int | None = None
+    name: str,
+    *,
+    frames: int | None = None,
+    snippet: int | None = None,
+    face_size: int | None = None,
+    device: str | None = None,
+    waveform: bool = False,
 ) -> PrepSettings:
-    """A recipe with other frames than it pins; ValueError where they don't fit together.
+    """A recipe with other fields than it pins; ValueError where they don't fit together.
 
     The name stays, so that configs of the recipe open the records; prep.json holds the numbers.
     """
     settings = RECIPES[name]
-    changes = {"frames": frames, "snippet": snippet, "size": face_size}
+    changes = {"frames": frames, "snippet": snippet, "size": face_size, "device": device}
     given = {field: value for field, value in changes.items() if value is not None}
-    return dataclasses.replace(settings, face=dataclasses.replace(settings.face, **given))
+    audio = dataclasses.replace(settings.audio, waveform=waveform)
+    return dataclasses.replace(settings, audio=audio, face=dataclasses.replace(settings.face, **given))

@@ -22,11 +22,15 @@ ENVIRONMENT = {
 
 
 @contextlib.contextmanager
-def environment() -> Iterator[None]:
-    """A child takes its environment when it starts, before it imports JAX."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    flags = f"{before['XLA_FLAGS'] or ''} {ENVIRONMENT['XLA_FLAGS']}".strip()
-    os.environ.update(ENVIRONMENT, XLA_FLAGS=flags)
+def environment(device: str = "cpu") -> Iterator[None]:
+    """A child takes its environment when it starts, before it imports JAX; `device`: of `FaceSettings`."""
+    wanted = dict(ENVIRONMENT)
+    if device == "accelerator":
+        del wanted["JAX_PLATFORMS"]
+        wanted["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the first would take most of its memory
+    before = {name: os.environ.get(name) for name in wanted}
+    flags = f"{before['XLA_FLAGS'] or ''} {wanted['XLA_FLAGS']}".strip()
+    os.environ.update(wanted, XLA_FLAGS=flags)
     try:
         yield
     finally:
@@ -59,3 +63,11 @@ def confine(core: int | None) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     lower = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min([MEMORY, *lower]), hard))
+
+
+def require_accelerator() -> None:
+    """Raises ValueError where JAX finds neither GPU nor TPU."""
+    import jax
+
+    if jax.default_backend() == "cpu":
+        raise ValueError("--face_device=accelerator: JAX finds no GPU or TPU here")

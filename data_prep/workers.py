@@ -16,7 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from data_prep.corpora.base import Clip
 from data_prep.encoders import NO_FILES, EncoderFiles
 from data_prep.settings import PrepSettings
-from data_prep.worker_limits import MEMORY, OUT_OF_MEMORY, confine, core_of, environment
+from data_prep.worker_limits import (
+    MEMORY,
+    OUT_OF_MEMORY,
+    confine,
+    core_of,
+    environment,
+    require_accelerator,
+)
 from emofuse_jax.data import records
 
 CLIP_SECONDS = 300.0
@@ -92,7 +99,9 @@ def outcomes(
     if workers == 0:
         yield from (work(job, clip) for clip in clips)
         return
-    pool = _Pool(clips, functools.partial(work, job), min(workers, len(clips)), seconds)
+    pool = _Pool(
+        clips, functools.partial(work, job), min(workers, len(clips)), seconds, job.settings.face.device
+    )
     try:
         yield from pool.run()
     finally:
@@ -102,12 +111,12 @@ def outcomes(
 class _Worker:
     """One process and the clip that it has."""
 
-    def __init__(self, work: Callable[[Clip], Outcome], core: int | None):
+    def __init__(self, work: Callable[[Clip], Outcome], core: int | None, device: str):
         self.core = core
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work, core), daemon=True)
-        with environment():
+        self.process = context.Process(target=_serve, args=(theirs, work, core, device), daemon=True)
+        with environment(device):
             self.process.start()
         theirs.close()
         self.ready, self.index, self.since = False, None, time.monotonic()
@@ -124,13 +133,13 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, clips: Sequence[Clip], work: Callable, workers: int, seconds: float):
-        self.clips, self.work, self.seconds = clips, work, seconds
+    def __init__(self, clips: Sequence[Clip], work: Callable, workers: int, seconds: float, device: str):
+        self.clips, self.work, self.seconds, self.device = clips, work, seconds, device
         self.next, self.again = 0, collections.deque()
         self.done: dict[int, Outcome] = {}
         self.tries: collections.Counter[int] = collections.Counter()
         self.deaths = 0
-        self.workers = [_Worker(work, core_of(i, workers)) for i in range(workers)]
+        self.workers = [_Worker(work, core_of(i, workers), device) for i in range(workers)]
 
     def run(self) -> Iterator[Outcome]:
         """Outcomes in order."""
@@ -204,15 +213,18 @@ class _Pool:
                 self.again.append(index)
             else:
                 self.done[index] = Outcome("failed", f"the worker was lost on it: {how}", "", None)
-        self.workers[self.workers.index(worker)] = _Worker(self.work, worker.core)
+        self.workers[self.workers.index(worker)] = _Worker(self.work, worker.core, self.device)
 
 
-def _serve(connection, work: Callable[[Clip], Outcome], core: int | None) -> None:
+def _serve(connection, work: Callable[[Clip], Outcome], core: int | None, device: str) -> None:
     """A worker's life: ready, then clips until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     confine(core)
     try:
         import data_prep.process  # noqa: F401  heavy: paid before the first clip's time counts
+
+        if device == "accelerator":
+            require_accelerator()
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}")
         return

@@ -21,15 +21,16 @@ layout (data_prep/encoder_spec.py). Their features are stored beside the tensors
 --tensors=drop instead of them; --recipe=features samples as fbp does, and drops. Where an encoder fails on a
 clip its features are masked and manifest.csv says why; a kept spectrogram stays of use, kept crops do not,
 since crops and features of faces share one mask.
+--face_detector runs a detector of your own in place of MTCNN, an ONNX file with its YAML; MTCNN runs on a
+GPU or TPU with --face_device=accelerator, which all workers share (a TPU takes --workers=1).
 """
 
-import dataclasses
 import sys
 
 from absl import flags
 
 from data_prep.corpora import CORPORA, read_corpus
-from data_prep.settings import RECIPES, recipe_settings
+from data_prep.settings import DEVICES, RECIPES, recipe_settings
 
 _CORPUS = flags.DEFINE_enum("corpus", None, sorted(CORPORA), "Which reader understands --source.")
 _SOURCE = flags.DEFINE_string("source", None, "Folder of the corpus; for `folder`, its CSV.")
@@ -42,6 +43,7 @@ _FRAMES = flags.DEFINE_integer("frames", None, "Crops of a clip, instead of the 
 _SNIPPET = flags.DEFINE_integer("snippet", None, "Consecutive frames of a snippet, likewise.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("face_size", None, "Side of a crop in pixels, likewise.", lower_bound=1)
 _WAVEFORM = flags.DEFINE_bool("waveform", False, "Store the 16 kHz sound beside its spectrogram.")
+_DEVICE = flags.DEFINE_enum("face_device", None, DEVICES, "Where faces are searched for; by default the CPU.")
 _AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file of a frozen encoder of sound.")
 _FACE = flags.DEFINE_string("face_encoder", "", "ONNX file of a frozen encoder of faces.")
 _DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file of a face detector of your own.")
@@ -78,10 +80,12 @@ def main(argv) -> int:
     if _BEAM.value and _RUNNER.value != "beam":
         raise ValueError("--beam goes with --runner=beam")
     settings = recipe_settings(
-        _RECIPE.value, frames=_FRAMES.value, snippet=_SNIPPET.value, face_size=_SIZE.value
-    )
-    settings = dataclasses.replace(
-        settings, audio=dataclasses.replace(settings.audio, waveform=_WAVEFORM.value)
+        _RECIPE.value,
+        frames=_FRAMES.value,
+        snippet=_SNIPPET.value,
+        face_size=_SIZE.value,
+        device=_DEVICE.value,
+        waveform=_WAVEFORM.value,
     )
     encoders = EncoderFiles(_AUDIO.value, _FACE.value, _DETECTOR.value)
     settings = with_encoders(settings, encoders, _TENSORS.value)

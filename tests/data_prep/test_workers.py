@@ -12,6 +12,7 @@ import pytest
 
 from data_prep.corpora.base import Clip
 from data_prep.settings import PrepSettings
+from data_prep.worker_limits import environment
 from data_prep.workers import MOST_DEATHS, Job, Outcome, outcomes
 
 JOB = Job(PrepSettings(), "test", 2)
@@ -122,4 +123,19 @@ def test_workers_that_always_die_end_the_run():
 def test_environment_is_put_back():
     before = dict(os.environ)
     list(outcomes(CLIPS[:1], JOB, 1, work=told))
+    assert dict(os.environ) == before
+
+
+def test_a_device_that_is_not_there_is_told():
+    face = dataclasses.replace(PrepSettings().face, device="accelerator")
+    job = dataclasses.replace(JOB, settings=dataclasses.replace(JOB.settings, face=face))
+    with pytest.raises(ValueError, match="--face_device=accelerator: JAX finds no GPU or TPU here"):
+        list(outcomes(CLIPS[:1], job, 1, work=told))
+
+
+def test_an_accelerator_is_shared_by_the_workers():
+    before = dict(os.environ)
+    with environment("accelerator"):
+        assert "JAX_PLATFORMS" not in os.environ or os.environ["JAX_PLATFORMS"] == before["JAX_PLATFORMS"]
+        assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     assert dict(os.environ) == before
