@@ -9,6 +9,8 @@ from emofuse_jax.data.records import Record
 
 SMALLEST_STD = 1e-3
 """A bin that never changes is not blown up by dividing."""
+BLOCK = 8192
+"""Frames that are summed at once: those of an hour would take 1 GB in float64."""
 
 
 class Moments:
@@ -65,5 +67,8 @@ def fold_statistics(records: Iterable[Record], folds: dict, bins: int) -> dict:
 
 
 def _sums(record: Record) -> tuple[int, Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
-    values = record.spectrogram.astype(np.float64)  # t f
-    return len(values), values.sum(0), np.square(values).sum(0)
+    total, square = np.zeros((2, record.spectrogram.shape[1]))
+    for start in range(0, len(record.spectrogram), BLOCK):
+        values = record.spectrogram[start : start + BLOCK].astype(np.float64)  # t f
+        total, square = total + values.sum(0), square + np.square(values).sum(0)
+    return len(record.spectrogram), total, square

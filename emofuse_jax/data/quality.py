@@ -93,6 +93,6 @@ def _sound(record: Record, settings: dict) -> tuple[float, float]:
     """Seconds and decibels of a record's spectrogram."""
     if not record.audio_ok or not len(record.spectrogram):
         return math.nan, math.nan
-    decibels = record.spectrogram.astype(np.float64) * (DECIBELS / neper(settings["recipe"]))
-    level = 10 * math.log10(np.mean(10 ** (decibels / 10)))
+    bels = record.spectrogram.astype(np.float32) * np.float32(DECIBELS / neper(settings["recipe"]) / 10)
+    level = 10 * math.log10(np.mean(10**bels, dtype=np.float64))
     return len(record.spectrogram) * settings["audio"]["hop_ms"] / 1000, level
