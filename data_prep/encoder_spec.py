@@ -15,6 +15,8 @@ import json
 import math
 import os
 
+from emofuse_jax.data.records import ONNX_NAMES
+
 NORMALISATIONS = ("none", "zero_mean_unit_variance")
 TENSORS = ("keep", "drop")
 
@@ -129,7 +131,7 @@ class FeatureSettings:
         encoders = {kind: values[kind] for kind in LAYOUTS if values.get(kind)}
         made = {
             kind: EncoderSettings(
-                **{**given, "layout": parse_layout(kind, given.get("layout"), f"{kind} encoder")}
+                **{**given, "layout": parse_layout(kind, given.get("layout"), ONNX_NAMES[kind])}
             )
             for kind, given in encoders.items()
         }

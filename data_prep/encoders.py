@@ -147,15 +147,17 @@ def declared(graph, name: str) -> list:
 
 def run_graph(graph, layout, x: np.ndarray, kind: str) -> np.ndarray:
     """The output that the layout names; EncoderError with one line of what onnxruntime says."""
-    return run_outputs(graph, layout.input, [layout.output], x, kind)[0]
+    return run_outputs(graph, layout.input, [layout.output], x, f"{kind} encoder")[0]
 
 
-def run_outputs(graph, name: str, outputs: list[str], x: np.ndarray, kind: str) -> list[np.ndarray]:
-    """Several outputs of a graph whose input is `name`; EncoderError as `run_graph`."""
+def run_outputs(graph, taken: str, outputs: list[str], x: np.ndarray, name: str) -> list[np.ndarray]:
+    """Several outputs of a graph whose input is `taken`; EncoderError, which tells `name`, as `run_graph`."""
     try:
-        return graph.run(outputs, {name: x})
+        return graph.run(outputs, {taken: x})
+    except MemoryError:
+        raise
     except Exception as error:  # onnxruntime's errors share no class
-        raise EncoderError(f"{kind} encoder: {_line(error)}") from error
+        raise EncoderError(f"{name}: {_line(error)}") from error
 
 
 def _stored(found: np.ndarray, shape: tuple, kind: str) -> Float16[np.ndarray, "n d"]:

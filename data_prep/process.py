@@ -40,6 +40,7 @@ def process_clip(
     corpus: str = "",
     classes: int = 0,
     encoders: EncoderFiles = NO_FILES,
+    faces: bool = True,
 ) -> Record | Failure:
     """Decodes one clip into a record of `t` spectrogram frames and `s` aligned faces.
 
@@ -49,8 +50,8 @@ def process_clip(
     counts from the clip's start, as the spectrogram does: sound that begins later has silence before it, and
     where it ends before the picture, the spectrogram ends too. Heavily clipped sound is kept and told. With
     `classes` = 0 (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features`
-    lie. Returns a Failure when the file can't be decoded or neither stream is of use; raises nothing for a
-    bad file, ValueError for bad settings or a missing encoder.
+    lie; without `faces` none are searched for. Returns a Failure when the file can't be decoded or neither
+    stream is of use; raises nothing for a bad file, ValueError for bad settings or a missing encoder.
     """
     try:
         info = probe(clip.path)
@@ -58,9 +59,11 @@ def process_clip(
     except MediaError as error:
         return Failure(clip.clip_id, clip.path, str(error))
     sound, sound_note = _sound(info, start, end, settings, encoders)
-    faces, face_note = clip_faces(Film(info, start, end, clip.half), settings, encoders)
-    if sound is None and faces is None:
-        return Failure(clip.clip_id, clip.path, f"{sound_note}; {face_note}")
+    film = Film(info, start, end, clip.half)
+    found, face_note = clip_faces(film, settings, encoders) if faces else (None, "")
+    notes = "; ".join(note for note in (sound_note, face_note) if note)
+    if sound is None and found is None:
+        return Failure(clip.clip_id, clip.path, notes)
     fields = {"spectrogram": np.zeros((1, settings.audio.bins), np.float16), **no_faces(settings.face)}
     if settings.audio.waveform:
         fields["waveform"] = np.zeros(0, np.int16)
@@ -71,9 +74,9 @@ def process_clip(
         label=clip.label,
         votes=(np.arange(classes) == clip.label).astype(np.float32),
         audio_ok=sound is not None,
-        video_ok=faces is not None,
-        notes="; ".join(note for note in (sound_note, face_note) if note),
-        **(fields | no_features(settings) | (sound or {}) | (faces or {})),
+        video_ok=found is not None,
+        notes=notes,
+        **(fields | no_features(settings) | (sound or {}) | (found or {})),
     )
     return without_tensors(record, settings)
 

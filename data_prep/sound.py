@@ -49,8 +49,9 @@ def sound_blocks(
     """Mono sound from `start` to `end` seconds at `rate` Hz: the mean of the channels, then soxr.
 
     Sample 0 is at `start`; where the stream begins later or has a hole there is silence, and where it ends
-    before `end` the blocks end too. Each run of one source rate is resampled by itself. `meter` counts what
-    goes by. Memory does not grow with the clip. Raises MediaError when nothing of the stream can be decoded.
+    before `end` the blocks end too; there may be none. Each run of one source rate is resampled by itself.
+    `meter` counts what goes by. Memory does not grow with the clip. Raises MediaError when nothing of the
+    stream can be decoded.
     """
     for source, run in itertools.groupby(_cut(info, start, end, meter or Meter()), lambda pair: pair[0]):
         stream = soxr.ResampleStream(source, rate, 1, dtype="float32", quality="HQ")

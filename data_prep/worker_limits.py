@@ -52,14 +52,16 @@ def core_of(worker: int, workers: int) -> int | None:
     return allowed[worker % len(allowed)]
 
 
-def confine(core: int | None) -> None:
-    """Binds this process, and the threads that it will start, to a core and to MEMORY.
+def confine(core: int | None, device: str = "cpu") -> None:
+    """Binds this process, and the threads that it will start, to a core and, on the CPU, to MEMORY.
 
     The kernel refuses what goes beyond, so that no watcher can come too late; it counts private memory that
     can be written, not what libraries and JAX map beside it. macOS takes the limit and does not heed it.
     """
     if core is not None:
         os.sched_setaffinity(0, {core})
+    if device != "cpu":  # a driver may map more than that
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     lower = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min([MEMORY, *lower]), hard))

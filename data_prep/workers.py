@@ -219,7 +219,7 @@ class _Pool:
 def _serve(connection, work: Callable[[Clip], Outcome], core: int | None, device: str) -> None:
     """A worker's life: ready, then clips until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    confine(core)
+    confine(core, device)
     try:
         import data_prep.process  # noqa: F401  heavy: paid before the first clip's time counts
 

@@ -8,6 +8,7 @@ all sound and converts neither. Frames are those of the source, also where a sid
 import contextlib
 import functools
 import glob
+import hashlib
 import importlib.util
 import os
 import sys
@@ -33,6 +34,7 @@ SETTINGS = RECIPES["fbp"]
 HEIGHTS = {"native": None, "720p": 720}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = "PyTorch script"
+KINDS = ("*.mp4", "*.mpg", "*.mkv", "*.mov", "*.avi", "*.webm")
 
 
 def prepare(
@@ -83,16 +85,22 @@ def looped_clips(folder: str, workdir: str, name: str, most: int, seconds: float
     """The clips of a folder, looped and scaled, made once under `workdir`."""
     from tests.peers.media_clips import looped
 
-    sources = sorted(glob.glob(os.path.join(folder, "*.m*")))[:most]
+    sources = sorted(path for kind in KINDS for path in glob.glob(os.path.join(folder, kind)))[:most]
     if not sources:
         print(f"prepare: {folder}: no clips there; left out", file=sys.stderr)
     home = os.path.join(workdir, "clips", f"{name}_{seconds:g}s")
     os.makedirs(home, exist_ok=True)
-    targets = [os.path.join(home, os.path.basename(source).split(".")[0] + ".mp4") for source in sources]
+    targets = [os.path.join(home, f"{_digest(source)}.mp4") for source in sources]
     for source, target in zip(sources, targets, strict=True):
         if not os.path.exists(target):
             looped(source, target, seconds=seconds, height=HEIGHTS[name])
     return targets
+
+
+def _digest(path: str) -> str:
+    """What names a loop: another file under the same name is another loop."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def corpus_clips(data: str, most: int) -> list[str]:

@@ -18,6 +18,8 @@ def open_detector(settings: PrepSettings, files: EncoderFiles) -> tuple[Search, 
     if own is not None:
         return functools.partial(search_with, detector=own, files=files), None
     if face.detector != "mtcnn_v2":
-        raise ValueError(f"face detector {face.detector!r}: expected 'mtcnn_v2'; prepare the records again")
+        raise ValueError(
+            f"face detector {face.detector!r}: this emofuse has 'mtcnn_v2'; prepare and train again"
+        )
     search = functools.partial(detect_faces, min_face=face.min_face, min_score=face.min_score)
     return search, functools.partial(look_again, min_score=face.min_score)

@@ -11,6 +11,10 @@ from data_prep.faces.face import Face
 
 OVERLAP = 0.4
 """Of boxes that overlap a better one by more, as a share of their union, only the better stays."""
+MOST = 256
+"""Best boxes of a frame that are looked at."""
+LARGEST = 4
+"""A box may be so many times as long as the frame; beyond, its numbers are in another unit."""
 
 
 def search_with(
@@ -21,6 +25,8 @@ def search_with(
     Raises EncoderError when the detector fails, ValueError when its file is missing.
     """
     graph = session("detector", detector, files)
+    if 0 in frames.shape[1:3]:
+        return [[] for _ in frames]
     return [_faces(graph, detector.layout, frame) for frame in frames]
 
 
@@ -30,11 +36,15 @@ def _faces(graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]) -> 
     unit = 1 if layout.units == "pixels" else np.array(layout.size[::-1], np.float32)
     boxes, marks = (boxes.reshape(-1, 2, 2) * unit / scale).reshape(-1, 4), marks * unit / scale
     sides = boxes[:, 2:] - boxes[:, :2]
-    known = np.isfinite(boxes).all(1) & np.isfinite(marks).all((1, 2)) & (sides > 0).all(1)
-    order = np.flatnonzero(known & (scores >= layout.score))
-    order = order[np.argsort(-scores[order], kind="stable")]
+    finite = np.isfinite(boxes).all(1) & np.isfinite(marks).all((1, 2)) & np.isfinite(scores)
+    order = np.flatnonzero(finite & (sides >= 1).all(1) & (scores >= layout.score))
+    order = order[np.argsort(-scores[order], kind="stable")][:MOST]
+    if len(order) and sides[order].max() > LARGEST * max(frame.shape[:2]):
+        raise EncoderError(
+            f"face detector: a box is {sides[order].max():.0f} pixels long: are its units {layout.units}?"
+        )
     order = order[suppress(overlap(boxes[order]), OVERLAP)]
-    return [Face(boxes[i].astype(np.float32), marks[i].astype(np.float32), float(scores[i])) for i in order]
+    return [Face(boxes[i], marks[i], float(scores[i])) for i in order]
 
 
 def fit(
@@ -42,7 +52,7 @@ def fit(
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], float]:
     """The frame scaled to fit, at the top left of black; and the scale."""
     scale = min(height / frame.shape[0], width / frame.shape[1])
-    size = min(width, round(frame.shape[1] * scale)), min(height, round(frame.shape[0] * scale))
+    size = tuple(max(1, round(side * scale)) for side in frame.shape[1::-1])
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     fitted = np.zeros((height, width, 3), np.uint8)
     fitted[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(frame), size, interpolation=how)
@@ -55,9 +65,11 @@ def run_detector(
     """Boxes, scores and landmarks as the graph gives them; EncoderError where their shapes don't fit."""
     names = [layout.boxes, layout.scores, layout.landmarks]
     found = run_outputs(graph, layout.input, names, pixels(frame[None], layout), "face detector")
-    try:
-        boxes = found[0].reshape(-1, 4)
-        return boxes, found[1].reshape(len(boxes)), found[2].reshape(len(boxes), 5, 2)
-    except ValueError:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in zip(names, found, strict=True))
-        raise EncoderError(f"face detector: {shapes}: expected n boxes of 4, n scores, n times 10") from None
+    boxes, scores, marks = (np.asarray(array, np.float32) for array in found)
+    n = boxes.size // 4
+    fits = boxes.shape[-1:] == (4,) and scores.size == n and marks.size == 10 * n
+    if not fits or marks.shape[-1] not in (2, 10):
+        shapes = zip(names, (boxes, scores, marks), strict=True)
+        told = ", ".join(f"{name} {list(array.shape)}" for name, array in shapes)
+        raise EncoderError(f"face detector: {told}: expected n boxes of 4, n scores, n times 10 or 5 x 2")
+    return boxes.reshape(n, 4), scores.reshape(n), marks.reshape(n, 5, 2)

@@ -62,7 +62,8 @@ def _times(start: float, end: float) -> Float[np.ndarray, " m"]:
 
 def _loudness(info: MediaInfo, times: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m-1"]:
     """Root mean square of the sound between each frame and the next."""
-    sound = np.concatenate(list(sound_blocks(info, times[0], times[-1], SOUND_RATE)))
+    nothing = np.zeros(0, np.float32)  # the sound may have ended by then
+    sound = np.concatenate([nothing, *sound_blocks(info, times[0], times[-1], SOUND_RATE)])
     edges = np.round((times - times[0]) * SOUND_RATE).astype(int)
     power = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype=np.float64))])
     ends = power[np.minimum(edges, len(sound))]
@@ -71,8 +72,8 @@ def _loudness(info: MediaInfo, times: Float[np.ndarray, " m"]) -> Float[np.ndarr
 
 def _faces(track: Track, shots: Shots, dense: Shots) -> list[Face]:
     """The person's face in each dense frame, on the line between those known."""
-    zoom = dense.scale / shots.scale
-    known = [Face(face.box * zoom, face.landmarks * zoom, face.score) for face in track.faces.values()]
+    zoom = np.divide(dense.frames.shape[2:0:-1], shots.frames.shape[2:0:-1])  # x, y
+    known = [Face(f.box * np.tile(zoom, 2), f.landmarks * zoom, f.score) for f in track.faces.values()]
     return at_times(known, shots.times[list(track.faces)], dense.times)
 
 

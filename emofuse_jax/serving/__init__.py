@@ -4,8 +4,9 @@
 def load(path: str, *, audio_encoder: str = "", face_encoder: str = "", face_detector: str = ""):
     """Opens a bundle directory: a `Bundle` with `.run(arrays)`, `.predict(clip_path)` and `.metadata`.
 
-    Needs jax, numpy, flatbuffers and safetensors; `.predict` also needs the `prep` extra. A bundle of a model
-    of features that does not carry its frozen encoders takes their ONNX files here, and with them `onnx`.
+    Needs jax, numpy, flatbuffers and safetensors; `.predict` also needs the `prep` extra. A bundle that
+    does not carry its frozen encoders, or its own face detector, takes their ONNX files here, and with them
+    `onnx`.
     Raises ValueError, one line that names the file, on anything that is not a whole, unaltered bundle, and on
     an encoder that is not the one that the model was trained on.
     """

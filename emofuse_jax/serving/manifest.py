@@ -1,4 +1,4 @@
-"""The files of a bundle and what `bundle.json` must say; standard library alone."""
+"""The files of a bundle and what `bundle.json` must say."""
 
 import hashlib
 import json

@@ -163,11 +163,12 @@ def _prepared(bundle: Bundle, path: str) -> Iterator[tuple]:
 
     settings, _ = preparation(bundle)
     encoders = EncoderFiles(**bundle.encoders, threads=0)
+    faces = bool({"faces", "face_features"} & {*bundle.inputs})
     windows = cut_windows(probe(path).duration, bundle.metadata["window"]["seconds"])
     for start, end in windows:
         part = {} if len(windows) == 1 else {"start": start, "end": end}
         clip = Clip(clip_id=os.path.basename(path), path=path, label=-1, speaker="", **part)
-        found = process_clip(clip, settings, encoders=encoders)
+        found = process_clip(clip, settings, encoders=encoders, faces=faces)
         yield start, end, found.reason if isinstance(found, Failure) else _usable(bundle, found)
 
 

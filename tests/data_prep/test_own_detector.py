@@ -7,12 +7,13 @@ import pytest
 
 from data_prep.corpora.base import Clip
 from data_prep.encoder_probe import with_encoders
-from data_prep.encoders import EncoderFiles
-from data_prep.faces.own import fit, search_with
+from data_prep.encoder_spec import DetectorLayout
+from data_prep.encoders import EncoderError, EncoderFiles
+from data_prep.faces.own import _faces, fit, run_detector, search_with
 from data_prep.process import process_clip
 from data_prep.settings import FaceSettings, PrepSettings
 from tests.data_prep.media_files import tone, write
-from tests.data_prep.onnx_models import MARKS, face_detector
+from tests.data_prep.onnx_models import DETECTOR, MARKS, face_detector
 
 SETTINGS = PrepSettings(face=FaceSettings(frames=4, size=32, margin=0.0))
 
@@ -48,6 +49,49 @@ def test_a_frame_is_fitted_at_the_top_left():
     assert (fitted[:16] == 255).all()
     assert (fitted[16:] == 0).all()
     assert fit(np.zeros((24, 16, 3), np.uint8), 48, 64)[1] == 2.0
+
+
+def answering(boxes, scores=(0.9, 0.8), marks=None, **layout):
+    """A graph that answers with these arrays, whatever it is shown; and its layout."""
+    boxes = np.array(boxes, float)
+    marks = boxes[:, :2].repeat(5, 0).reshape(-1, 10) if marks is None else marks
+
+    class Graph:
+        def run(self, outputs, inputs):
+            return [boxes, np.array(scores), marks]
+
+    return Graph(), DetectorLayout(**(DETECTOR | layout))
+
+
+BLACK = np.zeros((48, 64, 3), np.uint8)
+NO_BOXES = [[np.nan, 0, 9, 9], [0, 0, np.inf, 9], [9, 9, 9, 20], [20, 20, 9, 9], [30, 10, 30.0000001, 11]]
+
+
+@pytest.mark.parametrize("bad", NO_BOXES)
+def test_boxes_that_are_none_are_left_out(bad):
+    good = [4, 4, 20, 20]
+    (face,) = _faces(*answering([bad, good]), BLACK)
+    np.testing.assert_allclose(face.box, good)
+    assert face.box.dtype == face.landmarks.dtype == np.float32
+    assert _faces(*answering([good], scores=[np.inf]), BLACK) == []
+
+
+def test_boxes_in_another_unit_are_told():
+    graph, layout = answering([[10, 10, 40, 40], [0, 0, 9, 9]], units="shares")
+    with pytest.raises(EncoderError, match=r"a box is \d+ pixels long: are its units shares\?"):
+        _faces(graph, layout, np.zeros((720, 1280, 3), np.uint8))
+
+
+def test_channels_first_is_told():
+    graph, layout = answering(np.zeros((4, 8)), scores=np.zeros(8), marks=np.zeros((10, 8)))
+    with pytest.raises(EncoderError, match=r"boxes \[4, 8\], scores \[8\], marks \[10, 8\]: expected n"):
+        run_detector(graph, layout, BLACK)
+
+
+@pytest.mark.parametrize("shape", [(1, 1000), (1000, 1), (48, 0)])
+def test_odd_frames_have_no_face(tmp_path, shape):
+    settings, files = opened(tmp_path / "own.onnx")
+    assert search_with(np.zeros((2, *shape, 3), np.uint8), settings.features.detector, files) == [[], []]
 
 
 def test_a_clip_is_processed_with_it(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from data_prep.corpora.base import Clip
 from data_prep.faces import talking
-from data_prep.film import Film, read_film
+from data_prep.faces.track import Track
+from data_prep.film import Film, Shots, read_film
 from data_prep.media import probe
 from data_prep.process import process_clip
 from data_prep.settings import RECIPES
@@ -82,3 +83,20 @@ def test_without_sound_the_larger_is_used(shared_data, tmp_path):
         write(tmp_path / name, frames=frames, sound=sound, options={"crf": "18"})
         record = process_clip(Clip("a", str(tmp_path / name), 0, "s"), RECIPES["fbp"], classes=2)
         assert (record.face_box[record.face_valid, 0] > 360).all(), name
+
+
+def test_sound_that_has_ended_tells_nothing(tmp_path):
+    frames = np.zeros((100, 64, 64, 3), np.uint8)
+    write(tmp_path / "a.mp4", frames=frames, sound=tone(0.3))
+    film = Film(probe(str(tmp_path / "a.mp4")), 0.0, 4.0)
+    shots = read_film(film, np.array([1.0, 3.0]))
+    tracks = [Track({0: fake_face(x, 30, 20), 1: fake_face(x, 30, 20)}) for x in (15, 45)]
+    assert talking.listen(film, shots, tracks) == [0.0, 0.0]
+
+
+def test_faces_keep_their_place_where_frames_have_another_size():
+    shots = Shots(np.zeros((2, 96, 128, 3), np.uint8), np.array([0.0, 1.0]), 1.0, 0)
+    dense = Shots(np.zeros((3, 192, 256, 3), np.uint8), np.array([0.0, 0.5, 1.0]), 1.0, 0)
+    track = Track({0: fake_face(40, 30, 20), 1: fake_face(50, 30, 20)})
+    found = talking._faces(track, shots, dense)
+    assert [face.box.tolist() for face in found] == [fake_face(x, 60, 40).box.tolist() for x in (80, 90, 100)]

@@ -126,16 +126,18 @@ def test_environment_is_put_back():
     assert dict(os.environ) == before
 
 
-def test_a_device_that_is_not_there_is_told():
+def test_a_device_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # as where there is none
     face = dataclasses.replace(PrepSettings().face, device="accelerator")
     job = dataclasses.replace(JOB, settings=dataclasses.replace(JOB.settings, face=face))
     with pytest.raises(ValueError, match="--face_device=accelerator: JAX finds no GPU or TPU here"):
         list(outcomes(CLIPS[:1], job, 1, work=told))
 
 
-def test_an_accelerator_is_shared_by_the_workers():
+def test_an_accelerator_is_shared_by_the_workers(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     before = dict(os.environ)
     with environment("accelerator"):
-        assert "JAX_PLATFORMS" not in os.environ or os.environ["JAX_PLATFORMS"] == before["JAX_PLATFORMS"]
+        assert os.environ["JAX_PLATFORMS"] == "cuda"
         assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     assert dict(os.environ) == before
