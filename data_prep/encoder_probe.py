@@ -19,7 +19,7 @@ from data_prep.extras import require_onnx
 from data_prep.faces.own import run_detector
 from data_prep.settings import PrepSettings
 from data_prep.shards import file_sha256
-from emofuse_jax.data.records import ONNX_FLAGS
+from emofuse_jax import onnx_files
 
 PROBE_MS = 4000.0
 """Length of the zeros that an audio encoder is tried on, and by how much longer the second ones are."""
@@ -37,7 +37,7 @@ def with_encoders(settings: PrepSettings, files: EncoderFiles, tensors: str | No
     Reads the YAML beside each file and runs it once on zeros. Raises ValueError, one line naming file and key
     or shape, where something does not fit; or when tensors are to be dropped and there is no encoder.
     """
-    found = {kind: describe(kind, getattr(files, kind), settings) for kind in ONNX_FLAGS}
+    found = {kind: describe(kind, getattr(files, kind), settings) for kind in onnx_files.FLAGS}
     who = f"recipe {settings.recipe!r} drops" if tensors is None else f"--tensors={tensors} leaves out"
     tensors = settings.features.tensors if tensors is None else tensors
     if tensors == "drop" and not (found["audio"] or found["face"]):

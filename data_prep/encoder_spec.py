@@ -15,7 +15,7 @@ import json
 import math
 import os
 
-from emofuse_jax.data.records import ONNX_NAMES
+from emofuse_jax import onnx_files
 
 NORMALISATIONS = ("none", "zero_mean_unit_variance")
 TENSORS = ("keep", "drop")
@@ -131,7 +131,7 @@ class FeatureSettings:
         encoders = {kind: values[kind] for kind in LAYOUTS if values.get(kind)}
         made = {
             kind: EncoderSettings(
-                **{**given, "layout": parse_layout(kind, given.get("layout"), ONNX_NAMES[kind])}
+                **{**given, "layout": parse_layout(kind, given.get("layout"), onnx_files.NAMES[kind])}
             )
             for kind, given in encoders.items()
         }

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float16, UInt8
 from data_prep.encoder_spec import DetectorLayout, EncoderSettings, FaceLayout
 from data_prep.extras import require_onnx
 from data_prep.settings import PrepSettings
-from emofuse_jax.data.records import ONNX_FLAGS, ONNX_NAMES
+from emofuse_jax import onnx_files
 
 VARIANCE_FLOOR = 1e-7
 """Added to the variance of the clip, as the feature extractors of wav2vec 2 and its kin do."""
@@ -41,7 +41,7 @@ NO_FILES = EncoderFiles()
 def check_files(settings: PrepSettings, files: EncoderFiles) -> None:
     """Opens the encoders that the settings name; raises ValueError where a file or its hash is missing."""
     features = settings.features
-    kinds = [kind for kind in ONNX_FLAGS if getattr(features, kind) is not None]
+    kinds = [kind for kind in onnx_files.FLAGS if getattr(features, kind) is not None]
     if kinds:
         require_onnx()
     if features.tensors == "drop" and not (features.audio or features.face):
@@ -54,8 +54,8 @@ def session(kind: str, encoder: EncoderSettings, files: EncoderFiles):
     """The graph of an encoder; ValueError when its file is not given, or is another one."""
     path = getattr(files, kind)
     if not path:
-        named = f"{ONNX_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
-        raise ValueError(f"{named} is needed: give --{ONNX_FLAGS[kind]}")
+        named = f"{onnx_files.NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
+        raise ValueError(f"{named} is needed: give --{onnx_files.FLAGS[kind]}")
     with told_by_flag(kind, path):
         return open_graph(path, encoder.sha256, files.threads)
 
@@ -66,7 +66,7 @@ def told_by_flag(kind: str, path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise ValueError(f"--{ONNX_FLAGS[kind]}={path}: not there") from None
+        raise ValueError(f"--{onnx_files.FLAGS[kind]}={path}: not there") from None
 
 
 @functools.lru_cache(maxsize=4)

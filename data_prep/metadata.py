@@ -14,6 +14,7 @@ from data_prep.settings import PrepSettings
 from data_prep.shards import Plan, read_shard, write_atomic, write_json
 from data_prep.splits import make_fold, protocols
 from data_prep.stats import fold_statistics
+from emofuse_jax import onnx_files
 from emofuse_jax.data import records
 
 COLUMNS = (
@@ -37,7 +38,7 @@ ENCODING = ("onnxruntime",)
 
 def versions(settings: PrepSettings) -> dict[str, str]:
     """Versions of the packages that decide what a record holds."""
-    encodes = any(getattr(settings.features, kind) for kind in records.ONNX_FLAGS)
+    encodes = any(getattr(settings.features, kind) for kind in onnx_files.FLAGS)
     return {name: importlib.metadata.version(name) for name in PACKAGES + ENCODING * bool(encodes)}
 
 
@@ -94,7 +95,7 @@ def write_prep(
 
 def write_encoder_paths(output: str, encoders: EncoderFiles) -> None:
     """Where an export may look for the ONNX files; their hashes stand in prep.json."""
-    paths = {k: os.path.abspath(v) for k in records.ONNX_FLAGS if (v := getattr(encoders, k))}
+    paths = {k: os.path.abspath(v) for k in onnx_files.FLAGS if (v := getattr(encoders, k))}
     if paths:
         write_json(os.path.join(output, records.ENCODER_PATHS), paths)
 

@@ -19,10 +19,6 @@ SCHEMA_VERSION = 3
 SPLIT = "clips"
 ENCODER_PATHS = os.path.join(".prepare", "encoder_paths.json")
 """Where the ONNX files lay when the records were made; beside them, for it says nothing about them."""
-ONNX_FLAGS = {"audio": "audio_encoder", "face": "face_encoder", "detector": "face_detector"}
-"""The kinds of ONNX files that a preparation may run, and the flag that takes each."""
-ONNX_NAMES = {kind: flag.replace("_", " ") for kind, flag in ONNX_FLAGS.items()}
-"""What messages call them."""
 WRITER_OPTIONS = "group_size:1,uncompressed"
 """Raw records: random reads are about four times faster than compressed ones (dependencies.md)."""
 

@@ -42,7 +42,7 @@ class Bundle:
     inputs: dict[str, tuple[tuple, np.dtype]]
     """Shape without the batch, and dtype, of each array that `run` takes."""
     encoders: dict[str, str]
-    """Where the ONNX files lie that the settings name (`records.ONNX_FLAGS`), as far as it is known."""
+    """Where the ONNX files lie that the settings name (`onnx_files.FLAGS`), as far as it is known."""
 
     @property
     def classes(self) -> tuple[str, ...]:

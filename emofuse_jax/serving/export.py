@@ -38,7 +38,7 @@ def export_bundle(
     """Writes the bundle of a checkpoint to `output`; gives the parity difference.
 
     The directory appears whole or not at all; a bundle that lies there is replaced. With `encoders` it
-    carries the frozen encoders that the model reads: the ONNX files given by kind (`records.ONNX_FLAGS`), or
+    carries the frozen encoders that the model reads: the ONNX files given by kind (`onnx_files.FLAGS`), or
     those that the records were made with, where they still lie.
 
     Raises:

@@ -4,8 +4,9 @@ import os
 import shutil
 from collections.abc import Collection
 
+from emofuse_jax import onnx_files
 from emofuse_jax.data.dataset import read_json
-from emofuse_jax.data.records import ENCODER_PATHS, ONNX_FLAGS
+from emofuse_jax.data.records import ENCODER_PATHS
 from emofuse_jax.serving.manifest import encoder_file, file_sha256
 
 READERS = {
@@ -54,8 +55,8 @@ def _remembered(metadata: dict, kind: str) -> str:
 def _file(kind: str, one: dict, path: str) -> str:
     if not path or not os.path.exists(path):
         raise ValueError(
-            f"--include_encoders: {path or one['file']} is not there; give --{ONNX_FLAGS[kind]}=FILE with"
-            f" sha256 {one['sha256']}"
+            f"--include_encoders: {path or one['file']} is not there; give"
+            f" --{onnx_files.FLAGS[kind]}=FILE with sha256 {one['sha256']}"
         )
     if (found := file_sha256(path)) != one["sha256"]:
         raise ValueError(f"{path}: sha256 {found}, expected {one['sha256']}")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 
-from emofuse_jax.data.records import ONNX_FLAGS, ONNX_NAMES
+from emofuse_jax import onnx_files
 
 KIND = "emofuse bundle"
 SCHEMA_VERSION = 1
@@ -77,7 +77,7 @@ def read_checked(path: str, name: str, digest: str) -> bytes:
 
 def encoder_file(kind: str) -> str:
     """Name of the ONNX file of a frozen encoder or detector in a bundle that carries it."""
-    return f"{ONNX_FLAGS[kind]}.onnx"
+    return f"{onnx_files.FLAGS[kind]}.onnx"
 
 
 def find_encoders(path: str, metadata: dict, given: dict[str, str]) -> dict[str, str]:
@@ -88,7 +88,7 @@ def find_encoders(path: str, metadata: dict, given: dict[str, str]) -> dict[str,
     named = metadata.get("encoders", {})
     for kind, file in given.items():
         if file and kind not in named:
-            raise ValueError(f"{path}: the model reads no {ONNX_NAMES[kind]}, {file} was given")
+            raise ValueError(f"{path}: the model reads no {onnx_files.NAMES[kind]}, {file} was given")
         if file and (found := file_sha256(file)) != named[kind]["sha256"]:
             raise ValueError(f"{file}: sha256 {found}, {path} needs {named[kind]['sha256']}")
     inside = {kind: os.path.join(path, encoder_file(kind)) for kind in named}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from emofuse_jax.data.records import ONNX_FLAGS, ONNX_NAMES
+from emofuse_jax import onnx_files
 from emofuse_jax.serving.bundle import Bundle
 
 BUCKETS = (1, 2, 4, 8)
@@ -92,8 +92,8 @@ def check_encoders(bundle: Bundle) -> None:
     for kind, named in encoders.items():
         if not bundle.encoders.get(kind):
             raise ValueError(
-                f"{bundle.path}: does not carry its {ONNX_NAMES[kind]} {named['file']}: give"
-                f" --{ONNX_FLAGS[kind]}=FILE with sha256 {named['sha256']}"
+                f"{bundle.path}: does not carry its {onnx_files.NAMES[kind]} {named['file']}: give"
+                f" --{onnx_files.FLAGS[kind]}=FILE with sha256 {named['sha256']}"
             )
 
 
@@ -103,7 +103,7 @@ def preparation(bundle: Bundle):
     from emofuse_jax.types import InputSpec
 
     settings = PrepSettings.from_dict(bundle.metadata["settings"])
-    used = {kind: kind in bundle.encoders for kind in ONNX_FLAGS}
+    used = {kind: kind in bundle.encoders for kind in onnx_files.FLAGS}
     encoders = {kind: getattr(settings.features, kind) if used[kind] else None for kind in used}
     features = dataclasses.replace(settings.features, **encoders)
     given = bundle.metadata["spec"]
