@@ -32,10 +32,11 @@ class Meter:
     samples: int = 0
     clipped: int = 0
 
-    def add(self, peaks: Float[np.ndarray, " n"]) -> None:
-        """`peaks`: the largest magnitude of all channels."""
-        self.samples += len(peaks)
-        self.clipped += int((peaks >= FULL_SCALE).sum())
+    def add(self, sound: Float[np.ndarray, "c n"]) -> None:
+        """Counts samples of all channels."""
+        self.samples += sound.shape[1]
+        if max(sound.max(), -sound.min()) >= FULL_SCALE:
+            self.clipped += int((np.abs(sound) >= FULL_SCALE).any(axis=0).sum())
 
     def note(self) -> str:
         """The remark on a sound that is heavily clipped, or nothing."""
@@ -82,11 +83,12 @@ def _cut(
                 yield rate, np.zeros(min(rate, silent - done), np.float32)
             at += silent / rate
             sound = sound[:, max(0, -late) :]  # before the start, or there already
-        mono, peaks = sound[:, : max(0, round((end - at) * rate))]
-        if not np.isfinite(mono).all():
-            raise MediaError("sound: samples that are not finite")
-        if len(mono):
-            meter.add(peaks)
+        sound = sound[:, : max(0, round((end - at) * rate))]
+        if sound.shape[1]:
+            mono = sound.mean(axis=0, dtype=np.float32)
+            if not np.isfinite(mono).all():
+                raise MediaError("sound: samples that are not finite")
+            meter.add(sound)
             yield rate, mono
             at += len(mono) / rate
         if round((end - at) * rate) <= 0:
@@ -95,8 +97,8 @@ def _cut(
         raise MediaError("sound: nothing could be decoded")
 
 
-def _decoded(info: MediaInfo, start: float) -> Iterator[tuple[float | None, int, Float[np.ndarray, "2 n"]]]:
-    """(seconds, rate, mean and peak) of each decoded frame; packets that are damaged leave a hole."""
+def _decoded(info: MediaInfo, start: float) -> Iterator[tuple[float | None, int, Float[np.ndarray, "c n"]]]:
+    """(seconds, rate, samples) of each decoded frame; packets that are damaged leave a hole."""
     with open_media(info.path) as container:
         stream = container.streams[info.sound.index]
         context = stream.codec_context
@@ -115,11 +117,11 @@ def _decoded(info: MediaInfo, start: float) -> Iterator[tuple[float | None, int,
                     )
                 # not `frame.time`, which is NaN for what a decoder still held at the end
                 time = None if frame.pts is None else float(frame.pts * stream.time_base) - info.zero
-                yield time, frame.sample_rate, _mixed(frame)
+                yield time, frame.sample_rate, _samples(frame)
 
 
-def _mixed(frame: av.AudioFrame) -> Float[np.ndarray, "2 n"]:
-    """The mean and the largest magnitude of the channels; swresample's own mix of two is sqrt(2) louder."""
+def _samples(frame: av.AudioFrame) -> Float[np.ndarray, "c n"]:
+    """The channels as they are, full scale at 1; swresample's own mix of two would be sqrt(2) louder."""
     if frame.format.is_planar and frame.layout.nb_channels >= PLANES:
         (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
     try:
@@ -129,8 +131,6 @@ def _mixed(frame: av.AudioFrame) -> Float[np.ndarray, "2 n"]:
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T  # c n
     zero, scale = _SCALE[samples.dtype.str[1:]]
-    samples = samples.astype(np.float64 if samples.itemsize > 2 and scale > 1 else np.float32, copy=False)
-    mixed = np.empty((2, samples.shape[1]), np.float32)
-    mixed[0] = samples.mean(axis=0) - zero
-    mixed[1] = np.maximum(samples.max(axis=0) - zero, zero - samples.min(axis=0))
-    return mixed / np.float32(scale)
+    if scale == 1:
+        return samples
+    return (samples.astype(np.float64) - zero) / scale

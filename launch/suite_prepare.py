@@ -31,7 +31,8 @@ from launch.one_core import one_core
 from launch.suites import medians, row
 
 SETTINGS = RECIPES["fbp"]
-HEIGHTS = {"native": None, "720p": 720}
+CASES = {"native": (None, None), "720p": (720, None), "720p, looped to 9 s": (720, 9.0)}
+"""Lines and seconds of the talking faces; None: their own."""
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SCRIPT = "PyTorch script"
 KINDS = ("*.mp4", "*.mpg", "*.mkv", "*.mov", "*.avi", "*.webm")
@@ -45,9 +46,9 @@ def prepare(
     torch: bool = True,
     repeats: int = 5,
     most: int = 14,
-    seconds: float = 9.0,
+    cases: dict[str, tuple[int | None, float | None]] = CASES,
 ) -> Iterator[dict]:
-    """Rows of the talking faces in `clips`, looped to `seconds`, and of the media beside the records `data`.
+    """Rows of the talking faces in `clips`, in several sizes, and of the media beside the records `data`.
 
     At most `most` clips of each; what is not there is told on stderr and left out, and so is the script where
     PyTorch is not installed or `torch` is False. Raises ValueError outside a checkout, which has the peers.
@@ -62,15 +63,17 @@ def prepare(
         sides["script"] = peer
     with contextlib.ExitStack() as stack:
         timed = {name: functools.partial(stack.enter_context(one_core()), sides[name]) for name in sides}
-        for case, paths in found(data, clips, workdir, most, seconds):
+        for case, paths in found(data, clips, workdir, most, cases):
             yield from measured(case, paths, timed, repeats)
 
 
-def found(data: str, clips: str, workdir: str, most: int, seconds: float) -> Iterator[tuple[str, list[str]]]:
+def found(data: str, clips: str, workdir: str, most: int, cases: dict) -> Iterator[tuple[str, list[str]]]:
     """The cases that have clips."""
-    cases = {f"talking faces, {size}": looped_clips(clips, workdir, size, most, seconds) for size in HEIGHTS}
-    cases["clips beside the records"] = corpus_clips(data, most)
-    return ((case, paths) for case, paths in cases.items() if paths)
+    for name, (height, seconds) in cases.items():
+        if paths := looped_clips(clips, workdir, most, height, seconds):
+            yield f"talking faces, {name}", paths
+    if paths := corpus_clips(data, most):
+        yield "clips beside the records", paths
 
 
 def use_checkout() -> None:
@@ -81,19 +84,21 @@ def use_checkout() -> None:
         sys.path.insert(0, ROOT)
 
 
-def looped_clips(folder: str, workdir: str, name: str, most: int, seconds: float) -> list[str]:
-    """The clips of a folder, looped and scaled, made once under `workdir`."""
+def looped_clips(
+    folder: str, workdir: str, most: int, height: int | None, seconds: float | None
+) -> list[str]:
+    """The clips of a folder, scaled and looped, made once under `workdir`."""
     from tests.peers.media_clips import looped
 
     sources = sorted(path for kind in KINDS for path in glob.glob(os.path.join(folder, kind)))[:most]
     if not sources:
         print(f"prepare: {folder}: no clips there; left out", file=sys.stderr)
-    home = os.path.join(workdir, "clips", f"{name}_{seconds:g}s")
+    home = os.path.join(workdir, "clips", f"height_{height}_seconds_{seconds}")
     os.makedirs(home, exist_ok=True)
     targets = [os.path.join(home, f"{_digest(source)}.mp4") for source in sources]
     for source, target in zip(sources, targets, strict=True):
         if not os.path.exists(target):
-            looped(source, target, seconds=seconds, height=HEIGHTS[name])
+            looped(source, target, seconds=seconds, height=height)
     return targets
 
 

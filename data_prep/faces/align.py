@@ -1,5 +1,7 @@
 """A face as a square crop of fixed size with level eyes."""
 
+import math
+
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -28,18 +30,31 @@ def align_face(
 ) -> UInt8[np.ndarray, "_ _ 3"]:
     """The face in a frame as uint8 [size size 3]: eyes level, box enlarged by `margin`, square.
 
-    What lies outside the frame repeats its nearest edge pixel. A face larger than the crop is drawn at a
-    whole multiple of `size` and averaged down, so that it does not alias.
+    What lies outside the frame repeats its nearest edge pixel. A face larger than the crop is first averaged
+    down by a whole factor, so that it does not alias.
     """
     side = float((face.box[2:] - face.box[:2]).max()) * (1 + margin)
     factor = max(1, int(side / size))
-    transform = alignment(face, size=size * factor, margin=margin)
+    transform = alignment(face, size=size, margin=margin)
+    part, corner = _around(frame, face, side, factor)
+    transform[:, 2] += transform[:, :2] @ corner
+    transform[:, :2] *= factor
     transform[:, 2] += transform[:, :2] @ [0.5, 0.5] - 0.5  # OpenCV counts from the first pixel's centre
-    fine = cv2.warpAffine(
-        np.ascontiguousarray(frame),
-        transform,
-        (size * factor, size * factor),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
+    return cv2.warpAffine(
+        part, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA) if factor > 1 else fine
+
+
+def _around(
+    frame: UInt8[np.ndarray, "h w 3"], face: Face, side: float, factor: int
+) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, " 2"]]:
+    """What the crop can show of the frame, averaged over squares of `factor` pixels, and its corner."""
+    if factor == 1:
+        return np.ascontiguousarray(frame), np.zeros(2)
+    limit, reach = np.array(frame.shape[1::-1]), side / math.sqrt(2) + 2 * factor
+    centre = (face.box[:2] + face.box[2:]) / 2
+    first = np.clip(np.floor(centre - reach).astype(int), 0, np.maximum(limit - factor, 0))
+    count = np.maximum((np.minimum(np.ceil(centre + reach), limit) - first) // factor, 1).astype(int)
+    last = np.minimum(first + count * factor, limit)
+    part = np.ascontiguousarray(frame[first[1] : last[1], first[0] : last[0]])
+    return cv2.resize(part, tuple(count.tolist()), interpolation=cv2.INTER_AREA), first.astype(float)

@@ -167,7 +167,17 @@ def test_unturned_crop_is_a_resize(side):
 
 def test_crop_outside_the_frame_repeats_the_edge():
     frame = np.full((40, 40, 3), 90, np.uint8)
-    assert (align_face(frame, fake_face(0, 0, 30), size=24, margin=0.3) == 90).all()
+    for side in (30, 200):
+        assert (align_face(frame, fake_face(0, 0, side), size=24, margin=0.3) == 90).all()
+        assert (align_face(frame, fake_face(-300, 90, side), size=24, margin=0.3) == 90).all()
+
+
+def test_a_large_face_at_the_edge_keeps_its_place():
+    """The part of the frame that a crop needs is cut out first; where it ends must not move what it shows."""
+    frame = np.tile(np.linspace(0, 255, 400).astype(np.uint8)[None, :, None], (300, 1, 3))
+    crop = align_face(frame, fake_face(330, 40, 160), size=32, margin=0.25)
+    expected = np.minimum(np.linspace(330 - 100, 330 + 100, 65)[1::2], 399) / 400 * 255
+    np.testing.assert_allclose(crop[5, :, 0], expected, atol=3)
 
 
 # No face

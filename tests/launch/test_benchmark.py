@@ -54,7 +54,8 @@ def test_a_core_s_seconds_are_those_of_work_not_of_waiting():
 
 def test_prepare(data, shared_data, tmp_path):
     clips = os.path.join(shared_data, "talking_faces")
-    rows = list(suite_prepare.prepare(data, clips, str(tmp_path), repeats=1, most=2, seconds=1.0))
+    short = {"native": (None, 1.0), "720p": (720, 1.0)}
+    rows = list(suite_prepare.prepare(data, clips, str(tmp_path), repeats=1, most=2, cases=short))
     for row in rows:
         check(row)
     cases = ["talking faces, native", "talking faces, 720p", "clips beside the records"]
@@ -63,7 +64,8 @@ def test_prepare(data, shared_data, tmp_path):
         assert (clips_row["unit"], frames_row["unit"]) == ("clips/s/core", "frames/s/core")
         assert (clips_row["peer"] is None) == (not TORCH and clips_row["peer_name"] == suite_prepare.SCRIPT)
     assert rows[1]["ours"] == pytest.approx(25 * rows[0]["ours"])  # a second of 25 frames each
-    with av.open(str(tmp_path / "clips" / "720p_1s" / "bbaf2n.mp4")) as clip:
+    (first, _) = suite_prepare.looped_clips(clips, str(tmp_path), 2, 720, 1.0)  # as they are there
+    with av.open(first) as clip:
         picture, sound = clip.streams.video[0], clip.streams.audio[0]
         assert (picture.width, picture.height, picture.codec_context.name) == (900, 720, "h264")
         assert sound.codec_context.name == "aac"

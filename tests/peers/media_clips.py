@@ -6,8 +6,8 @@ from fractions import Fraction
 import av
 
 
-def looped(source, target, *, seconds, height=None):
-    """Writes `source` over and over as `seconds` of H.264 (x264's defaults) and AAC, `height` lines high."""
+def looped(source, target, *, seconds=None, height=None):
+    """Writes `source` as H.264 (x264's defaults) and AAC of `height` lines; over and over for `seconds`."""
     with av.open(source) as container:
         stream = container.streams.video[0]
         rate, height = round(stream.average_rate), height or stream.height
@@ -15,6 +15,7 @@ def looped(source, target, *, seconds, height=None):
         frames = [frame.reformat(**size, format="yuv420p") for frame in container.decode(video=0)]
     with av.open(source) as container:
         sound = list(container.decode(audio=0))
+    seconds = seconds or len(frames) / rate
     partial = f"{target}.part"
     with av.open(partial, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=rate, **size, pix_fmt="yuv420p")
