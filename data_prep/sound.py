@@ -14,6 +14,10 @@ from data_prep.media import MediaError, MediaInfo, open_media
 RATES = (2_000, 768_000)
 TOLERANCE = 0.01
 """Seconds that timestamps may be off, since some containers round them to 1 ms, before sound is moved."""
+TICK = 0.001
+"""Seconds: the coarsest clock of the usual containers."""
+JOINED = 8192
+"""Samples, a multiple of what codecs give at once."""
 WARM_UP = 1.0
 """Seconds decoded before the wanted part after a seek: a frame leans on the one before."""
 FULL_SCALE = 1 - 2**-15
@@ -23,6 +27,9 @@ CLIPPED = 0.01
 PLANES = 8
 """Channels from which PyAV misses the end of a frame's planes, and takes memory beyond them for sound."""
 _SCALE = {"u1": (128, 128.0), "i2": (0, 2.0**15), "i4": (0, 2.0**31), "f4": (0, 1.0), "f8": (0, 1.0)}
+
+Part = tuple[float | None, int, Float[np.ndarray, "c n"]]
+"""Seconds, rate and samples of sound; no time: it follows what came before."""
 
 
 @dataclasses.dataclass
@@ -74,7 +81,7 @@ def _cut(
 ) -> Iterator[tuple[int, Float[np.ndarray, " n"]]]:
     """(rate, samples) of the source from `start` to `end`, one sample after the other."""
     decoded, at = False, start
-    for time, rate, sound in _decoded(info, start):
+    for time, rate, sound in _joined(_decoded(info, start)):
         decoded = True
         late = 0 if time is None else round((time - at) * rate)
         if at == start or abs(late) > TOLERANCE * rate:
@@ -97,8 +104,24 @@ def _cut(
         raise MediaError("sound: nothing could be decoded")
 
 
-def _decoded(info: MediaInfo, start: float) -> Iterator[tuple[float | None, int, Float[np.ndarray, "c n"]]]:
-    """(seconds, rate, samples) of each decoded frame; packets that are damaged leave a hole."""
+def _joined(parts: Iterable[Part]) -> Iterator[Part]:
+    """Parts that follow each other to the tick as one, up to JOINED samples: fewer, larger steps."""
+    held, first, count, rate = [], None, 0, 0
+    for time, its, sound in parts:
+        follows = held and its == rate and len(sound) == len(held[0]) and None not in (first, time)
+        if held and not (follows and count < JOINED and abs(time - first - count / rate) <= TICK):
+            yield first, rate, np.concatenate(held, 1)
+            held = []
+        if not held:
+            first, count, rate = time, 0, its
+        held.append(sound)
+        count += sound.shape[1]
+    if held:
+        yield first, rate, np.concatenate(held, 1)
+
+
+def _decoded(info: MediaInfo, start: float) -> Iterator[Part]:
+    """Each decoded frame; packets that are damaged leave a hole."""
     with open_media(info.path) as container:
         stream = container.streams[info.sound.index]
         context = stream.codec_context
