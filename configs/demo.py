@@ -4,7 +4,7 @@ Narrow encoders with batch norm, four sampled frames of 56x56, and a short sched
 AdamW is forgotten quickly (b2): the streams are learned one after the other, and the gradients of the
 first would hold the steps of the second small for hundreds of updates.
 
-Receipt: make demo. Scores and times stand in README.md, "The demo".
+Receipt: make demo; emofuse benchmark --suite=systems. Scores and times stand in README.md.
 """
 
 import importlib

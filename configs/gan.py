@@ -3,7 +3,9 @@
 Not an experiment of `emofuse train`: `emofuse gan --config=gan --encoder=RUN --workdir=DIR` reads it, where
 RUN is a run of a fusion of two pooled vectors (concat, g_fbp, ag_fbp, ...).
 
-Receipt: time and score unmeasured; rows concat-gan and concat-refit of the suite `systems` measure them.
+Receipt: rows concat-gan and concat-refit of the suite `systems` (results/systems.json): on the demo corpus
+UA 66.7 +- 1.5 % with generated pairs in 36 core-seconds, 66.9 +- 0.4 % without in 14; a corpus of rare
+classes is unmeasured.
 """
 
 import ml_collections

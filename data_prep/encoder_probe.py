@@ -5,18 +5,11 @@ import os
 
 import numpy as np
 
-from data_prep.encoder_spec import (
-    AudioLayout,
-    DetectorLayout,
-    EncoderSettings,
-    FaceLayout,
-    FeatureSettings,
-    layout_path,
-    read_layout,
-)
+from data_prep.encoder_spec import EncoderSettings, FeatureSettings
 from data_prep.encoders import EncoderError, EncoderFiles, declared, open_graph, run_graph, told_by_flag
 from data_prep.extras import require_onnx
 from data_prep.faces.own import run_detector
+from data_prep.onnx_layouts import AudioLayout, DetectorLayout, FaceLayout, layout_path, read_layout
 from data_prep.settings import PrepSettings
 from data_prep.shards import file_sha256
 from emofuse_jax import onnx_files

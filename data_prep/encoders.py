@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
 
-from data_prep.encoder_spec import DetectorLayout, EncoderSettings, FaceLayout
+from data_prep.encoder_spec import EncoderSettings
 from data_prep.extras import require_onnx
+from data_prep.onnx_layouts import DetectorLayout, FaceLayout
 from data_prep.settings import PrepSettings
 from emofuse_jax import onnx_files
 

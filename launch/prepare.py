@@ -17,7 +17,7 @@ and what was masked or failed.
 --waveform stores the sound too, for other programs: 16 kHz, mono, int16 with full scale 32767, 32 KB a
 second, empty where the sound is masked. Training does not read it.
 --audio_encoder and --face_encoder run frozen encoders: ONNX files, each with a YAML beside it that states its
-layout (data_prep/encoder_spec.py). Their features are stored beside the tensors that they read, or with
+layout (data_prep/onnx_layouts.py). Their features are stored beside the tensors that they read, or with
 --tensors=drop instead of them; --recipe=features samples as fbp does, and drops. Where an encoder fails on a
 clip its features are masked and manifest.csv says why; a kept spectrogram stays of use, kept crops do not,
 since crops and features of faces share one mask.

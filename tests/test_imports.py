@@ -40,7 +40,7 @@ ONLY_IN = {
     "av": ("data_prep",),
     "cv2": ("data_prep",),
     "onnxruntime": ("data_prep.encoders",),
-    "yaml": ("data_prep.encoder_spec",),
+    "yaml": ("data_prep.onnx_layouts",),
 }
 
 

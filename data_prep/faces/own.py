@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_prep.encoder_spec import DetectorLayout, EncoderSettings
+from data_prep.encoder_spec import EncoderSettings
 from data_prep.encoders import EncoderError, EncoderFiles, pixels, run_outputs, session
 from data_prep.faces.boxes import overlap, suppress
 from data_prep.faces.face import Face
+from data_prep.onnx_layouts import DetectorLayout
 
 OVERLAP = 0.4
 """Of boxes that overlap a better one by more, as a share of their union, only the better stays."""

@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from data_prep.encoder_probe import with_encoders
-from data_prep.encoder_spec import NO_ENCODERS, FeatureSettings, read_layout
+from data_prep.encoder_spec import NO_ENCODERS, FeatureSettings
 from data_prep.encoders import EncoderFiles, open_graph
 from data_prep.metadata import record_shape
+from data_prep.onnx_layouts import read_layout
 from data_prep.settings import RECIPES, AudioSettings, PrepSettings
 from data_prep.shards import file_sha256
 from emofuse_jax.data import records

@@ -7,9 +7,9 @@ import pytest
 
 from data_prep.corpora.base import Clip
 from data_prep.encoder_probe import with_encoders
-from data_prep.encoder_spec import DetectorLayout
 from data_prep.encoders import EncoderError, EncoderFiles
 from data_prep.faces.own import _faces, fit, run_detector, search_with
+from data_prep.onnx_layouts import DetectorLayout
 from data_prep.process import process_clip
 from data_prep.settings import FaceSettings, PrepSettings
 from tests.data_prep.media_files import tone, write
