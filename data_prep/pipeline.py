@@ -12,7 +12,8 @@ from data_prep.encoders import NO_FILES, EncoderFiles, check_files
 from data_prep.settings import PrepSettings
 from data_prep.shards import Plan, claim, locked, plan_shards, write_shard
 from data_prep.verify import verify
-from data_prep.workers import Job, Outcome, cores, outcomes
+from data_prep.workers import Job, Outcome, outcomes
+from emofuse_jax.host import cores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from data_prep.corpora.base import Clip
 from data_prep.encoders import NO_FILES, EncoderFiles
 from data_prep.settings import PrepSettings
+from data_prep.shards import file_sha256
 from data_prep.worker_limits import (
     MEMORY,
     OUT_OF_MEMORY,
@@ -32,11 +32,6 @@ AHEAD = 8
 """Clips a worker may be ahead of the one that is written next: bounds what waits in memory."""
 MOST_DEATHS = 8
 """Workers that may die one after the other without a finished clip between them."""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +75,8 @@ def process(job: Job, clip: Clip) -> Outcome:
     return Outcome(status, result.notes, digest, records.encode(result))
 
 
-@functools.lru_cache(maxsize=2)  # clips that are parts of one file come one after the other
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
+_sha256 = functools.lru_cache(maxsize=2)(file_sha256)
+"""Clips that are parts of one file come one after the other."""
 
 Work = Callable[[Job, Clip], Outcome]
 

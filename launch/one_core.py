@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from data_prep.worker_limits import confine, core_of, environment
-from data_prep.workers import cores
+from emofuse_jax.host import cores
 
 
 @contextlib.contextmanager

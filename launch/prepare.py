@@ -30,7 +30,7 @@ import sys
 from absl import flags
 
 from data_prep.corpora import CORPORA, read_corpus
-from data_prep.settings import DEVICES, RECIPES, recipe_settings
+from data_prep.settings import DEVICES, RECIPES, PrepSettings, recipe_settings
 
 _CORPUS = flags.DEFINE_enum("corpus", None, sorted(CORPORA), "Which reader understands --source.")
 _SOURCE = flags.DEFINE_string("source", None, "Folder of the corpus; for `folder`, its CSV.")
@@ -79,16 +79,8 @@ def main(argv) -> int:
     require_media()
     if _BEAM.value and _RUNNER.value != "beam":
         raise ValueError("--beam goes with --runner=beam")
-    settings = recipe_settings(
-        _RECIPE.value,
-        frames=_FRAMES.value,
-        snippet=_SNIPPET.value,
-        face_size=_SIZE.value,
-        device=_DEVICE.value,
-        waveform=_WAVEFORM.value,
-    )
     encoders = EncoderFiles(_AUDIO.value, _FACE.value, _DETECTOR.value)
-    settings = with_encoders(settings, encoders, _TENSORS.value)
+    settings = with_encoders(chosen_settings(), encoders, _TENSORS.value)
     corpus = read_corpus(
         _CORPUS.value, _SOURCE.value, classes=_CLASSES.value, labels=_LABELS.value, subset=_SUBSET.value
     )
@@ -116,6 +108,18 @@ def main(argv) -> int:
     print(f"{summary.output}: {counts}; reasons in manifest.csv")
     print(f"look at {write_prep_report(summary.output)}")
     return int(bool(summary.problems) or (_STRICT.value and bool(summary.failed)))
+
+
+def chosen_settings() -> PrepSettings:
+    """The recipe, with what the flags change."""
+    return recipe_settings(
+        _RECIPE.value,
+        frames=_FRAMES.value,
+        snippet=_SNIPPET.value,
+        face_size=_SIZE.value,
+        device=_DEVICE.value,
+        waveform=_WAVEFORM.value,
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ all sound and converts neither. Frames are those of the source, also where a sid
 import contextlib
 import functools
 import glob
-import hashlib
 import importlib.util
 import os
 import sys
@@ -24,6 +23,7 @@ from data_prep.frames import read_frames
 from data_prep.media import probe
 from data_prep.sampling import frame_times
 from data_prep.settings import RECIPES
+from data_prep.shards import file_sha256
 from data_prep.sound import sound_blocks
 from data_prep.workers import Job, process
 from emofuse_jax.data.records import read_manifest
@@ -95,17 +95,12 @@ def looped_clips(
         print(f"prepare: {folder}: no clips there; left out", file=sys.stderr)
     home = os.path.join(workdir, "clips", f"height_{height}_seconds_{seconds}")
     os.makedirs(home, exist_ok=True)
-    targets = [os.path.join(home, f"{_digest(source)}.mp4") for source in sources]
+    names = [file_sha256(source)[:16] for source in sources]  # another file of the same name is another loop
+    targets = [os.path.join(home, f"{name}.mp4") for name in names]
     for source, target in zip(sources, targets, strict=True):
         if not os.path.exists(target):
             looped(source, target, seconds=seconds, height=height)
     return targets
-
-
-def _digest(path: str) -> str:
-    """What names a loop: another file under the same name is another loop."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def corpus_clips(data: str, most: int) -> list[str]:

@@ -31,7 +31,14 @@ FORBIDDEN = {
     "emofuse_jax": ("launch", "configs"),
     "data_prep": ("launch", "configs", "emofuse_jax."),
 }
-ALLOWED = {"data_prep": ("emofuse_jax.data", "emofuse_jax.data.records", "emofuse_jax.onnx_files")}
+ALLOWED = {
+    "data_prep": (
+        "emofuse_jax.data",
+        "emofuse_jax.data.records",
+        "emofuse_jax.onnx_files",
+        "emofuse_jax.host",
+    )
+}
 ONLY_IN = {
     "flax": ("emofuse_jax.models",),
     "orbax": ("emofuse_jax.train.checkpoint",),

@@ -28,7 +28,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from data_prep.corpora.base import Clip, Corpus
 from data_prep.synth.clip import render_clip
 from data_prep.synth.plan import STATES, DemoClip, class_of, plan_corpus
-from data_prep.workers import cores
+from emofuse_jax.host import cores
 
 VERSION = 1
 """Of the generator: clips of different versions are never mixed in a directory."""

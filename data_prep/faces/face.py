@@ -15,3 +15,8 @@ class Face:
     box: np.ndarray  # f32 [4], x0 y0 x1 y1, pixels of the source frame
     landmarks: np.ndarray  # f32 [5 2], x y: eye at the image's left, at its right, nose, mouth left, right
     score: float
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Of the box, f32 [2]."""
+        return (self.box[:2] + self.box[2:]) / 2

@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from data_prep.faces.align import level
 from data_prep.faces.face import Face
 from data_prep.faces.follow import at_times
 from data_prep.faces.track import Track
 from data_prep.film import Film, Shots, read_film
 from data_prep.media import MediaError, MediaInfo
+from data_prep.settings import SAMPLE_RATE
 from data_prep.sound import sound_blocks
 
 RATE = 25
@@ -30,7 +32,6 @@ EVEN = 0.1
 """A sound whose level varies by a smaller share tells nothing."""
 SIDE, REACH = 32, 2
 """Pixels of a mouth's picture, and by how many it may be shifted."""
-SOUND_RATE = 16_000
 
 
 def listen(film: Film, shots: Shots, tracks: Sequence[Track]) -> list[float]:
@@ -63,8 +64,8 @@ def _times(start: float, end: float) -> Float[np.ndarray, " m"]:
 def _loudness(info: MediaInfo, times: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m-1"]:
     """Root mean square of the sound between each frame and the next."""
     nothing = np.zeros(0, np.float32)  # the sound may have ended by then
-    sound = np.concatenate([nothing, *sound_blocks(info, times[0], times[-1], SOUND_RATE)])
-    edges = np.round((times - times[0]) * SOUND_RATE).astype(int)
+    sound = np.concatenate([nothing, *sound_blocks(info, times[0], times[-1], SAMPLE_RATE)])
+    edges = np.round((times - times[0]) * SAMPLE_RATE).astype(int)
     power = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype=np.float64))])
     ends = power[np.minimum(edges, len(sound))]
     return np.sqrt(np.diff(ends) / np.maximum(np.diff(edges), 1))
@@ -89,11 +90,8 @@ def _movement(frames: UInt8[np.ndarray, "m h w 3"], faces: list[Face]) -> Float[
 def _mouth(frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarray, "_ _"]:
     """A grey square about the mouth, 1.1 times as wide as eyes and mouth are apart, of even contrast."""
     eyes, mouth = face.landmarks[:2].mean(0), face.landmarks[3:].mean(0)
-    across = face.landmarks[1] - face.landmarks[0]
-    angle = np.arctan2(across[1], across[0])
     zoom = SIDE / max(1.1 * float(np.hypot(*(mouth - eyes))), 1e-6)
-    linear = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    transform = np.concatenate([linear, (SIDE / 2 - linear @ mouth)[:, None]], 1)
+    transform = level(face, mouth, zoom, SIDE)
     frame = np.ascontiguousarray(frame)
     cut = cv2.warpAffine(frame, transform, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
     grey = cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -91,21 +91,17 @@ def distance(a: Face, b: Face) -> float:
     side_a, side_b = _side(a), _side(b)
     if not 1 / SIZE_RATIO <= side_a / max(side_b, 1e-9) <= SIZE_RATIO:
         return float("inf")
-    return float(np.hypot(*(_centre(a) - _centre(b))) / ((side_a + side_b) / 2))
+    return float(np.hypot(*(a.centre - b.centre)) / ((side_a + side_b) / 2))
 
 
 def _weight(track: Track, shape: tuple[int, int]) -> float:
     """Sum of side lengths, each by its place: a large face, a steady and a central one all count."""
     middle = np.array(shape[::-1]) / 2
     faces = track.faces.values()
-    aside = [math.hypot(*((_centre(face) - middle) / middle)) / math.sqrt(2) for face in faces]
+    aside = [math.hypot(*((face.centre - middle) / middle)) / math.sqrt(2) for face in faces]
     places = [1 - (1 - AT_THE_EDGE) * min(1.0, far) for far in aside]
     return sum(_side(face) * place for face, place in zip(faces, places, strict=True))
 
 
 def _side(face: Face) -> float:
     return float((face.box[2:] - face.box[:2]).mean())
-
-
-def _centre(face: Face) -> np.ndarray:
-    return (face.box[:2] + face.box[2:]) / 2

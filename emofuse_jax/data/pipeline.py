@@ -1,6 +1,5 @@
 """Streams batches from the records: shuffled and resumable for training, padded and in order for scoring."""
 
-import os
 from collections.abc import Iterator
 
 import grain
@@ -11,6 +10,7 @@ from emofuse_jax.data.assemble import empty_batch, fill_row
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.sampler import BalancedSampler
+from emofuse_jax.host import cores
 from emofuse_jax.types import Batch, InputSpec
 
 ENDLESS = 1 << 40
@@ -65,11 +65,6 @@ def train_batches(
     threads = min(threads, cores())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(batches.to_iter_dataset(options))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def index_batches(
