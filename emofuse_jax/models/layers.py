@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from emofuse_jax.ops.rows import rows_dot
+
 
 def scaled_uniform(gain: float):
     """An initialiser: uniform in `+-sqrt(3 gain / fan_in)`, variance `gain / fan_in`.
@@ -26,7 +28,20 @@ def scaled_uniform(gain: float):
 
 def linear(inputs: int, outputs: int, dtype, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
     """A linear layer with float32 parameters that computes in `dtype`."""
-    return nnx.Linear(inputs, outputs, use_bias=bias, dtype=dtype, kernel_init=scaled_uniform(1.0), rngs=rngs)
+    return nnx.Linear(
+        inputs,
+        outputs,
+        use_bias=bias,
+        dtype=dtype,
+        kernel_init=scaled_uniform(1.0),
+        dot_general=_dot,
+        rngs=rngs,
+    )
+
+
+def _dot(x, kernel, dimensions, **options):
+    """What nnx.Linear calls, always with the last axis of x."""
+    return rows_dot(x, kernel, **options)
 
 
 def conv(

@@ -1,8 +1,11 @@
 """Batch normalisation over the valid rows only."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.ops.normalize import masked_moments, promote
 
 
 def masked_batch_norm(
@@ -15,9 +18,11 @@ def masked_batch_norm(
     """
     if not train:
         return norm(x, use_running_average=True)
+    mean, var = masked_moments(x, mask)
     some = jnp.any(mask)
-    mean, var = norm.mean[...], norm.var[...]
-    y = norm(x, use_running_average=False, mask=mask | ~some)  # a mean over nothing would be NaN
-    norm.mean[...] = jnp.where(some, norm.mean[...], mean)
-    norm.var[...] = jnp.where(some, norm.var[...], var)
-    return y
+    for running, found in ((norm.mean, mean), (norm.var, var)):
+        moved = norm.momentum * running[...] + (1 - norm.momentum) * jax.lax.stop_gradient(found)
+        running[...] = jnp.where(some, moved, running[...])
+    gain = jax.lax.rsqrt(var + norm.epsilon) * norm.scale[...]
+    y = (promote(x) - mean) * gain + norm.bias[...]
+    return y.astype(norm.dtype or x.dtype)

@@ -1,10 +1,10 @@
 """Factorised bilinear pooling (FBP) of two vectors."""
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emofuse_jax.ops.dropout import dropout
 from emofuse_jax.ops.normalize import l2_normalize, promote, signed_sqrt
+from emofuse_jax.ops.rows import rows_dot
 from emofuse_jax.types import PRNGKey
 
 PLACES = ("products", "pooled")
@@ -98,6 +98,6 @@ def squeeze(
 
 
 def _project(x, weights, bias):
-    wide = promote(x).dtype
-    projected = jnp.matmul(x, weights.astype(x.dtype), preferred_element_type=wide)
+    """`W^T x + b` in float32."""
+    projected = rows_dot(x, weights.astype(x.dtype), preferred_element_type=promote(x).dtype)
     return projected if bias is None else projected + bias

@@ -1,7 +1,9 @@
 """Normalisations whose value and gradient are finite everywhere, zero rows included."""
 
+import math
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 
 def promote(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -43,3 +45,23 @@ def standardize(
 ) -> Float[Array, "*batch f"]:
     """`(x - mean) / max(std, eps)` per bin, in float32."""
     return (promote(x) - mean) / jnp.maximum(std, eps)
+
+
+def masked_moments(
+    x: Float[Array, "n *space c"], mask: Bool[Array, "n *#space 1"]
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Mean and variance of each channel over the valid positions: `E[x]`, `E[x^2] - E[x]^2`, in float32.
+
+    Sums over the axes that share a mask come first, so that the mask is never as large as `x`. Without one
+    valid position both are those of all positions. Masked values must be finite.
+    """
+    mask = mask | ~jnp.any(mask)
+    shared = tuple(axis for axis in range(1, x.ndim - 1) if mask.shape[axis] == 1)
+    wide, axes = promote(x), tuple(range(x.ndim - 1))
+    count = mask.sum() * math.prod(x.shape[axis] for axis in shared)
+
+    def mean(values):
+        return jnp.where(mask, values.sum(shared, keepdims=True), 0).sum(axes) / count
+
+    first = mean(wide)
+    return first, jnp.maximum(mean(wide * wide) - first * first, 0.0)

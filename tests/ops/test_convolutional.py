@@ -54,3 +54,20 @@ def test_max_pool_equals_reduce_window():
 def test_dropout_rate_is_checked():
     with pytest.raises(ValueError, match="dropout rate: 1"):
         dropout(jnp.ones(3), 1.0, jax.random.key(0))
+
+
+def test_dropout_keeps_its_share_and_the_mean():
+    x = jnp.ones((300, 1001))
+    for rate in (0.1, 0.3, 0.5, 0.999):
+        share = min(round(256 * rate), 255) / 256
+        y = np.asarray(dropout(x, rate, jax.random.key(3)))
+        spread = np.sqrt(share * (1 - share) / x.size)
+        assert abs(np.mean(y == 0) - share) < 5 * spread
+        assert abs(y.mean() - 1) < 5 * spread / (1 - share)
+        assert len(np.unique(y)) == 2
+        rows, columns = (np.mean(y == 0, axis) for axis in (1, 0))  # no pattern from bytes of one word
+        assert np.std(rows) < 1.3 * np.sqrt(share * (1 - share) / 1001)
+        assert np.std(columns) < 1.3 * np.sqrt(share * (1 - share) / 300)
+    y = np.asarray(dropout(x, 0.5, jax.random.key(3))) > 0
+    np.testing.assert_allclose(np.mean(y[:, 1:] & y[:, :-1]), 0.25, atol=0.005)
+    assert dropout(x[0, 0], 0.5, jax.random.key(0)).shape == ()
