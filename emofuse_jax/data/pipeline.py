@@ -9,7 +9,7 @@ from jaxtyping import Int
 from emofuse_jax.data.assemble import empty_batch, fill_row
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.data.labels import hide_labels
-from emofuse_jax.data.sampler import BalancedSampler
+from emofuse_jax.data.sampler import make_sampler
 from emofuse_jax.host import cores
 from emofuse_jax.types import Batch, InputSpec
 
@@ -29,11 +29,12 @@ def train_batches(
     labels: Int[np.ndarray, " n"] | None = None,
     balanced: bool = False,
     labelled_share: float = 0.0,
-) -> grain.DatasetIterator:
-    """Endless shuffled batches, a new order each epoch, whose position can be saved and restored.
+    start: int = 0,
+) -> Iterator[Batch]:
+    """Endless shuffled batches, a new order each epoch.
 
-    Batches are first made of *indices*; a process then reads only its rows of each global batch, so the
-    global batches are the same for any number of processes.
+    A batch is a function of its number (data/sampler.py); a process reads only its rows of each global
+    batch, so the global batches are the same for any number of processes.
 
     Args:
       dataset: the records.
@@ -46,6 +47,7 @@ def train_batches(
       labels: what training may see of each clip's label: -1 hides it; None is all of them.
       balanced: the same number of each class in every batch (BalancedSampler), by `labels`.
       labelled_share: share of each batch that has a label, where others have none; 0: as they come.
+      start: number of the first batch, to go on from.
 
     Raises:
       ValueError: fewer clips than a batch, a batch that the processes cannot share, or `balanced` or
@@ -59,31 +61,18 @@ def train_batches(
     if batch_size % count:
         raise ValueError(f"data.batch_size={batch_size} is not divisible by {count} processes")
     rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
-    chosen = index_batches(clips, labels, batch_size, seed, balanced=balanced, share=labelled_share)
+    sampler = make_sampler(
+        clips, labels, batch_size=batch_size, seed=seed, balanced=balanced, share=labelled_share
+    )
     hidden = clips[:0] if labels is None else clips[labels < 0]
-    batches = chosen.map(lambda clips: hide_labels(load_batch(dataset, clips[rows], spec), hidden))
+
+    def load(number: int) -> Batch:
+        return hide_labels(load_batch(dataset, sampler.batch(number)[rows], spec), hidden)
+
+    batches = grain.MapDataset.range(start, ENDLESS).map(load)
     threads = min(threads, cores())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(batches.to_iter_dataset(options))
-
-
-def index_batches(
-    clips: Int[np.ndarray, " n"],
-    labels: Int[np.ndarray, " n"] | None,
-    batch_size: int,
-    seed: int,
-    *,
-    balanced: bool,
-    share: float,
-) -> grain.MapDataset:
-    """Endless batches of record indices; ValueError where `balanced` or `share` has no labels."""
-    if not balanced and not share:
-        epoch = grain.MapDataset.source(clips).seed(seed).shuffle().batch(batch_size, drop_remainder=True)
-        return epoch.repeat(None)
-    if labels is None:
-        raise ValueError("train_batches: balanced and labelled_share need the labels of the clips")
-    groups = labels if balanced else np.minimum(labels, 0)  # all that have a label are one class
-    return grain.MapDataset.range(ENDLESS).map(BalancedSampler(clips, groups, batch_size, seed, share).batch)
 
 
 def eval_batches(
@@ -96,12 +85,17 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every clip once, in order; the last batch is padded with rows of weight 0."""
     index, count = process
-    padded = np.full(-(-len(clips) // batch_size) * batch_size, -1, np.int64)
-    padded[: len(clips)] = clips
     rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
-    chosen = [chunk[rows] for chunk in padded.reshape(-1, batch_size)]
+    chosen = [chunk[rows] for chunk in padded_rows(clips, batch_size)]
     batches = grain.MapDataset.source(chosen).map(lambda chunk: load_batch(dataset, chunk, spec))
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def padded_rows(numbers: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "k b"]:
+    """Numbers of rows as whole batches, the last one filled up with -1."""
+    padded = np.full(-(-len(numbers) // batch_size) * batch_size, -1, numbers.dtype)
+    padded[: len(numbers)] = numbers
+    return padded.reshape(-1, batch_size)
 
 
 def load_batch(dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec) -> Batch:

@@ -1,11 +1,58 @@
-"""Class-balanced batches of clips, each a function of its number alone."""
+"""Which clips make up a training batch: shuffled or class-balanced, each a function of its number alone."""
 
 import dataclasses
+import functools
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int
 
 UNLABELLED = -1
+
+
+class Sampler(Protocol):
+    """What both kinds of sampler can do."""
+
+    def batch(self, number: int) -> Int[np.ndarray, " b"]:
+        """The clips of batch `number`, from 0 on without an end."""
+
+
+def make_sampler(
+    clips: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"] | None,
+    *,
+    batch_size: int,
+    seed: int,
+    balanced: bool = False,
+    share: float = 0.0,
+) -> Sampler:
+    """The sampler of `config.data`; ValueError where `balanced` or `share` has no labels to go by."""
+    if not balanced and not share:
+        return ShuffledSampler(clips, batch_size, seed)
+    if labels is None:
+        raise ValueError("data.balanced, data.labelled_share: they need the labels of the clips")
+    groups = labels if balanced else np.minimum(labels, 0)  # all that have a label are one class
+    return BalancedSampler(clips, groups, batch_size, seed, share)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShuffledSampler:
+    """Passes over all clips, each in an order of its own; those that fill no whole batch are left out."""
+
+    clips: Int[np.ndarray, " n"]
+    batch_size: int
+    seed: int
+
+    def batch(self, number: int) -> Int[np.ndarray, " b"]:
+        """The clips of batch `number`."""
+        epoch, place = divmod(int(number), len(self.clips) // self.batch_size)
+        first = place * self.batch_size
+        return self.clips[_order(self.seed, epoch, len(self.clips))[first : first + self.batch_size]]
+
+
+@functools.lru_cache(maxsize=8)  # readers of one run are at most an epoch apart
+def _order(seed: int, epoch: int, count: int) -> Int[np.ndarray, " n"]:
+    return np.random.default_rng((seed, epoch)).permutation(count)
 
 
 @dataclasses.dataclass(frozen=True)

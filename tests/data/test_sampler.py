@@ -5,7 +5,7 @@ import pytest
 
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.pipeline import train_batches
-from emofuse_jax.data.sampler import BalancedSampler
+from emofuse_jax.data.sampler import BalancedSampler, make_sampler
 from emofuse_jax.types import InputSpec
 from tests.data.resuming import check_position
 
@@ -117,7 +117,7 @@ def test_records_of_balanced_batches(made):
         assert batch.weight.tolist() == [1] * 9
 
 
-def test_the_position_can_be_saved_and_restored(made):
+def test_it_goes_on_from_any_batch(made):
     check_position(made, before=4, after=3)
 
 
@@ -129,5 +129,20 @@ def test_processes_share_the_same_global_batches(made):
 
 
 def test_balancing_needs_labels(fake_dataset):
-    with pytest.raises(ValueError, match="balanced and labelled_share need the labels"):
+    with pytest.raises(ValueError, match=r"data.balanced, data.labelled_share: they need the labels"):
         train_batches(open_dataset(fake_dataset), np.arange(9), SPEC, batch_size=3, seed=0, balanced=True)
+
+
+def test_shuffled_passes_hold_each_clip_once_and_depend_on_the_seed():
+    clips = np.arange(100, 123)
+    samplers = {seed: make_sampler(clips, None, batch_size=5, seed=seed) for seed in (0, 1)}
+    passes = {
+        seed: [np.concatenate([s.batch(4 * epoch + i) for i in range(4)]) for epoch in range(3)]
+        for seed, s in samplers.items()
+    }
+    for found in (*passes[0], *passes[1]):
+        assert len(set(found.tolist())) == 20
+        assert set(found) <= set(clips)
+    assert (passes[0][0] != passes[0][1]).any()
+    assert (passes[0][0] != passes[1][0]).any()
+    np.testing.assert_array_equal(samplers[0].batch(7), samplers[0].batch(np.int64(7)))
