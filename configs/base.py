@@ -24,6 +24,7 @@ def get_config(
     config.loss = ml_collections.ConfigDict(losses.DEFAULTS)
     config.optimizer = optimizer()
     config.train = train()
+    config.crossval = crossval()
     # replica x data x model devices; -1 takes what the others leave. fsdp splits large parameters over data.
     config.mesh = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1, "fsdp": False})
     return config
@@ -44,6 +45,9 @@ def data() -> ml_collections.ConfigDict:
             "labelled_share": 0.0,  # of the rows of a batch, where labels are hidden; 0: as they come
             "keep_unlabelled": True,  # False: training clips without a label are left out
             "threads": 2,  # readers
+            # stream: batches are read as they come; resident: the split lies in the devices' memory; auto:
+            # resident on accelerators that hold it in a third of their memory.
+            "mode": "auto",
         }
     )
 
@@ -93,5 +97,17 @@ def train() -> ml_collections.ConfigDict:
             "patience": 0,  # epochs without a better validation UA before it stops; 0: never
             "eval_batch_size": 32,
             "log_every": 10,  # steps
+            "steps_per_call": 0,  # steps of resident data in one dispatch; 0: 10 on accelerators, 1 on a CPU
+        }
+    )
+
+
+def crossval() -> ml_collections.ConfigDict:
+    """How `emofuse crossval` runs the folds and seeds; no number depends on it beyond rounding."""
+    return ml_collections.ConfigDict(
+        {
+            "mode": "auto",  # vmap: side by side; loop: one a device; auto: vmap without convolutions
+            "memory": 0.0,  # GB a device that replicas may take; 0: nine tenths of what is there
+            "save_seconds": 60.0,  # at an epoch's end, when so long ago the last save was
         }
     )

@@ -1,17 +1,15 @@
 """Scores a trained model on a part of its fold."""
 
 import datetime
-import json
 import math
-import os
 
 import ml_collections
 
 from emofuse_jax.gallery import make_examples
 from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.predictions import Predictions, per_speaker, predict_clips, score
+from emofuse_jax.predictions import Predictions, per_speaker, placed_batches, predict, score
 from emofuse_jax.reporting.marks import marks_of
-from emofuse_jax.train.experiment import Experiment, check_same_data, open_experiment
+from emofuse_jax.train.experiment import Experiment, check_same_data, check_unseen, open_experiment
 from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.sharding import make_mesh, replicated
 from emofuse_jax.train.step import make_eval_step
@@ -46,16 +44,12 @@ def evaluate_workdir(
     rows = math.lcm(experiment.config.train.eval_batch_size, mesh.shape["data"])
     eval_step = make_eval_step(experiment.model, mesh)
     answers = {
-        modality: predict_clips(
+        modality: predict(
             eval_step,
             params,
             model_state,
-            experiment.dataset,
-            clips,
-            experiment.spec,
-            mesh,
-            batch_size=rows,
-            modality=modality,
+            placed_batches(experiment.dataset, clips, experiment.spec, mesh, batch_size=rows),
+            modality,
         )
         for modality in modalities(experiment.config.model.fusion.name)
     }
@@ -89,17 +83,6 @@ def summarise(experiment: Experiment, about: dict, part: str, answers: dict[str,
     }
 
 
-def check_unseen(experiment: Experiment, about: dict) -> None:
-    """ValueError where a test speaker was trained or selected on, unless the split is known to leak."""
-    dataset = experiment.dataset
-    if about.get("leaks"):
-        return
-    tested = {dataset.speaker_of[dataset.clip_ids[clip]] for clip in experiment.clips["test"]}
-    seen = sorted(tested & set(about["training_speakers"]))
-    if seen:
-        raise ValueError(f"{dataset.path}: test speaker {seen[0]!r} was trained on; these are other folds")
-
-
 def modalities(fusion: str) -> tuple[str, ...]:
     """What a network can be scored on: its one stream, or both and each alone."""
     streams = FUSIONS[fusion].modalities
@@ -120,11 +103,3 @@ def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment
 def marks(results: dict) -> list[str]:
     """What must stand loudly beside a result: leaks of its split, and that data was made."""
     return marks_of(results["corpus"], results.get("leaks", ()))
-
-
-def write_results(path: str, results: dict) -> None:
-    """Writes a result file whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=1)
-    os.replace(f"{path}.tmp", path)

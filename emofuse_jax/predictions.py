@@ -1,7 +1,7 @@
 """Scores of a model over clips: one pass per modality, sums before ratios, intervals by speaker."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.data.pipeline import eval_batches
 from emofuse_jax.train.sharding import put_batch, to_host
 from emofuse_jax.train.step import keep_modality
-from emofuse_jax.types import InputSpec, Params
+from emofuse_jax.types import Batch, InputSpec, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,24 +30,22 @@ class Predictions:
     """Posteriors of each level of the fusion, zeros where a clip lacks it; None where it has no levels."""
 
 
-def predict_clips(
-    eval_step: Callable,
-    params: Params,
-    model_state: Params,
-    dataset: Dataset,
-    clips: Int[np.ndarray, " n"],
-    spec: InputSpec,
-    mesh: Mesh,
-    *,
-    batch_size: int,
-    modality: str = "both",
-) -> Predictions:
-    """Runs `eval_step` (train/step.py) over clips; `modality` masks sound or faces."""
+def placed_batches(
+    dataset: Dataset, clips: Int[np.ndarray, " n"], spec: InputSpec, mesh: Mesh, *, batch_size: int
+) -> Iterator[Batch]:
+    """Every clip once, in order, read from the records, over the mesh; the last batch is padded."""
     process = (jax.process_index(), jax.process_count())
-    rows, sums = [], np.zeros(2)
     for batch in eval_batches(dataset, clips, spec, batch_size=batch_size, process=process):
-        batch = put_batch(keep_modality(batch, modality), mesh)
-        answer = eval_step(params, model_state, batch)
+        yield put_batch(batch, mesh)
+
+
+def predict(
+    eval_step: Callable, params: Params, model_state: Params, batches: Iterable[Batch], modality: str = "both"
+) -> Predictions:
+    """Runs `eval_step` (train/step.py) over placed batches; `modality` masks sound or faces."""
+    rows, sums = [], np.zeros(2)
+    for batch in batches:
+        answer = eval_step(params, model_state, keep_modality(batch, modality))
         answers = {"probabilities": answer["probabilities"], "levels": answer["levels"]}
         host = to_host({"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **answers})
         rows.append(_take(host, host["clips"] >= 0))

@@ -24,14 +24,14 @@ def main(argv: Sequence[str]) -> None:
     if argv[1:] or not WORKDIR.value:
         raise ValueError("usage: emofuse evaluate --workdir=DIR [--split=test]; see emofuse evaluate --help")
     from emofuse_jax import evaluate, report, tables
-    from emofuse_jax.train.writer import read_epochs
+    from emofuse_jax.train.writer import read_epochs, write_json
 
     results, examples = evaluate.evaluate_workdir(
         WORKDIR.value, part=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
     )
     marks = evaluate.marks(results)
     directory = os.path.join(WORKDIR.value, "evaluation", SPLIT.value)
-    evaluate.write_results(os.path.join(directory, "results.json"), results)
+    write_json(os.path.join(directory, "results.json"), results)
     page = os.path.join(directory, "report.html")
     report.write_report(
         page,

@@ -17,10 +17,11 @@ from data_prep.corpora import read_corpus
 from data_prep.pipeline import prepare
 from data_prep.settings import recipe_settings
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.evaluate import evaluate_workdir, load_experiment, write_results
+from emofuse_jax.evaluate import evaluate_workdir, load_experiment
 from emofuse_jax.train.experiment import flatten, open_experiment
 from emofuse_jax.train.loop import train
 from emofuse_jax.train.refit import refit
+from emofuse_jax.train.writer import write_json
 from launch.bars import counted
 from launch.cost import measure_cost
 from launch.rows import ABLATIONS, SYSTEMS, System
@@ -73,7 +74,7 @@ def run_once(system: System, seed: int, paths: dict[str, str], home: str) -> dic
     results, _ = evaluate_workdir(workdir, examples=0)
     kept = {name: {k: row[k] for k in ("ua", "wa", "wf1")} for name, row in results["modalities"].items()}
     result = {"scores": kept, "seconds": seconds, "about": about}
-    write_results(os.path.join(workdir, "systems.json"), result)
+    write_json(os.path.join(workdir, "systems.json"), result)
     jax.clear_caches()
     return result
 
@@ -160,7 +161,7 @@ def cost_of(system: System, paths: dict[str, str], home: str) -> dict:
     found = read_stored(path, about)
     if not found:
         found = {"cost": measure_cost(open_experiment(config)), "about": about}
-        write_results(path, found)
+        write_json(path, found)
         jax.clear_caches()
     return found["cost"] | ({} if system.gan is None else {"clips_per_second": None})
 

@@ -13,7 +13,7 @@ from emofuse_jax import evaluate, report, serving, tables
 from emofuse_jax.serving.export import export_bundle
 from emofuse_jax.train.experiment import open_experiment
 from emofuse_jax.train.loop import train
-from emofuse_jax.train.writer import read_epochs
+from emofuse_jax.train.writer import read_epochs, write_json
 from launch.bars import counted
 
 NETWORKS = {"voice": "audio_only", "face": "video_only", "both": "am_fbp"}
@@ -49,7 +49,7 @@ def run_demo(
     say(7, "bundle, and a prediction on a clip of somebody new")
     predict_new_clip(home)
     summary["seconds"] = round(time.monotonic() - began, 1)
-    evaluate.write_results(os.path.join(home, "results.json"), summary)
+    write_json(os.path.join(home, "results.json"), summary)
     print(f"done in {summary['seconds']:.0f} s; results: {os.path.join(home, 'results.json')}")
     return summary
 
@@ -71,7 +71,7 @@ def score_networks(home: str, clips: str) -> dict:
     """Scores the three networks on the test speakers, writes the report of both, prints the table."""
     scored = {name: evaluate.evaluate_workdir(os.path.join(home, name)) for name in NETWORKS}
     for name, (results, _) in scored.items():
-        evaluate.write_results(os.path.join(home, name, "evaluation", "test", "results.json"), results)
+        write_json(os.path.join(home, name, "evaluation", "test", "results.json"), results)
     rows = {name: next(iter(results["modalities"].values())) for name, (results, _) in scored.items()}
     results, examples = scored["both"]
     tested = set(results["clips"])

@@ -13,18 +13,15 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
+from launch import processes
 from launch.cli import run
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of checkpoints, metrics.jsonl and tensorboard.")
-COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "host:port of process 0, for several processes."
-)
-PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
-PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
+flags.adopt_module_key_flags(processes)
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int | None:
     """Trains, then prints where the best checkpoint is."""
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
@@ -32,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError("--config and --workdir are needed; see emofuse train --help")
     from emofuse_jax.train import distributed
 
-    distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    processes.join()
     from emofuse_jax.train.experiment import open_experiment
     from emofuse_jax.train.loop import train
 

@@ -7,6 +7,10 @@ if "NPROC" not in os.environ:  # must be set before Python starts
     os.environ["NPROC"] = "16"
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]])
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine that has other devices, or libtpu
+
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # nothing of another run, nothing left behind
+
 import jax
 import pytest
 from jaxtyping import install_import_hook

@@ -107,6 +107,16 @@ def split_indices(dataset: Dataset, protocol: str, fold: int, part: str) -> Int[
     return np.array([dataset.index[clip] for clip in lists[part]], np.int64)
 
 
+def protocol_folds(dataset: Dataset, protocol: str) -> list[int]:
+    """The numbers of a protocol's folds; FileNotFoundError where it is not there."""
+    folder = os.path.join(dataset.path, "splits", protocol)
+    if not os.path.isdir(folder):
+        have = ", ".join(sorted(os.listdir(os.path.join(dataset.path, "splits"))))
+        raise FileNotFoundError(f"{folder}: no such protocol; there are {have}")
+    names = [name for name in os.listdir(folder) if name.startswith("fold_") and name.endswith(".json")]
+    return sorted(int(name[5:-5]) for name in names)
+
+
 def split_leaks(dataset: Dataset, protocol: str, fold: int) -> list[str]:
     """What the parts of a fold share, where its split was taken with --allow_leak."""
     name = os.path.join(dataset.path, "splits", protocol, f"fold_{fold}.json")

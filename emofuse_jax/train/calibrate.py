@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, Int, PyTree
 
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.predictions import Predictions
@@ -21,16 +21,28 @@ def calibrated(state: TrainState, hook: Callable, validation: Predictions) -> Tr
     """The state with the fusion's own part set by `hook` from the answers for the validation clips.
 
     Every process has all answers and computes the same numbers, laid out as those before. Raises ValueError
-    where the fusion gives no `level_logits`, or the hook gives arrays of other names, shapes or dtypes.
+    as `fitted` does.
     """
-    if validation.levels is None:
-        raise ValueError("fusion: calibrate needs level_logits and level_mask in aux")
     before = state.model_state["fusion"]
-    after = hook(jax.tree.map(np.asarray, before), validation.levels, validation.labels)
-    if _shapes(after) != _shapes(before):
-        raise ValueError(f"fusion: calibrate gave {_shapes(after)}, expected {_shapes(before)}")
+    after = fitted(jax.tree.map(np.asarray, before), hook, validation.levels, validation.labels)
     placed = jax.tree.map(lambda new, old: jax.device_put(np.asarray(new), old.sharding), after, before)
     return dataclasses.replace(state, model_state=state.model_state | {"fusion": placed})
+
+
+def fitted(
+    before: PyTree, hook: Callable, levels: Float[np.ndarray, "n m c"] | None, labels: Int[np.ndarray, " n"]
+) -> PyTree:
+    """The fusion's part of the model state as `hook` sets it from the levels' posteriors.
+
+    Raises ValueError where the fusion gives no `level_logits`, or the hook gives arrays of other names,
+    shapes or dtypes.
+    """
+    if levels is None:
+        raise ValueError("fusion: calibrate needs level_logits and level_mask in aux")
+    after = hook(before, levels, labels)
+    if _shapes(after) != _shapes(before):
+        raise ValueError(f"fusion: calibrate gave {_shapes(after)}, expected {_shapes(before)}")
+    return after
 
 
 def _shapes(tree: PyTree) -> PyTree:

@@ -29,11 +29,27 @@ def save(workdir: str, kind: str, state: TrainState, metadata: dict) -> None:
         "model_state": state.model_state,
         "optimizer": optimizer,
     }
+    save_items(workdir, kind, int(state.step), items, metadata)
+
+
+def save_model(workdir: str, params: Params, model_state: Params, metadata: dict) -> None:
+    """Writes a `best` checkpoint to score and to serve, of `metadata["step"]`; no run goes on from it."""
+    save_items(workdir, "best", metadata["step"], {"params": params, "model_state": model_state}, metadata)
+
+
+def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], metadata: dict) -> None:
+    """Writes a checkpoint of any trees; the one before is removed when it is complete."""
     with _checkpointer(workdir, kind, clean=True) as checkpointer:
-        step = int(state.step)
         checkpointer.save_checkpointables(
             step, items, force=True, overwrite=True, custom_metadata={"schema": SCHEMA_VERSION, **metadata}
         )
+
+
+def restore_items(workdir: str, kind: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
+    """The trees of `save_items`, laid out as `abstract` says."""
+    _require(workdir, kind)
+    with _checkpointer(workdir, kind) as checkpointer:
+        return checkpointer.load_checkpointables(None, abstract)
 
 
 def restore(workdir: str, abstract: TrainState) -> TrainState:
@@ -44,8 +60,7 @@ def restore(workdir: str, abstract: TrainState) -> TrainState:
     if averaged:
         optimizer["raw_params"] = abstract.params
     wanted = {"params": abstract.params, "model_state": abstract.model_state, "optimizer": optimizer}
-    with _checkpointer(workdir, "last") as checkpointer:
-        items = checkpointer.load_checkpointables(None, wanted)
+    items = restore_items(workdir, "last", wanted)
     params = items["optimizer"]["raw_params"] if averaged else items["params"]
     optimizer = items["optimizer"]
     return TrainState(optimizer["step"], params, items["model_state"], optimizer["opt_state"])
@@ -53,9 +68,7 @@ def restore(workdir: str, abstract: TrainState) -> TrainState:
 
 def load_model(workdir: str, kind: str, abstract: tuple[Params, Params]) -> tuple[Params, Params]:
     """Parameters and model state alone, for scoring and serving; `abstract` from `abstract_like`."""
-    _require(workdir, kind)
-    with _checkpointer(workdir, kind) as checkpointer:
-        items = checkpointer.load_checkpointables(None, {"params": abstract[0], "model_state": abstract[1]})
+    items = restore_items(workdir, kind, {"params": abstract[0], "model_state": abstract[1]})
     return items["params"], items["model_state"]
 
 

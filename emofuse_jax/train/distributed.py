@@ -6,12 +6,15 @@ import jax
 
 
 def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Connects this process to the others: by the three flags, or by itself on Slurm and TPU pods.
+    """Connects this process to the others: by the three flags, or by itself on Slurm and GKE's TPU slices.
 
-    Must run before anything asks jax for its devices. Alone on one machine it does nothing.
+    With `auto` for an address JAX asks the cluster, whatever it is. Must run before anything asks jax for its
+    devices. Alone on one machine it does nothing.
     """
     given = [coordinator_address, num_processes, process_id]
-    if any(value is not None for value in given):
+    if coordinator_address == "auto":
+        arguments = []
+    elif any(value is not None for value in given):
         if any(value is None for value in given):
             raise ValueError("--coordinator_address, --num_processes and --process_id go together")
         arguments = given

@@ -14,11 +14,13 @@ from emofuse_jax.data.dataset import PARTS, Dataset, open_dataset, split_indices
 from emofuse_jax.data.features import feature_shape, tensor_steps
 from emofuse_jax.data.labels import shown_labels
 from emofuse_jax.data.records import comparable
+from emofuse_jax.data.sampler import Sampler, make_sampler
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.polarity import with_polarity
 from emofuse_jax.types import InputSpec
 
-ELASTIC_FIELDS = ("data.path", "data.threads", "mesh", "train.eval_batch_size", "train.log_every")
+ELASTIC_FIELDS = ("data.path", "data.threads", "data.mode", "mesh", "crossval")
+ELASTIC_FIELDS += ("train.eval_batch_size", "train.log_every", "train.steps_per_call")
 """What may change when a run is resumed, since no number depends on it beyond rounding."""
 
 SAME_DATA = ("classes", "settings", "spec")
@@ -51,16 +53,28 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
         raise ValueError("config.data.path is empty: give --config.data.path=DIR, written by emofuse prepare")
     dataset = open_dataset(config.data.path, config.data.recipe)
     config = with_polarity(config, dataset.classes)
-    protocol = config.data.protocol or only_protocol(dataset)
+    model = build_model(config.model, input_spec(config, dataset))
+    return _on_fold(config, dataset, config.data.protocol or only_protocol(dataset), model)
+
+
+def other_fold(experiment: Experiment, fold: int, seed: int) -> Experiment:
+    """The same experiment on another fold with another seed, which stand for `{fold}`, `{seed}` in `init`."""
+    config = ml_collections.ConfigDict(experiment.config.to_dict())
+    config.data.fold, config.seed = fold, seed
+    for stream, path in config.init.items():
+        config.init[stream] = path.replace("{fold}", str(fold)).replace("{seed}", str(seed))
+    return _on_fold(config, experiment.dataset, experiment.protocol, experiment.model)
+
+
+def _on_fold(config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, model: Model) -> Experiment:
     clips = {part: split_indices(dataset, protocol, config.data.fold, part) for part in PARTS}
     for part in ("train", "validation"):
         if not len(clips[part]):
             fold = f"{protocol}, fold {config.data.fold}"
             raise ValueError(f"{dataset.path}: {fold}: {part} is empty; it takes at least three speakers")
     clips["train"], labels = training_labels(config, dataset, clips["train"])
-    spec = input_spec(config, dataset)
     stats = statistics(dataset, protocol, config.data.fold)
-    return Experiment(config, dataset, protocol, clips, spec, build_model(config.model, spec), stats, labels)
+    return Experiment(config, dataset, protocol, clips, model.spec, model, stats, labels)
 
 
 def training_labels(
@@ -73,6 +87,19 @@ def training_labels(
     labels = shown_labels(dataset, clips, fraction=data.labelled_fraction, seed=config.seed)
     kept = (labels >= 0) | data.keep_unlabelled
     return clips[kept], labels[kept]
+
+
+def experiment_sampler(experiment: Experiment) -> Sampler:
+    """Which clips make up each training batch."""
+    data = experiment.config.data
+    return make_sampler(
+        experiment.clips["train"],
+        experiment.labels,
+        batch_size=data.batch_size,
+        seed=experiment.config.seed,
+        balanced=data.balanced,
+        share=data.labelled_share,
+    )
 
 
 def input_spec(config: ml_collections.ConfigDict, dataset: Dataset) -> InputSpec:
@@ -152,6 +179,17 @@ def check_same_config(workdir: str, before: dict, now: dict) -> None:
                 f"{workdir}: holds a run with config.{name}={old.get(name)!r}, this one has"
                 f" {new.get(name)!r}; choose another --workdir"
             )
+
+
+def check_unseen(experiment: Experiment, about: dict) -> None:
+    """ValueError where a test speaker was trained or selected on, unless the split is known to leak."""
+    dataset = experiment.dataset
+    if about.get("leaks"):
+        return
+    tested = {dataset.speaker_of[dataset.clip_ids[clip]] for clip in experiment.clips["test"]}
+    seen = sorted(tested & set(about["training_speakers"]))
+    if seen:
+        raise ValueError(f"{dataset.path}: test speaker {seen[0]!r} was trained on; these are other folds")
 
 
 def flatten(tree: dict, prefix: str = "") -> dict:

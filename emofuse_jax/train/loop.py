@@ -6,46 +6,32 @@ import os
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from emofuse_jax import metrics, predictions
-from emofuse_jax.data.assemble import empty_batch
-from emofuse_jax.data.pipeline import steps_per_epoch, train_batches
+from emofuse_jax.data.pipeline import steps_per_epoch
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated, calibrator
 from emofuse_jax.train.experiment import SAME_DATA, Experiment, check_same_config, check_same_data, metadata
+from emofuse_jax.train.feed import Feed, make_feed
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
+from emofuse_jax.train.preemption import Preempted, watch
 from emofuse_jax.train.saved import saved_config
-from emofuse_jax.train.sharding import batch_sharding, check_rows, make_mesh, put_batch, state_sharding
-from emofuse_jax.train.step import init_state, jit_train_step, make_eval_step, make_train_step
+from emofuse_jax.train.sharding import check_rows, make_mesh, state_sharding
+from emofuse_jax.train.step import init_state, make_eval_step, make_train_step
+from emofuse_jax.train.tracker import Tracker
 from emofuse_jax.train.warm_start import read_start
 from emofuse_jax.train.writer import Writer
-from emofuse_jax.types import Batch, InputSpec, TrainState
-
-
-@dataclasses.dataclass
-class Tracker:
-    """Progress that a checkpoint carries: the best validation so far."""
-
-    best_ua: float = -1.0
-    best_step: int = 0
-    since_best: int = 0
-
-    def update(self, ua: float, step: int) -> bool:
-        """Notes an epoch's validation UA; True when it is the best so far."""
-        better = ua > self.best_ua
-        if better:
-            self.best_ua, self.best_step, self.since_best = ua, step, 0
-        else:
-            self.since_best += 1
-        return better
+from emofuse_jax.types import TrainState
 
 
 def train(experiment: Experiment, workdir: str) -> Tracker:
     """Trains to the end or until validation UA stops rising; started again, it goes on bit for bit.
 
     Writes `checkpoints/last` and `checkpoints/best`, `metrics.jsonl` and `tensorboard/` under `workdir`.
+    After a SIGTERM it saves and raises Preempted.
     """
     config, first = experiment.config, jax.process_index() == 0
     mesh = make_mesh(config.mesh)
@@ -54,82 +40,71 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     per_epoch = steps_per_epoch(len(experiment.clips["train"]), config.data.batch_size)
     total = per_epoch * config.train.epochs
     # 1. Restore, or start.
-    batches = make_batches(experiment)
     tx = make_optimizer(config.optimizer, total)
-    state, tracker = restore_or_init(experiment, workdir, tx, mesh, batches)
+    state, tracker, epoch = restore_or_init(experiment, workdir, tx, mesh)
     step, about = int(state.step), metadata(experiment)
-    train_step, eval_step = compile_steps(experiment, tx, state, mesh, tell=first and step == 0)
-    writer = Writer(workdir, resume_step=step, active=first)
-    epoch, start = Totals(), step
-    with progress.live_line(total, step, config.data.batch_size, config.name, active=first) as show:
+    feed = make_feed(experiment, mesh)
+    eval_step = compile_steps(experiment, feed, tx, state, mesh, tell=first and step == 0)
+    writer, size = Writer(workdir, resume_step=step, active=first), config.data.batch_size
+    with watch() as told, progress.live_line(total, step, size, config.name, active=first) as show:
         while True:
-            if step > start and step % per_epoch == 0:
+            if epoch.steps == per_epoch:
                 # 2. Evaluate.
-                state, row = close_epoch(experiment, eval_step, state, mesh, epoch, step, per_epoch)
+                state, row = close_epoch(experiment, feed, eval_step, state, epoch, step)
                 better = tracker.update(row["validation_ua"], step)
                 epoch = Totals()
                 writer.write(step, "epoch", row)
                 show(step, **{k: row[k] for k in ("train_loss", "train_ua", "validation_ua")})
                 # 3. Save.
-                position = {
-                    "step": step,
-                    "data": batches.get_state(),
-                    "progress": dataclasses.asdict(tracker),
-                }
                 for kind in ("best", "last") if better else ("last",):  # a run goes on from the last
-                    checkpoint.save(workdir, kind, state, {**about, **position})
-            if step >= total or 0 < config.train.patience <= tracker.since_best:
+                    checkpoint.save(workdir, kind, state, {**about, **position(step, tracker, epoch)})
+            if step >= total or tracker.stops(config.train.patience):
                 break
-            # 4. Next batch.
-            batch = put_batch(next(batches), mesh)
-            # 5. Step.
-            state, measured = train_step(state, batch)
-            step += 1
-            # 6. Log.
-            epoch.add(measured)
-            if config.train.log_every and step % config.train.log_every == 0:
+            if told(step):
+                checkpoint.save(workdir, "last", state, {**about, **position(step, tracker, epoch)})
+                raise Preempted(f"{workdir}: saved at step {step}")
+            # 4. Next steps, on the next batches: the number of a batch is that of its step.
+            count = min(feed.per_call, per_epoch - epoch.steps)
+            state, measured, sums = feed.step(state, step, count)
+            step += count
+            # 5. Log.
+            epoch.add(sums, count)
+            if config.train.log_every and step % config.train.log_every < count:
                 log_step(writer, step, measured)
             show(step)
     writer.close()
     return tracker
 
 
+def position(step: int, tracker: Tracker, epoch: "Totals") -> dict:
+    """Where a run stands, as JSON."""
+    return {"step": step, "progress": dataclasses.asdict(tracker), "epoch": epoch.saved()}
+
+
 class Totals:
     """Sums over an epoch, left on the device until its end."""
 
-    def __init__(self):
-        self.began, self.steps, self.sums = time.monotonic(), 0, None
+    def __init__(self, steps: int = 0, sums: dict | None = None):
+        self.began, self.steps = time.monotonic(), steps
+        self.sums = sums and {name: jnp.asarray(x, jnp.float32) for name, x in sums.items()}
 
-    def add(self, measured: dict) -> None:
-        """Adds one step's loss and confusion matrix."""
-        values = {"loss": measured["loss"], "confusion": measured["confusion"]}
-        self.sums = values if self.sums is None else jax.tree.map(lambda a, b: a + b, self.sums, values)
-        self.steps += 1
+    def add(self, sums: dict, count: int) -> None:
+        """Adds the loss and the confusion matrix of `count` steps."""
+        self.sums = sums if self.sums is None else jax.tree.map(lambda a, b: a + b, self.sums, sums)
+        self.steps += count
         if jax.default_backend() == "cpu":  # fake CPU devices can deadlock on steps queued behind each other
             jax.block_until_ready(self.sums)
 
-
-def make_batches(experiment: Experiment):
-    """The iterator over training batches of this process."""
-    data = experiment.config.data
-    return train_batches(
-        experiment.dataset,
-        experiment.clips["train"],
-        experiment.spec,
-        batch_size=data.batch_size,
-        seed=experiment.config.seed,
-        process=(jax.process_index(), jax.process_count()),
-        threads=data.threads,
-        labels=experiment.labels,
-        balanced=data.balanced,
-        labelled_share=data.labelled_share,
-    )
+    def saved(self) -> dict:
+        """As JSON, for `Totals(**saved)`; float32 survives it bit for bit."""
+        sums = self.sums and {name: np.asarray(x).tolist() for name, x in self.sums.items()}
+        return {"steps": self.steps, "sums": sums}
 
 
 def restore_or_init(
-    experiment: Experiment, workdir: str, tx, mesh: Mesh, batches
-) -> tuple[TrainState, Tracker]:
-    """The last checkpoint's state, with `batches` set to its position; or a fresh state."""
+    experiment: Experiment, workdir: str, tx, mesh: Mesh
+) -> tuple[TrainState, Tracker, Totals]:
+    """The last checkpoint's state, or a fresh one; progress, and the sums of the epoch that it stands in."""
     config = experiment.config
 
     def init(key, start=({}, {})):
@@ -143,72 +118,55 @@ def restore_or_init(
         os.makedirs(workdir, exist_ok=True)
         quick = {"xla_backend_optimization_level": 0}  # runs once: compiling it costs more than running it
         start = read_start(experiment)
-        return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key, start), Tracker()
+        return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key, start), Tracker(), Totals()
     check_same_config(workdir, saved_config(saved).to_dict(), config.to_dict())
     check_same_data(experiment, saved, (*SAME_DATA, "training_clips_sha256"))
     state = checkpoint.restore(workdir, checkpoint.abstract_like(shapes, sharding))
-    batches.set_state(saved["data"])
-    return state, Tracker(**saved["progress"])
+    return state, Tracker(**saved["progress"]), Totals(**saved.get("epoch", {}))
 
 
-def compile_steps(experiment: Experiment, tx, state: TrainState, mesh: Mesh, *, tell: bool):
-    """The compiled training step and the jitted scoring step; tells parameters and FLOPs when asked."""
-    config = experiment.config
-    step = make_train_step(experiment.model, tx, config)
-    rows = abstract_batch(experiment.spec, config.data.batch_size, mesh)
-    compiled = jit_train_step(step, state, mesh, fsdp=config.mesh.fsdp).lower(state, rows).compile()
+def compile_steps(experiment: Experiment, feed: Feed, tx, state: TrainState, mesh: Mesh, *, tell: bool):
+    """Compiles the feed's training step, gives the jitted scoring step; tells parameters and FLOPs."""
+    step = make_train_step(experiment.model, tx, experiment.config)
+    compiled = feed.compile(step, state)
     if tell:
         progress.console.print(progress.parameter_table(state.params))
         flops = progress.compiled_flops(compiled)
         if flops:
             progress.console.print(f"compiled step: {flops / 1e9:.2f} GFLOP per device")
-    return compiled, make_eval_step(experiment.model, mesh)
+    return make_eval_step(experiment.model, mesh)
 
 
-def abstract_batch(spec: InputSpec, size: int, mesh: Mesh) -> Batch:
-    """Shapes, dtypes and shardings of a global batch of `size` rows."""
-    sharding = batch_sharding(mesh)
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=sharding), empty_batch(1, spec)
-    )
-
-
-def close_epoch(experiment, eval_step, state, mesh, epoch, step, per_epoch) -> tuple[TrainState, dict]:
+def close_epoch(experiment, feed, eval_step, state, epoch, step) -> tuple[TrainState, dict]:
     """Scores validation, after what the fusion sets from it; gives the state and the epoch's row."""
     config = experiment.config
     seconds = time.monotonic() - epoch.began
     sums = jax.tree.map(np.asarray, epoch.sums)
     check_finite(step, float(sums["loss"]))
     trained = metrics.scores(sums["confusion"])
-    answers = predict_validation(experiment, eval_step, state, mesh)
+    answers = predict_validation(feed, eval_step, state)
     if hook := calibrator(config.model.fusion.name):
         state = calibrated(state, hook, answers)
-        answers = predict_validation(experiment, eval_step, state, mesh)
+        answers = predict_validation(feed, eval_step, state)
     scores = predictions.score(answers, intervals=False)
     row = {
-        "epoch": step // per_epoch,
+        "epoch": step // epoch.steps,
         "train_loss": float(sums["loss"] / epoch.steps),
         "train_ua": trained["ua"],
         "validation_loss": answers.loss,
         "validation_ua": scores["ua"],
         "validation_wa": scores["wa"],
         "clips_per_second": epoch.steps * config.data.batch_size / seconds,
+        "waiting": feed.waited / seconds,  # share of the time
     }
+    feed.waited = 0.0
     return state, row
 
 
-def predict_validation(experiment, eval_step, state, mesh) -> predictions.Predictions:
+def predict_validation(feed: Feed, eval_step, state: TrainState) -> predictions.Predictions:
     """The answers of a state, averaged where it is, for the validation clips."""
-    return predictions.predict_clips(
-        eval_step,
-        evaluation_params(state.params, state.opt_state),
-        state.model_state,
-        experiment.dataset,
-        experiment.clips["validation"],
-        experiment.spec,
-        mesh,
-        batch_size=experiment.config.train.eval_batch_size,
-    )
+    params = evaluation_params(state.params, state.opt_state)
+    return predictions.predict(eval_step, params, state.model_state, feed.validation())
 
 
 def log_step(writer: Writer, step: int, measured: dict) -> None:

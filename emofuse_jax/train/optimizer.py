@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from emofuse_jax.types import Params
 
@@ -16,10 +17,13 @@ class AverageState(NamedTuple):
     average: Params
 
 
-def make_optimizer(config, steps: int) -> optax.GradientTransformation:
-    """Builds the optimiser of `config.optimizer` (configs/base.py) for a run of `steps` updates."""
+def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransformation:
+    """Builds the optimiser of `config.optimizer` (configs/base.py) for a run of `steps` batches.
+
+    `steps` may be traced: replicas of one program differ in it.
+    """
     accumulate = config.accumulate
-    updates = max(steps // accumulate, 1)
+    updates = jnp.maximum(steps // accumulate, 1)
     schedule = make_schedule(config, updates)
     tx = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
@@ -32,16 +36,21 @@ def make_optimizer(config, steps: int) -> optax.GradientTransformation:
     return averaged(tx, config.ema ** (1 / accumulate)) if config.ema else tx  # decay per update
 
 
-def make_schedule(config, updates: int) -> optax.Schedule:
-    """Linear warm-up over the share `config.warmup`, then a cosine to `config.final_rate` of the peak."""
-    warmup = round(config.warmup * updates)
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=config.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(updates, warmup + 1),
-        end_value=config.final_rate * config.learning_rate,
-    )
+def make_schedule(config, updates: int | Int[Array, ""]) -> optax.Schedule:
+    """Linear warm-up over the share `config.warmup`, then a cosine to `config.final_rate` of the peak.
+
+    `optax.warmup_cosine_decay_schedule`, whose lengths can't be traced.
+    """
+    peak, floor = config.learning_rate, config.final_rate
+    warmup = jnp.round(config.warmup * updates)
+    length = jnp.maximum(updates, warmup + 1) - warmup
+
+    def rate(count):
+        done = jnp.clip((count - warmup) / length, 0.0, 1.0)
+        cosine = floor + (1.0 - floor) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        return peak * jnp.where(count < warmup, count / jnp.maximum(warmup, 1.0), cosine)
+
+    return rate
 
 
 def weight_decay_mask(params: Params) -> Params:

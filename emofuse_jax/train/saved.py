@@ -10,8 +10,16 @@ ENCODERS = {"audio": "fcn", "video": "frames"}
 
 LATER = {
     "init": {"audio": "", "video": ""},
-    "data": {"balanced": False, "labelled_fraction": 1.0, "labelled_share": 0.0, "keep_unlabelled": True},
+    "data": {
+        "balanced": False,
+        "labelled_fraction": 1.0,
+        "labelled_share": 0.0,
+        "keep_unlabelled": True,
+        "mode": "auto",
+    },
+    "train": {"steps_per_call": 0},
     "loss": losses.DEFAULTS,
+    "crossval": {"mode": "auto", "memory": 0.0, "save_seconds": 60.0},
 }
 """Fields that came after the first checkpoints, at the value that leaves things as they were."""
 

@@ -71,3 +71,12 @@ def to_host(tree: PyTree) -> PyTree:
     from jax.experimental import multihost_utils
 
     return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), tree)
+
+
+def agreed(wish: bool) -> bool:
+    """The first process's wish, in all of them: what is saved together must be begun together."""
+    if jax.process_count() == 1:
+        return wish
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(wish)))

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from emofuse_jax import losses, metrics
 from emofuse_jax.data.augment import augment
 from emofuse_jax.data.frontends import neper
 from emofuse_jax.objectives.classification import cross_entropy, label_weight
+from emofuse_jax.train.compiling import step_options
 from emofuse_jax.train.sharding import batch_sharding, replicated, state_sharding
 from emofuse_jax.train.warm_start import Start, overlay
 from emofuse_jax.types import Batch, Params, PRNGKey, TrainState
@@ -28,13 +29,19 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params))
 
 
-def make_train_step(model, tx: optax.GradientTransformation, config) -> Callable:
-    """The pure step `(state, batch) -> (state, metrics)` of an experiment's config."""
+def make_train_step(
+    model, tx: optax.GradientTransformation, config, seed: int | Int[Array, ""] | None = None
+) -> Callable:
+    """The pure step `(state, batch) -> (state, metrics)` of an experiment's config.
+
+    `seed`, by default `config.seed`, may be traced: replicas of one program differ in it.
+    """
     check_frames(config)
     check_correlation(config)
+    seed = config.seed if seed is None else seed
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         key_augment, key_dropout = jax.random.split(key)
         batch = augment(batch, key_augment, config.augment, neper=neper(config.data.recipe))
 
@@ -89,28 +96,35 @@ def jit_train_step(step: Callable, state: TrainState, mesh: Mesh, *, fsdp: bool)
         in_shardings=(sharding, batch_sharding(mesh)),
         out_shardings=(sharding, replicated(mesh)),
         donate_argnums=0,
+        compiler_options=step_options(mesh),
     )
 
 
-def make_eval_step(model, mesh: Mesh) -> Callable:
-    """The jitted `(params, model_state, batch) -> {"probabilities", "levels", "loss", "weight"}` of a model.
+def make_score_step(model) -> Callable:
+    """The pure `(params, model_state, batch) -> {"probabilities", "levels", "loss", "weight"}` of a model.
 
     `levels` are the posteriors of each level's own classifier [b n c], zeros where a clip lacks the level;
     None where the fusion has none.
     """
 
-    def eval_step(params: Params, model_state: Params, batch: Batch) -> dict:
+    def score_step(params: Params, model_state: Params, batch: Batch) -> dict:
         outputs, _ = model.apply(params, model_state, batch, train=False)
         loss, weight = cross_entropy(outputs.logits, batch.label, label_weight(batch), smoothing=0.0)
         probabilities = jax.nn.softmax(outputs.logits.astype(jnp.float32))
         levels = level_probabilities(outputs.aux)
         return {"probabilities": probabilities, "levels": levels, "loss": loss, "weight": weight}
 
+    return score_step
+
+
+def make_eval_step(model, mesh: Mesh) -> Callable:
+    """`make_score_step`, jitted over the rows of a batch on a mesh."""
     rows, whole = batch_sharding(mesh), replicated(mesh)
     return jax.jit(
-        eval_step,
+        make_score_step(model),
         in_shardings=(None, None, rows),
         out_shardings={"probabilities": rows, "levels": rows, "loss": whole, "weight": whole},
+        compiler_options=step_options(mesh),
     )
 
 

@@ -37,6 +37,14 @@ class Writer:
             self._board.close()
 
 
+def write_json(path: str, value: dict) -> None:
+    """Writes a file whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+    os.replace(f"{path}.tmp", path)
+
+
 def read_rows(path: str) -> list[dict]:
     """Rows of a `metrics.jsonl`; a last line cut off by a kill is left out."""
     if not os.path.exists(path):

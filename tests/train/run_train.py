@@ -15,8 +15,12 @@ def main() -> None:
         distributed.initialize(process[2], int(process[1]), int(process[0]))
     from emofuse_jax.train.experiment import open_experiment
     from emofuse_jax.train.loop import train
+    from emofuse_jax.train.preemption import EXIT_CODE, Preempted
 
-    train(open_experiment(ml_collections.ConfigDict(json.loads(text))), workdir)
+    try:
+        train(open_experiment(ml_collections.ConfigDict(json.loads(text))), workdir)
+    except Preempted:
+        sys.exit(EXIT_CODE)
     print("done", jax.device_count(), flush=True)
 
 

@@ -64,7 +64,7 @@ def saved_epochs(workdir):
 
 
 def rows(workdir):
-    clocks = ("clips_per_second",)
+    clocks = ("clips_per_second", "waiting")
     return [{k: v for k, v in r.items() if k not in clocks} for r in read_rows(f"{workdir}/metrics.jsonl")]
 
 

@@ -32,6 +32,17 @@ def test_schedule_warms_up_then_falls_to_its_end(config):
     np.testing.assert_allclose(rate(100), 0.001, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("warmup", "updates"), [(0.05, 624), (0.1, 7), (0.0, 50), (0.5, 1), (1.0, 20)])
+def test_schedule_is_that_of_optax(config, warmup, updates):
+    config.warmup, first = warmup, round(warmup * updates)
+    theirs = optax.warmup_cosine_decay_schedule(
+        0.0, 0.1, first, max(updates, first + 1), end_value=config.final_rate * 0.1
+    )
+    counts = jnp.arange(updates + 3)
+    ours = jax.jit(lambda updates: make_schedule(config, updates)(counts))(updates)  # traced
+    np.testing.assert_allclose(ours, theirs(counts), rtol=2e-5, atol=1e-8)
+
+
 def test_only_kernels_decay():
     params = {"conv": {"kernel": jnp.ones((3, 3)), "bias": jnp.ones(3)}, "norm": {"scale": jnp.ones(3)}}
     mask = weight_decay_mask(params)

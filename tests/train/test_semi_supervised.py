@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax.train.experiment import metadata, open_experiment
-from emofuse_jax.train.loop import make_batches
+from emofuse_jax.train.feed import make_batches
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.step import init_state, make_train_step
 from tests import fakes

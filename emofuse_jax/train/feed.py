@@ -1,0 +1,204 @@
+"""Where training and validation clips come from: read as they are needed, or resident on the devices."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Int
+
+from emofuse_jax.data.assemble import empty_batch
+from emofuse_jax.data.labels import hide_labels
+from emofuse_jax.data.pipeline import padded_rows, train_batches
+from emofuse_jax.data.resident import load_resident, resident_bytes, row_numbers, take_sharded
+from emofuse_jax.predictions import placed_batches
+from emofuse_jax.train.compiling import step_options
+from emofuse_jax.train.experiment import Experiment, experiment_sampler
+from emofuse_jax.train.footprint import device_bytes
+from emofuse_jax.train.sharding import batch_sharding, put_batch, replicated, state_sharding
+from emofuse_jax.train.step import jit_train_step
+from emofuse_jax.types import Batch, InputSpec, TrainState
+
+MODES = ("auto", "stream", "resident")
+SHARE = 1 / 3
+"""Of an accelerator's memory that a resident split may take: the step needs the rest."""
+FUSED = 10
+"""Steps in a dispatch on accelerators."""
+
+Stepped = tuple[TrainState, dict, dict]
+"""The state, the last step's metrics, and the sums over all steps of a call that an epoch adds up."""
+
+
+class Feed(Protocol):
+    """What the loop asks of either kind."""
+
+    per_call: int
+    """Steps that one call may take."""
+    waited: float
+    """Seconds that `step` stood still for data."""
+
+    def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
+        """Compiles `step` (train/step.py) for this kind of data."""
+
+    def step(self, state: TrainState, number: int, count: int) -> Stepped:
+        """Takes steps `number` to `number + count`."""
+
+    def validation(self) -> Iterator[Batch]:
+        """The validation clips, in order, on the devices."""
+
+
+def make_feed(experiment: Experiment, mesh: Mesh) -> Feed:
+    """The feed of `config.data.mode`; ValueError on an unknown mode."""
+    mode = experiment.config.data.mode
+    if mode not in MODES:
+        raise ValueError(f"config.data.mode={mode!r}: expected one of {', '.join(MODES)}")
+    resident = mode == "resident" or (mode == "auto" and fits(experiment, mesh))
+    return Resident(experiment, mesh) if resident else Streamed(experiment, mesh)
+
+
+def fits(experiment: Experiment, mesh: Mesh) -> bool:
+    """Whether accelerators hold training and validation; a CPU's own memory has the files cached anyway."""
+    if jax.default_backend() == "cpu":
+        return False
+    taken = resident_bytes(len(_clips(experiment)), experiment.spec) / mesh.shape["data"]
+    return taken <= SHARE * device_bytes()
+
+
+class Streamed:
+    """Batches are read while the devices work: a step's dispatch does not wait for the step before."""
+
+    per_call = 1
+
+    def __init__(self, experiment: Experiment, mesh: Mesh):
+        self._experiment, self._mesh, self._batches, self.waited = experiment, mesh, None, 0.0
+
+    def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
+        """The step on one batch."""
+        config, mesh = self._experiment.config, self._mesh
+        rows = abstract_batch(self._experiment.spec, config.data.batch_size, mesh)
+        self._program = jit_train_step(step, state, mesh, fsdp=config.mesh.fsdp).lower(state, rows).compile()
+        return self._program
+
+    def step(self, state: TrainState, number: int, count: int) -> Stepped:
+        """Takes one step; `count` is 1."""
+        began = time.monotonic()
+        if self._batches is None:
+            self._batches = make_batches(self._experiment, start=number)
+        batch = next(self._batches)
+        self.waited += time.monotonic() - began
+        state, measured = self._program(state, put_batch(batch, self._mesh))
+        return state, measured, _sums(measured)
+
+    def validation(self) -> Iterator[Batch]:
+        """Reads them again."""
+        experiment, size = self._experiment, self._experiment.config.train.eval_batch_size
+        clips = experiment.clips["validation"]
+        return placed_batches(experiment.dataset, clips, experiment.spec, self._mesh, batch_size=size)
+
+
+class Resident:
+    """Training and validation lie in the devices' memory, sharded over `data`; steps gather their rows."""
+
+    def __init__(self, experiment: Experiment, mesh: Mesh):
+        self._experiment, self._mesh, self.waited = experiment, mesh, 0.0
+        self._clips, self._sampler = _clips(experiment), experiment_sampler(experiment)
+        fused = 1 if jax.default_backend() == "cpu" else FUSED
+        self.per_call = experiment.config.train.steps_per_call or fused
+        held = load_resident(
+            experiment.dataset,
+            self._clips,
+            experiment.spec,
+            multiple=mesh.shape["data"],
+            process=(jax.process_index(), jax.process_count()),
+        )
+        if experiment.labels is not None:  # of training alone: no clip is in both parts
+            held = hide_labels(held, experiment.clips["train"][experiment.labels < 0])
+        self._data = put_batch(held, mesh)
+        self._take = jax.jit(
+            lambda data, rows: take_sharded(data, rows, mesh), out_shardings=batch_sharding(mesh)
+        )
+
+    def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
+        """Some steps, each on rows that it gathers; another number of them is compiled when it comes."""
+        config, mesh = self._experiment.config, self._mesh
+
+        def one(data: Batch, state: TrainState, rows: Int[Array, " b"]):
+            state, measured = step(state, take_sharded(data, rows, mesh))
+            return state, (measured, _sums(measured))
+
+        def steps(state: TrainState, data: Batch, rows: Int[Array, "k b"]) -> Stepped:
+            if rows.shape[0] == 1:  # XLA's CPU backend runs convolutions slowly in a loop
+                state, (measured, sums) = one(data, state, rows[0])
+                return state, measured, sums
+            state, (measured, sums) = jax.lax.scan(lambda state, r: one(data, state, r), state, rows)
+            return state, jax.tree.map(lambda x: x[-1], measured), jax.tree.map(lambda x: x.sum(0), sums)
+
+        own, whole = state_sharding(state, mesh, fsdp=config.mesh.fsdp), replicated(mesh)
+        self._program = jax.jit(
+            steps,
+            in_shardings=(own, batch_sharding(mesh), whole),
+            out_shardings=(own, whole, whole),
+            donate_argnums=0,
+            compiler_options=step_options(mesh),
+        )
+        shape = (self.per_call, config.data.batch_size)
+        rows = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=whole)
+        return self._program.lower(state, self._data, rows).compile()
+
+    def step(self, state: TrainState, number: int, count: int) -> Stepped:
+        """Takes `count` steps in one call."""
+        began = time.monotonic()
+        chosen = np.stack([self._sampler.batch(number + i) for i in range(count)])
+        rows = _whole(row_numbers(self._clips, chosen), self._mesh)
+        self.waited += time.monotonic() - began
+        return self._program(state, self._data, rows)
+
+    def validation(self) -> Iterator[Batch]:
+        """Gathers them."""
+        clips, size = self._experiment.clips["validation"], self._experiment.config.train.eval_batch_size
+        for rows in padded_rows(row_numbers(self._clips, clips), size):
+            yield self._take(self._data, _whole(rows, self._mesh))
+
+
+def make_batches(experiment: Experiment, start: int = 0) -> Iterator[Batch]:
+    """The training batches that this process reads, from batch `start`."""
+    data = experiment.config.data
+    return train_batches(
+        experiment.dataset,
+        experiment.clips["train"],
+        experiment.spec,
+        batch_size=data.batch_size,
+        seed=experiment.config.seed,
+        process=(jax.process_index(), jax.process_count()),
+        threads=data.threads,
+        labels=experiment.labels,
+        balanced=data.balanced,
+        labelled_share=data.labelled_share,
+        start=start,
+    )
+
+
+def abstract_batch(spec: InputSpec, size: int, mesh: Mesh) -> Batch:
+    """Shapes, dtypes and shardings of a global batch of `size` rows."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=sharding), empty_batch(1, spec)
+    )
+
+
+def _clips(experiment: Experiment) -> Int[np.ndarray, " n"]:
+    """Training and validation, sorted."""
+    return np.unique(np.concatenate([experiment.clips[part] for part in ("train", "validation")]))
+
+
+def _sums(measured: dict) -> dict:
+    """Of a step's metrics those that an epoch adds up."""
+    return {"loss": measured["loss"], "confusion": measured["confusion"]}
+
+
+def _whole(rows: Int[np.ndarray, "*shape"], mesh: Mesh) -> Int[Array, "*shape"]:
+    """The same rows on every device; every process has chosen the same ones."""
+    return jax.make_array_from_callback(rows.shape, replicated(mesh), lambda at: rows[at])

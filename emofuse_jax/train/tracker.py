@@ -1,0 +1,25 @@
+"""How far a run has come, and the best that it reached."""
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class Tracker:
+    """Progress that a checkpoint carries: the best validation so far."""
+
+    best_ua: float = -1.0
+    best_step: int = 0
+    since_best: int = 0
+
+    def update(self, ua: float, step: int) -> bool:
+        """Notes an epoch's validation UA; True when it is the best so far."""
+        better = ua > self.best_ua
+        if better:
+            self.best_ua, self.best_step, self.since_best = ua, step, 0
+        else:
+            self.since_best += 1
+        return better
+
+    def stops(self, patience: int) -> bool:
+        """Whether so many epochs have brought nothing better; 0 never does."""
+        return 0 < patience <= self.since_best

@@ -1,0 +1,16 @@
+"""The flags by which the processes of a multi-host run find each other."""
+
+from absl import flags
+
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "host:port of process 0, for several processes; auto: the cluster knows."
+)
+PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
+
+
+def join() -> None:
+    """Joins the others, before anything asks jax for its devices; alone it does nothing."""
+    from emofuse_jax.train import distributed
+
+    distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)

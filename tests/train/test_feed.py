@@ -1,0 +1,74 @@
+"""Resident data gives the training that streamed data gives, whatever the number of steps in a call."""
+
+import jax
+import numpy as np
+import pytest
+
+from emofuse_jax.train import feed
+from emofuse_jax.train.experiment import open_experiment
+from emofuse_jax.train.loop import train
+from emofuse_jax.train.sharding import make_mesh
+from emofuse_jax.train.writer import read_epochs, read_rows
+from tests.peers.feature_records import write_features
+from tests.train.test_crossval import MADE, small
+
+MEASURED = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return write_features(str(tmp_path_factory.mktemp("feed") / "records"), MADE)
+
+
+def run(records, workdir, **fields):
+    config = small(records, **fields)
+    config.train.log_every = 4
+    train(open_experiment(config), str(workdir))
+    rows = read_epochs(str(workdir))
+    steps = [row["step"] for row in read_rows(str(workdir / "metrics.jsonl")) if row["split"] == "step"]
+    return np.array([[row[name] for name in MEASURED] for row in rows]), steps, rows
+
+
+@pytest.mark.parametrize("hidden", [{}, {"data.labelled_fraction": 0.5}])
+def test_resident_equals_streamed(records, tmp_path, hidden):
+    streamed, steps, rows = run(records, tmp_path / "stream", **hidden, **{"data.mode": "stream"})
+    resident, same_steps, _ = run(records, tmp_path / "resident", **hidden, **{"data.mode": "resident"})
+    fields = {"data.mode": "resident", "train.steps_per_call": 5}
+    fused, fused_steps, _ = run(records, tmp_path / "fused", **hidden, **fields)
+    np.testing.assert_allclose(resident, streamed, rtol=1e-4)
+    np.testing.assert_allclose(fused, streamed, rtol=1e-4)
+    assert steps == same_steps
+    assert len(fused_steps) == len([s for s in fused_steps if s % 4 < 5]) > 1
+    assert all(0 <= row["waiting"] <= 1 for row in rows)
+
+
+def test_the_kind_may_change_when_a_run_goes_on(records, tmp_path):
+    straight, _, _ = run(records, tmp_path / "straight", **{"data.mode": "stream"})
+    experiment = open_experiment(small(records, **{"data.mode": "stream"}))
+    saved, save = [], feed.Streamed.validation
+
+    def stop_after_two(self):
+        saved.append(1)
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+        return save(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed.Streamed, "validation", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment, str(tmp_path / "changed"))
+    changed, _, _ = run(records, tmp_path / "changed", **{"data.mode": "resident", "train.steps_per_call": 3})
+    np.testing.assert_allclose(changed, straight, rtol=1e-4)
+
+
+def test_the_mode_goes_by_the_memory_of_accelerators(records, monkeypatch):
+    experiment = open_experiment(small(records))
+    mesh = make_mesh(experiment.config.mesh)
+    assert isinstance(feed.make_feed(experiment, mesh), feed.Streamed)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    for memory, fits in ((1e9, True), (1e3, False)):
+        monkeypatch.setattr(feed, "device_bytes", lambda memory=memory: memory)
+        assert feed.fits(experiment, mesh) is fits
+    experiment.config.data.mode = "cached"
+    with pytest.raises(ValueError, match=r"data.mode='cached': expected one of auto, stream, resident"):
+        feed.make_feed(experiment, mesh)
