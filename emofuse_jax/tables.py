@@ -21,3 +21,18 @@ def measure(scores: dict, key: str) -> str:
         low, high = scores[f"{key}_interval"]
         text += f" [{100 * low:.1f}, {100 * high:.1f}]"
     return text
+
+
+def print_runs(results: dict) -> None:
+    """UA of every fold and seed, their mean and spread, and the pooled scores (emofuse_jax/pooled.py)."""
+    seeds = sorted({run["seed"] for run in results["runs"]})
+    found = {(run["fold"], run["seed"]): run["test"]["ua"] for run in results["runs"]}
+    title = f"{results['config']} on {results['corpus']}, {results['protocol']}: test UA"
+    table = Table("fold", *(f"seed {seed}" for seed in seeds), title=title)
+    for fold in sorted({fold for fold, _ in found}):
+        table.add_row(str(fold), *(f"{100 * found[fold, seed]:.1f}" for seed in seeds))
+    console = Console(width=max(60, 12 * len(seeds) + 12))
+    console.print(table)
+    mean, sd = (100 * results[name]["ua"] for name in ("mean", "sd"))
+    console.print(f"UA of a run: {mean:.1f} +- {sd:.1f} (mean and sd over {len(found)} runs)")
+    print_scores({"pooled": results["pooled"]})

@@ -1,0 +1,56 @@
+"""The results of all folds and seeds of a protocol as one: pooled, and run by run."""
+
+import datetime
+import statistics
+
+import numpy as np
+
+from emofuse_jax import metrics
+from emofuse_jax.train.experiment import Experiment, metadata
+
+MEASURES = ("ua", "wa", "wf1")
+
+
+def summarise(experiments: list[Experiment], runs: list[dict]) -> dict:
+    """The result file of a cross-validation.
+
+    `pooled` are scores of all answers together, with 95 % intervals that draw speakers; `mean` and `sd` are
+    over the runs, each scored alone. The two differ: a mean over folds weighs folds, not clips.
+
+    Args:
+      experiments: of the runs, in their order.
+      runs: `result.json` of each (train/crossval.py).
+    """
+    first = experiments[0]
+    classes, leaks = list(first.dataset.classes), [metadata(e)["leaks"] for e in experiments]
+    values = {name: [run["test"][name] for run in runs] for name in MEASURES}
+    return {
+        "protocol": first.protocol,
+        "config": first.config.name,
+        "corpus": first.dataset.prep["corpus"],
+        "dataset": first.dataset.path,
+        "date": datetime.date.today().isoformat(),
+        "classes": classes,
+        "runs": runs,
+        "pooled": pooled(runs, len(classes)),
+        "mean": {name: statistics.mean(found) for name, found in values.items()},
+        "sd": {name: statistics.stdev(found) if len(found) > 1 else 0.0 for name, found in values.items()},
+        "leaky": any(leaks),
+        "leaks": sorted({leak for each in leaks for leak in each}),
+        "versions": metadata(first)["versions"],
+    }
+
+
+def pooled(runs: list[dict], classes: int) -> dict:
+    """Scores of all answers of all runs together, and intervals that draw whole speakers."""
+    labels = np.concatenate([run["labels"] for run in runs]).astype(np.int64)
+    guess = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
+    names = sorted({speaker for run in runs for speaker in run["speakers"]})
+    speakers = np.concatenate([np.searchsorted(names, run["speakers"]) for run in runs])
+    known = (labels >= 0).astype(np.float32)
+    matrix = np.asarray(metrics.confusion(guess, labels, known, classes))
+    scores = metrics.scores(matrix)
+    intervals = metrics.speaker_intervals(guess, labels, speakers, classes, seed=0)
+    found = {name: scores[name] for name in MEASURES}
+    found |= {f"{name}_interval": [float(x) for x in intervals[name]] for name in MEASURES}
+    return found | {"confusion": matrix.astype(int).tolist()}

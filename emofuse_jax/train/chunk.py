@@ -1,0 +1,200 @@
+"""Trains a chunk of replicas to the end, epoch by epoch; killed and started again, it goes on."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Int
+
+from emofuse_jax import metrics
+from emofuse_jax.data.resident import row_numbers
+from emofuse_jax.data.sampler import Sampler
+from emofuse_jax.train import checkpoint
+from emofuse_jax.train.calibrate import calibrator, fitted
+from emofuse_jax.train.experiment import experiment_sampler
+from emofuse_jax.train.job import Job, Run, put, stack
+from emofuse_jax.train.optimizer import evaluation_params
+from emofuse_jax.train.preemption import Preempted
+from emofuse_jax.train.replicas import Replica, keep_better, stacked
+from emofuse_jax.train.sharding import agreed, to_host
+from emofuse_jax.train.tracker import Tracker
+from emofuse_jax.types import Params, TrainState
+
+
+@dataclasses.dataclass
+class Chunk:
+    """Replicas in training; `runs` names them, the last one again where they do not fill the devices."""
+
+    runs: list[Run]
+    replicas: Replica
+    samplers: list[Sampler]
+    states: TrainState
+    best: tuple[Params, Params]
+    trackers: list[Tracker]
+    histories: list[list[dict]]
+    """Of each replica the rows of its epochs."""
+    epochs: int = 0
+
+
+def train_chunk(
+    job: Job, runs: list[Run], workdir: str, show: Callable[[Chunk], None], told: Callable[[int], bool]
+) -> Chunk:
+    """Trains until every replica is through or has stopped; saves to `workdir` on the way.
+
+    `told` (train/preemption.py) asks for the epoch's end to be saved and the run ended: raises Preempted.
+    """
+    chunk = restore_or_init(job, runs, workdir)
+    saved, config = time.monotonic(), job.config
+    while chunk.epochs < config.train.epochs:
+        active = [not tracker.stops(config.train.patience) for tracker in chunk.trackers]
+        if not any(active):
+            break
+        advance(job, chunk, active)
+        show(chunk)
+        stop = told(chunk.epochs)
+        if stop or agreed(time.monotonic() - saved >= config.crossval.save_seconds):
+            save_chunk(chunk, workdir)
+            saved = time.monotonic()
+        if stop:
+            raise Preempted(f"{workdir}: saved at epoch {chunk.epochs} of its chunk")
+    return chunk
+
+
+def advance(job: Job, chunk: Chunk, active: list[bool]) -> None:
+    """Trains the active replicas for an epoch, scores their validation, and keeps what is best so far."""
+    sums = run_epoch(job, chunk, active)
+    answers = calibrated_answers(job, chunk)
+    chunk.epochs += 1
+    better = close_epoch(job, chunk, active, sums, answers)
+    now = (evaluation_params(chunk.states.params, chunk.states.opt_state), chunk.states.model_state)
+    chunk.best = _keep_better(put(job, better), now, chunk.best)
+
+
+_keep_better = jax.jit(keep_better, donate_argnums=2)
+
+
+def run_epoch(job: Job, chunk: Chunk, active: list[bool]) -> dict:
+    """Takes the steps of one epoch; gives each replica's summed loss and confusion matrix."""
+    plans = [_rows(job, *each, chunk.epochs) for each in zip(chunk.runs, chunk.samplers, active, strict=True)]
+    rows, live = (np.stack(part) for part in zip(*plans, strict=True))  # r k b, r k
+    size = rows.shape[1] if job.side_by_side else 1
+    total = None
+    for first in range(0, rows.shape[1], size):
+        span = slice(first, first + size)
+        inputs = put(job, (rows[:, span], live[:, span]))
+        chunk.states, sums = job.epoch(job.data, chunk.states, chunk.replicas, *inputs)
+        total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+        if jax.default_backend() == "cpu":  # steps queued behind each other would hold their memory
+            jax.block_until_ready(total)
+    return to_host(total)
+
+
+def _rows(
+    job: Job, run: Run, sampler: Sampler, active: bool, epoch: int
+) -> tuple[Int[np.ndarray, "k b"], Bool[np.ndarray, " k"]]:
+    """Resident rows of each step of a replica's epoch, and which of them there are."""
+    rows, live = np.zeros((job.steps, job.config.data.batch_size), np.int32), np.zeros(job.steps, bool)
+    steps = job.epoch_steps(run)
+    if active:
+        chosen = np.stack([sampler.batch(epoch * steps + i) for i in range(steps)])
+        rows[:steps], live[:steps] = row_numbers(job.clips, chosen), True
+    return rows, live
+
+
+def answer(job: Job, runs: list[Run], model: tuple[Params, Params], part: str) -> dict:
+    """`make_answers` of each replica for a part of its fold, on the host; padded rows at the end."""
+    size, batches = job.config.train.eval_batch_size, job.batches(part)
+    rows = np.full((len(runs), batches * size), -1, np.int32)
+    for row, run in zip(rows, runs, strict=True):
+        clips = job.experiments[run].clips[part]
+        row[: len(clips)] = row_numbers(job.clips, clips)
+    rows = rows.reshape(len(runs), batches, size)
+    span = batches if job.side_by_side else 1
+    pieces = [
+        to_host(job.answers(job.data, *model, put(job, rows[:, i : i + span])))
+        for i in range(0, batches, span)
+    ]
+    sums = {name: sum(piece[name] for piece in pieces) for name in ("confusion", "loss", "weight")}
+    own = [{name: piece[name] for name in ("probabilities", "levels")} for piece in pieces]
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *own)  # r k b c
+    return sums | jax.tree.map(lambda x: x.reshape(len(x), -1, *x.shape[3:]), joined)
+
+
+def calibrated_answers(job: Job, chunk: Chunk) -> dict:
+    """The answers for validation, after what the fusion sets from them (train/calibrate.py)."""
+    states = chunk.states
+    model = (evaluation_params(states.params, states.opt_state), states.model_state)
+    answers, hook = answer(job, chunk.runs, model, "validation"), calibrator(job.config.model.fusion.name)
+    if hook is None:
+        return answers
+    before, after = to_host(states.model_state["fusion"]), []
+    for i, run in enumerate(chunk.runs):
+        rows = row_numbers(job.clips, job.experiments[run].clips["validation"])
+        labels = job.labels[rows]
+        levels = None if answers["levels"] is None else answers["levels"][i, : len(rows)]
+        after.append(fitted(jax.tree.map(lambda x, i=i: x[i], before), hook, levels, labels))
+    model_state = states.model_state | {"fusion": put(job, stack(after))}
+    chunk.states = dataclasses.replace(states, model_state=model_state)
+    return answer(job, chunk.runs, (model[0], model_state), "validation")
+
+
+def close_epoch(
+    job: Job, chunk: Chunk, active: list[bool], sums: dict, answers: dict
+) -> Bool[np.ndarray, " r"]:
+    """Adds a row to each active replica's history; tells which are the best so far."""
+    better = np.zeros(len(chunk.runs), bool)
+    for i, run in enumerate(chunk.runs):
+        if not active[i]:
+            continue
+        steps = job.epoch_steps(run)
+        loss, step = float(sums["loss"][i]) / steps, chunk.epochs * steps
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"fold {run[0]}, seed {run[1]}, step {step}: the loss is {loss}; a lower"
+                " optimizer.learning_rate may help"
+            )
+        found = metrics.scores(answers["confusion"][i])
+        row = {
+            "epoch": chunk.epochs,
+            "train_loss": loss,
+            "train_ua": metrics.scores(sums["confusion"][i])["ua"],
+            "validation_loss": float(answers["loss"][i] / max(answers["weight"][i], 1.0)),
+            "validation_ua": found["ua"],
+            "validation_wa": found["wa"],
+        }
+        chunk.histories[i].append({"step": step, **row})
+        better[i] = chunk.trackers[i].update(found["ua"], step)
+    return better
+
+
+def restore_or_init(job: Job, runs: list[Run], workdir: str) -> Chunk:
+    """The chunk as it was saved, or its start."""
+    about = checkpoint.read_metadata(workdir, "replicas", missing_ok=True)
+    states = put(job, job.first_states(runs))
+    best = jax.tree.map(jnp.copy, (evaluation_params(states.params, states.opt_state), states.model_state))
+    samplers = [experiment_sampler(job.experiments[run]) for run in runs]
+    fixed = (runs, put(job, job.replicas(runs)), samplers)
+    if about is None or [tuple(run) for run in about["runs"]] != runs:
+        return Chunk(*fixed, states, best, [Tracker() for _ in runs], [[] for _ in runs])
+    trees = {"states": states, "best": {"params": best[0], "model_state": best[1]}}
+    shapes = checkpoint.abstract_like(trees, jax.tree.map(lambda _: stacked(job.mesh), trees))
+    items = checkpoint.restore_items(workdir, "replicas", shapes)
+    trackers = [Tracker(**tracker) for tracker in about["trackers"]]
+    found = (items["best"]["params"], items["best"]["model_state"])
+    return Chunk(*fixed, items["states"], found, trackers, about["histories"], about["epochs"])
+
+
+def save_chunk(chunk: Chunk, workdir: str) -> None:
+    """Writes all that `restore_or_init` needs to go on."""
+    about = {
+        "runs": chunk.runs,
+        "epochs": chunk.epochs,
+        "trackers": [dataclasses.asdict(tracker) for tracker in chunk.trackers],
+        "histories": chunk.histories,
+    }
+    items = {"states": chunk.states, "best": dict(zip(("params", "model_state"), chunk.best, strict=True))}
+    checkpoint.save_items(workdir, "replicas", chunk.epochs, items, about)

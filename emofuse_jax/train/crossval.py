@@ -1,0 +1,192 @@
+"""All folds and seeds of a protocol: the corpus lies on the devices once, the replicas run side by side.
+
+A replica is `emofuse train` of its fold and seed, to rounding. Replicas are trained in chunks that fit the
+devices' memory; a finished chunk leaves each replica's best checkpoint, history and result. Started again, a
+run goes on after the last finished chunk, from its last saved epoch.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+
+import jax
+import ml_collections
+import numpy as np
+
+from emofuse_jax import metrics
+from emofuse_jax.data.dataset import protocol_folds
+from emofuse_jax.data.resident import load_resident
+from emofuse_jax.pooled import summarise
+from emofuse_jax.train import checkpoint, progress
+from emofuse_jax.train.chunk import Chunk, answer, train_chunk
+from emofuse_jax.train.distributed import is_first
+from emofuse_jax.train.experiment import (
+    Experiment,
+    check_same_config,
+    check_unseen,
+    metadata,
+    open_experiment,
+    other_fold,
+)
+from emofuse_jax.train.fitting import chunk_size, runs_side_by_side
+from emofuse_jax.train.job import Job, Run, put_as
+from emofuse_jax.train.preemption import watch
+from emofuse_jax.train.replicas import make_answers, make_epoch, over_replicas
+from emofuse_jax.train.sharding import AXES, agreed, replicated, to_host
+from emofuse_jax.train.writer import Writer, write_json
+from emofuse_jax.types import Params
+
+
+def crossval(
+    config: ml_collections.ConfigDict, workdir: str, *, seeds: int, folds: list[int] | None = None
+) -> dict:
+    """Trains and tests every fold with seeds `config.seed` to `config.seed + seeds - 1`.
+
+    Writes `runs/fold_<i>_seed_<j>/` under `workdir`: `checkpoints/best`, `metrics.jsonl`, `result.json`.
+    The test part of a fold is scored once, with the parameters that its validation part chose.
+
+    Args:
+      config: an experiment; `data.fold` and `mesh` are not used.
+      workdir: to write to, and to go on from.
+      seeds: how many.
+      folds: which; all of the protocol by default.
+
+    Raises:
+      ValueError: no test clips in a fold, a test speaker that was trained on, another config than that of
+        `workdir`, or a replica that does not fit a device.
+    """
+    base = open_experiment(config)
+    folds = protocol_folds(base.dataset, base.protocol) if folds is None else folds
+    runs = [(fold, config.seed + seed) for fold in folds for seed in range(seeds)]
+    experiments = {run: other_fold(base, *run) for run in runs}
+    for experiment in experiments.values():
+        check_parts(experiment)
+    plan = read_plan(workdir, base.config, runs)
+    job = make_job(experiments)
+    size = plan.get("replicas") or chunk_size(job)
+    if is_first():
+        write_json(os.path.join(workdir, "crossval.json"), plan | {"replicas": size})
+    chunks = [runs[first : first + size] for first in range(0, len(runs), size)]
+    epochs, clips = config.train.epochs, size * job.steps * config.data.batch_size
+    line = progress.live_line(epochs * len(chunks), 0, clips, config.name, active=is_first())
+    with watch() as told, line as show:
+        for number, chunk in enumerate(chunks):
+            if not agreed(all(os.path.exists(result_path(workdir, run)) for run in chunk)):
+                run_chunk(job, chunk, workdir, lambda done, n=number: show(n * epochs + done), told)
+    return summarise(list(experiments.values()), read_results(job, workdir))
+
+
+def check_parts(experiment: Experiment) -> None:
+    """ValueError where a fold has nothing to test on, or tests on speakers that it was trained on."""
+    if not len(experiment.clips["test"]):
+        fold = f"{experiment.protocol}, fold {experiment.config.data.fold}"
+        raise ValueError(f"{experiment.dataset.path}: {fold}: test is empty")
+    check_unseen(experiment, metadata(experiment))
+
+
+def read_plan(workdir: str, config: ml_collections.ConfigDict, runs: list[Run]) -> dict:
+    """What `workdir` was begun with, or begins with; ValueError where it holds another cross-validation."""
+    path = os.path.join(workdir, "crossval.json")
+    now = {"config": config.to_dict(), "runs": [list(run) for run in runs]}
+    if not os.path.exists(path):
+        return now
+    with open(path, encoding="utf-8") as file:
+        plan = json.load(file)
+    check_same_config(workdir, plan["config"], json.loads(json.dumps(now["config"])))
+    if plan["runs"] != now["runs"]:
+        raise ValueError(f"{workdir}: holds other folds or seeds; choose another --workdir")
+    return plan
+
+
+def make_job(experiments: dict[Run, Experiment]) -> Job:
+    """Loads the corpus onto the devices and makes the programs."""
+    first = next(iter(experiments.values()))
+    mesh = jax.make_mesh((jax.device_count(), 1, 1), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3)
+    parts = [clips for experiment in experiments.values() for clips in experiment.clips.values()]
+    clips = np.unique(np.concatenate(parts))
+    host = load_resident(first.dataset, clips, first.spec)
+    return Job(
+        experiments=experiments,
+        mesh=mesh,
+        clips=clips,
+        data=put_as(host, replicated(mesh)),
+        labels=host.label,
+        side_by_side=runs_side_by_side(first.config.crossval.mode, first.model, host),
+        epoch=over_replicas(make_epoch(first.model, first.config), mesh, donate=(1,)),
+        answers=over_replicas(make_answers(first.model), mesh),
+    )
+
+
+def run_chunk(
+    job: Job, runs: list[Run], workdir: str, show: Callable[[int], None], told: Callable[[int], bool]
+) -> None:
+    """Trains a chunk and writes what its replicas reached; its saved states are no longer needed then.
+
+    `show` hears the number of epochs done; `told` is that of train/preemption.py.
+    """
+    devices = job.mesh.shape["replica"]
+    filled = [*runs, *runs[-1:] * (-len(runs) % devices)]
+    chunk = train_chunk(job, filled, workdir, lambda chunk: show(chunk.epochs), told)
+    tested, best = answer(job, filled, chunk.best, "test"), to_host(chunk.best)
+    for i, run in enumerate(runs):
+        model = jax.tree.map(lambda x, i=i: x[i], best)
+        write_run(job, chunk, i, model, tested, os.path.join(workdir, "runs", run_name(run)))
+    if is_first():
+        shutil.rmtree(os.path.join(workdir, "checkpoints"), ignore_errors=True)
+    agreed(True)  # the others wait until it is gone, and do not take it for the next chunk's
+
+
+def write_run(
+    job: Job, chunk: Chunk, i: int, model: tuple[Params, Params], tested: dict, directory: str
+) -> None:
+    """A replica's checkpoint, history and, last, its result."""
+    experiment, tracker = job.experiments[chunk.runs[i]], chunk.trackers[i]
+    params, model_state = put_as(model, replicated(job.mesh))
+    about = metadata(experiment) | {"step": tracker.best_step}
+    checkpoint.save_model(directory, params, model_state, about)
+    writer = Writer(directory, resume_step=0, active=is_first())
+    for row in chunk.histories[i]:
+        writer.write(row["step"], "epoch", {name: value for name, value in row.items() if name != "step"})
+    writer.close()
+    if is_first():
+        write_json(os.path.join(directory, "result.json"), result(job, chunk, tested, i))
+
+
+def result(job: Job, chunk: Chunk, tested: dict, i: int) -> dict:
+    """What one replica reached on the test part of its fold, and every answer."""
+    (fold, seed), experiment = chunk.runs[i], job.experiments[chunk.runs[i]]
+    dataset, clips = experiment.dataset, experiment.clips["test"]
+    names = [dataset.clip_ids[clip] for clip in clips]
+    scores = metrics.scores(tested["confusion"][i])
+    return {
+        "fold": fold,
+        "seed": seed,
+        "validation": {"ua": chunk.trackers[i].best_ua},
+        "test": {name: scores[name] for name in ("ua", "wa", "wf1")},
+        "best_step": chunk.trackers[i].best_step,
+        "epochs": len(chunk.histories[i]),
+        "clips": names,
+        "speakers": [dataset.speaker_of[name] for name in names],
+        "labels": job.labels[np.searchsorted(job.clips, clips)].tolist(),
+        "probabilities": tested["probabilities"][i, : len(clips)].tolist(),
+    }
+
+
+def read_results(job: Job, workdir: str) -> list[dict]:
+    """The results of all runs, in their order."""
+    found = []
+    for run in job.experiments:
+        with open(result_path(workdir, run), encoding="utf-8") as file:
+            found.append(json.load(file))
+    return found
+
+
+def run_name(run: Run) -> str:
+    """Of the directory of a fold and seed."""
+    return f"fold_{run[0]}_seed_{run[1]}"
+
+
+def result_path(workdir: str, run: Run) -> str:
+    """Where a run's result lies when it is whole."""
+    return os.path.join(workdir, "runs", run_name(run), "result.json")

@@ -1,0 +1,55 @@
+"""Train and test every fold of a protocol with several seeds, in one program; run again, it goes on.
+
+    emofuse crossval --config=am_fbp --config.data.path=DIR --workdir=DIR --seeds=5
+    emofuse crossval --config=features --config.data.path=DIR --workdir=DIR --seeds=5 --folds=0,1
+
+The corpus lies on the devices once; folds and seeds are spread over all devices, and on each run side by side
+(config.crossval.mode=auto|vmap|loop) as many as its memory holds. Parameters are chosen by validation, the
+test part of a fold is scored once. Writes results.json, and runs/fold_<i>_seed_<j>/, which emofuse evaluate
+and export take as a workdir. `{fold}` and `{seed}` in config.init.* are those of the run.
+"""
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from launch import processes
+from launch.cli import run
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the runs and of results.json.")
+SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds a fold: config.seed and those that follow.", lower_bound=1)
+FOLDS = flags.DEFINE_list("folds", [], "Numbers of the folds; by default all of the protocol.")
+flags.adopt_module_key_flags(processes)
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """Runs, writes and prints."""
+    if argv[1:]:
+        raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+    if CONFIG.value is None or WORKDIR.value is None:
+        raise ValueError("--config and --workdir are needed; see emofuse crossval --help")
+    from emofuse_jax.train import distributed
+
+    processes.join()
+    from emofuse_jax import tables
+    from emofuse_jax.reporting.marks import marks_of
+    from emofuse_jax.train.crossval import crossval
+    from emofuse_jax.train.writer import write_json
+
+    folds = [int(fold) for fold in FOLDS.value] or None
+    results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
+    if not distributed.is_first():
+        return
+    path = os.path.join(WORKDIR.value, "results.json")
+    write_json(path, results)
+    tables.print_runs(results)
+    for mark in marks_of(results["corpus"], results["leaks"]):
+        print(mark)
+    print(f"results: {path}")
+
+
+if __name__ == "__main__":
+    run(main)

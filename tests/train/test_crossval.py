@@ -1,0 +1,245 @@
+"""Cross-validation as one program: each replica is `emofuse train` of its fold and seed."""
+
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from emofuse_jax.data.dataset import open_dataset, read_json
+from emofuse_jax.evaluate import evaluate_workdir
+from emofuse_jax.train.crossval import crossval, make_job, read_plan
+from emofuse_jax.train.experiment import open_experiment, other_fold
+from emofuse_jax.train.fitting import footprint, has_convolutions, lower, runs_side_by_side
+from emofuse_jax.train.loop import train
+from emofuse_jax.train.writer import read_epochs
+from tests.fakes import add_folds, tiny_config, write_dataset
+from tests.peers.feature_records import Made, write_features
+
+MADE = Made(clips=144, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25)
+MEASURED = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """With a cache of compiled programs: many tests here run the same ones."""
+    home = tmp_path_factory.mktemp("crossval")
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(home / "cache"), 0.0), strict=True):
+        jax.config.update(name, value)
+    yield home
+    for name, value in zip(names, before, strict=True):
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def records(home):
+    return write_features(str(home / "records"), MADE)
+
+
+@pytest.fixture(scope="module")
+def tensors(home):
+    path = write_dataset(str(home / "tensors"), clips=48)
+    add_folds(path, clips=48)
+    return path
+
+
+def small(records, fusion="am_fbp", **fields):
+    from configs import features
+
+    config = features.get_config(fusion)
+    config.data.update(path=records, audio_steps=16, batch_size=8)
+    config.model.audio.embedding = config.model.video.embedding = 16
+    if "width" in config.model.fusion:
+        config.model.fusion.update(width=16, factors=2)
+    config.train.update(epochs=4, eval_batch_size=8)
+    config.optimizer.learning_rate = 3e-3
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def alone(config, workdir, fold, seed):
+    config = type(config)(config.to_dict())
+    config.data.fold, config.seed = fold, seed
+    tracker = train(open_experiment(config), str(workdir))
+    return tracker, read_epochs(str(workdir))
+
+
+def check_same(config, home, workdir, results, fold, seed):
+    """The run of a cross-validation, and the same fold and seed by `emofuse train` and `evaluate`."""
+    tracker, rows = alone(config, home, fold, seed)
+    run = next(run for run in results["runs"] if (run["fold"], run["seed"]) == (fold, seed))
+    ours = read_epochs(os.path.join(workdir, "runs", f"fold_{fold}_seed_{seed}"))
+    assert len(ours) == len(rows) == run["epochs"]
+    for mine, row in zip(ours, rows, strict=True):
+        np.testing.assert_allclose([mine[k] for k in MEASURED], [row[k] for k in MEASURED], rtol=2e-3)
+    assert run["best_step"] == tracker.best_step
+    assert run["validation"]["ua"] == pytest.approx(tracker.best_ua)
+    tested, _ = evaluate_workdir(str(home), examples=0)
+    assert run["clips"] == tested["clips"]
+    assert run["labels"] == tested["labels"]
+    np.testing.assert_allclose(run["probabilities"], tested["probabilities"], atol=2e-3)
+
+
+@pytest.fixture(scope="module")
+def crossed(home, records):
+    return crossval(small(records), str(home / "crossed"), seeds=3)
+
+
+def test_a_replica_is_a_training_of_its_own(home, records, crossed):
+    assert [(run["fold"], run["seed"]) for run in crossed["runs"]] == [
+        (f, s) for f in range(3) for s in range(3)
+    ]
+    check_same(small(records), home / "alone", home / "crossed", crossed, 2, 1)
+
+
+def test_what_is_written_of_a_run_evaluates_to_its_result(home, crossed):
+    for run in crossed["runs"][::4]:
+        directory = home / "crossed" / "runs" / f"fold_{run['fold']}_seed_{run['seed']}"
+        tested, _ = evaluate_workdir(str(directory), examples=0)
+        assert tested["clips"] == run["clips"]
+        np.testing.assert_allclose(tested["probabilities"], run["probabilities"], atol=1e-5)
+        assert tested["modalities"]["both"]["ua"] == pytest.approx(run["test"]["ua"])
+
+
+def test_pooled_scores_are_those_of_all_answers(crossed):
+    runs = crossed["runs"]
+    labels = np.concatenate([run["labels"] for run in runs])
+    guess = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
+    recall = [np.mean(guess[labels == c] == c) for c in range(3)]
+    assert crossed["pooled"]["ua"] == pytest.approx(np.mean(recall))
+    assert crossed["pooled"]["wa"] == pytest.approx(np.mean(guess == labels))
+    low, high = crossed["pooled"]["ua_interval"]
+    assert 0 <= low <= crossed["pooled"]["ua"] <= high <= 1
+    uas = [run["test"]["ua"] for run in runs]
+    assert crossed["mean"]["ua"] == pytest.approx(np.mean(uas))
+    assert crossed["sd"]["ua"] == pytest.approx(np.std(uas, ddof=1))
+    assert crossed["leaky"] is False
+    tested = sorted(clip for run in runs if run["seed"] == 0 for clip in run["clips"])
+    assert tested == [f"clip{i:05d}" for i in range(MADE.clips)]
+
+
+def test_one_after_the_other_gives_the_same(home, records, crossed):
+    looped = crossval(small(records, **{"crossval.mode": "loop"}), str(home / "looped"), seeds=3)
+    for mine, theirs in zip(looped["runs"], crossed["runs"], strict=True):
+        assert mine["best_step"] == theirs["best_step"]
+        np.testing.assert_allclose(mine["probabilities"], theirs["probabilities"], atol=2e-3)
+
+
+def test_replicas_that_do_not_fit_are_split(home, records, crossed, capfd):
+    base = open_experiment(small(records))
+    one, two = (footprint(make_job({(0, 0): base}), each) / 1e9 for each in (1, 2))
+    assert one < two
+    room = {"crossval.memory": (one + two) / 2}
+    split = crossval(small(records, **room), str(home / "split"), seeds=3)
+    said = " ".join(capfd.readouterr().err.split())
+    assert "9 replicas on 8 cpu devices, 1 at a time on each" in said
+    assert read_json(str(home / "split" / "crossval.json"))["replicas"] == 5
+    for mine, theirs in zip(split["runs"], crossed["runs"], strict=True):
+        np.testing.assert_allclose(mine["probabilities"], theirs["probabilities"], atol=2e-3)
+    with pytest.raises(ValueError, match=r"a replica takes 0\.\d\d GB of a device's 0\.00"):
+        crossval(small(records, **{"crossval.memory": 1e-6}), str(home / "none"), seeds=3)
+
+
+def test_early_stopping_is_each_replicas_own(home, records):
+    config = small(records, **{"train.patience": 1, "train.epochs": 8, "optimizer.learning_rate": 0.02})
+    results = crossval(config, str(home / "patient"), seeds=2)
+    lengths = {run["epochs"] for run in results["runs"]}
+    assert len(lengths) > 1
+    shortest = min(results["runs"], key=lambda run: run["epochs"])
+    check_same(config, home / "impatient", home / "patient", results, shortest["fold"], shortest["seed"])
+
+
+@pytest.mark.parametrize(
+    ("fusion", "fields"),
+    [
+        ("f_score", {"data.balanced": True}),
+        ("hgr", {"data.labelled_fraction": 0.5, "optimizer.ema": 0.9, "optimizer.accumulate": 2}),
+    ],
+)
+def test_of_other_kinds_of_training_too(home, records, fusion, fields):
+    config = small(records, fusion, **fields)
+    name = f"{fusion}_{len(fields)}"
+    results = crossval(config, str(home / name), seeds=2, folds=[1, 2])
+    check_same(config, home / f"{name}_alone", home / name, results, 1, 1)
+
+
+def test_networks_with_convolutions_run_one_a_device(home, tensors, capfd):
+    config = tiny_config(tensors, **{"data.protocol": "fake_folds", "train.epochs": 2})
+    results = crossval(config, str(home / "convolved"), seeds=2, folds=[0, 2])
+    said = " ".join(capfd.readouterr().err.split())
+    assert "1 at a time on each, one after the other" in said
+    check_same(config, home / "convolved_alone", home / "convolved", results, 2, 1)
+
+
+def test_the_mode_is_chosen_by_convolutions(records, tensors):
+    for config, side_by_side in ((small(records), True), (tiny_config(tensors), False)):
+        config.data.protocol = "made_folds" if side_by_side else "fake_folds"
+        model = open_experiment(config).model
+        batch = model.fake_batch(2)
+        assert has_convolutions(model, batch) is not side_by_side
+        assert runs_side_by_side("auto", model, batch) is side_by_side
+        assert runs_side_by_side("vmap", model, batch)
+        assert not runs_side_by_side("loop", model, batch)
+        with pytest.raises(ValueError, match=r"crossval.mode='fast': expected one of auto, vmap, loop"):
+            runs_side_by_side("fast", model, batch)
+
+
+def test_a_finished_one_is_not_done_again(home, records, crossed):
+    before = {p: p.stat().st_mtime_ns for p in (home / "crossed" / "runs").rglob("*") if p.is_file()}
+    again = crossval(small(records), str(home / "crossed"), seeds=3)
+    assert {p: p.stat().st_mtime_ns for p in (home / "crossed" / "runs").rglob("*") if p.is_file()} == before
+    assert again["runs"] == crossed["runs"]
+    assert not (home / "crossed" / "checkpoints").exists()
+
+
+def test_another_config_or_other_runs_are_refused(home, records, crossed):
+    with pytest.raises(ValueError, match=r"config.optimizer.learning_rate=0.003, this one has 0.1"):
+        crossval(small(records, **{"optimizer.learning_rate": 0.1}), str(home / "crossed"), seeds=3)
+    with pytest.raises(ValueError, match="holds other folds or seeds"):
+        crossval(small(records), str(home / "crossed"), seeds=2)
+    runs = [(fold, seed) for fold in range(3) for seed in range(3)]
+    plan = read_plan(str(home / "crossed"), small(records, **{"crossval.save_seconds": 1.0}), runs)
+    assert plan["replicas"] == 9
+
+
+def test_a_test_speaker_in_training_is_refused(home, records, tmp_path):
+    import shutil
+
+    leaky = str(tmp_path / "leaky")
+    shutil.copytree(records, leaky)
+    name = os.path.join(leaky, "splits", "made_folds", "fold_1.json")
+    lists = read_json(name)
+    dataset = open_dataset(records)
+    speaker = dataset.speaker_of[lists["test"][0]]
+    moved = [clip for clip in lists["test"] if dataset.speaker_of[clip] == speaker][:1]
+    lists["train"] += moved
+    with open(name, "w") as file:
+        json.dump(lists, file)
+    with pytest.raises(ValueError, match=f"test speaker '{speaker}' was trained on"):
+        crossval(small(leaky), str(tmp_path / "run"), seeds=1)
+    lists["test"] = []
+    with open(name, "w") as file:
+        json.dump(lists, file)
+    with pytest.raises(ValueError, match="made_folds, fold 1: test is empty"):
+        crossval(small(leaky), str(tmp_path / "run"), seeds=1)
+
+
+def test_a_fold_starts_from_the_run_of_its_own_fold(records):
+    config = small(records)
+    config.init.audio = "runs/fold_{fold}_seed_{seed}"
+    experiment = other_fold(open_experiment(config), 2, 7)
+    assert experiment.config.init.audio == "runs/fold_2_seed_7"
+    assert experiment.config.data.fold == 2
+    assert config.init.audio == "runs/fold_{fold}_seed_{seed}"
+
+
+def test_no_replica_waits_for_another(records):
+    """The compiled epoch of eight devices holds no collective."""
+    base = open_experiment(small(records))
+    job = make_job({(0, seed): other_fold(base, 0, seed) for seed in range(8)})
+    text = lower(job, 1).compile().as_text()
+    assert not [word for word in ("all-reduce", "all-gather", "collective-permute") if word in text]
+    assert job.mesh.shape["replica"] == jax.device_count() == 8
