@@ -1,0 +1,96 @@
+"""The tables of `emofuse plan`, and the shape of the clips that it plans for."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from data_prep.settings import RECIPES
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.planning.chips import Chip
+from emofuse_jax.planning.collectives import Collective
+from emofuse_jax.planning.plan import Plan, roofline
+from emofuse_jax.train.experiment import input_spec
+from emofuse_jax.types import InputSpec
+
+ASSUMPTIONS = """\
+The roofline takes the chip's peaks for granted (bfloat16 FLOPs, HBM and link bandwidth by Google's tables),
+the counts of XLA, and one collective after the other where they are not begun ahead: a bound that no program
+reaches, not a forecast. Loading data is not in it."""
+FEATURES = {"audio_features": 768, "face_features": 512}
+"""Widths of frozen encoders, and 50 vectors of sound a second, where there are no records to go by."""
+
+
+def spec_of(config, data: str | None, classes: int) -> InputSpec:
+    """The shape of the records in `data`, or else of the config's recipe."""
+    if data:
+        return input_spec(config, open_dataset(data, config.data.recipe))
+    settings, steps = RECIPES[config.data.recipe], config.data.audio_steps
+    face = settings.face
+    if config.data.recipe == "features":
+        return InputSpec(0, settings.audio.bins, face.frames, 0, 0, classes, steps // 2, **FEATURES)
+    return InputSpec(steps, settings.audio.bins, face.frames, face.size, face.size, classes)
+
+
+def row(shape: str, plan: Plan, chip: Chip) -> dict:
+    """A plan as JSON."""
+    seconds = roofline(plan, chip)
+    return {
+        "slice": shape,
+        "devices": plan.devices,
+        "batch_size": plan.batch_size,
+        "memory_bytes": plan.memory,
+        "memory_share": plan.memory / chip.memory,
+        "flops": plan.flops,
+        "bytes": plan.bytes,
+        "collectives": len(plan.collectives),
+        "collective_bytes": sum(c.bytes for c in plan.collectives),
+        "gradient_reductions": len(plan.gradients),
+        "overlapped": sum(c.overlapped for c in plan.collectives),
+        "roofline_seconds": seconds,
+        "clips_per_second": plan.batch_size / seconds["step"],
+    }
+
+
+def print_plan(plan: Plan, chip: Chip) -> None:
+    """One slice in detail."""
+    seconds = roofline(plan, chip)
+    table = Table("of one device", "", title=f"{plan.devices} chips, batches of {plan.batch_size}")
+    table.add_row("memory", f"{plan.memory / 1e9:.2f} GB of {chip.memory / 1e9:.0f}")
+    table.add_row("arithmetic", f"{plan.flops / 1e9:.1f} GFLOP, {1e3 * seconds['compute']:.2f} ms")
+    table.add_row("memory traffic", f"{plan.bytes / 1e9:.2f} GB, {1e3 * seconds['memory']:.2f} ms")
+    other = [c for c in plan.collectives if c not in plan.gradients]
+    table.add_row("gradient reductions", words(plan.gradients))
+    for kind in sorted({c.kind for c in other}):
+        table.add_row(f"{kind}, other", words([c for c in other if c.kind == kind]))
+    table.add_row("collectives", f"{1e3 * seconds['links']:.3f} ms")
+    table.add_row("step, roofline", f"{1e3 * seconds['step']:.2f} ms")
+    table.add_row("clips/s, all chips", f"{plan.batch_size / seconds['step']:,.0f}")
+    Console(width=100).print(table)
+
+
+def words(found: Sequence[Collective]) -> str:
+    """Count, bytes, and how many are overlapped."""
+    size = sum(c.bytes for c in found)
+    return f"{len(found)}, {size / 1e6:.3f} MB, {sum(c.overlapped for c in found)} overlapped with other work"
+
+
+def print_scaling(rows: Sequence[dict]) -> None:
+    """Weak scaling: the same batch on each chip."""
+    table = Table(
+        "slice", "chips", "batch", "GB a chip", "collectives", "MB", "step ms", "clips/s", "of ideal"
+    )
+    one = rows[0]["clips_per_second"] / rows[0]["devices"]
+    for found in rows:
+        table.add_row(
+            found["slice"],
+            str(found["devices"]),
+            str(found["batch_size"]),
+            f"{found['memory_bytes'] / 1e9:.2f}",
+            str(found["collectives"]),
+            f"{found['collective_bytes'] / 1e6:.2f}",
+            f"{1e3 * found['roofline_seconds']['step']:.2f}",
+            f"{found['clips_per_second']:,.0f}",
+            f"{found['clips_per_second'] / (one * found['devices']):.3f}",
+        )
+    Console(width=110).print(table)
