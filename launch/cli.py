@@ -9,6 +9,9 @@ VERBS = {
     "prepare": "clips to records: decode, find faces, write shards, splits and statistics",
     "split": "add a published split to prepared records",
     "train": "train one model of a config on one fold",
+    "crossval": "train and test every fold of a protocol with several seeds",
+    "cluster": "start a run on Slurm, GKE or a TPU slice, and again when it is taken back",
+    "plan": "memory and time of a training step on TPU slices that are not here",
     "evaluate": "score a trained model and write its report",
     "export": "write a serving bundle of a trained model",
     "predict": "answer for media files with a bundle",
@@ -44,6 +47,7 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
     words = joined(sys.argv[1:])
     words.sort(key=lambda word: not word.startswith("--config="))  # before its fields
     sys.argv[1:] = map(shipped_config, words)  # ml_collections reads sys.argv too
+    keep_programs()
     started = []
 
     def start(rest: Sequence[str]) -> int | None:
@@ -56,6 +60,19 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
         if started or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
         sys.exit(f"emofuse: {' '.join(str(error).split())}")  # a config or a field that does not exist
+
+
+def keep_programs() -> None:
+    """Compiled programs are kept for the next start, unless JAX_COMPILATION_CACHE_DIR is set, or empty.
+
+    On a processor of another kind they would not run: each kind has its own.
+    """
+    from emofuse_jax.host import cpu_kind
+
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "emofuse", cpu_kind()))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))  # the oldest make way
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def joined(words: Sequence[str]) -> list[str]:
@@ -81,6 +98,11 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         line = " ".join(str(error).split()) or type(error).__name__
         print(f"emofuse: {line}", file=sys.stderr)
         return 2
+    except Exception as stop:
+        if type(stop).__name__ != "Preempted":  # not imported: most verbs need no jax to say what is wrong
+            raise
+        print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
+        return 75  # EXIT_CODE of emofuse_jax/train/preemption.py
     except KeyboardInterrupt:
         print("emofuse: interrupted; the same command goes on", file=sys.stderr)
         return 130

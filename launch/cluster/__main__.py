@@ -1,0 +1,6 @@
+"""`python -m launch.cluster`."""
+
+from launch.cli import run
+from launch.cluster import main
+
+run(main)
