@@ -1,16 +1,22 @@
 """Measure, side by side in one run, and say the ratio (above 1: ours is better).
 
     emofuse benchmark --suite=records,prepare,loader --data=runs/demo/records --output=benchmark.json
+    emofuse benchmark --suite=fbp,step,crossval,startup --output=speed.json
     emofuse benchmark --suite=systems --data=runs/demo/records --workdir=runs/systems --output=systems.json
 
 records: reading and decoding records, ours against TFDS's own path on the same files.
 prepare: clips to records, a core's rate against a PyTorch script's (--peer=torch, where it is installed) and
 against bare decoding; on the clips of --clips, looped, and on those beside --data. Needs a checkout.
 loader: records to ready batches, a core's rate against ArrayRecord's bare read and decoding at train time.
+fbp, step: bilinear pooling, and AM-FBP's whole training step, against PyTorch. Need a checkout.
+crossval: all folds and seeds on made features at once, against a PyTorch loop. Needs a checkout.
+startup: `emofuse train` to its first epoch, from the cache of compiled programs against without.
 systems, ablations: every system (one change a row) trained on the demo corpus with three seeds, scored on its
 test speakers; goes on where it was stopped, run by run.
 """
 
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -20,7 +26,8 @@ from absl import flags
 
 from launch.cli import run
 
-SUITES = ("records", "prepare", "loader", "systems", "ablations")
+SUITES = ("fbp", "step", "crossval", "startup", "records", "prepare", "loader", "systems", "ablations")
+SPEED = ("fbp", "step", "crossval", "startup")
 SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
 DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of runs and of looped clips, made once.")
@@ -39,9 +46,17 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"unexpected {[*argv[1:], *unknown][0]!r}; see emofuse benchmark --help")
     rows = [{"suite": name, **row} for name in SUITE.value for row in measure(name)]
     if OUTPUT.value:
-        machine = {"platform": platform.platform(), "cores": os.cpu_count()}
+        machine = {"platform": platform.platform(), "cores": os.cpu_count(), "versions": versions()}
         with open(OUTPUT.value, "w", encoding="utf-8") as file:
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of what the numbers depend on."""
+    found = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
+    if importlib.util.find_spec("torch"):
+        found["torch"] = importlib.metadata.version("torch")
+    return {"python": platform.python_version(), **found}
 
 
 def measure(suite: str) -> Iterator[dict]:
@@ -51,6 +66,9 @@ def measure(suite: str) -> Iterator[dict]:
         return
     from launch import suite_loader, suite_prepare, suites
 
+    if suite in SPEED:
+        yield from told(suite, measure_speed(suite))
+        return
     rows = {
         "records": lambda: suites.records(DATA.value),
         "prepare": lambda: suite_prepare.prepare(
@@ -58,7 +76,27 @@ def measure(suite: str) -> Iterator[dict]:
         ),
         "loader": lambda: suite_loader.loader(DATA.value),
     }
-    for row in rows[suite]():
+    yield from told(suite, rows[suite]())
+
+
+def measure_speed(suite: str) -> Iterator[dict]:
+    """The rows of a suite whose peer is PyTorch on the same device."""
+    from launch.suite_prepare import use_checkout
+
+    use_checkout()
+    from launch import suite_crossval, suite_speed, suite_startup
+
+    torch = PEER.value == "torch" and importlib.util.find_spec("torch") is not None
+    if suite == "startup":
+        return suite_startup.startup(WORKDIR.value, repeats=3)
+    if suite == "crossval":
+        return suite_crossval.crossval(WORKDIR.value, torch=torch, repeats=5)
+    return {"fbp": suite_speed.fbp, "step": suite_speed.step}[suite](torch=torch, repeats=9)
+
+
+def told(suite: str, rows: Iterator[dict]) -> Iterator[dict]:
+    """The rows, a line each on the terminal."""
+    for row in rows:
         print(f"{suite}/{line(row)}", flush=True)
         yield row
 
