@@ -7,7 +7,7 @@ import time
 import av
 import pytest
 
-from launch import suite_loader, suite_prepare, suites
+from launch import suite_crossval, suite_loader, suite_prepare, suite_speed, suite_startup, suites
 from launch.benchmark import line
 from launch.one_core import one_core
 from tests.launch.benchmark_inputs import write_demo
@@ -101,3 +101,32 @@ def test_loader_without_clips(data):
     check(decoding)
     assert bare["peer"] > 0
     assert decoding["peer"] is None
+
+
+def test_pooling_against_torch():
+    tiny = {"clip level": ((8,), 6, 5), "frame level": ((4, 3), 6, 6)}
+    rows = list(suite_speed.fbp(torch=TORCH, repeats=1, poolings=tiny))
+    for row in rows:
+        check(row)
+    assert [row["unit"] for row in rows] == ["rows/s", "rows/s", "FLOP/s"] * 2
+    assert rows[2]["peer"] is not None
+
+
+def test_a_protocol_against_a_loop(tmp_path):
+    corpus = {"clips": 96, "speakers": 6, "folds": 3, "classes": 3}
+    sizes = {"tiny": {"steps": 6, "audio": 8, "frames": 6, "face": 8}}
+    rows = suite_crossval.crossval(str(tmp_path), torch=TORCH, repeats=1, seeds=1, sizes=sizes, corpus=corpus)
+    (row,) = rows
+    check(row)
+    assert row["case"] == "3 folds x 1 seeds, am_fbp on tiny"
+
+
+@pytest.mark.long
+def test_a_whole_step_and_a_second_start(tmp_path):
+    rows = [
+        *suite_speed.step(torch=TORCH, repeats=1, batch_sizes=(8,)),
+        *suite_startup.startup(str(tmp_path), repeats=1),
+    ]
+    for row in rows:
+        check(row)
+    assert rows[-1]["ratio"] > 1

@@ -2,15 +2,19 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
+from configs import features
 from emofuse_jax.data.dataset import open_dataset, read_json
 from emofuse_jax.evaluate import evaluate_workdir
 from emofuse_jax.train.crossval import crossval, make_job, read_plan
-from emofuse_jax.train.experiment import open_experiment, other_fold
+from emofuse_jax.train.experiment import flatten, open_experiment, other_fold
 from emofuse_jax.train.fitting import footprint, has_convolutions, lower, runs_side_by_side
 from emofuse_jax.train.loop import train
 from emofuse_jax.train.writer import read_epochs
@@ -47,8 +51,6 @@ def tensors(home):
 
 
 def small(records, fusion="am_fbp", **fields):
-    from configs import features
-
     config = features.get_config(fusion)
     config.data.update(path=records, audio_steps=16, batch_size=8)
     config.model.audio.embedding = config.model.video.embedding = 16
@@ -195,6 +197,24 @@ def test_a_finished_one_is_not_done_again(home, records, crossed):
     assert not (home / "crossed" / "checkpoints").exists()
 
 
+def test_the_command_prints_and_writes_what_the_runs_reached(home, records, crossed):
+    """Of the finished one: its config by flags."""
+    fields = flatten(small(records).to_dict())
+    before = flatten(features.get_config().to_dict())
+    changed = [f"--config.{k}={v}" for k, v in fields.items() if before[k] != v]
+    words = ["crossval", "--config=features", *changed, f"--workdir={home / 'crossed'}", "--seeds=3"]
+    program = "import sys; from launch.cli import main; sys.argv = ['emofuse', *sys.argv[1:]]; main()"
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], env=env, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_json(str(home / "crossed" / "results.json"))["pooled"] == crossed["pooled"]
+    for run in crossed["runs"]:
+        assert f"{100 * run['test']['ua']:.1f}" in done.stdout
+    assert f"{100 * crossed['mean']['ua']:.1f} +- {100 * crossed['sd']['ua']:.1f}" in done.stdout
+
+
 def test_another_config_or_other_runs_are_refused(home, records, crossed):
     with pytest.raises(ValueError, match=r"config.optimizer.learning_rate=0.003, this one has 0.1"):
         crossval(small(records, **{"optimizer.learning_rate": 0.1}), str(home / "crossed"), seeds=3)
@@ -206,8 +226,6 @@ def test_another_config_or_other_runs_are_refused(home, records, crossed):
 
 
 def test_a_test_speaker_in_training_is_refused(home, records, tmp_path):
-    import shutil
-
     leaky = str(tmp_path / "leaky")
     shutil.copytree(records, leaky)
     name = os.path.join(leaky, "splits", "made_folds", "fold_1.json")

@@ -36,7 +36,9 @@ def second_stage(home, fusion="two_stage", **fields):
 
 def fresh(experiment, workdir):
     mesh = make_mesh(experiment.config.mesh)
-    state, *_ = restore_or_init(experiment, str(workdir), make_optimizer(experiment.config.optimizer, 9), mesh)
+    state, *_ = restore_or_init(
+        experiment, str(workdir), make_optimizer(experiment.config.optimizer, 9), mesh
+    )
     return jax.tree.map(np.asarray, (state.params, state.model_state))
 
 
