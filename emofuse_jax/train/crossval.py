@@ -78,10 +78,13 @@ def crossval(
 
 
 def check_parts(experiment: Experiment) -> None:
-    """ValueError where a fold has nothing to test on, or tests on speakers that it was trained on."""
+    """ValueError where a fold has nothing to test on, no whole batch to train on, or a speaker in both."""
+    fold = f"{experiment.dataset.path}: {experiment.protocol}, fold {experiment.config.data.fold}"
+    clips, size = len(experiment.clips["train"]), experiment.config.data.batch_size
     if not len(experiment.clips["test"]):
-        fold = f"{experiment.protocol}, fold {experiment.config.data.fold}"
-        raise ValueError(f"{experiment.dataset.path}: {fold}: test is empty")
+        raise ValueError(f"{fold}: test is empty")
+    if clips < size:
+        raise ValueError(f"{fold}: {clips} training clips, fewer than data.batch_size={size}")
     check_unseen(experiment, metadata(experiment))
 
 

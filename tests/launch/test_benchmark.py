@@ -113,7 +113,7 @@ def test_pooling_against_torch():
 
 
 def test_a_protocol_against_a_loop(tmp_path):
-    corpus = {"clips": 96, "speakers": 6, "folds": 3, "classes": 3}
+    corpus = {"clips": 108, "speakers": 6, "folds": 3, "classes": 3}
     sizes = {"tiny": {"steps": 6, "audio": 8, "frames": 6, "face": 8}}
     rows = suite_crossval.crossval(str(tmp_path), torch=TORCH, repeats=1, seeds=1, sizes=sizes, corpus=corpus)
     (row,) = rows

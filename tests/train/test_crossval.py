@@ -238,6 +238,8 @@ def test_a_test_speaker_in_training_is_refused(home, records, tmp_path):
         json.dump(lists, file)
     with pytest.raises(ValueError, match=f"test speaker '{speaker}' was trained on"):
         crossval(small(leaky), str(tmp_path / "run"), seeds=1)
+    with pytest.raises(ValueError, match=r"fold 0: \d+ training clips, fewer than data.batch_size=100"):
+        crossval(small(leaky, **{"data.batch_size": 100}), str(tmp_path / "run"), seeds=1)
     lists["test"] = []
     with open(name, "w") as file:
         json.dump(lists, file)

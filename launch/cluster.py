@@ -21,6 +21,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from launch.cli import run
+
 KINDS = {
     "slurm": ("slurm.sh", ("sbatch",)),
     "jobset": ("jobset.yaml", ("kubectl", "apply", "-f")),
@@ -91,7 +93,7 @@ def settings() -> dict[str, object]:
 def render(kind: str, values: dict[str, object]) -> str:
     """The filled-in template; ValueError names a flag that it needs and that is empty."""
     name, _ = KINDS[kind]
-    with open(os.path.join(os.path.dirname(__file__), name), encoding="utf-8") as file:
+    with open(os.path.join(os.path.dirname(__file__), "cluster", name), encoding="utf-8") as file:
         template = Fields(file.read())
     for field in template.get_identifiers():
         if values.get(field) == "":
@@ -111,3 +113,7 @@ class Fields(string.Template):
 def _yaml_words(command: object) -> str:
     """A list of strings in YAML's flow style, which is JSON's."""
     return json.dumps(shlex.split(str(command)))
+
+
+if __name__ == "__main__":
+    run(main)
