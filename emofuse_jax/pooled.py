@@ -6,7 +6,8 @@ import statistics
 import numpy as np
 
 from emofuse_jax import metrics
-from emofuse_jax.train.experiment import Experiment, metadata
+from emofuse_jax.data.dataset import split_leaks
+from emofuse_jax.train.experiment import Experiment, versions
 
 MEASURES = ("ua", "wa", "wf1")
 
@@ -22,7 +23,8 @@ def summarise(experiments: list[Experiment], runs: list[dict]) -> dict:
       runs: `result.json` of each (train/crossval.py).
     """
     first = experiments[0]
-    classes, leaks = list(first.dataset.classes), [metadata(e)["leaks"] for e in experiments]
+    classes = list(first.dataset.classes)
+    leaks = [split_leaks(e.dataset, e.protocol, e.config.data.fold) for e in experiments]
     values = {name: [run["test"][name] for run in runs] for name in MEASURES}
     return {
         "protocol": first.protocol,
@@ -37,7 +39,7 @@ def summarise(experiments: list[Experiment], runs: list[dict]) -> dict:
         "sd": {name: statistics.stdev(found) if len(found) > 1 else 0.0 for name, found in values.items()},
         "leaky": any(leaks),
         "leaks": sorted({leak for each in leaks for leak in each}),
-        "versions": metadata(first)["versions"],
+        "versions": versions(),
     }
 
 

@@ -99,10 +99,12 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         print(f"emofuse: {line}", file=sys.stderr)
         return 2
     except Exception as stop:
-        if type(stop).__name__ != "Preempted":  # not imported: most verbs need no jax to say what is wrong
+        from emofuse_jax.train.preemption import EXIT_CODE, Preempted  # needs jax: not before it is thrown
+
+        if not isinstance(stop, Preempted):
             raise
         print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
-        return 75  # EXIT_CODE of emofuse_jax/train/preemption.py
+        return EXIT_CODE
     except KeyboardInterrupt:
         print("emofuse: interrupted; the same command goes on", file=sys.stderr)
         return 130

@@ -53,14 +53,13 @@ def train_batches(
       ValueError: fewer clips than a batch, a batch that the processes cannot share, or `balanced` or
         `labelled_share` without labels.
     """
-    index, count = process
     if len(clips) < batch_size:
         raise ValueError(
             f"{dataset.path}: {len(clips)} training clips, fewer than data.batch_size={batch_size}"
         )
-    if batch_size % count:
-        raise ValueError(f"data.batch_size={batch_size} is not divisible by {count} processes")
-    rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
+    if batch_size % process[1]:
+        raise ValueError(f"data.batch_size={batch_size} is not divisible by {process[1]} processes")
+    rows = own_rows(batch_size, process)
     sampler = make_sampler(
         clips, labels, batch_size=batch_size, seed=seed, balanced=balanced, share=labelled_share
     )
@@ -84,11 +83,16 @@ def eval_batches(
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Every clip once, in order; the last batch is padded with rows of weight 0."""
-    index, count = process
-    rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
+    rows = own_rows(batch_size, process)
     chosen = [chunk[rows] for chunk in padded_rows(clips, batch_size)]
     batches = grain.MapDataset.source(chosen).map(lambda chunk: load_batch(dataset, chunk, spec))
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def own_rows(rows: int, process: tuple[int, int]) -> slice:
+    """Of so many rows those of process (index, count)."""
+    index, count = process
+    return slice(index * rows // count, (index + 1) * rows // count)
 
 
 def padded_rows(numbers: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "k b"]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from emofuse_jax.data.assemble import empty_batch
 from emofuse_jax.data.dataset import Dataset
-from emofuse_jax.data.pipeline import load_batch
+from emofuse_jax.data.pipeline import load_batch, own_rows
 from emofuse_jax.types import Batch, InputSpec
 
 
@@ -25,11 +25,10 @@ def load_resident(
 
     Of several processes, `(index, count)`, each gets its part of the rows.
     """
-    index, count = process
     rows = -(-(len(clips) + 1) // multiple) * multiple
     padded = np.full(rows, -1, np.int64)
     padded[: len(clips)] = clips
-    return load_batch(dataset, padded[index * rows // count : (index + 1) * rows // count], spec)
+    return load_batch(dataset, padded[own_rows(rows, process)], spec)
 
 
 def resident_bytes(clips: int, spec: InputSpec) -> int:

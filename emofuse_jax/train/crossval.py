@@ -30,10 +30,10 @@ from emofuse_jax.train.experiment import (
     other_fold,
 )
 from emofuse_jax.train.fitting import chunk_size, runs_side_by_side
-from emofuse_jax.train.job import Job, Run, put_as
+from emofuse_jax.train.job import Job, Run
 from emofuse_jax.train.preemption import watch
 from emofuse_jax.train.replicas import make_answers, make_epoch, over_replicas
-from emofuse_jax.train.sharding import AXES, agreed, replicated, to_host
+from emofuse_jax.train.sharding import AXES, agreed, put_as, replicated, to_host
 from emofuse_jax.train.writer import Writer, write_json
 from emofuse_jax.types import Params
 

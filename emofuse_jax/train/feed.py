@@ -18,8 +18,8 @@ from emofuse_jax.predictions import placed_batches
 from emofuse_jax.train.compiling import step_options
 from emofuse_jax.train.experiment import Experiment, experiment_sampler
 from emofuse_jax.train.footprint import device_bytes
-from emofuse_jax.train.sharding import batch_sharding, put_batch, replicated, state_sharding
-from emofuse_jax.train.step import jit_train_step
+from emofuse_jax.train.sharding import batch_sharding, put_as, put_batch, replicated, state_sharding
+from emofuse_jax.train.step import epoch_sums, jit_train_step
 from emofuse_jax.types import Batch, InputSpec, TrainState
 
 MODES = ("auto", "stream", "resident")
@@ -90,7 +90,7 @@ class Streamed:
         batch = next(self._batches)
         self.waited += time.monotonic() - began
         state, measured = self._program(state, put_batch(batch, self._mesh))
-        return state, measured, _sums(measured)
+        return state, measured, epoch_sums(measured)
 
     def validation(self) -> Iterator[Batch]:
         """Reads them again."""
@@ -127,7 +127,7 @@ class Resident:
 
         def one(data: Batch, state: TrainState, rows: Int[Array, " b"]):
             state, measured = step(state, take_sharded(data, rows, mesh))
-            return state, (measured, _sums(measured))
+            return state, (measured, epoch_sums(measured))
 
         def steps(state: TrainState, data: Batch, rows: Int[Array, "k b"]) -> Stepped:
             if rows.shape[0] == 1:  # XLA's CPU backend runs convolutions slowly in a loop
@@ -152,7 +152,7 @@ class Resident:
         """Takes `count` steps in one call."""
         began = time.monotonic()
         chosen = np.stack([self._sampler.batch(number + i) for i in range(count)])
-        rows = _whole(row_numbers(self._clips, chosen), self._mesh)
+        rows = put_as(row_numbers(self._clips, chosen), replicated(self._mesh))
         self.waited += time.monotonic() - began
         return self._program(state, self._data, rows)
 
@@ -160,7 +160,7 @@ class Resident:
         """Gathers them."""
         clips, size = self._experiment.clips["validation"], self._experiment.config.train.eval_batch_size
         for rows in padded_rows(row_numbers(self._clips, clips), size):
-            yield self._take(self._data, _whole(rows, self._mesh))
+            yield self._take(self._data, put_as(rows, replicated(self._mesh)))
 
 
 def make_batches(experiment: Experiment, start: int = 0) -> Iterator[Batch]:
@@ -192,13 +192,3 @@ def abstract_batch(spec: InputSpec, size: int, mesh: Mesh) -> Batch:
 def _clips(experiment: Experiment) -> Int[np.ndarray, " n"]:
     """Training and validation, sorted."""
     return np.unique(np.concatenate([experiment.clips[part] for part in ("train", "validation")]))
-
-
-def _sums(measured: dict) -> dict:
-    """Of a step's metrics those that an epoch adds up."""
-    return {"loss": measured["loss"], "confusion": measured["confusion"]}
-
-
-def _whole(rows: Int[np.ndarray, "*shape"], mesh: Mesh) -> Int[Array, "*shape"]:
-    """The same rows on every device; every process has chosen the same ones."""
-    return jax.make_array_from_callback(rows.shape, replicated(mesh), lambda at: rows[at])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
 
 from emofuse_jax.data.pipeline import steps_per_epoch
@@ -14,6 +14,7 @@ from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.train.experiment import Experiment
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.replicas import Replica, stacked
+from emofuse_jax.train.sharding import put_as
 from emofuse_jax.train.step import init_state
 from emofuse_jax.train.warm_start import read_start
 from emofuse_jax.types import Batch, TrainState
@@ -95,10 +96,3 @@ def stack(trees: list[PyTree]) -> PyTree:
 def put(job: Job, tree: PyTree) -> PyTree:
     """Stacked arrays onto the devices of their replicas."""
     return put_as(tree, stacked(job.mesh))
-
-
-def put_as(tree: PyTree, sharding: NamedSharding) -> PyTree:
-    """Arrays that every process holds whole, laid out over the devices of all."""
-    return jax.tree.map(
-        lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda at: np.asarray(x)[at]), tree
-    )

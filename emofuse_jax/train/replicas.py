@@ -19,7 +19,7 @@ from emofuse_jax.models.build import Model
 from emofuse_jax.objectives.classification import label_weight
 from emofuse_jax.train.compiling import step_options
 from emofuse_jax.train.optimizer import make_optimizer
-from emofuse_jax.train.step import make_score_step, make_train_step
+from emofuse_jax.train.step import epoch_sums, make_score_step, make_train_step
 from emofuse_jax.types import Batch, Params, TrainState
 
 
@@ -46,7 +46,7 @@ def make_epoch(model: Model, config) -> Callable:
         batch = dataclasses.replace(take_rows(data, rows), label=label, label_mask=label >= 0)
         tx = make_optimizer(config.optimizer, replica.steps)
         after, measured = make_train_step(model, tx, config, replica.seed)(state, batch)
-        sums = {"loss": measured["loss"], "confusion": measured["confusion"]}
+        sums = epoch_sums(measured)
         nothing = jax.tree.map(jnp.zeros_like, sums)
         return jax.tree.map(lambda new, old: jnp.where(live, new, old), (after, sums), (state, nothing))
 
@@ -54,7 +54,8 @@ def make_epoch(model: Model, config) -> Callable:
         def one(state, x):
             return step(data, state, replica, *x)
 
-        return _fold(one, state, (rows, live))
+        state, sums = _stack(one, state, (rows, live))
+        return state, jax.tree.map(lambda x: x.sum(0), sums)
 
     return epoch
 
@@ -91,7 +92,8 @@ def over_replicas(function: Callable, mesh: Mesh, *, donate: tuple[int, ...] = (
 
     def local(data, *own):
         if jax.tree.leaves(own)[0].shape[0] == 1:
-            return _map(lambda x: x[None], function(data, *_map(lambda x: x[0], own)))
+            alone = function(data, *jax.tree.map(lambda x: x[0], own))
+            return jax.tree.map(lambda x: x[None], alone)
         return jax.vmap(function, in_axes=(None, *(0 for _ in own)))(data, *own)
 
     def program(data, *own):
@@ -116,19 +118,9 @@ def stacked(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P("replica"))
 
 
-def _map(function, tree):
-    return jax.tree.map(function, tree)
-
-
-def _fold(one: Callable, state: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
-    """`lax.scan` and the sum of what it gives."""
-    state, sums = _stack(one, state, xs)
-    return state, jax.tree.map(lambda x: x.sum(0), sums)
-
-
 def _stack(one: Callable, state: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
     """`lax.scan`; a single step is no loop, in which XLA's CPU backend runs convolutions slowly."""
     if jax.tree.leaves(xs)[0].shape[0] > 1:
         return jax.lax.scan(one, state, xs)
-    state, y = one(state, _map(lambda x: x[0], xs))
-    return state, _map(lambda x: x[None], y)
+    state, y = one(state, jax.tree.map(lambda x: x[0], xs))
+    return state, jax.tree.map(lambda x: x[None], y)

@@ -49,6 +49,13 @@ def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
+def put_as(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Arrays that every process holds whole, laid out over the devices of all."""
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda at: np.asarray(x)[at]), tree
+    )
+
+
 def state_sharding(state: PyTree, mesh: Mesh, *, fsdp: bool) -> PyTree:
     """Replicated, or with `fsdp` each large array split over `data` along its largest divisible axis."""
     return jax.tree.map(lambda x: NamedSharding(mesh, fsdp_spec(x.shape, mesh) if fsdp else P()), state)

@@ -66,6 +66,11 @@ def make_train_step(
     return train_step
 
 
+def epoch_sums(measured: dict) -> dict:
+    """Of a step's metrics those that an epoch adds up."""
+    return {"loss": measured["loss"], "confusion": measured["confusion"]}
+
+
 def check_frames(config) -> None:
     """ValueError where training samples fewer frames than the fusion has parts: each takes at least one."""
     frames, parts = config.augment.frames, config.model.fusion.get("parts", 0)
