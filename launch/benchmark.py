@@ -20,6 +20,9 @@ import importlib.util
 import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 
 from absl import flags
@@ -44,11 +47,24 @@ def main(argv: Sequence[str]) -> None:
     unknown = [name for name in SUITE.value if name not in SUITES]
     if argv[1:] or unknown:
         raise ValueError(f"unexpected {[*argv[1:], *unknown][0]!r}; see emofuse benchmark --help")
-    rows = [{"suite": name, **row} for name in SUITE.value for row in measure(name)]
+    find = apart if len(SUITE.value) > 1 else measure
+    rows = [{"suite": name, **row} for name in SUITE.value for row in find(name)]
     if OUTPUT.value:
         machine = {"platform": platform.platform(), "cores": os.cpu_count(), "versions": versions()}
         with open(OUTPUT.value, "w", encoding="utf-8") as file:
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
+
+
+def apart(suite: str) -> list[dict]:
+    """The rows of a suite that runs in a process of its own: none finds what another left behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = os.path.join(folder, "rows.json")
+        flags_ = {"data": DATA, "workdir": WORKDIR, "clips": CLIPS, "peer": PEER}
+        words = [f"--{name}={flag.value}" for name, flag in flags_.items()]
+        words += [f"--suite={suite}", f"--systems={','.join(ONLY.value)}", f"--output={output}"]
+        subprocess.run([sys.executable, "-m", "launch.benchmark", *words], check=True)
+        with open(output, encoding="utf-8") as file:
+            return [{k: v for k, v in row.items() if k != "suite"} for row in json.load(file)["rows"]]
 
 
 def versions() -> dict[str, str]:
@@ -84,12 +100,14 @@ def measure_speed(suite: str) -> Iterator[dict]:
     from launch.suite_prepare import use_checkout
 
     use_checkout()
+    from emofuse_jax.train import distributed
     from launch import suite_crossval, suite_speed, suite_startup
 
     torch = PEER.value == "torch" and importlib.util.find_spec("torch") is not None
     if suite == "startup":
         return suite_startup.startup(WORKDIR.value, repeats=3)
     if suite == "crossval":
+        distributed.device_per_core()
         return suite_crossval.crossval(WORKDIR.value, torch=torch, repeats=5)
     return {"fbp": suite_speed.fbp, "step": suite_speed.step}[suite](torch=torch, repeats=9)
 

@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int | None:
     from emofuse_jax.train import distributed
 
     processes.join()
+    distributed.device_per_core()
     from emofuse_jax import tables
     from emofuse_jax.reporting.marks import marks_of
     from emofuse_jax.train.crossval import crossval

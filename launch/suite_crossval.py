@@ -1,30 +1,40 @@
 """The suite `crossval`: all folds and seeds of a protocol at once, against a PyTorch loop over them."""
 
+import functools
 import os
 from collections.abc import Iterator
 
 import jax
 import numpy as np
 
-from configs import features
-from emofuse_jax.train.chunk import Chunk, advance, restore_or_init
-from emofuse_jax.train.crossval import make_job
+from configs import demo, features
+from emofuse_jax.train.chunk import advance, restore_or_init
+from emofuse_jax.train.crossval import make_job, split
 from emofuse_jax.train.experiment import open_experiment, other_fold
+from emofuse_jax.train.fitting import chunk_size
 from emofuse_jax.train.job import Job
 from launch.suite_speed import device, timed
 from launch.suites import medians, row
 
-SIZES = {
-    "6 sounds of 88, 6 faces of 128": {"steps": 6, "audio": 88, "frames": 6, "face": 128},
-    "50 sounds of 768, 16 faces of 512": {"steps": 50, "audio": 768, "frames": 16, "face": 512},
+FUNCTIONALS = {"steps": 6, "audio": 88, "frames": 6, "face": 128}
+"""Sizes of features a clip: functionals of half a second, a small face network."""
+EMBEDDINGS = {"steps": 50, "audio": 768, "frames": 16, "face": 512}
+"""Of two pre-trained encoders."""
+CASES = {
+    "demo:features on 6 sounds of 88, 6 faces of 128": (
+        functools.partial(demo.get_config, "features"),
+        FUNCTIONALS,
+    ),
+    "features on 6 sounds of 88, 6 faces of 128": (features.get_config, FUNCTIONALS),
+    "features on 50 sounds of 768, 16 faces of 512": (features.get_config, EMBEDDINGS),
 }
-"""Of features a clip: functionals of half a second and a small face network; two pre-trained encoders."""
+"""Shipped configs, and what they train on."""
 CORPUS = {"clips": 1440, "speakers": 24, "folds": 6, "classes": 8}
 """RAVDESS's."""
 
 
 def crossval(
-    workdir: str, *, torch: bool, repeats: int, seeds: int = 5, sizes: dict = SIZES, corpus: dict = CORPUS
+    workdir: str, *, torch: bool, repeats: int, seeds: int = 5, cases: dict = CASES, corpus: dict = CORPUS
 ) -> Iterator[dict]:
     """Clips that are trained on a second, epochs with their validation; ours of all runs, theirs of one.
 
@@ -32,12 +42,12 @@ def crossval(
     """
     from tests.peers.feature_records import Made, write_features
 
-    for name, size in sizes.items():
+    for name, (make_config, size) in cases.items():
         made = Made(**corpus, **size)
         path = os.path.join(workdir, "features", "_".join(map(str, size.values())))
         if not os.path.isdir(path):
             write_features(path, made)
-        config = features.get_config("am_fbp")
+        config = make_config()
         config.data.update(path=path, audio_steps=2 * made.steps)
         config.augment.frames = 0
         base = open_experiment(config)
@@ -48,7 +58,7 @@ def crossval(
         taken = medians(sides, repeats)
         ours = clips_of(job, list(job.experiments)) / taken["ours"]
         theirs = clips_of(job, [next(iter(job.experiments))]) / taken["peer"] if torch else None
-        case = f"{made.folds} folds x {seeds} seeds, am_fbp on {name}"
+        case = f"{made.folds} folds x {seeds} seeds, {name}"
         yield row(case, "clips/s", ours, theirs, peer_name="PyTorch loop", repeats=repeats)
 
 
@@ -58,11 +68,15 @@ def clips_of(job: Job, runs: list) -> int:
 
 
 def our_epoch(job: Job, workdir: str):
-    """An epoch of every replica, and its validation."""
-    runs = list(job.experiments)
-    runs += runs[-1:] * (-len(runs) % job.mesh.shape["replica"])
-    chunk: Chunk = restore_or_init(job, runs, os.path.join(workdir, "none"))
-    return lambda: advance(job, chunk, [True] * len(runs))
+    """An epoch of every replica, and its validation, chunk after chunk."""
+    none = os.path.join(workdir, "none")
+    chunks = [restore_or_init(job, runs, none) for runs in split(job, list(job.experiments), chunk_size(job))]
+
+    def epoch():
+        for chunk in chunks:
+            advance(job, chunk, [True] * len(chunk.runs))
+
+    return epoch
 
 
 def peer_epoch(job: Job):
@@ -76,6 +90,10 @@ def peer_epoch(job: Job):
         (host.audio_features, host.face_features, host.label),
         *parts,
         classes=experiment.spec.classes,
+        widths={
+            "embedding": job.config.model.audio.embedding,
+            "hidden": job.config.model.audio.attention_width,
+        },
         batch_size=job.config.data.batch_size,
         learning_rate=job.config.optimizer.learning_rate,
         steps=job.config.train.epochs * job.epoch_steps(run),

@@ -3,10 +3,6 @@
 import os
 import sys
 
-if "NPROC" not in os.environ:  # must be set before Python starts
-    os.environ["NPROC"] = "16"
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]])
-
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine that has other devices, or libtpu
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # nothing of another run, nothing left behind
@@ -33,6 +29,15 @@ install_import_hook([*(f"emofuse_jax.{name}" for name in CHECKED), "data_prep.fa
 jax.config.update("jax_num_cpu_devices", 8)
 
 SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")
+
+
+def pytest_configure(config):
+    """NPROC must be set before Python starts; what pytest captures goes back to the terminal first."""
+    if "NPROC" not in os.environ:
+        config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
+        os.execve(
+            sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]], os.environ | {"NPROC": "16"}
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,6 +7,7 @@ speakers, the data iterator's position and the progress so far.
 """
 
 import os
+import shutil
 
 import jax
 from jaxtyping import PyTree
@@ -43,6 +44,16 @@ def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], met
         checkpointer.save_checkpointables(
             step, items, force=True, overwrite=True, custom_metadata={"schema": SCHEMA_VERSION, **metadata}
         )
+
+
+def remove(workdir: str, kind: str) -> None:
+    """Removes the checkpoints of a kind; a removal that is killed leaves them whole or leaves none."""
+    directory = _directory(workdir, kind)
+    doomed = f"{directory}.removed"
+    shutil.rmtree(doomed, ignore_errors=True)  # of a removal that was killed
+    if os.path.isdir(directory):
+        os.rename(directory, doomed)
+        shutil.rmtree(doomed)
 
 
 def restore_items(workdir: str, kind: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:

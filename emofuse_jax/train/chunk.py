@@ -15,6 +15,7 @@ from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.calibrate import calibrator, fitted
+from emofuse_jax.train.distributed import is_first
 from emofuse_jax.train.experiment import experiment_sampler
 from emofuse_jax.train.job import Job, Run, put, stack
 from emofuse_jax.train.optimizer import evaluation_params
@@ -174,11 +175,15 @@ def close_epoch(
 def restore_or_init(job: Job, runs: list[Run], workdir: str) -> Chunk:
     """The chunk as it was saved, or its start."""
     about = checkpoint.read_metadata(workdir, "replicas", missing_ok=True)
+    fits = about is None or [tuple(run) for run in about["runs"]] == runs
+    if not agreed(fits):  # of a chunk that is finished; asked first, so that nobody reads what is removed
+        forget_chunk(workdir)
+        about = None
     states = put(job, job.first_states(runs))
     best = jax.tree.map(jnp.copy, (evaluation_params(states.params, states.opt_state), states.model_state))
     samplers = [experiment_sampler(job.experiments[run]) for run in runs]
     fixed = (runs, put(job, job.replicas(runs)), samplers)
-    if about is None or [tuple(run) for run in about["runs"]] != runs:
+    if about is None:
         return Chunk(*fixed, states, best, [Tracker() for _ in runs], [[] for _ in runs])
     trees = {"states": states, "best": {"params": best[0], "model_state": best[1]}}
     shapes = checkpoint.abstract_like(trees, jax.tree.map(lambda _: stacked(job.mesh), trees))
@@ -198,3 +203,10 @@ def save_chunk(chunk: Chunk, workdir: str) -> None:
     }
     items = {"states": chunk.states, "best": dict(zip(("params", "model_state"), chunk.best, strict=True))}
     checkpoint.save_items(workdir, "replicas", chunk.epochs, items, about)
+
+
+def forget_chunk(workdir: str) -> None:
+    """Removes what `save_chunk` wrote; every process waits until it is gone."""
+    if is_first():
+        checkpoint.remove(workdir, "replicas")
+    agreed(True)

@@ -7,7 +7,6 @@ run goes on after the last finished chunk, from its last saved epoch.
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 
 import jax
@@ -19,7 +18,7 @@ from emofuse_jax.data.dataset import protocol_folds
 from emofuse_jax.data.resident import load_resident
 from emofuse_jax.pooled import summarise
 from emofuse_jax.train import checkpoint, progress
-from emofuse_jax.train.chunk import Chunk, answer, train_chunk
+from emofuse_jax.train.chunk import Chunk, answer, forget_chunk, train_chunk
 from emofuse_jax.train.distributed import is_first
 from emofuse_jax.train.experiment import (
     Experiment,
@@ -67,13 +66,14 @@ def crossval(
     size = plan.get("replicas") or chunk_size(job)
     if is_first():
         write_json(os.path.join(workdir, "crossval.json"), plan | {"replicas": size})
-    chunks = [runs[first : first + size] for first in range(0, len(runs), size)]
+    chunks = split(job, runs, size)
     epochs, clips = config.train.epochs, size * job.steps * config.data.batch_size
     line = progress.live_line(epochs * len(chunks), 0, clips, config.name, active=is_first())
     with watch() as told, line as show:
         for number, chunk in enumerate(chunks):
             if not agreed(all(os.path.exists(result_path(workdir, run)) for run in chunk)):
                 run_chunk(job, chunk, workdir, lambda done, n=number: show(n * epochs + done), told)
+    forget_chunk(workdir)
     return summarise(list(experiments.values()), read_results(job, workdir))
 
 
@@ -121,23 +121,24 @@ def make_job(experiments: dict[Run, Experiment]) -> Job:
     )
 
 
+def split(job: Job, runs: list[Run], size: int) -> list[list[Run]]:
+    """Chunks of `size` runs; the last run of one again where the chunk does not fill the devices."""
+    chunks, devices = [runs[first : first + size] for first in range(0, len(runs), size)], job.mesh.size
+    return [[*chunk, *chunk[-1:] * (-len(chunk) % devices)] for chunk in chunks]
+
+
 def run_chunk(
     job: Job, runs: list[Run], workdir: str, show: Callable[[int], None], told: Callable[[int], bool]
 ) -> None:
-    """Trains a chunk and writes what its replicas reached; its saved states are no longer needed then.
+    """Trains a chunk and writes what its replicas reached.
 
     `show` hears the number of epochs done; `told` is that of train/preemption.py.
     """
-    devices = job.mesh.shape["replica"]
-    filled = [*runs, *runs[-1:] * (-len(runs) % devices)]
-    chunk = train_chunk(job, filled, workdir, lambda chunk: show(chunk.epochs), told)
-    tested, best = answer(job, filled, chunk.best, "test"), to_host(chunk.best)
-    for i, run in enumerate(runs):
+    chunk = train_chunk(job, runs, workdir, lambda chunk: show(chunk.epochs), told)
+    tested, best = answer(job, runs, chunk.best, "test"), to_host(chunk.best)
+    for i, run in enumerate(dict.fromkeys(runs)):
         model = jax.tree.map(lambda x, i=i: x[i], best)
         write_run(job, chunk, i, model, tested, os.path.join(workdir, "runs", run_name(run)))
-    if is_first():
-        shutil.rmtree(os.path.join(workdir, "checkpoints"), ignore_errors=True)
-    agreed(True)  # the others wait until it is gone, and do not take it for the next chunk's
 
 
 def write_run(

@@ -42,7 +42,8 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     # 1. Restore, or start.
     tx = make_optimizer(config.optimizer, total)
     state, tracker, epoch = restore_or_init(experiment, workdir, tx, mesh)
-    step, about = int(state.step), metadata(experiment)
+    saved = step = int(state.step)
+    about = metadata(experiment)
     feed = make_feed(experiment, mesh)
     eval_step = compile_steps(experiment, feed, tx, state, mesh, tell=first and step == 0)
     writer, size = Writer(workdir, resume_step=step, active=first), config.data.batch_size
@@ -58,10 +59,12 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
                 # 3. Save.
                 for kind in ("best", "last") if better else ("last",):  # a run goes on from the last
                     checkpoint.save(workdir, kind, state, {**about, **position(step, tracker, epoch)})
+                saved = step
             if step >= total or tracker.stops(config.train.patience):
                 break
             if told(step):
-                checkpoint.save(workdir, "last", state, {**about, **position(step, tracker, epoch)})
+                if step > saved:  # a save over the same step would first remove it
+                    checkpoint.save(workdir, "last", state, {**about, **position(step, tracker, epoch)})
                 raise Preempted(f"{workdir}: saved at step {step}")
             # 4. Next steps, on the next batches: the number of a batch is that of its step.
             count = min(feed.per_call, per_epoch - epoch.steps)

@@ -7,6 +7,7 @@ import time
 import av
 import pytest
 
+from configs import features
 from launch import suite_crossval, suite_loader, suite_prepare, suite_speed, suite_startup, suites
 from launch.benchmark import line
 from launch.one_core import one_core
@@ -114,11 +115,11 @@ def test_pooling_against_torch():
 
 def test_a_protocol_against_a_loop(tmp_path):
     corpus = {"clips": 108, "speakers": 6, "folds": 3, "classes": 3}
-    sizes = {"tiny": {"steps": 6, "audio": 8, "frames": 6, "face": 8}}
-    rows = suite_crossval.crossval(str(tmp_path), torch=TORCH, repeats=1, seeds=1, sizes=sizes, corpus=corpus)
+    cases = {"tiny": (features.get_config, {"steps": 6, "audio": 8, "frames": 6, "face": 8})}
+    rows = suite_crossval.crossval(str(tmp_path), torch=TORCH, repeats=1, seeds=1, cases=cases, corpus=corpus)
     (row,) = rows
     check(row)
-    assert row["case"] == "3 folds x 1 seeds, am_fbp on tiny"
+    assert row["case"] == "3 folds x 1 seeds, tiny"
 
 
 @pytest.mark.long

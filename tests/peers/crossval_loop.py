@@ -10,11 +10,13 @@ from tests.peers.train_network import on_features, trainer
 class Replica:
     """One fold and seed: its network, and the clips of its parts; `epoch` trains and validates once."""
 
-    def __init__(self, arrays, train, validation, *, classes, batch_size, learning_rate, steps, device):
+    def __init__(
+        self, arrays, train, validation, *, classes, widths, batch_size, learning_rate, steps, device
+    ):
         sound, faces, label = (torch.from_numpy(np.array(a)).to(device) for a in arrays)
         self.sound, self.faces, self.label = sound, faces, label.long()
         self.train, self.validation = (torch.from_numpy(x).to(device) for x in (train, validation))
-        self.model = on_features(sound.shape[-1], faces.shape[-1], classes).to(device)
+        self.model = on_features(sound.shape[-1], faces.shape[-1], classes, **widths).to(device)
         self.size, self.classes = batch_size, classes
         self.step = trainer(self.model, learning_rate, steps)
 

@@ -17,7 +17,7 @@ PARTS, WIDTH, FACTORS, SCALE, GATE, DROPOUT = 3, 128, 4, 8.0, 128, 0.3
 class Additive(nn.Module):
     """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(.3 e)`, under several masks [n l]."""
 
-    def __init__(self, width, hidden=256):
+    def __init__(self, width, hidden):
         super().__init__()
         self.hidden, self.score = nn.Linear(width, hidden), nn.Linear(hidden, 1, bias=False)
 
@@ -62,10 +62,10 @@ class Trunk(nn.Module):
 class AMFBP(nn.Module):
     """Two encoders that give sequences [b l d], attention over the whole and its parts, fusion, head."""
 
-    def __init__(self, audio, d_a, video, d_v, classes):
+    def __init__(self, audio, d_a, video, d_v, classes, hidden=256):
         super().__init__()
         self.audio, self.video = audio, video
-        self.audio_attention, self.video_attention = Additive(d_a), SelfFrames(d_v)
+        self.audio_attention, self.video_attention = Additive(d_a, hidden), SelfFrames(d_v)
         self.whole, self.part = Trunk(d_a, d_v), Trunk(d_a, d_v)
         self.head = nn.Linear(2 * WIDTH, classes)
 
@@ -116,7 +116,7 @@ class Frames(nn.Module):
 class Projected(nn.Module):
     """`tanh(W norm(x) + b)` of a frozen encoder's vectors."""
 
-    def __init__(self, width, embedding=256):
+    def __init__(self, width, embedding):
         super().__init__()
         self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, embedding)
 
@@ -131,9 +131,10 @@ def end_to_end(classes, bands=5):
     return AMFBP(audio, bands * 256, video, 256, classes)
 
 
-def on_features(audio, face, classes):
-    """Configs/features.py."""
-    return AMFBP(Projected(audio), 256, Projected(face), 256, classes)
+def on_features(audio, face, classes, embedding, hidden):
+    """Configs/features.py, and its small form; `hidden` of the sound's attention."""
+    streams = Projected(audio, embedding), embedding, Projected(face, embedding), embedding
+    return AMFBP(*streams, classes, hidden)
 
 
 def trainer(model, learning_rate, steps):

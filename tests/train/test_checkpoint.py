@@ -77,3 +77,21 @@ def test_reading_leaves_a_save_that_is_under_way(tmp_path):
     under_way.mkdir()
     checkpoint.read_metadata(str(tmp_path), "last")
     assert under_way.exists()
+
+
+def test_a_removal_that_is_killed_leaves_nothing_to_read(tmp_path, monkeypatch):
+    checkpoint.save(str(tmp_path), "last", make_state(0.0, 1), {})
+
+    def killed(directory, ignore_errors=False):
+        for path in os.scandir(directory) if os.path.isdir(directory) else ():
+            os.remove(os.path.join(path, "_CHECKPOINT_METADATA"))
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.remove(str(tmp_path), "last")
+    assert checkpoint.read_metadata(str(tmp_path), "last", missing_ok=True) is None
+    checkpoint.save(str(tmp_path), "last", make_state(0.0, 2), {})
+    checkpoint.remove(str(tmp_path), "last")
+    assert os.listdir(tmp_path / "checkpoints") == []

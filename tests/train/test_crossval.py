@@ -13,6 +13,7 @@ import pytest
 from configs import features
 from emofuse_jax.data.dataset import open_dataset, read_json
 from emofuse_jax.evaluate import evaluate_workdir
+from emofuse_jax.train import checkpoint
 from emofuse_jax.train.crossval import crossval, make_job, read_plan
 from emofuse_jax.train.experiment import flatten, open_experiment, other_fold
 from emofuse_jax.train.fitting import footprint, has_convolutions, lower, runs_side_by_side
@@ -194,7 +195,15 @@ def test_a_finished_one_is_not_done_again(home, records, crossed):
     again = crossval(small(records), str(home / "crossed"), seeds=3)
     assert {p: p.stat().st_mtime_ns for p in (home / "crossed" / "runs").rglob("*") if p.is_file()} == before
     assert again["runs"] == crossed["runs"]
-    assert not (home / "crossed" / "checkpoints").exists()
+    assert not (home / "crossed" / "checkpoints" / "replicas").exists()
+
+
+def test_what_a_killed_run_left_of_a_finished_chunk_is_in_nobodys_way(home, records, crossed):
+    workdir = str(home / "left")
+    checkpoint.save_items(workdir, "replicas", 99, {"states": np.zeros(2)}, {"runs": [[7, 7]]})
+    again = crossval(small(records), workdir, seeds=3, folds=[0])
+    assert os.listdir(os.path.join(workdir, "checkpoints")) == []
+    assert [run["test"] for run in again["runs"]] == [run["test"] for run in crossed["runs"][:3]]
 
 
 def test_the_command_prints_and_writes_what_the_runs_reached(home, records, crossed):

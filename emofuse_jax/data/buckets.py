@@ -1,0 +1,55 @@
+"""Length buckets: the shape of a batch follows from its longest clip, and only few shapes are there."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int
+
+from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.types import InputSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """Which bucket each record lies in, by the length of its sound."""
+
+    specs: tuple[InputSpec, ...]
+    """Shapes, shortest first; the last one is the config's own."""
+    bucket: Int[np.ndarray, " n"]
+    """Of each record the number of its shape."""
+
+    def spec(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
+        """The shortest shape that cuts none of these clips more than the longest shape does; -1 is padding."""
+        return self.specs[self.bucket[clips[clips >= 0]].max(initial=0)]
+
+    def by_length(self, clips: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """The clips, those of a bucket together."""
+        return clips[np.argsort(self.bucket[clips], kind="stable")]
+
+
+def one_bucket(dataset: Dataset, spec: InputSpec) -> Buckets:
+    """All records in one shape."""
+    return Buckets((spec,), np.zeros(len(dataset.index), np.int64))
+
+
+def bucket_edges(lengths: Int[np.ndarray, " n"], count: int, longest: int) -> list[int]:
+    """At most `count` lengths that about equally many clips lie between; the last one is `longest`."""
+    shares = np.arange(1, count) / count
+    inner = np.quantile(np.minimum(lengths, longest), shares, method="higher")
+    return sorted({*map(int, inner), longest} - {0})
+
+
+def sound_lengths(dataset: Dataset) -> Int[np.ndarray, " n"]:
+    """Steps of the spectrogram of each record, or what its features cover of them; reads all records once."""
+    return np.array([sound_length(dataset, index) for index in range(len(dataset.index))])
+
+
+def sound_length(dataset: Dataset, index: int) -> int:
+    """Of one record; 0 where it has no sound."""
+    record, settings = dataset.read(index), dataset.prep["settings"]
+    if record.spectrogram is not None and len(record.spectrogram):
+        return len(record.spectrogram)
+    if record.audio_features is None:
+        return 0
+    hops = settings["features"]["audio"]["layout"]["hop_ms"], settings["audio"]["hop_ms"]
+    return int(np.ceil(len(record.audio_features) * hops[0] / hops[1]))
