@@ -48,6 +48,8 @@ def data() -> ml_collections.ConfigDict:
             # stream: batches are read as they come; resident: the split lies in the devices' memory; auto:
             # resident on accelerators that hold it in a third of their memory.
             "mode": "auto",
+            # More than one: so many lengths of streamed batches at most, clips of like length share a batch.
+            "buckets": 1,
         }
     )
 

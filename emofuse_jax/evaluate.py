@@ -48,7 +48,7 @@ def evaluate_workdir(
             eval_step,
             params,
             model_state,
-            placed_batches(experiment.dataset, clips, experiment.spec, mesh, batch_size=rows),
+            placed_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=rows),
             modality,
         )
         for modality in modalities(experiment.config.model.fusion.name)

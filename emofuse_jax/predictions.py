@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 
 from emofuse_jax import metrics
 from emofuse_jax.data.dataset import Dataset
-from emofuse_jax.data.pipeline import eval_batches
+from emofuse_jax.data.pipeline import Shape, eval_batches
 from emofuse_jax.train.sharding import put_batch, to_host
 from emofuse_jax.train.step import keep_modality
-from emofuse_jax.types import Batch, InputSpec, Params
+from emofuse_jax.types import Batch, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Predictions:
 
 
 def placed_batches(
-    dataset: Dataset, clips: Int[np.ndarray, " n"], spec: InputSpec, mesh: Mesh, *, batch_size: int
+    dataset: Dataset, clips: Int[np.ndarray, " n"], shape: Shape, mesh: Mesh, *, batch_size: int
 ) -> Iterator[Batch]:
     """Every clip once, in order, read from the records, over the mesh; the last batch is padded."""
     process = (jax.process_index(), jax.process_count())
-    for batch in eval_batches(dataset, clips, spec, batch_size=batch_size, process=process):
+    for batch in eval_batches(dataset, clips, shape, batch_size=batch_size, process=process):
         yield put_batch(batch, mesh)
 
 

@@ -20,6 +20,7 @@ from data_prep.settings import PrepSettings
 from emofuse_jax.data.dataset import Dataset, open_dataset
 from emofuse_jax.data.pipeline import train_batches
 from emofuse_jax.data.records import shard_paths
+from emofuse_jax.data.sampler import make_sampler
 from launch.one_core import one_core
 from launch.suite_prepare import corpus_clips
 from launch.suites import medians, row
@@ -63,7 +64,8 @@ def ours(data: str, batches: int, batch: int) -> None:
     records, config = dataset(data), base.get_config()
     clips, spec = np.arange(len(records.index)), input_spec(config, records)
     threads = config.data.threads
-    made = train_batches(records, clips, spec, batch_size=batch, seed=0, threads=threads)
+    sampler = make_sampler(clips, None, batch_size=batch, seed=0)
+    made = train_batches(records, sampler, lambda clips: spec, threads=threads)
     for _ in itertools.islice(made, batches):
         pass
 

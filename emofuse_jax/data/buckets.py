@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.types import InputSpec
@@ -15,11 +15,11 @@ class Buckets:
 
     specs: tuple[InputSpec, ...]
     """Shapes, shortest first; the last one is the config's own."""
-    bucket: Int[np.ndarray, " n"]
+    bucket: UInt8[np.ndarray, " n"]
     """Of each record the number of its shape."""
 
     def spec(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
-        """The shortest shape that cuts none of these clips more than the longest shape does; -1 is padding."""
+        """The shortest shape that holds these clips as the longest one does; -1 is padding."""
         return self.specs[self.bucket[clips[clips >= 0]].max(initial=0)]
 
     def by_length(self, clips: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -29,7 +29,7 @@ class Buckets:
 
 def one_bucket(dataset: Dataset, spec: InputSpec) -> Buckets:
     """All records in one shape."""
-    return Buckets((spec,), np.zeros(len(dataset.index), np.int64))
+    return Buckets((spec,), np.zeros(len(dataset.index), np.uint8))
 
 
 def bucket_edges(lengths: Int[np.ndarray, " n"], count: int, longest: int) -> list[int]:

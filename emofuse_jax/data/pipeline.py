@@ -1,6 +1,6 @@
 """Streams batches from the records: shuffled and resumable for training, padded and in order for scoring."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -9,9 +9,12 @@ from jaxtyping import Int
 from emofuse_jax.data.assemble import empty_batch, fill_row
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.data.labels import hide_labels
-from emofuse_jax.data.sampler import make_sampler
+from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.host import cores
 from emofuse_jax.types import Batch, InputSpec
+
+Shape = Callable[[Int[np.ndarray, " b"]], InputSpec]
+"""The static shape of a global batch of these clips, -1 where a row is padded."""
 
 ENDLESS = 1 << 40
 """Batches of a dataset that makes each from its number."""
@@ -19,54 +22,38 @@ ENDLESS = 1 << 40
 
 def train_batches(
     dataset: Dataset,
-    clips: Int[np.ndarray, " n"],
-    spec: InputSpec,
+    sampler: Sampler,
+    shape: Shape,
     *,
-    batch_size: int,
-    seed: int,
     process: tuple[int, int] = (0, 1),
     threads: int = 2,
-    labels: Int[np.ndarray, " n"] | None = None,
-    balanced: bool = False,
-    labelled_share: float = 0.0,
+    hidden: Int[np.ndarray, " n"] | None = None,
     start: int = 0,
 ) -> Iterator[Batch]:
-    """Endless shuffled batches, a new order each epoch.
+    """Endless training batches, each a function of its number (data/sampler.py).
 
-    A batch is a function of its number (data/sampler.py); a process reads only its rows of each global
-    batch, so the global batches are the same for any number of processes.
+    A process reads only its rows of each global batch, so these are the same for any number of processes.
 
     Args:
       dataset: the records.
-      clips: record indices to train on.
-      spec: static shape; longer sounds are cut to their middle `t` steps, shorter ones padded.
-      batch_size: rows of the *global* batch.
-      seed: of the order.
+      sampler: which clips make up a batch.
+      shape: of a batch of given clips; longer sounds are cut to their middle `t` steps, shorter ones padded.
       process: (index, count) of this process.
       threads: reader threads; never more than cores, where they would only wait for each other.
-      labels: what training may see of each clip's label: -1 hides it; None is all of them.
-      balanced: the same number of each class in every batch (BalancedSampler), by `labels`.
-      labelled_share: share of each batch that has a label, where others have none; 0: as they come.
+      hidden: clips whose label training does not see.
       start: number of the first batch, to go on from.
 
     Raises:
-      ValueError: fewer clips than a batch, a batch that the processes cannot share, or `balanced` or
-        `labelled_share` without labels.
+      ValueError: a batch that the processes cannot share.
     """
-    if len(clips) < batch_size:
-        raise ValueError(
-            f"{dataset.path}: {len(clips)} training clips, fewer than data.batch_size={batch_size}"
-        )
-    if batch_size % process[1]:
-        raise ValueError(f"data.batch_size={batch_size} is not divisible by {process[1]} processes")
-    rows = own_rows(batch_size, process)
-    sampler = make_sampler(
-        clips, labels, batch_size=batch_size, seed=seed, balanced=balanced, share=labelled_share
-    )
-    hidden = clips[:0] if labels is None else clips[labels < 0]
+    if sampler.batch_size % process[1]:
+        raise ValueError(f"data.batch_size={sampler.batch_size} is not divisible by {process[1]} processes")
+    rows = own_rows(sampler.batch_size, process)
+    hidden = np.zeros(0, np.int64) if hidden is None else hidden
 
     def load(number: int) -> Batch:
-        return hide_labels(load_batch(dataset, sampler.batch(number)[rows], spec), hidden)
+        clips = sampler.batch(number)
+        return hide_labels(load_batch(dataset, clips[rows], shape(clips)), hidden)
 
     batches = grain.MapDataset.range(start, ENDLESS).map(load)
     threads = min(threads, cores())
@@ -77,15 +64,16 @@ def train_batches(
 def eval_batches(
     dataset: Dataset,
     clips: Int[np.ndarray, " n"],
-    spec: InputSpec,
+    shape: Shape,
     *,
     batch_size: int,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Every clip once, in order; the last batch is padded with rows of weight 0."""
     rows = own_rows(batch_size, process)
-    chosen = [chunk[rows] for chunk in padded_rows(clips, batch_size)]
-    batches = grain.MapDataset.source(chosen).map(lambda chunk: load_batch(dataset, chunk, spec))
+    chosen = list(padded_rows(clips, batch_size))
+    load = lambda chunk: load_batch(dataset, chunk[rows], shape(chunk))  # noqa: E731
+    batches = grain.MapDataset.source(chosen).map(load)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 

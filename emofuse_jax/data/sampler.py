@@ -1,17 +1,19 @@
-"""Which clips make up a training batch: shuffled or class-balanced, each a function of its number alone."""
+"""Which clips make up a training batch: shuffled, of like length, or class-balanced; by its number alone."""
 
 import dataclasses
 import functools
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 UNLABELLED = -1
 
 
 class Sampler(Protocol):
-    """What both kinds of sampler can do."""
+    """What every kind of sampler can do."""
+
+    batch_size: int
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
         """The clips of batch `number`, from 0 on without an end."""
@@ -25,10 +27,16 @@ def make_sampler(
     seed: int,
     balanced: bool = False,
     share: float = 0.0,
+    bucket: UInt8[np.ndarray, " n"] | None = None,
 ) -> Sampler:
-    """The sampler of `config.data`; ValueError where `balanced` or `share` has no labels to go by."""
+    """The sampler of `config.data`; `bucket`, of each clip, keeps those of like length together.
+
+    Raises ValueError where `balanced` or `share` has no labels to go by, or meets `bucket`.
+    """
     if not balanced and not share:
-        return ShuffledSampler(clips, batch_size, seed)
+        return ShuffledSampler(clips, batch_size, seed, bucket)
+    if bucket is not None:
+        raise ValueError("data.buckets: not with data.balanced or data.labelled_share")
     if labels is None:
         raise ValueError("data.balanced, data.labelled_share: they need the labels of the clips")
     groups = labels if balanced else np.minimum(labels, 0)  # all that have a label are one class
@@ -42,17 +50,25 @@ class ShuffledSampler:
     clips: Int[np.ndarray, " n"]
     batch_size: int
     seed: int
+    bucket: UInt8[np.ndarray, " n"] | None = None
+    """Of each clip: a batch holds clips of one, or of neighbours where a bucket ends in it."""
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
         """The clips of batch `number`."""
         epoch, place = divmod(int(number), len(self.clips) // self.batch_size)
-        first = place * self.batch_size
-        return self.clips[_order(self.seed, epoch, len(self.clips))[first : first + self.batch_size]]
+        buckets = None if self.bucket is None else self.bucket.tobytes()
+        return self.clips[_batches(self.seed, epoch, len(self.clips), self.batch_size, buckets)[place]]
 
 
 @functools.lru_cache(maxsize=8)  # readers of one run are at most an epoch apart
-def _order(seed: int, epoch: int, count: int) -> Int[np.ndarray, " n"]:
-    return np.random.default_rng((seed, epoch)).permutation(count)
+def _batches(seed: int, epoch: int, count: int, size: int, buckets: bytes | None) -> Int[np.ndarray, "k b"]:
+    """Places of the clips of each batch of a pass."""
+    generator = np.random.default_rng((seed, epoch))
+    order = generator.permutation(count)[: count // size * size]
+    if buckets is None:
+        return order.reshape(-1, size)
+    order = order[np.argsort(np.frombuffer(buckets, np.uint8)[order], kind="stable")]
+    return generator.permutation(order.reshape(-1, size))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,9 +52,11 @@ def crossval(
       folds: which; all of the protocol by default.
 
     Raises:
-      ValueError: no test clips in a fold, a test speaker that was trained on, another config than that of
-        `workdir`, or a replica that does not fit a device.
+      ValueError: buckets, no test clips in a fold, a test speaker that was trained on, another config than
+        that of `workdir`, or a replica that does not fit a device.
     """
+    if config.data.buckets != 1:
+        raise ValueError(f"config.data.buckets={config.data.buckets}: resident clips all have one shape")
     base = open_experiment(config)
     folds = protocol_folds(base.dataset, base.protocol) if folds is None else folds
     runs = [(fold, config.seed + seed) for fold in folds for seed in range(seeds)]

@@ -1,6 +1,7 @@
 """A config made concrete: its records, clips of each part, input shape, model, and feature statistics."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -10,6 +11,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, Int
 
+from emofuse_jax.data.buckets import Buckets, bucket_edges, one_bucket, sound_lengths
 from emofuse_jax.data.dataset import PARTS, Dataset, open_dataset, split_indices, split_leaks, statistics
 from emofuse_jax.data.features import feature_shape, tensor_steps
 from emofuse_jax.data.labels import shown_labels
@@ -42,6 +44,15 @@ class Experiment:
     """Mean and standard deviation per bin of the training clips."""
     labels: Int[np.ndarray, " n"] | None = None
     """What training sees of each training clip's label, -1 where it is hidden; None: all of them."""
+
+    def shape(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
+        """The config's shape, whatever the clips."""
+        return self.spec
+
+    @functools.cached_property
+    def buckets(self) -> Buckets:
+        """Shapes of streamed batches."""
+        return make_buckets(self.config, self.dataset, self.clips["train"], self.spec)
 
 
 def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
@@ -77,6 +88,20 @@ def _on_fold(config: ml_collections.ConfigDict, dataset: Dataset, protocol: str,
     return Experiment(config, dataset, protocol, clips, model.spec, model, stats, labels)
 
 
+def make_buckets(
+    config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"], spec: InputSpec
+) -> Buckets:
+    """At most `config.data.buckets` shapes, by the lengths of the training clips."""
+    if config.data.buckets == 1:
+        return one_bucket(dataset, spec)
+    if not 1 < config.data.buckets < 256:
+        raise ValueError(f"config.data.buckets={config.data.buckets}: expected a number from 1 to 255")
+    lengths = sound_lengths(dataset)
+    edges = bucket_edges(lengths[clips], config.data.buckets, config.data.audio_steps)
+    specs = tuple(input_spec(config, dataset, edge) for edge in edges)
+    return Buckets(specs, np.searchsorted(edges[:-1], lengths).astype(np.uint8))
+
+
 def training_labels(
     config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"] | None]:
@@ -90,21 +115,29 @@ def training_labels(
 
 
 def experiment_sampler(experiment: Experiment) -> Sampler:
-    """Which clips make up each training batch."""
-    data = experiment.config.data
+    """Which clips make up each training batch; ValueError where there is not even one."""
+    data, clips, buckets = experiment.config.data, experiment.clips["train"], experiment.buckets
+    if len(clips) < data.batch_size:
+        raise ValueError(
+            f"{experiment.dataset.path}: {len(clips)} training clips, fewer than"
+            f" data.batch_size={data.batch_size}"
+        )
     return make_sampler(
-        experiment.clips["train"],
+        clips,
         experiment.labels,
         batch_size=data.batch_size,
         seed=experiment.config.seed,
         balanced=data.balanced,
         share=data.labelled_share,
+        bucket=buckets.bucket[clips] if len(buckets.specs) > 1 else None,
     )
 
 
-def input_spec(config: ml_collections.ConfigDict, dataset: Dataset) -> InputSpec:
-    """The static shape of the records of a dataset under a config."""
-    shape, settings, steps = dataset.shape, dataset.prep["settings"], config.data.audio_steps
+def input_spec(
+    config: ml_collections.ConfigDict, dataset: Dataset, audio_steps: int | None = None
+) -> InputSpec:
+    """The static shape of the records of a dataset under a config, or with other steps than the config's."""
+    shape, settings, steps = dataset.shape, dataset.prep["settings"], audio_steps or config.data.audio_steps
     sizes = shape.f, settings["face"]["frames"], shape.h, shape.w, len(dataset.classes)
     return InputSpec(tensor_steps(settings, steps), *sizes, **feature_shape(settings, shape, steps))
 

@@ -47,7 +47,7 @@ class Feed(Protocol):
         """Takes steps `number` to `number + count`."""
 
     def validation(self) -> Iterator[Batch]:
-        """The validation clips, in order, on the devices."""
+        """The validation clips, each once, on the devices."""
 
 
 def make_feed(experiment: Experiment, mesh: Mesh) -> Feed:
@@ -55,7 +55,12 @@ def make_feed(experiment: Experiment, mesh: Mesh) -> Feed:
     mode = experiment.config.data.mode
     if mode not in MODES:
         raise ValueError(f"config.data.mode={mode!r}: expected one of {', '.join(MODES)}")
-    resident = mode == "resident" or (mode == "auto" and fits(experiment, mesh))
+    several = len(experiment.buckets.specs) > 1
+    if several and mode == "resident":
+        raise ValueError(
+            "config.data.buckets: resident clips all have one shape; data.mode=stream has several"
+        )
+    resident = mode == "resident" or (mode == "auto" and not several and fits(experiment, mesh))
     return Resident(experiment, mesh) if resident else Streamed(experiment, mesh)
 
 
@@ -74,13 +79,16 @@ class Streamed:
 
     def __init__(self, experiment: Experiment, mesh: Mesh):
         self._experiment, self._mesh, self._batches, self.waited = experiment, mesh, None, 0.0
+        self._programs: dict[tuple, jax.stages.Compiled] = {}
 
     def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
-        """The step on one batch."""
+        """The step on one batch, of each length that there is; gives that of the longest."""
         config, mesh = self._experiment.config, self._mesh
-        rows = abstract_batch(self._experiment.spec, config.data.batch_size, mesh)
-        self._program = jit_train_step(step, state, mesh, fsdp=config.mesh.fsdp).lower(state, rows).compile()
-        return self._program
+        jitted = jit_train_step(step, state, mesh, fsdp=config.mesh.fsdp)
+        for spec in self._experiment.buckets.specs:
+            rows = abstract_batch(spec, config.data.batch_size, mesh)
+            self._programs[lengths(rows)] = program = jitted.lower(state, rows).compile()
+        return program
 
     def step(self, state: TrainState, number: int, count: int) -> Stepped:
         """Takes one step; `count` is 1."""
@@ -89,14 +97,15 @@ class Streamed:
             self._batches = make_batches(self._experiment, start=number)
         batch = next(self._batches)
         self.waited += time.monotonic() - began
-        state, measured = self._program(state, put_batch(batch, self._mesh))
+        state, measured = self._programs[lengths(batch)](state, put_batch(batch, self._mesh))
         return state, measured, epoch_sums(measured)
 
     def validation(self) -> Iterator[Batch]:
         """Reads them again."""
         experiment, size = self._experiment, self._experiment.config.train.eval_batch_size
-        clips = experiment.clips["validation"]
-        return placed_batches(experiment.dataset, clips, experiment.spec, self._mesh, batch_size=size)
+        clips, buckets = experiment.clips["validation"], experiment.buckets
+        clips = buckets.by_length(clips)
+        return placed_batches(experiment.dataset, clips, buckets.spec, self._mesh, batch_size=size)
 
 
 class Resident:
@@ -165,18 +174,14 @@ class Resident:
 
 def make_batches(experiment: Experiment, start: int = 0) -> Iterator[Batch]:
     """The training batches that this process reads, from batch `start`."""
-    data = experiment.config.data
+    labels = experiment.labels
     return train_batches(
         experiment.dataset,
-        experiment.clips["train"],
-        experiment.spec,
-        batch_size=data.batch_size,
-        seed=experiment.config.seed,
+        experiment_sampler(experiment),
+        experiment.buckets.spec,
         process=(jax.process_index(), jax.process_count()),
-        threads=data.threads,
-        labels=experiment.labels,
-        balanced=data.balanced,
-        labelled_share=data.labelled_share,
+        threads=experiment.config.data.threads,
+        hidden=None if labels is None else experiment.clips["train"][labels < 0],
         start=start,
     )
 
@@ -187,6 +192,12 @@ def abstract_batch(spec: InputSpec, size: int, mesh: Mesh) -> Batch:
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=sharding), empty_batch(1, spec)
     )
+
+
+def lengths(batch: Batch) -> tuple[int, int]:
+    """Steps of a batch's spectrograms and of its features."""
+    features = batch.audio_features
+    return batch.audio.shape[1], 0 if features is None else features.shape[1]
 
 
 def _clips(experiment: Experiment) -> Int[np.ndarray, " n"]:

@@ -84,7 +84,7 @@ def pooled(experiment: Experiment, params: Params, model_state: Params, part: st
     apply = jax.jit(lambda p, s, batch: model.apply(p, s, batch, train=False)[0])
     rows = []
     size = experiment.config.train.eval_batch_size
-    for batch in eval_batches(experiment.dataset, clips, experiment.spec, batch_size=size):
+    for batch in eval_batches(experiment.dataset, clips, experiment.shape, batch_size=size):
         batch = hide_labels(batch, hidden)
         outputs = apply(params, model_state, batch)
         kept = batch.label_mask & (batch.clip >= 0) & both_streams(batch)

@@ -16,6 +16,7 @@ LATER = {
         "labelled_share": 0.0,
         "keep_unlabelled": True,
         "mode": "auto",
+        "buckets": 1,
     },
     "train": {"steps_per_call": 0},
     "loss": losses.DEFAULTS,

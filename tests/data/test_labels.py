@@ -4,6 +4,7 @@ import pytest
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.labels import choose_labelled, clip_labels, hide_labels, shown_labels
 from emofuse_jax.data.pipeline import eval_batches, load_batch, train_batches
+from emofuse_jax.data.sampler import make_sampler
 from emofuse_jax.train.experiment import open_experiment
 from emofuse_jax.types import InputSpec
 from tests.fakes import make_record, tiny_config
@@ -72,11 +73,12 @@ def test_training_batches_show_the_chosen_labels_alone(dataset):
     clips = np.arange(36)
     labels = shown_labels(dataset, clips, fraction=0.25, seed=3)
     assert (labels >= 0).sum() == 9
-    batches = train_batches(dataset, clips, SPEC, batch_size=12, seed=0, labels=labels)
+    sampler = make_sampler(clips, labels, batch_size=12, seed=0)
+    batches = train_batches(dataset, sampler, lambda clips: SPEC, hidden=clips[labels < 0])
     for batch in (next(batches) for _ in range(3)):
         np.testing.assert_array_equal(batch.label, labels[batch.clip])
         np.testing.assert_array_equal(batch.label_mask, labels[batch.clip] >= 0)
-    scored = next(eval_batches(dataset, clips, SPEC, batch_size=36))
+    scored = next(eval_batches(dataset, clips, lambda clips: SPEC, batch_size=36))
     assert scored.label_mask.all()
 
 

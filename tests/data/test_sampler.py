@@ -102,9 +102,8 @@ def made(fake_dataset):
     labels = clips % 3
 
     def make(size=9, **more):
-        return train_batches(
-            dataset, clips, SPEC, batch_size=size, seed=4, labels=labels, balanced=True, **more
-        )
+        sampler = make_sampler(clips, labels, batch_size=size, seed=4, balanced=True)
+        return train_batches(dataset, sampler, lambda clips: SPEC, **more)
 
     return make
 
@@ -128,9 +127,11 @@ def test_processes_share_the_same_global_batches(made):
         np.testing.assert_array_equal(together, next(whole).clip)
 
 
-def test_balancing_needs_labels(fake_dataset):
+def test_balancing_needs_labels():
     with pytest.raises(ValueError, match=r"data.balanced, data.labelled_share: they need the labels"):
-        train_batches(open_dataset(fake_dataset), np.arange(9), SPEC, batch_size=3, seed=0, balanced=True)
+        make_sampler(np.arange(9), None, batch_size=3, seed=0, balanced=True)
+    with pytest.raises(ValueError, match=r"data.buckets: not with data.balanced"):
+        make_sampler(*2 * [np.arange(9)], batch_size=3, seed=0, balanced=True, bucket=np.zeros(9, np.uint8))
 
 
 def test_shuffled_passes_hold_each_clip_once_and_depend_on_the_seed():

@@ -86,7 +86,7 @@ def test_the_weights_are_the_f_scores_on_the_validation_clips(straight):
     experiment, params, model_state, _ = load_experiment(straight, "last", "")
     mesh = make_mesh(experiment.config.mesh)
     clips = experiment.clips["validation"]
-    batches = predictions.placed_batches(experiment.dataset, clips, experiment.spec, mesh, batch_size=8)
+    batches = predictions.placed_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=8)
     answers = predictions.predict(make_eval_step(experiment.model, mesh), params, model_state, batches)
     weights = np.asarray(model_state["fusion"]["class_weights"])
     assert not np.all(weights == 1)

@@ -9,7 +9,7 @@ import pytest
 from configs import base
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
-from emofuse_jax.train.sharding import make_mesh, state_sharding
+from emofuse_jax.train.sharding import AXES, make_mesh, state_sharding
 from emofuse_jax.types import TrainState
 
 
@@ -46,6 +46,27 @@ def test_a_state_survives_bit_for_bit_and_serving_gets_what_was_scored(tmp_path,
     jax.tree.map(np.testing.assert_array_equal, model_state, state.model_state)
     averaged = np.asarray(params["layer"]["bias"]) != np.asarray(state.params["layer"]["bias"])
     assert averaged.all() == bool(ema)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_what_eight_devices_wrote_restores_on_fewer(tmp_path, devices):
+    """Split by the FSDP rule on both sides."""
+
+    def laid_out(state, count):
+        mesh = jax.make_mesh((1, count, 1), AXES, devices=jax.devices()[:count])
+        return state_sharding(state, mesh, fsdp=True)
+
+    tx = make_optimizer(base.optimizer(), 10)
+    params = {"kernel": jax.random.normal(jax.random.key(0), (64, 1024))}
+    state = TrainState(jnp.array(5, jnp.int32), params, {"mean": jnp.ones(3)}, tx.init(params))
+    eight = jax.device_put(state, laid_out(state, 8))
+    assert len(eight.params["kernel"].sharding.device_set) == 8
+    assert not eight.params["kernel"].is_fully_replicated
+    checkpoint.save(str(tmp_path), "last", eight, {})
+    restored = checkpoint.restore(str(tmp_path), checkpoint.abstract_like(state, laid_out(state, devices)))
+    assert len(restored.params["kernel"].sharding.device_set) == devices
+    assert restored.params["kernel"].is_fully_replicated == (devices == 1)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
 
 
 def test_a_newer_checkpoint_replaces_the_older_of_its_kind_alone(tmp_path):

@@ -4,11 +4,15 @@ import jax
 import numpy as np
 import pytest
 
+from emofuse_jax.predictions import predict
 from emofuse_jax.train import feed
+from emofuse_jax.train.crossval import crossval
 from emofuse_jax.train.experiment import open_experiment
 from emofuse_jax.train.loop import train
 from emofuse_jax.train.sharding import make_mesh
-from emofuse_jax.train.writer import read_epochs, read_rows
+from emofuse_jax.train.step import make_eval_step
+from emofuse_jax.train.writer import Writer, read_epochs, read_rows
+from tests.fakes import tiny_config, write_dataset
 from tests.peers.feature_records import write_features
 from tests.train.test_crossval import MADE, small
 
@@ -72,3 +76,66 @@ def test_the_mode_goes_by_the_memory_of_accelerators(records, monkeypatch):
     experiment.config.data.mode = "cached"
     with pytest.raises(ValueError, match=r"data.mode='cached': expected one of auto, stream, resident"):
         feed.make_feed(experiment, mesh)
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    """Sounds of 90 to 129 steps."""
+    return write_dataset(str(tmp_path_factory.mktemp("spread") / "records"), clips=60)
+
+
+def test_length_buckets_compile_nothing_after_the_first_epoch(spread, tmp_path, monkeypatch):
+    compiled, after = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, seconds, **_: (
+            compiled.append(name) if name.endswith("backend_compile_duration") else None
+        )
+    )
+    write, lengths = Writer.write, []
+    step = feed.Streamed.step
+
+    def noted(self, step, split, row):
+        write(self, step, split, row)
+        if split == "epoch":
+            after.append(len(compiled))
+
+    def stepped(self, *arguments):
+        lengths.append(len(self._programs))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Writer, "write", noted)
+    monkeypatch.setattr(feed.Streamed, "step", stepped)
+    experiment = open_experiment(tiny_config(spread, **{"data.buckets": 2, "data.mode": "stream"}))
+    train(experiment, str(tmp_path))
+    assert lengths == [2] * 12
+    assert after[0] > 2
+    assert after[1:] == after[1:2] * 3  # the first save is after the first epoch
+    rows = read_epochs(str(tmp_path))
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_validation_in_buckets_has_the_same_answers(spread):
+    answers = []
+    for count in (1, 3):
+        fields = {"data.buckets": count, "data.mode": "stream"}
+        experiment = open_experiment(tiny_config(spread, "ag_fbp", **fields))
+        mesh = make_mesh(experiment.config.mesh)
+        params, model_state = experiment.model.init(jax.random.key(0))
+        made = feed.Streamed(experiment, mesh)
+        found = predict(make_eval_step(experiment.model, mesh), params, model_state, made.validation())
+        assert len({batch.audio.shape[1] for batch in made.validation()}) == min(count, 2)
+        order = np.argsort(found.clips)
+        answers.append((found.clips[order], found.probabilities[order]))
+    np.testing.assert_array_equal(answers[0][0], answers[1][0])
+    np.testing.assert_allclose(answers[0][1], answers[1][1], atol=1e-5)
+
+
+def test_buckets_are_of_streamed_batches(spread, tmp_path):
+    config = tiny_config(spread, **{"data.buckets": 3, "data.mode": "resident"})
+    with pytest.raises(ValueError, match=r"config.data.buckets: resident clips all have one shape"):
+        feed.make_feed(open_experiment(config), make_mesh(config.mesh))
+    with pytest.raises(ValueError, match=r"config.data.buckets=3: resident clips all have one shape"):
+        crossval(config, str(tmp_path), seeds=1)
+    config.data.buckets = 0
+    with pytest.raises(ValueError, match=r"config.data.buckets=0: expected a number from 1 to 255"):
+        open_experiment(config).buckets  # noqa: B018

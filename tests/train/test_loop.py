@@ -108,23 +108,24 @@ def test_one_device_and_eight_give_the_same_numbers(straight):
                 np.testing.assert_allclose(one[name], eight[name], rtol=2e-3)
 
 
-def test_two_processes_give_the_same_losses_as_one(home, config, straight):
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_give_the_same_losses_as_one(home, config, straight, count):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
-    workdir = home / "pair"
-    pair = [start(home, workdir, config, devices=4, process=(i, 2, address)) for i in range(2)]
+    workdir, devices = home / f"processes{count}", 8 // count
+    every = [start(home, workdir, config, devices=devices, process=(i, count, address)) for i in range(count)]
     try:
-        for process in pair:
+        for process in every:
             assert process.wait(300) == 0, log_of(workdir, 0)
     finally:
-        for process in pair:
+        for process in every:
             process.kill()
-    for one, two in zip(rows(straight[1]), rows(workdir), strict=True):
-        assert one["step"] == two["step"]
+    for one, several in zip(rows(straight[1]), rows(workdir), strict=True):
+        assert one["step"] == several["step"]
         for name in ("loss", "train_loss", "validation_loss"):
             if name in one:
-                np.testing.assert_allclose(one[name], two[name], rtol=2e-3)
+                np.testing.assert_allclose(one[name], several[name], rtol=2e-3)
 
 
 def test_a_finished_run_does_nothing_more(home, config, straight):

@@ -44,6 +44,18 @@ def wait_for(process, workdir, count):
         time.sleep(0.002)
 
 
+def assert_same_losses(workdir, other):
+    mine, theirs = rows(workdir), rows(other)
+    assert [row["step"] for row in mine] == [row["step"] for row in theirs]
+    for ours, one in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(
+            [v for k, v in ours.items() if k != "split"],
+            [v for k, v in one.items() if k != "split"],
+            rtol=5e-3,
+            atol=1e-4,
+        )
+
+
 def test_one_process(home, config, straight):
     workdir, stops = home / "stopped", []
     for wanted in (3, 25):
@@ -72,12 +84,22 @@ def test_two_processes_of_which_one_is_told(home, config, straight):
             both[1].send_signal(signal.SIGTERM)
         statuses.append([process.wait(240) for process in both])
     assert statuses == [[EXIT_CODE, EXIT_CODE], [0, 0]]
-    mine, theirs = rows(workdir), rows(straight)
-    assert [row["step"] for row in mine] == [row["step"] for row in theirs]
-    for ours, one in zip(mine, theirs, strict=True):
-        np.testing.assert_allclose(
-            [v for k, v in ours.items() if k != "split"],
-            [v for k, v in one.items() if k != "split"],
-            rtol=5e-3,
-            atol=1e-4,
-        )
+    assert_same_losses(workdir, straight)
+
+
+@pytest.mark.long
+def test_a_checkpoint_of_eight_devices_goes_on_with_four_two_and_one(home, config):
+    """Parameters are split over the devices at each count; the losses are those of one device throughout."""
+    config = config.copy_and_resolve_references()
+    config.mesh.fsdp = True
+    finish(start(home, home / "one", config, devices=1))
+    workdir, saved = home / "fewer", []
+    for devices, wanted in ((8, 3), (4, 14), (2, 30)):
+        process = start(home, workdir, config, devices=devices)
+        wait_for(process, workdir, wanted)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == EXIT_CODE
+        saved += [int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit()]
+    assert saved == sorted(set(saved))
+    finish(start(home, workdir, config, devices=1))
+    assert_same_losses(workdir, home / "one")
