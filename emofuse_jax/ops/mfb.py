@@ -45,7 +45,7 @@ def mfh(
 ) -> Float[Array, "*batch ol"]:
     """Cascaded MFB: `e_i = dropout(U_i^T x o V_i^T y o e_{i-1})`, `e_0 = 1`; `z = [z_1; ..; z_l]`.
 
-    Each `z_i = L2(sign(s) sqrt(|s|))` with `s` the sums of `e_i` over the k entries of an output.
+    Each `z_i = L2(sign(s) sqrt(|s|))` with `s` the sums of `e_i` over the adjacent k entries of an output.
     One block is MFB. Reference: Yu et al., arXiv 1708.03619.
 
     Args:
@@ -69,6 +69,6 @@ def mfh(
     keys = [None] * len(us) if key is None else jax.random.split(key, len(us))
     expanded, blocks = 1.0, []
     for u, v, own in zip(us, vs, keys, strict=True):
-        expanded = dropout(bilinear_products(x, y, u, v, factors) * expanded, dropout_rate, own)  # ... ko
+        expanded = dropout(bilinear_products(x, y, u, v, factors) * expanded, dropout_rate, own)  # ... ok
         blocks.append(squeeze(expanded, factors, power_norm=True, eps=eps))
     return jnp.concatenate(blocks, axis=-1).astype(x.dtype)
