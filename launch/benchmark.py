@@ -62,7 +62,8 @@ def apart(suite: str) -> list[dict]:
         flags_ = {"data": DATA, "workdir": WORKDIR, "clips": CLIPS, "peer": PEER}
         words = [f"--{name}={flag.value}" for name, flag in flags_.items()]
         words += [f"--suite={suite}", f"--systems={','.join(ONLY.value)}", f"--output={output}"]
-        subprocess.run([sys.executable, "-m", "launch.benchmark", *words], check=True)
+        if subprocess.run([sys.executable, "-m", "launch.benchmark", *words]).returncode:
+            raise ValueError(f"--suite={suite} did not end well; what it said stands above")
         with open(output, encoding="utf-8") as file:
             return [{k: v for k, v in row.items() if k != "suite"} for row in json.load(file)["rows"]]
 

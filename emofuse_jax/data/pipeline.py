@@ -71,9 +71,11 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every clip once, in order; the last batch is padded with rows of weight 0."""
     rows = own_rows(batch_size, process)
-    chosen = list(padded_rows(clips, batch_size))
-    load = lambda chunk: load_batch(dataset, chunk[rows], shape(chunk))  # noqa: E731
-    batches = grain.MapDataset.source(chosen).map(load)
+
+    def load(chosen: Int[np.ndarray, " b"]) -> Batch:
+        return load_batch(dataset, chosen[rows], shape(chosen))
+
+    batches = grain.MapDataset.source(list(padded_rows(clips, batch_size))).map(load)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
@@ -99,8 +101,3 @@ def load_batch(dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec) 
             record = dataset.read(clip)
             fill_row(batch, row, record, speaker_index[record.speaker], int(clip))
     return batch
-
-
-def steps_per_epoch(clips: int, batch_size: int) -> int:
-    """Whole batches in one pass over the training clips."""
-    return clips // batch_size

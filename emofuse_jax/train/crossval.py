@@ -24,6 +24,7 @@ from emofuse_jax.train.experiment import (
     Experiment,
     check_same_config,
     check_unseen,
+    epoch_steps,
     metadata,
     open_experiment,
     other_fold,
@@ -81,12 +82,10 @@ def crossval(
 
 def check_parts(experiment: Experiment) -> None:
     """ValueError where a fold has nothing to test on, no whole batch to train on, or a speaker in both."""
-    fold = f"{experiment.dataset.path}: {experiment.protocol}, fold {experiment.config.data.fold}"
-    clips, size = len(experiment.clips["train"]), experiment.config.data.batch_size
     if not len(experiment.clips["test"]):
-        raise ValueError(f"{fold}: test is empty")
-    if clips < size:
-        raise ValueError(f"{fold}: {clips} training clips, fewer than data.batch_size={size}")
+        fold = f"{experiment.protocol}, fold {experiment.config.data.fold}"
+        raise ValueError(f"{experiment.dataset.path}: {fold}: test is empty")
+    epoch_steps(experiment)
     check_unseen(experiment, metadata(experiment))
 
 

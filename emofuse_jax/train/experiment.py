@@ -114,14 +114,18 @@ def training_labels(
     return clips[kept], labels[kept]
 
 
+def epoch_steps(experiment: Experiment) -> int:
+    """Whole batches in one pass over the training clips; ValueError where there is not even one."""
+    data, clips = experiment.config.data, len(experiment.clips["train"])
+    if clips < data.batch_size:
+        where = f"{experiment.dataset.path}: {experiment.protocol}, fold {data.fold}"
+        raise ValueError(f"{where}: {clips} training clips, fewer than data.batch_size={data.batch_size}")
+    return clips // data.batch_size
+
+
 def experiment_sampler(experiment: Experiment) -> Sampler:
-    """Which clips make up each training batch; ValueError where there is not even one."""
+    """Which clips make up each training batch."""
     data, clips, buckets = experiment.config.data, experiment.clips["train"], experiment.buckets
-    if len(clips) < data.batch_size:
-        raise ValueError(
-            f"{experiment.dataset.path}: {len(clips)} training clips, fewer than"
-            f" data.batch_size={data.batch_size}"
-        )
     return make_sampler(
         clips,
         experiment.labels,

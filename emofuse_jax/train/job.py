@@ -9,9 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
 
-from emofuse_jax.data.pipeline import steps_per_epoch
 from emofuse_jax.data.resident import row_numbers
-from emofuse_jax.train.experiment import Experiment
+from emofuse_jax.train.experiment import Experiment, epoch_steps
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.replicas import Replica, stacked
 from emofuse_jax.train.sharding import put_as
@@ -49,7 +48,7 @@ class Job:
 
     def epoch_steps(self, run: Run) -> int:
         """Of one replica."""
-        return steps_per_epoch(len(self.experiments[run].clips["train"]), self.config.data.batch_size)
+        return epoch_steps(self.experiments[run])
 
     @functools.cached_property
     def steps(self) -> int:

@@ -11,10 +11,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from emofuse_jax import metrics, predictions
-from emofuse_jax.data.pipeline import steps_per_epoch
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated, calibrator
-from emofuse_jax.train.experiment import SAME_DATA, Experiment, check_same_config, check_same_data, metadata
+from emofuse_jax.train.experiment import (
+    SAME_DATA,
+    Experiment,
+    check_same_config,
+    check_same_data,
+    epoch_steps,
+    metadata,
+)
 from emofuse_jax.train.feed import Feed, make_feed
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.train.preemption import Preempted, watch
@@ -37,7 +43,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     mesh = make_mesh(config.mesh)
     check_rows(config.data.batch_size, "data.batch_size", mesh)
     check_rows(config.train.eval_batch_size, "train.eval_batch_size", mesh)
-    per_epoch = steps_per_epoch(len(experiment.clips["train"]), config.data.batch_size)
+    per_epoch = epoch_steps(experiment)
     total = per_epoch * config.train.epochs
     # 1. Restore, or start.
     tx = make_optimizer(config.optimizer, total)

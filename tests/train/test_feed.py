@@ -139,3 +139,12 @@ def test_buckets_are_of_streamed_batches(spread, tmp_path):
     config.data.buckets = 0
     with pytest.raises(ValueError, match=r"config.data.buckets=0: expected a number from 1 to 255"):
         open_experiment(config).buckets  # noqa: B018
+
+
+@pytest.mark.parametrize("mode", ["stream", "resident"])
+def test_fewer_clips_than_a_batch_are_one_line(spread, tmp_path, mode):
+    config = tiny_config(spread, **{"data.batch_size": 64, "data.mode": mode})
+    with pytest.raises(
+        ValueError, match=r"fake_1fold, fold 0: \d+ training clips, fewer than data.batch_size=64"
+    ):
+        train(open_experiment(config), str(tmp_path / mode))
