@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy import stats
 
 Answers = Float[Array | np.ndarray, "b c"] | Int[Array | np.ndarray, " b"]
 NAMES = ("ua", "wa", "wf1", "mf1")
@@ -39,7 +38,7 @@ def scores(matrix: Float[Array | np.ndarray, "c c"]) -> dict:
     matrix = np.asarray(matrix, np.float64)
     if not matrix.sum() > 0:
         raise ValueError("confusion matrix: all zero, expected at least one labelled clip")
-    values = {name: float(value) for name, value in zip(NAMES, _scores(matrix), strict=True)}
+    values = {name: float(value) for name, value in zip(NAMES, stacked_scores(matrix), strict=True)}
     support = matrix.sum(axis=1)
     recall = [float(matrix[i, i] / n) if n > 0 else None for i, n in enumerate(support)]
     return values | {"recall": recall}
@@ -84,7 +83,9 @@ def speaker_intervals(
         return dict.fromkeys(NAMES, (0.0, 1.0))
 
     def statistic(drawn, axis):  # scipy puts the draw on the last axis
-        return np.stack(_scores(matrices[drawn].sum(axis=-3)))
+        return np.stack(stacked_scores(matrices[drawn].sum(axis=-3)))
+
+    from scipy import stats  # here, for it takes a second to load
 
     result = stats.bootstrap(
         (np.arange(len(names)),),
@@ -100,8 +101,8 @@ def speaker_intervals(
     return {name: (float(result.low[i]), float(result.high[i])) for i, name in enumerate(NAMES)}
 
 
-def _scores(matrix):
-    """`ua`, `wa`, `wf1`, `mf1` of matrices [... c c]; each ratio is one masked sum over another."""
+def stacked_scores(matrix: Float[np.ndarray, "*batch c c"]) -> tuple:
+    """`ua`, `wa`, `wf1`, `mf1` of confusion matrices, none all zero; each is one masked sum over another."""
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)  # ... c
     support, answered = matrix.sum(axis=-1), matrix.sum(axis=-2)
     total = support.sum(axis=-1)

@@ -12,6 +12,7 @@ VERBS = {
     "crossval": "train and test every fold of a protocol with several seeds",
     "cluster": "start a run on Slurm, GKE or a TPU slice, and again when it is taken back",
     "plan": "memory and time of a training step on TPU slices that are not here",
+    "compare": "say whether two results differ by more than chance",
     "evaluate": "score a trained model and write its report",
     "export": "write a serving bundle of a trained model",
     "predict": "answer for media files with a bundle",
