@@ -17,10 +17,10 @@ def compare(
 ) -> dict:
     """Compares two results of `emofuse crossval` on the same test clips.
 
-    Under the hypothesis that A and B answer alike, a speaker's answers may be swapped between them: all of them, for
-    clips of one speaker are not independent. `p` is the share of swaps that differ at least as
-    much as the results do, counted for up to 13 speakers, else drawn, with the results themselves among the
-    draws (Phipson & Smyth, 2010). Several seeds of a result are averaged first: they are no new speakers.
+    Under the hypothesis that A and B answer alike, a speaker's answers may be swapped between them: all of
+    them, for clips of one speaker are not independent. `p` is the share of swaps that differ at least as much
+    as the results do, counted for up to 13 speakers, else drawn, with the results themselves among the draws
+    (Phipson & Smyth, 2010). Several seeds of a result are averaged first: they are no new speakers.
 
     Args:
       a: contents of a results.json.
@@ -120,7 +120,7 @@ def weighted_differences(
     swapped: Shaped[np.ndarray, "d s"],
     measure: str,
 ) -> Float[np.ndarray, " d"]:
-    """A less B of each draw: a speaker's answers count `kept` times as they are, `swapped` times exchanged."""
+    """A less B of each draw: a speaker counts `kept` times as it is, `swapped` times exchanged."""
     totals = [
         np.tensordot(kept, first, 1) + np.tensordot(swapped, second, 1)
         for first, second in ((ours, theirs), (theirs, ours))
