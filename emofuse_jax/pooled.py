@@ -7,6 +7,7 @@ import numpy as np
 
 from emofuse_jax import metrics
 from emofuse_jax.data.dataset import split_leaks
+from emofuse_jax.reporting.marks import marks_of
 from emofuse_jax.train.experiment import Experiment, versions
 
 MEASURES = ("ua", "wa", "wf1")
@@ -41,6 +42,23 @@ def summarise(experiments: list[Experiment], runs: list[dict]) -> dict:
         "leaks": sorted({leak for each in leaks for leak in each}),
         "versions": versions(),
     }
+
+
+def markdown_row(results: dict) -> str:
+    """A header and a row for a paper, in Markdown: percent, intervals of 95 % by speaker, what to warn of."""
+    runs, found = results["runs"], results["pooled"]
+    cells = {
+        "system": " ".join([results["config"], *marks_of(results["corpus"], results["leaks"])]),
+        "protocol": results["protocol"],
+        "folds x seeds": f"{len({r['fold'] for r in runs})} x {len({r['seed'] for r in runs})}",
+        "speakers": str(len({speaker for run in runs for speaker in run["speakers"]})),
+    }
+    for name in MEASURES:
+        low, high = (100 * x for x in found[f"{name}_interval"])
+        cells[f"{name.upper()}, pooled"] = f"{100 * found[name]:.1f} [{low:.1f}, {high:.1f}]"
+    cells["UA, mean +- sd of runs"] = f"{100 * results['mean']['ua']:.1f} +- {100 * results['sd']['ua']:.1f}"
+    lines = [cells, ["---"] * len(cells), cells.values()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def pooled(runs: list[dict], classes: int) -> dict:

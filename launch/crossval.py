@@ -1,12 +1,13 @@
 """Train and test every fold of a protocol with several seeds, in one program; run again, it goes on.
 
     emofuse crossval --config=am_fbp --config.data.path=DIR --workdir=DIR --seeds=5
-    emofuse crossval --config=features --config.data.path=DIR --workdir=DIR --seeds=5 --folds=0,1
+    emofuse crossval --config=features --config.data.path=DIR --workdir=DIR --protocol=ravdess_6fold
 
 The corpus lies on the devices once; folds and seeds are spread over all devices, and on each run side by side
 (config.crossval.mode=auto|vmap|loop) as many as its memory holds. Parameters are chosen by validation, the
-test part of a fold is scored once. Writes results.json, and runs/fold_<i>_seed_<j>/, which emofuse evaluate
-and export take as a workdir. `{fold}` and `{seed}` in config.init.* are those of the run.
+test part of a fold is scored once. Writes results.json, row.md (a row for a paper, in Markdown), and
+runs/fold_<i>_seed_<j>/, which emofuse evaluate and export take as a workdir. `{fold}` and `{seed}` in
+config.init.* are those of the run.
 """
 
 import os
@@ -21,6 +22,7 @@ from launch.cli import run
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the runs and of results.json.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds a fold: config.seed and those that follow.", lower_bound=1)
+PROTOCOL = flags.DEFINE_string("protocol", "", "Which protocol, in place of config.data.protocol.")
 FOLDS = flags.DEFINE_list("folds", [], "Numbers of the folds; by default all of the protocol.")
 flags.adopt_module_key_flags(processes)
 
@@ -36,11 +38,14 @@ def main(argv: Sequence[str]) -> int | None:
     processes.join()
     distributed.device_per_core()
     from emofuse_jax import tables
+    from emofuse_jax.pooled import markdown_row
     from emofuse_jax.reporting.marks import marks_of
     from emofuse_jax.train.crossval import crossval
     from emofuse_jax.train.writer import write_json
 
     folds = [int(fold) for fold in FOLDS.value] or None
+    if PROTOCOL.value:
+        CONFIG.value.data.protocol = PROTOCOL.value
     results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
     if not distributed.is_first():
         return
@@ -49,7 +54,9 @@ def main(argv: Sequence[str]) -> int | None:
     tables.print_runs(results)
     for mark in marks_of(results["corpus"], results["leaks"]):
         print(mark)
-    print(f"results: {path}")
+    with open(os.path.join(WORKDIR.value, "row.md"), "w", encoding="utf-8") as file:
+        file.write(markdown_row(results))
+    print(f"results: {path}, and as a row for a paper: row.md")
 
 
 if __name__ == "__main__":

@@ -214,14 +214,26 @@ def test_the_command_prints_and_writes_what_the_runs_reached(home, records, cros
     words = ["crossval", "--config=features", *changed, f"--workdir={home / 'crossed'}", "--seeds=3"]
     program = "import sys; from launch.cli import main; sys.argv = ['emofuse', *sys.argv[1:]]; main()"
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words], env=env, capture_output=True, text=True, timeout=200
-    )
+
+    def command(*more):
+        line = [sys.executable, "-c", program, *words, *more]
+        return subprocess.run(line, env=env, capture_output=True, text=True, timeout=200)
+
+    done = command()
     assert done.returncode == 0, done.stderr
     assert read_json(str(home / "crossed" / "results.json"))["pooled"] == crossed["pooled"]
     for run in crossed["runs"]:
         assert f"{100 * run['test']['ua']:.1f}" in done.stdout
-    assert f"{100 * crossed['mean']['ua']:.1f} +- {100 * crossed['sd']['ua']:.1f}" in done.stdout
+    spread = f"{100 * crossed['mean']['ua']:.1f} +- {100 * crossed['sd']['ua']:.1f}"
+    assert spread in done.stdout
+    head, rule, row = (home / "crossed" / "row.md").read_text().splitlines()
+    assert head.count("|") == rule.count("|") == row.count("|") == 9
+    low, high = (100 * x for x in crossed["pooled"]["ua_interval"])
+    assert f"| 3 x 3 | 6 | {100 * crossed['pooled']['ua']:.1f} [{low:.1f}, {high:.1f}] |" in row
+    assert f"{spread} |" in row
+    other = command("--protocol=nowhere")
+    assert other.returncode == 2
+    assert "no such fold; protocols here: made_folds" in other.stderr
 
 
 def test_another_config_or_other_runs_are_refused(home, records, crossed):
