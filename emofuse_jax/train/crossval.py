@@ -106,7 +106,9 @@ def read_plan(workdir: str, config: ml_collections.ConfigDict, runs: list[Run]) 
 def make_job(experiments: dict[Run, Experiment]) -> Job:
     """Loads the corpus onto the devices and makes the programs."""
     first = next(iter(experiments.values()))
-    mesh = jax.make_mesh((jax.device_count(), 1, 1), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3)
+    count = jax.device_count() if jax.process_count() > 1 else min(jax.device_count(), len(experiments))
+    axes = {"axis_types": (jax.sharding.AxisType.Auto,) * 3, "devices": jax.devices()[:count]}
+    mesh = jax.make_mesh((count, 1, 1), AXES, **axes)
     parts = [clips for experiment in experiments.values() for clips in experiment.clips.values()]
     clips = np.unique(np.concatenate(parts))
     host = load_resident(first.dataset, clips, first.spec)

@@ -50,8 +50,8 @@ def chunk_size(job: Job) -> int:
         if each == 1:
             raise ValueError(
                 f"a replica takes {taken / GB:.2f} GB of a device's {limit / GB:.2f};"
-                " lower data.batch_size, or use more devices' memory with emofuse train; on a CPU, which is a"
-                " device for each core, JAX_NUM_CPU_DEVICES=1 may help"
+                " lower data.batch_size, or use more devices' memory with emofuse train; on a CPU, whose"
+                " cores are devices, JAX_NUM_CPU_DEVICES=1 may help"
             )
         each = min(each - 1, max(1, int(each * limit / taken)))
     chunks = -(-runs // (devices * each))
