@@ -1,5 +1,7 @@
 """Scores from confusion matrices, which add up over batches, devices and processes."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,23 +75,37 @@ def speaker_intervals(
     Raises:
       ValueError: no labelled clip.
     """
+    matrices = speaker_confusions(pred, label, speaker, classes)
+    if len(matrices) == 1:
+        return dict.fromkeys(NAMES, (0.0, 1.0))
+
+    def statistic(drawn):
+        return np.stack(stacked_scores(matrices[drawn].sum(axis=-3)))
+
+    low, high = draw_speakers(statistic, len(matrices), resamples=resamples, seed=seed, level=level)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(NAMES)}
+
+
+def speaker_confusions(
+    pred: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"], speaker: Int[np.ndarray, " n"], classes: int
+) -> Float[np.ndarray, "s c c"]:
+    """Confusion matrix of each speaker who has labelled clips; ValueError where nobody has."""
     known = label >= 0
     if not known.any():
         raise ValueError("label: no labelled clip to score")
     names, index = np.unique(speaker[known], return_inverse=True)
     matrices = np.zeros((len(names), classes, classes))
     np.add.at(matrices, (index, label[known], pred[known]), 1.0)
-    if len(names) == 1:
-        return dict.fromkeys(NAMES, (0.0, 1.0))
+    return matrices
 
-    def statistic(drawn, axis):  # scipy puts the draw on the last axis
-        return np.stack(stacked_scores(matrices[drawn].sum(axis=-3)))
 
+def draw_speakers(statistic: Callable, speakers: int, *, resamples: int, seed: int, level: float):
+    """Percentile interval (low, high) of `statistic(numbers [.. s]) -> [* ..]`, speakers drawn again."""
     from scipy import stats  # here, for it takes a second to load
 
-    result = stats.bootstrap(
-        (np.arange(len(names)),),
-        statistic,
+    interval = stats.bootstrap(
+        (np.arange(speakers),),
+        lambda drawn, axis: statistic(drawn),  # the draw is on the last axis
         n_resamples=resamples,
         batch=250,
         vectorized=True,
@@ -98,7 +114,7 @@ def speaker_intervals(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return {name: (float(result.low[i]), float(result.high[i])) for i, name in enumerate(NAMES)}
+    return interval.low, interval.high
 
 
 def stacked_scores(matrix: Float[np.ndarray, "*batch c c"]) -> tuple:

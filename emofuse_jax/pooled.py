@@ -1,9 +1,11 @@
 """The results of all folds and seeds of a protocol as one: pooled, and run by run."""
 
 import datetime
+import json
 import statistics
 
 import numpy as np
+from jaxtyping import Int
 
 from emofuse_jax import metrics
 from emofuse_jax.data.dataset import split_leaks
@@ -63,10 +65,7 @@ def markdown_row(results: dict) -> str:
 
 def pooled(runs: list[dict], classes: int) -> dict:
     """Scores of all answers of all runs together, and intervals that draw whole speakers."""
-    labels = np.concatenate([run["labels"] for run in runs]).astype(np.int64)
-    guess = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
-    names = sorted({speaker for run in runs for speaker in run["speakers"]})
-    speakers = np.concatenate([np.searchsorted(names, run["speakers"]) for run in runs])
+    guess, labels, speakers = joined_answers(runs)
     known = (labels >= 0).astype(np.float32)
     matrix = np.asarray(metrics.confusion(guess, labels, known, classes))
     scores = metrics.scores(matrix)
@@ -74,3 +73,26 @@ def pooled(runs: list[dict], classes: int) -> dict:
     found = {name: scores[name] for name in MEASURES}
     found |= {f"{name}_interval": [float(x) for x in intervals[name]] for name in MEASURES}
     return found | {"confusion": matrix.astype(int).tolist()}
+
+
+def joined_answers(
+    runs: list[dict],
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Answers, labels and speakers' numbers, in the order of their names, of all runs one after the other."""
+    labels = np.concatenate([run["labels"] for run in runs]).astype(np.int64)
+    guess = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
+    names = sorted({speaker for run in runs for speaker in run["speakers"]})
+    return guess, labels, np.concatenate([np.searchsorted(names, run["speakers"]) for run in runs])
+
+
+def read_results(path: str) -> dict:
+    """A results.json of emofuse crossval; ValueError on another file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            results = json.load(file)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    missing = [field for field in ("classes", "protocol", "runs", "corpus", "leaks") if field not in results]
+    if missing:
+        raise ValueError(f"{path}: field {missing[0]} is missing; expected results.json of emofuse crossval")
+    return results

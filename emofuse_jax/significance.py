@@ -3,18 +3,19 @@
 import itertools
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from emofuse_jax import metrics
+from emofuse_jax.pooled import joined_answers
 
 EXACT = 13
 """Speakers up to which all swaps are counted; with more they are drawn."""
 CLIPS = ("clips", "speakers", "labels")
+ALPHA = 0.05
+"""`p` below which two results are told apart."""
 
 
-def compare(
-    a: dict, b: dict, *, measure: str = "ua", draws: int = 10_000, seed: int = 0, alpha: float = 0.05
-) -> dict:
+def compare(a: dict, b: dict, *, measure: str = "ua", draws: int = 10_000, seed: int = 0) -> dict:
     """Compares two results of `emofuse crossval` on the same test clips.
 
     Under the hypothesis that A and B answer alike, a speaker's answers may be swapped between them: all of
@@ -28,7 +29,6 @@ def compare(
       measure: `ua`, `wa`, `wf1` or `mf1`, of all answers pooled.
       draws: of swaps, and of speakers for the interval.
       seed: of both.
-      alpha: `p` below which the two are told apart.
 
     Returns:
       `a`, `b` and `difference` (fractions), its 95 % `interval` (speakers drawn, percentiles), `p`, `effect`
@@ -42,32 +42,26 @@ def compare(
         raise ValueError(f"measure: {measure!r}, expected one of {', '.join(metrics.NAMES)}")
     check_same_clips(a, b)
     ours, theirs = speaker_matrices(a), speaker_matrices(b)
-    count, generator = len(ours), np.random.default_rng(seed)
-
-    def differences(kept, swapped):
-        return weighted_differences(ours, theirs, kept, swapped, measure)
-
-    (own,) = differences(np.ones((1, count)), np.zeros((1, count)))
-    swaps = all_swaps(count) if count <= EXACT else drawn_swaps(count, draws, generator)
-    p = float(np.mean(np.abs(differences(1 - swaps, swaps)) >= abs(own) - 1e-12))
-    times = generator.multinomial(count, np.full(count, 1 / count), draws)
-    spread = differences(times, np.zeros_like(times))
-    each = differences(np.eye(count), np.zeros((count, count)))
+    count = len(ours)
+    (own,) = swapped_differences(ours, theirs, np.zeros((1, count), int), measure)
+    swaps = all_swaps(count) if count <= EXACT else drawn_swaps(count, draws, seed)
+    p = float(np.mean(np.abs(swapped_differences(ours, theirs, swaps, measure)) >= abs(own) - 1e-12))
+    each = differences(ours, theirs, measure)
     sd = each.std(ddof=1) if count > 1 else 0.0
     return {
         "measure": measure,
         "a": metrics.scores(ours.sum(0))[measure],
         "b": metrics.scores(theirs.sum(0))[measure],
         "difference": float(own),
-        "interval": [float(x) for x in np.quantile(spread, (0.025, 0.975))],
+        "interval": drawn_interval(ours, theirs, measure, draws, seed),
         "p": p,
         "effect": float(each.mean() / sd) if sd > 0 else None,
         "speakers": count,
-        "verdict": ("better" if own > 0 else "worse") if p < alpha else "not told apart",
+        "verdict": ("better" if own > 0 else "worse") if p < ALPHA else "not told apart",
     }
 
 
-def sentence(found: dict, alpha: float = 0.05) -> str:
+def sentence(found: dict) -> str:
     """The comparison in words."""
     low, high = (100 * x for x in found["interval"])
     effect = "" if found["effect"] is None else f", effect {found['effect']:.2f}"
@@ -78,7 +72,7 @@ def sentence(found: dict, alpha: float = 0.05) -> str:
     if found["verdict"] != "not told apart":
         return f"A is {found['verdict']} than B: {numbers}."
     least = 2.0 ** (1 - found["speakers"])
-    few = f" So few speakers cannot give p < {alpha:g}." if least >= alpha else ""
+    few = f" So few speakers cannot give p < {ALPHA:g}." if least >= ALPHA else ""
     return f"A and B are not told apart: {numbers}.{few}"
 
 
@@ -103,31 +97,46 @@ def rows_of(run: dict) -> list[tuple]:
 
 def speaker_matrices(results: dict) -> Float[np.ndarray, "s c c"]:
     """Confusion matrix of each speaker who has labelled clips, by name, averaged over the seeds."""
-    names = sorted({name for run in results["runs"] for name in run["speakers"]})
-    classes, seeds = len(results["classes"]), len({run["seed"] for run in results["runs"]})
-    matrices = np.zeros((len(names), classes, classes))
-    for run in results["runs"]:
-        labels, guess = np.array(run["labels"]), np.argmax(run["probabilities"], -1)
-        rows, known = np.searchsorted(names, run["speakers"]), labels >= 0
-        np.add.at(matrices, (rows[known], labels[known], guess[known]), 1.0 / seeds)
-    return matrices[matrices.any((1, 2))]
+    matrices = metrics.speaker_confusions(*joined_answers(results["runs"]), len(results["classes"]))
+    return matrices / len({run["seed"] for run in results["runs"]})
 
 
-def weighted_differences(
+def differences(
+    ours: Float[np.ndarray, "*draws c c"], theirs: Float[np.ndarray, "*draws c c"], measure: str
+) -> Float[np.ndarray, "*draws"]:
+    """A less B of each pair of matrices."""
+    place = metrics.NAMES.index(measure)
+    return metrics.stacked_scores(ours)[place] - metrics.stacked_scores(theirs)[place]
+
+
+def swapped_differences(
     ours: Float[np.ndarray, "s c c"],
     theirs: Float[np.ndarray, "s c c"],
-    kept: Shaped[np.ndarray, "d s"],
-    swapped: Shaped[np.ndarray, "d s"],
+    swaps: Int[np.ndarray, "d s"],
     measure: str,
 ) -> Float[np.ndarray, " d"]:
-    """A less B of each draw: a speaker counts `kept` times as it is, `swapped` times exchanged."""
-    totals = [
-        np.tensordot(kept, first, 1) + np.tensordot(swapped, second, 1)
-        for first, second in ((ours, theirs), (theirs, ours))
-    ]
-    place = metrics.NAMES.index(measure)
-    a, b = (metrics.stacked_scores(total)[place] for total in totals)
-    return a - b
+    """A less B of all answers, in each draw with the answers of some speakers (1) exchanged."""
+    pairs = ((ours, theirs), (theirs, ours))
+    totals = [np.tensordot(1 - swaps, kept, 1) + np.tensordot(swaps, other, 1) for kept, other in pairs]
+    return differences(*totals, measure)
+
+
+def drawn_interval(
+    ours: Float[np.ndarray, "s c c"],
+    theirs: Float[np.ndarray, "s c c"],
+    measure: str,
+    draws: int,
+    seed: int,
+) -> list[float]:
+    """The 95 % interval of A less B, with speakers drawn again; one speaker alone says nothing: -1 to 1."""
+    if len(ours) == 1:
+        return [-1.0, 1.0]
+
+    def statistic(drawn):
+        return differences(ours[drawn].sum(-3), theirs[drawn].sum(-3), measure)
+
+    ends = metrics.draw_speakers(statistic, len(ours), resamples=draws, seed=seed, level=0.95)
+    return [float(end) for end in ends]
 
 
 def all_swaps(speakers: int) -> Int[np.ndarray, "d s"]:
@@ -135,6 +144,7 @@ def all_swaps(speakers: int) -> Int[np.ndarray, "d s"]:
     return np.array(list(itertools.product((0, 1), repeat=speakers)))
 
 
-def drawn_swaps(speakers: int, draws: int, generator: np.random.Generator) -> Int[np.ndarray, "d s"]:
+def drawn_swaps(speakers: int, draws: int, seed: int) -> Int[np.ndarray, "d s"]:
     """Random choices of speakers, and first none at all: the results as they are."""
-    return np.vstack([np.zeros((1, speakers), int), generator.integers(0, 2, (draws, speakers))])
+    drawn = np.random.default_rng(seed).integers(0, 2, (draws, speakers))
+    return np.vstack([np.zeros((1, speakers), int), drawn])

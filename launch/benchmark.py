@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from absl import flags
 
 from launch.cli import run
+from launch.suites import line
 
 SUITES = ("fbp", "step", "crossval", "startup", "records", "prepare", "loader", "systems", "ablations")
 SPEED = ("fbp", "step", "crossval", "startup")
@@ -118,16 +119,6 @@ def told(suite: str, rows: Iterator[dict]) -> Iterator[dict]:
     for row in rows:
         print(f"{suite}/{line(row)}", flush=True)
         yield row
-
-
-def line(row: dict) -> str:
-    """A row in words."""
-    ours = f"{row['case']}: ours {row['ours']:.4g} {row['unit']}"
-    if row["peer"] is None:
-        return f"{ours}, {row['peer_name']} not there"
-    return (
-        f"{ours}, {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f} ({row['repeats']} repeats)"
-    )
 
 
 def measure_systems(suite: str) -> Iterator[dict]:

@@ -7,7 +7,6 @@ every way or in 10,000 drawn ones: p is the share of swaps that differ at least 
 with its interval by speaker, p, the effect size, and a sentence: better, worse, or not told apart.
 """
 
-import json
 import os
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ def main(argv: Sequence[str]) -> None:
     """Reads, compares, prints."""
     if len(argv) != 3:
         raise ValueError("usage: emofuse compare A/results.json B/results.json; see emofuse compare --help")
+    from emofuse_jax.pooled import read_results
     from emofuse_jax.reporting.marks import marks_of
     from emofuse_jax.significance import compare, sentence
     from emofuse_jax.train.writer import write_json
@@ -36,19 +36,6 @@ def main(argv: Sequence[str]) -> None:
     print(sentence(found))
     if OUTPUT.value:
         write_json(OUTPUT.value, {"files": [os.path.abspath(path) for path in argv[1:]], **found})
-
-
-def read_results(path: str) -> dict:
-    """A results.json of emofuse crossval; ValueError on another file."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            results = json.load(file)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
-    missing = [field for field in ("classes", "protocol", "runs", "corpus", "leaks") if field not in results]
-    if missing:
-        raise ValueError(f"{path}: field {missing[0]} is missing; expected results.json of emofuse crossval")
-    return results
 
 
 if __name__ == "__main__":

@@ -56,3 +56,13 @@ def row(case: str, unit: str, ours: float, peer: float | None, *, peer_name: str
     ratio = None if peer is None else ours / peer
     values = {"case": case, "unit": unit, "ours": ours, "peer": peer, "peer_name": peer_name}
     return values | {"ratio": ratio, "repeats": repeats}
+
+
+def line(row: dict) -> str:
+    """A row in words."""
+    ours = f"{row['case']}: ours {row['ours']:.4g} {row['unit']}"
+    if row["peer"] is None:
+        return f"{ours}, {row['peer_name']} not there"
+    return (
+        f"{ours}, {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f} ({row['repeats']} repeats)"
+    )

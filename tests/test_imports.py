@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from launch.cli import VERBS
+
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("emofuse_jax", "data_prep", "configs", "launch")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -84,6 +86,13 @@ def test_imports_flow_one_way(path):
     for package, homes in ONLY_IN.items():
         if not any(within(module, home) for home in homes):
             assert not any(within(name, package) for name in imports(path)), f"{module} imports {package}"
+
+
+def test_verbs_are_started_and_not_imported():
+    """Two verbs may have flags of one name: a process holds one of them."""
+    verbs = {f"launch.{verb}" for verb in VERBS}
+    for path in (*FILES, *sorted((ROOT / "tests").rglob("*.py"))):
+        assert not imports(path) & verbs, path
 
 
 def test_nothing_reads_pickles():

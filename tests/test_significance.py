@@ -1,14 +1,17 @@
 """The paired permutation test: its error rate by simulation, its power, and what it refuses."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from emofuse_jax import metrics
 from emofuse_jax.significance import all_swaps, compare, drawn_swaps, sentence, speaker_matrices
-from launch import compare as command
 
+ROOT = pathlib.Path(__file__).parent.parent
 CLASSES = ["angry", "happy", "sad"]
 
 
@@ -91,7 +94,7 @@ def test_the_same_result_twice_is_not_told_apart():
 
 
 def test_drawn_swaps_begin_with_none():
-    swaps = drawn_swaps(20, 99, np.random.default_rng(0))
+    swaps = drawn_swaps(20, 99, seed=0)
     assert swaps.shape == (100, 20)
     assert not swaps[0].any()
     assert 0.4 < swaps.mean() < 0.6
@@ -118,21 +121,31 @@ def test_other_clips_are_refused():
         compare(a, b, measure="uar")
 
 
-def test_the_command(tmp_path, capsys):
+def command(*words):
+    """`emofuse compare` in a process of its own."""
+    script = [sys.executable, ROOT / "launch" / "compare.py", *words]
+    return subprocess.run(script, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command(tmp_path):
     a, b = pair(3, gain=0.25, clips=24)
-    paths = [str(tmp_path / name) for name in ("a.json", "b.json", "bad.json", "other.json")]
+    paths = [tmp_path / name for name in ("a.json", "b.json", "bad.json", "other.json")]
     b["leaks"] = ["speaker s1 is in training and test"]
     for path, content in zip(paths, (json.dumps(a), json.dumps(b), "{", '{"classes": []}'), strict=True):
-        with open(path, "w") as file:
-            file.write(content)
-    command.flags.FLAGS(["compare"])
-    command.main(["compare", *paths[:2]])
-    said = capsys.readouterr().out
-    assert "A is worse than B" in said
-    assert "LEAKY" in said
-    with pytest.raises(ValueError, match=r"bad.json: not JSON"):
-        command.main(["compare", paths[0], paths[2]])
-    with pytest.raises(ValueError, match=r"other.json: field protocol is missing"):
-        command.main(["compare", paths[0], paths[3]])
-    with pytest.raises(ValueError, match="usage: emofuse compare"):
-        command.main(["compare", paths[0]])
+        path.write_text(content)
+    done = command(*paths[:2], f"--output={tmp_path / 'found.json'}")
+    assert done.returncode == 0, done.stderr
+    assert "A is worse than B" in done.stdout
+    assert "LEAKY" in done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["verdict"] == "worse"
+    assert found["interval"] == compare(a, b)["interval"]
+    for files, reason in (
+        ((paths[0], paths[2]), "bad.json: not JSON"),
+        ((paths[0], paths[3]), "other.json: field protocol is missing"),
+        ((paths[0],), "usage: emofuse compare"),
+    ):
+        done = command(*files)
+        assert done.returncode == 2
+        assert reason in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1

@@ -9,8 +9,8 @@ import pytest
 
 from configs import features
 from launch import suite_crossval, suite_loader, suite_prepare, suite_speed, suite_startup, suites
-from launch.benchmark import line
 from launch.one_core import one_core
+from launch.suites import line
 from tests.launch.benchmark_inputs import write_demo
 
 COLUMNS = {"case", "unit", "ours", "peer", "peer_name", "ratio", "repeats"}

@@ -195,7 +195,7 @@ def test_a_finished_one_is_not_done_again(home, records, crossed):
     again = crossval(small(records), str(home / "crossed"), seeds=3)
     assert {p: p.stat().st_mtime_ns for p in (home / "crossed" / "runs").rglob("*") if p.is_file()} == before
     assert again["runs"] == crossed["runs"]
-    assert not (home / "crossed" / "checkpoints" / "replicas").exists()
+    assert not (home / "crossed" / "checkpoints").exists()
 
 
 def test_what_a_killed_run_left_of_a_finished_chunk_is_in_nobodys_way(home, records, crossed):
