@@ -68,6 +68,15 @@ def augment() -> ml_collections.ConfigDict:
             "frequency_masks": 1,
             "frequency_width": 24,  # bins
             "gain": 0.3,  # nepers
+            "crop": 0,  # random steps in a row of each clip; 0: all
+            "speed": 0.0,  # a clip is up to e^speed times as fast or as slow
+            "pitch": 0.0,  # its frequencies are up to e^pitch times as high or as low
+            "reverb": 0.0,  # probability of a room
+            "reverb_steps": 60,  # steps in which the longest one falls by 60 dB
+            "noise": 0.0,  # probability of noise
+            "noise_snr_min": 5.0,  # dB
+            "noise_snr_max": 40.0,  # dB
+            "mixup": 0.0,  # alpha of the Beta distribution of the share of another clip
             "audio_dropout": 0.0,  # probability of a clip without sound
             "video_dropout": 0.0,  # probability of a clip without faces
         }

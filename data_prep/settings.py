@@ -107,10 +107,15 @@ RECIPES = {
         FaceSettings(frames=96, sampling="snippets", snippet=16),
     ),
     "features": PrepSettings("features", features=FeatureSettings("drop")),
+    "speech": PrepSettings(
+        "speech",
+        AudioSettings("log_mel_v1", window_ms=25.0, window="hann", dft=512, bins=64, floor=1e-10),
+    ),
 }
 """systems.md, sections 1, 3 and 4: one face for each of 30 segments; 6 snippets of 16 frames.
 
 `features` samples as `fbp` does and stores what frozen encoders make of it instead (data_prep/encoders.py).
+`speech` has the log-mel energies that speech recognisers read, and the faces of `fbp`.
 """
 
 

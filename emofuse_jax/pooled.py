@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Int
 
 from emofuse_jax import metrics
+from emofuse_jax.calibration import tempered
 from emofuse_jax.data.dataset import split_leaks
+from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.reporting.marks import marks_of
 from emofuse_jax.train.experiment import Experiment, versions
 
@@ -19,7 +21,8 @@ def summarise(experiments: list[Experiment], runs: list[dict]) -> dict:
     """The result file of a cross-validation.
 
     `pooled` are scores of all answers together, with 95 % intervals that draw speakers; `mean` and `sd` are
-    over the runs, each scored alone. The two differ: a mean over folds weighs folds, not clips.
+    over the runs, each scored alone. The two differ: a mean over folds weighs folds, not clips. `ensemble`,
+    with several seeds, scores their answers averaged: more models than one, so not a score of one.
 
     Args:
       experiments: of the runs, in their order.
@@ -29,13 +32,14 @@ def summarise(experiments: list[Experiment], runs: list[dict]) -> dict:
     classes = list(first.dataset.classes)
     leaks = [split_leaks(e.dataset, e.protocol, e.config.data.fold) for e in experiments]
     values = {name: [run["test"][name] for run in runs] for name in MEASURES}
-    return {
+    found = {
         "protocol": first.protocol,
         "config": first.config.name,
         "corpus": first.dataset.prep["corpus"],
         "dataset": first.dataset.path,
         "date": datetime.date.today().isoformat(),
         "classes": classes,
+        "modalities": list(FUSIONS[first.config.model.fusion.name].modalities),
         "runs": runs,
         "pooled": pooled(runs, len(classes)),
         "mean": {name: statistics.mean(found) for name, found in values.items()},
@@ -43,6 +47,27 @@ def summarise(experiments: list[Experiment], runs: list[dict]) -> dict:
         "leaky": any(leaks),
         "leaks": sorted({leak for each in leaks for leak in each}),
         "versions": versions(),
+    }
+    if len({run["seed"] for run in runs}) > 1:
+        found["ensemble"] = pooled([averaged(found)], len(classes))
+    return found
+
+
+def averaged(results: dict) -> dict:
+    """Every clip once: the mean over the seeds of its probabilities, calibrated as each model was."""
+    sums: dict[str, np.ndarray] = {}
+    about: dict[str, tuple] = {}
+    for run in results["runs"]:
+        sure = tempered(np.asarray(run["probabilities"]), run["temperature"])
+        for clip, speaker, label, row in zip(run["clips"], run["speakers"], run["labels"], sure, strict=True):
+            sums[clip] = sums.get(clip, 0.0) + row
+            about[clip] = (speaker, label)
+    return {
+        "classes": results["classes"],
+        "clips": list(sums),
+        "speakers": [speaker for speaker, _ in about.values()],
+        "labels": [label for _, label in about.values()],
+        "probabilities": [(row / row.sum()).tolist() for row in sums.values()],
     }
 
 

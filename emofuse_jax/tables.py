@@ -23,6 +23,23 @@ def measure(scores: dict, key: str) -> str:
     return text
 
 
+def print_trials(found: dict) -> None:
+    """The trials of a sweep (emofuse_jax/train/sweep.py), best first."""
+    names = sorted({name for trial in found["trials"] for name in trial["fields"]})
+    title = f"{found['config']} on {found['corpus']}, {found['protocol']}: validation UA"
+    table = Table("trial", *names, "UA", "sd", "last epochs", title=title)
+    for trial in found["trials"]:
+        fields = [format_value(trial["fields"].get(name, "")) for name in names]
+        scores = [f"{100 * trial[name]:.1f}" for name in ("validation_ua", "sd", "last_ua")]
+        table.add_row(str(trial["number"]), *fields, *scores)
+    Console(width=max(100, 24 + sum(len(name) + 4 for name in names))).print(table)
+
+
+def format_value(value) -> str:
+    """A field's value: a fraction with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def print_runs(results: dict) -> None:
     """UA of every fold and seed, their mean and spread, and the pooled scores (emofuse_jax/pooled.py)."""
     seeds = sorted({run["seed"] for run in results["runs"]})

@@ -64,6 +64,10 @@ class Batch:
     audio_features_mask: Bool[Array, "b u"] | None = None
     face_features: Float[Array, "b s d"] | None = None
     """One vector a frame, valid where `face_mask` is."""
+    mixed_label: Int[Array, " b"] | None = None
+    """Label of the clip that was mixed in (data/mixup.py); None where nothing was."""
+    mixed_share: Float[Array, " b"] | None = None
+    """Its share, at most one half."""
 
 
 @jax.tree_util.register_dataclass

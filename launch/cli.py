@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ VERBS = {
     "split": "add a published split to prepared records",
     "train": "train one model of a config on one fold",
     "crossval": "train and test every fold of a protocol with several seeds",
+    "sweep": "search for better settings of a config, by validation alone",
     "cluster": "start a run on Slurm, GKE or a TPU slice, and again when it is taken back",
     "plan": "memory and time of a training step on TPU slices that are not here",
     "compare": "say whether two results differ by more than chance",
@@ -74,6 +76,12 @@ def keep_programs() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "emofuse", cpu_kind()))
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))  # the oldest make way
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def typed(verb: str) -> str:
+    """The command of this process, as it was typed, whether by `emofuse` or by `python launch/<verb>.py`."""
+    words = [os.path.basename(word).removesuffix(".py") for word in sys.orig_argv]
+    return shlex.join(["emofuse", verb, *sys.orig_argv[words.index(verb) + 1 :]])
 
 
 def joined(words: Sequence[str]) -> list[str]:

@@ -5,19 +5,18 @@
 
 The corpus lies on the devices once; folds and seeds are spread over all devices, and on each run side by side
 (config.crossval.mode=auto|vmap|loop) as many as its memory holds. Parameters are chosen by validation, the
-test part of a fold is scored once. Writes results.json, row.md (a row for a paper, in Markdown), and
-runs/fold_<i>_seed_<j>/, which emofuse evaluate and export take as a workdir. `{fold}` and `{seed}` in
+test part of a fold is scored once. Writes results.json, report.html, row.md (a row for a paper, in Markdown),
+and runs/fold_<i>_seed_<j>/, which emofuse evaluate and export take as a workdir. `{fold}` and `{seed}` in
 config.init.* are those of the run.
 """
 
-import os
 from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
 
 from launch import processes
-from launch.cli import run
+from launch.cli import run, typed
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the runs and of results.json.")
@@ -38,25 +37,21 @@ def main(argv: Sequence[str]) -> int | None:
     processes.join()
     distributed.device_per_core()
     from emofuse_jax import tables
-    from emofuse_jax.pooled import markdown_row
+    from emofuse_jax.cv_evaluate import publish
     from emofuse_jax.reporting.marks import marks_of
     from emofuse_jax.train.crossval import crossval
-    from emofuse_jax.train.writer import write_json
 
     folds = [int(fold) for fold in FOLDS.value] or None
     if PROTOCOL.value:
         CONFIG.value.data.protocol = PROTOCOL.value
     results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
+    publish(CONFIG.value, WORKDIR.value, results, typed("crossval"))
     if not distributed.is_first():
         return
-    path = os.path.join(WORKDIR.value, "results.json")
-    write_json(path, results)
     tables.print_runs(results)
     for mark in marks_of(results["corpus"], results["leaks"]):
         print(mark)
-    with open(os.path.join(WORKDIR.value, "row.md"), "w", encoding="utf-8") as file:
-        file.write(markdown_row(results))
-    print(f"results: {path}, and as a row for a paper: row.md")
+    print(f"results: {WORKDIR.value}: results.json, report.html, and as a row for a paper row.md")
 
 
 if __name__ == "__main__":

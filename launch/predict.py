@@ -19,6 +19,7 @@ from absl import flags
 from launch.cli import run
 
 BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
+SURE = flags.DEFINE_float("min_confidence", 0.0, "Below this probability the label is `unknown`.", 0.0, 1.0)
 JSON = flags.DEFINE_boolean("json", False, "JSON lines on a terminal too.")
 
 AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file that the bundle names but does not carry.")
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(f"{argv[1]}: no media files in it")
     rows = [] if sys.stdout.isatty() and not JSON.value else None
     failed = False
-    for answer in answers(bundle, files):
+    for answer in answers(bundle, files, SURE.value):
         failed |= "error" in answer
         if rows is None:
             print(json.dumps(answer), flush=True)
@@ -55,11 +56,11 @@ def main(argv: Sequence[str]) -> int:
     return int(failed)
 
 
-def answers(bundle, files: Sequence[str]) -> Iterator[dict]:
+def answers(bundle, files: Sequence[str], sure: float) -> Iterator[dict]:
     """JSON objects of all windows of all files; what goes wrong with a file is its own line."""
     for path in files:
         try:
-            yield from (window.to_json() for window in bundle.predict(path))
+            yield from (window.to_json() for window in bundle.predict(path, min_confidence=sure))
         except Exception as error:  # whatever one odd file does, the others are answered
             reason = " ".join(str(error).split()) or type(error).__name__
             yield {"path": path, "error": reason.removeprefix(f"{path}: ")}

@@ -7,9 +7,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
+from emofuse_jax.data.augment_sound import augment_sound, spec_augment
 from emofuse_jax.data.features import sound_mask
+from emofuse_jax.data.mixup import mixup
 from emofuse_jax.types import Batch, PRNGKey
 
 
@@ -27,6 +29,7 @@ def augment(batch: Batch, key: PRNGKey, config, *, neper: float = 1.0) -> Batch:
         batch = shift(batch, keys[2], config.shift)
     if config.brightness or config.contrast:
         batch = colour(batch, keys[3], brightness=config.brightness, contrast=config.contrast)
+    batch = augment_sound(batch, jax.random.fold_in(key, 6), config, neper=neper)
     batch = spec_augment(
         batch,
         keys[4],
@@ -34,7 +37,8 @@ def augment(batch: Batch, key: PRNGKey, config, *, neper: float = 1.0) -> Batch:
         frequency=(config.frequency_masks, config.frequency_width),
         gain=config.gain * neper,
     )
-    return modality_dropout(batch, keys[5], audio=config.audio_dropout, video=config.video_dropout)
+    batch = modality_dropout(batch, keys[5], audio=config.audio_dropout, video=config.video_dropout)
+    return mixup(batch, jax.random.fold_in(key, 7), config.mixup) if config.mixup else batch
 
 
 def sample_frames(batch: Batch, key: PRNGKey, n: int) -> Batch:
@@ -79,48 +83,6 @@ def colour(batch: Batch, key: PRNGKey, *, brightness: float, contrast: float) ->
     gain = 1.0 + contrast * jax.random.uniform(key_gain, shape, minval=-1.0)
     faces = gain * (batch.faces.astype(jnp.float32) - 128.0) + 128.0 + offset
     return dataclasses.replace(batch, faces=jnp.clip(jnp.round(faces), 0, 255).astype(jnp.uint8))
-
-
-def spec_augment(
-    batch: Batch, key: PRNGKey, *, time: tuple[int, int], frequency: tuple[int, int], gain: float
-) -> Batch:
-    """SpecAugment (arXiv 1904.08779) on the log spectrogram, and a random loudness.
-
-    Masked stripes take the clip's mean per bin over its valid steps, so that no foreign value enters.
-
-    Args:
-      batch: with `audio` [b t f].
-      key: of the step.
-      time: (number of masks, largest width in steps).
-      frequency: (number of masks, largest width in bins).
-      gain: largest change of loudness, in the unit of the spectrogram.
-    """
-    key_time, key_frequency, key_gain = jax.random.split(key, 3)
-    b, t, f = batch.audio.shape
-    audio = batch.audio.astype(jnp.float32)
-    valid = batch.audio_mask[:, :, None]
-    mean = jnp.where(valid, audio, 0).sum(1, keepdims=True) / jnp.maximum(valid.sum(1, keepdims=True), 1)
-    length = batch.audio_mask.sum(1)
-    hidden = stripes(key_time, b, t, length, *time)[:, :, None]
-    hidden |= stripes(key_frequency, b, f, jnp.full(b, f), *frequency)[:, None, :]
-    audio = jnp.where(hidden, mean, audio)
-    audio += gain * jax.random.uniform(key_gain, (b, 1, 1), minval=-1.0)
-    return dataclasses.replace(batch, audio=jnp.where(valid, audio, 0).astype(batch.audio.dtype))
-
-
-def stripes(
-    key: PRNGKey, rows: int, size: int, length: Int[Array, " b"], count: int, width: int
-) -> Bool[Array, "b n"]:
-    """`count` random intervals of up to `width` positions inside the first `length` of `size`."""
-    hidden = jnp.zeros((rows, size), bool)
-    position = jnp.arange(size)
-    for k in jax.random.split(key, count):
-        key_width, key_start = jax.random.split(k)
-        wide = jax.random.randint(key_width, (rows,), 0, width + 1)
-        start = jax.random.uniform(key_start, (rows,)) * jnp.maximum(length - wide, 0)
-        start = start.astype(jnp.int32)
-        hidden |= (position >= start[:, None]) & (position < (start + wide)[:, None])
-    return hidden & (position < length[:, None])
 
 
 def modality_dropout(

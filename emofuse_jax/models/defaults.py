@@ -7,7 +7,7 @@ from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.models.margins import MARGIN_DEFAULTS
 
 ATTENTION_DEFAULTS = {"attention": "additive", "attention_width": 256, "temperature": 0.3}
-"""Pooling of an encoder's positions: `additive`, `self`, `relation` or `transformer`; lambda."""
+"""Pooling of an encoder's positions (models/temporal.py, `ATTENTION`); lambda."""
 
 
 def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ConfigDict:

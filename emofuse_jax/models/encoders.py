@@ -7,6 +7,7 @@ the batch comes standardised per bin, zero at padding, in the dtype of the activ
 
 from emofuse_jax.models.audio import AudioEncoder
 from emofuse_jax.models.features import AudioFeatures, VideoFeatures
+from emofuse_jax.models.mel_cnn import MelCNN
 from emofuse_jax.models.part_resnet import PartResNet
 from emofuse_jax.models.segment_cnn import SegmentEncoder
 from emofuse_jax.models.snippets import SnippetEncoder
@@ -15,6 +16,7 @@ from emofuse_jax.types import InputSpec
 
 AUDIO_ENCODERS = {
     "fcn": AudioEncoder,
+    "mel_cnn": MelCNN,
     "segments": SegmentEncoder,
     "resnet": PartResNet,
     "features": AudioFeatures,

@@ -25,6 +25,23 @@ class AdditiveAttention(nnx.Module):
         return attention.attention_pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
 
 
+class StatisticsAttention(nnx.Module):
+    """Mean and deviation under the weights of additive attention; twice as wide (arXiv 1803.10963)."""
+
+    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+        self.hidden = linear(width, config.attention_width, dtype, rngs=rngs)
+        self.score = linear(config.attention_width, 1, jnp.float32, bias=False, rngs=rngs)
+        self.temperature = config.temperature
+        self.width = 2 * width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        scores = self.score(jnp.tanh(self.hidden(values)))[..., 0]  # b l
+        return attention.statistics_pool(
+            values[:, None], scores[:, None], masks, temperature=self.temperature
+        )
+
+
 class SelfAttention(nnx.Module):
     """`alpha_i = sigmoid(f_i^T q0)`, normalised by its sum (P2)."""
 
@@ -66,6 +83,7 @@ class TransformerAttention(nnx.Module):
 
 ATTENTION = {
     "additive": AdditiveAttention,
+    "statistics": StatisticsAttention,
     "self": SelfAttention,
     "relation": RelationAttention,
     "transformer": TransformerAttention,

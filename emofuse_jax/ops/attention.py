@@ -32,6 +32,26 @@ def attention_pool(
     return pool(values, weights), weights
 
 
+def statistics_pool(
+    values: Float[Array, "*#batch l d"],
+    scores: Float[Array, "*#batch l"],
+    mask: Bool[Array, "*#batch l"],
+    *,
+    temperature: float = 1.0,
+    eps: float = 1e-5,
+) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch l"]]:
+    """`[mu; sqrt(sum_l alpha_l v_l^2 - mu^2 + eps)]`, `mu` and `alpha` of `attention_pool`. e = 2 d.
+
+    Attentive statistics pooling, Okabe et al., arXiv 1803.10963. Zero where nothing is valid.
+    """
+    wide = promote(values)
+    mean, weights = attention_pool(wide, scores, mask, temperature=temperature)
+    variance = pool(wide * wide, weights) - mean * mean
+    some = jnp.any(weights > 0, axis=-1, keepdims=True)
+    deviation = jnp.where(some, jnp.sqrt(jnp.maximum(variance, 0.0) + eps), 0.0)
+    return jnp.concatenate([mean, deviation], axis=-1).astype(values.dtype), weights
+
+
 def self_frame_attention(
     frames: Float[Array, "*#batch l d"], q0: Float[Array, " d"], mask: Bool[Array, "*#batch l"]
 ) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch l"]]:

@@ -82,3 +82,50 @@ def _alt(lines, key, best, scale) -> str:
     ]
     tail = f"; best epoch {best['epoch']:g}" if best else ""
     return f"Learning curve of the {'UA' if key == 'ua' else 'loss'}: {', '.join(ends)}{tail}."
+
+
+def spread_picture(
+    histories: Sequence[Sequence[dict]], key: str, marks: Sequence[str] = (), chance: float | None = None
+) -> style.Picture | None:
+    """Mean of `key` (`loss` or `ua`) over runs per epoch, and the range of all runs; None where none has it.
+
+    An epoch that some runs did not reach is the mean of the others.
+    """
+    scale, title = (100.0, "UA (mean recall), %") if key == "ua" else (1.0, "Loss")
+    lines = {part: _spread(histories, f"{part}_{key}", scale) for part in ("train", "validation")}
+    lines = {part: rows for part, rows in lines.items() if rows}
+    if not lines:
+        return None
+
+    def draw(figure, theme):
+        axes = figure.subplots()
+        for part, rows in lines.items():
+            colour = theme.both if part == "validation" else theme.muted
+            epochs, means, lows, highs = zip(*rows, strict=True)
+            axes.plot(
+                epochs, means, color=colour, lw=1.9, ls="-" if part == "validation" else "--", label=part
+            )
+            axes.fill_between(epochs, lows, highs, color=colour, alpha=0.22, lw=0)
+        if chance is not None:
+            axes.axhline(scale * chance, color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="chance")
+            axes.set_ylim(0, 102)
+        axes.set_xlabel("epoch")
+        axes.set_title(title, pad=26)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, columnspacing=1.2, fontsize=9)
+
+    ends = [
+        f"{part} {rows[-1][1]:.3g} ({rows[-1][2]:.3g} to {rows[-1][3]:.3g})" for part, rows in lines.items()
+    ]
+    alt = f"{title}, mean and range of {len(histories)} runs; last epoch: {', '.join(ends)}."
+    return style.make_picture(f"learning_{key}", alt, SIZE, draw, marks=marks)
+
+
+def _spread(histories, key, scale) -> list[tuple]:
+    """Epoch, mean, lowest and highest of the runs that have it."""
+    values: dict = {}
+    for history in histories:
+        for epoch, value in zip(*_line(history, key), strict=True):
+            values.setdefault(epoch, []).append(scale * value)
+    return [(e, sum(v) / len(v), min(v), max(v)) for e, v in sorted(values.items())]

@@ -59,8 +59,9 @@ class Bundle:
             `face_features` float16 [b s d] for the faces.
 
         Returns:
-          float32 `probabilities` and `logits` [b c]; where the model has them `modality_weights` [b 2]
-          (voice, face), `audio_attention` [b ..] and `video_attention` [b s].
+          float32 `probabilities`, which are `softmax(logits / temperature)`, and `logits` [b c]; where the
+          model has them `modality_weights` [b 2] (voice, face), `audio_attention` [b ..] and
+          `video_attention` [b s].
 
         Raises:
           ValueError: an input is missing, unknown, or of another shape or dtype; names it.
@@ -69,11 +70,14 @@ class Bundle:
         outputs = self.call(self.weights, arrays)
         return {name: np.asarray(array) for name, array in outputs.items()}
 
-    def predict(self, clip_path: str) -> list:
-        """Answers for a media file, a list of `predictor.Prediction`; needs the `prep` extra."""
+    def predict(self, clip_path: str, *, min_confidence: float = 0.0) -> list:
+        """Answers for a media file, a list of `predictor.Prediction`; needs the `prep` extra.
+
+        An answer less sure than `min_confidence` has the label `unknown`.
+        """
         from emofuse_jax.serving.predictor import predict_file
 
-        return predict_file(self, clip_path)
+        return predict_file(self, clip_path, min_confidence=min_confidence)
 
     def parity(self) -> float:
         """Runs `parity.npz` on this machine: the largest difference from the checkpoint's answers."""

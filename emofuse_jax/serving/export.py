@@ -78,9 +78,10 @@ def write_bundle(
     with open(os.path.join(path, manifest.WEIGHTS), "wb") as file:
         file.write(safetensors.numpy.save(weights))  # its own save_file lets only the owner read
     with open(os.path.join(path, manifest.GRAPH), "wb") as file:
-        file.write(export_graph(model, params, model_state, spec))
+        file.write(export_graph(model, params, model_state, spec, metadata.get("temperature", 1.0)))
     inputs = parity_inputs(model, spec)
-    answer = jax.jit(lambda p, s, x: _answer(model, p, s, x, spec))(params, model_state, inputs)
+    temperature = metadata.get("temperature", 1.0)
+    answer = jax.jit(lambda p, s, x: _answer(model, p, s, x, spec, temperature))(params, model_state, inputs)
     stored = {f"input.{name}": array for name, array in inputs.items()}
     stored |= {f"output.{name}": np.asarray(array) for name, array in answer.items()}
     np.savez(os.path.join(path, manifest.PARITY), **stored)
@@ -101,7 +102,9 @@ def check_parity(path: str) -> float:
     return difference
 
 
-def export_graph(model: Model, params: Params, model_state: Params, spec: InputSpec) -> bytes:
+def export_graph(
+    model: Model, params: Params, model_state: Params, spec: InputSpec, temperature: float
+) -> bytes:
     """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch."""
     tree = {"params": params, "model_state": model_state}
     structure = jax.tree.structure(tree)
@@ -109,7 +112,7 @@ def export_graph(model: Model, params: Params, model_state: Params, spec: InputS
 
     def compute(weights: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
         whole = jax.tree.unflatten(structure, [weights[name] for name in names])
-        return _answer(model, whole["params"], whole["model_state"], inputs, spec)
+        return _answer(model, whole["params"], whole["model_state"], inputs, spec, temperature)
 
     (b,) = jax_export.symbolic_shape("b")
     weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in by_name(tree).items()}
@@ -151,6 +154,7 @@ def describe(metadata: dict) -> dict:
         "config": {"name": config.get("name", ""), "model": config["model"]},
         "checkpoint": metadata["checkpoint"],
         "progress": metadata.get("progress", {}),
+        "temperature": metadata.get("temperature", 1.0),
         "intended_use": INTENDED_USE,
         "limits": LIMITS,
         "platforms": list(PLATFORMS),
@@ -159,7 +163,9 @@ def describe(metadata: dict) -> dict:
     }
 
 
-def _answer(model: Model, params: Params, model_state: Params, inputs: dict, spec: InputSpec) -> dict:
+def _answer(
+    model: Model, params: Params, model_state: Params, inputs: dict, spec: InputSpec, temperature: float
+) -> dict:
     """The bundle's outputs; the fields of a batch that scoring does not read are filled with nothing."""
     size = next(iter(inputs.values())).shape[0]
     rest = {
@@ -169,7 +175,7 @@ def _answer(model: Model, params: Params, model_state: Params, inputs: dict, spe
     }
     outputs, _ = model.apply(params, model_state, Batch(**inputs, **rest), train=False)
     logits = outputs.logits.astype(jnp.float32)
-    answer = {"probabilities": jax.nn.softmax(logits), "logits": logits}
+    answer = {"probabilities": jax.nn.softmax(logits / temperature), "logits": logits}
     return answer | {name: outputs.aux[name].astype(jnp.float32) for name in ATTENTION if name in outputs.aux}
 
 

@@ -17,6 +17,8 @@ BUCKETS = (1, 2, 4, 8)
 """Batch sizes that are compiled; a batch is padded to the next one."""
 SLACK = 0.1
 """A rest of at most this share of a window lengthens the last window instead of opening another."""
+UNKNOWN = "unknown"
+"""The label of an answer that is less sure than asked for."""
 SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm")
 
@@ -31,7 +33,7 @@ class Prediction:
     end: float
     label: str
     confidence: float
-    """The probability of `label`."""
+    """The highest probability, calibrated on validation clips: that of `label` unless it is `unknown`."""
     probabilities: dict[str, float]
     voice_weight: float | None
     """How much the fusion let the voice count, 0 to 1; None where the fusion has no such weight."""
@@ -62,8 +64,13 @@ class Gap:
         return dataclasses.asdict(self)
 
 
-def predict_file(bundle: Bundle, path: str) -> list[Prediction | Gap]:
+def predict_file(bundle: Bundle, path: str, *, min_confidence: float = 0.0) -> list[Prediction | Gap]:
     """Answers for every window of a media file, in order.
+
+    Args:
+      bundle: a loaded one.
+      path: of the file.
+      min_confidence: an answer whose highest probability is lower has the label `unknown`.
 
     Raises:
       ValueError: the file cannot be used at all (missing, empty, not media, truncated, nothing to hear or
@@ -73,13 +80,20 @@ def predict_file(bundle: Bundle, path: str) -> list[Prediction | Gap]:
 
     require_media()
     check_encoders(bundle)
+    if not 0.0 <= min_confidence <= 1.0:
+        raise ValueError(f"min_confidence: {min_confidence}, expected a probability")
     try:
-        answers = list(_answers(bundle, path))
+        answers = [_sure(answer, min_confidence) for answer in _answers(bundle, path)]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if all(isinstance(answer, Gap) for answer in answers):
         raise ValueError(f"{path}: {answers[0].error}")
     return answers
+
+
+def _sure(answer: Prediction | Gap, least: float) -> Prediction | Gap:
+    unsure = isinstance(answer, Prediction) and answer.confidence < least
+    return dataclasses.replace(answer, label=UNKNOWN) if unsure else answer
 
 
 def check_encoders(bundle: Bundle) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from emofuse_jax import metrics
+from emofuse_jax.calibration import fit_temperature
 from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.train import checkpoint
@@ -134,13 +135,23 @@ def calibrated_answers(job: Job, chunk: Chunk) -> dict:
         return answers
     before, after = to_host(states.model_state["fusion"]), []
     for i, run in enumerate(chunk.runs):
-        rows = row_numbers(job.clips, job.experiments[run].clips["validation"])
-        labels = job.labels[rows]
-        levels = None if answers["levels"] is None else answers["levels"][i, : len(rows)]
+        labels = validation_labels(job, run)
+        levels = None if answers["levels"] is None else answers["levels"][i, : len(labels)]
         after.append(fitted(jax.tree.map(lambda x, i=i: x[i], before), hook, levels, labels))
     model_state = states.model_state | {"fusion": put(job, stack(after))}
     chunk.states = dataclasses.replace(states, model_state=model_state)
     return answer(job, chunk.runs, (model[0], model_state), "validation")
+
+
+def temperature(job: Job, run: Run, probabilities: Float[np.ndarray, "n c"]) -> float:
+    """That of a replica's answers for its validation clips; rows of padding come last."""
+    labels = validation_labels(job, run)
+    return fit_temperature(probabilities[: len(labels)], labels)
+
+
+def validation_labels(job: Job, run: Run) -> Int[np.ndarray, " n"]:
+    """Labels of the validation clips of a replica."""
+    return job.labels[row_numbers(job.clips, job.experiments[run].clips["validation"])]
 
 
 def close_epoch(
@@ -169,6 +180,8 @@ def close_epoch(
         }
         chunk.histories[i].append({"step": step, **row})
         better[i] = chunk.trackers[i].update(found["ua"], step)
+        if better[i]:
+            chunk.trackers[i].temperature = temperature(job, run, answers["probabilities"][i])
     return better
 
 

@@ -37,6 +37,9 @@ from emofuse_jax.train.sharding import AXES, agreed, put_as, replicated, to_host
 from emofuse_jax.train.writer import Writer, write_json
 from emofuse_jax.types import Params
 
+WORDS = {"runs": "folds or seeds", "trials": "trials"}
+"""Parts of a plan beside the config, in words."""
+
 
 def crossval(
     config: ml_collections.ConfigDict, workdir: str, *, seeds: int, folds: list[int] | None = None
@@ -89,22 +92,26 @@ def check_parts(experiment: Experiment) -> None:
     check_unseen(experiment, metadata(experiment))
 
 
-def read_plan(workdir: str, config: ml_collections.ConfigDict, runs: list[Run]) -> dict:
+def read_plan(workdir: str, config: ml_collections.ConfigDict, runs: list[Run], **more) -> dict:
     """What `workdir` was begun with, or begins with; ValueError where it holds another cross-validation."""
     path = os.path.join(workdir, "crossval.json")
-    now = {"config": config.to_dict(), "runs": [list(run) for run in runs]}
+    now = {"config": config.to_dict(), "runs": [list(run) for run in runs], **more}
     if not os.path.exists(path):
         return now
     with open(path, encoding="utf-8") as file:
         plan = json.load(file)
     check_same_config(workdir, plan["config"], json.loads(json.dumps(now["config"])))
-    if plan["runs"] != now["runs"]:
-        raise ValueError(f"{workdir}: holds other folds or seeds; choose another --workdir")
+    for name in ("runs", *more):
+        if plan.get(name) != now[name]:
+            raise ValueError(f"{workdir}: holds other {WORDS[name]}; choose another --workdir")
     return plan
 
 
-def make_job(experiments: dict[Run, Experiment]) -> Job:
-    """Loads the corpus onto the devices and makes the programs."""
+def make_job(experiments: dict[Run, Experiment], numbers: tuple[str, ...] = ()) -> Job:
+    """Loads the corpus onto the devices and makes the programs.
+
+    `numbers`: fields of the config in which the replicas differ; the programs take them as arrays.
+    """
     first = next(iter(experiments.values()))
     count = jax.device_count() if jax.process_count() > 1 else min(jax.device_count(), len(experiments))
     axes = {"axis_types": (jax.sharding.AxisType.Auto,) * 3, "devices": jax.devices()[:count]}
@@ -121,6 +128,7 @@ def make_job(experiments: dict[Run, Experiment]) -> Job:
         side_by_side=runs_side_by_side(first.config.crossval.mode, first.model, host),
         epoch=over_replicas(make_epoch(first.model, first.config), mesh, donate=(1,)),
         answers=over_replicas(make_answers(first.model), mesh),
+        numbers=numbers,
     )
 
 
@@ -150,7 +158,7 @@ def write_run(
     """A replica's checkpoint, history and, last, its result."""
     experiment, tracker = job.experiments[chunk.runs[i]], chunk.trackers[i]
     params, model_state = put_as(model, replicated(job.mesh))
-    about = metadata(experiment) | {"step": tracker.best_step}
+    about = metadata(experiment) | {"step": tracker.best_step, "temperature": tracker.temperature}
     checkpoint.save_model(directory, params, model_state, about)
     writer = Writer(directory, resume_step=0, active=is_first())
     for row in chunk.histories[i]:
@@ -172,6 +180,7 @@ def result(job: Job, chunk: Chunk, tested: dict, i: int) -> dict:
         "validation": {"ua": chunk.trackers[i].best_ua},
         "test": {name: scores[name] for name in ("ua", "wa", "wf1")},
         "best_step": chunk.trackers[i].best_step,
+        "temperature": chunk.trackers[i].temperature,
         "epochs": len(chunk.histories[i]),
         "clips": names,
         "speakers": [dataset.speaker_of[name] for name in names],
@@ -185,7 +194,7 @@ def read_results(job: Job, workdir: str) -> list[dict]:
     found = []
     for run in job.experiments:
         with open(result_path(workdir, run), encoding="utf-8") as file:
-            found.append(json.load(file))
+            found.append({"temperature": 1.0, **json.load(file)})  # of the first versions without one
     return found
 
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
 
 from emofuse_jax.data.resident import row_numbers
-from emofuse_jax.train.experiment import Experiment, epoch_steps
+from emofuse_jax.train.experiment import Experiment, epoch_steps, flatten
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.replicas import Replica, stacked
 from emofuse_jax.train.sharding import put_as
@@ -18,8 +18,8 @@ from emofuse_jax.train.step import init_state
 from emofuse_jax.train.warm_start import read_start
 from emofuse_jax.types import Batch, TrainState
 
-Run = tuple[int, int]
-"""Fold and seed."""
+Run = tuple[int, ...]
+"""Fold and seed; in a sweep also the number of the trial."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Job:
     """`make_epoch` over replicas (train/replicas.py)."""
     answers: Callable
     """`make_answers` over replicas."""
+    numbers: tuple[str, ...] = ()
+    """Fields of the config in which the replicas differ."""
 
     @property
     def config(self):
@@ -69,7 +71,9 @@ class Job:
         if experiment.labels is not None:
             labels[row_numbers(self.clips, experiment.clips["train"])] = experiment.labels
         steps = self.config.train.epochs * self.epoch_steps(run)
-        return Replica(np.int32(experiment.config.seed), np.int32(steps), labels.astype(np.int32))
+        fields = flatten(experiment.config.to_dict())
+        numbers = {name: np.float32(fields[name]) for name in self.numbers}
+        return Replica(np.int32(experiment.config.seed), np.int32(steps), labels.astype(np.int32), numbers)
 
     def first_states(self, runs: list[Run]) -> TrainState:
         """The states before the first step, stacked, on the host: those of `emofuse train`."""

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from emofuse_jax import metrics, predictions
+from emofuse_jax.calibration import fit_temperature
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated, calibrator
 from emofuse_jax.train.experiment import (
@@ -19,6 +20,7 @@ from emofuse_jax.train.experiment import (
     check_same_config,
     check_same_data,
     epoch_steps,
+    flatten,
     metadata,
 )
 from emofuse_jax.train.feed import Feed, make_feed
@@ -29,7 +31,7 @@ from emofuse_jax.train.sharding import check_rows, make_mesh, state_sharding
 from emofuse_jax.train.step import init_state, make_eval_step, make_train_step
 from emofuse_jax.train.tracker import Tracker
 from emofuse_jax.train.warm_start import read_start
-from emofuse_jax.train.writer import Writer
+from emofuse_jax.train.writer import Writer, write_hyperparameters
 from emofuse_jax.types import TrainState
 
 
@@ -57,10 +59,12 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
         while True:
             if epoch.steps == per_epoch:
                 # 2. Evaluate.
-                state, row = close_epoch(experiment, feed, eval_step, state, epoch, step)
+                state, row, confusion = close_epoch(experiment, feed, eval_step, state, epoch, step)
                 better = tracker.update(row["validation_ua"], step)
+                tracker.temperature = row["temperature"]
                 epoch = Totals()
                 writer.write(step, "epoch", row)
+                writer.confusion(step, confusion, experiment.dataset.classes)
                 show(step, **{k: row[k] for k in ("train_loss", "train_ua", "validation_ua")})
                 # 3. Save.
                 for kind in ("best", "last") if better else ("last",):  # a run goes on from the last
@@ -82,12 +86,21 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
                 log_step(writer, step, measured)
             show(step)
     writer.close()
+    if first:
+        scores = {"best_validation_ua": tracker.best_ua}
+        write_hyperparameters(workdir, "hparams", flatten(config.to_dict()), scores)
     return tracker
 
 
 def position(step: int, tracker: Tracker, epoch: "Totals") -> dict:
     """Where a run stands, as JSON."""
-    return {"step": step, "progress": dataclasses.asdict(tracker), "epoch": epoch.saved()}
+    progress = dataclasses.asdict(tracker)
+    return {
+        "step": step,
+        "temperature": tracker.temperature,
+        "progress": progress,
+        "epoch": epoch.saved(),
+    }
 
 
 class Totals:
@@ -146,8 +159,8 @@ def compile_steps(experiment: Experiment, feed: Feed, tx, state: TrainState, mes
     return make_eval_step(experiment.model, mesh)
 
 
-def close_epoch(experiment, feed, eval_step, state, epoch, step) -> tuple[TrainState, dict]:
-    """Scores validation, after what the fusion sets from it; gives the state and the epoch's row."""
+def close_epoch(experiment, feed, eval_step, state, epoch, step) -> tuple[TrainState, dict, np.ndarray]:
+    """Scores validation, after what the fusion sets from it; gives state, row and confusion matrix."""
     config = experiment.config
     seconds = time.monotonic() - epoch.began
     sums = jax.tree.map(np.asarray, epoch.sums)
@@ -165,11 +178,12 @@ def close_epoch(experiment, feed, eval_step, state, epoch, step) -> tuple[TrainS
         "validation_loss": answers.loss,
         "validation_ua": scores["ua"],
         "validation_wa": scores["wa"],
+        "temperature": fit_temperature(answers.probabilities, answers.labels),
         "clips_per_second": epoch.steps * config.data.batch_size / seconds,
         "waiting": feed.waited / seconds,  # share of the time
     }
     feed.waited = 0.0
-    return state, row
+    return state, row, np.array(scores["confusion"])
 
 
 def predict_validation(feed: Feed, eval_step, state: TrainState) -> predictions.Predictions:

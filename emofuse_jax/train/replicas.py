@@ -5,13 +5,14 @@ device are vmapped, a single one is not, since vmapped convolutions become group
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from emofuse_jax import metrics
 from emofuse_jax.data.resident import take_rows
@@ -33,6 +34,8 @@ class Replica:
     """Of its whole training, for the schedule."""
     labels: Int[Array, " n"]
     """What training sees of the label of each resident row; -1 hides it."""
+    numbers: dict[str, Float[Array, ""]] = dataclasses.field(default_factory=dict)
+    """Fields of the config that are the replica's own, by dotted name."""
 
 
 def make_epoch(model: Model, config) -> Callable:
@@ -44,8 +47,9 @@ def make_epoch(model: Model, config) -> Callable:
     def step(data: Batch, state: TrainState, replica: Replica, rows: Int[Array, " b"], live: Bool[Array, ""]):
         label = replica.labels[rows]
         batch = dataclasses.replace(take_rows(data, rows), label=label, label_mask=label >= 0)
-        tx = make_optimizer(config.optimizer, replica.steps)
-        after, measured = make_train_step(model, tx, config, replica.seed)(state, batch)
+        own = with_numbers(config, replica.numbers)
+        tx = make_optimizer(own.optimizer, replica.steps)
+        after, measured = make_train_step(model, tx, own, replica.seed)(state, batch)
         sums = epoch_sums(measured)
         nothing = jax.tree.map(jnp.zeros_like, sums)
         return jax.tree.map(lambda new, old: jnp.where(live, new, old), (after, sums), (state, nothing))
@@ -58,6 +62,17 @@ def make_epoch(model: Model, config) -> Callable:
         return state, jax.tree.map(lambda x: x.sum(0), sums)
 
     return epoch
+
+
+def with_numbers(config, numbers: dict[str, Float[Array, ""]]):
+    """A copy of a config with arrays, traced ones too, in place of numbers."""
+    changed = type(config)(config.to_dict())
+    for name, value in numbers.items():
+        *owners, last = name.split(".")
+        part = functools.reduce(getattr, owners, changed)
+        with part.ignore_type():
+            part[last] = value
+    return changed
 
 
 def make_answers(model: Model) -> Callable:

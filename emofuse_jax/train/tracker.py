@@ -10,9 +10,11 @@ class Tracker:
     best_ua: float = -1.0
     best_step: int = 0
     since_best: int = 0
+    temperature: float = 1.0
+    """For the answers of the parameters that are kept (emofuse_jax/calibration.py)."""
 
     def update(self, ua: float, step: int) -> bool:
-        """Notes an epoch's validation UA; True when it is the best so far."""
+        """Notes an epoch's validation; True when it is the best so far."""
         better = ua > self.best_ua
         if better:
             self.best_ua, self.best_step, self.since_best = ua, step, 0

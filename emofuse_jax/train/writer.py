@@ -2,8 +2,14 @@
 
 import json
 import os
+import shutil
+from collections.abc import Sequence
 
+import numpy as np
 import tensorboardX
+from jaxtyping import Shaped
+
+from emofuse_jax.reporting.thumbnail import confusion_image
 
 
 class Writer:
@@ -31,10 +37,25 @@ class Writer:
         for name, value in values.items():
             self._board.add_scalar(f"{split}/{name}", value, step)
 
+    def confusion(self, step: int, matrix: Shaped[np.ndarray, "c c"], classes: Sequence[str]) -> None:
+        """Shows the confusion matrix of the validation clips in TensorBoard."""
+        if self._active:
+            image = confusion_image(matrix, classes)
+            self._board.add_image("epoch/validation_confusion", image, step, dataformats="HWC")
+
     def close(self) -> None:
         """Flushes TensorBoard's file."""
         if self._active:
             self._board.close()
+
+
+def write_hyperparameters(workdir: str, name: str, fields: dict, scores: dict[str, float]) -> None:
+    """Shows a training in TensorBoard's table of hyper-parameters, in place of an earlier one of its name."""
+    folder = os.path.join(workdir, "tensorboard")
+    shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    plain = {field: v if isinstance(v, int | float | str) else str(v) for field, v in fields.items()}
+    with tensorboardX.SummaryWriter(os.path.join(folder, name)) as board:
+        board.add_hparams(plain, scores, name=".")
 
 
 def write_json(path: str, value: dict) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from emofuse_jax.data import augment
+from emofuse_jax.data import augment, augment_sound
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.types import InputSpec
@@ -78,7 +78,7 @@ def test_shift_moves_all_frames_of_a_clip_alike(batch):
 
 def test_stripes_stay_inside_the_sound(batch):
     length = jnp.array([0, 5, 50, 100])
-    hidden = np.asarray(augment.stripes(jax.random.key(3), 4, 100, length, 3, 20))
+    hidden = np.asarray(augment_sound.stripes(jax.random.key(3), 4, 100, length, 3, 20))
     for row, n in enumerate(length):
         assert not hidden[row, int(n) :].any()
     assert hidden[3].any()

@@ -28,6 +28,12 @@ def self_attention(frames, q0):
     return (alpha[:, None] * frames).sum(0) / alpha.sum()
 
 
+def weighted_statistics(frames, alpha, eps):
+    mean = (alpha[:, None] * frames).sum(0)
+    variance = (alpha[:, None] * (frames - mean) ** 2).sum(0)
+    return np.concatenate([mean, np.sqrt(variance + eps)])
+
+
 def relation_attention(frames, q0, q1):
     alpha = np.array([sigmoid(f @ q0) for f in frames])
     anchor = self_attention(frames, q0)

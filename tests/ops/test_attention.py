@@ -8,6 +8,7 @@ from emofuse_jax.ops.attention import (
     attention_pool,
     relation_frame_attention,
     self_frame_attention,
+    statistics_pool,
     transformer_frame_attention,
 )
 from tests.golden import formulas, tables
@@ -19,6 +20,10 @@ KINDS = {
     "additive": (
         lambda f, m: attention_pool(f, f @ Q0.astype(f.dtype), m),
         lambda f: formulas.softmax(0.3 * f @ Q0) @ f,
+    ),
+    "statistics": (
+        lambda f, m: statistics_pool(f, f @ Q0.astype(f.dtype), m, temperature=0.5),
+        lambda f: formulas.weighted_statistics(f, formulas.softmax(0.5 * f @ Q0), 1e-5),
     ),
     "self": (
         lambda f, m: self_frame_attention(f, jnp.asarray(Q0, f.dtype), m),

@@ -46,7 +46,11 @@ class Trained:
         outputs, _ = jax.jit(lambda p, s, b: self.model.apply(p, s, b, train=False))(
             self.params, self.model_state, batch
         )
-        return {"logits": outputs.logits, "probabilities": jax.nn.softmax(outputs.logits), **outputs.aux}
+        return {"logits": outputs.logits, "probabilities": self.sure(outputs.logits), **outputs.aux}
+
+    def sure(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities of logits, at the checkpoint's temperature."""
+        return jax.nn.softmax(logits / self.metadata["temperature"])
 
 
 def random_numbers(model, seed: int) -> tuple[dict, dict]:
@@ -80,6 +84,7 @@ def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> 
         "fold": 0,
         "versions": {"jax": jax.__version__},
         "progress": {},
+        "temperature": 1.7,
     }
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
     checkpoint.save(str(workdir), "best", state, metadata)

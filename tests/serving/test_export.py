@@ -16,7 +16,9 @@ from tests.serving.conftest import SPEC, random_numbers, save_checkpoint, tiny_c
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_exports_with_a_symbolic_batch(fusion):
     model = build_model(tiny_config(fusion), SPEC)
-    exported = jax.export.deserialize(bytearray(export.export_graph(model, *random_numbers(model, 0), SPEC)))
+    exported = jax.export.deserialize(
+        bytearray(export.export_graph(model, *random_numbers(model, 0), SPEC, 1.0))
+    )
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert str(outputs["probabilities"].shape[0]) == "b"

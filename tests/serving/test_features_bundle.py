@@ -116,7 +116,7 @@ def live(workdir, path):
     batch = empty_batch(1, experiment.spec)
     fill_row(batch, 0, record)
     outputs, _ = jax.jit(lambda p, s, b: experiment.model.apply(p, s, b))(params, state, batch)
-    return np.asarray(jax.nn.softmax(outputs.logits))[0]
+    return np.asarray(jax.nn.softmax(outputs.logits / about["temperature"]))[0]
 
 
 def test_a_bundle_names_its_encoders_and_takes_them(home, named, workdirs, paths):

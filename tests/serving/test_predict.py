@@ -106,6 +106,17 @@ def test_predicting_prepares_as_training_does(trained, bundle, tmp_path):
     assert (window.voice_weight, window.face_weight) == (1.0, 0.0)
 
 
+def test_an_answer_less_sure_than_asked_for_is_unknown(bundle, tmp_path):
+    path = write_sound(tmp_path / "voice.wav", 1.4)
+    (window,) = bundle.predict(path)
+    (kept,) = bundle.predict(path, min_confidence=window.confidence)
+    (unsure,) = bundle.predict(path, min_confidence=window.confidence + 1e-4)
+    assert kept == window
+    assert unsure == dataclasses.replace(window, label="unknown")
+    with pytest.raises(ValueError, match=r"min_confidence: 1.5, expected a probability"):
+        bundle.predict(path, min_confidence=1.5)
+
+
 def test_a_long_file_is_cut_and_each_window_is_its_own_clip(bundle, tmp_path):
     path = write_sound(tmp_path / "long.wav", 4.0, quiet_after=2.2)
     first, second, third = bundle.predict(path)

@@ -21,6 +21,7 @@ from emofuse_jax.train.loop import train
 from emofuse_jax.train.writer import read_epochs
 from tests.fakes import add_folds, tiny_config, write_dataset
 from tests.peers.feature_records import Made, write_features
+from tests.report_inputs import Page
 
 MADE = Made(clips=144, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25)
 MEASURED = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")
@@ -231,9 +232,27 @@ def test_the_command_prints_and_writes_what_the_runs_reached(home, records, cros
     low, high = (100 * x for x in crossed["pooled"]["ua_interval"])
     assert f"| 3 x 3 | 6 | {100 * crossed['pooled']['ua']:.1f} [{low:.1f}, {high:.1f}] |" in row
     assert f"{spread} |" in row
+    check_report(home / "crossed", crossed)
     other = command("--protocol=nowhere")
     assert other.returncode == 2
     assert "no such fold; protocols here: made_folds" in other.stderr
+
+
+def check_report(folder, results):
+    """The page has every run, the conditions that features allow, and its command; pictures lie beside it."""
+    page = Page((folder / "report.html").read_text())
+    assert page.open == []
+    assert not [reference for reference in page.references if not reference.startswith(("#", "data:"))]
+    for run in results["runs"]:
+        assert f"{100 * run['test']['ua']:.1f}" in page.text
+    assert f"{100 * results['ensemble']['ua']:.1f}" in page.text
+    assert "emofuse crossval --config=features" in page.text
+    robust = read_json(str(folder / "robustness.json"))
+    assert set(robust) == {"lost", "without"}  # features: no spectrogram to add noise to
+    assert robust["lost"][0]["ua"] == pytest.approx(results["pooled"]["ua"], abs=1e-6)
+    assert robust["lost"][-1] == robust["without"][1] | {"at": 1.0}
+    names = {path.name for path in (folder / "figures").iterdir()}
+    assert {"learning_ua.png", "confusion.png", "reliability.png", "robustness_lost.png"} <= names
 
 
 def test_another_config_or_other_runs_are_refused(home, records, crossed):

@@ -1,6 +1,11 @@
-import glob
+import io
 
-from emofuse_jax.train.writer import Writer, read_epochs, read_rows
+import numpy as np
+from PIL import Image
+
+from emofuse_jax.reporting.thumbnail import CELL, FULL, MARGIN
+from emofuse_jax.train.writer import Writer, read_epochs, read_rows, write_hyperparameters
+from tests.board import shown
 
 
 def test_a_resumed_run_drops_what_it_does_again(tmp_path):
@@ -22,9 +27,30 @@ def test_tensorboard_can_read_what_it_wrote(tmp_path):
     writer = Writer(str(tmp_path), resume_step=0, active=True)
     writer.write(7, "step", {"loss": 0.25})
     writer.close()
-    (path,) = glob.glob(str(tmp_path / "tensorboard" / "events*"))
-    data = open(path, "rb").read()  # noqa: SIM115
-    assert b"step/loss" in data
+    (value,) = shown(tmp_path / "tensorboard")["step/loss"]
+    assert value.simple_value == 0.25
+
+
+def test_a_confusion_matrix_is_a_picture_in_tensorboard(tmp_path):
+    matrix = np.array([[8, 2, 0], [0, 5, 5], [0, 0, 0]])
+    writer = Writer(str(tmp_path), resume_step=0, active=True)
+    writer.confusion(3, matrix, ("angry", "happy", "a very long name"))
+    writer.close()
+    (value,) = shown(tmp_path / "tensorboard")["epoch/validation_confusion"]
+    picture = np.asarray(Image.open(io.BytesIO(value.image.encoded_image_string)))
+    side = MARGIN + 3 * CELL
+    assert picture.shape == (side, side + MARGIN // 4, 3)
+    corners = picture[MARGIN + 2 : side : CELL, MARGIN + 2 : side : CELL].astype(int)  # of each cell
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    np.testing.assert_array_equal(corners, (255 + shares[..., None] * (FULL - 255)).astype(int))
+
+
+def test_hyperparameters_are_written_once(tmp_path):
+    for ua in (0.5, 0.75):
+        write_hyperparameters(str(tmp_path), "hparams", {"rate": 0.1, "widths": [1, 2]}, {"ua": ua})
+    told = shown(tmp_path / "tensorboard" / "hparams")
+    assert [value.simple_value for value in told["ua"]] == [0.75]
+    assert "_hparams_/session_start_info" in told
 
 
 def test_only_the_first_process_writes(tmp_path):

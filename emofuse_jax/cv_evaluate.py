@@ -1,0 +1,84 @@
+"""What the report of a cross-validation shows beside scores: robustness of its models, clips to look at."""
+
+import math
+import os
+
+import ml_collections
+
+from emofuse_jax.cv_report import write_crossval_report
+from emofuse_jax.evaluate import EVERY_DEVICE
+from emofuse_jax.gallery import make_examples
+from emofuse_jax.models.fusions.registry import FUSIONS
+from emofuse_jax.pooled import markdown_row
+from emofuse_jax.predictions import placed_batches, predict
+from emofuse_jax.robustness import conditions, curves, robustness
+from emofuse_jax.train.crossval import run_name
+from emofuse_jax.train.distributed import is_first
+from emofuse_jax.train.experiment import open_experiment, other_fold
+from emofuse_jax.train.sharding import make_mesh, replicated
+from emofuse_jax.train.step import make_eval_step
+from emofuse_jax.train.trained import load_trained
+from emofuse_jax.train.writer import read_epochs, write_json
+
+
+def examine(
+    config: ml_collections.ConfigDict, workdir: str, runs: list[dict], *, examples: int = 6
+) -> tuple[dict, list[dict]]:
+    """Scores every model of a cross-validation on its own test clips, made worse in known ways.
+
+    Args:
+      config: of the cross-validation.
+      workdir: of it; the checkpoints lie below `runs/`.
+      runs: of results.json.
+      examples: clips in the gallery, of the first run.
+
+    Returns:
+      `{"snr": [{"at", "ua", "wa"}], "lost": [..], "without": [..]}` (robustness.py), and the gallery.
+    """
+    base, mesh = open_experiment(config), make_mesh(EVERY_DEVICE)
+    step = make_eval_step(base.model, mesh)
+    size = math.lcm(config.train.eval_batch_size, mesh.shape["data"])
+    changes = conditions(FUSIONS[config.model.fusion.name].modalities, base.spec, config.data.recipe)
+    answers, shown = [], []
+    for run in runs:
+        experiment = other_fold(base, run["fold"], run["seed"])
+        _, params, model_state, _ = load_trained(run_directory(workdir, run), "best", replicated(mesh))
+
+        def batches(experiment=experiment):
+            shape, clips = experiment.shape, experiment.clips["test"]
+            return placed_batches(experiment.dataset, clips, shape, mesh, batch_size=size)
+
+        answers.append(robustness(step, params, model_state, batches, changes))
+        if run is runs[0]:
+            first = predict(step, params, model_state, batches())
+            shown = make_examples(experiment, params, model_state, first, examples)
+    return curves(answers, len(base.dataset.classes)), shown
+
+
+def publish(config: ml_collections.ConfigDict, workdir: str, results: dict, command: str) -> None:
+    """Writes `results.json`, `row.md` (a row for a paper), `robustness.json` and `report.html` to `workdir`.
+
+    Every process scores; the first one writes.
+    """
+    if is_first():
+        write_json(os.path.join(workdir, "results.json"), results)
+    curves_, examples = examine(config, workdir, results["runs"])
+    if not is_first():
+        return
+    write_json(os.path.join(workdir, "robustness.json"), curves_)
+    with open(os.path.join(workdir, "row.md"), "w", encoding="utf-8") as file:
+        file.write(markdown_row(results))
+    directories = [run_directory(workdir, run) for run in results["runs"]]
+    write_crossval_report(
+        os.path.join(workdir, "report.html"),
+        results=results,
+        histories=[read_epochs(directory) for directory in directories],
+        robustness=curves_,
+        examples=examples,
+        command=command,
+    )
+
+
+def run_directory(workdir: str, run: dict) -> str:
+    """Where the checkpoint and the history of a run lie."""
+    return os.path.join(workdir, "runs", run_name((run["fold"], run["seed"])))
