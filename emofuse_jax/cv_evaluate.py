@@ -5,6 +5,7 @@ import os
 
 import ml_collections
 
+from emofuse_jax import cards
 from emofuse_jax.cv_report import write_crossval_report
 from emofuse_jax.evaluate import EVERY_DEVICE
 from emofuse_jax.gallery import make_examples
@@ -14,7 +15,7 @@ from emofuse_jax.predictions import placed_batches, predict
 from emofuse_jax.robustness import conditions, curves, robustness
 from emofuse_jax.train.crossval import run_name
 from emofuse_jax.train.distributed import is_first
-from emofuse_jax.train.experiment import open_experiment, other_fold
+from emofuse_jax.train.experiment import metadata, open_experiment, other_fold
 from emofuse_jax.train.sharding import make_mesh, replicated
 from emofuse_jax.train.step import make_eval_step
 from emofuse_jax.train.trained import load_trained
@@ -56,7 +57,7 @@ def examine(
 
 
 def publish(config: ml_collections.ConfigDict, workdir: str, results: dict, command: str) -> None:
-    """Writes `results.json`, `row.md` (a row for a paper), `robustness.json` and `report.html` to `workdir`.
+    """Writes `results.json`, `row.md` (a row for a paper), `robustness.json`, `report.html` and both cards.
 
     Every process scores; the first one writes.
     """
@@ -68,6 +69,10 @@ def publish(config: ml_collections.ConfigDict, workdir: str, results: dict, comm
     write_json(os.path.join(workdir, "robustness.json"), curves_)
     with open(os.path.join(workdir, "row.md"), "w", encoding="utf-8") as file:
         file.write(markdown_row(results))
+    base = open_experiment(config)
+    about = metadata(other_fold(base, results["runs"][0]["fold"], results["runs"][0]["seed"]))
+    cards.write_card(workdir, cards.MODEL_CARD, cards.card_of_crossval(about, results))
+    cards.write_card(workdir, cards.DATA_CARD, cards.data_card(base.dataset))
     directories = [run_directory(workdir, run) for run in results["runs"]]
     write_crossval_report(
         os.path.join(workdir, "report.html"),

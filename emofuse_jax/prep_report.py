@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 
+from emofuse_jax.cards import DATA_CARD, data_card, write_card
+from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.quality import SHEET_CROPS, Look, Quality, by_group, measure
 from emofuse_jax.reporting import page, style, text
 from emofuse_jax.reporting.marks import marks_of
@@ -22,7 +24,7 @@ _OURS = re.compile(r"(faces_by_\w+|lengths|loudness|contact_\w+)\.png")
 
 
 def write_prep_report(path: str) -> str:
-    """Measures the records in `path` and writes the page there, its pictures in `figures/`; its path."""
+    """Measures the records in `path` and writes the page there, its pictures and a data card; its path."""
     quality = measure(path)
     marks = marks_of(quality.prep["corpus"])
     pictures = _pictures(quality, marks)
@@ -45,6 +47,7 @@ def write_prep_report(path: str) -> str:
     folder = pathlib.Path(path)
     page.write_figures(folder / "figures", list(pictures.values()), _OURS)
     page.write(folder / NAME, markup.encode())
+    write_card(path, DATA_CARD, data_card(open_dataset(path)))
     return os.path.join(path, NAME)
 
 

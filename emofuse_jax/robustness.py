@@ -47,7 +47,6 @@ def conditions(
 def _noisy(snr: float, unit: float) -> Callable[[Batch], Batch]:
     """White noise over the bins, `snr` dB below the clip's mean power (data/augment_sound.py)."""
 
-    @jax.jit
     def change(batch: Batch) -> Batch:
         rows = jnp.full(batch.label.shape, snr)
         audio = noised(batch, _key(batch, 0), rows, jnp.zeros_like(rows), neper=unit)
@@ -59,7 +58,6 @@ def _noisy(snr: float, unit: float) -> Callable[[Batch], Batch]:
 def _losing(share: float) -> Callable[[Batch], Batch]:
     """Each clip without `share` of the faces that it has, rounded to whole frames, drawn at random."""
 
-    @jax.jit
     def change(batch: Batch) -> Batch:
         order = jnp.where(batch.face_mask, jax.random.uniform(_key(batch, 1), batch.face_mask.shape), 2.0)
         rank = jnp.argsort(jnp.argsort(order, axis=1), axis=1)  # b s, of those that are there the first
@@ -79,9 +77,17 @@ def robustness(
 ) -> dict[tuple, Predictions]:
     """The answers under every condition (`conditions`); `batches` reads the clips again for each."""
     return {
-        place: predict(eval_step, params, model_state, map(change, batches()))
+        place: predict(eval_step, params, model_state, changed(change, batches()))
         for place, change in changes.items()
     }
+
+
+def changed(change: Callable[[Batch], Batch], batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches after a change, laid out over the devices as before it."""
+    program = None
+    for batch in batches:
+        program = program or jax.jit(change, out_shardings=jax.tree.map(lambda x: x.sharding, batch))
+        yield program(batch)
 
 
 def curves(answers: list[dict[tuple, Predictions]], classes: int) -> dict[str, list[dict]]:

@@ -2,8 +2,9 @@
 
     emofuse evaluate --workdir=DIR --split=test
 
-Writes results.json (scores, and the probabilities of every clip), report.html and figures/ to
-DIR/evaluation/<split>, and prints the scores: both streams, and each alone from the same parameters.
+Writes results.json (scores, and the probabilities of every clip), report.html with figures/, and cards of the
+model and of the data to DIR/evaluation/<split>, and prints the scores: both streams, and each alone from the
+same parameters.
 """
 
 import os
@@ -23,7 +24,9 @@ def main(argv: Sequence[str]) -> None:
     """Scores, writes and prints."""
     if argv[1:] or not WORKDIR.value:
         raise ValueError("usage: emofuse evaluate --workdir=DIR [--split=test]; see emofuse evaluate --help")
-    from emofuse_jax import evaluate, report, tables
+    from emofuse_jax import cards, evaluate, report, tables
+    from emofuse_jax.data.dataset import open_dataset
+    from emofuse_jax.train.checkpoint import read_metadata
     from emofuse_jax.train.writer import read_epochs, write_json
 
     results, examples = evaluate.evaluate_workdir(
@@ -41,6 +44,9 @@ def main(argv: Sequence[str]) -> None:
         title=f"{results['config']} on {results['corpus']}",
         marks=marks,
     )
+    about = read_metadata(WORKDIR.value, CHECKPOINT.value)
+    cards.write_card(directory, cards.MODEL_CARD, cards.card_of_checkpoint(about, results))
+    cards.write_card(directory, cards.DATA_CARD, cards.data_card(open_dataset(results["dataset"])))
     tables.print_scores(results["modalities"])
     for mark in marks:
         print(mark)

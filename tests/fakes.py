@@ -40,6 +40,10 @@ def make_record(i: int, *, bins=70, frames=4, size=16, speakers=4) -> records.Re
     )
 
 
+UNKNOWN = {"sex": {}, "notes": [], "sources_sha256": "", "versions": {}}
+"""Fields of prep.json that made records have nothing to say in."""
+
+
 def write_dataset(path: str, clips: int = 36, shards: int = 2) -> str:
     """Writes shards, prep.json, manifest.csv, one protocol of one fold, and its statistics."""
     made = [make_record(i) for i in range(clips)]
@@ -58,12 +62,13 @@ def write_dataset(path: str, clips: int = 36, shards: int = 2) -> str:
         "speakers": sorted({r.speaker for r in made}),
         "shape": {"f": 70, "h": 16, "w": 16},
         "settings": settings.to_dict(),
+        **UNKNOWN,
     }
     _write_json(os.path.join(path, "prep.json"), prep)
     with open(os.path.join(path, "manifest.csv"), "w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["clip_id", "index", "speaker", "label"])
-        rows.writerows([r.clip_id, i, r.speaker, r.label] for i, r in enumerate(made))
+        rows.writerow(["clip_id", "index", "speaker", "status", "label"])
+        rows.writerows([r.clip_id, i, r.speaker, "kept", r.label] for i, r in enumerate(made))
     parts = {"train": ("s0", "s1"), "validation": ("s2",), "test": ("s3",)}
     lists = {part: [r.clip_id for r in made if r.speaker in who] for part, who in parts.items()}
     _write_json(os.path.join(path, "splits", "fake_1fold", "fold_0.json"), lists)

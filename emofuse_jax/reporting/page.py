@@ -11,14 +11,22 @@ from emofuse_jax.reporting.style import Picture
 
 
 def render(template: str, **values) -> str:
-    """A template of this folder, filled; a value that it needs and does not get is an error."""
-    environment = jinja2.Environment(
+    """A template of this folder as HTML; a value that it needs and does not get is an error."""
+    return _environment(escaped=True).get_template(template).render(**values)
+
+
+def render_text(template: str, **values) -> str:
+    """The same for a template that is not HTML."""
+    return _environment(escaped=False).get_template(template).render(**values) + "\n"
+
+
+def _environment(*, escaped: bool) -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("emofuse_jax", "reporting"),
-        autoescape=True,
+        autoescape=escaped,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return environment.get_template(template).render(**values)
 
 
 def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], ours: re.Pattern) -> None:

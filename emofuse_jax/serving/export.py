@@ -16,13 +16,22 @@ import safetensors.numpy
 from jax import export as jax_export
 from jaxtyping import Array
 
+from emofuse_jax.cards import (
+    DATA_CARD,
+    INTENDED_USE,
+    LAW,
+    LIMITS,
+    MODEL_CARD,
+    card_of_checkpoint,
+    write_card,
+)
 from emofuse_jax.data.assemble import empty_batch
+from emofuse_jax.data.dataset import read_json
 from emofuse_jax.data.features import window_seconds
 from emofuse_jax.models.build import Model
 from emofuse_jax.models.weights.names import by_name
 from emofuse_jax.serving import frozen, manifest
 from emofuse_jax.serving.bundle import PARITY_TOLERANCE, input_shapes, load_bundle
-from emofuse_jax.serving.card import INTENDED_USE, LIMITS
 from emofuse_jax.train.trained import load_trained
 from emofuse_jax.types import Batch, InputSpec, Params
 
@@ -55,7 +64,7 @@ def export_bundle(
         staged = os.path.join(scratch, "bundle")
         about = {**metadata, "checkpoint": kind, "encoders": frozen.named(metadata["settings"], model.inputs)}
         carried = {} if encoders is None else frozen.locate(metadata, about["encoders"], encoders)
-        write_bundle(staged, model, params, model_state, about, carried)
+        write_bundle(staged, model, params, model_state, about, carried, workdir_cards(workdir, metadata))
         difference = check_parity(staged)
         if os.path.isdir(output):
             os.rename(output, os.path.join(scratch, "replaced"))
@@ -64,13 +73,21 @@ def export_bundle(
 
 
 def write_bundle(
-    path: str, model: Model, params: Params, model_state: Params, metadata: dict, carried: dict[str, str]
+    path: str,
+    model: Model,
+    params: Params,
+    model_state: Params,
+    metadata: dict,
+    carried: dict[str, str],
+    texts: dict[str, str],
 ) -> None:
     """Writes all files of a bundle into the new directory `path`; `metadata` is the checkpoint's.
 
-    `carried`: ONNX files to copy, by kind.
+    `carried`: ONNX files to copy, by kind. `texts`: cards, by file name.
     """
     os.makedirs(path)
+    for name, card in texts.items():
+        write_card(path, name, card)
     frozen.copy(carried, path)
     spec = _spec(metadata)
     weights = jax.device_get(by_name({"params": params, "model_state": model_state}))
@@ -86,6 +103,20 @@ def write_bundle(
     stored |= {f"output.{name}": np.asarray(array) for name, array in answer.items()}
     np.savez(os.path.join(path, manifest.PARITY), **stored)
     manifest.write_manifest(path, describe(metadata) | {"modalities": modalities(model)})
+
+
+def workdir_cards(workdir: str, metadata: dict) -> dict[str, str]:
+    """The model's card, with test scores where `emofuse evaluate` has left some, and that of its data."""
+    results = os.path.join(workdir, "evaluation", "test", "results.json")
+    scored = read_json(results) if os.path.exists(results) else None
+    if scored and scored["checkpoint_step"] != metadata["step"]:
+        scored = None  # of another checkpoint
+    cards = {MODEL_CARD: card_of_checkpoint(metadata, scored)}
+    data = os.path.join(workdir, DATA_CARD)
+    if os.path.exists(data):
+        with open(data, encoding="utf-8") as file:
+            cards[DATA_CARD] = file.read()
+    return cards
 
 
 def check_parity(path: str) -> float:
@@ -156,7 +187,7 @@ def describe(metadata: dict) -> dict:
         "progress": metadata.get("progress", {}),
         "temperature": metadata.get("temperature", 1.0),
         "intended_use": INTENDED_USE,
-        "limits": LIMITS,
+        "limits": f"{LIMITS} {LAW}",
         "platforms": list(PLATFORMS),
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {**metadata["versions"], "jax": jax.__version__},

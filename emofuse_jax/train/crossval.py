@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from emofuse_jax import metrics
+from emofuse_jax.cards import DATA_CARD, data_card, write_card
 from emofuse_jax.data.dataset import protocol_folds
 from emofuse_jax.data.resident import load_resident
 from emofuse_jax.pooled import summarise
@@ -165,6 +166,7 @@ def write_run(
         writer.write(row["step"], "epoch", {name: value for name, value in row.items() if name != "step"})
     writer.close()
     if is_first():
+        write_card(directory, DATA_CARD, data_card(experiment.dataset))
         write_json(os.path.join(directory, "result.json"), result(job, chunk, tested, i))
 
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from emofuse_jax import metrics, predictions
 from emofuse_jax.calibration import fit_temperature
+from emofuse_jax.cards import DATA_CARD, data_card, write_card
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated, calibrator
 from emofuse_jax.train.experiment import (
@@ -52,6 +53,8 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     state, tracker, epoch = restore_or_init(experiment, workdir, tx, mesh)
     saved = step = int(state.step)
     about = metadata(experiment)
+    if first:
+        write_card(workdir, DATA_CARD, data_card(experiment.dataset))
     feed = make_feed(experiment, mesh)
     eval_step = compile_steps(experiment, feed, tx, state, mesh, tell=first and step == 0)
     writer, size = Writer(workdir, resume_step=step, active=first), config.data.batch_size

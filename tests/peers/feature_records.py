@@ -41,10 +41,10 @@ def write_features(path: str, made: Made) -> str:
     for i in range(made.clips):
         record = make_clip(made, i)
         writer.write(records.encode(record))
-        rows.append((record.clip_id, i, record.speaker, record.label))
+        rows.append((record.clip_id, i, record.speaker, "kept", record.label))
     writer.close()
     with open(os.path.join(path, "manifest.csv"), "w", newline="") as file:
-        csv.writer(file).writerows([("clip_id", "index", "speaker", "label"), *rows])
+        csv.writer(file).writerows([("clip_id", "index", "speaker", "status", "label"), *rows])
     write_json(os.path.join(path, "prep.json"), prep(made))
     names = [f"s{i:02d}" for i in range(made.speakers)]
     for fold in range(made.folds):
@@ -105,6 +105,7 @@ def prep(made: Made) -> dict:
         "speakers": [f"s{i:02d}" for i in range(made.speakers)],
         "shape": {"f": 200, "h": 0, "w": 0, "audio_features": made.audio, "face_features": made.face},
         "settings": settings.to_dict(),
+        **{"sex": {}, "notes": [], "sources_sha256": "", "versions": {}},
     }
 
 

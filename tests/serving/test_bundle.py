@@ -70,7 +70,7 @@ def test_the_manifest_says_what_the_numbers_mean(trained, bundle_path):
     assert metadata["window"] == {"steps": 160, "seconds": 1.6}
     assert metadata["modalities"] == ["voice", "face"]
     assert metadata["platforms"] == ["cpu", "cuda", "tpu"]
-    assert set(metadata["files"]) == {"model.stablehlo", "params.safetensors", "parity.npz"}
+    assert set(metadata["files"]) == {"model.stablehlo", "params.safetensors", "parity.npz", "MODEL_CARD.md"}
     assert "employment" in metadata["limits"]
     assert metadata["intended_use"]
 

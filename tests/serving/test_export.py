@@ -78,6 +78,7 @@ def test_only_a_bundle_is_replaced(voice_only, tmp_path):
     export.export_bundle(voice_only.workdir, str(output))
     assert load(str(output)).metadata["modalities"] == ["voice"]
     assert sorted(os.listdir(output)) == [
+        "MODEL_CARD.md",
         "bundle.json",
         "model.stablehlo",
         "params.safetensors",

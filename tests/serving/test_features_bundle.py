@@ -107,6 +107,9 @@ def test_the_report_draws_clips_of_features_alone(workdirs, tmp_path):
     assert page.stat().st_size > 10_000
 
 
+CARDS = {"MODEL_CARD.md", "DATA_CARD.md"}
+
+
 def live(workdir, path):
     """What the checkpoint says of a clip that is prepared as its records were."""
     experiment, params, state, about = load_experiment(workdir, "best", "")
@@ -123,7 +126,7 @@ def test_a_bundle_names_its_encoders_and_takes_them(home, named, workdirs, paths
     about = json.loads((home / "named" / "bundle.json").read_text())
     assert set(about["encoders"]) == {"audio", "face"}
     assert about["encoders"]["audio"] == {"file": "voice.onnx", "sha256": file_sha256(paths["audio_encoder"])}
-    assert set(about["files"]) == {"model.stablehlo", "params.safetensors", "parity.npz"}
+    assert set(about["files"]) == {"model.stablehlo", "params.safetensors", "parity.npz", *CARDS}
     assert about["window"] == {"steps": 100, "seconds": 4.0}
     bundle = load(named, **paths)
     assert set(bundle.inputs) == {"audio_features", "audio_features_mask", "face_features", "face_mask"}

@@ -1,0 +1,202 @@
+"""Model cards (Mitchell et al., arXiv 1810.03993) and data cards (Gebru et al., arXiv 1803.09010)."""
+
+import collections
+import datetime
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.data.records import read_manifest
+from emofuse_jax.models.fusions.registry import FUSIONS
+from emofuse_jax.reporting import page, text
+from emofuse_jax.reporting.marks import marks_of
+
+MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"
+LONGEST = 200
+"""Letters of a note that a data card shows; prep.json has all."""
+
+INTENDED_USE = (
+    "Research and teaching on audio-visual emotion recognition: scoring short clips of one visible or"
+    " audible speaker, in the conditions of the corpus that is named here. The answer is the category that"
+    " raters of that corpus would most likely give to the expression, with its probability; it is not what a"
+    " person feels."
+)
+LIMITS = (
+    "Trained on the speakers, language and recording conditions of one corpus, often of acted emotions,"
+    " which are stronger and cleaner than those of daily life; on other people, ages, skin tones, languages,"
+    " cultures, accents, cameras, lighting, rooms and noise the accuracy is unknown and usually lower, and"
+    " may differ between groups. Probabilities are calibrated by one temperature, on validation speakers of"
+    " that corpus alone. Windows with audio_ok or video_ok false rest on the other modality alone. Not for"
+    " decisions about a person, such as employment, education, credit, health, border control or policing."
+    " Analyse people only with their consent."
+)
+LAW = (
+    "In the European Union, Regulation (EU) 2024/1689 (AI Act), article 5(1)(f), forbids systems that infer"
+    " emotions of people at work and in education, except for medical or safety reasons. Elsewhere emotion"
+    " recognition is high-risk by annex III, point 1(c), and by article 50(3) people who are exposed to it"
+    " must be told. Voices and faces are personal data (GDPR). Other countries have rules of their own. This"
+    " is no legal advice."
+)
+DATA_LIMITS = (
+    "Labels are categories that actors were asked for or raters chose; neither is what a person felt. Few"
+    " speakers of few ages and origins: differences between groups cannot be measured here. The corpus has a"
+    " licence and its people gave consent for certain uses: this directory may be used and passed on only as"
+    " far as they allow."
+)
+CORPORA = {
+    "ravdess": (
+        "RAVDESS, speech part: professional actors, North American English, two sentences, acted emotions"
+        " in a studio (Livingstone & Russo, 2018, PLoS ONE 13(5): e0196391; CC BY-NC-SA 4.0)."
+    ),
+    "crema_d": (
+        "CREMA-D: actors of several origins, English, twelve sentences, acted emotions (Cao et al., 2014,"
+        " IEEE Trans. Affective Computing 5(4); Open Database License)."
+    ),
+    "iemocap": (
+        "IEMOCAP: ten actors in pairs, English, scripted and improvised dialogues, motion-capture markers"
+        " on some faces (Busso et al., 2008, Language Resources and Evaluation 42(4); by agreement)."
+    ),
+    "afew": (
+        "AFEW: short cuts from films, many people, light and noise as in films (Dhall et al., 2012, IEEE"
+        " MultiMedia 19(3); by agreement)."
+    ),
+    "enterface05": (
+        "eNTERFACE'05: people of many nations, English, elicited emotions (Martin et al., 2006, ICDE"
+        " Workshops)."
+    ),
+    "baum1s": (
+        "BAUM-1s: spontaneous reactions, Turkish (Zhalehpour et al., 2017, IEEE Trans. Affective Computing"
+        " 8(3); by agreement)."
+    ),
+    "demo": ("Drawn faces and synthesised voices, made by emofuse to try the programs."),
+    "composite": (
+        "Voices of one corpus paired by label with faces of another, by emofuse: no such people exist."
+    ),
+    "folder": ("Clips that a CSV of the user's names."),
+}
+
+
+def card_of_checkpoint(about: Mapping, results: Mapping | None = None) -> str:
+    """The model card of one trained network.
+
+    Args:
+      about: the checkpoint's metadata (train/experiment.py).
+      results: of `emofuse evaluate` on its test part; None where it was not scored.
+    """
+    best = (about.get("progress") or {}).get("best_ua")
+    rows = {text.MODALITIES[name]: row for name, row in results["modalities"].items()} if results else {}
+    return model_card(
+        about,
+        rows,
+        scored_on=f"{len(results['clips'])} {results['split']} clips of unseen speakers." if results else "",
+        fold=f", fold {about['fold']}",
+        speakers=about["training_speakers"],
+        validation=f"{text.percent(best)} %" if best is not None else "not kept with the checkpoint",
+    )
+
+
+def card_of_crossval(about: Mapping, results: Mapping) -> str:
+    """The model card of all networks of a cross-validation; `about`: metadata of one of them."""
+    clips = len({clip for run in results["runs"] for clip in run["clips"]})
+    return model_card(
+        about,
+        {"all answers pooled": results["pooled"]},
+        scored_on=f"{clips} test clips, by {len(results['runs'])} networks that had not met their speakers.",
+        fold=", all folds",
+    )
+
+
+def model_card(
+    about: Mapping,
+    rows: Mapping[str, Mapping],
+    *,
+    scored_on: str,
+    fold: str,
+    speakers: Sequence[str] = (),
+    validation: str = "",
+) -> str:
+    """Markdown from a checkpoint's metadata and rows of scores."""
+    columns = [name for name in text.METRICS if any(name in row for row in rows.values())]
+    model, corpus = about["config"]["model"], about["corpus"]
+    temperature, streams = about.get("temperature"), FUSIONS[model["fusion"]["name"]].modalities
+    return page.render_text(
+        "model_card.md",
+        title=f"{about['config'].get('name', '')} on {corpus}",
+        marks=marks_of(corpus, about.get("leaks", ())),
+        classes=about["classes"],
+        facts=[
+            ("Fusion", f"`{model['fusion']['name']}`"),
+            *((f"Encoder, {name}", f"`{model[name]['encoder']}`") for name in streams),
+            ("Recipe of its input", f"`{about['settings']['recipe']}`"),
+        ],
+        intended_use=INTENDED_USE,
+        corpus=corpus,
+        protocol=about["protocol"],
+        fold=fold,
+        described=described(corpus),
+        speakers=speakers,
+        scores=[(name, [cell(row, column) for column in columns]) for name, row in rows.items()],
+        columns=[text.METRICS[column][0] for column in columns],
+        scored_on=scored_on,
+        validation=validation,
+        confidence=f"Temperature of its probabilities: {temperature:.2f}."
+        if temperature and speakers
+        else "",
+        limits=LIMITS,
+        law=LAW,
+        date=datetime.date.today().isoformat(),
+        versions=versions(about["versions"]),
+    )
+
+
+def data_card(dataset: Dataset) -> str:
+    """The data card of a directory of records."""
+    prep, rows = dataset.prep, read_manifest(dataset.path)
+    kept = [row for row in rows if int(row["index"]) >= 0]
+    status = collections.Counter(row["status"] for row in rows)
+    labels = collections.Counter(int(row["label"]) for row in kept)
+    speakers = collections.Counter(row["speaker"] for row in kept)
+    names = dict(enumerate(prep["classes"])) | ({-1: "without a label"} if labels[-1] else {})
+    settings = prep["settings"]
+    return page.render_text(
+        "data_card.md",
+        corpus=prep["corpus"],
+        marks=marks_of(prep["corpus"]),
+        described=described(prep["corpus"]),
+        facts=[
+            ("Clips", f"{len(kept)} ({status['masked']} with a stream masked; {status['failed']} failed)"),
+            ("Speakers", str(len(speakers))),
+            ("Recipe", f"`{settings['recipe']}`"),
+            ("Sound", ", ".join(f"{name} {value}" for name, value in settings["audio"].items())),
+            ("Faces", ", ".join(f"{name} {value}" for name, value in settings["face"].items())),
+            ("SHA-256 over all source files", f"`{prep['sources_sha256']}`"),
+        ],
+        notes=[note if len(note) <= LONGEST else f"{note[:LONGEST]}..." for note in prep["notes"]],
+        classes=[(name, labels[label]) for label, name in names.items()],
+        speakers=[(name, prep["sex"].get(name, "not known"), n) for name, n in sorted(speakers.items())],
+        limits=DATA_LIMITS,
+        versions=versions(prep["versions"]),
+    )
+
+
+def described(corpus: str) -> str:
+    """What is known of a corpus."""
+    return CORPORA.get(corpus, "")
+
+
+def cell(row: Mapping, column: str) -> str:
+    """`71.3 [65.0–77.0]`; a dash where it is not known."""
+    bounds = text.interval(row.get(f"{column}_interval"))
+    return text.percent(row.get(column)) + (f" [{bounds}]" if bounds else "")
+
+
+def versions(found: Mapping[str, str]) -> str:
+    """Names and versions as one phrase."""
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def write_card(directory: str, name: str, card: str) -> None:
+    """Writes a card, whole or not at all."""
+    os.makedirs(directory, exist_ok=True)
+    page.write(pathlib.Path(directory, name), card.encode())
