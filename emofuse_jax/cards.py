@@ -182,7 +182,7 @@ def data_card(dataset: Dataset) -> str:
 
 def described(corpus: str) -> str:
     """What is known of a corpus."""
-    return CORPORA.get(corpus, "")
+    return CORPORA.get(corpus.removesuffix("_demo"), "")
 
 
 def cell(row: Mapping, column: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 VERBS = {
     "prepare": "clips to records: decode, find faces, write shards, splits and statistics",
+    "composite": "pair voices of one corpus with faces of another, to stress a fusion",
     "split": "add a published split to prepared records",
     "train": "train one model of a config on one fold",
     "crossval": "train and test every fold of a protocol with several seeds",

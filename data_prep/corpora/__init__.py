@@ -23,6 +23,7 @@ CORPORA = {
         "enterface05",
         "baum1s",
         "folder",
+        "composite",
     )
 }
 
