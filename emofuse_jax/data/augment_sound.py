@@ -15,13 +15,15 @@ from emofuse_jax.types import Batch, PRNGKey
 
 def augment_sound(batch: Batch, key: PRNGKey, config, *, neper: float) -> Batch:
     """Crop, speed, pitch, reverberation and noise, as far as `config.augment` (configs/base.py) asks for."""
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 6)
     if config.crop:
         batch = crop(batch, keys[4], config.crop)
     if config.speed:
         batch = speed(batch, keys[0], config.speed)
     if config.pitch:
         batch = pitch(batch, keys[1], config.pitch)
+    if config.equalizer:
+        batch = equalize(batch, keys[5], config.equalizer * neper)
     if config.reverb:
         batch = reverberate(batch, keys[2], config.reverb, steps=config.reverb_steps, neper=neper)
     if config.noise:
@@ -69,6 +71,18 @@ def pitch(batch: Batch, key: PRNGKey, change: float) -> Batch:
     at = jnp.clip(rate[:, None] * jnp.arange(f), 0, f - 1)  # b f
     audio = jax.vmap(interpolate)(jnp.swapaxes(batch.audio.astype(jnp.float32), 1, 2), at)
     return with_audio(batch, jnp.swapaxes(audio, 1, 2), batch.audio_mask)
+
+
+def equalize(batch: Batch, key: PRNGKey, gain: float) -> Batch:
+    """Adds to each clip's bins a curve through five random heights in +-gain, linear between them.
+
+    As another microphone, or another speaker's long-term spectrum, would (FilterAugment, arXiv 2110.03282).
+    """
+    f = batch.audio.shape[2]
+    heights = gain * jax.random.uniform(key, (batch.label.shape[0], 5, 1), minval=-1.0)
+    at = jnp.broadcast_to(jnp.linspace(0.0, 4.0, f), (len(heights), f))
+    curve = jax.vmap(interpolate)(heights, at)[..., 0]  # b f
+    return with_audio(batch, batch.audio + curve[:, None], batch.audio_mask)
 
 
 def reverberate(batch: Batch, key: PRNGKey, share: float, *, steps: int, neper: float) -> Batch:

@@ -64,6 +64,16 @@ def test_pitch_moves_a_tone():
     assert (out == out[:, :1]).all()
 
 
+def test_an_equalizer_moves_bins_of_a_clip_alike_over_time_and_smoothly():
+    audio = np.random.default_rng(0).normal(size=(64, 9, 41))
+    out = augment_sound.equalize(batch_of(audio), jax.random.key(0), 1.5)
+    curve = np.asarray(out.audio) - audio
+    np.testing.assert_allclose(curve, np.broadcast_to(curve[:, :1], curve.shape), atol=1e-5)
+    assert 1.3 < np.abs(curve).max() <= 1.5 + 1e-5
+    bends = np.abs(np.diff(curve[:, 0], n=2)).max(0)
+    assert (np.flatnonzero(bends > 1e-4) + 1).tolist() == [10, 20, 30]
+
+
 @pytest.mark.parametrize("neper", [1.0, 2.0, 8.686])
 def test_noise_has_the_power_that_was_asked_for(neper):
     power = np.random.default_rng(0).exponential(size=(4, 400, 60))
@@ -104,7 +114,7 @@ def test_a_room_adds_a_tail_that_falls_by_60_db_in_its_time():
 
 def test_all_of_them_together_are_finite_and_keep_padding():
     config = base.augment()
-    config.update({"speed": 0.1, "pitch": 0.1, "reverb": 0.5, "noise": 0.5})
+    config.update({"crop": 100, "speed": 0.1, "pitch": 0.1, "reverb": 0.5, "noise": 0.5, "equalizer": 0.5})
     rng = np.random.default_rng(0)
     mask = np.arange(SPEC.t) < rng.integers(0, SPEC.t, 32)[:, None]
     batch = batch_of(rng.normal(-8, 4, (32, SPEC.t, SPEC.f)), mask)
@@ -113,4 +123,5 @@ def test_all_of_them_together_are_finite_and_keep_padding():
     assert out.audio.dtype == jnp.float16
     assert np.isfinite(np.asarray(out.audio, np.float32)).all()
     assert not np.asarray(out.audio)[~np.asarray(out.audio_mask)].any()
+    assert out.audio.shape[1] == 100
     assert (np.asarray(out.audio_mask).any(1) == mask.any(1)).all()

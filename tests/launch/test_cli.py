@@ -27,7 +27,7 @@ def test_without_a_verb_it_lists_the_verbs():
 def test_an_unknown_verb_is_one_line():
     done = emofuse("trian")
     assert done.returncode == 1
-    assert done.stderr.startswith("emofuse: no verb 'trian'; there are prepare, split,")
+    assert done.stderr.startswith("emofuse: no verb 'trian'; there are prepare, composite, split,")
     assert done.stderr.count("\n") == 1
 
 
