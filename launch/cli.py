@@ -16,6 +16,7 @@ VERBS = {
     "cluster": "start a run on Slurm, GKE or a TPU slice, and again when it is taken back",
     "plan": "memory and time of a training step on TPU slices that are not here",
     "compare": "say whether two results differ by more than chance",
+    "leaders": "one table of all results below a folder",
     "evaluate": "score a trained model and write its report",
     "export": "write a serving bundle of a trained model",
     "predict": "answer for media files with a bundle",
