@@ -14,6 +14,7 @@ import ml_collections
 
 SMALL_AUDIO = {
     "fcn": {"widths": (16, 32, 48, 48, 48), "norms": ("batch",) * 5, "attention_width": 64},
+    "mel_cnn": {"widths": (16, 32, 48, 64), "attention_width": 64},
     "segments": {"segments": 8, "segment_steps": 32, "widths": (8, 16, 32, 64), "attention_width": 64},
     "features": {"embedding": 64, "attention_width": 64},
     "resnet": {"width": 8, "blocks": (1, 1, 1), "stem_kernel": 5, "stem_stride": 4, "attention_width": 64},
@@ -82,6 +83,7 @@ def get_config(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
         model.fusion.dropout = 0.1
     model.fusion.update(SMALL_FUSION.get(model.fusion.name, {}))
     config.optimizer.b2 = 0.95
-    config.optimizer.learning_rate *= 20 / 3  # 2e-3 for 3e-4
+    rate = config.optimizer.learning_rate
+    config.optimizer.learning_rate = max(rate, min(rate * 20 / 3, 2e-3))  # 2e-3 for 3e-4
     config.train.epochs = EPOCHS.get(model.fusion.name, 12)
     return config

@@ -25,7 +25,7 @@ SPEC = InputSpec(t=140, f=200, s=4, h=112, w=112, classes=6, **FEATURES)
 def spec_of(config):
     """Two frames a snippet, and small ones: three-dimensional convolutions take long."""
     if "snippets" not in config.model.video:
-        return SPEC
+        return dataclasses.replace(SPEC, t=max(SPEC.t, config.augment.crop))
     return dataclasses.replace(SPEC, s=2 * config.model.video.snippets, h=56, w=56)
 
 
