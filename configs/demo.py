@@ -15,6 +15,7 @@ import ml_collections
 SMALL_AUDIO = {
     "fcn": {"widths": (16, 32, 48, 48, 48), "norms": ("batch",) * 5, "attention_width": 64},
     "mel_cnn": {"widths": (16, 32, 48, 64), "attention_width": 64},
+    "ecapa": {"width": 32, "bottleneck": 16, "output": 64, "attention_width": 64},
     "segments": {"segments": 8, "segment_steps": 32, "widths": (8, 16, 32, 64), "attention_width": 64},
     "features": {"embedding": 64, "attention_width": 64},
     "resnet": {"width": 8, "blocks": (1, 1, 1), "stem_kernel": 5, "stem_stride": 4, "attention_width": 64},

@@ -1,6 +1,8 @@
 """Voice alone, from scratch, where an hour of speech is all there is: log-mel energies, a small residual
 network, attentive statistics (arXiv 1803.10963), and much augmentation, since speakers are few.
 
+`--config=speech:ecapa` has a small ECAPA-TDNN in place of the network.
+
 Receipt: emofuse crossval --config=speech --config.data.path=DIR --workdir=DIR --seeds=3; score unmeasured.
 """
 
@@ -9,12 +11,12 @@ import ml_collections
 from configs import base
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """The experiment."""
-    config = base.get_config("audio_only", audio="mel_cnn")
-    config.name = "speech"
+def get_config(encoder: str = "mel_cnn") -> ml_collections.ConfigDict:
+    """The experiment, with another encoder of sound if asked: `speech:ecapa`."""
+    config = base.get_config("audio_only", audio=encoder)
+    config.name = "speech" if encoder == "mel_cnn" else f"speech_{encoder}"
     config.data.update(recipe="speech", audio_steps=300, batch_size=16)
-    config.model.audio.update(attention="statistics", attention_width=128, temperature=1.0, momentum=0.98)
+    config.model.audio.update(attention="statistics", attention_width=128, temperature=1.0)
     config.augment.update(
         crop=160,
         speed=0.1,

@@ -6,6 +6,7 @@ the batch comes standardised per bin, zero at padding, in the dtype of the activ
 """
 
 from emofuse_jax.models.audio import AudioEncoder
+from emofuse_jax.models.ecapa import Ecapa
 from emofuse_jax.models.features import AudioFeatures, VideoFeatures
 from emofuse_jax.models.mel_cnn import MelCNN
 from emofuse_jax.models.part_resnet import PartResNet
@@ -17,6 +18,7 @@ from emofuse_jax.types import InputSpec
 AUDIO_ENCODERS = {
     "fcn": AudioEncoder,
     "mel_cnn": MelCNN,
+    "ecapa": Ecapa,
     "segments": SegmentEncoder,
     "resnet": PartResNet,
     "features": AudioFeatures,

@@ -11,7 +11,7 @@ from emofuse_jax.models.norm import masked_batch_norm
 from emofuse_jax.models.streams import Encoded
 from emofuse_jax.types import Batch, InputSpec
 
-MEL_CNN = {"widths": (32, 64, 128, 192), "stem": 5, "residual": True, "momentum": 0.9}
+MEL_CNN = {"widths": (32, 64, 128, 192), "stem": 5, "residual": True, "momentum": 0.98}
 """A stage for each width, each of half the steps and bins; side of the first kernel; a residual layer in each
 stage but the first."""
 

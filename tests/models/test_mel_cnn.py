@@ -1,4 +1,4 @@
-"""The network for log-mel energies: its size, padding, and attentive statistics."""
+"""The networks for log-mel energies: padding, silence, attentive statistics."""
 
 import dataclasses
 
@@ -14,14 +14,18 @@ from emofuse_jax.types import InputSpec
 SPEC = InputSpec(t=160, f=64, s=1, h=8, w=8, classes=8)
 
 
-def made(**changes):
-    config = speech.get_config().model
-    config.audio.update({"widths": (6, 8, 10)} | changes)
+def made(encoder="mel_cnn", **changes):
+    config = speech.get_config(encoder).model
+    small = {"mel_cnn": {"widths": (6, 8, 10)}, "ecapa": {"width": 8, "bottleneck": 4, "output": 10}}
+    config.audio.update(small[encoder] | changes)
     model = build_model(config, SPEC)
     return model, *model.init(jax.random.key(0))
 
 
-@pytest.mark.parametrize("changes", [{}, {"residual": False}, {"attn_axes": "1d_mean"}, {"attn_axes": "2d"}])
+CASES = [{}, {"residual": False}, {"attn_axes": "1d_mean"}, {"attn_axes": "2d"}, {"encoder": "ecapa"}]
+
+
+@pytest.mark.parametrize("changes", CASES)
 def test_padding_a_clip_changes_nothing(changes):
     model, params, state = made(**changes)
     state = model.with_statistics(state, np.full(64, -4.0), np.full(64, 2.0))
@@ -38,14 +42,15 @@ def test_padding_a_clip_changes_nothing(changes):
         expected, found = (model.apply(params, state, b)[0] for b in (short, padded))
         np.testing.assert_allclose(found.audio_vector, expected.audio_vector, atol=1e-5)
         np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
-        steps = -(-length // 8)
+        steps = -(-length // (2 if "encoder" in changes else 8))
         weights = np.asarray(found.aux["audio_attention"])
         weights = weights.sum(-1) if weights.ndim == 3 else weights
         np.testing.assert_allclose(weights[:, :steps].sum(1), 1, atol=1e-5)
 
 
-def test_a_clip_without_sound_is_zero_and_trains():
-    model, params, state = made()
+@pytest.mark.parametrize("encoder", ["mel_cnn", "ecapa"])
+def test_a_clip_without_sound_is_zero_and_trains(encoder):
+    model, params, state = made(encoder)
     batch = jax.tree.map(jnp.asarray, model.fake_batch(4))
     batch = dataclasses.replace(batch, audio_mask=batch.audio_mask.at[1].set(False))
 
@@ -62,3 +67,8 @@ def test_a_clip_without_sound_is_zero_and_trains():
 def test_an_even_stem_is_named():
     with pytest.raises(ValueError, match=r"audio\.stem: 4, expected an odd number"):
         made(stem=4)
+
+
+def test_a_width_that_cannot_be_split_is_named():
+    with pytest.raises(ValueError, match=r"audio\.width: 10, expected a multiple of scale=4"):
+        made("ecapa", width=10)
