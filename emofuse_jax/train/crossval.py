@@ -34,6 +34,7 @@ from emofuse_jax.train.fitting import chunk_size, runs_side_by_side
 from emofuse_jax.train.job import Job, Run
 from emofuse_jax.train.preemption import watch
 from emofuse_jax.train.replicas import make_answers, make_epoch, over_replicas
+from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.sharding import AXES, agreed, put_as, replicated, to_host
 from emofuse_jax.train.writer import Writer, write_json
 from emofuse_jax.types import Params
@@ -101,7 +102,7 @@ def read_plan(workdir: str, config: ml_collections.ConfigDict, runs: list[Run], 
         return now
     with open(path, encoding="utf-8") as file:
         plan = json.load(file)
-    check_same_config(workdir, plan["config"], json.loads(json.dumps(now["config"])))
+    check_same_config(workdir, saved_config(plan).to_dict(), json.loads(json.dumps(now["config"])))
     for name in ("runs", *more):
         if plan.get(name) != now[name]:
             raise ValueError(f"{workdir}: holds other {WORDS[name]}; choose another --workdir")

@@ -263,6 +263,10 @@ def test_another_config_or_other_runs_are_refused(home, records, crossed):
     runs = [(fold, seed) for fold in range(3) for seed in range(3)]
     plan = read_plan(str(home / "crossed"), small(records, **{"crossval.save_seconds": 1.0}), runs)
     assert plan["replicas"] == 9
+    del plan["config"]["augment"]["mixup"], plan["config"]["data"]["buckets"]  # of before they were there
+    os.makedirs(home / "older")
+    (home / "older" / "crossval.json").write_text(json.dumps(plan))
+    assert read_plan(str(home / "older"), small(records), runs) == plan
 
 
 def test_a_test_speaker_in_training_is_refused(home, records, tmp_path):

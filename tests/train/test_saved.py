@@ -1,19 +1,20 @@
 """Configs of checkpoints, also of those written before a field was there."""
 
 from configs import base
-from emofuse_jax.train.saved import saved_config
+from emofuse_jax.train.saved import LATER, saved_config
 
 
 def first_form(fusion):
-    """A config as the first checkpoints had it: no encoder's name, no init, few objectives."""
+    """A config as the first checkpoints had it: no encoder's name, no init, few objectives, few fields."""
     config = base.get_config(fusion).to_dict()
     for part in ("audio", "video"):
         del config["model"][part]["encoder"]
     for name in ("margins", "polarity"):
         del config["model"][name]
-    for name in ("balanced", "labelled_fraction", "labelled_share", "keep_unlabelled"):
-        del config["data"][name]
-    del config["init"]
+    for part in ("data", "augment", "train"):
+        for name in LATER[part]:
+            del config[part][name]
+    del config["init"], config["crossval"]
     config["loss"]["objectives"] = {"cross_entropy": 0.5, "levels": 0.0}
     return config
 
