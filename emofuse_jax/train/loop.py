@@ -32,7 +32,7 @@ from emofuse_jax.train.sharding import check_rows, make_mesh, state_sharding
 from emofuse_jax.train.step import init_state, make_eval_step, make_train_step
 from emofuse_jax.train.tracker import Tracker
 from emofuse_jax.train.warm_start import read_start
-from emofuse_jax.train.writer import Writer, write_hyperparameters
+from emofuse_jax.train.writer import Writer
 from emofuse_jax.types import TrainState
 
 
@@ -46,15 +46,12 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     mesh = make_mesh(config.mesh)
     check_rows(config.data.batch_size, "data.batch_size", mesh)
     check_rows(config.train.eval_batch_size, "train.eval_batch_size", mesh)
-    per_epoch = epoch_steps(experiment)
-    total = per_epoch * config.train.epochs
+    total = (per_epoch := epoch_steps(experiment)) * config.train.epochs
     # 1. Restore, or start.
     tx = make_optimizer(config.optimizer, total)
     state, tracker, epoch = restore_or_init(experiment, workdir, tx, mesh)
     saved = step = int(state.step)
     about = metadata(experiment)
-    if first:
-        write_card(workdir, DATA_CARD, data_card(experiment.dataset))
     feed = make_feed(experiment, mesh)
     eval_step = compile_steps(experiment, feed, tx, state, mesh, tell=first and step == 0)
     writer, size = Writer(workdir, resume_step=step, active=first), config.data.batch_size
@@ -66,8 +63,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
                 better = tracker.update(row["validation_ua"], step)
                 tracker.temperature = row["temperature"]
                 epoch = Totals()
-                writer.write(step, "epoch", row)
-                writer.confusion(step, confusion, experiment.dataset.classes)
+                writer.write_epoch(step, row, confusion, experiment.dataset.classes)
                 show(step, **{k: row[k] for k in ("train_loss", "train_ua", "validation_ua")})
                 # 3. Save.
                 for kind in ("best", "last") if better else ("last",):  # a run goes on from the last
@@ -88,10 +84,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
             if config.train.log_every and step % config.train.log_every < count:
                 log_step(writer, step, measured)
             show(step)
-    writer.close()
-    if first:
-        scores = {"best_validation_ua": tracker.best_ua}
-        write_hyperparameters(workdir, "hparams", flatten(config.to_dict()), scores)
+    writer.close({"best_ua": tracker.best_ua}, flatten(config.to_dict()))
     return tracker
 
 
@@ -141,6 +134,8 @@ def restore_or_init(
     saved = checkpoint.read_metadata(workdir, "last", missing_ok=True)
     if saved is None:
         os.makedirs(workdir, exist_ok=True)
+        if jax.process_index() == 0:
+            write_card(workdir, DATA_CARD, data_card(experiment.dataset))
         quick = {"xla_backend_optimization_level": 0}  # runs once: compiling it costs more than running it
         start = read_start(experiment)
         return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key, start), Tracker(), Totals()

@@ -19,7 +19,7 @@ class Writer:
         self._active = active
         if not active:
             return
-        self._path = os.path.join(workdir, "metrics.jsonl")
+        self._workdir, self._path = workdir, os.path.join(workdir, "metrics.jsonl")
         rows = [row for row in read_rows(self._path) if row["step"] <= resume_step]
         with open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -37,16 +37,21 @@ class Writer:
         for name, value in values.items():
             self._board.add_scalar(f"{split}/{name}", value, step)
 
-    def confusion(self, step: int, matrix: Shaped[np.ndarray, "c c"], classes: Sequence[str]) -> None:
-        """Shows the confusion matrix of the validation clips in TensorBoard."""
+    def write_epoch(
+        self, step: int, row: dict[str, float], matrix: Shaped[np.ndarray, "c c"], classes: Sequence[str]
+    ) -> None:
+        """Writes an epoch's row, and the confusion matrix of its validation clips to TensorBoard."""
+        self.write(step, "epoch", row)
         if self._active:
             image = confusion_image(matrix, classes)
             self._board.add_image("epoch/validation_confusion", image, step, dataformats="HWC")
 
-    def close(self) -> None:
-        """Flushes TensorBoard's file."""
+    def close(self, scores: dict[str, float] | None = None, fields: dict | None = None) -> None:
+        """Flushes TensorBoard's file; with the scores of a finished run, its hyper-parameters too."""
         if self._active:
             self._board.close()
+            if scores:
+                write_hyperparameters(self._workdir, "hparams", fields or {}, scores)
 
 
 def write_hyperparameters(workdir: str, name: str, fields: dict, scores: dict[str, float]) -> None:

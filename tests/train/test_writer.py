@@ -34,7 +34,7 @@ def test_tensorboard_can_read_what_it_wrote(tmp_path):
 def test_a_confusion_matrix_is_a_picture_in_tensorboard(tmp_path):
     matrix = np.array([[8, 2, 0], [0, 5, 5], [0, 0, 0]])
     writer = Writer(str(tmp_path), resume_step=0, active=True)
-    writer.confusion(3, matrix, ("angry", "happy", "a very long name"))
+    writer.write_epoch(3, {"epoch": 1}, matrix, ("angry", "happy", "a very long name"))
     writer.close()
     (value,) = shown(tmp_path / "tensorboard")["epoch/validation_confusion"]
     picture = np.asarray(Image.open(io.BytesIO(value.image.encoded_image_string)))
