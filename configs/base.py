@@ -72,6 +72,7 @@ def augment() -> ml_collections.ConfigDict:
             "speed": 0.0,  # a clip is up to e^speed times as fast or as slow
             "pitch": 0.0,  # its frequencies are up to e^pitch times as high or as low
             "equalizer": 0.0,  # nepers that a clip's spectrum is raised or lowered, smoothly over its bins
+            "style": 0.0,  # probability that each bin takes a share of another clip's mean and deviation
             "reverb": 0.0,  # probability of a room
             "reverb_steps": 60,  # steps in which the longest one falls by 60 dB
             "noise": 0.0,  # probability of noise

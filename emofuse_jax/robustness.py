@@ -25,7 +25,7 @@ def conditions(
 ) -> dict[tuple[str, object], Callable[[Batch], Batch]]:
     """What is done to a batch, by curve and place on it: `snr`, `lost` and `without`, as far as they apply.
 
-    The noise is drawn for each clip and condition from the clip's number, so that every model hears the same.
+    Noise and lost faces are drawn from the numbers of a batch's clips: every model meets the same.
 
     Args:
       modalities: those that the network has, of `audio` and `video`.
@@ -68,7 +68,7 @@ def _losing(share: float) -> Callable[[Batch], Batch]:
 
 
 def _key(batch: Batch, number: int) -> jax.Array:
-    """Of the clips of a batch: the same clips meet the same noise whatever the model."""
+    """Of the clips of a batch."""
     return jax.random.fold_in(jax.random.key(number), jnp.sum(batch.clip))
 
 

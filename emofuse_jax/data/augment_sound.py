@@ -10,12 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.types import Batch, PRNGKey
 
 
 def augment_sound(batch: Batch, key: PRNGKey, config, *, neper: float) -> Batch:
     """Crop, speed, pitch, reverberation and noise, as far as `config.augment` (configs/base.py) asks for."""
-    keys = jax.random.split(key, 6)
+    if not batch.audio.size:  # records of features alone
+        return batch
+    keys = jax.random.split(key, 7)
     if config.crop:
         batch = crop(batch, keys[4], config.crop)
     if config.speed:
@@ -24,6 +27,8 @@ def augment_sound(batch: Batch, key: PRNGKey, config, *, neper: float) -> Batch:
         batch = pitch(batch, keys[1], config.pitch)
     if config.equalizer:
         batch = equalize(batch, keys[5], config.equalizer * neper)
+    if config.style:
+        batch = mix_style(batch, keys[6], config.style)
     if config.reverb:
         batch = reverberate(batch, keys[2], config.reverb, steps=config.reverb_steps, neper=neper)
     if config.noise:
@@ -83,6 +88,25 @@ def equalize(batch: Batch, key: PRNGKey, gain: float) -> Batch:
     at = jnp.broadcast_to(jnp.linspace(0.0, 4.0, f), (len(heights), f))
     curve = jax.vmap(interpolate)(heights, at)[..., 0]  # b f
     return with_audio(batch, batch.audio + curve[:, None], batch.audio_mask)
+
+
+def mix_style(batch: Batch, key: PRNGKey, share: float, *, alpha: float = 0.3) -> Batch:
+    """With probability `share` a clip's mean and deviation of each bin, mixed with those of another clip.
+
+    `x' = (x - mu_i) / sd_i * sd + mu`, `sd = s sd_i + (1 - s) sd_j`, likewise mu; s ~ Beta(alpha, alpha), j is
+    row b - 1 - i. The label stays: what differs in the long-term spectrum is voice and room (MixStyle, Zhou et
+    al., arXiv 2104.02008, over bins). Clips without sound stay as they are.
+    """
+    key_share, key_mixed = jax.random.split(key)
+    mask = batch.audio_mask
+    heard = mask.any(axis=1)
+    mixed = jax.random.bernoulli(key_mixed, share, heard.shape) & heard & heard[::-1]
+    own = jnp.where(mixed, jax.random.beta(key_share, alpha, alpha, heard.shape), 1.0)[:, None, None]
+    x = batch.audio.astype(jnp.float32)
+    mean = masked_mean(x, mask)[:, None]  # b 1 f
+    deviation = jnp.sqrt(masked_mean((x - mean) ** 2, mask)[:, None] + 1e-5)
+    new_mean, new_deviation = (own * v + (1 - own) * v[::-1] for v in (mean, deviation))
+    return with_audio(batch, (x - mean) / deviation * new_deviation + new_mean, mask)
 
 
 def reverberate(batch: Batch, key: PRNGKey, share: float, *, steps: int, neper: float) -> Batch:

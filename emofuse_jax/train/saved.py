@@ -23,6 +23,7 @@ LATER = {
         "speed": 0.0,
         "pitch": 0.0,
         "equalizer": 0.0,
+        "style": 0.0,
         "reverb": 0.0,
         "reverb_steps": 60,
         "noise": 0.0,

@@ -64,6 +64,28 @@ def test_pitch_moves_a_tone():
     assert (out == out[:, :1]).all()
 
 
+def test_styles_are_mixed_and_the_course_in_time_stays():
+    rng = np.random.default_rng(0)
+    audio = rng.normal(size=(200, 30, 4)) * rng.uniform(0.5, 2, (200, 1, 4)) + rng.normal(size=(200, 1, 4))
+    mask = np.ones((200, 30), bool)
+    mask[:, 20:], mask[7] = False, False
+    out = np.asarray(augment_sound.mix_style(batch_of(audio, mask), jax.random.key(0), 0.6).audio, np.float64)
+    before, after = np.where(mask[..., None], audio, 0)[:, :20], out[:, :20]
+
+    def standard(x):
+        return (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+
+    heard = np.arange(200) != 7
+    np.testing.assert_allclose(standard(after[heard]), standard(before[heard]), atol=1e-3)
+    changed = (np.abs(after - before) > 1e-3).any((1, 2))
+    assert 0.4 < changed.mean() < 0.75
+    assert not changed[[7, 192]].any()
+    share = ((after - before[::-1]).mean(1) / (before - before[::-1]).mean(1))[changed]
+    np.testing.assert_allclose(share, np.broadcast_to(share[:, :1], share.shape), atol=1e-2)
+    assert share.min() > -1e-3
+    assert share.max() < 1 + 1e-3
+
+
 def test_an_equalizer_moves_bins_of_a_clip_alike_over_time_and_smoothly():
     audio = np.random.default_rng(0).normal(size=(64, 9, 41))
     out = augment_sound.equalize(batch_of(audio), jax.random.key(0), 1.5)
@@ -114,7 +136,9 @@ def test_a_room_adds_a_tail_that_falls_by_60_db_in_its_time():
 
 def test_all_of_them_together_are_finite_and_keep_padding():
     config = base.augment()
-    config.update({"crop": 100, "speed": 0.1, "pitch": 0.1, "reverb": 0.5, "noise": 0.5, "equalizer": 0.5})
+    config.update(
+        {"crop": 100, "speed": 0.1, "pitch": 0.1, "reverb": 0.5, "noise": 0.5, "equalizer": 0.5, "style": 0.5}
+    )
     rng = np.random.default_rng(0)
     mask = np.arange(SPEC.t) < rng.integers(0, SPEC.t, 32)[:, None]
     batch = batch_of(rng.normal(-8, 4, (32, SPEC.t, SPEC.f)), mask)
