@@ -93,9 +93,9 @@ def equalize(batch: Batch, key: PRNGKey, gain: float) -> Batch:
 def mix_style(batch: Batch, key: PRNGKey, share: float, *, alpha: float = 0.3) -> Batch:
     """With probability `share` a clip's mean and deviation of each bin, mixed with those of another clip.
 
-    `x' = (x - mu_i) / sd_i * sd + mu`, `sd = s sd_i + (1 - s) sd_j`, likewise mu; s ~ Beta(alpha, alpha), j is
-    row b - 1 - i. The label stays: what differs in the long-term spectrum is voice and room (MixStyle, Zhou et
-    al., arXiv 2104.02008, over bins). Clips without sound stay as they are.
+    `x' = (x - mu_i) / sd_i * sd + mu`, `sd = s sd_i + (1 - s) sd_j`, likewise mu; s ~ Beta(alpha, alpha), j
+    is row b - 1 - i. The label stays: what differs in the long-term spectrum is voice and room (MixStyle,
+    Zhou et al., arXiv 2104.02008, over bins). Clips without sound stay as they are.
     """
     key_share, key_mixed = jax.random.split(key)
     mask = batch.audio_mask
