@@ -2,18 +2,23 @@
 
 import datetime
 import math
+import os
 
 import ml_collections
 
+from emofuse_jax import cards
+from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.gallery import make_examples
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.predictions import Predictions, per_speaker, placed_batches, predict, score
 from emofuse_jax.reporting.marks import marks_of
+from emofuse_jax.train import checkpoint
 from emofuse_jax.train.experiment import Experiment, check_same_data, check_unseen, open_experiment
 from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.sharding import make_mesh, replicated
 from emofuse_jax.train.step import make_eval_step
 from emofuse_jax.train.trained import load_trained
+from emofuse_jax.train.writer import write_json
 from emofuse_jax.types import Params
 
 EVERY_DEVICE = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
@@ -56,6 +61,16 @@ def evaluate_workdir(
     first = next(iter(answers.values()))
     results = summarise(experiment, about, part, answers)
     return results, make_examples(experiment, params, model_state, first, examples)
+
+
+def write_results(workdir: str, results: dict, kind: str = "best") -> str:
+    """Writes `results.json` and both cards to `evaluation/<part>` of a workdir; gives that directory."""
+    directory = os.path.join(workdir, "evaluation", results["split"])
+    card = cards.card_of_checkpoint(checkpoint.read_metadata(workdir, kind), results)
+    write_json(os.path.join(directory, "results.json"), results)
+    cards.write_card(directory, cards.MODEL_CARD, card)
+    cards.write_card(directory, cards.DATA_CARD, cards.data_card(open_dataset(results["dataset"])))
+    return directory
 
 
 def summarise(experiment: Experiment, about: dict, part: str, answers: dict[str, Predictions]) -> dict:

@@ -24,17 +24,14 @@ def main(argv: Sequence[str]) -> None:
     """Scores, writes and prints."""
     if argv[1:] or not WORKDIR.value:
         raise ValueError("usage: emofuse evaluate --workdir=DIR [--split=test]; see emofuse evaluate --help")
-    from emofuse_jax import cards, evaluate, report, tables
-    from emofuse_jax.data.dataset import open_dataset
-    from emofuse_jax.train.checkpoint import read_metadata
-    from emofuse_jax.train.writer import read_epochs, write_json
+    from emofuse_jax import evaluate, report, tables
+    from emofuse_jax.train.writer import read_epochs
 
     results, examples = evaluate.evaluate_workdir(
         WORKDIR.value, part=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
     )
     marks = evaluate.marks(results)
-    directory = os.path.join(WORKDIR.value, "evaluation", SPLIT.value)
-    write_json(os.path.join(directory, "results.json"), results)
+    directory = evaluate.write_results(WORKDIR.value, results, CHECKPOINT.value)
     page = os.path.join(directory, "report.html")
     report.write_report(
         page,
@@ -44,9 +41,6 @@ def main(argv: Sequence[str]) -> None:
         title=f"{results['config']} on {results['corpus']}",
         marks=marks,
     )
-    about = read_metadata(WORKDIR.value, CHECKPOINT.value)
-    cards.write_card(directory, cards.MODEL_CARD, cards.card_of_checkpoint(about, results))
-    cards.write_card(directory, cards.DATA_CARD, cards.data_card(open_dataset(results["dataset"])))
     tables.print_scores(results["modalities"])
     for mark in marks:
         print(mark)

@@ -71,7 +71,7 @@ def score_networks(home: str, clips: str) -> dict:
     """Scores the three networks on the test speakers, writes the report of both, prints the table."""
     scored = {name: evaluate.evaluate_workdir(os.path.join(home, name)) for name in NETWORKS}
     for name, (results, _) in scored.items():
-        write_json(os.path.join(home, name, "evaluation", "test", "results.json"), results)
+        evaluate.write_results(os.path.join(home, name), results)
     rows = {name: next(iter(results["modalities"].values())) for name, (results, _) in scored.items()}
     results, examples = scored["both"]
     tested = set(results["clips"])

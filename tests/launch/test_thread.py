@@ -53,6 +53,13 @@ def test_its_results_have_the_form_that_others_read(home, demo):
     assert 0.2 < ceilings["voice"] < ceilings["face"] < ceilings["additive"] < ceilings["both"] <= 1
     assert (home / "demo" / "report.html").stat().st_size > 100_000
     assert "SYNTHETIC" in (home / "demo" / "report.html").read_text()
+    score = f"{100 * results['both']['ua']:.1f} ["
+    for folder in ("bundle", "both/evaluation/test"):
+        card = (home / "demo" / folder / "MODEL_CARD.md").read_text()
+        assert "SYNTHETIC" in card
+        assert score in card
+    for folder in ("bundle", "both", "both/evaluation/test", "records"):
+        assert "SYNTHETIC" in (home / "demo" / folder / "DATA_CARD.md").read_text()
 
 
 def test_the_bundle_answers_in_another_process(home, demo):
