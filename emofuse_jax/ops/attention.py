@@ -40,15 +40,15 @@ def statistics_pool(
     temperature: float = 1.0,
     eps: float = 1e-5,
 ) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch l"]]:
-    """`[mu; sqrt(sum_l alpha_l v_l^2 - mu^2 + eps)]`, `mu` and `alpha` of `attention_pool`. e = 2 d.
+    """`[mu; sqrt(sum_l alpha_l (v_l - mu)^2 + eps)]`, `mu` and `alpha` of `attention_pool`. e = 2 d.
 
     Attentive statistics pooling, Okabe et al., arXiv 1803.10963. Zero where nothing is valid.
     """
     wide = promote(values)
     mean, weights = attention_pool(wide, scores, mask, temperature=temperature)
-    variance = pool(wide * wide, weights) - mean * mean
+    variance = pool((wide - mean[..., None, :]) ** 2, weights)
     some = jnp.any(weights > 0, axis=-1, keepdims=True)
-    deviation = jnp.where(some, jnp.sqrt(jnp.maximum(variance, 0.0) + eps), 0.0)
+    deviation = jnp.where(some, jnp.sqrt(variance + eps), 0.0)
     return jnp.concatenate([mean, deviation], axis=-1).astype(values.dtype), weights
 
 

@@ -58,7 +58,7 @@ def test_its_results_have_the_form_that_others_read(home, demo):
         card = (home / "demo" / folder / "MODEL_CARD.md").read_text()
         assert "SYNTHETIC" in card
         assert score in card
-    for folder in ("bundle", "both", "both/evaluation/test", "records"):
+    for folder in ("bundle", "both", "both/evaluation/test"):
         assert "SYNTHETIC" in (home / "demo" / folder / "DATA_CARD.md").read_text()
 
 
