@@ -3,9 +3,9 @@ network, attentive statistics (arXiv 1803.10963), and much augmentation, since s
 
 `--config=speech:ecapa` has a small ECAPA-TDNN in place of the network.
 
-Receipt: emofuse crossval --config=speech --config.data.path=DIR --workdir=DIR --seeds=3; test score unmeasured.
-While it was developed, 120 epochs of it reached a validation UA of .57 and .60 (mean of the last five epochs)
-on folds 0 and 1 of ravdess20_5fold.
+Receipt: emofuse crossval --config=speech --config.data.path=DIR --workdir=DIR --seeds=3; test score
+unmeasured. While it was developed, 120 epochs of it reached a validation UA of .57 and .60 (mean of the last
+five epochs) on folds 0 and 1 of ravdess20_5fold.
 """
 
 import ml_collections
