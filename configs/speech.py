@@ -33,5 +33,5 @@ def get_config(encoder: str = "mel_cnn") -> ml_collections.ConfigDict:
     )
     config.loss.smoothing = 0.1
     config.optimizer.update(learning_rate=3e-3, warmup=0.1, final_rate=0.0, ema=0.998)
-    config.train.epochs = 150
+    config.train.epochs = 120
     return config

@@ -13,9 +13,9 @@ from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.pooled import markdown_row
 from emofuse_jax.predictions import placed_batches, predict
 from emofuse_jax.robustness import conditions, curves, robustness
-from emofuse_jax.train.crossval import run_name
+from emofuse_jax.train.crossval import run_directory
 from emofuse_jax.train.distributed import is_first
-from emofuse_jax.train.experiment import metadata, open_experiment, other_fold
+from emofuse_jax.train.experiment import Experiment, metadata, open_experiment, other_fold
 from emofuse_jax.train.sharding import make_mesh, replicated
 from emofuse_jax.train.step import make_eval_step
 from emofuse_jax.train.trained import load_trained
@@ -23,12 +23,12 @@ from emofuse_jax.train.writer import read_epochs, write_json
 
 
 def examine(
-    config: ml_collections.ConfigDict, workdir: str, runs: list[dict], *, examples: int = 6
+    base: Experiment, workdir: str, runs: list[dict], *, examples: int = 6
 ) -> tuple[dict, list[dict]]:
     """Scores every model of a cross-validation on its own test clips, made worse in known ways.
 
     Args:
-      config: of the cross-validation.
+      base: the experiment of any fold.
       workdir: of it; the checkpoints lie below `runs/`.
       runs: of results.json.
       examples: clips in the gallery, of the first run.
@@ -36,14 +36,15 @@ def examine(
     Returns:
       `{"snr": [{"at", "ua", "wa"}], "lost": [..], "without": [..]}` (robustness.py), and the gallery.
     """
-    base, mesh = open_experiment(config), make_mesh(EVERY_DEVICE)
+    config, mesh = base.config, make_mesh(EVERY_DEVICE)
     step = make_eval_step(base.model, mesh)
     size = math.lcm(config.train.eval_batch_size, mesh.shape["data"])
     changes = conditions(FUSIONS[config.model.fusion.name].modalities, base.spec, config.data.recipe)
     answers, shown = [], []
     for run in runs:
-        experiment = other_fold(base, run["fold"], run["seed"])
-        _, params, model_state, _ = load_trained(run_directory(workdir, run), "best", replicated(mesh))
+        fold_and_seed = run["fold"], run["seed"]
+        experiment, directory = other_fold(base, *fold_and_seed), run_directory(workdir, fold_and_seed)
+        _, params, model_state, _ = load_trained(directory, "best", replicated(mesh))
 
         def batches(experiment=experiment):
             shape, clips = experiment.shape, experiment.clips["test"]
@@ -63,27 +64,21 @@ def publish(config: ml_collections.ConfigDict, workdir: str, results: dict, comm
     """
     if is_first():
         write_json(os.path.join(workdir, "results.json"), results)
-    curves_, examples = examine(config, workdir, results["runs"])
+    base, runs = open_experiment(config), [(run["fold"], run["seed"]) for run in results["runs"]]
+    curves_, examples = examine(base, workdir, results["runs"])
     if not is_first():
         return
     write_json(os.path.join(workdir, "robustness.json"), curves_)
     with open(os.path.join(workdir, "row.md"), "w", encoding="utf-8") as file:
         file.write(markdown_row(results))
-    base = open_experiment(config)
-    about = metadata(other_fold(base, results["runs"][0]["fold"], results["runs"][0]["seed"]))
+    about = metadata(other_fold(base, *runs[0]))
     cards.write_card(workdir, cards.MODEL_CARD, cards.card_of_crossval(about, results))
     cards.write_card(workdir, cards.DATA_CARD, cards.data_card(base.dataset))
-    directories = [run_directory(workdir, run) for run in results["runs"]]
     write_crossval_report(
         os.path.join(workdir, "report.html"),
         results=results,
-        histories=[read_epochs(directory) for directory in directories],
+        histories=[read_epochs(run_directory(workdir, run)) for run in runs],
         robustness=curves_,
         examples=examples,
         command=command,
     )
-
-
-def run_directory(workdir: str, run: dict) -> str:
-    """Where the checkpoint and the history of a run lie."""
-    return os.path.join(workdir, "runs", run_name((run["fold"], run["seed"])))

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from emofuse_jax import metrics
 from emofuse_jax.calibration import calibration_error, reliability, tempered
-from emofuse_jax.pooled import averaged, joined_answers
+from emofuse_jax.pooled import averaged, extent, joined_answers
 from emofuse_jax.reporting import classes, curves, gallery, page, reliable, scores, tables, text
 from emofuse_jax.reporting.marks import marks_of
 from emofuse_jax.reporting.style import Picture
@@ -40,7 +40,8 @@ def write_crossval_report(
       command: that makes these numbers.
     """
     marks = marks_of(results["corpus"], results["leaks"])
-    pictures = _pictures(results, histories, robustness, marks)
+    speakers = speaker_rows(results)
+    pictures = _pictures(results, histories, robustness, speakers, marks)
     shown = [gallery.example_picture(i, example, marks) for i, example in enumerate(examples, 1)]
     name = modality(results)
     pooled = results["pooled"] | {"recall": recalls(results)}
@@ -56,7 +57,7 @@ def write_crossval_report(
         runs=run_rows(results),
         seeds=sorted({run["seed"] for run in results["runs"]}),
         recalls=tables.recalls({name: pooled}, results["classes"]),
-        speakers=tables.speakers(speaker_rows(results)),
+        speakers=tables.speakers(speakers),
         mistakes=tables.mistakes(averaged(results)),
         without=[
             (reliable.WITHOUT[row["at"]], text.percent(row["ua"]), text.percent(row["wa"]))
@@ -71,14 +72,14 @@ def write_crossval_report(
     page.write(pathlib.Path(path), markup.encode())
 
 
-def _pictures(results, histories, robustness, marks) -> dict[str, Picture]:
+def _pictures(results, histories, robustness, speakers, marks) -> dict[str, Picture]:
     names, chance = results["classes"], 1 / len(results["classes"])
     drawn = [
         curves.spread_picture(histories, "loss", marks),
         curves.spread_picture(histories, "ua", marks, chance),
         classes.confusion_picture(np.asarray(results["pooled"]["confusion"]), names, marks),
         classes.recall_picture({modality(results): recalls(results)}, names, marks),
-        scores.speaker_picture(speaker_rows(results), chance, results["pooled"]["ua"], marks),
+        scores.speaker_picture(speakers, chance, results["pooled"]["ua"], marks),
         reliable.reliability_picture(*trust(results), marks),
         *(
             reliable.robustness_picture(curve, rows, chance, marks)
@@ -153,13 +154,10 @@ def trust(results: Mapping) -> tuple[dict[str, list[dict]], dict[str, float]]:
 
 def facts(results: Mapping) -> list[tuple[str, str]]:
     """Where the numbers come from, as label and value."""
-    runs = results["runs"]
     return [
         ("Config", results["config"]),
         ("Corpus", results["corpus"]),
         ("Protocol", results["protocol"]),
-        ("Folds x seeds", f"{len({r['fold'] for r in runs})} x {len({r['seed'] for r in runs})}"),
-        ("Test speakers", str(len({speaker for run in runs for speaker in run["speakers"]}))),
-        ("Test clips", str(len({clip for run in runs for clip in run["clips"]}))),
+        *extent(results["runs"]).items(),
         ("Date", results["date"]),
     ]

@@ -73,12 +73,12 @@ def averaged(results: dict) -> dict:
 
 def markdown_row(results: dict) -> str:
     """A header and a row for a paper, in Markdown: percent, intervals of 95 % by speaker, what to warn of."""
-    runs, found = results["runs"], results["pooled"]
+    found, size = results["pooled"], extent(results["runs"])
     cells = {
         "system": " ".join([results["config"], *marks_of(results["corpus"], results["leaks"])]),
         "protocol": results["protocol"],
-        "folds x seeds": f"{len({r['fold'] for r in runs})} x {len({r['seed'] for r in runs})}",
-        "speakers": str(len({speaker for run in runs for speaker in run["speakers"]})),
+        "folds x seeds": size["Folds x seeds"],
+        "speakers": size["Test speakers"],
     }
     for name in MEASURES:
         low, high = (100 * x for x in found[f"{name}_interval"])
@@ -86,6 +86,17 @@ def markdown_row(results: dict) -> str:
     cells["UA, mean +- sd of runs"] = f"{100 * results['mean']['ua']:.1f} +- {100 * results['sd']['ua']:.1f}"
     lines = [cells, ["---"] * len(cells), cells.values()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def extent(runs: list[dict]) -> dict[str, str]:
+    """What the runs span, in words."""
+    folds, seeds = ({run[name] for run in runs} for name in ("fold", "seed"))
+    speakers, clips = ({one for run in runs for one in run[name]} for name in ("speakers", "clips"))
+    return {
+        "Folds x seeds": f"{len(folds)} x {len(seeds)}",
+        "Test speakers": str(len(speakers)),
+        "Test clips": str(len(clips)),
+    }
 
 
 def pooled(runs: list[dict], classes: int) -> dict:

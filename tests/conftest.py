@@ -6,6 +6,8 @@ import sys
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine that has other devices, or libtpu
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # nothing of another run, nothing left behind
+# As QUICK of emofuse_jax/train/compiling.py: most programs of a test run a few times. XLA_FLAGS= undoes it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 import jax
 import pytest

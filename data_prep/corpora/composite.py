@@ -14,15 +14,18 @@ where each side came from. `emofuse prepare --corpus=composite` reads them.
 import collections
 import csv
 import dataclasses
+import io
 import json
 import os
+import urllib.parse
 
 import av
 import numpy as np
 
 from data_prep.corpora import folder
 from data_prep.corpora.base import Clip, Corpus
-from data_prep.media import MediaError, probe
+from data_prep.media import MediaError, open_media, probe
+from data_prep.shards import write_atomic, write_json
 from data_prep.sound import sound_blocks
 
 TABLE, SOURCES = "composite.csv", "composite.json"
@@ -67,16 +70,15 @@ def pair(voices: Corpus, faces: Corpus, seed: int) -> tuple[list[Pair], list[str
             f"{voices.name} and {faces.name}: {len(classes)} classes and {len(people)} persons in common,"
             " expected at least 2 and 3; choose class maps that meet"
         )
-    rng, pairs, used = np.random.default_rng(seed), [], collections.Counter()
+    rng, pairs = np.random.default_rng(seed), []
     sides = [by_speaker_and_label(corpus) for corpus in (voices, faces)]
     for voice, face in people:
         for label in classes:
             mine = [side[who, label] for side, who in zip(sides, (voice, face), strict=True)]
             drawn = [[clips[i] for i in rng.permutation(len(clips))] for clips in mine]
             for i, (one, other) in enumerate(zip(*drawn, strict=False)):
-                name = f"{voice}+{face}_{label}_{i:03d}".replace("/", "-").replace(" ", "-")
+                name = urllib.parse.quote(f"{voice}+{face}_{label}_{i:03d}", safe="+")
                 pairs.append(Pair(name, label, f"{voice}+{face}", one, other))
-            used[label] += min(map(len, mine))
     left = [
         f"{corpus.name}: {len(corpus.clips) - len(pairs)} of {len(corpus.clips)} clips without a partner"
         for corpus in (voices, faces)
@@ -135,10 +137,10 @@ def make(voices: Corpus, faces: Corpus, output: str, seed: int) -> tuple[int, li
         }
     note = f"COMPOSITE of voices of {voices.name} and faces of {faces.name}, seed {seed}"
     about = {"note": note, "voice_corpus": voices.name, "face_corpus": faces.name, "seed": seed}
-    with open(os.path.join(output, SOURCES), "w", encoding="utf-8") as file:
-        json.dump(about | {"left_out": left_out, "films": sources}, file, indent=1)
-    with open(os.path.join(output, TABLE), "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label", "speaker"), *rows])
+    write_json(os.path.join(output, SOURCES), about | {"left_out": left_out, "films": sources})
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([("path", "label", "speaker"), *rows])
+    write_atomic(os.path.join(output, TABLE), table.getvalue().encode())
     return len(rows), left_out
 
 
@@ -154,7 +156,7 @@ def write_film(one: Pair, path: str) -> None:
     seconds = min(end - start, face.video.end)
     blocks = list(sound_blocks(voice, start, start + seconds, RATE))
     temporary = f"{path}.part"
-    with av.open(face.path) as source, av.open(temporary, "w", format="matroska") as film:
+    with open_media(face.path) as source, av.open(temporary, "w", format="matroska") as film:
         picture = film.add_stream_from_template(source.streams.video[0])
         sound = film.add_stream("flac", rate=RATE, layout="mono")
         mux_sound(film, sound, np.concatenate(blocks))

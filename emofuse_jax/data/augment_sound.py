@@ -15,7 +15,7 @@ from emofuse_jax.types import Batch, PRNGKey
 
 
 def augment_sound(batch: Batch, key: PRNGKey, config, *, neper: float) -> Batch:
-    """Crop, speed, pitch, reverberation and noise, as far as `config.augment` (configs/base.py) asks for."""
+    """Crop, speed, pitch, reverberation and noise, as far as `config` (`augment` of configs/base.py) asks."""
     if not batch.audio.size:  # records of features alone
         return batch
     keys = jax.random.split(key, 7)
@@ -182,8 +182,7 @@ def spec_augment(
     key_time, key_frequency, key_gain = jax.random.split(key, 3)
     b, t, f = batch.audio.shape
     audio = batch.audio.astype(jnp.float32)
-    valid = batch.audio_mask[:, :, None]
-    mean = jnp.where(valid, audio, 0).sum(1, keepdims=True) / jnp.maximum(valid.sum(1, keepdims=True), 1)
+    mean = masked_mean(audio, batch.audio_mask)[:, None]  # b 1 f
     length = batch.audio_mask.sum(1)
     hidden = stripes(key_time, b, t, length, *time)[:, :, None]
     hidden |= stripes(key_frequency, b, f, jnp.full(b, f), *frequency)[:, None, :]

@@ -165,22 +165,37 @@ def positions(features: Float[Array, "b u g d"], mask: Bool[Array, "b u"], axes:
     return Sequence(features.mean(axis=2), mask, order, length)
 
 
+def chosen_axes(config) -> str:
+    """`config.attn_axes`; ValueError where it is none of them."""
+    if config.attn_axes not in AXES:
+        raise ValueError(f"audio.attn_axes: {config.attn_axes!r}, expected one of {', '.join(AXES)}")
+    return config.attn_axes
+
+
+def position_width(width: int, bins: int, axes: str) -> int:
+    """Of the positions of a map of `bins` bins."""
+    return width * (bins if axes == "1d_concat" else 1)
+
+
+def as_map(weights: Float[Array, "... l"], bins: int, axes: str) -> Float[Array, "..."]:
+    """Attention weights in the shape of the feature map: [.. u g] for `2d`, else [.. u] as they are."""
+    return weights.reshape(*weights.shape[:-1], -1, bins) if axes == "2d" else weights
+
+
 class AudioEncoder(nnx.Module):
     """The FCN and its map as a sequence; `attn_axes` is `2d`, `1d_concat` or `1d_mean`."""
 
     defaults = ALEXNET | {"attn_axes": "2d", "lrn": LRN}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
-        if config.attn_axes not in AXES:
-            raise ValueError(f"audio.attn_axes: {config.attn_axes!r}, expected one of {', '.join(AXES)}")
+        self.axes = chosen_axes(config)
         self.fcn = AudioFCN(config, spec.f, dtype, rngs=rngs)
-        self.axes = config.attn_axes
-        self.width = self.fcn.width * (self.fcn.bins if self.axes == "1d_concat" else 1)
+        self.width = position_width(self.fcn.width, self.fcn.bins, self.axes)
 
     def __call__(self, batch: Batch, *, train: bool) -> Encoded:
         """Standardised log spectrogram, zero at padding, to a sequence."""
         return Encoded(positions(*self.fcn(batch.audio, batch.audio_mask, train=train), self.axes), {})
 
     def attention_map(self, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
-        """Attention weights in the shape of the feature map: [.. u g] for `2d`, else [.. u] as they are."""
-        return weights.reshape(*weights.shape[:-1], -1, self.fcn.bins) if self.axes == "2d" else weights
+        """Attention weights in the shape of the feature map."""
+        return as_map(weights, self.fcn.bins, self.axes)

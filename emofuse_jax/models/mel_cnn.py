@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.audio import AXES, positions
+from emofuse_jax.models.audio import as_map, chosen_axes, position_width, positions
 from emofuse_jax.models.layers import conv
 from emofuse_jax.models.norm import masked_batch_norm
 from emofuse_jax.models.streams import Encoded
@@ -65,16 +65,14 @@ class MelCNN(nnx.Module):
     defaults = MEL_CNN | {"attn_axes": "1d_concat"}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
-        if config.attn_axes not in AXES:
-            raise ValueError(f"audio.attn_axes: {config.attn_axes!r}, expected one of {', '.join(AXES)}")
+        self.axes = chosen_axes(config)
         self.stages = Stages(config, spec.f, dtype, rngs=rngs)
-        self.axes = config.attn_axes
-        self.width = self.stages.width * (self.stages.bins if self.axes == "1d_concat" else 1)
+        self.width = position_width(self.stages.width, self.stages.bins, self.axes)
 
     def __call__(self, batch: Batch, *, train: bool) -> Encoded:
         """Standardised log-mel energies, zero at padding, to a sequence."""
         return Encoded(positions(*self.stages(batch.audio, batch.audio_mask, train=train), self.axes), {})
 
     def attention_map(self, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
-        """Attention weights in the shape of the feature map: [.. u g] for `2d`, else [.. u] as they are."""
-        return weights.reshape(*weights.shape[:-1], -1, self.stages.bins) if self.axes == "2d" else weights
+        """Attention weights in the shape of the feature map."""
+        return as_map(weights, self.stages.bins, self.axes)

@@ -1,5 +1,7 @@
 """Attention over a sequence, as modules: `(values, masks) -> vectors, weights` for several masks at once."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -11,35 +13,24 @@ Pooled = tuple[Float[Array, "b n e"], Float[Array, "b n l"]]
 
 
 class AdditiveAttention(nnx.Module):
-    """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)` (P1)."""
+    """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)` (P1).
 
-    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+    `pool` makes `vectors` vectors of the values and the scores: their mean under the weights, or mean and
+    deviation (arXiv 1803.10963).
+    """
+
+    def __init__(
+        self, width: int, config, dtype, *, pool=attention.attention_pool, vectors=1, rngs: nnx.Rngs
+    ):
         self.hidden = linear(width, config.attention_width, dtype, rngs=rngs)
         self.score = linear(config.attention_width, 1, jnp.float32, bias=False, rngs=rngs)
-        self.temperature = config.temperature
-        self.width = width
+        self.temperature, self.pool = config.temperature, pool
+        self.width = vectors * width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
         """Pools under each mask."""
         scores = self.score(jnp.tanh(self.hidden(values)))[..., 0]  # b l
-        return attention.attention_pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
-
-
-class StatisticsAttention(nnx.Module):
-    """Mean and deviation under the weights of additive attention; twice as wide (arXiv 1803.10963)."""
-
-    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
-        self.hidden = linear(width, config.attention_width, dtype, rngs=rngs)
-        self.score = linear(config.attention_width, 1, jnp.float32, bias=False, rngs=rngs)
-        self.temperature = config.temperature
-        self.width = 2 * width
-
-    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
-        """Pools under each mask."""
-        scores = self.score(jnp.tanh(self.hidden(values)))[..., 0]  # b l
-        return attention.statistics_pool(
-            values[:, None], scores[:, None], masks, temperature=self.temperature
-        )
+        return self.pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
 
 
 class SelfAttention(nnx.Module):
@@ -83,7 +74,7 @@ class TransformerAttention(nnx.Module):
 
 ATTENTION = {
     "additive": AdditiveAttention,
-    "statistics": StatisticsAttention,
+    "statistics": functools.partial(AdditiveAttention, pool=attention.statistics_pool, vectors=2),
     "self": SelfAttention,
     "relation": RelationAttention,
     "transformer": TransformerAttention,

@@ -36,15 +36,9 @@ def _picture(history, key, title, marks, chance=None) -> style.Picture | None:
     def draw(figure, theme):
         axes = figure.subplots()
         _draw_lines(axes, theme, lines, scale)
-        if chance is not None:
-            axes.axhline(scale * chance, color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="chance")
-            axes.set_ylim(0, 102)
+        _draw_chance(axes, theme, chance, scale)
         _draw_best(axes, theme, best, f"validation_{key}", scale)
-        axes.set_xlabel("epoch")
-        axes.set_title(title, pad=26)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(axis="y")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, columnspacing=1.2, fontsize=9)
+        _dress(axes, title)
 
     return style.make_picture(f"learning_{key}", _alt(lines, key, best, scale), SIZE, draw, marks=marks)
 
@@ -63,6 +57,20 @@ def _draw_lines(axes, theme, lines, scale) -> None:
             marker = "o" if len(x) <= 30 else None  # a single epoch is a point, not an invisible line
             y = [scale * value for value in y]
             axes.plot(x, y, color=colour, ls=dashes, lw=1.9, marker=marker, ms=3.2, label=part)
+
+
+def _draw_chance(axes, theme, chance, scale) -> None:
+    if chance is not None:
+        axes.axhline(scale * chance, color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="chance")
+        axes.set_ylim(0, 102)
+
+
+def _dress(axes, title) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_title(title, pad=26)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="y")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, columnspacing=1.2, fontsize=9)
 
 
 def _draw_best(axes, theme, best, key, scale) -> None:
@@ -106,14 +114,8 @@ def spread_picture(
                 epochs, means, color=colour, lw=1.9, ls="-" if part == "validation" else "--", label=part
             )
             axes.fill_between(epochs, lows, highs, color=colour, alpha=0.22, lw=0)
-        if chance is not None:
-            axes.axhline(scale * chance, color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="chance")
-            axes.set_ylim(0, 102)
-        axes.set_xlabel("epoch")
-        axes.set_title(title, pad=26)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(axis="y")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, columnspacing=1.2, fontsize=9)
+        _draw_chance(axes, theme, chance, scale)
+        _dress(axes, title)
 
     ends = [
         f"{part} {rows[-1][1]:.3g} ({rows[-1][2]:.3g} to {rows[-1][3]:.3g})" for part, rows in lines.items()

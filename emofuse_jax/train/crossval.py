@@ -61,8 +61,6 @@ def crossval(
       ValueError: buckets, no test clips in a fold, a test speaker that was trained on, another config than
         that of `workdir`, or a replica that does not fit a device.
     """
-    if config.data.buckets != 1:
-        raise ValueError(f"config.data.buckets={config.data.buckets}: resident clips all have one shape")
     base = open_experiment(config)
     folds = protocol_folds(base.dataset, base.protocol) if folds is None else folds
     runs = [(fold, config.seed + seed) for fold in folds for seed in range(seeds)]
@@ -74,13 +72,8 @@ def crossval(
     size = plan.get("replicas") or chunk_size(job)
     if is_first():
         write_json(os.path.join(workdir, "crossval.json"), plan | {"replicas": size})
-    chunks = split(job, runs, size)
-    epochs, clips = config.train.epochs, size * job.steps * config.data.batch_size
-    line = progress.live_line(epochs * len(chunks), 0, clips, config.name, active=is_first())
-    with watch() as told, line as show:
-        for number, chunk in enumerate(chunks):
-            if not agreed(all(os.path.exists(result_path(workdir, run)) for run in chunk)):
-                run_chunk(job, chunk, workdir, lambda done, n=number: show(n * epochs + done), told)
+    with watch() as told:
+        train_chunks(job, runs, size, workdir, told, path=result_path, write=write_chunk)
     forget_chunk(workdir)
     return summarise(list(experiments.values()), read_results(job, workdir))
 
@@ -113,8 +106,13 @@ def make_job(experiments: dict[Run, Experiment], numbers: tuple[str, ...] = ()) 
     """Loads the corpus onto the devices and makes the programs.
 
     `numbers`: fields of the config in which the replicas differ; the programs take them as arrays.
+    Raises ValueError where the config asks for buckets.
     """
     first = next(iter(experiments.values()))
+    if first.config.data.buckets != 1:
+        raise ValueError(
+            f"config.data.buckets={first.config.data.buckets}: resident clips all have one shape"
+        )
     count = jax.device_count() if jax.process_count() > 1 else min(jax.device_count(), len(experiments))
     axes = {"axis_types": (jax.sharding.AxisType.Auto,) * 3, "devices": jax.devices()[:count]}
     mesh = jax.make_mesh((count, 1, 1), AXES, **axes)
@@ -140,24 +138,52 @@ def split(job: Job, runs: list[Run], size: int) -> list[list[Run]]:
     return [[*chunk, *chunk[-1:] * (-len(chunk) % devices)] for chunk in chunks]
 
 
-def run_chunk(
-    job: Job, runs: list[Run], workdir: str, show: Callable[[int], None], told: Callable[[int], bool]
+def train_chunks(
+    job: Job,
+    runs: list[Run],
+    size: int,
+    workdir: str,
+    told: Callable[[int], bool],
+    *,
+    path: Callable[[str, Run], str],
+    write: Callable[[Job, Chunk, str], None],
 ) -> None:
-    """Trains a chunk and writes what its replicas reached.
+    """Trains the runs, `size` at a time, and writes what they reached; skips chunks that are whole.
 
-    `show` hears the number of epochs done; `told` is that of train/preemption.py.
+    Args:
+      job, runs: what to train.
+      size: runs a chunk.
+      workdir: to save to, and to go on from.
+      told: of train/preemption.py.
+      path: where, under `workdir`, the result of a run lies when it is whole.
+      write: writes the results of a chunk's runs under `workdir`.
     """
-    chunk = train_chunk(job, runs, workdir, lambda chunk: show(chunk.epochs), told)
-    tested, best = answer(job, runs, chunk.best, "test"), to_host(chunk.best)
-    for i, run in enumerate(dict.fromkeys(runs)):
-        model = jax.tree.map(lambda x, i=i: x[i], best)
-        write_run(job, chunk, i, model, tested, os.path.join(workdir, "runs", run_name(run)))
+    chunks, epochs = split(job, runs, size), job.config.train.epochs
+    clips = size * job.steps * job.config.data.batch_size
+    line = progress.live_line(epochs * len(chunks), 0, clips, job.config.name, active=is_first())
+    with line as show:
+        for number, chunk in enumerate(chunks):
+            if not agreed(all(os.path.exists(path(workdir, run)) for run in chunk)):
+                trained = train_chunk(
+                    job, chunk, workdir, lambda now, n=number: show(n * epochs + now.epochs), told
+                )
+                write(job, trained, workdir)
 
 
-def write_run(
-    job: Job, chunk: Chunk, i: int, model: tuple[Params, Params], tested: dict, directory: str
-) -> None:
-    """A replica's checkpoint, history and, last, its result."""
+def write_chunk(job: Job, chunk: Chunk, workdir: str) -> None:
+    """Tests the replicas of a trained chunk and writes what they reached."""
+    tested, best = answer(job, chunk.runs, chunk.best, "test"), to_host(chunk.best)
+    card = data_card(job.experiments[chunk.runs[0]].dataset)
+    for i, run in enumerate(dict.fromkeys(chunk.runs)):
+        directory = run_directory(workdir, run)
+        write_run(job, chunk, i, jax.tree.map(lambda x, i=i: x[i], best), directory)
+        if is_first():
+            write_card(directory, DATA_CARD, card)
+            write_json(result_path(workdir, run), result(job, chunk, tested, i))
+
+
+def write_run(job: Job, chunk: Chunk, i: int, model: tuple[Params, Params], directory: str) -> None:
+    """A replica's checkpoint and history."""
     experiment, tracker = job.experiments[chunk.runs[i]], chunk.trackers[i]
     params, model_state = put_as(model, replicated(job.mesh))
     about = metadata(experiment) | {"step": tracker.best_step, "temperature": tracker.temperature}
@@ -166,9 +192,6 @@ def write_run(
     for row in chunk.histories[i]:
         writer.write(row["step"], "epoch", {name: value for name, value in row.items() if name != "step"})
     writer.close()
-    if is_first():
-        write_card(directory, DATA_CARD, data_card(experiment.dataset))
-        write_json(os.path.join(directory, "result.json"), result(job, chunk, tested, i))
 
 
 def result(job: Job, chunk: Chunk, tested: dict, i: int) -> dict:
@@ -201,11 +224,11 @@ def read_results(job: Job, workdir: str) -> list[dict]:
     return found
 
 
-def run_name(run: Run) -> str:
-    """Of the directory of a fold and seed."""
-    return f"fold_{run[0]}_seed_{run[1]}"
+def run_directory(workdir: str, run: Run) -> str:
+    """Where the checkpoint and the history of a fold and seed lie."""
+    return os.path.join(workdir, "runs", f"fold_{run[0]}_seed_{run[1]}")
 
 
 def result_path(workdir: str, run: Run) -> str:
     """Where a run's result lies when it is whole."""
-    return os.path.join(workdir, "runs", run_name(run), "result.json")
+    return os.path.join(run_directory(workdir, run), "result.json")

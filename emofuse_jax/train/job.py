@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
 
 from emofuse_jax.data.resident import row_numbers
+from emofuse_jax.train.compiling import once_options
 from emofuse_jax.train.experiment import Experiment, epoch_steps, flatten
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.replicas import Replica, stacked
@@ -88,7 +89,10 @@ class Job:
     def _init(self) -> Callable:
         """`init_state` with the statistics of any fold, compiled once."""
         first, tx = next(iter(self.experiments.values())), make_optimizer(self.config.optimizer, 1)
-        return jax.jit(lambda key, start: init_state(first.model, tx, key, first.statistics, start))
+        return jax.jit(
+            lambda key, start: init_state(first.model, tx, key, first.statistics, start),
+            compiler_options=once_options(self.mesh),
+        )
 
 
 def stack(trees: list[PyTree]) -> PyTree:

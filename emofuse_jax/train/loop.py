@@ -15,6 +15,7 @@ from emofuse_jax.calibration import fit_temperature
 from emofuse_jax.cards import DATA_CARD, data_card, write_card
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated, calibrator
+from emofuse_jax.train.compiling import once_options
 from emofuse_jax.train.experiment import (
     SAME_DATA,
     Experiment,
@@ -136,9 +137,8 @@ def restore_or_init(
         os.makedirs(workdir, exist_ok=True)
         if jax.process_index() == 0:
             write_card(workdir, DATA_CARD, data_card(experiment.dataset))
-        quick = {"xla_backend_optimization_level": 0}  # runs once: compiling it costs more than running it
-        start = read_start(experiment)
-        return jax.jit(init, out_shardings=sharding, compiler_options=quick)(key, start), Tracker(), Totals()
+        first = jax.jit(init, out_shardings=sharding, compiler_options=once_options(mesh))
+        return first(key, read_start(experiment)), Tracker(), Totals()
     check_same_config(workdir, saved_config(saved).to_dict(), config.to_dict())
     check_same_data(experiment, saved, (*SAME_DATA, "training_clips_sha256"))
     state = checkpoint.restore(workdir, checkpoint.abstract_like(shapes, sharding))

@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from emofuse_jax.train import progress
-from emofuse_jax.train.chunk import Chunk, forget_chunk, train_chunk
-from emofuse_jax.train.crossval import make_job, read_plan, split
+from emofuse_jax.train.chunk import Chunk, forget_chunk
+from emofuse_jax.train.crossval import make_job, read_plan, train_chunks
 from emofuse_jax.train.distributed import is_first
 from emofuse_jax.train.experiment import Experiment, flatten, open_experiment, other_fold
 from emofuse_jax.train.fitting import chunk_size
@@ -123,15 +122,7 @@ def train_group(
         return
     numbers = differing([experiments[k] for k in group])
     job = make_job({run: other_fold(experiments[run[2]], *run[:2]) for run in runs}, numbers)
-    size = chunk_size(job)
-    chunks, epochs = split(job, runs, size), job.config.train.epochs
-    clips = size * job.steps * job.config.data.batch_size
-    line = progress.live_line(epochs * len(chunks), 0, clips, job.config.name, active=is_first())
-    with line as show:
-        for number, chunk in enumerate(chunks):
-            if not agreed(all(os.path.exists(result_path(workdir, run)) for run in chunk)):
-                done = lambda c, n=number: show(n * epochs + c.epochs)  # noqa: E731
-                write_results(job, train_chunk(job, chunk, workdir, done, told), workdir)
+    train_chunks(job, runs, chunk_size(job), workdir, told, path=result_path, write=write_results)
 
 
 def write_results(job: Job, chunk: Chunk, workdir: str) -> None:

@@ -14,7 +14,7 @@ from emofuse_jax.models.build import build_model
 from emofuse_jax.train.experiment import flatten
 from emofuse_jax.train.step import init_state, make_train_step
 from launch.rows import ABLATIONS, SYSTEMS
-from tests.models.small import QUICK, SPEC
+from tests.models.small import SPEC
 
 
 def config_of(experiment):
@@ -55,10 +55,10 @@ def test_an_ablation_takes_a_step(row):
     config.model.audio.norms = config.model.audio.norms[:1]
     model, tx = build_model(config.model, SPEC), optax.sgd(0.1)
     statistics = np.full(SPEC.f, -4.0), np.ones(SPEC.f)
-    init = jax.jit(lambda key: init_state(model, tx, key, statistics), compiler_options=QUICK)
+    init = jax.jit(lambda key: init_state(model, tx, key, statistics))
     state = init(jax.random.key(0))
     batch = jax.tree.map(jnp.asarray, model.fake_batch(4))
-    step = jax.jit(make_train_step(model, tx, config), compiler_options=QUICK)
+    step = jax.jit(make_train_step(model, tx, config))
     state, measured = step(state, batch)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((state, measured)))
     if "loss.objectives.levels" in row.fields:

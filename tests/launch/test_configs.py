@@ -14,7 +14,6 @@ from emofuse_jax.models.build import build_model
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.step import init_state, make_train_step
 from emofuse_jax.types import InputSpec
-from tests.models.small import QUICK
 
 NO_EXPERIMENTS = {"base", "demo", "gan"}  # of the last, see tests/train/test_refit.py
 EXPERIMENTS = sorted({m.name for m in pkgutil.iter_modules(configs.__path__)} - NO_EXPERIMENTS)
@@ -33,10 +32,10 @@ def two_steps(config):
     model = build_model(config.model, spec_of(config))
     tx = make_optimizer(config.optimizer, 10)
     statistics = np.full(SPEC.f, -3.0, np.float32), np.full(SPEC.f, 2.0, np.float32)
-    init = jax.jit(lambda key: init_state(model, tx, key, statistics), compiler_options=QUICK)
+    init = jax.jit(lambda key: init_state(model, tx, key, statistics))
     state = init(jax.random.key(0))
     before = jax.tree.map(np.asarray, state.params)
-    step = jax.jit(make_train_step(model, tx, config), compiler_options=QUICK)
+    step = jax.jit(make_train_step(model, tx, config))
     for seed in range(2):
         state, measured = step(state, model.fake_batch(4, seed=seed))
     for leaf in jax.tree.leaves((state, measured)):

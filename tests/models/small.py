@@ -11,8 +11,6 @@ from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.types import InputSpec
 
 SPEC = InputSpec(t=163, f=70, s=4, h=16, w=16, classes=5)
-QUICK = {"xla_backend_optimization_level": 0}
-"""For what runs a few times: compiling it costs more than running it."""
 
 
 def small_config(fusion="am_fbp"):
@@ -39,7 +37,7 @@ def small_model(fusion="am_fbp", **fields):
     config = small_config(fusion)
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     model = build_model(config, SPEC)
-    numbers = jax.jit(model.init, compiler_options=QUICK)(jax.random.key(0))
+    numbers = jax.jit(model.init)(jax.random.key(0))
     return model, *numbers, jax.jit(model.apply, static_argnames="train")
 
 

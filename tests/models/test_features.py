@@ -17,7 +17,6 @@ from emofuse_jax.types import InputSpec
 from tests.models.small import device_batch, float_leaves
 
 SPEC = InputSpec(t=0, f=70, s=4, h=0, w=0, classes=5, feature_steps=11, audio_features=9, face_features=6)
-QUICK = {"xla_backend_optimization_level": 0}
 """For what runs once: compiling it costs more than running it."""
 
 
@@ -40,7 +39,7 @@ def model_of(fusion="concat", spec=SPEC, **fields):
 
 
 def numbers_of(model):
-    return jax.jit(model.init, compiler_options=QUICK)(jax.random.key(0))
+    return jax.jit(model.init)(jax.random.key(0))
 
 
 def formula(x, numbers, activation):
@@ -68,7 +67,7 @@ def test_the_encoders_are_the_formula(activation):
     batch = device_batch(model)
     first = jnp.zeros((4, 11), bool).at[:, 2].set(True), jnp.zeros((4, 4), bool).at[:, 1].set(True)
     batch = dataclasses.replace(batch, audio_features_mask=first[0], face_mask=first[1])
-    outputs, _ = jax.jit(model.apply, compiler_options=QUICK)(params, state, batch)
+    outputs, _ = jax.jit(model.apply)(params, state, batch)
     for vector, values, name in (
         (outputs.audio_vector, batch.audio_features[:, 2], "audio"),
         (outputs.video_vector, batch.face_features[:, 1], "video"),
@@ -130,7 +129,7 @@ def test_every_fusion_learns_from_features(fusion):
         total, weight = cross_entropy(outputs.logits, batch.label, batch.weight, smoothing=0.0)
         return total / weight, outputs
 
-    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=QUICK)
+    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (value, outputs), grads = gradient(params)
     assert np.isfinite(value)
     assert outputs.logits.shape == (6, 5)

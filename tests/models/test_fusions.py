@@ -17,7 +17,7 @@ from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.models.streams import Sequence, Streams, trunk_masks
 from emofuse_jax.ops.masking import present_weights
 from tests.models.fusion_inputs import shipped
-from tests.models.small import QUICK, device_batch, float_leaves, small_config, small_model
+from tests.models.small import device_batch, float_leaves, small_config, small_model
 
 CASES = [(fusion, "float32") for fusion in FUSIONS]
 CASES += [(fusion, "bfloat16") for fusion in ("late", "am_fbp", "lmf", "mfh")]
@@ -31,7 +31,7 @@ def test_trains_finitely_also_when_a_whole_batch_lacks_a_modality(fusion, dtype)
         fusion, dtype=dtype, margins__kind=shipped(fusion).model.margins.kind
     )
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @functools.partial(jax.jit)
     def step(params, state, batch):
         batch = modality_dropout(batch, jax.random.key(2), audio=0.3, video=0.3)
 
