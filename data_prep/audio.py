@@ -8,9 +8,12 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from data_prep.settings import AudioSettings
+from emofuse_jax.data.frontends import DECIBELS
 
 SILENCE = 1e-4
 """Root mean square below which there is nothing to hear: -80 dB of full scale."""
+MARGIN = 0.1
+"""Seconds that stay before and after what is trimmed to."""
 BLOCK = 256
 """Spectrogram frames computed at once, so that memory does not grow with the clip's samples."""
 
@@ -53,6 +56,25 @@ def log_spectrogram(
     found += _frames(np.concatenate([held, edge]), settings, hop).tobytes()
     level = float(np.sqrt(energy / max(count, 1)))
     return np.frombuffer(found, np.float16).reshape(-1, settings.bins), level
+
+
+def sounding(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings, neper: float) -> slice:
+    """Frames from MARGIN before the first to MARGIN after the last within `trim_db` of the loudest.
+
+    A frame's level is that of its bins' powers together. All frames where `trim_db` is 0.
+
+    Args:
+        spectrogram: of `log_spectrogram`.
+        settings: of it.
+        neper: one neper in its unit (emofuse_jax/data/frontends.py).
+    """
+    if not settings.trim_db:
+        return slice(0, len(spectrogram))
+    powers = spectrogram.astype(np.float64) * (2 / neper)
+    level = np.logaddexp.reduce(powers, axis=1) * (DECIBELS / 2)
+    heard = np.flatnonzero(level >= level.max() - settings.trim_db)
+    edge = round(1000 * MARGIN / settings.hop_ms)
+    return slice(max(int(heard[0]) - edge, 0), min(int(heard[-1]) + edge + 1, len(spectrogram)))
 
 
 def _frames(samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.audio import SILENCE, log_spectrogram
+from data_prep.audio import SILENCE, log_spectrogram, sounding
 from data_prep.clip_faces import clip_faces, no_faces
 from data_prep.clip_features import (
     failed_sound,
@@ -18,6 +18,7 @@ from data_prep.film import Film
 from data_prep.media import MediaError, MediaInfo, probe
 from data_prep.settings import AudioSettings, PrepSettings
 from data_prep.sound import Meter, kept, sound_blocks
+from emofuse_jax.data.frontends import neper
 from emofuse_jax.data.records import Record
 
 MAX_SECONDS = 3600.0
@@ -44,13 +45,14 @@ def process_clip(
 ) -> Record | Failure:
     """Decodes one clip into a record of `t` spectrogram frames and `s` aligned faces.
 
-    A stream that is absent, silent, faceless or undecodable is masked and told in `Record.notes`. So is one
-    that its encoder refuses, but for a sound whose spectrogram is kept: it stays, beside features of no
-    vectors. Crops and features of faces share one mask, so that a failed encoder masks both. `face_time`
-    counts from the clip's start, as the spectrogram does: sound that begins later has silence before it, and
-    where it ends before the picture, the spectrogram ends too. Heavily clipped sound is kept and told. With
-    `classes` = 0 (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features`
-    lie; without `faces` none are searched for. Returns a Failure when the file can't be decoded or neither
+    A stream that is absent, silent, faceless or undecodable is masked and told in `Record.notes`. So is
+    one that its encoder refuses, but for a sound whose spectrogram is kept: it stays, beside features of
+    no vectors. Crops and features of faces share one mask, so that a failed encoder masks both. With
+    `settings.audio.trim_db` the clip is what is left of it. `face_time` counts from the clip's start, as
+    the spectrogram does: sound that begins later has silence before it, and where it ends before the
+    picture, the spectrogram ends too. Heavily clipped sound is kept and told. With `classes` = 0
+    (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features` lie;
+    without `faces` none are searched for. Returns a Failure when the file can't be decoded or neither
     stream is of use; raises nothing for a bad file, ValueError for bad settings or a missing encoder.
     """
     try:
@@ -58,7 +60,7 @@ def process_clip(
         start, end = span(clip, info)
     except MediaError as error:
         return Failure(clip.clip_id, clip.path, str(error))
-    sound, sound_note = _sound(info, start, end, settings, encoders)
+    sound, sound_note, (start, end) = _sound(info, start, end, settings, encoders)
     film = Film(info, start, end, clip.half)
     found, face_note = clip_faces(film, settings, encoders) if faces else (None, "")
     notes = "; ".join(note for note in (sound_note, face_note) if note)
@@ -96,18 +98,34 @@ def span(clip: Clip, info: MediaInfo) -> tuple[float, float]:
 
 def _sound(
     info: MediaInfo, start: float, end: float, settings: PrepSettings, encoders: EncoderFiles
-) -> tuple[dict | None, str]:
-    """The sound fields of a record, or None and why there are none."""
+) -> tuple[dict | None, str, tuple[float, float]]:
+    """The sound fields of a record, or None and why there are none; start and end of the trimmed clip."""
     fields, note = _heard(info, start, end, settings.audio)
     if fields is None:
-        return None, note
+        return None, note, (start, end)
+    fields, (start, end) = _trimmed(fields, start, end, settings)
     try:
         features = sound_features(info, start, end, fields["spectrogram"], settings, encoders)
     except EncoderError as error:
         if settings.features.drops_sound:
-            return None, str(error)
-        return fields | failed_sound(settings), "; ".join(filter(None, (note, str(error))))
-    return fields | features, note
+            return None, str(error), (start, end)
+        return fields | failed_sound(settings), "; ".join(filter(None, (note, str(error)))), (start, end)
+    return fields | features, note, (start, end)
+
+
+def _trimmed(
+    fields: dict, start: float, end: float, settings: PrepSettings
+) -> tuple[dict, tuple[float, float]]:
+    """The fields cut to where there is sound (`trim_db`), and where in the file that is."""
+    audio, spectrogram = settings.audio, fields["spectrogram"]
+    part = sounding(spectrogram, audio, neper(settings.recipe))
+    if part == slice(0, len(spectrogram)):
+        return fields, (start, end)
+    cut, last, hop = {"spectrogram": spectrogram[part]}, part.stop - 1, audio.hop_ms / 1000
+    if audio.waveform:
+        samples = round(audio.sample_rate * hop)
+        cut["waveform"] = fields["waveform"][part.start * samples : last * samples]
+    return cut, (start + part.start * hop, min(end, start + last * hop))
 
 
 def _heard(info: MediaInfo, start: float, end: float, settings: AudioSettings) -> tuple[dict | None, str]:

@@ -1,6 +1,7 @@
 """Every setting that decides what a record holds, and the named recipes that pin them."""
 
 import dataclasses
+import math
 
 from data_prep.encoder_spec import NO_ENCODERS, FeatureSettings
 
@@ -25,6 +26,13 @@ class AudioSettings:
     """Added before the logarithm: to the magnitude, of `log_mel_v1` to the energy."""
     waveform: bool = False
     """The sound itself is kept beside its spectrogram."""
+    trim_db: float = 0.0
+    """The clip, picture too, is cut to where its sound is at most this far below its loudest frame, and 0.1 s
+    before and after; 0: nothing is cut."""
+
+    def __post_init__(self):
+        if not 0 <= self.trim_db < math.inf:
+            raise ValueError(f"audio settings: trim_db {self.trim_db:g}: expected decibels, 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +67,7 @@ class FaceSettings:
             raise ValueError(f"face settings: snippet {self.snippet}: expected 1 for {self.sampling!r}")
 
 
-LATER = {"audio": {"waveform": False}, "face": {"snippet": 1, "device": "cpu"}}
+LATER = {"audio": {"waveform": False, "trim_db": 0.0}, "face": {"snippet": 1, "device": "cpu"}}
 """Fields that came after the first records; left out at this value, so that old settings still compare."""
 
 
@@ -109,13 +117,16 @@ RECIPES = {
     "features": PrepSettings("features", features=FeatureSettings("drop")),
     "speech": PrepSettings(
         "speech",
-        AudioSettings("log_mel_v1", window_ms=25.0, window="hann", dft=512, bins=64, floor=1e-10),
+        AudioSettings(
+            "log_mel_v1", window_ms=25.0, window="hann", dft=512, bins=64, floor=1e-10, trim_db=35.0
+        ),
     ),
 }
 """systems.md, sections 1, 3 and 4: one face for each of 30 segments; 6 snippets of 16 frames.
 
 `features` samples as `fbp` does and stores what frozen encoders make of it instead (data_prep/encoders.py).
-`speech` has the log-mel energies that speech recognisers read, and the faces of `fbp`.
+`speech` has the log-mel energies that speech recognisers read, and the faces of `fbp`, without the silence
+before and after.
 """
 
 
@@ -127,6 +138,7 @@ def recipe_settings(
     face_size: int | None = None,
     device: str | None = None,
     waveform: bool = False,
+    trim_db: float | None = None,
 ) -> PrepSettings:
     """A recipe with other fields than it pins; ValueError where they don't fit together.
 
@@ -135,5 +147,6 @@ def recipe_settings(
     settings = RECIPES[name]
     changes = {"frames": frames, "snippet": snippet, "size": face_size, "device": device}
     given = {field: value for field, value in changes.items() if value is not None}
-    audio = dataclasses.replace(settings.audio, waveform=waveform)
+    trim_db = settings.audio.trim_db if trim_db is None else trim_db
+    audio = dataclasses.replace(settings.audio, waveform=waveform, trim_db=trim_db)
     return dataclasses.replace(settings, audio=audio, face=dataclasses.replace(settings.face, **given))

@@ -14,6 +14,7 @@ output under the same paths.
 prep_report.html shows what was found: faces to look at, detection by class and speaker, lengths, loudness,
 and what was masked or failed.
 --frames, --snippet and --face_size change what the recipe pins; prep.json tells.
+--trim_db cuts clips, sound and picture, to where there is sound within so many dB of the loudest; 0: not.
 --waveform stores the sound too, for other programs: 16 kHz, mono, int16 with full scale 32767, 32 KB a
 second, empty where the sound is masked. Training does not read it.
 --audio_encoder and --face_encoder run frozen encoders: ONNX files, each with a YAML beside it that states its
@@ -43,6 +44,7 @@ _FRAMES = flags.DEFINE_integer("frames", None, "Crops of a clip, instead of the 
 _SNIPPET = flags.DEFINE_integer("snippet", None, "Consecutive frames of a snippet, likewise.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("face_size", None, "Side of a crop in pixels, likewise.", lower_bound=1)
 _WAVEFORM = flags.DEFINE_bool("waveform", False, "Store the 16 kHz sound beside its spectrogram.")
+_TRIM = flags.DEFINE_float("trim_db", None, "Cut silence at both ends, likewise.", lower_bound=0.0)
 _DEVICE = flags.DEFINE_enum("face_device", None, DEVICES, "Where faces are searched for; by default the CPU.")
 _AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file of a frozen encoder of sound.")
 _FACE = flags.DEFINE_string("face_encoder", "", "ONNX file of a frozen encoder of faces.")
@@ -119,6 +121,7 @@ def chosen_settings() -> PrepSettings:
         face_size=_SIZE.value,
         device=_DEVICE.value,
         waveform=_WAVEFORM.value,
+        trim_db=_TRIM.value,
     )
 
 

@@ -5,7 +5,10 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-NEPERS = {"fbp": 1.0, "features": 1.0, "hgr": 2.0, "cross_attention": 20 / math.log(10), "speech": 2.0}
+DECIBELS = 20 / math.log(10)
+"""Of one neper."""
+
+NEPERS = {"fbp": 1.0, "features": 1.0, "hgr": 2.0, "cross_attention": DECIBELS, "speech": 2.0}
 """What a recipe's numbers rise by when the sound is e times as loud: log magnitude, log energy, decibels."""
 
 MEL = "log_mel_v1"

@@ -7,15 +7,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.data.frontends import neper
+from emofuse_jax.data.frontends import DECIBELS, neper
 from emofuse_jax.data.records import Record, read_manifest
 
 SHEET_CLIPS = 24
 """Clips on a contact sheet."""
 SHEET_CROPS = 4
 """Crops of each, even over the clip."""
-DECIBELS = 20 / math.log(10)
-"""Of one neper."""
 
 
 @dataclasses.dataclass(frozen=True)

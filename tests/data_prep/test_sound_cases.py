@@ -11,7 +11,7 @@ from data_prep.audio import log_spectrogram
 from data_prep.corpora.base import Clip
 from data_prep.media import probe
 from data_prep.process import process_clip
-from data_prep.settings import RECIPES, FaceSettings, PrepSettings
+from data_prep.settings import RECIPES, AudioSettings, FaceSettings, PrepSettings
 from data_prep.sound import sound_blocks
 from tests.data_prep.face_fakes import fake_face
 from tests.data_prep.media_files import RATE, copy_packets, ramp, tone, write, write_wav
@@ -277,3 +277,37 @@ def test_a_waveform_beyond_full_scale_is_cut_off(tmp_path):
     write(tmp_path / "a.wav", sound=8 * tone(1.0, rate=16_000)[None], sound_codec="pcm_f32le", rate=16_000)
     waveform = record_of(tmp_path / "a.wav", settings).waveform
     assert (waveform.min(), waveform.max()) == (-32767, 32767)
+
+
+@pytest.mark.usefixtures("a_face_in_every_frame")
+def test_silence_is_trimmed_from_sound_and_picture_together(tmp_path):
+    """0.6 s of silence, 1 s of a tone, 0.9 s of silence: 0.1 s of each stay."""
+    sound = np.concatenate([np.zeros(int(0.6 * RATE)), tone(1.0), np.zeros(int(0.9 * RATE))])
+    write(tmp_path / "a.mkv", frames=ramp(2.5), sound=sound.astype(np.float32), sound_codec="flac")
+    audio = AudioSettings(trim_db=35.0, waveform=True)
+    face = FaceSettings(frames=4, size=8)
+    record = record_of(tmp_path / "a.mkv", PrepSettings(audio=audio, face=face))
+    assert len(record.spectrogram) == pytest.approx(121, abs=4)  # the window of 40 ms reaches out of the tone
+    plain = PrepSettings(audio=AudioSettings(waveform=True), face=face)
+    whole, frames = record_of(tmp_path / "a.mkv", plain), len(record.spectrogram)
+    first = next(
+        i for i in range(200) if np.array_equal(whole.spectrogram[i : i + frames], record.spectrogram)
+    )
+    assert first == pytest.approx(50, abs=2)
+    wanted = whole.waveform[160 * first : 160 * (first + frames - 1)]
+    np.testing.assert_array_equal(record.waveform, wanted)
+    cut = record_of(tmp_path / "a.mkv", plain, start=first / 100, end=(first + frames - 1) / 100)
+    np.testing.assert_array_equal(record.faces, cut.faces)
+    np.testing.assert_allclose(record.face_time, cut.face_time, atol=1e-3)
+
+
+def test_a_clip_that_is_loud_throughout_is_not_trimmed(tmp_path):
+    write_wav(tmp_path / "a.wav", tone(0.7, rate=16_000))
+    write_wav(tmp_path / "short.wav", tone(0.004, rate=16_000))
+    trimmed = PrepSettings(audio=AudioSettings(trim_db=35.0))
+    for name in ("a.wav", "short.wav"):
+        np.testing.assert_array_equal(
+            record_of(tmp_path / name, trimmed).spectrogram, record_of(tmp_path / name).spectrogram
+        )
+    with pytest.raises(ValueError, match="trim_db -1: expected decibels, 0 or more"):
+        AudioSettings(trim_db=-1.0)
