@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Complex, Float
 
 from data_prep.settings import AudioSettings
-from emofuse_jax.data.frontends import DECIBELS
 
 SILENCE = 1e-4
 """Root mean square below which there is nothing to hear: -80 dB of full scale."""
@@ -58,7 +57,7 @@ def log_spectrogram(
     return np.frombuffer(found, np.float16).reshape(-1, settings.bins), level
 
 
-def sounding(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings, neper: float) -> slice:
+def sounding(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) -> slice:
     """Frames from MARGIN before the first to MARGIN after the last within `trim_db` of the loudest.
 
     A frame's level is that of its bins' powers together. All frames where `trim_db` is 0.
@@ -66,12 +65,11 @@ def sounding(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings, nep
     Args:
         spectrogram: of `log_spectrogram`.
         settings: of it.
-        neper: one neper in its unit (emofuse_jax/data/frontends.py).
     """
     if not settings.trim_db:
         return slice(0, len(spectrogram))
-    powers = spectrogram.astype(np.float64) * (2 / neper)
-    level = np.logaddexp.reduce(powers, axis=1) * (DECIBELS / 2)
+    bels = spectrogram.astype(np.float64) / BEL[settings.frontend]
+    level = 10 * np.log10(np.sum(10**bels, axis=1))
     heard = np.flatnonzero(level >= level.max() - settings.trim_db)
     edge = round(1000 * MARGIN / settings.hop_ms)
     return slice(max(int(heard[0]) - edge, 0), min(int(heard[-1]) + edge + 1, len(spectrogram)))
@@ -117,4 +115,6 @@ def mel_filters(rate: int, dft: int, filters: int) -> Float[np.ndarray, "f j"]:
     )
 
 
+BEL = {"log_spectrogram_v1": math.log(10) / 2, "log_mel_v1": math.log(10), "db_spectrogram_v1": 10.0}
+"""What a frontend's numbers rise by when the sound has ten times the power."""
 FRONTENDS = {"log_spectrogram_v1": _log, "log_mel_v1": _log_mel, "db_spectrogram_v1": _decibels}

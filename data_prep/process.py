@@ -18,7 +18,6 @@ from data_prep.film import Film
 from data_prep.media import MediaError, MediaInfo, probe
 from data_prep.settings import AudioSettings, PrepSettings
 from data_prep.sound import Meter, kept, sound_blocks
-from emofuse_jax.data.frontends import neper
 from emofuse_jax.data.records import Record
 
 MAX_SECONDS = 3600.0
@@ -103,7 +102,7 @@ def _sound(
     fields, note = _heard(info, start, end, settings.audio)
     if fields is None:
         return None, note, (start, end)
-    fields, (start, end) = _trimmed(fields, start, end, settings)
+    fields, (start, end) = _trimmed(fields, start, end, settings.audio)
     try:
         features = sound_features(info, start, end, fields["spectrogram"], settings, encoders)
     except EncoderError as error:
@@ -114,11 +113,11 @@ def _sound(
 
 
 def _trimmed(
-    fields: dict, start: float, end: float, settings: PrepSettings
+    fields: dict, start: float, end: float, audio: AudioSettings
 ) -> tuple[dict, tuple[float, float]]:
     """The fields cut to where there is sound (`trim_db`), and where in the file that is."""
-    audio, spectrogram = settings.audio, fields["spectrogram"]
-    part = sounding(spectrogram, audio, neper(settings.recipe))
+    spectrogram = fields["spectrogram"]
+    part = sounding(spectrogram, audio)
     if part == slice(0, len(spectrogram)):
         return fields, (start, end)
     cut, last, hop = {"spectrogram": spectrogram[part]}, part.stop - 1, audio.hop_ms / 1000

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_prep.audio import BLOCK, FRONTENDS, log_spectrogram
+from data_prep.audio import BEL, BLOCK, FRONTENDS, log_spectrogram
 from data_prep.settings import RECIPES, AudioSettings
 from emofuse_jax.data.frontends import bin_hz, neper
 
@@ -74,6 +74,8 @@ def test_a_neper_of_a_recipe(name):
     sound = np.random.default_rng(0).normal(0, 0.02, 5000).astype(np.float32)
     soft, loud = (log_spectrogram(factor * sound, RECIPES[name].audio)[0] for factor in (1, np.e))
     np.testing.assert_allclose(loud.astype(float) - soft, neper(name), rtol=0.01, atol=0.03)
+    bel = BEL[RECIPES[name].audio.frontend]
+    assert bel == pytest.approx(neper(name) * np.log(10) / 2)
 
 
 def test_every_recipe_has_a_unit_and_an_unknown_one_is_told():
