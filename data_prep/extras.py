@@ -1,9 +1,10 @@
-"""The libraries of the `prep` and `onnx` extras, which whoever opens media files or runs encoders needs."""
+"""The libraries of the extras `prep`, `onnx` and `serve`: to open media, to run encoders, to serve."""
 
 import importlib.util
 
 MEDIA_MODULES = ("av", "cv2", "librosa", "mtcnn", "soxr")
 ONNX_MODULES = ("onnxruntime", "yaml")
+SERVER_MODULES = ("fastapi", "prometheus_client", "uvicorn")
 
 
 def require_media() -> None:
@@ -14,6 +15,11 @@ def require_media() -> None:
 def require_onnx() -> None:
     """ValueError naming the extra when what runs frozen encoders is not installed."""
     _require("frozen encoders", ONNX_MODULES, "onnx")
+
+
+def require_server() -> None:
+    """ValueError naming the extra when what the server is made of is not installed."""
+    _require("servers", SERVER_MODULES, "serve")
 
 
 def _require(what: str, modules: tuple[str, ...], extra: str) -> None:

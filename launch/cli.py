@@ -20,6 +20,7 @@ VERBS = {
     "evaluate": "score a trained model and write its report",
     "export": "write a serving bundle of a trained model",
     "predict": "answer for media files with a bundle",
+    "serve": "answer over HTTP with a bundle",
     "gan": "fit a trained fusion again with generated vectors of rare classes",
     "benchmark": "measure side by side with others, and say the ratio",
     "demo": "the whole thread on a corpus that is made here",

@@ -84,7 +84,7 @@ def check_same(config, home, workdir, results, fold, seed):
     tested, _ = evaluate_workdir(str(home), examples=0)
     assert run["clips"] == tested["clips"]
     assert run["labels"] == tested["labels"]
-    np.testing.assert_allclose(run["probabilities"], tested["probabilities"], atol=2e-3)
+    np.testing.assert_allclose(run["probabilities"], tested["probabilities"], atol=5e-3)
 
 
 @pytest.fixture(scope="module")

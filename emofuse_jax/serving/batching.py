@@ -1,0 +1,138 @@
+"""One program for many callers: rows wait in a bounded queue and are answered together, in fixed batch sizes.
+
+While a batch is computed the next rows gather, so that batches grow with the load and a lone caller never
+waits for company.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+class Busy(RuntimeError):
+    """The queue is full: try again later."""
+
+
+class Closed(RuntimeError):
+    """Nothing more is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Rows of one caller, and where their answer goes."""
+
+    arrays: Arrays
+    rows: int
+    answer: concurrent.futures.Future
+
+
+class Batcher:
+    """Runs `run` in a thread of its own.
+
+    Args:
+      run: batch of arrays [b ..] to answers [b ..], such as `Bundle.run`.
+      inputs: shape without the batch, and dtype, of each array.
+      buckets: the batch sizes that are run, rising; a batch is padded with zeros to the next one.
+      waiting: most rows that may wait.
+      told: hears of each batch its rows, its bucket and the seconds that it took.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Arrays], Arrays],
+        inputs: dict[str, tuple[tuple, np.dtype]],
+        *,
+        buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
+        waiting: int = 256,
+        told: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None,
+    ):
+        self.buckets, self.waiting = buckets, waiting
+        self._run, self._inputs, self._told = run, inputs, told
+        self._queue: collections.deque[Request] = collections.deque()
+        self._changed, self._closed = threading.Condition(), False
+        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+
+    def start(self) -> None:
+        """Runs every bucket once, which compiles it, and begins to answer."""
+        for bucket in self.buckets:
+            self._run(self._zeros(bucket))
+        self._thread.start()
+
+    def submit(self, arrays: Arrays) -> concurrent.futures.Future:
+        """The future answer for rows [n ..]; cancelled before its turn, it costs nothing.
+
+        Raises:
+          Busy: too many rows wait.
+          Closed: after `close`.
+          ValueError: more rows than the largest bucket.
+        """
+        rows = len(next(iter(arrays.values())))
+        if not 1 <= rows <= self.buckets[-1]:
+            raise ValueError(f"{rows} rows, expected 1 to {self.buckets[-1]}")
+        request = Request(arrays, rows, concurrent.futures.Future())
+        with self._changed:
+            if self._closed:
+                raise Closed("the server is stopping")
+            if self.depth() + rows > self.waiting:
+                raise Busy(f"{self.depth()} rows wait already")
+            self._queue.append(request)
+            self._changed.notify()
+        return request.answer
+
+    def depth(self) -> int:
+        """Rows that wait."""
+        return sum(request.rows for request in self._queue)
+
+    def close(self) -> None:
+        """Takes nothing more, answers what waits, and ends."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while batch := self._next():
+            live = [request for request in batch if request.answer.set_running_or_notify_cancel()]
+            if live:
+                self._answer(live)
+
+    def _next(self) -> list[Request]:
+        """The oldest requests that fit the largest bucket; none when all is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            batch, rows = [], 0
+            while self._queue and rows + self._queue[0].rows <= self.buckets[-1]:
+                batch.append(self._queue.popleft())
+                rows += batch[-1].rows
+            return batch
+
+    def _answer(self, batch: list[Request]) -> None:
+        began, rows = time.monotonic(), sum(request.rows for request in batch)
+        bucket = next(size for size in self.buckets if size >= rows)
+        arrays, first = self._zeros(bucket), 0
+        for request in batch:
+            for name, array in request.arrays.items():
+                arrays[name][first : first + request.rows] = array
+            first += request.rows
+        try:
+            outputs = self._run(arrays)
+        except Exception as error:  # of the device: every caller hears of it
+            for request in batch:
+                request.answer.set_exception(error)
+            return
+        first = 0
+        for request in batch:
+            request.answer.set_result({k: v[first : first + request.rows] for k, v in outputs.items()})
+            first += request.rows
+        self._told(rows, bucket, time.monotonic() - began)
+
+    def _zeros(self, rows: int) -> Arrays:
+        return {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in self._inputs.items()}

@@ -1,0 +1,46 @@
+"""Serves a bundle over HTTP.
+
+    emofuse serve --bundle=runs/demo/bundle --port=8000
+
+POST /v1/predict takes one clip as JSON: {"inputs": {"audio": .., "faces": ..}, "min_confidence": 0.5},
+arrays as nested lists or as {"shape": [..], "data": base64 of little-endian bytes}; GET /v1/model tells
+their shapes. Callers share batches of fixed sizes, compiled before /readyz says yes; when too many wait
+the answer is 503 with Retry-After. /metrics is for Prometheus, /openapi.json describes the routes.
+SIGTERM: what has begun is answered, then the server ends. Listens to this machine alone unless --host
+says otherwise; EMOFUSE_TOKEN asks callers for a bearer token. Nothing that is sent is kept.
+"""
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from launch.cli import run
+
+BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen to.")
+PORT = flags.DEFINE_integer("port", 8000, "Port to listen to; 0: any free one.", lower_bound=0)
+WAITING = flags.DEFINE_integer("waiting", 256, "Clips that may wait.", lower_bound=1)
+SECONDS = flags.DEFINE_float("seconds", 10.0, "Until a request that waits is given up.", lower_bound=0.0)
+MEGABYTES = flags.DEFINE_integer("megabytes", 64, "Largest body of a request.", lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serves until it is told to stop."""
+    if argv[1:] or BUNDLE.value is None:
+        raise ValueError("--bundle=DIR is needed; see emofuse serve --help")
+    from data_prep.extras import require_server
+
+    require_server()
+    import uvicorn
+
+    from emofuse_jax.serving import load
+    from emofuse_jax.serving.app import Limits, make_app
+
+    limits = Limits(bytes=MEGABYTES.value << 20, seconds=SECONDS.value, waiting=WAITING.value)
+    app = make_app(load(BUNDLE.value), token=os.environ.get("EMOFUSE_TOKEN", ""), limits=limits)
+    uvicorn.run(app, host=HOST.value, port=PORT.value, timeout_graceful_shutdown=int(SECONDS.value) + 5)
+
+
+if __name__ == "__main__":
+    run(main)

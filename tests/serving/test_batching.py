@@ -1,0 +1,115 @@
+"""Batches of many callers: each gets the answer for its own rows, and a full queue says so."""
+
+import concurrent.futures
+import threading
+
+import numpy as np
+import pytest
+
+from emofuse_jax.serving.batching import Batcher, Busy, Closed
+
+INPUTS = {"x": ((3,), np.dtype(np.float32))}
+
+
+class Slow:
+    """Doubles its input; waits for `go` first, and remembers the sizes that it was run with."""
+
+    def __init__(self):
+        self.go, self.sizes = threading.Event(), []
+        self.go.set()
+
+    def __call__(self, arrays):
+        self.go.wait(10)
+        self.sizes.append(len(arrays["x"]))
+        if np.isnan(arrays["x"]).any():
+            raise RuntimeError("out of memory")
+        return {"y": 2 * arrays["x"]}
+
+
+@pytest.fixture
+def made():
+    run, told = Slow(), []
+    batcher = Batcher(
+        run, INPUTS, buckets=(1, 4, 8), waiting=10, told=lambda rows, bucket, s: told.append((rows, bucket))
+    )
+    batcher.start()
+    assert run.sizes == [1, 4, 8]  # compiled before the first caller comes
+    run.sizes.clear()
+    yield batcher, run, told
+    run.go.set()
+    batcher.close()
+
+
+def rows(n, value):
+    return {"x": np.full((n, 3), value, np.float32)}
+
+
+def test_each_caller_gets_its_own_rows(made):
+    batcher, run, _ = made
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 4, 200)
+
+    def ask(i):
+        while True:
+            try:
+                return batcher.submit(rows(sizes[i], i)).result(10)["y"]
+            except Busy:
+                threading.Event().wait(0.001)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        for i, answer in enumerate(pool.map(ask, range(len(sizes)))):
+            np.testing.assert_array_equal(answer, np.full((sizes[i], 3), 2 * i))
+    assert set(run.sizes) <= {1, 4, 8}
+
+
+def test_what_gathers_while_a_batch_runs_is_run_together(made):
+    batcher, run, told = made
+    run.go.clear()
+    first = batcher.submit(rows(1, 1))
+    while batcher.depth():
+        threading.Event().wait(0.001)
+    rest = [batcher.submit(rows(2, i)) for i in range(5)]
+    with pytest.raises(Busy, match="10 rows wait"):
+        batcher.submit(rows(1, 0))
+    run.go.set()
+    assert first.result(10)["y"][0, 0] == 2
+    assert [answer.result(10)["y"][1, 2] for answer in rest] == [0, 2, 4, 6, 8]
+    assert run.sizes == [1, 8, 4]  # 4 x 2 rows together, then the last two, padded
+    assert told == [(1, 1), (8, 8), (2, 4)]
+
+
+def test_a_caller_who_left_costs_nothing(made):
+    batcher, run, _ = made
+    run.go.clear()
+    first = batcher.submit(rows(1, 1))
+    while batcher.depth():
+        threading.Event().wait(0.001)
+    gone, stays = batcher.submit(rows(8, 1)), batcher.submit(rows(1, 3))
+    assert gone.cancel()
+    run.go.set()
+    assert first.result(10)["y"][0, 0] == 2
+    assert stays.result(10)["y"][0, 0] == 6
+    assert run.sizes == [1, 1]
+
+
+def test_an_error_reaches_its_callers_and_nobody_else(made):
+    batcher, _, _ = made
+    with pytest.raises(RuntimeError, match="out of memory"):
+        batcher.submit(rows(1, np.nan)).result(10)
+    assert batcher.submit(rows(1, 1)).result(10)["y"][0, 0] == 2
+
+
+def test_what_waits_at_the_end_is_answered_and_nothing_more_taken(made):
+    batcher, run, _ = made
+    run.go.clear()
+    answers = [batcher.submit(rows(2, i)) for i in range(4)]
+    threading.Timer(0.05, run.go.set).start()
+    batcher.close()
+    assert [answer.result(0)["y"][0, 0] for answer in answers] == [0, 2, 4, 6]
+    with pytest.raises(Closed):
+        batcher.submit(rows(1, 0))
+
+
+def test_too_many_rows_of_one_caller(made):
+    with pytest.raises(ValueError, match="9 rows, expected 1 to 8"):
+        made[0].submit(rows(9, 0))
