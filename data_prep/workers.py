@@ -100,8 +100,8 @@ def outcomes(
         pool.close()
 
 
-class _Worker:
-    """One process and the clip that it has."""
+class Worker:
+    """One process, and the clip that it has: it sends None when it is ready, or why it could not start."""
 
     def __init__(self, work: Callable[[Clip], Outcome], core: int | None, device: str):
         self.core = core
@@ -114,11 +114,13 @@ class _Worker:
         self.ready, self.index, self.since = False, None, time.monotonic()
 
     def give(self, index: int, clip: Clip) -> None:
+        """Sends the clip of that number."""
         self.index, self.since = index, time.monotonic()
         with contextlib.suppress(OSError):  # it just died: its connection tells
             self.connection.send(clip)
 
     def close(self) -> None:
+        """Ends it, whatever it does."""
         self.connection.close()
         self.process.kill()
         self.process.join()
@@ -131,7 +133,7 @@ class _Pool:
         self.done: dict[int, Outcome] = {}
         self.tries: collections.Counter[int] = collections.Counter()
         self.deaths = 0
-        self.workers = [_Worker(work, core_of(i, workers), device) for i in range(workers)]
+        self.workers = [Worker(work, core_of(i, workers), device) for i in range(workers)]
 
     def run(self) -> Iterator[Outcome]:
         """Outcomes in order."""
@@ -171,7 +173,7 @@ class _Pool:
             if worker.index is not None and time.monotonic() - worker.since > self.seconds:
                 self._died(worker, f"it took more than {self.seconds:.0f} s", again=False)
 
-    def _take(self, worker: _Worker, message: Outcome | str | None) -> None:
+    def _take(self, worker: Worker, message: Outcome | str | None) -> None:
         if isinstance(message, str):
             raise ValueError(f"a worker could not start: {message}")
         if message is None:
@@ -180,7 +182,7 @@ class _Pool:
         self.done[worker.index] = message
         worker.index, self.deaths = None, 0
 
-    def _ended(self, worker: _Worker, code: int) -> None:
+    def _ended(self, worker: Worker, code: int) -> None:
         if code == OUT_OF_MEMORY:
             self._died(worker, f"it took more than {MEMORY >> 30} GiB of memory", again=False)
         elif code == -signal.SIGABRT:  # what C++ does where memory ends
@@ -190,7 +192,7 @@ class _Pool:
         else:
             self._died(worker, f"exit code {code}", again=True)
 
-    def _died(self, worker: _Worker, how: str, again: bool) -> None:
+    def _died(self, worker: Worker, how: str, again: bool) -> None:
         """Replaces a worker and lists its clip, or tries it `again` where another may be at fault."""
         worker.close()
         self.deaths += again
@@ -205,7 +207,7 @@ class _Pool:
                 self.again.append(index)
             else:
                 self.done[index] = Outcome("failed", f"the worker was lost on it: {how}", "", None)
-        self.workers[self.workers.index(worker)] = _Worker(self.work, worker.core, self.device)
+        self.workers[self.workers.index(worker)] = Worker(self.work, worker.core, self.device)
 
 
 def _serve(connection, work: Callable[[Clip], Outcome], core: int | None, device: str) -> None:

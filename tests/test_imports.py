@@ -49,7 +49,7 @@ ONLY_IN = {
     "av": ("data_prep",),
     "cv2": ("data_prep",),
     "onnxruntime": ("data_prep.encoders",),
-    "fastapi": ("emofuse_jax.serving.app",),
+    "fastapi": ("emofuse_jax.serving.app", "emofuse_jax.serving.problems"),
     "prometheus_client": ("emofuse_jax.serving.measures",),
     "uvicorn": ("launch.serve",),
     "yaml": ("data_prep.onnx_layouts",),

@@ -3,64 +3,39 @@
 Every error is a problem document (RFC 9457) that names the field. Nothing that is sent is kept.
 """
 
-import asyncio
 import base64
+import concurrent.futures
 import contextlib
-import dataclasses
+import functools
 import hmac
-import http
 import json
+import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from emofuse_jax.serving.batching import Batcher, Busy, Closed
+from emofuse_jax.serving import media
+from emofuse_jax.serving.answering import DEFAULT_LIMITS, Limits, Service, answered
+from emofuse_jax.serving.batching import Batcher
+from emofuse_jax.serving.bodies import Bounded
 from emofuse_jax.serving.bundle import Bundle
+from emofuse_jax.serving.decoders import Decoders, decode
 from emofuse_jax.serving.measures import Measures
-from emofuse_jax.serving.predictor import UNKNOWN
+from emofuse_jax.serving.predictor import UNKNOWN, needs_of
+from emofuse_jax.serving.problems import Problem, busy, plain, unusable
 from emofuse_jax.serving.tensors import FieldError, read_clip, readable
 
 OPEN = ("/healthz", "/readyz")
 """What needs no token: a load balancer has none."""
-PROBLEM = "application/problem+json"
-PREDICT = "/v1/predict"
+PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1, "default": 0}
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a caller may ask for."""
-
-    bytes: int = 64 << 20
-    """Of a request's body."""
-    seconds: float = 10.0
-    """Until a request that still waits is given up."""
-    waiting: int = 256
-    """Clips that may wait."""
-    buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    """Batch sizes."""
-
-
-class Problem(Exception):
-    """An answer that is an error: status, title, and what in particular."""
-
-    def __init__(self, status: int, title: str, detail: str, *, field: str = "", headers: dict | None = None):
-        super().__init__(detail)
-        self.status, self.headers = status, headers or {}
-        self.body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-        if field:
-            self.body["field"] = field
-
-    def response(self) -> Response:
-        """As JSON."""
-        return JSONResponse(self.body, self.status, self.headers, media_type=PROBLEM)
-
-
-def make_app(bundle: Bundle, *, token: str = "", limits: Limits = Limits()) -> FastAPI:
+def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS) -> FastAPI:
     """The application of one bundle.
 
     Args:
@@ -69,29 +44,18 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = Limits()) -> F
       limits: for callers.
     """
     measures = Measures()
-    batcher = Batcher(
-        bundle.run, bundle.inputs, buckets=limits.buckets, waiting=limits.waiting, told=measures.batch
-    )
-    measures.waits(batcher.depth)
-    ready = threading.Event()
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        def warm() -> None:
-            batcher.start()
-            ready.set()
-
-        warming = asyncio.create_task(asyncio.to_thread(warm))
-        yield
-        ready.clear()
-        await warming
-        await asyncio.to_thread(batcher.close)
+        with serving(bundle, limits, measures) as app.state.service:
+            yield
 
     named = {"title": "emofuse", "summary": f"Emotion recognition, trained on {bundle.metadata['corpus']}"}
     app = FastAPI(**named, lifespan=life, docs_url=None, redoc_url=None)  # whose pages come from the network
     app.add_exception_handler(Problem, lambda request, problem: problem.response())
     app.add_exception_handler(HTTPException, lambda request, error: plain(error.status_code, error.headers))
     app.add_exception_handler(Exception, lambda request, error: plain(500))
+    app.add_middleware(Bounded, most=limits.bytes, seconds=limits.upload_seconds)
 
     @app.middleware("http")
     async def guard(request: Request, call_next):
@@ -104,6 +68,46 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = Limits()) -> F
             told(response.status_code)
         return response
 
+    add_routes(app, bundle, measures)
+    return app
+
+
+@contextlib.contextmanager
+def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Service]:
+    """Starts what the routes need, compiles in the background, and ends it all: what waits is answered."""
+    batcher = Batcher(
+        bundle.run, bundle.inputs, buckets=limits.buckets, waiting=limits.waiting, told=measures.batch
+    )
+    measures.waits(batcher.depth)
+    ready = threading.Event()
+
+    def warm() -> None:
+        batcher.start()
+        ready.set()
+
+    warming = threading.Thread(target=warm, name="warming")
+    decoders = Decoders(
+        functools.partial(decode, needs_of(bundle)),
+        workers=limits.decoders,
+        seconds=limits.decode_seconds,
+        waiting=limits.files_waiting,
+    )
+    threads = concurrent.futures.ThreadPoolExecutor(limits.decoders + limits.files_waiting + 1)
+    warming.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
+            yield Service(bundle, limits, batcher, decoders, threads, folder, ready)
+    finally:
+        ready.clear()
+        warming.join()
+        decoders.close()
+        threads.shutdown(wait=False, cancel_futures=True)
+        batcher.close()
+
+
+def add_routes(app: FastAPI, bundle: Bundle, measures: Measures) -> None:
+    """What the server answers."""
+
     @app.get("/healthz")
     async def healthz() -> dict:
         """200 as long as the server runs."""
@@ -112,8 +116,8 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = Limits()) -> F
     @app.get("/readyz")
     async def readyz() -> dict:
         """200 when every batch size is compiled, 503 before, and while the server stops."""
-        if not ready.is_set():
-            raise Problem(503, "Not ready", "the model is being compiled, or the server stops")
+        if not app.state.service.ready.is_set():
+            raise busy("the model is being compiled, or the server stops", after=5)
         return {"status": "ready"}
 
     @app.get("/metrics")
@@ -126,23 +130,47 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = Limits()) -> F
         """What the model is: classes, inputs, window, training corpus, limits."""
         return about(bundle)
 
-    @app.post(PREDICT, openapi_extra=body_of(bundle))
+    @app.post("/v1/predict", openapi_extra=bodies_of(bundle))
     async def predict(request: Request) -> dict:
-        """The emotion of one clip, given as arrays."""
-        if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-            raise Problem(415, "Unsupported media type", "expected application/json")
-        row, least = await run_in_threadpool(parse, await body(request, limits.bytes), bundle)
-        if not ready.is_set():
-            raise Problem(503, "Not ready", "the model is being compiled", headers={"Retry-After": "5"})
-        return answer_of(bundle, row, await answered(batcher, row, limits.seconds), least)
+        """The emotion of one clip given as arrays, or of every window of a media file."""
+        service: Service = app.state.service
+        if content_type(request) == "multipart/form-data":
+            async with media.received(request, service.folder) as (path, least):
+                seconds = (await media.look(service, path)).seconds
+                found = [answer async for answer in media.windows(service, path, seconds, least)]
+            if all("error" in answer for answer in found):
+                raise unusable("file", found[0]["error"])
+            return {"seconds": round(seconds, 3), "windows": found}
+        if content_type(request) != "application/json":
+            raise Problem(415, "Unsupported media type", "expected application/json or multipart/form-data")
+        row, least = await run_in_threadpool(parse, await request.body(), bundle)
+        return answer_of(bundle, row, await answered(service, row), least)
 
-    return app
+    @app.post("/v1/predict/stream", openapi_extra={"requestBody": {"content": file_content()}})
+    async def stream(request: Request) -> StreamingResponse:
+        """Every window of a media file as a server-sent event, as soon as it is known."""
+        service: Service = app.state.service
+        if content_type(request) != "multipart/form-data":
+            raise Problem(415, "Unsupported media type", "expected multipart/form-data")
+        stack = contextlib.AsyncExitStack()
+        path, least = await stack.enter_async_context(media.received(request, service.folder))
+        try:
+            seconds = (await media.look(service, path)).seconds
+        except BaseException:
+            await stack.aclose()
+            raise
+
+        async def events() -> AsyncIterator[str]:
+            async with stack:
+                async for event in media.events(media.windows(service, path, seconds, least)):
+                    yield event
+
+        return StreamingResponse(events(), media_type="text/event-stream")
 
 
-def plain(status: int, headers: dict | None = None) -> Response:
-    """An error that has nothing to add to its status."""
-    phrase = http.HTTPStatus(status).phrase
-    return Problem(status, phrase, phrase, headers=headers).response()
+def content_type(request: Request) -> str:
+    """Of the body, without parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def check_token(request: Request, token: str) -> None:
@@ -154,49 +182,24 @@ def check_token(request: Request, token: str) -> None:
         raise Problem(401, "Unauthorized", "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
 
 
-async def body(request: Request, most: int) -> bytes:
-    """The body; Problem 413 as soon as it is known to be too large."""
-    declared = request.headers.get("content-length", "")
-    found = bytearray()
-    if not declared.isdigit() or int(declared) <= most:
-        async for part in request.stream():
-            found += part
-            if len(found) > most:
-                break
-        else:
-            return bytes(found)
-    raise Problem(413, "Content too large", f"at most {most} bytes", field="body")
-
-
 def parse(data: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarray], float]:
     """A batch of one row, and the least confidence; Problem 422 names the field."""
     try:
         given = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Problem(422, "Unusable request", f"not JSON: {error}", field="body") from error
+        raise unusable("body", f"not JSON: {error}") from error
     if not isinstance(given, dict) or not isinstance(given.get("inputs"), dict):
-        raise Problem(422, "Unusable request", "expected an object", field="inputs")
+        raise unusable("inputs", "expected an object")
     least = given.get("min_confidence", 0.0)
     if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
-        raise Problem(422, "Unusable request", "expected a probability", field="min_confidence")
+        raise unusable("min_confidence", "expected a probability")
     for name in given:
         if name not in ("inputs", "min_confidence"):
-            raise Problem(422, "Unusable request", "no such field", field=name[:100])
+            raise unusable(name[:100], "no such field")
     try:
         return read_clip(given["inputs"], bundle.metadata["modalities"], bundle.inputs), float(least)
     except FieldError as error:
-        raise Problem(422, "Unusable request", error.detail, field=error.field[:100]) from error
-
-
-async def answered(batcher: Batcher, row: dict[str, np.ndarray], seconds: float) -> dict[str, np.ndarray]:
-    """The outputs for a row; Problem 503 where there is no room, or no answer in time."""
-    try:
-        future = asyncio.wrap_future(batcher.submit(row))
-        return await asyncio.wait_for(future, seconds)
-    except (Busy, Closed) as error:
-        raise Problem(503, "Busy", str(error), headers={"Retry-After": "1"}) from error
-    except TimeoutError as error:
-        raise Problem(503, "Busy", f"no answer within {seconds:g} s", headers={"Retry-After": "1"}) from error
+        raise unusable(error.field[:100], error.detail) from error
 
 
 def answer_of(bundle: Bundle, row: dict, outputs: dict, least: float) -> dict:
@@ -226,21 +229,17 @@ def about(bundle: Bundle) -> dict:
     return found | {"name": bundle.metadata.get("config", {}).get("name", ""), "inputs": shapes}
 
 
-def body_of(bundle: Bundle) -> dict:
-    """The request body of `/v1/predict` for the OpenAPI document."""
-    array = {
-        "oneOf": [
-            {"type": "array", "items": {}},
-            {
-                "type": "object",
-                "required": ["shape", "data"],
-                "properties": {
-                    "shape": {"type": "array", "items": {"type": "integer"}},
-                    "data": {"type": "string", "contentEncoding": "base64"},
-                },
-            },
-        ]
+def bodies_of(bundle: Bundle) -> dict:
+    """The request bodies of `/v1/predict` for the OpenAPI document."""
+    packed = {
+        "type": "object",
+        "required": ["shape", "data"],
+        "properties": {
+            "shape": {"type": "array", "items": {"type": "integer"}},
+            "data": {"type": "string", "contentEncoding": "base64"},
+        },
     }
+    array = {"oneOf": [{"type": "array", "items": {}}, packed]}
     used = bundle.metadata["modalities"]
     names = readable(used, bundle.inputs) + (["face_mask"] if "face" in used else [])
     inputs = {
@@ -253,11 +252,20 @@ def body_of(bundle: Bundle) -> dict:
         "additionalProperties": False,
         "properties": {
             "inputs": {"type": "object", "additionalProperties": False, "properties": inputs},
-            "min_confidence": {"type": "number", "minimum": 0, "maximum": 1, "default": 0},
+            "min_confidence": PROBABILITY,
         },
     }
     (_, *rest), dtype = bundle.inputs[names[0]]
     data = base64.b64encode(np.zeros((1, *rest), dtype).tobytes()).decode()
     example = {"inputs": {names[0]: {"shape": [1, *rest], "data": data}}, "min_confidence": 0.5}
-    content = {"schema": schema, "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    arrays = {"application/json": {"schema": schema, "example": example}}
+    return {"requestBody": {"required": True, "content": arrays | file_content()}}
+
+
+def file_content() -> dict:
+    """A media file, for the OpenAPI document."""
+    file = {"type": "string", "contentMediaType": "application/octet-stream", "description": "sound or video"}
+    properties = {"file": file, "min_confidence": PROBABILITY}
+    return {
+        "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": properties}}
+    }

@@ -83,7 +83,7 @@ def predict_file(bundle: Bundle, path: str, *, min_confidence: float = 0.0) -> l
     if not 0.0 <= min_confidence <= 1.0:
         raise ValueError(f"min_confidence: {min_confidence}, expected a probability")
     try:
-        answers = [_sure(answer, min_confidence) for answer in _answers(bundle, path)]
+        answers = [surer(answer, min_confidence) for answer in _answers(bundle, path)]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if all(isinstance(answer, Gap) for answer in answers):
@@ -91,7 +91,8 @@ def predict_file(bundle: Bundle, path: str, *, min_confidence: float = 0.0) -> l
     return answers
 
 
-def _sure(answer: Prediction | Gap, least: float) -> Prediction | Gap:
+def surer(answer: Prediction | Gap, least: float) -> Prediction | Gap:
+    """The answer, with the label `unknown` where its confidence is below `least`."""
     unsure = isinstance(answer, Prediction) and answer.confidence < least
     return dataclasses.replace(answer, label=UNKNOWN) if unsure else answer
 
@@ -170,51 +171,80 @@ def _answers(bundle: Bundle, path: str) -> Iterator[Prediction | Gap]:
 
 def _prepared(bundle: Bundle, path: str) -> Iterator[tuple]:
     """(start, end, Record or error text) of each window."""
-    from data_prep.corpora.base import Clip
-    from data_prep.encoders import EncoderFiles
     from data_prep.media import probe
-    from data_prep.process import Failure, process_clip
 
-    settings, _ = preparation(bundle)
-    encoders = EncoderFiles(**bundle.encoders, threads=0)
-    faces = bool({"faces", "face_features"} & {*bundle.inputs})
+    needs = needs_of(bundle)
     windows = cut_windows(probe(path).duration, bundle.metadata["window"]["seconds"])
     for start, end in windows:
         part = {} if len(windows) == 1 else {"start": start, "end": end}
-        clip = Clip(clip_id=os.path.basename(path), path=path, label=-1, speaker="", **part)
-        found = process_clip(clip, settings, encoders=encoders, faces=faces)
-        yield start, end, found.reason if isinstance(found, Failure) else _usable(bundle, found)
+        yield start, end, prepare_window(needs, path, **part)
 
 
-def _usable(bundle: Bundle, record):
-    """The record, or why a network of these modalities has nothing to go by in it."""
-    used, features = bundle.metadata["modalities"], record.audio_features
-    if "audio" not in bundle.inputs and features is not None and not len(features):  # its encoder failed
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a bundle needs to know of a window; it can be sent to another process."""
+
+    settings: object
+    """PrepSettings, of data_prep, which a bundle of arrays can do without."""
+    encoders: dict[str, str]
+    modalities: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+def needs_of(bundle: Bundle) -> Needs:
+    """Those of a bundle."""
+    settings, _ = preparation(bundle)
+    return Needs(settings, bundle.encoders, tuple(bundle.metadata["modalities"]), tuple(bundle.inputs))
+
+
+def prepare_window(needs: Needs, path: str, *, start: float | None = None, end: float | None = None):
+    """The Record of a part of a file, or in a line why it has no answer."""
+    from data_prep.corpora.base import Clip
+    from data_prep.encoders import EncoderFiles
+    from data_prep.process import Failure, process_clip
+
+    clip = Clip(os.path.basename(path), path, label=-1, speaker="", start=start, end=end)
+    faces = bool({"faces", "face_features"} & {*needs.inputs})
+    record = process_clip(
+        clip, needs.settings, encoders=EncoderFiles(**needs.encoders, threads=0), faces=faces
+    )
+    if isinstance(record, Failure):
+        return record.reason
+    used, features = needs.modalities, record.audio_features
+    if "audio" not in needs.inputs and features is not None and not len(features):  # its encoder failed
         record = dataclasses.replace(record, audio_ok=False)
     if ("voice" in used and record.audio_ok) or ("face" in used and record.video_ok):
         return record
     return f"the model needs a {' or a '.join(used)}: {record.notes}"
 
 
-def _answer_batch(bundle: Bundle, path: str, windows: list[tuple]) -> Iterator[Prediction | Gap]:
-    """One batch, padded to the next bucket; failed windows stay masked rows and become gaps."""
+def rows_of(bundle: Bundle, found: Sequence, size: int) -> dict[str, np.ndarray]:
+    """The model's inputs for records, in `size` rows; a text in place of a record leaves its row masked."""
     from emofuse_jax.data.assemble import empty_batch, fill_row
 
-    size = next(bucket for bucket in BUCKETS if bucket >= len(windows))
     batch = empty_batch(size, preparation(bundle)[1])
-    for row, (_, _, found) in enumerate(windows):
-        if not isinstance(found, str):
-            fill_row(batch, row, found)
-    outputs = bundle.run({name: getattr(batch, name) for name in bundle.inputs})
+    for row, record in enumerate(found):
+        if not isinstance(record, str):
+            fill_row(batch, row, record)
+    return {name: getattr(batch, name) for name in bundle.inputs}
+
+
+def _answer_batch(bundle: Bundle, path: str, windows: list[tuple]) -> Iterator[Prediction | Gap]:
+    """One batch, padded to the next bucket; failed windows stay masked rows and become gaps."""
+    size = next(bucket for bucket in BUCKETS if bucket >= len(windows))
+    outputs = bundle.run(rows_of(bundle, [found for _, _, found in windows], size))
     for row, (start, end, found) in enumerate(windows):
         if isinstance(found, str):
             yield Gap(path, round(start, 3), round(end, 3), found)
         else:
             answer = {name: array[row] for name, array in outputs.items()}
-            yield _prediction(bundle.classes, path, start, end, found, answer)
+            yield prediction(bundle.classes, path, start, end, found, answer)
 
 
-def _prediction(classes: tuple, path: str, start: float, end: float, record, answer: dict) -> Prediction:
+def prediction(
+    classes: Sequence[str], path: str, start: float, end: float, record, answer: dict[str, np.ndarray]
+) -> Prediction:
+    """The answer for a window, from its record and its row of the model's outputs."""
     probabilities = answer["probabilities"]
     best = int(np.argmax(probabilities))
     weights = answer.get("modality_weights")

@@ -17,7 +17,8 @@ pytest.importorskip("fastapi", reason="the server's libraries are not here: pip 
 
 from fastapi.testclient import TestClient
 
-from emofuse_jax.serving.app import Limits, make_app
+from emofuse_jax.serving.answering import Limits
+from emofuse_jax.serving.app import make_app
 
 LIMITS = Limits(bytes=1 << 20, waiting=64, buckets=(1, 4))
 
@@ -186,30 +187,20 @@ def test_a_token_is_asked_for(voice_bundle):
 
 
 class Held:
-    """`run` of a bundle that waits until it is let go."""
+    """The computation of a bundle, which waits until it is let go."""
 
-    def __init__(self, bundle):
-        self.bundle, self.go = bundle, threading.Event()
+    def __init__(self, call):
+        self.call, self.go = call, threading.Event()
         self.go.set()
 
-    def __call__(self, arrays):
+    def __call__(self, weights, arrays):
         assert self.go.wait(30)
-        return self.bundle.run(arrays)
-
-
-@dataclasses.dataclass(frozen=True)
-class Stalled:
-    """A bundle whose answers can be held back."""
-
-    run: Held
-    inputs: dict
-    metadata: dict
-    classes: tuple
+        return self.call(weights, arrays)
 
 
 def test_a_full_server_says_so_and_answers_those_it_took(voice_bundle):
-    held = Held(voice_bundle)
-    stalled = Stalled(held, voice_bundle.inputs, voice_bundle.metadata, voice_bundle.classes)
+    held = Held(voice_bundle.call)
+    stalled = dataclasses.replace(voice_bundle, call=held)
     client = started(stalled, limits=dataclasses.replace(LIMITS, waiting=4, seconds=20.0))
     try:
         held.go.clear()
@@ -231,8 +222,8 @@ def test_a_full_server_says_so_and_answers_those_it_took(voice_bundle):
 
 
 def test_who_waits_too_long_is_told(voice_bundle):
-    held = Held(voice_bundle)
-    stalled = Stalled(held, voice_bundle.inputs, voice_bundle.metadata, voice_bundle.classes)
+    held = Held(voice_bundle.call)
+    stalled = dataclasses.replace(voice_bundle, call=held)
     client = started(stalled, limits=dataclasses.replace(LIMITS, seconds=0.2))
     try:
         held.go.clear()
