@@ -7,7 +7,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine that has othe
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # nothing of another run, nothing left behind
 # As QUICK of emofuse_jax/train/compiling.py: most programs of a test run a few times. XLA_FLAGS= undoes it.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+# Eight devices on two busy cores may keep each other waiting for longer than the 40 s after which XLA aborts.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_collective_call_terminate_timeout_seconds=300",
+)
 
 import jax
 import pytest

@@ -13,7 +13,7 @@ SMALL = ["--clips_per_speaker=3", "--epochs=1"]
 
 def run(verb, *words, cwd):
     script = os.path.join(ROOT, "launch", f"{verb}.py")
-    env = {**os.environ, "PYTHONPATH": ROOT, "JAX_NUM_CPU_DEVICES": "1"}
+    env = {**os.environ, "PYTHONPATH": ROOT, "JAX_NUM_CPU_DEVICES": "1", "XLA_FLAGS": ""}  # as users run it
     return subprocess.run(
         [sys.executable, script, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=900
     )
