@@ -54,6 +54,15 @@ def compiled_programs_end_with_their_module():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def users_environment():
+    """No XLA_FLAGS for child processes, and for libtpu, which ends on flags that it does not know."""
+    jax.devices()  # ours are read by now
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("XLA_FLAGS", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """Real speech and talking faces that lie beside the clone, where they are present."""

@@ -1,19 +1,13 @@
 """One small preparation for all tests that look at one."""
 
-import os
-
 import pytest
 
 from tests.data_prep.small_corpus import make_source, run_prepare
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _programs_as_users_have_them():
+@pytest.fixture(scope="module", autouse=True)
+def _programs_as_users_have_them(users_environment):
     """In processes of their own, which search many frames with few programs."""
-    before = os.environ.pop("XLA_FLAGS", None)
-    yield
-    if before is not None:
-        os.environ["XLA_FLAGS"] = before
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from emofuse_jax.planning.plan import Plan, make_plan, roofline, tpu_mesh
 from launch.plan_tables import spec_of
 from tests.launch.test_configs import EXPERIMENTS
 
+pytestmark = pytest.mark.usefixtures("users_environment")
 HERE = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'emofuse[plan]'"
 )
