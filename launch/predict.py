@@ -32,13 +32,13 @@ def main(argv: Sequence[str]) -> int:
     if BUNDLE.value is None or not argv[1:]:
         raise ValueError("--bundle=DIR and a clip or folder are needed; see emofuse predict --help")
     from data_prep.extras import require_media
-    from emofuse_jax.serving import load, predictor
+    from emofuse_jax.serving import load, predictor, windows
 
     files = {"audio_encoder": AUDIO.value, "face_encoder": FACE.value, "face_detector": DETECTOR.value}
     bundle = load(BUNDLE.value, **files)
     predictor.check_encoders(bundle)
     require_media()
-    files = list(predictor.media_files(argv[1:]))
+    files = list(windows.media_files(argv[1:]))
     if not files:
         raise ValueError(f"{argv[1]}: no media files in it")
     rows = [] if sys.stdout.isatty() and not JSON.value else None

@@ -3,7 +3,6 @@
 Every error is a problem document (RFC 9457) that names the field. Nothing that is sent is kept.
 """
 
-import base64
 import concurrent.futures
 import contextlib
 import functools
@@ -26,13 +25,13 @@ from emofuse_jax.serving.bodies import Bounded
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.decoders import Decoders, decode
 from emofuse_jax.serving.measures import Measures
-from emofuse_jax.serving.predictor import UNKNOWN, needs_of
+from emofuse_jax.serving.openapi import bodies_of, file_content
+from emofuse_jax.serving.predictor import needs_of, prediction, surer
 from emofuse_jax.serving.problems import Problem, busy, plain, unusable
-from emofuse_jax.serving.tensors import FieldError, read_clip, readable
+from emofuse_jax.serving.tensors import FieldError, read_clip
 
 OPEN = ("/healthz", "/readyz")
 """What needs no token: a load balancer has none."""
-PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1, "default": 0}
 
 
 def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS) -> FastAPI:
@@ -68,7 +67,8 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
             told(response.status_code)
         return response
 
-    add_routes(app, bundle, measures)
+    add_probes(app, bundle, measures)
+    add_answers(app, bundle)
     return app
 
 
@@ -105,8 +105,8 @@ def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Serv
         batcher.close()
 
 
-def add_routes(app: FastAPI, bundle: Bundle, measures: Measures) -> None:
-    """What the server answers."""
+def add_probes(app: FastAPI, bundle: Bundle, measures: Measures) -> None:
+    """What the server tells of itself."""
 
     @app.get("/healthz")
     async def healthz() -> dict:
@@ -129,6 +129,10 @@ def add_routes(app: FastAPI, bundle: Bundle, measures: Measures) -> None:
     async def model() -> dict:
         """What the model is: classes, inputs, window, training corpus, limits."""
         return about(bundle)
+
+
+def add_answers(app: FastAPI, bundle: Bundle) -> None:
+    """What the server answers."""
 
     @app.post("/v1/predict", openapi_extra=bodies_of(bundle))
     async def predict(request: Request) -> dict:
@@ -204,20 +208,11 @@ def parse(data: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarray], float]:
 
 def answer_of(bundle: Bundle, row: dict, outputs: dict, least: float) -> dict:
     """The JSON of an answer: the fields of `predictor.Prediction` that a clip without a file has."""
-    probabilities = outputs["probabilities"][0]
-    best = int(np.argmax(probabilities))
-    weights = outputs.get("modality_weights")
-    voice, face = (None, None) if weights is None else map(float, weights[0])
-    confidence = float(probabilities[best])
-    return {
-        "label": bundle.classes[best] if confidence >= least else UNKNOWN,
-        "confidence": confidence,
-        "probabilities": {k: float(p) for k, p in zip(bundle.classes, probabilities, strict=True)},
-        "voice_weight": voice,
-        "face_weight": face,
-        "audio_ok": any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row),
-        "video_ok": bool("face_mask" in row and row["face_mask"].any()),
-    }
+    sound = any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row)
+    faces = bool("face_mask" in row and row["face_mask"].any())
+    one = {name: array[0] for name, array in outputs.items()}
+    answer = surer(prediction(bundle.classes, one, audio_ok=sound, video_ok=faces), least).to_json()
+    return {name: value for name, value in answer.items() if name not in ("path", "start", "end")}
 
 
 def about(bundle: Bundle) -> dict:
@@ -227,45 +222,3 @@ def about(bundle: Bundle) -> dict:
     found = {name: bundle.metadata[name] for name in (*told, *more) if name in bundle.metadata}
     shapes = {name: {"shape": list(s), "dtype": str(d)} for name, (s, d) in bundle.inputs.items()}
     return found | {"name": bundle.metadata.get("config", {}).get("name", ""), "inputs": shapes}
-
-
-def bodies_of(bundle: Bundle) -> dict:
-    """The request bodies of `/v1/predict` for the OpenAPI document."""
-    packed = {
-        "type": "object",
-        "required": ["shape", "data"],
-        "properties": {
-            "shape": {"type": "array", "items": {"type": "integer"}},
-            "data": {"type": "string", "contentEncoding": "base64"},
-        },
-    }
-    array = {"oneOf": [{"type": "array", "items": {}}, packed]}
-    used = bundle.metadata["modalities"]
-    names = readable(used, bundle.inputs) + (["face_mask"] if "face" in used else [])
-    inputs = {
-        name: array | {"description": f"up to {list(bundle.inputs[name][0])}, {bundle.inputs[name][1]}"}
-        for name in names
-    }
-    schema = {
-        "type": "object",
-        "required": ["inputs"],
-        "additionalProperties": False,
-        "properties": {
-            "inputs": {"type": "object", "additionalProperties": False, "properties": inputs},
-            "min_confidence": PROBABILITY,
-        },
-    }
-    (_, *rest), dtype = bundle.inputs[names[0]]
-    data = base64.b64encode(np.zeros((1, *rest), dtype).tobytes()).decode()
-    example = {"inputs": {names[0]: {"shape": [1, *rest], "data": data}}, "min_confidence": 0.5}
-    arrays = {"application/json": {"schema": schema, "example": example}}
-    return {"requestBody": {"required": True, "content": arrays | file_content()}}
-
-
-def file_content() -> dict:
-    """A media file, for the OpenAPI document."""
-    file = {"type": "string", "contentMediaType": "application/octet-stream", "description": "sound or video"}
-    properties = {"file": file, "min_confidence": PROBABILITY}
-    return {
-        "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": properties}}
-    }

@@ -88,7 +88,8 @@ class Batcher:
 
     def depth(self) -> int:
         """Rows that wait."""
-        return sum(request.rows for request in self._queue)
+        with self._changed:
+            return sum(request.rows for request in self._queue)
 
     def close(self) -> None:
         """Takes nothing more, answers what waits, and ends."""

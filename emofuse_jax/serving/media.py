@@ -15,8 +15,9 @@ from starlette.requests import Request
 from emofuse_jax.serving.answering import Service, answered
 from emofuse_jax.serving.batching import Busy
 from emofuse_jax.serving.decoders import Damaged, Look, Lost, NotMedia
-from emofuse_jax.serving.predictor import Gap, cut_windows, prediction, rows_of, surer
+from emofuse_jax.serving.predictor import answer_of, rows_of, surer
 from emofuse_jax.serving.problems import Problem, busy, unusable
+from emofuse_jax.serving.windows import cut_windows
 
 
 @contextlib.asynccontextmanager
@@ -65,12 +66,9 @@ async def windows(service: Service, path: str, seconds: float, least: float) -> 
     for start, end in spans:
         part = (None, None) if len(spans) == 1 else (start, end)
         found = await _in_process(service, service.decoders.window, path, *part)
-        if isinstance(found, str):
-            answer = Gap("", round(start, 3), round(end, 3), found)
-        else:
-            outputs = await answered(service, rows_of(bundle, [found], 1))
-            row = {name: array[0] for name, array in outputs.items()}
-            answer = surer(prediction(bundle.classes, "", start, end, found, row), least)
+        missing = isinstance(found, str)
+        outputs = None if missing else await answered(service, rows_of(bundle, [found], 1))
+        answer = surer(answer_of(bundle.classes, "", start, end, found, outputs, 0), least)
         yield {name: value for name, value in answer.to_json().items() if name != "path"}
 
 

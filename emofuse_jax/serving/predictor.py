@@ -4,7 +4,6 @@ Media need the `prep` extra; it is imported only when a file is opened.
 """
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterator, Sequence
 
@@ -12,15 +11,12 @@ import numpy as np
 
 from emofuse_jax import onnx_files
 from emofuse_jax.serving.bundle import Bundle
+from emofuse_jax.serving.windows import cut_windows
 
 BUCKETS = (1, 2, 4, 8)
 """Batch sizes that are compiled; a batch is padded to the next one."""
-SLACK = 0.1
-"""A rest of at most this share of a window lengthens the last window instead of opening another."""
 UNKNOWN = "unknown"
 """The label of an answer that is less sure than asked for."""
-SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
-VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,31 +128,6 @@ def preparation(bundle: Bundle):
     return dataclasses.replace(settings, features=features), InputSpec(**{**given, **unread})
 
 
-def cut_windows(duration: float, seconds: float) -> list[tuple[float, float]]:
-    """Start and end of the windows of a file of `duration`, in seconds.
-
-    A file up to a window long (and a tenth more) is one window, as a training clip is. A longer one is cut
-    every `seconds`; the last window is moved back to end with the file, so that every window is a whole one,
-    unless no more than a tenth of a window is left over: the last window then takes it.
-    """
-    count = max(1, math.ceil(duration / seconds - SLACK - 1e-9))
-    last = max(0.0, min((count - 1) * seconds, duration - seconds))
-    return [(i * seconds, (i + 1) * seconds) for i in range(count - 1)] + [(last, duration)]
-
-
-def media_files(paths: Sequence[str]) -> Iterator[str]:
-    """The files that are named, and the media files in the folders that are named, by suffix and in order."""
-    for path in paths:
-        if not os.path.isdir(path):
-            yield path
-            continue
-        for folder, folders, names in os.walk(path):
-            folders.sort()
-            for name in sorted(names):
-                if name.lower().endswith(SOUND_SUFFIXES + VIDEO_SUFFIXES):
-                    yield os.path.join(folder, name)
-
-
 def _answers(bundle: Bundle, path: str) -> Iterator[Prediction | Gap]:
     """Prepares windows and answers them in batches, so that memory stays flat in the file's length."""
     pending = []
@@ -208,8 +179,11 @@ def prepare_window(needs: Needs, path: str, *, start: float | None = None, end: 
     record = process_clip(
         clip, needs.settings, encoders=EncoderFiles(**needs.encoders, threads=0), faces=faces
     )
-    if isinstance(record, Failure):
-        return record.reason
+    return record.reason if isinstance(record, Failure) else usable(needs, record)
+
+
+def usable(needs: Needs, record):
+    """The record, or why a network of these modalities has nothing to go by in it."""
     used, features = needs.modalities, record.audio_features
     if "audio" not in needs.inputs and features is not None and not len(features):  # its encoder failed
         record = dataclasses.replace(record, audio_ok=False)
@@ -234,17 +208,39 @@ def _answer_batch(bundle: Bundle, path: str, windows: list[tuple]) -> Iterator[P
     size = next(bucket for bucket in BUCKETS if bucket >= len(windows))
     outputs = bundle.run(rows_of(bundle, [found for _, _, found in windows], size))
     for row, (start, end, found) in enumerate(windows):
-        if isinstance(found, str):
-            yield Gap(path, round(start, 3), round(end, 3), found)
-        else:
-            answer = {name: array[row] for name, array in outputs.items()}
-            yield prediction(bundle.classes, path, start, end, found, answer)
+        yield answer_of(bundle.classes, path, start, end, found, outputs, row)
+
+
+def answer_of(
+    classes: Sequence[str], path: str, start: float, end: float, found, outputs: dict | None, row: int
+) -> Prediction | Gap:
+    """The answer for a window: its Record and row of outputs, or in a line why it has none."""
+    if isinstance(found, str):
+        return Gap(path, round(start, 3), round(end, 3), found)
+    return prediction(
+        classes,
+        {name: array[row] for name, array in outputs.items()},
+        path=path,
+        start=start,
+        end=end,
+        audio_ok=bool(found.audio_ok),
+        video_ok=bool(found.video_ok),
+        notes=found.notes,
+    )
 
 
 def prediction(
-    classes: Sequence[str], path: str, start: float, end: float, record, answer: dict[str, np.ndarray]
+    classes: Sequence[str],
+    answer: dict[str, np.ndarray],
+    *,
+    path: str = "",
+    start: float = 0.0,
+    end: float = 0.0,
+    audio_ok: bool,
+    video_ok: bool,
+    notes: str = "",
 ) -> Prediction:
-    """The answer for a window, from its record and its row of the model's outputs."""
+    """The answer for a clip, from its row of the model's outputs."""
     probabilities = answer["probabilities"]
     best = int(np.argmax(probabilities))
     weights = answer.get("modality_weights")
@@ -258,7 +254,7 @@ def prediction(
         probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
         voice_weight=voice,
         face_weight=face,
-        audio_ok=bool(record.audio_ok),
-        video_ok=bool(record.video_ok),
-        notes=record.notes,
+        audio_ok=audio_ok,
+        video_ok=video_ok,
+        notes=notes,
     )

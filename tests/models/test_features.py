@@ -17,7 +17,6 @@ from emofuse_jax.types import InputSpec
 from tests.models.small import device_batch, float_leaves
 
 SPEC = InputSpec(t=0, f=70, s=4, h=0, w=0, classes=5, feature_steps=11, audio_features=9, face_features=6)
-"""For what runs once: compiling it costs more than running it."""
 
 
 def model_of(fusion="concat", spec=SPEC, **fields):

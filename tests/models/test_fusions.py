@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,7 @@ def test_trains_finitely_also_when_a_whole_batch_lacks_a_modality(fusion, dtype)
         fusion, dtype=dtype, margins__kind=shipped(fusion).model.margins.kind
     )
 
-    @functools.partial(jax.jit)
+    @jax.jit
     def step(params, state, batch):
         batch = modality_dropout(batch, jax.random.key(2), audio=0.3, video=0.3)
 

@@ -119,6 +119,14 @@ def bundle_path(trained, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="package")
+def voice_bundle_path(voice_only, tmp_path_factory) -> str:
+    """Not to be altered."""
+    path = str(tmp_path_factory.mktemp("served") / "bundle")
+    export_bundle(voice_only.workdir, path)
+    return path
+
+
+@pytest.fixture(scope="package")
 def inputs(trained) -> dict:
     batch = trained.model.fake_batch(8, seed=3)
     return {name: getattr(batch, name) for name in ("audio", "audio_mask", "faces", "face_mask")}

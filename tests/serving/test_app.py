@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from emofuse_jax.serving import load
-from emofuse_jax.serving.export import export_bundle
 from tests.serving.conftest import CLASSES, SPEC
 
 pytest.importorskip("fastapi", reason="the server's libraries are not here: pip install '.[serve]'")
@@ -24,10 +23,8 @@ LIMITS = Limits(bytes=1 << 20, waiting=64, buckets=(1, 4))
 
 
 @pytest.fixture(scope="module")
-def voice_bundle(voice_only, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("served") / "bundle")
-    export_bundle(voice_only.workdir, path)
-    return load(path)
+def voice_bundle(voice_bundle_path):
+    return load(voice_bundle_path)
 
 
 @pytest.fixture(scope="module")

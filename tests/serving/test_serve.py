@@ -13,7 +13,6 @@ import urllib.request
 
 import pytest
 
-from emofuse_jax.serving.export import export_bundle
 from tests.serving.conftest import CLASSES, SPEC
 
 pytest.importorskip("uvicorn", reason="the server's libraries are not here: pip install '.[serve]'")
@@ -47,10 +46,9 @@ def serve(*flags, **environment):
     )
 
 
-def test_it_answers_and_ends_when_it_is_told_to(voice_only, tmp_path):
-    export_bundle(voice_only.workdir, str(tmp_path / "bundle"))
+def test_it_answers_and_ends_when_it_is_told_to(voice_bundle_path):
     port = free_port()
-    process = serve(f"--bundle={tmp_path / 'bundle'}", f"--port={port}", EMOFUSE_TOKEN="secret")
+    process = serve(f"--bundle={voice_bundle_path}", f"--port={port}", EMOFUSE_TOKEN="secret")
     try:
         until = time.monotonic() + 120
         while get(port, "/readyz")[0] != 200:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from emofuse_jax.serving import load
-from emofuse_jax.serving.export import export_bundle
 from tests.data_prep.media_files import tone, write
 from tests.serving.test_predict import write_film, write_sound
 
@@ -27,10 +26,8 @@ LIMITS = Limits(bytes=4 << 20, media_seconds=20.0, buckets=(1, 4), pixels=640 * 
 
 
 @pytest.fixture(scope="module")
-def bundle(voice_only, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("served") / "bundle")
-    export_bundle(voice_only.workdir, path)
-    return load(path)
+def bundle(voice_bundle_path):
+    return load(voice_bundle_path)
 
 
 @pytest.fixture(scope="module")

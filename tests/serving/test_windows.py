@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from emofuse_jax.serving.predictor import cut_windows, media_files
+from emofuse_jax.serving.windows import cut_windows, media_files
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def check_same(config, home, workdir, results, fold, seed):
     tested, _ = evaluate_workdir(str(home), examples=0)
     assert run["clips"] == tested["clips"]
     assert run["labels"] == tested["labels"]
-    np.testing.assert_allclose(run["probabilities"], tested["probabilities"], atol=5e-3)
+    np.testing.assert_allclose(run["probabilities"], tested["probabilities"], atol=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,8 @@ def test_of_other_kinds_of_training_too(home, records, fusion, fields):
 
 
 def test_networks_with_convolutions_run_one_a_device(home, tensors, capfd):
-    config = tiny_config(tensors, **{"data.protocol": "fake_folds", "train.epochs": 2})
+    fields = {"data.protocol": "fake_folds", "train.epochs": 2, "optimizer.learning_rate": 1e-3}
+    config = tiny_config(tensors, **fields)  # a high rate carries rounding into the second digit
     results = crossval(config, str(home / "convolved"), seeds=2, folds=[0, 2])
     said = " ".join(capfd.readouterr().err.split())
     assert "1 at a time on each, one after the other" in said
