@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export NPROC = 16
 SEED ?= 0
 
-.PHONY: demo test test-long install-dev peers clean
+.PHONY: demo test test-long install-dev onnx peers clean
 
 $(BIN)/.installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,11 @@ demo: $(BIN)/.installed-demo
 	$(BIN)/python launch/demo.py --output=runs/demo --seed=$(SEED)
 
 install-dev: $(BIN)/.installed-dev
+
+# jax2onnx pins an old orbax: it comes without its dependencies, into the environment of `make demo` and `make test`.
+onnx: install-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check 'onnx>=1.20,<2' 'onnx-ir>=0.2.1,<0.3' 'onnxruntime>=1.24,<2'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'jax2onnx>=0.17,<0.18'
 
 test: install-dev
 	$(BIN)/ruff check .

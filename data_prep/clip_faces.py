@@ -11,8 +11,12 @@ from data_prep.sampling import frame_times
 from data_prep.settings import FaceSettings, PrepSettings
 
 
-def clip_faces(film: Film, settings: PrepSettings, encoders: EncoderFiles) -> tuple[dict | None, str]:
+def clip_faces(
+    film: Film, settings: PrepSettings, encoders: EncoderFiles, person: int = 0
+) -> tuple[dict | None, str]:
     """The face fields of a record, or None and why there are none; and a remark.
+
+    `person`: which of several people (`choose_track`).
 
     Raises ValueError for bad settings or a missing encoder.
     """
@@ -27,18 +31,21 @@ def clip_faces(film: Film, settings: PrepSettings, encoders: EncoderFiles) -> tu
     except MediaError as error:
         return None, str(error)
     try:
-        faces, people = _track(film, shots, settings, encoders)
+        faces, people = _track(film, shots, settings, encoders, person)
+        if 0 < people <= person:
+            return None, f"there is no person number {person + 1}"
         if not any(face is not None for face in faces):
             return None, f"no face in {len(faces)} frames"
         features = face_features(shots.frames, faces, settings, encoders)
     except EncoderError as error:
         return None, str(error)  # crops too: they share the mask
-    note = f"{people} people; used the one of best size, place and speech" if people > 1 else ""
+    used = f"number {person + 1}" if person else "the one of best size, place and speech"
+    note = f"{people} people; used {used}" if people > 1 else ""
     return _fields(shots, faces, film.start, settings.face) | features, note
 
 
 def _track(
-    film: Film, shots: Shots, settings: PrepSettings, encoders: EncoderFiles
+    film: Film, shots: Shots, settings: PrepSettings, encoders: EncoderFiles, person: int
 ) -> tuple[list[Face | None], int]:
     """The face of one person or None for each frame, and how many people there are."""
     from data_prep.faces.detector import open_detector  # JAX, which sound alone can do without
@@ -49,7 +56,7 @@ def _track(
     search, look = open_detector(settings, encoders)
     faces = find_faces(shots.frames, shots.times, search, look)
     shape = shots.frames.shape[1:3]
-    return choose_track(faces, shape, lambda tracks: listen(film, shots, tracks))
+    return choose_track(faces, shape, lambda tracks: listen(film, shots, tracks), person)
 
 
 def _fields(shots: Shots, faces: list[Face | None], start: float, settings: FaceSettings) -> dict:

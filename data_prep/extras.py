@@ -4,7 +4,7 @@ import importlib.util
 
 MEDIA_MODULES = ("av", "cv2", "librosa", "mtcnn", "soxr")
 ONNX_MODULES = ("onnxruntime", "yaml")
-SERVER_MODULES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
+SERVER_MODULES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn", "websockets")
 
 
 def require_media() -> None:

@@ -41,6 +41,7 @@ def process_clip(
     classes: int = 0,
     encoders: EncoderFiles = NO_FILES,
     faces: bool = True,
+    person: int = 0,
 ) -> Record | Failure:
     """Decodes one clip into a record of `t` spectrogram frames and `s` aligned faces.
 
@@ -51,7 +52,8 @@ def process_clip(
     the spectrogram does: sound that begins later has silence before it, and where it ends before the
     picture, the spectrogram ends too. Heavily clipped sound is kept and told. With `classes` = 0
     (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features` lie;
-    without `faces` none are searched for. Returns a Failure when the file can't be decoded or neither
+    without `faces` none are searched for, and `person` says which of several people (0: the one that the
+    clip is about). Returns a Failure when the file can't be decoded or neither
     stream is of use; raises nothing for a bad file, ValueError for bad settings or a missing encoder.
     """
     try:
@@ -61,7 +63,7 @@ def process_clip(
         return Failure(clip.clip_id, clip.path, str(error))
     sound, sound_note, (start, end) = _sound(info, start, end, settings, encoders)
     film = Film(info, start, end, clip.half)
-    found, face_note = clip_faces(film, settings, encoders) if faces else (None, "")
+    found, face_note = clip_faces(film, settings, encoders, person) if faces else (None, "")
     notes = "; ".join(note for note in (sound_note, face_note) if note)
     if sound is None and found is None:
         return Failure(clip.clip_id, clip.path, notes)

@@ -3,6 +3,7 @@
 import datetime
 import math
 import os
+from collections.abc import Callable
 
 import ml_collections
 
@@ -40,27 +41,41 @@ def evaluate_workdir(
       The results (their form: report.write_report) and the gallery.
     """
     experiment, params, model_state, about = load_experiment(workdir, kind, data_path)
+    if part == "test":
+        check_unseen(experiment, about)
+    ask = asker(experiment, part)
+    used = modalities(experiment.config.model.fusion.name)
+    answers = {modality: ask(params, model_state, modality) for modality in used}
+    first = answers[used[0]]
+    results = summarise(experiment, about, part, answers)
+    return results, make_examples(experiment, params, model_state, first, examples)
+
+
+def asker(experiment: Experiment, part: str) -> Callable[[Params, Params, str], Predictions]:
+    """`(params, model_state, modality)` to the answers for a part's clips, compiled once.
+
+    Raises ValueError where the part is empty.
+    """
     clips = experiment.clips[part]
     if not len(clips):
         raise ValueError(f"{experiment.dataset.path}: protocol {experiment.protocol}: {part} is empty")
-    if part == "test":
-        check_unseen(experiment, about)
     mesh = make_mesh(EVERY_DEVICE)
     rows = math.lcm(experiment.config.train.eval_batch_size, mesh.shape["data"])
     eval_step = make_eval_step(experiment.model, mesh)
-    answers = {
-        modality: predict(
-            eval_step,
-            params,
-            model_state,
-            placed_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=rows),
-            modality,
-        )
-        for modality in modalities(experiment.config.model.fusion.name)
-    }
-    first = next(iter(answers.values()))
-    results = summarise(experiment, about, part, answers)
-    return results, make_examples(experiment, params, model_state, first, examples)
+
+    def ask(params: Params, model_state: Params, modality: str) -> Predictions:
+        batches = placed_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=rows)
+        return predict(eval_step, params, model_state, batches, modality)
+
+    return ask
+
+
+def cost_of(alter: Callable[[Params], Params], workdir: str, kind: str, data_path: str) -> tuple[dict, dict]:
+    """Scores of all streams on the validation clips, with the parameters as they are and altered."""
+    experiment, params, model_state, _ = load_experiment(workdir, kind, data_path)
+    ask, first = asker(experiment, "validation"), modalities(experiment.config.model.fusion.name)[0]
+    before, after = (ask(p, model_state, first) for p in (params, alter(params)))
+    return score(before, intervals=False), score(after, intervals=False)
 
 
 def write_results(workdir: str, results: dict, kind: str = "best") -> str:

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from emofuse_jax.data.frontends import frequency_axis
 from emofuse_jax.data.pipeline import load_batch
@@ -55,7 +55,9 @@ def example(experiment: Experiment, batch: Batch, outputs: Outputs, i: int, prob
         "spectrogram": batch.audio[i, :steps].astype(np.float32) if steps else None,
         "seconds": steps * audio["hop_ms"] / 1000,
         **frequency_axis(audio),
-        "audio_attention": attended_columns(aux["audio_attention"][i]) if "audio_attention" in aux else None,
+        "audio_attention": attention.attended_columns(aux["audio_attention"][i])
+        if "audio_attention" in aux
+        else None,
         "faces": batch.faces[i] if batch.faces.size else None,
         **what_is_missing(batch),
         "face_mask": batch.face_mask[i],
@@ -72,12 +74,6 @@ def what_is_missing(batch: Batch) -> dict[str, str]:
     words = {"no_sound": "features alone: no spectrogram", "no_faces": "features alone: no crops"}
     held = {"no_sound": batch.audio.size, "no_faces": batch.faces.size}
     return {name: text for name, text in words.items() if not held[name]}
-
-
-def attended_columns(weights: Float[np.ndarray, "u *g"]) -> Float[np.ndarray, "v *g"] | None:
-    """The columns of a clip's attention that lie over its sound, not over its padding; None without sound."""
-    columns = attention.attended(weights.reshape(len(weights), -1).sum(axis=1))
-    return weights[:columns] if columns else None
 
 
 def of_clip(name: str, array: np.ndarray, i: int, rows: int) -> np.ndarray:

@@ -10,6 +10,7 @@ against bare decoding; on the clips of --clips, looped, and on those beside --da
 loader: records to ready batches, a core's rate against ArrayRecord's bare read and decoding at train time.
 fbp, step: bilinear pooling, and AM-FBP's whole training step, against PyTorch. Need a checkout.
 crossval: all folds and seeds on made features at once, against a PyTorch loop. Needs a checkout.
+serve: 16 callers of the JSON route, against one clip at a time and a PyTorch server. Needs a checkout.
 startup: `emofuse train` to its first epoch, from the cache of compiled programs against without.
 systems, ablations: every system (one change a row) trained on the demo corpus with three seeds, scored on its
 test speakers; goes on where it was stopped, run by run.
@@ -30,8 +31,8 @@ from absl import flags
 from launch.cli import run
 from launch.suites import line
 
-SUITES = ("fbp", "step", "crossval", "startup", "records", "prepare", "loader", "systems", "ablations")
-SPEED = ("fbp", "step", "crossval", "startup")
+SPEED = ("fbp", "step", "crossval", "startup", "serve")
+SUITES = (*SPEED, "records", "prepare", "loader", "systems", "ablations")
 SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
 DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of runs and of looped clips, made once.")
@@ -103,11 +104,13 @@ def measure_speed(suite: str) -> Iterator[dict]:
 
     use_checkout()
     from emofuse_jax.train import distributed
-    from launch import suite_crossval, suite_speed, suite_startup
+    from launch import suite_crossval, suite_serve, suite_speed, suite_startup
 
     torch = PEER.value == "torch" and importlib.util.find_spec("torch") is not None
     if suite == "startup":
         return suite_startup.startup(WORKDIR.value, repeats=3)
+    if suite == "serve":
+        return suite_serve.serve(torch=torch, repeats=5)
     if suite == "crossval":
         distributed.device_per_core()
         return suite_crossval.crossval(WORKDIR.value, torch=torch, repeats=5)

@@ -165,5 +165,5 @@ def test_the_face_is_lit_where_it_is_looked_at():
 
 def test_columns_over_padding_are_left_out():
     weights = np.array([[0.5, 0.1], [0.4, 0.0], [0.0, 0.0]])
-    np.testing.assert_array_equal(examples.attended_columns(weights), weights[:2])
-    assert examples.attended_columns(np.zeros(5)) is None
+    np.testing.assert_array_equal(attention.attended_columns(weights), weights[:2])
+    assert attention.attended_columns(np.zeros(5)) is None

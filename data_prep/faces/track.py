@@ -36,7 +36,7 @@ Listen = Callable[[Sequence[Track]], Sequence[float]]
 
 
 def choose_track(
-    faces: list[list[Face]], shape: tuple[int, int], listen: Listen | None = None
+    faces: list[list[Face]], shape: tuple[int, int], listen: Listen | None = None, person: int = 0
 ) -> tuple[list[Face | None], int]:
     """The face of the person that a clip is about, frame by frame, and the number of people in it.
 
@@ -48,9 +48,11 @@ def choose_track(
       faces: those of each frame in order of time.
       shape: height and width of the frames.
       listen: gives r for each of several people: how their mouth moves with the sound (`talking.py`).
+      person: 0 is the chosen one, 1 the one of the next weight, and so on.
 
     Returns:
-      One face or None for each frame, and how many people there are; all None and 0 without any face.
+      One face or None for each frame, and how many people there are; all None without any face,
+      or without so many people.
     """
     tracks = link(faces)
     if not tracks:
@@ -59,9 +61,11 @@ def choose_track(
     best = int(np.argmax(weights))
     people = [i for i, t in enumerate(tracks) if i == best or len(t.faces) >= PERSON_SHARE * len(faces)]
     if listen is not None and len(people) > 1:
-        heard = listen([tracks[i] for i in people])
-        best = max(zip(people, heard, strict=True), key=lambda p: weights[p[0]] * math.exp(SPEECH * p[1]))[0]
-    return [tracks[best].faces.get(i) for i in range(len(faces))], len(people)
+        for i, r in zip(people, listen([tracks[i] for i in people]), strict=True):
+            weights[i] *= math.exp(SPEECH * r)
+    people.sort(key=lambda i: -weights[i])
+    track = tracks[people[person]] if person < len(people) else Track({})
+    return [track.faces.get(i) for i in range(len(faces))], len(people)
 
 
 def link(faces: list[list[Face]]) -> list[Track]:

@@ -89,7 +89,8 @@ def minimum_length(layers: tuple[Layer, ...], columns: int = 1) -> int:
 
 def shrink_mask(mask: Bool[Array, "b t"], size: int, stride: int) -> Bool[Array, "b u"]:
     """An output is valid when all `size` inputs under it are."""
-    return jax.lax.reduce_window(mask, True, jnp.logical_and, (1, size), (1, stride), "VALID")
+    gaps = 1.0 - mask.astype(jnp.float32)  # ONNX has no window over truth values
+    return jax.lax.reduce_window(gaps, -jnp.inf, jax.lax.max, (1, size), (1, stride), "VALID") == 0
 
 
 class AudioFCN(nnx.Module):

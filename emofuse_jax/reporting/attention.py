@@ -39,6 +39,12 @@ def attended(weights: Float[np.ndarray, " l"]) -> int:
     return int(found[-1]) + 1 if len(found) else 0
 
 
+def attended_columns(weights: Float[np.ndarray, "u *g"]) -> Float[np.ndarray, "v *g"] | None:
+    """The columns of a clip's attention that lie over its sound, not over its padding; None without sound."""
+    columns = attended(weights.reshape(len(weights), -1).sum(axis=1))
+    return weights[:columns] if columns else None
+
+
 def tint(relative: np.ndarray, theme) -> Float[np.ndarray, "f t 4"]:
     """Colour where attention is above even, the stronger the denser; nothing where it is even or below."""
     from matplotlib.colors import to_rgb

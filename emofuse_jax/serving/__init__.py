@@ -1,8 +1,18 @@
 """Serving: a bundle is written by `export`, read by `bundle`, and answers for media through `predictor`."""
 
 
-def load(path: str, *, audio_encoder: str = "", face_encoder: str = "", face_detector: str = ""):
+def load(
+    path: str,
+    *,
+    audio_encoder: str = "",
+    face_encoder: str = "",
+    face_detector: str = "",
+    engine: str = "auto",
+):
     """Opens a bundle directory: a `Bundle` with `.run(arrays)`, `.predict(clip_path)` and `.metadata`.
+
+    `engine`: jax, or onnx (onnxruntime); auto is onnx on a CPU where the bundle has `model.onnx` and
+    onnxruntime is installed.
 
     Needs jax, numpy, flatbuffers and safetensors; `.predict` also needs the `prep` extra. A bundle that
     does not carry its frozen encoders, or its own face detector, takes their ONNX files here, and with them
@@ -12,4 +22,6 @@ def load(path: str, *, audio_encoder: str = "", face_encoder: str = "", face_det
     """
     from emofuse_jax.serving.bundle import load_bundle
 
-    return load_bundle(path, {"audio": audio_encoder, "face": face_encoder, "detector": face_detector})
+    return load_bundle(
+        path, {"audio": audio_encoder, "face": face_encoder, "detector": face_detector}, engine
+    )

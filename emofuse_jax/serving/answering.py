@@ -10,6 +10,7 @@ import numpy as np
 from emofuse_jax.serving.batching import Batcher, Busy, Closed
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.decoders import Decoders
+from emofuse_jax.serving.predictor import BUCKETS
 from emofuse_jax.serving.problems import busy
 
 
@@ -35,7 +36,9 @@ class Limits:
     files_waiting: int = 16
     """Files that may wait for a decoder."""
     decoders: int = 1
-    buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    sessions: int = 16
+    """Live ones at once."""
+    buckets: tuple[int, ...] = BUCKETS
     """Batch sizes."""
 
 
@@ -55,6 +58,8 @@ class Service:
     folder: str
     """For files that are sent, each as long as it is read."""
     ready: threading.Event
+    sessions: asyncio.Semaphore
+    """One for each live session that may begin."""
 
 
 async def answered(service: Service, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 Every error is a problem document (RFC 9457) that names the field. Nothing that is sent is kept.
 """
 
+import asyncio
 import concurrent.futures
 import contextlib
 import functools
@@ -13,25 +14,31 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from emofuse_jax.serving import media
 from emofuse_jax.serving.answering import DEFAULT_LIMITS, Limits, Service, answered
+from emofuse_jax.serving.answers import is_probability, prediction, surer
 from emofuse_jax.serving.batching import Batcher
 from emofuse_jax.serving.bodies import Bounded
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.decoders import Decoders, decode
 from emofuse_jax.serving.measures import Measures
 from emofuse_jax.serving.openapi import bodies_of, file_content
-from emofuse_jax.serving.predictor import needs_of, prediction, surer
+from emofuse_jax.serving.page import PAGE, add_page
+from emofuse_jax.serving.predictor import needs_of
 from emofuse_jax.serving.problems import Problem, busy, plain, unusable
+from emofuse_jax.serving.sessions import session
 from emofuse_jax.serving.tensors import FieldError, read_clip
 
-OPEN = ("/healthz", "/readyz")
-"""What needs no token: a load balancer has none."""
+GONE = 499
+"""The status that proxies give to a caller who left; nobody reads it but the measures."""
+OPEN = ("/healthz", "/readyz", *PAGE)
+"""What needs no token: a load balancer has none, nor a browser that opens the page, which asks for it."""
 
 
 def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS) -> FastAPI:
@@ -53,6 +60,7 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
     app = FastAPI(**named, lifespan=life, docs_url=None, redoc_url=None)  # whose pages come from the network
     app.add_exception_handler(Problem, lambda request, problem: problem.response())
     app.add_exception_handler(HTTPException, lambda request, error: plain(error.status_code, error.headers))
+    app.add_exception_handler(ClientDisconnect, lambda request, error: Response(status_code=GONE))
     app.add_exception_handler(Exception, lambda request, error: plain(500))
     app.add_middleware(Bounded, most=limits.bytes, seconds=limits.upload_seconds)
 
@@ -69,6 +77,12 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
 
     add_probes(app, bundle, measures)
     add_answers(app, bundle)
+    add_page(app, bundle, token=bool(token))
+
+    @app.websocket("/v1/live")
+    async def live(socket: WebSocket) -> None:
+        await session(socket, app.state.service, token)
+
     return app
 
 
@@ -96,7 +110,8 @@ def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Serv
     warming.start()
     try:
         with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
-            yield Service(bundle, limits, batcher, decoders, threads, folder, ready)
+            sessions = asyncio.Semaphore(limits.sessions)
+            yield Service(bundle, limits, batcher, decoders, threads, folder, ready, sessions)
     finally:
         ready.clear()
         warming.join()
@@ -139,9 +154,9 @@ def add_answers(app: FastAPI, bundle: Bundle) -> None:
         """The emotion of one clip given as arrays, or of every window of a media file."""
         service: Service = app.state.service
         if content_type(request) == "multipart/form-data":
-            async with media.received(request, service.folder) as (path, least):
+            async with media.received(request, service.folder) as (path, asked):
                 seconds = (await media.look(service, path)).seconds
-                found = [answer async for answer in media.windows(service, path, seconds, least)]
+                found = [answer async for answer in media.windows(service, path, seconds, asked)]
             if all("error" in answer for answer in found):
                 raise unusable("file", found[0]["error"])
             return {"seconds": round(seconds, 3), "windows": found}
@@ -157,7 +172,7 @@ def add_answers(app: FastAPI, bundle: Bundle) -> None:
         if content_type(request) != "multipart/form-data":
             raise Problem(415, "Unsupported media type", "expected multipart/form-data")
         stack = contextlib.AsyncExitStack()
-        path, least = await stack.enter_async_context(media.received(request, service.folder))
+        path, asked = await stack.enter_async_context(media.received(request, service.folder))
         try:
             seconds = (await media.look(service, path)).seconds
         except BaseException:
@@ -166,7 +181,7 @@ def add_answers(app: FastAPI, bundle: Bundle) -> None:
 
         async def events() -> AsyncIterator[str]:
             async with stack:
-                async for event in media.events(media.windows(service, path, seconds, least)):
+                async for event in media.events(service, path, seconds, asked):
                     yield event
 
         return StreamingResponse(events(), media_type="text/event-stream")
@@ -195,7 +210,7 @@ def parse(data: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarray], float]:
     if not isinstance(given, dict) or not isinstance(given.get("inputs"), dict):
         raise unusable("inputs", "expected an object")
     least = given.get("min_confidence", 0.0)
-    if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
+    if not is_probability(least):
         raise unusable("min_confidence", "expected a probability")
     for name in given:
         if name not in ("inputs", "min_confidence"):

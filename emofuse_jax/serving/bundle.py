@@ -10,22 +10,27 @@ import io
 from collections.abc import Callable
 
 import jax
+import ml_dtypes
 import numpy as np
 import safetensors
-import safetensors.numpy
 from jax import export as jax_export
 
 from emofuse_jax.serving.manifest import (
     GRAPH,
+    ONNX,
     PARITY,
     WEIGHTS,
     find_encoders,
     read_checked,
     read_manifest,
 )
+from emofuse_jax.serving.onnx_model import engine_of, open_onnx
 
 PARITY_TOLERANCE = 1e-5
 COMPARED = ("probabilities", "logits")
+DTYPES = {f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IUF" for size in (2, 4, 8)}
+DTYPES |= {"BF16": ml_dtypes.bfloat16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
+"""Of safetensors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +41,15 @@ class Bundle:
     metadata: dict
     """bundle.json."""
     weights: dict[str, jax.Array]
-    """Parameters and model state, by name."""
+    """Parameters and model state, by name, as they are stored; none where the engine has its own."""
     call: Callable
     """(weights, inputs) -> outputs; compiles once per batch size."""
     inputs: dict[str, tuple[tuple, np.dtype]]
     """Shape without the batch, and dtype, of each array that `run` takes."""
     encoders: dict[str, str]
     """Where the ONNX files lie that the settings name (`onnx_files.FLAGS`), as far as it is known."""
+    engine: str
+    """What runs it: jax or onnx."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -90,10 +97,11 @@ class Bundle:
         return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED]))
 
 
-def load_bundle(path: str, encoders: dict[str, str] | None = None) -> Bundle:
+def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str = "auto") -> Bundle:
     """Opens a bundle; every file is checked against its hash before it is parsed.
 
-    `encoders` gives the files of frozen encoders that the bundle names only by their hash.
+    `encoders` gives the files of frozen encoders that the bundle names only by their hash; `engine` is one of
+    `onnx_model.ENGINES`.
 
     Raises:
       ValueError: not a bundle, of a newer schema, or a file is missing, altered or not the one that is named;
@@ -108,7 +116,10 @@ def load_bundle(path: str, encoders: dict[str, str] | None = None) -> Bundle:
     if set(weights) != set(taken):
         raise ValueError(f"{path}/{WEIGHTS}: its names are not those that {GRAPH} takes")
     inputs = {name: (tuple(aval.shape[1:]), np.dtype(aval.dtype)) for name, aval in inputs.items()}
-    return Bundle(path, metadata, jax.device_put(weights), jax.jit(exported.call), inputs, encoders)
+    about = {"path": path, "metadata": metadata, "inputs": inputs, "encoders": encoders}
+    if engine_of(engine, path, ONNX in data) == "onnx":
+        return Bundle(**about, weights={}, call=open_onnx(path, data[ONNX]), engine="onnx")
+    return Bundle(**about, weights=jax.device_put(weights), call=jax.jit(exported.call), engine="jax")
 
 
 def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
@@ -137,10 +148,15 @@ def _parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
 
 
 def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
+    """By name; safetensors' own reader for numpy knows no bfloat16."""
     try:
-        return safetensors.numpy.load(data)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}/{WEIGHTS}: not a safetensors file: {error}") from error
+        views = safetensors.deserialize(data)
+        return {
+            name: np.frombuffer(view["data"], DTYPES[view["dtype"]]).reshape(view["shape"])
+            for name, view in views
+        }
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}/{WEIGHTS}: not a safetensors file that is read here: {error}") from error
 
 
 def _check_inputs(path: str, expected: dict, arrays: dict[str, np.ndarray]) -> None:

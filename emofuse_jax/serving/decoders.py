@@ -52,26 +52,28 @@ class Decoders:
         self._places = threading.BoundedSemaphore(workers + waiting)
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         self._starting = threading.Lock()  # a child takes its environment from ours
+        self._closed = False
         self._workers = [self._new() for _ in range(workers)]
         for worker in self._workers:
             self._idle.put(worker)
 
     def look(self, path: str) -> Look:
         """Raises NotMedia, Damaged, Lost or Busy."""
-        return self._ask((path, None, None))
+        return self._ask((path,))
 
-    def window(self, path: str, start: float | None, end: float | None):
-        """A Record, or in a line why there is none; raises Lost or Busy."""
-        return self._ask((path, start, end, "window"))
+    def window(self, path: str, start: float | None, end: float | None, person: int = 0):
+        """A Record, or in a line why there is none (`prepare_window`); raises Lost or Busy."""
+        return self._ask((path, start, end, person))
 
     def close(self) -> None:
         """Ends all processes, in the middle of what they do."""
+        with self._starting:
+            self._closed = True
         for worker in self._workers:
             worker.close()
 
     def _new(self) -> Worker:
-        with self._starting:
-            return Worker(self._work, None, "cpu")
+        return Worker(self._work, None, "cpu")
 
     def _ask(self, job: tuple):
         if not self._places.acquire(blocking=False):
@@ -103,20 +105,24 @@ class Decoders:
         return answer
 
     def _replaced(self, worker: Worker) -> Worker:
+        """A new process in its place, unless all are being ended."""
         worker.close()
-        new = self._new()
-        self._workers[self._workers.index(worker)] = new
+        with self._starting:
+            if self._closed:
+                return worker
+            new = self._new()
+            self._workers[self._workers.index(worker)] = new
         return new
 
 
 def decode(needs: Needs, job: tuple):
     """In the process: what a job asks for, or the error, which is sent back.
 
-    `job`: path, start and end, for a `Look`; with a fourth entry for a window, a Record or why there is none.
+    `job`: a path, for a `Look`; with start, end and person for a window, a Record or why there is none.
     """
-    path, start, end, *window = job
+    path, *part = job
     try:
-        return prepare_window(needs, path, start=start, end=end) if window else _look(path)
+        return prepare_window(needs, path, *part) if part else _look(path)
     except MemoryError:
         raise
     except (NotMedia, Damaged) as error:

@@ -30,7 +30,7 @@ from emofuse_jax.data.dataset import read_json
 from emofuse_jax.data.features import window_seconds
 from emofuse_jax.models.build import Model
 from emofuse_jax.models.weights.names import by_name
-from emofuse_jax.serving import frozen, manifest
+from emofuse_jax.serving import frozen, manifest, onnx_model, quantised
 from emofuse_jax.serving.bundle import PARITY_TOLERANCE, input_shapes, load_bundle
 from emofuse_jax.train.trained import load_trained
 from emofuse_jax.types import Batch, InputSpec, Params
@@ -42,13 +42,21 @@ PARITY_ROWS = 4
 
 
 def export_bundle(
-    workdir: str, output: str, kind: str = "best", *, encoders: dict[str, str] | None = None
+    workdir: str,
+    output: str,
+    kind: str = "best",
+    *,
+    encoders: dict[str, str] | None = None,
+    quantize: str = "",
+    onnx: bool = False,
 ) -> float:
     """Writes the bundle of a checkpoint to `output`; gives the parity difference.
 
     The directory appears whole or not at all; a bundle that lies there is replaced. With `encoders` it
     carries the frozen encoders that the model reads: the ONNX files given by kind (`onnx_files.FLAGS`), or
-    those that the records were made with, where they still lie.
+    those that the records were made with, where they still lie. With `quantize` (`quantised.KINDS`) it
+    stores weights in fewer bits, and the checkpoint that it is compared with has the weights so rounded.
+    With `onnx` it has the same computation for onnxruntime, whose probabilities may differ by 1e-4.
 
     Raises:
       FileNotFoundError: no such checkpoint.
@@ -56,13 +64,17 @@ def export_bundle(
         bundle, or the bundle answers otherwise than the checkpoint by more than 1e-5.
     """
     _check_replaceable(output)
+    if onnx:
+        onnx_model.check_converter()
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
     model, params, model_state, metadata = load_trained(workdir, kind, here)
+    params = quantised.rounded(params, quantize)
     parent = os.path.dirname(os.path.abspath(output))
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".bundle-") as scratch:
         staged = os.path.join(scratch, "bundle")
         about = {**metadata, "checkpoint": kind, "encoders": frozen.named(metadata["settings"], model.inputs)}
+        about |= {"quantized": quantize, "onnx": onnx}
         carried = {} if encoders is None else frozen.locate(metadata, about["encoders"], encoders)
         write_bundle(staged, model, params, model_state, about, carried, workdir_cards(workdir, metadata))
         difference = check_parity(staged)
@@ -90,15 +102,21 @@ def write_bundle(
         write_card(path, name, card)
     frozen.copy(carried, path)
     spec = _spec(metadata)
-    weights = jax.device_get(by_name({"params": params, "model_state": model_state}))
+    tree = {"params": params, "model_state": model_state}
+    weights = jax.device_get(by_name(tree))
+    weights = quantised.pack(weights, metadata.get("quantized", ""))
     weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     with open(os.path.join(path, manifest.WEIGHTS), "wb") as file:
         file.write(safetensors.numpy.save(weights))  # its own save_file lets only the owner read
     with open(os.path.join(path, manifest.GRAPH), "wb") as file:
-        file.write(export_graph(model, params, model_state, spec, metadata.get("temperature", 1.0)))
+        file.write(export_graph(model, tree, weights, spec, metadata.get("temperature", 1.0)))
     inputs = parity_inputs(model, spec)
     temperature = metadata.get("temperature", 1.0)
+    compute = partial(_answer, model, params, model_state, spec=spec, temperature=temperature)
     answer = jax.jit(lambda p, s, x: _answer(model, p, s, x, spec, temperature))(params, model_state, inputs)
+    if metadata.get("onnx"):
+        shapes = {name: (array.shape[1:], array.dtype) for name, array in inputs.items()}
+        onnx_model.write_onnx(os.path.join(path, manifest.ONNX), compute, shapes, list(answer))
     stored = {f"input.{name}": array for name, array in inputs.items()}
     stored |= {f"output.{name}": np.asarray(array) for name, array in answer.items()}
     np.savez(os.path.join(path, manifest.PARITY), **stored)
@@ -124,29 +142,37 @@ def check_parity(path: str) -> float:
 
     Raises ValueError when probabilities or logits differ by more than 1e-5, or are not finite.
     """
-    difference = load_bundle(path).parity()
-    if not difference <= PARITY_TOLERANCE:  # so written that NaN fails
-        raise ValueError(
-            f"{path}: the bundle's answers differ from the checkpoint's by {difference:.3g},"
-            f" expected at most {PARITY_TOLERANCE:g}; nothing was exported"
-        )
-    return difference
+    differences = [load_bundle(path, engine="jax").parity()]
+    tolerances = [PARITY_TOLERANCE]
+    if os.path.exists(os.path.join(path, manifest.ONNX)):
+        differences.append(load_bundle(path, engine="onnx").parity())
+        tolerances.append(onnx_model.TOLERANCE)
+    for difference, most, engine in zip(differences, tolerances, ("jax", "onnx"), strict=False):
+        if not difference <= most:  # so written that NaN fails
+            raise ValueError(
+                f"{path}: the bundle's answers ({engine}) differ from the checkpoint's by {difference:.3g},"
+                f" expected at most {most:g}; nothing was exported"
+            )
+    return max(differences)
 
 
 def export_graph(
-    model: Model, params: Params, model_state: Params, spec: InputSpec, temperature: float
+    model: Model, tree: Params, packed: dict[str, np.ndarray], spec: InputSpec, temperature: float
 ) -> bytes:
-    """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch."""
-    tree = {"params": params, "model_state": model_state}
+    """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch.
+
+    `tree` has `params` and `model_state`, `packed` what is stored of them (`quantised.pack`).
+    """
     structure = jax.tree.structure(tree)
     names = list(by_name(tree))
 
-    def compute(weights: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
+    def compute(packed: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
+        weights = quantised.unpack(packed)
         whole = jax.tree.unflatten(structure, [weights[name] for name in names])
         return _answer(model, whole["params"], whole["model_state"], inputs, spec, temperature)
 
     (b,) = jax_export.symbolic_shape("b")
-    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in by_name(tree).items()}
+    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in packed.items()}
     shapes = input_shapes(vars(spec))
     inputs = {name: jax.ShapeDtypeStruct((b, *shapes[name][0]), shapes[name][1]) for name in model.inputs}
     return jax_export.export(jax.jit(compute), platforms=PLATFORMS)(weights, inputs).serialize()
@@ -184,6 +210,7 @@ def describe(metadata: dict) -> dict:
         **({"encoders": metadata["encoders"]} if metadata.get("encoders") else {}),
         "config": {"name": config.get("name", ""), "model": config["model"]},
         "checkpoint": metadata["checkpoint"],
+        "quantized": metadata.get("quantized", ""),
         "progress": metadata.get("progress", {}),
         "temperature": metadata.get("temperature", 1.0),
         "intended_use": INTENDED_USE,

@@ -9,6 +9,8 @@ from emofuse_jax import onnx_files
 KIND = "emofuse bundle"
 SCHEMA_VERSION = 1
 MANIFEST, GRAPH, WEIGHTS, PARITY = "bundle.json", "model.stablehlo", "params.safetensors", "parity.npz"
+ONNX = "model.onnx"
+"""Where the export was asked for it."""
 _FIELDS = {
     "classes": list,
     "settings": dict,

@@ -13,7 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-ROUTES = ("/v1/predict", "/v1/predict/stream", "/v1/model", "/healthz", "/readyz", "/metrics")
+ROUTES = ("/", "/v1/predict", "/v1/predict/stream", "/v1/model", "/healthz", "/readyz", "/metrics")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 

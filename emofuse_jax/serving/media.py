@@ -13,29 +13,31 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from emofuse_jax.serving.answering import Service, answered
+from emofuse_jax.serving.answers import Window, answer_of, surer
+from emofuse_jax.serving.asked import FIELDS, Asked, asked_of
 from emofuse_jax.serving.batching import Busy
 from emofuse_jax.serving.decoders import Damaged, Look, Lost, NotMedia
-from emofuse_jax.serving.predictor import answer_of, rows_of, surer
+from emofuse_jax.serving.details import details_of
+from emofuse_jax.serving.predictor import rows_of, spans
 from emofuse_jax.serving.problems import Problem, busy, unusable
-from emofuse_jax.serving.windows import cut_windows
 
 
 @contextlib.asynccontextmanager
-async def received(request: Request, folder: str) -> AsyncIterator[tuple[str, float]]:
-    """The sent file in `folder`, under a name of ours, and the least confidence; removed at the end."""
-    async with request.form(max_files=1, max_fields=1) as form:
+async def received(request: Request, folder: str) -> AsyncIterator[tuple[str, Asked]]:
+    """The sent file in `folder`, under a name of ours, and what is asked; removed at the end."""
+    async with request.form(max_files=1, max_fields=len(FIELDS)) as form:
         for name in form:
-            if name not in ("file", "min_confidence"):
+            if name not in ("file", *FIELDS):
                 raise unusable(name[:100], "no such field")
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise unusable("file", "expected a media file")
-        least = _probability(form.get("min_confidence", "0"))
+        asked = asked_of({name: form[name] for name in FIELDS if name in form})
         handle, path = tempfile.mkstemp(dir=folder)
         try:
             with os.fdopen(handle, "wb") as target:
                 await run_in_threadpool(shutil.copyfileobj, file.file, target)
-            yield path, least
+            yield path, asked
         finally:
             os.unlink(path)
 
@@ -59,23 +61,31 @@ async def look(service: Service, path: str) -> Look:
     return found
 
 
-async def windows(service: Service, path: str, seconds: float, least: float) -> AsyncIterator[dict]:
-    """The JSON of each window of a file, in order; without its path, which is ours."""
+async def windows(service: Service, path: str, seconds: float, asked: Asked) -> AsyncIterator[dict]:
+    """The JSON of each window of a file, in order."""
+    for start, end, part in spans(seconds, service.bundle):
+        yield await window(service, path, start, end, part, asked)
+
+
+async def window(service: Service, path: str, start: float, end: float, part: tuple, asked: Asked) -> dict:
+    """The JSON of a window, whose file has it as `part`; without its path, which is ours."""
     bundle = service.bundle
-    spans = cut_windows(seconds, bundle.metadata["window"]["seconds"])
-    for start, end in spans:
-        part = (None, None) if len(spans) == 1 else (start, end)
-        found = await _in_process(service, service.decoders.window, path, *part)
-        missing = isinstance(found, str)
-        outputs = None if missing else await answered(service, rows_of(bundle, [found], 1))
-        answer = surer(answer_of(bundle.classes, "", start, end, found, outputs, 0), least)
-        yield {name: value for name, value in answer.to_json().items() if name != "path"}
+    found = await _in_process(service, service.decoders.window, path, *part, asked.person - 1)
+    rows = {} if isinstance(found, str) else await answered(service, rows_of(bundle, [found], 1))
+    output = {name: array[0] for name, array in rows.items()}
+    answer = surer(answer_of(bundle.classes, Window("", start, end, found), output), asked.min_confidence)
+    told = {name: value for name, value in answer.to_json().items() if name != "path"}
+    if asked.details and rows:
+        told["details"] = details_of(found, output, bundle.metadata["settings"]["audio"]["hop_ms"])
+    return told
 
 
-async def events(answers: AsyncIterator[dict]) -> AsyncIterator[str]:
-    """Server-sent events: `window` for each, `problem` where it ends early, then `end`."""
+async def events(service: Service, path: str, seconds: float, asked: Asked) -> AsyncIterator[str]:
+    """Server-sent events: `begin`, `window` for each, `problem` where it ends early, then `end`."""
+    count = len(spans(seconds, service.bundle))
+    yield _event("begin", {"seconds": round(seconds, 3), "windows": count})
     try:
-        async for answer in answers:
+        async for answer in windows(service, path, seconds, asked):
             yield _event("window", answer)
     except Problem as problem:
         yield _event("problem", problem.body)
@@ -94,13 +104,3 @@ async def _in_process(service: Service, job: Callable, *given):
         raise unusable("file", str(error)) from error
     except Busy as error:
         raise busy(str(error)) from error
-
-
-def _probability(given: object) -> float:
-    try:
-        value = float(given)
-    except (TypeError, ValueError):
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise unusable("min_confidence", "expected a probability")
-    return value

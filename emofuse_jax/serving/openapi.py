@@ -4,10 +4,9 @@ import base64
 
 import numpy as np
 
+from emofuse_jax.serving.asked import FIELDS
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.tensors import readable
-
-PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1, "default": 0}
 
 
 def bodies_of(bundle: Bundle) -> dict:
@@ -33,7 +32,7 @@ def bodies_of(bundle: Bundle) -> dict:
         "additionalProperties": False,
         "properties": {
             "inputs": {"type": "object", "additionalProperties": False, "properties": inputs},
-            "min_confidence": PROBABILITY,
+            "min_confidence": FIELDS["min_confidence"],
         },
     }
     (_, *rest), dtype = bundle.inputs[names[0]]
@@ -46,7 +45,7 @@ def bodies_of(bundle: Bundle) -> dict:
 def file_content() -> dict:
     """A media file, for the OpenAPI document."""
     file = {"type": "string", "contentMediaType": "application/octet-stream", "description": "sound or video"}
-    properties = {"file": file, "min_confidence": PROBABILITY}
+    properties = {"file": file} | FIELDS
     return {
         "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": properties}}
     }

@@ -4,63 +4,22 @@ Media need the `prep` extra; it is imported only when a file is opened.
 """
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from emofuse_jax import onnx_files
+from emofuse_jax.serving.answers import Answers, Gap, Prediction, Window, answer_of, is_probability, surer
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.windows import cut_windows
 
-BUCKETS = (1, 2, 4, 8)
+BUCKETS = (1, 2, 4, 8, 16, 32)
 """Batch sizes that are compiled; a batch is padded to the next one."""
-UNKNOWN = "unknown"
-"""The label of an answer that is less sure than asked for."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The answer for one window of a file."""
-
-    path: str
-    start: float
-    """Seconds from the beginning of the file."""
-    end: float
-    label: str
-    confidence: float
-    """The highest probability, calibrated on validation clips: that of `label` unless it is `unknown`."""
-    probabilities: dict[str, float]
-    voice_weight: float | None
-    """How much the fusion let the voice count, 0 to 1; None where the fusion has no such weight."""
-    face_weight: float | None
-    audio_ok: bool
-    """False: no usable sound; the answer rests on the face alone."""
-    video_ok: bool
-    notes: str = ""
-    """Remarks of the preparation, such as which of several faces was used."""
-
-    def to_json(self) -> dict:
-        """The JSON line of design.md; `notes` only where there are any."""
-        fields = dataclasses.asdict(self)
-        return fields if self.notes else {k: v for k, v in fields.items() if k != "notes"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Gap:
-    """A window that has no answer, in a file whose other windows have."""
-
-    path: str
-    start: float
-    end: float
-    error: str
-
-    def to_json(self) -> dict:
-        """As a JSON line."""
-        return dataclasses.asdict(self)
-
-
-def predict_file(bundle: Bundle, path: str, *, min_confidence: float = 0.0) -> list[Prediction | Gap]:
+def predict_file(bundle: Bundle, path: str, *, min_confidence: float = 0.0) -> Answers:
     """Answers for every window of a media file, in order.
 
     Args:
@@ -76,21 +35,15 @@ def predict_file(bundle: Bundle, path: str, *, min_confidence: float = 0.0) -> l
 
     require_media()
     check_encoders(bundle)
-    if not 0.0 <= min_confidence <= 1.0:
+    if not is_probability(min_confidence):
         raise ValueError(f"min_confidence: {min_confidence}, expected a probability")
     try:
-        answers = [surer(answer, min_confidence) for answer in _answers(bundle, path)]
+        answers = Answers(answer_windows(bundle, _windows(bundle, path), min_confidence))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if all(isinstance(answer, Gap) for answer in answers):
         raise ValueError(f"{path}: {answers[0].error}")
     return answers
-
-
-def surer(answer: Prediction | Gap, least: float) -> Prediction | Gap:
-    """The answer, with the label `unknown` where its confidence is below `least`."""
-    unsure = isinstance(answer, Prediction) and answer.confidence < least
-    return dataclasses.replace(answer, label=UNKNOWN) if unsure else answer
 
 
 def check_encoders(bundle: Bundle) -> None:
@@ -128,27 +81,32 @@ def preparation(bundle: Bundle):
     return dataclasses.replace(settings, features=features), InputSpec(**{**given, **unread})
 
 
-def _answers(bundle: Bundle, path: str) -> Iterator[Prediction | Gap]:
-    """Prepares windows and answers them in batches, so that memory stays flat in the file's length."""
-    pending = []
-    for window in _prepared(bundle, path):
-        pending.append(window)
-        if len(pending) == BUCKETS[-1]:
-            yield from _answer_batch(bundle, path, pending)
-            pending = []
-    if pending:
-        yield from _answer_batch(bundle, path, pending)
+def answer_windows(bundle: Bundle, windows: Iterable[Window], least: float) -> Iterator[Prediction | Gap]:
+    """Answers windows in batches, in order; memory stays flat in their number.
+
+    An answer whose confidence is below `least` has the label `unknown`.
+    """
+    windows = iter(windows)
+    while batch := list(itertools.islice(windows, BUCKETS[-1])):
+        size = next(bucket for bucket in BUCKETS if bucket >= len(batch))
+        outputs = bundle.run(rows_of(bundle, [window.found for window in batch], size))
+        for row, window in enumerate(batch):
+            output = {name: array[row] for name, array in outputs.items()}
+            yield surer(answer_of(bundle.classes, window, output), least)
 
 
-def _prepared(bundle: Bundle, path: str) -> Iterator[tuple]:
-    """(start, end, Record or error text) of each window."""
+def _windows(bundle: Bundle, path: str) -> Iterator[Window]:
     from data_prep.media import probe
 
     needs = needs_of(bundle)
-    windows = cut_windows(probe(path).duration, bundle.metadata["window"]["seconds"])
-    for start, end in windows:
-        part = {} if len(windows) == 1 else {"start": start, "end": end}
-        yield start, end, prepare_window(needs, path, **part)
+    for start, end, part in spans(probe(path).duration, bundle):
+        yield Window(path, start, end, prepare_window(needs, path, *part))
+
+
+def spans(duration: float, bundle: Bundle) -> list[tuple[float, float, tuple]]:
+    """Start and end of a file's windows, and the part to open: (None, None) where it is the whole file."""
+    cut = cut_windows(duration, bundle.metadata["window"]["seconds"])
+    return [(start, end, (None, None) if len(cut) == 1 else (start, end)) for start, end in cut]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,17 +126,18 @@ def needs_of(bundle: Bundle) -> Needs:
     return Needs(settings, bundle.encoders, tuple(bundle.metadata["modalities"]), tuple(bundle.inputs))
 
 
-def prepare_window(needs: Needs, path: str, *, start: float | None = None, end: float | None = None):
-    """The Record of a part of a file, or in a line why it has no answer."""
+def prepare_window(
+    needs: Needs, path: str, start: float | None = None, end: float | None = None, person: int = 0
+):
+    """The Record of a part of a file, or in a line why it has no answer; `person` as in `process_clip`."""
     from data_prep.corpora.base import Clip
     from data_prep.encoders import EncoderFiles
     from data_prep.process import Failure, process_clip
 
     clip = Clip(os.path.basename(path), path, label=-1, speaker="", start=start, end=end)
     faces = bool({"faces", "face_features"} & {*needs.inputs})
-    record = process_clip(
-        clip, needs.settings, encoders=EncoderFiles(**needs.encoders, threads=0), faces=faces
-    )
+    files = EncoderFiles(**needs.encoders, threads=0)
+    record = process_clip(clip, needs.settings, encoders=files, faces=faces, person=person)
     return record.reason if isinstance(record, Failure) else usable(needs, record)
 
 
@@ -201,60 +160,3 @@ def rows_of(bundle: Bundle, found: Sequence, size: int) -> dict[str, np.ndarray]
         if not isinstance(record, str):
             fill_row(batch, row, record)
     return {name: getattr(batch, name) for name in bundle.inputs}
-
-
-def _answer_batch(bundle: Bundle, path: str, windows: list[tuple]) -> Iterator[Prediction | Gap]:
-    """One batch, padded to the next bucket; failed windows stay masked rows and become gaps."""
-    size = next(bucket for bucket in BUCKETS if bucket >= len(windows))
-    outputs = bundle.run(rows_of(bundle, [found for _, _, found in windows], size))
-    for row, (start, end, found) in enumerate(windows):
-        yield answer_of(bundle.classes, path, start, end, found, outputs, row)
-
-
-def answer_of(
-    classes: Sequence[str], path: str, start: float, end: float, found, outputs: dict | None, row: int
-) -> Prediction | Gap:
-    """The answer for a window: its Record and row of outputs, or in a line why it has none."""
-    if isinstance(found, str):
-        return Gap(path, round(start, 3), round(end, 3), found)
-    return prediction(
-        classes,
-        {name: array[row] for name, array in outputs.items()},
-        path=path,
-        start=start,
-        end=end,
-        audio_ok=bool(found.audio_ok),
-        video_ok=bool(found.video_ok),
-        notes=found.notes,
-    )
-
-
-def prediction(
-    classes: Sequence[str],
-    answer: dict[str, np.ndarray],
-    *,
-    path: str = "",
-    start: float = 0.0,
-    end: float = 0.0,
-    audio_ok: bool,
-    video_ok: bool,
-    notes: str = "",
-) -> Prediction:
-    """The answer for a clip, from its row of the model's outputs."""
-    probabilities = answer["probabilities"]
-    best = int(np.argmax(probabilities))
-    weights = answer.get("modality_weights")
-    voice, face = (None, None) if weights is None else map(float, weights)
-    return Prediction(
-        path=path,
-        start=round(start, 3),
-        end=round(end, 3),
-        label=classes[best],
-        confidence=float(probabilities[best]),
-        probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
-        voice_weight=voice,
-        face_weight=face,
-        audio_ok=audio_ok,
-        video_ok=video_ok,
-        notes=notes,
-    )

@@ -192,3 +192,12 @@ def test_missing_wheel_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"emofuse\[prep\]"):
         weights.load_weights("pnet")
+
+
+def test_the_next_person_is_the_one_of_the_next_weight():
+    faces = [[fake_face(60, 60, 40), fake_face(200, 80, 60)] for _ in range(10)]
+    for person, expected in ((0, 1), (1, 0)):
+        track, people = choose_track(faces, SHAPE, person=person)
+        assert people == 2
+        assert track == [found[expected] for found in faces]
+    assert choose_track(faces, SHAPE, person=2) == ([None] * 10, 2)

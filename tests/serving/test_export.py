@@ -9,6 +9,7 @@ import safetensors.numpy
 
 from emofuse_jax.models.build import build_model
 from emofuse_jax.models.fusions.registry import FUSIONS
+from emofuse_jax.models.weights.names import by_name
 from emofuse_jax.serving import export, load, manifest
 from tests.serving.conftest import SPEC, random_numbers, save_checkpoint, tiny_config
 
@@ -16,9 +17,8 @@ from tests.serving.conftest import SPEC, random_numbers, save_checkpoint, tiny_c
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_exports_with_a_symbolic_batch(fusion):
     model = build_model(tiny_config(fusion), SPEC)
-    exported = jax.export.deserialize(
-        bytearray(export.export_graph(model, *random_numbers(model, 0), SPEC, 1.0))
-    )
+    tree = dict(zip(("params", "model_state"), random_numbers(model, 0), strict=True))
+    exported = jax.export.deserialize(bytearray(export.export_graph(model, tree, by_name(tree), SPEC, 1.0)))
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert str(outputs["probabilities"].shape[0]) == "b"

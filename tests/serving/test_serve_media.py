@@ -72,8 +72,9 @@ def test_windows_come_as_events(server, bundle, sound):
     found = [event.split("\n") for event in answer.text.strip().split("\n\n")]
     names = [event.removeprefix("event: ") for event, _ in found]
     data = [json.loads(line.removeprefix("data: ")) for _, line in found]
-    assert names == ["window"] * (len(found) - 1) + ["end"]
-    assert_same(data[:-1], bundle.predict(sound))
+    assert names == ["begin"] + ["window"] * (len(found) - 2) + ["end"]
+    assert data[0] == {"seconds": 4.2, "windows": len(found) - 2}
+    assert_same(data[1:-1], bundle.predict(sound))
 
 
 def test_nothing_that_was_sent_stays(server, sound):

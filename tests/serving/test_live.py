@@ -1,0 +1,230 @@
+"""Live sessions: windows are put together from pieces, and answered as files are."""
+
+import io
+import itertools
+import json
+import math
+import struct
+import time
+from collections import deque
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.mux import write_clip
+from emofuse_jax.serving import load
+from tests.serving.test_predict import write_sound
+
+pytest.importorskip("fastapi", reason="the server's libraries are not here: pip install '.[serve]'")
+
+from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from emofuse_jax.serving.answering import Limits
+from emofuse_jax.serving.app import make_app
+from emofuse_jax.serving.live import PICTURE, RATE, SOUND, Gathering
+from emofuse_jax.serving.problems import Problem
+
+WINDOW = 1.6
+
+
+def jpeg(level: int = 0, size=(64, 48)) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size, (level, level, level)).save(data, "JPEG")
+    return data.getvalue()
+
+
+def piece(kind: int, second: float, data: bytes) -> bytes:
+    return struct.pack("<Bd", kind, second) + data
+
+
+def samples(path) -> np.ndarray:
+    with av.open(path) as reader:
+        return np.concatenate([frame.to_ndarray()[0] for frame in reader.decode(audio=0)])
+
+
+def sounds(values: np.ndarray, step: int = 1600) -> list[bytes]:
+    return [
+        piece(SOUND, i / RATE, values[i : i + step].astype("<i2").tobytes())
+        for i in range(0, len(values), step)
+    ]
+
+
+def test_sound_is_put_where_it_belongs():
+    rng = np.random.default_rng(0)
+    values = rng.integers(-999, 999, 3 * RATE).astype(np.int16)
+    pieces = sounds(values)
+    del pieces[3]  # lost on the way
+    pieces[5], pieces[6] = pieces[6], pieces[5]
+    gathering, parts = Gathering(WINDOW, 1 << 20), []
+    for one in pieces:
+        gathering.add(one)
+        while gathering.complete():
+            parts.append(gathering.take())
+    assert gathering.rest()
+    parts.append(gathering.take(whole=False))
+    assert [(part.start, part.end) for part in parts] == [(0.0, WINDOW), (WINDOW, pytest.approx(3.0))]
+    values[4800:6400] = 0
+    np.testing.assert_array_equal(np.concatenate([part.sound for part in parts]), values)
+    assert not gathering.rest()
+
+
+def test_a_window_waits_for_sound_and_pictures_but_not_for_long():
+    gathering = Gathering(1.0, 1 << 20)
+    assert not gathering.complete()
+    second = np.zeros(RATE // 2, np.int16).tobytes()
+    gathering.add(piece(PICTURE, 0.1, jpeg(1)))
+    gathering.add(piece(SOUND, 0.0, second))
+    gathering.add(piece(SOUND, 0.5, second))
+    assert not gathering.complete()  # a picture may come yet
+    gathering.add(piece(PICTURE, 1.05, jpeg(2)))
+    assert gathering.complete()
+    part = gathering.take()
+    assert [second for second, _ in part.pictures] == [0.1]
+    assert part.size == (64, 48)
+    gathering.add(piece(SOUND, 1.0, second))
+    gathering.add(piece(SOUND, 1.5, second))
+    assert not gathering.complete()
+    gathering.add(piece(SOUND, 2.0, second))  # half a second later the pictures are given up
+    assert gathering.complete()
+    assert [second for second, _ in gathering.take().pictures] == [pytest.approx(0.05)]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (b"", "expected a kind"),
+        (piece(7, 0.0, b"12"), "7, expected 1 for sound"),
+        (piece(SOUND, 0.0, b"123"), "16-bit"),
+        (piece(SOUND, 0.0, bytes(2 * RATE * 2)), "at most 1.6 s"),
+        (piece(SOUND, math.nan, b"12"), "nan, expected 0 to 4.8"),
+        (piece(SOUND, 99.0, b"12"), "99, expected"),
+        (piece(PICTURE, 0.0, b"no picture"), "not a JPEG"),
+        (piece(PICTURE, 0.0, jpeg(size=(200, 200))), "40000 pixels, at most 10000"),
+    ],
+)
+def test_a_message_that_is_none_is_refused(message, words):
+    with pytest.raises(Problem, match=words):
+        Gathering(WINDOW, 10_000).add(message)
+
+
+def test_what_waits_is_bounded():
+    gathering = Gathering(1.0, 1 << 20)
+    for one, words in (
+        (piece(PICTURE, 0.5, jpeg()), "a second"),
+        (piece(SOUND, 0.1, bytes(RATE)), "more than there is time for"),
+    ):
+        with pytest.raises(Problem, match=words):
+            deque(map(gathering.add, itertools.repeat(one, 100_000)), maxlen=0)
+
+
+def test_a_clip_is_what_was_sent(tmp_path):
+    path, sound = str(tmp_path / "clip"), np.arange(-8000, 8000, dtype=np.int16)
+    write_clip(path, sound, RATE, [(0.0, jpeg(40)), (0.4, jpeg(200))], (64, 48), 1.0)
+    np.testing.assert_array_equal(samples(path), sound)
+    with av.open(path) as reader:
+        frames = [(frame.time, frame.to_ndarray(format="gray").mean()) for frame in reader.decode(video=0)]
+    assert [time for time, _ in frames] == [0.0, 0.4]
+    assert [level for _, level in frames] == [pytest.approx(40, abs=2), pytest.approx(200, abs=2)]
+
+
+@pytest.fixture(scope="module")
+def bundle(voice_bundle_path):
+    return load(voice_bundle_path)
+
+
+@pytest.fixture(scope="module")
+def app(bundle):
+    return make_app(bundle, token="secret", limits=Limits(buckets=(1, 4), sessions=1, upload_seconds=5.0))
+
+
+@pytest.fixture(scope="module")
+def server(app):
+    with TestClient(app) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.02)
+        yield client
+
+
+def begin(socket, **asked) -> None:
+    socket.send_text(json.dumps({"token": "secret"} | asked))
+    assert socket.receive_json() == {"window": WINDOW, "sample_rate": RATE}
+
+
+def test_a_live_voice_is_answered_as_its_file(server, bundle, tmp_path):
+    path = write_sound(tmp_path / "voice.wav", 4.0)
+    expected = bundle.predict(path)  # windows from 0, 1.6 and, the last moved back, 2.4 seconds on
+    with server.websocket_connect("/v1/live") as socket:
+        begin(socket, details=True)
+        for one in sounds(samples(path)):
+            socket.send_bytes(one)
+        socket.send_text("end")
+        answers = [socket.receive_json() for _ in range(3)]
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_json()
+    assert closed.value.code == 1000
+    assert [(a["start"], a["end"]) for a in answers] == [(0.0, 1.6), (1.6, 3.2), (3.2, 4.0)]
+    for ours, theirs in zip(answers[:2], expected[:2], strict=True):
+        # the file's own windows have sound beyond their ends, which the spectrogram's last frames see
+        assert ours["probabilities"] == pytest.approx(theirs.probabilities, abs=0.02)
+        assert ours["details"]["sound"]["seconds"] == pytest.approx(1.6)
+        assert ours["details"]["faces"] is None
+
+
+def test_pictures_alone_give_a_voice_model_nothing_to_go_by(server):
+    with server.websocket_connect("/v1/live") as socket:
+        begin(socket)
+        for i in range(10):
+            socket.send_bytes(piece(PICTURE, i / 5, jpeg()))
+        assert "no sound stream" in socket.receive_json()["error"]
+        socket.send_bytes(piece(SOUND, 3.0, bytes(16_000)))
+        socket.send_text("end")
+        assert "silent" in socket.receive_json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "field"),
+    [
+        ({"token": "wrong"}, 401, "token"),
+        ({}, 401, "token"),
+        ({"token": "secret", "person": 0}, 422, "person"),
+        ({"token": "secret", "colour": 0}, 422, "colour"),
+        ([], 422, "message"),
+        ("{", 422, "message"),
+    ],
+)
+def test_what_is_no_beginning_is_refused(server, first, status, field):
+    with server.websocket_connect("/v1/live") as socket:
+        socket.send_text(first if first == "{" else json.dumps(first))
+        problem = socket.receive_json()
+        assert (problem["status"], problem["field"]) == (status, field)
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+
+
+def test_a_bad_message_ends_its_session_alone(server):
+    with server.websocket_connect("/v1/live") as socket:
+        begin(socket)
+        with server.websocket_connect("/v1/live") as second:
+            assert second.receive_json()["status"] == 503
+            with pytest.raises(WebSocketDisconnect) as closed:
+                second.receive_json()
+        assert closed.value.code == 1013
+        socket.send_bytes(b"\x09")
+        assert socket.receive_json()["field"] == "message"
+    with server.websocket_connect("/v1/live") as socket:  # a dropped one makes room too
+        begin(socket)
+    with server.websocket_connect("/v1/live") as socket:
+        begin(socket)
+
+
+def test_a_page_of_another_site_is_refused(server):
+    with (
+        pytest.raises(WebSocketDisconnect),
+        server.websocket_connect("/v1/live", headers={"origin": "http://evil.example"}),
+    ):
+        pass
+    with server.websocket_connect("/v1/live", headers={"origin": "http://testserver"}) as socket:
+        begin(socket)

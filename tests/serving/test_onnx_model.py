@@ -1,0 +1,60 @@
+"""Bundles with ONNX: written by jax2onnx, answered by onnxruntime as by JAX."""
+
+import importlib.util
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from emofuse_jax.serving import load, onnx_model
+from emofuse_jax.serving.export import export_bundle
+
+converts = pytest.mark.skipif(
+    importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not here: make onnx"
+)
+
+
+@pytest.fixture(scope="module")
+def with_onnx(trained, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("onnx") / "bundle")
+    assert export_bundle(trained.workdir, path, onnx=True) <= onnx_model.TOLERANCE
+    return path
+
+
+@converts
+def test_both_engines_answer_alike_for_any_batch(with_onnx, inputs):
+    ours, theirs = load(with_onnx, engine="jax"), load(with_onnx, engine="onnx")
+    assert (ours.engine, theirs.engine) == ("jax", "onnx")
+    for rows in (1, 3, 8):
+        some = {name: array[:rows] for name, array in inputs.items()}
+        found, expected = theirs.run(some), ours.run(some)
+        assert found.keys() == expected.keys()
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
+    assert load(with_onnx).engine == "onnx"  # on a CPU
+
+
+@converts
+def test_an_operation_that_onnx_lacks_is_named(tmp_path):
+    def compute(inputs):
+        window = (1, 2, 2), (1, 1, 1), "VALID"
+        return {"y": jax.lax.reduce_window(inputs["x"], np.inf, jax.lax.min, *window)}
+
+    with pytest.raises(ValueError, match="primitive 'reduce_window_min'"):
+        onnx_model.write_onnx(str(tmp_path / "m.onnx"), compute, {"x": ((4, 4), np.float32)}, ["y"])
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_missing_is_named(trained, bundle_path, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"has no model\.onnx: export it again with --onnx"):
+        load(bundle_path, engine="onnx")
+    with pytest.raises(ValueError, match="engine 'tensorrt', expected one of auto, jax, onnx"):
+        load(bundle_path, engine="tensorrt")
+    assert load(bundle_path).engine == "jax"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="ONNX needs jax2onnx: make onnx"):
+        export_bundle(trained.workdir, str(tmp_path / "bundle"), onnx=True)
+    assert onnx_model.engine_of("auto", "b", has=True) == "jax"
+    with pytest.raises(ValueError, match=r"pip install 'emofuse\[onnx\]'"):
+        onnx_model.engine_of("onnx", "b", has=True)
