@@ -1,11 +1,12 @@
 """One process with eight fake CPU devices; see the Makefile for why NPROC is needed."""
 
 import os
+import shutil
 import sys
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine that has other devices, or libtpu
 
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")  # nothing of another run, nothing left behind
 # As QUICK of emofuse_jax/train/compiling.py: most programs of a test run a few times. XLA_FLAGS= undoes it.
 # Eight devices on two busy cores may keep each other waiting for longer than the 40 s after which XLA aborts.
 os.environ.setdefault(
@@ -45,6 +46,45 @@ def pytest_configure(config):
         os.execve(
             sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]], os.environ | {"NPROC": "16"}
         )
+    if not hasattr(config, "workerinput"):  # workers and child processes share what is compiled
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="emofuse-programs-")
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 << 30)  # with a lock
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_compilation_cache_max_size", 2 << 30)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+LONGEST = (
+    "launch/test_configs.py",
+    "train/test_loop.py",
+    "train/test_crossval.py",
+    "models/test_fusions.py",
+    "launch/test_thread.py",
+    "train/test_feed.py",
+    "train/test_crossval_processes.py",
+    "models/test_invariance.py",
+    "launch/test_systems.py",
+    "train/test_preemption.py",
+    "launch/test_ablations.py",
+    "test_report_explain.py",
+    "serving/test_features_bundle.py",
+    "serving/test_many.py",
+)
+"""Files that begin first (make test: --no-loadscope-reorder), so that both workers end together."""
+
+
+def pytest_collection_modifyitems(items):
+    def place(item) -> int:
+        name = os.path.relpath(item.path, os.path.dirname(__file__))
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="module", autouse=True)

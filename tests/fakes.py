@@ -4,6 +4,8 @@ import csv
 import json
 import os
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -115,3 +117,17 @@ def tiny_config(path: str, fusion: str = "am_fbp", **fields):
     config.train.epochs, config.train.eval_batch_size = 4, 8
     config.update_from_flattened_dict(fields)
     return config
+
+
+def random_numbers(model, seed: int) -> tuple[dict, dict]:
+    """Parameters and statistics none of which is zero or one; compiling `init` would take seconds."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name.endswith(("var", "std")):
+            return jnp.asarray(rng.uniform(0.5, 2.0, leaf.shape), leaf.dtype)
+        fan_in = max(1, np.prod(leaf.shape[:-1], dtype=int))
+        return jnp.asarray(rng.normal(0.0, fan_in**-0.5, leaf.shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0)))

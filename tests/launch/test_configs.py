@@ -13,7 +13,8 @@ import configs
 from emofuse_jax.models.build import build_model
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.step import init_state, make_train_step
-from emofuse_jax.types import InputSpec
+from emofuse_jax.types import InputSpec, TrainState
+from tests.fakes import random_numbers
 
 NO_EXPERIMENTS = {"base", "demo", "gan"}  # of the last, see tests/train/test_refit.py
 EXPERIMENTS = sorted({m.name for m in pkgutil.iter_modules(configs.__path__)} - NO_EXPERIMENTS)
@@ -28,16 +29,30 @@ def spec_of(config):
     return dataclasses.replace(SPEC, s=2 * config.model.video.snippets, h=56, w=56)
 
 
-def two_steps(config):
-    model = build_model(config.model, spec_of(config))
-    tx = make_optimizer(config.optimizer, 10)
+def drawn(config):
+    """As training begins."""
+    model, tx = parts(config)
     statistics = np.full(SPEC.f, -3.0, np.float32), np.full(SPEC.f, 2.0, np.float32)
-    init = jax.jit(lambda key: init_state(model, tx, key, statistics))
-    state = init(jax.random.key(0))
+    return jax.jit(lambda key: init_state(model, tx, key, statistics))(jax.random.key(0))
+
+
+def random_state(config):
+    """Without the compiling that drawing the parameters of a large network takes."""
+    model, tx = parts(config)
+    params, model_state = random_numbers(model, 0)
+    return TrainState(jax.numpy.zeros((), int), params, model_state, tx.init(params))
+
+
+def parts(config):
+    return build_model(config.model, spec_of(config)), make_optimizer(config.optimizer, 10)
+
+
+def two_steps(config, state):
+    model, tx = parts(config)
     before = jax.tree.map(np.asarray, state.params)
     step = jax.jit(make_train_step(model, tx, config))
     for seed in range(2):
-        state, measured = step(state, model.fake_batch(4, seed=seed))
+        state, measured = step(state, model.fake_batch(2, seed=seed))
     for leaf in jax.tree.leaves((state, measured)):
         assert np.isfinite(np.asarray(leaf, np.float32)).all()
     changed = jax.tree.map(lambda a, b: (a != np.asarray(b)).any(), before, state.params)
@@ -50,12 +65,13 @@ def two_steps(config):
 def test_shipped_config_trains(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     assert config.name == name
-    two_steps(config)
+    two_steps(config, random_state(config))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_its_demo_form_trains(name):
-    two_steps(importlib.import_module("configs.demo").get_config(name))
+    config = importlib.import_module("configs.demo").get_config(name)
+    two_steps(config, random_state(config))
 
 
 @pytest.mark.parametrize("name", [*EXPERIMENTS, *sorted(NO_EXPERIMENTS)])
@@ -66,7 +82,7 @@ def test_the_docstring_is_its_receipt(name):
 def test_bfloat16_averaging_and_accumulation_train():
     config = importlib.import_module("configs.demo").get_config("am_fbp")
     config.model.dtype, config.optimizer.ema, config.optimizer.accumulate = "bfloat16", 0.99, 2
-    two_steps(config)
+    two_steps(config, drawn(config))
 
 
 def test_there_is_a_config_for_every_fusion():

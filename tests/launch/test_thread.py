@@ -72,6 +72,7 @@ def test_the_bundle_answers_in_another_process(home, demo):
     assert answer["voice_weight"] + answer["face_weight"] == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.long
 def test_started_again_it_makes_nothing_anew(home, demo):
     files = [home / "demo" / name for name in ("clips/demo.csv", "records/prep.json", "both/metrics.jsonl")]
     before = [path.read_bytes() for path in files]

@@ -15,6 +15,7 @@ from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.serving.export import export_bundle
 from emofuse_jax.train import checkpoint
 from emofuse_jax.types import InputSpec, TrainState
+from tests.fakes import random_numbers
 
 CLASSES = ("angry", "happy", "sad")
 SETTINGS = PrepSettings(audio=AudioSettings(bins=80), face=FaceSettings(frames=4, size=32))
@@ -51,20 +52,6 @@ class Trained:
     def sure(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities of logits, at the checkpoint's temperature."""
         return jax.nn.softmax(logits / self.metadata["temperature"])
-
-
-def random_numbers(model, seed: int) -> tuple[dict, dict]:
-    """Parameters and statistics none of which is zero or one; compiling `init` would take seconds."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name.endswith(("var", "std")):
-            return jnp.asarray(rng.uniform(0.5, 2.0, leaf.shape), leaf.dtype)
-        fan_in = max(1, np.prod(leaf.shape[:-1], dtype=int))
-        return jnp.asarray(rng.normal(0.0, fan_in**-0.5, leaf.shape), leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0)))
 
 
 def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> Trained:

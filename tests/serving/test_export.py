@@ -11,7 +11,8 @@ from emofuse_jax.models.build import build_model
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.models.weights.names import by_name
 from emofuse_jax.serving import export, load, manifest
-from tests.serving.conftest import SPEC, random_numbers, save_checkpoint, tiny_config
+from tests.fakes import random_numbers
+from tests.serving.conftest import SPEC, save_checkpoint, tiny_config
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -70,7 +70,7 @@ def resident_kib(pid: int) -> int:
 
 @pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.long)])
 def test_two_hundred_callers(voice_bundle_path, questions, seconds):
-    flags = (f"--bundle={voice_bundle_path}", "--waiting=64", "--decoders=1")
+    flags = (f"--bundle={voice_bundle_path}", "--waiting=2", "--buckets=1,2", "--decoders=1")
     with serving(*flags) as (port, process, _):
         seen, sizes = asyncio.run(crowd(port, questions, seconds, lambda: resident_kib(process.pid)))
     print(dict(seen), f"{sizes[len(sizes) // 4] >> 10} to {sizes[-1] >> 10} MiB")

@@ -109,7 +109,7 @@ def test_json_lines_and_parquet_hold_every_answer(bundle, folder, whole, tmp_pat
         )
 
 
-@pytest.mark.parametrize("cut", [0, 40, 0.2, 0.45, 0.7, 0.99])
+@pytest.mark.parametrize("cut", [40, 0.45, 0.99])
 def test_a_stopped_command_goes_on(bundle, folder, whole, tmp_path, cut):
     """Cut anywhere, even in the middle of a line, what follows is the same."""
     output = tmp_path / "answers.jsonl"
@@ -123,7 +123,7 @@ def test_a_stopped_command_goes_on(bundle, folder, whole, tmp_path, cut):
     answered = []
     with answer_file.gathering(str(output), bundle, 0.0) as gathered:
         left = [path for path in paths(folder) if path not in gathered.files]
-        assert (len(left) == 5) == (cut in (0, 40, 0.2))
+        assert (len(left) == 5) == (cut == 40)
         for path, found in predict_files(bundle, left, workers=2):
             gathered.add(path, found)
             answered.append(path)

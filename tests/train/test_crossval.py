@@ -29,15 +29,7 @@ MEASURED = ("train_loss", "train_ua", "validation_loss", "validation_ua", "valid
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """With a cache of compiled programs: many tests here run the same ones."""
-    home = tmp_path_factory.mktemp("crossval")
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(home / "cache"), 0.0), strict=True):
-        jax.config.update(name, value)
-    yield home
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
+    return tmp_path_factory.mktemp("crossval")
 
 
 @pytest.fixture(scope="module")

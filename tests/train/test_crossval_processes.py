@@ -30,13 +30,8 @@ def config(home):
     return small(write_features(str(home / "records"), MADE), **fields)
 
 
-def start(home, workdir, config, *, devices=2, process=()):
-    env = {
-        **os.environ,
-        "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_COMPILATION_CACHE_DIR": str(home / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+def start(workdir, config, *, devices=2, process=()):
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
     arguments = [*RUN, str(workdir), json.dumps(config.to_dict()), "2", *map(str, process)]
     with open(f"{workdir}-{process[0] if process else ''}.log", "a") as log:
         return subprocess.Popen(arguments, env=env, stdout=log, stderr=subprocess.STDOUT)
@@ -57,7 +52,7 @@ def results(workdir):
 
 @pytest.fixture(scope="module")
 def straight(home, config):
-    finish(start(home, home / "straight", config))
+    finish(start(home / "straight", config))
     return home / "straight"
 
 
@@ -72,7 +67,7 @@ def progress(workdir):
 def test_killed_between_epochs_and_between_chunks_it_ends_the_same(home, config, straight):
     workdir, kills = home / "killed", 0
     for wanted in ((0, 2), (2, 0), (4, 1)):
-        process = start(home, workdir, config)
+        process = start(workdir, config)
         deadline = time.monotonic() + 200
         while process.poll() is None and time.monotonic() < deadline and progress(workdir) < wanted:
             time.sleep(0.01)
@@ -81,7 +76,7 @@ def test_killed_between_epochs_and_between_chunks_it_ends_the_same(home, config,
             kills += 1
         process.wait()
     assert kills == 3
-    finish(start(home, workdir, config))
+    finish(start(workdir, config))
     assert results(workdir) == results(straight)
     for name in RUNS:
         histories = [(d / "runs" / name / "metrics.jsonl").read_text() for d in (workdir, straight)]
@@ -93,7 +88,7 @@ def test_two_processes_share_the_replicas(home, config, straight):
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     workdir = home / "two"
-    both = [start(home, workdir, config, devices=1, process=(i, 2, address)) for i in range(2)]
+    both = [start(workdir, config, devices=1, process=(i, 2, address)) for i in range(2)]
     for process in both:
         assert process.wait(300) == 0, log_of(f"{workdir}-0")
     for ours, one in zip(results(workdir).values(), results(straight).values(), strict=True):

@@ -29,13 +29,8 @@ def config(home):
     return tiny_config(write_dataset(str(home / "records"), clips=60))
 
 
-def start(home, workdir, config, *, devices=1, process=()):
-    env = {
-        **os.environ,
-        "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_COMPILATION_CACHE_DIR": str(home / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
+def start(workdir, config, *, devices=1, process=()):
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
     arguments = [*RUN, str(workdir), json.dumps(config.to_dict()), *map(str, process)]
     with open(f"{workdir}-{process[0] if process else ''}.log", "w") as log:
         return subprocess.Popen(arguments, env=env, stdout=log, stderr=subprocess.STDOUT)
@@ -72,7 +67,7 @@ def rows(workdir):
 def straight(home, config):
     """Four epochs without a stop, on one device and on eight."""
     for devices in (1, 8):
-        finish(start(home, home / f"straight{devices}", config, devices=devices))
+        finish(start(home / f"straight{devices}", config, devices=devices))
     return {devices: home / f"straight{devices}" for devices in (1, 8)}
 
 
@@ -86,7 +81,7 @@ def test_it_learns(straight):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_killed_and_resumed_equals_straight_bit_for_bit(home, config, straight, devices):
     workdir = home / f"killed{devices}"
-    process = start(home, workdir, config, devices=devices)
+    process = start(workdir, config, devices=devices)
     deadline = time.monotonic() + 240
     while saved_epochs(workdir) < 2:
         assert process.poll() is None, "ended before it could be killed"
@@ -95,7 +90,7 @@ def test_killed_and_resumed_equals_straight_bit_for_bit(home, config, straight, 
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert saved_epochs(workdir) < 4
-    finish(start(home, workdir, config, devices=devices))
+    finish(start(workdir, config, devices=devices))
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(straight[devices]))
     assert rows(workdir) == rows(straight[devices])
 
@@ -108,13 +103,13 @@ def test_one_device_and_eight_give_the_same_numbers(straight):
                 np.testing.assert_allclose(one[name], eight[name], rtol=2e-3)
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_processes_give_the_same_losses_as_one(home, config, straight, count):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
     workdir, devices = home / f"processes{count}", 8 // count
-    every = [start(home, workdir, config, devices=devices, process=(i, count, address)) for i in range(count)]
+    every = [start(workdir, config, devices=devices, process=(i, count, address)) for i in range(count)]
     try:
         for process in every:
             assert process.wait(300) == 0, log_of(workdir, 0)
@@ -130,7 +125,7 @@ def test_processes_give_the_same_losses_as_one(home, config, straight, count):
 
 def test_a_finished_run_does_nothing_more(home, config, straight):
     before = rows(straight[1])
-    finish(start(home, straight[1], config))
+    finish(start(straight[1], config))
     assert rows(straight[1]) == before
 
 
@@ -140,6 +135,6 @@ def test_a_finished_run_does_nothing_more(home, config, straight):
 def test_another_config_in_the_same_workdir_is_refused(home, config, straight, field, value):
     other = config.copy_and_resolve_references()
     other.update_from_flattened_dict({field: value})
-    process = start(home, straight[1], other)
+    process = start(straight[1], other)
     assert process.wait(240) != 0
     assert f"holds a run with config.{field}=" in log_of(straight[1])
