@@ -78,7 +78,7 @@ class Bundle:
         return {name: np.asarray(array) for name, array in outputs.items()}
 
     def predict(self, clip_path: str, *, min_confidence: float = 0.0) -> list:
-        """Answers for a media file, a list of `predictor.Prediction`; needs the `prep` extra.
+        """Answers for the windows of a media file (`answers.Answers`, a list); needs the `prep` extra.
 
         An answer less sure than `min_confidence` has the label `unknown`.
         """

@@ -29,7 +29,7 @@ def config(home):
 
 @pytest.fixture(scope="module")
 def straight(home, config):
-    finish(start(home, home / "straight", config, devices=2))
+    finish(start(home / "straight", config, devices=2))
     return home / "straight"
 
 
@@ -59,14 +59,14 @@ def assert_same_losses(workdir, other):
 def test_one_process(home, config, straight):
     workdir, stops = home / "stopped", []
     for wanted in (3, 25):
-        process = start(home, workdir, config, devices=2)
+        process = start(workdir, config, devices=2)
         wait_for(process, workdir, wanted)
         process.send_signal(signal.SIGTERM)
         stops.append(process.wait(120))
         saved = max(int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit())
         assert saved >= wanted
     assert stops == [EXIT_CODE, EXIT_CODE]
-    finish(start(home, workdir, config, devices=2))
+    finish(start(workdir, config, devices=2))
     assert rows(workdir) == rows(straight)
     for a, b in zip(*map(jax.tree.leaves, (final_params(workdir), final_params(straight))), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -78,7 +78,7 @@ def test_two_processes_of_which_one_is_told(home, config, straight):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
-        both = [start(home, workdir, config, devices=1, process=(i, 2, address)) for i in range(2)]
+        both = [start(workdir, config, devices=1, process=(i, 2, address)) for i in range(2)]
         if round_ == 0:
             wait_for(both[0], workdir, 4)
             both[1].send_signal(signal.SIGTERM)
@@ -92,14 +92,14 @@ def test_a_checkpoint_of_eight_devices_goes_on_with_four_two_and_one(home, confi
     """Parameters are split over the devices at each count; the losses are those of one device throughout."""
     config = config.copy_and_resolve_references()
     config.mesh.fsdp = True
-    finish(start(home, home / "one", config, devices=1))
+    finish(start(home / "one", config, devices=1))
     workdir, saved = home / "fewer", []
     for devices, wanted in ((8, 3), (4, 14), (2, 30)):
-        process = start(home, workdir, config, devices=devices)
+        process = start(workdir, config, devices=devices)
         wait_for(process, workdir, wanted)
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == EXIT_CODE
         saved += [int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit()]
     assert saved == sorted(set(saved))
-    finish(start(home, workdir, config, devices=1))
+    finish(start(workdir, config, devices=1))
     assert_same_losses(workdir, home / "one")

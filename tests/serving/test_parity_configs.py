@@ -1,0 +1,51 @@
+"""Every shipped config, at its full size and in its demo form, exports to a bundle that answers alike."""
+
+import dataclasses
+import importlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emofuse_jax.models.build import build_model
+from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.train import checkpoint
+from emofuse_jax.types import TrainState
+from tests.fakes import random_numbers
+from tests.launch.test_configs import EXPERIMENTS, SPEC, spec_of
+from tests.serving.conftest import SETTINGS
+
+
+def config_of(form: str, name: str):
+    if form == "demo":
+        return importlib.import_module("configs.demo").get_config(name)
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("form", ["demo", "full"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form):
+    config = config_of(form, name)
+    spec = spec_of(config)
+    model = build_model(config.model, spec)
+    params, model_state = random_numbers(model, seed=1)
+    metadata = {
+        "config": json.loads(json.dumps({"name": name, "model": config.model.to_dict()}, default=list)),
+        "classes": [str(i) for i in range(SPEC.classes)],
+        "settings": SETTINGS.to_dict(),
+        "spec": dataclasses.asdict(spec),
+        "statistics": {"mean": np.zeros(spec.f).tolist(), "std": np.ones(spec.f).tolist()},
+        "training_speakers": ["a"],
+        "corpus": "fake",
+        "protocol": "speakers",
+        "fold": 0,
+        "versions": {"jax": jax.__version__},
+        "progress": {},
+        "temperature": 1.2,
+    }
+    state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
+    checkpoint.save(str(tmp_path / "run"), "best", state, metadata)
+    assert export_bundle(str(tmp_path / "run"), str(tmp_path / "bundle")) <= 1e-5
