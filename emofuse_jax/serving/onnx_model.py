@@ -47,6 +47,8 @@ def write_onnx(
       ValueError: what converts is not installed, or it does not know an operation, which is named.
     """
     check_converter()
+    for noisy in ("jax2onnx", "onnx_ir"):  # they warn of examples whose libraries are not there
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     import jax2onnx
 
     (b,) = jax_export.symbolic_shape("b")
@@ -57,7 +59,6 @@ def write_onnx(
         return tuple(answer[name] for name in outputs)
 
     names = {"input_names": list(inputs), "output_names": outputs}
-    logging.getLogger("jax2onnx").setLevel(logging.WARNING)
     try:
         # traced before jax2onnx puts its own functions in the place of JAX's and Flax's
         traced = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(positional)(*shapes))
