@@ -7,7 +7,6 @@ appears when all is there.
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import itertools
 import json
 import os
@@ -16,7 +15,7 @@ from typing import BinaryIO
 
 from emofuse_jax.serving.answers import row_of
 from emofuse_jax.serving.bundle import Bundle
-from emofuse_jax.serving.manifest import MANIFEST
+from emofuse_jax.serving.manifest import MANIFEST, file_sha256
 
 SUFFIXES = (".jsonl", ".parquet")
 ROWS = 10_000
@@ -102,8 +101,7 @@ def _write(file: BinaryIO, values: Sequence[dict]) -> None:
 
 def _header(bundle: Bundle, min_confidence: float) -> dict:
     """What must be the same for answers to stand in one file."""
-    with open(os.path.join(bundle.path, MANIFEST), "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(os.path.join(bundle.path, MANIFEST))
     return {"bundle": digest, "min_confidence": min_confidence}
 
 

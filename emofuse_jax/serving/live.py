@@ -15,6 +15,7 @@ import struct
 import numpy as np
 from PIL import Image
 
+from emofuse_jax.serving.answering import Limits
 from emofuse_jax.serving.problems import unusable
 
 RATE = 16_000
@@ -24,8 +25,6 @@ GRACE = 0.5
 """Seconds by which sound or pictures may be later than the other."""
 LEAST = 0.5
 """Share of a window that is worth an answer at the end."""
-MOST_PICTURES = 130
-"""Of a second."""
 
 
 @dataclasses.dataclass
@@ -59,11 +58,11 @@ class Gathering:
 
     Args:
       window: seconds.
-      pixels: most of a picture.
+      limits: of a picture's pixels, and of pictures a second.
     """
 
-    def __init__(self, window: float, pixels: int):
-        self.window, self.pixels, self.start = window, pixels, 0.0
+    def __init__(self, window: float, limits: Limits):
+        self.window, self.limits, self.start = window, limits, 0.0
         self._sounds: list[Piece] = []
         self._pictures: list[Piece] = []
         self._heard = self._seen = -math.inf
@@ -95,15 +94,15 @@ class Gathering:
         self._heard = max(self._heard, piece.end)
 
     def _add_picture(self, piece: Piece) -> None:
-        if len(self._pictures) >= 4 * self.window * MOST_PICTURES:
-            raise unusable("picture", f"more than {MOST_PICTURES} a second")
+        if len(self._pictures) >= 4 * self.window * self.limits.frame_rate:
+            raise unusable("picture", f"more than {self.limits.frame_rate:g} a second")
         try:
             with Image.open(io.BytesIO(piece.data), formats=("JPEG",)) as picture:  # reads the header alone
                 size = picture.size
         except (OSError, ValueError, SyntaxError) as error:
             raise unusable("picture", "not a JPEG") from error
-        if size[0] * size[1] > self.pixels:
-            raise unusable("picture", f"{size[0] * size[1]} pixels, at most {self.pixels} are taken")
+        if size[0] * size[1] > self.limits.pixels:
+            raise unusable("picture", f"{size[0] * size[1]} pixels, at most {self.limits.pixels} are taken")
         if self._size not in ((0, 0), size):
             raise unusable(
                 "picture", f"{size[0]} x {size[1]} pixels, {self._size[0]} x {self._size[1]} before"

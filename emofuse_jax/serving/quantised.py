@@ -40,6 +40,8 @@ def pack(weights: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
 
 def rounded(params: Params, kind: str) -> Params:
     """The parameters that are left when they are stored."""
+    if not kind:
+        return params
     weights = unpack(pack(jax.device_get(by_name({"params": params})), kind))
     return jax.tree.unflatten(jax.tree.structure(params), list(weights.values()))
 

@@ -82,7 +82,7 @@ async def _talk(socket: WebSocket, service: Service, asked: Asked) -> None:
 
 async def _gather(socket: WebSocket, service: Service, parts: asyncio.Queue) -> None:
     """Messages to windows; one that can't be answered in time is told, so that memory stays flat."""
-    gathering = Gathering(_window(service), service.limits.pixels)
+    gathering = Gathering(_window(service), service.limits)
     while (message := await _received(socket, service)).get("text") != "end":
         if message.get("bytes") is None:
             raise unusable("message", "expected bytes, or the text `end`")

@@ -58,7 +58,7 @@ def test_sound_is_put_where_it_belongs():
     pieces = sounds(values)
     del pieces[3]  # lost on the way
     pieces[5], pieces[6] = pieces[6], pieces[5]
-    gathering, parts = Gathering(WINDOW, 1 << 20), []
+    gathering, parts = Gathering(WINDOW, Limits()), []
     for one in pieces:
         gathering.add(one)
         while gathering.complete():
@@ -72,7 +72,7 @@ def test_sound_is_put_where_it_belongs():
 
 
 def test_a_window_waits_for_sound_and_pictures_but_not_for_long():
-    gathering = Gathering(1.0, 1 << 20)
+    gathering = Gathering(1.0, Limits())
     assert not gathering.complete()
     second = np.zeros(RATE // 2, np.int16).tobytes()
     gathering.add(piece(PICTURE, 0.1, jpeg(1)))
@@ -107,11 +107,11 @@ def test_a_window_waits_for_sound_and_pictures_but_not_for_long():
 )
 def test_a_message_that_is_none_is_refused(message, words):
     with pytest.raises(Problem, match=words):
-        Gathering(WINDOW, 10_000).add(message)
+        Gathering(WINDOW, Limits(pixels=10_000)).add(message)
 
 
 def test_what_waits_is_bounded():
-    gathering = Gathering(1.0, 1 << 20)
+    gathering = Gathering(1.0, Limits())
     for one, words in (
         (piece(PICTURE, 0.5, jpeg()), "a second"),
         (piece(SOUND, 0.1, bytes(RATE)), "more than there is time for"),
