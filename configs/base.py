@@ -45,6 +45,7 @@ def data() -> ml_collections.ConfigDict:
             "labelled_share": 0.0,  # of the rows of a batch, where labels are hidden; 0: as they come
             "keep_unlabelled": True,  # False: training clips without a label are left out
             "threads": 2,  # readers
+            "on_corrupt": "stop",  # at a damaged training record; skip: it is left out, counted and told
             # stream: batches are read as they come; resident: the split lies in the devices' memory; auto:
             # resident on accelerators that hold it in a third of their memory.
             "mode": "auto",

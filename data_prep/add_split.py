@@ -5,7 +5,7 @@ import json
 import os
 
 from data_prep.metadata import write_stats
-from data_prep.shards import locked, write_json
+from data_prep.shards import PROGRESS, write_json
 from data_prep.splits import held_out
 from data_prep.verify_folds import PARTS, check_lists, find_leaks
 from emofuse_jax.data import records
@@ -46,7 +46,7 @@ def add_split(path: str, name: str, table: str, *, allow_leak: bool = False) -> 
         raise ValueError(f"{table}: {problems[0]}")
     if leaks and not allow_leak:
         raise ValueError(f"{table}: {leaks[0]}; --allow_leak takes it, and marks every result LEAKY")
-    with locked(path):
+    with locked(os.path.join(path, PROGRESS), "preparing"):
         shards = [shard["name"] for shard in prep["shards"]]
         write_stats(path, shards, {(name, 0): parts}, records.RecordShape(**prep["shape"]))
         fold = parts | ({"leaks": leaks} if leaks else {})

@@ -10,10 +10,10 @@ from data_prep import metadata
 from data_prep.corpora.base import Clip, Corpus
 from data_prep.encoders import NO_FILES, EncoderFiles, check_files
 from data_prep.settings import PrepSettings
-from data_prep.shards import Plan, claim, locked, plan_shards, write_shard
+from data_prep.shards import PROGRESS, Plan, claim, plan_shards, write_shard
 from data_prep.verify import verify
 from data_prep.workers import Job, Outcome, outcomes
-from emofuse_jax.host import cores
+from emofuse_jax.host import cores, locked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ def prepare(
     job = Job(settings, corpus.name, len(corpus.classes), encoders)
     dataset = re.sub(r"\W", "_", corpus.name)
     plan = plan_shards(output, dataset, corpus.clips, shards)
-    with locked(output):
+    with locked(os.path.join(output, PROGRESS), "preparing"):
         begun = claim(output, _identity(corpus, settings, plan))
         settings = PrepSettings.from_dict(begun["settings"])  # with the names that the encoders had then
         metadata.write_encoder_paths(output, encoders)

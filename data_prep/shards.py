@@ -1,8 +1,6 @@
 """Shards of a preparation that may be stopped at any moment: written aside, renamed, noted when complete."""
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -63,13 +61,16 @@ def plan_shards(output: str, dataset: str, clips: tuple[Clip, ...], count: int |
 def write_shard(plan: Plan, shard: int, rows: list[dict], encoded: Iterable[bytes | None]) -> None:
     """Writes one shard and then its note; `rows` is filled while `encoded` is drawn (None: a failed clip)."""
     path = os.path.join(plan.output, plan.name(shard))
-    writer = array_record_module.ArrayRecordWriter(path + ".tmp", records.WRITER_OPTIONS)
     kept = 0
-    for data in encoded:
-        if data is not None:
-            writer.write(data)
-            kept += 1
-    writer.close()
+    try:
+        writer = array_record_module.ArrayRecordWriter(path + ".tmp", records.WRITER_OPTIONS)
+        for data in encoded:
+            if data is not None:
+                writer.write(data)
+                kept += 1
+        writer.close()
+    except RuntimeError as error:  # how ArrayRecord tells that the disk is full
+        raise OSError(f"{path}.tmp: {error}") from error
     note = {"records": kept, "bytes": os.path.getsize(path + ".tmp"), "sha256": file_sha256(path + ".tmp")}
     os.replace(path + ".tmp", path)
     write_json(plan.note(shard), {**note, "rows": rows})
@@ -103,18 +104,6 @@ def write_atomic(path: str, data: bytes) -> None:
 def write_json(path: str, values: dict) -> None:
     """JSON, whole or not at all; equal values give equal bytes."""
     write_atomic(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-@contextlib.contextmanager
-def locked(output: str) -> Iterator[None]:
-    """Keeps a second process out of the same output; raises ValueError in that process."""
-    os.makedirs(os.path.join(output, PROGRESS), exist_ok=True)
-    with open(os.path.join(output, PROGRESS, "lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{output}: another process is preparing here") from None
-        yield
 
 
 def claim(output: str, identity: dict) -> dict:

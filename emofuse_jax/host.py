@@ -1,8 +1,11 @@
 """The machine that a process runs on."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import platform
+from collections.abc import Iterator
 
 
 def cores() -> int:
@@ -17,6 +20,21 @@ def available_memory() -> int:
             lines = dict(line.split(":") for line in file)
         return int(lines["MemAvailable"].split()[0]) << 10
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@contextlib.contextmanager
+def locked(directory: str, doing: str) -> Iterator[None]:
+    """Keeps a second process out of a directory, which is made; raises ValueError in that process.
+
+    The lock is the system's: it goes with the process, however that ends.
+    """
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{directory}: another process is {doing} here") from None
+        yield
 
 
 def cpu_kind() -> str:

@@ -110,6 +110,9 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         line = " ".join(str(error).split()) or type(error).__name__
         print(f"emofuse: {line}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        print(f"emofuse: out of memory: {error}", file=sys.stderr)
+        return 2
     except Exception as stop:
         from emofuse_jax.train.preemption import EXIT_CODE, Preempted  # needs jax: not before it is thrown
 

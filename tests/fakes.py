@@ -64,6 +64,7 @@ def write_dataset(path: str, clips: int = 36, shards: int = 2) -> str:
         "speakers": sorted({r.speaker for r in made}),
         "shape": {"f": 70, "h": 16, "w": 16},
         "settings": settings.to_dict(),
+        "shards": [{"records": (i + 1) * clips // shards - i * clips // shards} for i in range(shards)],
         **UNKNOWN,
     }
     _write_json(os.path.join(path, "prep.json"), prep)

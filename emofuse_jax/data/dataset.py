@@ -1,17 +1,26 @@
 """A prepared directory of records: its metadata, its lists of clips, and random access to its clips."""
 
+import bisect
 import dataclasses
 import functools
-import json
+import itertools
 import os
+import zipfile
+import zlib
 
 import grain
 import numpy as np
 from jaxtyping import Float, Int
 
 from emofuse_jax.data import records
+from emofuse_jax.data.prep_files import read_index, read_json, read_prep
 
 PARTS = ("train", "validation", "test")
+REPAIR = "remove that file, and the emofuse prepare command that wrote it makes it again"
+
+
+class DamagedRecord(ValueError):
+    """A record that its checksum or its decoder refuses; the message names its file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,49 +56,63 @@ class Dataset:
         return tuple(sorted(self.index, key=self.index.get))
 
     @functools.cached_property
-    def _source(self) -> grain.sources.ArrayRecordDataSource:
-        source = grain.sources.ArrayRecordDataSource(records.shard_paths(self.path))
-        if len(source) != len(self.index):
+    def _ends(self) -> list[int]:
+        """Records before the end of each shard."""
+        return list(itertools.accumulate(shard["records"] for shard in self.prep["shards"]))
+
+    @functools.cached_property
+    def _shards(self) -> dict[int, grain.sources.ArrayRecordDataSource]:
+        """Those that were read from."""
+        return {}
+
+    @functools.cached_property
+    def _paths(self) -> list[str]:
+        paths = records.shard_paths(self.path)
+        if (len(paths), self._ends[-1]) != (len(self._ends), len(self.index)):
             raise ValueError(
-                f"{self.path}: shards hold {len(source)} records, manifest.csv {len(self.index)}"
+                f"{self.path}: prep.json has {len(self._ends)} shards of {self._ends[-1]} records in all,"
+                f" there are {len(paths)}, and manifest.csv names {len(self.index)} records"
             )
+        return paths
+
+    def _open(self, shard: int) -> grain.sources.ArrayRecordDataSource:
+        source = grain.sources.ArrayRecordDataSource([self._paths[shard]])
+        if len(source) != (expected := self.prep["shards"][shard]["records"]):
+            raise RuntimeError(f"{len(source)} records, prep.json says {expected}")
         return source
 
     def read_bytes(self, index: int) -> bytes:
-        """One record as it lies on disk."""
-        return self._source[int(index)]
+        """One record as it lies on disk; DamagedRecord where its shard is cut short or a bit was lost."""
+        shard = bisect.bisect_right(self._ends, index)
+        first = self._ends[shard] - self.prep["shards"][shard]["records"]
+        try:
+            if shard not in self._shards:
+                self._shards[shard] = self._open(shard)
+            return self._shards[shard][int(index) - first]
+        except RuntimeError as error:  # of ArrayRecord, which names no file
+            raise self._damaged(index, shard, error) from error
 
     def read(self, index: int) -> records.Record:
-        """Decodes one record; raises ValueError naming the dataset and the field that is wrong."""
+        """Decodes one record; raises DamagedRecord naming the file and the field that is wrong."""
+        data = self.read_bytes(index)
         try:
-            return records.decode(self.read_bytes(index), self.shape)
+            return records.decode(data, self.shape)
         except ValueError as error:
-            raise ValueError(f"{self.path}: record {index}: {error}") from error
+            raise self._damaged(index, bisect.bisect_right(self._ends, index), error) from error
+
+    def _damaged(self, index: int, shard: int, error: Exception) -> DamagedRecord:
+        where = f"{self._paths[shard]}: clip {self.clip_ids[index]!r}"
+        return DamagedRecord(f"{where}: {' '.join(str(error).split())}; {REPAIR}")
 
 
 def open_dataset(path: str, recipe: str | None = None) -> Dataset:
     """Opens a directory written by `emofuse prepare`; a recipe other than the asked one is a ValueError."""
-    prep = read_json(os.path.join(path, "prep.json"))
-    if prep["schema_version"] > records.SCHEMA_VERSION:
-        newest = records.SCHEMA_VERSION
-        raise ValueError(f"{path}: prep.json has schema {prep['schema_version']}, newer than {newest}")
+    prep = read_prep(path)
     found = prep["settings"]["recipe"]
     if recipe is not None and found != recipe:
         raise ValueError(f"{path}: prep.json has recipe {found!r}, the config needs {recipe!r}")
-    rows = [row for row in records.read_manifest(path) if int(row["index"]) >= 0]
-    index = {row["clip_id"]: int(row["index"]) for row in rows}
-    return Dataset(path, prep, index, {row["clip_id"]: row["speaker"] for row in rows})
-
-
-def read_json(path: str) -> dict:
-    """Reads a JSON file; FileNotFoundError and ValueError name it."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: not there; run emofuse prepare first") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+    index, speakers = read_index(path)
+    return Dataset(path, prep, index, speakers)
 
 
 def split_indices(dataset: Dataset, protocol: str, fold: int, part: str) -> Int[np.ndarray, " n"]:
@@ -101,7 +124,9 @@ def split_indices(dataset: Dataset, protocol: str, fold: int, part: str) -> Int[
     lists = read_json(name)
     if part not in PARTS:
         raise ValueError(f"split {part!r}: expected one of {', '.join(PARTS)}")
-    unknown = [clip for clip in lists[part] if clip not in dataset.index]
+    if not isinstance(lists, dict) or not isinstance(lists.get(part), list):
+        raise ValueError(f"{name}: field {part} is not a list of clips")
+    unknown = [clip for clip in map(str, lists[part]) if clip not in dataset.index]
     if unknown:
         raise ValueError(f"{name}: {part} names clip {unknown[0]!r}, which manifest.csv does not have")
     return np.array([dataset.index[clip] for clip in lists[part]], np.int64)
@@ -130,5 +155,20 @@ def statistics(
     name = os.path.join(dataset.path, "stats", protocol, f"fold_{fold}.npz")
     if not os.path.exists(name):
         raise FileNotFoundError(f"{name}: not there; run emofuse prepare first")
-    with np.load(name, allow_pickle=False) as stats:
-        return stats["mean"].astype(np.float32), stats["std"].astype(np.float32)
+    bins = (dataset.shape.f,)
+    try:
+        with np.load(name, allow_pickle=False) as stats:
+            mean, std = (stats[field].astype(np.float32) for field in ("mean", "std"))
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise ValueError(f"{name}: {error}") from error
+    if not (mean.shape == std.shape == bins and np.isfinite(mean).all() and np.all(std > 0)):
+        raise ValueError(f"{name}: expected a finite mean and a positive std of {bins[0]} bins")
+    return mean, std

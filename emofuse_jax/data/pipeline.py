@@ -1,5 +1,7 @@
 """Streams batches from the records: shuffled and resumable for training, padded and in order for scoring."""
 
+import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 
 import grain
@@ -7,8 +9,9 @@ import numpy as np
 from jaxtyping import Int
 
 from emofuse_jax.data.assemble import empty_batch, fill_row
-from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.data.dataset import DamagedRecord, Dataset
 from emofuse_jax.data.labels import hide_labels
+from emofuse_jax.data.records import Record
 from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.host import cores
 from emofuse_jax.types import Batch, InputSpec
@@ -20,6 +23,29 @@ ENDLESS = 1 << 40
 """Batches of a dataset that makes each from its number."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Spare:
+    """Clips that may be left out, as padded rows, where their records are damaged."""
+
+    clips: frozenset[int] = frozenset()
+    lost: set[int] = dataclasses.field(default_factory=set)
+    """Those that were."""
+
+    def read(self, dataset: Dataset, clip: int) -> Record | None:
+        """A record; None, and a warning, where it is damaged and may be left out."""
+        try:
+            return None if clip in self.lost else dataset.read(clip)
+        except DamagedRecord as error:
+            if clip not in self.clips:
+                raise
+            self.lost.add(clip)
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            return None
+
+
+NONE_SPARE = Spare()
+
+
 def train_batches(
     dataset: Dataset,
     sampler: Sampler,
@@ -29,6 +55,7 @@ def train_batches(
     threads: int = 2,
     hidden: Int[np.ndarray, " n"] | None = None,
     start: int = 0,
+    spare: Spare = NONE_SPARE,
 ) -> Iterator[Batch]:
     """Endless training batches, each a function of its number (data/sampler.py).
 
@@ -42,6 +69,7 @@ def train_batches(
       threads: reader threads; never more than cores, where they would only wait for each other.
       hidden: clips whose label training does not see.
       start: number of the first batch, to go on from.
+      spare: what becomes of damaged records.
 
     Raises:
       ValueError: a batch that the processes cannot share.
@@ -53,7 +81,7 @@ def train_batches(
 
     def load(number: int) -> Batch:
         clips = sampler.batch(number)
-        return hide_labels(load_batch(dataset, clips[rows], shape(clips)), hidden)
+        return hide_labels(load_batch(dataset, clips[rows], shape(clips), spare), hidden)
 
     batches = grain.MapDataset.range(start, ENDLESS).map(load)
     threads = min(threads, cores())
@@ -92,12 +120,16 @@ def padded_rows(numbers: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarr
     return padded.reshape(-1, batch_size)
 
 
-def load_batch(dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec) -> Batch:
-    """Reads clips into one batch; an index of -1 gives a padded row of weight 0."""
+def load_batch(
+    dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec, spare: Spare = NONE_SPARE
+) -> Batch:
+    """Reads clips into one batch; an index of -1 gives a padded row of weight 0.
+
+    Raises DamagedRecord, unless the clip is one that may be left out.
+    """
     speaker_index = {name: i for i, name in enumerate(dataset.speakers)}
     batch = empty_batch(len(clips), spec)
     for row, clip in enumerate(clips):
-        if clip >= 0:
-            record = dataset.read(clip)
+        if clip >= 0 and (record := spare.read(dataset, int(clip))) is not None:
             fill_row(batch, row, record, speaker_index[record.speaker], int(clip))
     return batch

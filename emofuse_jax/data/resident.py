@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from emofuse_jax.data.assemble import empty_batch
 from emofuse_jax.data.dataset import Dataset
-from emofuse_jax.data.pipeline import load_batch, own_rows
+from emofuse_jax.data.pipeline import NONE_SPARE, Spare, load_batch, own_rows
 from emofuse_jax.types import Batch, InputSpec
 
 
@@ -20,15 +20,16 @@ def load_resident(
     *,
     multiple: int = 1,
     process: tuple[int, int] = (0, 1),
+    spare: Spare = NONE_SPARE,
 ) -> Batch:
     """The clips in order, then at least one padded row of weight 0, up to a multiple of `multiple` rows.
 
-    Of several processes, `(index, count)`, each gets its part of the rows.
+    Of several processes, `(index, count)`, each gets its part of the rows. Damaged `spare` clips are padded.
     """
     rows = -(-(len(clips) + 1) // multiple) * multiple
     padded = np.full(rows, -1, np.int64)
     padded[: len(clips)] = clips
-    return load_batch(dataset, padded[own_rows(rows, process)], spec)
+    return load_batch(dataset, padded[own_rows(rows, process)], spec, spare)
 
 
 def resident_bytes(clips: int, spec: InputSpec) -> int:

@@ -1,7 +1,6 @@
 """Trains a chunk of replicas to the end, epoch by epoch; killed and started again, it goes on."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 
@@ -19,6 +18,7 @@ from emofuse_jax.train.calibrate import calibrator, fitted
 from emofuse_jax.train.distributed import is_first
 from emofuse_jax.train.experiment import experiment_sampler
 from emofuse_jax.train.job import Job, Run, put, stack
+from emofuse_jax.train.nonfinite import check_finite
 from emofuse_jax.train.optimizer import evaluation_params
 from emofuse_jax.train.preemption import Preempted
 from emofuse_jax.train.replicas import Replica, keep_better, stacked
@@ -164,11 +164,7 @@ def close_epoch(
             continue
         steps = job.epoch_steps(run)
         loss, step = float(sums["loss"][i]) / steps, chunk.epochs * steps
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"fold {run[0]}, seed {run[1]}, step {step}: the loss is {loss}; a lower"
-                " optimizer.learning_rate may help"
-            )
+        check_finite(step, loss, f"fold {run[0]}, seed {run[1]}, ")
         found = metrics.scores(answers["confusion"][i])
         row = {
             "epoch": chunk.epochs,

@@ -20,7 +20,7 @@ from emofuse_jax.data.resident import load_resident
 from emofuse_jax.pooled import summarise
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.chunk import Chunk, answer, forget_chunk, train_chunk
-from emofuse_jax.train.distributed import is_first
+from emofuse_jax.train.distributed import is_first, owned
 from emofuse_jax.train.experiment import (
     Experiment,
     check_same_config,
@@ -31,6 +31,7 @@ from emofuse_jax.train.experiment import (
     other_fold,
 )
 from emofuse_jax.train.fitting import chunk_size, runs_side_by_side
+from emofuse_jax.train.footprint import exhaustion_told
 from emofuse_jax.train.job import Job, Run
 from emofuse_jax.train.preemption import watch
 from emofuse_jax.train.replicas import make_answers, make_epoch, over_replicas
@@ -59,7 +60,8 @@ def crossval(
 
     Raises:
       ValueError: buckets, no test clips in a fold, a test speaker that was trained on, another config than
-        that of `workdir`, or a replica that does not fit a device.
+        that of `workdir`, another process at work there, a replica that does not fit a device, or one whose
+        loss is not a number any more (`emofuse train` of its fold and seed then tells at which clips).
     """
     base = open_experiment(config)
     folds = protocol_folds(base.dataset, base.protocol) if folds is None else folds
@@ -68,13 +70,13 @@ def crossval(
     for experiment in experiments.values():
         check_parts(experiment)
     plan = read_plan(workdir, base.config, runs)
-    job = make_job(experiments)
-    size = plan.get("replicas") or chunk_size(job)
-    if is_first():
-        write_json(os.path.join(workdir, "crossval.json"), plan | {"replicas": size})
-    with watch() as told:
+    with owned(workdir, "training"), exhaustion_told(), watch() as told:
+        job = make_job(experiments)
+        size = plan.get("replicas") or chunk_size(job)
+        if is_first():
+            write_json(os.path.join(workdir, "crossval.json"), plan | {"replicas": size})
         train_chunks(job, runs, size, workdir, told, path=result_path, write=write_chunk)
-    forget_chunk(workdir)
+        forget_chunk(workdir)
     return summarise(list(experiments.values()), read_results(job, workdir))
 
 

@@ -1,10 +1,11 @@
 """Joins the processes of a multi-host run, and says which devices each has."""
 
+import contextlib
 import os
 
 import jax
 
-from emofuse_jax.host import cores
+from emofuse_jax.host import cores, locked
 
 
 def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -52,6 +53,11 @@ def on_slurm() -> bool:
 def is_first() -> bool:
     """True in the process that writes and prints."""
     return jax.process_index() == 0
+
+
+def owned(workdir: str, doing: str) -> contextlib.AbstractContextManager[None]:
+    """`host.locked` of the run as a whole: its first process holds the lock."""
+    return locked(workdir, doing) if is_first() else contextlib.nullcontext()
 
 
 def on_tpu_pod() -> bool:

@@ -21,9 +21,9 @@ from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.polarity import with_polarity
 from emofuse_jax.types import InputSpec
 
-ELASTIC_FIELDS = ("data.path", "data.threads", "data.mode", "mesh", "crossval")
+ELASTIC_FIELDS = ("data.path", "data.threads", "data.mode", "data.on_corrupt", "mesh", "crossval")
 ELASTIC_FIELDS += ("train.eval_batch_size", "train.log_every", "train.steps_per_call")
-"""What may change when a run is resumed, since no number depends on it beyond rounding."""
+"""What may change when a run is resumed: beyond rounding no number depends on it, unless records are lost."""
 
 SAME_DATA = ("classes", "settings", "spec")
 """What a checkpoint's records and those it is scored on must share."""

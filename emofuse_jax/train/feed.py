@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 
 from emofuse_jax.data.assemble import empty_batch
 from emofuse_jax.data.labels import hide_labels
-from emofuse_jax.data.pipeline import padded_rows, train_batches
+from emofuse_jax.data.pipeline import NONE_SPARE, Spare, padded_rows, train_batches
 from emofuse_jax.data.resident import load_resident, resident_bytes, row_numbers, take_sharded
 from emofuse_jax.predictions import placed_batches
 from emofuse_jax.train.compiling import step_options
@@ -23,6 +23,7 @@ from emofuse_jax.train.step import epoch_sums, jit_train_step
 from emofuse_jax.types import Batch, InputSpec, TrainState
 
 MODES = ("auto", "stream", "resident")
+ON_CORRUPT = ("stop", "skip")
 SHARE = 1 / 3
 """Of an accelerator's memory that a resident split may take: the step needs the rest."""
 FUSED = 10
@@ -39,6 +40,8 @@ class Feed(Protocol):
     """Steps that one call may take."""
     waited: float
     """Seconds that `step` stood still for data."""
+    spare: Spare
+    """Training clips, where damaged ones are to be left out."""
 
     def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
         """Compiles `step` (train/step.py) for this kind of data."""
@@ -79,6 +82,7 @@ class Streamed:
 
     def __init__(self, experiment: Experiment, mesh: Mesh):
         self._experiment, self._mesh, self._batches, self.waited = experiment, mesh, None, 0.0
+        self.spare = make_spare(experiment)
         self._programs: dict[tuple, jax.stages.Compiled] = {}
 
     def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
@@ -94,7 +98,7 @@ class Streamed:
         """Takes one step; `count` is 1."""
         began = time.monotonic()
         if self._batches is None:
-            self._batches = make_batches(self._experiment, start=number)
+            self._batches = make_batches(self._experiment, self.spare, start=number)
         batch = next(self._batches)
         self.waited += time.monotonic() - began
         state, measured = self._programs[lengths(batch)](state, put_batch(batch, self._mesh))
@@ -114,6 +118,7 @@ class Resident:
     def __init__(self, experiment: Experiment, mesh: Mesh):
         self._experiment, self._mesh, self.waited = experiment, mesh, 0.0
         self._clips, self._sampler = _clips(experiment), experiment_sampler(experiment)
+        self.spare = make_spare(experiment)
         fused = 1 if jax.default_backend() == "cpu" else FUSED
         self.per_call = experiment.config.train.steps_per_call or fused
         held = load_resident(
@@ -122,6 +127,7 @@ class Resident:
             experiment.spec,
             multiple=mesh.shape["data"],
             process=(jax.process_index(), jax.process_count()),
+            spare=self.spare,
         )
         if experiment.labels is not None:  # of training alone: no clip is in both parts
             held = hide_labels(held, experiment.clips["train"][experiment.labels < 0])
@@ -172,7 +178,15 @@ class Resident:
             yield self._take(self._data, put_as(rows, replicated(self._mesh)))
 
 
-def make_batches(experiment: Experiment, start: int = 0) -> Iterator[Batch]:
+def make_spare(experiment: Experiment) -> Spare:
+    """What `config.data.on_corrupt` lets go: nothing, or training clips; never one that is scored."""
+    choice = experiment.config.data.on_corrupt
+    if choice not in ON_CORRUPT:
+        raise ValueError(f"config.data.on_corrupt={choice!r}: expected one of {', '.join(ON_CORRUPT)}")
+    return Spare(frozenset(experiment.clips["train"].tolist() if choice == "skip" else ()))
+
+
+def make_batches(experiment: Experiment, spare: Spare = NONE_SPARE, start: int = 0) -> Iterator[Batch]:
     """The training batches that this process reads, from batch `start`."""
     labels = experiment.labels
     return train_batches(
@@ -183,6 +197,7 @@ def make_batches(experiment: Experiment, start: int = 0) -> Iterator[Batch]:
         threads=experiment.config.data.threads,
         hidden=None if labels is None else experiment.clips["train"][labels < 0],
         start=start,
+        spare=spare,
     )
 
 

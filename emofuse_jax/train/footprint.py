@@ -1,11 +1,34 @@
 """How much memory of a device a compiled program takes, and how much there is."""
 
+import contextlib
+from collections.abc import Iterator
+
 import jax
 
 from emofuse_jax.host import available_memory
 
 SHARE = 0.9
 """Of a device's memory that programs may plan with: allocators fragment."""
+
+
+LOWER = (
+    "lower data.batch_size or train.eval_batch_size, set model.dtype=bfloat16, data.mode=stream, or"
+    " mesh.fsdp=True on several devices"
+)
+GB = 1e9
+
+
+@contextlib.contextmanager
+def exhaustion_told(program=None) -> Iterator[None]:
+    """ValueError, one line, where a device runs out of memory: what `program` takes, and what to lower."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        takes = f"; a step takes {compiled_bytes(program) / GB:.2f} GB of a device" if program else ""
+        words = str(error).splitlines()[0]
+        raise ValueError(f"out of memory: {words}{takes}; {LOWER}") from error
 
 
 def compiled_bytes(compiled) -> int:

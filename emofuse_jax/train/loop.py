@@ -1,7 +1,6 @@
 """The training loop of one model on one fold."""
 
 import dataclasses
-import math
 import os
 import time
 
@@ -16,6 +15,7 @@ from emofuse_jax.cards import DATA_CARD, data_card, write_card
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated, calibrator
 from emofuse_jax.train.compiling import once_options
+from emofuse_jax.train.distributed import owned
 from emofuse_jax.train.experiment import (
     SAME_DATA,
     Experiment,
@@ -26,6 +26,8 @@ from emofuse_jax.train.experiment import (
     metadata,
 )
 from emofuse_jax.train.feed import Feed, make_feed
+from emofuse_jax.train.footprint import exhaustion_told
+from emofuse_jax.train.nonfinite import NotFinite, all_finite, check_finite, explain
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.train.preemption import Preempted, watch
 from emofuse_jax.train.saved import saved_config
@@ -41,8 +43,19 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     """Trains to the end or until validation UA stops rising; started again, it goes on bit for bit.
 
     Writes `checkpoints/last` and `checkpoints/best`, `metrics.jsonl` and `tensorboard/` under `workdir`.
-    After a SIGTERM it saves and raises Preempted.
+    After a SIGTERM it saves and raises Preempted. ValueError where another process trains there, and where
+    the loss is not a number any more: `nonfinite.json` then names the step's clips.
     """
+    with owned(workdir, "training"), exhaustion_told():
+        try:
+            return run(experiment, workdir)
+        except NotFinite as error:
+            failed = error.with_traceback(None)  # whose frames hold the arrays
+        raise NotFinite(f"{failed}; {explained(experiment, workdir, failed.step)}", failed.step)
+
+
+def run(experiment: Experiment, workdir: str) -> Tracker:
+    """`train`, alone in its workdir."""
     config, first = experiment.config, jax.process_index() == 0
     mesh = make_mesh(config.mesh)
     check_rows(config.data.batch_size, "data.batch_size", mesh)
@@ -54,9 +67,10 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     saved = step = int(state.step)
     about = metadata(experiment)
     feed = make_feed(experiment, mesh)
-    eval_step = compile_steps(experiment, feed, tx, state, mesh, tell=first and step == 0)
-    writer, size = Writer(workdir, resume_step=step, active=first), config.data.batch_size
-    with watch() as told, progress.live_line(total, step, size, config.name, active=first) as show:
+    program, eval_step = compile_steps(experiment, feed, tx, state, mesh, tell=first and step == 0)
+    writer = Writer(workdir, resume_step=step, active=first)
+    line = progress.live_line(total, step, config.data.batch_size, config.name, active=first)
+    with watch() as told, line as show, exhaustion_told(program):
         while True:
             if epoch.steps == per_epoch:
                 # 2. Evaluate.
@@ -74,6 +88,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
                 break
             if told(step):
                 if step > saved:  # a save over the same step would first remove it
+                    check_epoch(step, state, epoch)
                     checkpoint.save(workdir, "last", state, {**about, **position(step, tracker, epoch)})
                 raise Preempted(f"{workdir}: saved at step {step}")
             # 4. Next steps, on the next batches: the number of a batch is that of its step.
@@ -145,8 +160,16 @@ def restore_or_init(
     return state, Tracker(**saved["progress"]), Totals(**saved.get("epoch", {}))
 
 
+def explained(experiment: Experiment, workdir: str, until: int) -> str:
+    """Why the loss was not finite at step `until`, from the last checkpoint on."""
+    config, mesh = experiment.config, make_mesh(experiment.config.mesh)
+    tx = make_optimizer(config.optimizer, epoch_steps(experiment) * config.train.epochs)
+    state, _, _ = restore_or_init(experiment, workdir, tx, mesh)
+    return explain(experiment, state, tx, mesh, until, workdir)
+
+
 def compile_steps(experiment: Experiment, feed: Feed, tx, state: TrainState, mesh: Mesh, *, tell: bool):
-    """Compiles the feed's training step, gives the jitted scoring step; tells parameters and FLOPs."""
+    """The feed's compiled training step and the jitted scoring step; tells parameters and FLOPs."""
     step = make_train_step(experiment.model, tx, experiment.config)
     compiled = feed.compile(step, state)
     if tell:
@@ -154,15 +177,15 @@ def compile_steps(experiment: Experiment, feed: Feed, tx, state: TrainState, mes
         flops = progress.compiled_flops(compiled)
         if flops:
             progress.console.print(f"compiled step: {flops / 1e9:.2f} GFLOP per device")
-    return make_eval_step(experiment.model, mesh)
+    return compiled, make_eval_step(experiment.model, mesh)
 
 
 def close_epoch(experiment, feed, eval_step, state, epoch, step) -> tuple[TrainState, dict, np.ndarray]:
     """Scores validation, after what the fusion sets from it; gives state, row and confusion matrix."""
     config = experiment.config
     seconds = time.monotonic() - epoch.began
+    check_epoch(step, state, epoch)
     sums = jax.tree.map(np.asarray, epoch.sums)
-    check_finite(step, float(sums["loss"]))
     trained = metrics.scores(sums["confusion"])
     answers = predict_validation(feed, eval_step, state)
     if hook := calibrator(config.model.fusion.name):
@@ -180,6 +203,8 @@ def close_epoch(experiment, feed, eval_step, state, epoch, step) -> tuple[TrainS
         "clips_per_second": epoch.steps * config.data.batch_size / seconds,
         "waiting": feed.waited / seconds,  # share of the time
     }
+    if config.data.on_corrupt == "skip":
+        row["damaged"] = len(feed.spare.lost)  # training clips left out by this process
     feed.waited = 0.0
     return state, row, np.array(scores["confusion"])
 
@@ -197,7 +222,8 @@ def log_step(writer: Writer, step: int, measured: dict) -> None:
     writer.write(step, "step", scalars)
 
 
-def check_finite(step: int, loss: float) -> None:
-    """ValueError where the loss is not a number; nothing is saved after it."""
-    if not math.isfinite(loss):
-        raise ValueError(f"step {step}: the loss is {loss}; a lower optimizer.learning_rate may help")
+def check_epoch(step: int, state: TrainState, epoch: Totals) -> None:
+    """NotFinite where a loss since the epoch's start, or a parameter, is not a number: it is not saved."""
+    check_finite(step, float(epoch.sums["loss"]))
+    if not all_finite(state.params):
+        raise NotFinite(f"step {step}: a parameter is not finite", step)

@@ -18,9 +18,10 @@ import ml_collections
 
 from emofuse_jax.train.chunk import Chunk, forget_chunk
 from emofuse_jax.train.crossval import make_job, read_plan, train_chunks
-from emofuse_jax.train.distributed import is_first
+from emofuse_jax.train.distributed import is_first, owned
 from emofuse_jax.train.experiment import Experiment, flatten, open_experiment, other_fold
 from emofuse_jax.train.fitting import chunk_size
+from emofuse_jax.train.footprint import exhaustion_told
 from emofuse_jax.train.job import Job, Run
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.preemption import watch
@@ -50,12 +51,12 @@ def sweep(
     experiments = [open_trial(base, trial) for trial in trials]
     runs = [(f, config.seed + s, k) for k in range(len(trials)) for f in folds for s in range(seeds)]
     plan = read_plan(workdir, base.config, runs, trials=trials)
-    if is_first():
-        write_json(os.path.join(workdir, "crossval.json"), plan)
-    with watch() as told:
+    with owned(workdir, "training"), exhaustion_told(), watch() as told:
+        if is_first():
+            write_json(os.path.join(workdir, "crossval.json"), plan)
         for group in groups(experiments, trials):
             train_group(experiments, group, [run for run in runs if run[2] in group], workdir, told)
-    forget_chunk(workdir)
+        forget_chunk(workdir)
     ranked = sorted(
         (summarise(workdir, k, trials[k], runs) for k in range(len(trials))),
         key=lambda row: -row["validation_ua"],

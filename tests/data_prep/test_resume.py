@@ -13,8 +13,9 @@ import pytest
 from data_prep.corpora import read_corpus
 from data_prep.pipeline import prepare
 from data_prep.settings import FaceSettings, PrepSettings
-from data_prep.shards import locked
+from data_prep.shards import PROGRESS
 from emofuse_jax.data import records
+from emofuse_jax.host import locked
 from tests.data_prep.small_corpus import ROOT, SETTINGS, every_file, make_source, run_prepare
 
 RUN = """
@@ -112,5 +113,8 @@ def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp
 
 
 def test_a_second_process_is_refused(source, tmp_path):
-    with locked(str(tmp_path)), pytest.raises(ValueError, match="another process is preparing here"):
+    with (
+        locked(str(tmp_path / PROGRESS), "preparing"),
+        pytest.raises(ValueError, match="another process is preparing here"),
+    ):
         run_prepare(source, tmp_path, workers=0)

@@ -105,6 +105,7 @@ def prep(made: Made) -> dict:
         "speakers": [f"s{i:02d}" for i in range(made.speakers)],
         "shape": {"f": 200, "h": 0, "w": 0, "audio_features": made.audio, "face_features": made.face},
         "settings": settings.to_dict(),
+        "shards": [{"records": made.clips}],
         **{"sex": {}, "notes": [], "sources_sha256": "", "versions": {}},
     }
 

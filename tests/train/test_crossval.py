@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from configs import features
-from emofuse_jax.data.dataset import open_dataset, read_json
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.prep_files import read_json
 from emofuse_jax.evaluate import evaluate_workdir
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.crossval import crossval, make_job, read_plan

@@ -1,0 +1,65 @@
+"""prep.json and manifest.csv of a prepared directory, checked as they are read."""
+
+import csv
+import json
+import os
+
+from emofuse_jax.data import records
+
+FIELDS = {
+    "schema_version": int,
+    "settings": dict,
+    "shape": dict,
+    "classes": list,
+    "speakers": list,
+    "shards": list,
+}
+"""Of prep.json, those that are read here, and what they are."""
+WORDS = {int: "a number", dict: "an object", list: "a list"}
+
+
+def read_prep(path: str) -> dict:
+    """prep.json of a directory; ValueError where its schema is newer, or a field is missing or of no use."""
+    name = os.path.join(path, "prep.json")
+    prep = read_json(name)
+    for field, kind in FIELDS.items():
+        value = prep.get(field) if isinstance(prep, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name}: field {field} is {value!r}, expected {WORDS[kind]}")
+    if prep["schema_version"] > records.SCHEMA_VERSION:
+        newest = records.SCHEMA_VERSION
+        raise ValueError(f"{path}: prep.json has schema {prep['schema_version']}, newer than {newest}")
+    try:
+        records.RecordShape(**prep["shape"])
+        prep["settings"]["recipe"], prep["settings"]["face"]["frames"]
+        sum(shard["records"] for shard in prep["shards"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{name}: shape, settings or shards: {error}") from error
+    return prep
+
+
+def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
+    """Record index and speaker of each stored clip, from manifest.csv; ValueError where of no use."""
+    name = os.path.join(path, "manifest.csv")
+    try:
+        rows = [row for row in records.read_manifest(path) if int(row["index"]) >= 0]
+        index = {row["clip_id"]: int(row["index"]) for row in rows}
+        speakers = {row["clip_id"]: row["speaker"] for row in rows}
+    except KeyError as error:
+        raise ValueError(f"{name}: no column {error}") from error
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{name}: {error}") from error
+    if sorted(index.values()) != list(range(len(rows))) or None in speakers.values():
+        raise ValueError(f"{name}: {len(rows)} rows with a record, expected unique clips, numbered from 0")
+    return index, speakers
+
+
+def read_json(path: str) -> dict:
+    """Reads a JSON file; FileNotFoundError and ValueError name it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: not there; run emofuse prepare first") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
