@@ -1,5 +1,7 @@
 # make demo  everything from nothing: install, demo corpus, prepare, train, evaluate, report, export, predict
 # make test  everything that CI checks
+# make upgrade-check [TESTS=tests/ops]  the same under the newest and the lowest dependencies that are allowed
+# make audit, make licences  known vulnerabilities; THIRD_PARTY.md
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,8 +9,9 @@ BIN := $(VENV)/bin
 # NPROC sizes XLA's thread pool and must be set before Python starts.
 export NPROC = 16
 SEED ?= 0
+TESTS ?=
 
-.PHONY: demo test test-long install-dev onnx peers clean
+.PHONY: demo test test-long install-dev onnx peers upgrade-check upgrade-newest upgrade-lowest audit licences clean
 
 $(BIN)/.installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,8 +47,38 @@ test: install-dev
 test-long: install-dev
 	$(BIN)/python -m pytest -m long
 
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+SUITE = -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+
+upgrade-check: upgrade-newest upgrade-lowest
+
+# In environments of their own, made anew; the lists of versions lie beside their python.
+upgrade-newest: install-dev
+	rm -rf .venv-newest && $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python $(PIP_INSTALL) --upgrade --upgrade-strategy=eager -e '.[dev,serve]'
+	$(BIN)/python -m pip freeze --exclude-editable > .venv-newest/ordinary.txt
+	.venv-newest/bin/python -m pip freeze --exclude-editable > .venv-newest/newest.txt
+	@echo 'ordinary environment (<) and newest (>):'; diff .venv-newest/ordinary.txt .venv-newest/newest.txt || true
+	.venv-newest/bin/python $(SUITE)
+
+upgrade-lowest:
+	rm -rf .venv-lowest && $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python $(PIP_INSTALL) packaging
+	.venv-lowest/bin/python tests/upgrade/bounds.py pyproject.toml dev serve > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python $(PIP_INSTALL) -c .venv-lowest/lowest.txt -e '.[dev,serve]'
+	.venv-lowest/bin/python $(SUITE)
+
+# Status 1 on findings; where pip-audit's service is out of reach, a line says so.
+audit: install-dev
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python $(PIP_INSTALL) pip-audit
+	.venv-audit/bin/python tests/upgrade/audit.py $(BIN)/python
+
+licences: install-dev
+	$(BIN)/python -m tests.upgrade.licences > THIRD_PARTY.md
+
 peers: $(BIN)/.installed-bench
 	$(BIN)/python -m tests.peers.make
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) .venv-* runs build dist *.egg-info

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PYTHONS = ("3.11", "3.12", "3.13")
-LOWEST, NEWEST = "jax==0.10.0", "jax>=0.10,<0.13"
+LOWEST, NEWEST = "jax==0.10.2", "jax>=0.10.2,<0.13"
 CODE = """
 import sys, jax
 sys.path.insert(0, sys.argv[2])
@@ -33,7 +33,7 @@ def test_parity(bundle_path, users_environment, tmp_path, version, jax):
         pytest.skip(f"Python {version} is not here")
     subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
     bare = str(tmp_path / "venv" / "bin" / "python")
-    needs = (jax, "numpy>=2.3,<3", "flatbuffers>=25.2", "safetensors>=0.6,<0.9")
+    needs = (jax, "numpy>=2.3,<3", "flatbuffers>=25.2.10,<26", "safetensors>=0.6.1,<0.9")
     subprocess.run([bare, "-m", "pip", "install", "-q", *needs], check=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(

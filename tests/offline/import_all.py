@@ -1,0 +1,34 @@
+"""Imports every module of ours; those that need a package that is not installed are told."""
+
+import importlib
+import pkgutil
+
+from absl import flags
+
+PACKAGES = ("emofuse_jax", "data_prep", "configs", "launch")
+
+
+def main() -> None:
+    """Prints how many were imported, and which could not be."""
+    done = 0
+    for package in PACKAGES:
+        home = importlib.import_module(package)
+        for module in pkgutil.walk_packages(home.__path__, f"{package}."):
+            if package == "launch":
+                forget_flags()  # two verbs may have flags of one name
+            try:
+                importlib.import_module(module.name)
+                done += 1
+            except ModuleNotFoundError as error:
+                print("left out:", module.name, error.name)
+    print("imported:", done)
+
+
+def forget_flags() -> None:
+    """As at the start of a process."""
+    for name in list(flags.FLAGS):
+        delattr(flags.FLAGS, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Nothing tries the network: not on import, and not from clips to an answer."""
+
+import functools
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.upgrade.make import make_clips
+
+ROOT = pathlib.Path(__file__).parent.parent
+OFFLINE = ROOT / "tests" / "offline"
+CONFIG = """
+from tests.fakes import tiny_config
+
+def get_config():
+    fields = {"data.batch_size": 1, "data.audio_steps": 70, "train.epochs": 1, "train.eval_batch_size": 2}
+    return tiny_config("records", "audio_only", **fields)
+"""
+
+
+@functools.cache
+def without_network() -> tuple[str, ...]:
+    """What starts a process in a namespace that has no network at all, where that is allowed (root)."""
+    tried = shutil.which("unshare") and subprocess.run(["unshare", "-n", "true"], capture_output=True)
+    return ("unshare", "-n") if tried and tried.returncode == 0 else ()
+
+
+def offline(home: pathlib.Path, *words: str, log: str = "tried.log") -> subprocess.CompletedProcess:
+    """A Python process that can reach nothing, and what it tried in `home / log`."""
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(OFFLINE), str(ROOT)]),
+        "OFFLINE_LOG": str(home / log),
+        "JAX_NUM_CPU_DEVICES": "1",
+    }
+    command = [*without_network(), sys.executable, *words]
+    return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=300)
+
+
+def succeeded(home: pathlib.Path, *words: str) -> str:
+    done = offline(home, *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not (home / "tried.log").exists(), (home / "tried.log").read_text()
+    return done.stdout
+
+
+def test_the_guard_holds(tmp_path):
+    code = "import socket; socket.create_connection(('192.0.2.1', 80), 1)"
+    assert "no network in this test" in offline(tmp_path, "-c", code).stderr
+    code = "import urllib.request; urllib.request.urlopen('http://example.org')"
+    assert "no network in this test" in offline(tmp_path, "-c", code).stderr
+    assert len((tmp_path / "tried.log").read_text().splitlines()) == 2
+
+
+def test_imports(tmp_path):
+    said = succeeded(tmp_path, str(OFFLINE / "import_all.py")).splitlines()
+    assert int(said[-1].split()[1]) > 150
+    left = {line.split()[-1] for line in said if line.startswith("left out")}
+    assert left <= {"apache_beam", "torch"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> pathlib.Path:
+    home = tmp_path_factory.mktemp("offline")
+    make_clips(home / "clips")
+    (home / "config.py").write_text(CONFIG)
+    return home
+
+
+def test_from_clips_to_an_answer(home):
+    steps = {
+        "prepare": ["--corpus=folder", "--source=clips", "--output=records", "--frames=2", "--face_size=16"],
+        "train": ["--config=config.py", "--workdir=run"],
+        "evaluate": ["--workdir=run"],
+        "export": ["--workdir=run", "--output=bundle"],
+        "predict": ["--bundle=bundle", "clips/0.mp4"],
+    }
+    said = {
+        verb: succeeded(home, str(ROOT / "launch" / f"{verb}.py"), *words) for verb, words in steps.items()
+    }
+    answers = [json.loads(line) for line in said["predict"].splitlines()]
+    assert all(answer["label"] in ("high", "low") for answer in answers)
+    assert (home / "run" / "evaluation" / "test" / "results.json").exists()

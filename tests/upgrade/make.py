@@ -1,0 +1,204 @@
+"""Writes fixtures of the code that is imported; those of older versions were written by older code.
+
+    python -m tests.upgrade.make NAME...        # records-1 records-2 records-3 checkpoint-1 bundle-1
+
+A fixture is `<kind>-<schema>-<commit>.tar.xz` and a JSON of the numbers that its own code read from it.
+After a SCHEMA_VERSION is raised, write the new version's; those that are here stay as they are.
+
+The older ones are of their commit's code, in its own work tree, with the libraries of November 2026:
+
+    git worktree add --detach /tmp/old COMMIT
+    cd /tmp/old && PYTHONPATH=. JAX_PLATFORMS=cpu python /path/to/tests/upgrade/make.py NAME...
+
+9f5193e, the first whose preparation, training and export ran: records-1 checkpoint-1 bundle-1; c0398f5, the
+first with frozen encoders: records-2; e52d263, the first with waveforms: records-3.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+import jax
+import numpy as np
+
+from data_prep.corpora import read_corpus
+from data_prep.pipeline import prepare
+from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
+from data_prep.synth.clip import render_clip
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.evaluate import evaluate_workdir
+from emofuse_jax.serving import load
+from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.train.experiment import open_experiment
+from emofuse_jax.train.loop import train
+from tests.data_prep.media_files import tone, write_wav
+from tests.fakes import tiny_config
+
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+AUDIO, FACES = AudioSettings(bins=70, hop_ms=40.0), FaceSettings(frames=2, size=16)
+STEPS = 70  # the least that five layers of AlexNet's strides can take
+SECONDS = 1.2
+
+
+def main(names: list[str]) -> None:
+    """Writes the named fixtures."""
+    commit = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True)
+    for name in names:
+        kind, schema = name.split("-")
+        with tempfile.TemporaryDirectory() as scratch:
+            scratch = pathlib.Path(scratch)
+            numbers = MAKERS[name](scratch)
+            path = FIXTURES / f"{name}-{commit.stdout.strip()}"
+            pack(scratch / kind, path.with_suffix(".tar.xz"))
+            about = {"kind": kind, "schema": int(schema), "jax": jax.__version__}
+            path.with_suffix(".json").write_text(json.dumps(about | {"numbers": numbers}, indent=1) + "\n")
+
+
+def pack(folder: pathlib.Path, path: pathlib.Path) -> None:
+    """Equal files give an equal archive."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
+        return entry
+
+    with tarfile.open(path, "w:xz", format=tarfile.USTAR_FORMAT, preset=9) as archive:
+        for name in sorted(folder.rglob("*")):
+            archive.add(name, str(name.relative_to(folder)), recursive=False, filter=plain)
+
+
+def unpack(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """The files of a fixture, in a new folder."""
+    with tarfile.open(FIXTURES / f"{name}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def make_clips(folder: pathlib.Path) -> str:
+    """Two drawn films of each of three speakers, cut to their beginning."""
+    folder.mkdir()
+    table = ["path,label,speaker,start,end"]
+    for i in range(6):
+        film = render_clip(speaker=90 + i // 2, p=i % 2, s_f=0, s_v=i % 2, damage="", corpus_seed=0, seed=i)
+        (folder / f"{i}.mp4").write_bytes(film)
+        table.append(f"{i}.mp4,{('low', 'high')[i % 2]},s{i // 2},0,{SECONDS}")
+    (folder / "clips.csv").write_text("\n".join(table) + "\n")
+    return str(folder)
+
+
+def make_tensors(scratch: pathlib.Path) -> dict:
+    """Records of schema 1: spectrograms and crops."""
+    settings = PrepSettings(audio=AUDIO, face=FACES)
+    corpus = read_corpus("folder", make_clips(scratch / "clips"))
+    prepare(corpus, settings, str(scratch / "records"), workers=0, shards=2)
+    return sums(scratch / "records")
+
+
+def make_features(scratch: pathlib.Path) -> dict:
+    """Records of schema 2: what frozen encoders said, and nothing else."""
+    from tests.data_prep.feature_corpus import make_encoders, run_prepare
+
+    clips, files = make_clips(scratch / "clips"), make_encoders(scratch / "encoders")
+    run_prepare(clips, scratch / "records", files, "drop")
+    return sums(scratch / "records")
+
+
+def make_waveforms(scratch: pathlib.Path) -> dict:
+    """Records of schema 3: sounds without a picture, beside their spectrograms."""
+    folder = scratch / "clips"
+    folder.mkdir()
+    table = ["path,label,speaker"]
+    for i in range(3):
+        write_wav(folder / f"{i}.wav", tone(0.2, 200 + 100 * i, rate=16_000))
+        table.append(f"{i}.wav,{('low', 'high')[i % 2]},s{i}")
+    (folder / "clips.csv").write_text("\n".join(table) + "\n")
+    settings = PrepSettings(audio=dataclasses.replace(AUDIO, waveform=True), face=FACES)
+    prepare(read_corpus("folder", str(folder)), settings, str(scratch / "records"), workers=0, shards=1)
+    return sums(scratch / "records")
+
+
+def sums(path: pathlib.Path) -> dict[str, dict]:
+    """Of each record's fields: text and flags as they are, the sum of an array with its shape."""
+    dataset, found = open_dataset(str(path)), {}
+    for clip, index in dataset.index.items():
+        fields = {k: v for k, v in vars(dataset.read(index)).items() if v is not None and k != "notes"}
+        found[clip] = {name: summed(value) for name, value in fields.items()}
+    return found
+
+
+def summed(value):
+    """JSON of a field."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return [*value.shape, float(value.astype(np.float64).sum())]
+
+
+def config(path: pathlib.Path):
+    """Of a network that is a few KB, for two epochs of two steps."""
+    fields = {"data.batch_size": 1, "data.audio_steps": STEPS, "train.epochs": 2, "train.eval_batch_size": 2}
+    one = tiny_config(str(path), "am_fbp", **fields)
+    one.augment.frames = 2
+    one.model.audio.attention_width = one.model.video.attention_width = one.model.video.embedding = 8
+    one.model.audio.widths = (4,) * 5
+    one.model.fusion.update(width=8, gate_width=8, parts=2)
+    one.mesh.data = 1
+    return one
+
+
+class Stopped(Exception):
+    """The run's end, before it is there."""
+
+
+def train_half(records_path: pathlib.Path, workdir: pathlib.Path) -> None:
+    """A run that is stopped after its first epoch's checkpoints."""
+    from emofuse_jax.train import checkpoint
+
+    save, first = checkpoint.save, []
+
+    def once(workdir, kind, state, metadata):
+        first.append(int(state.step))
+        if first[-1] > first[0]:
+            raise Stopped
+        save(workdir, kind, state, metadata)
+
+    checkpoint.save = once
+    with contextlib.suppress(Stopped):
+        train(open_experiment(config(records_path)), str(workdir))
+    checkpoint.save = save
+
+
+def make_checkpoint(scratch: pathlib.Path) -> dict:
+    """The workdir of half a run on the oldest records."""
+    workdir, name = scratch / "checkpoint", "records-1-9f5193e"
+    path = unpack(name, scratch / "records")
+    train_half(path, workdir)
+    results, _ = evaluate_workdir(str(workdir), data_path=str(path), examples=0)
+    return {"records": name, "clips": results["clips"], "probabilities": results["probabilities"]}
+
+
+def make_bundle(scratch: pathlib.Path) -> dict:
+    """The bundle of such a run, with a sound and its answer."""
+    path = unpack("records-1-9f5193e", scratch / "records")
+    train_half(path, scratch / "run")
+    (scratch / "bundle").mkdir()
+    export_bundle(str(scratch / "run"), str(scratch / "bundle" / "bundle"))
+    write_wav(scratch / "bundle" / "clip.wav", tone(0.2, rate=16_000))
+    bundle = load(str(scratch / "bundle" / "bundle"))
+    (answer,) = bundle.predict(str(scratch / "bundle" / "clip.wav"))
+    return {"label": answer.label, "probabilities": answer.probabilities}
+
+
+MAKERS = {
+    "records-1": make_tensors,
+    "records-2": make_features,
+    "records-3": make_waveforms,
+    "checkpoint-1": make_checkpoint,
+    "bundle-1": make_bundle,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,98 @@
+"""What older code wrote is read by this one, to the same numbers; what newer code wrote is refused."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from emofuse_jax.data import records
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.evaluate import evaluate_workdir
+from emofuse_jax.serving import load, manifest
+from emofuse_jax.train import checkpoint
+from emofuse_jax.train.saved import saved_config
+from emofuse_jax.train.writer import read_epochs
+from tests.upgrade.make import FIXTURES, sums, unpack
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+KNOWN = {
+    "records": records.SCHEMA_VERSION,
+    "checkpoint": checkpoint.SCHEMA_VERSION,
+    "bundle": manifest.SCHEMA_VERSION,
+}
+
+
+def fixtures(kind: str) -> list[str]:
+    return sorted(path.name.removesuffix(".json") for path in FIXTURES.glob(f"{kind}-*.json"))
+
+
+def about(name: str) -> dict:
+    return json.loads((FIXTURES / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def unpacked(request, tmp_path) -> pathlib.Path:
+    return unpack(request.param, tmp_path / "fixture")
+
+
+def each(kind: str):
+    """A fixture's name and its files."""
+    names = fixtures(kind)
+    return pytest.mark.parametrize(
+        ("name", "unpacked"), [(name, name) for name in names], indirect=["unpacked"], ids=names
+    )
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+def test_every_schema_has_a_fixture(kind):
+    """Where this fails, a SCHEMA_VERSION was raised: tests/upgrade/make.py writes the new one's."""
+    assert {about(name)["schema"] for name in fixtures(kind)} == set(range(1, KNOWN[kind] + 1))
+
+
+def test_fixtures_stay_small():
+    assert sum(path.stat().st_size for path in FIXTURES.iterdir()) < 400_000
+
+
+@each("records")
+def test_records_decode_to_their_numbers(name, unpacked):
+    expected = about(name)["numbers"]
+    assert sums(unpacked) == expected
+    assert open_dataset(str(unpacked)).prep["schema_version"] == about(name)["schema"]
+
+
+@each("checkpoint")
+def test_a_checkpoint_scores_as_it_did(name, unpacked, tmp_path):
+    expected = about(name)["numbers"]
+    clips = unpack(expected["records"], tmp_path / "records")
+    results, _ = evaluate_workdir(str(unpacked), data_path=str(clips), examples=0)
+    assert results["clips"] == expected["clips"]
+    np.testing.assert_allclose(results["probabilities"], expected["probabilities"], atol=1e-5)
+
+
+@each("checkpoint")
+def test_a_run_goes_on_from_a_checkpoint(name, unpacked, tmp_path):
+    clips = unpack(about(name)["numbers"]["records"], tmp_path / "records")
+    before = checkpoint.read_metadata(str(unpacked), "last")
+    config = saved_config(before)
+    config.data.path = str(clips)
+    words = [sys.executable, "-m", "tests.train.run_train", str(unpacked), json.dumps(config.to_dict())]
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}  # batches have one row
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = checkpoint.read_metadata(str(unpacked), "last")
+    assert (before["step"], after["step"]) == (2, 4)
+    assert [row["epoch"] for row in read_epochs(str(unpacked))] == [1, 2]
+
+
+@each("bundle")
+def test_a_bundle_predicts_as_it_did(name, unpacked):
+    expected = about(name)["numbers"]
+    bundle = load(str(unpacked / "bundle"))
+    (answer,) = bundle.predict(str(unpacked / "clip.wav"))
+    assert bundle.parity() <= 1e-5
+    assert answer.label == expected["label"]
+    assert answer.probabilities == pytest.approx(expected["probabilities"], abs=1e-5)

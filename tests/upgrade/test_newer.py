@@ -1,0 +1,61 @@
+"""What a newer emofuse wrote is refused in one line: which file, its schema, and the newest that is known."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from data_prep.verify import verify
+from emofuse_jax.data import records
+from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.serving import load, manifest
+from emofuse_jax.train import checkpoint
+from tests.upgrade.make import unpack
+
+ADDED = {"a field of the future": 1}
+
+
+def rewrite(path: pathlib.Path, change) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def refused(action, path, known: int) -> None:
+    """The one line names the path, the schema that was found, and the known one."""
+    with pytest.raises(ValueError, match=re.escape(str(path))) as error:
+        action()
+    line = str(error.value).replace(str(path), "")
+    assert "\n" not in line
+    assert "schema" in line
+    assert re.findall(r"\b\d+\b", line) == [str(known + 1), str(known)]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_records(tmp_path, whole):
+    """Also where fields that are read today are no longer there."""
+    path, version = unpack("records-3-e52d263", tmp_path / "made"), records.SCHEMA_VERSION
+    newer = {"schema_version": version + 1, **ADDED}
+    rewrite(path / "prep.json", lambda prep: {**prep, **newer} if whole else newer)
+    refused(lambda: open_dataset(str(path)), path, version)
+    assert verify(str(path)) == [f"prep.json: schema_version {version + 1}, expected 1 to {version}"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_checkpoint(tmp_path, whole):
+    path, version = unpack("checkpoint-1-2e78b16", tmp_path / "run"), checkpoint.SCHEMA_VERSION
+    newer = {"schema": version + 1, **ADDED}
+    for kind in checkpoint.KINDS:
+        (file,) = (path / "checkpoints" / kind).glob("*/_CHECKPOINT_METADATA")
+        rewrite(
+            file,
+            lambda m: {**m, "custom_metadata": {**m["custom_metadata"], **newer} if whole else newer},
+        )
+        refused(lambda kind=kind: checkpoint.read_metadata(str(path), kind), path, version)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_bundle(tmp_path, whole):
+    path, version = unpack("bundle-1-2e78b16", tmp_path / "made") / "bundle", manifest.SCHEMA_VERSION
+    newer = {"kind": manifest.KIND, "schema": version + 1, **ADDED}
+    rewrite(path / manifest.MANIFEST, lambda m: {**m, **newer} if whole else newer)
+    refused(lambda: load(str(path)), path / manifest.MANIFEST, version)

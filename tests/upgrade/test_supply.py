@@ -1,0 +1,72 @@
+"""What the package stands on: lowest versions, licences, and how an audit ends."""
+
+import json
+import pathlib
+import re
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.upgrade.audit import judge
+from tests.upgrade.bounds import lowest, read_project, requirements
+from tests.upgrade.licences import NOTES, everything
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+PROJECT = read_project(str(ROOT / "pyproject.toml"))
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (ROOT / "THIRD_PARTY.md").read_text().splitlines()
+    if line.startswith("| ") and not line.startswith("| package")
+]
+
+
+def test_every_direct_dependency_has_a_licence():
+    licences = {row[0]: row[2] for row in ROWS}
+    direct = {canonicalize_name(name) for name in everything(PROJECT)}
+    assert direct <= licences.keys(), "run make licences"
+    assert not any("not stated" in licence or "not installed" in licence for licence in licences.values())
+
+
+def test_what_binds_others_is_explained():
+    """Copyleft, and terms that are no licence of free software."""
+    for name, _, licence, _ in ROWS:
+        if re.search(r"GPL|MPL|EPL|CDDL|Terms|Proprietary", licence):
+            assert name in NOTES, licence
+
+
+def test_every_direct_dependency_has_bounds():
+    """An upper one too, but for what is versioned by date or has no promise to break."""
+    unbounded = {"flatbuffers", "importlib_resources", "libtpu"}
+    for one in requirements(PROJECT, PROJECT["optional-dependencies"]):
+        assert lowest(one).startswith(f"{one.name}==")
+        assert {bound.operator for bound in one.specifier} & {"<", "=="} or one.name in unbounded, one
+
+
+def test_extras_that_name_our_own_are_followed():
+    project = {"dependencies": ["a>=1,<2"], "optional-dependencies": {"x": ["b==3"], "y": ["emofuse[x]"]}}
+    found = list(requirements(project, ["y"]))
+    assert found == [Requirement("a>=1,<2"), Requirement("b==3")]
+    assert [lowest(one) for one in found] == ["a==1", "b==3"]
+
+
+def test_an_audit_with_findings_fails_and_names_them():
+    found = {"id": "PYSEC-1", "fix_versions": ["1.1"]}
+    packages = [{"name": "a", "version": "1.0", "vulns": [found]}, {"name": "b", "version": "2", "vulns": []}]
+    status, lines = judge(json.dumps({"dependencies": packages}), "")
+    assert status == 1
+    assert lines == ["a 1.0: PYSEC-1, mended in 1.1", "pip-audit: 2 packages, 1 findings"]
+
+
+def test_an_audit_without_its_service_says_so_and_passes():
+    skipped = [{"name": "a", "version": "1.0", "skip_reason": "not found on PyPI"}]
+    for answer in (
+        judge(json.dumps({"dependencies": skipped}), ""),
+        judge("", "x\nrequests.ConnectionError: y"),
+    ):
+        status, (line,) = answer
+        assert status == 0
+        assert "could not be reached" in line
+
+
+def test_an_audit_that_breaks_fails():
+    assert judge("", "Traceback\nKeyError: 'x'") == (1, ["pip-audit failed: KeyError: 'x'"])
