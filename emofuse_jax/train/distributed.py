@@ -8,6 +8,10 @@ import jax
 from emofuse_jax.host import cores, locked
 
 
+HEARTBEAT = 30
+"""Seconds after which a process that is not heard of counts as lost, and the others stop."""
+
+
 def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Connects this process to the others: by the three flags, or by itself on Slurm and GKE's TPU slices.
 
@@ -26,7 +30,7 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
     else:
         return
     try:
-        jax.distributed.initialize(*arguments)
+        jax.distributed.initialize(*arguments, heartbeat_timeout_seconds=HEARTBEAT)
     except RuntimeError as error:
         raise ValueError(f"multi-process start: {error}") from error
 

@@ -193,7 +193,7 @@ def check_same_data(experiment: Experiment, about: dict, fields: tuple[str, ...]
     """ValueError where the records differ from those a checkpoint was trained on."""
     now = metadata(experiment)
     for field in fields:
-        found, expected = now[field], about[field]
+        found, expected = now[field], about.get(field, now[field])  # the first checkpoints had no digest
         if field == "settings":
             found, expected = comparable(found), comparable(expected)
         if found != expected:

@@ -17,23 +17,28 @@ console = Console(stderr=True)
 
 @contextlib.contextmanager
 def live_line(total: int, start: int, batch_size: int, title: str, *, active: bool) -> Iterator:
-    """Yields `update(step, **shown)`: a bar with clips/s and the time left, or a plain line every 10 s."""
+    """Yields `update(step, **shown)`: a bar with clips/s and the time left, or a plain line every 10 s.
+
+    The rate counts from the first update: what a resumed run did before, and compilation, are not in it.
+    """
     if not active:
         yield lambda step, **shown: None
         return
-    began, last = time.monotonic(), [time.monotonic()]
+    began, last = [], [time.monotonic()]
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total, completed=start, shown="")
 
         def update(step: int, **shown: float) -> None:
-            rate = (step - start) * batch_size / max(time.monotonic() - began, 1e-9)
+            now = time.monotonic()
+            began[:] = began or (step, now)
+            rate = (step - began[0]) * batch_size / max(now - began[1], 1e-9)
             text = "  ".join([f"{rate:.0f} clips/s", *(f"{k} {v:.3f}" for k, v in shown.items())])
             bar.update(task, completed=step, shown=text)
-            if not console.is_terminal and (time.monotonic() - last[0] > 10 or step == total):
-                last[0] = time.monotonic()
-                left = (total - step) * batch_size / max(rate, 1e-9)
-                print(f"{title} {step}/{total}  {text}  {left:.0f} s left", file=sys.stderr, flush=True)
+            if not console.is_terminal and (now - last[0] > 10 or step == total):
+                last[0] = now
+                left = f"  {(total - step) * batch_size / rate:.0f} s left" if rate else ""
+                print(f"{title} {step}/{total}  {text}{left}", file=sys.stderr, flush=True)
 
         yield update
 

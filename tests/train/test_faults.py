@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,7 @@ from tests.fakes import write_dataset
 from tests.peers.feature_records import write_features
 from tests.train.damage import lose_bit, truncate
 from tests.train.test_crossval import MADE, small
+from tests.train.test_loop import rows
 
 
 @pytest.fixture
@@ -45,9 +48,9 @@ def test_a_lost_bit_stops_training_or_costs_a_clip(config, tmp_path, mode):
     config.data.on_corrupt = "skip"
     with pytest.warns(UserWarning, match=f"left out: {re.escape(shard)}: clip '{clip}'"):
         train(open_experiment(config), str(tmp_path / "skips"))
-    rows = read_epochs(str(tmp_path / "skips"))
-    assert [row["damaged"] for row in rows] == [1, 1]
-    assert np.isfinite([row["train_loss"] for row in rows]).all()
+    epochs = read_epochs(str(tmp_path / "skips"))
+    assert [row["damaged"] for row in epochs] == [1, 1]
+    assert np.isfinite([row["train_loss"] for row in epochs]).all()
 
 
 @pytest.mark.parametrize("mode", ["stream", "resident"])
@@ -114,6 +117,17 @@ def test_a_second_process_is_refused(config, tmp_path):
         for attempt in (lambda d: train(open_experiment(config), d), lambda d: crossval(config, d, seeds=1)):
             with pytest.raises(ValueError, match="run: another process is training here"):
                 attempt(str(tmp_path / "run"))
+
+
+def test_a_clock_that_jumps_changes_nothing(config, tmp_path, monkeypatch):
+    """By up to a month, forwards and backwards, at every look."""
+    train(open_experiment(config), str(tmp_path / "calm"))
+    jumps = random.Random(0)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + jumps.uniform(-3e6, 3e6))
+    train(open_experiment(config), str(tmp_path / "jumping"))
+    calm, jumping = (rows(tmp_path / name) for name in ("calm", "jumping"))
+    assert calm == jumping
 
 
 def test_no_memory_is_told_with_what_to_lower(config, tmp_path, monkeypatch):

@@ -1,0 +1,66 @@
+"""Memory, open files and threads over a long training stay what they were after its first epochs."""
+
+import os
+import statistics
+import time
+
+import pytest
+
+from emofuse_jax.train.writer import read_rows
+from tests.peers.feature_records import Made, write_features
+from tests.train.test_crossval import small
+from tests.train.test_loop import finish, start
+
+MADE = Made(clips=1200, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25)
+
+
+def sample(pid):
+    """MB in use, open files, threads."""
+    with open(f"/proc/{pid}/status") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    files = len(os.listdir(f"/proc/{pid}/fd"))
+    return int(fields["VmRSS"].split()[0]) / 1e3, files, int(fields["Threads"])
+
+
+def watch(process, seconds):
+    """Samples until it ends."""
+    found = []
+    while process.poll() is None:
+        time.sleep(seconds)
+        try:
+            found.append(sample(process.pid))
+        except (FileNotFoundError, ProcessLookupError, KeyError):  # it has just ended
+            break
+    return found
+
+
+def check(home, *, steps, mode):
+    """Trains so many steps; the last third of the samples is held against the second."""
+    config = small(write_features(str(home / "records"), MADE), **{"data.mode": mode, "train.log_every": 100})
+    config.train.epochs = -(-steps // 75)  # 600 training clips, 8 a batch
+    shared = set(os.listdir("/dev/shm"))
+    process = start(home / "run", config)
+    found = watch(process, 0.2)
+    finish(process)
+    assert max(row["step"] for row in read_rows(f"{home}/run/metrics.jsonl")) >= steps
+    assert set(os.listdir("/dev/shm")) <= shared
+    third = len(found) // 3
+    middle, last = (
+        [statistics.median(column) for column in zip(*part, strict=True)]
+        for part in (found[third : 2 * third], found[2 * third :])
+    )
+    print("MB, open files, threads:", middle, last)
+    assert last[0] < middle[0] + 10
+    assert last[1] <= middle[1] + 1
+    assert last[2] <= middle[2] + 1
+
+
+@pytest.mark.parametrize("mode", ["stream", "resident"])
+def test_two_thousand_steps(tmp_path, mode):
+    check(tmp_path, steps=2_000, mode=mode)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["stream", "resident"])
+def test_twenty_thousand_steps(tmp_path, mode):
+    check(tmp_path, steps=20_000, mode=mode)
