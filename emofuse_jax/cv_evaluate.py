@@ -57,7 +57,9 @@ def examine(
     return curves(answers, len(base.dataset.classes)), shown
 
 
-def publish(config: ml_collections.ConfigDict, workdir: str, results: dict, command: str) -> None:
+def publish(
+    config: ml_collections.ConfigDict, workdir: str, results: dict, command: str, *, examples: int = 6
+) -> None:
     """Writes `results.json`, `row.md` (a row for a paper), `robustness.json`, `report.html` and both cards.
 
     Every process scores; the first one writes.
@@ -65,7 +67,7 @@ def publish(config: ml_collections.ConfigDict, workdir: str, results: dict, comm
     if is_first():
         write_json(os.path.join(workdir, "results.json"), results)
     base, runs = open_experiment(config), [(run["fold"], run["seed"]) for run in results["runs"]]
-    curves_, examples = examine(base, workdir, results["runs"])
+    curves_, shown = examine(base, workdir, results["runs"], examples=examples)
     if not is_first():
         return
     write_json(os.path.join(workdir, "robustness.json"), curves_)
@@ -79,6 +81,6 @@ def publish(config: ml_collections.ConfigDict, workdir: str, results: dict, comm
         results=results,
         histories=[read_epochs(run_directory(workdir, run)) for run in runs],
         robustness=curves_,
-        examples=examples,
+        examples=shown,
         command=command,
     )

@@ -22,6 +22,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped conf
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the runs and of results.json.")
 SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds a fold: config.seed and those that follow.", lower_bound=1)
 PROTOCOL = flags.DEFINE_string("protocol", "", "Which protocol, in place of config.data.protocol.")
+EXAMPLES = flags.DEFINE_integer("examples", 6, "Clips in the report's gallery; 0: none.", lower_bound=0)
 FOLDS = flags.DEFINE_list("folds", [], "Numbers of the folds; by default all of the protocol.")
 flags.adopt_module_key_flags(processes)
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int | None:
     if PROTOCOL.value:
         CONFIG.value.data.protocol = PROTOCOL.value
     results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
-    publish(CONFIG.value, WORKDIR.value, results, typed("crossval"))
+    publish(CONFIG.value, WORKDIR.value, results, typed("crossval"), examples=EXAMPLES.value)
     if not distributed.is_first():
         return
     tables.print_runs(results)
