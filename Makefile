@@ -1,5 +1,6 @@
 # make demo  everything from nothing: install, demo corpus, prepare, train, evaluate, report, export, predict
 # make test  everything that CI checks
+# make chaos, make fuzz  what a test holds in short, at length: results/chaos.json, results/fuzz.json
 # make upgrade-check [TESTS=tests/ops]  the same under the newest and the lowest dependencies that are allowed
 # make audit, make licences  known vulnerabilities; THIRD_PARTY.md
 PYTHON ?= python3
@@ -11,7 +12,7 @@ export NPROC = 16
 SEED ?= 0
 TESTS ?=
 
-.PHONY: demo test test-long install-dev onnx peers upgrade-check upgrade-newest upgrade-lowest audit licences clean
+.PHONY: demo test test-long chaos fuzz install-dev onnx peers upgrade-check upgrade-newest upgrade-lowest audit licences clean
 
 $(BIN)/.installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +47,13 @@ test: install-dev
 
 test-long: install-dev
 	$(BIN)/python -m pytest -m long
+
+# 100 kills; 10,000 damaged inputs (goes on where it was stopped).
+chaos: install-dev
+	$(BIN)/python -m tests.chaos.run --kills=100 --output=results/chaos.json
+
+fuzz: install-dev
+	$(BIN)/python -m tests.fuzz.run --output=results/fuzz.json --inputs=10000 --workers=2
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 SUITE = -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)

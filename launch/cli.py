@@ -4,6 +4,7 @@ import importlib
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 VERBS = {
@@ -54,6 +55,7 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
     words.sort(key=lambda word: not word.startswith("--config="))  # before its fields
     sys.argv[1:] = map(shipped_config, words)  # ml_collections reads sys.argv too
     keep_programs()
+    threading.excepthook, sys.unraisablehook = told_in_a_line, told_in_a_line
     started = []
 
     def start(rest: Sequence[str]) -> int | None:
@@ -66,6 +68,16 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
         if started or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
         sys.exit(f"emofuse: {' '.join(str(error).split())}")  # a config or a field that does not exist
+
+
+def told_in_a_line(lost) -> None:
+    """For what a thread, or TensorBoard's writer at the end, can't raise: a full disk needs no traceback."""
+    if isinstance(lost.exc_value, OSError) and not os.environ.get("EMOFUSE_TRACEBACK"):
+        print(f"emofuse: {lost.exc_value}", file=sys.stderr)
+    elif isinstance(lost, threading.ExceptHookArgs):
+        threading.__excepthook__(lost)
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def keep_programs() -> None:
@@ -83,7 +95,7 @@ def keep_programs() -> None:
 
 def typed(verb: str) -> str:
     """The command of this process, as it was typed, whether by `emofuse` or by `python launch/<verb>.py`."""
-    words = [os.path.basename(word).removesuffix(".py") for word in sys.orig_argv]
+    words = [os.path.basename(word).removesuffix(".py").split(".")[-1] for word in sys.orig_argv]
     return shlex.join(["emofuse", verb, *sys.orig_argv[words.index(verb) + 1 :]])
 
 
@@ -114,12 +126,16 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         print(f"emofuse: out of memory: {error}", file=sys.stderr)
         return 2
     except Exception as stop:
-        from emofuse_jax.train.preemption import EXIT_CODE, Preempted  # needs jax: not before it is thrown
+        from emofuse_jax.train import preemption  # needs jax: not before it is thrown
 
-        if not isinstance(stop, Preempted):
+        if preemption.is_loss(stop):
+            lost = f"another process of the run is lost; start them all again ({str(stop).splitlines()[0]})"
+            print(f"emofuse: {lost}", file=sys.stderr, flush=True)
+            os._exit(preemption.EXIT_CODE)  # an orderly exit would wait for the one that is gone
+        if not isinstance(stop, preemption.Preempted):
             raise
         print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
-        return EXIT_CODE
+        return preemption.EXIT_CODE
     except KeyboardInterrupt:
         print("emofuse: interrupted; the same command goes on", file=sys.stderr)
         return 130

@@ -128,7 +128,7 @@ def split_indices(dataset: Dataset, protocol: str, fold: int, part: str) -> Int[
         raise ValueError(f"{name}: field {part} is not a list of clips")
     unknown = [clip for clip in map(str, lists[part]) if clip not in dataset.index]
     if unknown:
-        raise ValueError(f"{name}: {part} names clip {unknown[0]!r}, which manifest.csv does not have")
+        raise ValueError(f"{name}: {part} names clip {unknown[0][:100]!r}, which manifest.csv does not have")
     return np.array([dataset.index[clip] for clip in lists[part]], np.int64)
 
 
@@ -165,6 +165,8 @@ def statistics(
         AttributeError,
         ValueError,
         EOFError,
+        NotImplementedError,
+        OSError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

@@ -131,5 +131,7 @@ def load_batch(
     batch = empty_batch(len(clips), spec)
     for row, clip in enumerate(clips):
         if clip >= 0 and (record := spare.read(dataset, int(clip))) is not None:
+            if record.speaker not in speaker_index:
+                raise ValueError(f"{dataset.path}/prep.json: field speakers: has no {record.speaker[:60]!r}")
             fill_row(batch, row, record, speaker_index[record.speaker], int(clip))
     return batch

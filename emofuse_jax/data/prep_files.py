@@ -30,10 +30,15 @@ def read_prep(path: str) -> dict:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name}: field {field} is {value!r}, expected {WORDS[kind]}")
     try:
-        records.RecordShape(**prep["shape"])
-        prep["settings"]["recipe"], prep["settings"]["face"]["frames"]
-        sum(shard["records"] for shard in prep["shards"])
-    except (KeyError, TypeError) as error:
+        shape = records.RecordShape(**prep["shape"])
+        sizes = [*vars(shape).values(), prep["settings"]["face"]["frames"]]
+        sizes += [shard["records"] for shard in prep["shards"]]
+        if not all(isinstance(size, int) and 0 <= size < 1 << 20 for size in sizes):
+            raise TypeError("a size that is none")
+        names = [prep["settings"]["recipe"], *prep["classes"], *prep["speakers"]]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a recipe, class or speaker that is no name")
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{name}: shape, settings or shards: {error}") from error
     return prep
 

@@ -100,7 +100,7 @@ def encode(record: Record) -> bytes:
 def decode(data: bytes, shape: RecordShape) -> Record:
     """Parses a record; arrays are read-only views of `data`. Raises ValueError naming the wrong field."""
     found = parse_example(data)
-    values = {name: str(_one(found, name, memoryview), "utf-8") for name in _TEXT}
+    values = {name: _text(found, name) for name in _TEXT}
     values |= {name: kind(_one(found, name, int)) for name, kind in _INTEGERS.items()}
     arrays = _ARRAYS | {name: dtype for name, dtype in OPTIONAL.items() if getattr(shape, name)}
     raw = {name: _one(found, name, memoryview) for name in arrays}
@@ -118,12 +118,26 @@ def decode(data: bytes, shape: RecordShape) -> Record:
         "face_features": (s, shape.face_features),
         "waveform": (-1,),
     }
+    values["label"] = _label(values, len(raw["votes"]) // 4)
     for name, dtype in arrays.items():
         try:
             values[name] = np.frombuffer(raw[name], dtype).reshape(shapes[name])
         except ValueError as error:
             raise ValueError(f"{values['clip_id']}: field {name}: {error}") from error
     return Record(**values)
+
+
+def _text(found: dict[str, list], name: str) -> str:
+    try:
+        return str(_one(found, name, memoryview), "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not a record: field {name}: {error}") from error
+
+
+def _label(values: dict, classes: int) -> int:
+    if not -1 <= values["label"] < max(classes, 1):
+        raise ValueError(f"{values['clip_id']}: field label: {values['label']}, expected -1 to {classes - 1}")
+    return values["label"]
 
 
 def _one(found: dict[str, list], name: str, kind: type):

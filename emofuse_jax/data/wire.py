@@ -22,7 +22,7 @@ def parse_example(data: bytes) -> dict[str, list]:
             parts = {number: value for number, _, value in fields(entry)}
             if not isinstance(parts.get(1), memoryview) or not isinstance(parts.get(2), memoryview):
                 raise ValueError("not a record: a feature without name or value")
-            found[bytes(parts[1]).decode()] = feature_values(parts[2])
+            found[bytes(parts[1]).decode(errors="replace")] = feature_values(parts[2])
     return found
 
 

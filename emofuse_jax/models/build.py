@@ -109,7 +109,11 @@ class Model:
 
 def build_model(config, spec: InputSpec) -> Model:
     """A model of `config` (models/defaults.py) for clips of `spec`; raises ValueError naming a bad field."""
-    abstract = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
+    try:
+        abstract = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"config.model: no network can be built of it for {spec}: {told[:300]}") from error
     return Model(config, spec, nnx.graphdef(abstract))
 
 

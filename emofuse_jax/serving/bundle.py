@@ -3,6 +3,11 @@
 A bundle is a directory (design.md, "Serving bundle"): `model.stablehlo` computes, `params.safetensors` holds
 parameters and model state by name, `bundle.json` says what they mean and holds the SHA-256 of every other
 file, `parity.npz` holds inputs and the answers of the checkpoint's model. Nothing in it is a pickle.
+
+A file whose hash is not the one in `bundle.json` is refused before it is parsed. The hashes find damage; they
+are no signature: who writes a bundle writes them too. Behind them, StableHLO is parsed and compiled by native
+code of XLA, ONNX by onnxruntime, neither made for hostile input: load bundles of those whom you would let
+choose what this machine computes. tests/fuzz feeds damaged StableHLO behind mended hashes, no ONNX.
 """
 
 import dataclasses
@@ -71,10 +76,14 @@ class Bundle:
           `video_attention` [b s].
 
         Raises:
-          ValueError: an input is missing, unknown, or of another shape or dtype; names it.
+          ValueError: an input is missing, unknown, or of another shape or dtype; names it. Or the graph
+            can't be compiled or run here; names the bundle.
         """
         _check_inputs(self.path, self.inputs, arrays)
-        outputs = self.call(self.weights, arrays)
+        try:
+            outputs = self.call(self.weights, arrays)
+        except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: cannot be run: {_told(error)}") from error
         return {name: np.asarray(array) for name, array in outputs.items()}
 
     def predict(self, clip_path: str, *, min_confidence: float = 0.0) -> list:
@@ -89,10 +98,12 @@ class Bundle:
     def parity(self) -> float:
         """Runs `parity.npz` on this machine: the largest difference from the checkpoint's answers."""
         data = read_checked(self.path, PARITY, self.metadata["files"][PARITY])
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            inputs = {k.removeprefix("input."): stored[k] for k in stored.files if k.startswith("input.")}
-            expected = {name: stored[f"output.{name}"] for name in COMPARED}
+        inputs, expected = _parse_parity(self.path, data)
         outputs = self.run(inputs)
+        for name in COMPARED:
+            if outputs[name].shape != expected[name].shape:
+                shapes = f"{list(expected[name].shape)}, the model gives {list(outputs[name].shape)}"
+                raise ValueError(f"{self.path}/{PARITY}: output {name} has shape {shapes}")
         # np.max carries a NaN on, where Python's max may drop it
         return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED]))
 
@@ -112,10 +123,9 @@ def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str =
     data = {name: read_checked(path, name, digest) for name, digest in metadata["files"].items()}
     exported = _parse_graph(path, metadata, data[GRAPH])
     weights = _parse_weights(path, data[WEIGHTS])
-    (taken, inputs), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
-    if set(weights) != set(taken):
-        raise ValueError(f"{path}/{WEIGHTS}: its names are not those that {GRAPH} takes")
-    inputs = {name: (tuple(aval.shape[1:]), np.dtype(aval.dtype)) for name, aval in inputs.items()}
+    taken, inputs = _signature(path, exported, metadata["spec"])
+    if {name: (array.shape, array.dtype) for name, array in weights.items()} != taken:
+        raise ValueError(f"{path}/{WEIGHTS}: its names and shapes are not those that {GRAPH} takes")
     about = {"path": path, "metadata": metadata, "inputs": inputs, "encoders": encoders}
     if engine_of(engine, path, ONNX in data) == "onnx":
         return Bundle(**about, weights={}, call=open_onnx(path, data[ONNX]), engine="onnx")
@@ -139,12 +149,53 @@ def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
 
 def _parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
     try:
-        return jax_export.deserialize(bytearray(data))
+        exported = jax_export.deserialize(bytearray(data))
+        exported.mlir_module()  # parses what would else be parsed at the first answer
+        return exported
     except Exception as error:  # what a parser of flatbuffers and StableHLO raises has no common class
         raise ValueError(
             f"{path}/{GRAPH}: written by jax {metadata['versions'].get('jax')} on {metadata.get('created')},"
-            f" cannot be read by jax {jax.__version__} ({error}); export it again from the checkpoint"
+            f" cannot be read by jax {jax.__version__} ({_told(error)}); export it again from the checkpoint"
         ) from error
+
+
+def _signature(path: str, exported: jax_export.Exported, spec: dict) -> tuple[dict, dict]:
+    """Shape and dtype of each weight, and of each input without the batch, that a graph takes.
+
+    Raises ValueError where it is not the graph of a bundle of this `spec`.
+    """
+    known = input_shapes(spec)
+    try:
+        (weights, arrays), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+        taken = {name: (tuple(aval.shape), np.dtype(aval.dtype)) for name, aval in weights.items()}
+        inputs = {name: (tuple(aval.shape[1:]), np.dtype(aval.dtype)) for name, aval in arrays.items()}
+        outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+        answers = {name: tuple(outputs[name].shape[1:]) for name in COMPARED}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}/{GRAPH}: not the graph of a bundle: {_told(error)}") from error
+    for name, (shape, dtype) in inputs.items():
+        if name not in known or (shape, dtype) != (known[name][0], np.dtype(known[name][1])):
+            raise ValueError(
+                f"{path}/{GRAPH}: takes {name[:60]} {dtype}{list(shape)}, field spec says otherwise"
+            )
+    if not inputs or set(answers.values()) != {(spec["classes"],)}:
+        raise ValueError(f"{path}/{GRAPH}: gives {answers}, expected {spec['classes']} of each: field spec")
+    return taken, inputs
+
+
+def _parse_parity(path: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs and expected outputs by name; ValueError where they are not read."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            inputs = {k.removeprefix("input."): stored[k] for k in stored.files if k.startswith("input.")}
+            return inputs, {name: stored[f"output.{name}"] for name in COMPARED}
+    except Exception as error:  # what zipfile and numpy raise has no common class, MemoryError among it
+        raise ValueError(f"{path}/{PARITY}: cannot be read: {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """What a library said, in one line of bounded length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
@@ -156,7 +207,9 @@ def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
             for name, view in views
         }
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}/{WEIGHTS}: not a safetensors file that is read here: {error}") from error
+        raise ValueError(
+            f"{path}/{WEIGHTS}: not a safetensors file that is read here: {_told(error)}"
+        ) from error
 
 
 def _check_inputs(path: str, expected: dict, arrays: dict[str, np.ndarray]) -> None:

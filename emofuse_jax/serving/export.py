@@ -39,6 +39,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 ATTENTION = ("modality_weights", "audio_attention", "video_attention")
 """Intermediates that a bundle gives beside the answer, where the model has them."""
 PARITY_ROWS = 4
+KEPT = ("classes", "settings", "spec", "statistics", "training_speakers", "corpus", "protocol", "fold")
 
 
 def export_bundle(
@@ -68,6 +69,8 @@ def export_bundle(
         onnx_model.check_converter()
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
     model, params, model_state, metadata = load_trained(workdir, kind, here)
+    if missing := [name for name in (*KEPT, "versions") if name not in metadata]:
+        raise ValueError(f"{workdir}: metadata of its checkpoint: field {missing[0]}: is not there")
     params = quantised.rounded(params, quantize)
     parent = os.path.dirname(os.path.abspath(output))
     os.makedirs(parent, exist_ok=True)
@@ -204,9 +207,8 @@ def describe(metadata: dict) -> dict:
     """What bundle.json says, from a checkpoint's metadata."""
     config, spec = metadata["config"], InputSpec(**metadata["spec"])
     seconds = window_seconds(metadata["settings"], spec.t, spec.feature_steps)
-    kept = ("classes", "settings", "spec", "statistics", "training_speakers", "corpus", "protocol", "fold")
     return {
-        **{name: metadata[name] for name in kept},
+        **{name: metadata[name] for name in KEPT},
         "window": {"steps": spec.t or spec.feature_steps, "seconds": round(seconds, 6)},
         **({"encoders": metadata["encoders"]} if metadata.get("encoders") else {}),
         "config": {"name": config.get("name", ""), "model": config["model"]},

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import stat
 
 from emofuse_jax import onnx_files
 
@@ -22,6 +24,9 @@ _FIELDS = {
     "versions": dict,
     "files": dict,
 }
+_MODALITIES = ("voice", "face")
+_SIZES = ("t", "f", "s", "h", "w", "classes")
+_MORE_SIZES = ("feature_steps", "audio_features", "face_features")
 
 
 def read_manifest(path: str) -> dict:
@@ -35,26 +40,66 @@ def read_manifest(path: str) -> dict:
         raise ValueError(f"{path}: not a bundle: it has no {MANIFEST}")
     try:
         with open(name, encoding="utf-8") as file:
-            metadata = json.load(file)
-    except ValueError as error:
+            metadata = json.load(file, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: not JSON: {error}") from error
     if not isinstance(metadata, dict) or metadata.get("kind") != KIND:
         raise ValueError(f"{name}: not a bundle: field kind is not {KIND!r}")
     schema = metadata.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA_VERSION:
-        raise ValueError(f"{name}: schema {schema!r}, this emofuse reads up to {SCHEMA_VERSION}: update it")
+        raise ValueError(
+            f"{name}: schema {str(schema)[:60]}, this emofuse reads up to {SCHEMA_VERSION}: update it"
+        )
     for field, kind in _FIELDS.items():
         if not isinstance(metadata.get(field), kind):
             found = type(metadata.get(field)).__name__
             raise ValueError(f"{name}: field {field}: expected {kind.__name__}, found {found}")
-    for kind, encoder in _typed(name, metadata.get("encoders", {}), "encoders").items():
-        for field in ("file", "sha256"):
-            if not isinstance(_typed(name, encoder, f"encoders.{kind}").get(field), str):
-                raise ValueError(f"{name}: field encoders.{kind}.{field}: expected str")
+    _check_encoders(name, metadata.get("encoders", {}))
+    _check_values(name, metadata)
     for required in (GRAPH, WEIGHTS, PARITY):
         if required not in metadata["files"]:
             raise ValueError(f"{name}: field files: expected {required} in it")
     return metadata
+
+
+def _finite(text: str) -> float:
+    """A number of JSON; Python's parser lets NaN and Infinity pass, which no browser reads."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]}")
+    return value
+
+
+def _check_encoders(name: str, encoders: object) -> None:
+    for kind, encoder in _typed(name, encoders, "encoders").items():
+        if kind not in onnx_files.FLAGS:
+            raise ValueError(f"{name}: field encoders: {kind[:60]!r}, expected {', '.join(onnx_files.FLAGS)}")
+        for field in ("file", "sha256"):
+            if not isinstance(_typed(name, encoder, f"encoders.{kind}").get(field), str):
+                raise ValueError(f"{name}: field encoders.{kind}.{field}: expected str")
+
+
+def _check_values(name: str, metadata: dict) -> None:
+    """The fields that the answer, its windows and its inputs are made with."""
+    spec, seconds, modalities = metadata["spec"], metadata["window"].get("seconds"), metadata["modalities"]
+    for field in (*_SIZES, *(field for field in _MORE_SIZES if field in spec)):
+        if type(spec.get(field)) is not int or not 0 <= spec[field] < 1 << 31:
+            raise ValueError(
+                f"{name}: field spec.{field}: expected a size, found {str(spec.get(field))[:60]}"
+            )
+    if unknown := sorted(spec.keys() - {*_SIZES, *_MORE_SIZES}):
+        raise ValueError(f"{name}: field spec: no such field: {unknown[0][:60]!r}")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e6:
+        raise ValueError(f"{name}: field window.seconds: expected seconds, found {str(seconds)[:60]}")
+    if not modalities or any(one not in _MODALITIES for one in modalities):
+        raise ValueError(f"{name}: field modalities: expected {' or '.join(_MODALITIES)}, or both")
+    for field in ("classes", "training_speakers"):
+        if not all(isinstance(one, str) for one in metadata[field]):
+            raise ValueError(f"{name}: field {field}: expected names")
+    if len({*metadata["classes"]}) != spec["classes"]:
+        raise ValueError(
+            f"{name}: field classes: expected {spec['classes']} different names, as spec.classes says"
+        )
 
 
 def _typed(name: str, value, field: str) -> dict:
@@ -65,9 +110,11 @@ def _typed(name: str, value, field: str) -> dict:
 
 def read_checked(path: str, name: str, digest: str) -> bytes:
     """Bytes of a file of the bundle; ValueError where it is missing or is not the one that was written."""
-    if os.path.basename(name) != name:
-        raise ValueError(f"{path}/{MANIFEST}: field files names {name!r}, expected a plain file name")
+    if os.path.basename(name) != name or name in ("", ".", "..", MANIFEST) or not name.isprintable():
+        raise ValueError(f"{path}/{MANIFEST}: field files names {name[:100]!r}, expected a plain file name")
     try:
+        if not stat.S_ISREG(os.stat(os.path.join(path, name)).st_mode):  # a pipe or device may never end
+            raise ValueError(f"{path}/{name}: not a file")
         with open(os.path.join(path, name), "rb") as file:
             data = file.read()
     except OSError as error:

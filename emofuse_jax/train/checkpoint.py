@@ -6,18 +6,36 @@ their average); beside them JSON metadata with the config, class names, preparat
 speakers, the data iterator's position and the progress so far.
 """
 
+import contextlib
+import json
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 
 import jax
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from emofuse_jax.train.optimizer import AverageState, evaluation_params
+from emofuse_jax.train.saved import with_stand_ins, without_stand_ins
 from emofuse_jax.types import Params, TrainState
 
 SCHEMA_VERSION = 1
 KINDS = ("last", "best")
+FIELDS = {
+    "config": dict,
+    "classes": list,
+    "settings": dict,
+    "spec": dict,
+    "statistics": dict,
+    "training_speakers": list,
+    "versions": dict,
+    "progress": dict,
+}
+"""Types of what metadata may say; other modules look into them."""
+SHOWN = 400
+"""Characters of what a library said that an error repeats."""
 
 
 def save(workdir: str, kind: str, state: TrainState, metadata: dict) -> None:
@@ -39,8 +57,11 @@ def save_model(workdir: str, params: Params, model_state: Params, metadata: dict
 
 
 def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], metadata: dict) -> None:
-    """Writes a checkpoint of any trees; the one before is removed when it is complete."""
-    with _checkpointer(workdir, kind, clean=True) as checkpointer:
+    """Writes a checkpoint of any trees; the one before is removed when it is complete.
+
+    Raises OSError, one line, where it can't be written.
+    """
+    with _writing(workdir, kind), _checkpointer(workdir, kind, clean=True) as checkpointer:
         checkpointer.save_checkpointables(
             step, items, force=True, overwrite=True, custom_metadata={"schema": SCHEMA_VERSION, **metadata}
         )
@@ -57,10 +78,14 @@ def remove(workdir: str, kind: str) -> None:
 
 
 def restore_items(workdir: str, kind: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The trees of `save_items`, laid out as `abstract` says."""
+    """The trees of `save_items`, laid out as `abstract` says; ValueError where they are damaged or others."""
     _require(workdir, kind)
-    with _checkpointer(workdir, kind) as checkpointer:
-        return checkpointer.load_checkpointables(None, abstract)
+    with _reading(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
+        stored = checkpointer.checkpointables_metadata().metadata
+        if "params" not in stored or "absent" in stored["params"].get("fusion", {}):
+            return checkpointer.load_checkpointables(None, abstract)
+        found = checkpointer.load_checkpointables(None, without_stand_ins(abstract))
+    return with_stand_ins(found, abstract)
 
 
 def restore(workdir: str, abstract: TrainState) -> TrainState:
@@ -84,24 +109,91 @@ def load_model(workdir: str, kind: str, abstract: tuple[Params, Params]) -> tupl
 
 
 def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict | None:
-    """The JSON metadata of a checkpoint; FileNotFoundError (or None) where there is none."""
+    """The JSON metadata of a checkpoint; FileNotFoundError (or None) where there is none.
+
+    Raises ValueError, one line, where it is damaged, of a newer schema, or a field is of another type.
+    """
     if missing_ok and not os.path.isdir(_directory(workdir, kind)):
         return None
     _require(workdir, kind)  # opening a directory would make it
-    with _checkpointer(workdir, kind) as checkpointer:
-        if checkpointer.latest is None:
-            if missing_ok:
-                return None
-            _require(workdir, kind, found=False)
-        metadata = checkpointer.checkpointables_metadata().custom_metadata
-    if metadata["schema"] > SCHEMA_VERSION:
-        raise ValueError(f"{workdir}: checkpoint schema {metadata['schema']} is newer than {SCHEMA_VERSION}")
+    _check_files(_directory(workdir, kind))
+    with _reading(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
+        found = checkpointer.latest is not None
+        metadata = checkpointer.checkpointables_metadata().custom_metadata if found else None
+    if not found and missing_ok:
+        return None
+    _require(workdir, kind, found=found)
+    _check_metadata(_directory(workdir, kind), metadata)
     return metadata
 
 
 def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
     """Shapes, dtypes and shardings of a tree, to restore into."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, sharding)
+
+
+def _check_files(directory: str) -> None:
+    """ValueError where a step's metadata are no JSON object, of which orbax would print every character."""
+    for step in filter(str.isdecimal, os.listdir(directory)):
+        name = os.path.join(directory, step, "_CHECKPOINT_METADATA")
+        try:
+            with open(name, encoding="utf-8") as file:
+                found = json.load(file)
+        except FileNotFoundError:  # a save that is under way removes the step before
+            continue
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name}: damaged: not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{name}: damaged: expected an object, found {type(found).__name__}")
+
+
+def _check_metadata(directory: str, metadata: object) -> None:
+    schema = metadata.get("schema") if isinstance(metadata, dict) else None
+    if not isinstance(schema, int):
+        raise ValueError(f"{directory}: damaged: its metadata have no field schema that is a whole number")
+    if schema > SCHEMA_VERSION:
+        raise ValueError(f"{directory}: checkpoint schema {schema} is newer than {SCHEMA_VERSION}")
+    for field, kind in FIELDS.items():
+        if not isinstance(metadata.get(field, kind()), kind):
+            found = type(metadata[field]).__name__
+            raise ValueError(f"{directory}: field {field}: expected {kind.__name__}, found {found}")
+
+
+@contextlib.contextmanager
+def _reading(workdir: str, kind: str) -> Iterator[None]:
+    """What orbax and tensorstore raise over damaged files has no common class, and names no file."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename:
+            raise  # names its file
+        first: BaseException = error
+        while first.__cause__:
+            first = first.__cause__
+        told = " ".join(f"{type(first).__name__}: {first}".split())
+        raise ValueError(
+            f"{_directory(workdir, kind)}: damaged, or of another network: {told[:SHOWN]}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _writing(workdir: str, kind: str) -> Iterator[None]:
+    """What is raised over a full disk, in one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        told = " ".join(str(error).split())[-SHOWN:]
+        raise OSError(f"{_directory(workdir, kind)}: can't be written: {told}") from error
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax's threads log an error with its traceback, and raise it too."""
+    return record.levelno != logging.ERROR or "orbax" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_is_news)
 
 
 def _require(workdir: str, kind: str, *, found: bool | None = None) -> None:

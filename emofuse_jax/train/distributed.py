@@ -7,7 +7,6 @@ import jax
 
 from emofuse_jax.host import cores, locked
 
-
 HEARTBEAT = 30
 """Seconds after which a process that is not heard of counts as lost, and the others stop."""
 

@@ -15,6 +15,11 @@ class Preempted(Exception):
     """The run was told to stop, and has saved."""
 
 
+def is_loss(error: Exception) -> bool:
+    """Whether an error of one process of several came from the devices: as a rule, another one is gone."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
+
+
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[int], bool]]:
     """Yields `told(step)`: whether the machine is to be given back, at the same step in all processes.

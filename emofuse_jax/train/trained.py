@@ -5,8 +5,8 @@ from jax.sharding import Sharding
 
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.train import checkpoint
-from emofuse_jax.train.saved import saved_config
-from emofuse_jax.types import InputSpec, Params
+from emofuse_jax.train.saved import saved_config, saved_spec
+from emofuse_jax.types import Params
 
 
 def load_trained(workdir: str, kind: str, sharding: Sharding) -> tuple[Model, Params, Params, dict]:
@@ -16,7 +16,7 @@ def load_trained(workdir: str, kind: str, sharding: Sharding) -> tuple[Model, Pa
       FileNotFoundError: `workdir` holds no checkpoint of that kind (best, last).
     """
     about = checkpoint.read_metadata(workdir, kind)
-    model = build_model(saved_config(about).model, InputSpec(**about["spec"]))
+    model = build_model(saved_config(about).model, saved_spec(about))
     abstract = jax.eval_shape(model.init, jax.random.key(0))
     layout = checkpoint.abstract_like(abstract, jax.tree.map(lambda _: sharding, abstract))
     return model, *checkpoint.load_model(workdir, kind, layout), about

@@ -89,7 +89,9 @@ def test_mistakes_are_one_line(dataset, fake_dataset):
 def test_a_manifest_that_disagrees_with_the_shards_is_refused(fake_dataset):
     with open(f"{fake_dataset}/manifest.csv", "a") as file:
         file.write("clip999,36,s0\n")
-    with pytest.raises(ValueError, match=r"2 shards of 36 records in all, there are 2, and manifest.csv names 37"):
+    with pytest.raises(
+        ValueError, match=r"2 shards of 36 records in all, there are 2, and manifest.csv names 37"
+    ):
         open_dataset(fake_dataset).read(0)
 
 

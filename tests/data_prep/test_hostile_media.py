@@ -49,8 +49,11 @@ SECONDS = 3.0
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory):
+    return make_samples(tmp_path_factory.mktemp("samples"))
+
+
+def make_samples(folder):
     """Name to bytes: a second of film or sound in each container, and a talking face where there is one."""
-    folder = tmp_path_factory.mktemp("samples")
     for name, (codec, sound_codec) in FILMS.items():
         rate = 48_000 if sound_codec == "libopus" else 44_100
         media = {"frames": ramp(1.0), "sound": tone(1.0, rate=rate), "rate": rate}

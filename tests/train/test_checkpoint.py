@@ -116,3 +116,23 @@ def test_a_removal_that_is_killed_leaves_nothing_to_read(tmp_path, monkeypatch):
     checkpoint.save(str(tmp_path), "last", make_state(0.0, 2), {})
     checkpoint.remove(str(tmp_path), "last")
     assert os.listdir(tmp_path / "checkpoints") == []
+
+
+def test_a_checkpoint_without_stand_ins_gets_zeros(tmp_path):
+    """As those of G-FBP were, in whose products an absent vector was zero."""
+    tx = make_optimizer(base.optimizer(), 10)
+
+    def state(stand_ins):
+        params = {"fusion": {"u": jnp.ones((2, 3)), **stand_ins}, "audio": {"kernel": jnp.ones(4)}}
+        return TrainState(jnp.zeros((), jnp.int32), params, {"input": jnp.ones(2)}, tx.init(params))
+
+    checkpoint.save(str(tmp_path), "last", state({}), {})
+    now = state({"absent": {"audio": jnp.ones(5), "video": jnp.ones(3)}})
+    restored = checkpoint.restore(str(tmp_path), abstract(now))
+    assert jax.tree.structure(restored) == jax.tree.structure(now)
+    np.testing.assert_array_equal(restored.params["fusion"]["absent"]["audio"], np.zeros(5))
+    np.testing.assert_array_equal(restored.params["fusion"]["u"], np.ones((2, 3)))
+    params, _ = checkpoint.load_model(
+        str(tmp_path), "last", (abstract(now.params), abstract(now.model_state))
+    )
+    np.testing.assert_array_equal(params["fusion"]["absent"]["video"], np.zeros(3))

@@ -1,39 +1,53 @@
 """A host that dies: the other stops within a bounded time, and the same commands go on."""
 
+import os
+import re
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
+from emofuse_jax.train.preemption import EXIT_CODE
 from tests.peers.feature_records import write_features
-from tests.train.test_crossval import MADE, small
-from tests.train.test_loop import finish, log_of, start
+from tests.train.test_crossval import MADE
 from tests.train.test_preemption import assert_same_losses, wait_for
 
 SECONDS = 90
 """Of which 30 pass before a silent host counts as lost."""
 
 
-def start_both(workdir, config):
+def start(records, workdir, devices, *more):
+    words = ["--config=tests/chaos/small.py", f"--config.data.path={records}", f"--workdir={workdir}"]
+    command = [sys.executable, "launch/train.py", *words, "--config.train.epochs=6", *more]
+    env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def start_both(records, workdir):
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    return [start(workdir, config, devices=1, process=(i, 2, address)) for i in range(2)]
+        address = f"--coordinator_address=localhost:{free.getsockname()[1]}"
+    both = [(address, "--num_processes=2", f"--process_id={i}") for i in range(2)]
+    return [start(records, workdir, 1, *words) for words in both]
 
 
 @pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.long)])
 def test_the_other_stops_and_both_go_on(tmp_path, lost):
     """0 is the one that the others report to, and that writes."""
-    config = small(
-        write_features(str(tmp_path / "records"), MADE), **{"train.log_every": 1, "train.epochs": 6}
-    )
-    finish(start(tmp_path / "straight", config, devices=2))
-    workdir = tmp_path / "two"
-    both = start_both(workdir, config)
+    records, workdir = write_features(str(tmp_path / "records"), MADE), tmp_path / "two"
+    straight = start(records, tmp_path / "straight", 2)
+    straight.communicate()
+    assert straight.returncode == 0
+    both = start_both(records, workdir)
     wait_for(both[0], workdir, 14)
     both[lost].kill()
     began = time.monotonic()
-    assert both[1 - lost].wait(SECONDS) != 0, log_of(workdir, 1 - lost)
-    print("seconds:", time.monotonic() - began, log_of(workdir, 1 - lost))
-    assert [process.wait(240) for process in start_both(workdir, config)] == [0, 0]
+    _, told = both[1 - lost].communicate(timeout=SECONDS)
+    print(f"the other stopped after {time.monotonic() - began:.1f} s:", told[-2000:])
+    assert both[1 - lost].returncode in ((EXIT_CODE,) if lost else (EXIT_CODE, -6)), told[-3000:]
+    assert not lost or re.search("^emofuse: another process of the run is lost; start", told, re.MULTILINE)
+    both = start_both(records, workdir)
+    assert [process.communicate(timeout=240) and process.returncode for process in both] == [0, 0]
     assert_same_losses(workdir, tmp_path / "straight")

@@ -1,0 +1,3 @@
+"""Scenes export bundles: shapes are not checked there, as in tests/serving."""
+
+from tests.serving.conftest import _unchecked_shapes  # noqa: F401

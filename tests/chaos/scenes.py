@@ -1,0 +1,114 @@
+"""The four commands that are killed, on small inputs, and what of their results must come out the same."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from emofuse_jax.evaluate import load_experiment
+from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.train.writer import read_rows
+from tests.data_prep.media_files import tone, write_wav
+from tests.data_prep.small_corpus import every_file, make_source
+from tests.peers.feature_records import Made, write_features
+from tests.serving.conftest import save_checkpoint
+
+MADE = Made(clips=96, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25)
+CLOCKS = ("clips_per_second", "waiting")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A command that writes below a directory."""
+
+    script: str
+    arguments: Callable[[str], list[str]]
+    """Of a directory."""
+    digest: Callable[[str], dict[str, str]]
+    """Name to checksum of each result below a directory."""
+
+
+def make_scenes(home: str) -> dict[str, Scene]:
+    """Writes the inputs below `home`, and gives the scenes by name."""
+    source = make_source(_path(home, "source"), speakers=6, takes=4)
+    records = write_features(os.path.join(home, "records"), MADE)
+    clips, bundle = make_clips(home), os.path.join(home, "bundle")
+    export_bundle(save_checkpoint(_path(home, "voice"), "audio_only").workdir, bundle)
+    config = ["--config=tests/chaos/small.py", f"--config.data.path={records}"]
+    asked = ["--corpus=folder", f"--source={source}", "--frames=4", "--face_size=32", "--shards=5"]
+    return {
+        "prepare": Scene(
+            "launch/prepare.py", lambda to: [*asked, f"--output={to}/records", "--workers=1"], prepared
+        ),
+        "train": Scene("launch/train.py", lambda to: [*config, f"--workdir={to}/run"], trained),
+        "crossval": Scene("launch/crossval.py", lambda to: [*config, f"--workdir={to}/run"], crossvalidated),
+        "predict": Scene(
+            "launch/predict.py",
+            lambda to: [f"--bundle={bundle}", f"--output={to}/answers.jsonl", "--workers=1", *clips],
+            answered,
+        ),
+    }
+
+
+def make_clips(home: str, count: int = 24) -> list[str]:
+    """Tones of a few windows' length."""
+    folder = _path(home, "clips")
+    folder.mkdir(parents=True)
+    paths = [folder / f"{i:02d}.wav" for i in range(count)]
+    for i, path in enumerate(paths):
+        write_wav(path, tone(2.0, 150 + 20 * i, rate=16_000))
+    return [str(path) for path in paths]
+
+
+def prepared(directory: str) -> dict[str, str]:
+    """Every file, whatever it is."""
+    return every_file(os.path.join(directory, "records"))
+
+
+def trained(directory: str) -> dict[str, str]:
+    """Parameters and state of both checkpoints, and the history without its clocks."""
+    workdir = os.path.join(directory, "run")
+    rows = [{k: v for k, v in r.items() if k not in CLOCKS} for r in read_rows(f"{workdir}/metrics.jsonl")]
+    return {"metrics.jsonl": digest_of(rows), **numbers(workdir, ("last", "best"))}
+
+
+def crossvalidated(directory: str) -> dict[str, str]:
+    """All results, and each replica's parameters."""
+    workdir = os.path.join(directory, "run")
+    with open(os.path.join(workdir, "results.json"), encoding="utf-8") as file:
+        found = {"results.json": digest_of(json.load(file))}
+    for name in sorted(os.listdir(os.path.join(workdir, "runs"))):
+        run = os.path.join(workdir, "runs", name)
+        found[f"{name}/metrics.jsonl"] = digest_of(read_rows(f"{run}/metrics.jsonl"))
+        found |= {f"{name}/{leaf}": value for leaf, value in numbers(run, ("best",)).items()}
+    return found
+
+
+def answered(directory: str) -> dict[str, str]:
+    """The one file, with nothing beside it."""
+    return every_file(directory)
+
+
+def numbers(workdir: str, kinds: tuple[str, ...]) -> dict[str, str]:
+    """Checksum of each array of checkpoints."""
+    found = {}
+    for kind in kinds:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(load_experiment(workdir, kind, "")[1:3]):
+            array = np.asarray(leaf)
+            found[f"{kind}{jax.tree_util.keystr(path)}"] = hashlib.sha256(array.tobytes()).hexdigest()
+    return found
+
+
+def digest_of(value) -> str:
+    """Of JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _path(home: str, name: str):
+    import pathlib
+
+    return pathlib.Path(home) / name

@@ -1,0 +1,14 @@
+"""A bundle and a checkpoint for tests of what is refused."""
+
+import pathlib
+import shutil
+
+import pytest
+
+from tests.serving.conftest import _unchecked_shapes, bundle_path, trained  # noqa: F401
+
+
+@pytest.fixture
+def copy(bundle_path, tmp_path):  # noqa: F811
+    """A bundle to alter."""
+    return pathlib.Path(shutil.copytree(bundle_path, str(tmp_path / "bundle")))

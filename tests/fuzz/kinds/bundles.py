@@ -1,0 +1,66 @@
+"""Files of a serving bundle, run on its stored inputs; half of them with the hashes mended."""
+
+import json
+import os
+
+from emofuse_jax.serving import load as load_bundle
+from emofuse_jax.serving import manifest
+from emofuse_jax.serving.answers import prediction
+from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.serving.predictor import check_encoders, needs_of, spans
+from tests.fuzz.damage import damage_tree, read_tree, rng_of
+from tests.serving.conftest import save_checkpoint
+
+NAMED = r"field \w"
+
+
+def make(folder: str) -> None:
+    """The bundle of a tiny network."""
+    save_checkpoint(os.path.join(folder, "run"), "audio_only")
+    export_bundle(os.path.join(folder, "run"), os.path.join(folder, "bundle"))
+
+
+def load(folder: str):
+    """The folder and its files; a whole bundle is run, so that all is imported."""
+    path = os.path.join(folder, "bundle")
+    _use(path)
+    return path, read_tree(path)
+
+
+def attempt(case, seed: int, scratch: str) -> None:
+    """Opens it as `emofuse predict` does and runs it on its stored inputs."""
+    folder, files = case
+    rng = rng_of("bundles", seed)
+    mended = bool(rng.integers(2))
+    path = os.path.join(scratch, "bundle")
+    if mended:
+        files = {name: data for name, data in files.items() if name != "MODEL_CARD.md"}
+    damage_tree(folder, path, files, rng)
+    if mended:
+        mend(path)
+    _use(path)
+
+
+def _use(path: str) -> None:
+    bundle = load_bundle(path)
+    check_encoders(bundle)
+    needs_of(bundle)
+    spans(3.0, bundle)
+    bundle.parity()
+    answer = {"probabilities": [1.0 / len(bundle.classes)] * len(bundle.classes)}
+    prediction(bundle.classes, answer, audio_ok=True, video_ok=True)
+
+
+def mend(path: str) -> None:
+    """Hashes of the files as they are now, as far as bundle.json can still be written."""
+    name = os.path.join(path, manifest.MANIFEST)
+    try:
+        with open(name, encoding="utf-8") as file:
+            metadata = json.load(file)
+        for file_name in metadata["files"]:
+            with open(os.path.join(path, os.path.basename(file_name)), "rb") as file:
+                metadata["files"][file_name] = manifest.sha256(file.read())
+        with open(name, "w", encoding="utf-8") as file:
+            json.dump(metadata, file)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return  # what is damaged is the manifest itself

@@ -1,0 +1,88 @@
+"""Configs: fields set on the command line, and the config that a checkpoint brings; built, not trained."""
+
+import json
+import os
+import sys
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from configs import demo
+from emofuse_jax.models.build import build_model
+from emofuse_jax.train.experiment import flatten
+from emofuse_jax.train.optimizer import make_optimizer
+from emofuse_jax.train.saved import saved_config, saved_spec
+from emofuse_jax.types import InputSpec
+from tests.fuzz.damage import rng_of
+from tests.fuzz.values import hostile, json_bytes
+from tests.fuzz.verdict import Refused
+
+NAMED = r"config|field \w|[a-z]\w*[.=:]|spec"
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(demo.__file__)))
+FUSIONS = (
+    "am_fbp",
+    "hgr",
+    "cross_attention",
+    "bottleneck",
+    "lmf",
+    "avef",
+    "audio_only",
+    "joint_cross_attention",
+)
+SPEC = {"t": 140, "f": 80, "s": 4, "h": 32, "w": 32, "classes": 3}
+
+
+def make(folder: str) -> None:
+    """No samples: the configs are shipped."""
+
+
+def load(folder: str) -> dict[str, dict]:
+    """Small configs by fusion; one is built, so that all is imported."""
+    found = {name: demo.get_config(name) for name in FUSIONS}
+    build(found["am_fbp"])
+    return {name: config.to_dict() for name, config in found.items()}
+
+
+def attempt(case: dict[str, dict], seed: int, scratch: str) -> None:
+    """Even numbers come by flags, odd ones by a checkpoint."""
+    rng = rng_of("configs", seed)
+    name = FUSIONS[rng.integers(len(FUSIONS))]
+    if seed % 2:
+        text = json_bytes({"config": case[name], "spec": SPEC}, rng)
+        _from_checkpoint(text)
+        return
+    names = sorted(flatten(case[name]))
+    field = names[rng.integers(len(names))] if rng.integers(8) else "model.nothing.at.all"
+    if rng.integers(2):
+        field = [one for one in names if one.startswith(("model", "optimizer"))][rng.integers(20)]
+    text = str(hostile(rng)).replace("\0", "")[:5000]
+    build(_from_flags(name, f"--config.{field}={text}"))
+
+
+def build(config: ml_collections.ConfigDict) -> None:
+    """The network without its numbers, and the optimizer."""
+    build_model(config.model, InputSpec(**SPEC))
+    make_optimizer(config.optimizer, 100)
+
+
+def _from_flags(name: str, word: str) -> ml_collections.ConfigDict:
+    """As launch/cli.run has absl read them; what it turns into a line is refused."""
+    values, words = flags.FlagValues(), [f"--config={os.path.join(ROOT, 'configs', 'demo.py')}:{name}", word]
+    sys.argv[1:] = words  # ml_collections reads it too
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    try:
+        values(sys.argv)
+        return values.config
+    except (AttributeError, ImportError, LookupError, ValueError, flags.Error) as error:
+        raise Refused(f"{word[:60]}: {' '.join(str(error).split())[:500]}") from error
+
+
+def _from_checkpoint(text: bytes) -> None:
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"config: not JSON: {error}") from error
+    if not isinstance(about, dict):
+        raise Refused("config: not an object")
+    build_model(saved_config(about).model, saved_spec(about))

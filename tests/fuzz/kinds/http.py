@@ -1,0 +1,105 @@
+"""Bodies of requests, to the whole application with its decoders: never more than a clear no."""
+
+import json
+import pathlib
+import time
+
+import numpy as np
+from fastapi.testclient import TestClient
+
+from emofuse_jax.serving import load as load_bundle
+from emofuse_jax.serving.answering import Limits
+from emofuse_jax.serving.app import make_app
+from emofuse_jax.serving.export import export_bundle
+from tests.data_prep.media_files import tone, write_wav
+from tests.data_prep.mutate import mutate
+from tests.fuzz.damage import damaged, read_tree, rng_of
+from tests.fuzz.values import json_bytes
+from tests.fuzz.verdict import Broken, Refused
+from tests.serving.conftest import SPEC, save_checkpoint
+from tests.serving.test_app import packed
+
+NAMED = "field"
+OWN_PICKLES = True
+"""What decoders found comes back from our own processes as pickles."""
+FINE = {200, 400, 413, 415, 422}
+LIMITS = Limits(bytes=8 << 20, buckets=(1,), decode_seconds=15.0)
+ROUTES = ("/v1/predict", "/v1/predict/stream")
+KINDS = (
+    "application/json",
+    "multipart/form-data; boundary=cut",
+    "multipart/form-data",
+    "text/plain",
+    "",
+    "\xff",
+)
+
+
+def make(folder: str) -> None:
+    """The bundle of a tiny network of sound, and a file for it."""
+    root = pathlib.Path(folder)
+    save_checkpoint(root / "run", "audio_only")
+    export_bundle(str(root / "run"), str(root / "bundle"))
+    (root / "media").mkdir()
+    write_wav(root / "media" / "sound.wav", tone(1.2, rate=16_000))
+
+
+def load(folder: str):
+    """A client of the running application, valid bodies by name, and media by name."""
+    client = TestClient(
+        make_app(load_bundle(f"{folder}/bundle"), limits=LIMITS), raise_server_exceptions=False
+    )
+    client.__enter__()
+    while client.get("/readyz").status_code != 200:
+        time.sleep(0.02)
+    media = read_tree(f"{folder}/media")
+    sound = np.full((90, SPEC.f), 0.5, np.float16)
+    bodies = {
+        "packed": json.dumps({"inputs": {"audio": packed(sound)}, "min_confidence": 0.5}).encode(),
+        "listed": json.dumps({"inputs": {"audio": sound.tolist()}}).encode(),
+        "form": form(media["sound.wav"], details="true", person="2"),
+    }
+    kinds = {"packed": KINDS[0], "listed": KINDS[0], "form": KINDS[1]}
+    for name, body in bodies.items():
+        client.post(ROUTES[0], content=body, headers={"content-type": kinds[name]}).raise_for_status()
+    return client, bodies, kinds, media
+
+
+def attempt(case, seed: int, scratch: str) -> None:
+    """One body: a damaged valid one, values of JSON, or a whole form around damaged media or fields."""
+    client, bodies, kinds, media = case
+    rng = rng_of("http", seed)
+    name = sorted(bodies)[rng.integers(len(bodies))]
+    kind = kinds[name] if rng.integers(8) else KINDS[rng.integers(len(KINDS))]
+    if name != "form" and rng.integers(2):
+        body = json_bytes(json.loads(bodies[name]), rng)
+    elif name == "form" and rng.integers(2):
+        data = mutate(media, seed)[1]
+        fields = ("min_confidence", "person", "details", "x" * 200, "file")
+        values = ("nan", "-1", "1e999", "true", "", "\0", "é", "9" * 5000)
+        more = {fields[rng.integers(5)]: values[rng.integers(8)]} if rng.integers(2) else {}
+        body = form(data, **more)
+    else:
+        body = damaged(bodies, name, rng)
+    route = ROUTES[int(rng.integers(4) == 0)]
+    check(client.post(route, content=body, headers={"content-type": kind.encode("latin-1")}))
+
+
+def check(answer) -> None:
+    """Broken where it says more, or less, than a client may see."""
+    text = answer.text
+    if answer.status_code not in FINE or "Traceback" in text:
+        raise Broken(f"{answer.status_code}: {text[:500]}")
+    if answer.status_code != 200:
+        problem = answer.json()
+        if answer.headers["content-type"] != "application/problem+json" or not problem["detail"]:
+            raise Broken(f"no problem document: {text[:500]}")
+        raise Refused(f"{answer.status_code}: field {problem.get('field', 'body')}: {problem['detail']}")
+
+
+def form(data: bytes, **fields: str) -> bytes:
+    """A multipart body."""
+    parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+    parts.append(b'name="file"; filename="clip"\r\n\r\n' + data)
+    head = b"--cut\r\nContent-Disposition: form-data; "
+    return b"".join(head + part + b"\r\n" for part in parts) + b"--cut--\r\n"

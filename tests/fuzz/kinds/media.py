@@ -1,0 +1,49 @@
+"""Media files, one clip each, as a preparation takes them."""
+
+import os
+import pathlib
+
+from data_prep import metadata
+from data_prep.corpora.base import Clip
+from data_prep.faces import mtcnn
+from data_prep.workers import Job, process
+from emofuse_jax.data import records
+from tests.data_prep.mutate import mutate
+from tests.data_prep.test_hostile_media import SETTINGS, check_record, make_samples
+from tests.fuzz.damage import read_tree
+from tests.fuzz.verdict import Broken, Refused
+
+NAMED = "."
+"""manifest.csv has the reason in the row of the file."""
+MEMORY = 4 << 30
+"""A decoder of large pictures holds up to 17 of them."""
+
+
+def make(folder: str) -> None:
+    """A file of each container."""
+    for name, data in make_samples(pathlib.Path(folder)).items():
+        (pathlib.Path(folder) / name).write_bytes(data)
+
+
+def load(folder: str) -> dict[str, bytes]:
+    """Name to bytes; the detector's pinned weights, which are pickles, are loaded, and a film is prepared."""
+    for name in ("pnet", "rnet", "onet"):
+        mtcnn.weights(name)
+    clip = Clip("whole", os.path.join(folder, "film.mp4"), 0, "a")
+    if process(Job(SETTINGS, "fuzz", 2), clip).data is None:
+        raise Broken("a whole film was refused")
+    return read_tree(folder)
+
+
+def attempt(case: dict[str, bytes], seed: int, scratch: str) -> None:
+    """Prepares the damaged file of that number."""
+    name, data = mutate(case, seed)
+    path = os.path.join(scratch, name)
+    pathlib.Path(path).write_bytes(data)
+    clip = Clip(name, path, seed % 2, "a")
+    found = process(Job(SETTINGS, "fuzz", 2), clip)
+    if "internal error" in found.reason:
+        raise Broken(found.reason)
+    if found.data is None:
+        raise Refused(found.reason)
+    check_record(records.decode(found.data, metadata.record_shape(SETTINGS)), clip)

@@ -1,0 +1,100 @@
+"""Names that want out, in a user's table, on disk and of a split: nothing is written where they lead.
+
+The worker watches every path that is opened for writing; here the folders are compared too.
+"""
+
+import csv
+import os
+import pathlib
+import shutil
+
+from data_prep.add_split import add_split
+from data_prep.corpora.folder import read_corpus
+from data_prep.pipeline import prepare
+from data_prep.settings import FaceSettings, PrepSettings
+from tests.data_prep.media_files import tone, write_wav
+from tests.fuzz.damage import rng_of
+from tests.fuzz.verdict import Broken
+
+NAMED = r"column \w|name ['\"]|row \d"
+SETTINGS = PrepSettings(face=FaceSettings(frames=1, size=8))
+TRICKS = (
+    *("../out", "../../out", "/tmp/out", "..", ".", "~/out", "C:\\out", "..\\out", "a/../../out", "//out"),
+    *(
+        "a\nb",
+        "a\0b",
+        "a\rb",
+        "\x1b[2J",
+        "é" * 300,
+        "\u202e",
+        "a,b",
+        'a"b',
+        "=cmd|' /C calc'!A0",
+        "-rf",
+        "$(out)",
+    ),
+    *("%2e%2e%2fout", "CON", "a" * 300, "a/b/c.wav", "", " "),
+)
+FIELDS = ("path", "label", "speaker", "take", "half", "start", "end")
+
+
+def make(folder: str) -> None:
+    """A short sound."""
+    write_wav(os.path.join(folder, "sound.wav"), tone(0.3, rate=16_000))
+
+
+def load(folder: str) -> str:
+    """Its path; it is prepared once, so that all is imported."""
+    sound = os.path.join(folder, "sound.wav")
+    scratch = os.path.join(folder, f"warm_{os.getpid()}")
+    os.makedirs(scratch)
+    attempt(sound, -1, scratch)
+    shutil.rmtree(scratch)
+    return sound
+
+
+def attempt(sound: str, seed: int, scratch: str) -> None:
+    """Prepares a folder whose table and files bear such names, and adds a split of such a name."""
+    rng = rng_of("names", max(seed, 0))
+    source, output = os.path.join(scratch, "in"), os.path.join(scratch, "out")
+    os.makedirs(source)
+    rows = [
+        dict.fromkeys(FIELDS, "") | {"path": f"{i}.wav", "label": "ab"[i % 2], "speaker": f"s{i}"}
+        for i in range(4)
+    ]
+    if seed >= 0:
+        for row in rows[: int(rng.integers(1, 4))]:
+            row[FIELDS[rng.integers(len(FIELDS))]] = TRICKS[rng.integers(len(TRICKS))]
+    for row in rows:
+        _place(sound, source, row["path"], rng)
+    with open(os.path.join(source, "clips.csv"), "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, FIELDS)
+        table.writeheader()
+        table.writerows(rows)
+    before = _listing(scratch)
+    try:
+        prepare(read_corpus(source), SETTINGS, output, workers=0, shards=1)
+        if seed >= 0:
+            add_split(output, TRICKS[rng.integers(len(TRICKS))], os.path.join(source, "clips.csv"))
+    finally:
+        after = {name for name in _listing(scratch) if name.split(os.sep)[0] != "out"}
+        if after != before:
+            raise Broken(f"outside the output: {sorted(after ^ before)[:5]}")
+
+
+def _place(sound: str, source: str, name: str, rng) -> None:
+    """The file of a row, where a name can be one inside the folder: itself, or a link to it."""
+    path = pathlib.Path(os.path.normpath(os.path.join(source, name.replace("\0", ""))))
+    if not path.is_relative_to(source) or path == pathlib.Path(source) or len(path.name.encode()) > 250:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.symlink_to(sound) if rng.integers(3) == 0 else shutil.copyfile(sound, path)
+
+
+def _listing(folder: str) -> set[str]:
+    return {
+        os.path.relpath(os.path.join(parent, name), folder)
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }

@@ -1,0 +1,143 @@
+"""What fuzzing found, each as the one line that it gives now."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from configs import base
+from emofuse_jax.data.wire import parse_example
+from emofuse_jax.serving import load, manifest
+from emofuse_jax.serving.predictor import needs_of
+from emofuse_jax.train import checkpoint
+from emofuse_jax.train.saved import saved_config, saved_spec
+from tests.fuzz.kinds.bundles import mend
+from tests.serving.test_bundle import change_manifest
+
+SPEC = {"t": 140, "f": 80, "s": 4, "h": 32, "w": 32, "classes": 3}
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A checkpoint to alter: its workdir, and the file of its metadata."""
+    workdir = tmp_path / "run"
+    shutil.copytree(trained.workdir, workdir)
+    return str(workdir), workdir / "checkpoints" / "best" / "0" / "_CHECKPOINT_METADATA"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "damaged: not JSON"),
+        ("[" * 100_000, "damaged: not JSON: maximum recursion"),
+        ("[1]", "damaged: expected an object, found list"),
+        ("{}", "damaged: its metadata have no field schema"),
+    ],
+)
+def test_metadata_of_a_checkpoint(run, text, told, capfd):
+    """Told once: orbax would also print all of the file."""
+    workdir, file = run
+    file.write_text(text)
+    with pytest.raises(ValueError, match=rf"\A[^\n]*checkpoints/best[^\n]*{told}[^\n]*\Z"):
+        checkpoint.read_metadata(workdir, "best")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_fields_of_a_checkpoint(run):
+    workdir, file = run
+    about = json.loads(file.read_text())
+    about["custom_metadata"]["classes"] = "angry"
+    file.write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="checkpoints/best: field classes: expected list, found str"):
+        checkpoint.read_metadata(workdir, "best")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("model", None, "config.model: expected fields, found NoneType"),
+        ("model.fusion.name", ["x"], r"config.model.fusion.name: expected a name, found \"\['x'\]\""),
+        ("model.audio.widths", "abc", "config.model.audio.widths: 'abc', expected a list of at most 100"),
+        ("model.audio.widths", [1.5], "config.model.audio.widths: 1.5, expected a whole number"),
+        ("model.video.width", 10**30, r"config.model.video.width: 10+, expected at most 1048576"),
+        ("model.video.blocks", [10**6], "config.model.video.blocks: 1000000, expected at most 100"),
+        ("model.audio.temperature", float("nan"), "temperature: nan, expected a finite number"),
+        ("data.balanced", 1, "config.data.balanced: 1, expected bool"),
+        ("augment", [], r"config.augment: \[\], expected fields"),
+    ],
+)
+def test_the_config_of_a_checkpoint(field, value, told):
+    config = base.get_config("am_fbp").to_dict()
+    holder, *names = config, *field.split(".")
+    for name in names[:-1]:
+        holder = holder[name]
+    holder[names[-1]] = value
+    with pytest.raises(ValueError, match=told):
+        saved_config({"config": config})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"t": "a"}, "spec.t: 'a', expected a whole number"),
+        ({"t": 1 << 20, "f": 1 << 20}, "spec: .* expected at most 268435456 points"),
+        ({"w": -1}, "spec: .* expected at most"),
+        ({"z": 1}, "spec.'z': no such field"),
+        ({"t": None}, "spec.t: None, expected a whole number"),
+    ],
+)
+def test_the_shape_of_a_checkpoint(change, told):
+    assert vars(saved_spec({"spec": SPEC})).items() >= SPEC.items()
+    with pytest.raises(ValueError, match=told):
+        saved_spec({"spec": SPEC | change})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda m: m["spec"].update(t=10), "model.stablehlo: takes audio .* field spec says otherwise"),
+        (lambda m: m["spec"].update(t="x"), "bundle.json: field spec.t: expected a size, found x"),
+        (lambda m: m["spec"].update(x=1), "bundle.json: field spec: no such field: 'x'"),
+        (lambda m: m["window"].update(seconds=0), "bundle.json: field window.seconds: expected seconds"),
+        (lambda m: m.update(modalities=["nose"]), "bundle.json: field modalities: expected voice or face"),
+        (lambda m: m["classes"].pop(), "bundle.json: field classes: expected 3 different names"),
+        (lambda m: m.update(encoders={"nose": {}}), "bundle.json: field encoders: 'nose'"),
+        (lambda m: m["settings"].pop("audio"), "bundle.json: field settings: preparation settings: 'audio'"),
+        (lambda m: m["settings"]["audio"].update(bins="x"), "settings.audio.bins: 'x', expected int"),
+    ],
+)
+def test_the_fields_of_a_bundle(copy, change, told):
+    change_manifest(copy, change)
+    with pytest.raises(ValueError, match=rf"\A[^\n]*{told}"):
+        needs_of(load(str(copy)))
+
+
+def test_files_of_a_bundle_whose_hash_fits(copy):
+    """Weights of other shapes, answers of other shapes, and what is no archive."""
+    weights = safetensors.numpy.load_file(copy / manifest.WEIGHTS)
+    other = {name: np.append(array.ravel(), array.ravel()[:1]) for name, array in weights.items()}
+    whole = (copy / manifest.WEIGHTS).read_bytes()
+    (copy / manifest.WEIGHTS).write_bytes(safetensors.numpy.save(other))
+    mend(str(copy))
+    with pytest.raises(ValueError, match=r"params\.safetensors: its names and shapes are not those"):
+        load(str(copy))
+    (copy / manifest.WEIGHTS).write_bytes(whole)
+    with np.load(copy / manifest.PARITY, allow_pickle=False) as stored:
+        arrays = dict(stored)
+    np.savez(copy / manifest.PARITY, **arrays | {"output.logits": np.zeros((4, 1), np.float32)})
+    mend(str(copy))
+    with pytest.raises(
+        ValueError, match=r"parity\.npz: output logits has shape \[4, 1\], the model gives \[4, 3\]"
+    ):
+        load(str(copy)).parity()
+    (copy / manifest.PARITY).write_bytes(b"PK\3\4")
+    mend(str(copy))
+    with pytest.raises(ValueError, match=r"parity\.npz: cannot be read: BadZipFile"):
+        load(str(copy)).parity()
+
+
+def test_a_field_of_a_record_whose_name_is_no_text():
+    feature = b"\x0a\x09\x0a\x01\xff\x12\x04\x0a\x02\x0a\x00"
+    assert parse_example(b"\x0a" + bytes([len(feature)]) + feature) == {"\ufffd": [b""]}
