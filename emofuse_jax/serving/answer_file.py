@@ -26,7 +26,7 @@ def check_output(output: str) -> None:
     """ValueError, one line, where answers can't be written to `output`."""
     if not output.endswith(SUFFIXES):
         raise ValueError(f"{output}: expected a name that ends in {' or '.join(SUFFIXES)}")
-    if os.path.lexists(output):
+    if os.path.lexists(output) and not os.path.exists(f"{output}.partial"):  # both: killed at the last step
         raise ValueError(f"{output}: exists; remove it, or give another --output")
 
 

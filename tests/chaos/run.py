@@ -94,6 +94,14 @@ def undisturbed(scene: Scene, directory: str) -> tuple[float, dict[str, str]]:
     return time.monotonic() - began, scene.digest(directory)
 
 
+def results(scene: Scene, directory: str) -> dict[str, str]:
+    """Checksums of what is there; nothing where it is not all there."""
+    try:
+        return scene.digest(directory)
+    except (OSError, ValueError):
+        return {}
+
+
 def round_of(scene: Scene, directory: str, usual: tuple, kills: int, rng: random.Random) -> dict:
     """One run with up to so many kills, left to end, and compared."""
     seconds, expected = usual
@@ -102,9 +110,11 @@ def round_of(scene: Scene, directory: str, usual: tuple, kills: int, rng: random
         attempts.append(disturb(scene, directory, seconds, rng))
         if not attempts[-1]["killed"]:
             break  # it was through, or it failed
-    process = start(scene, directory)
-    hung = not ended(process, SECONDS)
-    found = scene.digest(directory) if process.returncode == 0 else {}
+    hung, found = False, results(scene, directory)
+    if found != expected:  # else it was killed when all was done
+        process = start(scene, directory)
+        hung = not ended(process, SECONDS)
+        found = results(scene, directory) if process.returncode == 0 else {}
     differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     wrong = [one for one in attempts if not one["killed"] and one["status"] != 0]
     return {"attempts": attempts, "hung": hung, "wrong": wrong, "differ": differ[:5]}
