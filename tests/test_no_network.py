@@ -18,8 +18,8 @@ CONFIG = """
 from tests.fakes import tiny_config
 
 def get_config():
-    fields = {"augment.frames": 2, "data.batch_size": 1, "data.audio_steps": 70, "train.epochs": 1, "train.eval_batch_size": 2}
-    return tiny_config("records", "audio_only", **fields)
+    data = {"augment.frames": 2, "data.batch_size": 1, "data.audio_steps": 70}
+    return tiny_config("records", "audio_only", **data, **{"train.epochs": 1, "train.eval_batch_size": 2})
 """
 
 
