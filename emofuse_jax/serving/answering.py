@@ -10,6 +10,7 @@ import numpy as np
 from emofuse_jax.serving.batching import Batcher, Busy, Closed
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.decoders import Decoders
+from emofuse_jax.serving.measures import Measures
 from emofuse_jax.serving.predictor import BUCKETS
 from emofuse_jax.serving.problems import busy
 
@@ -60,6 +61,7 @@ class Service:
     ready: threading.Event
     sessions: asyncio.Semaphore
     """One for each live session that may begin."""
+    measures: Measures
 
 
 async def answered(service: Service, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

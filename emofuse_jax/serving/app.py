@@ -111,7 +111,7 @@ def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Serv
     try:
         with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
             sessions = asyncio.Semaphore(limits.sessions)
-            yield Service(bundle, limits, batcher, decoders, threads, folder, ready, sessions)
+            yield Service(bundle, limits, batcher, decoders, threads, folder, ready, sessions, measures)
     finally:
         ready.clear()
         warming.join()

@@ -32,6 +32,17 @@ class Measures:
             "emofuse_batch_seconds", "Of one batch.", ["bucket"], buckets=SECONDS, **named
         )
 
+        self._sessions = Gauge("emofuse_live_sessions", "Live sessions that are open.", **named)
+        self._windows = Counter("emofuse_live_windows", "Windows of live sessions.", ["outcome"], **named)
+
+    def session(self) -> contextlib.AbstractContextManager[None]:
+        """Counts a live session while it lasts."""
+        return self._sessions.track_inprogress()
+
+    def window(self, outcome: str) -> None:
+        """Counts a window of a live session: answered, refused, or late."""
+        self._windows.labels(outcome).inc()
+
     def waits(self, depth: Callable[[], int]) -> None:
         """`depth` tells how many clips wait."""
         gauge = Gauge("emofuse_clips_waiting", "Clips that wait for a batch.", registry=self._registry)

@@ -36,7 +36,8 @@ async def session(socket: WebSocket, service: Service, token: str) -> None:
         if service.sessions.locked():
             raise busy(f"{service.limits.sessions} sessions are open", after=10)
         async with service.sessions:
-            await _talk(socket, service, await _begin(socket, service, token))
+            with service.measures.session():
+                await _talk(socket, service, await _begin(socket, service, token))
         await socket.close()
     except Problem as problem:
         await socket.send_json(problem.body)
@@ -92,6 +93,7 @@ async def _gather(socket: WebSocket, service: Service, parts: asyncio.Queue) -> 
             if parts.qsize() < WAITING:
                 parts.put_nowait(part)
             else:
+                service.measures.window("late")
                 await socket.send_json(_gap(part, "the server could not keep up"))
     if gathering.rest():
         parts.put_nowait(gathering.take(whole=False))
@@ -104,6 +106,7 @@ async def _answer(socket: WebSocket, service: Service, asked: Asked, parts: asyn
             answer = await _answered(service, part, asked)
         except Problem as problem:
             answer = _gap(part, problem.body["detail"])
+        service.measures.window("refused" if "error" in answer else "answered")
         await socket.send_json(answer)
 
 

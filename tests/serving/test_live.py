@@ -228,3 +228,22 @@ def test_a_page_of_another_site_is_refused(server):
         pass
     with server.websocket_connect("/v1/live", headers={"origin": "http://testserver"}) as socket:
         begin(socket)
+
+
+def test_sessions_and_windows_are_counted(server):
+    def counts() -> dict[str, float]:
+        lines = server.get("/metrics", headers={"authorization": "Bearer secret"}).text.splitlines()
+        return {name: float(n) for name, n in (x.split() for x in lines if x.startswith("emofuse_live"))}
+
+    refused = 'emofuse_live_windows_total{outcome="refused"}'
+    before = counts().get(refused, 0.0)
+    with server.websocket_connect("/v1/live") as socket:
+        begin(socket)
+        assert counts()["emofuse_live_sessions"] == 1
+        socket.send_bytes(piece(SOUND, 0.0, bytes(32_000)))
+        socket.send_text("end")
+        assert "silent" in socket.receive_json()["error"]
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_json()
+    assert counts()[refused] == before + 1
+    assert counts()["emofuse_live_sessions"] == 0
