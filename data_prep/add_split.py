@@ -9,6 +9,7 @@ from data_prep.shards import PROGRESS, write_json
 from data_prep.splits import held_out
 from data_prep.verify_folds import PARTS, check_lists, find_leaks
 from emofuse_jax.data import records
+from emofuse_jax.host import locked
 
 COLUMNS = ("clip_id", "part")
 

@@ -1,5 +1,6 @@
 """Shards of a preparation that may be stopped at any moment: written aside, renamed, noted when complete."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -10,6 +11,7 @@ from array_record.python import array_record_module
 
 from data_prep.corpora.base import Clip
 from emofuse_jax.data import records
+from emofuse_jax.host import naming
 
 CLIPS_PER_SHARD = 64
 PROGRESS = ".prepare"
@@ -61,19 +63,28 @@ def plan_shards(output: str, dataset: str, clips: tuple[Clip, ...], count: int |
 def write_shard(plan: Plan, shard: int, rows: list[dict], encoded: Iterable[bytes | None]) -> None:
     """Writes one shard and then its note; `rows` is filled while `encoded` is drawn (None: a failed clip)."""
     path = os.path.join(plan.output, plan.name(shard))
-    kept = 0
-    try:
+    with _writing(path + ".tmp"):
         writer = array_record_module.ArrayRecordWriter(path + ".tmp", records.WRITER_OPTIONS)
-        for data in encoded:
-            if data is not None:
+    kept = 0
+    for data in encoded:
+        if data is not None:
+            with _writing(path + ".tmp"):
                 writer.write(data)
-                kept += 1
+            kept += 1
+    with _writing(path + ".tmp"):
         writer.close()
-    except RuntimeError as error:  # how ArrayRecord tells that the disk is full
-        raise OSError(f"{path}.tmp: {error}") from error
     note = {"records": kept, "bytes": os.path.getsize(path + ".tmp"), "sha256": file_sha256(path + ".tmp")}
     os.replace(path + ".tmp", path)
     write_json(plan.note(shard), {**note, "rows": rows})
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """OSError for the RuntimeError by which ArrayRecord tells that the disk is full."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(f"{path}: {error}") from error
 
 
 def read_shard(path: str, batch: int = 16) -> Iterator[bytes]:
@@ -96,7 +107,7 @@ def file_sha256(path: str) -> str:
 def write_atomic(path: str, data: bytes) -> None:
     """A file that is there whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".tmp", "wb") as file:
+    with naming(path), open(path + ".tmp", "wb") as file:
         file.write(data)
     os.replace(path + ".tmp", path)
 

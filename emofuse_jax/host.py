@@ -5,7 +5,9 @@ import fcntl
 import hashlib
 import os
 import platform
+import warnings
 from collections.abc import Iterator
+from typing import IO
 
 
 def cores() -> int:
@@ -30,11 +32,31 @@ def locked(directory: str, doing: str) -> Iterator[None]:
     """
     os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, "lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{directory}: another process is {doing} here") from None
+        lock(file, f"{directory}: another process is {doing} here")
         yield
+
+
+def lock(file: IO, refused: str) -> None:
+    """Locks an open file until it is closed; ValueError with these words where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(refused) from None
+    except OSError as error:  # as some shared file systems answer
+        warnings.warn(
+            f"{file.name}: can't be locked ({error}): see that no other process is there", stacklevel=2
+        )
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Puts the file's name to an error that has none, as that of a write to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def cpu_kind() -> str:

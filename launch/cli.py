@@ -119,26 +119,35 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
     except (ValueError, OSError) as error:
         if os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        line = " ".join(str(error).split()) or type(error).__name__
-        print(f"emofuse: {line}", file=sys.stderr)
-        return 2
+        return failed(" ".join(str(error).split()) or type(error).__name__, 2)
     except MemoryError as error:
-        print(f"emofuse: out of memory: {error}", file=sys.stderr)
-        return 2
+        if os.environ.get("EMOFUSE_TRACEBACK"):
+            raise
+        return failed(f"out of memory: {error}", 2)
     except Exception as stop:
         from emofuse_jax.train import preemption  # needs jax: not before it is thrown
 
-        if preemption.is_loss(stop):
-            lost = f"another process of the run is lost; start them all again ({str(stop).splitlines()[0]})"
-            print(f"emofuse: {lost}", file=sys.stderr, flush=True)
-            os._exit(preemption.EXIT_CODE)  # an orderly exit would wait for the one that is gone
-        if not isinstance(stop, preemption.Preempted):
+        if isinstance(stop, preemption.Preempted):
+            print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
+            return preemption.EXIT_CODE
+        if not preemption.is_loss(stop) or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
-        return preemption.EXIT_CODE
+        said = str(stop).splitlines()[0]
+        return failed(
+            f"another process of the run is lost; start them all again ({said})", preemption.EXIT_CODE
+        )
     except KeyboardInterrupt:
         print("emofuse: interrupted; the same command goes on", file=sys.stderr)
         return 130
+
+
+def failed(line: str, status: int) -> int:
+    """Tells why, and gives the status. Of several processes this one ends here: an orderly exit would wait
+    for the others, who wait for it."""
+    print(f"emofuse: {line}", file=sys.stderr, flush=True)
+    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        os._exit(status)
+    return status
 
 
 def help_text(module: str) -> str:

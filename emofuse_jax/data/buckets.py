@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.data.dataset import DamagedRecord, Dataset
 from emofuse_jax.types import InputSpec
 
 
@@ -45,8 +45,11 @@ def sound_lengths(dataset: Dataset) -> Int[np.ndarray, " n"]:
 
 
 def sound_length(dataset: Dataset, index: int) -> int:
-    """Of one record; 0 where it has no sound."""
-    record, settings = dataset.read(index), dataset.prep["settings"]
+    """Of one record; 0 where it has no sound, or is damaged: whoever needs it will read it again."""
+    try:
+        record, settings = dataset.read(index), dataset.prep["settings"]
+    except DamagedRecord:
+        return 0
     if record.spectrogram is not None and len(record.spectrogram):
         return len(record.spectrogram)
     if record.audio_features is None:

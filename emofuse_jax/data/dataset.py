@@ -68,26 +68,27 @@ class Dataset:
     @functools.cached_property
     def _paths(self) -> list[str]:
         paths = records.shard_paths(self.path)
-        if (len(paths), self._ends[-1]) != (len(self._ends), len(self.index)):
+        total = sum(shard["records"] for shard in self.prep["shards"])
+        if (len(paths), total) != (len(self._ends), len(self.index)):
             raise ValueError(
-                f"{self.path}: prep.json has {len(self._ends)} shards of {self._ends[-1]} records in all,"
+                f"{self.path}: prep.json has {len(self._ends)} shards of {total} records in all,"
                 f" there are {len(paths)}, and manifest.csv names {len(self.index)} records"
             )
         return paths
 
-    def _open(self, shard: int) -> grain.sources.ArrayRecordDataSource:
-        source = grain.sources.ArrayRecordDataSource([self._paths[shard]])
+    def _open(self, path: str, shard: int) -> grain.sources.ArrayRecordDataSource:
+        source = grain.sources.ArrayRecordDataSource([path])
         if len(source) != (expected := self.prep["shards"][shard]["records"]):
             raise RuntimeError(f"{len(source)} records, prep.json says {expected}")
         return source
 
     def read_bytes(self, index: int) -> bytes:
         """One record as it lies on disk; DamagedRecord where its shard is cut short or a bit was lost."""
-        shard = bisect.bisect_right(self._ends, index)
+        paths, shard = self._paths, bisect.bisect_right(self._ends, index)
         first = self._ends[shard] - self.prep["shards"][shard]["records"]
         try:
             if shard not in self._shards:
-                self._shards[shard] = self._open(shard)
+                self._shards[shard] = self._open(paths[shard], shard)
             return self._shards[shard][int(index) - first]
         except RuntimeError as error:  # of ArrayRecord, which names no file
             raise self._damaged(index, shard, error) from error

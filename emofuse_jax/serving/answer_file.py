@@ -6,13 +6,13 @@ appears when all is there.
 
 import contextlib
 import dataclasses
-import fcntl
 import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+from emofuse_jax.host import lock, naming
 from emofuse_jax.serving.answers import row_of
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.manifest import MANIFEST, file_sha256
@@ -42,10 +42,7 @@ def gathering(output: str, bundle: Bundle, min_confidence: float) -> Iterator["G
     partial = f"{output}.partial"
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     with open(partial, "ab+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"{partial}: another process adds to it") from error
+        lock(file, f"{partial}: another process adds to it")
         yield _resumed(file, _header(bundle, min_confidence))
         _finish(file, output, bundle.classes)
         os.unlink(partial)
@@ -95,8 +92,9 @@ def _resumed(file: BinaryIO, header: dict) -> Gathered:
 
 
 def _write(file: BinaryIO, values: Sequence[dict]) -> None:
-    file.write("".join(f"{json.dumps(value)}\n" for value in values).encode())
-    file.flush()
+    with naming(file.name):
+        file.write("".join(f"{json.dumps(value)}\n" for value in values).encode())
+        file.flush()
 
 
 def _header(bundle: Bundle, min_confidence: float) -> dict:
@@ -112,7 +110,7 @@ def _finish(file: BinaryIO, output: str, classes: Sequence[str]) -> None:
     if output.endswith(".parquet"):
         _write_parquet(file, temporary, classes)
     else:
-        with open(temporary, "wb") as target:
+        with naming(temporary), open(temporary, "wb") as target:
             target.writelines(file)
     os.replace(temporary, output)
 

@@ -164,7 +164,7 @@ def _reading(workdir: str, kind: str) -> Iterator[None]:
     """What orbax and tensorstore raise over damaged files has no common class, and names no file."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, jax.errors.JaxRuntimeError):  # of the machine, not of the files
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.filename:
@@ -183,6 +183,8 @@ def _writing(workdir: str, kind: str) -> Iterator[None]:
     """What is raised over a full disk, in one line."""
     try:
         yield
+    except jax.errors.JaxRuntimeError:  # a RuntimeError too, but of the devices or of a lost process
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         told = " ".join(str(error).split())[-SHOWN:]
         raise OSError(f"{_directory(workdir, kind)}: can't be written: {told}") from error

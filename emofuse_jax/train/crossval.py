@@ -40,6 +40,7 @@ from emofuse_jax.train.sharding import AXES, agreed, put_as, replicated, to_host
 from emofuse_jax.train.writer import Writer, write_json
 from emofuse_jax.types import Params
 
+LOWER = "choose another --workdir, and lower config.data.batch_size or config.crossval.memory"
 WORDS = {"runs": "folds or seeds", "trials": "trials"}
 """Parts of a plan beside the config, in words."""
 
@@ -70,7 +71,7 @@ def crossval(
     for experiment in experiments.values():
         check_parts(experiment)
     plan = read_plan(workdir, base.config, runs)
-    with owned(workdir, "training"), exhaustion_told(), watch() as told:
+    with owned(workdir, "training"), exhaustion_told(lower=LOWER), watch() as told:
         job = make_job(experiments)
         size = plan.get("replicas") or chunk_size(job)
         if is_first():
@@ -108,12 +109,16 @@ def make_job(experiments: dict[Run, Experiment], numbers: tuple[str, ...] = ()) 
     """Loads the corpus onto the devices and makes the programs.
 
     `numbers`: fields of the config in which the replicas differ; the programs take them as arrays.
-    Raises ValueError where the config asks for buckets.
+    Raises ValueError where the config asks for buckets, or to leave out damaged records.
     """
     first = next(iter(experiments.values()))
     if first.config.data.buckets != 1:
         raise ValueError(
             f"config.data.buckets={first.config.data.buckets}: resident clips all have one shape"
+        )
+    if first.config.data.on_corrupt != "stop":
+        raise ValueError(
+            f"config.data.on_corrupt={first.config.data.on_corrupt}: only emofuse train takes it"
         )
     count = jax.device_count() if jax.process_count() > 1 else min(jax.device_count(), len(experiments))
     axes = {"axis_types": (jax.sharding.AxisType.Auto,) * 3, "devices": jax.devices()[:count]}

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 import jax
 
 from emofuse_jax.host import cores, locked
+from emofuse_jax.train.sharding import agreed
 
 HEARTBEAT = 30
 """Seconds after which a process that is not heard of counts as lost, and the others stop."""
@@ -58,9 +60,19 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def owned(workdir: str, doing: str) -> contextlib.AbstractContextManager[None]:
-    """`host.locked` of the run as a whole: its first process holds the lock."""
-    return locked(workdir, doing) if is_first() else contextlib.nullcontext()
+@contextlib.contextmanager
+def owned(workdir: str, doing: str) -> Iterator[None]:
+    """`host.locked` of the run as a whole: its first process holds the lock, and all of them are refused."""
+    refused, held = None, contextlib.ExitStack()
+    with held:
+        if is_first():
+            try:
+                held.enter_context(locked(workdir, doing))
+            except (OSError, ValueError) as error:
+                refused = error
+        if agreed(refused is not None):
+            raise refused or ValueError(f"{workdir}: the first process was refused")
+        yield
 
 
 def on_tpu_pod() -> bool:

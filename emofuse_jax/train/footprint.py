@@ -19,8 +19,8 @@ GB = 1e9
 
 
 @contextlib.contextmanager
-def exhaustion_told(program=None) -> Iterator[None]:
-    """ValueError, one line, where a device runs out of memory: what `program` takes, and what to lower."""
+def exhaustion_told(program=None, lower: str = LOWER) -> Iterator[None]:
+    """ValueError, one line, where a device runs out of memory: what `program` takes, and what to `lower`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -28,7 +28,7 @@ def exhaustion_told(program=None) -> Iterator[None]:
             raise
         takes = f"; a step takes {compiled_bytes(program) / GB:.2f} GB of a device" if program else ""
         words = str(error).splitlines()[0]
-        raise ValueError(f"out of memory: {words}{takes}; {LOWER}") from error
+        raise ValueError(f"out of memory: {words}{takes}; {lower}") from error
 
 
 def compiled_bytes(compiled) -> int:

@@ -51,7 +51,11 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
             return run(experiment, workdir)
         except NotFinite as error:
             failed = error.with_traceback(None)  # whose frames hold the arrays
-        raise NotFinite(f"{failed}; {explained(experiment, workdir, failed.step)}", failed.step)
+        try:
+            told = explained(experiment, workdir, failed.step)
+        except Exception as error:  # of no weight beside what happened
+            told = f"not traced: {' '.join(str(error).split())}"
+        raise NotFinite(f"{failed}; {told}", failed.step)
 
 
 def run(experiment: Experiment, workdir: str) -> Tracker:

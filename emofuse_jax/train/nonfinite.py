@@ -54,10 +54,13 @@ def explain(experiment: Experiment, state: TrainState, tx, mesh: Mesh, until: in
             "step": number + 1,
             "loss": str(float(measured["loss"])),
             "clips": [experiment.dataset.clip_ids[clip] for clip in clips if clip >= 0],
-            "first": first_not_finite(step, state, batch) if jax.process_count() == 1 else "",
+            "first": "",
         }
         path = os.path.join(workdir, REPORT)
         if is_first():
+            write_json(path, found)  # before what may need more memory than there is
+        if jax.process_count() == 1:
+            found["first"] = first_not_finite(step, state, batch)
             write_json(path, found)
         return f"it began at step {number + 1}: {found['first']}; its clips are in {path}"
     return f"taken again from step {first}, all steps were finite"

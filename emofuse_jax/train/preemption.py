@@ -11,13 +11,19 @@ EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: the same command goes on."""
 
 
+LOST = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED", "Connection closed", "Connection reset")
+"""What XLA, its coordination service and Gloo say of a process that they can't reach."""
+
+
 class Preempted(Exception):
     """The run was told to stop, and has saved."""
 
 
 def is_loss(error: Exception) -> bool:
-    """Whether an error of one process of several came from the devices: as a rule, another one is gone."""
-    return isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1
+    """Whether one process of several learned from the devices that another one is gone."""
+    if not isinstance(error, jax.errors.JaxRuntimeError) or jax.process_count() == 1:
+        return False
+    return any(word in str(error) for word in LOST)
 
 
 @contextlib.contextmanager

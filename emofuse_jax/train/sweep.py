@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from emofuse_jax.train.chunk import Chunk, forget_chunk
-from emofuse_jax.train.crossval import make_job, read_plan, train_chunks
+from emofuse_jax.train.crossval import LOWER, make_job, read_plan, train_chunks
 from emofuse_jax.train.distributed import is_first, owned
 from emofuse_jax.train.experiment import Experiment, flatten, open_experiment, other_fold
 from emofuse_jax.train.fitting import chunk_size
@@ -51,7 +51,7 @@ def sweep(
     experiments = [open_trial(base, trial) for trial in trials]
     runs = [(f, config.seed + s, k) for k in range(len(trials)) for f in folds for s in range(seeds)]
     plan = read_plan(workdir, base.config, runs, trials=trials)
-    with owned(workdir, "training"), exhaustion_told(), watch() as told:
+    with owned(workdir, "training"), exhaustion_told(lower=LOWER), watch() as told:
         if is_first():
             write_json(os.path.join(workdir, "crossval.json"), plan)
         for group in groups(experiments, trials):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorboardX
 from jaxtyping import Shaped
 
+from emofuse_jax.host import naming
 from emofuse_jax.reporting.thumbnail import confusion_image
 
 
@@ -21,7 +22,7 @@ class Writer:
             return
         self._workdir, self._path = workdir, os.path.join(workdir, "metrics.jsonl")
         rows = [row for row in read_rows(self._path) if row["step"] <= resume_step]
-        with open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
+        with naming(self._path), open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         os.replace(f"{self._path}.tmp", self._path)
         self._board = tensorboardX.SummaryWriter(
@@ -32,10 +33,16 @@ class Writer:
         """Writes one row, `{"step", "split", name: value}`."""
         if not self._active:
             return
-        with open(self._path, "a", encoding="utf-8") as file:
+        with naming(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._check_board()
         for name, value in values.items():
             self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def _check_board(self) -> None:
+        """OSError where TensorBoard's thread is gone, as over a full disk: its queue would block."""
+        if not self._board.file_writer.event_writer._worker.is_alive():
+            raise OSError(f"{self._workdir}/tensorboard: can't be written")
 
     def write_epoch(
         self, step: int, row: dict[str, float], matrix: Shaped[np.ndarray, "c c"], classes: Sequence[str]
@@ -43,6 +50,7 @@ class Writer:
         """Writes an epoch's row, and the confusion matrix of its validation clips to TensorBoard."""
         self.write(step, "epoch", row)
         if self._active:
+            self._check_board()
             image = confusion_image(matrix, classes)
             self._board.add_image("epoch/validation_confusion", image, step, dataformats="HWC")
 
@@ -66,7 +74,7 @@ def write_hyperparameters(workdir: str, name: str, fields: dict, scores: dict[st
 def write_json(path: str, value: dict) -> None:
     """Writes a file whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    with naming(path), open(f"{path}.tmp", "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1)
     os.replace(f"{path}.tmp", path)
 

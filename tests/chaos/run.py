@@ -111,13 +111,14 @@ def round_of(scene: Scene, directory: str, usual: tuple, kills: int, rng: random
         if not attempts[-1]["killed"]:
             break  # it was through, or it failed
     hung, found = False, results(scene, directory)
-    if found != expected:  # else it was killed when all was done
+    if again := found != expected:  # else it was killed when all was done
         process = start(scene, directory)
         hung = not ended(process, SECONDS)
         found = results(scene, directory) if process.returncode == 0 else {}
     differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     wrong = [one for one in attempts if not one["killed"] and one["status"] != 0]
-    return {"attempts": attempts, "hung": hung, "wrong": wrong, "differ": differ[:5]}
+    resumes = len(attempts) - 1 + again
+    return {"attempts": attempts, "resumes": resumes, "hung": hung, "wrong": wrong, "differ": differ[:5]}
 
 
 def main(kills: int, seed: int, home: str) -> dict:
@@ -128,7 +129,7 @@ def main(kills: int, seed: int, home: str) -> dict:
         usual[name] = undisturbed(scene, os.path.join(home, f"{name}_usual"))
         print(f"{name}: {usual[name][0]:.1f} s undisturbed", flush=True)
     done = collections.Counter()
-    while sum(done.values()) < kills:
+    while sum(done.values()) < kills and len(runs) < 3 * kills:
         name = min(scenes, key=lambda name: done[name])
         directory = os.path.join(home, f"{name}_{len(runs):03d}")
         most = min(MOST, -(-kills // len(scenes)) - done[name], kills - sum(done.values()))
@@ -154,7 +155,7 @@ def report(runs: list[dict], seed: int) -> dict:
         "by_moment": dict(collections.Counter(one["moment"] for _, one in killed)),
         "by_signal": dict(collections.Counter(one["signal"] for _, one in killed)),
         "runs": len(runs),
-        "resumes": len(killed),
+        "resumes": sum(run["resumes"] for run in runs),
         "mismatches": sum(bool(run["differ"]) for run in runs),
         "hangs": sum(run["hung"] + sum(one["hung"] for one in run["attempts"]) for run in runs),
         "errors": sum(len(run["wrong"]) for run in runs),

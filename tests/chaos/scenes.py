@@ -81,6 +81,11 @@ def crossvalidated(directory: str) -> dict[str, str]:
     workdir = os.path.join(directory, "run")
     with open(os.path.join(workdir, "results.json"), encoding="utf-8") as file:
         found = {"results.json": digest_of(json.load(file))}
+    for name in ("row.md", "robustness.json"):
+        with open(os.path.join(workdir, name), encoding="utf-8") as file:
+            found[name] = digest_of(file.read())
+    for name in ("report.html", "MODEL_CARD.md", "DATA_CARD.md"):  # which tell the day
+        found[name] = str(os.path.getsize(os.path.join(workdir, name)) > 0)
     for name in sorted(os.listdir(os.path.join(workdir, "runs"))):
         run = os.path.join(workdir, "runs", name)
         found[f"{name}/metrics.jsonl"] = digest_of(read_rows(f"{run}/metrics.jsonl"))

@@ -60,7 +60,10 @@ def test_a_clip_that_is_scored_is_never_left_out(config, tmp_path, mode):
     lose_bit(config.data.path, clip)
     with pytest.raises(DamagedRecord, match=f"clip '{clip}'"):
         train(open_experiment(config), str(tmp_path / "run"))
-    with pytest.raises(DamagedRecord, match=f"clip '{clip}'"):  # each clip is tested in some fold
+    with pytest.raises(ValueError, match=r"config.data.on_corrupt=skip: only emofuse train takes it"):
+        crossval(config, str(tmp_path / "crossval"), seeds=1)
+    config.data.on_corrupt = "stop"
+    with pytest.raises(DamagedRecord, match=f"clip '{clip}'"):
         crossval(config, str(tmp_path / "crossval"), seeds=1)
 
 

@@ -1,6 +1,9 @@
+import errno
 import io
+import time
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from emofuse_jax.reporting.thumbnail import CELL, FULL, MARGIN
@@ -58,3 +61,22 @@ def test_only_the_first_process_writes(tmp_path):
     writer.write(1, "step", {"loss": 1.0})
     writer.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_writer_whose_thread_died_says_so(tmp_path, monkeypatch):
+    """TensorBoard's queue holds ten; it would block at the eleventh."""
+
+    def fail(data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = Writer(str(tmp_path), resume_step=0, active=True)
+    monkeypatch.setattr(writer._board.file_writer.event_writer._ev_writer, "write_event", fail)
+
+    def fill():
+        for step in range(1000):
+            writer.write(step, "step", {"loss": 1.0})
+            time.sleep(0.01)
+
+    with pytest.raises(OSError, match="tensorboard: can't be written"):
+        fill()
