@@ -79,7 +79,7 @@ def test_verify_finds_a_truncated_and_a_missing_shard(copy):
     [
         ({"spectrogram": np.full((3, 200), np.nan, np.float16)}, "spectrogram, finite False"),
         ({"face_box": np.full((4, 4), np.inf, np.float32)}, "face_box, finite False"),
-        ({"label": 5}, "label 5, expected"),
+        ({"label": 5}, "field label: 5, expected"),
         ({"speaker": "speaker 9"}, "speaker 'speaker 9', expected"),
         ({"faces": np.zeros((3, 32, 32, 3), np.uint8)}, "field faces"),
         ({"video_ok": True}, "video_ok True, expected False"),
