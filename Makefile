@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 export NPROC = 16
 SEED ?= 0
 TESTS ?=
+SUITE = -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 .PHONY: demo test test-long chaos fuzz install-dev onnx peers upgrade-check upgrade-newest upgrade-lowest audit licences clean
 
@@ -43,7 +44,7 @@ onnx: install-dev
 test: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python $(SUITE)
 
 test-long: install-dev
 	$(BIN)/python -m pytest -m long
@@ -56,7 +57,6 @@ fuzz: install-dev
 	$(BIN)/python -m tests.fuzz.run --output=results/fuzz.json --inputs=10000 --workers=2
 
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
-SUITE = -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 upgrade-check: upgrade-newest upgrade-lowest
 

@@ -15,6 +15,7 @@ from data_prep.extras import require_onnx
 from data_prep.onnx_layouts import DetectorLayout, FaceLayout
 from data_prep.settings import PrepSettings
 from emofuse_jax import onnx_files
+from emofuse_jax.told import one_line
 
 VARIANCE_FLOOR = 1e-7
 """Added to the variance of the clip, as the feature extractors of wav2vec 2 and its kin do."""
@@ -173,4 +174,4 @@ def _stored(found: np.ndarray, shape: tuple, kind: str) -> Float16[np.ndarray, "
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return one_line(error)[:300] or type(error).__name__

@@ -14,6 +14,8 @@ import dataclasses
 import math
 import os
 
+from emofuse_jax.told import one_line
+
 NORMALISATIONS = ("none", "zero_mean_unit_variance")
 
 
@@ -88,7 +90,7 @@ def read_layout(kind: str, path: str) -> AudioLayout | FaceLayout | DetectorLayo
     except FileNotFoundError:
         raise ValueError(f"{name}: not there; it states the layout of {os.path.basename(path)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{name}: not YAML: {one_line(error)}") from error
     return parse_layout(kind, values, name)
 
 

@@ -25,6 +25,7 @@ from data_prep.worker_limits import (
     require_accelerator,
 )
 from emofuse_jax.data import records
+from emofuse_jax.told import one_line
 
 CLIP_SECONDS = 300.0
 """A clip that takes longer is given up: nobody's file may hang a preparation."""
@@ -70,7 +71,7 @@ def process(job: Job, clip: Clip) -> Outcome:
         traceback.print_exc()
         result = Failure(clip.clip_id, clip.path, f"internal error: {type(error).__name__}: {error}")
     if isinstance(result, Failure):
-        return Outcome("failed", " ".join(result.reason.split()), digest, None)
+        return Outcome("failed", one_line(result.reason), digest, None)
     status = "kept" if result.audio_ok and result.video_ok else "masked"
     return Outcome(status, result.notes, digest, records.encode(result))
 

@@ -7,6 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
+from emofuse_jax.told import one_line
+
+LONGEST = 1000
+"""Characters of a line about a word of the command line, which may be any file."""
+
 VERBS = {
     "prepare": "clips to records: decode, find faces, write shards, splits and statistics",
     "composite": "pair voices of one corpus with faces of another, to stress a fusion",
@@ -67,7 +72,13 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
     except (AttributeError, ImportError, LookupError, ValueError) as error:
         if started or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        sys.exit(f"emofuse: {' '.join(str(error).split())}")  # a config or a field that does not exist
+        sys.exit(f"emofuse: {misspelt(error)}")
+
+
+def misspelt(error: Exception) -> str:
+    """What a user reads of a config, a field or a value that absl or ml_collections did not take."""
+    told = f"config: no field {error.args[0]}" if isinstance(error, KeyError) and error.args else error
+    return one_line(told)[:LONGEST]
 
 
 def told_in_a_line(lost) -> None:
@@ -119,7 +130,7 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
     except (ValueError, OSError) as error:
         if os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        return failed(" ".join(str(error).split()) or type(error).__name__, 2)
+        return failed(one_line(error) or type(error).__name__, 2)
     except MemoryError as error:
         if os.environ.get("EMOFUSE_TRACEBACK"):
             raise

@@ -39,6 +39,7 @@ ALLOWED = {
         "emofuse_jax.data.records",
         "emofuse_jax.onnx_files",
         "emofuse_jax.host",
+        "emofuse_jax.told",
     )
 }
 ONLY_IN = {

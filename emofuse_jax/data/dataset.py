@@ -5,8 +5,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import zipfile
-import zlib
 
 import grain
 import numpy as np
@@ -14,6 +12,7 @@ from jaxtyping import Float, Int
 
 from emofuse_jax.data import records
 from emofuse_jax.data.prep_files import read_index, read_json, read_prep
+from emofuse_jax.told import one_line
 
 PARTS = ("train", "validation", "test")
 REPAIR = "remove that file, and the emofuse prepare command that wrote it makes it again"
@@ -103,7 +102,7 @@ class Dataset:
 
     def _damaged(self, index: int, shard: int, error: Exception) -> DamagedRecord:
         where = f"{self._paths[shard]}: clip {self.clip_ids[index]!r}"
-        return DamagedRecord(f"{where}: {' '.join(str(error).split())}; {REPAIR}")
+        return DamagedRecord(f"{where}: {one_line(error)}; {REPAIR}")
 
 
 def open_dataset(path: str, recipe: str | None = None) -> Dataset:
@@ -160,17 +159,7 @@ def statistics(
     try:
         with np.load(name, allow_pickle=False) as stats:
             mean, std = (stats[field].astype(np.float32) for field in ("mean", "std"))
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        EOFError,
-        NotImplementedError,
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except Exception as error:  # what zipfile and numpy raise has no common class
         raise ValueError(f"{name}: {error}") from error
     if not (mean.shape == std.shape == bins and np.isfinite(mean).all() and np.all(std > 0)):
         raise ValueError(f"{name}: expected a finite mean and a positive std of {bins[0]} bins")

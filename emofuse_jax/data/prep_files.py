@@ -22,11 +22,12 @@ def read_prep(path: str) -> dict:
     """prep.json of a directory; ValueError where its schema is newer, or a field is missing or of no use."""
     name = os.path.join(path, "prep.json")
     prep = read_json(name)
-    schema, newest = prep.get("schema_version") if isinstance(prep, dict) else None, records.SCHEMA_VERSION
+    prep = prep if isinstance(prep, dict) else {}
+    schema, newest = prep.get("schema_version"), records.SCHEMA_VERSION
     if isinstance(schema, int) and schema > newest:  # its fields may be others
         raise ValueError(f"{path}: prep.json has schema {schema}, newer than {newest}")
     for field, kind in FIELDS.items():
-        value = prep.get(field) if isinstance(prep, dict) else None
+        value = prep.get(field)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"{name}: field {field} is {value!r}, expected {WORDS[kind]}")
     try:

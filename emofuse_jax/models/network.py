@@ -66,7 +66,7 @@ class Network(nnx.Module):
             setattr(self, name, encoder(part, spec, self.dtype, rngs=rngs))
             widths[name] = getattr(self, name).width
             if self.pools:
-                attention = make_attention(widths[name], part, self.dtype, rngs=rngs)
+                attention = make_attention(name, widths[name], part, self.dtype, rngs=rngs)
                 setattr(self, f"{name}_attention", attention)
                 widths[name] = attention.width
         self.fusion = fusion(*widths.values(), spec.classes, config.fusion, self.dtype, rngs=rngs)

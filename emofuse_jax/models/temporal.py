@@ -81,10 +81,10 @@ ATTENTION = {
 }
 
 
-def make_attention(width: int, config, dtype, *, rngs: nnx.Rngs) -> nnx.Module:
-    """The attention that `config.attention` names; raises ValueError for an unknown one."""
+def make_attention(name: str, width: int, config, dtype, *, rngs: nnx.Rngs) -> nnx.Module:
+    """The attention that `config.attention` of the model's part `name` asks for; ValueError if unknown."""
     if config.attention not in ATTENTION:
-        raise ValueError(f"attention: {config.attention!r}, expected one of {', '.join(ATTENTION)}")
+        raise ValueError(f"{name}.attention: {config.attention!r}, expected one of {', '.join(ATTENTION)}")
     return ATTENTION[config.attention](width, config, dtype, rngs=rngs)
 
 

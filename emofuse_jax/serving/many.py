@@ -11,6 +11,7 @@ from emofuse_jax.serving.answers import Window
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.decoders import Damaged, Decoders, Lost, NotMedia, decode
 from emofuse_jax.serving.predictor import BUCKETS, answer_windows, needs_of, spans
+from emofuse_jax.told import one_line
 
 WINDOW_SECONDS = 300.0
 """A window that takes longer to prepare is given up, as a clip is in a preparation."""
@@ -77,7 +78,7 @@ def _look(decoders: Decoders, path: str) -> tuple:
     try:
         return path, decoders.look(path)
     except (NotMedia, Damaged, Lost) as error:
-        return path, " ".join(str(error).split()).removeprefix(f"{path}: ")
+        return path, one_line(error).removeprefix(f"{path}: ")
 
 
 def _parts(bundle: Bundle, path: str, look) -> Iterator[tuple]:

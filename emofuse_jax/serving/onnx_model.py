@@ -16,6 +16,7 @@ import numpy as np
 from jax import export as jax_export
 
 from emofuse_jax.serving.manifest import ONNX
+from emofuse_jax.told import one_line
 
 TOLERANCE = 1e-4
 """Largest difference of probabilities from the checkpoint's that an export takes."""
@@ -65,7 +66,7 @@ def write_onnx(
         with _dimensions_by_name():
             model = jax2onnx.to_onnx(traced, shapes, model_name="emofuse", opset=21, **names)
     except NotImplementedError as error:
-        raise ValueError(f"ONNX: {' '.join(str(error).split())}") from error
+        raise ValueError(f"ONNX: {one_line(error)}") from error
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
 
@@ -116,7 +117,7 @@ def open_onnx(path: str, data: bytes) -> Callable[[dict, dict], dict]:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own have no common class
-        raise ValueError(f"{path}/{ONNX}: cannot be opened: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path}/{ONNX}: cannot be opened: {one_line(error)}") from error
     names = [output.name for output in session.get_outputs()]
 
     def call(weights: dict, inputs: dict) -> dict:

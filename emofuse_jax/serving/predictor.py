@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from emofuse_jax import onnx_files
+from emofuse_jax.checked import check_fields
 from emofuse_jax.serving.answers import Answers, Gap, Prediction, Window, answer_of, is_probability, surer
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.manifest import MANIFEST
 from emofuse_jax.serving.windows import cut_windows
+from emofuse_jax.told import one_line
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
 """Batch sizes that are compiled; a batch is padded to the next one."""
@@ -69,11 +71,9 @@ def preparation(bundle: Bundle):
 
     try:
         settings = PrepSettings.from_dict(bundle.metadata["settings"])
-        check_types(settings, PrepSettings(), "settings")
+        check_fields(dataclasses.asdict(settings), dataclasses.asdict(PrepSettings()), "settings")
     except (AttributeError, TypeError, ValueError) as error:  # of what bundle.json says
-        raise ValueError(
-            f"{bundle.path}/{MANIFEST}: field settings: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise ValueError(f"{bundle.path}/{MANIFEST}: field settings: {one_line(error)[:300]}") from error
     used = {kind: kind in bundle.encoders for kind in onnx_files.FLAGS}
     encoders = {kind: getattr(settings.features, kind) if used[kind] else None for kind in used}
     features = dataclasses.replace(settings.features, **encoders)
@@ -86,18 +86,6 @@ def preparation(bundle: Bundle):
     }
     unread = {k: v for name, fields in absent.items() if name not in bundle.inputs for k, v in fields.items()}
     return dataclasses.replace(settings, features=features), InputSpec(**{**given, **unread})
-
-
-def check_types(found: object, default: object, name: str) -> None:
-    """ValueError where a field of a dataclass is of another type than its default; None has no type."""
-    if dataclasses.is_dataclass(default):
-        for field in dataclasses.fields(default):
-            check_types(getattr(found, field.name), getattr(default, field.name), f"{name}.{field.name}")
-        return
-    kinds = (int, float) if isinstance(default, float) else type(default)
-    fits = isinstance(found, kinds) and isinstance(found, bool) == isinstance(default, bool)
-    if default is not None and not fits:
-        raise ValueError(f"{name}: {str(found)[:60]!r}, expected {type(default).__name__}")
 
 
 def answer_windows(bundle: Bundle, windows: Iterable[Window], least: float) -> Iterator[Prediction | Gap]:

@@ -17,6 +17,7 @@ import jax
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
+from emofuse_jax.told import one_line
 from emofuse_jax.train.optimizer import AverageState, evaluation_params
 from emofuse_jax.train.saved import with_stand_ins, without_stand_ins
 from emofuse_jax.types import Params, TrainState
@@ -172,7 +173,7 @@ def _reading(workdir: str, kind: str) -> Iterator[None]:
         first: BaseException = error
         while first.__cause__:
             first = first.__cause__
-        told = " ".join(f"{type(first).__name__}: {first}".split())
+        told = one_line(f"{type(first).__name__}: {first}")
         raise ValueError(
             f"{_directory(workdir, kind)}: damaged, or of another network: {told[:SHOWN]}"
         ) from error
@@ -186,7 +187,7 @@ def _writing(workdir: str, kind: str) -> Iterator[None]:
     except jax.errors.JaxRuntimeError:  # a RuntimeError too, but of the devices or of a lost process
         raise
     except (OSError, RuntimeError, ValueError) as error:
-        told = " ".join(str(error).split())[-SHOWN:]
+        told = one_line(error)[-SHOWN:]
         raise OSError(f"{_directory(workdir, kind)}: can't be written: {told}") from error
 
 

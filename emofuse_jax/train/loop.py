@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from emofuse_jax import metrics, predictions
 from emofuse_jax.calibration import fit_temperature
 from emofuse_jax.cards import DATA_CARD, data_card, write_card
+from emofuse_jax.told import one_line
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated, calibrator
 from emofuse_jax.train.compiling import once_options
@@ -54,7 +55,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
         try:
             told = explained(experiment, workdir, failed.step)
         except Exception as error:  # of no weight beside what happened
-            told = f"not traced: {' '.join(str(error).split())}"
+            told = f"not traced: {one_line(error)}"
         raise NotFinite(f"{failed}; {told}", failed.step)
 
 

@@ -8,7 +8,7 @@ import ml_collections
 from jaxtyping import PyTree
 
 from emofuse_jax import losses
-from emofuse_jax.models.checked import check_fields, check_value
+from emofuse_jax.checked import check_fields, check_value
 from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.types import InputSpec
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 from collections.abc import Callable
 
 import jax
@@ -34,10 +35,10 @@ class Scene:
 
 def make_scenes(home: str) -> dict[str, Scene]:
     """Writes the inputs below `home`, and gives the scenes by name."""
-    source = make_source(_path(home, "source"), speakers=6, takes=4)
+    source = make_source(pathlib.Path(home, "source"), speakers=6, takes=4)
     records = write_features(os.path.join(home, "records"), MADE)
     clips, bundle = make_clips(home), os.path.join(home, "bundle")
-    export_bundle(save_checkpoint(_path(home, "voice"), "audio_only").workdir, bundle)
+    export_bundle(save_checkpoint(pathlib.Path(home, "voice"), "audio_only").workdir, bundle)
     config = ["--config=tests/chaos/small.py", f"--config.data.path={records}"]
     asked = ["--corpus=folder", f"--source={source}", "--frames=4", "--face_size=32", "--shards=5"]
     return {
@@ -56,7 +57,7 @@ def make_scenes(home: str) -> dict[str, Scene]:
 
 def make_clips(home: str, count: int = 24) -> list[str]:
     """Tones of a few windows' length."""
-    folder = _path(home, "clips")
+    folder = pathlib.Path(home, "clips")
     folder.mkdir(parents=True)
     paths = [folder / f"{i:02d}.wav" for i in range(count)]
     for i, path in enumerate(paths):
@@ -111,9 +112,3 @@ def numbers(workdir: str, kinds: tuple[str, ...]) -> dict[str, str]:
 def digest_of(value) -> str:
     """Of JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _path(home: str, name: str):
-    import pathlib
-
-    return pathlib.Path(home) / name

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import read_corpus
+from data_prep.metadata import write_manifest
 from data_prep.pipeline import prepare
 from data_prep.shards import file_sha256
 from emofuse_jax.data.dataset import open_dataset, split_indices, statistics
+from emofuse_jax.data.records import read_manifest
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.small_corpus import ROOT, SETTINGS, manifest, tfds_source
 
@@ -34,6 +36,13 @@ def test_every_clip_has_its_row(prepared, source):
     assert rows["s0_0.wav"]["sha256"] == file_sha256(os.path.join(source, "s0_0.wav"))
     assert {row["index"] for row in rows.values() if row["status"] == "failed"} == {"-1"}
     assert not list(output.rglob("*.tmp"))
+
+
+def test_names_with_line_breaks_come_back(tmp_path):
+    clips = ["a\rb", "a\nb", 'a"b', "a,b\r"]
+    write_manifest(str(tmp_path), [{"clip_id": clip, "index": i} for i, clip in enumerate(clips)])
+    rows = read_manifest(str(tmp_path))
+    assert [(row["clip_id"], row["index"]) for row in rows] == [(c, str(i)) for i, c in enumerate(clips)]
 
 
 def test_the_dataset_reads_what_was_written(prepared):

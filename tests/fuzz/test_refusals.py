@@ -105,7 +105,10 @@ def test_the_shape_of_a_checkpoint(change, told):
         (lambda m: m["classes"].pop(), "bundle.json: field classes: expected 3 different names"),
         (lambda m: m.update(encoders={"nose": {}}), "bundle.json: field encoders: 'nose'"),
         (lambda m: m["settings"].pop("audio"), "bundle.json: field settings: preparation settings: 'audio'"),
-        (lambda m: m["settings"]["audio"].update(bins="x"), "settings.audio.bins: 'x', expected int"),
+        (
+            lambda m: m["settings"]["audio"].update(bins="x"),
+            "settings.audio.bins: 'x', expected a whole number",
+        ),
     ],
 )
 def test_the_fields_of_a_bundle(copy, change, told):

@@ -14,11 +14,14 @@ from emofuse_jax.train.experiment import flatten
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.saved import saved_config, saved_spec
 from emofuse_jax.types import InputSpec
+from launch.cli import misspelt
 from tests.fuzz.damage import rng_of
 from tests.fuzz.values import hostile, json_bytes
 from tests.fuzz.verdict import Refused
 
-NAMED = r"config|field \w|[a-z]\w*[.=:]|spec"
+SECTIONS = "|".join([*demo.get_config(), *demo.get_config().model])
+NAMED = rf"\bconfig\b|\bspec\b|\b({SECTIONS})[.:]"
+"""Errors of a network name its fields from `config.model` on: `audio.widths`, `dtype`."""
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(demo.__file__)))
 FUSIONS = (
     "am_fbp",
@@ -75,7 +78,7 @@ def _from_flags(name: str, word: str) -> ml_collections.ConfigDict:
         values(sys.argv)
         return values.config
     except (AttributeError, ImportError, LookupError, ValueError, flags.Error) as error:
-        raise Refused(f"{word[:60]}: {' '.join(str(error).split())[:500]}") from error
+        raise Refused(misspelt(error)) from error
 
 
 def _from_checkpoint(text: bytes) -> None:

@@ -7,11 +7,14 @@ import csv
 import os
 import pathlib
 import shutil
+from collections.abc import Sequence
 
-from data_prep.add_split import add_split
+from data_prep.add_split import COLUMNS, add_split
 from data_prep.corpora.folder import read_corpus
 from data_prep.pipeline import prepare
 from data_prep.settings import FaceSettings, PrepSettings
+from emofuse_jax.data.dataset import PARTS
+from emofuse_jax.data.records import read_manifest
 from tests.data_prep.media_files import tone, write_wav
 from tests.fuzz.damage import rng_of
 from tests.fuzz.verdict import Broken
@@ -67,19 +70,30 @@ def attempt(sound: str, seed: int, scratch: str) -> None:
             row[FIELDS[rng.integers(len(FIELDS))]] = TRICKS[rng.integers(len(TRICKS))]
     for row in rows:
         _place(sound, source, row["path"], rng)
-    with open(os.path.join(source, "clips.csv"), "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, FIELDS)
-        table.writeheader()
-        table.writerows(rows)
+    _table(os.path.join(source, "clips.csv"), FIELDS, rows)
+    split = os.path.join(scratch, "split.csv")
+    pathlib.Path(split).touch()
     before = _listing(scratch)
     try:
         prepare(read_corpus(source), SETTINGS, output, workers=0, shards=1)
-        if seed >= 0:
-            add_split(output, TRICKS[rng.integers(len(TRICKS))], os.path.join(source, "clips.csv"))
+        clips = [row["clip_id"] for row in read_manifest(output)]
+        rows = [{"clip_id": clip, "part": PARTS[i % 3]} for i, clip in enumerate(clips)]
+        if seed >= 0 and rng.integers(4) == 0:
+            rows[rng.integers(len(rows))][COLUMNS[rng.integers(2)]] = TRICKS[rng.integers(len(TRICKS))]
+        _table(split, COLUMNS, rows)
+        name = TRICKS[rng.integers(len(TRICKS))] if rng.integers(2) else "mine"
+        add_split(output, name if seed >= 0 else "mine", split, allow_leak=True)  # all clips are one sound
     finally:
         after = {name for name in _listing(scratch) if name.split(os.sep)[0] != "out"}
         if after != before:
             raise Broken(f"outside the output: {sorted(after ^ before)[:5]}")
+
+
+def _table(path: str, fields: Sequence[str], rows: list[dict]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fields)
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _place(sound: str, source: str, name: str, rng) -> None:
