@@ -1,5 +1,6 @@
 """One process with eight fake CPU devices; see the Makefile for why NPROC is needed."""
 
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -9,10 +10,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine that has othe
 
 # As QUICK of emofuse_jax/train/compiling.py: most programs of a test run a few times. XLA_FLAGS= undoes it.
 # Eight devices on two busy cores may keep each other waiting for longer than the 40 s after which XLA aborts.
+# A flag that XLA does not know, as this one from jaxlib 0.11 on, ends the process.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_collective_call_terminate_timeout_seconds=300",
+    "--xla_backend_optimization_level=0 --xla_cpu_collective_call_terminate_timeout_seconds=300"
+    + " --xla_cpu_use_fusion_emitters=false" * (importlib.metadata.version("jaxlib") < "0.11"),
 )
 
 import jax

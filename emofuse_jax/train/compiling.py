@@ -27,11 +27,16 @@ def on_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
 
 
-@functools.cache
 def known(*options: tuple[str, str | int | bool]) -> dict | None:
-    """The options where this version of XLA knows them all; they are experimental."""
+    """Those of the options, all experimental, that this version of XLA knows; None where it knows none."""
+    return dict(option for option in options if is_known(*option)) or None
+
+
+@functools.cache
+def is_known(name: str, value: str | int | bool) -> bool:
+    """Whether XLA takes it."""
     try:
-        jax.jit(lambda x: x, compiler_options=dict(options)).lower(0.0).compile()
+        jax.jit(lambda x: x, compiler_options={name: value}).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
-        return None
-    return dict(options)
+        return False
+    return True
