@@ -2,11 +2,17 @@
 
 import functools
 
+import numpy as np
+
 from data_prep.encoders import EncoderFiles
 from data_prep.faces.detect import detect_faces, look_again
+from data_prep.faces.face import Face
 from data_prep.faces.follow import Look, Search
 from data_prep.faces.own import search_with
 from data_prep.settings import PrepSettings
+
+WARMING, SQUARE = (480, 640), 8
+"""Height and width of a webcam's frame (for another, the first stage compiles again), side of its squares."""
 
 
 def open_detector(settings: PrepSettings, files: EncoderFiles) -> tuple[Search, Look | None]:
@@ -23,3 +29,14 @@ def open_detector(settings: PrepSettings, files: EncoderFiles) -> tuple[Search, 
         )
     search = functools.partial(detect_faces, min_face=face.min_face, min_score=face.min_score)
     return search, functools.partial(look_again, min_score=face.min_score)
+
+
+def warm_detector(settings: PrepSettings, files: EncoderFiles) -> None:
+    """Loads and compiles what the first film would wait for, on squares that look a little like faces."""
+    search, look = open_detector(settings, files)
+    small = np.random.default_rng(2).integers(0, 256, (1, *(side // SQUARE for side in WARMING), 3), np.uint8)
+    frames = small.repeat(SQUARE, axis=1).repeat(SQUARE, axis=2)
+    search(frames)
+    if look:
+        box, points = np.array([270, 190, 370, 290], np.float32), np.full((5, 2), 240, np.float32)
+        look(frames, [[Face(box, points, 1.0)]])

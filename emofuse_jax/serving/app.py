@@ -95,17 +95,19 @@ def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Serv
     measures.waits(batcher.depth)
     ready = threading.Event()
 
-    def warm() -> None:
-        batcher.start()
-        ready.set()
-
-    warming = threading.Thread(target=warm, name="warming")
     decoders = Decoders(
         functools.partial(decode, needs_of(bundle)),
         workers=limits.decoders,
         seconds=limits.decode_seconds,
         waiting=limits.files_waiting,
     )
+
+    def warm() -> None:
+        batcher.start()
+        decoders.warm()
+        ready.set()
+
+    warming = threading.Thread(target=warm, name="warming")
     threads = concurrent.futures.ThreadPoolExecutor(limits.decoders + limits.files_waiting + 1)
     warming.start()
     try:
@@ -113,9 +115,9 @@ def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Serv
             sessions = asyncio.Semaphore(limits.sessions)
             yield Service(bundle, limits, batcher, decoders, threads, folder, ready, sessions, measures)
     finally:
-        ready.clear()
-        warming.join()
         decoders.close()
+        warming.join()
+        ready.clear()
         threads.shutdown(wait=False, cancel_futures=True)
         batcher.close()
 
@@ -130,7 +132,7 @@ def add_probes(app: FastAPI, bundle: Bundle, measures: Measures) -> None:
 
     @app.get("/readyz")
     async def readyz() -> dict:
-        """200 when every batch size is compiled, 503 before, and while the server stops."""
+        """200 when all is compiled, the detector too; 503 before, and while the server stops."""
         if not app.state.service.ready.is_set():
             raise busy("the model is being compiled, or the server stops", after=5)
         return {"status": "ready"}

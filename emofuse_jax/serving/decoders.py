@@ -1,5 +1,6 @@
 """Media are opened in processes of bounded memory and time: a hostile file ends those alone."""
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -8,7 +9,7 @@ from collections.abc import Callable
 
 from data_prep.workers import Worker
 from emofuse_jax.serving.batching import Busy
-from emofuse_jax.serving.predictor import Needs, prepare_window
+from emofuse_jax.serving.predictor import Needs, encoder_files, needs_faces, prepare_window
 
 STARTING = 120.0
 """Seconds until a new process must be ready."""
@@ -65,6 +66,12 @@ class Decoders:
         """A Record, or in a line why there is none (`prepare_window`); raises Lost or Busy."""
         return self._ask((path, start, end, person))
 
+    def warm(self) -> None:
+        """Waits until each process could begin with a film at once; what is amiss is told when asked."""
+        for _ in range(len(self._workers)):  # which take turns
+            with contextlib.suppress(Lost):
+                self._asked(())
+
     def close(self) -> None:
         """Ends all processes, in the middle of what they do."""
         with self._starting:
@@ -118,8 +125,11 @@ class Decoders:
 def decode(needs: Needs, job: tuple):
     """In the process: what a job asks for, or the error, which is sent back.
 
-    `job`: a path, for a `Look`; with start, end and person for a window, a Record or why there is none.
+    `job`: a path, for a `Look`; with start, end and person for a window, a Record or why there is none;
+    nothing, to get ready.
     """
+    if not job:
+        return _warm(needs)
     path, *part = job
     try:
         return prepare_window(needs, path, *part) if part else _look(path)
@@ -130,6 +140,13 @@ def decode(needs: Needs, job: tuple):
     except Exception as error:  # a mistake of ours: it costs this file alone
         traceback.print_exc()
         return Lost(f"internal error: {type(error).__name__}")
+
+
+def _warm(needs: Needs) -> None:
+    from data_prep.faces.detector import warm_detector
+
+    if needs_faces(needs):
+        warm_detector(needs.settings, encoder_files(needs))
 
 
 def _look(path: str) -> Look:

@@ -138,14 +138,24 @@ def prepare_window(
 ):
     """The Record of a part of a file, or in a line why it has no answer; `person` as in `process_clip`."""
     from data_prep.corpora.base import Clip
-    from data_prep.encoders import EncoderFiles
     from data_prep.process import Failure, process_clip
 
     clip = Clip(os.path.basename(path), path, label=-1, speaker="", start=start, end=end)
-    faces = bool({"faces", "face_features"} & {*needs.inputs})
-    files = EncoderFiles(**needs.encoders, threads=0)
+    files, faces = encoder_files(needs), needs_faces(needs)
     record = process_clip(clip, needs.settings, encoders=files, faces=faces, person=person)
     return record.reason if isinstance(record, Failure) else usable(needs, record)
+
+
+def needs_faces(needs: Needs) -> bool:
+    """Whether faces are looked for."""
+    return bool({"faces", "face_features"} & {*needs.inputs})
+
+
+def encoder_files(needs: Needs):
+    """Where the ONNX files lie (EncoderFiles); they run on one thread."""
+    from data_prep.encoders import EncoderFiles
+
+    return EncoderFiles(**needs.encoders, threads=0)
 
 
 def usable(needs: Needs, record):

@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
+from data_prep.encoders import NO_FILES
 from data_prep.faces import detect, mtcnn, pyramid
 from data_prep.faces.align import align_face, alignment
 from data_prep.faces.detect import detect_faces
+from data_prep.faces.detector import warm_detector
 from data_prep.faces.face import Face
 from data_prep.faces.track import choose_track
-from data_prep.settings import FaceSettings
+from data_prep.settings import FaceSettings, PrepSettings
 from tests.data_prep.face_fakes import fake_face
 
 SETTINGS = {"min_face": FaceSettings().min_face, "min_score": FaceSettings().min_score}
@@ -248,3 +250,10 @@ def test_new_counts_compile_nothing(clips, monkeypatch):
     traces.clear()
     detect_faces(np.concatenate([frames, frames]), **SETTINGS)
     assert not traces
+
+
+def test_warming_compiles_every_stage():
+    for stage in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet):
+        stage.clear_cache()
+    warm_detector(PrepSettings(), NO_FILES)
+    assert all(stage._cache_size() for stage in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet))

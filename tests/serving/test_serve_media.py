@@ -133,12 +133,23 @@ def test_large_frames_are_refused_before_they_are_decoded(bundle, tmp_path):
 
 def misbehave(job):
     """In a decoder's process."""
+    if not job:
+        return None
     path = job[0]
     if path == "crash":
         os._exit(3)
     if path == "hang":
         time.sleep(60)
     return path
+
+
+def test_every_decoder_is_ready_before_it_is_asked():
+    decoders = Decoders(misbehave, workers=2, seconds=60.0, waiting=0)
+    try:
+        decoders.warm()
+        assert [worker.ready for worker in decoders._workers] == [True, True]
+    finally:
+        decoders.close()
 
 
 def test_a_decoder_that_is_lost_is_replaced():

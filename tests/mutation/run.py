@@ -1,0 +1,158 @@
+"""Small mistakes put into ops/ and losses.py, one at a time: does a test see each? (cosmic-ray)
+
+    python -m tests.mutation.run --cosmic_ray=DIR --output=results/mutation.json
+
+Works in copies of the tree, a module at a time in each; run again, it goes on. A mistake that no test saw has
+its explanation in explained.json beside this file, by its module and changed line; exit status 1 where one
+has none.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import os
+import pathlib
+import queue
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+TREE = ("emofuse_jax", "data_prep", "configs", "launch", "tests", "pyproject.toml")
+SECONDS = 300
+"""After which a mistake counts as seen: the tests of a module take seconds."""
+TESTS = {
+    "emofuse_jax/losses.py": ["tests/test_losses.py", "tests/objectives"],
+    "emofuse_jax/ops/dropout.py": ["tests/ops/test_convolutional.py", "tests/ops/test_bilinear.py"],
+    "emofuse_jax/ops/lrn.py": ["tests/ops/test_convolutional.py"],
+    "emofuse_jax/ops/maxpool.py": ["tests/ops/test_convolutional.py"],
+    "emofuse_jax/ops/metric_learning.py": [
+        "tests/ops/test_metric_learning.py",
+        "tests/objectives/test_metric.py",
+    ],
+    "emofuse_jax/ops/rows.py": ["tests/ops/test_bilinear.py"],
+}
+"""Where they are not those of the same name."""
+KEPT = {
+    "BinaryOperator": "Add_Sub Sub_Add Mul_Div Mul_Add Div_Mul FloorDiv_Mul Mod_Mul Pow_Mul",
+    "ComparisonOperator": "Gt_GtE GtE_Gt Lt_LtE LtE_Lt Gt_LtE Lt_GtE Eq_NotEq NotEq_Eq Is_IsNot IsNot_Is",
+    "UnaryOperator": "Delete_USub Delete_Not Delete_Invert",
+}
+"""Of the operators that are replaced, the likeliest mistakes: most others (`<<` for `+`) are type errors."""
+
+
+def modules() -> dict[str, list[str]]:
+    """Module to its test files."""
+    found = {"emofuse_jax/losses.py": []}
+    for path in sorted((ROOT / "emofuse_jax/ops").glob("*.py")):
+        if path.name != "__init__.py":
+            found[f"emofuse_jax/ops/{path.name}"] = [f"tests/ops/test_{path.name}"]
+    return found | TESTS
+
+
+def main(tools: str, work: str, output: str, workers: int) -> int:
+    """Tries every module, writes `output`, and prints what was not seen."""
+    trees: queue.Queue = queue.Queue()
+    for number in range(workers):
+        trees.put(copy_tree(os.path.join(work, f"tree_{number}")))
+
+    def one(module: str, tests: list[str]) -> list[dict]:
+        tree = trees.get()
+        try:
+            return attempt(tools, work, tree, module, tests)
+        finally:
+            trees.put(tree)
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        found = [line for lines in pool.map(one, *zip(*modules().items(), strict=True)) for line in lines]
+    told = report(found)
+    with open(output, "w", encoding="utf-8") as file:
+        json.dump(told, file, indent=1)
+        file.write("\n")
+    for line in told["survived"]:
+        print(f"{line['module']}:{line['line']}: {line['change']}: {line['why'] or 'NOT EXPLAINED'}")
+    print({name: value for name, value in told.items() if isinstance(value, int)})
+    return 1 if told["unexplained"] else 0
+
+
+def copy_tree(path: str) -> str:
+    """A fresh copy of what a test needs."""
+    shutil.rmtree(path, ignore_errors=True)
+    for name in TREE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        os.makedirs(path, exist_ok=True)
+        copy(ROOT / name, os.path.join(path, name))
+    return path
+
+
+def attempt(tools: str, work: str, tree: str, module: str, tests: list[str]) -> list[dict]:
+    """Each mistake in a module: what was changed, and whether a test saw it."""
+    name = module.removesuffix(".py").replace("/", "_")
+    session, config = (os.path.abspath(os.path.join(work, f"{name}.{end}")) for end in ("sqlite", "toml"))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    excluded = [f"core/Replace{kind}_(?!({kept.replace(' ', '|')})$)" for kind, kept in KEPT.items()]
+    pathlib.Path(config).write_text(
+        f"[cosmic-ray]\nmodule-path = {json.dumps(module)}\ntimeout = {SECONDS}.0\nexcluded-modules = []\n"
+        f'test-command = {json.dumps(" ".join(command))}\n[cosmic-ray.distributor]\nname = "local"\n'
+        f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {json.dumps(excluded)}\n"
+    )
+
+    def call(*words: str) -> None:
+        subprocess.run([os.path.join(tools, words[0]), *words[1:]], cwd=tree, check=True)
+
+    if not os.path.exists(session):
+        subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+        call("cosmic-ray", "init", config, f"{session}.new")
+        call("cr-filter-operators", f"{session}.new", config)
+        os.rename(f"{session}.new", session)
+    call("cosmic-ray", "exec", config, session)
+    return lines_of(session, tree)
+
+
+def lines_of(session: str, tree: str) -> list[dict]:
+    """What a session of cosmic-ray says."""
+    asked = """select module_path, start_pos_row, operator_name, test_outcome, diff from mutation_specs
+               join work_results using (job_id) where worker_outcome != 'SKIPPED'"""
+    with sqlite3.connect(session) as opened:
+        rows = opened.execute(asked).fetchall()
+    return [
+        {"module": module, "line": line, "operator": operator, "outcome": outcome, "change": change(diff)}
+        for module, line, operator, outcome, diff in rows
+    ]
+
+
+def change(diff: str) -> str:
+    """The line that a mistake makes."""
+    lines = diff.splitlines()[2:]  # after the names of the files
+    return "; ".join(line[1:].strip() for line in lines if line.startswith("+"))
+
+
+def report(found: list[dict]) -> dict:
+    """What `results/mutation.json` holds."""
+    explained = json.loads((HERE / "explained.json").read_text(encoding="utf-8"))
+    survived = [
+        {**line, "why": explained.get(f"{line['module']}: {line['change']}", "")}
+        for line in found
+        if line["outcome"] == "SURVIVED"
+    ]
+    outcomes = collections.Counter(line["outcome"].lower() for line in found)
+    return {
+        "mutants": len(found),
+        **dict(outcomes),
+        "unexplained": sum(not line["why"] for line in survived),
+        "by_module": dict(collections.Counter(line["module"] for line in found)),
+        "survived": survived,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--cosmic_ray", required=True, help="directory of its programs")
+    parser.add_argument("--work", default="runs/mutation", help="copies of the tree, and sessions")
+    parser.add_argument("--output", default="results/mutation.json")
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
+    sys.exit(main(asked.cosmic_ray, asked.work, asked.output, asked.workers))
