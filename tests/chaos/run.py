@@ -11,8 +11,8 @@ import argparse
 import collections
 import json
 import os
-import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +28,7 @@ MOST = 5
 SECONDS = 300
 """After which a start counts as a hang."""
 KINDS = ("time", "write", "rename")
-UNFINISHED = ("*orbax-checkpoint-tmp*", "*.tmp", "*.partial")
+UNFINISHED = re.compile(r"orbax-checkpoint-tmp|\.tmp$|\.partial$")
 RENAMES = 60
 """Of a start, at most, before the one that kills."""
 ENDED = {-signal.SIGKILL, -signal.SIGTERM, EXIT_CODE}
@@ -64,7 +64,9 @@ def writes(process: subprocess.Popen, directory: str, rng: random.Random) -> Non
 
 
 def unfinished(directory: str) -> set:
-    return {path for pattern in UNFINISHED for path in pathlib.Path(directory).rglob(pattern)}
+    """Files and folders that await their rename; some are gone while they are listed."""
+    found = ((parent, name) for parent, folders, names in os.walk(directory) for name in folders + names)
+    return {(parent, name) for parent, name in found if UNFINISHED.search(name)}
 
 
 def disturb(scene: Scene, directory: str, usual: float, rng: random.Random) -> dict:
