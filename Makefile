@@ -1,6 +1,7 @@
 # make demo  everything from nothing: install, demo corpus, prepare, train, evaluate, report, export, predict
 # make test  everything that CI checks
 # make chaos, make fuzz  what a test holds in short, at length: results/chaos.json, results/fuzz.json
+# make coverage, make mutation  what the suite reaches, and what it would see: results/coverage.txt, results/mutation.json
 # make upgrade-check [TESTS=tests/ops]  the same under the newest and the lowest dependencies that are allowed
 # make audit, make licences  known vulnerabilities; THIRD_PARTY.md
 PYTHON ?= python3
@@ -9,11 +10,13 @@ BIN := $(VENV)/bin
 # jax 0.10 deadlocks on few cores when several fake CPU devices run collectives back to back;
 # NPROC sizes XLA's thread pool and must be set before Python starts.
 export NPROC = 16
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 SEED ?= 0
 TESTS ?=
-SUITE = -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+PYTEST = -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
+SUITE = $(PYTEST) $(TESTS)
 
-.PHONY: demo test test-long chaos fuzz install-dev onnx peers upgrade-check upgrade-newest upgrade-lowest audit licences clean
+.PHONY: demo test test-long coverage chaos fuzz mutation install-dev onnx peers upgrade-check upgrade-newest upgrade-lowest audit licences clean
 
 $(BIN)/.installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +52,14 @@ test: install-dev
 test-long: install-dev
 	$(BIN)/python -m pytest -m long
 
+# Of the two packages, by the suite; child processes count. Coverage's own files may not grow either.
+coverage: install-dev
+	$(BIN)/python $(PIP_INSTALL) 'coverage>=7.10,<8'
+	$(BIN)/python -m coverage run $(PYTEST) --deselect tests/chaos/test_world.py::test_files_that_may_not_grow
+	-$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report > results/coverage.txt
+	@tail -1 results/coverage.txt
+
 # 100 kills; 10,000 damaged inputs (goes on where it was stopped).
 chaos: install-dev
 	$(BIN)/python -m tests.chaos.run --kills=100 --output=results/chaos.json
@@ -56,7 +67,12 @@ chaos: install-dev
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz.run --output=results/fuzz.json --inputs=10000 --workers=2
 
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+
+# Some 850 small mistakes in ops/ and losses.py, one at a time (goes on where it was stopped).
+mutation: install-dev
+	$(PYTHON) -m venv .venv-mutation
+	.venv-mutation/bin/python $(PIP_INSTALL) 'cosmic-ray>=8.7,<9'
+	$(BIN)/python -m tests.mutation.run --cosmic_ray=.venv-mutation/bin --output=results/mutation.json
 
 upgrade-check: upgrade-newest upgrade-lowest
 

@@ -155,4 +155,4 @@ if __name__ == "__main__":
     parser.add_argument("--output", default="results/mutation.json")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
-    sys.exit(main(asked.cosmic_ray, asked.work, asked.output, asked.workers))
+    sys.exit(main(os.path.abspath(asked.cosmic_ray), asked.work, asked.output, asked.workers))
