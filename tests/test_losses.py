@@ -102,3 +102,10 @@ def test_bad_objectives_are_named():
         config = ConfigDict({"smoothing": 0.0, "objectives": {name: 1.0}})
         with pytest.raises(ValueError, match=message):
             losses.total_loss(outputs, batch, config)
+
+
+def test_a_ratio_over_nothing_is_zero_and_has_no_gradient():
+    three, nothing, half = jnp.asarray(3.0), jnp.asarray(0.0), jnp.asarray(0.5)
+    value, gradient = jax.value_and_grad(losses.ratio, argnums=(0, 1))(three, nothing)
+    assert (value, *gradient) == (0.0, 0.0, 0.0)
+    assert losses.ratio(three, half) == 6.0
