@@ -110,10 +110,11 @@ def round_of(scene: Scene, directory: str, usual: tuple, kills: int, rng: random
     attempts = []
     while sum(one["killed"] for one in attempts) < kills:
         attempts.append(disturb(scene, directory, seconds, rng))
-        if not attempts[-1]["killed"]:
-            break  # it was through, or it failed
-    hung, found = False, results(scene, directory)
-    if again := found != expected:  # else it was killed when all was done
+        found = results(scene, directory)
+        if not attempts[-1]["killed"] or found == expected:
+            break  # it was through, maybe killed only when all was done, or it failed
+    hung = False
+    if again := found != expected:
         process = start(scene, directory)
         hung = not ended(process, SECONDS)
         found = results(scene, directory) if process.returncode == 0 else {}
