@@ -36,9 +36,9 @@ def watch(process, seconds):
 
 
 def settled(part):
-    """Median memory, fewest files and threads: a save opens some for a moment."""
-    memory, files, threads = zip(*part, strict=True)
-    return statistics.median(memory), min(files), min(threads)
+    """Median memory, lower quartile of files and threads: a save opens some for a moment."""
+    memory, *counts = zip(*part, strict=True)
+    return statistics.median(memory), *(statistics.quantiles(count, n=4)[0] for count in counts)
 
 
 def check(home, *, steps, mode):
