@@ -104,3 +104,11 @@ def test_gradients(kind):
     with jax.enable_x64(True):
         mask = jnp.array([True, True, False, True, True])
         check_grads(jax.jit(lambda f: ours(f, mask)[0]), (jnp.asarray(FRAMES),), order=1, modes=["rev"])
+
+
+def test_statistics_of_nothing_are_zero_and_their_temperature_is_one():
+    frames, nothing, some = jnp.asarray(FRAMES), jnp.zeros(5, bool), jnp.arange(5) < 4
+    scores = frames @ jnp.asarray(Q0)
+    np.testing.assert_array_equal(statistics_pool(frames, scores, nothing)[0], np.zeros(6))
+    expected = formulas.weighted_statistics(FRAMES[:4], formulas.softmax(FRAMES[:4] @ Q0), 1e-5)
+    np.testing.assert_allclose(statistics_pool(frames, scores, some)[0], expected, rtol=1e-4, atol=1e-6)
