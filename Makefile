@@ -52,7 +52,8 @@ test: install-dev
 test-long: install-dev
 	$(BIN)/python -m pytest -m long
 
-# Of the two packages, by the suite; child processes count. Coverage's own files may not grow either.
+# Of the two packages, by the suite; child processes count, but those that are killed leave data of no use.
+# Left out is a test under which coverage's own files may not grow either.
 coverage: install-dev
 	$(BIN)/python $(PIP_INSTALL) 'coverage>=7.10,<8'
 	$(BIN)/python -m coverage run $(PYTEST) --deselect tests/chaos/test_world.py::test_files_that_may_not_grow
@@ -66,7 +67,6 @@ chaos: install-dev
 
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz.run --output=results/fuzz.json --inputs=10000 --workers=2
-
 
 # Some 850 small mistakes in ops/ and losses.py, one at a time (goes on where it was stopped).
 mutation: install-dev

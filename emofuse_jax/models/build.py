@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from emofuse_jax.models.network import Network, input_names
 from emofuse_jax.models.streams import Streams
-from emofuse_jax.told import one_line
+from emofuse_jax.told import with_kind
 from emofuse_jax.types import Batch, InputSpec, Outputs, Params, PRNGKey
 
 
@@ -113,8 +113,8 @@ def build_model(config, spec: InputSpec) -> Model:
     try:
         abstract = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
-        told = one_line(f"{type(error).__name__}: {error}")
-        raise ValueError(f"config.model: no network can be built of it for {spec}: {told[:300]}") from error
+        told = with_kind(error)[:300]
+        raise ValueError(f"config.model: no network can be built of it for {spec}: {told}") from error
     return Model(config, spec, nnx.graphdef(abstract))
 
 

@@ -115,9 +115,9 @@ def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Serv
             sessions = asyncio.Semaphore(limits.sessions)
             yield Service(bundle, limits, batcher, decoders, threads, folder, ready, sessions, measures)
     finally:
+        ready.clear()
         decoders.close()
         warming.join()
-        ready.clear()
         threads.shutdown(wait=False, cancel_futures=True)
         batcher.close()
 

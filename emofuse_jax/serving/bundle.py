@@ -30,7 +30,7 @@ from emofuse_jax.serving.manifest import (
     read_manifest,
 )
 from emofuse_jax.serving.onnx_model import engine_of, open_onnx
-from emofuse_jax.told import one_line
+from emofuse_jax.told import with_kind
 
 PARITY_TOLERANCE = 1e-5
 COMPARED = ("probabilities", "logits")
@@ -196,7 +196,7 @@ def _parse_parity(path: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[s
 
 def _told(error: Exception) -> str:
     """What a library said, in one line of bounded length."""
-    return one_line(f"{type(error).__name__}: {error}")[:300]
+    return with_kind(error)[:300]
 
 
 def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:

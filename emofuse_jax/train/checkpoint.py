@@ -17,7 +17,7 @@ import jax
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from emofuse_jax.told import one_line
+from emofuse_jax.told import one_line, with_kind
 from emofuse_jax.train.optimizer import AverageState, evaluation_params
 from emofuse_jax.train.saved import with_stand_ins, without_stand_ins
 from emofuse_jax.types import Params, TrainState
@@ -173,7 +173,7 @@ def _reading(workdir: str, kind: str) -> Iterator[None]:
         first: BaseException = error
         while first.__cause__:
             first = first.__cause__
-        told = one_line(f"{type(first).__name__}: {first}")
+        told = with_kind(first)
         raise ValueError(
             f"{_directory(workdir, kind)}: damaged, or of another network: {told[:SHOWN]}"
         ) from error

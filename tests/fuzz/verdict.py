@@ -4,6 +4,8 @@ import dataclasses
 import re
 import time
 
+from emofuse_jax.told import one_line
+
 REFUSALS = (ValueError, OSError)
 """What launch/cli.guarded turns into one line."""
 LONGEST = 6000
@@ -35,21 +37,16 @@ def judge(kind, case, seed: int, scratch: str, watched: list[str]) -> Verdict:
     try:
         kind.attempt(case, seed, scratch)
     except MemoryError as found:
-        status, error, message = "memory", type(found).__name__, line(found)
+        status, error, message = "memory", type(found).__name__, one_line(found)
     except REFUSALS as found:
-        status, error, message = "refused", type(found).__name__, line(found)
+        status, error, message = "refused", type(found).__name__, one_line(found)
         if complaint := wrong_with(message, scratch, kind.NAMED):
             status, error = "crash", f"{error}: {complaint}"
     except Exception as found:
-        status, error, message = "crash", type(found).__name__, f"{line(found)} {where(found)}"
+        status, error, message = "crash", type(found).__name__, f"{one_line(found)} {where(found)}"
     if watched:
         status, error, message = "escape", "what it did", "; ".join(watched)
     return Verdict(status, error, message[: LONGEST + 100], round(time.monotonic() - began, 3))
-
-
-def line(error: BaseException) -> str:
-    """As the command line tells it."""
-    return " ".join(str(error).split())
 
 
 def where(error: BaseException) -> str:

@@ -9,8 +9,11 @@ from emofuse_jax.train import checkpoint
 from emofuse_jax.train.saved import saved_config, saved_spec
 from emofuse_jax.types import TrainState
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
-from tests.fuzz.kinds.configs import NAMED as NAMED  # of what a checkpoint says; else its path is in the text
+from tests.fuzz.kinds import configs
 from tests.serving.conftest import save_checkpoint
+
+NAMED = configs.NAMED
+"""Of what a checkpoint says; else its path is in the text."""
 
 
 def make(folder: str) -> None:
