@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import jax
 from jaxtyping import PyTree
@@ -197,6 +198,20 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("absl").addFilter(_is_news)
+
+
+def _without_late(hook: Callable) -> Callable:
+    """Tensorstore's threads report to the loop of a save that has already failed, one traceback an array."""
+
+    def told(unraisable) -> None:
+        if unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed":
+            return
+        hook(unraisable)
+
+    return told
+
+
+sys.unraisablehook = _without_late(sys.unraisablehook)
 
 
 def _require(workdir: str, kind: str, *, found: bool | None = None) -> None:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -136,3 +138,44 @@ def test_a_checkpoint_without_stand_ins_gets_zeros(tmp_path):
         str(tmp_path), "last", (abstract(now.params), abstract(now.model_state))
     )
     np.testing.assert_array_equal(params["fusion"]["absent"]["video"], np.zeros(3))
+
+
+FAILED_SAVE = """
+import asyncio, sys, time
+import numpy as np, tensorstore
+if sys.argv[2] == "ours":
+    import emofuse_jax.train.checkpoint
+
+async def array(i):
+    spec = {"driver": "zarr", "kvstore": f"file://{sys.argv[1]}/{i}"}
+    store = await tensorstore.open(spec, create=True, dtype=tensorstore.float32, shape=[1000, 1000])
+    await store.write(np.random.default_rng(i).normal(size=(1000, 1000)).astype(np.float32))
+
+async def fails():
+    await asyncio.sleep(0.02)
+    raise OSError("no room")
+
+async def save():
+    await asyncio.gather(fails(), *map(array, range(30)))
+
+class Other:
+    def __del__(self):
+        raise RuntimeError("another")
+
+loop = asyncio.new_event_loop()
+try:
+    loop.run_until_complete(save())
+except OSError:
+    loop.close()
+time.sleep(2)
+Other()
+"""
+
+
+@pytest.mark.parametrize("whose", ["ours", "bare"])
+def test_a_failed_save_has_no_late_tracebacks(tmp_path, whose):
+    """What orbax does: the first array's error ends its loop, the others' writes end after that."""
+    command = [sys.executable, "-c", FAILED_SAVE, str(tmp_path), whose]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ("Event loop is closed" in done.stderr) == (whose == "bare")
+    assert "another" in done.stderr
