@@ -1,8 +1,8 @@
 """The suite `serve`: clips a second and the median wait of 16 callers of the JSON route.
 
-Ours against the same server that answers one clip at a time, and against the usual PyTorch server of the
-same network (tests/peers). Each side is a process; they take turns, one idle while the other answers. The
-media route has no peer: its whole answer and its stages are told.
+Ours, by each engine, against the same server that answers one clip at a time, and against the usual PyTorch
+server of the same network (tests/peers). Each side is a process; they take turns, one idle while the other
+answers. The media route has no peer: its whole answer and its stages are told.
 """
 
 import base64
@@ -10,6 +10,8 @@ import concurrent.futures
 import contextlib
 import functools
 import http.client
+import importlib.util
+import itertools
 import json
 import os
 import socket
@@ -40,36 +42,43 @@ READY = 300.0
 
 
 def serve(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
-    """Rows of rate and of wait against each peer; a wait's ratio is theirs over ours."""
+    """Rows of rate and of wait, for each engine against each peer; a wait's ratio is theirs over ours.
+
+    onnxruntime takes part where jax2onnx is installed (`make onnx`).
+    """
+    engines = ["jax", *(["onnx"] if importlib.util.find_spec("jax2onnx") else [])]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         bundle = os.path.join(folder, "bundle")
-        make_bundle(bundle)
-        ours = [sys.executable, "-m", "launch.serve", f"--bundle={bundle}", "--decoders=1"]
-        commands = {"ours": ours, "one at a time": [*ours, "--buckets=1"]}
+        make_bundle(bundle, onnx="onnx" in engines)
+        base = [sys.executable, "-m", "launch.serve", f"--bundle={bundle}", "--decoders=1"]
+        commands = {engine: [*base, f"--engine={engine}"] for engine in engines}
+        peers = {f"{engine}, one at a time": [*commands[engine], "--buckets=1"] for engine in engines}
         if torch:
-            commands["PyTorch, FastAPI"] = [sys.executable, "-m", "tests.peers.serve_network"]
-        ports = {name: stack.enter_context(server(command)) for name, command in commands.items()}
+            peers["PyTorch, FastAPI"] = [sys.executable, "-m", "tests.peers.serve_network"]
+        ports = {name: stack.enter_context(server(command)) for name, command in (commands | peers).items()}
         waits: dict[str, list[float]] = {name: [] for name in ports}
         sides = {
             name: functools.partial(crowd, port, body(), seconds, waits[name]) for name, port in ports.items()
         }
         rates = medians(sides, repeats)
-        stages = list(media_stages(bundle, folder, ports["ours"], repeats))
-    for name in commands:
-        if name == "ours":
-            continue
-        case = f"am_fbp, JSON, {CLIENTS} callers"
-        yield row(case, "clips/s", rates["ours"], rates[name], peer_name=name, repeats=repeats)
-        halves = {side: 1 / statistics.median(waits[side]) for side in ("ours", name)}
-        yield row(
-            f"{case}, 1 / median wait", "1/s", halves["ours"], halves[name], peer_name=name, repeats=repeats
-        )
+        stages = [
+            found for engine in engines for found in media_stages(bundle, engine, ports[engine], repeats)
+        ]
+    halves = {name: 1 / statistics.median(taken) for name, taken in waits.items()}
+    for engine, peer in itertools.product(engines, peers):
+        if peer.startswith(engine) or not peer.endswith("one at a time"):
+            case, about = (
+                f"am_fbp, {engine}, JSON, {CLIENTS} callers",
+                {"peer_name": peer, "repeats": repeats},
+            )
+            yield row(case, "clips/s", rates[engine], rates[peer], **about)
+            yield row(f"{case}, 1 / median wait", "1/s", halves[engine], halves[peer], **about)
     yield from stages
 
 
-def media_stages(bundle: str, folder: str, port: int, repeats: int) -> Iterator[dict]:
+def media_stages(bundle: str, engine: str, port: int, repeats: int) -> Iterator[dict]:
     """What one film of the demo corpus costs: the whole answer, and its stages in a process of their own."""
-    loaded, path = load(bundle), os.path.join(folder, "clip.mp4")
+    loaded, path = load(bundle, engine=engine), f"{bundle}.mp4"
     with open(path, "wb") as file:
         file.write(render_clip(speaker=1, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=3))
     decoders = Decoders(functools.partial(decode, needs_of(loaded)), workers=1, seconds=READY, waiting=0)
@@ -86,7 +95,7 @@ def media_stages(bundle: str, folder: str, port: int, repeats: int) -> Iterator[
     finally:
         decoders.close()
     for name, seconds in taken.items():
-        case = f"am_fbp, media route, a film of 3 s, {name}"
+        case = f"am_fbp, {engine}, media route, a film of 3 s, {name}"
         yield row(case, "1/s", 1 / seconds, None, peer_name="a peer", repeats=repeats)
 
 
@@ -112,7 +121,7 @@ def send(port: int, path: str) -> None:
         answer.read()
 
 
-def make_bundle(path: str) -> None:
+def make_bundle(path: str, *, onnx: bool) -> None:
     """AM-FBP of the papers' sizes with random weights."""
     config = am_fbp.get_config()
     model = build_model(config.model, SPEC)
@@ -130,6 +139,7 @@ def make_bundle(path: str) -> None:
         "fold": 0,
         "versions": {},
         "checkpoint": "best",
+        "onnx": onnx,
     }
     write_bundle(path, model, params, model_state, metadata, {}, {})
 
@@ -154,7 +164,9 @@ def server(command: list[str]) -> Iterator[int]:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    process = subprocess.Popen([*command, f"--port={port}"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         until = time.monotonic() + READY
         while not ready(port):

@@ -1,7 +1,8 @@
 """One program for many callers: rows wait in a bounded queue and are answered together, in fixed batch sizes.
 
 While a batch is computed the next rows gather, so that batches grow with the load and a lone caller never
-waits for company.
+waits for company. They grow only as far as that answers more rows a second: an accelerator is hardly slower
+over 32 clips than over one, while on a CPU a long batch only keeps its callers from sending the next.
 """
 
 import collections
@@ -14,6 +15,9 @@ from collections.abc import Callable
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+GAIN = 1.1
+"""By how much a larger bucket must answer more rows a second to be worth its wait."""
+PASSES = 3
 
 
 class Busy(RuntimeError):
@@ -39,7 +43,8 @@ class Batcher:
     Args:
       run: batch of arrays [b ..] to answers [b ..], such as `Bundle.run`.
       inputs: shape without the batch, and dtype, of each array.
-      buckets: the batch sizes that are run, rising; a batch is padded with zeros to the next one.
+      buckets: the batch sizes that are run, rising; a batch is padded with zeros to the next one. The largest
+        is the most of one caller; of several, no more are joined than `start` finds worth it (`together`).
       waiting: most rows that may wait.
       told: hears of each batch its rows, its bucket and the seconds that it took.
     """
@@ -53,16 +58,22 @@ class Batcher:
         waiting: int = 256,
         told: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None,
     ):
-        self.buckets, self.waiting = buckets, waiting
+        self.buckets, self.waiting, self.together = buckets, waiting, buckets[-1]
         self._run, self._inputs, self._told = run, inputs, told
         self._queue: collections.deque[Request] = collections.deque()
         self._changed, self._closed = threading.Condition(), False
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
 
     def start(self) -> None:
-        """Runs every bucket once, which compiles it, and begins to answer."""
+        """Runs every bucket, which compiles it, measures how many rows to join, and begins to answer."""
         for bucket in self.buckets:
             self._run(self._zeros(bucket))
+        self.together, best = self.buckets[0], 0.0
+        for bucket in self.buckets:
+            rate = bucket / min(self._seconds(bucket) for _ in range(PASSES))
+            if rate < GAIN * best:
+                break
+            self.together, best = bucket, rate
         self._thread.start()
 
     def submit(self, arrays: Arrays) -> concurrent.futures.Future:
@@ -106,11 +117,11 @@ class Batcher:
                 self._answer(live)
 
     def _next(self) -> list[Request]:
-        """The oldest requests that fit the largest bucket; none when all is done."""
+        """The oldest request, and those after it that are worth joining; none when all is done."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
             batch, rows = [], 0
-            while self._queue and rows + self._queue[0].rows <= self.buckets[-1]:
+            while self._queue and (not batch or rows + self._queue[0].rows <= self.together):
                 batch.append(self._queue.popleft())
                 rows += batch[-1].rows
             return batch
@@ -134,6 +145,12 @@ class Batcher:
             request.answer.set_result({k: v[first : first + request.rows] for k, v in outputs.items()})
             first += request.rows
         self._told(rows, bucket, time.monotonic() - began)
+
+    def _seconds(self, rows: int) -> float:
+        """Of one batch."""
+        arrays, began = self._zeros(rows), time.perf_counter()
+        self._run(arrays)
+        return time.perf_counter() - began
 
     def _zeros(self, rows: int) -> Arrays:
         return {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in self._inputs.items()}

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,14 +13,18 @@ INPUTS = {"x": ((3,), np.dtype(np.float32))}
 
 
 class Slow:
-    """Doubles its input; waits for `go` first, and remembers the sizes that it was run with."""
+    """Doubles its input; waits for `go` first, and remembers the sizes that it was run with.
 
-    def __init__(self):
-        self.go, self.sizes = threading.Event(), []
+    A batch takes as long whatever its size, as on an accelerator, or `each` row takes its time, as on a CPU.
+    """
+
+    def __init__(self, each=0.0):
+        self.go, self.sizes, self.each = threading.Event(), [], each
         self.go.set()
 
     def __call__(self, arrays):
         self.go.wait(10)
+        time.sleep(self.each * len(arrays["x"]) or 0.003)
         self.sizes.append(len(arrays["x"]))
         if np.isnan(arrays["x"]).any():
             raise RuntimeError("out of memory")
@@ -33,7 +38,8 @@ def made():
         run, INPUTS, buckets=(1, 4, 8), waiting=10, told=lambda rows, bucket, s: told.append((rows, bucket))
     )
     batcher.start()
-    assert run.sizes == [1, 4, 8]  # compiled before the first caller comes
+    assert run.sizes[:3] == [1, 4, 8]  # compiled before the first caller comes
+    assert batcher.together == 8
     run.sizes.clear()
     yield batcher, run, told
     run.go.set()
@@ -76,6 +82,22 @@ def test_what_gathers_while_a_batch_runs_is_run_together(made):
     assert [answer.result(10)["y"][1, 2] for answer in rest] == [0, 2, 4, 6, 8]
     assert run.sizes == [1, 8, 4]  # 4 x 2 rows together, then the last two, padded
     assert told == [(1, 1), (8, 8), (2, 4)]
+
+
+def test_callers_are_not_joined_where_that_gains_nothing():
+    run = Slow(each=0.003)
+    batcher = Batcher(run, INPUTS, buckets=(1, 4, 8), waiting=20)
+    batcher.start()
+    assert batcher.together == 1
+    assert run.sizes[:3] == [1, 4, 8]
+    assert 8 not in run.sizes[3:]  # a bucket that is not better ends the measuring
+    run.sizes.clear()
+    run.go.clear()
+    answers = [batcher.submit(rows(n, n)) for n in (1, 1, 1, 8, 1)]
+    run.go.set()
+    assert [answer.result(10)["y"][0, 0] for answer in answers] == [2, 2, 2, 16, 2]
+    assert run.sizes == [1, 1, 1, 8, 1]
+    batcher.close()
 
 
 def test_a_caller_who_left_costs_nothing(made):
