@@ -92,7 +92,18 @@ def attempt(tools: str, work: str, tree: str, module: str, tests: list[str]) -> 
     """Each mistake in a module: what was changed, and whether a test saw it."""
     name = module.removesuffix(".py").replace("/", "_")
     session, config = (os.path.abspath(os.path.join(work, f"{name}.{end}")) for end in ("sqlite", "toml"))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [
+        "env",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *tests,
+    ]
     excluded = [f"core/Replace{kind}_(?!({kept.replace(' ', '|')})$)" for kind, kept in KEPT.items()]
     pathlib.Path(config).write_text(
         f"[cosmic-ray]\nmodule-path = {json.dumps(module)}\ntimeout = {SECONDS}.0\nexcluded-modules = []\n"
