@@ -9,7 +9,6 @@ import contextlib
 import functools
 import hmac
 import json
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -34,6 +33,7 @@ from emofuse_jax.serving.predictor import needs_of
 from emofuse_jax.serving.problems import Problem, busy, plain, unusable
 from emofuse_jax.serving.sessions import session
 from emofuse_jax.serving.tensors import FieldError, read_clip
+from emofuse_jax.serving.uploads import uploads_folder
 
 GONE = 499
 """The status that proxies give to a caller who left; nobody reads it but the measures."""
@@ -111,7 +111,7 @@ def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Serv
     threads = concurrent.futures.ThreadPoolExecutor(limits.decoders + limits.files_waiting + 1)
     warming.start()
     try:
-        with tempfile.TemporaryDirectory(prefix="emofuse-") as folder:
+        with uploads_folder() as folder:
             sessions = asyncio.Semaphore(limits.sessions)
             yield Service(bundle, limits, batcher, decoders, threads, folder, ready, sessions, measures)
     finally:
