@@ -11,6 +11,7 @@ from emofuse_jax import metrics
 from emofuse_jax.data.features import sound_mask
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.pipeline import eval_batches
+from emofuse_jax.host import locked
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.objectives.classification import cross_entropy
 from emofuse_jax.train import checkpoint
@@ -42,13 +43,20 @@ def refit(
 
     Raises:
       ValueError: a fusion that does not take one pooled vector of each of two streams or that measures
-        numbers while it trains, records other than those of the run, a workdir that holds a run, or no clip
-        with both streams.
+        numbers while it trains, records other than those of the run, a workdir that holds a run or where
+        another process trains, or no clip with both streams.
     """
     _check_fusion(experiment, model_state)
     check_same_data(experiment, about, ("classes", "settings", "spec", "training_clips_sha256"))
-    if os.path.isdir(os.path.join(workdir, "checkpoints")):
-        raise ValueError(f"{workdir}: holds a run; choose another --workdir")
+    with locked(workdir, "training"):
+        if os.path.isdir(os.path.join(workdir, "checkpoints")):
+            raise ValueError(f"{workdir}: holds a run; choose another --workdir")
+        return _refit(experiment, params, model_state, about, config, workdir)
+
+
+def _refit(
+    experiment: Experiment, params: Params, model_state: Params, about: dict, config, workdir: str
+) -> dict:
     key_gan, key_sample, key_fit = jax.random.split(jax.random.key(config.seed), 3)
     train, validation = (pooled(experiment, params, model_state, part) for part in ("train", "validation"))
     told = {"real": len(train.label), "generated": 0}
@@ -58,7 +66,6 @@ def refit(
         made = sample(key_sample, missing_labels(train.label, classes))
         told["generated"] = len(made.label)
         train = Pairs(*(np.concatenate(both) for both in zip(train, made, strict=True)))
-    os.makedirs(workdir, exist_ok=True)
     writer = Writer(workdir, resume_step=0, active=True)
     numbers = (params, model_state)
     best, told["validation_ua"], told["epoch"] = _fit(

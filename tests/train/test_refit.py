@@ -8,6 +8,7 @@ import pytest
 
 from configs import gan as gan_config
 from emofuse_jax.evaluate import evaluate_workdir, load_experiment
+from emofuse_jax.host import locked
 from emofuse_jax.train.experiment import open_experiment
 from emofuse_jax.train.gan import Pairs, missing_labels, train_gan
 from emofuse_jax.train.loop import train
@@ -103,6 +104,14 @@ def test_hidden_labels_stay_hidden(run):
 def test_a_workdir_that_holds_a_run_is_refused(run):
     with pytest.raises(ValueError, match=r"run: holds a run; choose another --workdir"):
         refit(*load_experiment(str(run / "run"), "best", ""), small(), str(run / "run"))
+
+
+def test_a_second_process_is_refused(run):
+    with (
+        locked(str(run / "busy"), "training"),
+        pytest.raises(ValueError, match="another process is training"),
+    ):
+        refit(*load_experiment(str(run / "run"), "best", ""), small(), str(run / "busy"))
 
 
 def test_other_clips_than_the_run_had_are_refused(run):
