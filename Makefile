@@ -98,8 +98,11 @@ audit: install-dev
 	.venv-audit/bin/python $(PIP_INSTALL) pip-audit
 	.venv-audit/bin/python tests/upgrade/audit.py $(BIN)/python
 
-licences: install-dev
-	$(BIN)/python -m tests.upgrade.licences > THIRD_PARTY.md
+# Every extra but torch's and those of GPUs.
+licences:
+	$(MAKE) onnx VENV=.venv-licences
+	.venv-licences/bin/python $(PIP_INSTALL) -e '.[beam,plan]'
+	.venv-licences/bin/python -m tests.upgrade.licences > THIRD_PARTY.md
 
 peers: $(BIN)/.installed-bench
 	$(BIN)/python -m tests.peers.make
