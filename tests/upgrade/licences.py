@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.upgrade.bounds import read_project, requirements
+from tests.upgrade.direct import read_project, requirements
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ALWAYS = "always"

@@ -1,9 +1,5 @@
-"""The lowest version of each direct dependency that pyproject.toml allows, as constraints for pip.
+"""What pyproject.toml names."""
 
-python tests/upgrade/bounds.py PYPROJECT EXTRA... > constraints.txt
-"""
-
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 
@@ -25,20 +21,7 @@ def requirements(project: dict, extras: Iterable[str]) -> Iterator[Requirement]:
             yield one
 
 
-def lowest(one: Requirement) -> str:
-    """`name==version` of a requirement's lower bound; ValueError where it has none."""
-    bounds = [bound.version for bound in one.specifier if bound.operator in (">=", "==")]
-    if len(bounds) != 1:
-        raise ValueError(f"{one}: expected one lower bound")
-    return f"{one.name}=={bounds[0]}"
-
-
 def read_project(path: str) -> dict:
     """The project's table of a pyproject.toml."""
     with open(path, "rb") as file:
         return tomllib.load(file)["project"]
-
-
-if __name__ == "__main__":
-    found = requirements(read_project(sys.argv[1]), sys.argv[2:])
-    print("\n".join(sorted({lowest(one) for one in found})))
