@@ -61,16 +61,13 @@ def serve(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
             name: functools.partial(crowd, port, body(), seconds, waits[name]) for name, port in ports.items()
         }
         rates = medians(sides, repeats)
-        stages = [
-            found for engine in engines for found in media_stages(bundle, engine, ports[engine], repeats)
-        ]
+        asked = [media_stages(bundle, engine, ports[engine], repeats) for engine in engines]
+        stages = list(itertools.chain(*asked))
     halves = {name: 1 / statistics.median(taken) for name, taken in waits.items()}
     for engine, peer in itertools.product(engines, peers):
         if peer.startswith(engine) or not peer.endswith("one at a time"):
-            case, about = (
-                f"am_fbp, {engine}, JSON, {CLIENTS} callers",
-                {"peer_name": peer, "repeats": repeats},
-            )
+            case = f"am_fbp, {engine}, JSON, {CLIENTS} callers"
+            about = {"peer_name": peer, "repeats": repeats}
             yield row(case, "clips/s", rates[engine], rates[peer], **about)
             yield row(f"{case}, 1 / median wait", "1/s", halves[engine], halves[peer], **about)
     yield from stages

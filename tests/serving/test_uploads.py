@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from emofuse_jax.serving.uploads import YOUNG, uploads_folder
+from emofuse_jax.serving.uploads import PREFIX, YOUNG, uploads_folder
 
 SERVER = """
 import os, signal, sys, tempfile
@@ -50,3 +50,15 @@ def test_what_another_server_uses_stays(tmp_path):
         with uploads_folder() as second:
             assert os.path.isdir(first)
             assert first != second
+
+
+def test_what_others_made_of_that_name_stays(tmp_path):
+    """In a directory that all may write to."""
+    target = tmp_path / "mine"
+    target.mkdir()
+    age(target, 2 * YOUNG)
+    (tmp_path / f"{PREFIX}link").symlink_to(target)
+    with uploads_folder():
+        pass
+    assert list(target.iterdir()) == []
+    assert (tmp_path / f"{PREFIX}link").is_symlink()
