@@ -15,7 +15,7 @@ INPUTS = {"x": ((3,), np.dtype(np.float32))}
 class Slow:
     """Doubles its input; waits for `go` first, and remembers the sizes that it was run with.
 
-    A batch takes as long whatever its size, as on an accelerator, or `each` row takes its time, as on a CPU.
+    A batch takes as long whatever its size, as on an accelerator, or with `each` more than its rows one by one.
     """
 
     def __init__(self, each=0.0):
@@ -24,7 +24,7 @@ class Slow:
 
     def __call__(self, arrays):
         self.go.wait(10)
-        time.sleep(self.each * len(arrays["x"]) or 0.003)
+        time.sleep(self.each * len(arrays["x"]) ** 2 or 0.003)
         self.sizes.append(len(arrays["x"]))
         if np.isnan(arrays["x"]).any():
             raise RuntimeError("out of memory")
@@ -85,7 +85,7 @@ def test_what_gathers_while_a_batch_runs_is_run_together(made):
 
 
 def test_callers_are_not_joined_where_that_gains_nothing():
-    run = Slow(each=0.003)
+    run = Slow(each=0.002)
     batcher = Batcher(run, INPUTS, buckets=(1, 4, 8), waiting=20)
     batcher.start()
     assert batcher.together == 1
