@@ -15,7 +15,7 @@ INPUTS = {"x": ((3,), np.dtype(np.float32))}
 class Slow:
     """Doubles its input; waits for `go` first, and remembers the sizes that it was run with.
 
-    A batch takes as long whatever its size, as on an accelerator, or with `each` more than its rows one by one.
+    A batch takes as long whatever its size, as on an accelerator, or with `each` more than row by row.
     """
 
     def __init__(self, each=0.0):
