@@ -56,17 +56,18 @@ def serve(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
         if torch:
             peers["PyTorch, FastAPI"] = [sys.executable, "-m", "tests.peers.serve_network"]
         ports = {name: stack.enter_context(server(command)) for name, command in (commands | peers).items()}
-        waits: dict[str, list[float]] = {name: [] for name in ports}
+        waits: dict[str, list[list[float]]] = {name: [] for name in ports}
         sides = {
             name: functools.partial(crowd, port, body(), seconds, waits[name]) for name, port in ports.items()
         }
         rates = medians(sides, repeats)
         asked = [media_stages(bundle, engine, ports[engine], repeats) for engine in engines]
         stages = list(itertools.chain(*asked))
-    halves = {name: 1 / statistics.median(taken) for name, taken in waits.items()}
+        joined = {name: joins(ports[name]) for name in commands}
+    halves = {name: 1 / statistics.median(itertools.chain(*taken[1:])) for name, taken in waits.items()}
     for engine, peer in itertools.product(engines, peers):
         if peer.startswith(engine) or not peer.endswith("one at a time"):
-            case = f"am_fbp, {engine}, JSON, {CLIENTS} callers"
+            case = f"am_fbp, {engine}, JSON, {CLIENTS} callers, at most {joined[engine]} joined"
             about = {"peer_name": peer, "repeats": repeats}
             yield row(case, "clips/s", rates[engine], rates[peer], **about)
             yield row(f"{case}, 1 / median wait", "1/s", halves[engine], halves[peer], **about)
@@ -184,6 +185,14 @@ def ready(port: int) -> bool:
         return False
 
 
+def joins(port: int) -> int:
+    """How many callers' clips our server joins."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/metrics")
+    told = connection.getresponse().read().decode()
+    return int(float(told.split("\nemofuse_clips_joined_most ")[1].split()[0]))
+
+
 def ask(connection: http.client.HTTPConnection, method: str, route: str, data: bytes | None = None) -> int:
     """The status of an answer that was read."""
     connection.request(method, route, data, {"content-type": "application/json"})
@@ -192,9 +201,10 @@ def ask(connection: http.client.HTTPConnection, method: str, route: str, data: b
     return answer.status
 
 
-def crowd(port: int, data: bytes, seconds: float, waits: list[float]) -> float:
+def crowd(port: int, data: bytes, seconds: float, waits: list[list[float]]) -> float:
     """Answers a second to CLIENTS callers, each of which asks again when it is answered."""
     until = time.monotonic() + seconds
+    waits.append([])
 
     def caller(_: int) -> int:
         connection, count = http.client.HTTPConnection("127.0.0.1", port, timeout=60), 0
@@ -202,7 +212,7 @@ def crowd(port: int, data: bytes, seconds: float, waits: list[float]) -> float:
             while (began := time.monotonic()) < until:
                 if (status := ask(connection, "POST", "/v1/predict", data)) != 200:
                     raise ValueError(f"answer {status} while it was measured")
-                waits.append(time.monotonic() - began)
+                waits[-1].append(time.monotonic() - began)
                 count += 1
         return count
 

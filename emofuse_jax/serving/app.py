@@ -93,6 +93,7 @@ def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Serv
         bundle.run, bundle.inputs, buckets=limits.buckets, waiting=limits.waiting, told=measures.batch
     )
     measures.waits(batcher.depth)
+    measures.joins(lambda: batcher.together)
     ready = threading.Event()
 
     decoders = Decoders(

@@ -1,8 +1,8 @@
 """One program for many callers: rows wait in a bounded queue and are answered together, in fixed batch sizes.
 
 While a batch is computed the next rows gather, so that batches grow with the load and a lone caller never
-waits for company. They grow only as far as that answers more rows a second: an accelerator is hardly slower
-over 32 clips than over one, while on a CPU a long batch only keeps its callers from sending the next.
+waits for company. They grow only as far as full ones answer more rows a second: an accelerator is hardly
+slower over 32 clips than over one, while on a CPU a long batch only keeps its callers from sending the next.
 """
 
 import collections
@@ -17,7 +17,7 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 GAIN = 1.1
 """By how much a larger bucket must answer more rows a second to be worth its wait."""
-PASSES = 3
+ROUNDS = 2
 
 
 class Busy(RuntimeError):
@@ -68,12 +68,7 @@ class Batcher:
         """Runs every bucket, which compiles it, measures how many rows to join, and begins to answer."""
         for bucket in self.buckets:
             self._run(self._zeros(bucket))
-        self.together, best = self.buckets[0], 0.0
-        for bucket in self.buckets:
-            rate = bucket / min(self._seconds(bucket) for _ in range(PASSES))
-            if rate < GAIN * best:
-                break
-            self.together, best = bucket, rate
+        self.together = self._worthwhile()
         self._thread.start()
 
     def submit(self, arrays: Arrays) -> concurrent.futures.Future:
@@ -145,6 +140,16 @@ class Batcher:
             request.answer.set_result({k: v[first : first + request.rows] for k, v in outputs.items()})
             first += request.rows
         self._told(rows, bucket, time.monotonic() - began)
+
+    def _worthwhile(self) -> int:
+        """The smallest bucket than which no larger one answers `GAIN` times the rows a second."""
+        # in rounds, so that a moment in which the machine is busy does not fall on one bucket alone
+        rounds = [[self._seconds(bucket) for bucket in self.buckets] for _ in range(ROUNDS)]
+        together, best = self.buckets[0], 0.0
+        for bucket, seconds in zip(self.buckets, map(min, *rounds), strict=True):
+            if bucket / seconds > GAIN * best:
+                together, best = bucket, bucket / seconds
+        return together
 
     def _seconds(self, rows: int) -> float:
         """Of one batch."""

@@ -48,6 +48,13 @@ class Measures:
         gauge = Gauge("emofuse_clips_waiting", "Clips that wait for a batch.", registry=self._registry)
         gauge.set_function(depth)
 
+    def joins(self, most: Callable[[], int]) -> None:
+        """`most` tells how many clips of several callers are joined."""
+        gauge = Gauge(
+            "emofuse_clips_joined_most", "Clips of several callers in a batch.", registry=self._registry
+        )
+        gauge.set_function(most)
+
     def batch(self, rows: int, bucket: int, seconds: float) -> None:
         """Counts a batch."""
         self._rows.inc(rows)

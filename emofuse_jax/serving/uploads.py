@@ -1,15 +1,13 @@
 """Where what callers send lies while it is decoded."""
 
 import contextlib
+import fcntl
 import glob
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
-
-from emofuse_jax.host import locked
 
 PREFIX = "emofuse-uploads-"
 YOUNG = 60.0
@@ -20,13 +18,27 @@ YOUNG = 60.0
 def uploads_folder() -> Iterator[str]:
     """A folder that goes with the server; those of servers that were killed are removed now."""
     for left in glob.glob(os.path.join(tempfile.gettempdir(), f"{PREFIX}*")):
-        with contextlib.suppress(OSError, ValueError):  # gone by now, or in use
-            about = os.lstat(left)
-            ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
-            if ours and time.time() - about.st_mtime > YOUNG:
-                with locked(left, "serving"):
-                    shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, locked(folder, "serving"):
-        files = os.path.join(folder, "files")
-        os.mkdir(files)
-        yield files
+        with contextlib.suppress(OSError), _opened(left) as folder:
+            about = os.fstat(folder)
+            if about.st_uid == os.getuid() and time.time() - about.st_mtime > YOUNG:
+                _lock(folder)
+                shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as made, _opened(made) as folder:
+        with contextlib.suppress(OSError):  # where nothing can be locked, nobody removes it either
+            _lock(folder)
+        yield made
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    """A directory, not a link to one; OSError where it is none."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int) -> None:
+    """Until it is closed; OSError where another process has it, or the file system has no locks."""
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

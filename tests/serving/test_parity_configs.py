@@ -22,7 +22,9 @@ from tests.fakes import random_numbers
 from tests.launch.test_configs import EXPERIMENTS, SPEC, spec_of
 from tests.serving.conftest import SETTINGS
 
-ONNX = importlib.util.find_spec("jax2onnx") is not None
+converts = pytest.mark.skipif(
+    importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not here: make onnx"
+)
 
 
 def config_of(form: str, name: str):
@@ -31,9 +33,10 @@ def config_of(form: str, name: str):
     return importlib.import_module(f"configs.{name}").get_config()
 
 
+@pytest.mark.parametrize("engine", ["jax", pytest.param("onnx", marks=converts)])
 @pytest.mark.parametrize("form", ["demo", pytest.param("full", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form):
+def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form, engine):
     config = config_of(form, name)
     spec = spec_of(config)
     model = build_model(config.model, spec)
@@ -54,6 +57,6 @@ def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form):
     }
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
     checkpoint.save(str(tmp_path / "run"), "best", state, metadata)
-    most = TOLERANCE if ONNX else PARITY_TOLERANCE
-    assert export_bundle(str(tmp_path / "run"), str(tmp_path / "bundle"), onnx=ONNX) <= most
+    onnx, most = {"jax": (False, PARITY_TOLERANCE), "onnx": (True, TOLERANCE)}[engine]
+    assert export_bundle(str(tmp_path / "run"), str(tmp_path / "bundle"), onnx=onnx) <= most
     jax.clear_caches()

@@ -1,7 +1,8 @@
 """What a killed server leaves of its callers' files is removed by the next one."""
 
+import errno
+import fcntl
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
@@ -26,39 +27,65 @@ def temporary(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def age(folder, seconds):
-    then = time.time() - seconds
+@pytest.fixture
+def left(tmp_path):
+    """The folder of a server that was killed long ago."""
+    subprocess.run([sys.executable, "-c", SERVER, str(tmp_path)], check=False)
+    (folder,) = tmp_path.iterdir()
+    assert (folder / "film").exists()
+    age(folder)
+    return folder
+
+
+def age(folder):
+    then = time.time() - 2 * YOUNG
     os.utime(folder, (then, then))
 
 
-def test_what_a_killed_server_left_goes(tmp_path):
-    subprocess.run([sys.executable, "-c", SERVER, str(tmp_path)], check=False)
-    (left,) = tmp_path.iterdir()
-    assert (left / "files" / "film").exists()
-    with uploads_folder():
-        assert left.exists()  # too young to tell
-    age(left, 2 * YOUNG)
+def test_what_a_killed_server_left_goes(left, tmp_path):
     with uploads_folder() as folder:
-        assert [path.name for path in tmp_path.iterdir()] == [pathlib.Path(folder).parent.name]
-        assert os.stat(pathlib.Path(folder).parent).st_mode & 0o077 == 0
+        assert [str(path) for path in tmp_path.iterdir()] == [folder]
+        assert os.listdir(folder) == []
+        assert os.stat(folder).st_mode & 0o077 == 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_another_server_uses_stays(tmp_path):
+def test_what_is_too_young_to_tell_stays(left):
+    os.utime(left)
+    with uploads_folder():
+        assert left.exists()
+
+
+def test_what_another_server_uses_stays():
     with uploads_folder() as first:
-        age(pathlib.Path(first).parent, 2 * YOUNG)
+        age(first)
         with uploads_folder() as second:
             assert os.path.isdir(first)
             assert first != second
 
 
-def test_what_others_made_of_that_name_stays(tmp_path):
+def test_what_another_user_left_stays(left, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with uploads_folder():
+        assert left.exists()
+
+
+def test_nothing_is_removed_where_nothing_can_be_locked(left, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with uploads_folder() as folder:
+        assert os.path.isdir(folder)
+        assert left.exists()
+
+
+def test_a_link_of_that_name_is_not_followed(tmp_path):
     """In a directory that all may write to."""
     target = tmp_path / "mine"
     target.mkdir()
-    age(target, 2 * YOUNG)
+    age(target)
     (tmp_path / f"{PREFIX}link").symlink_to(target)
     with uploads_folder():
-        pass
-    assert list(target.iterdir()) == []
-    assert (tmp_path / f"{PREFIX}link").is_symlink()
+        assert target.exists()
+        assert (tmp_path / f"{PREFIX}link").is_symlink()
