@@ -47,7 +47,7 @@ def add_split(path: str, name: str, table: str, *, allow_leak: bool = False) -> 
         raise ValueError(f"{table}: {problems[0]}")
     if leaks and not allow_leak:
         raise ValueError(f"{table}: {leaks[0]}; --allow_leak takes it, and marks every result LEAKY")
-    with locked(os.path.join(path, PROGRESS), "preparing"):
+    with locked(os.path.join(path, PROGRESS)):
         shards = [shard["name"] for shard in prep["shards"]]
         write_stats(path, shards, {(name, 0): parts}, records.RecordShape(**prep["shape"]))
         fold = parts | ({"leaks": leaks} if leaks else {})

@@ -66,7 +66,7 @@ def prepare(
     job = Job(settings, corpus.name, len(corpus.classes), encoders)
     dataset = re.sub(r"\W", "_", corpus.name)
     plan = plan_shards(output, dataset, corpus.clips, shards)
-    with locked(os.path.join(output, PROGRESS), "preparing"):
+    with locked(os.path.join(output, PROGRESS)):
         begun = claim(output, _identity(corpus, settings, plan))
         settings = PrepSettings.from_dict(begun["settings"])  # with the names that the encoders had then
         metadata.write_encoder_paths(output, encoders)

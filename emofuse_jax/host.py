@@ -25,14 +25,14 @@ def available_memory() -> int:
 
 
 @contextlib.contextmanager
-def locked(directory: str, doing: str) -> Iterator[None]:
+def locked(directory: str) -> Iterator[None]:
     """Keeps a second process out of a directory, which is made; raises ValueError in that process.
 
     The lock is the system's: it goes with the process, however that ends.
     """
     os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, "lock"), "w") as file:
-        lock(file, f"{directory}: another process is {doing} here")
+        lock(file, f"{directory}: another process is at work here")
         yield
 
 

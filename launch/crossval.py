@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int | None:
     if PROTOCOL.value:
         CONFIG.value.data.protocol = PROTOCOL.value
     results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
-    with distributed.owned(WORKDIR.value, "writing its report"):
+    with distributed.owned(WORKDIR.value):
         publish(CONFIG.value, WORKDIR.value, results, typed("crossval"), examples=EXAMPLES.value)
     if not distributed.is_first():
         return

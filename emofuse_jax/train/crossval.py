@@ -71,7 +71,7 @@ def crossval(
     for experiment in experiments.values():
         check_parts(experiment)
     plan = read_plan(workdir, base.config, runs)
-    with owned(workdir, "training"), exhaustion_told(lower=LOWER), watch() as told:
+    with owned(workdir), exhaustion_told(lower=LOWER), watch() as told:
         job = make_job(experiments)
         size = plan.get("replicas") or chunk_size(job)
         if is_first():

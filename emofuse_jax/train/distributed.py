@@ -61,13 +61,13 @@ def is_first() -> bool:
 
 
 @contextlib.contextmanager
-def owned(workdir: str, doing: str) -> Iterator[None]:
+def owned(workdir: str) -> Iterator[None]:
     """`host.locked` of the run as a whole: its first process holds the lock, and all of them are refused."""
     refused, held = None, contextlib.ExitStack()
     with held:
         if is_first():
             try:
-                held.enter_context(locked(workdir, doing))
+                held.enter_context(locked(workdir))
             except (OSError, ValueError) as error:
                 refused = error
         if agreed(refused is not None):

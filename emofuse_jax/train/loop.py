@@ -47,7 +47,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
     After a SIGTERM it saves and raises Preempted. ValueError where another process trains there, and where
     the loss is not a number any more: `nonfinite.json` then names the step's clips.
     """
-    with owned(workdir, "training"), exhaustion_told():
+    with owned(workdir), exhaustion_told():
         try:
             return run(experiment, workdir)
         except NotFinite as error:

@@ -48,7 +48,7 @@ def refit(
     """
     _check_fusion(experiment, model_state)
     check_same_data(experiment, about, ("classes", "settings", "spec", "training_clips_sha256"))
-    with locked(workdir, "training"):
+    with locked(workdir):
         if os.path.isdir(os.path.join(workdir, "checkpoints")):
             raise ValueError(f"{workdir}: holds a run; choose another --workdir")
         return _refit(experiment, params, model_state, about, config, workdir)

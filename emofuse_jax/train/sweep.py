@@ -51,7 +51,7 @@ def sweep(
     experiments = [open_trial(base, trial) for trial in trials]
     runs = [(f, config.seed + s, k) for k in range(len(trials)) for f in folds for s in range(seeds)]
     plan = read_plan(workdir, base.config, runs, trials=trials)
-    with owned(workdir, "training"), exhaustion_told(lower=LOWER), watch() as told:
+    with owned(workdir), exhaustion_told(lower=LOWER), watch() as told:
         if is_first():
             write_json(os.path.join(workdir, "crossval.json"), plan)
         for group in groups(experiments, trials):

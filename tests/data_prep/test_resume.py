@@ -114,7 +114,7 @@ def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp
 
 def test_a_second_process_is_refused(source, tmp_path):
     with (
-        locked(str(tmp_path / PROGRESS), "preparing"),
-        pytest.raises(ValueError, match="another process is preparing here"),
+        locked(str(tmp_path / PROGRESS)),
+        pytest.raises(ValueError, match="another process is at work here"),
     ):
         run_prepare(source, tmp_path, workers=0)

@@ -116,9 +116,9 @@ def test_a_replica_that_runs_away_is_named(config, tmp_path):
 
 
 def test_a_second_process_is_refused(config, tmp_path):
-    with locked(str(tmp_path / "run"), "training"):
+    with locked(str(tmp_path / "run")):
         for attempt in (lambda d: train(open_experiment(config), d), lambda d: crossval(config, d, seeds=1)):
-            with pytest.raises(ValueError, match="run: another process is training here"):
+            with pytest.raises(ValueError, match="run: another process is at work here"):
                 attempt(str(tmp_path / "run"))
 
 

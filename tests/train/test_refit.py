@@ -108,8 +108,8 @@ def test_a_workdir_that_holds_a_run_is_refused(run):
 
 def test_a_second_process_is_refused(run):
     with (
-        locked(str(run / "busy"), "training"),
-        pytest.raises(ValueError, match="another process is training"),
+        locked(str(run / "busy")),
+        pytest.raises(ValueError, match="another process is at work"),
     ):
         refit(*load_experiment(str(run / "run"), "best", ""), small(), str(run / "busy"))
 
