@@ -37,6 +37,7 @@ from launch.suite_speed import SPEC
 from launch.suites import medians, row
 
 CLIENTS = 16
+TORCH = "PyTorch, FastAPI"
 READY = 300.0
 """Seconds until a server must be ready."""
 
@@ -52,10 +53,11 @@ def serve(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
         make_bundle(bundle, onnx="onnx" in engines)
         base = [sys.executable, "-m", "launch.serve", f"--bundle={bundle}", "--decoders=1"]
         commands = {engine: [*base, f"--engine={engine}"] for engine in engines}
-        peers = {f"{engine}, one at a time": [*commands[engine], "--buckets=1"] for engine in engines}
+        alone = {engine: f"{engine}, one at a time" for engine in engines}
+        commands |= {alone[engine]: [*commands[engine], "--buckets=1"] for engine in engines}
         if torch:
-            peers["PyTorch, FastAPI"] = [sys.executable, "-m", "tests.peers.serve_network"]
-        ports = {name: stack.enter_context(server(command)) for name, command in (commands | peers).items()}
+            commands[TORCH] = [sys.executable, "-m", "tests.peers.serve_network"]
+        ports = {name: stack.enter_context(server(command)) for name, command in commands.items()}
         waits: dict[str, list[list[float]]] = {name: [] for name in ports}
         sides = {
             name: functools.partial(crowd, port, body(), seconds, waits[name]) for name, port in ports.items()
@@ -63,11 +65,11 @@ def serve(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
         rates = medians(sides, repeats)
         asked = [media_stages(bundle, engine, ports[engine], repeats) for engine in engines]
         stages = list(itertools.chain(*asked))
-        joined = {name: joins(ports[name]) for name in commands}
+        joined = {engine: joins(ports[engine]) for engine in engines}
     halves = {name: 1 / statistics.median(itertools.chain(*taken[1:])) for name, taken in waits.items()}
-    for engine, peer in itertools.product(engines, peers):
-        if peer.startswith(engine) or not peer.endswith("one at a time"):
-            case = f"am_fbp, {engine}, JSON, {CLIENTS} callers, at most {joined[engine]} joined"
+    for engine in engines:
+        case = f"am_fbp, {engine}, JSON, {CLIENTS} callers, at most {joined[engine]} joined"
+        for peer in (alone[engine], *([TORCH] if torch else [])):
             about = {"peer_name": peer, "repeats": repeats}
             yield row(case, "clips/s", rates[engine], rates[peer], **about)
             yield row(f"{case}, 1 / median wait", "1/s", halves[engine], halves[peer], **about)

@@ -22,6 +22,8 @@ import sys
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 TREE = ("emofuse_jax", "data_prep", "configs", "launch", "tests", "pyproject.toml")
+ENV = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""Plugins that these tests do not use take two seconds a mistake."""
 SECONDS = 300
 """After which a mistake counts as seen: the tests of a module take seconds."""
 TESTS = {
@@ -92,18 +94,7 @@ def attempt(tools: str, work: str, tree: str, module: str, tests: list[str]) -> 
     """Each mistake in a module: what was changed, and whether a test saw it."""
     name = module.removesuffix(".py").replace("/", "_")
     session, config = (os.path.abspath(os.path.join(work, f"{name}.{end}")) for end in ("sqlite", "toml"))
-    command = [
-        "env",
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        *tests,
-    ]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     excluded = [f"core/Replace{kind}_(?!({kept.replace(' ', '|')})$)" for kind, kept in KEPT.items()]
     pathlib.Path(config).write_text(
         f"[cosmic-ray]\nmodule-path = {json.dumps(module)}\ntimeout = {SECONDS}.0\nexcluded-modules = []\n"
@@ -112,10 +103,10 @@ def attempt(tools: str, work: str, tree: str, module: str, tests: list[str]) -> 
     )
 
     def call(*words: str) -> None:
-        subprocess.run([os.path.join(tools, words[0]), *words[1:]], cwd=tree, check=True)
+        subprocess.run([os.path.join(tools, words[0]), *words[1:]], cwd=tree, env=ENV, check=True)
 
     if not os.path.exists(session):
-        subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=tree, env=ENV, check=True, stdout=subprocess.DEVNULL)
         call("cosmic-ray", "init", config, f"{session}.new")
         call("cr-filter-operators", f"{session}.new", config)
         os.rename(f"{session}.new", session)

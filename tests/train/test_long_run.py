@@ -54,8 +54,8 @@ def check(home, *, steps, mode):
     third = len(found) // 3
     middle, last = settled(found[third : 2 * third]), settled(found[2 * third :])
     print("MB, open files, threads:", middle, last)
-    # tensorstore 0.1.86 never frees the counters that orbax reads at a save: 15 MB were seen of 400 epochs
-    assert last[0] < middle[0] + 20 + 0.1 * config.train.epochs / 3
+    # tensorstore 0.1.86 never frees the counters that orbax reads at a save: 15 were seen, of 910
+    assert last[0] < middle[0] + 20
     assert last[1] <= middle[1] + 1
     assert last[2] <= middle[2] + 1
 
