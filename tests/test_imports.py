@@ -1,6 +1,7 @@
 """Imports flow one way (design.md, "Layout"), and the package is light to import."""
 
 import ast
+import os
 import pathlib
 import subprocess
 import sys
@@ -134,3 +135,12 @@ def test_every_part_imports_without_media_and_plotting_libraries():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_training_does_not_import_an_installed_pytorch(tmp_path):
+    """tensorboardX would; what imports it afterwards still can."""
+    (tmp_path / "torch.py").write_text("print('imported')")
+    code = "import emofuse_jax.train.loop; print('then'); import torch"
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.split() == ["then", "imported"]

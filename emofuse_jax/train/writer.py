@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Sequence
 
 import numpy as np
-import tensorboardX
 from jaxtyping import Shaped
 
 from emofuse_jax.host import naming
 from emofuse_jax.reporting.thumbnail import confusion_image
+from emofuse_jax.train.board import SummaryWriter
 
 
 class Writer:
@@ -25,7 +25,7 @@ class Writer:
         with naming(self._path), open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         os.replace(f"{self._path}.tmp", self._path)
-        self._board = tensorboardX.SummaryWriter(
+        self._board = SummaryWriter(
             os.path.join(workdir, "tensorboard"), purge_step=resume_step + 1, flush_secs=10
         )
 
@@ -67,7 +67,7 @@ def write_hyperparameters(workdir: str, name: str, fields: dict, scores: dict[st
     folder = os.path.join(workdir, "tensorboard")
     shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     plain = {field: v if isinstance(v, int | float | str) else str(v) for field, v in fields.items()}
-    with tensorboardX.SummaryWriter(os.path.join(folder, name)) as board:
+    with SummaryWriter(os.path.join(folder, name)) as board:
         board.add_hparams(plain, scores, name=".")
 
 
