@@ -9,6 +9,7 @@ Prints memory against the chip's, FLOPs, bytes, collectives, and the roofline of
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -38,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
     spec = plan_tables.spec_of(config, DATA.value, CLASSES.value)
     each, rows = BATCH.value or config.data.batch_size, []
     for name in [shape] if shape else SLICES:
+        print(f"compiling for {name}; a slice takes minutes", file=sys.stderr, flush=True)
         mesh = tpu_mesh(TOPOLOGY.value.split(":")[0], name)
         plan = make_plan(config, spec, mesh, each * mesh.size)
         rows.append(plan_tables.row(name, plan, chip))

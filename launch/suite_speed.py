@@ -197,7 +197,7 @@ def wait() -> None:
 
 
 def timed(function: Callable) -> Callable[[], float]:
-    """Seconds of the second of two calls: in the first, OpenMP's threads of the side before may still spin."""
+    """Seconds of the second of two calls: in the first, OpenMP threads of the side before may still spin."""
 
     @functools.wraps(function)
     def seconds() -> float:

@@ -1,11 +1,12 @@
 """AdamW, warm-up and cosine, clipping, a weight-decay mask; averaging and accumulation as options."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from emofuse_jax.types import Params
 
@@ -21,7 +22,12 @@ def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransfo
     """Builds the optimiser of `config.optimizer` (configs/base.py) for a run of `steps` batches.
 
     `steps` may be traced: replicas of one program differ in it.
+
+    Raises:
+      ValueError: two kinds of average are asked for.
     """
+    if config.ema and config.tail:
+        raise ValueError(f"optimizer.ema={config.ema} and optimizer.tail={config.tail}: choose one average")
     accumulate = config.accumulate
     updates = jnp.maximum(steps // accumulate, 1)
     schedule = make_schedule(config, updates)
@@ -33,7 +39,9 @@ def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransfo
     )
     if accumulate > 1:
         tx = optax.MultiSteps(tx, accumulate).gradient_transformation()
-    return averaged(tx, config.ema ** (1 / accumulate)) if config.ema else tx  # decay per update
+    if config.tail:
+        return averaged(tx, tail_weight(config.tail, updates))
+    return averaged(tx, lambda n: 1.0 - config.ema) if config.ema else tx
 
 
 def make_schedule(config, updates: int | Int[Array, ""]) -> optax.Schedule:
@@ -58,11 +66,14 @@ def weight_decay_mask(params: Params) -> Params:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def averaged(tx: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
-    """Keeps an exponential moving average of the parameters in the optimiser's state.
+def averaged(
+    tx: optax.GradientTransformation, weight: Callable[[Int[Array, ""]], Float[Array, ""] | float]
+) -> optax.GradientTransformation:
+    """Keeps a running average of the parameters in the optimiser's state.
 
-    `a <- decay * a + (1 - decay) * p` after each update; it starts at the initial parameters
-    (Polyak & Juditsky, 1992).
+    `a <- a + weight(n) (p - a)` after the n-th update, n from 1; it starts at the initial parameters.
+    A constant weight is an exponential moving average (Polyak & Juditsky, 1992). Batches whose
+    gradients are only gathered change nothing.
     """
 
     def init(params):
@@ -71,10 +82,25 @@ def averaged(tx: optax.GradientTransformation, decay: float) -> optax.GradientTr
     def update(grads, state, params):
         updates, inner = tx.update(grads, state.inner, params)
         new = optax.apply_updates(params, updates)
-        average = optax.incremental_update(new, state.average, 1.0 - decay)
-        return updates, AverageState(inner, average)
+        before, after = updates_done(state.inner), updates_done(inner)
+        taken = jnp.where(after > before, weight(after), 0.0)
+        return updates, AverageState(inner, optax.incremental_update(new, state.average, taken))
 
     return optax.GradientTransformation(init, update)
+
+
+def tail_weight(share: float, updates: int | Int[Array, ""]) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
+    """Of an even average over the last `share` of all updates; until then the parameters themselves.
+
+    Stochastic weight averaging (Izmailov et al., 2018), a snapshot at each update.
+    """
+    start = updates - jnp.maximum(jnp.round(share * updates), 1)
+    return lambda n: 1.0 / jnp.maximum(n - start, 1)
+
+
+def updates_done(state: optax.OptState) -> Int[Array, ""]:
+    """Updates that AdamW has made."""
+    return optax.tree_utils.tree_get_all_with_path(state, "count")[0][1]
 
 
 def evaluation_params(params: Params, opt_state: optax.OptState) -> Params:

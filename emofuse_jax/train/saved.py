@@ -39,6 +39,7 @@ LATER = {
         "noise_snr_max": 40.0,
         "mixup": 0.0,
     },
+    "optimizer": {"tail": 0.0},
     "train": {"steps_per_call": 0},
     "loss": losses.DEFAULTS,
     "crossval": {"mode": "auto", "memory": 0.0, "save_seconds": 60.0},

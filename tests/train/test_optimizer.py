@@ -80,6 +80,37 @@ def test_the_average_follows_its_formula(config):
     assert (np.abs(np.asarray(params["w"]) - average) > 1e-3).all()
 
 
+@pytest.mark.parametrize(("tail", "kept"), [(0.5, 5), (1.0, 10), (0.01, 1)])
+def test_the_tail_is_averaged_evenly(config, tail, kept):
+    config.tail = tail
+    rng = np.random.default_rng(0)
+    tx, params, seen = make_optimizer(config, 10), {"w": jnp.ones(4)}, []
+    state = tx.init(params)
+    for k in range(10):
+        updates, state = tx.update({"w": jnp.asarray(rng.normal(size=4), jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(params["w"])
+        average = np.mean(seen[10 - kept :] if k >= 10 - kept else seen[-1:], axis=0)
+        np.testing.assert_allclose(evaluation_params(params, state)["w"], average, rtol=1e-6)
+    assert kept == 1 or (np.abs(seen[-1] - average) > 1e-3).all()
+
+
+@pytest.mark.parametrize("average", [{"ema": 0.9}, {"tail": 0.5}])
+def test_the_average_of_gathered_batches_is_that_of_whole_ones(config, average):
+    config.update(average)
+    gradients = [{"w": jnp.full(4, value)} for value in (1.0, -2.0, 3.0, 0.5)]
+    whole = run(make_optimizer(config, 4), {"w": jnp.ones(4)}, gradients)
+    config.accumulate = 2
+    gathered = run(make_optimizer(config, 8), {"w": jnp.ones(4)}, [g for g in gradients for _ in range(2)])
+    np.testing.assert_allclose(evaluation_params(*gathered)["w"], evaluation_params(*whole)["w"], rtol=1e-6)
+
+
+def test_two_averages_are_refused(config):
+    config.ema, config.tail = 0.9, 0.5
+    with pytest.raises(ValueError, match=r"optimizer\.ema=0.9 and optimizer\.tail=0.5"):
+        make_optimizer(config, 10)
+
+
 def test_without_an_average_the_parameters_themselves_are_scored(config):
     params = {"w": jnp.ones(2)}
     assert evaluation_params(params, make_optimizer(config, 5).init(params)) is params

@@ -11,7 +11,7 @@ def first_form(fusion):
         del config["model"][part]["encoder"]
     for name in ("margins", "polarity"):
         del config["model"][name]
-    for part in ("data", "augment", "train"):
+    for part in ("data", "augment", "optimizer", "train"):
         for name in LATER[part]:
             del config[part][name]
     del config["init"], config["crossval"]
