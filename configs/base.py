@@ -99,7 +99,7 @@ def optimizer() -> ml_collections.ConfigDict:
             "clip_norm": 1.0,
             "accumulate": 1,  # batches whose gradients are averaged into one update
             "ema": 0.0,  # decay of the parameters' running average, an update; 0: none
-            "tail": 0.0,  # share of the updates, the last ones, whose parameters are averaged evenly; 0: none
+            "tail": 0.0,  # of the updates, the last ones: an even average of their parameters; unmeasured
         }
     )
 

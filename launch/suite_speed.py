@@ -41,7 +41,8 @@ AUGMENT_OFF = {
 }
 """The peer has none."""
 
-
+SETTLES = 0.05
+"""Seconds of calls before the one that counts."""
 SHORT = 20
 """Times as many repeats where one takes milliseconds."""
 
@@ -197,11 +198,13 @@ def wait() -> None:
 
 
 def timed(function: Callable) -> Callable[[], float]:
-    """Seconds of the second of two calls: in the first, OpenMP threads of the side before may still spin."""
+    """Seconds of a call, after `SETTLES` seconds of calls: OpenMP threads of the other side may spin."""
 
     @functools.wraps(function)
     def seconds() -> float:
-        function()
+        until = time.perf_counter() + SETTLES
+        while time.perf_counter() < until:
+            function()
         began = time.perf_counter()
         function()
         return time.perf_counter() - began

@@ -54,6 +54,7 @@ ONLY_IN = {
     "jax2onnx": ("emofuse_jax.serving.onnx_model",),
     "pandas": ("emofuse_jax.serving.answers",),
     "fastapi": ("emofuse_jax.serving.app", "emofuse_jax.serving.problems"),
+    "tensorboardX": ("emofuse_jax.train.board",),
     "prometheus_client": ("emofuse_jax.serving.measures",),
     "uvicorn": ("launch.serve",),
     "yaml": ("data_prep.onnx_layouts",),

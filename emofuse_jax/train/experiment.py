@@ -19,6 +19,7 @@ from emofuse_jax.data.records import comparable
 from emofuse_jax.data.sampler import Sampler, make_sampler
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.polarity import with_polarity
+from emofuse_jax.train.optimizer import check_average
 from emofuse_jax.types import InputSpec
 
 ELASTIC_FIELDS = ("data.path", "data.threads", "data.mode", "data.on_corrupt", "mesh", "crossval")
@@ -62,6 +63,7 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
     """
     if not config.data.path:
         raise ValueError("config.data.path is empty: give --config.data.path=DIR, written by emofuse prepare")
+    check_average(config.optimizer)
     dataset = open_dataset(config.data.path, config.data.recipe)
     config = with_polarity(config, dataset.classes)
     model = build_model(config.model, input_spec(config, dataset))

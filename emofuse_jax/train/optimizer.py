@@ -24,10 +24,9 @@ def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransfo
     `steps` may be traced: replicas of one program differ in it.
 
     Raises:
-      ValueError: two kinds of average are asked for.
+      ValueError: see `check_average`.
     """
-    if config.ema and config.tail:
-        raise ValueError(f"optimizer.ema={config.ema} and optimizer.tail={config.tail}: choose one average")
+    check_average(config)
     accumulate = config.accumulate
     updates = jnp.maximum(steps // accumulate, 1)
     schedule = make_schedule(config, updates)
@@ -42,6 +41,18 @@ def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransfo
     if config.tail:
         return averaged(tx, tail_weight(config.tail, updates))
     return averaged(tx, lambda n: 1.0 - config.ema) if config.ema else tx
+
+
+def check_average(config) -> None:
+    """ValueError, naming the field, where `config.optimizer` asks for an average that can't be."""
+    if not 0.0 <= config.ema < 1.0:
+        raise ValueError(f"config.optimizer.ema={config.ema}: expected a number in [0, 1)")
+    if not 0.0 <= config.tail <= 1.0:
+        raise ValueError(f"config.optimizer.tail={config.tail}: expected a share, a number in [0, 1]")
+    if config.ema and config.tail:
+        raise ValueError(
+            f"config.optimizer.ema={config.ema} and config.optimizer.tail={config.tail}: choose one average"
+        )
 
 
 def make_schedule(config, updates: int | Int[Array, ""]) -> optax.Schedule:
@@ -92,7 +103,8 @@ def averaged(
 def tail_weight(share: float, updates: int | Int[Array, ""]) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
     """Of an even average over the last `share` of all updates; until then the parameters themselves.
 
-    Stochastic weight averaging (Izmailov et al., 2018), a snapshot at each update.
+    Stochastic weight averaging (Izmailov et al., 2018), a snapshot at each update; running statistics of
+    batch norm stay those of the last updates, which the paper computes again.
     """
     start = updates - jnp.maximum(jnp.round(share * updates), 1)
     return lambda n: 1.0 / jnp.maximum(n - start, 1)

@@ -23,7 +23,7 @@ from emofuse_jax.train.experiment import Experiment, flatten, open_experiment, o
 from emofuse_jax.train.fitting import chunk_size
 from emofuse_jax.train.footprint import exhaustion_told
 from emofuse_jax.train.job import Job, Run
-from emofuse_jax.train.optimizer import make_optimizer
+from emofuse_jax.train.optimizer import check_average, make_optimizer
 from emofuse_jax.train.preemption import watch
 from emofuse_jax.train.replicas import with_numbers
 from emofuse_jax.train.sharding import agreed
@@ -68,6 +68,7 @@ def sweep(
 def open_trial(base: Experiment, trial: Trial) -> Experiment:
     """The experiment with a trial's fields; the records and, where it can stay, the model are shared."""
     config = with_fields(base.config, trial)
+    check_average(config.optimizer)
     if all(name.startswith(STEP_ONLY) for name in trial):
         return dataclasses.replace(base, config=config)
     return open_experiment(config)

@@ -105,9 +105,20 @@ def test_the_average_of_gathered_batches_is_that_of_whole_ones(config, average):
     np.testing.assert_allclose(evaluation_params(*gathered)["w"], evaluation_params(*whole)["w"], rtol=1e-6)
 
 
-def test_two_averages_are_refused(config):
-    config.ema, config.tail = 0.9, 0.5
-    with pytest.raises(ValueError, match=r"optimizer\.ema=0.9 and optimizer\.tail=0.5"):
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"ema": 0.9, "tail": 0.5},
+            r"config\.optimizer\.ema=0.9 and config\.optimizer\.tail=0.5: choose one",
+        ),
+        ({"tail": 50.0}, r"config\.optimizer\.tail=50.0: expected a share"),
+        ({"ema": 1.0}, r"config\.optimizer\.ema=1.0: expected a number in \[0, 1\)"),
+    ],
+)
+def test_an_average_that_can_not_be_is_refused(config, fields, said):
+    config.update(fields)
+    with pytest.raises(ValueError, match=said):
         make_optimizer(config, 10)
 
 

@@ -100,9 +100,16 @@ def test_what_differs_in_numbers_of_the_step_shares_a_program(records):
     assert not takes_array(base, "optimizer.accumulate")
 
 
-def test_a_field_that_does_not_exist_is_told_before_any_training(records, tmp_path):
-    with pytest.raises(ValueError, match=r"config\.optimizer\.rate: there is no such field"):
-        sweep(small(records), str(tmp_path), [{}, {"optimizer.rate": 1}], folds=[0], seeds=1)
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"optimizer.rate": 1}, r"config\.optimizer\.rate: there is no such field"),
+        ({"optimizer.tail": 50.0}, r"config\.optimizer\.tail=50.0: expected a share"),
+    ],
+)
+def test_a_field_that_can_not_be_is_told_before_any_training(records, tmp_path, fields, said):
+    with pytest.raises(ValueError, match=said):
+        sweep(small(records), str(tmp_path), [{}, fields], folds=[0], seeds=1)
     assert not os.listdir(tmp_path)
 
 
