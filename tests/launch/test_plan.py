@@ -12,6 +12,7 @@ from configs import demo
 from emofuse_jax.planning.chips import CHIPS, parse_topology
 from emofuse_jax.planning.collectives import Collective, gradients, read_collectives
 from emofuse_jax.planning.plan import Plan, make_plan, roofline, tpu_mesh
+from emofuse_jax.train.sharding import make_mesh
 from launch.plan_tables import spec_of
 from tests.launch.test_configs import EXPERIMENTS
 
@@ -60,15 +61,31 @@ def test_a_bad_topology_is_a_line():
 
 
 def check(config):
-    """What the plan of a data-parallel training must hold, whatever the model."""
+    """What a training over a slice of chips that are not here must hold, whatever the model."""
     plan = make_plan(config, spec_of(config, None, 8), tpu_mesh("v5e", "4x4"), 16 * 4)
     assert plan.devices == 16
     assert 0 < plan.memory < CHIPS["v5e"].memory
+    check_collectives(plan)
+
+
+def check_collectives(plan):
+    """Gradients are reduced together, and no device sees another one's rows."""
     assert plan.flops > 0
     assert 1 <= len(plan.gradients) <= 8
     gathers = [c for c in plan.collectives if c.kind == "all-gather"]
     assert all(c.bytes <= plan.embedding for c in gathers)
     assert not [c for c in plan.collectives if c.kind == "all-to-all"]
+
+
+@pytest.mark.parametrize(("name", "others"), [("features", 1), ("hgr", 45)])
+def test_eight_devices_that_are_here(name, others):
+    """The rest are sums over the global batch: of the loss, and of hgr's batch norms and covariances."""
+    config = demo.get_config(name)
+    plan = make_plan(config, spec_of(config, None, 8), make_mesh(config.mesh), 32)
+    assert plan.devices == 8
+    check_collectives(plan)
+    assert {c.kind for c in plan.collectives} == {"all-reduce"}
+    assert len(plan.collectives) - len(plan.gradients) <= others
 
 
 @HERE
