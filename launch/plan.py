@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     spec = plan_tables.spec_of(config, DATA.value, CLASSES.value)
     each, rows = BATCH.value or config.data.batch_size, []
     for name in [shape] if shape else SLICES:
-        print(f"compiling for {name}; a slice takes minutes", file=sys.stderr, flush=True)
+        print(f"compiling for {name}; large networks take minutes", file=sys.stderr, flush=True)
         mesh = tpu_mesh(TOPOLOGY.value.split(":")[0], name)
         plan = make_plan(config, spec, mesh, each * mesh.size)
         rows.append(plan_tables.row(name, plan, chip))
