@@ -38,6 +38,7 @@ def data() -> ml_collections.ConfigDict:
             "recipe": "fbp",
             "protocol": "",  # empty: the only one that is there
             "fold": 0,
+            "hold_out": True,  # False: validation clips are trained on too, and the last parameters are kept
             "audio_steps": 400,  # longer sounds are cut to their middle
             "batch_size": 32,  # of all processes together
             "balanced": False,  # every batch holds the same number of each class
@@ -87,9 +88,10 @@ def augment() -> ml_collections.ConfigDict:
 
 
 def optimizer() -> ml_collections.ConfigDict:
-    """AdamW; `warmup` and `final_rate` are shares."""
+    """`warmup` and `final_rate` are shares."""
     return ml_collections.ConfigDict(
         {
+            "name": "adamw",  # or muon
             "learning_rate": 3e-4,
             "warmup": 0.05,
             "final_rate": 0.01,
@@ -110,6 +112,7 @@ def train() -> ml_collections.ConfigDict:
         {
             "epochs": 40,
             "patience": 0,  # epochs without a better validation UA before it stops; 0: never
+            "temperature": 1.0,  # of the probabilities, where no clips are held out to fit it to
             "eval_batch_size": 32,
             "log_every": 10,  # steps
             "steps_per_call": 0,  # steps of resident data in one dispatch; 0: 10 on accelerators, 1 on a CPU

@@ -26,7 +26,7 @@ LIMITS = (
     "Trained on the speakers, language and recording conditions of one corpus, often of acted emotions,"
     " which are stronger and cleaner than those of daily life; on other people, ages, skin tones, languages,"
     " cultures, accents, cameras, lighting, rooms and noise the accuracy is unknown and usually lower, and"
-    " may differ between groups. Probabilities are calibrated by one temperature, on validation speakers of"
+    " may differ between groups. Probabilities are calibrated by one temperature, on speakers of"
     " that corpus alone. Windows with audio_ok or video_ok false rest on the other modality alone. Not for"
     " decisions about a person, such as employment, education, credit, health, border control or policing."
     " Analyse people only with their consent."
@@ -92,7 +92,7 @@ def card_of_checkpoint(about: Mapping, results: Mapping | None = None) -> str:
         scored_on=f"{len(results['clips'])} {results['split']} clips of unseen speakers." if results else "",
         fold=f", fold {about['fold']}",
         speakers=about["training_speakers"],
-        validation=f"{text.percent(best)} %" if best is not None else "not kept with the checkpoint",
+        validation=f"{text.percent(best)} %" if best is not None else "none, or not kept with the checkpoint",
     )
 
 

@@ -66,6 +66,7 @@ def write_crossval_report(
         pictures=pictures,
         gallery=list(zip(examples, shown, strict=True)),
         chance=text.percent(1 / len(results["classes"])),
+        held_out=all(run["validation"]["ua"] is not None for run in results["runs"]),
     )
     folder = pathlib.Path(path).parent
     page.write_figures(folder / "figures", [*pictures.values(), *shown], _OURS)

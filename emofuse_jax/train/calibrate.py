@@ -7,14 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.predictions import Predictions
 from emofuse_jax.types import TrainState
-
-
-def calibrator(fusion: str) -> Callable | None:
-    """The fusion's `calibrate(state, level_probabilities, labels) -> state`; None where it has none."""
-    return getattr(FUSIONS[fusion], "calibrate", None)
 
 
 def calibrated(state: TrainState, hook: Callable, validation: Predictions) -> TrainState:

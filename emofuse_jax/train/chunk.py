@@ -7,14 +7,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from emofuse_jax import metrics
 from emofuse_jax.calibration import fit_temperature
 from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.data.sampler import Sampler
+from emofuse_jax.models.fusions.registry import calibrator
 from emofuse_jax.train import checkpoint
-from emofuse_jax.train.calibrate import calibrator, fitted
+from emofuse_jax.train.calibrate import fitted
 from emofuse_jax.train.distributed import is_first
 from emofuse_jax.train.experiment import experiment_sampler
 from emofuse_jax.train.job import Job, Run, put, stack
@@ -69,7 +70,7 @@ def train_chunk(
 def advance(job: Job, chunk: Chunk, active: list[bool]) -> None:
     """Trains the active replicas for an epoch, scores their validation, and keeps what is best so far."""
     sums = run_epoch(job, chunk, active)
-    answers = calibrated_answers(job, chunk)
+    answers = calibrated_answers(job, chunk) if job.config.data.hold_out else None
     chunk.epochs += 1
     better = close_epoch(job, chunk, active, sums, answers)
     now = (evaluation_params(chunk.states.params, chunk.states.opt_state), chunk.states.model_state)
@@ -143,10 +144,12 @@ def calibrated_answers(job: Job, chunk: Chunk) -> dict:
     return answer(job, chunk.runs, (model[0], model_state), "validation")
 
 
-def temperature(job: Job, run: Run, probabilities: Float[np.ndarray, "n c"]) -> float:
-    """That of a replica's answers for its validation clips; rows of padding come last."""
+def temperature(job: Job, run: Run, answers: dict | None, i: int) -> float:
+    """That of a replica's answers for its validation clips, else the config's; padding comes last."""
+    if answers is None:
+        return job.config.train.temperature
     labels = validation_labels(job, run)
-    return fit_temperature(probabilities[: len(labels)], labels)
+    return fit_temperature(answers["probabilities"][i, : len(labels)], labels)
 
 
 def validation_labels(job: Job, run: Run) -> Int[np.ndarray, " n"]:
@@ -155,9 +158,12 @@ def validation_labels(job: Job, run: Run) -> Int[np.ndarray, " n"]:
 
 
 def close_epoch(
-    job: Job, chunk: Chunk, active: list[bool], sums: dict, answers: dict
+    job: Job, chunk: Chunk, active: list[bool], sums: dict, answers: dict | None
 ) -> Bool[np.ndarray, " r"]:
-    """Adds a row to each active replica's history; tells which are the best so far."""
+    """Adds a row to each active replica's history; tells which are the best so far.
+
+    `answers` for validation; None where no clips are held out.
+    """
     better = np.zeros(len(chunk.runs), bool)
     for i, run in enumerate(chunk.runs):
         if not active[i]:
@@ -165,20 +171,28 @@ def close_epoch(
         steps = job.epoch_steps(run)
         loss, step = float(sums["loss"][i]) / steps, chunk.epochs * steps
         check_finite(step, loss, f"fold {run[0]}, seed {run[1]}, ")
-        found = metrics.scores(answers["confusion"][i])
+        held = {} if answers is None else validation_row(answers, i)
         row = {
             "epoch": chunk.epochs,
             "train_loss": loss,
             "train_ua": metrics.scores(sums["confusion"][i])["ua"],
-            "validation_loss": float(answers["loss"][i] / max(answers["weight"][i], 1.0)),
-            "validation_ua": found["ua"],
-            "validation_wa": found["wa"],
+            **held,
         }
         chunk.histories[i].append({"step": step, **row})
-        better[i] = chunk.trackers[i].update(found["ua"], step)
+        better[i] = chunk.trackers[i].update(held.get("validation_ua"), step)
         if better[i]:
-            chunk.trackers[i].temperature = temperature(job, run, answers["probabilities"][i])
+            chunk.trackers[i].temperature = temperature(job, run, answers, i)
     return better
+
+
+def validation_row(answers: dict, i: int) -> dict:
+    """Scores of a replica's answers for its validation clips."""
+    found = metrics.scores(answers["confusion"][i])
+    return {
+        "validation_loss": float(answers["loss"][i] / max(answers["weight"][i], 1.0)),
+        "validation_ua": found["ua"],
+        "validation_wa": found["wa"],
+    }
 
 
 def restore_or_init(job: Job, runs: list[Run], workdir: str) -> Chunk:

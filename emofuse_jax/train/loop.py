@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 from emofuse_jax import metrics, predictions
 from emofuse_jax.calibration import fit_temperature
 from emofuse_jax.cards import DATA_CARD, data_card, write_card
+from emofuse_jax.models.fusions.registry import calibrator
 from emofuse_jax.told import one_line
 from emofuse_jax.train import checkpoint, progress
-from emofuse_jax.train.calibrate import calibrated, calibrator
+from emofuse_jax.train.calibrate import calibrated
 from emofuse_jax.train.compiling import once_options
 from emofuse_jax.train.distributed import owned
 from emofuse_jax.train.experiment import (
@@ -80,11 +81,11 @@ def run(experiment: Experiment, workdir: str) -> Tracker:
             if epoch.steps == per_epoch:
                 # 2. Evaluate.
                 state, row, confusion = close_epoch(experiment, feed, eval_step, state, epoch, step)
-                better = tracker.update(row["validation_ua"], step)
+                better = tracker.update(row.get("validation_ua"), step)
                 tracker.temperature = row["temperature"]
                 epoch = Totals()
                 writer.write_epoch(step, row, confusion, experiment.dataset.classes)
-                show(step, **{k: row[k] for k in ("train_loss", "train_ua", "validation_ua")})
+                show(step, **{k: row[k] for k in ("train_loss", "train_ua", "validation_ua") if k in row})
                 # 3. Save.
                 for kind in ("best", "last") if better else ("last",):  # a run goes on from the last
                     checkpoint.save(workdir, kind, state, {**about, **position(step, tracker, epoch)})
@@ -105,7 +106,7 @@ def run(experiment: Experiment, workdir: str) -> Tracker:
             if config.train.log_every and step % config.train.log_every < count:
                 log_step(writer, step, measured)
             show(step)
-    writer.close({"best_ua": tracker.best_ua}, flatten(config.to_dict()))
+    writer.close({"best_ua": tracker.best_ua} if config.data.hold_out else None, flatten(config.to_dict()))
     return tracker
 
 
@@ -185,33 +186,45 @@ def compile_steps(experiment: Experiment, feed: Feed, tx, state: TrainState, mes
     return compiled, make_eval_step(experiment.model, mesh)
 
 
-def close_epoch(experiment, feed, eval_step, state, epoch, step) -> tuple[TrainState, dict, np.ndarray]:
-    """Scores validation, after what the fusion sets from it; gives state, row and confusion matrix."""
+def close_epoch(
+    experiment, feed, eval_step, state, epoch, step
+) -> tuple[TrainState, dict, np.ndarray | None]:
+    """Scores validation, where there is one; gives state, row and confusion matrix."""
     config = experiment.config
     seconds = time.monotonic() - epoch.began
     check_epoch(step, state, epoch)
     sums = jax.tree.map(np.asarray, epoch.sums)
-    trained = metrics.scores(sums["confusion"])
-    answers = predict_validation(feed, eval_step, state)
-    if hook := calibrator(config.model.fusion.name):
-        state = calibrated(state, hook, answers)
-        answers = predict_validation(feed, eval_step, state)
-    scores = predictions.score(answers, intervals=False)
+    held, confusion = {"temperature": config.train.temperature}, None
+    if config.data.hold_out:
+        state, held, confusion = validate(config, feed, eval_step, state)
     row = {
         "epoch": step // epoch.steps,
         "train_loss": float(sums["loss"] / epoch.steps),
-        "train_ua": trained["ua"],
-        "validation_loss": answers.loss,
-        "validation_ua": scores["ua"],
-        "validation_wa": scores["wa"],
-        "temperature": fit_temperature(answers.probabilities, answers.labels),
+        "train_ua": metrics.scores(sums["confusion"])["ua"],
+        **held,
         "clips_per_second": epoch.steps * config.data.batch_size / seconds,
         "waiting": feed.waited / seconds,  # share of the time
     }
     if config.data.on_corrupt == "skip":
         row["damaged"] = len(feed.spare.lost)  # training clips left out by this process
     feed.waited = 0.0
-    return state, row, np.array(scores["confusion"])
+    return state, row, confusion
+
+
+def validate(config, feed: Feed, eval_step, state: TrainState) -> tuple[TrainState, dict, np.ndarray]:
+    """Scores the validation clips, after what the fusion sets from them."""
+    answers = predict_validation(feed, eval_step, state)
+    if hook := calibrator(config.model.fusion.name):
+        state = calibrated(state, hook, answers)
+        answers = predict_validation(feed, eval_step, state)
+    scores = predictions.score(answers, intervals=False)
+    found = {
+        "validation_loss": answers.loss,
+        "validation_ua": scores["ua"],
+        "validation_wa": scores["wa"],
+        "temperature": fit_temperature(answers.probabilities, answers.labels),
+    }
+    return state, found, np.array(scores["confusion"])
 
 
 def predict_validation(feed: Feed, eval_step, state: TrainState) -> predictions.Predictions:

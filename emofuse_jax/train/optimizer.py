@@ -1,4 +1,4 @@
-"""AdamW, warm-up and cosine, clipping, a weight-decay mask; averaging and accumulation as options."""
+"""AdamW or Muon, warm-up and cosine, clipping, a weight-decay mask; averaging and accumulation as options."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,18 +24,13 @@ def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransfo
     `steps` may be traced: replicas of one program differ in it.
 
     Raises:
-      ValueError: see `check_average`.
+      ValueError: see `check_optimizer`.
     """
-    check_average(config)
+    check_optimizer(config)
     accumulate = config.accumulate
     updates = jnp.maximum(steps // accumulate, 1)
     schedule = make_schedule(config, updates)
-    tx = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=weight_decay_mask
-        ),
-    )
+    tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), OPTIMIZERS[config.name](config, schedule))
     if accumulate > 1:
         tx = optax.MultiSteps(tx, accumulate).gradient_transformation()
     if config.tail:
@@ -43,8 +38,10 @@ def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransfo
     return averaged(tx, lambda n: 1.0 - config.ema) if config.ema else tx
 
 
-def check_average(config) -> None:
-    """ValueError, naming the field, where `config.optimizer` asks for an average that can't be."""
+def check_optimizer(config) -> None:
+    """ValueError, naming the field: an unknown optimiser, or an average that can't be."""
+    if config.name not in OPTIMIZERS:
+        raise ValueError(f"config.optimizer.name={config.name!r}: expected one of {', '.join(OPTIMIZERS)}")
     if not 0.0 <= config.ema < 1.0:
         raise ValueError(f"config.optimizer.ema={config.ema}: expected a number in [0, 1)")
     if not 0.0 <= config.tail <= 1.0:
@@ -53,6 +50,49 @@ def check_average(config) -> None:
         raise ValueError(
             f"config.optimizer.ema={config.ema} and config.optimizer.tail={config.tail}: choose one average"
         )
+
+
+def adamw(config, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter, arXiv 1711.05101)."""
+    return optax.adamw(
+        schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=weight_decay_mask
+    )
+
+
+def muon(config, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """`W <- W - rate (0.2 sqrt(max(n, m)) U V^T + decay W)`, `U S V^T` the momentum of a kernel [n m].
+
+    The momentum is made orthogonal by an iteration of Newton and Schulz (Jordan et al., 2024); with that
+    scale (arXiv 2502.16982) its steps are as large as AdamW's, so that a rate of AdamW fits. What is no
+    kernel (`matrices`) is left to Adam with Nesterov's momentum, and does not decay.
+    """
+    return optax.contrib.muon(
+        schedule,
+        weight_decay=config.weight_decay,
+        weight_decay_mask=weight_decay_mask,
+        adam_b1=config.b1,
+        adam_b2=config.b2,
+        muon_weight_dimension_numbers=matrices,
+        consistent_rms=0.2,
+    )
+
+
+OPTIMIZERS = {"adamw": adamw, "muon": muon}
+
+
+def matrices(params: Params) -> Params:
+    """Kernels as matrices, all axes but the last by the last; None for the rest, and for classifiers.
+
+    Classifiers (`head`) stay with Adam, as Jordan et al. advise of last layers.
+    """
+
+    def matrix(path, p):
+        names = [str(getattr(key, "key", key)) for key in path]
+        if p.ndim < 2 or any(name.endswith("head") for name in names):
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
 
 
 def make_schedule(config, updates: int | Int[Array, ""]) -> optax.Schedule:

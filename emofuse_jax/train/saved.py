@@ -25,6 +25,7 @@ LATER = {
         "mode": "auto",
         "buckets": 1,
         "on_corrupt": "stop",
+        "hold_out": True,
     },
     "augment": {
         "crop": 0,
@@ -39,8 +40,8 @@ LATER = {
         "noise_snr_max": 40.0,
         "mixup": 0.0,
     },
-    "optimizer": {"tail": 0.0},
-    "train": {"steps_per_call": 0},
+    "optimizer": {"name": "adamw", "tail": 0.0},
+    "train": {"steps_per_call": 0, "temperature": 1.0},
     "loss": losses.DEFAULTS,
     "crossval": {"mode": "auto", "memory": 0.0, "save_seconds": 60.0},
 }

@@ -23,7 +23,7 @@ from emofuse_jax.train.experiment import Experiment, flatten, open_experiment, o
 from emofuse_jax.train.fitting import chunk_size
 from emofuse_jax.train.footprint import exhaustion_told
 from emofuse_jax.train.job import Job, Run
-from emofuse_jax.train.optimizer import check_average, make_optimizer
+from emofuse_jax.train.optimizer import check_optimizer, make_optimizer
 from emofuse_jax.train.preemption import watch
 from emofuse_jax.train.replicas import with_numbers
 from emofuse_jax.train.sharding import agreed
@@ -45,9 +45,11 @@ def sweep(
       the kept epochs, its `sd`, mean `last_ua` of the last five epochs, and the `runs`.
 
     Raises:
-      ValueError: a field that does not exist, or `workdir` holds another search.
+      ValueError: a field that does not exist, no clips held out, or `workdir` holds another search.
     """
     base = open_experiment(config)
+    if not config.data.hold_out:
+        raise ValueError("config.data.hold_out=False: a search needs validation clips to choose by")
     experiments = [open_trial(base, trial) for trial in trials]
     runs = [(f, config.seed + s, k) for k in range(len(trials)) for f in folds for s in range(seeds)]
     plan = read_plan(workdir, base.config, runs, trials=trials)
@@ -68,7 +70,7 @@ def sweep(
 def open_trial(base: Experiment, trial: Trial) -> Experiment:
     """The experiment with a trial's fields; the records and, where it can stay, the model are shared."""
     config = with_fields(base.config, trial)
-    check_average(config.optimizer)
+    check_optimizer(config.optimizer)
     if all(name.startswith(STEP_ONLY) for name in trial):
         return dataclasses.replace(base, config=config)
     return open_experiment(config)

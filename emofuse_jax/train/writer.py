@@ -45,11 +45,15 @@ class Writer:
             raise OSError(f"{self._workdir}/tensorboard: can't be written")
 
     def write_epoch(
-        self, step: int, row: dict[str, float], matrix: Shaped[np.ndarray, "c c"], classes: Sequence[str]
+        self,
+        step: int,
+        row: dict[str, float],
+        matrix: Shaped[np.ndarray, "c c"] | None,
+        classes: Sequence[str],
     ) -> None:
-        """Writes an epoch's row, and the confusion matrix of its validation clips to TensorBoard."""
+        """Writes an epoch's row, and the confusion matrix of its validation clips, if any, to TensorBoard."""
         self.write(step, "epoch", row)
-        if self._active:
+        if self._active and matrix is not None:
             self._check_board()
             image = confusion_image(matrix, classes)
             self._board.add_image("epoch/validation_confusion", image, step, dataformats="HWC")

@@ -16,8 +16,9 @@ import pytest
 from emofuse_jax import predictions
 from emofuse_jax.evaluate import evaluate_workdir, load_experiment
 from emofuse_jax.models.fusions.f_score import FScore
+from emofuse_jax.models.fusions.registry import calibrator
 from emofuse_jax.train import checkpoint, loop
-from emofuse_jax.train.calibrate import calibrated, calibrator
+from emofuse_jax.train.calibrate import calibrated
 from emofuse_jax.train.experiment import open_experiment
 from emofuse_jax.train.sharding import make_mesh
 from emofuse_jax.train.step import make_eval_step

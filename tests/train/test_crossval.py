@@ -38,6 +38,33 @@ def records(home):
     return write_features(str(home / "records"), MADE)
 
 
+def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, home):
+    config = small(records, **{"data.hold_out": False, "train.temperature": 0.7, "train.epochs": 3})
+    results = crossval(config, str(home / "all_trained"), seeds=1, folds=[0])
+    (run,) = results["runs"]
+    experiment = other_fold(open_experiment(config), 0, 0)
+    held = other_fold(open_experiment(small(records)), 0, 0)
+    parts = [held.clips[part] for part in ("train", "validation")]
+    assert sorted(experiment.clips["train"]) == sorted(np.concatenate(parts))
+    assert not set(experiment.clips["train"]) & set(experiment.clips["test"])
+    steps = 3 * (sum(map(len, parts)) // 8)  # the last epoch's
+    assert (run["validation"], run["best_step"], run["temperature"]) == ({"ua": None}, steps, 0.7)
+    tracker = train(experiment, str(home / "all_trained_alone"))
+    assert (tracker.best_ua, tracker.best_step, tracker.temperature) == (None, steps, 0.7)
+    scored, _ = evaluate_workdir(str(home / "all_trained_alone"), examples=0)
+    np.testing.assert_allclose(run["probabilities"], scored["probabilities"], atol=2e-4)
+    assert "validation_ua" not in read_epochs(str(home / "all_trained_alone"))[0]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "fields", "said"),
+    [("am_fbp", {"train.patience": 3}, "patience=3"), ("f_score", {}, "fusion 'f_score'")],
+)
+def test_what_needs_clips_held_out_says_so(records, fusion, fields, said):
+    with pytest.raises(ValueError, match=rf"config\.data\.hold_out=False: .*{said} needs validation clips"):
+        open_experiment(small(records, fusion, **{"data.hold_out": False, **fields}))
+
+
 @pytest.fixture(scope="module")
 def tensors(home):
     path = write_dataset(str(home / "tensors"), clips=48)

@@ -5,7 +5,13 @@ import optax
 import pytest
 
 from configs import base
-from emofuse_jax.train.optimizer import evaluation_params, make_optimizer, make_schedule, weight_decay_mask
+from emofuse_jax.train.optimizer import (
+    evaluation_params,
+    make_optimizer,
+    make_schedule,
+    matrices,
+    weight_decay_mask,
+)
 
 
 @pytest.fixture
@@ -105,9 +111,57 @@ def test_the_average_of_gathered_batches_is_that_of_whole_ones(config, average):
     np.testing.assert_allclose(evaluation_params(*gathered)["w"], evaluation_params(*whole)["w"], rtol=1e-6)
 
 
+def first_step(config, params, gradients):
+    config.update(name="muon", warmup=0.0, weight_decay=0.0)
+    return run(make_optimizer(config, 1000), params, [gradients])[0]
+
+
+def test_muon_makes_steps_of_kernels_orthogonal(config):
+    gradient = np.random.default_rng(0).normal(size=(6, 4))
+    x = gradient.T / np.linalg.norm(gradient)
+    for _ in range(5):  # Newton-Schulz, Jordan et al., 2024
+        a = x @ x.T
+        x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+    after = first_step(config, {"kernel": jnp.zeros((6, 4))}, {"kernel": jnp.asarray(gradient)})["kernel"]
+    np.testing.assert_allclose(after, -0.1 * 0.2 * np.sqrt(6) * x.T, rtol=1e-4, atol=1e-6)
+    stretched = np.linalg.svd(after, compute_uv=False) / (0.1 * 0.2 * np.sqrt(6))
+    assert (stretched > 0.6).all()
+    assert (stretched < 1.3).all()
+
+
+def test_muon_takes_a_convolution_as_the_matrix_of_its_inputs_by_its_outputs(config):
+    gradient = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 5, 4)), jnp.float32)
+    whole = first_step(config, {"kernel": jnp.zeros((3, 2, 5, 4))}, {"kernel": gradient})["kernel"]
+    flat = first_step(config, {"kernel": jnp.zeros((30, 4))}, {"kernel": gradient.reshape(30, 4)})["kernel"]
+    np.testing.assert_allclose(whole.reshape(30, 4), flat, rtol=1e-5)
+
+
+def test_muon_leaves_classifiers_and_vectors_to_adam(config):
+    params = {"head": {"linear": {"kernel": jnp.zeros((3, 2))}}, "norm": {"scale": jnp.ones(3)}}
+    assert jax.tree.leaves(matrices(params)) == []
+    after = first_step(config, params, jax.tree.map(lambda p: 0.1 * (p + 2), params))
+    moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a - b)), after, params)
+    step = 0.1 * (1 + 0.9 * 0.1 / (1 - 0.9**2))  # the first one of Nesterov's, for any gradient
+    np.testing.assert_allclose(moved["head"]["linear"]["kernel"], step, rtol=1e-3)
+    np.testing.assert_allclose(moved["norm"]["scale"], step, rtol=1e-3)
+
+
+def test_muon_under_an_average_counts_its_updates(config):
+    config.update(name="muon", tail=0.5)
+    tx, params, seen = make_optimizer(config, 4), {"kernel": jnp.ones((3, 2))}, []
+    state = tx.init(params)
+    for k in range(4):
+        gradient = np.random.default_rng(k).normal(size=(3, 2))
+        updates, state = tx.update({"kernel": jnp.asarray(gradient, jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(params["kernel"])
+    np.testing.assert_allclose(evaluation_params(params, state)["kernel"], (seen[2] + seen[3]) / 2, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
+        ({"name": "sgd"}, r"config\.optimizer\.name='sgd': expected one of adamw, muon"),
         (
             {"ema": 0.9, "tail": 0.5},
             r"config\.optimizer\.ema=0.9 and config\.optimizer\.tail=0.5: choose one",
@@ -116,7 +170,7 @@ def test_the_average_of_gathered_batches_is_that_of_whole_ones(config, average):
         ({"ema": 1.0}, r"config\.optimizer\.ema=1.0: expected a number in \[0, 1\)"),
     ],
 )
-def test_an_average_that_can_not_be_is_refused(config, fields, said):
+def test_what_can_not_be_is_refused(config, fields, said):
     config.update(fields)
     with pytest.raises(ValueError, match=said):
         make_optimizer(config, 10)

@@ -6,6 +6,8 @@ A class may have a static `calibrate(state, level_probabilities, labels) -> stat
 state, set from the validation clips at each epoch's end (train/calibrate.py).
 """
 
+from collections.abc import Callable
+
 from emofuse_jax.models.fusions.ag_fbp import AdaptiveGlobalFBP
 from emofuse_jax.models.fusions.am_fbp import AdaptiveMultiLevelFBP
 from emofuse_jax.models.fusions.audio_only import AudioOnly
@@ -43,3 +45,8 @@ FUSIONS = {
     "cross_attention": CrossAttention,
     "avef": DeepFusion,
 }
+
+
+def calibrator(fusion: str) -> Callable | None:
+    """The `calibrate` of a fusion; None where it has none."""
+    return getattr(FUSIONS[fusion], "calibrate", None)
