@@ -1,5 +1,5 @@
 """Voice alone, from scratch, where an hour of speech is all there is: log-mel energies, a small ECAPA-TDNN
-(arXiv 2005.07143), attentive statistics (arXiv 1803.10963), Muon, and much augmentation, since speakers are few.
+(arXiv 2005.07143), attentive statistics (arXiv 1803.10963), Muon, and much augmentation, as speakers are few.
 
 `--config=speech:mel_cnn` has a small residual network of two dimensions in its place.
 
