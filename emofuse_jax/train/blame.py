@@ -1,7 +1,8 @@
 """Which value of a computation was the first not to be finite: its program run operation by operation."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +14,32 @@ LOOPS = ("scan", "while", "cond", "shard_map")
 """Primitives that are run whole."""
 
 
-@dataclasses.dataclass
-class Value:
-    """A result of an operation, or an input."""
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a value that is not finite came from."""
+
+    kind: int
+    told: str = ""
+    inputs: tuple["Origin", ...] = ()
+    """Of the operation that made it, those that were not finite either."""
+
+
+class Value(NamedTuple):
+    """A result of an operation, or an input; its numbers live no longer than they are needed."""
 
     array: jax.Array
-    told: str
-    """Where it came from."""
-    inputs: tuple["Value", ...] = ()
+    origin: Origin
 
-    def __post_init__(self):
-        self.kind = kind(self.array)
+
+NOTHING = Origin(FINITE, "nothing")
+
+
+def value_of(array, told: Callable[[], str], inputs: Sequence[Value] = ()) -> Value:
+    """An array with where it came from, in the words of `told` if it is not finite."""
+    found = kind(array)
+    if found == FINITE:
+        return Value(array, NOTHING)
+    return Value(array, Origin(found, told(), tuple(v.origin for v in inputs if v.origin.kind)))
 
 
 def kind(x) -> int:
@@ -36,9 +52,6 @@ def kind(x) -> int:
     return INFINITE if jnp.isinf(x).any() else FINITE
 
 
-NOTHING = Value(None, "nothing")
-
-
 def first_not_finite(function: Callable, *arguments) -> str:
     """Where a result of `function(*arguments)` that is not finite comes from, in words; empty if all are.
 
@@ -47,13 +60,14 @@ def first_not_finite(function: Callable, *arguments) -> str:
     """
     program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
     named = zip(*(jax.tree.leaves(tree) for tree in (_names(arguments, "argument "), arguments)), strict=True)
-    results = run(program.jaxpr, program.consts, [Value(array, name) for name, array in named])
+    inputs = [value_of(array, lambda name=name: name) for name, array in named]
+    results = [value.origin for value in run(program.jaxpr, program.consts, inputs)]
     names = jax.tree.leaves(_names(shape, "result "))
-    wrong = [(value, name) for value, name in zip(results, names, strict=True) if value.kind]
+    wrong = [(origin, name) for origin, name in zip(results, names, strict=True) if origin.kind]
     if not wrong:
         return ""
-    value, name = max(wrong, key=lambda pair: pair[0].kind)
-    return f"{name} is {WORDS[value.kind]}: {' of '.join(origins(value))}"
+    origin, name = max(wrong, key=lambda pair: pair[0].kind)
+    return f"{name} is {WORDS[origin.kind]}: {' of '.join(origins(origin))}"
 
 
 def _names(tree, prefix: str):
@@ -62,30 +76,35 @@ def _names(tree, prefix: str):
     )
 
 
-def origins(value: Value) -> Iterator[str]:
+def origins(origin: Origin) -> Iterator[str]:
     """The operation that made the NaN, then the one that made the infinite number it was made of."""
-    while value.kind:
-        same = [one for one in value.inputs if one.kind == value.kind]
+    while origin.kind:
+        same = [one for one in origin.inputs if one.kind == origin.kind]
         if same:
-            value = same[0]
+            origin = same[0]
             continue
-        yield f"{WORDS[value.kind]} from {value.told}"
-        value = next((one for one in value.inputs if one.kind), NOTHING)
+        yield f"{WORDS[origin.kind]} from {origin.told}"
+        origin = next(iter(origin.inputs), NOTHING)
 
 
 def run(jaxpr: core.Jaxpr, constants, arguments: list[Value]) -> list[Value]:
-    """Runs a program; each value remembers what it was made of."""
-    known = dict(zip(jaxpr.constvars, (Value(c, "a constant") for c in constants), strict=True))
+    """Runs a program; a value is forgotten after its last use."""
+    known = dict(zip(jaxpr.constvars, (value_of(c, lambda: "a constant") for c in constants), strict=True))
     known |= dict(zip(jaxpr.invars, arguments, strict=True))
+    uses = [*(equation.invars for equation in jaxpr.eqns), jaxpr.outvars]
+    last = {v: i for i, used in enumerate(uses) for v in used if not isinstance(v, core.Literal)}
 
     def read(variable) -> Value:
         if isinstance(variable, core.Literal):
-            return Value(jnp.asarray(variable.val, variable.aval.dtype), "a constant")
+            return value_of(jnp.asarray(variable.val, variable.aval.dtype), lambda: "a constant")
         return known[variable]
 
-    for equation in jaxpr.eqns:
-        inputs = [read(variable) for variable in equation.invars]
-        known |= zip(equation.outvars, apply(equation, inputs), strict=True)
+    for i, equation in enumerate(jaxpr.eqns):
+        results = apply(equation, [read(variable) for variable in equation.invars])
+        known |= zip(equation.outvars, results, strict=True)
+        for variable in (*equation.invars, *equation.outvars):
+            if not isinstance(variable, core.Literal) and last.get(variable, 0) <= i:
+                known.pop(variable, None)
     return [read(variable) for variable in jaxpr.outvars]
 
 
@@ -98,6 +117,9 @@ def apply(equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
     given = {v: value.array for v, value in pairs if not isinstance(v, core.Literal)}
     alone = core.ClosedJaxpr(core.Jaxpr((), list(given), equation.outvars, [equation]), ())
     found = core.jaxpr_as_fun(alone)(*given.values())
-    shapes = ", ".join(str(jax.typeof(value.array)) for value in inputs)
-    told = f"{equation.primitive.name}({shapes}) at {source_info_util.summarize(equation.source_info)}"
-    return [Value(array, told, tuple(inputs)) for array in found]
+
+    def told() -> str:
+        shapes = ", ".join(str(jax.typeof(value.array)) for value in inputs)
+        return f"{equation.primitive.name}({shapes}) at {source_info_util.summarize(equation.source_info)}"
+
+    return [value_of(array, told, inputs) for array in found]

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emofuse_jax.train.blame import first_not_finite
+from emofuse_jax.train import blame
+from emofuse_jax.train.blame import first_not_finite, kind
 
 
 def overflow(x):
@@ -64,3 +65,22 @@ def test_random_numbers_are_those_of_the_program():
     found = first_not_finite(lambda key: jnp.log(jax.random.normal(key) - value) * 1.0, key)
     assert "infinite from log" in found
     assert np.isfinite(value)
+
+
+def test_values_are_forgotten_after_their_last_use(monkeypatch):
+    held = []
+
+    def chain(x):
+        for _ in range(30):
+            x = jnp.sin(x) + 1
+        return x
+
+    monkeypatch.setattr(blame, "kind", lambda x: held.append(big()) or kind(x))
+    before = big()
+    assert first_not_finite(jax.jit(chain), jnp.ones(1 << 20)) == ""
+    assert len(held) > 60
+    assert max(held) - before <= 5  # of some sixty
+
+
+def big() -> int:
+    return sum(array.size >= 1 << 20 for array in jax.live_arrays())
