@@ -34,5 +34,5 @@ def get_config(encoder: str = "ecapa") -> ml_collections.ConfigDict:
     )
     config.loss.smoothing = 0.1
     config.optimizer.update(name="muon", learning_rate=4e-3, warmup=0.1, final_rate=0.0, ema=0.98)
-    config.train.update(epochs=60, temperature=1.2)  # the mean over folds 0 and 1 where clips are held out
+    config.train.update(epochs=60, temperature=1.2)  # as fitted to the validation of folds 0 and 1
     return config

@@ -5,7 +5,8 @@
 
 The corpus lies on the devices once; folds and seeds are spread over all devices, and on each run side by side
 (config.crossval.mode=auto|vmap|loop) as many as its memory holds. Parameters are chosen by validation, the
-test part of a fold is scored once. Writes results.json, report.html, row.md (a row for a paper, in Markdown),
+test part of a fold is scored once; with --config.data.hold_out=False validation clips are trained on too and
+the last epoch is kept. Writes results.json, report.html, row.md (a row for a paper, in Markdown),
 and runs/fold_<i>_seed_<j>/, which emofuse evaluate and export take as a workdir. `{fold}` and `{seed}` in
 config.init.* are those of the run.
 """

@@ -74,6 +74,11 @@ def test_its_demo_form_trains(name):
     two_steps(config, random_state(config))
 
 
+def test_the_other_encoder_of_speech_trains():
+    config = importlib.import_module("configs.speech").get_config("mel_cnn")
+    two_steps(config, random_state(config))
+
+
 @pytest.mark.parametrize("name", [*EXPERIMENTS, *sorted(NO_EXPERIMENTS)])
 def test_the_docstring_is_its_receipt(name):
     assert "Receipt:" in importlib.import_module(f"configs.{name}").__doc__
