@@ -16,7 +16,7 @@ def get_config(encoder: str = "ecapa") -> ml_collections.ConfigDict:
     """The experiment, with another encoder of sound if asked: `speech:mel_cnn`."""
     config = base.get_config("audio_only", audio=encoder)
     config.name = "speech" if encoder == "ecapa" else f"speech_{encoder}"
-    config.data.update(recipe="speech", audio_steps=188, batch_size=32)
+    config.data.update(recipe="voice", audio_steps=188, batch_size=32)
     config.model.audio.update(attention="statistics", attention_width=128, temperature=1.0)
     if encoder == "mel_cnn":
         config.model.audio.widths = (24, 48, 96, 160)

@@ -118,6 +118,12 @@ RECIPES = {
     "speech": PrepSettings(
         "speech",
         AudioSettings(
+            "log_mel_v1", window_ms=25.0, window="hann", dft=512, bins=64, floor=1e-10, trim_db=35.0
+        ),
+    ),
+    "voice": PrepSettings(
+        "voice",
+        AudioSettings(
             "log_mel_v1",
             window_ms=50.0,
             hop_ms=16.0,
@@ -132,8 +138,8 @@ RECIPES = {
 """systems.md, sections 1, 3 and 4: one face for each of 30 segments; 6 snippets of 16 frames.
 
 `features` samples as `fbp` does and stores what frozen encoders make of it instead (data_prep/encoders.py).
-`speech` has log-mel energies of windows long enough to tell the harmonics of a voice, and the faces of `fbp`,
-without the silence before and after.
+`speech` has the log-mel energies that speech recognisers read, and the faces of `fbp`, without the silence
+before and after; `voice` the same of windows long enough to tell the harmonics of a voice.
 """
 
 
