@@ -67,7 +67,7 @@ def get_config(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     config = importlib.import_module(f"configs.{experiment}").get_config()
     model = config.model
     config.name = f"demo_{experiment}"
-    config.data.update(audio_steps=350, batch_size=16)  # the longest clip is 3.5 s
+    config.data.update(audio_steps=350, batch_size=16)  # of 10 ms or more; a clip is 3.5 s at most
     config.augment.update(shift=4, brightness=0.1, contrast=0.1)
     config.augment.update(SMALL_AUGMENT.get(model.audio.encoder, {}))
     if model.video.encoder == "frames":

@@ -27,7 +27,7 @@ LIMITS = (
     " which are stronger and cleaner than those of daily life; on other people, ages, skin tones, languages,"
     " cultures, accents, cameras, lighting, rooms and noise the accuracy is unknown and usually lower, and"
     " may differ between groups. Probabilities are calibrated by one temperature, on speakers of"
-    " that corpus alone. Windows with audio_ok or video_ok false rest on the other modality alone. Not for"
+    " that corpus at most. Windows with audio_ok or video_ok false rest on the other modality alone. Not for"
     " decisions about a person, such as employment, education, credit, health, border control or policing."
     " Analyse people only with their consent."
 )
@@ -84,7 +84,6 @@ def card_of_checkpoint(about: Mapping, results: Mapping | None = None) -> str:
       about: the checkpoint's metadata (train/experiment.py).
       results: of `emofuse evaluate` on its test part; None where it was not scored.
     """
-    best = (about.get("progress") or {}).get("best_ua")
     rows = {text.MODALITIES[name]: row for name, row in results["modalities"].items()} if results else {}
     return model_card(
         about,
@@ -92,8 +91,16 @@ def card_of_checkpoint(about: Mapping, results: Mapping | None = None) -> str:
         scored_on=f"{len(results['clips'])} {results['split']} clips of unseen speakers." if results else "",
         fold=f", fold {about['fold']}",
         speakers=about["training_speakers"],
-        validation=f"{text.percent(best)} %" if best is not None else "none, or not kept with the checkpoint",
+        validation=validation_words(about),
     )
+
+
+def validation_words(about: Mapping) -> str:
+    """The validation UA of a checkpoint, or why there is none."""
+    if not about["config"]["data"].get("hold_out", True):
+        return "unknown: no clips were held out"
+    best = (about.get("progress") or {}).get("best_ua")
+    return "not kept with the checkpoint" if best is None else f"{text.percent(best)} %"
 
 
 def card_of_crossval(about: Mapping, results: Mapping) -> str:

@@ -43,8 +43,7 @@ def write_crossval_report(
     speakers = speaker_rows(results)
     pictures = _pictures(results, histories, robustness, speakers, marks)
     shown = [gallery.example_picture(i, example, marks) for i, example in enumerate(examples, 1)]
-    name = modality(results)
-    pooled = results["pooled"] | {"recall": recalls(results)}
+    whole = {modality(results): results["pooled"] | {"recall": recalls(results)}}
     markup = page.render(
         "crossval.html",
         title=f"{results['config']} on {results['corpus']}, {results['protocol']}",
@@ -52,11 +51,11 @@ def write_crossval_report(
         facts=facts(results),
         versions=results["versions"],
         command=command,
-        headline=tables.scores({name: pooled}, text.MODALITIES),
+        headline=tables.scores(whole, text.MODALITIES),
         scores=tables.scores(score_rows(results), {}),
         runs=run_rows(results),
         seeds=sorted({run["seed"] for run in results["runs"]}),
-        recalls=tables.recalls({name: pooled}, results["classes"]),
+        recalls=tables.recalls(whole, results["classes"]),
         speakers=tables.speakers(speakers),
         mistakes=tables.mistakes(averaged(results)),
         without=[

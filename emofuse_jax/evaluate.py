@@ -15,6 +15,7 @@ from emofuse_jax.predictions import Predictions, per_speaker, placed_batches, pr
 from emofuse_jax.reporting.marks import marks_of
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.experiment import Experiment, check_same_data, check_unseen, open_experiment
+from emofuse_jax.train.held_out import TRAINED_ON
 from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.sharding import make_mesh, replicated
 from emofuse_jax.train.step import make_eval_step
@@ -58,7 +59,8 @@ def asker(experiment: Experiment, part: str) -> Callable[[Params, Params, str], 
     """
     clips = experiment.clips[part]
     if not len(clips):
-        raise ValueError(f"{experiment.dataset.path}: protocol {experiment.protocol}: {part} is empty")
+        why = f" ({TRAINED_ON})" if part == "validation" and not experiment.config.data.hold_out else ""
+        raise ValueError(f"{experiment.dataset.path}: protocol {experiment.protocol}: {part} is empty{why}")
     mesh = make_mesh(EVERY_DEVICE)
     rows = math.lcm(experiment.config.train.eval_batch_size, mesh.shape["data"])
     eval_step = make_eval_step(experiment.model, mesh)

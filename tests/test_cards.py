@@ -53,6 +53,12 @@ def test_a_network_that_was_not_scored_says_so():
     assert "Not scored on test clips when this card was written; validation UA 61.2 %." in card
 
 
+def test_a_network_that_was_trained_on_its_validation_clips_says_so():
+    config = base.get_config("concat").to_dict()
+    card = card_of_checkpoint(about(config=config | {"data": {**config["data"], "hold_out": False}}))
+    assert "validation UA unknown: no clips were held out." in card
+
+
 def test_made_data_and_leaks_are_marked_first():
     for changes, mark in (({"corpus": "demo"}, "SYNTHETIC"), ({"leaks": ["speaker 3"]}, "LEAKY: speaker 3")):
         lines = card_of_checkpoint(about(**changes)).splitlines()

@@ -25,6 +25,7 @@ def make_results(corpus="made", leaks=()):
                 {
                     "fold": fold,
                     "seed": seed,
+                    "validation": {"ua": 0.6},
                     "test": {"ua": 0.5 + 0.1 * seed + 0.2 * fold, "wa": 0.5, "wf1": 0.5},
                     "temperature": 1.0 + seed,
                     "clips": [f"c{fold}{i}" for i in range(4)],
@@ -97,6 +98,16 @@ def test_what_is_not_there_leaves_no_gap(tmp_path):
     assert "LEAKY" in page.text
     assert "robustness" not in page.ids
     assert "No learning curves were recorded." in page.text
+
+
+@pytest.mark.parametrize(
+    ("ua", "said"), [(0.6, "chosen by the validation part"), (None, "validation part was trained on")]
+)
+def test_how_the_models_were_chosen_is_said(tmp_path, ua, said):
+    results = make_results()
+    for run in results["runs"]:
+        run["validation"]["ua"] = ua
+    assert said in write(tmp_path, results).text
 
 
 def test_speakers_are_scored_over_all_seeds():

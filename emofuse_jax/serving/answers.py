@@ -19,7 +19,7 @@ class Prediction:
     end: float
     label: str
     confidence: float
-    """The highest probability, calibrated on validation clips: that of `label` unless it is `unknown`."""
+    """The highest probability, at the model's temperature: that of `label` unless it is `unknown`."""
     probabilities: dict[str, float]
     voice_weight: float | None
     """How much the fusion let the voice count, 0 to 1; None where the fusion has no such weight."""

@@ -19,7 +19,7 @@ from emofuse_jax.train.calibrate import fitted
 from emofuse_jax.train.distributed import is_first
 from emofuse_jax.train.experiment import experiment_sampler
 from emofuse_jax.train.job import Job, Run, put, stack
-from emofuse_jax.train.nonfinite import check_finite
+from emofuse_jax.train.nonfinite import NotFinite, check_finite, finite_replicas
 from emofuse_jax.train.optimizer import evaluation_params
 from emofuse_jax.train.preemption import Preempted
 from emofuse_jax.train.replicas import Replica, keep_better, stacked
@@ -81,7 +81,10 @@ _keep_better = jax.jit(keep_better, donate_argnums=2)
 
 
 def run_epoch(job: Job, chunk: Chunk, active: list[bool]) -> dict:
-    """Takes the steps of one epoch; gives each replica's summed loss and confusion matrix."""
+    """Takes the steps of one epoch; gives each replica's summed loss and confusion matrix.
+
+    And `finite`: whether its parameters still are.
+    """
     plans = [_rows(job, *each, chunk.epochs) for each in zip(chunk.runs, chunk.samplers, active, strict=True)]
     rows, live = (np.stack(part) for part in zip(*plans, strict=True))  # r k b, r k
     size = rows.shape[1] if job.side_by_side else 1
@@ -93,7 +96,7 @@ def run_epoch(job: Job, chunk: Chunk, active: list[bool]) -> dict:
         total = sums if total is None else jax.tree.map(jnp.add, total, sums)
         if jax.default_backend() == "cpu":  # steps queued behind each other would hold their memory
             jax.block_until_ready(total)
-    return to_host(total)
+    return to_host(total | {"finite": finite_replicas(chunk.states.params)})
 
 
 def _rows(
@@ -170,7 +173,10 @@ def close_epoch(
             continue
         steps = job.epoch_steps(run)
         loss, step = float(sums["loss"][i]) / steps, chunk.epochs * steps
-        check_finite(step, loss, f"fold {run[0]}, seed {run[1]}, ")
+        where = f"fold {run[0]}, seed {run[1]}, "
+        check_finite(step, loss, where)
+        if not sums["finite"][i]:
+            raise NotFinite(f"{where}step {step}: a parameter is not finite", step)
         held = {} if answers is None else validation_row(answers, i)
         row = {
             "epoch": chunk.epochs,

@@ -51,7 +51,8 @@ def crossval(
     """Trains and tests every fold with seeds `config.seed` to `config.seed + seeds - 1`.
 
     Writes `runs/fold_<i>_seed_<j>/` under `workdir`: `checkpoints/best`, `metrics.jsonl`, `result.json`.
-    The test part of a fold is scored once, with the parameters that its validation part chose.
+    The test part of a fold is scored once, with the parameters that its validation part chose,
+    or the last ones where no clips are held out.
 
     Args:
       config: an experiment; `data.fold` and `mesh` are not used.

@@ -18,8 +18,8 @@ from emofuse_jax.data.labels import shown_labels
 from emofuse_jax.data.records import comparable
 from emofuse_jax.data.sampler import Sampler, make_sampler
 from emofuse_jax.models.build import Model, build_model
-from emofuse_jax.models.fusions.registry import calibrator
 from emofuse_jax.polarity import with_polarity
+from emofuse_jax.train.held_out import check_held_out, part_clips
 from emofuse_jax.train.optimizer import check_optimizer
 from emofuse_jax.types import InputSpec
 
@@ -43,7 +43,7 @@ class Experiment:
     spec: InputSpec
     model: Model
     statistics: tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]
-    """Mean and standard deviation per bin of the training clips."""
+    """Mean and standard deviation per bin of the fold's training clips, without those of validation."""
     labels: Int[np.ndarray, " n"] | None = None
     """What training sees of each training clip's label, -1 where it is hidden; None: all of them."""
 
@@ -65,22 +65,11 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
     if not config.data.path:
         raise ValueError("config.data.path is empty: give --config.data.path=DIR, written by emofuse prepare")
     check_optimizer(config.optimizer)
-    check_held_out(config)
     dataset = open_dataset(config.data.path, config.data.recipe)
     config = with_polarity(config, dataset.classes)
     model = build_model(config.model, input_spec(config, dataset))
+    check_held_out(config)
     return _on_fold(config, dataset, config.data.protocol or only_protocol(dataset), model)
-
-
-def check_held_out(config: ml_collections.ConfigDict) -> None:
-    """ValueError where `config` asks for what only clips that are held out of training can tell."""
-    needs = {
-        f"config.train.patience={config.train.patience}": config.train.patience,
-        f"fusion {config.model.fusion.name!r}": calibrator(config.model.fusion.name),
-    }
-    for name, needed in needs.items():
-        if needed and not config.data.hold_out:
-            raise ValueError(f"config.data.hold_out=False: {name} needs validation clips")
 
 
 def other_fold(experiment: Experiment, fold: int, seed: int) -> Experiment:
@@ -98,9 +87,7 @@ def _on_fold(config: ml_collections.ConfigDict, dataset: Dataset, protocol: str,
         if not len(clips[part]):
             fold = f"{protocol}, fold {config.data.fold}"
             raise ValueError(f"{dataset.path}: {fold}: {part} is empty; it takes at least three speakers")
-    if not config.data.hold_out:
-        clips["train"] = np.sort(np.concatenate([clips["train"], clips["validation"]]))
-        clips["validation"] = clips["validation"][:0]
+    clips = part_clips(clips, hold_out=config.data.hold_out)
     clips["train"], labels = training_labels(config, dataset, clips["train"])
     stats = statistics(dataset, protocol, config.data.fold)
     return Experiment(config, dataset, protocol, clips, model.spec, model, stats, labels)

@@ -106,7 +106,8 @@ def run(experiment: Experiment, workdir: str) -> Tracker:
             if config.train.log_every and step % config.train.log_every < count:
                 log_step(writer, step, measured)
             show(step)
-    writer.close({"best_ua": tracker.best_ua} if config.data.hold_out else None, flatten(config.to_dict()))
+    scores = {"best_step": tracker.best_step} | ({"best_ua": tracker.best_ua} if config.data.hold_out else {})
+    writer.close(scores, flatten(config.to_dict()))
     return tracker
 
 

@@ -66,11 +66,15 @@ def explain(experiment: Experiment, state: TrainState, tx, mesh: Mesh, until: in
     return f"taken again from step {first}, all steps were finite"
 
 
-@jax.jit
 def _all_finite(params: Params):
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
 
 
+_jitted = jax.jit(_all_finite)
+finite_replicas = jax.jit(jax.vmap(_all_finite))
+"""bool [r]: of stacked parameters, whether every one of a replica is a number."""
+
+
 def all_finite(params: Params) -> bool:
     """Whether every parameter is a number."""
-    return bool(_all_finite(params))
+    return bool(_jitted(params))

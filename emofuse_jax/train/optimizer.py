@@ -64,12 +64,11 @@ def muon(config, schedule: optax.Schedule) -> optax.GradientTransformation:
 
     The momentum is made orthogonal by an iteration of Newton and Schulz (Jordan et al., 2024); with that
     scale (arXiv 2502.16982) its steps are as large as AdamW's, so that a rate of AdamW fits. What is no
-    kernel (`matrices`) is left to Adam with Nesterov's momentum, and does not decay.
+    kernel (`matrices`) is left to Adam with Nesterov's momentum, and does not decay; `b1`, `b2` are Adam's.
     """
     return optax.contrib.muon(
         schedule,
         weight_decay=config.weight_decay,
-        weight_decay_mask=weight_decay_mask,
         adam_b1=config.b1,
         adam_b2=config.b2,
         muon_weight_dimension_numbers=matrices,
@@ -81,14 +80,14 @@ OPTIMIZERS = {"adamw": adamw, "muon": muon}
 
 
 def matrices(params: Params) -> Params:
-    """Kernels as matrices, all axes but the last by the last; None for the rest, and for classifiers.
+    """What has two axes or more, as matrices: all axes but the last by the last; None for the rest.
 
-    Classifiers (`head`) stay with Adam, as Jordan et al. advise of last layers.
+    Classifiers (`head`) and embeddings stay with Adam, as Jordan et al. advise.
     """
 
     def matrix(path, p):
         names = [str(getattr(key, "key", key)) for key in path]
-        if p.ndim < 2 or any(name.endswith("head") for name in names):
+        if p.ndim < 2 or any(name.endswith(("head", "embedding")) for name in names):
             return None
         return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
 
@@ -151,7 +150,7 @@ def tail_weight(share: float, updates: int | Int[Array, ""]) -> Callable[[Int[Ar
 
 
 def updates_done(state: optax.OptState) -> Int[Array, ""]:
-    """Updates that AdamW has made."""
+    """Updates that the optimiser has made."""
     return optax.tree_utils.tree_get_all_with_path(state, "count")[0][1]
 
 

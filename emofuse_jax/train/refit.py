@@ -17,6 +17,7 @@ from emofuse_jax.objectives.classification import cross_entropy
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.experiment import Experiment, check_same_data
 from emofuse_jax.train.gan import Pairs, missing_labels, train_gan
+from emofuse_jax.train.held_out import TRAINED_ON
 from emofuse_jax.train.writer import Writer
 from emofuse_jax.types import Batch, Params, TrainState
 
@@ -43,10 +44,12 @@ def refit(
 
     Raises:
       ValueError: a fusion that does not take one pooled vector of each of two streams or that measures
-        numbers while it trains, records other than those of the run, a workdir that holds a run or where
-        another process trains, or no clip with both streams.
+        numbers while it trains, a run without clips held out, records other than those of the run, a
+        workdir that holds a run or where another process trains, or no clip with both streams.
     """
     _check_fusion(experiment, model_state)
+    if not experiment.config.data.hold_out:
+        raise ValueError(f"{TRAINED_ON}, which are to choose among the fits")
     check_same_data(experiment, about, ("classes", "settings", "spec", "training_clips_sha256"))
     with locked(workdir):
         if os.path.isdir(os.path.join(workdir, "checkpoints")):

@@ -48,9 +48,9 @@ def sweep(
       ValueError: a field that does not exist, no clips held out, or `workdir` holds another search.
     """
     base = open_experiment(config)
-    if not config.data.hold_out:
-        raise ValueError("config.data.hold_out=False: a search needs validation clips to choose by")
     experiments = [open_trial(base, trial) for trial in trials]
+    if not all(experiment.config.data.hold_out for experiment in experiments):
+        raise ValueError("config.data.hold_out=False: a search needs validation clips to choose by")
     runs = [(f, config.seed + s, k) for k in range(len(trials)) for f in folds for s in range(seeds)]
     plan = read_plan(workdir, base.config, runs, trials=trials)
     with owned(workdir), exhaustion_told(lower=LOWER), watch() as told:

@@ -39,7 +39,8 @@ def records(home):
 
 
 def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, home):
-    config = small(records, **{"data.hold_out": False, "train.temperature": 0.7, "train.epochs": 2})
+    fields = {"data.hold_out": False, "train.temperature": 0.7, "train.epochs": 2, "optimizer.name": "muon"}
+    config = small(records, **fields)
     results = crossval(config, str(home / "all_trained"), seeds=1, folds=[0])
     (run,) = results["runs"]
     experiment = other_fold(open_experiment(config), 0, 0)
@@ -54,6 +55,9 @@ def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, h
     scored, _ = evaluate_workdir(str(home / "all_trained_alone"), examples=0)
     np.testing.assert_allclose(run["probabilities"], scored["probabilities"], atol=2e-4)
     assert "validation_ua" not in read_epochs(str(home / "all_trained_alone"))[0]
+    assert train(experiment, str(home / "all_trained_alone")) == tracker  # as it was saved
+    with pytest.raises(ValueError, match=r"validation is empty \(config\.data\.hold_out=False"):
+        evaluate_workdir(str(home / "all_trained_alone"), part="validation", examples=0)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,12 @@ def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, h
 def test_what_needs_clips_held_out_says_so(records, fusion, fields, said):
     with pytest.raises(ValueError, match=rf"config\.data\.hold_out=False: .*{said} needs validation clips"):
         open_experiment(small(records, fusion, **{"data.hold_out": False, **fields}))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_is_none_is_refused(records, temperature):
+    with pytest.raises(ValueError, match=r"config\.train\.temperature=.*: expected a number above 0"):
+        open_experiment(small(records, **{"train.temperature": temperature}))
 
 
 @pytest.fixture(scope="module")
