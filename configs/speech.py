@@ -4,7 +4,9 @@
 `--config=speech:mel_cnn` has a small residual network of two dimensions in its place.
 
 Receipt: emofuse crossval --config=speech --config.data.hold_out=False --config.data.path=DIR --workdir=DIR
---seeds=3: unmeasured.
+--seeds=3; pooled test UA of ravdess20_5fold .622, 95 % interval .570 to .673, .658 where the answers of three
+seeds are averaged (results/ravdess20_5fold); 3 minutes a fold and seed on two cores. speech:mel_cnn is
+unmeasured.
 """
 
 import ml_collections
