@@ -19,6 +19,7 @@ from emofuse_jax.train.crossval import crossval, make_job, read_plan
 from emofuse_jax.train.experiment import flatten, open_experiment, other_fold
 from emofuse_jax.train.fitting import footprint, has_convolutions, lower, runs_side_by_side
 from emofuse_jax.train.loop import train
+from emofuse_jax.train.nonfinite import finite_replicas
 from emofuse_jax.train.writer import read_epochs
 from tests.fakes import add_folds, tiny_config, write_dataset
 from tests.peers.feature_records import Made, write_features
@@ -67,6 +68,12 @@ def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, h
 def test_what_needs_clips_held_out_says_so(records, fusion, fields, said):
     with pytest.raises(ValueError, match=rf"config\.data\.hold_out=False: .*{said} needs validation clips"):
         open_experiment(small(records, fusion, **{"data.hold_out": False, **fields}))
+
+
+def test_of_stacked_replicas_the_one_that_is_not_finite_is_found():
+    params = {"kernel": np.ones((3, 2, 2), np.float32), "bias": np.zeros((3, 2), np.float32)}
+    params["bias"][1, 1] = np.inf
+    assert finite_replicas(params).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
