@@ -97,7 +97,7 @@ def card_of_checkpoint(about: Mapping, results: Mapping | None = None) -> str:
 
 def validation_words(about: Mapping) -> str:
     """The validation UA of a checkpoint, or why there is none."""
-    if not about["config"]["data"].get("hold_out", True):
+    if not about["config"].get("data", {}).get("hold_out", True):
         return "unknown: no clips were held out"
     best = (about.get("progress") or {}).get("best_ua")
     return "not kept with the checkpoint" if best is None else f"{text.percent(best)} %"

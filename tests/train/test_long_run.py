@@ -60,7 +60,7 @@ def check(home, *, steps, mode):
     assert last[2] <= middle[2] + 1
 
 
-@pytest.mark.parametrize("mode", ["stream", "resident"])
+@pytest.mark.parametrize("mode", ["stream", pytest.param("resident", marks=pytest.mark.long)])
 def test_two_thousand_steps(tmp_path, mode):
     check(tmp_path, steps=2_000, mode=mode)
 
