@@ -8,8 +8,14 @@ from jaxtyping import Float
 DECIBELS = 20 / math.log(10)
 """Of one neper."""
 
-NEPERS = {"fbp": 1.0, "features": 1.0, "hgr": 2.0, "cross_attention": DECIBELS}
-NEPERS |= {"speech": 2.0, "voice": 2.0}
+NEPERS = {
+    "fbp": 1.0,
+    "features": 1.0,
+    "hgr": 2.0,
+    "cross_attention": DECIBELS,
+    "speech": 2.0,
+    "voice": 2.0,
+}
 """What a recipe's numbers rise by when the sound is e times as loud: log magnitude, log energy, decibels."""
 
 MEL = "log_mel_v1"
