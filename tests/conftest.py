@@ -40,6 +40,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")
 
+PROGRAMS = pytest.StashKey[str]()
+"""Where this run keeps what it compiled."""
+
 
 def pytest_configure(config):
     """NPROC must be set before Python starts; what pytest captures goes back to the terminal first."""
@@ -48,18 +51,23 @@ def pytest_configure(config):
         os.execve(
             sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]], os.environ | {"NPROC": "16"}
         )
-    if not hasattr(config, "workerinput"):  # workers and child processes share what is compiled
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="emofuse-programs-")
-        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2 << 30)  # with a lock
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_compilation_cache_max_size", 2 << 30)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker has it, and a caller that keeps programs
+        config.stash[PROGRAMS] = tempfile.mkdtemp(prefix="emofuse-programs-")
+        share_programs(config.stash[PROGRAMS])
 
 
 def pytest_unconfigure(config):
-    if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    if PROGRAMS in config.stash:
+        shutil.rmtree(config.stash[PROGRAMS], ignore_errors=True)
+
+
+def share_programs(path: str) -> None:
+    """Workers and child processes share what is compiled; a size has it locked."""
+    told = {"dir": path, "max_size": 2 << 30}
+    settings = {f"jax_compilation_cache_{name}": value for name, value in told.items()}
+    for name, value in (settings | {"jax_persistent_cache_min_compile_time_secs": 0.2}).items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
 
 
 LONGEST = (

@@ -22,8 +22,8 @@ import sys
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 TREE = ("emofuse_jax", "data_prep", "configs", "launch", "tests", "pyproject.toml")
-ENV = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-"""Plugins that these tests do not use take two seconds a mistake."""
+ENV = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+"""Plugins that these tests do not use take two seconds a mistake, programs that it does not change three."""
 SECONDS = 300
 """After which a mistake counts as seen: the tests of a module take seconds."""
 TESTS = {
@@ -102,11 +102,14 @@ def attempt(tools: str, work: str, tree: str, module: str, tests: list[str]) -> 
         f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {json.dumps(excluded)}\n"
     )
 
+    programs = {"DIR": os.path.abspath(os.path.join(work, "programs")), "MAX_SIZE": str(2 << 30)}
+    env = os.environ | ENV | {f"JAX_COMPILATION_CACHE_{name}": value for name, value in programs.items()}
+
     def call(*words: str) -> None:
-        subprocess.run([os.path.join(tools, words[0]), *words[1:]], cwd=tree, env=ENV, check=True)
+        subprocess.run([os.path.join(tools, words[0]), *words[1:]], cwd=tree, env=env, check=True)
 
     if not os.path.exists(session):
-        subprocess.run(command, cwd=tree, env=ENV, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=tree, env=env, check=True, stdout=subprocess.DEVNULL)
         call("cosmic-ray", "init", config, f"{session}.new")
         call("cr-filter-operators", f"{session}.new", config)
         os.rename(f"{session}.new", session)

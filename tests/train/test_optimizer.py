@@ -1,5 +1,8 @@
+import functools
+
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 import pytest
@@ -12,6 +15,7 @@ from emofuse_jax.train.optimizer import (
     matrices,
     weight_decay_mask,
 )
+from emofuse_jax.train.sharding import make_mesh, state_sharding
 
 
 @pytest.fixture
@@ -156,6 +160,19 @@ def test_muon_under_an_average_counts_its_updates(config):
         params = optax.apply_updates(params, updates)
         seen.append(params["kernel"])
     np.testing.assert_allclose(evaluation_params(params, state)["kernel"], (seen[2] + seen[3]) / 2, rtol=1e-5)
+
+
+def test_muon_steps_alike_where_kernels_are_split_over_eight_devices(config):
+    config.update(name="muon")
+    tx, rng = make_optimizer(config, 10), np.random.default_rng(2)
+    params = {"kernel": rng.normal(size=(512, 256)).astype(np.float32)}
+    state, gradient = tx.init(params), {"kernel": rng.normal(size=(512, 256)).astype(np.float32)}
+    mesh = make_mesh(ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1}))
+    given = (gradient, state, params)
+    split = jax.device_put(given, state_sharding(given, mesh, fsdp=True))
+    assert split[0]["kernel"].addressable_shards[0].data.shape == (64, 256)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(close, jax.jit(tx.update)(*split), jax.jit(tx.update)(*given))
 
 
 @pytest.mark.parametrize(
