@@ -64,15 +64,15 @@ def cost() -> str:
     """What the fewer bits cost, in a line."""
     from emofuse_jax.evaluate import cost_of
     from emofuse_jax.serving.quantised import rounded
-    from emofuse_jax.train.held_out import TRAINED_ON
 
     try:
         before, after = cost_of(
             lambda params: rounded(params, QUANTIZE.value), WORKDIR.value, CHECKPOINT.value, DATA.value
         )
-    except (ValueError, FileNotFoundError) as error:
-        hint = "" if TRAINED_ON in str(error) else "; give --data=RECORDS"
-        return f"what {QUANTIZE.value} costs is not measured: {error}{hint}"
+    except FileNotFoundError as error:
+        return f"what {QUANTIZE.value} costs is not measured: {error}; give --data=RECORDS"
+    except ValueError as error:
+        return f"what {QUANTIZE.value} costs is not measured: {error}"
     scores = ", ".join(f"{name.upper()} {before[name]:.4f} to {after[name]:.4f}" for name in ("ua", "wa"))
     return f"{QUANTIZE.value} weights, on the validation clips: {scores}"
 

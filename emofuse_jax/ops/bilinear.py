@@ -92,8 +92,8 @@ def squeeze(
     factors: int,
     *,
     power_norm: bool,
-    normalize: bool = True,
-    eps: float = 1e-6,
+    normalize: bool,
+    eps: float,
 ) -> Float[Array, "*batch o"]:
     """`z_i = sum_k joint_{i k}`, then the signed square root and the L2 norm where asked."""
     z = pool_factors(joint, factors)

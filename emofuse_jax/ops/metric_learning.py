@@ -91,7 +91,7 @@ def _pairs(unit: Float[Array, "b d"], label: Int[Array, " b"], weight: Float[Arr
     distance = jnp.sqrt(jnp.maximum(square[:, None] + square[None, :] - 2.0 * gram, 0.0))
     counted = (weight > 0) & (label >= 0)
     alike = label[:, None] == label[None, :]
-    same = alike & counted[None, :] & ~jnp.eye(label.shape[0], dtype=bool)
+    same = alike & counted[None, :] & ~jnp.eye(len(label), dtype=bool)
     other = ~alike & counted[None, :]
     anchor = counted & same.any(axis=1) & other.any(axis=1)
     return _Pairs(distance, same, other, jnp.where(anchor, weight, 0.0))

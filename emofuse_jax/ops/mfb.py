@@ -70,5 +70,5 @@ def mfh(
     expanded, blocks = 1.0, []
     for u, v, own in zip(us, vs, keys, strict=True):
         expanded = dropout(bilinear_products(x, y, u, v, factors) * expanded, dropout_rate, own)  # ... ok
-        blocks.append(squeeze(expanded, factors, power_norm=True, eps=eps))
+        blocks.append(squeeze(expanded, factors, power_norm=True, normalize=True, eps=eps))
     return jnp.concatenate(blocks, axis=-1).astype(x.dtype)

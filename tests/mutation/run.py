@@ -3,8 +3,8 @@
     python -m tests.mutation.run --cosmic_ray=DIR --output=results/mutation.json
 
 Works in copies of the tree, a module at a time in each; run again, it goes on. A mistake that no test saw has
-its explanation in explained.json beside this file, by its module and changed line; exit status 1 where one
-has none.
+its explanation in explained.json beside this file, by its module and changed line, or by a line that means
+the same in all; exit status 1 where one has none.
 """
 
 import argparse
@@ -138,8 +138,12 @@ def change(diff: str) -> str:
 def report(found: list[dict]) -> dict:
     """What `results/mutation.json` holds."""
     explained = json.loads((HERE / "explained.json").read_text(encoding="utf-8"))
+
+    def why(module: str, change: str) -> str:
+        return explained.get(f"{module}: {change}", explained.get(change, ""))
+
     survived = [
-        {**line, "why": explained.get(f"{line['module']}: {line['change']}", "")}
+        {**line, "why": why(line["module"], line["change"])}
         for line in found
         if line["outcome"] == "SURVIVED"
     ]

@@ -121,6 +121,19 @@ def test_dropout_needs_a_key_and_keeps_the_mean():
     assert np.all(np.abs(np.asarray(draws).mean(0) - exact) < 5 * spread)
 
 
+def test_dropout_of_what_is_pooled_takes_whole_outputs():
+    x, y, u, v = arrays(jnp.float32, o=200)
+    options = {"factors": 2, "normalize": False}
+    exact = np.asarray(factorized_bilinear_pooling(x, y, u, v, **options))
+    rate = {"dropout_rate": 0.5, "key": jax.random.key(0)}
+    found = np.asarray(factorized_bilinear_pooling(x, y, u, v, dropout_place="pooled", **rate, **options))
+    kept = found != 0
+    np.testing.assert_allclose(found[kept], 2 * exact[kept], rtol=1e-5)
+    assert 0.3 < kept.mean() < 0.7
+    spread = np.asarray(factorized_bilinear_pooling(x, y, u, v, **rate, **options)) / exact
+    assert (np.abs(spread - np.round(spread)) > 0.01).mean() > 0.3  # one of two products
+
+
 def test_width_must_be_a_multiple_of_the_rank():
     x, y, u, v = arrays(jnp.float32)
     with pytest.raises(ValueError, match="6 columns, expected a multiple of factors=4"):

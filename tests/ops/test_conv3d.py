@@ -38,6 +38,7 @@ def data(size, kernel, inputs=2, outputs=3):
         ((1, 3, 3), (3, 3, 3), (1, 1, 1)),  # two of the three steps see only zeros
         ((1, 3, 3), (7, 3, 3), (1, 1, 1)),
         ((3, 4, 4), (1, 1, 1), (2, 2, 2)),
+        ((3, 5, 5), (3, 3, 3), (1, 4, 4)),  # whose step is the one in time
     ],
 )
 def test_equals_the_formula(size, kernel, stride):

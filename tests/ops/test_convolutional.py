@@ -5,7 +5,7 @@ import pytest
 from jax import lax
 from jax.test_util import check_grads
 
-from emofuse_jax.ops.dropout import dropout
+from emofuse_jax.ops.dropout import dropout, random_bytes
 from emofuse_jax.ops.lrn import local_response_norm
 from emofuse_jax.ops.maxpool import max_pool
 from tests.golden import formulas
@@ -40,34 +40,46 @@ def test_lrn_refuses_an_even_window():
         local_response_norm(jnp.ones((1, 4)), size=4)
 
 
-def test_max_pool_equals_reduce_window():
+@pytest.mark.parametrize("options", [{}, {"size": 2, "stride": 1}, {"size": 2, "stride": 3}])
+def test_max_pool_equals_reduce_window(options):
     x = jnp.asarray(RNG.normal(size=(2, 14, 11, 3)), jnp.float32)
+    size, stride = ((1, n, n, 1) for n in ({"size": 3, "stride": 2} | options).values())
+
+    def ours(x):
+        return max_pool(x, **options)
 
     def reference(x):
-        return lax.reduce_window(x, -np.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+        return lax.reduce_window(x, -np.inf, lax.max, size, stride, "VALID")
 
-    assert np.array_equal(max_pool(x), reference(x))
-    ours, theirs = (jax.grad(lambda x, f=f: (f(x) ** 2).sum())(x) for f in (max_pool, reference))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert np.array_equal(ours(x), reference(x))
+    found, expected = (jax.grad(lambda x, f=f: (f(x) ** 2).sum())(x) for f in (ours, reference))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_dropout_rate_is_checked():
-    with pytest.raises(ValueError, match="dropout rate: 1"):
-        dropout(jnp.ones(3), 1.0, jax.random.key(0))
+@pytest.mark.parametrize("rate", [1.0, -0.1])
+def test_dropout_rate_is_checked(rate):
+    with pytest.raises(ValueError, match=f"dropout rate: {rate}"):
+        dropout(jnp.ones(3), rate, jax.random.key(0))
 
 
 def test_dropout_keeps_its_share_and_the_mean():
     x = jnp.ones((300, 1001))
-    for rate in (0.1, 0.3, 0.5, 0.999):
+    for rate in (0.1, 0.3, 0.5, 0.7, 0.999):
         share = min(round(256 * rate), 255) / 256
         y = np.asarray(dropout(x, rate, jax.random.key(3)))
         spread = np.sqrt(share * (1 - share) / x.size)
         assert abs(np.mean(y == 0) - share) < 5 * spread
         assert abs(y.mean() - 1) < 5 * spread / (1 - share)
-        assert len(np.unique(y)) == 2
+        np.testing.assert_allclose(np.unique(y), [0, 1 / (1 - share)], rtol=1e-6)
         rows, columns = (np.mean(y == 0, axis) for axis in (1, 0))  # no pattern from bytes of one word
         assert np.std(rows) < 1.3 * np.sqrt(share * (1 - share) / 1001)
         assert np.std(columns) < 1.3 * np.sqrt(share * (1 - share) / 300)
     y = np.asarray(dropout(x, 0.5, jax.random.key(3))) > 0
     np.testing.assert_allclose(np.mean(y[:, 1:] & y[:, :-1]), 0.25, atol=0.005)
     assert dropout(x[0, 0], 0.5, jax.random.key(0)).shape == ()
+
+
+def test_four_bytes_are_taken_of_each_random_number():
+    key = jax.random.key(4)
+    words = np.asarray(jax.random.bits(key, (3, 6), jnp.uint32))
+    np.testing.assert_array_equal(random_bytes(key, (3, 23)), words.view(np.uint8)[:, :23])

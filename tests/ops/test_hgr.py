@@ -95,6 +95,14 @@ def test_covariance_of_counted_rows():
     assert np.all(np.asarray(covariance(given[:1])) == 0)
 
 
+def test_a_covariance_where_rows_count_in_part():
+    x, weight = RNG.normal(size=(2, 3)), np.array([0.5, 1.0])
+    found = covariance(jnp.asarray(x, jnp.float32), jnp.asarray(weight, jnp.float32))
+    centred = x - weight @ x / 1.5
+    np.testing.assert_allclose(found, (weight[:, None] * centred).T @ centred / 0.5, rtol=1e-5)
+    assert np.all(np.asarray(covariance(jnp.asarray(x, jnp.float32), jnp.asarray(weight / 4))) == 0)
+
+
 def test_given_covariances_replace_those_of_the_batch(recwarn):
     f, g, c_f, c_g = (jnp.asarray(RNG.normal(size=s), jnp.float32) for s in ((6, 3), (6, 3), (3, 3), (3, 3)))
     c_f, c_g = c_f @ c_f.T, c_g @ c_g.T
@@ -109,6 +117,13 @@ def test_given_covariances_replace_those_of_the_batch(recwarn):
     assert soft_hgr(f, g, covariances=own) == pytest.approx(float(batch), rel=1e-5)
 
 
+@pytest.mark.parametrize(("rows", "warned"), [(12, True), (15, True), (16, False)])
+def test_only_a_width_above_a_quarter_of_the_batch_is_warned_of(rows, warned, recwarn):
+    f = jnp.asarray(RNG.normal(size=(rows, 4)), jnp.float32)
+    soft_hgr(f, f)
+    assert bool(recwarn.list) == warned
+
+
 def test_the_moving_covariance_is_the_average_of_the_batches():
     batches, decay = RNG.normal(size=(5, 8, 3)), 0.7
     total, count = jnp.zeros((3, 3)), jnp.zeros(())
@@ -118,12 +133,13 @@ def test_the_moving_covariance_is_the_average_of_the_batches():
     expected = sum(s * np.cov(x.T) for s, x in zip(share, batches, strict=True)) / share.sum()
     np.testing.assert_allclose(value, expected, atol=1e-5)
     np.testing.assert_allclose(corrected(total, count, decay=decay), expected, atol=1e-5)
-    again, kept, number = moving_covariance(
-        jnp.asarray(batches[0], jnp.float32), jnp.zeros(8), total, count, decay=decay
-    )
-    np.testing.assert_array_equal(kept, total)  # a batch without rows changes nothing
-    assert (number, count) == (5, 5)
-    np.testing.assert_allclose(again, value, atol=1e-6)
+    for counted in (0, 1):  # a batch of fewer than two rows changes nothing
+        weight = (jnp.arange(8) < counted).astype(jnp.float32)
+        given = jnp.asarray(batches[0], jnp.float32), weight, total, count
+        again, kept, number = moving_covariance(*given, decay=decay)
+        np.testing.assert_array_equal(kept, total)
+        assert (number, count) == (5, 5)
+        np.testing.assert_allclose(again, value, atol=1e-6)
     assert np.all(np.asarray(corrected(jnp.zeros((3, 3)), jnp.zeros(()), decay=decay)) == 0)
 
 

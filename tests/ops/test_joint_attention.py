@@ -20,7 +20,7 @@ def seen(own, joint, kernel, mask):
 
 def test_equals_the_formula():
     own, joint, kernel = arrays()
-    mask = jnp.array([[True, False, True], [True, True, True]])
+    mask = jnp.array([[True, False, True], [False, True, False]])
     c, r = joint_correlation(own, joint, kernel), seen(own, joint, kernel, mask)
     own, joint, kernel = (np.asarray(a, np.float64) for a in (own, joint, kernel))
     for row in range(2):
@@ -54,6 +54,13 @@ def test_turning_the_joint_positions_turns_the_answer():
     np.testing.assert_allclose(
         seen(own[:, order], joint, kernel, mask), seen(own, joint, kernel, mask), atol=1e-6
     )
+
+
+def test_leading_axes_pass_through():
+    (own, joint, kernel), mask = arrays(rows=6), jnp.asarray(RNG.random((6, 3)) < 0.6)
+    several = [x.reshape(3, 2, *x.shape[1:]) for x in (own, joint, mask)]
+    found = seen(*several[:2], kernel, several[2])
+    np.testing.assert_allclose(found.reshape(6, 3, 4), seen(own, joint, kernel, mask), rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_also_where_nothing_is_valid():

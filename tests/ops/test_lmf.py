@@ -85,6 +85,13 @@ def test_rows_are_answered_apart():
     np.testing.assert_allclose(turned, low_rank_fusion(vectors, *rest)[order], atol=1e-6)
 
 
+def test_leading_axes_pass_through_and_the_first_vector_gives_the_dtype():
+    vectors, *rest = arrays(rows=6)
+    z = low_rank_fusion(tuple(v.reshape(2, 3, -1) for v in vectors), *rest)
+    np.testing.assert_allclose(z.reshape(6, -1), low_rank_fusion(vectors, *rest), rtol=1e-5)
+    assert low_rank_fusion((vectors[0].astype(jnp.bfloat16), vectors[1]), *rest).dtype == jnp.bfloat16
+
+
 def test_what_raises():
     vectors, factors, weights, bias = arrays()
     with pytest.raises(ValueError, match="factors: 5 rows, expected 4"):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emofuse_jax.ops.masking import masked_mean, masked_softmax, sigmoid_weights
+from emofuse_jax.ops.masking import masked_mean, masked_softmax, pool, present_weights, sigmoid_weights
 from tests.golden import formulas
 
 RNG = np.random.default_rng(0)
@@ -18,9 +18,22 @@ def test_mask_equals_subset():
     weights = masked_softmax(jnp.asarray(scores), MASK)
     np.testing.assert_allclose(weights[KEPT], formulas.softmax(scores[KEPT]), atol=1e-6)
     assert np.all(weights[np.array([1, 4])] == 0)
+    rows, masks = RNG.normal(size=(2, 2, 5)).astype(np.float32), jnp.stack([MASK, ~MASK])
+    found = masked_softmax(jnp.asarray(rows), jnp.broadcast_to(masks, rows.shape))
+    for i in np.ndindex(2, 2):
+        kept = np.flatnonzero(masks[i[1]])
+        np.testing.assert_allclose(found[i][kept], formulas.softmax(rows[i][kept]), atol=1e-6)
     sigmoids = formulas.sigmoid(scores[KEPT])
     weights = sigmoid_weights(jnp.asarray(scores), mask=MASK)
     np.testing.assert_allclose(weights[KEPT], sigmoids / sigmoids.sum(), atol=1e-6)
+
+
+def test_values_are_pooled_by_their_weights_and_modalities_that_are_present_weigh_alike():
+    values, weights = RNG.normal(size=(2, 5, 3)).astype(np.float32), RNG.normal(size=(4, 2, 5))
+    pooled = pool(jnp.asarray(values), jnp.asarray(weights, jnp.float32))
+    np.testing.assert_allclose(pooled, np.einsum("abl,bld->abd", weights, values), rtol=1e-4, atol=1e-6)
+    found = present_weights(jnp.array([[True, False, True], [False, False, False], [False, True, False]]))
+    np.testing.assert_allclose(found, [[1 / 2, 0, 1 / 2], [1 / 3, 1 / 3, 1 / 3], [0, 1, 0]])
 
 
 def test_large_scores_do_not_overflow_or_vanish():

@@ -68,6 +68,11 @@ def test_triplets_equal_the_formula(name):
         np.testing.assert_allclose(found, formula(embedding, LABEL, WEIGHT, *more), rtol=1e-4)
 
 
+def test_adaptive_margins_have_an_eps():
+    found = adaptive_margin_triplet(*map(jnp.asarray, (EMBEDDING, LABEL, WEIGHT)), eps=0.1)
+    np.testing.assert_allclose(found, adaptive(EMBEDDING, LABEL, WEIGHT, eps=0.1), rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_of_triplets(name):
     ours = LOSSES[name][0]

@@ -67,4 +67,4 @@ def test_bfloat16():
 
 def test_heads_that_do_not_divide():
     with pytest.raises(ValueError, match="4 heads do not divide a width of 6"):
-        multi_head_attention(*inputs(), jnp.ones(5, bool), heads=4)
+        multi_head_attention(*inputs((2,)), jnp.ones((2, 5), bool), heads=4)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emofuse_jax.ops.normalize import l2_normalize, signed_sqrt, standardize
+from emofuse_jax.ops.normalize import l2_normalize, masked_moments, signed_sqrt, standardize
 
 
 def test_l2_has_unit_norm():
@@ -39,3 +39,25 @@ def test_standardize_survives_a_constant_bin():
     x = jnp.array([[1.0, 5.0]], jnp.float16)
     y = standardize(x, jnp.array([3.0, 5.0]), jnp.array([2.0, 0.0]))
     np.testing.assert_allclose(y, [[-1.0, 0.0]])
+    nearly = standardize(jnp.array([[3e-5, 3e-5]]), jnp.zeros(2), jnp.array([1e-6, 2e-5]))
+    np.testing.assert_allclose(nearly, [[3.0, 1.5]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1, 1), (4, 5, 1, 1), (4, 1, 3, 1), (4, 5, 3, 1)])
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_moments_are_those_of_the_valid_positions_or_of_all_where_there_is_none(shape, share):
+    rng = np.random.default_rng(1)
+    x, mask = rng.normal(1, 2, size=(4, 5, 3, 2)).astype(np.float32), rng.random(shape) < share
+    counted = np.broadcast_to(mask if share else True, (4, 5, 3, 1))[..., 0]
+    mean, variance = masked_moments(jnp.asarray(x), jnp.asarray(mask))
+    np.testing.assert_allclose(mean, x[counted].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(variance, x[counted].var(0), rtol=1e-4)
+
+
+def test_a_variance_is_never_below_zero_nor_in_half_precision():
+    x = jnp.asarray(np.random.default_rng(2).normal(300, 1e-3, size=(64, 50)), jnp.float32)
+    variance = np.asarray(masked_moments(x, jnp.ones((64, 1), bool))[1])
+    assert (variance >= 0).all()
+    assert (variance == 0).any()  # rounding gave less
+    mean, _ = masked_moments(jnp.full((4096, 1), 0.1, jnp.bfloat16), jnp.ones((4096, 1), bool))
+    np.testing.assert_allclose(mean, 0.1, rtol=4e-3)
