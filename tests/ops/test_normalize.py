@@ -7,7 +7,7 @@ from emofuse_jax.ops.normalize import l2_normalize, masked_moments, signed_sqrt,
 
 
 def test_l2_has_unit_norm():
-    x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(2, 5, 7)).astype(np.float32)
     expected = x / np.linalg.norm(x, axis=-1, keepdims=True)
     np.testing.assert_allclose(l2_normalize(jnp.asarray(x)), expected, atol=1e-6)
 

@@ -64,6 +64,7 @@ def progress(workdir):
     return done, max(epochs, default=0)
 
 
+@pytest.mark.long
 def test_killed_between_epochs_and_between_chunks_it_ends_the_same(home, config, straight):
     workdir, kills = home / "killed", 0
     for wanted in ((0, 2), (2, 0), (4, 1)):

@@ -33,7 +33,10 @@ def run(records, workdir, **fields):
     return np.array([[row[name] for name in MEASURED] for row in rows]), steps, rows
 
 
-@pytest.mark.parametrize("hidden", [{}, {"data.labelled_fraction": 0.5}])
+LABELS_HIDDEN = pytest.param({"data.labelled_fraction": 0.5}, marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("hidden", [{}, LABELS_HIDDEN])
 def test_resident_equals_streamed(records, tmp_path, hidden):
     streamed, steps, rows = run(records, tmp_path / "stream", **hidden, **{"data.mode": "stream"})
     resident, same_steps, _ = run(records, tmp_path / "resident", **hidden, **{"data.mode": "resident"})

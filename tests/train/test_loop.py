@@ -78,7 +78,7 @@ def test_it_learns(straight):
     assert all(np.isfinite(row["validation_loss"]) for row in epochs)
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.long), 8])
 def test_killed_and_resumed_equals_straight_bit_for_bit(home, config, straight, devices):
     workdir = home / f"killed{devices}"
     process = start(workdir, config, devices=devices)
