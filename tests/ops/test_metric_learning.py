@@ -69,8 +69,19 @@ def test_triplets_equal_the_formula(name):
 
 
 def test_adaptive_margins_have_an_eps():
-    found = adaptive_margin_triplet(*map(jnp.asarray, (EMBEDDING, LABEL, WEIGHT)), eps=0.1)
-    np.testing.assert_allclose(found, adaptive(EMBEDDING, LABEL, WEIGHT, eps=0.1), rtol=1e-4)
+    found = adaptive_margin_triplet(*map(jnp.asarray, (EMBEDDING, LABEL, WEIGHT)), eps=5.0)
+    np.testing.assert_allclose(found, adaptive(EMBEDDING, LABEL, WEIGHT, eps=5.0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_clips_that_all_but_agree_are_not_the_farthest(name):
+    """Their squared distance, rounded, may come out below 0."""
+    ours, formula, more = LOSSES[name]
+    rng = np.random.default_rng(7)
+    rows = rng.normal(size=(16, 4))
+    embedding = np.concatenate([rows, rows + 1e-5 * rng.normal(size=rows.shape)]).astype(np.float32)
+    given = embedding, np.tile(np.arange(16) % 3, 2), np.ones(32, np.float32)
+    np.testing.assert_allclose(ours(*map(jnp.asarray, given)), formula(*given, *more), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -114,6 +125,8 @@ def test_anchors_without_a_pair_do_not_count(name):
     for label in ([0, 0, 0, 0], [0, 1, 2, -1], [-1, -1, -1, -1]):
         total, weight = ours(jnp.asarray(EMBEDDING[:4]), jnp.array(label), ones)
         assert (float(total), float(weight)) == (0.0, 0.0)
+    counted = jnp.array([1.0, 1.0, 0.0, 0.0])  # both of the other class do not count
+    assert float(ours(jnp.asarray(EMBEDDING[:4]), jnp.array([0, 0, 1, 1]), counted)[1]) == 0.0
     assert float(ours(jnp.asarray(EMBEDDING[:4]), jnp.array([0, 0, 1, 2]), ones)[1]) == 2.0
 
 
