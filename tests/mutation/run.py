@@ -131,8 +131,8 @@ def lines_of(session: str) -> list[dict]:
 
 def change(diff: str) -> str:
     """The line that a mistake makes."""
-    lines = diff.splitlines()[2:]  # after the names of the files
-    return "; ".join(line[1:].strip() for line in lines if line.startswith("+"))
+    added = [line for line in diff.splitlines() if line.startswith("+") and not line.startswith("+++ ")]
+    return "; ".join(line[1:].strip() for line in added)
 
 
 def report(found: list[dict]) -> dict:

@@ -15,6 +15,7 @@ def test_mask_equals_subset():
     values = RNG.normal(size=(5, 3)).astype(np.float32)
     scores = RNG.normal(size=5).astype(np.float32)
     np.testing.assert_allclose(masked_mean(jnp.asarray(values), MASK), values[KEPT].mean(0), atol=1e-6)
+    np.testing.assert_allclose(masked_mean(jnp.asarray(values), jnp.arange(5) == 3), values[3], atol=1e-6)
     weights = masked_softmax(jnp.asarray(scores), MASK)
     np.testing.assert_allclose(weights[KEPT], formulas.softmax(scores[KEPT]), atol=1e-6)
     assert np.all(weights[np.array([1, 4])] == 0)
