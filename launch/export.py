@@ -69,10 +69,9 @@ def cost() -> str:
         before, after = cost_of(
             lambda params: rounded(params, QUANTIZE.value), WORKDIR.value, CHECKPOINT.value, DATA.value
         )
-    except FileNotFoundError as error:
-        return f"what {QUANTIZE.value} costs is not measured: {error}; give --data=RECORDS"
-    except ValueError as error:
-        return f"what {QUANTIZE.value} costs is not measured: {error}"
+    except (ValueError, FileNotFoundError) as error:
+        hint = "; give --data=RECORDS" if isinstance(error, FileNotFoundError) else ""
+        return f"what {QUANTIZE.value} costs is not measured: {error}{hint}"
     scores = ", ".join(f"{name.upper()} {before[name]:.4f} to {after[name]:.4f}" for name in ("ua", "wa"))
     return f"{QUANTIZE.value} weights, on the validation clips: {scores}"
 
