@@ -59,9 +59,11 @@ def process(job: Job, clip: Clip) -> Outcome:
     """Hashes and processes one clip; an error of our own is told on stderr and fails that clip alone."""
     from data_prep.process import Failure, process_clip
 
-    digest = ""
     try:
         digest = _sha256(clip.path) if os.path.isfile(clip.path) else ""
+    except OSError as error:
+        return Outcome("failed", f"can't be read: {error.strerror}", "", None)
+    try:
         result = process_clip(
             clip, job.settings, corpus=job.corpus, classes=job.classes, encoders=job.encoders
         )

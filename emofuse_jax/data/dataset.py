@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from emofuse_jax.data import records
 from emofuse_jax.data.prep_files import read_index, read_json, read_prep
+from emofuse_jax.npz import read_npz
 from emofuse_jax.told import one_line
 
 PARTS = ("train", "validation", "test")
@@ -82,7 +83,10 @@ class Dataset:
         return source
 
     def read_bytes(self, index: int) -> bytes:
-        """One record as it lies on disk; DamagedRecord where its shard is cut short or a bit was lost."""
+        """One record as it lies on disk.
+
+        Raises DamagedRecord where its shard is cut short or a bit was lost, OSError where it can't be opened.
+        """
         paths, shard = self._paths, bisect.bisect_right(self._ends, index)
         first = self._ends[shard] - self.prep["shards"][shard]["records"]
         try:
@@ -90,6 +94,8 @@ class Dataset:
                 self._shards[shard] = self._open(paths[shard], shard)
             return self._shards[shard][int(index) - first]
         except RuntimeError as error:  # of ArrayRecord, which names no file
+            with open(paths[shard], "rb"):  # what is gone, or not ours to read, is no damage
+                pass
             raise self._damaged(index, shard, error) from error
 
     def read(self, index: int) -> records.Record:
@@ -157,10 +163,10 @@ def statistics(
         raise FileNotFoundError(f"{name}: not there; run emofuse prepare first")
     bins = (dataset.shape.f,)
     try:
-        with np.load(name, allow_pickle=False) as stats:
-            mean, std = (stats[field].astype(np.float32) for field in ("mean", "std"))
-    except Exception as error:  # what zipfile and numpy raise has no common class
+        stats = read_npz(name, {"mean": bins, "std": bins})
+    except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    if not (mean.shape == std.shape == bins and np.isfinite(mean).all() and np.all(std > 0)):
+    mean, std = (stats[field].astype(np.float32) for field in ("mean", "std"))
+    if not (np.isfinite(mean).all() and np.all(std > 0)):
         raise ValueError(f"{name}: expected a finite mean and a positive std of {bins[0]} bins")
     return mean, std

@@ -1,6 +1,8 @@
+import jax
 import numpy as np
 import pytest
 
+from emofuse_jax.data import pipeline
 from emofuse_jax.data.dataset import open_dataset, split_indices, statistics
 from emofuse_jax.data.pipeline import eval_batches, load_batch, train_batches
 from emofuse_jax.data.sampler import make_sampler
@@ -63,6 +65,16 @@ def test_processes_share_the_same_global_batches(dataset):
     for _ in range(4):
         together = np.concatenate([next(part).clip for part in parts])
         np.testing.assert_array_equal(together, next(whole).clip)
+
+
+def test_batches_are_the_same_for_any_number_of_threads(dataset, monkeypatch):
+    monkeypatch.setattr(pipeline, "cores", lambda: 8)  # never more threads than these
+    made = [shuffled(dataset, np.arange(36), batch_size=8, seed=4, threads=n) for n in (1, 2, 5)]
+    for _ in range(6):
+        one, *others = (jax.tree.leaves(next(batches)) for batches in made)
+        for other in others:
+            for ours, theirs in zip(one, other, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
 
 
 def test_scoring_sees_every_clip_once_in_order_and_pads_with_weight_zero(dataset):

@@ -13,7 +13,8 @@ import pytest
 from data_prep.corpora.base import Clip
 from data_prep.settings import PrepSettings
 from data_prep.worker_limits import environment
-from data_prep.workers import MOST_DEATHS, Job, Outcome, outcomes
+from data_prep.workers import MOST_DEATHS, Job, Outcome, outcomes, process
+from tests.rights import as_nobody, forbid
 
 JOB = Job(PrepSettings(), "test", 2)
 CLIPS = [Clip(f"{i:03d}", "", 0, "a") for i in range(30)]
@@ -118,6 +119,16 @@ def test_each_worker_keeps_to_one_core(tmp_path, allowed):
 def test_workers_that_always_die_end_the_run():
     with pytest.raises(ValueError, match=r"again and again \(exit code -9\)"):
         list(outcomes(CLIPS, JOB, 2, work=suicidal))
+
+
+def test_a_file_that_may_not_be_read_is_a_reason(tmp_path, capfd):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF")
+    forbid(path)
+    with as_nobody():
+        outcome = process(JOB, Clip("a", str(path), 0, "s"))
+    assert outcome == Outcome("failed", "can't be read: Permission denied", "", None)
+    assert capfd.readouterr().err == ""
 
 
 def test_environment_is_put_back():

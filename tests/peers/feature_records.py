@@ -30,22 +30,24 @@ class Made:
     shift: float = 0.6
 
 
-def write_features(path: str, made: Made) -> str:
-    """Writes shards, prep.json, manifest.csv, and the protocol `made_folds` with its statistics.
+def write_features(path: str, made: Made, shards: int = 1) -> str:
+    """Writes shards of equal size, prep.json, manifest.csv, and the protocol `made_folds`, its statistics.
 
     Speakers are tested in groups, one group a fold; the next group's first speaker is validation.
     """
     os.makedirs(path, exist_ok=True)
-    writer = ArrayRecordWriter(os.path.join(path, records.shard_name("made", 0, 1)), records.WRITER_OPTIONS)
-    rows = []
-    for i in range(made.clips):
-        record = make_clip(made, i)
-        writer.write(records.encode(record))
-        rows.append((record.clip_id, i, record.speaker, "kept", record.label))
-    writer.close()
+    rows, size = [], made.clips // shards
+    for shard in range(shards):
+        name = records.shard_name("made", shard, shards)
+        writer = ArrayRecordWriter(os.path.join(path, name), records.WRITER_OPTIONS)
+        for i in range(shard * size, (shard + 1) * size):
+            record = make_clip(made, i)
+            writer.write(records.encode(record))
+            rows.append((record.clip_id, i, record.speaker, "kept", record.label))
+        writer.close()
     with open(os.path.join(path, "manifest.csv"), "w", newline="") as file:
         csv.writer(file).writerows([("clip_id", "index", "speaker", "status", "label"), *rows])
-    write_json(os.path.join(path, "prep.json"), prep(made))
+    write_json(os.path.join(path, "prep.json"), prep(made, [size] * shards))
     names = [f"s{i:02d}" for i in range(made.speakers)]
     for fold in range(made.folds):
         tested = set(names[fold :: made.folds])
@@ -87,8 +89,8 @@ def make_clip(made: Made, i: int) -> records.Record:
     )
 
 
-def prep(made: Made) -> dict:
-    """prep.json of records that hold features alone."""
+def prep(made: Made, shards: list[int]) -> dict:
+    """prep.json of records that hold features alone; `shards`: how many records each has."""
     sound = AudioLayout("x", "y", "waveform", "none", hop_ms=20.0, minimum_ms=25.0)
     crops = FaceLayout("x", "y", "nchw", 112, "rgb", 1 / 255, mean=[0.0] * 3, std=[1.0] * 3)
     encoders = {
@@ -105,7 +107,7 @@ def prep(made: Made) -> dict:
         "speakers": [f"s{i:02d}" for i in range(made.speakers)],
         "shape": {"f": 200, "h": 0, "w": 0, "audio_features": made.audio, "face_features": made.face},
         "settings": settings.to_dict(),
-        "shards": [{"records": made.clips}],
+        "shards": [{"records": size} for size in shards],
         **{"sex": {}, "notes": [], "sources_sha256": "", "versions": {}},
     }
 
