@@ -136,8 +136,10 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
             raise
         return failed(f"out of memory: {error}", 2)
     except Exception as stop:
-        from emofuse_jax.train import preemption  # needs jax: not before it is thrown
+        from emofuse_jax.train import footprint, preemption  # need jax: not before it is thrown
 
+        if footprint.exhausted(stop) and not os.environ.get("EMOFUSE_TRACEBACK"):
+            return failed(f"{footprint.said(stop)}; JAX_PLATFORMS=cpu computes in the host's memory", 2)
         if isinstance(stop, preemption.Preempted):
             print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
             return preemption.EXIT_CODE

@@ -19,11 +19,11 @@ from emofuse_jax.train.calibrate import fitted
 from emofuse_jax.train.distributed import is_first
 from emofuse_jax.train.experiment import experiment_sampler
 from emofuse_jax.train.job import Job, Run, put, stack
-from emofuse_jax.train.nonfinite import NotFinite, check_finite, finite_replicas
-from emofuse_jax.train.optimizer import evaluation_params
+from emofuse_jax.train.nonfinite import NotFinite, check_finite, explain, finite_replicas, retold
+from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.train.preemption import Preempted
 from emofuse_jax.train.replicas import Replica, keep_better, stacked
-from emofuse_jax.train.sharding import agreed, to_host
+from emofuse_jax.train.sharding import agreed, replica_mesh, to_host
 from emofuse_jax.train.tracker import Tracker
 from emofuse_jax.types import Params, TrainState
 
@@ -41,62 +41,99 @@ class Chunk:
     histories: list[list[dict]]
     """Of each replica the rows of its epochs."""
     epochs: int = 0
+    steps: int = 0
+    """Taken of the epoch that they stand in."""
+    sums: dict | None = None
+    """Over these steps, left on the devices until the epoch's end."""
 
 
 def train_chunk(
-    job: Job, runs: list[Run], workdir: str, show: Callable[[Chunk], None], told: Callable[[int], bool]
+    job: Job, runs: list[Run], workdir: str, show: Callable[[Chunk], None], told: Callable[[], bool]
 ) -> Chunk:
     """Trains until every replica is through or has stopped; saves to `workdir` on the way.
 
-    `told` (train/preemption.py) asks for the epoch's end to be saved and the run ended: raises Preempted.
+    `told` is asked before each call of a program, and asks to save and to end: raises Preempted. NotFinite
+    where the loss of a replica is not a number any more: `nonfinite.json` then names the step's clips.
     """
+    try:
+        return _train_chunk(job, runs, workdir, show, told)
+    except NotFinite as error:
+        failed = error.with_traceback(None)  # whose frames hold the arrays
+    raise retold(failed, lambda: explained(job, runs, workdir, failed))
+
+
+def _train_chunk(
+    job: Job, runs: list[Run], workdir: str, show: Callable[[Chunk], None], told: Callable[[], bool]
+) -> Chunk:
     chunk = restore_or_init(job, runs, workdir)
-    saved, config = time.monotonic(), job.config
+    saved, kept, config = time.monotonic(), position(job, chunk), job.config
     while chunk.epochs < config.train.epochs:
         active = [not tracker.stops(config.train.patience) for tracker in chunk.trackers]
         if not any(active):
             break
-        advance(job, chunk, active)
+        stop = not advance(job, chunk, active, told) or told()
         show(chunk)
-        stop = told(chunk.epochs)
-        if stop or agreed(time.monotonic() - saved >= config.crossval.save_seconds):
-            save_chunk(chunk, workdir)
-            saved = time.monotonic()
+        due = stop or agreed(time.monotonic() - saved >= config.crossval.save_seconds)
+        if due and position(job, chunk) > kept:  # a save over the same step would first remove it
+            if chunk.steps:
+                check_replicas(job, chunk, active, measured(chunk))
+            save_chunk(job, chunk, workdir)
+            saved, kept = time.monotonic(), position(job, chunk)
         if stop:
-            raise Preempted(f"{workdir}: saved at epoch {chunk.epochs} of its chunk")
+            raise Preempted(f"{workdir}: saved at step {kept} of its chunk")
     return chunk
 
 
-def advance(job: Job, chunk: Chunk, active: list[bool]) -> None:
-    """Trains the active replicas for an epoch, scores their validation, and keeps what is best so far."""
-    sums = run_epoch(job, chunk, active)
+def position(job: Job, chunk: Chunk) -> int:
+    """Steps taken since the chunk's start."""
+    return chunk.epochs * job.steps + chunk.steps
+
+
+def advance(job: Job, chunk: Chunk, active: list[bool], told: Callable[[], bool] = lambda: False) -> bool:
+    """Trains the active replicas for an epoch, scores their validation, and keeps what is best so far.
+
+    False where `told` ended it on the way.
+    """
+    sums = run_epoch(job, chunk, active, told)
+    if sums is None:
+        return False
     answers = calibrated_answers(job, chunk) if job.config.data.hold_out else None
     chunk.epochs += 1
     better = close_epoch(job, chunk, active, sums, answers)
     now = (evaluation_params(chunk.states.params, chunk.states.opt_state), chunk.states.model_state)
     chunk.best = _keep_better(put(job, better), now, chunk.best)
+    return True
 
 
 _keep_better = jax.jit(keep_better, donate_argnums=2)
 
 
-def run_epoch(job: Job, chunk: Chunk, active: list[bool]) -> dict:
-    """Takes the steps of one epoch; gives each replica's summed loss and confusion matrix.
+def run_epoch(job: Job, chunk: Chunk, active: list[bool], told: Callable[[], bool]) -> dict | None:
+    """Takes the steps left of an epoch; gives each replica's summed loss and confusion matrix.
 
-    And `finite`: whether its parameters still are.
+    And `finite`: whether its parameters still are. None where `told` ended it on the way.
     """
     plans = [_rows(job, *each, chunk.epochs) for each in zip(chunk.runs, chunk.samplers, active, strict=True)]
     rows, live = (np.stack(part) for part in zip(*plans, strict=True))  # r k b, r k
     size = rows.shape[1] if job.side_by_side else 1
-    total = None
-    for first in range(0, rows.shape[1], size):
+    for first in range(chunk.steps, rows.shape[1], size):
+        if told():
+            return None
         span = slice(first, first + size)
         inputs = put(job, (rows[:, span], live[:, span]))
         chunk.states, sums = job.epoch(job.data, chunk.states, chunk.replicas, *inputs)
-        total = sums if total is None else jax.tree.map(jnp.add, total, sums)
+        chunk.sums = sums if chunk.sums is None else jax.tree.map(jnp.add, chunk.sums, sums)
+        chunk.steps = min(first + size, rows.shape[1])
         if jax.default_backend() == "cpu":  # steps queued behind each other would hold their memory
-            jax.block_until_ready(total)
-    return to_host(total | {"finite": finite_replicas(chunk.states.params)})
+            jax.block_until_ready(chunk.sums)
+    found = measured(chunk)
+    chunk.sums, chunk.steps = None, 0
+    return found
+
+
+def measured(chunk: Chunk) -> dict:
+    """The sums over the steps of an epoch, and `finite`, on the host."""
+    return to_host(chunk.sums | {"finite": finite_replicas(chunk.states.params)})
 
 
 def _rows(
@@ -167,28 +204,34 @@ def close_epoch(
 
     `answers` for validation; None where no clips are held out.
     """
+    check_replicas(job, chunk, active, sums)
     better = np.zeros(len(chunk.runs), bool)
     for i, run in enumerate(chunk.runs):
         if not active[i]:
             continue
         steps = job.epoch_steps(run)
-        loss, step = float(sums["loss"][i]) / steps, chunk.epochs * steps
-        where = f"fold {run[0]}, seed {run[1]}, "
-        check_finite(step, loss, where)
-        if not sums["finite"][i]:
-            raise NotFinite(f"{where}step {step}: a parameter is not finite", step)
         held = {} if answers is None else validation_row(answers, i)
         row = {
             "epoch": chunk.epochs,
-            "train_loss": loss,
+            "train_loss": float(sums["loss"][i]) / steps,
             "train_ua": metrics.scores(sums["confusion"][i])["ua"],
             **held,
         }
+        step = chunk.epochs * steps
         chunk.histories[i].append({"step": step, **row})
         better[i] = chunk.trackers[i].update(held.get("validation_ua"), step)
         if better[i]:
             chunk.trackers[i].temperature = temperature(job, run, answers, i)
     return better
+
+
+def check_replicas(job: Job, chunk: Chunk, active: list[bool], sums: dict) -> None:
+    """NotFinite where an active replica's loss since the epoch's start, or a parameter, is not a number."""
+    for i, run in enumerate(chunk.runs):
+        if active[i]:
+            steps = job.epoch_steps(run)
+            taken = chunk.epochs * steps + min(chunk.steps, steps)
+            check_finite(taken, float(sums["loss"][i]), bool(sums["finite"][i]), run)
 
 
 def validation_row(answers: dict, i: int) -> dict:
@@ -219,19 +262,37 @@ def restore_or_init(job: Job, runs: list[Run], workdir: str) -> Chunk:
     items = checkpoint.restore_items(workdir, "replicas", shapes)
     trackers = [Tracker(**tracker) for tracker in about["trackers"]]
     found = (items["best"]["params"], items["best"]["model_state"])
-    return Chunk(*fixed, items["states"], found, trackers, about["histories"], about["epochs"])
+    chunk = Chunk(*fixed, items["states"], found, trackers, about["histories"], about["epochs"])
+    if about.get("steps"):  # of a save within an epoch
+        sums = {name: np.asarray(value, np.float32) for name, value in about["sums"].items()}
+        chunk.steps, chunk.sums = about["steps"], put(job, sums)
+    return chunk
 
 
-def save_chunk(chunk: Chunk, workdir: str) -> None:
+def explained(job: Job, runs: list[Run], workdir: str, failed: NotFinite) -> str:
+    """Why the loss of a replica was not finite, from what was saved last, on one device."""
+    if jax.process_count() > 1:
+        raise ValueError("several processes; emofuse train of its fold and seed tells more")
+    chunk, experiment = restore_or_init(job, runs, workdir), job.experiments[failed.run]
+    i = runs.index(failed.run)
+    state = jax.tree.map(lambda x: x[i], to_host(chunk.states))
+    steps = experiment.config.train.epochs * job.epoch_steps(failed.run)
+    tx = make_optimizer(experiment.config.optimizer, steps)
+    return explain(experiment, state, tx, replica_mesh(1), failed.step, workdir)
+
+
+def save_chunk(job: Job, chunk: Chunk, workdir: str) -> None:
     """Writes all that `restore_or_init` needs to go on."""
     about = {
         "runs": chunk.runs,
         "epochs": chunk.epochs,
+        "steps": chunk.steps,
+        "sums": chunk.sums and {name: value.tolist() for name, value in to_host(chunk.sums).items()},
         "trackers": [dataclasses.asdict(tracker) for tracker in chunk.trackers],
         "histories": chunk.histories,
     }
     items = {"states": chunk.states, "best": dict(zip(("params", "model_state"), chunk.best, strict=True))}
-    checkpoint.save_items(workdir, "replicas", chunk.epochs, items, about)
+    checkpoint.save_items(workdir, "replicas", position(job, chunk), items, about)
 
 
 def forget_chunk(workdir: str) -> None:

@@ -2,7 +2,7 @@
 
 A replica is `emofuse train` of its fold and seed, to rounding. Replicas are trained in chunks that fit the
 devices' memory; a finished chunk leaves each replica's best checkpoint, history and result. Started again, a
-run goes on after the last finished chunk, from its last saved epoch.
+run goes on after the last finished chunk, from what was saved last; SIGTERM saves within an epoch.
 """
 
 import json
@@ -30,13 +30,13 @@ from emofuse_jax.train.experiment import (
     open_experiment,
     other_fold,
 )
-from emofuse_jax.train.fitting import chunk_size, runs_side_by_side
+from emofuse_jax.train.fitting import chunk_size, footprint, runs_side_by_side
 from emofuse_jax.train.footprint import exhaustion_told
 from emofuse_jax.train.job import Job, Run
-from emofuse_jax.train.preemption import watch
+from emofuse_jax.train.preemption import Preempted, watch
 from emofuse_jax.train.replicas import make_answers, make_epoch, over_replicas
 from emofuse_jax.train.saved import saved_config
-from emofuse_jax.train.sharding import AXES, agreed, put_as, replicated, to_host
+from emofuse_jax.train.sharding import agreed, put_as, replica_mesh, replicated, to_host
 from emofuse_jax.train.writer import Writer, write_json
 from emofuse_jax.types import Params
 
@@ -63,7 +63,7 @@ def crossval(
     Raises:
       ValueError: buckets, no test clips in a fold, a test speaker that was trained on, another config than
         that of `workdir`, another process at work there, a replica that does not fit a device, or one whose
-        loss is not a number any more (`emofuse train` of its fold and seed then tells at which clips).
+        loss is not a number any more: `nonfinite.json` then names the step's clips.
     """
     base = open_experiment(config)
     folds = protocol_folds(base.dataset, base.protocol) if folds is None else folds
@@ -122,8 +122,7 @@ def make_job(experiments: dict[Run, Experiment], numbers: tuple[str, ...] = ()) 
             f"config.data.on_corrupt={first.config.data.on_corrupt}: only emofuse train takes it"
         )
     count = jax.device_count() if jax.process_count() > 1 else min(jax.device_count(), len(experiments))
-    axes = {"axis_types": (jax.sharding.AxisType.Auto,) * 3, "devices": jax.devices()[:count]}
-    mesh = jax.make_mesh((count, 1, 1), AXES, **axes)
+    mesh = replica_mesh(count)
     parts = [clips for experiment in experiments.values() for clips in experiment.clips.values()]
     clips = np.unique(np.concatenate(parts))
     host = load_resident(first.dataset, clips, first.spec)
@@ -151,7 +150,7 @@ def train_chunks(
     runs: list[Run],
     size: int,
     workdir: str,
-    told: Callable[[int], bool],
+    told: Callable[[], bool],
     *,
     path: Callable[[str, Run], str],
     write: Callable[[Job, Chunk, str], None],
@@ -162,20 +161,23 @@ def train_chunks(
       job, runs: what to train.
       size: runs a chunk.
       workdir: to save to, and to go on from.
-      told: of train/preemption.py.
+      told: of train/preemption.py; asked between calls of a program, and when a chunk is written.
       path: where, under `workdir`, the result of a run lies when it is whole.
       write: writes the results of a chunk's runs under `workdir`.
     """
     chunks, epochs = split(job, runs, size), job.config.train.epochs
     clips = size * job.steps * job.config.data.batch_size
     line = progress.live_line(epochs * len(chunks), 0, clips, job.config.name, active=is_first())
-    with line as show:
+    each = -(-size // job.mesh.size) if job.side_by_side else 1
+    with line as show, exhaustion_told(lambda: footprint(job, each), LOWER):
         for number, chunk in enumerate(chunks):
             if not agreed(all(os.path.exists(path(workdir, run)) for run in chunk)):
                 trained = train_chunk(
                     job, chunk, workdir, lambda now, n=number: show(n * epochs + now.epochs), told
                 )
                 write(job, trained, workdir)
+            if told():
+                raise Preempted(f"{workdir}: saved, {number + 1} of {len(chunks)} chunks are done")
 
 
 def write_chunk(job: Job, chunk: Chunk, workdir: str) -> None:

@@ -1,7 +1,7 @@
 """How much memory of a device a compiled program takes, and how much there is."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 
@@ -19,16 +19,25 @@ GB = 1e9
 
 
 @contextlib.contextmanager
-def exhaustion_told(program=None, lower: str = LOWER) -> Iterator[None]:
-    """ValueError, one line, where a device runs out of memory: what `program` takes, and what to `lower`."""
+def exhaustion_told(taken: Callable[[], int] | None = None, lower: str = LOWER) -> Iterator[None]:
+    """ValueError, one line, where a device runs out of memory: the bytes `taken`, and what to `lower`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not exhausted(error):
             raise
-        takes = f"; a step takes {compiled_bytes(program) / GB:.2f} GB of a device" if program else ""
-        words = str(error).splitlines()[0]
-        raise ValueError(f"out of memory: {words}{takes}; {lower}") from error
+        takes = f"; the program takes {taken() / GB:.2f} GB of a device" if taken else ""
+        raise ValueError(f"{said(error)}{takes}; {lower}") from error
+
+
+def exhausted(error: Exception) -> bool:
+    """Whether a device ran out of memory."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def said(error: Exception) -> str:
+    """XLA's words in one line."""
+    return f"out of memory: {str(error).splitlines()[0]}"
 
 
 def compiled_bytes(compiled) -> int:

@@ -13,7 +13,6 @@ from emofuse_jax import metrics, predictions
 from emofuse_jax.calibration import fit_temperature
 from emofuse_jax.cards import DATA_CARD, data_card, write_card
 from emofuse_jax.models.fusions.registry import calibrator
-from emofuse_jax.told import one_line
 from emofuse_jax.train import checkpoint, progress
 from emofuse_jax.train.calibrate import calibrated
 from emofuse_jax.train.compiling import once_options
@@ -28,8 +27,8 @@ from emofuse_jax.train.experiment import (
     metadata,
 )
 from emofuse_jax.train.feed import Feed, make_feed
-from emofuse_jax.train.footprint import exhaustion_told
-from emofuse_jax.train.nonfinite import NotFinite, all_finite, check_finite, explain
+from emofuse_jax.train.footprint import compiled_bytes, exhaustion_told
+from emofuse_jax.train.nonfinite import NotFinite, all_finite, check_finite, explain, retold
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.train.preemption import Preempted, watch
 from emofuse_jax.train.saved import saved_config
@@ -53,11 +52,7 @@ def train(experiment: Experiment, workdir: str) -> Tracker:
             return run(experiment, workdir)
         except NotFinite as error:
             failed = error.with_traceback(None)  # whose frames hold the arrays
-        try:
-            told = explained(experiment, workdir, failed.step)
-        except Exception as error:  # of no weight beside what happened
-            told = f"not traced: {one_line(error)}"
-        raise NotFinite(f"{failed}; {told}", failed.step)
+        raise retold(failed, lambda: explained(experiment, workdir, failed.step))
 
 
 def run(experiment: Experiment, workdir: str) -> Tracker:
@@ -76,7 +71,7 @@ def run(experiment: Experiment, workdir: str) -> Tracker:
     program, eval_step = compile_steps(experiment, feed, tx, state, mesh, tell=first and step == 0)
     writer = Writer(workdir, resume_step=step, active=first)
     line = progress.live_line(total, step, config.data.batch_size, config.name, active=first)
-    with watch() as told, line as show, exhaustion_told(program):
+    with watch() as told, line as show, exhaustion_told(lambda: compiled_bytes(program)):
         while True:
             if epoch.steps == per_epoch:
                 # 2. Evaluate.
@@ -92,7 +87,7 @@ def run(experiment: Experiment, workdir: str) -> Tracker:
                 saved = step
             if step >= total or tracker.stops(config.train.patience):
                 break
-            if told(step):
+            if told():
                 if step > saved:  # a save over the same step would first remove it
                     check_epoch(step, state, epoch)
                     checkpoint.save(workdir, "last", state, {**about, **position(step, tracker, epoch)})
@@ -243,6 +238,4 @@ def log_step(writer: Writer, step: int, measured: dict) -> None:
 
 def check_epoch(step: int, state: TrainState, epoch: Totals) -> None:
     """NotFinite where a loss since the epoch's start, or a parameter, is not a number: it is not saved."""
-    check_finite(step, float(epoch.sums["loss"]))
-    if not all_finite(state.params):
-        raise NotFinite(f"step {step}: a parameter is not finite", step)
+    check_finite(step, float(epoch.sums["loss"]), all_finite(state.params))

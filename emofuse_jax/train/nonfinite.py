@@ -2,11 +2,13 @@
 
 import math
 import os
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from emofuse_jax.told import one_line
 from emofuse_jax.train.blame import first_not_finite
 from emofuse_jax.train.distributed import is_first
 from emofuse_jax.train.experiment import Experiment
@@ -20,50 +22,71 @@ REPORT = "nonfinite.json"
 
 
 class NotFinite(ValueError):
-    """The loss, or a parameter, is not a number any more at a step."""
+    """The loss, or a parameter, is not a number any more at a step; of several replicas, in that run."""
 
-    def __init__(self, words: str, step: int):
+    def __init__(self, words: str, step: int, run: tuple[int, ...] = ()):
         super().__init__(words)
-        self.step = step
+        self.step, self.run = step, run
 
 
-def check_finite(step: int, loss: float, where: str = "") -> None:
-    """NotFinite where the loss is not a number; nothing is saved after it."""
+def check_finite(step: int, loss: float, params: bool = True, run: tuple[int, ...] = ()) -> None:
+    """NotFinite where the loss, or one of the parameters, is not a number: it is not saved.
+
+    `run`: fold, seed, and in a search the trial.
+    """
+    parts = zip(("fold", "seed", "trial"), run, strict=False)
+    where = "".join(f"{name} {number}, " for name, number in parts) + f"step {step}"
     if not math.isfinite(loss):
-        words = f"{where}step {step}: the loss is {loss}; a lower optimizer.learning_rate may help"
-        raise NotFinite(words, step)
+        raise NotFinite(f"{where}: the loss is {loss}; a lower optimizer.learning_rate may help", step, run)
+    if not params:
+        raise NotFinite(f"{where}: a parameter is not finite", step, run)
+
+
+def retold(failed: NotFinite, explained: Callable[[], str]) -> NotFinite:
+    """The same with what `explained` finds of its origin."""
+    try:
+        told = explained()
+    except Exception as error:  # of no weight beside what happened
+        told = f"not traced: {one_line(error)}"
+    return NotFinite(f"{failed}; {told}", failed.step, failed.run)
 
 
 def explain(experiment: Experiment, state: TrainState, tx, mesh: Mesh, until: int, workdir: str) -> str:
     """Takes the steps from `state` up to step `until` again, and stops at the first that is not finite.
 
     Writes `nonfinite.json` under `workdir`: the step, the loss, the ids of its clips, and which value first
-    was not finite (of one process alone: of several nobody holds all values). Gives it in words.
+    was not finite (of one process alone: of several nobody holds all values). Where the steps, taken one by
+    one, are all finite this time, the clips are those of all of them. Gives it in words.
     """
     step = make_train_step(experiment.model, tx, experiment.config)
-    jitted, first = jax.jit(step), int(state.step)
+    jitted, first, seen = jax.jit(step), int(state.step), []
+    run = {"fold": experiment.config.data.fold, "seed": experiment.config.seed}
     batches = make_batches(experiment, make_spare(experiment), start=first)
     for number in range(first, until):
         batch = put_batch(next(batches), mesh)
         after, measured = jitted(state, batch)
-        if math.isfinite(float(measured["loss"])) and all_finite(after.params):
-            state = after
-            continue
         clips = to_host({"clip": batch.clip})["clip"]
-        found = {
-            "step": number + 1,
-            "loss": str(float(measured["loss"])),
-            "clips": [experiment.dataset.clip_ids[clip] for clip in clips if clip >= 0],
-            "first": "",
-        }
-        path = os.path.join(workdir, REPORT)
-        if is_first():
-            write_json(path, found)  # before what may need more memory than there is
+        ids = [experiment.dataset.clip_ids[clip] for clip in clips if clip >= 0]
+        if math.isfinite(float(measured["loss"])) and all_finite(after.params):
+            state, seen = after, seen + ids
+            continue
+        found = run | {"step": number + 1, "loss": str(float(measured["loss"])), "clips": ids, "first": ""}
+        path = _report(workdir, found)  # before what may need more memory than there is
+        value = "one process alone can tell at which value"
         if jax.process_count() == 1:
-            found["first"] = first_not_finite(step, state, batch)
-            write_json(path, found)
-        return f"it began at step {number + 1}: {found['first']}; its clips are in {path}"
-    return f"taken again from step {first}, all steps were finite"
+            value = first_not_finite(step, state, batch)
+            _report(workdir, found | {"first": value})
+        return f"it began at step {number + 1}: {value}; its clips are in {path}"
+    path = _report(workdir, run | {"step": until, "clips": list(dict.fromkeys(seen)), "first": ""})
+    return f"taken again one by one, steps {first + 1} to {until} were finite; their clips are in {path}"
+
+
+def _report(workdir: str, found: dict) -> str:
+    """Writes it; gives its path."""
+    path = os.path.join(workdir, REPORT)
+    if is_first():
+        write_json(path, found)
+    return path
 
 
 def _all_finite(params: Params):

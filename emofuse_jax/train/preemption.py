@@ -1,6 +1,7 @@
 """A machine that is taken back says so by SIGTERM: the run saves, and ends with a status to restart on."""
 
 import contextlib
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -26,24 +27,28 @@ def is_loss(error: Exception) -> bool:
     return any(word in str(error) for word in LOST)
 
 
-@contextlib.contextmanager
-def watch() -> Iterator[Callable[[int], bool]]:
-    """Yields `told(step)`: whether the machine is to be given back, at the same step in all processes.
+_times = itertools.count()
+"""That several processes have asked; the service names one of these numbers, and none may be left out."""
 
-    Several processes learn of it by JAX's own preemption service, which agrees on a step; alone, SIGTERM is
-    caught here, in the main thread only.
+
+@contextlib.contextmanager
+def watch() -> Iterator[Callable[[], bool]]:
+    """Yields `told`: whether the machine is to be given back; each process has to ask it as often.
+
+    Several processes learn of it by JAX's own preemption service, all of them the same time that they ask;
+    alone, SIGTERM is caught here, in the main thread only.
     """
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
-        yield multihost_utils.reached_preemption_sync_point
+        yield lambda: multihost_utils.reached_preemption_sync_point(next(_times))
         return
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield lambda step: False
+        yield lambda: False
         return
     before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
     try:
-        yield lambda step: asked.is_set()
+        yield asked.is_set
     finally:
         signal.signal(signal.SIGTERM, before)

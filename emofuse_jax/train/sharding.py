@@ -27,6 +27,12 @@ def make_mesh(config) -> Mesh:
     return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+def replica_mesh(count: int) -> Mesh:
+    """A mesh over the first devices, replicas on each."""
+    axes = {"axis_types": (AxisType.Auto,) * 3, "devices": jax.devices()[:count]}
+    return jax.make_mesh((count, 1, 1), AXES, **axes)
+
+
 def check_rows(rows: int, field: str, mesh: Mesh) -> None:
     """ValueError where the devices of the `data` axis do not divide a batch."""
     if rows < 1 or rows % mesh.shape["data"]:

@@ -1,5 +1,7 @@
 """Cross-validation as one program: each replica is `emofuse train` of its fold and seed."""
 
+import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ from emofuse_jax.train.experiment import flatten, open_experiment, other_fold
 from emofuse_jax.train.fitting import footprint, has_convolutions, lower, runs_side_by_side
 from emofuse_jax.train.loop import train
 from emofuse_jax.train.nonfinite import finite_replicas
+from emofuse_jax.train.preemption import Preempted
 from emofuse_jax.train.writer import read_epochs
 from tests.fakes import add_folds, tiny_config, write_dataset
 from tests.peers.feature_records import Made, write_features
@@ -162,11 +165,30 @@ def test_pooled_scores_are_those_of_all_answers(crossed):
     assert tested == [f"clip{i:05d}" for i in range(MADE.clips)]
 
 
-def test_one_after_the_other_gives_the_same(home, records, crossed):
-    looped = crossval(small(records, **{"crossval.mode": "loop"}), str(home / "looped"), seeds=3)
+@pytest.fixture(scope="module")
+def looped(home, records):
+    return crossval(small(records, **{"crossval.mode": "loop"}), str(home / "looped"), seeds=3)
+
+
+def test_one_after_the_other_gives_the_same(looped, crossed):
     for mine, theirs in zip(looped["runs"], crossed["runs"], strict=True):
         assert mine["best_step"] == theirs["best_step"]
         np.testing.assert_allclose(mine["probabilities"], theirs["probabilities"], atol=2e-3)
+
+
+def test_told_to_stop_it_saves_within_an_epoch_and_goes_on(home, records, looped, monkeypatch):
+    """Nine runs on eight devices are two chunks; an epoch of six steps asks before each, and at its end."""
+    workdir, config = str(home / "told"), small(records, **{"crossval.mode": "loop"})
+    for call, where in ((10, "at step 9"), (18, "1 of 2 chunks"), (5, "at step 4")):
+        asked = itertools.count()
+        ask = contextlib.nullcontext(lambda asked=asked, call=call: next(asked) == call)
+        monkeypatch.setattr("emofuse_jax.train.crossval.watch", lambda ask=ask: ask)
+        with pytest.raises(Preempted, match=f"saved.* {where}"):
+            crossval(config, workdir, seeds=3)
+    monkeypatch.undo()
+    assert crossval(config, workdir, seeds=3)["runs"] == looped["runs"]
+    history = "runs/fold_1_seed_0/metrics.jsonl"
+    assert (home / "told" / history).read_text() == (home / "looped" / history).read_text()
 
 
 def test_replicas_that_do_not_fit_are_split(home, records, crossed, capfd):

@@ -44,8 +44,8 @@ def wait_for(process, workdir, count):
         time.sleep(0.002)
 
 
-def assert_same_losses(workdir, other):
-    mine, theirs = rows(workdir), rows(other)
+def assert_same_losses(workdir, other, split=("step", "epoch")):
+    mine, theirs = ([row for row in rows(path) if row["split"] in split] for path in (workdir, other))
     assert [row["step"] for row in mine] == [row["step"] for row in theirs]
     for ours, one in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(
@@ -72,8 +72,15 @@ def test_one_process(home, config, straight):
         np.testing.assert_array_equal(a, b)
 
 
-def test_two_processes_of_which_one_is_told(home, config, straight):
-    workdir, statuses = home / "two", []
+FUSED = {"data.mode": "resident", "train.steps_per_call": 3}
+
+
+@pytest.mark.parametrize(("name", "fields"), [("streamed", {}), ("fused", FUSED)])
+def test_two_processes_of_which_one_is_told(home, config, straight, name, fields):
+    """Also where several steps are one call."""
+    workdir, statuses = home / name, []
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(fields)
     for round_ in range(2):
         with socket.socket() as free:
             free.bind(("localhost", 0))
@@ -84,7 +91,7 @@ def test_two_processes_of_which_one_is_told(home, config, straight):
             both[1].send_signal(signal.SIGTERM)
         statuses.append([process.wait(240) for process in both])
     assert statuses == [[EXIT_CODE, EXIT_CODE], [0, 0]]
-    assert_same_losses(workdir, straight)
+    assert_same_losses(workdir, straight, split=("epoch",) if fields else ("step", "epoch"))
 
 
 @pytest.mark.long
