@@ -12,8 +12,9 @@
 #SBATCH --output=%x-%j.log
 srun @command@
 status=$?
-# 75: told to stop, saved. Slurm counts the restarts; any other failure ends the job.
-if [ "$status" -eq 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt @restarts@ ]; then
+# 75: told to stop, saved; 134: aborted, as JAX does where a host fell silent. Slurm counts the restarts; any
+# other failure ends the job.
+if { [ "$status" -eq 75 ] || [ "$status" -eq 134 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt @restarts@ ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

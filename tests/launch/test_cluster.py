@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -46,10 +47,14 @@ def test_slurm():
     assert words == ["srun", "emofuse", *shlex.split(JOB.removeprefix("--job="))]
 
 
-def test_slurm_starts_again_on_75_alone(tmp_path):
+ABORTED = 128 + signal.SIGABRT
+"""As a shell says it."""
+
+
+def test_slurm_starts_again_on_75_and_where_jax_aborted(tmp_path):
     """The script with srun and scontrol in place of Slurm's."""
     text, _ = script("slurm")
-    for status, again in ((EXIT_CODE, True), (0, False), (2, False)):
+    for status, again in ((EXIT_CODE, True), (ABORTED, True), (0, False), (2, False)):
         for name, line in (("srun", f"exit {status}"), ("scontrol", f'echo "$@" > {tmp_path}/asked')):
             (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
             (tmp_path / name).chmod(0o755)
@@ -76,14 +81,15 @@ def test_jobset():
     json.dumps(found)
 
 
-def test_tpu_pod(tmp_path):
-    """The script with a gcloud in place of Google's: 75, then 0."""
+@pytest.mark.parametrize("status", [EXIT_CODE, ABORTED])
+def test_tpu_pod(tmp_path, status):
+    """The script with a gcloud in place of Google's: another start, then 0."""
     text, _ = script("tpu_pod", *SLICE)
     check_shell(text)
     fake = tmp_path / "gcloud"
     fake.write_text(
         f'#!/bin/bash\necho "$@" >> {tmp_path}/asked\n[ -e {tmp_path}/again ] && exit 0\n'
-        f"touch {tmp_path}/again\nexit {EXIT_CODE}\n"
+        f"touch {tmp_path}/again\nexit {status}\n"
     )
     fake.chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
