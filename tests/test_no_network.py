@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 
+import httpx2
 import pytest
 
+from tests.serving.server_process import serving
 from tests.upgrade.make import make_clips
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -30,15 +32,18 @@ def without_network() -> tuple[str, ...]:
     return ("unshare", "-n") if tried and tried.returncode == 0 else ()
 
 
-def offline(home: pathlib.Path, *words: str, log: str = "tried.log") -> subprocess.CompletedProcess:
-    """A Python process that can reach nothing, and what it tried in `home / log`."""
-    env = {
-        **os.environ,
+def guard(home: pathlib.Path) -> dict[str, str]:
+    """The environment in which a Python process can reach this machine alone, and tells what it tried."""
+    return {
         "PYTHONPATH": os.pathsep.join([str(OFFLINE), str(ROOT)]),
-        "OFFLINE_LOG": str(home / log),
+        "OFFLINE_LOG": str(home / "tried.log"),
         "JAX_NUM_CPU_DEVICES": "1",
     }
-    command = [*without_network(), sys.executable, *words]
+
+
+def offline(home: pathlib.Path, *words: str) -> subprocess.CompletedProcess:
+    """A Python process that can reach nothing."""
+    env, command = os.environ | guard(home), [*without_network(), sys.executable, *words]
     return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=300)
 
 
@@ -72,9 +77,10 @@ def home(tmp_path_factory) -> pathlib.Path:
     return home
 
 
-def test_from_clips_to_an_answer(home):
+def test_from_clips_to_an_answer_over_http(home):
     steps = {
         "prepare": ["--corpus=folder", "--source=clips", "--output=records", "--frames=2", "--face_size=16"],
+        "crossval": ["--config=config.py", "--workdir=folds", "--folds=0", "--examples=1"],
         "train": ["--config=config.py", "--workdir=run"],
         "evaluate": ["--workdir=run"],
         "export": ["--workdir=run", "--output=bundle"],
@@ -86,3 +92,8 @@ def test_from_clips_to_an_answer(home):
     answers = [json.loads(line) for line in said["predict"].splitlines()]
     assert all(answer["label"] in ("high", "low") for answer in answers)
     assert (home / "run" / "evaluation" / "test" / "results.json").exists()
+    clip = {"file": ("0.mp4", (home / "clips" / "0.mp4").read_bytes())}
+    with serving(f"--bundle={home / 'bundle'}", **guard(home)) as (port, _, _):
+        found = httpx2.post(f"http://127.0.0.1:{port}/v1/predict", files=clip, timeout=60).raise_for_status()
+    assert len(found.json()["windows"]) == len(answers)
+    assert not (home / "tried.log").exists(), (home / "tried.log").read_text()

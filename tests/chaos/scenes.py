@@ -27,10 +27,12 @@ class Scene:
     """A command that writes below a directory."""
 
     script: str
-    arguments: Callable[[str], list[str]]
-    """Of a directory."""
+    arguments: Callable[..., list[str]]
+    """Of a directory, and of the number of workers where there are any."""
     digest: Callable[[str], dict[str, str]]
     """Name to checksum of each result below a directory."""
+    workers: tuple[int, ...] = ()
+    """How many may be asked for: the results are the same."""
 
 
 def make_scenes(home: str) -> dict[str, Scene]:
@@ -43,7 +45,10 @@ def make_scenes(home: str) -> dict[str, Scene]:
     asked = ["--corpus=folder", f"--source={source}", "--frames=4", "--face_size=32", "--shards=5"]
     return {
         "prepare": Scene(
-            "launch/prepare.py", lambda to: [*asked, f"--output={to}/records", "--workers=1"], prepared
+            "launch/prepare.py",
+            lambda to, workers=1: [*asked, f"--output={to}/records", f"--workers={workers}"],
+            prepared,
+            workers=(1, 2),
         ),
         "train": Scene("launch/train.py", lambda to: [*config, f"--workdir={to}/run"], trained),
         "crossval": Scene("launch/crossval.py", lambda to: [*config, f"--workdir={to}/run"], crossvalidated),

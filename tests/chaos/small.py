@@ -13,4 +13,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.fusion.update(width=16, factors=2)
     config.train.update(epochs=4, eval_batch_size=8, log_every=1)
     config.optimizer.learning_rate = 3e-3
+    config.crossval.update(mode="loop", save_seconds=0.0)  # it can stop at each step, and saves each epoch
     return config

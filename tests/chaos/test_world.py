@@ -1,4 +1,4 @@
-"""Disks that are full or can't be written to: one line, and the same command goes on when there is room."""
+"""Disks that are full or read-only: one line, no process left, and with room the same command goes on."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.chaos.leavings import leavings, memory
 from tests.chaos.scenes import make_scenes
 
 VERBS = ("prepare", "train", "crossval", "predict")
@@ -38,10 +39,15 @@ def run(scene, directory, limit=None):
     def confine():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-    command = [sys.executable, scene.script, *scene.arguments(str(directory))]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, preexec_fn=confine if limit else None
+    command, before = [sys.executable, scene.script, *scene.arguments(str(directory))], memory()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(
+        command, **pipes, start_new_session=True, preexec_fn=confine if limit else None
     )
+    told = process.communicate(timeout=300)
+    left = leavings(process.pid, before)
+    assert (left["orphans"], left["shared_memory"]) == (0, []), told
+    return subprocess.CompletedProcess(command, process.returncode, *told)
 
 
 def mount(*words):

@@ -1,0 +1,60 @@
+"""What the runs come to: `results/chaos.json`."""
+
+import collections
+import os
+import platform
+import subprocess
+
+from emofuse_jax.train.experiment import versions
+
+
+def report(runs: list[dict], seed: int) -> dict:
+    """Of which code and machine, how many were killed at what, what must not be, and every start."""
+    killed = [{"verb": run["verb"], **one} for run in runs for one in run["attempts"] if one["killed"]]
+    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()}
+    return {
+        "machine": {**machine, "versions": versions()},
+        "commit": commit(),
+        "seed": seed,
+        "kills": len(killed),
+        "by_verb": count(killed, "verb"),
+        "by_moment": count(killed, "moment"),
+        "by_target": count(killed, "moment", "class"),
+        "by_signal": count(killed, "signal"),
+        "by_end": count(killed, "verb", "signal", "status"),
+        "attempts": sum(len(run["attempts"]) for run in runs),
+        "runs": len(runs),
+        "resumes": sum(run["resumes"] for run in runs),
+        "gone_after": max((one["gone_after"] for run in runs for one in starts(run)), default=0.0),
+        **failures(runs),
+        "all": runs,
+    }
+
+
+def count(killed: list[dict], *names: str) -> dict[str, int]:
+    """Kills by some of their fields."""
+    return dict(sorted(collections.Counter(" ".join(str(one[n]) for n in names) for one in killed).items()))
+
+
+def failures(runs: list[dict]) -> dict[str, int]:
+    """What must not be."""
+    each = [start for run in runs for start in starts(run)]
+    return {
+        "mismatches": sum(bool(run["differ"]) for run in runs),
+        "hangs": sum(one["hung"] for one in each),
+        "errors": sum(len(run["wrong"]) for run in runs),
+        "orphans": sum(one["orphans"] > 0 for one in each),
+        "shared memory left": sum(bool(one["shared_memory"]) for one in each),
+    }
+
+
+def starts(run: dict) -> list[dict]:
+    """All of a run: those that were struck, and the one that was left to end."""
+    return run["attempts"] + ([run["last"]] if run["last"] else [])
+
+
+def commit() -> str:
+    """Of the code; `-dirty` where files of it are changed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
