@@ -55,13 +55,13 @@ def main(argv: Sequence[str]) -> int:
     return write(bundle, files) if OUTPUT.value else show(bundle, files)
 
 
-def answers(bundle, files: Sequence[str]):
+def answers(bundle, files: Sequence[str], **more):
     """Each file and its answers (`many.predict_files`)."""
     from emofuse_jax.host import cores
     from emofuse_jax.serving.many import predict_files
 
     workers = min(WORKERS.value or cores(), len(files))
-    return predict_files(bundle, files, workers=workers, min_confidence=SURE.value)
+    return predict_files(bundle, files, workers=workers, min_confidence=SURE.value, **more)
 
 
 def show(bundle, files: Sequence[str]) -> int:
@@ -83,10 +83,11 @@ def show(bundle, files: Sequence[str]) -> int:
 def write(bundle, files: Sequence[str]) -> int:
     """Writes --output, or goes on with it."""
     from emofuse_jax.serving.answer_file import gathering
+    from emofuse_jax.serving.predictor import BUCKETS
 
     with gathering(OUTPUT.value, bundle, SURE.value) as gathered, counted("files") as progress:
         left = [path for path in files if path not in gathered.files]
-        for path, found in answers(bundle, left) if left else ():
+        for path, found in answers(bundle, left, buckets=BUCKETS[-1:]) if left else ():  # the same to the bit
             gathered.add(path, found)
             progress(len(gathered.files), len(files))
     print(f"{OUTPUT.value}: {len(gathered.files)} files, {len(gathered.refused)} of them not wholly answered")

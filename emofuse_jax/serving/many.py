@@ -24,6 +24,7 @@ def predict_files(
     workers: int,
     min_confidence: float = 0.0,
     seconds: float = WINDOW_SECONDS,
+    buckets: Sequence[int] = BUCKETS,
 ) -> Iterator[tuple[str, list[dict]]]:
     """Each file and its answers as JSON objects, in order; one {"path", "error"} where it has none.
 
@@ -33,13 +34,14 @@ def predict_files(
       workers: processes that prepare windows; a file that ends one costs its own answer alone.
       min_confidence: an answer whose highest probability is lower has the label `unknown`.
       seconds: after which a window is given up.
+      buckets: sizes of batches, rising; a window's answer may differ between them in its last bit.
     """
     with _decoders(bundle, workers, seconds) as (decoders, threads):
-        ahead = functools.partial(in_order, threads, ahead=workers + BUCKETS[-1])
+        ahead = functools.partial(in_order, threads, ahead=workers + buckets[-1])
         looks = ahead(functools.partial(_look, decoders), dict.fromkeys(paths))
         parts = itertools.chain.from_iterable(_parts(bundle, path, look) for path, look in looks)
         windows = ahead(functools.partial(_window, decoders), parts)
-        answers = answer_windows(bundle, windows, min_confidence)
+        answers = answer_windows(bundle, windows, min_confidence, buckets)
         for path, found in itertools.groupby(answers, key=lambda answer: answer.path):
             lines = [answer.to_json() for answer in found]
             refused = all("error" in line for line in lines)

@@ -88,14 +88,16 @@ def preparation(bundle: Bundle):
     return dataclasses.replace(settings, features=features), InputSpec(**{**given, **unread})
 
 
-def answer_windows(bundle: Bundle, windows: Iterable[Window], least: float) -> Iterator[Prediction | Gap]:
-    """Answers windows in batches, in order; memory stays flat in their number.
+def answer_windows(
+    bundle: Bundle, windows: Iterable[Window], least: float, buckets: Sequence[int] = BUCKETS
+) -> Iterator[Prediction | Gap]:
+    """Answers windows in batches of the sizes `buckets`, in order; memory stays flat in their number.
 
     An answer whose confidence is below `least` has the label `unknown`.
     """
     windows = iter(windows)
-    while batch := list(itertools.islice(windows, BUCKETS[-1])):
-        size = next(bucket for bucket in BUCKETS if bucket >= len(batch))
+    while batch := list(itertools.islice(windows, buckets[-1])):
+        size = next(bucket for bucket in buckets if bucket >= len(batch))
         outputs = bundle.run(rows_of(bundle, [window.found for window in batch], size))
         for row, window in enumerate(batch):
             output = {name: array[row] for name, array in outputs.items()}

@@ -58,12 +58,15 @@ def greedy(job, clip):
 
 
 def where(job, clip):
-    """The process and the cores that it may use; 003 kills its first worker."""
-    mark = pathlib.Path(clip.path) / clip.clip_id
-    if clip.clip_id == "003" and not mark.exists():
-        mark.touch()
+    """The process and the cores that it may use; 003 kills its first worker, the others wait for three."""
+    folder = pathlib.Path(clip.path)
+    if clip.clip_id == "003" and not (folder / "003").exists():
+        (folder / "003").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.05)  # so that no worker does all
+    (folder / f"worker_{os.getpid()}").touch()
+    until = time.monotonic() + 100
+    while len(list(folder.glob("worker_*"))) < 3 and time.monotonic() < until:
+        time.sleep(0.05)
     return Outcome("kept", f"{os.getpid()} {sorted(os.sched_getaffinity(0))}", "", None)
 
 
