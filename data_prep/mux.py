@@ -2,6 +2,7 @@
 
 import fractions
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -10,7 +11,7 @@ MILLISECOND = fractions.Fraction(1, 1000)
 
 
 def write_clip(
-    path: str,
+    path: str | BinaryIO,
     sound: np.ndarray | None,
     rate: int,
     pictures: Sequence[tuple[float, bytes]],
@@ -20,7 +21,7 @@ def write_clip(
     """Writes Matroska: 16-bit mono sound as it is, and JPEG pictures as they are; nothing is encoded again.
 
     Args:
-      path: of the file.
+      path: of the file, or the file itself.
       sound: int16 [n] from second 0 on, or None.
       rate: samples a second.
       pictures: second and bytes of each, in order.

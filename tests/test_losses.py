@@ -43,6 +43,23 @@ def test_cross_entropy_is_a_sum_and_its_weight(smoothing):
     assert float(total) == pytest.approx(first + 2 * second, rel=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [{}, {"smoothing": 0.1}])
+def test_a_mixed_label_is_its_share_of_another(smoothing):
+    """As cross-entropy is linear in the target; smoothed or, by default, not."""
+    other, share = np.array([2, 0, 1, 1], np.int32), np.array([0.3, 0.0, 0.5, 0.2], np.float32)
+    rows = jnp.asarray(LOGITS), jnp.asarray(LABEL), jnp.asarray(WEIGHT)
+    total, weight = cross_entropy(*rows, mixed=(jnp.asarray(other), jnp.asarray(share)), **smoothing)
+    expected = 0.0
+    for i in (0, 1):
+        own, second = (
+            formulas.cross_entropy(LOGITS[i], label[i], smoothing.get("smoothing", 0.0))
+            for label in (LABEL, other)
+        )
+        expected += WEIGHT[i] * ((1 - share[i]) * own + share[i] * second)
+    assert float(weight) == 3.0
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+
+
 def test_uncounted_rows_have_no_gradient_even_when_not_finite():
     logits = jnp.asarray(LOGITS).at[2:].set(jnp.nan)
 

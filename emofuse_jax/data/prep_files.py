@@ -29,7 +29,7 @@ def read_prep(path: str) -> dict:
     for field, kind in FIELDS.items():
         value = prep.get(field)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name}: field {field} is {value!r}, expected {WORDS[kind]}")
+            raise ValueError(f"{name}: field {field} is {repr(value)[:100]}, expected {WORDS[kind]}")
     try:
         shape = records.RecordShape(**prep["shape"])
         sizes = [*vars(shape).values(), prep["settings"]["face"]["frames"]]
@@ -63,9 +63,15 @@ def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
 def read_json(path: str) -> dict:
     """Reads a JSON file; FileNotFoundError and ValueError name it."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        with open(path, "rb") as file:
+            return parse_json(file.read(), path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: not there; run emofuse prepare first") from None
+
+
+def parse_json(data: bytes, name: str):
+    """The value of JSON text; ValueError that begins with `name`, the file or line that it is of."""
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+        raise ValueError(f"{name}: not JSON: {error}") from error

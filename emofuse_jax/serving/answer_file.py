@@ -12,10 +12,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+from emofuse_jax.data.prep_files import parse_json
 from emofuse_jax.host import lock, naming
 from emofuse_jax.serving.answers import row_of
 from emofuse_jax.serving.bundle import Bundle
 from emofuse_jax.serving.manifest import MANIFEST, file_sha256
+from emofuse_jax.told import with_kind
 
 SUFFIXES = (".jsonl", ".parquet")
 ROWS = 10_000
@@ -71,14 +73,14 @@ def _resumed(file: BinaryIO, header: dict) -> Gathered:
     file.seek(0)
     lines = itertools.takewhile(lambda line: line.endswith(b"\n"), file)
     first = next(lines, b"")
-    if first and json.loads(first) != header:
-        found, asked = first.decode().strip(), json.dumps(header)
+    if first and parse_json(first, f"{file.name}: line 1") != header:
+        found, asked = first[:200].decode(errors="replace").strip(), json.dumps(header)
         raise ValueError(
             f"{file.name}: begun as {found}, now asked for {asked}; remove it, or give another --output"
         )
     files, refused, last, at, end = set(), set(), None, len(first), len(first)
-    for line in lines:
-        answer = json.loads(line)
+    for number, line in enumerate(lines, 2):
+        answer = _answer(line, f"{file.name}: line {number}")
         if answer["path"] != last:
             last, end = answer["path"], at
         files.add(last)
@@ -89,6 +91,13 @@ def _resumed(file: BinaryIO, header: dict) -> Gathered:
     if not first:
         _write(file, [header])
     return Gathered(file, files - {last}, refused - {last})
+
+
+def _answer(line: bytes, name: str) -> dict:
+    answer = parse_json(line, name)
+    if not isinstance(answer, dict) or not isinstance(answer.get("path"), str):
+        raise ValueError(f"{name}: field path: expected that of an answered file")
+    return answer
 
 
 def _write(file: BinaryIO, values: Sequence[dict]) -> None:
@@ -115,16 +124,23 @@ def _finish(file: BinaryIO, output: str, classes: Sequence[str]) -> None:
     os.replace(temporary, output)
 
 
-def _write_parquet(lines: Iterator[bytes], path: str, classes: Sequence[str]) -> None:
+def _write_parquet(lines: BinaryIO, path: str, classes: Sequence[str]) -> None:
     import pyarrow
     import pyarrow.parquet
 
     schema = pyarrow.schema(_columns(classes))
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while some := [row_of(json.loads(line)) for line in itertools.islice(lines, ROWS)]:
-            for row in some:  # a file's name need not be UTF-8, a column must
-                row["path"] = os.fsencode(row["path"]).decode(errors="backslashreplace")
-            writer.write_table(pyarrow.Table.from_pylist(some, schema))
+        while some := list(itertools.islice(lines, ROWS)):
+            try:
+                table = pyarrow.Table.from_pylist([_row(line) for line in some], schema)
+            except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+                raise ValueError(f"{lines.name}: its answers fit no table: {with_kind(error)}") from error
+            writer.write_table(table)
+
+
+def _row(line: bytes) -> dict:
+    row = row_of(json.loads(line))  # a file's name need not be UTF-8, a column must
+    return row | {"path": os.fsencode(row["path"]).decode(errors="backslashreplace")}
 
 
 def _columns(classes: Sequence[str]) -> list[tuple[str, str]]:

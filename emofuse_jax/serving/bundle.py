@@ -5,9 +5,10 @@ parameters and model state by name, `bundle.json` says what they mean and holds 
 file, `parity.npz` holds inputs and the answers of the checkpoint's model. Nothing in it is a pickle.
 
 A file whose hash is not the one in `bundle.json` is refused before it is parsed. The hashes find damage; they
-are no signature: who writes a bundle writes them too. Behind them, StableHLO is parsed and compiled by native
-code of XLA, ONNX by onnxruntime, neither made for hostile input: load bundles of those whom you would let
-choose what this machine computes. tests/fuzz feeds damaged StableHLO behind mended hashes, no ONNX.
+are no signature: who writes a bundle writes them too. Behind them, a graph that asks for more than to compute
+is refused (graph.py), and the rest is parsed and compiled by native code of XLA, ONNX by onnxruntime, neither
+made for hostile input: load bundles of those whom you would let choose what this machine computes. tests/fuzz
+feeds damaged and forged StableHLO behind mended hashes, no ONNX.
 """
 
 import dataclasses
@@ -20,6 +21,8 @@ import numpy as np
 import safetensors
 from jax import export as jax_export
 
+from emofuse_jax.npz import read_npz
+from emofuse_jax.serving.graph import parse_graph
 from emofuse_jax.serving.manifest import (
     GRAPH,
     ONNX,
@@ -83,9 +86,9 @@ class Bundle:
         _check_inputs(self.path, self.inputs, arrays)
         try:
             outputs = self.call(self.weights, arrays)
+            return {name: np.asarray(array) for name, array in outputs.items()}  # some errors come with these
         except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path}: cannot be run: {_told(error)}") from error
-        return {name: np.asarray(array) for name, array in outputs.items()}
 
     def predict(self, clip_path: str, *, min_confidence: float = 0.0) -> list:
         """Answers for the windows of a media file (`answers.Answers`, a list); needs the `prep` extra.
@@ -99,7 +102,7 @@ class Bundle:
     def parity(self) -> float:
         """Runs `parity.npz` on this machine: the largest difference from the checkpoint's answers."""
         data = read_checked(self.path, PARITY, self.metadata["files"][PARITY])
-        inputs, expected = _parse_parity(self.path, data)
+        inputs, expected = _parse_parity(self, data)
         outputs = self.run(inputs)
         for name in COMPARED:
             if outputs[name].shape != expected[name].shape:
@@ -122,7 +125,7 @@ def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str =
     metadata = read_manifest(path)
     encoders = find_encoders(path, metadata, encoders or {})
     data = {name: read_checked(path, name, digest) for name, digest in metadata["files"].items()}
-    exported = _parse_graph(path, metadata, data[GRAPH])
+    exported = parse_graph(path, metadata, data[GRAPH])
     weights = _parse_weights(path, data[WEIGHTS])
     taken, inputs = _signature(path, exported, metadata["spec"])
     if {name: (array.shape, array.dtype) for name, array in weights.items()} != taken:
@@ -146,18 +149,6 @@ def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
         "audio_features_mask": ((u,), np.bool_),
         "face_features": ((s, d_v), np.float16),
     }
-
-
-def _parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
-    try:
-        exported = jax_export.deserialize(bytearray(data))
-        exported.mlir_module()  # parses what would else be parsed at the first answer
-        return exported
-    except Exception as error:  # what a parser of flatbuffers and StableHLO raises has no common class
-        raise ValueError(
-            f"{path}/{GRAPH}: written by jax {metadata['versions'].get('jax')} on {metadata.get('created')},"
-            f" cannot be read by jax {jax.__version__} ({_told(error)}); export it again from the checkpoint"
-        ) from error
 
 
 def _signature(path: str, exported: jax_export.Exported, spec: dict) -> tuple[dict, dict]:
@@ -184,14 +175,17 @@ def _signature(path: str, exported: jax_export.Exported, spec: dict) -> tuple[di
     return taken, inputs
 
 
-def _parse_parity(path: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Inputs and expected outputs by name; ValueError where they are not read."""
+    classes = (bundle.metadata["spec"]["classes"],)
+    shapes = {f"input.{name}": shape for name, (shape, _) in bundle.inputs.items()}
+    shapes |= {f"output.{name}": classes for name in COMPARED}
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            inputs = {k.removeprefix("input."): stored[k] for k in stored.files if k.startswith("input.")}
-            return inputs, {name: stored[f"output.{name}"] for name in COMPARED}
-    except Exception as error:  # what zipfile and numpy raise has no common class, MemoryError among it
-        raise ValueError(f"{path}/{PARITY}: cannot be read: {_told(error)}") from error
+        stored = read_npz(io.BytesIO(data), shapes, rows=True)
+    except ValueError as error:
+        raise ValueError(f"{bundle.path}/{PARITY}: cannot be read: {error}") from error
+    inputs = {name: stored[f"input.{name}"] for name in bundle.inputs}
+    return inputs, {name: stored[f"output.{name}"] for name in COMPARED}
 
 
 def _told(error: Exception) -> str:

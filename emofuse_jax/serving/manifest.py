@@ -9,7 +9,9 @@ import stat
 from emofuse_jax import onnx_files
 
 KIND = "emofuse bundle"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The newest that is read. A bundle is written as the oldest that can be read right: 2 where its weights have
+fewer bits (quantised.py), which the readers of 1 knew nothing of at first, else 1."""
 MANIFEST, GRAPH, WEIGHTS, PARITY = "bundle.json", "model.stablehlo", "params.safetensors", "parity.npz"
 ONNX = "model.onnx"
 """Where the export was asked for it."""
@@ -151,8 +153,9 @@ def write_manifest(path: str, metadata: dict) -> None:
     for name in sorted(set(os.listdir(path)) - {MANIFEST}):
         with open(os.path.join(path, name), "rb") as file:
             files[name] = sha256(file.read())
+    schema = 2 if metadata.get("quantized") else 1
     with open(os.path.join(path, MANIFEST), "w", encoding="utf-8") as file:
-        json.dump({"kind": KIND, "schema": SCHEMA_VERSION, **metadata, "files": files}, file, indent=1)
+        json.dump({"kind": KIND, "schema": schema, **metadata, "files": files}, file, indent=1)
         file.write("\n")
 
 

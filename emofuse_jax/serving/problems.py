@@ -31,7 +31,7 @@ def plain(status: int, headers: dict | None = None) -> Response:
 
 def unusable(field: str, detail: str) -> Problem:
     """A request whose field can't be used."""
-    return Problem(422, "Unusable request", detail, field=field)
+    return Problem(422, "Unusable request", detail, field=field or "''")  # a name may be empty
 
 
 def busy(detail: str, *, after: int = 1) -> Problem:

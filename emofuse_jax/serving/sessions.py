@@ -116,10 +116,12 @@ async def _answered(service: Service, part: Part, asked: Asked) -> dict:
     if part.sound is None and not part.pictures:
         return _gap(part, "nothing came")
     handle, path = tempfile.mkstemp(dir=service.folder)
-    os.close(handle)
     try:
         seconds = part.end - part.start
-        await run_in_threadpool(write_clip, path, part.sound, RATE, part.pictures, part.size, seconds)
+        with os.fdopen(
+            handle, "wb"
+        ) as file:  # not by its path, where a thread that is left would make it anew
+            await run_in_threadpool(write_clip, file, part.sound, RATE, part.pictures, part.size, seconds)
         return await window(service, path, part.start, part.end, (None, None), asked)
     finally:
         os.unlink(path)

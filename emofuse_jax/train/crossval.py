@@ -35,6 +35,7 @@ from emofuse_jax.train.footprint import exhaustion_told
 from emofuse_jax.train.job import Job, Run
 from emofuse_jax.train.preemption import Preempted, watch
 from emofuse_jax.train.replicas import make_answers, make_epoch, over_replicas
+from emofuse_jax.train.results import read_begun, read_result
 from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.sharding import agreed, put_as, replica_mesh, replicated, to_host
 from emofuse_jax.train.writer import Writer, write_json
@@ -97,8 +98,7 @@ def read_plan(workdir: str, config: ml_collections.ConfigDict, runs: list[Run], 
     now = {"config": config.to_dict(), "runs": [list(run) for run in runs], **more}
     if not os.path.exists(path):
         return now
-    with open(path, encoding="utf-8") as file:
-        plan = json.load(file)
+    plan = read_begun(path)
     check_same_config(workdir, saved_config(plan).to_dict(), json.loads(json.dumps(now["config"])))
     for name in ("runs", *more):
         if plan.get(name) != now[name]:
@@ -227,11 +227,8 @@ def result(job: Job, chunk: Chunk, tested: dict, i: int) -> dict:
 
 def read_results(job: Job, workdir: str) -> list[dict]:
     """The results of all runs, in their order."""
-    found = []
-    for run in job.experiments:
-        with open(result_path(workdir, run), encoding="utf-8") as file:
-            found.append({"temperature": 1.0, **json.load(file)})  # of the first versions without one
-    return found
+    classes = len(next(iter(job.experiments.values())).dataset.classes)
+    return [read_result(result_path(workdir, run), classes) for run in job.experiments]
 
 
 def run_directory(workdir: str, run: Run) -> str:

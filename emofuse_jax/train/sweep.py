@@ -29,7 +29,7 @@ from emofuse_jax.train.replicas import with_numbers
 from emofuse_jax.train.sharding import agreed
 from emofuse_jax.train.step import init_state, make_train_step
 from emofuse_jax.train.trials import Trial, with_fields
-from emofuse_jax.train.writer import write_json
+from emofuse_jax.train.writer import read_object, write_json
 
 STEP_ONLY = ("augment.", "loss.", "optimizer.")
 """Parts of a config that nothing but the training step reads."""
@@ -119,7 +119,7 @@ def train_group(
     group: list[int],
     runs: list[Run],
     workdir: str,
-    told: Callable[[int], bool],
+    told: Callable[[], bool],
 ) -> None:
     """Trains the runs of trials that share a program, as many at a time as fit, and writes their results."""
     if agreed(all(os.path.exists(result_path(workdir, run)) for run in runs)):
@@ -147,10 +147,11 @@ def write_results(job: Job, chunk: Chunk, workdir: str) -> None:
 
 def summarise(workdir: str, number: int, trial: Trial, runs: list[Run]) -> dict:
     """A trial's scores over its runs."""
-    found = []
-    for run in (run for run in runs if run[2] == number):
-        with open(result_path(workdir, run), encoding="utf-8") as file:
-            found.append(json.load(file))
+    found = [
+        read_object(result_path(workdir, run), validation_ua=float, last_ua=float)
+        for run in runs
+        if run[2] == number
+    ]
     values = [row["validation_ua"] for row in found]
     return {
         "number": number,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
+from emofuse_jax.data.prep_files import parse_json
+
 METHODS = ("sobol", "random")
 
 Trial = dict[str, object]
@@ -69,11 +71,8 @@ def read_value(word: str):
 
 def read_trials(path: str) -> list[Trial]:
     """A JSON file with a list of settings, `[{}, {"augment.mixup": 0.0}, ...]`; ValueError on another one."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            trials = json.load(file)
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    with open(path, "rb") as file:
+        trials = parse_json(file.read(), path)
     if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials) or not trials:
         raise ValueError(f"{path}: expected a list of objects, each the fields of a trial")
     return trials

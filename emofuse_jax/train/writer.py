@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Shaped
 
+from emofuse_jax.data.prep_files import parse_json
 from emofuse_jax.host import naming
 from emofuse_jax.reporting.thumbnail import confusion_image
 from emofuse_jax.train.board import SummaryWriter
@@ -83,13 +84,39 @@ def write_json(path: str, value: dict) -> None:
     os.replace(f"{path}.tmp", path)
 
 
+def read_object(path: str, **fields: type) -> dict:
+    """What `write_json` wrote.
+
+    Raises ValueError, naming the file, where it is no object or one of `fields` is not of its type.
+    """
+    with open(path, "rb") as file:
+        found = parse_json(file.read(), path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected an object, found {type(found).__name__}")
+    for name, kind in fields.items():
+        if not isinstance(found.get(name), kind):
+            told = type(found.get(name)).__name__
+            raise ValueError(f"{path}: field {name}: expected {kind.__name__}, found {told}")
+    return found
+
+
 def read_rows(path: str) -> list[dict]:
-    """Rows of a `metrics.jsonl`; a last line cut off by a kill is left out."""
+    """Rows of a `metrics.jsonl`; a last line cut off by a kill is left out.
+
+    Raises ValueError naming the file and the line that is none.
+    """
     if not os.path.exists(path):
         return []
-    with open(path, encoding="utf-8") as file:
-        lines = file.read().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    with open(path, "rb") as file:
+        lines = file.read().split(b"\n")
+    return [_row(line, f"{path}: line {i}") for i, line in enumerate(lines[:-1], 1) if line]
+
+
+def _row(line: bytes, name: str) -> dict:
+    row = parse_json(line, name)
+    if not isinstance(row, dict) or type(row.get("step")) is not int or not isinstance(row.get("split"), str):
+        raise ValueError(f"{name}: fields step and split: expected a number and a name")
+    return row
 
 
 def read_epochs(workdir: str) -> list[dict]:

@@ -21,13 +21,15 @@ from tests.fuzz.worker import SECONDS
 
 SHARES = {
     "media": 20,
-    "records": 20,
-    "checkpoints": 10,
-    "bundles": 10,
-    "configs": 14,
-    "prepared": 12,
+    "records": 15,
+    "checkpoints": 8,
+    "bundles": 12,
+    "configs": 11,
+    "prepared": 11,
+    "workdir": 8,
     "names": 4,
-    "http": 10,
+    "http": 7,
+    "live": 4,
 }
 """Of a hundred inputs."""
 

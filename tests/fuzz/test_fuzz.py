@@ -22,6 +22,8 @@ SHORT = {
     "bundles": 30,
     "names": 30,
     "http": 30,
+    "workdir": 60,
+    "live": 30,
 }
 """Media have a test of their own (tests/data_prep/test_hostile_media.py)."""
 

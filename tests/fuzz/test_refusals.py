@@ -1,18 +1,23 @@
 """What fuzzing found, each as the one line that it gives now."""
 
+import contextlib
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from configs import base
+from emofuse_jax.data.dataset import open_dataset, statistics
 from emofuse_jax.data.wire import parse_example
 from emofuse_jax.serving import load, manifest
 from emofuse_jax.serving.predictor import needs_of
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.saved import saved_config, saved_spec
+from tests.fakes import write_dataset
+from tests.fuzz.bombs import bombs
 from tests.fuzz.kinds.bundles import mend
 from tests.serving.test_bundle import change_manifest
 
@@ -131,8 +136,12 @@ def test_files_of_a_bundle_whose_hash_fits(copy):
         arrays = dict(stored)
     np.savez(copy / manifest.PARITY, **arrays | {"output.logits": np.zeros((4, 1), np.float32)})
     mend(str(copy))
+    with pytest.raises(ValueError, match=r"output\.logits has shape \[4, 1\], expected \[1 to 64, 3\]"):
+        load(str(copy)).parity()
+    np.savez(copy / manifest.PARITY, **arrays | {"output.logits": np.zeros((3, 3), np.float32)})
+    mend(str(copy))
     with pytest.raises(
-        ValueError, match=r"parity\.npz: output logits has shape \[4, 1\], the model gives \[4, 3\]"
+        ValueError, match=r"parity\.npz: output logits has shape \[3, 3\], the model gives \[4, 3\]"
     ):
         load(str(copy)).parity()
     (copy / manifest.PARITY).write_bytes(b"PK\3\4")
@@ -144,3 +153,38 @@ def test_files_of_a_bundle_whose_hash_fits(copy):
 def test_a_field_of_a_record_whose_name_is_no_text():
     feature = b"\x0a\x09\x0a\x01\xff\x12\x04\x0a\x02\x0a\x00"
     assert parse_example(b"\x0a" + bytes([len(feature)]) + feature) == {"\ufffd": [b""]}
+
+
+@contextlib.contextmanager
+def bounded(limit: int):
+    """Fails where Python takes more memory than that at once; numpy's arrays count too."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
+BOMBS = bombs(["mean", "std"], pieces=4)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_statistics_that_unpack_to_more(tmp_path, name):
+    dataset = open_dataset(write_dataset(str(tmp_path), clips=12))
+    (tmp_path / "stats" / "fake_1fold" / "fold_0.npz").write_bytes(BOMBS[name])
+    told = r"\A[^\n]*fold_0\.npz: mean has [^\n]*, expected (at most \d+|\[70\])\Z"
+    with bounded(4 << 20), pytest.raises(ValueError, match=told):
+        statistics(dataset, "fake_1fold", 0)
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_inputs_of_a_bundle_that_unpack_to_more(copy, name):
+    with np.load(copy / manifest.PARITY, allow_pickle=False) as stored:
+        names = sorted(stored.files)
+    (copy / manifest.PARITY).write_bytes(bombs(names, pieces=4)[name])
+    mend(str(copy))
+    bundle = load(str(copy))
+    told = r"\A[^\n]*parity\.npz: cannot be read: input\.\w+ has [^\n]*, expected [^\n]*\Z"
+    with bounded(4 << 20), pytest.raises(ValueError, match=told):
+        bundle.parity()

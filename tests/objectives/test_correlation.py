@@ -12,7 +12,7 @@ from emofuse_jax import losses
 from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.models.fusions.hgr import CommonInformation
 from emofuse_jax.models.streams import Sequence, Sequences
-from emofuse_jax.objectives.correlation import correlation
+from emofuse_jax.objectives.correlation import correlation, label_rows
 from emofuse_jax.objectives.orthogonality import cross_product, orthogonality
 from emofuse_jax.types import Batch, Outputs
 from tests.golden import formulas
@@ -75,6 +75,21 @@ def test_equals_the_formula_over_the_segments_that_count():
     )
     assert float(loss) == pytest.approx(0.1 / D * expected, abs=1e-5)
     assert float(parts["correlation"]) == pytest.approx(expected / D, abs=1e-5)
+
+
+def test_a_hidden_label_has_no_features():
+    """Nor has a clip without one, whatever its mask says."""
+    table, label = jnp.ones((C, D)), jnp.array([1, 1, -1, 0])
+    batch = clips(4, label=label, label_mask=jnp.array([True, False, True, True]))
+    rows = label_rows(table, batch, 2)
+    np.testing.assert_array_equal(rows[:, 0], [1, 1, 0, 0, 0, 0, 0, 0])  # the last clip is padding
+
+
+def test_a_clip_without_label_is_as_one_whose_label_is_hidden():
+    answer, batch = outputs(), clips()
+    shown = dataclasses.replace(batch, label=jnp.where(batch.label_mask, batch.label, -1))
+    unmasked = dataclasses.replace(shown, label_mask=jnp.ones(B, bool))
+    np.testing.assert_allclose(correlation(answer, unmasked, None)[0], correlation(answer, batch, None)[0])
 
 
 def test_unlabelled_clips_give_the_streams_term_alone():

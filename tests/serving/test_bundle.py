@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -5,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -129,14 +131,39 @@ def test_no_pickle_is_read(copy):
     file = io.BytesIO()
     np.savez(file, **{"input.audio": np.array([{}], dtype=object)})
     rewrite(copy, "parity.npz", file.getvalue(), rehash=True)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match=r"parity\.npz: cannot be read: input\.audio has dtype object"):
         load(copy).parity()
+
+
+def test_answers_that_are_not_there_in_the_end(bundle_path, inputs):
+    """Some errors of a device come when the numbers are fetched."""
+
+    class Late:
+        def __array__(self, *args, **more):
+            raise jax.errors.JaxRuntimeError("too late")
+
+    bundle = dataclasses.replace(load(bundle_path), call=lambda weights, arrays: {"logits": Late()})
+    with pytest.raises(ValueError, match=r"bundle: cannot be run: JaxRuntimeError: too late"):
+        bundle.run(inputs)
+
+
+def test_memory_that_is_not_there_is_no_fault_of_a_file(bundle_path, monkeypatch):
+    def exhausted(*args, **more):
+        raise MemoryError
+
+    bundle = load(bundle_path)
+    monkeypatch.setattr(np.lib.format, "read_array", exhausted)
+    with pytest.raises(MemoryError):
+        bundle.parity()
+    monkeypatch.setattr(jax.export, "deserialize", exhausted)
+    with pytest.raises(MemoryError):
+        load(bundle_path)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.update(schema=2), ("schema 2", "up to 1")),
+        (lambda m: m.update(schema=3), ("schema 3", "up to 2")),
         (lambda m: m.update(kind="something"), ("not a bundle",)),
         (lambda m: m.pop("classes"), ("field classes", "expected list")),
         (lambda m: m["files"].pop("parity.npz"), ("field files", "parity.npz")),

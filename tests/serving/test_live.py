@@ -1,12 +1,16 @@
 """Live sessions: windows are put together from pieces, and answered as files are."""
 
+import asyncio
 import io
 import itertools
 import json
 import math
+import os
 import struct
+import threading
 import time
 from collections import deque
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -22,9 +26,11 @@ pytest.importorskip("fastapi", reason="the server's libraries are not here: pip 
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from emofuse_jax.serving import sessions
 from emofuse_jax.serving.answering import Limits
 from emofuse_jax.serving.app import make_app
-from emofuse_jax.serving.live import PICTURE, RATE, SOUND, Gathering
+from emofuse_jax.serving.asked import Asked
+from emofuse_jax.serving.live import PICTURE, RATE, SOUND, Gathering, Part
 from emofuse_jax.serving.problems import Problem
 
 WINDOW = 1.6
@@ -247,3 +253,31 @@ def test_sessions_and_windows_are_counted(server):
             socket.receive_json()
     assert counts()[refused] == before + 1
     assert counts()["emofuse_live_sessions"] == 0
+
+
+def test_nothing_is_kept_of_a_caller_who_leaves(tmp_path, monkeypatch):
+    """A thread can't be cancelled: what it still writes has no name any more."""
+    begun, left, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def late(*given):
+        begun.set()
+        left.wait(20)
+        try:
+            write_clip(*given)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("data_prep.mux.write_clip", late)
+
+    async def leave():
+        part = Part(0.0, 1.0, np.zeros(RATE, np.int16), [], (0, 0))
+        answer = asyncio.create_task(sessions._answered(SimpleNamespace(folder=str(tmp_path)), part, Asked()))
+        await asyncio.to_thread(begun.wait, 20)
+        answer.cancel()
+        await asyncio.wait((answer,))
+        left.set()
+        await asyncio.to_thread(ended.wait, 20)
+
+    asyncio.run(leave())
+    assert ended.is_set()
+    assert os.listdir(tmp_path) == []

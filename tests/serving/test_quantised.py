@@ -61,7 +61,8 @@ def test_a_bundle_stores_fewer_bits_and_answers_as_the_rounded_checkpoint(
     path = str(tmp_path / "bundle")
     assert export_bundle(voice_only.workdir, path, quantize=kind) <= 1e-5
     bundle, whole = load(path, engine="jax"), load(voice_bundle_path, engine="jax")
-    assert bundle.metadata["quantized"] == kind
+    assert (bundle.metadata["quantized"], bundle.metadata["schema"]) == (kind, 2)
+    assert (whole.metadata["quantized"], whole.metadata["schema"]) == ("", 1)  # for older readers
     sizes = [os.path.getsize(os.path.join(one, "params.safetensors")) for one in (path, voice_bundle_path)]
     kernels = [name for name, array in bundle.weights.items() if str(array.dtype) == dtype]
     assert len(kernels) > 5

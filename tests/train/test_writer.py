@@ -26,6 +26,29 @@ def test_a_resumed_run_drops_what_it_does_again(tmp_path):
     assert read_epochs(str(tmp_path)) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'{"step": 2, "spl', "not JSON: Unterminated string"),
+        (b"[" * 100_000, "not JSON: maximum recursion"),
+        (b'{"step": "\xff"}', "not JSON: 'utf-8' codec"),
+        (b"[]", "fields step and split: expected a number and a name"),
+        (b'{"step": "2", "split": "epoch"}', "fields step and split"),
+        (b'{"step": 2}', "fields step and split"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, line, told):
+    """But for the last one, which a kill may have cut off."""
+    path, whole = tmp_path / "metrics.jsonl", b'{"step": 1, "split": "epoch"}\n'
+    path.write_bytes(whole + line)
+    assert read_epochs(str(tmp_path)) == [{"step": 1, "split": "epoch"}]
+    path.write_bytes(whole + line + b"\n" + whole)
+    for read in (read_epochs, lambda workdir: Writer(workdir, resume_step=9, active=True)):
+        with pytest.raises(ValueError, match=rf"\A[^\n]*/metrics\.jsonl: line 2: {told}[^\n]*\Z"):
+            read(str(tmp_path))
+    assert path.read_bytes() == whole + line + b"\n" + whole
+
+
 def test_tensorboard_can_read_what_it_wrote(tmp_path):
     writer = Writer(str(tmp_path), resume_step=0, active=True)
     writer.write(7, "step", {"loss": 0.25})

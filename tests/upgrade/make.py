@@ -1,8 +1,8 @@
 """Writes fixtures of the code that is imported; those of older versions were written by older code.
 
-    python -m tests.upgrade.make NAME...        # records-1 records-2 records-3 checkpoint-1 bundle-1
+    python -m tests.upgrade.make NAME...        # of MAKERS: records-1, bundle-2-int8, ..
 
-A fixture is `<kind>-<schema>-<commit>.tar.xz` and a JSON of the numbers that its own code read from it.
+A fixture is `<kind>-<schema>[-<form>]-<commit>.tar.xz` and a JSON of the numbers that its own code read.
 After a SCHEMA_VERSION is raised, write the new version's; those that are here stay as they are.
 
 The older ones are of their commit's code, in its own work tree, with the libraries of November 2026:
@@ -11,13 +11,17 @@ The older ones are of their commit's code, in its own work tree, with the librar
     cd /tmp/old && PYTHONPATH=. JAX_PLATFORMS=cpu python /path/to/tests/upgrade/make.py NAME...
 
 9f5193e, the first whose preparation, training and export ran: records-1 checkpoint-1 bundle-1; c0398f5, the
-first with frozen encoders: records-2; e52d263, the first with waveforms: records-3.
+first with frozen encoders: records-2; e52d263, the first with waveforms: records-3; 26c9e71, the last that
+wrote bundles of fewer bits as schema 1, and the replicas of a cross-validation only between epochs:
+bundle-1-int8 checkpoint-1-averaged replicas-1. bundle-2-int8 bundle-2-bf16 are of the change after it.
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -34,10 +38,14 @@ from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.evaluate import evaluate_workdir
 from emofuse_jax.serving import load
 from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.train.crossval import crossval
 from emofuse_jax.train.experiment import open_experiment
 from emofuse_jax.train.loop import train
+from emofuse_jax.train.writer import read_epochs
 from tests.data_prep.media_files import tone, write_wav
 from tests.fakes import tiny_config
+from tests.peers.feature_records import Made, write_features
+from tests.train.test_crossval import small
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 AUDIO, FACES = AudioSettings(bins=70, hop_ms=40.0), FaceSettings(frames=2, size=16)
@@ -49,7 +57,7 @@ def main(names: list[str]) -> None:
     """Writes the named fixtures."""
     commit = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True)
     for name in names:
-        kind, schema = name.split("-")
+        kind, schema = name.split("-")[:2]
         with tempfile.TemporaryDirectory() as scratch:
             scratch = pathlib.Path(scratch)
             numbers = MAKERS[name](scratch)
@@ -137,15 +145,17 @@ def summed(value):
     return [*value.shape, float(value.astype(np.float64).sum())]
 
 
-def config(path: pathlib.Path):
+def config(path: pathlib.Path, fusion: str = "am_fbp", **more):
     """Of a network that is a few KB, for two epochs of two steps."""
     fields = {"data.batch_size": 1, "data.audio_steps": STEPS, "train.epochs": 2, "train.eval_batch_size": 2}
-    one = tiny_config(str(path), "am_fbp", **fields)
+    one = tiny_config(str(path), fusion, **fields)
     one.augment.frames = 2
     one.model.audio.attention_width = one.model.video.attention_width = one.model.video.embedding = 8
     one.model.audio.widths = (4,) * 5
-    one.model.fusion.update(width=8, gate_width=8, parts=2)
+    if fusion == "am_fbp":
+        one.model.fusion.update(width=8, gate_width=8, parts=2)
     one.mesh.data = 1
+    one.update_from_flattened_dict(more)
     return one
 
 
@@ -153,51 +163,96 @@ class Stopped(Exception):
     """The run's end, before it is there."""
 
 
-def train_half(records_path: pathlib.Path, workdir: pathlib.Path) -> None:
-    """A run that is stopped after its first epoch's checkpoints."""
+@contextlib.contextmanager
+def stopped(save: str):
+    """Ends what runs in it where this function of train/checkpoint.py is called for a second step."""
     from emofuse_jax.train import checkpoint
 
-    save, first = checkpoint.save, []
+    kept, first = getattr(checkpoint, save), []
 
-    def once(workdir, kind, state, metadata):
-        first.append(int(state.step))
+    def once(workdir, kind, at, *rest):
+        first.append(int(getattr(at, "step", at)))  # of a state, or the step itself
         if first[-1] > first[0]:
             raise Stopped
-        save(workdir, kind, state, metadata)
+        kept(workdir, kind, at, *rest)
 
-    checkpoint.save = once
+    setattr(checkpoint, save, once)
     with contextlib.suppress(Stopped):
-        train(open_experiment(config(records_path)), str(workdir))
-    checkpoint.save = save
+        yield
+    setattr(checkpoint, save, kept)
+
+
+def train_half(settings, workdir: pathlib.Path) -> None:
+    """A run that is stopped after its first epoch's checkpoints."""
+    with stopped("save"):
+        train(open_experiment(settings), str(workdir))
 
 
 def make_checkpoint(scratch: pathlib.Path) -> dict:
     """The workdir of half a run on the oldest records."""
     workdir, name = scratch / "checkpoint", "records-1-9f5193e"
     path = unpack(name, scratch / "records")
-    train_half(path, workdir)
+    train_half(config(path), workdir)
+    return {"records": name, **scored(workdir, path)}
+
+
+def scored(workdir: pathlib.Path, path: pathlib.Path) -> dict:
+    """What its best checkpoint says of the test clips."""
     results, _ = evaluate_workdir(str(workdir), data_path=str(path), examples=0)
-    return {"records": name, "clips": results["clips"], "probabilities": results["probabilities"]}
+    return {"clips": results["clips"], "probabilities": results["probabilities"]}
 
 
-def make_bundle(scratch: pathlib.Path) -> dict:
+def make_averaged(scratch: pathlib.Path) -> dict:
+    """Such a run whose parameters are averaged; it goes on from those that are not, to these losses."""
+    workdir, name = scratch / "checkpoint", "records-1-9f5193e"
+    path = unpack(name, scratch / "records")
+    settings = config(path, "audio_only", **{"optimizer.ema": 0.75, "optimizer.learning_rate": 0.01})
+    train_half(settings, workdir)
+    numbers = {"records": name, **scored(workdir, path)}
+    whole = shutil.copytree(workdir, scratch / "whole")
+    train(open_experiment(settings), str(whole))
+    return numbers | {"train_loss": [row["train_loss"] for row in read_epochs(str(whole))]}
+
+
+def make_replicas(scratch: pathlib.Path) -> dict:
+    """A cross-validation that is stopped after its first epoch, its records, and what it comes to."""
+    made = Made(clips=24, speakers=3, folds=3, classes=2, steps=4, audio=6, frames=3, face=5)
+    path = write_features(str(scratch / "replicas" / "records"), made)
+    workdir = scratch / "replicas" / "run"
+    fields = {"train.epochs": 2, "crossval.save_seconds": 0.0, "data.audio_steps": 4}
+    settings = small(path, "audio_only", **fields, **{"model.audio.attention_width": 4})
+    with stopped("save_items"):
+        crossval(settings, str(workdir), seeds=1, folds=[0, 1])
+    whole = shutil.copytree(workdir, scratch / "whole")
+    results = crossval(settings, str(whole), seeds=1, folds=[0, 1])
+    return {f"fold_{run['fold']}": run["probabilities"] for run in results["runs"]}
+
+
+def make_bundle(scratch: pathlib.Path, fusion: str = "am_fbp", **more) -> dict:
     """The bundle of such a run, with a sound and its answer."""
     path = unpack("records-1-9f5193e", scratch / "records")
-    train_half(path, scratch / "run")
+    train_half(config(path, fusion), scratch / "run")
     (scratch / "bundle").mkdir()
-    export_bundle(str(scratch / "run"), str(scratch / "bundle" / "bundle"))
+    export_bundle(str(scratch / "run"), str(scratch / "bundle" / "bundle"), **more)
     write_wav(scratch / "bundle" / "clip.wav", tone(0.2, rate=16_000))
     bundle = load(str(scratch / "bundle" / "bundle"))
     (answer,) = bundle.predict(str(scratch / "bundle" / "clip.wav"))
     return {"label": answer.label, "probabilities": answer.probabilities}
 
 
+INT8 = functools.partial(make_bundle, fusion="audio_only", quantize="int8")
+BF16 = functools.partial(make_bundle, fusion="audio_only", quantize="bf16")
 MAKERS = {
     "records-1": make_tensors,
     "records-2": make_features,
     "records-3": make_waveforms,
     "checkpoint-1": make_checkpoint,
+    "checkpoint-1-averaged": make_averaged,
+    "replicas-1": make_replicas,
     "bundle-1": make_bundle,
+    "bundle-1-int8": INT8,
+    "bundle-2-int8": INT8,
+    "bundle-2-bf16": BF16,
 }
 
 if __name__ == "__main__":

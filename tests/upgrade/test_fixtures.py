@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from emofuse_jax.data import records
-from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.dataset import open_dataset, read_json
 from emofuse_jax.evaluate import evaluate_workdir
 from emofuse_jax.serving import load, manifest
 from emofuse_jax.train import checkpoint
+from emofuse_jax.train.crossval import crossval
 from emofuse_jax.train.saved import saved_config
 from emofuse_jax.train.writer import read_epochs
 from tests.upgrade.make import FIXTURES, sums, unpack
@@ -54,7 +55,7 @@ def test_every_schema_has_a_fixture(kind):
 
 
 def test_fixtures_stay_small():
-    assert sum(path.stat().st_size for path in FIXTURES.iterdir()) < 400_000
+    assert sum(path.stat().st_size for path in FIXTURES.iterdir()) < 600_000
 
 
 @each("records")
@@ -85,13 +86,36 @@ def test_a_run_goes_on_from_a_checkpoint(name, unpacked, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     after = checkpoint.read_metadata(str(unpacked), "last")
     assert (before["step"], after["step"]) == (2, 4)
-    assert [row["epoch"] for row in read_epochs(str(unpacked))] == [1, 2]
+    rows = read_epochs(str(unpacked))
+    assert [row["epoch"] for row in rows] == [1, 2]
+    if losses := about(name)["numbers"].get("train_loss"):  # where parameters are averaged: of the others
+        assert [row["train_loss"] for row in rows] == pytest.approx(losses, rel=1e-3)
+
+
+@each("replicas")
+def test_a_cross_validation_goes_on(name, unpacked, monkeypatch):
+    read, restore = [], checkpoint.restore_items
+
+    def noted(workdir, kind, abstract):
+        read.append(kind)
+        return restore(workdir, kind, abstract)
+
+    monkeypatch.setattr(checkpoint, "restore_items", noted)
+    workdir, expected = str(unpacked / "run"), about(name)["numbers"]
+    config = saved_config(read_json(str(unpacked / "run" / "crossval.json")))
+    config.data.path = str(unpacked / "records")
+    results = crossval(config, workdir, seeds=1, folds=[0, 1])
+    assert read == ["replicas"]  # from the start it would come to the same
+    assert [run["epochs"] for run in results["runs"]] == [2, 2]
+    for run in results["runs"]:
+        np.testing.assert_allclose(run["probabilities"], expected[f"fold_{run['fold']}"], atol=1e-3)
 
 
 @each("bundle")
 def test_a_bundle_predicts_as_it_did(name, unpacked):
     expected = about(name)["numbers"]
     bundle = load(str(unpacked / "bundle"))
+    assert bundle.metadata["schema"] == about(name)["schema"]
     (answer,) = bundle.predict(str(unpacked / "clip.wav"))
     assert bundle.parity() <= 1e-5
     assert answer.label == expected["label"]

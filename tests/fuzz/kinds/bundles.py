@@ -1,14 +1,24 @@
-"""Files of a serving bundle, run on its stored inputs; half of them with the hashes mended."""
+"""Files of a serving bundle, run on its stored inputs; half of them with the hashes mended.
+
+One in eight has right hashes throughout, and a graph that asks for more than to compute, or arrays that
+unpack to more than there is.
+"""
 
 import json
 import os
+import shutil
+
+import numpy as np
 
 from emofuse_jax.serving import load as load_bundle
 from emofuse_jax.serving import manifest
 from emofuse_jax.serving.answers import prediction
 from emofuse_jax.serving.export import export_bundle
 from emofuse_jax.serving.predictor import check_encoders, needs_of, spans
+from tests.fuzz.bombs import BOMBS, write_bombs
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
+from tests.fuzz.graphs import NESTED, PLANTED, planted
+from tests.fuzz.verdict import Broken
 from tests.serving.conftest import save_checkpoint
 
 NAMED = r"field \w"
@@ -17,28 +27,47 @@ NAMED = r"field \w"
 def make(folder: str) -> None:
     """The bundle of a tiny network."""
     save_checkpoint(os.path.join(folder, "run"), "audio_only")
-    export_bundle(os.path.join(folder, "run"), os.path.join(folder, "bundle"))
+    path = os.path.join(folder, "bundle")
+    export_bundle(os.path.join(folder, "run"), path)
+    with np.load(os.path.join(path, manifest.PARITY), allow_pickle=False) as stored:
+        write_bombs(folder, sorted(stored.files))
 
 
 def load(folder: str):
-    """The folder and its files; a whole bundle is run, so that all is imported."""
+    """The folder, its files, and bombs by name; a whole bundle is run, so that all is imported."""
     path = os.path.join(folder, "bundle")
     _use(path)
-    return path, read_tree(path)
+    return path, read_tree(path), read_tree(os.path.join(folder, BOMBS))
 
 
 def attempt(case, seed: int, scratch: str) -> None:
     """Opens it as `emofuse predict` does and runs it on its stored inputs."""
-    folder, files = case
+    folder, files, bombs = case
     rng = rng_of("bundles", seed)
-    mended = bool(rng.integers(2))
     path = os.path.join(scratch, "bundle")
+    if rng.integers(8) == 0:
+        shutil.copytree(folder, path)
+        _plant(path, files, bombs, rng)
+        mend(path)
+        _use(path)
+        raise Broken("it was taken")
+    mended = bool(rng.integers(2))
     if mended:
         files = {name: data for name, data in files.items() if name != "MODEL_CARD.md"}
     damage_tree(folder, path, files, rng)
     if mended:
         mend(path)
     _use(path)
+
+
+def _plant(path: str, files: dict[str, bytes], bombs: dict[str, bytes], rng) -> None:
+    if rng.integers(3):
+        name, asked = manifest.GRAPH, [*PLANTED.values(), NESTED]
+        data = planted(files[name], asked[rng.integers(len(asked))])
+    else:
+        name, data = manifest.PARITY, bombs[sorted(bombs)[rng.integers(len(bombs))]]
+    with open(os.path.join(path, name), "wb") as file:
+        file.write(data)
 
 
 def _use(path: str) -> None:

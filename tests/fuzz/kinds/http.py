@@ -1,7 +1,10 @@
 """Bodies of requests, to the whole application with its decoders: never more than a clear no."""
 
+import glob
 import json
+import os
 import pathlib
+import tempfile
 import time
 
 import numpy as np
@@ -11,9 +14,11 @@ from emofuse_jax.serving import load as load_bundle
 from emofuse_jax.serving.answering import Limits
 from emofuse_jax.serving.app import make_app
 from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.serving.uploads import PREFIX
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.mutate import mutate
 from tests.fuzz.damage import damaged, read_tree, rng_of
+from tests.fuzz.kinds.names import TRICKS
 from tests.fuzz.values import json_bytes
 from tests.fuzz.verdict import Broken, Refused
 from tests.serving.conftest import SPEC, save_checkpoint
@@ -26,6 +31,7 @@ OWN_PICKLES = True
 FINE = {200, 400, 413, 415, 422}
 LIMITS = Limits(bytes=8 << 20, buckets=(1,), decode_seconds=15.0)
 ROUTES = ("/v1/predict", "/v1/predict/stream")
+QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 KINDS = (
     "application/json",
     "multipart/form-data; boundary=cut",
@@ -34,6 +40,19 @@ KINDS = (
     "",
     "\xff",
 )
+
+FIELDS = ("min_confidence", "person", "details", "x" * 200, "file", "_charset_", "file[]", "../file", "")
+VALUES = ("nan", "-1", "1e999", "true", "", "\0", "é", "9" * 5000, "０．５", "utf-7", "../../x", "\u202e1")
+HEADS = (
+    *('filename="clip"', 'filename=""', "", "filename=clip", 'filename="clip"; filename="other"'),
+    *(f'filename="{name.translate(QUOTED)}"' for name in TRICKS),
+    "filename*=utf-8'de'%2e%2e%2f..%2fx%00.wav",
+    "filename=\"a\"; filename*=utf-16'en'%ff%fe",
+    'filename="a"\r\nContent-Type: ../../x; charset=utf-7',
+    'filename="a"\r\nContent-Transfer-Encoding: base64\r\nContent-Location: /tmp/out',
+    'filename="a"\r\nContent-Disposition: form-data; name="person"',
+)
+"""What a multipart body says of its file: names that want out, in other languages, twice or not at all."""
 
 
 def make(folder: str) -> None:
@@ -45,14 +64,20 @@ def make(folder: str) -> None:
     write_wav(root / "media" / "sound.wav", tone(1.2, rate=16_000))
 
 
-def load(folder: str):
-    """A client of the running application, valid bodies by name, and media by name."""
+def start(folder: str) -> TestClient:
+    """A client of the running application."""
     client = TestClient(
         make_app(load_bundle(f"{folder}/bundle"), limits=LIMITS), raise_server_exceptions=False
     )
     client.__enter__()
     while client.get("/readyz").status_code != 200:
         time.sleep(0.02)
+    return client
+
+
+def load(folder: str):
+    """The client, valid bodies by name, and media by name."""
+    client = start(folder)
     media = read_tree(f"{folder}/media")
     sound = np.full((90, SPEC.f), 0.5, np.float16)
     bodies = {
@@ -75,15 +100,24 @@ def attempt(case, seed: int, scratch: str) -> None:
     if name != "form" and rng.integers(2):
         body = json_bytes(json.loads(bodies[name]), rng)
     elif name == "form" and rng.integers(2):
-        data = mutate(media, seed)[1]
-        fields = ("min_confidence", "person", "details", "x" * 200, "file")
-        values = ("nan", "-1", "1e999", "true", "", "\0", "é", "9" * 5000)
-        more = {fields[rng.integers(5)]: values[rng.integers(8)]} if rng.integers(2) else {}
-        body = form(data, **more)
+        data = mutate(media, seed)[1] if rng.integers(2) else media["sound.wav"]
+        more = {one_of(FIELDS, rng): one_of(VALUES, rng)} if rng.integers(2) else {}
+        body = form(data, head=one_of(HEADS, rng), **more)
     else:
         body = damaged(bodies, name, rng)
     route = ROUTES[int(rng.integers(4) == 0)]
-    check(client.post(route, content=body, headers={"content-type": kind.encode("latin-1")}))
+    answer = client.post(route, content=body, headers={"content-type": kind.encode("latin-1")})
+    check_kept()
+    check(answer)
+
+
+def check_kept(seconds: float = 5.0) -> None:
+    """Broken where something that was sent lies there still, so long after its caller is gone."""
+    until = time.monotonic() + seconds
+    while left := glob.glob(os.path.join(tempfile.gettempdir(), f"{PREFIX}*", "*")):
+        if time.monotonic() > until:
+            raise Broken(f"what was sent is kept: {left[:3]}")
+        time.sleep(0.01)
 
 
 def check(answer) -> None:
@@ -100,9 +134,14 @@ def check(answer) -> None:
         raise Refused(f"{answer.status_code}: {problem['detail']}")
 
 
-def form(data: bytes, **fields: str) -> bytes:
-    """A multipart body."""
+def form(data: bytes, head: str = HEADS[0], **fields: str) -> bytes:
+    """A multipart body; `head` is what its file is called, and headers more."""
     parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
-    parts.append(b'name="file"; filename="clip"\r\n\r\n' + data)
-    head = b"--cut\r\nContent-Disposition: form-data; "
-    return b"".join(head + part + b"\r\n" for part in parts) + b"--cut--\r\n"
+    parts.append(f'name="file"; {head}\r\n\r\n'.encode() + data)
+    begin = b"--cut\r\nContent-Disposition: form-data; "
+    return b"".join(begin + part + b"\r\n" for part in parts) + b"--cut--\r\n"
+
+
+def one_of(values, rng) -> str:
+    """Any of them, as likely as the others."""
+    return values[rng.integers(len(values))]

@@ -1,6 +1,10 @@
-"""What lies beside the shards of a prepared directory: prep.json, manifest.csv, splits, statistics."""
+"""What lies beside the shards of a prepared directory: prep.json, manifest.csv, splits, statistics.
+
+One in sixteen has statistics that unpack to more than there is.
+"""
 
 import os
+import shutil
 
 import numpy as np
 
@@ -15,28 +19,37 @@ from emofuse_jax.data.dataset import (
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.train.experiment import input_spec
 from tests.fakes import tiny_config, write_dataset
+from tests.fuzz.bombs import BOMBS, write_bombs
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
 
-NAMED = r"config\."
+NAMED = r"config\.|field \w"
 PROTOCOL = "fake_1fold"
 
 
 def make(folder: str) -> None:
     """A small prepared directory."""
-    write_dataset(folder, clips=12, shards=2)
+    write_dataset(os.path.join(folder, "records"), clips=12, shards=2)
+    write_bombs(folder, ["mean", "std"])
 
 
 def load(folder: str):
-    """The folder, what lies beside its shards, and a config that fits."""
-    beside = {name: data for name, data in read_tree(folder).items() if ".array_record-" not in name}
-    return folder, beside, tiny_config("")
+    """The folder, what lies beside its shards, bombs by name, and a config that fits."""
+    path = os.path.join(folder, "records")
+    beside = {name: data for name, data in read_tree(path).items() if ".array_record-" not in name}
+    return path, beside, read_tree(os.path.join(folder, BOMBS)), tiny_config("")
 
 
 def attempt(case, seed: int, scratch: str) -> None:
     """Reads all that training reads before its first step."""
-    folder, beside, config = case
+    folder, beside, bombs, config = case
+    rng = rng_of("prepared", seed)
     path = os.path.join(scratch, "records")
-    damage_tree(folder, path, beside, rng_of("prepared", seed))
+    if rng.integers(16) == 0:
+        shutil.copytree(folder, path)
+        with open(os.path.join(path, "stats", PROTOCOL, "fold_0.npz"), "wb") as file:
+            file.write(bombs[sorted(bombs)[rng.integers(len(bombs))]])
+    else:
+        damage_tree(folder, path, beside, rng)
     dataset = open_dataset(path, "fbp")
     spec = input_spec(config, dataset)
     clips = [
