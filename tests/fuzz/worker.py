@@ -70,6 +70,7 @@ def _serve(connection, name: str, folder: str, home: str) -> None:
     watched = watch(
         (scratch, tempfile.tempdir, "/dev/"),
         PROGRAMS - ({"pickle.find_class"} if hasattr(kind, "OWN_PICKLES") else set()),
+        getattr(kind, "OWN_PROGRAM", ()),
     )
     confine(getattr(kind, "MEMORY", MEMORY))
     connection.send(None)
@@ -91,13 +92,14 @@ def confine(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (held + more, held + more))
 
 
-def watch(inside: tuple[str, ...], programs: set[str]) -> list[str]:
-    """A list that fills when the process starts a program, reads a pickle, or writes anywhere else."""
+def watch(inside: tuple[str, ...], programs: set[str], own: tuple[str, ...]) -> list[str]:
+    """A list that fills at a program that is not its `own`, a pickle that is read, a write anywhere else."""
     seen: list[str] = []
 
     def hook(event: str, arguments: tuple) -> None:
         if event in programs:
-            seen.append(event)
+            if event != "subprocess.Popen" or tuple(arguments[1]) != own:
+                seen.append(event)
         elif event in WRITES or (event == "open" and _writes(arguments)):
             given = arguments[event in ("os.symlink", "os.link", "os.rename")]  # where it leads to
             if isinstance(given, int):  # a file that is open already

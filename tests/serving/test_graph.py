@@ -3,10 +3,11 @@
 import pathlib
 import re
 import shutil
+import sys
 
 import pytest
 
-from emofuse_jax.serving import load, manifest
+from emofuse_jax.serving import graph, load, manifest
 from tests.fuzz.graphs import NESTED, PLANTED, planted
 from tests.fuzz.kinds.bundles import mend
 
@@ -36,6 +37,13 @@ def test_what_reaches_outside(plant, asked):
 
 def test_what_reaches_outside_of_a_branch(plant):
     refused(plant(NESTED), "xla_ffi_python_cpu_callback")
+
+
+def test_bytes_that_end_their_parser_end_no_other_process(bundle_path, monkeypatch):
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr(graph, "READER", (sys.executable, "-c", killed))
+    with pytest.raises(ValueError, match=r"model\.stablehlo: .*it ends the program that reads it: SIGSEGV"):
+        load(bundle_path)
 
 
 def refused(path: str, asked: str) -> None:

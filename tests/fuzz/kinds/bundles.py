@@ -14,6 +14,7 @@ from emofuse_jax.serving import load as load_bundle
 from emofuse_jax.serving import manifest
 from emofuse_jax.serving.answers import prediction
 from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.serving.graph import READER
 from emofuse_jax.serving.predictor import check_encoders, needs_of, spans
 from tests.fuzz.bombs import BOMBS, write_bombs
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
@@ -22,6 +23,7 @@ from tests.fuzz.verdict import Broken
 from tests.serving.conftest import save_checkpoint
 
 NAMED = r"field \w"
+OWN_PROGRAM = READER
 
 
 def make(folder: str) -> None:
