@@ -238,6 +238,22 @@ def test_the_cross_product_is_between_nothing_and_one():
     assert np.all(np.asarray(gradient) == 0)
 
 
+def test_few_rows_and_parts_of_rows_count_as_they_weigh():
+    """Two rows are opposite when centred, whatever they weigh; what does not count may be anything."""
+    rows = jnp.asarray([[1.0, 2.0], [3.0, -1.0], [np.nan, np.inf]])
+    weight = jnp.array([0.75, 0.75, 0.0])
+    assert float(cross_product(rows, rows, weight)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_pairs_of_which_nothing_counts_are_not_counted():
+    answer, batch = private(outputs()), clips()
+    total, count = orthogonality(answer, dataclasses.replace(batch, weight=jnp.zeros(B)), None)
+    assert (float(total), float(count)) == (0.0, 0.0)
+    whole = {f"{n}_common_mask": jnp.ones((B, L), bool) for n in ("audio", "video")}
+    every = dataclasses.replace(answer, aux=answer.aux | whole)
+    assert orthogonality(every, dataclasses.replace(batch, weight=jnp.ones(B)), None)[1] == 3
+
+
 @pytest.mark.parametrize(
     ("objective", "message"), [(correlation, "common features"), (orthogonality, "private features")]
 )
