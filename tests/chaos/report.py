@@ -54,7 +54,10 @@ def starts(run: dict) -> list[dict]:
 
 
 def commit() -> str:
-    """Of the code; `-dirty` where files of it are changed."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
+    """Of the code; `-dirty` where files of it are changed, but for results, which a run writes."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    return f"{git('rev-parse', 'HEAD') or 'unknown'}{'-dirty' * bool(changed)}"
