@@ -40,6 +40,7 @@ ALLOWED = {
         "emofuse_jax.data.records",
         "emofuse_jax.onnx_files",
         "emofuse_jax.host",
+        "emofuse_jax.npz",
         "emofuse_jax.told",
     )
 }
