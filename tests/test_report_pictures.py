@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emofuse_jax.reporting import attention, classes, curves, gallery, scores, style, tables, text
+from emofuse_jax.reporting import attention, classes, curves, gallery, page, scores, style, tables, text
 from tests.report_inputs import make_example, make_history, make_results, pixels
 
 
@@ -24,6 +24,12 @@ def test_marks_are_stamped_into_the_pictures():
 
     assert stamped(["SYNTHETIC: x"]) > 50
     assert stamped([]) == 0
+
+
+def test_what_a_killed_write_left_is_written_over(tmp_path):
+    (tmp_path / "a.png.tmp").write_bytes(b"half of the pic")
+    page.write(tmp_path / "a.png", b"whole")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"whole")]
 
 
 def test_history_with_gaps_and_single_points():

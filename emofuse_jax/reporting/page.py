@@ -41,8 +41,11 @@ def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], ours: re.Pa
 
 
 def write(path: pathlib.Path, data: bytes) -> None:
-    """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it.
+
+    What a killed process leaves half written is written over by the next.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
