@@ -1,7 +1,6 @@
 """The results of all folds and seeds of a protocol as one: pooled, and run by run."""
 
 import datetime
-import json
 import statistics
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Int
 from emofuse_jax import metrics
 from emofuse_jax.calibration import tempered
 from emofuse_jax.data.dataset import split_leaks
+from emofuse_jax.data.prep_files import load_json
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.reporting.marks import marks_of
 from emofuse_jax.train.experiment import Experiment, versions
@@ -123,11 +123,7 @@ def joined_answers(
 
 def read_results(path: str) -> dict:
     """A results.json of emofuse crossval; ValueError on another file."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            results = json.load(file)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+    results = load_json(path)
     missing = [field for field in ("classes", "protocol", "runs", "corpus", "leaks") if field not in results]
     if missing:
         raise ValueError(f"{path}: field {missing[0]} is missing; expected results.json of emofuse crossval")

@@ -63,10 +63,15 @@ def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
 def read_json(path: str) -> dict:
     """Reads a JSON file; FileNotFoundError and ValueError name it."""
     try:
-        with open(path, "rb") as file:
-            return parse_json(file.read(), path)
+        return load_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: not there; run emofuse prepare first") from None
+
+
+def load_json(path: str):
+    """The value of any JSON file; ValueError that names it."""
+    with open(path, "rb") as file:
+        return parse_json(file.read(), path)
 
 
 def parse_json(data: bytes, name: str):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from emofuse_jax.data.prep_files import parse_json
+from emofuse_jax.data.prep_files import load_json
 
 METHODS = ("sobol", "random")
 
@@ -71,8 +71,7 @@ def read_value(word: str):
 
 def read_trials(path: str) -> list[Trial]:
     """A JSON file with a list of settings, `[{}, {"augment.mixup": 0.0}, ...]`; ValueError on another one."""
-    with open(path, "rb") as file:
-        trials = parse_json(file.read(), path)
+    trials = load_json(path)
     if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials) or not trials:
         raise ValueError(f"{path}: expected a list of objects, each the fields of a trial")
     return trials

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Shaped
 
-from emofuse_jax.data.prep_files import parse_json
+from emofuse_jax.data.prep_files import load_json, parse_json
 from emofuse_jax.host import naming
 from emofuse_jax.reporting.thumbnail import confusion_image
 from emofuse_jax.train.board import SummaryWriter
@@ -89,8 +89,7 @@ def read_object(path: str, **fields: type) -> dict:
 
     Raises ValueError, naming the file, where it is no object or one of `fields` is not of its type.
     """
-    with open(path, "rb") as file:
-        found = parse_json(file.read(), path)
+    found = load_json(path)
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected an object, found {type(found).__name__}")
     for name, kind in fields.items():
