@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from configs import demo, features
-from emofuse_jax.train.chunk import advance, restore_or_init
+from emofuse_jax.train.chunk import advance
+from emofuse_jax.train.chunk_state import restore_or_init
 from emofuse_jax.train.crossval import make_job, split
 from emofuse_jax.train.experiment import open_experiment, other_fold
 from emofuse_jax.train.fitting import chunk_size

@@ -14,37 +14,15 @@ from emofuse_jax.calibration import fit_temperature
 from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.models.fusions.registry import calibrator
-from emofuse_jax.train import checkpoint
 from emofuse_jax.train.calibrate import fitted
-from emofuse_jax.train.distributed import is_first
-from emofuse_jax.train.experiment import experiment_sampler
+from emofuse_jax.train.chunk_state import Chunk, position, restore_or_init, save_chunk
 from emofuse_jax.train.job import Job, Run, put, stack
 from emofuse_jax.train.nonfinite import NotFinite, check_finite, explain, finite_replicas, retold
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.train.preemption import Preempted
-from emofuse_jax.train.replicas import Replica, keep_better, stacked
+from emofuse_jax.train.replicas import keep_better
 from emofuse_jax.train.sharding import agreed, replica_mesh, to_host
-from emofuse_jax.train.tracker import Tracker
-from emofuse_jax.types import Params, TrainState
-
-
-@dataclasses.dataclass
-class Chunk:
-    """Replicas in training; `runs` names them, the last one again where they do not fill the devices."""
-
-    runs: list[Run]
-    replicas: Replica
-    samplers: list[Sampler]
-    states: TrainState
-    best: tuple[Params, Params]
-    trackers: list[Tracker]
-    histories: list[list[dict]]
-    """Of each replica the rows of its epochs."""
-    epochs: int = 0
-    steps: int = 0
-    """Taken of the epoch that they stand in."""
-    sums: dict | None = None
-    """Over these steps, left on the devices until the epoch's end."""
+from emofuse_jax.types import Params
 
 
 def train_chunk(
@@ -82,11 +60,6 @@ def _train_chunk(
         if stop:
             raise Preempted(f"{workdir}: saved at step {kept} of its chunk")
     return chunk
-
-
-def position(job: Job, chunk: Chunk) -> int:
-    """Steps taken since the chunk's start."""
-    return chunk.epochs * job.steps + chunk.steps
 
 
 def advance(job: Job, chunk: Chunk, active: list[bool], told: Callable[[], bool] = lambda: False) -> bool:
@@ -244,31 +217,6 @@ def validation_row(answers: dict, i: int) -> dict:
     }
 
 
-def restore_or_init(job: Job, runs: list[Run], workdir: str) -> Chunk:
-    """The chunk as it was saved, or its start."""
-    about = checkpoint.read_metadata(workdir, "replicas", missing_ok=True)
-    fits = about is None or [tuple(run) for run in about["runs"]] == runs
-    if not agreed(fits):  # of a chunk that is finished; asked first, so that nobody reads what is removed
-        forget_chunk(workdir)
-        about = None
-    states = put(job, job.first_states(runs))
-    best = jax.tree.map(jnp.copy, (evaluation_params(states.params, states.opt_state), states.model_state))
-    samplers = [experiment_sampler(job.experiments[run]) for run in runs]
-    fixed = (runs, put(job, job.replicas(runs)), samplers)
-    if about is None:
-        return Chunk(*fixed, states, best, [Tracker() for _ in runs], [[] for _ in runs])
-    trees = {"states": states, "best": {"params": best[0], "model_state": best[1]}}
-    shapes = checkpoint.abstract_like(trees, jax.tree.map(lambda _: stacked(job.mesh), trees))
-    items = checkpoint.restore_items(workdir, "replicas", shapes)
-    trackers = [Tracker(**tracker) for tracker in about["trackers"]]
-    found = (items["best"]["params"], items["best"]["model_state"])
-    chunk = Chunk(*fixed, items["states"], found, trackers, about["histories"], about["epochs"])
-    if about.get("steps"):  # of a save within an epoch
-        sums = {name: np.asarray(value, np.float32) for name, value in about["sums"].items()}
-        chunk.steps, chunk.sums = about["steps"], put(job, sums)
-    return chunk
-
-
 def explained(job: Job, runs: list[Run], workdir: str, failed: NotFinite) -> str:
     """Why the loss of a replica was not finite, from what was saved last, on one device."""
     if jax.process_count() > 1:
@@ -279,24 +227,3 @@ def explained(job: Job, runs: list[Run], workdir: str, failed: NotFinite) -> str
     steps = experiment.config.train.epochs * job.epoch_steps(failed.run)
     tx = make_optimizer(experiment.config.optimizer, steps)
     return explain(experiment, state, tx, replica_mesh(1), failed.step, workdir)
-
-
-def save_chunk(job: Job, chunk: Chunk, workdir: str) -> None:
-    """Writes all that `restore_or_init` needs to go on."""
-    about = {
-        "runs": chunk.runs,
-        "epochs": chunk.epochs,
-        "steps": chunk.steps,
-        "sums": chunk.sums and {name: value.tolist() for name, value in to_host(chunk.sums).items()},
-        "trackers": [dataclasses.asdict(tracker) for tracker in chunk.trackers],
-        "histories": chunk.histories,
-    }
-    items = {"states": chunk.states, "best": dict(zip(("params", "model_state"), chunk.best, strict=True))}
-    checkpoint.save_items(workdir, "replicas", position(job, chunk), items, about)
-
-
-def forget_chunk(workdir: str) -> None:
-    """Removes what `save_chunk` wrote; every process waits until it is gone."""
-    if is_first():
-        checkpoint.remove(workdir, "replicas")
-    agreed(True)

@@ -19,7 +19,8 @@ from emofuse_jax.data.dataset import protocol_folds
 from emofuse_jax.data.resident import load_resident
 from emofuse_jax.pooled import summarise
 from emofuse_jax.train import checkpoint, progress
-from emofuse_jax.train.chunk import Chunk, answer, forget_chunk, train_chunk
+from emofuse_jax.train.chunk import answer, train_chunk
+from emofuse_jax.train.chunk_state import Chunk, forget_chunk
 from emofuse_jax.train.distributed import is_first, owned
 from emofuse_jax.train.experiment import (
     Experiment,

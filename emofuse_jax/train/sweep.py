@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from emofuse_jax.train.chunk import Chunk, forget_chunk
+from emofuse_jax.train.chunk_state import Chunk, forget_chunk
 from emofuse_jax.train.crossval import LOWER, make_job, read_plan, train_chunks
 from emofuse_jax.train.distributed import is_first, owned
 from emofuse_jax.train.experiment import Experiment, flatten, open_experiment, other_fold
