@@ -118,9 +118,7 @@ async def _answered(service: Service, part: Part, asked: Asked) -> dict:
     handle, path = tempfile.mkstemp(dir=service.folder)
     try:
         seconds = part.end - part.start
-        with os.fdopen(
-            handle, "wb"
-        ) as file:  # not by its path, where a thread that is left would make it anew
+        with os.fdopen(handle, "wb") as file:  # by its path a thread that is left would make it anew
             await run_in_threadpool(write_clip, file, part.sound, RATE, part.pictures, part.size, seconds)
         return await window(service, path, part.start, part.end, (None, None), asked)
     finally:

@@ -6,8 +6,8 @@ import re
 import subprocess
 import time
 
-UNFINISHED = re.compile(r"\.orbax-checkpoint-tmp$|\.tmp$|\.partial$|(?<=/)\.[^/]+\.\d+$")
-"""Ends of the names of what awaits its rename; the last are those of pages and pictures."""
+UNFINISHED = re.compile(r"\.orbax-checkpoint-tmp$|\.tmp$|\.partial$")
+"""Ends of the names of what awaits its rename."""
 SHORT = 0.005
 """Seconds: what is unfinished for less can't be struck from outside, only at its rename."""
 EVERY = 0.001
