@@ -1,4 +1,4 @@
-"""A reader adds a fusion with one file, one registry line and one config, as the README says."""
+"""A reader adds a fusion with one file, one registry line and one config, as docs/extending.md says."""
 
 import importlib.util
 import pathlib
@@ -15,16 +15,14 @@ from emofuse_jax.train.step import init_state, make_train_step
 from emofuse_jax.types import InputSpec
 from tests.models.small import SPEC, small_config
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "extending.md"
 FULL = InputSpec(t=400, f=200, s=16, h=112, w=112, classes=7)
 """Of the records that `base.data()` asks for."""
-HEADING = "## A fusion of your own"
 
 
 def blocks():
-    """The section's three blocks of code: the fusion, its line in the registry, its config."""
-    section = README.read_text().split(f"\n{HEADING}\n")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    """The page's three blocks of code: the fusion, its line in the registry, its config."""
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 def load(path, text):
@@ -35,7 +33,7 @@ def load(path, text):
     return module
 
 
-def test_the_fusion_of_the_readme_trains(tmp_path, monkeypatch):
+def test_the_fusion_of_the_docs_trains(tmp_path, monkeypatch):
     code, line, text = blocks()
     name, cls = re.fullmatch(r'"(\w+)": (\w+),\n', line).groups()
     assert name not in FUSIONS
