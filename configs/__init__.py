@@ -1,1 +1,1 @@
-
+"""One file per experiment; installed as `emofuse_jax.shipped`."""

@@ -6,12 +6,12 @@ this size (no paired corpus at hand). The small form is configs/demo.py:ag_fbp.
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes."""
-    config = base.get_config("ag_fbp")
+    config = ef.settings.base("ag_fbp")
     config.model.audio.attn_axes = "1d_concat"
     config.model.video.attention = "self"
     config.augment.frames = 3  # max(3, parts) random frames in training, all in evaluation

@@ -8,12 +8,12 @@ size (no paired corpus at hand). The small form is configs/demo.py:avef.
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the sizes of the networks' papers."""
-    config = base.get_config("avef", audio="resnet", video="snippets")
+    config = ef.settings.base("avef", audio="resnet", video="snippets")
     config.data.recipe = "hgr"
     config.augment.update(shift=3, frequency_width=12)  # for 94 bins and 64x64 faces
     config.model.audio.parts = config.model.video.snippets = 1

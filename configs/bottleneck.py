@@ -6,11 +6,11 @@ this size (no paired corpus at hand). The small form is configs/demo.py:bottlene
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the sizes of this project's encoders."""
-    config = base.get_config("bottleneck")
+    config = ef.settings.base("bottleneck")
     config.model.audio.attn_axes = "1d_concat"  # a token a column: time alone tells positions apart
     return config

@@ -12,12 +12,12 @@ unmeasured at this size (no paired corpus at hand). The small form is configs/de
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the paper's sizes."""
-    config = base.get_config("cross_attention", audio="resnet", video="snippets")
+    config = ef.settings.base("cross_attention", audio="resnet", video="snippets")
     config.data.recipe, config.data.balanced = "cross_attention", True
     config.augment.frequency_width = 30  # of 256 bins
     config.model.margins.kind = "hierarchical"

@@ -9,11 +9,11 @@ this size (no paired corpus at hand). The small form is configs/demo.py:emodal.
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes."""
-    config = base.get_config("emodal")
+    config = ef.settings.base("emodal")
     config.loss.objectives.update(correlation=0.1, orthogonality=1.0)
     return config

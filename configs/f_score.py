@@ -6,11 +6,11 @@ this size (no paired corpus at hand). The small form is configs/demo.py:f_score.
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes."""
-    config = base.get_config("f_score")
+    config = ef.settings.base("f_score")
     config.loss.objectives.update(cross_entropy=0.0, levels=1.0)  # each stream learns on its own
     return config

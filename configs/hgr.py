@@ -9,12 +9,12 @@ size (no paired corpus at hand). The small form is configs/demo.py:hgr.
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes."""
-    config = base.get_config("hgr", audio="segments")
+    config = ef.settings.base("hgr", audio="segments")
     config.data.recipe = "hgr"
     config.augment.update(shift=3, frequency_width=12)
     config.loss.objectives.update(cross_entropy=0.0, levels=1.0, correlation=0.1)

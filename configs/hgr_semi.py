@@ -9,12 +9,12 @@ this size (no paired corpus at hand). The small form is configs/demo.py:hgr_semi
 
 import ml_collections
 
-from configs import hgr
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """configs/hgr.py with hidden labels."""
-    config = hgr.get_config()
+    config = ef.settings.load_shipped("hgr")
     config.name = "hgr_semi"
     config.data.labelled_fraction, config.data.labelled_share = 0.1, 0.5
     config.model.fusion.ema = 0.9  # a batch holds too few labelled segments for covariances of its own

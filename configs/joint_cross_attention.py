@@ -6,9 +6,9 @@ unmeasured at this size (no paired corpus at hand). The small form is configs/de
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes."""
-    return base.get_config("joint_cross_attention")
+    return ef.settings.base("joint_cross_attention")

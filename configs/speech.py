@@ -11,12 +11,12 @@ the two thirds that ran alone. speech:mel_cnn, in an ablation by validation, sto
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config(encoder: str = "ecapa") -> ml_collections.ConfigDict:
     """The experiment, with another encoder of sound if asked: `speech:mel_cnn`."""
-    config = base.get_config("audio_only", audio=encoder)
+    config = ef.settings.base("audio_only", audio=encoder)
     config.name = "speech" if encoder == "ecapa" else f"speech_{encoder}"
     config.data.update(recipe="voice", audio_steps=188, batch_size=32)
     config.model.audio.update(attention="statistics", attention_width=128, temperature=1.0)

@@ -9,12 +9,12 @@ configs/demo.py:two_stage.
 
 import ml_collections
 
-from configs import g_fbp
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes; `init` names the two runs of the first stage."""
-    config = g_fbp.get_config()
+    config = ef.settings.load_shipped("g_fbp")
     config.name = "two_stage"
     config.init.update(audio="runs/voice", video="runs/face")
     config.optimizer.learning_rate *= 0.1

@@ -6,9 +6,9 @@ this size (no paired corpus at hand). The small form is configs/demo.py:video_on
 
 import ml_collections
 
-from configs import base
+import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes."""
-    return base.get_config("video_only")
+    return ef.settings.base("video_only")

@@ -1,51 +1,6 @@
-"""Pair voices of one corpus with faces of another by label: a test of fusion, never a result on people.
+"""Runs `emofuse composite`; the options are described in emofuse_jax/cli/composite.py."""
 
-    emofuse composite --voice_corpus=ravdess --voice_source=DIR --face_corpus=demo --face_source=DIR \
-        --output=DIR
-    emofuse prepare --corpus=composite --source=DIR --output=DIR
-
-A composite person is one voice and one face, and no voice or face is in two persons. Everything made from
-such films is marked COMPOSITE. Run again, it goes on. --voice_classes and --face_classes choose class maps
-whose names meet (see emofuse prepare --classes).
-"""
-
-from collections.abc import Sequence
-
-from absl import flags
-
-from launch.cli import run
-
-OUTPUT = flags.DEFINE_string("output", None, "Folder to write films, composite.csv and composite.json to.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the pairs.")
-SIDES = {
-    side: [
-        flags.DEFINE_string(f"{side}_corpus", None, f"Corpus of the {side}s, as of emofuse prepare."),
-        flags.DEFINE_string(f"{side}_source", None, "Its folder, or the CSV of `folder`."),
-        flags.DEFINE_string(f"{side}_classes", None, "Which of its class maps; by default its first."),
-    ]
-    for side in ("voice", "face")
-}
-
-
-def main(argv: Sequence[str]) -> None:
-    """Reads both corpora, writes the films, and says what was left out."""
-    needed = [OUTPUT, *(flag for side in SIDES.values() for flag in side[:2])]
-    if argv[1:] or not all(flag.value for flag in needed):
-        raise ValueError(
-            f"{', '.join(f'--{f.name}' for f in needed)} are needed; see emofuse composite --help"
-        )
-    from data_prep.extras import require_media
-
-    require_media()
-    from data_prep.corpora import read_corpus
-    from data_prep.corpora.composite import make
-
-    corpora = [read_corpus(name.value, source.value, classes=c.value) for name, source, c in SIDES.values()]
-    count, left_out = make(*corpora, OUTPUT.value, SEED.value)
-    for line in left_out:
-        print(line)
-    print(f"COMPOSITE: {count} films in {OUTPUT.value}; next: emofuse prepare --corpus=composite")
-
+from emofuse_jax.cli.main import run_verb
 
 if __name__ == "__main__":
-    run(main)
+    run_verb("composite")

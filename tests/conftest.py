@@ -71,17 +71,17 @@ def share_programs(path: str) -> None:
 
 
 LONGEST = (
-    "launch/test_configs.py",
+    "settings/test_configs.py",
     "train/test_loop.py",
     "train/test_crossval.py",
     "models/test_fusions.py",
-    "launch/test_thread.py",
+    "api/test_demo.py",
     "train/test_feed.py",
     "train/test_crossval_processes.py",
     "models/test_invariance.py",
-    "launch/test_systems.py",
+    "benchmarks/test_systems.py",
     "train/test_preemption.py",
-    "launch/test_ablations.py",
+    "benchmarks/test_ablations.py",
     "test_report_explain.py",
     "serving/test_features_bundle.py",
     "serving/test_many.py",

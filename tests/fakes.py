@@ -106,9 +106,9 @@ def _write_json(path: str, value: dict) -> None:
 
 def tiny_config(path: str, fusion: str = "am_fbp", **fields):
     """A config small enough to train in seconds on the fake dataset; `fields` are dotted overrides."""
-    from configs import demo
+    import emofuse_jax as ef
 
-    config = demo.get_config(fusion)
+    config = ef.settings.small(fusion)
     config.data.path, config.data.batch_size, config.data.audio_steps = path, 8, 140
     config.augment.frames, config.augment.shift = 3, 1
     config.model.audio.widths = (4, 8, 8, 8, 8)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from configs import base
+from emofuse_jax import settings
 from emofuse_jax.cards import card_of_checkpoint, card_of_crossval, data_card
 from emofuse_jax.data.dataset import open_dataset
 from tests.test_cv_report import make_results
@@ -15,7 +15,7 @@ SCORES = {"ua": 0.512, "wa": 0.498, "ua_interval": [0.45, 0.57]}
 def about(**changes):
     """Metadata of a checkpoint, as far as a card reads it."""
     return {
-        "config": base.get_config("concat").to_dict() | {"name": "small"},
+        "config": settings.base("concat").to_dict() | {"name": "small"},
         "corpus": "ravdess",
         "protocol": "folds",
         "fold": 2,
@@ -54,7 +54,7 @@ def test_a_network_that_was_not_scored_says_so():
 
 
 def test_a_network_that_was_trained_on_its_validation_clips_says_so():
-    config = base.get_config("concat").to_dict()
+    config = settings.base("concat").to_dict()
     card = card_of_checkpoint(about(config=config | {"data": {**config["data"], "hold_out": False}}))
     assert "validation UA unknown: no clips were held out." in card
 

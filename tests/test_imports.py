@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from launch.cli import VERBS
+from emofuse_jax.cli.main import VERBS
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("emofuse_jax", "data_prep", "configs", "launch")
@@ -57,7 +57,7 @@ ONLY_IN = {
     "fastapi": ("emofuse_jax.serving.app", "emofuse_jax.serving.problems"),
     "tensorboardX": ("emofuse_jax.train.board",),
     "prometheus_client": ("emofuse_jax.serving.measures",),
-    "uvicorn": ("launch.serve",),
+    "uvicorn": ("emofuse_jax.cli.serve",),
     "yaml": ("data_prep.onnx_layouts",),
 }
 

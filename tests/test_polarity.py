@@ -2,15 +2,15 @@ import json
 
 import pytest
 
-from configs import base
 from data_prep.corpora import ravdess
+from emofuse_jax import settings
 from emofuse_jax.polarity import polarity_of, with_polarity
 from emofuse_jax.train.experiment import check_same_config, metadata, open_experiment
 from tests.fakes import tiny_config
 
 
 def experiment(**fields):
-    config = base.get_config("concat")
+    config = settings.base("concat")
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     return config
 

@@ -8,10 +8,10 @@ import pytest
 
 from emofuse_jax import gallery as examples
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.models.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.reporting import attention, drawers, explain, matrices, panels
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
 from tests.report_inputs import CLASSES, make_example, pixels, write
 

@@ -16,7 +16,7 @@ from emofuse_jax.types import Batch, PRNGKey
 
 
 def augment(batch: Batch, key: PRNGKey, config, *, neper: float = 1.0) -> Batch:
-    """Applies every augmentation that `config` (configs/base.py, `augment`) turns on.
+    """Applies every augmentation that `config` (settings/experiment.py, `augment`) turns on.
 
     `neper`: one neper in the unit of the spectrogram (data/frontends.py).
     """

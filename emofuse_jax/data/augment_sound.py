@@ -15,7 +15,7 @@ from emofuse_jax.types import Batch, PRNGKey
 
 
 def augment_sound(batch: Batch, key: PRNGKey, config, *, neper: float) -> Batch:
-    """Crop, speed, pitch, reverberation and noise, as far as `config` (`augment` of configs/base.py) asks."""
+    """Crop, speed, pitch, reverberation and noise, as `config` asks (`augment_defaults`)."""
     if not batch.audio.size:  # records of features alone
         return batch
     keys = jax.random.split(key, 7)

@@ -187,6 +187,7 @@ class AudioEncoder(nnx.Module):
     """The FCN and its map as a sequence; `attn_axes` is `2d`, `1d_concat` or `1d_mean`."""
 
     defaults = ALEXNET | {"attn_axes": "2d", "lrn": LRN}
+    small = {"widths": (16, 32, 48, 48, 48), "norms": ("batch",) * 5, "attention_width": 64}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         self.axes = chosen_axes(config)

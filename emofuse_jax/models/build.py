@@ -109,7 +109,7 @@ class Model:
 
 
 def build_model(config, spec: InputSpec) -> Model:
-    """A model of `config` (models/defaults.py) for clips of `spec`; raises ValueError naming a bad field."""
+    """A model of `config` (settings/model.py) for clips of `spec`; raises ValueError naming a bad field."""
     try:
         abstract = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:

@@ -83,6 +83,7 @@ class Ecapa(nnx.Module):
     """Spectrogram to a sequence, a position for every `stride` steps; padding a clip changes nothing."""
 
     defaults = ECAPA
+    small = {"width": 32, "bottleneck": 16, "output": 64, "attention_width": 64}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         if config.scale < 1 or config.width % config.scale:

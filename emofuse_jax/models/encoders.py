@@ -1,6 +1,7 @@
 """Encoders by name: `(config, spec, dtype, rngs)`, then `(batch, train) -> Encoded`.
 
-`defaults` of a class are the fields of its part of the config, `width` is that of a position. The audio of
+`defaults` of a class are the fields of its part of the config, `small` those that its small variant changes
+(settings/small.py), `width` is that of a position. The audio of
 the batch comes standardised per bin, zero at padding, in the dtype of the activations. An encoder may have
 `attention_map(weights)`, which gives attention over its positions the shape that a picture needs.
 """

@@ -41,6 +41,7 @@ class AudioFeatures(nnx.Module):
     """A frozen audio encoder's vectors as a sequence; any number of steps."""
 
     defaults = DEFAULTS
+    small = {"embedding": 64, "attention_width": 64}
     reads = ("audio_features", "audio_features_mask")
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
@@ -58,6 +59,7 @@ class VideoFeatures(nnx.Module):
     """A frozen face encoder's vectors as a sequence, one a frame."""
 
     defaults = DEFAULTS
+    small = {"embedding": 64, "attention_width": 64}
     reads = ("face_features", "face_mask")
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):

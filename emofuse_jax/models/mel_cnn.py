@@ -63,6 +63,7 @@ class MelCNN(nnx.Module):
     """The stages, and their map as a sequence; `attn_axes` as of the FCN (models/audio.py)."""
 
     defaults = MEL_CNN | {"attn_axes": "1d_concat"}
+    small = {"widths": (16, 32, 48, 64), "attention_width": 64}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         self.axes = chosen_axes(config)

@@ -18,6 +18,7 @@ class PartResNet(nnx.Module):
     """
 
     defaults = RESNET18 | {"parts": 6, "heads": 4}
+    small = {"width": 8, "blocks": (1, 1, 1), "stem_kernel": 5, "stem_stride": 4, "attention_width": 64}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         if config.parts < 1:

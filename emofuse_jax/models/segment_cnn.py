@@ -53,6 +53,7 @@ class SegmentEncoder(nnx.Module):
     """
 
     defaults = SEGMENTS
+    small = {"segments": 8, "segment_steps": 32, "widths": (8, 16, 32, 64), "attention_width": 64}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         self.segments, self.steps = config.segments, config.segment_steps

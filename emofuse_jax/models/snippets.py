@@ -21,6 +21,14 @@ class SnippetEncoder(nnx.Module):
     """
 
     defaults = R3D18 | {"snippets": 6, "heads": 4, "downsample": 1}
+    small = {
+        "width": 16,
+        "blocks": (1, 1, 1),
+        "stem_kernel": (3, 3, 3),
+        "stem_stride": (2, 2, 2),
+        "downsample": 2,
+        "attention_width": 64,
+    }
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         self.count, self.factor, self.dtype = config.snippets, config.downsample, dtype

@@ -96,6 +96,14 @@ class VideoEncoder(nnx.Module):
     """Faces to a sequence of frame embeddings; `downsample` pixels become one mean."""
 
     defaults = RESNET18 | {"downsample": 1, "embedding": 256}
+    small = {
+        "width": 16,
+        "blocks": (2, 2, 2),
+        "stem_kernel": 3,
+        "downsample": 2,
+        "embedding": 64,
+        "attention_width": 64,
+    }
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         self.factor, self.dtype = config.downsample, dtype

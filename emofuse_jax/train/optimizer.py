@@ -19,7 +19,7 @@ class AverageState(NamedTuple):
 
 
 def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransformation:
-    """Builds the optimiser of `config.optimizer` (configs/base.py) for a run of `steps` batches.
+    """Builds the optimiser of `config.optimizer` (settings/experiment.py) for a run of `steps` batches.
 
     `steps` may be traced: replicas of one program differ in it.
 

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from emofuse_jax import losses
 from emofuse_jax.checked import check_fields, check_value
-from emofuse_jax.models.defaults import default_model_config
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
 
 ENCODERS = {"audio": "fcn", "video": "frames"}

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from benchmarks.feature_records import Made, write_features
 from emofuse_jax.evaluate import load_experiment
 from emofuse_jax.serving.export import export_bundle
 from emofuse_jax.train.writer import read_rows
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.small_corpus import every_file, make_source
-from tests.peers.feature_records import Made, write_features
 from tests.serving.conftest import save_checkpoint
 
 MADE = Made(clips=96, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25)

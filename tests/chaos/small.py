@@ -2,12 +2,12 @@
 
 import ml_collections
 
-from configs import features
+from emofuse_jax import settings
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Nine folds' worth of steps in a few seconds, each of them logged."""
-    config = features.get_config("am_fbp")
+    config = settings.with_features("am_fbp")
     config.data.update(audio_steps=16, batch_size=8)
     config.model.audio.embedding = config.model.video.embedding = 16
     config.model.fusion.update(width=16, factors=2)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from emofuse_jax import settings
 from emofuse_jax.data import augment, augment_sound
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.pipeline import load_batch
@@ -20,7 +20,7 @@ def batch(fake_dataset):
 
 
 def test_all_together_keep_shapes_masks_and_padding(batch):
-    config = base.augment()
+    config = settings.experiment.augment_defaults()
     config.frames = 2
     out = jax.jit(lambda b, k: augment.augment(b, k, config))(batch, jax.random.key(0))
     assert out.faces.shape == (32, 2, 16, 16, 3)
@@ -34,7 +34,7 @@ def test_all_together_keep_shapes_masks_and_padding(batch):
 
 
 def test_zeros_turn_everything_off(batch):
-    config = base.augment()
+    config = settings.experiment.augment_defaults()
     for name in config:
         config[name] = type(config[name])(0)
     out = augment.augment(batch, jax.random.key(0), config)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from emofuse_jax import settings
 from emofuse_jax.data import augment_sound
 from tests.models.small import SPEC, small_model
 
@@ -135,7 +135,7 @@ def test_a_room_adds_a_tail_that_falls_by_60_db_in_its_time():
 
 
 def test_all_of_them_together_are_finite_and_keep_padding():
-    config = base.augment()
+    config = settings.experiment.augment_defaults()
     config.update(
         {"crop": 100, "speed": 0.1, "pitch": 0.1, "reverb": 0.5, "noise": 0.5, "equalizer": 0.5, "style": 0.5}
     )

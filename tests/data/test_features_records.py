@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import base
+from emofuse_jax import settings
 from emofuse_jax.data import augment, records
 from emofuse_jax.data.assemble import empty_batch, fill_row
 from emofuse_jax.data.dataset import open_dataset
@@ -166,7 +166,7 @@ def batch_of(spec, rows=32):
 
 @pytest.mark.parametrize("spec", [BOTH, ALONE])
 def test_augmentation_takes_batches_with_and_without_tensors(spec):
-    config, batch = base.augment(), batch_of(spec)
+    config, batch = settings.experiment.augment_defaults(), batch_of(spec)
     config.frames, config.audio_dropout, config.video_dropout = 2, 0.3, 0.3
     out = jax.jit(lambda b, k: augment.augment(b, k, config))(batch, jax.random.key(0))
     assert out.face_features.shape == (32, 2, 7)

@@ -40,9 +40,9 @@ def test_rows_are_those_that_would_be_read(dataset):
 
 
 def test_gathered_from_all_devices_too(dataset):
-    from configs import base
+    from emofuse_jax import settings
 
-    mesh = make_mesh(base.get_config().mesh)
+    mesh = make_mesh(settings.base().mesh)
     chosen = np.array([29, 2, -1, 11, 11, 3, -1, 23])
     held = put_batch(load_resident(dataset, CLIPS, SPEC, multiple=8), mesh)
     assert held.audio.addressable_shards[0].data.shape[0] == 2  # of 16 rows

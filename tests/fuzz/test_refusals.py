@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from configs import base
+from emofuse_jax import settings
 from emofuse_jax.data.dataset import open_dataset, statistics
 from emofuse_jax.data.wire import parse_example
 from emofuse_jax.serving import load, manifest
@@ -74,7 +74,7 @@ def test_fields_of_a_checkpoint(run):
     ],
 )
 def test_the_config_of_a_checkpoint(field, value, told):
-    config = base.get_config("am_fbp").to_dict()
+    config = settings.base("am_fbp").to_dict()
     holder, *names = config, *field.split(".")
     for name in names[:-1]:
         holder = holder[name]

@@ -7,7 +7,7 @@ import time
 from emofuse_jax.told import one_line
 
 REFUSALS = (ValueError, OSError)
-"""What launch/cli.guarded turns into one line."""
+"""What cli/main.py turns into one line."""
 LONGEST = 6000
 """Characters of a reason, which may repeat a name of five thousand."""
 

@@ -1,14 +1,12 @@
 """Fusions without encoders: random sequences or vectors in, so that every fusion is tested in a moment."""
 
 import functools
-import importlib
-import pkgutil
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-import configs
+from emofuse_jax import settings
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.models.margins import Relations
 from emofuse_jax.models.streams import Sequence, Sequences, Streams, trunk_masks
@@ -114,9 +112,9 @@ def as_outputs(inputs, fused):
 @functools.cache
 def shipped(fusion):
     """The experiment of that fusion: configs/<fusion>.py, or the first that names it."""
-    names = [m.name for m in pkgutil.iter_modules(configs.__path__) if m.name not in ("base", "demo")]
+    names = [name for name in settings.shipped_names() if name not in ("demo", "gan")]
     for name in [fusion, *names] if fusion in names else names:
-        config = importlib.import_module(f"configs.{name}").get_config()
+        config = settings.load_shipped(name)
         if config.model.fusion.name == fusion:
             return config
     raise LookupError(f"no config names {fusion}")

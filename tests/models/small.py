@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.defaults import default_model_config
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
 
 SPEC = InputSpec(t=163, f=70, s=4, h=16, w=16, classes=5)

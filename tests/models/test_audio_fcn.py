@@ -15,7 +15,7 @@ from emofuse_jax.models.audio import (
     positions,
     shrink_mask,
 )
-from emofuse_jax.models.defaults import default_model_config
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
 from tests.golden import tables
 from tests.models.small import small_config

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.defaults import default_model_config
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch
 from tests.models.small import SPEC, device_batch, small_config, small_model
 

@@ -10,9 +10,9 @@ from jax.test_util import check_grads
 from ml_collections import ConfigDict
 
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.models.fusions.registry import FUSIONS
 from emofuse_jax.objectives.classification import cross_entropy
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
 from tests.models.small import device_batch, float_leaves
 
@@ -213,10 +213,10 @@ def test_fake_features_are_valid_and_leave_other_fakes_alone():
 
 @pytest.mark.parametrize("experiment", ["am_fbp", "lmf", "hgr", "video_only"])
 def test_the_config_takes_an_experiment(experiment):
-    from configs import features
+    from emofuse_jax import settings
 
-    config = features.get_config(experiment)
-    shipped = __import__(f"configs.{experiment}", fromlist=["get_config"]).get_config()
+    config = settings.with_features(experiment)
+    shipped = settings.load_shipped(experiment)
     assert config.model.fusion == shipped.model.fusion
     assert config.loss == shipped.loss
     assert (config.model.audio.encoder, config.model.video.encoder) == ("features", "features")
@@ -225,4 +225,4 @@ def test_the_config_takes_an_experiment(experiment):
     assert isinstance(config.model.audio, ConfigDict)
     assert config.name == ("features" if experiment == "am_fbp" else f"features_{experiment}")
     with pytest.raises(LookupError, match="no shipped experiment"):
-        features.get_config("features")
+        settings.with_features("features")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import demo
-from emofuse_jax.models.defaults import default_model_config
+from emofuse_jax import settings
 from emofuse_jax.models.fusions.emodal import CommonAndPrivate
 from emofuse_jax.models.fusions.hgr import CommonInformation
 from emofuse_jax.models.statistic import Statistic
 from emofuse_jax.models.streams import Sequence, Sequences, Streams
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.train.step import check_correlation
 from tests.golden import formulas
 from tests.models.small import device_batch, small_model
@@ -176,11 +176,11 @@ def test_padding_changes_nothing_with_any_pair_of_encoders():
 
 
 def test_too_few_labelled_segments_are_warned_of():
-    config = demo.get_config("hgr_semi")
+    config = settings.small("hgr_semi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_correlation(config)  # its covariances are those of many batches
-        check_correlation(demo.get_config("hgr"))
+        check_correlation(settings.small("hgr"))
     config.model.fusion.ema = 0.0
     check_correlation(config)  # half of its rows have labels
     config.data.labelled_share = 0.0

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import speech
+from emofuse_jax import settings
 from emofuse_jax.models.build import build_model
 from emofuse_jax.types import InputSpec
 
@@ -15,7 +15,7 @@ SPEC = InputSpec(t=160, f=64, s=1, h=8, w=8, classes=8)
 
 
 def made(encoder="mel_cnn", **changes):
-    config = speech.get_config(encoder).model
+    config = settings.load_shipped("speech", encoder).model
     small = {"mel_cnn": {"widths": (6, 8, 10)}, "ecapa": {"width": 8, "bottleneck": 4, "output": 10}}
     config.audio.update(small[encoder] | changes)
     model = build_model(config, SPEC)

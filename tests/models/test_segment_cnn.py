@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.models.segment_cnn import ConvBlocks, SegmentEncoder
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, InputSpec
 
 RNG = np.random.default_rng(9)

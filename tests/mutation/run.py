@@ -21,7 +21,7 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
-TREE = ("emofuse_jax", "data_prep", "configs", "launch", "tests", "pyproject.toml")
+TREE = ("emofuse_jax", "data_prep", "configs", "launch", "benchmarks", "tests", "pyproject.toml", "setup.py")
 ENV = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 """Plugins that these tests do not use take two seconds a mistake, programs that it does not change three."""
 SECONDS = 300

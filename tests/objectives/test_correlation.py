@@ -9,11 +9,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
-from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.models.fusions.hgr import CommonInformation
 from emofuse_jax.models.streams import Sequence, Sequences
 from emofuse_jax.objectives.correlation import correlation, label_rows
 from emofuse_jax.objectives.orthogonality import cross_product, orthogonality
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, Outputs
 from tests.golden import formulas
 

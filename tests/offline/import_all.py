@@ -5,7 +5,7 @@ import pkgutil
 
 from absl import flags
 
-PACKAGES = ("emofuse_jax", "data_prep", "configs", "launch")
+PACKAGES = ("emofuse_jax", "data_prep")
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     for package in PACKAGES:
         home = importlib.import_module(package)
         for module in pkgutil.walk_packages(home.__path__, f"{package}."):
-            if package == "launch":
+            if ".cli." in module.name:
                 forget_flags()  # two verbs may have flags of one name
             try:
                 importlib.import_module(module.name)

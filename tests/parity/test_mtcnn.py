@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_the_same_faces(shared_data):
-    from tests.peers.mtcnn import detect
+    from benchmarks.peers.mtcnn import detect
 
     least = FaceSettings().min_face
     for path in sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.m*")))[::2]:
@@ -33,13 +33,13 @@ def test_the_same_faces(shared_data):
 
 
 def test_no_face_in_grey():
-    from tests.peers.mtcnn import detect
+    from benchmarks.peers.mtcnn import detect
 
     boxes, scores, points = detect(np.full((90, 120, 3), 127, np.uint8), 20)
     assert (boxes.shape, scores.shape, points.shape) == ((0, 4), (0,), (0, 5, 2))
 
 
 def test_the_script_prepares_a_clip(shared_data):
-    from tests.peers.prepare_script import prepare
+    from benchmarks.peers.prepare_script import prepare
 
     assert prepare(os.path.join(shared_data, "talking_faces", "face_1.mp4"), FaceSettings().min_face) == 16

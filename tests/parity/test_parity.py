@@ -66,7 +66,7 @@ def test_every_peer_is_stored():
 @needs_torch
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_the_peer_still_gives_the_stored_answer(name):
-    from tests.peers.case import solve
+    from benchmarks.peers.case import solve
     from tests.peers.catalogue import CASES
 
     now, stored = solve(name, CASES[name]), golden.load(name)
@@ -79,7 +79,7 @@ def test_the_peer_still_gives_the_stored_answer(name):
 @needs_torch
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_ours_equals_the_peer_at_other_sizes(name):
-    from tests.peers.case import OTHER, solve
+    from benchmarks.peers.case import OTHER, solve
     from tests.peers.catalogue import CASES
 
     compare(OURS[name], solve(name, CASES[name], OTHER))
@@ -90,8 +90,8 @@ def test_ours_equals_the_peer_at_other_sizes(name):
 def test_dropout_acts_on_the_products_before_they_are_summed(power_norm):
     import torch
 
-    from tests.peers.bilinear import CASES, fbp
-    from tests.peers.case import Case, solve
+    from benchmarks.peers.bilinear import CASES, fbp
+    from benchmarks.peers.case import Case, solve
 
     key, rate = jax.random.key(7), 0.4
     keep = np.array(dropout(jnp.ones((6, 15)), rate, key))  # the other size: 6 rows, o=3, k=5

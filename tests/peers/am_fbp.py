@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from tests.peers.bilinear import fbp
-from tests.peers.case import Case, normal
+from benchmarks.peers.bilinear import fbp
+from benchmarks.peers.case import Case, normal
 
 SCALE, FACTORS, CLASSES = 8.0, 4, 5
 MODALITIES = ("audio", "video")

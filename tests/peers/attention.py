@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tests.peers.case import Case, normal, prefix_mask
+from benchmarks.peers.case import Case, normal, prefix_mask
 
 
 def score(values, w, b, u):

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.peers.case import Case, normal, prefix_mask
-from tests.peers.modules import call, numbers
+from benchmarks.peers.case import Case, normal, prefix_mask
+from benchmarks.peers.modules import call, numbers
 
 WIDTH, HEADS, HIDDEN, LAYERS, FUSE_AT, CLASSES, SHARED, FREQUENCIES = 4, 2, 6, 2, 1, 3, 2, 6
 EPS = 1e-6

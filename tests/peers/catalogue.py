@@ -1,12 +1,11 @@
 """Every case by name; its stored answer is tests/golden/peer_<name>.npz."""
 
+from benchmarks.peers import bilinear, fcn
 from tests.peers import (
     am_fbp,
     attention,
-    bilinear,
     bottleneck,
     cross_attention,
-    fcn,
     frames,
     hgr,
     lmf,

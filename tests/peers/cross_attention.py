@@ -2,8 +2,8 @@
 
 import torch
 
+from benchmarks.peers.case import Case, normal, prefix_mask
 from tests.peers.attention import named
-from tests.peers.case import Case, normal, prefix_mask
 
 
 def cross_attention(audio, video, w):

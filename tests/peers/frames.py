@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from tests.peers.case import Case, normal
-from tests.peers.modules import buffers, call, numbers
-from tests.peers.resnet import ResNet
+from benchmarks.peers.case import Case, normal
+from benchmarks.peers.modules import buffers, call, numbers
+from benchmarks.peers.resnet import ResNet
 
 
 def small(size):

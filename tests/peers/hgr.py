@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tests.peers.case import Case, normal
+from benchmarks.peers.case import Case, normal
 
 
 def soft_hgr(f, g, weight=None):

@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.peers.case import Case, normal
+from benchmarks.peers.case import Case, normal
 
 
 def append_one(x):

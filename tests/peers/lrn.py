@@ -2,7 +2,7 @@
 
 from torch.nn import functional as F
 
-from tests.peers.case import Case, normal
+from benchmarks.peers.case import Case, normal
 
 
 def lrn(x, size=5, kappa=2.0, alpha=1e-4, beta=0.75):

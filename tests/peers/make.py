@@ -1,7 +1,7 @@
 """`make peers`: writes the answers of every peer to tests/golden; the same bytes each time on one machine."""
 
+from benchmarks.peers.case import solve
 from tests.peers import golden
-from tests.peers.case import solve
 from tests.peers.catalogue import CASES
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmarks.peers.case import Case, normal
 from tests.peers.attention import named
-from tests.peers.case import Case, normal
 
 
 def distances(embedding):

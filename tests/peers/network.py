@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmarks.peers.case import Case, normal, prefix_mask
+from benchmarks.peers.fcn import SMALL, original
+from benchmarks.peers.modules import buffers, call, numbers
+from benchmarks.peers.resnet import ResNet
 from tests.peers import am_fbp
 from tests.peers.attention import attention_pool, score, self_frames
-from tests.peers.case import Case, normal, prefix_mask
-from tests.peers.fcn import SMALL, original
-from tests.peers.modules import buffers, call, numbers
-from tests.peers.resnet import ResNet
 
 BINS, FACE, PARTS = 67, 9, 3
 

@@ -3,9 +3,9 @@
 import numpy as np
 from torch.nn import functional as F
 
-from tests.peers.case import Case, normal
-from tests.peers.modules import buffers, call, numbers
-from tests.peers.resnet import ResNet
+from benchmarks.peers.case import Case, normal
+from benchmarks.peers.modules import buffers, call, numbers
+from benchmarks.peers.resnet import ResNet
 
 STRIDE = (1, 2, 2)
 

@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional as F
 
+from benchmarks.peers.case import Case, normal
 from tests.peers.attention import multi_head, tokens
-from tests.peers.case import Case, normal
 from tests.peers.cross_attention import masked, sequences
 
 CLASSES, COMMON, EPSILON = 4, 5, 1e-6

@@ -11,8 +11,8 @@ import pytest
 
 from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.defaults import default_model_config
 from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.train import checkpoint
 from emofuse_jax.types import InputSpec, TrainState
 from tests.fakes import random_numbers

@@ -34,7 +34,7 @@ def get(port, route, data=None, token=""):
 
 def start(log, *flags, **environment) -> subprocess.Popen:
     """`emofuse serve`; what it says goes to a file, since a pipe that nobody empties would stop it."""
-    command = [sys.executable, "-m", "launch.serve", *flags]
+    command = [sys.executable, "-m", "emofuse_jax.cli", "serve", *flags]
     return subprocess.Popen(command, env=os.environ | environment, stderr=log, stdout=subprocess.DEVNULL)
 
 

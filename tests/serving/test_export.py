@@ -100,7 +100,14 @@ def test_no_checkpoint_is_one_line(tmp_path):
 
 def test_the_command_exports_what_everyone_may_read(voice_only, tmp_path):
     output = tmp_path / "bundle"
-    command = [sys.executable, "-m", "launch.export", f"--workdir={voice_only.workdir}", f"--output={output}"]
+    command = [
+        sys.executable,
+        "-m",
+        "emofuse_jax.cli",
+        "export",
+        f"--workdir={voice_only.workdir}",
+        f"--output={output}",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{output}: ")

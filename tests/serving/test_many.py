@@ -74,7 +74,7 @@ def test_work_is_at_most_so_far_ahead():
 
 def emofuse_predict(folder, bundle, output, *more) -> subprocess.CompletedProcess:
     flags = (f"--bundle={bundle.path}", f"--output={output}", "--workers=2", *more)
-    command = [sys.executable, "-m", "launch.predict", str(folder), *flags]
+    command = [sys.executable, "-m", "emofuse_jax.cli", "predict", str(folder), *flags]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -136,7 +136,7 @@ def test_a_stopped_command_goes_on(bundle, folder, whole, tmp_path, cut):
 
 def test_a_killed_command_loses_nothing(bundle, folder, whole, tmp_path):
     output = tmp_path / "answers.jsonl"
-    command = [sys.executable, "-m", "launch.predict", str(folder), f"--bundle={bundle.path}"]
+    command = [sys.executable, "-m", "emofuse_jax.cli", "predict", str(folder), f"--bundle={bundle.path}"]
     with subprocess.Popen([*command, f"--output={output}", "--workers=1"]) as process:
         while not os.path.exists(f"{output}.partial"):
             time.sleep(0.05)

@@ -13,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from emofuse_jax import settings
 from emofuse_jax.models.build import build_model
 from emofuse_jax.serving.export import PARITY_TOLERANCE, export_bundle
 from emofuse_jax.serving.onnx_model import TOLERANCE
 from emofuse_jax.train import checkpoint
 from emofuse_jax.types import TrainState
 from tests.fakes import random_numbers
-from tests.launch.test_configs import EXPERIMENTS, SPEC, spec_of
 from tests.serving.conftest import SETTINGS
+from tests.settings.test_configs import EXPERIMENTS, SPEC, spec_of
 
 converts = pytest.mark.skipif(
     importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not here: make onnx"
@@ -29,8 +30,8 @@ converts = pytest.mark.skipif(
 
 def config_of(form: str, name: str):
     if form == "demo":
-        return importlib.import_module("configs.demo").get_config(name)
-    return importlib.import_module(f"configs.{name}").get_config()
+        return settings.small(name)
+    return settings.load_shipped(name)
 
 
 @pytest.mark.parametrize("engine", ["jax", pytest.param("onnx", marks=converts)])

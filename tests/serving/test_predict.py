@@ -161,7 +161,7 @@ def test_the_missing_extra_is_named(bundle, tmp_path, monkeypatch):
 def run_predict(folder, bundle_path: str, *clips: str) -> tuple[int, list[dict], str]:
     """`emofuse predict` in its own process and an empty folder; nothing of the training is at hand."""
     shutil.copytree(bundle_path, folder / "bundle", dirs_exist_ok=True)
-    command = [sys.executable, "-m", "launch.predict", *clips, "--bundle=bundle"]
+    command = [sys.executable, "-m", "emofuse_jax.cli", "predict", *clips, "--bundle=bundle"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 

@@ -84,7 +84,9 @@ def test_the_command_says_what_it_costs_or_why_it_does_not_know(tmp_path):
     for moved, words in ((False, costs), (True, "what int8 costs is not measured: .*give --data=RECORDS")):
         if moved:
             os.rename(records, records + "_moved")
-        done = subprocess.run([sys.executable, "-m", "launch.export", *flags], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "emofuse_jax.cli", "export", *flags], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         assert re.search(words, done.stdout), done.stdout
     assert json.loads((tmp_path / "bundle" / "bundle.json").read_text())["quantized"] == "int8"

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import base
+from emofuse_jax import settings
 from emofuse_jax.train import checkpoint
 from emofuse_jax.train.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.train.sharding import AXES, make_mesh, state_sharding
@@ -18,7 +18,7 @@ from emofuse_jax.types import TrainState
 
 
 def make_state(ema: float, step: int) -> TrainState:
-    config = base.optimizer()
+    config = settings.experiment.optimizer_defaults()
     config.ema = ema
     tx = make_optimizer(config, 10)
     params = {"layer": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.ones(3)}}
@@ -71,7 +71,7 @@ def test_what_eight_devices_wrote_restores_on_fewer(tmp_path, devices):
         mesh = jax.make_mesh((1, count, 1), AXES, devices=jax.devices()[:count])
         return state_sharding(state, mesh, fsdp=True)
 
-    tx = make_optimizer(base.optimizer(), 10)
+    tx = make_optimizer(settings.experiment.optimizer_defaults(), 10)
     params = {"kernel": jax.random.normal(jax.random.key(0), (64, 1024))}
     state = TrainState(jnp.array(5, jnp.int32), params, {"mean": jnp.ones(3)}, tx.init(params))
     eight = jax.device_put(state, laid_out(state, 8))
@@ -135,7 +135,7 @@ def test_a_removal_that_is_killed_leaves_nothing_to_read(tmp_path, monkeypatch):
 
 def test_a_checkpoint_without_stand_ins_gets_zeros(tmp_path):
     """As those of G-FBP were, in whose products an absent vector was zero."""
-    tx = make_optimizer(base.optimizer(), 10)
+    tx = make_optimizer(settings.experiment.optimizer_defaults(), 10)
 
     def state(stand_ins):
         params = {"fusion": {"u": jnp.ones((2, 3)), **stand_ins}, "audio": {"kernel": jnp.ones(4)}}

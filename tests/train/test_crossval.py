@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from configs import features
+from benchmarks.feature_records import Made, write_features
+from emofuse_jax import settings
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.prep_files import read_json
 from emofuse_jax.evaluate import evaluate_workdir
@@ -25,7 +26,6 @@ from emofuse_jax.train.nonfinite import finite_replicas
 from emofuse_jax.train.preemption import Preempted
 from emofuse_jax.train.writer import read_epochs
 from tests.fakes import add_folds, tiny_config, write_dataset
-from tests.peers.feature_records import Made, write_features
 from tests.report_inputs import Page
 
 MADE = Made(clips=144, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25)
@@ -93,7 +93,7 @@ def tensors(home):
 
 
 def small(records, fusion="am_fbp", **fields):
-    config = features.get_config(fusion)
+    config = settings.with_features(fusion)
     config.data.update(path=records, audio_steps=16, batch_size=8)
     config.model.audio.embedding = config.model.video.embedding = 16
     if "width" in config.model.fusion:
@@ -270,10 +270,12 @@ def test_what_a_killed_run_left_of_a_finished_chunk_is_in_nobodys_way(home, reco
 def test_the_command_prints_and_writes_what_the_runs_reached(home, records, crossed):
     """Of the finished one: its config by flags."""
     fields = flatten(small(records).to_dict())
-    before = flatten(features.get_config().to_dict())
+    before = flatten(settings.with_features().to_dict())
     changed = [f"--config.{k}={v}" for k, v in fields.items() if before[k] != v]
     words = ["crossval", "--config=features", *changed, f"--workdir={home / 'crossed'}", "--seeds=3"]
-    program = "import sys; from launch.cli import main; sys.argv = ['emofuse', *sys.argv[1:]]; main()"
+    program = (
+        "import sys; from emofuse_jax.cli import main; sys.argv = ['emofuse', *sys.argv[1:]]; main.main()"
+    )
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}
 
     def command(*more):

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.peers.feature_records import write_features
+from benchmarks.feature_records import write_features
 from tests.train.test_crossval import MADE, small
 
 RUN = [sys.executable, "-m", "tests.train.run_crossval"]

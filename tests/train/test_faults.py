@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.feature_records import write_features
 from emofuse_jax.data.dataset import DamagedRecord, open_dataset
 from emofuse_jax.data.records import shard_paths
 from emofuse_jax.host import locked
@@ -31,7 +32,6 @@ from emofuse_jax.train.sharding import make_mesh
 from emofuse_jax.train.sweep import sweep
 from emofuse_jax.train.writer import read_epochs
 from tests.fakes import write_dataset
-from tests.peers.feature_records import write_features
 from tests.rights import as_nobody, forbid
 from tests.train.damage import lose_bit, truncate
 from tests.train.test_crossval import MADE, small
@@ -102,7 +102,7 @@ def command(config, workdir):
         f"--config.data.path={config.data.path}",
         f"--workdir={workdir}",
     ]
-    line = [sys.executable, "-m", "launch.train", *words]
+    line = [sys.executable, "-m", "emofuse_jax.cli", "train", *words]
     return subprocess.run(line, capture_output=True, text=True, timeout=120)
 
 
@@ -322,7 +322,7 @@ def test_no_memory_for_replicas_is_told_with_what_to_lower(config, tmp_path, mon
 def test_no_memory_on_the_host_is_one_line(config, tmp_path):
     """Batches of 64 TiB."""
     words = ["--config.train.eval_batch_size=1099511627776", f"--config.data.path={config.data.path}"]
-    command = [sys.executable, "-m", "launch.train", "--config=tests/chaos/small.py", *words]
+    command = [sys.executable, "-m", "emofuse_jax.cli", "train", "--config=tests/chaos/small.py", *words]
     found = subprocess.run(
         [*command, f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True, timeout=120
     )

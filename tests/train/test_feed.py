@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.feature_records import write_features
 from emofuse_jax.predictions import predict
 from emofuse_jax.train import checkpoint, feed
 from emofuse_jax.train.crossval import crossval
@@ -13,7 +14,6 @@ from emofuse_jax.train.sharding import make_mesh
 from emofuse_jax.train.step import make_eval_step
 from emofuse_jax.train.writer import read_epochs, read_rows
 from tests.fakes import tiny_config, write_dataset
-from tests.peers.feature_records import write_features
 from tests.train.test_crossval import MADE, small
 
 MEASURED = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from benchmarks.feature_records import Made, write_features
 from emofuse_jax.train.experiment import epoch_steps, open_experiment
 from emofuse_jax.train.writer import read_rows
-from tests.peers.feature_records import Made, write_features
 from tests.train.test_crossval import small
 from tests.train.test_loop import finish, start
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from benchmarks.feature_records import write_features
 from emofuse_jax.train.preemption import EXIT_CODE
-from tests.peers.feature_records import write_features
 from tests.train.test_crossval import MADE
 from tests.train.test_preemption import assert_same_losses, wait_for
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import base
+from emofuse_jax import settings
 from emofuse_jax.train.optimizer import (
     evaluation_params,
     make_optimizer,
@@ -20,7 +20,7 @@ from emofuse_jax.train.sharding import make_mesh, state_sharding
 
 @pytest.fixture
 def config():
-    config = base.optimizer()
+    config = settings.experiment.optimizer_defaults()
     config.learning_rate = 0.1
     return config
 

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.feature_records import write_features
 from emofuse_jax.train.preemption import EXIT_CODE
 from emofuse_jax.train.writer import read_rows
-from tests.peers.feature_records import write_features
 from tests.train.test_crossval import MADE, small
 from tests.train.test_loop import final_params, finish, rows, start
 

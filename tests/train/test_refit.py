@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import gan as gan_config
+from emofuse_jax import settings
 from emofuse_jax.evaluate import evaluate_workdir, load_experiment
 from emofuse_jax.host import locked
 from emofuse_jax.train.experiment import open_experiment
@@ -17,7 +17,7 @@ from tests.fakes import tiny_config, write_dataset
 
 
 def small(**fields):
-    config = gan_config.get_config()
+    config = settings.load_shipped("gan")
     config.gan.update(hidden=32, noise=8, common=4, steps=20, batch_size=32)
     config.refit.update(epochs=3, batch_size=8)
     config.update_from_flattened_dict(fields)

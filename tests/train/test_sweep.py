@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from benchmarks.feature_records import write_features
 from emofuse_jax.train import chunk, crossval
 from emofuse_jax.train.experiment import open_experiment
 from emofuse_jax.train.loop import train
@@ -15,7 +16,6 @@ from emofuse_jax.train.sweep import differing, groups, open_trial, sweep, takes_
 from emofuse_jax.train.trials import with_fields
 from emofuse_jax.train.writer import read_epochs
 from tests.board import shown
-from tests.peers.feature_records import write_features
 from tests.train.test_crossval import MADE, small
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

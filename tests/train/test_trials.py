@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import base
+from emofuse_jax import settings
 from emofuse_jax.train.trials import draw_trials, read_trials, with_fields
 
 SPACE = ["optimizer.learning_rate=log:1e-4:1e-1", "augment.gain=0.0:2.0", "train.epochs=3:6", "name=a,b,true"]
@@ -54,7 +54,7 @@ def test_a_field_twice_or_none_is_refused():
 
 
 def test_fields_are_set_with_their_types():
-    config = base.get_config()
+    config = settings.base()
     changed = with_fields(config, {"optimizer.learning_rate": 1, "model.audio.widths": [1, 2], "seed": 3})
     assert changed.optimizer.learning_rate == 1.0
     assert changed.model.audio.widths == (1, 2)

@@ -30,6 +30,7 @@ import tempfile
 import jax
 import numpy as np
 
+from benchmarks.feature_records import Made, write_features
 from data_prep.corpora import read_corpus
 from data_prep.pipeline import prepare
 from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
@@ -44,7 +45,6 @@ from emofuse_jax.train.loop import train
 from emofuse_jax.train.writer import read_epochs
 from tests.data_prep.media_files import tone, write_wav
 from tests.fakes import tiny_config
-from tests.peers.feature_records import Made, write_features
 from tests.train.test_crossval import small
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"

@@ -27,6 +27,7 @@ class DeepFusion(nnx.Module):
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = {"hidden": (512, 256), "layer_norm": True, "dropout": 0.3, "head_dropout": 0.3}
+    small = {"hidden": (64, 64)}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.norms = config.layer_norm

@@ -70,6 +70,7 @@ class BottleneckTransformer(nnx.Module):
         "dropout": 0.1,
         "head_dropout": 0.0,
     }
+    small = {"width": 64, "hidden": 128, "layers": 3, "fusion_layer": 1}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         if not 0 <= config.fusion_layer < config.layers:

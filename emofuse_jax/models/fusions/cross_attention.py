@@ -24,6 +24,7 @@ class CrossAttention(nnx.Module):
     modalities = ("audio", "video")
     takes = "sequences"
     defaults = {"positions": 6, "common_width": 512, "layer_norm": True, "head_dropout": 0.3}
+    small = {"positions": 3, "common_width": 64, "head_dropout": 0.1}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         if config.positions < 1:

@@ -23,6 +23,7 @@ class CommonAndPrivate(nnx.Module):
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = {"width": 64, "hidden": 128, "head_dropout": 0.5, "ema": 0.9}
+    small = {"width": 16, "hidden": 64}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.common = CommonPair(d_a, d_v, config, dtype, rngs=rngs)

@@ -33,6 +33,7 @@ class CommonInformation(nnx.Module):
         "head_dropout": 0.5,
         "ema": 0.0,
     }
+    small = {"segments": 8, "width": 16, "label_hidden": 32, "hidden": 64}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         if config.segments < 1:

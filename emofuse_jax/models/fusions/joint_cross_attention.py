@@ -43,6 +43,7 @@ class JointCrossAttention(nnx.Module):
     modalities = ("audio", "video")
     takes = "sequences"
     defaults = {"steps": 8, "width": 128, "attention_width": 128, "temperature": 0.3, "head_dropout": 0.3}
+    small = {"steps": 4, "width": 64, "attention_width": 64}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         if config.steps < 1:

@@ -1,7 +1,8 @@
 """Fusions by name: `(d_a, d_v, classes, config, dtype, rngs)`, then `(streams, key) -> Fused`.
 
 Of a class, `modalities` says which encoders the network builds, `takes` what it is called with (`vectors`:
-Streams, `sequences`: Sequences), and `defaults` are the fields of `config.fusion` beside `name`.
+Streams, `sequences`: Sequences), and `defaults` are the fields of `config.fusion` beside `name`; `small`,
+where a class has it, are those that its small variant changes (settings/small.py).
 A class may have a static `calibrate(state, level_probabilities, labels) -> state`: its own part of the model
 state, set from the validation clips at each epoch's end (train/calibrate.py).
 """

@@ -2,27 +2,28 @@
 
 import json
 import os
+import pathlib
 import sys
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from configs import demo
+from emofuse_jax import settings
+from emofuse_jax.cli.main import misspelt
 from emofuse_jax.models.build import build_model
 from emofuse_jax.train.experiment import flatten
 from emofuse_jax.train.optimizer import make_optimizer
 from emofuse_jax.train.saved import saved_config, saved_spec
 from emofuse_jax.types import InputSpec
-from launch.cli import misspelt
 from tests.fuzz.damage import rng_of
 from tests.fuzz.values import hostile, json_bytes
 from tests.fuzz.verdict import Refused
 
-SECTIONS = "|".join([*demo.get_config(), *demo.get_config().model])
+SECTIONS = "|".join([*settings.small(), *settings.small().model])
 NAMED = rf"\bconfig\b|\bspec\b|\b({SECTIONS})[.:]"
 """Errors of a network name its fields from `config.model` on: `audio.widths`, `dtype`."""
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(demo.__file__)))
+ROOT = pathlib.Path(__file__).parents[3]
 FUSIONS = (
     "am_fbp",
     "hgr",
@@ -42,7 +43,7 @@ def make(folder: str) -> None:
 
 def load(folder: str) -> dict[str, dict]:
     """Small configs by fusion; one is built, so that all is imported."""
-    found = {name: demo.get_config(name) for name in FUSIONS}
+    found = {name: settings.small(name) for name in FUSIONS}
     build(found["am_fbp"])
     return {name: config.to_dict() for name, config in found.items()}
 
@@ -70,7 +71,7 @@ def build(config: ml_collections.ConfigDict) -> None:
 
 
 def _from_flags(name: str, word: str) -> ml_collections.ConfigDict:
-    """As launch/cli.run has absl read them; what it turns into a line is refused."""
+    """As cli/main.py has absl read them; what it turns into a line is refused."""
     values, words = flags.FlagValues(), [f"--config={os.path.join(ROOT, 'configs', 'demo.py')}:{name}", word]
     sys.argv[1:] = words  # ml_collections reads it too
     config_flags.DEFINE_config_file("config", flag_values=values)

@@ -1,0 +1,137 @@
+"""Measure, side by side in one run, and say the ratio (above 1: ours is better).
+
+    emofuse benchmark --suite=records,prepare,loader --data=runs/demo/records --output=benchmark.json
+    emofuse benchmark --suite=fbp,step,crossval,startup --output=speed.json
+    emofuse benchmark --suite=systems --data=runs/demo/records --workdir=runs/systems --output=systems.json
+
+records: reading and decoding records, ours against TFDS's own path on the same files.
+prepare: clips to records, a core's rate against a PyTorch script's (--peer=torch, where it is installed) and
+against bare decoding; on the clips of --clips, looped, and on those beside --data.
+loader: records to ready batches, a core's rate against ArrayRecord's bare read and decoding at train time.
+fbp, step: bilinear pooling, and AM-FBP's whole training step, against PyTorch.
+crossval: all folds and seeds on made features at once, against a PyTorch loop.
+serve: 16 callers of the JSON route, against one clip at a time and a PyTorch server.
+startup: `emofuse train` to its first epoch, from the cache of compiled programs against without.
+systems, ablations: every system (one change a row) trained on the demo corpus with three seeds, scored on its
+test speakers; goes on where it was stopped, run by run.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+from benchmarks.timing import line
+
+SPEED = ("fbp", "step", "crossval", "startup", "serve")
+SUITES = (*SPEED, "records", "prepare", "loader", "systems", "ablations")
+SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
+DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of runs and of looped clips, made once.")
+CLIPS = flags.DEFINE_string(
+    "clips", "../shared/data/talking_faces", "Directory of talking faces, for prepare."
+)
+PEER = flags.DEFINE_enum("peer", "torch", ["torch", "none"], "The script that prepare is measured against.")
+ONLY = flags.DEFINE_list("systems", [], "Names of systems, in place of all.")
+OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the rows to.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the suites, prints a line per row, writes the JSON."""
+    unknown = [name for name in SUITE.value if name not in SUITES]
+    if argv[1:] or unknown:
+        raise ValueError(f"unexpected {[*argv[1:], *unknown][0]!r}; see emofuse benchmark --help")
+    find = apart if len(SUITE.value) > 1 else measure
+    rows = [{"suite": name, **row} for name in SUITE.value for row in find(name)]
+    if OUTPUT.value:
+        machine = {"platform": platform.platform(), "cores": os.cpu_count(), "versions": versions()}
+        with open(OUTPUT.value, "w", encoding="utf-8") as file:
+            json.dump({"machine": machine, "rows": rows}, file, indent=1)
+
+
+def apart(suite: str) -> list[dict]:
+    """The rows of a suite that runs in a process of its own: none finds what another left behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = os.path.join(folder, "rows.json")
+        flags_ = {"data": DATA, "workdir": WORKDIR, "clips": CLIPS, "peer": PEER}
+        words = [f"--{name}={flag.value}" for name, flag in flags_.items()]
+        words += [f"--suite={suite}", f"--systems={','.join(ONLY.value)}", f"--output={output}"]
+        if subprocess.run([sys.executable, "-m", "emofuse_jax.cli", "benchmark", *words]).returncode:
+            raise ValueError(f"--suite={suite} did not end well; what it said stands above")
+        with open(output, encoding="utf-8") as file:
+            return [{k: v for k, v in row.items() if k != "suite"} for row in json.load(file)["rows"]]
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of what the numbers depend on."""
+    found = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
+    if importlib.util.find_spec("torch"):
+        found["torch"] = importlib.metadata.version("torch")
+    return {"python": platform.python_version(), **found}
+
+
+def measure(suite: str) -> Iterator[dict]:
+    """The rows of a suite, each told as soon as it is there."""
+    if suite in ("systems", "ablations"):
+        yield from measure_systems(suite)
+        return
+    from benchmarks import suite_loader, suite_prepare, timing
+
+    if suite in SPEED:
+        yield from told(suite, measure_speed(suite))
+        return
+    rows = {
+        "records": lambda: timing.records(DATA.value),
+        "prepare": lambda: suite_prepare.prepare(
+            DATA.value, CLIPS.value, WORKDIR.value, torch=PEER.value == "torch"
+        ),
+        "loader": lambda: suite_loader.loader(DATA.value),
+    }
+    yield from told(suite, rows[suite]())
+
+
+def measure_speed(suite: str) -> Iterator[dict]:
+    """The rows of a suite whose peer is PyTorch on the same device."""
+    from benchmarks import suite_crossval, suite_serve, suite_speed, suite_startup
+    from emofuse_jax.train import distributed
+
+    torch = PEER.value == "torch" and importlib.util.find_spec("torch") is not None
+    if suite == "startup":
+        return suite_startup.startup(WORKDIR.value, repeats=3)
+    if suite == "serve":
+        return suite_serve.serve(torch=torch, repeats=5)
+    if suite == "crossval":
+        distributed.device_per_core()
+        return suite_crossval.crossval(WORKDIR.value, torch=torch, repeats=5)
+    return {"fbp": suite_speed.fbp, "step": suite_speed.step}[suite](torch=torch, repeats=9)
+
+
+def told(suite: str, rows: Iterator[dict]) -> Iterator[dict]:
+    """The rows, a line each on the terminal."""
+    for row in rows:
+        print(f"{suite}/{line(row)}", flush=True)
+        yield row
+
+
+def measure_systems(suite: str) -> Iterator[dict]:
+    """The rows of a suite of trained systems, and a table of all at the end."""
+    from benchmarks import system_table as tables
+    from benchmarks import systems
+
+    rows = []
+    chosen = {"systems": tables.SYSTEMS, "ablations": tables.ABLATIONS}[suite]
+    for row in systems.run_systems(chosen, DATA.value, WORKDIR.value, ONLY.value):
+        print(
+            f"{row['case']}: UA {row['ours']:.3f} +- {row['sd']:.3f} over {row['repeats']} seeds",
+            flush=True,
+        )
+        rows.append(row)
+    print(systems.markdown(rows))
+    yield from rows

@@ -1,0 +1,1 @@
+"""Counterparts in PyTorch, without emofuse."""

@@ -1,0 +1,35 @@
+"""Cross-validation as one would write it in PyTorch: fold after fold, data in memory, batches by index."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from benchmarks.peers.train_network import on_features, trainer
+
+
+class Replica:
+    """One fold and seed: its network, and the clips of its parts; `epoch` trains and validates once."""
+
+    def __init__(
+        self, arrays, train, validation, *, classes, widths, batch_size, learning_rate, steps, device
+    ):
+        sound, faces, label = (torch.from_numpy(np.array(a)).to(device) for a in arrays)
+        self.sound, self.faces, self.label = sound, faces, label.long()
+        self.train, self.validation = (torch.from_numpy(x).to(device) for x in (train, validation))
+        self.model = on_features(sound.shape[-1], faces.shape[-1], classes, **widths).to(device)
+        self.size, self.classes = batch_size, classes
+        self.step = trainer(self.model, learning_rate, steps)
+
+    def epoch(self):
+        """Trains on each clip once, in a new order, then scores validation; its UA."""
+        self.model.train()
+        order = self.train[torch.randperm(len(self.train), device=self.train.device)]
+        for rows in order[: len(order) // self.size * self.size].split(self.size):
+            self.step(self.sound[rows], self.faces[rows], self.label[rows])
+        self.model.eval()
+        with torch.inference_mode():
+            rows = self.validation
+            found = self.model(self.sound[rows], self.faces[rows]).argmax(-1)
+            true = F.one_hot(self.label[rows], self.classes).double()
+            right = (true * F.one_hot(found, self.classes)).sum(0)
+            return float((right / true.sum(0).clamp(min=1)).mean())

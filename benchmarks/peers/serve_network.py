@@ -1,0 +1,51 @@
+"""The usual PyTorch server of a network: FastAPI, a clip a request, `torch.inference_mode`; a peer for speed.
+
+    python -m benchmarks.peers.serve_network --port=8001
+
+Takes and gives the JSON of `POST /v1/predict`; the network is that of configs/am_fbp.py, with random weights.
+"""
+
+import argparse
+import base64
+
+import numpy as np
+import torch
+import uvicorn
+from fastapi import FastAPI
+
+from benchmarks.peers.train_network import end_to_end
+
+CLASSES = 8
+KINDS = {"audio": np.float16, "faces": np.uint8}
+
+
+def array(given, kind):
+    """A tensor of one clip from base64."""
+    data = np.frombuffer(base64.b64decode(given["data"]), kind).reshape(1, *given["shape"])
+    return torch.from_numpy(data.copy())
+
+
+def make_app():
+    """The application; routes without `async` run in FastAPI's threads."""
+    app, model = FastAPI(), end_to_end(CLASSES).eval()
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(where)
+
+    @app.get("/readyz")
+    def readyz():
+        return {"status": "ready"}
+
+    @app.post("/v1/predict")
+    def predict(body: dict):
+        sound, faces = (array(body["inputs"][name], kind).to(where) for name, kind in KINDS.items())
+        with torch.inference_mode():
+            shares = torch.softmax(model(sound, faces), -1)[0]
+        return {"probabilities": {str(i): float(p) for i, p in enumerate(shares)}}
+
+    return app
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    uvicorn.run(make_app(), host="127.0.0.1", port=parser.parse_args().port, log_level="warning")

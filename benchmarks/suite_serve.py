@@ -1,0 +1,225 @@
+"""The suite `serve`: clips a second and the median wait of 16 callers of the JSON route.
+
+Ours, by each engine, against the same server that answers one clip at a time, and against the usual PyTorch
+server of the same network (benchmarks/peers). Each side is a process; they take turns, one idle while the
+other answers. The media route has no peer: its whole answer and its stages are told.
+"""
+
+import base64
+import concurrent.futures
+import contextlib
+import functools
+import http.client
+import importlib.util
+import itertools
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+import emofuse_jax as ef
+from benchmarks.suite_speed import SPEC
+from benchmarks.timing import medians, row
+from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
+from data_prep.synth.clip import render_clip
+from emofuse_jax.models.build import build_model
+from emofuse_jax.serving import load
+from emofuse_jax.serving.decoders import Decoders, decode
+from emofuse_jax.serving.export import write_bundle
+from emofuse_jax.serving.predictor import needs_of, rows_of
+
+CLIENTS = 16
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TORCH = "PyTorch, FastAPI"
+READY = 300.0
+"""Seconds until a server must be ready."""
+
+
+def serve(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
+    """Rows of rate and of wait, for each engine against each peer; a wait's ratio is theirs over ours.
+
+    onnxruntime takes part where jax2onnx is installed (`make onnx`).
+    """
+    engines = ["jax", *(["onnx"] if importlib.util.find_spec("jax2onnx") else [])]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        bundle = os.path.join(folder, "bundle")
+        make_bundle(bundle, onnx="onnx" in engines)
+        base = [sys.executable, "-m", "emofuse_jax.cli", "serve", f"--bundle={bundle}", "--decoders=1"]
+        commands = {engine: [*base, f"--engine={engine}"] for engine in engines}
+        alone = {engine: f"{engine}, one at a time" for engine in engines}
+        commands |= {alone[engine]: [*commands[engine], "--buckets=1"] for engine in engines}
+        if torch:
+            commands[TORCH] = [sys.executable, "-m", "benchmarks.peers.serve_network"]
+        ports = {name: stack.enter_context(server(command)) for name, command in commands.items()}
+        waits: dict[str, list[list[float]]] = {name: [] for name in ports}
+        sides = {
+            name: functools.partial(crowd, port, body(), seconds, waits[name]) for name, port in ports.items()
+        }
+        rates = medians(sides, repeats)
+        asked = [media_stages(bundle, engine, ports[engine], repeats) for engine in engines]
+        stages = list(itertools.chain(*asked))
+        joined = {engine: joins(ports[engine]) for engine in engines}
+    halves = {name: 1 / statistics.median(itertools.chain(*taken[1:])) for name, taken in waits.items()}
+    for engine in engines:
+        case = f"am_fbp, {engine}, JSON, {CLIENTS} callers, at most {joined[engine]} joined"
+        for peer in (alone[engine], *([TORCH] if torch else [])):
+            about = {"peer_name": peer, "repeats": repeats}
+            yield row(case, "clips/s", rates[engine], rates[peer], **about)
+            yield row(f"{case}, 1 / median wait", "1/s", halves[engine], halves[peer], **about)
+    yield from stages
+
+
+def media_stages(bundle: str, engine: str, port: int, repeats: int) -> Iterator[dict]:
+    """What one film of the demo corpus costs: the whole answer, and its stages in a process of their own."""
+    loaded, path = load(bundle, engine=engine), f"{bundle}.mp4"
+    with open(path, "wb") as file:
+        file.write(render_clip(speaker=1, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=3))
+    decoders = Decoders(functools.partial(decode, needs_of(loaded)), workers=1, seconds=READY, waiting=0)
+    try:
+        rows = rows_of(loaded, [decoders.window(path, None, None)], 1)
+        whole = functools.partial(send, port, path)
+        passes = {
+            "whole answer": whole,
+            "looking": lambda: decoders.look(path),
+            "decoding, faces, spectrogram": lambda: decoders.window(path, None, None),
+            "model": lambda: loaded.run(rows),
+        }
+        taken = medians({name: functools.partial(timed, work) for name, work in passes.items()}, repeats)
+    finally:
+        decoders.close()
+    for name, seconds in taken.items():
+        case = f"am_fbp, {engine}, media route, a film of 3 s, {name}"
+        yield row(case, "1/s", 1 / seconds, None, peer_name="a peer", repeats=repeats)
+
+
+def timed(work: Callable) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def send(port: int, path: str) -> None:
+    """A film to the media route; ValueError where it is not answered."""
+    with open(path, "rb") as file:
+        film = file.read()
+    head = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        kind = {"content-type": "multipart/form-data; boundary=cut"}
+        connection.request("POST", "/v1/predict", head + film + b"\r\n--cut--\r\n", kind)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ValueError(f"the media route answered {answer.status}: {answer.read().decode()}")
+        answer.read()
+
+
+def make_bundle(path: str, *, onnx: bool) -> None:
+    """AM-FBP of the papers' sizes with random weights."""
+    config = ef.settings.load_shipped("am_fbp")
+    model = build_model(config.model, SPEC)
+    params, model_state = jax.jit(model.init)(jax.random.key(0))
+    settings = PrepSettings(audio=AudioSettings(bins=SPEC.f), face=FaceSettings(frames=SPEC.s, size=SPEC.h))
+    metadata = {
+        "config": json.loads(json.dumps({"name": "am_fbp", "model": config.model.to_dict()})),
+        "classes": [str(i) for i in range(SPEC.classes)],
+        "settings": settings.to_dict(),
+        "spec": vars(SPEC),
+        "statistics": {"mean": [0.0] * SPEC.f, "std": [1.0] * SPEC.f},
+        "training_speakers": [],
+        "corpus": "none",
+        "protocol": "",
+        "fold": 0,
+        "versions": {},
+        "checkpoint": "best",
+        "onnx": onnx,
+    }
+    write_bundle(path, model, params, model_state, metadata, {}, {})
+
+
+def body() -> bytes:
+    """A clip as a caller sends it."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "audio": rng.normal(-4, 2, (SPEC.t, SPEC.f)).astype(np.float16),
+        "faces": rng.integers(0, 256, (SPEC.s, SPEC.h, SPEC.w, 3), np.uint8),
+    }
+    packed = {
+        name: {"shape": list(array.shape), "data": base64.b64encode(array.tobytes()).decode()}
+        for name, array in arrays.items()
+    }
+    return json.dumps({"inputs": packed}).encode()
+
+
+@contextlib.contextmanager
+def server(command: list[str]) -> Iterator[int]:
+    """The port of a server that is ready."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    process = subprocess.Popen(
+        [*command, f"--port={port}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + READY
+        while not ready(port):
+            if process.poll() is not None or time.monotonic() > until:
+                raise ValueError(f"{' '.join(command)}: did not get ready")
+            time.sleep(0.2)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ready(port: int) -> bool:
+    """Whether it says so."""
+    try:
+        return ask(http.client.HTTPConnection("127.0.0.1", port, timeout=10), "GET", "/readyz") == 200
+    except OSError:
+        return False
+
+
+def joins(port: int) -> int:
+    """How many callers' clips our server joins."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/metrics")
+    told = connection.getresponse().read().decode()
+    return int(float(told.split("\nemofuse_clips_joined_most ")[1].split()[0]))
+
+
+def ask(connection: http.client.HTTPConnection, method: str, route: str, data: bytes | None = None) -> int:
+    """The status of an answer that was read."""
+    connection.request(method, route, data, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def crowd(port: int, data: bytes, seconds: float, waits: list[list[float]]) -> float:
+    """Answers a second to CLIENTS callers, each of which asks again when it is answered."""
+    until = time.monotonic() + seconds
+    waits.append([])
+
+    def caller(_: int) -> int:
+        connection, count = http.client.HTTPConnection("127.0.0.1", port, timeout=60), 0
+        with contextlib.closing(connection):
+            while (began := time.monotonic()) < until:
+                if (status := ask(connection, "POST", "/v1/predict", data)) != 200:
+                    raise ValueError(f"answer {status} while it was measured")
+                waits[-1].append(time.monotonic() - began)
+                count += 1
+        return count
+
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as threads:
+        count = sum(threads.map(caller, range(CLIENTS)))
+    return count / (time.monotonic() - began)

@@ -1,0 +1,1 @@
+"""The `emofuse` command, one module per verb."""

@@ -1,0 +1,114 @@
+"""Start a run on a cluster; when the cluster takes it back, the job is started again and goes on.
+
+    emofuse cluster --kind=slurm --hosts=4 --devices=8 --job="train --config=am_fbp --workdir=DIR" --dry_run
+    emofuse cluster --kind=jobset --hosts=4 --devices=4 --accelerator=tpu-v5-lite-podslice --topology=4x4 \\
+        --image=REGISTRY/emofuse:TAG --job="crossval --config=features --workdir=DIR" --dry_run
+    emofuse cluster --kind=tpu_pod --slice=NAME --zone=ZONE --job="train --config=am_fbp --workdir=DIR"
+
+--dry_run prints the script or manifest, and the command that would start it. A process that gets SIGTERM
+saves and exits with 75 (emofuse_jax/train/preemption.py), after which the templates start the job again, as
+after 134, JAX's end where a host fell silent; GKE does so after any failure. Hosts find each other by what
+the cluster tells them.
+"""
+
+import json
+import re
+import shlex
+import string
+import subprocess
+import tempfile
+from collections.abc import Sequence
+
+from absl import flags
+
+from emofuse_jax.utils.data_folders import data_folder
+
+KINDS = {
+    "slurm": ("slurm.sh", ("sbatch",)),
+    "jobset": ("jobset.yaml", ("kubectl", "apply", "-f")),
+    "tpu_pod": ("tpu_pod.sh", ("bash",)),
+}
+"""Template, and the words before its path that start it."""
+VERBS = ("train", "crossval")
+
+KIND = flags.DEFINE_enum("kind", None, sorted(KINDS), "Which cluster.")
+JOB = flags.DEFINE_string("job", None, "The verb and its flags, as after `emofuse`.")
+NAME = flags.DEFINE_string("name", "emofuse", "Name of the job.")
+HOSTS = flags.DEFINE_integer("hosts", 1, "Number of hosts.", lower_bound=1)
+DEVICES = flags.DEFINE_integer("devices", 8, "GPUs or TPU chips of a host.", lower_bound=1)
+CORES = flags.DEFINE_integer("cores", 16, "CPU cores of a host's task.", lower_bound=1)
+HOURS = flags.DEFINE_integer("hours", 24, "Longest time of a Slurm job.", lower_bound=1)
+RESTARTS = flags.DEFINE_integer("restarts", 100, "How often a job is started again.", lower_bound=0)
+IMAGE = flags.DEFINE_string("image", "", "Container image with emofuse, for jobset.")
+ACCELERATOR = flags.DEFINE_string("accelerator", "tpu-v5-lite-podslice", "GKE's name of the chips.")
+TOPOLOGY = flags.DEFINE_string("topology", "", "Slice, such as 4x4, for jobset.")
+SLICE = flags.DEFINE_string("slice", "", "Name of the TPU VM or queued resource, for tpu_pod.")
+ZONE = flags.DEFINE_string("zone", "", "Its zone.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would start, and start nothing.")
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """Fills in the template, and starts it or prints it."""
+    if argv[1:] or not (KIND.value and JOB.value):
+        raise ValueError("usage: emofuse cluster --kind=KIND --job='train ...'; see emofuse cluster --help")
+    text = render(KIND.value, settings())
+    _, words = KINDS[KIND.value]
+    if DRY_RUN.value:
+        print(text)
+        print(f"would start it by: {' '.join(words)} FILE")
+        return None
+    with tempfile.NamedTemporaryFile("w", suffix=f"-{KINDS[KIND.value][0]}", delete=False) as file:
+        file.write(text)
+    try:
+        return subprocess.run([*words, file.name], check=False).returncode
+    except FileNotFoundError:
+        raise ValueError(f"{words[0]}: not on this machine; the filled-in template is {file.name}") from None
+
+
+def settings() -> dict[str, object]:
+    """The values of the template's fields; ValueError where the job is none."""
+    words = shlex.split(JOB.value)
+    if not words or words[0] not in VERBS:
+        raise ValueError(f"--job={JOB.value!r}: expected to begin with one of {', '.join(VERBS)}")
+    if not any(word.startswith("--workdir=") for word in words):
+        raise ValueError(f"--job={JOB.value!r}: needs --workdir=DIR, which all hosts share")
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?", NAME.value):
+        raise ValueError(f"--name={NAME.value}: expected up to 42 small letters, digits and hyphens")
+    return {
+        "name": NAME.value,
+        "command": shlex.join(["emofuse", *words]),
+        "hosts": HOSTS.value,
+        "devices": DEVICES.value,
+        "cores": CORES.value,
+        "hours": HOURS.value,
+        "restarts": RESTARTS.value,
+        "image": IMAGE.value,
+        "accelerator": ACCELERATOR.value,
+        "topology": TOPOLOGY.value,
+        "slice": SLICE.value,
+        "zone": ZONE.value,
+    }
+
+
+def render(kind: str, values: dict[str, object]) -> str:
+    """The filled-in template; ValueError names a flag that it needs and that is empty."""
+    name, _ = KINDS[kind]
+    template = Fields((data_folder("cluster_templates", "launch/cluster") / name).read_text(encoding="utf-8"))
+    for field in template.get_identifiers():
+        if values.get(field) == "":
+            raise ValueError(f"--kind={kind} needs --{field}")
+    quoted = {k: _yaml_words(v) if k == "command" and kind == "jobset" else v for k, v in values.items()}
+    quoted["quoted_command"] = shlex.quote(f"{values['command']} --coordinator_address=auto")
+    return template.substitute(quoted)
+
+
+class Fields(string.Template):
+    """Fields are `@name@`: `$` is the shell's."""
+
+    delimiter = "@"
+    pattern = r"@(?:(?P<named>[a-z_]+)@|(?P<escaped>@)|(?P<braced>(?!))|(?P<invalid>(?!)))"
+
+
+def _yaml_words(command: object) -> str:
+    """A list of strings in YAML's flow style, which is JSON's."""
+    return json.dumps(shlex.split(str(command)))

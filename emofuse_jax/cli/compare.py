@@ -1,0 +1,36 @@
+"""Say whether two results differ by more than chance.
+
+    emofuse compare runs/a/results.json runs/b/results.json [--measure=ua]
+
+Both are of emofuse crossval, on the same protocol. All answers of a speaker are swapped between the two, in
+every way or in 10,000 drawn ones: p is the share of swaps that differ at least as much. Prints the difference
+with its interval by speaker, p, the effect size, and a sentence: better, worse, or not told apart.
+"""
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+MEASURE = flags.DEFINE_enum("measure", "ua", ["ua", "wa", "wf1", "mf1"], "What to compare.")
+OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the comparison to.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads, compares, prints."""
+    if len(argv) != 3:
+        raise ValueError("usage: emofuse compare A/results.json B/results.json; see emofuse compare --help")
+    from emofuse_jax.pooled import read_results
+    from emofuse_jax.reporting.marks import marks_of
+    from emofuse_jax.significance import compare, sentence
+    from emofuse_jax.train.writer import write_json
+
+    results = [read_results(path) for path in argv[1:]]
+    found = compare(*results, measure=MEASURE.value)
+    for letter, path, result in zip("AB", argv[1:], results, strict=True):
+        print(f"{letter}: {100 * found[letter.lower()]:.1f} {MEASURE.value.upper()}  {path}")
+        for mark in marks_of(result["corpus"], result["leaks"]):
+            print(f"   {mark}")
+    print(sentence(found))
+    if OUTPUT.value:
+        write_json(OUTPUT.value, {"files": [os.path.abspath(path) for path in argv[1:]], **found})

@@ -1,0 +1,192 @@
+"""The `emofuse` command: finds the verb, runs it, and turns expected errors into one line."""
+
+import importlib
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from emofuse_jax.told import one_line
+
+LONGEST = 1000
+"""Characters of a line about a word of the command line, which may be any file."""
+
+VERBS = {
+    "prepare": "clips to records: decode, find faces, write shards, splits and statistics",
+    "composite": "pair voices of one corpus with faces of another, to stress a fusion",
+    "split": "add a published split to prepared records",
+    "train": "train one model of a config on one fold",
+    "crossval": "train and test every fold of a protocol with several seeds",
+    "sweep": "search for better settings of a config, by validation alone",
+    "cluster": "start a run on Slurm, GKE or a TPU slice, and again when it is taken back",
+    "plan": "memory and time of a training step on TPU slices that are not here",
+    "compare": "say whether two results differ by more than chance",
+    "leaders": "one table of all results below a folder",
+    "evaluate": "score a trained model and write its report",
+    "export": "write a serving bundle of a trained model",
+    "predict": "answer for media files with a bundle",
+    "serve": "answer over HTTP with a bundle",
+    "gan": "fit a trained fusion again with generated vectors of rare classes",
+    "benchmark": "measure side by side with others, and say the ratio",
+    "demo": "the whole thread on a corpus that is made here",
+}
+
+
+def main() -> None:
+    """Entry point of the `emofuse` command."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in ("-h", "--help", "help"):
+        print("usage: emofuse <verb> [--flags]      emofuse <verb> --help tells a verb's flags\n")
+        print("\n".join(f"  {name:<10}{what}" for name, what in VERBS.items()))
+        return
+    if verb not in VERBS:
+        sys.exit(f"emofuse: no verb {verb!r}; there are {', '.join(VERBS)}")
+    sys.argv = [f"emofuse {verb}", *sys.argv[2:]]
+    run_verb(verb)
+
+
+def run_verb(verb: str) -> None:
+    """Runs a verb with the flags in `sys.argv`, for `emofuse <verb>` and `python launch/<verb>.py`."""
+    run(importlib.import_module(f"emofuse_jax.cli.{verb}").main)
+
+
+def run(program: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs an absl main; a user's mistake is one line on stderr and exit status 2, not a traceback.
+
+    `EMOFUSE_TRACEBACK=1` shows where an error came from.
+    """
+    from absl import app
+
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(program.__module__))
+        return
+    words = joined(sys.argv[1:])
+    words.sort(key=lambda word: not word.startswith("--config="))  # before its fields
+    sys.argv[1:] = map(shipped_config, words)  # ml_collections reads sys.argv too
+    keep_programs()
+    threading.excepthook, sys.unraisablehook = told_in_a_line, told_in_a_line
+    started = []
+
+    def start(rest: Sequence[str]) -> int | None:
+        started.append(True)
+        return guarded(program, rest)
+
+    try:
+        app.run(start)
+    except (AttributeError, ImportError, LookupError, ValueError) as error:
+        if started or os.environ.get("EMOFUSE_TRACEBACK"):
+            raise
+        sys.exit(f"emofuse: {misspelt(error)}")
+
+
+def misspelt(error: Exception) -> str:
+    """What a user reads of a config, a field or a value that absl or ml_collections did not take."""
+    told = f"config: no field {error.args[0]}" if isinstance(error, KeyError) and error.args else error
+    return one_line(told)[:LONGEST]
+
+
+def told_in_a_line(lost) -> None:
+    """For what a thread, or TensorBoard's writer at the end, can't raise: a full disk needs no traceback."""
+    if isinstance(lost.exc_value, OSError) and not os.environ.get("EMOFUSE_TRACEBACK"):
+        print(f"emofuse: {lost.exc_value}", file=sys.stderr)
+    elif isinstance(lost, threading.ExceptHookArgs):
+        threading.__excepthook__(lost)
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def keep_programs() -> None:
+    """Compiled programs are kept for the next start, unless JAX_COMPILATION_CACHE_DIR is set, or empty.
+
+    On a processor of another kind they would not run: each kind has its own.
+    """
+    from emofuse_jax.host import cpu_kind
+
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "emofuse", cpu_kind()))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))  # the oldest make way
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def typed(verb: str) -> str:
+    """The command of this process, as it was typed, whether by `emofuse` or by `python launch/<verb>.py`."""
+    words = [os.path.basename(word).removesuffix(".py").split(".")[-1] for word in sys.orig_argv]
+    return shlex.join(["emofuse", verb, *sys.orig_argv[words.index(verb) + 1 :]])
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """`--config am_fbp` as `--config=am_fbp`."""
+    rest = list(words)
+    if "--config" in rest[:-1]:
+        at = rest.index("--config")
+        rest[at : at + 2] = [f"--config={rest[at + 1]}"]
+    return rest
+
+
+def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:
+    """The program's exit status; expected errors become one line."""
+    from absl import flags, logging
+
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # libraries tell each file they touch
+    try:
+        return program(argv)
+    except (ValueError, OSError) as error:
+        if os.environ.get("EMOFUSE_TRACEBACK"):
+            raise
+        return failed(one_line(error) or type(error).__name__, 2)
+    except MemoryError as error:
+        if os.environ.get("EMOFUSE_TRACEBACK"):
+            raise
+        return failed(f"out of memory: {error}", 2)
+    except Exception as stop:
+        from emofuse_jax.train import footprint, preemption  # need jax: not before it is thrown
+
+        if footprint.exhausted(stop) and not os.environ.get("EMOFUSE_TRACEBACK"):
+            return failed(f"{footprint.said(stop)}; JAX_PLATFORMS=cpu computes in the host's memory", 2)
+        if isinstance(stop, preemption.Preempted):
+            print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
+            return preemption.EXIT_CODE
+        if not preemption.is_loss(stop) or os.environ.get("EMOFUSE_TRACEBACK"):
+            raise
+        said = str(stop).splitlines()[0]
+        return failed(
+            f"another process of the run is lost; start them all again ({said})", preemption.EXIT_CODE
+        )
+    except KeyboardInterrupt:
+        print("emofuse: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def failed(line: str, status: int) -> int:
+    """Tells why, and gives the status. Of several processes this one ends here: an orderly exit would wait
+    for the others, who wait for it."""
+    print(f"emofuse: {line}", file=sys.stderr, flush=True)
+    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        os._exit(status)
+    return status
+
+
+def help_text(module: str) -> str:
+    """A verb's docstring and its flags with their defaults."""
+    from absl import flags
+
+    lines = [(sys.modules[module].__doc__ or "").strip(), "", "flags:"]
+    for flag in sorted(flags.FLAGS.get_key_flags_for_module(module), key=lambda flag: flag.name):
+        default = "" if flag.default is None else f" (default: {flag.default})"
+        lines.append(f"  --{flag.name}: {flag.help}{default}")
+    return "\n".join(lines)
+
+
+def shipped_config(word: str) -> str:
+    """Replaces `--config=am_fbp` by the path of the shipped file, unless a file of that name exists."""
+    if not word.startswith("--config=") or os.path.isfile(word[9:].split(":")[0]):
+        return word
+    from emofuse_jax.settings.shipped import shipped_path
+
+    name, *argument = word[9:].split(":")
+    path = shipped_path(os.path.basename(name).removesuffix(".py"))
+    if path is None:
+        raise SystemExit(f"emofuse: --config={name}: neither a file here nor a shipped config")
+    return ":".join([f"--config={path}", *argument])

@@ -1,0 +1,51 @@
+"""What a training step takes on TPU chips that are not here: compiled ahead of time, on any machine.
+
+    emofuse plan --config=am_fbp --topology=v5e:4x4
+    emofuse plan --config=am_fbp --topology=v5e            # 1 to 256 chips, the same batch on each
+
+Prints memory against the chip's, FLOPs, bytes, collectives, and the roofline of a step. Needs libtpu
+(pip install 'emofuse[plan]'). Clips are those of the config's recipe, or of the records in --data.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
+TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "Chip and slice; without a slice, weak scaling.")
+DATA = flags.DEFINE_string("data", None, "Directory of records whose shape to plan for.")
+CLASSES = flags.DEFINE_integer("classes", 8, "Number of classes, where there are no records.")
+BATCH = flags.DEFINE_integer("batch_per_device", 0, "Clips on each device; 0: config.data.batch_size.")
+OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the plans to.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compiles and prints."""
+    if argv[1:] or CONFIG.value is None:
+        raise ValueError("usage: emofuse plan --config=NAME [--topology=v5e:4x4]; see emofuse plan --help")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the chips are described, not used
+    from emofuse_jax.cli import plan_tables
+    from emofuse_jax.planning.chips import SLICES, parse_topology
+    from emofuse_jax.planning.plan import make_plan, tpu_mesh
+
+    config = CONFIG.value
+    chip, shape = parse_topology(TOPOLOGY.value)
+    spec = plan_tables.spec_of(config, DATA.value, CLASSES.value)
+    each, rows = BATCH.value or config.data.batch_size, []
+    for name in [shape] if shape else SLICES:
+        print(f"compiling for {name}; large networks take minutes", file=sys.stderr, flush=True)
+        mesh = tpu_mesh(TOPOLOGY.value.split(":")[0], name)
+        plan = make_plan(config, spec, mesh, each * mesh.size)
+        rows.append(plan_tables.row(name, plan, chip))
+        if shape:
+            plan_tables.print_plan(plan, chip)
+    if not shape:
+        plan_tables.print_scaling(rows)
+    print(plan_tables.ASSUMPTIONS)
+    if OUTPUT.value:
+        with open(OUTPUT.value, "w", encoding="utf-8") as file:
+            json.dump({"config": config.name, "topology": TOPOLOGY.value, "rows": rows}, file, indent=1)

@@ -1,0 +1,93 @@
+"""Answers for media files with a bundle: which emotion, how sure, and what the answer rests on.
+
+    emofuse predict --bundle=runs/demo/bundle clip.mp4 voice.flac folder/
+    emofuse predict --bundle=runs/demo/bundle --output=answers.parquet folder/
+
+A clip is a video, a sound or a folder of them. Long files are cut in windows of the length that the model was
+trained on; each window is one JSON line ({"path", "start", "end", "label", "confidence", "probabilities",
+"voice_weight", "face_weight", "audio_ok", "video_ok"}), or one row of a table when the output is a terminal.
+A file that cannot be used is a line {"path", "error"}; the others go on, and the exit status is 1. --output
+writes JSON lines (.jsonl) or Parquet (.parquet, a column p_<class> for each probability) instead: started
+again after a stop it goes on, and the file is there when all is answered. --workers processes decode.
+The bundle of a model of features carries its frozen encoders, or takes them by --audio_encoder and
+--face_encoder: the very files that the records were made with.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from emofuse_jax.cli.progress_bar import counted
+
+BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
+SURE = flags.DEFINE_float("min_confidence", 0.0, "Below this probability the label is `unknown`.", 0.0, 1.0)
+JSON = flags.DEFINE_boolean("json", False, "JSON lines on a terminal too.")
+OUTPUT = flags.DEFINE_string(
+    "output", "", "File to write, .jsonl or .parquet; by default the answers are printed."
+)
+WORKERS = flags.DEFINE_integer("workers", None, "Processes that decode; by default the cores.", lower_bound=1)
+
+ENGINE = flags.DEFINE_enum("engine", "auto", ["auto", "jax", "onnx"], "What computes the answers.")
+AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file that the bundle names but does not carry.")
+FACE = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
+DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file that the bundle names but does not carry.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Answers all files; 1 when a file or a window had no answer."""
+    if BUNDLE.value is None or not argv[1:]:
+        raise ValueError("--bundle=DIR and a clip or folder are needed; see emofuse predict --help")
+    from data_prep.extras import require_media
+    from emofuse_jax.serving import answer_file, load, predictor, windows
+
+    if OUTPUT.value:
+        answer_file.check_output(OUTPUT.value)
+    files = {"audio_encoder": AUDIO.value, "face_encoder": FACE.value, "face_detector": DETECTOR.value}
+    bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
+    predictor.check_encoders(bundle)
+    require_media()
+    files = list(dict.fromkeys(windows.media_files(argv[1:])))
+    if not files:
+        raise ValueError(f"{argv[1]}: no media files in it")
+    return write(bundle, files) if OUTPUT.value else show(bundle, files)
+
+
+def answers(bundle, files: Sequence[str], **more):
+    """Each file and its answers (`many.predict_files`)."""
+    from emofuse_jax.host import cores
+    from emofuse_jax.serving.many import predict_files
+
+    workers = min(WORKERS.value or cores(), len(files))
+    return predict_files(bundle, files, workers=workers, min_confidence=SURE.value, **more)
+
+
+def show(bundle, files: Sequence[str]) -> int:
+    """Prints each answer when it is known; on a terminal all of them as a table."""
+    table, failed = [], False
+    for _, found in answers(bundle, files):
+        failed |= any("error" in answer for answer in found)
+        if sys.stdout.isatty() and not JSON.value:
+            table += found
+        else:
+            print(*map(json.dumps, found), sep="\n", flush=True)
+    if table:
+        from emofuse_jax.serving.table import print_table
+
+        print_table(table)
+    return int(failed)
+
+
+def write(bundle, files: Sequence[str]) -> int:
+    """Writes --output, or goes on with it."""
+    from emofuse_jax.serving.answer_file import gathering
+    from emofuse_jax.serving.predictor import BUCKETS
+
+    with gathering(OUTPUT.value, bundle, SURE.value) as gathered, counted("files") as progress:
+        left = [path for path in files if path not in gathered.files]
+        for path, found in answers(bundle, left, buckets=BUCKETS[-1:]) if left else ():  # the same to the bit
+            gathered.add(path, found)
+            progress(len(gathered.files), len(files))
+    print(f"{OUTPUT.value}: {len(gathered.files)} files, {len(gathered.refused)} of them not wholly answered")
+    return int(bool(gathered.refused))

@@ -1,0 +1,18 @@
+"""Finds folders of files that are installed as packages: the shipped configs and the cluster templates."""
+
+import importlib.resources
+import pathlib
+
+import emofuse_jax
+
+
+def data_folder(package: str, clone_folder: str) -> pathlib.Path:
+    """Returns the folder of `emofuse_jax.<package>`.
+
+    pyproject.toml maps `clone_folder` of the repository to that package. A bare clone on PYTHONPATH has no
+    such mapping: there the folder stands beside the library.
+    """
+    try:
+        return pathlib.Path(str(importlib.resources.files(f"emofuse_jax.{package}")))
+    except ModuleNotFoundError:
+        return pathlib.Path(emofuse_jax.__file__).parents[1] / clone_folder

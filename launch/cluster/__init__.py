@@ -1,0 +1,1 @@
+"""Templates of cluster jobs; installed as `emofuse_jax.cluster_templates`."""
