@@ -5,10 +5,10 @@ import time
 
 import jax
 
-from emofuse_jax.train.experiment import Experiment
-from emofuse_jax.train.optimizer import make_optimizer
-from emofuse_jax.train.sharding import make_mesh, put_batch, state_sharding
-from emofuse_jax.train.step import init_state, jit_train_step, make_train_step
+from emofuse_jax.parallel.mesh import make_mesh, put_batch, state_sharding
+from emofuse_jax.training.experiment import Experiment
+from emofuse_jax.training.optimizer import make_optimizer
+from emofuse_jax.training.step import init_state, jit_train_step, make_train_step
 
 STEPS = 15
 """Timed steps of each system."""

@@ -8,8 +8,8 @@ import os
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from data_prep.encoder_spec import EncoderSettings, FeatureSettings
-from data_prep.onnx_layouts import AudioLayout, FaceLayout
+from data_prep.onnx_models.encoder_settings import EncoderSettings, FeatureSettings
+from data_prep.onnx_models.layouts import AudioLayout, FaceLayout
 from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data import records
 

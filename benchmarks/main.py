@@ -16,7 +16,6 @@ systems, ablations: every system (one change a row) trained on the demo corpus w
 test speakers; goes on where it was stopped, run by run.
 """
 
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -29,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from absl import flags
 
 from benchmarks.timing import line
+from emofuse_jax.utils.versions import package_versions
 
 SPEED = ("fbp", "step", "crossval", "startup", "serve")
 SUITES = (*SPEED, "records", "prepare", "loader", "systems", "ablations")
@@ -51,7 +51,12 @@ def main(argv: Sequence[str]) -> None:
     find = apart if len(SUITE.value) > 1 else measure
     rows = [{"suite": name, **row} for name in SUITE.value for row in find(name)]
     if OUTPUT.value:
-        machine = {"platform": platform.platform(), "cores": os.cpu_count(), "versions": versions()}
+        packages = ("jax", "flax", "numpy", *(["torch"] if importlib.util.find_spec("torch") else []))
+        machine = {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "versions": {"python": platform.python_version(), **package_versions(packages)},
+        }
         with open(OUTPUT.value, "w", encoding="utf-8") as file:
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
 
@@ -67,14 +72,6 @@ def apart(suite: str) -> list[dict]:
             raise ValueError(f"--suite={suite} did not end well; what it said stands above")
         with open(output, encoding="utf-8") as file:
             return [{k: v for k, v in row.items() if k != "suite"} for row in json.load(file)["rows"]]
-
-
-def versions() -> dict[str, str]:
-    """Of Python, and of what the numbers depend on."""
-    found = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
-    if importlib.util.find_spec("torch"):
-        found["torch"] = importlib.metadata.version("torch")
-    return {"python": platform.python_version(), **found}
 
 
 def measure(suite: str) -> Iterator[dict]:
@@ -100,7 +97,7 @@ def measure(suite: str) -> Iterator[dict]:
 def measure_speed(suite: str) -> Iterator[dict]:
     """The rows of a suite whose peer is PyTorch on the same device."""
     from benchmarks import suite_crossval, suite_serve, suite_speed, suite_startup
-    from emofuse_jax.train import distributed
+    from emofuse_jax.parallel import distributed
 
     torch = PEER.value == "torch" and importlib.util.find_spec("torch") is not None
     if suite == "startup":

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from data_prep.worker_limits import confine, core_of, environment
-from emofuse_jax.host import cores
+from data_prep.workers.sandbox import confine, core_of, environment
+from emofuse_jax.utils.system import cores
 
 
 @contextlib.contextmanager

@@ -10,12 +10,12 @@ import numpy as np
 from benchmarks.suite_speed import device, timed
 from benchmarks.timing import medians, row
 from emofuse_jax import settings
-from emofuse_jax.train.chunk import advance
-from emofuse_jax.train.chunk_state import restore_or_init
-from emofuse_jax.train.crossval import make_job, split
-from emofuse_jax.train.experiment import open_experiment, other_fold
-from emofuse_jax.train.fitting import chunk_size
-from emofuse_jax.train.job import Job
+from emofuse_jax.training.crossval.context import Job
+from emofuse_jax.training.crossval.crossval import make_job, split
+from emofuse_jax.training.crossval.group_state import restore_or_init
+from emofuse_jax.training.crossval.replica_group import advance
+from emofuse_jax.training.crossval.replica_packing import chunk_size
+from emofuse_jax.training.experiment import open_experiment, other_fold
 
 FUNCTIONALS = {"steps": 6, "audio": 88, "frames": 6, "face": 128}
 """Sizes of features a clip: functionals of half a second, a small face network."""

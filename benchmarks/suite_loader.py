@@ -17,13 +17,13 @@ import numpy as np
 from benchmarks.pinned_process import one_core
 from benchmarks.suite_prepare import corpus_clips
 from benchmarks.timing import medians, row
-from data_prep.corpora.base import Clip
-from data_prep.encoder_spec import NO_ENCODERS
+from data_prep.onnx_models.encoder_settings import NO_ENCODERS
 from data_prep.settings import PrepSettings
 from emofuse_jax.data.dataset import Dataset, open_dataset
 from emofuse_jax.data.pipeline import train_batches
 from emofuse_jax.data.records import shard_paths
 from emofuse_jax.data.sampler import make_sampler
+from emofuse_jax.data.writing.corpus import Clip
 
 LARGER_THAN_A_BATCH = 24 << 20
 
@@ -59,7 +59,7 @@ def dataset(data: str) -> Dataset:
 def ours(data: str, batches: int, batch: int) -> None:
     """Reads batches with a fresh iterator: what it reads ahead counts too."""
     import emofuse_jax as ef
-    from emofuse_jax.train.experiment import input_spec  # which the other sides should not wait for
+    from emofuse_jax.training.experiment import input_spec  # which the other sides should not wait for
 
     records, config = dataset(data), ef.settings.base()
     clips, spec = np.arange(len(records.index)), input_spec(config, records)
@@ -93,7 +93,7 @@ def open_source(data: str):
 
 def decoding(paths: Sequence[str], settings: PrepSettings) -> None:
     """Makes of each clip what its record holds."""
-    from data_prep.process import process_clip
+    from data_prep.process_clip import process_clip
 
     for path in paths:
         process_clip(Clip("clip", path, 0, ""), settings)

@@ -19,17 +19,17 @@ import numpy as np
 
 from benchmarks.pinned_process import one_core
 from benchmarks.timing import medians, row
-from data_prep.audio import log_spectrogram
-from data_prep.corpora.base import Clip
-from data_prep.extras import require_media
-from data_prep.frames import read_frames
-from data_prep.media import probe
-from data_prep.sampling import frame_times
+from data_prep.media.audio_track import sound_blocks
+from data_prep.media.frame_sampling import frame_times
+from data_prep.media.frames import read_frames
+from data_prep.media.probe import probe
+from data_prep.optional_dependencies import require_media
 from data_prep.settings import RECIPES
-from data_prep.shards import file_sha256
-from data_prep.sound import sound_blocks
-from data_prep.workers import Job, process
+from data_prep.spectrogram import log_spectrogram
+from data_prep.workers.pool import Job, process
 from emofuse_jax.data.records import read_manifest
+from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.utils.files import file_sha256
 
 SETTINGS = RECIPES["fbp"]
 CASES = {"native": (None, None), "720p": (720, None), "720p, looped to 9 s": (720, 9.0)}

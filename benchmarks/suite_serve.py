@@ -32,9 +32,10 @@ from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
 from data_prep.synth.clip import render_clip
 from emofuse_jax.models.build import build_model
 from emofuse_jax.serving import load
-from emofuse_jax.serving.decoders import Decoders, decode
-from emofuse_jax.serving.export import write_bundle
-from emofuse_jax.serving.predictor import needs_of, rows_of
+from emofuse_jax.serving.bundle.export import write_bundle
+from emofuse_jax.serving.media.decoder_pool import Decoders, decode
+from emofuse_jax.serving.media.prepare_window import needs_of
+from emofuse_jax.serving.predict import rows_of
 
 CLIENTS = 16
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -18,9 +18,9 @@ from benchmarks.timing import medians, row
 from emofuse_jax import settings
 from emofuse_jax.models.build import build_model
 from emofuse_jax.ops.mfb import mfb
-from emofuse_jax.train.optimizer import make_optimizer
-from emofuse_jax.train.sharding import make_mesh
-from emofuse_jax.train.step import init_state, jit_train_step, make_train_step
+from emofuse_jax.parallel.mesh import make_mesh
+from emofuse_jax.training.optimizer import make_optimizer
+from emofuse_jax.training.step import init_state, jit_train_step, make_train_step
 from emofuse_jax.types import InputSpec
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the device

@@ -11,7 +11,8 @@ class System:
     config: str
     fields: dict = dataclasses.field(default_factory=dict)
     gan: dict | None = None
-    """Fields of configs/gan.py: the fusion of the row named `config` is fitted again (train/refit.py)."""
+    """Fields of configs/gan.py: the fusion of the row named `config` is fitted again
+    (training/refit_fusion.py)."""
     needs: tuple[str, ...] = ()
     """Rows whose runs of the same seed this one starts from."""
 

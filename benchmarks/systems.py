@@ -17,15 +17,15 @@ import emofuse_jax as ef
 from benchmarks.cost import measure_cost
 from benchmarks.system_table import ABLATIONS, SYSTEMS, System
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import recipe_settings
-from emofuse_jax.cli.progress_bar import counted
+from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
+from emofuse_jax.api.training import train
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.evaluate import evaluate_workdir, load_experiment
-from emofuse_jax.train.experiment import flatten, open_experiment
-from emofuse_jax.train.loop import train
-from emofuse_jax.train.refit import refit
-from emofuse_jax.train.writer import write_json
+from emofuse_jax.training.experiment import flatten, open_experiment
+from emofuse_jax.training.refit_fusion import refit
+from emofuse_jax.utils.files import write_json
+from emofuse_jax.utils.progress_bar import counted
 
 SEEDS = (0, 1, 2)
 SMALL_RECORDS = {

@@ -4,7 +4,8 @@ Class-balanced batches: four clips of each of eight classes. Ablations:
 --config.loss.objectives.emotional_metric=0 (cross-entropy alone), --config.model.margins.kind=triplet
 (margins equal at first), --config.loss.objectives.{emotional_metric=0,adaptive_triplet=0.3} (M2FNet's
 triplets) and --config.loss.objectives.{cross_entropy=0,polarity=1} (VAANet's cross-entropy). Deeper video
-networks are in models/r3d.py; their public weights start it with --config.init.video=FILE.safetensors.
+networks are in models/layers/resnet3d.py; their public weights start it with
+--config.init.video=FILE.safetensors.
 
 Receipt: emofuse train --config=cross_attention --config.data.path=DIR --workdir=DIR; time and score
 unmeasured at this size (no paired corpus at hand). The small form is configs/demo.py:cross_attention.

@@ -9,7 +9,7 @@ convert the two files.
 import ml_collections
 
 import emofuse_jax as ef
-from emofuse_jax.models.audio import TORCHVISION
+from emofuse_jax.models.encoders.audio_fcn import TORCHVISION
 
 
 def get_config() -> ml_collections.ConfigDict:

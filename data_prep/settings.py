@@ -3,7 +3,8 @@
 import dataclasses
 import math
 
-from data_prep.encoder_spec import NO_ENCODERS, FeatureSettings
+from data_prep.onnx_models.encoder_settings import NO_ENCODERS, FeatureSettings
+from emofuse_jax.data import records
 
 SAMPLE_RATE = 16_000
 DEVICES = ("cpu", "accelerator")
@@ -11,7 +12,7 @@ DEVICES = ("cpu", "accelerator")
 
 @dataclasses.dataclass(frozen=True)
 class AudioSettings:
-    """A frontend of data_prep/audio.py: sound to a spectrogram on a logarithmic scale."""
+    """A frontend of data_prep/spectrogram.py: sound to a spectrogram on a logarithmic scale."""
 
     frontend: str = "log_spectrogram_v1"
     """Names the computation; a change of computation is a new name."""
@@ -137,9 +138,10 @@ RECIPES = {
 }
 """systems.md, sections 1, 3 and 4: one face for each of 30 segments; 6 snippets of 16 frames.
 
-`features` samples as `fbp` does and stores what frozen encoders make of it instead (data_prep/encoders.py).
-`speech` has the log-mel energies that speech recognisers read, and the faces of `fbp`, without the silence
-before and after; `voice` the same of windows long enough to tell the harmonics of a voice.
+`features` samples as `fbp` does and stores what frozen encoders make of it instead
+(data_prep/onnx_models/encoders.py). `speech` has the log-mel energies that speech recognisers read, and the
+faces of `fbp`, without the silence before and after; `voice` the same of windows long enough to tell the
+harmonics of a voice.
 """
 
 
@@ -163,3 +165,11 @@ def recipe_settings(
     trim_db = settings.audio.trim_db if trim_db is None else trim_db
     audio = dataclasses.replace(settings.audio, waveform=waveform, trim_db=trim_db)
     return dataclasses.replace(settings, audio=audio, face=dataclasses.replace(settings.face, **given))
+
+
+def record_shape(settings: PrepSettings) -> records.RecordShape:
+    """The dimensions that all records of these settings share."""
+    features = settings.features
+    size = 0 if features.drops_faces else settings.face.size
+    widths = (0 if encoder is None else encoder.width for encoder in (features.audio, features.face))
+    return records.RecordShape(settings.audio.bins, size, size, *widths, waveform=settings.audio.waveform)

@@ -65,7 +65,7 @@ class Batch:
     face_features: Float[Array, "b s d"] | None = None
     """One vector a frame, valid where `face_mask` is."""
     mixed_label: Int[Array, " b"] | None = None
-    """Label of the clip that was mixed in (data/mixup.py); None where nothing was."""
+    """Label of the clip that was mixed in (data/augment/mixup.py); None where nothing was."""
     mixed_share: Float[Array, " b"] | None = None
     """Its share, at most one half."""
 

@@ -8,9 +8,9 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine that has other devices, or libtpu
 
-# As QUICK of emofuse_jax/train/compiling.py: most programs of a test run a few times. XLA_FLAGS= undoes it.
-# Eight devices on two busy cores may keep each other waiting for longer than the 40 s after which XLA aborts.
-# A flag that XLA does not know, as this one from jaxlib 0.11 on, ends the process.
+# As QUICK of emofuse_jax/parallel/xla_options.py: most programs of a test run a few times. XLA_FLAGS= undoes
+# it. Eight devices on two busy cores may keep each other waiting for longer than the 40 s after which XLA
+# aborts. A flag that XLA does not know, as this one from jaxlib 0.11 on, ends the process.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_collective_call_terminate_timeout_seconds=300"
@@ -23,17 +23,7 @@ from jaxtyping import install_import_hook
 
 # Shapes in signatures are checked here, and only here. Not in types.py: a Batch is also built from
 # shapes, shardings and NumPy arrays.
-CHECKED = [
-    "ops",
-    "models",
-    "losses",
-    "objectives",
-    "metrics",
-    "predictions",
-    "report",
-    "reporting",
-    "data.augment",
-]
+CHECKED = ["ops", "models", "losses", "scoring.metrics", "scoring.predict", "reporting", "data.augment"]
 install_import_hook([*(f"emofuse_jax.{name}" for name in CHECKED), "data_prep.faces"], "beartype.beartype")
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -72,19 +62,19 @@ def share_programs(path: str) -> None:
 
 LONGEST = (
     "settings/test_configs.py",
-    "train/test_loop.py",
-    "train/test_crossval.py",
+    "training/test_loop.py",
+    "training/test_crossval.py",
     "models/test_fusions.py",
     "api/test_demo.py",
-    "train/test_feed.py",
-    "train/test_crossval_processes.py",
+    "training/test_batch_source.py",
+    "training/test_crossval_processes.py",
     "models/test_invariance.py",
     "benchmarks/test_systems.py",
-    "train/test_preemption.py",
+    "training/test_preemption.py",
     "benchmarks/test_ablations.py",
-    "test_report_explain.py",
+    "reporting/test_display_specs.py",
     "serving/test_features_bundle.py",
-    "serving/test_many.py",
+    "serving/test_batch_predict.py",
 )
 """Files that begin first (make test: --no-loadscope-reorder), so that both workers end together."""
 

@@ -9,8 +9,8 @@ import importlib
 import itertools
 import os
 
-from data_prep.corpora.base import Clip, Corpus
 from data_prep.corpora.classes import with_classes
+from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CORPORA = {
     name: f"data_prep.corpora.{name}"

@@ -6,9 +6,9 @@ As distributed: Train/<Class>/*.avi and Val/<Class>/*.avi; the labels of Test ar
 import os
 from collections.abc import Iterator
 
-from data_prep.corpora.base import Clip, Corpus, Protocol
 from data_prep.corpora.classes import same
-from data_prep.corpora.files import media_below, stem
+from data_prep.corpora.find_files import media_below, stem
+from emofuse_jax.data.writing.corpus import Clip, Corpus, Protocol
 
 FOLDERS = {
     "Angry": "angry",

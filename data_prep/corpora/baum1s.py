@@ -7,10 +7,10 @@ Annotations_BAUM1s.xlsx, or the same saved as CSV. Columns are known by what sta
 import csv
 import re
 
-from data_prep.corpora.base import Clip, Corpus
 from data_prep.corpora.classes import BASIC, same
-from data_prep.corpora.expected import Expected, checked, listed
-from data_prep.corpora.files import files_below, media_below, stem
+from data_prep.corpora.find_files import files_below, media_below, stem
+from data_prep.corpora.reference_counts import Expected, checked, listed
+from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 NAMES = {
     "anger": "angry",

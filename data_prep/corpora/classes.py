@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 
-from data_prep.corpora.base import Corpus
+from emofuse_jax.data.writing.corpus import Corpus
 
 BASIC = ("angry", "disgust", "fearful", "happy", "sad", "surprised")
 """Ekman's six, by the names that all corpora have here."""

@@ -23,10 +23,10 @@ import av
 import numpy as np
 
 from data_prep.corpora import folder
-from data_prep.corpora.base import Clip, Corpus
-from data_prep.media import MediaError, open_media, probe
-from data_prep.shards import write_atomic, write_json
-from data_prep.sound import sound_blocks
+from data_prep.media.audio_track import sound_blocks
+from data_prep.media.probe import MediaError, open_media, probe
+from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.utils.files import write_atomic, write_json
 
 TABLE, SOURCES = "composite.csv", "composite.json"
 RATE = 16_000

@@ -9,10 +9,10 @@ import dataclasses
 import os
 import re
 
-from data_prep.corpora.base import Clip, Corpus
 from data_prep.corpora.classes import same
-from data_prep.corpora.expected import Expected, checked, listed
-from data_prep.corpora.files import files_below, stem
+from data_prep.corpora.find_files import files_below, stem
+from data_prep.corpora.reference_counts import Expected, checked, listed
+from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CODES = {"ANG": "angry", "DIS": "disgust", "FEA": "fearful", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 CLASSES = tuple(CODES.values())

@@ -25,10 +25,10 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
-from data_prep.corpora.base import Clip, Corpus
 from data_prep.synth.clip import render_clip
-from data_prep.synth.plan import STATES, DemoClip, class_of, plan_corpus
-from emofuse_jax.host import cores
+from data_prep.synth.corpus_plan import STATES, DemoClip, class_of, plan_corpus
+from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.utils.system import cores
 
 VERSION = 1
 """Of the generator: clips of different versions are never mixed in a directory."""

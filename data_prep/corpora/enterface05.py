@@ -6,10 +6,10 @@ As distributed: "subject 1/anger/sentence 1/s1_an_1.avi"; the folders of some su
 import os
 import re
 
-from data_prep.corpora.base import Clip, Corpus
 from data_prep.corpora.classes import BASIC, same
-from data_prep.corpora.expected import Expected, checked, listed
-from data_prep.corpora.files import media_below, stem
+from data_prep.corpora.find_files import media_below, stem
+from data_prep.corpora.reference_counts import Expected, checked, listed
+from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CODES = dict(zip(("an", "di", "fe", "ha", "sa", "su"), BASIC, strict=True))
 CLASSES = BASIC

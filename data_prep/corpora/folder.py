@@ -9,7 +9,7 @@ import csv
 import math
 import os
 
-from data_prep.corpora.base import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 REQUIRED = ("path", "label", "speaker")
 TIMES = ("start", "end")

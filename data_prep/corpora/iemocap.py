@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Iterator
 
-from data_prep.corpora.base import Clip, Corpus
 from data_prep.corpora.classes import same
-from data_prep.corpora.expected import Expected, checked, listed
+from data_prep.corpora.reference_counts import Expected, checked, listed
+from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CODES = {
     "neu": "neutral",

@@ -6,10 +6,10 @@ import itertools
 import os
 import re
 
-from data_prep.corpora.base import Clip, Corpus
 from data_prep.corpora.classes import same
-from data_prep.corpora.expected import Expected, checked
-from data_prep.corpora.files import files_below
+from data_prep.corpora.find_files import files_below
+from data_prep.corpora.reference_counts import Expected, checked
+from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 CALM = {"neutral": "neutral", "calm": "neutral"}

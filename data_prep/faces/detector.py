@@ -4,11 +4,11 @@ import functools
 
 import numpy as np
 
-from data_prep.encoders import EncoderFiles
-from data_prep.faces.detect import detect_faces, look_again
 from data_prep.faces.face import Face
-from data_prep.faces.follow import Look, Search
-from data_prep.faces.own import search_with
+from data_prep.faces.mtcnn_cascade import detect_faces, look_again
+from data_prep.faces.onnx_detector import search_with
+from data_prep.faces.track_faces import Look, Search
+from data_prep.onnx_models.encoders import EncoderFiles
 from data_prep.settings import PrepSettings
 
 WARMING, SQUARE = (480, 640), 8

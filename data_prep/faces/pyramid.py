@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from data_prep.faces.mtcnn import CELL, PNET_SHRINK, STRIDE
+from data_prep.faces.mtcnn_networks import CELL, PNET_SHRINK, STRIDE
 
 SCALE_FACTOR = 0.709
 """Ratio of neighbouring pyramid levels (about the square root of 1/2, as published)."""

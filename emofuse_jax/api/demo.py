@@ -5,15 +5,18 @@ import time
 
 from data_prep.corpora import demo as corpus
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import RECIPES
 from data_prep.synth.clip import render_clip
-from emofuse_jax import evaluate, report, serving, settings, tables
-from emofuse_jax.cli.progress_bar import counted
-from emofuse_jax.serving.export import export_bundle
-from emofuse_jax.train.experiment import open_experiment
-from emofuse_jax.train.loop import train
-from emofuse_jax.train.writer import read_epochs, write_json
+from emofuse_jax import serving, settings
+from emofuse_jax.api import evaluation
+from emofuse_jax.api.export import export_bundle
+from emofuse_jax.api.training import train
+from emofuse_jax.reporting import run_report, terminal
+from emofuse_jax.training.experiment import open_experiment
+from emofuse_jax.training.metric_writer import read_epochs
+from emofuse_jax.utils.files import write_json
+from emofuse_jax.utils.progress_bar import counted
 
 NETWORKS = {"voice": "audio_only", "face": "video_only", "both": "am_fbp"}
 PROTOCOL = "demo_1fold"
@@ -68,25 +71,25 @@ def network_config(records: str, fusion: str, seed: int, epochs: int | None):
 
 def score_networks(home: str, clips: str) -> dict:
     """Scores the three networks on the test speakers, writes the report of both, prints the table."""
-    scored = {name: evaluate.evaluate_workdir(os.path.join(home, name)) for name in NETWORKS}
+    scored = {name: evaluation.evaluate_workdir(os.path.join(home, name)) for name in NETWORKS}
     for name, (results, _) in scored.items():
-        evaluate.write_results(os.path.join(home, name), results)
+        evaluation.write_results(os.path.join(home, name), results)
     rows = {name: next(iter(results["modalities"].values())) for name, (results, _) in scored.items()}
     results, examples = scored["both"]
     tested = set(results["clips"])
     ceilings = corpus.ceilings(clip for clip in corpus.read_made(clips) if clip.clip_id in tested)
     summary = {name: {key: rows[name][key] for key in KEPT} for name in NETWORKS} | {"ceilings": ceilings}
     page = os.path.join(home, "report.html")
-    report.write_report(
+    run_report.write_report(
         page,
         results=results,
         history=read_epochs(os.path.join(home, "both")),
         examples=examples,
         title="emofuse demo: AM-FBP",
         comparison=summary,
-        marks=evaluate.marks(results),
+        marks=evaluation.marks(results),
     )
-    tables.print_scores(rows, "test speakers, 95 % intervals by speaker")
+    terminal.print_scores(rows, "test speakers, 95 % intervals by speaker")
     known = ", ".join(f"{name} {100 * value:.1f}" for name, value in ceilings.items())
     print(f"best possible accuracy on these clips as made: {known}")
     print(f"report: {page}")

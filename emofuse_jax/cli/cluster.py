@@ -6,8 +6,8 @@
     emofuse cluster --kind=tpu_pod --slice=NAME --zone=ZONE --job="train --config=am_fbp --workdir=DIR"
 
 --dry_run prints the script or manifest, and the command that would start it. A process that gets SIGTERM
-saves and exits with 75 (emofuse_jax/train/preemption.py), after which the templates start the job again, as
-after 134, JAX's end where a host fell silent; GKE does so after any failure. Hosts find each other by what
+saves and exits with 75 (emofuse_jax/parallel/preemption.py), after which the templates start the job again,
+as after 134, JAX's end where a host fell silent; GKE does so after any failure. Hosts find each other by what
 the cluster tells them.
 """
 

@@ -20,10 +20,10 @@ def main(argv: Sequence[str]) -> None:
     """Reads, compares, prints."""
     if len(argv) != 3:
         raise ValueError("usage: emofuse compare A/results.json B/results.json; see emofuse compare --help")
-    from emofuse_jax.pooled import read_results
-    from emofuse_jax.reporting.marks import marks_of
-    from emofuse_jax.significance import compare, sentence
-    from emofuse_jax.train.writer import write_json
+    from emofuse_jax.scoring.pooled_scores import read_results
+    from emofuse_jax.scoring.result_labels import marks_of
+    from emofuse_jax.scoring.significance import compare, sentence
+    from emofuse_jax.utils.files import write_json
 
     results = [read_results(path) for path in argv[1:]]
     found = compare(*results, measure=MEASURE.value)

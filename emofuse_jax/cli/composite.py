@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(
             f"{', '.join(f'--{f.name}' for f in needed)} are needed; see emofuse composite --help"
         )
-    from data_prep.extras import require_media
+    from data_prep.optional_dependencies import require_media
 
     require_media()
     from data_prep.corpora import read_corpus

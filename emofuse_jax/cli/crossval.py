@@ -34,14 +34,14 @@ def main(argv: Sequence[str]) -> int | None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
     if CONFIG.value is None or WORKDIR.value is None:
         raise ValueError("--config and --workdir are needed; see emofuse crossval --help")
-    from emofuse_jax.train import distributed
+    from emofuse_jax.parallel import distributed
 
     distributed_flags.join()
     distributed.device_per_core()
-    from emofuse_jax import tables
-    from emofuse_jax.cv_evaluate import publish
-    from emofuse_jax.reporting.marks import marks_of
-    from emofuse_jax.train.crossval import crossval
+    from emofuse_jax.api.crossval_evaluation import publish
+    from emofuse_jax.api.training import crossval
+    from emofuse_jax.reporting import terminal
+    from emofuse_jax.scoring.result_labels import marks_of
 
     folds = [int(fold) for fold in FOLDS.value] or None
     if PROTOCOL.value:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int | None:
         publish(CONFIG.value, WORKDIR.value, results, typed("crossval"), examples=EXAMPLES.value)
     if not distributed.is_first():
         return
-    tables.print_runs(results)
+    terminal.print_runs(results)
     for mark in marks_of(results["corpus"], results["leaks"]):
         print(mark)
     print(f"results: {WORKDIR.value}: results.json, report.html, and as a row for a paper row.md")

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the thread."""
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
-    from data_prep.extras import require_media
+    from data_prep.optional_dependencies import require_media
 
     require_media()
     from emofuse_jax.api import demo

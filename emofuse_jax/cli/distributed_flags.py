@@ -11,6 +11,6 @@ PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, f
 
 def join() -> None:
     """Joins the others, before anything asks jax for its devices; alone it does nothing."""
-    from emofuse_jax.train import distributed
+    from emofuse_jax.parallel import distributed
 
     distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)

@@ -22,16 +22,17 @@ def main(argv: Sequence[str]) -> None:
     """Scores, writes and prints."""
     if argv[1:] or not WORKDIR.value:
         raise ValueError("usage: emofuse evaluate --workdir=DIR [--split=test]; see emofuse evaluate --help")
-    from emofuse_jax import evaluate, report, tables
-    from emofuse_jax.train.writer import read_epochs
+    from emofuse_jax.api import evaluation
+    from emofuse_jax.reporting import run_report, terminal
+    from emofuse_jax.training.metric_writer import read_epochs
 
-    results, examples = evaluate.evaluate_workdir(
+    results, examples = evaluation.evaluate_workdir(
         WORKDIR.value, part=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
     )
-    marks = evaluate.marks(results)
-    directory = evaluate.write_results(WORKDIR.value, results, CHECKPOINT.value)
+    marks = evaluation.marks(results)
+    directory = evaluation.write_results(WORKDIR.value, results, CHECKPOINT.value)
     page = os.path.join(directory, "report.html")
-    report.write_report(
+    run_report.write_report(
         page,
         results=results,
         history=read_epochs(WORKDIR.value),
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
         title=f"{results['config']} on {results['corpus']}",
         marks=marks,
     )
-    tables.print_scores(results["modalities"])
+    terminal.print_scores(results["modalities"])
     for mark in marks:
         print(mark)
     print(f"report: {page}")

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     encoders = {"audio": AUDIO.value, "face": FACE.value, "detector": DETECTOR.value}
     if any(encoders.values()) and not INCLUDE.value:
         raise ValueError("--audio_encoder, --face_encoder and --face_detector go with --include_encoders")
-    from emofuse_jax.serving.export import export_bundle
+    from emofuse_jax.api.export import export_bundle
 
     output = OUTPUT.value
     carried = encoders if INCLUDE.value else None
@@ -60,8 +60,8 @@ def main(argv: Sequence[str]) -> None:
 
 def cost() -> str:
     """What the fewer bits cost, in a line."""
-    from emofuse_jax.evaluate import cost_of
-    from emofuse_jax.serving.quantised import rounded
+    from emofuse_jax.api.evaluation import cost_of
+    from emofuse_jax.serving.bundle.quantization import rounded
 
     try:
         before, after = cost_of(

@@ -18,14 +18,14 @@ def main(argv: Sequence[str]) -> None:
     """Finds, writes and prints."""
     if len(argv) != 2:
         raise ValueError("usage: emofuse leaders FOLDER; see emofuse leaders --help")
-    from emofuse_jax import leaders, tables
+    from emofuse_jax.reporting import leaderboard, terminal
 
-    path, rows, others = leaders.write_leaders(argv[1], OUTPUT.value, MEASURE.value)
+    path, rows, others = leaderboard.write_leaders(argv[1], OUTPUT.value, MEASURE.value)
     groups: dict[tuple, dict] = {}
     for row in rows:
         groups.setdefault(row["group"], {})[f"{row['config']} ({row['path']})"] = row["scores"]
     for group, members in groups.items():
-        tables.print_scores(members, title=", ".join(group))
+        terminal.print_scores(members, title=", ".join(group))
     for other in others:
         print(f"{other}: not a result of emofuse crossval or evaluate; left out")
     print(f"table: {path}")

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from emofuse_jax.told import one_line
+from emofuse_jax.utils.errors import one_line
 
 LONGEST = 1000
 """Characters of a line about a word of the command line, which may be any file."""
@@ -101,7 +101,7 @@ def keep_programs() -> None:
 
     On a processor of another kind they would not run: each kind has its own.
     """
-    from emofuse_jax.host import cpu_kind
+    from emofuse_jax.utils.system import cpu_kind
 
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "emofuse", cpu_kind()))
@@ -141,10 +141,10 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
             raise
         return failed(f"out of memory: {error}", 2)
     except Exception as stop:
-        from emofuse_jax.train import footprint, preemption  # need jax: not before it is thrown
+        from emofuse_jax.parallel import memory, preemption  # need jax: not before it is thrown
 
-        if footprint.exhausted(stop) and not os.environ.get("EMOFUSE_TRACEBACK"):
-            return failed(f"{footprint.said(stop)}; JAX_PLATFORMS=cpu computes in the host's memory", 2)
+        if memory.exhausted(stop) and not os.environ.get("EMOFUSE_TRACEBACK"):
+            return failed(f"{memory.said(stop)}; JAX_PLATFORMS=cpu computes in the host's memory", 2)
         if isinstance(stop, preemption.Preempted):
             print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
             return preemption.EXIT_CODE

@@ -10,7 +10,7 @@ from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.planning.chips import Chip
 from emofuse_jax.planning.collectives import Collective
 from emofuse_jax.planning.plan import Plan, roofline
-from emofuse_jax.train.experiment import input_spec
+from emofuse_jax.training.experiment import input_spec
 from emofuse_jax.types import InputSpec
 
 ASSUMPTIONS = """\

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from emofuse_jax.cli.progress_bar import counted
+from emofuse_jax.utils.progress_bar import counted
 
 BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
 SURE = flags.DEFINE_float("min_confidence", 0.0, "Below this probability the label is `unknown`.", 0.0, 1.0)
@@ -39,14 +39,15 @@ def main(argv: Sequence[str]) -> int:
     """Answers all files; 1 when a file or a window had no answer."""
     if BUNDLE.value is None or not argv[1:]:
         raise ValueError("--bundle=DIR and a clip or folder are needed; see emofuse predict --help")
-    from data_prep.extras import require_media
-    from emofuse_jax.serving import answer_file, load, predictor, windows
+    from data_prep.optional_dependencies import require_media
+    from emofuse_jax.serving import load, prediction_file, windows
+    from emofuse_jax.serving.media.prepare_window import check_encoders
 
     if OUTPUT.value:
-        answer_file.check_output(OUTPUT.value)
+        prediction_file.check_output(OUTPUT.value)
     files = {"audio_encoder": AUDIO.value, "face_encoder": FACE.value, "face_detector": DETECTOR.value}
     bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
-    predictor.check_encoders(bundle)
+    check_encoders(bundle)
     require_media()
     files = list(dict.fromkeys(windows.media_files(argv[1:])))
     if not files:
@@ -56,8 +57,8 @@ def main(argv: Sequence[str]) -> int:
 
 def answers(bundle, files: Sequence[str], **more):
     """Each file and its answers (`many.predict_files`)."""
-    from emofuse_jax.host import cores
-    from emofuse_jax.serving.many import predict_files
+    from emofuse_jax.serving.batch_predict import predict_files
+    from emofuse_jax.utils.system import cores
 
     workers = min(WORKERS.value or cores(), len(files))
     return predict_files(bundle, files, workers=workers, min_confidence=SURE.value, **more)
@@ -73,7 +74,7 @@ def show(bundle, files: Sequence[str]) -> int:
         else:
             print(*map(json.dumps, found), sep="\n", flush=True)
     if table:
-        from emofuse_jax.serving.table import print_table
+        from emofuse_jax.serving.prediction_table import print_table
 
         print_table(table)
     return int(failed)
@@ -81,8 +82,8 @@ def show(bundle, files: Sequence[str]) -> int:
 
 def write(bundle, files: Sequence[str]) -> int:
     """Writes --output, or goes on with it."""
-    from emofuse_jax.serving.answer_file import gathering
-    from emofuse_jax.serving.predictor import BUCKETS
+    from emofuse_jax.serving.predict import BUCKETS
+    from emofuse_jax.serving.prediction_file import gathering
 
     with gathering(OUTPUT.value, bundle, SURE.value) as gathered, counted("files") as progress:
         left = [path for path in files if path not in gathered.files]

@@ -18,7 +18,8 @@ and what was masked or failed.
 --waveform stores the sound too, for other programs: 16 kHz, mono, int16 with full scale 32767, 32 KB a
 second, empty where the sound is masked. Training does not read it.
 --audio_encoder and --face_encoder run frozen encoders: ONNX files, each with a YAML beside it that states its
-layout (data_prep/onnx_layouts.py). Their features are stored beside the tensors that they read, or with
+layout (data_prep/onnx_models/layouts.py). Their features are stored beside the tensors that they read, or
+with
 --tensors=drop instead of them; --recipe=features samples as fbp does, and drops. Where an encoder fails on a
 clip its features are masked and manifest.csv says why; a kept spectrogram stays of use, kept crops do not,
 since crops and features of faces share one mask.
@@ -71,12 +72,12 @@ def main(argv) -> int:
     """Prepares one corpus; status 1 if the result is wrong, or with --strict if a clip failed."""
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
-    from data_prep.encoder_probe import with_encoders
-    from data_prep.encoders import EncoderFiles
-    from data_prep.extras import require_media
-    from data_prep.pipeline import prepare  # after --help, which should not wait for it
-    from emofuse_jax.cli.progress_bar import counted
-    from emofuse_jax.prep_report import write_prep_report
+    from data_prep.onnx_models.encoders import EncoderFiles
+    from data_prep.optional_dependencies import require_media
+    from data_prep.prepare import prepare  # after --help, which should not wait for it
+    from data_prep.probe_encoders import with_encoders
+    from emofuse_jax.reporting.prep_report import write_prep_report
+    from emofuse_jax.utils.progress_bar import counted
 
     require_media()
     if _BEAM.value and _RUNNER.value != "beam":

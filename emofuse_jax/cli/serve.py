@@ -41,20 +41,21 @@ def main(argv: Sequence[str]) -> None:
     """Serves until it is told to stop."""
     if argv[1:] or BUNDLE.value is None:
         raise ValueError("--bundle=DIR is needed; see emofuse serve --help")
-    from data_prep.extras import require_media, require_server
+    from data_prep.optional_dependencies import require_media, require_server
 
     require_media()
     require_server()
     import uvicorn
 
-    from emofuse_jax.host import cores
-    from emofuse_jax.serving import load, predictor
-    from emofuse_jax.serving.answering import Limits
-    from emofuse_jax.serving.app import make_app
+    from emofuse_jax.serving import load
+    from emofuse_jax.serving.http.app import make_app
+    from emofuse_jax.serving.http.service import Limits
+    from emofuse_jax.serving.media.prepare_window import check_encoders
+    from emofuse_jax.utils.system import cores
 
     files = {"audio_encoder": AUDIO.value, "face_encoder": FACE.value, "face_detector": DETECTOR.value}
     bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
-    predictor.check_encoders(bundle)
+    check_encoders(bundle)
     limits = Limits(
         bytes=MEGABYTES.value << 20,
         seconds=SECONDS.value,

@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
     if None in (_DATA.value, _NAME.value, _TABLE.value):
         raise ValueError("--data, --name and --table are needed; see emofuse split --help")
-    from data_prep.add_split import add_split
+    from data_prep.custom_split import add_split
 
     leaks = add_split(_DATA.value, _NAME.value, _TABLE.value, allow_leak=_LEAK.value)
     for leak in leaks:

@@ -36,16 +36,18 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
     if CONFIG.value is None or WORKDIR.value is None or bool(SPACE.value) == bool(TRIALS.value):
         raise ValueError("--config, --workdir, and --space or --trials are needed; see emofuse sweep --help")
-    from emofuse_jax.train import distributed, trials
+    from emofuse_jax.parallel import distributed
+    from emofuse_jax.training.crossval import search_space
 
     drawn = {"method": METHOD.value, "seed": SEARCH_SEED.value}
     file, space = TRIALS.value, SPACE.value
-    chosen = trials.read_trials(file) if file else trials.draw_trials(space, COUNT.value, **drawn)
+    chosen = search_space.read_trials(file) if file else search_space.draw_trials(space, COUNT.value, **drawn)
     distributed_flags.join()
     distributed.device_per_core()
-    from emofuse_jax import tables
-    from emofuse_jax.train.sweep import sweep
-    from emofuse_jax.train.writer import write_hyperparameters, write_json
+    from emofuse_jax.reporting import terminal
+    from emofuse_jax.training.crossval.sweep import sweep
+    from emofuse_jax.training.metric_writer import write_hyperparameters
+    from emofuse_jax.utils.files import write_json
 
     folds = [int(fold) for fold in FOLDS.value]
     found = sweep(CONFIG.value, WORKDIR.value, chosen, folds=folds, seeds=SEEDS.value)
@@ -54,4 +56,4 @@ def main(argv: Sequence[str]) -> None:
         for trial in found["trials"]:
             scores = {name: trial[name] for name in ("validation_ua", "last_ua")}
             write_hyperparameters(WORKDIR.value, f"{trial['number']:03d}", trial["fields"], scores)
-        tables.print_trials(found)
+        terminal.print_trials(found)

@@ -27,11 +27,11 @@ def main(argv: Sequence[str]) -> int | None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
     if CONFIG.value is None or WORKDIR.value is None:
         raise ValueError("--config and --workdir are needed; see emofuse train --help")
-    from emofuse_jax.train import distributed
+    from emofuse_jax.parallel import distributed
 
     distributed_flags.join()
-    from emofuse_jax.train.experiment import open_experiment
-    from emofuse_jax.train.loop import train
+    from emofuse_jax.api.training import train
+    from emofuse_jax.training.experiment import open_experiment
 
     tracker = train(open_experiment(CONFIG.value), WORKDIR.value)
     if distributed.is_first():

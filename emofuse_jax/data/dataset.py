@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emofuse_jax.data import records
-from emofuse_jax.data.prep_files import read_index, read_json, read_prep
-from emofuse_jax.npz import read_npz
-from emofuse_jax.told import one_line
+from emofuse_jax.data.prepared_files import read_index, read_json, read_prep
+from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.safe_npz import read_npz
 
 PARTS = ("train", "validation", "test")
 REPAIR = "remove that file, and the emofuse prepare command that wrote it makes it again"

@@ -8,13 +8,13 @@ import grain
 import numpy as np
 from jaxtyping import Int
 
-from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import DamagedRecord, Dataset
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.records import Record
 from emofuse_jax.data.sampler import Sampler
-from emofuse_jax.host import cores
 from emofuse_jax.types import Batch, InputSpec
+from emofuse_jax.utils.system import cores
 
 Shape = Callable[[Int[np.ndarray, " b"]], InputSpec]
 """The static shape of a global batch of these clips, -1 where a row is padded."""

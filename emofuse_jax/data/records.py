@@ -11,8 +11,7 @@ import os
 
 import numpy as np
 
-from emofuse_jax.data.wire import parse_example
-from emofuse_jax.data.wire_out import serialise_example
+from emofuse_jax.data.example_codec import parse_example, serialise_example
 
 SCHEMA_VERSION = 3
 """The newest that is read: 2 added the features of frozen encoders, 3 the waveform; without both it is 1."""

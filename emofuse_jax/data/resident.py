@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
-from emofuse_jax.data.assemble import empty_batch
+from emofuse_jax.data.collate import empty_batch
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.data.pipeline import NONE_SPARE, Spare, load_batch, own_rows
 from emofuse_jax.types import Batch, InputSpec

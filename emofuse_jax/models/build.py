@@ -8,10 +8,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from emofuse_jax.models.interfaces import Streams
 from emofuse_jax.models.network import Network, input_names
-from emofuse_jax.models.streams import Streams
-from emofuse_jax.told import with_kind
 from emofuse_jax.types import Batch, InputSpec, Outputs, Params, PRNGKey
+from emofuse_jax.utils.errors import with_kind
 
 
 @dataclasses.dataclass(frozen=True)

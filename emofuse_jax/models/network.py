@@ -6,12 +6,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from emofuse_jax.models.encoders import AUDIO_ENCODERS, TENSORS, VIDEO_ENCODERS, encoder_class, reads
-from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.models.margins import Relations
-from emofuse_jax.models.statistic import Statistic
-from emofuse_jax.models.streams import Sequences, Streams, trunk_masks
-from emofuse_jax.models.temporal import make_attention
+from emofuse_jax.models.interfaces import Sequences, Streams, trunk_masks
+from emofuse_jax.models.layers.attention_pooling import make_attention
+from emofuse_jax.models.layers.margins import Relations
+from emofuse_jax.models.layers.measured_state import Statistic
+from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, TENSORS, VIDEO_ENCODERS, encoder_class, reads
 from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.ops.normalize import standardize
 from emofuse_jax.types import Batch, InputSpec, Outputs, PRNGKey

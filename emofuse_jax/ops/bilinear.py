@@ -7,9 +7,9 @@ rows of 1,280 take 1.3 times as long on a CPU, and the fusions that ship pool fe
 
 from jaxtyping import Array, Float
 
+from emofuse_jax.ops.dense import rows_dot
 from emofuse_jax.ops.dropout import dropout
 from emofuse_jax.ops.normalize import l2_normalize, promote, signed_sqrt
-from emofuse_jax.ops.rows import rows_dot
 from emofuse_jax.types import PRNGKey
 
 PLACES = ("products", "pooled")

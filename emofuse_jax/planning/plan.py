@@ -8,13 +8,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from emofuse_jax.models.build import Model, build_model
+from emofuse_jax.parallel.memory import compiled_bytes
+from emofuse_jax.parallel.mesh import AXES, state_sharding
 from emofuse_jax.planning.chips import Chip
 from emofuse_jax.planning.collectives import Collective, gradients, read_collectives
-from emofuse_jax.train.feed import abstract_batch
-from emofuse_jax.train.footprint import compiled_bytes
-from emofuse_jax.train.optimizer import make_optimizer
-from emofuse_jax.train.sharding import AXES, state_sharding
-from emofuse_jax.train.step import init_state, jit_train_step, make_train_step
+from emofuse_jax.training.batch_source import abstract_batch
+from emofuse_jax.training.optimizer import make_optimizer
+from emofuse_jax.training.step import init_state, jit_train_step, make_train_step
 from emofuse_jax.types import InputSpec, TrainState
 
 STEPS = 1000

@@ -1,1 +1,1 @@
-"""The parts of the report: look, pictures and tables; `emofuse_jax.report` is the entry."""
+"""The parts of the report: look, pictures and tables; `emofuse_jax.reporting.run_report` is the entry."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jinja2
 
-from emofuse_jax.reporting.style import Picture
+from emofuse_jax.reporting.figures.style import Picture
 
 
 def render(template: str, **values) -> str:
@@ -22,7 +22,7 @@ def render_text(template: str, **values) -> str:
 
 def _environment(*, escaped: bool) -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("emofuse_jax", "reporting"),
+        loader=jinja2.PackageLoader("emofuse_jax", "reporting/templates"),
         autoescape=escaped,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -20,7 +20,7 @@ def load(
     Raises ValueError, one line that names the file, on anything that is not a whole, unaltered bundle, and on
     an encoder that is not the one that the model was trained on.
     """
-    from emofuse_jax.serving.bundle import load_bundle
+    from emofuse_jax.serving.bundle.load import load_bundle
 
     return load_bundle(
         path, {"audio": audio_encoder, "face": face_encoder, "detector": face_detector}, engine

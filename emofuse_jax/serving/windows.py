@@ -4,6 +4,8 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 
+from emofuse_jax.serving.interfaces import LoadedBundle
+
 SLACK = 0.1
 """A rest of at most this share of a window lengthens the last window instead of opening another."""
 SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
@@ -33,3 +35,9 @@ def media_files(paths: Sequence[str]) -> Iterator[str]:
             for name in sorted(names):
                 if name.lower().endswith(SOUND_SUFFIXES + VIDEO_SUFFIXES):
                     yield os.path.join(folder, name)
+
+
+def spans(duration: float, bundle: LoadedBundle) -> list[tuple[float, float, tuple]]:
+    """Start and end of a file's windows, and the part to open: (None, None) where it is the whole file."""
+    cut = cut_windows(duration, bundle.metadata["window"]["seconds"])
+    return [(start, end, (None, None) if len(cut) == 1 else (start, end)) for start, end in cut]

@@ -7,7 +7,7 @@ from emofuse_jax.settings.model import default_model_config
 
 
 def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ml_collections.ConfigDict:
-    """The defaults of a fusion of two encoders (models/encoders.py), at the sizes of the papers."""
+    """The defaults of a fusion of two encoders (models/registry.py), at the sizes of the papers."""
     config = ml_collections.ConfigDict()
     config.name = fusion
     config.seed = 0

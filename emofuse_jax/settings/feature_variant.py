@@ -6,7 +6,7 @@ losses and optimizer stay.
 
 import ml_collections
 
-from emofuse_jax.models.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS
+from emofuse_jax.models.registry import AUDIO_ENCODERS, VIDEO_ENCODERS
 from emofuse_jax.settings.model import ATTENTION_DEFAULTS, encoder_config
 from emofuse_jax.settings.shipped import VARIANTS, load_shipped, shipped_names
 

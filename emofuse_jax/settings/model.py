@@ -2,22 +2,21 @@
 
 from ml_collections import ConfigDict
 
-from emofuse_jax.models.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS, encoder_class
-from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.models.margins import MARGIN_DEFAULTS
+from emofuse_jax.models.layers.margins import MARGIN_DEFAULTS
+from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, VIDEO_ENCODERS, encoder_class
 
 ATTENTION_DEFAULTS = {"attention": "additive", "attention_width": 256, "temperature": 0.3}
-"""Pooling of an encoder's positions (models/temporal.py, `ATTENTION`); lambda."""
+"""Pooling of an encoder's positions (models/layers/attention_pooling.py, `ATTENTION`); lambda."""
 
 
 def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ConfigDict:
     """The config of a paper-size model: `dtype`, `audio`, `video`, `fusion`, `margins`, `polarity`.
 
     `dtype`: of activations, `float32` or `bfloat16`. `audio` and `video`: `encoder` with the `defaults` of
-    its class (models/encoders.py), and the attention that pools its positions for fusions of vectors.
+    its class (models/registry.py), and the attention that pools its positions for fusions of vectors.
     `fusion`: `name` with the `defaults` of its class (models/fusions/registry.py). `margins`: those between
-    classes (models/margins.py). `polarity`: -1, 0 or 1 for each class; empty: by the classes' names, where
-    something needs it (emofuse_jax/polarity.py).
+    classes (models/layers/margins.py). `polarity`: -1, 0 or 1 for each class; empty: by the classes' names,
+    where something needs it (emofuse_jax/losses/class_polarity.py).
 
     Raises:
       ValueError: an unknown fusion or encoder.

@@ -8,8 +8,7 @@ small for hundreds of updates.
 
 import ml_collections
 
-from emofuse_jax.models.encoders import AUDIO_ENCODERS, VIDEO_ENCODERS
-from emofuse_jax.models.fusions.registry import FUSIONS
+from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, VIDEO_ENCODERS
 from emofuse_jax.settings.shipped import VARIANTS, load_shipped, shipped_names
 
 SMALL_AUGMENT = {"resnet": {"frequency_masks": 2, "frequency_width": 60}}

@@ -3,8 +3,6 @@
 import importlib.resources
 import pathlib
 
-import emofuse_jax
-
 
 def data_folder(package: str, clone_folder: str) -> pathlib.Path:
     """Returns the folder of `emofuse_jax.<package>`.
@@ -15,4 +13,4 @@ def data_folder(package: str, clone_folder: str) -> pathlib.Path:
     try:
         return pathlib.Path(str(importlib.resources.files(f"emofuse_jax.{package}")))
     except ModuleNotFoundError:
-        return pathlib.Path(emofuse_jax.__file__).parents[1] / clone_folder
+        return pathlib.Path(__file__).parents[2] / clone_folder

@@ -2,7 +2,7 @@
 
 from data_prep.corpora import read_corpus
 from data_prep.corpora.demo import write_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import RECIPES
 
 

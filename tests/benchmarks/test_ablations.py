@@ -11,8 +11,8 @@ import pytest
 from benchmarks.system_table import ABLATIONS, SYSTEMS
 from emofuse_jax import settings
 from emofuse_jax.models.build import build_model
-from emofuse_jax.train.experiment import flatten
-from emofuse_jax.train.step import init_state, make_train_step
+from emofuse_jax.training.experiment import flatten
+from emofuse_jax.training.step import init_state, make_train_step
 from tests.models.small import SPEC
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 
-from emofuse_jax.train.experiment import versions
+from emofuse_jax.utils.versions import package_versions
 
 
 def report(runs: list[dict], seed: int) -> dict:
@@ -13,7 +13,7 @@ def report(runs: list[dict], seed: int) -> dict:
     killed = [{"verb": run["verb"], **one} for run in runs for one in run["attempts"] if one["killed"]]
     machine = {"platform": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()}
     return {
-        "machine": {**machine, "versions": versions()},
+        "machine": {**machine, "versions": package_versions()},
         "commit": commit(),
         "seed": seed,
         "kills": len(killed),

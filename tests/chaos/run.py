@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from emofuse_jax.train.preemption import EXIT_CODE
+from emofuse_jax.parallel.preemption import EXIT_CODE
 from tests.chaos.deck import Deck
 from tests.chaos.leavings import leavings, memory
 from tests.chaos.report import failures, report

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from benchmarks.feature_records import Made, write_features
-from emofuse_jax.evaluate import load_experiment
-from emofuse_jax.serving.export import export_bundle
-from emofuse_jax.train.writer import read_rows
+from emofuse_jax.api.evaluation import load_experiment
+from emofuse_jax.api.export import export_bundle
+from emofuse_jax.training.metric_writer import read_rows
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.small_corpus import every_file, make_source
 from tests.serving.conftest import save_checkpoint

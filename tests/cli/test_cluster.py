@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from emofuse_jax.cli.main import guarded
-from emofuse_jax.train.preemption import EXIT_CODE, Preempted
+from emofuse_jax.parallel.preemption import EXIT_CODE, Preempted
 
 JOB = "--job=train --config=am_fbp '--config.data.path=/data/of two' --workdir=/runs/one"
 SLICE = ("--slice=slice-1", "--zone=us-central1-a")

@@ -10,10 +10,10 @@ import pytest
 
 from emofuse_jax import settings
 from emofuse_jax.cli.plan_tables import spec_of
+from emofuse_jax.parallel.mesh import make_mesh
 from emofuse_jax.planning.chips import CHIPS, parse_topology
 from emofuse_jax.planning.collectives import Collective, gradients, read_collectives
 from emofuse_jax.planning.plan import Plan, make_plan, roofline, tpu_mesh
-from emofuse_jax.train.sharding import make_mesh
 from tests.settings.test_configs import EXPERIMENTS
 
 pytestmark = pytest.mark.usefixtures("users_environment")

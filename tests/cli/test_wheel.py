@@ -27,9 +27,9 @@ def wheel(tmp_path_factory):
 def test_it_holds_all_packages_and_their_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
-        "emofuse_jax/train/loop.py",
-        "emofuse_jax/reporting/report.html",
-        "data_prep/protocols/ravdess_6fold.json",
+        "emofuse_jax/training/loop.py",
+        "emofuse_jax/reporting/templates/report.html",
+        "emofuse_jax/data/writing/protocols/ravdess_6fold.json",
         "launch/train.py",
         "configs/am_fbp.py",
     ):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax import settings
-from emofuse_jax.data import augment, augment_sound
+from emofuse_jax.data.augment import apply, audio_effects
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.types import InputSpec
@@ -22,7 +22,7 @@ def batch(fake_dataset):
 def test_all_together_keep_shapes_masks_and_padding(batch):
     config = settings.experiment.augment_defaults()
     config.frames = 2
-    out = jax.jit(lambda b, k: augment.augment(b, k, config))(batch, jax.random.key(0))
+    out = jax.jit(lambda b, k: apply.augment(b, k, config))(batch, jax.random.key(0))
     assert out.faces.shape == (32, 2, 16, 16, 3)
     assert out.faces.dtype == jnp.uint8
     assert out.audio.dtype == batch.audio.dtype
@@ -37,7 +37,7 @@ def test_zeros_turn_everything_off(batch):
     config = settings.experiment.augment_defaults()
     for name in config:
         config[name] = type(config[name])(0)
-    out = augment.augment(batch, jax.random.key(0), config)
+    out = apply.augment(batch, jax.random.key(0), config)
     jax.tree.map(np.testing.assert_array_equal, out, batch)
 
 
@@ -45,7 +45,7 @@ def test_sampled_frames_come_one_from_each_part_and_carry_their_mask(batch):
     numbered = jnp.broadcast_to(jnp.arange(4, dtype=jnp.uint8)[:, None, None, None], batch.faces.shape)
     seen = set()
     for seed in range(20):
-        out = augment.sample_frames(dataclasses.replace(batch, faces=numbered), jax.random.key(seed), 2)
+        out = apply.sample_frames(dataclasses.replace(batch, faces=numbered), jax.random.key(seed), 2)
         chosen = np.asarray(out.faces[:, :, 0, 0, 0])
         assert (chosen[:, 0] < 2).all()
         assert (chosen[:, 1] >= 2).all()
@@ -57,11 +57,11 @@ def test_sampled_frames_come_one_from_each_part_and_carry_their_mask(batch):
 
 def test_more_frames_than_there_are_is_named(batch):
     with pytest.raises(ValueError, match=r"augment\.frames=9"):
-        augment.sample_frames(batch, jax.random.key(0), 9)
+        apply.sample_frames(batch, jax.random.key(0), 9)
 
 
 def test_flip_mirrors_about_half_of_the_clips_whole(batch):
-    out = augment.flip(batch, jax.random.key(1))
+    out = apply.flip(batch, jax.random.key(1))
     mirrored = (np.asarray(out.faces) == np.asarray(batch.faces)[:, :, :, ::-1]).all((1, 2, 3, 4))
     same = (np.asarray(out.faces) == np.asarray(batch.faces)).all((1, 2, 3, 4))
     assert (mirrored | same).all()
@@ -70,7 +70,7 @@ def test_flip_mirrors_about_half_of_the_clips_whole(batch):
 
 def test_shift_moves_all_frames_of_a_clip_alike(batch):
     square = jnp.zeros_like(batch.faces).at[:, :, 6:10, 6:10].set(255)
-    out = np.asarray(augment.shift(dataclasses.replace(batch, faces=square), jax.random.key(2), 3).faces)
+    out = np.asarray(apply.shift(dataclasses.replace(batch, faces=square), jax.random.key(2), 3).faces)
     assert (out == out[:, :1]).all()
     assert (out.reshape(32, -1).sum(1) == out[0].sum()).all()
     assert len({out[i].tobytes() for i in range(32)}) > 10
@@ -78,7 +78,7 @@ def test_shift_moves_all_frames_of_a_clip_alike(batch):
 
 def test_stripes_stay_inside_the_sound(batch):
     length = jnp.array([0, 5, 50, 100])
-    hidden = np.asarray(augment_sound.stripes(jax.random.key(3), 4, 100, length, 3, 20))
+    hidden = np.asarray(audio_effects.stripes(jax.random.key(3), 4, 100, length, 3, 20))
     for row, n in enumerate(length):
         assert not hidden[row, int(n) :].any()
     assert hidden[3].any()
@@ -87,7 +87,7 @@ def test_stripes_stay_inside_the_sound(batch):
 
 def test_modality_dropout_takes_one_stream_never_both(batch):
     wide = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 40), batch)
-    out = augment.modality_dropout(wide, jax.random.key(4), audio=0.3, video=0.2)
+    out = apply.modality_dropout(wide, jax.random.key(4), audio=0.3, video=0.2)
     no_audio = ~np.asarray(out.audio_mask).any(1)
     no_video = ~np.asarray(out.face_mask).any(1)
     assert not (no_audio & no_video).any()
@@ -98,8 +98,8 @@ def test_modality_dropout_takes_one_stream_never_both(batch):
 def test_modality_dropout_leaves_a_clip_the_only_stream_it_has(batch):
     wide = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 8), batch)
     silent = dataclasses.replace(wide, audio_mask=jnp.zeros_like(wide.audio_mask))
-    out = augment.modality_dropout(silent, jax.random.key(4), audio=0.3, video=0.6)
+    out = apply.modality_dropout(silent, jax.random.key(4), audio=0.3, video=0.6)
     np.testing.assert_array_equal(out.face_mask, silent.face_mask)
     faceless = dataclasses.replace(wide, face_mask=jnp.zeros_like(wide.face_mask))
-    out = augment.modality_dropout(faceless, jax.random.key(4), audio=0.3, video=0.6)
+    out = apply.modality_dropout(faceless, jax.random.key(4), audio=0.3, video=0.6)
     np.testing.assert_array_equal(out.audio_mask, faceless.audio_mask)

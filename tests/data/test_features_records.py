@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from emofuse_jax import settings
-from emofuse_jax.data import augment, records
-from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.data import records
+from emofuse_jax.data.augment import apply
+from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.data.features import feature_shape, tensor_steps, window_seconds
+from emofuse_jax.data.feature_shapes import feature_shape, tensor_steps, window_seconds
+from emofuse_jax.data.modality_mask import keep_modality
 from emofuse_jax.data.pipeline import load_batch
-from emofuse_jax.train.step import keep_modality
 from emofuse_jax.types import InputSpec
 from tests.fakes import make_record
 
@@ -168,7 +169,7 @@ def batch_of(spec, rows=32):
 def test_augmentation_takes_batches_with_and_without_tensors(spec):
     config, batch = settings.experiment.augment_defaults(), batch_of(spec)
     config.frames, config.audio_dropout, config.video_dropout = 2, 0.3, 0.3
-    out = jax.jit(lambda b, k: augment.augment(b, k, config))(batch, jax.random.key(0))
+    out = jax.jit(lambda b, k: apply.augment(b, k, config))(batch, jax.random.key(0))
     assert out.face_features.shape == (32, 2, 7)
     assert out.faces.shape == (32, 2, spec.h, spec.w, 3)
     assert out.audio_features.shape == batch.audio_features.shape
@@ -186,7 +187,7 @@ def test_sampled_features_are_those_of_the_sampled_frames():
     numbered = jnp.broadcast_to(jnp.arange(4, dtype=jnp.uint8)[:, None, None, None], batch.faces.shape)
     same = jnp.broadcast_to(jnp.arange(4, dtype=jnp.float16)[:, None], batch.face_features.shape)
     batch = dataclasses.replace(batch, faces=numbered, face_features=same)
-    out = augment.sample_frames(batch, jax.random.key(1), 3)
+    out = apply.sample_frames(batch, jax.random.key(1), 3)
     chosen = np.asarray(out.faces[:, :, 0, 0, 0])
     assert len(np.unique(chosen)) == 4
     np.testing.assert_array_equal(out.face_features[:, :, 0], chosen)

@@ -5,7 +5,7 @@ from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.labels import choose_labelled, clip_labels, hide_labels, shown_labels
 from emofuse_jax.data.pipeline import eval_batches, load_batch, train_batches
 from emofuse_jax.data.sampler import make_sampler
-from emofuse_jax.train.experiment import open_experiment
+from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.types import InputSpec
 from tests.fakes import make_record, tiny_config
 

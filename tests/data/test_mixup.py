@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
-from emofuse_jax.data.mixup import mixup
+from emofuse_jax.data.augment.mixup import mixup
 from tests.models.small import small_model
 
 CONFIG = ConfigDict({"smoothing": 0.1, "objectives": {"cross_entropy": 1.0}})

@@ -13,7 +13,7 @@ from emofuse_jax.data.resident import (
     take_rows,
     take_sharded,
 )
-from emofuse_jax.train.sharding import make_mesh, put_batch
+from emofuse_jax.parallel.mesh import make_mesh, put_batch
 from emofuse_jax.types import InputSpec
 
 SPEC = InputSpec(t=100, f=70, s=4, h=16, w=16, classes=3)

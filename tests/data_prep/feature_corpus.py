@@ -3,9 +3,9 @@
 import dataclasses
 
 from data_prep.corpora import read_corpus
-from data_prep.encoder_probe import with_encoders
-from data_prep.encoders import EncoderFiles
-from data_prep.pipeline import prepare
+from data_prep.onnx_models.encoders import EncoderFiles
+from data_prep.prepare import prepare
+from data_prep.probe_encoders import with_encoders
 from data_prep.settings import FaceSettings, PrepSettings
 from data_prep.synth.clip import render_clip
 from tests.data_prep.media_files import tone, write_wav

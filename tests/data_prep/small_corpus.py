@@ -7,9 +7,9 @@ import pathlib
 import numpy as np
 
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
-from data_prep.shards import file_sha256
+from emofuse_jax.utils.files import file_sha256
 from tests.data_prep.media_files import ramp, tone, write, write_wav
 
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")

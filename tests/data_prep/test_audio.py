@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_prep.audio import BEL, BLOCK, FRONTENDS, log_spectrogram
 from data_prep.settings import RECIPES, AudioSettings
-from emofuse_jax.data.frontends import bin_hz, neper
+from data_prep.spectrogram import BEL, BLOCK, FRONTENDS, log_spectrogram
+from emofuse_jax.data.spectrogram_units import bin_hz, neper
 
 SETTINGS = AudioSettings()
 MEL, DECIBELS = RECIPES["hgr"].audio, RECIPES["cross_attention"].audio

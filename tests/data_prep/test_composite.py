@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import read_corpus
-from data_prep.corpora.base import Clip, Corpus
 from data_prep.corpora.composite import make, pair, persons
-from data_prep.film import Film, read_film
-from data_prep.media import probe
-from data_prep.sound import sound_blocks
-from emofuse_jax.reporting.marks import marks_of
+from data_prep.media.audio_track import sound_blocks
+from data_prep.media.probe import probe
+from data_prep.media.video_clip import Film, read_film
+from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.scoring.result_labels import marks_of
 from tests.data_prep.media_files import ramp, tone, write, write_wav
 
 CLASSES = ("calm", "angry", "sad")

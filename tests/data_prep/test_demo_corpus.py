@@ -11,10 +11,10 @@ import pytest
 from scipy import optimize
 
 from data_prep.corpora import demo
-from data_prep.faces.detect import detect_faces
+from data_prep.faces.mtcnn_cascade import detect_faces
 from data_prep.synth import face, head, voice
 from data_prep.synth.clip import DAMAGES, render_clip
-from data_prep.synth.plan import STATES, plan_corpus
+from data_prep.synth.corpus_plan import STATES, plan_corpus
 
 SMALL = dict(speakers=2, clips_per_speaker=3, seed=5)
 

@@ -7,7 +7,7 @@ import openpyxl
 import pytest
 
 from data_prep.corpora import iemocap, read_corpus
-from data_prep.splits import make_fold, protocols
+from emofuse_jax.data.writing.splits import make_fold, protocols
 from tests.data_prep import corpus_trees as trees
 
 WHOLE = {

@@ -5,14 +5,13 @@ import sys
 
 import pytest
 
-from data_prep.encoder_probe import with_encoders
-from data_prep.encoder_spec import NO_ENCODERS, FeatureSettings
-from data_prep.encoders import EncoderFiles, open_graph
-from data_prep.metadata import record_shape
-from data_prep.onnx_layouts import read_layout
-from data_prep.settings import RECIPES, AudioSettings, PrepSettings
-from data_prep.shards import file_sha256
+from data_prep.onnx_models.encoder_settings import NO_ENCODERS, FeatureSettings
+from data_prep.onnx_models.encoders import EncoderFiles, open_graph
+from data_prep.onnx_models.layouts import read_layout
+from data_prep.probe_encoders import with_encoders
+from data_prep.settings import RECIPES, AudioSettings, PrepSettings, record_shape
 from emofuse_jax.data import records
+from emofuse_jax.utils.files import file_sha256
 from tests.data_prep import onnx_models
 from tests.data_prep.feature_corpus import FACES, make_encoders
 

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_prep.clip_features import face_features
-from data_prep.corpora.base import Clip
-from data_prep.encoder_probe import with_encoders
-from data_prep.encoders import EncoderFiles, encode_sound
-from data_prep.process import Failure, process_clip
+from data_prep.feature_fields import face_features
+from data_prep.onnx_models.encoders import EncoderFiles, encode_sound
+from data_prep.probe_encoders import with_encoders
+from data_prep.process_clip import Failure, process_clip
 from data_prep.settings import PrepSettings
-from data_prep.shards import file_sha256
+from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.utils.files import file_sha256
 from tests.data_prep import onnx_models
 from tests.data_prep.face_fakes import fake_face
 from tests.data_prep.feature_corpus import FACES, make_encoders

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep.faces import boxes, detect, mtcnn, pyramid, weights
-from data_prep.faces.track import choose_track
+from data_prep.faces import boxes, mtcnn_cascade, mtcnn_networks, pyramid, weights
+from data_prep.faces.choose_person import choose_track
 from tests.data_prep.face_fakes import fake_face
 
 # Networks and boxes against plain NumPy
@@ -40,8 +40,8 @@ def test_pnet_against_numpy():
     x = conv(pool(conv((image - 127.5) / 128, *w[:3]), 2, 0), *w[3:6])
     x = conv(x, *w[6:9])
     expected = np.concatenate([x @ w[9][0, 0] + w[10], softmax(x @ w[11][0, 0] + w[12])[..., 1:]], -1)
-    assert expected.shape[:2] == (18 // 2 - mtcnn.PNET_SHRINK, 24 // 2 - mtcnn.PNET_SHRINK)
-    output = mtcnn.pnet((image[None],), mtcnn.weights("pnet"))
+    assert expected.shape[:2] == (18 // 2 - mtcnn_networks.PNET_SHRINK, 24 // 2 - mtcnn_networks.PNET_SHRINK)
+    output = mtcnn_networks.pnet((image[None],), mtcnn_networks.weights("pnet"))
     np.testing.assert_allclose(output[0], expected.reshape(-1, 5), atol=2e-4)
 
 
@@ -53,7 +53,9 @@ def test_rnet_and_onet_against_numpy():
     x = conv(x, *w[6:9]).transpose(1, 0, 2).ravel()
     x = prelu(x @ w[9] + w[10], w[11])
     expected = [*(x @ w[12] + w[13]), softmax(x @ w[14] + w[15])[1]]
-    np.testing.assert_allclose(mtcnn.rnet(image[None], mtcnn.weights("rnet"))[0], expected, atol=2e-4)
+    np.testing.assert_allclose(
+        mtcnn_networks.rnet(image[None], mtcnn_networks.weights("rnet"))[0], expected, atol=2e-4
+    )
 
     w = [a.astype(np.float64) for a in weights.load_weights("onet")]
     image = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
@@ -61,7 +63,9 @@ def test_rnet_and_onet_against_numpy():
     x = conv(pool(conv(x, *w[6:9]), 2, 0), *w[9:12]).transpose(1, 0, 2).ravel()
     x = prelu(x @ w[12] + w[13], w[14])
     expected = [*(x @ w[15] + w[16]), softmax(x @ w[19] + w[20])[1], *(x @ w[17] + w[18])]
-    np.testing.assert_allclose(mtcnn.onet(image[None], mtcnn.weights("onet"))[0], expected, atol=2e-4)
+    np.testing.assert_allclose(
+        mtcnn_networks.onet(image[None], mtcnn_networks.weights("onet"))[0], expected, atol=2e-4
+    )
 
 
 def test_candidates_in_several_chunks_equal_those_alone():
@@ -70,10 +74,10 @@ def test_candidates_in_several_chunks_equal_those_alone():
     where = rng.integers(-20, 60, (150, 2))
     where = np.concatenate([where, where + rng.integers(1, 60, (150, 1))], 1)
     frame = rng.integers(0, 3, 150)
-    together = detect._run("rnet", images, frame, where)
+    together = mtcnn_cascade._run("rnet", images, frame, where)
     assert together.shape == (150, 5)
     for i in (0, 63, 64, 149):
-        alone = detect._run("rnet", images, frame[[i]], where[[i]])
+        alone = mtcnn_cascade._run("rnet", images, frame[[i]], where[[i]])
         np.testing.assert_allclose(alone[0], together[i], atol=1e-4)
 
 

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data_prep.encoders import NO_FILES
-from data_prep.faces import detect, mtcnn, pyramid
+from data_prep.faces import mtcnn_cascade, mtcnn_networks, pyramid
 from data_prep.faces.align import align_face, alignment
-from data_prep.faces.detect import detect_faces
+from data_prep.faces.choose_person import choose_track
 from data_prep.faces.detector import warm_detector
 from data_prep.faces.face import Face
-from data_prep.faces.track import choose_track
+from data_prep.faces.mtcnn_cascade import detect_faces
+from data_prep.onnx_models.encoders import NO_FILES
 from data_prep.settings import FaceSettings, PrepSettings
 from tests.data_prep.face_fakes import fake_face
 
@@ -232,13 +232,15 @@ def test_wrong_input_is_one_line():
 
 def test_new_counts_compile_nothing(clips, monkeypatch):
     traces = []
-    original = mtcnn._normalise
-    monkeypatch.setattr(mtcnn, "_normalise", lambda images: traces.append(images.shape) or original(images))
+    original = mtcnn_networks._normalise
+    monkeypatch.setattr(
+        mtcnn_networks, "_normalise", lambda images: traces.append(images.shape) or original(images)
+    )
     image = np.zeros((60, 60, 3), np.uint8)
     for count in (8, 16, 32, 64):  # every size that candidates are padded to
         where = np.tile([[3, 3, 30, 30]], (count, 1))
-        for name in detect.STAGES:
-            detect._run(name, [image], np.zeros(count, int), where)
+        for name in mtcnn_cascade.STAGES:
+            mtcnn_cascade._run(name, [image], np.zeros(count, int), where)
     frames = clips["bbaf2n.mpg"][:, 20:270, 30:330]
     detect_faces(frames[:5], **SETTINGS)
     assert traces  # the count does see a new frame size
@@ -253,7 +255,9 @@ def test_new_counts_compile_nothing(clips, monkeypatch):
 
 
 def test_warming_compiles_every_stage():
-    for stage in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet):
+    for stage in (mtcnn_networks.pnet, mtcnn_networks.rnet, mtcnn_networks.onet):
         stage.clear_cache()
     warm_detector(PrepSettings(), NO_FILES)
-    assert all(stage._cache_size() for stage in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet))
+    assert all(
+        stage._cache_size() for stage in (mtcnn_networks.pnet, mtcnn_networks.rnet, mtcnn_networks.onet)
+    )

@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 
-from data_prep import metadata
-from data_prep.corpora.base import Clip
 from data_prep.corpora.folder import read_corpus
-from data_prep.frames import _image
-from data_prep.media import MediaError, probe
-from data_prep.pipeline import prepare
-from data_prep.settings import FaceSettings, PrepSettings
-from data_prep.shards import read_shard
-from data_prep.sound import sound_blocks
-from data_prep.workers import Job, outcomes
+from data_prep.media.audio_track import sound_blocks
+from data_prep.media.frames import _image
+from data_prep.media.probe import MediaError, probe
+from data_prep.prepare import prepare
+from data_prep.settings import FaceSettings, PrepSettings, record_shape
+from data_prep.workers.pool import Job, outcomes
 from emofuse_jax.data import records
+from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.shards import read_shard
 from tests.data_prep.media_files import ramp, tone, write, write_wav
 from tests.data_prep.mutate import mutate
 from tests.data_prep.small_corpus import manifest
@@ -89,7 +88,7 @@ def make_corpus(folder, samples, seeds):
 
 def check(clips, found, alone, seconds):
     """`found`: (status, reason, data) of each clip; `alone`: data of a good clip without bad neighbours."""
-    shape = metadata.record_shape(SETTINGS)
+    shape = record_shape(SETTINGS)
     for clip, (status, reason, data) in zip(clips, found, strict=True):
         told = f"{clip.clip_id}: {status}: {reason}"
         assert status in ("kept", "masked", "failed"), told

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from data_prep.frames import needed, read_frames, shown_at
-from data_prep.media import MediaError, probe
-from data_prep.sound import sound_blocks
+from data_prep.media.audio_track import sound_blocks
+from data_prep.media.frames import needed, read_frames, shown_at
+from data_prep.media.probe import MediaError, probe
 from tests.data_prep.media_files import RATE, ramp, tone, write, write_wav
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import read_corpus
-from data_prep.metadata import write_manifest
-from data_prep.pipeline import prepare
-from data_prep.shards import file_sha256
+from data_prep.prepare import prepare
 from emofuse_jax.data.dataset import open_dataset, split_indices, statistics
 from emofuse_jax.data.records import read_manifest
+from emofuse_jax.data.writing.manifest import write_manifest
+from emofuse_jax.utils.files import file_sha256
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.small_corpus import ROOT, SETTINGS, manifest, tfds_source
 

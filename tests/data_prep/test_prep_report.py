@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from emofuse_jax.data.corpus_statistics import by_group, measure
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.data.quality import by_group, measure
-from emofuse_jax.prep_report import write_prep_report
+from emofuse_jax.reporting.prep_report import write_prep_report
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
 from data_prep.synth.clip import render_clip
 from emofuse_jax.data.dataset import open_dataset

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import read_corpus
-from data_prep.encoder_probe import with_encoders
-from data_prep.encoders import EncoderFiles
-from data_prep.pipeline import prepare
+from data_prep.onnx_models.encoders import EncoderFiles
+from data_prep.prepare import prepare
+from data_prep.probe_encoders import with_encoders
 from data_prep.settings import RECIPES, PrepSettings
-from data_prep.shards import file_sha256, read_shard
-from data_prep.verify import check_record, verify
+from data_prep.verify.records import check_record, verify
 from emofuse_jax.data import records
 from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.writing.shards import read_shard
+from emofuse_jax.utils.files import file_sha256
 from tests.data_prep import onnx_models
 from tests.data_prep.feature_corpus import FACES, make_clips, make_encoders, run_prepare
 from tests.data_prep.small_corpus import ROOT, every_file, tfds_source
@@ -117,7 +118,7 @@ def test_the_same_encoders_elsewhere_under_other_names_go_on_with_the_same_files
 def test_records_of_the_same_encoder_under_another_name_are_those_of_the_checkpoint(dropped, monkeypatch):
     from types import SimpleNamespace
 
-    from emofuse_jax.train import experiment
+    from emofuse_jax.training import experiment
 
     settings = open_dataset(str(dropped[0])).prep["settings"]
     monkeypatch.setattr(experiment, "metadata", lambda _: {"settings": settings})

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.corpora.base import Clip
-from data_prep.process import Failure, process_clip
+from data_prep.process_clip import Failure, process_clip
 from data_prep.settings import FaceSettings, PrepSettings
+from emofuse_jax.data.writing.corpus import Clip
 from tests.data_prep.media_files import copy_packets, ramp, tone, write, write_wav
 
 SETTINGS = PrepSettings(face=FaceSettings(frames=4, size=48))
@@ -124,8 +124,8 @@ def test_a_real_face_is_cut_on_the_clip_clock(shared_data):
 
 def test_two_people_are_told(shared_data, tmp_path):
     """A real face twice in one picture, once large and once small."""
-    from data_prep.frames import read_frames
-    from data_prep.media import probe
+    from data_prep.media.frames import read_frames
+    from data_prep.media.probe import probe
 
     path = os.path.join(shared_data, "talking_faces", "bbaf2n.mpg")
     image = read_frames(probe(path), np.array([1.0]))[0][0]
@@ -140,9 +140,9 @@ def test_two_people_are_told(shared_data, tmp_path):
 
 MEMORY = """
 import dataclasses, resource, sys
-from data_prep.corpora.base import Clip
+from emofuse_jax.data.writing.corpus import Clip
 from data_prep.settings import RECIPES
-from data_prep.workers import Job, process
+from data_prep.workers.pool import Job, process
 path, recipe, waveform = sys.argv[1:]
 settings = RECIPES[recipe]
 audio = dataclasses.replace(settings.audio, waveform=bool(waveform))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import read_corpus
-from data_prep.corpora.base import Clip
-from data_prep.pipeline import prepare
-from data_prep.process import process_clip
+from data_prep.prepare import prepare
+from data_prep.process_clip import process_clip
 from data_prep.settings import RECIPES, FaceSettings, PrepSettings, recipe_settings
 from data_prep.synth.clip import render_clip
 from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.writing.corpus import Clip
 from tests.data_prep.media_files import ramp, tone, write
 from tests.data_prep.small_corpus import ROOT, tfds_source
 

@@ -11,17 +11,17 @@ import time
 import pytest
 
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
-from data_prep.shards import PROGRESS
 from emofuse_jax.data import records
-from emofuse_jax.host import locked
+from emofuse_jax.data.writing.shards import PROGRESS
+from emofuse_jax.utils.locks import locked
 from tests.data_prep.small_corpus import ROOT, SETTINGS, every_file, make_source, run_prepare
 
 RUN = """
 import sys
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
 settings = PrepSettings(face=FaceSettings(frames=4, size=32))
 prepare(read_corpus("folder", sys.argv[1]), settings, sys.argv[2], shards=5, workers=int(sys.argv[3]),

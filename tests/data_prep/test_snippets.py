@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from data_prep.media import VideoTrack, probe
-from data_prep.sampling import snippet_times
+from data_prep.media.frame_sampling import snippet_times
+from data_prep.media.probe import VideoTrack, probe
 from tests.data_prep.media_files import write
 
 
@@ -36,7 +36,7 @@ def test_a_part_shorter_than_a_snippet_repeats_its_ends():
 
 def test_snippets_of_a_file_are_its_frames(tmp_path):
     """Each frame's grey value is five times its number."""
-    from data_prep.frames import read_frames
+    from data_prep.media.frames import read_frames
 
     film = (np.full((64, 64, 3), 5 * i, np.uint8) for i in range(50))
     write(tmp_path / "a.mp4", frames=film, options={"crf": "0"})

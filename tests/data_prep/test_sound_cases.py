@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import soxr
 
-from data_prep import clip_faces
-from data_prep.audio import log_spectrogram
-from data_prep.corpora.base import Clip
-from data_prep.media import probe
-from data_prep.process import process_clip
+from data_prep import face_fields
+from data_prep.media.audio_track import sound_blocks
+from data_prep.media.probe import probe
+from data_prep.process_clip import process_clip
 from data_prep.settings import RECIPES, AudioSettings, FaceSettings, PrepSettings
-from data_prep.sound import sound_blocks
+from data_prep.spectrogram import log_spectrogram
+from emofuse_jax.data.writing.corpus import Clip
 from tests.data_prep.face_fakes import fake_face
 from tests.data_prep.media_files import RATE, copy_packets, ramp, tone, write, write_wav
 
@@ -48,7 +48,7 @@ def a_face_in_every_frame(monkeypatch):
     def track(film, shots, *rest):
         return [fake_face(32, 32, 40)] * len(shots.frames), 1
 
-    monkeypatch.setattr(clip_faces, "_track", track)
+    monkeypatch.setattr(face_fields, "_track", track)
 
 
 # The clock

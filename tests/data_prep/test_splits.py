@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.corpora import Clip, Corpus
-from data_prep.splits import held_out, make_fold, protocols
+from emofuse_jax.data.writing.splits import held_out, make_fold, protocols
 
 ACTORS = [f"{i:02d}" for i in range(1, 25)]
 SEX = {actor: "m" if int(actor) % 2 else "f" for actor in ACTORS}

@@ -6,11 +6,11 @@ import time
 import numpy as np
 
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import PrepSettings
-from data_prep.shards import read_shard
 from emofuse_jax.data import records
 from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.writing.shards import read_shard
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.small_corpus import tfds_source
 

@@ -8,10 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from data_prep import verify as verify_module
-from data_prep.shards import file_sha256, read_shard
-from data_prep.verify import verify
+from data_prep.verify import records as verify_module
+from data_prep.verify.records import verify
 from emofuse_jax.data import records
+from emofuse_jax.data.writing.shards import read_shard
+from emofuse_jax.utils.files import file_sha256
 from tests.data_prep.small_corpus import manifest
 
 

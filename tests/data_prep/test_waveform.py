@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import PrepSettings
-from data_prep.verify import check_record, verify
+from data_prep.verify.records import check_record, verify
 from emofuse_jax.data import records
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.pipeline import load_batch

@@ -10,10 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from data_prep.corpora.base import Clip
 from data_prep.settings import PrepSettings
-from data_prep.worker_limits import environment
-from data_prep.workers import MOST_DEATHS, Job, Outcome, outcomes, process
+from data_prep.workers.pool import MOST_DEATHS, Job, Outcome, outcomes, process
+from data_prep.workers.sandbox import environment
+from emofuse_jax.data.writing.corpus import Clip
 from tests.rights import as_nobody, forbid
 
 JOB = Job(PrepSettings(), "test", 2)

@@ -67,9 +67,9 @@ def fuzz(output: str, kinds: Sequence[str], inputs: int, workers: int, seconds: 
                 lines.write(json.dumps({"kind": kind, "seed": seed, **vars(verdict)}) + "\n")
                 lines.flush()
             print(f"{kind}: {len(left)} inputs in {time.monotonic() - began:.0f} s", flush=True)
-    from emofuse_jax.train.experiment import versions  # workers import this file, and need none of it
+    from emofuse_jax.utils.versions import package_versions  # workers import this file, and need none of it
 
-    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "versions": versions()}
+    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "versions": package_versions()}
     found = {"machine": machine, **log.summary(log.read(f"{base}.jsonl"))}
     with open(f"{base}.json", "w", encoding="utf-8") as file:
         json.dump(found, file, indent=1)

@@ -8,12 +8,13 @@ import shutil
 
 import pytest
 
-from emofuse_jax.serving import load, manifest
+from emofuse_jax.serving import load
+from emofuse_jax.serving.bundle import format
 from tests.test_imports import FILES, ROOT, module_name
 
 ALLOWED = {
     ("data_prep.faces.weights", "joblib.load"): "the pinned detector's weights, after their SHA-256",
-    ("data_prep.onnx_layouts", "yaml.safe_load"): "plain values alone",
+    ("data_prep.onnx_models.layouts", "yaml.safe_load"): "plain values alone",
 }
 """Module and call, and why it may."""
 FORBIDDEN = {
@@ -141,9 +142,9 @@ def test_what_only_sounds_like_it_may_stay():
 
 def renamed(copy: pathlib.Path, old: str, new: str) -> None:
     """bundle.json says `new` where it said `old`, of the same hash."""
-    about = json.loads((copy / manifest.MANIFEST).read_text())
+    about = json.loads((copy / format.MANIFEST).read_text())
     about["files"][new] = about["files"].pop(old)
-    (copy / manifest.MANIFEST).write_text(json.dumps(about))
+    (copy / format.MANIFEST).write_text(json.dumps(about))
 
 
 TRICKS = (
@@ -190,8 +191,8 @@ def test_a_bundle_of_links_pipes_and_devices(copy):
 
 def test_numbers_that_no_browser_reads(copy):
     for text in ("NaN", "-Infinity", "1e999"):
-        whole = (copy / manifest.MANIFEST).read_text()
-        (copy / manifest.MANIFEST).write_text(whole.replace('"temperature": 1.7', f'"temperature": {text}'))
+        whole = (copy / format.MANIFEST).read_text()
+        (copy / format.MANIFEST).write_text(whole.replace('"temperature": 1.7', f'"temperature": {text}'))
         with pytest.raises(ValueError, match="not JSON: the number"):
             load(str(copy))
-        (copy / manifest.MANIFEST).write_text(whole)
+        (copy / format.MANIFEST).write_text(whole)

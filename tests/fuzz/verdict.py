@@ -4,7 +4,7 @@ import dataclasses
 import re
 import time
 
-from emofuse_jax.told import one_line
+from emofuse_jax.utils.errors import one_line
 
 REFUSALS = (ValueError, OSError)
 """What cli/main.py turns into one line."""

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from data_prep.worker_limits import environment
+from data_prep.workers.sandbox import environment
 from tests.fuzz.verdict import judge
 
 MEMORY = 1 << 30

@@ -7,9 +7,9 @@ import numpy as np
 from flax import nnx
 
 from emofuse_jax import settings
-from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.models.margins import Relations
-from emofuse_jax.models.streams import Sequence, Sequences, Streams, trunk_masks
+from emofuse_jax.models.interfaces import Sequence, Sequences, Streams, trunk_masks
+from emofuse_jax.models.layers.margins import Relations
+from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.types import Batch, Outputs
 from tests.models.small import small_config

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.audio import (
+from emofuse_jax.models.encoders.audio_fcn import (
     ALEXNET,
     TORCHVISION,
     AudioEncoder,

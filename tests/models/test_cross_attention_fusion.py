@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from emofuse_jax.models.fusions.avef import DeepFusion
 from emofuse_jax.models.fusions.cross_attention import CrossAttention
-from emofuse_jax.models.streams import Sequence, Sequences, Streams
+from emofuse_jax.models.interfaces import Sequence, Sequences, Streams
 from tests.models.small import device_batch, small_model
 
 RNG = np.random.default_rng(10)

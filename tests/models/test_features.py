@@ -9,9 +9,9 @@ import pytest
 from jax.test_util import check_grads
 from ml_collections import ConfigDict
 
+from emofuse_jax.losses.cross_entropy import cross_entropy
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.objectives.classification import cross_entropy
+from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
 from tests.models.small import device_batch, float_leaves

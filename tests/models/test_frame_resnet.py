@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.norm import masked_batch_norm
-from emofuse_jax.models.video import ResNet, VideoEncoder, shrink
+from emofuse_jax.models.encoders.video_frame_resnet import ResNet, VideoEncoder, shrink
+from emofuse_jax.models.layers.norm import masked_batch_norm
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, InputSpec
 from tests.golden import tables

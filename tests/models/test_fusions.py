@@ -8,12 +8,12 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
-from emofuse_jax.data.augment import modality_dropout
-from emofuse_jax.models.fbp import AdaptiveFBP
+from emofuse_jax.data.augment.apply import modality_dropout
 from emofuse_jax.models.fusions.am_fbp import complete_parts
 from emofuse_jax.models.fusions.late import Late
-from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.models.streams import Sequence, Streams, trunk_masks
+from emofuse_jax.models.interfaces import Sequence, Streams, trunk_masks
+from emofuse_jax.models.layers.fbp import AdaptiveFBP
+from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.ops.masking import present_weights
 from tests.models.fusion_inputs import shipped
 from tests.models.small import device_batch, float_leaves, small_config, small_model

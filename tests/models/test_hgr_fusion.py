@@ -10,10 +10,10 @@ from flax import nnx
 from emofuse_jax import settings
 from emofuse_jax.models.fusions.emodal import CommonAndPrivate
 from emofuse_jax.models.fusions.hgr import CommonInformation
-from emofuse_jax.models.statistic import Statistic
-from emofuse_jax.models.streams import Sequence, Sequences, Streams
+from emofuse_jax.models.interfaces import Sequence, Sequences, Streams
+from emofuse_jax.models.layers.measured_state import Statistic
 from emofuse_jax.settings.model import default_model_config
-from emofuse_jax.train.step import check_correlation
+from emofuse_jax.training.step import check_correlation
 from tests.golden import formulas
 from tests.models.small import device_batch, small_model
 

@@ -8,8 +8,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
-from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.models.temporal import ATTENTION
+from emofuse_jax.models.layers.attention_pooling import ATTENTION
+from emofuse_jax.models.registry import FUSIONS
 from tests.models.fusion_inputs import as_batch, as_outputs, random_inputs, shipped, small_fusion, still
 from tests.models.small import SPEC, device_batch, small_model
 

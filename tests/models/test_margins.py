@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from emofuse_jax.models.margins import MARGIN_DEFAULTS, Margins, Relations
+from emofuse_jax.models.layers.margins import MARGIN_DEFAULTS, Margins, Relations
 from tests.models.small import device_batch, small_model
 
 POLARITY = np.array([-1, 1, 0, -1])

@@ -5,10 +5,10 @@ import optax
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.absent import StandIns
 from emofuse_jax.models.fusions.f_score import FScore, f_scores
 from emofuse_jax.models.fusions.mfh import MFH
-from emofuse_jax.models.streams import Streams
+from emofuse_jax.models.interfaces import Streams
+from emofuse_jax.models.layers.missing_modality import StandIns
 from tests.models.fusion_inputs import CLASSES, WIDTHS, build_fusion, random_inputs, small_fusion, still
 
 RNG = np.random.default_rng(7)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.train.optimizer import make_optimizer
-from emofuse_jax.train.step import init_state, make_train_step
+from emofuse_jax.models.registry import FUSIONS
+from emofuse_jax.training.optimizer import make_optimizer
+from emofuse_jax.training.step import init_state, make_train_step
 from emofuse_jax.types import InputSpec
 from tests.models.small import SPEC, small_config
 

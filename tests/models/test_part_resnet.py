@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from emofuse_jax.models.part_resnet import PartResNet
+from emofuse_jax.models.encoders.audio_part_resnet import PartResNet
 from emofuse_jax.types import Batch, InputSpec
 from tests.golden import tables
 

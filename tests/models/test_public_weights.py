@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.audio import TORCHVISION, AudioFCN
-from emofuse_jax.models.video import ResNet
-from emofuse_jax.models.weights import alexnet, resnet
+from emofuse_jax.models.encoders.audio_fcn import TORCHVISION, AudioFCN
+from emofuse_jax.models.encoders.video_frame_resnet import ResNet
+from emofuse_jax.models.pretrained import alexnet, resnet
 from tests.models.small import small_config
 
 RNG = np.random.default_rng(0)

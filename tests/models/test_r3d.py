@@ -5,8 +5,8 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from emofuse_jax.models.r3d import R3D, R3D18, R3D50, R3D101, output_size
-from emofuse_jax.models.weights import r3d as weights
+from emofuse_jax.models.layers.resnet3d import R3D, R3D18, R3D50, R3D101, output_size
+from emofuse_jax.models.pretrained import resnet3d as weights
 
 RNG = np.random.default_rng(7)
 SMALL18 = R3D18 | {"width": 2, "blocks": (1, 2), "stem_kernel": (3, 3, 3)}

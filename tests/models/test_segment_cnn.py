@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.segment_cnn import ConvBlocks, SegmentEncoder
+from emofuse_jax.models.encoders.audio_segment_cnn import ConvBlocks, SegmentEncoder
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, InputSpec
 

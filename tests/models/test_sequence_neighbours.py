@@ -5,8 +5,8 @@ from flax import nnx
 
 from emofuse_jax.models.fusions.bottleneck import BottleneckTransformer, time_features
 from emofuse_jax.models.fusions.joint_cross_attention import JointCrossAttention
-from emofuse_jax.models.streams import Sequence, Sequences
-from emofuse_jax.models.transformer import TransformerLayer
+from emofuse_jax.models.interfaces import Sequence, Sequences
+from emofuse_jax.models.layers.transformer import TransformerLayer
 from tests.models.fusion_inputs import WIDTHS, build_fusion
 from tests.models.small import small_config
 

@@ -8,8 +8,8 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from emofuse_jax.models.snippets import SnippetEncoder
-from emofuse_jax.models.token_attention import TokenAttention
+from emofuse_jax.models.encoders.video_snippets import SnippetEncoder
+from emofuse_jax.models.layers.token_attention import TokenAttention
 from emofuse_jax.types import Batch, InputSpec
 
 RNG = np.random.default_rng(8)

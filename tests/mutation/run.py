@@ -26,16 +26,16 @@ ENV = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_
 """Plugins that these tests do not use take two seconds a mistake, programs that it does not change three."""
 SECONDS = 300
 """After which a mistake counts as seen: the tests of a module take seconds."""
-LOSSES = ["tests/test_losses.py", "tests/objectives"]
+LOSSES = ["tests/losses/test_losses.py", "tests/objectives"]
 TESTS = {
     "emofuse_jax/ops/dropout.py": ["tests/ops/test_convolutional.py", "tests/ops/test_bilinear.py"],
     "emofuse_jax/ops/lrn.py": ["tests/ops/test_convolutional.py"],
     "emofuse_jax/ops/maxpool.py": ["tests/ops/test_convolutional.py"],
     "emofuse_jax/ops/metric_learning.py": [
         "tests/ops/test_metric_learning.py",
-        "tests/objectives/test_metric.py",
+        "tests/losses/test_metric_learning.py",
     ],
-    "emofuse_jax/ops/rows.py": ["tests/ops/test_bilinear.py"],
+    "emofuse_jax/ops/dense.py": ["tests/ops/test_bilinear.py"],
 }
 """Where they are not those of the same name."""
 KEPT = {

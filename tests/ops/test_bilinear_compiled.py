@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
-from emofuse_jax.train.compiling import CPU_OPTIONS, known
+from emofuse_jax.parallel.xla_options import CPU_OPTIONS, known
 
 B, M, N, O, K = 8000, 40, 56, 128, 5
 SHAPES = ((B, M), (B, N), (M, O * K), (N, O * K))

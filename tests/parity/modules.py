@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
-from emofuse_jax.models import audio, r3d, video
+from emofuse_jax.models.encoders import audio_fcn, video_frame_resnet
 from emofuse_jax.models.fusions.am_fbp import AdaptiveMultiLevelFBP
-from emofuse_jax.models.streams import Streams
+from emofuse_jax.models.interfaces import Streams
+from emofuse_jax.models.layers import resnet3d as r3d
 
 
 def conv(weight):
@@ -50,8 +51,8 @@ def fcn_numbers(a, prefix=""):
 def fcn(form):
     def ours(a):
         widths, params = fcn_numbers(a)
-        config = ConfigDict(form | {"widths": widths, "lrn": audio.LRN})
-        net = module(lambda r: audio.AudioFCN(config, a["audio"].shape[2], jnp.float32, rngs=r), params)
+        config = ConfigDict(form | {"widths": widths, "lrn": audio_fcn.LRN})
+        net = module(lambda r: audio_fcn.AudioFCN(config, a["audio"].shape[2], jnp.float32, rngs=r), params)
         return {"map": net(a["audio"], a["mask"], train=False)[0]}
 
     return ours
@@ -96,7 +97,7 @@ def resnet(*, train):
             }
         )
         numbers = resnet_numbers(a, norm), resnet_numbers(a, running)
-        net = module(lambda r: video.ResNet(config, jnp.float32, rngs=r), *numbers)
+        net = module(lambda r: video_frame_resnet.ResNet(config, jnp.float32, rngs=r), *numbers)
         y = net(a["images"], a["mask"], train=train)
         if not train:
             return {"y": y}
@@ -144,8 +145,8 @@ def am_fbp(gates):
 
 
 OURS = {
-    "fcn_original": fcn(audio.ALEXNET),
-    "fcn_torchvision": fcn(audio.TORCHVISION),
+    "fcn_original": fcn(audio_fcn.ALEXNET),
+    "fcn_torchvision": fcn(audio_fcn.TORCHVISION),
     "resnet": resnet(train=False),
     "resnet_train": resnet(train=True),
     "r3d_train": resnet3d(r3d.R3D18, train=True),

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 from emofuse_jax.models.build import build_model
 from emofuse_jax.models.fusions.bottleneck import BottleneckTransformer
 from emofuse_jax.models.fusions.cross_attention import CrossAttention
-from emofuse_jax.models.streams import Sequence, Sequences
-from emofuse_jax.models.token_attention import TokenAttention
+from emofuse_jax.models.interfaces import Sequence, Sequences
+from emofuse_jax.models.layers.token_attention import TokenAttention
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, InputSpec
 from tests.parity.modules import am_fbp_setting, fcn_numbers, linear, module, norm, resnet_numbers, running

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from data_prep.faces.detect import detect_faces
+from data_prep.faces.mtcnn_cascade import detect_faces
 from data_prep.settings import FaceSettings
 from tests.data_prep.test_faces import sample
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
+from emofuse_jax.api.export import export_bundle
 from emofuse_jax.models.build import build_model
-from emofuse_jax.serving.export import export_bundle
 from emofuse_jax.settings.model import default_model_config
-from emofuse_jax.train import checkpoint
+from emofuse_jax.training.checkpoint import store
 from emofuse_jax.types import InputSpec, TrainState
 from tests.fakes import random_numbers
 
@@ -74,7 +74,7 @@ def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> 
         "temperature": 1.7,
     }
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
-    checkpoint.save(str(workdir), "best", state, metadata)
+    store.save(str(workdir), "best", state, metadata)
     return Trained(str(workdir), model, params, model_state, metadata)
 
 

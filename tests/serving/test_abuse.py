@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.mux import write_clip
+from data_prep.media.write_clip import write_clip
 from tests.serving.server_process import get, serving
 from tests.serving.test_predict import write_sound
 

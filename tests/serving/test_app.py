@@ -16,8 +16,8 @@ pytest.importorskip("fastapi", reason="the server's libraries are not here: pip 
 
 from fastapi.testclient import TestClient
 
-from emofuse_jax.serving.answering import Limits
-from emofuse_jax.serving.app import make_app
+from emofuse_jax.serving.http.app import make_app
+from emofuse_jax.serving.http.service import Limits
 
 LIMITS = Limits(bytes=1 << 20, waiting=64, buckets=(1, 4))
 

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from emofuse_jax.serving.batching import Batcher, Busy, Closed
+from emofuse_jax.serving.errors import Busy, Closed
+from emofuse_jax.serving.http.batching import Batcher
 
 INPUTS = {"x": ((3,), np.dtype(np.float32))}
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from emofuse_jax.serving import load, manifest
+from emofuse_jax.serving import load
+from emofuse_jax.serving.bundle import format
 
 BARE = """
 import sys
@@ -86,7 +87,7 @@ def rewrite(path: str, name: str, data: bytes, *, rehash: bool) -> None:
     with open(os.path.join(path, name), "wb") as file:
         file.write(data)
     if rehash:
-        change_manifest(path, lambda m: m["files"].update({name: manifest.sha256(data)}))
+        change_manifest(path, lambda m: m["files"].update({name: format.sha256(data)}))
 
 
 def change_manifest(path: str, change) -> None:
@@ -119,7 +120,7 @@ def test_a_missing_or_damaged_file_is_named(copy, name):
 
 def test_well_hashed_nonsense_is_refused(copy):
     for name in ("model.stablehlo", "params.safetensors"):
-        kept = manifest.read_checked(copy, name, manifest.read_manifest(copy)["files"][name])
+        kept = format.read_checked(copy, name, format.read_manifest(copy)["files"][name])
         rewrite(copy, name, b"\x10nonsense" * 9, rehash=True)
         refused(copy, f"{copy}/{name}")
         rewrite(copy, name, kept, rehash=True)

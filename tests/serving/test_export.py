@@ -8,9 +8,10 @@ import pytest
 import safetensors.numpy
 
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.fusions.registry import FUSIONS
-from emofuse_jax.models.weights.names import by_name
-from emofuse_jax.serving import export, load, manifest
+from emofuse_jax.models.pretrained.conversion import by_name
+from emofuse_jax.models.registry import FUSIONS
+from emofuse_jax.serving import load
+from emofuse_jax.serving.bundle import export, format
 from tests.fakes import random_numbers
 from tests.serving.conftest import SPEC, save_checkpoint, tiny_config
 
@@ -38,12 +39,12 @@ def test_a_bfloat16_model_keeps_parity(tmp_path):
 
 def perturb(path: str, amount: float) -> None:
     """Adds to the classifier's bias in a written bundle, and makes the hash right again."""
-    metadata = manifest.read_manifest(path)
-    weights = safetensors.numpy.load_file(os.path.join(path, manifest.WEIGHTS))
+    metadata = format.read_manifest(path)
+    weights = safetensors.numpy.load_file(os.path.join(path, format.WEIGHTS))
     name = next(name for name in weights if name.endswith("head/linear/bias"))
     weights[name] = weights[name] + np.array([amount, 0, 0], np.float32)
-    safetensors.numpy.save_file(weights, os.path.join(path, manifest.WEIGHTS))
-    manifest.write_manifest(path, metadata)
+    safetensors.numpy.save_file(weights, os.path.join(path, format.WEIGHTS))
+    format.write_manifest(path, metadata)
 
 
 def test_a_bundle_that_answers_otherwise_is_not_exported(voice_only, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """From raw clips through frozen encoders to an answer: prepare, train, export, predict."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -11,19 +10,21 @@ import jax
 import numpy as np
 import pytest
 
-from data_prep.corpora.base import Clip
-from data_prep.encoders import EncoderFiles
-from data_prep.process import process_clip
+from data_prep.onnx_models.encoders import EncoderFiles
+from data_prep.process_clip import process_clip
 from data_prep.settings import PrepSettings
-from data_prep.shards import file_sha256
-from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
+from emofuse_jax.api.export import export_bundle
+from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import read_json
 from emofuse_jax.data.records import ENCODER_PATHS
-from emofuse_jax.evaluate import evaluate_workdir, load_experiment
-from emofuse_jax.serving import load, manifest
-from emofuse_jax.serving.export import export_bundle
-from emofuse_jax.serving.predictor import preparation
-from emofuse_jax.train.writer import read_rows
+from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.serving import load
+from emofuse_jax.serving.bundle import format
+from emofuse_jax.serving.media.prepare_window import prep_settings
+from emofuse_jax.serving.predict import input_spec
+from emofuse_jax.training.metric_writer import read_rows
+from emofuse_jax.utils.files import file_sha256
 from tests.data_prep import onnx_models
 from tests.data_prep.feature_corpus import make_clips, make_encoders, run_prepare
 
@@ -99,7 +100,7 @@ def test_every_fusion_trained_two_steps_and_is_scored(workdirs, fusion):
 
 
 def test_the_report_draws_clips_of_features_alone(workdirs, tmp_path):
-    from emofuse_jax.report import write_report
+    from emofuse_jax.reporting.run_report import write_report
 
     results, examples = evaluate_workdir(workdirs["am_fbp"], part="validation", examples=3)
     page = tmp_path / "report.html"
@@ -215,7 +216,7 @@ def test_a_model_of_one_stream_asks_for_its_own_encoder_alone(home, workdirs, pa
     audio = {"audio_encoder": paths["audio_encoder"]}
     bundle = load(str(tmp_path / "bundle"), **audio)
     assert set(bundle.inputs) == {"audio_features", "audio_features_mask"}
-    settings, spec = preparation(bundle)
+    settings, spec = prep_settings(bundle), input_spec(bundle)
     assert settings.features.face is None
     assert (spec.face_features, spec.audio_features, spec.h) == (0, 6, 0)
     film = str(home / "clips" / "s2_0.mp4")
@@ -237,7 +238,7 @@ def test_bundles_of_tensors_know_no_encoder(bundle_path, paths):
 
 def test_a_manifest_with_odd_encoders_is_refused(named, tmp_path):
     copy = shutil.copytree(named, tmp_path / "copy")
-    about = manifest.read_manifest(str(copy))
+    about = format.read_manifest(str(copy))
     for odd, told in (
         ([], "field encoders: expected dict"),
         ({"audio": {"file": "x"}}, "audio.sha256: expected"),
@@ -248,6 +249,6 @@ def test_a_manifest_with_odd_encoders_is_refused(named, tmp_path):
 
 
 def test_a_record_of_one_stream_only_fills_what_is_read(named):
-    settings, spec = preparation(dataclasses.replace(load(named)))
+    settings, spec = prep_settings(load(named)), input_spec(load(named))
     assert (spec.t, spec.h, spec.feature_steps) == (0, 0, 100)
     assert settings.features.drops_faces

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.mux import write_clip
+from data_prep.media.write_clip import write_clip
 from emofuse_jax.serving import load
 from tests.serving.test_predict import write_sound
 
@@ -26,12 +26,12 @@ pytest.importorskip("fastapi", reason="the server's libraries are not here: pip 
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from emofuse_jax.serving import sessions
-from emofuse_jax.serving.answering import Limits
-from emofuse_jax.serving.app import make_app
-from emofuse_jax.serving.asked import Asked
-from emofuse_jax.serving.live import PICTURE, RATE, SOUND, Gathering, Part
-from emofuse_jax.serving.problems import Problem
+from emofuse_jax.serving.http import live_session
+from emofuse_jax.serving.http.app import make_app
+from emofuse_jax.serving.http.live_protocol import PICTURE, RATE, SOUND, Gathering, Part
+from emofuse_jax.serving.http.problems import Problem
+from emofuse_jax.serving.http.request_options import Asked
+from emofuse_jax.serving.http.service import Limits
 
 WINDOW = 1.6
 
@@ -267,11 +267,13 @@ def test_nothing_is_kept_of_a_caller_who_leaves(tmp_path, monkeypatch):
         finally:
             ended.set()
 
-    monkeypatch.setattr("data_prep.mux.write_clip", late)
+    monkeypatch.setattr("data_prep.media.write_clip.write_clip", late)
 
     async def leave():
         part = Part(0.0, 1.0, np.zeros(RATE, np.int16), [], (0, 0))
-        answer = asyncio.create_task(sessions._answered(SimpleNamespace(folder=str(tmp_path)), part, Asked()))
+        answer = asyncio.create_task(
+            live_session._answered(SimpleNamespace(folder=str(tmp_path)), part, Asked())
+        )
         await asyncio.to_thread(begun.wait, 20)
         answer.cancel()
         await asyncio.wait((answer,))

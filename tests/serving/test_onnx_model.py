@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from emofuse_jax.serving import load, onnx_model
-from emofuse_jax.serving.export import export_bundle
+from emofuse_jax.api.export import export_bundle
+from emofuse_jax.serving import load
+from emofuse_jax.serving.bundle import onnx_model
 
 converts = pytest.mark.skipif(
     importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not here: make onnx"

@@ -18,9 +18,9 @@ pytest.importorskip("fastapi", reason="the server's libraries are not here: pip 
 
 from fastapi.testclient import TestClient
 
-from emofuse_jax.serving.answering import Limits
-from emofuse_jax.serving.app import make_app
-from emofuse_jax.serving.page import PAGE
+from emofuse_jax.serving.http.app import make_app
+from emofuse_jax.serving.http.page import PAGE
+from emofuse_jax.serving.http.service import Limits
 
 SETUP = "no browser: run tests/serving/install_browser.sh"
 

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from emofuse_jax import settings
+from emofuse_jax.api.export import export_bundle
 from emofuse_jax.models.build import build_model
-from emofuse_jax.serving.export import PARITY_TOLERANCE, export_bundle
-from emofuse_jax.serving.onnx_model import TOLERANCE
-from emofuse_jax.train import checkpoint
+from emofuse_jax.serving.bundle.export import PARITY_TOLERANCE
+from emofuse_jax.serving.bundle.onnx_model import TOLERANCE
+from emofuse_jax.training.checkpoint import store
 from emofuse_jax.types import TrainState
 from tests.fakes import random_numbers
 from tests.serving.conftest import SETTINGS
@@ -57,7 +58,7 @@ def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form, engine):
         "temperature": 1.2,
     }
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
-    checkpoint.save(str(tmp_path / "run"), "best", state, metadata)
+    store.save(str(tmp_path / "run"), "best", state, metadata)
     onnx, most = {"jax": (False, PARITY_TOLERANCE), "onnx": (True, TOLERANCE)}[engine]
     assert export_bundle(str(tmp_path / "run"), str(tmp_path / "bundle"), onnx=onnx) <= most
     jax.clear_caches()

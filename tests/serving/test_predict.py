@@ -12,10 +12,10 @@ import av
 import numpy as np
 import pytest
 
-from data_prep.corpora.base import Clip
-from data_prep.process import process_clip
+from data_prep.process_clip import process_clip
 from data_prep.settings import PrepSettings
-from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.data.collate import empty_batch, fill_row
+from emofuse_jax.data.writing.corpus import Clip
 from emofuse_jax.serving import load
 from tests.serving.conftest import CLASSES, SETTINGS, SPEC
 
@@ -228,7 +228,7 @@ def test_without_onnxruntime_the_extra_is_named(bundle, monkeypatch, tmp_path):
 
 
 def test_a_model_of_features_can_not_go_by_a_sound_that_its_encoder_refused(bundle, tmp_path):
-    from emofuse_jax.serving.predictor import needs_of, usable
+    from emofuse_jax.serving.media.prepare_window import needs_of, usable
 
     clip = Clip("a.wav", write_sound(tmp_path / "a.wav", 1.0), -1, "")
     record = dataclasses.replace(

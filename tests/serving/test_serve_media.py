@@ -17,10 +17,10 @@ pytest.importorskip("fastapi", reason="the server's libraries are not here: pip 
 
 from fastapi.testclient import TestClient
 
-from emofuse_jax.serving.answering import Limits
-from emofuse_jax.serving.app import make_app
-from emofuse_jax.serving.batching import Busy
-from emofuse_jax.serving.decoders import Decoders, Lost
+from emofuse_jax.serving.errors import Busy
+from emofuse_jax.serving.http.app import make_app
+from emofuse_jax.serving.http.service import Limits
+from emofuse_jax.serving.media.decoder_pool import Decoders, Lost
 
 LIMITS = Limits(bytes=4 << 20, media_seconds=20.0, buckets=(1, 4), pixels=640 * 480)
 

@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from emofuse_jax.serving.uploads import PREFIX, YOUNG, uploads_folder
+from emofuse_jax.serving.http.uploads import PREFIX, YOUNG, uploads_folder
 
 SERVER = """
 import os, signal, sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from emofuse_jax.serving.uploads import uploads_folder
+from emofuse_jax.serving.http.uploads import uploads_folder
 with uploads_folder() as folder:
     open(os.path.join(folder, "film"), "w").close()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,12 +10,12 @@ import pytest
 from emofuse_jax import settings
 from emofuse_jax.models.build import build_model
 from emofuse_jax.settings.shipped import shipped_path
-from emofuse_jax.train.optimizer import make_optimizer
-from emofuse_jax.train.step import init_state, make_train_step
+from emofuse_jax.training.optimizer import make_optimizer
+from emofuse_jax.training.step import init_state, make_train_step
 from emofuse_jax.types import InputSpec, TrainState
 from tests.fakes import random_numbers
 
-NO_EXPERIMENTS = {"demo", "gan"}  # of the last, see tests/train/test_refit.py
+NO_EXPERIMENTS = {"demo", "gan"}  # of the last, see tests/training/test_refit_fusion.py
 EXPERIMENTS = sorted({*settings.shipped_names()} - NO_EXPERIMENTS)
 FEATURES = {"feature_steps": 12, "audio_features": 10, "face_features": 8}
 SPEC = InputSpec(t=140, f=200, s=4, h=112, w=112, classes=6, **FEATURES)
@@ -91,7 +91,7 @@ def test_bfloat16_averaging_and_accumulation_train():
 
 
 def test_there_is_a_config_for_every_fusion():
-    from emofuse_jax.models.fusions.registry import FUSIONS
+    from emofuse_jax.models.registry import FUSIONS
 
     shipped = {settings.load_shipped(name).model.fusion.name for name in EXPERIMENTS}
     assert shipped == set(FUSIONS)

@@ -32,20 +32,20 @@ import numpy as np
 
 from benchmarks.feature_records import Made, write_features
 from data_prep.corpora import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.prepare import prepare
 from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
 from data_prep.synth.clip import render_clip
+from emofuse_jax.api.evaluation import evaluate_workdir
+from emofuse_jax.api.export import export_bundle
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.evaluate import evaluate_workdir
 from emofuse_jax.serving import load
-from emofuse_jax.serving.export import export_bundle
-from emofuse_jax.train.crossval import crossval
-from emofuse_jax.train.experiment import open_experiment
-from emofuse_jax.train.loop import train
-from emofuse_jax.train.writer import read_epochs
+from emofuse_jax.training.crossval.crossval import crossval
+from emofuse_jax.training.experiment import open_experiment
+from emofuse_jax.training.loop import train
+from emofuse_jax.training.metric_writer import read_epochs
 from tests.data_prep.media_files import tone, write_wav
 from tests.fakes import tiny_config
-from tests.train.test_crossval import small
+from tests.training.test_crossval import small
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 AUDIO, FACES = AudioSettings(bins=70, hop_ms=40.0), FaceSettings(frames=2, size=16)
@@ -165,10 +165,11 @@ class Stopped(Exception):
 
 @contextlib.contextmanager
 def stopped(save: str):
-    """Ends what runs in it where this function of train/checkpoint.py is called for a second step."""
-    from emofuse_jax.train import checkpoint
+    """Ends what runs in it where this function of training/checkpoint/store.py is called for a second
+    step."""
+    from emofuse_jax.training.checkpoint import store
 
-    kept, first = getattr(checkpoint, save), []
+    kept, first = getattr(store, save), []
 
     def once(workdir, kind, at, *rest):
         first.append(int(getattr(at, "step", at)))  # of a state, or the step itself
@@ -176,10 +177,10 @@ def stopped(save: str):
             raise Stopped
         kept(workdir, kind, at, *rest)
 
-    setattr(checkpoint, save, once)
+    setattr(store, save, once)
     with contextlib.suppress(Stopped):
         yield
-    setattr(checkpoint, save, kept)
+    setattr(store, save, kept)
 
 
 def train_half(settings, workdir: pathlib.Path) -> None:

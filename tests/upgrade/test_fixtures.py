@@ -9,21 +9,22 @@ import sys
 import numpy as np
 import pytest
 
+from emofuse_jax.api.evaluation import evaluate_workdir
 from emofuse_jax.data import records
 from emofuse_jax.data.dataset import open_dataset, read_json
-from emofuse_jax.evaluate import evaluate_workdir
-from emofuse_jax.serving import load, manifest
-from emofuse_jax.train import checkpoint
-from emofuse_jax.train.crossval import crossval
-from emofuse_jax.train.saved import saved_config
-from emofuse_jax.train.writer import read_epochs
+from emofuse_jax.serving import load
+from emofuse_jax.serving.bundle import format
+from emofuse_jax.training.checkpoint import store
+from emofuse_jax.training.checkpoint.compat import saved_config
+from emofuse_jax.training.crossval.crossval import crossval
+from emofuse_jax.training.metric_writer import read_epochs
 from tests.upgrade.make import FIXTURES, sums, unpack
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 KNOWN = {
     "records": records.SCHEMA_VERSION,
-    "checkpoint": checkpoint.SCHEMA_VERSION,
-    "bundle": manifest.SCHEMA_VERSION,
+    "checkpoint": store.SCHEMA_VERSION,
+    "bundle": format.SCHEMA_VERSION,
 }
 
 
@@ -77,14 +78,14 @@ def test_a_checkpoint_scores_as_it_did(name, unpacked, tmp_path):
 @each("checkpoint")
 def test_a_run_goes_on_from_a_checkpoint(name, unpacked, tmp_path):
     clips = unpack(about(name)["numbers"]["records"], tmp_path / "records")
-    before = checkpoint.read_metadata(str(unpacked), "last")
+    before = store.read_metadata(str(unpacked), "last")
     config = saved_config(before)
     config.data.path = str(clips)
-    words = [sys.executable, "-m", "tests.train.run_train", str(unpacked), json.dumps(config.to_dict())]
+    words = [sys.executable, "-m", "tests.training.run_train", str(unpacked), json.dumps(config.to_dict())]
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}  # batches have one row
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    after = checkpoint.read_metadata(str(unpacked), "last")
+    after = store.read_metadata(str(unpacked), "last")
     assert (before["step"], after["step"]) == (2, 4)
     rows = read_epochs(str(unpacked))
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -94,13 +95,13 @@ def test_a_run_goes_on_from_a_checkpoint(name, unpacked, tmp_path):
 
 @each("replicas")
 def test_a_cross_validation_goes_on(name, unpacked, monkeypatch):
-    read, restore = [], checkpoint.restore_items
+    read, restore = [], store.restore_items
 
     def noted(workdir, kind, abstract):
         read.append(kind)
         return restore(workdir, kind, abstract)
 
-    monkeypatch.setattr(checkpoint, "restore_items", noted)
+    monkeypatch.setattr(store, "restore_items", noted)
     workdir, expected = str(unpacked / "run"), about(name)["numbers"]
     config = saved_config(read_json(str(unpacked / "run" / "crossval.json")))
     config.data.path = str(unpacked / "records")

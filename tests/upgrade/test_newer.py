@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from data_prep.verify import verify
+from data_prep.verify.records import verify
 from emofuse_jax.data import records
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.serving import load, manifest
-from emofuse_jax.train import checkpoint
+from emofuse_jax.serving import load
+from emofuse_jax.serving.bundle import format
+from emofuse_jax.training.checkpoint import store
 from tests.upgrade.make import unpack
 
 ADDED = {"a field of the future": 1}
@@ -42,20 +43,20 @@ def test_records(tmp_path, whole):
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_checkpoint(tmp_path, whole):
-    path, version = unpack("checkpoint-1-2e78b16", tmp_path / "run"), checkpoint.SCHEMA_VERSION
+    path, version = unpack("checkpoint-1-2e78b16", tmp_path / "run"), store.SCHEMA_VERSION
     newer = {"schema": version + 1, **ADDED}
-    for kind in checkpoint.KINDS:
+    for kind in store.KINDS:
         (file,) = (path / "checkpoints" / kind).glob("*/_CHECKPOINT_METADATA")
         rewrite(
             file,
             lambda m: {**m, "custom_metadata": {**m["custom_metadata"], **newer} if whole else newer},
         )
-        refused(lambda kind=kind: checkpoint.read_metadata(str(path), kind), path, version)
+        refused(lambda kind=kind: store.read_metadata(str(path), kind), path, version)
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_bundle(tmp_path, whole):
-    path, version = unpack("bundle-1-2e78b16", tmp_path / "made") / "bundle", manifest.SCHEMA_VERSION
-    newer = {"kind": manifest.KIND, "schema": version + 1, **ADDED}
-    rewrite(path / manifest.MANIFEST, lambda m: {**m, **newer} if whole else newer)
-    refused(lambda: load(str(path)), path / manifest.MANIFEST, version)
+    path, version = unpack("bundle-1-2e78b16", tmp_path / "made") / "bundle", format.SCHEMA_VERSION
+    newer = {"kind": format.KIND, "schema": version + 1, **ADDED}
+    rewrite(path / format.MANIFEST, lambda m: {**m, **newer} if whole else newer)
+    refused(lambda: load(str(path)), path / format.MANIFEST, version)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool
 
-from emofuse_jax.models.fbp import ADAPTIVE_DEFAULTS, AdaptiveFBP
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.layers.fbp import ADAPTIVE_DEFAULTS, AdaptiveFBP
+from emofuse_jax.models.layers.head import Head
 from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.types import PRNGKey
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.layers import linear
-from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.linear import linear
 from emofuse_jax.ops.dropout import dropout
 from emofuse_jax.types import PRNGKey
 

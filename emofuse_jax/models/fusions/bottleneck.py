@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.layers import linear
-from emofuse_jax.models.streams import Fused, Sequence, Sequences
-from emofuse_jax.models.transformer import TransformerLayer
+from emofuse_jax.models.interfaces import Fused, Sequence, Sequences
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.linear import linear
+from emofuse_jax.models.layers.transformer import TransformerLayer
 from emofuse_jax.ops.masking import present_weights
 from emofuse_jax.types import PRNGKey
 

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.layers import linear, scaled_uniform
-from emofuse_jax.models.streams import Fused, Sequence, Sequences
+from emofuse_jax.models.interfaces import Fused, Sequence, Sequences
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.linear import linear, scaled_uniform
 from emofuse_jax.ops.cross_attention import cross_attention
 from emofuse_jax.ops.segments import resample
 from emofuse_jax.types import PRNGKey

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.common import CommonPair
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.layers import linear
-from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.layers.common_information import CommonPair
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.linear import linear
 from emofuse_jax.ops.normalize import promote
 from emofuse_jax.types import PRNGKey
 

@@ -6,9 +6,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.statistic import Statistic
-from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.measured_state import Statistic
 from emofuse_jax.ops.masking import present_weights
 from emofuse_jax.types import PRNGKey
 

@@ -3,10 +3,10 @@
 import jax
 from flax import nnx
 
-from emofuse_jax.models.absent import StandIns
-from emofuse_jax.models.fbp import FBP, FBP_DEFAULTS
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.layers.fbp import FBP, FBP_DEFAULTS
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.missing_modality import StandIns
 from emofuse_jax.types import PRNGKey
 
 

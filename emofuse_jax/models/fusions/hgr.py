@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.common import CommonPair, LabelNetwork
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.layers import linear
-from emofuse_jax.models.streams import Fused, Sequence, Sequences
+from emofuse_jax.models.interfaces import Fused, Sequence, Sequences
+from emofuse_jax.models.layers.common_information import CommonPair, LabelNetwork
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.linear import linear
 from emofuse_jax.ops.masking import masked_mean, present_weights
 from emofuse_jax.ops.segments import resample
 from emofuse_jax.types import PRNGKey

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.layers import linear, scaled_uniform
-from emofuse_jax.models.streams import Fused, Sequences
-from emofuse_jax.models.temporal import AdditiveAttention
+from emofuse_jax.models.interfaces import Fused, Sequences
+from emofuse_jax.models.layers.attention_pooling import AdditiveAttention
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.linear import linear, scaled_uniform
 from emofuse_jax.ops.joint_attention import joint_correlation, reweight
 from emofuse_jax.ops.segments import resample
 from emofuse_jax.types import PRNGKey

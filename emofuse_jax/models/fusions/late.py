@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.layers.head import Head
 from emofuse_jax.ops.masking import present_weights
 from emofuse_jax.types import PRNGKey
 

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.layers import scaled_uniform
-from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.linear import scaled_uniform
 from emofuse_jax.ops.lmf import low_rank_fusion
 from emofuse_jax.types import PRNGKey
 

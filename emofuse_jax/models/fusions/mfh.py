@@ -3,11 +3,11 @@
 import jax
 from flax import nnx
 
-from emofuse_jax.models.absent import StandIns
-from emofuse_jax.models.fbp import factor_pair
 from emofuse_jax.models.fusions.mfb import MFB_DEFAULTS
-from emofuse_jax.models.head import Head
-from emofuse_jax.models.streams import Fused, Streams
+from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.layers.fbp import factor_pair
+from emofuse_jax.models.layers.head import Head
+from emofuse_jax.models.layers.missing_modality import StandIns
 from emofuse_jax.ops.mfb import mfh
 from emofuse_jax.types import PRNGKey
 

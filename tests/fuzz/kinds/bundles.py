@@ -10,12 +10,13 @@ import shutil
 
 import numpy as np
 
+from emofuse_jax.api.export import export_bundle
 from emofuse_jax.serving import load as load_bundle
-from emofuse_jax.serving import manifest
-from emofuse_jax.serving.answers import prediction
-from emofuse_jax.serving.export import export_bundle
-from emofuse_jax.serving.graph import READER
-from emofuse_jax.serving.predictor import check_encoders, needs_of, spans
+from emofuse_jax.serving.bundle import format
+from emofuse_jax.serving.bundle.stablehlo_check import READER
+from emofuse_jax.serving.media.prepare_window import check_encoders, needs_of
+from emofuse_jax.serving.predictions import prediction
+from emofuse_jax.serving.windows import spans
 from tests.fuzz.bombs import BOMBS, write_bombs
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
 from tests.fuzz.graphs import NESTED, PLANTED, planted
@@ -31,7 +32,7 @@ def make(folder: str) -> None:
     save_checkpoint(os.path.join(folder, "run"), "audio_only")
     path = os.path.join(folder, "bundle")
     export_bundle(os.path.join(folder, "run"), path)
-    with np.load(os.path.join(path, manifest.PARITY), allow_pickle=False) as stored:
+    with np.load(os.path.join(path, format.PARITY), allow_pickle=False) as stored:
         write_bombs(folder, sorted(stored.files))
 
 
@@ -64,10 +65,10 @@ def attempt(case, seed: int, scratch: str) -> None:
 
 def _plant(path: str, files: dict[str, bytes], bombs: dict[str, bytes], rng) -> None:
     if rng.integers(3):
-        name, asked = manifest.GRAPH, [*PLANTED.values(), NESTED]
+        name, asked = format.GRAPH, [*PLANTED.values(), NESTED]
         data = planted(files[name], asked[rng.integers(len(asked))])
     else:
-        name, data = manifest.PARITY, bombs[sorted(bombs)[rng.integers(len(bombs))]]
+        name, data = format.PARITY, bombs[sorted(bombs)[rng.integers(len(bombs))]]
     with open(os.path.join(path, name), "wb") as file:
         file.write(data)
 
@@ -84,13 +85,13 @@ def _use(path: str) -> None:
 
 def mend(path: str) -> None:
     """Hashes of the files as they are now, as far as bundle.json can still be written."""
-    name = os.path.join(path, manifest.MANIFEST)
+    name = os.path.join(path, format.MANIFEST)
     try:
         with open(name, encoding="utf-8") as file:
             metadata = json.load(file)
         for file_name in metadata["files"]:
             with open(os.path.join(path, os.path.basename(file_name)), "rb") as file:
-                metadata["files"][file_name] = manifest.sha256(file.read())
+                metadata["files"][file_name] = format.sha256(file.read())
         with open(name, "w", encoding="utf-8") as file:
             json.dump(metadata, file)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):

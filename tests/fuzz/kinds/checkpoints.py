@@ -5,8 +5,8 @@ import os
 import jax
 
 from emofuse_jax.models.build import build_model
-from emofuse_jax.train import checkpoint
-from emofuse_jax.train.saved import saved_config, saved_spec
+from emofuse_jax.training.checkpoint import store
+from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
 from emofuse_jax.types import TrainState
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
 from tests.fuzz.kinds import configs
@@ -22,19 +22,19 @@ def make(folder: str) -> None:
     state = TrainState(
         jax.numpy.zeros((), "int32"), trained.params, trained.model_state, {"count": jax.numpy.zeros(())}
     )
-    checkpoint.save(folder, "last", state, trained.metadata)
+    store.save(folder, "last", state, trained.metadata)
 
 
 def load(folder: str):
     """The folder, its files, and what to restore into; it is read whole, so that all is imported."""
-    about = checkpoint.read_metadata(folder, "best")
+    about = store.read_metadata(folder, "best")
     model = build_model(saved_config(about).model, saved_spec(about))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     trees = jax.eval_shape(model.init, jax.random.key(0))
     scalar = jax.eval_shape(lambda: (jax.numpy.zeros((), "int32"), {"count": jax.numpy.zeros(())}))
     abstract = TrainState(scalar[0], *trees, scalar[1])
-    abstract = checkpoint.abstract_like(abstract, jax.tree.map(lambda _: here, abstract))
-    checkpoint.restore(folder, abstract)
+    abstract = store.abstract_like(abstract, jax.tree.map(lambda _: here, abstract))
+    store.restore(folder, abstract)
     return folder, read_tree(folder), abstract, about
 
 
@@ -42,17 +42,17 @@ def attempt(case, seed: int, scratch: str) -> None:
     """Reads the damaged kind, best or last."""
     folder, files, abstract, about = case
     rng = rng_of("checkpoints", seed)
-    kind = checkpoint.KINDS[rng.integers(2)]
+    kind = store.KINDS[rng.integers(2)]
     files = {name: data for name, data in files.items() if name.startswith(os.path.join("checkpoints", kind))}
     if rng.integers(3) == 0:
         files = {name: data for name, data in files.items() if "CHECKPOINT_METADATA" in name}
     workdir = os.path.join(scratch, "run")
     damage_tree(folder, workdir, files, rng)
-    found = checkpoint.read_metadata(workdir, kind)
+    found = store.read_metadata(workdir, kind)
     config, spec = saved_config(found), saved_spec(found)
     if found != about:
         build_model(config.model, spec)
     if kind == "last":
-        checkpoint.restore(workdir, abstract)
+        store.restore(workdir, abstract)
     else:
-        checkpoint.load_model(workdir, kind, (abstract.params, abstract.model_state))
+        store.load_model(workdir, kind, (abstract.params, abstract.model_state))

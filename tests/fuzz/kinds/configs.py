@@ -12,9 +12,9 @@ from ml_collections import config_flags
 from emofuse_jax import settings
 from emofuse_jax.cli.main import misspelt
 from emofuse_jax.models.build import build_model
-from emofuse_jax.train.experiment import flatten
-from emofuse_jax.train.optimizer import make_optimizer
-from emofuse_jax.train.saved import saved_config, saved_spec
+from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
+from emofuse_jax.training.experiment import flatten
+from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.types import InputSpec
 from tests.fuzz.damage import rng_of
 from tests.fuzz.values import hostile, json_bytes

@@ -10,11 +10,11 @@ import time
 import numpy as np
 from fastapi.testclient import TestClient
 
+from emofuse_jax.api.export import export_bundle
 from emofuse_jax.serving import load as load_bundle
-from emofuse_jax.serving.answering import Limits
-from emofuse_jax.serving.app import make_app
-from emofuse_jax.serving.export import export_bundle
-from emofuse_jax.serving.uploads import PREFIX
+from emofuse_jax.serving.http.app import make_app
+from emofuse_jax.serving.http.service import Limits
+from emofuse_jax.serving.http.uploads import PREFIX
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.mutate import mutate
 from tests.fuzz.damage import damaged, read_tree, rng_of

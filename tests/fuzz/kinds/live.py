@@ -6,7 +6,7 @@ import math
 import numpy as np
 from starlette.websockets import WebSocketDisconnect
 
-from emofuse_jax.serving.live import PICTURE, SOUND
+from emofuse_jax.serving.http.live_protocol import PICTURE, SOUND
 from tests.fuzz.damage import damaged, rng_of
 from tests.fuzz.kinds import http
 from tests.fuzz.values import json_bytes

@@ -3,11 +3,11 @@
 import os
 import pathlib
 
-from data_prep import metadata
-from data_prep.corpora.base import Clip
-from data_prep.faces import mtcnn
-from data_prep.workers import Job, process
+from data_prep.faces import mtcnn_networks
+from data_prep.settings import record_shape
+from data_prep.workers.pool import Job, process
 from emofuse_jax.data import records
+from emofuse_jax.data.writing.corpus import Clip
 from tests.data_prep.mutate import mutate
 from tests.data_prep.test_hostile_media import SETTINGS, check_record, make_samples
 from tests.fuzz.damage import read_tree
@@ -28,7 +28,7 @@ def make(folder: str) -> None:
 def load(folder: str) -> dict[str, bytes]:
     """Name to bytes; the detector's pinned weights, which are pickles, are loaded, and a film is prepared."""
     for name in ("pnet", "rnet", "onet"):
-        mtcnn.weights(name)
+        mtcnn_networks.weights(name)
     clip = Clip("whole", os.path.join(folder, "film.mp4"), 0, "a")
     if process(Job(SETTINGS, "fuzz", 2), clip).data is None:
         raise Broken("a whole film was refused")
@@ -46,4 +46,4 @@ def attempt(case: dict[str, bytes], seed: int, scratch: str) -> None:
         raise Broken(found.reason)
     if found.data is None:
         raise Refused(found.reason)
-    check_record(records.decode(found.data, metadata.record_shape(SETTINGS)), clip)
+    check_record(records.decode(found.data, record_shape(SETTINGS)), clip)

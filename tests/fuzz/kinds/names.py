@@ -9,9 +9,9 @@ import pathlib
 import shutil
 from collections.abc import Sequence
 
-from data_prep.add_split import COLUMNS, add_split
 from data_prep.corpora.folder import read_corpus
-from data_prep.pipeline import prepare
+from data_prep.custom_split import COLUMNS, add_split
+from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data.dataset import PARTS
 from emofuse_jax.data.records import read_manifest

@@ -17,7 +17,7 @@ from emofuse_jax.data.dataset import (
     statistics,
 )
 from emofuse_jax.data.pipeline import load_batch
-from emofuse_jax.train.experiment import input_spec
+from emofuse_jax.training.experiment import input_spec
 from tests.fakes import tiny_config, write_dataset
 from tests.fuzz.bombs import BOMBS, write_bombs
 from tests.fuzz.damage import damage_tree, read_tree, rng_of

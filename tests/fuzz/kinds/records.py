@@ -5,11 +5,10 @@ import os
 import numpy as np
 
 from emofuse_jax.data import records
-from emofuse_jax.data.assemble import empty_batch, fill_row
+from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.example_codec import parse_example, serialise_example
 from emofuse_jax.data.pipeline import load_batch
-from emofuse_jax.data.wire import parse_example
-from emofuse_jax.data.wire_out import serialise_example
 from emofuse_jax.types import InputSpec
 from tests.fakes import make_record, write_dataset
 from tests.fuzz.damage import damage_tree, damaged, read_tree, rng_of

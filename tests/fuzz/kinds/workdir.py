@@ -6,11 +6,13 @@ import shutil
 import tempfile
 import types
 
-from emofuse_jax.pooled import summarise
-from emofuse_jax.serving import answer_file, manifest
-from emofuse_jax.train import crossval, sweep
-from emofuse_jax.train.experiment import open_experiment
-from emofuse_jax.train.writer import Writer, read_epochs, write_json
+from emofuse_jax.scoring.pooled_scores import summarise
+from emofuse_jax.serving import prediction_file
+from emofuse_jax.serving.bundle import format
+from emofuse_jax.training.crossval import crossval, sweep
+from emofuse_jax.training.experiment import open_experiment
+from emofuse_jax.training.metric_writer import Writer, read_epochs
+from emofuse_jax.utils.files import write_json
 from tests.fakes import tiny_config, write_dataset
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
 
@@ -45,7 +47,7 @@ def make(folder: str) -> None:
         found = {"fold": 0, "seed": 0, "validation_ua": 0.5, "best_step": 3, "last_ua": 0.25, "history": ROWS}
         write_json(sweep.result_path(os.path.join(made, "swept"), run), found)
     os.makedirs(os.path.join(made, "bundle"))
-    with open(os.path.join(made, "bundle", manifest.MANIFEST), "w") as file:
+    with open(os.path.join(made, "bundle", format.MANIFEST), "w") as file:
         file.write("{}\n")
     for suffix in SUFFIXES:
         _begin(made, os.path.join(made, f"answers{suffix}"))
@@ -86,7 +88,7 @@ def _go_on(command: str, path: str, base, resume_step: int) -> None:
             sweep.summarise(os.path.join(path, "swept"), number, trial, SWEPT)
     else:
         for suffix in SUFFIXES:
-            with answer_file.gathering(
+            with prediction_file.gathering(
                 os.path.join(path, f"answers{suffix}"), _bundle(path), 0.5
             ) as gathered:
                 gathered.add("c.wav", [_answer("c.wav")])
@@ -111,7 +113,7 @@ def _swept(path: str, base) -> dict:
 def _cross(path: str, base) -> None:
     _plan(path, base)
     job = types.SimpleNamespace(experiments={run: base for run in RUNS})
-    summarise([base for _ in RUNS], crossval.read_results(job, path))
+    summarise(crossval.read_results(job, path), base.config, base.dataset, base.protocol, [])
 
 
 def _result(base, run) -> dict:
@@ -133,7 +135,7 @@ def _bundle(path: str):
 
 def _begin(path: str, output: str) -> None:
     """The answers of two files, and the command is stopped."""
-    with contextlib.suppress(KeyError), answer_file.gathering(output, _bundle(path), 0.5) as gathered:
+    with contextlib.suppress(KeyError), prediction_file.gathering(output, _bundle(path), 0.5) as gathered:
         for name in ("a.wav", "b.wav"):
             gathered.add(name, [_answer(name), {"path": name, "start": 1.0, "end": 2.0, "error": "short"}])
         raise KeyError

@@ -1,0 +1,76 @@
+"""A face detector of the user's own: an ONNX file with a YAML beside it (`DetectorLayout`)."""
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_prep.faces.boxes import overlap, suppress
+from data_prep.faces.face import Face
+from data_prep.onnx_models.encoder_settings import EncoderSettings
+from data_prep.onnx_models.encoders import EncoderError, EncoderFiles, pixels, run_outputs, session
+from data_prep.onnx_models.layouts import DetectorLayout
+
+OVERLAP = 0.4
+"""Of boxes that overlap a better one by more, as a share of their union, only the better stays."""
+MOST = 256
+"""Best boxes of a frame that are looked at."""
+LARGEST = 4
+"""A box may be so many times as long as the frame; beyond, its numbers are in another unit."""
+
+
+def search_with(
+    frames: UInt8[np.ndarray, "s h w 3"], detector: EncoderSettings, files: EncoderFiles
+) -> list[list[Face]]:
+    """Faces of each frame, best first, in pixels of the frames.
+
+    Raises EncoderError when the detector fails, ValueError when its file is missing.
+    """
+    graph = session("detector", detector, files)
+    if 0 in frames.shape[1:3]:
+        return [[] for _ in frames]
+    return [_faces(graph, detector.layout, frame) for frame in frames]
+
+
+def _faces(graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+    fitted, scale = fit(frame, *layout.size)
+    boxes, scores, marks = run_detector(graph, layout, fitted)
+    unit = 1 if layout.units == "pixels" else np.array(layout.size[::-1], np.float32)
+    boxes, marks = (boxes.reshape(-1, 2, 2) * unit / scale).reshape(-1, 4), marks * unit / scale
+    sides = boxes[:, 2:] - boxes[:, :2]
+    finite = np.isfinite(boxes).all(1) & np.isfinite(marks).all((1, 2)) & np.isfinite(scores)
+    order = np.flatnonzero(finite & (sides >= 1).all(1) & (scores >= layout.score))
+    order = order[np.argsort(-scores[order], kind="stable")][:MOST]
+    if len(order) and sides[order].max() > LARGEST * max(frame.shape[:2]):
+        raise EncoderError(
+            f"face detector: a box is {sides[order].max():.0f} pixels long: are its units {layout.units}?"
+        )
+    order = order[suppress(overlap(boxes[order]), OVERLAP)]
+    return [Face(boxes[i], marks[i], float(scores[i])) for i in order]
+
+
+def fit(
+    frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
+) -> tuple[UInt8[np.ndarray, "_ _ 3"], float]:
+    """The frame scaled to fit, at the top left of black; and the scale."""
+    scale = min(height / frame.shape[0], width / frame.shape[1])
+    size = tuple(max(1, round(side * scale)) for side in frame.shape[1::-1])
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted = np.zeros((height, width, 3), np.uint8)
+    fitted[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(frame), size, interpolation=how)
+    return fitted, scale
+
+
+def run_detector(
+    graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]
+) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], Float[np.ndarray, "n 5 2"]]:
+    """Boxes, scores and landmarks as the graph gives them; EncoderError where their shapes don't fit."""
+    names = [layout.boxes, layout.scores, layout.landmarks]
+    found = run_outputs(graph, layout.input, names, pixels(frame[None], layout), "face detector")
+    boxes, scores, marks = (np.asarray(array, np.float32) for array in found)
+    n = boxes.size // 4
+    fits = boxes.shape[-1:] == (4,) and scores.size == n and marks.size == 10 * n
+    if not fits or marks.shape[-1] not in (2, 10):
+        shapes = zip(names, (boxes, scores, marks), strict=True)
+        told = ", ".join(f"{name} {list(array.shape)}" for name, array in shapes)
+        raise EncoderError(f"face detector: {told}: expected n boxes of 4, n scores, n times 10 or 5 x 2")
+    return boxes.reshape(n, 4), scores.reshape(n), marks.reshape(n, 5, 2)

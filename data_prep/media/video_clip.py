@@ -1,0 +1,42 @@
+"""Frames of the part of a film that a clip is: of its time, and of its half where two people share it."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_prep.media.frames import read_frames
+from data_prep.media.probe import MediaInfo
+
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+    """A file, and start and end of the clip in its seconds."""
+
+    info: MediaInfo
+    start: float
+    end: float
+    half: str = ""
+    """`left` or `right`: the half of the picture that the clip is about; else all of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shots:
+    """Frames as `read_frames` gives them, cut to the film's half."""
+
+    frames: UInt8[np.ndarray, "s h w 3"]
+    times: Float[np.ndarray, " s"]
+    """Their own, in seconds of the file."""
+    scale: float
+    """Pixels of the source are pixels of the frames, beyond column `left`, divided by it."""
+    left: int
+
+
+def read_film(film: Film, times: Float[np.ndarray, " s"]) -> Shots:
+    """The frames on screen at `times`; raises MediaError when there are none, ValueError on a bad half."""
+    frames, shown, scale = read_frames(film.info, times)
+    middle = frames.shape[2] // 2
+    if film.half not in ("", "left", "right"):
+        raise ValueError(f"clip half {film.half!r}: expected 'left', 'right' or ''")
+    columns = {"": slice(None), "left": slice(middle), "right": slice(middle, None)}[film.half]
+    return Shots(frames[:, :, columns], shown, scale, middle if film.half == "right" else 0)

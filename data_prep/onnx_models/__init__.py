@@ -1,0 +1,1 @@
+"""ONNX models of the user's own: frozen encoders and a face detector."""

@@ -1,0 +1,69 @@
+"""What prep.json, checkpoints and bundles keep of frozen encoders and of one's own face detector."""
+
+import dataclasses
+import json
+
+from data_prep.onnx_models.layouts import LAYOUTS, AudioLayout, DetectorLayout, FaceLayout, parse_layout
+from emofuse_jax.data import onnx_files
+
+TENSORS = ("keep", "drop")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSettings:
+    """One encoder or detector as prep.json, checkpoints and bundles name it."""
+
+    file: str
+    """Name of the ONNX file, for people; the hash decides."""
+    sha256: str
+    width: int
+    """d of its output; of a detector 0."""
+    layout: AudioLayout | FaceLayout | DetectorLayout
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSettings:
+    """Which frozen encoders run, and whether the tensors that they read are stored beside their features."""
+
+    tensors: str = "keep"
+    """`drop`: spectrogram or crops of a modality that has an encoder are left out."""
+    audio: EncoderSettings | None = None
+    face: EncoderSettings | None = None
+    detector: EncoderSettings | None = None
+    """The user's own face detector, in place of MTCNN."""
+
+    def __post_init__(self):
+        if self.tensors not in TENSORS:
+            raise ValueError(f"tensors: {self.tensors!r}, expected one of {', '.join(TENSORS)}")
+
+    @property
+    def drops_sound(self) -> bool:
+        """Records hold no spectrogram."""
+        return self.tensors == "drop" and self.audio is not None
+
+    @property
+    def drops_faces(self) -> bool:
+        """Records hold no crops."""
+        return self.tensors == "drop" and self.face is not None
+
+    def to_dict(self) -> dict:
+        """Plain dicts and lists, ready for JSON."""
+        values = json.loads(json.dumps(dataclasses.asdict(self)))
+        if self.detector is None:  # as before there was any
+            del values["detector"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "FeatureSettings":
+        """The inverse of `to_dict`; raises ValueError on a wrong layout, TypeError on an unknown field."""
+        encoders = {kind: values[kind] for kind in LAYOUTS if values.get(kind)}
+        made = {
+            kind: EncoderSettings(
+                **{**given, "layout": parse_layout(kind, given.get("layout"), onnx_files.NAMES[kind])}
+            )
+            for kind, given in encoders.items()
+        }
+        return cls(**{**values, **made})
+
+
+NO_ENCODERS = FeatureSettings()

@@ -1,0 +1,178 @@
+"""`prepare`: a corpus to a directory of records, on the cores of one machine."""
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+
+from data_prep.onnx_models.encoders import NO_FILES, EncoderFiles, check_files
+from data_prep.settings import PrepSettings, record_shape
+from data_prep.verify.records import verify
+from data_prep.workers.pool import Job
+from data_prep.write_shards import write_shards
+from emofuse_jax.data import onnx_files, records
+from emofuse_jax.data.writing.corpus import Corpus
+from emofuse_jax.data.writing.manifest import write_manifest
+from emofuse_jax.data.writing.prep_json import write_prep
+from emofuse_jax.data.writing.shards import PROGRESS, Plan, claim, plan_shards
+from emofuse_jax.data.writing.splits import write_splits
+from emofuse_jax.data.writing.statistics import write_stats
+from emofuse_jax.data.writing.tfds_metadata import write_tfds
+from emofuse_jax.utils.files import write_json
+from emofuse_jax.utils.locks import locked
+from emofuse_jax.utils.system import cores
+from emofuse_jax.utils.versions import package_versions
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """How a preparation ended."""
+
+    output: str
+    kept: int
+    masked: int
+    failed: tuple[tuple[str, str], ...]
+    """(path, reason) of each clip that gave no record."""
+    problems: tuple[str, ...]
+    """What `verify` found in the finished directory; nothing, if all is well."""
+
+
+def prepare(
+    corpus: Corpus,
+    settings: PrepSettings,
+    output: str,
+    *,
+    workers: int | None = None,
+    shards: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    encoders: EncoderFiles = NO_FILES,
+    beam: Sequence[str] | None = None,
+) -> Summary:
+    """Writes shards, manifest, splits, statistics and descriptions of `corpus` into `output`.
+
+    May be stopped at any moment; the same call goes on where it stood and ends with the same files, byte for
+    byte, whatever the number of workers and wherever the encoders lie by then (for exports,
+    `records.ENCODER_PATHS` notes where).
+
+    Args:
+      corpus: its clips.
+      settings: of records.
+      output: directory.
+      workers: processes; default: the cores; 0: this process, for tests.
+      shards: files of records; default: 64 clips each.
+      progress: called with the clips done and their number.
+      encoders: where the ONNX files that `settings` name (`encoder_probe.with_encoders`) lie.
+      beam: options of an Apache Beam pipeline that writes the shards in place of this machine's processes
+        (data_prep/workers/beam_runner.py); None: no pipeline.
+
+    Raises:
+      ValueError: `output` holds another preparation, another process works there, an encoder is missing, or
+        not one clip could be read.
+    """
+    output = os.path.abspath(output)
+    check_files(settings, encoders)
+    job = Job(settings, corpus.name, len(corpus.classes), encoders)
+    dataset = re.sub(r"\W", "_", corpus.name)
+    plan = plan_shards(output, dataset, corpus.clips, shards)
+    with locked(os.path.join(output, PROGRESS)):
+        begun = claim(output, _identity(corpus, settings, plan))
+        settings = PrepSettings.from_dict(begun["settings"])  # with the names that the encoders had then
+        write_encoder_paths(output, encoders)
+        missing = [shard for shard in range(plan.count) if plan.finished(shard) is None]
+        if beam is None:
+            count = cores() if workers is None else workers
+            write_shards(plan, missing, corpus.root, job, count, progress)
+        else:
+            from data_prep.workers.beam_runner import run_pipeline  # an optional package
+
+            run_pipeline(plan, missing, corpus.root, job, beam)
+        return _finish(plan, corpus, settings)
+
+
+def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:
+    clips = [
+        (
+            c.clip_id,
+            os.path.relpath(c.path, corpus.root),
+            c.label,
+            c.speaker,
+            c.start,
+            c.end,
+            *filter(None, (c.half, c.take)),
+        )
+        for c in corpus.clips
+    ]
+    return {
+        "schema_version": record_shape(settings).schema_version,
+        "corpus": corpus.name,
+        "settings": settings.to_dict(),
+        "number of clips": len(clips),
+        "classes": list(corpus.classes),
+        "list of clips (sha256)": hashlib.sha256(repr(clips).encode()).hexdigest(),
+        "shards": plan.count,
+        "versions": prep_versions(settings),
+    }
+
+
+def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings) -> Summary:
+    """Everything beside the shards; prep.json last, since a directory with it is one that can be opened."""
+    notes = [plan.finished(shard) for shard in range(plan.count)]
+    rows = _numbered(notes)
+    failed = tuple((row["path"], row["reason"]) for row in rows if row["status"] == "failed")
+    if len(failed) == len(rows):
+        for shard in range(plan.count):  # the next call tries again
+            os.remove(plan.note(shard))
+        raise ValueError(
+            f"{corpus.root}: none of {len(rows)} clips could be read; {failed[0][0]}: {failed[0][1]}"
+        )
+    write_manifest(plan.output, rows)
+    folds = write_splits(plan.output, corpus, rows)
+    names = [plan.name(shard) for shard in range(plan.count)]
+    shape = record_shape(settings)
+    write_stats(plan.output, names, folds, shape)
+    write_tfds(plan.output, corpus.classes, plan, notes, shape, settings.face.frames)
+    write_prep(
+        plan.output,
+        corpus,
+        plan,
+        notes,
+        rows,
+        shape=shape,
+        settings=settings.to_dict(),
+        versions=prep_versions(settings),
+    )
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("kept", "masked")}
+    return Summary(plan.output, counts["kept"], counts["masked"], failed, tuple(verify(plan.output)))
+
+
+def _numbered(notes: list[dict]) -> list[dict]:
+    """The manifest's rows: where each record lies; -1 for a clip without one."""
+    rows, index = [], 0
+    for shard, note in enumerate(notes):
+        place = 0
+        for row in note["rows"]:
+            kept = row["status"] != "failed"
+            where = (shard, place, index) if kept else (-1, -1, -1)
+            rows.append({**row, **dict(zip(("shard", "row", "index"), where, strict=True))})
+            place, index = place + kept, index + kept
+    return rows
+
+
+PACKAGES = ("emofuse", "av", "librosa", "soxr", "numpy", "jax", "mtcnn", "opencv-python-headless")
+
+
+ENCODING = ("onnxruntime",)
+
+
+def prep_versions(settings: PrepSettings) -> dict[str, str]:
+    """Versions of the packages that decide what a record holds."""
+    encodes = any(getattr(settings.features, kind) for kind in onnx_files.FLAGS)
+    return package_versions(PACKAGES + ENCODING * bool(encodes))
+
+
+def write_encoder_paths(output: str, encoders: EncoderFiles) -> None:
+    """Where an export may look for the ONNX files; their hashes stand in prep.json."""
+    paths = {k: os.path.abspath(v) for k in onnx_files.FLAGS if (v := getattr(encoders, k))}
+    if paths:
+        write_json(os.path.join(output, records.ENCODER_PATHS), paths)

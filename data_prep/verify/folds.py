@@ -1,0 +1,108 @@
+"""Checks of splits and statistics: no speaker, take or copied file in two parts of a fold."""
+
+import itertools
+import json
+import os
+
+import numpy as np
+
+from emofuse_jax.utils.safe_npz import read_npz
+
+PARTS = ("train", "validation", "test")
+RELATIVE = 1e-6
+"""Statistics may differ so much from those of the records: sums in another order."""
+
+
+def read_folds(path: str) -> tuple[dict[str, dict], list[str]]:
+    """The lists of each file below `splits/` by its name without ending, and what is wrong with files."""
+    folds, problems = {}, []
+    for name in _files(os.path.join(path, "splits"), ".json"):
+        try:
+            with open(os.path.join(path, "splits", name), encoding="utf-8") as file:
+                parts = json.load(file)
+            folds[name.removesuffix(".json")] = {part: list(map(str, parts[part])) for part in PARTS} | {
+                "leaks": list(parts.get("leaks", ()))
+            }
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"splits/{name}: {type(error).__name__}: {error}")
+    return folds, problems
+
+
+def check_folds(path: str, folds: dict[str, dict], rows: list[dict], moments: dict | None) -> list[str]:
+    """One line for each problem of `splits/` and `stats/`.
+
+    `rows`: of the manifest; `moments`: mean and std of each fold as the records have them, None where a
+    shard is damaged. Leaks that a split names itself (data_prep/custom_split.py) are no problem here.
+    """
+    by_clip = {row["clip_id"]: row for row in rows}
+    problems = []
+    for name, parts in folds.items():
+        leaks = [leak for leak in find_leaks(parts, by_clip) if leak not in parts["leaks"]]
+        problems += [f"splits/{name}.json: {problem}" for problem in check_lists(parts, by_clip) + leaks]
+        file = os.path.join(path, "stats", f"{name}.npz")
+        expected = None if moments is None else moments[name]
+        problems += [f"stats/{name}.npz: {problem}" for problem in _check_stats(file, expected)]
+    return problems
+
+
+def check_lists(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
+    """What is wrong with one fold's lists of clip_ids themselves, given the manifest's rows by clip_id."""
+    problems = []
+    for part in PARTS:
+        absent = [c for c in parts[part] if c not in by_clip or by_clip[c]["status"] == "failed"]
+        problems += [f"{part}: clip_id {clip!r} has no record" for clip in absent]
+        if len(set(parts[part])) < len(parts[part]):
+            problems.append(f"{part}: a clip_id stands twice")
+        if part != "train" and any(int(by_clip[c]["label"]) < 0 for c in parts[part] if c in by_clip):
+            problems.append(f"{part}: has unlabelled clips")
+    return problems
+
+
+def find_leaks(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
+    """What two parts of one fold share: clips, takes, speakers, file contents."""
+    leaks = []
+    for one, other in itertools.combinations(PARTS, 2):
+        if parts[one] and sorted(parts[one]) == sorted(parts[other]):
+            leaks.append(f"{one} and {other} are the same clips")
+        for what, key in (("take", _take), ("speaker", _speaker), ("file content", _content)):
+            sides = [{key(by_clip[c]) for c in parts[part] if c in by_clip} for part in (one, other)]
+            both = sorted(value for value in sides[0] & sides[1] if value)
+            leaks += [f"{what} {both[0]!r} is in {one} and {other} ({len(both)} of these)"] if both else []
+    return leaks
+
+
+def _take(row: dict) -> str:
+    return row.get("take") or row["clip_id"]
+
+
+def _speaker(row: dict) -> str:
+    return row["speaker"]
+
+
+def _content(row: dict) -> str:
+    """Copies of a file under two names; other parts of one file may belong to other speakers."""
+    if "@" in row["clip_id"] and "start" not in row:  # a manifest of before these columns
+        return ""
+    part = "-".join(row.get(name, "") for name in ("start", "end"))
+    return " of ".join(filter(None, (part.strip("-"), row["sha256"]))) if row["sha256"] else ""
+
+
+def _check_stats(path: str, expected: dict | None) -> list[str]:
+    """Statistics must be those of the training clips' records: others have seen other clips."""
+    if expected is None:
+        return []
+    try:
+        values = read_npz(path, {name: wanted.shape for name, wanted in expected.items()})
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    near = {"rtol": RELATIVE, "atol": RELATIVE}
+    wrong = [name for name, wanted in expected.items() if not np.allclose(values[name], wanted, **near)]
+    return [f"{name} is not that of the training clips" for name in wrong]
+
+
+def _files(folder: str, suffix: str) -> list[str]:
+    """Paths of files below `folder`, relative to it."""
+    if not os.path.isdir(folder):
+        return []
+    found = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
+    return sorted(os.path.relpath(name, folder) for name in found if name.endswith(suffix))

@@ -1,0 +1,161 @@
+"""Re-reads a prepared directory and lists what is wrong: `python -m data_prep.verify.records DIR`."""
+
+import collections
+import json
+import os
+import sys
+
+import numpy as np
+
+from data_prep.onnx_models.encoder_settings import FeatureSettings
+from data_prep.verify.folds import check_folds, read_folds
+from emofuse_jax.data import records
+from emofuse_jax.data.writing.shards import read_shard
+from emofuse_jax.data.writing.statistics import FoldMoments
+from emofuse_jax.utils.files import file_sha256
+
+
+def verify(path: str) -> list[str]:
+    """One line for each problem: file and field, what was found, what was expected; empty if all is well.
+
+    Checks each shard's checksum, count and order against prep.json and manifest.csv, each record's shapes,
+    ranges and finiteness, the label histogram, and the folds (`verify_folds`).
+    """
+    try:
+        with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
+            prep = json.load(file)
+        rows = records.read_manifest(path)
+        if not 1 <= prep["schema_version"] <= records.SCHEMA_VERSION:
+            newest = records.SCHEMA_VERSION
+            return [f"prep.json: schema_version {prep['schema_version']}, expected 1 to {newest}"]
+        stored = [row for row in rows if row["status"] != "failed"]
+        folds, problems = read_folds(path)
+        moments = FoldMoments(folds, prep["shape"]["f"])
+        damaged = _check_shards(path, prep, stored, moments)
+        problems = _check_manifest(rows, stored, prep) + damaged + problems
+        problems += check_folds(path, folds, rows, None if damaged else moments.results())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{path}: prep.json or manifest.csv: {type(error).__name__}: {error}"]
+    return problems
+
+
+def _check_manifest(rows: list[dict], stored: list[dict], prep: dict) -> list[str]:
+    problems = []
+    if [int(row["index"]) for row in stored] != list(range(len(stored))):
+        problems.append("manifest.csv: index does not count 0, 1, 2, ... over the clips that are there")
+    twice = [clip for clip, n in collections.Counter(row["clip_id"] for row in rows).items() if n > 1]
+    problems += [f"manifest.csv: clip_id {clip!r} stands twice" for clip in twice]
+    expected = sum(shard["records"] for shard in prep["shards"])
+    if expected != len(stored):
+        problems.append(f"manifest.csv: {len(stored)} clips, prep.json's shards hold {expected}")
+    return problems
+
+
+def _check_shards(path: str, prep: dict, stored: list[dict], moments: FoldMoments) -> list[str]:
+    shape = records.RecordShape(**prep["shape"])
+    problems, at, histogram, whole = [], 0, collections.Counter(), True
+    for shard in prep["shards"]:
+        rows = stored[at : at + shard["records"]]
+        at += shard["records"]
+        found = _check_file(os.path.join(path, shard["name"]), shard)
+        if found:
+            whole = False  # what the bytes of a damaged shard say is of no use
+        else:
+            seen = histogram, moments
+            found = _check_records(os.path.join(path, shard["name"]), shape, prep, rows, seen)
+        problems += [f"{shard['name']}: {problem}" for problem in found]
+    expected = collections.Counter(int(row["label"]) for row in stored)
+    if whole and histogram != expected:
+        problems.append(f"label histogram {dict(histogram)}, manifest.csv has {dict(expected)}")
+    return problems
+
+
+def _check_file(path: str, shard: dict) -> list[str]:
+    if not os.path.exists(path):
+        return ["is missing"]
+    found = file_sha256(path)
+    return [f"sha256 {found[:12]}..., expected {shard['sha256'][:12]}..."] if found != shard["sha256"] else []
+
+
+def _check_records(
+    path: str, shape: records.RecordShape, prep: dict, rows: list[dict], seen: tuple
+) -> list[str]:
+    """What is wrong with a shard's records; `seen`: the label histogram and moments that count them."""
+    problems, count, (histogram, moments) = [], 0, seen
+    for data in read_shard(path):
+        if count < len(rows):
+            try:
+                record = records.decode(data, shape)
+                histogram[record.label] += 1
+                moments.add(record)
+                problems += [f"record {count}: {p}" for p in check_record(record, rows[count], prep)]
+            except ValueError as error:
+                problems.append(f"record {count}: {error}")
+        count += 1
+    if count != len(rows):
+        problems.append(f"holds {count} records, expected {len(rows)}")
+    return problems
+
+
+def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
+    """What is wrong with one record, given its row of the manifest and prep.json."""
+    problems = []
+
+    def expect(field: str, found, expected) -> None:
+        if found != expected:
+            problems.append(f"{record.clip_id}: {field} {found!r}, expected {expected!r}")
+
+    classes = len(prep["classes"])
+    expect("clip_id", record.clip_id, row["clip_id"])
+    expect("speaker", record.speaker, row["speaker"])
+    expect("corpus", record.corpus, prep["corpus"])
+    expect("label", record.label, int(row["label"]))
+    expect("label in range", -1 <= record.label < classes, True)
+    expect("votes, number", len(record.votes), classes)
+    expect("votes, sum", bool(np.isclose(record.votes.sum(), float(record.label >= 0))), True)
+    expect("faces, number", len(record.face_valid), prep["frames"])
+    features = FeatureSettings.from_dict(prep["settings"].get("features", {}))
+    expect("spectrogram, frames > 0", len(record.spectrogram) > 0, not features.drops_sound)
+    for field in ("votes", "spectrogram", "face_time", "face_box", "face_landmarks", "face_score"):
+        expect(f"{field}, finite", bool(np.isfinite(getattr(record, field)).all()), True)
+    expect("video_ok", record.video_ok, bool(record.face_valid.any()))
+    expect("faces, zero where invalid", bool(record.faces[~record.face_valid].any()), False)
+    expect("spectrogram, zero unless audio_ok", record.audio_ok or not record.spectrogram.any(), True)
+    if record.waveform is not None:
+        expect("waveform, empty unless audio_ok", len(record.waveform) > 0, record.audio_ok)
+    problems += _check_features(record)
+    expect("status", "kept" if record.audio_ok and record.video_ok else "masked", row["status"])
+    return problems
+
+
+def _check_features(record: records.Record) -> list[str]:
+    """What is wrong with the features of frozen encoders, where the record has any."""
+    parts = {"audio_features": np.array([record.audio_ok]), "face_features": record.face_valid}
+    problems = []
+    for field, valid in parts.items():
+        values = getattr(record, field)
+        if values is None:
+            continue
+        failed = field == "audio_features" and record.audio_ok and len(record.spectrogram)  # its encoder
+        if not len(values) and not failed:
+            problems.append(f"{record.clip_id}: {field} has no vector, expected at least one")
+        if not np.isfinite(values).all():
+            problems.append(f"{record.clip_id}: {field}, finite False, expected True")
+        if values[~np.broadcast_to(valid, len(values))].any():
+            problems.append(f"{record.clip_id}: {field} is not zero where nothing was encoded")
+    return problems
+
+
+def main(argv: list[str]) -> int:
+    """Prints the problems of the directories in `argv`; 1 if there are any."""
+    if not argv:
+        print("usage: python -m data_prep.verify.records DIR...", file=sys.stderr)
+        return 2
+    problems = {path: verify(path) for path in argv}
+    for path, found in problems.items():
+        print("\n".join(f"{path}: {problem}" for problem in found) if found else f"{path}: nothing wrong")
+    return int(any(problems.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Worker processes with bounded memory and time."""

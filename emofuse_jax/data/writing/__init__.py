@@ -1,0 +1,1 @@
+"""Writes datasets: shards, manifest, splits, statistics, TFDS metadata."""

@@ -1,0 +1,81 @@
+"""TFDS metadata beside the shards: `tfds.builder_from_directory` opens the dataset."""
+
+import os
+
+import numpy as np
+
+from emofuse_jax.data import records
+from emofuse_jax.data.writing.shards import Plan
+
+
+def write_tfds(
+    output: str,
+    classes: tuple[str, ...],
+    plan: Plan,
+    notes: list[dict],
+    shape: records.RecordShape,
+    frames: int,
+) -> None:
+    """Writes features.json and dataset_info.json.
+
+    Args:
+      output: directory of the records.
+      classes: class names.
+      plan: names of the shards.
+      notes: of each shard: number of records and bytes.
+      shape: dimensions that all records share.
+      frames: face crops of a clip.
+    """
+    os.environ.setdefault("TFDS_DISABLE_TELEMETRY", "1")
+    import tensorflow_datasets as tfds
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=output, dataset_name=plan.dataset, split=records.SPLIT, filetype_suffix="array_record"
+    )
+    split = tfds.core.SplitInfo(
+        name=records.SPLIT,
+        shard_lengths=[note["records"] for note in notes],
+        num_bytes=sum(note["bytes"] for note in notes),
+        filename_template=template,
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=output,
+        features=_features(tfds.features, classes, shape, frames),
+        split_infos=[split],
+        version="1.0.0",
+        check_data=False,
+    )
+
+
+def _features(features, classes: tuple[str, ...], shape: records.RecordShape, s: int):
+    c = len(classes)
+
+    def tensor(shape, dtype):
+        return features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+
+    encoded = {}
+    if shape.audio_features:
+        encoded["audio_features"] = tensor((None, shape.audio_features), np.float16)
+    if shape.face_features:
+        encoded["face_features"] = tensor((s, shape.face_features), np.float16)
+    if shape.waveform:
+        encoded["waveform"] = tensor((None,), np.int16)
+    return features.FeaturesDict(
+        {
+            "clip_id": features.Text(),
+            "speaker": features.Text(),
+            "corpus": features.Text(),
+            "label": features.ClassLabel(names=list(classes)) if c else features.Scalar(np.int64),
+            "votes": tensor((c,), np.float32),
+            "spectrogram": tensor((None, shape.f), np.float16),
+            "faces": tensor((s, shape.h, shape.w, 3), np.uint8),
+            "face_valid": tensor((s,), np.bool_),
+            "face_time": tensor((s,), np.float32),
+            "face_box": tensor((s, 4), np.float32),
+            "face_landmarks": tensor((s, 5, 2), np.float32),
+            "face_score": tensor((s,), np.float32),
+            "audio_ok": features.Scalar(np.bool_),
+            "video_ok": features.Scalar(np.bool_),
+            **encoded,
+        }
+    )

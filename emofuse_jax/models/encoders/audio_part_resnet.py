@@ -1,0 +1,40 @@
+"""Equal parts of a spectrogram: a 2-D ResNet on each, then attention over them (P4)."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from emofuse_jax.models.encoders.video_frame_resnet import RESNET18, ResNet
+from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.layers.token_attention import TokenAttention
+from emofuse_jax.ops.segments import cut_segments
+from emofuse_jax.types import Batch, InputSpec
+
+
+class PartResNet(nnx.Module):
+    """Spectrogram to a sequence of `parts` positions, each from the steps around the middle of its part.
+
+    A window is as long as a part of the longest clip (`spec.t`): of 4 s and 6 parts, 67 steps. In shorter
+    clips the windows overlap. Reference: the audio stream of VAANet, arXiv 2003.00832.
+    """
+
+    defaults = RESNET18 | {"parts": 6, "heads": 4}
+    small = {"width": 8, "blocks": (1, 1, 1), "stem_kernel": 5, "stem_stride": 4, "attention_width": 64}
+
+    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+        if config.parts < 1:
+            raise ValueError(f"audio.parts: {config.parts}, expected at least 1")
+        self.parts, self.steps = config.parts, -(-spec.t // config.parts)
+        self.resnet = ResNet(config, dtype, inputs=1, rngs=rngs)
+        self.width = self.resnet.width
+        self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
+
+    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+        """The parts' vectors, and how they look at each other; a part without a valid step is masked."""
+        windows, inside = cut_segments(batch.audio, batch.audio_mask, count=self.parts, steps=self.steps)
+        b, n, w, f = windows.shape
+        mask = inside.any(axis=2)
+        images = windows.reshape(b * n, w, f, 1)  # b n w f -> b*n w f 1
+        vectors = self.resnet(images, mask.reshape(b * n), train=train)
+        values, looks = self.time(vectors.reshape(b, n, -1), mask)  # b*n d -> b n d
+        order = jnp.broadcast_to(jnp.arange(n), (b, n))
+        return Encoded(Sequence(values, mask, order, jnp.full(b, n)), {"time_attention": looks})

@@ -1,0 +1,75 @@
+"""Encoders of vectors that a frozen network gave (data_prep/onnx_models/encoders.py): one learned layer on
+each."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.layers.linear import linear
+from emofuse_jax.types import Batch, InputSpec
+
+ACTIVATIONS = {"tanh": jnp.tanh, "gelu": jax.nn.gelu}
+DEFAULTS = {"embedding": 256, "activation": "tanh"}
+
+
+class Projection(nnx.Module):
+    """`g(W norm(x) + b)`, norm that of a layer (Ba et al., arXiv 1607.06450), g tanh or GELU."""
+
+    def __init__(self, width: int, config, field: str, dtype, *, rngs: nnx.Rngs):
+        if not width:
+            raise ValueError(
+                f"{field}.encoder: 'features', but the records hold none: prepare them with"
+                f" --{'face' if field == 'video' else 'audio'}_encoder=model.onnx"
+            )
+        if config.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"{field}.activation: {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}"
+            )
+        self.norm = nnx.LayerNorm(width, dtype=jnp.float32, rngs=rngs)
+        self.linear = linear(width, config.embedding, dtype, rngs=rngs)
+        self.activate, self.dtype = ACTIVATIONS[config.activation], dtype
+
+    def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l e"]:
+        """Each vector by itself; zero where masked."""
+        x = jnp.where(mask[..., None], x.astype(jnp.float32), 0.0)
+        y = self.activate(self.linear(self.norm(x).astype(self.dtype)))
+        return jnp.where(mask[..., None], y, 0)
+
+
+class AudioFeatures(nnx.Module):
+    """A frozen audio encoder's vectors as a sequence; any number of steps."""
+
+    defaults = DEFAULTS
+    small = {"embedding": 64, "attention_width": 64}
+    reads = ("audio_features", "audio_features_mask")
+
+    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+        self.projection = Projection(spec.audio_features, config, "audio", dtype, rngs=rngs)
+        self.width = config.embedding
+
+    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+        """Positions count over the clip's valid steps."""
+        mask = batch.audio_features_mask
+        order, length = jnp.cumsum(mask, axis=1) - 1, jnp.sum(mask, axis=1)
+        return Encoded(Sequence(self.projection(batch.audio_features, mask), mask, order, length), {})
+
+
+class VideoFeatures(nnx.Module):
+    """A frozen face encoder's vectors as a sequence, one a frame."""
+
+    defaults = DEFAULTS
+    small = {"embedding": 64, "attention_width": 64}
+    reads = ("face_features", "face_mask")
+
+    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+        self.projection = Projection(spec.face_features, config, "video", dtype, rngs=rngs)
+        self.width = config.embedding
+
+    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+        """Positions are the frames, valid or not."""
+        mask = batch.face_mask
+        b, s = mask.shape
+        order = jnp.broadcast_to(jnp.arange(s), (b, s))
+        return Encoded(Sequence(self.projection(batch.face_features, mask), mask, order, jnp.full(b, s)), {})

@@ -1,0 +1,129 @@
+"""The frame network: ResNet-18 on each face, then a linear layer with tanh."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.layers.linear import conv, linear
+from emofuse_jax.models.layers.norm import masked_batch_norm
+from emofuse_jax.ops.maxpool import max_pool
+from emofuse_jax.types import Batch, InputSpec
+
+RESNET18 = {
+    "width": 64,
+    "blocks": (2, 2, 2, 2),
+    "stem_kernel": 7,
+    "stem_stride": 2,
+    "stem_pool": True,
+    "momentum": 0.9,
+}
+"""He et al., arXiv 1512.03385; `momentum` of the batch norms."""
+
+
+class ConvNorm(nnx.Module):
+    """A convolution without bias, then batch normalisation over the valid frames."""
+
+    def __init__(self, inputs, outputs, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
+        self.conv = conv(inputs, outputs, kernel, stride, kernel // 2, dtype, bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(outputs, momentum=config.momentum, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
+    ) -> Float[Array, "n y x d"]:
+        """Convolution and norm, no activation."""
+        return masked_batch_norm(self.norm, self.conv(x), mask, train=train)
+
+
+class BasicBlock(nnx.Module):
+    """`relu(x' + norm(conv(relu(norm(conv(x))))))`, He et al., arXiv 1512.03385."""
+
+    def __init__(self, inputs, outputs, stride, config, dtype, *, rngs: nnx.Rngs):
+        self.first = ConvNorm(inputs, outputs, 3, stride, config, dtype, rngs=rngs)
+        self.second = ConvNorm(outputs, outputs, 3, 1, config, dtype, rngs=rngs)
+        self.projects = stride != 1 or inputs != outputs
+        if self.projects:
+            self.shortcut = ConvNorm(inputs, outputs, 1, stride, config, dtype, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
+    ) -> Float[Array, "n y x d"]:
+        """One residual block."""
+        y = jax.nn.relu(self.first(x, mask, train=train))
+        y = self.second(y, mask, train=train)
+        return jax.nn.relu(y + (self.shortcut(x, mask, train=train) if self.projects else x))
+
+
+class ResNet(nnx.Module):
+    """Stem, stages of basic blocks that double the width and halve the size, mean over the map."""
+
+    def __init__(self, config, dtype, *, inputs: int = 3, rngs: nnx.Rngs):
+        self.pool = config.stem_pool
+        width = config.width
+        self.stem = ConvNorm(inputs, width, config.stem_kernel, config.stem_stride, config, dtype, rngs=rngs)
+        names = []
+        inputs = width
+        for stage, count in enumerate(config.blocks):
+            for i in range(count):
+                outputs, stride = width * 2**stage, 2 if stage and not i else 1
+                names.append(f"stage{stage + 1}_block{i + 1}")
+                setattr(self, names[-1], BasicBlock(inputs, outputs, stride, config, dtype, rngs=rngs))
+                inputs = outputs
+        self.names = tuple(names)
+        self.width = inputs
+
+    def __call__(
+        self, images: Float[Array, "n h w c"], mask: Bool[Array, " n"], *, train: bool
+    ) -> Float[Array, "n d"]:
+        """One vector an image; batch statistics come from the images whose mask is True."""
+        mask = mask[:, None, None, None]
+        x = jax.nn.relu(self.stem(images, mask, train=train))
+        if self.pool:
+            x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))  # zeros never win over a ReLU's output
+        for name in self.names:
+            x = getattr(self, name)(x, mask, train=train)
+        return x.mean(axis=(1, 2))
+
+
+def shrink(images: Float[Array, "n h w 3"], factor: int) -> Float[Array, "n y x 3"]:
+    """Means over squares of `factor` pixels."""
+    n, h, w, c = images.shape
+    return images.reshape(n, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))  # n y q x q c
+
+
+class VideoEncoder(nnx.Module):
+    """Faces to a sequence of frame embeddings; `downsample` pixels become one mean."""
+
+    defaults = RESNET18 | {"downsample": 1, "embedding": 256}
+    small = {
+        "width": 16,
+        "blocks": (2, 2, 2),
+        "stem_kernel": 3,
+        "downsample": 2,
+        "embedding": 64,
+        "attention_width": 64,
+    }
+
+    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+        self.factor, self.dtype = config.downsample, dtype
+        if spec.h % self.factor or spec.w % self.factor:
+            raise ValueError(f"video.downsample={self.factor} does not divide faces of {spec.h}x{spec.w}")
+        self.resnet = ResNet(config, dtype, rngs=rngs)
+        self.linear = linear(self.resnet.width, config.embedding, dtype, rngs=rngs)
+        self.width = config.embedding
+
+    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+        """`tanh(W resnet(face) + b)` for each frame; bytes become [-1, 1], faceless frames 0."""
+        b, s, h, w, c = batch.faces.shape
+        images = (
+            batch.faces.reshape(b * s, h, w, c).astype(jnp.float32) / 127.5 - 1.0
+        )  # b s h w c -> b*s h w c
+        flat = batch.face_mask.reshape(b * s)
+        images = jnp.where(flat[:, None, None, None], shrink(images, self.factor), 0.0).astype(self.dtype)
+        values = jnp.tanh(self.linear(self.resnet(images, flat, train=train)))
+        order = jnp.broadcast_to(jnp.arange(s), (b, s))
+        sequence = Sequence(
+            values.reshape(b, s, -1), batch.face_mask, order, jnp.full(b, s)
+        )  # b*s d -> b s d
+        return Encoded(sequence, {})

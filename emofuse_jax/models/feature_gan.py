@@ -1,0 +1,172 @@
+"""Feature-space augmentation: pairs of pooled vectors, generated for the rare classes of the training split.
+
+Ma et al., Data augmentation for audio-visual emotion recognition with an efficient multimodal conditional
+GAN, Appl. Sci. 2022, 12(1), 527: a generator and a discriminator per modality, conditioned on the class, and
+soft-HGR between the generated pair. The details of the networks are a design choice.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from emofuse_jax.models.layers.linear import linear
+from emofuse_jax.ops.hgr import soft_hgr
+from emofuse_jax.types import Params, PRNGKey
+
+Pair = tuple[Float[Array, "b d_a"], Float[Array, "b d_v"]]
+
+
+class Perceptron(nnx.Module):
+    """Two hidden layers with leaky ReLU, on a vector beside the one-hot class."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, classes: int, *, rngs: nnx.Rngs):
+        self.first = linear(inputs + classes, hidden, jnp.float32, rngs=rngs)
+        self.second = linear(hidden, hidden, jnp.float32, rngs=rngs)
+        self.last = linear(hidden, outputs, jnp.float32, rngs=rngs)
+        self.classes = classes
+
+    def __call__(self, x: Float[Array, "b d"], label: Int[Array, " b"]) -> Float[Array, "b e"]:
+        """The answer for vectors of given classes."""
+        x = jnp.concatenate([x, jax.nn.one_hot(label, self.classes)], axis=-1)
+        return self.last(jax.nn.leaky_relu(self.second(jax.nn.leaky_relu(self.first(x)))))
+
+
+class PairGan(nnx.Module):
+    """Generators of both modalities from one noise, their discriminators, and heads for the correlation."""
+
+    def __init__(self, d_a: int, d_v: int, classes: int, config, *, rngs: nnx.Rngs):
+        hidden = config.hidden
+        self.audio = Perceptron(config.noise, hidden, d_a, classes, rngs=rngs)
+        self.video = Perceptron(config.noise, hidden, d_v, classes, rngs=rngs)
+        self.audio_head = linear(d_a, config.common, jnp.float32, rngs=rngs)
+        self.video_head = linear(d_v, config.common, jnp.float32, rngs=rngs)
+
+
+class PairCritic(nnx.Module):
+    """A score for each vector of a pair: high where it looks like one of its class."""
+
+    def __init__(self, d_a: int, d_v: int, classes: int, config, *, rngs: nnx.Rngs):
+        self.audio = Perceptron(d_a, config.hidden, 1, classes, rngs=rngs)
+        self.video = Perceptron(d_v, config.hidden, 1, classes, rngs=rngs)
+
+    def __call__(self, pair: Pair, label: Int[Array, " b"]) -> Float[Array, "b 2"]:
+        """Scores (audio, video)."""
+        return jnp.concatenate([self.audio(pair[0], label), self.video(pair[1], label)], axis=-1)
+
+
+def make_gan(d_a: int, d_v: int, classes: int, config, key: PRNGKey):
+    """Pure functions over plain dicts.
+
+    Args:
+      d_a: width of the audio vectors.
+      d_v: width of the video vectors.
+      classes: number of classes.
+      config: `noise`, `hidden` and `common` widths.
+      key: of the initial values.
+
+    Returns:
+      `(generator, critic)` parameters, `generate(generator, key, label) -> pair`,
+      `common(generator, pair) -> (f, g)` for soft-HGR, and `judge(critic, pair, label) -> scores [b 2]`.
+    """
+    rngs = nnx.Rngs(params=key)
+    generator_def, generator = nnx.split(PairGan(d_a, d_v, classes, config, rngs=rngs))
+    critic_def, critic = nnx.split(PairCritic(d_a, d_v, classes, config, rngs=rngs))
+
+    def generate(params: Params, key: PRNGKey, label: Int[Array, " b"]) -> Pair:
+        network = nnx.merge(generator_def, params)
+        noise = jax.random.normal(key, (label.shape[0], config.noise))
+        return network.audio(noise, label), network.video(noise, label)
+
+    def common(params: Params, pair: Pair):
+        network = nnx.merge(generator_def, params)
+        return network.audio_head(pair[0]), network.video_head(pair[1])
+
+    def judge(params: Params, pair: Pair, label: Int[Array, " b"]) -> Float[Array, "b 2"]:
+        return nnx.merge(critic_def, params)(pair, label)
+
+    return (nnx.to_pure_dict(generator), nnx.to_pure_dict(critic)), generate, common, judge
+
+
+class Pairs(NamedTuple):
+    """Pooled vectors of both streams with their classes."""
+
+    audio: Float[np.ndarray, "n d_a"]
+    video: Float[np.ndarray, "n d_v"]
+    label: Int[np.ndarray, " n"]
+
+
+def missing_labels(label: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " m"]:
+    """The classes to generate, so that every class is as frequent as the most frequent one."""
+    counts = np.bincount(label, minlength=classes)
+    return np.repeat(np.arange(classes), counts.max() - counts).astype(np.int32)
+
+
+def train_gan(pairs: Pairs, classes: int, config, key: PRNGKey):
+    """Trains generators and discriminators in turn; gives `sample(key, label) -> Pairs` and the last losses.
+
+    Hinge losses (Miyato et al., arXiv 1802.05957) on vectors standardised per entry; the generator's loss is
+    `-mean D(G) - correlation H(f(G_a), g(G_v))`.
+
+    Args:
+      pairs: real vectors of training clips, and no others.
+      classes: number of classes.
+      config: `noise`, `hidden`, `common`, `correlation`, `learning_rate`, `batch_size`, `steps`.
+      key: of the initial values, batches and noise.
+    """
+    key_init, key_train = jax.random.split(key)
+    real = [jnp.asarray(x) for x in (pairs.audio, pairs.video)]
+    scales = [(x.mean(0), jnp.maximum(x.std(0), 1e-4)) for x in real]
+    real = [(x - mean) / std for x, (mean, std) in zip(real, scales, strict=True)]
+    label = jnp.asarray(pairs.label)
+    numbers, *functions = make_gan(real[0].shape[1], real[1].shape[1], classes, config, key_init)
+    tx = optax.adam(config.learning_rate, b1=0.5, b2=0.9)
+    step = _make_step(functions, tx, real, label, config)
+    carry = (numbers, tuple(tx.init(x) for x in numbers))
+    run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
+    ((generator, _), _), losses = run(carry, jax.random.split(key_train, config.steps))
+    generate = functions[0]
+
+    @jax.jit
+    def vectors(key: PRNGKey, label):
+        fake = generate(generator, key, label)
+        return [x * std + mean for x, (mean, std) in zip(fake, scales, strict=True)]
+
+    def sample(key: PRNGKey, label: Int[np.ndarray, " m"]) -> Pairs:
+        return Pairs(*map(np.asarray, vectors(key, jnp.asarray(label))), np.asarray(label))
+
+    return sample, {name: float(values[-100:].mean()) for name, values in losses.items()}
+
+
+def _make_step(functions, tx: optax.GradientTransformation, real: list, label, config):
+    """`(carry, key) -> carry, losses` for a scan: the discriminators' update, then the generators'."""
+    generate, common, judge = functions
+
+    def critic_loss(critic, generator, key, chosen):
+        fake = generate(generator, key, label[chosen])
+        good = judge(critic, tuple(x[chosen] for x in real), label[chosen])
+        bad = judge(critic, fake, label[chosen])
+        return jnp.mean(jax.nn.relu(1.0 - good)) + jnp.mean(jax.nn.relu(1.0 + bad))
+
+    def generator_loss(generator, critic, key, chosen):
+        fake = generate(generator, key, label[chosen])
+        agreement = soft_hgr(*common(generator, fake))
+        return -jnp.mean(judge(critic, fake, label[chosen])) - config.correlation * agreement
+
+    def step(carry, key):
+        (generator, critic), (state_g, state_c) = carry
+        key_rows, key_c, key_g = jax.random.split(key, 3)
+        chosen = jax.random.randint(key_rows, (config.batch_size,), 0, len(label))
+        loss_c, grads = jax.value_and_grad(critic_loss)(critic, generator, key_c, chosen)
+        updates, state_c = tx.update(grads, state_c)
+        critic = optax.apply_updates(critic, updates)
+        loss_g, grads = jax.value_and_grad(generator_loss)(generator, critic, key_g, chosen)
+        updates, state_g = tx.update(grads, state_g)
+        generator = optax.apply_updates(generator, updates)
+        return ((generator, critic), (state_g, state_c)), {"generator": loss_g, "discriminator": loss_c}
+
+    return step

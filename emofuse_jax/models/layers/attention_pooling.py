@@ -1,0 +1,92 @@
+"""Attention over a sequence, as modules: `(values, masks) -> vectors, weights` for several masks at once."""
+
+import functools
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.models.layers.linear import linear, scaled_uniform
+from emofuse_jax.ops import attention
+
+Pooled = tuple[Float[Array, "b n e"], Float[Array, "b n l"]]
+
+
+class AdditiveAttention(nnx.Module):
+    """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)` (P1).
+
+    `pool` makes `vectors` vectors of the values and the scores: their mean under the weights, or mean and
+    deviation (arXiv 1803.10963).
+    """
+
+    def __init__(
+        self, width: int, config, dtype, *, pool=attention.attention_pool, vectors=1, rngs: nnx.Rngs
+    ):
+        self.hidden = linear(width, config.attention_width, dtype, rngs=rngs)
+        self.score = linear(config.attention_width, 1, jnp.float32, bias=False, rngs=rngs)
+        self.temperature, self.pool = config.temperature, pool
+        self.width = vectors * width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        scores = self.score(jnp.tanh(self.hidden(values)))[..., 0]  # b l
+        return self.pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
+
+
+class SelfAttention(nnx.Module):
+    """`alpha_i = sigmoid(f_i^T q0)`, normalised by its sum (P2)."""
+
+    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+        self.q0 = _query(width, rngs)
+        self.width = width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        return attention.self_frame_attention(values[:, None], self.q0[...], masks)
+
+
+class RelationAttention(nnx.Module):
+    """Self-attention, then weights of each frame beside the whole; twice as wide (P2)."""
+
+    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+        self.q0 = _query(width, rngs)
+        self.q1 = _query(2 * width, rngs)
+        self.width = 2 * width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        return attention.relation_frame_attention(values[:, None], self.q0[...], self.q1[...], masks)
+
+
+class TransformerAttention(nnx.Module):
+    """Similarity of all pairs after a linear reduction to `attention_width` (P2)."""
+
+    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+        self.query = linear(width, config.attention_width, dtype, bias=False, rngs=rngs)
+        self.key = linear(width, config.attention_width, dtype, bias=False, rngs=rngs)
+        self.width = width
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+        """Pools under each mask."""
+        query, key = self.query(values), self.key(values)
+        return attention.transformer_frame_attention(values[:, None], query[:, None], key[:, None], masks)
+
+
+ATTENTION = {
+    "additive": AdditiveAttention,
+    "statistics": functools.partial(AdditiveAttention, pool=attention.statistics_pool, vectors=2),
+    "self": SelfAttention,
+    "relation": RelationAttention,
+    "transformer": TransformerAttention,
+}
+
+
+def make_attention(name: str, width: int, config, dtype, *, rngs: nnx.Rngs) -> nnx.Module:
+    """The attention that `config.attention` of the model's part `name` asks for; ValueError if unknown."""
+    if config.attention not in ATTENTION:
+        raise ValueError(f"{name}.attention: {config.attention!r}, expected one of {', '.join(ATTENTION)}")
+    return ATTENTION[config.attention](width, config, dtype, rngs=rngs)
+
+
+def _query(width, rngs):
+    return nnx.Param(scaled_uniform(1.0)(rngs.params(), (width, 1))[:, 0])

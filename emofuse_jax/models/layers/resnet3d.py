@@ -1,0 +1,116 @@
+"""Three-dimensional residual networks over snippets of video."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from emofuse_jax.models.layers.linear import scaled_uniform
+from emofuse_jax.models.layers.norm import masked_batch_norm
+from emofuse_jax.ops.conv3d import conv3d
+from emofuse_jax.ops.maxpool import max_pool
+
+R3D18 = {
+    "width": 64,
+    "blocks": (2, 2, 2, 2),
+    "bottleneck": False,
+    "stem_kernel": (3, 7, 7),
+    "stem_stride": (1, 2, 2),
+    "stem_pool": False,
+    "momentum": 0.9,
+}
+"""torchvision's r3d_18 (Tran et al., arXiv 1711.11248), 33,166,272 parameters without its classifier."""
+
+R3D50 = R3D18 | {
+    "blocks": (3, 4, 6, 3),
+    "bottleneck": True,
+    "stem_kernel": (7, 7, 7),
+    "stem_pool": True,
+}
+"""3D-ResNets-PyTorch's ResNet-50 (Hara et al., arXiv 1711.09577), 46,198,976 parameters."""
+
+R3D101 = R3D50 | {"blocks": (3, 4, 23, 3)}
+"""Its ResNet-101, 85,245,120 parameters."""
+
+EXPANSION = 4
+"""A bottleneck's outputs are so many times its width."""
+
+Snippets = Float[Array, "n t h w c"]
+Maps = Float[Array, "n u y x d"]
+Valid = Bool[Array, "n 1 1 1 1"]
+
+
+class ConvNorm3D(nnx.Module):
+    """A convolution without bias, then batch normalisation over the valid snippets."""
+
+    def __init__(self, inputs, outputs, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
+        shape = (*(kernel if isinstance(kernel, tuple) else (kernel,) * 3), inputs, outputs)
+        self.kernel = nnx.Param(scaled_uniform(2.0)(rngs.params(), shape))
+        self.norm = nnx.BatchNorm(outputs, momentum=config.momentum, dtype=dtype, rngs=rngs)
+        self.stride = stride if isinstance(stride, tuple) else (stride,) * 3
+        self.dtype = dtype
+
+    def __call__(self, x: Snippets, mask: Valid, *, train: bool) -> Maps:
+        """Convolution and norm, no activation."""
+        y = conv3d(x, self.kernel[...].astype(self.dtype), stride=self.stride)
+        return masked_batch_norm(self.norm, y, mask, train=train)
+
+
+class Block3D(nnx.Module):
+    """`relu(x' + f(x))`, f of two convolutions of 3, or, as a bottleneck, of 1, 3 and 1."""
+
+    def __init__(self, inputs, width, stride, config, dtype, *, rngs: nnx.Rngs):
+        self.width = width * (EXPANSION if config.bottleneck else 1)
+        basic = [(inputs, width, 3, stride), (width, width, 3, 1)]
+        deep = [(inputs, width, 1, 1), (width, width, 3, stride), (width, self.width, 1, 1)]
+        self.names = ("first", "second", "third")[: 3 if config.bottleneck else 2]
+        for name, row in zip(self.names, deep if config.bottleneck else basic, strict=True):
+            setattr(self, name, ConvNorm3D(*row, config, dtype, rngs=rngs))
+        self.projects = stride != 1 or inputs != self.width
+        if self.projects:
+            self.shortcut = ConvNorm3D(inputs, self.width, 1, stride, config, dtype, rngs=rngs)
+
+    def __call__(self, x: Snippets, mask: Valid, *, train: bool) -> Maps:
+        """One residual block."""
+        y = x
+        for name in self.names:
+            y = getattr(self, name)(y, mask, train=train)
+            if name != self.names[-1]:
+                y = jax.nn.relu(y)
+        return jax.nn.relu(y + (self.shortcut(x, mask, train=train) if self.projects else x))
+
+
+class R3D(nnx.Module):
+    """Stem, then stages of blocks that double the width and halve time, height and width."""
+
+    def __init__(self, config, dtype, *, rngs: nnx.Rngs):
+        kernel, stride = tuple(config.stem_kernel), tuple(config.stem_stride)
+        self.pool = config.stem_pool
+        self.stem = ConvNorm3D(3, config.width, kernel, stride, config, dtype, rngs=rngs)
+        self.width, names = config.width, []
+        for stage, count in enumerate(config.blocks):
+            for i in range(count):
+                width, step = config.width * 2**stage, 2 if stage and not i else 1
+                names.append(f"stage{stage + 1}_block{i + 1}")
+                setattr(self, names[-1], Block3D(self.width, width, step, config, dtype, rngs=rngs))
+                self.width = getattr(self, names[-1]).width
+        self.names = tuple(names)
+
+    def __call__(self, snippets: Float[Array, "n t h w 3"], mask: Bool[Array, " n"], *, train: bool) -> Maps:
+        """Maps of each snippet; batch statistics come from the snippets whose mask is True."""
+        mask = mask[:, None, None, None, None]
+        x = jax.nn.relu(self.stem(snippets, mask, train=train))
+        if self.pool:  # zeros never win over a ReLU's output
+            x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0))))
+        for name in self.names:
+            x = getattr(self, name)(x, mask, train=train)
+        return x
+
+
+def output_size(config, steps: int, height: int, width: int) -> tuple[int, int, int]:
+    """Time, height and width of the maps that snippets of that size give."""
+    halvings = (len(config.blocks) - 1) + bool(config.stem_pool)
+    sizes = zip((steps, height, width), config.stem_stride, strict=True)
+    return tuple(math.ceil(size / (stride * 2**halvings)) for size, stride in sizes)

@@ -1,0 +1,1 @@
+"""Public weights, converted to our parameters."""

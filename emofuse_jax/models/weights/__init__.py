@@ -1,1 +1,0 @@
-"""Public weights as our parameters: one file a family of networks."""

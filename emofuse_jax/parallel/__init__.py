@@ -1,0 +1,1 @@
+"""Devices and hosts: meshes, processes, memory, preemption, compiler options."""

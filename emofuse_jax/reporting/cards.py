@@ -1,0 +1,207 @@
+"""Model cards (Mitchell et al., arXiv 1810.03993) and data cards (Gebru et al., arXiv 1803.09010)."""
+
+import collections
+import datetime
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from emofuse_jax.data.dataset import Dataset, read_json
+from emofuse_jax.data.records import read_manifest
+from emofuse_jax.models.registry import FUSIONS
+from emofuse_jax.reporting import page, text
+from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.scoring.use_statements import INTENDED_USE, LAW, LIMITS
+
+MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"
+LONGEST = 200
+"""Letters of a note that a data card shows; prep.json has all."""
+
+DATA_LIMITS = (
+    "Labels are categories that actors were asked for or raters chose; neither is what a person felt. Few"
+    " speakers of few ages and origins: differences between groups cannot be measured here. The corpus has a"
+    " licence and its people gave consent for certain uses: this directory may be used and passed on only as"
+    " far as they allow."
+)
+CORPORA = {
+    "ravdess": (
+        "RAVDESS, speech part: professional actors, North American English, two sentences, acted emotions"
+        " in a studio (Livingstone & Russo, 2018, PLoS ONE 13(5): e0196391; CC BY-NC-SA 4.0)."
+    ),
+    "crema_d": (
+        "CREMA-D: actors of several origins, English, twelve sentences, acted emotions (Cao et al., 2014,"
+        " IEEE Trans. Affective Computing 5(4); Open Database License)."
+    ),
+    "iemocap": (
+        "IEMOCAP: ten actors in pairs, English, scripted and improvised dialogues, motion-capture markers"
+        " on some faces (Busso et al., 2008, Language Resources and Evaluation 42(4); by agreement)."
+    ),
+    "afew": (
+        "AFEW: short cuts from films, many people, light and noise as in films (Dhall et al., 2012, IEEE"
+        " MultiMedia 19(3); by agreement)."
+    ),
+    "enterface05": (
+        "eNTERFACE'05: people of many nations, English, elicited emotions (Martin et al., 2006, ICDE"
+        " Workshops)."
+    ),
+    "baum1s": (
+        "BAUM-1s: spontaneous reactions, Turkish (Zhalehpour et al., 2017, IEEE Trans. Affective Computing"
+        " 8(3); by agreement)."
+    ),
+    "demo": ("Drawn faces and synthesised voices, made by emofuse to try the programs."),
+    "composite": (
+        "Voices of one corpus paired by label with faces of another, by emofuse: no such people exist."
+    ),
+    "folder": ("Clips that a CSV of the user's names."),
+}
+
+
+def card_of_checkpoint(about: Mapping, results: Mapping | None = None) -> str:
+    """The model card of one trained network.
+
+    Args:
+      about: the checkpoint's metadata (training/experiment.py).
+      results: of `emofuse evaluate` on its test part; None where it was not scored.
+    """
+    rows = {text.MODALITIES[name]: row for name, row in results["modalities"].items()} if results else {}
+    return model_card(
+        about,
+        rows,
+        scored_on=f"{len(results['clips'])} {results['split']} clips of unseen speakers." if results else "",
+        fold=f", fold {about['fold']}",
+        speakers=about["training_speakers"],
+        validation=validation_words(about),
+    )
+
+
+def validation_words(about: Mapping) -> str:
+    """The validation UA of a checkpoint, or why there is none."""
+    if not about["config"].get("data", {}).get("hold_out", True):
+        return "unknown: no clips were held out"
+    best = (about.get("progress") or {}).get("best_ua")
+    return "not kept with the checkpoint" if best is None else f"{text.percent(best)} %"
+
+
+def card_of_crossval(about: Mapping, results: Mapping) -> str:
+    """The model card of all networks of a cross-validation; `about`: metadata of one of them."""
+    clips = len({clip for run in results["runs"] for clip in run["clips"]})
+    return model_card(
+        about,
+        {"all answers pooled": results["pooled"]},
+        scored_on=f"{clips} test clips, by {len(results['runs'])} networks that had not met their speakers.",
+        fold=", all folds",
+    )
+
+
+def model_card(
+    about: Mapping,
+    rows: Mapping[str, Mapping],
+    *,
+    scored_on: str,
+    fold: str,
+    speakers: Sequence[str] = (),
+    validation: str = "",
+) -> str:
+    """Markdown from a checkpoint's metadata and rows of scores."""
+    columns = [name for name in text.METRICS if any(name in row for row in rows.values())]
+    model, corpus = about["config"]["model"], about["corpus"]
+    temperature, streams = about.get("temperature"), FUSIONS[model["fusion"]["name"]].modalities
+    return page.render_text(
+        "model_card.md",
+        title=f"{about['config'].get('name', '')} on {corpus}",
+        marks=marks_of(corpus, about.get("leaks", ())),
+        classes=about["classes"],
+        facts=[
+            ("Fusion", f"`{model['fusion']['name']}`"),
+            *((f"Encoder, {name}", f"`{model[name]['encoder']}`") for name in streams),
+            ("Recipe of its input", f"`{about['settings']['recipe']}`"),
+        ],
+        intended_use=INTENDED_USE,
+        corpus=corpus,
+        protocol=about["protocol"],
+        fold=fold,
+        described=described(corpus),
+        speakers=speakers,
+        scores=[(name, [cell(row, column) for column in columns]) for name, row in rows.items()],
+        columns=[text.METRICS[column][0] for column in columns],
+        scored_on=scored_on,
+        validation=validation,
+        confidence=f"Temperature of its probabilities: {temperature:.2f}."
+        if temperature and speakers
+        else "",
+        limits=LIMITS,
+        law=LAW,
+        date=datetime.date.today().isoformat(),
+        versions=format_versions(about["versions"]),
+    )
+
+
+def data_card(dataset: Dataset) -> str:
+    """The data card of a directory of records."""
+    prep, rows = dataset.prep, read_manifest(dataset.path)
+    kept = [row for row in rows if int(row["index"]) >= 0]
+    status = collections.Counter(row["status"] for row in rows)
+    labels = collections.Counter(int(row["label"]) for row in kept)
+    speakers = collections.Counter(row["speaker"] for row in kept)
+    names = dict(enumerate(prep["classes"])) | ({-1: "without a label"} if labels[-1] else {})
+    settings = prep["settings"]
+    return page.render_text(
+        "data_card.md",
+        corpus=prep["corpus"],
+        marks=marks_of(prep["corpus"]),
+        described=described(prep["corpus"]),
+        facts=[
+            ("Clips", f"{len(kept)} ({status['masked']} with a stream masked; {status['failed']} failed)"),
+            ("Speakers", str(len(speakers))),
+            ("Recipe", f"`{settings['recipe']}`"),
+            ("Sound", ", ".join(f"{name} {value}" for name, value in settings["audio"].items())),
+            ("Faces", ", ".join(f"{name} {value}" for name, value in settings["face"].items())),
+            ("SHA-256 over all source files", f"`{prep['sources_sha256']}`"),
+        ],
+        notes=[note if len(note) <= LONGEST else f"{note[:LONGEST]}..." for note in prep["notes"]],
+        classes=[(name, labels[label]) for label, name in names.items()],
+        speakers=[(name, prep["sex"].get(name, "not known"), n) for name, n in sorted(speakers.items())],
+        limits=DATA_LIMITS,
+        versions=format_versions(prep["versions"]),
+    )
+
+
+def described(corpus: str) -> str:
+    """What is known of a corpus."""
+    return CORPORA.get(corpus.removesuffix("_demo"), "")
+
+
+def cell(row: Mapping, column: str) -> str:
+    """`71.3 [65.0–77.0]`; a dash where it is not known."""
+    bounds = text.interval(row.get(f"{column}_interval"))
+    return text.percent(row.get(column)) + (f" [{bounds}]" if bounds else "")
+
+
+def format_versions(found: Mapping[str, str]) -> str:
+    """Names and versions as one phrase."""
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def write_data_card(directory: str, dataset: Dataset) -> None:
+    """Writes the data card of a dataset into a directory, which is made."""
+    write_card(directory, DATA_CARD, data_card(dataset))
+
+
+def write_card(directory: str, name: str, card: str) -> None:
+    """Writes a card, whole or not at all."""
+    os.makedirs(directory, exist_ok=True)
+    page.write(pathlib.Path(directory, name), card.encode())
+
+
+def workdir_cards(workdir: str, metadata: dict) -> dict[str, str]:
+    """The model's card, with test scores where `emofuse evaluate` has left some, and that of its data."""
+    results = os.path.join(workdir, "evaluation", "test", "results.json")
+    scored = read_json(results) if os.path.exists(results) else None
+    if scored and scored["checkpoint_step"] != metadata["step"]:
+        scored = None  # of another checkpoint
+    cards = {MODEL_CARD: card_of_checkpoint(metadata, scored)}
+    data = os.path.join(workdir, DATA_CARD)
+    if os.path.exists(data):
+        with open(data, encoding="utf-8") as file:
+            cards[DATA_CARD] = file.read()
+    return cards

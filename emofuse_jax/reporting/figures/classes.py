@@ -1,0 +1,110 @@
+"""Pictures of what was mistaken for what: confusion matrix, and recall of each class."""
+
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from emofuse_jax.reporting import text
+from emofuse_jax.reporting.figures import cells, style
+
+
+def confusion_picture(
+    confusion: Num[np.ndarray, "c c"], classes: Sequence[str], marks: Sequence[str] = ()
+) -> style.Picture:
+    """Counts and row rates, rows truth, columns prediction; a class without clips shows dashes."""
+    rates = row_rates(confusion)
+    side = 1.5 + max(3.0, 0.62 * len(classes))
+    size = (side, side - 0.25)
+
+    def draw(figure, theme):
+        axes = figure.subplots()
+        colours = cells.sequential(theme, theme.both)
+        axes.imshow(np.nan_to_num(rates), cmap=colours, vmin=0, vmax=1, aspect="auto")
+        _annotate(axes, theme, confusion, rates, colours, small=len(classes) > 9)
+        _class_ticks(axes, theme, classes)
+        axes.set(xlabel="prediction", ylabel="truth")
+        axes.set_title("Confusion: % of the row, clips below")
+
+    alt = f"Confusion matrix, rows truth, columns prediction. Recall: {_listing(classes, np.diag(rates))}."
+    return style.make_picture("confusion", alt, size, draw, marks=marks)
+
+
+def recall_picture(
+    recalls: dict[str, Sequence[Real | None] | Float[np.ndarray, " c"]],
+    classes: Sequence[str],
+    marks: Sequence[str] = (),
+) -> style.Picture:
+    """Recall of each class, one bar for each modality; keys of `recalls` are those of `modalities`."""
+    thick = 0.8 / len(recalls)
+    size = (5.2, 1.2 + len(classes) * (0.2 + 0.17 * len(recalls)))
+
+    def draw(figure, theme):
+        axes = figure.subplots()
+        for row, (name, recall) in enumerate(recalls.items()):
+            y = np.arange(len(classes)) - 0.4 + thick * (row + 0.5)
+            lengths = 100 * np.nan_to_num(np.asarray(recall, float))
+            axes.barh(
+                y, lengths, 0.9 * thick, color=style.colour_of(theme, name), label=text.MODALITIES[name]
+            )
+            for place, length, value in zip(y, lengths, recall, strict=True):
+                axes.text(length + 1, place, text.percent(value, 0), va="center", size=8, color=theme.ink)
+        axes.axvline(100 / len(classes), color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="chance")
+        axes.set_yticks(range(len(classes)), [text.shorten(name) for name in classes], color=theme.ink)
+        axes.set(xlim=(0, 108), xlabel="recall, %", ylim=(len(classes) - 0.45, -0.55))
+        axes.set_xticks(range(0, 101, 20))
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        axes.set_title("Recall by class", pad=26)
+        handles, labels = axes.get_legend_handles_labels()
+        order = [i for i in range(len(labels)) if labels[i] != "chance"] + [labels.index("chance")]
+        handles, labels = [handles[i] for i in order], [labels[i] for i in order]
+        at = {"loc": "lower left", "bbox_to_anchor": (-0.18, 0.995), "ncols": 4}
+        axes.legend(handles, labels, **at, columnspacing=1.0, fontsize=8.5)
+
+    parts = [f"{text.MODALITIES[name]}: {_listing(classes, recall)}" for name, recall in recalls.items()]
+    return style.make_picture("recall", f"Recall by class. {'; '.join(parts)}.", size, draw, marks=marks)
+
+
+def row_rates(confusion: Num[np.ndarray, "c c"]) -> Num[np.ndarray, "c c"]:
+    """Each row divided by its sum; NaN where a class has no clips."""
+    total = confusion.sum(axis=1, keepdims=True)
+    return np.divide(confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0)
+
+
+def _annotate(axes, theme, confusion, rates, colours, *, small: bool) -> None:
+    for (row, column), count in np.ndenumerate(confusion):
+        rate = rates[row, column]
+        ink = theme.ink if count else theme.muted
+        if text.known(rate) and rate > 0.1:
+            ink = cells.readable(colours(rate))
+        large, little = (7.5, 6) if small else (10.5, 7.5)
+        weight = "bold" if row == column else "normal"
+        axes.text(
+            column,
+            row - 0.1,
+            text.percent(rate, 0),
+            ha="center",
+            va="center",
+            size=large,
+            color=ink,
+            weight=weight,
+        )
+        axes.text(column, row + 0.27, f"{count:g}", ha="center", va="center", size=little, color=ink)
+
+
+def _class_ticks(axes, theme, classes) -> None:
+    names = [text.shorten(name, 12) for name in classes]
+    turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 5 else {}
+    axes.set_xticks(range(len(names)), names, color=theme.ink, **turn)
+    axes.set_yticks(range(len(names)), names, color=theme.ink)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    edges = np.arange(1, len(names)) - 0.5
+    axes.hlines(edges, -0.5, len(names) - 0.5, color=theme.page, lw=2)
+    axes.vlines(edges, -0.5, len(names) - 0.5, color=theme.page, lw=2)
+
+
+def _listing(classes, values) -> str:
+    return text.listing(dict(zip(classes, values, strict=True)))

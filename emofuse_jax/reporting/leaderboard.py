@@ -1,0 +1,99 @@
+"""A table of all results below a folder, best first: cross-validations and scored single models."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+from emofuse_jax.reporting import page, text
+from emofuse_jax.scoring.result_labels import marks_of
+
+RESULTS, NAME = "results.json", "leaders.html"
+
+
+def find_results(folder: str, measure: str = "ua") -> tuple[list[dict], list[str]]:
+    """A row for each results.json below `folder`, and the files of that name that are none of ours.
+
+    Rows of one corpus, classes, protocol and part stand together; of a cross-validation the score is that of
+    all answers pooled. The best `measure` (ua, wa or wf1) first.
+    """
+    rows, others = [], []
+    for path in result_files(folder):
+        row = read_row(path)
+        if row is None:
+            others.append(path)
+        else:
+            rows.append(row | {"path": os.path.relpath(os.path.dirname(path), folder)})
+    rows.sort(key=lambda row: (row["group"], -row["scores"][measure]))
+    return rows, others
+
+
+def result_files(folder: str) -> Iterator[str]:
+    """Paths of all results.json, in order."""
+    for here, folders, names in os.walk(folder):
+        folders.sort()
+        if RESULTS in names:
+            yield os.path.join(here, RESULTS)
+
+
+def read_row(path: str) -> dict | None:
+    """What a table says of a result; None where the file is not one of crossval or evaluate."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            results = json.load(file)
+        kind = "crossval" if "pooled" in results else "evaluate"
+        scores = results["pooled"] if kind == "crossval" else next(iter(results["modalities"].values()))
+        runs = results["runs"] if kind == "crossval" else [results]
+        part = "test" if kind == "crossval" else results["split"]
+        return {
+            "config": results["config"],
+            "group": (results["corpus"], f"{len(results['classes'])} classes", results["protocol"], part),
+            "folds": f"{len(runs)} runs" if kind == "crossval" else f"fold {results['fold']}",
+            "speakers": len({name for run in runs for name in run["speakers"]}),
+            "clips": len({name for run in runs for name in run["clips"]}),
+            "scores": scores,
+            "marks": marks_of(results["corpus"], results["leaks"]),
+            "date": results.get("date", ""),
+        }
+    except (AttributeError, KeyError, TypeError, StopIteration, json.JSONDecodeError):
+        return None
+
+
+def write_leaders(folder: str, output: str = "", measure: str = "ua") -> tuple[str, list[dict], list[str]]:
+    """Writes the page to `output`, by default `leaders.html` in the folder, in the order of `measure`.
+
+    Gives its path, the rows, and files that are no results of ours.
+
+    Raises ValueError where there are no results.
+    """
+    rows, others = find_results(folder, measure)
+    if not rows:
+        raise ValueError(f"{folder}: no {RESULTS} of emofuse crossval or evaluate below it")
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(cells(row))
+    markup = page.render(
+        "leaders.html",
+        title=f"Results below {os.path.basename(os.path.abspath(folder))}",
+        marks=sorted({mark for row in rows for mark in row["marks"]}),
+        facts=[("Results", str(len(rows)))],
+        versions={},
+        groups=[(", ".join(group), members) for group, members in groups.items()],
+    )
+    path = pathlib.Path(output or os.path.join(folder, NAME))
+    page.write(path, markup.encode())
+    return str(path), rows, others
+
+
+def cells(row: dict) -> dict:
+    """A row as text."""
+    scores = row["scores"]
+    shown = {
+        name: {
+            "value": text.percent(scores.get(name)),
+            "interval": text.interval(scores.get(f"{name}_interval")),
+        }
+        for name in ("ua", "wa", "wf1")
+    }
+    short = ", ".join(sorted({mark.split(":")[0] for mark in row["marks"]}))
+    return row | {"scores": shown, "marks": short}

@@ -1,0 +1,1 @@
+"""Predictions of a model over a dataset, and their scores."""

@@ -1,0 +1,135 @@
+"""The results of all folds and seeds of a protocol as one: pooled, and run by run."""
+
+import datetime
+import statistics
+
+import ml_collections
+import numpy as np
+from jaxtyping import Int
+
+from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.models.registry import FUSIONS
+from emofuse_jax.scoring import metrics
+from emofuse_jax.scoring.calibration import tempered
+from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.utils.files import load_json
+from emofuse_jax.utils.versions import package_versions
+
+MEASURES = ("ua", "wa", "wf1")
+
+
+def summarise(
+    runs: list[dict], config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, leaks: list[str]
+) -> dict:
+    """Returns the result file of a cross-validation.
+
+    `pooled` are scores of all predictions together, with 95 % intervals that draw speakers; `mean` and `sd`
+    are over the runs, each scored alone. The two differ: a mean over folds weighs folds, not clips.
+    `ensemble`, with several seeds, scores their predictions averaged: more models than one, so not a score of
+    one.
+
+    Args:
+      runs: `result.json` of each (training/crossval/crossval.py).
+      config: of any of the runs.
+      dataset: that all runs share.
+      protocol: name of the protocol.
+      leaks: what the splits of the runs leak.
+    """
+    classes = list(dataset.classes)
+    values = {name: [run["test"][name] for run in runs] for name in MEASURES}
+    found = {
+        "protocol": protocol,
+        "config": config.name,
+        "corpus": dataset.prep["corpus"],
+        "dataset": dataset.path,
+        "date": datetime.date.today().isoformat(),
+        "classes": classes,
+        "modalities": list(FUSIONS[config.model.fusion.name].modalities),
+        "runs": runs,
+        "pooled": pooled(runs, len(classes)),
+        "mean": {name: statistics.mean(scores) for name, scores in values.items()},
+        "sd": {name: statistics.stdev(scores) if len(scores) > 1 else 0.0 for name, scores in values.items()},
+        "leaky": bool(leaks),
+        "leaks": leaks,
+        "versions": package_versions(),
+    }
+    if len({run["seed"] for run in runs}) > 1:
+        found["ensemble"] = pooled([averaged(found)], len(classes))
+    return found
+
+
+def averaged(results: dict) -> dict:
+    """Every clip once: the mean over the seeds of its probabilities, calibrated as each model was."""
+    sums: dict[str, np.ndarray] = {}
+    about: dict[str, tuple] = {}
+    for run in results["runs"]:
+        sure = tempered(np.asarray(run["probabilities"]), run["temperature"])
+        for clip, speaker, label, row in zip(run["clips"], run["speakers"], run["labels"], sure, strict=True):
+            sums[clip] = sums.get(clip, 0.0) + row
+            about[clip] = (speaker, label)
+    return {
+        "classes": results["classes"],
+        "clips": list(sums),
+        "speakers": [speaker for speaker, _ in about.values()],
+        "labels": [label for _, label in about.values()],
+        "probabilities": [(row / row.sum()).tolist() for row in sums.values()],
+    }
+
+
+def markdown_row(results: dict) -> str:
+    """A header and a row for a paper, in Markdown: percent, intervals of 95 % by speaker, what to warn of."""
+    found, size = results["pooled"], extent(results["runs"])
+    cells = {
+        "system": " ".join([results["config"], *marks_of(results["corpus"], results["leaks"])]),
+        "protocol": results["protocol"],
+        "folds x seeds": size["Folds x seeds"],
+        "speakers": size["Test speakers"],
+    }
+    for name in MEASURES:
+        low, high = (100 * x for x in found[f"{name}_interval"])
+        cells[f"{name.upper()}, pooled"] = f"{100 * found[name]:.1f} [{low:.1f}, {high:.1f}]"
+    cells["UA, mean +- sd of runs"] = f"{100 * results['mean']['ua']:.1f} +- {100 * results['sd']['ua']:.1f}"
+    lines = [cells, ["---"] * len(cells), cells.values()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def extent(runs: list[dict]) -> dict[str, str]:
+    """What the runs span, in words."""
+    folds, seeds = ({run[name] for run in runs} for name in ("fold", "seed"))
+    speakers, clips = ({one for run in runs for one in run[name]} for name in ("speakers", "clips"))
+    return {
+        "Folds x seeds": f"{len(folds)} x {len(seeds)}",
+        "Test speakers": str(len(speakers)),
+        "Test clips": str(len(clips)),
+    }
+
+
+def pooled(runs: list[dict], classes: int) -> dict:
+    """Scores of all answers of all runs together, and intervals that draw whole speakers."""
+    guess, labels, speakers = joined_answers(runs)
+    known = (labels >= 0).astype(np.float32)
+    matrix = np.asarray(metrics.confusion(guess, labels, known, classes))
+    scores = metrics.scores(matrix)
+    intervals = metrics.speaker_intervals(guess, labels, speakers, classes, seed=0)
+    found = {name: scores[name] for name in MEASURES}
+    found |= {f"{name}_interval": [float(x) for x in intervals[name]] for name in MEASURES}
+    return found | {"confusion": matrix.astype(int).tolist()}
+
+
+def joined_answers(
+    runs: list[dict],
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Answers, labels and speakers' numbers, in the order of their names, of all runs one after the other."""
+    labels = np.concatenate([run["labels"] for run in runs]).astype(np.int64)
+    guess = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
+    names = sorted({speaker for run in runs for speaker in run["speakers"]})
+    return guess, labels, np.concatenate([np.searchsorted(names, run["speakers"]) for run in runs])
+
+
+def read_results(path: str) -> dict:
+    """A results.json of emofuse crossval; ValueError on another file."""
+    results = load_json(path)
+    missing = [field for field in ("classes", "protocol", "runs", "corpus", "leaks") if field not in results]
+    if missing:
+        raise ValueError(f"{path}: field {missing[0]} is missing; expected results.json of emofuse crossval")
+    return results

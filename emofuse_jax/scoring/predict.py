@@ -1,0 +1,85 @@
+"""Scores of a model over clips: one pass per modality, sums before ratios, intervals by speaker."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float, Int
+
+from emofuse_jax.data.dataset import Dataset
+from emofuse_jax.data.modality_mask import keep_modality
+from emofuse_jax.data.pipeline import Shape, eval_batches
+from emofuse_jax.parallel.mesh import put_batch, to_host
+from emofuse_jax.scoring import metrics
+from emofuse_jax.types import Batch, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a model answered for each clip, in the order of the clips."""
+
+    clips: Int[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    speakers: Int[np.ndarray, " n"]
+    probabilities: Float[np.ndarray, "n c"]
+    loss: float
+    """Mean cross-entropy over the labelled clips."""
+    levels: Float[np.ndarray, "n m c"] | None = None
+    """Posteriors of each level of the fusion, zeros where a clip lacks it; None where it has no levels."""
+
+
+def placed_batches(
+    dataset: Dataset, clips: Int[np.ndarray, " n"], shape: Shape, mesh: Mesh, *, batch_size: int
+) -> Iterator[Batch]:
+    """Every clip once, in order, read from the records, over the mesh; the last batch is padded."""
+    process = (jax.process_index(), jax.process_count())
+    for batch in eval_batches(dataset, clips, shape, batch_size=batch_size, process=process):
+        yield put_batch(batch, mesh)
+
+
+def predict(
+    eval_step: Callable, params: Params, model_state: Params, batches: Iterable[Batch], modality: str = "both"
+) -> Predictions:
+    """Runs `eval_step` (training/step.py) over placed batches; `modality` masks sound or faces."""
+    rows, sums = [], np.zeros(2)
+    for batch in batches:
+        answer = eval_step(params, model_state, keep_modality(batch, modality))
+        answers = {"probabilities": answer["probabilities"], "levels": answer["levels"]}
+        host = to_host({"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **answers})
+        rows.append(_take(host, host["clips"] >= 0))
+        sums += [float(answer["loss"]), float(answer["weight"])]
+    fields = jax.tree.map(lambda *pieces: np.concatenate(pieces), *rows)
+    return Predictions(**fields, loss=float(sums[0] / max(sums[1], 1.0)))
+
+
+def _take(fields: dict, rows: Bool[np.ndarray, " n"]) -> dict:
+    return jax.tree.map(lambda field: field[rows], fields)
+
+
+def score(predictions: Predictions, *, intervals: bool = True, seed: int = 0) -> dict:
+    """UA, WA, weighted and macro F1, recall and confusion; with 95 % intervals by speaker if asked."""
+    labelled = predictions.labels >= 0
+    labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
+    guess = predictions.probabilities[labelled].argmax(-1)
+    classes = predictions.probabilities.shape[-1]
+    confusion = np.asarray(metrics.confusion(guess, labels, np.ones(len(labels), np.float32), classes))
+    scores = {**metrics.scores(confusion), "confusion": confusion.astype(int).tolist()}
+    if intervals:
+        found = metrics.speaker_intervals(guess, labels, speakers, classes, seed=seed)
+        scores |= {f"{name}_interval": [float(low), float(high)] for name, (low, high) in found.items()}
+    return scores
+
+
+def per_speaker(predictions: Predictions, names: tuple[str, ...]) -> dict[str, dict]:
+    """UA, WA and number of labelled clips of each speaker who has any."""
+    table = {}
+    for speaker in np.unique(predictions.speakers):
+        mine = (predictions.speakers == speaker) & (predictions.labels >= 0)
+        if not mine.any():
+            continue
+        fields = {k: v[mine] for k, v in vars(predictions).items() if k not in ("loss", "levels")}
+        scores = score(Predictions(**fields, loss=predictions.loss), intervals=False)
+        table[names[speaker]] = {"ua": scores["ua"], "wa": scores["wa"], "clips": int(mine.sum())}
+    return table

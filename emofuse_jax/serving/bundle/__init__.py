@@ -1,0 +1,1 @@
+"""Serving bundles: format, export and loading."""

@@ -1,0 +1,240 @@
+"""Writes a serving bundle from a checkpoint, and refuses to when the two disagree.
+
+The exported computation is the one that was scored: same graph, same activation dtype (`config.model.dtype`),
+so the tolerance of 1e-5 holds for bfloat16 models too. Inputs and outputs are the same for both dtypes.
+"""
+
+import datetime
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from jax import export as jax_export
+from jaxtyping import Array
+
+from emofuse_jax.data.collate import empty_batch
+from emofuse_jax.data.feature_shapes import window_seconds
+from emofuse_jax.models.build import Model
+from emofuse_jax.models.pretrained.conversion import by_name
+from emofuse_jax.scoring.use_statements import INTENDED_USE, LAW, LIMITS
+from emofuse_jax.serving.bundle import format, frozen_encoders, onnx_model, quantization
+from emofuse_jax.serving.bundle.load import PARITY_TOLERANCE, input_shapes, load_bundle
+from emofuse_jax.training.checkpoint.load import load_trained
+from emofuse_jax.types import Batch, InputSpec, Params
+from emofuse_jax.utils.files import write_atomic
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+ATTENTION = ("modality_weights", "audio_attention", "video_attention")
+"""Intermediates that a bundle gives beside the answer, where the model has them."""
+PARITY_ROWS = 4
+KEPT = ("classes", "settings", "spec", "statistics", "training_speakers", "corpus", "protocol", "fold")
+
+
+def no_cards(workdir: str, metadata: dict) -> dict[str, str]:
+    """Returns no texts: a bundle without cards."""
+    return {}
+
+
+def export_bundle(
+    workdir: str,
+    output: str,
+    kind: str = "best",
+    *,
+    encoders: dict[str, str] | None = None,
+    quantize: str = "",
+    onnx: bool = False,
+    make_cards: Callable[[str, dict], dict[str, str]] = no_cards,
+) -> float:
+    """Writes the bundle of a checkpoint to `output`; gives the parity difference.
+
+    The directory appears whole or not at all; a bundle that lies there is replaced. With `encoders` it
+    carries the frozen encoders that the model reads: the ONNX files given by kind (`onnx_files.FLAGS`), or
+    those that the records were made with, where they still lie. With `quantize` (`quantised.KINDS`) it
+    stores weights in fewer bits, and the checkpoint that it is compared with has the weights so rounded.
+    With `onnx` it has the same computation for onnxruntime, whose probabilities may differ by 1e-4.
+    `make_cards(workdir, metadata)` returns texts to put into the bundle, by file name.
+
+    Raises:
+      FileNotFoundError: no such checkpoint.
+      ValueError: an encoder to carry is not found or is another one; `output` is something other than a
+        bundle, or the bundle answers otherwise than the checkpoint by more than 1e-5.
+    """
+    _check_replaceable(output)
+    if onnx:
+        onnx_model.check_converter()
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
+    model, params, model_state, metadata = load_trained(workdir, kind, here)
+    if missing := [name for name in (*KEPT, "versions") if name not in metadata]:
+        raise ValueError(f"{workdir}: metadata of its checkpoint: field {missing[0]}: is not there")
+    params = quantization.rounded(params, quantize)
+    parent = os.path.dirname(os.path.abspath(output))
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".bundle-") as scratch:
+        staged = os.path.join(scratch, "bundle")
+        about = {
+            **metadata,
+            "checkpoint": kind,
+            "encoders": frozen_encoders.named(metadata["settings"], model.inputs),
+        }
+        about |= {"quantized": quantize, "onnx": onnx}
+        carried = {} if encoders is None else frozen_encoders.locate(metadata, about["encoders"], encoders)
+        write_bundle(staged, model, params, model_state, about, carried, make_cards(workdir, metadata))
+        difference = check_parity(staged)
+        if os.path.isdir(output):
+            os.rename(output, os.path.join(scratch, "replaced"))
+        os.rename(staged, output)
+    return difference
+
+
+def write_bundle(
+    path: str,
+    model: Model,
+    params: Params,
+    model_state: Params,
+    metadata: dict,
+    carried: dict[str, str],
+    texts: dict[str, str],
+) -> None:
+    """Writes all files of a bundle into the new directory `path`; `metadata` is the checkpoint's.
+
+    `carried`: ONNX files to copy, by kind. `texts`: cards, by file name.
+    """
+    os.makedirs(path)
+    for name, card in texts.items():
+        write_atomic(os.path.join(path, name), card.encode())
+    frozen_encoders.copy(carried, path)
+    spec = InputSpec(**metadata["spec"])
+    tree = {"params": params, "model_state": model_state}
+    weights = jax.device_get(by_name(tree))
+    weights = quantization.pack(weights, metadata.get("quantized", ""))
+    weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    with open(os.path.join(path, format.WEIGHTS), "wb") as file:
+        file.write(safetensors.numpy.save(weights))  # its own save_file lets only the owner read
+    temperature = metadata.get("temperature", 1.0)
+    with open(os.path.join(path, format.GRAPH), "wb") as file:
+        file.write(export_graph(model, tree, weights, spec, temperature))
+    inputs = parity_inputs(model, spec)
+    answer = jax.jit(lambda p, s, x: _answer(model, p, s, x, spec, temperature))(params, model_state, inputs)
+    if metadata.get("onnx"):
+        shapes = {name: (array.shape[1:], array.dtype) for name, array in inputs.items()}
+        compute = partial(_answer, model, params, model_state, spec=spec, temperature=temperature)
+        onnx_model.write_onnx(os.path.join(path, format.ONNX), compute, shapes, list(answer))
+    stored = {f"input.{name}": array for name, array in inputs.items()}
+    stored |= {f"output.{name}": np.asarray(array) for name, array in answer.items()}
+    np.savez(os.path.join(path, format.PARITY), **stored)
+    format.write_manifest(path, describe(metadata) | {"modalities": modalities(model)})
+
+
+def check_parity(path: str) -> float:
+    """Loads a written bundle and compares it with the answers of the live model that lie in it.
+
+    Raises ValueError when probabilities or logits differ by more than 1e-5 (ONNX: 1e-4), or are not finite.
+    """
+    tolerances = {"jax": PARITY_TOLERANCE}
+    if os.path.exists(os.path.join(path, format.ONNX)):
+        tolerances["onnx"] = onnx_model.TOLERANCE
+    differences = []
+    for engine, most in tolerances.items():
+        difference = load_bundle(path, engine=engine).parity()
+        differences.append(difference)
+        if not difference <= most:  # so written that NaN fails
+            raise ValueError(
+                f"{path}: the bundle's answers ({engine}) differ from the checkpoint's by {difference:.3g},"
+                f" expected at most {most:g}; nothing was exported"
+            )
+    return max(differences)
+
+
+def export_graph(
+    model: Model, tree: Params, packed: dict[str, np.ndarray], spec: InputSpec, temperature: float
+) -> bytes:
+    """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch.
+
+    `tree` has `params` and `model_state`, `packed` what is stored of them (`quantised.pack`).
+    """
+    structure = jax.tree.structure(tree)
+    names = list(by_name(tree))
+
+    def compute(packed: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
+        weights = quantization.unpack(packed)
+        whole = jax.tree.unflatten(structure, [weights[name] for name in names])
+        return _answer(model, whole["params"], whole["model_state"], inputs, spec, temperature)
+
+    (b,) = jax_export.symbolic_shape("b")
+    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in packed.items()}
+    shapes = input_shapes(vars(spec))
+    inputs = {name: jax.ShapeDtypeStruct((b, *shapes[name][0]), shapes[name][1]) for name in model.inputs}
+    return jax_export.export(jax.jit(compute), platforms=PLATFORMS)(weights, inputs).serialize()
+
+
+def parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
+    """Random clips, of which one has no sound and one no face."""
+    batch = model.fake_batch(PARITY_ROWS, seed=0)
+    shapes = input_shapes(vars(spec))
+    inputs = {name: np.array(getattr(batch, name), shapes[name][1]) for name in model.inputs}
+    for name, row in (("audio_mask", 1), ("audio_features_mask", 1), ("face_mask", 2)):
+        if name in inputs:
+            inputs[name][row] = False
+    return inputs
+
+
+def modalities(model: Model) -> list[str]:
+    """What the network goes by: `voice`, `face` or both."""
+    params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+    outputs, _ = jax.eval_shape(
+        partial(model.apply, train=False), params, model_state, model.fake_batch(1, seed=0)
+    )
+    vectors = {"voice": outputs.audio_vector, "face": outputs.video_vector}
+    return [name for name, vector in vectors.items() if vector is not None]
+
+
+def describe(metadata: dict) -> dict:
+    """What bundle.json says, from a checkpoint's metadata."""
+    config, spec = metadata["config"], InputSpec(**metadata["spec"])
+    seconds = window_seconds(metadata["settings"], spec.t, spec.feature_steps)
+    return {
+        **{name: metadata[name] for name in KEPT},
+        "window": {"steps": spec.t or spec.feature_steps, "seconds": round(seconds, 6)},
+        **({"encoders": metadata["encoders"]} if metadata.get("encoders") else {}),
+        "config": {"name": config.get("name", ""), "model": config["model"]},
+        "checkpoint": metadata["checkpoint"],
+        "quantized": metadata.get("quantized", ""),
+        "progress": metadata.get("progress", {}),
+        "temperature": metadata.get("temperature", 1.0),
+        "intended_use": INTENDED_USE,
+        "limits": f"{LIMITS} {LAW}",
+        "platforms": list(PLATFORMS),
+        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "versions": {**metadata["versions"], "jax": jax.__version__},
+    }
+
+
+def _answer(
+    model: Model, params: Params, model_state: Params, inputs: dict, spec: InputSpec, temperature: float
+) -> dict:
+    """The bundle's outputs; the fields of a batch that scoring does not read are filled with nothing."""
+    size = next(iter(inputs.values())).shape[0]
+    rest = {
+        name: jnp.broadcast_to(jnp.asarray(value[0]), (size, *value.shape[1:]))
+        for name, value in vars(empty_batch(1, spec)).items()
+        if name not in inputs and value is not None
+    }
+    outputs, _ = model.apply(params, model_state, Batch(**inputs, **rest), train=False)
+    logits = outputs.logits.astype(jnp.float32)
+    answer = {"probabilities": jax.nn.softmax(logits / temperature), "logits": logits}
+    return answer | {name: outputs.aux[name].astype(jnp.float32) for name in ATTENTION if name in outputs.aux}
+
+
+def _check_replaceable(output: str) -> None:
+    if os.path.isdir(output) and not os.listdir(output):
+        return
+    if os.path.lexists(output):
+        try:
+            format.read_manifest(output)
+        except ValueError as error:
+            raise ValueError(f"{output}: exists and cannot be replaced: {error}") from error

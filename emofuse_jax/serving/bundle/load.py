@@ -1,0 +1,220 @@
+"""Reads a serving bundle and runs it; needs jax, numpy, flatbuffers and safetensors alone.
+
+A bundle is a directory (design.md, "Serving bundle"): `model.stablehlo` computes, `params.safetensors` holds
+parameters and model state by name, `bundle.json` says what they mean and holds the SHA-256 of every other
+file, `parity.npz` holds inputs and the answers of the checkpoint's model. Nothing in it is a pickle.
+
+A file whose hash is not the one in `bundle.json` is refused before it is parsed. The hashes find damage; they
+are no signature: who writes a bundle writes them too. Behind them, a graph that asks for more than to compute
+is refused (graph.py), and the rest is parsed and compiled by native code of XLA, ONNX by onnxruntime, neither
+made for hostile input: load bundles of those whom you would let choose what this machine computes. tests/fuzz
+feeds damaged and forged StableHLO behind mended hashes, no ONNX.
+"""
+
+import dataclasses
+import io
+from collections.abc import Callable
+
+import jax
+import ml_dtypes
+import numpy as np
+import safetensors
+from jax import export as jax_export
+
+from emofuse_jax.serving.bundle.format import (
+    GRAPH,
+    ONNX,
+    PARITY,
+    WEIGHTS,
+    find_encoders,
+    read_checked,
+    read_manifest,
+)
+from emofuse_jax.serving.bundle.onnx_model import engine_of, open_onnx
+from emofuse_jax.serving.bundle.stablehlo_check import parse_graph
+from emofuse_jax.utils.errors import with_kind
+from emofuse_jax.utils.safe_npz import read_npz
+
+PARITY_TOLERANCE = 1e-5
+COMPARED = ("probabilities", "logits")
+DTYPES = {f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IUF" for size in (2, 4, 8)}
+DTYPES |= {"BF16": ml_dtypes.bfloat16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
+"""Of safetensors."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle: what it says about itself, and a function over arrays."""
+
+    path: str
+    metadata: dict
+    """bundle.json."""
+    weights: dict[str, jax.Array]
+    """Parameters and model state, by name, as they are stored; none where the engine has its own."""
+    call: Callable
+    """(weights, inputs) -> outputs; compiles once per batch size."""
+    inputs: dict[str, tuple[tuple, np.dtype]]
+    """Shape without the batch, and dtype, of each array that `run` takes."""
+    encoders: dict[str, str]
+    """Where the ONNX files lie that the settings name (`onnx_files.FLAGS`), as far as it is known."""
+    engine: str
+    """What runs it: jax or onnx."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities."""
+        return tuple(self.metadata["classes"])
+
+    def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answers for one batch of any size `b`; each new size compiles once.
+
+        Args:
+          arrays: those of `inputs`. `audio` float16 [b t f], log magnitudes as prepared, not standardised;
+            `audio_mask` bool [b t]; `faces` uint8 [b s h w 3]; `face_mask` bool [b s]. A model of features
+            has `audio_features` float16 [b u d] and `audio_features_mask` bool [b u] for the sound,
+            `face_features` float16 [b s d] for the faces.
+
+        Returns:
+          float32 `probabilities`, which are `softmax(logits / temperature)`, and `logits` [b c]; where the
+          model has them `modality_weights` [b 2] (voice, face), `audio_attention` [b ..] and
+          `video_attention` [b s].
+
+        Raises:
+          ValueError: an input is missing, unknown, or of another shape or dtype; names it. Or the graph
+            can't be compiled or run here; names the bundle.
+        """
+        _check_inputs(self.path, self.inputs, arrays)
+        try:
+            outputs = self.call(self.weights, arrays)
+            return {name: np.asarray(array) for name, array in outputs.items()}  # some errors come with these
+        except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: cannot be run: {_told(error)}") from error
+
+    def predict(self, clip_path: str, *, min_confidence: float = 0.0) -> list:
+        """Answers for the windows of a media file (`answers.Answers`, a list); needs the `prep` extra.
+
+        An answer less sure than `min_confidence` has the label `unknown`.
+        """
+        from emofuse_jax.serving.media.predict_file import predict_file
+
+        return predict_file(self, clip_path, min_confidence=min_confidence)
+
+    def parity(self) -> float:
+        """Runs `parity.npz` on this machine: the largest difference from the checkpoint's answers."""
+        data = read_checked(self.path, PARITY, self.metadata["files"][PARITY])
+        inputs, expected = _parse_parity(self, data)
+        outputs = self.run(inputs)
+        for name in COMPARED:
+            if outputs[name].shape != expected[name].shape:
+                shapes = f"{list(expected[name].shape)}, the model gives {list(outputs[name].shape)}"
+                raise ValueError(f"{self.path}/{PARITY}: output {name} has shape {shapes}")
+        # np.max carries a NaN on, where Python's max may drop it
+        return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED]))
+
+
+def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str = "auto") -> Bundle:
+    """Opens a bundle; every file is checked against its hash before it is parsed.
+
+    `encoders` gives the files of frozen encoders that the bundle names only by their hash; `engine` is one of
+    `onnx_model.ENGINES`.
+
+    Raises:
+      ValueError: not a bundle, of a newer schema, or a file is missing, altered or not the one that is named;
+        names the file.
+    """
+    metadata = read_manifest(path)
+    encoders = find_encoders(path, metadata, encoders or {})
+    data = {name: read_checked(path, name, digest) for name, digest in metadata["files"].items()}
+    exported = parse_graph(path, metadata, data[GRAPH])
+    weights = _parse_weights(path, data[WEIGHTS])
+    taken, inputs = _signature(path, exported, metadata["spec"])
+    if {name: (array.shape, array.dtype) for name, array in weights.items()} != taken:
+        raise ValueError(f"{path}/{WEIGHTS}: its names and shapes are not those that {GRAPH} takes")
+    about = {"path": path, "metadata": metadata, "inputs": inputs, "encoders": encoders}
+    if engine_of(engine, path, ONNX in data) == "onnx":
+        return Bundle(**about, weights={}, call=open_onnx(path, data[ONNX]), engine="onnx")
+    return Bundle(**about, weights=jax.device_put(weights), call=jax.jit(exported.call), engine="jax")
+
+
+def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
+    """Shape without the batch, and dtype, of each input that a bundle with this `spec` can have."""
+    t, f, s, h, w = (int(spec[letter]) for letter in "tfshw")
+    u, d_a, d_v = (int(spec.get(name, 0)) for name in ("feature_steps", "audio_features", "face_features"))
+    return {
+        "audio": ((t, f), np.float16),
+        "audio_mask": ((t,), np.bool_),
+        "faces": ((s, h, w, 3), np.uint8),
+        "face_mask": ((s,), np.bool_),
+        "audio_features": ((u, d_a), np.float16),
+        "audio_features_mask": ((u,), np.bool_),
+        "face_features": ((s, d_v), np.float16),
+    }
+
+
+def _signature(path: str, exported: jax_export.Exported, spec: dict) -> tuple[dict, dict]:
+    """Shape and dtype of each weight, and of each input without the batch, that a graph takes.
+
+    Raises ValueError where it is not the graph of a bundle of this `spec`.
+    """
+    known = input_shapes(spec)
+    try:
+        (weights, arrays), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+        taken = {name: (tuple(aval.shape), np.dtype(aval.dtype)) for name, aval in weights.items()}
+        inputs = {name: (tuple(aval.shape[1:]), np.dtype(aval.dtype)) for name, aval in arrays.items()}
+        outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+        answers = {name: tuple(outputs[name].shape[1:]) for name in COMPARED}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}/{GRAPH}: not the graph of a bundle: {_told(error)}") from error
+    for name, (shape, dtype) in inputs.items():
+        if name not in known or (shape, dtype) != (known[name][0], np.dtype(known[name][1])):
+            raise ValueError(
+                f"{path}/{GRAPH}: takes {name[:60]} {dtype}{list(shape)}, field spec says otherwise"
+            )
+    if not inputs or set(answers.values()) != {(spec["classes"],)}:
+        raise ValueError(f"{path}/{GRAPH}: gives {answers}, expected {spec['classes']} of each: field spec")
+    return taken, inputs
+
+
+def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Inputs and expected outputs by name; ValueError where they are not read."""
+    classes = (bundle.metadata["spec"]["classes"],)
+    shapes = {f"input.{name}": shape for name, (shape, _) in bundle.inputs.items()}
+    shapes |= {f"output.{name}": classes for name in COMPARED}
+    try:
+        stored = read_npz(io.BytesIO(data), shapes, rows=True)
+    except ValueError as error:
+        raise ValueError(f"{bundle.path}/{PARITY}: cannot be read: {error}") from error
+    inputs = {name: stored[f"input.{name}"] for name in bundle.inputs}
+    return inputs, {name: stored[f"output.{name}"] for name in COMPARED}
+
+
+def _told(error: Exception) -> str:
+    """What a library said, in one line of bounded length."""
+    return with_kind(error)[:300]
+
+
+def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
+    """By name; safetensors' own reader for numpy knows no bfloat16."""
+    try:
+        views = safetensors.deserialize(data)
+        return {
+            name: np.frombuffer(view["data"], DTYPES[view["dtype"]]).reshape(view["shape"])
+            for name, view in views
+        }
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path}/{WEIGHTS}: not a safetensors file that is read here: {_told(error)}"
+        ) from error
+
+
+def _check_inputs(path: str, expected: dict, arrays: dict[str, np.ndarray]) -> None:
+    if set(arrays) != set(expected):
+        raise ValueError(f"{path}: inputs are {sorted(arrays)}, expected {sorted(expected)}")
+    size = len(next(iter(arrays.values())))
+    for name, (shape, dtype) in expected.items():
+        array = arrays[name]
+        if not size or array.shape != (size, *shape) or array.dtype != dtype:
+            raise ValueError(
+                f"{path}: input {name} is {array.dtype}{list(array.shape)},"
+                f" expected {np.dtype(dtype)}{['b', *shape]}, b at least 1 and the same for all"
+            )

@@ -1,0 +1,61 @@
+"""Weights in fewer bits: how a bundle stores them, and what its graph makes of them.
+
+int8: ``w ~ q s``, ``s = max|w| / 127`` for each output channel (the last axis), ``q = round(w / s)``, as in
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference" (CVPR 2018), for the weights alone: activations stay as they are. bf16: the nearest bfloat16.
+Vectors (biases, norms) and model state are kept.
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from jaxtyping import Array
+
+from emofuse_jax.models.pretrained.conversion import by_name
+from emofuse_jax.types import Params
+
+KINDS = ("bf16", "int8")
+SCALE = ":scale"
+"""Ends the name of an int8 array's scales."""
+
+
+def pack(weights: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
+    """What is stored of float32 arrays by name; as they are where `kind` is ''."""
+    if not kind:
+        return weights
+    packed = {}
+    for name, array in weights.items():
+        if array.ndim < 2 or array.dtype != np.float32 or not name.startswith("params/"):
+            packed[name] = array
+        elif kind == "bf16":
+            packed[name] = array.astype(ml_dtypes.bfloat16)
+        else:
+            scale = np.abs(array).max(axis=tuple(range(array.ndim - 1)), keepdims=True) / 127
+            scale = np.where(scale > 0, scale, 1).astype(np.float32)
+            packed[name] = np.round(array / scale).astype(np.int8)
+            packed[name + SCALE] = scale
+    return packed
+
+
+def rounded(params: Params, kind: str) -> Params:
+    """The parameters that are left when they are stored."""
+    if not kind:
+        return params
+    weights = unpack(pack(jax.device_get(by_name({"params": params})), kind))
+    return jax.tree.unflatten(jax.tree.structure(params), list(weights.values()))
+
+
+def unpack(packed: dict[str, Array]) -> dict[str, Array]:
+    """The float32 arrays of what `pack` gave; inside a graph too."""
+    weights = {}
+    for name, array in packed.items():
+        if name.endswith(SCALE):
+            continue
+        scale = packed.get(name + SCALE)
+        if scale is not None:
+            array = array.astype(jnp.float32) * scale
+        elif array.dtype == jnp.bfloat16:
+            array = array.astype(jnp.float32)
+        weights[name] = array
+    return weights

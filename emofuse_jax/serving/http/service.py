@@ -1,0 +1,78 @@
+"""What the routes of a server share, and how they get an answer from the model."""
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import threading
+
+import numpy as np
+
+from emofuse_jax.serving.bundle.load import Bundle
+from emofuse_jax.serving.errors import Busy, Closed
+from emofuse_jax.serving.http.batching import Batcher
+from emofuse_jax.serving.http.problems import busy
+from emofuse_jax.serving.http.prometheus import Measures
+from emofuse_jax.serving.media.decoder_pool import Decoders
+from emofuse_jax.serving.predict import BUCKETS
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a caller may ask for."""
+
+    bytes: int = 64 << 20
+    """Of a request's body."""
+    seconds: float = 10.0
+    """Until a clip that waits for the model is given up."""
+    upload_seconds: float = 60.0
+    """Until a body must be there."""
+    decode_seconds: float = 60.0
+    """For one window of a file."""
+    media_seconds: float = 600.0
+    """Of a file."""
+    pixels: int = 4096 * 2304
+    """Of a frame."""
+    frame_rate: float = 130.0
+    waiting: int = 256
+    """Clips that may wait for the model."""
+    files_waiting: int = 16
+    """Files that may wait for a decoder."""
+    decoders: int = 1
+    sessions: int = 16
+    """Live ones at once."""
+    buckets: tuple[int, ...] = BUCKETS
+    """Batch sizes."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """One bundle being served."""
+
+    bundle: Bundle
+    limits: Limits
+    batcher: Batcher
+    decoders: Decoders
+    threads: concurrent.futures.Executor
+    """In which callers wait for decoders."""
+    folder: str
+    """For files that are sent, each as long as it is read."""
+    ready: threading.Event
+    sessions: asyncio.Semaphore
+    """One for each live session that may begin."""
+    measures: Measures
+
+
+async def answered(service: Service, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs for a row; Problem 503 where there is no room, or no answer in time."""
+    if not service.ready.is_set():
+        raise busy("the model is being compiled", after=5)
+    try:
+        future = asyncio.wrap_future(service.batcher.submit(row))
+        return await asyncio.wait_for(future, service.limits.seconds)
+    except (Busy, Closed) as error:
+        raise busy(str(error)) from error
+    except TimeoutError as error:
+        raise busy(f"no answer within {service.limits.seconds:g} s") from error

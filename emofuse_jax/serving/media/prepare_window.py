@@ -1,0 +1,99 @@
+"""Prepares one window of a media file as a record, for what a bundle reads.
+
+Needs the `prep` extra; `data_prep` is imported only when a file is opened.
+"""
+
+import dataclasses
+import os
+
+from emofuse_jax.data import onnx_files
+from emofuse_jax.serving.interfaces import MANIFEST, LoadedBundle
+from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.validation import check_fields
+
+
+def check_encoders(bundle: LoadedBundle) -> None:
+    """ValueError, one line, where an encoder that the model reads, or what runs it, is not at hand."""
+    from data_prep.optional_dependencies import require_onnx
+
+    encoders = bundle.metadata.get("encoders", {})
+    if encoders:
+        require_onnx()
+    for kind, named in encoders.items():
+        if not bundle.encoders.get(kind):
+            raise ValueError(
+                f"{bundle.path}: does not carry its {onnx_files.NAMES[kind]} {named['file']}: give"
+                f" --{onnx_files.FLAGS[kind]}=FILE with sha256 {named['sha256']}"
+            )
+
+
+def prep_settings(bundle: LoadedBundle):
+    """Returns the PrepSettings of `process_clip`, without the encoders whose features the model does not
+    read.
+
+    Raises:
+      ValueError: bundle.json has settings that are none; one line that names the file.
+    """
+    from data_prep.settings import PrepSettings
+
+    try:
+        settings = PrepSettings.from_dict(bundle.metadata["settings"])
+        check_fields(dataclasses.asdict(settings), dataclasses.asdict(PrepSettings()), "settings")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{bundle.path}/{MANIFEST}: field settings: {one_line(error)[:300]}") from error
+    used = {kind: kind in bundle.encoders for kind in onnx_files.FLAGS}
+    encoders = {kind: getattr(settings.features, kind) if used[kind] else None for kind in used}
+    return dataclasses.replace(settings, features=dataclasses.replace(settings.features, **encoders))
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What a bundle needs to know of a window; it can be sent to another process."""
+
+    settings: object
+    """PrepSettings, of data_prep, which a bundle of arrays can do without."""
+    encoders: dict[str, str]
+    modalities: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+
+def needs_of(bundle: LoadedBundle) -> Needs:
+    """Those of a bundle."""
+    return Needs(
+        prep_settings(bundle), bundle.encoders, tuple(bundle.metadata["modalities"]), tuple(bundle.inputs)
+    )
+
+
+def prepare_window(
+    needs: Needs, path: str, start: float | None = None, end: float | None = None, person: int = 0
+):
+    """The Record of a part of a file, or in a line why it has no answer; `person` as in `process_clip`."""
+    from data_prep.process_clip import Failure, process_clip
+    from emofuse_jax.data.writing.corpus import Clip
+
+    clip = Clip(os.path.basename(path), path, label=-1, speaker="", start=start, end=end)
+    files, faces = encoder_files(needs), needs_faces(needs)
+    record = process_clip(clip, needs.settings, encoders=files, faces=faces, person=person)
+    return record.reason if isinstance(record, Failure) else usable(needs, record)
+
+
+def needs_faces(needs: Needs) -> bool:
+    """Whether faces are looked for."""
+    return bool({"faces", "face_features"} & {*needs.inputs})
+
+
+def encoder_files(needs: Needs):
+    """Where the ONNX files lie (EncoderFiles); they run on one thread."""
+    from data_prep.onnx_models.encoders import EncoderFiles
+
+    return EncoderFiles(**needs.encoders, threads=0)
+
+
+def usable(needs: Needs, record):
+    """The record, or why a network of these modalities has nothing to go by in it."""
+    used, features = needs.modalities, record.audio_features
+    if "audio" not in needs.inputs and features is not None and not len(features):  # its encoder failed
+        record = dataclasses.replace(record, audio_ok=False)
+    if ("voice" in used and record.audio_ok) or ("face" in used and record.video_ok):
+        return record
+    return f"the model needs a {' or a '.join(used)}: {record.notes}"

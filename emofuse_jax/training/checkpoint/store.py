@@ -1,0 +1,249 @@
+"""Checkpoints: the last one to go on from, the best one to use. The only file that knows orbax.
+
+Items of a checkpoint: `params` (what scoring and serving load; the average where there is one),
+`model_state` (norm and input statistics), `optimizer` (its state, and the raw parameters where `params` is
+their average); beside them JSON metadata with the config, class names, preparation settings, training
+speakers, the data iterator's position and the progress so far.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+
+import jax
+import tensorstore
+from jaxtyping import PyTree
+from orbax.checkpoint import v1 as ocp
+
+from emofuse_jax.training.checkpoint.compat import with_stand_ins, without_stand_ins
+from emofuse_jax.training.optimizer import AverageState, evaluation_params
+from emofuse_jax.types import Params, TrainState
+from emofuse_jax.utils.errors import one_line, with_kind
+
+SCHEMA_VERSION = 1
+KINDS = ("last", "best")
+FIELDS = {
+    "config": dict,
+    "classes": list,
+    "settings": dict,
+    "spec": dict,
+    "statistics": dict,
+    "training_speakers": list,
+    "versions": dict,
+    "progress": dict,
+}
+"""Types of what metadata may say; other modules look into them."""
+SHOWN = 400
+"""Characters of what a library said that an error repeats."""
+
+
+def save(workdir: str, kind: str, state: TrainState, metadata: dict) -> None:
+    """Writes a checkpoint of kind `last` or `best`; the one before is removed when it is complete."""
+    optimizer = {"opt_state": state.opt_state, "step": state.step}
+    if isinstance(state.opt_state, AverageState):
+        optimizer["raw_params"] = state.params
+    items = {
+        "params": evaluation_params(state.params, state.opt_state),
+        "model_state": state.model_state,
+        "optimizer": optimizer,
+    }
+    save_items(workdir, kind, int(state.step), items, metadata)
+
+
+def save_model(workdir: str, params: Params, model_state: Params, metadata: dict) -> None:
+    """Writes a `best` checkpoint to score and to serve, of `metadata["step"]`; no run goes on from it."""
+    save_items(workdir, "best", metadata["step"], {"params": params, "model_state": model_state}, metadata)
+
+
+def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], metadata: dict) -> None:
+    """Writes a checkpoint of any trees; the one before is removed when it is complete.
+
+    Raises OSError, one line, where it can't be written.
+    """
+    with (
+        _writing(workdir, kind),
+        _counters_unread(),
+        _checkpointer(workdir, kind, clean=True) as checkpointer,
+    ):
+        checkpointer.save_checkpointables(
+            step, items, force=True, overwrite=True, custom_metadata={"schema": SCHEMA_VERSION, **metadata}
+        )
+
+
+def remove(workdir: str, kind: str) -> None:
+    """Removes the checkpoints of a kind; a removal that is killed leaves them whole or leaves none."""
+    directory = _directory(workdir, kind)
+    doomed = f"{directory}.removed"
+    shutil.rmtree(doomed, ignore_errors=True)  # of a removal that was killed
+    if os.path.isdir(directory):
+        os.rename(directory, doomed)
+        shutil.rmtree(doomed)
+
+
+def restore_items(workdir: str, kind: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
+    """The trees of `save_items`, laid out as `abstract` says; ValueError where they are damaged or others."""
+    _require(workdir, kind)
+    with _reading(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
+        stored = checkpointer.checkpointables_metadata().metadata
+        if "params" not in stored or "absent" in stored["params"].get("fusion", {}):
+            return checkpointer.load_checkpointables(None, abstract)
+        found = checkpointer.load_checkpointables(None, without_stand_ins(abstract))
+    return with_stand_ins(found, abstract)
+
+
+def restore(workdir: str, abstract: TrainState) -> TrainState:
+    """The last checkpoint's state, laid out as `abstract` (shapes and shardings) says."""
+    _require(workdir, "last")
+    optimizer = {"opt_state": abstract.opt_state, "step": abstract.step}
+    averaged = isinstance(abstract.opt_state, AverageState)
+    if averaged:
+        optimizer["raw_params"] = abstract.params
+    wanted = {"params": abstract.params, "model_state": abstract.model_state, "optimizer": optimizer}
+    items = restore_items(workdir, "last", wanted)
+    params = items["optimizer"]["raw_params"] if averaged else items["params"]
+    optimizer = items["optimizer"]
+    return TrainState(optimizer["step"], params, items["model_state"], optimizer["opt_state"])
+
+
+def load_model(workdir: str, kind: str, abstract: tuple[Params, Params]) -> tuple[Params, Params]:
+    """Parameters and model state alone, for scoring and serving; `abstract` from `abstract_like`."""
+    items = restore_items(workdir, kind, {"params": abstract[0], "model_state": abstract[1]})
+    return items["params"], items["model_state"]
+
+
+def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict | None:
+    """The JSON metadata of a checkpoint; FileNotFoundError (or None) where there is none.
+
+    Raises ValueError, one line, where it is damaged, of a newer schema, or a field is of another type.
+    """
+    if missing_ok and not os.path.isdir(_directory(workdir, kind)):
+        return None
+    _require(workdir, kind)  # opening a directory would make it
+    _check_files(_directory(workdir, kind))
+    with _reading(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
+        found = checkpointer.latest is not None
+        metadata = checkpointer.checkpointables_metadata().custom_metadata if found else None
+    if not found and missing_ok:
+        return None
+    _require(workdir, kind, found=found)
+    _check_metadata(_directory(workdir, kind), metadata)
+    return metadata
+
+
+def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
+    """Shapes, dtypes and shardings of a tree, to restore into."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, sharding)
+
+
+def _check_files(directory: str) -> None:
+    """ValueError where a step's metadata are no JSON object, of which orbax would print every character."""
+    for step in filter(str.isdecimal, os.listdir(directory)):
+        name = os.path.join(directory, step, "_CHECKPOINT_METADATA")
+        try:
+            with open(name, encoding="utf-8") as file:
+                found = json.load(file)
+        except FileNotFoundError:  # a save that is under way removes the step before
+            continue
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name}: damaged: not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{name}: damaged: expected an object, found {type(found).__name__}")
+
+
+def _check_metadata(directory: str, metadata: object) -> None:
+    schema = metadata.get("schema") if isinstance(metadata, dict) else None
+    if not isinstance(schema, int):
+        raise ValueError(f"{directory}: damaged: its metadata have no field schema that is a whole number")
+    if schema > SCHEMA_VERSION:
+        raise ValueError(f"{directory}: checkpoint schema {schema} is newer than {SCHEMA_VERSION}")
+    for field, kind in FIELDS.items():
+        if not isinstance(metadata.get(field, kind()), kind):
+            found = type(metadata[field]).__name__
+            raise ValueError(f"{directory}: field {field}: expected {kind.__name__}, found {found}")
+
+
+@contextlib.contextmanager
+def _reading(workdir: str, kind: str) -> Iterator[None]:
+    """What orbax and tensorstore raise over damaged files has no common class, and names no file."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError):  # of the machine, not of the files
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename:
+            raise  # names its file
+        first: BaseException = error
+        while first.__cause__:
+            first = first.__cause__
+        told = with_kind(first)
+        raise ValueError(
+            f"{_directory(workdir, kind)}: damaged, or of another network: {told[:SHOWN]}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _writing(workdir: str, kind: str) -> Iterator[None]:
+    """What is raised over a full disk, in one line."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError:  # a RuntimeError too, but of the devices or of a lost process
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        told = one_line(error)[-SHOWN:]
+        raise OSError(f"{_directory(workdir, kind)}: can't be written: {told}") from error
+
+
+@contextlib.contextmanager
+def _counters_unread() -> Iterator[None]:
+    """For its log orbax reads tensorstore's counters a dozen times a save, and tensorstore 0.1.86 never frees
+    what a reading gives: 70 kB a save."""
+    read = tensorstore.experimental_collect_matching_metrics
+    tensorstore.experimental_collect_matching_metrics = lambda *_: []
+    try:
+        yield
+    finally:
+        tensorstore.experimental_collect_matching_metrics = read
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax's threads log an error with its traceback, and raise it too."""
+    return record.levelno != logging.ERROR or "orbax" not in record.pathname
+
+
+logging.getLogger("absl").addFilter(_is_news)
+
+
+def _without_late(hook: Callable) -> Callable:
+    """Tensorstore's threads report to the loop of a save that has already failed, one traceback an array."""
+
+    def told(unraisable) -> None:
+        if unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed":
+            return
+        hook(unraisable)
+
+    return told
+
+
+sys.unraisablehook = _without_late(sys.unraisablehook)
+
+
+def _require(workdir: str, kind: str, *, found: bool | None = None) -> None:
+    if not (os.path.isdir(_directory(workdir, kind)) if found is None else found):
+        raise FileNotFoundError(f"{workdir}: holds no {kind} checkpoint; run emofuse train first")
+
+
+def _directory(workdir: str, kind: str) -> str:
+    return os.path.join(os.path.abspath(workdir), "checkpoints", kind)
+
+
+def _checkpointer(workdir: str, kind: str, *, clean: bool = False) -> ocp.training.Checkpointer:
+    """`clean` removes what a killed save left; a reader must not, a save may be under way."""
+    return ocp.training.Checkpointer(
+        _directory(workdir, kind),
+        preservation_policy=ocp.training.preservation_policies.LatestN(1),
+        cleanup_tmp_directories=clean,
+    )

@@ -1,0 +1,1 @@
+"""Cross-validation and sweeps: replicas (one fold and seed each) trained together."""

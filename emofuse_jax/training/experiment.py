@@ -1,0 +1,239 @@
+"""A config made concrete: its records, clips of each part, input shape, model, and feature statistics."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+
+import ml_collections
+import numpy as np
+from jaxtyping import Float, Int
+
+from emofuse_jax.data.buckets import Buckets, bucket_edges, one_bucket, sound_lengths
+from emofuse_jax.data.dataset import PARTS, Dataset, open_dataset, split_indices, split_leaks, statistics
+from emofuse_jax.data.feature_shapes import feature_shape, tensor_steps
+from emofuse_jax.data.labels import shown_labels
+from emofuse_jax.data.records import comparable
+from emofuse_jax.data.sampler import Sampler, make_sampler
+from emofuse_jax.losses.class_polarity import with_polarity
+from emofuse_jax.models.build import Model, build_model
+from emofuse_jax.training.folds import check_held_out, part_clips
+from emofuse_jax.training.optimizer import check_optimizer
+from emofuse_jax.types import InputSpec
+from emofuse_jax.utils.versions import package_versions
+
+ELASTIC_FIELDS = ("data.path", "data.threads", "data.mode", "data.on_corrupt", "mesh", "crossval")
+ELASTIC_FIELDS += ("train.eval_batch_size", "train.log_every", "train.steps_per_call")
+"""What may change when a run is resumed: beyond rounding no number depends on it, unless records are lost."""
+
+SAME_DATA = ("classes", "settings", "spec")
+"""What a checkpoint's records and those it is scored on must share."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that follows from a config and its records."""
+
+    config: ml_collections.ConfigDict
+    dataset: Dataset
+    protocol: str
+    clips: dict[str, Int[np.ndarray, " n"]]
+    """Record indices of each part."""
+    spec: InputSpec
+    model: Model
+    statistics: tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]
+    """Mean and standard deviation per bin of the fold's training clips, without those of validation."""
+    labels: Int[np.ndarray, " n"] | None = None
+    """What training sees of each training clip's label, -1 where it is hidden; None: all of them."""
+
+    def shape(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
+        """The config's shape, whatever the clips."""
+        return self.spec
+
+    @functools.cached_property
+    def buckets(self) -> Buckets:
+        """Shapes of streamed batches."""
+        return make_buckets(self.config, self.dataset, self.clips["train"], self.spec)
+
+
+def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
+    """Opens what `config.data` names; a missing path, protocol or fold is a one-line error.
+
+    Fills in `config.model.polarity` from the classes where something needs it.
+    """
+    if not config.data.path:
+        raise ValueError("config.data.path is empty: give --config.data.path=DIR, written by emofuse prepare")
+    check_optimizer(config.optimizer)
+    dataset = open_dataset(config.data.path, config.data.recipe)
+    config = with_polarity(config, dataset.classes)
+    model = build_model(config.model, input_spec(config, dataset))
+    check_held_out(config)
+    return _on_fold(config, dataset, config.data.protocol or only_protocol(dataset), model)
+
+
+def other_fold(experiment: Experiment, fold: int, seed: int) -> Experiment:
+    """The same experiment on another fold with another seed, which stand for `{fold}`, `{seed}` in `init`."""
+    config = ml_collections.ConfigDict(experiment.config.to_dict())
+    config.data.fold, config.seed = fold, seed
+    for stream, path in config.init.items():
+        config.init[stream] = path.replace("{fold}", str(fold)).replace("{seed}", str(seed))
+    return _on_fold(config, experiment.dataset, experiment.protocol, experiment.model)
+
+
+def _on_fold(config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, model: Model) -> Experiment:
+    clips = {part: split_indices(dataset, protocol, config.data.fold, part) for part in PARTS}
+    for part in ("train", "validation"):
+        if not len(clips[part]):
+            fold = f"{protocol}, fold {config.data.fold}"
+            raise ValueError(f"{dataset.path}: {fold}: {part} is empty; it takes at least three speakers")
+    clips = part_clips(clips, hold_out=config.data.hold_out)
+    clips["train"], labels = training_labels(config, dataset, clips["train"])
+    stats = statistics(dataset, protocol, config.data.fold)
+    return Experiment(config, dataset, protocol, clips, model.spec, model, stats, labels)
+
+
+def make_buckets(
+    config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"], spec: InputSpec
+) -> Buckets:
+    """At most `config.data.buckets` shapes, by the lengths of the training clips."""
+    if config.data.buckets == 1:
+        return one_bucket(dataset, spec)
+    if not 1 < config.data.buckets < 256:
+        raise ValueError(f"config.data.buckets={config.data.buckets}: expected a number from 1 to 255")
+    lengths = sound_lengths(dataset)
+    edges = bucket_edges(lengths[clips], config.data.buckets, config.data.audio_steps)
+    specs = tuple(input_spec(config, dataset, edge) for edge in edges)
+    return Buckets(specs, np.searchsorted(edges[:-1], lengths).astype(np.uint8))
+
+
+def training_labels(
+    config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"] | None]:
+    """The training clips under `config.data`, and the labels that they show; None where it asks nothing."""
+    data = config.data
+    if data.labelled_fraction == 1.0 and data.keep_unlabelled and not (data.balanced or data.labelled_share):
+        return clips, None
+    labels = shown_labels(dataset, clips, fraction=data.labelled_fraction, seed=config.seed)
+    kept = (labels >= 0) | data.keep_unlabelled
+    return clips[kept], labels[kept]
+
+
+def epoch_steps(experiment: Experiment) -> int:
+    """Whole batches in one pass over the training clips; ValueError where there is not even one."""
+    data, clips = experiment.config.data, len(experiment.clips["train"])
+    if clips < data.batch_size:
+        where = f"{experiment.dataset.path}: {experiment.protocol}, fold {data.fold}"
+        raise ValueError(f"{where}: {clips} training clips, fewer than data.batch_size={data.batch_size}")
+    return clips // data.batch_size
+
+
+def experiment_sampler(experiment: Experiment) -> Sampler:
+    """Which clips make up each training batch."""
+    data, clips, buckets = experiment.config.data, experiment.clips["train"], experiment.buckets
+    return make_sampler(
+        clips,
+        experiment.labels,
+        batch_size=data.batch_size,
+        seed=experiment.config.seed,
+        balanced=data.balanced,
+        share=data.labelled_share,
+        bucket=buckets.bucket[clips] if len(buckets.specs) > 1 else None,
+    )
+
+
+def input_spec(
+    config: ml_collections.ConfigDict, dataset: Dataset, audio_steps: int | None = None
+) -> InputSpec:
+    """The static shape of the records of a dataset under a config, or with other steps than the config's."""
+    shape, settings, steps = dataset.shape, dataset.prep["settings"], audio_steps or config.data.audio_steps
+    sizes = shape.f, settings["face"]["frames"], shape.h, shape.w, len(dataset.classes)
+    return InputSpec(tensor_steps(settings, steps), *sizes, **feature_shape(settings, shape, steps))
+
+
+def only_protocol(dataset: Dataset) -> str:
+    """The single protocol of a dataset; ValueError names the choices where there are several."""
+    names = sorted(os.listdir(os.path.join(dataset.path, "splits")))
+    if not names:
+        raise ValueError(f"{dataset.path}: holds no split; it takes at least three speakers")
+    if len(names) != 1:
+        raise ValueError(f"{dataset.path}: config.data.protocol must be one of {', '.join(names)}")
+    return names[0]
+
+
+def metadata(experiment: Experiment) -> dict:
+    """What a checkpoint says about itself, ready for JSON; serving needs nothing else."""
+    dataset, (mean, std) = experiment.dataset, experiment.statistics
+    training = np.concatenate([experiment.clips["train"], experiment.clips["validation"]])
+    return {
+        "config": experiment.config.to_dict(),
+        "classes": list(dataset.classes),
+        "settings": dataset.prep["settings"],
+        "spec": spec_fields(experiment.spec),
+        "statistics": {"mean": mean.tolist(), "std": std.tolist()},
+        "training_speakers": sorted({dataset.speaker_of[dataset.clip_ids[clip]] for clip in training}),
+        "training_clips_sha256": clips_digest(experiment),
+        "corpus": dataset.prep["corpus"],
+        "protocol": experiment.protocol,
+        "fold": experiment.config.data.fold,
+        "leaks": split_leaks(dataset, experiment.protocol, experiment.config.data.fold),
+        "versions": package_versions(),
+    }
+
+
+def spec_fields(spec: InputSpec) -> dict[str, int]:
+    """A spec as JSON; without the fields of features where there are none, as before there were any."""
+    fields = dataclasses.asdict(spec)
+    optional = ("feature_steps", "audio_features", "face_features")
+    return {name: value for name, value in fields.items() if value or name not in optional}
+
+
+def clips_digest(experiment: Experiment) -> str:
+    """Names the clips that were trained on and validated on, and their order."""
+    names = [[experiment.dataset.clip_ids[clip] for clip in experiment.clips[p]] for p in PARTS[:2]]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def check_same_data(experiment: Experiment, about: dict, fields: tuple[str, ...] = SAME_DATA) -> None:
+    """ValueError where the records differ from those a checkpoint was trained on."""
+    now = metadata(experiment)
+    for field in fields:
+        found, expected = now[field], about.get(field, now[field])  # the first checkpoints had no digest
+        if field == "settings":
+            found, expected = comparable(found), comparable(expected)
+        if found != expected:
+            raise ValueError(f"{experiment.dataset.path}: {field} differ from those of the checkpoint")
+
+
+def check_same_config(workdir: str, before: dict, now: dict) -> None:
+    """ValueError naming the first field in which a resumed run's config differs from its checkpoint's."""
+    old, new = flatten(before), flatten(now)
+    for name in sorted(old.keys() | new.keys()):
+        elastic = any(name == field or name.startswith(f"{field}.") for field in ELASTIC_FIELDS)
+        if not elastic and old.get(name) != new.get(name):
+            raise ValueError(
+                f"{workdir}: holds a run with config.{name}={old.get(name)!r}, this one has"
+                f" {new.get(name)!r}; choose another --workdir"
+            )
+
+
+def check_unseen(experiment: Experiment, about: dict) -> None:
+    """ValueError where a test speaker was trained or selected on, unless the split is known to leak."""
+    dataset = experiment.dataset
+    if about.get("leaks"):
+        return
+    tested = {dataset.speaker_of[dataset.clip_ids[clip]] for clip in experiment.clips["test"]}
+    seen = sorted(tested & set(about["training_speakers"]))
+    if seen:
+        raise ValueError(f"{dataset.path}: test speaker {seen[0]!r} was trained on; these are other folds")
+
+
+def flatten(tree: dict, prefix: str = "") -> dict:
+    """Nested dicts as one, with dotted names; lists and tuples compare equal."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat

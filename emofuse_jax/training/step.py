@@ -1,0 +1,141 @@
+"""One training step and one scoring step, pure and jitted over a mesh."""
+
+import warnings
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from emofuse_jax import losses
+from emofuse_jax.data.augment.apply import augment
+from emofuse_jax.data.spectrogram_units import neper
+from emofuse_jax.losses.cross_entropy import cross_entropy, label_weight
+from emofuse_jax.parallel.mesh import batch_sharding, replicated, state_sharding
+from emofuse_jax.parallel.xla_options import step_options
+from emofuse_jax.scoring import metrics
+from emofuse_jax.training.warm_start import Start, overlay
+from emofuse_jax.types import Batch, Params, PRNGKey, TrainState
+
+
+def init_state(
+    model, tx: optax.GradientTransformation, key: PRNGKey, statistics, start: Start = ({}, {})
+) -> TrainState:
+    """A fresh state; `statistics`: (mean, std) per bin of the training clips, `start`: of `read_start`."""
+    params, model_state = map(overlay, model.init(key), start)
+    model_state = model.with_statistics(model_state, *statistics)
+    return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params))
+
+
+def make_train_step(
+    model, tx: optax.GradientTransformation, config, seed: int | Int[Array, ""] | None = None
+) -> Callable:
+    """The pure step `(state, batch) -> (state, metrics)` of an experiment's config.
+
+    `seed`, by default `config.seed`, may be traced: replicas of one program differ in it.
+    """
+    check_frames(config)
+    check_correlation(config)
+    seed = config.seed if seed is None else seed
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key_augment, key_dropout = jax.random.split(key)
+        batch = augment(batch, key_augment, config.augment, neper=neper(config.data.recipe))
+
+        def objective(params: Params):
+            outputs, model_state = model.apply(params, state.model_state, batch, train=True, key=key_dropout)
+            loss, parts = losses.total_loss(outputs, batch, config.loss)
+            return loss, (model_state, outputs, parts)
+
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (loss, (model_state, outputs, parts)), grads = gradient(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        weight = label_weight(batch)
+        measured = {
+            **parts,
+            "loss": loss,
+            "gradient_norm": optax.global_norm(grads),
+            "confusion": metrics.confusion(outputs.logits, batch.label, weight, outputs.logits.shape[-1]),
+        }
+        return TrainState(state.step + 1, params, model_state, opt_state), measured
+
+    return train_step
+
+
+def epoch_sums(measured: dict) -> dict:
+    """Of a step's metrics those that an epoch adds up."""
+    return {"loss": measured["loss"], "confusion": measured["confusion"]}
+
+
+def check_frames(config) -> None:
+    """ValueError where training samples fewer frames than the fusion has parts: each takes at least one."""
+    frames, parts = config.augment.frames, config.model.fusion.get("parts", 0)
+    if 0 < frames < parts:
+        raise ValueError(f"augment.frames={frames}: expected 0 (all), or at least fusion.parts={parts}")
+
+
+def check_correlation(config) -> None:
+    """Warns where few labelled rows make soft-HGR's terms with the labels badly biased (ops/hgr.py)."""
+    data, fusion = config.data, config.model.fusion
+    if not config.loss.objectives.get("correlation", 0.0) or "label_hidden" not in fusion or fusion.ema:
+        return
+    share = (data.labelled_share or data.labelled_fraction) if data.keep_unlabelled else 1.0
+    rows = data.batch_size * fusion.segments * share
+    if rows < 4 * fusion.width:
+        warnings.warn(
+            f"soft-HGR with labels: about {rows:.0f} labelled segments a batch, fewer than 4 x"
+            f" model.fusion.width={fusion.width}: biased; a larger batch or model.fusion.ema helps",
+            stacklevel=2,
+        )
+
+
+def jit_train_step(step: Callable, state: TrainState, mesh: Mesh, *, fsdp: bool) -> Callable:
+    """Jits a training step over the mesh with a donated state."""
+    sharding = state_sharding(state, mesh, fsdp=fsdp)
+    return jax.jit(
+        step,
+        in_shardings=(sharding, batch_sharding(mesh)),
+        out_shardings=(sharding, replicated(mesh)),
+        donate_argnums=0,
+        compiler_options=step_options(mesh),
+    )
+
+
+def make_score_step(model) -> Callable:
+    """The pure `(params, model_state, batch) -> {"probabilities", "levels", "loss", "weight"}` of a model.
+
+    `levels` are the posteriors of each level's own classifier [b n c], zeros where a clip lacks the level;
+    None where the fusion has none.
+    """
+
+    def score_step(params: Params, model_state: Params, batch: Batch) -> dict:
+        outputs, _ = model.apply(params, model_state, batch, train=False)
+        loss, weight = cross_entropy(outputs.logits, batch.label, label_weight(batch), smoothing=0.0)
+        probabilities = jax.nn.softmax(outputs.logits.astype(jnp.float32))
+        levels = level_probabilities(outputs.aux)
+        return {"probabilities": probabilities, "levels": levels, "loss": loss, "weight": weight}
+
+    return score_step
+
+
+def make_eval_step(model, mesh: Mesh) -> Callable:
+    """`make_score_step`, jitted over the rows of a batch on a mesh."""
+    rows, whole = batch_sharding(mesh), replicated(mesh)
+    return jax.jit(
+        make_score_step(model),
+        in_shardings=(None, None, rows),
+        out_shardings={"probabilities": rows, "levels": rows, "loss": whole, "weight": whole},
+        compiler_options=step_options(mesh),
+    )
+
+
+def level_probabilities(aux: dict[str, Array]) -> Float[Array, "b n c"] | None:
+    """Posteriors of the levels' own logits, zeros where masked; None where there are none."""
+    if "level_logits" not in aux:
+        return None
+    probabilities = jax.nn.softmax(aux["level_logits"].astype(jnp.float32))
+    return jnp.where(aux["level_mask"][..., None], probabilities, 0.0)

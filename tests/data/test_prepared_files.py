@@ -1,0 +1,74 @@
+"""prep.json and manifest.csv that are of no use: one line, with file and field."""
+
+import json
+import pathlib
+
+import pytest
+
+from emofuse_jax.data.prepared_files import read_index, read_prep
+from tests.fakes import write_dataset
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_dataset(str(tmp_path / "records"), clips=6, shards=2)
+
+
+def change(path, **fields):
+    file = pathlib.Path(path) / "prep.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"schema_version": 99}, "prep.json has schema 99, newer than"),
+        ({"schema_version": True}, "field schema_version is True, expected a number"),
+        ({"classes": "ab"}, "field classes is 'ab', expected a list"),
+        ({"settings": None}, "field settings is None, expected an object"),
+        ({"shape": {"f": 70}}, "shape, settings or shards: .*missing"),
+        ({"shape": {"f": -1, "h": 16, "w": 16}}, "a size that is none"),
+        ({"shape": {"f": 1 << 20, "h": 16, "w": 16}}, "a size that is none"),
+        ({"shards": [{"records": "3"}]}, "a size that is none"),
+        ({"shards": [3]}, "shape, settings or shards"),
+        ({"speakers": [1]}, "a recipe, class or speaker that is no name"),
+    ],
+)
+def test_fields(path, fields, told):
+    read_prep(path)
+    change(path, **fields)
+    with pytest.raises(ValueError, match=rf"\A[^\n]*{told}"):
+        read_prep(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[1]", "field schema_version is None"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON: maximum recursion"),
+    ],
+)
+def test_what_is_no_object(path, text, told):
+    (pathlib.Path(path) / "prep.json").write_text(text)
+    with pytest.raises(ValueError, match=f"prep.json: {told}"):
+        read_prep(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("clip_id,", "name,", "no column 'clip_id'"),
+        ("\nclip002,2", "\nclip002,x", "invalid literal"),
+        ("\nclip002,2", "\nclip002,1", "6 rows with a record, expected unique clips, numbered from 0"),
+        ("\nclip002,2", "\nclip001,2", "6 rows with a record, expected unique clips"),
+    ],
+)
+def test_the_manifest(path, old, new, told):
+    file = pathlib.Path(path) / "manifest.csv"
+    text = file.read_text()
+    read_index(path)
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=rf"manifest\.csv: {told}"):
+        read_index(path)

@@ -1,0 +1,181 @@
+"""Faces in the frames between those that are searched."""
+
+import glob
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from data_prep.faces.detector import open_detector
+from data_prep.faces.track_faces import at_times, find_faces, mix
+from data_prep.media.frame_sampling import frame_times
+from data_prep.media.probe import probe
+from data_prep.media.video_clip import Film, read_film
+from data_prep.onnx_models.encoders import NO_FILES
+from data_prep.settings import RECIPES
+from tests.data_prep.face_fakes import fake_face
+
+
+class Scene:
+    """Frames that hold their number; faces are where `course` says, and what is asked for is kept."""
+
+    def __init__(self, course, blind=()):
+        self.course, self.blind = course, blind
+        numbers = np.arange(len(course), dtype=np.uint8)
+        self.frames = np.zeros((len(course), 2, 2, 3), np.uint8) + numbers[:, None, None, None]
+        self.searched, self.looked = [], []
+
+    def search(self, frames):
+        numbers = frames[:, 0, 0, 0].tolist()
+        self.searched += numbers
+        return [[fake_face(*place) for place in self.course[i]] for i in numbers]
+
+    def look(self, frames, near):
+        """Finds what is within 10 pixels of where it is thought to be."""
+        numbers = frames[:, 0, 0, 0].tolist()
+        self.looked += numbers
+        return [
+            [
+                fake_face(*place)
+                for place in self.course[i]
+                if i not in self.blind
+                and any(abs(face.box - fake_face(*place).box).max() < 10 for face in faces)
+            ]
+            for i, faces in zip(numbers, near, strict=True)
+        ]
+
+    def find(self, times=None):
+        times = np.arange(len(self.frames)) / 25 if times is None else times
+        return find_faces(self.frames, times, self.search, self.look)
+
+    def check(self, faces):
+        for found, places in zip(faces, self.course, strict=True):
+            assert len(found) == len(places)
+            for face, place in zip(sorted(found, key=lambda f: f.box[0]), sorted(places), strict=True):
+                np.testing.assert_allclose(face.box, fake_face(*place).box, atol=1e-3)
+
+
+def test_a_steady_face_is_searched_for_in_four_of_sixteen_frames():
+    scene = Scene([[(100 + i, 80 - i, 40)] for i in range(16)])
+    scene.check(scene.find())
+    assert scene.searched == [0, 5, 10, 15]
+    assert sorted(scene.searched + scene.looked) == list(range(16))
+
+
+def test_two_people_are_both_followed():
+    scene = Scene([[(100 + i, 80, 40), (300 - i, 80, 50)] for i in range(16)])
+    scene.check(scene.find())
+    assert scene.searched == [0, 5, 10, 15]
+
+
+def test_frames_between_two_that_differ_are_searched():
+    course = [[(100, 80, 40)]] * 11
+    course[3:6] = [[]] * 3  # gone in frame 5, which is searched
+    scene = Scene(course)
+    scene.check(scene.find())
+    assert sorted(scene.searched) == list(range(11))
+    leap = Scene([[(100, 80, 40)]] * 6 + [[(180, 80, 40)]] * 5)
+    leap.check(leap.find())
+    assert sorted(leap.searched) == [0, 5, 6, 7, 8, 9, 10]
+
+
+def test_a_frame_where_a_known_face_is_not_found_is_searched():
+    scene = Scene([[(100, 80, 40)]] * 6, blind={3})
+    scene.check(scene.find())
+    assert sorted(scene.searched) == [0, 3, 5]
+    away = Scene([[(100 + 20 * (i == 2), 80, 40)] for i in range(6)])  # it nods, and comes back
+    away.check(away.find())
+    assert sorted(away.searched) == [0, 2, 5]
+
+
+def test_no_face_is_searched_for_everywhere():
+    scene = Scene([[]] * 8)
+    assert scene.find() == [[]] * 8
+    assert sorted(scene.searched) == list(range(8))
+    assert scene.looked == []
+
+
+def test_a_frame_that_stands_twice_is_looked_at_once():
+    scene = Scene([[(100 + i, 80, 40)] for i in range(3)])
+    place = np.array([0, 0, 1, 2, 2, 0, 1, 1, 2, 2])
+    faces = find_faces(scene.frames[place], place / 25, scene.search, scene.look)
+    assert [found[0].box[0] for found in faces] == [80 + i for i in place]
+    assert sorted(scene.searched + scene.looked) == [0, 1, 2]
+
+
+def test_a_detector_that_only_searches_searches_all():
+    scene = Scene([[(100, 80, 40)]] * 7)
+    assert len(find_faces(scene.frames, np.arange(7.0), scene.search, None)) == 7
+    assert scene.searched == list(range(7))
+
+
+def test_mix_is_a_straight_line():
+    a, b = fake_face(10, 20, 8, 0.9), fake_face(30, 60, 16, 0.8)
+    half = mix(a, b, 0.25)
+    np.testing.assert_allclose(half.box, [0.75 * x + 0.25 * y for x, y in zip(a.box, b.box, strict=True)])
+    assert half.score == pytest.approx(0.875)
+    np.testing.assert_array_equal(mix(a, b, 0.0).landmarks, a.landmarks)
+
+
+def test_at_times_holds_the_ends():
+    a, b = fake_face(10, 20, 8), fake_face(30, 20, 8)
+    found = at_times([a, b, b], np.array([1.0, 2.0, 2.0]), np.array([0.0, 1.5, 9.0]))
+    assert [face.box[0] for face in found] == [6, 16, 26]
+    assert at_times([a], np.array([1.0]), np.array([0.0, 4.0])) == [a, a]
+
+
+@pytest.mark.parametrize("recipe", ["fbp", "cross_attention"])
+def test_followed_faces_are_where_a_search_finds_them(shared_data, recipe):
+    """Landmarks within 4 % of a face's side, in every frame of three real clips."""
+    settings = RECIPES[recipe]
+    search, look = open_detector(settings, NO_FILES)
+    for name in ("bbaf2n.mpg", "swiz3n.mpg", "face_3.mp4"):
+        info = probe(os.path.join(shared_data, "talking_faces", name))
+        shots = read_film(Film(info, 0.0, 2.0), frame_times(info.video, 0.0, 2.0, settings.face)[:32])
+        followed = find_faces(shots.frames, shots.times, search, look)
+        for faces, found in zip(followed, search(shots.frames), strict=True):
+            side = (found[0].box[2:] - found[0].box[:2]).mean()
+            assert np.abs(faces[0].landmarks - found[0].landmarks).max() < 0.04 * side, name
+
+
+def test_a_face_is_found_in_98_percent_of_real_frames(shared_data):
+    """The frames that the recipe samples, as it finds them."""
+    settings = RECIPES["fbp"]
+    search, look = open_detector(settings, NO_FILES)
+    found = []
+    for path in sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.m*"))):
+        info = probe(path)
+        film = Film(info, 0.0, info.duration)
+        shots = read_film(film, frame_times(info.video, 0.0, info.video.end, settings.face))
+        found += [len(faces) == 1 for faces in find_faces(shots.frames, shots.times, search, look)]
+    print(f"\none face in {sum(found)} of {len(found)} frames")
+    assert len(found) == 14 * 16
+    assert np.mean(found) >= 0.98
+
+
+@pytest.mark.parametrize(
+    "harder", ["a tenth of the light", "a seventh of the picture's height", "too small to be one"]
+)
+def test_dark_and_small_faces(shared_data, harder):
+    """Found where they are, in most frames; below the recipe's smallest face in none, and no other is."""
+    info = probe(os.path.join(shared_data, "talking_faces", "bbaf2n.mpg"))
+    shots = read_film(Film(info, 0.0, 3.0), np.arange(16) * 0.18)
+    search, look = open_detector(RECIPES["fbp"], NO_FILES)
+    expected = find_faces(shots.frames, shots.times, search, look)
+    if harder == "a tenth of the light":
+        frames, zoom, corner = shots.frames // 10, 1.0, 0
+    else:
+        zoom, corner = (0.4 if harder.startswith("a seventh") else 0.1), 60
+        frames = np.full_like(shots.frames, 90)
+        for canvas, frame in zip(frames, shots.frames, strict=True):
+            small = cv2.resize(frame, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+            canvas[corner : corner + small.shape[0], corner : corner + small.shape[1]] = small
+    faces = find_faces(frames, shots.times, search, look)
+    assert sum(map(len, faces)) <= 16
+    assert sum(map(len, faces)) >= (0 if zoom == 0.1 else 14)
+    assert zoom != 0.1 or not any(faces)
+    for found, (plain,) in zip(faces, expected, strict=True):
+        for face in found:
+            side = zoom * (plain.box[2:] - plain.box[:2]).mean()
+            np.testing.assert_allclose(face.landmarks, zoom * plain.landmarks + corner, atol=0.12 * side)

@@ -1,0 +1,65 @@
+"""The table of all results below a folder."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from emofuse_jax.reporting.leaderboard import find_results, write_leaders
+from tests.reporting.report_inputs import Page, make_results
+from tests.reporting.test_crossval_report import make_results as make_crossval
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two cross-validations of one protocol, a scored model of another, and a file that is no result."""
+    contents = {
+        "good": make_crossval() | {"config": "good"},
+        "bad": make_crossval(leaks=["speaker s1 is in both"]) | {"config": "bad"},
+        "single/evaluation/test": make_results() | {"leaks": [], "split": "test"},
+        "other": {"both": {}},
+    }
+    contents["bad"]["pooled"] = contents["bad"]["pooled"] | {"ua": 0.31}
+    for name, content in contents.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_best_first_within_the_same_clips(folder):
+    rows, others = find_results(str(folder))
+    assert [pathlib.Path(path).parent.name for path in others] == ["other"]
+    mine = [row for row in rows if row["group"][2] == "made_2fold"]
+    assert [row["config"] for row in mine] == ["good", "bad"]
+    assert mine[0]["speakers"] == 4
+    assert mine[0]["clips"] == 8
+    assert len({row["group"] for row in rows}) == 2
+
+
+def test_the_page_stands_alone(folder):
+    path, _, _ = write_leaders(str(folder))
+    page = Page(pathlib.Path(path).read_text())
+    assert page.open == []
+    assert not [r for r in page.references if not r.startswith(("#", "data:"))]
+    assert page.text.index("good") < page.text.index("bad LEAKY")
+    assert "31.0" in page.text
+    assert "60.0–90.0" in page.text
+
+
+def test_the_command(folder, tmp_path_factory):
+    def leaders(*words):
+        script = [sys.executable, ROOT / "launch" / "leaders.py", *words]
+        return subprocess.run(script, capture_output=True, text=True, timeout=120)
+
+    done = leaders(folder)
+    assert done.returncode == 0, done.stderr
+    assert "other/results.json: not a result" in done.stdout
+    assert (folder / "leaders.html").exists()
+    for words, reason in (((tmp_path_factory.mktemp("empty"),), "no results.json"), ((), "usage:")):
+        done = leaders(*words)
+        assert done.returncode == 2
+        assert reason in done.stderr

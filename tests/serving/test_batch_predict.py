@@ -1,0 +1,181 @@
+"""Many files: the same answers as one by one, in order, whatever happens to the command."""
+
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet
+import pytest
+
+from emofuse_jax.serving import load, prediction_file
+from emofuse_jax.serving.batch_predict import in_order, predict_files
+from emofuse_jax.serving.predict import BUCKETS
+from tests.serving.test_predict import write_sound
+
+LENGTHS = (1.4, 4.0, 0.9, 6.1)
+
+
+@pytest.fixture(scope="module")
+def bundle(voice_bundle_path):
+    return load(voice_bundle_path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for index, seconds in enumerate(LENGTHS):
+        write_sound(folder / f"{index}.wav", seconds)
+    (folder / "2b.wav").write_bytes(b"not a sound")
+    return folder
+
+
+def paths(folder) -> list[str]:
+    return sorted(str(path) for path in folder.iterdir())
+
+
+def assert_close(found: list[dict], expected: list[dict]):
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert {*ours} == {*theirs}
+        for name, value in theirs.items():  # another batch size sums in another order
+            near = name in ("confidence", "probabilities", "voice_weight", "face_weight")
+            assert ours[name] == (pytest.approx(value, abs=1e-5) if near else value)
+
+
+def test_answers_are_those_of_single_files_in_order(bundle, folder):
+    answers = list(predict_files(bundle, [*paths(folder), paths(folder)[0]], workers=2))
+    assert [path for path, _ in answers] == paths(folder)
+    for path, found in answers:
+        if path.endswith("2b.wav"):
+            assert found == [{"path": path, "error": "not media, or damaged beyond reading"}]
+        else:
+            assert_close(found, [window.to_json() for window in bundle.predict(path)])
+    unsure = dict(predict_files(bundle, paths(folder)[:1], workers=1, min_confidence=1.0))
+    assert unsure[paths(folder)[0]][0]["label"] == "unknown"
+
+
+def test_work_is_at_most_so_far_ahead():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        return -item
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        results = in_order(threads, work, range(50), ahead=3)
+        assert [next(results) for _ in range(10)] == [-i for i in range(10)]
+        time.sleep(0.1)
+        assert sorted(begun) == list(range(13))
+        assert list(results) == [-i for i in range(10, 50)]
+
+
+def emofuse_predict(folder, bundle, output, *more) -> subprocess.CompletedProcess:
+    flags = (f"--bundle={bundle.path}", f"--output={output}", "--workers=2", *more)
+    command = [sys.executable, "-m", "emofuse_jax.cli", "predict", str(folder), *flags]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def read(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(bundle, folder, tmp_path_factory):
+    """What an unbroken command writes."""
+    output = tmp_path_factory.mktemp("whole") / "answers.jsonl"
+    done = emofuse_predict(folder, bundle, output)
+    assert done.returncode == 1, done.stderr  # one file is no sound
+    assert f"{output}: 5 files, 1 of them not wholly answered" in done.stdout
+    assert "files 5/5" in done.stderr
+    assert os.listdir(output.parent) == [output.name]
+    return output
+
+
+def test_json_lines_and_parquet_hold_every_answer(bundle, folder, whole, tmp_path):
+    lines = read(whole)
+    expected = [line for _, found in predict_files(bundle, paths(folder), workers=1) for line in found]
+    assert_close(lines, expected)
+    output = tmp_path / "new" / "answers.parquet"
+    assert emofuse_predict(folder, bundle, output).returncode == 1
+    table = pyarrow.parquet.read_table(output)
+    assert table.column_names[:5] == ["path", "start", "end", "label", "confidence"]
+    for row, line in zip(table.to_pylist(), lines, strict=True):
+        flat = {k: v for k, v in line.items() if k != "probabilities"}
+        flat |= {f"p_{name}": p for name, p in line.get("probabilities", {}).items()}
+        assert {k: v for k, v in row.items() if v is not None} == pytest.approx(
+            {k: v for k, v in flat.items() if v is not None}, abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("cut", [40, 0.45, 0.99])
+def test_a_stopped_command_goes_on(bundle, folder, whole, tmp_path, cut):
+    """Cut anywhere, even in the middle of a line, what follows is the same to the bit."""
+    output = tmp_path / "answers.jsonl"
+    with prediction_file.gathering(str(tmp_path / "first.jsonl"), bundle, 0.0) as gathered:
+        for path in paths(folder):
+            gathered.add(path, [line for line in read(whole) if line["path"] == path])
+        gathered.file.seek(0)
+        partial = gathered.file.read()
+    kept = partial[: cut if isinstance(cut, int) else round(cut * len(partial))]
+    (tmp_path / "answers.jsonl.partial").write_bytes(kept)
+    answered = []
+    with prediction_file.gathering(str(output), bundle, 0.0) as gathered:
+        left = [path for path in paths(folder) if path not in gathered.files]
+        assert (len(left) == 5) == (cut == 40)
+        for path, found in predict_files(bundle, left, workers=2, buckets=BUCKETS[-1:]):
+            gathered.add(path, found)
+            answered.append(path)
+        assert {os.path.basename(path) for path in gathered.refused} == {"2b.wav"}
+    assert answered == left
+    assert output.read_bytes() == whole.read_bytes()
+    assert not os.path.exists(f"{output}.partial")
+
+
+def test_a_killed_command_loses_nothing(bundle, folder, whole, tmp_path):
+    output = tmp_path / "answers.jsonl"
+    command = [sys.executable, "-m", "emofuse_jax.cli", "predict", str(folder), f"--bundle={bundle.path}"]
+    with subprocess.Popen([*command, f"--output={output}", "--workers=1"]) as process:
+        while not os.path.exists(f"{output}.partial"):
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.kill()
+    assert not output.exists()
+    assert emofuse_predict(folder, bundle, output).returncode == 1
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_what_can_not_go_on_is_told(bundle, folder, whole, tmp_path):
+    before = whole.read_bytes()
+    for output, words in (
+        (whole, f"{whole}: exists; remove it, or give another --output"),
+        (tmp_path / "answers.csv", "expected a name that ends in .jsonl or .parquet"),
+    ):
+        done = emofuse_predict(folder, bundle, output)
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+    assert whole.read_bytes() == before
+    output = str(tmp_path / "answers.jsonl")
+    with pytest.raises(KeyError), prediction_file.gathering(output, bundle, 0.0):
+        raise KeyError  # stopped
+    with pytest.raises(ValueError, match="remove it, or give another"):
+        prediction_file.gathering(output, bundle, 0.5).__enter__()
+    with (
+        prediction_file.gathering(output, bundle, 0.0),
+        pytest.raises(ValueError, match="another process adds"),
+    ):
+        prediction_file.gathering(output, bundle, 0.0).__enter__()
+
+
+def test_answers_as_a_table(bundle, folder, monkeypatch):
+    pandas = pytest.importorskip("pandas", reason="pip install '.[tables]'")
+    answers = bundle.predict(paths(folder)[1])
+    table = answers.to_pandas()
+    assert isinstance(table, pandas.DataFrame)
+    assert list(table["start"]) == [window.start for window in answers]
+    assert table["p_happy"].tolist() == [window.probabilities["happy"] for window in answers]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ValueError, match=r"pip install 'emofuse\[tables\]'"):
+        answers.to_pandas()

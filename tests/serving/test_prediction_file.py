@@ -1,0 +1,82 @@
+"""Partial answers that are damaged: refused in one line that names the file; a torn last line is none."""
+
+import contextlib
+import json
+import re
+import types
+
+import pytest
+
+from emofuse_jax.serving import prediction_file
+from emofuse_jax.serving.bundle import format
+
+ANSWER = {"start": 0.0, "end": 1.0, "label": "a", "confidence": 1.0, "probabilities": {"a": 1.0, "b": 0.0}}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    (tmp_path / format.MANIFEST).write_text("{}")
+    return types.SimpleNamespace(path=str(tmp_path), classes=("a", "b"))
+
+
+def begun(bundle, output: str) -> None:
+    """The answers of two files, then a stop."""
+    with contextlib.suppress(KeyError), prediction_file.gathering(output, bundle, 0.0) as gathered:
+        for name in ("a.wav", "b.wav"):
+            gathered.add(name, [{"path": name, **ANSWER}])
+        raise KeyError
+
+
+def told(bundle, output: str, message: str) -> None:
+    with (
+        pytest.raises(ValueError, match=rf"\A{re.escape(output)}\.partial: {message}[^\n]*\Z") as error,
+        prediction_file.gathering(output, bundle, 0.0),
+    ):
+        pass
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "message"),
+    [
+        (0, "{", "line 1: not JSON"),
+        (0, "", "line 1: not JSON"),
+        (0, "[" * 100_000, "line 1: not JSON: maximum recursion"),
+        (0, json.dumps(["x" * 5000]), r"begun as \[\"xx"),
+        (1, '{"path": ', "line 2: not JSON"),
+        (1, "", "line 2: not JSON"),
+        (1, "[]", "line 2: field path: expected that of an answered file"),
+        (2, '{"path": 1}', "line 3: field path"),
+    ],
+)
+def test_a_line_in_the_middle(bundle, tmp_path, number, text, message):
+    output = str(tmp_path / "answers.jsonl")
+    begun(bundle, output)
+    lines = (tmp_path / "answers.jsonl.partial").read_text().splitlines()
+    lines[number] = text
+    (tmp_path / "answers.jsonl.partial").write_text("\n".join(lines) + "\n")
+    told(bundle, output, message)
+
+
+def test_a_torn_last_line_is_answered_again(bundle, tmp_path):
+    output = str(tmp_path / "answers.jsonl")
+    begun(bundle, output)
+    with open(f"{output}.partial", "ab") as file:
+        file.write(b'{"path": "c.w')
+    with prediction_file.gathering(output, bundle, 0.0) as gathered:
+        assert gathered.files == {"a.wav"}  # the last one may lack windows
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"probabilities": 1}, {"confidence": "x"}, {"start": 10**30}, {"label": ["a"]}, {"path": "\ud800"}],
+)
+def test_an_answer_that_fits_no_table(bundle, tmp_path, change):
+    output = str(tmp_path / "answers.parquet")
+    begun(bundle, output)
+    with open(f"{output}.partial", "a") as file:
+        for name in ("c.wav", "d.wav"):  # the last one is cut off
+            file.write(json.dumps({"path": name, **ANSWER} | change) + "\n")
+            change = {}
+    told(bundle, output, "its answers fit no table: ")
+    assert not (tmp_path / "answers.parquet").exists()

@@ -1,0 +1,28 @@
+"""A training run as its own process: run_train.py WORKDIR CONFIG_JSON [process_id num_processes address]."""
+
+import json
+import sys
+
+import jax
+import ml_collections
+
+
+def main() -> None:
+    workdir, text, *process = sys.argv[1:]
+    from emofuse_jax.parallel import distributed
+
+    if process:
+        distributed.initialize(process[2], int(process[1]), int(process[0]))
+    from emofuse_jax.parallel.preemption import EXIT_CODE, Preempted
+    from emofuse_jax.training.experiment import open_experiment
+    from emofuse_jax.training.loop import train
+
+    try:
+        train(open_experiment(ml_collections.ConfigDict(json.loads(text))), workdir)
+    except Preempted:
+        sys.exit(EXIT_CODE)
+    print("done", jax.device_count(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from emofuse_jax.parallel import mesh as sharding
+
+
+def mesh(replica=1, data=-1, model=1):
+    return sharding.make_mesh(ml_collections.ConfigDict({"replica": replica, "data": data, "model": model}))
+
+
+def test_the_data_axis_takes_what_is_left():
+    assert dict(mesh().shape) == {"replica": 1, "data": 8, "model": 1}
+
+
+def test_a_mesh_that_does_not_fit_is_named():
+    with pytest.raises(ValueError, match=r"config.mesh: 1x3x1 does not cover 8 devices"):
+        mesh(data=3)
+    with pytest.raises(ValueError, match=r"config.mesh.model=2: expected 1"):
+        mesh(model=2)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_named():
+    sharding.check_rows(16, "data.batch_size", mesh())
+    with pytest.raises(ValueError, match=r"config.data.batch_size=12 is not divisible by 8 devices"):
+        sharding.check_rows(12, "data.batch_size", mesh())
+
+
+def test_rows_are_split_over_data():
+    put = sharding.put_batch({"x": np.arange(16.0).reshape(16, 1)}, mesh())
+    assert put["x"].addressable_shards[3].data.tolist() == [[6.0], [7.0]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((512, 512), P("data")),
+        ((3, 3, 256, 512), P(None, None, None, "data")),
+        ((512,), P()),
+        ((7, 100_003), P()),
+    ],
+)
+def test_fsdp_splits_the_largest_axis_of_large_arrays(shape, spec):
+    assert sharding.fsdp_spec(shape, mesh()) == spec
+
+
+def test_fsdp_really_splits_the_bytes():
+    state = {"w": np.ones((512, 512), np.float32), "b": np.ones(512, np.float32)}
+    placed = jax.device_put(state, sharding.state_sharding(state, mesh(), fsdp=True))
+    assert placed["w"].addressable_shards[0].data.shape == (64, 512)
+    assert placed["b"].addressable_shards[0].data.shape == (512,)

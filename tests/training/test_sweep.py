@@ -1,0 +1,143 @@
+"""A sweep: its replicas are trainings of their own, grouped by program, resumed, blind to the test part."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.feature_records import write_features
+from emofuse_jax.training.crossval import crossval, replica_group
+from emofuse_jax.training.crossval.search_space import with_fields
+from emofuse_jax.training.crossval.sweep import differing, groups, open_trial, sweep, takes_array
+from emofuse_jax.training.experiment import open_experiment
+from emofuse_jax.training.loop import train
+from emofuse_jax.training.metric_writer import read_epochs
+from tests.training.read_tensorboard import shown
+from tests.training.test_crossval import MADE, small
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+TRIALS = [
+    {"optimizer.learning_rate": 0.003, "model.fusion.width": 8},
+    {"optimizer.learning_rate": 0.00003, "model.fusion.width": 8},
+    {"optimizer.learning_rate": 0.003, "model.fusion.width": 4},
+]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return write_features(str(tmp_path_factory.mktemp("records")), MADE)
+
+
+@pytest.fixture(scope="module")
+def found(records, tmp_path_factory):
+    """The search, and which parts it looked at."""
+    workdir, parts, answer = str(tmp_path_factory.mktemp("sweep")), set(), replica_group.answer
+
+    def noted(job, runs, model, part):
+        parts.add(part)
+        return answer(job, runs, model, part)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (replica_group, crossval):  # each has it by its own name
+            patch.setattr(module, "answer", noted)
+        results = sweep(small(records), workdir, TRIALS, folds=[0, 1], seeds=1)
+    return workdir, results, parts
+
+
+def test_a_replica_is_a_training_of_its_own(found, records, tmp_path):
+    workdir, results, _ = found
+    for number, trial in enumerate(TRIALS[:1]):
+        config = with_fields(small(records), trial)
+        config.data.fold = 1
+        tracker = train(open_experiment(config), str(tmp_path / str(number)))
+        (row,) = [row for row in results["trials"] if row["number"] == number]
+        (run,) = [run for run in row["runs"] if run["fold"] == 1]
+        assert run["validation_ua"] == pytest.approx(tracker.best_ua, abs=1e-6)
+        with open(os.path.join(workdir, "trials", f"{number:03d}", "fold_1_seed_0.json")) as file:
+            history = json.load(file)["history"]
+        alone = read_epochs(str(tmp_path / str(number)))
+        for ours, theirs in zip(history, alone, strict=True):
+            assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
+
+
+def test_it_ranks_by_validation_and_never_looks_at_the_test_part(found):
+    _, results, parts = found
+    assert parts == {"validation"}
+    scores = [row["validation_ua"] for row in results["trials"]]
+    assert scores == sorted(scores, reverse=True)
+    assert results["trials"][-1]["number"] == 1  # hardly learns
+    for row in results["trials"]:
+        assert row["fields"] == TRIALS[row["number"]]
+        assert row["validation_ua"] == pytest.approx(sum(run["validation_ua"] for run in row["runs"]) / 2)
+
+
+def test_started_again_it_trains_nothing_anew(found, records, monkeypatch):
+    workdir, results, _ = found
+    monkeypatch.setattr(crossval, "train_chunk", None)
+    assert sweep(small(records), workdir, TRIALS, folds=[0, 1], seeds=1) == results
+    with pytest.raises(ValueError, match="holds other trials"):
+        sweep(small(records), workdir, [*TRIALS[:2], TRIALS[1]], folds=[0, 1], seeds=1)
+    with pytest.raises(ValueError, match="holds other folds or seeds"):
+        sweep(small(records), workdir, TRIALS, folds=[0], seeds=1)
+
+
+def test_what_differs_in_numbers_of_the_step_shares_a_program(records):
+    trials = [
+        {"optimizer.weight_decay": 0.1},
+        {"optimizer.weight_decay": 0.2, "optimizer.learning_rate": 0.01},
+        {"optimizer.ema": 0.9},
+        {"data.batch_size": 16},
+        {"data.batch_size": 16, "loss.smoothing": 0.2},
+    ]
+    base = open_experiment(small(records))
+    experiments = [open_trial(base, trial) for trial in trials]
+    assert groups(experiments, trials) == [[0, 1], [2], [3, 4]]
+    assert differing(experiments[:2]) == ("optimizer.learning_rate", "optimizer.weight_decay")
+    assert takes_array(base, "optimizer.warmup")
+    assert not takes_array(base, "optimizer.ema")  # an average or none: another state
+    assert not takes_array(base, "optimizer.accumulate")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"optimizer.rate": 1}, r"config\.optimizer\.rate: there is no such field"),
+        ({"data.hold_out": False}, r"config\.data\.hold_out=False: a search needs validation clips"),
+        ({"optimizer.tail": 50.0}, r"config\.optimizer\.tail=50.0: expected a share"),
+    ],
+)
+def test_a_field_that_can_not_be_is_told_before_any_training(records, tmp_path, fields, said):
+    with pytest.raises(ValueError, match=said):
+        sweep(small(records), str(tmp_path), [{}, fields], folds=[0], seeds=1)
+    assert not os.listdir(tmp_path)
+
+
+def test_the_command(records, tmp_path):
+    words = [
+        f"--config.data.path={records}",
+        "--config.data.audio_steps=16",
+        "--config.data.batch_size=8",
+        "--config.model.audio.embedding=16",
+        "--config.model.video.embedding=16",
+        "--config.model.fusion.width=16",
+        "--config.model.fusion.factors=2",
+        "--config.train.epochs=2",
+        f"--workdir={tmp_path}",
+        "--count=2",
+        "--space=optimizer.learning_rate=log:1e-4:1e-2",
+    ]
+    script = [sys.executable, ROOT / "launch" / "sweep.py", "--config=features", *words]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "validation UA" in done.stdout
+    rows = json.loads((tmp_path / "sweep.json").read_text())["trials"]
+    assert {row["number"] for row in rows} == {0, 1}
+    board = sorted(path.name for path in (tmp_path / "tensorboard").iterdir() if path.is_dir())
+    assert board == ["000", "001"]
+    (score,) = [row for row in rows if row["number"] == 0]
+    told = shown(tmp_path / "tensorboard" / "000")
+    assert told["validation_ua"][0].simple_value == pytest.approx(score["validation_ua"])
+    assert "_hparams_/session_start_info" in told

@@ -1,0 +1,102 @@
+"""Archives of arrays: what they claim is checked before it is unpacked."""
+
+import io
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from emofuse_jax.utils.safe_npz import HEADER, ROWS, TOLD, read_npz
+from tests.fuzz.bombs import archive, bombs, header
+
+SHAPES = {"mean": (3,), "std": (3,)}
+
+
+def saved(save=np.savez, **arrays) -> io.BytesIO:
+    file = io.BytesIO()
+    save(file, **arrays)
+    return file
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_what_numpy_wrote_is_read(save, tmp_path):
+    arrays = {"mean": np.arange(3.0), "std": np.float16([1, 2, 3]), "more": np.zeros((5, 5))}
+    (tmp_path / "a.npz").write_bytes(saved(save, **arrays).getvalue())
+    for source in (saved(save, **arrays), str(tmp_path / "a.npz")):
+        found = read_npz(source, SHAPES)
+        assert sorted(found) == ["mean", "std"]
+        for name in found:
+            np.testing.assert_array_equal(found[name], arrays[name])
+            assert found[name].dtype == arrays[name].dtype
+
+
+def test_rows():
+    found = read_npz(saved(a=np.ones((ROWS, 2)), b=np.ones((1, 3), bool)), {"a": (2,), "b": (3,)}, rows=True)
+    assert (found["a"].shape, found["b"].shape) == ((ROWS, 2), (1, 3))
+    for wrong in (np.ones((ROWS + 1, 2)), np.ones((0, 2)), np.ones(2), np.ones((1, 1, 2)), np.float32(1)):
+        with pytest.raises(ValueError, match=rf"\Aa has shape \[.*\], expected \[1 to {ROWS}, 2\]\Z"):
+            read_npz(saved(a=wrong), {"a": (2,)}, rows=True)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"mean": np.zeros(3)}, "There is no item named 'std.npy'"),
+        ({"mean": np.zeros(3), "std": np.zeros(4)}, r"std has shape \[4\], expected \[3\]"),
+        ({"mean": np.zeros(3), "std": np.zeros((3, 1))}, r"std has shape \[3, 1\], expected \[3\]"),
+        ({"mean": np.array([{}] * 3), "std": np.zeros(3)}, "mean has dtype object, expected numbers"),
+        ({"mean": np.array(["a"] * 3), "std": np.zeros(3)}, "mean has dtype str32, expected numbers"),
+        ({"mean": np.zeros(3, [("a", "f4")]), "std": np.zeros(3)}, "mean has dtype void32, expected numbers"),
+    ],
+)
+def test_other_arrays(arrays, told):
+    with pytest.raises(ValueError, match=told):
+        read_npz(saved(**arrays), SHAPES)
+
+
+@pytest.mark.parametrize("name", [f"claims_{1 << n}" for n in (27, 34, 60)] + ["unpacks", "long_header"])
+def test_nothing_is_unpacked_that_is_larger_than_expected(name):
+    data = io.BytesIO(bombs(["mean", "std"], pieces=4)[name])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"\Amean has (shape \[\d+\]|\d+ bytes unpacked), expected"):
+            read_npz(data, SHAPES)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_size_that_the_archive_understates():
+    """No more is unpacked than the archive's own list says."""
+    data = archive(["mean", "std"], header((3,)), 1)
+    with zipfile.ZipFile(io.BytesIO(data)) as made:
+        size = made.getinfo("mean.npy").file_size
+    lied = data.replace(size.to_bytes(4, "little"), (200).to_bytes(4, "little"))
+    assert lied != data
+    with pytest.raises(ValueError, match=r"Bad CRC-32 for file 'mean\.npy'"):
+        read_npz(io.BytesIO(lied), SHAPES)
+
+
+def test_other_compressions_and_versions():
+    file = archive(["mean", "std"], header((3,)), 0, zipfile.ZIP_LZMA)
+    with pytest.raises(ValueError, match="mean"):
+        read_npz(io.BytesIO(file), SHAPES)
+    file = archive(["mean", "std"], b"\x93NUMPY\x03\x00" + bytes(HEADER // 2), 0)
+    with pytest.raises(ValueError, match=r"mean has version \(3, 0\) of the format"):
+        read_npz(io.BytesIO(file), SHAPES)
+    assert read_npz(io.BytesIO(archive(["a"], header((0,), version=(2, 0)), 0)), {"a": (0,)})["a"].size == 0
+
+
+def test_a_library_that_says_much():
+    file = archive(["a" * 5000], header((3,)), 0)
+    other = file.replace(b"a" * 5000, b"b" * 5000, 1)  # in front of the array, not in the list
+    with pytest.raises(ValueError, match="BadZipFile: File name in directory") as error:
+        read_npz(io.BytesIO(other), {"a" * 5000: (3,)})
+    assert len(str(error.value)) == TOLD
+
+
+def test_no_archive():
+    for data in (b"", b"PK\3\4", b"\x93NUMPY"):
+        with pytest.raises(ValueError, match="BadZipFile"):
+            read_npz(io.BytesIO(data), SHAPES)
