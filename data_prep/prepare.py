@@ -11,7 +11,7 @@ from data_prep.settings import PrepSettings, record_shape
 from data_prep.verify.records import verify
 from data_prep.workers.pool import Job
 from data_prep.write_shards import write_shards
-from emofuse_jax.data import onnx_files, records
+from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Corpus
 from emofuse_jax.data.writing.manifest import write_manifest
 from emofuse_jax.data.writing.prep_json import write_prep
@@ -19,6 +19,7 @@ from emofuse_jax.data.writing.shards import PROGRESS, Plan, claim, plan_shards
 from emofuse_jax.data.writing.splits import write_splits
 from emofuse_jax.data.writing.statistics import write_stats
 from emofuse_jax.data.writing.tfds_metadata import write_tfds
+from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.files import write_json
 from emofuse_jax.utils.locks import locked
 from emofuse_jax.utils.system import cores

@@ -18,7 +18,7 @@ from data_prep.onnx_models.encoders import (
 from data_prep.onnx_models.layouts import AudioLayout, DetectorLayout, FaceLayout, layout_path, read_layout
 from data_prep.optional_dependencies import require_onnx
 from data_prep.settings import PrepSettings
-from emofuse_jax.data import onnx_files
+from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.files import file_sha256
 
 PROBE_MS = 4000.0

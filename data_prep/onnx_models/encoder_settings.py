@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from data_prep.onnx_models.layouts import LAYOUTS, AudioLayout, DetectorLayout, FaceLayout, parse_layout
-from emofuse_jax.data import onnx_files
+from emofuse_jax.utils import onnx_files
 
 TENSORS = ("keep", "drop")
 

@@ -14,7 +14,7 @@ from data_prep.onnx_models.encoder_settings import EncoderSettings
 from data_prep.onnx_models.layouts import DetectorLayout, FaceLayout
 from data_prep.optional_dependencies import require_onnx
 from data_prep.settings import PrepSettings
-from emofuse_jax.data import onnx_files
+from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.errors import one_line
 
 VARIANCE_FLOOR = 1e-7

@@ -30,8 +30,8 @@ def test_it_holds_all_packages_and_their_data(wheel):
         "emofuse_jax/training/loop.py",
         "emofuse_jax/reporting/templates/report.html",
         "emofuse_jax/data/writing/protocols/ravdess_6fold.json",
-        "launch/train.py",
-        "configs/am_fbp.py",
+        "emofuse_jax/shipped/am_fbp.py",
+        "emofuse_jax/cluster_templates/slurm.sh",
     ):
         assert name in names
     assert not [name for name in names if name.startswith("tests/")]

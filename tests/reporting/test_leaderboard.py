@@ -11,7 +11,7 @@ from emofuse_jax.reporting.leaderboard import find_results, write_leaders
 from tests.reporting.report_inputs import Page, make_results
 from tests.reporting.test_crossval_report import make_results as make_crossval
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -204,9 +204,9 @@ def test_wrong_examples_are_one_clear_line(tmp_path):
 def test_import_is_light_and_drawing_leaves_pyplot_alone(tmp_path):
     code = """
 import sys
-from emofuse_jax import report
+from emofuse_jax.reporting import run_report
 assert "matplotlib" not in sys.modules
-from emofuse_jax.reporting import curves
+from emofuse_jax.reporting.figures import curves
 curves.loss_picture([{"epoch": 1, "train_loss": 1.0}])
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 import matplotlib

@@ -11,7 +11,7 @@ import pytest
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.significance import all_swaps, compare, drawn_swaps, sentence, speaker_matrices
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = ["angry", "happy", "sad"]
 
 

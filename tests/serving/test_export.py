@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from emofuse_jax.api.export import export_bundle
 from emofuse_jax.models.build import build_model
 from emofuse_jax.models.pretrained.conversion import by_name
 from emofuse_jax.models.registry import FUSIONS
@@ -75,9 +76,9 @@ def test_answers_that_are_not_numbers_are_not_exported(voice_only, tmp_path):
 def test_only_a_bundle_is_replaced(voice_only, tmp_path):
     output = tmp_path / "mine"
     output.mkdir()
-    export.export_bundle(voice_only.workdir, str(output))  # an empty directory is no loss
+    export_bundle(voice_only.workdir, str(output))  # an empty directory is no loss
     (output / "model.onnx").write_bytes(b"stale")
-    export.export_bundle(voice_only.workdir, str(output))
+    export_bundle(voice_only.workdir, str(output))
     assert load(str(output)).metadata["modalities"] == ["voice"]
     assert sorted(os.listdir(output)) == [
         "MODEL_CARD.md",

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Num
 
 from emofuse_jax.types import Batch, PRNGKey
 
@@ -35,8 +35,8 @@ def mixup(batch: Batch, key: PRNGKey, alpha: float) -> Batch:
 
 
 def blend(
-    values: Float[Array, "b l *d"], mask: Bool[Array, "b l"], share: Float[Array, " b"]
-) -> Float[Array, "b l *d"]:
+    values: Num[Array, "b l *d"], mask: Bool[Array, "b l"], share: Float[Array, " b"]
+) -> Num[Array, "b l *d"]:
     """`(1 - s) v_i + s v_j` where both are valid, else the valid one."""
     tail = (1,) * (values.ndim - 2)
     weight = share[:, None] * jnp.ones_like(mask)

@@ -6,8 +6,8 @@ import math
 import os
 import stat
 
-from emofuse_jax.data import onnx_files
 from emofuse_jax.serving.interfaces import MANIFEST
+from emofuse_jax.utils import onnx_files
 
 KIND = "emofuse bundle"
 SCHEMA_VERSION = 2

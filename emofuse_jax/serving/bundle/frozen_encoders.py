@@ -4,10 +4,10 @@ import os
 import shutil
 from collections.abc import Collection
 
-from emofuse_jax.data import onnx_files
 from emofuse_jax.data.dataset import read_json
 from emofuse_jax.data.records import ENCODER_PATHS
 from emofuse_jax.serving.bundle.format import encoder_file, file_sha256
+from emofuse_jax.utils import onnx_files
 
 READERS = {
     "audio": {"audio_features"},

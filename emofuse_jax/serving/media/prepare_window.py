@@ -6,8 +6,8 @@ Needs the `prep` extra; `data_prep` is imported only when a file is opened.
 import dataclasses
 import os
 
-from emofuse_jax.data import onnx_files
 from emofuse_jax.serving.interfaces import MANIFEST, LoadedBundle
+from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.errors import one_line
 from emofuse_jax.utils.validation import check_fields
 
