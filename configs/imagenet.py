@@ -9,13 +9,13 @@ convert the two files.
 import ml_collections
 
 import emofuse_jax as ef
-from emofuse_jax.models.encoders.audio_fcn import TORCHVISION
+from emofuse_jax.models.encoders.audio_fcn import TORCHVISION_ALEXNET
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The experiment at the papers' sizes."""
     config = ef.settings.load_shipped("g_fbp")
     config.name = "imagenet"
-    config.model.audio.update(TORCHVISION)
+    config.model.audio.update(TORCHVISION_ALEXNET)
     config.init.update(audio="alexnet.safetensors", video="resnet18.safetensors")
     return config

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 Params = dict[str, Any]
 """Nested plain dicts of arrays."""
 PRNGKey = Key[Array, ""]
-Sum = tuple[Float[Array, ""], Float[Array, ""]]
+WeightedSum = tuple[Float[Array, ""], Float[Array, ""]]
 """A masked sum and the weight to divide it by."""
 
 

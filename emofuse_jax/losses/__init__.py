@@ -5,27 +5,27 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emofuse_jax.losses.adaptive_triplet import adaptive_triplet
-from emofuse_jax.losses.correlation import correlation
-from emofuse_jax.losses.cross_entropy import classification
-from emofuse_jax.losses.emotional_metric import emotional_metric
-from emofuse_jax.losses.levels import levels
-from emofuse_jax.losses.orthogonality import orthogonality
-from emofuse_jax.losses.polarity import polarity
-from emofuse_jax.types import Batch, Outputs, Sum
+from emofuse_jax.losses.adaptive_triplet import adaptive_triplet_loss
+from emofuse_jax.losses.correlation import correlation_loss
+from emofuse_jax.losses.cross_entropy import classification_loss
+from emofuse_jax.losses.emotional_metric import emotional_metric_loss
+from emofuse_jax.losses.levels import level_loss
+from emofuse_jax.losses.orthogonality import orthogonality_loss
+from emofuse_jax.losses.polarity import polarity_loss
+from emofuse_jax.types import Batch, Outputs, WeightedSum
 
-OBJECTIVES: dict[str, Callable[[Outputs, Batch, object], Sum]] = {
-    "cross_entropy": classification,
-    "levels": levels,
-    "correlation": correlation,
-    "orthogonality": orthogonality,
-    "emotional_metric": emotional_metric,
-    "adaptive_triplet": adaptive_triplet,
-    "polarity": polarity,
+OBJECTIVES: dict[str, Callable[[Outputs, Batch, object], WeightedSum]] = {
+    "cross_entropy": classification_loss,
+    "levels": level_loss,
+    "correlation": correlation_loss,
+    "orthogonality": orthogonality_loss,
+    "emotional_metric": emotional_metric_loss,
+    "adaptive_triplet": adaptive_triplet_loss,
+    "polarity": polarity_loss,
 }
 """Objectives by name: `(outputs, batch, config) -> (sum, weight)`."""
 
-DEFAULTS = {
+LOSS_DEFAULTS = {
     "smoothing": 0.0,
     "objectives": {"cross_entropy": 1.0} | {name: 0.0 for name in OBJECTIVES if name != "cross_entropy"},
 }
@@ -42,11 +42,11 @@ def total_loss(outputs: Outputs, batch: Batch, config) -> tuple[Float[Array, ""]
         if name not in OBJECTIVES:
             raise ValueError(f"loss.objectives: {name!r}, expected one of {', '.join(OBJECTIVES)}")
         if factor:
-            means[name] = ratio(*OBJECTIVES[name](outputs, batch, config))
+            means[name] = safe_mean(*OBJECTIVES[name](outputs, batch, config))
             total += factor * means[name]
     return total, means
 
 
-def ratio(total: Float[Array, ""], weight: Float[Array, ""]) -> Float[Array, ""]:
+def safe_mean(total: Float[Array, ""], weight: Float[Array, ""]) -> Float[Array, ""]:
     """`total / weight`, 0 where nothing was counted."""
     return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)

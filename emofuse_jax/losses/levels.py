@@ -3,16 +3,16 @@
 import jax.numpy as jnp
 
 from emofuse_jax.losses.cross_entropy import cross_entropy, label_weight
-from emofuse_jax.types import Batch, Outputs, Sum
+from emofuse_jax.types import Batch, Outputs, WeightedSum
 
 
-def levels(outputs: Outputs, batch: Batch, config) -> Sum:
+def level_loss(outputs: Outputs, batch: Batch, config) -> WeightedSum:
     """Cross-entropy of each level's own logits (AM-FBP, late), over the levels that a clip has."""
     if "level_logits" not in outputs.aux:
         raise ValueError("loss.objectives: levels needs a fusion with auxiliary=True")
     logits, mask = outputs.aux["level_logits"], outputs.aux["level_mask"]  # b l c, b l
-    count = logits.shape[1]
+    level_count = logits.shape[1]
     weight = label_weight(batch)[:, None] * mask
-    label = jnp.repeat(batch.label, count)  # b -> b*l
-    flat = logits.reshape(-1, logits.shape[-1])  # b l c -> b*l c
-    return cross_entropy(flat, label, weight.reshape(-1), smoothing=config.smoothing)
+    label = jnp.repeat(batch.label, level_count)  # b -> b*l
+    flat_logits = logits.reshape(-1, logits.shape[-1])  # b l c -> b*l c
+    return cross_entropy(flat_logits, label, weight.reshape(-1), smoothing=config.smoothing)

@@ -8,8 +8,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from emofuse_jax.models.interfaces import Streams
-from emofuse_jax.models.network import Network, input_names
+from emofuse_jax.models.interfaces import PooledVectors
+from emofuse_jax.models.network import Network, network_input_fields
 from emofuse_jax.types import Batch, InputSpec, Outputs, Params, PRNGKey
 from emofuse_jax.utils.errors import with_kind
 
@@ -25,12 +25,12 @@ class Model:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Fields of the batch that scoring reads."""
-        return input_names(self.config, self.spec)
+        return network_input_fields(self.config, self.spec)
 
     def init(self, key: PRNGKey) -> tuple[Params, Params]:
         """Fresh `(params, model_state)`: what is trained, and running and input statistics. Pure."""
         network = Network(self.config, self.spec, rngs=nnx.Rngs(params=key))
-        return _numbers(network)
+        return _split_state(network)
 
     def apply(
         self,
@@ -51,11 +51,11 @@ class Model:
         """
         if train and key is None:
             raise ValueError("apply: train=True needs a key for dropout")
-        _check(batch, self.spec)
+        _validate_batch(batch, self.spec)
         batch = jax.tree.map(jnp.asarray, batch)
         network = nnx.merge(self.graphdef, params, model_state)
         outputs = network(batch, train=train, key=key if train else None)
-        return outputs, _numbers(network)[1]
+        return outputs, _split_state(network)[1]
 
     def fuse(
         self,
@@ -69,7 +69,7 @@ class Model:
         """Logits of the fusion alone, from pooled vectors of both streams; `key` turns dropout on."""
         network = nnx.merge(self.graphdef, params, model_state)
         ok = jnp.ones((audio.shape[0], 1), bool)
-        return network.fusion(Streams(audio[:, None], ok, video[:, None], ok), key).logits
+        return network.fusion(PooledVectors(audio[:, None], ok, video[:, None], ok), key).logits
 
     def with_statistics(
         self, model_state: Params, mean: Float[np.ndarray | Array, " f"], std: Float[np.ndarray | Array, " f"]
@@ -111,24 +111,26 @@ class Model:
 def build_model(config, spec: InputSpec) -> Model:
     """A model of `config` (settings/model.py) for clips of `spec`; raises ValueError naming a bad field."""
     try:
-        abstract = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
+        abstract_network = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
-        told = with_kind(error)[:300]
-        raise ValueError(f"config.model: no network can be built of it for {spec}: {told}") from error
-    return Model(config, spec, nnx.graphdef(abstract))
+        message = with_kind(error)[:300]
+        raise ValueError(f"config.model: no network can be built of it for {spec}: {message}") from error
+    return Model(config, spec, nnx.graphdef(abstract_network))
 
 
-def _numbers(network: Network) -> tuple[Params, Params]:
-    _, params, rest = nnx.split(network, nnx.Param, ...)
-    return nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
+def _split_state(network: Network) -> tuple[Params, Params]:
+    _, params, model_state = nnx.split(network, nnx.Param, ...)
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
 
 
-def _fake_features(spec: InputSpec, rng, share: Float[np.ndarray, " n"], face_mask: np.ndarray) -> dict:
-    """Random features over `share` of the steps, at least one; nothing where the spec has none."""
-    fields, n = {}, len(share)
+def _fake_features(
+    spec: InputSpec, rng, valid_fraction: Float[np.ndarray, " n"], face_mask: np.ndarray
+) -> dict:
+    """Random features over `valid_fraction` of the steps, at least one; nothing where the spec has none."""
+    fields, n = {}, len(valid_fraction)
     if spec.audio_features:
-        share = share if spec.t else np.append(1.0, rng.uniform(0.5, 1.0, n - 1))
-        length = np.maximum(1, np.ceil(share * spec.feature_steps))
+        valid_fraction = valid_fraction if spec.t else np.append(1.0, rng.uniform(0.5, 1.0, n - 1))
+        length = np.maximum(1, np.ceil(valid_fraction * spec.feature_steps))
         mask = np.arange(spec.feature_steps) < length[:, None]
         values = rng.normal(0.0, 1.0, (n, spec.feature_steps, spec.audio_features))
         fields["audio_features"] = (values * mask[..., None]).astype(np.float16)
@@ -139,11 +141,13 @@ def _fake_features(spec: InputSpec, rng, share: Float[np.ndarray, " n"], face_ma
     return fields
 
 
-def _check(batch: Batch, spec: InputSpec) -> None:
-    expected = {"audio": (spec.f,), "faces": (spec.h, spec.w, 3)}
-    widths = {"audio_features": (spec.audio_features,), "face_features": (spec.face_features,)}
-    expected |= {name: width for name, width in widths.items() if any(width)}
-    for name, tail in expected.items():
+def _validate_batch(batch: Batch, spec: InputSpec) -> None:
+    expected_shapes = {"audio": (spec.f,), "faces": (spec.h, spec.w, 3)}
+    feature_shapes = {"audio_features": (spec.audio_features,), "face_features": (spec.face_features,)}
+    expected_shapes |= {
+        name: feature_shape for name, feature_shape in feature_shapes.items() if any(feature_shape)
+    }
+    for name, trailing_shape in expected_shapes.items():
         shape = getattr(getattr(batch, name), "shape", None)
-        if shape is None or shape[2:] != tail:
-            raise ValueError(f"batch.{name}: shape {shape}, expected {('b', 'any', *tail)}")
+        if shape is None or shape[2:] != trailing_shape:
+            raise ValueError(f"batch.{name}: shape {shape}, expected {('b', 'any', *trailing_shape)}")

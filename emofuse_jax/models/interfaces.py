@@ -6,32 +6,32 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-class Sequence(NamedTuple):
+class EncodedSequence(NamedTuple):
     """Encoded positions of one modality; part n of N holds those with `order * N // length == n`."""
 
     values: Float[Array, "b l d"]
     mask: Bool[Array, "b l"]
-    order: Int[Array, "b l"]
+    time_index: Int[Array, "b l"]
     """Place in time, counted from the clip's start."""
     length: Int[Array, " b"]
     """Number of places that the clip has, padding left out."""
 
 
-class Encoded(NamedTuple):
+class EncoderOutput(NamedTuple):
     """What an encoder answers: its sequence, and named intermediates (its own attention maps)."""
 
-    sequence: Sequence
+    sequence: EncodedSequence
     aux: dict[str, Array]
 
 
-class Sequences(NamedTuple):
+class EncodedSequences(NamedTuple):
     """Both encoded sequences, for fusions that work on positions; None for an encoder that is not built."""
 
-    audio: Sequence | None
-    video: Sequence | None
+    audio: EncodedSequence | None
+    video: EncodedSequence | None
 
 
-class Streams(NamedTuple):
+class PooledVectors(NamedTuple):
     """Pooled vectors of both modalities: the whole clip at index 0, then its equal parts in time.
 
     A vector without one valid position is zero and its `ok` is False. An encoder that is not built
@@ -44,7 +44,7 @@ class Streams(NamedTuple):
     video_ok: Bool[Array, "b n"] | None
 
 
-class Fused(NamedTuple):
+class FusionOutput(NamedTuple):
     """What a fusion answers."""
 
     logits: Float[Array, "b c"]
@@ -53,10 +53,10 @@ class Fused(NamedTuple):
     aux: dict[str, Array]
 
 
-def trunk_masks(sequence: Sequence, parts: int) -> Bool[Array, "b n l"]:
-    """The valid positions of the whole clip, then of each of `parts` equal parts in time; n = 1 + parts."""
-    if not parts:
+def trunk_masks(sequence: EncodedSequence, count: int) -> Bool[Array, "b n l"]:
+    """The valid positions of the whole clip, then of each of `count` equal parts in time; n = 1 + parts."""
+    if not count:
         return sequence.mask[:, None]
-    part = sequence.order * parts // jnp.maximum(sequence.length, 1)[:, None]  # b l
-    inside = part[:, None] == jnp.arange(parts)[:, None]  # b parts l
-    return sequence.mask[:, None] & jnp.concatenate([jnp.ones_like(inside[:, :1]), inside], axis=1)
+    trunk_index = sequence.time_index * count // jnp.maximum(sequence.length, 1)[:, None]  # b l
+    in_trunk = trunk_index[:, None] == jnp.arange(count)[:, None]  # b parts l
+    return sequence.mask[:, None] & jnp.concatenate([jnp.ones_like(in_trunk[:, :1]), in_trunk], axis=1)

@@ -20,7 +20,7 @@ from emofuse_jax.models.encoders.audio_fcn import AudioEncoder
 from emofuse_jax.models.encoders.audio_mel_cnn import MelCNN
 from emofuse_jax.models.encoders.audio_part_resnet import PartResNet
 from emofuse_jax.models.encoders.audio_segment_cnn import SegmentEncoder
-from emofuse_jax.models.encoders.frozen_features import AudioFeatures, VideoFeatures
+from emofuse_jax.models.encoders.frozen_features import AudioFeatureEncoder, VideoFeatureEncoder
 from emofuse_jax.models.encoders.video_frame_resnet import VideoEncoder
 from emofuse_jax.models.encoders.video_snippets import SnippetEncoder
 from emofuse_jax.models.fusions.ag_fbp import AdaptiveGlobalFBP
@@ -48,22 +48,22 @@ AUDIO_ENCODERS = {
     "ecapa": Ecapa,
     "segments": SegmentEncoder,
     "resnet": PartResNet,
-    "features": AudioFeatures,
+    "features": AudioFeatureEncoder,
 }
-VIDEO_ENCODERS = {"frames": VideoEncoder, "snippets": SnippetEncoder, "features": VideoFeatures}
-TENSORS = {"audio": ("audio", "audio_mask"), "video": ("faces", "face_mask")}
-"""Fields of the batch that an encoder of a modality reads, unless its class names others in `reads`."""
+VIDEO_ENCODERS = {"frames": VideoEncoder, "snippets": SnippetEncoder, "features": VideoFeatureEncoder}
+INPUT_FIELDS = {"audio": ("audio", "audio_mask"), "video": ("faces", "face_mask")}
+"""Fields of the batch that an encoder of a modality reads, unless its class names others in `encoder_input_fields`."""
 
 
-def reads(encoder: type, modality: str, spec: InputSpec) -> tuple[str, ...]:
+def encoder_input_fields(encoder: type, modality: str, spec: InputSpec) -> tuple[str, ...]:
     """Fields of the batch that an encoder reads; ValueError where the records hold features instead."""
-    names = getattr(encoder, "reads", TENSORS[modality])
-    for name, held in (("audio", spec.t), ("faces", spec.h)):
-        if name in names and not held:
+    fields = getattr(encoder, "reads", INPUT_FIELDS[modality])
+    for field, size in (("audio", spec.t), ("faces", spec.h)):
+        if field in fields and not size:
             raise ValueError(
-                f"{modality}.encoder: reads {name}, which the records do not hold; expected 'features'"
+                f"{modality}.encoder: reads {field}, which the records do not hold; expected 'features'"
             )
-    return names
+    return fields
 
 
 def encoder_class(registry: dict, name: str, field: str) -> type:
@@ -94,6 +94,6 @@ FUSIONS = {
 }
 
 
-def calibrator(fusion: str) -> Callable | None:
+def get_calibrator(fusion: str) -> Callable | None:
     """The `calibrate` of a fusion; None where it has none."""
     return getattr(FUSIONS[fusion], "calibrate", None)

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.ops.masking import masked_mean, masked_softmax, pool, sigmoid_weights
-from emofuse_jax.ops.normalize import promote
+from emofuse_jax.ops.masking import masked_mean, masked_softmax, sigmoid_weights, weighted_sum
+from emofuse_jax.ops.normalize import at_least_float32
 
 
 def attention_pool(
@@ -28,8 +28,8 @@ def attention_pool(
     Returns:
       The pooled vectors, zero where nothing is valid, and the weights in float32.
     """
-    weights = masked_softmax(*jnp.broadcast_arrays(temperature * promote(scores), mask))
-    return pool(values, weights), weights
+    weights = masked_softmax(*jnp.broadcast_arrays(temperature * at_least_float32(scores), mask))
+    return weighted_sum(values, weights), weights
 
 
 def statistics_pool(
@@ -44,11 +44,11 @@ def statistics_pool(
 
     Attentive statistics pooling, Okabe et al., arXiv 1803.10963. Zero where nothing is valid.
     """
-    wide = promote(values)
-    mean, weights = attention_pool(wide, scores, mask, temperature=temperature)
-    variance = pool((wide - mean[..., None, :]) ** 2, weights)
-    some = jnp.any(weights > 0, axis=-1, keepdims=True)
-    deviation = jnp.where(some, jnp.sqrt(variance + eps), 0.0)
+    values_f32 = at_least_float32(values)
+    mean, weights = attention_pool(values_f32, scores, mask, temperature=temperature)
+    variance = weighted_sum((values_f32 - mean[..., None, :]) ** 2, weights)
+    has_valid = jnp.any(weights > 0, axis=-1, keepdims=True)
+    deviation = jnp.where(has_valid, jnp.sqrt(variance + eps), 0.0)
     return jnp.concatenate([mean, deviation], axis=-1).astype(values.dtype), weights
 
 
@@ -59,10 +59,10 @@ def self_frame_attention(
 
     Reference: frame attention networks, Meng et al., arXiv 1907.00193. Sigmoids, not a softmax.
     """
-    scores = promote(frames) @ q0  # ... l
+    scores = at_least_float32(frames) @ q0  # ... l
     scores, mask = jnp.broadcast_arrays(scores, mask)
     weights = sigmoid_weights(scores, mask=mask)
-    return pool(frames, weights), weights
+    return weighted_sum(frames, weights), weights
 
 
 def relation_frame_attention(
@@ -76,12 +76,14 @@ def relation_frame_attention(
     `alpha` and `f'` are those of `self_frame_attention`. Reference: arXiv 1907.00193. e = 2 d.
     """
     d = frames.shape[-1]
-    first = promote(frames) @ q0  # ... l
-    first, mask = jnp.broadcast_arrays(first, mask)
-    overall = promote(pool(frames, sigmoid_weights(first, mask=mask)))  # ... d
-    second = promote(frames) @ q1[:d] + (overall @ q1[d:])[..., None]  # ... l
-    weights = sigmoid_weights(first, second, mask=mask)
-    return jnp.concatenate([pool(frames, weights), overall.astype(frames.dtype)], axis=-1), weights
+    self_scores = at_least_float32(frames) @ q0  # ... l
+    self_scores, mask = jnp.broadcast_arrays(self_scores, mask)
+    clip_vector = at_least_float32(weighted_sum(frames, sigmoid_weights(self_scores, mask=mask)))  # ... d
+    relation_scores = at_least_float32(frames) @ q1[:d] + (clip_vector @ q1[d:])[..., None]  # ... l
+    weights = sigmoid_weights(self_scores, relation_scores, mask=mask)
+    return jnp.concatenate(
+        [weighted_sum(frames, weights), clip_vector.astype(frames.dtype)], axis=-1
+    ), weights
 
 
 def transformer_frame_attention(
@@ -95,7 +97,9 @@ def transformer_frame_attention(
     Similarity weights after a linear reduction to r (arXiv 2012.13912); the mean over the valid rows
     gives one weight a frame, as the two kinds above do.
     """
-    similarity = promote(queries) @ jnp.swapaxes(promote(keys), -1, -2) / keys.shape[-1] ** 0.5  # ... l l
-    similarity, columns = jnp.broadcast_arrays(similarity, mask[..., None, :])
-    weights = masked_mean(masked_softmax(similarity, columns), columns[..., 0, :])
-    return pool(frames, weights), weights
+    similarity = (
+        at_least_float32(queries) @ jnp.swapaxes(at_least_float32(keys), -1, -2) / keys.shape[-1] ** 0.5
+    )  # ... l l
+    similarity, column_mask = jnp.broadcast_arrays(similarity, mask[..., None, :])
+    weights = masked_mean(masked_softmax(similarity, column_mask), column_mask[..., 0, :])
+    return weighted_sum(frames, weights), weights

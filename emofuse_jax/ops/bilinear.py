@@ -7,12 +7,12 @@ rows of 1,280 take 1.3 times as long on a CPU, and the fusions that ship pool fe
 
 from jaxtyping import Array, Float
 
-from emofuse_jax.ops.dense import rows_dot
+from emofuse_jax.ops.dense import matmul_last_axis
 from emofuse_jax.ops.dropout import dropout
-from emofuse_jax.ops.normalize import l2_normalize, promote, signed_sqrt
+from emofuse_jax.ops.normalize import at_least_float32, l2_normalize, signed_sqrt
 from emofuse_jax.types import PRNGKey
 
-PLACES = ("products", "pooled")
+DROPOUT_PLACES = ("products", "pooled")
 
 
 def factorized_bilinear_pooling(
@@ -58,13 +58,15 @@ def factorized_bilinear_pooling(
     Raises:
       ValueError: `ok` is not a multiple of `factors`, or an unknown place.
     """
-    if dropout_place not in PLACES:
-        raise ValueError(f"dropout_place: {dropout_place!r}, expected one of {', '.join(PLACES)}")
-    joint = bilinear_products(x, y, u, v, factors, bias_u, bias_v)  # ... ok
+    if dropout_place not in DROPOUT_PLACES:
+        raise ValueError(f"dropout_place: {dropout_place!r}, expected one of {', '.join(DROPOUT_PLACES)}")
+    products = bilinear_products(x, y, u, v, factors, bias_u, bias_v)  # ... ok
     if dropout_place == "pooled":
-        joint, factors = pool_factors(joint, factors), 1
-    joint = dropout(joint, dropout_rate, key)
-    return squeeze(joint, factors, power_norm=power_norm, normalize=normalize, eps=eps).astype(x.dtype)
+        products, factors = pool_factors(products, factors), 1
+    products = dropout(products, dropout_rate, key)
+    return sum_and_normalize(products, factors, power_norm=power_norm, normalize=normalize, eps=eps).astype(
+        x.dtype
+    )
 
 
 def bilinear_products(
@@ -82,13 +84,13 @@ def bilinear_products(
     return _project(x, u, bias_u) * _project(y, v, bias_v)
 
 
-def pool_factors(joint: Float[Array, "*batch ok"], factors: int) -> Float[Array, "*batch o"]:
+def pool_factors(products: Float[Array, "*batch ok"], factors: int) -> Float[Array, "*batch o"]:
     """`z_i = sum_k joint_{i k}`."""
-    return joint.reshape(*joint.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
+    return products.reshape(*products.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
 
 
-def squeeze(
-    joint: Float[Array, "*batch ok"],
+def sum_and_normalize(
+    products: Float[Array, "*batch ok"],
     factors: int,
     *,
     power_norm: bool,
@@ -96,7 +98,7 @@ def squeeze(
     eps: float,
 ) -> Float[Array, "*batch o"]:
     """`z_i = sum_k joint_{i k}`, then the signed square root and the L2 norm where asked."""
-    z = pool_factors(joint, factors)
+    z = pool_factors(products, factors)
     if power_norm:
         z = signed_sqrt(z, eps=eps)
     return l2_normalize(z, eps=eps) if normalize else z
@@ -104,5 +106,5 @@ def squeeze(
 
 def _project(x, weights, bias):
     """`W^T x + b` in float32."""
-    projected = rows_dot(x, weights.astype(x.dtype), preferred_element_type=promote(x).dtype)
+    projected = matmul_last_axis(x, weights.astype(x.dtype), preferred_element_type=at_least_float32(x).dtype)
     return projected if bias is None else projected + bias

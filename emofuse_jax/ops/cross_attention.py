@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emofuse_jax.ops.masking import masked_softmax
-from emofuse_jax.ops.normalize import promote
+from emofuse_jax.ops.normalize import at_least_float32
 
 
-class CrossAttended(NamedTuple):
+class CrossAttentionOutput(NamedTuple):
     """Both modalities after cross-attention; weights and products are in float32."""
 
     audio: Float[Array, "*batch n d_a"]
@@ -30,7 +30,7 @@ def cross_attention(
     w: Float[Array, "d_a d_v"],
     audio_mask: Bool[Array, "*batch n"],
     video_mask: Bool[Array, "*batch m"],
-) -> CrossAttended:
+) -> CrossAttentionOutput:
     """`C = X_a W X_v^T`, `X_a' = tanh(X_a + softmax(C^T) X_a)`, `X_v' = tanh(X_v + softmax(C) X_v)`.
 
     Reference: Mocanu et al., Image and Vision Computing 133, 2023, with the transposes set so that every row
@@ -53,12 +53,12 @@ def cross_attention(
     """
     if audio.shape[-2] != video.shape[-2]:
         raise ValueError(f"cross_attention: {audio.shape[-2]} audio positions, {video.shape[-2]} of video")
-    x_a, x_v = _zero_outside(audio, audio_mask), _zero_outside(video, video_mask)
-    affinity = x_a @ promote(w) @ jnp.swapaxes(x_v, -1, -2)  # ... n m
-    audio_weights = _rows(jnp.swapaxes(affinity, -1, -2), video_mask, audio_mask)
-    video_weights = _rows(affinity, audio_mask, video_mask)
+    x_a, x_v = _zero_masked(audio, audio_mask), _zero_masked(video, video_mask)
+    affinity = x_a @ at_least_float32(w) @ jnp.swapaxes(x_v, -1, -2)  # ... n m
+    audio_weights = _masked_row_softmax(jnp.swapaxes(affinity, -1, -2), video_mask, audio_mask)
+    video_weights = _masked_row_softmax(affinity, audio_mask, video_mask)
     audio_picked, video_picked = audio_weights @ x_a, video_weights @ x_v
-    return CrossAttended(
+    return CrossAttentionOutput(
         jnp.tanh(x_a + audio_picked).astype(audio.dtype),
         jnp.tanh(x_v + video_picked).astype(video.dtype),
         audio_weights,
@@ -68,12 +68,14 @@ def cross_attention(
     )
 
 
-def _zero_outside(x: Float[Array, "*batch l d"], mask: Bool[Array, "*batch l"]) -> Float[Array, "*batch l d"]:
-    return jnp.where(mask[..., None], promote(x), 0.0)
+def _zero_masked(x: Float[Array, "*batch l d"], mask: Bool[Array, "*batch l"]) -> Float[Array, "*batch l d"]:
+    return jnp.where(mask[..., None], at_least_float32(x), 0.0)
 
 
-def _rows(
-    scores: Float[Array, "*batch l m"], rows: Bool[Array, "*batch l"], columns: Bool[Array, "*batch m"]
+def _masked_row_softmax(
+    scores: Float[Array, "*batch l m"],
+    row_mask: Bool[Array, "*batch l"],
+    column_mask: Bool[Array, "*batch m"],
 ) -> Float[Array, "*batch l m"]:
     """Softmax over the valid columns; rows that are masked are zero."""
-    return masked_softmax(scores, rows[..., :, None] & columns[..., None, :])
+    return masked_softmax(scores, row_mask[..., :, None] & column_mask[..., None, :])

@@ -4,7 +4,9 @@ import jax
 from jaxtyping import Array, Float
 
 
-def rows_dot(x: Float[Array, "*batch m"], kernel: Float[Array, "m n"], **options) -> Float[Array, "*batch n"]:
+def matmul_last_axis(
+    x: Float[Array, "*batch m"], kernel: Float[Array, "m n"], **options
+) -> Float[Array, "*batch n"]:
     """`x W` over the last axis, the others as one: over two, XLA's CPU backend sums gradients slowly.
 
     Args:

@@ -18,14 +18,14 @@ def dropout(x: Float[Array, "..."], rate: float, key: PRNGKey | None) -> Float[A
         raise ValueError(f"dropout rate: {rate}, expected a number in [0, 1)")
     if key is None or rate == 0.0:
         return x
-    dropped = min(round(256 * rate), 255)
-    keep = random_bytes(key, x.shape) >= dropped
-    return jnp.where(keep, x / (1.0 - dropped / 256), 0.0).astype(x.dtype)
+    drop_threshold = min(round(256 * rate), 255)
+    keep_mask = random_bytes(key, x.shape) >= drop_threshold
+    return jnp.where(keep_mask, x / (1.0 - drop_threshold / 256), 0.0).astype(x.dtype)
 
 
 def random_bytes(key: PRNGKey, shape: tuple[int, ...]) -> UInt8[Array, "..."]:
     """Four of each number that is drawn; JAX by itself draws one for each byte."""
-    *lead, last = shape or (1,)
-    words = jax.random.bits(key, (*lead, -(-last // 4)), jnp.uint32)
-    found = jax.lax.bitcast_convert_type(words, jnp.uint8)  # ... last/4 4
-    return found.reshape(*lead, -1)[..., :last].reshape(shape)
+    *leading, last = shape or (1,)
+    random_words = jax.random.bits(key, (*leading, -(-last // 4)), jnp.uint32)
+    byte_values = jax.lax.bitcast_convert_type(random_words, jnp.uint8)  # ... last/4 4
+    return byte_values.reshape(*leading, -1)[..., :last].reshape(shape)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emofuse_jax.ops.normalize import promote
+from emofuse_jax.ops.normalize import at_least_float32
 
-EXACT = jax.lax.Precision.HIGHEST
+HIGHEST_PRECISION = jax.lax.Precision.HIGHEST
 """Products of covariances in full float32, also where a device would round their factors."""
 
 
@@ -41,10 +41,10 @@ def soft_hgr(
     if covariances is None and 4 * d > b:
         warnings.warn(f"soft_hgr: width {d} is over a quarter of the batch ({b}): biased", stacklevel=2)
     (f, weight, scale), (g, *_) = _centre(f, weight), _centre(g, weight)
-    shared = scale * jnp.sum(weight[:, None] * f * g)
-    c_f, c_g = covariances or (_products(f, weight, scale), _products(g, weight, scale))
-    trace = jnp.sum(promote(c_f) * promote(c_g))  # both symmetric: the trace of the product
-    return shared - 0.5 * jnp.where(scale > 0, trace, 0.0)
+    cross_term = scale * jnp.sum(weight[:, None] * f * g)
+    c_f, c_g = covariances or (_weighted_covariance(f, weight, scale), _weighted_covariance(g, weight, scale))
+    trace = jnp.sum(at_least_float32(c_f) * at_least_float32(c_g))  # both symmetric: the trace of the product
+    return cross_term - 0.5 * jnp.where(scale > 0, trace, 0.0)
 
 
 def covariance(x: Float[Array, "b d"], weight: Float[Array, " b"] | None = None) -> Float[Array, "d d"]:
@@ -53,14 +53,14 @@ def covariance(x: Float[Array, "b d"], weight: Float[Array, " b"] | None = None)
     In float32; zero where fewer than two rows count, and which number stands in an uncounted row never
     matters. `weight` as in `soft_hgr`.
     """
-    return _products(*_centre(x, weight))
+    return _weighted_covariance(*_centre(x, weight))
 
 
 def moving_covariance(
     x: Float[Array, "b d"],
     weight: Float[Array, " b"] | None,
     total: Float[Array, "d d"],
-    count: Float[Array, ""],
+    batch_count: Float[Array, ""],
     *,
     decay: float,
 ) -> tuple[Float[Array, "d d"], Float[Array, "d d"], Float[Array, ""]]:
@@ -74,31 +74,37 @@ def moving_covariance(
       x: features of this batch.
       weight: as in `soft_hgr`; a batch in which fewer than two rows count changes nothing.
       total: S so far, zero at the start.
-      count: batches in it.
+      batch_count: batches in it.
       decay: share that stays, in (0, 1).
 
     Returns:
       C, and the new S and count, which carry no gradient.
     """
     x, weight, scale = _centre(x, weight)
-    batch = _products(x, weight, scale)
-    moved = decay * total + (1.0 - decay) * batch
-    total, count = jax.lax.stop_gradient(
-        (jnp.where(scale > 0, moved, total), count + jnp.where(scale > 0, 1.0, 0.0))
+    batch_covariance = _weighted_covariance(x, weight, scale)
+    updated_total = decay * total + (1.0 - decay) * batch_covariance
+    total, batch_count = jax.lax.stop_gradient(
+        (jnp.where(scale > 0, updated_total, total), batch_count + jnp.where(scale > 0, 1.0, 0.0))
     )
-    value = corrected(total, count, decay=decay)
-    return batch + jax.lax.stop_gradient(value - batch), total, count
+    corrected_covariance = correct_ema_bias(total, batch_count, decay=decay)
+    return (
+        batch_covariance + jax.lax.stop_gradient(corrected_covariance - batch_covariance),
+        total,
+        batch_count,
+    )
 
 
-def corrected(total: Float[Array, "d d"], count: Float[Array, ""], *, decay: float) -> Float[Array, "d d"]:
+def correct_ema_bias(
+    total: Float[Array, "d d"], batch_count: Float[Array, ""], *, decay: float
+) -> Float[Array, "d d"]:
     """`S / (1 - decay^count)`: the average of the covariances seen, zero before the first."""
-    seen = 1.0 - decay**count
-    return total / jnp.where(seen > 0, seen, 1.0)
+    correction = 1.0 - decay**batch_count
+    return total / jnp.where(correction > 0, correction, 1.0)
 
 
 def _centre(x, weight):
     """Centred rows in float32, zero where uncounted, their weights, and `1 / (m - 1)` or 0."""
-    x = promote(x)
+    x = at_least_float32(x)
     weight = jnp.ones(len(x), x.dtype) if weight is None else weight.astype(x.dtype)
     m = jnp.sum(weight)
     scale = jnp.where(m > 1, 1.0 / jnp.where(m > 1, m - 1, 1.0), 0.0)
@@ -106,5 +112,5 @@ def _centre(x, weight):
     return x - jnp.sum(weight[:, None] * x, axis=0) / jnp.maximum(m, 1.0), weight, scale
 
 
-def _products(x, weight, scale):
-    return scale * jnp.einsum("bi,bj->ij", weight[:, None] * x, x, precision=EXACT)
+def _weighted_covariance(x, weight, scale):
+    return scale * jnp.einsum("bi,bj->ij", weight[:, None] * x, x, precision=HIGHEST_PRECISION)

@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emofuse_jax.ops.normalize import promote
+from emofuse_jax.ops.normalize import at_least_float32
 
 
 def low_rank_fusion(
@@ -38,14 +38,14 @@ def low_rank_fusion(
     if len(vectors) != len(factors):
         raise ValueError(f"factors: {len(factors)}, expected one for each of the {len(vectors)} vectors")
     projected = [_project(x, f, append_one) for x, f in zip(vectors, factors, strict=True)]
-    z = jnp.einsum("...ko,k->...o", math.prod(projected), promote(weights))  # ... o
+    z = jnp.einsum("...ko,k->...o", math.prod(projected), at_least_float32(weights))  # ... o
     return (z if bias is None else z + bias).astype(vectors[0].dtype)
 
 
 def _project(x, factor, append_one):
-    rows, expected = factor.shape[1], x.shape[-1] + append_one
-    if rows != expected:
-        raise ValueError(f"factors: {rows} rows, expected {expected}")
+    factor_rows, expected_rows = factor.shape[1], x.shape[-1] + append_one
+    if factor_rows != expected_rows:
+        raise ValueError(f"factors: {factor_rows} rows, expected {expected_rows}")
     kernel = factor[:, : x.shape[-1]].astype(x.dtype)
-    out = jnp.einsum("...d,kdo->...ko", x, kernel, preferred_element_type=promote(x).dtype)
-    return out + factor[:, -1] if append_one else out  # ... k o
+    projected = jnp.einsum("...d,kdo->...ko", x, kernel, preferred_element_type=at_least_float32(x).dtype)
+    return projected + factor[:, -1] if append_one else projected  # ... k o

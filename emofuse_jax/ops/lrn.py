@@ -5,7 +5,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from emofuse_jax.ops.normalize import promote
+from emofuse_jax.ops.normalize import at_least_float32
 
 
 def local_response_norm(
@@ -31,8 +31,10 @@ def local_response_norm(
     """
     if size % 2 == 0:
         raise ValueError(f"size: {size}, expected an odd window")
-    wide = promote(x)
+    x_f32 = at_least_float32(x)
     window = (1,) * (x.ndim - 1) + (size,)
-    squares = lax.reduce_window(wide * wide, np.zeros((), wide.dtype), lax.add, window, (1,) * x.ndim, "SAME")
-    power = jnp.exp(-beta * jnp.log(kappa + alpha * squares))  # three times faster than `**` on a CPU
-    return (wide * power).astype(x.dtype)
+    square_sums = lax.reduce_window(
+        x_f32 * x_f32, np.zeros((), x_f32.dtype), lax.add, window, (1,) * x.ndim, "SAME"
+    )
+    scale = jnp.exp(-beta * jnp.log(kappa + alpha * square_sums))  # three times faster than `**` on a CPU
+    return (x_f32 * scale).astype(x.dtype)

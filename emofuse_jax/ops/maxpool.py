@@ -21,6 +21,6 @@ def max_pool(
 
 
 def _pool_axis(x, axis, size, stride):
-    reach = (x.shape[axis] - size) // stride * stride + 1
-    pieces = [lax.slice_in_dim(x, start, start + reach, stride, axis) for start in range(size)]
-    return functools.reduce(jnp.maximum, pieces)
+    span = (x.shape[axis] - size) // stride * stride + 1
+    shifted_slices = [lax.slice_in_dim(x, start, start + span, stride, axis) for start in range(size)]
+    return functools.reduce(jnp.maximum, shifted_slices)

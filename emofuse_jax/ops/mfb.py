@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emofuse_jax.ops.bilinear import bilinear_products, factorized_bilinear_pooling, squeeze
+from emofuse_jax.ops.bilinear import bilinear_products, factorized_bilinear_pooling, sum_and_normalize
 from emofuse_jax.ops.dropout import dropout
 from emofuse_jax.types import PRNGKey
 
@@ -68,7 +68,9 @@ def mfh(
         raise ValueError(f"us, vs: {len(us)} and {len(vs)} blocks, expected the same number, at least one")
     keys = [None] * len(us) if key is None else jax.random.split(key, len(us))
     expanded, blocks = 1.0, []
-    for u, v, own in zip(us, vs, keys, strict=True):
-        expanded = dropout(bilinear_products(x, y, u, v, factors) * expanded, dropout_rate, own)  # ... ok
-        blocks.append(squeeze(expanded, factors, power_norm=True, normalize=True, eps=eps))
+    for u, v, block_key in zip(us, vs, keys, strict=True):
+        expanded = dropout(
+            bilinear_products(x, y, u, v, factors) * expanded, dropout_rate, block_key
+        )  # ... ok
+        blocks.append(sum_and_normalize(expanded, factors, power_norm=True, normalize=True, eps=eps))
     return jnp.concatenate(blocks, axis=-1).astype(x.dtype)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emofuse_jax.ops.masking import masked_softmax
-from emofuse_jax.ops.normalize import promote
+from emofuse_jax.ops.normalize import at_least_float32
 
 
 def multi_head_attention(
@@ -34,12 +34,14 @@ def multi_head_attention(
     """
     if query.shape[-1] % heads:
         raise ValueError(f"multi_head_attention: {heads} heads do not divide a width of {query.shape[-1]}")
-    query, key, answers = (_split(x, heads) for x in (query, key, value))  # ... h l e
-    scores = promote(query) @ jnp.swapaxes(promote(key), -1, -2) / query.shape[-1] ** 0.5  # ... h l m
+    query, key, values = (_split_heads(x, heads) for x in (query, key, value))  # ... h l e
+    scores = (
+        at_least_float32(query) @ jnp.swapaxes(at_least_float32(key), -1, -2) / query.shape[-1] ** 0.5
+    )  # ... h l m
     weights = masked_softmax(scores, jnp.broadcast_to(mask[..., None, None, :], scores.shape))
-    seen = jnp.swapaxes(weights.astype(value.dtype) @ answers, -2, -3)  # ... l h e
-    return seen.reshape(*seen.shape[:-2], -1), weights  # ... l h e -> ... l d
+    attended = jnp.swapaxes(weights.astype(value.dtype) @ values, -2, -3)  # ... l h e
+    return attended.reshape(*attended.shape[:-2], -1), weights  # ... l h e -> ... l d
 
 
-def _split(x: Float[Array, "*batch l d"], heads: int) -> Float[Array, "*batch h l e"]:
+def _split_heads(x: Float[Array, "*batch l d"], heads: int) -> Float[Array, "*batch h l e"]:
     return jnp.swapaxes(x.reshape(*x.shape[:-1], heads, -1), -2, -3)  # ... l h*e -> ... h l e

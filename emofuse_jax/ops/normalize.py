@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
-def promote(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """At least float32: norms, powers, softmaxes and covariances are not computed in half precision."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
@@ -23,9 +23,9 @@ def l2_normalize(x: Float[Array, "*batch d"], *, eps: float = 1e-6) -> Float[Arr
     Returns:
       Vectors of norm at most 1, in the dtype of `x`.
     """
-    wide = promote(x)
-    norm = jnp.sqrt(jnp.sum(wide * wide, axis=-1, keepdims=True) + eps)
-    return (wide / norm).astype(x.dtype)
+    x_f32 = at_least_float32(x)
+    norm = jnp.sqrt(jnp.sum(x_f32 * x_f32, axis=-1, keepdims=True) + eps)
+    return (x_f32 / norm).astype(x.dtype)
 
 
 def signed_sqrt(x: Float[Array, "..."], *, eps: float = 1e-6) -> Float[Array, "..."]:
@@ -33,18 +33,18 @@ def signed_sqrt(x: Float[Array, "..."], *, eps: float = 1e-6) -> Float[Array, ".
 
     The power normalisation of MFB (Yu et al., arXiv 1708.01471); the line keeps the gradient finite at 0.
     """
-    wide = promote(x)
-    small = jnp.abs(wide) < eps
-    outside = jnp.where(small, 1.0, wide)  # the square root never sees 0, so no NaN enters its gradient
-    root = jnp.sign(outside) * jnp.sqrt(jnp.abs(outside))
-    return jnp.where(small, wide / eps**0.5, root).astype(x.dtype)
+    x_f32 = at_least_float32(x)
+    is_small = jnp.abs(x_f32) < eps
+    safe_x = jnp.where(is_small, 1.0, x_f32)  # the square root never sees 0, so no NaN enters its gradient
+    root = jnp.sign(safe_x) * jnp.sqrt(jnp.abs(safe_x))
+    return jnp.where(is_small, x_f32 / eps**0.5, root).astype(x.dtype)
 
 
 def standardize(
     x: Float[Array, "*batch f"], mean: Float[Array, " f"], std: Float[Array, " f"], *, eps: float = 1e-5
 ) -> Float[Array, "*batch f"]:
     """`(x - mean) / max(std, eps)` per bin, in float32."""
-    return (promote(x) - mean) / jnp.maximum(std, eps)
+    return (at_least_float32(x) - mean) / jnp.maximum(std, eps)
 
 
 def masked_moments(
@@ -56,12 +56,12 @@ def masked_moments(
     valid position both are those of all positions. Masked values must be finite.
     """
     mask = mask | ~jnp.any(mask)
-    shared = tuple(axis for axis in range(1, x.ndim - 1) if mask.shape[axis] == 1)
-    wide, axes = promote(x), tuple(range(x.ndim - 1))
-    count = mask.sum() * math.prod(x.shape[axis] for axis in shared)
+    unmasked_axes = tuple(axis for axis in range(1, x.ndim - 1) if mask.shape[axis] == 1)
+    x_f32, axes = at_least_float32(x), tuple(range(x.ndim - 1))
+    count = mask.sum() * math.prod(x.shape[axis] for axis in unmasked_axes)
 
     def mean(values):
-        return jnp.where(mask, values.sum(shared, keepdims=True), 0).sum(axes) / count
+        return jnp.where(mask, values.sum(unmasked_axes, keepdims=True), 0).sum(axes) / count
 
-    first = mean(wide)
-    return first, jnp.maximum(mean(wide * wide) - first * first, 0.0)
+    channel_mean = mean(x_f32)
+    return channel_mean, jnp.maximum(mean(x_f32 * x_f32) - channel_mean * channel_mean, 0.0)

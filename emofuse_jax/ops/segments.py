@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from emofuse_jax.ops.normalize import promote
+from emofuse_jax.ops.normalize import at_least_float32
 
 
 def cut_segments(
@@ -27,18 +27,18 @@ def cut_segments(
     t = mask.shape[1]
     length = jnp.max(jnp.where(mask, jnp.arange(1, t + 1), 0), axis=1)  # b
     centre = (2 * jnp.arange(count) + 1) * length[:, None] // (2 * count)  # b n
-    place = centre[:, :, None] - steps // 2 + jnp.arange(steps)  # b n w
-    flat = jnp.clip(place, 0, t - 1).reshape(mask.shape[0], -1)  # b n w -> b n*w
-    inside = (place >= 0) & (place < length[:, None, None])
-    inside &= jnp.take_along_axis(mask, flat, axis=1).reshape(place.shape)
-    windows = jnp.take_along_axis(values, flat[:, :, None], axis=1)  # b n*w f
-    return jnp.where(inside[..., None], windows.reshape(*place.shape, -1), 0), inside
+    frame_index = centre[:, :, None] - steps // 2 + jnp.arange(steps)  # b n w
+    flat_index = jnp.clip(frame_index, 0, t - 1).reshape(mask.shape[0], -1)  # b n w -> b n*w
+    window_mask = (frame_index >= 0) & (frame_index < length[:, None, None])
+    window_mask &= jnp.take_along_axis(mask, flat_index, axis=1).reshape(frame_index.shape)
+    windows = jnp.take_along_axis(values, flat_index[:, :, None], axis=1)  # b n*w f
+    return jnp.where(window_mask[..., None], windows.reshape(*frame_index.shape, -1), 0), window_mask
 
 
-def resample(
+def resample_sequence(
     values: Float[Array, "b l d"],
     mask: Bool[Array, "b l"],
-    order: Int[Array, "b l"],
+    time_index: Int[Array, "b l"],
     length: Int[Array, " b"],
     *,
     count: int,
@@ -52,18 +52,20 @@ def resample(
     Args:
       values: encoded positions.
       mask: valid ones.
-      order: place in time of each.
+      time_index: place in time of each.
       length: number of places of the clip, T.
       count: parts, n.
 
     Returns:
       A vector for each part, zero where no valid position lies, and False there.
     """
-    part, length = jnp.arange(count)[:, None], jnp.maximum(length, 1)[:, None, None]  # n 1, b 1 1
-    place = order[:, None, :]  # b 1 l
-    at = ((2 * place + 1) * count // (2 * length) == part) | ((2 * part + 1) * length // (2 * count) == place)
-    at &= mask[:, None, :]  # b n l
-    number = jnp.sum(at, axis=-1)
-    valid = promote(jnp.where(mask[..., None], values, 0))
-    total = jnp.einsum("bnl,bld->bnd", at.astype(valid.dtype), valid)
-    return (total / jnp.maximum(number, 1)[..., None]).astype(values.dtype), number > 0
+    segment, length = jnp.arange(count)[:, None], jnp.maximum(length, 1)[:, None, None]  # n 1, b 1 1
+    position = time_index[:, None, :]  # b 1 l
+    overlaps = ((2 * position + 1) * count // (2 * length) == segment) | (
+        (2 * segment + 1) * length // (2 * count) == position
+    )
+    overlaps &= mask[:, None, :]  # b n l
+    position_count = jnp.sum(overlaps, axis=-1)
+    valid_values = at_least_float32(jnp.where(mask[..., None], values, 0))
+    total = jnp.einsum("bnl,bld->bnd", overlaps.astype(valid_values.dtype), valid_values)
+    return (total / jnp.maximum(position_count, 1)[..., None]).astype(values.dtype), position_count > 0

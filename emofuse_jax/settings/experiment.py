@@ -16,7 +16,7 @@ def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -
     config.init = ml_collections.ConfigDict({"audio": "", "video": ""})
     config.data = data_defaults()
     config.augment = augment_defaults()
-    config.loss = ml_collections.ConfigDict(losses.DEFAULTS)
+    config.loss = ml_collections.ConfigDict(losses.LOSS_DEFAULTS)
     config.optimizer = optimizer_defaults()
     config.train = train_defaults()
     config.crossval = crossval_defaults()

@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Int
 
-from emofuse_jax.models.registry import calibrator
+from emofuse_jax.models.registry import get_calibrator
 
 TRAINED_ON = "config.data.hold_out=False: the validation clips were trained on"
 
@@ -20,7 +20,7 @@ def check_held_out(config: ml_collections.ConfigDict) -> None:
         raise ValueError(f"config.train.temperature={config.train.temperature}: expected a number above 0")
     needs = {
         f"config.train.patience={config.train.patience}": config.train.patience,
-        f"fusion {config.model.fusion.name!r}": calibrator(config.model.fusion.name),
+        f"fusion {config.model.fusion.name!r}": get_calibrator(config.model.fusion.name),
     }
     for name, needed in needs.items():
         if needed and not config.data.hold_out:

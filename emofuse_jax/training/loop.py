@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from emofuse_jax.data.dataset import Dataset
-from emofuse_jax.models.registry import calibrator
+from emofuse_jax.models.registry import get_calibrator
 from emofuse_jax.parallel.distributed import owned
 from emofuse_jax.parallel.memory import compiled_bytes, exhaustion_told
 from emofuse_jax.parallel.mesh import check_rows, make_mesh, state_sharding
@@ -219,7 +219,7 @@ def close_epoch(
 def validate(config, feed: Feed, eval_step, state: TrainState) -> tuple[TrainState, dict, np.ndarray]:
     """Scores the validation clips, after what the fusion sets from them."""
     answers = predict_validation(feed, eval_step, state)
-    if hook := calibrator(config.model.fusion.name):
+    if hook := get_calibrator(config.model.fusion.name):
         state = calibrated(state, hook, answers)
         answers = predict_validation(feed, eval_step, state)
     scores = predict.score(answers, intervals=False)

@@ -9,7 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from emofuse_jax.data.records import comparable
-from emofuse_jax.models.pretrained.conversion import by_name
+from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.models.pretrained.registry import CONVERTERS
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.training.checkpoint.load import load_trained
@@ -95,7 +95,7 @@ def _check_shapes(what: str, found: Params, wanted: Params) -> None:
 
 def _shapes(tree: Params) -> dict[str, tuple]:
     """Shapes by names with slashes."""
-    return {name: leaf.shape for name, leaf in by_name(tree).items()}
+    return {name: leaf.shape for name, leaf in flatten_by_path(tree).items()}
 
 
 def _public(experiment: Experiment, stream: str, path: str, shapes: Start) -> Start:

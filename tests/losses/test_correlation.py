@@ -9,10 +9,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
-from emofuse_jax.losses.correlation import correlation, label_rows
-from emofuse_jax.losses.orthogonality import cross_product, orthogonality
+from emofuse_jax.losses.correlation import correlation_loss, repeat_label_features
+from emofuse_jax.losses.orthogonality import cross_correlation_norm, orthogonality_loss
 from emofuse_jax.models.fusions.hgr import CommonInformation
-from emofuse_jax.models.interfaces import Sequence, Sequences
+from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, Outputs
 from tests.golden import formulas
@@ -68,7 +68,7 @@ def rows_of(answer, batch):
 def test_equals_the_formula_over_the_segments_that_count():
     answer, batch = outputs(), clips()
     expected = -sum(formulas.soft_hgr(*pair) for pair in rows_of(answer, batch))
-    total, width = correlation(answer, batch, None)
+    total, width = correlation_loss(answer, batch, None)
     assert float(width) == D
     assert float(total) == pytest.approx(expected, abs=1e-4)
     loss, parts = losses.total_loss(
@@ -82,7 +82,7 @@ def test_a_hidden_label_has_no_features():
     """Nor has a clip without one, whatever its mask says."""
     table, label = jnp.ones((C, D)), jnp.array([1, 1, -1, 0])
     batch = clips(4, label=label, label_mask=jnp.array([True, False, True, True]))
-    rows = label_rows(table, batch, 2)
+    rows = repeat_label_features(table, batch, 2)
     np.testing.assert_array_equal(rows[:, 0], [1, 1, 0, 0, 0, 0, 0, 0])  # the last clip is padding
 
 
@@ -90,16 +90,18 @@ def test_a_clip_without_label_is_as_one_whose_label_is_hidden():
     answer, batch = outputs(), clips()
     shown = dataclasses.replace(batch, label=jnp.where(batch.label_mask, batch.label, -1))
     unmasked = dataclasses.replace(shown, label_mask=jnp.ones(B, bool))
-    np.testing.assert_allclose(correlation(answer, unmasked, None)[0], correlation(answer, batch, None)[0])
+    np.testing.assert_allclose(
+        correlation_loss(answer, unmasked, None)[0], correlation_loss(answer, batch, None)[0]
+    )
 
 
 def test_unlabelled_clips_give_the_streams_term_alone():
     answer = outputs()
     batch = clips(label_mask=jnp.zeros(B, bool))
-    total, _ = correlation(answer, batch, None)
+    total, _ = correlation_loss(answer, batch, None)
     assert float(total) == pytest.approx(-formulas.soft_hgr(*rows_of(answer, batch)[0]), abs=1e-4)
     without = {k: v for k, v in answer.aux.items() if k != "label_features"}
-    same, _ = correlation(dataclasses.replace(answer, aux=without), clips(), None)
+    same, _ = correlation_loss(dataclasses.replace(answer, aux=without), clips(), None)
     assert float(same) == pytest.approx(float(total), abs=1e-4)
 
 
@@ -113,7 +115,7 @@ def test_moving_covariances_stand_for_the_batch():
     for (x, y), (c_x, c_y) in zip(terms, pairs, strict=True):
         shared = ((x - x.mean(0)) * (y - y.mean(0))).sum() / (len(x) - 1)
         expected -= shared - 0.5 * np.trace(c_x @ c_y)
-    assert float(correlation(answer, batch, None)[0]) == pytest.approx(expected, abs=1e-4)
+    assert float(correlation_loss(answer, batch, None)[0]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_hidden_labels_and_masked_features_change_nothing_bit_for_bit():
@@ -122,7 +124,7 @@ def test_hidden_labels_and_masked_features_change_nothing_bit_for_bit():
     @jax.jit
     def score(answer, batch):
         return jax.value_and_grad(
-            lambda aux: correlation(dataclasses.replace(answer, aux=aux), batch, None)[0], allow_int=True
+            lambda aux: correlation_loss(dataclasses.replace(answer, aux=aux), batch, None)[0], allow_int=True
         )(answer.aux)
 
     hidden = ~np.asarray(batch.label_mask)
@@ -149,7 +151,7 @@ def test_finite_without_a_modality_or_a_clip(missing):
     batch = clips(weight=jnp.zeros(B)) if missing == "weight" else clips()
 
     def loss(aux):
-        return correlation(dataclasses.replace(answer, aux=aux), batch, None)[0]
+        return correlation_loss(dataclasses.replace(answer, aux=aux), batch, None)[0]
 
     value, gradient = jax.jit(jax.value_and_grad(loss, allow_int=True))(answer.aux)
     assert np.isfinite(value)
@@ -174,7 +176,7 @@ def test_one_device_and_eight_agree_on_the_whole_fusion():
     def stream():
         order = jnp.broadcast_to(jnp.arange(L), (b, L))
         values = jnp.asarray(RNG.normal(size=(b, L, 4)), jnp.float32)
-        return Sequence(values, jnp.asarray(RNG.random((b, L)) < 0.8), order, jnp.full(b, L))
+        return EncodedSequence(values, jnp.asarray(RNG.random((b, L)) < 0.8), order, jnp.full(b, L))
 
     @jax.jit
     def step(params, state, given, batch):
@@ -189,7 +191,7 @@ def test_one_device_and_eight_agree_on_the_whole_fusion():
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
-    given = Sequences(stream(), stream())
+    given = EncodedSequences(stream(), stream())
     eight = step(*jax.device_put((params, state), whole), *jax.device_put((given, batch), rows))
     one = step(params, state, given, batch)
     for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
@@ -222,7 +224,7 @@ def test_orthogonality_equals_the_formula():
         for one, other in zip(p, q, strict=True):
             product += np.outer(one / np.linalg.norm(one), other / np.linalg.norm(other)) / len(p)
         expected += np.linalg.norm(product) ** 2
-    total, count = orthogonality(answer, batch, None)
+    total, count = orthogonality_loss(answer, batch, None)
     assert float(count) == 3
     assert float(total) == pytest.approx(expected, abs=1e-5)
 
@@ -231,10 +233,12 @@ def test_the_cross_product_is_between_nothing_and_one():
     x = jnp.asarray(RNG.choice([-1.0, 1.0], size=(64, 1)), jnp.float32)
     x = x - x.mean()
     weight = jnp.ones(64)
-    assert float(cross_product(x, -x, weight)) == pytest.approx(1.0, abs=1e-4)
+    assert float(cross_correlation_norm(x, -x, weight)) == pytest.approx(1.0, abs=1e-4)
     apart = [jnp.asarray(np.tile(p, 16)[:, None], jnp.float32) for p in ([1.0, 1, -1, -1], [1.0, -1, 1, -1])]
-    assert float(cross_product(*apart, weight)) == pytest.approx(0.0, abs=1e-6)
-    value, gradient = jax.value_and_grad(cross_product)(jnp.zeros((4, 2)), jnp.zeros((4, 2)), jnp.zeros(4))
+    assert float(cross_correlation_norm(*apart, weight)) == pytest.approx(0.0, abs=1e-6)
+    value, gradient = jax.value_and_grad(cross_correlation_norm)(
+        jnp.zeros((4, 2)), jnp.zeros((4, 2)), jnp.zeros(4)
+    )
     assert value == 0
     assert np.all(np.asarray(gradient) == 0)
 
@@ -243,20 +247,21 @@ def test_few_rows_and_parts_of_rows_count_as_they_weigh():
     """Two rows are opposite when centred, whatever they weigh; what does not count may be anything."""
     rows = jnp.asarray([[1.0, 2.0], [3.0, -1.0], [np.nan, np.inf]])
     weight = jnp.array([0.75, 0.75, 0.0])
-    assert float(cross_product(rows, rows, weight)) == pytest.approx(1.0, abs=1e-4)
+    assert float(cross_correlation_norm(rows, rows, weight)) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_pairs_of_which_nothing_counts_are_not_counted():
     answer, batch = private(outputs()), clips()
-    total, count = orthogonality(answer, dataclasses.replace(batch, weight=jnp.zeros(B)), None)
+    total, count = orthogonality_loss(answer, dataclasses.replace(batch, weight=jnp.zeros(B)), None)
     assert (float(total), float(count)) == (0.0, 0.0)
     whole = {f"{n}_common_mask": jnp.ones((B, L), bool) for n in ("audio", "video")}
     every = dataclasses.replace(answer, aux=answer.aux | whole)
-    assert orthogonality(every, dataclasses.replace(batch, weight=jnp.ones(B)), None)[1] == 3
+    assert orthogonality_loss(every, dataclasses.replace(batch, weight=jnp.ones(B)), None)[1] == 3
 
 
 @pytest.mark.parametrize(
-    ("objective", "message"), [(correlation, "common features"), (orthogonality, "private features")]
+    ("objective", "message"),
+    [(correlation_loss, "common features"), (orthogonality_loss, "private features")],
 )
 def test_a_fusion_without_such_features_is_named(objective, message):
     with pytest.raises(ValueError, match=message):

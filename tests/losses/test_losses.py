@@ -48,7 +48,7 @@ def test_a_mixed_label_is_its_share_of_another(smoothing):
     """As cross-entropy is linear in the target; smoothed or, by default, not."""
     other, share = np.array([2, 0, 1, 1], np.int32), np.array([0.3, 0.0, 0.5, 0.2], np.float32)
     rows = jnp.asarray(LOGITS), jnp.asarray(LABEL), jnp.asarray(WEIGHT)
-    total, weight = cross_entropy(*rows, mixed=(jnp.asarray(other), jnp.asarray(share)), **smoothing)
+    total, weight = cross_entropy(*rows, mixup=(jnp.asarray(other), jnp.asarray(share)), **smoothing)
     expected = 0.0
     for i in (0, 1):
         own, second = (
@@ -99,7 +99,7 @@ def test_total_loss_weighs_the_means():
 
 def test_hidden_labels_count_nowhere():
     outputs, batch = example()
-    config = ConfigDict(losses.DEFAULTS)
+    config = ConfigDict(losses.LOSS_DEFAULTS)
     hidden = dataclasses.replace(batch, label_mask=jnp.array([True, False, True, True]))
     expected = formulas.cross_entropy(LOGITS[0], LABEL[0])
     assert float(losses.total_loss(outputs, hidden, config)[0]) == pytest.approx(expected, rel=1e-5)
@@ -123,6 +123,6 @@ def test_bad_objectives_are_named():
 
 def test_a_ratio_over_nothing_is_zero_and_has_no_gradient():
     three, nothing, half = jnp.asarray(3.0), jnp.asarray(0.0), jnp.asarray(0.5)
-    value, gradient = jax.value_and_grad(losses.ratio, argnums=(0, 1))(three, nothing)
+    value, gradient = jax.value_and_grad(losses.safe_mean, argnums=(0, 1))(three, nothing)
     assert (value, *gradient) == (0.0, 0.0, 0.0)
-    assert losses.ratio(three, half) == 6.0
+    assert losses.safe_mean(three, half) == 6.0

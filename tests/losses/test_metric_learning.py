@@ -25,7 +25,7 @@ def given(**fields):
 
 
 def test_they_are_off_by_default():
-    factors = losses.DEFAULTS["objectives"]
+    factors = losses.LOSS_DEFAULTS["objectives"]
     assert [factors[name] for name in ("emotional_metric", "adaptive_triplet", "polarity")] == [0.0] * 3
     assert factors["cross_entropy"] == 1.0
 

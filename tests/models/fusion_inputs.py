@@ -7,8 +7,8 @@ import numpy as np
 from flax import nnx
 
 from emofuse_jax import settings
-from emofuse_jax.models.interfaces import Sequence, Sequences, Streams, trunk_masks
-from emofuse_jax.models.layers.margins import Relations
+from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, PooledVectors, trunk_masks
+from emofuse_jax.models.layers.margins import ClassRelations
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.types import Batch, Outputs
@@ -37,7 +37,7 @@ def small_fusion(name, **fields):
     fusion = FUSIONS[name]
     widths = [WIDTHS[m] if m in fusion.modalities else None for m in WIDTHS]
     module = fusion(*widths, CLASSES, config, jnp.float32, rngs=nnx.Rngs(0))
-    relations = Relations(shipped(name).model, CLASSES)()
+    relations = ClassRelations(shipped(name).model, CLASSES)()
     graphdef, params, state = nnx.split(module, nnx.Param, ...)
 
     def apply(params, state, inputs, key=None):
@@ -64,9 +64,9 @@ def random_inputs(name, n=4, seed=0):
         sequence = random_sequence(rng, n, LENGTHS[modality], WIDTHS[modality], absent=i + 1)
         made[modality] = sequence if fusion.takes == "sequences" else pooled(sequence, parts)
     if fusion.takes == "sequences":
-        return Sequences(**made)
+        return EncodedSequences(**made)
     pairs = [(None, None) if pair is None else pair for pair in made.values()]
-    return Streams(*pairs[0], *pairs[1])
+    return PooledVectors(*pairs[0], *pairs[1])
 
 
 def random_sequence(rng, n, length, width, absent):
@@ -75,7 +75,7 @@ def random_sequence(rng, n, length, width, absent):
     mask = np.arange(length) < valid[:, None]
     values = rng.normal(size=(n, length, width)) * mask[..., None]
     order = np.broadcast_to(np.arange(length), mask.shape)
-    return Sequence(*map(jnp.asarray, (values.astype(np.float32), mask, order, valid)))
+    return EncodedSequence(*map(jnp.asarray, (values.astype(np.float32), mask, order, valid)))
 
 
 def pooled(sequence, parts):
@@ -102,7 +102,7 @@ def as_batch(n, seed=1):
 
 def as_outputs(inputs, fused):
     """What the network answers around a fusion."""
-    if isinstance(inputs, Streams):
+    if isinstance(inputs, PooledVectors):
         audio, video = (None if v is None else v[:, 0] for v in (inputs.audio, inputs.video))
     else:
         audio, video = (None if s is None else masked_mean(s.values, s.mask) for s in inputs)

@@ -6,14 +6,14 @@ from flax import nnx
 
 from emofuse_jax.models.encoders.audio_fcn import (
     ALEXNET,
-    TORCHVISION,
+    TORCHVISION_ALEXNET,
     AudioEncoder,
     AudioFCN,
-    layers_of,
-    minimum_length,
+    downsample_mask,
+    map_to_sequence,
+    min_input_length,
     output_length,
-    positions,
-    shrink_mask,
+    parse_layers,
 )
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
@@ -23,7 +23,7 @@ from tests.models.small import small_config
 
 def shaped(shape):
     config = default_model_config()
-    config.audio.update({"alexnet": ALEXNET, "torchvision": TORCHVISION}[shape])
+    config.audio.update({"alexnet": ALEXNET, "torchvision": TORCHVISION_ALEXNET}[shape])
     return config
 
 
@@ -55,13 +55,13 @@ def test_shape_for_two_hundred_bins(steps):
     features, mask = jax.eval_shape(run, audio, jax.ShapeDtypeStruct((2, steps), jnp.bool_))
     assert features.shape == (2, tables.FCN_COLUMNS[steps], tables.FCN_ROWS, 256)
     assert mask.shape == (2, tables.FCN_COLUMNS[steps])
-    assert output_length(steps, layers_of(config.audio)) == tables.FCN_COLUMNS[steps]
+    assert output_length(steps, parse_layers(config.audio)) == tables.FCN_COLUMNS[steps]
 
 
 def test_fewest_steps():
-    layers = layers_of(default_model_config().audio)
-    assert minimum_length(layers) == 67
-    assert minimum_length(layers, 3) == 131
+    layers = parse_layers(default_model_config().audio)
+    assert min_input_length(layers) == 67
+    assert min_input_length(layers, 3) == 131
     with pytest.raises(ValueError, match="audio: 66 steps, the network needs at least 67"):
         fcn(small_config(), 70)(jnp.zeros((1, 66, 70)), jnp.ones((1, 66), bool), train=False)
     with pytest.raises(ValueError, match="audio: 40 frequency bins"):
@@ -100,21 +100,23 @@ def test_a_clip_below_the_minimum_counts_as_followed_by_mean_values():
 
 def test_shrink_mask_wants_all_inputs():
     mask = jnp.array([[1, 1, 1, 1, 0, 1, 1, 1, 1]], bool)
-    assert np.array_equal(shrink_mask(mask, 3, 2), [[True, False, False, True]])
-    assert np.array_equal(shrink_mask(mask, 1, 1), mask)
+    assert np.array_equal(downsample_mask(mask, 3, 2), [[True, False, False, True]])
+    assert np.array_equal(downsample_mask(mask, 1, 1), mask)
 
 
 def test_positions():
     features = jnp.arange(2 * 3 * 2 * 4.0).reshape(2, 3, 2, 4)
     mask = jnp.array([[True, True, False], [True, True, True]])
-    flat = positions(features, mask, "2d")
+    flat = map_to_sequence(features, mask, "2d")
     assert flat.values.shape == (2, 6, 4)
     assert np.array_equal(flat.mask[0], [1, 1, 1, 1, 0, 0])
-    assert np.array_equal(flat.order[1], [0, 0, 1, 1, 2, 2])
+    assert np.array_equal(flat.time_index[1], [0, 0, 1, 1, 2, 2])
     assert np.array_equal(flat.length, [2, 3])
-    concat = positions(features, mask, "1d_concat")
+    concat = map_to_sequence(features, mask, "1d_concat")
     assert np.array_equal(concat.values[1, 2], features[1, 2].reshape(-1))
-    np.testing.assert_allclose(positions(features, mask, "1d_mean").values[0, 1], features[0, 1].mean(0))
+    np.testing.assert_allclose(
+        map_to_sequence(features, mask, "1d_mean").values[0, 1], features[0, 1].mean(0)
+    )
 
 
 @pytest.mark.parametrize(("axes", "width"), [("2d", 256), ("1d_concat", 1280), ("1d_mean", 256)])
@@ -136,8 +138,8 @@ def test_bad_rows_are_named():
     config = small_config()
     config.audio.kernels = (11, 5, 3)
     with pytest.raises(ValueError, match=r"audio.kernels: 3 entries, expected 5"):
-        layers_of(config.audio)
+        parse_layers(config.audio)
     config = small_config()
     config.audio.norms = ("layer",) * 5
     with pytest.raises(ValueError, match=r"audio.norms: 'layer', expected one of none, lrn, batch"):
-        layers_of(config.audio)
+        parse_layers(config.audio)

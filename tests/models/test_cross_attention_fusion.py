@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from emofuse_jax.models.fusions.avef import DeepFusion
 from emofuse_jax.models.fusions.cross_attention import CrossAttention
-from emofuse_jax.models.interfaces import Sequence, Sequences, Streams
+from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, PooledVectors
 from tests.models.small import device_batch, small_model
 
 RNG = np.random.default_rng(10)
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(10)
 def sequence(l, d, mask=None):
     values = jnp.asarray(RNG.normal(size=(2, l, d)), jnp.float32)
     mask = jnp.ones((2, l), bool) if mask is None else jnp.asarray(mask, bool)
-    return Sequence(values, mask, jnp.broadcast_to(jnp.arange(l), (2, l)), jnp.full(2, l))
+    return EncodedSequence(values, mask, jnp.broadcast_to(jnp.arange(l), (2, l)), jnp.full(2, l))
 
 
 def fusion(d_a=4, d_v=4, **fields):
@@ -28,7 +28,7 @@ def fusion(d_a=4, d_v=4, **fields):
 
 def test_equals_the_formula_on_positions_of_one_width():
     net, audio, video = fusion(layer_norm=False), sequence(3, 4), sequence(3, 4)
-    out = net(Sequences(audio, video), None)
+    out = net(EncodedSequences(audio, video), None)
     for i in range(2):
         x_a, x_v, w = np.asarray(audio.values[i]), np.asarray(video.values[i]), np.asarray(net.w[...])
         e = np.exp(x_a @ w @ x_v.T)
@@ -44,13 +44,16 @@ def test_layer_norm_comes_before_the_affinities():
     net, plain, audio, video = fusion(), fusion(layer_norm=False), sequence(3, 4), sequence(3, 4)
     plain.w[...], plain.head = net.w[...], net.head
     normed = (x._replace(values=jax.nn.standardize(x.values, epsilon=1e-6)) for x in (audio, video))
-    one, two = net(Sequences(audio, video), None), plain(Sequences(*normed), None)
+    one, two = net(EncodedSequences(audio, video), None), plain(EncodedSequences(*normed), None)
     np.testing.assert_allclose(one.logits, two.logits, atol=1e-5)
 
 
 def test_large_inputs_do_not_end_in_the_flat_part_of_the_tanh():
     audio, video = (x._replace(values=4 + jnp.abs(x.values)) for x in (sequence(3, 8), sequence(3, 8)))
-    flat = [fusion(8, 8, layer_norm=norm)(Sequences(audio, video), None).embedding for norm in (True, False)]
+    flat = [
+        fusion(8, 8, layer_norm=norm)(EncodedSequences(audio, video), None).embedding
+        for norm in (True, False)
+    ]
     slope = [float(jnp.mean(1 - z**2)) for z in flat]
     assert slope[0] > 0.2 > 1e-3 > slope[1]
 
@@ -58,7 +61,7 @@ def test_large_inputs_do_not_end_in_the_flat_part_of_the_tanh():
 @pytest.mark.parametrize(("l_a", "d_a", "l_v", "d_v"), [(7, 4, 2, 3), (3, 4, 12, 4)])
 def test_takes_any_pair_of_sequences(l_a, d_a, l_v, d_v):
     net = fusion(d_a, d_v)
-    out = net(Sequences(sequence(l_a, d_a), sequence(l_v, d_v)), None)
+    out = net(EncodedSequences(sequence(l_a, d_a), sequence(l_v, d_v)), None)
     assert out.embedding.shape == (2, 3 * 2 * (4 if d_a == d_v else 5))
     assert out.aux["cross_audio_weights"].shape == (2, 3, 3)
     assert np.all(np.isfinite(out.logits))
@@ -68,7 +71,7 @@ def test_longer_sequences_are_averaged_in_equal_parts():
     long = sequence(6, 4)
     short = sequence(3, 4)._replace(values=long.values.reshape(2, 3, 2, 4).mean(2))
     net, video = fusion(), sequence(3, 4)
-    one, two = (net(Sequences(audio, video), None).logits for audio in (long, short))
+    one, two = (net(EncodedSequences(audio, video), None).logits for audio in (long, short))
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
@@ -79,7 +82,7 @@ def test_masked_positions_and_absent_modalities():
         sequence(6, 3, [[1, 0, 1, 1, 0, 0], [0] * 6]),
     )
     moved = video._replace(values=jnp.where(video.mask[..., None], video.values, 9.0))
-    one, two = (net(Sequences(audio, given), None) for given in (video, moved))
+    one, two = (net(EncodedSequences(audio, given), None) for given in (video, moved))
     np.testing.assert_allclose(one.logits, two.logits, atol=1e-6)
     halves = one.embedding[1].reshape(3, 2, 5)
     np.testing.assert_allclose(halves[:, 0], np.tanh(net.audio_projection(audio.values[1])), atol=1e-5)
@@ -113,7 +116,7 @@ def test_deep_fusion_is_a_perceptron():
     config = ConfigDict(DeepFusion.defaults | {"hidden": (6, 5), "layer_norm": False})
     net = DeepFusion(4, 3, 2, config, jnp.float32, rngs=nnx.Rngs(0))
     audio, video = (jnp.asarray(RNG.normal(size=(2, 1, d)), jnp.float32) for d in (4, 3))
-    streams = Streams(audio, jnp.ones((2, 1), bool), video, jnp.ones((2, 1), bool))
+    streams = PooledVectors(audio, jnp.ones((2, 1), bool), video, jnp.ones((2, 1), bool))
     out = net(streams, None)
     z = np.concatenate([audio[:, 0], video[:, 0]], axis=1)
     for layer in (net.hidden1, net.hidden2):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.encoders.video_frame_resnet import ResNet, VideoEncoder, shrink
+from emofuse_jax.models.encoders.video_frame_resnet import ResNet, VideoEncoder, downsample_images
 from emofuse_jax.models.layers.norm import masked_batch_norm
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, InputSpec
@@ -97,7 +97,7 @@ def test_a_batch_without_faces_leaves_the_running_statistics():
 
 def test_shrink_is_the_mean_of_squares():
     images = jnp.arange(16.0).reshape(1, 4, 4, 1).repeat(3, axis=-1)
-    np.testing.assert_allclose(shrink(images, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+    np.testing.assert_allclose(downsample_images(images, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
     with pytest.raises(ValueError, match=r"video.downsample=3 does not divide faces of 16x16"):
         encoder(downsample=3)
 

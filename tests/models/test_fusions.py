@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 
 from emofuse_jax import losses
 from emofuse_jax.data.augment.apply import modality_dropout
-from emofuse_jax.models.fusions.am_fbp import complete_parts
+from emofuse_jax.models.fusions.am_fbp import complete_trunks
 from emofuse_jax.models.fusions.late import Late
-from emofuse_jax.models.interfaces import Sequence, Streams, trunk_masks
+from emofuse_jax.models.interfaces import EncodedSequence, PooledVectors, trunk_masks
 from emofuse_jax.models.layers.fbp import AdaptiveFBP
 from emofuse_jax.models.registry import FUSIONS
-from emofuse_jax.ops.masking import present_weights
+from emofuse_jax.ops.masking import equal_weights
 from tests.models.fusion_inputs import shipped
 from tests.models.small import device_batch, float_leaves, small_config, small_model
 
@@ -118,17 +118,17 @@ def test_late_is_the_mean_of_the_posteriors():
         jax.random.normal(jax.random.key(1), (3, 1, 4)),
     )
     ok_a, ok_v = jnp.array([[True], [True], [False]]), jnp.array([[True], [False], [False]])
-    logits = late(Streams(audio, ok_a, video, ok_v), None).logits
+    logits = late(PooledVectors(audio, ok_a, video, ok_v), None).logits
     p_a = jax.nn.softmax(late.audio_head(audio[:, 0], None))
     p_v = jax.nn.softmax(late.video_head(video[:, 0], None))
     expected = [(p_a[0] + p_v[0]) / 2, p_a[1], (p_a[2] + p_v[2]) / 2]
     np.testing.assert_allclose(jax.nn.softmax(logits), np.stack(expected), atol=1e-6)
-    np.testing.assert_allclose(present_weights(jnp.array([[False, True]])), [[0, 1]])
+    np.testing.assert_allclose(equal_weights(jnp.array([[False, True]])), [[0, 1]])
 
 
 def test_time_parts():
     mask = jnp.array([[True] * 5 + [False] * 2])
-    audio = Sequence(jnp.zeros((1, 7, 2)), mask, jnp.cumsum(mask, 1) - 1, mask.sum(1))
+    audio = EncodedSequence(jnp.zeros((1, 7, 2)), mask, jnp.cumsum(mask, 1) - 1, mask.sum(1))
     masks = trunk_masks(audio, 3)
     expected = [[1, 1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0]]
     assert np.array_equal(masks[0], expected)
@@ -144,7 +144,7 @@ def test_a_part_counts_when_it_has_what_the_clip_has():
         ],
         bool,
     )
-    assert np.array_equal(complete_parts(ok), [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
+    assert np.array_equal(complete_trunks(ok), [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
 
 
 def test_am_fbp_levels_and_masked_parts():

@@ -10,8 +10,8 @@ from flax import nnx
 from emofuse_jax import settings
 from emofuse_jax.models.fusions.emodal import CommonAndPrivate
 from emofuse_jax.models.fusions.hgr import CommonInformation
-from emofuse_jax.models.interfaces import Sequence, Sequences, Streams
-from emofuse_jax.models.layers.measured_state import Statistic
+from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, PooledVectors
+from emofuse_jax.models.layers.measured_state import MeasuredState
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.training.step import check_correlation
 from tests.golden import formulas
@@ -33,7 +33,7 @@ def sequence(mask, d, seed=0):
     b, l = mask.shape
     values = np.random.default_rng(seed).normal(size=(b, l, d)).astype(np.float32)
     order = np.broadcast_to(np.arange(l), (b, l))
-    return Sequence(*(jnp.asarray(x) for x in (values, mask, order, np.full(b, l))))
+    return EncodedSequence(*(jnp.asarray(x) for x in (values, mask, order, np.full(b, l))))
 
 
 MASKS = (
@@ -49,7 +49,7 @@ MASKS = (
 
 
 def pair():
-    return Sequences(sequence(MASKS[0], 3, 1), sequence(MASKS[1], 5, 2))
+    return EncodedSequences(sequence(MASKS[0], 3, 1), sequence(MASKS[1], 5, 2))
 
 
 def called(network, given):
@@ -88,8 +88,10 @@ def test_streams_of_different_lengths_meet_in_time():
     network = fusion("hgr", segments=2)
     audio, video = sequence(np.ones((1, 2)), 3, 1), sequence(np.ones((1, 6)), 5, 2)
     values = np.asarray(video.values).reshape(1, 2, 3, 5).mean(2)
-    joined = Sequence(jnp.asarray(values), jnp.ones((1, 2), bool), video.order[:, :2], jnp.array([2]))
-    long, short = (called(network, Sequences(audio, v)) for v in (video, joined))
+    joined = EncodedSequence(
+        jnp.asarray(values), jnp.ones((1, 2), bool), video.time_index[:, :2], jnp.array([2])
+    )
+    long, short = (called(network, EncodedSequences(audio, v)) for v in (video, joined))
     np.testing.assert_allclose(long.logits, short.logits, atol=1e-5)
 
 
@@ -112,7 +114,7 @@ def test_the_correlation_of_a_clip():
 
 
 def statistics(network):
-    return jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(network, Statistic)))
+    return jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(network, MeasuredState)))
 
 
 @pytest.mark.parametrize("name", ["hgr", "emodal"])
@@ -120,7 +122,7 @@ def test_running_numbers_move_in_training_alone(name):
     network = fusion(name, ema=0.8)
     given = pair()
     if name == "emodal":
-        given = Streams(given.audio.values, given.audio.mask, given.video.values, given.video.mask)
+        given = PooledVectors(given.audio.values, given.audio.mask, given.video.values, given.video.mask)
     before = statistics(network)
     for part in ("audio", "video"):
         assert network(given, None).aux[f"{part}_covariance"].shape == (4, 4)
@@ -149,7 +151,7 @@ def test_common_and_private_features_of_a_clip():
     network = fusion("emodal")
     audio, video = (RNG.normal(size=(2, 1, d)).astype(np.float32) for d in (3, 5))
     ok = np.array([[True], [False]])
-    fused = called(network, Streams(*map(jnp.asarray, (audio, ok, video, ~ok))))
+    fused = called(network, PooledVectors(*map(jnp.asarray, (audio, ok, video, ~ok))))
     for i, (a, v) in enumerate([(1, 0), (0, 1)]):
         parts = [
             a * affine(network.common.audio.linear, audio[i, 0]),

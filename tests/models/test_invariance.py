@@ -78,7 +78,7 @@ def test_one_device_and_eight_agree_from_end_to_end():
     model, params, state, _ = small_model("am_fbp")
     batch = device_batch(model, 16)
     batch = dataclasses.replace(batch, weight=batch.weight.at[:5].set(0.0))  # uneven over the devices
-    config = ConfigDict(losses.DEFAULTS)
+    config = ConfigDict(losses.LOSS_DEFAULTS)
 
     @jax.jit
     def step(params, state, batch):

@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from emofuse_jax.models.layers.margins import MARGIN_DEFAULTS, Margins, Relations
+from emofuse_jax.models.layers.margins import MARGIN_DEFAULTS, ClassRelations, Margins
 from tests.models.small import device_batch, small_model
 
 POLARITY = np.array([-1, 1, 0, -1])
@@ -70,7 +70,7 @@ def test_what_the_network_says_of_its_classes():
 
 
 def test_without_polarities_all_pairs_are_alike():
-    relations = Relations(
+    relations = ClassRelations(
         ConfigDict({"margins": MARGIN_DEFAULTS | {"kind": "hierarchical"}, "polarity": ()}), 3
     )
     np.testing.assert_allclose(off_diagonal(relations()["margins"]), 0.2, rtol=1e-6)

@@ -5,10 +5,10 @@ import optax
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.fusions.f_score import FScore, f_scores
+from emofuse_jax.models.fusions.f_score import FScore, compute_f_scores
 from emofuse_jax.models.fusions.mfh import MFH
-from emofuse_jax.models.interfaces import Streams
-from emofuse_jax.models.layers.missing_modality import StandIns
+from emofuse_jax.models.interfaces import PooledVectors
+from emofuse_jax.models.layers.missing_modality import MissingModalityVectors
 from tests.models.fusion_inputs import CLASSES, WIDTHS, build_fusion, random_inputs, small_fusion, still
 
 RNG = np.random.default_rng(7)
@@ -18,16 +18,16 @@ RNG = np.random.default_rng(7)
 
 
 def test_a_stand_in_is_seen_only_where_the_modality_is_absent():
-    module = StandIns(3, 2)
+    module = MissingModalityVectors(3, 2)
     module.audio[...] = jnp.array([5.0, 6.0, 7.0])
     audio, video = jnp.ones((2, 1, 3)) * 0.5, jnp.ones((2, 1, 2))
     ok_a, ok_v = jnp.array([[True], [False]]), jnp.array([[False], [True]])
-    a, v = module(Streams(audio, ok_a, video, ok_v))
+    a, v = module(PooledVectors(audio, ok_a, video, ok_v))
     np.testing.assert_array_equal(a, [[0.5] * 3, [5, 6, 7]])
     np.testing.assert_array_equal(v, np.ones((2, 2)))
 
     def total(module):
-        return sum(x.sum() for x in module(Streams(audio, ok_a, video, ok_v)))
+        return sum(x.sum() for x in module(PooledVectors(audio, ok_a, video, ok_v)))
 
     gradient = nnx.grad(total)(module)
     np.testing.assert_array_equal(gradient.audio[...], 1)
@@ -43,7 +43,7 @@ def separable(n, seed):
         ok, centres = lacks != i + 1, np.random.default_rng(i).normal(size=(CLASSES, d))
         vectors = (centres[label] + 0.3 * rng.normal(size=(n, d))) * ok[:, None]
         fields += [jnp.asarray(vectors, jnp.float32)[:, None], jnp.asarray(ok)[:, None]]
-    return Streams(*fields), jnp.asarray(label)
+    return PooledVectors(*fields), jnp.asarray(label)
 
 
 @pytest.mark.parametrize("name", ["g_fbp", "mfb", "mfh", "lmf"])
@@ -89,7 +89,7 @@ def f_score_fusion(weights):
 def test_f_scores_equal_the_formula():
     probabilities = RNG.dirichlet(np.ones(4), 50)
     labels = RNG.integers(0, 3, 50)  # nobody is of class 3
-    found = f_scores(probabilities, labels)
+    found = compute_f_scores(probabilities, labels)
     for c in range(4):
         guess = probabilities.argmax(1) == c
         hits = (guess & (labels == c)).sum()
@@ -97,7 +97,7 @@ def test_f_scores_equal_the_formula():
         recall = hits / max((labels == c).sum(), 1)
         expected = 2 * precision * recall / (precision + recall) if hits else 0.0
         assert found[c] == pytest.approx(expected)
-    assert np.array_equal(f_scores(np.zeros((0, 4)), np.zeros(0, int)), np.zeros(4))
+    assert np.array_equal(compute_f_scores(np.zeros((0, 4)), np.zeros(0, int)), np.zeros(4))
 
 
 def test_posteriors_are_weighed_by_the_f_of_the_streams_that_are_there():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.encoders.audio_fcn import TORCHVISION, AudioFCN
+from emofuse_jax.models.encoders.audio_fcn import TORCHVISION_ALEXNET, AudioFCN
 from emofuse_jax.models.encoders.video_frame_resnet import ResNet
 from emofuse_jax.models.pretrained import alexnet, resnet
 from tests.models.small import small_config
@@ -57,7 +57,7 @@ def resnet_tensors(width=64, blocks=(2, 2, 2, 2)):
 
 def test_alexnet_fills_every_parameter_and_convolves_as_pytorch_would():
     config = small_config().audio
-    config.update(TORCHVISION)
+    config.update(TORCHVISION_ALEXNET)
     network = AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0))
     tensors = alexnet_tensors()
     shapes = shapes_of(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
@@ -110,7 +110,7 @@ def test_the_stem_sees_pixels_as_the_public_network_does():
 
 def test_what_does_not_fit_is_named():
     config = small_config().audio
-    config.update(TORCHVISION)
+    config.update(TORCHVISION_ALEXNET)
     shapes = shapes_of(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
     tensors = alexnet_tensors()
     with pytest.raises(ValueError, match=r"no tensor 'features.6.bias', expected it for fcn/conv3/bias"):

@@ -140,7 +140,9 @@ def test_public_weights_land(fields, naming):
     stem = ("r3d/stem/kernel", "r3d/stem/norm/mean")  # made for other pixels
     for name, array in expected.items():
         assert (name in stem) != np.array_equal(found[name], array)
-    mean, std = weights.TORCHVISION if naming is torchvision_name else weights.RESNETS_3D
+    mean, std = (
+        weights.TORCHVISION_PIXEL_STATS if naming is torchvision_name else weights.RESNETS_3D_PIXEL_STATS
+    )
     pixels = np.random.default_rng(0).random((*net.stem.kernel.shape[:3], 3))  # what one output sees
     theirs = np.sum(expected[stem[0]] * ((pixels - mean) / std)[..., None], axis=(0, 1, 2, 3))
     ours = np.sum(found[stem[0]] * (2 * pixels - 1)[..., None], axis=(0, 1, 2, 3))

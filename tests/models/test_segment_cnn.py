@@ -77,7 +77,7 @@ def test_padding_and_clips_without_sound_change_nothing(train):
     less, statistics = call(audio, mask)
     assert less.values.shape == (4, 5, 4)
     assert np.asarray(less.mask).all()  # every clip with sound has all its segments
-    assert less.order[2].tolist() == [0, 1, 2, 3, 4]
+    assert less.time_index[2].tolist() == [0, 1, 2, 3, 4]
     assert less.length.tolist() == [5] * 4
     padded = np.pad(audio, ((0, 2), (0, 17), (0, 0)), constant_values=0)
     more, same = call(padded, np.pad(mask, ((0, 2), (0, 17))))

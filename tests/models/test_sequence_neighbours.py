@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.fusions.bottleneck import BottleneckTransformer, time_features
+from emofuse_jax.models.fusions.bottleneck import BottleneckTransformer, time_encoding
 from emofuse_jax.models.fusions.joint_cross_attention import JointCrossAttention
-from emofuse_jax.models.interfaces import Sequence, Sequences
+from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences
 from emofuse_jax.models.layers.transformer import TransformerLayer
 from tests.models.fusion_inputs import WIDTHS, build_fusion
 from tests.models.small import small_config
@@ -19,8 +19,8 @@ def sequences(n=3, l_a=6, l_v=4, absent=()):
         values = jnp.asarray(RNG.normal(size=(n, length, WIDTHS[name])), jnp.float32)
         mask = jnp.full((n, length), name not in absent)
         order = jnp.broadcast_to(jnp.arange(length), mask.shape)
-        made[name] = Sequence(values * mask[..., None], mask, order, jnp.full(n, length))
-    return Sequences(**made)
+        made[name] = EncodedSequence(values * mask[..., None], mask, order, jnp.full(n, length))
+    return EncodedSequences(**made)
 
 
 # Joint cross-attention
@@ -95,8 +95,8 @@ def test_a_transformer_layer_equals_the_formula():
 
 def test_time_features_follow_relative_time_alone():
     short, long = jnp.arange(4)[None], jnp.array([[1, 4, 7, 10]])  # the middles of four parts of 4 and of 12
-    given = [Sequence(None, None, order, jnp.array([n])) for order, n in ((short, 4), (long, 12))]
-    at = [time_features(sequence, jnp.float32) for sequence in given]
+    given = [EncodedSequence(None, None, order, jnp.array([n])) for order, n in ((short, 4), (long, 12))]
+    at = [time_encoding(sequence, jnp.float32) for sequence in given]
     np.testing.assert_allclose(*at, atol=1e-5)
     assert len(np.unique(np.asarray(at[0][0]).round(3), axis=0)) == 4
 

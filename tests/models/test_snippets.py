@@ -58,7 +58,7 @@ def test_a_snippet_is_valid_when_it_has_a_face_and_weights_sum_to_one():
     out, _ = runner()(FACES, MASK, False)
     valid = np.array([[1, 1, 0], [1, 1, 1]], bool)
     assert np.array_equal(out.sequence.mask, valid)
-    assert np.array_equal(out.sequence.order, [[0, 1, 2]] * 2)
+    assert np.array_equal(out.sequence.time_index, [[0, 1, 2]] * 2)
     assert np.array_equal(out.sequence.length, [3, 3])
     np.testing.assert_allclose(out.aux["space_attention"].sum((-1, -2)), 1, atol=1e-5)
     np.testing.assert_allclose(out.aux["channel_attention"].sum(-1), 1, atol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
-from emofuse_jax.ops.hgr import corrected, covariance, moving_covariance, soft_hgr
+from emofuse_jax.ops.hgr import correct_ema_bias, covariance, moving_covariance, soft_hgr
 from tests.golden import formulas
 
 RNG = np.random.default_rng(4)
@@ -132,7 +132,7 @@ def test_the_moving_covariance_is_the_average_of_the_batches():
     share = (1 - decay) * decay ** np.arange(4, -1, -1)
     expected = sum(s * np.cov(x.T) for s, x in zip(share, batches, strict=True)) / share.sum()
     np.testing.assert_allclose(value, expected, atol=1e-5)
-    np.testing.assert_allclose(corrected(total, count, decay=decay), expected, atol=1e-5)
+    np.testing.assert_allclose(correct_ema_bias(total, count, decay=decay), expected, atol=1e-5)
     for counted in (0, 1):  # a batch of fewer than two rows changes nothing
         weight = (jnp.arange(8) < counted).astype(jnp.float32)
         given = jnp.asarray(batches[0], jnp.float32), weight, total, count
@@ -140,7 +140,7 @@ def test_the_moving_covariance_is_the_average_of_the_batches():
         np.testing.assert_array_equal(kept, total)
         assert (number, count) == (5, 5)
         np.testing.assert_allclose(again, value, atol=1e-6)
-    assert np.all(np.asarray(corrected(jnp.zeros((3, 3)), jnp.zeros(()), decay=decay)) == 0)
+    assert np.all(np.asarray(correct_ema_bias(jnp.zeros((3, 3)), jnp.zeros(()), decay=decay)) == 0)
 
 
 def test_the_moving_covariance_passes_the_whole_gradient_of_the_batch():

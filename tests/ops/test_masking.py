@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emofuse_jax.ops.masking import masked_mean, masked_softmax, pool, present_weights, sigmoid_weights
+from emofuse_jax.ops.masking import equal_weights, masked_mean, masked_softmax, sigmoid_weights, weighted_sum
 from tests.golden import formulas
 
 RNG = np.random.default_rng(0)
@@ -31,9 +31,9 @@ def test_mask_equals_subset():
 
 def test_values_are_pooled_by_their_weights_and_modalities_that_are_present_weigh_alike():
     values, weights = RNG.normal(size=(2, 5, 3)).astype(np.float32), RNG.normal(size=(4, 2, 5))
-    pooled = pool(jnp.asarray(values), jnp.asarray(weights, jnp.float32))
+    pooled = weighted_sum(jnp.asarray(values), jnp.asarray(weights, jnp.float32))
     np.testing.assert_allclose(pooled, np.einsum("abl,bld->abd", weights, values), rtol=1e-4, atol=1e-6)
-    found = present_weights(jnp.array([[True, False, True], [False, False, False], [False, True, False]]))
+    found = equal_weights(jnp.array([[True, False, True], [False, False, False], [False, True, False]]))
     np.testing.assert_allclose(found, [[1 / 2, 0, 1 / 2], [1 / 3, 1 / 3, 1 / 3], [0, 1, 0]])
 
 

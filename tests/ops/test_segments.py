@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from emofuse_jax.ops.segments import cut_segments, resample
+from emofuse_jax.ops.segments import cut_segments, resample_sequence
 
 RNG = np.random.default_rng(8)
 
@@ -85,7 +85,7 @@ def test_resampled_positions(l, count):
     mask[2] = False
     order = np.broadcast_to(np.arange(l), (3, l))
     given = [jnp.asarray(x) for x in (values, mask, order, np.full(3, l))]
-    found, ok = resample(*given, count=count)
+    found, ok = resample_sequence(*given, count=count)
     for i in range(3):
         expected = places(values[i], mask[i], order[i], l, count)
         np.testing.assert_allclose(found[i], expected[0], atol=1e-6)
@@ -100,11 +100,11 @@ def test_resampling_averages_a_column_and_leaves_padding_out():
     order = np.minimum(np.arange(12) // 3, 2)[None]  # as the feature map counts: padding stays at the last
     mask = (np.arange(12) < 9)[None]
     given = [jnp.asarray(x) for x in (values, mask, order, np.array([3]))]
-    found, ok = resample(*given, count=3)
+    found, ok = resample_sequence(*given, count=3)
     np.testing.assert_allclose(found[0], values[0, :9].reshape(3, 3, 2).mean(1), atol=1e-6)
     assert np.asarray(ok).all()
     less = [given[0][:, :9], given[1][:, :9], given[2][:, :9], given[3]]
-    np.testing.assert_allclose(resample(*less, count=3)[0], found, atol=1e-6)
+    np.testing.assert_allclose(resample_sequence(*less, count=3)[0], found, atol=1e-6)
 
 
 def test_gradients_half_precision_and_a_clip_without_places():
@@ -112,7 +112,7 @@ def test_gradients_half_precision_and_a_clip_without_places():
     with jax.enable_x64(True):
         x = jnp.asarray(RNG.normal(size=(1, 5, 2)))
         check_grads(
-            jax.jit(lambda x: resample(x, mask, order, jnp.array([5]), count=3)[0]),
+            jax.jit(lambda x: resample_sequence(x, mask, order, jnp.array([5]), count=3)[0]),
             [x],
             order=1,
             modes=["rev"],
@@ -120,7 +120,7 @@ def test_gradients_half_precision_and_a_clip_without_places():
     half = jnp.full((1, 5, 2), jnp.nan, jnp.bfloat16)
 
     def total(x):
-        return resample(x, jnp.zeros((1, 5), bool), order, jnp.array([0]), count=3)[0].sum()
+        return resample_sequence(x, jnp.zeros((1, 5), bool), order, jnp.array([0]), count=3)[0].sum()
 
     value, gradient = jax.value_and_grad(total)(half)
     assert value == 0

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from emofuse_jax.models.encoders import audio_fcn, video_frame_resnet
 from emofuse_jax.models.fusions.am_fbp import AdaptiveMultiLevelFBP
-from emofuse_jax.models.interfaces import Streams
+from emofuse_jax.models.interfaces import PooledVectors
 from emofuse_jax.models.layers import resnet3d as r3d
 
 
@@ -51,7 +51,7 @@ def fcn_numbers(a, prefix=""):
 def fcn(form):
     def ours(a):
         widths, params = fcn_numbers(a)
-        config = ConfigDict(form | {"widths": widths, "lrn": audio_fcn.LRN})
+        config = ConfigDict(form | {"widths": widths, "lrn": audio_fcn.LRN_DEFAULTS})
         net = module(lambda r: audio_fcn.AudioFCN(config, a["audio"].shape[2], jnp.float32, rngs=r), params)
         return {"map": net(a["audio"], a["mask"], train=False)[0]}
 
@@ -138,7 +138,7 @@ def am_fbp(gates):
         config, params = am_fbp_setting(a, gates)
         widths = a["audio"].shape[-1], a["video"].shape[-1]
         net = module(lambda r: AdaptiveMultiLevelFBP(*widths, 5, config, jnp.float32, rngs=r), params)
-        out = net(Streams(a["audio"], a["ok"][..., 0], a["video"], a["ok"][..., 1]), None)
+        out = net(PooledVectors(a["audio"], a["ok"][..., 0], a["video"], a["ok"][..., 1]), None)
         return {"embedding": out.embedding, "weights": out.aux["modality_weights"], "logits": out.logits}
 
     return ours
@@ -146,7 +146,7 @@ def am_fbp(gates):
 
 OURS = {
     "fcn_original": fcn(audio_fcn.ALEXNET),
-    "fcn_torchvision": fcn(audio_fcn.TORCHVISION),
+    "fcn_torchvision": fcn(audio_fcn.TORCHVISION_ALEXNET),
     "resnet": resnet(train=False),
     "resnet_train": resnet(train=True),
     "r3d_train": resnet3d(r3d.R3D18, train=True),

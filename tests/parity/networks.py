@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from emofuse_jax.models.build import build_model
 from emofuse_jax.models.fusions.bottleneck import BottleneckTransformer
 from emofuse_jax.models.fusions.cross_attention import CrossAttention
-from emofuse_jax.models.interfaces import Sequence, Sequences
+from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences
 from emofuse_jax.models.layers.token_attention import TokenAttention
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, InputSpec
@@ -25,11 +25,11 @@ def sequence(a, name):
     """Positions in order; the length in time is given, or is the number of positions."""
     b, l, _ = a[name].shape
     length = a.get(f"{name}_length", jnp.full(b, l))
-    return Sequence(a[name], a[f"{name}_mask"], jnp.broadcast_to(jnp.arange(l), (b, l)), length)
+    return EncodedSequence(a[name], a[f"{name}_mask"], jnp.broadcast_to(jnp.arange(l), (b, l)), length)
 
 
 def sequences(a):
-    return Sequences(*(sequence(a, name) for name in MODALITIES))
+    return EncodedSequences(*(sequence(a, name) for name in MODALITIES))
 
 
 def cross_attention_fusion(a):

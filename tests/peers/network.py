@@ -15,7 +15,7 @@ BINS, FACE, PARTS = 67, 9, 3
 
 
 def frame_net(width):
-    return ResNet(2, width, (1, 1), kernel=(3, 3), stride=2, pool=True)
+    return ResNet(2, width, (1, 1), kernel=(3, 3), stride=2, has_stem_pool=True)
 
 
 def places(count, part):

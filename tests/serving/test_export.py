@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from emofuse_jax.api.export import export_bundle
 from emofuse_jax.models.build import build_model
-from emofuse_jax.models.pretrained.conversion import by_name
+from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import export, format
@@ -21,7 +21,9 @@ from tests.serving.conftest import SPEC, save_checkpoint, tiny_config
 def test_every_fusion_exports_with_a_symbolic_batch(fusion):
     model = build_model(tiny_config(fusion), SPEC)
     tree = dict(zip(("params", "model_state"), random_numbers(model, 0), strict=True))
-    exported = jax.export.deserialize(bytearray(export.export_graph(model, tree, by_name(tree), SPEC, 1.0)))
+    exported = jax.export.deserialize(
+        bytearray(export.export_graph(model, tree, flatten_by_path(tree), SPEC, 1.0))
+    )
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert str(outputs["probabilities"].shape[0]) == "b"

@@ -15,7 +15,7 @@ import pytest
 
 from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
 from emofuse_jax.models.fusions.f_score import FScore
-from emofuse_jax.models.registry import calibrator
+from emofuse_jax.models.registry import get_calibrator
 from emofuse_jax.parallel.mesh import make_mesh
 from emofuse_jax.scoring import predict
 from emofuse_jax.training import loop
@@ -55,7 +55,7 @@ def test_what_raises():
     answers = dataclasses.replace(answers, levels=np.ones((2, 2, 3)))
     with pytest.raises(ValueError, match="fusion: calibrate gave"):
         calibrated(state, lambda state, levels, labels: {"class_weights": np.ones(3)}, answers)
-    assert calibrator("late") is None
+    assert get_calibrator("late") is None
 
 
 @pytest.fixture(scope="module")

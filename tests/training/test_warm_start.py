@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from emofuse_jax.models.encoders.audio_fcn import TORCHVISION
+from emofuse_jax.models.encoders.audio_fcn import TORCHVISION_ALEXNET
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.training.checkpoint.load import load_trained
 from emofuse_jax.training.experiment import open_experiment
@@ -74,7 +74,7 @@ def test_public_weights_are_where_the_run_starts(home, tmp_path):
     path = str(tmp_path / "alexnet.safetensors")
     safetensors.numpy.save_file(alexnet_tensors(), path)
     config = second_stage(home, "g_fbp", **{"init.audio": path, "init.video": ""})
-    config.model.audio.update(TORCHVISION)
+    config.model.audio.update(TORCHVISION_ALEXNET)
     params, _ = fresh(open_experiment(config), tmp_path / "run")
     stored = safetensors.numpy.load_file(path)["features.3.weight"]
     np.testing.assert_array_equal(params["audio"]["fcn"]["conv2"]["kernel"], stored.transpose(3, 2, 1, 0))

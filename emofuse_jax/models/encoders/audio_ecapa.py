@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import linear, scaled_uniform
 from emofuse_jax.models.layers.norm import masked_batch_norm
 from emofuse_jax.ops.masking import masked_mean
@@ -31,20 +31,22 @@ of a position."""
 class TimeConv(nnx.Module):
     """Convolution over time, ReLU, batch norm over the valid steps; zero outside them."""
 
-    def __init__(self, inputs, outputs, size, dtype, *, stride=1, dilation=1, momentum, rngs: nnx.Rngs):
-        pad = dilation * (size - 1) // 2
+    def __init__(
+        self, in_channels, out_channels, kernel_size, dtype, *, stride=1, dilation=1, momentum, rngs: nnx.Rngs
+    ):
+        padding = dilation * (kernel_size - 1) // 2
         self.conv = nnx.Conv(
-            inputs,
-            outputs,
-            (size,),
+            in_channels,
+            out_channels,
+            (kernel_size,),
             strides=stride,
-            padding=((pad, pad),),
+            padding=((padding, padding),),
             kernel_dilation=dilation,
             dtype=dtype,
             kernel_init=scaled_uniform(2.0),
             rngs=rngs,
         )
-        self.norm = nnx.BatchNorm(outputs, momentum=momentum, dtype=dtype, rngs=rngs)
+        self.norm = nnx.BatchNorm(out_channels, momentum=momentum, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b t c"], mask: Bool[Array, "b u"], *, train: bool):
         """[b u d], u steps of `mask`: those of x, or every `stride`-th."""
@@ -52,29 +54,31 @@ class TimeConv(nnx.Module):
         return jnp.where(mask[..., None], x, 0)
 
 
-class Block(nnx.Module):
+class SERes2Block(nnx.Module):
     """Squeeze-excitation Res2Net block: `x + gate * W2 res2(W1 x)`."""
 
     def __init__(self, config, dilation: int, dtype, *, rngs: nnx.Rngs):
         width, scale = config.width, config.scale
-        more = {"momentum": config.momentum, "rngs": rngs}
+        layer_options = {"momentum": config.momentum, "rngs": rngs}
         self.scale = scale
-        self.first = TimeConv(width, width, 1, dtype, **more)
+        self.first = TimeConv(width, width, 1, dtype, **layer_options)
         for i in range(1, scale):
-            part = TimeConv(width // scale, width // scale, 3, dtype, dilation=dilation, **more)
-            setattr(self, f"part{i}", part)
-        self.last = TimeConv(width, width, 1, dtype, **more)
+            group_conv = TimeConv(
+                width // scale, width // scale, 3, dtype, dilation=dilation, **layer_options
+            )
+            setattr(self, f"part{i}", group_conv)
+        self.last = TimeConv(width, width, 1, dtype, **layer_options)
         self.squeeze = linear(width, config.bottleneck, dtype, rngs=rngs)
         self.excite = linear(config.bottleneck, width, dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b t c"], mask: Bool[Array, "b t"], *, train: bool):
         """[b t c], zero where not `mask`."""
-        parts = jnp.split(self.first(x, mask, train=train), self.scale, axis=-1)
-        done = [parts[0]]
+        groups = jnp.split(self.first(x, mask, train=train), self.scale, axis=-1)
+        group_outputs = [groups[0]]
         for i in range(1, self.scale):
-            before = parts[i] + done[-1] if i > 1 else parts[i]
-            done.append(getattr(self, f"part{i}")(before, mask, train=train))
-        y = self.last(jnp.concatenate(done, axis=-1), mask, train=train)
+            group_input = groups[i] + group_outputs[-1] if i > 1 else groups[i]
+            group_outputs.append(getattr(self, f"part{i}")(group_input, mask, train=train))
+        y = self.last(jnp.concatenate(group_outputs, axis=-1), mask, train=train)
         gate = jax.nn.sigmoid(self.excite(jax.nn.relu(self.squeeze(masked_mean(y, mask)))))  # b c
         return x + gate[:, None] * y
 
@@ -88,21 +92,23 @@ class Ecapa(nnx.Module):
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         if config.scale < 1 or config.width % config.scale:
             raise ValueError(f"audio.width: {config.width}, expected a multiple of scale={config.scale}")
-        self.stride, self.count = config.stride, len(config.dilations)
-        more = {"momentum": config.momentum, "rngs": rngs}
-        self.first = TimeConv(spec.f, config.width, 5, dtype, stride=config.stride, **more)
+        self.stride, self.block_count = config.stride, len(config.dilations)
+        layer_options = {"momentum": config.momentum, "rngs": rngs}
+        self.first = TimeConv(spec.f, config.width, 5, dtype, stride=config.stride, **layer_options)
         for i, dilation in enumerate(config.dilations, 1):
-            setattr(self, f"block{i}", Block(config, dilation, dtype, rngs=rngs))
-        self.last = TimeConv(self.count * config.width, config.output, 1, dtype, **more)
+            setattr(self, f"block{i}", SERes2Block(config, dilation, dtype, rngs=rngs))
+        self.last = TimeConv(self.block_count * config.width, config.output, 1, dtype, **layer_options)
         self.width = config.output
 
-    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+    def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Standardised spectrogram, zero at padding, to a sequence."""
         mask = batch.audio_mask[:, :: self.stride]
         x = self.first(batch.audio, mask, train=train)
-        found = []
-        for i in range(1, self.count + 1):
+        block_outputs = []
+        for i in range(1, self.block_count + 1):
             x = getattr(self, f"block{i}")(x, mask, train=train)
-            found.append(x)
-        values = self.last(jnp.concatenate(found, axis=-1), mask, train=train)
-        return Encoded(Sequence(values, mask, jnp.cumsum(mask, axis=1) - 1, jnp.sum(mask, axis=1)), {})
+            block_outputs.append(x)
+        values = self.last(jnp.concatenate(block_outputs, axis=-1), mask, train=train)
+        return EncoderOutput(
+            EncodedSequence(values, mask, jnp.cumsum(mask, axis=1) - 1, jnp.sum(mask, axis=1)), {}
+        )

@@ -5,8 +5,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.encoders.audio_fcn import as_map, chosen_axes, position_width, positions
-from emofuse_jax.models.interfaces import Encoded
+from emofuse_jax.models.encoders.audio_fcn import (
+    map_to_sequence,
+    position_width,
+    read_attention_axes,
+    reshape_to_map,
+)
+from emofuse_jax.models.interfaces import EncoderOutput
 from emofuse_jax.models.layers.linear import conv
 from emofuse_jax.models.layers.norm import masked_batch_norm
 from emofuse_jax.types import Batch, InputSpec
@@ -16,7 +21,7 @@ MEL_CNN = {"widths": (32, 64, 128, 192), "stem": 5, "residual": True, "momentum"
 stage but the first."""
 
 
-class Stages(nnx.Module):
+class ConvStages(nnx.Module):
     """Convolution of stride 2, batch norm, ReLU; then `x + ReLU(BN(conv x))` where `residual`.
 
     A column is valid when the step at its centre is. The map is zeroed outside the valid columns after each
@@ -26,17 +31,19 @@ class Stages(nnx.Module):
     def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
         if config.stem % 2 == 0:
             raise ValueError(f"audio.stem: {config.stem}, expected an odd number")
-        self.count, self.residual = len(config.widths), config.residual
+        self.stage_count, self.residual = len(config.widths), config.residual
         channels, self.bins = 1, bins
         for i, width in enumerate(config.widths, 1):
             kernel = 3 if i > 1 else config.stem
-            layers = {"down": (channels, width, kernel, 2)}
+            layer_settings = {"down": (channels, width, kernel, 2)}
             if self.residual and i > 1:
-                layers["keep"] = (width, width, 3, 1)
-            for name, (inputs, outputs, size, stride) in layers.items():
-                made = conv(inputs, outputs, size, stride, size // 2, dtype, bias=False, rngs=rngs)
-                setattr(self, f"{name}{i}", made)
-                norm = nnx.BatchNorm(outputs, momentum=config.momentum, dtype=dtype, rngs=rngs)
+                layer_settings["keep"] = (width, width, 3, 1)
+            for name, (in_channels, out_channels, size, stride) in layer_settings.items():
+                conv_layer = conv(
+                    in_channels, out_channels, size, stride, size // 2, dtype, bias=False, rngs=rngs
+                )
+                setattr(self, f"{name}{i}", conv_layer)
+                norm = nnx.BatchNorm(out_channels, momentum=config.momentum, dtype=dtype, rngs=rngs)
                 setattr(self, f"{name}_norm{i}", norm)
             channels, self.bins = width, -(-self.bins // 2)
         self.width = channels
@@ -46,17 +53,17 @@ class Stages(nnx.Module):
     ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
         """Feature map and valid columns: u = t / 2^stages, rounded up."""
         x = audio[..., None]  # b t f 1
-        for i in range(1, self.count + 1):
+        for i in range(1, self.stage_count + 1):
             mask = mask[:, ::2]
-            x = self._layer(f"down{i}", f"down_norm{i}", x, mask, train)
+            x = self._apply_layer(f"down{i}", f"down_norm{i}", x, mask, train)
             if self.residual and i > 1:
-                x = x + self._layer(f"keep{i}", f"keep_norm{i}", x, mask, train)
+                x = x + self._apply_layer(f"keep{i}", f"keep_norm{i}", x, mask, train)
         return x, mask
 
-    def _layer(self, name, norm, x, mask, train):
-        inside = mask[:, :, None, None]
-        x = masked_batch_norm(getattr(self, norm), getattr(self, name)(x), inside, train=train)
-        return jnp.where(inside, jax.nn.relu(x), 0)
+    def _apply_layer(self, conv_name, norm_name, x, mask, train):
+        column_mask = mask[:, :, None, None]
+        x = masked_batch_norm(getattr(self, norm_name), getattr(self, conv_name)(x), column_mask, train=train)
+        return jnp.where(column_mask, jax.nn.relu(x), 0)
 
 
 class MelCNN(nnx.Module):
@@ -66,14 +73,16 @@ class MelCNN(nnx.Module):
     small = {"widths": (16, 32, 48, 64), "attention_width": 64}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
-        self.axes = chosen_axes(config)
-        self.stages = Stages(config, spec.f, dtype, rngs=rngs)
+        self.axes = read_attention_axes(config)
+        self.stages = ConvStages(config, spec.f, dtype, rngs=rngs)
         self.width = position_width(self.stages.width, self.stages.bins, self.axes)
 
-    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+    def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Standardised log-mel energies, zero at padding, to a sequence."""
-        return Encoded(positions(*self.stages(batch.audio, batch.audio_mask, train=train), self.axes), {})
+        return EncoderOutput(
+            map_to_sequence(*self.stages(batch.audio, batch.audio_mask, train=train), self.axes), {}
+        )
 
     def attention_map(self, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
         """Attention weights in the shape of the feature map."""
-        return as_map(weights, self.stages.bins, self.axes)
+        return reshape_to_map(weights, self.stages.bins, self.axes)

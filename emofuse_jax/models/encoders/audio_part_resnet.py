@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from emofuse_jax.models.encoders.video_frame_resnet import RESNET18, ResNet
-from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.token_attention import TokenAttention
 from emofuse_jax.ops.segments import cut_segments
 from emofuse_jax.types import Batch, InputSpec
@@ -23,18 +23,22 @@ class PartResNet(nnx.Module):
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
         if config.parts < 1:
             raise ValueError(f"audio.parts: {config.parts}, expected at least 1")
-        self.parts, self.steps = config.parts, -(-spec.t // config.parts)
-        self.resnet = ResNet(config, dtype, inputs=1, rngs=rngs)
+        self.parts, self.window_frames = config.parts, -(-spec.t // config.parts)
+        self.resnet = ResNet(config, dtype, in_channels=1, rngs=rngs)
         self.width = self.resnet.width
         self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
 
-    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+    def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """The parts' vectors, and how they look at each other; a part without a valid step is masked."""
-        windows, inside = cut_segments(batch.audio, batch.audio_mask, count=self.parts, steps=self.steps)
+        windows, window_mask = cut_segments(
+            batch.audio, batch.audio_mask, count=self.parts, steps=self.window_frames
+        )
         b, n, w, f = windows.shape
-        mask = inside.any(axis=2)
+        mask = window_mask.any(axis=2)
         images = windows.reshape(b * n, w, f, 1)  # b n w f -> b*n w f 1
         vectors = self.resnet(images, mask.reshape(b * n), train=train)
-        values, looks = self.time(vectors.reshape(b, n, -1), mask)  # b*n d -> b n d
-        order = jnp.broadcast_to(jnp.arange(n), (b, n))
-        return Encoded(Sequence(values, mask, order, jnp.full(b, n)), {"time_attention": looks})
+        values, attention_weights = self.time(vectors.reshape(b, n, -1), mask)  # b*n d -> b n d
+        time_index = jnp.broadcast_to(jnp.arange(n), (b, n))
+        return EncoderOutput(
+            EncodedSequence(values, mask, time_index, jnp.full(b, n)), {"time_attention": attention_weights}
+        )

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import conv
 from emofuse_jax.models.layers.norm import masked_batch_norm
 from emofuse_jax.ops.maxpool import max_pool
 from emofuse_jax.ops.segments import cut_segments
 from emofuse_jax.types import Batch, InputSpec
 
-SEGMENTS = {"segments": 30, "segment_steps": 64, "widths": (32, 64, 128, 256), "momentum": 0.9}
+SEGMENT_CNN = {"segments": 30, "segment_steps": 64, "widths": (32, 64, 128, 256), "momentum": 0.9}
 """Segments a clip; frames of a segment's window (0.64 s, a design choice); a block for each width."""
 
 
@@ -20,15 +20,15 @@ class ConvBlocks(nnx.Module):
     """Blocks of 3x3 convolution, batch norm over the valid windows, ReLU, 2x2 max-pool; then the mean."""
 
     def __init__(self, config, steps: int, bins: int, dtype, *, rngs: nnx.Rngs):
-        least, self.count = 2 ** len(config.widths), len(config.widths)
-        if min(steps, bins) < least:
+        min_size, self.block_count = 2 ** len(config.widths), len(config.widths)
+        if min(steps, bins) < min_size:
             raise ValueError(
-                f"audio.widths: {self.count} blocks need {least} steps and bins, found {steps} and {bins}"
+                f"audio.widths: {self.block_count} blocks need {min_size} steps and bins, found {steps} and {bins}"
             )
         channels = 1
         for i, width in enumerate(config.widths, 1):
-            kernel = conv(channels, width, 3, 1, 1, dtype, bias=False, rngs=rngs)
-            setattr(self, f"conv{i}", kernel)
+            conv_layer = conv(channels, width, 3, 1, 1, dtype, bias=False, rngs=rngs)
+            setattr(self, f"conv{i}", conv_layer)
             norm = nnx.BatchNorm(width, momentum=config.momentum, dtype=dtype, rngs=rngs)
             setattr(self, f"norm{i}", norm)
             channels = width
@@ -39,7 +39,7 @@ class ConvBlocks(nnx.Module):
     ) -> Float[Array, "n d"]:
         """One vector a window; batch statistics come from the windows whose mask is True."""
         x, mask = windows[..., None], mask[:, None, None, None]
-        for i in range(1, self.count + 1):
+        for i in range(1, self.block_count + 1):
             x = masked_batch_norm(getattr(self, f"norm{i}"), getattr(self, f"conv{i}")(x), mask, train=train)
             x = max_pool(jax.nn.relu(x), size=2, stride=2)
         return x.mean(axis=(1, 2))
@@ -52,23 +52,23 @@ class SegmentEncoder(nnx.Module):
     reaches beyond the clip is zero, the mean of the standardised bins.
     """
 
-    defaults = SEGMENTS
+    defaults = SEGMENT_CNN
     small = {"segments": 8, "segment_steps": 32, "widths": (8, 16, 32, 64), "attention_width": 64}
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
-        self.segments, self.steps = config.segments, config.segment_steps
+        self.segments, self.window_frames = config.segments, config.segment_steps
         if self.segments < 1:
             raise ValueError(f"audio.segments: {self.segments}, expected at least 1")
-        self.blocks = ConvBlocks(config, self.steps, spec.f, dtype, rngs=rngs)
+        self.blocks = ConvBlocks(config, self.window_frames, spec.f, dtype, rngs=rngs)
         self.width = self.blocks.width
 
-    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+    def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Standardised log spectrogram, zero at padding, to a sequence."""
-        windows, inside = cut_segments(
-            batch.audio, batch.audio_mask, count=self.segments, steps=self.steps
+        windows, window_mask = cut_segments(
+            batch.audio, batch.audio_mask, count=self.segments, steps=self.window_frames
         )  # b n w f
         b, n, w, f = windows.shape
-        mask = inside[:, :, self.steps // 2]
+        mask = window_mask[:, :, self.window_frames // 2]
         values = self.blocks(windows.reshape(b * n, w, f), mask.reshape(b * n), train=train)  # b*n d
-        order = jnp.broadcast_to(jnp.arange(n), (b, n))
-        return Encoded(Sequence(values.reshape(b, n, -1), mask, order, jnp.full(b, n)), {})
+        time_index = jnp.broadcast_to(jnp.arange(n), (b, n))
+        return EncoderOutput(EncodedSequence(values.reshape(b, n, -1), mask, time_index, jnp.full(b, n)), {})

@@ -6,15 +6,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import linear
 from emofuse_jax.types import Batch, InputSpec
 
 ACTIVATIONS = {"tanh": jnp.tanh, "gelu": jax.nn.gelu}
-DEFAULTS = {"embedding": 256, "activation": "tanh"}
+FEATURE_ENCODER_DEFAULTS = {"embedding": 256, "activation": "tanh"}
 
 
-class Projection(nnx.Module):
+class FeatureProjection(nnx.Module):
     """`g(W norm(x) + b)`, norm that of a layer (Ba et al., arXiv 1607.06450), g tanh or GELU."""
 
     def __init__(self, width: int, config, field: str, dtype, *, rngs: nnx.Rngs):
@@ -38,38 +38,42 @@ class Projection(nnx.Module):
         return jnp.where(mask[..., None], y, 0)
 
 
-class AudioFeatures(nnx.Module):
+class AudioFeatureEncoder(nnx.Module):
     """A frozen audio encoder's vectors as a sequence; any number of steps."""
 
-    defaults = DEFAULTS
+    defaults = FEATURE_ENCODER_DEFAULTS
     small = {"embedding": 64, "attention_width": 64}
     reads = ("audio_features", "audio_features_mask")
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
-        self.projection = Projection(spec.audio_features, config, "audio", dtype, rngs=rngs)
+        self.projection = FeatureProjection(spec.audio_features, config, "audio", dtype, rngs=rngs)
         self.width = config.embedding
 
-    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+    def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Positions count over the clip's valid steps."""
         mask = batch.audio_features_mask
-        order, length = jnp.cumsum(mask, axis=1) - 1, jnp.sum(mask, axis=1)
-        return Encoded(Sequence(self.projection(batch.audio_features, mask), mask, order, length), {})
+        time_index, length = jnp.cumsum(mask, axis=1) - 1, jnp.sum(mask, axis=1)
+        return EncoderOutput(
+            EncodedSequence(self.projection(batch.audio_features, mask), mask, time_index, length), {}
+        )
 
 
-class VideoFeatures(nnx.Module):
+class VideoFeatureEncoder(nnx.Module):
     """A frozen face encoder's vectors as a sequence, one a frame."""
 
-    defaults = DEFAULTS
+    defaults = FEATURE_ENCODER_DEFAULTS
     small = {"embedding": 64, "attention_width": 64}
     reads = ("face_features", "face_mask")
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
-        self.projection = Projection(spec.face_features, config, "video", dtype, rngs=rngs)
+        self.projection = FeatureProjection(spec.face_features, config, "video", dtype, rngs=rngs)
         self.width = config.embedding
 
-    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+    def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Positions are the frames, valid or not."""
         mask = batch.face_mask
         b, s = mask.shape
-        order = jnp.broadcast_to(jnp.arange(s), (b, s))
-        return Encoded(Sequence(self.projection(batch.face_features, mask), mask, order, jnp.full(b, s)), {})
+        time_index = jnp.broadcast_to(jnp.arange(s), (b, s))
+        return EncoderOutput(
+            EncodedSequence(self.projection(batch.face_features, mask), mask, time_index, jnp.full(b, s)), {}
+        )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import conv, linear
 from emofuse_jax.models.layers.norm import masked_batch_norm
 from emofuse_jax.ops.maxpool import max_pool
@@ -25,9 +25,9 @@ RESNET18 = {
 class ConvNorm(nnx.Module):
     """A convolution without bias, then batch normalisation over the valid frames."""
 
-    def __init__(self, inputs, outputs, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
-        self.conv = conv(inputs, outputs, kernel, stride, kernel // 2, dtype, bias=False, rngs=rngs)
-        self.norm = nnx.BatchNorm(outputs, momentum=config.momentum, dtype=dtype, rngs=rngs)
+    def __init__(self, in_channels, out_channels, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
+        self.conv = conv(in_channels, out_channels, kernel, stride, kernel // 2, dtype, bias=False, rngs=rngs)
+        self.norm = nnx.BatchNorm(out_channels, momentum=config.momentum, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
@@ -39,12 +39,12 @@ class ConvNorm(nnx.Module):
 class BasicBlock(nnx.Module):
     """`relu(x' + norm(conv(relu(norm(conv(x))))))`, He et al., arXiv 1512.03385."""
 
-    def __init__(self, inputs, outputs, stride, config, dtype, *, rngs: nnx.Rngs):
-        self.first = ConvNorm(inputs, outputs, 3, stride, config, dtype, rngs=rngs)
-        self.second = ConvNorm(outputs, outputs, 3, 1, config, dtype, rngs=rngs)
-        self.projects = stride != 1 or inputs != outputs
-        if self.projects:
-            self.shortcut = ConvNorm(inputs, outputs, 1, stride, config, dtype, rngs=rngs)
+    def __init__(self, in_channels, out_channels, stride, config, dtype, *, rngs: nnx.Rngs):
+        self.first = ConvNorm(in_channels, out_channels, 3, stride, config, dtype, rngs=rngs)
+        self.second = ConvNorm(out_channels, out_channels, 3, 1, config, dtype, rngs=rngs)
+        self.has_projection = stride != 1 or in_channels != out_channels
+        if self.has_projection:
+            self.shortcut = ConvNorm(in_channels, out_channels, 1, stride, config, dtype, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
@@ -52,26 +52,32 @@ class BasicBlock(nnx.Module):
         """One residual block."""
         y = jax.nn.relu(self.first(x, mask, train=train))
         y = self.second(y, mask, train=train)
-        return jax.nn.relu(y + (self.shortcut(x, mask, train=train) if self.projects else x))
+        return jax.nn.relu(y + (self.shortcut(x, mask, train=train) if self.has_projection else x))
 
 
 class ResNet(nnx.Module):
     """Stem, stages of basic blocks that double the width and halve the size, mean over the map."""
 
-    def __init__(self, config, dtype, *, inputs: int = 3, rngs: nnx.Rngs):
-        self.pool = config.stem_pool
+    def __init__(self, config, dtype, *, in_channels: int = 3, rngs: nnx.Rngs):
+        self.has_stem_pool = config.stem_pool
         width = config.width
-        self.stem = ConvNorm(inputs, width, config.stem_kernel, config.stem_stride, config, dtype, rngs=rngs)
-        names = []
-        inputs = width
-        for stage, count in enumerate(config.blocks):
-            for i in range(count):
-                outputs, stride = width * 2**stage, 2 if stage and not i else 1
-                names.append(f"stage{stage + 1}_block{i + 1}")
-                setattr(self, names[-1], BasicBlock(inputs, outputs, stride, config, dtype, rngs=rngs))
-                inputs = outputs
-        self.names = tuple(names)
-        self.width = inputs
+        self.stem = ConvNorm(
+            in_channels, width, config.stem_kernel, config.stem_stride, config, dtype, rngs=rngs
+        )
+        block_names = []
+        in_channels = width
+        for stage, block_count in enumerate(config.blocks):
+            for i in range(block_count):
+                out_channels, stride = width * 2**stage, 2 if stage and not i else 1
+                block_names.append(f"stage{stage + 1}_block{i + 1}")
+                setattr(
+                    self,
+                    block_names[-1],
+                    BasicBlock(in_channels, out_channels, stride, config, dtype, rngs=rngs),
+                )
+                in_channels = out_channels
+        self.block_names = tuple(block_names)
+        self.width = in_channels
 
     def __call__(
         self, images: Float[Array, "n h w c"], mask: Bool[Array, " n"], *, train: bool
@@ -79,14 +85,14 @@ class ResNet(nnx.Module):
         """One vector an image; batch statistics come from the images whose mask is True."""
         mask = mask[:, None, None, None]
         x = jax.nn.relu(self.stem(images, mask, train=train))
-        if self.pool:
+        if self.has_stem_pool:
             x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))  # zeros never win over a ReLU's output
-        for name in self.names:
+        for name in self.block_names:
             x = getattr(self, name)(x, mask, train=train)
         return x.mean(axis=(1, 2))
 
 
-def shrink(images: Float[Array, "n h w 3"], factor: int) -> Float[Array, "n y x 3"]:
+def downsample_images(images: Float[Array, "n h w 3"], factor: int) -> Float[Array, "n y x 3"]:
     """Means over squares of `factor` pixels."""
     n, h, w, c = images.shape
     return images.reshape(n, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))  # n y q x q c
@@ -106,24 +112,28 @@ class VideoEncoder(nnx.Module):
     }
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
-        self.factor, self.dtype = config.downsample, dtype
-        if spec.h % self.factor or spec.w % self.factor:
-            raise ValueError(f"video.downsample={self.factor} does not divide faces of {spec.h}x{spec.w}")
+        self.downsample_factor, self.dtype = config.downsample, dtype
+        if spec.h % self.downsample_factor or spec.w % self.downsample_factor:
+            raise ValueError(
+                f"video.downsample={self.downsample_factor} does not divide faces of {spec.h}x{spec.w}"
+            )
         self.resnet = ResNet(config, dtype, rngs=rngs)
         self.linear = linear(self.resnet.width, config.embedding, dtype, rngs=rngs)
         self.width = config.embedding
 
-    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+    def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """`tanh(W resnet(face) + b)` for each frame; bytes become [-1, 1], faceless frames 0."""
         b, s, h, w, c = batch.faces.shape
         images = (
             batch.faces.reshape(b * s, h, w, c).astype(jnp.float32) / 127.5 - 1.0
         )  # b s h w c -> b*s h w c
-        flat = batch.face_mask.reshape(b * s)
-        images = jnp.where(flat[:, None, None, None], shrink(images, self.factor), 0.0).astype(self.dtype)
-        values = jnp.tanh(self.linear(self.resnet(images, flat, train=train)))
-        order = jnp.broadcast_to(jnp.arange(s), (b, s))
-        sequence = Sequence(
-            values.reshape(b, s, -1), batch.face_mask, order, jnp.full(b, s)
+        flat_mask = batch.face_mask.reshape(b * s)
+        images = jnp.where(
+            flat_mask[:, None, None, None], downsample_images(images, self.downsample_factor), 0.0
+        ).astype(self.dtype)
+        values = jnp.tanh(self.linear(self.resnet(images, flat_mask, train=train)))
+        time_index = jnp.broadcast_to(jnp.arange(s), (b, s))
+        sequence = EncodedSequence(
+            values.reshape(b, s, -1), batch.face_mask, time_index, jnp.full(b, s)
         )  # b*s d -> b s d
-        return Encoded(sequence, {})
+        return EncoderOutput(sequence, {})

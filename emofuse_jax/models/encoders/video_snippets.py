@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.encoders.video_frame_resnet import shrink
-from emofuse_jax.models.interfaces import Encoded, Sequence
+from emofuse_jax.models.encoders.video_frame_resnet import downsample_images
+from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.resnet3d import R3D, R3D18, output_size
 from emofuse_jax.models.layers.token_attention import TokenAttention
 from emofuse_jax.types import Batch, InputSpec
@@ -31,51 +31,59 @@ class SnippetEncoder(nnx.Module):
     }
 
     def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
-        self.count, self.factor, self.dtype = config.snippets, config.downsample, dtype
-        if spec.h % self.factor or spec.w % self.factor:
-            raise ValueError(f"video.downsample={self.factor} does not divide faces of {spec.h}x{spec.w}")
-        steps = self._steps(spec.s)
+        self.snippet_count, self.downsample_factor, self.dtype = config.snippets, config.downsample, dtype
+        if spec.h % self.downsample_factor or spec.w % self.downsample_factor:
+            raise ValueError(
+                f"video.downsample={self.downsample_factor} does not divide faces of {spec.h}x{spec.w}"
+            )
+        snippet_frames = self._frames_per_snippet(spec.s)
         self.r3d = R3D(config, dtype, rngs=rngs)
         self.width = self.r3d.width
-        _, y, x = output_size(config, steps, spec.h // self.factor, spec.w // self.factor)
+        _, y, x = output_size(
+            config, snippet_frames, spec.h // self.downsample_factor, spec.w // self.downsample_factor
+        )
         self.space = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
         self.channels = TokenAttention(y * x, config.heads, dtype, rngs=rngs)
         self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
 
-    def __call__(self, batch: Batch, *, train: bool) -> Encoded:
+    def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """The snippets' vectors; aux: what each position, channel and snippet is looked at."""
-        images, mask = self._cut(batch)  # b*n l h w 3, b n
+        images, mask = self._cut_snippets(batch)  # b*n l h w 3, b n
         b, n = mask.shape
         maps = self.r3d(images, mask.reshape(b * n), train=train).mean(axis=1)  # b*n y x d
         values, aux = self._attend(maps)
         values, aux["time_attention"] = self.time(values.reshape(b, n, -1), mask)  # b*n d -> b n d
         for name in ("space_attention", "channel_attention"):
             aux[name] = aux[name].reshape(b, n, *aux[name].shape[1:])  # b*n .. -> b n ..
-        order = jnp.broadcast_to(jnp.arange(n), (b, n))
-        return Encoded(Sequence(values, mask, order, jnp.full(b, n)), aux)
+        time_index = jnp.broadcast_to(jnp.arange(n), (b, n))
+        return EncoderOutput(EncodedSequence(values, mask, time_index, jnp.full(b, n)), aux)
 
     def _attend(self, maps: Float[Array, "n y x d"]) -> tuple[Float[Array, "n d"], dict]:
         n, y, x, d = maps.shape
         tokens = maps.reshape(n, y * x, d)  # n y x d -> n y*x d
-        tokens, space = self.space(tokens, jnp.ones((n, y * x), bool))
-        tokens, channels = self.channels(jnp.swapaxes(tokens, 1, 2), jnp.ones((n, d), bool))  # n d y*x
+        tokens, space_weights = self.space(tokens, jnp.ones((n, y * x), bool))
+        tokens, channel_weights = self.channels(jnp.swapaxes(tokens, 1, 2), jnp.ones((n, d), bool))  # n d y*x
         aux = {
-            "space_attention": space.mean(axis=1).reshape(n, y, x),  # n y*x -> n y x
-            "channel_attention": channels.mean(axis=1),  # n d
+            "space_attention": space_weights.mean(axis=1).reshape(n, y, x),  # n y*x -> n y x
+            "channel_attention": channel_weights.mean(axis=1),  # n d
         }
         return tokens.mean(axis=-1), aux
 
-    def _cut(self, batch: Batch) -> tuple[Float[Array, "m l h w 3"], Bool[Array, "b n"]]:
+    def _cut_snippets(self, batch: Batch) -> tuple[Float[Array, "m l h w 3"], Bool[Array, "b n"]]:
         """Snippets of images in [-1, 1], faceless ones 0, and which snippets have a face."""
         b, s, h, w, c = batch.faces.shape
-        steps, mask = self._steps(s), batch.face_mask
+        snippet_frames, mask = self._frames_per_snippet(s), batch.face_mask
         images = batch.faces.reshape(b * s, h, w, c)  # b s h w c -> b*s h w c
-        images = shrink(images.astype(jnp.float32) / 127.5 - 1.0, self.factor)
+        images = downsample_images(images.astype(jnp.float32) / 127.5 - 1.0, self.downsample_factor)
         images = jnp.where(mask.reshape(b * s)[:, None, None, None], images, 0.0)
-        images = images.astype(self.dtype).reshape(b * self.count, steps, *images.shape[1:])  # b*n l h w c
-        return images, mask.reshape(b, self.count, steps).any(axis=2)  # b s -> b n l
+        images = images.astype(self.dtype).reshape(
+            b * self.snippet_count, snippet_frames, *images.shape[1:]
+        )  # b*n l h w c
+        return images, mask.reshape(b, self.snippet_count, snippet_frames).any(axis=2)  # b s -> b n l
 
-    def _steps(self, frames: int) -> int:
-        if self.count < 1 or frames % self.count:
-            raise ValueError(f"video.snippets={self.count} does not divide the {frames} frames of a clip")
-        return frames // self.count
+    def _frames_per_snippet(self, frames: int) -> int:
+        if self.snippet_count < 1 or frames % self.snippet_count:
+            raise ValueError(
+                f"video.snippets={self.snippet_count} does not divide the {frames} frames of a clip"
+            )
+        return frames // self.snippet_count

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.fbp import ADAPTIVE_DEFAULTS, AdaptiveFBP
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.types import PRNGKey
@@ -21,10 +21,10 @@ class AdaptiveGlobalFBP(nnx.Module):
         self.trunk = AdaptiveFBP(d_a, d_v, config, dtype, rngs=rngs)
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
         """Logits from the fused vector; the weights of the modalities go to `aux`."""
         key_fbp, key_head = (None, None) if key is None else jax.random.split(key)
-        ok = jnp.stack([streams.audio_ok[:, 0], streams.video_ok[:, 0]], axis=-1)  # b 2
-        z, weights, gates = self.trunk(streams.audio[:, 0], streams.video[:, 0], ok, key_fbp)
+        modality_mask = jnp.stack([pooled.audio_ok[:, 0], pooled.video_ok[:, 0]], axis=-1)  # b 2
+        z, weights, gates = self.trunk(pooled.audio[:, 0], pooled.video[:, 0], modality_mask, key_fbp)
         aux = {"trunks": z[:, None], "modality_weights": weights, **gates}
-        return Fused(self.head(z, key_head), z, aux)
+        return FusionOutput(self.head(z, key_head), z, aux)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.linear import linear
 from emofuse_jax.ops.dropout import dropout
@@ -30,25 +30,31 @@ class DeepFusion(nnx.Module):
     small = {"hidden": (64, 64)}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
-        self.norms = config.layer_norm
-        if self.norms:
+        self.has_layer_norm = config.layer_norm
+        if self.has_layer_norm:
             self.audio_norm = nnx.LayerNorm(d_a, dtype=dtype, rngs=rngs)
             self.video_norm = nnx.LayerNorm(d_v, dtype=dtype, rngs=rngs)
         widths = (d_a + d_v, *config.hidden)
-        for i, (before, after) in enumerate(itertools.pairwise(widths), 1):
-            setattr(self, f"hidden{i}", linear(before, after, dtype, rngs=rngs))
+        for i, (in_features, out_features) in enumerate(itertools.pairwise(widths), 1):
+            setattr(self, f"hidden{i}", linear(in_features, out_features, dtype, rngs=rngs))
         self.depth, self.dropout = len(config.hidden), config.dropout
         self.head = Head(widths[-1], classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
         """Logits from the last hidden layer; an absent vector is zero."""
         keys = [None] * (self.depth + 1) if key is None else jax.random.split(key, self.depth + 1)
-        z = jnp.concatenate([self._vector(streams, name) for name in self.modalities], axis=-1)
+        z = jnp.concatenate(
+            [self._normalize_vector(pooled, modality) for modality in self.modalities], axis=-1
+        )
         for i in range(1, self.depth + 1):
             z = dropout(jax.nn.relu(getattr(self, f"hidden{i}")(z)), self.dropout, keys[i])
-        return Fused(self.head(z, keys[0]), z, {})
+        return FusionOutput(self.head(z, keys[0]), z, {})
 
-    def _vector(self, streams: Streams, name: str) -> Float[Array, "b d"]:
+    def _normalize_vector(self, pooled: PooledVectors, modality: str) -> Float[Array, "b d"]:
         """A stream's vector, normalised; zero where a clip lacks the stream."""
-        vector, there = getattr(streams, name)[:, 0], getattr(streams, f"{name}_ok")[:, :1]
-        return jnp.where(there, getattr(self, f"{name}_norm")(vector), 0.0) if self.norms else vector
+        vector, is_present = getattr(pooled, modality)[:, 0], getattr(pooled, f"{modality}_ok")[:, :1]
+        return (
+            jnp.where(is_present, getattr(self, f"{modality}_norm")(vector), 0.0)
+            if self.has_layer_norm
+            else vector
+        )

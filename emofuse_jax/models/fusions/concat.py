@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.types import PRNGKey
 
@@ -18,7 +18,7 @@ class Concat(nnx.Module):
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.head = Head(d_a + d_v, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
         """Logits from both vectors; an absent one is zero."""
-        both = jnp.concatenate([streams.audio[:, 0], streams.video[:, 0]], axis=-1)
-        return Fused(self.head(both, key), both, {})
+        concatenated = jnp.concatenate([pooled.audio[:, 0], pooled.video[:, 0]], axis=-1)
+        return FusionOutput(self.head(concatenated, key), concatenated, {})

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.interfaces import Fused, Sequence, Sequences
+from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, FusionOutput
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.linear import linear, scaled_uniform
 from emofuse_jax.ops.cross_attention import cross_attention
-from emofuse_jax.ops.segments import resample
+from emofuse_jax.ops.segments import resample_sequence
 from emofuse_jax.types import PRNGKey
 
 
@@ -30,30 +30,32 @@ class CrossAttention(nnx.Module):
         if config.positions < 1:
             raise ValueError(f"fusion.positions: {config.positions}, expected at least 1")
         self.positions, width = config.positions, d_a
-        self.projects = d_a != d_v
-        if self.projects:
+        self.has_projection = d_a != d_v
+        if self.has_projection:
             width = config.common_width
             self.audio_projection = linear(d_a, width, dtype, rngs=rngs)
             self.video_projection = linear(d_v, width, dtype, rngs=rngs)
-        self.norms = config.layer_norm
-        if self.norms:
+        self.has_layer_norm = config.layer_norm
+        if self.has_layer_norm:
             self.audio_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
             self.video_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.w = nnx.Param(scaled_uniform(1.0 / width)(rngs.params(), (width, width)))
         self.head = Head(2 * self.positions * width, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, sequences: Sequences, key: PRNGKey | None) -> Fused:
+    def __call__(self, sequences: EncodedSequences, key: PRNGKey | None) -> FusionOutput:
         """Logits from both attended sequences; a modality that is absent is zero and changes nothing."""
-        audio, audio_mask = self._lay(sequences.audio, "audio")
-        video, video_mask = self._lay(sequences.video, "video")
-        fused = cross_attention(audio, video, self.w[...], audio_mask, video_mask)
-        both = jnp.concatenate([fused.audio, fused.video], axis=-1)  # b n 2d
-        flat = both.reshape(both.shape[0], -1)  # b n 2d -> b n*2d
-        aux = {"cross_audio_weights": fused.audio_weights, "cross_video_weights": fused.video_weights}
-        return Fused(self.head(flat, key), flat, aux)
+        audio, audio_mask = self._resample_and_normalize(sequences.audio, "audio")
+        video, video_mask = self._resample_and_normalize(sequences.video, "video")
+        attended = cross_attention(audio, video, self.w[...], audio_mask, video_mask)
+        concatenated = jnp.concatenate([attended.audio, attended.video], axis=-1)  # b n 2d
+        flat = concatenated.reshape(concatenated.shape[0], -1)  # b n 2d -> b n*2d
+        aux = {"cross_audio_weights": attended.audio_weights, "cross_video_weights": attended.video_weights}
+        return FusionOutput(self.head(flat, key), flat, aux)
 
-    def _lay(self, sequence: Sequence, name: str) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
-        values, mask = resample(*sequence, count=self.positions)
-        if self.projects:
-            values = getattr(self, f"{name}_projection")(values)
-        return (getattr(self, f"{name}_norm")(values) if self.norms else values), mask
+    def _resample_and_normalize(
+        self, sequence: EncodedSequence, modality: str
+    ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
+        values, mask = resample_sequence(*sequence, count=self.positions)
+        if self.has_projection:
+            values = getattr(self, f"{modality}_projection")(values)
+        return (getattr(self, f"{modality}_norm")(values) if self.has_layer_norm else values), mask

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.interfaces import Fused, Streams
-from emofuse_jax.models.layers.common_information import CommonPair
+from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
+from emofuse_jax.models.layers.common_information import CommonHeadPair
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.linear import linear
-from emofuse_jax.ops.normalize import promote
+from emofuse_jax.ops.normalize import at_least_float32
 from emofuse_jax.types import PRNGKey
 
 
@@ -26,21 +26,21 @@ class CommonAndPrivate(nnx.Module):
     small = {"width": 16, "hidden": 64}
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
-        self.common = CommonPair(d_a, d_v, config, dtype, rngs=rngs)
+        self.common = CommonHeadPair(d_a, d_v, config, dtype, rngs=rngs)
         self.audio_private = linear(d_a, config.width, dtype, rngs=rngs)
         self.video_private = linear(d_v, config.width, dtype, rngs=rngs)
         self.hidden = linear(4 * config.width, config.hidden, dtype, rngs=rngs)
         self.head = Head(config.hidden, classes, config.head_dropout, rngs=rngs)
         self.dtype = dtype
 
-    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
         """Logits from all four features; a clip is one segment in `aux`."""
-        audio, audio_ok = streams.audio[:, :1], streams.audio_ok[:, :1]  # b 1 d_a, b 1
-        video, video_ok = streams.video[:, :1], streams.video_ok[:, :1]
-        f_a, f_v, aux = self.common(audio, audio_ok, video, video_ok, train=key is not None)
-        p_a = jnp.where(audio_ok[..., None], promote(self.audio_private(audio)), 0.0)
-        p_v = jnp.where(video_ok[..., None], promote(self.video_private(video)), 0.0)
+        audio, audio_mask = pooled.audio[:, :1], pooled.audio_ok[:, :1]  # b 1 d_a, b 1
+        video, video_mask = pooled.video[:, :1], pooled.video_ok[:, :1]
+        f_a, f_v, aux = self.common(audio, audio_mask, video, video_mask, train=key is not None)
+        p_a = jnp.where(audio_mask[..., None], at_least_float32(self.audio_private(audio)), 0.0)
+        p_v = jnp.where(video_mask[..., None], at_least_float32(self.video_private(video)), 0.0)
         features = jnp.concatenate([f_a, f_v, p_a, p_v], axis=-1)[:, 0].astype(self.dtype)  # b 4d
         hidden = jax.nn.relu(self.hidden(features))
         aux |= {"audio_private": p_a, "video_private": p_v}
-        return Fused(self.head(hidden, key), hidden, aux)
+        return FusionOutput(self.head(hidden, key), hidden, aux)

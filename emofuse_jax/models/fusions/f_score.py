@@ -6,13 +6,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
-from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
-from emofuse_jax.models.layers.measured_state import Statistic
-from emofuse_jax.ops.masking import present_weights
+from emofuse_jax.models.layers.measured_state import MeasuredState
+from emofuse_jax.ops.masking import equal_weights
 from emofuse_jax.types import PRNGKey
 
-FLOOR = 1e-6
+MIN_CLASS_WEIGHT = 1e-6
 """Least weight in the sum, so that a class that neither stream knows keeps a finite log posterior."""
 
 
@@ -31,26 +31,28 @@ class FScore(nnx.Module):
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         self.audio_head = Head(d_a, classes, config.head_dropout, rngs=rngs)
         self.video_head = Head(d_v, classes, config.head_dropout, rngs=rngs)
-        self.class_weights = Statistic(jnp.ones((2, classes)))
+        self.class_weights = MeasuredState(jnp.ones((2, classes)))
 
-    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
         """Log of the weighted posterior; `modality_weights` are the streams' shares of its mass."""
         key_a, key_v = (None, None) if key is None else jax.random.split(key)
-        audio, video = streams.audio[:, 0], streams.video[:, 0]
-        levels = jnp.stack([self.audio_head(audio, key_a), self.video_head(video, key_v)], axis=1)  # b 2 c
-        ok = jnp.stack([streams.audio_ok[:, 0], streams.video_ok[:, 0]], axis=1)  # b 2
-        weights = jnp.maximum(self.class_weights[...], FLOOR)
-        present = present_weights(ok)[..., None]  # b 2 1
-        log_p = jax.nn.log_softmax(levels) + jnp.log(weights)
-        log_p = jax.nn.log_softmax(jax.nn.logsumexp(log_p, axis=1, b=present))  # b c
-        mass = (present * weights * jax.nn.softmax(levels)).sum(axis=-1)  # b 2
+        audio, video = pooled.audio[:, 0], pooled.video[:, 0]
+        stream_logits = jnp.stack(
+            [self.audio_head(audio, key_a), self.video_head(video, key_v)], axis=1
+        )  # b 2 c
+        modality_mask = jnp.stack([pooled.audio_ok[:, 0], pooled.video_ok[:, 0]], axis=1)  # b 2
+        weights = jnp.maximum(self.class_weights[...], MIN_CLASS_WEIGHT)
+        presence_weights = equal_weights(modality_mask)[..., None]  # b 2 1
+        log_p = jax.nn.log_softmax(stream_logits) + jnp.log(weights)
+        log_p = jax.nn.log_softmax(jax.nn.logsumexp(log_p, axis=1, b=presence_weights))  # b c
+        mass = (presence_weights * weights * jax.nn.softmax(stream_logits)).sum(axis=-1)  # b 2
         aux = {
-            "modality_weights": jnp.where(ok, mass / mass.sum(axis=-1, keepdims=True), 0.0),
-            "class_weights": jnp.broadcast_to(self.class_weights[...], levels.shape),
-            "level_logits": levels,
-            "level_mask": ok,
+            "modality_weights": jnp.where(modality_mask, mass / mass.sum(axis=-1, keepdims=True), 0.0),
+            "class_weights": jnp.broadcast_to(self.class_weights[...], stream_logits.shape),
+            "level_logits": stream_logits,
+            "level_mask": modality_mask,
         }
-        return Fused(log_p, jnp.concatenate([audio, video], axis=-1), aux)
+        return FusionOutput(log_p, jnp.concatenate([audio, video], axis=-1), aux)
 
     @staticmethod
     def calibrate(
@@ -63,19 +65,19 @@ class FScore(nnx.Module):
           level_probabilities: posteriors of each stream; a row of zeros where the clip lacks it.
           labels: of the clips, -1 where unknown.
         """
-        heard = level_probabilities.sum(axis=-1) > 0  # n m
+        modality_mask = level_probabilities.sum(axis=-1) > 0  # n m
         columns = [
-            f_scores(p[ok & (labels >= 0)], labels[ok & (labels >= 0)])
-            for p, ok in zip(level_probabilities.swapaxes(0, 1), heard.T, strict=True)
+            compute_f_scores(p[mask & (labels >= 0)], labels[mask & (labels >= 0)])
+            for p, mask in zip(level_probabilities.swapaxes(0, 1), modality_mask.T, strict=True)
         ]
         return state | {"class_weights": np.stack(columns).astype(np.float32)}
 
 
-def f_scores(
+def compute_f_scores(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " c"]:
     """`F_c = 2 TP_c / (2 TP_c + FP_c + FN_c)` of the likeliest class, 0 where nothing was counted."""
     classes = np.arange(probabilities.shape[-1])[:, None]
-    guessed, true = probabilities.argmax(axis=-1) == classes, labels == classes  # c n
-    total = guessed.sum(axis=1) + true.sum(axis=1)
-    return 2 * (guessed & true).sum(axis=1) / np.maximum(total, 1)
+    is_predicted, is_true = probabilities.argmax(axis=-1) == classes, labels == classes  # c n
+    total = is_predicted.sum(axis=1) + is_true.sum(axis=1)
+    return 2 * (is_predicted & is_true).sum(axis=1) / np.maximum(total, 1)

@@ -3,10 +3,10 @@
 import jax
 from flax import nnx
 
-from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.fbp import FBP, FBP_DEFAULTS
 from emofuse_jax.models.layers.head import Head
-from emofuse_jax.models.layers.missing_modality import StandIns
+from emofuse_jax.models.layers.missing_modality import MissingModalityVectors
 from emofuse_jax.types import PRNGKey
 
 
@@ -18,12 +18,12 @@ class GlobalFBP(nnx.Module):
     defaults = FBP_DEFAULTS
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
-        self.absent = StandIns(d_a, d_v)
+        self.absent = MissingModalityVectors(d_a, d_v)
         self.fbp = FBP(d_a, d_v, config, bias=False, rngs=rngs)
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
         """Logits from the fused vector."""
         key_fbp, key_head = (None, None) if key is None else jax.random.split(key)
-        z = self.fbp(*self.absent(streams), key_fbp)  # b o
-        return Fused(self.head(z, key_head), z, {"trunks": z[:, None]})
+        z = self.fbp(*self.absent(pooled), key_fbp)  # b o
+        return FusionOutput(self.head(z, key_head), z, {"trunks": z[:, None]})

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.interfaces import Fused, Sequence, Sequences
-from emofuse_jax.models.layers.common_information import CommonPair, LabelNetwork
+from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, FusionOutput
+from emofuse_jax.models.layers.common_information import CommonHeadPair, LabelNetwork
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.linear import linear
-from emofuse_jax.ops.masking import masked_mean, present_weights
-from emofuse_jax.ops.segments import resample
+from emofuse_jax.ops.masking import equal_weights, masked_mean
+from emofuse_jax.ops.segments import resample_sequence
 from emofuse_jax.types import PRNGKey
 
 
@@ -38,25 +38,25 @@ class CommonInformation(nnx.Module):
     def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
         if config.segments < 1:
             raise ValueError(f"fusion.segments: {config.segments}, expected at least 1")
-        self.common = CommonPair(d_a, d_v, config, dtype, rngs=rngs)
+        self.common = CommonHeadPair(d_a, d_v, config, dtype, rngs=rngs)
         self.labels = LabelNetwork(classes, config.label_hidden, config.width, rngs=rngs)
         self.hidden = linear(2 * config.width, config.hidden, dtype, rngs=rngs)
         self.head = Head(config.hidden, classes, config.head_dropout, rngs=rngs)
         self.segments, self.dtype = config.segments, dtype
 
-    def __call__(self, sequences: Sequences, key: PRNGKey | None) -> Fused:
+    def __call__(self, sequences: EncodedSequences, key: PRNGKey | None) -> FusionOutput:
         """Log of the mean posterior of the clip's segments."""
-        (audio, audio_ok), (video, video_ok) = map(self._segments, sequences)
-        f, g, aux = self.common(audio, audio_ok, video, video_ok, train=key is not None)
-        both = jnp.concatenate([f, g], axis=-1).astype(self.dtype)
-        hidden = jax.nn.relu(self.hidden(both))  # b l e
-        flat = hidden.reshape(-1, hidden.shape[-1])  # b l e -> b*l e
-        levels = self.head(flat, key).reshape(*hidden.shape[:2], -1)  # b*l c -> b l c
-        counted = audio_ok | video_ok
-        weights = present_weights(counted)
-        log_p = jax.nn.logsumexp(jax.nn.log_softmax(levels), axis=1, b=weights[..., None])  # b c
-        aux |= {"label_features": self.labels(), "level_logits": levels, "level_mask": counted}
-        return Fused(log_p, masked_mean(hidden, counted), aux)
+        (audio, audio_mask), (video, video_mask) = map(self._to_segments, sequences)
+        f, g, aux = self.common(audio, audio_mask, video, video_mask, train=key is not None)
+        concatenated = jnp.concatenate([f, g], axis=-1).astype(self.dtype)
+        hidden = jax.nn.relu(self.hidden(concatenated))  # b l e
+        flat_hidden = hidden.reshape(-1, hidden.shape[-1])  # b l e -> b*l e
+        segment_logits = self.head(flat_hidden, key).reshape(*hidden.shape[:2], -1)  # b*l c -> b l c
+        segment_mask = audio_mask | video_mask
+        weights = equal_weights(segment_mask)
+        log_p = jax.nn.logsumexp(jax.nn.log_softmax(segment_logits), axis=1, b=weights[..., None])  # b c
+        aux |= {"label_features": self.labels(), "level_logits": segment_logits, "level_mask": segment_mask}
+        return FusionOutput(log_p, masked_mean(hidden, segment_mask), aux)
 
-    def _segments(self, sequence: Sequence):
-        return resample(*sequence, count=self.segments)
+    def _to_segments(self, sequence: EncodedSequence):
+        return resample_sequence(*sequence, count=self.segments)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
-from emofuse_jax.ops.masking import present_weights
+from emofuse_jax.ops.masking import equal_weights
 from emofuse_jax.types import PRNGKey
 
 
@@ -25,15 +25,17 @@ class Late(nnx.Module):
         self.video_head = Head(d_v, classes, config.head_dropout, rngs=rngs)
         self.auxiliary = config.auxiliary
 
-    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
         """Log of the mean posterior."""
         key_a, key_v = (None, None) if key is None else jax.random.split(key)
-        audio, video = streams.audio[:, 0], streams.video[:, 0]
-        levels = jnp.stack([self.audio_head(audio, key_a), self.video_head(video, key_v)], axis=1)  # b 2 c
-        ok = jnp.stack([streams.audio_ok[:, 0], streams.video_ok[:, 0]], axis=1)  # b 2
-        weights = present_weights(ok)
-        aux = {"modality_weights": jnp.where(ok, weights, 0.0)}
+        audio, video = pooled.audio[:, 0], pooled.video[:, 0]
+        stream_logits = jnp.stack(
+            [self.audio_head(audio, key_a), self.video_head(video, key_v)], axis=1
+        )  # b 2 c
+        modality_mask = jnp.stack([pooled.audio_ok[:, 0], pooled.video_ok[:, 0]], axis=1)  # b 2
+        weights = equal_weights(modality_mask)
+        aux = {"modality_weights": jnp.where(modality_mask, weights, 0.0)}
         if self.auxiliary:
-            aux |= {"level_logits": levels, "level_mask": ok}
-        log_p = jax.nn.logsumexp(jax.nn.log_softmax(levels), axis=1, b=weights[..., None])  # b c
-        return Fused(log_p, jnp.concatenate([audio, video], axis=-1), aux)
+            aux |= {"level_logits": stream_logits, "level_mask": modality_mask}
+        log_p = jax.nn.logsumexp(jax.nn.log_softmax(stream_logits), axis=1, b=weights[..., None])  # b c
+        return FusionOutput(log_p, jnp.concatenate([audio, video], axis=-1), aux)

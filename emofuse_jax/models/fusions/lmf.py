@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.models.interfaces import Fused, Streams
+from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.linear import scaled_uniform
 from emofuse_jax.ops.lmf import low_rank_fusion
@@ -32,9 +32,9 @@ class LMF(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(config.width))
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, streams: Streams, key: PRNGKey | None) -> Fused:
+    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
         """Logits from the fused vector."""
-        vectors = streams.audio[:, 0], streams.video[:, 0]
+        vectors = pooled.audio[:, 0], pooled.video[:, 0]
         factors = self.audio_factors[...], self.video_factors[...]
         z = low_rank_fusion(vectors, factors, self.weights[...], self.bias[...])  # b o
-        return Fused(self.head(z, key), z, {"trunks": z[:, None]})
+        return FusionOutput(self.head(z, key), z, {"trunks": z[:, None]})

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from emofuse_jax.models.layers.linear import linear, scaled_uniform
 from emofuse_jax.ops import attention
 
-Pooled = tuple[Float[Array, "b n e"], Float[Array, "b n l"]]
+PooledWithWeights = tuple[Float[Array, "b n e"], Float[Array, "b n l"]]
 
 
 class AdditiveAttention(nnx.Module):
@@ -27,7 +27,7 @@ class AdditiveAttention(nnx.Module):
         self.temperature, self.pool = config.temperature, pool
         self.width = vectors * width
 
-    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
         """Pools under each mask."""
         scores = self.score(jnp.tanh(self.hidden(values)))[..., 0]  # b l
         return self.pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
@@ -37,10 +37,10 @@ class SelfAttention(nnx.Module):
     """`alpha_i = sigmoid(f_i^T q0)`, normalised by its sum (P2)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
-        self.q0 = _query(width, rngs)
+        self.q0 = _init_query(width, rngs)
         self.width = width
 
-    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
         """Pools under each mask."""
         return attention.self_frame_attention(values[:, None], self.q0[...], masks)
 
@@ -49,11 +49,11 @@ class RelationAttention(nnx.Module):
     """Self-attention, then weights of each frame beside the whole; twice as wide (P2)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
-        self.q0 = _query(width, rngs)
-        self.q1 = _query(2 * width, rngs)
+        self.q0 = _init_query(width, rngs)
+        self.q1 = _init_query(2 * width, rngs)
         self.width = 2 * width
 
-    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
         """Pools under each mask."""
         return attention.relation_frame_attention(values[:, None], self.q0[...], self.q1[...], masks)
 
@@ -66,7 +66,7 @@ class TransformerAttention(nnx.Module):
         self.key = linear(width, config.attention_width, dtype, bias=False, rngs=rngs)
         self.width = width
 
-    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> Pooled:
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
         """Pools under each mask."""
         query, key = self.query(values), self.key(values)
         return attention.transformer_frame_attention(values[:, None], query[:, None], key[:, None], masks)
@@ -88,5 +88,5 @@ def make_attention(name: str, width: int, config, dtype, *, rngs: nnx.Rngs) -> n
     return ATTENTION[config.attention](width, config, dtype, rngs=rngs)
 
 
-def _query(width, rngs):
+def _init_query(width, rngs):
     return nnx.Param(scaled_uniform(1.0)(rngs.params(), (width, 1))[:, 0])

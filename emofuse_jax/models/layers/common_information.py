@@ -6,53 +6,53 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from emofuse_jax.models.layers.linear import linear, scaled_uniform
-from emofuse_jax.models.layers.measured_state import Statistic
-from emofuse_jax.ops.hgr import corrected, moving_covariance
+from emofuse_jax.models.layers.measured_state import MeasuredState
+from emofuse_jax.ops.hgr import correct_ema_bias, moving_covariance
 from emofuse_jax.ops.masking import masked_mean
-from emofuse_jax.ops.normalize import l2_normalize, promote
+from emofuse_jax.ops.normalize import at_least_float32, l2_normalize
 
-MOMENTUM = 0.9
+MEAN_MOMENTUM = 0.9
 """Of the running mean, as in the encoders' batch norms."""
 
 
 class CommonHead(nnx.Module):
     """A linear layer, the running mean of its features, and with `ema` > 0 their running covariance."""
 
-    def __init__(self, inputs: int, width: int, ema: float, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, in_features: int, width: int, ema: float, dtype, *, rngs: nnx.Rngs):
         if not 0.0 <= ema < 1.0:
             raise ValueError(f"fusion.ema: {ema}, expected a number in [0, 1)")
-        self.linear = linear(inputs, width, dtype, rngs=rngs)
-        self.mean = Statistic(jnp.zeros(width))
+        self.linear = linear(in_features, width, dtype, rngs=rngs)
+        self.mean = MeasuredState(jnp.zeros(width))
         self.ema = ema
         if ema:
-            self.products = Statistic(jnp.zeros((width, width)))
-            self.batches = Statistic(jnp.zeros(()))
+            self.products = MeasuredState(jnp.zeros((width, width)))
+            self.batches = MeasuredState(jnp.zeros(()))
 
     def __call__(
-        self, x: Float[Array, "b l i"], ok: Bool[Array, "b l"], *, train: bool
+        self, x: Float[Array, "b l i"], mask: Bool[Array, "b l"], *, train: bool
     ) -> tuple[Float[Array, "b l d"], Float[Array, "d d"] | None]:
-        """Features in float32, zero where not `ok`, and with `ema` the covariance of many batches."""
-        features = jnp.where(ok[..., None], promote(self.linear(x)), 0.0)
-        rows, counted = features.reshape(-1, features.shape[-1]), ok.reshape(-1)  # b l d -> b*l d
+        """Features in float32, zero where not `mask`, and with `ema` the covariance of many batches."""
+        features = jnp.where(mask[..., None], at_least_float32(self.linear(x)), 0.0)
+        rows, row_mask = features.reshape(-1, features.shape[-1]), mask.reshape(-1)  # b l d -> b*l d
         if train:
-            moved = MOMENTUM * self.mean[...] + (1 - MOMENTUM) * masked_mean(rows, counted)
-            self.mean[...] = jax.lax.stop_gradient(jnp.where(jnp.any(counted), moved, self.mean[...]))
-        return features, self._covariance(rows, counted, train) if self.ema else None
+            updated_mean = MEAN_MOMENTUM * self.mean[...] + (1 - MEAN_MOMENTUM) * masked_mean(rows, row_mask)
+            self.mean[...] = jax.lax.stop_gradient(jnp.where(jnp.any(row_mask), updated_mean, self.mean[...]))
+        return features, self._running_covariance(rows, row_mask, train) if self.ema else None
 
-    def _covariance(self, rows, counted, train):
+    def _running_covariance(self, rows, row_mask, train):
         state = self.products[...], self.batches[...]
         if not train:
-            return corrected(*state, decay=self.ema)
-        value, *state = moving_covariance(rows, counted.astype(rows.dtype), *state, decay=self.ema)
+            return correct_ema_bias(*state, decay=self.ema)
+        covariance, *state = moving_covariance(rows, row_mask.astype(rows.dtype), *state, decay=self.ema)
         self.products[...], self.batches[...] = state
-        return value
+        return covariance
 
-    def directions(self, features: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
+    def normalize_features(self, features: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
         """Features less their running mean, at length 1."""
         return l2_normalize(features - self.mean[...])
 
 
-class CommonPair(nnx.Module):
+class CommonHeadPair(nnx.Module):
     """Common heads of sound and faces, and what the objective `correlation` needs of them."""
 
     def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
@@ -62,9 +62,9 @@ class CommonPair(nnx.Module):
     def __call__(
         self,
         audio: Float[Array, "b l d_a"],
-        audio_ok: Bool[Array, "b l"],
+        audio_mask: Bool[Array, "b l"],
         video: Float[Array, "b l d_v"],
-        video_ok: Bool[Array, "b l"],
+        video_mask: Bool[Array, "b l"],
         *,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"], dict[str, Array]]:
@@ -72,15 +72,17 @@ class CommonPair(nnx.Module):
 
         `correlation` is the clip's mean cosine of the two features, each less its running mean.
         """
-        f, c_f = self.audio(audio, audio_ok, train=train)
-        g, c_g = self.video(video, video_ok, train=train)
-        cosine = jnp.sum(self.audio.directions(f) * self.video.directions(g), axis=-1, keepdims=True)
+        f, c_f = self.audio(audio, audio_mask, train=train)
+        g, c_g = self.video(video, video_mask, train=train)
+        cosine = jnp.sum(
+            self.audio.normalize_features(f) * self.video.normalize_features(g), axis=-1, keepdims=True
+        )
         aux = {
             "audio_common": f,
-            "audio_common_mask": audio_ok,
+            "audio_common_mask": audio_mask,
             "video_common": g,
-            "video_common_mask": video_ok,
-            "correlation": masked_mean(cosine, audio_ok & video_ok)[:, 0],
+            "video_common_mask": video_mask,
+            "correlation": masked_mean(cosine, audio_mask & video_mask)[:, 0],
         }
         if c_f is not None:
             aux |= {"audio_covariance": c_f, "video_covariance": c_g}

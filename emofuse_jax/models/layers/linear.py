@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from emofuse_jax.ops.dense import rows_dot
+from emofuse_jax.ops.dense import matmul_last_axis
 
 
 def scaled_uniform(gain: float):
@@ -20,37 +20,45 @@ def scaled_uniform(gain: float):
     def init(key, shape, dtype=jnp.float32, out_sharding=None):
         size = math.prod(shape)
         limit = math.sqrt(3.0 * gain * shape[-1] / size)  # fan_in: all axes but the last
-        flat = jax.random.uniform(key, (1 << (size - 1).bit_length(),), dtype, -1.0, 1.0)
-        return limit * flat[:size].reshape(shape)
+        flat_values = jax.random.uniform(key, (1 << (size - 1).bit_length(),), dtype, -1.0, 1.0)
+        return limit * flat_values[:size].reshape(shape)
 
     return init
 
 
-def linear(inputs: int, outputs: int, dtype, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
+def linear(in_features: int, out_features: int, dtype, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
     """A linear layer with float32 parameters that computes in `dtype`."""
     return nnx.Linear(
-        inputs,
-        outputs,
+        in_features,
+        out_features,
         use_bias=bias,
         dtype=dtype,
         kernel_init=scaled_uniform(1.0),
-        dot_general=_dot,
+        dot_general=_dot_last_axis,
         rngs=rngs,
     )
 
 
-def _dot(x, kernel, dimensions, **options):
+def _dot_last_axis(x, kernel, dimensions, **options):
     """What nnx.Linear calls, always with the last axis of x."""
-    return rows_dot(x, kernel, **options)
+    return matmul_last_axis(x, kernel, **options)
 
 
 def conv(
-    inputs: int, outputs: int, kernel: int, stride: int, padding: int, dtype, *, bias: bool, rngs: nnx.Rngs
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    dtype,
+    *,
+    bias: bool,
+    rngs: nnx.Rngs,
 ) -> nnx.Conv:
     """A square convolution with float32 parameters that computes in `dtype`, for a ReLU to follow."""
     return nnx.Conv(
-        inputs,
-        outputs,
+        in_channels,
+        out_channels,
         (kernel, kernel),
         strides=stride,
         padding=padding,

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-KINDS = ("none", "triplet", "hierarchical")
+MARGIN_KINDS = ("none", "triplet", "hierarchical")
 
 MARGIN_DEFAULTS = {"kind": "none", "mean": 0.2, "across": 2.0}
 """`none`, `triplet` (all equal at first) or `hierarchical` (at first `across` times larger between classes of
@@ -21,32 +21,32 @@ class Margins(nnx.Module):
     """
 
     def __init__(self, config, polarity: Int[np.ndarray, " c"]):
-        if config.kind not in KINDS[1:]:
-            raise ValueError(f"margins.kind: {config.kind!r}, expected one of {', '.join(KINDS)}")
+        if config.kind not in MARGIN_KINDS[1:]:
+            raise ValueError(f"margins.kind: {config.kind!r}, expected one of {', '.join(MARGIN_KINDS)}")
         for name in ("mean", "across"):
             if config[name] <= 0:
                 raise ValueError(f"margins.{name}: {config[name]}, expected a positive number")
         self.classes, self.mean = len(polarity), config.mean
         i, j = np.triu_indices(self.classes, k=1)
-        across = (polarity[i] != polarity[j]) & (config.kind == "hierarchical")
-        self.theta = nnx.Param(jnp.where(across, jnp.log(config.across), 0.0))
+        is_across = (polarity[i] != polarity[j]) & (config.kind == "hierarchical")
+        self.theta = nnx.Param(jnp.where(is_across, jnp.log(config.across), 0.0))
 
     def __call__(self) -> Float[Array, "c c"]:
         """M."""
         i, j = np.triu_indices(self.classes, k=1)
-        pairs = self.mean * len(i) * jax.nn.softmax(self.theta[...])
-        upper = jnp.zeros((self.classes, self.classes)).at[i, j].set(pairs)
+        pair_margins = self.mean * len(i) * jax.nn.softmax(self.theta[...])
+        upper = jnp.zeros((self.classes, self.classes)).at[i, j].set(pair_margins)
         return upper + upper.T
 
 
-class Relations(nnx.Module):
+class ClassRelations(nnx.Module):
     """What is known or learned of pairs of classes, for the objectives: `polarity` [c], `margins` [c c]."""
 
     def __init__(self, config, classes: int):
-        known = _read_polarity(tuple(config.polarity), classes)
-        self.polarity = None if known is None else tuple(known.tolist())
+        polarity = _read_polarity(tuple(config.polarity), classes)
+        self.polarity = None if polarity is None else tuple(polarity.tolist())
         if config.margins.kind != "none":
-            self.margins = Margins(config.margins, np.zeros(classes, int) if known is None else known)
+            self.margins = Margins(config.margins, np.zeros(classes, int) if polarity is None else polarity)
 
     def __call__(self) -> dict[str, Array]:
         """Those that there are, by name."""

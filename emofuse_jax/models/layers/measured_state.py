@@ -3,5 +3,5 @@
 from flax import nnx
 
 
-class Statistic(nnx.Variable):
+class MeasuredState(nnx.Variable):
     """A measured number: part of the model state, not of the parameters."""

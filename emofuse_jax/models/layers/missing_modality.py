@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.models.interfaces import Streams
+from emofuse_jax.models.interfaces import PooledVectors
 
 
-class StandIns(nnx.Module):
+class MissingModalityVectors(nnx.Module):
     """A learned vector for each modality, in place of the pooled vector where a clip lacks it.
 
     `h_m' = h_m` where `ok`, else `s_m`. Without biases, `U^T 0 o V^T h = 0`: a clip without faces would lose
@@ -21,13 +21,15 @@ class StandIns(nnx.Module):
         self.audio = nnx.Param(jnp.ones(d_a))
         self.video = nnx.Param(jnp.ones(d_v))
 
-    def __call__(self, streams: Streams) -> tuple[Float[Array, "b d_a"], Float[Array, "b d_v"]]:
+    def __call__(self, pooled: PooledVectors) -> tuple[Float[Array, "b d_a"], Float[Array, "b d_v"]]:
         """The whole clip's two vectors, stand-ins where a modality is absent."""
         return (
-            _fill(streams.audio[:, 0], streams.audio_ok[:, 0], self.audio[...]),
-            _fill(streams.video[:, 0], streams.video_ok[:, 0], self.video[...]),
+            _replace_missing(pooled.audio[:, 0], pooled.audio_ok[:, 0], self.audio[...]),
+            _replace_missing(pooled.video[:, 0], pooled.video_ok[:, 0], self.video[...]),
         )
 
 
-def _fill(vector: Float[Array, "b d"], ok: Bool[Array, " b"], other: Float[Array, " d"]):
-    return jnp.where(ok[:, None], vector, other.astype(vector.dtype))
+def _replace_missing(
+    vector: Float[Array, "b d"], is_present: Bool[Array, " b"], replacement: Float[Array, " d"]
+):
+    return jnp.where(is_present[:, None], vector, replacement.astype(vector.dtype))

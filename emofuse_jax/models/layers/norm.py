@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from emofuse_jax.ops.normalize import masked_moments, promote
+from emofuse_jax.ops.normalize import at_least_float32, masked_moments
 
 
 def masked_batch_norm(
@@ -19,10 +19,10 @@ def masked_batch_norm(
     if not train:
         return norm(x, use_running_average=True)
     mean, var = masked_moments(x, mask)
-    some = jnp.any(mask)
-    for running, found in ((norm.mean, mean), (norm.var, var)):
-        moved = norm.momentum * running[...] + (1 - norm.momentum) * jax.lax.stop_gradient(found)
-        running[...] = jnp.where(some, moved, running[...])
+    has_valid = jnp.any(mask)
+    for running, batch_value in ((norm.mean, mean), (norm.var, var)):
+        updated = norm.momentum * running[...] + (1 - norm.momentum) * jax.lax.stop_gradient(batch_value)
+        running[...] = jnp.where(has_valid, updated, running[...])
     gain = jax.lax.rsqrt(var + norm.epsilon) * norm.scale[...]
-    y = (promote(x) - mean) * gain + norm.bias[...]
+    y = (at_least_float32(x) - mean) * gain + norm.bias[...]
     return y.astype(norm.dtype or x.dtype)

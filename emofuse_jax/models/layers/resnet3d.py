@@ -34,25 +34,25 @@ R3D50 = R3D18 | {
 R3D101 = R3D50 | {"blocks": (3, 4, 23, 3)}
 """Its ResNet-101, 85,245,120 parameters."""
 
-EXPANSION = 4
+BOTTLENECK_EXPANSION = 4
 """A bottleneck's outputs are so many times its width."""
 
 Snippets = Float[Array, "n t h w c"]
-Maps = Float[Array, "n u y x d"]
-Valid = Bool[Array, "n 1 1 1 1"]
+FeatureMaps = Float[Array, "n u y x d"]
+SnippetMask = Bool[Array, "n 1 1 1 1"]
 
 
 class ConvNorm3D(nnx.Module):
     """A convolution without bias, then batch normalisation over the valid snippets."""
 
-    def __init__(self, inputs, outputs, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
-        shape = (*(kernel if isinstance(kernel, tuple) else (kernel,) * 3), inputs, outputs)
+    def __init__(self, in_channels, out_channels, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
+        shape = (*(kernel if isinstance(kernel, tuple) else (kernel,) * 3), in_channels, out_channels)
         self.kernel = nnx.Param(scaled_uniform(2.0)(rngs.params(), shape))
-        self.norm = nnx.BatchNorm(outputs, momentum=config.momentum, dtype=dtype, rngs=rngs)
+        self.norm = nnx.BatchNorm(out_channels, momentum=config.momentum, dtype=dtype, rngs=rngs)
         self.stride = stride if isinstance(stride, tuple) else (stride,) * 3
         self.dtype = dtype
 
-    def __call__(self, x: Snippets, mask: Valid, *, train: bool) -> Maps:
+    def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
         """Convolution and norm, no activation."""
         y = conv3d(x, self.kernel[...].astype(self.dtype), stride=self.stride)
         return masked_batch_norm(self.norm, y, mask, train=train)
@@ -61,25 +61,27 @@ class ConvNorm3D(nnx.Module):
 class Block3D(nnx.Module):
     """`relu(x' + f(x))`, f of two convolutions of 3, or, as a bottleneck, of 1, 3 and 1."""
 
-    def __init__(self, inputs, width, stride, config, dtype, *, rngs: nnx.Rngs):
-        self.width = width * (EXPANSION if config.bottleneck else 1)
-        basic = [(inputs, width, 3, stride), (width, width, 3, 1)]
-        deep = [(inputs, width, 1, 1), (width, width, 3, stride), (width, self.width, 1, 1)]
-        self.names = ("first", "second", "third")[: 3 if config.bottleneck else 2]
-        for name, row in zip(self.names, deep if config.bottleneck else basic, strict=True):
-            setattr(self, name, ConvNorm3D(*row, config, dtype, rngs=rngs))
-        self.projects = stride != 1 or inputs != self.width
-        if self.projects:
-            self.shortcut = ConvNorm3D(inputs, self.width, 1, stride, config, dtype, rngs=rngs)
+    def __init__(self, in_channels, width, stride, config, dtype, *, rngs: nnx.Rngs):
+        self.width = width * (BOTTLENECK_EXPANSION if config.bottleneck else 1)
+        basic_convs = [(in_channels, width, 3, stride), (width, width, 3, 1)]
+        bottleneck_convs = [(in_channels, width, 1, 1), (width, width, 3, stride), (width, self.width, 1, 1)]
+        self.conv_names = ("first", "second", "third")[: 3 if config.bottleneck else 2]
+        for name, conv_settings in zip(
+            self.conv_names, bottleneck_convs if config.bottleneck else basic_convs, strict=True
+        ):
+            setattr(self, name, ConvNorm3D(*conv_settings, config, dtype, rngs=rngs))
+        self.has_projection = stride != 1 or in_channels != self.width
+        if self.has_projection:
+            self.shortcut = ConvNorm3D(in_channels, self.width, 1, stride, config, dtype, rngs=rngs)
 
-    def __call__(self, x: Snippets, mask: Valid, *, train: bool) -> Maps:
+    def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
         """One residual block."""
         y = x
-        for name in self.names:
+        for name in self.conv_names:
             y = getattr(self, name)(y, mask, train=train)
-            if name != self.names[-1]:
+            if name != self.conv_names[-1]:
                 y = jax.nn.relu(y)
-        return jax.nn.relu(y + (self.shortcut(x, mask, train=train) if self.projects else x))
+        return jax.nn.relu(y + (self.shortcut(x, mask, train=train) if self.has_projection else x))
 
 
 class R3D(nnx.Module):
@@ -87,24 +89,28 @@ class R3D(nnx.Module):
 
     def __init__(self, config, dtype, *, rngs: nnx.Rngs):
         kernel, stride = tuple(config.stem_kernel), tuple(config.stem_stride)
-        self.pool = config.stem_pool
+        self.has_stem_pool = config.stem_pool
         self.stem = ConvNorm3D(3, config.width, kernel, stride, config, dtype, rngs=rngs)
-        self.width, names = config.width, []
-        for stage, count in enumerate(config.blocks):
-            for i in range(count):
-                width, step = config.width * 2**stage, 2 if stage and not i else 1
-                names.append(f"stage{stage + 1}_block{i + 1}")
-                setattr(self, names[-1], Block3D(self.width, width, step, config, dtype, rngs=rngs))
-                self.width = getattr(self, names[-1]).width
-        self.names = tuple(names)
+        self.width, block_names = config.width, []
+        for stage, block_count in enumerate(config.blocks):
+            for i in range(block_count):
+                width, block_stride = config.width * 2**stage, 2 if stage and not i else 1
+                block_names.append(f"stage{stage + 1}_block{i + 1}")
+                setattr(
+                    self, block_names[-1], Block3D(self.width, width, block_stride, config, dtype, rngs=rngs)
+                )
+                self.width = getattr(self, block_names[-1]).width
+        self.block_names = tuple(block_names)
 
-    def __call__(self, snippets: Float[Array, "n t h w 3"], mask: Bool[Array, " n"], *, train: bool) -> Maps:
+    def __call__(
+        self, snippets: Float[Array, "n t h w 3"], mask: Bool[Array, " n"], *, train: bool
+    ) -> FeatureMaps:
         """Maps of each snippet; batch statistics come from the snippets whose mask is True."""
         mask = mask[:, None, None, None, None]
         x = jax.nn.relu(self.stem(snippets, mask, train=train))
-        if self.pool:  # zeros never win over a ReLU's output
+        if self.has_stem_pool:  # zeros never win over a ReLU's output
             x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0))))
-        for name in self.names:
+        for name in self.block_names:
             x = getattr(self, name)(x, mask, train=train)
         return x
 

@@ -14,11 +14,11 @@ class TokenAttention(nnx.Module):
     """
 
     def __init__(self, width: int, heads: int, dtype, *, rngs: nnx.Rngs):
-        inner = heads * -(-width // heads)
-        self.query = linear(width, inner, dtype, rngs=rngs)
-        self.key = linear(width, inner, dtype, bias=False, rngs=rngs)  # a bias here moves no softmax
-        self.value = linear(width, inner, dtype, rngs=rngs)
-        self.out = linear(inner, width, dtype, rngs=rngs)
+        inner_width = heads * -(-width // heads)
+        self.query = linear(width, inner_width, dtype, rngs=rngs)
+        self.key = linear(width, inner_width, dtype, bias=False, rngs=rngs)  # a bias here moves no softmax
+        self.value = linear(width, inner_width, dtype, rngs=rngs)
+        self.out = linear(inner_width, width, dtype, rngs=rngs)
         self.heads = heads
 
     def __call__(
@@ -26,5 +26,5 @@ class TokenAttention(nnx.Module):
     ) -> tuple[Float[Array, "*n l d"], Float[Array, "*n l l"]]:
         """The tokens after attention, and the weights, mean over heads: rows look at columns."""
         projected = self.query(x), self.key(x), self.value(x)
-        seen, weights = multi_head_attention(*projected, mask, heads=self.heads)
-        return x + self.out(seen), weights.mean(axis=-3)
+        attended, weights = multi_head_attention(*projected, mask, heads=self.heads)
+        return x + self.out(attended), weights.mean(axis=-3)

@@ -18,7 +18,7 @@ class TransformerLayer(nnx.Module):
     does not divide the width.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, rate: float, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, hidden: int, dropout_rate: float, dtype, *, rngs: nnx.Rngs):
         if width % heads:
             raise ValueError(f"fusion.heads: {heads} does not divide fusion.width={width}")
         self.attention_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
@@ -27,19 +27,19 @@ class TransformerLayer(nnx.Module):
         self.mlp_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.up = linear(width, hidden, dtype, rngs=rngs)
         self.down = linear(hidden, width, dtype, rngs=rngs)
-        self.heads, self.rate = heads, rate
+        self.heads, self.dropout_rate = heads, dropout_rate
 
     def __call__(
         self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"], key: PRNGKey | None
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b h l l"]]:
         """The layer's answer, and the weights of each head: rows look at columns."""
         key_attention, key_mlp = (None, None) if key is None else jax.random.split(key)
-        seen, weights = self._attend(self.attention_norm(x), mask)
-        x = x + dropout(seen, self.rate, key_attention)
+        attended, weights = self._attend(self.attention_norm(x), mask)
+        x = x + dropout(attended, self.dropout_rate, key_attention)
         y = self.down(jax.nn.gelu(self.up(self.mlp_norm(x))))
-        return x + dropout(y, self.rate, key_mlp), weights
+        return x + dropout(y, self.dropout_rate, key_mlp), weights
 
     def _attend(self, x, mask):
         query, key, value = jnp.split(self.qkv(x), 3, axis=-1)  # each b l d
-        seen, weights = multi_head_attention(query, key, value, mask, heads=self.heads)
-        return self.out(seen), weights
+        attended, weights = multi_head_attention(query, key, value, mask, heads=self.heads)
+        return self.out(attended), weights

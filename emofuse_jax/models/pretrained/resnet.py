@@ -2,26 +2,40 @@
 
 import re
 
-from emofuse_jax.models.pretrained.conversion import Rule, Tensors, kernel2d, meet_pixels, norm_rules, take
+from emofuse_jax.models.pretrained.conversion import (
+    ConversionRule,
+    Tensors,
+    batch_norm_rules,
+    convert_tensors,
+    fold_pixel_normalization,
+    transpose_kernel_2d,
+)
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pixels in [0, 1], as torchvision normalises them."""
 
 
 def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
     """Arrays by our names below `video/`; ValueError names a tensor that is missing or does not fit."""
     blocks = sorted({name.split("/")[1] for name in shapes if name.startswith("resnet/stage")})
-    rules = _conv_norm("resnet/stem", "conv1", "bn1")
+    rules = _conv_norm_rules("resnet/stem", "conv1", "bn1")
     for block in blocks:
         stage, index = map(int, re.findall(r"\d+", block))
-        ours, theirs = f"resnet/{block}", f"layer{stage}.{index - 1}"
-        rules += _conv_norm(f"{ours}/first", f"{theirs}.conv1", f"{theirs}.bn1")
-        rules += _conv_norm(f"{ours}/second", f"{theirs}.conv2", f"{theirs}.bn2")
-        if f"{ours}/shortcut/conv/kernel" in shapes:
-            rules += _conv_norm(f"{ours}/shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
-    found = take(tensors, shapes, rules)
-    return meet_pixels(found, "resnet/stem/conv/kernel", "resnet/stem/norm/mean", MEAN, STD)
+        our_prefix, public_prefix = f"resnet/{block}", f"layer{stage}.{index - 1}"
+        rules += _conv_norm_rules(f"{our_prefix}/first", f"{public_prefix}.conv1", f"{public_prefix}.bn1")
+        rules += _conv_norm_rules(f"{our_prefix}/second", f"{public_prefix}.conv2", f"{public_prefix}.bn2")
+        if f"{our_prefix}/shortcut/conv/kernel" in shapes:
+            rules += _conv_norm_rules(
+                f"{our_prefix}/shortcut", f"{public_prefix}.downsample.0", f"{public_prefix}.downsample.1"
+            )
+    arrays = convert_tensors(tensors, shapes, rules)
+    return fold_pixel_normalization(
+        arrays, "resnet/stem/conv/kernel", "resnet/stem/norm/mean", IMAGENET_MEAN, IMAGENET_STD
+    )
 
 
-def _conv_norm(ours: str, conv: str, norm: str) -> list[Rule]:
-    return [(f"{ours}/conv/kernel", f"{conv}.weight", kernel2d), *norm_rules(f"{ours}/norm", norm)]
+def _conv_norm_rules(our_prefix: str, conv_name: str, norm_name: str) -> list[ConversionRule]:
+    return [
+        (f"{our_prefix}/conv/kernel", f"{conv_name}.weight", transpose_kernel_2d),
+        *batch_norm_rules(f"{our_prefix}/norm", norm_name),
+    ]

@@ -20,7 +20,7 @@ from jaxtyping import Array
 from emofuse_jax.data.collate import empty_batch
 from emofuse_jax.data.feature_shapes import window_seconds
 from emofuse_jax.models.build import Model
-from emofuse_jax.models.pretrained.conversion import by_name
+from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.scoring.use_statements import INTENDED_USE, LAW, LIMITS
 from emofuse_jax.serving.bundle import format, frozen_encoders, onnx_model, quantization
 from emofuse_jax.serving.bundle.load import PARITY_TOLERANCE, input_shapes, load_bundle
@@ -110,7 +110,7 @@ def write_bundle(
     frozen_encoders.copy(carried, path)
     spec = InputSpec(**metadata["spec"])
     tree = {"params": params, "model_state": model_state}
-    weights = jax.device_get(by_name(tree))
+    weights = jax.device_get(flatten_by_path(tree))
     weights = quantization.pack(weights, metadata.get("quantized", ""))
     weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     with open(os.path.join(path, format.WEIGHTS), "wb") as file:
@@ -158,7 +158,7 @@ def export_graph(
     `tree` has `params` and `model_state`, `packed` what is stored of them (`quantised.pack`).
     """
     structure = jax.tree.structure(tree)
-    names = list(by_name(tree))
+    names = list(flatten_by_path(tree))
 
     def compute(packed: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
         weights = quantization.unpack(packed)

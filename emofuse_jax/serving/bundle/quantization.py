@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array
 
-from emofuse_jax.models.pretrained.conversion import by_name
+from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.types import Params
 
 KINDS = ("bf16", "int8")
@@ -42,7 +42,7 @@ def rounded(params: Params, kind: str) -> Params:
     """The parameters that are left when they are stored."""
     if not kind:
         return params
-    weights = unpack(pack(jax.device_get(by_name({"params": params})), kind))
+    weights = unpack(pack(jax.device_get(flatten_by_path({"params": params})), kind))
     return jax.tree.unflatten(jax.tree.structure(params), list(weights.values()))
 
 

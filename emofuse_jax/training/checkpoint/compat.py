@@ -42,7 +42,7 @@ LATER = {
     },
     "optimizer": {"name": "adamw", "tail": 0.0},
     "train": {"steps_per_call": 0, "temperature": 1.0},
-    "loss": losses.DEFAULTS,
+    "loss": losses.LOSS_DEFAULTS,
     "crossval": {"mode": "auto", "memory": 0.0, "save_seconds": 60.0},
 }
 """Fields that came after the first checkpoints, at the value that leaves things as they were."""

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 
 from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.data.sampler import Sampler
-from emofuse_jax.models.registry import calibrator
+from emofuse_jax.models.registry import get_calibrator
 from emofuse_jax.parallel.mesh import agreed, replica_mesh, to_host
 from emofuse_jax.parallel.preemption import Preempted
 from emofuse_jax.scoring import metrics
@@ -144,7 +144,7 @@ def calibrated_answers(job: Job, chunk: Chunk) -> dict:
     """The answers for validation, after what the fusion sets from them (training/fusion_state.py)."""
     states = chunk.states
     model = (evaluation_params(states.params, states.opt_state), states.model_state)
-    answers, hook = answer(job, chunk.runs, model, "validation"), calibrator(job.config.model.fusion.name)
+    answers, hook = answer(job, chunk.runs, model, "validation"), get_calibrator(job.config.model.fusion.name)
     if hook is None:
         return answers
     before, after = to_host(states.model_state["fusion"]), []
