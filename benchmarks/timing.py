@@ -15,7 +15,7 @@ def records(path: str) -> list[dict]:
     from emofuse_jax.data.dataset import open_dataset
 
     dataset = open_dataset(path)
-    source = tfds.builder_from_directory(path).as_data_source(codec.SPLIT)
+    source = tfds.builder_from_directory(path).as_data_source(codec.TFDS_SPLIT)
     features = source.dataset_info.features
     chosen = range(0, len(dataset.index), max(1, len(dataset.index) // 64))
     stored = [dataset.read_bytes(i) for i in chosen]

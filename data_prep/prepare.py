@@ -176,4 +176,4 @@ def write_encoder_paths(output: str, encoders: EncoderFiles) -> None:
     """Where an export may look for the ONNX files; their hashes stand in prep.json."""
     paths = {k: os.path.abspath(v) for k in onnx_files.FLAGS if (v := getattr(encoders, k))}
     if paths:
-        write_json(os.path.join(output, records.ENCODER_PATHS), paths)
+        write_json(os.path.join(output, records.ENCODER_PATHS_FILE), paths)

@@ -13,7 +13,7 @@ from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.reporting import cards
 from emofuse_jax.reporting.examples import make_examples
 from emofuse_jax.scoring.predict import Predictions, per_speaker, placed_batches, predict, score
-from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.scoring.result_labels import corpus_marks
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.compat import saved_config
 from emofuse_jax.training.checkpoint.load import load_trained
@@ -135,4 +135,4 @@ def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment
 
 def marks(results: dict) -> list[str]:
     """What must stand loudly beside a result: leaks of its split, and that data was made."""
-    return marks_of(results["corpus"], results.get("leaks", ()))
+    return corpus_marks(results["corpus"], results.get("leaks", ()))

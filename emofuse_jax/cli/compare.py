@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 3:
         raise ValueError("usage: emofuse compare A/results.json B/results.json; see emofuse compare --help")
     from emofuse_jax.scoring.pooled_scores import read_results
-    from emofuse_jax.scoring.result_labels import marks_of
+    from emofuse_jax.scoring.result_labels import corpus_marks
     from emofuse_jax.scoring.significance import compare, sentence
     from emofuse_jax.utils.files import write_json
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     found = compare(*results, measure=MEASURE.value)
     for letter, path, result in zip("AB", argv[1:], results, strict=True):
         print(f"{letter}: {100 * found[letter.lower()]:.1f} {MEASURE.value.upper()}  {path}")
-        for mark in marks_of(result["corpus"], result["leaks"]):
+        for mark in corpus_marks(result["corpus"], result["leaks"]):
             print(f"   {mark}")
     print(sentence(found))
     if OUTPUT.value:

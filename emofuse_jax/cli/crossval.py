@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int | None:
     from emofuse_jax.api.crossval_evaluation import publish
     from emofuse_jax.api.training import crossval
     from emofuse_jax.reporting import terminal
-    from emofuse_jax.scoring.result_labels import marks_of
+    from emofuse_jax.scoring.result_labels import corpus_marks
 
     folds = [int(fold) for fold in FOLDS.value] or None
     if PROTOCOL.value:
@@ -52,6 +52,6 @@ def main(argv: Sequence[str]) -> int | None:
     if not distributed.is_first():
         return
     terminal.print_runs(results)
-    for mark in marks_of(results["corpus"], results["leaks"]):
+    for mark in corpus_marks(results["corpus"], results["leaks"]):
         print(mark)
     print(f"results: {WORKDIR.value}: results.json, report.html, and as a row for a paper row.md")

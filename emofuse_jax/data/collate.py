@@ -46,9 +46,9 @@ def fill_row(batch: Batch, row: int, record: Record, speaker: int = -1, clip: in
         fill_steps(batch, row, record, "spectrogram", "audio", "audio_mask")
         fill_steps(batch, row, record, "audio_features", "audio_features", "audio_features_mask")
     if batch.faces.size:
-        batch.faces[row] = held(record, "faces")
+        batch.faces[row] = require_field(record, "faces")
     if batch.face_features is not None:
-        batch.face_features[row] = held(record, "face_features")
+        batch.face_features[row] = require_field(record, "face_features")
     batch.face_mask[row] = record.face_valid & record.video_ok
     batch.label[row] = record.label
     batch.label_mask[row] = record.label >= 0
@@ -57,17 +57,19 @@ def fill_row(batch: Batch, row: int, record: Record, speaker: int = -1, clip: in
     batch.clip[row] = clip
 
 
-def fill_steps(batch: Batch, row: int, record: Record, field: str, values: str, mask: str) -> None:
+def fill_steps(
+    batch: Batch, row: int, record: Record, record_field: str, values_field: str, mask_field: str
+) -> None:
     """Writes a field of a record that runs in time into a row, cut to its middle, and masks what follows."""
-    target = getattr(batch, values)
+    target = getattr(batch, values_field)
     if target is None or not target.shape[1]:
         return
-    steps = middle(held(record, field), target.shape[1])
+    steps = crop_middle(require_field(record, record_field), target.shape[1])
     target[row, : len(steps)] = steps
-    getattr(batch, mask)[row, : len(steps)] = True
+    getattr(batch, mask_field)[row, : len(steps)] = True
 
 
-def held(record: Record, field: str) -> Shaped[np.ndarray, "n *rest"]:
+def require_field(record: Record, field: str) -> Shaped[np.ndarray, "n *rest"]:
     """An array of a record; ValueError where it was prepared without.
 
     Features of sound may be empty, which masks the row: the encoder failed on this clip.
@@ -78,7 +80,7 @@ def held(record: Record, field: str) -> Shaped[np.ndarray, "n *rest"]:
     return array
 
 
-def middle(array: Shaped[np.ndarray, "n *rest"], length: int) -> Shaped[np.ndarray, "m *rest"]:
+def crop_middle(array: Shaped[np.ndarray, "n *rest"], length: int) -> Shaped[np.ndarray, "m *rest"]:
     """The middle `length` rows, or all of them when there are fewer."""
     start = max(0, (len(array) - length) // 2)
     return array[start : start + length]

@@ -6,12 +6,12 @@ from emofuse_jax.data.records import RecordShape
 from emofuse_jax.types import Batch
 
 
-def sound_mask(batch: Batch) -> Bool[Array, "b u"]:
+def audio_step_mask(batch: Batch) -> Bool[Array, "b u"]:
     """Valid steps of the sound: of its features where the batch has them, else of the spectrogram."""
     return batch.audio_mask if batch.audio_features_mask is None else batch.audio_features_mask
 
 
-def tensor_steps(settings: dict, audio_steps: int) -> int:
+def spectrogram_steps(settings: dict, audio_steps: int) -> int:
     """Spectrogram steps of a batch: 0 where the records hold features instead (`settings` of prep.json)."""
     features = settings.get("features") or {}
     return 0 if features.get("audio") and features["tensors"] == "drop" else audio_steps
@@ -24,8 +24,8 @@ def feature_shape(settings: dict, shape: RecordShape, audio_steps: int) -> dict[
     """
     steps = 0
     if shape.audio_features:
-        hop = settings["features"]["audio"]["layout"]["hop_ms"]
-        steps = max(1, round(audio_steps * settings["audio"]["hop_ms"] / hop))
+        hop_ms = settings["features"]["audio"]["layout"]["hop_ms"]
+        steps = max(1, round(audio_steps * settings["audio"]["hop_ms"] / hop_ms))
     return {
         "feature_steps": steps,
         "audio_features": shape.audio_features,

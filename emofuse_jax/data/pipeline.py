@@ -16,46 +16,46 @@ from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.types import Batch, InputSpec
 from emofuse_jax.utils.system import cores
 
-Shape = Callable[[Int[np.ndarray, " b"]], InputSpec]
+ChooseSpec = Callable[[Int[np.ndarray, " b"]], InputSpec]
 """The static shape of a global batch of these clips, -1 where a row is padded."""
 
-ENDLESS = 1 << 40
+MAX_BATCHES = 1 << 40
 """Batches of a dataset that makes each from its number."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Spare:
+class SkipPolicy:
     """Clips that may be left out, as padded rows, where their records are damaged."""
 
-    clips: frozenset[int] = frozenset()
-    lost: set[int] = dataclasses.field(default_factory=set)
+    skippable_clips: frozenset[int] = frozenset()
+    skipped_clips: set[int] = dataclasses.field(default_factory=set)
     """Those that were."""
 
     def read(self, dataset: Dataset, clip: int) -> Record | None:
         """A record; None, and a warning, where it is damaged and may be left out."""
         try:
-            return None if clip in self.lost else dataset.read(clip)
+            return None if clip in self.skipped_clips else dataset.read(clip)
         except DamagedRecord as error:
-            if clip not in self.clips:
+            if clip not in self.skippable_clips:
                 raise
-            self.lost.add(clip)
+            self.skipped_clips.add(clip)
             warnings.warn(f"left out: {error}", stacklevel=2)
             return None
 
 
-NONE_SPARE = Spare()
+SKIP_NOTHING = SkipPolicy()
 
 
 def train_batches(
     dataset: Dataset,
     sampler: Sampler,
-    shape: Shape,
+    choose_spec: ChooseSpec,
     *,
     process: tuple[int, int] = (0, 1),
     threads: int = 2,
-    hidden: Int[np.ndarray, " n"] | None = None,
+    hidden_label_clips: Int[np.ndarray, " n"] | None = None,
     start: int = 0,
-    spare: Spare = NONE_SPARE,
+    skip_policy: SkipPolicy = SKIP_NOTHING,
 ) -> Iterator[Batch]:
     """Endless training batches, each a function of its number (data/sampler.py).
 
@@ -64,26 +64,28 @@ def train_batches(
     Args:
       dataset: the records.
       sampler: which clips make up a batch.
-      shape: of a batch of given clips; longer sounds are cut to their middle `t` steps, shorter ones padded.
+      choose_spec: of a batch of given clips; longer sounds are cut to their middle `t` steps, shorter ones padded.
       process: (index, count) of this process.
       threads: reader threads; never more than cores, where they would only wait for each other.
-      hidden: clips whose label training does not see.
+      hidden_label_clips: clips whose label training does not see.
       start: number of the first batch, to go on from.
-      spare: what becomes of damaged records.
+      skip_policy: what becomes of damaged records.
 
     Raises:
       ValueError: a batch that the processes cannot share.
     """
     if sampler.batch_size % process[1]:
         raise ValueError(f"data.batch_size={sampler.batch_size} is not divisible by {process[1]} processes")
-    rows = own_rows(sampler.batch_size, process)
-    hidden = np.zeros(0, np.int64) if hidden is None else hidden
+    rows = process_rows(sampler.batch_size, process)
+    hidden_label_clips = np.zeros(0, np.int64) if hidden_label_clips is None else hidden_label_clips
 
     def load(number: int) -> Batch:
         clips = sampler.batch(number)
-        return hide_labels(load_batch(dataset, clips[rows], shape(clips), spare), hidden)
+        return hide_labels(
+            load_batch(dataset, clips[rows], choose_spec(clips), skip_policy), hidden_label_clips
+        )
 
-    batches = grain.MapDataset.range(start, ENDLESS).map(load)
+    batches = grain.MapDataset.range(start, MAX_BATCHES).map(load)
     threads = min(threads, cores())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(batches.to_iter_dataset(options))
@@ -92,36 +94,36 @@ def train_batches(
 def eval_batches(
     dataset: Dataset,
     clips: Int[np.ndarray, " n"],
-    shape: Shape,
+    choose_spec: ChooseSpec,
     *,
     batch_size: int,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Every clip once, in order; the last batch is padded with rows of weight 0."""
-    rows = own_rows(batch_size, process)
+    rows = process_rows(batch_size, process)
 
     def load(chosen: Int[np.ndarray, " b"]) -> Batch:
-        return load_batch(dataset, chosen[rows], shape(chosen))
+        return load_batch(dataset, chosen[rows], choose_spec(chosen))
 
-    batches = grain.MapDataset.source(list(padded_rows(clips, batch_size))).map(load)
+    batches = grain.MapDataset.source(list(to_padded_batches(clips, batch_size))).map(load)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
-def own_rows(rows: int, process: tuple[int, int]) -> slice:
+def process_rows(row_count: int, process: tuple[int, int]) -> slice:
     """Of so many rows those of process (index, count)."""
     index, count = process
-    return slice(index * rows // count, (index + 1) * rows // count)
+    return slice(index * row_count // count, (index + 1) * row_count // count)
 
 
-def padded_rows(numbers: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "k b"]:
+def to_padded_batches(row_numbers: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "k b"]:
     """Numbers of rows as whole batches, the last one filled up with -1."""
-    padded = np.full(-(-len(numbers) // batch_size) * batch_size, -1, numbers.dtype)
-    padded[: len(numbers)] = numbers
+    padded = np.full(-(-len(row_numbers) // batch_size) * batch_size, -1, row_numbers.dtype)
+    padded[: len(row_numbers)] = row_numbers
     return padded.reshape(-1, batch_size)
 
 
 def load_batch(
-    dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec, spare: Spare = NONE_SPARE
+    dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec, skip_policy: SkipPolicy = SKIP_NOTHING
 ) -> Batch:
     """Reads clips into one batch; an index of -1 gives a padded row of weight 0.
 
@@ -130,7 +132,7 @@ def load_batch(
     speaker_index = {name: i for i, name in enumerate(dataset.speakers)}
     batch = empty_batch(len(clips), spec)
     for row, clip in enumerate(clips):
-        if clip >= 0 and (record := spare.read(dataset, int(clip))) is not None:
+        if clip >= 0 and (record := skip_policy.read(dataset, int(clip))) is not None:
             if record.speaker not in speaker_index:
                 raise ValueError(f"{dataset.path}/prep.json: field speakers: has no {record.speaker[:60]!r}")
             fill_row(batch, row, record, speaker_index[record.speaker], int(clip))

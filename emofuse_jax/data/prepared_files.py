@@ -6,7 +6,7 @@ import os
 from emofuse_jax.data import records
 from emofuse_jax.utils.files import load_json
 
-FIELDS = {
+REQUIRED_FIELDS = {
     "schema_version": int,
     "settings": dict,
     "shape": dict,
@@ -15,7 +15,7 @@ FIELDS = {
     "shards": list,
 }
 """Of prep.json, those that are read here, and what they are."""
-WORDS = {int: "a number", dict: "an object", list: "a list"}
+TYPE_NAMES = {int: "a number", dict: "an object", list: "a list"}
 
 
 def read_prep(path: str) -> dict:
@@ -23,13 +23,15 @@ def read_prep(path: str) -> dict:
     name = os.path.join(path, "prep.json")
     prep = read_json(name)
     prep = prep if isinstance(prep, dict) else {}
-    schema, newest = prep.get("schema_version"), records.SCHEMA_VERSION
-    if isinstance(schema, int) and schema > newest:  # its fields may be others
-        raise ValueError(f"{path}: prep.json has schema {schema}, newer than {newest}")
-    for field, kind in FIELDS.items():
+    schema_version, newest_version = prep.get("schema_version"), records.SCHEMA_VERSION
+    if isinstance(schema_version, int) and schema_version > newest_version:  # its fields may be others
+        raise ValueError(f"{path}: prep.json has schema {schema_version}, newer than {newest_version}")
+    for field, expected_type in REQUIRED_FIELDS.items():
         value = prep.get(field)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name}: field {field} is {repr(value)[:100]}, expected {WORDS[kind]}")
+        if not isinstance(value, expected_type) or isinstance(value, bool):
+            raise ValueError(
+                f"{name}: field {field} is {repr(value)[:100]}, expected {TYPE_NAMES[expected_type]}"
+            )
     try:
         shape = records.RecordShape(**prep["shape"])
         sizes = [*vars(shape).values(), prep["settings"]["face"]["frames"]]
@@ -46,17 +48,19 @@ def read_prep(path: str) -> dict:
 
 def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
     """Record index and speaker of each stored clip, from manifest.csv; ValueError where of no use."""
-    name = os.path.join(path, "manifest.csv")
+    manifest_path = os.path.join(path, "manifest.csv")
     try:
         rows = [row for row in records.read_manifest(path) if int(row["index"]) >= 0]
         index = {row["clip_id"]: int(row["index"]) for row in rows}
         speakers = {row["clip_id"]: row["speaker"] for row in rows}
     except KeyError as error:
-        raise ValueError(f"{name}: no column {error}") from error
+        raise ValueError(f"{manifest_path}: no column {error}") from error
     except (TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{manifest_path}: {error}") from error
     if sorted(index.values()) != list(range(len(rows))) or None in speakers.values():
-        raise ValueError(f"{name}: {len(rows)} rows with a record, expected unique clips, numbered from 0")
+        raise ValueError(
+            f"{manifest_path}: {len(rows)} rows with a record, expected unique clips, numbered from 0"
+        )
     return index, speakers
 
 

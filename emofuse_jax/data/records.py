@@ -15,15 +15,15 @@ from emofuse_jax.data.example_codec import parse_example, serialise_example
 
 SCHEMA_VERSION = 3
 """The newest that is read: 2 added the features of frozen encoders, 3 the waveform; without both it is 1."""
-SPLIT = "clips"
-ENCODER_PATHS = os.path.join(".prepare", "encoder_paths.json")
+TFDS_SPLIT = "clips"
+ENCODER_PATHS_FILE = os.path.join(".prepare", "encoder_paths.json")
 """Where the ONNX files lay when the records were made; beside them, for it says nothing about them."""
 WRITER_OPTIONS = "group_size:1,uncompressed"
 """Raw records: random reads are about four times faster than compressed ones (dependencies.md)."""
 
-_TEXT = ("clip_id", "speaker", "corpus")
-_INTEGERS = {"label": int, "audio_ok": bool, "video_ok": bool}
-_ARRAYS = {
+_TEXT_FIELDS = ("clip_id", "speaker", "corpus")
+_INTEGER_FIELDS = {"label": int, "audio_ok": bool, "video_ok": bool}
+_ARRAY_DTYPES = {
     "votes": np.float32,
     "spectrogram": np.float16,
     "faces": np.uint8,
@@ -33,7 +33,7 @@ _ARRAYS = {
     "face_landmarks": np.float32,
     "face_score": np.float32,
 }
-OPTIONAL = {"audio_features": np.float16, "face_features": np.float16, "waveform": np.int16}
+OPTIONAL_ARRAY_DTYPES = {"audio_features": np.float16, "face_features": np.float16, "waveform": np.int16}
 """Arrays that a record has where the preparation was asked for them."""
 
 
@@ -85,10 +85,12 @@ class RecordShape:
 
 def encode(record: Record) -> bytes:
     """Serialises a record; equal records give equal bytes."""
-    values = {name: getattr(record, name).encode() for name in _TEXT}
-    values |= {name: int(getattr(record, name)) for name in _INTEGERS}
-    optional = {name: dtype for name, dtype in OPTIONAL.items() if getattr(record, name) is not None}
-    for name, dtype in (_ARRAYS | optional).items():
+    values = {name: getattr(record, name).encode() for name in _TEXT_FIELDS}
+    values |= {name: int(getattr(record, name)) for name in _INTEGER_FIELDS}
+    optional = {
+        name: dtype for name, dtype in OPTIONAL_ARRAY_DTYPES.items() if getattr(record, name) is not None
+    }
+    for name, dtype in (_ARRAY_DTYPES | optional).items():
         array = np.ascontiguousarray(getattr(record, name))
         if array.dtype != dtype:
             raise ValueError(f"{record.clip_id}: field {name} is {array.dtype}, expected {np.dtype(dtype)}")
@@ -98,12 +100,14 @@ def encode(record: Record) -> bytes:
 
 def decode(data: bytes, shape: RecordShape) -> Record:
     """Parses a record; arrays are read-only views of `data`. Raises ValueError naming the wrong field."""
-    found = parse_example(data)
-    values = {name: _text(found, name) for name in _TEXT}
-    values |= {name: kind(_one(found, name, int)) for name, kind in _INTEGERS.items()}
-    arrays = _ARRAYS | {name: dtype for name, dtype in OPTIONAL.items() if getattr(shape, name)}
-    raw = {name: _one(found, name, memoryview) for name in arrays}
-    s = len(raw["face_valid"])
+    features = parse_example(data)
+    values = {name: _decode_text(features, name) for name in _TEXT_FIELDS}
+    values |= {name: convert(_single_value(features, name, int)) for name, convert in _INTEGER_FIELDS.items()}
+    arrays = _ARRAY_DTYPES | {
+        name: dtype for name, dtype in OPTIONAL_ARRAY_DTYPES.items() if getattr(shape, name)
+    }
+    raw_arrays = {name: _single_value(features, name, memoryview) for name in arrays}
+    s = len(raw_arrays["face_valid"])
     shapes = {
         "votes": (-1,),
         "spectrogram": (-1, shape.f),
@@ -117,62 +121,70 @@ def decode(data: bytes, shape: RecordShape) -> Record:
         "face_features": (s, shape.face_features),
         "waveform": (-1,),
     }
-    values["label"] = _label(values, len(raw["votes"]) // 4)
+    values["label"] = _validate_label(values, len(raw_arrays["votes"]) // 4)
     for name, dtype in arrays.items():
         try:
-            values[name] = np.frombuffer(raw[name], dtype).reshape(shapes[name])
+            values[name] = np.frombuffer(raw_arrays[name], dtype).reshape(shapes[name])
         except ValueError as error:
             raise ValueError(f"{values['clip_id']}: field {name}: {error}") from error
     return Record(**values)
 
 
-def _text(found: dict[str, list], name: str) -> str:
+def _decode_text(features: dict[str, list], name: str) -> str:
     try:
-        return str(_one(found, name, memoryview), "utf-8")
+        return str(_single_value(features, name, memoryview), "utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"not a record: field {name}: {error}") from error
 
 
-def _label(values: dict, classes: int) -> int:
-    if not -1 <= values["label"] < max(classes, 1):
-        raise ValueError(f"{values['clip_id']}: field label: {values['label']}, expected -1 to {classes - 1}")
+def _validate_label(values: dict, class_count: int) -> int:
+    if not -1 <= values["label"] < max(class_count, 1):
+        raise ValueError(
+            f"{values['clip_id']}: field label: {values['label']}, expected -1 to {class_count - 1}"
+        )
     return values["label"]
 
 
-def _one(found: dict[str, list], name: str, kind: type):
-    values = found.get(name, [])
-    if len(values) != 1 or not isinstance(values[0], kind):
-        raise ValueError(f"not a record: field {name} has {len(values)} values, expected one {kind.__name__}")
+def _single_value(features: dict[str, list], name: str, expected_type: type):
+    values = features.get(name, [])
+    if len(values) != 1 or not isinstance(values[0], expected_type):
+        raise ValueError(
+            f"not a record: field {name} has {len(values)} values, expected one {expected_type.__name__}"
+        )
     return values[0]
 
 
-def comparable(settings: dict) -> dict:
+def comparable_settings(settings: dict) -> dict:
     """Settings of prep.json as they are compared: without the names of ONNX files, whose hash decides."""
     features = settings.get("features")
     if not features:
         return settings
-    named = {kind: one for kind, one in features.items() if isinstance(one, dict)}
-    unnamed = {kind: {k: v for k, v in one.items() if k != "file"} for kind, one in named.items()}
-    return settings | {"features": features | unnamed}
+    encoders = {kind: encoder for kind, encoder in features.items() if isinstance(encoder, dict)}
+    encoders_without_files = {
+        kind: {k: v for k, v in encoder.items() if k != "file"} for kind, encoder in encoders.items()
+    }
+    return settings | {"features": features | encoders_without_files}
 
 
-def shard_name(dataset: str, index: int, count: int) -> str:
+def shard_name(dataset: str, index: int, shard_count: int) -> str:
     """File name of a shard as TFDS names it; `dataset` holds no dash."""
-    return f"{dataset}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
+    return f"{dataset}-{TFDS_SPLIT}.array_record-{index:05d}-of-{shard_count:05d}"
 
 
 def shard_paths(directory: str) -> list[str]:
     """All shards of a dataset in order; raises FileNotFoundError when none or not all are there."""
-    marker = f"-{SPLIT}.array_record-"
+    marker = f"-{TFDS_SPLIT}.array_record-"
     names = sorted(name for name in os.listdir(directory) if marker in name and not name.endswith(".tmp"))
     if not names:
         raise FileNotFoundError(f"{directory}: no '*{marker}*' shards; run emofuse prepare first")
-    count = int(names[0].rsplit("-of-", 1)[1])
+    shard_count = int(names[0].rsplit("-of-", 1)[1])
     dataset = names[0].split(marker)[0]
-    expected = [shard_name(dataset, i, count) for i in range(count)]
-    missing = sorted(set(expected) - set(names))
-    if missing:
-        raise FileNotFoundError(f"{directory}: shard {missing[0]} is missing ({len(missing)} of {count})")
+    expected = [shard_name(dataset, i, shard_count) for i in range(shard_count)]
+    missing_shards = sorted(set(expected) - set(names))
+    if missing_shards:
+        raise FileNotFoundError(
+            f"{directory}: shard {missing_shards[0]} is missing ({len(missing_shards)} of {shard_count})"
+        )
     return [os.path.join(directory, name) for name in expected]
 
 

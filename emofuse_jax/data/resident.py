@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from emofuse_jax.data.collate import empty_batch
 from emofuse_jax.data.dataset import Dataset
-from emofuse_jax.data.pipeline import NONE_SPARE, Spare, load_batch, own_rows
+from emofuse_jax.data.pipeline import SKIP_NOTHING, SkipPolicy, load_batch, process_rows
 from emofuse_jax.types import Batch, InputSpec
 
 
@@ -18,28 +18,30 @@ def load_resident(
     clips: Int[np.ndarray, " n"],
     spec: InputSpec,
     *,
-    multiple: int = 1,
+    row_multiple: int = 1,
     process: tuple[int, int] = (0, 1),
-    spare: Spare = NONE_SPARE,
+    skip_policy: SkipPolicy = SKIP_NOTHING,
 ) -> Batch:
-    """The clips in order, then at least one padded row of weight 0, up to a multiple of `multiple` rows.
+    """The clips in order, then at least one padded row of weight 0, up to a multiple of `row_multiple` rows.
 
-    Of several processes, `(index, count)`, each gets its part of the rows. Damaged `spare` clips are padded.
+    Of several processes, `(index, count)`, each gets its part of the rows. Damaged `skip_policy` clips are padded.
     """
-    rows = -(-(len(clips) + 1) // multiple) * multiple
-    padded = np.full(rows, -1, np.int64)
-    padded[: len(clips)] = clips
-    return load_batch(dataset, padded[own_rows(rows, process)], spec, spare)
+    row_count = -(-(len(clips) + 1) // row_multiple) * row_multiple
+    padded_clips = np.full(row_count, -1, np.int64)
+    padded_clips[: len(clips)] = clips
+    return load_batch(dataset, padded_clips[process_rows(row_count, process)], spec, skip_policy)
 
 
-def resident_bytes(clips: int, spec: InputSpec) -> int:
+def resident_bytes(clip_count: int, spec: InputSpec) -> int:
     """What so many clips take."""
-    return (clips + 1) * sum(field.nbytes for field in jax.tree.leaves(empty_batch(1, spec)))
+    return (clip_count + 1) * sum(field.nbytes for field in jax.tree.leaves(empty_batch(1, spec)))
 
 
-def row_numbers(clips: Int[np.ndarray, " n"], chosen: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+def row_numbers(
+    clips: Int[np.ndarray, " n"], chosen_clips: Int[np.ndarray, "*shape"]
+) -> Int[np.ndarray, "*shape"]:
     """Rows of chosen clips among the resident ones, which are sorted; -1 stays -1."""
-    return np.where(chosen < 0, -1, np.searchsorted(clips, chosen)).astype(np.int32)
+    return np.where(chosen_clips < 0, -1, np.searchsorted(clips, chosen_clips)).astype(np.int32)
 
 
 def take_rows(data: Batch, rows: Int[Array, " b"]) -> Batch:
@@ -56,19 +58,19 @@ def take_sharded(data: Batch, rows: Int[Array, " b"], mesh: Mesh) -> Batch:
     if mesh.shape["data"] == 1:
         return take_rows(data, rows)
 
-    def local(data: Batch, rows: Int[Array, " b"]) -> Batch:
-        held = data.weight.shape[0]
-        rows = jnp.where(rows < 0, rows + held * mesh.shape["data"], rows)
-        own = rows - held * jax.lax.axis_index("data")
-        here = (own >= 0) & (own < held)
-        taken = take_rows(data, jnp.clip(own, 0, held - 1))
-        return jax.tree.map(lambda field: _scattered(field, here), taken)
+    def take_local_rows(data: Batch, rows: Int[Array, " b"]) -> Batch:
+        shard_rows = data.weight.shape[0]
+        rows = jnp.where(rows < 0, rows + shard_rows * mesh.shape["data"], rows)
+        local_rows = rows - shard_rows * jax.lax.axis_index("data")
+        is_local = (local_rows >= 0) & (local_rows < shard_rows)
+        taken_rows = take_rows(data, jnp.clip(local_rows, 0, shard_rows - 1))
+        return jax.tree.map(lambda field: _scatter_rows(field, is_local), taken_rows)
 
     specs = {"in_specs": (P("data"), P()), "out_specs": P("data")}
-    return jax.shard_map(local, mesh=mesh, **specs, check_vma=False)(data, rows)
+    return jax.shard_map(take_local_rows, mesh=mesh, **specs, check_vma=False)(data, rows)
 
 
-def _scattered(field: Array, here: Array) -> Array:
-    kept = jnp.where(here.reshape(-1, *(1,) * (field.ndim - 1)), field, jnp.zeros_like(field))
-    wide = kept.astype(jnp.uint8) if field.dtype == bool else kept
-    return jax.lax.psum_scatter(wide, "data", scatter_dimension=0, tiled=True).astype(field.dtype)
+def _scatter_rows(field: Array, is_local: Array) -> Array:
+    masked_field = jnp.where(is_local.reshape(-1, *(1,) * (field.ndim - 1)), field, jnp.zeros_like(field))
+    summable_field = masked_field.astype(jnp.uint8) if field.dtype == bool else masked_field
+    return jax.lax.psum_scatter(summable_field, "data", scatter_dimension=0, tiled=True).astype(field.dtype)

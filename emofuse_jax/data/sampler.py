@@ -26,21 +26,21 @@ def make_sampler(
     batch_size: int,
     seed: int,
     balanced: bool = False,
-    share: float = 0.0,
-    bucket: UInt8[np.ndarray, " n"] | None = None,
+    labelled_share: float = 0.0,
+    clip_buckets: UInt8[np.ndarray, " n"] | None = None,
 ) -> Sampler:
-    """The sampler of `config.data`; `bucket`, of each clip, keeps those of like length together.
+    """The sampler of `config.data`; `clip_buckets`, of each clip, keeps those of like length together.
 
-    Raises ValueError where `balanced` or `share` has no labels to go by, or meets `bucket`.
+    Raises ValueError where `balanced` or `labelled_share` has no labels to go by, or meets `clip_buckets`.
     """
-    if not balanced and not share:
-        return ShuffledSampler(clips, batch_size, seed, bucket)
-    if bucket is not None:
+    if not balanced and not labelled_share:
+        return ShuffledSampler(clips, batch_size, seed, clip_buckets)
+    if clip_buckets is not None:
         raise ValueError("data.buckets: not with data.balanced or data.labelled_share")
     if labels is None:
         raise ValueError("data.balanced, data.labelled_share: they need the labels of the clips")
     groups = labels if balanced else np.minimum(labels, 0)  # all that have a label are one class
-    return BalancedSampler(clips, groups, batch_size, seed, share)
+    return BalancedSampler(clips, groups, batch_size, seed, labelled_share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,25 +50,29 @@ class ShuffledSampler:
     clips: Int[np.ndarray, " n"]
     batch_size: int
     seed: int
-    bucket: UInt8[np.ndarray, " n"] | None = None
+    clip_buckets: UInt8[np.ndarray, " n"] | None = None
     """Of each clip: a batch holds clips of one, or of neighbours where a bucket ends in it."""
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
         """The clips of batch `number`."""
-        epoch, place = divmod(int(number), len(self.clips) // self.batch_size)
-        buckets = None if self.bucket is None else self.bucket.tobytes()
-        return self.clips[_batches(self.seed, epoch, len(self.clips), self.batch_size, buckets)[place]]
+        epoch, batch_in_epoch = divmod(int(number), len(self.clips) // self.batch_size)
+        bucket_bytes = None if self.clip_buckets is None else self.clip_buckets.tobytes()
+        return self.clips[
+            _epoch_batches(self.seed, epoch, len(self.clips), self.batch_size, bucket_bytes)[batch_in_epoch]
+        ]
 
 
 @functools.lru_cache(maxsize=8)  # readers of one run are at most an epoch apart
-def _batches(seed: int, epoch: int, count: int, size: int, buckets: bytes | None) -> Int[np.ndarray, "k b"]:
+def _epoch_batches(
+    seed: int, epoch: int, clip_count: int, batch_size: int, bucket_bytes: bytes | None
+) -> Int[np.ndarray, "k b"]:
     """Places of the clips of each batch of a pass."""
     generator = np.random.default_rng((seed, epoch))
-    order = generator.permutation(count)[: count // size * size]
-    if buckets is None:
-        return order.reshape(-1, size)
-    order = order[np.argsort(np.frombuffer(buckets, np.uint8)[order], kind="stable")]
-    return generator.permutation(order.reshape(-1, size))
+    order = generator.permutation(clip_count)[: clip_count // batch_size * batch_size]
+    if bucket_bytes is None:
+        return order.reshape(-1, batch_size)
+    order = order[np.argsort(np.frombuffer(bucket_bytes, np.uint8)[order], kind="stable")]
+    return generator.permutation(order.reshape(-1, batch_size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +100,16 @@ class BalancedSampler:
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
         """The clips of batch `number`, in a shuffled order."""
-        classes, unlabelled = self._classes(), self._unlabelled_rows()
-        labelled, chosen = self.batch_size - unlabelled, []
-        if unlabelled:
-            chosen.append(self._take(UNLABELLED, number * unlabelled, unlabelled))
-        for place, label in enumerate(classes):
-            first, after = (_rows_before(i, labelled, len(classes), place) for i in (number, number + 1))
-            chosen.append(self._take(label, first, after - first))
-        return self._generator(0, number).permutation(np.concatenate(chosen))
+        classes, unlabelled_rows = self._classes(), self._unlabelled_rows()
+        labelled_rows, selected_clips = self.batch_size - unlabelled_rows, []
+        if unlabelled_rows:
+            selected_clips.append(self._take_clips(UNLABELLED, number * unlabelled_rows, unlabelled_rows))
+        for class_index, label in enumerate(classes):
+            start, stop = (
+                _rows_before(i, labelled_rows, len(classes), class_index) for i in (number, number + 1)
+            )
+            selected_clips.append(self._take_clips(label, start, stop - start))
+        return self._generator(0, number).permutation(np.concatenate(selected_clips))
 
     def _classes(self) -> Int[np.ndarray, " c"]:
         """Labels in the order in which odd rows go round."""
@@ -113,26 +119,27 @@ class BalancedSampler:
         if np.all(self.labels >= 0):
             return 0
         if self.labelled_share:
-            wanted = round((1.0 - self.labelled_share) * self.batch_size)
+            row_count = round((1.0 - self.labelled_share) * self.batch_size)
         else:
-            wanted = max(1, round(np.mean(self.labels < 0) * self.batch_size))
-        room = self.batch_size - len(np.unique(self.labels[self.labels >= 0]))
-        return min(wanted, max(1, room))
+            row_count = max(1, round(np.mean(self.labels < 0) * self.batch_size))
+        max_row_count = self.batch_size - len(np.unique(self.labels[self.labels >= 0]))
+        return min(row_count, max(1, max_row_count))
 
-    def _take(self, label: int, start: int, count: int) -> Int[np.ndarray, " k"]:
+    def _take_clips(self, label: int, start: int, count: int) -> Int[np.ndarray, " k"]:
         """Rows `start` to `start + count` of the endless passes over one class."""
         members = self.clips[self.labels == label] if label >= 0 else self.clips[self.labels < 0]
         rows = np.arange(start, start + count)
         passes = {
-            p: self._generator(2, label + 1, p).permutation(members) for p in np.unique(rows // len(members))
+            pass_index: self._generator(2, label + 1, pass_index).permutation(members)
+            for pass_index in np.unique(rows // len(members))
         }
         return np.array([passes[row // len(members)][row % len(members)] for row in rows], self.clips.dtype)
 
-    def _generator(self, *what: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, *map(int, what)))
+    def _generator(self, *stream_numbers: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, *map(int, stream_numbers)))
 
 
-def _rows_before(number: int, rows: int, classes: int, place: int) -> int:
+def _rows_before(number: int, labelled_rows: int, class_count: int, class_index: int) -> int:
     """Rows that the class at a place has had before batch `number`: whole shares, and odd rows in turn."""
-    share, odd = divmod(rows, classes)
-    return number * share + (number * odd - place + classes - 1) // classes
+    rows_per_class, odd_rows = divmod(labelled_rows, class_count)
+    return number * rows_per_class + (number * odd_rows - class_index + class_count - 1) // class_count

@@ -10,7 +10,7 @@ from emofuse_jax.data.dataset import Dataset, read_json
 from emofuse_jax.data.records import read_manifest
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.reporting import page, text
-from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.scoring.result_labels import corpus_marks
 from emofuse_jax.scoring.use_statements import INTENDED_USE, LAW, LIMITS
 
 MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"
@@ -63,7 +63,7 @@ def card_of_checkpoint(about: Mapping, results: Mapping | None = None) -> str:
       about: the checkpoint's metadata (training/experiment.py).
       results: of `emofuse evaluate` on its test part; None where it was not scored.
     """
-    rows = {text.MODALITIES[name]: row for name, row in results["modalities"].items()} if results else {}
+    rows = {text.MODALITY_NAMES[name]: row for name, row in results["modalities"].items()} if results else {}
     return model_card(
         about,
         rows,
@@ -79,7 +79,7 @@ def validation_words(about: Mapping) -> str:
     if not about["config"].get("data", {}).get("hold_out", True):
         return "unknown: no clips were held out"
     best = (about.get("progress") or {}).get("best_ua")
-    return "not kept with the checkpoint" if best is None else f"{text.percent(best)} %"
+    return "not kept with the checkpoint" if best is None else f"{text.format_percent(best)} %"
 
 
 def card_of_crossval(about: Mapping, results: Mapping) -> str:
@@ -103,13 +103,13 @@ def model_card(
     validation: str = "",
 ) -> str:
     """Markdown from a checkpoint's metadata and rows of scores."""
-    columns = [name for name in text.METRICS if any(name in row for row in rows.values())]
+    columns = [name for name in text.METRIC_NAMES if any(name in row for row in rows.values())]
     model, corpus = about["config"]["model"], about["corpus"]
     temperature, streams = about.get("temperature"), FUSIONS[model["fusion"]["name"]].modalities
     return page.render_text(
         "model_card.md",
         title=f"{about['config'].get('name', '')} on {corpus}",
-        marks=marks_of(corpus, about.get("leaks", ())),
+        marks=corpus_marks(corpus, about.get("leaks", ())),
         classes=about["classes"],
         facts=[
             ("Fusion", f"`{model['fusion']['name']}`"),
@@ -123,7 +123,7 @@ def model_card(
         described=described(corpus),
         speakers=speakers,
         scores=[(name, [cell(row, column) for column in columns]) for name, row in rows.items()],
-        columns=[text.METRICS[column][0] for column in columns],
+        columns=[text.METRIC_NAMES[column][0] for column in columns],
         scored_on=scored_on,
         validation=validation,
         confidence=f"Temperature of its probabilities: {temperature:.2f}."
@@ -148,7 +148,7 @@ def data_card(dataset: Dataset) -> str:
     return page.render_text(
         "data_card.md",
         corpus=prep["corpus"],
-        marks=marks_of(prep["corpus"]),
+        marks=corpus_marks(prep["corpus"]),
         described=described(prep["corpus"]),
         facts=[
             ("Clips", f"{len(kept)} ({status['masked']} with a stream masked; {status['failed']} failed)"),
@@ -173,8 +173,8 @@ def described(corpus: str) -> str:
 
 def cell(row: Mapping, column: str) -> str:
     """`71.3 [65.0–77.0]`; a dash where it is not known."""
-    bounds = text.interval(row.get(f"{column}_interval"))
-    return text.percent(row.get(column)) + (f" [{bounds}]" if bounds else "")
+    bounds = text.format_interval(row.get(f"{column}_interval"))
+    return text.format_percent(row.get(column)) + (f" [{bounds}]" if bounds else "")
 
 
 def format_versions(found: Mapping[str, str]) -> str:
@@ -190,7 +190,7 @@ def write_data_card(directory: str, dataset: Dataset) -> None:
 def write_card(directory: str, name: str, card: str) -> None:
     """Writes a card, whole or not at all."""
     os.makedirs(directory, exist_ok=True)
-    page.write(pathlib.Path(directory, name), card.encode())
+    page.write_atomically(pathlib.Path(directory, name), card.encode())
 
 
 def workdir_cards(workdir: str, metadata: dict) -> dict[str, str]:

@@ -15,7 +15,7 @@ from emofuse_jax.reporting.figures.style import Picture
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.calibration import calibration_error, reliability, tempered
 from emofuse_jax.scoring.pooled_scores import averaged, extent, joined_answers
-from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.scoring.result_labels import corpus_marks
 
 _OURS = re.compile(
     r"(learning_loss|learning_ua|confusion|recall|speakers|reliability|robustness_\w+|example_\d+)\.png"
@@ -41,44 +41,48 @@ def write_crossval_report(
       examples: clips to show, as of `report.write_report`.
       command: that makes these numbers.
     """
-    marks = marks_of(results["corpus"], results["leaks"])
+    marks = corpus_marks(results["corpus"], results["leaks"])
     speakers = speaker_rows(results)
     pictures = _pictures(results, histories, robustness, speakers, marks)
     shown = [clip_figure.example_picture(i, example, marks) for i, example in enumerate(examples, 1)]
     whole = {modality(results): results["pooled"] | {"recall": recalls(results)}}
-    markup = page.render(
+    markup = page.render_html(
         "crossval.html",
         title=f"{results['config']} on {results['corpus']}, {results['protocol']}",
         marks=marks,
         facts=facts(results),
         versions=results["versions"],
         command=command,
-        headline=tables.scores(whole, text.MODALITIES),
-        scores=tables.scores(score_rows(results), {}),
+        headline=tables.score_table(whole, text.MODALITY_NAMES),
+        scores=tables.score_table(score_rows(results), {}),
         runs=run_rows(results),
         seeds=sorted({run["seed"] for run in results["runs"]}),
-        recalls=tables.recalls(whole, results["classes"]),
-        speakers=tables.speakers(speakers),
-        mistakes=tables.mistakes(averaged(results)),
+        recalls=tables.recall_rows(whole, results["classes"]),
+        speakers=tables.speaker_rows(speakers),
+        mistakes=tables.mistake_rows(averaged(results)),
         without=[
-            (reliable.WITHOUT[row["at"]], text.percent(row["ua"]), text.percent(row["wa"]))
+            (
+                reliable.MISSING_MODALITY_LABELS[row["at"]],
+                text.format_percent(row["ua"]),
+                text.format_percent(row["wa"]),
+            )
             for row in robustness.get("without", ())
         ],
         pictures=pictures,
         gallery=list(zip(examples, shown, strict=True)),
-        chance=text.percent(1 / len(results["classes"])),
+        chance=text.format_percent(1 / len(results["classes"])),
         held_out=all(run["validation"]["ua"] is not None for run in results["runs"]),
     )
     folder = pathlib.Path(path).parent
     page.write_figures(folder / "figures", [*pictures.values(), *shown], _OURS)
-    page.write(pathlib.Path(path), markup.encode())
+    page.write_atomically(pathlib.Path(path), markup.encode())
 
 
 def _pictures(results, histories, robustness, speakers, marks) -> dict[str, Picture]:
     names, chance = results["classes"], 1 / len(results["classes"])
     drawn = [
-        curves.spread_picture(histories, "loss", marks),
-        curves.spread_picture(histories, "ua", marks, chance),
+        curves.mean_curve_picture(histories, "loss", marks),
+        curves.mean_curve_picture(histories, "ua", marks, chance),
         classes.confusion_picture(np.asarray(results["pooled"]["confusion"]), names, marks),
         classes.recall_picture({modality(results): recalls(results)}, names, marks),
         score_figures.speaker_picture(speakers, chance, results["pooled"]["ua"], marks),
@@ -86,7 +90,7 @@ def _pictures(results, histories, robustness, speakers, marks) -> dict[str, Pict
         *(
             reliable.robustness_picture(curve, rows, chance, marks)
             for curve, rows in robustness.items()
-            if curve in reliable.AXES
+            if curve in reliable.AXIS_LABELS
         ),
     ]
     return {picture.name: picture for picture in drawn if picture is not None}
@@ -116,7 +120,7 @@ def score_rows(results: Mapping) -> dict[str, dict]:
 
 def run_rows(results: Mapping) -> list[dict]:
     """UA of every fold, a cell for each seed."""
-    found = {(run["fold"], run["seed"]): text.percent(run["test"]["ua"]) for run in results["runs"]}
+    found = {(run["fold"], run["seed"]): text.format_percent(run["test"]["ua"]) for run in results["runs"]}
     seeds = sorted({seed for _, seed in found})
     return [
         {"fold": fold, "cells": [found.get((fold, seed), text.DASH) for seed in seeds]}

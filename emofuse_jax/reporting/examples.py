@@ -79,5 +79,5 @@ def what_is_missing(batch: Batch) -> dict[str, str]:
 
 def of_clip(name: str, array: np.ndarray, i: int, rows: int) -> np.ndarray:
     """A clip's row of what the network tells; the whole of what is the model's."""
-    per_clip = array.ndim and len(array) == rows and name not in display_specs.OF_THE_MODEL
+    per_clip = array.ndim and len(array) == rows and name not in display_specs.MODEL_LEVEL_NAMES
     return np.asarray(array[i]) if per_clip else array  # a number stays an array

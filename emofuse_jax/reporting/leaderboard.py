@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 from emofuse_jax.reporting import page, text
-from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.scoring.result_labels import corpus_marks
 
 RESULTS, NAME = "results.json", "leaders.html"
 
@@ -52,7 +52,7 @@ def read_row(path: str) -> dict | None:
             "speakers": len({name for run in runs for name in run["speakers"]}),
             "clips": len({name for run in runs for name in run["clips"]}),
             "scores": scores,
-            "marks": marks_of(results["corpus"], results["leaks"]),
+            "marks": corpus_marks(results["corpus"], results["leaks"]),
             "date": results.get("date", ""),
         }
     except (AttributeError, KeyError, TypeError, StopIteration, json.JSONDecodeError):
@@ -72,7 +72,7 @@ def write_leaders(folder: str, output: str = "", measure: str = "ua") -> tuple[s
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["group"], []).append(cells(row))
-    markup = page.render(
+    markup = page.render_html(
         "leaders.html",
         title=f"Results below {os.path.basename(os.path.abspath(folder))}",
         marks=sorted({mark for row in rows for mark in row["marks"]}),
@@ -81,7 +81,7 @@ def write_leaders(folder: str, output: str = "", measure: str = "ua") -> tuple[s
         groups=[(", ".join(group), members) for group, members in groups.items()],
     )
     path = pathlib.Path(output or os.path.join(folder, NAME))
-    page.write(path, markup.encode())
+    page.write_atomically(path, markup.encode())
     return str(path), rows, others
 
 
@@ -90,8 +90,8 @@ def cells(row: dict) -> dict:
     scores = row["scores"]
     shown = {
         name: {
-            "value": text.percent(scores.get(name)),
-            "interval": text.interval(scores.get(f"{name}_interval")),
+            "value": text.format_percent(scores.get(name)),
+            "interval": text.format_interval(scores.get(f"{name}_interval")),
         }
         for name in ("ua", "wa", "wf1")
     }

@@ -10,37 +10,37 @@ import jinja2
 from emofuse_jax.reporting.figures.style import Picture
 
 
-def render(template: str, **values) -> str:
+def render_html(template: str, **values) -> str:
     """A template of this folder as HTML; a value that it needs and does not get is an error."""
-    return _environment(escaped=True).get_template(template).render(**values)
+    return _environment(should_escape=True).get_template(template).render(**values)
 
 
 def render_text(template: str, **values) -> str:
     """The same for a template that is not HTML."""
-    return _environment(escaped=False).get_template(template).render(**values) + "\n"
+    return _environment(should_escape=False).get_template(template).render(**values) + "\n"
 
 
-def _environment(*, escaped: bool) -> jinja2.Environment:
+def _environment(*, should_escape: bool) -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("emofuse_jax", "reporting/templates"),
-        autoescape=escaped,
+        autoescape=should_escape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
 
 
-def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], ours: re.Pattern) -> None:
-    """Writes the light pictures; takes away those of an earlier page, by `ours`, that are not among them."""
+def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], figure_pattern: re.Pattern) -> None:
+    """Writes the light pictures; takes away those of an earlier page, by `figure_pattern`, that are not among them."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {f"{picture.name}.png" for picture in pictures}
     for picture in pictures:
-        write(folder / f"{picture.name}.png", picture.light)
-    for old in folder.iterdir():
-        if ours.fullmatch(old.name) and old.name not in names:
-            old.unlink()
+        write_atomically(folder / f"{picture.name}.png", picture.light)
+    for existing in folder.iterdir():
+        if figure_pattern.fullmatch(existing.name) and existing.name not in names:
+            existing.unlink()
 
 
-def write(path: pathlib.Path, data: bytes) -> None:
+def write_atomically(path: pathlib.Path, data: bytes) -> None:
     """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it.
 
     What a killed process leaves half written is written over by the next.

@@ -7,12 +7,18 @@ import re
 
 import numpy as np
 
-from emofuse_jax.data.corpus_statistics import SHEET_CROPS, Look, Quality, by_group, measure
+from emofuse_jax.data.corpus_statistics import (
+    CROPS_PER_SHEET_CLIP,
+    CorpusQuality,
+    SheetClip,
+    face_fraction_by_group,
+    measure_quality,
+)
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.reporting import page, text
 from emofuse_jax.reporting.cards import DATA_CARD, data_card, write_card
 from emofuse_jax.reporting.figures import style
-from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.scoring.result_labels import corpus_marks
 
 NAME = "prep_report.html"
 MOST_GROUPS = 30
@@ -26,20 +32,20 @@ _OURS = re.compile(r"(faces_by_\w+|lengths|loudness|contact_\w+)\.png")
 
 def write_prep_report(path: str) -> str:
     """Measures the records in `path` and writes the page there, its pictures and a data card; its path."""
-    quality = measure(path)
-    marks = marks_of(quality.prep["corpus"])
+    quality = measure_quality(path)
+    marks = corpus_marks(quality.prep["corpus"])
     pictures = _pictures(quality, marks)
     bad = [row for row in quality.manifest if row["status"] != "kept"]
     statuses = collections.Counter(row["status"] for row in quality.manifest)
-    markup = page.render(
+    markup = page.render_html(
         "prep_report.html",
         title=f"{quality.prep['corpus']}: {len(quality.manifest)} clips prepared",
         marks=marks,
         facts=_facts(quality, statuses),
         versions=quality.prep["versions"],
         pictures=pictures,
-        classes=_table(by_group(quality, "label")),
-        speakers=_table(by_group(quality, "speaker")),
+        classes=_table(face_fraction_by_group(quality, "label")),
+        speakers=_table(face_fraction_by_group(quality, "speaker")),
         reasons=_reasons(bad),
         bad=bad[:MOST_ROWS],
         more=max(0, len(bad) - MOST_ROWS),
@@ -47,14 +53,14 @@ def write_prep_report(path: str) -> str:
     )
     folder = pathlib.Path(path)
     page.write_figures(folder / "figures", list(pictures.values()), _OURS)
-    page.write(folder / NAME, markup.encode())
+    page.write_atomically(folder / NAME, markup.encode())
     write_card(path, DATA_CARD, data_card(open_dataset(path)))
     return os.path.join(path, NAME)
 
 
-def _facts(quality: Quality, statuses: collections.Counter) -> list[tuple[str, str]]:
-    prep, seconds = quality.prep, quality.seconds[np.isfinite(quality.seconds)]
-    found = text.percent(float(quality.found.mean())) if len(quality.found) else "-"
+def _facts(quality: CorpusQuality, statuses: collections.Counter) -> list[tuple[str, str]]:
+    prep, seconds = quality.prep, quality.audio_seconds[np.isfinite(quality.audio_seconds)]
+    found = text.format_percent(float(quality.face_fractions.mean())) if len(quality.face_fractions) else "-"
     return [
         ("Recipe", prep["settings"]["recipe"]),
         ("Kept", str(statuses["kept"])),
@@ -68,7 +74,7 @@ def _facts(quality: Quality, statuses: collections.Counter) -> list[tuple[str, s
 
 
 def _table(groups: dict[str, tuple[int, float]]) -> list[dict]:
-    return [{"name": k, "clips": n, "found": text.percent(share)} for k, (n, share) in groups.items()]
+    return [{"name": k, "clips": n, "found": text.format_percent(share)} for k, (n, share) in groups.items()]
 
 
 def _reasons(bad: list[dict]) -> list[tuple[str, str, int]]:
@@ -77,16 +83,19 @@ def _reasons(bad: list[dict]) -> list[tuple[str, str, int]]:
     return [(status, reason, count) for (status, reason), count in kinds.most_common()]
 
 
-def _pictures(quality: Quality, marks) -> dict[str, style.Picture]:
+def _pictures(quality: CorpusQuality, marks) -> dict[str, style.Picture]:
     sides = quality.prep["shape"]
     drawn = [
-        _bars("faces_by_class", "class", by_group(quality, "label"), marks),
-        _bars("faces_by_speaker", "speaker", by_group(quality, "speaker"), marks),
-        _histogram("lengths", "Length of the sound", "seconds", quality.seconds, marks),
-        _histogram("loudness", "Loudness", "dB, in the spectrogram's own unit", quality.loudness, marks),
+        _bars("faces_by_class", "class", face_fraction_by_group(quality, "label"), marks),
+        _bars("faces_by_speaker", "speaker", face_fraction_by_group(quality, "speaker"), marks),
+        _histogram("lengths", "Length of the sound", "seconds", quality.audio_seconds, marks),
+        _histogram("loudness", "Loudness", "dB, in the spectrogram's own unit", quality.loudness_db, marks),
     ]
     if sides["h"]:
-        drawn += [_sheet("contact_even", quality.even, marks), _sheet("contact_worst", quality.worst, marks)]
+        drawn += [
+            _sheet("contact_even", quality.even_clips, marks),
+            _sheet("contact_worst", quality.worst_clips, marks),
+        ]
     return {picture.name: picture for picture in drawn if picture is not None}
 
 
@@ -98,7 +107,7 @@ def _bars(name: str, what: str, groups: dict[str, tuple[int, float]], marks) -> 
 
     def draw(figure, theme):
         axes = figure.subplots()
-        axes.barh(range(len(shown)), shares, color=theme.face, height=0.7)
+        axes.barh(range(len(shown)), shares, color=theme.video, height=0.7)
         axes.set(yticks=range(len(shown)), yticklabels=names, xlim=(0, 100), xlabel="frames with a face, %")
         axes.grid(axis="x")
         axes.set_title(title)
@@ -114,7 +123,7 @@ def _histogram(name: str, title: str, unit: str, values, marks) -> style.Picture
 
     def draw(figure, theme):
         axes = figure.subplots()
-        axes.hist(values, bins=min(24, max(5, len(values) // 5)), color=theme.voice)
+        axes.hist(values, bins=min(24, max(5, len(values) // 5)), color=theme.audio)
         axes.set(xlabel=unit, ylabel="clips")
         axes.grid(axis="y")
         axes.set_title(title)
@@ -123,7 +132,7 @@ def _histogram(name: str, title: str, unit: str, values, marks) -> style.Picture
     return style.make_picture(name, alt, (5.2, 2.6), draw, marks=marks)
 
 
-def _sheet(name: str, looks: list[Look], marks) -> style.Picture | None:
+def _sheet(name: str, looks: list[SheetClip], marks) -> style.Picture | None:
     """Crops of each clip side by side, its name and the share of faces below."""
     if not looks:
         return None
@@ -132,10 +141,12 @@ def _sheet(name: str, looks: list[Look], marks) -> style.Picture | None:
     def draw(figure, theme):
         grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
         for axes in grid:
-            style.bare(axes)
+            style.hide_axes(axes)
         for axes, look in zip(grid, looks, strict=False):
             axes.imshow(np.concatenate(list(look.crops), axis=1))
-            axes.set_xlabel(f"{text.shorten(look.clip_id, 22)}  {text.percent(look.share)} %", size=7)
+            axes.set_xlabel(
+                f"{text.shorten(look.clip_id, 22)}  {text.format_percent(look.face_fraction)} %", size=7
+            )
 
-    alt = f"{len(looks)} clips with {SHEET_CROPS} crops each; black where no face was found."
+    alt = f"{len(looks)} clips with {CROPS_PER_SHEET_CLIP} crops each; black where no face was found."
     return style.make_picture(name, alt, (9.6, 0.86 * rows), draw, marks=marks)

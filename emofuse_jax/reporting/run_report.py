@@ -66,30 +66,30 @@ def write_report(
     Raises:
       ValueError: one line naming the field, where lengths don't agree.
     """
-    validation.check_results(results)
-    validation.check_examples(examples)
+    validation.validate_results(results)
+    validation.validate_examples(examples)
     pictures = _pictures(results, history, comparison, marks)
     clips = [_clip(i + 1, example, marks) for i, example in enumerate(examples)]
     aux = examples[0].get("aux") or {} if examples else {}
     learned = class_matrices.model_pictures(aux, results["classes"], marks)
     markup = _render(
-        results, pictures, clips, learned, display_specs.not_drawn(aux), title, comparison, marks
+        results, pictures, clips, learned, display_specs.list_undrawn(aux), title, comparison, marks
     )
     path = pathlib.Path(path)
     drawn = [*pictures.values(), *(picture for clip in clips for picture in clip["pictures"])]
     page.write_figures(path.parent / "figures", [*drawn, *(picture for _, picture in learned)], _OURS)
-    page.write(path, markup.encode())
+    page.write_atomically(path, markup.encode())
 
 
 def _clip(number: int, example: dict, marks: Sequence[str]) -> dict:
     """What the page says of one clip: names, pictures, and numbers that no picture has."""
-    inside = panels.explain_picture(number, example, marks)
+    inside = panels.explanation_picture(number, example, marks)
     return {
         "name": example["clip_id"],
         "label": example["label"],
         "prediction": example["prediction"],
         "pictures": [clip_figure.example_picture(number, example, marks), *([inside] if inside else [])],
-        "listed": display_specs.listed(example.get("aux") or {}),
+        "listed": display_specs.list_small_values(example.get("aux") or {}),
     }
 
 
@@ -120,26 +120,26 @@ def main_modality(modalities: dict) -> str:
 def _render(results, pictures, clips, learned, inside, title, comparison, marks) -> str:
     modalities = results["modalities"]
     main = main_modality(modalities)
-    compared = score_figures.networks(comparison or {})
+    compared = score_figures.select_networks(comparison or {})
     ceilings = (comparison or {}).get("ceilings") or {}
-    return page.render(
+    return page.render_html(
         "report.html",
         title=title,
         marks=list(marks),
-        facts=tables.provenance(results),
+        facts=tables.provenance_rows(results),
         versions={name: str(value) for name, value in (results.get("versions") or {}).items()},
-        headline=tables.scores({main: modalities[main]}, text.MODALITIES),
-        main_name=text.MODALITIES[main],
-        scores=tables.scores(modalities, text.MODALITIES),
-        modality_names=[text.MODALITIES[name] for name in modalities],
-        comparison=tables.scores(compared, text.NETWORKS, ceilings) if comparison else None,
-        other_ceilings={k: text.percent(v) for k, v in ceilings.items() if k not in compared},
-        recalls=tables.recalls(modalities, results["classes"]),
-        speakers=tables.speakers(results.get("per_speaker") or {}),
-        mistakes=tables.mistakes(results),
+        headline=tables.score_table({main: modalities[main]}, text.MODALITY_NAMES),
+        main_name=text.MODALITY_NAMES[main],
+        scores=tables.score_table(modalities, text.MODALITY_NAMES),
+        modality_names=[text.MODALITY_NAMES[name] for name in modalities],
+        comparison=tables.score_table(compared, text.NETWORK_NAMES, ceilings) if comparison else None,
+        other_ceilings={k: text.format_percent(v) for k, v in ceilings.items() if k not in compared},
+        recalls=tables.recall_rows(modalities, results["classes"]),
+        speakers=tables.speaker_rows(results.get("per_speaker") or {}),
+        mistakes=tables.mistake_rows(results),
         pictures=pictures,
         gallery=clips,
         learned=learned,
         inside=inside,
-        chance=text.percent(1 / len(results["classes"])),
+        chance=text.format_percent(1 / len(results["classes"])),
     )

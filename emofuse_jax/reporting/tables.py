@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 from emofuse_jax.reporting import text
 
-MISTAKES = 8
+MAX_MISTAKES = 8
 
 
-def provenance(results: Mapping) -> list[tuple[str, str]]:
+def provenance_rows(results: Mapping) -> list[tuple[str, str]]:
     """Where the numbers come from, as label and value; what is not known is left out."""
-    clips, speakers = len(listed(results, "clips")), len(set(listed(results, "speakers")))
+    clips, speakers = len(get_list(results, "clips")), len(set(get_list(results, "speakers")))
     dataset = results.get("dataset")
     facts = {
         "Config": results.get("config"),
@@ -27,74 +27,84 @@ def provenance(results: Mapping) -> list[tuple[str, str]]:
     return [(label, str(value)) for label, value in facts.items() if value is not None]
 
 
-def scores(rows: Mapping[str, Mapping], names: Mapping[str, str], limits: Mapping | None = None) -> dict:
+def score_table(
+    rows: Mapping[str, Mapping], names: Mapping[str, str], ceilings: Mapping | None = None
+) -> dict:
     """A table of scores with intervals: ``{"columns", "rows": [{"key", "name", "cells", "ceiling"}]}``.
 
-    Only metrics that some row has become columns; `limits` (the ceilings) keeps names that no row has, too.
+    Only metrics that some row has become columns; `ceilings` (the ceilings) keeps names that no row has, too.
     """
-    columns = [key for key in text.METRICS if any(key in row for row in rows.values())]
-    table = [
+    columns = [key for key in text.METRIC_NAMES if any(key in row for row in rows.values())]
+    table_rows = [
         {
             "key": key,
             "name": names.get(key, key),
-            "cells": [_cell(row, column) for column in columns],
-            "ceiling": text.percent((limits or {}).get(key)),
+            "cells": [_score_cell(row, column) for column in columns],
+            "ceiling": text.format_percent((ceilings or {}).get(key)),
         }
         for key, row in rows.items()
     ]
-    headings = [{"name": text.METRICS[key][0], "meaning": text.METRICS[key][1]} for key in columns]
-    return {"columns": headings, "rows": table}
+    headings = [{"name": text.METRIC_NAMES[key][0], "meaning": text.METRIC_NAMES[key][1]} for key in columns]
+    return {"columns": headings, "rows": table_rows}
 
 
-def recalls(modalities: Mapping[str, Mapping], classes) -> list[dict]:
+def recall_rows(modalities: Mapping[str, Mapping], classes) -> list[dict]:
     """A row for each class: clips of the truth, and recall in each modality."""
     first = next(iter(modalities.values()))
     return [
         {
             "name": name,
             "clips": f"{sum(first['confusion'][index]):g}",
-            "cells": [text.percent(row["recall"][index]) for row in modalities.values()],
+            "cells": [text.format_percent(row["recall"][index]) for row in modalities.values()],
         }
         for index, name in enumerate(classes)
     ]
 
 
-def speakers(rows: Mapping[str, Mapping]) -> list[dict]:
+def speaker_rows(rows: Mapping[str, Mapping]) -> list[dict]:
     """A row for each speaker, best UA first; unknown ones last."""
-    order = sorted(rows, key=lambda name: -rows[name]["ua"] if text.known(rows[name].get("ua")) else 1.0)
+    sorted_names = sorted(
+        rows, key=lambda name: -rows[name]["ua"] if text.is_finite(rows[name].get("ua")) else 1.0
+    )
     return [
         {
             "name": name,
-            "ua": text.percent(rows[name].get("ua")),
-            "wa": text.percent(rows[name].get("wa")),
+            "ua": text.format_percent(rows[name].get("ua")),
+            "wa": text.format_percent(rows[name].get("wa")),
             "clips": rows[name].get("clips", text.DASH),
         }
-        for name in order
+        for name in sorted_names
     ]
 
 
-def mistakes(results: Mapping, count: int = MISTAKES) -> list[dict]:
+def mistake_rows(results: Mapping, max_rows: int = MAX_MISTAKES) -> list[dict]:
     """The clips that are wrong with the highest probability: the first ones to listen to."""
     classes, wrong = results["classes"], []
     names = ("clips", "labels", "speakers", "probabilities")
-    for clip, label, speaker, row in zip(*(listed(results, name) for name in names), strict=True):
-        guess = max(range(len(classes)), key=lambda index: row[index] if text.known(row[index]) else -1.0)
-        if label >= 0 and guess != label and text.known(row[guess]):
-            wrong.append((row[guess], clip, speaker, classes[label], classes[guess], row[label]))
+    for clip, label, speaker, row in zip(*(get_list(results, name) for name in names), strict=True):
+        predicted = max(
+            range(len(classes)), key=lambda index: row[index] if text.is_finite(row[index]) else -1.0
+        )
+        if label >= 0 and predicted != label and text.is_finite(row[predicted]):
+            wrong.append((row[predicted], clip, speaker, classes[label], classes[predicted], row[label]))
     wrong.sort(key=lambda entry: (-entry[0], entry[1]))
     keys = ("confidence", "clip", "speaker", "label", "prediction", "truth")
-    rows = [dict(zip(keys, entry, strict=True)) for entry in wrong[:count]]
+    rows = [dict(zip(keys, entry, strict=True)) for entry in wrong[:max_rows]]
     return [
-        row | {"confidence": text.percent(row["confidence"]), "truth": text.percent(row["truth"])}
+        row
+        | {"confidence": text.format_percent(row["confidence"]), "truth": text.format_percent(row["truth"])}
         for row in rows
     ]
 
 
-def listed(results: Mapping, name: str):
+def get_list(results: Mapping, name: str):
     """A list or array of `results`, empty where it is absent."""
-    found = results.get(name)
-    return () if found is None else found
+    values = results.get(name)
+    return () if values is None else values
 
 
-def _cell(row: Mapping, column: str) -> dict[str, str]:
-    return {"value": text.percent(row.get(column)), "interval": text.interval(row.get(f"{column}_interval"))}
+def _score_cell(row: Mapping, column: str) -> dict[str, str]:
+    return {
+        "value": text.format_percent(row.get(column)),
+        "interval": text.format_interval(row.get(f"{column}_interval")),
+    }

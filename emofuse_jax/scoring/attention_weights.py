@@ -22,24 +22,24 @@ def relative_attention(
     return weights * count / total if total > 0 else None
 
 
-def over_frames(
+def relative_frame_attention(
     weights: Float[np.ndarray, " l"] | None, valid: Bool[np.ndarray, " s"]
 ) -> Float[np.ndarray, " s"] | None:
     """Relative attention of each frame, where `l` positions are equal runs of the `s` frames (snippets)."""
     if weights is None or np.size(weights) == 0:
         return None
-    runs = valid.reshape(len(weights), -1)  # s -> l s/l
-    relative = relative_attention(weights, runs.any(axis=1))
-    return None if relative is None else np.where(valid, np.repeat(relative, runs.shape[1]), 0.0)
+    valid_by_position = valid.reshape(len(weights), -1)  # s -> l s/l
+    relative = relative_attention(weights, valid_by_position.any(axis=1))
+    return None if relative is None else np.where(valid, np.repeat(relative, valid_by_position.shape[1]), 0.0)
 
 
-def attended(weights: Float[np.ndarray, " l"]) -> int:
+def attended_length(weights: Float[np.ndarray, " l"]) -> int:
     """Positions up to the last one with a weight: those over a clip's sound, since padding has none."""
-    found = np.flatnonzero(weights)
-    return int(found[-1]) + 1 if len(found) else 0
+    positions = np.flatnonzero(weights)
+    return int(positions[-1]) + 1 if len(positions) else 0
 
 
 def attended_columns(weights: Float[np.ndarray, "u *g"]) -> Float[np.ndarray, "v *g"] | None:
     """The columns of a clip's attention that lie over its sound, not over its padding; None without sound."""
-    columns = attended(weights.reshape(len(weights), -1).sum(axis=1))
-    return weights[:columns] if columns else None
+    column_count = attended_length(weights.reshape(len(weights), -1).sum(axis=1))
+    return weights[:column_count] if column_count else None

@@ -11,7 +11,7 @@ from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.calibration import tempered
-from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.scoring.result_labels import corpus_marks
 from emofuse_jax.utils.files import load_json
 from emofuse_jax.utils.versions import package_versions
 
@@ -80,7 +80,7 @@ def markdown_row(results: dict) -> str:
     """A header and a row for a paper, in Markdown: percent, intervals of 95 % by speaker, what to warn of."""
     found, size = results["pooled"], extent(results["runs"])
     cells = {
-        "system": " ".join([results["config"], *marks_of(results["corpus"], results["leaks"])]),
+        "system": " ".join([results["config"], *corpus_marks(results["corpus"], results["leaks"])]),
         "protocol": results["protocol"],
         "folds x seeds": size["Folds x seeds"],
         "speakers": size["Test speakers"],

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.data.modality_mask import keep_modality
-from emofuse_jax.data.pipeline import Shape, eval_batches
+from emofuse_jax.data.pipeline import ChooseSpec, eval_batches
 from emofuse_jax.parallel.mesh import put_batch, to_host
 from emofuse_jax.scoring import metrics
 from emofuse_jax.types import Batch, Params
@@ -31,7 +31,7 @@ class Predictions:
 
 
 def placed_batches(
-    dataset: Dataset, clips: Int[np.ndarray, " n"], shape: Shape, mesh: Mesh, *, batch_size: int
+    dataset: Dataset, clips: Int[np.ndarray, " n"], shape: ChooseSpec, mesh: Mesh, *, batch_size: int
 ) -> Iterator[Batch]:
     """Every clip once, in order, read from the records, over the mesh; the last batch is padded."""
     process = (jax.process_index(), jax.process_count())

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 
-def marks_of(corpus: str, leaks: Iterable[str] = ()) -> list[str]:
+def corpus_marks(corpus: str, leaks: Iterable[str] = ()) -> list[str]:
     """Marks of what comes from a corpus: leaks of its split, and that it was made."""
     marks = [f"LEAKY: {leak}; only for comparison" for leak in leaks]
     if corpus.startswith("composite"):

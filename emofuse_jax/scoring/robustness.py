@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emofuse_jax.data.augment.audio_effects import noised, with_audio
+from emofuse_jax.data.augment.audio_effects import noisy_spectrogram, replace_audio
 from emofuse_jax.data.modality_mask import keep_modality
-from emofuse_jax.data.spectrogram_units import neper
+from emofuse_jax.data.spectrogram_units import units_per_neper
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.predict import Predictions, predict
 from emofuse_jax.types import Batch, InputSpec
@@ -35,7 +35,7 @@ def conditions(
     found: dict = {}
     if "audio" in modalities and spec.t:
         for snr in SNR:
-            found["snr", snr] = (lambda b: b) if snr is None else _noisy(snr, neper(recipe))
+            found["snr", snr] = (lambda b: b) if snr is None else _noisy(snr, units_per_neper(recipe))
     if "video" in modalities:
         found |= {("lost", share): _losing(share) for share in LOST}
     if len(modalities) == 2:
@@ -49,8 +49,8 @@ def _noisy(snr: float, unit: float) -> Callable[[Batch], Batch]:
 
     def change(batch: Batch) -> Batch:
         rows = jnp.full(batch.label.shape, snr)
-        audio = noised(batch, _key(batch, 0), rows, jnp.zeros_like(rows), neper=unit)
-        return with_audio(batch, audio, batch.audio_mask)
+        audio = noisy_spectrogram(batch, _key(batch, 0), rows, jnp.zeros_like(rows), units_per_neper=unit)
+        return replace_audio(batch, audio, batch.audio_mask)
 
     return change
 

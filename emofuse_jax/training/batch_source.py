@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 
 from emofuse_jax.data.collate import empty_batch
 from emofuse_jax.data.labels import hide_labels
-from emofuse_jax.data.pipeline import NONE_SPARE, Spare, padded_rows, train_batches
+from emofuse_jax.data.pipeline import SKIP_NOTHING, SkipPolicy, to_padded_batches, train_batches
 from emofuse_jax.data.resident import load_resident, resident_bytes, row_numbers, take_sharded
 from emofuse_jax.parallel.memory import device_bytes
 from emofuse_jax.parallel.mesh import batch_sharding, put_as, put_batch, replicated, state_sharding
@@ -40,7 +40,7 @@ class Feed(Protocol):
     """Steps that one call may take."""
     waited: float
     """Seconds that `step` stood still for data."""
-    spare: Spare
+    spare: SkipPolicy
     """Training clips, where damaged ones are to be left out."""
 
     def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
@@ -108,7 +108,7 @@ class Streamed:
         """Reads them again."""
         experiment, size = self._experiment, self._experiment.config.train.eval_batch_size
         clips, buckets = experiment.clips["validation"], experiment.buckets
-        clips = buckets.by_length(clips)
+        clips = buckets.sort_by_bucket(clips)
         return placed_batches(experiment.dataset, clips, buckets.spec, self._mesh, batch_size=size)
 
 
@@ -125,9 +125,9 @@ class Resident:
             experiment.dataset,
             self._clips,
             experiment.spec,
-            multiple=mesh.shape["data"],
+            row_multiple=mesh.shape["data"],
             process=(jax.process_index(), jax.process_count()),
-            spare=self.spare,
+            skip_policy=self.spare,
         )
         if experiment.labels is not None:  # of training alone: no clip is in both parts
             held = hide_labels(held, experiment.clips["train"][experiment.labels < 0])
@@ -174,19 +174,19 @@ class Resident:
     def validation(self) -> Iterator[Batch]:
         """Gathers them."""
         clips, size = self._experiment.clips["validation"], self._experiment.config.train.eval_batch_size
-        for rows in padded_rows(row_numbers(self._clips, clips), size):
+        for rows in to_padded_batches(row_numbers(self._clips, clips), size):
             yield self._take(self._data, put_as(rows, replicated(self._mesh)))
 
 
-def make_spare(experiment: Experiment) -> Spare:
+def make_spare(experiment: Experiment) -> SkipPolicy:
     """What `config.data.on_corrupt` lets go: nothing, or training clips; never one that is scored."""
     choice = experiment.config.data.on_corrupt
     if choice not in ON_CORRUPT:
         raise ValueError(f"config.data.on_corrupt={choice!r}: expected one of {', '.join(ON_CORRUPT)}")
-    return Spare(frozenset(experiment.clips["train"].tolist() if choice == "skip" else ()))
+    return SkipPolicy(frozenset(experiment.clips["train"].tolist() if choice == "skip" else ()))
 
 
-def make_batches(experiment: Experiment, spare: Spare = NONE_SPARE, start: int = 0) -> Iterator[Batch]:
+def make_batches(experiment: Experiment, spare: SkipPolicy = SKIP_NOTHING, start: int = 0) -> Iterator[Batch]:
     """The training batches that this process reads, from batch `start`."""
     labels = experiment.labels
     return train_batches(
@@ -195,9 +195,9 @@ def make_batches(experiment: Experiment, spare: Spare = NONE_SPARE, start: int =
         experiment.buckets.spec,
         process=(jax.process_index(), jax.process_count()),
         threads=experiment.config.data.threads,
-        hidden=None if labels is None else experiment.clips["train"][labels < 0],
+        hidden_label_clips=None if labels is None else experiment.clips["train"][labels < 0],
         start=start,
-        spare=spare,
+        skip_policy=spare,
     )
 
 

@@ -10,11 +10,18 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, Int
 
-from emofuse_jax.data.buckets import Buckets, bucket_edges, one_bucket, sound_lengths
-from emofuse_jax.data.dataset import PARTS, Dataset, open_dataset, split_indices, split_leaks, statistics
-from emofuse_jax.data.feature_shapes import feature_shape, tensor_steps
-from emofuse_jax.data.labels import shown_labels
-from emofuse_jax.data.records import comparable
+from emofuse_jax.data.buckets import Buckets, audio_lengths, bucket_edges, single_bucket
+from emofuse_jax.data.dataset import (
+    SPLITS,
+    Dataset,
+    open_dataset,
+    read_split_leaks,
+    read_statistics,
+    split_indices,
+)
+from emofuse_jax.data.feature_shapes import feature_shape, spectrogram_steps
+from emofuse_jax.data.labels import visible_labels
+from emofuse_jax.data.records import comparable_settings
 from emofuse_jax.data.sampler import Sampler, make_sampler
 from emofuse_jax.losses.class_polarity import with_polarity
 from emofuse_jax.models.build import Model, build_model
@@ -82,14 +89,14 @@ def other_fold(experiment: Experiment, fold: int, seed: int) -> Experiment:
 
 
 def _on_fold(config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, model: Model) -> Experiment:
-    clips = {part: split_indices(dataset, protocol, config.data.fold, part) for part in PARTS}
+    clips = {part: split_indices(dataset, protocol, config.data.fold, part) for part in SPLITS}
     for part in ("train", "validation"):
         if not len(clips[part]):
             fold = f"{protocol}, fold {config.data.fold}"
             raise ValueError(f"{dataset.path}: {fold}: {part} is empty; it takes at least three speakers")
     clips = part_clips(clips, hold_out=config.data.hold_out)
     clips["train"], labels = training_labels(config, dataset, clips["train"])
-    stats = statistics(dataset, protocol, config.data.fold)
+    stats = read_statistics(dataset, protocol, config.data.fold)
     return Experiment(config, dataset, protocol, clips, model.spec, model, stats, labels)
 
 
@@ -98,10 +105,10 @@ def make_buckets(
 ) -> Buckets:
     """At most `config.data.buckets` shapes, by the lengths of the training clips."""
     if config.data.buckets == 1:
-        return one_bucket(dataset, spec)
+        return single_bucket(dataset, spec)
     if not 1 < config.data.buckets < 256:
         raise ValueError(f"config.data.buckets={config.data.buckets}: expected a number from 1 to 255")
-    lengths = sound_lengths(dataset)
+    lengths = audio_lengths(dataset)
     edges = bucket_edges(lengths[clips], config.data.buckets, config.data.audio_steps)
     specs = tuple(input_spec(config, dataset, edge) for edge in edges)
     return Buckets(specs, np.searchsorted(edges[:-1], lengths).astype(np.uint8))
@@ -114,7 +121,7 @@ def training_labels(
     data = config.data
     if data.labelled_fraction == 1.0 and data.keep_unlabelled and not (data.balanced or data.labelled_share):
         return clips, None
-    labels = shown_labels(dataset, clips, fraction=data.labelled_fraction, seed=config.seed)
+    labels = visible_labels(dataset, clips, fraction=data.labelled_fraction, seed=config.seed)
     kept = (labels >= 0) | data.keep_unlabelled
     return clips[kept], labels[kept]
 
@@ -137,8 +144,8 @@ def experiment_sampler(experiment: Experiment) -> Sampler:
         batch_size=data.batch_size,
         seed=experiment.config.seed,
         balanced=data.balanced,
-        share=data.labelled_share,
-        bucket=buckets.bucket[clips] if len(buckets.specs) > 1 else None,
+        labelled_share=data.labelled_share,
+        clip_buckets=buckets.record_buckets[clips] if len(buckets.specs) > 1 else None,
     )
 
 
@@ -148,7 +155,7 @@ def input_spec(
     """The static shape of the records of a dataset under a config, or with other steps than the config's."""
     shape, settings, steps = dataset.shape, dataset.prep["settings"], audio_steps or config.data.audio_steps
     sizes = shape.f, settings["face"]["frames"], shape.h, shape.w, len(dataset.classes)
-    return InputSpec(tensor_steps(settings, steps), *sizes, **feature_shape(settings, shape, steps))
+    return InputSpec(spectrogram_steps(settings, steps), *sizes, **feature_shape(settings, shape, steps))
 
 
 def only_protocol(dataset: Dataset) -> str:
@@ -176,7 +183,7 @@ def metadata(experiment: Experiment) -> dict:
         "corpus": dataset.prep["corpus"],
         "protocol": experiment.protocol,
         "fold": experiment.config.data.fold,
-        "leaks": split_leaks(dataset, experiment.protocol, experiment.config.data.fold),
+        "leaks": read_split_leaks(dataset, experiment.protocol, experiment.config.data.fold),
         "versions": package_versions(),
     }
 
@@ -190,7 +197,7 @@ def spec_fields(spec: InputSpec) -> dict[str, int]:
 
 def clips_digest(experiment: Experiment) -> str:
     """Names the clips that were trained on and validated on, and their order."""
-    names = [[experiment.dataset.clip_ids[clip] for clip in experiment.clips[p]] for p in PARTS[:2]]
+    names = [[experiment.dataset.clip_ids[clip] for clip in experiment.clips[p]] for p in SPLITS[:2]]
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
@@ -200,7 +207,7 @@ def check_same_data(experiment: Experiment, about: dict, fields: tuple[str, ...]
     for field in fields:
         found, expected = now[field], about.get(field, now[field])  # the first checkpoints had no digest
         if field == "settings":
-            found, expected = comparable(found), comparable(expected)
+            found, expected = comparable_settings(found), comparable_settings(expected)
         if found != expected:
             raise ValueError(f"{experiment.dataset.path}: {field} differ from those of the checkpoint")
 

@@ -211,7 +211,7 @@ def close_epoch(
         "waiting": feed.waited / seconds,  # share of the time
     }
     if config.data.on_corrupt == "skip":
-        row["damaged"] = len(feed.spare.lost)  # training clips left out by this process
+        row["damaged"] = len(feed.spare.skipped_clips)  # training clips left out by this process
     feed.waited = 0.0
     return state, row, confusion
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from emofuse_jax.data.feature_shapes import sound_mask
+from emofuse_jax.data.feature_shapes import audio_step_mask
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.pipeline import eval_batches
 from emofuse_jax.losses.cross_entropy import cross_entropy
@@ -106,7 +106,7 @@ def pooled(experiment: Experiment, params: Params, model_state: Params, part: st
 
 def both_streams(batch: Batch) -> np.ndarray:
     """bool [b]: which clips have sound, or features of it, and a face."""
-    return sound_mask(batch).any(axis=1) & batch.face_mask.any(axis=1)
+    return audio_step_mask(batch).any(axis=1) & batch.face_mask.any(axis=1)
 
 
 def _check_fusion(experiment: Experiment, model_state: Params) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from emofuse_jax import losses
 from emofuse_jax.data.augment.apply import augment
-from emofuse_jax.data.spectrogram_units import neper
+from emofuse_jax.data.spectrogram_units import units_per_neper
 from emofuse_jax.losses.cross_entropy import cross_entropy, label_weight
 from emofuse_jax.parallel.mesh import batch_sharding, replicated, state_sharding
 from emofuse_jax.parallel.xla_options import step_options
@@ -43,7 +43,9 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         key_augment, key_dropout = jax.random.split(key)
-        batch = augment(batch, key_augment, config.augment, neper=neper(config.data.recipe))
+        batch = augment(
+            batch, key_augment, config.augment, units_per_neper=units_per_neper(config.data.recipe)
+        )
 
         def objective(params: Params):
             outputs, model_state = model.apply(params, state.model_state, batch, train=True, key=key_dropout)

@@ -8,7 +8,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from emofuse_jax.data.records import comparable
+from emofuse_jax.data.records import comparable_settings
 from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.models.pretrained.registry import CONVERTERS
 from emofuse_jax.parallel.mesh import make_mesh, replicated
@@ -67,7 +67,7 @@ def _trained(experiment: Experiment, stream: str, path: str, shapes: Start) -> S
 def _check_origin(experiment: Experiment, path: str, about: dict) -> None:
     """A run on the same corpus must have seen the same clips and labels as this one may; others are free."""
     ours = metadata(experiment)
-    if comparable(about["settings"]) != comparable(ours["settings"]):
+    if comparable_settings(about["settings"]) != comparable_settings(ours["settings"]):
         raise ValueError(f"{path}: its records were prepared with other settings")
     if about["corpus"] != ours["corpus"]:
         return

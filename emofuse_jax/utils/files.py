@@ -43,12 +43,12 @@ def load_json(path: str):
         return parse_json(file.read(), path)
 
 
-def parse_json(data: bytes, name: str):
-    """The value of JSON text; ValueError that begins with `name`, the file or line that it is of."""
+def parse_json(data: bytes, source_name: str):
+    """The value of JSON text; ValueError that begins with `source_name`, the file or line that it is of."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: not JSON: {error}") from error
+        raise ValueError(f"{source_name}: not JSON: {error}") from error
 
 
 def read_object(path: str, **fields: type) -> dict:

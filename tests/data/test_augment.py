@@ -61,7 +61,7 @@ def test_more_frames_than_there_are_is_named(batch):
 
 
 def test_flip_mirrors_about_half_of_the_clips_whole(batch):
-    out = apply.flip(batch, jax.random.key(1))
+    out = apply.flip_faces(batch, jax.random.key(1))
     mirrored = (np.asarray(out.faces) == np.asarray(batch.faces)[:, :, :, ::-1]).all((1, 2, 3, 4))
     same = (np.asarray(out.faces) == np.asarray(batch.faces)).all((1, 2, 3, 4))
     assert (mirrored | same).all()
@@ -70,7 +70,7 @@ def test_flip_mirrors_about_half_of_the_clips_whole(batch):
 
 def test_shift_moves_all_frames_of_a_clip_alike(batch):
     square = jnp.zeros_like(batch.faces).at[:, :, 6:10, 6:10].set(255)
-    out = np.asarray(apply.shift(dataclasses.replace(batch, faces=square), jax.random.key(2), 3).faces)
+    out = np.asarray(apply.shift_faces(dataclasses.replace(batch, faces=square), jax.random.key(2), 3).faces)
     assert (out == out[:, :1]).all()
     assert (out.reshape(32, -1).sum(1) == out[0].sum()).all()
     assert len({out[i].tobytes() for i in range(32)}) > 10
@@ -78,7 +78,7 @@ def test_shift_moves_all_frames_of_a_clip_alike(batch):
 
 def test_stripes_stay_inside_the_sound(batch):
     length = jnp.array([0, 5, 50, 100])
-    hidden = np.asarray(audio_effects.stripes(jax.random.key(3), 4, 100, length, 3, 20))
+    hidden = np.asarray(audio_effects.random_intervals(jax.random.key(3), 4, 100, length, 3, 20))
     for row, n in enumerate(length):
         assert not hidden[row, int(n) :].any()
     assert hidden[3].any()
@@ -87,7 +87,7 @@ def test_stripes_stay_inside_the_sound(batch):
 
 def test_modality_dropout_takes_one_stream_never_both(batch):
     wide = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 40), batch)
-    out = apply.modality_dropout(wide, jax.random.key(4), audio=0.3, video=0.2)
+    out = apply.modality_dropout(wide, jax.random.key(4), audio_rate=0.3, video_rate=0.2)
     no_audio = ~np.asarray(out.audio_mask).any(1)
     no_video = ~np.asarray(out.face_mask).any(1)
     assert not (no_audio & no_video).any()
@@ -98,8 +98,8 @@ def test_modality_dropout_takes_one_stream_never_both(batch):
 def test_modality_dropout_leaves_a_clip_the_only_stream_it_has(batch):
     wide = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 8), batch)
     silent = dataclasses.replace(wide, audio_mask=jnp.zeros_like(wide.audio_mask))
-    out = apply.modality_dropout(silent, jax.random.key(4), audio=0.3, video=0.6)
+    out = apply.modality_dropout(silent, jax.random.key(4), audio_rate=0.3, video_rate=0.6)
     np.testing.assert_array_equal(out.face_mask, silent.face_mask)
     faceless = dataclasses.replace(wide, face_mask=jnp.zeros_like(wide.face_mask))
-    out = apply.modality_dropout(faceless, jax.random.key(4), audio=0.3, video=0.6)
+    out = apply.modality_dropout(faceless, jax.random.key(4), audio_rate=0.3, video_rate=0.6)
     np.testing.assert_array_equal(out.audio_mask, faceless.audio_mask)

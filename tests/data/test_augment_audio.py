@@ -24,7 +24,7 @@ def batch_of(audio, mask=None):
 def test_a_window_lies_inside_the_sound():
     ramp = np.broadcast_to(np.arange(100.0)[:, None], (200, 100, 2))
     mask = np.arange(100) < np.where(np.arange(200) < 100, 60, 20)[:, None]
-    out = audio_effects.crop(batch_of(ramp, mask), jax.random.key(0), 40)
+    out = audio_effects.crop_time(batch_of(ramp, mask), jax.random.key(0), 40)
     audio, length = np.asarray(out.audio)[..., 0], np.asarray(out.audio_mask).sum(1)
     assert audio.shape == (200, 40)
     assert (length == np.where(np.arange(200) < 100, 40, 20)).all()
@@ -32,13 +32,13 @@ def test_a_window_lies_inside_the_sound():
     assert {*audio[:100, 0]} == {*range(21)}
     assert (audio[100:, :20] == np.arange(20)).all()
     with pytest.raises(ValueError, match=r"augment\.crop=101: clips have 100 steps"):
-        audio_effects.crop(batch_of(ramp, mask), jax.random.key(0), 101)
+        audio_effects.crop_time(batch_of(ramp, mask), jax.random.key(0), 101)
 
 
 def test_speed_keeps_what_is_said_and_changes_how_long_it_takes():
     ramp = np.broadcast_to(np.arange(100.0)[:, None], (64, 100, 5))
     mask = np.broadcast_to(np.arange(100) < 60, (64, 100))
-    out = audio_effects.speed(batch_of(ramp, mask), jax.random.key(0), 0.3)
+    out = audio_effects.change_speed(batch_of(ramp, mask), jax.random.key(0), 0.3)
     length, audio = np.asarray(out.audio_mask).sum(1), np.asarray(out.audio)
     assert length.min() < 50 < 70 < length.max() <= 80
     for row, n in zip(audio, length, strict=True):
@@ -49,7 +49,9 @@ def test_speed_keeps_what_is_said_and_changes_how_long_it_takes():
 
 
 def test_speed_of_a_clip_without_sound_is_nothing():
-    out = audio_effects.speed(batch_of(np.ones((3, 20, 4)), np.zeros((3, 20), bool)), jax.random.key(0), 0.2)
+    out = audio_effects.change_speed(
+        batch_of(np.ones((3, 20, 4)), np.zeros((3, 20), bool)), jax.random.key(0), 0.2
+    )
     assert not np.asarray(out.audio_mask).any()
     assert np.isfinite(np.asarray(out.audio)).all()
 
@@ -57,7 +59,7 @@ def test_speed_of_a_clip_without_sound_is_nothing():
 def test_pitch_moves_a_tone():
     tone = np.zeros((64, 10, 80))
     tone[:, :, 40] = 1.0
-    out = np.asarray(audio_effects.pitch(batch_of(tone), jax.random.key(0), 0.2).audio)
+    out = np.asarray(audio_effects.shift_pitch(batch_of(tone), jax.random.key(0), 0.2).audio)
     peaks = out[:, 0].argmax(1)
     assert 31 <= peaks.min() < 36
     assert 44 < peaks.max() <= 50
@@ -100,7 +102,9 @@ def test_an_equalizer_moves_bins_of_a_clip_alike_over_time_and_smoothly():
 def test_noise_has_the_power_that_was_asked_for(neper):
     power = np.random.default_rng(0).exponential(size=(4, 400, 60))
     batch, snr = batch_of(np.log(power) * neper / 2), jnp.array([-5.0, 0.0, 10.0, 20.0])
-    noisy = audio_effects.noised(batch, jax.random.key(1), snr, jnp.array([-2.0, 0, 0, 2]), neper=neper)
+    noisy = audio_effects.noisy_spectrogram(
+        batch, jax.random.key(1), snr, jnp.array([-2.0, 0, 0, 2]), units_per_neper=neper
+    )
     found = np.exp(np.asarray(noisy, np.float64) * 2 / neper) - power
     expected = power.mean((1, 2)) * 10 ** (-np.asarray(snr) / 10)
     np.testing.assert_allclose(found.mean((1, 2)), expected, rtol=0.05)
@@ -123,7 +127,9 @@ def test_a_room_adds_a_tail_that_falls_by_60_db_in_its_time():
     """An impulse comes back as `g a^k`, with the sum of it 0 to 15 dB below."""
     power = np.full((200, 120, 1), 1e-12)
     power[:, 10] = 1.0
-    out = audio_effects.reverberate(batch_of(np.log(power)), jax.random.key(0), 1.0, steps=60, neper=2.0)
+    out = audio_effects.reverberate(
+        batch_of(np.log(power)), jax.random.key(0), 1.0, steps=60, units_per_neper=2.0
+    )
     tail = np.exp(np.asarray(out.audio, np.float64))[:, 11:, 0]
     slope = np.log10(tail[:, 3] / tail[:, 2])  # bels a step
     assert -6 / 9 < slope.min() < -0.3
@@ -143,7 +149,9 @@ def test_all_of_them_together_are_finite_and_keep_padding():
     mask = np.arange(SPEC.t) < rng.integers(0, SPEC.t, 32)[:, None]
     batch = batch_of(rng.normal(-8, 4, (32, SPEC.t, SPEC.f)), mask)
     batch = dataclasses.replace(batch, audio=batch.audio.astype(jnp.float16))
-    out = jax.jit(lambda b, k: audio_effects.augment_sound(b, k, config, neper=2.0))(batch, jax.random.key(0))
+    out = jax.jit(lambda b, k: audio_effects.augment_audio(b, k, config, units_per_neper=2.0))(
+        batch, jax.random.key(0)
+    )
     assert out.audio.dtype == jnp.float16
     assert np.isfinite(np.asarray(out.audio, np.float32)).all()
     assert not np.asarray(out.audio)[~np.asarray(out.audio_mask)].any()

@@ -38,15 +38,15 @@ def test_a_shape_holds_all_clips_of_its_batch(buckets):
 def test_a_pass_holds_each_clip_once_in_batches_of_like_length(buckets):
     _, made = buckets
     clips = np.arange(50)
-    sampler = make_sampler(clips, None, batch_size=7, seed=3, bucket=made.bucket)
+    sampler = make_sampler(clips, None, batch_size=7, seed=3, clip_buckets=made.record_buckets)
     passes = [np.stack([sampler.batch(7 * epoch + i) for i in range(7)]) for epoch in range(3)]
     for batches in passes:
         assert len(np.unique(batches)) == 49
-        mixed = [len(np.unique(made.bucket[batch])) > 1 for batch in batches]
+        mixed = [len(np.unique(made.record_buckets[batch])) > 1 for batch in batches]
         assert sum(mixed) <= len(made.specs) - 1  # where one bucket ends and the next begins
     left = [set(clips) - set(batches.ravel()) for batches in passes]
     assert len(set.union(*left)) > 1
-    order = [[made.bucket[batch].max() for batch in batches] for batches in passes]
+    order = [[made.record_buckets[batch].max() for batch in batches] for batches in passes]
     assert order[0] != sorted(order[0]) or order[1] != sorted(order[1])
     plain = make_sampler(clips, None, batch_size=7, seed=3)
     steps = {
@@ -59,6 +59,6 @@ def test_a_pass_holds_each_clip_once_in_batches_of_like_length(buckets):
 def test_clips_of_a_bucket_come_together(buckets):
     _, made = buckets
     clips = np.array([4, 9, 2, 30, 31, 7])
-    found = made.by_length(clips)
+    found = made.sort_by_bucket(clips)
     assert sorted(found) == sorted(clips)
-    assert (np.diff(made.bucket[found].astype(int)) >= 0).all()
+    assert (np.diff(made.record_buckets[found].astype(int)) >= 0).all()

@@ -13,7 +13,7 @@ from emofuse_jax.data import records
 from emofuse_jax.data.augment import apply
 from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.data.feature_shapes import feature_shape, tensor_steps, window_seconds
+from emofuse_jax.data.feature_shapes import feature_shape, spectrogram_steps, window_seconds
 from emofuse_jax.data.modality_mask import keep_modality
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.types import InputSpec
@@ -147,10 +147,10 @@ def test_steps_cover_the_same_seconds():
     }
     dropped = json.loads(json.dumps(SETTINGS))
     dropped["features"]["tensors"] = "drop"
-    assert tensor_steps(SETTINGS, 400) == tensor_steps({}, 400) == 400
-    assert tensor_steps(dropped, 400) == 0
+    assert spectrogram_steps(SETTINGS, 400) == spectrogram_steps({}, 400) == 400
+    assert spectrogram_steps(dropped, 400) == 0
     dropped["features"]["audio"] = None
-    assert tensor_steps(dropped, 400) == 400
+    assert spectrogram_steps(dropped, 400) == 400
     assert window_seconds(SETTINGS, 400, 100) == window_seconds(SETTINGS, 0, 100) == 4.0
 
 

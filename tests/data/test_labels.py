@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.data.labels import choose_labelled, clip_labels, hide_labels, shown_labels
+from emofuse_jax.data.labels import choose_labelled, clip_labels, hide_labels, visible_labels
 from emofuse_jax.data.pipeline import eval_batches, load_batch, train_batches
 from emofuse_jax.data.sampler import make_sampler
 from emofuse_jax.training.experiment import open_experiment
@@ -56,7 +56,7 @@ def test_a_part_without_labels_is_refused(dataset, fake_dataset):
     with open(f"{fake_dataset}/manifest.csv", "w") as file:
         file.write("\n".join([rows[0], *(row.rsplit(",", 1)[0] + ",-1" for row in rows[1:])]))
     with pytest.raises(ValueError, match="none of the 5 training clips has a label"):
-        shown_labels(dataset, np.arange(5), fraction=0.5, seed=0)
+        visible_labels(dataset, np.arange(5), fraction=0.5, seed=0)
 
 
 def test_hidden_rows_have_no_label(dataset):
@@ -71,10 +71,10 @@ def test_hidden_rows_have_no_label(dataset):
 
 def test_training_batches_show_the_chosen_labels_alone(dataset):
     clips = np.arange(36)
-    labels = shown_labels(dataset, clips, fraction=0.25, seed=3)
+    labels = visible_labels(dataset, clips, fraction=0.25, seed=3)
     assert (labels >= 0).sum() == 9
     sampler = make_sampler(clips, labels, batch_size=12, seed=0)
-    batches = train_batches(dataset, sampler, lambda clips: SPEC, hidden=clips[labels < 0])
+    batches = train_batches(dataset, sampler, lambda clips: SPEC, hidden_label_clips=clips[labels < 0])
     for batch in (next(batches) for _ in range(3)):
         np.testing.assert_array_equal(batch.label, labels[batch.clip])
         np.testing.assert_array_equal(batch.label_mask, labels[batch.clip] >= 0)

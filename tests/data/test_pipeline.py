@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax.data import pipeline
-from emofuse_jax.data.dataset import open_dataset, split_indices, statistics
+from emofuse_jax.data.dataset import open_dataset, read_statistics, split_indices
 from emofuse_jax.data.pipeline import eval_batches, load_batch, train_batches
 from emofuse_jax.data.sampler import make_sampler
 from emofuse_jax.types import InputSpec
@@ -95,7 +95,7 @@ def test_mistakes_are_one_line(dataset, fake_dataset):
     with pytest.raises(ValueError, match="not divisible by 3 processes"):
         shuffled(dataset, np.arange(36), batch_size=8, seed=0, process=(0, 3))
     with pytest.raises(FileNotFoundError, match="fold_7"):
-        statistics(dataset, "fake_1fold", 7)
+        read_statistics(dataset, "fake_1fold", 7)
 
 
 def test_a_manifest_that_disagrees_with_the_shards_is_refused(fake_dataset):

@@ -44,7 +44,7 @@ def test_gathered_from_all_devices_too(dataset):
 
     mesh = make_mesh(settings.base().mesh)
     chosen = np.array([29, 2, -1, 11, 11, 3, -1, 23])
-    held = put_batch(load_resident(dataset, CLIPS, SPEC, multiple=8), mesh)
+    held = put_batch(load_resident(dataset, CLIPS, SPEC, row_multiple=8), mesh)
     assert held.audio.addressable_shards[0].data.shape[0] == 2  # of 16 rows
     taken = jax.jit(lambda data, rows: take_sharded(data, rows, mesh))(held, row_numbers(CLIPS, chosen))
     same(taken, load_batch(dataset, chosen, SPEC))
@@ -52,6 +52,6 @@ def test_gathered_from_all_devices_too(dataset):
 
 
 def test_processes_hold_a_part_each(dataset):
-    whole = load_resident(dataset, CLIPS, SPEC, multiple=8)
-    parts = [load_resident(dataset, CLIPS, SPEC, multiple=8, process=(i, 4)) for i in range(4)]
+    whole = load_resident(dataset, CLIPS, SPEC, row_multiple=8)
+    parts = [load_resident(dataset, CLIPS, SPEC, row_multiple=8, process=(i, 4)) for i in range(4)]
     same(jax.tree.map(lambda *x: np.concatenate(x), *parts), whole)

@@ -131,7 +131,9 @@ def test_balancing_needs_labels():
     with pytest.raises(ValueError, match=r"data.balanced, data.labelled_share: they need the labels"):
         make_sampler(np.arange(9), None, batch_size=3, seed=0, balanced=True)
     with pytest.raises(ValueError, match=r"data.buckets: not with data.balanced"):
-        make_sampler(*2 * [np.arange(9)], batch_size=3, seed=0, balanced=True, bucket=np.zeros(9, np.uint8))
+        make_sampler(
+            *2 * [np.arange(9)], batch_size=3, seed=0, balanced=True, clip_buckets=np.zeros(9, np.uint8)
+        )
 
 
 def test_shuffled_passes_hold_each_clip_once_and_depend_on_the_seed():

@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.settings import RECIPES, AudioSettings
 from data_prep.spectrogram import BEL, BLOCK, FRONTENDS, log_spectrogram
-from emofuse_jax.data.spectrogram_units import bin_hz, neper
+from emofuse_jax.data.spectrogram_units import bin_hz, units_per_neper
 
 SETTINGS = AudioSettings()
 MEL, DECIBELS = RECIPES["hgr"].audio, RECIPES["cross_attention"].audio
@@ -73,15 +73,15 @@ def test_a_neper_of_a_recipe(name):
     """Sound that is e times as loud raises every number by one neper, in the recipe's own unit."""
     sound = np.random.default_rng(0).normal(0, 0.02, 5000).astype(np.float32)
     soft, loud = (log_spectrogram(factor * sound, RECIPES[name].audio)[0] for factor in (1, np.e))
-    np.testing.assert_allclose(loud.astype(float) - soft, neper(name), rtol=0.01, atol=0.03)
+    np.testing.assert_allclose(loud.astype(float) - soft, units_per_neper(name), rtol=0.01, atol=0.03)
     bel = BEL[RECIPES[name].audio.frontend]
-    assert bel == pytest.approx(neper(name) * np.log(10) / 2)
+    assert bel == pytest.approx(units_per_neper(name) * np.log(10) / 2)
 
 
 def test_every_recipe_has_a_unit_and_an_unknown_one_is_told():
-    assert all(neper(name) > 0 for name in RECIPES)
+    assert all(units_per_neper(name) > 0 for name in RECIPES)
     with pytest.raises(ValueError, match=r"data.recipe: 'mine', expected one of fbp"):
-        neper("mine")
+        units_per_neper("mine")
 
 
 @pytest.mark.parametrize("name", ["fbp", "hgr", "cross_attention"])

@@ -12,7 +12,7 @@ from data_prep.media.audio_track import sound_blocks
 from data_prep.media.probe import probe
 from data_prep.media.video_clip import Film, read_film
 from emofuse_jax.data.writing.corpus import Clip, Corpus
-from emofuse_jax.scoring.result_labels import marks_of
+from emofuse_jax.scoring.result_labels import corpus_marks
 from tests.data_prep.media_files import ramp, tone, write, write_wav
 
 CLASSES = ("calm", "angry", "sad")
@@ -104,7 +104,7 @@ def test_made_again_it_makes_only_what_is_missing_and_is_read_with_its_mark(side
     assert found.classes == ("calm", "sad")
     assert len(found.clips) == 12
     assert "COMPOSITE of voices" in found.notes[0]
-    assert marks_of(found.name)[0].startswith("COMPOSITE")
+    assert corpus_marks(found.name)[0].startswith("COMPOSITE")
 
 
 def test_one_that_cannot_be_read_is_told_and_the_others_are_made(sides, tmp_path):
@@ -124,7 +124,7 @@ def test_one_that_cannot_be_read_is_told_and_the_others_are_made(sides, tmp_path
 def test_synthetic_sides_are_told(sides, tmp_path):
     make(sides[0], dataclasses.replace(sides[1], name="demo"), str(tmp_path), seed=0)
     assert read_corpus("composite", str(tmp_path)).name == "composite_demo"
-    assert [mark.split(":")[0] for mark in marks_of("composite_demo")] == ["COMPOSITE", "SYNTHETIC"]
+    assert [mark.split(":")[0] for mark in corpus_marks("composite_demo")] == ["COMPOSITE", "SYNTHETIC"]
 
 
 def test_too_little_in_common_is_one_line(sides, tmp_path):

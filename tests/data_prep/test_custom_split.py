@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.custom_split import add_split
 from data_prep.verify.records import verify
-from emofuse_jax.data.dataset import open_dataset, split_leaks
+from emofuse_jax.data.dataset import open_dataset, read_split_leaks
 from tests.data_prep.small_corpus import manifest
 
 
@@ -54,7 +54,7 @@ def test_a_split_that_leaks_is_taken_only_when_allowed(copy):
     assert not (copy / "splits" / "public").exists()
     leaks = add_split(str(copy), "public", path, allow_leak=True)
     assert leaks == ["speaker 'speaker 0' is in train and test (3 of these)"]
-    assert split_leaks(open_dataset(str(copy)), "public", 0) == leaks
+    assert read_split_leaks(open_dataset(str(copy)), "public", 0) == leaks
     assert verify(str(copy)) == []
 
 

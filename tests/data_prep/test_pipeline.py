@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.corpora import read_corpus
 from data_prep.prepare import prepare
-from emofuse_jax.data.dataset import open_dataset, split_indices, statistics
+from emofuse_jax.data.dataset import open_dataset, read_statistics, split_indices
 from emofuse_jax.data.records import read_manifest
 from emofuse_jax.data.writing.manifest import write_manifest
 from emofuse_jax.utils.files import file_sha256
@@ -64,11 +64,11 @@ def test_statistics_are_those_of_the_training_clips(prepared):
         train = split_indices(dataset, "grouped_5fold", fold, "train")
         assert len(train) > 0
         frames = np.concatenate([dataset.read(i).spectrogram for i in train]).astype(np.float64)
-        mean, std = statistics(dataset, "grouped_5fold", fold)
+        mean, std = read_statistics(dataset, "grouped_5fold", fold)
         np.testing.assert_allclose(mean, frames.mean(0), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(std, frames.std(0), rtol=1e-5, atol=1e-6)
-    first = statistics(dataset, "grouped_5fold", 0)[0]
-    assert np.abs(first - statistics(dataset, "grouped_5fold", 1)[0]).max() > 1e-3
+    first = read_statistics(dataset, "grouped_5fold", 0)[0]
+    assert np.abs(first - read_statistics(dataset, "grouped_5fold", 1)[0]).max() > 1e-3
 
 
 def test_a_shard_without_a_record_and_a_corpus_without_one(tmp_path):

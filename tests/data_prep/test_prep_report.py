@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from emofuse_jax.data.corpus_statistics import by_group, measure
+from emofuse_jax.data.corpus_statistics import face_fraction_by_group, measure_quality
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.reporting.prep_report import write_prep_report
 
@@ -28,23 +28,23 @@ def seen(records):
 
 
 def test_numbers_are_those_of_the_records(records):
-    quality, dataset = measure(records), open_dataset(records)
-    assert len(quality.stored) == len(dataset.clip_ids) == len(quality.found)
+    quality, dataset = measure_quality(records), open_dataset(records)
+    assert len(quality.stored) == len(dataset.clip_ids) == len(quality.face_fractions)
     for i, row in enumerate(quality.stored):
         record = dataset.read(i)
         assert row["clip_id"] == record.clip_id
-        assert quality.found[i] == record.face_valid.mean()
-        assert np.isnan(quality.seconds[i]) == (not record.audio_ok)
-    heard = quality.seconds[np.isfinite(quality.seconds)]
+        assert quality.face_fractions[i] == record.face_valid.mean()
+        assert np.isnan(quality.audio_seconds[i]) == (not record.audio_ok)
+    heard = quality.audio_seconds[np.isfinite(quality.audio_seconds)]
     assert np.all((heard > 0.05) & (heard < 0.6))
-    groups = by_group(quality, "label")
+    groups = face_fraction_by_group(quality, "label")
     assert set(groups) == {"high", "low"}
     assert sum(count for count, _ in groups.values()) == len(quality.stored)
 
 
 def test_loudness_follows_the_gain(records):
     """The corpus scales its tones by 0.2 to 1: 14 dB."""
-    loudness = measure(records).loudness
+    loudness = measure_quality(records).loudness_db
     spread = np.ptp(loudness[np.isfinite(loudness)])
     assert 8 < spread < 20
 

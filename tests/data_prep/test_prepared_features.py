@@ -49,7 +49,7 @@ def test_features_instead_of_tensors(dropped, files):
     dataset = open_dataset(str(output), recipe="features")
     assert dataset.prep["schema_version"] == 2
     assert dataset.prep["shape"] == {"f": 200, "h": 0, "w": 0, "audio_features": 5, "face_features": 7}
-    paths = json.loads((output / records.ENCODER_PATHS).read_text())
+    paths = json.loads((output / records.ENCODER_PATHS_FILE).read_text())
     assert paths == {"audio": files.audio, "face": files.face}
     assert dataset.prep["settings"]["features"]["face"]["sha256"] == file_sha256(files.face)
     assert "onnxruntime" in dataset.prep["versions"]
@@ -108,7 +108,7 @@ def test_the_same_encoders_elsewhere_under_other_names_go_on_with_the_same_files
     moved = EncoderFiles(*(str(tmp_path / f"{name}.onnx") for name in names.values()))
     assert run_prepare(clips, output, moved, "drop").problems == ()
     then, now = every_file(dropped[0]), every_file(output)
-    assert then.pop(records.ENCODER_PATHS) != now.pop(records.ENCODER_PATHS)
+    assert then.pop(records.ENCODER_PATHS_FILE) != now.pop(records.ENCODER_PATHS_FILE)
     assert now == then
     other = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "o.onnx", gain=2.0), files.face)
     with pytest.raises(ValueError, match=r"settings\.features\.audio\.sha256 .*use another --output"):

@@ -26,7 +26,7 @@ def test_tfds_opens_the_records_without_tensorflow(prepared):
             assert theirs[name].decode() == getattr(ours, name)
         for name in ("label", "audio_ok", "video_ok"):
             assert theirs[name] == getattr(ours, name)
-        for name in records._ARRAYS:
+        for name in records._ARRAY_DTYPES:
             mine = getattr(ours, name)
             assert theirs[name].dtype == mine.dtype
             np.testing.assert_array_equal(theirs[name], mine)

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from emofuse_jax import settings
-from emofuse_jax.data.dataset import open_dataset, statistics
+from emofuse_jax.data.dataset import open_dataset, read_statistics
 from emofuse_jax.data.example_codec import parse_example
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import format
@@ -176,7 +176,7 @@ def test_statistics_that_unpack_to_more(tmp_path, name):
     (tmp_path / "stats" / "fake_1fold" / "fold_0.npz").write_bytes(BOMBS[name])
     told = r"\A[^\n]*fold_0\.npz: mean has [^\n]*, expected (at most \d+|\[70\])\Z"
     with bounded(4 << 20), pytest.raises(ValueError, match=told):
-        statistics(dataset, "fake_1fold", 0)
+        read_statistics(dataset, "fake_1fold", 0)
 
 
 @pytest.mark.parametrize("name", BOMBS)

@@ -32,7 +32,7 @@ def test_trains_finitely_also_when_a_whole_batch_lacks_a_modality(fusion, dtype)
 
     @jax.jit
     def step(params, state, batch):
-        batch = modality_dropout(batch, jax.random.key(2), audio=0.3, video=0.3)
+        batch = modality_dropout(batch, jax.random.key(2), audio_rate=0.3, video_rate=0.3)
 
         def objective(params):
             outputs, new_state = model.apply(params, state, batch, train=True, key=jax.random.key(1))

@@ -51,7 +51,7 @@ def make_scores(confusion, ua=0.8123) -> dict:
     confusion = np.asarray(confusion)
     recall = np.diag(confusion) / confusion.sum(1)
     values = {"wa": 0.7611, "ua": ua, "wf1": 0.7522, "mf1": 0.7433, "recall": recall.tolist()}
-    intervals = {f"{name}_interval": [values[name] - 0.05, values[name] + 0.04] for name in text.METRICS}
+    intervals = {f"{name}_interval": [values[name] - 0.05, values[name] + 0.04] for name in text.METRIC_NAMES}
     return values | intervals | {"confusion": confusion.tolist()}
 
 

@@ -41,21 +41,21 @@ def told_by(fusion, audio, video):
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_every_name_is_drawn_or_known_to_be_inside(case):
-    unknown = set(told_by(*case)) - set(display_specs.SHOWN) - set(display_specs.INSIDE)
+    unknown = set(told_by(*case)) - set(display_specs.DISPLAY_SPECS) - set(display_specs.INTERNAL_NAMES)
     assert not unknown, f"tell emofuse_jax/reporting/figures/display_specs.py of {sorted(unknown)}"
 
 
 def test_every_name_in_the_tables_can_be_given():
     """Most of the table is what some fusion or encoder gives; a renamed one would be drawn no more."""
     given = {name for case in CASES for name in told_by(*case)}
-    assert not set(display_specs.SHOWN) - given
-    assert not set(display_specs.INSIDE) - given - {"polarity"}
+    assert not set(display_specs.DISPLAY_SPECS) - given
+    assert not set(display_specs.INTERNAL_NAMES) - given - {"polarity"}
 
 
 def test_kinds_have_drawers():
-    kinds = {shown.kind for shown in display_specs.SHOWN.values()}
-    assert kinds == {"example", *aux_figures.DRAWERS, *class_matrices.DRAWERS}
-    assert set(aux_figures.SIZES) == set(aux_figures.DRAWERS)
+    kinds = {shown.kind for shown in display_specs.DISPLAY_SPECS.values()}
+    assert kinds == {"example", *aux_figures.PANEL_DRAWERS, *class_matrices.ROW_LABELS}
+    assert set(aux_figures.PANEL_SIZES) == set(aux_figures.PANEL_DRAWERS)
 
 
 @pytest.mark.parametrize("fill", ["random", "zeros"])
@@ -70,9 +70,9 @@ def test_what_every_model_tells_can_be_drawn(fill):
     mask = np.ones(12, bool)
     faces = rng.integers(0, 255, (12, 16, 16, 3), np.uint8)
     example = make_example(faces=faces, face_mask=mask, face_time=None, video_attention=None, aux=aux)
-    picture = panels.explain_picture(7, example)
+    picture = panels.explanation_picture(7, example)
     assert picture.name == "example_7_inside"
-    drawn = {s.title for s in display_specs.SHOWN.values() if s.kind in aux_figures.DRAWERS}
+    drawn = {s.title for s in display_specs.DISPLAY_SPECS.values() if s.kind in aux_figures.PANEL_DRAWERS}
     assert all(title in picture.alt for title in drawn)
     for png in (picture.light, picture.dark):
         assert pixels(png).std() > 0.05
@@ -118,37 +118,38 @@ def test_a_matrix_of_other_classes_is_told(tmp_path):
 
 def test_class_weights_of_a_batch_are_one_matrix():
     weights = np.random.default_rng(0).random((2, 3))
-    np.testing.assert_array_equal(class_matrices.one_matrix(np.stack([weights] * 4)), weights)
-    np.testing.assert_array_equal(class_matrices.one_matrix(weights), weights)
+    np.testing.assert_array_equal(class_matrices.first_matrix(np.stack([weights] * 4)), weights)
+    np.testing.assert_array_equal(class_matrices.first_matrix(weights), weights)
 
 
 def test_attention_over_features_goes_to_the_second_picture():
     """Records of features alone have neither spectrogram nor crops."""
     media = {"spectrogram": None, "faces": None, "face_time": None}
     example = make_example(**media, audio_attention=np.ones(8), video_attention=np.ones(4))
-    picture = panels.explain_picture(1, example)
+    picture = panels.explanation_picture(1, example)
     assert "attention over the sound's features" in picture.alt
     assert "attention over the frames" in picture.alt
-    assert panels.explain_picture(1, make_example()) is None
+    assert panels.explanation_picture(1, make_example()) is None
 
 
 def test_courses_end_with_the_sound():
     value = np.array([[1.0, 3.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0]])
-    np.testing.assert_allclose(aux_figures.course_rows(value, True), [[0.5, 1.5], [1.0, 1.0]])
-    assert aux_figures.course_rows(value, False).shape == (2, 4)
-    assert aux_figures.course_rows(np.zeros(4), True) is None
+    np.testing.assert_allclose(aux_figures.attention_curves(value, True), [[0.5, 1.5], [1.0, 1.0]])
+    assert aux_figures.attention_curves(value, False).shape == (2, 4)
+    assert aux_figures.attention_curves(np.zeros(4), True) is None
     over_bins = np.broadcast_to(value[..., None], (2, 4, 3))
-    np.testing.assert_allclose(aux_figures.course_rows(over_bins, True), [[0.5, 1.5], [1.0, 1.0]])
-    assert attention_weights.attended(np.zeros(3)) == 0
+    np.testing.assert_allclose(aux_figures.attention_curves(over_bins, True), [[0.5, 1.5], [1.0, 1.0]])
+    assert attention_weights.attended_length(np.zeros(3)) == 0
 
 
 def test_attention_over_snippets_is_that_of_their_frames():
     valid = np.array([True, False, True, True, False, False])
-    found = attention_weights.over_frames(np.array([0.25, 0.75, 0.0]), valid)
+    found = attention_weights.relative_frame_attention(np.array([0.25, 0.75, 0.0]), valid)
     np.testing.assert_allclose(found, [0.5, 0.0, 1.5, 1.5, 0.0, 0.0])
     same = np.array([0.2, 0.5, 0.3])
     np.testing.assert_allclose(
-        attention_weights.over_frames(same, np.ones(3, bool)), attention_weights.relative_attention(same)
+        attention_weights.relative_frame_attention(same, np.ones(3, bool)),
+        attention_weights.relative_attention(same),
     )
 
 
@@ -156,11 +157,13 @@ def test_the_face_is_lit_where_it_is_looked_at():
     maps = np.array([[[0.0, 1.0]], [[1.0, 1.0]]])
     faces = np.full((4, 6, 8, 3), 200, np.uint8)
     mask = np.array([True, True, False, False])
-    lit = aux_figures.lit_face({"faces": faces, "face_mask": mask}, maps, 0)
+    lit = aux_figures.highlight_face({"faces": faces, "face_mask": mask}, maps, 0)
     np.testing.assert_allclose(lit[:, 0], 0.25 * 200 / 255)
     np.testing.assert_allclose(lit[:, -1], 200 / 255)
     assert (np.diff(lit[0, :, 0]) >= 0).all()
-    assert aux_figures.lit_face({"faces": faces, "face_mask": mask}, maps, 1) is None  # no face in that part
+    assert (
+        aux_figures.highlight_face({"faces": faces, "face_mask": mask}, maps, 1) is None
+    )  # no face in that part
 
 
 def test_columns_over_padding_are_left_out():

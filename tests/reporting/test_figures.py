@@ -10,7 +10,7 @@ from tests.reporting.report_inputs import make_example, make_history, make_resul
 
 
 def test_mistakes_are_the_confident_wrong_ones_and_leave_unlabelled_clips_out():
-    rows = tables.mistakes(make_results())
+    rows = tables.mistake_rows(make_results())
     assert [(row["clip"], row["prediction"], row["confidence"]) for row in rows] == [
         ("b-1", "happy", "90.0"),
         ("a-2", "calm", "60.0"),
@@ -18,7 +18,7 @@ def test_mistakes_are_the_confident_wrong_ones_and_leave_unlabelled_clips_out():
 
 
 def test_marks_are_stamped_into_the_pictures():
-    alarm = np.array([int(style.LIGHT.alarm[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    alarm = np.array([int(style.LIGHT.warning[i : i + 2], 16) for i in (1, 3, 5)]) / 255
 
     def stamped(marks):
         picture = curves.loss_picture(make_history(), marks)
@@ -30,7 +30,7 @@ def test_marks_are_stamped_into_the_pictures():
 
 def test_what_a_killed_write_left_is_written_over(tmp_path):
     (tmp_path / "a.png.tmp").write_bytes(b"half of the pic")
-    page.write(tmp_path / "a.png", b"whole")
+    page.write_atomically(tmp_path / "a.png", b"whole")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"whole")]
 
 
@@ -66,11 +66,11 @@ def test_examples_with_parts_missing(changes):
 
 
 def test_long_clips_show_a_selection_of_frames():
-    shown = clip_figure.shown_frames(100)
-    assert len(shown) == clip_figure.FACES_SHOWN
+    shown = clip_figure.select_frames(100)
+    assert len(shown) == clip_figure.MAX_FACES
     assert (shown[0], shown[-1]) == (0, 99)
-    np.testing.assert_array_equal(clip_figure.shown_frames(3), [0, 1, 2])
-    assert len(clip_figure.shown_frames(0)) == 0
+    np.testing.assert_array_equal(clip_figure.select_frames(3), [0, 1, 2])
+    assert len(clip_figure.select_frames(0)) == 0
 
 
 def test_relative_attention_is_one_where_even_and_ignores_invalid_frames():
@@ -87,11 +87,11 @@ def test_row_rates_keep_an_empty_class_unknown():
 
 
 def test_numbers_as_text():
-    assert [text.percent(x) for x in (0.7134, 1.0, 0, None, float("nan"), float("inf"))] == [
+    assert [text.format_percent(x) for x in (0.7134, 1.0, 0, None, float("nan"), float("inf"))] == [
         "71.3", "100.0", "0.0", "–", "–", "–",
     ]  # fmt: skip
-    assert text.interval([0.65, 0.77]) == "65.0–77.0"
-    assert text.interval([float("nan"), 0.7]) == text.interval(None) == ""
+    assert text.format_interval([0.65, 0.77]) == "65.0–77.0"
+    assert text.format_interval([float("nan"), 0.7]) == text.format_interval(None) == ""
     assert [text.shorten("abcdef", n) for n in (6, 5, 4)] == ["abcdef", "ab…ef", "ab…f"]
 
 

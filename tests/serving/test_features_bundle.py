@@ -17,7 +17,7 @@ from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
 from emofuse_jax.api.export import export_bundle
 from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import read_json
-from emofuse_jax.data.records import ENCODER_PATHS
+from emofuse_jax.data.records import ENCODER_PATHS_FILE
 from emofuse_jax.data.writing.corpus import Clip
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import format
@@ -115,7 +115,7 @@ def live(workdir, path):
     """What the checkpoint says of a clip that is prepared as its records were."""
     experiment, params, state, about = load_experiment(workdir, "best", "")
     settings = PrepSettings.from_dict(about["settings"])
-    files = EncoderFiles(**read_json(os.path.join(experiment.dataset.path, ENCODER_PATHS)))
+    files = EncoderFiles(**read_json(os.path.join(experiment.dataset.path, ENCODER_PATHS_FILE)))
     record = process_clip(Clip("new", path, -1, ""), settings, encoders=files)
     batch = empty_batch(1, experiment.spec)
     fill_row(batch, 0, record)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emofuse_jax.training.confusion_image import CELL, FULL, MARGIN
+from emofuse_jax.training.confusion_image import CELL_PIXELS, FULL_COLOUR, MARGIN_PIXELS
 from emofuse_jax.training.metric_writer import Writer, read_epochs, read_rows, write_hyperparameters
 from tests.training.read_tensorboard import shown
 
@@ -64,11 +64,13 @@ def test_a_confusion_matrix_is_a_picture_in_tensorboard(tmp_path):
     writer.close()
     (value,) = shown(tmp_path / "tensorboard")["epoch/validation_confusion"]
     picture = np.asarray(Image.open(io.BytesIO(value.image.encoded_image_string)))
-    side = MARGIN + 3 * CELL
-    assert picture.shape == (side, side + MARGIN // 4, 3)
-    corners = picture[MARGIN + 2 : side : CELL, MARGIN + 2 : side : CELL].astype(int)  # of each cell
+    side = MARGIN_PIXELS + 3 * CELL_PIXELS
+    assert picture.shape == (side, side + MARGIN_PIXELS // 4, 3)
+    corners = picture[MARGIN_PIXELS + 2 : side : CELL_PIXELS, MARGIN_PIXELS + 2 : side : CELL_PIXELS].astype(
+        int
+    )  # of each cell
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    np.testing.assert_array_equal(corners, (255 + shares[..., None] * (FULL - 255)).astype(int))
+    np.testing.assert_array_equal(corners, (255 + shares[..., None] * (FULL_COLOUR - 255)).astype(int))
 
 
 def test_hyperparameters_are_written_once(tmp_path):

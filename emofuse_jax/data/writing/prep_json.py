@@ -33,7 +33,7 @@ def write_prep(
       versions: of the packages that made the records.
     """
     sources = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
-    optional = {k: v for k in records.OPTIONAL if (v := getattr(shape, k))}
+    optional = {k: v for k in records.OPTIONAL_ARRAY_DTYPES if (v := getattr(shape, k))}
     values = {
         "schema_version": shape.schema_version,
         "corpus": corpus.name,

@@ -104,13 +104,13 @@ def claim(output: str, identity: dict) -> dict:
     """
     path = os.path.join(output, PROGRESS, "identity.json")
     if not os.path.exists(path):
-        if any(f"-{records.SPLIT}.array_record" in name for name in os.listdir(output)):
+        if any(f"-{records.TFDS_SPLIT}.array_record" in name for name in os.listdir(output)):
             raise ValueError(f"{output}: holds records of something else; use another --output")
         write_json(path, identity)
     with open(path, encoding="utf-8") as file:
         stored = json.load(file)
     begun, now = (
-        _flat(one | {"settings": records.comparable(one["settings"])})
+        _flat(one | {"settings": records.comparable_settings(one["settings"])})
         for one in (stored, json.loads(json.dumps(identity)))
     )
     for name in [*now, *begun]:

@@ -30,10 +30,10 @@ def write_tfds(
     import tensorflow_datasets as tfds
 
     template = tfds.core.ShardedFileTemplate(
-        data_dir=output, dataset_name=plan.dataset, split=records.SPLIT, filetype_suffix="array_record"
+        data_dir=output, dataset_name=plan.dataset, split=records.TFDS_SPLIT, filetype_suffix="array_record"
     )
     split = tfds.core.SplitInfo(
-        name=records.SPLIT,
+        name=records.TFDS_SPLIT,
         shard_lengths=[note["records"] for note in notes],
         num_bytes=sum(note["bytes"] for note in notes),
         filename_template=template,

@@ -6,39 +6,41 @@ import numpy as np
 from jaxtyping import Float
 
 
-def sequential(theme, colour: str):
+def sequential_colormap(theme, colour: str):
     """From almost the page to `colour`."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("sequential", [_pale(theme), colour])
+    return LinearSegmentedColormap.from_list("sequential", [_pale_background(theme), colour])
 
 
-def diverging(theme):
+def diverging_colormap(theme):
     """The voice's colour below zero, that of both above, almost the page between."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("diverging", [theme.voice, _pale(theme), theme.both])
+    return LinearSegmentedColormap.from_list("diverging", [theme.audio, _pale_background(theme), theme.both])
 
 
 def write_cells(
     axes,
     matrix: Float[np.ndarray, "n m"],
-    colours,
+    colormap,
     limits: tuple[float, float],
-    words: Callable[[float], str],
+    format_value: Callable[[float], str],
     *,
-    size: float,
-    colour: str = "#888888",
+    font_size: float,
+    nan_colour: str = "#888888",
 ) -> None:
-    """Each number in its cell, in black or white; what is not finite has no cell and `colour`."""
+    """Each number in its cell, in black or white; what is not finite has no cell and `nan_colour`."""
     low, high = limits
     for (row, column), value in np.ndenumerate(matrix):
-        share = (value - low) / max(high - low, 1e-9)
-        ink = readable(colours(share)) if np.isfinite(share) else colour
-        axes.text(column, row, words(value), ha="center", va="center", size=size, color=ink)
+        fraction = (value - low) / max(high - low, 1e-9)
+        text_colour = contrasting_colour(colormap(fraction)) if np.isfinite(fraction) else nan_colour
+        axes.text(
+            column, row, format_value(value), ha="center", va="center", size=font_size, color=text_colour
+        )
 
 
-def readable(colour) -> str:
+def contrasting_colour(colour) -> str:
     """White where it contrasts enough by WCAG 2's relative luminance, else black."""
     linear = np.where(np.array(colour[:3]) <= 0.04045, np.array(colour[:3]) / 12.92, 0)
     linear = np.where(linear > 0, linear, ((np.array(colour[:3]) + 0.055) / 1.055) ** 2.4)
@@ -46,5 +48,5 @@ def readable(colour) -> str:
     return "#ffffff" if 1.05 / (luminance + 0.05) >= 3.5 else "#000000"
 
 
-def _pale(theme) -> str:
+def _pale_background(theme) -> str:
     return "#eef3f7" if theme.name == "light" else "#20262c"

@@ -7,63 +7,72 @@ from jaxtyping import Float
 
 from emofuse_jax.reporting import text
 from emofuse_jax.reporting.figures import cells, style
-from emofuse_jax.reporting.figures.display_specs import SHOWN, of_kind
+from emofuse_jax.reporting.figures.display_specs import DISPLAY_SPECS, select_kinds
 
-STREAMS = ("voice", "face")
+MODALITY_LABELS = ("voice", "face")
 
 
 def model_pictures(
     aux: Mapping[str, np.ndarray], classes: Sequence[str], marks: Sequence[str] = ()
 ) -> list[tuple[str, style.Picture]]:
     """Title and picture of each matrix over classes that the model has."""
-    found = of_kind(aux, DRAWERS)
+    class_matrices = select_kinds(aux, ROW_LABELS)
     return [
-        (SHOWN[name].title, _picture(name, one_matrix(value), classes, marks))
-        for name, value in found.items()
+        (DISPLAY_SPECS[name].title, _matrix_picture(name, first_matrix(value), classes, marks))
+        for name, value in class_matrices.items()
     ]
 
 
-def one_matrix(value: np.ndarray) -> Float[np.ndarray, "m c"]:
+def first_matrix(value: np.ndarray) -> Float[np.ndarray, "m c"]:
     """The matrix [m c], also where every clip of a batch carries it."""
     value = np.array(value, np.float64)
     return value[0] if value.ndim == 3 else value
 
 
-def _picture(name: str, matrix: Float[np.ndarray, "m c"], classes, marks) -> style.Picture:
-    shown = SHOWN[name]
-    rows = DRAWERS[shown.kind](classes)[: len(matrix)]
+def _matrix_picture(name: str, matrix: Float[np.ndarray, "m c"], classes, marks) -> style.Picture:
+    display = DISPLAY_SPECS[name]
+    rows = ROW_LABELS[display.kind](classes)[: len(matrix)]
     if (len(rows), len(classes)) != matrix.shape:
         raise ValueError(f"report: {name} is {list(matrix.shape)}, expected {[len(rows), len(classes)]}")
-    if shown.kind == "classes":
+    if display.kind == "classes":
         np.fill_diagonal(matrix, np.nan)  # a class is not told from itself
     size = (1.7 + max(3.0, 0.62 * len(classes)), 1.45 + max(1.0, 0.5 * len(rows)))
     limits = (min(0.0, float(np.nanmin(matrix))), max(float(np.nanmax(matrix)), 1e-6))
 
     def draw(figure, theme):
         axes = figure.subplots()
-        colours = cells.sequential(theme, theme.both)
-        axes.imshow(matrix, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
-        cells.write_cells(axes, matrix, colours, limits, _number, size=8.0 if len(classes) < 10 else 6.0)
+        colormap = cells.sequential_colormap(theme, theme.both)
+        axes.imshow(matrix, cmap=colormap, vmin=limits[0], vmax=limits[1], aspect="auto")
+        cells.write_cells(
+            axes, matrix, colormap, limits, _format_number, font_size=8.0 if len(classes) < 10 else 6.0
+        )
         names = [text.shorten(label, 12) for label in classes]
         axes.set_xticks(
-            range(len(classes)), names, color=theme.ink, rotation=40, ha="right", rotation_mode="anchor"
+            range(len(classes)),
+            names,
+            color=theme.foreground,
+            rotation=40,
+            ha="right",
+            rotation_mode="anchor",
         )
-        axes.set_yticks(range(len(rows)), [text.shorten(label, 12) for label in rows], color=theme.ink)
+        axes.set_yticks(range(len(rows)), [text.shorten(label, 12) for label in rows], color=theme.foreground)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set(xlabel=shown.columns or "class", ylabel=shown.rows)
-        axes.set_title(shown.title)
+        axes.set(xlabel=display.column_label or "class", ylabel=display.row_label)
+        axes.set_title(display.title)
 
     lines = [
-        f"{row}: {', '.join(f'{c} {_number(x)}' for c, x in zip(classes, values, strict=True))}"
+        f"{row}: {', '.join(f'{c} {_format_number(x)}' for c, x in zip(classes, values, strict=True))}"
         for row, values in zip(rows, matrix, strict=True)
     ]
-    return style.make_picture(f"model_{name}", f"{shown.title}. {'; '.join(lines)}.", size, draw, marks=marks)
+    return style.make_picture(
+        f"model_{name}", f"{display.title}. {'; '.join(lines)}.", size, draw, marks=marks
+    )
 
 
-DRAWERS = {"classes": lambda classes: list(classes), "streams": lambda classes: list(STREAMS)}
+ROW_LABELS = {"classes": lambda classes: list(classes), "streams": lambda classes: list(MODALITY_LABELS)}
 """Names of the rows, by kind; the columns are the classes."""
 
 
-def _number(value: float) -> str:
-    return f"{value:.2f}" if text.known(value) else text.DASH
+def _format_number(value: float) -> str:
+    return f"{value:.2f}" if text.is_finite(value) else text.DASH

@@ -15,19 +15,19 @@ def confusion_picture(
 ) -> style.Picture:
     """Counts and row rates, rows truth, columns prediction; a class without clips shows dashes."""
     rates = row_rates(confusion)
-    side = 1.5 + max(3.0, 0.62 * len(classes))
-    size = (side, side - 0.25)
+    side_inches = 1.5 + max(3.0, 0.62 * len(classes))
+    size = (side_inches, side_inches - 0.25)
 
     def draw(figure, theme):
         axes = figure.subplots()
-        colours = cells.sequential(theme, theme.both)
-        axes.imshow(np.nan_to_num(rates), cmap=colours, vmin=0, vmax=1, aspect="auto")
-        _annotate(axes, theme, confusion, rates, colours, small=len(classes) > 9)
+        colormap = cells.sequential_colormap(theme, theme.both)
+        axes.imshow(np.nan_to_num(rates), cmap=colormap, vmin=0, vmax=1, aspect="auto")
+        _write_counts(axes, theme, confusion, rates, colormap, is_small=len(classes) > 9)
         _class_ticks(axes, theme, classes)
         axes.set(xlabel="prediction", ylabel="truth")
         axes.set_title("Confusion: % of the row, clips below")
 
-    alt = f"Confusion matrix, rows truth, columns prediction. Recall: {_listing(classes, np.diag(rates))}."
+    alt = f"Confusion matrix, rows truth, columns prediction. Recall: {_format_recalls(classes, np.diag(rates))}."
     return style.make_picture("confusion", alt, size, draw, marks=marks)
 
 
@@ -37,21 +37,32 @@ def recall_picture(
     marks: Sequence[str] = (),
 ) -> style.Picture:
     """Recall of each class, one bar for each modality; keys of `recalls` are those of `modalities`."""
-    thick = 0.8 / len(recalls)
+    bar_height = 0.8 / len(recalls)
     size = (5.2, 1.2 + len(classes) * (0.2 + 0.17 * len(recalls)))
 
     def draw(figure, theme):
         axes = figure.subplots()
         for row, (name, recall) in enumerate(recalls.items()):
-            y = np.arange(len(classes)) - 0.4 + thick * (row + 0.5)
-            lengths = 100 * np.nan_to_num(np.asarray(recall, float))
+            y = np.arange(len(classes)) - 0.4 + bar_height * (row + 0.5)
+            bar_lengths = 100 * np.nan_to_num(np.asarray(recall, float))
             axes.barh(
-                y, lengths, 0.9 * thick, color=style.colour_of(theme, name), label=text.MODALITIES[name]
+                y,
+                bar_lengths,
+                0.9 * bar_height,
+                color=style.modality_colour(theme, name),
+                label=text.MODALITY_NAMES[name],
             )
-            for place, length, value in zip(y, lengths, recall, strict=True):
-                axes.text(length + 1, place, text.percent(value, 0), va="center", size=8, color=theme.ink)
+            for position, length, value in zip(y, bar_lengths, recall, strict=True):
+                axes.text(
+                    length + 1,
+                    position,
+                    text.format_percent(value, 0),
+                    va="center",
+                    size=8,
+                    color=theme.foreground,
+                )
         axes.axvline(100 / len(classes), color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="chance")
-        axes.set_yticks(range(len(classes)), [text.shorten(name) for name in classes], color=theme.ink)
+        axes.set_yticks(range(len(classes)), [text.shorten(name) for name in classes], color=theme.foreground)
         axes.set(xlim=(0, 108), xlabel="recall, %", ylim=(len(classes) - 0.45, -0.55))
         axes.set_xticks(range(0, 101, 20))
         axes.tick_params(axis="y", length=0)
@@ -60,11 +71,13 @@ def recall_picture(
         handles, labels = axes.get_legend_handles_labels()
         order = [i for i in range(len(labels)) if labels[i] != "chance"] + [labels.index("chance")]
         handles, labels = [handles[i] for i in order], [labels[i] for i in order]
-        at = {"loc": "lower left", "bbox_to_anchor": (-0.18, 0.995), "ncols": 4}
-        axes.legend(handles, labels, **at, columnspacing=1.0, fontsize=8.5)
+        legend_position = {"loc": "lower left", "bbox_to_anchor": (-0.18, 0.995), "ncols": 4}
+        axes.legend(handles, labels, **legend_position, columnspacing=1.0, fontsize=8.5)
 
-    parts = [f"{text.MODALITIES[name]}: {_listing(classes, recall)}" for name, recall in recalls.items()]
-    return style.make_picture("recall", f"Recall by class. {'; '.join(parts)}.", size, draw, marks=marks)
+    phrases = [
+        f"{text.MODALITY_NAMES[name]}: {_format_recalls(classes, recall)}" for name, recall in recalls.items()
+    ]
+    return style.make_picture("recall", f"Recall by class. {'; '.join(phrases)}.", size, draw, marks=marks)
 
 
 def row_rates(confusion: Num[np.ndarray, "c c"]) -> Num[np.ndarray, "c c"]:
@@ -73,38 +86,48 @@ def row_rates(confusion: Num[np.ndarray, "c c"]) -> Num[np.ndarray, "c c"]:
     return np.divide(confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0)
 
 
-def _annotate(axes, theme, confusion, rates, colours, *, small: bool) -> None:
+def _write_counts(axes, theme, confusion, rates, colormap, *, is_small: bool) -> None:
     for (row, column), count in np.ndenumerate(confusion):
         rate = rates[row, column]
-        ink = theme.ink if count else theme.muted
-        if text.known(rate) and rate > 0.1:
-            ink = cells.readable(colours(rate))
-        large, little = (7.5, 6) if small else (10.5, 7.5)
+        text_colour = theme.foreground if count else theme.muted
+        if text.is_finite(rate) and rate > 0.1:
+            text_colour = cells.contrasting_colour(colormap(rate))
+        rate_font_size, count_font_size = (7.5, 6) if is_small else (10.5, 7.5)
         weight = "bold" if row == column else "normal"
         axes.text(
             column,
             row - 0.1,
-            text.percent(rate, 0),
+            text.format_percent(rate, 0),
             ha="center",
             va="center",
-            size=large,
-            color=ink,
+            size=rate_font_size,
+            color=text_colour,
             weight=weight,
         )
-        axes.text(column, row + 0.27, f"{count:g}", ha="center", va="center", size=little, color=ink)
+        axes.text(
+            column,
+            row + 0.27,
+            f"{count:g}",
+            ha="center",
+            va="center",
+            size=count_font_size,
+            color=text_colour,
+        )
 
 
 def _class_ticks(axes, theme, classes) -> None:
     names = [text.shorten(name, 12) for name in classes]
-    turn = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 5 else {}
-    axes.set_xticks(range(len(names)), names, color=theme.ink, **turn)
-    axes.set_yticks(range(len(names)), names, color=theme.ink)
+    rotation_kwargs = (
+        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 5 else {}
+    )
+    axes.set_xticks(range(len(names)), names, color=theme.foreground, **rotation_kwargs)
+    axes.set_yticks(range(len(names)), names, color=theme.foreground)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     edges = np.arange(1, len(names)) - 0.5
-    axes.hlines(edges, -0.5, len(names) - 0.5, color=theme.page, lw=2)
-    axes.vlines(edges, -0.5, len(names) - 0.5, color=theme.page, lw=2)
+    axes.hlines(edges, -0.5, len(names) - 0.5, color=theme.background, lw=2)
+    axes.vlines(edges, -0.5, len(names) - 0.5, color=theme.background, lw=2)
 
 
-def _listing(classes, values) -> str:
-    return text.listing(dict(zip(classes, values, strict=True)))
+def _format_recalls(classes, values) -> str:
+    return text.format_percents(dict(zip(classes, values, strict=True)))

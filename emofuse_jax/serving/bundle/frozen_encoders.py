@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Collection
 
 from emofuse_jax.data.dataset import read_json
-from emofuse_jax.data.records import ENCODER_PATHS
+from emofuse_jax.data.records import ENCODER_PATHS_FILE
 from emofuse_jax.serving.bundle.format import encoder_file, file_sha256
 from emofuse_jax.utils import onnx_files
 
@@ -47,7 +47,7 @@ def copy(files: dict[str, str], directory: str) -> None:
 def _remembered(metadata: dict, kind: str) -> str:
     records = metadata["config"].get("data", {}).get("path", "")
     try:
-        return read_json(os.path.join(records, ENCODER_PATHS)).get(kind, "")
+        return read_json(os.path.join(records, ENCODER_PATHS_FILE)).get(kind, "")
     except (FileNotFoundError, ValueError):
         return ""
 

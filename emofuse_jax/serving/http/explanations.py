@@ -5,7 +5,11 @@ import base64
 import numpy as np
 
 from emofuse_jax.data.records import Record
-from emofuse_jax.scoring.attention_weights import attended_columns, over_frames, relative_attention
+from emofuse_jax.scoring.attention_weights import (
+    attended_columns,
+    relative_attention,
+    relative_frame_attention,
+)
 
 COLUMNS, ROWS = 240, 96
 """Most points of a spectrogram that is sent."""
@@ -29,7 +33,7 @@ def details_of(record: Record, output: dict[str, np.ndarray], hop_ms: float) -> 
 
 def _faces(record: Record, attention: np.ndarray | None) -> list[dict]:
     """Seconds from the window's start, box (x0 y0 x1 y1, pixels), score and attention of each face."""
-    relative = over_frames(attention, record.face_valid)
+    relative = relative_frame_attention(attention, record.face_valid)
     return [
         {
             "time": round(float(record.face_time[i]), 3),

@@ -14,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from emofuse_jax.data.dataset import Dataset, protocol_folds, split_leaks
+from emofuse_jax.data.dataset import Dataset, list_folds, read_split_leaks
 from emofuse_jax.data.resident import load_resident
 from emofuse_jax.parallel.distributed import is_first, owned
 from emofuse_jax.parallel.memory import exhaustion_told
@@ -77,7 +77,7 @@ def crossval(
         loss is not a number any more: `nonfinite.json` then names the step's clips.
     """
     base = open_experiment(config)
-    folds = protocol_folds(base.dataset, base.protocol) if folds is None else folds
+    folds = list_folds(base.dataset, base.protocol) if folds is None else folds
     runs = [(fold, config.seed + seed) for fold in folds for seed in range(seeds)]
     experiments = {run: other_fold(base, *run) for run in runs}
     for experiment in experiments.values():
@@ -92,7 +92,9 @@ def crossval(
         train_chunks(job, runs, size, workdir, told, path=result_path, write=write)
         forget_chunk(workdir)
     leaks = {
-        leak for e in experiments.values() for leak in split_leaks(e.dataset, e.protocol, e.config.data.fold)
+        leak
+        for e in experiments.values()
+        for leak in read_split_leaks(e.dataset, e.protocol, e.config.data.fold)
     }
     return summarise(read_results(job, workdir), base.config, base.dataset, base.protocol, sorted(leaks))
 

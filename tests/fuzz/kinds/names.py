@@ -13,7 +13,7 @@ from data_prep.corpora.folder import read_corpus
 from data_prep.custom_split import COLUMNS, add_split
 from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
-from emofuse_jax.data.dataset import PARTS
+from emofuse_jax.data.dataset import SPLITS
 from emofuse_jax.data.records import read_manifest
 from tests.data_prep.media_files import tone, write_wav
 from tests.fuzz.damage import rng_of
@@ -77,7 +77,7 @@ def attempt(sound: str, seed: int, scratch: str) -> None:
     try:
         prepare(read_corpus(source), SETTINGS, output, workers=0, shards=1)
         clips = [row["clip_id"] for row in read_manifest(output)]
-        rows = [{"clip_id": clip, "part": PARTS[i % 3]} for i, clip in enumerate(clips)]
+        rows = [{"clip_id": clip, "part": SPLITS[i % 3]} for i, clip in enumerate(clips)]
         if seed >= 0 and rng.integers(4) == 0:
             rows[rng.integers(len(rows))][COLUMNS[rng.integers(2)]] = TRICKS[rng.integers(len(TRICKS))]
         _table(split, COLUMNS, rows)

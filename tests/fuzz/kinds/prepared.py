@@ -9,12 +9,12 @@ import shutil
 import numpy as np
 
 from emofuse_jax.data.dataset import (
-    PARTS,
+    SPLITS,
+    list_folds,
     open_dataset,
-    protocol_folds,
+    read_split_leaks,
+    read_statistics,
     split_indices,
-    split_leaks,
-    statistics,
 )
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.training.experiment import input_spec
@@ -54,10 +54,10 @@ def attempt(case, seed: int, scratch: str) -> None:
     spec = input_spec(config, dataset)
     clips = [
         split_indices(dataset, PROTOCOL, fold, part)
-        for part in PARTS
-        for fold in protocol_folds(dataset, PROTOCOL)
+        for part in SPLITS
+        for fold in list_folds(dataset, PROTOCOL)
     ]
-    split_leaks(dataset, PROTOCOL, 0)
-    mean, std = statistics(dataset, PROTOCOL, 0)
+    read_split_leaks(dataset, PROTOCOL, 0)
+    mean, std = read_statistics(dataset, PROTOCOL, 0)
     assert mean.dtype == std.dtype == np.float32
     load_batch(dataset, np.concatenate(clips), spec)
