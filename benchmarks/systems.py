@@ -72,7 +72,7 @@ def run_once(system: System, seed: int, paths: dict[str, str], home: str) -> dic
     for name in system.needs:
         run_once(next(s for s in (*SYSTEMS, *ABLATIONS) if s.name == name), seed, paths, home)
     seconds = timed(workdir, lambda: execute(system, seed, config, workdir, home))
-    results, _ = evaluate_workdir(workdir, examples=0)
+    results, _ = evaluate_workdir(workdir, example_count=0)
     kept = {name: {k: row[k] for k in ("ua", "wa", "wf1")} for name, row in results["modalities"].items()}
     result = {"scores": kept, "seconds": seconds, "about": about}
     write_json(os.path.join(workdir, "systems.json"), result)

@@ -10,7 +10,7 @@ from emofuse_jax.data.writing.shards import PROGRESS
 from emofuse_jax.data.writing.splits import held_out
 from emofuse_jax.data.writing.statistics import write_stats
 from emofuse_jax.utils.files import write_json
-from emofuse_jax.utils.locks import locked
+from emofuse_jax.utils.locks import lock_directory
 
 COLUMNS = ("clip_id", "part")
 
@@ -48,7 +48,7 @@ def add_split(path: str, name: str, table: str, *, allow_leak: bool = False) -> 
         raise ValueError(f"{table}: {problems[0]}")
     if leaks and not allow_leak:
         raise ValueError(f"{table}: {leaks[0]}; --allow_leak takes it, and marks every result LEAKY")
-    with locked(os.path.join(path, PROGRESS)):
+    with lock_directory(os.path.join(path, PROGRESS)):
         shards = [shard["name"] for shard in prep["shards"]]
         write_stats(path, shards, {(name, 0): parts}, records.RecordShape(**prep["shape"]))
         fold = parts | ({"leaks": leaks} if leaks else {})

@@ -21,7 +21,7 @@ from emofuse_jax.data.writing.statistics import write_stats
 from emofuse_jax.data.writing.tfds_metadata import write_tfds
 from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.files import write_json
-from emofuse_jax.utils.locks import locked
+from emofuse_jax.utils.locks import lock_directory
 from emofuse_jax.utils.system import cores
 from emofuse_jax.utils.versions import package_versions
 
@@ -76,7 +76,7 @@ def prepare(
     job = Job(settings, corpus.name, len(corpus.classes), encoders)
     dataset = re.sub(r"\W", "_", corpus.name)
     plan = plan_shards(output, dataset, corpus.clips, shards)
-    with locked(os.path.join(output, PROGRESS)):
+    with lock_directory(os.path.join(output, PROGRESS)):
         begun = claim(output, _identity(corpus, settings, plan))
         settings = PrepSettings.from_dict(begun["settings"])  # with the names that the encoders had then
         write_encoder_paths(output, encoders)
@@ -168,12 +168,12 @@ ENCODING = ("onnxruntime",)
 
 def prep_versions(settings: PrepSettings) -> dict[str, str]:
     """Versions of the packages that decide what a record holds."""
-    encodes = any(getattr(settings.features, kind) for kind in onnx_files.FLAGS)
+    encodes = any(getattr(settings.features, kind) for kind in onnx_files.FLAG_NAMES)
     return package_versions(PACKAGES + ENCODING * bool(encodes))
 
 
 def write_encoder_paths(output: str, encoders: EncoderFiles) -> None:
     """Where an export may look for the ONNX files; their hashes stand in prep.json."""
-    paths = {k: os.path.abspath(v) for k in onnx_files.FLAGS if (v := getattr(encoders, k))}
+    paths = {k: os.path.abspath(v) for k in onnx_files.FLAG_NAMES if (v := getattr(encoders, k))}
     if paths:
         write_json(os.path.join(output, records.ENCODER_PATHS_FILE), paths)

@@ -37,7 +37,7 @@ def with_encoders(settings: PrepSettings, files: EncoderFiles, tensors: str | No
     Reads the YAML beside each file and runs it once on zeros. Raises ValueError, one line naming file and key
     or shape, where something does not fit; or when tensors are to be dropped and there is no encoder.
     """
-    found = {kind: describe(kind, getattr(files, kind), settings) for kind in onnx_files.FLAGS}
+    found = {kind: describe(kind, getattr(files, kind), settings) for kind in onnx_files.FLAG_NAMES}
     who = f"recipe {settings.recipe!r} drops" if tensors is None else f"--tensors={tensors} leaves out"
     tensors = settings.features.tensors if tensors is None else tensors
     if tensors == "drop" and not (found["audio"] or found["face"]):

@@ -59,7 +59,7 @@ class FeatureSettings:
         encoders = {kind: values[kind] for kind in LAYOUTS if values.get(kind)}
         made = {
             kind: EncoderSettings(
-                **{**given, "layout": parse_layout(kind, given.get("layout"), onnx_files.NAMES[kind])}
+                **{**given, "layout": parse_layout(kind, given.get("layout"), onnx_files.DISPLAY_NAMES[kind])}
             )
             for kind, given in encoders.items()
         }

@@ -15,7 +15,7 @@ from data_prep.onnx_models.layouts import DetectorLayout, FaceLayout
 from data_prep.optional_dependencies import require_onnx
 from data_prep.settings import PrepSettings
 from emofuse_jax.utils import onnx_files
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 
 VARIANCE_FLOOR = 1e-7
 """Added to the variance of the clip, as the feature extractors of wav2vec 2 and its kin do."""
@@ -43,7 +43,7 @@ NO_FILES = EncoderFiles()
 def check_files(settings: PrepSettings, files: EncoderFiles) -> None:
     """Opens the encoders that the settings name; raises ValueError where a file or its hash is missing."""
     features = settings.features
-    kinds = [kind for kind in onnx_files.FLAGS if getattr(features, kind) is not None]
+    kinds = [kind for kind in onnx_files.FLAG_NAMES if getattr(features, kind) is not None]
     if kinds:
         require_onnx()
     if features.tensors == "drop" and not (features.audio or features.face):
@@ -56,8 +56,8 @@ def session(kind: str, encoder: EncoderSettings, files: EncoderFiles):
     """The graph of an encoder; ValueError when its file is not given, or is another one."""
     path = getattr(files, kind)
     if not path:
-        named = f"{onnx_files.NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
-        raise ValueError(f"{named} is needed: give --{onnx_files.FLAGS[kind]}")
+        named = f"{onnx_files.DISPLAY_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
+        raise ValueError(f"{named} is needed: give --{onnx_files.FLAG_NAMES[kind]}")
     with told_by_flag(kind, path):
         return open_graph(path, encoder.sha256, files.threads)
 
@@ -68,7 +68,7 @@ def told_by_flag(kind: str, path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise ValueError(f"--{onnx_files.FLAGS[kind]}={path}: not there") from None
+        raise ValueError(f"--{onnx_files.FLAG_NAMES[kind]}={path}: not there") from None
 
 
 @functools.lru_cache(maxsize=4)
@@ -174,4 +174,4 @@ def _stored(found: np.ndarray, shape: tuple, kind: str) -> Float16[np.ndarray, "
 
 
 def _line(error: Exception) -> str:
-    return one_line(error)[:300] or type(error).__name__
+    return to_one_line(error)[:300] or type(error).__name__

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import os
 
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 
 NORMALISATIONS = ("none", "zero_mean_unit_variance")
 
@@ -90,7 +90,7 @@ def read_layout(kind: str, path: str) -> AudioLayout | FaceLayout | DetectorLayo
     except FileNotFoundError:
         raise ValueError(f"{name}: not there; it states the layout of {os.path.basename(path)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name}: not YAML: {one_line(error)}") from error
+        raise ValueError(f"{name}: not YAML: {to_one_line(error)}") from error
     return parse_layout(kind, values, name)
 
 

@@ -24,7 +24,7 @@ from data_prep.workers.sandbox import (
 )
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Clip
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.files import file_sha256
 
 CLIP_SECONDS = 300.0
@@ -73,7 +73,7 @@ def process(job: Job, clip: Clip) -> Outcome:
         traceback.print_exc()
         result = Failure(clip.clip_id, clip.path, f"internal error: {type(error).__name__}: {error}")
     if isinstance(result, Failure):
-        return Outcome("failed", one_line(result.reason), digest, None)
+        return Outcome("failed", to_one_line(result.reason), digest, None)
     status = "kept" if result.audio_ok and result.video_ok else "masked"
     return Outcome(status, result.notes, digest, records.encode(result))
 

@@ -5,16 +5,16 @@ import os
 
 import ml_collections
 
-from emofuse_jax.api.evaluation import EVERY_DEVICE
+from emofuse_jax.api.evaluation import ALL_DEVICES_MESH
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.parallel.distributed import is_first
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.reporting import cards
 from emofuse_jax.reporting.crossval_report import write_crossval_report
 from emofuse_jax.reporting.examples import make_examples
-from emofuse_jax.scoring.pooled_scores import markdown_row
-from emofuse_jax.scoring.predict import placed_batches, predict
-from emofuse_jax.scoring.robustness import conditions, curves, robustness
+from emofuse_jax.scoring.pooled_scores import format_markdown_row
+from emofuse_jax.scoring.predict import predict, sharded_batches
+from emofuse_jax.scoring.robustness import make_corruptions, predict_corrupted, robustness_curves
 from emofuse_jax.training.checkpoint.load import load_trained
 from emofuse_jax.training.crossval.crossval import run_directory
 from emofuse_jax.training.experiment import Experiment, metadata, open_experiment, other_fold
@@ -23,43 +23,50 @@ from emofuse_jax.training.step import make_eval_step
 from emofuse_jax.utils.files import write_json
 
 
-def examine(
-    base: Experiment, workdir: str, runs: list[dict], *, examples: int = 6
+def evaluate_robustness(
+    base_experiment: Experiment, workdir: str, runs: list[dict], *, example_count: int = 6
 ) -> tuple[dict, list[dict]]:
     """Scores every model of a cross-validation on its own test clips, made worse in known ways.
 
     Args:
-      base: the experiment of any fold.
+      base_experiment: the experiment of any fold.
       workdir: of it; the checkpoints lie below `runs/`.
       runs: of results.json.
-      examples: clips in the gallery, of the first run.
+      example_count: clips in the gallery, of the first run.
 
     Returns:
       `{"snr": [{"at", "ua", "wa"}], "lost": [..], "without": [..]}` (robustness.py), and the gallery.
     """
-    config, mesh = base.config, make_mesh(EVERY_DEVICE)
-    step = make_eval_step(base.model, mesh)
-    size = math.lcm(config.train.eval_batch_size, mesh.shape["data"])
-    changes = conditions(FUSIONS[config.model.fusion.name].modalities, base.spec, config.data.recipe)
-    answers, shown = [], []
+    config, mesh = base_experiment.config, make_mesh(ALL_DEVICES_MESH)
+    eval_step = make_eval_step(base_experiment.model, mesh)
+    batch_size = math.lcm(config.train.eval_batch_size, mesh.shape["data"])
+    corruptions = make_corruptions(
+        FUSIONS[config.model.fusion.name].modalities, base_experiment.spec, config.data.recipe
+    )
+    predictions_by_run, gallery_examples = [], []
     for run in runs:
         fold_and_seed = run["fold"], run["seed"]
-        experiment, directory = other_fold(base, *fold_and_seed), run_directory(workdir, fold_and_seed)
+        experiment, directory = (
+            other_fold(base_experiment, *fold_and_seed),
+            run_directory(workdir, fold_and_seed),
+        )
         _, params, model_state, _ = load_trained(directory, "best", replicated(mesh))
 
         def batches(experiment=experiment):
             shape, clips = experiment.shape, experiment.clips["test"]
-            return placed_batches(experiment.dataset, clips, shape, mesh, batch_size=size)
+            return sharded_batches(experiment.dataset, clips, shape, mesh, batch_size=batch_size)
 
-        answers.append(robustness(step, params, model_state, batches, changes))
+        predictions_by_run.append(predict_corrupted(eval_step, params, model_state, batches, corruptions))
         if run is runs[0]:
-            first = predict(step, params, model_state, batches())
-            shown = make_examples(experiment, params, model_state, first, examples)
-    return curves(answers, len(base.dataset.classes)), shown
+            first_predictions = predict(eval_step, params, model_state, batches())
+            gallery_examples = make_examples(
+                experiment, params, model_state, first_predictions, example_count
+            )
+    return robustness_curves(predictions_by_run, len(base_experiment.dataset.classes)), gallery_examples
 
 
-def publish(
-    config: ml_collections.ConfigDict, workdir: str, results: dict, command: str, *, examples: int = 6
+def write_crossval_outputs(
+    config: ml_collections.ConfigDict, workdir: str, results: dict, command: str, *, example_count: int = 6
 ) -> None:
     """Writes `results.json`, `row.md` (a row for a paper), `robustness.json`, `report.html` and both cards.
 
@@ -67,21 +74,26 @@ def publish(
     """
     if is_first():
         write_json(os.path.join(workdir, "results.json"), results)
-    base, runs = open_experiment(config), [(run["fold"], run["seed"]) for run in results["runs"]]
-    curves_, shown = examine(base, workdir, results["runs"], examples=examples)
+    base_experiment, replicas = (
+        open_experiment(config),
+        [(run["fold"], run["seed"]) for run in results["runs"]],
+    )
+    score_curves, gallery_examples = evaluate_robustness(
+        base_experiment, workdir, results["runs"], example_count=example_count
+    )
     if not is_first():
         return
-    write_json(os.path.join(workdir, "robustness.json"), curves_)
+    write_json(os.path.join(workdir, "robustness.json"), score_curves)
     with open(os.path.join(workdir, "row.md"), "w", encoding="utf-8") as file:
-        file.write(markdown_row(results))
-    about = metadata(other_fold(base, *runs[0]))
-    cards.write_card(workdir, cards.MODEL_CARD, cards.card_of_crossval(about, results))
-    cards.write_card(workdir, cards.DATA_CARD, cards.data_card(base.dataset))
+        file.write(format_markdown_row(results))
+    run_metadata = metadata(other_fold(base_experiment, *replicas[0]))
+    cards.write_card(workdir, cards.MODEL_CARD, cards.make_crossval_card(run_metadata, results))
+    cards.write_card(workdir, cards.DATA_CARD, cards.make_data_card(base_experiment.dataset))
     write_crossval_report(
         os.path.join(workdir, "report.html"),
         results=results,
-        histories=[read_epochs(run_directory(workdir, run)) for run in runs],
-        robustness=curves_,
-        examples=shown,
+        histories=[read_epochs(run_directory(workdir, run)) for run in replicas],
+        robustness=score_curves,
+        examples=gallery_examples,
         command=command,
     )

@@ -87,7 +87,7 @@ def score_networks(home: str, clips: str) -> dict:
         examples=examples,
         title="emofuse demo: AM-FBP",
         comparison=summary,
-        marks=evaluation.marks(results),
+        marks=evaluation.result_marks(results),
     )
     terminal.print_scores(rows, "test speakers, 95 % intervals by speaker")
     known = ", ".join(f"{name} {100 * value:.1f}" for name, value in ceilings.items())

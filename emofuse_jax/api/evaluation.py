@@ -12,7 +12,13 @@ from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.reporting import cards
 from emofuse_jax.reporting.examples import make_examples
-from emofuse_jax.scoring.predict import Predictions, per_speaker, placed_batches, predict, score
+from emofuse_jax.scoring.predict import (
+    Predictions,
+    predict,
+    score_predictions,
+    score_speakers,
+    sharded_batches,
+)
 from emofuse_jax.scoring.result_labels import corpus_marks
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.compat import saved_config
@@ -23,76 +29,85 @@ from emofuse_jax.training.step import make_eval_step
 from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
 
-EVERY_DEVICE = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
+ALL_DEVICES_MESH = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
 
 
 def evaluate_workdir(
-    workdir: str, *, part: str = "test", kind: str = "best", data_path: str = "", examples: int = 6
+    workdir: str, *, split: str = "test", kind: str = "best", data_path: str = "", example_count: int = 6
 ) -> tuple[dict, list[dict]]:
     """Scores a trained model on one part of its fold: both streams, and each alone from the same parameters.
 
     Args:
       workdir: of `emofuse train`.
-      part: train, validation or test.
+      split: train, validation or test.
       kind: checkpoint, best or last.
       data_path: where the records lie now, if they moved.
-      examples: clips in the gallery.
+      example_count: clips in the gallery.
 
     Returns:
       The results (their form: report.write_report) and the gallery.
     """
-    experiment, params, model_state, about = load_experiment(workdir, kind, data_path)
-    if part == "test":
-        check_unseen(experiment, about)
-    ask = asker(experiment, part)
-    used = modalities(experiment.config.model.fusion.name)
-    answers = {modality: ask(params, model_state, modality) for modality in used}
-    first = answers[used[0]]
-    results = summarise(experiment, about, part, answers)
-    return results, make_examples(experiment, params, model_state, first, examples)
+    experiment, params, model_state, metadata = load_experiment(workdir, kind, data_path)
+    if split == "test":
+        check_unseen(experiment, metadata)
+    predict_split = make_predictor(experiment, split)
+    modality_names = evaluated_modalities(experiment.config.model.fusion.name)
+    predictions = {modality: predict_split(params, model_state, modality) for modality in modality_names}
+    main_predictions = predictions[modality_names[0]]
+    results = make_evaluation_results(experiment, metadata, split, predictions)
+    return results, make_examples(experiment, params, model_state, main_predictions, example_count)
 
 
-def asker(experiment: Experiment, part: str) -> Callable[[Params, Params, str], Predictions]:
+def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Params, str], Predictions]:
     """`(params, model_state, modality)` to the answers for a part's clips, compiled once.
 
     Raises ValueError where the part is empty.
     """
-    clips = experiment.clips[part]
+    clips = experiment.clips[split]
     if not len(clips):
-        why = f" ({TRAINED_ON})" if part == "validation" and not experiment.config.data.hold_out else ""
-        raise ValueError(f"{experiment.dataset.path}: protocol {experiment.protocol}: {part} is empty{why}")
-    mesh = make_mesh(EVERY_DEVICE)
-    rows = math.lcm(experiment.config.train.eval_batch_size, mesh.shape["data"])
+        reason = f" ({TRAINED_ON})" if split == "validation" and not experiment.config.data.hold_out else ""
+        raise ValueError(
+            f"{experiment.dataset.path}: protocol {experiment.protocol}: {split} is empty{reason}"
+        )
+    mesh = make_mesh(ALL_DEVICES_MESH)
+    batch_size = math.lcm(experiment.config.train.eval_batch_size, mesh.shape["data"])
     eval_step = make_eval_step(experiment.model, mesh)
 
-    def ask(params: Params, model_state: Params, modality: str) -> Predictions:
-        batches = placed_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=rows)
+    def predict_split(params: Params, model_state: Params, modality: str) -> Predictions:
+        batches = sharded_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=batch_size)
         return predict(eval_step, params, model_state, batches, modality)
 
-    return ask
+    return predict_split
 
 
-def cost_of(alter: Callable[[Params], Params], workdir: str, kind: str, data_path: str) -> tuple[dict, dict]:
+def score_with_changed_params(
+    change_params: Callable[[Params], Params], workdir: str, kind: str, data_path: str
+) -> tuple[dict, dict]:
     """Scores of all streams on the validation clips, with the parameters as they are and altered."""
     experiment, params, model_state, _ = load_experiment(workdir, kind, data_path)
-    ask, first = asker(experiment, "validation"), modalities(experiment.config.model.fusion.name)[0]
-    before, after = (ask(p, model_state, first) for p in (params, alter(params)))
-    return score(before, intervals=False), score(after, intervals=False)
+    predict_split, main_modality = (
+        make_predictor(experiment, "validation"),
+        evaluated_modalities(experiment.config.model.fusion.name)[0],
+    )
+    before, after = (predict_split(p, model_state, main_modality) for p in (params, change_params(params)))
+    return score_predictions(before, with_intervals=False), score_predictions(after, with_intervals=False)
 
 
 def write_results(workdir: str, results: dict, kind: str = "best") -> str:
     """Writes `results.json` and both cards to `evaluation/<part>` of a workdir; gives that directory."""
     directory = os.path.join(workdir, "evaluation", results["split"])
-    card = cards.card_of_checkpoint(store.read_metadata(workdir, kind), results)
+    card = cards.make_checkpoint_card(store.read_metadata(workdir, kind), results)
     write_json(os.path.join(directory, "results.json"), results)
     cards.write_card(directory, cards.MODEL_CARD, card)
-    cards.write_card(directory, cards.DATA_CARD, cards.data_card(open_dataset(results["dataset"])))
+    cards.write_card(directory, cards.DATA_CARD, cards.make_data_card(open_dataset(results["dataset"])))
     return directory
 
 
-def summarise(experiment: Experiment, about: dict, part: str, answers: dict[str, Predictions]) -> dict:
+def make_evaluation_results(
+    experiment: Experiment, metadata: dict, split: str, predictions: dict[str, Predictions]
+) -> dict:
     """The result file of a part: scores of every modality, and the first one's answers for every clip."""
-    first = next(iter(answers.values()))
+    main_predictions = next(iter(predictions.values()))
     return {
         "config": experiment.config.name,
         "corpus": experiment.dataset.prep["corpus"],
@@ -100,39 +115,42 @@ def summarise(experiment: Experiment, about: dict, part: str, answers: dict[str,
         "date": datetime.date.today().isoformat(),
         "protocol": experiment.protocol,
         "fold": experiment.config.data.fold,
-        "split": part,
-        "leaky": bool(about.get("leaks")),
-        "leaks": about.get("leaks", []),
-        "checkpoint_step": about["step"],
-        "temperature": about.get("temperature", 1.0),
+        "split": split,
+        "leaky": bool(metadata.get("leaks")),
+        "leaks": metadata.get("leaks", []),
+        "checkpoint_step": metadata["step"],
+        "temperature": metadata.get("temperature", 1.0),
         "classes": list(experiment.dataset.classes),
-        "clips": [experiment.dataset.clip_ids[clip] for clip in first.clips],
-        "labels": first.labels.tolist(),
-        "speakers": [experiment.dataset.speakers[speaker] for speaker in first.speakers],
-        "probabilities": first.probabilities.tolist(),
-        "modalities": {name: score(answer) for name, answer in answers.items()},
-        "per_speaker": per_speaker(first, experiment.dataset.speakers),
-        "versions": about["versions"],
+        "clips": [experiment.dataset.clip_ids[clip] for clip in main_predictions.clips],
+        "labels": main_predictions.labels.tolist(),
+        "speakers": [experiment.dataset.speakers[speaker] for speaker in main_predictions.speakers],
+        "probabilities": main_predictions.probabilities.tolist(),
+        "modalities": {
+            name: score_predictions(modality_predictions)
+            for name, modality_predictions in predictions.items()
+        },
+        "per_speaker": score_speakers(main_predictions, experiment.dataset.speakers),
+        "versions": metadata["versions"],
     }
 
 
-def modalities(fusion: str) -> tuple[str, ...]:
+def evaluated_modalities(fusion: str) -> tuple[str, ...]:
     """What a network can be scored on: its one stream, or both and each alone."""
-    streams = FUSIONS[fusion].modalities
-    return streams if len(streams) == 1 else ("both", *streams)
+    fusion_modalities = FUSIONS[fusion].modalities
+    return fusion_modalities if len(fusion_modalities) == 1 else ("both", *fusion_modalities)
 
 
 def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment, Params, Params, dict]:
     """The experiment of a workdir with its parameters, model state and metadata."""
-    _, params, model_state, about = load_trained(workdir, kind, replicated(make_mesh(EVERY_DEVICE)))
-    config = saved_config(about)
+    _, params, model_state, metadata = load_trained(workdir, kind, replicated(make_mesh(ALL_DEVICES_MESH)))
+    config = saved_config(metadata)
     if data_path:
         config.data.path = data_path
     experiment = open_experiment(config)
-    check_same_data(experiment, about)
-    return experiment, params, model_state, about
+    check_same_data(experiment, metadata)
+    return experiment, params, model_state, metadata
 
 
-def marks(results: dict) -> list[str]:
+def result_marks(results: dict) -> list[str]:
     """What must stand loudly beside a result: leaks of its split, and that data was made."""
     return corpus_marks(results["corpus"], results.get("leaks", ()))

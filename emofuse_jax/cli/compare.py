@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError("usage: emofuse compare A/results.json B/results.json; see emofuse compare --help")
     from emofuse_jax.scoring.pooled_scores import read_results
     from emofuse_jax.scoring.result_labels import corpus_marks
-    from emofuse_jax.scoring.significance import compare, sentence
+    from emofuse_jax.scoring.significance import compare, describe_comparison
     from emofuse_jax.utils.files import write_json
 
     results = [read_results(path) for path in argv[1:]]
@@ -31,6 +31,6 @@ def main(argv: Sequence[str]) -> None:
         print(f"{letter}: {100 * found[letter.lower()]:.1f} {MEASURE.value.upper()}  {path}")
         for mark in corpus_marks(result["corpus"], result["leaks"]):
             print(f"   {mark}")
-    print(sentence(found))
+    print(describe_comparison(found))
     if OUTPUT.value:
         write_json(OUTPUT.value, {"files": [os.path.abspath(path) for path in argv[1:]], **found})

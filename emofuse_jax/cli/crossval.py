@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int | None:
 
     distributed_flags.join()
     distributed.device_per_core()
-    from emofuse_jax.api.crossval_evaluation import publish
+    from emofuse_jax.api.crossval_evaluation import write_crossval_outputs
     from emofuse_jax.api.training import crossval
     from emofuse_jax.reporting import terminal
     from emofuse_jax.scoring.result_labels import corpus_marks
@@ -48,7 +48,9 @@ def main(argv: Sequence[str]) -> int | None:
         CONFIG.value.data.protocol = PROTOCOL.value
     results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
     with distributed.owned(WORKDIR.value):
-        publish(CONFIG.value, WORKDIR.value, results, typed("crossval"), examples=EXAMPLES.value)
+        write_crossval_outputs(
+            CONFIG.value, WORKDIR.value, results, typed("crossval"), example_count=EXAMPLES.value
+        )
     if not distributed.is_first():
         return
     terminal.print_runs(results)

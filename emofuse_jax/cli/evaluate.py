@@ -27,9 +27,9 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.training.metric_writer import read_epochs
 
     results, examples = evaluation.evaluate_workdir(
-        WORKDIR.value, part=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
+        WORKDIR.value, split=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
     )
-    marks = evaluation.marks(results)
+    marks = evaluation.result_marks(results)
     directory = evaluation.write_results(WORKDIR.value, results, CHECKPOINT.value)
     page = os.path.join(directory, "report.html")
     run_report.write_report(

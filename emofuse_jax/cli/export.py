@@ -60,11 +60,11 @@ def main(argv: Sequence[str]) -> None:
 
 def cost() -> str:
     """What the fewer bits cost, in a line."""
-    from emofuse_jax.api.evaluation import cost_of
+    from emofuse_jax.api.evaluation import score_with_changed_params
     from emofuse_jax.serving.bundle.quantization import rounded
 
     try:
-        before, after = cost_of(
+        before, after = score_with_changed_params(
             lambda params: rounded(params, QUANTIZE.value), WORKDIR.value, CHECKPOINT.value, DATA.value
         )
     except (ValueError, FileNotFoundError) as error:

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError("usage: emofuse leaders FOLDER; see emofuse leaders --help")
     from emofuse_jax.reporting import leaderboard, terminal
 
-    path, rows, others = leaderboard.write_leaders(argv[1], OUTPUT.value, MEASURE.value)
+    path, rows, others = leaderboard.write_leaderboard(argv[1], OUTPUT.value, MEASURE.value)
     groups: dict[tuple, dict] = {}
     for row in rows:
         groups.setdefault(row["group"], {})[f"{row['config']} ({row['path']})"] = row["scores"]

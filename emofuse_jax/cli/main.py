@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 
 LONGEST = 1000
 """Characters of a line about a word of the command line, which may be any file."""
@@ -83,7 +83,7 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
 def misspelt(error: Exception) -> str:
     """What a user reads of a config, a field or a value that absl or ml_collections did not take."""
     told = f"config: no field {error.args[0]}" if isinstance(error, KeyError) and error.args else error
-    return one_line(told)[:LONGEST]
+    return to_one_line(told)[:LONGEST]
 
 
 def told_in_a_line(lost) -> None:
@@ -101,10 +101,10 @@ def keep_programs() -> None:
 
     On a processor of another kind they would not run: each kind has its own.
     """
-    from emofuse_jax.utils.system import cpu_kind
+    from emofuse_jax.utils.system import cpu_fingerprint
 
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "emofuse", cpu_kind()))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "emofuse", cpu_fingerprint()))
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))  # the oldest make way
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
@@ -135,7 +135,7 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
     except (ValueError, OSError) as error:
         if os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        return failed(one_line(error) or type(error).__name__, 2)
+        return failed(to_one_line(error) or type(error).__name__, 2)
     except MemoryError as error:
         if os.environ.get("EMOFUSE_TRACEBACK"):
             raise

@@ -29,16 +29,16 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError("usage: emofuse plan --config=NAME [--topology=v5e:4x4]; see emofuse plan --help")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the chips are described, not used
     from emofuse_jax.cli import plan_tables
-    from emofuse_jax.planning.chips import SLICES, parse_topology
-    from emofuse_jax.planning.plan import make_plan, tpu_mesh
+    from emofuse_jax.planning.chips import SLICE_SHAPES, parse_topology
+    from emofuse_jax.planning.plan import make_plan, make_tpu_mesh
 
     config = CONFIG.value
     chip, shape = parse_topology(TOPOLOGY.value)
     spec = plan_tables.spec_of(config, DATA.value, CLASSES.value)
     each, rows = BATCH.value or config.data.batch_size, []
-    for name in [shape] if shape else SLICES:
+    for name in [shape] if shape else SLICE_SHAPES:
         print(f"compiling for {name}; large networks take minutes", file=sys.stderr, flush=True)
-        mesh = tpu_mesh(TOPOLOGY.value.split(":")[0], name)
+        mesh = make_tpu_mesh(TOPOLOGY.value.split(":")[0], name)
         plan = make_plan(config, spec, mesh, each * mesh.size)
         rows.append(plan_tables.row(name, plan, chip))
         if shape:

@@ -9,7 +9,7 @@ from data_prep.settings import RECIPES
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.planning.chips import Chip
 from emofuse_jax.planning.collectives import Collective
-from emofuse_jax.planning.plan import Plan, roofline
+from emofuse_jax.planning.plan import Plan, roofline_seconds
 from emofuse_jax.training.experiment import input_spec
 from emofuse_jax.types import InputSpec
 
@@ -34,19 +34,19 @@ def spec_of(config, data: str | None, classes: int) -> InputSpec:
 
 def row(shape: str, plan: Plan, chip: Chip) -> dict:
     """A plan as JSON."""
-    seconds = roofline(plan, chip)
+    seconds = roofline_seconds(plan, chip)
     return {
         "slice": shape,
         "devices": plan.devices,
         "batch_size": plan.batch_size,
-        "memory_bytes": plan.memory,
-        "memory_share": plan.memory / chip.memory,
+        "memory_bytes": plan.memory_bytes,
+        "memory_share": plan.memory_bytes / chip.memory_bytes,
         "flops": plan.flops,
         "bytes": plan.bytes,
         "collectives": len(plan.collectives),
         "collective_bytes": sum(c.bytes for c in plan.collectives),
-        "gradient_reductions": len(plan.gradients),
-        "overlapped": sum(c.overlapped for c in plan.collectives),
+        "gradient_reductions": len(plan.gradient_reductions),
+        "overlapped": sum(c.is_overlapped for c in plan.collectives),
         "roofline_seconds": seconds,
         "clips_per_second": plan.batch_size / seconds["step"],
     }
@@ -54,13 +54,13 @@ def row(shape: str, plan: Plan, chip: Chip) -> dict:
 
 def print_plan(plan: Plan, chip: Chip) -> None:
     """One slice in detail."""
-    seconds = roofline(plan, chip)
+    seconds = roofline_seconds(plan, chip)
     table = Table("of one device", "", title=f"{plan.devices} chips, batches of {plan.batch_size}")
-    table.add_row("memory", f"{plan.memory / 1e9:.2f} GB of {chip.memory / 1e9:.0f}")
+    table.add_row("memory", f"{plan.memory_bytes / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.0f}")
     table.add_row("arithmetic", f"{plan.flops / 1e9:.1f} GFLOP, {1e3 * seconds['compute']:.2f} ms")
     table.add_row("memory traffic", f"{plan.bytes / 1e9:.2f} GB, {1e3 * seconds['memory']:.2f} ms")
-    other = [c for c in plan.collectives if c not in plan.gradients]
-    table.add_row("gradient reductions", words(plan.gradients))
+    other = [c for c in plan.collectives if c not in plan.gradient_reductions]
+    table.add_row("gradient reductions", words(plan.gradient_reductions))
     for kind in sorted({c.kind for c in other}):
         table.add_row(f"{kind}, other", words([c for c in other if c.kind == kind]))
     table.add_row("collectives", f"{1e3 * seconds['links']:.3f} ms")
@@ -72,7 +72,9 @@ def print_plan(plan: Plan, chip: Chip) -> None:
 def words(found: Sequence[Collective]) -> str:
     """Count, bytes, and how many are overlapped."""
     size = sum(c.bytes for c in found)
-    return f"{len(found)}, {size / 1e6:.3f} MB, {sum(c.overlapped for c in found)} overlapped with other work"
+    return (
+        f"{len(found)}, {size / 1e6:.3f} MB, {sum(c.is_overlapped for c in found)} overlapped with other work"
+    )
 
 
 def print_scaling(rows: Sequence[dict]) -> None:

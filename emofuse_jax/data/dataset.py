@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from emofuse_jax.data import records
 from emofuse_jax.data.prepared_files import read_index, read_json, read_prep
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.safe_npz import read_npz
 
 SPLITS = ("train", "validation", "test")
@@ -108,7 +108,7 @@ class Dataset:
 
     def _damaged_record(self, index: int, shard_index: int, error: Exception) -> DamagedRecord:
         location = f"{self._shard_paths[shard_index]}: clip {self.clip_ids[index]!r}"
-        return DamagedRecord(f"{location}: {one_line(error)}; {REPAIR_HINT}")
+        return DamagedRecord(f"{location}: {to_one_line(error)}; {REPAIR_HINT}")
 
 
 def open_dataset(path: str, recipe: str | None = None) -> Dataset:

@@ -16,7 +16,7 @@ POLARITY = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NEUTRAL, 0) | dict.fromkey
 """-1, 0 or 1 by the name of a class, in lower case."""
 
 
-def polarity_of(classes: tuple[str, ...]) -> tuple[int, ...]:
+def class_polarities(classes: tuple[str, ...]) -> tuple[int, ...]:
     """The polarity of each class; raises ValueError naming the first that is not known."""
     for name in classes:
         if name.lower() not in POLARITY:
@@ -27,14 +27,14 @@ def polarity_of(classes: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(POLARITY[name.lower()] for name in classes)
 
 
-def with_polarity(config: ml_collections.ConfigDict, classes: tuple[str, ...]) -> ml_collections.ConfigDict:
+def fill_polarity(config: ml_collections.ConfigDict, classes: tuple[str, ...]) -> ml_collections.ConfigDict:
     """The experiment's config with `model.polarity` filled in, where it is empty and something needs it.
 
     Raises ValueError for a class whose polarity is not known.
     """
-    hierarchical = config.model.margins.kind == "hierarchical"
-    if len(config.model.polarity) or not (hierarchical or config.loss.objectives.get("polarity", 0.0)):
+    is_hierarchical = config.model.margins.kind == "hierarchical"
+    if len(config.model.polarity) or not (is_hierarchical or config.loss.objectives.get("polarity", 0.0)):
         return config
-    filled = config.copy_and_resolve_references()
-    filled.model.polarity = polarity_of(classes)
-    return filled
+    filled_config = config.copy_and_resolve_references()
+    filled_config.model.polarity = class_polarities(classes)
+    return filled_config

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from emofuse_jax.models.interfaces import PooledVectors
 from emofuse_jax.models.network import Network, network_input_fields
 from emofuse_jax.types import Batch, InputSpec, Outputs, Params, PRNGKey
-from emofuse_jax.utils.errors import with_kind
+from emofuse_jax.utils.errors import format_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def build_model(config, spec: InputSpec) -> Model:
     try:
         abstract_network = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
-        message = with_kind(error)[:300]
+        message = format_error(error)[:300]
         raise ValueError(f"config.model: no network can be built of it for {spec}: {message}") from error
     return Model(config, spec, nnx.graphdef(abstract_network))
 

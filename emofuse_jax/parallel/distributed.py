@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 
 from emofuse_jax.parallel.mesh import agreed
-from emofuse_jax.utils.locks import locked
+from emofuse_jax.utils.locks import lock_directory
 from emofuse_jax.utils.system import cores
 
 HEARTBEAT = 30
@@ -68,7 +68,7 @@ def owned(workdir: str) -> Iterator[None]:
     with held:
         if is_first():
             try:
-                held.enter_context(locked(workdir))
+                held.enter_context(lock_directory(workdir))
             except (OSError, ValueError) as error:
                 refused = error
         if agreed(refused is not None):

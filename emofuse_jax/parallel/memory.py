@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from emofuse_jax.utils.system import available_memory
+from emofuse_jax.utils.system import available_memory_bytes
 
 SHARE = 0.9
 """Of a device's memory that programs may plan with: allocators fragment."""
@@ -53,4 +53,4 @@ def device_bytes() -> int:
     stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(SHARE * stats["bytes_limit"])
-    return int(SHARE * available_memory() / len(devices))
+    return int(SHARE * available_memory_bytes() / len(devices))

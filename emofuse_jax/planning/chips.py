@@ -9,11 +9,11 @@ class Chip:
 
     flops: float
     """bfloat16 operations a second; float32 products are made of bfloat16 passes too, by default one."""
-    memory: float
+    memory_bytes: float
     """Bytes of HBM."""
-    bandwidth: float
+    memory_bytes_per_second: float
     """Bytes a second to and from HBM."""
-    links: float
+    link_bytes_per_second: float
     """Bytes a second out to the other chips, half of the bidirectional figure."""
 
 
@@ -22,13 +22,13 @@ CHIPS = {
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9),
     "v6e": Chip(918e12, 32e9, 1640e9, 400e9),
 }
-SLICES = ("1x1", "2x2", "4x4", "8x8", "16x16")
+SLICE_SHAPES = ("1x1", "2x2", "4x4", "8x8", "16x16")
 """Of v5e, for weak scaling."""
 
 
-def parse_topology(name: str) -> tuple[Chip, str]:
+def parse_topology(topology: str) -> tuple[Chip, str]:
     """`v5e:4x4` as its chip and its shape, which may be empty (SLICES); ValueError on an unknown chip."""
-    kind, _, shape = name.partition(":")
-    if kind not in CHIPS:
-        raise ValueError(f"--topology={name}: expected a chip of {', '.join(CHIPS)}, as in v5e:4x4")
-    return CHIPS[kind], shape
+    chip_name, _, slice_shape = topology.partition(":")
+    if chip_name not in CHIPS:
+        raise ValueError(f"--topology={topology}: expected a chip of {', '.join(CHIPS)}, as in v5e:4x4")
+    return CHIPS[chip_name], slice_shape

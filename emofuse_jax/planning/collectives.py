@@ -4,10 +4,12 @@ import dataclasses
 import math
 import re
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-_LINE = re.compile(rf"= (?P<result>.+?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\(")
-_ARRAY = re.compile(r"([a-z]+)(\d+)[a-z0-9]*\[([\d,]*)\]")
-_PRED = re.compile(r"pred\[([\d,]*)\]")
+COLLECTIVE_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
+_COLLECTIVE_PATTERN = re.compile(
+    rf"= (?P<result>.+?) (?P<kind>{'|'.join(COLLECTIVE_KINDS)})(?P<start>-start)?\("
+)
+_ARRAY_PATTERN = re.compile(r"([a-z]+)(\d+)[a-z0-9]*\[([\d,]*)\]")
+_BOOL_ARRAY_PATTERN = re.compile(r"pred\[([\d,]*)\]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Collective:
     kind: str
     shapes: tuple[tuple[int, ...], ...]
     bytes: int
-    overlapped: bool
+    is_overlapped: bool
     """It is begun and awaited in two places, with other work between."""
 
 
@@ -27,37 +29,45 @@ def read_collectives(text: str) -> list[Collective]:
     Loops are counted once. Of an operation in two parts the result stands beside its operand: the arrays
     are those of the second half.
     """
-    found = []
+    collectives = []
     for line in text.splitlines():
-        match = _LINE.search(line)
+        match = _COLLECTIVE_PATTERN.search(line)
         if not match:
             continue
-        arrays = _arrays(match["result"])
+        arrays = _parse_arrays(match["result"])
         if match["start"] and len(arrays) > 1:
             arrays = arrays[len(arrays) // 2 :]
-        shapes, sizes = tuple(a[0] for a in arrays), [a[1] for a in arrays]
-        found.append(Collective(match["kind"], shapes, sum(sizes), bool(match["start"])))
-    return found
+        shapes, byte_counts = tuple(array[0] for array in arrays), [array[1] for array in arrays]
+        collectives.append(Collective(match["kind"], shapes, sum(byte_counts), bool(match["start"])))
+    return collectives
 
 
-def _arrays(result: str) -> list[tuple[tuple[int, ...], int]]:
+def _parse_arrays(result: str) -> list[tuple[tuple[int, ...], int]]:
     """Shape and bytes of each array in a result's type."""
-    found = []
-    for _, bits, shape in _ARRAY.findall(result):
-        dims = _dims(shape)
-        found.append((dims, math.prod(dims) * int(bits) // 8))
-    found += [(_dims(shape), math.prod(_dims(shape))) for shape in _PRED.findall(result)]
-    return found
+    arrays = []
+    for _, bits, shape in _ARRAY_PATTERN.findall(result):
+        dims = _parse_dims(shape)
+        arrays.append((dims, math.prod(dims) * int(bits) // 8))
+    arrays += [
+        (_parse_dims(shape), math.prod(_parse_dims(shape))) for shape in _BOOL_ARRAY_PATTERN.findall(result)
+    ]
+    return arrays
 
 
-def _dims(text: str) -> tuple[int, ...]:
+def _parse_dims(text: str) -> tuple[int, ...]:
     return tuple(int(n) for n in text.split(",") if n)
 
 
-def gradients(found: list[Collective], kernels: set[tuple[int, ...]]) -> list[Collective]:
+def find_gradient_reductions(
+    collectives: list[Collective], kernels: set[tuple[int, ...]]
+) -> list[Collective]:
     """Those that reduce gradients: an array in them has the shape of a kernel.
 
     What is left reduces statistics of norms and covariances, losses and metrics, before gradients are there.
     """
-    kinds = ("all-reduce", "reduce-scatter")
-    return [c for c in found if c.kind in kinds and any(shape in kernels for shape in c.shapes)]
+    reduction_kinds = ("all-reduce", "reduce-scatter")
+    return [
+        collective
+        for collective in collectives
+        if collective.kind in reduction_kinds and any(shape in kernels for shape in collective.shapes)
+    ]

@@ -11,19 +11,19 @@ from emofuse_jax.data.records import read_manifest
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.reporting import page, text
 from emofuse_jax.scoring.result_labels import corpus_marks
-from emofuse_jax.scoring.use_statements import INTENDED_USE, LAW, LIMITS
+from emofuse_jax.scoring.use_statements import INTENDED_USE, LEGAL_NOTICE, LIMITATIONS
 
 MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"
-LONGEST = 200
+MAX_NOTE_CHARS = 200
 """Letters of a note that a data card shows; prep.json has all."""
 
-DATA_LIMITS = (
+DATA_LIMITATIONS = (
     "Labels are categories that actors were asked for or raters chose; neither is what a person felt. Few"
     " speakers of few ages and origins: differences between groups cannot be measured here. The corpus has a"
     " licence and its people gave consent for certain uses: this directory may be used and passed on only as"
     " far as they allow."
 )
-CORPORA = {
+CORPUS_DESCRIPTIONS = {
     "ravdess": (
         "RAVDESS, speech part: professional actors, North American English, two sentences, acted emotions"
         " in a studio (Livingstone & Russo, 2018, PLoS ONE 13(5): e0196391; CC BY-NC-SA 4.0)."
@@ -56,46 +56,48 @@ CORPORA = {
 }
 
 
-def card_of_checkpoint(about: Mapping, results: Mapping | None = None) -> str:
+def make_checkpoint_card(metadata: Mapping, results: Mapping | None = None) -> str:
     """The model card of one trained network.
 
     Args:
-      about: the checkpoint's metadata (training/experiment.py).
+      metadata: the checkpoint's metadata (training/experiment.py).
       results: of `emofuse evaluate` on its test part; None where it was not scored.
     """
-    rows = {text.MODALITY_NAMES[name]: row for name, row in results["modalities"].items()} if results else {}
-    return model_card(
-        about,
-        rows,
+    score_rows = (
+        {text.MODALITY_NAMES[name]: row for name, row in results["modalities"].items()} if results else {}
+    )
+    return render_model_card(
+        metadata,
+        score_rows,
         scored_on=f"{len(results['clips'])} {results['split']} clips of unseen speakers." if results else "",
-        fold=f", fold {about['fold']}",
-        speakers=about["training_speakers"],
-        validation=validation_words(about),
+        fold=f", fold {metadata['fold']}",
+        speakers=metadata["training_speakers"],
+        validation=format_validation_score(metadata),
     )
 
 
-def validation_words(about: Mapping) -> str:
+def format_validation_score(metadata: Mapping) -> str:
     """The validation UA of a checkpoint, or why there is none."""
-    if not about["config"].get("data", {}).get("hold_out", True):
+    if not metadata["config"].get("data", {}).get("hold_out", True):
         return "unknown: no clips were held out"
-    best = (about.get("progress") or {}).get("best_ua")
-    return "not kept with the checkpoint" if best is None else f"{text.format_percent(best)} %"
+    best_ua = (metadata.get("progress") or {}).get("best_ua")
+    return "not kept with the checkpoint" if best_ua is None else f"{text.format_percent(best_ua)} %"
 
 
-def card_of_crossval(about: Mapping, results: Mapping) -> str:
-    """The model card of all networks of a cross-validation; `about`: metadata of one of them."""
+def make_crossval_card(metadata: Mapping, results: Mapping) -> str:
+    """The model card of all networks of a cross-validation; `metadata`: metadata of one of them."""
     clips = len({clip for run in results["runs"] for clip in run["clips"]})
-    return model_card(
-        about,
+    return render_model_card(
+        metadata,
         {"all answers pooled": results["pooled"]},
         scored_on=f"{clips} test clips, by {len(results['runs'])} networks that had not met their speakers.",
         fold=", all folds",
     )
 
 
-def model_card(
-    about: Mapping,
-    rows: Mapping[str, Mapping],
+def render_model_card(
+    metadata: Mapping,
+    score_rows: Mapping[str, Mapping],
     *,
     scored_on: str,
     fold: str,
@@ -103,78 +105,87 @@ def model_card(
     validation: str = "",
 ) -> str:
     """Markdown from a checkpoint's metadata and rows of scores."""
-    columns = [name for name in text.METRIC_NAMES if any(name in row for row in rows.values())]
-    model, corpus = about["config"]["model"], about["corpus"]
-    temperature, streams = about.get("temperature"), FUSIONS[model["fusion"]["name"]].modalities
+    columns = [name for name in text.METRIC_NAMES if any(name in row for row in score_rows.values())]
+    model_config, corpus = metadata["config"]["model"], metadata["corpus"]
+    temperature, modalities = metadata.get("temperature"), FUSIONS[model_config["fusion"]["name"]].modalities
     return page.render_text(
         "model_card.md",
-        title=f"{about['config'].get('name', '')} on {corpus}",
-        marks=corpus_marks(corpus, about.get("leaks", ())),
-        classes=about["classes"],
+        title=f"{metadata['config'].get('name', '')} on {corpus}",
+        marks=corpus_marks(corpus, metadata.get("leaks", ())),
+        classes=metadata["classes"],
         facts=[
-            ("Fusion", f"`{model['fusion']['name']}`"),
-            *((f"Encoder, {name}", f"`{model[name]['encoder']}`") for name in streams),
-            ("Recipe of its input", f"`{about['settings']['recipe']}`"),
+            ("Fusion", f"`{model_config['fusion']['name']}`"),
+            *((f"Encoder, {name}", f"`{model_config[name]['encoder']}`") for name in modalities),
+            ("Recipe of its input", f"`{metadata['settings']['recipe']}`"),
         ],
         intended_use=INTENDED_USE,
         corpus=corpus,
-        protocol=about["protocol"],
+        protocol=metadata["protocol"],
         fold=fold,
-        described=described(corpus),
+        described=describe_corpus(corpus),
         speakers=speakers,
-        scores=[(name, [cell(row, column) for column in columns]) for name, row in rows.items()],
+        scores=[
+            (name, [format_score_cell(row, column) for column in columns]) for name, row in score_rows.items()
+        ],
         columns=[text.METRIC_NAMES[column][0] for column in columns],
         scored_on=scored_on,
         validation=validation,
         confidence=f"Temperature of its probabilities: {temperature:.2f}."
         if temperature and speakers
         else "",
-        limits=LIMITS,
-        law=LAW,
+        limits=LIMITATIONS,
+        law=LEGAL_NOTICE,
         date=datetime.date.today().isoformat(),
-        versions=format_versions(about["versions"]),
+        versions=format_versions(metadata["versions"]),
     )
 
 
-def data_card(dataset: Dataset) -> str:
+def make_data_card(dataset: Dataset) -> str:
     """The data card of a directory of records."""
-    prep, rows = dataset.prep, read_manifest(dataset.path)
-    kept = [row for row in rows if int(row["index"]) >= 0]
-    status = collections.Counter(row["status"] for row in rows)
-    labels = collections.Counter(int(row["label"]) for row in kept)
-    speakers = collections.Counter(row["speaker"] for row in kept)
-    names = dict(enumerate(prep["classes"])) | ({-1: "without a label"} if labels[-1] else {})
+    prep, manifest_rows = dataset.prep, read_manifest(dataset.path)
+    rows_with_record = [row for row in manifest_rows if int(row["index"]) >= 0]
+    status_counts = collections.Counter(row["status"] for row in manifest_rows)
+    label_counts = collections.Counter(int(row["label"]) for row in rows_with_record)
+    clips_per_speaker = collections.Counter(row["speaker"] for row in rows_with_record)
+    class_names = dict(enumerate(prep["classes"])) | ({-1: "without a label"} if label_counts[-1] else {})
     settings = prep["settings"]
     return page.render_text(
         "data_card.md",
         corpus=prep["corpus"],
         marks=corpus_marks(prep["corpus"]),
-        described=described(prep["corpus"]),
+        described=describe_corpus(prep["corpus"]),
         facts=[
-            ("Clips", f"{len(kept)} ({status['masked']} with a stream masked; {status['failed']} failed)"),
-            ("Speakers", str(len(speakers))),
+            (
+                "Clips",
+                f"{len(rows_with_record)} ({status_counts['masked']} with a stream masked; {status_counts['failed']} failed)",
+            ),
+            ("Speakers", str(len(clips_per_speaker))),
             ("Recipe", f"`{settings['recipe']}`"),
             ("Sound", ", ".join(f"{name} {value}" for name, value in settings["audio"].items())),
             ("Faces", ", ".join(f"{name} {value}" for name, value in settings["face"].items())),
             ("SHA-256 over all source files", f"`{prep['sources_sha256']}`"),
         ],
-        notes=[note if len(note) <= LONGEST else f"{note[:LONGEST]}..." for note in prep["notes"]],
-        classes=[(name, labels[label]) for label, name in names.items()],
-        speakers=[(name, prep["sex"].get(name, "not known"), n) for name, n in sorted(speakers.items())],
-        limits=DATA_LIMITS,
+        notes=[
+            note if len(note) <= MAX_NOTE_CHARS else f"{note[:MAX_NOTE_CHARS]}..." for note in prep["notes"]
+        ],
+        classes=[(name, label_counts[label]) for label, name in class_names.items()],
+        speakers=[
+            (name, prep["sex"].get(name, "not known"), n) for name, n in sorted(clips_per_speaker.items())
+        ],
+        limits=DATA_LIMITATIONS,
         versions=format_versions(prep["versions"]),
     )
 
 
-def described(corpus: str) -> str:
+def describe_corpus(corpus: str) -> str:
     """What is known of a corpus."""
-    return CORPORA.get(corpus.removesuffix("_demo"), "")
+    return CORPUS_DESCRIPTIONS.get(corpus.removesuffix("_demo"), "")
 
 
-def cell(row: Mapping, column: str) -> str:
+def format_score_cell(row: Mapping, metric: str) -> str:
     """`71.3 [65.0–77.0]`; a dash where it is not known."""
-    bounds = text.format_interval(row.get(f"{column}_interval"))
-    return text.format_percent(row.get(column)) + (f" [{bounds}]" if bounds else "")
+    interval = text.format_interval(row.get(f"{metric}_interval"))
+    return text.format_percent(row.get(metric)) + (f" [{interval}]" if interval else "")
 
 
 def format_versions(found: Mapping[str, str]) -> str:
@@ -184,13 +195,13 @@ def format_versions(found: Mapping[str, str]) -> str:
 
 def write_data_card(directory: str, dataset: Dataset) -> None:
     """Writes the data card of a dataset into a directory, which is made."""
-    write_card(directory, DATA_CARD, data_card(dataset))
+    write_card(directory, DATA_CARD, make_data_card(dataset))
 
 
-def write_card(directory: str, name: str, card: str) -> None:
+def write_card(directory: str, file_name: str, card: str) -> None:
     """Writes a card, whole or not at all."""
     os.makedirs(directory, exist_ok=True)
-    page.write_atomically(pathlib.Path(directory, name), card.encode())
+    page.write_atomically(pathlib.Path(directory, file_name), card.encode())
 
 
 def workdir_cards(workdir: str, metadata: dict) -> dict[str, str]:
@@ -199,7 +210,7 @@ def workdir_cards(workdir: str, metadata: dict) -> dict[str, str]:
     scored = read_json(results) if os.path.exists(results) else None
     if scored and scored["checkpoint_step"] != metadata["step"]:
         scored = None  # of another checkpoint
-    cards = {MODEL_CARD: card_of_checkpoint(metadata, scored)}
+    cards = {MODEL_CARD: make_checkpoint_card(metadata, scored)}
     data = os.path.join(workdir, DATA_CARD)
     if os.path.exists(data):
         with open(data, encoding="utf-8") as file:

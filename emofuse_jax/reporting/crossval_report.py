@@ -13,11 +13,11 @@ from emofuse_jax.reporting.figures import classes, clip_figure, curves, score_fi
 from emofuse_jax.reporting.figures import reliability as reliable
 from emofuse_jax.reporting.figures.style import Picture
 from emofuse_jax.scoring import metrics
-from emofuse_jax.scoring.calibration import calibration_error, reliability, tempered
-from emofuse_jax.scoring.pooled_scores import averaged, extent, joined_answers
+from emofuse_jax.scoring.calibration import apply_temperature, calibration_error, reliability_bins
+from emofuse_jax.scoring.pooled_scores import average_over_seeds, describe_extent, join_predictions
 from emofuse_jax.scoring.result_labels import corpus_marks
 
-_OURS = re.compile(
+_FIGURE_PATTERN = re.compile(
     r"(learning_loss|learning_ua|confusion|recall|speakers|reliability|robustness_\w+|example_\d+)\.png"
 )
 
@@ -43,23 +43,25 @@ def write_crossval_report(
     """
     marks = corpus_marks(results["corpus"], results["leaks"])
     speakers = speaker_rows(results)
-    pictures = _pictures(results, histories, robustness, speakers, marks)
-    shown = [clip_figure.example_picture(i, example, marks) for i, example in enumerate(examples, 1)]
-    whole = {modality(results): results["pooled"] | {"recall": recalls(results)}}
-    markup = page.render_html(
+    pictures = _make_pictures(results, histories, robustness, speakers, marks)
+    example_pictures = [
+        clip_figure.example_picture(i, example, marks) for i, example in enumerate(examples, 1)
+    ]
+    pooled_scores = {modality_name(results): results["pooled"] | {"recall": class_recalls(results)}}
+    html = page.render_html(
         "crossval.html",
         title=f"{results['config']} on {results['corpus']}, {results['protocol']}",
         marks=marks,
-        facts=facts(results),
+        facts=provenance_facts(results),
         versions=results["versions"],
         command=command,
-        headline=tables.score_table(whole, text.MODALITY_NAMES),
+        headline=tables.score_table(pooled_scores, text.MODALITY_NAMES),
         scores=tables.score_table(score_rows(results), {}),
-        runs=run_rows(results),
+        runs=fold_rows(results),
         seeds=sorted({run["seed"] for run in results["runs"]}),
-        recalls=tables.recall_rows(whole, results["classes"]),
+        recalls=tables.recall_rows(pooled_scores, results["classes"]),
         speakers=tables.speaker_rows(speakers),
-        mistakes=tables.mistake_rows(averaged(results)),
+        mistakes=tables.mistake_rows(average_over_seeds(results)),
         without=[
             (
                 reliable.MISSING_MODALITY_LABELS[row["at"]],
@@ -69,41 +71,41 @@ def write_crossval_report(
             for row in robustness.get("without", ())
         ],
         pictures=pictures,
-        gallery=list(zip(examples, shown, strict=True)),
+        gallery=list(zip(examples, example_pictures, strict=True)),
         chance=text.format_percent(1 / len(results["classes"])),
         held_out=all(run["validation"]["ua"] is not None for run in results["runs"]),
     )
     folder = pathlib.Path(path).parent
-    page.write_figures(folder / "figures", [*pictures.values(), *shown], _OURS)
-    page.write_atomically(pathlib.Path(path), markup.encode())
+    page.write_figures(folder / "figures", [*pictures.values(), *example_pictures], _FIGURE_PATTERN)
+    page.write_atomically(pathlib.Path(path), html.encode())
 
 
-def _pictures(results, histories, robustness, speakers, marks) -> dict[str, Picture]:
-    names, chance = results["classes"], 1 / len(results["classes"])
-    drawn = [
+def _make_pictures(results, histories, robustness, speakers, marks) -> dict[str, Picture]:
+    class_names, chance = results["classes"], 1 / len(results["classes"])
+    pictures = [
         curves.mean_curve_picture(histories, "loss", marks),
         curves.mean_curve_picture(histories, "ua", marks, chance),
-        classes.confusion_picture(np.asarray(results["pooled"]["confusion"]), names, marks),
-        classes.recall_picture({modality(results): recalls(results)}, names, marks),
+        classes.confusion_picture(np.asarray(results["pooled"]["confusion"]), class_names, marks),
+        classes.recall_picture({modality_name(results): class_recalls(results)}, class_names, marks),
         score_figures.speaker_picture(speakers, chance, results["pooled"]["ua"], marks),
-        reliable.reliability_picture(*trust(results), marks),
+        reliable.reliability_picture(*calibration_curves(results), marks),
         *(
             reliable.robustness_picture(curve, rows, chance, marks)
             for curve, rows in robustness.items()
             if curve in reliable.AXIS_LABELS
         ),
     ]
-    return {picture.name: picture for picture in drawn if picture is not None}
+    return {picture.name: picture for picture in pictures if picture is not None}
 
 
-def modality(results: Mapping) -> str:
+def modality_name(results: Mapping) -> str:
     """Which streams the network has, as the report names them."""
     return "both" if len(results["modalities"]) > 1 else results["modalities"][0]
 
 
-def recalls(results: Mapping) -> list[float | None]:
+def class_recalls(results: Mapping) -> list[float | None]:
     """Of every class, of all answers pooled."""
-    return metrics.scores(np.asarray(results["pooled"]["confusion"], float))["recall"]
+    return metrics.compute_scores(np.asarray(results["pooled"]["confusion"], float))["recall"]
 
 
 def score_rows(results: Mapping) -> dict[str, dict]:
@@ -118,52 +120,62 @@ def score_rows(results: Mapping) -> dict[str, dict]:
     return rows
 
 
-def run_rows(results: Mapping) -> list[dict]:
+def fold_rows(results: Mapping) -> list[dict]:
     """UA of every fold, a cell for each seed."""
-    found = {(run["fold"], run["seed"]): text.format_percent(run["test"]["ua"]) for run in results["runs"]}
-    seeds = sorted({seed for _, seed in found})
+    ua_by_replica = {
+        (run["fold"], run["seed"]): text.format_percent(run["test"]["ua"]) for run in results["runs"]
+    }
+    seeds = sorted({seed for _, seed in ua_by_replica})
     return [
-        {"fold": fold, "cells": [found.get((fold, seed), text.DASH) for seed in seeds]}
-        for fold in sorted({fold for fold, _ in found})
+        {"fold": fold, "cells": [ua_by_replica.get((fold, seed), text.DASH) for seed in seeds]}
+        for fold in sorted({fold for fold, _ in ua_by_replica})
     ]
 
 
 def speaker_rows(results: Mapping) -> dict[str, dict]:
     """UA, WA and clips of each speaker, over all seeds."""
-    guess, labels, speakers = joined_answers(results["runs"])
-    names = sorted({name for run in results["runs"] for name in run["speakers"]})
-    numbers = np.unique(speakers[labels >= 0])
+    predicted, labels, speakers = join_predictions(results["runs"])
+    speaker_names = sorted({name for run in results["runs"] for name in run["speakers"]})
+    speaker_indices = np.unique(speakers[labels >= 0])
     seeds = len({run["seed"] for run in results["runs"]})
-    found = {}
-    for number, matrix in zip(
-        numbers, metrics.speaker_confusions(guess, labels, speakers, len(results["classes"])), strict=True
+    scores_by_speaker = {}
+    for speaker_index, matrix in zip(
+        speaker_indices,
+        metrics.speaker_confusion_matrices(predicted, labels, speakers, len(results["classes"])),
+        strict=True,
     ):
-        values = metrics.scores(matrix)
-        clips = round(matrix.sum() / seeds)
-        found[names[number]] = {"ua": values["ua"], "wa": values["wa"], "clips": clips}
-    return found
+        speaker_scores = metrics.compute_scores(matrix)
+        clip_count = round(matrix.sum() / seeds)
+        scores_by_speaker[speaker_names[speaker_index]] = {
+            "ua": speaker_scores["ua"],
+            "wa": speaker_scores["wa"],
+            "clips": clip_count,
+        }
+    return scores_by_speaker
 
 
-def trust(results: Mapping) -> tuple[dict[str, list[dict]], dict[str, float]]:
+def calibration_curves(results: Mapping) -> tuple[dict[str, list[dict]], dict[str, float]]:
     """Reliability and calibration error, as the networks answer and after each one's temperature."""
     labels = np.concatenate([run["labels"] for run in results["runs"]]).astype(np.int64)
-    raw: Float[np.ndarray, "n c"] = np.concatenate(
+    uncalibrated: Float[np.ndarray, "n c"] = np.concatenate(
         [np.asarray(run["probabilities"]) for run in results["runs"]]
     )
-    after = np.concatenate([tempered(run["probabilities"], run["temperature"]) for run in results["runs"]])
-    answers = {"as answered": raw, "calibrated": after}
+    calibrated = np.concatenate(
+        [apply_temperature(run["probabilities"], run["temperature"]) for run in results["runs"]]
+    )
+    probabilities = {"as answered": uncalibrated, "calibrated": calibrated}
     return (
-        {name: reliability(p, labels) for name, p in answers.items()},
-        {name: calibration_error(p, labels) for name, p in answers.items()},
+        {name: reliability_bins(p, labels) for name, p in probabilities.items()},
+        {name: calibration_error(p, labels) for name, p in probabilities.items()},
     )
 
 
-def facts(results: Mapping) -> list[tuple[str, str]]:
+def provenance_facts(results: Mapping) -> list[tuple[str, str]]:
     """Where the numbers come from, as label and value."""
     return [
         ("Config", results["config"]),
         ("Corpus", results["corpus"]),
         ("Protocol", results["protocol"]),
-        *extent(results["runs"]).items(),
+        *describe_extent(results["runs"]).items(),
         ("Date", results["date"]),
     ]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from emofuse_jax.reporting import page, text
 from emofuse_jax.scoring.result_labels import corpus_marks
 
-RESULTS, NAME = "results.json", "leaders.html"
+RESULTS_FILE_NAME, PAGE_FILE_NAME = "results.json", "leaders.html"
 
 
 def find_results(folder: str, measure: str = "ua") -> tuple[list[dict], list[str]]:
@@ -17,26 +17,26 @@ def find_results(folder: str, measure: str = "ua") -> tuple[list[dict], list[str
     Rows of one corpus, classes, protocol and part stand together; of a cross-validation the score is that of
     all answers pooled. The best `measure` (ua, wa or wf1) first.
     """
-    rows, others = [], []
-    for path in result_files(folder):
-        row = read_row(path)
+    rows, skipped_files = [], []
+    for path in find_result_files(folder):
+        row = read_result_row(path)
         if row is None:
-            others.append(path)
+            skipped_files.append(path)
         else:
             rows.append(row | {"path": os.path.relpath(os.path.dirname(path), folder)})
     rows.sort(key=lambda row: (row["group"], -row["scores"][measure]))
-    return rows, others
+    return rows, skipped_files
 
 
-def result_files(folder: str) -> Iterator[str]:
+def find_result_files(folder: str) -> Iterator[str]:
     """Paths of all results.json, in order."""
-    for here, folders, names in os.walk(folder):
-        folders.sort()
-        if RESULTS in names:
-            yield os.path.join(here, RESULTS)
+    for directory, subfolders, file_names in os.walk(folder):
+        subfolders.sort()
+        if RESULTS_FILE_NAME in file_names:
+            yield os.path.join(directory, RESULTS_FILE_NAME)
 
 
-def read_row(path: str) -> dict | None:
+def read_result_row(path: str) -> dict | None:
     """What a table says of a result; None where the file is not one of crossval or evaluate."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -44,10 +44,10 @@ def read_row(path: str) -> dict | None:
         kind = "crossval" if "pooled" in results else "evaluate"
         scores = results["pooled"] if kind == "crossval" else next(iter(results["modalities"].values()))
         runs = results["runs"] if kind == "crossval" else [results]
-        part = "test" if kind == "crossval" else results["split"]
+        split = "test" if kind == "crossval" else results["split"]
         return {
             "config": results["config"],
-            "group": (results["corpus"], f"{len(results['classes'])} classes", results["protocol"], part),
+            "group": (results["corpus"], f"{len(results['classes'])} classes", results["protocol"], split),
             "folds": f"{len(runs)} runs" if kind == "crossval" else f"fold {results['fold']}",
             "speakers": len({name for run in runs for name in run["speakers"]}),
             "clips": len({name for run in runs for name in run["clips"]}),
@@ -59,41 +59,43 @@ def read_row(path: str) -> dict | None:
         return None
 
 
-def write_leaders(folder: str, output: str = "", measure: str = "ua") -> tuple[str, list[dict], list[str]]:
+def write_leaderboard(
+    folder: str, output: str = "", measure: str = "ua"
+) -> tuple[str, list[dict], list[str]]:
     """Writes the page to `output`, by default `leaders.html` in the folder, in the order of `measure`.
 
     Gives its path, the rows, and files that are no results of ours.
 
     Raises ValueError where there are no results.
     """
-    rows, others = find_results(folder, measure)
+    rows, skipped_files = find_results(folder, measure)
     if not rows:
-        raise ValueError(f"{folder}: no {RESULTS} of emofuse crossval or evaluate below it")
+        raise ValueError(f"{folder}: no {RESULTS_FILE_NAME} of emofuse crossval or evaluate below it")
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
-        groups.setdefault(row["group"], []).append(cells(row))
-    markup = page.render_html(
+        groups.setdefault(row["group"], []).append(format_row(row))
+    html = page.render_html(
         "leaders.html",
         title=f"Results below {os.path.basename(os.path.abspath(folder))}",
         marks=sorted({mark for row in rows for mark in row["marks"]}),
         facts=[("Results", str(len(rows)))],
         versions={},
-        groups=[(", ".join(group), members) for group, members in groups.items()],
+        groups=[(", ".join(group), group_rows) for group, group_rows in groups.items()],
     )
-    path = pathlib.Path(output or os.path.join(folder, NAME))
-    page.write_atomically(path, markup.encode())
-    return str(path), rows, others
+    path = pathlib.Path(output or os.path.join(folder, PAGE_FILE_NAME))
+    page.write_atomically(path, html.encode())
+    return str(path), rows, skipped_files
 
 
-def cells(row: dict) -> dict:
+def format_row(row: dict) -> dict:
     """A row as text."""
     scores = row["scores"]
-    shown = {
+    formatted_scores = {
         name: {
             "value": text.format_percent(scores.get(name)),
             "interval": text.format_interval(scores.get(f"{name}_interval")),
         }
         for name in ("ua", "wa", "wf1")
     }
-    short = ", ".join(sorted({mark.split(":")[0] for mark in row["marks"]}))
-    return row | {"scores": shown, "marks": short}
+    short_marks = ", ".join(sorted({mark.split(":")[0] for mark in row["marks"]}))
+    return row | {"scores": formatted_scores, "marks": short_marks}

@@ -23,7 +23,7 @@ from emofuse_jax.reporting.figures import (
 )
 from emofuse_jax.reporting.figures.style import Picture
 
-_OURS = re.compile(
+_FIGURE_PATTERN = re.compile(
     r"(learning_loss|learning_ua|confusion|recall|speakers|comparison|example_\d+(_inside)?|model_\w+)\.png"
 )
 
@@ -68,48 +68,53 @@ def write_report(
     """
     validation.validate_results(results)
     validation.validate_examples(examples)
-    pictures = _pictures(results, history, comparison, marks)
-    clips = [_clip(i + 1, example, marks) for i, example in enumerate(examples)]
+    pictures = _make_pictures(results, history, comparison, marks)
+    clips = [_describe_clip(i + 1, example, marks) for i, example in enumerate(examples)]
     aux = examples[0].get("aux") or {} if examples else {}
-    learned = class_matrices.model_pictures(aux, results["classes"], marks)
-    markup = _render(
-        results, pictures, clips, learned, display_specs.list_undrawn(aux), title, comparison, marks
+    model_pictures = class_matrices.model_pictures(aux, results["classes"], marks)
+    html = _render_page(
+        results, pictures, clips, model_pictures, display_specs.list_undrawn(aux), title, comparison, marks
     )
     path = pathlib.Path(path)
-    drawn = [*pictures.values(), *(picture for clip in clips for picture in clip["pictures"])]
-    page.write_figures(path.parent / "figures", [*drawn, *(picture for _, picture in learned)], _OURS)
-    page.write_atomically(path, markup.encode())
+    all_pictures = [*pictures.values(), *(picture for clip in clips for picture in clip["pictures"])]
+    page.write_figures(
+        path.parent / "figures", [*all_pictures, *(picture for _, picture in model_pictures)], _FIGURE_PATTERN
+    )
+    page.write_atomically(path, html.encode())
 
 
-def _clip(number: int, example: dict, marks: Sequence[str]) -> dict:
+def _describe_clip(number: int, example: dict, marks: Sequence[str]) -> dict:
     """What the page says of one clip: names, pictures, and numbers that no picture has."""
-    inside = panels.explanation_picture(number, example, marks)
+    explanation = panels.explanation_picture(number, example, marks)
     return {
         "name": example["clip_id"],
         "label": example["label"],
         "prediction": example["prediction"],
-        "pictures": [clip_figure.example_picture(number, example, marks), *([inside] if inside else [])],
+        "pictures": [
+            clip_figure.example_picture(number, example, marks),
+            *([explanation] if explanation else []),
+        ],
         "listed": display_specs.list_small_values(example.get("aux") or {}),
     }
 
 
-def _pictures(results, history, comparison, marks) -> dict[str, Picture]:
-    names, modalities = results["classes"], results["modalities"]
-    chance = 1 / len(names)
-    main = main_modality(modalities)
-    confusion = np.asarray(modalities[main]["confusion"])
+def _make_pictures(results, history, comparison, marks) -> dict[str, Picture]:
+    class_names, modalities = results["classes"], results["modalities"]
+    chance = 1 / len(class_names)
+    main_name = main_modality(modalities)
+    confusion = np.asarray(modalities[main_name]["confusion"])
     recalls = {name: row["recall"] for name, row in modalities.items()}
-    drawn = [
+    pictures = [
         curves.loss_picture(history, marks),
         curves.ua_picture(history, chance, marks),
-        classes.confusion_picture(confusion, names, marks),
-        classes.recall_picture(recalls, names, marks),
+        classes.confusion_picture(confusion, class_names, marks),
+        classes.recall_picture(recalls, class_names, marks),
         score_figures.speaker_picture(
-            results.get("per_speaker") or {}, chance, modalities[main].get("ua"), marks
+            results.get("per_speaker") or {}, chance, modalities[main_name].get("ua"), marks
         ),
         score_figures.comparison_picture(comparison, chance, marks) if comparison else None,
     ]
-    return {picture.name: picture for picture in drawn if picture is not None}
+    return {picture.name: picture for picture in pictures if picture is not None}
 
 
 def main_modality(modalities: dict) -> str:
@@ -117,10 +122,10 @@ def main_modality(modalities: dict) -> str:
     return "both" if "both" in modalities else next(iter(modalities))
 
 
-def _render(results, pictures, clips, learned, inside, title, comparison, marks) -> str:
+def _render_page(results, pictures, clips, model_pictures, undrawn_aux, title, comparison, marks) -> str:
     modalities = results["modalities"]
-    main = main_modality(modalities)
-    compared = score_figures.select_networks(comparison or {})
+    main_key = main_modality(modalities)
+    compared_scores = score_figures.select_networks(comparison or {})
     ceilings = (comparison or {}).get("ceilings") or {}
     return page.render_html(
         "report.html",
@@ -128,18 +133,18 @@ def _render(results, pictures, clips, learned, inside, title, comparison, marks)
         marks=list(marks),
         facts=tables.provenance_rows(results),
         versions={name: str(value) for name, value in (results.get("versions") or {}).items()},
-        headline=tables.score_table({main: modalities[main]}, text.MODALITY_NAMES),
-        main_name=text.MODALITY_NAMES[main],
+        headline=tables.score_table({main_key: modalities[main_key]}, text.MODALITY_NAMES),
+        main_name=text.MODALITY_NAMES[main_key],
         scores=tables.score_table(modalities, text.MODALITY_NAMES),
         modality_names=[text.MODALITY_NAMES[name] for name in modalities],
-        comparison=tables.score_table(compared, text.NETWORK_NAMES, ceilings) if comparison else None,
-        other_ceilings={k: text.format_percent(v) for k, v in ceilings.items() if k not in compared},
+        comparison=tables.score_table(compared_scores, text.NETWORK_NAMES, ceilings) if comparison else None,
+        other_ceilings={k: text.format_percent(v) for k, v in ceilings.items() if k not in compared_scores},
         recalls=tables.recall_rows(modalities, results["classes"]),
         speakers=tables.speaker_rows(results.get("per_speaker") or {}),
         mistakes=tables.mistake_rows(results),
         pictures=pictures,
         gallery=clips,
-        learned=learned,
-        inside=inside,
+        learned=model_pictures,
+        inside=undrawn_aux,
         chance=text.format_percent(1 / len(results["classes"])),
     )

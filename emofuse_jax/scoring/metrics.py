@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-Answers = Float[Array | np.ndarray, "b c"] | Int[Array | np.ndarray, " b"]
-NAMES = ("ua", "wa", "wf1", "mf1")
+ClassPredictions = Float[Array | np.ndarray, "b c"] | Int[Array | np.ndarray, " b"]
+METRIC_NAMES = ("ua", "wa", "wf1", "mf1")
 
 
-def confusion(
-    answers: Answers,
+def confusion_matrix(
+    predictions: ClassPredictions,
     label: Int[Array | np.ndarray, " b"],
     weight: Float[Array | np.ndarray, " b"],
     classes: int,
@@ -20,17 +20,19 @@ def confusion(
     """`M_ij = sum of the weights of clips of class i that were answered j`.
 
     Args:
-      answers: probabilities or logits [b c], whose largest counts, or class indices [b].
+      predictions: probabilities or logits [b c], whose largest counts, or class indices [b].
       label: true classes; -1 counts nowhere.
       weight: 0 for padding.
       classes: c.
     """
-    chosen = jnp.argmax(answers, axis=-1) if answers.ndim == 2 else answers
-    true = jax.nn.one_hot(label, classes) * jnp.asarray(weight)[:, None]  # a label of -1 is a zero row
-    return jnp.einsum("bi,bj->ij", true, jax.nn.one_hot(chosen, classes))
+    predicted = jnp.argmax(predictions, axis=-1) if predictions.ndim == 2 else predictions
+    one_hot_labels = (
+        jax.nn.one_hot(label, classes) * jnp.asarray(weight)[:, None]
+    )  # a label of -1 is a zero row
+    return jnp.einsum("bi,bj->ij", one_hot_labels, jax.nn.one_hot(predicted, classes))
 
 
-def scores(matrix: Float[Array | np.ndarray, "c c"]) -> dict:
+def compute_scores(matrix: Float[Array | np.ndarray, "c c"]) -> dict:
     """Fractions `ua`, `wa`, `wf1`, `mf1`, and `recall`, one a class, None for a class without clips.
 
     `ua` is the mean recall (UAR), `wa` the accuracy (WAR), `wf1` F1 weighted by the classes' clips, `mf1` its
@@ -40,21 +42,21 @@ def scores(matrix: Float[Array | np.ndarray, "c c"]) -> dict:
     matrix = np.asarray(matrix, np.float64)
     if not matrix.sum() > 0:
         raise ValueError("confusion matrix: all zero, expected at least one labelled clip")
-    values = {name: float(value) for name, value in zip(NAMES, stacked_scores(matrix), strict=True)}
+    values = {name: float(value) for name, value in zip(METRIC_NAMES, batched_scores(matrix), strict=True)}
     support = matrix.sum(axis=1)
     recall = [float(matrix[i, i] / n) if n > 0 else None for i, n in enumerate(support)]
     return values | {"recall": recall}
 
 
 def speaker_intervals(
-    pred: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
     label: Int[np.ndarray, " n"],
     speaker: Int[np.ndarray, " n"],
     classes: int,
     *,
     resamples: int = 2000,
     seed: int,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
     """Bootstrap intervals of `ua`, `wa`, `wf1` and `mf1`, drawing whole speakers with replacement.
 
@@ -64,70 +66,77 @@ def speaker_intervals(
     Reference: Efron & Tibshirani, 1993. One speaker says nothing about others: (0, 1).
 
     Args:
-      pred: class indices.
+      predicted: class indices.
       label: true classes; clips of -1 are left out.
       speaker: index of each clip's speaker.
       classes: c.
       resamples: number of draws.
       seed: of the draws.
-      level: coverage.
+      confidence_level: coverage.
 
     Raises:
       ValueError: no labelled clip.
     """
-    matrices = speaker_confusions(pred, label, speaker, classes)
+    matrices = speaker_confusion_matrices(predicted, label, speaker, classes)
     if len(matrices) == 1:
-        return dict.fromkeys(NAMES, (0.0, 1.0))
+        return dict.fromkeys(METRIC_NAMES, (0.0, 1.0))
 
-    def statistic(drawn):
-        return np.stack(stacked_scores(matrices[drawn].sum(axis=-3)))
+    def statistic(speaker_indices):
+        return np.stack(batched_scores(matrices[speaker_indices].sum(axis=-3)))
 
-    low, high = draw_speakers(statistic, len(matrices), resamples=resamples, seed=seed, level=level)
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(NAMES)}
+    low, high = bootstrap_speakers(
+        statistic, len(matrices), resamples=resamples, seed=seed, confidence_level=confidence_level
+    )
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(METRIC_NAMES)}
 
 
-def speaker_confusions(
-    pred: Int[np.ndarray, " n"], label: Int[np.ndarray, " n"], speaker: Int[np.ndarray, " n"], classes: int
+def speaker_confusion_matrices(
+    predicted: Int[np.ndarray, " n"],
+    label: Int[np.ndarray, " n"],
+    speaker: Int[np.ndarray, " n"],
+    classes: int,
 ) -> Float[np.ndarray, "s c c"]:
     """Confusion matrix of each speaker who has labelled clips; ValueError where nobody has."""
-    known = label >= 0
-    if not known.any():
+    labelled = label >= 0
+    if not labelled.any():
         raise ValueError("label: no labelled clip to score")
-    names, index = np.unique(speaker[known], return_inverse=True)
-    matrices = np.zeros((len(names), classes, classes))
-    np.add.at(matrices, (index, label[known], pred[known]), 1.0)
+    speaker_ids, speaker_index = np.unique(speaker[labelled], return_inverse=True)
+    matrices = np.zeros((len(speaker_ids), classes, classes))
+    np.add.at(matrices, (speaker_index, label[labelled], predicted[labelled]), 1.0)
     return matrices
 
 
-def draw_speakers(statistic: Callable, speakers: int, *, resamples: int, seed: int, level: float):
+def bootstrap_speakers(
+    statistic: Callable, speaker_count: int, *, resamples: int, seed: int, confidence_level: float
+):
     """Percentile interval (low, high) of `statistic(numbers [.. s]) -> [* ..]`, speakers drawn again."""
     from scipy import stats  # here, for it takes a second to load
 
     interval = stats.bootstrap(
-        (np.arange(speakers),),
-        lambda drawn, axis: statistic(drawn),  # the draw is on the last axis
+        (np.arange(speaker_count),),
+        lambda speaker_indices, axis: statistic(speaker_indices),  # the draw is on the last axis
         n_resamples=resamples,
         batch=250,
         vectorized=True,
         axis=-1,
-        confidence_level=level,
+        confidence_level=confidence_level,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return interval.low, interval.high
 
 
-def stacked_scores(matrix: Float[np.ndarray, "*batch c c"]) -> tuple:
+def batched_scores(matrix: Float[np.ndarray, "*batch c c"]) -> tuple:
     """`ua`, `wa`, `wf1`, `mf1` of confusion matrices, none all zero; each is one masked sum over another."""
-    hits = np.diagonal(matrix, axis1=-2, axis2=-1)  # ... c
-    support, answered = matrix.sum(axis=-1), matrix.sum(axis=-2)
+    correct = np.diagonal(matrix, axis1=-2, axis2=-1)  # ... c
+    support, predicted = matrix.sum(axis=-1), matrix.sum(axis=-2)
     total = support.sum(axis=-1)
-    recall = _divide(hits, support)
-    f1 = _divide(2 * hits, support + answered)
+    recall = _divide_or_zero(correct, support)
+    f1 = _divide_or_zero(2 * correct, support + predicted)
     ua = recall.sum(axis=-1) / (support > 0).sum(axis=-1)
-    mf1 = f1.sum(axis=-1) / (support + answered > 0).sum(axis=-1)
-    return ua, hits.sum(axis=-1) / total, (f1 * support).sum(axis=-1) / total, mf1
+    mf1 = f1.sum(axis=-1) / (support + predicted > 0).sum(axis=-1)
+    return ua, correct.sum(axis=-1) / total, (f1 * support).sum(axis=-1) / total, mf1
 
 
-def _divide(a, b):
+def _divide_or_zero(a, b):
     return np.divide(a, b, out=np.zeros_like(a, dtype=np.float64), where=b > 0)

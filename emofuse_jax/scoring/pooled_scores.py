@@ -10,20 +10,24 @@ from jaxtyping import Int
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.scoring import metrics
-from emofuse_jax.scoring.calibration import tempered
+from emofuse_jax.scoring.calibration import apply_temperature
 from emofuse_jax.scoring.result_labels import corpus_marks
 from emofuse_jax.utils.files import load_json
 from emofuse_jax.utils.versions import package_versions
 
-MEASURES = ("ua", "wa", "wf1")
+SUMMARY_METRICS = ("ua", "wa", "wf1")
 
 
-def summarise(
-    runs: list[dict], config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, leaks: list[str]
+def make_crossval_results(
+    runs: list[dict],
+    config: ml_collections.ConfigDict,
+    dataset: Dataset,
+    protocol: str,
+    leaks_by_run: list[str],
 ) -> dict:
     """Returns the result file of a cross-validation.
 
-    `pooled` are scores of all predictions together, with 95 % intervals that draw speakers; `mean` and `sd`
+    `score_pooled_runs` are scores of all predictions together, with 95 % intervals that draw speakers; `mean` and `sd`
     are over the runs, each scored alone. The two differ: a mean over folds weighs folds, not clips.
     `ensemble`, with several seeds, scores their predictions averaged: more models than one, so not a score of
     one.
@@ -33,11 +37,11 @@ def summarise(
       config: of any of the runs.
       dataset: that all runs share.
       protocol: name of the protocol.
-      leaks: what the splits of the runs leak.
+      leaks_by_run: what the splits of the runs leak.
     """
     classes = list(dataset.classes)
-    values = {name: [run["test"][name] for run in runs] for name in MEASURES}
-    found = {
+    run_scores = {name: [run["test"][name] for run in runs] for name in SUMMARY_METRICS}
+    results = {
         "protocol": protocol,
         "config": config.name,
         "corpus": dataset.prep["corpus"],
@@ -46,57 +50,63 @@ def summarise(
         "classes": classes,
         "modalities": list(FUSIONS[config.model.fusion.name].modalities),
         "runs": runs,
-        "pooled": pooled(runs, len(classes)),
-        "mean": {name: statistics.mean(scores) for name, scores in values.items()},
-        "sd": {name: statistics.stdev(scores) if len(scores) > 1 else 0.0 for name, scores in values.items()},
-        "leaky": bool(leaks),
-        "leaks": leaks,
+        "pooled": score_pooled_runs(runs, len(classes)),
+        "mean": {name: statistics.mean(scores) for name, scores in run_scores.items()},
+        "sd": {
+            name: statistics.stdev(scores) if len(scores) > 1 else 0.0 for name, scores in run_scores.items()
+        },
+        "leaky": bool(leaks_by_run),
+        "leaks": leaks_by_run,
         "versions": package_versions(),
     }
     if len({run["seed"] for run in runs}) > 1:
-        found["ensemble"] = pooled([averaged(found)], len(classes))
-    return found
+        results["ensemble"] = score_pooled_runs([average_over_seeds(results)], len(classes))
+    return results
 
 
-def averaged(results: dict) -> dict:
+def average_over_seeds(results: dict) -> dict:
     """Every clip once: the mean over the seeds of its probabilities, calibrated as each model was."""
-    sums: dict[str, np.ndarray] = {}
-    about: dict[str, tuple] = {}
+    probability_sums: dict[str, np.ndarray] = {}
+    speaker_and_label: dict[str, tuple] = {}
     for run in results["runs"]:
-        sure = tempered(np.asarray(run["probabilities"]), run["temperature"])
-        for clip, speaker, label, row in zip(run["clips"], run["speakers"], run["labels"], sure, strict=True):
-            sums[clip] = sums.get(clip, 0.0) + row
-            about[clip] = (speaker, label)
+        calibrated = apply_temperature(np.asarray(run["probabilities"]), run["temperature"])
+        for clip, speaker, label, probabilities in zip(
+            run["clips"], run["speakers"], run["labels"], calibrated, strict=True
+        ):
+            probability_sums[clip] = probability_sums.get(clip, 0.0) + probabilities
+            speaker_and_label[clip] = (speaker, label)
     return {
         "classes": results["classes"],
-        "clips": list(sums),
-        "speakers": [speaker for speaker, _ in about.values()],
-        "labels": [label for _, label in about.values()],
-        "probabilities": [(row / row.sum()).tolist() for row in sums.values()],
+        "clips": list(probability_sums),
+        "speakers": [speaker for speaker, _ in speaker_and_label.values()],
+        "labels": [label for _, label in speaker_and_label.values()],
+        "probabilities": [
+            (probabilities / probabilities.sum()).tolist() for probabilities in probability_sums.values()
+        ],
     }
 
 
-def markdown_row(results: dict) -> str:
+def format_markdown_row(results: dict) -> str:
     """A header and a row for a paper, in Markdown: percent, intervals of 95 % by speaker, what to warn of."""
-    found, size = results["pooled"], extent(results["runs"])
+    pooled_scores, extent_text = results["pooled"], describe_extent(results["runs"])
     cells = {
         "system": " ".join([results["config"], *corpus_marks(results["corpus"], results["leaks"])]),
         "protocol": results["protocol"],
-        "folds x seeds": size["Folds x seeds"],
-        "speakers": size["Test speakers"],
+        "folds x seeds": extent_text["Folds x seeds"],
+        "speakers": extent_text["Test speakers"],
     }
-    for name in MEASURES:
-        low, high = (100 * x for x in found[f"{name}_interval"])
-        cells[f"{name.upper()}, pooled"] = f"{100 * found[name]:.1f} [{low:.1f}, {high:.1f}]"
+    for name in SUMMARY_METRICS:
+        low, high = (100 * x for x in pooled_scores[f"{name}_interval"])
+        cells[f"{name.upper()}, pooled"] = f"{100 * pooled_scores[name]:.1f} [{low:.1f}, {high:.1f}]"
     cells["UA, mean +- sd of runs"] = f"{100 * results['mean']['ua']:.1f} +- {100 * results['sd']['ua']:.1f}"
     lines = [cells, ["---"] * len(cells), cells.values()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def extent(runs: list[dict]) -> dict[str, str]:
+def describe_extent(runs: list[dict]) -> dict[str, str]:
     """What the runs span, in words."""
     folds, seeds = ({run[name] for run in runs} for name in ("fold", "seed"))
-    speakers, clips = ({one for run in runs for one in run[name]} for name in ("speakers", "clips"))
+    speakers, clips = ({entry for run in runs for entry in run[name]} for name in ("speakers", "clips"))
     return {
         "Folds x seeds": f"{len(folds)} x {len(seeds)}",
         "Test speakers": str(len(speakers)),
@@ -104,26 +114,30 @@ def extent(runs: list[dict]) -> dict[str, str]:
     }
 
 
-def pooled(runs: list[dict], classes: int) -> dict:
+def score_pooled_runs(runs: list[dict], classes: int) -> dict:
     """Scores of all answers of all runs together, and intervals that draw whole speakers."""
-    guess, labels, speakers = joined_answers(runs)
-    known = (labels >= 0).astype(np.float32)
-    matrix = np.asarray(metrics.confusion(guess, labels, known, classes))
-    scores = metrics.scores(matrix)
-    intervals = metrics.speaker_intervals(guess, labels, speakers, classes, seed=0)
-    found = {name: scores[name] for name in MEASURES}
-    found |= {f"{name}_interval": [float(x) for x in intervals[name]] for name in MEASURES}
-    return found | {"confusion": matrix.astype(int).tolist()}
+    predicted, labels, speakers = join_predictions(runs)
+    weight = (labels >= 0).astype(np.float32)
+    matrix = np.asarray(metrics.confusion_matrix(predicted, labels, weight, classes))
+    scores = metrics.compute_scores(matrix)
+    intervals = metrics.speaker_intervals(predicted, labels, speakers, classes, seed=0)
+    pooled_scores = {name: scores[name] for name in SUMMARY_METRICS}
+    pooled_scores |= {f"{name}_interval": [float(x) for x in intervals[name]] for name in SUMMARY_METRICS}
+    return pooled_scores | {"confusion": matrix.astype(int).tolist()}
 
 
-def joined_answers(
+def join_predictions(
     runs: list[dict],
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Answers, labels and speakers' numbers, in the order of their names, of all runs one after the other."""
     labels = np.concatenate([run["labels"] for run in runs]).astype(np.int64)
-    guess = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
-    names = sorted({speaker for run in runs for speaker in run["speakers"]})
-    return guess, labels, np.concatenate([np.searchsorted(names, run["speakers"]) for run in runs])
+    predicted = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
+    speaker_names = sorted({speaker for run in runs for speaker in run["speakers"]})
+    return (
+        predicted,
+        labels,
+        np.concatenate([np.searchsorted(speaker_names, run["speakers"]) for run in runs]),
+    )
 
 
 def read_results(path: str) -> dict:

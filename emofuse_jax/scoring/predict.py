@@ -30,12 +30,12 @@ class Predictions:
     """Posteriors of each level of the fusion, zeros where a clip lacks it; None where it has no levels."""
 
 
-def placed_batches(
+def sharded_batches(
     dataset: Dataset, clips: Int[np.ndarray, " n"], shape: ChooseSpec, mesh: Mesh, *, batch_size: int
 ) -> Iterator[Batch]:
     """Every clip once, in order, read from the records, over the mesh; the last batch is padded."""
-    process = (jax.process_index(), jax.process_count())
-    for batch in eval_batches(dataset, clips, shape, batch_size=batch_size, process=process):
+    process_index_and_count = (jax.process_index(), jax.process_count())
+    for batch in eval_batches(dataset, clips, shape, batch_size=batch_size, process=process_index_and_count):
         yield put_batch(batch, mesh)
 
 
@@ -43,43 +43,53 @@ def predict(
     eval_step: Callable, params: Params, model_state: Params, batches: Iterable[Batch], modality: str = "both"
 ) -> Predictions:
     """Runs `eval_step` (training/step.py) over placed batches; `modality` masks sound or faces."""
-    rows, sums = [], np.zeros(2)
+    batch_fields, loss_sums = [], np.zeros(2)
     for batch in batches:
-        answer = eval_step(params, model_state, keep_modality(batch, modality))
-        answers = {"probabilities": answer["probabilities"], "levels": answer["levels"]}
-        host = to_host({"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **answers})
-        rows.append(_take(host, host["clips"] >= 0))
-        sums += [float(answer["loss"]), float(answer["weight"])]
-    fields = jax.tree.map(lambda *pieces: np.concatenate(pieces), *rows)
-    return Predictions(**fields, loss=float(sums[0] / max(sums[1], 1.0)))
+        outputs = eval_step(params, model_state, keep_modality(batch, modality))
+        predicted = {"probabilities": outputs["probabilities"], "levels": outputs["levels"]}
+        host_fields = to_host(
+            {"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **predicted}
+        )
+        batch_fields.append(_select_rows(host_fields, host_fields["clips"] >= 0))
+        loss_sums += [float(outputs["loss"]), float(outputs["weight"])]
+    fields = jax.tree.map(lambda *pieces: np.concatenate(pieces), *batch_fields)
+    return Predictions(**fields, loss=float(loss_sums[0] / max(loss_sums[1], 1.0)))
 
 
-def _take(fields: dict, rows: Bool[np.ndarray, " n"]) -> dict:
+def _select_rows(fields: dict, rows: Bool[np.ndarray, " n"]) -> dict:
     return jax.tree.map(lambda field: field[rows], fields)
 
 
-def score(predictions: Predictions, *, intervals: bool = True, seed: int = 0) -> dict:
+def score_predictions(predictions: Predictions, *, with_intervals: bool = True, seed: int = 0) -> dict:
     """UA, WA, weighted and macro F1, recall and confusion; with 95 % intervals by speaker if asked."""
     labelled = predictions.labels >= 0
     labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
-    guess = predictions.probabilities[labelled].argmax(-1)
+    predicted = predictions.probabilities[labelled].argmax(-1)
     classes = predictions.probabilities.shape[-1]
-    confusion = np.asarray(metrics.confusion(guess, labels, np.ones(len(labels), np.float32), classes))
-    scores = {**metrics.scores(confusion), "confusion": confusion.astype(int).tolist()}
-    if intervals:
-        found = metrics.speaker_intervals(guess, labels, speakers, classes, seed=seed)
-        scores |= {f"{name}_interval": [float(low), float(high)] for name, (low, high) in found.items()}
+    confusion = np.asarray(
+        metrics.confusion_matrix(predicted, labels, np.ones(len(labels), np.float32), classes)
+    )
+    scores = {**metrics.compute_scores(confusion), "confusion": confusion.astype(int).tolist()}
+    if with_intervals:
+        metric_intervals = metrics.speaker_intervals(predicted, labels, speakers, classes, seed=seed)
+        scores |= {
+            f"{name}_interval": [float(low), float(high)] for name, (low, high) in metric_intervals.items()
+        }
     return scores
 
 
-def per_speaker(predictions: Predictions, names: tuple[str, ...]) -> dict[str, dict]:
+def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> dict[str, dict]:
     """UA, WA and number of labelled clips of each speaker who has any."""
-    table = {}
+    scores_by_speaker = {}
     for speaker in np.unique(predictions.speakers):
-        mine = (predictions.speakers == speaker) & (predictions.labels >= 0)
-        if not mine.any():
+        speaker_rows = (predictions.speakers == speaker) & (predictions.labels >= 0)
+        if not speaker_rows.any():
             continue
-        fields = {k: v[mine] for k, v in vars(predictions).items() if k not in ("loss", "levels")}
-        scores = score(Predictions(**fields, loss=predictions.loss), intervals=False)
-        table[names[speaker]] = {"ua": scores["ua"], "wa": scores["wa"], "clips": int(mine.sum())}
-    return table
+        fields = {k: v[speaker_rows] for k, v in vars(predictions).items() if k not in ("loss", "levels")}
+        scores = score_predictions(Predictions(**fields, loss=predictions.loss), with_intervals=False)
+        scores_by_speaker[speaker_names[speaker]] = {
+            "ua": scores["ua"],
+            "wa": scores["wa"],
+            "clips": int(speaker_rows.sum()),
+        }
+    return scores_by_speaker

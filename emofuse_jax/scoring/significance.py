@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emofuse_jax.scoring import metrics
-from emofuse_jax.scoring.pooled_scores import joined_answers
+from emofuse_jax.scoring.pooled_scores import join_predictions
 
-EXACT = 13
+MAX_EXACT_SPEAKERS = 13
 """Speakers up to which all swaps are counted; with more they are drawn."""
-CLIPS = ("clips", "speakers", "labels")
-ALPHA = 0.05
+CLIP_FIELDS = ("clips", "speakers", "labels")
+SIGNIFICANCE_LEVEL = 0.05
 """`p` below which two results are told apart."""
 
 
@@ -38,42 +38,59 @@ def compare(a: dict, b: dict, *, measure: str = "ua", draws: int = 10_000, seed:
     Raises:
       ValueError: other classes, clips, speakers or labels, or an unknown measure.
     """
-    if measure not in metrics.NAMES:
-        raise ValueError(f"measure: {measure!r}, expected one of {', '.join(metrics.NAMES)}")
+    if measure not in metrics.METRIC_NAMES:
+        raise ValueError(f"measure: {measure!r}, expected one of {', '.join(metrics.METRIC_NAMES)}")
     check_same_clips(a, b)
-    ours, theirs = speaker_matrices(a), speaker_matrices(b)
-    count = len(ours)
-    (own,) = swapped_differences(ours, theirs, np.zeros((1, count), int), measure)
-    swaps = all_swaps(count) if count <= EXACT else drawn_swaps(count, draws, seed)
-    p = float(np.mean(np.abs(swapped_differences(ours, theirs, swaps, measure)) >= abs(own) - 1e-12))
-    each = differences(ours, theirs, measure)
-    sd = each.std(ddof=1) if count > 1 else 0.0
+    matrices_a, matrices_b = speaker_matrices(a), speaker_matrices(b)
+    speaker_count = len(matrices_a)
+    (observed_difference,) = swapped_differences(
+        matrices_a, matrices_b, np.zeros((1, speaker_count), int), measure
+    )
+    swaps = (
+        enumerate_swaps(speaker_count)
+        if speaker_count <= MAX_EXACT_SPEAKERS
+        else sample_swaps(speaker_count, draws, seed)
+    )
+    p = float(
+        np.mean(
+            np.abs(swapped_differences(matrices_a, matrices_b, swaps, measure))
+            >= abs(observed_difference) - 1e-12
+        )
+    )
+    speaker_differences = score_differences(matrices_a, matrices_b, measure)
+    sd = speaker_differences.std(ddof=1) if speaker_count > 1 else 0.0
     return {
         "measure": measure,
-        "a": metrics.scores(ours.sum(0))[measure],
-        "b": metrics.scores(theirs.sum(0))[measure],
-        "difference": float(own),
-        "interval": drawn_interval(ours, theirs, measure, draws, seed),
+        "a": metrics.compute_scores(matrices_a.sum(0))[measure],
+        "b": metrics.compute_scores(matrices_b.sum(0))[measure],
+        "difference": float(observed_difference),
+        "interval": bootstrap_interval(matrices_a, matrices_b, measure, draws, seed),
         "p": p,
-        "effect": float(each.mean() / sd) if sd > 0 else None,
-        "speakers": count,
-        "verdict": ("better" if own > 0 else "worse") if p < ALPHA else "not told apart",
+        "effect": float(speaker_differences.mean() / sd) if sd > 0 else None,
+        "speakers": speaker_count,
+        "verdict": ("better" if observed_difference > 0 else "worse")
+        if p < SIGNIFICANCE_LEVEL
+        else "not told apart",
     }
 
 
-def sentence(found: dict) -> str:
+def describe_comparison(comparison: dict) -> str:
     """The comparison in words."""
-    low, high = (100 * x for x in found["interval"])
-    effect = "" if found["effect"] is None else f", effect {found['effect']:.2f}"
-    numbers = (
-        f"{100 * found['difference']:+.1f} points of {found['measure'].upper()} (95 % interval {low:+.1f} to"
-        f" {high:+.1f}, {found['speakers']} speakers, p = {found['p']:.3f}{effect})"
+    low, high = (100 * x for x in comparison["interval"])
+    effect = "" if comparison["effect"] is None else f", effect {comparison['effect']:.2f}"
+    details = (
+        f"{100 * comparison['difference']:+.1f} points of {comparison['measure'].upper()} (95 % interval {low:+.1f} to"
+        f" {high:+.1f}, {comparison['speakers']} speakers, p = {comparison['p']:.3f}{effect})"
     )
-    if found["verdict"] != "not told apart":
-        return f"A is {found['verdict']} than B: {numbers}."
-    least = 2.0 ** (1 - found["speakers"])
-    few = f" So few speakers cannot give p < {ALPHA:g}." if least >= ALPHA else ""
-    return f"A and B are not told apart: {numbers}.{few}"
+    if comparison["verdict"] != "not told apart":
+        return f"A is {comparison['verdict']} than B: {details}."
+    smallest_p = 2.0 ** (1 - comparison["speakers"])
+    sample_size_note = (
+        f" So few speakers cannot give p < {SIGNIFICANCE_LEVEL:g}."
+        if smallest_p >= SIGNIFICANCE_LEVEL
+        else ""
+    )
+    return f"A and B are not told apart: {details}.{sample_size_note}"
 
 
 def check_same_clips(a: dict, b: dict) -> None:
@@ -82,69 +99,76 @@ def check_same_clips(a: dict, b: dict) -> None:
         if a[field] != b[field]:
             raise ValueError(f"{field}: {a[field]!r} and {b[field]!r}; results on the same clips are needed")
     for fold in sorted({run["fold"] for run in (*a["runs"], *b["runs"])}):
-        rows = [rows_of(run) for run in (*a["runs"], *b["runs"]) if run["fold"] == fold]
-        sides = [any(run["fold"] == fold for run in side["runs"]) for side in (a, b)]
-        if not all(sides):
+        rows = [run_rows(run) for run in (*a["runs"], *b["runs"]) if run["fold"] == fold]
+        has_fold = [any(run["fold"] == fold for run in results["runs"]) for results in (a, b)]
+        if not all(has_fold):
             raise ValueError(f"runs: fold {fold} is in one of the results alone")
         if any(row != rows[0] for row in rows):
             raise ValueError(f"runs: fold {fold} has other clips, speakers or labels in one of the results")
 
 
-def rows_of(run: dict) -> list[tuple]:
+def run_rows(run: dict) -> list[tuple]:
     """Clip, speaker and label of each answer of a run, sorted."""
-    return sorted(zip(*(run[field] for field in CLIPS), strict=True))
+    return sorted(zip(*(run[field] for field in CLIP_FIELDS), strict=True))
 
 
 def speaker_matrices(results: dict) -> Float[np.ndarray, "s c c"]:
     """Confusion matrix of each speaker who has labelled clips, by name, averaged over the seeds."""
-    matrices = metrics.speaker_confusions(*joined_answers(results["runs"]), len(results["classes"]))
+    matrices = metrics.speaker_confusion_matrices(*join_predictions(results["runs"]), len(results["classes"]))
     return matrices / len({run["seed"] for run in results["runs"]})
 
 
-def differences(
-    ours: Float[np.ndarray, "*draws c c"], theirs: Float[np.ndarray, "*draws c c"], measure: str
+def score_differences(
+    matrices_a: Float[np.ndarray, "*draws c c"], matrices_b: Float[np.ndarray, "*draws c c"], measure: str
 ) -> Float[np.ndarray, "*draws"]:
     """A less B of each pair of matrices."""
-    place = metrics.NAMES.index(measure)
-    return metrics.stacked_scores(ours)[place] - metrics.stacked_scores(theirs)[place]
+    metric_index = metrics.METRIC_NAMES.index(measure)
+    return metrics.batched_scores(matrices_a)[metric_index] - metrics.batched_scores(matrices_b)[metric_index]
 
 
 def swapped_differences(
-    ours: Float[np.ndarray, "s c c"],
-    theirs: Float[np.ndarray, "s c c"],
+    matrices_a: Float[np.ndarray, "s c c"],
+    matrices_b: Float[np.ndarray, "s c c"],
     swaps: Int[np.ndarray, "d s"],
     measure: str,
 ) -> Float[np.ndarray, " d"]:
     """A less B of all answers, in each draw with the answers of some speakers (1) exchanged."""
-    pairs = ((ours, theirs), (theirs, ours))
-    totals = [np.tensordot(1 - swaps, kept, 1) + np.tensordot(swaps, other, 1) for kept, other in pairs]
-    return differences(*totals, measure)
+    pairs = ((matrices_a, matrices_b), (matrices_b, matrices_a))
+    totals = [
+        np.tensordot(1 - swaps, unswapped, 1) + np.tensordot(swaps, swapped, 1)
+        for unswapped, swapped in pairs
+    ]
+    return score_differences(*totals, measure)
 
 
-def drawn_interval(
-    ours: Float[np.ndarray, "s c c"],
-    theirs: Float[np.ndarray, "s c c"],
+def bootstrap_interval(
+    matrices_a: Float[np.ndarray, "s c c"],
+    matrices_b: Float[np.ndarray, "s c c"],
     measure: str,
     draws: int,
     seed: int,
 ) -> list[float]:
     """The 95 % interval of A less B, with speakers drawn again; one speaker alone says nothing: -1 to 1."""
-    if len(ours) == 1:
+    if len(matrices_a) == 1:
         return [-1.0, 1.0]
 
-    def statistic(drawn):
-        return differences(ours[drawn].sum(-3), theirs[drawn].sum(-3), measure)
+    def statistic(speaker_indices):
+        return score_differences(
+            matrices_a[speaker_indices].sum(-3), matrices_b[speaker_indices].sum(-3), measure
+        )
 
-    ends = metrics.draw_speakers(statistic, len(ours), resamples=draws, seed=seed, level=0.95)
-    return [float(end) for end in ends]
+    bounds = metrics.bootstrap_speakers(
+        statistic, len(matrices_a), resamples=draws, seed=seed, confidence_level=0.95
+    )
+    return [float(bound) for bound in bounds]
 
 
-def all_swaps(speakers: int) -> Int[np.ndarray, "d s"]:
+def enumerate_swaps(speaker_count: int) -> Int[np.ndarray, "d s"]:
     """Every choice of speakers, as ones."""
-    return np.array(list(itertools.product((0, 1), repeat=speakers)))
+    return np.array(list(itertools.product((0, 1), repeat=speaker_count)))
 
 
-def drawn_swaps(speakers: int, draws: int, seed: int) -> Int[np.ndarray, "d s"]:
+def sample_swaps(speaker_count: int, draws: int, seed: int) -> Int[np.ndarray, "d s"]:
     """Random choices of speakers, and first none at all: the results as they are."""
-    drawn = np.random.default_rng(seed).integers(0, 2, (draws, speakers))
-    return np.vstack([np.zeros((1, speakers), int), drawn])
+    random_swaps = np.random.default_rng(seed).integers(0, 2, (draws, speaker_count))
+    return np.vstack([np.zeros((1, speaker_count), int), random_swaps])

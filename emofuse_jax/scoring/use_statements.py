@@ -8,7 +8,7 @@ INTENDED_USE = (
 )
 
 
-LIMITS = (
+LIMITATIONS = (
     "Trained on the speakers, language and recording conditions of one corpus, often of acted emotions,"
     " which are stronger and cleaner than those of daily life; on other people, ages, skin tones, languages,"
     " cultures, accents, cameras, lighting, rooms and noise the accuracy is unknown and usually lower, and"
@@ -19,7 +19,7 @@ LIMITS = (
 )
 
 
-LAW = (
+LEGAL_NOTICE = (
     "In the European Union, Regulation (EU) 2024/1689 (AI Act), article 5(1)(f), forbids systems that infer"
     " emotions of people at work and in education, except for medical or safety reasons. Elsewhere emotion"
     " recognition is high-risk by annex III, point 1(c), and by article 50(3) people who are exposed to it"

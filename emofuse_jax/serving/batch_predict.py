@@ -13,7 +13,7 @@ from emofuse_jax.serving.media.prepare_window import needs_of
 from emofuse_jax.serving.predict import BUCKETS, answer_windows
 from emofuse_jax.serving.predictions import Window
 from emofuse_jax.serving.windows import spans
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 
 WINDOW_SECONDS = 300.0
 """A window that takes longer to prepare is given up, as a clip is in a preparation."""
@@ -82,7 +82,7 @@ def _look(decoders: Decoders, path: str) -> tuple:
     try:
         return path, decoders.look(path)
     except (NotMedia, Damaged, Lost) as error:
-        return path, one_line(error).removeprefix(f"{path}: ")
+        return path, to_one_line(error).removeprefix(f"{path}: ")
 
 
 def _parts(bundle: Bundle, path: str, look) -> Iterator[tuple]:

@@ -16,9 +16,9 @@ from emofuse_jax.serving.bundle.format import file_sha256
 from emofuse_jax.serving.bundle.load import Bundle
 from emofuse_jax.serving.interfaces import MANIFEST
 from emofuse_jax.serving.predictions import row_of
-from emofuse_jax.utils.errors import with_kind
-from emofuse_jax.utils.files import naming, parse_json
-from emofuse_jax.utils.locks import lock
+from emofuse_jax.utils.errors import format_error
+from emofuse_jax.utils.files import name_file_in_error, parse_json
+from emofuse_jax.utils.locks import lock_file
 
 SUFFIXES = (".jsonl", ".parquet")
 ROWS = 10_000
@@ -45,7 +45,7 @@ def gathering(output: str, bundle: Bundle, min_confidence: float) -> Iterator["G
     partial = f"{output}.partial"
     os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
     with open(partial, "ab+") as file:
-        lock(file, f"{partial}: another process adds to it")
+        lock_file(file, f"{partial}: another process adds to it")
         yield _resumed(file, _header(bundle, min_confidence))
         _finish(file, output, bundle.classes)
         os.unlink(partial)
@@ -102,7 +102,7 @@ def _answer(line: bytes, name: str) -> dict:
 
 
 def _write(file: BinaryIO, values: Sequence[dict]) -> None:
-    with naming(file.name):
+    with name_file_in_error(file.name):
         file.write("".join(f"{json.dumps(value)}\n" for value in values).encode())
         file.flush()
 
@@ -120,7 +120,7 @@ def _finish(file: BinaryIO, output: str, classes: Sequence[str]) -> None:
     if output.endswith(".parquet"):
         _write_parquet(file, temporary, classes)
     else:
-        with naming(temporary), open(temporary, "wb") as target:
+        with name_file_in_error(temporary), open(temporary, "wb") as target:
             target.writelines(file)
     os.replace(temporary, output)
 
@@ -135,7 +135,7 @@ def _write_parquet(lines: BinaryIO, path: str, classes: Sequence[str]) -> None:
             try:
                 table = pyarrow.Table.from_pylist([_row(line) for line in some], schema)
             except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
-                raise ValueError(f"{lines.name}: its answers fit no table: {with_kind(error)}") from error
+                raise ValueError(f"{lines.name}: its answers fit no table: {format_error(error)}") from error
             writer.write_table(table)
 
 

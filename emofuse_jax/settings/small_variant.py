@@ -14,7 +14,7 @@ from emofuse_jax.settings.shipped import VARIANTS, load_shipped, shipped_names
 SMALL_AUGMENT = {"resnet": {"frequency_masks": 2, "frequency_width": 60}}
 """Fields of `config.augment` by audio encoder: a ResNet over whole spectra learns speakers by heart."""
 
-EPOCHS = {"audio_only": 10, "video_only": 10, "avef": 18}
+EPOCHS_BY_FUSION = {"audio_only": 10, "video_only": 10, "avef": 18}
 """Epochs by fusion; the others train for 12."""
 
 
@@ -48,5 +48,5 @@ def small(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     config.optimizer.b2 = 0.95
     rate = config.optimizer.learning_rate
     config.optimizer.learning_rate = max(rate, min(rate * 20 / 3, 2e-3))  # 2e-3 for 3e-4
-    config.train.epochs = EPOCHS.get(model.fusion.name, 12)
+    config.train.epochs = EPOCHS_BY_FUSION.get(model.fusion.name, 12)
     return config

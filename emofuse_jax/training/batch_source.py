@@ -17,7 +17,7 @@ from emofuse_jax.data.resident import load_resident, resident_bytes, row_numbers
 from emofuse_jax.parallel.memory import device_bytes
 from emofuse_jax.parallel.mesh import batch_sharding, put_as, put_batch, replicated, state_sharding
 from emofuse_jax.parallel.xla_options import step_options
-from emofuse_jax.scoring.predict import placed_batches
+from emofuse_jax.scoring.predict import sharded_batches
 from emofuse_jax.training.experiment import Experiment, experiment_sampler
 from emofuse_jax.training.step import epoch_sums, jit_train_step
 from emofuse_jax.types import Batch, InputSpec, TrainState
@@ -109,7 +109,7 @@ class Streamed:
         experiment, size = self._experiment, self._experiment.config.train.eval_batch_size
         clips, buckets = experiment.clips["validation"], experiment.buckets
         clips = buckets.sort_by_bucket(clips)
-        return placed_batches(experiment.dataset, clips, buckets.spec, self._mesh, batch_size=size)
+        return sharded_batches(experiment.dataset, clips, buckets.spec, self._mesh, batch_size=size)
 
 
 class Resident:

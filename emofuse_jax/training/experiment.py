@@ -23,7 +23,7 @@ from emofuse_jax.data.feature_shapes import feature_shape, spectrogram_steps
 from emofuse_jax.data.labels import visible_labels
 from emofuse_jax.data.records import comparable_settings
 from emofuse_jax.data.sampler import Sampler, make_sampler
-from emofuse_jax.losses.class_polarity import with_polarity
+from emofuse_jax.losses.class_polarity import fill_polarity
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.training.folds import check_held_out, part_clips
 from emofuse_jax.training.optimizer import check_optimizer
@@ -73,7 +73,7 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
         raise ValueError("config.data.path is empty: give --config.data.path=DIR, written by emofuse prepare")
     check_optimizer(config.optimizer)
     dataset = open_dataset(config.data.path, config.data.recipe)
-    config = with_polarity(config, dataset.classes)
+    config = fill_polarity(config, dataset.classes)
     model = build_model(config.model, input_spec(config, dataset))
     check_held_out(config)
     return _on_fold(config, dataset, config.data.protocol or only_protocol(dataset), model)

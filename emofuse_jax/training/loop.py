@@ -205,7 +205,7 @@ def close_epoch(
     row = {
         "epoch": step // epoch.steps,
         "train_loss": float(sums["loss"] / epoch.steps),
-        "train_ua": metrics.scores(sums["confusion"])["ua"],
+        "train_ua": metrics.compute_scores(sums["confusion"])["ua"],
         **held,
         "clips_per_second": epoch.steps * config.data.batch_size / seconds,
         "waiting": feed.waited / seconds,  # share of the time
@@ -222,7 +222,7 @@ def validate(config, feed: Feed, eval_step, state: TrainState) -> tuple[TrainSta
     if hook := get_calibrator(config.model.fusion.name):
         state = calibrated(state, hook, answers)
         answers = predict_validation(feed, eval_step, state)
-    scores = predict.score(answers, intervals=False)
+    scores = predict.score_predictions(answers, with_intervals=False)
     found = {
         "validation_loss": answers.loss,
         "validation_ua": scores["ua"],

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from emofuse_jax.training.confusion_image import confusion_image
-from emofuse_jax.utils.files import naming, parse_json
+from emofuse_jax.utils.files import name_file_in_error, parse_json
 
 # tensorboardX imports PyTorch where it is installed: 1.6 s, and its own CUDA libraries.
 absent = {} if "torch" in sys.modules else {"torch": None}
@@ -31,7 +31,7 @@ class Writer:
             return
         self._workdir, self._path = workdir, os.path.join(workdir, "metrics.jsonl")
         rows = [row for row in read_rows(self._path) if row["step"] <= resume_step]
-        with naming(self._path), open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
+        with name_file_in_error(self._path), open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         os.replace(f"{self._path}.tmp", self._path)
         self._board = SummaryWriter(
@@ -42,7 +42,7 @@ class Writer:
         """Writes one row, `{"step", "split", name: value}`."""
         if not self._active:
             return
-        with naming(self._path), open(self._path, "a", encoding="utf-8") as file:
+        with name_file_in_error(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
         self._check_board()
         for name, value in values.items():

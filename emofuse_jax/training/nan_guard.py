@@ -15,7 +15,7 @@ from emofuse_jax.training.experiment import Experiment
 from emofuse_jax.training.nan_trace import first_not_finite
 from emofuse_jax.training.step import make_train_step
 from emofuse_jax.types import Params, TrainState
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.files import write_json
 
 REPORT = "nonfinite.json"
@@ -47,7 +47,7 @@ def retold(failed: NotFinite, explained: Callable[[], str]) -> NotFinite:
     try:
         told = explained()
     except Exception as error:  # of no weight beside what happened
-        told = f"not traced: {one_line(error)}"
+        told = f"not traced: {to_one_line(error)}"
     return NotFinite(f"{failed}; {told}", failed.step, failed.run)
 
 

@@ -19,7 +19,7 @@ from emofuse_jax.training.experiment import Experiment, check_same_data
 from emofuse_jax.training.folds import TRAINED_ON
 from emofuse_jax.training.metric_writer import Writer
 from emofuse_jax.types import Batch, Params, TrainState
-from emofuse_jax.utils.locks import locked
+from emofuse_jax.utils.locks import lock_directory
 
 KEPT = ("classes", "settings", "spec", "statistics", "corpus", "protocol", "fold", "versions")
 KEPT += ("training_speakers", "training_clips_sha256")
@@ -52,7 +52,7 @@ def refit(
     if not experiment.config.data.hold_out:
         raise ValueError(f"{TRAINED_ON}, which are to choose among the fits")
     check_same_data(experiment, about, ("classes", "settings", "spec", "training_clips_sha256"))
-    with locked(workdir):
+    with lock_directory(workdir):
         if os.path.isdir(os.path.join(workdir, "checkpoints")):
             raise ValueError(f"{workdir}: holds a run; choose another --workdir")
         return _refit(experiment, params, model_state, about, config, workdir)
@@ -129,7 +129,7 @@ def _fit(model, numbers: tuple[Params, Params], train: Pairs, validation: Pairs,
 
     def validation_ua(fusion: Params) -> float:
         whole = params | {"fusion": fusion}
-        return metrics.scores(np.asarray(confusion(whole, model_state, seen)))["ua"]
+        return metrics.compute_scores(np.asarray(confusion(whole, model_state, seen)))["ua"]
 
     carry = (params["fusion"], tx.init(params["fusion"]))
     best = (carry[0], validation_ua(carry[0]), 0)
@@ -170,6 +170,6 @@ def _compiled(model, tx, config, steps: int):
     @jax.jit
     def confusion(params, model_state, data: Pairs):
         logits = model.fuse(params, model_state, data.audio, data.video)
-        return metrics.confusion(logits, data.label, jnp.ones(data.label.shape), logits.shape[-1])
+        return metrics.confusion_matrix(logits, data.label, jnp.ones(data.label.shape), logits.shape[-1])
 
     return epoch, confusion

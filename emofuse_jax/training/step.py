@@ -61,7 +61,9 @@ def make_train_step(
             **parts,
             "loss": loss,
             "gradient_norm": optax.global_norm(grads),
-            "confusion": metrics.confusion(outputs.logits, batch.label, weight, outputs.logits.shape[-1]),
+            "confusion": metrics.confusion_matrix(
+                outputs.logits, batch.label, weight, outputs.logits.shape[-1]
+            ),
         }
         return TrainState(state.step + 1, params, model_state, opt_state), measured
 

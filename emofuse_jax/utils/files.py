@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def naming(path: str) -> Iterator[None]:
+def name_file_in_error(path: str) -> Iterator[None]:
     """Puts the file's name to an error that has none, as that of a write to a full disk."""
     try:
         yield
@@ -27,7 +27,7 @@ def file_sha256(path: str) -> str:
 def write_atomic(path: str, data: bytes) -> None:
     """A file that is there whole or not at all."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with naming(path), open(path + ".tmp", "wb") as file:
+    with name_file_in_error(path), open(path + ".tmp", "wb") as file:
         file.write(data)
     os.replace(path + ".tmp", path)
 

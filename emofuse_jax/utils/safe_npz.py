@@ -7,24 +7,24 @@ from typing import IO
 
 import numpy as np
 
-from emofuse_jax.utils.errors import with_kind
+from emofuse_jax.utils.errors import format_error
 
-KINDS, WIDEST = "biuf", 8
+NUMERIC_DTYPE_KINDS, MAX_ITEM_BYTES = "biuf", 8
 """Of the numbers in an array: numpy's letters, and bytes of one."""
-HEADER = 1 << 14
+MAX_HEADER_BYTES = 1 << 14
 """Bytes before an array's numbers; numpy takes fewer."""
-ROWS = 64
-TOLD = 300
+MAX_ROWS = 64
+MAX_ERROR_CHARS = 300
 """Characters of what a library said; zipfile repeats names of any length."""
-PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ALLOWED_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """What numpy writes; other compressions choose how much memory it takes to undo them."""
-READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npz(
-    source: str | IO[bytes], shapes: Mapping[str, tuple[int, ...]], *, rows: bool = False
+    source: str | IO[bytes], shapes: Mapping[str, tuple[int, ...]], *, has_rows: bool = False
 ) -> dict[str, np.ndarray]:
-    """The arrays of these names and shapes; with `rows` each has 1 to ROWS of its shape.
+    """The arrays of these names and shapes; with `has_rows` each has 1 to ROWS of its shape.
 
     Raises:
       ValueError: no such archive, or an array is missing, damaged, of another shape, or none of numbers;
@@ -32,28 +32,34 @@ def read_npz(
     """
     try:
         with zipfile.ZipFile(source) as archive:
-            return {name: _read(archive, name, shape, rows) for name, shape in shapes.items()}
+            return {name: _read_array(archive, name, shape, has_rows) for name, shape in shapes.items()}
     except (MemoryError, ValueError):
         raise
     except Exception as error:  # what zipfile and zlib raise has no common class
-        raise ValueError(with_kind(error)[:TOLD]) from error
+        raise ValueError(format_error(error)[:MAX_ERROR_CHARS]) from error
 
 
-def _read(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], rows: bool) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], has_rows: bool) -> np.ndarray:
     member = archive.getinfo(f"{name}.npy")
-    most = HEADER + WIDEST * math.prod(shape) * (ROWS if rows else 1)
-    if member.file_size > most or member.compress_type not in PLAIN:  # no more than file_size is unpacked
-        raise ValueError(f"{name} has {member.file_size} bytes unpacked, expected at most {most}")
+    max_bytes = MAX_HEADER_BYTES + MAX_ITEM_BYTES * math.prod(shape) * (MAX_ROWS if has_rows else 1)
+    if (
+        member.file_size > max_bytes or member.compress_type not in ALLOWED_COMPRESSIONS
+    ):  # no more than file_size is unpacked
+        raise ValueError(f"{name} has {member.file_size} bytes unpacked, expected at most {max_bytes}")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
-        if version not in READERS:
+        if version not in HEADER_READERS:
             raise ValueError(f"{name} has version {version} of the format")
-        found, _, dtype = READERS[version](file)
-        if dtype.kind not in KINDS:
+        actual_shape, _, dtype = HEADER_READERS[version](file)
+        if dtype.kind not in NUMERIC_DTYPE_KINDS:
             raise ValueError(f"{name} has dtype {dtype.name[:60]}, expected numbers")
-        counts, rest = found[: int(rows)], found[int(rows) :]
-        if rest != shape or len(counts) < rows or not all(1 <= count <= ROWS for count in counts):
-            wanted = ", ".join(map(str, [*[f"1 to {ROWS}"] * rows, *shape]))
-            raise ValueError(f"{name} has shape {list(found[:9])}, expected [{wanted}]")
+        row_counts, row_shape = actual_shape[: int(has_rows)], actual_shape[int(has_rows) :]
+        if (
+            row_shape != shape
+            or len(row_counts) < has_rows
+            or not all(1 <= row_count <= MAX_ROWS for row_count in row_counts)
+        ):
+            expected_shape = ", ".join(map(str, [*[f"1 to {MAX_ROWS}"] * has_rows, *shape]))
+            raise ValueError(f"{name} has shape {list(actual_shape[:9])}, expected [{expected_shape}]")
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)

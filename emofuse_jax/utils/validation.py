@@ -3,62 +3,64 @@
 import math
 from collections.abc import Mapping
 
-MOST = 1 << 20
+MAX_INTEGER = 1 << 20
 """Any whole number of a config is at most this large, its sign aside."""
-LONGEST = 100
+MAX_COUNT = 100
 """Entries of a sequence."""
-COUNTS = {"blocks", "layers", "parts", "heads", "steps"}
+COUNT_FIELDS = {"blocks", "layers", "parts", "heads", "steps"}
 """Fields of a model that say how often something is built: at most LONGEST too."""
 
 
-def check_fields(found: Mapping, defaults: Mapping, name: str) -> None:
-    """ValueError, naming the first field of `found` that is not as in `defaults`.
+def validate_fields(fields: Mapping, defaults: Mapping, name: str) -> None:
+    """ValueError, naming the first field of `fields` that is not as in `defaults`.
 
-    A field that `defaults` does not know is left alone, and one that `found` lacks too.
+    A field that `defaults` does not know is left alone, and one that `fields` lacks too.
     """
     for key, default in defaults.items():
-        if key in found:
-            check_value(found[key], default, f"{name}.{key}")
+        if key in fields:
+            validate_value(fields[key], default, f"{name}.{key}")
 
 
-def check_value(found: object, default: object, name: str) -> None:
+def validate_value(value: object, default: object, name: str) -> None:
     """ValueError where a value is of another type than its default, not finite, or out of all bounds."""
     if isinstance(default, Mapping):
-        if not isinstance(found, Mapping):
-            raise _wrong(name, found, "fields")
-        check_fields(found, default, name)
+        if not isinstance(value, Mapping):
+            raise _invalid_value_error(name, value, "fields")
+        validate_fields(value, default, name)
     elif isinstance(default, list | tuple):
-        _check_sequence(found, default, name)
-    elif isinstance(default, bool) or isinstance(found, bool):
-        if type(found) is not type(default):
-            raise _wrong(name, found, type(default).__name__)
+        _validate_sequence(value, default, name)
+    elif isinstance(default, bool) or isinstance(value, bool):
+        if type(value) is not type(default):
+            raise _invalid_value_error(name, value, type(default).__name__)
     elif isinstance(default, int | float):
-        _check_number(found, default, name)
-    elif default is not None and not isinstance(found, type(default)):
-        raise _wrong(name, found, type(default).__name__)
+        _validate_number(value, default, name)
+    elif default is not None and not isinstance(value, type(default)):
+        raise _invalid_value_error(name, value, type(default).__name__)
 
 
-def _check_sequence(found: object, default: list | tuple, name: str) -> None:
-    if isinstance(default, tuple) and default and isinstance(found, int) and not isinstance(found, bool):
-        found = [found]  # a kernel of three equal sizes
-    if not isinstance(found, list | tuple) or len(found) > LONGEST:
-        raise _wrong(name, found, f"a list of at most {LONGEST}")
-    for one in found:
+def _validate_sequence(value: object, default: list | tuple, name: str) -> None:
+    if isinstance(default, tuple) and default and isinstance(value, int) and not isinstance(value, bool):
+        value = [value]  # a kernel of three equal sizes
+    if not isinstance(value, list | tuple) or len(value) > MAX_COUNT:
+        raise _invalid_value_error(name, value, f"a list of at most {MAX_COUNT}")
+    for entry in value:
         if default:
-            check_value(one, default[0], name)
-        elif not isinstance(one, int | float | str):
-            raise _wrong(name, found, "a list of numbers or names")
+            validate_value(entry, default[0], name)
+        elif not isinstance(entry, int | float | str):
+            raise _invalid_value_error(name, value, "a list of numbers or names")
 
 
-def _check_number(found: object, default: int | float, name: str) -> None:
-    kinds = (int,) if isinstance(default, int) else (int, float)
-    if not isinstance(found, kinds) or found != found or found in (math.inf, -math.inf):
-        raise _wrong(name, found, "a whole number" if kinds == (int,) else "a finite number")
-    most = LONGEST if name.rpartition(".")[2] in COUNTS else MOST
-    if isinstance(found, int) and abs(found) > most:
-        raise _wrong(name, found, f"at most {most}")
+def _validate_number(value: object, default: int | float, name: str) -> None:
+    allowed_types = (int,) if isinstance(default, int) else (int, float)
+    if not isinstance(value, allowed_types) or value != value or value in (math.inf, -math.inf):
+        raise _invalid_value_error(
+            name, value, "a whole number" if allowed_types == (int,) else "a finite number"
+        )
+    limit = MAX_COUNT if name.rpartition(".")[2] in COUNT_FIELDS else MAX_INTEGER
+    if isinstance(value, int) and abs(value) > limit:
+        raise _invalid_value_error(name, value, f"at most {limit}")
 
 
-def _wrong(name: str, found: object, expected: str) -> ValueError:
-    told = repr(found)
-    return ValueError(f"{name}: {told[:60]}{'..' * (len(told) > 60)}, expected {expected}")
+def _invalid_value_error(name: str, value: object, expected: str) -> ValueError:
+    value_text = repr(value)
+    return ValueError(f"{name}: {value_text[:60]}{'..' * (len(value_text) > 60)}, expected {expected}")

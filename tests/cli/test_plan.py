@@ -12,8 +12,8 @@ from emofuse_jax import settings
 from emofuse_jax.cli.plan_tables import spec_of
 from emofuse_jax.parallel.mesh import make_mesh
 from emofuse_jax.planning.chips import CHIPS, parse_topology
-from emofuse_jax.planning.collectives import Collective, gradients, read_collectives
-from emofuse_jax.planning.plan import Plan, make_plan, roofline, tpu_mesh
+from emofuse_jax.planning.collectives import Collective, find_gradient_reductions, read_collectives
+from emofuse_jax.planning.plan import Plan, make_plan, make_tpu_mesh, roofline_seconds
 from tests.settings.test_configs import EXPERIMENTS
 
 pytestmark = pytest.mark.usefixtures("users_environment")
@@ -36,8 +36,8 @@ def test_collectives_are_read_with_their_bytes():
         Collective("all-gather", ((64, 4),), 1024, True),
         Collective("all-reduce", ((7,),), 7, False),
     ]
-    assert gradients(found, {(3, 3, 4, 8)}) == found[:1]
-    assert gradients(found, {(64, 4)}) == []
+    assert find_gradient_reductions(found, {(3, 3, 4, 8)}) == found[:1]
+    assert find_gradient_reductions(found, {(64, 4)}) == []
 
 
 def test_the_roofline_by_hand():
@@ -46,7 +46,7 @@ def test_the_roofline_by_hand():
     hidden = Collective("all-gather", ((1,),), 4 * 10**9, True)
     open_ = Collective("all-reduce", ((1,),), 2 * 10**9, False)
     plan = Plan(devices=4, batch_size=8, flops=197e10, bytes=819e7, collectives=[hidden, open_], **shared)
-    seconds = roofline(plan, chip)
+    seconds = roofline_seconds(plan, chip)
     assert seconds["compute"] == pytest.approx(0.01)
     assert seconds["memory"] == pytest.approx(0.01)
     assert seconds["links"] == pytest.approx((3e9 + 3e9) / 200e9)
@@ -62,16 +62,16 @@ def test_a_bad_topology_is_a_line():
 
 def check(config):
     """What a training over a slice of chips that are not here must hold, whatever the model."""
-    plan = make_plan(config, spec_of(config, None, 8), tpu_mesh("v5e", "4x4"), 16 * 4)
+    plan = make_plan(config, spec_of(config, None, 8), make_tpu_mesh("v5e", "4x4"), 16 * 4)
     assert plan.devices == 16
-    assert 0 < plan.memory < CHIPS["v5e"].memory
+    assert 0 < plan.memory_bytes < CHIPS["v5e"].memory_bytes
     check_collectives(plan)
 
 
 def check_collectives(plan):
     """Gradients are reduced together, and no device sees another one's rows."""
     assert plan.flops > 0
-    assert 1 <= len(plan.gradients) <= 8
+    assert 1 <= len(plan.gradient_reductions) <= 8
     gathers = [c for c in plan.collectives if c.kind == "all-gather"]
     assert all(c.bytes <= plan.embedding for c in gathers)
     assert not [c for c in plan.collectives if c.kind == "all-to-all"]
@@ -85,7 +85,7 @@ def test_eight_devices_that_are_here(name, others):
     assert plan.devices == 8
     check_collectives(plan)
     assert {c.kind for c in plan.collectives} == {"all-reduce"}
-    assert len(plan.collectives) - len(plan.gradients) <= others
+    assert len(plan.collectives) - len(plan.gradient_reductions) <= others
 
 
 @HERE

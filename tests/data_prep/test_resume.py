@@ -15,7 +15,7 @@ from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.shards import PROGRESS
-from emofuse_jax.utils.locks import locked
+from emofuse_jax.utils.locks import lock_directory
 from tests.data_prep.small_corpus import ROOT, SETTINGS, every_file, make_source, run_prepare
 
 RUN = """
@@ -114,7 +114,7 @@ def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp
 
 def test_a_second_process_is_refused(source, tmp_path):
     with (
-        locked(str(tmp_path / PROGRESS)),
+        lock_directory(str(tmp_path / PROGRESS)),
         pytest.raises(ValueError, match="another process is at work here"),
     ):
         run_prepare(source, tmp_path, workers=0)

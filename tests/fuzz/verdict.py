@@ -4,7 +4,7 @@ import dataclasses
 import re
 import time
 
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 
 REFUSALS = (ValueError, OSError)
 """What cli/main.py turns into one line."""
@@ -37,13 +37,13 @@ def judge(kind, case, seed: int, scratch: str, watched: list[str]) -> Verdict:
     try:
         kind.attempt(case, seed, scratch)
     except MemoryError as found:
-        status, error, message = "memory", type(found).__name__, one_line(found)
+        status, error, message = "memory", type(found).__name__, to_one_line(found)
     except REFUSALS as found:
-        status, error, message = "refused", type(found).__name__, one_line(found)
+        status, error, message = "refused", type(found).__name__, to_one_line(found)
         if complaint := wrong_with(message, scratch, kind.NAMED):
             status, error = "crash", f"{error}: {complaint}"
     except Exception as found:
-        status, error, message = "crash", type(found).__name__, f"{one_line(found)} {where(found)}"
+        status, error, message = "crash", type(found).__name__, f"{to_one_line(found)} {where(found)}"
     if watched:
         status, error, message = "escape", "what it did", "; ".join(watched)
     return Verdict(status, error, message[: LONGEST + 100], round(time.monotonic() - began, 3))

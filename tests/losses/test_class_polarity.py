@@ -4,7 +4,7 @@ import pytest
 
 from data_prep.corpora import ravdess
 from emofuse_jax import settings
-from emofuse_jax.losses.class_polarity import polarity_of, with_polarity
+from emofuse_jax.losses.class_polarity import class_polarities, fill_polarity
 from emofuse_jax.training.experiment import check_same_config, metadata, open_experiment
 from tests.fakes import tiny_config
 
@@ -16,8 +16,8 @@ def experiment(**fields):
 
 
 def test_polarity_of_the_corpora():
-    assert polarity_of(ravdess.CLASSES) == (0, 0, 1, -1, -1, -1, -1, 1)
-    assert polarity_of(("Anger", "Happiness", "Neutral")) == (-1, 1, 0)
+    assert class_polarities(ravdess.CLASSES) == (0, 0, 1, -1, -1, -1, -1, 1)
+    assert class_polarities(("Anger", "Happiness", "Neutral")) == (-1, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -25,24 +25,24 @@ def test_polarity_of_the_corpora():
 )
 def test_it_is_filled_in_where_it_is_needed(field, value):
     config = experiment(**{field: value})
-    filled = with_polarity(config, ("sad", "happy"))
+    filled = fill_polarity(config, ("sad", "happy"))
     assert tuple(filled.model.polarity) == (-1, 1)
     assert tuple(config.model.polarity) == ()  # the given config stays as it is
-    again = with_polarity(filled, ("sad", "happy"))
+    again = fill_polarity(filled, ("sad", "happy"))
     assert again.to_dict() == filled.to_dict()
 
 
 def test_it_stays_empty_or_as_given():
-    assert tuple(with_polarity(experiment(model__margins__kind="triplet"), ("odd",)).model.polarity) == ()
+    assert tuple(fill_polarity(experiment(model__margins__kind="triplet"), ("odd",)).model.polarity) == ()
     given = experiment(model__margins__kind="hierarchical", model__polarity=(1, -1))
-    assert tuple(with_polarity(given, ("odd", "even")).model.polarity) == (1, -1)
+    assert tuple(fill_polarity(given, ("odd", "even")).model.polarity) == (1, -1)
 
 
 def test_an_unknown_class():
     with pytest.raises(
         ValueError, match=r"config.model.polarity: the polarity of class 'bliss' is not known"
     ):
-        with_polarity(experiment(model__margins__kind="hierarchical"), ("happy", "bliss"))
+        fill_polarity(experiment(model__margins__kind="hierarchical"), ("happy", "bliss"))
 
 
 def test_an_experiment_keeps_what_was_filled_in_and_a_resumed_one_accepts_it(fake_dataset):

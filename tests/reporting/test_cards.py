@@ -6,7 +6,7 @@ import pytest
 
 from emofuse_jax import settings
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.reporting.cards import card_of_checkpoint, card_of_crossval, data_card
+from emofuse_jax.reporting.cards import make_checkpoint_card, make_crossval_card, make_data_card
 from tests.reporting.test_crossval_report import make_results
 
 SCORES = {"ua": 0.512, "wa": 0.498, "ua_interval": [0.45, 0.57]}
@@ -31,7 +31,7 @@ def about(**changes):
 
 def test_a_scored_network():
     results = {"modalities": {"both": SCORES}, "clips": ["a"] * 40, "split": "test"}
-    card = card_of_checkpoint(about(), results)
+    card = make_checkpoint_card(about(), results)
     for words in (
         "# Model card: small on ravdess",
         "one of calm, angry",
@@ -49,24 +49,24 @@ def test_a_scored_network():
 
 
 def test_a_network_that_was_not_scored_says_so():
-    card = card_of_checkpoint(about())
+    card = make_checkpoint_card(about())
     assert "Not scored on test clips when this card was written; validation UA 61.2 %." in card
 
 
 def test_a_network_that_was_trained_on_its_validation_clips_says_so():
     config = settings.base("concat").to_dict()
-    card = card_of_checkpoint(about(config=config | {"data": {**config["data"], "hold_out": False}}))
+    card = make_checkpoint_card(about(config=config | {"data": {**config["data"], "hold_out": False}}))
     assert "validation UA unknown: no clips were held out." in card
 
 
 def test_made_data_and_leaks_are_marked_first():
     for changes, mark in (({"corpus": "demo"}, "SYNTHETIC"), ({"leaks": ["speaker 3"]}, "LEAKY: speaker 3")):
-        lines = card_of_checkpoint(about(**changes)).splitlines()
+        lines = make_checkpoint_card(about(**changes)).splitlines()
         assert lines[2].startswith(f"**{mark}")
 
 
 def test_a_cross_validation():
-    card = card_of_crossval(about(), make_results())
+    card = make_crossval_card(about(), make_results())
     assert "8 test clips, by 4 networks that had not met their speakers" in card
     assert "75.0 [60.0–90.0]" in card
     assert "Each fold has a model of its own" in card
@@ -76,7 +76,7 @@ def test_a_cross_validation():
 def test_the_data_card_counts(fake_dataset):
     dataset = open_dataset(fake_dataset)
     notes = ["short", "long " * 100]
-    card = data_card(dataclasses.replace(dataset, prep=dataset.prep | {"notes": notes}))
+    card = make_data_card(dataclasses.replace(dataset, prep=dataset.prep | {"notes": notes}))
     assert f"- Clips: {len(dataset.index)} " in card
     assert f"- {notes[1][:200]}...\n" in card
     for speaker in dataset.speakers:
@@ -89,4 +89,4 @@ def test_the_data_card_counts(fake_dataset):
 
 @pytest.mark.parametrize("corpus", ["folder", "unknown"])
 def test_any_corpus_has_a_card(corpus):
-    assert f"Corpus `{corpus}`" in card_of_checkpoint(about(corpus=corpus))
+    assert f"Corpus `{corpus}`" in make_checkpoint_card(about(corpus=corpus))

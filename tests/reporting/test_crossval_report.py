@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from emofuse_jax.reporting.crossval_report import speaker_rows, trust, write_crossval_report
-from emofuse_jax.scoring.pooled_scores import averaged
+from emofuse_jax.reporting.crossval_report import calibration_curves, speaker_rows, write_crossval_report
+from emofuse_jax.scoring.pooled_scores import average_over_seeds
 from tests.reporting.report_inputs import Page
 
 CLASSES = ["calm", "happy", "sad <b>&</b>"]
@@ -118,7 +118,7 @@ def test_speakers_are_scored_over_all_seeds():
 
 
 def test_answers_are_averaged_over_seeds_at_their_temperatures():
-    found = averaged(make_results())
+    found = average_over_seeds(make_results())
     assert found["clips"] == ["c00", "c01", "c02", "c03", "c10", "c11", "c12", "c13"]
     sharp, soft = np.array([0.3, 0.6, 0.1]), np.sqrt([0.8, 0.1, 0.1])
     np.testing.assert_allclose(found["probabilities"][0], (sharp + soft / soft.sum()) / 2)
@@ -126,7 +126,7 @@ def test_answers_are_averaged_over_seeds_at_their_temperatures():
 
 
 def test_trust_is_told_before_and_after_the_temperature():
-    rows, errors = trust(make_results())
+    rows, errors = calibration_curves(make_results())
     assert set(rows) == set(errors) == {"as answered", "calibrated"}
     # 14 answers at .8 are right, 2 at .6 wrong
     assert errors["as answered"] == pytest.approx((14 * 0.2 + 2 * 0.6) / 16)

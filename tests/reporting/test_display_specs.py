@@ -66,7 +66,7 @@ def test_what_every_model_tells_can_be_drawn(fill):
     for case in CASES:
         for name, shape in told_by(*case).items():
             array = rng.random(shape) if fill == "random" else np.zeros(shape)
-            aux[name] = examples.of_clip(name, array.astype(np.float32), 0, ROWS)
+            aux[name] = examples.select_clip(name, array.astype(np.float32), 0, ROWS)
     mask = np.ones(12, bool)
     faces = rng.integers(0, 255, (12, 16, 16, 3), np.uint8)
     example = make_example(faces=faces, face_mask=mask, face_time=None, video_attention=None, aux=aux)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from emofuse_jax.reporting.leaderboard import find_results, write_leaders
+from emofuse_jax.reporting.leaderboard import find_results, write_leaderboard
 from tests.reporting.report_inputs import Page, make_results
 from tests.reporting.test_crossval_report import make_results as make_crossval
 
@@ -41,7 +41,7 @@ def test_best_first_within_the_same_clips(folder):
 
 
 def test_the_page_stands_alone(folder):
-    path, _, _ = write_leaders(str(folder))
+    path, _, _ = write_leaderboard(str(folder))
     page = Page(pathlib.Path(path).read_text())
     assert page.open == []
     assert not [r for r in page.references if not r.startswith(("#", "data:"))]

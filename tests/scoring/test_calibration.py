@@ -6,11 +6,11 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from emofuse_jax.scoring.calibration import (
+    apply_temperature,
     calibration_error,
     fit_temperature,
-    negative_log,
-    reliability,
-    tempered,
+    negative_log_likelihood,
+    reliability_bins,
 )
 
 RNG = np.random.default_rng(0)
@@ -29,8 +29,8 @@ def test_the_temperature_that_was_planted_is_found(temperature):
     told, labels = answers(temperature=temperature)
     found = fit_temperature(told, labels)
     assert found == pytest.approx(temperature, rel=0.05)
-    better = tempered(told, found)
-    assert negative_log(better, labels) <= negative_log(told, labels) + 1e-9
+    better = apply_temperature(told, found)
+    assert negative_log_likelihood(better, labels) <= negative_log_likelihood(told, labels) + 1e-9
     assert calibration_error(better, labels) < 0.015
     np.testing.assert_array_equal(better.argmax(1), told.argmax(1))
     if temperature != 1.0:
@@ -53,7 +53,7 @@ def test_answers_that_are_always_right_ask_for_no_more_than_the_bound():
 def test_the_curve_is_that_of_scikit_learn():
     p = RNG.random(500) * 0.5 + 0.5
     labels = (RNG.random(500) > p).astype(int)
-    rows = reliability(np.stack([p, 1 - p], 1), labels, bins=10)
+    rows = reliability_bins(np.stack([p, 1 - p], 1), labels, bins=10)
     accuracy, confidence = calibration_curve(labels == 0, p, n_bins=10)
     np.testing.assert_allclose([row["accuracy"] for row in rows], accuracy)
     np.testing.assert_allclose([row["confidence"] for row in rows], confidence)
@@ -68,6 +68,6 @@ def test_the_error_by_hand():
 
 def test_certain_answers_stay_finite():
     told, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 1])
-    assert np.isfinite(tempered(told, 0.2)).all()
-    assert np.isfinite(negative_log(told, labels))
+    assert np.isfinite(apply_temperature(told, 0.2)).all()
+    assert np.isfinite(negative_log_likelihood(told, labels))
     assert fit_temperature(told, labels) > 1

@@ -15,7 +15,7 @@ RECALL = np.array([2 / 3, 1 / 2, 3 / 4])
 
 
 def matrix_of(pred, label, classes=3):
-    return metrics.confusion(jnp.asarray(pred), jnp.asarray(label), jnp.ones(len(label)), classes)
+    return metrics.confusion_matrix(jnp.asarray(pred), jnp.asarray(label), jnp.ones(len(label)), classes)
 
 
 def test_confusion_of_indices_and_of_probabilities():
@@ -27,9 +27,9 @@ def test_confusion_of_indices_and_of_probabilities():
 
 def test_confusions_add_up_and_weights_count():
     weight = jnp.asarray(RNG.random(10), jnp.float32)
-    whole = metrics.confusion(jnp.asarray(PRED), jnp.asarray(LABEL), weight, 3)
+    whole = metrics.confusion_matrix(jnp.asarray(PRED), jnp.asarray(LABEL), weight, 3)
     halves = [
-        metrics.confusion(jnp.asarray(PRED[i]), jnp.asarray(LABEL[i]), weight[i], 3)
+        metrics.confusion_matrix(jnp.asarray(PRED[i]), jnp.asarray(LABEL[i]), weight[i], 3)
         for i in (slice(5), slice(5, 10))
     ]
     np.testing.assert_allclose(sum(halves), whole, rtol=1e-6)
@@ -37,14 +37,14 @@ def test_confusions_add_up_and_weights_count():
 
 
 def test_confusion_is_jittable():
-    jitted = jax.jit(metrics.confusion, static_argnums=3)
+    jitted = jax.jit(metrics.confusion_matrix, static_argnums=3)
     assert np.array_equal(
         jitted(jnp.asarray(PRED), jnp.asarray(LABEL), jnp.ones(10), 3), matrix_of(PRED, LABEL)
     )
 
 
 def test_scores_by_hand():
-    scores = metrics.scores(matrix_of(PRED, LABEL))
+    scores = metrics.compute_scores(matrix_of(PRED, LABEL))
     assert scores["wa"] == pytest.approx(6 / 9)
     assert scores["ua"] == pytest.approx(RECALL.mean())
     assert scores["wf1"] == pytest.approx((3 * 2 / 3 + 2 * 1 / 2 + 4 * 3 / 4) / 9)
@@ -53,15 +53,15 @@ def test_scores_by_hand():
 
 
 def test_a_class_without_clips_is_left_out():
-    scores = metrics.scores(np.array([[3.0, 0, 1], [0, 0, 0], [1, 0, 1]]))
+    scores = metrics.compute_scores(np.array([[3.0, 0, 1], [0, 0, 0], [1, 0, 1]]))
     assert scores["recall"] == [0.75, None, 0.5]
     assert scores["ua"] == pytest.approx(0.625)
     assert scores["mf1"] == pytest.approx((0.75 + 0.5) / 2)
-    answered = metrics.scores(np.array([[3.0, 1], [0, 0]]))
+    answered = metrics.compute_scores(np.array([[3.0, 1], [0, 0]]))
     assert answered["ua"] == 0.75
     assert answered["mf1"] == pytest.approx((6 / 7 + 0) / 2)
     with pytest.raises(ValueError, match="expected at least one labelled clip"):
-        metrics.scores(np.zeros((3, 3)))
+        metrics.compute_scores(np.zeros((3, 3)))
 
 
 @settings(max_examples=30, deadline=None)
@@ -71,7 +71,7 @@ def test_scores_equal_scikit_learn(pairs):
     label, pred = np.array(pairs).T
     matrix = np.zeros((4, 4))
     np.add.at(matrix, (label, pred), 1)
-    scores = metrics.scores(matrix)
+    scores = metrics.compute_scores(matrix)
     assert scores["wa"] == pytest.approx(sklearn.accuracy_score(label, pred))
     assert scores["ua"] == pytest.approx(
         sklearn.recall_score(label, pred, labels=np.unique(label), average="macro")
@@ -93,8 +93,8 @@ def test_intervals_hold_the_score_and_are_wider_than_by_clip():
     pred, label, speaker = speakers()
     by_speaker = metrics.speaker_intervals(pred, label, speaker, 3, seed=0)
     by_clip = metrics.speaker_intervals(pred, label, np.arange(len(label)), 3, seed=0, resamples=500)
-    scores = metrics.scores(matrix_of(pred, label))
-    for name in metrics.NAMES:
+    scores = metrics.compute_scores(matrix_of(pred, label))
+    for name in metrics.METRIC_NAMES:
         low, high = by_speaker[name]
         assert 0 <= low < scores[name] < high <= 1
         assert high - low > 1.5 * (by_clip[name][1] - by_clip[name][0])
@@ -113,9 +113,9 @@ def test_intervals_equal_a_plain_bootstrap():
 def test_intervals_at_the_edges():
     pred, label, speaker = speakers()
     perfect = metrics.speaker_intervals(label, label, speaker, 3, seed=0, resamples=100)
-    assert perfect == dict.fromkeys(metrics.NAMES, (1.0, 1.0))
+    assert perfect == dict.fromkeys(metrics.METRIC_NAMES, (1.0, 1.0))
     alone = metrics.speaker_intervals(pred, label, np.zeros_like(speaker), 3, seed=0)
-    assert alone == dict.fromkeys(metrics.NAMES, (0.0, 1.0))
+    assert alone == dict.fromkeys(metrics.METRIC_NAMES, (0.0, 1.0))
     hidden = np.where(speaker == 3, -1, label)
     shown = speaker != 3
     assert metrics.speaker_intervals(pred, hidden, speaker, 3, seed=0) == metrics.speaker_intervals(

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from emofuse_jax.scoring.predict import Predictions
-from emofuse_jax.scoring.robustness import LOST, SNR, conditions, curves
+from emofuse_jax.scoring.robustness import (
+    LOST_FACE_FRACTIONS,
+    SNR_LEVELS_DB,
+    make_corruptions,
+    robustness_curves,
+)
 from tests.models.small import SPEC, small_model
 
 
@@ -18,33 +23,36 @@ def made(n=16):
 
 
 def test_which_there_are_follows_the_network_and_the_records():
-    both = conditions(("audio", "video"), SPEC, "fbp")
-    assert [at for curve, at in both if curve == "snr"] == list(SNR)
-    assert [at for curve, at in both if curve == "lost"] == list(LOST)
+    both = make_corruptions(("audio", "video"), SPEC, "fbp")
+    assert [at for curve, at in both if curve == "snr"] == list(SNR_LEVELS_DB)
+    assert [at for curve, at in both if curve == "lost"] == list(LOST_FACE_FRACTIONS)
     assert [at for curve, at in both if curve == "without"] == ["audio", "video"]
-    assert {curve for curve, _ in conditions(("audio",), SPEC, "fbp")} == {"snr"}
-    assert {curve for curve, _ in conditions(("video",), SPEC, "fbp")} == {"lost"}
-    assert conditions(("audio",), dataclasses.replace(SPEC, t=0), "fbp") == {}
+    assert {curve for curve, _ in make_corruptions(("audio",), SPEC, "fbp")} == {"snr"}
+    assert {curve for curve, _ in make_corruptions(("video",), SPEC, "fbp")} == {"lost"}
+    assert make_corruptions(("audio",), dataclasses.replace(SPEC, t=0), "fbp") == {}
 
 
 def test_the_first_place_of_each_curve_is_the_clip_as_it_is():
-    batch, changes = made(), conditions(("audio", "video"), SPEC, "fbp")
+    batch, changes = made(), make_corruptions(("audio", "video"), SPEC, "fbp")
     for place in (("snr", None), ("lost", 0.0)):
         jax.tree.map(np.testing.assert_array_equal, changes[place](batch), batch)
 
 
 def test_noise_grows_and_is_the_same_again():
-    batch, changes = made(), conditions(("audio",), SPEC, "fbp")
-    power = [float(jnp.exp(2 * changes["snr", snr](batch).audio.astype(jnp.float32)).mean()) for snr in SNR]
+    batch, changes = made(), make_corruptions(("audio",), SPEC, "fbp")
+    power = [
+        float(jnp.exp(2 * changes["snr", snr](batch).audio.astype(jnp.float32)).mean())
+        for snr in SNR_LEVELS_DB
+    ]
     assert power == sorted(power)
     first, again = (changes["snr", 0.0](batch).audio for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert not np.asarray(first)[~np.asarray(batch.audio_mask)].any()
 
 
-@pytest.mark.parametrize("share", LOST)
+@pytest.mark.parametrize("share", LOST_FACE_FRACTIONS)
 def test_so_many_of_the_faces_that_there_are_get_lost(share):
-    batch, changes = made(), conditions(("video",), SPEC, "fbp")
+    batch, changes = made(), make_corruptions(("video",), SPEC, "fbp")
     out = changes["lost", share](batch)
     had, left = np.asarray(batch.face_mask).sum(1), np.asarray(out.face_mask).sum(1)
     np.testing.assert_array_equal(left, had - np.round(share * had))
@@ -57,6 +65,6 @@ def test_curves_pool_the_runs():
         return Predictions(np.arange(2), np.array([0, 1]), np.zeros(2, int), p, 0.0)
 
     runs = [{("snr", None): answers(True), ("without", "audio"): answers(i == 0)} for i in range(4)]
-    found = curves(runs, 2)
+    found = robustness_curves(runs, 2)
     assert found["snr"] == [{"at": None, "ua": 1.0, "wa": 1.0}]
     assert found["without"] == [{"at": "audio", "ua": 0.25, "wa": 0.25}]

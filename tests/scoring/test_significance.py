@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from emofuse_jax.scoring import metrics
-from emofuse_jax.scoring.significance import all_swaps, compare, drawn_swaps, sentence, speaker_matrices
+from emofuse_jax.scoring.significance import (
+    compare,
+    describe_comparison,
+    enumerate_swaps,
+    sample_swaps,
+    speaker_matrices,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = ["angry", "happy", "sad"]
@@ -67,22 +73,25 @@ def test_the_other_way_round_is_the_opposite():
     assert one["p"] == other["p"]
     assert one["effect"] == pytest.approx(-other["effect"])
     assert one["b"] == other["a"]
-    assert sentence(other).startswith("A is better than B: +")
+    assert describe_comparison(other).startswith("A is better than B: +")
 
 
 def test_p_counts_the_swaps():
     a, b = pair(5, speakers=4, gain=0.1)
     ours, theirs = speaker_matrices(a), speaker_matrices(b)
     found = compare(a, b)
-    own, differences = metrics.scores(ours.sum(0))["ua"] - metrics.scores(theirs.sum(0))["ua"], []
-    for swap in all_swaps(4).astype(bool):
+    own, differences = (
+        metrics.compute_scores(ours.sum(0))["ua"] - metrics.compute_scores(theirs.sum(0))["ua"],
+        [],
+    )
+    for swap in enumerate_swaps(4).astype(bool):
         first = np.where(swap[:, None, None], theirs, ours).sum(0)
         second = np.where(swap[:, None, None], ours, theirs).sum(0)
-        differences.append(metrics.scores(first)["ua"] - metrics.scores(second)["ua"])
+        differences.append(metrics.compute_scores(first)["ua"] - metrics.compute_scores(second)["ua"])
     assert found["difference"] == pytest.approx(own)
     assert found["p"] == np.mean(np.abs(differences) >= abs(own) - 1e-12)
     assert found["p"] >= 2 / 16
-    assert "So few speakers cannot give p < 0.05." in sentence(found)
+    assert "So few speakers cannot give p < 0.05." in describe_comparison(found)
 
 
 def test_the_same_result_twice_is_not_told_apart():
@@ -90,15 +99,15 @@ def test_the_same_result_twice_is_not_told_apart():
     found = compare(a, a)
     assert (found["difference"], found["p"], found["effect"]) == (0.0, 1.0, None)
     assert found["verdict"] == "not told apart"
-    assert sentence(found).startswith("A and B are not told apart: +0.0 points of UA")
+    assert describe_comparison(found).startswith("A and B are not told apart: +0.0 points of UA")
 
 
 def test_drawn_swaps_begin_with_none():
-    swaps = drawn_swaps(20, 99, seed=0)
+    swaps = sample_swaps(20, 99, seed=0)
     assert swaps.shape == (100, 20)
     assert not swaps[0].any()
     assert 0.4 < swaps.mean() < 0.6
-    assert len(np.unique(all_swaps(5), axis=0)) == 32
+    assert len(np.unique(enumerate_swaps(5), axis=0)) == 32
 
 
 def test_seeds_are_averaged_and_are_no_new_speakers():

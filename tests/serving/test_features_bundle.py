@@ -92,7 +92,7 @@ def test_every_fusion_trained_two_steps_and_is_scored(workdirs, fusion):
     ]
     assert [row["step"] for row in rows] == [1, 2]
     assert all(np.isfinite(row["loss"]) and row["gradient_norm"] > 0 for row in rows)
-    results, examples = evaluate_workdir(workdirs[fusion], part="validation", examples=3)
+    results, examples = evaluate_workdir(workdirs[fusion], split="validation", example_count=3)
     assert np.isfinite(results["probabilities"]).all()
     assert set(results["modalities"]) == ({"audio"} if fusion == "audio_only" else {"both", "audio", "video"})
     assert examples[0]["faces"] is None
@@ -102,7 +102,7 @@ def test_every_fusion_trained_two_steps_and_is_scored(workdirs, fusion):
 def test_the_report_draws_clips_of_features_alone(workdirs, tmp_path):
     from emofuse_jax.reporting.run_report import write_report
 
-    results, examples = evaluate_workdir(workdirs["am_fbp"], part="validation", examples=3)
+    results, examples = evaluate_workdir(workdirs["am_fbp"], split="validation", example_count=3)
     page = tmp_path / "report.html"
     write_report(str(page), results=results, history=[], examples=examples, title="features")
     assert page.stat().st_size > 10_000

@@ -61,12 +61,12 @@ def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, h
     assert (run["validation"], run["best_step"], run["temperature"]) == ({"ua": None}, steps, 0.7)
     tracker = train(experiment, str(home / "all_trained_alone"))
     assert (tracker.best_ua, tracker.best_step, tracker.temperature) == (None, steps, 0.7)
-    scored, _ = evaluate_workdir(str(home / "all_trained_alone"), examples=0)
+    scored, _ = evaluate_workdir(str(home / "all_trained_alone"), example_count=0)
     np.testing.assert_allclose(run["probabilities"], scored["probabilities"], atol=2e-4)
     assert "validation_ua" not in read_epochs(str(home / "all_trained_alone"))[0]
     assert train(experiment, str(home / "all_trained_alone")) == tracker  # as it was saved
     with pytest.raises(ValueError, match=r"validation is empty \(config\.data\.hold_out=False"):
-        evaluate_workdir(str(home / "all_trained_alone"), part="validation", examples=0)
+        evaluate_workdir(str(home / "all_trained_alone"), split="validation", example_count=0)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def check_same(config, home, workdir, results, fold, seed):
         np.testing.assert_allclose([mine[k] for k in MEASURED], [row[k] for k in MEASURED], rtol=2e-3)
     assert run["best_step"] == tracker.best_step
     assert run["validation"]["ua"] == pytest.approx(tracker.best_ua)
-    tested, _ = evaluate_workdir(str(home), examples=0)
+    tested, _ = evaluate_workdir(str(home), example_count=0)
     assert run["clips"] == tested["clips"]
     assert run["labels"] == tested["labels"]
     np.testing.assert_allclose(run["probabilities"], tested["probabilities"], atol=2e-3)
@@ -147,7 +147,7 @@ def test_a_replica_is_a_training_of_its_own(home, records, crossed):
 def test_what_is_written_of_a_run_evaluates_to_its_result(home, crossed):
     for run in crossed["runs"][::4]:
         directory = home / "crossed" / "runs" / f"fold_{run['fold']}_seed_{run['seed']}"
-        tested, _ = evaluate_workdir(str(directory), examples=0)
+        tested, _ = evaluate_workdir(str(directory), example_count=0)
         assert tested["clips"] == run["clips"]
         np.testing.assert_allclose(tested["probabilities"], run["probabilities"], atol=1e-5)
         assert tested["modalities"]["both"]["ua"] == pytest.approx(run["test"]["ua"])

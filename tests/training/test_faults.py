@@ -31,7 +31,7 @@ from emofuse_jax.training.loop import restore_or_init, train
 from emofuse_jax.training.metric_writer import read_epochs
 from emofuse_jax.training.nan_guard import NotFinite, explain
 from emofuse_jax.training.optimizer import make_optimizer
-from emofuse_jax.utils.locks import locked
+from emofuse_jax.utils.locks import lock_directory
 from tests.fakes import write_dataset
 from tests.rights import as_nobody, forbid
 from tests.training.damage import lose_bit, truncate
@@ -262,14 +262,14 @@ def test_what_is_not_a_number_is_not_saved_within_an_epoch(config, tmp_path, mon
 
 
 def test_a_second_process_is_told_in_one_line(config, tmp_path):
-    with locked(str(tmp_path / "run")):
+    with lock_directory(str(tmp_path / "run")):
         done = command(config, tmp_path / "run")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(f"emofuse: {tmp_path / 'run'}: another process is at work here\n")
 
 
 def test_a_second_process_is_refused(config, tmp_path):
-    with locked(str(tmp_path / "run")):
+    with lock_directory(str(tmp_path / "run")):
         for attempt in (lambda d: train(open_experiment(config), d), lambda d: crossval(config, d, seeds=1)):
             with pytest.raises(ValueError, match="run: another process is at work here"):
                 attempt(str(tmp_path / "run"))

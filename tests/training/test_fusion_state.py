@@ -88,7 +88,7 @@ def test_the_weights_are_the_f_scores_on_the_validation_clips(straight):
     experiment, params, model_state, _ = load_experiment(straight, "last", "")
     mesh = make_mesh(experiment.config.mesh)
     clips = experiment.clips["validation"]
-    batches = predict.placed_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=8)
+    batches = predict.sharded_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=8)
     answers = predict.predict(make_eval_step(experiment.model, mesh), params, model_state, batches)
     weights = np.asarray(model_state["fusion"]["class_weights"])
     assert not np.all(weights == 1)
@@ -96,7 +96,10 @@ def test_the_weights_are_the_f_scores_on_the_validation_clips(straight):
         expected = [f_of(answers.levels[:, m], answers.labels, c) for c in range(3)]
         np.testing.assert_allclose(weights[m], expected, rtol=1e-6)
     # The score that selects the checkpoint is that of the calibrated answer.
-    assert read_epochs(straight)[-1]["validation_ua"] == predict.score(answers, intervals=False)["ua"]
+    assert (
+        read_epochs(straight)[-1]["validation_ua"]
+        == predict.score_predictions(answers, with_intervals=False)["ua"]
+    )
 
 
 def test_stopped_after_an_epoch_and_resumed_equals_straight(home, config, straight):
@@ -111,7 +114,7 @@ def test_stopped_after_an_epoch_and_resumed_equals_straight(home, config, straig
 
 
 def test_a_checkpoint_gives_both_and_each_alone(straight):
-    results, _ = evaluate_workdir(straight, examples=1)
+    results, _ = evaluate_workdir(straight, example_count=1)
     assert list(results["modalities"]) == ["both", "audio", "video"]
     for scores in results["modalities"].values():
         assert 0 <= scores["ua"] <= 1

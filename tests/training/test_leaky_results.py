@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from emofuse_jax.api.evaluation import evaluate_workdir, marks
+from emofuse_jax.api.evaluation import evaluate_workdir, result_marks
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
 from tests.fakes import tiny_config, write_dataset
@@ -29,9 +29,11 @@ def run(tmp_path_factory):
 
 
 def test_its_results_are_marked(run):
-    results, _ = evaluate_workdir(run[0], examples=0)
+    results, _ = evaluate_workdir(run[0], example_count=0)
     assert results["leaky"] is True
-    assert marks(results) == ["LEAKY: speaker 'x' is in train and test (1 of these); only for comparison"]
+    assert result_marks(results) == [
+        "LEAKY: speaker 'x' is in train and test (1 of these); only for comparison"
+    ]
 
 
 def test_the_mark_is_the_checkpoints_and_a_split_cannot_lose_it(run):
@@ -40,12 +42,12 @@ def test_the_mark_is_the_checkpoints_and_a_split_cannot_lose_it(run):
         fold = json.load(file)
     with open(name, "w") as file:
         json.dump({part: clips for part, clips in fold.items() if part != "leaks"}, file)
-    assert evaluate_workdir(workdir, examples=0)[0]["leaky"] is True
+    assert evaluate_workdir(workdir, example_count=0)[0]["leaky"] is True
 
 
 def test_others_are_not(tmp_path):
     path = write_dataset(str(tmp_path / "records"))
     train(open_experiment(tiny_config(path, "audio_only", **{"train.epochs": 1})), str(tmp_path / "run"))
-    results, _ = evaluate_workdir(str(tmp_path / "run"), examples=0)
+    results, _ = evaluate_workdir(str(tmp_path / "run"), example_count=0)
     assert results["leaky"] is False
-    assert marks(results) == []
+    assert result_marks(results) == []

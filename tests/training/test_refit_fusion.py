@@ -12,7 +12,7 @@ from emofuse_jax.models.feature_gan import Pairs, missing_labels, train_gan
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
 from emofuse_jax.training.refit_fusion import pooled, refit
-from emofuse_jax.utils.locks import locked
+from emofuse_jax.utils.locks import lock_directory
 from tests.fakes import tiny_config, write_dataset
 
 
@@ -77,7 +77,7 @@ def test_the_fusion_alone_is_fitted_and_the_checkpoint_can_be_scored(run):
     told = refit(semi, params, state, about, small(), str(run / "out"))
     assert told["generated"] >= len(rare) > 0
     assert told["real"] == len(labels) - len(rare)
-    results, _ = evaluate_workdir(str(run / "out"), examples=0)
+    results, _ = evaluate_workdir(str(run / "out"), example_count=0)
     assert results["config"] == "gan"
     assert set(results["modalities"]) == {"both", "audio", "video"}
     _, after, state_after, about_after = load_experiment(str(run / "out"), "best", "")
@@ -108,7 +108,7 @@ def test_a_workdir_that_holds_a_run_is_refused(run):
 
 def test_a_second_process_is_refused(run):
     with (
-        locked(str(run / "busy")),
+        lock_directory(str(run / "busy")),
         pytest.raises(ValueError, match="another process is at work"),
     ):
         refit(*load_experiment(str(run / "run"), "best", ""), small(), str(run / "busy"))

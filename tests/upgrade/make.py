@@ -199,7 +199,7 @@ def make_checkpoint(scratch: pathlib.Path) -> dict:
 
 def scored(workdir: pathlib.Path, path: pathlib.Path) -> dict:
     """What its best checkpoint says of the test clips."""
-    results, _ = evaluate_workdir(str(workdir), data_path=str(path), examples=0)
+    results, _ = evaluate_workdir(str(workdir), data_path=str(path), example_count=0)
     return {"clips": results["clips"], "probabilities": results["probabilities"]}
 
 

@@ -70,7 +70,7 @@ def test_records_decode_to_their_numbers(name, unpacked):
 def test_a_checkpoint_scores_as_it_did(name, unpacked, tmp_path):
     expected = about(name)["numbers"]
     clips = unpack(expected["records"], tmp_path / "records")
-    results, _ = evaluate_workdir(str(unpacked), data_path=str(clips), examples=0)
+    results, _ = evaluate_workdir(str(unpacked), data_path=str(clips), example_count=0)
     assert results["clips"] == expected["clips"]
     np.testing.assert_allclose(results["probabilities"], expected["probabilities"], atol=1e-5)
 

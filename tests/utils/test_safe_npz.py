@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from emofuse_jax.utils.safe_npz import HEADER, ROWS, TOLD, read_npz
+from emofuse_jax.utils.safe_npz import MAX_ERROR_CHARS, MAX_HEADER_BYTES, MAX_ROWS, read_npz
 from tests.fuzz.bombs import archive, bombs, header
 
 SHAPES = {"mean": (3,), "std": (3,)}
@@ -32,11 +32,13 @@ def test_what_numpy_wrote_is_read(save, tmp_path):
 
 
 def test_rows():
-    found = read_npz(saved(a=np.ones((ROWS, 2)), b=np.ones((1, 3), bool)), {"a": (2,), "b": (3,)}, rows=True)
-    assert (found["a"].shape, found["b"].shape) == ((ROWS, 2), (1, 3))
-    for wrong in (np.ones((ROWS + 1, 2)), np.ones((0, 2)), np.ones(2), np.ones((1, 1, 2)), np.float32(1)):
-        with pytest.raises(ValueError, match=rf"\Aa has shape \[.*\], expected \[1 to {ROWS}, 2\]\Z"):
-            read_npz(saved(a=wrong), {"a": (2,)}, rows=True)
+    found = read_npz(
+        saved(a=np.ones((MAX_ROWS, 2)), b=np.ones((1, 3), bool)), {"a": (2,), "b": (3,)}, has_rows=True
+    )
+    assert (found["a"].shape, found["b"].shape) == ((MAX_ROWS, 2), (1, 3))
+    for wrong in (np.ones((MAX_ROWS + 1, 2)), np.ones((0, 2)), np.ones(2), np.ones((1, 1, 2)), np.float32(1)):
+        with pytest.raises(ValueError, match=rf"\Aa has shape \[.*\], expected \[1 to {MAX_ROWS}, 2\]\Z"):
+            read_npz(saved(a=wrong), {"a": (2,)}, has_rows=True)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_other_compressions_and_versions():
     file = archive(["mean", "std"], header((3,)), 0, zipfile.ZIP_LZMA)
     with pytest.raises(ValueError, match="mean"):
         read_npz(io.BytesIO(file), SHAPES)
-    file = archive(["mean", "std"], b"\x93NUMPY\x03\x00" + bytes(HEADER // 2), 0)
+    file = archive(["mean", "std"], b"\x93NUMPY\x03\x00" + bytes(MAX_HEADER_BYTES // 2), 0)
     with pytest.raises(ValueError, match=r"mean has version \(3, 0\) of the format"):
         read_npz(io.BytesIO(file), SHAPES)
     assert read_npz(io.BytesIO(archive(["a"], header((0,), version=(2, 0)), 0)), {"a": (0,)})["a"].size == 0
@@ -93,7 +95,7 @@ def test_a_library_that_says_much():
     other = file.replace(b"a" * 5000, b"b" * 5000, 1)  # in front of the array, not in the list
     with pytest.raises(ValueError, match="BadZipFile: File name in directory") as error:
         read_npz(io.BytesIO(other), {"a" * 5000: (3,)})
-    assert len(str(error.value)) == TOLD
+    assert len(str(error.value)) == MAX_ERROR_CHARS
 
 
 def test_no_archive():

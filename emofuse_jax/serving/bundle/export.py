@@ -21,7 +21,7 @@ from emofuse_jax.data.collate import empty_batch
 from emofuse_jax.data.feature_shapes import window_seconds
 from emofuse_jax.models.build import Model
 from emofuse_jax.models.pretrained.conversion import flatten_by_path
-from emofuse_jax.scoring.use_statements import INTENDED_USE, LAW, LIMITS
+from emofuse_jax.scoring.use_statements import INTENDED_USE, LEGAL_NOTICE, LIMITATIONS
 from emofuse_jax.serving.bundle import format, frozen_encoders, onnx_model, quantization
 from emofuse_jax.serving.bundle.load import PARITY_TOLERANCE, input_shapes, load_bundle
 from emofuse_jax.training.checkpoint.load import load_trained
@@ -207,7 +207,7 @@ def describe(metadata: dict) -> dict:
         "progress": metadata.get("progress", {}),
         "temperature": metadata.get("temperature", 1.0),
         "intended_use": INTENDED_USE,
-        "limits": f"{LIMITS} {LAW}",
+        "limits": f"{LIMITATIONS} {LEGAL_NOTICE}",
         "platforms": list(PLATFORMS),
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {**metadata["versions"], "jax": jax.__version__},

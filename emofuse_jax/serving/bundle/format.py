@@ -75,8 +75,10 @@ def _finite(text: str) -> float:
 
 def _check_encoders(name: str, encoders: object) -> None:
     for kind, encoder in _typed(name, encoders, "encoders").items():
-        if kind not in onnx_files.FLAGS:
-            raise ValueError(f"{name}: field encoders: {kind[:60]!r}, expected {', '.join(onnx_files.FLAGS)}")
+        if kind not in onnx_files.FLAG_NAMES:
+            raise ValueError(
+                f"{name}: field encoders: {kind[:60]!r}, expected {', '.join(onnx_files.FLAG_NAMES)}"
+            )
         for field in ("file", "sha256"):
             if not isinstance(_typed(name, encoder, f"encoders.{kind}").get(field), str):
                 raise ValueError(f"{name}: field encoders.{kind}.{field}: expected str")
@@ -129,7 +131,7 @@ def read_checked(path: str, name: str, digest: str) -> bytes:
 
 def encoder_file(kind: str) -> str:
     """Name of the ONNX file of a frozen encoder or detector in a bundle that carries it."""
-    return f"{onnx_files.FLAGS[kind]}.onnx"
+    return f"{onnx_files.FLAG_NAMES[kind]}.onnx"
 
 
 def find_encoders(path: str, metadata: dict, given: dict[str, str]) -> dict[str, str]:
@@ -140,7 +142,7 @@ def find_encoders(path: str, metadata: dict, given: dict[str, str]) -> dict[str,
     named = metadata.get("encoders", {})
     for kind, file in given.items():
         if file and kind not in named:
-            raise ValueError(f"{path}: the model reads no {onnx_files.NAMES[kind]}, {file} was given")
+            raise ValueError(f"{path}: the model reads no {onnx_files.DISPLAY_NAMES[kind]}, {file} was given")
         if file and (found := file_sha256(file)) != named[kind]["sha256"]:
             raise ValueError(f"{file}: sha256 {found}, {path} needs {named[kind]['sha256']}")
     inside = {kind: os.path.join(path, encoder_file(kind)) for kind in named}

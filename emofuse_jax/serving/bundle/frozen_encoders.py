@@ -56,7 +56,7 @@ def _file(kind: str, one: dict, path: str) -> str:
     if not path or not os.path.exists(path):
         raise ValueError(
             f"--include_encoders: {path or one['file']} is not there; give"
-            f" --{onnx_files.FLAGS[kind]}=FILE with sha256 {one['sha256']}"
+            f" --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256 {one['sha256']}"
         )
     if (found := file_sha256(path)) != one["sha256"]:
         raise ValueError(f"{path}: sha256 {found}, expected {one['sha256']}")

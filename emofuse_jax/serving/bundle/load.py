@@ -32,7 +32,7 @@ from emofuse_jax.serving.bundle.format import (
 )
 from emofuse_jax.serving.bundle.onnx_model import engine_of, open_onnx
 from emofuse_jax.serving.bundle.stablehlo_check import parse_graph
-from emofuse_jax.utils.errors import with_kind
+from emofuse_jax.utils.errors import format_error
 from emofuse_jax.utils.safe_npz import read_npz
 
 PARITY_TOLERANCE = 1e-5
@@ -181,7 +181,7 @@ def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], d
     shapes = {f"input.{name}": shape for name, (shape, _) in bundle.inputs.items()}
     shapes |= {f"output.{name}": classes for name in COMPARED}
     try:
-        stored = read_npz(io.BytesIO(data), shapes, rows=True)
+        stored = read_npz(io.BytesIO(data), shapes, has_rows=True)
     except ValueError as error:
         raise ValueError(f"{bundle.path}/{PARITY}: cannot be read: {error}") from error
     inputs = {name: stored[f"input.{name}"] for name in bundle.inputs}
@@ -190,7 +190,7 @@ def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], d
 
 def _told(error: Exception) -> str:
     """What a library said, in one line of bounded length."""
-    return with_kind(error)[:300]
+    return format_error(error)[:300]
 
 
 def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import numpy as np
 from jax import export as jax_export
 
 from emofuse_jax.serving.bundle.format import ONNX
-from emofuse_jax.utils.errors import one_line
+from emofuse_jax.utils.errors import to_one_line
 
 TOLERANCE = 1e-4
 """Largest difference of probabilities from the checkpoint's that an export takes."""
@@ -66,7 +66,7 @@ def write_onnx(
         with _dimensions_by_name():
             model = jax2onnx.to_onnx(traced, shapes, model_name="emofuse", opset=21, **names)
     except NotImplementedError as error:
-        raise ValueError(f"ONNX: {one_line(error)}") from error
+        raise ValueError(f"ONNX: {to_one_line(error)}") from error
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
 
@@ -117,7 +117,7 @@ def open_onnx(path: str, data: bytes) -> Callable[[dict, dict], dict]:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own have no common class
-        raise ValueError(f"{path}/{ONNX}: cannot be opened: {one_line(error)}") from error
+        raise ValueError(f"{path}/{ONNX}: cannot be opened: {to_one_line(error)}") from error
     names = [output.name for output in session.get_outputs()]
 
     def call(weights: dict, inputs: dict) -> dict:

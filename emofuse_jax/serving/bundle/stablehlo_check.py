@@ -16,7 +16,7 @@ from jax import export as jax_export
 
 from emofuse_jax.serving.bundle.format import GRAPH
 from emofuse_jax.serving.bundle.stablehlo_reader import CUSTOM_CALL
-from emofuse_jax.utils.errors import with_kind
+from emofuse_jax.utils.errors import format_error
 
 READER = (sys.executable, "-P", os.path.join(os.path.dirname(__file__), "stablehlo_reader.py"))
 SECONDS = 60.0
@@ -46,7 +46,7 @@ def parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
     except Exception as error:  # what a parser of flatbuffers and StableHLO raises has no common class
         raise ValueError(
             f"{path}/{GRAPH}: written by jax {metadata['versions'].get('jax')} on {metadata.get('created')},"
-            f" cannot be read by jax {jax.__version__} ({with_kind(error)[:300]});"
+            f" cannot be read by jax {jax.__version__} ({format_error(error)[:300]});"
             " export it again from the checkpoint"
         ) from error
     for name, target in names:

@@ -8,8 +8,8 @@ import os
 
 from emofuse_jax.serving.interfaces import MANIFEST, LoadedBundle
 from emofuse_jax.utils import onnx_files
-from emofuse_jax.utils.errors import one_line
-from emofuse_jax.utils.validation import check_fields
+from emofuse_jax.utils.errors import to_one_line
+from emofuse_jax.utils.validation import validate_fields
 
 
 def check_encoders(bundle: LoadedBundle) -> None:
@@ -22,8 +22,8 @@ def check_encoders(bundle: LoadedBundle) -> None:
     for kind, named in encoders.items():
         if not bundle.encoders.get(kind):
             raise ValueError(
-                f"{bundle.path}: does not carry its {onnx_files.NAMES[kind]} {named['file']}: give"
-                f" --{onnx_files.FLAGS[kind]}=FILE with sha256 {named['sha256']}"
+                f"{bundle.path}: does not carry its {onnx_files.DISPLAY_NAMES[kind]} {named['file']}: give"
+                f" --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256 {named['sha256']}"
             )
 
 
@@ -38,10 +38,10 @@ def prep_settings(bundle: LoadedBundle):
 
     try:
         settings = PrepSettings.from_dict(bundle.metadata["settings"])
-        check_fields(dataclasses.asdict(settings), dataclasses.asdict(PrepSettings()), "settings")
+        validate_fields(dataclasses.asdict(settings), dataclasses.asdict(PrepSettings()), "settings")
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{bundle.path}/{MANIFEST}: field settings: {one_line(error)[:300]}") from error
-    used = {kind: kind in bundle.encoders for kind in onnx_files.FLAGS}
+        raise ValueError(f"{bundle.path}/{MANIFEST}: field settings: {to_one_line(error)[:300]}") from error
+    used = {kind: kind in bundle.encoders for kind in onnx_files.FLAG_NAMES}
     encoders = {kind: getattr(settings.features, kind) if used[kind] else None for kind in used}
     return dataclasses.replace(settings, features=dataclasses.replace(settings.features, **encoders))
 

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from emofuse_jax import losses
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
-from emofuse_jax.utils.validation import check_fields, check_value
+from emofuse_jax.utils.validation import validate_fields, validate_value
 
 ENCODERS = {"audio": "fcn", "video": "frames"}
 """The only ones of the first checkpoints."""
@@ -70,7 +70,7 @@ def saved_config(about: dict) -> ml_collections.ConfigDict:
     model = default_model_config(fusion, **names).to_dict()
     model["fusion"] |= LATER_FUSION.get(fusion, {})
     known = {**LATER, "model": model}
-    check_fields(config, known, "config")
+    validate_fields(config, known, "config")
     return ml_collections.ConfigDict(over(known, config))
 
 
@@ -83,7 +83,7 @@ def saved_spec(about: dict) -> InputSpec:
     for name, field in fields.items():
         if name not in found and field.default is dataclasses.MISSING:
             raise ValueError(f"spec.{name}: is not there, expected a whole number")
-        check_value(found.get(name, 0), 0, f"spec.{name}")
+        validate_value(found.get(name, 0), 0, f"spec.{name}")
     spec = InputSpec(**found)
     if min(vars(spec).values()) < 0 or max(spec.t * spec.f, spec.s * spec.h * spec.w) > MOST_POINTS:
         raise ValueError(f"spec: {found}, expected at most {MOST_POINTS} points of a clip's sound or faces")

@@ -22,7 +22,7 @@ from orbax.checkpoint import v1 as ocp
 from emofuse_jax.training.checkpoint.compat import with_stand_ins, without_stand_ins
 from emofuse_jax.training.optimizer import AverageState, evaluation_params
 from emofuse_jax.types import Params, TrainState
-from emofuse_jax.utils.errors import one_line, with_kind
+from emofuse_jax.utils.errors import format_error, to_one_line
 
 SCHEMA_VERSION = 1
 KINDS = ("last", "best")
@@ -179,7 +179,7 @@ def _reading(workdir: str, kind: str) -> Iterator[None]:
         first: BaseException = error
         while first.__cause__:
             first = first.__cause__
-        told = with_kind(first)
+        told = format_error(first)
         raise ValueError(
             f"{_directory(workdir, kind)}: damaged, or of another network: {told[:SHOWN]}"
         ) from error
@@ -193,7 +193,7 @@ def _writing(workdir: str, kind: str) -> Iterator[None]:
     except jax.errors.JaxRuntimeError:  # a RuntimeError too, but of the devices or of a lost process
         raise
     except (OSError, RuntimeError, ValueError) as error:
-        told = one_line(error)[-SHOWN:]
+        told = to_one_line(error)[-SHOWN:]
         raise OSError(f"{_directory(workdir, kind)}: can't be written: {told}") from error
 
 

@@ -21,7 +21,7 @@ from emofuse_jax.parallel.memory import exhaustion_told
 from emofuse_jax.parallel.mesh import agreed, put_as, replica_mesh, replicated, to_host
 from emofuse_jax.parallel.preemption import Preempted, watch
 from emofuse_jax.scoring import metrics
-from emofuse_jax.scoring.pooled_scores import summarise
+from emofuse_jax.scoring.pooled_scores import make_crossval_results
 from emofuse_jax.training import progress
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.compat import saved_config
@@ -96,7 +96,9 @@ def crossval(
         for e in experiments.values()
         for leak in read_split_leaks(e.dataset, e.protocol, e.config.data.fold)
     }
-    return summarise(read_results(job, workdir), base.config, base.dataset, base.protocol, sorted(leaks))
+    return make_crossval_results(
+        read_results(job, workdir), base.config, base.dataset, base.protocol, sorted(leaks)
+    )
 
 
 def check_parts(experiment: Experiment) -> None:
@@ -226,7 +228,7 @@ def result(job: Job, chunk: Chunk, tested: dict, i: int) -> dict:
     (fold, seed), experiment = chunk.runs[i], job.experiments[chunk.runs[i]]
     dataset, clips = experiment.dataset, experiment.clips["test"]
     names = [dataset.clip_ids[clip] for clip in clips]
-    scores = metrics.scores(tested["confusion"][i])
+    scores = metrics.compute_scores(tested["confusion"][i])
     return {
         "fold": fold,
         "seed": seed,

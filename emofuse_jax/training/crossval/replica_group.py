@@ -187,7 +187,7 @@ def close_epoch(
         row = {
             "epoch": chunk.epochs,
             "train_loss": float(sums["loss"][i]) / steps,
-            "train_ua": metrics.scores(sums["confusion"][i])["ua"],
+            "train_ua": metrics.compute_scores(sums["confusion"][i])["ua"],
             **held,
         }
         step = chunk.epochs * steps
@@ -209,7 +209,7 @@ def check_replicas(job: Job, chunk: Chunk, active: list[bool], sums: dict) -> No
 
 def validation_row(answers: dict, i: int) -> dict:
     """Scores of a replica's answers for its validation clips."""
-    found = metrics.scores(answers["confusion"][i])
+    found = metrics.compute_scores(answers["confusion"][i])
     return {
         "validation_loss": float(answers["loss"][i] / max(answers["weight"][i], 1.0)),
         "validation_ua": found["ua"],

@@ -88,7 +88,7 @@ def make_answers(model: Model) -> Callable:
             batch = take_rows(data, chosen)
             answer = score(params, model_state, batch)
             probabilities = answer["probabilities"]
-            matrix = metrics.confusion(
+            matrix = metrics.confusion_matrix(
                 probabilities, batch.label, label_weight(batch), probabilities.shape[-1]
             )
             return sums, (

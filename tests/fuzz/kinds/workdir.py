@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import types
 
-from emofuse_jax.scoring.pooled_scores import summarise
+from emofuse_jax.scoring.pooled_scores import make_crossval_results
 from emofuse_jax.serving import prediction_file
 from emofuse_jax.serving.bundle import format
 from emofuse_jax.training.crossval import crossval, sweep
@@ -113,7 +113,7 @@ def _swept(path: str, base) -> dict:
 def _cross(path: str, base) -> None:
     _plan(path, base)
     job = types.SimpleNamespace(experiments={run: base for run in RUNS})
-    summarise(crossval.read_results(job, path), base.config, base.dataset, base.protocol, [])
+    make_crossval_results(crossval.read_results(job, path), base.config, base.dataset, base.protocol, [])
 
 
 def _result(base, run) -> dict:
