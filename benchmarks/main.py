@@ -105,7 +105,7 @@ def measure_speed(suite: str) -> Iterator[dict]:
     if suite == "serve":
         return suite_serve.serve(torch=torch, repeats=5)
     if suite == "crossval":
-        distributed.device_per_core()
+        distributed.use_one_device_per_core()
         return suite_crossval.crossval(WORKDIR.value, torch=torch, repeats=5)
     return {"fbp": suite_speed.fbp, "step": suite_speed.step}[suite](torch=torch, repeats=9)
 

@@ -10,12 +10,12 @@ import numpy as np
 from benchmarks.suite_speed import device, timed
 from benchmarks.timing import medians, row
 from emofuse_jax import settings
-from emofuse_jax.training.crossval.context import Job
-from emofuse_jax.training.crossval.crossval import make_job, split
+from emofuse_jax.training.crossval.context import CrossvalContext
+from emofuse_jax.training.crossval.crossval import make_context, split_into_groups
 from emofuse_jax.training.crossval.group_state import restore_or_init
-from emofuse_jax.training.crossval.replica_group import advance
-from emofuse_jax.training.crossval.replica_packing import chunk_size
-from emofuse_jax.training.experiment import open_experiment, other_fold
+from emofuse_jax.training.crossval.replica_group import train_and_validate
+from emofuse_jax.training.crossval.replica_packing import choose_group_size
+from emofuse_jax.training.experiment import open_experiment, with_fold_and_seed
 
 FUNCTIONALS = {"steps": 6, "audio": 88, "frames": 6, "face": 128}
 """Sizes of features a clip: functionals of half a second, a small face network."""
@@ -52,7 +52,9 @@ def crossval(
         config.data.update(path=path, audio_steps=2 * made.steps)
         config.augment.frames = 0
         base = open_experiment(config)
-        job = make_job({(f, s): other_fold(base, f, s) for f in range(made.folds) for s in range(seeds)})
+        job = make_context(
+            {(f, s): with_fold_and_seed(base, f, s) for f in range(made.folds) for s in range(seeds)}
+        )
         sides = {"ours": timed(our_epoch(job, workdir))}
         if torch:
             sides["peer"] = timed(peer_epoch(job))
@@ -63,24 +65,27 @@ def crossval(
         yield row(case, "clips/s", ours, theirs, peer_name="PyTorch loop", repeats=repeats)
 
 
-def clips_of(job: Job, runs: list) -> int:
+def clips_of(job: CrossvalContext, runs: list) -> int:
     """In whole batches of an epoch of these runs."""
     return sum(job.epoch_steps(run) for run in runs) * job.config.data.batch_size
 
 
-def our_epoch(job: Job, workdir: str):
+def our_epoch(job: CrossvalContext, workdir: str):
     """An epoch of every replica, and its validation, chunk after chunk."""
     none = os.path.join(workdir, "none")
-    chunks = [restore_or_init(job, runs, none) for runs in split(job, list(job.experiments), chunk_size(job))]
+    chunks = [
+        restore_or_init(job, runs, none)
+        for runs in split_into_groups(job, list(job.experiments), choose_group_size(job))
+    ]
 
     def epoch():
         for chunk in chunks:
-            advance(job, chunk, [True] * len(chunk.runs))
+            train_and_validate(job, chunk, [True] * len(chunk.replica_ids))
 
     return epoch
 
 
-def peer_epoch(job: Job):
+def peer_epoch(job: CrossvalContext):
     """The same of the first run, in PyTorch."""
     from benchmarks.peers.crossval_loop import Replica
 

@@ -7,7 +7,7 @@ import ml_collections
 
 from emofuse_jax.api.evaluation import ALL_DEVICES_MESH
 from emofuse_jax.models.registry import FUSIONS
-from emofuse_jax.parallel.distributed import is_first
+from emofuse_jax.parallel.distributed import is_first_process
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.reporting import cards
 from emofuse_jax.reporting.crossval_report import write_crossval_report
@@ -15,9 +15,9 @@ from emofuse_jax.reporting.examples import make_examples
 from emofuse_jax.scoring.pooled_scores import format_markdown_row
 from emofuse_jax.scoring.predict import predict, sharded_batches
 from emofuse_jax.scoring.robustness import make_corruptions, predict_corrupted, robustness_curves
-from emofuse_jax.training.checkpoint.load import load_trained
-from emofuse_jax.training.crossval.crossval import run_directory
-from emofuse_jax.training.experiment import Experiment, metadata, open_experiment, other_fold
+from emofuse_jax.training.checkpoint.load import load_trained_model
+from emofuse_jax.training.crossval.crossval import replica_directory
+from emofuse_jax.training.experiment import Experiment, make_metadata, open_experiment, with_fold_and_seed
 from emofuse_jax.training.metric_writer import read_epochs
 from emofuse_jax.training.step import make_eval_step
 from emofuse_jax.utils.files import write_json
@@ -47,10 +47,10 @@ def evaluate_robustness(
     for run in runs:
         fold_and_seed = run["fold"], run["seed"]
         experiment, directory = (
-            other_fold(base_experiment, *fold_and_seed),
-            run_directory(workdir, fold_and_seed),
+            with_fold_and_seed(base_experiment, *fold_and_seed),
+            replica_directory(workdir, fold_and_seed),
         )
-        _, params, model_state, _ = load_trained(directory, "best", replicated(mesh))
+        _, params, model_state, _ = load_trained_model(directory, "best", replicated(mesh))
 
         def batches(experiment=experiment):
             shape, clips = experiment.shape, experiment.clips["test"]
@@ -72,7 +72,7 @@ def write_crossval_outputs(
 
     Every process scores; the first one writes.
     """
-    if is_first():
+    if is_first_process():
         write_json(os.path.join(workdir, "results.json"), results)
     base_experiment, replicas = (
         open_experiment(config),
@@ -81,18 +81,18 @@ def write_crossval_outputs(
     score_curves, gallery_examples = evaluate_robustness(
         base_experiment, workdir, results["runs"], example_count=example_count
     )
-    if not is_first():
+    if not is_first_process():
         return
     write_json(os.path.join(workdir, "robustness.json"), score_curves)
     with open(os.path.join(workdir, "row.md"), "w", encoding="utf-8") as file:
         file.write(format_markdown_row(results))
-    run_metadata = metadata(other_fold(base_experiment, *replicas[0]))
+    run_metadata = make_metadata(with_fold_and_seed(base_experiment, *replicas[0]))
     cards.write_card(workdir, cards.MODEL_CARD, cards.make_crossval_card(run_metadata, results))
     cards.write_card(workdir, cards.DATA_CARD, cards.make_data_card(base_experiment.dataset))
     write_crossval_report(
         os.path.join(workdir, "report.html"),
         results=results,
-        histories=[read_epochs(run_directory(workdir, run)) for run in replicas],
+        histories=[read_epochs(replica_directory(workdir, run)) for run in replicas],
         robustness=score_curves,
         examples=gallery_examples,
         command=command,

@@ -22,9 +22,14 @@ from emofuse_jax.scoring.predict import (
 from emofuse_jax.scoring.result_labels import corpus_marks
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.compat import saved_config
-from emofuse_jax.training.checkpoint.load import load_trained
-from emofuse_jax.training.experiment import Experiment, check_same_data, check_unseen, open_experiment
-from emofuse_jax.training.folds import TRAINED_ON
+from emofuse_jax.training.checkpoint.load import load_trained_model
+from emofuse_jax.training.experiment import (
+    Experiment,
+    check_same_data,
+    check_test_speakers_unseen,
+    open_experiment,
+)
+from emofuse_jax.training.folds import VALIDATION_TRAINED_ON_MESSAGE
 from emofuse_jax.training.step import make_eval_step
 from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
@@ -49,7 +54,7 @@ def evaluate_workdir(
     """
     experiment, params, model_state, metadata = load_experiment(workdir, kind, data_path)
     if split == "test":
-        check_unseen(experiment, metadata)
+        check_test_speakers_unseen(experiment, metadata)
     predict_split = make_predictor(experiment, split)
     modality_names = evaluated_modalities(experiment.config.model.fusion.name)
     predictions = {modality: predict_split(params, model_state, modality) for modality in modality_names}
@@ -65,7 +70,11 @@ def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Para
     """
     clips = experiment.clips[split]
     if not len(clips):
-        reason = f" ({TRAINED_ON})" if split == "validation" and not experiment.config.data.hold_out else ""
+        reason = (
+            f" ({VALIDATION_TRAINED_ON_MESSAGE})"
+            if split == "validation" and not experiment.config.data.hold_out
+            else ""
+        )
         raise ValueError(
             f"{experiment.dataset.path}: protocol {experiment.protocol}: {split} is empty{reason}"
         )
@@ -142,7 +151,9 @@ def evaluated_modalities(fusion: str) -> tuple[str, ...]:
 
 def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment, Params, Params, dict]:
     """The experiment of a workdir with its parameters, model state and metadata."""
-    _, params, model_state, metadata = load_trained(workdir, kind, replicated(make_mesh(ALL_DEVICES_MESH)))
+    _, params, model_state, metadata = load_trained_model(
+        workdir, kind, replicated(make_mesh(ALL_DEVICES_MESH))
+    )
     config = saved_config(metadata)
     if data_path:
         config.data.path = data_path

@@ -5,11 +5,11 @@ import ml_collections
 from emofuse_jax.reporting.cards import write_data_card
 from emofuse_jax.training import loop
 from emofuse_jax.training.crossval import crossval as replicas
-from emofuse_jax.training.early_stopping import Tracker
+from emofuse_jax.training.early_stopping import EarlyStoppingTracker
 from emofuse_jax.training.experiment import Experiment
 
 
-def train(experiment: Experiment, workdir: str) -> Tracker:
+def train(experiment: Experiment, workdir: str) -> EarlyStoppingTracker:
     """Trains one model and writes its data card; `training.loop.train` has the arguments and the errors."""
     return loop.train(experiment, workdir, describe_data=write_data_card)
 

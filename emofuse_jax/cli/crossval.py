@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int | None:
     from emofuse_jax.parallel import distributed
 
     distributed_flags.join()
-    distributed.device_per_core()
+    distributed.use_one_device_per_core()
     from emofuse_jax.api.crossval_evaluation import write_crossval_outputs
     from emofuse_jax.api.training import crossval
     from emofuse_jax.reporting import terminal
@@ -47,11 +47,11 @@ def main(argv: Sequence[str]) -> int | None:
     if PROTOCOL.value:
         CONFIG.value.data.protocol = PROTOCOL.value
     results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
-    with distributed.owned(WORKDIR.value):
+    with distributed.exclusive_workdir(WORKDIR.value):
         write_crossval_outputs(
             CONFIG.value, WORKDIR.value, results, typed("crossval"), example_count=EXAMPLES.value
         )
-    if not distributed.is_first():
+    if not distributed.is_first_process():
         return
     terminal.print_runs(results)
     for mark in corpus_marks(results["corpus"], results["leaks"]):

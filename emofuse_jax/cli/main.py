@@ -143,12 +143,12 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
     except Exception as stop:
         from emofuse_jax.parallel import memory, preemption  # need jax: not before it is thrown
 
-        if memory.exhausted(stop) and not os.environ.get("EMOFUSE_TRACEBACK"):
-            return failed(f"{memory.said(stop)}; JAX_PLATFORMS=cpu computes in the host's memory", 2)
+        if memory.is_out_of_memory(stop) and not os.environ.get("EMOFUSE_TRACEBACK"):
+            return failed(f"{memory.oom_message(stop)}; JAX_PLATFORMS=cpu computes in the host's memory", 2)
         if isinstance(stop, preemption.Preempted):
             print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
             return preemption.EXIT_CODE
-        if not preemption.is_loss(stop) or os.environ.get("EMOFUSE_TRACEBACK"):
+        if not preemption.is_lost_process_error(stop) or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
         said = str(stop).splitlines()[0]
         return failed(

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     file, space = TRIALS.value, SPACE.value
     chosen = search_space.read_trials(file) if file else search_space.draw_trials(space, COUNT.value, **drawn)
     distributed_flags.join()
-    distributed.device_per_core()
+    distributed.use_one_device_per_core()
     from emofuse_jax.reporting import terminal
     from emofuse_jax.training.crossval.sweep import sweep
     from emofuse_jax.training.metric_writer import write_hyperparameters
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
 
     folds = [int(fold) for fold in FOLDS.value]
     found = sweep(CONFIG.value, WORKDIR.value, chosen, folds=folds, seeds=SEEDS.value)
-    if distributed.is_first():
+    if distributed.is_first_process():
         write_json(os.path.join(WORKDIR.value, "sweep.json"), found)
         for trial in found["trials"]:
             scores = {name: trial[name] for name in ("validation_ua", "last_ua")}

@@ -34,6 +34,6 @@ def main(argv: Sequence[str]) -> int | None:
     from emofuse_jax.training.experiment import open_experiment
 
     tracker = train(open_experiment(CONFIG.value), WORKDIR.value)
-    if distributed.is_first():
+    if distributed.is_first_process():
         best = {"best_step": tracker.best_step, "validation_ua": tracker.best_ua}
         print(json.dumps({"workdir": WORKDIR.value, **best}))

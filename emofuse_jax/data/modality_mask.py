@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from emofuse_jax.types import Batch
 
 
-def keep_modality(batch: Batch, modality: str) -> Batch:
+def keep_only_modality(batch: Batch, modality: str) -> Batch:
     """Masks the faces (`audio`), the sound (`video`), or nothing (`both`)."""
     if modality == "audio":
         return dataclasses.replace(batch, face_mask=jnp.zeros_like(batch.face_mask))

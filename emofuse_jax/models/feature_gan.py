@@ -92,7 +92,7 @@ def make_gan(d_a: int, d_v: int, classes: int, config, key: PRNGKey):
     return (nnx.to_pure_dict(generator), nnx.to_pure_dict(critic)), generate, project_common, score_pair
 
 
-class Pairs(NamedTuple):
+class VectorPairs(NamedTuple):
     """Pooled vectors of both streams with their classes."""
 
     audio: Float[np.ndarray, "n d_a"]
@@ -100,13 +100,13 @@ class Pairs(NamedTuple):
     label: Int[np.ndarray, " n"]
 
 
-def missing_labels(label: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " m"]:
+def choose_labels_to_generate(labels: Int[np.ndarray, " n"], num_classes: int) -> Int[np.ndarray, " m"]:
     """The classes to generate, so that every class is as frequent as the most frequent one."""
-    counts = np.bincount(label, minlength=classes)
-    return np.repeat(np.arange(classes), counts.max() - counts).astype(np.int32)
+    counts = np.bincount(labels, minlength=num_classes)
+    return np.repeat(np.arange(num_classes), counts.max() - counts).astype(np.int32)
 
 
-def train_gan(pairs: Pairs, classes: int, config, key: PRNGKey):
+def train_gan(pairs: VectorPairs, num_classes: int, config, key: PRNGKey):
     """Trains generators and discriminators in turn; gives `sample(key, label) -> Pairs` and the last losses.
 
     Hinge losses (Miyato et al., arXiv 1802.05957) on vectors standardised per entry; the generator's loss is
@@ -114,7 +114,7 @@ def train_gan(pairs: Pairs, classes: int, config, key: PRNGKey):
 
     Args:
       pairs: real vectors of training clips, and no others.
-      classes: number of classes.
+      num_classes: number of classes.
       config: `noise`, `hidden`, `common`, `correlation`, `learning_rate`, `batch_size`, `steps`.
       key: of the initial values, batches and noise.
     """
@@ -122,51 +122,61 @@ def train_gan(pairs: Pairs, classes: int, config, key: PRNGKey):
     real = [jnp.asarray(x) for x in (pairs.audio, pairs.video)]
     scales = [(x.mean(0), jnp.maximum(x.std(0), 1e-4)) for x in real]
     real = [(x - mean) / std for x, (mean, std) in zip(real, scales, strict=True)]
-    label = jnp.asarray(pairs.label)
-    numbers, *functions = make_gan(real[0].shape[1], real[1].shape[1], classes, config, key_init)
+    labels = jnp.asarray(pairs.label)
+    params, *functions = make_gan(real[0].shape[1], real[1].shape[1], num_classes, config, key_init)
     tx = optax.adam(config.learning_rate, b1=0.5, b2=0.9)
-    step = _make_step(functions, tx, real, label, config)
-    carry = (numbers, tuple(tx.init(x) for x in numbers))
-    run = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
-    ((generator, _), _), losses = run(carry, jax.random.split(key_train, config.steps))
+    step = _make_step(functions, tx, real, labels, config)
+    carry = (params, tuple(tx.init(x) for x in params))
+    run_training = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
+    ((generator, _), _), losses = run_training(carry, jax.random.split(key_train, config.steps))
     generate = functions[0]
 
     @jax.jit
-    def vectors(key: PRNGKey, label):
-        fake = generate(generator, key, label)
-        return [x * std + mean for x, (mean, std) in zip(fake, scales, strict=True)]
+    def generate_vectors(key: PRNGKey, labels):
+        generated = generate(generator, key, labels)
+        return [x * std + mean for x, (mean, std) in zip(generated, scales, strict=True)]
 
-    def sample(key: PRNGKey, label: Int[np.ndarray, " m"]) -> Pairs:
-        return Pairs(*map(np.asarray, vectors(key, jnp.asarray(label))), np.asarray(label))
+    def sample(key: PRNGKey, labels: Int[np.ndarray, " m"]) -> VectorPairs:
+        return VectorPairs(*map(np.asarray, generate_vectors(key, jnp.asarray(labels))), np.asarray(labels))
 
-    return sample, {name: float(values[-100:].mean()) for name, values in losses.items()}
+    return sample, {name: float(step_losses[-100:].mean()) for name, step_losses in losses.items()}
 
 
-def _make_step(functions, tx: optax.GradientTransformation, real: list, label, config):
+def _make_step(functions, tx: optax.GradientTransformation, real: list, labels, config):
     """`(carry, key) -> carry, losses` for a scan: the discriminators' update, then the generators'."""
-    generate, common, judge = functions
+    generate, common_features, discriminate = functions
 
-    def critic_loss(critic, generator, key, chosen):
-        fake = generate(generator, key, label[chosen])
-        good = judge(critic, tuple(x[chosen] for x in real), label[chosen])
-        bad = judge(critic, fake, label[chosen])
-        return jnp.mean(jax.nn.relu(1.0 - good)) + jnp.mean(jax.nn.relu(1.0 + bad))
+    def discriminator_loss(discriminator, generator, key, indices):
+        generated = generate(generator, key, labels[indices])
+        real_scores = discriminate(discriminator, tuple(x[indices] for x in real), labels[indices])
+        generated_scores = discriminate(discriminator, generated, labels[indices])
+        return jnp.mean(jax.nn.relu(1.0 - real_scores)) + jnp.mean(jax.nn.relu(1.0 + generated_scores))
 
-    def generator_loss(generator, critic, key, chosen):
-        fake = generate(generator, key, label[chosen])
-        agreement = soft_hgr(*common(generator, fake))
-        return -jnp.mean(judge(critic, fake, label[chosen])) - config.correlation * agreement
+    def generator_loss(generator, discriminator, key, indices):
+        generated = generate(generator, key, labels[indices])
+        correlation = soft_hgr(*common_features(generator, generated))
+        return (
+            -jnp.mean(discriminate(discriminator, generated, labels[indices]))
+            - config.correlation * correlation
+        )
 
     def step(carry, key):
-        (generator, critic), (state_g, state_c) = carry
-        key_rows, key_c, key_g = jax.random.split(key, 3)
-        chosen = jax.random.randint(key_rows, (config.batch_size,), 0, len(label))
-        loss_c, grads = jax.value_and_grad(critic_loss)(critic, generator, key_c, chosen)
-        updates, state_c = tx.update(grads, state_c)
-        critic = optax.apply_updates(critic, updates)
-        loss_g, grads = jax.value_and_grad(generator_loss)(generator, critic, key_g, chosen)
-        updates, state_g = tx.update(grads, state_g)
+        (generator, discriminator), (generator_state, discriminator_state) = carry
+        key_rows, key_discriminator, key_generator = jax.random.split(key, 3)
+        indices = jax.random.randint(key_rows, (config.batch_size,), 0, len(labels))
+        loss_discriminator, grads = jax.value_and_grad(discriminator_loss)(
+            discriminator, generator, key_discriminator, indices
+        )
+        updates, discriminator_state = tx.update(grads, discriminator_state)
+        discriminator = optax.apply_updates(discriminator, updates)
+        loss_generator, grads = jax.value_and_grad(generator_loss)(
+            generator, discriminator, key_generator, indices
+        )
+        updates, generator_state = tx.update(grads, generator_state)
         generator = optax.apply_updates(generator, updates)
-        return ((generator, critic), (state_g, state_c)), {"generator": loss_g, "discriminator": loss_c}
+        return ((generator, discriminator), (generator_state, discriminator_state)), {
+            "generator": loss_generator,
+            "discriminator": loss_discriminator,
+        }
 
     return step

@@ -7,35 +7,41 @@ import jax
 
 from emofuse_jax.utils.system import available_memory_bytes
 
-SHARE = 0.9
+USABLE_MEMORY_FRACTION = 0.9
 """Of a device's memory that programs may plan with: allocators fragment."""
 
 
-LOWER = (
+REDUCE_MEMORY_HINT = (
     "lower data.batch_size or train.eval_batch_size, set model.dtype=bfloat16, data.mode=stream, or"
     " mesh.fsdp=True on several devices"
 )
-GB = 1e9
+BYTES_PER_GB = 1e9
 
 
 @contextlib.contextmanager
-def exhaustion_told(taken: Callable[[], int] | None = None, lower: str = LOWER) -> Iterator[None]:
-    """ValueError, one line, where a device runs out of memory: the bytes `taken`, and what to `lower`."""
+def explain_oom(
+    get_program_bytes: Callable[[], int] | None = None, hint: str = REDUCE_MEMORY_HINT
+) -> Iterator[None]:
+    """ValueError, one line, where a device runs out of memory: the bytes `get_program_bytes`, and what to `hint`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if not exhausted(error):
+        if not is_out_of_memory(error):
             raise
-        takes = f"; the program takes {taken() / GB:.2f} GB of a device" if taken else ""
-        raise ValueError(f"{said(error)}{takes}; {lower}") from error
+        usage = (
+            f"; the program takes {get_program_bytes() / BYTES_PER_GB:.2f} GB of a device"
+            if get_program_bytes
+            else ""
+        )
+        raise ValueError(f"{oom_message(error)}{usage}; {hint}") from error
 
 
-def exhausted(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether a device ran out of memory."""
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
-def said(error: Exception) -> str:
+def oom_message(error: Exception) -> str:
     """XLA's words in one line."""
     return f"out of memory: {str(error).splitlines()[0]}"
 
@@ -43,8 +49,10 @@ def said(error: Exception) -> str:
 def compiled_bytes(compiled) -> int:
     """Arguments, results and temporary arrays of a compiled program, on one device."""
     memory = compiled.memory_analysis()
-    own = memory.output_size_in_bytes - memory.alias_size_in_bytes  # donated arguments are not counted twice
-    return memory.argument_size_in_bytes + max(own, 0) + memory.temp_size_in_bytes
+    output_bytes = (
+        memory.output_size_in_bytes - memory.alias_size_in_bytes
+    )  # donated arguments are not counted twice
+    return memory.argument_size_in_bytes + max(output_bytes, 0) + memory.temp_size_in_bytes
 
 
 def device_bytes() -> int:
@@ -52,5 +60,5 @@ def device_bytes() -> int:
     devices = jax.local_devices()
     stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:
-        return int(SHARE * stats["bytes_limit"])
-    return int(SHARE * available_memory_bytes() / len(devices))
+        return int(USABLE_MEMORY_FRACTION * stats["bytes_limit"])
+    return int(USABLE_MEMORY_FRACTION * available_memory_bytes() / len(devices))

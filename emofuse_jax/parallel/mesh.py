@@ -8,7 +8,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-AXES = ("replica", "data", "model")
+MESH_AXES = ("replica", "data", "model")
 MIN_SHARDED_SIZE = 2**16
 """Smaller parameters are replicated: gathering them costs more than they take."""
 
@@ -24,19 +24,19 @@ def make_mesh(config) -> Mesh:
         shape[1] = devices // (shape[0] * shape[2])
     if math.prod(shape) != devices:
         raise ValueError(f"config.mesh: {'x'.join(map(str, shape))} does not cover {devices} devices")
-    return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    return jax.make_mesh(tuple(shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def replica_mesh(count: int) -> Mesh:
+def replica_mesh(device_count: int) -> Mesh:
     """A mesh over the first devices, replicas on each."""
-    axes = {"axis_types": (AxisType.Auto,) * 3, "devices": jax.devices()[:count]}
-    return jax.make_mesh((count, 1, 1), AXES, **axes)
+    mesh_options = {"axis_types": (AxisType.Auto,) * 3, "devices": jax.devices()[:device_count]}
+    return jax.make_mesh((device_count, 1, 1), MESH_AXES, **mesh_options)
 
 
-def check_rows(rows: int, field: str, mesh: Mesh) -> None:
+def check_batch_size(batch_size: int, field: str, mesh: Mesh) -> None:
     """ValueError where the devices of the `data` axis do not divide a batch."""
-    if rows < 1 or rows % mesh.shape["data"]:
-        raise ValueError(f"config.{field}={rows} is not divisible by {mesh.shape['data']} devices")
+    if batch_size < 1 or batch_size % mesh.shape["data"]:
+        raise ValueError(f"config.{field}={batch_size} is not divisible by {mesh.shape['data']} devices")
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -55,10 +55,11 @@ def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def put_as(tree: PyTree, sharding: NamedSharding) -> PyTree:
+def put_with_sharding(tree: PyTree, sharding: NamedSharding) -> PyTree:
     """Arrays that every process holds whole, laid out over the devices of all."""
     return jax.tree.map(
-        lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda at: np.asarray(x)[at]), tree
+        lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.asarray(x)[index]),
+        tree,
     )
 
 
@@ -69,9 +70,9 @@ def state_sharding(state: PyTree, mesh: Mesh, *, fsdp: bool) -> PyTree:
 
 def fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> P:
     """Splits the largest axis that the `data` devices divide; small arrays stay whole."""
-    size = mesh.shape["data"]
-    candidates = [axis for axis, n in enumerate(shape) if n % size == 0]
-    if size == 1 or not candidates or math.prod(shape) < MIN_SHARDED_SIZE:
+    device_count = mesh.shape["data"]
+    candidates = [axis for axis, n in enumerate(shape) if n % device_count == 0]
+    if device_count == 1 or not candidates or math.prod(shape) < MIN_SHARDED_SIZE:
         return P()
     axis = max(candidates, key=lambda a: shape[a])
     return P(*[None] * axis, "data")
@@ -86,10 +87,10 @@ def to_host(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), tree)
 
 
-def agreed(wish: bool) -> bool:
+def broadcast_decision(decision: bool) -> bool:
     """The first process's wish, in all of them: what is saved together must be begun together."""
     if jax.process_count() == 1:
-        return wish
+        return decision
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(wish)))
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(decision)))

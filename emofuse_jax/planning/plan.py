@@ -9,7 +9,7 @@ from jax.sharding import AxisType, Mesh
 
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.parallel.memory import compiled_bytes
-from emofuse_jax.parallel.mesh import AXES, state_sharding
+from emofuse_jax.parallel.mesh import MESH_AXES, state_sharding
 from emofuse_jax.planning.chips import Chip
 from emofuse_jax.planning.collectives import Collective, find_gradient_reductions, read_collectives
 from emofuse_jax.training.batch_source import abstract_batch
@@ -98,7 +98,7 @@ def make_tpu_mesh(chip_name: str, slice_shape: str) -> Mesh:
         raise ValueError(
             f"--topology={chip_name}:{slice_shape}: {reason} (needs libtpu: pip install 'emofuse[plan]')"
         ) from error
-    return Mesh(np.array(topology.devices).reshape(1, -1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(np.array(topology.devices).reshape(1, -1, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def roofline_seconds(plan: Plan, chip: Chip) -> dict[str, float]:

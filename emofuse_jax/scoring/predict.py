@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from emofuse_jax.data.dataset import Dataset
-from emofuse_jax.data.modality_mask import keep_modality
+from emofuse_jax.data.modality_mask import keep_only_modality
 from emofuse_jax.data.pipeline import ChooseSpec, eval_batches
 from emofuse_jax.parallel.mesh import put_batch, to_host
 from emofuse_jax.scoring import metrics
@@ -45,7 +45,7 @@ def predict(
     """Runs `eval_step` (training/step.py) over placed batches; `modality` masks sound or faces."""
     batch_fields, loss_sums = [], np.zeros(2)
     for batch in batches:
-        outputs = eval_step(params, model_state, keep_modality(batch, modality))
+        outputs = eval_step(params, model_state, keep_only_modality(batch, modality))
         predicted = {"probabilities": outputs["probabilities"], "levels": outputs["levels"]}
         host_fields = to_host(
             {"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **predicted}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emofuse_jax.data.augment.audio_effects import noisy_spectrogram, replace_audio
-from emofuse_jax.data.modality_mask import keep_modality
+from emofuse_jax.data.modality_mask import keep_only_modality
 from emofuse_jax.data.spectrogram_units import units_per_neper
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.predict import Predictions, predict
@@ -41,8 +41,8 @@ def make_corruptions(
     if "video" in modalities:
         corruptions |= {("lost", fraction): _make_face_loss(fraction) for fraction in LOST_FACE_FRACTIONS}
     if len(modalities) == 2:
-        corruptions["without", "audio"] = lambda batch: keep_modality(batch, "video")
-        corruptions["without", "video"] = lambda batch: keep_modality(batch, "audio")
+        corruptions["without", "audio"] = lambda batch: keep_only_modality(batch, "video")
+        corruptions["without", "video"] = lambda batch: keep_only_modality(batch, "audio")
     return corruptions
 
 

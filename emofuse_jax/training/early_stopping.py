@@ -4,7 +4,7 @@ import dataclasses
 
 
 @dataclasses.dataclass
-class Tracker:
+class EarlyStoppingTracker:
     """Progress that a checkpoint carries: the best validation so far."""
 
     best_ua: float | None = -1.0
@@ -16,13 +16,13 @@ class Tracker:
 
     def update(self, ua: float | None, step: int) -> bool:
         """Notes an epoch's validation, None where there is none; True when it is the best so far."""
-        better = ua is None or ua > self.best_ua
-        if better:
+        is_best = ua is None or ua > self.best_ua
+        if is_best:
             self.best_ua, self.best_step, self.since_best = ua, step, 0
         else:
             self.since_best += 1
-        return better
+        return is_best
 
-    def stops(self, patience: int) -> bool:
+    def should_stop_early(self, patience: int) -> bool:
         """Whether so many epochs have brought nothing better; 0 never does."""
         return 0 < patience <= self.since_best

@@ -25,16 +25,16 @@ from emofuse_jax.data.records import comparable_settings
 from emofuse_jax.data.sampler import Sampler, make_sampler
 from emofuse_jax.losses.class_polarity import fill_polarity
 from emofuse_jax.models.build import Model, build_model
-from emofuse_jax.training.folds import check_held_out, part_clips
+from emofuse_jax.training.folds import apply_hold_out, check_hold_out
 from emofuse_jax.training.optimizer import check_optimizer
 from emofuse_jax.types import InputSpec
 from emofuse_jax.utils.versions import package_versions
 
-ELASTIC_FIELDS = ("data.path", "data.threads", "data.mode", "data.on_corrupt", "mesh", "crossval")
-ELASTIC_FIELDS += ("train.eval_batch_size", "train.log_every", "train.steps_per_call")
+RESUME_CHANGEABLE_FIELDS = ("data.path", "data.threads", "data.mode", "data.on_corrupt", "mesh", "crossval")
+RESUME_CHANGEABLE_FIELDS += ("train.eval_batch_size", "train.log_every", "train.steps_per_call")
 """What may change when a run is resumed: beyond rounding no number depends on it, unless records are lost."""
 
-SAME_DATA = ("classes", "settings", "spec")
+MATCHING_DATA_FIELDS = ("classes", "settings", "spec")
 """What a checkpoint's records and those it is scored on must share."""
 
 
@@ -75,29 +75,33 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
     dataset = open_dataset(config.data.path, config.data.recipe)
     config = fill_polarity(config, dataset.classes)
     model = build_model(config.model, input_spec(config, dataset))
-    check_held_out(config)
-    return _on_fold(config, dataset, config.data.protocol or only_protocol(dataset), model)
+    check_hold_out(config)
+    return _make_experiment(config, dataset, config.data.protocol or find_only_protocol(dataset), model)
 
 
-def other_fold(experiment: Experiment, fold: int, seed: int) -> Experiment:
+def with_fold_and_seed(experiment: Experiment, fold: int, seed: int) -> Experiment:
     """The same experiment on another fold with another seed, which stand for `{fold}`, `{seed}` in `init`."""
     config = ml_collections.ConfigDict(experiment.config.to_dict())
     config.data.fold, config.seed = fold, seed
-    for stream, path in config.init.items():
-        config.init[stream] = path.replace("{fold}", str(fold)).replace("{seed}", str(seed))
-    return _on_fold(config, experiment.dataset, experiment.protocol, experiment.model)
+    for modality, path in config.init.items():
+        config.init[modality] = path.replace("{fold}", str(fold)).replace("{seed}", str(seed))
+    return _make_experiment(config, experiment.dataset, experiment.protocol, experiment.model)
 
 
-def _on_fold(config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, model: Model) -> Experiment:
+def _make_experiment(
+    config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, model: Model
+) -> Experiment:
     clips = {part: split_indices(dataset, protocol, config.data.fold, part) for part in SPLITS}
     for part in ("train", "validation"):
         if not len(clips[part]):
-            fold = f"{protocol}, fold {config.data.fold}"
-            raise ValueError(f"{dataset.path}: {fold}: {part} is empty; it takes at least three speakers")
-    clips = part_clips(clips, hold_out=config.data.hold_out)
+            fold_name = f"{protocol}, fold {config.data.fold}"
+            raise ValueError(
+                f"{dataset.path}: {fold_name}: {part} is empty; it takes at least three speakers"
+            )
+    clips = apply_hold_out(clips, hold_out=config.data.hold_out)
     clips["train"], labels = training_labels(config, dataset, clips["train"])
-    stats = read_statistics(dataset, protocol, config.data.fold)
-    return Experiment(config, dataset, protocol, clips, model.spec, model, stats, labels)
+    input_statistics = read_statistics(dataset, protocol, config.data.fold)
+    return Experiment(config, dataset, protocol, clips, model.spec, model, input_statistics, labels)
 
 
 def make_buckets(
@@ -122,17 +126,19 @@ def training_labels(
     if data.labelled_fraction == 1.0 and data.keep_unlabelled and not (data.balanced or data.labelled_share):
         return clips, None
     labels = visible_labels(dataset, clips, fraction=data.labelled_fraction, seed=config.seed)
-    kept = (labels >= 0) | data.keep_unlabelled
-    return clips[kept], labels[kept]
+    selected = (labels >= 0) | data.keep_unlabelled
+    return clips[selected], labels[selected]
 
 
 def epoch_steps(experiment: Experiment) -> int:
     """Whole batches in one pass over the training clips; ValueError where there is not even one."""
-    data, clips = experiment.config.data, len(experiment.clips["train"])
-    if clips < data.batch_size:
-        where = f"{experiment.dataset.path}: {experiment.protocol}, fold {data.fold}"
-        raise ValueError(f"{where}: {clips} training clips, fewer than data.batch_size={data.batch_size}")
-    return clips // data.batch_size
+    data, clip_count = experiment.config.data, len(experiment.clips["train"])
+    if clip_count < data.batch_size:
+        location = f"{experiment.dataset.path}: {experiment.protocol}, fold {data.fold}"
+        raise ValueError(
+            f"{location}: {clip_count} training clips, fewer than data.batch_size={data.batch_size}"
+        )
+    return clip_count // data.batch_size
 
 
 def experiment_sampler(experiment: Experiment) -> Sampler:
@@ -154,11 +160,13 @@ def input_spec(
 ) -> InputSpec:
     """The static shape of the records of a dataset under a config, or with other steps than the config's."""
     shape, settings, steps = dataset.shape, dataset.prep["settings"], audio_steps or config.data.audio_steps
-    sizes = shape.f, settings["face"]["frames"], shape.h, shape.w, len(dataset.classes)
-    return InputSpec(spectrogram_steps(settings, steps), *sizes, **feature_shape(settings, shape, steps))
+    other_sizes = shape.f, settings["face"]["frames"], shape.h, shape.w, len(dataset.classes)
+    return InputSpec(
+        spectrogram_steps(settings, steps), *other_sizes, **feature_shape(settings, shape, steps)
+    )
 
 
-def only_protocol(dataset: Dataset) -> str:
+def find_only_protocol(dataset: Dataset) -> str:
     """The single protocol of a dataset; ValueError names the choices where there are several."""
     names = sorted(os.listdir(os.path.join(dataset.path, "splits")))
     if not names:
@@ -168,18 +176,18 @@ def only_protocol(dataset: Dataset) -> str:
     return names[0]
 
 
-def metadata(experiment: Experiment) -> dict:
+def make_metadata(experiment: Experiment) -> dict:
     """What a checkpoint says about itself, ready for JSON; serving needs nothing else."""
     dataset, (mean, std) = experiment.dataset, experiment.statistics
-    training = np.concatenate([experiment.clips["train"], experiment.clips["validation"]])
+    trained_clips = np.concatenate([experiment.clips["train"], experiment.clips["validation"]])
     return {
         "config": experiment.config.to_dict(),
         "classes": list(dataset.classes),
         "settings": dataset.prep["settings"],
-        "spec": spec_fields(experiment.spec),
+        "spec": spec_to_json(experiment.spec),
         "statistics": {"mean": mean.tolist(), "std": std.tolist()},
-        "training_speakers": sorted({dataset.speaker_of[dataset.clip_ids[clip]] for clip in training}),
-        "training_clips_sha256": clips_digest(experiment),
+        "training_speakers": sorted({dataset.speaker_of[dataset.clip_ids[clip]] for clip in trained_clips}),
+        "training_clips_sha256": hash_training_clips(experiment),
         "corpus": dataset.prep["corpus"],
         "protocol": experiment.protocol,
         "fold": experiment.config.data.fold,
@@ -188,51 +196,60 @@ def metadata(experiment: Experiment) -> dict:
     }
 
 
-def spec_fields(spec: InputSpec) -> dict[str, int]:
+def spec_to_json(spec: InputSpec) -> dict[str, int]:
     """A spec as JSON; without the fields of features where there are none, as before there were any."""
     fields = dataclasses.asdict(spec)
-    optional = ("feature_steps", "audio_features", "face_features")
-    return {name: value for name, value in fields.items() if value or name not in optional}
+    optional_fields = ("feature_steps", "audio_features", "face_features")
+    return {name: value for name, value in fields.items() if value or name not in optional_fields}
 
 
-def clips_digest(experiment: Experiment) -> str:
+def hash_training_clips(experiment: Experiment) -> str:
     """Names the clips that were trained on and validated on, and their order."""
-    names = [[experiment.dataset.clip_ids[clip] for clip in experiment.clips[p]] for p in SPLITS[:2]]
-    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+    clip_ids = [[experiment.dataset.clip_ids[clip] for clip in experiment.clips[part]] for part in SPLITS[:2]]
+    return hashlib.sha256(json.dumps(clip_ids).encode()).hexdigest()
 
 
-def check_same_data(experiment: Experiment, about: dict, fields: tuple[str, ...] = SAME_DATA) -> None:
+def check_same_data(
+    experiment: Experiment, saved_metadata: dict, fields: tuple[str, ...] = MATCHING_DATA_FIELDS
+) -> None:
     """ValueError where the records differ from those a checkpoint was trained on."""
-    now = metadata(experiment)
+    current_metadata = make_metadata(experiment)
     for field in fields:
-        found, expected = now[field], about.get(field, now[field])  # the first checkpoints had no digest
+        current, saved = (
+            current_metadata[field],
+            saved_metadata.get(field, current_metadata[field]),
+        )  # the first checkpoints had no digest
         if field == "settings":
-            found, expected = comparable_settings(found), comparable_settings(expected)
-        if found != expected:
+            current, saved = comparable_settings(current), comparable_settings(saved)
+        if current != saved:
             raise ValueError(f"{experiment.dataset.path}: {field} differ from those of the checkpoint")
 
 
-def check_same_config(workdir: str, before: dict, now: dict) -> None:
+def check_same_config(workdir: str, saved_config: dict, current_config: dict) -> None:
     """ValueError naming the first field in which a resumed run's config differs from its checkpoint's."""
-    old, new = flatten(before), flatten(now)
-    for name in sorted(old.keys() | new.keys()):
-        elastic = any(name == field or name.startswith(f"{field}.") for field in ELASTIC_FIELDS)
-        if not elastic and old.get(name) != new.get(name):
+    saved_fields, current_fields = flatten(saved_config), flatten(current_config)
+    for name in sorted(saved_fields.keys() | current_fields.keys()):
+        is_changeable = any(
+            name == field or name.startswith(f"{field}.") for field in RESUME_CHANGEABLE_FIELDS
+        )
+        if not is_changeable and saved_fields.get(name) != current_fields.get(name):
             raise ValueError(
-                f"{workdir}: holds a run with config.{name}={old.get(name)!r}, this one has"
-                f" {new.get(name)!r}; choose another --workdir"
+                f"{workdir}: holds a run with config.{name}={saved_fields.get(name)!r}, this one has"
+                f" {current_fields.get(name)!r}; choose another --workdir"
             )
 
 
-def check_unseen(experiment: Experiment, about: dict) -> None:
+def check_test_speakers_unseen(experiment: Experiment, saved_metadata: dict) -> None:
     """ValueError where a test speaker was trained or selected on, unless the split is known to leak."""
     dataset = experiment.dataset
-    if about.get("leaks"):
+    if saved_metadata.get("leaks"):
         return
-    tested = {dataset.speaker_of[dataset.clip_ids[clip]] for clip in experiment.clips["test"]}
-    seen = sorted(tested & set(about["training_speakers"]))
-    if seen:
-        raise ValueError(f"{dataset.path}: test speaker {seen[0]!r} was trained on; these are other folds")
+    test_speakers = {dataset.speaker_of[dataset.clip_ids[clip]] for clip in experiment.clips["test"]}
+    leaked_speakers = sorted(test_speakers & set(saved_metadata["training_speakers"]))
+    if leaked_speakers:
+        raise ValueError(
+            f"{dataset.path}: test speaker {leaked_speakers[0]!r} was trained on; these are other folds"
+        )
 
 
 def flatten(tree: dict, prefix: str = "") -> dict:

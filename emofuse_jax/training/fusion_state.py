@@ -11,32 +11,41 @@ from emofuse_jax.scoring.predict import Predictions
 from emofuse_jax.types import TrainState
 
 
-def calibrated(state: TrainState, hook: Callable, validation: Predictions) -> TrainState:
-    """The state with the fusion's own part set by `hook` from the answers for the validation clips.
+def update_fusion_state(state: TrainState, calibrate: Callable, predictions: Predictions) -> TrainState:
+    """The state with the fusion's own part set by `calibrate` from the answers for the validation clips.
 
     Every process has all answers and computes the same numbers, laid out as those before. Raises ValueError
-    as `fitted` does.
+    as `compute_fusion_state` does.
     """
-    before = state.model_state["fusion"]
-    after = fitted(jax.tree.map(np.asarray, before), hook, validation.levels, validation.labels)
-    placed = jax.tree.map(lambda new, old: jax.device_put(np.asarray(new), old.sharding), after, before)
-    return dataclasses.replace(state, model_state=state.model_state | {"fusion": placed})
+    old_fusion_state = state.model_state["fusion"]
+    new_fusion_state = compute_fusion_state(
+        jax.tree.map(np.asarray, old_fusion_state), calibrate, predictions.levels, predictions.labels
+    )
+    sharded_fusion_state = jax.tree.map(
+        lambda new, old: jax.device_put(np.asarray(new), old.sharding), new_fusion_state, old_fusion_state
+    )
+    return dataclasses.replace(state, model_state=state.model_state | {"fusion": sharded_fusion_state})
 
 
-def fitted(
-    before: PyTree, hook: Callable, levels: Float[np.ndarray, "n m c"] | None, labels: Int[np.ndarray, " n"]
+def compute_fusion_state(
+    old_fusion_state: PyTree,
+    calibrate: Callable,
+    levels: Float[np.ndarray, "n m c"] | None,
+    labels: Int[np.ndarray, " n"],
 ) -> PyTree:
-    """The fusion's part of the model state as `hook` sets it from the levels' posteriors.
+    """The fusion's part of the model state as `calibrate` sets it from the levels' posteriors.
 
     Raises ValueError where the fusion gives no `level_logits`, or the hook gives arrays of other names,
     shapes or dtypes.
     """
     if levels is None:
         raise ValueError("fusion: calibrate needs level_logits and level_mask in aux")
-    after = hook(before, levels, labels)
-    if _shapes(after) != _shapes(before):
-        raise ValueError(f"fusion: calibrate gave {_shapes(after)}, expected {_shapes(before)}")
-    return after
+    new_fusion_state = calibrate(old_fusion_state, levels, labels)
+    if _shapes(new_fusion_state) != _shapes(old_fusion_state):
+        raise ValueError(
+            f"fusion: calibrate gave {_shapes(new_fusion_state)}, expected {_shapes(old_fusion_state)}"
+        )
+    return new_fusion_state
 
 
 def _shapes(tree: PyTree) -> PyTree:

@@ -13,16 +13,16 @@ from emofuse_jax.training.confusion_image import confusion_image
 from emofuse_jax.utils.files import name_file_in_error, parse_json
 
 # tensorboardX imports PyTorch where it is installed: 1.6 s, and its own CUDA libraries.
-absent = {} if "torch" in sys.modules else {"torch": None}
-sys.modules.update(absent)
+blocked_modules = {} if "torch" in sys.modules else {"torch": None}
+sys.modules.update(blocked_modules)
 try:
     from tensorboardX import SummaryWriter
 finally:
-    for name in absent:
+    for name in blocked_modules:
         del sys.modules[name]
 
 
-class Writer:
+class MetricWriter:
     """Appends rows of scalars; only the first process writes."""
 
     def __init__(self, workdir: str, *, resume_step: int, active: bool):
@@ -34,7 +34,7 @@ class Writer:
         with name_file_in_error(self._path), open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         os.replace(f"{self._path}.tmp", self._path)
-        self._board = SummaryWriter(
+        self._tensorboard = SummaryWriter(
             os.path.join(workdir, "tensorboard"), purge_step=resume_step + 1, flush_secs=10
         )
 
@@ -44,44 +44,47 @@ class Writer:
             return
         with name_file_in_error(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
-        self._check_board()
+        self._check_tensorboard()
         for name, value in values.items():
-            self._board.add_scalar(f"{split}/{name}", value, step)
+            self._tensorboard.add_scalar(f"{split}/{name}", value, step)
 
-    def _check_board(self) -> None:
+    def _check_tensorboard(self) -> None:
         """OSError where TensorBoard's thread is gone, as over a full disk: its queue would block."""
-        if not self._board.file_writer.event_writer._worker.is_alive():
+        if not self._tensorboard.file_writer.event_writer._worker.is_alive():
             raise OSError(f"{self._workdir}/tensorboard: can't be written")
 
     def write_epoch(
         self,
         step: int,
         row: dict[str, float],
-        matrix: Shaped[np.ndarray, "c c"] | None,
+        confusion: Shaped[np.ndarray, "c c"] | None,
         classes: Sequence[str],
     ) -> None:
         """Writes an epoch's row, and the confusion matrix of its validation clips, if any, to TensorBoard."""
         self.write(step, "epoch", row)
-        if self._active and matrix is not None:
-            self._check_board()
-            image = confusion_image(matrix, classes)
-            self._board.add_image("epoch/validation_confusion", image, step, dataformats="HWC")
+        if self._active and confusion is not None:
+            self._check_tensorboard()
+            image = confusion_image(confusion, classes)
+            self._tensorboard.add_image("epoch/validation_confusion", image, step, dataformats="HWC")
 
     def close(self, scores: dict[str, float] | None = None, fields: dict | None = None) -> None:
         """Flushes TensorBoard's file; with the scores of a finished run, its hyper-parameters too."""
         if self._active:
-            self._board.close()
+            self._tensorboard.close()
             if scores:
                 write_hyperparameters(self._workdir, "hparams", fields or {}, scores)
 
 
 def write_hyperparameters(workdir: str, name: str, fields: dict, scores: dict[str, float]) -> None:
     """Shows a training in TensorBoard's table of hyper-parameters, in place of an earlier one of its name."""
-    folder = os.path.join(workdir, "tensorboard")
-    shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-    plain = {field: v if isinstance(v, int | float | str) else str(v) for field, v in fields.items()}
-    with SummaryWriter(os.path.join(folder, name)) as board:
-        board.add_hparams(plain, scores, name=".")
+    directory = os.path.join(workdir, "tensorboard")
+    shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
+    hyperparameters = {
+        field: value if isinstance(value, int | float | str) else str(value)
+        for field, value in fields.items()
+    }
+    with SummaryWriter(os.path.join(directory, name)) as summary_writer:
+        summary_writer.add_hparams(hyperparameters, scores, name=".")
 
 
 def read_rows(path: str) -> list[dict]:
@@ -93,13 +96,13 @@ def read_rows(path: str) -> list[dict]:
         return []
     with open(path, "rb") as file:
         lines = file.read().split(b"\n")
-    return [_row(line, f"{path}: line {i}") for i, line in enumerate(lines[:-1], 1) if line]
+    return [_parse_row(line, f"{path}: line {i}") for i, line in enumerate(lines[:-1], 1) if line]
 
 
-def _row(line: bytes, name: str) -> dict:
-    row = parse_json(line, name)
+def _parse_row(line: bytes, location: str) -> dict:
+    row = parse_json(line, location)
     if not isinstance(row, dict) or type(row.get("step")) is not int or not isinstance(row.get("split"), str):
-        raise ValueError(f"{name}: fields step and split: expected a number and a name")
+        raise ValueError(f"{location}: fields step and split: expected a number and a name")
     return row
 
 

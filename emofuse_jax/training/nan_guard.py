@@ -8,96 +8,112 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from emofuse_jax.parallel.distributed import is_first
+from emofuse_jax.parallel.distributed import is_first_process
 from emofuse_jax.parallel.mesh import put_batch, to_host
-from emofuse_jax.training.batch_source import make_batches, make_spare
+from emofuse_jax.training.batch_source import make_skip_policy, make_train_batches
 from emofuse_jax.training.experiment import Experiment
-from emofuse_jax.training.nan_trace import first_not_finite
+from emofuse_jax.training.nan_trace import find_first_nonfinite
 from emofuse_jax.training.step import make_train_step
 from emofuse_jax.types import Params, TrainState
 from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.files import write_json
 
-REPORT = "nonfinite.json"
+REPORT_FILE = "nonfinite.json"
 
 
-class NotFinite(ValueError):
+class NonFiniteError(ValueError):
     """The loss, or a parameter, is not a number any more at a step; of several replicas, in that run."""
 
-    def __init__(self, words: str, step: int, run: tuple[int, ...] = ()):
-        super().__init__(words)
-        self.step, self.run = step, run
+    def __init__(self, message: str, step: int, replica_id: tuple[int, ...] = ()):
+        super().__init__(message)
+        self.step, self.replica_id = step, replica_id
 
 
-def check_finite(step: int, loss: float, params: bool = True, run: tuple[int, ...] = ()) -> None:
+def check_finite(
+    step: int, loss: float, params_finite: bool = True, replica_id: tuple[int, ...] = ()
+) -> None:
     """NotFinite where the loss, or one of the parameters, is not a number: it is not saved.
 
-    `run`: fold, seed, and in a search the trial.
+    `replica_id`: fold, seed, and in a search the trial.
     """
-    parts = zip(("fold", "seed", "trial"), run, strict=False)
-    where = "".join(f"{name} {number}, " for name, number in parts) + f"step {step}"
+    labels = zip(("fold", "seed", "trial"), replica_id, strict=False)
+    location = "".join(f"{name} {number}, " for name, number in labels) + f"step {step}"
     if not math.isfinite(loss):
-        raise NotFinite(f"{where}: the loss is {loss}; a lower optimizer.learning_rate may help", step, run)
-    if not params:
-        raise NotFinite(f"{where}: a parameter is not finite", step, run)
+        raise NonFiniteError(
+            f"{location}: the loss is {loss}; a lower optimizer.learning_rate may help", step, replica_id
+        )
+    if not params_finite:
+        raise NonFiniteError(f"{location}: a parameter is not finite", step, replica_id)
 
 
-def retold(failed: NotFinite, explained: Callable[[], str]) -> NotFinite:
-    """The same with what `explained` finds of its origin."""
+def with_explanation(nonfinite_error: NonFiniteError, explain: Callable[[], str]) -> NonFiniteError:
+    """The same with what `explain` finds of its origin."""
     try:
-        told = explained()
+        explanation = explain()
     except Exception as error:  # of no weight beside what happened
-        told = f"not traced: {to_one_line(error)}"
-    return NotFinite(f"{failed}; {told}", failed.step, failed.run)
+        explanation = f"not traced: {to_one_line(error)}"
+    return NonFiniteError(
+        f"{nonfinite_error}; {explanation}", nonfinite_error.step, nonfinite_error.replica_id
+    )
 
 
-def explain(experiment: Experiment, state: TrainState, tx, mesh: Mesh, until: int, workdir: str) -> str:
-    """Takes the steps from `state` up to step `until` again, and stops at the first that is not finite.
+def trace_nonfinite_step(
+    experiment: Experiment, state: TrainState, tx, mesh: Mesh, last_step: int, workdir: str
+) -> str:
+    """Takes the steps from `state` up to step `last_step` again, and stops at the first that is not finite.
 
     Writes `nonfinite.json` under `workdir`: the step, the loss, the ids of its clips, and which value first
     was not finite (of one process alone: of several nobody holds all values). Where the steps, taken one by
     one, are all finite this time, the clips are those of all of them. Gives it in words.
     """
-    step = make_train_step(experiment.model, tx, experiment.config)
-    jitted, first, seen = jax.jit(step), int(state.step), []
-    run = {"fold": experiment.config.data.fold, "seed": experiment.config.seed}
-    batches = make_batches(experiment, make_spare(experiment), start=first)
-    for number in range(first, until):
+    train_step = make_train_step(experiment.model, tx, experiment.config)
+    jitted_step, first_step, replayed_clip_ids = jax.jit(train_step), int(state.step), []
+    replica_fields = {"fold": experiment.config.data.fold, "seed": experiment.config.seed}
+    batches = make_train_batches(experiment, make_skip_policy(experiment), first_batch=first_step)
+    for step in range(first_step, last_step):
         batch = put_batch(next(batches), mesh)
-        after, measured = jitted(state, batch)
-        clips = to_host({"clip": batch.clip})["clip"]
-        ids = [experiment.dataset.clip_ids[clip] for clip in clips if clip >= 0]
-        if math.isfinite(float(measured["loss"])) and all_finite(after.params):
-            state, seen = after, seen + ids
+        next_state, step_metrics = jitted_step(state, batch)
+        clip_indices = to_host({"clip": batch.clip})["clip"]
+        clip_ids = [experiment.dataset.clip_ids[clip] for clip in clip_indices if clip >= 0]
+        if math.isfinite(float(step_metrics["loss"])) and has_finite_params(next_state.params):
+            state, replayed_clip_ids = next_state, replayed_clip_ids + clip_ids
             continue
-        found = run | {"step": number + 1, "loss": str(float(measured["loss"])), "clips": ids, "first": ""}
-        path = _report(workdir, found)  # before what may need more memory than there is
-        value = "one process alone can tell at which value"
+        report = replica_fields | {
+            "step": step + 1,
+            "loss": str(float(step_metrics["loss"])),
+            "clips": clip_ids,
+            "first": "",
+        }
+        path = _write_report(workdir, report)  # before what may need more memory than there is
+        first_nonfinite = "one process alone can tell at which value"
         if jax.process_count() == 1:
-            value = first_not_finite(step, state, batch)
-            _report(workdir, found | {"first": value})
-        return f"it began at step {number + 1}: {value}; its clips are in {path}"
-    path = _report(workdir, run | {"step": until, "clips": list(dict.fromkeys(seen)), "first": ""})
-    return f"taken again one by one, steps {first + 1} to {until} were finite; their clips are in {path}"
+            first_nonfinite = find_first_nonfinite(train_step, state, batch)
+            _write_report(workdir, report | {"first": first_nonfinite})
+        return f"it began at step {step + 1}: {first_nonfinite}; its clips are in {path}"
+    path = _write_report(
+        workdir,
+        replica_fields | {"step": last_step, "clips": list(dict.fromkeys(replayed_clip_ids)), "first": ""},
+    )
+    return f"taken again one by one, steps {first_step + 1} to {last_step} were finite; their clips are in {path}"
 
 
-def _report(workdir: str, found: dict) -> str:
+def _write_report(workdir: str, report: dict) -> str:
     """Writes it; gives its path."""
-    path = os.path.join(workdir, REPORT)
-    if is_first():
-        write_json(path, found)
+    path = os.path.join(workdir, REPORT_FILE)
+    if is_first_process():
+        write_json(path, report)
     return path
 
 
-def _all_finite(params: Params):
+def _are_params_finite(params: Params):
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
 
 
-_jitted = jax.jit(_all_finite)
-finite_replicas = jax.jit(jax.vmap(_all_finite))
+_all_finite_jitted = jax.jit(_are_params_finite)
+are_replicas_finite = jax.jit(jax.vmap(_are_params_finite))
 """bool [r]: of stacked parameters, whether every one of a replica is a number."""
 
 
-def all_finite(params: Params) -> bool:
+def has_finite_params(params: Params) -> bool:
     """Whether every parameter is a number."""
-    return bool(_jitted(params))
+    return bool(_all_finite_jitted(params))

@@ -27,15 +27,15 @@ def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransfo
       ValueError: see `check_optimizer`.
     """
     check_optimizer(config)
-    accumulate = config.accumulate
-    updates = jnp.maximum(steps // accumulate, 1)
+    accumulation_steps = config.accumulate
+    updates = jnp.maximum(steps // accumulation_steps, 1)
     schedule = make_schedule(config, updates)
     tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), OPTIMIZERS[config.name](config, schedule))
-    if accumulate > 1:
-        tx = optax.MultiSteps(tx, accumulate).gradient_transformation()
+    if accumulation_steps > 1:
+        tx = optax.MultiSteps(tx, accumulation_steps).gradient_transformation()
     if config.tail:
-        return averaged(tx, tail_weight(config.tail, updates))
-    return averaged(tx, lambda n: 1.0 - config.ema) if config.ema else tx
+        return average_params(tx, tail_average_weight(config.tail, updates))
+    return average_params(tx, lambda update: 1.0 - config.ema) if config.ema else tx
 
 
 def check_optimizer(config) -> None:
@@ -64,14 +64,14 @@ def muon(config, schedule: optax.Schedule) -> optax.GradientTransformation:
 
     The momentum is made orthogonal by an iteration of Newton and Schulz (Jordan et al., 2024); with that
     scale (arXiv 2502.16982) its steps are as large as AdamW's, so that a rate of AdamW fits. What is no
-    kernel (`matrices`) is left to Adam with Nesterov's momentum, and does not decay; `b1`, `b2` are Adam's.
+    kernel (`muon_dimension_numbers`) is left to Adam with Nesterov's momentum, and does not decay; `b1`, `b2` are Adam's.
     """
     return optax.contrib.muon(
         schedule,
         weight_decay=config.weight_decay,
         adam_b1=config.b1,
         adam_b2=config.b2,
-        muon_weight_dimension_numbers=matrices,
+        muon_weight_dimension_numbers=muon_dimension_numbers,
         consistent_rms=0.2,
     )
 
@@ -79,19 +79,19 @@ def muon(config, schedule: optax.Schedule) -> optax.GradientTransformation:
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
 
 
-def matrices(params: Params) -> Params:
+def muon_dimension_numbers(params: Params) -> Params:
     """What has two axes or more, as matrices: all axes but the last by the last; None for the rest.
 
     Classifiers (`head`) and embeddings stay with Adam, as Jordan et al. advise.
     """
 
-    def matrix(path, p):
+    def leaf_dimensions(path, p):
         names = [str(getattr(key, "key", key)) for key in path]
         if p.ndim < 2 or any(name.endswith(("head", "embedding")) for name in names):
             return None
         return optax.contrib.MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1)
 
-    return jax.tree_util.tree_map_with_path(matrix, params)
+    return jax.tree_util.tree_map_with_path(leaf_dimensions, params)
 
 
 def make_schedule(config, updates: int | Int[Array, ""]) -> optax.Schedule:
@@ -99,16 +99,16 @@ def make_schedule(config, updates: int | Int[Array, ""]) -> optax.Schedule:
 
     `optax.warmup_cosine_decay_schedule`, whose lengths can't be traced.
     """
-    peak, floor = config.learning_rate, config.final_rate
-    warmup = jnp.round(config.warmup * updates)
-    length = jnp.maximum(updates, warmup + 1) - warmup
+    peak_rate, final_fraction = config.learning_rate, config.final_rate
+    warmup_updates = jnp.round(config.warmup * updates)
+    decay_updates = jnp.maximum(updates, warmup_updates + 1) - warmup_updates
 
-    def rate(count):
-        done = jnp.clip((count - warmup) / length, 0.0, 1.0)
-        cosine = floor + (1.0 - floor) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-        return peak * jnp.where(count < warmup, count / jnp.maximum(warmup, 1.0), cosine)
+    def learning_rate(count):
+        decay_progress = jnp.clip((count - warmup_updates) / decay_updates, 0.0, 1.0)
+        cosine = final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * decay_progress))
+        return peak_rate * jnp.where(count < warmup_updates, count / jnp.maximum(warmup_updates, 1.0), cosine)
 
-    return rate
+    return learning_rate
 
 
 def weight_decay_mask(params: Params) -> Params:
@@ -116,8 +116,8 @@ def weight_decay_mask(params: Params) -> Params:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def averaged(
-    tx: optax.GradientTransformation, weight: Callable[[Int[Array, ""]], Float[Array, ""] | float]
+def average_params(
+    tx: optax.GradientTransformation, average_weight: Callable[[Int[Array, ""]], Float[Array, ""] | float]
 ) -> optax.GradientTransformation:
     """Keeps a running average of the parameters in the optimiser's state.
 
@@ -131,25 +131,27 @@ def averaged(
 
     def update(grads, state, params):
         updates, inner = tx.update(grads, state.inner, params)
-        new = optax.apply_updates(params, updates)
-        before, after = updates_done(state.inner), updates_done(inner)
-        taken = jnp.where(after > before, weight(after), 0.0)
-        return updates, AverageState(inner, optax.incremental_update(new, state.average, taken))
+        new_params = optax.apply_updates(params, updates)
+        updates_before, updates_after = count_updates(state.inner), count_updates(inner)
+        step_weight = jnp.where(updates_after > updates_before, average_weight(updates_after), 0.0)
+        return updates, AverageState(inner, optax.incremental_update(new_params, state.average, step_weight))
 
     return optax.GradientTransformation(init, update)
 
 
-def tail_weight(share: float, updates: int | Int[Array, ""]) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
-    """Of an even average over the last `share` of all updates; until then the parameters themselves.
+def tail_average_weight(
+    fraction: float, updates: int | Int[Array, ""]
+) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
+    """Of an even average over the last `fraction` of all updates; until then the parameters themselves.
 
     Stochastic weight averaging (Izmailov et al., 2018), a snapshot at each update; running statistics of
     batch norm stay those of the last updates, which the paper computes again.
     """
-    start = updates - jnp.maximum(jnp.round(share * updates), 1)
-    return lambda n: 1.0 / jnp.maximum(n - start, 1)
+    first_update = updates - jnp.maximum(jnp.round(fraction * updates), 1)
+    return lambda update: 1.0 / jnp.maximum(update - first_update, 1)
 
 
-def updates_done(state: optax.OptState) -> Int[Array, ""]:
+def count_updates(state: optax.OptState) -> Int[Array, ""]:
     """Updates that the optimiser has made."""
     return optax.tree_utils.tree_get_all_with_path(state, "count")[0][1]
 

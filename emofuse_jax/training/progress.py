@@ -16,31 +16,43 @@ console = Console(stderr=True)
 
 
 @contextlib.contextmanager
-def live_line(total: int, start: int, batch_size: int, title: str, *, active: bool) -> Iterator:
-    """Yields `update(step, **shown)`: a bar with clips/s and the time left, or a plain line every 10 s.
+def show_progress(
+    total_steps: int, first_step: int, batch_size: int, title: str, *, active: bool
+) -> Iterator:
+    """Yields `report_progress(step, **shown)`: a bar with clips/s and the time left, or a plain line every 10 s.
 
     The rate counts from the first update: what a resumed run did before, and compilation, are not in it.
     """
     if not active:
         yield lambda step, **shown: None
         return
-    began, last = [], [time.monotonic()]
+    first_update, last_print = [], [time.monotonic()]
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total, completed=start, shown="")
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as progress_bar:
+        task = progress_bar.add_task(title, total=total_steps, completed=first_step, shown="")
 
-        def update(step: int, **shown: float) -> None:
-            now = time.monotonic()
-            began[:] = began or (step, now)
-            rate = (step - began[0]) * batch_size / max(now - began[1], 1e-9)
-            text = "  ".join([f"{rate:.0f} clips/s", *(f"{k} {v:.3f}" for k, v in shown.items())])
-            bar.update(task, completed=step, shown=text)
-            if not console.is_terminal and (now - last[0] > 10 or step == total):
-                last[0] = now
-                left = f"  {(total - step) * batch_size / rate:.0f} s left" if rate else ""
-                print(f"{title} {step}/{total}  {text}{left}", file=sys.stderr, flush=True)
+        def report_progress(step: int, **shown: float) -> None:
+            now_seconds = time.monotonic()
+            first_update[:] = first_update or (step, now_seconds)
+            clips_per_second = (
+                (step - first_update[0]) * batch_size / max(now_seconds - first_update[1], 1e-9)
+            )
+            status_text = "  ".join(
+                [f"{clips_per_second:.0f} clips/s", *(f"{name} {value:.3f}" for name, value in shown.items())]
+            )
+            progress_bar.update(task, completed=step, shown=status_text)
+            if not console.is_terminal and (now_seconds - last_print[0] > 10 or step == total_steps):
+                last_print[0] = now_seconds
+                time_left = (
+                    f"  {(total_steps - step) * batch_size / clips_per_second:.0f} s left"
+                    if clips_per_second
+                    else ""
+                )
+                print(f"{title} {step}/{total_steps}  {status_text}{time_left}", file=sys.stderr, flush=True)
 
-        yield update
+        yield report_progress
 
 
 def parameter_table(params: Params) -> str:
@@ -54,9 +66,9 @@ def parameter_table(params: Params) -> str:
         table.add_row(name, str(len(sizes)), f"{sum(sizes):,}")
     total = sum(sum(sizes) for sizes in groups.values())
     table.add_row("all", str(sum(map(len, groups.values()))), f"{total:,}")
-    wide = Console(width=100)
-    with wide.capture() as capture:
-        wide.print(table)
+    wide_console = Console(width=100)
+    with wide_console.capture() as capture:
+        wide_console.print(table)
     return capture.get()
 
 

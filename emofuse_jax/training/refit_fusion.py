@@ -11,23 +11,32 @@ from emofuse_jax.data.feature_shapes import audio_step_mask
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.pipeline import eval_batches
 from emofuse_jax.losses.cross_entropy import cross_entropy
-from emofuse_jax.models.feature_gan import Pairs, missing_labels, train_gan
+from emofuse_jax.models.feature_gan import VectorPairs, choose_labels_to_generate, train_gan
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.scoring import metrics
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.experiment import Experiment, check_same_data
-from emofuse_jax.training.folds import TRAINED_ON
-from emofuse_jax.training.metric_writer import Writer
+from emofuse_jax.training.folds import VALIDATION_TRAINED_ON_MESSAGE
+from emofuse_jax.training.metric_writer import MetricWriter
 from emofuse_jax.types import Batch, Params, TrainState
 from emofuse_jax.utils.locks import lock_directory
 
-KEPT = ("classes", "settings", "spec", "statistics", "corpus", "protocol", "fold", "versions")
-KEPT += ("training_speakers", "training_clips_sha256")
+COPIED_METADATA_FIELDS = (
+    "classes",
+    "settings",
+    "spec",
+    "statistics",
+    "corpus",
+    "protocol",
+    "fold",
+    "versions",
+)
+COPIED_METADATA_FIELDS += ("training_speakers", "training_clips_sha256")
 """What the new checkpoint says as the old one does."""
 
 
 def refit(
-    experiment: Experiment, params: Params, model_state: Params, about: dict, config, workdir: str
+    experiment: Experiment, params: Params, model_state: Params, metadata: dict, config, workdir: str
 ) -> dict:
     """Writes a checkpoint whose fusion has seen generated pairs too; gives what was made and reached.
 
@@ -35,10 +44,10 @@ def refit(
     validation clips. The checkpoint is an ordinary one: `evaluate` and `export` take it.
 
     Args:
-      experiment: of the run that `params`, `model_state` and `about` come from.
+      experiment: of the run that `params`, `model_state` and `metadata` come from.
       params: its parameters.
       model_state: its statistics.
-      about: metadata of its checkpoint.
+      metadata: metadata of its checkpoint.
       config: `seed`, `generate`, `gan` (training/feature_gan.py), `refit` (`epochs`, `batch_size`,
       `learning_rate`).
       workdir: to write to.
@@ -50,61 +59,72 @@ def refit(
     """
     _check_fusion(experiment, model_state)
     if not experiment.config.data.hold_out:
-        raise ValueError(f"{TRAINED_ON}, which are to choose among the fits")
-    check_same_data(experiment, about, ("classes", "settings", "spec", "training_clips_sha256"))
+        raise ValueError(f"{VALIDATION_TRAINED_ON_MESSAGE}, which are to choose among the fits")
+    check_same_data(experiment, metadata, ("classes", "settings", "spec", "training_clips_sha256"))
     with lock_directory(workdir):
         if os.path.isdir(os.path.join(workdir, "checkpoints")):
             raise ValueError(f"{workdir}: holds a run; choose another --workdir")
-        return _refit(experiment, params, model_state, about, config, workdir)
+        return _refit(experiment, params, model_state, metadata, config, workdir)
 
 
 def _refit(
-    experiment: Experiment, params: Params, model_state: Params, about: dict, config, workdir: str
+    experiment: Experiment, params: Params, model_state: Params, metadata: dict, config, workdir: str
 ) -> dict:
     key_gan, key_sample, key_fit = jax.random.split(jax.random.key(config.seed), 3)
-    train, validation = (pooled(experiment, params, model_state, part) for part in ("train", "validation"))
-    told = {"real": len(train.label), "generated": 0}
+    train, validation = (
+        pool_vectors(experiment, params, model_state, part) for part in ("train", "validation")
+    )
+    report = {"real": len(train.label), "generated": 0}
     if config.generate:
         classes = len(experiment.dataset.classes)
-        sample, told["losses"] = train_gan(train, classes, config.gan, key_gan)
-        made = sample(key_sample, missing_labels(train.label, classes))
-        told["generated"] = len(made.label)
-        train = Pairs(*(np.concatenate(both) for both in zip(train, made, strict=True)))
-    writer = Writer(workdir, resume_step=0, active=True)
-    numbers = (params, model_state)
-    best, told["validation_ua"], told["epoch"] = _fit(
-        experiment.model, numbers, train, validation, config.refit, key_fit, writer
+        sample, report["losses"] = train_gan(train, classes, config.gan, key_gan)
+        generated = sample(key_sample, choose_labels_to_generate(train.label, classes))
+        report["generated"] = len(generated.label)
+        train = VectorPairs(*(np.concatenate(arrays) for arrays in zip(train, generated, strict=True)))
+    writer = MetricWriter(workdir, resume_step=0, active=True)
+    variables = (params, model_state)
+    best, report["validation_ua"], report["epoch"] = _train_fusion(
+        experiment.model, variables, train, validation, config.refit, key_fit, writer
     )
     writer.close()
-    state = TrainState(jnp.asarray(told["epoch"], jnp.int32), best, model_state, optax.EmptyState())
-    saved = {name: about[name] for name in KEPT} | {"config": {**about["config"], "name": config.name}}
-    store.save(workdir, "best", state, {**saved, "step": told["epoch"], "refit": config.to_dict() | told})
-    return told
+    state = TrainState(jnp.asarray(report["epoch"], jnp.int32), best, model_state, optax.EmptyState())
+    new_metadata = {name: metadata[name] for name in COPIED_METADATA_FIELDS} | {
+        "config": {**metadata["config"], "name": config.name}
+    }
+    store.save(
+        workdir, "best", state, {**new_metadata, "step": report["epoch"], "refit": config.to_dict() | report}
+    )
+    return report
 
 
-def pooled(experiment: Experiment, params: Params, model_state: Params, part: str) -> Pairs:
+def pool_vectors(experiment: Experiment, params: Params, model_state: Params, part: str) -> VectorPairs:
     """Vectors of the clips of a part that have both streams and a label, of training one that is not hidden.
 
     Raises ValueError where there are none.
     """
     model, clips = experiment.model, experiment.clips[part]
-    hide = part == "train" and experiment.labels is not None
-    hidden = clips[experiment.labels < 0] if hide else clips[:0]
-    apply = jax.jit(lambda p, s, batch: model.apply(p, s, batch, train=False)[0])
-    rows = []
-    size = experiment.config.train.eval_batch_size
-    for batch in eval_batches(experiment.dataset, clips, experiment.shape, batch_size=size):
+    should_hide = part == "train" and experiment.labels is not None
+    hidden = clips[experiment.labels < 0] if should_hide else clips[:0]
+    apply_model = jax.jit(lambda p, s, batch: model.apply(p, s, batch, train=False)[0])
+    vectors = []
+    batch_size = experiment.config.train.eval_batch_size
+    for batch in eval_batches(experiment.dataset, clips, experiment.shape, batch_size=batch_size):
         batch = hide_labels(batch, hidden)
-        outputs = apply(params, model_state, batch)
-        kept = batch.label_mask & (batch.clip >= 0) & both_streams(batch)
-        rows.append([np.asarray(x)[kept] for x in (outputs.audio_vector, outputs.video_vector, batch.label)])
-    pairs = Pairs(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+        outputs = apply_model(params, model_state, batch)
+        row_mask = batch.label_mask & (batch.clip >= 0) & has_both_modalities(batch)
+        vectors.append(
+            [
+                np.asarray(values)[row_mask]
+                for values in (outputs.audio_vector, outputs.video_vector, batch.label)
+            ]
+        )
+    pairs = VectorPairs(*(np.concatenate(arrays) for arrays in zip(*vectors, strict=True)))
     if not len(pairs.label):
         raise ValueError(f"{experiment.dataset.path}: no labelled clip of {part} has both streams")
     return pairs
 
 
-def both_streams(batch: Batch) -> np.ndarray:
+def has_both_modalities(batch: Batch) -> np.ndarray:
     """bool [b]: which clips have sound, or features of it, and a face."""
     return audio_step_mask(batch).any(axis=1) & batch.face_mask.any(axis=1)
 
@@ -120,56 +140,70 @@ def _check_fusion(experiment: Experiment, model_state: Params) -> None:
         raise ValueError(f"fusion {config.name!r}: it measures numbers as it trains, which would go stale")
 
 
-def _fit(model, numbers: tuple[Params, Params], train: Pairs, validation: Pairs, config, key, writer: Writer):
+def _train_fusion(
+    model,
+    variables: tuple[Params, Params],
+    train: VectorPairs,
+    validation: VectorPairs,
+    config,
+    key,
+    writer: MetricWriter,
+):
     """The parameters, validation UA and number of the best epoch; epoch 0 is what was there before."""
     tx = optax.adam(config.learning_rate)
-    params, model_state = numbers
-    epoch, confusion = _compiled(model, tx, config, max(len(train.label) // config.batch_size, 1))
-    data, seen = (jax.tree.map(jnp.asarray, pairs) for pairs in (train, validation))
+    params, model_state = variables
+    train_epoch, compute_confusion = _compile_functions(
+        model, tx, config, max(len(train.label) // config.batch_size, 1)
+    )
+    data, validation_data = (jax.tree.map(jnp.asarray, pairs) for pairs in (train, validation))
 
-    def validation_ua(fusion: Params) -> float:
-        whole = params | {"fusion": fusion}
-        return metrics.compute_scores(np.asarray(confusion(whole, model_state, seen)))["ua"]
+    def compute_validation_ua(fusion: Params) -> float:
+        merged_params = params | {"fusion": fusion}
+        return metrics.compute_scores(
+            np.asarray(compute_confusion(merged_params, model_state, validation_data))
+        )["ua"]
 
     carry = (params["fusion"], tx.init(params["fusion"]))
-    best = (carry[0], validation_ua(carry[0]), 0)
+    best = (carry[0], compute_validation_ua(carry[0]), 0)
     for number, key_epoch in enumerate(jax.random.split(key, config.epochs), 1):
-        carry, loss = epoch(carry, key_epoch, numbers, data)
-        ua = validation_ua(carry[0])
+        carry, loss = train_epoch(carry, key_epoch, variables, data)
+        ua = compute_validation_ua(carry[0])
         writer.write(number, "epoch", {"epoch": number, "train_loss": float(loss), "validation_ua": ua})
         if ua > best[1]:
             best = (carry[0], ua, number)
     return params | {"fusion": best[0]}, best[1], best[2]
 
 
-def _compiled(model, tx, config, steps: int):
-    """`epoch(carry, key, numbers, data) -> carry, loss` and `confusion(params, model_state, data)`."""
+def _compile_functions(model, tx, config, steps_per_epoch: int):
+    """`train_epoch(carry, key, numbers, data) -> carry, loss` and `compute_confusion(params, model_state, data)`."""
 
-    def loss(fusion, numbers, key, rows: Pairs):
-        whole = numbers[0] | {"fusion": fusion}
-        logits = model.fuse(whole, numbers[1], rows.audio, rows.video, key=key)
+    def loss_fn(fusion, variables, key, rows: VectorPairs):
+        merged_params = variables[0] | {"fusion": fusion}
+        logits = model.fuse(merged_params, variables[1], rows.audio, rows.video, key=key)
         total, weight = cross_entropy(logits, rows.label, jnp.ones(rows.label.shape))
         return total / weight
 
     @jax.jit
-    def epoch(carry, key, numbers, data: Pairs):
+    def train_epoch(carry, key, variables, data: VectorPairs):
         def step(carry, inputs):
             fusion, opt_state = carry
-            key_drop, chosen = inputs
-            rows = jax.tree.map(lambda x: x[chosen], data)
-            value, grads = jax.value_and_grad(loss)(fusion, numbers, key_drop, rows)
+            key_dropout, indices = inputs
+            rows = jax.tree.map(lambda x: x[indices], data)
+            value, grads = jax.value_and_grad(loss_fn)(fusion, variables, key_dropout, rows)
             updates, opt_state = tx.update(grads, opt_state)
             return (optax.apply_updates(fusion, updates), opt_state), value
 
-        key_order, key_drop = jax.random.split(key)
+        key_order, key_dropout = jax.random.split(key)
         order = jax.random.permutation(key_order, len(data.label))
-        order = jnp.resize(order, steps * config.batch_size).reshape(steps, -1)  # n -> steps b
-        carry, values = jax.lax.scan(step, carry, (jax.random.split(key_drop, steps), order))
+        order = jnp.resize(order, steps_per_epoch * config.batch_size).reshape(
+            steps_per_epoch, -1
+        )  # n -> steps b
+        carry, values = jax.lax.scan(step, carry, (jax.random.split(key_dropout, steps_per_epoch), order))
         return carry, values.mean()
 
     @jax.jit
-    def confusion(params, model_state, data: Pairs):
+    def compute_confusion(params, model_state, data: VectorPairs):
         logits = model.fuse(params, model_state, data.audio, data.video)
         return metrics.confusion_matrix(logits, data.label, jnp.ones(data.label.shape), logits.shape[-1])
 
-    return epoch, confusion
+    return train_epoch, compute_confusion

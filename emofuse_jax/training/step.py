@@ -16,15 +16,15 @@ from emofuse_jax.losses.cross_entropy import cross_entropy, label_weight
 from emofuse_jax.parallel.mesh import batch_sharding, replicated, state_sharding
 from emofuse_jax.parallel.xla_options import step_options
 from emofuse_jax.scoring import metrics
-from emofuse_jax.training.warm_start import Start, overlay
+from emofuse_jax.training.warm_start import WarmStart, overlay_arrays
 from emofuse_jax.types import Batch, Params, PRNGKey, TrainState
 
 
 def init_state(
-    model, tx: optax.GradientTransformation, key: PRNGKey, statistics, start: Start = ({}, {})
+    model, tx: optax.GradientTransformation, key: PRNGKey, statistics, warm_start: WarmStart = ({}, {})
 ) -> TrainState:
-    """A fresh state; `statistics`: (mean, std) per bin of the training clips, `start`: of `read_start`."""
-    params, model_state = map(overlay, model.init(key), start)
+    """A fresh state; `statistics`: (mean, std) per bin of the training clips, `warm_start`: of `read_start`."""
+    params, model_state = map(overlay_arrays, model.init(key), warm_start)
     model_state = model.with_statistics(model_state, *statistics)
     return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params))
 
@@ -36,8 +36,8 @@ def make_train_step(
 
     `seed`, by default `config.seed`, may be traced: replicas of one program differ in it.
     """
-    check_frames(config)
-    check_correlation(config)
+    check_frame_count(config)
+    check_correlation_batch(config)
     seed = config.seed if seed is None else seed
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
@@ -47,51 +47,51 @@ def make_train_step(
             batch, key_augment, config.augment, units_per_neper=units_per_neper(config.data.recipe)
         )
 
-        def objective(params: Params):
+        def loss_fn(params: Params):
             outputs, model_state = model.apply(params, state.model_state, batch, train=True, key=key_dropout)
-            loss, parts = losses.total_loss(outputs, batch, config.loss)
-            return loss, (model_state, outputs, parts)
+            loss, loss_terms = losses.total_loss(outputs, batch, config.loss)
+            return loss, (model_state, outputs, loss_terms)
 
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (loss, (model_state, outputs, parts)), grads = gradient(state.params)
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (model_state, outputs, loss_terms)), grads = grad_fn(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         weight = label_weight(batch)
-        measured = {
-            **parts,
+        step_metrics = {
+            **loss_terms,
             "loss": loss,
             "gradient_norm": optax.global_norm(grads),
             "confusion": metrics.confusion_matrix(
                 outputs.logits, batch.label, weight, outputs.logits.shape[-1]
             ),
         }
-        return TrainState(state.step + 1, params, model_state, opt_state), measured
+        return TrainState(state.step + 1, params, model_state, opt_state), step_metrics
 
     return train_step
 
 
-def epoch_sums(measured: dict) -> dict:
+def epoch_sums(step_metrics: dict) -> dict:
     """Of a step's metrics those that an epoch adds up."""
-    return {"loss": measured["loss"], "confusion": measured["confusion"]}
+    return {"loss": step_metrics["loss"], "confusion": step_metrics["confusion"]}
 
 
-def check_frames(config) -> None:
+def check_frame_count(config) -> None:
     """ValueError where training samples fewer frames than the fusion has parts: each takes at least one."""
     frames, parts = config.augment.frames, config.model.fusion.get("parts", 0)
     if 0 < frames < parts:
         raise ValueError(f"augment.frames={frames}: expected 0 (all), or at least fusion.parts={parts}")
 
 
-def check_correlation(config) -> None:
+def check_correlation_batch(config) -> None:
     """Warns where few labelled rows make soft-HGR's terms with the labels badly biased (ops/hgr.py)."""
     data, fusion = config.data, config.model.fusion
     if not config.loss.objectives.get("correlation", 0.0) or "label_hidden" not in fusion or fusion.ema:
         return
-    share = (data.labelled_share or data.labelled_fraction) if data.keep_unlabelled else 1.0
-    rows = data.batch_size * fusion.segments * share
-    if rows < 4 * fusion.width:
+    labelled_fraction = (data.labelled_share or data.labelled_fraction) if data.keep_unlabelled else 1.0
+    labelled_segments = data.batch_size * fusion.segments * labelled_fraction
+    if labelled_segments < 4 * fusion.width:
         warnings.warn(
-            f"soft-HGR with labels: about {rows:.0f} labelled segments a batch, fewer than 4 x"
+            f"soft-HGR with labels: about {labelled_segments:.0f} labelled segments a batch, fewer than 4 x"
             f" model.fusion.width={fusion.width}: biased; a larger batch or model.fusion.ema helps",
             stacklevel=2,
         )
@@ -128,11 +128,16 @@ def make_score_step(model) -> Callable:
 
 def make_eval_step(model, mesh: Mesh) -> Callable:
     """`make_score_step`, jitted over the rows of a batch on a mesh."""
-    rows, whole = batch_sharding(mesh), replicated(mesh)
+    row_sharding, replicated_sharding = batch_sharding(mesh), replicated(mesh)
     return jax.jit(
         make_score_step(model),
-        in_shardings=(None, None, rows),
-        out_shardings={"probabilities": rows, "levels": rows, "loss": whole, "weight": whole},
+        in_shardings=(None, None, row_sharding),
+        out_shardings={
+            "probabilities": row_sharding,
+            "levels": row_sharding,
+            "loss": replicated_sharding,
+            "weight": replicated_sharding,
+        },
         compiler_options=step_options(mesh),
     )
 

@@ -12,15 +12,15 @@ from emofuse_jax.data.records import comparable_settings
 from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.models.pretrained.registry import CONVERTERS
 from emofuse_jax.parallel.mesh import make_mesh, replicated
-from emofuse_jax.training.checkpoint.load import load_trained
-from emofuse_jax.training.experiment import Experiment, metadata
+from emofuse_jax.training.checkpoint.load import load_trained_model
+from emofuse_jax.training.experiment import Experiment, make_metadata
 from emofuse_jax.types import Params
 
-Start = tuple[Params, Params]
+WarmStart = tuple[Params, Params]
 """Parts of `(params, model_state)`: nested dicts of the arrays to start from."""
 
 
-def read_start(experiment: Experiment) -> Start:
+def load_warm_start(experiment: Experiment) -> WarmStart:
     """The arrays that `config.init` names; empty trees where it names none.
 
     Raises:
@@ -28,100 +28,108 @@ def read_start(experiment: Experiment) -> Start:
         clips or labels which this one may not; names the path.
       FileNotFoundError: a workdir without a checkpoint.
     """
-    trees: Start = ({}, {})
+    warm_start: WarmStart = ({}, {})
     shapes = jax.eval_shape(experiment.model.init, jax.random.key(0))
-    for stream, path in experiment.config.init.items():
+    for modality, path in experiment.config.init.items():
         if not path:
             continue
-        if stream not in shapes[0]:
-            raise ValueError(f"config.init.{stream}={path}: this model has no {stream} encoder")
-        read = _public if path.endswith(".safetensors") else _trained
-        for tree, part in zip(trees, read(experiment, stream, path, shapes), strict=True):
-            tree |= part
-    return trees
+        if modality not in shapes[0]:
+            raise ValueError(f"config.init.{modality}={path}: this model has no {modality} encoder")
+        load_encoder = _load_public_weights if path.endswith(".safetensors") else _load_trained_encoder
+        for tree, arrays in zip(warm_start, load_encoder(experiment, modality, path, shapes), strict=True):
+            tree |= arrays
+    return warm_start
 
 
-def overlay(tree: Params, start: Params) -> Params:
-    """The tree with the arrays of `start` in it."""
+def overlay_arrays(tree: Params, arrays: Params) -> Params:
+    """The tree with the arrays of `arrays` in it."""
     if not isinstance(tree, dict):
-        return start
-    return tree | {name: overlay(tree[name], part) for name, part in start.items()}
+        return arrays
+    return tree | {name: overlay_arrays(tree[name], subtree) for name, subtree in arrays.items()}
 
 
-def _trained(experiment: Experiment, stream: str, path: str, shapes: Start) -> Start:
+def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shapes: WarmStart) -> WarmStart:
     """Encoder and attention of a stream, with its running statistics, from a workdir's best checkpoint."""
-    everywhere = replicated(make_mesh(experiment.config.mesh))  # so that every process holds all of it
-    _, *numbers, about = load_trained(path, "best", everywhere)
-    _check_origin(experiment, path, about)
+    replicated_sharding = replicated(
+        make_mesh(experiment.config.mesh)
+    )  # so that every process holds all of it
+    _, *variables, saved_metadata = load_trained_model(path, "best", replicated_sharding)
+    _check_source_run(experiment, path, saved_metadata)
     parts = []
-    for tree, wanted in zip(numbers, shapes, strict=True):
-        names = [name for name in (stream, f"{stream}_attention") if name in wanted]
+    for tree, expected in zip(variables, shapes, strict=True):
+        names = [name for name in (modality, f"{modality}_attention") if name in expected]
         missing = [name for name in names if name not in tree]
         if missing:
-            raise ValueError(f"config.init.{stream}={path}: that run has no {missing[0]}")
+            raise ValueError(f"config.init.{modality}={path}: that run has no {missing[0]}")
         parts.append({name: jax.tree.map(np.asarray, tree[name]) for name in names})
-        _check_shapes(f"config.init.{stream}={path}", parts[-1], {name: wanted[name] for name in names})
+        _check_shapes(f"config.init.{modality}={path}", parts[-1], {name: expected[name] for name in names})
     return tuple(parts)
 
 
-def _check_origin(experiment: Experiment, path: str, about: dict) -> None:
+def _check_source_run(experiment: Experiment, path: str, saved_metadata: dict) -> None:
     """A run on the same corpus must have seen the same clips and labels as this one may; others are free."""
-    ours = metadata(experiment)
-    if comparable_settings(about["settings"]) != comparable_settings(ours["settings"]):
+    current_metadata = make_metadata(experiment)
+    if comparable_settings(saved_metadata["settings"]) != comparable_settings(current_metadata["settings"]):
         raise ValueError(f"{path}: its records were prepared with other settings")
-    if about["corpus"] != ours["corpus"]:
+    if saved_metadata["corpus"] != current_metadata["corpus"]:
         return
-    if about["training_clips_sha256"] != ours["training_clips_sha256"]:
+    if saved_metadata["training_clips_sha256"] != current_metadata["training_clips_sha256"]:
         raise ValueError(f"{path}: was trained or validated on other clips than this fold's")
-    shown = [_shown(saved["config"]) for saved in (about, ours)]
-    if shown[0] != shown[1]:
+    label_selections = [
+        _label_selection(run_metadata["config"]) for run_metadata in (saved_metadata, current_metadata)
+    ]
+    if label_selections[0] != label_selections[1]:
         raise ValueError(
-            f"{path}: saw labels that this run hides: fraction and seed {shown[0]}, not {shown[1]}"
+            f"{path}: saw labels that this run hides: fraction and seed {label_selections[0]}, not {label_selections[1]}"
         )
 
 
-def _shown(config: dict) -> tuple[float, int]:
+def _label_selection(config: dict) -> tuple[float, int]:
     """What decides which labels a run sees: the fraction, and below 1 the seed."""
     fraction = config["data"].get("labelled_fraction", 1.0)
     return fraction, config["seed"] if fraction < 1.0 else 0
 
 
-def _check_shapes(what: str, found: Params, wanted: Params) -> None:
-    ours, theirs = _shapes(wanted), _shapes(found)
-    for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name):
-            raise ValueError(f"{what}: {name} is {theirs.get(name)} there, {ours.get(name)} in this model")
+def _check_shapes(source: str, loaded: Params, expected: Params) -> None:
+    expected_shapes, loaded_shapes = _shapes_by_name(expected), _shapes_by_name(loaded)
+    for name in sorted(expected_shapes.keys() | loaded_shapes.keys()):
+        if expected_shapes.get(name) != loaded_shapes.get(name):
+            raise ValueError(
+                f"{source}: {name} is {loaded_shapes.get(name)} there, {expected_shapes.get(name)} in this model"
+            )
 
 
-def _shapes(tree: Params) -> dict[str, tuple]:
+def _shapes_by_name(tree: Params) -> dict[str, tuple]:
     """Shapes by names with slashes."""
     return {name: leaf.shape for name, leaf in flatten_by_path(tree).items()}
 
 
-def _public(experiment: Experiment, stream: str, path: str, shapes: Start) -> Start:
+def _load_public_weights(experiment: Experiment, modality: str, path: str, shapes: WarmStart) -> WarmStart:
     """Public weights of the stream's encoder, by the name map of its kind."""
-    encoder = experiment.config.model[stream].encoder
+    encoder = experiment.config.model[modality].encoder
     if encoder not in CONVERTERS:
-        known = ", ".join(CONVERTERS)
+        encoder_names = ", ".join(CONVERTERS)
         raise ValueError(
-            f"config.init.{stream}={path}: no public weights for encoder {encoder!r}, only {known}"
+            f"config.init.{modality}={path}: no public weights for encoder {encoder!r}, only {encoder_names}"
         )
-    wanted = [_shapes(tree.get(stream, {})) for tree in shapes]
+    expected_shapes = [_shapes_by_name(tree.get(modality, {})) for tree in shapes]
     try:
-        arrays = CONVERTERS[encoder](safetensors.numpy.load_file(path), wanted[0] | wanted[1])
+        arrays = CONVERTERS[encoder](
+            safetensors.numpy.load_file(path), expected_shapes[0] | expected_shapes[1]
+        )
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"config.init.{stream}={path}: {error}") from error
-    parts = ({name: x for name, x in arrays.items() if name in names} for names in wanted)
-    return tuple({stream: nested(part)} if part else {} for part in parts)
+        raise ValueError(f"config.init.{modality}={path}: {error}") from error
+    parts = ({name: x for name, x in arrays.items() if name in names} for names in expected_shapes)
+    return tuple({modality: nest_names(part)} if part else {} for part in parts)
 
 
-def nested(flat: dict[str, np.ndarray]) -> Params:
+def nest_names(arrays: dict[str, np.ndarray]) -> Params:
     """Names with slashes as nested dicts."""
     tree: Params = {}
-    for name, array in flat.items():
-        *path, last = name.split("/")
-        place = tree
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = array
+    for name, array in arrays.items():
+        *path, leaf_name = name.split("/")
+        node = tree
+        for key in path:
+            node = node.setdefault(key, {})
+        node[leaf_name] = array
     return tree

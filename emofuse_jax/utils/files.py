@@ -51,16 +51,16 @@ def parse_json(data: bytes, source_name: str):
         raise ValueError(f"{source_name}: not JSON: {error}") from error
 
 
-def read_object(path: str, **fields: type) -> dict:
+def read_json_object(path: str, **fields: type) -> dict:
     """What `write_json` wrote.
 
     Raises ValueError, naming the file, where it is no object or one of `fields` is not of its type.
     """
-    found = load_json(path)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected an object, found {type(found).__name__}")
-    for name, kind in fields.items():
-        if not isinstance(found.get(name), kind):
-            told = type(found.get(name)).__name__
-            raise ValueError(f"{path}: field {name}: expected {kind.__name__}, found {told}")
-    return found
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected an object, found {type(content).__name__}")
+    for name, expected_type in fields.items():
+        if not isinstance(content.get(name), expected_type):
+            actual_type = type(content.get(name)).__name__
+            raise ValueError(f"{path}: field {name}: expected {expected_type.__name__}, found {actual_type}")
+    return content

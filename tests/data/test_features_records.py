@@ -14,7 +14,7 @@ from emofuse_jax.data.augment import apply
 from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.feature_shapes import feature_shape, spectrogram_steps, window_seconds
-from emofuse_jax.data.modality_mask import keep_modality
+from emofuse_jax.data.modality_mask import keep_only_modality
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.types import InputSpec
 from tests.fakes import make_record
@@ -195,11 +195,11 @@ def test_sampled_features_are_those_of_the_sampled_frames():
 
 def test_one_modality_can_be_kept():
     batch = batch_of(BOTH)
-    seen, heard = keep_modality(batch, "video"), keep_modality(batch, "audio")
+    seen, heard = keep_only_modality(batch, "video"), keep_only_modality(batch, "audio")
     assert not seen.audio_features_mask.any()
     assert not seen.audio_mask.any()
     assert seen.face_mask.any()
     assert heard.audio_features_mask.any()
     assert not heard.face_mask.any()
     bare = dataclasses.replace(batch, audio_features=None, audio_features_mask=None, face_features=None)
-    assert keep_modality(bare, "video").audio_features_mask is None
+    assert keep_only_modality(bare, "video").audio_features_mask is None

@@ -121,7 +121,7 @@ def test_records_of_the_same_encoder_under_another_name_are_those_of_the_checkpo
     from emofuse_jax.training import experiment
 
     settings = open_dataset(str(dropped[0])).prep["settings"]
-    monkeypatch.setattr(experiment, "metadata", lambda _: {"settings": settings})
+    monkeypatch.setattr(experiment, "make_metadata", lambda _: {"settings": settings})
     opened = SimpleNamespace(dataset=SimpleNamespace(path="records"))
     saved = json.loads(json.dumps(settings))
     saved["features"]["audio"]["file"] = "heard.onnx"

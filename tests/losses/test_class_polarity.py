@@ -5,7 +5,7 @@ import pytest
 from data_prep.corpora import ravdess
 from emofuse_jax import settings
 from emofuse_jax.losses.class_polarity import class_polarities, fill_polarity
-from emofuse_jax.training.experiment import check_same_config, metadata, open_experiment
+from emofuse_jax.training.experiment import check_same_config, make_metadata, open_experiment
 from tests.fakes import tiny_config
 
 
@@ -50,7 +50,7 @@ def test_an_experiment_keeps_what_was_filled_in_and_a_resumed_one_accepts_it(fak
     first, second = open_experiment(config), open_experiment(config)
     assert tuple(first.config.model.polarity) == (-1, 1, -1)  # angry, happy, sad
     assert first.model.config.polarity == first.config.model.polarity
-    saved = json.loads(json.dumps(metadata(first)))["config"]
+    saved = json.loads(json.dumps(make_metadata(first)))["config"]
     check_same_config("run", saved, second.config.to_dict())
     other = tiny_config(
         fake_dataset, "concat", **{"model.margins.kind": "hierarchical", "model.polarity": (0, 1, 0)}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
-from emofuse_jax.parallel.xla_options import CPU_OPTIONS, known
+from emofuse_jax.parallel.xla_options import CPU_OPTIONS, supported_options
 
 B, M, N, O, K = 8000, 40, 56, 128, 5
 SHAPES = ((B, M), (B, N), (M, O * K), (N, O * K))
@@ -42,7 +42,7 @@ def read(line: str) -> tuple[str, str, list[list[int]]]:
     return name, kind, shapes
 
 
-@pytest.mark.parametrize("options", [None, known(*CPU_OPTIONS.items())])
+@pytest.mark.parametrize("options", [None, supported_options(*CPU_OPTIONS.items())])
 @pytest.mark.parametrize(("function", "least", "most"), [(forward, 0, 2), (backward(forward), 2, 4)])
 def test_a_cpu_writes_no_product_beside_the_projections(function, least, most, options):
     """YNNPACK writes not even these; backward, their cotangents are operands of products, and written."""

@@ -53,7 +53,7 @@ def test_resident_equals_streamed(records, tmp_path, hidden):
 def test_the_kind_may_change_when_a_run_goes_on(records, tmp_path):
     straight, _, _ = run(records, tmp_path / "straight", **{"data.mode": "stream"})
     experiment = open_experiment(small(records, **{"data.mode": "stream"}))
-    saved, save = [], batch_source.Streamed.validation
+    saved, save = [], batch_source.StreamedBatchSource.validation
 
     def stop_after_two(self):
         saved.append(1)
@@ -62,7 +62,7 @@ def test_the_kind_may_change_when_a_run_goes_on(records, tmp_path):
         return save(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_source.Streamed, "validation", stop_after_two)
+        patch.setattr(batch_source.StreamedBatchSource, "validation", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             train(experiment, str(tmp_path / "changed"))
     changed, _, _ = run(records, tmp_path / "changed", **{"data.mode": "resident", "train.steps_per_call": 3})
@@ -72,14 +72,14 @@ def test_the_kind_may_change_when_a_run_goes_on(records, tmp_path):
 def test_the_mode_goes_by_the_memory_of_accelerators(records, monkeypatch):
     experiment = open_experiment(small(records))
     mesh = make_mesh(experiment.config.mesh)
-    assert isinstance(batch_source.make_feed(experiment, mesh), batch_source.Streamed)
+    assert isinstance(batch_source.make_batch_source(experiment, mesh), batch_source.StreamedBatchSource)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     for memory, fits in ((1e9, True), (1e3, False)):
         monkeypatch.setattr(batch_source, "device_bytes", lambda memory=memory: memory)
-        assert batch_source.fits(experiment, mesh) is fits
+        assert batch_source.fits_in_device_memory(experiment, mesh) is fits
     experiment.config.data.mode = "cached"
     with pytest.raises(ValueError, match=r"data.mode='cached': expected one of auto, stream, resident"):
-        batch_source.make_feed(experiment, mesh)
+        batch_source.make_batch_source(experiment, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -95,18 +95,18 @@ def test_length_buckets_compile_nothing_after_the_first_epoch(spread, tmp_path, 
             compiled.append(name) if name.endswith("backend_compile_duration") else None
         )
     )
-    save, step, lengths = store.save, batch_source.Streamed.step, []
+    save, step, lengths = store.save, batch_source.StreamedBatchSource.step, []
 
     def noted(*arguments):
         save(*arguments)
         after.append(len(compiled))
 
     def stepped(self, *arguments):
-        lengths.append(len(self._programs))
+        lengths.append(len(self._compiled_steps))
         return step(self, *arguments)
 
     monkeypatch.setattr(store, "save", noted)
-    monkeypatch.setattr(batch_source.Streamed, "step", stepped)
+    monkeypatch.setattr(batch_source.StreamedBatchSource, "step", stepped)
     experiment = open_experiment(tiny_config(spread, **{"data.buckets": 2, "data.mode": "stream"}))
     train(experiment, str(tmp_path))
     assert lengths == [2] * 12
@@ -124,7 +124,7 @@ def test_validation_in_buckets_has_the_same_answers(spread):
         experiment = open_experiment(tiny_config(spread, "ag_fbp", **fields))
         mesh = make_mesh(experiment.config.mesh)
         params, model_state = experiment.model.init(jax.random.key(0))
-        made = batch_source.Streamed(experiment, mesh)
+        made = batch_source.StreamedBatchSource(experiment, mesh)
         found = predict(make_eval_step(experiment.model, mesh), params, model_state, made.validation())
         assert len({batch.audio.shape[1] for batch in made.validation()}) == min(count, 2)
         order = np.argsort(found.clips)
@@ -136,7 +136,7 @@ def test_validation_in_buckets_has_the_same_answers(spread):
 def test_buckets_are_of_streamed_batches(spread, tmp_path):
     config = tiny_config(spread, **{"data.buckets": 3, "data.mode": "resident"})
     with pytest.raises(ValueError, match=r"config.data.buckets: resident clips all have one shape"):
-        batch_source.make_feed(open_experiment(config), make_mesh(config.mesh))
+        batch_source.make_batch_source(open_experiment(config), make_mesh(config.mesh))
     with pytest.raises(ValueError, match=r"config.data.buckets=3: resident clips all have one shape"):
         crossval(config, str(tmp_path), seeds=1)
     config.data.buckets = 0

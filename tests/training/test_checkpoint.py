@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax import settings
-from emofuse_jax.parallel.mesh import AXES, make_mesh, state_sharding
+from emofuse_jax.parallel.mesh import MESH_AXES, make_mesh, state_sharding
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.types import TrainState
@@ -68,7 +68,7 @@ def test_what_eight_devices_wrote_restores_on_fewer(tmp_path, devices):
     """Split by the FSDP rule on both sides."""
 
     def laid_out(state, count):
-        mesh = jax.make_mesh((1, count, 1), AXES, devices=jax.devices()[:count])
+        mesh = jax.make_mesh((1, count, 1), MESH_AXES, devices=jax.devices()[:count])
         return state_sharding(state, mesh, fsdp=True)
 
     tx = make_optimizer(settings.experiment.optimizer_defaults(), 10)
@@ -87,7 +87,7 @@ def test_what_eight_devices_wrote_restores_on_fewer(tmp_path, devices):
 def test_a_newer_checkpoint_replaces_the_older_of_its_kind_alone(tmp_path):
     for kind, step in (("best", 1), ("last", 1), ("last", 2)):
         store.save(str(tmp_path), kind, make_state(0.0, step), {})
-    names = {kind: os.listdir(tmp_path / "checkpoints" / kind) for kind in store.KINDS}
+    names = {kind: os.listdir(tmp_path / "checkpoints" / kind) for kind in store.CHECKPOINT_KINDS}
     assert names == {"best": ["1"], "last": ["2"]}
 
 

@@ -1,7 +1,7 @@
 """Configs of checkpoints, also of those written before a field was there."""
 
 from emofuse_jax import settings
-from emofuse_jax.training.checkpoint.compat import LATER, saved_config
+from emofuse_jax.training.checkpoint.compat import ADDED_FIELD_DEFAULTS, saved_config
 
 
 def first_form(fusion):
@@ -12,7 +12,7 @@ def first_form(fusion):
     for name in ("margins", "polarity"):
         del config["model"][name]
     for part in ("data", "augment", "optimizer", "train"):
-        for name in LATER[part]:
+        for name in ADDED_FIELD_DEFAULTS[part]:
             del config[part][name]
     del config["init"], config["crossval"]
     config["loss"]["objectives"] = {"cross_entropy": 0.5, "levels": 0.0}

@@ -19,17 +19,17 @@ from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.prepared_files import read_json
 from emofuse_jax.parallel.preemption import Preempted
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.crossval.crossval import crossval, make_job, read_plan
+from emofuse_jax.training.crossval.crossval import crossval, make_context, read_plan
 from emofuse_jax.training.crossval.replica_packing import (
-    footprint,
+    estimate_device_bytes,
     has_convolutions,
-    lower,
-    runs_side_by_side,
+    lower_train_steps,
+    should_vmap,
 )
-from emofuse_jax.training.experiment import flatten, open_experiment, other_fold
+from emofuse_jax.training.experiment import flatten, open_experiment, with_fold_and_seed
 from emofuse_jax.training.loop import train
 from emofuse_jax.training.metric_writer import read_epochs
-from emofuse_jax.training.nan_guard import finite_replicas
+from emofuse_jax.training.nan_guard import are_replicas_finite
 from tests.fakes import add_folds, tiny_config, write_dataset
 from tests.reporting.report_inputs import Page
 
@@ -52,8 +52,8 @@ def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, h
     config = small(records, **fields)
     results = crossval(config, str(home / "all_trained"), seeds=1, folds=[0])
     (run,) = results["runs"]
-    experiment = other_fold(open_experiment(config), 0, 0)
-    held = other_fold(open_experiment(small(records)), 0, 0)
+    experiment = with_fold_and_seed(open_experiment(config), 0, 0)
+    held = with_fold_and_seed(open_experiment(small(records)), 0, 0)
     parts = [held.clips[part] for part in ("train", "validation")]
     assert sorted(experiment.clips["train"]) == sorted(np.concatenate(parts))
     assert not set(experiment.clips["train"]) & set(experiment.clips["test"])
@@ -81,7 +81,7 @@ def test_what_needs_clips_held_out_says_so(records, fusion, fields, said):
 def test_of_stacked_replicas_the_one_that_is_not_finite_is_found():
     params = {"kernel": np.ones((3, 2, 2), np.float32), "bias": np.zeros((3, 2), np.float32)}
     params["bias"][1, 1] = np.inf
-    assert finite_replicas(params).tolist() == [True, False, True]
+    assert are_replicas_finite(params).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
@@ -187,7 +187,7 @@ def test_told_to_stop_it_saves_within_an_epoch_and_goes_on(home, records, looped
     for call, where in ((10, "at step 9"), (18, "1 of 2 chunks"), (5, "at step 4")):
         asked = itertools.count()
         ask = contextlib.nullcontext(lambda asked=asked, call=call: next(asked) == call)
-        monkeypatch.setattr("emofuse_jax.training.crossval.crossval.watch", lambda ask=ask: ask)
+        monkeypatch.setattr("emofuse_jax.training.crossval.crossval.watch_preemption", lambda ask=ask: ask)
         with pytest.raises(Preempted, match=f"saved.* {where}"):
             crossval(config, workdir, seeds=3)
     monkeypatch.undo()
@@ -198,7 +198,7 @@ def test_told_to_stop_it_saves_within_an_epoch_and_goes_on(home, records, looped
 
 def test_replicas_that_do_not_fit_are_split(home, records, crossed, capfd):
     base = open_experiment(small(records))
-    one, two = (footprint(make_job({(0, 0): base}), each) / 1e9 for each in (1, 2))
+    one, two = (estimate_device_bytes(make_context({(0, 0): base}), each) / 1e9 for each in (1, 2))
     assert one < two
     room = {"crossval.memory": (one + two) / 2}
     split = crossval(small(records, **room), str(home / "split"), seeds=3)
@@ -249,11 +249,11 @@ def test_the_mode_is_chosen_by_convolutions(records, tensors):
         model = open_experiment(config).model
         batch = model.fake_batch(2)
         assert has_convolutions(model, batch) is not side_by_side
-        assert runs_side_by_side("auto", model, batch) is side_by_side
-        assert runs_side_by_side("vmap", model, batch)
-        assert not runs_side_by_side("loop", model, batch)
+        assert should_vmap("auto", model, batch) is side_by_side
+        assert should_vmap("vmap", model, batch)
+        assert not should_vmap("loop", model, batch)
         with pytest.raises(ValueError, match=r"crossval.mode='fast': expected one of auto, vmap, loop"):
-            runs_side_by_side("fast", model, batch)
+            should_vmap("fast", model, batch)
 
 
 def test_a_finished_one_is_not_done_again(home, records, crossed):
@@ -361,7 +361,7 @@ def test_a_test_speaker_in_training_is_refused(home, records, tmp_path):
 def test_a_fold_starts_from_the_run_of_its_own_fold(records):
     config = small(records)
     config.init.audio = "runs/fold_{fold}_seed_{seed}"
-    experiment = other_fold(open_experiment(config), 2, 7)
+    experiment = with_fold_and_seed(open_experiment(config), 2, 7)
     assert experiment.config.init.audio == "runs/fold_2_seed_7"
     assert experiment.config.data.fold == 2
     assert config.init.audio == "runs/fold_{fold}_seed_{seed}"
@@ -370,7 +370,7 @@ def test_a_fold_starts_from_the_run_of_its_own_fold(records):
 def test_no_replica_waits_for_another(records):
     """The compiled epoch of eight devices holds no collective."""
     base = open_experiment(small(records))
-    job = make_job({(0, seed): other_fold(base, 0, seed) for seed in range(8)})
-    text = lower(job, 1).compile().as_text()
+    job = make_context({(0, seed): with_fold_and_seed(base, 0, seed) for seed in range(8)})
+    text = lower_train_steps(job, 1).compile().as_text()
     assert not [word for word in ("all-reduce", "all-gather", "collective-permute") if word in text]
     assert job.mesh.shape["replica"] == jax.device_count() == 8

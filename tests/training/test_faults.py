@@ -21,7 +21,7 @@ from benchmarks.feature_records import write_features
 from emofuse_jax.data.dataset import DamagedRecord, open_dataset
 from emofuse_jax.data.records import shard_paths
 from emofuse_jax.parallel.mesh import make_mesh
-from emofuse_jax.training.batch_source import Streamed
+from emofuse_jax.training.batch_source import StreamedBatchSource
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.crossval import replica_group
 from emofuse_jax.training.crossval.crossval import crossval
@@ -29,7 +29,7 @@ from emofuse_jax.training.crossval.sweep import sweep
 from emofuse_jax.training.experiment import epoch_steps, experiment_sampler, open_experiment
 from emofuse_jax.training.loop import restore_or_init, train
 from emofuse_jax.training.metric_writer import read_epochs
-from emofuse_jax.training.nan_guard import NotFinite, explain
+from emofuse_jax.training.nan_guard import NonFiniteError, trace_nonfinite_step
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.utils.locks import lock_directory
 from tests.fakes import write_dataset
@@ -168,7 +168,9 @@ RUNAWAY = {"learning_rate": 1e38, "warmup": 0.0, "weight_decay": 0.0}
 
 def check_traced(config, workdir, step):
     """The loss is not a number from a step on, and the report has that step and its clips."""
-    with pytest.raises(NotFinite, match=f"the loss is nan.*; it began at step {step}: result .* NaN from"):
+    with pytest.raises(
+        NonFiniteError, match=f"the loss is nan.*; it began at step {step}: result .* NaN from"
+    ):
         train(open_experiment(config), str(workdir))
     check_report(config, workdir, step)
 
@@ -192,7 +194,7 @@ def test_a_loss_that_runs_away_is_traced(config, tmp_path, mode):
 
 def test_a_loss_that_runs_away_after_a_resume_is_traced(config, tmp_path, monkeypatch):
     """From the second epoch on: the first one's checkpoint is given parameters that no step can bear."""
-    experiment, step = open_experiment(config), Streamed.step
+    experiment, step = open_experiment(config), StreamedBatchSource.step
     per_epoch = epoch_steps(experiment)
 
     def stopped(feed, state, number, count):
@@ -200,7 +202,7 @@ def test_a_loss_that_runs_away_after_a_resume_is_traced(config, tmp_path, monkey
             raise KeyboardInterrupt
         return step(feed, state, number, count)
 
-    monkeypatch.setattr(Streamed, "step", stopped)
+    monkeypatch.setattr(StreamedBatchSource, "step", stopped)
     with pytest.raises(KeyboardInterrupt):
         train(experiment, str(tmp_path))
     monkeypatch.undo()
@@ -222,7 +224,7 @@ def test_steps_that_are_finite_this_time_leave_their_clips(config, tmp_path):
     """As after a fault of the device."""
     experiment = open_experiment(config)
     state, tx, mesh = started(experiment, tmp_path)
-    told = explain(experiment, state, tx, mesh, 2, str(tmp_path))
+    told = trace_nonfinite_step(experiment, state, tx, mesh, 2, str(tmp_path))
     assert told.startswith("taken again one by one, steps 1 to 2 were finite; their clips are in ")
     found = json.loads((tmp_path / "nonfinite.json").read_text())
     rows = np.concatenate([experiment_sampler(experiment).batch(step) for step in range(2)])
@@ -233,7 +235,7 @@ def test_a_replica_that_runs_away_is_named(config, tmp_path):
     config.optimizer.update(RUNAWAY)
     words = "fold 0, seed 1, step 6: the loss is nan.*; it began at step 2: result .* NaN from"
     config.seed = 1
-    with pytest.raises(NotFinite, match=words):
+    with pytest.raises(NonFiniteError, match=words):
         crossval(config, str(tmp_path), seeds=1)
     check_report(config, tmp_path, step=2)
 
@@ -242,7 +244,7 @@ def test_a_trial_that_runs_away_is_named(config, tmp_path):
     trials = [{"optimizer.learning_rate": 1e-3}, {"optimizer.learning_rate": 1e38}]
     config.optimizer.update(RUNAWAY)
     words = "fold 1, seed 0, trial 1, step 6: the loss is nan.*; it began at step 2: result .* NaN from"
-    with pytest.raises(NotFinite, match=words):
+    with pytest.raises(NonFiniteError, match=words):
         sweep(config, str(tmp_path), trials, folds=[1], seeds=1)
     config.data.fold = 1
     check_report(config, tmp_path, step=2)
@@ -254,9 +256,12 @@ def test_what_is_not_a_number_is_not_saved_within_an_epoch(config, tmp_path, mon
     config.crossval.mode = "loop"
     asked = itertools.count()
     monkeypatch.setattr(
-        "emofuse_jax.training.crossval.crossval.watch", lambda: nullcontext(lambda: next(asked) == 3)
+        "emofuse_jax.training.crossval.crossval.watch_preemption",
+        lambda: nullcontext(lambda: next(asked) == 3),
     )
-    with pytest.raises(NotFinite, match=r"fold 0, seed 0, step 3: the loss is nan.*; it began at step 2"):
+    with pytest.raises(
+        NonFiniteError, match=r"fold 0, seed 0, step 3: the loss is nan.*; it began at step 2"
+    ):
         crossval(config, str(tmp_path), seeds=1)
     assert not os.path.isdir(tmp_path / "checkpoints")
 
@@ -302,12 +307,12 @@ def test_a_clock_that_jumps_by_hours_costs_a_save_at_most(config, tmp_path, monk
 
 def test_no_memory_is_told_with_what_to_lower(config, tmp_path, monkeypatch):
     """The third step asks the device for 64 TiB."""
-    step = Streamed.step
+    step = StreamedBatchSource.step
 
     def greedy(feed, state, number, count):
         return step(feed, state, number, count) if number < 2 else jnp.zeros(1 << 44)
 
-    monkeypatch.setattr(Streamed, "step", greedy)
+    monkeypatch.setattr(StreamedBatchSource, "step", greedy)
     words = (
         r"out of memory: .* 70368744177664 bytes.*; the program takes \d+\.\d\d GB of a device; lower data"
     )
@@ -316,7 +321,7 @@ def test_no_memory_is_told_with_what_to_lower(config, tmp_path, monkeypatch):
 
 
 def test_no_memory_for_replicas_is_told_with_what_to_lower(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(replica_group, "put", lambda job, tree: jnp.zeros(1 << 44))
+    monkeypatch.setattr(replica_group, "put_replicas", lambda job, tree: jnp.zeros(1 << 44))
     words = r"out of memory: .* 70368744177664 bytes.*; the program takes \d+\.\d\d GB .*; choose another"
     with pytest.raises(ValueError, match=words):
         crossval(config, str(tmp_path / "run"), seeds=1)

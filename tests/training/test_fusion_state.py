@@ -21,7 +21,7 @@ from emofuse_jax.scoring import predict
 from emofuse_jax.training import loop
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.fusion_state import calibrated
+from emofuse_jax.training.fusion_state import update_fusion_state
 from emofuse_jax.training.metric_writer import read_epochs
 from emofuse_jax.training.step import make_eval_step
 from emofuse_jax.types import TrainState
@@ -51,10 +51,10 @@ def test_what_raises():
     answers = predict.Predictions(*[np.zeros(2, int)] * 3, np.ones((2, 3)) / 3, 0.0)
     state = TrainState(0, {}, {"fusion": {"class_weights": jnp.ones((2, 3))}}, None)
     with pytest.raises(ValueError, match="calibrate needs level_logits"):
-        calibrated(state, FScore.calibrate, answers)
+        update_fusion_state(state, FScore.calibrate, answers)
     answers = dataclasses.replace(answers, levels=np.ones((2, 2, 3)))
     with pytest.raises(ValueError, match="fusion: calibrate gave"):
-        calibrated(state, lambda state, levels, labels: {"class_weights": np.ones(3)}, answers)
+        update_fusion_state(state, lambda state, levels, labels: {"class_weights": np.ones(3)}, answers)
     assert get_calibrator("late") is None
 
 

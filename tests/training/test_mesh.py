@@ -23,9 +23,9 @@ def test_a_mesh_that_does_not_fit_is_named():
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_named():
-    sharding.check_rows(16, "data.batch_size", mesh())
+    sharding.check_batch_size(16, "data.batch_size", mesh())
     with pytest.raises(ValueError, match=r"config.data.batch_size=12 is not divisible by 8 devices"):
-        sharding.check_rows(12, "data.batch_size", mesh())
+        sharding.check_batch_size(12, "data.batch_size", mesh())
 
 
 def test_rows_are_split_over_data():

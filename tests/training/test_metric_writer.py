@@ -7,19 +7,19 @@ import pytest
 from PIL import Image
 
 from emofuse_jax.training.confusion_image import CELL_PIXELS, FULL_COLOUR, MARGIN_PIXELS
-from emofuse_jax.training.metric_writer import Writer, read_epochs, read_rows, write_hyperparameters
+from emofuse_jax.training.metric_writer import MetricWriter, read_epochs, read_rows, write_hyperparameters
 from tests.training.read_tensorboard import shown
 
 
 def test_a_resumed_run_drops_what_it_does_again(tmp_path):
-    writer = Writer(str(tmp_path), resume_step=0, active=True)
+    writer = MetricWriter(str(tmp_path), resume_step=0, active=True)
     for step in (1, 2, 3):
         writer.write(step, "step", {"loss": float(step)})
     writer.write(3, "epoch", {"epoch": 1, "train_loss": 2.0})
     writer.close()
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 4, "spl')  # cut off by a kill
-    writer = Writer(str(tmp_path), resume_step=2, active=True)
+    writer = MetricWriter(str(tmp_path), resume_step=2, active=True)
     writer.write(3, "step", {"loss": 30.0})
     writer.close()
     assert [(row["step"], row["loss"]) for row in read_rows(str(path))] == [(1, 1.0), (2, 2.0), (3, 30.0)]
@@ -43,14 +43,14 @@ def test_a_damaged_line_is_named(tmp_path, line, told):
     path.write_bytes(whole + line)
     assert read_epochs(str(tmp_path)) == [{"step": 1, "split": "epoch"}]
     path.write_bytes(whole + line + b"\n" + whole)
-    for read in (read_epochs, lambda workdir: Writer(workdir, resume_step=9, active=True)):
+    for read in (read_epochs, lambda workdir: MetricWriter(workdir, resume_step=9, active=True)):
         with pytest.raises(ValueError, match=rf"\A[^\n]*/metrics\.jsonl: line 2: {told}[^\n]*\Z"):
             read(str(tmp_path))
     assert path.read_bytes() == whole + line + b"\n" + whole
 
 
 def test_tensorboard_can_read_what_it_wrote(tmp_path):
-    writer = Writer(str(tmp_path), resume_step=0, active=True)
+    writer = MetricWriter(str(tmp_path), resume_step=0, active=True)
     writer.write(7, "step", {"loss": 0.25})
     writer.close()
     (value,) = shown(tmp_path / "tensorboard")["step/loss"]
@@ -59,7 +59,7 @@ def test_tensorboard_can_read_what_it_wrote(tmp_path):
 
 def test_a_confusion_matrix_is_a_picture_in_tensorboard(tmp_path):
     matrix = np.array([[8, 2, 0], [0, 5, 5], [0, 0, 0]])
-    writer = Writer(str(tmp_path), resume_step=0, active=True)
+    writer = MetricWriter(str(tmp_path), resume_step=0, active=True)
     writer.write_epoch(3, {"epoch": 1}, matrix, ("angry", "happy", "a very long name"))
     writer.close()
     (value,) = shown(tmp_path / "tensorboard")["epoch/validation_confusion"]
@@ -82,7 +82,7 @@ def test_hyperparameters_are_written_once(tmp_path):
 
 
 def test_only_the_first_process_writes(tmp_path):
-    writer = Writer(str(tmp_path), resume_step=0, active=False)
+    writer = MetricWriter(str(tmp_path), resume_step=0, active=False)
     writer.write(1, "step", {"loss": 1.0})
     writer.close()
     assert list(tmp_path.iterdir()) == []
@@ -95,8 +95,8 @@ def test_a_writer_whose_thread_died_says_so(tmp_path, monkeypatch):
     def fail(data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    writer = Writer(str(tmp_path), resume_step=0, active=True)
-    monkeypatch.setattr(writer._board.file_writer.event_writer._ev_writer, "write_event", fail)
+    writer = MetricWriter(str(tmp_path), resume_step=0, active=True)
+    monkeypatch.setattr(writer._tensorboard.file_writer.event_writer._ev_writer, "write_event", fail)
 
     def fill():
         for step in range(1000):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax.training import nan_trace
-from emofuse_jax.training.nan_trace import first_not_finite, kind
+from emofuse_jax.training.nan_trace import classify_values, find_first_nonfinite
 
 
 def overflow(x):
@@ -46,23 +46,23 @@ def scanned(x):
     ],
 )
 def test_the_operation_is_named(function, expected):
-    assert re.search(expected, first_not_finite(function, jnp.array([1.0, 2.0, 200.0])))
+    assert re.search(expected, find_first_nonfinite(function, jnp.array([1.0, 2.0, 200.0])))
 
 
 def test_an_argument_is_named():
     batch = {"audio": jnp.array([1.0, jnp.nan]), "faces": jnp.ones(2)}
-    found = first_not_finite(lambda p, b: (p * b["audio"].sum(), b["faces"]), jnp.ones(()), batch)
+    found = find_first_nonfinite(lambda p, b: (p * b["audio"].sum(), b["faces"]), jnp.ones(()), batch)
     assert found == "result [0] is NaN: NaN from argument [1]['audio']"
 
 
 def test_finite_results_are_not_blamed():
-    assert first_not_finite(lambda x: jnp.where(x > 0, jnp.log(x), 0.0), jnp.array([-1.0, 1.0])) == ""
+    assert find_first_nonfinite(lambda x: jnp.where(x > 0, jnp.log(x), 0.0), jnp.array([-1.0, 1.0])) == ""
 
 
 def test_random_numbers_are_those_of_the_program():
     key = jax.random.key(3)
     value = float(jax.random.normal(key))
-    found = first_not_finite(lambda key: jnp.log(jax.random.normal(key) - value) * 1.0, key)
+    found = find_first_nonfinite(lambda key: jnp.log(jax.random.normal(key) - value) * 1.0, key)
     assert "infinite from log" in found
     assert np.isfinite(value)
 
@@ -75,9 +75,9 @@ def test_values_are_forgotten_after_their_last_use(monkeypatch):
             x = jnp.sin(x) + 1
         return x
 
-    monkeypatch.setattr(nan_trace, "kind", lambda x: held.append(big()) or kind(x))
+    monkeypatch.setattr(nan_trace, "classify_values", lambda x: held.append(big()) or classify_values(x))
     before = big()
-    assert first_not_finite(jax.jit(chain), jnp.ones(1 << 20)) == ""
+    assert find_first_nonfinite(jax.jit(chain), jnp.ones(1 << 20)) == ""
     assert len(held) > 60
     assert max(held) - before <= 5  # of some sixty
 

@@ -13,7 +13,7 @@ from emofuse_jax.training.optimizer import (
     evaluation_params,
     make_optimizer,
     make_schedule,
-    matrices,
+    muon_dimension_numbers,
     weight_decay_mask,
 )
 
@@ -142,7 +142,7 @@ def test_muon_takes_a_convolution_as_the_matrix_of_its_inputs_by_its_outputs(con
 
 def test_muon_leaves_classifiers_and_vectors_to_adam(config):
     params = {"head": {"linear": {"kernel": jnp.zeros((3, 2))}}, "norm": {"scale": jnp.ones(3)}}
-    assert jax.tree.leaves(matrices(params)) == []
+    assert jax.tree.leaves(muon_dimension_numbers(params)) == []
     after = first_step(config, params, jax.tree.map(lambda p: 0.1 * (p + 2), params))
     moved = jax.tree.map(lambda a, b: np.abs(np.asarray(a - b)), after, params)
     step = 0.1 * (1 + 0.9 * 0.1 / (1 - 0.9**2))  # the first one of Nesterov's, for any gradient

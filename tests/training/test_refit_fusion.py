@@ -8,10 +8,10 @@ import pytest
 
 from emofuse_jax import settings
 from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
-from emofuse_jax.models.feature_gan import Pairs, missing_labels, train_gan
+from emofuse_jax.models.feature_gan import VectorPairs, choose_labels_to_generate, train_gan
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
-from emofuse_jax.training.refit_fusion import pooled, refit
+from emofuse_jax.training.refit_fusion import pool_vectors, refit
 from emofuse_jax.utils.locks import lock_directory
 from tests.fakes import tiny_config, write_dataset
 
@@ -30,13 +30,13 @@ def clusters(n=240, classes=3, seed=0):
     centres = [rng.normal(0, 3, (classes, width)) for width in (5, 4)]
     label = rng.integers(0, classes, n).astype(np.int32)
     audio, video = ((c[label] + rng.normal(0, 0.5, (n, c.shape[1]))).astype(np.float32) for c in centres)
-    return Pairs(audio, video, label), centres
+    return VectorPairs(audio, video, label), centres
 
 
 def test_missing_labels_fill_up_to_the_most_frequent_class():
     label = np.array([0, 0, 0, 1, 2, 2], np.int32)
-    assert missing_labels(label, 3).tolist() == [1, 1, 2]
-    assert missing_labels(np.array([0, 1], np.int32), 2).tolist() == []
+    assert choose_labels_to_generate(label, 3).tolist() == [1, 1, 2]
+    assert choose_labels_to_generate(np.array([0, 1], np.int32), 2).tolist() == []
 
 
 def test_generated_pairs_lie_nearest_to_the_centre_of_their_class():
@@ -68,7 +68,7 @@ def run(tmp_path_factory):
 
 def test_the_fusion_alone_is_fitted_and_the_checkpoint_can_be_scored(run):
     experiment, params, state, about = load_experiment(str(run / "run"), "best", "")
-    real = pooled(experiment, params, state, "train")
+    real = pool_vectors(experiment, params, state, "train")
     assert len(real.label) == len(experiment.clips["train"])
     rare = (real.label == 0).nonzero()[0][2:]  # the labels of all but two clips of a class are hidden
     labels = real.label.copy()
@@ -97,8 +97,8 @@ def test_hidden_labels_stay_hidden(run):
     experiment, params, state, _ = load_experiment(str(run / "run"), "best", "")
     labels = np.where(np.arange(len(experiment.clips["train"])) < 6, 1, -1)
     semi = dataclasses.replace(experiment, labels=labels)
-    assert len(pooled(semi, params, state, "train").label) == 6
-    assert len(pooled(semi, params, state, "validation").label) == len(experiment.clips["validation"])
+    assert len(pool_vectors(semi, params, state, "train").label) == 6
+    assert len(pool_vectors(semi, params, state, "validation").label) == len(experiment.clips["validation"])
 
 
 def test_a_workdir_that_holds_a_run_is_refused(run):

@@ -8,9 +8,9 @@ import pytest
 
 from emofuse_jax.data.prepared_files import read_json
 from emofuse_jax.training.crossval import sweep
-from emofuse_jax.training.crossval.saved_results import read_begun, read_result
+from emofuse_jax.training.crossval.saved_results import read_result, read_saved_plan
 from emofuse_jax.training.crossval.search_space import read_trials
-from emofuse_jax.utils.files import read_object
+from emofuse_jax.utils.files import read_json_object
 from tests.fakes import tiny_config
 
 RESULT = {
@@ -45,8 +45,8 @@ def told(read, path: pathlib.Path, text: str, message: str) -> None:
 @pytest.mark.parametrize(("text", "message"), NO_JSON)
 def test_what_is_no_object(tmp_path, text, message):
     path = tmp_path / "found.json"
-    reads = (read_begun, lambda path: read_result(path, 3), read_object)
-    for read in (*reads, lambda path: read_object(path, a=int)):
+    reads = (read_saved_plan, lambda path: read_result(path, 3), read_json_object)
+    for read in (*reads, lambda path: read_json_object(path, a=int)):
         told(read, path, text, message)
 
 
@@ -64,8 +64,8 @@ def test_what_is_no_object(tmp_path, text, message):
 def test_a_plan(tmp_path, plan, change, message):
     path = tmp_path / "crossval.json"
     path.write_text(json.dumps(plan))
-    assert read_begun(str(path)) == read_json(str(path))
-    told(read_begun, path, json.dumps(plan | change), message)
+    assert read_saved_plan(str(path)) == read_json(str(path))
+    told(read_saved_plan, path, json.dumps(plan | change), message)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_a_result(tmp_path, change, message):
     [*NO_JSON, ('{"validation_ua": 0.5}', "field last_ua: expected float, found NoneType")],
 )
 def test_a_result_of_a_search(tmp_path, text, message):
-    path = pathlib.Path(sweep.result_path(str(tmp_path), (0, 0, 0)))
+    path = pathlib.Path(sweep.trial_result_path(str(tmp_path), (0, 0, 0)))
     path.parent.mkdir(parents=True)
-    told(lambda _: sweep.summarise(str(tmp_path), 0, {}, [(0, 0, 0)]), path, text, message)
+    told(lambda _: sweep.summarise_trial(str(tmp_path), 0, {}, [(0, 0, 0)]), path, text, message)
 
 
 def test_a_file_of_trials_that_is_no_text(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax import settings
-from emofuse_jax.training.crossval.search_space import draw_trials, read_trials, with_fields
+from emofuse_jax.training.crossval.search_space import apply_trial, draw_trials, read_trials
 
 SPACE = ["optimizer.learning_rate=log:1e-4:1e-1", "augment.gain=0.0:2.0", "train.epochs=3:6", "name=a,b,true"]
 
@@ -55,15 +55,15 @@ def test_a_field_twice_or_none_is_refused():
 
 def test_fields_are_set_with_their_types():
     config = settings.base()
-    changed = with_fields(config, {"optimizer.learning_rate": 1, "model.audio.widths": [1, 2], "seed": 3})
+    changed = apply_trial(config, {"optimizer.learning_rate": 1, "model.audio.widths": [1, 2], "seed": 3})
     assert changed.optimizer.learning_rate == 1.0
     assert changed.model.audio.widths == (1, 2)
     assert (changed.seed, config.seed) == (3, 0)
     for name in ("nothing", "optimizer.nothing", "nothing.rate", "seed.rate"):
         with pytest.raises(ValueError, match=rf"config\.{name}: there is no such field"):
-            with_fields(config, {name: 1})
+            apply_trial(config, {name: 1})
     with pytest.raises(ValueError, match=r"config\.seed: 'x', expected a int"):
-        with_fields(config, {"seed": "x"})
+        apply_trial(config, {"seed": "x"})
 
 
 def test_a_file_of_trials(tmp_path):

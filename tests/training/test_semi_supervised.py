@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from emofuse_jax.training.batch_source import make_batches
-from emofuse_jax.training.experiment import metadata, open_experiment
+from emofuse_jax.training.batch_source import make_train_batches
+from emofuse_jax.training.experiment import make_metadata, open_experiment
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.training.step import init_state, make_train_step
 from tests import fakes
@@ -42,7 +42,7 @@ def step(experiment):
 
     def run(experiment):
         """State and metrics after two steps on its batches."""
-        batches, now, measured = make_batches(experiment), state, []
+        batches, now, measured = make_train_batches(experiment), state, []
         for _ in range(2):
             now, values = jitted(now, next(batches))
             measured.append(values)
@@ -87,7 +87,9 @@ def test_the_checkpoint_names_the_clips_that_were_used(experiment, path):
     config = experiment.config.copy_and_resolve_references()
     config.data.keep_unlabelled = False
     alone = open_experiment(config)
-    digests = {metadata(e)["training_clips_sha256"] for e in (experiment, alone, open_experiment(config))}
+    digests = {
+        make_metadata(e)["training_clips_sha256"] for e in (experiment, alone, open_experiment(config))
+    }
     assert len(digests) == 2
     assert len(alone.clips["train"]) == 6
 
@@ -95,7 +97,7 @@ def test_the_checkpoint_names_the_clips_that_were_used(experiment, path):
 def test_balanced_batches_of_an_experiment(experiment):
     config = experiment.config.copy_and_resolve_references()
     config.data.update(labelled_fraction=1.0, balanced=True, batch_size=6)
-    batches = make_batches(open_experiment(config))
+    batches = make_train_batches(open_experiment(config))
     for _ in range(4):
         assert np.bincount(next(batches).label, minlength=3).tolist() == [2, 2, 2]
 
@@ -103,6 +105,6 @@ def test_balanced_batches_of_an_experiment(experiment):
 def test_a_share_of_each_batch_has_labels(experiment):
     config = experiment.config.copy_and_resolve_references()
     config.data.update(labelled_share=0.5, batch_size=6)
-    batches = make_batches(open_experiment(config))
+    batches = make_train_batches(open_experiment(config))
     for _ in range(6):
         assert next(batches).label_mask.sum() == 3

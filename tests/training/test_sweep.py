@@ -10,8 +10,14 @@ import pytest
 
 from benchmarks.feature_records import write_features
 from emofuse_jax.training.crossval import crossval, replica_group
-from emofuse_jax.training.crossval.search_space import with_fields
-from emofuse_jax.training.crossval.sweep import differing, groups, open_trial, sweep, takes_array
+from emofuse_jax.training.crossval.search_space import apply_trial
+from emofuse_jax.training.crossval.sweep import (
+    can_trace_field,
+    find_varying_fields,
+    group_trials_by_program,
+    open_trial,
+    sweep,
+)
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
 from emofuse_jax.training.metric_writer import read_epochs
@@ -34,7 +40,7 @@ def records(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(records, tmp_path_factory):
     """The search, and which parts it looked at."""
-    workdir, parts, answer = str(tmp_path_factory.mktemp("sweep")), set(), replica_group.answer
+    workdir, parts, answer = str(tmp_path_factory.mktemp("sweep")), set(), replica_group.predict_part
 
     def noted(job, runs, model, part):
         parts.add(part)
@@ -50,7 +56,7 @@ def found(records, tmp_path_factory):
 def test_a_replica_is_a_training_of_its_own(found, records, tmp_path):
     workdir, results, _ = found
     for number, trial in enumerate(TRIALS[:1]):
-        config = with_fields(small(records), trial)
+        config = apply_trial(small(records), trial)
         config.data.fold = 1
         tracker = train(open_experiment(config), str(tmp_path / str(number)))
         (row,) = [row for row in results["trials"] if row["number"] == number]
@@ -76,7 +82,7 @@ def test_it_ranks_by_validation_and_never_looks_at_the_test_part(found):
 
 def test_started_again_it_trains_nothing_anew(found, records, monkeypatch):
     workdir, results, _ = found
-    monkeypatch.setattr(crossval, "train_chunk", None)
+    monkeypatch.setattr(crossval, "train_replica_group", None)
     assert sweep(small(records), workdir, TRIALS, folds=[0, 1], seeds=1) == results
     with pytest.raises(ValueError, match="holds other trials"):
         sweep(small(records), workdir, [*TRIALS[:2], TRIALS[1]], folds=[0, 1], seeds=1)
@@ -94,11 +100,11 @@ def test_what_differs_in_numbers_of_the_step_shares_a_program(records):
     ]
     base = open_experiment(small(records))
     experiments = [open_trial(base, trial) for trial in trials]
-    assert groups(experiments, trials) == [[0, 1], [2], [3, 4]]
-    assert differing(experiments[:2]) == ("optimizer.learning_rate", "optimizer.weight_decay")
-    assert takes_array(base, "optimizer.warmup")
-    assert not takes_array(base, "optimizer.ema")  # an average or none: another state
-    assert not takes_array(base, "optimizer.accumulate")
+    assert group_trials_by_program(experiments, trials) == [[0, 1], [2], [3, 4]]
+    assert find_varying_fields(experiments[:2]) == ("optimizer.learning_rate", "optimizer.weight_decay")
+    assert can_trace_field(base, "optimizer.warmup")
+    assert not can_trace_field(base, "optimizer.ema")  # an average or none: another state
+    assert not can_trace_field(base, "optimizer.accumulate")
 
 
 @pytest.mark.parametrize(

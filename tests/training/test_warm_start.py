@@ -9,11 +9,11 @@ import safetensors.numpy
 
 from emofuse_jax.models.encoders.audio_fcn import TORCHVISION_ALEXNET
 from emofuse_jax.parallel.mesh import make_mesh, replicated
-from emofuse_jax.training.checkpoint.load import load_trained
+from emofuse_jax.training.checkpoint.load import load_trained_model
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import restore_or_init, train
 from emofuse_jax.training.optimizer import make_optimizer
-from emofuse_jax.training.warm_start import read_start
+from emofuse_jax.training.warm_start import load_warm_start
 from tests.fakes import tiny_config, write_dataset
 from tests.models.test_public_weights import alexnet_tensors
 
@@ -52,7 +52,7 @@ def test_the_second_stage_starts_from_both_streams_and_trains_at_a_tenth(home, t
     alone = fresh(open_experiment(second_stage(home, **{"init.audio": "", "init.video": ""})), tmp_path / "b")
     for stream in ("audio", "video"):
         everywhere = replicated(make_mesh(config.mesh))
-        _, *trained, _ = load_trained(str(home / stream), "best", everywhere)
+        _, *trained, _ = load_trained_model(str(home / stream), "best", everywhere)
         for ours, theirs in zip(started, trained, strict=True):
             for name in {stream, f"{stream}_attention"} & ours.keys():
                 jax.tree.map(
@@ -80,12 +80,12 @@ def test_public_weights_are_where_the_run_starts(home, tmp_path):
     np.testing.assert_array_equal(params["audio"]["fcn"]["conv2"]["kernel"], stored.transpose(3, 2, 1, 0))
     safetensors.numpy.save_file({"other": np.zeros(1, np.float32)}, path)
     with pytest.raises(ValueError, match=r"alexnet.safetensors: no tensor 'features.0.weight'"):
-        read_start(open_experiment(config))
+        load_warm_start(open_experiment(config))
 
 
 def test_what_cannot_be_started_from_is_named(home):
     def start(fusion="two_stage", **fields):
-        return read_start(open_experiment(second_stage(home, fusion, **fields)))
+        return load_warm_start(open_experiment(second_stage(home, fusion, **fields)))
 
     with pytest.raises(
         ValueError, match=r"config.init.audio=.*audio: audio/fcn/conv1/bias is \(4,\) there, \(5,\)"
@@ -107,9 +107,9 @@ def test_a_stream_of_another_fold_is_refused(home):
     stats = home / "records" / "stats" / "fake_1fold"
     (stats / "fold_1.npz").write_bytes((stats / "fold_0.npz").read_bytes())
     with pytest.raises(ValueError, match=r"was trained or validated on other clips than this fold's"):
-        read_start(open_experiment(second_stage(home, **{"data.fold": 1})))
+        load_warm_start(open_experiment(second_stage(home, **{"data.fold": 1})))
 
 
 def test_a_stream_that_saw_hidden_labels_is_refused(home):
     with pytest.raises(ValueError, match=r"saw labels that this run hides: fraction and seed \(1.0, 0\)"):
-        read_start(open_experiment(second_stage(home, **{"data.labelled_fraction": 0.5})))
+        load_warm_start(open_experiment(second_stage(home, **{"data.labelled_fraction": 0.5})))

@@ -45,7 +45,7 @@ def test_records(tmp_path, whole):
 def test_a_checkpoint(tmp_path, whole):
     path, version = unpack("checkpoint-1-2e78b16", tmp_path / "run"), store.SCHEMA_VERSION
     newer = {"schema": version + 1, **ADDED}
-    for kind in store.KINDS:
+    for kind in store.CHECKPOINT_KINDS:
         (file,) = (path / "checkpoints" / kind).glob("*/_CHECKPOINT_METADATA")
         rewrite(
             file,

@@ -24,7 +24,7 @@ from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.scoring.use_statements import INTENDED_USE, LEGAL_NOTICE, LIMITATIONS
 from emofuse_jax.serving.bundle import format, frozen_encoders, onnx_model, quantization
 from emofuse_jax.serving.bundle.load import PARITY_TOLERANCE, input_shapes, load_bundle
-from emofuse_jax.training.checkpoint.load import load_trained
+from emofuse_jax.training.checkpoint.load import load_trained_model
 from emofuse_jax.types import Batch, InputSpec, Params
 from emofuse_jax.utils.files import write_atomic
 
@@ -68,7 +68,7 @@ def export_bundle(
     if onnx:
         onnx_model.check_converter()
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
-    model, params, model_state, metadata = load_trained(workdir, kind, here)
+    model, params, model_state, metadata = load_trained_model(workdir, kind, here)
     if missing := [name for name in (*KEPT, "versions") if name not in metadata]:
         raise ValueError(f"{workdir}: metadata of its checkpoint: field {missing[0]}: is not there")
     params = quantization.rounded(params, quantize)

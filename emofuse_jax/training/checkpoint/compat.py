@@ -12,10 +12,10 @@ from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
 from emofuse_jax.utils.validation import validate_fields, validate_value
 
-ENCODERS = {"audio": "fcn", "video": "frames"}
+ORIGINAL_ENCODERS = {"audio": "fcn", "video": "frames"}
 """The only ones of the first checkpoints."""
 
-LATER = {
+ADDED_FIELD_DEFAULTS = {
     "init": {"audio": "", "video": ""},
     "data": {
         "balanced": False,
@@ -47,70 +47,78 @@ LATER = {
 }
 """Fields that came after the first checkpoints, at the value that leaves things as they were."""
 
-LATER_FUSION = {name: {"layer_norm": False} for name in ("cross_attention", "avef")}
-LATER_FUSION |= {name: {"scale": 1.0} for name in ("g_fbp", "ag_fbp", "am_fbp")}
+ADDED_FUSION_DEFAULTS = {name: {"layer_norm": False} for name in ("cross_attention", "avef")}
+ADDED_FUSION_DEFAULTS |= {name: {"scale": 1.0} for name in ("g_fbp", "ag_fbp", "am_fbp")}
 """The same of `model.fusion`, by its name."""
 
-MOST_POINTS = 1 << 28
+MAX_CLIP_VALUES = 1 << 28
 """Of one clip's spectrogram, or of its faces."""
 
 
-def saved_config(about: dict) -> ml_collections.ConfigDict:
-    """`about["config"]` of a checkpoint's metadata, fields it does not know at their defaults.
+def saved_config(metadata: dict) -> ml_collections.ConfigDict:
+    """`metadata["config"]` of a checkpoint's metadata, fields it does not know at their defaults.
 
     Raises ValueError, naming the field, where it is not of the type or the order of size of its default.
     """
-    config = _part(about, "config", "config")
-    model = _part(config, "model", "config.model")
-    parts = {part: _part(model, part, f"config.model.{part}") for part in ("audio", "video", "fusion")}
-    names = {
-        part: _name(parts[part].get("encoder", old), f"{part}.encoder") for part, old in ENCODERS.items()
+    config = _get_section(metadata, "config", "config")
+    model = _get_section(config, "model", "config.model")
+    sections = {
+        section: _get_section(model, section, f"config.model.{section}")
+        for section in ("audio", "video", "fusion")
     }
-    fusion = _name(parts["fusion"].get("name"), "fusion.name")
+    names = {
+        section: _validate_name(sections[section].get("encoder", default_encoder), f"{section}.encoder")
+        for section, default_encoder in ORIGINAL_ENCODERS.items()
+    }
+    fusion = _validate_name(sections["fusion"].get("name"), "fusion.name")
     model = default_model_config(fusion, **names).to_dict()
-    model["fusion"] |= LATER_FUSION.get(fusion, {})
-    known = {**LATER, "model": model}
-    validate_fields(config, known, "config")
-    return ml_collections.ConfigDict(over(known, config))
+    model["fusion"] |= ADDED_FUSION_DEFAULTS.get(fusion, {})
+    defaults = {**ADDED_FIELD_DEFAULTS, "model": model}
+    validate_fields(config, defaults, "config")
+    return ml_collections.ConfigDict(merge_nested(defaults, config))
 
 
-def saved_spec(about: dict) -> InputSpec:
-    """`about["spec"]` of a checkpoint's metadata; ValueError naming the field that is wrong."""
-    found = _part(about, "spec", "spec")
+def saved_spec(metadata: dict) -> InputSpec:
+    """`metadata["spec"]` of a checkpoint's metadata; ValueError naming the field that is wrong."""
+    spec_fields = _get_section(metadata, "spec", "spec")
     fields = {field.name: field for field in dataclasses.fields(InputSpec)}
-    for name in found.keys() - fields.keys():
+    for name in spec_fields.keys() - fields.keys():
         raise ValueError(f"spec.{name[:100]!r}: no such field, expected {', '.join(fields)}")
     for name, field in fields.items():
-        if name not in found and field.default is dataclasses.MISSING:
+        if name not in spec_fields and field.default is dataclasses.MISSING:
             raise ValueError(f"spec.{name}: is not there, expected a whole number")
-        validate_value(found.get(name, 0), 0, f"spec.{name}")
-    spec = InputSpec(**found)
-    if min(vars(spec).values()) < 0 or max(spec.t * spec.f, spec.s * spec.h * spec.w) > MOST_POINTS:
-        raise ValueError(f"spec: {found}, expected at most {MOST_POINTS} points of a clip's sound or faces")
+        validate_value(spec_fields.get(name, 0), 0, f"spec.{name}")
+    spec = InputSpec(**spec_fields)
+    if min(vars(spec).values()) < 0 or max(spec.t * spec.f, spec.s * spec.h * spec.w) > MAX_CLIP_VALUES:
+        raise ValueError(
+            f"spec: {spec_fields}, expected at most {MAX_CLIP_VALUES} points of a clip's sound or faces"
+        )
     return spec
 
 
-def _part(tree: dict, name: str, field: str) -> dict:
+def _get_section(tree: dict, name: str, field: str) -> dict:
     """A dict in a dict; ValueError naming the field where there is none."""
-    if not isinstance(found := tree.get(name), dict):
-        raise ValueError(f"{field}: expected fields, found {type(found).__name__}")
-    return found
+    if not isinstance(section := tree.get(name), dict):
+        raise ValueError(f"{field}: expected fields, found {type(section).__name__}")
+    return section
 
 
-def _name(found: object, field: str) -> str:
-    if not isinstance(found, str) or len(found) > 100:
-        raise ValueError(f"config.model.{field}: expected a name, found {str(found)[:60]!r}")
-    return found
+def _validate_name(name: object, field: str) -> str:
+    if not isinstance(name, str) or len(name) > 100:
+        raise ValueError(f"config.model.{field}: expected a name, found {str(name)[:60]!r}")
+    return name
 
 
-def over(below: dict, above: dict) -> dict:
+def merge_nested(defaults: dict, overrides: dict) -> dict:
     """Nested dicts, one laid over the other."""
-    merged = {**below, **above}
-    both = {name for name in below.keys() & above.keys() if isinstance(below[name], dict)}
-    return merged | {name: over(below[name], above[name]) for name in both}
+    merged = {**defaults, **overrides}
+    shared_sections = {
+        name for name in defaults.keys() & overrides.keys() if isinstance(defaults[name], dict)
+    }
+    return merged | {name: merge_nested(defaults[name], overrides[name]) for name in shared_sections}
 
 
-def without_stand_ins(tree: PyTree) -> PyTree:
+def without_missing_vectors(tree: PyTree) -> PyTree:
     """Parameters, or what is shaped as they are, as the first checkpoints have them
     (models/layers/missing_modality.py)."""
 
@@ -122,14 +130,14 @@ def without_stand_ins(tree: PyTree) -> PyTree:
     return jax.tree.map(strip, tree, is_leaf=_has_fusion)
 
 
-def with_stand_ins(tree: PyTree, abstract: PyTree) -> PyTree:
-    """Undoes `without_stand_ins` with zeros: a product with an absent vector was zero then."""
+def with_missing_vectors(tree: PyTree, abstract: PyTree) -> PyTree:
+    """Undoes `without_missing_vectors` with zeros: a product with an absent vector was zero then."""
 
-    def add(node, wanted):
-        if not (_has_fusion(wanted) and "absent" in wanted["fusion"]):
+    def add(node, target):
+        if not (_has_fusion(target) and "absent" in target["fusion"]):
             return node
         zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding), wanted["fusion"]["absent"]
+            lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding), target["fusion"]["absent"]
         )
         return node | {"fusion": node["fusion"] | {"absent": zeros}}
 

@@ -19,14 +19,14 @@ import tensorstore
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from emofuse_jax.training.checkpoint.compat import with_stand_ins, without_stand_ins
+from emofuse_jax.training.checkpoint.compat import with_missing_vectors, without_missing_vectors
 from emofuse_jax.training.optimizer import AverageState, evaluation_params
 from emofuse_jax.types import Params, TrainState
 from emofuse_jax.utils.errors import format_error, to_one_line
 
 SCHEMA_VERSION = 1
-KINDS = ("last", "best")
-FIELDS = {
+CHECKPOINT_KINDS = ("last", "best")
+METADATA_FIELDS = {
     "config": dict,
     "classes": list,
     "settings": dict,
@@ -37,7 +37,7 @@ FIELDS = {
     "progress": dict,
 }
 """Types of what metadata may say; other modules look into them."""
-SHOWN = 400
+MAX_ERROR_CHARS = 400
 """Characters of what a library said that an error repeats."""
 
 
@@ -65,9 +65,9 @@ def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], met
     Raises OSError, one line, where it can't be written.
     """
     with (
-        _writing(workdir, kind),
-        _counters_unread(),
-        _checkpointer(workdir, kind, clean=True) as checkpointer,
+        _explain_write_errors(workdir, kind),
+        _without_metric_collection(),
+        _checkpointer(workdir, kind, remove_temporary=True) as checkpointer,
     ):
         checkpointer.save_checkpointables(
             step, items, force=True, overwrite=True, custom_metadata={"schema": SCHEMA_VERSION, **metadata}
@@ -77,34 +77,34 @@ def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], met
 def remove(workdir: str, kind: str) -> None:
     """Removes the checkpoints of a kind; a removal that is killed leaves them whole or leaves none."""
     directory = _directory(workdir, kind)
-    doomed = f"{directory}.removed"
-    shutil.rmtree(doomed, ignore_errors=True)  # of a removal that was killed
+    removed_directory = f"{directory}.removed"
+    shutil.rmtree(removed_directory, ignore_errors=True)  # of a removal that was killed
     if os.path.isdir(directory):
-        os.rename(directory, doomed)
-        shutil.rmtree(doomed)
+        os.rename(directory, removed_directory)
+        shutil.rmtree(removed_directory)
 
 
 def restore_items(workdir: str, kind: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
     """The trees of `save_items`, laid out as `abstract` says; ValueError where they are damaged or others."""
-    _require(workdir, kind)
-    with _reading(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
-        stored = checkpointer.checkpointables_metadata().metadata
-        if "params" not in stored or "absent" in stored["params"].get("fusion", {}):
+    _require_checkpoint(workdir, kind)
+    with _explain_read_errors(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
+        stored_items = checkpointer.checkpointables_metadata().metadata
+        if "params" not in stored_items or "absent" in stored_items["params"].get("fusion", {}):
             return checkpointer.load_checkpointables(None, abstract)
-        found = checkpointer.load_checkpointables(None, without_stand_ins(abstract))
-    return with_stand_ins(found, abstract)
+        restored = checkpointer.load_checkpointables(None, without_missing_vectors(abstract))
+    return with_missing_vectors(restored, abstract)
 
 
 def restore(workdir: str, abstract: TrainState) -> TrainState:
     """The last checkpoint's state, laid out as `abstract` (shapes and shardings) says."""
-    _require(workdir, "last")
+    _require_checkpoint(workdir, "last")
     optimizer = {"opt_state": abstract.opt_state, "step": abstract.step}
-    averaged = isinstance(abstract.opt_state, AverageState)
-    if averaged:
+    is_averaged = isinstance(abstract.opt_state, AverageState)
+    if is_averaged:
         optimizer["raw_params"] = abstract.params
-    wanted = {"params": abstract.params, "model_state": abstract.model_state, "optimizer": optimizer}
-    items = restore_items(workdir, "last", wanted)
-    params = items["optimizer"]["raw_params"] if averaged else items["params"]
+    expected_items = {"params": abstract.params, "model_state": abstract.model_state, "optimizer": optimizer}
+    items = restore_items(workdir, "last", expected_items)
+    params = items["optimizer"]["raw_params"] if is_averaged else items["params"]
     optimizer = items["optimizer"]
     return TrainState(optimizer["step"], params, items["model_state"], optimizer["opt_state"])
 
@@ -122,36 +122,40 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict 
     """
     if missing_ok and not os.path.isdir(_directory(workdir, kind)):
         return None
-    _require(workdir, kind)  # opening a directory would make it
+    _require_checkpoint(workdir, kind)  # opening a directory would make it
     _check_files(_directory(workdir, kind))
-    with _reading(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
-        found = checkpointer.latest is not None
-        metadata = checkpointer.checkpointables_metadata().custom_metadata if found else None
-    if not found and missing_ok:
+    with _explain_read_errors(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
+        has_checkpoint = checkpointer.latest is not None
+        metadata = checkpointer.checkpointables_metadata().custom_metadata if has_checkpoint else None
+    if not has_checkpoint and missing_ok:
         return None
-    _require(workdir, kind, found=found)
+    _require_checkpoint(workdir, kind, exists=has_checkpoint)
     _check_metadata(_directory(workdir, kind), metadata)
     return metadata
 
 
 def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
     """Shapes, dtypes and shardings of a tree, to restore into."""
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, sharding)
+    return jax.tree.map(
+        lambda x, leaf_sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=leaf_sharding),
+        tree,
+        sharding,
+    )
 
 
 def _check_files(directory: str) -> None:
     """ValueError where a step's metadata are no JSON object, of which orbax would print every character."""
     for step in filter(str.isdecimal, os.listdir(directory)):
-        name = os.path.join(directory, step, "_CHECKPOINT_METADATA")
+        path = os.path.join(directory, step, "_CHECKPOINT_METADATA")
         try:
-            with open(name, encoding="utf-8") as file:
-                found = json.load(file)
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
         except FileNotFoundError:  # a save that is under way removes the step before
             continue
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{name}: damaged: not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise ValueError(f"{name}: damaged: expected an object, found {type(found).__name__}")
+            raise ValueError(f"{path}: damaged: not JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}: damaged: expected an object, found {type(content).__name__}")
 
 
 def _check_metadata(directory: str, metadata: object) -> None:
@@ -160,14 +164,14 @@ def _check_metadata(directory: str, metadata: object) -> None:
         raise ValueError(f"{directory}: damaged: its metadata have no field schema that is a whole number")
     if schema > SCHEMA_VERSION:
         raise ValueError(f"{directory}: checkpoint schema {schema} is newer than {SCHEMA_VERSION}")
-    for field, kind in FIELDS.items():
+    for field, kind in METADATA_FIELDS.items():
         if not isinstance(metadata.get(field, kind()), kind):
-            found = type(metadata[field]).__name__
-            raise ValueError(f"{directory}: field {field}: expected {kind.__name__}, found {found}")
+            actual_type = type(metadata[field]).__name__
+            raise ValueError(f"{directory}: field {field}: expected {kind.__name__}, found {actual_type}")
 
 
 @contextlib.contextmanager
-def _reading(workdir: str, kind: str) -> Iterator[None]:
+def _explain_read_errors(workdir: str, kind: str) -> Iterator[None]:
     """What orbax and tensorstore raise over damaged files has no common class, and names no file."""
     try:
         yield
@@ -176,63 +180,63 @@ def _reading(workdir: str, kind: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.filename:
             raise  # names its file
-        first: BaseException = error
-        while first.__cause__:
-            first = first.__cause__
-        told = format_error(first)
+        root_cause: BaseException = error
+        while root_cause.__cause__:
+            root_cause = root_cause.__cause__
+        message = format_error(root_cause)
         raise ValueError(
-            f"{_directory(workdir, kind)}: damaged, or of another network: {told[:SHOWN]}"
+            f"{_directory(workdir, kind)}: damaged, or of another network: {message[:MAX_ERROR_CHARS]}"
         ) from error
 
 
 @contextlib.contextmanager
-def _writing(workdir: str, kind: str) -> Iterator[None]:
+def _explain_write_errors(workdir: str, kind: str) -> Iterator[None]:
     """What is raised over a full disk, in one line."""
     try:
         yield
     except jax.errors.JaxRuntimeError:  # a RuntimeError too, but of the devices or of a lost process
         raise
     except (OSError, RuntimeError, ValueError) as error:
-        told = to_one_line(error)[-SHOWN:]
-        raise OSError(f"{_directory(workdir, kind)}: can't be written: {told}") from error
+        message = to_one_line(error)[-MAX_ERROR_CHARS:]
+        raise OSError(f"{_directory(workdir, kind)}: can't be written: {message}") from error
 
 
 @contextlib.contextmanager
-def _counters_unread() -> Iterator[None]:
+def _without_metric_collection() -> Iterator[None]:
     """For its log orbax reads tensorstore's counters a dozen times a save, and tensorstore 0.1.86 never frees
     what a reading gives: 70 kB a save."""
-    read = tensorstore.experimental_collect_matching_metrics
+    collect_metrics = tensorstore.experimental_collect_matching_metrics
     tensorstore.experimental_collect_matching_metrics = lambda *_: []
     try:
         yield
     finally:
-        tensorstore.experimental_collect_matching_metrics = read
+        tensorstore.experimental_collect_matching_metrics = collect_metrics
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _should_log(record: logging.LogRecord) -> bool:
     """Orbax's threads log an error with its traceback, and raise it too."""
     return record.levelno != logging.ERROR or "orbax" not in record.pathname
 
 
-logging.getLogger("absl").addFilter(_is_news)
+logging.getLogger("absl").addFilter(_should_log)
 
 
-def _without_late(hook: Callable) -> Callable:
+def _ignore_closed_loop_errors(hook: Callable) -> Callable:
     """Tensorstore's threads report to the loop of a save that has already failed, one traceback an array."""
 
-    def told(unraisable) -> None:
+    def handle_unraisable(unraisable) -> None:
         if unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed":
             return
         hook(unraisable)
 
-    return told
+    return handle_unraisable
 
 
-sys.unraisablehook = _without_late(sys.unraisablehook)
+sys.unraisablehook = _ignore_closed_loop_errors(sys.unraisablehook)
 
 
-def _require(workdir: str, kind: str, *, found: bool | None = None) -> None:
-    if not (os.path.isdir(_directory(workdir, kind)) if found is None else found):
+def _require_checkpoint(workdir: str, kind: str, *, exists: bool | None = None) -> None:
+    if not (os.path.isdir(_directory(workdir, kind)) if exists is None else exists):
         raise FileNotFoundError(f"{workdir}: holds no {kind} checkpoint; run emofuse train first")
 
 
@@ -240,10 +244,10 @@ def _directory(workdir: str, kind: str) -> str:
     return os.path.join(os.path.abspath(workdir), "checkpoints", kind)
 
 
-def _checkpointer(workdir: str, kind: str, *, clean: bool = False) -> ocp.training.Checkpointer:
-    """`clean` removes what a killed save left; a reader must not, a save may be under way."""
+def _checkpointer(workdir: str, kind: str, *, remove_temporary: bool = False) -> ocp.training.Checkpointer:
+    """`remove_temporary` removes what a killed save left; a reader must not, a save may be under way."""
     return ocp.training.Checkpointer(
         _directory(workdir, kind),
         preservation_policy=ocp.training.preservation_policies.LatestN(1),
-        cleanup_tmp_directories=clean,
+        cleanup_tmp_directories=remove_temporary,
     )

@@ -7,82 +7,96 @@ import jax.numpy as jnp
 import numpy as np
 
 from emofuse_jax.data.sampler import Sampler
-from emofuse_jax.parallel.distributed import is_first
-from emofuse_jax.parallel.mesh import agreed, to_host
+from emofuse_jax.parallel.distributed import is_first_process
+from emofuse_jax.parallel.mesh import broadcast_decision, to_host
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.crossval.context import Job, Run, put
-from emofuse_jax.training.crossval.replicas import Replica, stacked
-from emofuse_jax.training.early_stopping import Tracker
+from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId, put_replicas
+from emofuse_jax.training.crossval.replicas import ReplicaInputs, replica_sharding
+from emofuse_jax.training.early_stopping import EarlyStoppingTracker
 from emofuse_jax.training.experiment import experiment_sampler
 from emofuse_jax.training.optimizer import evaluation_params
 from emofuse_jax.types import Params, TrainState
 
 
 @dataclasses.dataclass
-class Chunk:
+class ReplicaGroup:
     """Replicas in training; `runs` names them, the last one again where they do not fill the devices."""
 
-    runs: list[Run]
-    replicas: Replica
+    replica_ids: list[ReplicaId]
+    replica_inputs: ReplicaInputs
     samplers: list[Sampler]
     states: TrainState
-    best: tuple[Params, Params]
-    trackers: list[Tracker]
+    best_model: tuple[Params, Params]
+    trackers: list[EarlyStoppingTracker]
     histories: list[list[dict]]
     """Of each replica the rows of its epochs."""
     epochs: int = 0
     steps: int = 0
     """Taken of the epoch that they stand in."""
-    sums: dict | None = None
+    epoch_sums: dict | None = None
     """Over these steps, left on the devices until the epoch's end."""
 
 
-def position(job: Job, chunk: Chunk) -> int:
+def count_steps_taken(context: CrossvalContext, group: ReplicaGroup) -> int:
     """Steps taken since the chunk's start."""
-    return chunk.epochs * job.steps + chunk.steps
+    return group.epochs * context.steps + group.steps
 
 
-def restore_or_init(job: Job, runs: list[Run], workdir: str) -> Chunk:
+def restore_or_init(context: CrossvalContext, replica_ids: list[ReplicaId], workdir: str) -> ReplicaGroup:
     """The chunk as it was saved, or its start."""
-    about = store.read_metadata(workdir, "replicas", missing_ok=True)
-    fits = about is None or [tuple(run) for run in about["runs"]] == runs
-    if not agreed(fits):  # of a chunk that is finished; asked first, so that nobody reads what is removed
-        forget_chunk(workdir)
-        about = None
-    states = put(job, job.first_states(runs))
+    metadata = store.read_metadata(workdir, "replicas", missing_ok=True)
+    matches_saved = metadata is None or [tuple(replica_id) for replica_id in metadata["runs"]] == replica_ids
+    if not broadcast_decision(
+        matches_saved
+    ):  # of a chunk that is finished; asked first, so that nobody reads what is removed
+        remove_group_checkpoint(workdir)
+        metadata = None
+    states = put_replicas(context, context.make_initial_states(replica_ids))
     best = jax.tree.map(jnp.copy, (evaluation_params(states.params, states.opt_state), states.model_state))
-    samplers = [experiment_sampler(job.experiments[run]) for run in runs]
-    fixed = (runs, put(job, job.replicas(runs)), samplers)
-    if about is None:
-        return Chunk(*fixed, states, best, [Tracker() for _ in runs], [[] for _ in runs])
+    samplers = [experiment_sampler(context.experiments[replica_id]) for replica_id in replica_ids]
+    fixed_fields = (replica_ids, put_replicas(context, context.make_replica_inputs(replica_ids)), samplers)
+    if metadata is None:
+        return ReplicaGroup(
+            *fixed_fields,
+            states,
+            best,
+            [EarlyStoppingTracker() for _ in replica_ids],
+            [[] for _ in replica_ids],
+        )
     trees = {"states": states, "best": {"params": best[0], "model_state": best[1]}}
-    shapes = store.abstract_like(trees, jax.tree.map(lambda _: stacked(job.mesh), trees))
+    shapes = store.abstract_like(trees, jax.tree.map(lambda _: replica_sharding(context.mesh), trees))
     items = store.restore_items(workdir, "replicas", shapes)
-    trackers = [Tracker(**tracker) for tracker in about["trackers"]]
-    found = (items["best"]["params"], items["best"]["model_state"])
-    chunk = Chunk(*fixed, items["states"], found, trackers, about["histories"], about["epochs"])
-    if about.get("steps"):  # of a save within an epoch
-        sums = {name: np.asarray(value, np.float32) for name, value in about["sums"].items()}
-        chunk.steps, chunk.sums = about["steps"], put(job, sums)
-    return chunk
+    trackers = [EarlyStoppingTracker(**tracker) for tracker in metadata["trackers"]]
+    restored_best = (items["best"]["params"], items["best"]["model_state"])
+    group = ReplicaGroup(
+        *fixed_fields, items["states"], restored_best, trackers, metadata["histories"], metadata["epochs"]
+    )
+    if metadata.get("steps"):  # of a save within an epoch
+        sums = {name: np.asarray(value, np.float32) for name, value in metadata["sums"].items()}
+        group.steps, group.epoch_sums = metadata["steps"], put_replicas(context, sums)
+    return group
 
 
-def save_chunk(job: Job, chunk: Chunk, workdir: str) -> None:
+def save_replica_group(context: CrossvalContext, group: ReplicaGroup, workdir: str) -> None:
     """Writes all that `restore_or_init` needs to go on."""
-    about = {
-        "runs": chunk.runs,
-        "epochs": chunk.epochs,
-        "steps": chunk.steps,
-        "sums": chunk.sums and {name: value.tolist() for name, value in to_host(chunk.sums).items()},
-        "trackers": [dataclasses.asdict(tracker) for tracker in chunk.trackers],
-        "histories": chunk.histories,
+    metadata = {
+        "runs": group.replica_ids,
+        "epochs": group.epochs,
+        "steps": group.steps,
+        "sums": group.epoch_sums
+        and {name: value.tolist() for name, value in to_host(group.epoch_sums).items()},
+        "trackers": [dataclasses.asdict(tracker) for tracker in group.trackers],
+        "histories": group.histories,
     }
-    items = {"states": chunk.states, "best": dict(zip(("params", "model_state"), chunk.best, strict=True))}
-    store.save_items(workdir, "replicas", position(job, chunk), items, about)
+    items = {
+        "states": group.states,
+        "best": dict(zip(("params", "model_state"), group.best_model, strict=True)),
+    }
+    store.save_items(workdir, "replicas", count_steps_taken(context, group), items, metadata)
 
 
-def forget_chunk(workdir: str) -> None:
-    """Removes what `save_chunk` wrote; every process waits until it is gone."""
-    if is_first():
+def remove_group_checkpoint(workdir: str) -> None:
+    """Removes what `save_replica_group` wrote; every process waits until it is gone."""
+    if is_first_process():
         store.remove(workdir, "replicas")
-    agreed(True)
+    broadcast_decision(True)

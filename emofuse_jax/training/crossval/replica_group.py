@@ -12,218 +12,284 @@ from jaxtyping import Bool, Int
 from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.models.registry import get_calibrator
-from emofuse_jax.parallel.mesh import agreed, replica_mesh, to_host
+from emofuse_jax.parallel.mesh import broadcast_decision, replica_mesh, to_host
 from emofuse_jax.parallel.preemption import Preempted
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.calibration import fit_temperature
-from emofuse_jax.training.crossval.context import Job, Run, put, stack
-from emofuse_jax.training.crossval.group_state import Chunk, position, restore_or_init, save_chunk
-from emofuse_jax.training.crossval.replicas import keep_better
-from emofuse_jax.training.fusion_state import fitted
-from emofuse_jax.training.nan_guard import NotFinite, check_finite, explain, finite_replicas, retold
+from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId, put_replicas, stack_trees
+from emofuse_jax.training.crossval.group_state import (
+    ReplicaGroup,
+    count_steps_taken,
+    restore_or_init,
+    save_replica_group,
+)
+from emofuse_jax.training.crossval.replicas import select_better
+from emofuse_jax.training.fusion_state import compute_fusion_state
+from emofuse_jax.training.nan_guard import (
+    NonFiniteError,
+    are_replicas_finite,
+    check_finite,
+    trace_nonfinite_step,
+    with_explanation,
+)
 from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.types import Params
 
 
-def train_chunk(
-    job: Job, runs: list[Run], workdir: str, show: Callable[[Chunk], None], told: Callable[[], bool]
-) -> Chunk:
+def train_replica_group(
+    context: CrossvalContext,
+    replica_ids: list[ReplicaId],
+    workdir: str,
+    report_progress: Callable[[ReplicaGroup], None],
+    should_stop: Callable[[], bool],
+) -> ReplicaGroup:
     """Trains until every replica is through or has stopped; saves to `workdir` on the way.
 
-    `told` is asked before each call of a program, and asks to save and to end: raises Preempted. NotFinite
+    `should_stop` is asked before each call of a program, and asks to save and to end: raises Preempted. NotFinite
     where the loss of a replica is not a number any more: `nonfinite.json` then names the step's clips.
     """
     try:
-        return _train_chunk(job, runs, workdir, show, told)
-    except NotFinite as error:
-        failed = error.with_traceback(None)  # whose frames hold the arrays
-    raise retold(failed, lambda: explained(job, runs, workdir, failed))
+        return _train_replica_group(context, replica_ids, workdir, report_progress, should_stop)
+    except NonFiniteError as error:
+        nonfinite_error = error.with_traceback(None)  # whose frames hold the arrays
+    raise with_explanation(
+        nonfinite_error, lambda: explain_nan(context, replica_ids, workdir, nonfinite_error)
+    )
 
 
-def _train_chunk(
-    job: Job, runs: list[Run], workdir: str, show: Callable[[Chunk], None], told: Callable[[], bool]
-) -> Chunk:
-    chunk = restore_or_init(job, runs, workdir)
-    saved, kept, config = time.monotonic(), position(job, chunk), job.config
-    while chunk.epochs < config.train.epochs:
-        active = [not tracker.stops(config.train.patience) for tracker in chunk.trackers]
+def _train_replica_group(
+    context: CrossvalContext,
+    replica_ids: list[ReplicaId],
+    workdir: str,
+    report_progress: Callable[[ReplicaGroup], None],
+    should_stop: Callable[[], bool],
+) -> ReplicaGroup:
+    group = restore_or_init(context, replica_ids, workdir)
+    last_save_time, last_saved_step, config = (
+        time.monotonic(),
+        count_steps_taken(context, group),
+        context.config,
+    )
+    while group.epochs < config.train.epochs:
+        active = [not tracker.should_stop_early(config.train.patience) for tracker in group.trackers]
         if not any(active):
             break
-        stop = not advance(job, chunk, active, told) or told()
-        show(chunk)
-        due = stop or agreed(time.monotonic() - saved >= config.crossval.save_seconds)
-        if due and position(job, chunk) > kept:  # a save over the same step would first remove it
-            if chunk.steps:
-                check_replicas(job, chunk, active, measured(chunk))
-            save_chunk(job, chunk, workdir)
-            saved, kept = time.monotonic(), position(job, chunk)
-        if stop:
-            raise Preempted(f"{workdir}: saved at step {kept} of its chunk")
-    return chunk
+        is_stopping = not train_and_validate(context, group, active, should_stop) or should_stop()
+        report_progress(group)
+        should_save = is_stopping or broadcast_decision(
+            time.monotonic() - last_save_time >= config.crossval.save_seconds
+        )
+        if (
+            should_save and count_steps_taken(context, group) > last_saved_step
+        ):  # a save over the same step would first remove it
+            if group.steps:
+                check_replicas_finite(context, group, active, fetch_epoch_sums(group))
+            save_replica_group(context, group, workdir)
+            last_save_time, last_saved_step = time.monotonic(), count_steps_taken(context, group)
+        if is_stopping:
+            raise Preempted(f"{workdir}: saved at step {last_saved_step} of its chunk")
+    return group
 
 
-def advance(job: Job, chunk: Chunk, active: list[bool], told: Callable[[], bool] = lambda: False) -> bool:
+def train_and_validate(
+    context: CrossvalContext,
+    group: ReplicaGroup,
+    active: list[bool],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
     """Trains the active replicas for an epoch, scores their validation, and keeps what is best so far.
 
-    False where `told` ended it on the way.
+    False where `should_stop` ended it on the way.
     """
-    sums = run_epoch(job, chunk, active, told)
+    sums = train_epoch(context, group, active, should_stop)
     if sums is None:
         return False
-    answers = calibrated_answers(job, chunk) if job.config.data.hold_out else None
-    chunk.epochs += 1
-    better = close_epoch(job, chunk, active, sums, answers)
-    now = (evaluation_params(chunk.states.params, chunk.states.opt_state), chunk.states.model_state)
-    chunk.best = _keep_better(put(job, better), now, chunk.best)
+    predictions = calibrate_and_predict(context, group) if context.config.data.hold_out else None
+    group.epochs += 1
+    is_best = record_epoch(context, group, active, sums, predictions)
+    current_model = (evaluation_params(group.states.params, group.states.opt_state), group.states.model_state)
+    group.best_model = _select_better(put_replicas(context, is_best), current_model, group.best_model)
     return True
 
 
-_keep_better = jax.jit(keep_better, donate_argnums=2)
+_select_better = jax.jit(select_better, donate_argnums=2)
 
 
-def run_epoch(job: Job, chunk: Chunk, active: list[bool], told: Callable[[], bool]) -> dict | None:
+def train_epoch(
+    context: CrossvalContext, group: ReplicaGroup, active: list[bool], should_stop: Callable[[], bool]
+) -> dict | None:
     """Takes the steps left of an epoch; gives each replica's summed loss and confusion matrix.
 
-    And `finite`: whether its parameters still are. None where `told` ended it on the way.
+    And `finite`: whether its parameters still are. None where `should_stop` ended it on the way.
     """
-    plans = [_rows(job, *each, chunk.epochs) for each in zip(chunk.runs, chunk.samplers, active, strict=True)]
-    rows, live = (np.stack(part) for part in zip(*plans, strict=True))  # r k b, r k
-    size = rows.shape[1] if job.side_by_side else 1
-    for first in range(chunk.steps, rows.shape[1], size):
-        if told():
+    epoch_plans = [
+        _epoch_rows(context, *replica_plan, group.epochs)
+        for replica_plan in zip(group.replica_ids, group.samplers, active, strict=True)
+    ]
+    rows, step_mask = (np.stack(arrays) for arrays in zip(*epoch_plans, strict=True))  # r k b, r k
+    steps_per_call = rows.shape[1] if context.is_vmapped else 1
+    for first_step in range(group.steps, rows.shape[1], steps_per_call):
+        if should_stop():
             return None
-        span = slice(first, first + size)
-        inputs = put(job, (rows[:, span], live[:, span]))
-        chunk.states, sums = job.epoch(job.data, chunk.states, chunk.replicas, *inputs)
-        chunk.sums = sums if chunk.sums is None else jax.tree.map(jnp.add, chunk.sums, sums)
-        chunk.steps = min(first + size, rows.shape[1])
+        step_slice = slice(first_step, first_step + steps_per_call)
+        inputs = put_replicas(context, (rows[:, step_slice], step_mask[:, step_slice]))
+        group.states, sums = context.train_steps(context.data, group.states, group.replica_inputs, *inputs)
+        group.epoch_sums = sums if group.epoch_sums is None else jax.tree.map(jnp.add, group.epoch_sums, sums)
+        group.steps = min(first_step + steps_per_call, rows.shape[1])
         if jax.default_backend() == "cpu":  # steps queued behind each other would hold their memory
-            jax.block_until_ready(chunk.sums)
-    found = measured(chunk)
-    chunk.sums, chunk.steps = None, 0
-    return found
+            jax.block_until_ready(group.epoch_sums)
+    totals = fetch_epoch_sums(group)
+    group.epoch_sums, group.steps = None, 0
+    return totals
 
 
-def measured(chunk: Chunk) -> dict:
+def fetch_epoch_sums(group: ReplicaGroup) -> dict:
     """The sums over the steps of an epoch, and `finite`, on the host."""
-    return to_host(chunk.sums | {"finite": finite_replicas(chunk.states.params)})
+    return to_host(group.epoch_sums | {"finite": are_replicas_finite(group.states.params)})
 
 
-def _rows(
-    job: Job, run: Run, sampler: Sampler, active: bool, epoch: int
+def _epoch_rows(
+    context: CrossvalContext, replica_id: ReplicaId, sampler: Sampler, is_active: bool, epoch: int
 ) -> tuple[Int[np.ndarray, "k b"], Bool[np.ndarray, " k"]]:
     """Resident rows of each step of a replica's epoch, and which of them there are."""
-    rows, live = np.zeros((job.steps, job.config.data.batch_size), np.int32), np.zeros(job.steps, bool)
-    steps = job.epoch_steps(run)
-    if active:
-        chosen = np.stack([sampler.batch(epoch * steps + i) for i in range(steps)])
-        rows[:steps], live[:steps] = row_numbers(job.clips, chosen), True
-    return rows, live
+    rows, step_mask = (
+        np.zeros((context.steps, context.config.data.batch_size), np.int32),
+        np.zeros(context.steps, bool),
+    )
+    steps = context.epoch_steps(replica_id)
+    if is_active:
+        clip_indices = np.stack([sampler.batch(epoch * steps + i) for i in range(steps)])
+        rows[:steps], step_mask[:steps] = row_numbers(context.clips, clip_indices), True
+    return rows, step_mask
 
 
-def answer(job: Job, runs: list[Run], model: tuple[Params, Params], part: str) -> dict:
+def predict_part(
+    context: CrossvalContext, replica_ids: list[ReplicaId], model: tuple[Params, Params], part: str
+) -> dict:
     """`make_answers` of each replica for a part of its fold, on the host; padded rows at the end."""
-    size, batches = job.config.train.eval_batch_size, job.batches(part)
-    rows = np.full((len(runs), batches * size), -1, np.int32)
-    for row, run in zip(rows, runs, strict=True):
-        clips = job.experiments[run].clips[part]
-        row[: len(clips)] = row_numbers(job.clips, clips)
-    rows = rows.reshape(len(runs), batches, size)
-    span = batches if job.side_by_side else 1
-    pieces = [
-        to_host(job.answers(job.data, *model, put(job, rows[:, i : i + span])))
-        for i in range(0, batches, span)
+    batch_size, batch_count = context.config.train.eval_batch_size, context.count_batches(part)
+    rows = np.full((len(replica_ids), batch_count * batch_size), -1, np.int32)
+    for replica_rows, replica_id in zip(rows, replica_ids, strict=True):
+        clips = context.experiments[replica_id].clips[part]
+        replica_rows[: len(clips)] = row_numbers(context.clips, clips)
+    rows = rows.reshape(len(replica_ids), batch_count, batch_size)
+    batches_per_call = batch_count if context.is_vmapped else 1
+    batch_outputs = [
+        to_host(
+            context.predict_batches(
+                context.data, *model, put_replicas(context, rows[:, i : i + batches_per_call])
+            )
+        )
+        for i in range(0, batch_count, batches_per_call)
     ]
-    sums = {name: sum(piece[name] for piece in pieces) for name in ("confusion", "loss", "weight")}
-    own = [{name: piece[name] for name in ("probabilities", "levels")} for piece in pieces]
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *own)  # r k b c
-    return sums | jax.tree.map(lambda x: x.reshape(len(x), -1, *x.shape[3:]), joined)
+    sums = {name: sum(outputs[name] for outputs in batch_outputs) for name in ("confusion", "loss", "weight")}
+    clip_outputs = [
+        {name: outputs[name] for name in ("probabilities", "levels")} for outputs in batch_outputs
+    ]
+    stacked_outputs = jax.tree.map(lambda *arrays: np.concatenate(arrays, 1), *clip_outputs)  # r k b c
+    return sums | jax.tree.map(lambda x: x.reshape(len(x), -1, *x.shape[3:]), stacked_outputs)
 
 
-def calibrated_answers(job: Job, chunk: Chunk) -> dict:
+def calibrate_and_predict(context: CrossvalContext, group: ReplicaGroup) -> dict:
     """The answers for validation, after what the fusion sets from them (training/fusion_state.py)."""
-    states = chunk.states
+    states = group.states
     model = (evaluation_params(states.params, states.opt_state), states.model_state)
-    answers, hook = answer(job, chunk.runs, model, "validation"), get_calibrator(job.config.model.fusion.name)
-    if hook is None:
-        return answers
-    before, after = to_host(states.model_state["fusion"]), []
-    for i, run in enumerate(chunk.runs):
-        labels = validation_labels(job, run)
-        levels = None if answers["levels"] is None else answers["levels"][i, : len(labels)]
-        after.append(fitted(jax.tree.map(lambda x, i=i: x[i], before), hook, levels, labels))
-    model_state = states.model_state | {"fusion": put(job, stack(after))}
-    chunk.states = dataclasses.replace(states, model_state=model_state)
-    return answer(job, chunk.runs, (model[0], model_state), "validation")
+    predictions, calibrate = (
+        predict_part(context, group.replica_ids, model, "validation"),
+        get_calibrator(context.config.model.fusion.name),
+    )
+    if calibrate is None:
+        return predictions
+    old_fusion_states, new_fusion_states = to_host(states.model_state["fusion"]), []
+    for i, replica_id in enumerate(group.replica_ids):
+        labels = get_validation_labels(context, replica_id)
+        levels = None if predictions["levels"] is None else predictions["levels"][i, : len(labels)]
+        new_fusion_states.append(
+            compute_fusion_state(
+                jax.tree.map(lambda x, i=i: x[i], old_fusion_states), calibrate, levels, labels
+            )
+        )
+    model_state = states.model_state | {"fusion": put_replicas(context, stack_trees(new_fusion_states))}
+    group.states = dataclasses.replace(states, model_state=model_state)
+    return predict_part(context, group.replica_ids, (model[0], model_state), "validation")
 
 
-def temperature(job: Job, run: Run, answers: dict | None, i: int) -> float:
+def choose_temperature(
+    context: CrossvalContext, replica_id: ReplicaId, predictions: dict | None, i: int
+) -> float:
     """That of a replica's answers for its validation clips, else the config's; padding comes last."""
-    if answers is None:
-        return job.config.train.temperature
-    labels = validation_labels(job, run)
-    return fit_temperature(answers["probabilities"][i, : len(labels)], labels)
+    if predictions is None:
+        return context.config.train.temperature
+    labels = get_validation_labels(context, replica_id)
+    return fit_temperature(predictions["probabilities"][i, : len(labels)], labels)
 
 
-def validation_labels(job: Job, run: Run) -> Int[np.ndarray, " n"]:
+def get_validation_labels(context: CrossvalContext, replica_id: ReplicaId) -> Int[np.ndarray, " n"]:
     """Labels of the validation clips of a replica."""
-    return job.labels[row_numbers(job.clips, job.experiments[run].clips["validation"])]
+    return context.labels[row_numbers(context.clips, context.experiments[replica_id].clips["validation"])]
 
 
-def close_epoch(
-    job: Job, chunk: Chunk, active: list[bool], sums: dict, answers: dict | None
+def record_epoch(
+    context: CrossvalContext, group: ReplicaGroup, active: list[bool], sums: dict, predictions: dict | None
 ) -> Bool[np.ndarray, " r"]:
     """Adds a row to each active replica's history; tells which are the best so far.
 
-    `answers` for validation; None where no clips are held out.
+    `predictions` for validation; None where no clips are held out.
     """
-    check_replicas(job, chunk, active, sums)
-    better = np.zeros(len(chunk.runs), bool)
-    for i, run in enumerate(chunk.runs):
+    check_replicas_finite(context, group, active, sums)
+    is_best = np.zeros(len(group.replica_ids), bool)
+    for i, replica_id in enumerate(group.replica_ids):
         if not active[i]:
             continue
-        steps = job.epoch_steps(run)
-        held = {} if answers is None else validation_row(answers, i)
+        steps = context.epoch_steps(replica_id)
+        validation_scores = {} if predictions is None else score_validation(predictions, i)
         row = {
-            "epoch": chunk.epochs,
+            "epoch": group.epochs,
             "train_loss": float(sums["loss"][i]) / steps,
             "train_ua": metrics.compute_scores(sums["confusion"][i])["ua"],
-            **held,
+            **validation_scores,
         }
-        step = chunk.epochs * steps
-        chunk.histories[i].append({"step": step, **row})
-        better[i] = chunk.trackers[i].update(held.get("validation_ua"), step)
-        if better[i]:
-            chunk.trackers[i].temperature = temperature(job, run, answers, i)
-    return better
+        step = group.epochs * steps
+        group.histories[i].append({"step": step, **row})
+        is_best[i] = group.trackers[i].update(validation_scores.get("validation_ua"), step)
+        if is_best[i]:
+            group.trackers[i].temperature = choose_temperature(context, replica_id, predictions, i)
+    return is_best
 
 
-def check_replicas(job: Job, chunk: Chunk, active: list[bool], sums: dict) -> None:
+def check_replicas_finite(
+    context: CrossvalContext, group: ReplicaGroup, active: list[bool], sums: dict
+) -> None:
     """NotFinite where an active replica's loss since the epoch's start, or a parameter, is not a number."""
-    for i, run in enumerate(chunk.runs):
+    for i, replica_id in enumerate(group.replica_ids):
         if active[i]:
-            steps = job.epoch_steps(run)
-            taken = chunk.epochs * steps + min(chunk.steps, steps)
-            check_finite(taken, float(sums["loss"][i]), bool(sums["finite"][i]), run)
+            steps = context.epoch_steps(replica_id)
+            step = group.epochs * steps + min(group.steps, steps)
+            check_finite(step, float(sums["loss"][i]), bool(sums["finite"][i]), replica_id)
 
 
-def validation_row(answers: dict, i: int) -> dict:
+def score_validation(predictions: dict, i: int) -> dict:
     """Scores of a replica's answers for its validation clips."""
-    found = metrics.compute_scores(answers["confusion"][i])
+    scores = metrics.compute_scores(predictions["confusion"][i])
     return {
-        "validation_loss": float(answers["loss"][i] / max(answers["weight"][i], 1.0)),
-        "validation_ua": found["ua"],
-        "validation_wa": found["wa"],
+        "validation_loss": float(predictions["loss"][i] / max(predictions["weight"][i], 1.0)),
+        "validation_ua": scores["ua"],
+        "validation_wa": scores["wa"],
     }
 
 
-def explained(job: Job, runs: list[Run], workdir: str, failed: NotFinite) -> str:
+def explain_nan(
+    context: CrossvalContext, replica_ids: list[ReplicaId], workdir: str, nonfinite_error: NonFiniteError
+) -> str:
     """Why the loss of a replica was not finite, from what was saved last, on one device."""
     if jax.process_count() > 1:
         raise ValueError("several processes; emofuse train of its fold and seed tells more")
-    chunk, experiment = restore_or_init(job, runs, workdir), job.experiments[failed.run]
-    i = runs.index(failed.run)
-    state = jax.tree.map(lambda x: x[i], to_host(chunk.states))
-    steps = experiment.config.train.epochs * job.epoch_steps(failed.run)
+    group, experiment = (
+        restore_or_init(context, replica_ids, workdir),
+        context.experiments[nonfinite_error.replica_id],
+    )
+    i = replica_ids.index(nonfinite_error.replica_id)
+    state = jax.tree.map(lambda x: x[i], to_host(group.states))
+    steps = experiment.config.train.epochs * context.epoch_steps(nonfinite_error.replica_id)
     tx = make_optimizer(experiment.config.optimizer, steps)
-    return explain(experiment, state, tx, replica_mesh(1), failed.step, workdir)
+    return trace_nonfinite_step(experiment, state, tx, replica_mesh(1), nonfinite_error.step, workdir)

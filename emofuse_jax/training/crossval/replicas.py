@@ -26,7 +26,7 @@ from emofuse_jax.types import Batch, Params, TrainState
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Replica:
+class ReplicaInputs:
     """What a replica has of its own beside its state."""
 
     seed: Int[Array, ""]
@@ -34,108 +34,118 @@ class Replica:
     """Of its whole training, for the schedule."""
     labels: Int[Array, " n"]
     """What training sees of the label of each resident row; -1 hides it."""
-    numbers: dict[str, Float[Array, ""]] = dataclasses.field(default_factory=dict)
+    field_values: dict[str, Float[Array, ""]] = dataclasses.field(default_factory=dict)
     """Fields of the config that are the replica's own, by dotted name."""
 
 
-def make_epoch(model: Model, config) -> Callable:
+def make_train_steps(model: Model, config) -> Callable:
     """The pure `(data, state, replica, rows [k b], live [k]) -> (state, sums)`: k steps of one replica.
 
     A step that is not live changes nothing: replicas have epochs of different lengths, and stop early.
     """
 
-    def step(data: Batch, state: TrainState, replica: Replica, rows: Int[Array, " b"], live: Bool[Array, ""]):
+    def train_step(
+        data: Batch,
+        state: TrainState,
+        replica: ReplicaInputs,
+        rows: Int[Array, " b"],
+        is_active: Bool[Array, ""],
+    ):
         label = replica.labels[rows]
         batch = dataclasses.replace(take_rows(data, rows), label=label, label_mask=label >= 0)
-        own = with_numbers(config, replica.numbers)
-        tx = make_optimizer(own.optimizer, replica.steps)
-        after, measured = make_train_step(model, tx, own, replica.seed)(state, batch)
-        sums = epoch_sums(measured)
-        nothing = jax.tree.map(jnp.zeros_like, sums)
-        return jax.tree.map(lambda new, old: jnp.where(live, new, old), (after, sums), (state, nothing))
+        replica_config = with_traced_fields(config, replica.field_values)
+        tx = make_optimizer(replica_config.optimizer, replica.steps)
+        new_state, step_metrics = make_train_step(model, tx, replica_config, replica.seed)(state, batch)
+        sums = epoch_sums(step_metrics)
+        zero_sums = jax.tree.map(jnp.zeros_like, sums)
+        return jax.tree.map(
+            lambda new, old: jnp.where(is_active, new, old), (new_state, sums), (state, zero_sums)
+        )
 
-    def epoch(data, state, replica, rows, live):
-        def one(state, x):
-            return step(data, state, replica, *x)
+    def train_steps(data, state, replica, rows, step_mask):
+        def scan_step(state, x):
+            return train_step(data, state, replica, *x)
 
-        state, sums = _stack(one, state, (rows, live))
+        state, sums = _scan(scan_step, state, (rows, step_mask))
         return state, jax.tree.map(lambda x: x.sum(0), sums)
 
-    return epoch
+    return train_steps
 
 
-def with_numbers(config, numbers: dict[str, Float[Array, ""]]):
+def with_traced_fields(config, field_values: dict[str, Float[Array, ""]]):
     """A copy of a config with arrays, traced ones too, in place of numbers."""
-    changed = type(config)(config.to_dict())
-    for name, value in numbers.items():
-        *owners, last = name.split(".")
-        part = functools.reduce(getattr, owners, changed)
-        with part.ignore_type():
-            part[last] = value
-    return changed
+    new_config = type(config)(config.to_dict())
+    for name, value in field_values.items():
+        *section_names, field = name.split(".")
+        section = functools.reduce(getattr, section_names, new_config)
+        with section.ignore_type():
+            section[field] = value
+    return new_config
 
 
-def make_answers(model: Model) -> Callable:
+def make_predict_batches(model: Model) -> Callable:
     """The pure `(data, params, model_state, rows [k b]) -> answers` of one replica, in k batches.
 
     `confusion` [c c], `loss` and `weight` are sums; `probabilities` [k b c] and `levels` (training/step.py)
     are of each row, also of padded ones.
     """
-    score = make_score_step(model)
+    score_step = make_score_step(model)
 
-    def answers(data: Batch, params: Params, model_state: Params, rows: Int[Array, "k b"]):
-        def one(sums, chosen):
-            batch = take_rows(data, chosen)
-            answer = score(params, model_state, batch)
-            probabilities = answer["probabilities"]
-            matrix = metrics.confusion_matrix(
+    def predict_batches(data: Batch, params: Params, model_state: Params, rows: Int[Array, "k b"]):
+        def predict_batch(carry, batch_rows):
+            batch = take_rows(data, batch_rows)
+            outputs = score_step(params, model_state, batch)
+            probabilities = outputs["probabilities"]
+            confusion = metrics.confusion_matrix(
                 probabilities, batch.label, label_weight(batch), probabilities.shape[-1]
             )
-            return sums, (
-                {"confusion": matrix, "loss": answer["loss"], "weight": answer["weight"]},
-                {"probabilities": probabilities, "levels": answer["levels"]},
+            return carry, (
+                {"confusion": confusion, "loss": outputs["loss"], "weight": outputs["weight"]},
+                {"probabilities": probabilities, "levels": outputs["levels"]},
             )
 
-        _, (sums, rows_) = _stack(one, (), rows)
-        return jax.tree.map(lambda x: x.sum(0), sums) | rows_
+        _, (sums, row_outputs) = _scan(predict_batch, (), rows)
+        return jax.tree.map(lambda x: x.sum(0), sums) | row_outputs
 
-    return answers
+    return predict_batches
 
 
-def over_replicas(function: Callable, mesh: Mesh, *, donate: tuple[int, ...] = ()) -> Callable:
+def jit_over_replicas(function: Callable, mesh: Mesh, *, donate_argnums: tuple[int, ...] = ()) -> Callable:
     """Jits `function(data, *own)` for `own` stacked over replicas; a device's replicas meet no other's."""
 
-    def local(data, *own):
-        if jax.tree.leaves(own)[0].shape[0] == 1:
-            alone = function(data, *jax.tree.map(lambda x: x[0], own))
-            return jax.tree.map(lambda x: x[None], alone)
-        return jax.vmap(function, in_axes=(None, *(0 for _ in own)))(data, *own)
+    def run_on_device(data, *replica_arguments):
+        if jax.tree.leaves(replica_arguments)[0].shape[0] == 1:
+            outputs = function(data, *jax.tree.map(lambda x: x[0], replica_arguments))
+            return jax.tree.map(lambda x: x[None], outputs)
+        return jax.vmap(function, in_axes=(None, *(0 for _ in replica_arguments)))(data, *replica_arguments)
 
-    def program(data, *own):
-        specs = (P(), *(P("replica") for _ in own))
-        mapped = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=P("replica"), check_vma=False)
-        return mapped(data, *own)
+    def program(data, *replica_arguments):
+        specs = (P(), *(P("replica") for _ in replica_arguments))
+        sharded_function = jax.shard_map(
+            run_on_device, mesh=mesh, in_specs=specs, out_specs=P("replica"), check_vma=False
+        )
+        return sharded_function(data, *replica_arguments)
 
-    return jax.jit(program, donate_argnums=donate, compiler_options=step_options(mesh))
+    return jax.jit(program, donate_argnums=donate_argnums, compiler_options=step_options(mesh))
 
 
-def keep_better(better: Bool[Array, " r"], new: PyTree, old: PyTree) -> PyTree:
+def select_better(is_better: Bool[Array, " r"], new: PyTree, old: PyTree) -> PyTree:
     """Of each replica the new arrays where they are better."""
 
     def choose(a, b):
-        return jnp.where(better.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+        return jnp.where(is_better.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
 
     return jax.tree.map(choose, new, old)
 
 
-def stacked(mesh: Mesh) -> NamedSharding:
+def replica_sharding(mesh: Mesh) -> NamedSharding:
     """Replicas over their axis."""
     return NamedSharding(mesh, P("replica"))
 
 
-def _stack(one: Callable, state: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+def _scan(step: Callable, carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
     """`lax.scan`; a single step is no loop, in which XLA's CPU backend runs convolutions slowly."""
-    if jax.tree.leaves(xs)[0].shape[0] > 1:
-        return jax.lax.scan(one, state, xs)
-    state, y = one(state, jax.tree.map(lambda x: x[0], xs))
-    return state, jax.tree.map(lambda x: x[None], y)
+    if jax.tree.leaves(inputs)[0].shape[0] > 1:
+        return jax.lax.scan(step, carry, inputs)
+    carry, output = step(carry, jax.tree.map(lambda x: x[0], inputs))
+    return carry, jax.tree.map(lambda x: x[None], output)

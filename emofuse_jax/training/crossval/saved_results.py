@@ -3,23 +3,25 @@
 import numpy as np
 
 from emofuse_jax.training.checkpoint.compat import saved_config
-from emofuse_jax.utils.files import read_object
+from emofuse_jax.utils.files import read_json_object
 
-FIELDS = {"fold": int, "seed": int, "validation": dict, "test": dict}
-FIELDS |= dict.fromkeys(("clips", "speakers", "labels", "probabilities"), list)
-SCORES = ("ua", "wa", "wf1")
+RESULT_FIELDS = {"fold": int, "seed": int, "validation": dict, "test": dict}
+RESULT_FIELDS |= dict.fromkeys(("clips", "speakers", "labels", "probabilities"), list)
+SCORE_NAMES = ("ua", "wa", "wf1")
 
 
-def read_begun(path: str) -> dict:
-    """The plan that a workdir was begun with: `config`, `runs`, and `replicas` once they are chosen.
+def read_saved_plan(path: str) -> dict:
+    """The plan that a workdir was begun with: `config`, `runs`, and `group_size` once they are chosen.
 
     Raises:
       ValueError: no such plan; names the file and the field.
     """
-    plan = read_object(path, config=dict, runs=list)
-    replicas = plan.get("replicas", 0)
-    if type(replicas) is not int or replicas < 0:
-        raise ValueError(f"{path}: field replicas: {str(replicas)[:60]}, expected how many run side by side")
+    plan = read_json_object(path, config=dict, runs=list)
+    group_size = plan.get("replicas", 0)
+    if type(group_size) is not int or group_size < 0:
+        raise ValueError(
+            f"{path}: field replicas: {str(group_size)[:60]}, expected how many run side by side"
+        )
     try:
         saved_config(plan)
     except ValueError as error:
@@ -27,27 +29,27 @@ def read_begun(path: str) -> dict:
     return plan
 
 
-def read_result(path: str, classes: int) -> dict:
+def read_result(path: str, num_classes: int) -> dict:
     """The result of a run on clips of so many classes.
 
     Raises:
       ValueError: not what `crossval.result` gives; names the file and the field.
     """
-    found = {"temperature": 1.0, **read_object(path, **FIELDS)}  # the first versions had none
-    count = len(found["clips"])
+    result = {"temperature": 1.0, **read_json_object(path, **RESULT_FIELDS)}  # the first versions had none
+    clip_count = len(result["clips"])
     for field in ("clips", "speakers"):
-        if len(found[field]) != count or not all(isinstance(one, str) for one in found[field]):
-            raise ValueError(f"{path}: field {field}: expected {count} names")
-    labels = _numbers(path, "labels", found["labels"], (count,))
-    if not np.isin(labels, np.arange(-1, classes)).all():
-        raise ValueError(f"{path}: field labels: expected -1 to {classes - 1}")
-    _numbers(path, "probabilities", found["probabilities"], (count, classes))
-    _numbers(path, "temperature", found["temperature"], ())
-    _numbers(path, "test", [found["test"].get(name) for name in SCORES], (len(SCORES),))
-    return found
+        if len(result[field]) != clip_count or not all(isinstance(entry, str) for entry in result[field]):
+            raise ValueError(f"{path}: field {field}: expected {clip_count} names")
+    labels = _validate_numbers(path, "labels", result["labels"], (clip_count,))
+    if not np.isin(labels, np.arange(-1, num_classes)).all():
+        raise ValueError(f"{path}: field labels: expected -1 to {num_classes - 1}")
+    _validate_numbers(path, "probabilities", result["probabilities"], (clip_count, num_classes))
+    _validate_numbers(path, "temperature", result["temperature"], ())
+    _validate_numbers(path, "test", [result["test"].get(name) for name in SCORE_NAMES], (len(SCORE_NAMES),))
+    return result
 
 
-def _numbers(path: str, field: str, values: object, shape: tuple[int, ...]) -> np.ndarray:
+def _validate_numbers(path: str, field: str, values: object, shape: tuple[int, ...]) -> np.ndarray:
     """Finite ones in this shape; ValueError where they are not."""
     try:
         array = np.asarray(values)

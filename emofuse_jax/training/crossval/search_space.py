@@ -9,7 +9,7 @@ import numpy as np
 
 from emofuse_jax.utils.files import load_json
 
-METHODS = ("sobol", "random")
+SEARCH_METHODS = ("sobol", "random")
 
 Trial = dict[str, object]
 """Values of config fields by dotted name."""
@@ -24,9 +24,9 @@ def draw_trials(space: Sequence[str], count: int, *, method: str, seed: int) -> 
     Raises:
       ValueError: a range that cannot be read, no range, a field twice, or an unknown method.
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r}: expected one of {', '.join(METHODS)}")
-    ranges = [read_range(text) for text in space]
+    if method not in SEARCH_METHODS:
+        raise ValueError(f"method {method!r}: expected one of {', '.join(SEARCH_METHODS)}")
+    ranges = [parse_range(text) for text in space]
     names = [name for name, _ in ranges]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"space: {list(space)}: expected at least one field, each once")
@@ -37,36 +37,39 @@ def draw_trials(space: Sequence[str], count: int, *, method: str, seed: int) -> 
         points = engine.random_base2(max(0, math.ceil(math.log2(count))))[:count]
     else:
         points = np.random.default_rng(seed).random((count, len(ranges)))
-    return [{name: place(x) for (name, place), x in zip(ranges, row, strict=True)} for row in points]
+    return [
+        {name: to_value(coordinate) for (name, to_value), coordinate in zip(ranges, point, strict=True)}
+        for point in points
+    ]
 
 
-def read_range(text: str) -> tuple:
+def parse_range(text: str) -> tuple:
     """A field's name, and the function from [0, 1) to its values."""
-    name, equals, values = text.partition("=")
-    if not (equals and name and values):
+    name, separator, values = text.partition("=")
+    if not (separator and name and values):
         raise ValueError(f"space {text!r}: expected field=low:high, field=log:low:high or field=a,b,c")
     if ":" not in values:
-        choices = [read_value(word) for word in values.split(",")]
-        return name, lambda x: choices[int(x * len(choices))]
-    logarithmic = values.startswith("log:")
-    bounds = [read_value(word) for word in values.removeprefix("log:").split(":")]
-    numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
-    if not numbers or len(bounds) != 2 or not (logarithmic - 1) < bounds[0] < bounds[1]:
+        choices = [parse_value(entry) for entry in values.split(",")]
+        return name, lambda coordinate: choices[int(coordinate * len(choices))]
+    is_logarithmic = values.startswith("log:")
+    bounds = [parse_value(entry) for entry in values.removeprefix("log:").split(":")]
+    are_numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
+    if not are_numbers or len(bounds) != 2 or not (is_logarithmic - 1) < bounds[0] < bounds[1]:
         raise ValueError(f"space {text!r}: expected two numbers, the lower one first, above 0 if log")
     low, high = bounds
-    if logarithmic:
-        return name, lambda x: low * (high / low) ** float(x)
+    if is_logarithmic:
+        return name, lambda coordinate: low * (high / low) ** float(coordinate)
     if isinstance(low, int) and isinstance(high, int):
-        return name, lambda x: low + int(x * (high - low + 1))
-    return name, lambda x: low + float(x) * (high - low)
+        return name, lambda coordinate: low + int(coordinate * (high - low + 1))
+    return name, lambda coordinate: low + float(coordinate) * (high - low)
 
 
-def read_value(word: str):
+def parse_value(text: str):
     """A number, true or false, a list, or the word itself."""
     try:
-        return json.loads(word)
+        return json.loads(text)
     except json.JSONDecodeError:
-        return word
+        return text
 
 
 def read_trials(path: str) -> list[Trial]:
@@ -77,22 +80,22 @@ def read_trials(path: str) -> list[Trial]:
     return trials
 
 
-def with_fields(config: ml_collections.ConfigDict, trial: Trial) -> ml_collections.ConfigDict:
+def apply_trial(config: ml_collections.ConfigDict, trial: Trial) -> ml_collections.ConfigDict:
     """A copy of a config with a trial's values, of the types that the fields have.
 
     Raises ValueError naming a field that does not exist, or a value of another type.
     """
-    changed = ml_collections.ConfigDict(config.to_dict())
+    new_config = ml_collections.ConfigDict(config.to_dict())
     for name, value in trial.items():
-        owner, _, last = name.rpartition(".")
-        part = changed
-        for word in owner.split(".") if owner else ():
-            part = part.get(word) if isinstance(part, ml_collections.ConfigDict) else None
-        if not isinstance(part, ml_collections.ConfigDict) or last not in part:
+        section_path, _, field = name.rpartition(".")
+        section = new_config
+        for section_name in section_path.split(".") if section_path else ():
+            section = section.get(section_name) if isinstance(section, ml_collections.ConfigDict) else None
+        if not isinstance(section, ml_collections.ConfigDict) or field not in section:
             raise ValueError(f"config.{name}: there is no such field")
         try:
-            part[last] = tuple(value) if isinstance(value, list) else value
+            section[field] = tuple(value) if isinstance(value, list) else value
         except (TypeError, ValueError) as error:
-            kind = type(part[last]).__name__
-            raise ValueError(f"config.{name}: {value!r}, expected a {kind}") from error
-    return changed
+            type_name = type(section[field]).__name__
+            raise ValueError(f"config.{name}: {value!r}, expected a {type_name}") from error
+    return new_config

@@ -42,7 +42,7 @@ def attempt(case, seed: int, scratch: str) -> None:
     """Reads the damaged kind, best or last."""
     folder, files, abstract, about = case
     rng = rng_of("checkpoints", seed)
-    kind = store.KINDS[rng.integers(2)]
+    kind = store.CHECKPOINT_KINDS[rng.integers(2)]
     files = {name: data for name, data in files.items() if name.startswith(os.path.join("checkpoints", kind))}
     if rng.integers(3) == 0:
         files = {name: data for name, data in files.items() if "CHECKPOINT_METADATA" in name}

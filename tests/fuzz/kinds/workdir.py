@@ -11,7 +11,7 @@ from emofuse_jax.serving import prediction_file
 from emofuse_jax.serving.bundle import format
 from emofuse_jax.training.crossval import crossval, sweep
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.metric_writer import Writer, read_epochs
+from emofuse_jax.training.metric_writer import MetricWriter, read_epochs
 from emofuse_jax.utils.files import write_json
 from tests.fakes import tiny_config, write_dataset
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
@@ -34,18 +34,18 @@ def make(folder: str) -> None:
     write_dataset(records)
     base = _experiment(folder)
     os.makedirs(os.path.join(made, "run"))
-    writer = Writer(os.path.join(made, "run"), resume_step=0, active=True)
+    writer = MetricWriter(os.path.join(made, "run"), resume_step=0, active=True)
     for row in ROWS:
         writer.write(row["epoch"], "step", {"loss": row["train_loss"]})
         writer.write_epoch(row["epoch"], row, None, base.dataset.classes)
     writer.close()
     write_json(os.path.join(made, "crossed", "crossval.json"), _plan(os.path.join(made, "crossed"), base))
     for run in RUNS:
-        write_json(crossval.result_path(os.path.join(made, "crossed"), run), _result(base, run))
+        write_json(crossval.replica_result_path(os.path.join(made, "crossed"), run), _result(base, run))
     write_json(os.path.join(made, "swept", "crossval.json"), _swept(os.path.join(made, "swept"), base))
     for run in SWEPT:
         found = {"fold": 0, "seed": 0, "validation_ua": 0.5, "best_step": 3, "last_ua": 0.25, "history": ROWS}
-        write_json(sweep.result_path(os.path.join(made, "swept"), run), found)
+        write_json(sweep.trial_result_path(os.path.join(made, "swept"), run), found)
     os.makedirs(os.path.join(made, "bundle"))
     with open(os.path.join(made, "bundle", format.MANIFEST), "w") as file:
         file.write("{}\n")
@@ -78,14 +78,14 @@ def attempt(case, seed: int, scratch: str) -> None:
 
 def _go_on(command: str, path: str, base, resume_step: int) -> None:
     if command == "run":
-        Writer(os.path.join(path, "run"), resume_step=resume_step, active=True).close()
+        MetricWriter(os.path.join(path, "run"), resume_step=resume_step, active=True).close()
         read_epochs(os.path.join(path, "run"))
     elif command == "crossed":
         _cross(os.path.join(path, "crossed"), base)
     elif command == "swept":
         _swept(os.path.join(path, "swept"), base)
         for number, trial in enumerate(TRIALS):
-            sweep.summarise(os.path.join(path, "swept"), number, trial, SWEPT)
+            sweep.summarise_trial(os.path.join(path, "swept"), number, trial, SWEPT)
     else:
         for suffix in SUFFIXES:
             with prediction_file.gathering(
