@@ -33,9 +33,9 @@ from data_prep.synth.clip import render_clip
 from emofuse_jax.models.build import build_model
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle.export import write_bundle
-from emofuse_jax.serving.media.decoder_pool import Decoders, decode
-from emofuse_jax.serving.media.prepare_window import needs_of
-from emofuse_jax.serving.predict import rows_of
+from emofuse_jax.serving.media.decoder_pool import Decoders, run_decoder_job
+from emofuse_jax.serving.media.prepare_window import prep_requirements
+from emofuse_jax.serving.predict import to_batch
 
 CLIENTS = 16
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -83,14 +83,19 @@ def media_stages(bundle: str, engine: str, port: int, repeats: int) -> Iterator[
     loaded, path = load(bundle, engine=engine), f"{bundle}.mp4"
     with open(path, "wb") as file:
         file.write(render_clip(speaker=1, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=3))
-    decoders = Decoders(functools.partial(decode, needs_of(loaded)), workers=1, seconds=READY, waiting=0)
+    decoders = Decoders(
+        functools.partial(run_decoder_job, prep_requirements(loaded)),
+        workers=1,
+        timeout_seconds=READY,
+        max_waiting=0,
+    )
     try:
-        rows = rows_of(loaded, [decoders.window(path, None, None)], 1)
+        rows = to_batch(loaded, [decoders.prepare_window(path, None, None)], 1)
         whole = functools.partial(send, port, path)
         passes = {
             "whole answer": whole,
-            "looking": lambda: decoders.look(path),
-            "decoding, faces, spectrogram": lambda: decoders.window(path, None, None),
+            "looking": lambda: decoders.probe(path),
+            "decoding, faces, spectrogram": lambda: decoders.prepare_window(path, None, None),
             "model": lambda: loaded.run(rows),
         }
         taken = medians({name: functools.partial(timed, work) for name, work in passes.items()}, repeats)

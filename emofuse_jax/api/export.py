@@ -1,6 +1,6 @@
 """Exports a checkpoint as a serving bundle with its model card and data card."""
 
-from emofuse_jax.reporting.cards import workdir_cards
+from emofuse_jax.reporting.cards import collect_cards
 from emofuse_jax.serving.bundle import export
 
 
@@ -16,5 +16,5 @@ def export_bundle(
     """Writes the bundle of a checkpoint and both cards; `serving.bundle.export.export_bundle` has the
     arguments."""
     return export.export_bundle(
-        workdir, output, kind, encoders=encoders, quantize=quantize, onnx=onnx, make_cards=workdir_cards
+        workdir, output, kind, encoders=encoders, quantize=quantize, onnx=onnx, make_cards=collect_cards
     )

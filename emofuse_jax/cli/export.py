@@ -61,11 +61,14 @@ def main(argv: Sequence[str]) -> None:
 def cost() -> str:
     """What the fewer bits cost, in a line."""
     from emofuse_jax.api.evaluation import score_with_changed_params
-    from emofuse_jax.serving.bundle.quantization import rounded
+    from emofuse_jax.serving.bundle.quantization import simulate_quantization
 
     try:
         before, after = score_with_changed_params(
-            lambda params: rounded(params, QUANTIZE.value), WORKDIR.value, CHECKPOINT.value, DATA.value
+            lambda params: simulate_quantization(params, QUANTIZE.value),
+            WORKDIR.value,
+            CHECKPOINT.value,
+            DATA.value,
         )
     except (ValueError, FileNotFoundError) as error:
         hint = "; give --data=RECORDS" if isinstance(error, FileNotFoundError) else ""

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
     check_encoders(bundle)
     require_media()
-    files = list(dict.fromkeys(windows.media_files(argv[1:])))
+    files = list(dict.fromkeys(windows.find_media_files(argv[1:])))
     if not files:
         raise ValueError(f"{argv[1]}: no media files in it")
     return write(bundle, files) if OUTPUT.value else show(bundle, files)
@@ -83,12 +83,14 @@ def show(bundle, files: Sequence[str]) -> int:
 def write(bundle, files: Sequence[str]) -> int:
     """Writes --output, or goes on with it."""
     from emofuse_jax.serving.predict import BUCKETS
-    from emofuse_jax.serving.prediction_file import gathering
+    from emofuse_jax.serving.prediction_file import open_prediction_writer
 
-    with gathering(OUTPUT.value, bundle, SURE.value) as gathered, counted("files") as progress:
-        left = [path for path in files if path not in gathered.files]
+    with open_prediction_writer(OUTPUT.value, bundle, SURE.value) as gathered, counted("files") as progress:
+        left = [path for path in files if path not in gathered.completed_paths]
         for path, found in answers(bundle, left, buckets=BUCKETS[-1:]) if left else ():  # the same to the bit
             gathered.add(path, found)
-            progress(len(gathered.files), len(files))
-    print(f"{OUTPUT.value}: {len(gathered.files)} files, {len(gathered.refused)} of them not wholly answered")
-    return int(bool(gathered.refused))
+            progress(len(gathered.completed_paths), len(files))
+    print(
+        f"{OUTPUT.value}: {len(gathered.completed_paths)} files, {len(gathered.failed_paths)} of them not wholly answered"
+    )
+    return int(bool(gathered.failed_paths))

@@ -57,12 +57,12 @@ def main(argv: Sequence[str]) -> None:
     bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
     check_encoders(bundle)
     limits = Limits(
-        bytes=MEGABYTES.value << 20,
-        seconds=SECONDS.value,
-        upload_seconds=UPLOAD.value,
-        waiting=WAITING.value,
-        media_seconds=MEDIA.value,
-        decoders=DECODERS.value or cores(),
+        max_body_bytes=MEGABYTES.value << 20,
+        predict_timeout_seconds=SECONDS.value,
+        upload_timeout_seconds=UPLOAD.value,
+        max_waiting_clips=WAITING.value,
+        max_media_seconds=MEDIA.value,
+        num_decoders=DECODERS.value or cores(),
         buckets=tuple(map(int, BUCKETS.value)),
     )
     app = make_app(bundle, token=os.environ.get("EMOFUSE_TOKEN", ""), limits=limits)

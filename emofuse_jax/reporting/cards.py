@@ -204,15 +204,15 @@ def write_card(directory: str, file_name: str, card: str) -> None:
     page.write_atomically(pathlib.Path(directory, file_name), card.encode())
 
 
-def workdir_cards(workdir: str, metadata: dict) -> dict[str, str]:
+def collect_cards(workdir: str, metadata: dict) -> dict[str, str]:
     """The model's card, with test scores where `emofuse evaluate` has left some, and that of its data."""
-    results = os.path.join(workdir, "evaluation", "test", "results.json")
-    scored = read_json(results) if os.path.exists(results) else None
-    if scored and scored["checkpoint_step"] != metadata["step"]:
-        scored = None  # of another checkpoint
-    cards = {MODEL_CARD: make_checkpoint_card(metadata, scored)}
-    data = os.path.join(workdir, DATA_CARD)
-    if os.path.exists(data):
-        with open(data, encoding="utf-8") as file:
+    results_path = os.path.join(workdir, "evaluation", "test", "results.json")
+    test_results = read_json(results_path) if os.path.exists(results_path) else None
+    if test_results and test_results["checkpoint_step"] != metadata["step"]:
+        test_results = None  # of another checkpoint
+    cards = {MODEL_CARD: make_checkpoint_card(metadata, test_results)}
+    data_card_path = os.path.join(workdir, DATA_CARD)
+    if os.path.exists(data_card_path):
+        with open(data_card_path, encoding="utf-8") as file:
             cards[DATA_CARD] = file.read()
     return cards

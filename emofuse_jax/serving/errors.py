@@ -1,9 +1,9 @@
 """Errors that callers of a loaded bundle handle."""
 
 
-class Busy(RuntimeError):
+class BusyError(RuntimeError):
     """The queue is full: try again later."""
 
 
-class Closed(RuntimeError):
+class ClosedError(RuntimeError):
     """Nothing more is taken."""

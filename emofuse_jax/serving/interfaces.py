@@ -21,4 +21,4 @@ class LoadedBundle(Protocol):
         """Runs the network on one batch."""
 
 
-MANIFEST = "bundle.json"
+MANIFEST_FILE = "bundle.json"

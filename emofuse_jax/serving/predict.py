@@ -7,7 +7,13 @@ import numpy as np
 
 from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.serving.interfaces import LoadedBundle
-from emofuse_jax.serving.predictions import Gap, Prediction, Window, answer_of, surer
+from emofuse_jax.serving.predictions import (
+    FailedWindow,
+    Prediction,
+    PreparedWindow,
+    apply_min_confidence,
+    make_window_prediction,
+)
 from emofuse_jax.types import InputSpec
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
@@ -29,26 +35,29 @@ def input_spec(bundle: LoadedBundle) -> InputSpec:
     return InputSpec(**sizes)
 
 
-def answer_windows(
-    bundle: LoadedBundle, windows: Iterable[Window], least: float, buckets: Sequence[int] = BUCKETS
-) -> Iterator[Prediction | Gap]:
+def predict_windows(
+    bundle: LoadedBundle,
+    windows: Iterable[PreparedWindow],
+    min_confidence: float,
+    buckets: Sequence[int] = BUCKETS,
+) -> Iterator[Prediction | FailedWindow]:
     """Answers windows in batches of the sizes `buckets`, in order; memory stays flat in their number.
 
-    An answer whose confidence is below `least` has the label `unknown`.
+    An answer whose confidence is below `min_confidence` has the label `unknown`.
     """
     windows = iter(windows)
     while batch := list(itertools.islice(windows, buckets[-1])):
-        size = next(bucket for bucket in buckets if bucket >= len(batch))
-        outputs = bundle.run(rows_of(bundle, [window.found for window in batch], size))
+        batch_size = next(bucket for bucket in buckets if bucket >= len(batch))
+        outputs = bundle.run(to_batch(bundle, [window.record_or_error for window in batch], batch_size))
         for row, window in enumerate(batch):
             output = {name: array[row] for name, array in outputs.items()}
-            yield surer(answer_of(bundle.classes, window, output), least)
+            yield apply_min_confidence(make_window_prediction(bundle.classes, window, output), min_confidence)
 
 
-def rows_of(bundle: LoadedBundle, found: Sequence, size: int) -> dict[str, np.ndarray]:
-    """The model's inputs for records, in `size` rows; a text in place of a record leaves its row masked."""
-    batch = empty_batch(size, input_spec(bundle))
-    for row, record in enumerate(found):
+def to_batch(bundle: LoadedBundle, records: Sequence, batch_size: int) -> dict[str, np.ndarray]:
+    """The model's inputs for records, in `batch_size` rows; a text in place of a record leaves its row masked."""
+    batch = empty_batch(batch_size, input_spec(bundle))
+    for row, record in enumerate(records):
         if not isinstance(record, str):
             fill_row(batch, row, record)
     return {name: getattr(batch, name) for name in bundle.inputs}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-UNKNOWN = "unknown"
+UNKNOWN_LABEL = "unknown"
 """The label of an answer that is less sure than asked for."""
 
 
@@ -37,19 +37,19 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
+class PreparedWindow:
     """A part of a file, prepared."""
 
     path: str
     start: float
     """Seconds from the beginning of the file."""
     end: float
-    found: object
+    record_or_error: object
     """Its Record, or in a line why it has no answer."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Gap:
+class FailedWindow:
     """A window that has no answer, in a file whose other windows have."""
 
     path: str
@@ -62,24 +62,24 @@ class Gap:
         return dataclasses.asdict(self)
 
 
-class Answers(list[Prediction | Gap]):
+class Predictions(list[Prediction | FailedWindow]):
     """The answers for the windows of a file, in order: a list, and a table."""
 
     def to_pandas(self):
-        """A pandas DataFrame of `row_of`, a row per window; ValueError where pandas is not installed."""
+        """A pandas DataFrame of `to_table_row`, a row per window; ValueError where pandas is not installed."""
         try:
             import pandas
         except ModuleNotFoundError as error:
             raise ValueError("to_pandas needs pandas: pip install 'emofuse[tables]'") from error
-        return pandas.DataFrame([row_of(answer.to_json()) for answer in self])
+        return pandas.DataFrame([to_table_row(prediction.to_json()) for prediction in self])
 
 
-def row_of(answer: dict) -> dict:
+def to_table_row(prediction: dict) -> dict:
     """The JSON of an answer as a row: a column `p_<class>` for each probability."""
-    flat = {}
-    for name, value in answer.items():
-        flat |= {f"p_{k}": p for k, p in value.items()} if name == "probabilities" else {name: value}
-    return flat
+    row = {}
+    for name, value in prediction.items():
+        row |= {f"p_{k}": p for k, p in value.items()} if name == "probabilities" else {name: value}
+    return row
 
 
 def is_probability(value: object) -> bool:
@@ -87,24 +87,34 @@ def is_probability(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
-def surer(answer: Prediction | Gap, least: float) -> Prediction | Gap:
-    """The answer, with the label `unknown` where its confidence is below `least`."""
-    unsure = isinstance(answer, Prediction) and answer.confidence < least
-    return dataclasses.replace(answer, label=UNKNOWN) if unsure else answer
+def apply_min_confidence(
+    prediction: Prediction | FailedWindow, min_confidence: float
+) -> Prediction | FailedWindow:
+    """The answer, with the label `unknown` where its confidence is below `min_confidence`."""
+    is_unsure = isinstance(prediction, Prediction) and prediction.confidence < min_confidence
+    return dataclasses.replace(prediction, label=UNKNOWN_LABEL) if is_unsure else prediction
 
 
-def answer_of(classes: Sequence[str], window: Window, output: dict[str, np.ndarray]) -> Prediction | Gap:
+def make_window_prediction(
+    classes: Sequence[str], window: PreparedWindow, output: dict[str, np.ndarray]
+) -> Prediction | FailedWindow:
     """The answer for a window, from its row of the model's outputs, which a gap does not read."""
-    start, end, found = round(window.start, 3), round(window.end, 3), window.found
-    if isinstance(found, str):
-        return Gap(window.path, start, end, found)
-    where = {"path": window.path, "start": start, "end": end, "notes": found.notes}
-    return prediction(classes, output, **where, audio_ok=bool(found.audio_ok), video_ok=bool(found.video_ok))
+    start, end, record_or_error = round(window.start, 3), round(window.end, 3), window.record_or_error
+    if isinstance(record_or_error, str):
+        return FailedWindow(window.path, start, end, record_or_error)
+    fields = {"path": window.path, "start": start, "end": end, "notes": record_or_error.notes}
+    return make_prediction(
+        classes,
+        output,
+        **fields,
+        audio_ok=bool(record_or_error.audio_ok),
+        video_ok=bool(record_or_error.video_ok),
+    )
 
 
-def prediction(
+def make_prediction(
     classes: Sequence[str],
-    answer: dict[str, np.ndarray],
+    outputs: dict[str, np.ndarray],
     *,
     path: str = "",
     start: float = 0.0,
@@ -114,19 +124,19 @@ def prediction(
     notes: str = "",
 ) -> Prediction:
     """The answer for a clip, from its row of the model's outputs."""
-    probabilities = answer["probabilities"]
-    best = int(np.argmax(probabilities))
-    weights = answer.get("modality_weights")
-    voice, face = (None, None) if weights is None else map(float, weights)
+    probabilities = outputs["probabilities"]
+    best_class = int(np.argmax(probabilities))
+    modality_weights = outputs.get("modality_weights")
+    voice_weight, face_weight = (None, None) if modality_weights is None else map(float, modality_weights)
     return Prediction(
         path=path,
         start=start,
         end=end,
-        label=classes[best],
-        confidence=float(probabilities[best]),
+        label=classes[best_class],
+        confidence=float(probabilities[best_class]),
         probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
-        voice_weight=voice,
-        face_weight=face,
+        voice_weight=voice_weight,
+        face_weight=face_weight,
         audio_ok=audio_ok,
         video_ok=video_ok,
         notes=notes,

@@ -142,9 +142,9 @@ def test_what_only_sounds_like_it_may_stay():
 
 def renamed(copy: pathlib.Path, old: str, new: str) -> None:
     """bundle.json says `new` where it said `old`, of the same hash."""
-    about = json.loads((copy / format.MANIFEST).read_text())
+    about = json.loads((copy / format.MANIFEST_FILE).read_text())
     about["files"][new] = about["files"].pop(old)
-    (copy / format.MANIFEST).write_text(json.dumps(about))
+    (copy / format.MANIFEST_FILE).write_text(json.dumps(about))
 
 
 TRICKS = (
@@ -191,8 +191,10 @@ def test_a_bundle_of_links_pipes_and_devices(copy):
 
 def test_numbers_that_no_browser_reads(copy):
     for text in ("NaN", "-Infinity", "1e999"):
-        whole = (copy / format.MANIFEST).read_text()
-        (copy / format.MANIFEST).write_text(whole.replace('"temperature": 1.7', f'"temperature": {text}'))
+        whole = (copy / format.MANIFEST_FILE).read_text()
+        (copy / format.MANIFEST_FILE).write_text(
+            whole.replace('"temperature": 1.7', f'"temperature": {text}')
+        )
         with pytest.raises(ValueError, match="not JSON: the number"):
             load(str(copy))
-        (copy / format.MANIFEST).write_text(whole)
+        (copy / format.MANIFEST_FILE).write_text(whole)

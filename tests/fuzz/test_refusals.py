@@ -14,7 +14,7 @@ from emofuse_jax.data.dataset import open_dataset, read_statistics
 from emofuse_jax.data.example_codec import parse_example
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import format
-from emofuse_jax.serving.media.prepare_window import needs_of
+from emofuse_jax.serving.media.prepare_window import prep_requirements
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
 from tests.fakes import write_dataset
@@ -120,32 +120,32 @@ def test_the_shape_of_a_checkpoint(change, told):
 def test_the_fields_of_a_bundle(copy, change, told):
     change_manifest(copy, change)
     with pytest.raises(ValueError, match=rf"\A[^\n]*{told}"):
-        needs_of(load(str(copy)))
+        prep_requirements(load(str(copy)))
 
 
 def test_files_of_a_bundle_whose_hash_fits(copy):
     """Weights of other shapes, answers of other shapes, and what is no archive."""
-    weights = safetensors.numpy.load_file(copy / format.WEIGHTS)
+    weights = safetensors.numpy.load_file(copy / format.WEIGHTS_FILE)
     other = {name: np.append(array.ravel(), array.ravel()[:1]) for name, array in weights.items()}
-    whole = (copy / format.WEIGHTS).read_bytes()
-    (copy / format.WEIGHTS).write_bytes(safetensors.numpy.save(other))
+    whole = (copy / format.WEIGHTS_FILE).read_bytes()
+    (copy / format.WEIGHTS_FILE).write_bytes(safetensors.numpy.save(other))
     mend(str(copy))
     with pytest.raises(ValueError, match=r"params\.safetensors: its names and shapes are not those"):
         load(str(copy))
-    (copy / format.WEIGHTS).write_bytes(whole)
-    with np.load(copy / format.PARITY, allow_pickle=False) as stored:
+    (copy / format.WEIGHTS_FILE).write_bytes(whole)
+    with np.load(copy / format.PARITY_FILE, allow_pickle=False) as stored:
         arrays = dict(stored)
-    np.savez(copy / format.PARITY, **arrays | {"output.logits": np.zeros((4, 1), np.float32)})
+    np.savez(copy / format.PARITY_FILE, **arrays | {"output.logits": np.zeros((4, 1), np.float32)})
     mend(str(copy))
     with pytest.raises(ValueError, match=r"output\.logits has shape \[4, 1\], expected \[1 to 64, 3\]"):
         load(str(copy)).parity()
-    np.savez(copy / format.PARITY, **arrays | {"output.logits": np.zeros((3, 3), np.float32)})
+    np.savez(copy / format.PARITY_FILE, **arrays | {"output.logits": np.zeros((3, 3), np.float32)})
     mend(str(copy))
     with pytest.raises(
         ValueError, match=r"parity\.npz: output logits has shape \[3, 3\], the model gives \[4, 3\]"
     ):
         load(str(copy)).parity()
-    (copy / format.PARITY).write_bytes(b"PK\3\4")
+    (copy / format.PARITY_FILE).write_bytes(b"PK\3\4")
     mend(str(copy))
     with pytest.raises(ValueError, match=r"parity\.npz: cannot be read: BadZipFile"):
         load(str(copy)).parity()
@@ -181,9 +181,9 @@ def test_statistics_that_unpack_to_more(tmp_path, name):
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_inputs_of_a_bundle_that_unpack_to_more(copy, name):
-    with np.load(copy / format.PARITY, allow_pickle=False) as stored:
+    with np.load(copy / format.PARITY_FILE, allow_pickle=False) as stored:
         names = sorted(stored.files)
-    (copy / format.PARITY).write_bytes(bombs(names, pieces=4)[name])
+    (copy / format.PARITY_FILE).write_bytes(bombs(names, pieces=4)[name])
     mend(str(copy))
     bundle = load(str(copy))
     told = r"\A[^\n]*parity\.npz: cannot be read: input\.\w+ has [^\n]*, expected [^\n]*\Z"

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from emofuse_jax.serving.http.app import make_app
 from emofuse_jax.serving.http.service import Limits
 
-LIMITS = Limits(bytes=1 << 20, waiting=64, buckets=(1, 4))
+LIMITS = Limits(max_body_bytes=1 << 20, max_waiting_clips=64, buckets=(1, 4))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_bodies_that_are_none(voice):
         assert answer.status_code == 422
         assert answer.json()["field"] in ("body", "inputs")
     assert voice.post("/v1/predict", data={"a": "b"}).status_code == 415
-    large = b" " * (LIMITS.bytes + 1)
+    large = b" " * (LIMITS.max_body_bytes + 1)
     declared = voice.post("/v1/predict", content=large, headers={"content-type": "application/json"})
     chunks = (large[i : i + 65536] for i in range(0, len(large), 65536))
     streamed = voice.post("/v1/predict", content=chunks, headers={"content-type": "application/json"})
@@ -198,7 +198,9 @@ class Held:
 def test_a_full_server_says_so_and_answers_those_it_took(voice_bundle):
     held = Held(voice_bundle.call)
     stalled = dataclasses.replace(voice_bundle, call=held)
-    client = started(stalled, limits=dataclasses.replace(LIMITS, waiting=4, seconds=20.0))
+    client = started(
+        stalled, limits=dataclasses.replace(LIMITS, max_waiting_clips=4, predict_timeout_seconds=20.0)
+    )
     try:
         held.go.clear()
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
@@ -221,7 +223,7 @@ def test_a_full_server_says_so_and_answers_those_it_took(voice_bundle):
 def test_who_waits_too_long_is_told(voice_bundle):
     held = Held(voice_bundle.call)
     stalled = dataclasses.replace(voice_bundle, call=held)
-    client = started(stalled, limits=dataclasses.replace(LIMITS, seconds=0.2))
+    client = started(stalled, limits=dataclasses.replace(LIMITS, predict_timeout_seconds=0.2))
     try:
         held.go.clear()
         answer = ask(client, SOUND)

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from emofuse_jax.serving import load, prediction_file
-from emofuse_jax.serving.batch_predict import in_order, predict_files
+from emofuse_jax.serving.batch_predict import map_in_order, predict_files
 from emofuse_jax.serving.predict import BUCKETS
 from tests.serving.test_predict import write_sound
 
@@ -65,7 +65,7 @@ def test_work_is_at_most_so_far_ahead():
         return -item
 
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        results = in_order(threads, work, range(50), ahead=3)
+        results = map_in_order(threads, work, range(50), max_ahead=3)
         assert [next(results) for _ in range(10)] == [-i for i in range(10)]
         time.sleep(0.1)
         assert sorted(begun) == list(range(13))
@@ -114,7 +114,7 @@ def test_json_lines_and_parquet_hold_every_answer(bundle, folder, whole, tmp_pat
 def test_a_stopped_command_goes_on(bundle, folder, whole, tmp_path, cut):
     """Cut anywhere, even in the middle of a line, what follows is the same to the bit."""
     output = tmp_path / "answers.jsonl"
-    with prediction_file.gathering(str(tmp_path / "first.jsonl"), bundle, 0.0) as gathered:
+    with prediction_file.open_prediction_writer(str(tmp_path / "first.jsonl"), bundle, 0.0) as gathered:
         for path in paths(folder):
             gathered.add(path, [line for line in read(whole) if line["path"] == path])
         gathered.file.seek(0)
@@ -122,13 +122,13 @@ def test_a_stopped_command_goes_on(bundle, folder, whole, tmp_path, cut):
     kept = partial[: cut if isinstance(cut, int) else round(cut * len(partial))]
     (tmp_path / "answers.jsonl.partial").write_bytes(kept)
     answered = []
-    with prediction_file.gathering(str(output), bundle, 0.0) as gathered:
-        left = [path for path in paths(folder) if path not in gathered.files]
+    with prediction_file.open_prediction_writer(str(output), bundle, 0.0) as gathered:
+        left = [path for path in paths(folder) if path not in gathered.completed_paths]
         assert (len(left) == 5) == (cut == 40)
         for path, found in predict_files(bundle, left, workers=2, buckets=BUCKETS[-1:]):
             gathered.add(path, found)
             answered.append(path)
-        assert {os.path.basename(path) for path in gathered.refused} == {"2b.wav"}
+        assert {os.path.basename(path) for path in gathered.failed_paths} == {"2b.wav"}
     assert answered == left
     assert output.read_bytes() == whole.read_bytes()
     assert not os.path.exists(f"{output}.partial")
@@ -158,15 +158,15 @@ def test_what_can_not_go_on_is_told(bundle, folder, whole, tmp_path):
         assert words in done.stderr
     assert whole.read_bytes() == before
     output = str(tmp_path / "answers.jsonl")
-    with pytest.raises(KeyError), prediction_file.gathering(output, bundle, 0.0):
+    with pytest.raises(KeyError), prediction_file.open_prediction_writer(output, bundle, 0.0):
         raise KeyError  # stopped
     with pytest.raises(ValueError, match="remove it, or give another"):
-        prediction_file.gathering(output, bundle, 0.5).__enter__()
+        prediction_file.open_prediction_writer(output, bundle, 0.5).__enter__()
     with (
-        prediction_file.gathering(output, bundle, 0.0),
+        prediction_file.open_prediction_writer(output, bundle, 0.0),
         pytest.raises(ValueError, match="another process adds"),
     ):
-        prediction_file.gathering(output, bundle, 0.0).__enter__()
+        prediction_file.open_prediction_writer(output, bundle, 0.0).__enter__()
 
 
 def test_answers_as_a_table(bundle, folder, monkeypatch):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from emofuse_jax.serving.errors import Busy, Closed
+from emofuse_jax.serving.errors import BusyError, ClosedError
 from emofuse_jax.serving.http.batching import Batcher
 
 INPUTS = {"x": ((3,), np.dtype(np.float32))}
@@ -36,11 +36,15 @@ class Slow:
 def made():
     run, told = Slow(), []
     batcher = Batcher(
-        run, INPUTS, buckets=(1, 4, 8), waiting=10, told=lambda rows, bucket, s: told.append((rows, bucket))
+        run,
+        INPUTS,
+        buckets=(1, 4, 8),
+        max_waiting_rows=10,
+        on_batch=lambda rows, bucket, s: told.append((rows, bucket)),
     )
     batcher.start()
     assert run.sizes[:3] == [1, 4, 8]  # compiled before the first caller comes
-    assert batcher.together == 8
+    assert batcher.max_joined_rows == 8
     run.sizes.clear()
     yield batcher, run, told
     run.go.set()
@@ -60,7 +64,7 @@ def test_each_caller_gets_its_own_rows(made):
         while True:
             try:
                 return batcher.submit(rows(sizes[i], i)).result(10)["y"]
-            except Busy:
+            except BusyError:
                 threading.Event().wait(0.001)
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -73,10 +77,10 @@ def test_what_gathers_while_a_batch_runs_is_run_together(made):
     batcher, run, told = made
     run.go.clear()
     first = batcher.submit(rows(1, 1))
-    while batcher.depth():
+    while batcher.count_waiting_rows():
         threading.Event().wait(0.001)
     rest = [batcher.submit(rows(2, i)) for i in range(5)]
-    with pytest.raises(Busy, match="10 rows wait"):
+    with pytest.raises(BusyError, match="10 rows wait"):
         batcher.submit(rows(1, 0))
     run.go.set()
     assert first.result(10)["y"][0, 0] == 2
@@ -87,9 +91,9 @@ def test_what_gathers_while_a_batch_runs_is_run_together(made):
 
 def test_callers_are_not_joined_where_that_gains_nothing():
     run = Slow(each=0.002)
-    batcher = Batcher(run, INPUTS, buckets=(1, 4, 8), waiting=20)
+    batcher = Batcher(run, INPUTS, buckets=(1, 4, 8), max_waiting_rows=20)
     batcher.start()
-    assert batcher.together == 1
+    assert batcher.max_joined_rows == 1
     assert run.sizes[:3] == [1, 4, 8]
     run.sizes.clear()
     run.go.clear()
@@ -104,7 +108,7 @@ def test_a_caller_who_left_costs_nothing(made):
     batcher, run, _ = made
     run.go.clear()
     first = batcher.submit(rows(1, 1))
-    while batcher.depth():
+    while batcher.count_waiting_rows():
         threading.Event().wait(0.001)
     gone, stays = batcher.submit(rows(8, 1)), batcher.submit(rows(1, 3))
     assert gone.cancel()
@@ -128,7 +132,7 @@ def test_what_waits_at_the_end_is_answered_and_nothing_more_taken(made):
     threading.Timer(0.05, run.go.set).start()
     batcher.close()
     assert [answer.result(0)["y"][0, 0] for answer in answers] == [0, 2, 4, 6]
-    with pytest.raises(Closed):
+    with pytest.raises(ClosedError):
         batcher.submit(rows(1, 0))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the server's libraries are not here: pip install '.[serve]'")
 
-from emofuse_jax.serving.http.body_limit import Bounded
+from emofuse_jax.serving.http.body_limit import BodyLimitMiddleware
 from emofuse_jax.serving.http.problems import Problem
 
 
@@ -23,7 +23,7 @@ async def read(messages, *, most=10, seconds=0.05):
         for _ in range(sum(isinstance(message, dict) for message in messages)):
             found.append(await bounded())
 
-    await Bounded(app, most, seconds)({"type": "http", "headers": []}, receive, None)
+    await BodyLimitMiddleware(app, most, seconds)({"type": "http", "headers": []}, receive, None)
     return found
 
 

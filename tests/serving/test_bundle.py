@@ -120,7 +120,7 @@ def test_a_missing_or_damaged_file_is_named(copy, name):
 
 def test_well_hashed_nonsense_is_refused(copy):
     for name in ("model.stablehlo", "params.safetensors"):
-        kept = format.read_checked(copy, name, format.read_manifest(copy)["files"][name])
+        kept = format.read_verified(copy, name, format.read_manifest(copy)["files"][name])
         rewrite(copy, name, b"\x10nonsense" * 9, rehash=True)
         refused(copy, f"{copy}/{name}")
         rewrite(copy, name, kept, rehash=True)

@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 
 from emofuse_jax.data.records import Record
-from emofuse_jax.serving.http.explanations import COLUMNS, ROWS, details_of, shrunk
+from emofuse_jax.serving.http.explanations import MAX_COLUMNS, MAX_ROWS, explain_window, shrink_spectrogram
 
 
 def record(frames: int = 50, bins: int = 20) -> Record:
@@ -33,7 +33,7 @@ def test_faces_and_sound_with_attention_relative_to_even():
         "video_attention": np.array([0.5, 0.0, 0.25, 0.25]),
         "audio_attention": np.array([0.5, 0.25, 0.25, 0.0, 0.0]),  # the last two lie over padding
     }
-    found = details_of(record(), output, hop_ms=10.0)
+    found = explain_window(record(), output, hop_ms=10.0)
     assert [face["time"] for face in found["faces"]] == [0.0, 1.0, 1.5]
     assert [face["attention"] for face in found["faces"]] == [1.5, 0.75, 0.75]
     assert found["faces"][1]["box"] == [8.0, 9.0, 10.0, 11.0]
@@ -49,16 +49,16 @@ def test_faces_and_sound_with_attention_relative_to_even():
 
 def test_what_is_not_there_is_none():
     masked = dataclasses.replace(record(), audio_ok=False, video_ok=False)
-    assert details_of(masked, {}, 10.0) == {"faces": None, "sound": None}
+    assert explain_window(masked, {}, 10.0) == {"faces": None, "sound": None}
     features_alone = dataclasses.replace(record(), spectrogram=np.zeros((0, 20), np.float16))
-    assert details_of(features_alone, {}, 10.0)["sound"] is None
-    assert details_of(record(), {}, 10.0)["faces"][0]["attention"] is None
+    assert explain_window(features_alone, {}, 10.0)["sound"] is None
+    assert explain_window(record(), {}, 10.0)["faces"][0]["attention"] is None
 
 
 def test_a_long_spectrogram_is_means_of_runs():
     picture = np.random.default_rng(0).normal(size=(1001, 200))
-    small = shrunk(picture, COLUMNS, ROWS)
-    assert small.shape == (COLUMNS, ROWS)
+    small = shrink_spectrogram(picture, MAX_COLUMNS, MAX_ROWS)
+    assert small.shape == (MAX_COLUMNS, MAX_ROWS)
     np.testing.assert_allclose(small[0, 0], picture[:4, :2].mean())
-    np.testing.assert_allclose(shrunk(picture, 1, 1), picture.mean())
-    np.testing.assert_array_equal(shrunk(picture, 2000, 300), picture)
+    np.testing.assert_allclose(shrink_spectrogram(picture, 1, 1), picture.mean())
+    np.testing.assert_array_equal(shrink_spectrogram(picture, 2000, 300), picture)

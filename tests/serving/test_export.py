@@ -43,10 +43,10 @@ def test_a_bfloat16_model_keeps_parity(tmp_path):
 def perturb(path: str, amount: float) -> None:
     """Adds to the classifier's bias in a written bundle, and makes the hash right again."""
     metadata = format.read_manifest(path)
-    weights = safetensors.numpy.load_file(os.path.join(path, format.WEIGHTS))
+    weights = safetensors.numpy.load_file(os.path.join(path, format.WEIGHTS_FILE))
     name = next(name for name in weights if name.endswith("head/linear/bias"))
     weights[name] = weights[name] + np.array([amount, 0, 0], np.float32)
-    safetensors.numpy.save_file(weights, os.path.join(path, format.WEIGHTS))
+    safetensors.numpy.save_file(weights, os.path.join(path, format.WEIGHTS_FILE))
     format.write_manifest(path, metadata)
 
 

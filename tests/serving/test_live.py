@@ -28,9 +28,15 @@ from starlette.websockets import WebSocketDisconnect
 
 from emofuse_jax.serving.http import live_session
 from emofuse_jax.serving.http.app import make_app
-from emofuse_jax.serving.http.live_protocol import PICTURE, RATE, SOUND, Gathering, Part
+from emofuse_jax.serving.http.live_protocol import (
+    AUDIO_KIND,
+    FRAME_KIND,
+    SAMPLE_RATE,
+    LiveWindow,
+    WindowAssembler,
+)
 from emofuse_jax.serving.http.problems import Problem
-from emofuse_jax.serving.http.request_options import Asked
+from emofuse_jax.serving.http.request_options import RequestOptions
 from emofuse_jax.serving.http.service import Limits
 
 WINDOW = 1.6
@@ -53,49 +59,49 @@ def samples(path) -> np.ndarray:
 
 def sounds(values: np.ndarray, step: int = 1600) -> list[bytes]:
     return [
-        piece(SOUND, i / RATE, values[i : i + step].astype("<i2").tobytes())
+        piece(AUDIO_KIND, i / SAMPLE_RATE, values[i : i + step].astype("<i2").tobytes())
         for i in range(0, len(values), step)
     ]
 
 
 def test_sound_is_put_where_it_belongs():
     rng = np.random.default_rng(0)
-    values = rng.integers(-999, 999, 3 * RATE).astype(np.int16)
+    values = rng.integers(-999, 999, 3 * SAMPLE_RATE).astype(np.int16)
     pieces = sounds(values)
     del pieces[3]  # lost on the way
     pieces[5], pieces[6] = pieces[6], pieces[5]
-    gathering, parts = Gathering(WINDOW, Limits()), []
+    gathering, parts = WindowAssembler(WINDOW, Limits()), []
     for one in pieces:
         gathering.add(one)
-        while gathering.complete():
-            parts.append(gathering.take())
-    assert gathering.rest()
-    parts.append(gathering.take(whole=False))
+        while gathering.is_window_ready():
+            parts.append(gathering.take_window())
+    assert gathering.has_remainder()
+    parts.append(gathering.take_window(full_window=False))
     assert [(part.start, part.end) for part in parts] == [(0.0, WINDOW), (WINDOW, pytest.approx(3.0))]
     values[4800:6400] = 0
-    np.testing.assert_array_equal(np.concatenate([part.sound for part in parts]), values)
-    assert not gathering.rest()
+    np.testing.assert_array_equal(np.concatenate([part.audio for part in parts]), values)
+    assert not gathering.has_remainder()
 
 
 def test_a_window_waits_for_sound_and_pictures_but_not_for_long():
-    gathering = Gathering(1.0, Limits())
-    assert not gathering.complete()
-    second = np.zeros(RATE // 2, np.int16).tobytes()
-    gathering.add(piece(PICTURE, 0.1, jpeg(1)))
-    gathering.add(piece(SOUND, 0.0, second))
-    gathering.add(piece(SOUND, 0.5, second))
-    assert not gathering.complete()  # a picture may come yet
-    gathering.add(piece(PICTURE, 1.05, jpeg(2)))
-    assert gathering.complete()
-    part = gathering.take()
-    assert [second for second, _ in part.pictures] == [0.1]
-    assert part.size == (64, 48)
-    gathering.add(piece(SOUND, 1.0, second))
-    gathering.add(piece(SOUND, 1.5, second))
-    assert not gathering.complete()
-    gathering.add(piece(SOUND, 2.0, second))  # half a second later the pictures are given up
-    assert gathering.complete()
-    assert [second for second, _ in gathering.take().pictures] == [pytest.approx(0.05)]
+    gathering = WindowAssembler(1.0, Limits())
+    assert not gathering.is_window_ready()
+    second = np.zeros(SAMPLE_RATE // 2, np.int16).tobytes()
+    gathering.add(piece(FRAME_KIND, 0.1, jpeg(1)))
+    gathering.add(piece(AUDIO_KIND, 0.0, second))
+    gathering.add(piece(AUDIO_KIND, 0.5, second))
+    assert not gathering.is_window_ready()  # a picture may come yet
+    gathering.add(piece(FRAME_KIND, 1.05, jpeg(2)))
+    assert gathering.is_window_ready()
+    part = gathering.take_window()
+    assert [second for second, _ in part.frames] == [0.1]
+    assert part.frame_size == (64, 48)
+    gathering.add(piece(AUDIO_KIND, 1.0, second))
+    gathering.add(piece(AUDIO_KIND, 1.5, second))
+    assert not gathering.is_window_ready()
+    gathering.add(piece(AUDIO_KIND, 2.0, second))  # half a second later the pictures are given up
+    assert gathering.is_window_ready()
+    assert [second for second, _ in gathering.take_window().frames] == [pytest.approx(0.05)]
 
 
 @pytest.mark.parametrize(
@@ -103,24 +109,24 @@ def test_a_window_waits_for_sound_and_pictures_but_not_for_long():
     [
         (b"", "expected a kind"),
         (piece(7, 0.0, b"12"), "7, expected 1 for sound"),
-        (piece(SOUND, 0.0, b"123"), "16-bit"),
-        (piece(SOUND, 0.0, bytes(2 * RATE * 2)), "at most 1.6 s"),
-        (piece(SOUND, math.nan, b"12"), "nan, expected 0 to 4.8"),
-        (piece(SOUND, 99.0, b"12"), "99, expected"),
-        (piece(PICTURE, 0.0, b"no picture"), "not a JPEG"),
-        (piece(PICTURE, 0.0, jpeg(size=(200, 200))), "40000 pixels, at most 10000"),
+        (piece(AUDIO_KIND, 0.0, b"123"), "16-bit"),
+        (piece(AUDIO_KIND, 0.0, bytes(2 * SAMPLE_RATE * 2)), "at most 1.6 s"),
+        (piece(AUDIO_KIND, math.nan, b"12"), "nan, expected 0 to 4.8"),
+        (piece(AUDIO_KIND, 99.0, b"12"), "99, expected"),
+        (piece(FRAME_KIND, 0.0, b"no picture"), "not a JPEG"),
+        (piece(FRAME_KIND, 0.0, jpeg(size=(200, 200))), "40000 pixels, at most 10000"),
     ],
 )
 def test_a_message_that_is_none_is_refused(message, words):
     with pytest.raises(Problem, match=words):
-        Gathering(WINDOW, Limits(pixels=10_000)).add(message)
+        WindowAssembler(WINDOW, Limits(max_frame_pixels=10_000)).add(message)
 
 
 def test_what_waits_is_bounded():
-    gathering = Gathering(1.0, Limits())
+    gathering = WindowAssembler(1.0, Limits())
     for one, words in (
-        (piece(PICTURE, 0.5, jpeg()), "a second"),
-        (piece(SOUND, 0.1, bytes(RATE)), "more than there is time for"),
+        (piece(FRAME_KIND, 0.5, jpeg()), "a second"),
+        (piece(AUDIO_KIND, 0.1, bytes(SAMPLE_RATE)), "more than there is time for"),
     ):
         with pytest.raises(Problem, match=words):
             deque(map(gathering.add, itertools.repeat(one, 100_000)), maxlen=0)
@@ -128,7 +134,7 @@ def test_what_waits_is_bounded():
 
 def test_a_clip_is_what_was_sent(tmp_path):
     path, sound = str(tmp_path / "clip"), np.arange(-8000, 8000, dtype=np.int16)
-    write_clip(path, sound, RATE, [(0.0, jpeg(40)), (0.4, jpeg(200))], (64, 48), 1.0)
+    write_clip(path, sound, SAMPLE_RATE, [(0.0, jpeg(40)), (0.4, jpeg(200))], (64, 48), 1.0)
     np.testing.assert_array_equal(samples(path), sound)
     with av.open(path) as reader:
         frames = [(frame.time, frame.to_ndarray(format="gray").mean()) for frame in reader.decode(video=0)]
@@ -143,7 +149,9 @@ def bundle(voice_bundle_path):
 
 @pytest.fixture(scope="module")
 def app(bundle):
-    return make_app(bundle, token="secret", limits=Limits(buckets=(1, 4), sessions=1, upload_seconds=5.0))
+    return make_app(
+        bundle, token="secret", limits=Limits(buckets=(1, 4), max_sessions=1, upload_timeout_seconds=5.0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +164,7 @@ def server(app):
 
 def begin(socket, **asked) -> None:
     socket.send_text(json.dumps({"token": "secret"} | asked))
-    assert socket.receive_json() == {"window": WINDOW, "sample_rate": RATE}
+    assert socket.receive_json() == {"window": WINDOW, "sample_rate": SAMPLE_RATE}
 
 
 def test_a_live_voice_is_answered_as_its_file(server, bundle, tmp_path):
@@ -183,9 +191,9 @@ def test_pictures_alone_give_a_voice_model_nothing_to_go_by(server):
     with server.websocket_connect("/v1/live") as socket:
         begin(socket)
         for i in range(10):
-            socket.send_bytes(piece(PICTURE, i / 5, jpeg()))
+            socket.send_bytes(piece(FRAME_KIND, i / 5, jpeg()))
         assert "no sound stream" in socket.receive_json()["error"]
-        socket.send_bytes(piece(SOUND, 3.0, bytes(16_000)))
+        socket.send_bytes(piece(AUDIO_KIND, 3.0, bytes(16_000)))
         socket.send_text("end")
         assert "silent" in socket.receive_json()["error"]
 
@@ -246,7 +254,7 @@ def test_sessions_and_windows_are_counted(server):
     with server.websocket_connect("/v1/live") as socket:
         begin(socket)
         assert counts()["emofuse_live_sessions"] == 1
-        socket.send_bytes(piece(SOUND, 0.0, bytes(32_000)))
+        socket.send_bytes(piece(AUDIO_KIND, 0.0, bytes(32_000)))
         socket.send_text("end")
         assert "silent" in socket.receive_json()["error"]
         with pytest.raises(WebSocketDisconnect):
@@ -270,9 +278,9 @@ def test_nothing_is_kept_of_a_caller_who_leaves(tmp_path, monkeypatch):
     monkeypatch.setattr("data_prep.media.write_clip.write_clip", late)
 
     async def leave():
-        part = Part(0.0, 1.0, np.zeros(RATE, np.int16), [], (0, 0))
+        part = LiveWindow(0.0, 1.0, np.zeros(SAMPLE_RATE, np.int16), [], (0, 0))
         answer = asyncio.create_task(
-            live_session._answered(SimpleNamespace(folder=str(tmp_path)), part, Asked())
+            live_session._predict_live_window(SimpleNamespace(folder=str(tmp_path)), part, RequestOptions())
         )
         await asyncio.to_thread(begun.wait, 20)
         answer.cancel()

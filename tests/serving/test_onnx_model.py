@@ -19,7 +19,7 @@ converts = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def with_onnx(trained, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("onnx") / "bundle")
-    assert export_bundle(trained.workdir, path, onnx=True) <= onnx_model.TOLERANCE
+    assert export_bundle(trained.workdir, path, onnx=True) <= onnx_model.ONNX_TOLERANCE
     return path
 
 
@@ -56,6 +56,6 @@ def test_what_is_missing_is_named(trained, bundle_path, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="ONNX needs jax2onnx: make onnx"):
         export_bundle(trained.workdir, str(tmp_path / "bundle"), onnx=True)
-    assert onnx_model.engine_of("auto", "b", has=True) == "jax"
+    assert onnx_model.choose_engine("auto", "b", has_onnx=True) == "jax"
     with pytest.raises(ValueError, match=r"pip install 'emofuse\[onnx\]'"):
-        onnx_model.engine_of("onnx", "b", has=True)
+        onnx_model.choose_engine("onnx", "b", has_onnx=True)

@@ -19,7 +19,7 @@ pytest.importorskip("fastapi", reason="the server's libraries are not here: pip 
 from fastapi.testclient import TestClient
 
 from emofuse_jax.serving.http.app import make_app
-from emofuse_jax.serving.http.page import PAGE
+from emofuse_jax.serving.http.page import PAGE_ROUTES
 from emofuse_jax.serving.http.service import Limits
 
 SETUP = "no browser: run tests/serving/install_browser.sh"
@@ -27,7 +27,7 @@ SETUP = "no browser: run tests/serving/install_browser.sh"
 
 def test_the_page_is_whole_and_asks_nothing_of_others(bundle_path):
     with TestClient(make_app(load(bundle_path), token="secret", limits=Limits(buckets=(1,)))) as client:
-        files = {name: client.get(name).raise_for_status() for name in PAGE}
+        files = {name: client.get(name).raise_for_status() for name in PAGE_ROUTES}
         assert client.get("/v1/model").status_code == 401
     for name, answer in files.items():
         assert "default-src 'none'" in answer.headers["content-security-policy"], name

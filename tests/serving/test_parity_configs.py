@@ -17,7 +17,7 @@ from emofuse_jax import settings
 from emofuse_jax.api.export import export_bundle
 from emofuse_jax.models.build import build_model
 from emofuse_jax.serving.bundle.export import PARITY_TOLERANCE
-from emofuse_jax.serving.bundle.onnx_model import TOLERANCE
+from emofuse_jax.serving.bundle.onnx_model import ONNX_TOLERANCE
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.types import TrainState
 from tests.fakes import random_numbers
@@ -59,6 +59,6 @@ def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form, engine):
     }
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
     store.save(str(tmp_path / "run"), "best", state, metadata)
-    onnx, most = {"jax": (False, PARITY_TOLERANCE), "onnx": (True, TOLERANCE)}[engine]
+    onnx, most = {"jax": (False, PARITY_TOLERANCE), "onnx": (True, ONNX_TOLERANCE)}[engine]
     assert export_bundle(str(tmp_path / "run"), str(tmp_path / "bundle"), onnx=onnx) <= most
     jax.clear_caches()

@@ -228,16 +228,19 @@ def test_without_onnxruntime_the_extra_is_named(bundle, monkeypatch, tmp_path):
 
 
 def test_a_model_of_features_can_not_go_by_a_sound_that_its_encoder_refused(bundle, tmp_path):
-    from emofuse_jax.serving.media.prepare_window import needs_of, usable
+    from emofuse_jax.serving.media.prepare_window import check_record, prep_requirements
 
     clip = Clip("a.wav", write_sound(tmp_path / "a.wav", 1.0), -1, "")
     record = dataclasses.replace(
         process_clip(clip, SETTINGS), audio_features=np.zeros((0, 5), np.float16), notes="audio encoder: no"
     )
     assert record.audio_ok
-    assert usable(needs_of(bundle), record) is record  # this one reads the spectrogram
+    assert check_record(prep_requirements(bundle), record) is record  # this one reads the spectrogram
     reading = dataclasses.replace(bundle, inputs={"audio_features": ((4, 5), np.float16)})
-    assert usable(needs_of(reading), record) == "the model needs a voice or a face: audio encoder: no"
+    assert (
+        check_record(prep_requirements(reading), record)
+        == "the model needs a voice or a face: audio encoder: no"
+    )
 
 
 def test_settings_of_the_bundle_are_those_of_training(bundle):

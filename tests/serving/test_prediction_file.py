@@ -15,13 +15,16 @@ ANSWER = {"start": 0.0, "end": 1.0, "label": "a", "confidence": 1.0, "probabilit
 
 @pytest.fixture
 def bundle(tmp_path):
-    (tmp_path / format.MANIFEST).write_text("{}")
+    (tmp_path / format.MANIFEST_FILE).write_text("{}")
     return types.SimpleNamespace(path=str(tmp_path), classes=("a", "b"))
 
 
 def begun(bundle, output: str) -> None:
     """The answers of two files, then a stop."""
-    with contextlib.suppress(KeyError), prediction_file.gathering(output, bundle, 0.0) as gathered:
+    with (
+        contextlib.suppress(KeyError),
+        prediction_file.open_prediction_writer(output, bundle, 0.0) as gathered,
+    ):
         for name in ("a.wav", "b.wav"):
             gathered.add(name, [{"path": name, **ANSWER}])
         raise KeyError
@@ -30,7 +33,7 @@ def begun(bundle, output: str) -> None:
 def told(bundle, output: str, message: str) -> None:
     with (
         pytest.raises(ValueError, match=rf"\A{re.escape(output)}\.partial: {message}[^\n]*\Z") as error,
-        prediction_file.gathering(output, bundle, 0.0),
+        prediction_file.open_prediction_writer(output, bundle, 0.0),
     ):
         pass
     assert len(str(error.value)) < 1000
@@ -63,8 +66,8 @@ def test_a_torn_last_line_is_answered_again(bundle, tmp_path):
     begun(bundle, output)
     with open(f"{output}.partial", "ab") as file:
         file.write(b'{"path": "c.w')
-    with prediction_file.gathering(output, bundle, 0.0) as gathered:
-        assert gathered.files == {"a.wav"}  # the last one may lack windows
+    with prediction_file.open_prediction_writer(output, bundle, 0.0) as gathered:
+        assert gathered.completed_paths == {"a.wav"}  # the last one may lack windows
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ WEIGHTS = {
 
 
 def test_int8_is_half_a_step_off_at_most_in_each_channel():
-    packed = quantization.pack(WEIGHTS, "int8")
+    packed = quantization.quantize_weights(WEIGHTS, "int8")
     assert packed["params/kernel"].dtype == np.int8
-    found = quantization.unpack(packed)
+    found = quantization.dequantize_weights(packed)
     steps = np.abs(WEIGHTS["params/kernel"]).max((0, 1, 2)) / 127
     assert (np.abs(found["params/kernel"] - WEIGHTS["params/kernel"]) <= steps / 2 * 1.0001).all()
     np.testing.assert_array_equal(found["params/dead"], 0)
@@ -40,7 +40,7 @@ def test_int8_is_half_a_step_off_at_most_in_each_channel():
 
 
 def test_bfloat16_is_the_nearest():
-    found = quantization.unpack(quantization.pack(WEIGHTS, "bf16"))["params/kernel"]
+    found = quantization.dequantize_weights(quantization.quantize_weights(WEIGHTS, "bf16"))["params/kernel"]
     np.testing.assert_allclose(found, WEIGHTS["params/kernel"], rtol=2**-8)
     assert found.dtype == np.float32
 
@@ -48,11 +48,11 @@ def test_bfloat16_is_the_nearest():
 @pytest.mark.parametrize("kind", ["int8", "bf16"])
 def test_rounding_twice_is_rounding_once(kind):
     params = {"a": {"kernel": WEIGHTS["params/kernel"]}, "b": WEIGHTS["params/bias"]}
-    once = quantization.rounded(params, kind)
-    twice = quantization.rounded(once, kind)
+    once = quantization.simulate_quantization(params, kind)
+    twice = quantization.simulate_quantization(once, kind)
     assert jax.tree.structure(once) == jax.tree.structure(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), once, twice)
-    assert quantization.rounded(params, "")["b"] is not None
+    assert quantization.simulate_quantization(params, "")["b"] is not None
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("int8", "int8"), ("bf16", "bfloat16")])

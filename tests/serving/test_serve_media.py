@@ -17,12 +17,12 @@ pytest.importorskip("fastapi", reason="the server's libraries are not here: pip 
 
 from fastapi.testclient import TestClient
 
-from emofuse_jax.serving.errors import Busy
+from emofuse_jax.serving.errors import BusyError
 from emofuse_jax.serving.http.app import make_app
 from emofuse_jax.serving.http.service import Limits
-from emofuse_jax.serving.media.decoder_pool import Decoders, Lost
+from emofuse_jax.serving.media.decoder_pool import DecoderLostError, Decoders
 
-LIMITS = Limits(bytes=4 << 20, media_seconds=20.0, buckets=(1, 4), pixels=640 * 480)
+LIMITS = Limits(max_body_bytes=4 << 20, max_media_seconds=20.0, buckets=(1, 4), max_frame_pixels=640 * 480)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_windows_come_as_events(server, bundle, sound):
 def test_nothing_that_was_sent_stays(server, sound):
     send(server, sound, name="../../../../tmp/evil.wav").raise_for_status()
     send(server, sound, "/v1/predict/stream").raise_for_status()
-    assert os.listdir(server.app.state.service.folder) == []
+    assert os.listdir(server.app.state.service.upload_dir) == []
     assert not os.path.exists("/tmp/evil.wav")
 
 
@@ -98,7 +98,7 @@ def test_what_is_no_honest_clip_is_refused(server, sound, tmp_path, route):
     for name, data, status, detail in (
         ("empty", b"", 415, "empty file"),
         ("text", b"#EXTM3U\nhttp://localhost/x\n", 415, "not media"),
-        ("noise", np.random.default_rng(0).bytes(5000), 415, "not media"),
+        ("noise", np.random.default_rng(0).max_body_bytes(5000), 415, "not media"),
         ("half.flac", half, 422, "truncated"),
         ("cut", pathlib.Path(write_film(tmp_path / "film.mp4")).read_bytes()[:9000], 415, "not media"),
     ):
@@ -107,14 +107,14 @@ def test_what_is_no_honest_clip_is_refused(server, sound, tmp_path, route):
     refused(
         send(server, write_sound(tmp_path / "long.wav", 21.0), route), 422, "file", "21 seconds, at most 20"
     )
-    (tmp_path / "large").write_bytes(bytes(LIMITS.bytes))
+    (tmp_path / "large").write_bytes(bytes(LIMITS.max_body_bytes))
     refused(send(server, tmp_path / "large", route), 413, "body", "at most")
     refused(server.post(route, files={"clip": b"x"}), 422, "clip", "no such field")
     refused(server.post(route, files={"min_confidence": b"x"}), 422, "file", "expected a media file")
     refused(send(server, sound, route, min_confidence="2"), 422, "min_confidence", "expected a probability")
     headers = {"content-type": "multipart/form-data"}
     assert server.post(route, content=b"--x", headers=headers).status_code == 400
-    assert os.listdir(server.app.state.service.folder) == []
+    assert os.listdir(server.app.state.service.upload_dir) == []
 
 
 def test_a_silent_film_has_no_answer_for_a_voice_model(server, tmp_path):
@@ -123,11 +123,11 @@ def test_a_silent_film_has_no_answer_for_a_voice_model(server, tmp_path):
 
 
 def test_large_frames_are_refused_before_they_are_decoded(bundle, tmp_path):
-    small = dataclasses.replace(LIMITS, pixels=64 * 63, frame_rate=24.0)
+    small = dataclasses.replace(LIMITS, max_frame_pixels=64 * 63, max_frame_rate=24.0)
     film = write_film(tmp_path / "film.mp4")
     with TestClient(make_app(bundle, limits=small)) as client:
         refused(send(client, film), 422, "file", "4096 pixels, at most 4032")
-    with TestClient(make_app(bundle, limits=dataclasses.replace(small, pixels=4096))) as client:
+    with TestClient(make_app(bundle, limits=dataclasses.replace(small, max_frame_pixels=4096))) as client:
         refused(send(client, film), 422, "file", "25 frames a second, at most 24")
 
 
@@ -144,25 +144,25 @@ def misbehave(job):
 
 
 def test_every_decoder_is_ready_before_it_is_asked():
-    decoders = Decoders(misbehave, workers=2, seconds=60.0, waiting=0)
+    decoders = Decoders(misbehave, workers=2, timeout_seconds=60.0, max_waiting=0)
     try:
-        decoders.warm()
+        decoders.warm_up()
         assert [worker.ready for worker in decoders._workers] == [True, True]
     finally:
         decoders.close()
 
 
 def test_a_decoder_that_is_lost_is_replaced():
-    decoders = Decoders(misbehave, workers=1, seconds=1.0, waiting=0)
+    decoders = Decoders(misbehave, workers=1, timeout_seconds=1.0, max_waiting=0)
     try:
-        assert decoders.look("fine") == "fine"
-        with pytest.raises(Lost, match="crashed"):
-            decoders.look("crash")
-        assert decoders.look("fine") == "fine"
-        with pytest.raises(Lost, match="more than 1 s"):
-            decoders.look("hang")
-        assert decoders.look("fine") == "fine"
-        with decoders._places, pytest.raises(Busy):
-            decoders.look("fine")
+        assert decoders.probe("fine") == "fine"
+        with pytest.raises(DecoderLostError, match="crashed"):
+            decoders.probe("crash")
+        assert decoders.probe("fine") == "fine"
+        with pytest.raises(DecoderLostError, match="more than 1 s"):
+            decoders.probe("hang")
+        assert decoders.probe("fine") == "fine"
+        with decoders._slots, pytest.raises(BusyError):
+            decoders.probe("fine")
     finally:
         decoders.close()

@@ -19,7 +19,7 @@ def plant(bundle_path, tmp_path):
 
     def copied(lines: str) -> str:
         path = pathlib.Path(shutil.copytree(bundle_path, str(tmp_path / "bundle")))
-        (path / format.GRAPH).write_bytes(planted((path / format.GRAPH).read_bytes(), lines))
+        (path / format.GRAPH_FILE).write_bytes(planted((path / format.GRAPH_FILE).read_bytes(), lines))
         mend(str(path))
         return str(path)
 

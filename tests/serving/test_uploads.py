@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from emofuse_jax.serving.http.uploads import PREFIX, YOUNG, uploads_folder
+from emofuse_jax.serving.http.uploads import MIN_LEFTOVER_AGE_SECONDS, UPLOADS_PREFIX, uploads_folder
 
 SERVER = """
 import os, signal, sys, tempfile
@@ -38,7 +38,7 @@ def left(tmp_path):
 
 
 def age(folder):
-    then = time.time() - 2 * YOUNG
+    then = time.time() - 2 * MIN_LEFTOVER_AGE_SECONDS
     os.utime(folder, (then, then))
 
 
@@ -85,7 +85,7 @@ def test_a_link_of_that_name_is_not_followed(tmp_path):
     target = tmp_path / "mine"
     target.mkdir()
     age(target)
-    (tmp_path / f"{PREFIX}link").symlink_to(target)
+    (tmp_path / f"{UPLOADS_PREFIX}link").symlink_to(target)
     with uploads_folder():
         assert target.exists()
-        assert (tmp_path / f"{PREFIX}link").is_symlink()
+        assert (tmp_path / f"{UPLOADS_PREFIX}link").is_symlink()

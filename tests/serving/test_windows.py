@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from emofuse_jax.serving.windows import cut_windows, media_files
+from emofuse_jax.serving.windows import cut_windows, find_media_files
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_a_folder_gives_its_media_and_a_name_is_taken_as_it_is(tmp_path):
     for name in ("b/two.MP4", "one.flac", "README.txt", "b/notes.csv"):
         (tmp_path / name).touch()
     named = str(tmp_path / "README.txt")
-    found = list(media_files([str(tmp_path), named]))
+    found = list(find_media_files([str(tmp_path), named]))
     assert found == [str(tmp_path / "one.flac"), str(tmp_path / "b/two.MP4"), named]

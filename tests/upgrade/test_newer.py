@@ -57,6 +57,6 @@ def test_a_checkpoint(tmp_path, whole):
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_bundle(tmp_path, whole):
     path, version = unpack("bundle-1-2e78b16", tmp_path / "made") / "bundle", format.SCHEMA_VERSION
-    newer = {"kind": format.KIND, "schema": version + 1, **ADDED}
-    rewrite(path / format.MANIFEST, lambda m: {**m, **newer} if whole else newer)
-    refused(lambda: load(str(path)), path / format.MANIFEST, version)
+    newer = {"kind": format.BUNDLE_KIND, "schema": version + 1, **ADDED}
+    rewrite(path / format.MANIFEST_FILE, lambda m: {**m, **newer} if whole else newer)
+    refused(lambda: load(str(path)), path / format.MANIFEST_FILE, version)

@@ -29,10 +29,19 @@ from emofuse_jax.types import Batch, InputSpec, Params
 from emofuse_jax.utils.files import write_atomic
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-ATTENTION = ("modality_weights", "audio_attention", "video_attention")
+OPTIONAL_OUTPUTS = ("modality_weights", "audio_attention", "video_attention")
 """Intermediates that a bundle gives beside the answer, where the model has them."""
-PARITY_ROWS = 4
-KEPT = ("classes", "settings", "spec", "statistics", "training_speakers", "corpus", "protocol", "fold")
+PARITY_BATCH_SIZE = 4
+COPIED_METADATA_FIELDS = (
+    "classes",
+    "settings",
+    "spec",
+    "statistics",
+    "training_speakers",
+    "corpus",
+    "protocol",
+    "fold",
+)
 
 
 def no_cards(workdir: str, metadata: dict) -> dict[str, str]:
@@ -43,7 +52,7 @@ def no_cards(workdir: str, metadata: dict) -> dict[str, str]:
 def export_bundle(
     workdir: str,
     output: str,
-    kind: str = "best",
+    checkpoint: str = "best",
     *,
     encoders: dict[str, str] | None = None,
     quantize: str = "",
@@ -67,27 +76,39 @@ def export_bundle(
     _check_replaceable(output)
     if onnx:
         onnx_model.check_converter()
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
-    model, params, model_state, metadata = load_trained_model(workdir, kind, here)
-    if missing := [name for name in (*KEPT, "versions") if name not in metadata]:
-        raise ValueError(f"{workdir}: metadata of its checkpoint: field {missing[0]}: is not there")
-    params = quantization.rounded(params, quantize)
-    parent = os.path.dirname(os.path.abspath(output))
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".bundle-") as scratch:
-        staged = os.path.join(scratch, "bundle")
-        about = {
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
+    model, params, model_state, metadata = load_trained_model(workdir, checkpoint, sharding)
+    if missing_fields := [name for name in (*COPIED_METADATA_FIELDS, "versions") if name not in metadata]:
+        raise ValueError(f"{workdir}: metadata of its checkpoint: field {missing_fields[0]}: is not there")
+    params = quantization.simulate_quantization(params, quantize)
+    parent_dir = os.path.dirname(os.path.abspath(output))
+    os.makedirs(parent_dir, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent_dir, prefix=".bundle-") as temporary_dir:
+        staging_path = os.path.join(temporary_dir, "bundle")
+        bundle_metadata = {
             **metadata,
-            "checkpoint": kind,
-            "encoders": frozen_encoders.named(metadata["settings"], model.inputs),
+            "checkpoint": checkpoint,
+            "encoders": frozen_encoders.describe_encoders(metadata["settings"], model.inputs),
         }
-        about |= {"quantized": quantize, "onnx": onnx}
-        carried = {} if encoders is None else frozen_encoders.locate(metadata, about["encoders"], encoders)
-        write_bundle(staged, model, params, model_state, about, carried, make_cards(workdir, metadata))
-        difference = check_parity(staged)
+        bundle_metadata |= {"quantized": quantize, "onnx": onnx}
+        included_encoders = (
+            {}
+            if encoders is None
+            else frozen_encoders.locate_encoders(metadata, bundle_metadata["encoders"], encoders)
+        )
+        write_bundle(
+            staging_path,
+            model,
+            params,
+            model_state,
+            bundle_metadata,
+            included_encoders,
+            make_cards(workdir, metadata),
+        )
+        difference = check_parity(staging_path)
         if os.path.isdir(output):
-            os.rename(output, os.path.join(scratch, "replaced"))
-        os.rename(staged, output)
+            os.rename(output, os.path.join(temporary_dir, "replaced"))
+        os.rename(staging_path, output)
     return difference
 
 
@@ -97,37 +118,39 @@ def write_bundle(
     params: Params,
     model_state: Params,
     metadata: dict,
-    carried: dict[str, str],
-    texts: dict[str, str],
+    included_encoders: dict[str, str],
+    cards: dict[str, str],
 ) -> None:
     """Writes all files of a bundle into the new directory `path`; `metadata` is the checkpoint's.
 
-    `carried`: ONNX files to copy, by kind. `texts`: cards, by file name.
+    `included_encoders`: ONNX files to copy, by kind. `cards`: cards, by file name.
     """
     os.makedirs(path)
-    for name, card in texts.items():
+    for name, card in cards.items():
         write_atomic(os.path.join(path, name), card.encode())
-    frozen_encoders.copy(carried, path)
+    frozen_encoders.copy_encoders(included_encoders, path)
     spec = InputSpec(**metadata["spec"])
     tree = {"params": params, "model_state": model_state}
     weights = jax.device_get(flatten_by_path(tree))
-    weights = quantization.pack(weights, metadata.get("quantized", ""))
+    weights = quantization.quantize_weights(weights, metadata.get("quantized", ""))
     weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    with open(os.path.join(path, format.WEIGHTS), "wb") as file:
+    with open(os.path.join(path, format.WEIGHTS_FILE), "wb") as file:
         file.write(safetensors.numpy.save(weights))  # its own save_file lets only the owner read
     temperature = metadata.get("temperature", 1.0)
-    with open(os.path.join(path, format.GRAPH), "wb") as file:
+    with open(os.path.join(path, format.GRAPH_FILE), "wb") as file:
         file.write(export_graph(model, tree, weights, spec, temperature))
-    inputs = parity_inputs(model, spec)
-    answer = jax.jit(lambda p, s, x: _answer(model, p, s, x, spec, temperature))(params, model_state, inputs)
+    inputs = make_parity_inputs(model, spec)
+    outputs = jax.jit(lambda p, s, x: _compute_outputs(model, p, s, x, spec, temperature))(
+        params, model_state, inputs
+    )
     if metadata.get("onnx"):
         shapes = {name: (array.shape[1:], array.dtype) for name, array in inputs.items()}
-        compute = partial(_answer, model, params, model_state, spec=spec, temperature=temperature)
-        onnx_model.write_onnx(os.path.join(path, format.ONNX), compute, shapes, list(answer))
-    stored = {f"input.{name}": array for name, array in inputs.items()}
-    stored |= {f"output.{name}": np.asarray(array) for name, array in answer.items()}
-    np.savez(os.path.join(path, format.PARITY), **stored)
-    format.write_manifest(path, describe(metadata) | {"modalities": modalities(model)})
+        compute = partial(_compute_outputs, model, params, model_state, spec=spec, temperature=temperature)
+        onnx_model.write_onnx(os.path.join(path, format.ONNX_FILE), compute, shapes, list(outputs))
+    parity_arrays = {f"input.{name}": array for name, array in inputs.items()}
+    parity_arrays |= {f"output.{name}": np.asarray(array) for name, array in outputs.items()}
+    np.savez(os.path.join(path, format.PARITY_FILE), **parity_arrays)
+    format.write_manifest(path, make_manifest(metadata) | {"modalities": detect_modalities(model)})
 
 
 def check_parity(path: str) -> float:
@@ -136,45 +159,47 @@ def check_parity(path: str) -> float:
     Raises ValueError when probabilities or logits differ by more than 1e-5 (ONNX: 1e-4), or are not finite.
     """
     tolerances = {"jax": PARITY_TOLERANCE}
-    if os.path.exists(os.path.join(path, format.ONNX)):
-        tolerances["onnx"] = onnx_model.TOLERANCE
+    if os.path.exists(os.path.join(path, format.ONNX_FILE)):
+        tolerances["onnx"] = onnx_model.ONNX_TOLERANCE
     differences = []
-    for engine, most in tolerances.items():
+    for engine, tolerance in tolerances.items():
         difference = load_bundle(path, engine=engine).parity()
         differences.append(difference)
-        if not difference <= most:  # so written that NaN fails
+        if not difference <= tolerance:  # so written that NaN fails
             raise ValueError(
                 f"{path}: the bundle's answers ({engine}) differ from the checkpoint's by {difference:.3g},"
-                f" expected at most {most:g}; nothing was exported"
+                f" expected at most {tolerance:g}; nothing was exported"
             )
     return max(differences)
 
 
 def export_graph(
-    model: Model, tree: Params, packed: dict[str, np.ndarray], spec: InputSpec, temperature: float
+    model: Model, tree: Params, stored_weights: dict[str, np.ndarray], spec: InputSpec, temperature: float
 ) -> bytes:
     """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch.
 
-    `tree` has `params` and `model_state`, `packed` what is stored of them (`quantised.pack`).
+    `tree` has `params` and `model_state`, `stored_weights` what is stored of them (`quantised.pack`).
     """
     structure = jax.tree.structure(tree)
     names = list(flatten_by_path(tree))
 
-    def compute(packed: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
-        weights = quantization.unpack(packed)
-        whole = jax.tree.unflatten(structure, [weights[name] for name in names])
-        return _answer(model, whole["params"], whole["model_state"], inputs, spec, temperature)
+    def compute(stored_weights: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
+        weights = quantization.dequantize_weights(stored_weights)
+        variables = jax.tree.unflatten(structure, [weights[name] for name in names])
+        return _compute_outputs(
+            model, variables["params"], variables["model_state"], inputs, spec, temperature
+        )
 
     (b,) = jax_export.symbolic_shape("b")
-    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in packed.items()}
+    weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in stored_weights.items()}
     shapes = input_shapes(vars(spec))
     inputs = {name: jax.ShapeDtypeStruct((b, *shapes[name][0]), shapes[name][1]) for name in model.inputs}
     return jax_export.export(jax.jit(compute), platforms=PLATFORMS)(weights, inputs).serialize()
 
 
-def parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
+def make_parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
     """Random clips, of which one has no sound and one no face."""
-    batch = model.fake_batch(PARITY_ROWS, seed=0)
+    batch = model.fake_batch(PARITY_BATCH_SIZE, seed=0)
     shapes = input_shapes(vars(spec))
     inputs = {name: np.array(getattr(batch, name), shapes[name][1]) for name in model.inputs}
     for name, row in (("audio_mask", 1), ("audio_features_mask", 1), ("face_mask", 2)):
@@ -183,7 +208,7 @@ def parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
     return inputs
 
 
-def modalities(model: Model) -> list[str]:
+def detect_modalities(model: Model) -> list[str]:
     """What the network goes by: `voice`, `face` or both."""
     params, model_state = jax.eval_shape(model.init, jax.random.key(0))
     outputs, _ = jax.eval_shape(
@@ -193,12 +218,12 @@ def modalities(model: Model) -> list[str]:
     return [name for name, vector in vectors.items() if vector is not None]
 
 
-def describe(metadata: dict) -> dict:
+def make_manifest(metadata: dict) -> dict:
     """What bundle.json says, from a checkpoint's metadata."""
     config, spec = metadata["config"], InputSpec(**metadata["spec"])
     seconds = window_seconds(metadata["settings"], spec.t, spec.feature_steps)
     return {
-        **{name: metadata[name] for name in KEPT},
+        **{name: metadata[name] for name in COPIED_METADATA_FIELDS},
         "window": {"steps": spec.t or spec.feature_steps, "seconds": round(seconds, 6)},
         **({"encoders": metadata["encoders"]} if metadata.get("encoders") else {}),
         "config": {"name": config.get("name", ""), "model": config["model"]},
@@ -214,20 +239,22 @@ def describe(metadata: dict) -> dict:
     }
 
 
-def _answer(
+def _compute_outputs(
     model: Model, params: Params, model_state: Params, inputs: dict, spec: InputSpec, temperature: float
 ) -> dict:
     """The bundle's outputs; the fields of a batch that scoring does not read are filled with nothing."""
-    size = next(iter(inputs.values())).shape[0]
-    rest = {
-        name: jnp.broadcast_to(jnp.asarray(value[0]), (size, *value.shape[1:]))
+    batch_size = next(iter(inputs.values())).shape[0]
+    unused_fields = {
+        name: jnp.broadcast_to(jnp.asarray(value[0]), (batch_size, *value.shape[1:]))
         for name, value in vars(empty_batch(1, spec)).items()
         if name not in inputs and value is not None
     }
-    outputs, _ = model.apply(params, model_state, Batch(**inputs, **rest), train=False)
+    outputs, _ = model.apply(params, model_state, Batch(**inputs, **unused_fields), train=False)
     logits = outputs.logits.astype(jnp.float32)
-    answer = {"probabilities": jax.nn.softmax(logits / temperature), "logits": logits}
-    return answer | {name: outputs.aux[name].astype(jnp.float32) for name in ATTENTION if name in outputs.aux}
+    predictions = {"probabilities": jax.nn.softmax(logits / temperature), "logits": logits}
+    return predictions | {
+        name: outputs.aux[name].astype(jnp.float32) for name in OPTIONAL_OUTPUTS if name in outputs.aux
+    }
 
 
 def _check_replaceable(output: str) -> None:

@@ -6,17 +6,17 @@ import math
 import os
 import stat
 
-from emofuse_jax.serving.interfaces import MANIFEST
+from emofuse_jax.serving.interfaces import MANIFEST_FILE
 from emofuse_jax.utils import onnx_files
 
-KIND = "emofuse bundle"
+BUNDLE_KIND = "emofuse bundle"
 SCHEMA_VERSION = 2
 """The newest that is read. A bundle is written as the oldest that can be read right: 2 where its weights have
 fewer bits (quantised.py), which the readers of 1 knew nothing of at first, else 1."""
-GRAPH, WEIGHTS, PARITY = "model.stablehlo", "params.safetensors", "parity.npz"
-ONNX = "model.onnx"
+GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE = "model.stablehlo", "params.safetensors", "parity.npz"
+ONNX_FILE = "model.onnx"
 """Where the export was asked for it."""
-_FIELDS = {
+_FIELD_TYPES = {
     "classes": list,
     "settings": dict,
     "spec": dict,
@@ -28,8 +28,8 @@ _FIELDS = {
     "files": dict,
 }
 _MODALITIES = ("voice", "face")
-_SIZES = ("t", "f", "s", "h", "w", "classes")
-_MORE_SIZES = ("feature_steps", "audio_features", "face_features")
+_REQUIRED_SIZES = ("t", "f", "s", "h", "w", "classes")
+_OPTIONAL_SIZES = ("feature_steps", "audio_features", "face_features")
 
 
 def read_manifest(path: str) -> dict:
@@ -38,34 +38,36 @@ def read_manifest(path: str) -> dict:
     Raises:
       ValueError: not a bundle, of a newer schema, or a field is missing; one line that names the file.
     """
-    name = os.path.join(path, MANIFEST)
-    if not os.path.isfile(name):
-        raise ValueError(f"{path}: not a bundle: it has no {MANIFEST}")
+    manifest_path = os.path.join(path, MANIFEST_FILE)
+    if not os.path.isfile(manifest_path):
+        raise ValueError(f"{path}: not a bundle: it has no {MANIFEST_FILE}")
     try:
-        with open(name, encoding="utf-8") as file:
-            metadata = json.load(file, parse_constant=_finite, parse_float=_finite)
+        with open(manifest_path, encoding="utf-8") as file:
+            metadata = json.load(file, parse_constant=_parse_finite, parse_float=_parse_finite)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: not JSON: {error}") from error
-    if not isinstance(metadata, dict) or metadata.get("kind") != KIND:
-        raise ValueError(f"{name}: not a bundle: field kind is not {KIND!r}")
+        raise ValueError(f"{manifest_path}: not JSON: {error}") from error
+    if not isinstance(metadata, dict) or metadata.get("kind") != BUNDLE_KIND:
+        raise ValueError(f"{manifest_path}: not a bundle: field kind is not {BUNDLE_KIND!r}")
     schema = metadata.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA_VERSION:
         raise ValueError(
-            f"{name}: schema {str(schema)[:60]}, this emofuse reads up to {SCHEMA_VERSION}: update it"
+            f"{manifest_path}: schema {str(schema)[:60]}, this emofuse reads up to {SCHEMA_VERSION}: update it"
         )
-    for field, kind in _FIELDS.items():
-        if not isinstance(metadata.get(field), kind):
-            found = type(metadata.get(field)).__name__
-            raise ValueError(f"{name}: field {field}: expected {kind.__name__}, found {found}")
-    _check_encoders(name, metadata.get("encoders", {}))
-    _check_values(name, metadata)
-    for required in (GRAPH, WEIGHTS, PARITY):
-        if required not in metadata["files"]:
-            raise ValueError(f"{name}: field files: expected {required} in it")
+    for field, expected_type in _FIELD_TYPES.items():
+        if not isinstance(metadata.get(field), expected_type):
+            type_name = type(metadata.get(field)).__name__
+            raise ValueError(
+                f"{manifest_path}: field {field}: expected {expected_type.__name__}, found {type_name}"
+            )
+    _check_encoders(manifest_path, metadata.get("encoders", {}))
+    _check_values(manifest_path, metadata)
+    for file_name in (GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE):
+        if file_name not in metadata["files"]:
+            raise ValueError(f"{manifest_path}: field files: expected {file_name} in it")
     return metadata
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     """A number of JSON; Python's parser lets NaN and Infinity pass, which no browser reads."""
     value = float(text)
     if not math.isfinite(value):
@@ -73,50 +75,62 @@ def _finite(text: str) -> float:
     return value
 
 
-def _check_encoders(name: str, encoders: object) -> None:
-    for kind, encoder in _typed(name, encoders, "encoders").items():
+def _check_encoders(manifest_path: str, encoders: object) -> None:
+    for kind, encoder in _require_dict(manifest_path, encoders, "encoders").items():
         if kind not in onnx_files.FLAG_NAMES:
             raise ValueError(
-                f"{name}: field encoders: {kind[:60]!r}, expected {', '.join(onnx_files.FLAG_NAMES)}"
+                f"{manifest_path}: field encoders: {kind[:60]!r}, expected {', '.join(onnx_files.FLAG_NAMES)}"
             )
         for field in ("file", "sha256"):
-            if not isinstance(_typed(name, encoder, f"encoders.{kind}").get(field), str):
-                raise ValueError(f"{name}: field encoders.{kind}.{field}: expected str")
+            if not isinstance(_require_dict(manifest_path, encoder, f"encoders.{kind}").get(field), str):
+                raise ValueError(f"{manifest_path}: field encoders.{kind}.{field}: expected str")
 
 
-def _check_values(name: str, metadata: dict) -> None:
+def _check_values(manifest_path: str, metadata: dict) -> None:
     """The fields that the answer, its windows and its inputs are made with."""
-    spec, seconds, modalities = metadata["spec"], metadata["window"].get("seconds"), metadata["modalities"]
-    for field in (*_SIZES, *(field for field in _MORE_SIZES if field in spec)):
+    spec, window_seconds, modalities = (
+        metadata["spec"],
+        metadata["window"].get("seconds"),
+        metadata["modalities"],
+    )
+    for field in (*_REQUIRED_SIZES, *(field for field in _OPTIONAL_SIZES if field in spec)):
         if type(spec.get(field)) is not int or not 0 <= spec[field] < 1 << 31:
             raise ValueError(
-                f"{name}: field spec.{field}: expected a size, found {str(spec.get(field))[:60]}"
+                f"{manifest_path}: field spec.{field}: expected a size, found {str(spec.get(field))[:60]}"
             )
-    if unknown := sorted(spec.keys() - {*_SIZES, *_MORE_SIZES}):
-        raise ValueError(f"{name}: field spec: no such field: {unknown[0][:60]!r}")
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < 1e6:
-        raise ValueError(f"{name}: field window.seconds: expected seconds, found {str(seconds)[:60]}")
-    if not modalities or any(one not in _MODALITIES for one in modalities):
-        raise ValueError(f"{name}: field modalities: expected {' or '.join(_MODALITIES)}, or both")
+    if unknown_fields := sorted(spec.keys() - {*_REQUIRED_SIZES, *_OPTIONAL_SIZES}):
+        raise ValueError(f"{manifest_path}: field spec: no such field: {unknown_fields[0][:60]!r}")
+    if (
+        not isinstance(window_seconds, int | float)
+        or isinstance(window_seconds, bool)
+        or not 0 < window_seconds < 1e6
+    ):
+        raise ValueError(
+            f"{manifest_path}: field window.seconds: expected seconds, found {str(window_seconds)[:60]}"
+        )
+    if not modalities or any(entry not in _MODALITIES for entry in modalities):
+        raise ValueError(f"{manifest_path}: field modalities: expected {' or '.join(_MODALITIES)}, or both")
     for field in ("classes", "training_speakers"):
-        if not all(isinstance(one, str) for one in metadata[field]):
-            raise ValueError(f"{name}: field {field}: expected names")
+        if not all(isinstance(entry, str) for entry in metadata[field]):
+            raise ValueError(f"{manifest_path}: field {field}: expected names")
     if len({*metadata["classes"]}) != spec["classes"]:
         raise ValueError(
-            f"{name}: field classes: expected {spec['classes']} different names, as spec.classes says"
+            f"{manifest_path}: field classes: expected {spec['classes']} different names, as spec.classes says"
         )
 
 
-def _typed(name: str, value, field: str) -> dict:
+def _require_dict(manifest_path: str, value, field: str) -> dict:
     if not isinstance(value, dict):
-        raise ValueError(f"{name}: field {field}: expected dict, found {type(value).__name__}")
+        raise ValueError(f"{manifest_path}: field {field}: expected dict, found {type(value).__name__}")
     return value
 
 
-def read_checked(path: str, name: str, digest: str) -> bytes:
+def read_verified(path: str, name: str, digest: str) -> bytes:
     """Bytes of a file of the bundle; ValueError where it is missing or is not the one that was written."""
-    if os.path.basename(name) != name or name in ("", ".", "..", MANIFEST) or not name.isprintable():
-        raise ValueError(f"{path}/{MANIFEST}: field files names {name[:100]!r}, expected a plain file name")
+    if os.path.basename(name) != name or name in ("", ".", "..", MANIFEST_FILE) or not name.isprintable():
+        raise ValueError(
+            f"{path}/{MANIFEST_FILE}: field files names {name[:100]!r}, expected a plain file name"
+        )
     try:
         if not stat.S_ISREG(os.stat(os.path.join(path, name)).st_mode):  # a pipe or device may never end
             raise ValueError(f"{path}/{name}: not a file")
@@ -125,40 +139,45 @@ def read_checked(path: str, name: str, digest: str) -> bytes:
     except OSError as error:
         raise ValueError(f"{path}/{name}: cannot be read: {error.strerror}") from error
     if sha256(data) != digest:
-        raise ValueError(f"{path}/{name}: altered or damaged: its SHA-256 is not the one in {MANIFEST}")
+        raise ValueError(f"{path}/{name}: altered or damaged: its SHA-256 is not the one in {MANIFEST_FILE}")
     return data
 
 
-def encoder_file(kind: str) -> str:
+def encoder_file_name(kind: str) -> str:
     """Name of the ONNX file of a frozen encoder or detector in a bundle that carries it."""
     return f"{onnx_files.FLAG_NAMES[kind]}.onnx"
 
 
-def find_encoders(path: str, metadata: dict, given: dict[str, str]) -> dict[str, str]:
+def find_encoders(path: str, metadata: dict, encoder_paths: dict[str, str]) -> dict[str, str]:
     """Path of each frozen encoder that the model reads: as given, or in the bundle; "" where there is none.
 
     Raises ValueError where a given file is not the one that bundle.json names, or the model reads none.
     """
-    named = metadata.get("encoders", {})
-    for kind, file in given.items():
-        if file and kind not in named:
-            raise ValueError(f"{path}: the model reads no {onnx_files.DISPLAY_NAMES[kind]}, {file} was given")
-        if file and (found := file_sha256(file)) != named[kind]["sha256"]:
-            raise ValueError(f"{file}: sha256 {found}, {path} needs {named[kind]['sha256']}")
-    inside = {kind: os.path.join(path, encoder_file(kind)) for kind in named}
-    carried = {kind: file if encoder_file(kind) in metadata["files"] else "" for kind, file in inside.items()}
-    return {kind: given.get(kind) or carried[kind] for kind in named}
+    encoders = metadata.get("encoders", {})
+    for kind, encoder_path in encoder_paths.items():
+        if encoder_path and kind not in encoders:
+            raise ValueError(
+                f"{path}: the model reads no {onnx_files.DISPLAY_NAMES[kind]}, {encoder_path} was given"
+            )
+        if encoder_path and (digest := file_sha256(encoder_path)) != encoders[kind]["sha256"]:
+            raise ValueError(f"{encoder_path}: sha256 {digest}, {path} needs {encoders[kind]['sha256']}")
+    bundled_paths = {kind: os.path.join(path, encoder_file_name(kind)) for kind in encoders}
+    included_paths = {
+        kind: encoder_path if encoder_file_name(kind) in metadata["files"] else ""
+        for kind, encoder_path in bundled_paths.items()
+    }
+    return {kind: encoder_paths.get(kind) or included_paths[kind] for kind in encoders}
 
 
 def write_manifest(path: str, metadata: dict) -> None:
     """Writes bundle.json, with the hash of every file that lies beside it by now."""
     files = {}
-    for name in sorted(set(os.listdir(path)) - {MANIFEST}):
+    for name in sorted(set(os.listdir(path)) - {MANIFEST_FILE}):
         with open(os.path.join(path, name), "rb") as file:
             files[name] = sha256(file.read())
     schema = 2 if metadata.get("quantized") else 1
-    with open(os.path.join(path, MANIFEST), "w", encoding="utf-8") as file:
-        json.dump({"kind": KIND, "schema": schema, **metadata, "files": files}, file, indent=1)
+    with open(os.path.join(path, MANIFEST_FILE), "w", encoding="utf-8") as file:
+        json.dump({"kind": BUNDLE_KIND, "schema": schema, **metadata, "files": files}, file, indent=1)
         file.write("\n")
 
 

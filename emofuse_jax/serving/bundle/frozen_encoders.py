@@ -6,10 +6,10 @@ from collections.abc import Collection
 
 from emofuse_jax.data.dataset import read_json
 from emofuse_jax.data.records import ENCODER_PATHS_FILE
-from emofuse_jax.serving.bundle.format import encoder_file, file_sha256
+from emofuse_jax.serving.bundle.format import encoder_file_name, file_sha256
 from emofuse_jax.utils import onnx_files
 
-READERS = {
+INPUTS_BY_ENCODER = {
     "audio": {"audio_features"},
     "face": {"face_features"},
     "detector": {"faces", "face_features"},
@@ -17,47 +17,57 @@ READERS = {
 """The inputs that are made with each kind of ONNX file."""
 
 
-def named(settings: dict, inputs: Collection[str]) -> dict[str, dict]:
+def describe_encoders(settings: dict, inputs: Collection[str]) -> dict[str, dict]:
     """`file` and `sha256` of each ONNX file that makes what the model reads; `settings`: of prep.json."""
     features = settings.get("features") or {}
-    used = {kind: features[kind] for kind, made in READERS.items() if made & {*inputs} and features.get(kind)}
-    return {kind: {"file": one["file"], "sha256": one["sha256"]} for kind, one in used.items()}
+    used_encoders = {
+        kind: features[kind]
+        for kind, input_names in INPUTS_BY_ENCODER.items()
+        if input_names & {*inputs} and features.get(kind)
+    }
+    return {
+        kind: {"file": encoder["file"], "sha256": encoder["sha256"]}
+        for kind, encoder in used_encoders.items()
+    }
 
 
-def locate(metadata: dict, wanted: dict[str, dict], given: dict[str, str]) -> dict[str, str]:
-    """The ONNX file of each encoder in `wanted`: as given, or as the training records remember.
+def locate_encoders(
+    metadata: dict, encoders: dict[str, dict], encoder_paths: dict[str, str]
+) -> dict[str, str]:
+    """The ONNX file of each encoder in `encoders`: as given, or as the training records remember.
 
     Raises ValueError where a file is not there or has another hash.
     """
     return {
-        kind: _file(kind, one, given.get(kind) or _remembered(metadata, kind)) for kind, one in wanted.items()
+        kind: _check_encoder_file(kind, encoder, encoder_paths.get(kind) or _recorded_path(metadata, kind))
+        for kind, encoder in encoders.items()
     }
 
 
-def copy(files: dict[str, str], directory: str) -> None:
+def copy_encoders(encoder_paths: dict[str, str], directory: str) -> None:
     """Copies ONNX files, and the YAML beside each where there is one, into a bundle."""
-    for kind, path in files.items():
-        target = os.path.join(directory, encoder_file(kind))
+    for kind, path in encoder_paths.items():
+        target = os.path.join(directory, encoder_file_name(kind))
         shutil.copyfile(path, target)
-        layout, beside = (f"{os.path.splitext(name)[0]}.yaml" for name in (path, target))
-        if os.path.exists(layout):
-            shutil.copyfile(layout, beside)
+        source_yaml, target_yaml = (f"{os.path.splitext(name)[0]}.yaml" for name in (path, target))
+        if os.path.exists(source_yaml):
+            shutil.copyfile(source_yaml, target_yaml)
 
 
-def _remembered(metadata: dict, kind: str) -> str:
-    records = metadata["config"].get("data", {}).get("path", "")
+def _recorded_path(metadata: dict, kind: str) -> str:
+    records_dir = metadata["config"].get("data", {}).get("path", "")
     try:
-        return read_json(os.path.join(records, ENCODER_PATHS_FILE)).get(kind, "")
+        return read_json(os.path.join(records_dir, ENCODER_PATHS_FILE)).get(kind, "")
     except (FileNotFoundError, ValueError):
         return ""
 
 
-def _file(kind: str, one: dict, path: str) -> str:
+def _check_encoder_file(kind: str, encoder: dict, path: str) -> str:
     if not path or not os.path.exists(path):
         raise ValueError(
-            f"--include_encoders: {path or one['file']} is not there; give"
-            f" --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256 {one['sha256']}"
+            f"--include_encoders: {path or encoder['file']} is not there; give"
+            f" --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256 {encoder['sha256']}"
         )
-    if (found := file_sha256(path)) != one["sha256"]:
-        raise ValueError(f"{path}: sha256 {found}, expected {one['sha256']}")
+    if (digest := file_sha256(path)) != encoder["sha256"]:
+        raise ValueError(f"{path}: sha256 {digest}, expected {encoder['sha256']}")
     return path

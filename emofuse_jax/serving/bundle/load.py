@@ -22,23 +22,25 @@ import safetensors
 from jax import export as jax_export
 
 from emofuse_jax.serving.bundle.format import (
-    GRAPH,
-    ONNX,
-    PARITY,
-    WEIGHTS,
+    GRAPH_FILE,
+    ONNX_FILE,
+    PARITY_FILE,
+    WEIGHTS_FILE,
     find_encoders,
-    read_checked,
     read_manifest,
+    read_verified,
 )
-from emofuse_jax.serving.bundle.onnx_model import engine_of, open_onnx
+from emofuse_jax.serving.bundle.onnx_model import choose_engine, open_onnx
 from emofuse_jax.serving.bundle.stablehlo_check import parse_graph
 from emofuse_jax.utils.errors import format_error
 from emofuse_jax.utils.safe_npz import read_npz
 
 PARITY_TOLERANCE = 1e-5
-COMPARED = ("probabilities", "logits")
-DTYPES = {f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IUF" for size in (2, 4, 8)}
-DTYPES |= {"BF16": ml_dtypes.bfloat16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
+COMPARED_OUTPUTS = ("probabilities", "logits")
+SAFETENSORS_DTYPES = {
+    f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IUF" for size in (2, 4, 8)
+}
+SAFETENSORS_DTYPES |= {"BF16": ml_dtypes.bfloat16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
 """Of safetensors."""
 
 
@@ -88,7 +90,7 @@ class Bundle:
             outputs = self.call(self.weights, arrays)
             return {name: np.asarray(array) for name, array in outputs.items()}  # some errors come with these
         except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path}: cannot be run: {_told(error)}") from error
+            raise ValueError(f"{self.path}: cannot be run: {_error_message(error)}") from error
 
     def predict(self, clip_path: str, *, min_confidence: float = 0.0) -> list:
         """Answers for the windows of a media file (`answers.Answers`, a list); needs the `prep` extra.
@@ -101,15 +103,15 @@ class Bundle:
 
     def parity(self) -> float:
         """Runs `parity.npz` on this machine: the largest difference from the checkpoint's answers."""
-        data = read_checked(self.path, PARITY, self.metadata["files"][PARITY])
+        data = read_verified(self.path, PARITY_FILE, self.metadata["files"][PARITY_FILE])
         inputs, expected = _parse_parity(self, data)
         outputs = self.run(inputs)
-        for name in COMPARED:
+        for name in COMPARED_OUTPUTS:
             if outputs[name].shape != expected[name].shape:
                 shapes = f"{list(expected[name].shape)}, the model gives {list(outputs[name].shape)}"
-                raise ValueError(f"{self.path}/{PARITY}: output {name} has shape {shapes}")
+                raise ValueError(f"{self.path}/{PARITY_FILE}: output {name} has shape {shapes}")
         # np.max carries a NaN on, where Python's max may drop it
-        return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED]))
+        return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED_OUTPUTS]))
 
 
 def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str = "auto") -> Bundle:
@@ -124,16 +126,18 @@ def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str =
     """
     metadata = read_manifest(path)
     encoders = find_encoders(path, metadata, encoders or {})
-    data = {name: read_checked(path, name, digest) for name, digest in metadata["files"].items()}
-    exported = parse_graph(path, metadata, data[GRAPH])
-    weights = _parse_weights(path, data[WEIGHTS])
-    taken, inputs = _signature(path, exported, metadata["spec"])
-    if {name: (array.shape, array.dtype) for name, array in weights.items()} != taken:
-        raise ValueError(f"{path}/{WEIGHTS}: its names and shapes are not those that {GRAPH} takes")
-    about = {"path": path, "metadata": metadata, "inputs": inputs, "encoders": encoders}
-    if engine_of(engine, path, ONNX in data) == "onnx":
-        return Bundle(**about, weights={}, call=open_onnx(path, data[ONNX]), engine="onnx")
-    return Bundle(**about, weights=jax.device_put(weights), call=jax.jit(exported.call), engine="jax")
+    file_contents = {name: read_verified(path, name, digest) for name, digest in metadata["files"].items()}
+    exported = parse_graph(path, metadata, file_contents[GRAPH_FILE])
+    weights = _parse_weights(path, file_contents[WEIGHTS_FILE])
+    weight_shapes, inputs = _read_signature(path, exported, metadata["spec"])
+    if {name: (array.shape, array.dtype) for name, array in weights.items()} != weight_shapes:
+        raise ValueError(f"{path}/{WEIGHTS_FILE}: its names and shapes are not those that {GRAPH_FILE} takes")
+    shared_fields = {"path": path, "metadata": metadata, "inputs": inputs, "encoders": encoders}
+    if choose_engine(engine, path, ONNX_FILE in file_contents) == "onnx":
+        return Bundle(
+            **shared_fields, weights={}, call=open_onnx(path, file_contents[ONNX_FILE]), engine="onnx"
+        )
+    return Bundle(**shared_fields, weights=jax.device_put(weights), call=jax.jit(exported.call), engine="jax")
 
 
 def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
@@ -151,44 +155,51 @@ def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
     }
 
 
-def _signature(path: str, exported: jax_export.Exported, spec: dict) -> tuple[dict, dict]:
+def _read_signature(path: str, exported: jax_export.Exported, spec: dict) -> tuple[dict, dict]:
     """Shape and dtype of each weight, and of each input without the batch, that a graph takes.
 
     Raises ValueError where it is not the graph of a bundle of this `spec`.
     """
-    known = input_shapes(spec)
+    known_inputs = input_shapes(spec)
     try:
         (weights, arrays), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
-        taken = {name: (tuple(aval.shape), np.dtype(aval.dtype)) for name, aval in weights.items()}
+        weight_shapes = {name: (tuple(aval.shape), np.dtype(aval.dtype)) for name, aval in weights.items()}
         inputs = {name: (tuple(aval.shape[1:]), np.dtype(aval.dtype)) for name, aval in arrays.items()}
         outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
-        answers = {name: tuple(outputs[name].shape[1:]) for name in COMPARED}
+        output_shapes = {name: tuple(outputs[name].shape[1:]) for name in COMPARED_OUTPUTS}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}/{GRAPH}: not the graph of a bundle: {_told(error)}") from error
+        raise ValueError(
+            f"{path}/{GRAPH_FILE}: not the graph of a bundle: {_error_message(error)}"
+        ) from error
     for name, (shape, dtype) in inputs.items():
-        if name not in known or (shape, dtype) != (known[name][0], np.dtype(known[name][1])):
+        if name not in known_inputs or (shape, dtype) != (
+            known_inputs[name][0],
+            np.dtype(known_inputs[name][1]),
+        ):
             raise ValueError(
-                f"{path}/{GRAPH}: takes {name[:60]} {dtype}{list(shape)}, field spec says otherwise"
+                f"{path}/{GRAPH_FILE}: takes {name[:60]} {dtype}{list(shape)}, field spec says otherwise"
             )
-    if not inputs or set(answers.values()) != {(spec["classes"],)}:
-        raise ValueError(f"{path}/{GRAPH}: gives {answers}, expected {spec['classes']} of each: field spec")
-    return taken, inputs
+    if not inputs or set(output_shapes.values()) != {(spec["classes"],)}:
+        raise ValueError(
+            f"{path}/{GRAPH_FILE}: gives {output_shapes}, expected {spec['classes']} of each: field spec"
+        )
+    return weight_shapes, inputs
 
 
 def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Inputs and expected outputs by name; ValueError where they are not read."""
     classes = (bundle.metadata["spec"]["classes"],)
-    shapes = {f"input.{name}": shape for name, (shape, _) in bundle.inputs.items()}
-    shapes |= {f"output.{name}": classes for name in COMPARED}
+    expected_shapes = {f"input.{name}": shape for name, (shape, _) in bundle.inputs.items()}
+    expected_shapes |= {f"output.{name}": classes for name in COMPARED_OUTPUTS}
     try:
-        stored = read_npz(io.BytesIO(data), shapes, has_rows=True)
+        arrays = read_npz(io.BytesIO(data), expected_shapes, has_rows=True)
     except ValueError as error:
-        raise ValueError(f"{bundle.path}/{PARITY}: cannot be read: {error}") from error
-    inputs = {name: stored[f"input.{name}"] for name in bundle.inputs}
-    return inputs, {name: stored[f"output.{name}"] for name in COMPARED}
+        raise ValueError(f"{bundle.path}/{PARITY_FILE}: cannot be read: {error}") from error
+    inputs = {name: arrays[f"input.{name}"] for name in bundle.inputs}
+    return inputs, {name: arrays[f"output.{name}"] for name in COMPARED_OUTPUTS}
 
 
-def _told(error: Exception) -> str:
+def _error_message(error: Exception) -> str:
     """What a library said, in one line of bounded length."""
     return format_error(error)[:300]
 
@@ -198,22 +209,22 @@ def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
     try:
         views = safetensors.deserialize(data)
         return {
-            name: np.frombuffer(view["data"], DTYPES[view["dtype"]]).reshape(view["shape"])
+            name: np.frombuffer(view["data"], SAFETENSORS_DTYPES[view["dtype"]]).reshape(view["shape"])
             for name, view in views
         }
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{path}/{WEIGHTS}: not a safetensors file that is read here: {_told(error)}"
+            f"{path}/{WEIGHTS_FILE}: not a safetensors file that is read here: {_error_message(error)}"
         ) from error
 
 
 def _check_inputs(path: str, expected: dict, arrays: dict[str, np.ndarray]) -> None:
     if set(arrays) != set(expected):
         raise ValueError(f"{path}: inputs are {sorted(arrays)}, expected {sorted(expected)}")
-    size = len(next(iter(arrays.values())))
+    batch_size = len(next(iter(arrays.values())))
     for name, (shape, dtype) in expected.items():
         array = arrays[name]
-        if not size or array.shape != (size, *shape) or array.dtype != dtype:
+        if not batch_size or array.shape != (batch_size, *shape) or array.dtype != dtype:
             raise ValueError(
                 f"{path}: input {name} is {array.dtype}{list(array.shape)},"
                 f" expected {np.dtype(dtype)}{['b', *shape]}, b at least 1 and the same for all"

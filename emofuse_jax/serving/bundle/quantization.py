@@ -15,44 +15,46 @@ from jaxtyping import Array
 from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.types import Params
 
-KINDS = ("bf16", "int8")
-SCALE = ":scale"
+WEIGHT_FORMATS = ("bf16", "int8")
+SCALE_SUFFIX = ":scale"
 """Ends the name of an int8 array's scales."""
 
 
-def pack(weights: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
-    """What is stored of float32 arrays by name; as they are where `kind` is ''."""
-    if not kind:
+def quantize_weights(weights: dict[str, np.ndarray], weight_format: str) -> dict[str, np.ndarray]:
+    """What is stored of float32 arrays by name; as they are where `weight_format` is ''."""
+    if not weight_format:
         return weights
-    packed = {}
+    stored_weights = {}
     for name, array in weights.items():
         if array.ndim < 2 or array.dtype != np.float32 or not name.startswith("params/"):
-            packed[name] = array
-        elif kind == "bf16":
-            packed[name] = array.astype(ml_dtypes.bfloat16)
+            stored_weights[name] = array
+        elif weight_format == "bf16":
+            stored_weights[name] = array.astype(ml_dtypes.bfloat16)
         else:
             scale = np.abs(array).max(axis=tuple(range(array.ndim - 1)), keepdims=True) / 127
             scale = np.where(scale > 0, scale, 1).astype(np.float32)
-            packed[name] = np.round(array / scale).astype(np.int8)
-            packed[name + SCALE] = scale
-    return packed
+            stored_weights[name] = np.round(array / scale).astype(np.int8)
+            stored_weights[name + SCALE_SUFFIX] = scale
+    return stored_weights
 
 
-def rounded(params: Params, kind: str) -> Params:
+def simulate_quantization(params: Params, weight_format: str) -> Params:
     """The parameters that are left when they are stored."""
-    if not kind:
+    if not weight_format:
         return params
-    weights = unpack(pack(jax.device_get(flatten_by_path({"params": params})), kind))
+    weights = dequantize_weights(
+        quantize_weights(jax.device_get(flatten_by_path({"params": params})), weight_format)
+    )
     return jax.tree.unflatten(jax.tree.structure(params), list(weights.values()))
 
 
-def unpack(packed: dict[str, Array]) -> dict[str, Array]:
-    """The float32 arrays of what `pack` gave; inside a graph too."""
+def dequantize_weights(stored_weights: dict[str, Array]) -> dict[str, Array]:
+    """The float32 arrays of what `quantize_weights` gave; inside a graph too."""
     weights = {}
-    for name, array in packed.items():
-        if name.endswith(SCALE):
+    for name, array in stored_weights.items():
+        if name.endswith(SCALE_SUFFIX):
             continue
-        scale = packed.get(name + SCALE)
+        scale = stored_weights.get(name + SCALE_SUFFIX)
         if scale is not None:
             array = array.astype(jnp.float32) * scale
         elif array.dtype == jnp.bfloat16:

@@ -14,17 +14,17 @@ import sys
 import jax
 from jax import export as jax_export
 
-from emofuse_jax.serving.bundle.format import GRAPH
+from emofuse_jax.serving.bundle.format import GRAPH_FILE
 from emofuse_jax.serving.bundle.stablehlo_reader import CUSTOM_CALL
 from emofuse_jax.utils.errors import format_error
 
 READER = (sys.executable, "-P", os.path.join(os.path.dirname(__file__), "stablehlo_reader.py"))
-SECONDS = 60.0
+READER_TIMEOUT_SECONDS = 60.0
 """That it may take; a large graph takes a fifth of one."""
-DIALECTS = ("builtin", "func", "stablehlo")
-TARGETS = ("shape_assertion",)
+ALLOWED_DIALECTS = ("builtin", "func", "stablehlo")
+ALLOWED_CUSTOM_CALLS = ("shape_assertion",)
 """Of custom calls."""
-OUTSIDE = {
+FORBIDDEN_OPERATIONS = {
     *("infeed", "outfeed", "send", "recv", "composite", "partition_id", "replica_id"),
     *("all_gather", "all_reduce", "all_to_all", "collective_broadcast", "collective_permute"),
     *("reduce_scatter", "cross-replica-sum"),
@@ -40,37 +40,37 @@ def parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
     """
     try:
         exported = jax_export.deserialize(bytearray(data))
-        names = _operations(exported)  # parses what would else be parsed at the first answer
+        operations = _list_operations(exported)  # parses what would else be parsed at the first answer
     except MemoryError:
         raise
     except Exception as error:  # what a parser of flatbuffers and StableHLO raises has no common class
         raise ValueError(
-            f"{path}/{GRAPH}: written by jax {metadata['versions'].get('jax')} on {metadata.get('created')},"
+            f"{path}/{GRAPH_FILE}: written by jax {metadata['versions'].get('jax')} on {metadata.get('created')},"
             f" cannot be read by jax {jax.__version__} ({format_error(error)[:300]});"
             " export it again from the checkpoint"
         ) from error
-    for name, target in names:
-        if not _computes(name, target):
-            asks = f"a call of {target[:100]!r}" if target else name[:100]
-            raise ValueError(f"{path}/{GRAPH}: asks for {asks}: not a graph that emofuse exports")
+    for name, target in operations:
+        if not _is_allowed(name, target):
+            operation = f"a call of {target[:100]!r}" if target else name[:100]
+            raise ValueError(f"{path}/{GRAPH_FILE}: asks for {operation}: not a graph that emofuse exports")
     if exported.ordered_effects or exported.unordered_effects:
-        raise ValueError(f"{path}/{GRAPH}: has effects: not a graph that emofuse exports")
+        raise ValueError(f"{path}/{GRAPH_FILE}: has effects: not a graph that emofuse exports")
     return exported
 
 
-def _operations(exported: jax_export.Exported) -> list[tuple[str, str]]:
+def _list_operations(exported: jax_export.Exported) -> list[tuple[str, str]]:
     """Name, and target if it is a custom call, of every operation of a graph, however deep."""
-    given = exported.mlir_module_serialized
-    done = subprocess.run(READER, input=given, capture_output=True, timeout=SECONDS)
-    if done.returncode < 0:
-        raise ValueError(f"it ends the program that reads it: {signal.Signals(-done.returncode).name}")
-    if done.returncode:
-        raise ValueError(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
-    return [(name, target) for name, target in json.loads(done.stdout)]
+    module_bytes = exported.mlir_module_serialized
+    process = subprocess.run(READER, input=module_bytes, capture_output=True, timeout=READER_TIMEOUT_SECONDS)
+    if process.returncode < 0:
+        raise ValueError(f"it ends the program that reads it: {signal.Signals(-process.returncode).name}")
+    if process.returncode:
+        raise ValueError(process.stderr.decode(errors="replace").strip().rpartition("\n")[2])
+    return [(name, target) for name, target in json.loads(process.stdout)]
 
 
-def _computes(name: str, target: str) -> bool:
+def _is_allowed(name: str, target: str) -> bool:
     dialect, _, operation = name.partition(".")
     if name == CUSTOM_CALL:
-        return target in TARGETS
-    return dialect in DIALECTS and operation not in OUTSIDE
+        return target in ALLOWED_CUSTOM_CALLS
+    return dialect in ALLOWED_DIALECTS and operation not in FORBIDDEN_OPERATIONS

@@ -14,20 +14,22 @@ CUSTOM_CALL = "stablehlo.custom_call"
 
 def main() -> None:
     """Exit status 1 and a line on stderr where the bytes are no graph."""
-    found = set()
+    operations = set()
 
-    def note(operation) -> ir.WalkResult:
+    def record_operation(operation) -> ir.WalkResult:
         target = operation.attributes["call_target_name"].value if operation.name == CUSTOM_CALL else ""
-        found.add((operation.name, target))
+        operations.add((operation.name, target))
         return ir.WalkResult.ADVANCE
 
     with ir.Context() as context:
         stablehlo.register_dialect(context)
         try:
-            stablehlo.deserialize_portable_artifact(context, sys.stdin.buffer.read()).operation.walk(note)
+            stablehlo.deserialize_portable_artifact(context, sys.stdin.buffer.read()).operation.walk(
+                record_operation
+            )
         except Exception as error:  # what MLIR raises has no common class
             sys.exit(" ".join(f"{type(error).__name__}: {error}".split()))
-    json.dump(sorted(found), sys.stdout)
+    json.dump(sorted(operations), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -22,22 +22,22 @@ from starlette.requests import ClientDisconnect
 from emofuse_jax.serving.bundle.load import Bundle
 from emofuse_jax.serving.http import media_requests
 from emofuse_jax.serving.http.batching import Batcher
-from emofuse_jax.serving.http.body_limit import Bounded
+from emofuse_jax.serving.http.body_limit import BodyLimitMiddleware
 from emofuse_jax.serving.http.json_arrays import FieldError, read_clip
-from emofuse_jax.serving.http.live_session import session
-from emofuse_jax.serving.http.openapi import bodies_of, file_content
-from emofuse_jax.serving.http.page import PAGE, add_page
-from emofuse_jax.serving.http.problems import Problem, busy, plain, unusable
-from emofuse_jax.serving.http.prometheus import Measures
-from emofuse_jax.serving.http.service import DEFAULT_LIMITS, Limits, Service, answered
+from emofuse_jax.serving.http.live_session import run_session
+from emofuse_jax.serving.http.openapi import describe_request_bodies, describe_upload
+from emofuse_jax.serving.http.page import PAGE_ROUTES, add_page
+from emofuse_jax.serving.http.problems import Problem, invalid_field, server_busy, status_response
+from emofuse_jax.serving.http.prometheus import ServerMetrics
+from emofuse_jax.serving.http.service import DEFAULT_LIMITS, Limits, Service, run_model
 from emofuse_jax.serving.http.uploads import uploads_folder
-from emofuse_jax.serving.media.decoder_pool import Decoders, decode
-from emofuse_jax.serving.media.prepare_window import needs_of
-from emofuse_jax.serving.predictions import is_probability, prediction, surer
+from emofuse_jax.serving.media.decoder_pool import Decoders, run_decoder_job
+from emofuse_jax.serving.media.prepare_window import prep_requirements
+from emofuse_jax.serving.predictions import apply_min_confidence, is_probability, make_prediction
 
-GONE = 499
+CLIENT_CLOSED_REQUEST = 499
 """The status that proxies give to a caller who left; nobody reads it but the measures."""
-OPEN = ("/healthz", "/readyz", *PAGE)
+PUBLIC_PATHS = ("/healthz", "/readyz", *PAGE_ROUTES)
 """What needs no token: a load balancer has none, nor a browser that opens the page, which asks for it."""
 
 
@@ -49,81 +49,96 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
       token: what a caller must send as `Authorization: Bearer ...`; "": nothing.
       limits: for callers.
     """
-    measures = Measures()
+    server_metrics = ServerMetrics()
 
     @contextlib.asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        with serving(bundle, limits, measures) as app.state.service:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with start_service(bundle, limits, server_metrics) as app.state.service:
             yield
 
-    named = {"title": "emofuse", "summary": f"Emotion recognition, trained on {bundle.metadata['corpus']}"}
-    app = FastAPI(**named, lifespan=life, docs_url=None, redoc_url=None)  # whose pages come from the network
+    openapi_fields = {
+        "title": "emofuse",
+        "summary": f"Emotion recognition, trained on {bundle.metadata['corpus']}",
+    }
+    app = FastAPI(
+        **openapi_fields, lifespan=lifespan, docs_url=None, redoc_url=None
+    )  # whose pages come from the network
     app.add_exception_handler(Problem, lambda request, problem: problem.response())
-    app.add_exception_handler(HTTPException, lambda request, error: plain(error.status_code, error.headers))
-    app.add_exception_handler(ClientDisconnect, lambda request, error: Response(status_code=GONE))
-    app.add_exception_handler(Exception, lambda request, error: plain(500))
-    app.add_middleware(Bounded, most=limits.bytes, seconds=limits.upload_seconds)
+    app.add_exception_handler(
+        HTTPException, lambda request, error: status_response(error.status_code, error.headers)
+    )
+    app.add_exception_handler(
+        ClientDisconnect, lambda request, error: Response(status_code=CLIENT_CLOSED_REQUEST)
+    )
+    app.add_exception_handler(Exception, lambda request, error: status_response(500))
+    app.add_middleware(BodyLimitMiddleware, most=limits.max_body_bytes, seconds=limits.upload_timeout_seconds)
 
     @app.middleware("http")
-    async def guard(request: Request, call_next):
-        with measures.request(request.url.path) as told:
+    async def authorize_and_count(request: Request, call_next):
+        with server_metrics.track_request(request.url.path) as record_status:
             try:
                 check_token(request, token)
                 response = await call_next(request)
             except Problem as problem:
                 response = problem.response()
-            told(response.status_code)
+            record_status(response.status_code)
         return response
 
-    add_probes(app, bundle, measures)
-    add_answers(app, bundle)
+    add_status_routes(app, bundle, server_metrics)
+    add_predict_routes(app, bundle)
     add_page(app, bundle, token=bool(token))
 
     @app.websocket("/v1/live")
     async def live(socket: WebSocket) -> None:
-        await session(socket, app.state.service, token)
+        await run_session(socket, app.state.service, token)
 
     return app
 
 
 @contextlib.contextmanager
-def serving(bundle: Bundle, limits: Limits, measures: Measures) -> Iterator[Service]:
+def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics) -> Iterator[Service]:
     """Starts what the routes need, compiles in the background, and ends it all: what waits is answered."""
     batcher = Batcher(
-        bundle.run, bundle.inputs, buckets=limits.buckets, waiting=limits.waiting, told=measures.batch
+        bundle.run,
+        bundle.inputs,
+        buckets=limits.buckets,
+        max_waiting_rows=limits.max_waiting_clips,
+        on_batch=server_metrics.record_batch,
     )
-    measures.waits(batcher.depth)
-    measures.joins(lambda: batcher.together)
+    server_metrics.watch_waiting_clips(batcher.count_waiting_rows)
+    server_metrics.watch_join_limit(lambda: batcher.max_joined_rows)
     ready = threading.Event()
 
     decoders = Decoders(
-        functools.partial(decode, needs_of(bundle)),
-        workers=limits.decoders,
-        seconds=limits.decode_seconds,
-        waiting=limits.files_waiting,
+        functools.partial(run_decoder_job, prep_requirements(bundle)),
+        workers=limits.num_decoders,
+        timeout_seconds=limits.decode_timeout_seconds,
+        max_waiting=limits.max_waiting_files,
     )
 
-    def warm() -> None:
+    def warm_up() -> None:
         batcher.start()
-        decoders.warm()
+        decoders.warm_up()
         ready.set()
 
-    warming = threading.Thread(target=warm, name="warming")
-    threads = concurrent.futures.ThreadPoolExecutor(limits.decoders + limits.files_waiting + 1)
-    warming.start()
+    warm_up_thread = threading.Thread(target=warm_up, name="warming")
+    executor = concurrent.futures.ThreadPoolExecutor(limits.num_decoders + limits.max_waiting_files + 1)
+    warm_up_thread.start()
     try:
-        with uploads_folder() as folder:
-            sessions = asyncio.Semaphore(limits.sessions)
-            yield Service(bundle, limits, batcher, decoders, threads, folder, ready, sessions, measures)
+        with uploads_folder() as upload_dir:
+            session_slots = asyncio.Semaphore(limits.max_sessions)
+            yield Service(
+                bundle, limits, batcher, decoders, executor, upload_dir, ready, session_slots, server_metrics
+            )
     finally:
         ready.clear()
         decoders.close()
-        warming.join()
-        threads.shutdown(wait=False, cancel_futures=True)
+        warm_up_thread.join()
+        executor.shutdown(wait=False, cancel_futures=True)
         batcher.close()
 
 
-def add_probes(app: FastAPI, bundle: Bundle, measures: Measures) -> None:
+def add_status_routes(app: FastAPI, bundle: Bundle, server_metrics: ServerMetrics) -> None:
     """What the server tells of itself."""
 
     @app.get("/healthz")
@@ -135,56 +150,63 @@ def add_probes(app: FastAPI, bundle: Bundle, measures: Measures) -> None:
     async def readyz() -> dict:
         """200 when all is compiled, the detector too; 503 before, and while the server stops."""
         if not app.state.service.ready.is_set():
-            raise busy("the model is being compiled, or the server stops", after=5)
+            raise server_busy("the model is being compiled, or the server stops", retry_after_seconds=5)
         return {"status": "ready"}
 
     @app.get("/metrics")
     async def metrics() -> Response:
         """Prometheus text."""
-        return Response(*measures.text())
+        return Response(*server_metrics.render())
 
     @app.get("/v1/model")
     async def model() -> dict:
         """What the model is: classes, inputs, window, training corpus, limits."""
-        return about(bundle)
+        return describe_model(bundle)
 
 
-def add_answers(app: FastAPI, bundle: Bundle) -> None:
+def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
     """What the server answers."""
 
-    @app.post("/v1/predict", openapi_extra=bodies_of(bundle))
+    @app.post("/v1/predict", openapi_extra=describe_request_bodies(bundle))
     async def predict(request: Request) -> dict:
         """The emotion of one clip given as arrays, or of every window of a media file."""
         service: Service = app.state.service
         if content_type(request) == "multipart/form-data":
-            async with media_requests.received(request, service.folder) as (path, asked):
-                seconds = (await media_requests.look(service, path)).seconds
-                found = [answer async for answer in media_requests.windows(service, path, seconds, asked)]
-            if all("error" in answer for answer in found):
-                raise unusable("file", found[0]["error"])
-            return {"seconds": round(seconds, 3), "windows": found}
+            async with media_requests.receive_upload(request, service.upload_dir) as (path, options):
+                duration_seconds = (await media_requests.probe_upload(service, path)).duration_seconds
+                predictions = [
+                    prediction_fields
+                    async for prediction_fields in media_requests.stream_predictions(
+                        service, path, duration_seconds, options
+                    )
+                ]
+            if all("error" in prediction_fields for prediction_fields in predictions):
+                raise invalid_field("file", predictions[0]["error"])
+            return {"seconds": round(duration_seconds, 3), "windows": predictions}
         if content_type(request) != "application/json":
             raise Problem(415, "Unsupported media type", "expected application/json or multipart/form-data")
-        row, least = await run_in_threadpool(parse, await request.body(), bundle)
-        return answer_of(bundle, row, await answered(service, row), least)
+        row, min_confidence = await run_in_threadpool(parse_clip_request, await request.body(), bundle)
+        return make_clip_response(bundle, row, await run_model(service, row), min_confidence)
 
-    @app.post("/v1/predict/stream", openapi_extra={"requestBody": {"content": file_content()}})
+    @app.post("/v1/predict/stream", openapi_extra={"requestBody": {"content": describe_upload()}})
     async def stream(request: Request) -> StreamingResponse:
         """Every window of a media file as a server-sent event, as soon as it is known."""
         service: Service = app.state.service
         if content_type(request) != "multipart/form-data":
             raise Problem(415, "Unsupported media type", "expected multipart/form-data")
         stack = contextlib.AsyncExitStack()
-        path, asked = await stack.enter_async_context(media_requests.received(request, service.folder))
+        path, options = await stack.enter_async_context(
+            media_requests.receive_upload(request, service.upload_dir)
+        )
         try:
-            seconds = (await media_requests.look(service, path)).seconds
+            duration_seconds = (await media_requests.probe_upload(service, path)).duration_seconds
         except BaseException:
             await stack.aclose()
             raise
 
         async def events() -> AsyncIterator[str]:
             async with stack:
-                async for event in media_requests.events(service, path, seconds, asked):
+                async for event in media_requests.stream_events(service, path, duration_seconds, options):
                     yield event
 
         return StreamingResponse(events(), media_type="text/event-stream")
@@ -197,46 +219,54 @@ def content_type(request: Request) -> str:
 
 def check_token(request: Request, token: str) -> None:
     """Problem 401 where a token is needed and another one, or none, is sent; compared in constant time."""
-    if not token or request.url.path in OPEN:
+    if not token or request.url.path in PUBLIC_PATHS:
         return
-    given = request.headers.get("authorization", "").encode()
-    if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+    authorization = request.headers.get("authorization", "").encode()
+    if not hmac.compare_digest(authorization, f"Bearer {token}".encode()):
         raise Problem(401, "Unauthorized", "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
 
 
-def parse(data: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarray], float]:
+def parse_clip_request(body: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarray], float]:
     """A batch of one row, and the least confidence; Problem 422 names the field."""
     try:
-        given = json.loads(data)
+        fields = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise unusable("body", f"not JSON: {error}") from error
-    if not isinstance(given, dict) or not isinstance(given.get("inputs"), dict):
-        raise unusable("inputs", "expected an object")
-    least = given.get("min_confidence", 0.0)
-    if not is_probability(least):
-        raise unusable("min_confidence", "expected a probability")
-    for name in given:
+        raise invalid_field("body", f"not JSON: {error}") from error
+    if not isinstance(fields, dict) or not isinstance(fields.get("inputs"), dict):
+        raise invalid_field("inputs", "expected an object")
+    min_confidence = fields.get("min_confidence", 0.0)
+    if not is_probability(min_confidence):
+        raise invalid_field("min_confidence", "expected a probability")
+    for name in fields:
         if name not in ("inputs", "min_confidence"):
-            raise unusable(name[:100], "no such field")
+            raise invalid_field(name[:100], "no such field")
     try:
-        return read_clip(given["inputs"], bundle.metadata["modalities"], bundle.inputs), float(least)
+        return read_clip(fields["inputs"], bundle.metadata["modalities"], bundle.inputs), float(
+            min_confidence
+        )
     except FieldError as error:
-        raise unusable(error.field[:100], error.detail) from error
+        raise invalid_field(error.field[:100], error.detail) from error
 
 
-def answer_of(bundle: Bundle, row: dict, outputs: dict, least: float) -> dict:
+def make_clip_response(bundle: Bundle, row: dict, outputs: dict, min_confidence: float) -> dict:
     """The JSON of an answer: the fields of `predictor.Prediction` that a clip without a file has."""
-    sound = any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row)
-    faces = bool("face_mask" in row and row["face_mask"].any())
-    one = {name: array[0] for name, array in outputs.items()}
-    answer = surer(prediction(bundle.classes, one, audio_ok=sound, video_ok=faces), least).to_json()
-    return {name: value for name, value in answer.items() if name not in ("path", "start", "end")}
+    has_audio = any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row)
+    has_faces = bool("face_mask" in row and row["face_mask"].any())
+    clip_outputs = {name: array[0] for name, array in outputs.items()}
+    fields = apply_min_confidence(
+        make_prediction(bundle.classes, clip_outputs, audio_ok=has_audio, video_ok=has_faces), min_confidence
+    ).to_json()
+    return {name: value for name, value in fields.items() if name not in ("path", "start", "end")}
 
 
-def about(bundle: Bundle) -> dict:
+def describe_model(bundle: Bundle) -> dict:
     """What `/v1/model` tells: no path of this machine."""
-    told = ("classes", "modalities", "window", "settings", "corpus", "protocol", "training_speakers")
-    more = ("temperature", "intended_use", "limits", "created", "versions")
-    found = {name: bundle.metadata[name] for name in (*told, *more) if name in bundle.metadata}
+    field_names = ("classes", "modalities", "window", "settings", "corpus", "protocol", "training_speakers")
+    optional_field_names = ("temperature", "intended_use", "limits", "created", "versions")
+    fields = {
+        name: bundle.metadata[name]
+        for name in (*field_names, *optional_field_names)
+        if name in bundle.metadata
+    }
     shapes = {name: {"shape": list(s), "dtype": str(d)} for name, (s, d) in bundle.inputs.items()}
-    return found | {"name": bundle.metadata.get("config", {}).get("name", ""), "inputs": shapes}
+    return fields | {"name": bundle.metadata.get("config", {}).get("name", ""), "inputs": shapes}

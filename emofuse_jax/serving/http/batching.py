@@ -14,21 +14,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from emofuse_jax.serving.errors import Busy, Closed
+from emofuse_jax.serving.errors import BusyError, ClosedError
 
 Arrays = dict[str, np.ndarray]
-GAIN = 1.1
+MIN_THROUGHPUT_GAIN = 1.1
 """By how much a larger bucket must answer more rows a second to be worth its wait."""
-ROUNDS = 2
+TIMING_ROUNDS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class BatchRequest:
     """Rows of one caller, and where their answer goes."""
 
     arrays: Arrays
-    rows: int
-    answer: concurrent.futures.Future
+    num_rows: int
+    future: concurrent.futures.Future
 
 
 class Batcher:
@@ -39,8 +39,8 @@ class Batcher:
       inputs: shape without the batch, and dtype, of each array.
       buckets: the batch sizes that are run, rising; a batch is padded with zeros to the next one. The largest
         is the most of one caller; of several, no more are joined than `start` finds worth it (`together`).
-      waiting: most rows that may wait.
-      told: hears of each batch its rows, its bucket and the seconds that it took.
+      max_waiting_rows: most rows that may wait.
+      on_batch: hears of each batch its rows, its bucket and the seconds that it took.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class Batcher:
         inputs: dict[str, tuple[tuple, np.dtype]],
         *,
         buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
-        waiting: int = 256,
-        told: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None,
+        max_waiting_rows: int = 256,
+        on_batch: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None,
     ):
-        self.buckets, self.waiting, self.together = buckets, waiting, buckets[-1]
-        self._run, self._inputs, self._told = run, inputs, told
-        self._queue: collections.deque[Request] = collections.deque()
-        self._changed, self._closed = threading.Condition(), False
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        self.buckets, self.max_waiting_rows, self.max_joined_rows = buckets, max_waiting_rows, buckets[-1]
+        self._run, self._inputs, self._on_batch = run, inputs, on_batch
+        self._queue: collections.deque[BatchRequest] = collections.deque()
+        self._condition, self._is_closed = threading.Condition(), False
+        self._thread = threading.Thread(target=self._run_loop, name="batches", daemon=True)
 
     def start(self) -> None:
         """Runs every bucket, which compiles it, measures how many rows to join, and begins to answer."""
         for bucket in self.buckets:
-            self._run(self._zeros(bucket))
-        self.together = self._worthwhile()
+            self._run(self._make_zeros(bucket))
+        self.max_joined_rows = self._measure_max_joined_rows()
         self._thread.start()
 
     def submit(self, arrays: Arrays) -> concurrent.futures.Future:
@@ -73,83 +73,85 @@ class Batcher:
           Closed: after `close`.
           ValueError: more rows than the largest bucket.
         """
-        rows = len(next(iter(arrays.values())))
-        if not 1 <= rows <= self.buckets[-1]:
-            raise ValueError(f"{rows} rows, expected 1 to {self.buckets[-1]}")
-        request = Request(arrays, rows, concurrent.futures.Future())
-        with self._changed:
-            if self._closed:
-                raise Closed("the server is stopping")
-            if self.depth() + rows > self.waiting:
-                raise Busy(f"{self.depth()} rows wait already")
+        num_rows = len(next(iter(arrays.values())))
+        if not 1 <= num_rows <= self.buckets[-1]:
+            raise ValueError(f"{num_rows} rows, expected 1 to {self.buckets[-1]}")
+        request = BatchRequest(arrays, num_rows, concurrent.futures.Future())
+        with self._condition:
+            if self._is_closed:
+                raise ClosedError("the server is stopping")
+            if self.count_waiting_rows() + num_rows > self.max_waiting_rows:
+                raise BusyError(f"{self.count_waiting_rows()} rows wait already")
             self._queue.append(request)
-            self._changed.notify()
-        return request.answer
+            self._condition.notify()
+        return request.future
 
-    def depth(self) -> int:
+    def count_waiting_rows(self) -> int:
         """Rows that wait."""
-        with self._changed:
-            return sum(request.rows for request in self._queue)
+        with self._condition:
+            return sum(request.num_rows for request in self._queue)
 
     def close(self) -> None:
         """Takes nothing more, answers what waits, and ends."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        with self._condition:
+            self._is_closed = True
+            self._condition.notify()
         if self._thread.ident is not None:
             self._thread.join()
 
-    def _work(self) -> None:
-        while batch := self._next():
-            live = [request for request in batch if request.answer.set_running_or_notify_cancel()]
-            if live:
-                self._answer(live)
+    def _run_loop(self) -> None:
+        while batch := self._next_batch():
+            active_requests = [request for request in batch if request.future.set_running_or_notify_cancel()]
+            if active_requests:
+                self._run_batch(active_requests)
 
-    def _next(self) -> list[Request]:
+    def _next_batch(self) -> list[BatchRequest]:
         """The oldest request, and those after it that are worth joining; none when all is done."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closed)
-            batch, rows = [], 0
-            while self._queue and (not batch or rows + self._queue[0].rows <= self.together):
+        with self._condition:
+            self._condition.wait_for(lambda: self._queue or self._is_closed)
+            batch, num_rows = [], 0
+            while self._queue and (not batch or num_rows + self._queue[0].num_rows <= self.max_joined_rows):
                 batch.append(self._queue.popleft())
-                rows += batch[-1].rows
+                num_rows += batch[-1].num_rows
             return batch
 
-    def _answer(self, batch: list[Request]) -> None:
-        began, rows = time.monotonic(), sum(request.rows for request in batch)
-        bucket = next(size for size in self.buckets if size >= rows)
-        arrays, first = self._zeros(bucket), 0
+    def _run_batch(self, batch: list[BatchRequest]) -> None:
+        start_time, num_rows = time.monotonic(), sum(request.num_rows for request in batch)
+        bucket = next(size for size in self.buckets if size >= num_rows)
+        arrays, first_row = self._make_zeros(bucket), 0
         for request in batch:
             for name, array in request.arrays.items():
-                arrays[name][first : first + request.rows] = array
-            first += request.rows
+                arrays[name][first_row : first_row + request.num_rows] = array
+            first_row += request.num_rows
         try:
             outputs = self._run(arrays)
         except Exception as error:  # of the device: every caller hears of it
             for request in batch:
-                request.answer.set_exception(error)
+                request.future.set_exception(error)
             return
-        first = 0
+        first_row = 0
         for request in batch:
-            request.answer.set_result({k: v[first : first + request.rows] for k, v in outputs.items()})
-            first += request.rows
-        self._told(rows, bucket, time.monotonic() - began)
+            request.future.set_result(
+                {k: v[first_row : first_row + request.num_rows] for k, v in outputs.items()}
+            )
+            first_row += request.num_rows
+        self._on_batch(num_rows, bucket, time.monotonic() - start_time)
 
-    def _worthwhile(self) -> int:
-        """The smallest bucket than which no larger one answers `GAIN` times the rows a second."""
+    def _measure_max_joined_rows(self) -> int:
+        """The smallest bucket than which no larger one answers `MIN_THROUGHPUT_GAIN` times the rows a second."""
         # in rounds, so that a moment in which the machine is busy does not fall on one bucket alone
-        rounds = [[self._seconds(bucket) for bucket in self.buckets] for _ in range(ROUNDS)]
-        together, best = self.buckets[0], 0.0
-        for bucket, seconds in zip(self.buckets, map(min, *rounds), strict=True):
-            if bucket / seconds > GAIN * best:
-                together, best = bucket, bucket / seconds
-        return together
+        timings = [[self._time_batch(bucket) for bucket in self.buckets] for _ in range(TIMING_ROUNDS)]
+        max_joined_rows, best_throughput = self.buckets[0], 0.0
+        for bucket, seconds in zip(self.buckets, map(min, *timings), strict=True):
+            if bucket / seconds > MIN_THROUGHPUT_GAIN * best_throughput:
+                max_joined_rows, best_throughput = bucket, bucket / seconds
+        return max_joined_rows
 
-    def _seconds(self, rows: int) -> float:
+    def _time_batch(self, num_rows: int) -> float:
         """Of one batch."""
-        arrays, began = self._zeros(rows), time.perf_counter()
+        arrays, start_time = self._make_zeros(num_rows), time.perf_counter()
         self._run(arrays)
-        return time.perf_counter() - began
+        return time.perf_counter() - start_time
 
-    def _zeros(self, rows: int) -> Arrays:
-        return {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in self._inputs.items()}
+    def _make_zeros(self, num_rows: int) -> Arrays:
+        return {name: np.zeros((num_rows, *shape), dtype) for name, (shape, dtype) in self._inputs.items()}

@@ -8,49 +8,52 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from emofuse_jax.serving.http.problems import Problem
 
 
-class Bounded:
+class BodyLimitMiddleware:
     """ASGI middleware: Problem 413 or 408, raised from what reads a body.
 
     Args:
       app: what it wraps.
-      most: bytes.
-      seconds: until a body must be there.
+      max_bytes: bytes.
+      timeout_seconds: until a body must be there.
     """
 
-    def __init__(self, app: ASGIApp, most: int, seconds: float):
-        self.app, self.most, self.seconds = app, most, seconds
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_seconds: float):
+        self.app, self.max_bytes, self.timeout_seconds = app, max_bytes, timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-        if lengths and (not lengths[0].isdigit() or int(lengths[0]) > self.most):
-            await self._too_large().response()(scope, receive, send)
+        content_lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        if content_lengths and (not content_lengths[0].isdigit() or int(content_lengths[0]) > self.max_bytes):
+            await self._too_large_problem().response()(scope, receive, send)
             return
-        await self.app(scope, self._bounded(receive), send)
+        await self.app(scope, self._limit_receive(receive), send)
 
-    def _bounded(self, receive: Receive) -> Receive:
-        found, until, whole = 0, time.monotonic() + self.seconds, False
+    def _limit_receive(self, receive: Receive) -> Receive:
+        received_bytes, deadline, is_complete = 0, time.monotonic() + self.timeout_seconds, False
 
-        async def bounded() -> Message:
-            nonlocal found, whole
-            if whole:  # what comes now is that the caller left
+        async def receive_limited() -> Message:
+            nonlocal received_bytes, is_complete
+            if is_complete:  # what comes now is that the caller left
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(until - time.monotonic(), 0.0))
+                message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0.0))
             except TimeoutError:
                 raise Problem(
-                    408, "Request timeout", f"the body was not there after {self.seconds:g} s", field="body"
+                    408,
+                    "Request timeout",
+                    f"the body was not there after {self.timeout_seconds:g} s",
+                    field="body",
                 ) from None
-            found += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if found > self.most:
-                raise self._too_large()
+            received_bytes += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
+            if received_bytes > self.max_bytes:
+                raise self._too_large_problem()
             return message
 
-        return bounded
+        return receive_limited
 
-    def _too_large(self) -> Problem:
-        return Problem(413, "Content too large", f"at most {self.most} bytes", field="body")
+    def _too_large_problem(self) -> Problem:
+        return Problem(413, "Content too large", f"at most {self.max_bytes} bytes", field="body")

@@ -15,132 +15,166 @@ import struct
 import numpy as np
 from PIL import Image
 
-from emofuse_jax.serving.http.problems import unusable
+from emofuse_jax.serving.http.problems import invalid_field
 from emofuse_jax.serving.http.service import Limits
 
-RATE = 16_000
-SOUND, PICTURE = 1, 2
-HEADER = struct.Struct("<Bd")
-GRACE = 0.5
+SAMPLE_RATE = 16_000
+AUDIO_KIND, FRAME_KIND = 1, 2
+MESSAGE_HEADER = struct.Struct("<Bd")
+MAX_STREAM_LAG_SECONDS = 0.5
 """Seconds by which sound or pictures may be later than the other."""
-LEAST = 0.5
+MIN_LAST_WINDOW_FRACTION = 0.5
 """Share of a window that is worth an answer at the end."""
 
 
 @dataclasses.dataclass
-class Piece:
+class MediaChunk:
     """Sound or a picture, and when it begins."""
 
-    second: float
+    start_seconds: float
     data: bytes
 
     @property
-    def end(self) -> float:
+    def end_seconds(self) -> float:
         """Second at which a sound is over."""
-        return self.second + len(self.data) / 2 / RATE
+        return self.start_seconds + len(self.data) / 2 / SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class LiveWindow:
     """What is there of a window."""
 
     start: float
     end: float
-    sound: np.ndarray | None
+    audio: np.ndarray | None
     """int16 [n] from its start on; zeros where nothing came."""
-    pictures: list[tuple[float, bytes]]
+    frames: list[tuple[float, bytes]]
     """Seconds from its start, and JPEGs."""
-    size: tuple[int, int]
+    frame_size: tuple[int, int]
 
 
-class Gathering:
+class WindowAssembler:
     """The pieces of a session, window by window.
 
     Args:
-      window: seconds.
+      window_seconds: seconds.
       limits: of a picture's pixels, and of pictures a second.
     """
 
-    def __init__(self, window: float, limits: Limits):
-        self.window, self.limits, self.start = window, limits, 0.0
-        self._sounds: list[Piece] = []
-        self._pictures: list[Piece] = []
-        self._heard = self._seen = -math.inf
-        self._size = (0, 0)
+    def __init__(self, window_seconds: float, limits: Limits):
+        self.window_seconds, self.limits, self.window_start = window_seconds, limits, 0.0
+        self._audio_chunks: list[MediaChunk] = []
+        self._frame_chunks: list[MediaChunk] = []
+        self._audio_end = self._video_end = -math.inf
+        self._frame_size = (0, 0)
 
     def add(self, message: bytes) -> None:
         """Takes a binary message; Problem 422 where it is none, or farther than two windows ahead."""
-        if len(message) <= HEADER.size:
-            raise unusable("message", "expected a kind, a second, and sound or a picture")
-        kind, second = HEADER.unpack_from(message)
-        piece = Piece(second, message[HEADER.size :])
-        if not self.start - self.window <= second <= self.start + 3 * self.window:  # false for NaN
-            raise unusable(
-                "second", f"{second:g}, expected {self.start:g} to {self.start + 3 * self.window:g}"
+        if len(message) <= MESSAGE_HEADER.size:
+            raise invalid_field("message", "expected a kind, a second, and sound or a picture")
+        kind, start_seconds = MESSAGE_HEADER.unpack_from(message)
+        chunk = MediaChunk(start_seconds, message[MESSAGE_HEADER.size :])
+        if (
+            not self.window_start - self.window_seconds
+            <= start_seconds
+            <= self.window_start + 3 * self.window_seconds
+        ):  # false for NaN
+            raise invalid_field(
+                "second",
+                f"{start_seconds:g}, expected {self.window_start:g} to {self.window_start + 3 * self.window_seconds:g}",
             )
-        if kind == SOUND:
-            self._add_sound(piece)
-        elif kind == PICTURE:
-            self._add_picture(piece)
+        if kind == AUDIO_KIND:
+            self._add_audio(chunk)
+        elif kind == FRAME_KIND:
+            self._add_frame(chunk)
         else:
-            raise unusable("kind", f"{kind}, expected {SOUND} for sound or {PICTURE} for a picture")
-
-    def _add_sound(self, piece: Piece) -> None:
-        if len(piece.data) % 2 or piece.end - piece.second > self.window:
-            raise unusable("sound", f"expected 16-bit samples, at most {self.window:g} s")
-        if sum(len(one.data) for one in self._sounds) > 16 * self.window * RATE:
-            raise unusable("sound", "more than there is time for")
-        self._sounds.append(piece)
-        self._heard = max(self._heard, piece.end)
-
-    def _add_picture(self, piece: Piece) -> None:
-        if len(self._pictures) >= 4 * self.window * self.limits.frame_rate:
-            raise unusable("picture", f"more than {self.limits.frame_rate:g} a second")
-        try:
-            with Image.open(io.BytesIO(piece.data), formats=("JPEG",)) as picture:  # reads the header alone
-                size = picture.size
-        except (OSError, ValueError, SyntaxError) as error:
-            raise unusable("picture", "not a JPEG") from error
-        if size[0] * size[1] > self.limits.pixels:
-            raise unusable("picture", f"{size[0] * size[1]} pixels, at most {self.limits.pixels} are taken")
-        if self._size not in ((0, 0), size):
-            raise unusable(
-                "picture", f"{size[0]} x {size[1]} pixels, {self._size[0]} x {self._size[1]} before"
+            raise invalid_field(
+                "kind", f"{kind}, expected {AUDIO_KIND} for sound or {FRAME_KIND} for a picture"
             )
-        self._size = size
-        self._pictures.append(piece)
-        self._seen = max(self._seen, piece.second)
 
-    def complete(self) -> bool:
+    def _add_audio(self, chunk: MediaChunk) -> None:
+        if len(chunk.data) % 2 or chunk.end_seconds - chunk.start_seconds > self.window_seconds:
+            raise invalid_field("sound", f"expected 16-bit samples, at most {self.window_seconds:g} s")
+        if (
+            sum(len(stored_chunk.data) for stored_chunk in self._audio_chunks)
+            > 16 * self.window_seconds * SAMPLE_RATE
+        ):
+            raise invalid_field("sound", "more than there is time for")
+        self._audio_chunks.append(chunk)
+        self._audio_end = max(self._audio_end, chunk.end_seconds)
+
+    def _add_frame(self, chunk: MediaChunk) -> None:
+        if len(self._frame_chunks) >= 4 * self.window_seconds * self.limits.max_frame_rate:
+            raise invalid_field("picture", f"more than {self.limits.max_frame_rate:g} a second")
+        try:
+            with Image.open(io.BytesIO(chunk.data), formats=("JPEG",)) as image:  # reads the header alone
+                frame_size = image.size
+        except (OSError, ValueError, SyntaxError) as error:
+            raise invalid_field("picture", "not a JPEG") from error
+        if frame_size[0] * frame_size[1] > self.limits.max_frame_pixels:
+            raise invalid_field(
+                "picture",
+                f"{frame_size[0] * frame_size[1]} pixels, at most {self.limits.max_frame_pixels} are taken",
+            )
+        if self._frame_size not in ((0, 0), frame_size):
+            raise invalid_field(
+                "picture",
+                f"{frame_size[0]} x {frame_size[1]} pixels, {self._frame_size[0]} x {self._frame_size[1]} before",
+            )
+        self._frame_size = frame_size
+        self._frame_chunks.append(chunk)
+        self._video_end = max(self._video_end, chunk.start_seconds)
+
+    def is_window_ready(self) -> bool:
         """Whether the next window is there: all that came has passed its end, or some of it by GRACE."""
-        end = self.start + self.window
-        clocks = [clock for clock in (self._heard, self._seen) if clock > -math.inf]
-        return bool(clocks) and (min(clocks) >= end - 1e-6 or max(clocks) >= end + GRACE)
+        end = self.window_start + self.window_seconds
+        stream_ends = [
+            stream_end for stream_end in (self._audio_end, self._video_end) if stream_end > -math.inf
+        ]
+        return bool(stream_ends) and (
+            min(stream_ends) >= end - 1e-6 or max(stream_ends) >= end + MAX_STREAM_LAG_SECONDS
+        )
 
-    def rest(self) -> bool:
+    def has_remainder(self) -> bool:
         """Whether what is left at the end is worth an answer."""
-        return max(self._heard, self._seen) - self.start >= LEAST * self.window - 1e-6
+        return (
+            max(self._audio_end, self._video_end) - self.window_start
+            >= MIN_LAST_WINDOW_FRACTION * self.window_seconds - 1e-6
+        )
 
-    def take(self, *, whole: bool = True) -> Part:
-        """The next window, whose pieces are forgotten; not `whole`: what is left of it."""
-        start, end = self.start, self.start + self.window
-        if not whole:
-            end = min(end, max(self._heard, self._seen))
-        found = {round(p.second - start, 3): p.data for p in self._pictures if start <= p.second < end}
-        part = Part(start, end, self._sound(start, end), sorted(found.items()), self._size)
-        self.start = end
-        self._sounds = [one for one in self._sounds if one.end > end]
-        self._pictures = [one for one in self._pictures if one.second >= end]
-        return part
+    def take_window(self, *, full_window: bool = True) -> LiveWindow:
+        """The next window, whose pieces are forgotten; not `full_window`: what is left of it."""
+        start, end = self.window_start, self.window_start + self.window_seconds
+        if not full_window:
+            end = min(end, max(self._audio_end, self._video_end))
+        frames = {
+            round(frame_chunk.start_seconds - start, 3): frame_chunk.data
+            for frame_chunk in self._frame_chunks
+            if start <= frame_chunk.start_seconds < end
+        }
+        live_window = LiveWindow(
+            start, end, self._join_audio(start, end), sorted(frames.items()), self._frame_size
+        )
+        self.window_start = end
+        self._audio_chunks = [chunk for chunk in self._audio_chunks if chunk.end_seconds > end]
+        self._frame_chunks = [chunk for chunk in self._frame_chunks if chunk.start_seconds >= end]
+        return live_window
 
-    def _sound(self, start: float, end: float) -> np.ndarray | None:
-        pieces = [one for one in self._sounds if one.end > start and one.second < end]
-        if not pieces:
+    def _join_audio(self, start: float, end: float) -> np.ndarray | None:
+        chunks = [
+            audio_chunk
+            for audio_chunk in self._audio_chunks
+            if audio_chunk.end_seconds > start and audio_chunk.start_seconds < end
+        ]
+        if not chunks:
             return None
-        samples = np.zeros(round((end - start) * RATE), np.int16)
-        for piece in pieces:
-            values, at = np.frombuffer(piece.data, "<i2"), round((piece.second - start) * RATE)
-            values, at = values[max(-at, 0) :], max(at, 0)
-            values = values[: max(len(samples) - at, 0)]
-            samples[at : at + len(values)] = values
+        samples = np.zeros(round((end - start) * SAMPLE_RATE), np.int16)
+        for chunk in chunks:
+            chunk_samples, offset = (
+                np.frombuffer(chunk.data, "<i2"),
+                round((chunk.start_seconds - start) * SAMPLE_RATE),
+            )
+            chunk_samples, offset = chunk_samples[max(-offset, 0) :], max(offset, 0)
+            chunk_samples = chunk_samples[: max(len(samples) - offset, 0)]
+            samples[offset : offset + len(chunk_samples)] = chunk_samples
         return samples

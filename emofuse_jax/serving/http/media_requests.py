@@ -12,96 +12,118 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from emofuse_jax.serving.errors import Busy
-from emofuse_jax.serving.http.explanations import details_of
-from emofuse_jax.serving.http.problems import Problem, busy, unusable
-from emofuse_jax.serving.http.request_options import FIELDS, Asked, asked_of
-from emofuse_jax.serving.http.service import Service, answered
-from emofuse_jax.serving.media.decoder_pool import Damaged, Look, Lost, NotMedia
-from emofuse_jax.serving.predict import rows_of
-from emofuse_jax.serving.predictions import Window, answer_of, surer
-from emofuse_jax.serving.windows import spans
+from emofuse_jax.serving.errors import BusyError
+from emofuse_jax.serving.http.explanations import explain_window
+from emofuse_jax.serving.http.problems import Problem, invalid_field, server_busy
+from emofuse_jax.serving.http.request_options import OPTION_FIELDS, RequestOptions, parse_options
+from emofuse_jax.serving.http.service import Service, run_model
+from emofuse_jax.serving.media.decoder_pool import (
+    DamagedMediaError,
+    DecoderLostError,
+    NotMediaError,
+    ProbeResult,
+)
+from emofuse_jax.serving.predict import to_batch
+from emofuse_jax.serving.predictions import PreparedWindow, apply_min_confidence, make_window_prediction
+from emofuse_jax.serving.windows import plan_windows
 
 
 @contextlib.asynccontextmanager
-async def received(request: Request, folder: str) -> AsyncIterator[tuple[str, Asked]]:
-    """The sent file in `folder`, under a name of ours, and what is asked; removed at the end."""
-    async with request.form(max_files=1, max_fields=len(FIELDS)) as form:
+async def receive_upload(request: Request, upload_dir: str) -> AsyncIterator[tuple[str, RequestOptions]]:
+    """The sent file in `upload_dir`, under a name of ours, and what is asked; removed at the end."""
+    async with request.form(max_files=1, max_fields=len(OPTION_FIELDS)) as form:
         for name in form:
-            if name not in ("file", *FIELDS):
-                raise unusable(name[:100], "no such field")
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise unusable("file", "expected a media file")
-        asked = asked_of({name: form[name] for name in FIELDS if name in form})
-        handle, path = tempfile.mkstemp(dir=folder)
+            if name not in ("file", *OPTION_FIELDS):
+                raise invalid_field(name[:100], "no such field")
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise invalid_field("file", "expected a media file")
+        options = parse_options({name: form[name] for name in OPTION_FIELDS if name in form})
+        descriptor, path = tempfile.mkstemp(dir=upload_dir)
         try:
-            with os.fdopen(handle, "wb") as target:
-                await run_in_threadpool(shutil.copyfileobj, file.file, target)
-            yield path, asked
+            with os.fdopen(descriptor, "wb") as target:
+                await run_in_threadpool(shutil.copyfileobj, upload.file, target)
+            yield path, options
         finally:
             os.unlink(path)
 
 
-async def look(service: Service, path: str) -> Look:
+async def probe_upload(service: Service, path: str) -> ProbeResult:
     """What the file is; Problem 415 where it is no media, 422 where it is damaged or beyond the limits."""
     try:
-        found = await _in_process(service, service.decoders.look, path)
-    except Damaged as error:
-        raise unusable("file", str(error)) from error
-    except NotMedia as error:
+        probe_result = await _run_in_decoder(service, service.decoders.probe, path)
+    except DamagedMediaError as error:
+        raise invalid_field("file", str(error)) from error
+    except NotMediaError as error:
         raise Problem(415, "Unsupported media type", str(error), field="file") from error
     limits = service.limits
-    for name, value, most in (
-        ("seconds", found.seconds, limits.media_seconds),
-        ("pixels", found.width * found.height, limits.pixels),
-        ("frames a second", found.frame_rate, limits.frame_rate),
+    for name, value, maximum in (
+        ("seconds", probe_result.duration_seconds, limits.max_media_seconds),
+        ("pixels", probe_result.width * probe_result.height, limits.max_frame_pixels),
+        ("frames a second", probe_result.frame_rate, limits.frame_rate),
     ):
-        if value > most:
-            raise unusable("file", f"{value:.0f} {name}, at most {most:g} are taken")
-    return found
+        if value > maximum:
+            raise invalid_field("file", f"{value:.0f} {name}, at most {maximum:g} are taken")
+    return probe_result
 
 
-async def windows(service: Service, path: str, seconds: float, asked: Asked) -> AsyncIterator[dict]:
+async def stream_predictions(
+    service: Service, path: str, duration_seconds: float, options: RequestOptions
+) -> AsyncIterator[dict]:
     """The JSON of each window of a file, in order."""
-    for start, end, part in spans(seconds, service.bundle):
-        yield await window(service, path, start, end, part, asked)
+    for start, end, clip_range in plan_windows(duration_seconds, service.bundle):
+        yield await predict_window(service, path, start, end, clip_range, options)
 
 
-async def window(service: Service, path: str, start: float, end: float, part: tuple, asked: Asked) -> dict:
-    """The JSON of a window, whose file has it as `part`; without its path, which is ours."""
+async def predict_window(
+    service: Service, path: str, start: float, end: float, clip_range: tuple, options: RequestOptions
+) -> dict:
+    """The JSON of a window, whose file has it as `clip_range`; without its path, which is ours."""
     bundle = service.bundle
-    found = await _in_process(service, service.decoders.window, path, *part, asked.person - 1)
-    rows = {} if isinstance(found, str) else await answered(service, rows_of(bundle, [found], 1))
-    output = {name: array[0] for name, array in rows.items()}
-    answer = surer(answer_of(bundle.classes, Window("", start, end, found), output), asked.min_confidence)
-    told = {name: value for name, value in answer.to_json().items() if name != "path"}
-    if asked.details and rows:
-        told["details"] = details_of(found, output, bundle.metadata["settings"]["audio"]["hop_ms"])
-    return told
+    record_or_error = await _run_in_decoder(
+        service, service.decoders.prepare_window, path, *clip_range, options.person - 1
+    )
+    batch_outputs = (
+        {}
+        if isinstance(record_or_error, str)
+        else await run_model(service, to_batch(bundle, [record_or_error], 1))
+    )
+    output = {name: array[0] for name, array in batch_outputs.items()}
+    prediction = apply_min_confidence(
+        make_window_prediction(bundle.classes, PreparedWindow("", start, end, record_or_error), output),
+        options.min_confidence,
+    )
+    response = {name: value for name, value in prediction.to_json().items() if name != "path"}
+    if options.details and batch_outputs:
+        response["details"] = explain_window(
+            record_or_error, output, bundle.metadata["settings"]["audio"]["hop_ms"]
+        )
+    return response
 
 
-async def events(service: Service, path: str, seconds: float, asked: Asked) -> AsyncIterator[str]:
-    """Server-sent events: `begin`, `window` for each, `problem` where it ends early, then `end`."""
-    count = len(spans(seconds, service.bundle))
-    yield _event("begin", {"seconds": round(seconds, 3), "windows": count})
+async def stream_events(
+    service: Service, path: str, duration_seconds: float, options: RequestOptions
+) -> AsyncIterator[str]:
+    """Server-sent events: `begin`, `predict_window` for each, `problem` where it ends early, then `end`."""
+    count = len(plan_windows(duration_seconds, service.bundle))
+    yield _format_event("begin", {"seconds": round(duration_seconds, 3), "windows": count})
     try:
-        async for answer in windows(service, path, seconds, asked):
-            yield _event("window", answer)
+        async for prediction in stream_predictions(service, path, duration_seconds, options):
+            yield _format_event("window", prediction)
     except Problem as problem:
-        yield _event("problem", problem.body)
-    yield _event("end", {})
+        yield _format_event("problem", problem.body)
+    yield _format_event("end", {})
 
 
-def _event(name: str, values: dict) -> str:
+def _format_event(name: str, values: dict) -> str:
     return f"event: {name}\ndata: {json.dumps(values)}\n\n"
 
 
-async def _in_process(service: Service, job: Callable, *given):
+async def _run_in_decoder(service: Service, method: Callable, *args):
     """The answer of a decoder; Problem 422 where the file ended it, 503 where there is no room."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(service.threads, job, *given)
-    except Lost as error:
-        raise unusable("file", str(error)) from error
-    except Busy as error:
-        raise busy(str(error)) from error
+        return await asyncio.get_running_loop().run_in_executor(service.executor, method, *args)
+    except DecoderLostError as error:
+        raise invalid_field("file", str(error)) from error
+    except BusyError as error:
+        raise server_busy(str(error)) from error

@@ -5,13 +5,13 @@ import base64
 import numpy as np
 
 from emofuse_jax.serving.bundle.load import Bundle
-from emofuse_jax.serving.http.json_arrays import readable
-from emofuse_jax.serving.http.request_options import FIELDS
+from emofuse_jax.serving.http.json_arrays import accepted_arrays
+from emofuse_jax.serving.http.request_options import OPTION_FIELDS
 
 
-def bodies_of(bundle: Bundle) -> dict:
+def describe_request_bodies(bundle: Bundle) -> dict:
     """The request bodies of `/v1/predict` for the OpenAPI document."""
-    packed = {
+    encoded_array = {
         "type": "object",
         "required": ["shape", "data"],
         "properties": {
@@ -19,33 +19,41 @@ def bodies_of(bundle: Bundle) -> dict:
             "data": {"type": "string", "contentEncoding": "base64"},
         },
     }
-    array = {"oneOf": [{"type": "array", "items": {}}, packed]}
-    used = bundle.metadata["modalities"]
-    names = readable(used, bundle.inputs) + (["face_mask"] if "face" in used else [])
-    inputs = {
-        name: array | {"description": f"up to {list(bundle.inputs[name][0])}, {bundle.inputs[name][1]}"}
-        for name in names
+    array_schema = {"oneOf": [{"type": "array", "items": {}}, encoded_array]}
+    modalities = bundle.metadata["modalities"]
+    input_names = accepted_arrays(modalities, bundle.inputs) + (["face_mask"] if "face" in modalities else [])
+    input_schemas = {
+        name: array_schema
+        | {"description": f"up to {list(bundle.inputs[name][0])}, {bundle.inputs[name][1]}"}
+        for name in input_names
     }
     schema = {
         "type": "object",
         "required": ["inputs"],
         "additionalProperties": False,
         "properties": {
-            "inputs": {"type": "object", "additionalProperties": False, "properties": inputs},
-            "min_confidence": FIELDS["min_confidence"],
+            "inputs": {"type": "object", "additionalProperties": False, "properties": input_schemas},
+            "min_confidence": OPTION_FIELDS["min_confidence"],
         },
     }
-    (_, *rest), dtype = bundle.inputs[names[0]]
-    data = base64.b64encode(np.zeros((1, *rest), dtype).tobytes()).decode()
-    example = {"inputs": {names[0]: {"shape": [1, *rest], "data": data}}, "min_confidence": 0.5}
-    arrays = {"application/json": {"schema": schema, "example": example}}
-    return {"requestBody": {"required": True, "content": arrays | file_content()}}
+    (_, *row_shape), dtype = bundle.inputs[input_names[0]]
+    example_data = base64.b64encode(np.zeros((1, *row_shape), dtype).tobytes()).decode()
+    example = {
+        "inputs": {input_names[0]: {"shape": [1, *row_shape], "data": example_data}},
+        "min_confidence": 0.5,
+    }
+    json_content = {"application/json": {"schema": schema, "example": example}}
+    return {"requestBody": {"required": True, "content": json_content | describe_upload()}}
 
 
-def file_content() -> dict:
+def describe_upload() -> dict:
     """A media file, for the OpenAPI document."""
-    file = {"type": "string", "contentMediaType": "application/octet-stream", "description": "sound or video"}
-    properties = {"file": file} | FIELDS
+    file_schema = {
+        "type": "string",
+        "contentMediaType": "application/octet-stream",
+        "description": "sound or video",
+    }
+    properties = {"file": file_schema} | OPTION_FIELDS
     return {
         "multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": properties}}
     }

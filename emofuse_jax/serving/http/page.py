@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from emofuse_jax.serving.bundle.load import Bundle
 
-FOLDER = os.path.join(os.path.dirname(__file__), "web")
-FILES = {
+WEB_DIR = os.path.join(os.path.dirname(__file__), "web")
+STATIC_FILES = {
     "page.css": "text/css",
     "page.js": "text/javascript",
     "draw.js": "text/javascript",
@@ -20,9 +20,9 @@ FILES = {
     "live.js": "text/javascript",
     "sound.js": "text/javascript",
 }
-PAGE = ("/", *(f"/{name}" for name in FILES))
+PAGE_ROUTES = ("/", *(f"/{name}" for name in STATIC_FILES))
 """Its routes."""
-HEADERS = {
+RESPONSE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src blob:;"
         " img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -35,29 +35,29 @@ HEADERS = {
 
 def add_page(app: Starlette, bundle: Bundle, *, token: bool) -> None:
     """Adds the page; with `token` it asks for one."""
-    page = HTMLResponse(render(bundle, token=token), headers=HEADERS)
+    page = HTMLResponse(render(bundle, token=token), headers=RESPONSE_HEADERS)
     app.router.routes.append(Route("/", lambda request: page))
-    for name, kind in FILES.items():
-        app.router.routes.append(Route(f"/{name}", functools.partial(_file, name, kind)))
+    for name, media_type in STATIC_FILES.items():
+        app.router.routes.append(Route(f"/{name}", functools.partial(_serve_file, name, media_type)))
 
 
 def render(bundle: Bundle, *, token: bool) -> str:
     """The HTML: what the model is, and its limits."""
-    loader = jinja2.FileSystemLoader(FOLDER)
+    loader = jinja2.FileSystemLoader(WEB_DIR)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("page.html")
-    about = bundle.metadata
-    needs = {"token": token, "classes": bundle.classes, "window": about["window"]["seconds"]}
+    metadata = bundle.metadata
+    page_options = {"token": token, "classes": bundle.classes, "window": metadata["window"]["seconds"]}
     return template.render(
-        name=about.get("config", {}).get("name") or "emofuse",
-        corpus=about["corpus"],
-        modalities=" and ".join(about["modalities"]),
-        intended_use=about.get("intended_use", ""),
-        limits=about.get("limits", ""),
-        **needs,
-        needs=needs,
+        name=metadata.get("config", {}).get("name") or "emofuse",
+        corpus=metadata["corpus"],
+        modalities=" and ".join(metadata["modalities"]),
+        intended_use=metadata.get("intended_use", ""),
+        limits=metadata.get("limits", ""),
+        **page_options,
+        needs=page_options,
     )
 
 
-def _file(name: str, kind: str, request: Request) -> Response:
-    with open(os.path.join(FOLDER, name), "rb") as file:
-        return Response(file.read(), media_type=kind, headers=HEADERS)
+def _serve_file(name: str, media_type: str, request: Request) -> Response:
+    with open(os.path.join(WEB_DIR, name), "rb") as file:
+        return Response(file.read(), media_type=media_type, headers=RESPONSE_HEADERS)

@@ -23,17 +23,17 @@ class Problem(Exception):
         return JSONResponse(self.body, self.status, self.headers, media_type=MEDIA_TYPE)
 
 
-def plain(status: int, headers: dict | None = None) -> Response:
+def status_response(status: int, headers: dict | None = None) -> Response:
     """An error that has nothing to add to its status."""
     phrase = http.HTTPStatus(status).phrase
     return Problem(status, phrase, phrase, headers=headers).response()
 
 
-def unusable(field: str, detail: str) -> Problem:
+def invalid_field(field: str, detail: str) -> Problem:
     """A request whose field can't be used."""
     return Problem(422, "Unusable request", detail, field=field or "''")  # a name may be empty
 
 
-def busy(detail: str, *, after: int = 1) -> Problem:
+def server_busy(detail: str, *, retry_after_seconds: int = 1) -> Problem:
     """Try again after so many seconds."""
-    return Problem(503, "Busy", detail, headers={"Retry-After": str(after)})
+    return Problem(503, "Busy", detail, headers={"Retry-After": str(retry_after_seconds)})

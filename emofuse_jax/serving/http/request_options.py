@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 
-from emofuse_jax.serving.http.problems import unusable
+from emofuse_jax.serving.http.problems import invalid_field
 from emofuse_jax.serving.predictions import is_probability
 
-FIELDS = {
+OPTION_FIELDS = {
     "min_confidence": {
         "type": "number",
         "minimum": 0,
@@ -21,7 +21,7 @@ FIELDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class RequestOptions:
     """How a clip is to be answered."""
 
     min_confidence: float = 0.0
@@ -30,21 +30,21 @@ class Asked:
     details: bool = False
 
 
-def asked_of(given: Mapping[str, object]) -> Asked:
+def parse_options(fields: Mapping[str, object]) -> RequestOptions:
     """From the fields that are given, text or numbers; Problem 422 names one that can't be used."""
-    least = _number(given.get("min_confidence", 0.0))
-    if not is_probability(least):
-        raise unusable("min_confidence", "expected a probability")
-    person = _number(given.get("person", 1))
+    min_confidence = _parse_number(fields.get("min_confidence", 0.0))
+    if not is_probability(min_confidence):
+        raise invalid_field("min_confidence", "expected a probability")
+    person = _parse_number(fields.get("person", 1))
     if person not in range(1, 21):
-        raise unusable("person", "expected 1 to 20")
-    details = {"true": True, "false": False}.get(str(given.get("details", False)).lower())
+        raise invalid_field("person", "expected 1 to 20")
+    details = {"true": True, "false": False}.get(str(fields.get("details", False)).lower())
     if details is None:
-        raise unusable("details", "expected true or false")
-    return Asked(least, int(person), details)
+        raise invalid_field("details", "expected true or false")
+    return RequestOptions(min_confidence, int(person), details)
 
 
-def _number(value: object) -> object:
+def _parse_number(value: object) -> object:
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

@@ -8,10 +8,10 @@ import threading
 import numpy as np
 
 from emofuse_jax.serving.bundle.load import Bundle
-from emofuse_jax.serving.errors import Busy, Closed
+from emofuse_jax.serving.errors import BusyError, ClosedError
 from emofuse_jax.serving.http.batching import Batcher
-from emofuse_jax.serving.http.problems import busy
-from emofuse_jax.serving.http.prometheus import Measures
+from emofuse_jax.serving.http.problems import server_busy
+from emofuse_jax.serving.http.prometheus import ServerMetrics
 from emofuse_jax.serving.media.decoder_pool import Decoders
 from emofuse_jax.serving.predict import BUCKETS
 
@@ -20,25 +20,25 @@ from emofuse_jax.serving.predict import BUCKETS
 class Limits:
     """What a caller may ask for."""
 
-    bytes: int = 64 << 20
+    max_body_bytes: int = 64 << 20
     """Of a request's body."""
-    seconds: float = 10.0
+    predict_timeout_seconds: float = 10.0
     """Until a clip that waits for the model is given up."""
-    upload_seconds: float = 60.0
+    upload_timeout_seconds: float = 60.0
     """Until a body must be there."""
-    decode_seconds: float = 60.0
+    decode_timeout_seconds: float = 60.0
     """For one window of a file."""
-    media_seconds: float = 600.0
+    max_media_seconds: float = 600.0
     """Of a file."""
-    pixels: int = 4096 * 2304
+    max_frame_pixels: int = 4096 * 2304
     """Of a frame."""
-    frame_rate: float = 130.0
-    waiting: int = 256
+    max_frame_rate: float = 130.0
+    max_waiting_clips: int = 256
     """Clips that may wait for the model."""
-    files_waiting: int = 16
+    max_waiting_files: int = 16
     """Files that may wait for a decoder."""
-    decoders: int = 1
-    sessions: int = 16
+    num_decoders: int = 1
+    max_sessions: int = 16
     """Live ones at once."""
     buckets: tuple[int, ...] = BUCKETS
     """Batch sizes."""
@@ -55,24 +55,24 @@ class Service:
     limits: Limits
     batcher: Batcher
     decoders: Decoders
-    threads: concurrent.futures.Executor
+    executor: concurrent.futures.Executor
     """In which callers wait for decoders."""
-    folder: str
+    upload_dir: str
     """For files that are sent, each as long as it is read."""
     ready: threading.Event
-    sessions: asyncio.Semaphore
+    session_slots: asyncio.Semaphore
     """One for each live session that may begin."""
-    measures: Measures
+    metrics: ServerMetrics
 
 
-async def answered(service: Service, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+async def run_model(service: Service, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs for a row; Problem 503 where there is no room, or no answer in time."""
     if not service.ready.is_set():
-        raise busy("the model is being compiled", after=5)
+        raise server_busy("the model is being compiled", retry_after_seconds=5)
     try:
         future = asyncio.wrap_future(service.batcher.submit(row))
-        return await asyncio.wait_for(future, service.limits.seconds)
-    except (Busy, Closed) as error:
-        raise busy(str(error)) from error
+        return await asyncio.wait_for(future, service.limits.predict_timeout_seconds)
+    except (BusyError, ClosedError) as error:
+        raise server_busy(str(error)) from error
     except TimeoutError as error:
-        raise busy(f"no answer within {service.limits.seconds:g} s") from error
+        raise server_busy(f"no answer within {service.limits.predict_timeout_seconds:g} s") from error

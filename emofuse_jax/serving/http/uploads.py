@@ -9,36 +9,39 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-PREFIX = "emofuse-uploads-"
-YOUNG = 60.0
+UPLOADS_PREFIX = "emofuse-uploads-"
+MIN_LEFTOVER_AGE_SECONDS = 60.0
 """Seconds in which a folder may not be locked yet by the server that made it."""
 
 
 @contextlib.contextmanager
 def uploads_folder() -> Iterator[str]:
     """A folder that goes with the server; those of servers that were killed are removed now."""
-    for left in glob.glob(os.path.join(tempfile.gettempdir(), f"{PREFIX}*")):
-        with contextlib.suppress(OSError), _opened(left) as folder:
-            about = os.fstat(folder)
-            if about.st_uid == os.getuid() and time.time() - about.st_mtime > YOUNG:
-                _lock(folder)
-                shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as made, _opened(made) as folder:
+    for leftover_dir in glob.glob(os.path.join(tempfile.gettempdir(), f"{UPLOADS_PREFIX}*")):
+        with contextlib.suppress(OSError), _open_directory(leftover_dir) as descriptor:
+            status = os.fstat(descriptor)
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > MIN_LEFTOVER_AGE_SECONDS:
+                _lock_directory(descriptor)
+                shutil.rmtree(leftover_dir)
+    with (
+        tempfile.TemporaryDirectory(prefix=UPLOADS_PREFIX) as uploads_dir,
+        _open_directory(uploads_dir) as descriptor,
+    ):
         with contextlib.suppress(OSError):  # where nothing can be locked, nobody removes it either
-            _lock(folder)
-        yield made
+            _lock_directory(descriptor)
+        yield uploads_dir
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
+def _open_directory(path: str) -> Iterator[int]:
     """A directory, not a link to one; OSError where it is none."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        yield folder
+        yield descriptor
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
-def _lock(folder: int) -> None:
+def _lock_directory(descriptor: int) -> None:
     """Until it is closed; OSError where another process has it, or the file system has no locks."""
-    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

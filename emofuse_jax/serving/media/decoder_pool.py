@@ -8,160 +8,171 @@ import traceback
 from collections.abc import Callable
 
 from data_prep.workers.pool import Worker
-from emofuse_jax.serving.errors import Busy
-from emofuse_jax.serving.media.prepare_window import Needs, encoder_files, needs_faces, prepare_window
+from emofuse_jax.serving.errors import BusyError
+from emofuse_jax.serving.media.prepare_window import (
+    PrepRequirements,
+    make_encoder_files,
+    prepare_window,
+    should_find_faces,
+)
 
-STARTING = 120.0
+START_TIMEOUT_SECONDS = 120.0
 """Seconds until a new process must be ready."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class ProbeResult:
     """What the packets of a file say, before anything is decoded."""
 
-    seconds: float
+    duration_seconds: float
     width: int
     height: int
     frame_rate: float
-    sound: bool
+    has_audio: bool
 
 
-class NotMedia(ValueError):
+class NotMediaError(ValueError):
     """A file that holds neither sound nor video."""
 
 
-class Damaged(ValueError):
+class DamagedMediaError(ValueError):
     """Media that can't be used, such as a film that was cut off."""
 
 
-class Lost(RuntimeError):
+class DecoderLostError(RuntimeError):
     """The process that had the file was lost on it."""
 
 
 class Decoders:
-    """`workers` processes; at most `waiting` callers wait for one.
+    """`workers` processes; at most `max_waiting` callers wait for one.
 
     Args:
-      work: what a process does with a job, such as `decode`; it can be sent to another process.
+      run_job: what a process does with a job, such as `run_decoder_job`; it can be sent to another process.
       workers: processes.
-      seconds: after which a process is given up.
-      waiting: callers.
+      timeout_seconds: after which a process is given up.
+      max_waiting: callers.
     """
 
-    def __init__(self, work: Callable[[tuple], object], *, workers: int, seconds: float, waiting: int):
-        self._work, self._seconds = work, seconds
-        self._places = threading.BoundedSemaphore(workers + waiting)
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        self._starting = threading.Lock()  # a child takes its environment from ours
-        self._closed = False
-        self._workers = [self._new() for _ in range(workers)]
+    def __init__(
+        self, run_job: Callable[[tuple], object], *, workers: int, timeout_seconds: float, max_waiting: int
+    ):
+        self._run_job, self._timeout_seconds = run_job, timeout_seconds
+        self._slots = threading.BoundedSemaphore(workers + max_waiting)
+        self._idle_workers: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._start_lock = threading.Lock()  # a child takes its environment from ours
+        self._is_closed = False
+        self._workers = [self._start_worker() for _ in range(workers)]
         for worker in self._workers:
-            self._idle.put(worker)
+            self._idle_workers.put(worker)
 
-    def look(self, path: str) -> Look:
+    def probe(self, path: str) -> ProbeResult:
         """Raises NotMedia, Damaged, Lost or Busy."""
-        return self._ask((path,))
+        return self._submit_job((path,))
 
-    def window(self, path: str, start: float | None, end: float | None, person: int = 0):
+    def prepare_window(self, path: str, start: float | None, end: float | None, person: int = 0):
         """A Record, or in a line why there is none (`prepare_window`); raises Lost or Busy."""
-        return self._ask((path, start, end, person))
+        return self._submit_job((path, start, end, person))
 
-    def warm(self) -> None:
+    def warm_up(self) -> None:
         """Waits until each process could begin with a film at once; what is amiss is told when asked."""
         for _ in range(len(self._workers)):  # which take turns
-            with contextlib.suppress(Lost):
-                self._asked(())
+            with contextlib.suppress(DecoderLostError):
+                self._send_job(())
 
     def close(self) -> None:
         """Ends all processes, in the middle of what they do."""
-        with self._starting:
-            self._closed = True
+        with self._start_lock:
+            self._is_closed = True
         for worker in self._workers:
             worker.close()
 
-    def _new(self) -> Worker:
-        return Worker(self._work, None, "cpu")
+    def _start_worker(self) -> Worker:
+        return Worker(self._run_job, None, "cpu")
 
-    def _ask(self, job: tuple):
-        if not self._places.acquire(blocking=False):
-            raise Busy("all decoders are busy, and others wait")
+    def _submit_job(self, job: tuple):
+        if not self._slots.acquire(blocking=False):
+            raise BusyError("all decoders are busy, and others wait")
         try:
-            return self._asked(job)
+            return self._send_job(job)
         finally:
-            self._places.release()
+            self._slots.release()
 
-    def _asked(self, job: tuple):
-        worker, lost = self._idle.get(), True
+    def _send_job(self, job: tuple):
+        worker, is_lost = self._idle_workers.get(), True
         try:
             if not worker.ready:
-                if not worker.connection.poll(STARTING) or worker.connection.recv() is not None:
-                    raise Lost("a decoder could not start")
+                if not worker.connection.poll(START_TIMEOUT_SECONDS) or worker.connection.recv() is not None:
+                    raise DecoderLostError("a decoder could not start")
                 worker.ready = True
             worker.connection.send(job)
-            if not worker.connection.poll(self._seconds):
-                raise Lost(f"decoding took more than {self._seconds:g} s")
-            answer, lost = worker.connection.recv(), False
+            if not worker.connection.poll(self._timeout_seconds):
+                raise DecoderLostError(f"decoding took more than {self._timeout_seconds:g} s")
+            reply, is_lost = worker.connection.recv(), False
         except (EOFError, OSError) as error:
-            raise Lost("decoding crashed, or took too much memory") from error
+            raise DecoderLostError("decoding crashed, or took too much memory") from error
         finally:
-            if lost:
-                worker = self._replaced(worker)
-            self._idle.put(worker)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+            if is_lost:
+                worker = self._replace_worker(worker)
+            self._idle_workers.put(worker)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
-    def _replaced(self, worker: Worker) -> Worker:
+    def _replace_worker(self, worker: Worker) -> Worker:
         """A new process in its place, unless all are being ended."""
         worker.close()
-        with self._starting:
-            if self._closed:
+        with self._start_lock:
+            if self._is_closed:
                 return worker
-            new = self._new()
-            self._workers[self._workers.index(worker)] = new
-        return new
+            new_worker = self._start_worker()
+            self._workers[self._workers.index(worker)] = new_worker
+        return new_worker
 
 
-def decode(needs: Needs, job: tuple):
+def run_decoder_job(requirements: PrepRequirements, job: tuple):
     """In the process: what a job asks for, or the error, which is sent back.
 
-    `job`: a path, for a `Look`; with start, end and person for a window, a Record or why there is none;
+    `job`: a path, for a `ProbeResult`; with start, end and person for a window, a Record or why there is none;
     nothing, to get ready.
     """
     if not job:
-        return _warm(needs)
-    path, *part = job
+        return _warm_up(requirements)
+    path, *window_args = job
     try:
-        return prepare_window(needs, path, *part) if part else _look(path)
+        return prepare_window(requirements, path, *window_args) if window_args else _probe(path)
     except MemoryError:
         raise
-    except (NotMedia, Damaged) as error:
+    except (NotMediaError, DamagedMediaError) as error:
         return error
     except Exception as error:  # a mistake of ours: it costs this file alone
         traceback.print_exc()
-        return Lost(f"internal error: {type(error).__name__}")
+        return DecoderLostError(f"internal error: {type(error).__name__}")
 
 
-def _warm(needs: Needs) -> None:
+def _warm_up(requirements: PrepRequirements) -> None:
     from data_prep.faces.detector import warm_detector
 
-    if needs_faces(needs):
-        warm_detector(needs.settings, encoder_files(needs))
+    if should_find_faces(requirements):
+        warm_detector(requirements.settings, make_encoder_files(requirements))
 
 
-def _look(path: str) -> Look:
+def _probe(path: str) -> ProbeResult:
     from data_prep.media.probe import MediaError, open_media, probe
 
     try:
         with open_media(path) as container:
-            pictures = container.streams.video[:1]
-            size = (pictures[0].width, pictures[0].height) if pictures else (0, 0)
+            video_streams = container.streams.video[:1]
+            frame_size = (video_streams[0].width, video_streams[0].height) if video_streams else (0, 0)
     except MediaError as error:
-        raise NotMedia(str(error)) from error
+        raise NotMediaError(str(error)) from error
     try:
-        info = probe(path)
+        media_info = probe(path)
     except MediaError as error:
-        raise Damaged(str(error)) from error
-    times = info.video.times if info.video else ()
-    rate = (len(times) - 1) / max(float(times.max() - times.min()), 1e-3) if len(times) > 1 else 0.0
-    return Look(info.duration, *size, rate, info.sound is not None)
+        raise DamagedMediaError(str(error)) from error
+    frame_times = media_info.video.times if media_info.video else ()
+    frame_rate = (
+        (len(frame_times) - 1) / max(float(frame_times.max() - frame_times.min()), 1e-3)
+        if len(frame_times) > 1
+        else 0.0
+    )
+    return ProbeResult(media_info.duration, *frame_size, frame_rate, media_info.sound is not None)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from emofuse_jax.serving.interfaces import LoadedBundle
-from emofuse_jax.serving.media.prepare_window import check_encoders, needs_of, prepare_window
-from emofuse_jax.serving.predict import answer_windows
-from emofuse_jax.serving.predictions import Answers, Gap, Window, is_probability
-from emofuse_jax.serving.windows import spans
+from emofuse_jax.serving.media.prepare_window import check_encoders, prep_requirements, prepare_window
+from emofuse_jax.serving.predict import predict_windows
+from emofuse_jax.serving.predictions import FailedWindow, Predictions, PreparedWindow, is_probability
+from emofuse_jax.serving.windows import plan_windows
 
 
-def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0) -> Answers:
+def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0) -> Predictions:
     """Answers for every window of a media file, in order.
 
     Args:
@@ -28,17 +28,17 @@ def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0
     if not is_probability(min_confidence):
         raise ValueError(f"min_confidence: {min_confidence}, expected a probability")
     try:
-        answers = Answers(answer_windows(bundle, _windows(bundle, path), min_confidence))
+        predictions = Predictions(predict_windows(bundle, _prepare_windows(bundle, path), min_confidence))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    if all(isinstance(answer, Gap) for answer in answers):
-        raise ValueError(f"{path}: {answers[0].error}")
-    return answers
+    if all(isinstance(prediction, FailedWindow) for prediction in predictions):
+        raise ValueError(f"{path}: {predictions[0].error}")
+    return predictions
 
 
-def _windows(bundle: LoadedBundle, path: str) -> Iterator[Window]:
+def _prepare_windows(bundle: LoadedBundle, path: str) -> Iterator[PreparedWindow]:
     from data_prep.media.probe import probe
 
-    needs = needs_of(bundle)
-    for start, end, part in spans(probe(path).duration, bundle):
-        yield Window(path, start, end, prepare_window(needs, path, *part))
+    requirements = prep_requirements(bundle)
+    for start, end, clip_range in plan_windows(probe(path).duration, bundle):
+        yield PreparedWindow(path, start, end, prepare_window(requirements, path, *clip_range))

@@ -14,9 +14,9 @@ from emofuse_jax.api.export import export_bundle
 from emofuse_jax.serving import load as load_bundle
 from emofuse_jax.serving.bundle import format
 from emofuse_jax.serving.bundle.stablehlo_check import READER
-from emofuse_jax.serving.media.prepare_window import check_encoders, needs_of
-from emofuse_jax.serving.predictions import prediction
-from emofuse_jax.serving.windows import spans
+from emofuse_jax.serving.media.prepare_window import check_encoders, prep_requirements
+from emofuse_jax.serving.predictions import make_prediction
+from emofuse_jax.serving.windows import plan_windows
 from tests.fuzz.bombs import BOMBS, write_bombs
 from tests.fuzz.damage import damage_tree, read_tree, rng_of
 from tests.fuzz.graphs import NESTED, PLANTED, planted
@@ -32,7 +32,7 @@ def make(folder: str) -> None:
     save_checkpoint(os.path.join(folder, "run"), "audio_only")
     path = os.path.join(folder, "bundle")
     export_bundle(os.path.join(folder, "run"), path)
-    with np.load(os.path.join(path, format.PARITY), allow_pickle=False) as stored:
+    with np.load(os.path.join(path, format.PARITY_FILE), allow_pickle=False) as stored:
         write_bombs(folder, sorted(stored.files))
 
 
@@ -65,10 +65,10 @@ def attempt(case, seed: int, scratch: str) -> None:
 
 def _plant(path: str, files: dict[str, bytes], bombs: dict[str, bytes], rng) -> None:
     if rng.integers(3):
-        name, asked = format.GRAPH, [*PLANTED.values(), NESTED]
+        name, asked = format.GRAPH_FILE, [*PLANTED.values(), NESTED]
         data = planted(files[name], asked[rng.integers(len(asked))])
     else:
-        name, data = format.PARITY, bombs[sorted(bombs)[rng.integers(len(bombs))]]
+        name, data = format.PARITY_FILE, bombs[sorted(bombs)[rng.integers(len(bombs))]]
     with open(os.path.join(path, name), "wb") as file:
         file.write(data)
 
@@ -76,16 +76,16 @@ def _plant(path: str, files: dict[str, bytes], bombs: dict[str, bytes], rng) -> 
 def _use(path: str) -> None:
     bundle = load_bundle(path)
     check_encoders(bundle)
-    needs_of(bundle)
-    spans(3.0, bundle)
+    prep_requirements(bundle)
+    plan_windows(3.0, bundle)
     bundle.parity()
     answer = {"probabilities": [1.0 / len(bundle.classes)] * len(bundle.classes)}
-    prediction(bundle.classes, answer, audio_ok=True, video_ok=True)
+    make_prediction(bundle.classes, answer, audio_ok=True, video_ok=True)
 
 
 def mend(path: str) -> None:
     """Hashes of the files as they are now, as far as bundle.json can still be written."""
-    name = os.path.join(path, format.MANIFEST)
+    name = os.path.join(path, format.MANIFEST_FILE)
     try:
         with open(name, encoding="utf-8") as file:
             metadata = json.load(file)

@@ -14,7 +14,7 @@ from emofuse_jax.api.export import export_bundle
 from emofuse_jax.serving import load as load_bundle
 from emofuse_jax.serving.http.app import make_app
 from emofuse_jax.serving.http.service import Limits
-from emofuse_jax.serving.http.uploads import PREFIX
+from emofuse_jax.serving.http.uploads import UPLOADS_PREFIX
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.mutate import mutate
 from tests.fuzz.damage import damaged, read_tree, rng_of
@@ -29,7 +29,7 @@ NAMED = "."
 OWN_PICKLES = True
 """What decoders found comes back from our own processes as pickles."""
 FINE = {200, 400, 413, 415, 422}
-LIMITS = Limits(bytes=8 << 20, buckets=(1,), decode_seconds=15.0)
+LIMITS = Limits(max_body_bytes=8 << 20, buckets=(1,), decode_timeout_seconds=15.0)
 ROUTES = ("/v1/predict", "/v1/predict/stream")
 QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 KINDS = (
@@ -114,7 +114,7 @@ def attempt(case, seed: int, scratch: str) -> None:
 def check_kept(seconds: float = 5.0) -> None:
     """Broken where something that was sent lies there still, so long after its caller is gone."""
     until = time.monotonic() + seconds
-    while left := glob.glob(os.path.join(tempfile.gettempdir(), f"{PREFIX}*", "*")):
+    while left := glob.glob(os.path.join(tempfile.gettempdir(), f"{UPLOADS_PREFIX}*", "*")):
         if time.monotonic() > until:
             raise Broken(f"what was sent is kept: {left[:3]}")
         time.sleep(0.01)

@@ -6,18 +6,18 @@ import math
 import numpy as np
 from starlette.websockets import WebSocketDisconnect
 
-from emofuse_jax.serving.http.live_protocol import PICTURE, SOUND
+from emofuse_jax.serving.http.live_protocol import AUDIO_KIND, FRAME_KIND
 from tests.fuzz.damage import damaged, rng_of
 from tests.fuzz.kinds import http
 from tests.fuzz.values import json_bytes
 from tests.fuzz.verdict import Broken, Refused
-from tests.serving.test_live import RATE, jpeg, piece
+from tests.serving.test_live import SAMPLE_RATE, jpeg, piece
 
 NAMED = http.NAMED
 OWN_PICKLES = http.OWN_PICKLES
 BEGIN = {"min_confidence": 0.5, "person": 1, "details": False}
 SECONDS = (0.0, 0.8, 1.6, -0.5, -1e9, 3.2, 1e9, 1e308, 5e-324, math.nan, math.inf, -math.inf)
-KINDS = (SOUND, SOUND, PICTURE, PICTURE, 0, 3, 255)
+KINDS = (AUDIO_KIND, AUDIO_KIND, FRAME_KIND, FRAME_KIND, 0, 3, 255)
 SIZES = ((64, 48), (64, 48), (1, 1), (3000, 3000), (65500, 1))
 make = http.make
 
@@ -25,10 +25,10 @@ make = http.make
 def load(folder: str):
     """The client, and what sessions are made of; a whole one is talked, so that all is imported."""
     client = http.start(folder)
-    sound = (np.sin(np.arange(RATE // 2) / 9) * 9000).astype("<i2").tobytes()
+    sound = (np.sin(np.arange(SAMPLE_RATE // 2) / 9) * 9000).astype("<i2").tobytes()
     pictures = {str(size): jpeg(100, size) for size in SIZES}
     data = {"sound": sound, **pictures}
-    whole = [piece(SOUND, 0.5 * i, sound) for i in range(4)] + [piece(PICTURE, 0.2, jpeg())]
+    whole = [piece(AUDIO_KIND, 0.5 * i, sound) for i in range(4)] + [piece(FRAME_KIND, 0.2, jpeg())]
     with client.websocket_connect("/v1/live") as socket:
         if not talk(socket, [json.dumps(BEGIN), *whole, "end"]):
             raise Broken("a whole session has no answer")
@@ -56,7 +56,7 @@ def message(data: dict[str, bytes], rng) -> bytes | str:
     if how == 1:
         return rng.bytes(int(rng.integers(0, 20)))
     kind = KINDS[rng.integers(len(KINDS) if how < 4 else 4)]
-    names = [name for name in sorted(data) if (name == "sound") == (kind == SOUND)]
+    names = [name for name in sorted(data) if (name == "sound") == (kind == AUDIO_KIND)]
     name = names[rng.integers(len(names))]
     content = damaged(data, name, rng) if how < 6 else data[name]
     return piece(kind, SECONDS[rng.integers(len(SECONDS) if how < 5 else 3)], content)

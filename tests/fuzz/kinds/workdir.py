@@ -47,7 +47,7 @@ def make(folder: str) -> None:
         found = {"fold": 0, "seed": 0, "validation_ua": 0.5, "best_step": 3, "last_ua": 0.25, "history": ROWS}
         write_json(sweep.trial_result_path(os.path.join(made, "swept"), run), found)
     os.makedirs(os.path.join(made, "bundle"))
-    with open(os.path.join(made, "bundle", format.MANIFEST), "w") as file:
+    with open(os.path.join(made, "bundle", format.MANIFEST_FILE), "w") as file:
         file.write("{}\n")
     for suffix in SUFFIXES:
         _begin(made, os.path.join(made, f"answers{suffix}"))
@@ -88,7 +88,7 @@ def _go_on(command: str, path: str, base, resume_step: int) -> None:
             sweep.summarise_trial(os.path.join(path, "swept"), number, trial, SWEPT)
     else:
         for suffix in SUFFIXES:
-            with prediction_file.gathering(
+            with prediction_file.open_prediction_writer(
                 os.path.join(path, f"answers{suffix}"), _bundle(path), 0.5
             ) as gathered:
                 gathered.add("c.wav", [_answer("c.wav")])
@@ -135,7 +135,10 @@ def _bundle(path: str):
 
 def _begin(path: str, output: str) -> None:
     """The answers of two files, and the command is stopped."""
-    with contextlib.suppress(KeyError), prediction_file.gathering(output, _bundle(path), 0.5) as gathered:
+    with (
+        contextlib.suppress(KeyError),
+        prediction_file.open_prediction_writer(output, _bundle(path), 0.5) as gathered,
+    ):
         for name in ("a.wav", "b.wav"):
             gathered.add(name, [_answer(name), {"path": name, "start": 1.0, "end": 2.0, "error": "short"}])
         raise KeyError
