@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from data_prep.workers.sandbox import confine, core_of, environment
+from data_prep.workers.sandbox import choose_core, limit_resources, worker_environment
 from emofuse_jax.utils.system import cores
 
 
@@ -17,9 +17,9 @@ def one_core() -> Iterator[Callable[..., float]]:
     They are CPU seconds of all its threads: other load on the machine does not count. Function and arguments
     are pickled; what it raises is raised here.
     """
-    spawn, core = multiprocessing.get_context("spawn"), core_of(0, cores())
-    with ProcessPoolExecutor(1, spawn, initializer=confine, initargs=(core,)) as pool:
-        with environment():
+    spawn, core = multiprocessing.get_context("spawn"), choose_core(0, cores())
+    with ProcessPoolExecutor(1, spawn, initializer=limit_resources, initargs=(core,)) as pool:
+        with worker_environment():
             pool.submit(int).result()  # starts it
         yield lambda function, *args: pool.submit(_cpu_seconds, function, *args).result()
 

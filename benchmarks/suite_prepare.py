@@ -19,14 +19,14 @@ import numpy as np
 
 from benchmarks.pinned_process import one_core
 from benchmarks.timing import medians, row
-from data_prep.media.audio_track import sound_blocks
+from data_prep.media.audio_track import read_audio_blocks
 from data_prep.media.frame_sampling import frame_times
 from data_prep.media.frames import read_frames
-from data_prep.media.probe import probe
+from data_prep.media.probe import probe_media
 from data_prep.optional_dependencies import require_media
 from data_prep.settings import RECIPES
 from data_prep.spectrogram import log_spectrogram
-from data_prep.workers.pool import Job, process
+from data_prep.workers.pool import PrepJob, process_to_outcome
 from emofuse_jax.data.records import read_manifest
 from emofuse_jax.data.writing.corpus import Clip
 from emofuse_jax.utils.files import file_sha256
@@ -110,7 +110,7 @@ def measured(
 ) -> Iterator[dict]:
     """Four rows: whole and without faces, in clips and in frames; `timed` gives the seconds of each side."""
     taken = medians({name: functools.partial(side, paths) for name, side in timed.items()}, repeats)
-    frames = sum(len(probe(path).video.times) for path in paths)
+    frames = sum(len(probe_media(path).video.times) for path in paths)
     for mine, other, name in (("ours", "script", SCRIPT), ("without faces", "bare", "bare decoding")):
         what = case if mine == "ours" else f"{case}, {mine}"
         for unit, count in (("clips/s/core", len(paths)), ("frames/s/core", frames)):
@@ -122,7 +122,7 @@ def ours(paths: Sequence[str]) -> None:
     """Clips to records on disk, as a worker makes them."""
     with tempfile.TemporaryDirectory() as folder:
         for path in paths:
-            outcome = process(Job(SETTINGS, "", 1), Clip("clip", path, 0, ""))
+            outcome = process_to_outcome(PrepJob(SETTINGS, "", 1), Clip("clip", path, 0, ""))
             if outcome.status != "kept":
                 raise ValueError(f"{path}: {outcome.status}: {outcome.reason}")
             with open(os.path.join(folder, "record"), "wb") as file:
@@ -132,8 +132,10 @@ def ours(paths: Sequence[str]) -> None:
 def without_faces(paths: Sequence[str]) -> None:
     """Spectrogram and sampled frames of each clip."""
     for path in paths:
-        info = probe(path)
-        log_spectrogram(sound_blocks(info, 0.0, info.duration, SETTINGS.audio.sample_rate), SETTINGS.audio)
+        info = probe_media(path)
+        log_spectrogram(
+            read_audio_blocks(info, 0.0, info.duration, SETTINGS.audio.sample_rate), SETTINGS.audio
+        )
         first = float(info.video.times.min())
         read_frames(info, frame_times(info.video, first, info.video.end, SETTINGS.face))
 

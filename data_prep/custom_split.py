@@ -6,13 +6,13 @@ import os
 
 from data_prep.verify.folds import PARTS, check_lists, find_leaks
 from emofuse_jax.data import records
-from emofuse_jax.data.writing.shards import PROGRESS
-from emofuse_jax.data.writing.splits import held_out
+from emofuse_jax.data.writing.shards import PROGRESS_FOLDER
+from emofuse_jax.data.writing.splits import choose_validation_speakers
 from emofuse_jax.data.writing.statistics import write_stats
 from emofuse_jax.utils.files import write_json
 from emofuse_jax.utils.locks import lock_directory
 
-COLUMNS = ("clip_id", "part")
+SPLIT_TABLE_COLUMNS = ("clip_id", "part")
 
 
 def add_split(path: str, name: str, table: str, *, allow_leak: bool = False) -> list[str]:
@@ -40,15 +40,15 @@ def add_split(path: str, name: str, table: str, *, allow_leak: bool = False) -> 
         raise ValueError(f"name {name!r}: expected letters, digits and underscores")
     if os.path.exists(os.path.join(path, "splits", name)):
         raise ValueError(f"{path}: has a protocol {name} already")
-    parts = _read(table, by_clip)
+    parts = _read_split_table(table, by_clip)
     if not parts["validation"]:
-        parts = _with_validation(parts, by_clip, prep["sex"], name)
+        parts = _add_validation_part(parts, by_clip, prep["sex"], name)
     problems, leaks = check_lists(parts, by_clip), find_leaks(parts, by_clip)
     if problems:
         raise ValueError(f"{table}: {problems[0]}")
     if leaks and not allow_leak:
         raise ValueError(f"{table}: {leaks[0]}; --allow_leak takes it, and marks every result LEAKY")
-    with lock_directory(os.path.join(path, PROGRESS)):
+    with lock_directory(os.path.join(path, PROGRESS_FOLDER)):
         shards = [shard["name"] for shard in prep["shards"]]
         write_stats(path, shards, {(name, 0): parts}, records.RecordShape(**prep["shape"]))
         fold = parts | ({"leaks": leaks} if leaks else {})
@@ -56,32 +56,32 @@ def add_split(path: str, name: str, table: str, *, allow_leak: bool = False) -> 
     return leaks
 
 
-def _read(table: str, by_clip: dict[str, dict]) -> dict[str, list[str]]:
+def _read_split_table(table: str, by_clip: dict[str, dict]) -> dict[str, list[str]]:
     with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         rows = [(reader.line_num, row) for row in reader]
-        if not set(COLUMNS) <= set(reader.fieldnames or ()):
-            raise ValueError(f"{table}: row 1: expected the columns {', '.join(COLUMNS)}")
+        if not set(SPLIT_TABLE_COLUMNS) <= set(reader.fieldnames or ()):
+            raise ValueError(f"{table}: row 1: expected the columns {', '.join(SPLIT_TABLE_COLUMNS)}")
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for line, row in rows:
+    for line_number, row in rows:
         if row["part"] not in PARTS:
-            raise ValueError(f"{table}: row {line}: part {row['part']!r}, expected {', '.join(PARTS)}")
+            raise ValueError(f"{table}: row {line_number}: part {row['part']!r}, expected {', '.join(PARTS)}")
         if row["clip_id"] not in by_clip:
-            raise ValueError(f"{table}: row {line}: clip_id {row['clip_id']!r} is not in manifest.csv")
+            raise ValueError(f"{table}: row {line_number}: clip_id {row['clip_id']!r} is not in manifest.csv")
         if by_clip[row["clip_id"]]["status"] != "failed":
             parts[row["part"]].append(row["clip_id"])
-    empty = [part for part in ("train", "test") if not parts[part]]
-    if empty:
-        raise ValueError(f"{table}: no clip of part {empty[0]}")
+    empty_parts = [part for part in ("train", "test") if not parts[part]]
+    if empty_parts:
+        raise ValueError(f"{table}: no clip of part {empty_parts[0]}")
     return parts
 
 
-def _with_validation(parts: dict, by_clip: dict[str, dict], sex: dict[str, str], name: str) -> dict:
+def _add_validation_part(parts: dict, by_clip: dict[str, dict], sex: dict[str, str], name: str) -> dict:
     speakers = {by_clip[clip]["speaker"] for clip in parts["train"]}
-    held = set(held_out(speakers, sex, f"{name}/0"))
-    if not held:
+    validation_speakers = set(choose_validation_speakers(speakers, sex, f"{name}/0"))
+    if not validation_speakers:
         raise ValueError(f"split {name}: one training speaker alone, none can validate")
-    chosen = [clip for clip in parts["train"] if by_clip[clip]["speaker"] in held]
-    validation = [clip for clip in chosen if int(by_clip[clip]["label"]) >= 0]
-    train = [clip for clip in parts["train"] if clip not in set(chosen)]
+    held_out_clips = [clip for clip in parts["train"] if by_clip[clip]["speaker"] in validation_speakers]
+    validation = [clip for clip in held_out_clips if int(by_clip[clip]["label"]) >= 0]
+    train = [clip for clip in parts["train"] if clip not in set(held_out_clips)]
     return parts | {"train": train, "validation": validation}

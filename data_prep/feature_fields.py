@@ -5,38 +5,38 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Float16
 
-from data_prep.media.audio_track import sound_blocks
+from data_prep.media.audio_track import read_audio_blocks
 from data_prep.media.probe import MediaInfo
-from data_prep.onnx_models.encoders import EncoderFiles, encode_faces, encode_sound
+from data_prep.onnx_models.encoders import EncoderFiles, encode_audio, encode_faces
 from data_prep.settings import PrepSettings
 from emofuse_jax.data.records import Record
 
 
-def sound_features(
+def extract_audio_features(
     info: MediaInfo,
     start: float,
     end: float,
     spectrogram: Float[np.ndarray, "t f"],
     settings: PrepSettings,
-    files: EncoderFiles,
+    encoder_files: EncoderFiles,
 ) -> dict[str, Float16[np.ndarray, "u d"]]:
     """The field `audio_features`; nothing without an audio encoder. Raises EncoderError when it fails."""
     encoder = settings.features.audio
     if encoder is None:
         return {}
     if encoder.layout.layout == "spectrogram":
-        found = encode_sound(spectrogram, encoder, files, settings.audio.hop_ms)
+        features = encode_audio(spectrogram, encoder, encoder_files, settings.audio.hop_ms)
     else:  # decoded again: it is quick, and the spectrogram never holds the sound as a whole
-        rate = settings.audio.sample_rate
-        samples = np.concatenate(list(sound_blocks(info, start, end, rate)))
-        found = encode_sound(samples, encoder, files, 1000 / rate)
-    return {"audio_features": found}
+        sample_rate = settings.audio.sample_rate
+        samples = np.concatenate(list(read_audio_blocks(info, start, end, sample_rate)))
+        features = encode_audio(samples, encoder, encoder_files, 1000 / sample_rate)
+    return {"audio_features": features}
 
 
-def face_features(
-    frames, faces, settings: PrepSettings, files: EncoderFiles
+def extract_face_features(
+    frames, faces, settings: PrepSettings, encoder_files: EncoderFiles
 ) -> dict[str, Float16[np.ndarray, "s d"]]:
-    """The field `face_features`, zero where there is no face; nothing without a face encoder.
+    """The field `extract_face_features`, zero where there is no face; nothing without a face encoder.
 
     Faces are cut from the frames at the encoder's own size. Raises EncoderError when the encoder fails.
     """
@@ -45,15 +45,15 @@ def face_features(
         return {}
     from data_prep.faces.align import align_face
 
-    found = [i for i, face in enumerate(faces) if face is not None]
-    cut = {"size": encoder.layout.size, "margin": settings.face.margin}
-    crops = np.stack([align_face(frames[i], faces[i], **cut) for i in found])
-    values = np.zeros((len(faces), encoder.width), np.float16)
-    values[found] = encode_faces(crops, encoder, files)
-    return {"face_features": values}
+    frames_with_face = [i for i, face in enumerate(faces) if face is not None]
+    crop_options = {"size": encoder.layout.size, "margin": settings.face.margin}
+    crops = np.stack([align_face(frames[i], faces[i], **crop_options) for i in frames_with_face])
+    features = np.zeros((len(faces), encoder.width), np.float16)
+    features[frames_with_face] = encode_faces(crops, encoder, encoder_files)
+    return {"face_features": features}
 
 
-def no_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "n d"]]:
+def zero_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "n d"]]:
     """Zeros for both fields, as far as there are encoders."""
     features, shapes = settings.features, {}
     if features.audio is not None:
@@ -63,16 +63,16 @@ def no_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "n d"]]
     return {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
 
 
-def failed_sound(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "0 d"]]:
+def failed_audio_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "0 d"]]:
     """The field `audio_features` of a sound that its encoder gives nothing for: no vector; it is masked."""
     return {"audio_features": np.zeros((0, settings.features.audio.width), np.float16)}
 
 
-def without_tensors(record: Record, settings: PrepSettings) -> Record:
+def drop_tensors(record: Record, settings: PrepSettings) -> Record:
     """The record without spectrogram [0 f] or crops [s 0 0 3], where the settings drop them."""
-    dropped = {}
-    if settings.features.drops_sound:
-        dropped["spectrogram"] = record.spectrogram[:0]
+    empty_tensors = {}
+    if settings.features.drops_audio:
+        empty_tensors["spectrogram"] = record.spectrogram[:0]
     if settings.features.drops_faces:
-        dropped["faces"] = record.faces[:, :0, :0]
-    return dataclasses.replace(record, **dropped)
+        empty_tensors["faces"] = record.faces[:, :0, :0]
+    return dataclasses.replace(record, **empty_tensors)

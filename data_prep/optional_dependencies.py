@@ -22,7 +22,7 @@ def require_server() -> None:
     _require("servers", SERVER_MODULES, "serve")
 
 
-def _require(what: str, modules: tuple[str, ...], extra: str) -> None:
+def _require(feature: str, modules: tuple[str, ...], extra: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"{what} need {', '.join(missing)}: pip install 'emofuse[{extra}]'")
+        raise ValueError(f"{feature} need {', '.join(missing)}: pip install 'emofuse[{extra}]'")

@@ -6,16 +6,16 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from data_prep.onnx_models.encoders import NO_FILES, EncoderFiles, check_files
+from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderFiles, check_encoder_files
 from data_prep.settings import PrepSettings, record_shape
 from data_prep.verify.records import verify
-from data_prep.workers.pool import Job
+from data_prep.workers.pool import PrepJob
 from data_prep.write_shards import write_shards
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Corpus
 from emofuse_jax.data.writing.manifest import write_manifest
 from emofuse_jax.data.writing.prep_json import write_prep
-from emofuse_jax.data.writing.shards import PROGRESS, Plan, claim, plan_shards
+from emofuse_jax.data.writing.shards import PROGRESS_FOLDER, ShardPlan, begin_or_resume, plan_shards
 from emofuse_jax.data.writing.splits import write_splits
 from emofuse_jax.data.writing.statistics import write_stats
 from emofuse_jax.data.writing.tfds_metadata import write_tfds
@@ -27,11 +27,11 @@ from emofuse_jax.utils.versions import package_versions
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class PrepSummary:
     """How a preparation ended."""
 
     output: str
-    kept: int
+    complete: int
     masked: int
     failed: tuple[tuple[str, str], ...]
     """(path, reason) of each clip that gave no record."""
@@ -47,9 +47,9 @@ def prepare(
     workers: int | None = None,
     shards: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    encoders: EncoderFiles = NO_FILES,
+    encoders: EncoderFiles = NO_ENCODER_FILES,
     beam: Sequence[str] | None = None,
-) -> Summary:
+) -> PrepSummary:
     """Writes shards, manifest, splits, statistics and descriptions of `corpus` into `output`.
 
     May be stopped at any moment; the same call goes on where it stood and ends with the same files, byte for
@@ -72,108 +72,110 @@ def prepare(
         not one clip could be read.
     """
     output = os.path.abspath(output)
-    check_files(settings, encoders)
-    job = Job(settings, corpus.name, len(corpus.classes), encoders)
+    check_encoder_files(settings, encoders)
+    job = PrepJob(settings, corpus.name, len(corpus.classes), encoders)
     dataset = re.sub(r"\W", "_", corpus.name)
     plan = plan_shards(output, dataset, corpus.clips, shards)
-    with lock_directory(os.path.join(output, PROGRESS)):
-        begun = claim(output, _identity(corpus, settings, plan))
-        settings = PrepSettings.from_dict(begun["settings"])  # with the names that the encoders had then
+    with lock_directory(os.path.join(output, PROGRESS_FOLDER)):
+        stored_identity = begin_or_resume(output, _make_identity(corpus, settings, plan))
+        settings = PrepSettings.from_dict(
+            stored_identity["settings"]
+        )  # with the names that the encoders had then
         write_encoder_paths(output, encoders)
-        missing = [shard for shard in range(plan.count) if plan.finished(shard) is None]
+        missing_shards = [shard for shard in range(plan.num_shards) if plan.read_marker(shard) is None]
         if beam is None:
-            count = cores() if workers is None else workers
-            write_shards(plan, missing, corpus.root, job, count, progress)
+            num_workers = cores() if workers is None else workers
+            write_shards(plan, missing_shards, corpus.root, job, num_workers, progress)
         else:
             from data_prep.workers.beam_runner import run_pipeline  # an optional package
 
-            run_pipeline(plan, missing, corpus.root, job, beam)
+            run_pipeline(plan, missing_shards, corpus.root, job, beam)
         return _finish(plan, corpus, settings)
 
 
-def _identity(corpus: Corpus, settings: PrepSettings, plan: Plan) -> dict:
-    clips = [
+def _make_identity(corpus: Corpus, settings: PrepSettings, plan: ShardPlan) -> dict:
+    clip_fields = [
         (
-            c.clip_id,
-            os.path.relpath(c.path, corpus.root),
-            c.label,
-            c.speaker,
-            c.start,
-            c.end,
-            *filter(None, (c.half, c.take)),
+            clip.clip_id,
+            os.path.relpath(clip.path, corpus.root),
+            clip.label,
+            clip.speaker,
+            clip.start,
+            clip.end,
+            *filter(None, (clip.half, clip.take)),
         )
-        for c in corpus.clips
+        for clip in corpus.clips
     ]
     return {
         "schema_version": record_shape(settings).schema_version,
         "corpus": corpus.name,
         "settings": settings.to_dict(),
-        "number of clips": len(clips),
+        "number of clips": len(clip_fields),
         "classes": list(corpus.classes),
-        "list of clips (sha256)": hashlib.sha256(repr(clips).encode()).hexdigest(),
-        "shards": plan.count,
+        "list of clips (sha256)": hashlib.sha256(repr(clip_fields).encode()).hexdigest(),
+        "shards": plan.num_shards,
         "versions": prep_versions(settings),
     }
 
 
-def _finish(plan: Plan, corpus: Corpus, settings: PrepSettings) -> Summary:
+def _finish(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> PrepSummary:
     """Everything beside the shards; prep.json last, since a directory with it is one that can be opened."""
-    notes = [plan.finished(shard) for shard in range(plan.count)]
-    rows = _numbered(notes)
+    markers = [plan.read_marker(shard) for shard in range(plan.num_shards)]
+    rows = _number_rows(markers)
     failed = tuple((row["path"], row["reason"]) for row in rows if row["status"] == "failed")
     if len(failed) == len(rows):
-        for shard in range(plan.count):  # the next call tries again
-            os.remove(plan.note(shard))
+        for shard in range(plan.num_shards):  # the next call tries again
+            os.remove(plan.marker_path(shard))
         raise ValueError(
             f"{corpus.root}: none of {len(rows)} clips could be read; {failed[0][0]}: {failed[0][1]}"
         )
     write_manifest(plan.output, rows)
     folds = write_splits(plan.output, corpus, rows)
-    names = [plan.name(shard) for shard in range(plan.count)]
+    shard_names = [plan.name(shard) for shard in range(plan.num_shards)]
     shape = record_shape(settings)
-    write_stats(plan.output, names, folds, shape)
-    write_tfds(plan.output, corpus.classes, plan, notes, shape, settings.face.frames)
+    write_stats(plan.output, shard_names, folds, shape)
+    write_tfds(plan.output, corpus.classes, plan, markers, shape, settings.face.frames)
     write_prep(
         plan.output,
         corpus,
         plan,
-        notes,
+        markers,
         rows,
         shape=shape,
         settings=settings.to_dict(),
         versions=prep_versions(settings),
     )
     counts = {status: sum(row["status"] == status for row in rows) for status in ("kept", "masked")}
-    return Summary(plan.output, counts["kept"], counts["masked"], failed, tuple(verify(plan.output)))
+    return PrepSummary(plan.output, counts["kept"], counts["masked"], failed, tuple(verify(plan.output)))
 
 
-def _numbered(notes: list[dict]) -> list[dict]:
+def _number_rows(markers: list[dict]) -> list[dict]:
     """The manifest's rows: where each record lies; -1 for a clip without one."""
     rows, index = [], 0
-    for shard, note in enumerate(notes):
-        place = 0
-        for row in note["rows"]:
-            kept = row["status"] != "failed"
-            where = (shard, place, index) if kept else (-1, -1, -1)
-            rows.append({**row, **dict(zip(("shard", "row", "index"), where, strict=True))})
-            place, index = place + kept, index + kept
+    for shard, marker in enumerate(markers):
+        row_in_shard = 0
+        for row in marker["rows"]:
+            has_record = row["status"] != "failed"
+            position = (shard, row_in_shard, index) if has_record else (-1, -1, -1)
+            rows.append({**row, **dict(zip(("shard", "row", "index"), position, strict=True))})
+            row_in_shard, index = row_in_shard + has_record, index + has_record
     return rows
 
 
-PACKAGES = ("emofuse", "av", "librosa", "soxr", "numpy", "jax", "mtcnn", "opencv-python-headless")
+VERSIONED_PACKAGES = ("emofuse", "av", "librosa", "soxr", "numpy", "jax", "mtcnn", "opencv-python-headless")
 
 
-ENCODING = ("onnxruntime",)
+ENCODER_PACKAGES = ("onnxruntime",)
 
 
 def prep_versions(settings: PrepSettings) -> dict[str, str]:
     """Versions of the packages that decide what a record holds."""
     encodes = any(getattr(settings.features, kind) for kind in onnx_files.FLAG_NAMES)
-    return package_versions(PACKAGES + ENCODING * bool(encodes))
+    return package_versions(VERSIONED_PACKAGES + ENCODER_PACKAGES * bool(encodes))
 
 
-def write_encoder_paths(output: str, encoders: EncoderFiles) -> None:
+def write_encoder_paths(output: str, encoder_files: EncoderFiles) -> None:
     """Where an export may look for the ONNX files; their hashes stand in prep.json."""
-    paths = {k: os.path.abspath(v) for k in onnx_files.FLAG_NAMES if (v := getattr(encoders, k))}
+    paths = {k: os.path.abspath(v) for k in onnx_files.FLAG_NAMES if (v := getattr(encoder_files, k))}
     if paths:
         write_json(os.path.join(output, records.ENCODER_PATHS_FILE), paths)

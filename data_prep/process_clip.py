@@ -4,18 +4,23 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.face_fields import clip_faces, no_faces
-from data_prep.feature_fields import failed_sound, no_features, sound_features, without_tensors
-from data_prep.media.audio_track import Meter, kept, sound_blocks
-from data_prep.media.probe import MediaError, MediaInfo, probe
-from data_prep.media.video_clip import Film
-from data_prep.onnx_models.encoders import NO_FILES, EncoderError, EncoderFiles
+from data_prep.face_fields import extract_face_fields, zero_face_fields
+from data_prep.feature_fields import (
+    drop_tensors,
+    extract_audio_features,
+    failed_audio_features,
+    zero_features,
+)
+from data_prep.media.audio_track import ClippingMeter, read_audio_blocks, tee_int16
+from data_prep.media.probe import MediaError, MediaInfo, probe_media
+from data_prep.media.video_clip import VideoClip
+from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderError, EncoderFiles
 from data_prep.settings import AudioSettings, PrepSettings
-from data_prep.spectrogram import SILENCE, log_spectrogram, sounding
+from data_prep.spectrogram import SILENCE_RMS, log_spectrogram, loud_span
 from emofuse_jax.data.records import Record
 from emofuse_jax.data.writing.corpus import Clip
 
-MAX_SECONDS = 3600.0
+MAX_CLIP_SECONDS = 3600.0
 """Longest clip that one record holds; a longer file is cut by `start` and `end`."""
 
 
@@ -34,8 +39,8 @@ def process_clip(
     *,
     corpus: str = "",
     classes: int = 0,
-    encoders: EncoderFiles = NO_FILES,
-    faces: bool = True,
+    encoders: EncoderFiles = NO_ENCODER_FILES,
+    should_find_faces: bool = True,
     person: int = 0,
 ) -> Record | Failure:
     """Decodes one clip into a record of `t` spectrogram frames and `s` aligned faces.
@@ -47,22 +52,27 @@ def process_clip(
     the spectrogram does: sound that begins later has silence before it, and where it ends before the
     picture, the spectrogram ends too. Heavily clipped sound is kept and told. With `classes` = 0
     (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features` lie;
-    without `faces` none are searched for, and `person` says which of several people (0: the one that the
+    without `should_find_faces` none are searched for, and `person` says which of several people (0: the one that the
     clip is about). Returns a Failure when the file can't be decoded or neither
     stream is of use; raises nothing for a bad file, ValueError for bad settings or a missing encoder.
     """
     try:
-        info = probe(clip.path)
-        start, end = span(clip, info)
+        info = probe_media(clip.path)
+        start, end = clip_span(clip, info)
     except MediaError as error:
         return Failure(clip.clip_id, clip.path, str(error))
-    sound, sound_note, (start, end) = _sound(info, start, end, settings, encoders)
-    film = Film(info, start, end, clip.half)
-    found, face_note = clip_faces(film, settings, encoders, person) if faces else (None, "")
-    notes = "; ".join(note for note in (sound_note, face_note) if note)
-    if sound is None and found is None:
+    audio_fields, audio_note, (start, end) = _extract_audio_fields(info, start, end, settings, encoders)
+    video_clip = VideoClip(info, start, end, clip.half)
+    face_fields, face_note = (
+        extract_face_fields(video_clip, settings, encoders, person) if should_find_faces else (None, "")
+    )
+    notes = "; ".join(note for note in (audio_note, face_note) if note)
+    if audio_fields is None and face_fields is None:
         return Failure(clip.clip_id, clip.path, notes)
-    fields = {"spectrogram": np.zeros((1, settings.audio.bins), np.float16), **no_faces(settings.face)}
+    fields = {
+        "spectrogram": np.zeros((1, settings.audio.bins), np.float16),
+        **zero_face_fields(settings.face),
+    }
     if settings.audio.waveform:
         fields["waveform"] = np.zeros(0, np.int16)
     record = Record(
@@ -71,15 +81,15 @@ def process_clip(
         corpus=corpus,
         label=clip.label,
         votes=(np.arange(classes) == clip.label).astype(np.float32),
-        audio_ok=sound is not None,
-        video_ok=found is not None,
+        audio_ok=audio_fields is not None,
+        video_ok=face_fields is not None,
         notes=notes,
-        **(fields | no_features(settings) | (sound or {}) | (found or {})),
+        **(fields | zero_features(settings) | (audio_fields or {}) | (face_fields or {})),
     )
-    return without_tensors(record, settings)
+    return drop_tensors(record, settings)
 
 
-def span(clip: Clip, info: MediaInfo) -> tuple[float, float]:
+def clip_span(clip: Clip, info: MediaInfo) -> tuple[float, float]:
     """Start and end of the clip in seconds of the file; raises MediaError when they hold nothing."""
     start = clip.start or 0.0
     end = info.duration if clip.end is None else min(clip.end, info.duration)
@@ -87,58 +97,77 @@ def span(clip: Clip, info: MediaInfo) -> tuple[float, float]:
         raise MediaError(f"start {start:g} s: the file has 0 to {info.duration:.2f} s")
     if end <= start:
         raise MediaError(f"end {end:g} s: expected more than start {start:g} s")
-    if end - start > MAX_SECONDS:
-        raise MediaError(f"{end - start:.0f} s long: at most {MAX_SECONDS:.0f} s; cut it by start and end")
+    if end - start > MAX_CLIP_SECONDS:
+        raise MediaError(
+            f"{end - start:.0f} s long: at most {MAX_CLIP_SECONDS:.0f} s; cut it by start and end"
+        )
     return start, end
 
 
-def _sound(
-    info: MediaInfo, start: float, end: float, settings: PrepSettings, encoders: EncoderFiles
+def _extract_audio_fields(
+    info: MediaInfo, start: float, end: float, settings: PrepSettings, encoder_files: EncoderFiles
 ) -> tuple[dict | None, str, tuple[float, float]]:
     """The sound fields of a record, or None and why there are none; start and end of the trimmed clip."""
-    fields, note = _heard(info, start, end, settings.audio)
+    fields, note = _decode_audio(info, start, end, settings.audio)
     if fields is None:
         return None, note, (start, end)
-    fields, (start, end) = _trimmed(fields, start, end, settings.audio)
+    fields, (start, end) = _trim_fields(fields, start, end, settings.audio)
     try:
-        features = sound_features(info, start, end, fields["spectrogram"], settings, encoders)
+        features = extract_audio_features(info, start, end, fields["spectrogram"], settings, encoder_files)
     except EncoderError as error:
-        if settings.features.drops_sound:
+        if settings.features.drops_audio:
             return None, str(error), (start, end)
-        return fields | failed_sound(settings), "; ".join(filter(None, (note, str(error)))), (start, end)
+        return (
+            fields | failed_audio_features(settings),
+            "; ".join(filter(None, (note, str(error)))),
+            (start, end),
+        )
     return fields | features, note, (start, end)
 
 
-def _trimmed(
-    fields: dict, start: float, end: float, audio: AudioSettings
+def _trim_fields(
+    fields: dict, start: float, end: float, audio_settings: AudioSettings
 ) -> tuple[dict, tuple[float, float]]:
     """The fields cut to where there is sound (`trim_db`), and where in the file that is."""
     spectrogram = fields["spectrogram"]
-    part = sounding(spectrogram, audio)
-    if part == slice(0, len(spectrogram)):
+    loud_frames = loud_span(spectrogram, audio_settings)
+    if loud_frames == slice(0, len(spectrogram)):
         return fields, (start, end)
-    cut, last, hop = {"spectrogram": spectrogram[part]}, part.stop - 1, audio.hop_ms / 1000
-    if audio.waveform:
-        samples = round(audio.sample_rate * hop)
-        cut["waveform"] = fields["waveform"][part.start * samples : last * samples]
-    return cut, (start + part.start * hop, min(end, start + last * hop))
+    trimmed_fields, last_frame, hop_seconds = (
+        {"spectrogram": spectrogram[loud_frames]},
+        loud_frames.stop - 1,
+        audio_settings.hop_ms / 1000,
+    )
+    if audio_settings.waveform:
+        hop_samples = round(audio_settings.sample_rate * hop_seconds)
+        trimmed_fields["waveform"] = fields["waveform"][
+            loud_frames.start * hop_samples : last_frame * hop_samples
+        ]
+    return trimmed_fields, (
+        start + loud_frames.start * hop_seconds,
+        min(end, start + last_frame * hop_seconds),
+    )
 
 
-def _heard(info: MediaInfo, start: float, end: float, settings: AudioSettings) -> tuple[dict | None, str]:
+def _decode_audio(
+    info: MediaInfo, start: float, end: float, settings: AudioSettings
+) -> tuple[dict | None, str]:
     """Spectrogram and waveform, decoded once, and a remark; or None and why there are none."""
-    if info.sound is None:
+    if info.audio is None:
         return None, "no sound stream"
-    if info.sound.end <= start:
+    if info.audio.end <= start:
         return None, "no sound in this part"
-    meter, samples = Meter(), bytearray()
-    blocks = sound_blocks(info, start, end, settings.sample_rate, meter)
+    meter, waveform_bytes = ClippingMeter(), bytearray()
+    blocks = read_audio_blocks(info, start, end, settings.sample_rate, meter)
     try:
-        spectrogram, level = log_spectrogram(kept(blocks, samples) if settings.waveform else blocks, settings)
+        spectrogram, rms = log_spectrogram(
+            tee_int16(blocks, waveform_bytes) if settings.waveform else blocks, settings
+        )
     except MediaError as error:
         return None, str(error)
     if not np.isfinite(spectrogram).all():
         return None, "sound: too loud for numbers"
-    if level < SILENCE:
+    if rms < SILENCE_RMS:
         return None, "sound is silent"
-    waveform = {"waveform": np.frombuffer(samples, np.int16)} if settings.waveform else {}
-    return {"spectrogram": spectrogram} | waveform, meter.note()
+    waveform = {"waveform": np.frombuffer(waveform_bytes, np.int16)} if settings.waveform else {}
+    return {"spectrogram": spectrogram} | waveform, meter.clipping_note()

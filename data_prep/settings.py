@@ -68,7 +68,7 @@ class FaceSettings:
             raise ValueError(f"face settings: snippet {self.snippet}: expected 1 for {self.sampling!r}")
 
 
-LATER = {"audio": {"waveform": False, "trim_db": 0.0}, "face": {"snippet": 1, "device": "cpu"}}
+OMITTED_DEFAULTS = {"audio": {"waveform": False, "trim_db": 0.0}, "face": {"snippet": 1, "device": "cpu"}}
 """Fields that came after the first records; left out at this value, so that old settings still compare."""
 
 
@@ -88,8 +88,8 @@ class PrepSettings:
         del values["features"]
         if self.features != NO_ENCODERS:
             values["features"] = self.features.to_dict()
-        for part, fields in LATER.items():
-            values[part] = {k: v for k, v in values[part].items() if k not in fields or v != fields[k]}
+        for section, fields in OMITTED_DEFAULTS.items():
+            values[section] = {k: v for k, v in values[section].items() if k not in fields or v != fields[k]}
         return values
 
     @classmethod
@@ -160,16 +160,18 @@ def recipe_settings(
     The name stays, so that configs of the recipe open the records; prep.json holds the numbers.
     """
     settings = RECIPES[name]
-    changes = {"frames": frames, "snippet": snippet, "size": face_size, "device": device}
-    given = {field: value for field, value in changes.items() if value is not None}
+    face_options = {"frames": frames, "snippet": snippet, "size": face_size, "device": device}
+    face_changes = {field: value for field, value in face_options.items() if value is not None}
     trim_db = settings.audio.trim_db if trim_db is None else trim_db
     audio = dataclasses.replace(settings.audio, waveform=waveform, trim_db=trim_db)
-    return dataclasses.replace(settings, audio=audio, face=dataclasses.replace(settings.face, **given))
+    return dataclasses.replace(settings, audio=audio, face=dataclasses.replace(settings.face, **face_changes))
 
 
 def record_shape(settings: PrepSettings) -> records.RecordShape:
     """The dimensions that all records of these settings share."""
     features = settings.features
-    size = 0 if features.drops_faces else settings.face.size
-    widths = (0 if encoder is None else encoder.width for encoder in (features.audio, features.face))
-    return records.RecordShape(settings.audio.bins, size, size, *widths, waveform=settings.audio.waveform)
+    face_size = 0 if features.drops_faces else settings.face.size
+    feature_widths = (0 if encoder is None else encoder.width for encoder in (features.audio, features.face))
+    return records.RecordShape(
+        settings.audio.bins, face_size, face_size, *feature_widths, waveform=settings.audio.waveform
+    )

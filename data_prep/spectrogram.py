@@ -9,16 +9,16 @@ from jaxtyping import Complex, Float
 
 from data_prep.settings import AudioSettings
 
-SILENCE = 1e-4
+SILENCE_RMS = 1e-4
 """Root mean square below which there is nothing to hear: -80 dB of full scale."""
-MARGIN = 0.1
+TRIM_MARGIN_SECONDS = 0.1
 """Seconds that stay before and after what is trimmed to."""
-BLOCK = 256
+BLOCK_FRAMES = 256
 """Spectrogram frames computed at once, so that memory does not grow with the clip's samples."""
 
 
 def log_spectrogram(
-    sound: Float[np.ndarray, " n"] | Iterable[Float[np.ndarray, " n"]], settings: AudioSettings
+    audio: Float[np.ndarray, " n"] | Iterable[Float[np.ndarray, " n"]], settings: AudioSettings
 ) -> tuple[Float[np.ndarray, "t f"], float]:
     """The spectrogram and the sound's root mean square; frame i is centred on second i * hop.
 
@@ -30,7 +30,7 @@ def log_spectrogram(
     - ``db_spectrogram_v1``: ``20 log10(|X| + floor)``, decibels
 
     Args:
-        sound: mono samples at `settings.sample_rate`, whole or block by block.
+        audio: mono samples at `settings.sample_rate`, whole or block by block.
         settings: window and hop in ms, DFT length, number of lowest bins kept, or of mel filters.
 
     Returns:
@@ -41,23 +41,30 @@ def log_spectrogram(
     """
     if settings.frontend not in FRONTENDS:
         raise ValueError(f"audio frontend {settings.frontend!r}: expected one of {', '.join(FRONTENDS)}")
-    blocks = [sound] if isinstance(sound, np.ndarray) else sound
+    blocks = [audio] if isinstance(audio, np.ndarray) else audio
     hop = round(settings.sample_rate * settings.hop_ms / 1000)
-    edge = np.zeros(settings.dft // 2, np.float32)
-    held, found, energy, count = edge, bytearray(), 0.0, 0  # grown in place: half an hour is 72 MB
+    padding = np.zeros(settings.dft // 2, np.float32)
+    buffered_samples, frame_bytes, energy, num_samples = (
+        padding,
+        bytearray(),
+        0.0,
+        0,
+    )  # grown in place: half an hour is 72 MB
     for block in blocks:
         energy += float(np.square(block, dtype=np.float64).sum())
-        count += len(block)
-        held = np.concatenate([held, block])
-        while len(held) >= BLOCK * hop + settings.dft:
-            found += _frames(held[: (BLOCK - 1) * hop + settings.dft], settings, hop).tobytes()
-            held = held[BLOCK * hop :]
-    found += _frames(np.concatenate([held, edge]), settings, hop).tobytes()
-    level = float(np.sqrt(energy / max(count, 1)))
-    return np.frombuffer(found, np.float16).reshape(-1, settings.bins), level
+        num_samples += len(block)
+        buffered_samples = np.concatenate([buffered_samples, block])
+        while len(buffered_samples) >= BLOCK_FRAMES * hop + settings.dft:
+            frame_bytes += _spectrogram_frames(
+                buffered_samples[: (BLOCK_FRAMES - 1) * hop + settings.dft], settings, hop
+            ).tobytes()
+            buffered_samples = buffered_samples[BLOCK_FRAMES * hop :]
+    frame_bytes += _spectrogram_frames(np.concatenate([buffered_samples, padding]), settings, hop).tobytes()
+    rms = float(np.sqrt(energy / max(num_samples, 1)))
+    return np.frombuffer(frame_bytes, np.float16).reshape(-1, settings.bins), rms
 
 
-def sounding(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) -> slice:
+def loud_span(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) -> slice:
     """Frames from MARGIN before the first to MARGIN after the last within `trim_db` of the loudest.
 
     A frame's level is that of its bins' powers together. All frames where `trim_db` is 0.
@@ -68,14 +75,17 @@ def sounding(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) -> 
     """
     if not settings.trim_db:
         return slice(0, len(spectrogram))
-    bels = spectrogram.astype(np.float64) / BEL[settings.frontend]
-    level = 10 * np.log10(np.sum(10**bels, axis=1))
-    heard = np.flatnonzero(level >= level.max() - settings.trim_db)
-    edge = round(1000 * MARGIN / settings.hop_ms)
-    return slice(max(int(heard[0]) - edge, 0), min(int(heard[-1]) + edge + 1, len(spectrogram)))
+    bels = spectrogram.astype(np.float64) / UNITS_PER_BEL[settings.frontend]
+    level_db = 10 * np.log10(np.sum(10**bels, axis=1))
+    loud_frames = np.flatnonzero(level_db >= level_db.max() - settings.trim_db)
+    margin_frames = round(1000 * TRIM_MARGIN_SECONDS / settings.hop_ms)
+    return slice(
+        max(int(loud_frames[0]) - margin_frames, 0),
+        min(int(loud_frames[-1]) + margin_frames + 1, len(spectrogram)),
+    )
 
 
-def _frames(samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int):
+def _spectrogram_frames(samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int):
     """The spectrogram of the frames that lie wholly in `samples`."""
     import librosa  # its first call takes a second
 
@@ -92,7 +102,7 @@ def _frames(samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int)
     return FRONTENDS[settings.frontend](spectrum, settings).T.astype(np.float16)
 
 
-def _log(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> Float[np.ndarray, "f t"]:
+def _log_magnitude(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> Float[np.ndarray, "f t"]:
     return np.log(np.abs(spectrum[: settings.bins]) + settings.floor)
 
 
@@ -101,20 +111,30 @@ def _log_mel(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> F
     return np.log(mel_filters(settings.sample_rate, settings.dft, settings.bins) @ power + settings.floor)
 
 
-def _decibels(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> Float[np.ndarray, "f t"]:
-    return 20 / math.log(10) * _log(spectrum, settings)
+def _magnitude_db(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> Float[np.ndarray, "f t"]:
+    return 20 / math.log(10) * _log_magnitude(spectrum, settings)
 
 
 @functools.lru_cache(maxsize=4)
-def mel_filters(rate: int, dft: int, filters: int) -> Float[np.ndarray, "f j"]:
+def mel_filters(sample_rate: int, dft: int, num_filters: int) -> Float[np.ndarray, "f j"]:
     """Triangles of equal area between 0 Hz and half the rate, on Slaney's mel scale."""
     import librosa
 
     return librosa.filters.mel(
-        sr=rate, n_fft=dft, n_mels=filters, fmin=0.0, fmax=rate / 2, htk=False, norm="slaney"
+        sr=sample_rate,
+        n_fft=dft,
+        n_mels=num_filters,
+        fmin=0.0,
+        fmax=sample_rate / 2,
+        htk=False,
+        norm="slaney",
     )
 
 
-BEL = {"log_spectrogram_v1": math.log(10) / 2, "log_mel_v1": math.log(10), "db_spectrogram_v1": 10.0}
+UNITS_PER_BEL = {
+    "log_spectrogram_v1": math.log(10) / 2,
+    "log_mel_v1": math.log(10),
+    "db_spectrogram_v1": 10.0,
+}
 """What a frontend's numbers rise by when the sound has ten times the power."""
-FRONTENDS = {"log_spectrogram_v1": _log, "log_mel_v1": _log_mel, "db_spectrogram_v1": _decibels}
+FRONTENDS = {"log_spectrogram_v1": _log_magnitude, "log_mel_v1": _log_mel, "db_spectrogram_v1": _magnitude_db}

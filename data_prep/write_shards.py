@@ -3,38 +3,43 @@
 import os
 from collections.abc import Callable, Iterator
 
-from data_prep.workers.pool import Job, Outcome, outcomes
+from data_prep.workers.pool import Outcome, PrepJob, process_clips
 from emofuse_jax.data.writing.corpus import Clip
-from emofuse_jax.data.writing.shards import Plan, write_shard
+from emofuse_jax.data.writing.shards import ShardPlan, write_shard
 
 
 def write_shards(
-    plan: Plan, shards: list[int], root: str, job: Job, workers: int, progress: Callable | None = None
+    plan: ShardPlan,
+    shards: list[int],
+    root: str,
+    job: PrepJob,
+    workers: int,
+    progress: Callable | None = None,
 ) -> None:
     """Writes `shards` of a plan one after the other; their clips are processed by `workers` processes."""
-    clips = [clip for shard in shards for clip in plan.block(shard)]
-    done = len(plan.clips) - len(clips)
-    results = outcomes(clips, job, workers)
+    clips = [clip for shard in shards for clip in plan.clips_in_shard(shard)]
+    num_done = len(plan.clips) - len(clips)
+    clip_outcomes = process_clips(clips, job, workers)
 
-    def encoded(shard: int, rows: list[dict]) -> Iterator[bytes | None]:
-        nonlocal done
-        for clip in plan.block(shard):
-            outcome = next(results)
-            rows.append(_row(clip, outcome, root))
-            done += 1
+    def encode_clips(shard: int, rows: list[dict]) -> Iterator[bytes | None]:
+        nonlocal num_done
+        for clip in plan.clips_in_shard(shard):
+            outcome = next(clip_outcomes)
+            rows.append(_manifest_row(clip, outcome, root))
+            num_done += 1
             if progress is not None:
-                progress(done, len(plan.clips))
+                progress(num_done, len(plan.clips))
             yield outcome.data
 
     try:
         for shard in shards:
             rows: list[dict] = []
-            write_shard(plan, shard, rows, encoded(shard, rows))
+            write_shard(plan, shard, rows, encode_clips(shard, rows))
     finally:
-        results.close()  # ends the workers
+        clip_outcomes.close()  # ends the workers
 
 
-def _row(clip: Clip, outcome: Outcome, root: str) -> dict:
+def _manifest_row(clip: Clip, outcome: Outcome, root: str) -> dict:
     return {
         "clip_id": clip.clip_id,
         "path": os.path.relpath(clip.path, root),

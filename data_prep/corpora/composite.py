@@ -23,8 +23,8 @@ import av
 import numpy as np
 
 from data_prep.corpora import folder
-from data_prep.media.audio_track import sound_blocks
-from data_prep.media.probe import MediaError, open_media, probe
+from data_prep.media.audio_track import read_audio_blocks
+from data_prep.media.probe import MediaError, open_media, probe_media
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 from emofuse_jax.utils.files import write_atomic, write_json
 
@@ -146,22 +146,22 @@ def make(voices: Corpus, faces: Corpus, output: str, seed: int) -> tuple[int, li
 
 def write_film(one: Pair, path: str) -> None:
     """Picture and sound of a pair as one film, whole or not at all; MediaError where a side can't be read."""
-    face, voice = probe(one.face.path), probe(one.voice.path)
+    face, voice = probe_media(one.face.path), probe_media(one.voice.path)
     if one.face.start is not None or one.face.end is not None or one.face.half:
         raise MediaError("the face is a part of a film, which can't be copied; cut the film first")
-    if face.video is None or voice.sound is None:
+    if face.video is None or voice.audio is None:
         raise MediaError("no picture" if face.video is None else "no sound")
     start = one.voice.start or 0.0
-    end = min(voice.sound.end, one.voice.end if one.voice.end is not None else voice.sound.end)
+    end = min(voice.audio.end, one.voice.end if one.voice.end is not None else voice.audio.end)
     seconds = min(end - start, face.video.end)
-    blocks = list(sound_blocks(voice, start, start + seconds, RATE))
+    blocks = list(read_audio_blocks(voice, start, start + seconds, RATE))
     temporary = f"{path}.part"
     with open_media(face.path) as source, av.open(temporary, "w", format="matroska") as film:
         picture = film.add_stream_from_template(source.streams.video[0])
         sound = film.add_stream("flac", rate=RATE, layout="mono")
         mux_sound(film, sound, np.concatenate(blocks))
         for packet in source.demux(source.streams.video[0]):
-            if packet.dts is None or (packet.pts or 0) * packet.time_base - face.zero >= seconds:
+            if packet.dts is None or (packet.pts or 0) * packet.time_base - face.start_time >= seconds:
                 continue
             packet.stream = picture
             film.mux(packet)

@@ -17,9 +17,9 @@ from data_prep.faces.align import level
 from data_prep.faces.choose_person import Track
 from data_prep.faces.face import Face
 from data_prep.faces.track_faces import at_times
-from data_prep.media.audio_track import sound_blocks
+from data_prep.media.audio_track import read_audio_blocks
 from data_prep.media.probe import MediaError, MediaInfo
-from data_prep.media.video_clip import Film, Shots, read_film
+from data_prep.media.video_clip import ClipFrames, VideoClip, read_clip_frames
 from data_prep.settings import SAMPLE_RATE
 
 RATE = 25
@@ -34,7 +34,7 @@ SIDE, REACH = 32, 2
 """Pixels of a mouth's picture, and by how many it may be shifted."""
 
 
-def listen(film: Film, shots: Shots, tracks: Sequence[Track]) -> list[float]:
+def listen(film: VideoClip, shots: ClipFrames, tracks: Sequence[Track]) -> list[float]:
     """Correlation of each person's mouth with the sound of the clip, -1 to 1; 0 where it can't be told.
 
     Args:
@@ -43,10 +43,10 @@ def listen(film: Film, shots: Shots, tracks: Sequence[Track]) -> list[float]:
       tracks: the people.
     """
     times = _times(film.start, film.end)
-    if film.info.sound is None or len(times) < FEWEST:
+    if film.info.audio is None or len(times) < FEWEST:
         return [0.0] * len(tracks)
     try:
-        dense, loud = read_film(film, times), _loudness(film.info, times)
+        dense, loud = read_clip_frames(film, times), _loudness(film.info, times)
     except MediaError:
         return [0.0] * len(tracks)
     if loud.std() < EVEN * loud.mean():
@@ -64,14 +64,14 @@ def _times(start: float, end: float) -> Float[np.ndarray, " m"]:
 def _loudness(info: MediaInfo, times: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m-1"]:
     """Root mean square of the sound between each frame and the next."""
     nothing = np.zeros(0, np.float32)  # the sound may have ended by then
-    sound = np.concatenate([nothing, *sound_blocks(info, times[0], times[-1], SAMPLE_RATE)])
+    sound = np.concatenate([nothing, *read_audio_blocks(info, times[0], times[-1], SAMPLE_RATE)])
     edges = np.round((times - times[0]) * SAMPLE_RATE).astype(int)
     power = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype=np.float64))])
     ends = power[np.minimum(edges, len(sound))]
     return np.sqrt(np.diff(ends) / np.maximum(np.diff(edges), 1))
 
 
-def _faces(track: Track, shots: Shots, dense: Shots) -> list[Face]:
+def _faces(track: Track, shots: ClipFrames, dense: ClipFrames) -> list[Face]:
     """The person's face in each dense frame, on the line between those known."""
     zoom = np.divide(dense.frames.shape[2:0:-1], shots.frames.shape[2:0:-1])  # x, y
     known = [Face(f.box * np.tile(zoom, 2), f.landmarks * zoom, f.score) for f in track.faces.values()]

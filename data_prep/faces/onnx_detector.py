@@ -7,7 +7,13 @@ from jaxtyping import Float, UInt8
 from data_prep.faces.boxes import overlap, suppress
 from data_prep.faces.face import Face
 from data_prep.onnx_models.encoder_settings import EncoderSettings
-from data_prep.onnx_models.encoders import EncoderError, EncoderFiles, pixels, run_outputs, session
+from data_prep.onnx_models.encoders import (
+    EncoderError,
+    EncoderFiles,
+    open_encoder,
+    preprocess_images,
+    run_outputs,
+)
 from data_prep.onnx_models.layouts import DetectorLayout
 
 OVERLAP = 0.4
@@ -25,7 +31,7 @@ def search_with(
 
     Raises EncoderError when the detector fails, ValueError when its file is missing.
     """
-    graph = session("detector", detector, files)
+    graph = open_encoder("detector", detector, files)
     if 0 in frames.shape[1:3]:
         return [[] for _ in frames]
     return [_faces(graph, detector.layout, frame) for frame in frames]
@@ -65,7 +71,7 @@ def run_detector(
 ) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], Float[np.ndarray, "n 5 2"]]:
     """Boxes, scores and landmarks as the graph gives them; EncoderError where their shapes don't fit."""
     names = [layout.boxes, layout.scores, layout.landmarks]
-    found = run_outputs(graph, layout.input, names, pixels(frame[None], layout), "face detector")
+    found = run_outputs(graph, layout.input, names, preprocess_images(frame[None], layout), "face detector")
     boxes, scores, marks = (np.asarray(array, np.float32) for array in found)
     n = boxes.size // 4
     fits = boxes.shape[-1:] == (4,) and scores.size == n and marks.size == 10 * n

@@ -10,7 +10,7 @@ from data_prep.media.probe import MediaInfo
 
 
 @dataclasses.dataclass(frozen=True)
-class Film:
+class VideoClip:
     """A file, and start and end of the clip in its seconds."""
 
     info: MediaInfo
@@ -21,7 +21,7 @@ class Film:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shots:
+class ClipFrames:
     """Frames as `read_frames` gives them, cut to the film's half."""
 
     frames: UInt8[np.ndarray, "s h w 3"]
@@ -29,14 +29,18 @@ class Shots:
     """Their own, in seconds of the file."""
     scale: float
     """Pixels of the source are pixels of the frames, beyond column `left`, divided by it."""
-    left: int
+    left_column: int
 
 
-def read_film(film: Film, times: Float[np.ndarray, " s"]) -> Shots:
+def read_clip_frames(video_clip: VideoClip, times: Float[np.ndarray, " s"]) -> ClipFrames:
     """The frames on screen at `times`; raises MediaError when there are none, ValueError on a bad half."""
-    frames, shown, scale = read_frames(film.info, times)
-    middle = frames.shape[2] // 2
-    if film.half not in ("", "left", "right"):
-        raise ValueError(f"clip half {film.half!r}: expected 'left', 'right' or ''")
-    columns = {"": slice(None), "left": slice(middle), "right": slice(middle, None)}[film.half]
-    return Shots(frames[:, :, columns], shown, scale, middle if film.half == "right" else 0)
+    frames, frame_times, scale = read_frames(video_clip.info, times)
+    middle_column = frames.shape[2] // 2
+    if video_clip.half not in ("", "left", "right"):
+        raise ValueError(f"clip half {video_clip.half!r}: expected 'left', 'right' or ''")
+    columns = {"": slice(None), "left": slice(middle_column), "right": slice(middle_column, None)}[
+        video_clip.half
+    ]
+    return ClipFrames(
+        frames[:, :, columns], frame_times, scale, middle_column if video_clip.half == "right" else 0
+    )

@@ -12,37 +12,43 @@ MILLISECOND = fractions.Fraction(1, 1000)
 
 def write_clip(
     path: str | BinaryIO,
-    sound: np.ndarray | None,
-    rate: int,
-    pictures: Sequence[tuple[float, bytes]],
-    size: tuple[int, int],
-    seconds: float,
+    audio: np.ndarray | None,
+    sample_rate: int,
+    images: Sequence[tuple[float, bytes]],
+    image_size: tuple[int, int],
+    end_seconds: float,
 ) -> None:
     """Writes Matroska: 16-bit mono sound as it is, and JPEG pictures as they are; nothing is encoded again.
 
     Args:
       path: of the file, or the file itself.
-      sound: int16 [n] from second 0 on, or None.
-      rate: samples a second.
-      pictures: second and bytes of each, in order.
-      size: width and height of the pictures.
-      seconds: where the last picture ends.
+      audio: int16 [n] from second 0 on, or None.
+      sample_rate: samples a second.
+      images: second and bytes of each, in order.
+      image_size: width and height of the pictures.
+      end_seconds: where the last picture ends.
     """
-    with av.open(path, "w", format="matroska") as target:
-        voice = target.add_stream("pcm_s16le", rate=rate, layout="mono") if sound is not None else None
-        face = target.add_mux_stream("mjpeg", rate=1000, width=size[0], height=size[1]) if pictures else None
-        if voice is not None:
-            frame = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
-            frame.sample_rate, frame.pts = rate, 0
-            target.mux([*voice.encode(frame), *voice.encode()])
-        ends = [*(second for second, _ in pictures), seconds][1:]
-        for (second, data), end in zip(pictures, ends, strict=True):
-            target.mux(_packet(face, data, second, end))
+    with av.open(path, "w", format="matroska") as container:
+        audio_stream = (
+            container.add_stream("pcm_s16le", rate=sample_rate, layout="mono") if audio is not None else None
+        )
+        video_stream = (
+            container.add_mux_stream("mjpeg", rate=1000, width=image_size[0], height=image_size[1])
+            if images
+            else None
+        )
+        if audio_stream is not None:
+            frame = av.AudioFrame.from_ndarray(audio[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = sample_rate, 0
+            container.mux([*audio_stream.encode(frame), *audio_stream.encode()])
+        image_ends = [*(image_start for image_start, _ in images), end_seconds][1:]
+        for (image_start, jpeg), image_end in zip(images, image_ends, strict=True):
+            container.mux(_make_packet(video_stream, jpeg, image_start, image_end))
 
 
-def _packet(stream, data: bytes, second: float, end: float) -> av.Packet:
-    packet = av.Packet(data)
+def _make_packet(stream, jpeg: bytes, start_seconds: float, end_seconds: float) -> av.Packet:
+    packet = av.Packet(jpeg)
     packet.stream, packet.time_base, packet.is_keyframe = stream, MILLISECOND, True
-    packet.pts = packet.dts = round(1000 * second)
-    packet.duration = max(1, round(1000 * (end - second)))
+    packet.pts = packet.dts = round(1000 * start_seconds)
+    packet.duration = max(1, round(1000 * (end_seconds - start_seconds)))
     return packet

@@ -6,7 +6,7 @@ import json
 from data_prep.onnx_models.layouts import LAYOUTS, AudioLayout, DetectorLayout, FaceLayout, parse_layout
 from emofuse_jax.utils import onnx_files
 
-TENSORS = ("keep", "drop")
+TENSOR_CHOICES = ("keep", "drop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,11 @@ class FeatureSettings:
     """The user's own face detector, in place of MTCNN."""
 
     def __post_init__(self):
-        if self.tensors not in TENSORS:
-            raise ValueError(f"tensors: {self.tensors!r}, expected one of {', '.join(TENSORS)}")
+        if self.tensors not in TENSOR_CHOICES:
+            raise ValueError(f"tensors: {self.tensors!r}, expected one of {', '.join(TENSOR_CHOICES)}")
 
     @property
-    def drops_sound(self) -> bool:
+    def drops_audio(self) -> bool:
         """Records hold no spectrogram."""
         return self.tensors == "drop" and self.audio is not None
 
@@ -57,13 +57,16 @@ class FeatureSettings:
     def from_dict(cls, values: dict) -> "FeatureSettings":
         """The inverse of `to_dict`; raises ValueError on a wrong layout, TypeError on an unknown field."""
         encoders = {kind: values[kind] for kind in LAYOUTS if values.get(kind)}
-        made = {
+        encoder_settings = {
             kind: EncoderSettings(
-                **{**given, "layout": parse_layout(kind, given.get("layout"), onnx_files.DISPLAY_NAMES[kind])}
+                **{
+                    **fields,
+                    "layout": parse_layout(kind, fields.get("layout"), onnx_files.DISPLAY_NAMES[kind]),
+                }
             )
-            for kind, given in encoders.items()
+            for kind, fields in encoders.items()
         }
-        return cls(**{**values, **made})
+        return cls(**{**values, **encoder_settings})
 
 
 NO_ENCODERS = FeatureSettings()

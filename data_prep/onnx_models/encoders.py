@@ -19,7 +19,7 @@ from emofuse_jax.utils.errors import to_one_line
 
 VARIANCE_FLOOR = 1e-7
 """Added to the variance of the clip, as the feature extractors of wav2vec 2 and its kin do."""
-FACES_AT_ONCE = 16
+FACE_BATCH_SIZE = 16
 
 
 class EncoderError(ValueError):
@@ -37,10 +37,10 @@ class EncoderFiles:
     """Of onnxruntime; 0: the cores. Another number than 1 may change the last bits."""
 
 
-NO_FILES = EncoderFiles()
+NO_ENCODER_FILES = EncoderFiles()
 
 
-def check_files(settings: PrepSettings, files: EncoderFiles) -> None:
+def check_encoder_files(settings: PrepSettings, encoder_files: EncoderFiles) -> None:
     """Opens the encoders that the settings name; raises ValueError where a file or its hash is missing."""
     features = settings.features
     kinds = [kind for kind in onnx_files.FLAG_NAMES if getattr(features, kind) is not None]
@@ -49,21 +49,21 @@ def check_files(settings: PrepSettings, files: EncoderFiles) -> None:
     if features.tensors == "drop" and not (features.audio or features.face):
         raise ValueError(f"recipe {settings.recipe!r} drops the tensors, and no encoder is given")
     for kind in kinds:
-        session(kind, getattr(features, kind), files)
+        open_encoder(kind, getattr(features, kind), encoder_files)
 
 
-def session(kind: str, encoder: EncoderSettings, files: EncoderFiles):
+def open_encoder(kind: str, encoder: EncoderSettings, encoder_files: EncoderFiles):
     """The graph of an encoder; ValueError when its file is not given, or is another one."""
-    path = getattr(files, kind)
+    path = getattr(encoder_files, kind)
     if not path:
-        named = f"{onnx_files.DISPLAY_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
-        raise ValueError(f"{named} is needed: give --{onnx_files.FLAG_NAMES[kind]}")
-    with told_by_flag(kind, path):
-        return open_graph(path, encoder.sha256, files.threads)
+        description = f"{onnx_files.DISPLAY_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
+        raise ValueError(f"{description} is needed: give --{onnx_files.FLAG_NAMES[kind]}")
+    with name_flag_in_error(kind, path):
+        return open_graph(path, encoder.sha256, encoder_files.threads)
 
 
 @contextlib.contextmanager
-def told_by_flag(kind: str, path: str) -> Iterator[None]:
+def name_flag_in_error(kind: str, path: str) -> Iterator[None]:
     """Makes a path without a file a ValueError that names the flag."""
     try:
         yield
@@ -78,73 +78,74 @@ def open_graph(path: str, sha256: str, threads: int):
 
     with open(path, "rb") as file:
         data = file.read()
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{path}: sha256 {found}, expected {sha256}")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise ValueError(f"{path}: sha256 {digest}, expected {sha256}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no class
-        raise ValueError(f"{path}: not an ONNX model in one file: {_line(error)}") from error
+        raise ValueError(f"{path}: not an ONNX model in one file: {_error_line(error)}") from error
 
 
-def encode_sound(
-    sound: Float[np.ndarray, " n"] | Float[np.ndarray, "t f"],
+def encode_audio(
+    audio: Float[np.ndarray, " n"] | Float[np.ndarray, "t f"],
     encoder: EncoderSettings,
-    files: EncoderFiles,
+    encoder_files: EncoderFiles,
     step_ms: float,
 ) -> Float16[np.ndarray, "u d"]:
     """Features of one clip: of its samples or of its spectrogram (`encoder.layout.layout`).
 
-    `step_ms` is the time from one row of `sound` to the next. Raises EncoderError when the encoder fails.
+    `step_ms` is the time from one row of `audio` to the next. Raises EncoderError when the encoder fails.
     """
     layout = encoder.layout
-    x = normalised(np.asarray(sound, np.float32), layout.normalisation)
-    border = layout.layout == "spectrogram"  # n steps of sound have n + 1 frames
-    missing = math.ceil(layout.minimum_ms / step_ms - 1e-6) + border - len(x)
-    if missing > 0:
-        x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), np.float32)])
-    found = run_graph(session("audio", encoder, files), layout, x[None], "audio")
-    return _stored(found[0], (len(found[0]), encoder.width), "audio")
+    x = normalize(np.asarray(audio, np.float32), layout.normalisation)
+    has_extra_frame = layout.layout == "spectrogram"  # n steps of sound have n + 1 frames
+    num_padding_rows = math.ceil(layout.minimum_ms / step_ms - 1e-6) + has_extra_frame - len(x)
+    if num_padding_rows > 0:
+        x = np.concatenate([x, np.zeros((num_padding_rows, *x.shape[1:]), np.float32)])
+    output = run_graph(open_encoder("audio", encoder, encoder_files), layout, x[None], "audio")
+    return _to_float16(output[0], (len(output[0]), encoder.width), "audio")
 
 
 def encode_faces(
-    crops: UInt8[np.ndarray, "n h w 3"], encoder: EncoderSettings, files: EncoderFiles
+    crops: UInt8[np.ndarray, "n h w 3"], encoder: EncoderSettings, encoder_files: EncoderFiles
 ) -> Float16[np.ndarray, "n d"]:
     """A vector for each RGB crop of `encoder.layout.size`. Raises EncoderError when the encoder fails."""
-    graph = session("face", encoder, files)
-    one = declared(graph, encoder.layout.input)[:1] == [1]
-    step = 1 if one else FACES_AT_ONCE
-    images = pixels(crops, encoder.layout)
-    parts = [
-        run_graph(graph, encoder.layout, images[i : i + step], "face") for i in range(0, len(images), step)
+    graph = open_encoder("face", encoder, encoder_files)
+    takes_single_face = get_input_shape(graph, encoder.layout.input)[:1] == [1]
+    batch_size = 1 if takes_single_face else FACE_BATCH_SIZE
+    images = preprocess_images(crops, encoder.layout)
+    outputs = [
+        run_graph(graph, encoder.layout, images[i : i + batch_size], "face")
+        for i in range(0, len(images), batch_size)
     ]
-    return _stored(np.concatenate(parts), (len(crops), encoder.width), "face")
+    return _to_float16(np.concatenate(outputs), (len(crops), encoder.width), "face")
 
 
-def normalised(x: Float[np.ndarray, "n *f"], how: str | dict) -> Float[np.ndarray, "n *f"]:
+def normalize(x: Float[np.ndarray, "n *f"], normalisation: str | dict) -> Float[np.ndarray, "n *f"]:
     """`x`, `(x - mean) / sqrt(var + 1e-7)` over the clip, or `(x - mean) / std` with fixed numbers."""
-    if how == "none":
+    if normalisation == "none":
         return x
-    if how == "zero_mean_unit_variance":
+    if normalisation == "zero_mean_unit_variance":
         return (x - x.mean()) / np.sqrt(x.var() + VARIANCE_FLOOR)
-    return (x - np.float32(how["mean"])) / np.float32(how["std"])
+    return (x - np.float32(normalisation["mean"])) / np.float32(normalisation["std"])
 
 
-def pixels(
-    crops: UInt8[np.ndarray, "n h w 3"], layout: FaceLayout | DetectorLayout
+def preprocess_images(
+    images: UInt8[np.ndarray, "n h w 3"], layout: FaceLayout | DetectorLayout
 ) -> Float[np.ndarray, "n a b c"]:
     """Bytes as the network takes them: `(byte * scale - mean) / std`, channels and axes in its order."""
-    x = crops[..., ::-1] if layout.channels == "bgr" else crops
+    x = images[..., ::-1] if layout.channels == "bgr" else images
     x = (x.astype(np.float32) * np.float32(layout.scale) - np.float32(layout.mean)) / np.float32(layout.std)
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if layout.layout == "nchw" else x)
 
 
-def declared(graph, name: str) -> list:
+def get_input_shape(graph, name: str) -> list:
     """Shape of an input as the graph states it; a name or None where any length goes."""
-    return next(list(end.shape) for end in graph.get_inputs() if end.name == name)
+    return next(list(node_arg.shape) for node_arg in graph.get_inputs() if node_arg.name == name)
 
 
 def run_graph(graph, layout, x: np.ndarray, kind: str) -> np.ndarray:
@@ -152,26 +153,28 @@ def run_graph(graph, layout, x: np.ndarray, kind: str) -> np.ndarray:
     return run_outputs(graph, layout.input, [layout.output], x, f"{kind} encoder")[0]
 
 
-def run_outputs(graph, taken: str, outputs: list[str], x: np.ndarray, name: str) -> list[np.ndarray]:
-    """Several outputs of a graph whose input is `taken`; EncoderError, which tells `name`, as `run_graph`."""
+def run_outputs(
+    graph, input_name: str, output_names: list[str], x: np.ndarray, model_name: str
+) -> list[np.ndarray]:
+    """Several outputs of a graph whose input is `input_name`; EncoderError, which tells `model_name`, as `run_graph`."""
     try:
-        return graph.run(outputs, {taken: x})
+        return graph.run(output_names, {input_name: x})
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's errors share no class
-        raise EncoderError(f"{name}: {_line(error)}") from error
+        raise EncoderError(f"{model_name}: {_error_line(error)}") from error
 
 
-def _stored(found: np.ndarray, shape: tuple, kind: str) -> Float16[np.ndarray, "n d"]:
+def _to_float16(output: np.ndarray, shape: tuple, kind: str) -> Float16[np.ndarray, "n d"]:
     """As records hold it; EncoderError on a shape other than `shape`, or what float16 has no room for."""
     with np.errstate(over="ignore"):
-        stored = np.asarray(found).astype(np.float16)
-    if stored.shape != shape or not len(stored):
-        raise EncoderError(f"{kind} encoder: output {list(stored.shape)}, expected {list(shape)}")
-    if not np.isfinite(stored).all():
+        features = np.asarray(output).astype(np.float16)
+    if features.shape != shape or not len(features):
+        raise EncoderError(f"{kind} encoder: output {list(features.shape)}, expected {list(shape)}")
+    if not np.isfinite(features).all():
         raise EncoderError(f"{kind} encoder: values that are not finite in float16")
-    return stored
+    return features
 
 
-def _line(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     return to_one_line(error)[:300] or type(error).__name__

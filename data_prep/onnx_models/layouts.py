@@ -83,15 +83,17 @@ def read_layout(kind: str, path: str) -> AudioLayout | FaceLayout | DetectorLayo
     """The YAML beside an ONNX file; ValueError, one line naming file and key, where it is wrong."""
     import yaml
 
-    name = layout_path(path)
+    yaml_path = layout_path(path)
     try:
-        with open(name, encoding="utf-8") as file:
+        with open(yaml_path, encoding="utf-8") as file:
             values = yaml.safe_load(file)
     except FileNotFoundError:
-        raise ValueError(f"{name}: not there; it states the layout of {os.path.basename(path)}") from None
+        raise ValueError(
+            f"{yaml_path}: not there; it states the layout of {os.path.basename(path)}"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name}: not YAML: {to_one_line(error)}") from error
-    return parse_layout(kind, values, name)
+        raise ValueError(f"{yaml_path}: not YAML: {to_one_line(error)}") from error
+    return parse_layout(kind, values, yaml_path)
 
 
 def layout_path(path: str) -> str:
@@ -99,93 +101,100 @@ def layout_path(path: str) -> str:
     return f"{os.path.splitext(path)[0]}.yaml"
 
 
-def parse_layout(kind: str, values, where: str) -> AudioLayout | FaceLayout | DetectorLayout:
-    """A layout from plain values; ValueError naming `where` and the first key that is wrong."""
-    layout, checks = LAYOUTS[kind]
+def parse_layout(kind: str, values, source_name: str) -> AudioLayout | FaceLayout | DetectorLayout:
+    """A layout from plain values; ValueError naming `source_name` and the first key that is wrong."""
+    layout_class, rules = LAYOUTS[kind]
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected the keys {', '.join(checks)}, found {values!r}")
+        raise ValueError(f"{source_name}: expected the keys {', '.join(rules)}, found {values!r}")
     for key in values:
-        if key not in checks:
-            raise ValueError(f"{where}: key {key!r} is unknown, expected {', '.join(checks)}")
-    for key, (fits, expected) in checks.items():
+        if key not in rules:
+            raise ValueError(f"{source_name}: key {key!r} is unknown, expected {', '.join(rules)}")
+    for key, (is_valid, expected) in rules.items():
         if key not in values:
-            raise ValueError(f"{where}: key {key!r} is missing, expected {expected}")
-        if not fits(values[key]):
-            raise ValueError(f"{where}: key {key!r} is {values[key]!r}, expected {expected}")
-    return layout(**values)
+            raise ValueError(f"{source_name}: key {key!r} is missing, expected {expected}")
+        if not is_valid(values[key]):
+            raise ValueError(f"{source_name}: key {key!r} is {values[key]!r}, expected {expected}")
+    return layout_class(**values)
 
 
-def _number(value) -> bool:
+def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _positive(value) -> bool:
-    return _number(value) and value > 0
+def _is_positive(value) -> bool:
+    return _is_number(value) and value > 0
 
 
-def _listed(value, fits, length: int | None = None) -> bool:
-    return isinstance(value, list) and len(value) == (length or len(value)) and all(map(fits, value))
+def _is_list_of(value, is_valid_item, length: int | None = None) -> bool:
+    return isinstance(value, list) and len(value) == (length or len(value)) and all(map(is_valid_item, value))
 
 
-def _normalisation(value) -> bool:
+def _is_normalisation(value) -> bool:
     if not isinstance(value, dict):
         return isinstance(value, str) and value in NORMALISATIONS
-    fits = {"mean": _number, "std": _positive}
-    return set(value) == set(fits) and all(
-        fits[key](value[key]) or (_listed(value[key], fits[key]) and value[key]) for key in fits
+    item_checks = {"mean": _is_number, "std": _is_positive}
+    return set(value) == set(item_checks) and all(
+        item_checks[key](value[key]) or (_is_list_of(value[key], item_checks[key]) and value[key])
+        for key in item_checks
     )
 
 
-def _choice(*names: str):
-    return lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}"
+def _choice_rule(*choices: str):
+    return lambda value: isinstance(value, str) and value in choices, f"one of {', '.join(choices)}"
 
 
-_TEXT = (lambda value: isinstance(value, str) and bool(value), "a name")
-_RATE = (_positive, "a number above 0")
-_COUNT = (lambda value: _positive(value) and isinstance(value, int), "a whole number above 0")
-_PIXELS = {
-    "channels": _choice("rgb", "bgr"),
-    "scale": _RATE,
-    "mean": (lambda value: _listed(value, _number, 3), "three numbers"),
-    "std": (lambda value: _listed(value, _positive, 3), "three numbers above 0"),
+_TEXT_RULE = (lambda value: isinstance(value, str) and bool(value), "a name")
+_POSITIVE_RULE = (_is_positive, "a number above 0")
+_POSITIVE_INTEGER_RULE = (
+    lambda value: _is_positive(value) and isinstance(value, int),
+    "a whole number above 0",
+)
+_PIXEL_RULES = {
+    "channels": _choice_rule("rgb", "bgr"),
+    "scale": _POSITIVE_RULE,
+    "mean": (lambda value: _is_list_of(value, _is_number, 3), "three numbers"),
+    "std": (lambda value: _is_list_of(value, _is_positive, 3), "three numbers above 0"),
 }
 LAYOUTS = {
     "audio": (
         AudioLayout,
         {
-            "input": _TEXT,
-            "output": _TEXT,
-            "layout": _choice("waveform", "spectrogram"),
+            "input": _TEXT_RULE,
+            "output": _TEXT_RULE,
+            "layout": _choice_rule("waveform", "spectrogram"),
             "normalisation": (
-                _normalisation,
+                _is_normalisation,
                 "none, zero_mean_unit_variance or {mean: m, std: s}, s above 0",
             ),
-            "hop_ms": _RATE,
-            "minimum_ms": _RATE,
+            "hop_ms": _POSITIVE_RULE,
+            "minimum_ms": _POSITIVE_RULE,
         },
     ),
     "face": (
         FaceLayout,
         {
-            "input": _TEXT,
-            "output": _TEXT,
-            "layout": _choice("nchw", "nhwc"),
-            "size": _COUNT,
-            **_PIXELS,
+            "input": _TEXT_RULE,
+            "output": _TEXT_RULE,
+            "layout": _choice_rule("nchw", "nhwc"),
+            "size": _POSITIVE_INTEGER_RULE,
+            **_PIXEL_RULES,
         },
     ),
     "detector": (
         DetectorLayout,
         {
-            "input": _TEXT,
-            "boxes": _TEXT,
-            "scores": _TEXT,
-            "landmarks": _TEXT,
-            "units": _choice("pixels", "shares"),
-            "score": (_number, "a number"),
-            "layout": _choice("nchw", "nhwc"),
-            "size": (lambda value: _listed(value, _COUNT[0], 2), "height and width, whole numbers above 0"),
-            **_PIXELS,
+            "input": _TEXT_RULE,
+            "boxes": _TEXT_RULE,
+            "scores": _TEXT_RULE,
+            "landmarks": _TEXT_RULE,
+            "units": _choice_rule("pixels", "shares"),
+            "score": (_is_number, "a number"),
+            "layout": _choice_rule("nchw", "nhwc"),
+            "size": (
+                lambda value: _is_list_of(value, _POSITIVE_INTEGER_RULE[0], 2),
+                "height and width, whole numbers above 0",
+            ),
+            **_PIXEL_RULES,
         },
     ),
 }

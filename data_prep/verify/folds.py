@@ -9,14 +9,14 @@ import numpy as np
 from emofuse_jax.utils.safe_npz import read_npz
 
 PARTS = ("train", "validation", "test")
-RELATIVE = 1e-6
+STATS_TOLERANCE = 1e-6
 """Statistics may differ so much from those of the records: sums in another order."""
 
 
 def read_folds(path: str) -> tuple[dict[str, dict], list[str]]:
     """The lists of each file below `splits/` by its name without ending, and what is wrong with files."""
     folds, problems = {}, []
-    for name in _files(os.path.join(path, "splits"), ".json"):
+    for name in _list_files(os.path.join(path, "splits"), ".json"):
         try:
             with open(os.path.join(path, "splits", name), encoding="utf-8") as file:
                 parts = json.load(file)
@@ -49,8 +49,8 @@ def check_lists(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[s
     """What is wrong with one fold's lists of clip_ids themselves, given the manifest's rows by clip_id."""
     problems = []
     for part in PARTS:
-        absent = [c for c in parts[part] if c not in by_clip or by_clip[c]["status"] == "failed"]
-        problems += [f"{part}: clip_id {clip!r} has no record" for clip in absent]
+        missing_clips = [c for c in parts[part] if c not in by_clip or by_clip[c]["status"] == "failed"]
+        problems += [f"{part}: clip_id {clip!r} has no record" for clip in missing_clips]
         if len(set(parts[part])) < len(parts[part]):
             problems.append(f"{part}: a clip_id stands twice")
         if part != "train" and any(int(by_clip[c]["label"]) < 0 for c in parts[part] if c in by_clip):
@@ -61,25 +61,33 @@ def check_lists(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[s
 def find_leaks(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
     """What two parts of one fold share: clips, takes, speakers, file contents."""
     leaks = []
-    for one, other in itertools.combinations(PARTS, 2):
-        if parts[one] and sorted(parts[one]) == sorted(parts[other]):
-            leaks.append(f"{one} and {other} are the same clips")
-        for what, key in (("take", _take), ("speaker", _speaker), ("file content", _content)):
-            sides = [{key(by_clip[c]) for c in parts[part] if c in by_clip} for part in (one, other)]
-            both = sorted(value for value in sides[0] & sides[1] if value)
-            leaks += [f"{what} {both[0]!r} is in {one} and {other} ({len(both)} of these)"] if both else []
+    for first_part, second_part in itertools.combinations(PARTS, 2):
+        if parts[first_part] and sorted(parts[first_part]) == sorted(parts[second_part]):
+            leaks.append(f"{first_part} and {second_part} are the same clips")
+        for kind, key in (("take", _get_take), ("speaker", _get_speaker), ("file content", _get_content)):
+            part_values = [
+                {key(by_clip[c]) for c in parts[part] if c in by_clip} for part in (first_part, second_part)
+            ]
+            shared_values = sorted(value for value in part_values[0] & part_values[1] if value)
+            leaks += (
+                [
+                    f"{kind} {shared_values[0]!r} is in {first_part} and {second_part} ({len(shared_values)} of these)"
+                ]
+                if shared_values
+                else []
+            )
     return leaks
 
 
-def _take(row: dict) -> str:
+def _get_take(row: dict) -> str:
     return row.get("take") or row["clip_id"]
 
 
-def _speaker(row: dict) -> str:
+def _get_speaker(row: dict) -> str:
     return row["speaker"]
 
 
-def _content(row: dict) -> str:
+def _get_content(row: dict) -> str:
     """Copies of a file under two names; other parts of one file may belong to other speakers."""
     if "@" in row["clip_id"] and "start" not in row:  # a manifest of before these columns
         return ""
@@ -92,17 +100,21 @@ def _check_stats(path: str, expected: dict | None) -> list[str]:
     if expected is None:
         return []
     try:
-        values = read_npz(path, {name: wanted.shape for name, wanted in expected.items()})
+        values = read_npz(path, {name: expected_array.shape for name, expected_array in expected.items()})
     except (OSError, ValueError) as error:
         return [str(error)]
-    near = {"rtol": RELATIVE, "atol": RELATIVE}
-    wrong = [name for name, wanted in expected.items() if not np.allclose(values[name], wanted, **near)]
-    return [f"{name} is not that of the training clips" for name in wrong]
+    tolerances = {"rtol": STATS_TOLERANCE, "atol": STATS_TOLERANCE}
+    wrong_names = [
+        name
+        for name, expected_array in expected.items()
+        if not np.allclose(values[name], expected_array, **tolerances)
+    ]
+    return [f"{name} is not that of the training clips" for name in wrong_names]
 
 
-def _files(folder: str, suffix: str) -> list[str]:
+def _list_files(folder: str, suffix: str) -> list[str]:
     """Paths of files below `folder`, relative to it."""
     if not os.path.isdir(folder):
         return []
-    found = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)
-    return sorted(os.path.relpath(name, folder) for name in found if name.endswith(suffix))
+    paths = (os.path.join(directory, name) for directory, _, names in os.walk(folder) for name in names)
+    return sorted(os.path.relpath(name, folder) for name in paths if name.endswith(suffix))

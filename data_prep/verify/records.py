@@ -26,46 +26,46 @@ def verify(path: str) -> list[str]:
             prep = json.load(file)
         rows = records.read_manifest(path)
         if not 1 <= prep["schema_version"] <= records.SCHEMA_VERSION:
-            newest = records.SCHEMA_VERSION
-            return [f"prep.json: schema_version {prep['schema_version']}, expected 1 to {newest}"]
-        stored = [row for row in rows if row["status"] != "failed"]
+            newest_version = records.SCHEMA_VERSION
+            return [f"prep.json: schema_version {prep['schema_version']}, expected 1 to {newest_version}"]
+        stored_rows = [row for row in rows if row["status"] != "failed"]
         folds, problems = read_folds(path)
         moments = FoldMoments(folds, prep["shape"]["f"])
-        damaged = _check_shards(path, prep, stored, moments)
-        problems = _check_manifest(rows, stored, prep) + damaged + problems
-        problems += check_folds(path, folds, rows, None if damaged else moments.results())
+        shard_problems = _check_shards(path, prep, stored_rows, moments)
+        problems = _check_manifest(rows, stored_rows, prep) + shard_problems + problems
+        problems += check_folds(path, folds, rows, None if shard_problems else moments.results())
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"{path}: prep.json or manifest.csv: {type(error).__name__}: {error}"]
     return problems
 
 
-def _check_manifest(rows: list[dict], stored: list[dict], prep: dict) -> list[str]:
+def _check_manifest(rows: list[dict], stored_rows: list[dict], prep: dict) -> list[str]:
     problems = []
-    if [int(row["index"]) for row in stored] != list(range(len(stored))):
+    if [int(row["index"]) for row in stored_rows] != list(range(len(stored_rows))):
         problems.append("manifest.csv: index does not count 0, 1, 2, ... over the clips that are there")
-    twice = [clip for clip, n in collections.Counter(row["clip_id"] for row in rows).items() if n > 1]
-    problems += [f"manifest.csv: clip_id {clip!r} stands twice" for clip in twice]
+    duplicate_ids = [clip for clip, n in collections.Counter(row["clip_id"] for row in rows).items() if n > 1]
+    problems += [f"manifest.csv: clip_id {clip!r} stands twice" for clip in duplicate_ids]
     expected = sum(shard["records"] for shard in prep["shards"])
-    if expected != len(stored):
-        problems.append(f"manifest.csv: {len(stored)} clips, prep.json's shards hold {expected}")
+    if expected != len(stored_rows):
+        problems.append(f"manifest.csv: {len(stored_rows)} clips, prep.json's shards hold {expected}")
     return problems
 
 
-def _check_shards(path: str, prep: dict, stored: list[dict], moments: FoldMoments) -> list[str]:
+def _check_shards(path: str, prep: dict, stored_rows: list[dict], moments: FoldMoments) -> list[str]:
     shape = records.RecordShape(**prep["shape"])
-    problems, at, histogram, whole = [], 0, collections.Counter(), True
+    problems, row_start, histogram, is_intact = [], 0, collections.Counter(), True
     for shard in prep["shards"]:
-        rows = stored[at : at + shard["records"]]
-        at += shard["records"]
-        found = _check_file(os.path.join(path, shard["name"]), shard)
-        if found:
-            whole = False  # what the bytes of a damaged shard say is of no use
+        rows = stored_rows[row_start : row_start + shard["records"]]
+        row_start += shard["records"]
+        shard_problems = _check_file(os.path.join(path, shard["name"]), shard)
+        if shard_problems:
+            is_intact = False  # what the bytes of a damaged shard say is of no use
         else:
-            seen = histogram, moments
-            found = _check_records(os.path.join(path, shard["name"]), shape, prep, rows, seen)
-        problems += [f"{shard['name']}: {problem}" for problem in found]
-    expected = collections.Counter(int(row["label"]) for row in stored)
-    if whole and histogram != expected:
+            counters = histogram, moments
+            shard_problems = _check_records(os.path.join(path, shard["name"]), shape, prep, rows, counters)
+        problems += [f"{shard['name']}: {problem}" for problem in shard_problems]
+    expected = collections.Counter(int(row["label"]) for row in stored_rows)
+    if is_intact and histogram != expected:
         problems.append(f"label histogram {dict(histogram)}, manifest.csv has {dict(expected)}")
     return problems
 
@@ -73,27 +73,31 @@ def _check_shards(path: str, prep: dict, stored: list[dict], moments: FoldMoment
 def _check_file(path: str, shard: dict) -> list[str]:
     if not os.path.exists(path):
         return ["is missing"]
-    found = file_sha256(path)
-    return [f"sha256 {found[:12]}..., expected {shard['sha256'][:12]}..."] if found != shard["sha256"] else []
+    digest = file_sha256(path)
+    return (
+        [f"sha256 {digest[:12]}..., expected {shard['sha256'][:12]}..."] if digest != shard["sha256"] else []
+    )
 
 
 def _check_records(
-    path: str, shape: records.RecordShape, prep: dict, rows: list[dict], seen: tuple
+    path: str, shape: records.RecordShape, prep: dict, rows: list[dict], counters: tuple
 ) -> list[str]:
-    """What is wrong with a shard's records; `seen`: the label histogram and moments that count them."""
-    problems, count, (histogram, moments) = [], 0, seen
+    """What is wrong with a shard's records; `counters`: the label histogram and moments that count them."""
+    problems, num_records, (histogram, moments) = [], 0, counters
     for data in read_shard(path):
-        if count < len(rows):
+        if num_records < len(rows):
             try:
                 record = records.decode(data, shape)
                 histogram[record.label] += 1
                 moments.add(record)
-                problems += [f"record {count}: {p}" for p in check_record(record, rows[count], prep)]
+                problems += [
+                    f"record {num_records}: {p}" for p in check_record(record, rows[num_records], prep)
+                ]
             except ValueError as error:
-                problems.append(f"record {count}: {error}")
-        count += 1
-    if count != len(rows):
-        problems.append(f"holds {count} records, expected {len(rows)}")
+                problems.append(f"record {num_records}: {error}")
+        num_records += 1
+    if num_records != len(rows):
+        problems.append(f"holds {num_records} records, expected {len(rows)}")
     return problems
 
 
@@ -101,9 +105,9 @@ def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
     """What is wrong with one record, given its row of the manifest and prep.json."""
     problems = []
 
-    def expect(field: str, found, expected) -> None:
-        if found != expected:
-            problems.append(f"{record.clip_id}: {field} {found!r}, expected {expected!r}")
+    def expect(field: str, actual, expected) -> None:
+        if actual != expected:
+            problems.append(f"{record.clip_id}: {field} {actual!r}, expected {expected!r}")
 
     classes = len(prep["classes"])
     expect("clip_id", record.clip_id, row["clip_id"])
@@ -115,7 +119,7 @@ def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
     expect("votes, sum", bool(np.isclose(record.votes.sum(), float(record.label >= 0))), True)
     expect("faces, number", len(record.face_valid), prep["frames"])
     features = FeatureSettings.from_dict(prep["settings"].get("features", {}))
-    expect("spectrogram, frames > 0", len(record.spectrogram) > 0, not features.drops_sound)
+    expect("spectrogram, frames > 0", len(record.spectrogram) > 0, not features.drops_audio)
     for field in ("votes", "spectrogram", "face_time", "face_box", "face_landmarks", "face_score"):
         expect(f"{field}, finite", bool(np.isfinite(getattr(record, field)).all()), True)
     expect("video_ok", record.video_ok, bool(record.face_valid.any()))
@@ -130,14 +134,16 @@ def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
 
 def _check_features(record: records.Record) -> list[str]:
     """What is wrong with the features of frozen encoders, where the record has any."""
-    parts = {"audio_features": np.array([record.audio_ok]), "face_features": record.face_valid}
+    valid_masks = {"audio_features": np.array([record.audio_ok]), "face_features": record.face_valid}
     problems = []
-    for field, valid in parts.items():
+    for field, valid in valid_masks.items():
         values = getattr(record, field)
         if values is None:
             continue
-        failed = field == "audio_features" and record.audio_ok and len(record.spectrogram)  # its encoder
-        if not len(values) and not failed:
+        has_failed_encoder = (
+            field == "audio_features" and record.audio_ok and len(record.spectrogram)
+        )  # its encoder
+        if not len(values) and not has_failed_encoder:
             problems.append(f"{record.clip_id}: {field} has no vector, expected at least one")
         if not np.isfinite(values).all():
             problems.append(f"{record.clip_id}: {field}, finite False, expected True")
@@ -152,8 +158,12 @@ def main(argv: list[str]) -> int:
         print("usage: python -m data_prep.verify.records DIR...", file=sys.stderr)
         return 2
     problems = {path: verify(path) for path in argv}
-    for path, found in problems.items():
-        print("\n".join(f"{path}: {problem}" for problem in found) if found else f"{path}: nothing wrong")
+    for path, path_problems in problems.items():
+        print(
+            "\n".join(f"{path}: {problem}" for problem in path_problems)
+            if path_problems
+            else f"{path}: nothing wrong"
+        )
     return int(any(problems.values()))
 
 

@@ -10,25 +10,27 @@ from collections.abc import Sequence
 import apache_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from data_prep.workers.pool import Job
+from data_prep.workers.pool import PrepJob
 from data_prep.write_shards import write_shards
-from emofuse_jax.data.writing.shards import Plan
+from emofuse_jax.data.writing.shards import ShardPlan
 
 
-def run_pipeline(plan: Plan, shards: list[int], root: str, job: Job, options: Sequence[str]) -> None:
+def run_pipeline(plan: ShardPlan, shards: list[int], root: str, job: PrepJob, options: Sequence[str]) -> None:
     """Writes `shards` by a pipeline with these options, as --runner=FlinkRunner; returns when all are there.
 
     Raises what the pipeline raises, and ValueError where it ended without a shard.
     """
     with apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-        numbers = pipeline | apache_beam.Create(shards) | apache_beam.Reshuffle()
-        _ = numbers | apache_beam.Map(_write, plan, root, job)
-    absent = [shard for shard in shards if plan.finished(shard) is None]
-    if absent:
-        raise ValueError(f"{plan.output}: the pipeline left out {plan.name(absent[0])}; do workers see it?")
+        shard_numbers = pipeline | apache_beam.Create(shards) | apache_beam.Reshuffle()
+        _ = shard_numbers | apache_beam.Map(_write_unfinished_shard, plan, root, job)
+    missing_shards = [shard for shard in shards if plan.read_marker(shard) is None]
+    if missing_shards:
+        raise ValueError(
+            f"{plan.output}: the pipeline left out {plan.name(missing_shards[0])}; do workers see it?"
+        )
 
 
-def _write(shard: int, plan: Plan, root: str, job: Job) -> int:
-    if plan.finished(shard) is None:  # a worker that was given it twice finds it done
+def _write_unfinished_shard(shard: int, plan: ShardPlan, root: str, job: PrepJob) -> int:
+    if plan.read_marker(shard) is None:  # a worker that was given it twice finds it done
         write_shards(plan, [shard], root, job, workers=1)
     return shard

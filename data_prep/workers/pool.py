@@ -12,37 +12,37 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
-from data_prep.onnx_models.encoders import NO_FILES, EncoderFiles
+from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderFiles
 from data_prep.settings import PrepSettings
 from data_prep.workers.sandbox import (
-    MEMORY,
-    OUT_OF_MEMORY,
-    confine,
-    core_of,
-    environment,
+    MAX_WORKER_BYTES,
+    OUT_OF_MEMORY_EXIT_CODE,
+    choose_core,
+    limit_resources,
     require_accelerator,
+    worker_environment,
 )
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Clip
 from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.files import file_sha256
 
-CLIP_SECONDS = 300.0
+CLIP_TIMEOUT_SECONDS = 300.0
 """A clip that takes longer is given up: nobody's file may hang a preparation."""
-AHEAD = 8
+MAX_CLIPS_AHEAD = 8
 """Clips a worker may be ahead of the one that is written next: bounds what waits in memory."""
-MOST_DEATHS = 8
+MAX_WORKER_DEATHS = 8
 """Workers that may die one after the other without a finished clip between them."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class PrepJob:
     """What is the same for all clips of a preparation."""
 
     settings: PrepSettings
     corpus: str
     classes: int
-    encoders: EncoderFiles = NO_FILES
+    encoders: EncoderFiles = NO_ENCODER_FILES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Outcome:
     data: bytes | None
 
 
-def process(job: Job, clip: Clip) -> Outcome:
+def process_to_outcome(job: PrepJob, clip: Clip) -> Outcome:
     """Hashes and processes one clip; an error of our own is told on stderr and fails that clip alone."""
     from data_prep.process_clip import Failure, process_clip
 
@@ -81,21 +81,30 @@ def process(job: Job, clip: Clip) -> Outcome:
 _sha256 = functools.lru_cache(maxsize=2)(file_sha256)
 """Clips that are parts of one file come one after the other."""
 
-Work = Callable[[Job, Clip], Outcome]
+Work = Callable[[PrepJob, Clip], Outcome]
 
 
-def outcomes(
-    clips: Sequence[Clip], job: Job, workers: int, *, work: Work = process, seconds: float = CLIP_SECONDS
+def process_clips(
+    clips: Sequence[Clip],
+    job: PrepJob,
+    num_workers: int,
+    *,
+    work: Work = process_to_outcome,
+    timeout_seconds: float = CLIP_TIMEOUT_SECONDS,
 ) -> Iterator[Outcome]:
-    """What `work` makes of each clip, in order; `workers` = 0: in this process, which a hostile clip can end.
+    """What `work` makes of each clip, in order; `num_workers` = 0: in this process, which a hostile clip can end.
 
     Raises ValueError when workers can't start, or die again and again.
     """
-    if workers == 0:
+    if num_workers == 0:
         yield from (work(job, clip) for clip in clips)
         return
-    pool = _Pool(
-        clips, functools.partial(work, job), min(workers, len(clips)), seconds, job.settings.face.device
+    pool = _WorkerPool(
+        clips,
+        functools.partial(work, job),
+        min(num_workers, len(clips)),
+        timeout_seconds,
+        job.settings.face.device,
     )
     try:
         yield from pool.run()
@@ -109,16 +118,18 @@ class Worker:
     def __init__(self, work: Callable[[Clip], Outcome], core: int | None, device: str):
         self.core = core
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work, core, device), daemon=True)
-        with environment(device):
+        self.connection, child_connection = context.Pipe()
+        self.process = context.Process(
+            target=_run_worker, args=(child_connection, work, core, device), daemon=True
+        )
+        with worker_environment(device):
             self.process.start()
-        theirs.close()
-        self.ready, self.index, self.since = False, None, time.monotonic()
+        child_connection.close()
+        self.is_ready, self.index, self.busy_since = False, None, time.monotonic()
 
-    def give(self, index: int, clip: Clip) -> None:
+    def send_clip(self, index: int, clip: Clip) -> None:
         """Sends the clip of that number."""
-        self.index, self.since = index, time.monotonic()
+        self.index, self.busy_since = index, time.monotonic()
         with contextlib.suppress(OSError):  # it just died: its connection tells
             self.connection.send(clip)
 
@@ -129,94 +140,104 @@ class Worker:
         self.process.join()
 
 
-class _Pool:
-    def __init__(self, clips: Sequence[Clip], work: Callable, workers: int, seconds: float, device: str):
-        self.clips, self.work, self.seconds, self.device = clips, work, seconds, device
-        self.next, self.again = 0, collections.deque()
-        self.done: dict[int, Outcome] = {}
-        self.tries: collections.Counter[int] = collections.Counter()
-        self.deaths = 0
-        self.workers = [Worker(work, core_of(i, workers), device) for i in range(workers)]
+class _WorkerPool:
+    def __init__(
+        self, clips: Sequence[Clip], work: Callable, num_workers: int, timeout_seconds: float, device: str
+    ):
+        self.clips, self.work, self.timeout_seconds, self.device = clips, work, timeout_seconds, device
+        self.next_index, self.retry_queue = 0, collections.deque()
+        self.finished_outcomes: dict[int, Outcome] = {}
+        self.attempts: collections.Counter[int] = collections.Counter()
+        self.num_deaths = 0
+        self.workers = [Worker(work, choose_core(i, num_workers), device) for i in range(num_workers)]
 
     def run(self) -> Iterator[Outcome]:
         """Outcomes in order."""
-        for emitted in range(len(self.clips)):
-            while emitted not in self.done:
-                self._give(emitted + AHEAD * len(self.workers))
-                self._receive()
-            yield self.done.pop(emitted)
+        for clip_index in range(len(self.clips)):
+            while clip_index not in self.finished_outcomes:
+                self._send_clips(clip_index + MAX_CLIPS_AHEAD * len(self.workers))
+                self._receive_messages()
+            yield self.finished_outcomes.pop(clip_index)
 
     def close(self) -> None:
         """Ends all workers."""
         for worker in self.workers:
             worker.close()
 
-    def _give(self, limit: int) -> None:
+    def _send_clips(self, index_limit: int) -> None:
         for worker in self.workers:
-            if not worker.ready or worker.index is not None:
+            if not worker.is_ready or worker.index is not None:
                 continue
-            if self.again:
-                index = self.again.popleft()
-            elif self.next < min(limit, len(self.clips)):
-                index, self.next = self.next, self.next + 1
+            if self.retry_queue:
+                index = self.retry_queue.popleft()
+            elif self.next_index < min(index_limit, len(self.clips)):
+                index, self.next_index = self.next_index, self.next_index + 1
             else:
                 return
-            worker.give(index, self.clips[index])
+            worker.send_clip(index, self.clips[index])
 
-    def _receive(self) -> None:
+    def _receive_messages(self) -> None:
         connections = {worker.connection: worker for worker in self.workers}
         for connection in multiprocessing.connection.wait(connections, timeout=1.0):
             worker = connections[connection]
             try:
-                self._take(worker, connection.recv())
+                self._handle_message(worker, connection.recv())
             except (EOFError, OSError):
                 worker.process.join()
-                self._ended(worker, worker.process.exitcode)
+                self._handle_exit(worker, worker.process.exitcode)
         for worker in self.workers:
-            if worker.index is not None and time.monotonic() - worker.since > self.seconds:
-                self._died(worker, f"it took more than {self.seconds:.0f} s", again=False)
+            if worker.index is not None and time.monotonic() - worker.busy_since > self.timeout_seconds:
+                self._replace_worker(
+                    worker, f"it took more than {self.timeout_seconds:.0f} s", should_retry=False
+                )
 
-    def _take(self, worker: Worker, message: Outcome | str | None) -> None:
+    def _handle_message(self, worker: Worker, message: Outcome | str | None) -> None:
         if isinstance(message, str):
             raise ValueError(f"a worker could not start: {message}")
         if message is None:
-            worker.ready = True
+            worker.is_ready = True
             return
-        self.done[worker.index] = message
-        worker.index, self.deaths = None, 0
+        self.finished_outcomes[worker.index] = message
+        worker.index, self.num_deaths = None, 0
 
-    def _ended(self, worker: Worker, code: int) -> None:
-        if code == OUT_OF_MEMORY:
-            self._died(worker, f"it took more than {MEMORY >> 30} GiB of memory", again=False)
-        elif code == -signal.SIGABRT:  # what C++ does where memory ends
-            self._died(
-                worker, f"exit code {code}: a crash, or more than {MEMORY >> 30} GiB of memory", again=True
+    def _handle_exit(self, worker: Worker, exit_code: int) -> None:
+        if exit_code == OUT_OF_MEMORY_EXIT_CODE:
+            self._replace_worker(
+                worker, f"it took more than {MAX_WORKER_BYTES >> 30} GiB of memory", should_retry=False
+            )
+        elif exit_code == -signal.SIGABRT:  # what C++ does where memory ends
+            self._replace_worker(
+                worker,
+                f"exit code {exit_code}: a crash, or more than {MAX_WORKER_BYTES >> 30} GiB of memory",
+                should_retry=True,
             )
         else:
-            self._died(worker, f"exit code {code}", again=True)
+            self._replace_worker(worker, f"exit code {exit_code}", should_retry=True)
 
-    def _died(self, worker: Worker, how: str, again: bool) -> None:
-        """Replaces a worker and lists its clip, or tries it `again` where another may be at fault."""
+    def _replace_worker(self, worker: Worker, reason: str, should_retry: bool) -> None:
+        """Replaces a worker and lists its clip, or tries it `should_retry` where another may be at fault."""
         worker.close()
-        self.deaths += again
-        if not worker.ready:
-            raise ValueError(f"a worker could not start: {how}")
-        if self.deaths > MOST_DEATHS:
-            raise ValueError(f"workers die again and again ({how}); out of memory? use fewer --workers")
+        self.num_deaths += should_retry
+        if not worker.is_ready:
+            raise ValueError(f"a worker could not start: {reason}")
+        if self.num_deaths > MAX_WORKER_DEATHS:
+            raise ValueError(f"workers die again and again ({reason}); out of memory? use fewer --workers")
         index = worker.index
         if index is not None:
-            self.tries[index] += 1
-            if again and self.tries[index] < 2:
-                self.again.append(index)
+            self.attempts[index] += 1
+            if should_retry and self.attempts[index] < 2:
+                self.retry_queue.append(index)
             else:
-                self.done[index] = Outcome("failed", f"the worker was lost on it: {how}", "", None)
+                self.finished_outcomes[index] = Outcome(
+                    "failed", f"the worker was lost on it: {reason}", "", None
+                )
         self.workers[self.workers.index(worker)] = Worker(self.work, worker.core, self.device)
 
 
-def _serve(connection, work: Callable[[Clip], Outcome], core: int | None, device: str) -> None:
+def _run_worker(connection, work: Callable[[Clip], Outcome], core: int | None, device: str) -> None:
     """A worker's life: ready, then clips until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    confine(core, device)
+    limit_resources(core, device)
     try:
         import data_prep.process_clip  # noqa: F401  heavy: paid before the first clip's time counts
 
@@ -231,4 +252,4 @@ def _serve(connection, work: Callable[[Clip], Outcome], core: int | None, device
             try:
                 connection.send(work(connection.recv()))
             except MemoryError:
-                os._exit(OUT_OF_MEMORY)  # what it leaked goes with it
+                os._exit(OUT_OF_MEMORY_EXIT_CODE)  # what it leaked goes with it

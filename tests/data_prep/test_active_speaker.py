@@ -7,9 +7,9 @@ import pytest
 
 from data_prep.faces import active_speaker
 from data_prep.faces.choose_person import Track
-from data_prep.media.audio_track import sound_blocks
-from data_prep.media.probe import probe
-from data_prep.media.video_clip import Film, Shots, read_film
+from data_prep.media.audio_track import read_audio_blocks
+from data_prep.media.probe import probe_media
+from data_prep.media.video_clip import ClipFrames, VideoClip, read_clip_frames
 from data_prep.process_clip import process_clip
 from data_prep.settings import RECIPES
 from emofuse_jax.data.writing.corpus import Clip
@@ -55,14 +55,14 @@ def pair(shared_data, folder, speaker, other, frozen):
 
     paths = [os.path.join(shared_data, "talking_faces", name) for name in (speaker, other)]
     times = (np.arange(70) + 0.5) / 25
-    left, right = (read_film(Film(probe(path), 0.0, 3.0), times).frames for path in paths)
+    left, right = (read_clip_frames(VideoClip(probe_media(path), 0.0, 3.0), times).frames for path in paths)
     if frozen:
         noise = np.random.default_rng(0).normal(0, 3, right.shape)
         right = np.clip(right[30] + noise, 0, 255).astype(np.uint8)
     right = np.stack([cv2.resize(frame, (432, 346)) for frame in right])
     frames = np.zeros((70, 346, 792, 3), np.uint8)
     frames[:, :288, :360], frames[:, :, 360:] = left, right
-    sound = np.concatenate(list(sound_blocks(probe(paths[0]), 0.0, 2.8, 44_100)))
+    sound = np.concatenate(list(read_audio_blocks(probe_media(paths[0]), 0.0, 2.8, 44_100)))
     write(folder / "two.mp4", frames=frames, sound=sound, options={"crf": "18"})
     return str(folder / "two.mp4")
 
@@ -78,7 +78,7 @@ def test_the_face_that_speaks_is_used_though_another_is_larger(shared_data, tmp_
 
 def test_without_sound_the_larger_is_used(shared_data, tmp_path):
     path = pair(shared_data, tmp_path, "brbk7n.mpg", "lbax4n.mpg", True)
-    frames = read_film(Film(probe(path), 0.0, 2.8), (np.arange(70) + 0.5) / 25).frames
+    frames = read_clip_frames(VideoClip(probe_media(path), 0.0, 2.8), (np.arange(70) + 0.5) / 25).frames
     for name, sound in (("mute.mp4", None), ("even.mp4", tone(2.8))):
         write(tmp_path / name, frames=frames, sound=sound, options={"crf": "18"})
         record = process_clip(Clip("a", str(tmp_path / name), 0, "s"), RECIPES["fbp"], classes=2)
@@ -88,15 +88,15 @@ def test_without_sound_the_larger_is_used(shared_data, tmp_path):
 def test_sound_that_has_ended_tells_nothing(tmp_path):
     frames = np.zeros((100, 64, 64, 3), np.uint8)
     write(tmp_path / "a.mp4", frames=frames, sound=tone(0.3))
-    film = Film(probe(str(tmp_path / "a.mp4")), 0.0, 4.0)
-    shots = read_film(film, np.array([1.0, 3.0]))
+    film = VideoClip(probe_media(str(tmp_path / "a.mp4")), 0.0, 4.0)
+    shots = read_clip_frames(film, np.array([1.0, 3.0]))
     tracks = [Track({0: fake_face(x, 30, 20), 1: fake_face(x, 30, 20)}) for x in (15, 45)]
     assert active_speaker.listen(film, shots, tracks) == [0.0, 0.0]
 
 
 def test_faces_keep_their_place_where_frames_have_another_size():
-    shots = Shots(np.zeros((2, 96, 128, 3), np.uint8), np.array([0.0, 1.0]), 1.0, 0)
-    dense = Shots(np.zeros((3, 192, 256, 3), np.uint8), np.array([0.0, 0.5, 1.0]), 1.0, 0)
+    shots = ClipFrames(np.zeros((2, 96, 128, 3), np.uint8), np.array([0.0, 1.0]), 1.0, 0)
+    dense = ClipFrames(np.zeros((3, 192, 256, 3), np.uint8), np.array([0.0, 0.5, 1.0]), 1.0, 0)
     track = Track({0: fake_face(40, 30, 20), 1: fake_face(50, 30, 20)})
     found = active_speaker._faces(track, shots, dense)
     assert [face.box.tolist() for face in found] == [fake_face(x, 60, 40).box.tolist() for x in (80, 90, 100)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.settings import RECIPES, AudioSettings
-from data_prep.spectrogram import BEL, BLOCK, FRONTENDS, log_spectrogram
+from data_prep.spectrogram import BLOCK_FRAMES, FRONTENDS, UNITS_PER_BEL, log_spectrogram
 from emofuse_jax.data.spectrogram_units import bin_hz, units_per_neper
 
 SETTINGS = AudioSettings()
@@ -74,7 +74,7 @@ def test_a_neper_of_a_recipe(name):
     sound = np.random.default_rng(0).normal(0, 0.02, 5000).astype(np.float32)
     soft, loud = (log_spectrogram(factor * sound, RECIPES[name].audio)[0] for factor in (1, np.e))
     np.testing.assert_allclose(loud.astype(float) - soft, units_per_neper(name), rtol=0.01, atol=0.03)
-    bel = BEL[RECIPES[name].audio.frontend]
+    bel = UNITS_PER_BEL[RECIPES[name].audio.frontend]
     assert bel == pytest.approx(units_per_neper(name) * np.log(10) / 2)
 
 
@@ -112,7 +112,7 @@ def test_a_tone_is_in_its_bin():
 
 @pytest.mark.parametrize("settings", [MEL, DECIBELS], ids=lambda settings: settings.frontend)
 def test_blocks_of_other_frontends_give_what_the_whole_gives(settings):
-    sound = np.random.default_rng(1).normal(0, 0.1, (BLOCK + 77) * 160 + 31).astype(np.float32)
+    sound = np.random.default_rng(1).normal(0, 0.1, (BLOCK_FRAMES + 77) * 160 + 31).astype(np.float32)
     whole, _ = log_spectrogram(sound, settings)
     parts, _ = log_spectrogram(iter(np.array_split(sound, 23)), settings)
     assert len(whole) == 1 + len(sound) // 160
@@ -120,14 +120,14 @@ def test_blocks_of_other_frontends_give_what_the_whole_gives(settings):
 
 
 def test_blocks_give_what_the_whole_gives():
-    sound = np.random.default_rng(1).normal(0, 0.1, (2 * BLOCK + 77) * 160 + 31).astype(np.float32)
+    sound = np.random.default_rng(1).normal(0, 0.1, (2 * BLOCK_FRAMES + 77) * 160 + 31).astype(np.float32)
     whole, level = log_spectrogram(sound, SETTINGS)
     cuts = np.sort(np.random.default_rng(2).integers(0, len(sound), 40))
     parts, level_of_parts = log_spectrogram(iter(np.split(sound, cuts)), SETTINGS)
     assert len(whole) == 1 + len(sound) // 160
     np.testing.assert_array_equal(whole, parts)
     assert level == pytest.approx(level_of_parts)
-    for frame in (BLOCK - 1, BLOCK, 2 * BLOCK):  # at the seams too
+    for frame in (BLOCK_FRAMES - 1, BLOCK_FRAMES, 2 * BLOCK_FRAMES):  # at the seams too
         np.testing.assert_allclose(whole[frame], formula(sound, frame), rtol=2e-3, atol=2e-3)
 
 

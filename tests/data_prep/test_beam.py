@@ -16,7 +16,7 @@ DIRECT = [
 def test_two_workers_write_the_same_files(source, prepared, tmp_path):
     output, summary = prepared
     again = run_prepare(source, tmp_path / "records", beam=DIRECT)
-    assert (again.kept, again.masked, again.failed) == (summary.kept, summary.masked, summary.failed)
+    assert (again.complete, again.masked, again.failed) == (summary.complete, summary.masked, summary.failed)
     assert every_file(tmp_path / "records") == every_file(output)
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from data_prep.corpora import read_corpus
 from data_prep.corpora.composite import make, pair, persons
-from data_prep.media.audio_track import sound_blocks
-from data_prep.media.probe import probe
-from data_prep.media.video_clip import Film, read_film
+from data_prep.media.audio_track import read_audio_blocks
+from data_prep.media.probe import probe_media
+from data_prep.media.video_clip import VideoClip, read_clip_frames
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 from emofuse_jax.scoring.result_labels import corpus_marks
 from tests.data_prep.media_files import ramp, tone, write, write_wav
@@ -76,16 +76,16 @@ def test_a_film_has_the_sound_of_one_and_the_picture_of_the_other(sides, tmp_pat
     assert made["note"] == "COMPOSITE of voices of voices and faces of faces, seed 0"
     for name, source in list(made["films"].items())[:4]:
         film, voice, face = (
-            probe(str(p))
+            probe_media(str(p))
             for p in (tmp_path / "films" / name, source["voice"]["path"], source["face"]["path"])
         )
-        seconds = min(voice.sound.end, face.video.end)
-        assert film.sound.end == pytest.approx(seconds, abs=0.01)
+        seconds = min(voice.audio.end, face.video.end)
+        assert film.audio.end == pytest.approx(seconds, abs=0.01)
         assert film.video.end == pytest.approx(seconds, abs=0.041)
-        heard, said = (np.concatenate(list(sound_blocks(x, 0, seconds, 16_000))) for x in (film, voice))
+        heard, said = (np.concatenate(list(read_audio_blocks(x, 0, seconds, 16_000))) for x in (film, voice))
         np.testing.assert_allclose(heard, said[: len(heard)], atol=2 / 32768)
         times = np.array([0.05, seconds / 2, seconds - 0.05])
-        shown, drawn = (read_film(Film(x, 0.0, seconds), times) for x in (film, face))
+        shown, drawn = (read_clip_frames(VideoClip(x, 0.0, seconds), times) for x in (film, face))
         np.testing.assert_array_equal(shown.frames, drawn.frames)
         np.testing.assert_allclose(shown.times, drawn.times, atol=1e-3)
 

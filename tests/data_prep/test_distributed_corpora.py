@@ -7,7 +7,7 @@ import openpyxl
 import pytest
 
 from data_prep.corpora import iemocap, read_corpus
-from emofuse_jax.data.writing.splits import make_fold, protocols
+from emofuse_jax.data.writing.splits import list_protocols, make_fold
 from tests.data_prep import corpus_trees as trees
 
 WHOLE = {
@@ -57,7 +57,7 @@ def test_speakers_never_cross_in_any_protocol(whole, name):
     rows = [
         {"clip_id": c.clip_id, "speaker": c.speaker, "label": c.label, "status": "kept"} for c in corpus.clips
     ]
-    for protocol in protocols(corpus):
+    for protocol in list_protocols(corpus):
         for fold in range(len(protocol.folds)):
             parts = make_fold(protocol, fold, rows, corpus.sex)
             sides = [{speaker[clip] for clip in parts[part]} for part in ("train", "validation", "test")]
@@ -77,14 +77,14 @@ def test_speakers_never_cross_in_any_protocol(whole, name):
     ],
 )
 def test_published_protocols(whole, name, names, folds):
-    found = protocols(read_corpus(name, whole(name)))
+    found = list_protocols(read_corpus(name, whole(name)))
     assert {protocol.name for protocol in found} == names
     assert max(len(protocol.folds) for protocol in found) == folds
 
 
 def test_iemocap_by_speaker_validates_on_the_other_of_the_session(whole):
     corpus = read_corpus("iemocap", whole("iemocap"))
-    by_speaker = next(p for p in protocols(corpus) if p.name == "iemocap_10fold")
+    by_speaker = next(p for p in list_protocols(corpus) if p.name == "iemocap_10fold")
     rows = [
         {"clip_id": c.clip_id, "speaker": c.speaker, "label": c.label, "status": "kept"} for c in corpus.clips
     ]

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_prep.feature_fields import face_features
-from data_prep.onnx_models.encoders import EncoderFiles, encode_sound
+from data_prep.feature_fields import extract_face_features
+from data_prep.onnx_models.encoders import EncoderFiles, encode_audio
 from data_prep.probe_encoders import with_encoders
 from data_prep.process_clip import Failure, process_clip
 from data_prep.settings import PrepSettings
@@ -71,8 +71,8 @@ def test_a_short_spectrogram_gets_the_frames_of_the_shortest_sound(tmp_path):
     write_wav(tmp_path / "a.wav", tone(0.11, rate=16_000))
     enough = encoded(tmp_path / "a.wav", SETTINGS, EncoderFiles()).spectrogram
     assert len(enough) == 12  # three vectors of four frames
-    assert len(encode_sound(enough, layout, files, 10.0)) == 3
-    padded = encode_sound(enough[:5], layout, files, 10.0)
+    assert len(encode_audio(enough, layout, files, 10.0)) == 3
+    padded = encode_audio(enough[:5], layout, files, 10.0)
     expected = np.concatenate([enough[:5], np.zeros((7, 200))])[:, :192].reshape(3, 4, 6, 32).mean((1, 3))
     np.testing.assert_allclose(padded, expected, rtol=2e-3, atol=2e-3)
 
@@ -126,12 +126,12 @@ def test_only_valid_faces_are_encoded(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (20, 60, 60, 3), np.uint8)
     faces = [None if i % 7 == 3 else fake_face(30, 30, 20) for i in range(20)]  # two runs of the encoder
     files = EncoderFiles(face=onnx_models.face_encoder(tmp_path / "m.onnx"))
-    found = face_features(frames, faces, with_encoders(SETTINGS, files), files)["face_features"]
+    found = extract_face_features(frames, faces, with_encoders(SETTINGS, files), files)["face_features"]
     absent = np.array([face is None for face in faces])
     assert not found[absent].any()
     assert found[~absent].any(1).all()
     assert len(np.unique(found[~absent], axis=0)) == 17
-    assert face_features(frames, faces, SETTINGS, EncoderFiles()) == {}
+    assert extract_face_features(frames, faces, SETTINGS, EncoderFiles()) == {}
 
 
 def test_a_kept_spectrogram_outlives_its_encoder(tmp_path):

@@ -14,7 +14,7 @@ from data_prep.faces.choose_person import choose_track
 from data_prep.faces.detector import warm_detector
 from data_prep.faces.face import Face
 from data_prep.faces.mtcnn_cascade import detect_faces
-from data_prep.onnx_models.encoders import NO_FILES
+from data_prep.onnx_models.encoders import NO_ENCODER_FILES
 from data_prep.settings import FaceSettings, PrepSettings
 from tests.data_prep.face_fakes import fake_face
 
@@ -257,7 +257,7 @@ def test_new_counts_compile_nothing(clips, monkeypatch):
 def test_warming_compiles_every_stage():
     for stage in (mtcnn_networks.pnet, mtcnn_networks.rnet, mtcnn_networks.onet):
         stage.clear_cache()
-    warm_detector(PrepSettings(), NO_FILES)
+    warm_detector(PrepSettings(), NO_ENCODER_FILES)
     assert all(
         stage._cache_size() for stage in (mtcnn_networks.pnet, mtcnn_networks.rnet, mtcnn_networks.onet)
     )

@@ -13,12 +13,12 @@ import pytest
 from av.video.reformatter import VideoReformatter
 
 from data_prep.corpora.folder import read_corpus
-from data_prep.media.audio_track import sound_blocks
-from data_prep.media.frames import _image
-from data_prep.media.probe import MediaError, probe
+from data_prep.media.audio_track import read_audio_blocks
+from data_prep.media.frames import _to_image
+from data_prep.media.probe import MediaError, probe_media
 from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings, record_shape
-from data_prep.workers.pool import Job, outcomes
+from data_prep.workers.pool import PrepJob, process_clips
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Clip
 from emofuse_jax.data.writing.shards import read_shard
@@ -112,13 +112,13 @@ def check_record(record, clip):
 
 
 def job_of(corpus):
-    return Job(SETTINGS, corpus.name, len(corpus.classes))
+    return PrepJob(SETTINGS, corpus.name, len(corpus.classes))
 
 
 def alone(corpus):
     """Clip id to the record of each good clip, from a run without the others."""
     clips = [clip for clip in corpus.clips if "_good_" in clip.clip_id]
-    found = list(outcomes(clips, job_of(corpus), 1))
+    found = list(process_clips(clips, job_of(corpus), 1))
     assert [outcome.reason for outcome in found if outcome.data is None] == []
     return {clip.clip_id: outcome.data for clip, outcome in zip(clips, found, strict=True)}
 
@@ -136,7 +136,7 @@ def test_a_corpus_of_damaged_files_is_prepared(samples, tmp_path):
         for row in manifest(summary.output).values()
     ]
     check(corpus.clips, found, alone(corpus), seconds)
-    assert summary.kept + summary.masked > 80  # most damage is survived, and not all
+    assert summary.complete + summary.masked > 80  # most damage is survived, and not all
     assert len(summary.failed) > 40
 
 
@@ -145,7 +145,7 @@ def test_a_corpus_of_damaged_files_is_prepared(samples, tmp_path):
 def test_two_thousand_damaged_files(samples, tmp_path, part):
     corpus = make_corpus(tmp_path / "source", samples, range(200 + 500 * part, 700 + 500 * part))
     began = time.monotonic()
-    found = [(o.status, o.reason, o.data) for o in outcomes(corpus.clips, job_of(corpus), 2)]
+    found = [(o.status, o.reason, o.data) for o in process_clips(corpus.clips, job_of(corpus), 2)]
     check(corpus.clips, found, alone(corpus), time.monotonic() - began)
 
 
@@ -154,7 +154,7 @@ def test_sound_in_64_bit_numbers_is_told(samples, tmp_path):
     data = bytearray(samples["sound.wav"])
     data[28:36] = struct.pack("<IHH", 8 * 16_000, 8, 64)  # bytes a second, bytes a sample, bits
     (tmp_path / "a.wav").write_bytes(data)
-    (found,) = outcomes([Clip("a", str(tmp_path / "a.wav"), 0, "a")], Job(SETTINGS, "test", 2), 0)
+    (found,) = process_clips([Clip("a", str(tmp_path / "a.wav"), 0, "a")], PrepJob(SETTINGS, "test", 2), 0)
     assert found.reason == "sound: samples in s64, which are not read; no video stream"
 
 
@@ -168,7 +168,7 @@ def test_many_channels_are_their_mean(tmp_path, layout, channels):
         frame.sample_rate, frame.pts = 48_000, 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    (block, *more) = sound_blocks(probe(str(tmp_path / "a.m4a")), 0.25, 0.75, 48_000)
+    (block, *more) = read_audio_blocks(probe_media(str(tmp_path / "a.m4a")), 0.25, 0.75, 48_000)
     mean = np.sqrt(np.square(np.concatenate([block, *more])).mean())
     assert mean == pytest.approx(0.3 / np.sqrt(2) * (channels - 1) / channels, rel=0.03)
 
@@ -179,21 +179,24 @@ def test_sound_that_the_decoder_held_to_the_end_has_a_time(samples, tmp_path):
     for start in range(len(data) // 2, len(data) - 342, 50):
         film.write_bytes(data[:start] + bytes(342) + data[start + 342 :])
         with contextlib.suppress(MediaError):
-            assert sum(len(block) for block in sound_blocks(probe(str(film)), 0.0, 1.0, 16_000)) <= 16_001
+            assert (
+                sum(len(block) for block in read_audio_blocks(probe_media(str(film)), 0.0, 1.0, 16_000))
+                <= 16_001
+            )
 
 
 @pytest.mark.parametrize(
     ("size", "count", "shape"), [((64, 48), 4, (48, 64, 3)), ((100_000, 1), 4000, (1, 50_166, 3))]
 )
 def test_pictures_shrink_to_one_line_at_least(size, count, shape):
-    image, scale = _image(av.VideoFrame(*size, "yuv444p"), VideoReformatter(), count, None)
+    image, scale = _to_image(av.VideoFrame(*size, "yuv444p"), VideoReformatter(), count, None)
     assert image.shape == shape
     assert scale == pytest.approx(shape[1] / size[0], rel=1e-5)
 
 
 def test_pixels_without_a_way_to_rgb_are_told():
     with pytest.raises(MediaError, match="frames in gray32le"):
-        _image(av.VideoFrame(64, 64, "gray32le"), VideoReformatter(), 1, None)
+        _to_image(av.VideoFrame(64, 64, "gray32le"), VideoReformatter(), 1, None)
 
 
 def test_equal_seeds_give_equal_files(samples):
@@ -209,6 +212,6 @@ def test_a_clip_of_no_use_beside_a_good_one(samples, tmp_path):
     (tmp_path / "good.wav").write_bytes(samples["sound.wav"])
     (tmp_path / "bad.wav").write_bytes(samples["sound.wav"][:10])
     clips = [Clip(name, str(tmp_path / name), 0, "a") for name in ("good.wav", "bad.wav")]
-    good, bad = outcomes(clips, Job(SETTINGS, "test", 2), 2)
+    good, bad = process_clips(clips, PrepJob(SETTINGS, "test", 2), 2)
     assert good.data is not None
     assert (bad.status, bad.reason, bad.data) == ("failed", "not media, or damaged beyond reading", None)

@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from data_prep.media.audio_track import sound_blocks
-from data_prep.media.frames import needed, read_frames, shown_at
-from data_prep.media.probe import MediaError, probe
+from data_prep.media.audio_track import read_audio_blocks
+from data_prep.media.frames import find_needed_packets, find_shown_packets, read_frames
+from data_prep.media.probe import MediaError, probe_media
 from tests.data_prep.media_files import RATE, ramp, tone, write, write_wav
 
 
@@ -38,12 +38,12 @@ def all_frames(info):
         frames = [(f.pts, f.to_ndarray(format="rgb24")) for f in container.decode(stream)]
         base = float(stream.time_base)
     frames.sort(key=lambda pair: pair[0])
-    return [(pts * base - info.zero, image) for pts, image in frames]
+    return [(pts * base - info.start_time, image) for pts, image in frames]
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.mpg", "late.mp4", "long.mp4"])
 def test_frames_are_those_of_plain_decoding(folder, name):
-    info = probe(str(folder / name))
+    info = probe_media(str(folder / name))
     every = all_frames(info)
     times = np.array([0.0, 0.33, 0.35, 1.21, 2.5, 3.19, 3.21, info.duration + 1])
     frames, shown, scale = read_frames(info, times)
@@ -55,15 +55,17 @@ def test_frames_are_those_of_plain_decoding(folder, name):
 
 
 def test_frames_without_presentation_timestamps_are_counted(folder):
-    info = probe(str(folder / "film.avi"))
-    assert not info.video.timed
+    info = probe_media(str(folder / "film.avi"))
+    assert not info.video.has_timestamps
     frames, _, _ = read_frames(info, np.array([0.02, 2.02, 3.9]))
     np.testing.assert_allclose(frames.mean((1, 2, 3)), [0, 100, 194], atol=1.5)
 
 
 def test_only_what_is_needed_is_decoded(folder):
-    info = probe(str(folder / "long.mp4"))
-    mask = needed(info.video, set(shown_at(info.video, np.array([1.1, 12.1])).tolist()))
+    info = probe_media(str(folder / "long.mp4"))
+    mask = find_needed_packets(
+        info.video, set(find_shown_packets(info.video, np.array([1.1, 12.1])).tolist())
+    )
     assert 2 <= mask.sum() <= 20  # of 375: from a key frame a second to the frame itself
     frames, shown, _ = read_frames(info, np.array([12.1, 12.5]))  # far in: reached by seeking
     every = dict(all_frames(info))
@@ -75,8 +77,8 @@ def test_only_what_is_needed_is_decoded(folder):
 @pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "late.mp4"])
 def test_sound_and_frames_share_a_clock(folder, name):
     """The tone begins at second 1; there the grey value is 50, or 0 in the film that begins late."""
-    info = probe(str(folder / name))
-    sound = np.concatenate(list(sound_blocks(info, 0.8, 1.8, 16_000)))
+    info = probe_media(str(folder / name))
+    sound = np.concatenate(list(read_audio_blocks(info, 0.8, 1.8, 16_000)))
     assert abs(len(sound) - 16_000) <= 2
     onset = np.flatnonzero(np.abs(sound) > 0.05)[0] / 16_000
     assert onset == pytest.approx(0.2, abs=0.03)
@@ -87,7 +89,7 @@ def test_sound_and_frames_share_a_clock(folder, name):
 
 
 def test_sound_far_into_a_file(folder):
-    sound = np.concatenate(list(sound_blocks(probe(str(folder / "long.mp4")), 12.5, 14.0, 16_000)))
+    sound = np.concatenate(list(read_audio_blocks(probe_media(str(folder / "long.mp4")), 12.5, 14.0, 16_000)))
     assert abs(len(sound) - 24_000) <= 2
     assert np.flatnonzero(np.abs(sound) > 0.05)[0] / 16_000 == pytest.approx(0.5, abs=0.03)
 
@@ -95,7 +97,9 @@ def test_sound_far_into_a_file(folder):
 def test_sound_keeps_its_level_and_length(tmp_path):
     """Two equal channels average to themselves, where swresample's mix would be sqrt(2) louder."""
     write(tmp_path / "tone.flac", sound=tone(2.0))
-    sound = np.concatenate(list(sound_blocks(probe(str(tmp_path / "tone.flac")), 0.0, 2.0, 16_000)))
+    sound = np.concatenate(
+        list(read_audio_blocks(probe_media(str(tmp_path / "tone.flac")), 0.0, 2.0, 16_000))
+    )
     assert len(sound) == 32_000
     expected = 0.3 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
     np.testing.assert_allclose(sound[200:-200], expected[200:-200], atol=2e-3)
@@ -103,7 +107,7 @@ def test_sound_keeps_its_level_and_length(tmp_path):
 
 def test_cover_art_is_no_video(tmp_path):
     write_wav(tmp_path / "tone.wav", tone(1.0, rate=16_000))
-    info = probe(str(tmp_path / "tone.wav"))
+    info = probe_media(str(tmp_path / "tone.wav"))
     assert info.video is None
     assert info.duration == pytest.approx(1.0)
 
@@ -121,7 +125,7 @@ def test_turned_film_comes_upright(tmp_path):
     turned = data[:at] + data[at:].replace(straight, quarter, 1)
     assert turned != data
     (tmp_path / "turned.mp4").write_bytes(turned)
-    frames, _, _ = read_frames(probe(str(tmp_path / "turned.mp4")), np.array([0.1]))
+    frames, _, _ = read_frames(probe_media(str(tmp_path / "turned.mp4")), np.array([0.1]))
     assert frames.shape[1:] == (96, 64, 3)
     assert frames[0, :28].mean() > 200  # what was left is now on top
     assert frames[0, 36:].mean() < 50
@@ -129,7 +133,7 @@ def test_turned_film_comes_upright(tmp_path):
 
 def test_large_frames_are_reduced(tmp_path):
     write(tmp_path / "large.mp4", frames=[np.full((1440, 2560, 3), 90, np.uint8)] * 2)
-    frames, _, scale = read_frames(probe(str(tmp_path / "large.mp4")), np.array([0.0]))
+    frames, _, scale = read_frames(probe_media(str(tmp_path / "large.mp4")), np.array([0.0]))
     assert frames.shape == (1, 1080, 1920, 3)
     assert scale == pytest.approx(0.75)
 
@@ -142,7 +146,7 @@ def test_the_scale_is_that_of_the_first_frame_where_the_size_changes(tmp_path):
             part = tmp_path / f"{i}.ts"
             write(part, frames=[np.full((side, side, 3), 90, np.uint8)] * 5, video_start=0.2 * i)
             both.write(part.read_bytes())
-    info = probe(str(film))
+    info = probe_media(str(film))
     sizes = {(image.shape[0]) for _, image in all_frames(info)}
     assert sizes == {64, 2160}
     frames, _, scale = read_frames(info, info.video.times)
@@ -183,7 +187,7 @@ def broken_files(folder, target):
 def test_what_is_no_media_is_told_in_one_line(folder, tmp_path):
     for name, told in broken_files(folder, tmp_path).items():
         with pytest.raises(MediaError, match=told) as error:
-            probe(str(tmp_path / name))
+            probe_media(str(tmp_path / name))
         assert "\n" not in str(error.value)
 
 
@@ -196,16 +200,16 @@ def test_damaged_bytes_end_in_frames_or_in_one_line(folder, tmp_path, seed):
         data[at] = rng.integers(256)
     (tmp_path / "film").write_bytes(data)
     with contextlib.suppress(MediaError):
-        info = probe(str(tmp_path / "film"))
+        info = probe_media(str(tmp_path / "film"))
         if info.video is not None:
             assert read_frames(info, np.array([0.5, 2.0]))[0].shape[0] == 2
-        if info.sound is not None:
-            for block in sound_blocks(info, 0.0, min(info.duration, 10.0), 16_000):
+        if info.audio is not None:
+            for block in read_audio_blocks(info, 0.0, min(info.duration, 10.0), 16_000):
                 assert block.dtype == np.float32
 
 
 def test_rate_is_checked(tmp_path):
     write_wav(tmp_path / "odd.wav", tone(1.0, rate=1000), rate=1000)
     with pytest.raises(MediaError, match="1000 Hz"):
-        list(sound_blocks(probe(str(tmp_path / "odd.wav")), 0.0, 1.0, 16_000))
+        list(read_audio_blocks(probe_media(str(tmp_path / "odd.wav")), 0.0, 1.0, 16_000))
     assert RATE == 44_100

@@ -125,10 +125,10 @@ def test_a_real_face_is_cut_on_the_clip_clock(shared_data):
 def test_two_people_are_told(shared_data, tmp_path):
     """A real face twice in one picture, once large and once small."""
     from data_prep.media.frames import read_frames
-    from data_prep.media.probe import probe
+    from data_prep.media.probe import probe_media
 
     path = os.path.join(shared_data, "talking_faces", "bbaf2n.mpg")
-    image = read_frames(probe(path), np.array([1.0]))[0][0]
+    image = read_frames(probe_media(path), np.array([1.0]))[0][0]
     pair = np.zeros((288, 576, 3), np.uint8)
     pair[:, :360] = image
     pair[::1, 360:540][54:198] = image[::2, ::2]

@@ -14,7 +14,7 @@ from data_prep.corpora import read_corpus
 from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data import records
-from emofuse_jax.data.writing.shards import PROGRESS
+from emofuse_jax.data.writing.shards import PROGRESS_FOLDER
 from emofuse_jax.utils.locks import lock_directory
 from tests.data_prep.small_corpus import ROOT, SETTINGS, every_file, make_source, run_prepare
 
@@ -84,7 +84,7 @@ def test_a_finished_preparation_is_left_as_it_is(source, prepared, tmp_path):
     before = every_file(tmp_path / "again")
     again = run_prepare(source, tmp_path / "again", workers=0)
     assert every_file(tmp_path / "again") == before
-    assert (again.kept, again.masked, again.failed) == (summary.kept, summary.masked, summary.failed)
+    assert (again.complete, again.masked, again.failed) == (summary.complete, summary.masked, summary.failed)
 
 
 def test_a_lost_shard_is_made_again(source, prepared, tmp_path):
@@ -114,7 +114,7 @@ def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp
 
 def test_a_second_process_is_refused(source, tmp_path):
     with (
-        lock_directory(str(tmp_path / PROGRESS)),
+        lock_directory(str(tmp_path / PROGRESS_FOLDER)),
         pytest.raises(ValueError, match="another process is at work here"),
     ):
         run_prepare(source, tmp_path, workers=0)

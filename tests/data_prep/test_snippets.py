@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_prep.media.frame_sampling import snippet_times
-from data_prep.media.probe import VideoTrack, probe
+from data_prep.media.probe import VideoTrack, probe_media
 from tests.data_prep.media_files import write
 
 
@@ -40,7 +40,7 @@ def test_snippets_of_a_file_are_its_frames(tmp_path):
 
     film = (np.full((64, 64, 3), 5 * i, np.uint8) for i in range(50))
     write(tmp_path / "a.mp4", frames=film, options={"crf": "0"})
-    info = probe(str(tmp_path / "a.mp4"))
+    info = probe_media(str(tmp_path / "a.mp4"))
     frames, shown, _ = read_frames(info, snippet_times(info.video, 0.0, info.video.end, 2, 5))
     numbers = np.round(frames.mean((1, 2, 3)) / 5).reshape(2, 5)
     np.testing.assert_array_equal(numbers, [[10, 11, 12, 13, 14], [35, 36, 37, 38, 39]])

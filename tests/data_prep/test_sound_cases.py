@@ -7,8 +7,8 @@ import pytest
 import soxr
 
 from data_prep import face_fields
-from data_prep.media.audio_track import sound_blocks
-from data_prep.media.probe import probe
+from data_prep.media.audio_track import read_audio_blocks
+from data_prep.media.probe import probe_media
 from data_prep.process_clip import process_clip
 from data_prep.settings import RECIPES, AudioSettings, FaceSettings, PrepSettings
 from data_prep.spectrogram import log_spectrogram
@@ -39,8 +39,8 @@ def record_of(path, settings=SETTINGS, **cut):
 
 
 def samples_of(path, start=0.0, end=None):
-    info = probe(str(path))
-    return np.concatenate(list(sound_blocks(info, start, end or info.duration, 16_000)))
+    info = probe_media(str(path))
+    return np.concatenate(list(read_audio_blocks(info, start, end or info.duration, 16_000)))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def a_face_in_every_frame(monkeypatch):
     def track(film, shots, *rest):
         return [fake_face(32, 32, 40)] * len(shots.frames), 1
 
-    monkeypatch.setattr(face_fields, "_track", track)
+    monkeypatch.setattr(face_fields, "_track_person", track)
 
 
 # The clock

@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.corpora import Clip, Corpus
-from emofuse_jax.data.writing.splits import held_out, make_fold, protocols
+from emofuse_jax.data.writing.splits import choose_validation_speakers, list_protocols, make_fold
 
 ACTORS = [f"{i:02d}" for i in range(1, 25)]
 SEX = {actor: "m" if int(actor) % 2 else "f" for actor in ACTORS}
@@ -11,7 +11,7 @@ SEX = {actor: "m" if int(actor) % 2 else "f" for actor in ACTORS}
 
 def protocols_of(name, speakers, sex):
     clips = tuple(Clip(speaker, "", 0, speaker) for speaker in speakers)
-    return protocols(Corpus(name, ("one",), clips, sex, ()))
+    return list_protocols(Corpus(name, ("one",), clips, sex, ()))
 
 
 def rows(speakers, labels=(0, 1)):
@@ -50,7 +50,7 @@ def test_speakers_never_cross(corpus):
 
 def test_validation_is_the_same_for_ever():
     """These speakers stand in users' results: a change of the rule is a change of protocol."""
-    assert held_out(set(ACTORS[:18]), SEX, "demo_1fold/0") == ["01", "05", "06", "08"]
+    assert choose_validation_speakers(set(ACTORS[:18]), SEX, "demo_1fold/0") == ["01", "05", "06", "08"]
 
 
 def test_groups_without_a_protocol():

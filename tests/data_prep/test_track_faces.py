@@ -10,9 +10,9 @@ import pytest
 from data_prep.faces.detector import open_detector
 from data_prep.faces.track_faces import at_times, find_faces, mix
 from data_prep.media.frame_sampling import frame_times
-from data_prep.media.probe import probe
-from data_prep.media.video_clip import Film, read_film
-from data_prep.onnx_models.encoders import NO_FILES
+from data_prep.media.probe import probe_media
+from data_prep.media.video_clip import VideoClip, read_clip_frames
+from data_prep.onnx_models.encoders import NO_ENCODER_FILES
 from data_prep.settings import RECIPES
 from tests.data_prep.face_fakes import fake_face
 
@@ -129,10 +129,12 @@ def test_at_times_holds_the_ends():
 def test_followed_faces_are_where_a_search_finds_them(shared_data, recipe):
     """Landmarks within 4 % of a face's side, in every frame of three real clips."""
     settings = RECIPES[recipe]
-    search, look = open_detector(settings, NO_FILES)
+    search, look = open_detector(settings, NO_ENCODER_FILES)
     for name in ("bbaf2n.mpg", "swiz3n.mpg", "face_3.mp4"):
-        info = probe(os.path.join(shared_data, "talking_faces", name))
-        shots = read_film(Film(info, 0.0, 2.0), frame_times(info.video, 0.0, 2.0, settings.face)[:32])
+        info = probe_media(os.path.join(shared_data, "talking_faces", name))
+        shots = read_clip_frames(
+            VideoClip(info, 0.0, 2.0), frame_times(info.video, 0.0, 2.0, settings.face)[:32]
+        )
         followed = find_faces(shots.frames, shots.times, search, look)
         for faces, found in zip(followed, search(shots.frames), strict=True):
             side = (found[0].box[2:] - found[0].box[:2]).mean()
@@ -142,12 +144,12 @@ def test_followed_faces_are_where_a_search_finds_them(shared_data, recipe):
 def test_a_face_is_found_in_98_percent_of_real_frames(shared_data):
     """The frames that the recipe samples, as it finds them."""
     settings = RECIPES["fbp"]
-    search, look = open_detector(settings, NO_FILES)
+    search, look = open_detector(settings, NO_ENCODER_FILES)
     found = []
     for path in sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.m*"))):
-        info = probe(path)
-        film = Film(info, 0.0, info.duration)
-        shots = read_film(film, frame_times(info.video, 0.0, info.video.end, settings.face))
+        info = probe_media(path)
+        film = VideoClip(info, 0.0, info.duration)
+        shots = read_clip_frames(film, frame_times(info.video, 0.0, info.video.end, settings.face))
         found += [len(faces) == 1 for faces in find_faces(shots.frames, shots.times, search, look)]
     print(f"\none face in {sum(found)} of {len(found)} frames")
     assert len(found) == 14 * 16
@@ -159,9 +161,9 @@ def test_a_face_is_found_in_98_percent_of_real_frames(shared_data):
 )
 def test_dark_and_small_faces(shared_data, harder):
     """Found where they are, in most frames; below the recipe's smallest face in none, and no other is."""
-    info = probe(os.path.join(shared_data, "talking_faces", "bbaf2n.mpg"))
-    shots = read_film(Film(info, 0.0, 3.0), np.arange(16) * 0.18)
-    search, look = open_detector(RECIPES["fbp"], NO_FILES)
+    info = probe_media(os.path.join(shared_data, "talking_faces", "bbaf2n.mpg"))
+    shots = read_clip_frames(VideoClip(info, 0.0, 3.0), np.arange(16) * 0.18)
+    search, look = open_detector(RECIPES["fbp"], NO_ENCODER_FILES)
     expected = find_faces(shots.frames, shots.times, search, look)
     if harder == "a tenth of the light":
         frames, zoom, corner = shots.frames // 10, 1.0, 0

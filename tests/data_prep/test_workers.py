@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from data_prep.settings import PrepSettings
-from data_prep.workers.pool import MOST_DEATHS, Job, Outcome, outcomes, process
-from data_prep.workers.sandbox import environment
+from data_prep.workers.pool import MAX_WORKER_DEATHS, Outcome, PrepJob, process_clips, process_to_outcome
+from data_prep.workers.sandbox import worker_environment
 from emofuse_jax.data.writing.corpus import Clip
 from tests.rights import as_nobody, forbid
 
-JOB = Job(PrepSettings(), "test", 2)
+JOB = PrepJob(PrepSettings(), "test", 2)
 CLIPS = [Clip(f"{i:03d}", "", 0, "a") for i in range(30)]
 
 
@@ -72,12 +72,12 @@ def where(job, clip):
 
 def test_in_order_on_all_workers(tmp_path):
     clips = [dataclasses.replace(clip, path=str(tmp_path)) for clip in CLIPS]
-    found = list(outcomes(clips, JOB, 2, work=paired, seconds=60.0))
+    found = list(process_clips(clips, JOB, 2, work=paired, timeout_seconds=60.0))
     assert [outcome.reason for outcome in found] == [clip.clip_id for clip in CLIPS]
 
 
 def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
-    found = list(outcomes(CLIPS, JOB, 2, work=deadly, seconds=2.0))
+    found = list(process_clips(CLIPS, JOB, 2, work=deadly, timeout_seconds=2.0))
     failed = {clip.clip_id: o.reason for clip, o in zip(CLIPS, found, strict=True) if o.status == "failed"}
     assert failed == {
         "003": "the worker was lost on it: exit code -9",
@@ -88,7 +88,7 @@ def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS takes the limit and does not heed it")
 def test_a_clip_that_takes_all_memory_costs_only_itself():
-    found = list(outcomes(CLIPS, JOB, 2, work=greedy))
+    found = list(process_clips(CLIPS, JOB, 2, work=greedy))
     assert {c.clip_id: o.reason for c, o in zip(CLIPS, found, strict=True) if o.status == "failed"} == {
         "003": "the worker was lost on it: it took more than 8 GiB of memory",
         "009": "the worker was lost on it: exit code -6: a crash, or more than 8 GiB of memory",
@@ -97,8 +97,8 @@ def test_a_clip_that_takes_all_memory_costs_only_itself():
 
 def test_clips_that_take_all_memory_one_after_the_other_do_not_end_the_run():
     """They are at fault, not the machine."""
-    clips = [Clip("003", "", 0, "a")] * (MOST_DEATHS + 1)
-    found = list(outcomes([*clips, CLIPS[0]], JOB, 2, work=greedy))
+    clips = [Clip("003", "", 0, "a")] * (MAX_WORKER_DEATHS + 1)
+    found = list(process_clips([*clips, CLIPS[0]], JOB, 2, work=greedy))
     assert [outcome.status for outcome in found] == ["failed"] * len(clips) + ["kept"]
 
 
@@ -111,7 +111,7 @@ def test_each_worker_keeps_to_one_core(tmp_path, allowed):
     clips = [dataclasses.replace(clip, path=str(tmp_path)) for clip in CLIPS]
     try:
         os.sched_setaffinity(0, mine)
-        found = {outcome.reason for outcome in outcomes(clips, JOB, 3, work=where)}
+        found = {outcome.reason for outcome in process_clips(clips, JOB, 3, work=where)}
         assert os.sched_getaffinity(0) == set(mine)
     finally:
         os.sched_setaffinity(0, before)
@@ -121,7 +121,7 @@ def test_each_worker_keeps_to_one_core(tmp_path, allowed):
 
 def test_workers_that_always_die_end_the_run():
     with pytest.raises(ValueError, match=r"again and again \(exit code -9\)"):
-        list(outcomes(CLIPS, JOB, 2, work=suicidal))
+        list(process_clips(CLIPS, JOB, 2, work=suicidal))
 
 
 def test_a_file_that_may_not_be_read_is_a_reason(tmp_path, capfd):
@@ -129,14 +129,14 @@ def test_a_file_that_may_not_be_read_is_a_reason(tmp_path, capfd):
     path.write_bytes(b"RIFF")
     forbid(path)
     with as_nobody():
-        outcome = process(JOB, Clip("a", str(path), 0, "s"))
+        outcome = process_to_outcome(JOB, Clip("a", str(path), 0, "s"))
     assert outcome == Outcome("failed", "can't be read: Permission denied", "", None)
     assert capfd.readouterr().err == ""
 
 
 def test_environment_is_put_back():
     before = dict(os.environ)
-    list(outcomes(CLIPS[:1], JOB, 1, work=told))
+    list(process_clips(CLIPS[:1], JOB, 1, work=told))
     assert dict(os.environ) == before
 
 
@@ -145,13 +145,13 @@ def test_a_device_that_is_not_there_is_told(monkeypatch):
     face = dataclasses.replace(PrepSettings().face, device="accelerator")
     job = dataclasses.replace(JOB, settings=dataclasses.replace(JOB.settings, face=face))
     with pytest.raises(ValueError, match="--face_device=accelerator: JAX finds no GPU or TPU here"):
-        list(outcomes(CLIPS[:1], job, 1, work=told))
+        list(process_clips(CLIPS[:1], job, 1, work=told))
 
 
 def test_an_accelerator_is_shared_by_the_workers(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     before = dict(os.environ)
-    with environment("accelerator"):
+    with worker_environment("accelerator"):
         assert os.environ["JAX_PLATFORMS"] == "cuda"
         assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     assert dict(os.environ) == before

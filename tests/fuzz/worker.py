@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from data_prep.workers.sandbox import environment
+from data_prep.workers.sandbox import worker_environment
 from tests.fuzz.verdict import judge
 
 MEMORY = 1 << 30
@@ -33,7 +33,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         self.kind, self.home = kind, os.path.join(folder, f"worker_{number}")
         self.process = context.Process(target=_serve, args=(theirs, kind, folder, self.home))
-        with environment():
+        with worker_environment():
             self.process.start()
         theirs.close()
         self.ready, self.seed, self.since = False, None, time.monotonic()

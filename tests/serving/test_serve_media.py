@@ -147,7 +147,7 @@ def test_every_decoder_is_ready_before_it_is_asked():
     decoders = Decoders(misbehave, workers=2, timeout_seconds=60.0, max_waiting=0)
     try:
         decoders.warm_up()
-        assert [worker.ready for worker in decoders._workers] == [True, True]
+        assert [worker.is_ready for worker in decoders._workers] == [True, True]
     finally:
         decoders.close()
 

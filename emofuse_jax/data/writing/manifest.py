@@ -6,7 +6,7 @@ import os
 
 from emofuse_jax.utils.files import write_atomic
 
-COLUMNS = (
+MANIFEST_COLUMNS = (
     "clip_id",
     "path",
     "speaker",
@@ -27,9 +27,9 @@ def write_manifest(output: str, rows: list[dict]) -> None:
     """manifest.csv: a row for each clip, in order."""
     text = io.StringIO(newline="")
     # A lone return is left bare by Python before 3.13, and ends the row where it is read.
-    lone = any("\r" in str(value) for row in rows for value in row.values())
-    quoting = csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", quoting=quoting)
+    has_bare_return = any("\r" in str(value) for row in rows for value in row.values())
+    quoting = csv.QUOTE_ALL if has_bare_return else csv.QUOTE_MINIMAL
+    writer = csv.DictWriter(text, MANIFEST_COLUMNS, lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(os.path.join(output, "manifest.csv"), text.getvalue().encode())

@@ -5,15 +5,15 @@ import os
 
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Corpus
-from emofuse_jax.data.writing.shards import Plan
+from emofuse_jax.data.writing.shards import ShardPlan
 from emofuse_jax.utils.files import write_json
 
 
 def write_prep(
     output: str,
     corpus: Corpus,
-    plan: Plan,
-    notes: list[dict],
+    plan: ShardPlan,
+    markers: list[dict],
     rows: list[dict],
     *,
     shape: records.RecordShape,
@@ -26,14 +26,14 @@ def write_prep(
       output: directory of the records.
       corpus: names, classes and speakers.
       plan: names of the shards.
-      notes: of each shard: number of records and hash.
+      markers: of each shard: number of records and hash.
       rows: of the manifest.
       shape: dimensions that all records share.
       settings: every setting that decides what a record holds.
       versions: of the packages that made the records.
     """
-    sources = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
-    optional = {k: v for k in records.OPTIONAL_ARRAY_DTYPES if (v := getattr(shape, k))}
+    sources_hash = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
+    optional_fields = {k: v for k in records.OPTIONAL_ARRAY_DTYPES if (v := getattr(shape, k))}
     values = {
         "schema_version": shape.schema_version,
         "corpus": corpus.name,
@@ -43,14 +43,14 @@ def write_prep(
         "sex": dict(sorted(corpus.sex.items())),
         "class_map": corpus.class_map,
         "settings": settings,
-        "shape": {"f": shape.f, "h": shape.h, "w": shape.w, **optional},
+        "shape": {"f": shape.f, "h": shape.h, "w": shape.w, **optional_fields},
         "frames": settings["face"]["frames"],
         "versions": versions,
-        "sources_sha256": sources.hexdigest(),
+        "sources_sha256": sources_hash.hexdigest(),
         "notes": list(corpus.notes),
         "shards": [
-            {"name": plan.name(i), "records": note["records"], "sha256": note["sha256"]}
-            for i, note in enumerate(notes)
+            {"name": plan.name(i), "records": marker["records"], "sha256": marker["sha256"]}
+            for i, marker in enumerate(markers)
         ],
     }
     write_json(os.path.join(output, "prep.json"), values)

@@ -5,14 +5,14 @@ import os
 import numpy as np
 
 from emofuse_jax.data import records
-from emofuse_jax.data.writing.shards import Plan
+from emofuse_jax.data.writing.shards import ShardPlan
 
 
 def write_tfds(
     output: str,
     classes: tuple[str, ...],
-    plan: Plan,
-    notes: list[dict],
+    plan: ShardPlan,
+    markers: list[dict],
     shape: records.RecordShape,
     frames: int,
 ) -> None:
@@ -22,7 +22,7 @@ def write_tfds(
       output: directory of the records.
       classes: class names.
       plan: names of the shards.
-      notes: of each shard: number of records and bytes.
+      markers: of each shard: number of records and bytes.
       shape: dimensions that all records share.
       frames: face crops of a clip.
     """
@@ -34,32 +34,32 @@ def write_tfds(
     )
     split = tfds.core.SplitInfo(
         name=records.TFDS_SPLIT,
-        shard_lengths=[note["records"] for note in notes],
-        num_bytes=sum(note["bytes"] for note in notes),
+        shard_lengths=[marker["records"] for marker in markers],
+        num_bytes=sum(marker["bytes"] for marker in markers),
         filename_template=template,
     )
     tfds.folder_dataset.write_metadata(
         data_dir=output,
-        features=_features(tfds.features, classes, shape, frames),
+        features=_tfds_features(tfds.features, classes, shape, frames),
         split_infos=[split],
         version="1.0.0",
         check_data=False,
     )
 
 
-def _features(features, classes: tuple[str, ...], shape: records.RecordShape, s: int):
+def _tfds_features(features, classes: tuple[str, ...], shape: records.RecordShape, s: int):
     c = len(classes)
 
     def tensor(shape, dtype):
         return features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
 
-    encoded = {}
+    optional_features = {}
     if shape.audio_features:
-        encoded["audio_features"] = tensor((None, shape.audio_features), np.float16)
+        optional_features["audio_features"] = tensor((None, shape.audio_features), np.float16)
     if shape.face_features:
-        encoded["face_features"] = tensor((s, shape.face_features), np.float16)
+        optional_features["face_features"] = tensor((s, shape.face_features), np.float16)
     if shape.waveform:
-        encoded["waveform"] = tensor((None,), np.int16)
+        optional_features["waveform"] = tensor((None,), np.int16)
     return features.FeaturesDict(
         {
             "clip_id": features.Text(),
@@ -76,6 +76,6 @@ def _features(features, classes: tuple[str, ...], shape: records.RecordShape, s:
             "face_score": tensor((s,), np.float32),
             "audio_ok": features.Scalar(np.bool_),
             "video_ok": features.Scalar(np.bool_),
-            **encoded,
+            **optional_features,
         }
     )

@@ -100,10 +100,10 @@ class Decoders:
     def _send_job(self, job: tuple):
         worker, is_lost = self._idle_workers.get(), True
         try:
-            if not worker.ready:
+            if not worker.is_ready:
                 if not worker.connection.poll(START_TIMEOUT_SECONDS) or worker.connection.recv() is not None:
                     raise DecoderLostError("a decoder could not start")
-                worker.ready = True
+                worker.is_ready = True
             worker.connection.send(job)
             if not worker.connection.poll(self._timeout_seconds):
                 raise DecoderLostError(f"decoding took more than {self._timeout_seconds:g} s")
@@ -157,7 +157,7 @@ def _warm_up(requirements: PrepRequirements) -> None:
 
 
 def _probe(path: str) -> ProbeResult:
-    from data_prep.media.probe import MediaError, open_media, probe
+    from data_prep.media.probe import MediaError, open_media, probe_media
 
     try:
         with open_media(path) as container:
@@ -166,7 +166,7 @@ def _probe(path: str) -> ProbeResult:
     except MediaError as error:
         raise NotMediaError(str(error)) from error
     try:
-        media_info = probe(path)
+        media_info = probe_media(path)
     except MediaError as error:
         raise DamagedMediaError(str(error)) from error
     frame_times = media_info.video.times if media_info.video else ()
@@ -175,4 +175,4 @@ def _probe(path: str) -> ProbeResult:
         if len(frame_times) > 1
         else 0.0
     )
-    return ProbeResult(media_info.duration, *frame_size, frame_rate, media_info.sound is not None)
+    return ProbeResult(media_info.duration, *frame_size, frame_rate, media_info.audio is not None)

@@ -37,8 +37,8 @@ def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0
 
 
 def _prepare_windows(bundle: LoadedBundle, path: str) -> Iterator[PreparedWindow]:
-    from data_prep.media.probe import probe
+    from data_prep.media.probe import probe_media
 
     requirements = prep_requirements(bundle)
-    for start, end, clip_range in plan_windows(probe(path).duration, bundle):
+    for start, end, clip_range in plan_windows(probe_media(path).duration, bundle):
         yield PreparedWindow(path, start, end, prepare_window(requirements, path, *clip_range))

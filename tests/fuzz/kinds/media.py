@@ -5,7 +5,7 @@ import pathlib
 
 from data_prep.faces import mtcnn_networks
 from data_prep.settings import record_shape
-from data_prep.workers.pool import Job, process
+from data_prep.workers.pool import PrepJob, process_to_outcome
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Clip
 from tests.data_prep.mutate import mutate
@@ -30,7 +30,7 @@ def load(folder: str) -> dict[str, bytes]:
     for name in ("pnet", "rnet", "onet"):
         mtcnn_networks.weights(name)
     clip = Clip("whole", os.path.join(folder, "film.mp4"), 0, "a")
-    if process(Job(SETTINGS, "fuzz", 2), clip).data is None:
+    if process_to_outcome(PrepJob(SETTINGS, "fuzz", 2), clip).data is None:
         raise Broken("a whole film was refused")
     return read_tree(folder)
 
@@ -41,7 +41,7 @@ def attempt(case: dict[str, bytes], seed: int, scratch: str) -> None:
     path = os.path.join(scratch, name)
     pathlib.Path(path).write_bytes(data)
     clip = Clip(name, path, seed % 2, "a")
-    found = process(Job(SETTINGS, "fuzz", 2), clip)
+    found = process_to_outcome(PrepJob(SETTINGS, "fuzz", 2), clip)
     if "internal error" in found.reason:
         raise Broken(found.reason)
     if found.data is None:

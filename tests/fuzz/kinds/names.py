@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 
 from data_prep.corpora.folder import read_corpus
-from data_prep.custom_split import COLUMNS, add_split
+from data_prep.custom_split import SPLIT_TABLE_COLUMNS, add_split
 from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data.dataset import SPLITS
@@ -79,8 +79,10 @@ def attempt(sound: str, seed: int, scratch: str) -> None:
         clips = [row["clip_id"] for row in read_manifest(output)]
         rows = [{"clip_id": clip, "part": SPLITS[i % 3]} for i, clip in enumerate(clips)]
         if seed >= 0 and rng.integers(4) == 0:
-            rows[rng.integers(len(rows))][COLUMNS[rng.integers(2)]] = TRICKS[rng.integers(len(TRICKS))]
-        _table(split, COLUMNS, rows)
+            rows[rng.integers(len(rows))][SPLIT_TABLE_COLUMNS[rng.integers(2)]] = TRICKS[
+                rng.integers(len(TRICKS))
+            ]
+        _table(split, SPLIT_TABLE_COLUMNS, rows)
         name = TRICKS[rng.integers(len(TRICKS))] if rng.integers(2) else "mine"
         add_split(output, name if seed >= 0 else "mine", split, allow_leak=True)  # all clips are one sound
     finally:
