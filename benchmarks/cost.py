@@ -31,12 +31,12 @@ def training_speed(experiment: Experiment) -> float:
     state = jax.device_put(state, state_sharding(state, mesh, fsdp=False))
     step = jit_train_step(make_train_step(experiment.model, tx, config), state, mesh, fsdp=False)
     batch = put_batch(experiment.model.fake_batch(config.data.batch_size), mesh)
-    times = []
+    step_seconds = []
     for _ in range(STEPS + 1):
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         state, _ = jax.block_until_ready(step(state, batch))
-        times.append(time.perf_counter() - began)
-    return config.data.batch_size / statistics.median(times[1:])
+        step_seconds.append(time.perf_counter() - start_time)
+    return config.data.batch_size / statistics.median(step_seconds[1:])
 
 
 def count_parameters(experiment: Experiment) -> int:
@@ -47,6 +47,6 @@ def count_parameters(experiment: Experiment) -> int:
 
 def forward_flops(experiment: Experiment) -> float:
     """Floating-point operations of scoring one clip, as XLA counts them."""
-    numbers = jax.eval_shape(experiment.model.init, jax.random.key(0))
+    variables = jax.eval_shape(experiment.model.init, jax.random.key(0))
     batch = experiment.model.fake_batch(1)
-    return jax.jit(experiment.model.apply).lower(*numbers, batch).cost_analysis()["flops"]
+    return jax.jit(experiment.model.apply).lower(*variables, batch).cost_analysis()["flops"]

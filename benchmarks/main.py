@@ -27,11 +27,11 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from benchmarks.timing import line
+from benchmarks.timing import format_row
 from emofuse_jax.utils.versions import package_versions
 
-SPEED = ("fbp", "step", "crossval", "startup", "serve")
-SUITES = (*SPEED, "records", "prepare", "loader", "systems", "ablations")
+SPEED_SUITES = ("fbp", "step", "crossval", "startup", "serve")
+SUITES = (*SPEED_SUITES, "records", "prepare", "loader", "systems", "ablations")
 SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
 DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of runs and of looped clips, made once.")
@@ -39,7 +39,7 @@ CLIPS = flags.DEFINE_string(
     "clips", "../shared/data/talking_faces", "Directory of talking faces, for prepare."
 )
 PEER = flags.DEFINE_enum("peer", "torch", ["torch", "none"], "The script that prepare is measured against.")
-ONLY = flags.DEFINE_list("systems", [], "Names of systems, in place of all.")
+SYSTEM_NAMES = flags.DEFINE_list("systems", [], "Names of systems, in place of all.")
 OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the rows to.")
 
 
@@ -48,8 +48,8 @@ def main(argv: Sequence[str]) -> None:
     unknown = [name for name in SUITE.value if name not in SUITES]
     if argv[1:] or unknown:
         raise ValueError(f"unexpected {[*argv[1:], *unknown][0]!r}; see emofuse benchmark --help")
-    find = apart if len(SUITE.value) > 1 else measure
-    rows = [{"suite": name, **row} for name in SUITE.value for row in find(name)]
+    measure_rows = measure_in_subprocess if len(SUITE.value) > 1 else measure_suite
+    rows = [{"suite": name, **row} for name in SUITE.value for row in measure_rows(name)]
     if OUTPUT.value:
         packages = ("jax", "flax", "numpy", *(["torch"] if importlib.util.find_spec("torch") else []))
         machine = {
@@ -61,37 +61,37 @@ def main(argv: Sequence[str]) -> None:
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
 
 
-def apart(suite: str) -> list[dict]:
+def measure_in_subprocess(suite: str) -> list[dict]:
     """The rows of a suite that runs in a process of its own: none finds what another left behind."""
     with tempfile.TemporaryDirectory() as folder:
         output = os.path.join(folder, "rows.json")
-        flags_ = {"data": DATA, "workdir": WORKDIR, "clips": CLIPS, "peer": PEER}
-        words = [f"--{name}={flag.value}" for name, flag in flags_.items()]
-        words += [f"--suite={suite}", f"--systems={','.join(ONLY.value)}", f"--output={output}"]
-        if subprocess.run([sys.executable, "-m", "emofuse_jax.cli", "benchmark", *words]).returncode:
+        forwarded_flags = {"data": DATA, "workdir": WORKDIR, "clips": CLIPS, "peer": PEER}
+        arguments = [f"--{name}={flag.value}" for name, flag in forwarded_flags.items()]
+        arguments += [f"--suite={suite}", f"--systems={','.join(SYSTEM_NAMES.value)}", f"--output={output}"]
+        if subprocess.run([sys.executable, "-m", "emofuse_jax.cli", "benchmark", *arguments]).returncode:
             raise ValueError(f"--suite={suite} did not end well; what it said stands above")
         with open(output, encoding="utf-8") as file:
             return [{k: v for k, v in row.items() if k != "suite"} for row in json.load(file)["rows"]]
 
 
-def measure(suite: str) -> Iterator[dict]:
+def measure_suite(suite: str) -> Iterator[dict]:
     """The rows of a suite, each told as soon as it is there."""
     if suite in ("systems", "ablations"):
         yield from measure_systems(suite)
         return
     from benchmarks import suite_loader, suite_prepare, timing
 
-    if suite in SPEED:
-        yield from told(suite, measure_speed(suite))
+    if suite in SPEED_SUITES:
+        yield from print_rows(suite, measure_speed(suite))
         return
-    rows = {
-        "records": lambda: timing.records(DATA.value),
-        "prepare": lambda: suite_prepare.prepare(
+    suite_functions = {
+        "records": lambda: timing.measure_records(DATA.value),
+        "prepare": lambda: suite_prepare.measure_prepare(
             DATA.value, CLIPS.value, WORKDIR.value, torch=PEER.value == "torch"
         ),
-        "loader": lambda: suite_loader.loader(DATA.value),
+        "loader": lambda: suite_loader.measure_loader(DATA.value),
     }
-    yield from told(suite, rows[suite]())
+    yield from print_rows(suite, suite_functions[suite]())
 
 
 def measure_speed(suite: str) -> Iterator[dict]:
@@ -101,19 +101,19 @@ def measure_speed(suite: str) -> Iterator[dict]:
 
     torch = PEER.value == "torch" and importlib.util.find_spec("torch") is not None
     if suite == "startup":
-        return suite_startup.startup(WORKDIR.value, repeats=3)
+        return suite_startup.measure_startup(WORKDIR.value, repeats=3)
     if suite == "serve":
-        return suite_serve.serve(torch=torch, repeats=5)
+        return suite_serve.measure_serving(torch=torch, repeats=5)
     if suite == "crossval":
         distributed.use_one_device_per_core()
-        return suite_crossval.crossval(WORKDIR.value, torch=torch, repeats=5)
-    return {"fbp": suite_speed.fbp, "step": suite_speed.step}[suite](torch=torch, repeats=9)
+        return suite_crossval.measure_crossval(WORKDIR.value, torch=torch, repeats=5)
+    return {"fbp": suite_speed.measure_fbp, "step": suite_speed.measure_step}[suite](torch=torch, repeats=9)
 
 
-def told(suite: str, rows: Iterator[dict]) -> Iterator[dict]:
+def print_rows(suite: str, rows: Iterator[dict]) -> Iterator[dict]:
     """The rows, a line each on the terminal."""
     for row in rows:
-        print(f"{suite}/{line(row)}", flush=True)
+        print(f"{suite}/{format_row(row)}", flush=True)
         yield row
 
 
@@ -123,12 +123,12 @@ def measure_systems(suite: str) -> Iterator[dict]:
     from benchmarks import systems
 
     rows = []
-    chosen = {"systems": tables.SYSTEMS, "ablations": tables.ABLATIONS}[suite]
-    for row in systems.run_systems(chosen, DATA.value, WORKDIR.value, ONLY.value):
+    suite_systems = {"systems": tables.SYSTEMS, "ablations": tables.ABLATIONS}[suite]
+    for row in systems.run_systems(suite_systems, DATA.value, WORKDIR.value, SYSTEM_NAMES.value):
         print(
             f"{row['case']}: UA {row['ours']:.3f} +- {row['sd']:.3f} over {row['repeats']} seeds",
             flush=True,
         )
         rows.append(row)
-    print(systems.markdown(rows))
+    print(systems.format_table(rows))
     yield from rows

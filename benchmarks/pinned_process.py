@@ -11,20 +11,20 @@ from emofuse_jax.utils.system import cores
 
 
 @contextlib.contextmanager
-def one_core() -> Iterator[Callable[..., float]]:
+def pinned_process() -> Iterator[Callable[..., float]]:
     """A process set up as a worker of `emofuse prepare` is: `timed(function, *args)` tells how long it takes.
 
     They are CPU seconds of all its threads: other load on the machine does not count. Function and arguments
     are pickled; what it raises is raised here.
     """
-    spawn, core = multiprocessing.get_context("spawn"), choose_core(0, cores())
-    with ProcessPoolExecutor(1, spawn, initializer=limit_resources, initargs=(core,)) as pool:
+    spawn_context, core = multiprocessing.get_context("spawn"), choose_core(0, cores())
+    with ProcessPoolExecutor(1, spawn_context, initializer=limit_resources, initargs=(core,)) as pool:
         with worker_environment():
             pool.submit(int).result()  # starts it
-        yield lambda function, *args: pool.submit(_cpu_seconds, function, *args).result()
+        yield lambda function, *args: pool.submit(_measure_cpu_seconds, function, *args).result()
 
 
-def _cpu_seconds(function: Callable, *args) -> float:
-    began = time.process_time()
+def _measure_cpu_seconds(function: Callable, *args) -> float:
+    start_time = time.process_time()
     function(*args)
-    return time.process_time() - began
+    return time.process_time() - start_time

@@ -1,4 +1,4 @@
-"""The suite `crossval`: all folds and seeds of a protocol at once, against a PyTorch loop over them."""
+"""The suite `measure_crossval`: all folds and seeds of a protocol at once, against a PyTorch loop over them."""
 
 import functools
 import os
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from benchmarks.suite_speed import device, timed
-from benchmarks.timing import medians, row
+from benchmarks.suite_speed import make_timer, torch_device
+from benchmarks.timing import make_row, measure_medians
 from emofuse_jax import settings
 from emofuse_jax.training.crossval.context import CrossvalContext
 from emofuse_jax.training.crossval.crossval import make_context, split_into_groups
@@ -17,25 +17,31 @@ from emofuse_jax.training.crossval.replica_group import train_and_validate
 from emofuse_jax.training.crossval.replica_packing import choose_group_size
 from emofuse_jax.training.experiment import open_experiment, with_fold_and_seed
 
-FUNCTIONALS = {"steps": 6, "audio": 88, "frames": 6, "face": 128}
+FUNCTIONAL_SIZES = {"steps": 6, "audio": 88, "frames": 6, "face": 128}
 """Sizes of features a clip: functionals of half a second, a small face network."""
-EMBEDDINGS = {"steps": 50, "audio": 768, "frames": 16, "face": 512}
+EMBEDDING_SIZES = {"steps": 50, "audio": 768, "frames": 16, "face": 512}
 """Of two pre-trained encoders."""
 CASES = {
     "demo:features on 6 sounds of 88, 6 faces of 128": (
         functools.partial(settings.small, "features"),
-        FUNCTIONALS,
+        FUNCTIONAL_SIZES,
     ),
-    "features on 6 sounds of 88, 6 faces of 128": (settings.with_features, FUNCTIONALS),
-    "features on 50 sounds of 768, 16 faces of 512": (settings.with_features, EMBEDDINGS),
+    "features on 6 sounds of 88, 6 faces of 128": (settings.with_features, FUNCTIONAL_SIZES),
+    "features on 50 sounds of 768, 16 faces of 512": (settings.with_features, EMBEDDING_SIZES),
 }
 """Shipped configs, and what they train on."""
-CORPUS = {"clips": 1440, "speakers": 24, "folds": 6, "classes": 8}
+RAVDESS_SIZES = {"clips": 1440, "speakers": 24, "folds": 6, "classes": 8}
 """RAVDESS's."""
 
 
-def crossval(
-    workdir: str, *, torch: bool, repeats: int, seeds: int = 5, cases: dict = CASES, corpus: dict = CORPUS
+def measure_crossval(
+    workdir: str,
+    *,
+    torch: bool,
+    repeats: int,
+    seeds: int = 5,
+    cases: dict = CASES,
+    corpus: dict = RAVDESS_SIZES,
 ) -> Iterator[dict]:
     """Clips that are trained on a second, epochs with their validation; ours of all runs, theirs of one.
 
@@ -43,66 +49,76 @@ def crossval(
     """
     from benchmarks.feature_records import Made, write_features
 
-    for name, (make_config, size) in cases.items():
-        made = Made(**corpus, **size)
-        path = os.path.join(workdir, "features", "_".join(map(str, size.values())))
+    for name, (make_config, feature_sizes) in cases.items():
+        corpus_spec = Made(**corpus, **feature_sizes)
+        path = os.path.join(workdir, "features", "_".join(map(str, feature_sizes.values())))
         if not os.path.isdir(path):
-            write_features(path, made)
+            write_features(path, corpus_spec)
         config = make_config()
-        config.data.update(path=path, audio_steps=2 * made.steps)
+        config.data.update(path=path, audio_steps=2 * corpus_spec.steps)
         config.augment.frames = 0
-        base = open_experiment(config)
-        job = make_context(
-            {(f, s): with_fold_and_seed(base, f, s) for f in range(made.folds) for s in range(seeds)}
+        base_experiment = open_experiment(config)
+        context = make_context(
+            {
+                (fold, seed): with_fold_and_seed(base_experiment, fold, seed)
+                for fold in range(corpus_spec.folds)
+                for seed in range(seeds)
+            }
         )
-        sides = {"ours": timed(our_epoch(job, workdir))}
+        timers = {"ours": make_timer(make_our_epoch(context, workdir))}
         if torch:
-            sides["peer"] = timed(peer_epoch(job))
-        taken = medians(sides, repeats)
-        ours = clips_of(job, list(job.experiments)) / taken["ours"]
-        theirs = clips_of(job, [next(iter(job.experiments))]) / taken["peer"] if torch else None
-        case = f"{made.folds} folds x {seeds} seeds, {name}"
-        yield row(case, "clips/s", ours, theirs, peer_name="PyTorch loop", repeats=repeats)
+            timers["peer"] = make_timer(make_peer_epoch(context))
+        median_seconds = measure_medians(timers, repeats)
+        our_rate = count_clips(context, list(context.experiments)) / median_seconds["ours"]
+        peer_rate = (
+            count_clips(context, [next(iter(context.experiments))]) / median_seconds["peer"]
+            if torch
+            else None
+        )
+        case = f"{corpus_spec.folds} folds x {seeds} seeds, {name}"
+        yield make_row(case, "clips/s", our_rate, peer_rate, peer_name="PyTorch loop", repeats=repeats)
 
 
-def clips_of(job: CrossvalContext, runs: list) -> int:
+def count_clips(context: CrossvalContext, runs: list) -> int:
     """In whole batches of an epoch of these runs."""
-    return sum(job.epoch_steps(run) for run in runs) * job.config.data.batch_size
+    return sum(context.epoch_steps(run) for run in runs) * context.config.data.batch_size
 
 
-def our_epoch(job: CrossvalContext, workdir: str):
+def make_our_epoch(context: CrossvalContext, workdir: str):
     """An epoch of every replica, and its validation, chunk after chunk."""
-    none = os.path.join(workdir, "none")
-    chunks = [
-        restore_or_init(job, runs, none)
-        for runs in split_into_groups(job, list(job.experiments), choose_group_size(job))
+    missing_directory = os.path.join(workdir, "none")
+    replica_groups = [
+        restore_or_init(context, runs, missing_directory)
+        for runs in split_into_groups(context, list(context.experiments), choose_group_size(context))
     ]
 
     def epoch():
-        for chunk in chunks:
-            train_and_validate(job, chunk, [True] * len(chunk.replica_ids))
+        for group in replica_groups:
+            train_and_validate(context, group, [True] * len(group.replica_ids))
 
     return epoch
 
 
-def peer_epoch(job: CrossvalContext):
+def make_peer_epoch(context: CrossvalContext):
     """The same of the first run, in PyTorch."""
     from benchmarks.peers.crossval_loop import Replica
 
-    run, experiment = next(iter(job.experiments.items()))
-    host = jax.tree.map(np.asarray, job.data)
-    parts = [np.searchsorted(job.clips, experiment.clips[part]) for part in ("train", "validation")]
+    run, experiment = next(iter(context.experiments.items()))
+    host_data = jax.tree.map(np.asarray, context.data)
+    part_indices = [
+        np.searchsorted(context.clips, experiment.clips[part]) for part in ("train", "validation")
+    ]
     replica = Replica(
-        (host.audio_features, host.face_features, host.label),
-        *parts,
+        (host_data.audio_features, host_data.face_features, host_data.label),
+        *part_indices,
         classes=experiment.spec.classes,
         widths={
-            "embedding": job.config.model.audio.embedding,
-            "hidden": job.config.model.audio.attention_width,
+            "embedding": context.config.model.audio.embedding,
+            "hidden": context.config.model.audio.attention_width,
         },
-        batch_size=job.config.data.batch_size,
-        learning_rate=job.config.optimizer.learning_rate,
-        steps=job.config.train.epochs * job.epoch_steps(run),
-        device=device(),
+        batch_size=context.config.data.batch_size,
+        learning_rate=context.config.optimizer.learning_rate,
+        steps=context.config.train.epochs * context.epoch_steps(run),
+        device=torch_device(),
     )
     return replica.epoch

@@ -1,4 +1,4 @@
-"""The suite `serve`: clips a second and the median wait of 16 callers of the JSON route.
+"""The suite `measure_serving`: clips a second and the median wait of 16 callers of the JSON route.
 
 Ours, by each engine, against the same server that answers one clip at a time, and against the usual PyTorch
 server of the same network (benchmarks/peers). Each side is a process; they take turns, one idle while the
@@ -27,7 +27,7 @@ import numpy as np
 
 import emofuse_jax as ef
 from benchmarks.suite_speed import SPEC
-from benchmarks.timing import medians, row
+from benchmarks.timing import make_row, measure_medians
 from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
 from data_prep.synth.clip import render_clip
 from emofuse_jax.models.build import build_model
@@ -37,14 +37,14 @@ from emofuse_jax.serving.media.decoder_pool import Decoders, run_decoder_job
 from emofuse_jax.serving.media.prepare_window import prep_requirements
 from emofuse_jax.serving.predict import to_batch
 
-CLIENTS = 16
+CLIENT_COUNT = 16
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TORCH = "PyTorch, FastAPI"
-READY = 300.0
+TORCH_PEER = "PyTorch, FastAPI"
+READY_TIMEOUT_SECONDS = 300.0
 """Seconds until a server must be ready."""
 
 
-def serve(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
+def measure_serving(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
     """Rows of rate and of wait, for each engine against each peer; a wait's ratio is theirs over ours.
 
     onnxruntime takes part where jax2onnx is installed (`make onnx`).
@@ -52,33 +52,49 @@ def serve(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
     engines = ["jax", *(["onnx"] if importlib.util.find_spec("jax2onnx") else [])]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         bundle = os.path.join(folder, "bundle")
-        make_bundle(bundle, onnx="onnx" in engines)
-        base = [sys.executable, "-m", "emofuse_jax.cli", "serve", f"--bundle={bundle}", "--decoders=1"]
-        commands = {engine: [*base, f"--engine={engine}"] for engine in engines}
-        alone = {engine: f"{engine}, one at a time" for engine in engines}
-        commands |= {alone[engine]: [*commands[engine], "--buckets=1"] for engine in engines}
+        write_random_bundle(bundle, onnx="onnx" in engines)
+        base_command = [
+            sys.executable,
+            "-m",
+            "emofuse_jax.cli",
+            "serve",
+            f"--bundle={bundle}",
+            "--decoders=1",
+        ]
+        commands = {engine: [*base_command, f"--engine={engine}"] for engine in engines}
+        single_clip_names = {engine: f"{engine}, one at a time" for engine in engines}
+        commands |= {single_clip_names[engine]: [*commands[engine], "--buckets=1"] for engine in engines}
         if torch:
-            commands[TORCH] = [sys.executable, "-m", "benchmarks.peers.serve_network"]
-        ports = {name: stack.enter_context(server(command)) for name, command in commands.items()}
+            commands[TORCH_PEER] = [sys.executable, "-m", "benchmarks.peers.serve_network"]
+        ports = {name: stack.enter_context(run_server(command)) for name, command in commands.items()}
         waits: dict[str, list[list[float]]] = {name: [] for name in ports}
-        sides = {
-            name: functools.partial(crowd, port, body(), seconds, waits[name]) for name, port in ports.items()
+        measurements = {
+            name: functools.partial(measure_load, port, make_request_body(), seconds, waits[name])
+            for name, port in ports.items()
         }
-        rates = medians(sides, repeats)
-        asked = [media_stages(bundle, engine, ports[engine], repeats) for engine in engines]
-        stages = list(itertools.chain(*asked))
-        joined = {engine: joins(ports[engine]) for engine in engines}
-    halves = {name: 1 / statistics.median(itertools.chain(*taken[1:])) for name, taken in waits.items()}
+        rates = measure_medians(measurements, repeats)
+        stage_rows = [measure_media_stages(bundle, engine, ports[engine], repeats) for engine in engines]
+        stages = list(itertools.chain(*stage_rows))
+        joined_counts = {engine: read_max_joined_clips(ports[engine]) for engine in engines}
+    inverse_median_waits = {
+        name: 1 / statistics.median(itertools.chain(*rounds[1:])) for name, rounds in waits.items()
+    }
     for engine in engines:
-        case = f"am_fbp, {engine}, JSON, {CLIENTS} callers, at most {joined[engine]} joined"
-        for peer in (alone[engine], *([TORCH] if torch else [])):
-            about = {"peer_name": peer, "repeats": repeats}
-            yield row(case, "clips/s", rates[engine], rates[peer], **about)
-            yield row(f"{case}, 1 / median wait", "1/s", halves[engine], halves[peer], **about)
+        case = f"am_fbp, {engine}, JSON, {CLIENT_COUNT} callers, at most {joined_counts[engine]} joined"
+        for peer in (single_clip_names[engine], *([TORCH_PEER] if torch else [])):
+            row_options = {"peer_name": peer, "repeats": repeats}
+            yield make_row(case, "clips/s", rates[engine], rates[peer], **row_options)
+            yield make_row(
+                f"{case}, 1 / median wait",
+                "1/s",
+                inverse_median_waits[engine],
+                inverse_median_waits[peer],
+                **row_options,
+            )
     yield from stages
 
 
-def media_stages(bundle: str, engine: str, port: int, repeats: int) -> Iterator[dict]:
+def measure_media_stages(bundle: str, engine: str, port: int, repeats: int) -> Iterator[dict]:
     """What one film of the demo corpus costs: the whole answer, and its stages in a process of their own."""
     loaded, path = load(bundle, engine=engine), f"{bundle}.mp4"
     with open(path, "wb") as file:
@@ -86,49 +102,51 @@ def media_stages(bundle: str, engine: str, port: int, repeats: int) -> Iterator[
     decoders = Decoders(
         functools.partial(run_decoder_job, prep_requirements(loaded)),
         workers=1,
-        timeout_seconds=READY,
+        timeout_seconds=READY_TIMEOUT_SECONDS,
         max_waiting=0,
     )
     try:
-        rows = to_batch(loaded, [decoders.prepare_window(path, None, None)], 1)
-        whole = functools.partial(send, port, path)
-        passes = {
-            "whole answer": whole,
+        model_inputs = to_batch(loaded, [decoders.prepare_window(path, None, None)], 1)
+        send_clip = functools.partial(send_media, port, path)
+        tasks = {
+            "whole answer": send_clip,
             "looking": lambda: decoders.probe(path),
             "decoding, faces, spectrogram": lambda: decoders.prepare_window(path, None, None),
-            "model": lambda: loaded.run(rows),
+            "model": lambda: loaded.run(model_inputs),
         }
-        taken = medians({name: functools.partial(timed, work) for name, work in passes.items()}, repeats)
+        median_seconds = measure_medians(
+            {name: functools.partial(time_call, task) for name, task in tasks.items()}, repeats
+        )
     finally:
         decoders.close()
-    for name, seconds in taken.items():
+    for name, seconds in median_seconds.items():
         case = f"am_fbp, {engine}, media route, a film of 3 s, {name}"
-        yield row(case, "1/s", 1 / seconds, None, peer_name="a peer", repeats=repeats)
+        yield make_row(case, "1/s", 1 / seconds, None, peer_name="a peer", repeats=repeats)
 
 
-def timed(work: Callable) -> float:
+def time_call(task: Callable) -> float:
     """Seconds."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    start_time = time.perf_counter()
+    task()
+    return time.perf_counter() - start_time
 
 
-def send(port: int, path: str) -> None:
+def send_media(port: int, path: str) -> None:
     """A film to the media route; ValueError where it is not answered."""
     with open(path, "rb") as file:
-        film = file.read()
-    head = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        media_bytes = file.read()
+    part_header = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
-        kind = {"content-type": "multipart/form-data; boundary=cut"}
-        connection.request("POST", "/v1/predict", head + film + b"\r\n--cut--\r\n", kind)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise ValueError(f"the media route answered {answer.status}: {answer.read().decode()}")
-        answer.read()
+        headers = {"content-type": "multipart/form-data; boundary=cut"}
+        connection.request("POST", "/v1/predict", part_header + media_bytes + b"\r\n--cut--\r\n", headers)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise ValueError(f"the media route answered {response.status}: {response.read().decode()}")
+        response.read()
 
 
-def make_bundle(path: str, *, onnx: bool) -> None:
+def write_random_bundle(path: str, *, onnx: bool) -> None:
     """AM-FBP of the papers' sizes with random weights."""
     config = ef.settings.load_shipped("am_fbp")
     model = build_model(config.model, SPEC)
@@ -151,7 +169,7 @@ def make_bundle(path: str, *, onnx: bool) -> None:
     write_bundle(path, model, params, model_state, metadata, {}, {})
 
 
-def body() -> bytes:
+def make_request_body() -> bytes:
     """A clip as a caller sends it."""
     rng = np.random.default_rng(0)
     arrays = {
@@ -166,18 +184,18 @@ def body() -> bytes:
 
 
 @contextlib.contextmanager
-def server(command: list[str]) -> Iterator[int]:
+def run_server(command: list[str]) -> Iterator[int]:
     """The port of a server that is ready."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     process = subprocess.Popen(
         [*command, f"--port={port}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        until = time.monotonic() + READY
-        while not ready(port):
-            if process.poll() is not None or time.monotonic() > until:
+        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+        while not is_ready(port):
+            if process.poll() is not None or time.monotonic() > deadline:
                 raise ValueError(f"{' '.join(command)}: did not get ready")
             time.sleep(0.2)
         yield port
@@ -186,46 +204,50 @@ def server(command: list[str]) -> Iterator[int]:
         process.wait()
 
 
-def ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
     """Whether it says so."""
     try:
-        return ask(http.client.HTTPConnection("127.0.0.1", port, timeout=10), "GET", "/readyz") == 200
+        return (
+            send_request(http.client.HTTPConnection("127.0.0.1", port, timeout=10), "GET", "/readyz") == 200
+        )
     except OSError:
         return False
 
 
-def joins(port: int) -> int:
+def read_max_joined_clips(port: int) -> int:
     """How many callers' clips our server joins."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", "/metrics")
-    told = connection.getresponse().read().decode()
-    return int(float(told.split("\nemofuse_clips_joined_most ")[1].split()[0]))
+    metrics_text = connection.getresponse().read().decode()
+    return int(float(metrics_text.split("\nemofuse_clips_joined_most ")[1].split()[0]))
 
 
-def ask(connection: http.client.HTTPConnection, method: str, route: str, data: bytes | None = None) -> int:
+def send_request(
+    connection: http.client.HTTPConnection, method: str, route: str, data: bytes | None = None
+) -> int:
     """The status of an answer that was read."""
     connection.request(method, route, data, {"content-type": "application/json"})
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status
+    response = connection.getresponse()
+    response.read()
+    return response.status
 
 
-def crowd(port: int, data: bytes, seconds: float, waits: list[list[float]]) -> float:
+def measure_load(port: int, data: bytes, seconds: float, waits: list[list[float]]) -> float:
     """Answers a second to CLIENTS callers, each of which asks again when it is answered."""
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     waits.append([])
 
     def caller(_: int) -> int:
         connection, count = http.client.HTTPConnection("127.0.0.1", port, timeout=60), 0
         with contextlib.closing(connection):
-            while (began := time.monotonic()) < until:
-                if (status := ask(connection, "POST", "/v1/predict", data)) != 200:
+            while (start_time := time.monotonic()) < deadline:
+                if (status := send_request(connection, "POST", "/v1/predict", data)) != 200:
                     raise ValueError(f"answer {status} while it was measured")
-                waits[-1].append(time.monotonic() - began)
+                waits[-1].append(time.monotonic() - start_time)
                 count += 1
         return count
 
-    began = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as threads:
-        count = sum(threads.map(caller, range(CLIENTS)))
-    return count / (time.monotonic() - began)
+    start_time = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(CLIENT_COUNT) as threads:
+        count = sum(threads.map(caller, range(CLIENT_COUNT)))
+    return count / (time.monotonic() - start_time)

@@ -1,4 +1,4 @@
-"""The suites `fbp` and `step`: bilinear pooling, and a whole training step, against PyTorch in one process.
+"""The suites `measure_fbp` and `measure_step`: bilinear pooling, and a whole training step, against PyTorch in one process.
 
 Both sides take turns on arrays that lie on the device. On a GPU the peer is compiled and runs in bfloat16
 where ours does; on a CPU it is eager, with oneDNN's layouts.
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import medians, row
+from benchmarks.timing import make_row, measure_medians
 from emofuse_jax import settings
 from emofuse_jax.models.build import build_model
 from emofuse_jax.ops.mfb import mfb
@@ -24,9 +24,9 @@ from emofuse_jax.training.step import init_state, jit_train_step, make_train_ste
 from emofuse_jax.types import InputSpec
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the device
-POOLINGS = {"clip level": ((256,), 1280, 256), "frame level": ((256, 300), 256, 256)}
+POOLING_SHAPES = {"clip level": ((256,), 1280, 256), "frame level": ((256, 300), 256, 256)}
 """Rows, and widths of both vectors: of the pooled streams of P1, and of one frame of both."""
-WIDTH, FACTORS, DROPOUT = 128, 4, 0.1
+FUSED_WIDTH, FACTORS, DROPOUT_RATE = 128, 4, 0.1
 SPEC = InputSpec(t=300, f=200, s=3, h=112, w=112, classes=8)
 """A clip of three seconds; three faces, as AM-FBP trains on."""
 AUGMENT_OFF = {
@@ -41,172 +41,207 @@ AUGMENT_OFF = {
 }
 """The peer has none."""
 
-SETTLES = 0.05
+SETTLING_SECONDS = 0.05
 """Seconds of calls before the one that counts."""
-SHORT = 20
+SHORT_CASE_REPEAT_FACTOR = 20
 """Times as many repeats where one takes milliseconds."""
 
 
-def fbp(*, torch: bool, repeats: int, poolings: dict = POOLINGS) -> Iterator[dict]:
+def measure_fbp(*, torch: bool, repeats: int, poolings: dict = POOLING_SHAPES) -> Iterator[dict]:
     """MFB forward and backward, rows a second with and without dropout, and its share of the matrix rate."""
-    for level, (lead, m, n) in poolings.items():
-        arrays = made(lead, m, n)
-        rows, often = int(np.prod(lead)), repeats * (SHORT if len(lead) == 1 else 1)
-        for rate in (DROPOUT, 0.0):
-            case = f"{level}, {'dropout' if rate else 'no dropout'}"
-            sides = {"ours": timed(our_pooling(arrays, rate))}
+    for level, (leading_shape, m, n) in poolings.items():
+        arrays = make_arrays(leading_shape, m, n)
+        row_count, repeat_count = (
+            int(np.prod(leading_shape)),
+            repeats * (SHORT_CASE_REPEAT_FACTOR if len(leading_shape) == 1 else 1),
+        )
+        for dropout_rate in (DROPOUT_RATE, 0.0):
+            case = f"{level}, {'dropout' if dropout_rate else 'no dropout'}"
+            timers = {"ours": make_timer(make_our_pooling(arrays, dropout_rate))}
             if torch:
-                sides["peer"] = timed(peer_pooling(arrays, rate))
-            if not rate:
-                sides["matrix"] = timed(product(arrays))
-            taken = medians(sides, often)
-            theirs = rows / taken["peer"] if torch else None
-            yield row(case, "rows/s", rows / taken["ours"], theirs, peer_name="PyTorch MFB", repeats=often)
-        ours = 6 * rows * (m + n) * WIDTH * FACTORS / taken["ours"]
-        bare = 2 * rows * m * WIDTH * FACTORS / taken["matrix"]
-        yield row(f"{level}, arithmetic", "FLOP/s", ours, bare, peer_name="a bare product", repeats=often)
+                timers["peer"] = make_timer(make_peer_pooling(arrays, dropout_rate))
+            if not dropout_rate:
+                timers["matrix"] = make_timer(make_matrix_product(arrays))
+            median_seconds = measure_medians(timers, repeat_count)
+            peer_rate = row_count / median_seconds["peer"] if torch else None
+            yield make_row(
+                case,
+                "rows/s",
+                row_count / median_seconds["ours"],
+                peer_rate,
+                peer_name="PyTorch MFB",
+                repeats=repeat_count,
+            )
+        our_flops = 6 * row_count * (m + n) * FUSED_WIDTH * FACTORS / median_seconds["ours"]
+        product_flops = 2 * row_count * m * FUSED_WIDTH * FACTORS / median_seconds["matrix"]
+        yield make_row(
+            f"{level}, arithmetic",
+            "FLOP/s",
+            our_flops,
+            product_flops,
+            peer_name="a bare product",
+            repeats=repeat_count,
+        )
 
 
-def made(lead: tuple[int, ...], m: int, n: int) -> dict[str, np.ndarray]:
+def make_arrays(leading_shape: tuple[int, ...], m: int, n: int) -> dict[str, np.ndarray]:
     """Two streams, both factors, and what the fused vectors are multiplied by."""
     rng = np.random.default_rng(0)
-    columns = WIDTH * FACTORS
-    shapes = {"x": (*lead, m), "y": (*lead, n), "u": (m, columns), "v": (n, columns), "w": (*lead, WIDTH)}
+    columns = FUSED_WIDTH * FACTORS
+    shapes = {
+        "x": (*leading_shape, m),
+        "y": (*leading_shape, n),
+        "u": (m, columns),
+        "v": (n, columns),
+        "w": (*leading_shape, FUSED_WIDTH),
+    }
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def our_pooling(arrays: dict[str, np.ndarray], rate: float) -> Callable:
+def make_our_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Callable:
     """A compiled value and gradient by the streams and the factors."""
-    placed, w = {k: jnp.asarray(arrays[k]) for k in "xyuv"}, jnp.asarray(arrays["w"])
+    device_arrays, w = {k: jnp.asarray(arrays[k]) for k in "xyuv"}, jnp.asarray(arrays["w"])
 
     def loss(a, key):
-        fused = mfb(a["x"], a["y"], a["u"], a["v"], factors=FACTORS, dropout_rate=rate, key=key)
+        fused = mfb(a["x"], a["y"], a["u"], a["v"], factors=FACTORS, dropout_rate=dropout_rate, key=key)
         return (fused * w).sum()
 
-    compiled = jax.jit(jax.value_and_grad(loss)).lower(placed, jax.random.key(0)).compile()
-    return lambda: jax.block_until_ready(compiled(placed, jax.random.key(0)))
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(device_arrays, jax.random.key(0)).compile()
+    return lambda: jax.block_until_ready(compiled(device_arrays, jax.random.key(0)))
 
 
-def peer_pooling(arrays: dict[str, np.ndarray], rate: float) -> Callable:
+def make_peer_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Callable:
     """The same in PyTorch."""
     import torch
 
     from benchmarks.peers import bilinear
 
-    where = device()
-    placed = {k: torch.from_numpy(arrays[k]).to(where).requires_grad_() for k in "xyuv"}
-    w = torch.from_numpy(arrays["w"]).to(where)
+    device_name = torch_device()
+    device_arrays = {k: torch.from_numpy(arrays[k]).to(device_name).requires_grad_() for k in "xyuv"}
+    w = torch.from_numpy(arrays["w"]).to(device_name)
 
     def forward():
-        joint = torch.nn.functional.dropout(bilinear.products(**placed), rate)
-        pooled = joint.unflatten(-1, (WIDTH, FACTORS)).sum(-1)
+        joint = torch.nn.functional.dropout(bilinear.products(**device_arrays), dropout_rate)
+        pooled = joint.unflatten(-1, (FUSED_WIDTH, FACTORS)).sum(-1)
         return (bilinear.unit(bilinear.signed_root(pooled)) * w).sum()
 
-    if where == "cuda":
+    if device_name == "cuda":
         forward = torch.compile(forward)
 
     def run():
-        for array in placed.values():
+        for array in device_arrays.values():
             array.grad = None
         forward().backward()
-        wait()
+        wait_for_torch()
 
     return run
 
 
-def product(arrays: dict[str, np.ndarray]) -> Callable:
+def make_matrix_product(arrays: dict[str, np.ndarray]) -> Callable:
     """One of the two projections alone."""
     x, u = jnp.asarray(arrays["x"]).reshape(-1, arrays["x"].shape[-1]), jnp.asarray(arrays["u"])
     compiled = jax.jit(jnp.matmul).lower(x, u).compile()
     return lambda: compiled(x, u).block_until_ready()
 
 
-def step(*, torch: bool, repeats: int, batch_sizes: tuple[int, ...] = (16, 32)) -> Iterator[dict]:
+def measure_step(*, torch: bool, repeats: int, batch_sizes: tuple[int, ...] = (16, 32)) -> Iterator[dict]:
     """AM-FBP from spectra and faces to updated parameters, clips a second."""
-    for size in batch_sizes:
+    for batch_size in batch_sizes:
         config = settings.load_shipped("am_fbp")
         config.augment.update(AUGMENT_OFF)
-        config.data.batch_size = size
+        config.data.batch_size = batch_size
         if jax.default_backend() != "cpu":
             config.model.dtype = "bfloat16"
-        sides = {"ours": timed(our_step(config))}
+        timers = {"ours": make_timer(make_our_step(config))}
         if torch:
-            sides["peer"] = timed(peer_step(config))
-        taken = medians(sides, repeats)
-        theirs = size / taken["peer"] if torch else None
-        case = f"am_fbp, batches of {size}, {config.model.dtype}"
-        yield row(case, "clips/s", size / taken["ours"], theirs, peer_name="PyTorch", repeats=repeats)
+            timers["peer"] = make_timer(make_peer_step(config))
+        median_seconds = measure_medians(timers, repeats)
+        peer_rate = batch_size / median_seconds["peer"] if torch else None
+        case = f"am_fbp, batches of {batch_size}, {config.model.dtype}"
+        yield make_row(
+            case,
+            "clips/s",
+            batch_size / median_seconds["ours"],
+            peer_rate,
+            peer_name="PyTorch",
+            repeats=repeats,
+        )
 
 
-def whole_batch(model, size: int):
+def make_unpadded_batch(model, size: int):
     """Random clips without padding: the peer masks none."""
     batch = model.fake_batch(size)
     ones = {name: np.ones_like(getattr(batch, name)) for name in ("audio_mask", "face_mask")}
     return dataclasses.replace(batch, **ones)
 
 
-def our_step(config) -> Callable:
+def make_our_step(config) -> Callable:
     """The step of `emofuse train` on one batch."""
     mesh = make_mesh(config.mesh)
     model, tx = build_model(config.model, SPEC), make_optimizer(config.optimizer, 1000)
     statistics = np.full(SPEC.f, -4.0, np.float32), np.full(SPEC.f, 2.0, np.float32)
-    held = {"state": init_state(model, tx, jax.random.key(0), statistics)}
-    batch = jax.device_put(whole_batch(model, config.data.batch_size))
-    jitted = jit_train_step(make_train_step(model, tx, config), held["state"], mesh, fsdp=False)
-    compiled = jitted.lower(held["state"], batch).compile()
+    carry = {"state": init_state(model, tx, jax.random.key(0), statistics)}
+    batch = jax.device_put(make_unpadded_batch(model, config.data.batch_size))
+    jitted = jit_train_step(make_train_step(model, tx, config), carry["state"], mesh, fsdp=False)
+    compiled = jitted.lower(carry["state"], batch).compile()
 
     def run():
-        held["state"], measured = compiled(held["state"], batch)
-        jax.block_until_ready(measured)
+        carry["state"], metrics = compiled(carry["state"], batch)
+        jax.block_until_ready(metrics)
 
     return run
 
 
-def peer_step(config) -> Callable:
+def make_peer_step(config) -> Callable:
     """The same network, optimiser and batch in PyTorch."""
     import torch
 
     from benchmarks.peers.train_network import end_to_end, trainer
 
-    batch, where = whole_batch(build_model(config.model, SPEC), config.data.batch_size), device()
-    net = end_to_end(SPEC.classes).to(where, memory_format=torch.channels_last)
-    net = torch.compile(net) if where == "cuda" else net
-    one = trainer(net, config.optimizer.learning_rate, 1000)
-    inputs = [torch.from_numpy(np.asarray(x)).to(where) for x in (batch.audio, batch.faces, batch.label)]
+    batch, device_name = (
+        make_unpadded_batch(build_model(config.model, SPEC), config.data.batch_size),
+        torch_device(),
+    )
+    net = end_to_end(SPEC.classes).to(device_name, memory_format=torch.channels_last)
+    net = torch.compile(net) if device_name == "cuda" else net
+    train_step = trainer(net, config.optimizer.learning_rate, 1000)
+    inputs = [
+        torch.from_numpy(np.asarray(x)).to(device_name) for x in (batch.audio, batch.faces, batch.label)
+    ]
 
     def run():
-        with torch.autocast(where, torch.bfloat16, enabled=config.model.dtype == "bfloat16"):
-            one(inputs[0], inputs[1], inputs[2].long())
-        wait()
+        with torch.autocast(device_name, torch.bfloat16, enabled=config.model.dtype == "bfloat16"):
+            train_step(inputs[0], inputs[1], inputs[2].long())
+        wait_for_torch()
 
     return run
 
 
-def device() -> str:
+def torch_device() -> str:
     """Where PyTorch runs."""
     import torch
 
     return "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
 
 
-def wait() -> None:
+def wait_for_torch() -> None:
     """Until PyTorch's device is through."""
     import torch
 
-    if device() == "cuda":
+    if torch_device() == "cuda":
         torch.cuda.synchronize()
 
 
-def timed(function: Callable) -> Callable[[], float]:
-    """Seconds of a call, after `SETTLES` seconds of calls: OpenMP threads of the other side may spin."""
+def make_timer(function: Callable) -> Callable[[], float]:
+    """Seconds of a call, after `SETTLING_SECONDS` seconds of calls: OpenMP threads of the other side may spin."""
 
     @functools.wraps(function)
-    def seconds() -> float:
-        until = time.perf_counter() + SETTLES
-        while time.perf_counter() < until:
+    def time_call() -> float:
+        deadline = time.perf_counter() + SETTLING_SECONDS
+        while time.perf_counter() < deadline:
             function()
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         function()
-        return time.perf_counter() - began
+        return time.perf_counter() - start_time
 
-    return seconds
+    return time_call

@@ -1,4 +1,4 @@
-"""The suite `startup`: from the command to a trained epoch, with and without cached programs."""
+"""The suite `measure_startup`: from the command to a trained epoch, with and without cached programs."""
 
 import os
 import shutil
@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 
-from benchmarks.timing import medians, row
+from benchmarks.timing import make_row, measure_medians
 
-PROGRAM = os.path.join(os.path.dirname(__file__), "..", "launch", "train.py")
-COMMAND = "--config=features --config.data.audio_steps=12 --config.data.batch_size=16"
-COMMAND += " --config.train.epochs=1"
-MADE = {
+TRAIN_SCRIPT = os.path.join(os.path.dirname(__file__), "..", "launch", "train.py")
+TRAIN_FLAGS = "--config=features --config.data.audio_steps=12 --config.data.batch_size=16"
+TRAIN_FLAGS += " --config.train.epochs=1"
+CORPUS_SIZES = {
     "clips": 96,
     "speakers": 6,
     "folds": 3,
@@ -24,32 +24,34 @@ MADE = {
 }
 
 
-def startup(workdir: str, *, repeats: int) -> Iterator[dict]:
+def measure_startup(workdir: str, *, repeats: int) -> Iterator[dict]:
     """Starts a second, of AM-FBP on features: a second start of the same config against a first."""
     from benchmarks.feature_records import Made, write_features
 
     records = os.path.join(workdir, "features", "startup")
-    cache = os.path.join(workdir, "startup", "cache")
-    run, words = os.path.join(workdir, "startup", "run"), COMMAND.split()
+    cache_directory = os.path.join(workdir, "startup", "cache")
+    run_directory, train_flags = os.path.join(workdir, "startup", "run"), TRAIN_FLAGS.split()
     if not os.path.isdir(records):
-        write_features(records, Made(**MADE))
+        write_features(records, Made(**CORPUS_SIZES))
 
-    def seconds(*, first: bool) -> float:
-        shutil.rmtree(run, ignore_errors=True)
+    def time_start(*, first: bool) -> float:
+        shutil.rmtree(run_directory, ignore_errors=True)
         if first:
-            shutil.rmtree(cache, ignore_errors=True)
-        env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
-        began = time.perf_counter()
-        command = [sys.executable, PROGRAM, *words, f"--config.data.path={records}"]
-        subprocess.run([*command, f"--workdir={run}"], env=env, check=True, capture_output=True)
-        return time.perf_counter() - began
+            shutil.rmtree(cache_directory, ignore_errors=True)
+        env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache_directory}
+        start_time = time.perf_counter()
+        command = [sys.executable, TRAIN_SCRIPT, *train_flags, f"--config.data.path={records}"]
+        subprocess.run([*command, f"--workdir={run_directory}"], env=env, check=True, capture_output=True)
+        return time.perf_counter() - start_time
 
-    taken = medians({"first": lambda: seconds(first=True), "second": lambda: seconds(first=False)}, repeats)
-    yield row(
+    median_seconds = measure_medians(
+        {"first": lambda: time_start(first=True), "second": lambda: time_start(first=False)}, repeats
+    )
+    yield make_row(
         "second start, am_fbp on features",
         "starts/s",
-        1 / taken["second"],
-        1 / taken["first"],
+        1 / median_seconds["second"],
+        1 / median_seconds["first"],
         peer_name="the first start",
         repeats=repeats,
     )

@@ -10,16 +10,16 @@ class System:
     name: str
     config: str
     fields: dict = dataclasses.field(default_factory=dict)
-    gan: dict | None = None
+    refit_fields: dict | None = None
     """Fields of configs/gan.py: the fusion of the row named `config` is fitted again
     (training/refit_fusion.py)."""
-    needs: tuple[str, ...] = ()
+    prerequisites: tuple[str, ...] = ()
     """Rows whose runs of the same seed this one starts from."""
 
 
-P2 = {"model.audio.attn_axes": "1d_concat", "model.video.attention": "self"}
+AM_FBP_ATTENTION = {"model.audio.attn_axes": "1d_concat", "model.video.attention": "self"}
 """The attention of ag_fbp and am_fbp, so that only the fusion differs from theirs."""
-DROPOUT = {"augment.audio_dropout": 0.2, "augment.video_dropout": 0.2}
+MODALITY_DROPOUT = {"augment.audio_dropout": 0.2, "augment.video_dropout": 0.2}
 
 SYSTEMS = (
     System("audio_only", "audio_only"),
@@ -28,8 +28,8 @@ SYSTEMS = (
     System("late", "late"),
     System("f_score", "f_score"),
     System("g_fbp", "g_fbp"),
-    System("concat-p2", "concat", P2),
-    System("g_fbp-p2", "g_fbp", P2),
+    System("concat-p2", "concat", AM_FBP_ATTENTION),
+    System("g_fbp-p2", "g_fbp", AM_FBP_ATTENTION),
     System("ag_fbp", "ag_fbp"),
     System("am_fbp", "am_fbp"),
     System("ag_fbp-bias_1", "ag_fbp", {"model.fusion.first_bias": 1.0}),
@@ -38,7 +38,7 @@ SYSTEMS = (
         "two_stage",
         "two_stage",
         {"init.audio": "{home}/audio_only/seed_{seed}", "init.video": "{home}/video_only/seed_{seed}"},
-        needs=("audio_only", "video_only"),
+        prerequisites=("audio_only", "video_only"),
     ),
     System("mfb", "mfb"),
     System("mfh", "mfh"),
@@ -69,10 +69,10 @@ SYSTEMS = (
         "cross_attention",
         {"loss.objectives.emotional_metric": 0.0, "loss.objectives.adaptive_triplet": 0.3},
     ),
-    System("am_fbp-dropout", "am_fbp", DROPOUT),
-    System("g_fbp-dropout", "g_fbp", DROPOUT),
-    System("concat-gan", "concat", gan={}, needs=("concat",)),
-    System("concat-refit", "concat", gan={"generate": False}, needs=("concat",)),
+    System("am_fbp-dropout", "am_fbp", MODALITY_DROPOUT),
+    System("g_fbp-dropout", "g_fbp", MODALITY_DROPOUT),
+    System("concat-gan", "concat", refit_fields={}, prerequisites=("concat",)),
+    System("concat-refit", "concat", refit_fields={"generate": False}, prerequisites=("concat",)),
 )
 
 ABLATIONS = (

@@ -25,7 +25,7 @@ from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.training.experiment import flatten, open_experiment
 from emofuse_jax.training.refit_fusion import refit
 from emofuse_jax.utils.files import write_json
-from emofuse_jax.utils.progress_bar import counted
+from emofuse_jax.utils.progress_bar import progress_bar
 
 SEEDS = (0, 1, 2)
 SMALL_RECORDS = {
@@ -35,147 +35,166 @@ SMALL_RECORDS = {
 """What the small forms change in the records of a recipe."""
 
 
-def run_systems(systems: Iterable[System], data: str, home: str, only: list[str]) -> Iterator[dict]:
-    """Trains and scores every system and seed that has no result yet below `home`; a row a system.
+def run_systems(
+    systems: Iterable[System], data: str, runs_directory: str, names: list[str]
+) -> Iterator[dict]:
+    """Trains and scores every system and seed that has no result yet below `runs_directory`; a row a system.
 
     Args:
       systems: the rows.
       data: records of the demo corpus, `<somewhere>/records` with its media in `<somewhere>/clips`.
-      home: workdirs of the runs, and records of the recipes other than that of `data`.
-      only: names of systems, in place of all.
+      runs_directory: workdirs of the runs, and records of the recipes other than that of `data`.
+      names: names of systems, in place of all.
 
     Raises:
       ValueError: a name that no system has, or a result that was made with other fields or records.
     """
     systems = tuple(systems)
-    unknown = set(only) - {system.name for system in systems}
+    unknown = set(names) - {system.name for system in systems}
     if unknown:
         raise ValueError(f"--systems: {min(unknown)!r}, expected of {', '.join(s.name for s in systems)}")
-    chosen = [system for system in systems if not only or system.name in only]
+    selected = [system for system in systems if not names or system.name in names]
     paths = {
-        recipe: records_of(recipe, data, home)
-        for recipe in sorted({ef.settings.small(system.config).data.recipe for system in chosen})
+        recipe: prepare_recipe(recipe, data, runs_directory)
+        for recipe in sorted({ef.settings.small(system.config).data.recipe for system in selected})
     }
-    for system in chosen:
-        runs = [run_once(system, seed, paths, home) for seed in SEEDS]
-        yield summarise(system, runs) | cost_of(system, paths, home)
+    for system in selected:
+        runs = [run_seed(system, seed, paths, runs_directory) for seed in SEEDS]
+        yield summarise_runs(system, runs) | measure_system_cost(system, paths, runs_directory)
 
 
-def run_once(system: System, seed: int, paths: dict[str, str], home: str) -> dict:
+def run_seed(system: System, seed: int, paths: dict[str, str], runs_directory: str) -> dict:
     """The result of one run, from its workdir if it is there; runs first what it starts from."""
-    workdir = os.path.join(home, system.name, f"seed_{seed}")
-    config = config_of(system, seed, paths, home)
-    about = identity(system, seed, config)
-    stored = read_stored(os.path.join(workdir, "systems.json"), about)
+    workdir = os.path.join(runs_directory, system.name, f"seed_{seed}")
+    config = make_config(system, seed, paths, runs_directory)
+    expected_identity = make_identity(system, seed, config)
+    stored = read_stored_result(os.path.join(workdir, "systems.json"), expected_identity)
     if stored:
         return stored
-    for name in system.needs:
-        run_once(next(s for s in (*SYSTEMS, *ABLATIONS) if s.name == name), seed, paths, home)
-    seconds = timed(workdir, lambda: execute(system, seed, config, workdir, home))
+    for name in system.prerequisites:
+        run_seed(next(s for s in (*SYSTEMS, *ABLATIONS) if s.name == name), seed, paths, runs_directory)
+    seconds = measure_core_seconds(workdir, lambda: execute(system, seed, config, workdir, runs_directory))
     results, _ = evaluate_workdir(workdir, example_count=0)
-    kept = {name: {k: row[k] for k in ("ua", "wa", "wf1")} for name, row in results["modalities"].items()}
-    result = {"scores": kept, "seconds": seconds, "about": about}
+    scores = {name: {k: row[k] for k in ("ua", "wa", "wf1")} for name, row in results["modalities"].items()}
+    result = {"scores": scores, "seconds": seconds, "about": expected_identity}
     write_json(os.path.join(workdir, "systems.json"), result)
     jax.clear_caches()
     return result
 
 
-def execute(system: System, seed: int, config: ml_collections.ConfigDict, workdir: str, home: str) -> None:
+def execute(
+    system: System, seed: int, config: ml_collections.ConfigDict, workdir: str, runs_directory: str
+) -> None:
     """Trains, or fits the fusion of a finished run again, with generated pairs unless `generate` is False."""
-    if system.gan is None:
+    if system.refit_fields is None:
         train(open_experiment(config), workdir)
         return
-    again = ef.settings.load_shipped("gan")
-    again.update_from_flattened_dict({"seed": seed, **system.gan})
-    refit(*load_experiment(os.path.join(home, system.config, f"seed_{seed}"), "best", ""), again, workdir)
+    refit_config = ef.settings.load_shipped("gan")
+    refit_config.update_from_flattened_dict({"seed": seed, **system.refit_fields})
+    refit(
+        *load_experiment(os.path.join(runs_directory, system.config, f"seed_{seed}"), "best", ""),
+        refit_config,
+        workdir,
+    )
 
 
-def config_of(system: System, seed: int, paths: dict[str, str], home: str) -> ml_collections.ConfigDict:
+def make_config(
+    system: System, seed: int, paths: dict[str, str], runs_directory: str
+) -> ml_collections.ConfigDict:
     """The config of one run."""
     config = ef.settings.small(system.config)
     fields = {
-        k: v.format(seed=seed, home=home) if isinstance(v, str) else v for k, v in system.fields.items()
+        k: v.format(seed=seed, home=runs_directory) if isinstance(v, str) else v
+        for k, v in system.fields.items()
     }
     config.update_from_flattened_dict(fields)
     config.seed, config.data.path = seed, paths[config.data.recipe]
     return config
 
 
-def identity(system: System, seed: int, config: ml_collections.ConfigDict) -> dict:
+def make_identity(system: System, seed: int, config: ml_collections.ConfigDict) -> dict:
     """What a stored result must have been made with: every field but paths, and the clips."""
     fields = {
         k: v for k, v in flatten(config.to_dict()).items() if k != "data.path" and k.split(".")[0] != "init"
     }
     prep = open_dataset(config.data.path).prep
-    return {"fields": fields, "gan": system.gan, "seed": seed, "sources": prep.get("sources_sha256", "")}
+    return {
+        "fields": fields,
+        "gan": system.refit_fields,
+        "seed": seed,
+        "sources": prep.get("sources_sha256", ""),
+    }
 
 
-def read_stored(path: str, about: dict) -> dict | None:
+def read_stored_result(path: str, expected_identity: dict) -> dict | None:
     """A result that was made before; ValueError naming the field where it was made with another."""
     if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as file:
         stored = json.load(file)
-    then, now = flatten(stored["about"]), flatten(json.loads(json.dumps(about)))
-    for name in sorted(then.keys() | now.keys()):
-        if then.get(name) != now.get(name):
+    stored_fields, expected_fields = (
+        flatten(stored["about"]),
+        flatten(json.loads(json.dumps(expected_identity))),
+    )
+    for name in sorted(stored_fields.keys() | expected_fields.keys()):
+        if stored_fields.get(name) != expected_fields.get(name):
             raise ValueError(
-                f"{path}: was made with {name}={then.get(name)!r}, now {now.get(name)!r}; remove its folder"
+                f"{path}: was made with {name}={stored_fields.get(name)!r}, now {expected_fields.get(name)!r}; remove its folder"
             )
     return stored
 
 
-def timed(workdir: str, work) -> float:
-    """Seconds of cores that `work` takes, with those of earlier calls that were stopped."""
+def measure_core_seconds(workdir: str, task) -> float:
+    """Seconds of cores that `task` takes, with those of earlier calls that were stopped."""
     os.makedirs(workdir, exist_ok=True)
-    path, before = os.path.join(workdir, "seconds"), 0.0
+    path, previous_seconds = os.path.join(workdir, "seconds"), 0.0
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            before = float(file.read())
-    began = time.process_time()
+            previous_seconds = float(file.read())
+    start_time = time.process_time()
     try:
-        work()
+        task()
     finally:
-        seconds = round(before + time.process_time() - began, 1)
+        seconds = round(previous_seconds + time.process_time() - start_time, 1)
         with open(path, "w", encoding="utf-8") as file:
             file.write(str(seconds))
     return seconds
 
 
-def records_of(recipe: str, data: str, home: str) -> str:
-    """The demo corpus in a recipe: `data` is `fbp`, others are prepared below `home`, in small form."""
+def prepare_recipe(recipe: str, data: str, runs_directory: str) -> str:
+    """The demo corpus in a recipe: `data` is `fbp`, others are prepared below `runs_directory`, in small form."""
     if recipe == "fbp":
         return data
-    output = os.path.join(home, f"records_{recipe}")
+    output = os.path.join(runs_directory, f"records_{recipe}")
     clips = os.path.join(os.path.dirname(os.path.abspath(data)), "clips")
     settings = recipe_settings(recipe, **SMALL_RECORDS[recipe])
-    with counted(f"records ({recipe})") as progress:
+    with progress_bar(f"records ({recipe})") as progress:
         prepare(read_corpus("demo", clips), settings, output, progress=progress)
     return output
 
 
-def cost_of(system: System, paths: dict[str, str], home: str) -> dict:
+def measure_system_cost(system: System, paths: dict[str, str], runs_directory: str) -> dict:
     """What the system costs, measured once; a fusion that is fitted again has no speed of its own."""
-    config = config_of(system, 0, paths, home)
-    about = identity(system, 0, config)
-    path = os.path.join(home, system.name, "cost.json")
-    found = read_stored(path, about)
-    if not found:
-        found = {"cost": measure_cost(open_experiment(config)), "about": about}
-        write_json(path, found)
+    config = make_config(system, 0, paths, runs_directory)
+    expected_identity = make_identity(system, 0, config)
+    path = os.path.join(runs_directory, system.name, "cost.json")
+    stored = read_stored_result(path, expected_identity)
+    if not stored:
+        stored = {"cost": measure_cost(open_experiment(config)), "about": expected_identity}
+        write_json(path, stored)
         jax.clear_caches()
-    return found["cost"] | ({} if system.gan is None else {"clips_per_second": None})
+    return stored["cost"] | ({} if system.refit_fields is None else {"clips_per_second": None})
 
 
-def summarise(system: System, runs: list[dict]) -> dict:
+def summarise_runs(system: System, runs: list[dict]) -> dict:
     """One row of the table: means over seeds, with the sample standard deviation of the UA."""
-    main = [next(iter(run["scores"].values()))["ua"] for run in runs]
+    ua_scores = [next(iter(run["scores"].values()))["ua"] for run in runs]
     return {
         "case": system.name,
         "unit": "UA",
-        "ours": statistics.mean(main),
-        "sd": statistics.stdev(main),
-        "seeds": main,
+        "ours": statistics.mean(ua_scores),
+        "sd": statistics.stdev(ua_scores),
+        "seeds": ua_scores,
         "modalities": {
             name: statistics.mean(run["scores"][name]["ua"] for run in runs) for name in runs[0]["scores"]
         },
@@ -184,18 +203,18 @@ def summarise(system: System, runs: list[dict]) -> dict:
     }
 
 
-def markdown(rows: list[dict]) -> str:
+def format_table(rows: list[dict]) -> str:
     """The table of README.md."""
     lines = [
         "| system | UA, % | sound alone | face alone | parameters | GFLOP/clip | clips/s | core-s/run |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        alone = [row["modalities"].get(name) for name in ("audio", "video")]
-        shown = ["" if ua is None else f"{100 * ua:.1f}" for ua in alone]
+        single_stream_scores = [row["modalities"].get(name) for name in ("audio", "video")]
+        cells = ["" if ua is None else f"{100 * ua:.1f}" for ua in single_stream_scores]
         speed = "" if row["clips_per_second"] is None else f"{row['clips_per_second']:.0f}"
         lines.append(
-            f"| {row['case']} | {100 * row['ours']:.1f} ± {100 * row['sd']:.1f} | {shown[0]} | {shown[1]} |"
+            f"| {row['case']} | {100 * row['ours']:.1f} ± {100 * row['sd']:.1f} | {cells[0]} | {cells[1]} |"
             f" {row['parameters']:,} | {row['forward_gflop']:.3f} | {speed} |"
             f" {row['seconds']:.0f} |"
         )

@@ -52,7 +52,7 @@ def _track_person(
     person: int,
 ) -> tuple[list[Face | None], int]:
     """The face of one person or None for each frame, and how many people there are."""
-    from data_prep.faces.active_speaker import listen
+    from data_prep.faces.active_speaker import score_speech
     from data_prep.faces.choose_person import choose_track
     from data_prep.faces.detector import open_detector  # JAX, which sound alone can do without
     from data_prep.faces.track_faces import find_faces
@@ -60,7 +60,9 @@ def _track_person(
     detect_faces, redetect_faces = open_detector(settings, encoder_files)
     faces = find_faces(clip_frames.frames, clip_frames.times, detect_faces, redetect_faces)
     frame_shape = clip_frames.frames.shape[1:3]
-    return choose_track(faces, frame_shape, lambda tracks: listen(video_clip, clip_frames, tracks), person)
+    return choose_track(
+        faces, frame_shape, lambda tracks: score_speech(video_clip, clip_frames, tracks), person
+    )
 
 
 def _to_record_fields(

@@ -9,7 +9,7 @@ import importlib
 import itertools
 import os
 
-from data_prep.corpora.classes import with_classes
+from data_prep.corpora.classes import apply_class_map
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CORPORA = {
@@ -56,25 +56,25 @@ def read_corpus(
     if not os.path.exists(source):
         raise FileNotFoundError(f"{source}: not there (the source of corpus {name})")
     module = importlib.import_module(CORPORA[name])
-    choices = {"labels": (labels, "LABELS"), "subset": (subset, "SUBSETS")}
-    chosen = {
-        field: _choice(name, field, value, getattr(module, there, ()))
-        for field, (value, there) in choices.items()
+    requested = {"labels": (labels, "LABELS"), "subset": (subset, "SUBSETS")}
+    options = {
+        field: _validate_choice(name, field, value, getattr(module, constant_name, ()))
+        for field, (value, constant_name) in requested.items()
         if value is not None
     }
-    corpus = module.read_corpus(source, **chosen)
-    corpus = with_classes(corpus, getattr(module, "CLASS_MAPS", {}), classes)
+    corpus = module.read_corpus(source, **options)
+    corpus = apply_class_map(corpus, getattr(module, "CLASS_MAPS", {}), classes)
     if not corpus.clips:
         raise ValueError(f"{source}: no clip of corpus {name} found")
     clips = tuple(sorted(corpus.clips, key=lambda clip: clip.clip_id))
-    for before, clip in itertools.pairwise(clips):
-        if before.clip_id == clip.clip_id:
-            raise ValueError(f"{clip.path}: clip_id {clip.clip_id!r} stands twice, also for {before.path}")
+    for previous, clip in itertools.pairwise(clips):
+        if previous.clip_id == clip.clip_id:
+            raise ValueError(f"{clip.path}: clip_id {clip.clip_id!r} stands twice, also for {previous.path}")
     root = corpus.root or (source if os.path.isdir(source) else os.path.dirname(source))
     return dataclasses.replace(corpus, clips=clips, root=os.path.abspath(root))
 
 
-def _choice(corpus: str, field: str, value: str, there: tuple[str, ...]) -> str:
-    if value not in there:
-        raise ValueError(f"{field}={value!r}: corpus {corpus} has {', '.join(there) or 'no such choice'}")
+def _validate_choice(corpus: str, field: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{field}={value!r}: corpus {corpus} has {', '.join(allowed) or 'no such choice'}")
     return value

@@ -6,11 +6,11 @@ As distributed: Train/<Class>/*.avi and Val/<Class>/*.avi; the labels of Test ar
 import os
 from collections.abc import Iterator
 
-from data_prep.corpora.classes import same
-from data_prep.corpora.find_files import media_below, stem
+from data_prep.corpora.classes import keep_classes
+from data_prep.corpora.find_files import file_stem, find_media_files
 from emofuse_jax.data.writing.corpus import Clip, Corpus, Protocol
 
-FOLDERS = {
+FOLDER_TO_CLASS = {
     "Angry": "angry",
     "Disgust": "disgust",
     "Fear": "fearful",
@@ -19,31 +19,37 @@ FOLDERS = {
     "Sad": "sad",
     "Surprise": "surprised",
 }
-CLASSES = tuple(FOLDERS.values())
+CLASSES = tuple(FOLDER_TO_CLASS.values())
 CLASS_MAPS = {
-    "7": same(*CLASSES),
-    "6": same(*(name for name in CLASSES if name != "neutral")),
-    "4": same("angry", "happy", "neutral", "sad"),
+    "7": keep_classes(*CLASSES),
+    "6": keep_classes(*(name for name in CLASSES if name != "neutral")),
+    "4": keep_classes("angry", "happy", "neutral", "sad"),
 }
-PARTS = ("Train", "Val")
-COUNTS = {"Train": 773, "Val": 383}
-UNKNOWN = "who is seen, and in which film, is not known: validation clips may share both with training clips"
+SPLITS = ("Train", "Val")
+EXPECTED_CLIPS = {"Train": 773, "Val": 383}
+UNKNOWN_SPEAKERS_NOTE = (
+    "who is seen, and in which film, is not known: validation clips may share both with training clips"
+)
 
 
 def read_corpus(source: str) -> Corpus:
     """Train and Val below `source`; each clip counts as a speaker of its own, and Val is the test."""
-    clips = [clip for part in PARTS for clip in _clips(source, part)]
-    of = {part: tuple(c.speaker for c in clips if c.speaker.startswith(f"{part}/")) for part in PARTS}
+    clips = [clip for split in SPLITS for clip in _list_clips(source, split)]
+    speakers = {
+        split: tuple(c.speaker for c in clips if c.speaker.startswith(f"{split}/")) for split in SPLITS
+    }
     notes = [
-        f"{part}: {len(of[part])} clips, expected {n}" for part, n in COUNTS.items() if len(of[part]) != n
+        f"{split}: {len(speakers[split])} clips, expected {expected_clips}"
+        for split, expected_clips in EXPECTED_CLIPS.items()
+        if len(speakers[split]) != expected_clips
     ]
-    official = Protocol("afew_official", of["Train"] + of["Val"], (of["Val"],))
-    protocols = (official,) if all(of.values()) else ()
-    return Corpus("afew", CLASSES, tuple(clips), {}, (UNKNOWN, *notes), protocols=protocols)
+    official_protocol = Protocol("afew_official", speakers["Train"] + speakers["Val"], (speakers["Val"],))
+    protocols = (official_protocol,) if all(speakers.values()) else ()
+    return Corpus("afew", CLASSES, tuple(clips), {}, (UNKNOWN_SPEAKERS_NOTE, *notes), protocols=protocols)
 
 
-def _clips(source: str, part: str) -> Iterator[Clip]:
-    for folder, name in FOLDERS.items():
-        for path in media_below(os.path.join(source, part, folder)):
-            clip_id = f"{part}/{folder}/{stem(path)}"
-            yield Clip(clip_id, path, CLASSES.index(name), clip_id)
+def _list_clips(source: str, split: str) -> Iterator[Clip]:
+    for folder, class_name in FOLDER_TO_CLASS.items():
+        for path in find_media_files(os.path.join(source, split, folder)):
+            clip_id = f"{split}/{folder}/{file_stem(path)}"
+            yield Clip(clip_id, path, CLASSES.index(class_name), clip_id)

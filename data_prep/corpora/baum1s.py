@@ -7,12 +7,12 @@ Annotations_BAUM1s.xlsx, or the same saved as CSV. Columns are known by what sta
 import csv
 import re
 
-from data_prep.corpora.classes import BASIC, same
-from data_prep.corpora.find_files import files_below, media_below, stem
-from data_prep.corpora.reference_counts import Expected, checked, listed
+from data_prep.corpora.classes import BASIC_EMOTIONS, keep_classes
+from data_prep.corpora.find_files import file_stem, find_files, find_media_files
+from data_prep.corpora.reference_counts import ExpectedCounts, format_names, note_differences
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
-NAMES = {
+EMOTION_TO_CLASS = {
     "anger": "angry",
     "boredom": "bored",
     "bothered": "bothered",
@@ -27,17 +27,17 @@ NAMES = {
     "thinking": "thinking",
     "unsure": "unsure",
 }
-CLASSES = tuple(NAMES.values())
+CLASSES = tuple(EMOTION_TO_CLASS.values())
 CLASS_MAPS = {
-    "6": same(*BASIC),
-    "7": same(*BASIC, "neutral"),
-    "8": same(*BASIC, "bored", "contempt"),
-    "13": same(*CLASSES),
+    "6": keep_classes(*BASIC_EMOTIONS),
+    "7": keep_classes(*BASIC_EMOTIONS, "neutral"),
+    "8": keep_classes(*BASIC_EMOTIONS, "bored", "contempt"),
+    "13": keep_classes(*CLASSES),
 }
-SHEET = re.compile(r"annotations?_baum-?1s\.(csv|xlsx)$", re.IGNORECASE)
-NAME = re.compile(r"(S\d{3})_\d{3}$", re.IGNORECASE)
-EXPECTED = Expected(clips=1184, speakers=31)
-SIX = 521
+SHEET_FILE_PATTERN = re.compile(r"annotations?_baum-?1s\.(csv|xlsx)$", re.IGNORECASE)
+CLIP_NAME_PATTERN = re.compile(r"(S\d{3})_\d{3}$", re.IGNORECASE)
+EXPECTED = ExpectedCounts(clips=1184, speakers=31)
+EXPECTED_BASIC_CLIPS = 521
 """Clips of the six basic emotions."""
 
 
@@ -46,50 +46,60 @@ def read_corpus(source: str) -> Corpus:
 
     Raises ValueError without a sheet, or when it has no column of clips or of emotions.
     """
-    sheet = min(filter(SHEET.search, files_below(source)), default=None)
-    if sheet is None:
+    sheet_path = min(filter(SHEET_FILE_PATTERN.search, find_files(source)), default=None)
+    if sheet_path is None:
         raise ValueError(f"{source}: expected Annotations_BAUM1s.xlsx or .csv below it")
-    files = {name.upper(): path for path in media_below(source) if NAME.match(name := stem(path))}
-    labels = _labels(sheet)
-    there = sorted(labels.keys() & files.keys())
-    clips = tuple(Clip(name, files[name], CLASSES.index(labels[name]), name[:4]) for name in there)
-    notes = listed("missing, by the sheet", labels.keys() - files.keys())
-    notes += listed("not in the sheet, left out", files.keys() - labels.keys())
-    six = sum(CLASSES[clip.label] in BASIC for clip in clips)
-    notes += [f"clips of the six basic emotions: {six}, expected {SIX}"] if six != SIX else []
-    return checked(Corpus("baum1s", CLASSES, clips, {}, tuple(notes)), EXPECTED)
+    media_paths = {
+        name.upper(): path
+        for path in find_media_files(source)
+        if CLIP_NAME_PATTERN.match(name := file_stem(path))
+    }
+    labels = _read_labels(sheet_path)
+    clip_names = sorted(labels.keys() & media_paths.keys())
+    clips = tuple(Clip(name, media_paths[name], CLASSES.index(labels[name]), name[:4]) for name in clip_names)
+    notes = format_names("missing, by the sheet", labels.keys() - media_paths.keys())
+    notes += format_names("not in the sheet, left out", media_paths.keys() - labels.keys())
+    basic_clips = sum(CLASSES[clip.label] in BASIC_EMOTIONS for clip in clips)
+    notes += (
+        [f"clips of the six basic emotions: {basic_clips}, expected {EXPECTED_BASIC_CLIPS}"]
+        if basic_clips != EXPECTED_BASIC_CLIPS
+        else []
+    )
+    return note_differences(Corpus("baum1s", CLASSES, clips, {}, tuple(notes)), EXPECTED)
 
 
-def _labels(sheet: str) -> dict[str, str]:
+def _read_labels(sheet_path: str) -> dict[str, str]:
     """Class by clip."""
-    rows = _rows(sheet)
-    width = max(map(len, rows), default=0)
-    rows = [row + [""] * (width - len(row)) for row in rows]
-    clip = _column(sheet, rows, "clips", lambda cell: NAME.match(cell))
-    emotion = _column(sheet, rows, "emotions", lambda cell: cell.lower() in NAMES)
+    rows = _read_rows(sheet_path)
+    column_count = max(map(len, rows), default=0)
+    rows = [row + [""] * (column_count - len(row)) for row in rows]
+    clip_column = _find_column(sheet_path, rows, "clips", lambda cell: CLIP_NAME_PATTERN.match(cell))
+    emotion_column = _find_column(sheet_path, rows, "emotions", lambda cell: cell.lower() in EMOTION_TO_CLASS)
     labels = {}
-    for line, row in enumerate(rows, 1):
-        if NAME.match(row[clip]):
-            if row[emotion].lower() not in NAMES:
-                raise ValueError(f"{sheet}: row {line}: emotion {row[emotion]!r} is not known")
-            labels[row[clip].upper()] = NAMES[row[emotion].lower()]
+    for row_number, row in enumerate(rows, 1):
+        if CLIP_NAME_PATTERN.match(row[clip_column]):
+            if row[emotion_column].lower() not in EMOTION_TO_CLASS:
+                raise ValueError(
+                    f"{sheet_path}: row {row_number}: emotion {row[emotion_column]!r} is not known"
+                )
+            labels[row[clip_column].upper()] = EMOTION_TO_CLASS[row[emotion_column].lower()]
     return labels
 
 
-def _column(sheet: str, rows: list[list[str]], what: str, fits) -> int:
+def _find_column(sheet_path: str, rows: list[list[str]], content: str, is_match) -> int:
     """The column most of whose cells are of that kind."""
-    counts = [sum(bool(fits(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    counts = [sum(bool(is_match(cell)) for cell in column) for column in zip(*rows, strict=True)]
     if not any(counts):
-        raise ValueError(f"{sheet}: no column of {what}")
+        raise ValueError(f"{sheet_path}: no column of {content}")
     return counts.index(max(counts))
 
 
-def _rows(sheet: str) -> list[list[str]]:
-    if sheet.lower().endswith(".csv"):
-        with open(sheet, newline="", encoding="utf-8-sig") as file:
+def _read_rows(sheet_path: str) -> list[list[str]]:
+    if sheet_path.lower().endswith(".csv"):
+        with open(sheet_path, newline="", encoding="utf-8-sig") as file:
             return [[cell.strip() for cell in row] for row in csv.reader(file)]
     import openpyxl  # slow, and of use here alone
 
-    table = openpyxl.load_workbook(sheet, read_only=True, data_only=True).active
-    cells = table.iter_rows(values_only=True)
+    worksheet = openpyxl.load_workbook(sheet_path, read_only=True, data_only=True).active
+    cells = worksheet.iter_rows(values_only=True)
     return [["" if cell is None else str(cell).strip() for cell in row] for row in cells]

@@ -7,7 +7,7 @@ s_v in {0, 1}; all are independent and uniform. The emotion is the pair (p, m), 
     m = s_f xor s_v   for p = 1, 2    (a voice that turns the meaning of a face, as irony does)
 
 so that the voice alone can reach an accuracy of 1/3, the face alone 1/2, any additive combination of the two
-`argmax_c a_c(face) + b_c(voice)` 5/6, and both together 1 (`ceilings`). The six names of the classes are a
+`argmax_c a_c(face) + b_c(voice)` 5/6, and both together 1 (`accuracy_ceilings`). The six names of the classes are a
 construction: they give RAVDESS-like file names, and no look or voice is meant to be that emotion's.
 
 About one clip in twenty is damaged as real ones are (`data_prep.synth.clip.DAMAGES`); `demo.csv`, beside the
@@ -30,11 +30,11 @@ from data_prep.synth.corpus_plan import STATES, DemoClip, class_of, plan_corpus
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 from emofuse_jax.utils.system import cores
 
-VERSION = 1
+GENERATOR_VERSION = 1
 """Of the generator: clips of different versions are never mixed in a directory."""
 CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "surprised")
 REQUEST_FILE, TABLE_FILE = "demo.json", "demo.csv"
-_TEMPORARY = ".demo.tmp"
+_TEMPORARY_SUFFIX = ".demo.tmp"
 
 
 def read_corpus(source: str) -> Corpus:
@@ -42,30 +42,37 @@ def read_corpus(source: str) -> Corpus:
 
     Raises FileNotFoundError when it is not finished, ValueError when demo.csv is not as it was written.
     """
-    made = read_made(source)
-    clips = tuple(Clip(c.clip_id, os.path.join(source, c.path), c.label, c.speaker) for c in made)
-    sex = {c.speaker: "m" if int(c.speaker) % 2 else "f" for c in made}
-    counts = Counter(c.damage for c in made if c.damage)
-    notes = [f"{number} of {len(made)} clips made with {kind} (demo.csv)" for kind, number in counts.items()]
+    demo_clips = read_demo_clips(source)
+    clips = tuple(Clip(c.clip_id, os.path.join(source, c.path), c.label, c.speaker) for c in demo_clips)
+    sex = {c.speaker: "m" if int(c.speaker) % 2 else "f" for c in demo_clips}
+    counts = Counter(c.damage for c in demo_clips if c.damage)
+    notes = [
+        f"{count} of {len(demo_clips)} clips made with {damage} (demo.csv)"
+        for damage, count in counts.items()
+    ]
     return Corpus("demo", CLASSES, clips, sex, tuple(sorted(notes)), root=os.path.abspath(source))
 
 
-def read_made(source: str) -> tuple[DemoClip, ...]:
+def read_demo_clips(source: str) -> tuple[DemoClip, ...]:
     """The clips of a finished corpus with their states and damages, ordered by clip_id; raises as above."""
     path = os.path.join(source, TABLE_FILE)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: not there; the corpus is not finished, run emofuse demo again")
-    kinds = {f.name: f.type for f in dataclasses.fields(DemoClip)}
+    field_types = {f.name: f.type for f in dataclasses.fields(DemoClip)}
     with open(path, newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         try:
-            clips = [DemoClip(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
+            clips = [
+                DemoClip(**{name: field_types[name](value) for name, value in row.items()}) for row in rows
+            ]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: line {rows.line_num}: {error}; expected {','.join(kinds)}") from error
+            raise ValueError(
+                f"{path}: line {rows.line_num}: {error}; expected {','.join(field_types)}"
+            ) from error
     return tuple(sorted(clips, key=lambda clip: clip.clip_id))
 
 
-def ceilings(clips: Iterable[DemoClip]) -> dict[str, float]:
+def accuracy_ceilings(clips: Iterable[DemoClip]) -> dict[str, float]:
     """Best possible accuracy on these clips as made: of the voice, the face, their sum, and both.
 
     The mean over clips of the Bayes accuracy of what a clip shows: 1/3, 1/2, 5/6, 1 where it shows all, the
@@ -75,34 +82,35 @@ def ceilings(clips: Iterable[DemoClip]) -> dict[str, float]:
     counts = Counter(clip.damage for clip in clips)
     if not counts:
         raise ValueError("ceilings: no clips, expected at least one")
-    table = {damage: _ceilings_of(damage) for damage in counts}
+    ceilings_by_damage = {damage: _ceilings_for_damage(damage) for damage in counts}
     return {
-        name: sum(number * table[damage][name] for damage, number in counts.items()) / counts.total()
+        name: sum(count * ceilings_by_damage[damage][name] for damage, count in counts.items())
+        / counts.total()
         for name in ("voice", "face", "additive", "both")
     }
 
 
 @functools.cache
-def _ceilings_of(damage: str) -> dict[str, float]:
-    face, voice = damage != "no_face", damage not in ("noise", "silence")
-    both = _bayes(lambda p, f, v: (face and (p, f), voice and (v,)))
+def _ceilings_for_damage(damage: str) -> dict[str, float]:
+    has_face, has_voice = damage != "no_face", damage not in ("noise", "silence")
+    both = _bayes_accuracy(lambda p, f, v: (has_face and (p, f), has_voice and (v,)))
     return {
-        "voice": _bayes(lambda p, f, v: voice and (v,)),
-        "face": _bayes(lambda p, f, v: face and (p, f)),
-        "additive": _additive() if face and voice else both,
+        "voice": _bayes_accuracy(lambda p, f, v: has_voice and (v,)),
+        "face": _bayes_accuracy(lambda p, f, v: has_face and (p, f)),
+        "additive": _best_additive_accuracy() if has_face and has_voice else both,
         "both": both,
     }
 
 
-def _bayes(observe: Callable[[int, int, int], Hashable]) -> float:
+def _bayes_accuracy(observe: Callable[[int, int, int], Hashable]) -> float:
     """Accuracy of the most frequent class of each observation, over all equally likely states."""
-    seen: dict[Hashable, Counter] = {}
+    class_counts: dict[Hashable, Counter] = {}
     for state in STATES:
-        seen.setdefault(observe(*state), Counter())[class_of(*state)] += 1
-    return sum(max(classes.values()) for classes in seen.values()) / len(STATES)
+        class_counts.setdefault(observe(*state), Counter())[class_of(*state)] += 1
+    return sum(max(counts.values()) for counts in class_counts.values()) / len(STATES)
 
 
-def _additive() -> float:
+def _best_additive_accuracy() -> float:
     """Best accuracy of `argmax_c a_c(p, s_f) + b_c(s_v)`.
 
     The face tells p, and each family has classes of its own, so the rule is free in each: it chooses m = 1
@@ -111,13 +119,13 @@ def _additive() -> float:
     """
     face_scores = tuple(itertools.product((-2, 0, 2), repeat=2))
     voice_scores = tuple(itertools.product((-1, 1), repeat=2))
-    right = 0
+    correct = 0
     for family in {p for p, _, _ in STATES}:
         cells = [(f, v, class_of(p, f, v) % 2) for p, f, v in STATES if p == family]
-        right += max(
+        correct += max(
             sum((a[f] + b[v] > 0) == m for f, v, m in cells) for a in face_scores for b in voice_scores
         )
-    return right / len(STATES)
+    return correct / len(STATES)
 
 
 def write_corpus(
@@ -135,83 +143,87 @@ def write_corpus(
     `progress(done, total)` is called after each clip. Raises ValueError when the arguments are out of range
     or when `directory` holds a demo corpus made with others.
     """
-    for name, value, lowest, highest in (
+    for name, value, minimum, maximum in (
         ("speakers", speakers, 1, 99),
         ("clips_per_speaker", clips_per_speaker, 1, 1000),
         ("seed", seed, 0, 2**31),
     ):
-        if not lowest <= value <= highest:
-            raise ValueError(f"{name}: {value}, expected {lowest} to {highest}")
-    request = dict(version=VERSION, speakers=speakers, clips_per_speaker=clips_per_speaker, seed=seed)
-    _claim(directory, request)
-    _sweep(directory)
+        if not minimum <= value <= maximum:
+            raise ValueError(f"{name}: {value}, expected {minimum} to {maximum}")
+    request = dict(
+        version=GENERATOR_VERSION, speakers=speakers, clips_per_speaker=clips_per_speaker, seed=seed
+    )
+    _claim_directory(directory, request)
+    _remove_temporary_files(directory)
     clips = plan_corpus(speakers, clips_per_speaker, seed)
-    todo = [clip for clip in clips if not os.path.exists(os.path.join(directory, clip.path))]
-    done = len(clips) - len(todo)
-    for _ in _make_all(directory, todo, seed, workers or cores()):
-        done += 1
+    missing_clips = [clip for clip in clips if not os.path.exists(os.path.join(directory, clip.path))]
+    finished_clips = len(clips) - len(missing_clips)
+    for _ in _render_all(directory, missing_clips, seed, workers or cores()):
+        finished_clips += 1
         if progress is not None:
-            progress(done, len(clips))
-    _write_atomically(os.path.join(directory, TABLE_FILE), _table(clips))
+            progress(finished_clips, len(clips))
+    _write_atomically(os.path.join(directory, TABLE_FILE), _encode_csv(clips))
 
 
-def _claim(directory: str, request: dict) -> None:
+def _claim_directory(directory: str, request: dict) -> None:
     """Notes what is being made here, or checks that it is what has been begun."""
     path = os.path.join(directory, REQUEST_FILE)
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+            stored = json.load(file)
         for name, value in request.items():
-            if found.get(name) != value:
+            if stored.get(name) != value:
                 raise ValueError(
-                    f"{path}: {name} is {found.get(name)}, expected {value}; use another directory"
+                    f"{path}: {name} is {stored.get(name)}, expected {value}; use another directory"
                 )
         return
     os.makedirs(directory, exist_ok=True)
     _write_atomically(path, json.dumps(request).encode())
 
 
-def _sweep(directory: str) -> None:
+def _remove_temporary_files(directory: str) -> None:
     """Removes what a killed run left half written."""
     for folder, _, names in os.walk(directory):
         for name in names:
-            if name.endswith(_TEMPORARY):
+            if name.endswith(_TEMPORARY_SUFFIX):
                 os.remove(os.path.join(folder, name))
 
 
 def _write_atomically(path: str, data: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}{_TEMPORARY}"
+    temporary = f"{path}.{os.getpid()}{_TEMPORARY_SUFFIX}"
     with open(temporary, "wb") as file:
         file.write(data)
     os.replace(temporary, path)
 
 
-def _make_all(directory: str, clips: list[DemoClip], seed: int, workers: int) -> Iterator[None]:
+def _render_all(directory: str, clips: list[DemoClip], seed: int, workers: int) -> Iterator[None]:
     """Makes the clips, yielding after each; a speaker's clips go to one worker as far as possible."""
     jobs = [(directory, clip, seed) for clip in clips]
     if workers == 1 or len(jobs) < 2:
-        yield from map(_make, jobs)
+        yield from map(_render_file, jobs)
         return
     context = multiprocessing.get_context("spawn")  # threads of the caller don't survive a fork
-    with context.Pool(min(workers, len(jobs)), initializer=_single_thread) as pool:
-        yield from pool.imap_unordered(_work, jobs, chunksize=max(1, min(15, len(jobs) // (4 * workers))))
+    with context.Pool(min(workers, len(jobs)), initializer=_limit_opencv_threads) as pool:
+        yield from pool.imap_unordered(
+            _render_in_worker, jobs, chunksize=max(1, min(15, len(jobs) // (4 * workers)))
+        )
 
 
-def _single_thread() -> None:
+def _limit_opencv_threads() -> None:
     import cv2
 
     cv2.setNumThreads(1)
 
 
-def _work(job: tuple[str, DemoClip, int]) -> None:
-    """`_make` in a worker, which ends when the run it works for has been killed."""
+def _render_in_worker(job: tuple[str, DemoClip, int]) -> None:
+    """`_render_file` in a worker, which ends when the run it works for has been killed."""
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os._exit(1)
-    _make(job)
+    _render_file(job)
 
 
-def _make(job: tuple[str, DemoClip, int]) -> None:
+def _render_file(job: tuple[str, DemoClip, int]) -> None:
     directory, clip, seed = job
     path = os.path.join(directory, clip.path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -227,7 +239,7 @@ def _make(job: tuple[str, DemoClip, int]) -> None:
     _write_atomically(path, data)
 
 
-def _table(clips: Iterable[DemoClip]) -> bytes:
+def _encode_csv(clips: Iterable[DemoClip]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in dataclasses.fields(DemoClip)], lineterminator="\n")
     writer.writeheader()

@@ -6,18 +6,18 @@ As distributed: "subject 1/anger/sentence 1/s1_an_1.avi"; the folders of some su
 import os
 import re
 
-from data_prep.corpora.classes import BASIC, same
-from data_prep.corpora.find_files import media_below, stem
-from data_prep.corpora.reference_counts import Expected, checked, listed
+from data_prep.corpora.classes import BASIC_EMOTIONS, keep_classes
+from data_prep.corpora.find_files import file_stem, find_media_files
+from data_prep.corpora.reference_counts import ExpectedCounts, format_names, note_differences
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
-CODES = dict(zip(("an", "di", "fe", "ha", "sa", "su"), BASIC, strict=True))
-CLASSES = BASIC
-CLASS_MAPS = {"6": same(*BASIC)}
-NAME = re.compile(r"s_?(\d{1,2})_(an|di|fe|ha|sa|su)_?(\d)", re.IGNORECASE)
+CODE_TO_CLASS = dict(zip(("an", "di", "fe", "ha", "sa", "su"), BASIC_EMOTIONS, strict=True))
+CLASSES = BASIC_EMOTIONS
+CLASS_MAPS = {"6": keep_classes(*BASIC_EMOTIONS)}
+FILE_NAME_PATTERN = re.compile(r"s_?(\d{1,2})_(an|di|fe|ha|sa|su)_?(\d)", re.IGNORECASE)
 """s<subject>_<emotion>_<sentence>, with the slips of the distributed names."""
-SUBJECT = re.compile(r"subject ?(\d{1,2})(?!\d)", re.IGNORECASE)
-EXPECTED = Expected(clips=1263, speakers=43)
+SUBJECT_FOLDER_PATTERN = re.compile(r"subject ?(\d{1,2})(?!\d)", re.IGNORECASE)
+EXPECTED = ExpectedCounts(clips=1263, speakers=43)
 
 
 def read_corpus(source: str) -> Corpus:
@@ -25,17 +25,20 @@ def read_corpus(source: str) -> Corpus:
 
     A note names the media whose names say nothing, and those whose folder says another subject.
     """
-    clips, strange, moved = [], [], []
-    for path in media_below(source):
-        match, place = NAME.match(stem(path)), SUBJECT.search(os.path.relpath(path, source))
+    clips, unrecognised, misplaced = [], [], []
+    for path in find_media_files(source):
+        match, folder_match = (
+            FILE_NAME_PATTERN.match(file_stem(path)),
+            SUBJECT_FOLDER_PATTERN.search(os.path.relpath(path, source)),
+        )
         if not match:
-            strange.append(os.path.relpath(path, source))
+            unrecognised.append(os.path.relpath(path, source))
             continue
         subject = f"{int(match[1]):02d}"
-        if place and int(place[1]) != int(subject):
-            moved.append(os.path.relpath(path, source))
+        if folder_match and int(folder_match[1]) != int(subject):
+            misplaced.append(os.path.relpath(path, source))
         code = match[2].lower()
-        clips.append(Clip(f"s{subject}_{code}_{match[3]}", path, CLASSES.index(CODES[code]), subject))
-    notes = listed("names that say no subject, emotion and sentence, left out", strange)
-    notes += listed("in the folder of another subject, taken by their names", moved)
-    return checked(Corpus("enterface05", CLASSES, tuple(clips), {}, tuple(notes)), EXPECTED)
+        clips.append(Clip(f"s{subject}_{code}_{match[3]}", path, CLASSES.index(CODE_TO_CLASS[code]), subject))
+    notes = format_names("names that say no subject, emotion and sentence, left out", unrecognised)
+    notes += format_names("in the folder of another subject, taken by their names", misplaced)
+    return note_differences(Corpus("enterface05", CLASSES, tuple(clips), {}, tuple(notes)), EXPECTED)

@@ -11,9 +11,9 @@ import os
 
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
-REQUIRED = ("path", "label", "speaker")
-TIMES = ("start", "end")
-OPTIONAL = (*TIMES, "take", "half")
+REQUIRED_COLUMNS = ("path", "label", "speaker")
+TIME_COLUMNS = ("start", "end")
+OPTIONAL_COLUMNS = (*TIME_COLUMNS, "take", "half")
 
 
 def read_corpus(source: str) -> Corpus:
@@ -21,62 +21,68 @@ def read_corpus(source: str) -> Corpus:
 
     Raises ValueError naming file, row and column.
     """
-    table = _table(source)
-    rows = _rows(table)
+    csv_path = _find_csv(source)
+    rows = _read_rows(csv_path)
     classes = tuple(sorted({row["label"] for _, row in rows} - {""}))
-    clips = tuple(_clip(table, line, row, classes) for line, row in rows)
-    return Corpus("folder", classes, clips, {}, (), root=os.path.dirname(os.path.abspath(table)))
+    clips = tuple(_parse_clip(csv_path, line_number, row, classes) for line_number, row in rows)
+    return Corpus("folder", classes, clips, {}, (), root=os.path.dirname(os.path.abspath(csv_path)))
 
 
-def _table(source: str) -> str:
+def _find_csv(source: str) -> str:
     if not os.path.isdir(source):
         return source
-    tables = sorted(name for name in os.listdir(source) if name.lower().endswith(".csv"))
-    if len(tables) != 1:
-        raise ValueError(f"{source}: {len(tables)} CSV files, expected one; or name the file as the source")
-    return os.path.join(source, tables[0])
+    csv_names = sorted(name for name in os.listdir(source) if name.lower().endswith(".csv"))
+    if len(csv_names) != 1:
+        raise ValueError(
+            f"{source}: {len(csv_names)} CSV files, expected one; or name the file as the source"
+        )
+    return os.path.join(source, csv_names[0])
 
 
-def _rows(table: str) -> list[tuple[int, dict[str, str]]]:
+def _read_rows(csv_path: str) -> list[tuple[int, dict[str, str]]]:
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
+        with open(csv_path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table}: not a CSV in UTF-8: {error}") from error
-    missing = [name for name in REQUIRED if name not in columns]
-    unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
+        raise ValueError(f"{csv_path}: not a CSV in UTF-8: {error}") from error
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    unknown = [name for name in columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
     if missing or unknown or len(set(columns)) < len(columns):
         raise ValueError(
-            f"{table}: row 1: columns {','.join(columns)}; expected path,label,speaker[,start,end,take,half]"
+            f"{csv_path}: row 1: columns {','.join(columns)}; expected path,label,speaker[,start,end,take,half]"
         )
-    for line, row in rows:
+    for line_number, row in rows:
         if None in row or None in row.values():
-            raise ValueError(f"{table}: row {line}: expected {len(columns)} columns")
-    return [(line, {name: value.strip() for name, value in row.items()}) for line, row in rows]
+            raise ValueError(f"{csv_path}: row {line_number}: expected {len(columns)} columns")
+    return [(line_number, {name: value.strip() for name, value in row.items()}) for line_number, row in rows]
 
 
-def _clip(table: str, line: int, row: dict[str, str], classes: tuple[str, ...]) -> Clip:
+def _parse_clip(csv_path: str, line_number: int, row: dict[str, str], classes: tuple[str, ...]) -> Clip:
     for name in ("path", "speaker"):
         if not row[name]:
-            raise ValueError(f"{table}: row {line}: column {name} is empty")
-    start, end = (_seconds(table, line, name, row.get(name, "")) for name in TIMES)
+            raise ValueError(f"{csv_path}: row {line_number}: column {name} is empty")
+    start, end = (_parse_seconds(csv_path, line_number, name, row.get(name, "")) for name in TIME_COLUMNS)
     if end is not None and end <= (start or 0.0):
         raise ValueError(
-            f"{table}: row {line}: column end is {end:g}, expected more than start {start or 0:g}"
+            f"{csv_path}: row {line_number}: column end is {end:g}, expected more than start {start or 0:g}"
         )
     path = row["path"].replace("\\", "/")
-    cut = "" if start is None and end is None else f"@{row.get('start') or 0}-{row.get('end', '')}"
+    time_suffix = "" if start is None and end is None else f"@{row.get('start') or 0}-{row.get('end', '')}"
     label = classes.index(row["label"]) if row["label"] else -1
-    where = os.path.join(os.path.dirname(os.path.abspath(table)), path)
+    media_path = os.path.join(os.path.dirname(os.path.abspath(csv_path)), path)
     half, take = row.get("half", ""), row.get("take", "")
     if half not in ("", "left", "right"):
-        raise ValueError(f"{table}: row {line}: column half is {half!r}, expected left, right or nothing")
-    return Clip(os.path.normpath(path) + cut + half, where, label, row["speaker"], start, end, half, take)
+        raise ValueError(
+            f"{csv_path}: row {line_number}: column half is {half!r}, expected left, right or nothing"
+        )
+    return Clip(
+        os.path.normpath(path) + time_suffix + half, media_path, label, row["speaker"], start, end, half, take
+    )
 
 
-def _seconds(table: str, line: int, column: str, text: str) -> float | None:
+def _parse_seconds(csv_path: str, line_number: int, column: str, text: str) -> float | None:
     if not text:
         return None
     try:
@@ -84,5 +90,7 @@ def _seconds(table: str, line: int, column: str, text: str) -> float | None:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{table}: row {line}: column {column} is {text!r}, expected seconds, 0 or more")
+        raise ValueError(
+            f"{csv_path}: row {line_number}: column {column} is {text!r}, expected seconds, 0 or more"
+        )
     return value

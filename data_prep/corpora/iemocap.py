@@ -9,11 +9,11 @@ import os
 import re
 from collections.abc import Iterator
 
-from data_prep.corpora.classes import same
-from data_prep.corpora.reference_counts import Expected, checked, listed
+from data_prep.corpora.classes import keep_classes
+from data_prep.corpora.reference_counts import ExpectedCounts, format_names, note_differences
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
-CODES = {
+CODE_TO_CLASS = {
     "neu": "neutral",
     "hap": "happy",
     "sad": "sad",
@@ -26,19 +26,21 @@ CODES = {
     "oth": "other",
     "xxx": "no agreement",
 }
-CLASSES = tuple(CODES.values())
-FOUR = same("neutral", "happy", "sad", "angry")
+CLASSES = tuple(CODE_TO_CLASS.values())
+FOUR_CLASSES = keep_classes("neutral", "happy", "sad", "angry")
 CLASS_MAPS = {
-    "4": FOUR | {"excited": "happy"},
-    "4_without_excited": FOUR,
-    "6": FOUR | same("excited", "frustrated"),
+    "4": FOUR_CLASSES | {"excited": "happy"},
+    "4_without_excited": FOUR_CLASSES,
+    "6": FOUR_CLASSES | keep_classes("excited", "frustrated"),
 }
 SUBSETS = ("all", "improvised")
-COUNTS = (1708, 595, 1084, 1103, 1041, 1849, 107, 40, 2, 3, 2507)
-EXPECTED = Expected(clips=10039, speakers=10, classes=dict(zip(CLASSES, COUNTS, strict=True)))
-IMPROVISED = Expected(clips=0, speakers=10, classes={"angry": 289, "happy": 284, "sad": 608, "neutral": 1099})
+CLASS_COUNTS = (1708, 595, 1084, 1103, 1041, 1849, 107, 40, 2, 3, 2507)
+EXPECTED = ExpectedCounts(clips=10039, speakers=10, classes=dict(zip(CLASSES, CLASS_COUNTS, strict=True)))
+EXPECTED_IMPROVISED = ExpectedCounts(
+    clips=0, speakers=10, classes={"angry": 289, "happy": 284, "sad": 608, "neutral": 1099}
+)
 SESSIONS = tuple(f"Session{i}" for i in range(1, 6))
-LINE = re.compile(r"\[(\d+\.\d+) - (\d+\.\d+)\]\t((Ses0\d)([FM])_\w+)_([FM])(\w*\d+)\t(\w{3})\t")
+UTTERANCE_PATTERN = re.compile(r"\[(\d+\.\d+) - (\d+\.\d+)\]\t((Ses0\d)([FM])_\w+)_([FM])(\w*\d+)\t(\w{3})\t")
 """[start - end] dialogue_speaker-and-number label"""
 
 
@@ -49,52 +51,63 @@ def read_corpus(source: str, subset: str = "all") -> Corpus:
     Raises ValueError on a sheet without a line that can be read.
     """
     clips: list[Clip] = []
-    absent: list[str] = []
-    for sheet in _sheets(source):
-        media = _media(sheet)
-        found = list(_utterances(sheet, media or ""))
-        clips += found if media else []
-        absent += [] if media else [f"{os.path.basename(sheet)[:-4]} ({len(found)} utterances)"]
-    notes = listed("dialogues without avi and wav, left out", absent)
+    missing_dialogues: list[str] = []
+    for evaluation_path in _find_evaluation_files(source):
+        media_path = _find_media(evaluation_path)
+        utterances = list(_read_utterances(evaluation_path, media_path or ""))
+        clips += utterances if media_path else []
+        missing_dialogues += (
+            [] if media_path else [f"{os.path.basename(evaluation_path)[:-4]} ({len(utterances)} utterances)"]
+        )
+    notes = format_names("dialogues without avi and wav, left out", missing_dialogues)
     sex = {clip.speaker: clip.speaker[-1].lower() for clip in clips}
     corpus = Corpus("iemocap", CLASSES, tuple(clips), sex, tuple(notes))
     if subset == "all":
-        return checked(corpus, EXPECTED)
-    kept = tuple(clip for clip in clips if "_impro" in clip.clip_id)
-    return checked(dataclasses.replace(corpus, clips=kept), IMPROVISED)
+        return note_differences(corpus, EXPECTED)
+    improvised = tuple(clip for clip in clips if "_impro" in clip.clip_id)
+    return note_differences(dataclasses.replace(corpus, clips=improvised), EXPECTED_IMPROVISED)
 
 
-def _sheets(source: str) -> list[str]:
+def _find_evaluation_files(source: str) -> list[str]:
     folders = (os.path.join(source, session, "dialog", "EmoEvaluation") for session in SESSIONS)
-    names = ((f, n) for f in folders if os.path.isdir(f) for n in sorted(os.listdir(f)))
-    return [os.path.join(f, n) for f, n in names if n.startswith("Ses") and n.endswith(".txt")]
-
-
-def _media(sheet: str) -> str | None:
-    """The dialogue's picture with sound, or its sound alone."""
-    dialog, name = os.path.dirname(os.path.dirname(sheet)), os.path.basename(sheet)[:-4]
-    places = (
-        os.path.join(dialog, "avi", "DivX", f"{name}.avi"),
-        os.path.join(dialog, "wav", f"{name}.wav"),
+    names = (
+        (folder, name) for folder in folders if os.path.isdir(folder) for name in sorted(os.listdir(folder))
     )
-    return next((path for path in places if os.path.exists(path)), None)
+    return [
+        os.path.join(folder, name)
+        for folder, name in names
+        if name.startswith("Ses") and name.endswith(".txt")
+    ]
 
 
-def _utterances(sheet: str, media: str) -> Iterator[Clip]:
-    with open(sheet, encoding="utf-8", errors="replace") as file:
-        matches = [match for line in file if (match := LINE.match(line))]
+def _find_media(evaluation_path: str) -> str | None:
+    """The dialogue's picture with sound, or its sound alone."""
+    dialog_folder, name = (
+        os.path.dirname(os.path.dirname(evaluation_path)),
+        os.path.basename(evaluation_path)[:-4],
+    )
+    candidates = (
+        os.path.join(dialog_folder, "avi", "DivX", f"{name}.avi"),
+        os.path.join(dialog_folder, "wav", f"{name}.wav"),
+    )
+    return next((path for path in candidates if os.path.exists(path)), None)
+
+
+def _read_utterances(evaluation_path: str, media_path: str) -> Iterator[Clip]:
+    with open(evaluation_path, encoding="utf-8", errors="replace") as file:
+        matches = [match for line in file if (match := UTTERANCE_PATTERN.match(line))]
     if not matches:
-        raise ValueError(f"{sheet}: no line as '[start - end] utterance label [..]'")
+        raise ValueError(f"{evaluation_path}: no line as '[start - end] utterance label [..]'")
     for match in matches:
-        start, end, dialogue, session, lead, speaker, number, code = match.groups()
-        if code not in CODES:
-            raise ValueError(f"{sheet}: utterance {dialogue}_{speaker}{number}: label {code!r}")
+        start, end, dialogue, session, marked_actor, speaker, number, code = match.groups()
+        if code not in CODE_TO_CLASS:
+            raise ValueError(f"{evaluation_path}: utterance {dialogue}_{speaker}{number}: label {code!r}")
         yield Clip(
             f"{dialogue}_{speaker}{number}",
-            media,
-            CLASSES.index(CODES[code]),
+            media_path,
+            CLASSES.index(CODE_TO_CLASS[code]),
             f"{session}{speaker}",
             float(start),
             float(end),
-            half="left" if speaker == lead else "right",
+            half="left" if speaker == marked_actor else "right",
         )

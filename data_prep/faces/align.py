@@ -9,24 +9,26 @@ from jaxtyping import Float, UInt8
 from data_prep.faces.face import Face
 
 
-def alignment(face: Face, *, size: int, margin: float) -> Float[np.ndarray, "2 3"]:
+def alignment_transform(face: Face, *, size: int, margin: float) -> Float[np.ndarray, "2 3"]:
     """The similarity transform from coordinates of the frame to those of the crop.
 
     Both count in pixels from the top left corner. Rotates about the box's centre by the angle of the eye
     line, then scales the box's longer side, enlarged by `margin` (a share of it), to `size`.
     """
-    return level(face, face.centre, size / _side(face, margin), size)
+    return level_eyes_transform(face, face.centre, size / _crop_side(face, margin), size)
 
 
-def level(face: Face, about: Float[np.ndarray, " 2"], zoom: float, size: int) -> Float[np.ndarray, "2 3"]:
-    """The similarity transform that levels the eyes and brings `about` to the middle of `size` pixels."""
+def level_eyes_transform(
+    face: Face, centre: Float[np.ndarray, " 2"], scale: float, size: int
+) -> Float[np.ndarray, "2 3"]:
+    """The similarity transform that levels the eyes and brings `centre` to the middle of `size` pixels."""
     eyes = face.landmarks[1] - face.landmarks[0]
     angle = np.arctan2(eyes[1], eyes[0])
-    linear = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * zoom
-    return np.concatenate([linear, (size / 2 - linear @ about)[:, None]], 1)  # 2 3
+    linear = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * scale
+    return np.concatenate([linear, (size / 2 - linear @ centre)[:, None]], 1)  # 2 3
 
 
-def _side(face: Face, margin: float) -> float:
+def _crop_side(face: Face, margin: float) -> float:
     return float((face.box[2:] - face.box[:2]).max()) * (1 + margin)
 
 
@@ -38,27 +40,31 @@ def align_face(
     What lies outside the frame repeats its nearest edge pixel. A face larger than the crop is first averaged
     down by a whole factor, so that it does not alias.
     """
-    side = _side(face, margin)
+    side = _crop_side(face, margin)
     factor = max(1, int(side / size))
-    transform = alignment(face, size=size, margin=margin)
-    part, corner = _around(frame, face, side, factor)
+    transform = alignment_transform(face, size=size, margin=margin)
+    region, corner = _crop_around(frame, face, side, factor)
     transform[:, 2] += transform[:, :2] @ corner
     transform[:, :2] *= factor
     transform[:, 2] += transform[:, :2] @ [0.5, 0.5] - 0.5  # OpenCV counts from the first pixel's centre
     return cv2.warpAffine(
-        part, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        region, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
 
 
-def _around(
+def _crop_around(
     frame: UInt8[np.ndarray, "h w 3"], face: Face, side: float, factor: int
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, " 2"]]:
     """What the crop can show of the frame, averaged over squares of `factor` pixels, and its corner."""
     if factor == 1:
         return np.ascontiguousarray(frame), np.zeros(2)
-    limit, reach = np.array(frame.shape[1::-1]), side / math.sqrt(2) + 2 * factor
-    first = np.clip(np.floor(face.centre - reach).astype(int), 0, np.maximum(limit - factor, 0))
-    count = np.maximum((np.minimum(np.ceil(face.centre + reach), limit) - first) // factor, 1).astype(int)
-    last = np.minimum(first + count * factor, limit)
-    part = np.ascontiguousarray(frame[first[1] : last[1], first[0] : last[0]])
-    return cv2.resize(part, tuple(count.tolist()), interpolation=cv2.INTER_AREA), first.astype(float)
+    frame_size, radius = np.array(frame.shape[1::-1]), side / math.sqrt(2) + 2 * factor
+    top_left = np.clip(np.floor(face.centre - radius).astype(int), 0, np.maximum(frame_size - factor, 0))
+    reduced_size = np.maximum(
+        (np.minimum(np.ceil(face.centre + radius), frame_size) - top_left) // factor, 1
+    ).astype(int)
+    bottom_right = np.minimum(top_left + reduced_size * factor, frame_size)
+    region = np.ascontiguousarray(frame[top_left[1] : bottom_right[1], top_left[0] : bottom_right[0]])
+    return cv2.resize(region, tuple(reduced_size.tolist()), interpolation=cv2.INTER_AREA), top_left.astype(
+        float
+    )

@@ -5,38 +5,42 @@ import functools
 import numpy as np
 
 from data_prep.faces.face import Face
-from data_prep.faces.mtcnn_cascade import detect_faces, look_again
-from data_prep.faces.onnx_detector import search_with
-from data_prep.faces.track_faces import Look, Search
+from data_prep.faces.mtcnn_cascade import detect_faces, redetect_faces
+from data_prep.faces.onnx_detector import detect_with_onnx
+from data_prep.faces.track_faces import Detector, Redetector
 from data_prep.onnx_models.encoders import EncoderFiles
 from data_prep.settings import PrepSettings
 
-WARMING, SQUARE = (480, 640), 8
+WARM_UP_FRAME_SIZE, WARM_UP_SQUARE_SIZE = (480, 640), 8
 """Height and width of a webcam's frame (for another, the first stage compiles again), side of its squares."""
 
 
-def open_detector(settings: PrepSettings, files: EncoderFiles) -> tuple[Search, Look | None]:
+def open_detector(settings: PrepSettings, files: EncoderFiles) -> tuple[Detector, Redetector | None]:
     """MTCNN, or the user's own where `settings.features.detector` names one; that one searches every frame.
 
     Raises ValueError on a detector of another name, or without the file of the user's own.
     """
-    face, own = settings.face, settings.features.detector
-    if own is not None:
-        return functools.partial(search_with, detector=own, files=files), None
-    if face.detector != "mtcnn_v2":
+    face_settings, custom_detector = settings.face, settings.features.detector
+    if custom_detector is not None:
+        return functools.partial(detect_with_onnx, detector=custom_detector, files=files), None
+    if face_settings.detector != "mtcnn_v2":
         raise ValueError(
-            f"face detector {face.detector!r}: this emofuse has 'mtcnn_v2'; prepare and train again"
+            f"face detector {face_settings.detector!r}: this emofuse has 'mtcnn_v2'; prepare and train again"
         )
-    search = functools.partial(detect_faces, min_face=face.min_face, min_score=face.min_score)
-    return search, functools.partial(look_again, min_score=face.min_score)
+    detect = functools.partial(
+        detect_faces, min_face=face_settings.min_face, min_score=face_settings.min_score
+    )
+    return detect, functools.partial(redetect_faces, min_score=face_settings.min_score)
 
 
-def warm_detector(settings: PrepSettings, files: EncoderFiles) -> None:
+def warm_up_detector(settings: PrepSettings, files: EncoderFiles) -> None:
     """Loads and compiles what the first film would wait for, on squares that look a little like faces."""
-    search, look = open_detector(settings, files)
-    small = np.random.default_rng(2).integers(0, 256, (1, *(side // SQUARE for side in WARMING), 3), np.uint8)
-    frames = small.repeat(SQUARE, axis=1).repeat(SQUARE, axis=2)
-    search(frames)
-    if look:
+    detect, redetect = open_detector(settings, files)
+    squares = np.random.default_rng(2).integers(
+        0, 256, (1, *(side // WARM_UP_SQUARE_SIZE for side in WARM_UP_FRAME_SIZE), 3), np.uint8
+    )
+    frames = squares.repeat(WARM_UP_SQUARE_SIZE, axis=1).repeat(WARM_UP_SQUARE_SIZE, axis=2)
+    detect(frames)
+    if redetect:
         box, points = np.array([270, 190, 370, 290], np.float32), np.full((5, 2), 240, np.float32)
-        look(frames, [[Face(box, points, 1.0)]])
+        redetect(frames, [[Face(box, points, 1.0)]])

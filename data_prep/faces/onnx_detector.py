@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_prep.faces.boxes import overlap, suppress
+from data_prep.faces.boxes import non_max_suppression, pairwise_overlap
 from data_prep.faces.face import Face
 from data_prep.onnx_models.encoder_settings import EncoderSettings
 from data_prep.onnx_models.encoders import (
@@ -16,15 +16,15 @@ from data_prep.onnx_models.encoders import (
 )
 from data_prep.onnx_models.layouts import DetectorLayout
 
-OVERLAP = 0.4
+NMS_THRESHOLD = 0.4
 """Of boxes that overlap a better one by more, as a share of their union, only the better stays."""
-MOST = 256
+MAX_BOXES_PER_FRAME = 256
 """Best boxes of a frame that are looked at."""
-LARGEST = 4
+MAX_BOX_TO_FRAME_RATIO = 4
 """A box may be so many times as long as the frame; beyond, its numbers are in another unit."""
 
 
-def search_with(
+def detect_with_onnx(
     frames: UInt8[np.ndarray, "s h w 3"], detector: EncoderSettings, files: EncoderFiles
 ) -> list[list[Face]]:
     """Faces of each frame, best first, in pixels of the frames.
@@ -34,36 +34,39 @@ def search_with(
     graph = open_encoder("detector", detector, files)
     if 0 in frames.shape[1:3]:
         return [[] for _ in frames]
-    return [_faces(graph, detector.layout, frame) for frame in frames]
+    return [_detect_in_frame(graph, detector.layout, frame) for frame in frames]
 
 
-def _faces(graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-    fitted, scale = fit(frame, *layout.size)
-    boxes, scores, marks = run_detector(graph, layout, fitted)
-    unit = 1 if layout.units == "pixels" else np.array(layout.size[::-1], np.float32)
-    boxes, marks = (boxes.reshape(-1, 2, 2) * unit / scale).reshape(-1, 4), marks * unit / scale
+def _detect_in_frame(graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+    resized, scale = fit_frame(frame, *layout.size)
+    boxes, scores, landmarks = run_detector(graph, layout, resized)
+    pixels_per_unit = 1 if layout.units == "pixels" else np.array(layout.size[::-1], np.float32)
+    boxes, landmarks = (
+        (boxes.reshape(-1, 2, 2) * pixels_per_unit / scale).reshape(-1, 4),
+        landmarks * pixels_per_unit / scale,
+    )
     sides = boxes[:, 2:] - boxes[:, :2]
-    finite = np.isfinite(boxes).all(1) & np.isfinite(marks).all((1, 2)) & np.isfinite(scores)
+    finite = np.isfinite(boxes).all(1) & np.isfinite(landmarks).all((1, 2)) & np.isfinite(scores)
     order = np.flatnonzero(finite & (sides >= 1).all(1) & (scores >= layout.score))
-    order = order[np.argsort(-scores[order], kind="stable")][:MOST]
-    if len(order) and sides[order].max() > LARGEST * max(frame.shape[:2]):
+    order = order[np.argsort(-scores[order], kind="stable")][:MAX_BOXES_PER_FRAME]
+    if len(order) and sides[order].max() > MAX_BOX_TO_FRAME_RATIO * max(frame.shape[:2]):
         raise EncoderError(
             f"face detector: a box is {sides[order].max():.0f} pixels long: are its units {layout.units}?"
         )
-    order = order[suppress(overlap(boxes[order]), OVERLAP)]
-    return [Face(boxes[i], marks[i], float(scores[i])) for i in order]
+    order = order[non_max_suppression(pairwise_overlap(boxes[order]), NMS_THRESHOLD)]
+    return [Face(boxes[i], landmarks[i], float(scores[i])) for i in order]
 
 
-def fit(
+def fit_frame(
     frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], float]:
     """The frame scaled to fit, at the top left of black; and the scale."""
     scale = min(height / frame.shape[0], width / frame.shape[1])
     size = tuple(max(1, round(side * scale)) for side in frame.shape[1::-1])
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    fitted = np.zeros((height, width, 3), np.uint8)
-    fitted[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(frame), size, interpolation=how)
-    return fitted, scale
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    resized = np.zeros((height, width, 3), np.uint8)
+    resized[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(frame), size, interpolation=interpolation)
+    return resized, scale
 
 
 def run_detector(
@@ -71,12 +74,14 @@ def run_detector(
 ) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], Float[np.ndarray, "n 5 2"]]:
     """Boxes, scores and landmarks as the graph gives them; EncoderError where their shapes don't fit."""
     names = [layout.boxes, layout.scores, layout.landmarks]
-    found = run_outputs(graph, layout.input, names, preprocess_images(frame[None], layout), "face detector")
-    boxes, scores, marks = (np.asarray(array, np.float32) for array in found)
+    outputs = run_outputs(graph, layout.input, names, preprocess_images(frame[None], layout), "face detector")
+    boxes, scores, landmarks = (np.asarray(array, np.float32) for array in outputs)
     n = boxes.size // 4
-    fits = boxes.shape[-1:] == (4,) and scores.size == n and marks.size == 10 * n
-    if not fits or marks.shape[-1] not in (2, 10):
-        shapes = zip(names, (boxes, scores, marks), strict=True)
-        told = ", ".join(f"{name} {list(array.shape)}" for name, array in shapes)
-        raise EncoderError(f"face detector: {told}: expected n boxes of 4, n scores, n times 10 or 5 x 2")
-    return boxes.reshape(n, 4), scores.reshape(n), marks.reshape(n, 5, 2)
+    has_valid_sizes = boxes.shape[-1:] == (4,) and scores.size == n and landmarks.size == 10 * n
+    if not has_valid_sizes or landmarks.shape[-1] not in (2, 10):
+        shapes = zip(names, (boxes, scores, landmarks), strict=True)
+        shapes_text = ", ".join(f"{name} {list(array.shape)}" for name, array in shapes)
+        raise EncoderError(
+            f"face detector: {shapes_text}: expected n boxes of 4, n scores, n times 10 or 5 x 2"
+        )
+    return boxes.reshape(n, 4), scores.reshape(n), landmarks.reshape(n, 5, 2)

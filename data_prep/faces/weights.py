@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-HASHES = {
+WEIGHTS_SHA256 = {
     "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
     "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
     "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
@@ -37,9 +37,9 @@ def load_weights(name: str, directory: str | None = None) -> list[np.ndarray]:
     path = os.path.join(directory or weights_directory(), f"{name}.lz4")
     with open(path, "rb") as file:
         data = file.read()
-    found = hashlib.sha256(data).hexdigest()
-    if found != HASHES[name]:
-        raise ValueError(f"{path}: SHA-256 is {found}, expected {HASHES[name]} (mtcnn==1.0.0)")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != WEIGHTS_SHA256[name]:
+        raise ValueError(f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256[name]} (mtcnn==1.0.0)")
     import joblib  # here, so that a missing wheel is told before a missing joblib
 
     return [np.asarray(array, np.float32) for array in joblib.load(io.BytesIO(data))]

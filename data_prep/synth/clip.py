@@ -8,16 +8,16 @@ from jaxtyping import Float, UInt8
 
 from data_prep.settings import SAMPLE_RATE
 from data_prep.synth import face, head, room, voice
-from data_prep.synth.face import FRAME_RATE, SIZE
+from data_prep.synth.face import FRAME_RATE, FRAME_SIZE
 from data_prep.synth.media import encode_mp4
 
 DAMAGES = ("no_face", "lost_track", "noise", "silence")
 """What may be wrong with a clip: no face in any frame; a face that a sheet of paper hides for half of the
 time or more; noise in place of the voice; no sound at all."""
-SECONDS = (2.0, 3.5)
+CLIP_SECONDS_RANGE = (2.0, 3.5)
 """Shortest and longest clip."""
-_SHEET_TOP = 12
-_GRAIN = 32  # pixels by which a frame's noise may be shifted
+_PAPER_TOP_PIXELS = 12
+_MAX_NOISE_SHIFT_PIXELS = 32  # pixels by which a frame's noise may be shifted
 
 
 def render_clip(
@@ -30,71 +30,95 @@ def render_clip(
     """
     if damage and damage not in DAMAGES:
         raise ValueError(f"damage: {damage!r}, expected one of {', '.join(DAMAGES)} or none")
-    timing, seen, heard = (np.random.default_rng([corpus_seed, seed, i]) for i in range(3))
-    n = int(timing.integers(round(SECONDS[0] * FRAME_RATE), round(SECONDS[1] * FRAME_RATE) + 1))
-    speech = voice.draw_voice(speaker, corpus_seed)
-    syllables = voice.draw_syllables(speech, n / FRAME_RATE, timing)
-    sound = _sound(speech, s_v, syllables, n * SAMPLE_RATE // FRAME_RATE, damage, heard)
-    lips = voice.lip_opening(syllables, np.arange(n) / FRAME_RATE)
-    frames = _frames(head.draw_identity(speaker, corpus_seed), face.LOOKS[p, s_f], lips, damage, seen)
-    return encode_mp4(frames, sound, frame_rate=FRAME_RATE, size=SIZE)
+    timing_rng, video_rng, audio_rng = (np.random.default_rng([corpus_seed, seed, i]) for i in range(3))
+    frame_count = int(
+        timing_rng.integers(
+            round(CLIP_SECONDS_RANGE[0] * FRAME_RATE), round(CLIP_SECONDS_RANGE[1] * FRAME_RATE) + 1
+        )
+    )
+    speaker_voice = voice.draw_voice(speaker, corpus_seed)
+    syllables = voice.draw_syllables(speaker_voice, frame_count / FRAME_RATE, timing_rng)
+    waveform = _render_audio(
+        speaker_voice, s_v, syllables, frame_count * SAMPLE_RATE // FRAME_RATE, damage, audio_rng
+    )
+    lip_opening = voice.compute_lip_opening(syllables, np.arange(frame_count) / FRAME_RATE)
+    frames = _render_frames(
+        head.draw_identity(speaker, corpus_seed), face.EXPRESSIONS[p, s_f], lip_opening, damage, video_rng
+    )
+    return encode_mp4(frames, waveform, frame_rate=FRAME_RATE, size=FRAME_SIZE)
 
 
-def _sound(speech, s_v: int, syllables, samples: int, damage: str, rng) -> Float[np.ndarray, " n"]:
-    sound = voice.synthesize(speech, s_v, syllables, samples, rng)
+def _render_audio(
+    speaker_voice, s_v: int, syllables, sample_count: int, damage: str, rng
+) -> Float[np.ndarray, " n"]:
+    waveform = voice.synthesize(speaker_voice, s_v, syllables, sample_count, rng)
     if damage == "silence":
-        return np.zeros_like(sound)
+        return np.zeros_like(waveform)
     if damage == "noise":
-        return rng.normal(0, rng.uniform(0.08, 0.2), samples).astype(np.float32)
-    return sound
+        return rng.normal(0, rng.uniform(0.08, 0.2), sample_count).astype(np.float32)
+    return waveform
 
 
-def _frames(identity, look, lips, damage: str, rng) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def _render_frames(
+    identity, expression, lip_opening, damage: str, rng
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     light = head.draw_light(rng)
-    take = face.draw_take(identity, look, lips, rng)
-    wall = room.render_room(light, rng, SIZE)
-    hidden = _hidden(len(lips), damage, rng)
-    if damage == "no_face" and not hidden.any():  # an empty room
-        return _grain((wall for _ in lips), rng)
-    body = room.add_body(wall, identity, light, rng, face.rest_placing(take))
-    frames = face.render(head.render_head(identity, light), body, identity, light.tint, take)
-    if hidden.any():
-        frames = _behind_sheet(frames, hidden, rng.uniform(200, 245))
-    return _grain(frames, rng)
+    motion = face.draw_motion(identity, expression, lip_opening, rng)
+    background = room.render_room(light, rng, FRAME_SIZE)
+    occlusion = _draw_occlusion(len(lip_opening), damage, rng)
+    if damage == "no_face" and not occlusion.any():  # an empty room
+        return _add_sensor_noise((background for _ in lip_opening), rng)
+    body = room.add_body(background, identity, light, rng, face.mean_transform(motion))
+    frames = face.render_frames(head.render_head(identity, light), body, identity, light.tint, motion)
+    if occlusion.any():
+        frames = _cover_with_paper(frames, occlusion, rng.uniform(200, 245))
+    return _add_sensor_noise(frames, rng)
 
 
-def _hidden(n: int, damage: str, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
+def _draw_occlusion(n: int, damage: str, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
     """How far a sheet of paper is held up in front of the face in each frame, 0 to 1."""
     if damage == "no_face":
         return np.full(n, float(rng.random() < 0.5))
     if damage != "lost_track":
         return np.zeros(n)
-    shown = rng.uniform(0.3, 0.5) * n
-    frames = np.arange(n) if rng.random() < 0.5 else np.arange(n)[::-1]
-    return np.clip((frames - shown) / 5, 0, 1)
+    visible_frames = rng.uniform(0.3, 0.5) * n
+    frame_indices = np.arange(n) if rng.random() < 0.5 else np.arange(n)[::-1]
+    return np.clip((frame_indices - visible_frames) / 5, 0, 1)
 
 
-def _behind_sheet(
-    frames: Iterable[UInt8[np.ndarray, "h w 3"]], hidden: Float[np.ndarray, " n"], white: float
+def _cover_with_paper(
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]], occlusion: Float[np.ndarray, " n"], paper_brightness: float
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    for frame, share in zip(frames, hidden, strict=True):
-        if share > 0:
-            top = round(SIZE - share * (SIZE - _SHEET_TOP))
-            cv2.rectangle(frame, (22, top), (SIZE - 22, SIZE), (white, white, 0.97 * white), -1)
-            for line in range(top + 14, SIZE, 11):
-                cv2.line(frame, (36, line), (SIZE - 40 - 37 * line % 60, line), (90, 90, 100), 2)
+    for frame, covered_fraction in zip(frames, occlusion, strict=True):
+        if covered_fraction > 0:
+            top = round(FRAME_SIZE - covered_fraction * (FRAME_SIZE - _PAPER_TOP_PIXELS))
+            cv2.rectangle(
+                frame,
+                (22, top),
+                (FRAME_SIZE - 22, FRAME_SIZE),
+                (paper_brightness, paper_brightness, 0.97 * paper_brightness),
+                -1,
+            )
+            for line_y in range(top + 14, FRAME_SIZE, 11):
+                cv2.line(frame, (36, line_y), (FRAME_SIZE - 40 - 37 * line_y % 60, line_y), (90, 90, 100), 2)
         yield frame
 
 
-def _grain(
+def _add_sensor_noise(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]], rng: np.random.Generator
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """Adds a sensor's noise: one field for a clip, shifted at random from frame to frame."""
-    field = rng.normal(0, rng.uniform(1, 3), (SIZE + _GRAIN, SIZE + _GRAIN)).round().clip(-20, 20)
+    noise = (
+        rng.normal(
+            0, rng.uniform(1, 3), (FRAME_SIZE + _MAX_NOISE_SHIFT_PIXELS, FRAME_SIZE + _MAX_NOISE_SHIFT_PIXELS)
+        )
+        .round()
+        .clip(-20, 20)
+    )
     brighter, darker = (
-        cv2.cvtColor(np.maximum(sign * field, 0).astype(np.uint8), cv2.COLOR_GRAY2RGB) for sign in (1, -1)
+        cv2.cvtColor(np.maximum(sign * noise, 0).astype(np.uint8), cv2.COLOR_GRAY2RGB) for sign in (1, -1)
     )
     for frame in frames:
-        y, x = divmod(int(rng.integers(0, _GRAIN**2)), _GRAIN)
-        window = np.s_[y : y + SIZE, x : x + SIZE]
+        y, x = divmod(int(rng.integers(0, _MAX_NOISE_SHIFT_PIXELS**2)), _MAX_NOISE_SHIFT_PIXELS)
+        window = np.s_[y : y + FRAME_SIZE, x : x + FRAME_SIZE]
         yield cv2.subtract(cv2.add(frame, brighter[window]), darker[window])

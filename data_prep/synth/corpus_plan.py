@@ -7,7 +7,7 @@ import numpy as np
 
 from data_prep.synth.clip import DAMAGES
 
-DAMAGED_SHARE = 0.05
+DAMAGED_FRACTION = 0.05
 STATES = tuple(itertools.product(range(3), range(2), range(2)))
 """All (p, s_f, s_v), each as likely as the others."""
 EMOTION_CODES = (1, 3, 4, 5, 6, 8)
@@ -61,8 +61,8 @@ def plan_corpus(speakers: int, clips_per_speaker: int, seed: int) -> tuple[DemoC
 
 def _draw_damages(speaker: int, clips: int, rng: np.random.Generator) -> list[str]:
     """Damage of each clip of a speaker; over all speakers at most DAMAGED_SHARE, the kinds in turn."""
-    before, after = (int(DAMAGED_SHARE * clips * s + 1e-9) for s in (speaker - 1, speaker))
+    previous_total, new_total = (int(DAMAGED_FRACTION * clips * s + 1e-9) for s in (speaker - 1, speaker))
     damages = [""] * clips
-    for number, place in enumerate(rng.permutation(clips)[: after - before]):
-        damages[place] = DAMAGES[(before + number) % len(DAMAGES)]
+    for damage_number, clip_index in enumerate(rng.permutation(clips)[: new_total - previous_total]):
+        damages[clip_index] = DAMAGES[(previous_total + damage_number) % len(DAMAGES)]
     return damages

@@ -12,19 +12,19 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-CANVAS = 448
+CANVAS_SIZE = 448
 """Side of the square on which a head is drawn, twice the size of a video frame."""
 EYE_DISTANCE = 96.0
 """Pixels of the canvas."""
-ORIGIN = (CANVAS / 2, 206.0)
+ORIGIN = (CANVAS_SIZE / 2, 206.0)
 """Pixel of the canvas midway between the eyes."""
 
-_GOLDEN = 0.6180339887498949
-_SKINS = np.array([[242, 208, 186], [232, 190, 160], [214, 168, 134], [190, 142, 108]], np.float32)
-_HAIRS = np.array(
+_GOLDEN_RATIO = 0.6180339887498949
+_SKIN_COLOURS = np.array([[242, 208, 186], [232, 190, 160], [214, 168, 134], [190, 142, 108]], np.float32)
+_HAIR_COLOURS = np.array(
     [[48, 36, 30], [72, 50, 36], [92, 66, 42], [104, 80, 50], [98, 54, 32], [84, 82, 80]], np.float32
 )
-_IRISES = np.array([[58, 40, 28], [44, 62, 74], [52, 64, 42], [40, 30, 24]], np.float32)
+_IRIS_COLOURS = np.array([[58, 40, 28], [44, 62, 74], [52, 64, 42], [40, 30, 24]], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,32 +66,36 @@ def draw_identity(speaker: int, seed: int) -> Identity:
     """
     rng = np.random.default_rng([seed, 11, speaker])
     offset = np.random.default_rng([seed, 12]).random(2)
-    male = speaker % 2 == 1
-    tone, dye = np.modf(offset + _GOLDEN * np.array([speaker, 2 * speaker]))[0]
-    position = tone * (len(_SKINS) - 1)
-    low = min(int(position), len(_SKINS) - 2)
-    skin = _SKINS[low] + (position - low) * (_SKINS[low + 1] - _SKINS[low]) + rng.uniform(-5, 5, 3)
-    hair = _HAIRS[int(dye * len(_HAIRS))] + rng.uniform(-8, 8, 3)
-    between = rng.uniform
+    is_male = speaker % 2 == 1
+    skin_position, hair_position = np.modf(offset + _GOLDEN_RATIO * np.array([speaker, 2 * speaker]))[0]
+    position = skin_position * (len(_SKIN_COLOURS) - 1)
+    low = min(int(position), len(_SKIN_COLOURS) - 2)
+    skin = (
+        _SKIN_COLOURS[low]
+        + (position - low) * (_SKIN_COLOURS[low + 1] - _SKIN_COLOURS[low])
+        + rng.uniform(-5, 5, 3)
+    )
+    hair = _HAIR_COLOURS[int(hair_position * len(_HAIR_COLOURS))] + rng.uniform(-8, 8, 3)
+    uniform = rng.uniform
     return Identity(
-        sex="m" if male else "f",
+        sex="m" if is_male else "f",
         skin=tuple(skin.tolist()),
         hair=tuple(hair.tolist()),
-        iris=tuple(_IRISES[rng.integers(len(_IRISES))].tolist()),
-        cheek=between(1.06, 1.18),
-        jaw=between(0.08, 0.2) if male else between(0.16, 0.28),
-        chin=between(1.8, 1.95) if male else between(1.76, 1.87),
-        hairline=-between(0.88, 1.08),
-        hair_length=between(0.0, 0.3) if male else between(0.9, 2.2),
-        nose_width=between(0.2, 0.26) if male else between(0.18, 0.23),
-        nose_tip=between(0.54, 0.6),
-        mouth_height=between(1.14, 1.21),
-        mouth_width=between(0.93, 1.07),
-        lip=between(0.8, 1.05) if male else between(1.0, 1.3),
-        eye=between(0.93, 1.07),
-        brow_height=-between(0.32, 0.38),
-        brow_thickness=between(0.08, 0.105) if male else between(0.055, 0.08),
-        expressiveness=between(0.88, 1.12),
+        iris=tuple(_IRIS_COLOURS[rng.integers(len(_IRIS_COLOURS))].tolist()),
+        cheek=uniform(1.06, 1.18),
+        jaw=uniform(0.08, 0.2) if is_male else uniform(0.16, 0.28),
+        chin=uniform(1.8, 1.95) if is_male else uniform(1.76, 1.87),
+        hairline=-uniform(0.88, 1.08),
+        hair_length=uniform(0.0, 0.3) if is_male else uniform(0.9, 2.2),
+        nose_width=uniform(0.2, 0.26) if is_male else uniform(0.18, 0.23),
+        nose_tip=uniform(0.54, 0.6),
+        mouth_height=uniform(1.14, 1.21),
+        mouth_width=uniform(0.93, 1.07),
+        lip=uniform(0.8, 1.05) if is_male else uniform(1.0, 1.3),
+        eye=uniform(0.93, 1.07),
+        brow_height=-uniform(0.32, 0.38),
+        brow_thickness=uniform(0.08, 0.105) if is_male else uniform(0.055, 0.08),
+        expressiveness=uniform(0.88, 1.12),
     )
 
 
@@ -117,7 +121,7 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 def _coordinates() -> tuple[Float[np.ndarray, "1 w"], Float[np.ndarray, "h 1"]]:
     """x and y in eye distances, for every second pixel of the canvas: a head has no finer detail."""
-    pixel = np.arange(0.5, CANVAS, 2, dtype=np.float32)
+    pixel = np.arange(0.5, CANVAS_SIZE, 2, dtype=np.float32)
     return ((pixel - ORIGIN[0]) / EYE_DISTANCE)[None, :], ((pixel - ORIGIN[1]) / EYE_DISTANCE)[:, None]
 
 
@@ -128,33 +132,33 @@ class _Surface:
     normal: Float[np.ndarray, "3 h w"]
     skin: Float[np.ndarray, "h w 3"]
     """Colour of the skin, relief included."""
-    aside: Float[np.ndarray, "h w"]
+    nose_shadow: Float[np.ndarray, "h w"]
     """Shadow beside the nose, for light from the left (x > 0) or the right."""
     hair: Float[np.ndarray, "h w 3"]
-    ears: Float[np.ndarray, "h w"]
-    face: Float[np.ndarray, "h w"]
-    back: Float[np.ndarray, "h w"]
+    ear_mask: Float[np.ndarray, "h w"]
+    face_mask: Float[np.ndarray, "h w"]
+    back_hair_mask: Float[np.ndarray, "h w"]
     """Hair behind the face."""
-    fringe: Float[np.ndarray, "h w"]
+    fringe_mask: Float[np.ndarray, "h w"]
 
 
 @functools.lru_cache(maxsize=1)
-def _surface(identity: Identity) -> _Surface:
+def _build_surface(identity: Identity) -> _Surface:
     x, y = _coordinates()
-    face, middle = _face_mask(identity, x, y)
-    back, fringe = _hair_masks(identity, x, y)
-    cheeks = _bump(np.abs(x), 0.62, 0.2) * _bump(y, 0.72, 0.2)
+    face_mask, centre_y = _face_mask(identity, x, y)
+    back_hair_mask, fringe_mask = _hair_masks(identity, x, y)
+    cheeks = _gaussian(np.abs(x), 0.62, 0.2) * _gaussian(y, 0.72, 0.2)
     blush = 1 + np.float32([0.0, -0.1, -0.08]) * cheeks[..., None]
-    skin = np.float32(identity.skin) * blush * _relief(identity, x, y)[..., None]
+    skin = np.float32(identity.skin) * blush * _skin_relief(identity, x, y)[..., None]
     return _Surface(
-        _normal(identity, x, y, middle),
+        _surface_normals(identity, x, y, centre_y),
         skin.astype(np.float32),
-        0.22 * _bump(np.abs(x), identity.nose_width * 0.8, 0.08) * _along_nose(identity, y),
-        np.float32(identity.hair) * _strands(identity, x, y)[..., None],
+        0.22 * _gaussian(np.abs(x), identity.nose_width * 0.8, 0.08) * _nose_profile(identity, y),
+        np.float32(identity.hair) * _hair_texture(identity, x, y)[..., None],
         _ear_mask(identity, x, y),
-        face,
-        back,
-        fringe,
+        face_mask,
+        back_hair_mask,
+        fringe_mask,
     )
 
 
@@ -163,88 +167,96 @@ def render_head(identity: Identity, light: Light) -> UInt8[np.ndarray, "h w 4"]:
 
     The skin is shaded by Lambert's law, `ambient + (1.08 - ambient) max(0, n . l)`, on an ellipsoid.
     """
-    surface = _surface(identity)
-    facing = np.tensordot(np.float32(light.direction), surface.normal, 1)
-    shade = light.ambient + (1.08 - light.ambient) * np.maximum(facing, 0)
-    middle = shade.shape[1] // 2
-    dark = slice(0, middle) if light.direction[0] > 0 else slice(middle, None)
-    shade[:, dark] *= 1 - abs(light.direction[0]) * surface.aside[:, dark]
+    surface = _build_surface(identity)
+    cosine = np.tensordot(np.float32(light.direction), surface.normal, 1)
+    shade = light.ambient + (1.08 - light.ambient) * np.maximum(cosine, 0)
+    centre_column = shade.shape[1] // 2
+    shadow_columns = slice(0, centre_column) if light.direction[0] > 0 else slice(centre_column, None)
+    shade[:, shadow_columns] *= 1 - abs(light.direction[0]) * surface.nose_shadow[:, shadow_columns]
     tint = np.float32(light.tint)
     skin = surface.skin * tint * shade[..., None]
     hair = surface.hair * (tint * np.float32(light.ambient + 0.55))
-    image, alpha = hair * surface.back[..., None], surface.back
+    image, alpha = hair * surface.back_hair_mask[..., None], surface.back_hair_mask
     for layer, mask in (
-        (skin * np.float32(0.86), surface.ears),
-        (skin, surface.face),
-        (hair, surface.fringe),
+        (skin * np.float32(0.86), surface.ear_mask),
+        (skin, surface.face_mask),
+        (hair, surface.fringe_mask),
     ):
         image += (layer - image) * mask[..., None]
         alpha = alpha + (1 - alpha) * mask
     image = np.minimum(image, 255 * alpha[..., None])
     image = np.dstack([image, 255 * alpha]).round().astype(np.uint8)
-    return cv2.resize(image, (CANVAS, CANVAS), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(image, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
-def _bump(x, centre: float, width: float):
+def _gaussian(x, centre: float, width: float):
     return np.exp(-0.5 * ((x - centre) / width) ** 2)
 
 
-def _edge(distance):
+def _pixel_coverage(distance):
     """Coverage of a pixel from the signed distance to an outline, positive inside."""
     return np.clip(distance * EYE_DISTANCE / 2 + 0.5, 0, 1).astype(np.float32)  # 2: see _coordinates
 
 
 def _face_mask(identity: Identity, x, y):
     top = -1.7
-    middle, radius = (top + identity.chin) / 2, (identity.chin - top) / 2
-    height = np.clip(1 - ((y - middle) / radius) ** 2, 0, None)
-    below = np.clip((y - 0.3) / (identity.chin - 0.3), 0, 1)
-    half_width = identity.cheek * height**0.42 * (1 - identity.jaw * below**1.5)
-    return _edge(half_width - 0.02 - np.abs(x)), middle
+    centre_y, radius = (top + identity.chin) / 2, (identity.chin - top) / 2
+    height = np.clip(1 - ((y - centre_y) / radius) ** 2, 0, None)
+    chin_fraction = np.clip((y - 0.3) / (identity.chin - 0.3), 0, 1)
+    half_width = identity.cheek * height**0.42 * (1 - identity.jaw * chin_fraction**1.5)
+    return _pixel_coverage(half_width - 0.02 - np.abs(x)), centre_y
 
 
 def _ear_mask(identity: Identity, x, y):
-    return _edge(0.14 * (1 - np.hypot((np.abs(x) - identity.cheek) / 0.15, (y - 0.22) / 0.34)))
+    return _pixel_coverage(0.14 * (1 - np.hypot((np.abs(x) - identity.cheek) / 0.15, (y - 0.22) / 0.34)))
 
 
 def _hair_masks(identity: Identity, x, y):
     """Hair behind the face, and the fringe over the forehead."""
-    cap = _edge(0.9 * (1 - np.hypot(x / (identity.cheek + 0.16), (y + 0.55) / 1.42)))
-    cap *= np.clip((0.25 - y) * 8, 0, 1)
-    fall = _edge(identity.cheek + 0.17 - 0.05 * y - np.abs(x))
-    fall = fall * np.clip((identity.hair_length - y) * 8, 0, 1) * np.clip((y + 0.6) * 8, 0, 1)
-    line = identity.hairline + 0.42 * (x / identity.cheek) ** 4
-    fringe = np.minimum(cap, _edge(line - y))
-    return np.maximum(cap, fall).astype(np.float32), fringe.astype(np.float32)
+    cap_mask = _pixel_coverage(0.9 * (1 - np.hypot(x / (identity.cheek + 0.16), (y + 0.55) / 1.42)))
+    cap_mask *= np.clip((0.25 - y) * 8, 0, 1)
+    side_hair_mask = _pixel_coverage(identity.cheek + 0.17 - 0.05 * y - np.abs(x))
+    side_hair_mask = (
+        side_hair_mask * np.clip((identity.hair_length - y) * 8, 0, 1) * np.clip((y + 0.6) * 8, 0, 1)
+    )
+    hairline = identity.hairline + 0.42 * (x / identity.cheek) ** 4
+    fringe = np.minimum(cap_mask, _pixel_coverage(hairline - y))
+    return np.maximum(cap_mask, side_hair_mask).astype(np.float32), fringe.astype(np.float32)
 
 
-def _strands(identity: Identity, x, y):
+def _hair_texture(identity: Identity, x, y):
     angle = np.arctan2(x, y + 2.4)
-    start = 50 * identity.cheek  # any number that differs between speakers
-    wave = sum(np.sin(angle * f + start * f) for f in (31, 57, 83, 119))
-    return (1 + 0.06 * wave + 0.25 * _bump(y, -1.35, 0.3)).astype(np.float32)
+    phase = 50 * identity.cheek  # any number that differs between speakers
+    wave = sum(np.sin(angle * f + phase * f) for f in (31, 57, 83, 119))
+    return (1 + 0.06 * wave + 0.25 * _gaussian(y, -1.35, 0.3)).astype(np.float32)
 
 
-def _normal(identity: Identity, x, y, middle):
-    nx, ny = x / (identity.cheek * 1.12), (y - middle) / ((identity.chin - middle) * 1.15)
+def _surface_normals(identity: Identity, x, y, centre_y):
+    nx, ny = x / (identity.cheek * 1.12), (y - centre_y) / ((identity.chin - centre_y) * 1.15)
     nz = np.sqrt(np.clip(1 - nx**2 - ny**2, 0.02, None))
     return np.stack(np.broadcast_arrays(nx, ny, nz)).astype(np.float32)
 
 
-def _along_nose(identity: Identity, y):
+def _nose_profile(identity: Identity, y):
     return 1 / (1 + np.exp(-(y - 0.05) * 14)) / (1 + np.exp((y - identity.nose_tip) * 16))
 
 
-def _relief(identity: Identity, x, y):
-    width, tip, along = identity.nose_width, identity.nose_tip, _along_nose(identity, y)
-    off = np.abs(x)
-    gain = 1 + 0.14 * _bump(x, 0, 0.07) * along + 0.12 * _bump(x, 0, 0.1) * _bump(y, tip - 0.02, 0.09)
-    gain = gain + 0.07 * _bump(x, 0, 0.2) * _bump(y, identity.chin - 0.25, 0.1)
-    shadow = 0.16 * _bump(off, width * 0.75, 0.07) * along
-    shadow = shadow + 0.24 * _bump(off, width, 0.05) * _bump(y, tip + 0.04, 0.08)  # wings
-    shadow = shadow + 0.6 * _bump(off, width * 0.5, 0.055) * _bump(y, tip + 0.12, 0.032)  # nostrils
-    shadow = shadow + 0.22 * _bump(x, 0, width * 0.8) * _bump(y, tip + 0.18, 0.05)  # under the nose
-    shadow = shadow + 0.2 * _bump(off, 0.48, 0.27) * _bump(y, -0.1, 0.15)  # sockets
-    shadow = shadow + 0.1 * _bump(off, 0.47, 0.2) * _bump(y, 0.25, 0.06)  # below the eyes
-    shadow = shadow + 0.12 * _bump(x, 0, 0.3) * _bump(y, identity.mouth_height + 0.3, 0.06)  # below the lips
-    return gain * (1 - np.clip(shadow, 0, 0.85))
+def _skin_relief(identity: Identity, x, y):
+    width, tip, nose_profile = identity.nose_width, identity.nose_tip, _nose_profile(identity, y)
+    abs_x = np.abs(x)
+    highlight = (
+        1
+        + 0.14 * _gaussian(x, 0, 0.07) * nose_profile
+        + 0.12 * _gaussian(x, 0, 0.1) * _gaussian(y, tip - 0.02, 0.09)
+    )
+    highlight = highlight + 0.07 * _gaussian(x, 0, 0.2) * _gaussian(y, identity.chin - 0.25, 0.1)
+    shadow = 0.16 * _gaussian(abs_x, width * 0.75, 0.07) * nose_profile
+    shadow = shadow + 0.24 * _gaussian(abs_x, width, 0.05) * _gaussian(y, tip + 0.04, 0.08)  # wings
+    shadow = shadow + 0.6 * _gaussian(abs_x, width * 0.5, 0.055) * _gaussian(y, tip + 0.12, 0.032)  # nostrils
+    shadow = shadow + 0.22 * _gaussian(x, 0, width * 0.8) * _gaussian(y, tip + 0.18, 0.05)  # under the nose
+    shadow = shadow + 0.2 * _gaussian(abs_x, 0.48, 0.27) * _gaussian(y, -0.1, 0.15)  # sockets
+    shadow = shadow + 0.1 * _gaussian(abs_x, 0.47, 0.2) * _gaussian(y, 0.25, 0.06)  # below the eyes
+    shadow = shadow + 0.12 * _gaussian(x, 0, 0.3) * _gaussian(
+        y, identity.mouth_height + 0.3, 0.06
+    )  # below the lips
+    return highlight * (1 - np.clip(shadow, 0, 0.85))

@@ -11,15 +11,20 @@ from jaxtyping import Float, UInt8
 
 from data_prep.settings import SAMPLE_RATE
 
-AAC_FRAME = 1024
+AAC_FRAME_SAMPLES = 1024
 """Samples that the AAC encoder takes at once."""
-_X264 = {"preset": "superfast", "crf": "28", "threads": "1", "x264-params": "threads=1:lookahead-threads=1"}
+_X264_OPTIONS = {
+    "preset": "superfast",
+    "crf": "28",
+    "threads": "1",
+    "x264-params": "threads=1:lookahead-threads=1",
+}
 """One thread: with more, the bytes may differ from run to run."""
 
 
 def encode_mp4(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]],
-    sound: Float[np.ndarray, " n"],
+    waveform: Float[np.ndarray, " n"],
     *,
     frame_rate: int,
     size: int,
@@ -32,33 +37,33 @@ def encode_mp4(
         raise ValueError(f"size: {size}, expected an even number of pixels")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        video = container.add_stream("libx264", rate=frame_rate, options=_X264)
-        video.width = video.height = size
-        video.pix_fmt = "yuv420p"
-        audio = container.add_stream(
+        video_stream = container.add_stream("libx264", rate=frame_rate, options=_X264_OPTIONS)
+        video_stream.width = video_stream.height = size
+        video_stream.pix_fmt = "yuv420p"
+        audio_stream = container.add_stream(
             "aac", rate=SAMPLE_RATE, layout="mono", options={"b": "48000", "aac_coder": "fast"}
         )
-        for stream in (video, audio):
+        for stream in (video_stream, audio_stream):
             stream.codec_context.flags |= av.codec.context.Flags.bitexact
-        _mux_video(container, video, frames)
-        _mux_audio(container, audio, sound)
+        _mux_video(container, video_stream, frames)
+        _mux_audio(container, audio_stream, waveform)
     return buffer.getvalue()
 
 
 def _mux_video(container, stream, frames) -> None:
     for i, frame in enumerate(frames):
-        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
-        picture = av.VideoFrame.from_ndarray(picture, format="yuv420p")
-        picture.pts = i
-        container.mux(stream.encode(picture))
+        image = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
+        image = av.VideoFrame.from_ndarray(image, format="yuv420p")
+        image.pts = i
+        container.mux(stream.encode(image))
     container.mux(stream.encode())
 
 
-def _mux_audio(container, stream, sound) -> None:
-    sound = np.clip(np.asarray(sound, np.float32), -1, 1)[None, :]  # 1 n
-    for start in range(0, sound.shape[1], AAC_FRAME):
-        piece = np.ascontiguousarray(sound[:, start : start + AAC_FRAME])
-        frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+def _mux_audio(container, stream, waveform) -> None:
+    waveform = np.clip(np.asarray(waveform, np.float32), -1, 1)[None, :]  # 1 n
+    for start in range(0, waveform.shape[1], AAC_FRAME_SAMPLES):
+        chunk = np.ascontiguousarray(waveform[:, start : start + AAC_FRAME_SAMPLES])
+        frame = av.AudioFrame.from_ndarray(chunk, format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
         container.mux(stream.encode(frame))
     container.mux(stream.encode())

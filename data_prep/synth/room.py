@@ -9,29 +9,44 @@ from data_prep.synth.head import EYE_DISTANCE, ORIGIN, Identity, Light
 
 def render_room(light: Light, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "h w 3"]:
     """A plain wall with soft light and shade."""
-    small = rng.uniform(-1, 1, (4, 4, 1)) * rng.uniform(8, 26) + rng.uniform(-1, 1, (4, 4, 3)) * 6
-    wall = cv2.resize(np.float32(small), (size, size), interpolation=cv2.INTER_CUBIC)
+    variation = rng.uniform(-1, 1, (4, 4, 1)) * rng.uniform(8, 26) + rng.uniform(-1, 1, (4, 4, 3)) * 6
+    wall = cv2.resize(np.float32(variation), (size, size), interpolation=cv2.INTER_CUBIC)
     colour = rng.uniform(90, 190) + rng.uniform((-40, -20, -10), (0, 22, 34))  # not the colour of skin
     return np.clip((wall + np.float32(colour)) * np.float32(light.tint), 0, 255).astype(np.uint8)
 
 
 def add_body(
-    room: UInt8[np.ndarray, "h w 3"],
+    background: UInt8[np.ndarray, "h w 3"],
     identity: Identity,
     light: Light,
     rng: np.random.Generator,
-    placing: Float[np.ndarray, "2 3"],
+    transform: Float[np.ndarray, "2 3"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The room with neck and shoulders; `placing` maps canvas pixels to frame pixels for a head at rest."""
-    half = 0.62 if identity.sex == "m" else 0.52
-    dim = 0.68 * np.float32(identity.skin) * np.float32(light.tint)
-    shirt = rng.uniform(30, 215, 3) * np.float32(light.tint)
-    neck = [(-half, 0.6), (half, 0.6), (half, 2.3), (half + 0.2, 2.7), (-half - 0.2, 2.7), (-half, 2.3)]
-    body = [(-half, 2.28), (0, 2.62), (half, 2.28), (1.9, 2.75), (2.6, 5), (-2.6, 5), (-1.9, 2.75)]
-    image = room.copy()
-    for outline, colour in ((neck, dim), (body, shirt)):
+    """The room with neck and shoulders; `transform` maps canvas pixels to frame pixels for a head at rest."""
+    neck_half_width = 0.62 if identity.sex == "m" else 0.52
+    neck_colour = 0.68 * np.float32(identity.skin) * np.float32(light.tint)
+    shirt_colour = rng.uniform(30, 215, 3) * np.float32(light.tint)
+    neck = [
+        (-neck_half_width, 0.6),
+        (neck_half_width, 0.6),
+        (neck_half_width, 2.3),
+        (neck_half_width + 0.2, 2.7),
+        (-neck_half_width - 0.2, 2.7),
+        (-neck_half_width, 2.3),
+    ]
+    body = [
+        (-neck_half_width, 2.28),
+        (0, 2.62),
+        (neck_half_width, 2.28),
+        (1.9, 2.75),
+        (2.6, 5),
+        (-2.6, 5),
+        (-1.9, 2.75),
+    ]
+    image = background.copy()
+    for outline, colour in ((neck, neck_colour), (body, shirt_colour)):
         pixels = np.float64(outline) * EYE_DISTANCE + ORIGIN
-        pixels = pixels @ placing[:, :2].T + placing[:, 2]
+        pixels = pixels @ transform[:, :2].T + transform[:, 2]
         points = (pixels * 16).astype(np.int32)
         cv2.fillPoly(image, [points], np.clip(colour, 0, 255).tolist(), cv2.LINE_AA, 4)
     return image

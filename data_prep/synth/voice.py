@@ -13,25 +13,25 @@ from scipy import fft, signal
 
 from data_prep.settings import SAMPLE_RATE
 
-CONTROL_RATE = 200
+CONTROL_RATE_HZ = 200
 """Pitch, formants and energy are set this often per second."""
-_HOP = SAMPLE_RATE // CONTROL_RATE
-_BLOCK = 2 * _HOP
-_TRANSFORM = 8 * _HOP  # long enough for a formant to ring off
+_HOP_SAMPLES = SAMPLE_RATE // CONTROL_RATE_HZ
+_BLOCK_SAMPLES = 2 * _HOP_SAMPLES
+_FFT_SIZE = 8 * _HOP_SAMPLES  # long enough for a formant to ring off
 _HEADROOM = 0.5
-_UPPER_FORMANTS = (3500.0, 4500.0)
-_BANDWIDTHS = np.array([70.0, 90.0, 130.0, 200.0, 250.0])
+_UPPER_FORMANTS_HZ = (3500.0, 4500.0)
+_BANDWIDTHS_HZ = np.array([70.0, 90.0, 130.0, 200.0, 250.0])
 
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
     """What stays the same in every clip of one speaker."""
 
-    pitch: float
+    pitch_hz: float
     """Hz."""
-    formants: float
+    formant_scale: float
     """Factor on all formants: a short vocal tract is above 1."""
-    tempo: float
+    syllables_per_second: float
     """Syllables per second."""
     breath: float
     """Level of breath noise in the source."""
@@ -43,20 +43,20 @@ class Voice:
 class Style:
     """How a state of the voice sounds."""
 
-    glide: float
+    glide_octaves: float
     """Octaves that the pitch moves within a syllable."""
-    span: float
+    phrase_octaves: float
     """Octaves that the pitch moves over a phrase."""
     breath: float
     """Factor on the breath noise."""
     tilt: float
     """Added to the pole of the source's low-pass."""
-    open_share: float
+    open_fraction: float
     """Share of a period in which the glottis is open."""
-    second_formant: tuple[float, float]
+    second_formant_hz: tuple[float, float]
     """Hz at the beginning and end of a syllable."""
-    third_formant: float
-    peak: float
+    third_formant_hz: float
+    peak_position: float
     """Where in a syllable its energy peaks, 0 to 1."""
 
 
@@ -70,58 +70,67 @@ STYLES = (
 class Syllables:
     """When the mouth opens and how far: shared by voice and lips."""
 
-    start: Float[np.ndarray, " k"]
+    start_seconds: Float[np.ndarray, " k"]
     """Seconds."""
-    length: Float[np.ndarray, " k"]
-    height: Float[np.ndarray, " k"]
+    length_seconds: Float[np.ndarray, " k"]
+    openness: Float[np.ndarray, " k"]
     """Openness of the vowel: 0 closed, 1 open."""
-    level: Float[np.ndarray, " k"]
-    place: Float[np.ndarray, " k"]
+    loudness: Float[np.ndarray, " k"]
+    phrase_position: Float[np.ndarray, " k"]
     """Position in the phrase, 0 to 1."""
 
 
 def draw_voice(speaker: int, seed: int) -> Voice:
     """The voice of speaker 1, 2, ...; odd speakers are male, as in RAVDESS."""
     rng = np.random.default_rng([seed, 21, speaker])
-    male = speaker % 2 == 1
+    is_male = speaker % 2 == 1
     return Voice(
-        pitch=rng.uniform(95, 140) if male else rng.uniform(170, 240),
-        formants=rng.uniform(0.9, 1.0) if male else rng.uniform(1.02, 1.14),
-        tempo=rng.uniform(3.2, 4.8),
+        pitch_hz=rng.uniform(95, 140) if is_male else rng.uniform(170, 240),
+        formant_scale=rng.uniform(0.9, 1.0) if is_male else rng.uniform(1.02, 1.14),
+        syllables_per_second=rng.uniform(3.2, 4.8),
         breath=rng.uniform(0.02, 0.06),
         tilt=rng.uniform(0.35, 0.6),
     )
 
 
-def draw_syllables(voice: Voice, seconds: float, rng: np.random.Generator) -> Syllables:
+def draw_syllables(voice: Voice, clip_seconds: float, rng: np.random.Generator) -> Syllables:
     """One or two phrases of syllables within a clip, with a pause before, between and after."""
-    begin, end = rng.uniform(0.08, 0.25), seconds - rng.uniform(0.1, 0.3)
-    step = 1 / (voice.tempo * rng.uniform(0.85, 1.15))
-    slots = max(3, int((end - begin) / step))
-    pause = rng.integers(2, slots) if slots > 6 and rng.random() < 0.7 else -1
-    index = np.flatnonzero(np.arange(slots) != pause)
+    begin, end = rng.uniform(0.08, 0.25), clip_seconds - rng.uniform(0.1, 0.3)
+    slot_seconds = 1 / (voice.syllables_per_second * rng.uniform(0.85, 1.15))
+    slot_count = max(3, int((end - begin) / slot_seconds))
+    pause = rng.integers(2, slot_count) if slot_count > 6 and rng.random() < 0.7 else -1
+    index = np.flatnonzero(np.arange(slot_count) != pause)
     k = len(index)
-    start = begin + (index + rng.uniform(-0.08, 0.08, k)) * (end - begin) / slots
-    length = (end - begin) / slots * rng.uniform(0.75, 0.98, k)
-    place = index / (slots - 1)
-    return Syllables(start.clip(0.03), length, rng.random(k), rng.uniform(0.6, 1.0, k), place)
+    start = begin + (index + rng.uniform(-0.08, 0.08, k)) * (end - begin) / slot_count
+    length = (end - begin) / slot_count * rng.uniform(0.75, 0.98, k)
+    phrase_position = index / (slot_count - 1)
+    return Syllables(start.clip(0.03), length, rng.random(k), rng.uniform(0.6, 1.0, k), phrase_position)
 
 
-def _envelopes(syllables: Syllables, times: Float[np.ndarray, " n"], peak: float) -> Float[np.ndarray, "k n"]:
-    """A smooth bump per syllable, its maximum 1 at share `peak` of its length."""
-    share = (times - syllables.start[:, None]) / syllables.length[:, None]  # k n
-    warped = np.where(share < peak, share / peak, 1 + (share - peak) / (1 - peak)) / 2
-    return np.where((share > 0) & (share < 1), np.sin(np.pi * np.clip(warped, 0, 1)) ** 1.5, 0)
+def _syllable_envelopes(
+    syllables: Syllables, times: Float[np.ndarray, " n"], peak_position: float
+) -> Float[np.ndarray, "k n"]:
+    """A smooth bump per syllable, its maximum 1 at share `peak_position` of its length."""
+    fraction = (times - syllables.start_seconds[:, None]) / syllables.length_seconds[:, None]  # k n
+    phase = (
+        np.where(
+            fraction < peak_position,
+            fraction / peak_position,
+            1 + (fraction - peak_position) / (1 - peak_position),
+        )
+        / 2
+    )
+    return np.where((fraction > 0) & (fraction < 1), np.sin(np.pi * np.clip(phase, 0, 1)) ** 1.5, 0)
 
 
-def lip_opening(syllables: Syllables, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def compute_lip_opening(syllables: Syllables, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """How far speech opens the lips at `times` (seconds), 0 to 1; the same for both states of the voice."""
-    bumps = _envelopes(syllables, times, 0.5)
-    return (bumps * (0.3 + 0.7 * syllables.height[:, None]) * syllables.level[:, None]).max(0)
+    envelopes = _syllable_envelopes(syllables, times, 0.5)
+    return (envelopes * (0.3 + 0.7 * syllables.openness[:, None]) * syllables.loudness[:, None]).max(0)
 
 
 def synthesize(
-    voice: Voice, state: int, syllables: Syllables, samples: int, rng: np.random.Generator
+    voice: Voice, state: int, syllables: Syllables, sample_count: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " n"]:
     """Speech-like sound, float32 in -1 to 1 at 16 kHz.
 
@@ -130,99 +139,126 @@ def synthesize(
     JASA 87(2), 1990) whose frequencies change 200 times a second.
     """
     style = STYLES[state]
-    times = np.arange(-(-samples // _HOP)) / CONTROL_RATE
-    bumps = _envelopes(syllables, times, style.peak) * syllables.level[:, None]  # k n
-    pitch, formants = _tracks(voice, style, syllables, times, bumps, rng)
-    source = _source(voice, style, pitch, bumps.sum(0), samples, rng)
-    sound = _filter(source, formants) + _consonants(syllables, samples, rng)
-    return _record(sound, rng)
+    times = np.arange(-(-sample_count // _HOP_SAMPLES)) / CONTROL_RATE_HZ
+    envelopes = (
+        _syllable_envelopes(syllables, times, style.peak_position) * syllables.loudness[:, None]
+    )  # k n
+    pitch, formants = _pitch_and_formant_tracks(voice, style, syllables, times, envelopes, rng)
+    source = _glottal_source(voice, style, pitch, envelopes.sum(0), sample_count, rng)
+    waveform = _apply_formants(source, formants) + _consonant_noise(syllables, sample_count, rng)
+    return _simulate_recording(waveform, rng)
 
 
-def _tracks(voice: Voice, style: Style, syllables: Syllables, times, bumps, rng: np.random.Generator):
+def _pitch_and_formant_tracks(
+    voice: Voice, style: Style, syllables: Syllables, times, envelopes, rng: np.random.Generator
+):
     """Pitch [n] and the first three formants [n 3], in Hz."""
-    k = len(syllables.start)
-    nearest = np.abs(times - (syllables.start + syllables.length / 2)[:, None]).argmin(0)  # n
-    share = ((times - syllables.start[nearest]) / syllables.length[nearest]).clip(0, 1)
-    octaves = style.glide * (share - 0.5) + style.span * (syllables.place[nearest] - 0.5)
-    octaves += rng.uniform(-0.06, 0.06, k)[nearest] + rng.uniform(-0.12, 0.12)
+    k = len(syllables.start_seconds)
+    nearest_syllable = np.abs(
+        times - (syllables.start_seconds + syllables.length_seconds / 2)[:, None]
+    ).argmin(0)  # n
+    fraction = (
+        (times - syllables.start_seconds[nearest_syllable]) / syllables.length_seconds[nearest_syllable]
+    ).clip(0, 1)
+    octaves = style.glide_octaves * (fraction - 0.5) + style.phrase_octaves * (
+        syllables.phrase_position[nearest_syllable] - 0.5
+    )
+    octaves += rng.uniform(-0.06, 0.06, k)[nearest_syllable] + rng.uniform(-0.12, 0.12)
     octaves += 0.012 * np.sin(2 * np.pi * rng.uniform(4, 6) * times)
-    first = 290 + 480 * syllables.height[nearest] * (0.5 + 0.5 * bumps.sum(0).clip(0, 1))
-    begin, end = style.second_formant
-    second = (begin + (end - begin) * share) * rng.uniform(0.92, 1.08, k)[nearest]
-    third = np.maximum(style.third_formant * rng.uniform(0.96, 1.04, k)[nearest], second + 350)
-    formants = np.stack([_smooth(f) for f in (first, second, third)], -1) * voice.formants
-    return voice.pitch * 2 ** _smooth(octaves), formants
+    first_formant = 290 + 480 * syllables.openness[nearest_syllable] * (
+        0.5 + 0.5 * envelopes.sum(0).clip(0, 1)
+    )
+    begin, end = style.second_formant_hz
+    second_formant = (begin + (end - begin) * fraction) * rng.uniform(0.92, 1.08, k)[nearest_syllable]
+    third_formant = np.maximum(
+        style.third_formant_hz * rng.uniform(0.96, 1.04, k)[nearest_syllable], second_formant + 350
+    )
+    formants = (
+        np.stack([_smooth_track(f) for f in (first_formant, second_formant, third_formant)], -1)
+        * voice.formant_scale
+    )
+    return voice.pitch_hz * 2 ** _smooth_track(octaves), formants
 
 
-def _smooth(track: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def _smooth_track(track: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     kernel = np.hanning(9)[1:-1]
     padded = np.pad(track, 3, mode="edge")
     return np.convolve(padded, kernel / kernel.sum(), mode="valid")
 
 
-def _stretch(track: Float[np.ndarray, " n"], samples: int) -> Float[np.ndarray, " m"]:
-    return np.interp(np.arange(samples) / _HOP, np.arange(len(track)), track)
+def _interpolate_track(track: Float[np.ndarray, " n"], sample_count: int) -> Float[np.ndarray, " m"]:
+    return np.interp(np.arange(sample_count) / _HOP_SAMPLES, np.arange(len(track)), track)
 
 
-def _source(voice: Voice, style: Style, pitch, energy, samples: int, rng: np.random.Generator):
+def _glottal_source(voice: Voice, style: Style, pitch, energy, sample_count: int, rng: np.random.Generator):
     jitter = 1 + 0.01 * rng.standard_normal(len(pitch))
-    phase = np.cumsum(_stretch(pitch * jitter, samples) / SAMPLE_RATE) % 1
-    share = phase / style.open_share
-    voiced = np.where(share < 1, 2 * share - 3 * share**2, 0)
-    breath = voice.breath * style.breath * rng.standard_normal(samples) * (0.4 + 0.6 * (share < 1))
+    phase = np.cumsum(_interpolate_track(pitch * jitter, sample_count) / SAMPLE_RATE) % 1
+    fraction = phase / style.open_fraction
+    voiced = np.where(fraction < 1, 2 * fraction - 3 * fraction**2, 0)
+    breath = voice.breath * style.breath * rng.standard_normal(sample_count) * (0.4 + 0.6 * (fraction < 1))
     pole = np.clip(voice.tilt + style.tilt + rng.uniform(-0.06, 0.06), 0.05, 0.92)
     source = signal.lfilter([1 - pole], [1, -pole], voiced + breath)
-    return source * _stretch(energy, samples)
+    return source * _interpolate_track(energy, sample_count)
 
 
-def _filter(source: Float[np.ndarray, " n"], formants: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, " n"]:
+def _apply_formants(
+    source: Float[np.ndarray, " n"], formants: Float[np.ndarray, "m 3"]
+) -> Float[np.ndarray, " n"]:
     """Overlapping windows of the source, each times the response of its formants, added up again."""
-    formants = formants[:: _BLOCK // _HOP]
-    padded = np.zeros((len(formants) + 1) * _BLOCK + _TRANSFORM)
-    padded[_BLOCK : _BLOCK + len(source)] = source
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _BLOCK)[::_BLOCK][: len(formants) + 1]
+    formants = formants[:: _BLOCK_SAMPLES // _HOP_SAMPLES]
+    padded = np.zeros((len(formants) + 1) * _BLOCK_SAMPLES + _FFT_SIZE)
+    padded[_BLOCK_SAMPLES : _BLOCK_SAMPLES + len(source)] = source
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * _BLOCK_SAMPLES)[::_BLOCK_SAMPLES][
+        : len(formants) + 1
+    ]
     formants = np.concatenate([formants, formants[-1:]])
-    spectra = fft.rfft(windows * signal.windows.hann(2 * _BLOCK, sym=False), _TRANSFORM, axis=1)
-    pieces = fft.irfft(spectra * _response(formants), axis=1)  # m _TRANSFORM
-    out = np.zeros_like(padded)
-    for i in range(0, _TRANSFORM, _BLOCK):  # each window reaches over a few blocks
-        part = pieces[:, i : i + _BLOCK].reshape(-1)  # m _BLOCK -> m*_BLOCK
-        out[i : i + len(part)] += part
-    out = out[_BLOCK : _BLOCK + len(source)]
-    return out / max(np.abs(out).max(), 1e-9)
+    spectra = fft.rfft(windows * signal.windows.hann(2 * _BLOCK_SAMPLES, sym=False), _FFT_SIZE, axis=1)
+    filtered_blocks = fft.irfft(spectra * _formant_response(formants), axis=1)  # m _TRANSFORM
+    output = np.zeros_like(padded)
+    for i in range(0, _FFT_SIZE, _BLOCK_SAMPLES):  # each window reaches over a few blocks
+        block_samples = filtered_blocks[:, i : i + _BLOCK_SAMPLES].reshape(-1)  # m _BLOCK -> m*_BLOCK
+        output[i : i + len(block_samples)] += block_samples
+    output = output[_BLOCK_SAMPLES : _BLOCK_SAMPLES + len(source)]
+    return output / max(np.abs(output).max(), 1e-9)
 
 
-def _response(formants: Float[np.ndarray, "m 3"]):
+def _formant_response(formants: Float[np.ndarray, "m 3"]):
     """Product of the resonators `(1 + b + c) / (1 + b z^-1 + c z^-2)` on the DFT's frequencies, [m bins]."""
-    upper = np.broadcast_to(_UPPER_FORMANTS, (len(formants), 2))
+    upper = np.broadcast_to(_UPPER_FORMANTS_HZ, (len(formants), 2))
     centres = np.concatenate([formants, upper], 1).T  # 5 m
-    radius = np.exp(-np.pi * _BANDWIDTHS / SAMPLE_RATE)[:, None]
+    radius = np.exp(-np.pi * _BANDWIDTHS_HZ / SAMPLE_RATE)[:, None]
     b, c = -2 * radius * np.cos(2 * np.pi * centres / SAMPLE_RATE), radius**2
-    delay = np.exp(-2j * np.pi * np.arange(_TRANSFORM // 2 + 1) / _TRANSFORM).astype(np.complex64)
+    delay = np.exp(-2j * np.pi * np.arange(_FFT_SIZE // 2 + 1) / _FFT_SIZE).astype(np.complex64)
     response = np.float32((1 + b + c).prod(0))[:, None]
-    for one, two in zip(np.float32(b), np.float32(c), strict=True):
-        response = response / (1 + one[:, None] * delay + two * delay**2)
+    for b_i, c_i in zip(np.float32(b), np.float32(c), strict=True):
+        response = response / (1 + b_i[:, None] * delay + c_i * delay**2)
     return response
 
 
-def _consonants(syllables: Syllables, samples: int, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
+def _consonant_noise(
+    syllables: Syllables, sample_count: int, rng: np.random.Generator
+) -> Float[np.ndarray, " n"]:
     """Hissing at the onset of some syllables."""
-    out = np.zeros(samples)
-    taps = signal.butter(2, [rng.uniform(1800, 2600), 6500], "bandpass", fs=SAMPLE_RATE, output="sos")
-    for start in syllables.start[rng.random(len(syllables.start)) < 0.5]:
+    output = np.zeros(sample_count)
+    filter_sections = signal.butter(
+        2, [rng.uniform(1800, 2600), 6500], "bandpass", fs=SAMPLE_RATE, output="sos"
+    )
+    for start in syllables.start_seconds[rng.random(len(syllables.start_seconds)) < 0.5]:
         length = int(rng.uniform(0.03, 0.08) * SAMPLE_RATE)
-        first = max(0, int(start * SAMPLE_RATE) - length // 2)
+        start_index = max(0, int(start * SAMPLE_RATE) - length // 2)
         burst = rng.standard_normal(length) * np.hanning(length) * rng.uniform(0.02, 0.08)
-        out[first : first + length] += burst[: samples - first]
-    return signal.sosfilt(taps, out)
+        output[start_index : start_index + length] += burst[: sample_count - start_index]
+    return signal.sosfilt(filter_sections, output)
 
 
-def _record(sound: Float[np.ndarray, " n"], rng: np.random.Generator) -> Float[np.ndarray, " n"]:
+def _simulate_recording(
+    waveform: Float[np.ndarray, " n"], rng: np.random.Generator
+) -> Float[np.ndarray, " n"]:
     """What a room and a microphone add: an echo, a tilt, noise and a level."""
     delay = rng.integers(int(0.01 * SAMPLE_RATE), int(0.03 * SAMPLE_RATE))
-    sound = sound + rng.uniform(0, 0.25) * np.concatenate([np.zeros(delay), sound[:-delay]])
-    sound = signal.lfilter([1, rng.uniform(-0.3, 0.3)], [1], sound)
-    sound /= max(np.abs(sound).max(), 1e-9)
-    hiss = signal.lfilter([1], [1, -rng.uniform(0, 0.9)], rng.standard_normal(len(sound)))
-    sound = sound + hiss / hiss.std() * 10 ** rng.uniform(-3.0, -2.0)
-    return (sound * _HEADROOM * 10 ** rng.uniform(-0.4, 0.15)).astype(np.float32)
+    waveform = waveform + rng.uniform(0, 0.25) * np.concatenate([np.zeros(delay), waveform[:-delay]])
+    waveform = signal.lfilter([1, rng.uniform(-0.3, 0.3)], [1], waveform)
+    waveform /= max(np.abs(waveform).max(), 1e-9)
+    noise = signal.lfilter([1], [1, -rng.uniform(0, 0.9)], rng.standard_normal(len(waveform)))
+    waveform = waveform + noise / noise.std() * 10 ** rng.uniform(-3.0, -2.0)
+    return (waveform * _HEADROOM * 10 ** rng.uniform(-0.4, 0.15)).astype(np.float32)

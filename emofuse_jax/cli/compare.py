@@ -26,11 +26,11 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.utils.files import write_json
 
     results = [read_results(path) for path in argv[1:]]
-    found = compare(*results, measure=MEASURE.value)
+    comparison = compare(*results, measure=MEASURE.value)
     for letter, path, result in zip("AB", argv[1:], results, strict=True):
-        print(f"{letter}: {100 * found[letter.lower()]:.1f} {MEASURE.value.upper()}  {path}")
+        print(f"{letter}: {100 * comparison[letter.lower()]:.1f} {MEASURE.value.upper()}  {path}")
         for mark in corpus_marks(result["corpus"], result["leaks"]):
             print(f"   {mark}")
-    print(describe_comparison(found))
+    print(describe_comparison(comparison))
     if OUTPUT.value:
-        write_json(OUTPUT.value, {"files": [os.path.abspath(path) for path in argv[1:]], **found})
+        write_json(OUTPUT.value, {"files": [os.path.abspath(path) for path in argv[1:]], **comparison})

@@ -15,7 +15,7 @@ from absl import flags
 
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write films, composite.csv and composite.json to.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the pairs.")
-SIDES = {
+FLAGS_BY_SIDE = {
     side: [
         flags.DEFINE_string(f"{side}_corpus", None, f"Corpus of the {side}s, as of emofuse prepare."),
         flags.DEFINE_string(f"{side}_source", None, "Its folder, or the CSV of `folder`."),
@@ -27,19 +27,22 @@ SIDES = {
 
 def main(argv: Sequence[str]) -> None:
     """Reads both corpora, writes the films, and says what was left out."""
-    needed = [OUTPUT, *(flag for side in SIDES.values() for flag in side[:2])]
-    if argv[1:] or not all(flag.value for flag in needed):
+    required_flags = [OUTPUT, *(flag for side_flags in FLAGS_BY_SIDE.values() for flag in side_flags[:2])]
+    if argv[1:] or not all(flag.value for flag in required_flags):
         raise ValueError(
-            f"{', '.join(f'--{f.name}' for f in needed)} are needed; see emofuse composite --help"
+            f"{', '.join(f'--{f.name}' for f in required_flags)} are needed; see emofuse composite --help"
         )
     from data_prep.optional_dependencies import require_media
 
     require_media()
     from data_prep.corpora import read_corpus
-    from data_prep.corpora.composite import make
+    from data_prep.corpora.composite import make_composite
 
-    corpora = [read_corpus(name.value, source.value, classes=c.value) for name, source, c in SIDES.values()]
-    count, left_out = make(*corpora, OUTPUT.value, SEED.value)
-    for line in left_out:
-        print(line)
+    corpora = [
+        read_corpus(corpus_flag.value, source_flag.value, classes=classes_flag.value)
+        for corpus_flag, source_flag, classes_flag in FLAGS_BY_SIDE.values()
+    ]
+    count, left_out = make_composite(*corpora, OUTPUT.value, SEED.value)
+    for note in left_out:
+        print(note)
     print(f"COMPOSITE: {count} films in {OUTPUT.value}; next: emofuse prepare --corpus=composite")

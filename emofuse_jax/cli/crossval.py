@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from emofuse_jax.cli import distributed_flags
-from emofuse_jax.cli.main import typed
+from emofuse_jax.cli.main import command_line
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the runs and of results.json.")
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int | None:
         raise ValueError("--config and --workdir are needed; see emofuse crossval --help")
     from emofuse_jax.parallel import distributed
 
-    distributed_flags.join()
+    distributed_flags.initialize_distributed()
     distributed.use_one_device_per_core()
     from emofuse_jax.api.crossval_evaluation import write_crossval_outputs
     from emofuse_jax.api.training import crossval
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int | None:
     results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
     with distributed.exclusive_workdir(WORKDIR.value):
         write_crossval_outputs(
-            CONFIG.value, WORKDIR.value, results, typed("crossval"), example_count=EXAMPLES.value
+            CONFIG.value, WORKDIR.value, results, command_line("crossval"), example_count=EXAMPLES.value
         )
     if not distributed.is_first_process():
         return

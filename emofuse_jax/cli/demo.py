@@ -12,7 +12,7 @@ from absl import flags
 
 OUTPUT = flags.DEFINE_string("output", "runs/demo", "Directory of everything that is made.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the trainings; the corpus stays the same.")
-CLIPS = flags.DEFINE_integer("clips_per_speaker", 60, "Clips of each of the 24 speakers.")
+CLIPS_PER_SPEAKER = flags.DEFINE_integer("clips_per_speaker", 60, "Clips of each of the 24 speakers.")
 EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of each network, instead of the config's.")
 WORKERS = flags.DEFINE_integer("workers", None, "Processes that make and prepare clips; default: one a core.")
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     demo.run_demo(
         OUTPUT.value,
         seed=SEED.value,
-        clips_per_speaker=CLIPS.value,
+        clips_per_speaker=CLIPS_PER_SPEAKER.value,
         epochs=EPOCHS.value,
         workers=WORKERS.value,
     )

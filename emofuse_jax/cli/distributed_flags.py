@@ -2,15 +2,15 @@
 
 from absl import flags
 
-COORDINATOR = flags.DEFINE_string(
+COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address", None, "host:port of process 0, for several processes; auto: the cluster knows."
 )
-PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
-PROCESS = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.")
 
 
-def join() -> None:
+def initialize_distributed() -> None:
     """Joins the others, before anything asks jax for its devices; alone it does nothing."""
     from emofuse_jax.parallel import distributed
 
-    distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    distributed.initialize(COORDINATOR_ADDRESS.value, NUM_PROCESSES.value, PROCESS_ID.value)

@@ -31,9 +31,9 @@ def main(argv: Sequence[str]) -> None:
     )
     marks = evaluation.result_marks(results)
     directory = evaluation.write_results(WORKDIR.value, results, CHECKPOINT.value)
-    page = os.path.join(directory, "report.html")
+    report_path = os.path.join(directory, "report.html")
     run_report.write_report(
-        page,
+        report_path,
         results=results,
         history=read_epochs(WORKDIR.value),
         examples=examples,
@@ -43,4 +43,4 @@ def main(argv: Sequence[str]) -> None:
     terminal.print_scores(results["modalities"])
     for mark in marks:
         print(mark)
-    print(f"report: {page}")
+    print(f"report: {report_path}")

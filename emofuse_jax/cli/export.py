@@ -25,10 +25,12 @@ QUANTIZE = flags.DEFINE_enum("quantize", "", ["", "bf16", "int8"], "Bits of the 
 ONNX = flags.DEFINE_boolean("onnx", False, "Add model.onnx, which onnxruntime runs; needs `make onnx`.")
 DATA = flags.DEFINE_string("data", "", "Directory of the records, if they moved since the training.")
 
-INCLUDE = flags.DEFINE_boolean("include_encoders", False, "Copy the frozen encoders into the bundle.")
-AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file to include, if it was moved.")
-FACE = flags.DEFINE_string("face_encoder", "", "ONNX file to include, if it was moved.")
-DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file to include, if it was moved.")
+INCLUDE_ENCODERS = flags.DEFINE_boolean(
+    "include_encoders", False, "Copy the frozen encoders into the bundle."
+)
+AUDIO_ENCODER = flags.DEFINE_string("audio_encoder", "", "ONNX file to include, if it was moved.")
+FACE_ENCODER = flags.DEFINE_string("face_encoder", "", "ONNX file to include, if it was moved.")
+FACE_DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file to include, if it was moved.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -37,34 +39,34 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
     if WORKDIR.value is None or OUTPUT.value is None:
         raise ValueError("--workdir and --output are needed; see emofuse export --help")
-    encoders = {"audio": AUDIO.value, "face": FACE.value, "detector": DETECTOR.value}
-    if any(encoders.values()) and not INCLUDE.value:
+    encoders = {"audio": AUDIO_ENCODER.value, "face": FACE_ENCODER.value, "detector": FACE_DETECTOR.value}
+    if any(encoders.values()) and not INCLUDE_ENCODERS.value:
         raise ValueError("--audio_encoder, --face_encoder and --face_detector go with --include_encoders")
     from emofuse_jax.api.export import export_bundle
 
     output = OUTPUT.value
-    carried = encoders if INCLUDE.value else None
+    included_encoders = encoders if INCLUDE_ENCODERS.value else None
     difference = export_bundle(
         WORKDIR.value,
         output,
         CHECKPOINT.value,
-        encoders=carried,
+        encoders=included_encoders,
         quantize=QUANTIZE.value,
         onnx=ONNX.value,
     )
-    size = sum(os.path.getsize(os.path.join(output, name)) for name in os.listdir(output)) / 1e6
-    print(f"{output}: {size:.1f} MB, answers within {difference:.1e} of the {CHECKPOINT.value} checkpoint")
+    size_mb = sum(os.path.getsize(os.path.join(output, name)) for name in os.listdir(output)) / 1e6
+    print(f"{output}: {size_mb:.1f} MB, answers within {difference:.1e} of the {CHECKPOINT.value} checkpoint")
     if QUANTIZE.value:
-        print(cost())
+        print(describe_quantization_cost())
 
 
-def cost() -> str:
+def describe_quantization_cost() -> str:
     """What the fewer bits cost, in a line."""
     from emofuse_jax.api.evaluation import score_with_changed_params
     from emofuse_jax.serving.bundle.quantization import simulate_quantization
 
     try:
-        before, after = score_with_changed_params(
+        original_scores, quantized_scores = score_with_changed_params(
             lambda params: simulate_quantization(params, QUANTIZE.value),
             WORKDIR.value,
             CHECKPOINT.value,
@@ -73,5 +75,7 @@ def cost() -> str:
     except (ValueError, FileNotFoundError) as error:
         hint = "; give --data=RECORDS" if isinstance(error, FileNotFoundError) else ""
         return f"what {QUANTIZE.value} costs is not measured: {error}{hint}"
-    scores = ", ".join(f"{name.upper()} {before[name]:.4f} to {after[name]:.4f}" for name in ("ua", "wa"))
+    scores = ", ".join(
+        f"{name.upper()} {original_scores[name]:.4f} to {quantized_scores[name]:.4f}" for name in ("ua", "wa")
+    )
     return f"{QUANTIZE.value} weights, on the validation clips: {scores}"

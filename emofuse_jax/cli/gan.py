@@ -27,5 +27,5 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.api.evaluation import load_experiment
     from emofuse_jax.training.refit_fusion import refit
 
-    told = refit(*load_experiment(ENCODER.value, "best", ""), CONFIG.value, WORKDIR.value)
-    print(json.dumps({"workdir": WORKDIR.value, **told}))
+    summary = refit(*load_experiment(ENCODER.value, "best", ""), CONFIG.value, WORKDIR.value)
+    print(json.dumps({"workdir": WORKDIR.value, **summary}))

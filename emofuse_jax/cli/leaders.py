@@ -20,12 +20,12 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError("usage: emofuse leaders FOLDER; see emofuse leaders --help")
     from emofuse_jax.reporting import leaderboard, terminal
 
-    path, rows, others = leaderboard.write_leaderboard(argv[1], OUTPUT.value, MEASURE.value)
+    path, rows, skipped_paths = leaderboard.write_leaderboard(argv[1], OUTPUT.value, MEASURE.value)
     groups: dict[tuple, dict] = {}
     for row in rows:
         groups.setdefault(row["group"], {})[f"{row['config']} ({row['path']})"] = row["scores"]
     for group, members in groups.items():
         terminal.print_scores(members, title=", ".join(group))
-    for other in others:
-        print(f"{other}: not a result of emofuse crossval or evaluate; left out")
+    for skipped_path in skipped_paths:
+        print(f"{skipped_path}: not a result of emofuse crossval or evaluate; left out")
     print(f"table: {path}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from emofuse_jax.utils.errors import to_one_line
 
-LONGEST = 1000
+MAX_ERROR_CHARS = 1000
 """Characters of a line about a word of the command line, which may be any file."""
 
 VERBS = {
@@ -38,7 +38,7 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help", "help"):
         print("usage: emofuse <verb> [--flags]      emofuse <verb> --help tells a verb's flags\n")
-        print("\n".join(f"  {name:<10}{what}" for name, what in VERBS.items()))
+        print("\n".join(f"  {name:<10}{description}" for name, description in VERBS.items()))
         return
     if verb not in VERBS:
         sys.exit(f"emofuse: no verb {verb!r}; there are {', '.join(VERBS)}")
@@ -61,70 +61,74 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(program.__module__))
         return
-    words = joined(sys.argv[1:])
-    words.sort(key=lambda word: not word.startswith("--config="))  # before its fields
-    sys.argv[1:] = map(shipped_config, words)  # ml_collections reads sys.argv too
-    keep_programs()
-    threading.excepthook, sys.unraisablehook = told_in_a_line, told_in_a_line
+    arguments = join_config_flag(sys.argv[1:])
+    arguments.sort(key=lambda argument: not argument.startswith("--config="))  # before its fields
+    sys.argv[1:] = map(resolve_shipped_config, arguments)  # ml_collections reads sys.argv too
+    enable_compilation_cache()
+    threading.excepthook, sys.unraisablehook = report_uncaught_error, report_uncaught_error
     started = []
 
-    def start(rest: Sequence[str]) -> int | None:
+    def start(argv: Sequence[str]) -> int | None:
         started.append(True)
-        return guarded(program, rest)
+        return run_with_error_messages(program, argv)
 
     try:
         app.run(start)
     except (AttributeError, ImportError, LookupError, ValueError) as error:
         if started or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        sys.exit(f"emofuse: {misspelt(error)}")
+        sys.exit(f"emofuse: {format_config_error(error)}")
 
 
-def misspelt(error: Exception) -> str:
+def format_config_error(error: Exception) -> str:
     """What a user reads of a config, a field or a value that absl or ml_collections did not take."""
-    told = f"config: no field {error.args[0]}" if isinstance(error, KeyError) and error.args else error
-    return to_one_line(told)[:LONGEST]
+    message = f"config: no field {error.args[0]}" if isinstance(error, KeyError) and error.args else error
+    return to_one_line(message)[:MAX_ERROR_CHARS]
 
 
-def told_in_a_line(lost) -> None:
+def report_uncaught_error(uncaught) -> None:
     """For what a thread, or TensorBoard's writer at the end, can't raise: a full disk needs no traceback."""
-    if isinstance(lost.exc_value, OSError) and not os.environ.get("EMOFUSE_TRACEBACK"):
-        print(f"emofuse: {lost.exc_value}", file=sys.stderr)
-    elif isinstance(lost, threading.ExceptHookArgs):
-        threading.__excepthook__(lost)
+    if isinstance(uncaught.exc_value, OSError) and not os.environ.get("EMOFUSE_TRACEBACK"):
+        print(f"emofuse: {uncaught.exc_value}", file=sys.stderr)
+    elif isinstance(uncaught, threading.ExceptHookArgs):
+        threading.__excepthook__(uncaught)
     else:
-        sys.__unraisablehook__(lost)
+        sys.__unraisablehook__(uncaught)
 
 
-def keep_programs() -> None:
+def enable_compilation_cache() -> None:
     """Compiled programs are kept for the next start, unless JAX_COMPILATION_CACHE_DIR is set, or empty.
 
     On a processor of another kind they would not run: each kind has its own.
     """
     from emofuse_jax.utils.system import cpu_fingerprint
 
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(home, "emofuse", cpu_fingerprint()))
+    cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache_home, "emofuse", cpu_fingerprint()))
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))  # the oldest make way
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
-def typed(verb: str) -> str:
+def command_line(verb: str) -> str:
     """The command of this process, as it was typed, whether by `emofuse` or by `python launch/<verb>.py`."""
-    words = [os.path.basename(word).removesuffix(".py").split(".")[-1] for word in sys.orig_argv]
-    return shlex.join(["emofuse", verb, *sys.orig_argv[words.index(verb) + 1 :]])
+    program_names = [
+        os.path.basename(argument).removesuffix(".py").split(".")[-1] for argument in sys.orig_argv
+    ]
+    return shlex.join(["emofuse", verb, *sys.orig_argv[program_names.index(verb) + 1 :]])
 
 
-def joined(words: Sequence[str]) -> list[str]:
+def join_config_flag(arguments: Sequence[str]) -> list[str]:
     """`--config am_fbp` as `--config=am_fbp`."""
-    rest = list(words)
-    if "--config" in rest[:-1]:
-        at = rest.index("--config")
-        rest[at : at + 2] = [f"--config={rest[at + 1]}"]
-    return rest
+    joined_arguments = list(arguments)
+    if "--config" in joined_arguments[:-1]:
+        index = joined_arguments.index("--config")
+        joined_arguments[index : index + 2] = [f"--config={joined_arguments[index + 1]}"]
+    return joined_arguments
 
 
-def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int | None:
+def run_with_error_messages(
+    program: Callable[[Sequence[str]], int | None], argv: Sequence[str]
+) -> int | None:
     """The program's exit status; expected errors become one line."""
     from absl import flags, logging
 
@@ -135,34 +139,36 @@ def guarded(program: Callable[[Sequence[str]], int | None], argv: Sequence[str])
     except (ValueError, OSError) as error:
         if os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        return failed(to_one_line(error) or type(error).__name__, 2)
+        return report_failure(to_one_line(error) or type(error).__name__, 2)
     except MemoryError as error:
         if os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        return failed(f"out of memory: {error}", 2)
-    except Exception as stop:
+        return report_failure(f"out of memory: {error}", 2)
+    except Exception as exception:
         from emofuse_jax.parallel import memory, preemption  # need jax: not before it is thrown
 
-        if memory.is_out_of_memory(stop) and not os.environ.get("EMOFUSE_TRACEBACK"):
-            return failed(f"{memory.oom_message(stop)}; JAX_PLATFORMS=cpu computes in the host's memory", 2)
-        if isinstance(stop, preemption.Preempted):
-            print(f"emofuse: told to stop; {stop}; the same command goes on", file=sys.stderr)
+        if memory.is_out_of_memory(exception) and not os.environ.get("EMOFUSE_TRACEBACK"):
+            return report_failure(
+                f"{memory.oom_message(exception)}; JAX_PLATFORMS=cpu computes in the host's memory", 2
+            )
+        if isinstance(exception, preemption.Preempted):
+            print(f"emofuse: told to stop; {exception}; the same command goes on", file=sys.stderr)
             return preemption.EXIT_CODE
-        if not preemption.is_lost_process_error(stop) or os.environ.get("EMOFUSE_TRACEBACK"):
+        if not preemption.is_lost_process_error(exception) or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
-        said = str(stop).splitlines()[0]
-        return failed(
-            f"another process of the run is lost; start them all again ({said})", preemption.EXIT_CODE
+        first_line = str(exception).splitlines()[0]
+        return report_failure(
+            f"another process of the run is lost; start them all again ({first_line})", preemption.EXIT_CODE
         )
     except KeyboardInterrupt:
         print("emofuse: interrupted; the same command goes on", file=sys.stderr)
         return 130
 
 
-def failed(line: str, status: int) -> int:
+def report_failure(message: str, status: int) -> int:
     """Tells why, and gives the status. Of several processes this one ends here: an orderly exit would wait
     for the others, who wait for it."""
-    print(f"emofuse: {line}", file=sys.stderr, flush=True)
+    print(f"emofuse: {message}", file=sys.stderr, flush=True)
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
         os._exit(status)
     return status
@@ -179,14 +185,14 @@ def help_text(module: str) -> str:
     return "\n".join(lines)
 
 
-def shipped_config(word: str) -> str:
+def resolve_shipped_config(config_flag: str) -> str:
     """Replaces `--config=am_fbp` by the path of the shipped file, unless a file of that name exists."""
-    if not word.startswith("--config=") or os.path.isfile(word[9:].split(":")[0]):
-        return word
+    if not config_flag.startswith("--config=") or os.path.isfile(config_flag[9:].split(":")[0]):
+        return config_flag
     from emofuse_jax.settings.shipped import shipped_path
 
-    name, *argument = word[9:].split(":")
+    name, *config_arguments = config_flag[9:].split(":")
     path = shipped_path(os.path.basename(name).removesuffix(".py"))
     if path is None:
         raise SystemExit(f"emofuse: --config={name}: neither a file here nor a shipped config")
-    return ":".join([f"--config={path}", *argument])
+    return ":".join([f"--config={path}", *config_arguments])

@@ -19,7 +19,9 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped conf
 TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "Chip and slice; without a slice, weak scaling.")
 DATA = flags.DEFINE_string("data", None, "Directory of records whose shape to plan for.")
 CLASSES = flags.DEFINE_integer("classes", 8, "Number of classes, where there are no records.")
-BATCH = flags.DEFINE_integer("batch_per_device", 0, "Clips on each device; 0: config.data.batch_size.")
+BATCH_PER_DEVICE = flags.DEFINE_integer(
+    "batch_per_device", 0, "Clips on each device; 0: config.data.batch_size."
+)
 OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the plans to.")
 
 
@@ -33,17 +35,17 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.planning.plan import make_plan, make_tpu_mesh
 
     config = CONFIG.value
-    chip, shape = parse_topology(TOPOLOGY.value)
-    spec = plan_tables.spec_of(config, DATA.value, CLASSES.value)
-    each, rows = BATCH.value or config.data.batch_size, []
-    for name in [shape] if shape else SLICE_SHAPES:
-        print(f"compiling for {name}; large networks take minutes", file=sys.stderr, flush=True)
-        mesh = make_tpu_mesh(TOPOLOGY.value.split(":")[0], name)
-        plan = make_plan(config, spec, mesh, each * mesh.size)
-        rows.append(plan_tables.row(name, plan, chip))
-        if shape:
+    chip, slice_shape = parse_topology(TOPOLOGY.value)
+    spec = plan_tables.make_input_spec(config, DATA.value, CLASSES.value)
+    clips_per_device, rows = BATCH_PER_DEVICE.value or config.data.batch_size, []
+    for slice_name in [slice_shape] if slice_shape else SLICE_SHAPES:
+        print(f"compiling for {slice_name}; large networks take minutes", file=sys.stderr, flush=True)
+        mesh = make_tpu_mesh(TOPOLOGY.value.split(":")[0], slice_name)
+        plan = make_plan(config, spec, mesh, clips_per_device * mesh.size)
+        rows.append(plan_tables.plan_to_row(slice_name, plan, chip))
+        if slice_shape:
             plan_tables.print_plan(plan, chip)
-    if not shape:
+    if not slice_shape:
         plan_tables.print_scaling(rows)
     print(plan_tables.ASSUMPTIONS)
     if OUTPUT.value:

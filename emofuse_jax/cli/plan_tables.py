@@ -17,26 +17,35 @@ ASSUMPTIONS = """\
 The roofline takes the chip's peaks for granted (bfloat16 FLOPs, HBM and link bandwidth by Google's tables),
 the counts of XLA, and one collective after the other where they are not begun ahead: a bound that no program
 reaches, not a forecast. Loading data is not in it."""
-FEATURES = {"audio_features": 768, "face_features": 512}
+FEATURE_WIDTHS = {"audio_features": 768, "face_features": 512}
 """Widths of frozen encoders, and 50 vectors of sound a second, where there are no records to go by."""
 
 
-def spec_of(config, data: str | None, classes: int) -> InputSpec:
+def make_input_spec(config, data: str | None, classes: int) -> InputSpec:
     """The shape of the records in `data`, or else of the config's recipe."""
     if data:
         return input_spec(config, open_dataset(data, config.data.recipe))
-    settings, steps = RECIPES[config.data.recipe], config.data.audio_steps
-    face = settings.face
+    settings, audio_steps = RECIPES[config.data.recipe], config.data.audio_steps
+    face_settings = settings.face
     if config.data.recipe == "features":
-        return InputSpec(0, settings.audio.bins, face.frames, 0, 0, classes, steps // 2, **FEATURES)
-    return InputSpec(steps, settings.audio.bins, face.frames, face.size, face.size, classes)
+        return InputSpec(
+            0, settings.audio.bins, face_settings.frames, 0, 0, classes, audio_steps // 2, **FEATURE_WIDTHS
+        )
+    return InputSpec(
+        audio_steps,
+        settings.audio.bins,
+        face_settings.frames,
+        face_settings.size,
+        face_settings.size,
+        classes,
+    )
 
 
-def row(shape: str, plan: Plan, chip: Chip) -> dict:
+def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> dict:
     """A plan as JSON."""
     seconds = roofline_seconds(plan, chip)
     return {
-        "slice": shape,
+        "slice": slice_shape,
         "devices": plan.devices,
         "batch_size": plan.batch_size,
         "memory_bytes": plan.memory_bytes,
@@ -59,22 +68,22 @@ def print_plan(plan: Plan, chip: Chip) -> None:
     table.add_row("memory", f"{plan.memory_bytes / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.0f}")
     table.add_row("arithmetic", f"{plan.flops / 1e9:.1f} GFLOP, {1e3 * seconds['compute']:.2f} ms")
     table.add_row("memory traffic", f"{plan.bytes / 1e9:.2f} GB, {1e3 * seconds['memory']:.2f} ms")
-    other = [c for c in plan.collectives if c not in plan.gradient_reductions]
-    table.add_row("gradient reductions", words(plan.gradient_reductions))
-    for kind in sorted({c.kind for c in other}):
-        table.add_row(f"{kind}, other", words([c for c in other if c.kind == kind]))
+    other_collectives = [c for c in plan.collectives if c not in plan.gradient_reductions]
+    table.add_row("gradient reductions", describe_collectives(plan.gradient_reductions))
+    for kind in sorted({c.kind for c in other_collectives}):
+        table.add_row(
+            f"{kind}, other", describe_collectives([c for c in other_collectives if c.kind == kind])
+        )
     table.add_row("collectives", f"{1e3 * seconds['links']:.3f} ms")
     table.add_row("step, roofline", f"{1e3 * seconds['step']:.2f} ms")
     table.add_row("clips/s, all chips", f"{plan.batch_size / seconds['step']:,.0f}")
     Console(width=100).print(table)
 
 
-def words(found: Sequence[Collective]) -> str:
+def describe_collectives(collectives: Sequence[Collective]) -> str:
     """Count, bytes, and how many are overlapped."""
-    size = sum(c.bytes for c in found)
-    return (
-        f"{len(found)}, {size / 1e6:.3f} MB, {sum(c.is_overlapped for c in found)} overlapped with other work"
-    )
+    total_bytes = sum(c.bytes for c in collectives)
+    return f"{len(collectives)}, {total_bytes / 1e6:.3f} MB, {sum(c.is_overlapped for c in collectives)} overlapped with other work"
 
 
 def print_scaling(rows: Sequence[dict]) -> None:
@@ -82,17 +91,17 @@ def print_scaling(rows: Sequence[dict]) -> None:
     table = Table(
         "slice", "chips", "batch", "GB a chip", "collectives", "MB", "step ms", "clips/s", "of ideal"
     )
-    one = rows[0]["clips_per_second"] / rows[0]["devices"]
-    for found in rows:
+    clips_per_second_per_chip = rows[0]["clips_per_second"] / rows[0]["devices"]
+    for plan_row in rows:
         table.add_row(
-            found["slice"],
-            str(found["devices"]),
-            str(found["batch_size"]),
-            f"{found['memory_bytes'] / 1e9:.2f}",
-            str(found["collectives"]),
-            f"{found['collective_bytes'] / 1e6:.2f}",
-            f"{1e3 * found['roofline_seconds']['step']:.2f}",
-            f"{found['clips_per_second']:,.0f}",
-            f"{found['clips_per_second'] / (one * found['devices']):.3f}",
+            plan_row["slice"],
+            str(plan_row["devices"]),
+            str(plan_row["batch_size"]),
+            f"{plan_row['memory_bytes'] / 1e9:.2f}",
+            str(plan_row["collectives"]),
+            f"{plan_row['collective_bytes'] / 1e6:.2f}",
+            f"{1e3 * plan_row['roofline_seconds']['step']:.2f}",
+            f"{plan_row['clips_per_second']:,.0f}",
+            f"{plan_row['clips_per_second'] / (clips_per_second_per_chip * plan_row['devices']):.3f}",
         )
     Console(width=110).print(table)

@@ -19,20 +19,26 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from emofuse_jax.utils.progress_bar import counted
+from emofuse_jax.utils.progress_bar import progress_bar
 
 BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
-SURE = flags.DEFINE_float("min_confidence", 0.0, "Below this probability the label is `unknown`.", 0.0, 1.0)
-JSON = flags.DEFINE_boolean("json", False, "JSON lines on a terminal too.")
+MIN_CONFIDENCE = flags.DEFINE_float(
+    "min_confidence", 0.0, "Below this probability the label is `unknown`.", 0.0, 1.0
+)
+PRINT_JSON = flags.DEFINE_boolean("json", False, "JSON lines on a terminal too.")
 OUTPUT = flags.DEFINE_string(
     "output", "", "File to write, .jsonl or .parquet; by default the answers are printed."
 )
 WORKERS = flags.DEFINE_integer("workers", None, "Processes that decode; by default the cores.", lower_bound=1)
 
 ENGINE = flags.DEFINE_enum("engine", "auto", ["auto", "jax", "onnx"], "What computes the answers.")
-AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file that the bundle names but does not carry.")
-FACE = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
-DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file that the bundle names but does not carry.")
+AUDIO_ENCODER = flags.DEFINE_string(
+    "audio_encoder", "", "ONNX file that the bundle names but does not carry."
+)
+FACE_ENCODER = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
+FACE_DETECTOR = flags.DEFINE_string(
+    "face_detector", "", "ONNX file that the bundle names but does not carry."
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,52 +51,61 @@ def main(argv: Sequence[str]) -> int:
 
     if OUTPUT.value:
         prediction_file.check_output(OUTPUT.value)
-    files = {"audio_encoder": AUDIO.value, "face_encoder": FACE.value, "face_detector": DETECTOR.value}
+    files = {
+        "audio_encoder": AUDIO_ENCODER.value,
+        "face_encoder": FACE_ENCODER.value,
+        "face_detector": FACE_DETECTOR.value,
+    }
     bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
     check_encoders(bundle)
     require_media()
     files = list(dict.fromkeys(windows.find_media_files(argv[1:])))
     if not files:
         raise ValueError(f"{argv[1]}: no media files in it")
-    return write(bundle, files) if OUTPUT.value else show(bundle, files)
+    return write_predictions(bundle, files) if OUTPUT.value else print_predictions(bundle, files)
 
 
-def answers(bundle, files: Sequence[str], **more):
+def predict_all(bundle, files: Sequence[str], **options):
     """Each file and its answers (`many.predict_files`)."""
     from emofuse_jax.serving.batch_predict import predict_files
     from emofuse_jax.utils.system import cores
 
     workers = min(WORKERS.value or cores(), len(files))
-    return predict_files(bundle, files, workers=workers, min_confidence=SURE.value, **more)
+    return predict_files(bundle, files, workers=workers, min_confidence=MIN_CONFIDENCE.value, **options)
 
 
-def show(bundle, files: Sequence[str]) -> int:
+def print_predictions(bundle, files: Sequence[str]) -> int:
     """Prints each answer when it is known; on a terminal all of them as a table."""
-    table, failed = [], False
-    for _, found in answers(bundle, files):
-        failed |= any("error" in answer for answer in found)
-        if sys.stdout.isatty() and not JSON.value:
-            table += found
+    table_rows, has_errors = [], False
+    for _, predictions in predict_all(bundle, files):
+        has_errors |= any("error" in prediction for prediction in predictions)
+        if sys.stdout.isatty() and not PRINT_JSON.value:
+            table_rows += predictions
         else:
-            print(*map(json.dumps, found), sep="\n", flush=True)
-    if table:
+            print(*map(json.dumps, predictions), sep="\n", flush=True)
+    if table_rows:
         from emofuse_jax.serving.prediction_table import print_table
 
-        print_table(table)
-    return int(failed)
+        print_table(table_rows)
+    return int(has_errors)
 
 
-def write(bundle, files: Sequence[str]) -> int:
+def write_predictions(bundle, files: Sequence[str]) -> int:
     """Writes --output, or goes on with it."""
     from emofuse_jax.serving.predict import BUCKETS
     from emofuse_jax.serving.prediction_file import open_prediction_writer
 
-    with open_prediction_writer(OUTPUT.value, bundle, SURE.value) as gathered, counted("files") as progress:
-        left = [path for path in files if path not in gathered.completed_paths]
-        for path, found in answers(bundle, left, buckets=BUCKETS[-1:]) if left else ():  # the same to the bit
-            gathered.add(path, found)
-            progress(len(gathered.completed_paths), len(files))
+    with (
+        open_prediction_writer(OUTPUT.value, bundle, MIN_CONFIDENCE.value) as prediction_writer,
+        progress_bar("files") as progress,
+    ):
+        remaining_files = [path for path in files if path not in prediction_writer.completed_paths]
+        for path, predictions in (
+            predict_all(bundle, remaining_files, buckets=BUCKETS[-1:]) if remaining_files else ()
+        ):  # the same to the bit
+            prediction_writer.add(path, predictions)
+            progress(len(prediction_writer.completed_paths), len(files))
     print(
-        f"{OUTPUT.value}: {len(gathered.completed_paths)} files, {len(gathered.failed_paths)} of them not wholly answered"
+        f"{OUTPUT.value}: {len(prediction_writer.completed_paths)} files, {len(prediction_writer.failed_paths)} of them not wholly answered"
     )
-    return int(bool(gathered.failed_paths))
+    return int(bool(prediction_writer.failed_paths))

@@ -43,13 +43,15 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder to write records into.")
 _RECIPE = flags.DEFINE_enum("recipe", "fbp", sorted(RECIPES), "Pinned audio and face settings.")
 _FRAMES = flags.DEFINE_integer("frames", None, "Crops of a clip, instead of the recipe's.", lower_bound=1)
 _SNIPPET = flags.DEFINE_integer("snippet", None, "Consecutive frames of a snippet, likewise.", lower_bound=1)
-_SIZE = flags.DEFINE_integer("face_size", None, "Side of a crop in pixels, likewise.", lower_bound=1)
+_FACE_SIZE = flags.DEFINE_integer("face_size", None, "Side of a crop in pixels, likewise.", lower_bound=1)
 _WAVEFORM = flags.DEFINE_bool("waveform", False, "Store the 16 kHz sound beside its spectrogram.")
-_TRIM = flags.DEFINE_float("trim_db", None, "Cut silence at both ends, likewise.", lower_bound=0.0)
-_DEVICE = flags.DEFINE_enum("face_device", None, DEVICES, "Where faces are searched for; by default the CPU.")
-_AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file of a frozen encoder of sound.")
-_FACE = flags.DEFINE_string("face_encoder", "", "ONNX file of a frozen encoder of faces.")
-_DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file of a face detector of your own.")
+_TRIM_DB = flags.DEFINE_float("trim_db", None, "Cut silence at both ends, likewise.", lower_bound=0.0)
+_FACE_DEVICE = flags.DEFINE_enum(
+    "face_device", None, DEVICES, "Where faces are searched for; by default the CPU."
+)
+_AUDIO_ENCODER = flags.DEFINE_string("audio_encoder", "", "ONNX file of a frozen encoder of sound.")
+_FACE_ENCODER = flags.DEFINE_string("face_encoder", "", "ONNX file of a frozen encoder of faces.")
+_FACE_DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file of a face detector of your own.")
 _TENSORS = flags.DEFINE_enum(
     "tensors",
     None,
@@ -60,11 +62,13 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default the core
 _SHARDS = flags.DEFINE_integer("shards", None, "Files of records; default: 64 clips each.", lower_bound=1)
 _STRICT = flags.DEFINE_bool("strict", False, "End with status 1 if a clip failed.")
 _RUNNER = flags.DEFINE_enum("runner", "local", ["local", "beam"], "Where the work is done.")
-_BEAM = flags.DEFINE_multi_string("beam", [], "An option of the Beam pipeline; may stand several times.")
+_BEAM_OPTIONS = flags.DEFINE_multi_string(
+    "beam", [], "An option of the Beam pipeline; may stand several times."
+)
 flags.mark_flags_as_required(["corpus", "source", "output"])
 
 
-WIDTH = 200
+MAX_NOTE_CHARS = 200
 """Longer remarks are cut on the screen; prep.json has them whole."""
 
 
@@ -77,22 +81,24 @@ def main(argv) -> int:
     from data_prep.prepare import prepare  # after --help, which should not wait for it
     from data_prep.probe_encoders import with_encoders
     from emofuse_jax.reporting.prep_report import write_prep_report
-    from emofuse_jax.utils.progress_bar import counted
+    from emofuse_jax.utils.progress_bar import progress_bar
 
     require_media()
-    if _BEAM.value and _RUNNER.value != "beam":
+    if _BEAM_OPTIONS.value and _RUNNER.value != "beam":
         raise ValueError("--beam goes with --runner=beam")
-    encoders = EncoderFiles(_AUDIO.value, _FACE.value, _DETECTOR.value)
+    encoders = EncoderFiles(_AUDIO_ENCODER.value, _FACE_ENCODER.value, _FACE_DETECTOR.value)
     settings = with_encoders(chosen_settings(), encoders, _TENSORS.value)
     corpus = read_corpus(
         _CORPUS.value, _SOURCE.value, classes=_CLASSES.value, labels=_LABELS.value, subset=_SUBSET.value
     )
     for note in corpus.notes:
         print(
-            f"{corpus.name}: {note}" if len(note) < WIDTH else f"{corpus.name}: {note[:WIDTH]}...",
+            f"{corpus.name}: {note}"
+            if len(note) < MAX_NOTE_CHARS
+            else f"{corpus.name}: {note[:MAX_NOTE_CHARS]}...",
             file=sys.stderr,
         )
-    with counted(f"{corpus.name} clips") as progress:
+    with progress_bar(f"{corpus.name} clips") as progress:
         summary = prepare(
             corpus,
             settings,
@@ -101,7 +107,7 @@ def main(argv) -> int:
             shards=_SHARDS.value,
             progress=progress,
             encoders=encoders,
-            beam=_BEAM.value if _RUNNER.value == "beam" else None,
+            beam=_BEAM_OPTIONS.value if _RUNNER.value == "beam" else None,
         )
     for path, reason in summary.failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
@@ -119,8 +125,8 @@ def chosen_settings() -> PrepSettings:
         _RECIPE.value,
         frames=_FRAMES.value,
         snippet=_SNIPPET.value,
-        face_size=_SIZE.value,
-        device=_DEVICE.value,
+        face_size=_FACE_SIZE.value,
+        device=_FACE_DEVICE.value,
         waveform=_WAVEFORM.value,
-        trim_db=_TRIM.value,
+        trim_db=_TRIM_DB.value,
     )

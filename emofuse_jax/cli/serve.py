@@ -22,19 +22,27 @@ from absl import flags
 BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen to.")
 PORT = flags.DEFINE_integer("port", 8000, "Port to listen to; 0: any free one.", lower_bound=0)
-WAITING = flags.DEFINE_integer("waiting", 256, "Clips that may wait.", lower_bound=1)
-SECONDS = flags.DEFINE_float("seconds", 10.0, "Until a request that waits is given up.", lower_bound=0.0)
-UPLOAD = flags.DEFINE_float("upload_seconds", 60.0, "Until a body must be there.", lower_bound=0.0)
-BUCKETS = flags.DEFINE_list("buckets", ["1", "2", "4", "8", "16", "32"], "Batch sizes, rising.")
-DECODERS = flags.DEFINE_integer(
+MAX_WAITING_CLIPS = flags.DEFINE_integer("waiting", 256, "Clips that may wait.", lower_bound=1)
+REQUEST_TIMEOUT_SECONDS = flags.DEFINE_float(
+    "seconds", 10.0, "Until a request that waits is given up.", lower_bound=0.0
+)
+UPLOAD_TIMEOUT_SECONDS = flags.DEFINE_float(
+    "upload_seconds", 60.0, "Until a body must be there.", lower_bound=0.0
+)
+BATCH_SIZES = flags.DEFINE_list("buckets", ["1", "2", "4", "8", "16", "32"], "Batch sizes, rising.")
+DECODER_PROCESSES = flags.DEFINE_integer(
     "decoders", None, "Processes that decode; by default the cores.", lower_bound=1
 )
-MEDIA = flags.DEFINE_float("media_seconds", 600.0, "Longest file.", lower_bound=0.0)
-MEGABYTES = flags.DEFINE_integer("megabytes", 64, "Largest body of a request.", lower_bound=1)
+MAX_MEDIA_SECONDS = flags.DEFINE_float("media_seconds", 600.0, "Longest file.", lower_bound=0.0)
+MAX_BODY_MEGABYTES = flags.DEFINE_integer("megabytes", 64, "Largest body of a request.", lower_bound=1)
 ENGINE = flags.DEFINE_enum("engine", "auto", ["auto", "jax", "onnx"], "What computes the answers.")
-AUDIO = flags.DEFINE_string("audio_encoder", "", "ONNX file that the bundle names but does not carry.")
-FACE = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
-DETECTOR = flags.DEFINE_string("face_detector", "", "ONNX file that the bundle names but does not carry.")
+AUDIO_ENCODER = flags.DEFINE_string(
+    "audio_encoder", "", "ONNX file that the bundle names but does not carry."
+)
+FACE_ENCODER = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
+FACE_DETECTOR = flags.DEFINE_string(
+    "face_detector", "", "ONNX file that the bundle names but does not carry."
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,18 +61,28 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.serving.media.prepare_window import check_encoders
     from emofuse_jax.utils.system import cores
 
-    files = {"audio_encoder": AUDIO.value, "face_encoder": FACE.value, "face_detector": DETECTOR.value}
+    files = {
+        "audio_encoder": AUDIO_ENCODER.value,
+        "face_encoder": FACE_ENCODER.value,
+        "face_detector": FACE_DETECTOR.value,
+    }
     bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
     check_encoders(bundle)
     limits = Limits(
-        max_body_bytes=MEGABYTES.value << 20,
-        predict_timeout_seconds=SECONDS.value,
-        upload_timeout_seconds=UPLOAD.value,
-        max_waiting_clips=WAITING.value,
-        max_media_seconds=MEDIA.value,
-        num_decoders=DECODERS.value or cores(),
-        buckets=tuple(map(int, BUCKETS.value)),
+        max_body_bytes=MAX_BODY_MEGABYTES.value << 20,
+        predict_timeout_seconds=REQUEST_TIMEOUT_SECONDS.value,
+        upload_timeout_seconds=UPLOAD_TIMEOUT_SECONDS.value,
+        max_waiting_clips=MAX_WAITING_CLIPS.value,
+        max_media_seconds=MAX_MEDIA_SECONDS.value,
+        num_decoders=DECODER_PROCESSES.value or cores(),
+        buckets=tuple(map(int, BATCH_SIZES.value)),
     )
     app = make_app(bundle, token=os.environ.get("EMOFUSE_TOKEN", ""), limits=limits)
-    drain = int(SECONDS.value) + 5
-    uvicorn.run(app, host=HOST.value, port=PORT.value, timeout_graceful_shutdown=drain, ws_max_size=1 << 21)
+    shutdown_timeout_seconds = int(REQUEST_TIMEOUT_SECONDS.value) + 5
+    uvicorn.run(
+        app,
+        host=HOST.value,
+        port=PORT.value,
+        timeout_graceful_shutdown=shutdown_timeout_seconds,
+        ws_max_size=1 << 21,
+    )

@@ -14,7 +14,7 @@ from absl import flags
 _DATA = flags.DEFINE_string("data", None, "Directory of records.")
 _NAME = flags.DEFINE_string("name", None, "Of the split; --config.data.protocol then asks for it.")
 _TABLE = flags.DEFINE_string("table", None, "CSV with the columns clip_id and part.")
-_LEAK = flags.DEFINE_bool("allow_leak", False, "Take a split that leaks, and mark its results.")
+_ALLOW_LEAK = flags.DEFINE_bool("allow_leak", False, "Take a split that leaks, and mark its results.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError("--data, --name and --table are needed; see emofuse split --help")
     from data_prep.custom_split import add_split
 
-    leaks = add_split(_DATA.value, _NAME.value, _TABLE.value, allow_leak=_LEAK.value)
+    leaks = add_split(_DATA.value, _NAME.value, _TABLE.value, allow_leak=_ALLOW_LEAK.value)
     for leak in leaks:
         print(f"LEAKY: {leak}")
     print(f"{_DATA.value}: protocol {_NAME.value}")

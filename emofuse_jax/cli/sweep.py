@@ -39,10 +39,14 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.parallel import distributed
     from emofuse_jax.training.crossval import search_space
 
-    drawn = {"method": METHOD.value, "seed": SEARCH_SEED.value}
-    file, space = TRIALS.value, SPACE.value
-    chosen = search_space.read_trials(file) if file else search_space.draw_trials(space, COUNT.value, **drawn)
-    distributed_flags.join()
+    draw_options = {"method": METHOD.value, "seed": SEARCH_SEED.value}
+    trials_file, space = TRIALS.value, SPACE.value
+    trial_settings = (
+        search_space.read_trials(trials_file)
+        if trials_file
+        else search_space.draw_trials(space, COUNT.value, **draw_options)
+    )
+    distributed_flags.initialize_distributed()
     distributed.use_one_device_per_core()
     from emofuse_jax.reporting import terminal
     from emofuse_jax.training.crossval.sweep import sweep
@@ -50,10 +54,10 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.utils.files import write_json
 
     folds = [int(fold) for fold in FOLDS.value]
-    found = sweep(CONFIG.value, WORKDIR.value, chosen, folds=folds, seeds=SEEDS.value)
+    results = sweep(CONFIG.value, WORKDIR.value, trial_settings, folds=folds, seeds=SEEDS.value)
     if distributed.is_first_process():
-        write_json(os.path.join(WORKDIR.value, "sweep.json"), found)
-        for trial in found["trials"]:
+        write_json(os.path.join(WORKDIR.value, "sweep.json"), results)
+        for trial in results["trials"]:
             scores = {name: trial[name] for name in ("validation_ua", "last_ua")}
             write_hyperparameters(WORKDIR.value, f"{trial['number']:03d}", trial["fields"], scores)
-        terminal.print_trials(found)
+        terminal.print_trials(results)

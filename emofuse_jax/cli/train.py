@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int | None:
         raise ValueError("--config and --workdir are needed; see emofuse train --help")
     from emofuse_jax.parallel import distributed
 
-    distributed_flags.join()
+    distributed_flags.initialize_distributed()
     from emofuse_jax.api.training import train
     from emofuse_jax.training.experiment import open_experiment
 

@@ -40,11 +40,11 @@ def test_a_row_names_fields_that_are_there_and_changes_one(row):
 def test_no_two_rows_are_the_same():
     rows = (*SYSTEMS, *ABLATIONS)
     assert len({row.name for row in rows}) == len(rows)
-    told = {(row.config, str(sorted(row.fields.items())), str(row.gan)) for row in rows}
+    told = {(row.config, str(sorted(row.fields.items())), str(row.refit_fields)) for row in rows}
     assert len(told) == len(rows)
     for row in rows:
         assert os.path.basename(row.name) == row.name
-        assert set(row.needs) <= {row.name for row in rows}
+        assert set(row.prerequisites) <= {row.name for row in rows}
 
 
 @pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: row.name)

@@ -8,8 +8,8 @@ import av
 import pytest
 
 from benchmarks import suite_crossval, suite_loader, suite_prepare, suite_speed, suite_startup, timing
-from benchmarks.pinned_process import one_core
-from benchmarks.timing import line
+from benchmarks.pinned_process import pinned_process
+from benchmarks.timing import format_row
 from emofuse_jax import settings
 from tests.benchmarks.benchmark_inputs import write_demo
 
@@ -28,10 +28,10 @@ def check(row, repeats=1):
     assert row["ours"] > 0
     if row["peer"] is None:
         assert row["ratio"] is None
-        assert line(row).endswith(f"{row['peer_name']} not there")
+        assert format_row(row).endswith(f"{row['peer_name']} not there")
     else:
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"])
-        assert f"ratio {row['ratio']:.2f}" in line(row)
+        assert f"ratio {row['ratio']:.2f}" in format_row(row)
 
 
 def test_the_median_leaves_out_the_first_round():
@@ -41,12 +41,12 @@ def test_the_median_leaves_out_the_first_round():
     def side(name):
         return lambda: asked.append(name) or next(given[name])
 
-    assert timing.medians({name: side(name) for name in given}, 3) == {"a": 2, "b": 5}
+    assert timing.measure_medians({name: side(name) for name in given}, 3) == {"a": 2, "b": 5}
     assert asked == ["a", "b"] * 4
 
 
 def test_a_core_s_seconds_are_those_of_work_not_of_waiting():
-    with one_core() as timed:
+    with pinned_process() as timed:
         assert timed(time.sleep, 0.5) < 0.25
         assert timed(sum, range(10**7)) > 0.02
         with pytest.raises(ZeroDivisionError):
@@ -56,16 +56,20 @@ def test_a_core_s_seconds_are_those_of_work_not_of_waiting():
 def test_prepare(data, shared_data, tmp_path):
     clips = os.path.join(shared_data, "talking_faces")
     short = {"native": (None, 1.0), "720p": (720, 1.0)}
-    rows = list(suite_prepare.prepare(data, clips, str(tmp_path), repeats=1, most=2, cases=short))
+    rows = list(
+        suite_prepare.measure_prepare(data, clips, str(tmp_path), repeats=1, max_clips=2, cases=short)
+    )
     for row in rows:
         check(row)
     cases = ["talking faces, native", "talking faces, 720p", "clips beside the records"]
     assert [row["case"] for row in rows[::2]] == [c + s for c in cases for s in ("", ", without faces")]
     for clips_row, frames_row in zip(rows[::2], rows[1::2], strict=True):
         assert (clips_row["unit"], frames_row["unit"]) == ("clips/s/core", "frames/s/core")
-        assert (clips_row["peer"] is None) == (not TORCH and clips_row["peer_name"] == suite_prepare.SCRIPT)
+        assert (clips_row["peer"] is None) == (
+            not TORCH and clips_row["peer_name"] == suite_prepare.SCRIPT_NAME
+        )
     assert rows[1]["ours"] == pytest.approx(25 * rows[0]["ours"])  # a second of 25 frames each
-    (first, _) = suite_prepare.looped_clips(clips, str(tmp_path), 2, 720, 1.0)  # as they are there
+    (first, _) = suite_prepare.make_looped_clips(clips, str(tmp_path), 2, 720, 1.0)  # as they are there
     with av.open(first) as clip:
         picture, sound = clip.streams.video[0], clip.streams.audio[0]
         assert (picture.width, picture.height, picture.codec_context.name) == (900, 720, "h264")
@@ -75,14 +79,14 @@ def test_prepare(data, shared_data, tmp_path):
 
 def test_prepare_leaves_out_what_is_not_there_and_says_so(tmp_path, capsys):
     nowhere = str(tmp_path / "nowhere")
-    assert not list(suite_prepare.prepare(nowhere, nowhere, str(tmp_path), torch=False, repeats=1))
+    assert not list(suite_prepare.measure_prepare(nowhere, nowhere, str(tmp_path), torch=False, repeats=1))
     told = capsys.readouterr().err
     assert f"{nowhere}: no clips there; left out" in told
     assert f"{nowhere}: no records, or no clips beside them; left out" in told
 
 
 def test_loader(data):
-    rows = list(suite_loader.loader(data, repeats=1, batches=2, batch=3, most=2))
+    rows = list(suite_loader.measure_loader(data, repeats=1, batch_count=2, batch_size=3, max_clips=2))
     for row in rows:
         check(row)
         assert (row["case"], row["unit"]) == ("batches of 3", "records/s/core")
@@ -91,7 +95,7 @@ def test_loader(data):
 
 
 def test_loader_without_clips(data):
-    bare, decoding = suite_loader.loader(data, repeats=1, batches=2, batch=3, most=0)
+    bare, decoding = suite_loader.measure_loader(data, repeats=1, batch_count=2, batch_size=3, max_clips=0)
     check(bare)
     check(decoding)
     assert bare["peer"] > 0
@@ -100,8 +104,8 @@ def test_loader_without_clips(data):
 
 def test_pooling_against_torch():
     tiny = {"clip level": ((8,), 6, 5), "frame level": ((4, 3), 6, 6)}
-    rows = list(suite_speed.fbp(torch=TORCH, repeats=1, poolings=tiny))
-    for row, repeats in zip(rows, [suite_speed.SHORT] * 3 + [1] * 3, strict=True):
+    rows = list(suite_speed.measure_fbp(torch=TORCH, repeats=1, poolings=tiny))
+    for row, repeats in zip(rows, [suite_speed.SHORT_CASE_REPEAT_FACTOR] * 3 + [1] * 3, strict=True):
         check(row, repeats)
     assert [row["unit"] for row in rows] == ["rows/s", "rows/s", "FLOP/s"] * 2
     assert rows[2]["peer"] is not None
@@ -110,7 +114,9 @@ def test_pooling_against_torch():
 def test_a_protocol_against_a_loop(tmp_path):
     corpus = {"clips": 108, "speakers": 6, "folds": 3, "classes": 3}
     cases = {"tiny": (settings.with_features, {"steps": 6, "audio": 8, "frames": 6, "face": 8})}
-    rows = suite_crossval.crossval(str(tmp_path), torch=TORCH, repeats=1, seeds=1, cases=cases, corpus=corpus)
+    rows = suite_crossval.measure_crossval(
+        str(tmp_path), torch=TORCH, repeats=1, seeds=1, cases=cases, corpus=corpus
+    )
     (row,) = rows
     check(row)
     assert row["case"] == "3 folds x 1 seeds, tiny"
@@ -119,8 +125,8 @@ def test_a_protocol_against_a_loop(tmp_path):
 @pytest.mark.long
 def test_a_whole_step_and_a_second_start(tmp_path):
     rows = [
-        *suite_speed.step(torch=TORCH, repeats=1, batch_sizes=(8,)),
-        *suite_startup.startup(str(tmp_path), repeats=1),
+        *suite_speed.measure_step(torch=TORCH, repeats=1, batch_sizes=(8,)),
+        *suite_startup.measure_startup(str(tmp_path), repeats=1),
     ]
     for row in rows:
         check(row)

@@ -18,7 +18,13 @@ TINY = {
     "model.video.blocks": (1, 1),
 }
 ROWS = (
-    System("both-refit", "concat", TINY, gan={"generate": False, "refit.epochs": 2}, needs=("concat",)),
+    System(
+        "both-refit",
+        "concat",
+        TINY,
+        refit_fields={"generate": False, "refit.epochs": 2},
+        prerequisites=("concat",),
+    ),
     System("concat", "concat", TINY),
 )
 
@@ -53,7 +59,7 @@ def test_a_row_a_system_and_no_run_twice(suite, home, monkeypatch):
     assert stored["scores"]["both"]["ua"] == plain["seeds"][1]
     monkeypatch.setattr(systems, "execute", None)  # a call would fail
     assert suite() == [again, plain]
-    table = systems.markdown([again, plain]).splitlines()
+    table = systems.format_table([again, plain]).splitlines()
     assert len(table) == 4
     assert len({line.count("|") for line in table}) == 1
     other = System("concat", "concat", {**TINY, "model.fusion.head_dropout": 0.1})
@@ -74,5 +80,5 @@ def test_seconds_of_a_stopped_run_are_kept(tmp_path):
 
     (tmp_path / "seconds").write_text("100.0")
     with pytest.raises(KeyboardInterrupt):
-        systems.timed(str(tmp_path), stop)
-    assert systems.timed(str(tmp_path), lambda: None) >= 100.0
+        systems.measure_core_seconds(str(tmp_path), stop)
+    assert systems.measure_core_seconds(str(tmp_path), lambda: None) >= 100.0

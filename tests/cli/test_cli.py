@@ -74,12 +74,12 @@ def test_a_mistake_is_one_line_without_traceback(words, message, tmp_path):
 def test_shipped_configs_are_found_by_name_and_files_come_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shipped = os.path.join(ROOT, "configs", "am_fbp.py")
-    assert main.shipped_config("--config=am_fbp") == f"--config={shipped}"
-    assert main.shipped_config("--config=configs/am_fbp.py") == f"--config={shipped}"
+    assert main.resolve_shipped_config("--config=am_fbp") == f"--config={shipped}"
+    assert main.resolve_shipped_config("--config=configs/am_fbp.py") == f"--config={shipped}"
     demo = os.path.join(ROOT, "configs", "demo.py")
-    assert main.shipped_config("--config=demo:late") == f"--config={demo}:late"
+    assert main.resolve_shipped_config("--config=demo:late") == f"--config={demo}:late"
     (tmp_path / "am_fbp").mkdir()  # a workdir of that name
-    assert main.shipped_config("--config=am_fbp") == f"--config={shipped}"
+    assert main.resolve_shipped_config("--config=am_fbp") == f"--config={shipped}"
     (tmp_path / "mine.py").touch()
-    assert main.shipped_config("--config=mine.py") == "--config=mine.py"
-    assert main.shipped_config("--other=am_fbp") == "--other=am_fbp"
+    assert main.resolve_shipped_config("--config=mine.py") == "--config=mine.py"
+    assert main.resolve_shipped_config("--other=am_fbp") == "--other=am_fbp"

@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 
-from emofuse_jax.cli.main import guarded
+from emofuse_jax.cli.main import run_with_error_messages
 from emofuse_jax.parallel.preemption import EXIT_CODE, Preempted
 
 JOB = "--job=train --config=am_fbp '--config.data.path=/data/of two' --workdir=/runs/one"
@@ -132,7 +132,7 @@ def test_a_run_that_was_told_to_stop_exits_with_75(capsys):
     def program(argv):
         raise Preempted("DIR: saved at step 7")
 
-    assert guarded(program, []) == EXIT_CODE
+    assert run_with_error_messages(program, []) == EXIT_CODE
     assert capsys.readouterr().err == (
         "emofuse: told to stop; DIR: saved at step 7; the same command goes on\n"
     )

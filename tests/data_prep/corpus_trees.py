@@ -20,7 +20,7 @@ def places(folder, paths, put):
         put(path)
 
 
-def make_ravdess(folder, put=empty, takes=ravdess.TAKES):
+def make_ravdess(folder, put=empty, takes=ravdess.EXPECTED_TAKES):
     places(folder, (f"Actor_{take[-2:]}/01-{take}.mp4" for take in sorted(takes)), put)
 
 
@@ -51,8 +51,8 @@ def make_crema_d(folder, put=empty, names=None, votes=None):
 def iemocap_utterances():
     """(dialogue, speaker's letter, label) of 10039 utterances, spread over five sessions."""
     improvised = {"angry": 289, "happy": 284, "sad": 608, "neutral": 1099}
-    codes = {name: code for code, name in iemocap.CODES.items()}
-    for name, count in zip(iemocap.CLASSES, iemocap.COUNTS, strict=True):
+    codes = {name: code for code, name in iemocap.CODE_TO_CLASS.items()}
+    for name, count in zip(iemocap.CLASSES, iemocap.CLASS_COUNTS, strict=True):
         for i in range(count):
             part = "impro" if i < improvised.get(name, 0) else "script"
             lead, speaker = "FM"[i // 5 % 2], "FM"[i // 10 % 2]
@@ -100,11 +100,13 @@ def make_enterface05(folder, put=empty, subjects=range(1, 44)):
 
 def make_baum1s(folder, put=empty, clips=1184):
     """521 of the six basic emotions, in turn; the others neutral."""
-    basic = [name for name, ours in baum1s.NAMES.items() if ours in baum1s.BASIC]
+    basic = [name for name, ours in baum1s.EMOTION_TO_CLASS.items() if ours in baum1s.BASIC_EMOTIONS]
     rows = ["No,Subject,Gender,Clip Name,Emotion,Emotion Code"]
     for i in range(clips):
         subject, emotion = i % 31 + 1, basic[i % 6] if i < 521 else "neutral"
         name = f"S{subject:03d}_{i // 31 + 1:03d}"
-        rows.append(f"{i + 1},{subject},F,{name},{emotion.title()},{list(baum1s.NAMES).index(emotion) + 1}")
+        rows.append(
+            f"{i + 1},{subject},F,{name},{emotion.title()},{list(baum1s.EMOTION_TO_CLASS).index(emotion) + 1}"
+        )
         places(folder, [f"BAUM1s_MP4 - All/s{subject:03d}/{name}.mp4"], put)
     (folder / "Annotations_BAUM1s.csv").write_text("\n".join(rows) + "\n")

@@ -31,8 +31,8 @@ def mouths(opening):
 
 
 def test_movement_is_that_of_the_mouth_and_not_of_the_face():
-    still = active_speaker._movement(*mouths([8] * 20))
-    moving = active_speaker._movement(*mouths([8] * 10 + [2, 14] * 5))
+    still = active_speaker._measure_mouth_movement(*mouths([8] * 20))
+    moving = active_speaker._measure_mouth_movement(*mouths([8] * 10 + [2, 14] * 5))
     assert still.max() < 0.15 * moving.max()
     assert moving[:9].max() < 0.15 * moving.max()
     assert moving[10:].min() > 0.5 * moving.max()
@@ -44,9 +44,9 @@ def test_correlation_by_hand():
     b = np.arange(15.0)
     line = np.arange(2.0, 13.0)
     expected = np.mean((smooth - smooth.mean()) * (line - line.mean())) / (smooth.std() * line.std())
-    assert active_speaker._correlation(a, b) == pytest.approx(expected)
-    assert active_speaker._correlation(a, a) == pytest.approx(1.0)
-    assert active_speaker._correlation(a, np.ones(15)) == 0.0
+    assert active_speaker._smoothed_correlation(a, b) == pytest.approx(expected)
+    assert active_speaker._smoothed_correlation(a, a) == pytest.approx(1.0)
+    assert active_speaker._smoothed_correlation(a, np.ones(15)) == 0.0
 
 
 def pair(shared_data, folder, speaker, other, frozen):
@@ -91,12 +91,12 @@ def test_sound_that_has_ended_tells_nothing(tmp_path):
     film = VideoClip(probe_media(str(tmp_path / "a.mp4")), 0.0, 4.0)
     shots = read_clip_frames(film, np.array([1.0, 3.0]))
     tracks = [Track({0: fake_face(x, 30, 20), 1: fake_face(x, 30, 20)}) for x in (15, 45)]
-    assert active_speaker.listen(film, shots, tracks) == [0.0, 0.0]
+    assert active_speaker.score_speech(film, shots, tracks) == [0.0, 0.0]
 
 
 def test_faces_keep_their_place_where_frames_have_another_size():
     shots = ClipFrames(np.zeros((2, 96, 128, 3), np.uint8), np.array([0.0, 1.0]), 1.0, 0)
     dense = ClipFrames(np.zeros((3, 192, 256, 3), np.uint8), np.array([0.0, 0.5, 1.0]), 1.0, 0)
     track = Track({0: fake_face(40, 30, 20), 1: fake_face(50, 30, 20)})
-    found = active_speaker._faces(track, shots, dense)
+    found = active_speaker._interpolate_track(track, shots, dense)
     assert [face.box.tolist() for face in found] == [fake_face(x, 60, 40).box.tolist() for x in (80, 90, 100)]

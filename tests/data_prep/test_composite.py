@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep.corpora import read_corpus
-from data_prep.corpora.composite import make, pair, persons
+from data_prep.corpora.composite import make_composite, pair_clips, pair_speakers
 from data_prep.media.audio_track import read_audio_blocks
 from data_prep.media.probe import probe_media
 from data_prep.media.video_clip import VideoClip, read_clip_frames
@@ -43,7 +43,7 @@ def sides(tmp_path_factory):
 
 
 def test_no_identity_is_in_two_persons(sides):
-    pairs, left = pair(*sides, seed=3)
+    pairs, left = pair_clips(*sides, seed=3)
     people = {one.speaker for one in pairs}
     assert len(people) == 3
     for side in ("voice", "face"):
@@ -54,23 +54,24 @@ def test_no_identity_is_in_two_persons(sides):
     for one in pairs:
         assert sides[0].classes[one.voice.label] == sides[1].classes[one.face.label] == one.label
     assert left == ["voices: 33 of 45 clips without a partner", "faces: 12 of 24 clips without a partner"]
-    assert pair(*sides, seed=3)[0] == pairs
-    assert pair(*sides, seed=4)[0] != pairs
+    assert pair_clips(*sides, seed=3)[0] == pairs
+    assert pair_clips(*sides, seed=4)[0] != pairs
 
 
 def test_sex_is_matched_where_it_is_known(sides):
     voices = dataclasses.replace(sides[0], sex={"v1": "f", "v2": "m", "v3": "m"})
     faces = dataclasses.replace(sides[1], sex={"f1": "m", "f2": "m", "f3": "f", "f4": "f"})
     for seed in range(5):
-        for voice, face in persons(voices, faces, seed):
+        for voice, face in pair_speakers(voices, faces, seed):
             assert voices.sex[voice] == faces.sex[face]
     assert (
-        len(persons(dataclasses.replace(voices, sex=dict.fromkeys(["v1", "v2", "v3"], "f")), faces, 0)) == 3
+        len(pair_speakers(dataclasses.replace(voices, sex=dict.fromkeys(["v1", "v2", "v3"], "f")), faces, 0))
+        == 3
     )
 
 
 def test_a_film_has_the_sound_of_one_and_the_picture_of_the_other(sides, tmp_path):
-    count, left = make(*sides, str(tmp_path / "films"), seed=0)
+    count, left = make_composite(*sides, str(tmp_path / "films"), seed=0)
     assert (count, len(left)) == (12, 2)
     made = json.loads((tmp_path / "films" / "composite.json").read_text())
     assert made["note"] == "COMPOSITE of voices of voices and faces of faces, seed 0"
@@ -92,11 +93,11 @@ def test_a_film_has_the_sound_of_one_and_the_picture_of_the_other(sides, tmp_pat
 
 def test_made_again_it_makes_only_what_is_missing_and_is_read_with_its_mark(sides, tmp_path):
     folder = tmp_path / "films"
-    make(*sides, str(folder), seed=0)
+    make_composite(*sides, str(folder), seed=0)
     films = sorted(folder.glob("*.mkv"))
     films[0].unlink()
     before = {path: path.stat().st_mtime_ns for path in films[1:]}
-    make(*sides, str(folder), seed=0)
+    make_composite(*sides, str(folder), seed=0)
     assert {path: path.stat().st_mtime_ns for path in films[1:]} == before
     assert films[0].exists()
     found = read_corpus("composite", str(folder))
@@ -115,14 +116,14 @@ def test_one_that_cannot_be_read_is_told_and_the_others_are_made(sides, tmp_path
         dataclasses.replace(clip, path=str(broken)) if i == 0 else clip for i, clip in enumerate(voices.clips)
     )
     few = dataclasses.replace(voices, clips=clips[:2] + clips[5:])
-    count, left = make(few, faces, str(tmp_path / "films"), seed=0)
+    count, left = make_composite(few, faces, str(tmp_path / "films"), seed=0)
     assert count == 11
     assert str(broken) in left[-1]
     assert not list((tmp_path / "films").glob("*.part"))
 
 
 def test_synthetic_sides_are_told(sides, tmp_path):
-    make(sides[0], dataclasses.replace(sides[1], name="demo"), str(tmp_path), seed=0)
+    make_composite(sides[0], dataclasses.replace(sides[1], name="demo"), str(tmp_path), seed=0)
     assert read_corpus("composite", str(tmp_path)).name == "composite_demo"
     assert [mark.split(":")[0] for mark in corpus_marks("composite_demo")] == ["COMPOSITE", "SYNTHETIC"]
 
@@ -130,6 +131,6 @@ def test_synthetic_sides_are_told(sides, tmp_path):
 def test_too_little_in_common_is_one_line(sides, tmp_path):
     other = dataclasses.replace(sides[1], classes=("x", "calm", "y"))
     with pytest.raises(ValueError, match="voices and faces: 1 classes and 3 persons in common"):
-        pair(sides[0], other, seed=0)
+        pair_clips(sides[0], other, seed=0)
     with pytest.raises(FileNotFoundError, match="run emofuse composite first"):
         read_corpus("composite", str(tmp_path))

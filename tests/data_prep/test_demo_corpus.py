@@ -77,20 +77,20 @@ def test_label_is_the_voice_turned_by_the_face():
 
 def test_ceilings_of_undamaged_clips():
     expected = {"voice": 1 / 3, "face": 1 / 2, "additive": 5 / 6, "both": 1.0}
-    assert demo.ceilings(clips_with([""])) == pytest.approx(expected)
+    assert demo.accuracy_ceilings(clips_with([""])) == pytest.approx(expected)
 
 
 def test_ceilings_of_damaged_clips_are_those_of_what_is_left():
     faceless = {"voice": 1 / 3, "face": 1 / 6, "additive": 1 / 3, "both": 1 / 3}
     silent = {"voice": 1 / 6, "face": 1 / 2, "additive": 1 / 2, "both": 1 / 2}
-    assert demo.ceilings(clips_with(["no_face"])) == pytest.approx(faceless)
-    assert demo.ceilings(clips_with(["silence"])) == pytest.approx(silent)
-    assert demo.ceilings(clips_with(["noise"])) == pytest.approx(silent)
-    assert demo.ceilings(clips_with(["lost_track"])) == demo.ceilings(clips_with([""]))
-    mixed = demo.ceilings(clips_with(["", "", "no_face", "silence"]))
+    assert demo.accuracy_ceilings(clips_with(["no_face"])) == pytest.approx(faceless)
+    assert demo.accuracy_ceilings(clips_with(["silence"])) == pytest.approx(silent)
+    assert demo.accuracy_ceilings(clips_with(["noise"])) == pytest.approx(silent)
+    assert demo.accuracy_ceilings(clips_with(["lost_track"])) == demo.accuracy_ceilings(clips_with([""]))
+    mixed = demo.accuracy_ceilings(clips_with(["", "", "no_face", "silence"]))
     assert mixed["both"] == pytest.approx((1 + 1 + 1 / 3 + 1 / 2) / 4)
     with pytest.raises(ValueError, match="no clips"):
-        demo.ceilings([])
+        demo.accuracy_ceilings([])
 
 
 def test_additive_ceiling_over_all_score_tables():
@@ -114,7 +114,7 @@ def test_additive_ceiling_over_all_score_tables():
     )
     assert solution.success
     assert -solution.fun / 12 == pytest.approx(5 / 6)
-    assert demo.ceilings(clips_with([""]))["additive"] == pytest.approx(-solution.fun / 12)
+    assert demo.accuracy_ceilings(clips_with([""]))["additive"] == pytest.approx(-solution.fun / 12)
 
 
 # The plan
@@ -184,7 +184,7 @@ def test_reading_gives_labels_speakers_and_sexes(small):
     for clip in corpus.clips:
         assert (clip.label, clip.speaker) == (made[clip.clip_id].label, made[clip.clip_id].speaker)
         assert os.path.exists(clip.path)
-    assert set(demo.read_made(small)) == set(made.values())
+    assert set(demo.read_demo_clips(small)) == set(made.values())
 
 
 def test_bytes_depend_neither_on_the_run_nor_on_the_workers(small, tmp_path):
@@ -231,7 +231,7 @@ def test_wrong_input_is_named(tmp_path):
         render_clip(speaker=1, p=0, s_f=0, s_v=0, damage="rain", corpus_seed=0, seed=0)
     (tmp_path / "demo.csv").write_text("clip_id,label\nx,1\n")
     with pytest.raises(ValueError, match=r"demo.csv: line 2: .*expected clip_id,path,label"):
-        demo.read_made(tmp_path)
+        demo.read_demo_clips(tmp_path)
 
 
 def test_workers_need_no_jax():
@@ -256,7 +256,7 @@ def test_lips_follow_the_syllables():
     speech = voice.draw_voice(3, 0)
     syllables = voice.draw_syllables(speech, 3.0, np.random.default_rng(0))
     times = np.arange(75) / 25
-    lips = voice.lip_opening(syllables, times)
+    lips = voice.compute_lip_opening(syllables, times)
     sound = voice.synthesize(speech, 1, syllables, 48_000, np.random.default_rng(1))
     loudness = np.sqrt((sound.reshape(75, 640) ** 2).mean(1))
     assert np.corrcoef(lips, loudness)[0, 1] > 0.5
@@ -268,10 +268,10 @@ def look_features(speaker, look, seed):
     """Small aligned grey pictures of eyes and mouth, [frames, pixels]."""
     rng = np.random.default_rng([speaker, seed])
     identity, light = head.draw_identity(speaker, 0), head.draw_light(rng)
-    take = face.draw_take(identity, look, np.linspace(0, 1, 4), rng)
-    still = dataclasses.replace(take, placing=np.repeat(np.array([[[0.5, 0, 0], [0, 0.5, 0]]]), 4, 0))
-    room = np.full((face.SIZE, face.SIZE, 3), 128, np.uint8)
-    frames = face.render(head.render_head(identity, light), room, identity, light.tint, still)
+    take = face.draw_motion(identity, look, np.linspace(0, 1, 4), rng)
+    still = dataclasses.replace(take, transforms=np.repeat(np.array([[[0.5, 0, 0], [0, 0.5, 0]]]), 4, 0))
+    room = np.full((face.FRAME_SIZE, face.FRAME_SIZE, 3), 128, np.uint8)
+    frames = face.render_frames(head.render_head(identity, light), room, identity, light.tint, still)
     grey = np.stack([frame.mean(-1)[75:185, 62:162] for frame in frames])
     small = grey.reshape(4, 22, 5, 20, 5).mean((2, 4)).reshape(4, -1)  # 4 22 5 20 5 -> 4 440
     return (small - small.mean(1, keepdims=True)) / small.std(1, keepdims=True)
@@ -280,13 +280,13 @@ def look_features(speaker, look, seed):
 def test_six_looks_differ_on_unseen_speakers_in_every_frame():
     classes = {
         key: np.concatenate([look_features(speaker, look, i) for speaker in range(1, 13)])
-        for i, (key, look) in enumerate(face.LOOKS.items())
+        for i, (key, look) in enumerate(face.EXPRESSIONS.items())
     }
     x = np.concatenate(list(classes.values()))
     y = np.repeat(np.eye(6), [len(v) for v in classes.values()], 0)
     gram = x.T @ x + 200 * np.eye(x.shape[1])  # ridge regression
     weights = np.linalg.solve(gram, x.T @ y)
-    for i, look in enumerate(face.LOOKS.values()):
+    for i, look in enumerate(face.EXPRESSIONS.values()):
         unseen = np.concatenate([look_features(speaker, look, 10 + i) for speaker in range(13, 19)])
         assert ((unseen @ weights).argmax(1) == i).mean() >= 0.9
 
@@ -308,7 +308,7 @@ def test_two_voices_differ_on_unseen_speakers():
 
 def test_the_detector_finds_drawn_faces_where_they_are(render):
     tried = found = 0
-    for i, (p, f) in enumerate(face.LOOKS):
+    for i, (p, f) in enumerate(face.EXPRESSIONS):
         frames = render(speaker=i + 1, p=p, s_f=f, s_v=i % 2, seed=i)[0][::12]
         faces = detect_faces(frames, min_face=0.12, min_score=0.9)
         tried += len(frames)

@@ -205,7 +205,7 @@ def test_iemocap_tells_missing_media_and_strange_sheets(tmp_path):
 
 
 def test_iemocap_counts_are_those_of_all_utterances():
-    assert sum(iemocap.COUNTS) == 10039
+    assert sum(iemocap.CLASS_COUNTS) == 10039
 
 
 def test_enterface05_takes_slips_of_names_and_tells_strange_ones(tmp_path):

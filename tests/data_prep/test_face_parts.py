@@ -40,8 +40,11 @@ def test_pnet_against_numpy():
     x = conv(pool(conv((image - 127.5) / 128, *w[:3]), 2, 0), *w[3:6])
     x = conv(x, *w[6:9])
     expected = np.concatenate([x @ w[9][0, 0] + w[10], softmax(x @ w[11][0, 0] + w[12])[..., 1:]], -1)
-    assert expected.shape[:2] == (18 // 2 - mtcnn_networks.PNET_SHRINK, 24 // 2 - mtcnn_networks.PNET_SHRINK)
-    output = mtcnn_networks.pnet((image[None],), mtcnn_networks.weights("pnet"))
+    assert expected.shape[:2] == (
+        18 // 2 - mtcnn_networks.PNET_BORDER_CELLS,
+        24 // 2 - mtcnn_networks.PNET_BORDER_CELLS,
+    )
+    output = mtcnn_networks.pnet((image[None],), mtcnn_networks.get_weights("pnet"))
     np.testing.assert_allclose(output[0], expected.reshape(-1, 5), atol=2e-4)
 
 
@@ -54,7 +57,7 @@ def test_rnet_and_onet_against_numpy():
     x = prelu(x @ w[9] + w[10], w[11])
     expected = [*(x @ w[12] + w[13]), softmax(x @ w[14] + w[15])[1]]
     np.testing.assert_allclose(
-        mtcnn_networks.rnet(image[None], mtcnn_networks.weights("rnet"))[0], expected, atol=2e-4
+        mtcnn_networks.rnet(image[None], mtcnn_networks.get_weights("rnet"))[0], expected, atol=2e-4
     )
 
     w = [a.astype(np.float64) for a in weights.load_weights("onet")]
@@ -64,7 +67,7 @@ def test_rnet_and_onet_against_numpy():
     x = prelu(x @ w[12] + w[13], w[14])
     expected = [*(x @ w[15] + w[16]), softmax(x @ w[19] + w[20])[1], *(x @ w[17] + w[18])]
     np.testing.assert_allclose(
-        mtcnn_networks.onet(image[None], mtcnn_networks.weights("onet"))[0], expected, atol=2e-4
+        mtcnn_networks.onet(image[None], mtcnn_networks.get_weights("onet"))[0], expected, atol=2e-4
     )
 
 
@@ -74,40 +77,40 @@ def test_candidates_in_several_chunks_equal_those_alone():
     where = rng.integers(-20, 60, (150, 2))
     where = np.concatenate([where, where + rng.integers(1, 60, (150, 1))], 1)
     frame = rng.integers(0, 3, 150)
-    together = mtcnn_cascade._run("rnet", images, frame, where)
+    together = mtcnn_cascade._run_network("rnet", images, frame, where)
     assert together.shape == (150, 5)
     for i in (0, 63, 64, 149):
-        alone = mtcnn_cascade._run("rnet", images, frame[[i]], where[[i]])
+        alone = mtcnn_cascade._run_network("rnet", images, frame[[i]], where[[i]])
         np.testing.assert_allclose(alone[0], together[i], atol=1e-4)
 
 
 def test_boxes_by_hand():
     three = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [0, 0, 5, 5]], np.float32)
-    np.testing.assert_allclose(boxes.overlap(three)[0], [1, 1 / 3, 1 / 4])
-    np.testing.assert_allclose(boxes.overlap(three, of_smaller=True)[0], [1, 1 / 2, 1])
-    assert boxes.suppress(boxes.overlap(three), 0.3).tolist() == [0, 2]
-    assert boxes.suppress(boxes.overlap(three), 0.34).tolist() == [0, 1, 2]
-    moved = boxes.refine(three[:1], np.array([[0.1, 0.2, -0.1, 0]], np.float32))
+    np.testing.assert_allclose(boxes.pairwise_overlap(three)[0], [1, 1 / 3, 1 / 4])
+    np.testing.assert_allclose(boxes.pairwise_overlap(three, of_smaller=True)[0], [1, 1 / 2, 1])
+    assert boxes.non_max_suppression(boxes.pairwise_overlap(three), 0.3).tolist() == [0, 2]
+    assert boxes.non_max_suppression(boxes.pairwise_overlap(three), 0.34).tolist() == [0, 1, 2]
+    moved = boxes.apply_offsets(three[:1], np.array([[0.1, 0.2, -0.1, 0]], np.float32))
     np.testing.assert_allclose(moved, [[1, 2, 9, 10]], rtol=1e-6)
-    assert boxes.square(np.array([[0, 0, 4, 10]], np.float32)).tolist() == [[-3, 0, 7, 10]]
+    assert boxes.to_squares(np.array([[0, 0, 4, 10]], np.float32)).tolist() == [[-3, 0, 7, 10]]
 
 
 def test_pyramid_spans_the_smallest_face_to_the_frame():
-    plan = pyramid.plan(720, 1280, 0.12)
-    sides = (plan.cells[:, 3] - plan.cells[:, 1]) * plan.reduce / 720
+    plan = pyramid.plan_pyramid(720, 1280, 0.12)
+    sides = (plan.cell_boxes[:, 3] - plan.cell_boxes[:, 1]) * plan.reduction_factor / 720
     assert sides.min() == pytest.approx(0.12, rel=0.03)
     assert sides.max() > 0.8
-    assert plan.cells.min() == 0
-    assert plan.cells[:, 2].max() <= 1280 / plan.reduce + 1e-3
-    assert len(plan.cells) == sum((h // 2 - 5) * (w // 2 - 5) for h, w in plan.levels)
+    assert plan.cell_boxes.min() == 0
+    assert plan.cell_boxes[:, 2].max() <= 1280 / plan.reduction_factor + 1e-3
+    assert len(plan.cell_boxes) == sum((h // 2 - 5) * (w // 2 - 5) for h, w in plan.level_sizes)
 
 
 def test_patch_outside_the_frame_is_grey():
     frame = np.full((20, 20, 3), 200, np.uint8)
-    patch = pyramid.cut_patch(frame, np.array([-10, -10, 10, 10]), 20)
-    assert (patch[:10] == pyramid.GREY).all()
+    patch = pyramid.crop_patch(frame, np.array([-10, -10, 10, 10]), 20)
+    assert (patch[:10] == pyramid.PADDING_VALUE).all()
     assert (patch[10:, 10:] == 200).all()
-    assert (pyramid.cut_patch(frame, np.array([30, 5, 40, 15]), 24) == pyramid.GREY).all()
+    assert (pyramid.crop_patch(frame, np.array([30, 5, 40, 15]), 24) == pyramid.PADDING_VALUE).all()
 
 
 # Tracks
@@ -153,7 +156,7 @@ def test_the_one_who_speaks_is_preferred_to_a_larger_one():
 
     def listen(tracks):
         asked.append(len(tracks))
-        return [-0.1 if track.last.box[0] < 100 else 0.6 for track in tracks]
+        return [-0.1 if track.last_face.box[0] < 100 else 0.6 for track in tracks]
 
     track, people = choose_track(faces, SHAPE, listen)
     assert people == 2
@@ -180,7 +183,7 @@ def test_no_faces_no_people():
 
 
 def test_changed_weights_are_refused(tmp_path):
-    for name in weights.HASHES:
+    for name in weights.WEIGHTS_SHA256:
         shutil.copy(os.path.join(weights.weights_directory(), f"{name}.lz4"), tmp_path)
     assert len(weights.load_weights("rnet", str(tmp_path))) == 16
     with open(tmp_path / "rnet.lz4", "ab") as file:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from data_prep.faces import mtcnn_cascade, mtcnn_networks, pyramid
-from data_prep.faces.align import align_face, alignment
+from data_prep.faces.align import align_face, alignment_transform
 from data_prep.faces.choose_person import choose_track
-from data_prep.faces.detector import warm_detector
+from data_prep.faces.detector import warm_up_detector
 from data_prep.faces.face import Face
 from data_prep.faces.mtcnn_cascade import detect_faces
 from data_prep.onnx_models.encoders import NO_ENCODER_FILES
@@ -99,7 +99,7 @@ def test_frames_need_not_be_contiguous(clips):
 def test_large_frames_give_the_same_places(clips, found):
     """A frame enlarged three times is reduced first; its faces are those of the small one, times three."""
     frames = np.stack([cv2.resize(f, None, fx=3, fy=3) for f in clips["bbaf2n.mpg"][:2]])
-    assert pyramid.plan(*frames.shape[1:3], SETTINGS["min_face"]).reduce > 1
+    assert pyramid.plan_pyramid(*frames.shape[1:3], SETTINGS["min_face"]).reduction_factor > 1
     for faces, expected in zip(detect_faces(frames, **SETTINGS), found["bbaf2n.mpg"], strict=False):
         eyes = np.ptp(expected[0].landmarks[:2, 0])
         np.testing.assert_allclose(faces[0].landmarks / 3, expected[0].landmarks, atol=0.07 * eyes)
@@ -151,7 +151,7 @@ def test_alignment_is_the_stated_transform():
     face = fake_face(50, 40, 30)
     landmarks = face.landmarks.copy()
     landmarks[1, 1] += 8
-    transform = alignment(Face(face.box, landmarks, 1.0), size=100, margin=0.5)
+    transform = alignment_transform(Face(face.box, landmarks, 1.0), size=100, margin=0.5)
     eyes = landmarks[:2] @ transform[:, :2].T + transform[:, 2]
     np.testing.assert_allclose(eyes[0, 1], eyes[1, 1], atol=1e-4)
     np.testing.assert_allclose(transform @ [50, 40, 1], [50, 50], atol=1e-4)
@@ -240,7 +240,7 @@ def test_new_counts_compile_nothing(clips, monkeypatch):
     for count in (8, 16, 32, 64):  # every size that candidates are padded to
         where = np.tile([[3, 3, 30, 30]], (count, 1))
         for name in mtcnn_cascade.STAGES:
-            mtcnn_cascade._run(name, [image], np.zeros(count, int), where)
+            mtcnn_cascade._run_network(name, [image], np.zeros(count, int), where)
     frames = clips["bbaf2n.mpg"][:, 20:270, 30:330]
     detect_faces(frames[:5], **SETTINGS)
     assert traces  # the count does see a new frame size
@@ -257,7 +257,7 @@ def test_new_counts_compile_nothing(clips, monkeypatch):
 def test_warming_compiles_every_stage():
     for stage in (mtcnn_networks.pnet, mtcnn_networks.rnet, mtcnn_networks.onet):
         stage.clear_cache()
-    warm_detector(PrepSettings(), NO_ENCODER_FILES)
+    warm_up_detector(PrepSettings(), NO_ENCODER_FILES)
     assert all(
         stage._cache_size() for stage in (mtcnn_networks.pnet, mtcnn_networks.rnet, mtcnn_networks.onet)
     )

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from data_prep.faces.onnx_detector import _faces, fit, run_detector, search_with
+from data_prep.faces.onnx_detector import _detect_in_frame, detect_with_onnx, fit_frame, run_detector
 from data_prep.onnx_models.encoders import EncoderError, EncoderFiles
 from data_prep.onnx_models.layouts import DetectorLayout
 from data_prep.probe_encoders import with_encoders
@@ -34,7 +34,7 @@ def bright(x, y, side, shape=(96, 128)):
 def test_a_face_is_told_in_pixels_of_the_frame(tmp_path, layout):
     settings, files = opened(tmp_path / "own.onnx", **layout)
     frames = np.stack([bright(40, 24, 32), bright(72, 64, 32), np.zeros((96, 128, 3), np.uint8)])
-    first, second, none = search_with(frames, settings.features.detector, files)
+    first, second, none = detect_with_onnx(frames, settings.features.detector, files)
     assert len(first) == len(second) == 1  # of the boxes that overlap, the best
     np.testing.assert_allclose(first[0].box, [40, 24, 72, 56], atol=1e-4)
     np.testing.assert_allclose(first[0].landmarks, [40, 24] + 32 * MARKS, atol=1e-4)
@@ -44,11 +44,11 @@ def test_a_face_is_told_in_pixels_of_the_frame(tmp_path, layout):
 
 
 def test_a_frame_is_fitted_at_the_top_left():
-    fitted, scale = fit(np.full((50, 200, 3), 255, np.uint8), 48, 64)
+    fitted, scale = fit_frame(np.full((50, 200, 3), 255, np.uint8), 48, 64)
     assert scale == pytest.approx(0.32)
     assert (fitted[:16] == 255).all()
     assert (fitted[16:] == 0).all()
-    assert fit(np.zeros((24, 16, 3), np.uint8), 48, 64)[1] == 2.0
+    assert fit_frame(np.zeros((24, 16, 3), np.uint8), 48, 64)[1] == 2.0
 
 
 def answering(boxes, scores=(0.9, 0.8), marks=None, **layout):
@@ -70,16 +70,16 @@ NO_BOXES = [[np.nan, 0, 9, 9], [0, 0, np.inf, 9], [9, 9, 9, 20], [20, 20, 9, 9],
 @pytest.mark.parametrize("bad", NO_BOXES)
 def test_boxes_that_are_none_are_left_out(bad):
     good = [4, 4, 20, 20]
-    (face,) = _faces(*answering([bad, good]), BLACK)
+    (face,) = _detect_in_frame(*answering([bad, good]), BLACK)
     np.testing.assert_allclose(face.box, good)
     assert face.box.dtype == face.landmarks.dtype == np.float32
-    assert _faces(*answering([good], scores=[np.inf]), BLACK) == []
+    assert _detect_in_frame(*answering([good], scores=[np.inf]), BLACK) == []
 
 
 def test_boxes_in_another_unit_are_told():
     graph, layout = answering([[10, 10, 40, 40], [0, 0, 9, 9]], units="shares")
     with pytest.raises(EncoderError, match=r"a box is \d+ pixels long: are its units shares\?"):
-        _faces(graph, layout, np.zeros((720, 1280, 3), np.uint8))
+        _detect_in_frame(graph, layout, np.zeros((720, 1280, 3), np.uint8))
 
 
 def test_channels_first_is_told():
@@ -91,7 +91,7 @@ def test_channels_first_is_told():
 @pytest.mark.parametrize("shape", [(1, 1000), (1000, 1), (48, 0)])
 def test_odd_frames_have_no_face(tmp_path, shape):
     settings, files = opened(tmp_path / "own.onnx")
-    assert search_with(np.zeros((2, *shape, 3), np.uint8), settings.features.detector, files) == [[], []]
+    assert detect_with_onnx(np.zeros((2, *shape, 3), np.uint8), settings.features.detector, files) == [[], []]
 
 
 def test_a_clip_is_processed_with_it(tmp_path):
@@ -126,6 +126,6 @@ def test_mistakes_are_told_before_any_clip(tmp_path):
         opened(path, landmarks="scores")
     settings, _ = opened(path)
     with pytest.raises(ValueError, match=r"own.onnx \(sha256 .*\) is needed: give --face_detector"):
-        search_with(np.zeros((1, 9, 9, 3), np.uint8), settings.features.detector, EncoderFiles())
+        detect_with_onnx(np.zeros((1, 9, 9, 3), np.uint8), settings.features.detector, EncoderFiles())
     with pytest.raises(ValueError, match=r"--face_detector=.*: not there"):
         with_encoders(SETTINGS, dataclasses.replace(EncoderFiles(), detector=str(tmp_path / "no.onnx")))

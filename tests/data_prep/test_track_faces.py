@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep.faces.detector import open_detector
-from data_prep.faces.track_faces import at_times, find_faces, mix
+from data_prep.faces.track_faces import find_faces, interpolate_face, interpolate_faces
 from data_prep.media.frame_sampling import frame_times
 from data_prep.media.probe import probe_media
 from data_prep.media.video_clip import VideoClip, read_clip_frames
@@ -112,17 +112,17 @@ def test_a_detector_that_only_searches_searches_all():
 
 def test_mix_is_a_straight_line():
     a, b = fake_face(10, 20, 8, 0.9), fake_face(30, 60, 16, 0.8)
-    half = mix(a, b, 0.25)
+    half = interpolate_face(a, b, 0.25)
     np.testing.assert_allclose(half.box, [0.75 * x + 0.25 * y for x, y in zip(a.box, b.box, strict=True)])
     assert half.score == pytest.approx(0.875)
-    np.testing.assert_array_equal(mix(a, b, 0.0).landmarks, a.landmarks)
+    np.testing.assert_array_equal(interpolate_face(a, b, 0.0).landmarks, a.landmarks)
 
 
 def test_at_times_holds_the_ends():
     a, b = fake_face(10, 20, 8), fake_face(30, 20, 8)
-    found = at_times([a, b, b], np.array([1.0, 2.0, 2.0]), np.array([0.0, 1.5, 9.0]))
+    found = interpolate_faces([a, b, b], np.array([1.0, 2.0, 2.0]), np.array([0.0, 1.5, 9.0]))
     assert [face.box[0] for face in found] == [6, 16, 26]
-    assert at_times([a], np.array([1.0]), np.array([0.0, 4.0])) == [a, a]
+    assert interpolate_faces([a], np.array([1.0]), np.array([0.0, 4.0])) == [a, a]
 
 
 @pytest.mark.parametrize("recipe", ["fbp", "cross_attention"])

@@ -150,10 +150,10 @@ def run_decoder_job(requirements: PrepRequirements, job: tuple):
 
 
 def _warm_up(requirements: PrepRequirements) -> None:
-    from data_prep.faces.detector import warm_detector
+    from data_prep.faces.detector import warm_up_detector
 
     if should_find_faces(requirements):
-        warm_detector(requirements.settings, make_encoder_files(requirements))
+        warm_up_detector(requirements.settings, make_encoder_files(requirements))
 
 
 def _probe(path: str) -> ProbeResult:

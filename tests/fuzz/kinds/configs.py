@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from emofuse_jax import settings
-from emofuse_jax.cli.main import misspelt
+from emofuse_jax.cli.main import format_config_error
 from emofuse_jax.models.build import build_model
 from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
 from emofuse_jax.training.experiment import flatten
@@ -79,7 +79,7 @@ def _from_flags(name: str, word: str) -> ml_collections.ConfigDict:
         values(sys.argv)
         return values.config
     except (AttributeError, ImportError, LookupError, ValueError, flags.Error) as error:
-        raise Refused(misspelt(error)) from error
+        raise Refused(format_config_error(error)) from error
 
 
 def _from_checkpoint(text: bytes) -> None:

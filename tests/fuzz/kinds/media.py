@@ -28,7 +28,7 @@ def make(folder: str) -> None:
 def load(folder: str) -> dict[str, bytes]:
     """Name to bytes; the detector's pinned weights, which are pickles, are loaded, and a film is prepared."""
     for name in ("pnet", "rnet", "onet"):
-        mtcnn_networks.weights(name)
+        mtcnn_networks.get_weights(name)
     clip = Clip("whole", os.path.join(folder, "film.mp4"), 0, "a")
     if process_to_outcome(PrepJob(SETTINGS, "fuzz", 2), clip).data is None:
         raise Broken("a whole film was refused")
