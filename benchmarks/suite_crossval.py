@@ -1,4 +1,5 @@
-"""The suite `measure_crossval`: all folds and seeds of a protocol at once, against a PyTorch loop over them."""
+"""The suite `measure_crossval`: all folds and seeds of a protocol at once, against a PyTorch loop over
+them."""
 
 import functools
 import os

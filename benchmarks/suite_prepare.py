@@ -1,4 +1,5 @@
-"""The suite `measure_prepare`: what a core prepares in a second, against a PyTorch script and against bare decoding.
+"""The suite `measure_prepare`: what a core prepares in a second, against a PyTorch script and against bare
+decoding.
 
 Each side has its own process on one core. The script (benchmarks/peers) searches as many frames for faces of
 the same smallest size. "without faces" is all but detection and alignment; bare decoding decodes every frame
@@ -50,8 +51,8 @@ def measure_prepare(
 ) -> Iterator[dict]:
     """Rows of the talking faces in `clips`, in several sizes, and of the media beside the records `data`.
 
-    At most `max_clips` clips of each; what is not there is told on stderr and left out, and so is the script where
-    PyTorch is not installed or `torch` is False.
+    At most `max_clips` clips of each; what is not there is told on stderr and left out, and so is the script
+    where PyTorch is not installed or `torch` is False.
     """
     require_media()
     has_script = torch and importlib.util.find_spec("torch") is not None

@@ -1,4 +1,5 @@
-"""The suites `measure_fbp` and `measure_step`: bilinear pooling, and a whole training step, against PyTorch in one process.
+"""The suites `measure_fbp` and `measure_step`: bilinear pooling, and a whole training step, against PyTorch
+in one process.
 
 Both sides take turns on arrays that lie on the device. On a GPU the peer is compiled and runs in bfloat16
 where ours does; on a CPU it is eager, with oneDNN's layouts.
@@ -233,7 +234,8 @@ def wait_for_torch() -> None:
 
 
 def make_timer(function: Callable) -> Callable[[], float]:
-    """Seconds of a call, after `SETTLING_SECONDS` seconds of calls: OpenMP threads of the other side may spin."""
+    """Seconds of a call, after `SETTLING_SECONDS` seconds of calls: OpenMP threads of the other side may
+    spin."""
 
     @functools.wraps(function)
     def time_call() -> float:

@@ -162,7 +162,8 @@ def measure_core_seconds(workdir: str, task) -> float:
 
 
 def prepare_recipe(recipe: str, data: str, runs_directory: str) -> str:
-    """The demo corpus in a recipe: `data` is `fbp`, others are prepared below `runs_directory`, in small form."""
+    """The demo corpus in a recipe: `data` is `fbp`, others are prepared below `runs_directory`, in small
+    form."""
     if recipe == "fbp":
         return data
     output = os.path.join(runs_directory, f"records_{recipe}")

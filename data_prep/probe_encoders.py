@@ -34,7 +34,8 @@ HOP_TOLERANCE_FRACTION = 0.02
 def with_encoders(
     settings: PrepSettings, encoder_files: EncoderFiles, tensors: str | None = None
 ) -> PrepSettings:
-    """Settings that run the encoders of `encoder_files`; `tensors` (keep, drop) replaces what the recipe says.
+    """Settings that run the encoders of `encoder_files`; `tensors` (keep, drop) replaces what the recipe
+    says.
 
     Reads the YAML beside each file and runs it once on zeros. Raises ValueError, one line naming file and key
     or shape, where something does not fit; or when tensors are to be dropped and there is no encoder.
@@ -92,7 +93,8 @@ def _probe_audio_encoder(graph, path: str, layout: AudioLayout, settings: PrepSe
 
 
 def _check_hop(path: str, layout: AudioLayout, duration_ms: float, short_steps: int, long_steps: int) -> None:
-    """`short_steps` steps for `duration_ms` ms of zeros and `long_steps` for twice that are what `hop_ms` says."""
+    """`short_steps` steps for `duration_ms` ms of zeros and `long_steps` for twice that are what `hop_ms`
+    says."""
     expected = duration_ms / layout.hop_ms
     checks = (
         ("", short_steps, max(STEP_TOLERANCE, 0.1 * expected)),
@@ -148,7 +150,8 @@ def _check_normalisation_length(path: str, layout: AudioLayout, bins: int) -> No
 def _check_inputs_and_outputs(
     graph, path: str, layout, expected_shape: list[str], output_keys: tuple[str, ...] = ("output",)
 ) -> None:
-    """The graph has the input and `output_keys` of the YAML, and that input can have the shape `expected_shape`."""
+    """The graph has the input and `output_keys` of the YAML, and that input can have the shape
+    `expected_shape`."""
     for key, node_args in (
         ("input", graph.get_inputs()),
         *((key, graph.get_outputs()) for key in output_keys),

@@ -52,8 +52,8 @@ def process_clip(
     the spectrogram does: sound that begins later has silence before it, and where it ends before the
     picture, the spectrogram ends too. Heavily clipped sound is kept and told. With `classes` = 0
     (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features` lie;
-    without `should_find_faces` none are searched for, and `person` says which of several people (0: the one that the
-    clip is about). Returns a Failure when the file can't be decoded or neither
+    without `should_find_faces` none are searched for, and `person` says which of several people (0: the one
+    that the clip is about). Returns a Failure when the file can't be decoded or neither
     stream is of use; raises nothing for a bad file, ValueError for bad settings or a missing encoder.
     """
     try:

@@ -20,7 +20,8 @@ def non_max_suppression(
 ) -> Int[np.ndarray, " k"]:
     """Indices without an overlap above `threshold` with any earlier (better) box.
 
-    One pass, as in the published MTCNN for TensorFlow: a suppressed box suppresses too. `threshold` may be [n n].
+    One pass, as in the published MTCNN for TensorFlow: a suppressed box suppresses too. `threshold` may be [n
+    n].
     """
     return np.flatnonzero(~np.triu(overlaps > threshold, k=1).any(axis=0))
 

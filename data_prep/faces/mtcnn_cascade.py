@@ -64,7 +64,8 @@ def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> li
 def redetect_faces(
     frames: np.ndarray, known_faces: list[list[Face]], *, min_score: float
 ) -> list[list[Face]]:
-    """Faces of each frame that are near those of `known_faces`, best first: one look of O-net, without a search.
+    """Faces of each frame that are near those of `known_faces`, best first: one look of O-net, without a
+    search.
 
     Landmarks lie within 4 % (median 1 %) of a face's side of those of a search, on 14 real clips.
     """
@@ -99,7 +100,8 @@ def _build_faces(images, candidates: _Candidates, min_score: float, scale: int) 
 def _run_onet(
     images, candidates: _Candidates, min_score: float
 ) -> tuple[_Candidates, Float[np.ndarray, "n 5 2"]]:
-    """O-net over the candidates of all frames: those that score more than `min_score`, and their landmarks."""
+    """O-net over the candidates of all frames: those that score more than `min_score`, and their
+    landmarks."""
     patches = to_squares(candidates.box)
     output = _run_network("onet", images, candidates.frame, patches)  # n 15
     refined = _refine_boxes(patches, output)

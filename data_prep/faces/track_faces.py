@@ -82,7 +82,8 @@ def interpolate_face(a: Face, b: Face, fraction: float) -> Face:
 def interpolate_faces(
     faces: Sequence[Face], known_times: Float[np.ndarray, " n"], times: Float[np.ndarray, " m"]
 ) -> list[Face]:
-    """The faces of one person, seen at the times `known_times`, at other times; before and after as at the ends."""
+    """The faces of one person, seen at the times `known_times`, at other times; before and after as at the
+    ends."""
     known_times, first_indices = np.unique(known_times, return_index=True)
     faces = [faces[i] for i in first_indices]
     if len(faces) == 1:

@@ -29,7 +29,8 @@ def even_times(start: float, end: float, count: int) -> Float[np.ndarray, " n"]:
 def snippet_times(
     track: VideoTrack, start: float, end: float, num_snippets: int, snippet_length: int
 ) -> Float[np.ndarray, " s"]:
-    """`snippet_length` consecutive frames of the source around the centre of each of `num_snippets` equal parts.
+    """`snippet_length` consecutive frames of the source around the centre of each of `num_snippets` equal
+    parts.
 
     A snippet that would leave the part is moved inside; in a part of fewer frames than a snippet its first
     and last frame are repeated.

@@ -109,7 +109,8 @@ def _decode_frames(info: MediaInfo, wanted_packets: set[int]) -> Iterator[tuple[
 
 
 def _demux_packets(container, info: MediaInfo, index_of: dict[int, int], first_index: int):
-    """(index, packet) in decoding order from `first_index` or before; at the end None, to drain the decoder."""
+    """(index, packet) in decoding order from `first_index` or before; at the end None, to drain the
+    decoder."""
     track = info.video
     stream = container.streams[track.index]
     should_seek = (

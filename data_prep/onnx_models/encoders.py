@@ -156,7 +156,8 @@ def run_graph(graph, layout, x: np.ndarray, kind: str) -> np.ndarray:
 def run_outputs(
     graph, input_name: str, output_names: list[str], x: np.ndarray, model_name: str
 ) -> list[np.ndarray]:
-    """Several outputs of a graph whose input is `input_name`; EncoderError, which tells `model_name`, as `run_graph`."""
+    """Several outputs of a graph whose input is `input_name`; EncoderError, which tells `model_name`, as
+    `run_graph`."""
     try:
         return graph.run(output_names, {input_name: x})
     except MemoryError:

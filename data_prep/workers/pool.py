@@ -92,7 +92,8 @@ def process_clips(
     work: Work = process_to_outcome,
     timeout_seconds: float = CLIP_TIMEOUT_SECONDS,
 ) -> Iterator[Outcome]:
-    """What `work` makes of each clip, in order; `num_workers` = 0: in this process, which a hostile clip can end.
+    """What `work` makes of each clip, in order; `num_workers` = 0: in this process, which a hostile clip can
+    end.
 
     Raises ValueError when workers can't start, or die again and again.
     """

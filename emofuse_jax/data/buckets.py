@@ -33,7 +33,8 @@ def single_bucket(dataset: Dataset, spec: InputSpec) -> Buckets:
 
 
 def bucket_edges(lengths: Int[np.ndarray, " n"], max_buckets: int, max_length: int) -> list[int]:
-    """At most `max_buckets` lengths that about equally many clips lie between; the last one is `max_length`."""
+    """At most `max_buckets` lengths that about equally many clips lie between; the last one is
+    `max_length`."""
     quantiles = np.arange(1, max_buckets) / max_buckets
     inner_edges = np.quantile(np.minimum(lengths, max_length), quantiles, method="higher")
     return sorted({*map(int, inner_edges), max_length} - {0})

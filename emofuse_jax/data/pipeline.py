@@ -64,7 +64,8 @@ def train_batches(
     Args:
       dataset: the records.
       sampler: which clips make up a batch.
-      choose_spec: of a batch of given clips; longer sounds are cut to their middle `t` steps, shorter ones padded.
+      choose_spec: of a batch of given clips; longer sounds are cut to their middle `t` steps, shorter ones
+      padded.
       process: (index, count) of this process.
       threads: reader threads; never more than cores, where they would only wait for each other.
       hidden_label_clips: clips whose label training does not see.

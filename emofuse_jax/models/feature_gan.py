@@ -71,7 +71,8 @@ def make_gan(d_a: int, d_v: int, classes: int, config, key: PRNGKey):
 
     Returns:
       `(generator, critic)` parameters, `generate(generator, key, label) -> pair`,
-      `project_common(generator, pair) -> (f, g)` for soft-HGR, and `score_pair(critic, pair, label) -> scores [b 2]`.
+      `project_common(generator, pair) -> (f, g)` for soft-HGR, and `score_pair(critic, pair, label) -> scores
+      [b 2]`.
     """
     rngs = nnx.Rngs(params=key)
     generator_def, generator = nnx.split(PairGenerator(d_a, d_v, classes, config, rngs=rngs))

@@ -52,7 +52,8 @@ AUDIO_ENCODERS = {
 }
 VIDEO_ENCODERS = {"frames": VideoEncoder, "snippets": SnippetEncoder, "features": VideoFeatureEncoder}
 INPUT_FIELDS = {"audio": ("audio", "audio_mask"), "video": ("faces", "face_mask")}
-"""Fields of the batch that an encoder of a modality reads, unless its class names others in `encoder_input_fields`."""
+"""Fields of the batch that an encoder of a modality reads, unless its class names others in
+`encoder_input_fields`."""
 
 
 def encoder_input_fields(encoder: type, modality: str, spec: InputSpec) -> tuple[str, ...]:

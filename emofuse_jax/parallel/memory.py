@@ -22,7 +22,8 @@ BYTES_PER_GB = 1e9
 def explain_oom(
     get_program_bytes: Callable[[], int] | None = None, hint: str = REDUCE_MEMORY_HINT
 ) -> Iterator[None]:
-    """ValueError, one line, where a device runs out of memory: the bytes `get_program_bytes`, and what to `hint`."""
+    """ValueError, one line, where a device runs out of memory: the bytes `get_program_bytes`, and what to
+    `hint`."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

@@ -30,7 +30,8 @@ def _environment(*, should_escape: bool) -> jinja2.Environment:
 
 
 def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], figure_pattern: re.Pattern) -> None:
-    """Writes the light pictures; takes away those of an earlier page, by `figure_pattern`, that are not among them."""
+    """Writes the light pictures; takes away those of an earlier page, by `figure_pattern`, that are not among
+    them."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {f"{picture.name}.png" for picture in pictures}
     for picture in pictures:

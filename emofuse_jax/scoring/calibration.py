@@ -12,7 +12,8 @@ MIN_PROBABILITY = 1e-12
 
 
 def fit_temperature(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> float:
-    """The T that gives `apply_temperature(probabilities, T)` the least mean `-log p(label)`; 1 without labelled clips.
+    """The T that gives `apply_temperature(probabilities, T)` the least mean `-log p(label)`; 1 without
+    labelled clips.
 
     One number for all classes, so no answer changes (Guo et al., arXiv 1706.04599). To be fitted on clips
     that were not trained on.

@@ -55,7 +55,8 @@ def predict_windows(
 
 
 def to_batch(bundle: LoadedBundle, records: Sequence, batch_size: int) -> dict[str, np.ndarray]:
-    """The model's inputs for records, in `batch_size` rows; a text in place of a record leaves its row masked."""
+    """The model's inputs for records, in `batch_size` rows; a text in place of a record leaves its row
+    masked."""
     batch = empty_batch(batch_size, input_spec(bundle))
     for row, record in enumerate(records):
         if not isinstance(record, str):

@@ -66,7 +66,8 @@ class Predictions(list[Prediction | FailedWindow]):
     """The answers for the windows of a file, in order: a list, and a table."""
 
     def to_pandas(self):
-        """A pandas DataFrame of `to_table_row`, a row per window; ValueError where pandas is not installed."""
+        """A pandas DataFrame of `to_table_row`, a row per window; ValueError where pandas is not
+        installed."""
         try:
             import pandas
         except ModuleNotFoundError as error:

@@ -16,8 +16,8 @@ def cut_windows(duration_seconds: float, window_seconds: float) -> list[tuple[fl
     """Start and end of the windows of a file of `duration_seconds`, in seconds.
 
     A file up to a window long (and a tenth more) is one window, as a training clip is. A longer one is cut
-    every `window_seconds`; the last window is moved back to end with the file, so that every window is a whole one,
-    unless no more than a tenth of a window is left over: the last window then takes it.
+    every `window_seconds`; the last window is moved back to end with the file, so that every window is a
+    whole one, unless no more than a tenth of a window is left over: the last window then takes it.
     """
     count = max(1, math.ceil(duration_seconds / window_seconds - MAX_EXTENSION_FRACTION - 1e-9))
     last_start = max(0.0, min((count - 1) * window_seconds, duration_seconds - window_seconds))

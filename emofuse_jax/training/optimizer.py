@@ -64,7 +64,8 @@ def muon(config, schedule: optax.Schedule) -> optax.GradientTransformation:
 
     The momentum is made orthogonal by an iteration of Newton and Schulz (Jordan et al., 2024); with that
     scale (arXiv 2502.16982) its steps are as large as AdamW's, so that a rate of AdamW fits. What is no
-    kernel (`muon_dimension_numbers`) is left to Adam with Nesterov's momentum, and does not decay; `b1`, `b2` are Adam's.
+    kernel (`muon_dimension_numbers`) is left to Adam with Nesterov's momentum, and does not decay; `b1`, `b2`
+    are Adam's.
     """
     return optax.contrib.muon(
         schedule,

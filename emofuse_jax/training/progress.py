@@ -19,7 +19,8 @@ console = Console(stderr=True)
 def show_progress(
     total_steps: int, first_step: int, batch_size: int, title: str, *, active: bool
 ) -> Iterator:
-    """Yields `report_progress(step, **shown)`: a bar with clips/s and the time left, or a plain line every 10 s.
+    """Yields `report_progress(step, **shown)`: a bar with clips/s and the time left, or a plain line every 10
+    s.
 
     The rate counts from the first update: what a resumed run did before, and compilation, are not in it.
     """

@@ -175,7 +175,8 @@ def _train_fusion(
 
 
 def _compile_functions(model, tx, config, steps_per_epoch: int):
-    """`train_epoch(carry, key, numbers, data) -> carry, loss` and `compute_confusion(params, model_state, data)`."""
+    """`train_epoch(carry, key, numbers, data) -> carry, loss` and `compute_confusion(params, model_state,
+    data)`."""
 
     def loss_fn(fusion, variables, key, rows: VectorPairs):
         merged_params = variables[0] | {"fusion": fusion}

@@ -101,7 +101,8 @@ def equalize(batch: Batch, key: PRNGKey, max_gain: float) -> Batch:
 
 
 def mix_style(batch: Batch, key: PRNGKey, probability: float, *, alpha: float = 0.3) -> Batch:
-    """With probability `probability` a clip's mean and deviation of each bin, mixed with those of another clip.
+    """With probability `probability` a clip's mean and deviation of each bin, mixed with those of another
+    clip.
 
     `x' = (x - mu_i) / sd_i * sd + mu`, `sd = s sd_i + (1 - s) sd_j`, likewise mu; s ~ Beta(alpha, alpha), j
     is row b - 1 - i. The label stays: what differs in the long-term spectrum is voice and room (MixStyle,
@@ -156,7 +157,8 @@ def add_noise(
     snr_range_db: tuple[float, float],
     units_per_neper: float,
 ) -> Batch:
-    """With probability `probability` noise, its power in all bins `snr_range_db` dB (lowest, highest) below the clip's.
+    """With probability `probability` noise, its power in all bins `snr_range_db` dB (lowest, highest) below
+    the clip's.
 
     Its spectrum falls or rises by up to 20 dB over the bins; in each step and bin it is exponentially
     distributed, as the power of Gaussian noise is.
@@ -185,7 +187,8 @@ def noisy_spectrogram(
     *,
     units_per_neper: float,
 ) -> Float[Array, "b t f"]:
-    """The spectrogram with noise `snr_db` dB below each clip's mean power; `tilt_bels` in bels over the bins."""
+    """The spectrogram with noise `snr_db` dB below each clip's mean power; `tilt_bels` in bels over the
+    bins."""
     f = batch.audio.shape[2]
     valid = batch.audio_mask[..., None]
     x = batch.audio.astype(jnp.float32) * 2 / units_per_neper

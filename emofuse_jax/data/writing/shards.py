@@ -51,7 +51,8 @@ class ShardPlan:
 
 
 def plan_shards(output: str, dataset: str, clips: tuple[Clip, ...], num_shards: int | None) -> ShardPlan:
-    """A shard for every 64 clips unless `num_shards` is given; raises ValueError when `num_shards` is not in 1 to n."""
+    """A shard for every 64 clips unless `num_shards` is given; raises ValueError when `num_shards` is not in
+    1 to n."""
     if num_shards is None:
         num_shards = -(-len(clips) // CLIPS_PER_SHARD)
     if not 1 <= num_shards <= len(clips):
@@ -62,7 +63,8 @@ def plan_shards(output: str, dataset: str, clips: tuple[Clip, ...], num_shards: 
 def write_shard(
     plan: ShardPlan, shard: int, rows: list[dict], encoded_records: Iterable[bytes | None]
 ) -> None:
-    """Writes one shard and then its note; `rows` is filled while `encoded_records` is drawn (None: a failed clip)."""
+    """Writes one shard and then its note; `rows` is filled while `encoded_records` is drawn (None: a failed
+    clip)."""
     path = os.path.join(plan.output, plan.name(shard))
     with _runtime_error_as_oserror(path + ".tmp"):
         writer = array_record_module.ArrayRecordWriter(path + ".tmp", records.WRITER_OPTIONS)

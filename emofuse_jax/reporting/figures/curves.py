@@ -110,7 +110,8 @@ def _alt_text(lines, metric, best, scale) -> str:
 def mean_curve_picture(
     histories: Sequence[Sequence[dict]], metric: str, marks: Sequence[str] = (), chance: float | None = None
 ) -> style.Picture | None:
-    """Mean of `metric` (`loss` or `ua`) over runs per epoch, and the range of all runs; None where none has it.
+    """Mean of `metric` (`loss` or `ua`) over runs per epoch, and the range of all runs; None where none has
+    it.
 
     An epoch that some runs did not reach is the mean of the others.
     """

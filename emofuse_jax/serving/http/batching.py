@@ -138,7 +138,8 @@ class Batcher:
         self._on_batch(num_rows, bucket, time.monotonic() - start_time)
 
     def _measure_max_joined_rows(self) -> int:
-        """The smallest bucket than which no larger one answers `MIN_THROUGHPUT_GAIN` times the rows a second."""
+        """The smallest bucket than which no larger one answers `MIN_THROUGHPUT_GAIN` times the rows a
+        second."""
         # in rounds, so that a moment in which the machine is busy does not fall on one bucket alone
         timings = [[self._time_batch(bucket) for bucket in self.buckets] for _ in range(TIMING_ROUNDS)]
         max_joined_rows, best_throughput = self.buckets[0], 0.0

@@ -132,8 +132,8 @@ class Decoders:
 def run_decoder_job(requirements: PrepRequirements, job: tuple):
     """In the process: what a job asks for, or the error, which is sent back.
 
-    `job`: a path, for a `ProbeResult`; with start, end and person for a window, a Record or why there is none;
-    nothing, to get ready.
+    `job`: a path, for a `ProbeResult`; with start, end and person for a window, a Record or why there is
+    none; nothing, to get ready.
     """
     if not job:
         return _warm_up(requirements)

@@ -45,8 +45,9 @@ def train_replica_group(
 ) -> ReplicaGroup:
     """Trains until every replica is through or has stopped; saves to `workdir` on the way.
 
-    `should_stop` is asked before each call of a program, and asks to save and to end: raises Preempted. NotFinite
-    where the loss of a replica is not a number any more: `nonfinite.json` then names the step's clips.
+    `should_stop` is asked before each call of a program, and asks to save and to end: raises Preempted.
+    NotFinite where the loss of a replica is not a number any more: `nonfinite.json` then names the step's
+    clips.
     """
     try:
         return _train_replica_group(context, replica_ids, workdir, report_progress, should_stop)

@@ -69,7 +69,8 @@ def choose_group_size(context: CrossvalContext) -> int:
 
 
 def estimate_device_bytes(context: CrossvalContext, replicas_per_device: int) -> int:
-    """Bytes that `replicas_per_device` replicas take on a device: data, program, and the best parameters beside."""
+    """Bytes that `replicas_per_device` replicas take on a device: data, program, and the best parameters
+    beside."""
     return compiled_bytes(
         lower_train_steps(context, replicas_per_device).compile()
     ) + replicas_per_device * replica_parameter_bytes(context)
