@@ -68,7 +68,7 @@ chaos: install-dev
 fuzz: install-dev
 	$(BIN)/python -m tests.fuzz.run --output=results/fuzz.json --inputs=10000 --workers=2
 
-# Some 1,000 small mistakes in ops/, objectives/ and losses.py, one at a time (goes on where it was stopped).
+# Some 1,000 small mistakes in ops/ and losses/, one at a time (goes on where it was stopped).
 mutation: install-dev
 	$(PYTHON) -m venv .venv-mutation
 	.venv-mutation/bin/python $(PIP_INSTALL) 'cosmic-ray>=8.7,<9'

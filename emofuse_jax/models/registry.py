@@ -1,16 +1,16 @@
 """Encoders and fusions by name.
 
-Encoders are built with `(config, spec, dtype, rngs)` and called with `(batch, train) -> Encoded`. `defaults`
-of a class are the fields of its part of the config, `small` those that its small variant changes
+Encoders are built with `(config, spec, dtype, rngs)` and called with `(batch, train) -> EncoderOutput`.
+`defaults` of a class are the fields of its part of the config, `small` those that its small variant changes
 (settings/small_variant.py), `width` is that of a position. The audio of the batch comes standardised per bin,
 zero at padding, in the dtype of the activations. An encoder may have `attention_map(weights)`, which gives
 attention over its positions the shape that a picture needs.
 
-Fusions are built with `(d_a, d_v, classes, config, dtype, rngs)` and called with `(streams, key) -> Fused`.
-`modalities` of a class says which encoders the network builds, `takes` what it is called with (`vectors`:
-Streams, `sequences`: Sequences), `defaults` and `small` are fields of `config.fusion` beside `name`. A class
-may have a static `calibrate(state, level_probabilities, labels) -> state`: its own part of the model state,
-set from the validation clips at each epoch's end (training/fusion_state.py).
+Fusions are built with `(d_a, d_v, classes, config, dtype, rngs)` and called with `(pooled, key) ->
+FusionOutput`. `modalities` of a class says which encoders the network builds, `takes` what it is called with
+(`vectors`: Streams, `sequences`: EncodedSequences), `defaults` and `small` are fields of `config.fusion`
+beside `name`. A class may have a static `calibrate(state, level_probabilities, labels) -> state`: its own
+part of the model state, set from the validation clips at each epoch's end (training/fusion_state.py).
 """
 
 from collections.abc import Callable

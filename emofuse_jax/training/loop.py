@@ -152,7 +152,7 @@ def run_training(
     return tracker
 
 
-def progress_metadata(step: int, tracker: EarlyStoppingTracker, epoch_totals: "Totals") -> dict:
+def progress_metadata(step: int, tracker: EarlyStoppingTracker, epoch_totals: "EpochTotals") -> dict:
     """Where a run stands, as JSON."""
     tracker_fields = dataclasses.asdict(tracker)
     return {

@@ -42,7 +42,7 @@ def test_collectives_are_read_with_their_bytes():
 
 def test_the_roofline_by_hand():
     chip = CHIPS["v5e"]
-    shared = {"memory": 0, "embedding": 0, "gradients": []}
+    shared = {"memory_bytes": 0, "embedding": 0, "gradient_reductions": []}
     hidden = Collective("all-gather", ((1,),), 4 * 10**9, True)
     open_ = Collective("all-reduce", ((1,),), 2 * 10**9, False)
     plan = Plan(devices=4, batch_size=8, flops=197e10, bytes=819e7, collectives=[hidden, open_], **shared)

@@ -115,10 +115,10 @@ def test_noise_has_the_power_that_was_asked_for(neper):
 def test_noise_and_rooms_come_as_often_as_was_asked_for():
     batch = batch_of(np.random.default_rng(0).normal(size=(400, 30, 6)))
     for function, more in (
-        (audio_effects.add_noise, {"snr": (0.0, 10.0)}),
+        (audio_effects.add_noise, {"snr_range_db": (0.0, 10.0)}),
         (audio_effects.reverberate, {"steps": 40}),
     ):
-        out = function(batch, jax.random.key(2), 0.25, neper=2.0, **more)
+        out = function(batch, jax.random.key(2), 0.25, units_per_neper=2.0, **more)
         changed = (np.asarray(out.audio) != np.asarray(batch.audio)).any((1, 2))
         assert 0.17 < changed.mean() < 0.33
 

@@ -142,12 +142,13 @@ MEMORY = """
 import dataclasses, resource, sys
 from emofuse_jax.data.writing.corpus import Clip
 from data_prep.settings import RECIPES
-from data_prep.workers.pool import Job, process
+from data_prep.workers.pool import PrepJob, process_to_outcome
 path, recipe, waveform = sys.argv[1:]
 settings = RECIPES[recipe]
 audio = dataclasses.replace(settings.audio, waveform=bool(waveform))
-found = process(Job(dataclasses.replace(settings, audio=audio), "mine", 2), Clip("a", path, 0, "ann"))
-print(found.status, len(found.data), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+outcome = process_to_outcome(PrepJob(dataclasses.replace(settings, audio=audio), "mine", 2), Clip("a", path,
+0, "ann")) print(outcome.status, len(outcome.data), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss //
+1024)
 """
 
 

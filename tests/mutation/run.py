@@ -1,4 +1,4 @@
-"""Small mistakes put into ops/, objectives/ and losses.py, one at a time: does a test see each? (cosmic-ray)
+"""Small mistakes put into ops/ and losses/, one at a time: does a test see each? (cosmic-ray)
 
     python -m tests.mutation.run --cosmic_ray=DIR --output=results/mutation.json
 
@@ -26,7 +26,7 @@ ENV = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_
 """Plugins that these tests do not use take two seconds a mistake, programs that it does not change three."""
 SECONDS = 300
 """After which a mistake counts as seen: the tests of a module take seconds."""
-LOSSES = ["tests/losses/test_losses.py", "tests/objectives"]
+LOSSES = ["tests/losses"]
 TESTS = {
     "emofuse_jax/ops/dropout.py": ["tests/ops/test_convolutional.py", "tests/ops/test_bilinear.py"],
     "emofuse_jax/ops/lrn.py": ["tests/ops/test_convolutional.py"],
@@ -48,9 +48,10 @@ KEPT = {
 
 def modules() -> dict[str, list[str]]:
     """Module to its test files."""
-    found = {"emofuse_jax/losses.py": LOSSES}
-    for path in sorted((ROOT / "emofuse_jax/objectives").glob("[!_]*.py")):
-        found[f"emofuse_jax/objectives/{path.name}"] = LOSSES
+    found = {
+        f"emofuse_jax/losses/{path.name}": LOSSES
+        for path in sorted((ROOT / "emofuse_jax/losses").glob("*.py"))
+    }
     for path in sorted((ROOT / "emofuse_jax/ops").glob("[!_]*.py")):
         found[f"emofuse_jax/ops/{path.name}"] = [f"tests/ops/test_{path.name}"]
     return found | TESTS

@@ -280,7 +280,9 @@ def test_nothing_is_kept_of_a_caller_who_leaves(tmp_path, monkeypatch):
     async def leave():
         part = LiveWindow(0.0, 1.0, np.zeros(SAMPLE_RATE, np.int16), [], (0, 0))
         answer = asyncio.create_task(
-            live_session._predict_live_window(SimpleNamespace(folder=str(tmp_path)), part, RequestOptions())
+            live_session._predict_live_window(
+                SimpleNamespace(upload_dir=str(tmp_path)), part, RequestOptions()
+            )
         )
         await asyncio.to_thread(begun.wait, 20)
         answer.cancel()

@@ -98,7 +98,7 @@ def test_what_is_no_honest_clip_is_refused(server, sound, tmp_path, route):
     for name, data, status, detail in (
         ("empty", b"", 415, "empty file"),
         ("text", b"#EXTM3U\nhttp://localhost/x\n", 415, "not media"),
-        ("noise", np.random.default_rng(0).max_body_bytes(5000), 415, "not media"),
+        ("noise", np.random.default_rng(0).bytes(5000), 415, "not media"),
         ("half.flac", half, 422, "truncated"),
         ("cut", pathlib.Path(write_film(tmp_path / "film.mp4")).read_bytes()[:9000], 415, "not media"),
     ):

@@ -127,7 +127,7 @@ distributed.initialize(sys.argv[2], 2, int(sys.argv[1]))
 from ml_collections import ConfigDict
 from emofuse_jax.models.fusions.f_score import FScore
 from emofuse_jax.scoring.predict import Predictions
-from emofuse_jax.training.fusion_state import calibrated
+from emofuse_jax.training.fusion_state import update_fusion_state
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.types import TrainState
 mesh = make_mesh(ConfigDict({"replica": 1, "data": -1, "model": 1}))
@@ -135,8 +135,8 @@ before = jax.device_put(np.ones((2, 3), np.float32), replicated(mesh))
 rng = np.random.default_rng(0)
 levels = rng.dirichlet(np.ones(3), (20, 2))
 answers = Predictions(*[rng.integers(0, 3, 20)] * 3, np.ones((20, 3)) / 3, 0.0, levels)
-state = calibrated(TrainState(0, {}, {"fusion": {"class_weights": before}}, None), FScore.calibrate, answers)
-after = state.model_state["fusion"]["class_weights"]
+state = update_fusion_state(TrainState(0, {}, {"fusion": {"class_weights": before}}, None), FScore.calibrate,
+answers) after = state.model_state["fusion"]["class_weights"]
 assert after.sharding == before.sharding and jax.process_count() == 2 and len(after.sharding.device_set) == 4
 expected = FScore.calibrate({}, answers.levels, answers.labels)["class_weights"]
 np.testing.assert_array_equal(np.asarray(after), expected)

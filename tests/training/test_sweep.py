@@ -48,7 +48,7 @@ def found(records, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (replica_group, crossval):  # each has it by its own name
-            patch.setattr(module, "answer", noted)
+            patch.setattr(module, "predict_part", noted)
         results = sweep(small(records), workdir, TRIALS, folds=[0, 1], seeds=1)
     return workdir, results, parts
 

@@ -37,7 +37,7 @@ class ModalityBranch(nnx.Module):
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
         self.dtype = dtype
 
-    def tokens(self, sequence: EncodedSequence) -> tuple[Tokens, Bool[Array, "b l"]]:
+    def make_tokens(self, sequence: EncodedSequence) -> tuple[Tokens, Bool[Array, "b l"]]:
         """CLS and the positions, with what their place in time says; CLS is always valid."""
         values = self.project(self.enter(sequence.values)) + self.place(time_encoding(sequence, self.dtype))
         b, _, w = values.shape
@@ -93,7 +93,9 @@ class BottleneckTransformer(nnx.Module):
         keys = [None] * key_count if key is None else list(jax.random.split(key, key_count))
         modality_mask = jnp.stack([sequence.mask.any(axis=1) for sequence in sequences], axis=1)  # b 2
         modality_weights = equal_weights(modality_mask)
-        token_mask_pairs = [s.tokens(q) for s, q in zip((self.audio, self.video), sequences, strict=True)]
+        token_mask_pairs = [
+            s.make_tokens(q) for s, q in zip((self.audio, self.video), sequences, strict=True)
+        ]
         tokens, masks = (list(field) for field in zip(*token_mask_pairs, strict=True))
         b = modality_mask.shape[0]
         shared = jnp.broadcast_to(self.shared[...].astype(self.dtype), (b, *self.shared.shape))

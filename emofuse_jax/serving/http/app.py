@@ -71,7 +71,9 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
         ClientDisconnect, lambda request, error: Response(status_code=CLIENT_CLOSED_REQUEST)
     )
     app.add_exception_handler(Exception, lambda request, error: status_response(500))
-    app.add_middleware(BodyLimitMiddleware, most=limits.max_body_bytes, seconds=limits.upload_timeout_seconds)
+    app.add_middleware(
+        BodyLimitMiddleware, max_bytes=limits.max_body_bytes, timeout_seconds=limits.upload_timeout_seconds
+    )
 
     @app.middleware("http")
     async def authorize_and_count(request: Request, call_next):

@@ -35,7 +35,7 @@ async def run_session(socket: WebSocket, service: Service, token: str) -> None:
     await socket.accept()
     try:
         if service.session_slots.locked():
-            raise server_busy(f"{service.limits.session_slots} sessions are open", retry_after_seconds=10)
+            raise server_busy(f"{service.limits.max_sessions} sessions are open", retry_after_seconds=10)
         async with service.session_slots:
             with service.metrics.track_session():
                 await _exchange_messages(socket, service, await _receive_options(socket, service, token))

@@ -60,7 +60,7 @@ async def probe_upload(service: Service, path: str) -> ProbeResult:
     for name, value, maximum in (
         ("seconds", probe_result.duration_seconds, limits.max_media_seconds),
         ("pixels", probe_result.width * probe_result.height, limits.max_frame_pixels),
-        ("frames a second", probe_result.frame_rate, limits.frame_rate),
+        ("frames a second", probe_result.frame_rate, limits.max_frame_rate),
     ):
         if value > maximum:
             raise invalid_field("file", f"{value:.0f} {name}, at most {maximum:g} are taken")
