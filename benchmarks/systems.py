@@ -139,7 +139,8 @@ def read_stored_result(path: str, expected_identity: dict) -> dict | None:
     for name in sorted(stored_fields.keys() | expected_fields.keys()):
         if stored_fields.get(name) != expected_fields.get(name):
             raise ValueError(
-                f"{path}: was made with {name}={stored_fields.get(name)!r}, now {expected_fields.get(name)!r}; remove its folder"
+                f"{path}: was made with {name}={stored_fields.get(name)!r}, now"
+                f" {expected_fields.get(name)!r}; remove its folder"
             )
     return stored
 

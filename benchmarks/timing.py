@@ -63,4 +63,7 @@ def format_row(row: dict) -> str:
     our_text = f"{row['case']}: ours {row['ours']:.4g} {row['unit']}"
     if row["peer"] is None:
         return f"{our_text}, {row['peer_name']} not there"
-    return f"{our_text}, {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f} ({row['repeats']} repeats)"
+    return (
+        f"{our_text}, {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f}"
+        f" ({row['repeats']} repeats)"
+    )

@@ -103,7 +103,8 @@ def _check_hop(path: str, layout: AudioLayout, duration_ms: float, short_steps: 
     for qualifier, num_steps, tolerance in checks:
         if abs(num_steps - expected) > tolerance:
             raise ValueError(
-                f"{path}: output {layout.output!r} has {num_steps} {qualifier}steps for {duration_ms / 1000:g} s {qualifier}of"
+                f"{path}: output {layout.output!r} has {num_steps} {qualifier}steps for"
+                f" {duration_ms / 1000:g} s {qualifier}of"
                 f" zeros, expected about {expected:.0f} by hop_ms {layout.hop_ms:g} of {layout_path(path)}"
             )
 

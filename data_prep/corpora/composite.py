@@ -67,7 +67,8 @@ def pair_clips(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> tuple[li
     speaker_pairs = pair_speakers(voice_corpus, face_corpus, seed)
     if len(classes) < 2 or len(speaker_pairs) < 3:
         raise ValueError(
-            f"{voice_corpus.name} and {face_corpus.name}: {len(classes)} classes and {len(speaker_pairs)} persons in common,"
+            f"{voice_corpus.name} and {face_corpus.name}: {len(classes)} classes and"
+            f" {len(speaker_pairs)} persons in common,"
             " expected at least 2 and 3; choose class maps that meet"
         )
     rng, pairs = np.random.default_rng(seed), []

@@ -51,7 +51,8 @@ def _read_rows(csv_path: str) -> list[tuple[int, dict[str, str]]]:
     unknown = [name for name in columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
     if missing or unknown or len(set(columns)) < len(columns):
         raise ValueError(
-            f"{csv_path}: row 1: columns {','.join(columns)}; expected path,label,speaker[,start,end,take,half]"
+            f"{csv_path}: row 1: columns {','.join(columns)}; expected"
+            f" path,label,speaker[,start,end,take,half]"
         )
     for line_number, row in rows:
         if None in row or None in row.values():

@@ -153,7 +153,8 @@ def _decode_frames(info: MediaInfo, start: float) -> Iterator[TimedAudio]:
             for frame in frames:
                 if not SAMPLE_RATE_LIMITS[0] <= frame.sample_rate <= SAMPLE_RATE_LIMITS[1]:
                     raise MediaError(
-                        f"sound: a sample rate of {frame.sample_rate} Hz, expected {SAMPLE_RATE_LIMITS[0]} to {SAMPLE_RATE_LIMITS[1]}"
+                        f"sound: a sample rate of {frame.sample_rate} Hz, expected"
+                        f" {SAMPLE_RATE_LIMITS[0]} to {SAMPLE_RATE_LIMITS[1]}"
                     )
                 # not `frame.time`, which is NaN for what a decoder still held at the end
                 timestamp = (

@@ -71,7 +71,8 @@ def find_leaks(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[st
             shared_values = sorted(value for value in part_values[0] & part_values[1] if value)
             leaks += (
                 [
-                    f"{kind} {shared_values[0]!r} is in {first_part} and {second_part} ({len(shared_values)} of these)"
+                    f"{kind} {shared_values[0]!r} is in {first_part} and {second_part}"
+                    f" ({len(shared_values)} of these)"
                 ]
                 if shared_values
                 else []

@@ -83,7 +83,10 @@ def print_plan(plan: Plan, chip: Chip) -> None:
 def describe_collectives(collectives: Sequence[Collective]) -> str:
     """Count, bytes, and how many are overlapped."""
     total_bytes = sum(c.bytes for c in collectives)
-    return f"{len(collectives)}, {total_bytes / 1e6:.3f} MB, {sum(c.is_overlapped for c in collectives)} overlapped with other work"
+    return (
+        f"{len(collectives)}, {total_bytes / 1e6:.3f} MB, {sum(c.is_overlapped for c in collectives)}"
+        f" overlapped with other work"
+    )
 
 
 def print_scaling(rows: Sequence[dict]) -> None:

@@ -106,6 +106,7 @@ def write_predictions(bundle, files: Sequence[str]) -> int:
             prediction_writer.add(path, predictions)
             progress(len(prediction_writer.completed_paths), len(files))
     print(
-        f"{OUTPUT.value}: {len(prediction_writer.completed_paths)} files, {len(prediction_writer.failed_paths)} of them not wholly answered"
+        f"{OUTPUT.value}: {len(prediction_writer.completed_paths)} files,"
+        f" {len(prediction_writer.failed_paths)} of them not wholly answered"
     )
     return int(bool(prediction_writer.failed_paths))

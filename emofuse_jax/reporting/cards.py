@@ -157,7 +157,8 @@ def make_data_card(dataset: Dataset) -> str:
         facts=[
             (
                 "Clips",
-                f"{len(rows_with_record)} ({status_counts['masked']} with a stream masked; {status_counts['failed']} failed)",
+                f"{len(rows_with_record)} ({status_counts['masked']} with a stream masked;"
+                f" {status_counts['failed']} failed)",
             ),
             ("Speakers", str(len(clips_per_speaker))),
             ("Recipe", f"`{settings['recipe']}`"),

@@ -128,7 +128,10 @@ def _make_bar_chart(name: str, group_kind: str, groups: dict[str, tuple[int, flo
         axes.grid(axis="x")
         axes.set_title(title)
 
-    alt = f"Share of frames with a face by {group_kind}: {min(percentages):.0f} to {max(percentages):.0f} per cent."
+    alt = (
+        f"Share of frames with a face by {group_kind}: {min(percentages):.0f} to"
+        f" {max(percentages):.0f} per cent."
+    )
     return style.make_picture(name, alt, (5.2, 1.1 + 0.24 * len(shown_groups)), draw, marks=marks)
 
 

@@ -79,7 +79,8 @@ def describe_comparison(comparison: dict) -> str:
     low, high = (100 * x for x in comparison["interval"])
     effect = "" if comparison["effect"] is None else f", effect {comparison['effect']:.2f}"
     details = (
-        f"{100 * comparison['difference']:+.1f} points of {comparison['measure'].upper()} (95 % interval {low:+.1f} to"
+        f"{100 * comparison['difference']:+.1f} points of {comparison['measure'].upper()} (95 % interval"
+        f" {low:+.1f} to"
         f" {high:+.1f}, {comparison['speakers']} speakers, p = {comparison['p']:.3f}{effect})"
     )
     if comparison["verdict"] != "not told apart":

@@ -34,7 +34,9 @@ def check_output(output: str) -> None:
 
 
 @contextlib.contextmanager
-def open_prediction_writer(output: str, bundle: Bundle, min_confidence: float) -> Iterator["Gathered"]:
+def open_prediction_writer(
+    output: str, bundle: Bundle, min_confidence: float
+) -> Iterator["PredictionWriter"]:
     """The answers so far, to be added to; when the block ends without an error they become `output`.
 
     Raises:
@@ -77,7 +79,8 @@ def _resume(file: BinaryIO, header: dict) -> PredictionWriter:
     if header_line and parse_json(header_line, f"{file.name}: line 1") != header:
         found_header, expected_header = header_line[:200].decode(errors="replace").strip(), json.dumps(header)
         raise ValueError(
-            f"{file.name}: begun as {found_header}, now asked for {expected_header}; remove it, or give another --output"
+            f"{file.name}: begun as {found_header}, now asked for {expected_header}; remove it, or give"
+            f" another --output"
         )
     completed_paths, failed_paths, last_path, offset, end_offset = (
         set(),

@@ -94,7 +94,10 @@ def trace_nonfinite_step(
         workdir,
         replica_fields | {"step": last_step, "clips": list(dict.fromkeys(replayed_clip_ids)), "first": ""},
     )
-    return f"taken again one by one, steps {first_step + 1} to {last_step} were finite; their clips are in {path}"
+    return (
+        f"taken again one by one, steps {first_step + 1} to {last_step} were finite; their clips are"
+        f" in {path}"
+    )
 
 
 def _write_report(workdir: str, report: dict) -> str:

@@ -80,7 +80,8 @@ def _check_source_run(experiment: Experiment, path: str, saved_metadata: dict) -
     ]
     if label_selections[0] != label_selections[1]:
         raise ValueError(
-            f"{path}: saw labels that this run hides: fraction and seed {label_selections[0]}, not {label_selections[1]}"
+            f"{path}: saw labels that this run hides: fraction and seed {label_selections[0]}, not"
+            f" {label_selections[1]}"
         )
 
 
@@ -95,7 +96,8 @@ def _check_shapes(source: str, loaded: Params, expected: Params) -> None:
     for name in sorted(expected_shapes.keys() | loaded_shapes.keys()):
         if expected_shapes.get(name) != loaded_shapes.get(name):
             raise ValueError(
-                f"{source}: {name} is {loaded_shapes.get(name)} there, {expected_shapes.get(name)} in this model"
+                f"{source}: {name} is {loaded_shapes.get(name)} there, {expected_shapes.get(name)} in"
+                f" this model"
             )
 
 

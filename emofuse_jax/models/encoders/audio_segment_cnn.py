@@ -23,7 +23,8 @@ class ConvBlocks(nnx.Module):
         min_size, self.block_count = 2 ** len(config.widths), len(config.widths)
         if min(steps, bins) < min_size:
             raise ValueError(
-                f"audio.widths: {self.block_count} blocks need {min_size} steps and bins, found {steps} and {bins}"
+                f"audio.widths: {self.block_count} blocks need {min_size} steps and bins, found {steps}"
+                f" and {bins}"
             )
         channels = 1
         for i, width in enumerate(config.widths, 1):

@@ -30,7 +30,8 @@ def convert_tensors(tensors: Tensors, shapes: dict[str, tuple], rules: Iterable[
         array = np.ascontiguousarray(change_layout(np.asarray(tensors[public_name], np.float32)))
         if array.shape != tuple(shapes[our_name]):
             raise ValueError(
-                f"tensor {public_name!r} gives {array.shape}, expected {tuple(shapes[our_name])} of {our_name}"
+                f"tensor {public_name!r} gives {array.shape}, expected {tuple(shapes[our_name])} of"
+                f" {our_name}"
             )
         arrays[our_name] = array
     return arrays

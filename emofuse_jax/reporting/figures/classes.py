@@ -27,7 +27,10 @@ def confusion_picture(
         axes.set(xlabel="prediction", ylabel="truth")
         axes.set_title("Confusion: % of the row, clips below")
 
-    alt = f"Confusion matrix, rows truth, columns prediction. Recall: {_format_recalls(classes, np.diag(rates))}."
+    alt = (
+        f"Confusion matrix, rows truth, columns prediction. Recall:"
+        f" {_format_recalls(classes, np.diag(rates))}."
+    )
     return style.make_picture("confusion", alt, size, draw, marks=marks)
 
 

@@ -205,8 +205,12 @@ def _alt_text(example: dict) -> str:
         faces_text = f"{int(np.sum(mask))} of {len(mask)} frames with a face"
     weights, weights_text = [example.get("voice_weight"), example.get("face_weight")], ""
     if all(text.is_finite(weight) for weight in weights):
-        weights_text = f" Weights: voice {text.format_percent(weights[0], 0)} %, face {text.format_percent(weights[1], 0)} %."
+        weights_text = (
+            f" Weights: voice {text.format_percent(weights[0], 0)} %, face"
+            f" {text.format_percent(weights[1], 0)} %."
+        )
     return (
         f"Clip {example['clip_id']}, truth {example['label']}, prediction {example['prediction']}: "
-        f"{text.format_percents(example['probabilities'])}.{weights_text} Spectrogram with attention, and {faces_text}."
+        f"{text.format_percents(example['probabilities'])}.{weights_text} Spectrogram with attention,"
+        f" and {faces_text}."
     )

@@ -150,4 +150,7 @@ def _describe_network(name: str, row: dict, ceiling: Real | None) -> str:
     bounds = text.format_interval(row.get("ua_interval"))
     interval_text = f" (95 % interval {bounds})" if bounds else ""
     ceiling_text = f", ceiling {text.format_percent(ceiling)} %" if text.is_finite(ceiling) else ""
-    return f"{text.NETWORK_NAMES.get(name, name)} {text.format_percent(row.get('ua'))} %{interval_text}{ceiling_text}"
+    return (
+        f"{text.NETWORK_NAMES.get(name, name)} {text.format_percent(row.get('ua'))}"
+        f" %{interval_text}{ceiling_text}"
+    )

@@ -51,7 +51,8 @@ def read_manifest(path: str) -> dict:
     schema = metadata.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA_VERSION:
         raise ValueError(
-            f"{manifest_path}: schema {str(schema)[:60]}, this emofuse reads up to {SCHEMA_VERSION}: update it"
+            f"{manifest_path}: schema {str(schema)[:60]}, this emofuse reads up to {SCHEMA_VERSION}:"
+            f" update it"
         )
     for field, expected_type in _FIELD_TYPES.items():
         if not isinstance(metadata.get(field), expected_type):
@@ -115,7 +116,8 @@ def _check_values(manifest_path: str, metadata: dict) -> None:
             raise ValueError(f"{manifest_path}: field {field}: expected names")
     if len({*metadata["classes"]}) != spec["classes"]:
         raise ValueError(
-            f"{manifest_path}: field classes: expected {spec['classes']} different names, as spec.classes says"
+            f"{manifest_path}: field classes: expected {spec['classes']} different names, as"
+            f" spec.classes says"
         )
 
 

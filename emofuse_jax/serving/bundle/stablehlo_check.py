@@ -45,7 +45,8 @@ def parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
         raise
     except Exception as error:  # what a parser of flatbuffers and StableHLO raises has no common class
         raise ValueError(
-            f"{path}/{GRAPH_FILE}: written by jax {metadata['versions'].get('jax')} on {metadata.get('created')},"
+            f"{path}/{GRAPH_FILE}: written by jax {metadata['versions'].get('jax')} on"
+            f" {metadata.get('created')},"
             f" cannot be read by jax {jax.__version__} ({format_error(error)[:300]});"
             " export it again from the checkpoint"
         ) from error

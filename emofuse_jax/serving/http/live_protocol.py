@@ -81,7 +81,8 @@ class WindowAssembler:
         ):  # false for NaN
             raise invalid_field(
                 "second",
-                f"{start_seconds:g}, expected {self.window_start:g} to {self.window_start + 3 * self.window_seconds:g}",
+                f"{start_seconds:g}, expected {self.window_start:g} to"
+                f" {self.window_start + 3 * self.window_seconds:g}",
             )
         if kind == AUDIO_KIND:
             self._add_audio(chunk)
@@ -119,7 +120,8 @@ class WindowAssembler:
         if self._frame_size not in ((0, 0), frame_size):
             raise invalid_field(
                 "picture",
-                f"{frame_size[0]} x {frame_size[1]} pixels, {self._frame_size[0]} x {self._frame_size[1]} before",
+                f"{frame_size[0]} x {frame_size[1]} pixels, {self._frame_size[0]} x"
+                f" {self._frame_size[1]} before",
             )
         self._frame_size = frame_size
         self._frame_chunks.append(chunk)

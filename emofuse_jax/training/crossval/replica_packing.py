@@ -50,7 +50,8 @@ def choose_group_size(context: CrossvalContext) -> int:
     while (used_bytes := estimate_device_bytes(context, replicas_per_device)) > limit_bytes:
         if replicas_per_device == 1:
             raise ValueError(
-                f"a replica takes {used_bytes / BYTES_PER_GB:.2f} GB of a device's {limit_bytes / BYTES_PER_GB:.2f};"
+                f"a replica takes {used_bytes / BYTES_PER_GB:.2f} GB of a device's"
+                f" {limit_bytes / BYTES_PER_GB:.2f};"
                 " lower data.batch_size, or use more devices' memory with emofuse train; on a CPU, whose"
                 " cores are devices, JAX_NUM_CPU_DEVICES=1 may help"
             )
@@ -62,7 +63,8 @@ def choose_group_size(context: CrossvalContext) -> int:
     if is_first_process():
         arrangement = "side by side" if replicas_per_device > 1 else "one after the other"
         progress.console.print(
-            f"{replica_count} replicas on {device_count} {jax.default_backend()} devices, {replicas_per_device} at a time on each, {arrangement}:"
+            f"{replica_count} replicas on {device_count} {jax.default_backend()} devices,"
+            f" {replicas_per_device} at a time on each, {arrangement}:"
             f" {used_bytes / BYTES_PER_GB:.2f} GB of {limit_bytes / BYTES_PER_GB:.2f} GB a device"
         )
     return -(-replica_count // group_count)
