@@ -189,9 +189,9 @@ def format_score_cell(row: Mapping, metric: str) -> str:
     return text.format_percent(row.get(metric)) + (f" [{interval}]" if interval else "")
 
 
-def format_versions(found: Mapping[str, str]) -> str:
+def format_versions(package_versions: Mapping[str, str]) -> str:
     """Names and versions as one phrase."""
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+    return ", ".join(f"{name} {version}" for name, version in package_versions.items())
 
 
 def write_data_card(directory: str, dataset: Dataset) -> None:
