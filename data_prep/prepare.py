@@ -54,7 +54,7 @@ def prepare(
 
     May be stopped at any moment; the same call goes on where it stood and ends with the same files, byte for
     byte, whatever the number of workers and wherever the encoders lie by then (for exports,
-    `records.ENCODER_PATHS` notes where).
+    `records.ENCODER_PATHS_FILE` notes where).
 
     Args:
       corpus: its clips.

@@ -47,7 +47,8 @@ def choose_track(
     Args:
       faces: those of each frame in order of time.
       shape: height and width of the frames.
-      score_speech: gives r for each of several people: how their mouth moves with the sound (`talking.py`).
+      score_speech: gives r for each of several people: how their mouth moves with the sound
+      (`active_speaker.py`).
       person: 0 is the chosen one, 1 the one of the next weight, and so on.
 
     Returns:

@@ -168,7 +168,7 @@ def _read_packet_times(container, packets_by_stream: dict[int, _PacketTimes]) ->
             if packet.size:
                 packets_by_stream[packet.stream.index].add(packet)
     except av.FFmpegError:
-        return  # what came before is there; `probe` compares it with the header
+        return  # what came before is there; `probe_media` compares it with the header
 
 
 def _make_video_track(

@@ -63,7 +63,8 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def exclusive_workdir(workdir: str) -> Iterator[None]:
-    """`host.locked` of the run as a whole: its first process holds the lock, and all of them are refused."""
+    """`lock_directory` of the run as a whole: its first process holds the lock, and all of them are
+    refused."""
     lock_error, lock_stack = None, contextlib.ExitStack()
     with lock_stack:
         if is_first_process():

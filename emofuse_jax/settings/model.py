@@ -14,7 +14,7 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
 
     `dtype`: of activations, `float32` or `bfloat16`. `audio` and `video`: `encoder` with the `defaults` of
     its class (models/registry.py), and the attention that pools its positions for fusions of vectors.
-    `fusion`: `name` with the `defaults` of its class (models/fusions/registry.py). `margins`: those between
+    `fusion`: `name` with the `defaults` of its class (models/registry.py). `margins`: those between
     classes (models/layers/margins.py). `polarity`: -1, 0 or 1 for each class; empty: by the classes' names,
     where something needs it (emofuse_jax/losses/class_polarity.py).
 

@@ -48,7 +48,7 @@ def refit(
       params: its parameters.
       model_state: its statistics.
       metadata: metadata of its checkpoint.
-      config: `seed`, `generate`, `gan` (training/feature_gan.py), `refit` (`epochs`, `batch_size`,
+      config: `seed`, `generate`, `gan` (models/feature_gan.py), `refit` (`epochs`, `batch_size`,
       `learning_rate`).
       workdir: to write to.
 

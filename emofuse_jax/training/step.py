@@ -24,7 +24,7 @@ def init_state(
     model, tx: optax.GradientTransformation, key: PRNGKey, statistics, warm_start: WarmStart = ({}, {})
 ) -> TrainState:
     """A fresh state; `statistics`: (mean, std) per bin of the training clips, `warm_start`: of
-    `read_start`."""
+    `load_warm_start`."""
     params, model_state = map(overlay_arrays, model.init(key), warm_start)
     model_state = model.with_statistics(model_state, *statistics)
     return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params))

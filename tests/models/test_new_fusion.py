@@ -17,7 +17,7 @@ from tests.models.small import SPEC, small_config
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "extending.md"
 FULL = InputSpec(t=400, f=200, s=16, h=112, w=112, classes=7)
-"""Of the records that `base.data()` asks for."""
+"""Of the records that `settings.experiment.data_defaults()` asks for."""
 
 
 def blocks():

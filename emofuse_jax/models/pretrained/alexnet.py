@@ -1,4 +1,4 @@
-"""torchvision's AlexNet (ImageNet) as the audio FCN of `audio.TORCHVISION`'s shape.
+"""torchvision's AlexNet (ImageNet) as the audio FCN of `TORCHVISION_ALEXNET`'s shape.
 
 A spectrogram is an image whose height is frequency and whose width is time, so kernels are transposed; the
 first convolution's are summed over RGB, which is what a grey picture would give.

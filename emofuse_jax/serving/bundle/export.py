@@ -62,11 +62,12 @@ def export_bundle(
     """Writes the bundle of a checkpoint to `output`; gives the parity difference.
 
     The directory appears whole or not at all; a bundle that lies there is replaced. With `encoders` it
-    carries the frozen encoders that the model reads: the ONNX files given by kind (`onnx_files.FLAGS`), or
-    those that the records were made with, where they still lie. With `quantize` (`quantised.KINDS`) it
-    stores weights in fewer bits, and the checkpoint that it is compared with has the weights so rounded.
-    With `onnx` it has the same computation for onnxruntime, whose probabilities may differ by 1e-4.
-    `make_cards(workdir, metadata)` returns texts to put into the bundle, by file name.
+    carries the frozen encoders that the model reads: the ONNX files given by kind (`onnx_files.FLAG_NAMES`),
+    or those that the records were made with, where they still lie. With `quantize`
+    (`quantization.WEIGHT_FORMATS`) it stores weights in fewer bits, and the checkpoint that it is compared
+    with has the weights so rounded. With `onnx` it has the same computation for onnxruntime, whose
+    probabilities may differ by 1e-4. `make_cards(workdir, metadata)` returns texts to put into the bundle, by
+    file name.
 
     Raises:
       FileNotFoundError: no such checkpoint.
@@ -178,7 +179,8 @@ def export_graph(
 ) -> bytes:
     """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch.
 
-    `tree` has `params` and `model_state`, `stored_weights` what is stored of them (`quantised.pack`).
+    `tree` has `params` and `model_state`, `stored_weights` what is stored of them
+    (`quantization.quantize_weights`).
     """
     structure = jax.tree.structure(tree)
     names = list(flatten_by_path(tree))

@@ -12,7 +12,7 @@ from emofuse_jax.utils import onnx_files
 BUNDLE_KIND = "emofuse bundle"
 SCHEMA_VERSION = 2
 """The newest that is read. A bundle is written as the oldest that can be read right: 2 where its weights have
-fewer bits (quantised.py), which the readers of 1 knew nothing of at first, else 1."""
+fewer bits (quantization.py), which the readers of 1 knew nothing of at first, else 1."""
 GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE = "model.stablehlo", "params.safetensors", "parity.npz"
 ONNX_FILE = "model.onnx"
 """Where the export was asked for it."""

@@ -6,9 +6,9 @@ file, `parity.npz` holds inputs and the answers of the checkpoint's model. Nothi
 
 A file whose hash is not the one in `bundle.json` is refused before it is parsed. The hashes find damage; they
 are no signature: who writes a bundle writes them too. Behind them, a graph that asks for more than to compute
-is refused (graph.py), and the rest is parsed and compiled by native code of XLA, ONNX by onnxruntime, neither
-made for hostile input: load bundles of those whom you would let choose what this machine computes. tests/fuzz
-feeds damaged and forged StableHLO behind mended hashes, no ONNX.
+is refused (stablehlo_check.py), and the rest is parsed and compiled by native code of XLA, ONNX by
+onnxruntime, neither made for hostile input: load bundles of those whom you would let choose what this machine
+computes. tests/fuzz feeds damaged and forged StableHLO behind mended hashes, no ONNX.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ class Bundle:
     inputs: dict[str, tuple[tuple, np.dtype]]
     """Shape without the batch, and dtype, of each array that `run` takes."""
     encoders: dict[str, str]
-    """Where the ONNX files lie that the settings name (`onnx_files.FLAGS`), as far as it is known."""
+    """Where the ONNX files lie that the settings name (`onnx_files.FLAG_NAMES`), as far as it is known."""
     engine: str
     """What runs it: jax or onnx."""
 

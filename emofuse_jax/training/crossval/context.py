@@ -38,9 +38,9 @@ class CrossvalContext:
     is_vmapped: bool
     """True: an epoch of all replicas is one call. False: each step is."""
     train_steps: Callable
-    """`make_epoch` over replicas (training/crossval/replicas.py)."""
+    """`make_train_steps` over replicas (training/crossval/replicas.py)."""
     predict_batches: Callable
-    """`make_answers` over replicas."""
+    """`make_predict_batches` over replicas."""
     varying_fields: tuple[str, ...] = ()
     """Fields of the config in which the replicas differ."""
 

@@ -167,7 +167,7 @@ def _epoch_rows(
 def predict_part(
     context: CrossvalContext, replica_ids: list[ReplicaId], model: tuple[Params, Params], part: str
 ) -> dict:
-    """`make_answers` of each replica for a part of its fold, on the host; padded rows at the end."""
+    """`make_predict_batches` of each replica for a part of its fold, on the host; padded rows at the end."""
     batch_size, batch_count = context.config.train.eval_batch_size, context.count_batches(part)
     rows = np.full((len(replica_ids), batch_count * batch_size), -1, np.int32)
     for replica_rows, replica_id in zip(rows, replica_ids, strict=True):
