@@ -102,7 +102,7 @@ class Frames(nn.Module):
 
     def __init__(self, width, blocks, embedding):
         super().__init__()
-        self.net = ResNet(2, width, blocks, kernel=(7, 7), stride=2, has_stem_pool=True)
+        self.net = ResNet(2, width, blocks, kernel=(7, 7), stride=2, pool=True)
         self.embedding = nn.Linear(width << (len(blocks) - 1), embedding)
 
     def forward(self, faces):

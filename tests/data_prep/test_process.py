@@ -146,9 +146,9 @@ from data_prep.workers.pool import PrepJob, process_to_outcome
 path, recipe, waveform = sys.argv[1:]
 settings = RECIPES[recipe]
 audio = dataclasses.replace(settings.audio, waveform=bool(waveform))
-outcome = process_to_outcome(PrepJob(dataclasses.replace(settings, audio=audio), "mine", 2), Clip("a", path,
-0, "ann")) print(outcome.status, len(outcome.data), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss //
-1024)
+job = PrepJob(dataclasses.replace(settings, audio=audio), "mine", 2)
+outcome = process_to_outcome(job, Clip("a", path, 0, "ann"))
+print(outcome.status, len(outcome.data), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
