@@ -35,7 +35,7 @@ $(BIN)/.installed-bench: pyproject.toml
 	touch $@
 
 demo: $(BIN)/.installed-demo
-	$(BIN)/python emofuse_jax/cli/demo.py --output=runs/demo --seed=$(SEED)
+	$(BIN)/python launch/demo.py --output=runs/demo --seed=$(SEED)
 
 install-dev: $(BIN)/.installed-dev
 

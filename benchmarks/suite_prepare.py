@@ -84,7 +84,7 @@ def make_looped_clips(
     folder: str, workdir: str, max_clips: int, height: int | None, seconds: float | None
 ) -> list[str]:
     """The clips of a folder, scaled and looped, made once under `workdir`."""
-    from benchmarks.peers.media_clips import looped
+    from benchmarks.peers.media_clips import write_looped_clip
 
     sources = sorted(path for pattern in MEDIA_PATTERNS for path in glob.glob(os.path.join(folder, pattern)))[
         :max_clips
@@ -97,7 +97,7 @@ def make_looped_clips(
     targets = [os.path.join(clips_directory, f"{name}.mp4") for name in names]
     for source, target in zip(sources, targets, strict=True):
         if not os.path.exists(target):
-            looped(source, target, seconds=seconds, height=height)
+            write_looped_clip(source, target, seconds=seconds, height=height)
     return targets
 
 
@@ -156,10 +156,10 @@ def prepare_without_faces(paths: Sequence[str]) -> None:
 
 def decode_clips(paths: Sequence[str]) -> None:
     """Every frame and all sound, decoded."""
-    from benchmarks.peers.media_clips import decode
+    from benchmarks.peers.media_clips import decode_clip
 
     for path in paths:
-        decode(path)
+        decode_clip(path)
 
 
 def prepare_with_script(paths: Sequence[str]) -> None:

@@ -122,9 +122,9 @@ def make_peer_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Cal
     w = torch.from_numpy(arrays["w"]).to(device_name)
 
     def forward():
-        joint = torch.nn.functional.dropout(bilinear.products(**device_arrays), dropout_rate)
+        joint = torch.nn.functional.dropout(bilinear.joint_products(**device_arrays), dropout_rate)
         pooled = joint.unflatten(-1, (FUSED_WIDTH, FACTORS)).sum(-1)
-        return (bilinear.unit(bilinear.signed_root(pooled)) * w).sum()
+        return (bilinear.l2_normalize(bilinear.signed_root(pooled)) * w).sum()
 
     if device_name == "cuda":
         forward = torch.compile(forward)
@@ -197,7 +197,7 @@ def make_peer_step(config) -> Callable:
     """The same network, optimiser and batch in PyTorch."""
     import torch
 
-    from benchmarks.peers.train_network import end_to_end, trainer
+    from benchmarks.peers.train_network import end_to_end, make_train_step
 
     batch, device_name = (
         make_unpadded_batch(build_model(config.model, SPEC), config.data.batch_size),
@@ -205,7 +205,7 @@ def make_peer_step(config) -> Callable:
     )
     net = end_to_end(SPEC.classes).to(device_name, memory_format=torch.channels_last)
     net = torch.compile(net) if device_name == "cuda" else net
-    train_step = trainer(net, config.optimizer.learning_rate, 1000)
+    train_step = make_train_step(net, config.optimizer.learning_rate, 1000)
     inputs = [
         torch.from_numpy(np.asarray(x)).to(device_name) for x in (batch.audio, batch.faces, batch.label)
     ]

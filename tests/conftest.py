@@ -8,9 +8,9 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also on a machine that has other devices, or libtpu
 
-# As QUICK of emofuse_jax/parallel/xla_options.py: most programs of a test run a few times. XLA_FLAGS= undoes
-# it. Eight devices on two busy cores may keep each other waiting for longer than the 40 s after which XLA
-# aborts. A flag that XLA does not know, as this one from jaxlib 0.11 on, ends the process.
+# As CPU_FAST_COMPILE_OPTIONS of emofuse_jax/parallel/xla_options.py: most programs of a test run a few times.
+# XLA_FLAGS= undoes it. Eight devices on two busy cores may keep each other waiting for longer than the 40 s
+# after which XLA aborts. A flag that XLA does not know, as this one from jaxlib 0.11 on, ends the process.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_collective_call_terminate_timeout_seconds=300"
@@ -23,14 +23,24 @@ from jaxtyping import install_import_hook
 
 # Shapes in signatures are checked here, and only here. Not in types.py: a Batch is also built from
 # shapes, shardings and NumPy arrays.
-CHECKED = ["ops", "models", "losses", "scoring.metrics", "scoring.predict", "reporting", "data.augment"]
-install_import_hook([*(f"emofuse_jax.{name}" for name in CHECKED), "data_prep.faces"], "beartype.beartype")
+SHAPE_CHECKED_MODULES = [
+    "ops",
+    "models",
+    "losses",
+    "scoring.metrics",
+    "scoring.predict",
+    "reporting",
+    "data.augment",
+]
+install_import_hook(
+    [*(f"emofuse_jax.{name}" for name in SHAPE_CHECKED_MODULES), "data_prep.faces"], "beartype.beartype"
+)
 
 jax.config.update("jax_num_cpu_devices", 8)
 
 SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")
 
-PROGRAMS = pytest.StashKey[str]()
+COMPILATION_CACHE_KEY = pytest.StashKey[str]()
 """Where this run keeps what it compiled."""
 
 
@@ -42,25 +52,25 @@ def pytest_configure(config):
             sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]], os.environ | {"NPROC": "16"}
         )
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker has it, and a caller that keeps programs
-        config.stash[PROGRAMS] = tempfile.mkdtemp(prefix="emofuse-programs-")
-        share_programs(config.stash[PROGRAMS])
+        config.stash[COMPILATION_CACHE_KEY] = tempfile.mkdtemp(prefix="emofuse-programs-")
+        share_compilation_cache(config.stash[COMPILATION_CACHE_KEY])
 
 
 def pytest_unconfigure(config):
-    if PROGRAMS in config.stash:
-        shutil.rmtree(config.stash[PROGRAMS], ignore_errors=True)
+    if COMPILATION_CACHE_KEY in config.stash:
+        shutil.rmtree(config.stash[COMPILATION_CACHE_KEY], ignore_errors=True)
 
 
-def share_programs(path: str) -> None:
+def share_compilation_cache(path: str) -> None:
     """Workers and child processes share what is compiled; a size has it locked."""
-    told = {"dir": path, "max_size": 2 << 30}
-    settings = {f"jax_compilation_cache_{name}": value for name, value in told.items()}
+    cache_options = {"dir": path, "max_size": 2 << 30}
+    settings = {f"jax_compilation_cache_{name}": value for name, value in cache_options.items()}
     for name, value in (settings | {"jax_persistent_cache_min_compile_time_secs": 0.2}).items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
 
 
-LONGEST = (
+SLOW_TEST_FILES = (
     "settings/test_configs.py",
     "training/test_loop.py",
     "training/test_crossval.py",
@@ -80,15 +90,15 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items):
-    def place(item) -> int:
+    def file_order(item) -> int:
         name = os.path.relpath(item.path, os.path.dirname(__file__))
-        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return SLOW_TEST_FILES.index(name) if name in SLOW_TEST_FILES else len(SLOW_TEST_FILES)
 
-    items.sort(key=place)
+    items.sort(key=file_order)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_programs_end_with_their_module():
+def clear_caches_after_module():
     """A worker that keeps all of them needs several GB."""
     yield
     jax.clear_caches()

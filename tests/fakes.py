@@ -15,10 +15,10 @@ from emofuse_jax.data import records
 CLASSES = ("angry", "happy", "sad")
 
 
-def make_record(i: int, *, bins=70, frames=4, size=16, speakers=4) -> records.Record:
+def make_record(i: int, *, bins=70, frames=4, size=16, num_speakers=4) -> records.Record:
     rng = np.random.default_rng(i)
-    label, steps = i % len(CLASSES), int(rng.integers(90, 130))
-    spectrogram = rng.normal(-4, 1, (steps, bins)).astype(np.float16)
+    label, num_steps = i % len(CLASSES), int(rng.integers(90, 130))
+    spectrogram = rng.normal(-4, 1, (num_steps, bins)).astype(np.float16)
     spectrogram[:, label * 10 : label * 10 + 10] += 3
     faces = rng.integers(0, 80, (frames, size, size, 3), dtype=np.uint8)
     faces[:, :, :, label] += 100
@@ -26,7 +26,7 @@ def make_record(i: int, *, bins=70, frames=4, size=16, speakers=4) -> records.Re
     valid[0] = i % 5 != 0
     return records.Record(
         clip_id=f"clip{i:03d}",
-        speaker=f"s{i // len(CLASSES) % speakers}",
+        speaker=f"s{i // len(CLASSES) % num_speakers}",
         corpus="fake",
         label=label,
         votes=np.eye(len(CLASSES), dtype=np.float32)[label],
@@ -42,18 +42,18 @@ def make_record(i: int, *, bins=70, frames=4, size=16, speakers=4) -> records.Re
     )
 
 
-UNKNOWN = {"sex": {}, "notes": [], "sources_sha256": "", "versions": {}}
+EMPTY_PREP_FIELDS = {"sex": {}, "notes": [], "sources_sha256": "", "versions": {}}
 """Fields of prep.json that made records have nothing to say in."""
 
 
-def write_dataset(path: str, clips: int = 36, shards: int = 2) -> str:
+def write_dataset(path: str, num_clips: int = 36, num_shards: int = 2) -> str:
     """Writes shards, prep.json, manifest.csv, one protocol of one fold, and its statistics."""
-    made = [make_record(i) for i in range(clips)]
+    fake_records = [make_record(i) for i in range(num_clips)]
     os.makedirs(path, exist_ok=True)
-    for shard in range(shards):
-        name = os.path.join(path, records.shard_name("fake", shard, shards))
+    for shard in range(num_shards):
+        name = os.path.join(path, records.shard_name("fake", shard, num_shards))
         writer = ArrayRecordWriter(name, records.WRITER_OPTIONS)
-        for record in made[shard * clips // shards : (shard + 1) * clips // shards]:
+        for record in fake_records[shard * num_clips // num_shards : (shard + 1) * num_clips // num_shards]:
             writer.write(records.encode(record))
         writer.close()
     settings = PrepSettings(audio=AudioSettings(bins=70), face=FaceSettings(frames=4, size=16))
@@ -61,41 +61,56 @@ def write_dataset(path: str, clips: int = 36, shards: int = 2) -> str:
         "schema_version": records.SCHEMA_VERSION,
         "corpus": "fake",
         "classes": list(CLASSES),
-        "speakers": sorted({r.speaker for r in made}),
+        "speakers": sorted({r.speaker for r in fake_records}),
         "shape": {"f": 70, "h": 16, "w": 16},
         "settings": settings.to_dict(),
-        "shards": [{"records": (i + 1) * clips // shards - i * clips // shards} for i in range(shards)],
-        **UNKNOWN,
+        "shards": [
+            {"records": (i + 1) * num_clips // num_shards - i * num_clips // num_shards}
+            for i in range(num_shards)
+        ],
+        **EMPTY_PREP_FIELDS,
     }
     _write_json(os.path.join(path, "prep.json"), prep)
     with open(os.path.join(path, "manifest.csv"), "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["clip_id", "index", "speaker", "status", "label"])
-        rows.writerows([r.clip_id, i, r.speaker, "kept", r.label] for i, r in enumerate(made))
-    parts = {"train": ("s0", "s1"), "validation": ("s2",), "test": ("s3",)}
-    lists = {part: [r.clip_id for r in made if r.speaker in who] for part, who in parts.items()}
-    _write_json(os.path.join(path, "splits", "fake_1fold", "fold_0.json"), lists)
-    sounds = np.concatenate([r.spectrogram for r in made if r.speaker in parts["train"]]).astype(np.float32)
+        csv_writer = csv.writer(file)
+        csv_writer.writerow(["clip_id", "index", "speaker", "status", "label"])
+        csv_writer.writerows([r.clip_id, i, r.speaker, "kept", r.label] for i, r in enumerate(fake_records))
+    part_speakers = {"train": ("s0", "s1"), "validation": ("s2",), "test": ("s3",)}
+    clip_ids = {
+        part: [r.clip_id for r in fake_records if r.speaker in speakers]
+        for part, speakers in part_speakers.items()
+    }
+    _write_json(os.path.join(path, "splits", "fake_1fold", "fold_0.json"), clip_ids)
+    train_spectrograms = np.concatenate(
+        [r.spectrogram for r in fake_records if r.speaker in part_speakers["train"]]
+    ).astype(np.float32)
     os.makedirs(os.path.join(path, "stats", "fake_1fold"))
-    np.savez(os.path.join(path, "stats", "fake_1fold", "fold_0.npz"), mean=sounds.mean(0), std=sounds.std(0))
+    np.savez(
+        os.path.join(path, "stats", "fake_1fold", "fold_0.npz"),
+        mean=train_spectrograms.mean(0),
+        std=train_spectrograms.std(0),
+    )
     return path
 
 
-def add_folds(path: str, clips: int = 36, speakers: int = 4) -> None:
+def add_folds(path: str, num_clips: int = 36, num_speakers: int = 4) -> None:
     """Adds `fake_folds`: every speaker is tested once, validated on by the one before; fold 0 has two."""
-    made = [make_record(i, speakers=speakers) for i in range(clips)]
-    for fold in range(speakers - 1):
-        tested = {f"s{fold}"} if fold else {"s0", f"s{speakers - 1}"}
-        validated = f"s{fold + 1}"
-        who = {"test": tested, "validation": {validated}}
-        who["train"] = {r.speaker for r in made} - tested - {validated}
-        lists = {part: [r.clip_id for r in made if r.speaker in names] for part, names in who.items()}
-        _write_json(os.path.join(path, "splits", "fake_folds", f"fold_{fold}.json"), lists)
-        sounds = [r.spectrogram for r in made if r.speaker in who["train"]]
-        sounds = np.concatenate(sounds).astype(np.float32)
+    fake_records = [make_record(i, num_speakers=num_speakers) for i in range(num_clips)]
+    for fold in range(num_speakers - 1):
+        test_speakers = {f"s{fold}"} if fold else {"s0", f"s{num_speakers - 1}"}
+        validation_speaker = f"s{fold + 1}"
+        part_speakers = {"test": test_speakers, "validation": {validation_speaker}}
+        part_speakers["train"] = {r.speaker for r in fake_records} - test_speakers - {validation_speaker}
+        clip_ids = {
+            part: [r.clip_id for r in fake_records if r.speaker in speakers]
+            for part, speakers in part_speakers.items()
+        }
+        _write_json(os.path.join(path, "splits", "fake_folds", f"fold_{fold}.json"), clip_ids)
+        train_spectrograms = [r.spectrogram for r in fake_records if r.speaker in part_speakers["train"]]
+        train_spectrograms = np.concatenate(train_spectrograms).astype(np.float32)
         os.makedirs(os.path.join(path, "stats", "fake_folds"), exist_ok=True)
         name = os.path.join(path, "stats", "fake_folds", f"fold_{fold}.npz")
-        np.savez(name, mean=sounds.mean(0), std=sounds.std(0))
+        np.savez(name, mean=train_spectrograms.mean(0), std=train_spectrograms.std(0))
 
 
 def _write_json(path: str, value: dict) -> None:
@@ -120,7 +135,7 @@ def tiny_config(path: str, fusion: str = "am_fbp", **fields):
     return config
 
 
-def random_numbers(model, seed: int) -> tuple[dict, dict]:
+def random_parameters(model, seed: int) -> tuple[dict, dict]:
     """Parameters and statistics none of which is zero or one; compiling `init` would take seconds."""
     rng = np.random.default_rng(seed)
 

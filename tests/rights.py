@@ -19,7 +19,7 @@ def as_nobody():
         os.seteuid(0)
 
 
-def forbid(path):
+def make_unreadable(path):
     """Takes away the rights to read a file; pytest's folders on the way are opened, which are one user's."""
     os.chmod(path, 0)
     for folder in list(path.parents)[:-2]:

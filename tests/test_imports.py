@@ -28,11 +28,11 @@ LAYERS = (
 """Subpackages of emofuse_jax: each imports only from earlier lines; those of one line don't import each
 other."""
 
-DATA_PREP_IMPORTS = ("emofuse_jax.types", "emofuse_jax.utils", "emofuse_jax.data")
-IMPORT_DATA_PREP = ("emofuse_jax.serving.media", "emofuse_jax.api", "emofuse_jax.cli")
-IMPORT_BENCHMARKS = ("emofuse_jax.cli.benchmark",)
+ALLOWED_IN_DATA_PREP = ("emofuse_jax.types", "emofuse_jax.utils", "emofuse_jax.data")
+DATA_PREP_IMPORTERS = ("emofuse_jax.serving.media", "emofuse_jax.api", "emofuse_jax.cli")
+BENCHMARK_IMPORTERS = ("emofuse_jax.cli.benchmark",)
 
-ONLY_IN = {
+ALLOWED_IMPORTERS = {
     "flax": ("emofuse_jax.models",),
     "orbax": ("emofuse_jax.training.checkpoint",),
     "grain": ("emofuse_jax.data",),
@@ -83,19 +83,19 @@ def imported_modules(module: str) -> set[str]:
     return modules
 
 
-def within(name: str, prefix: str) -> bool:
+def is_within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix}.")
 
 
-def cycles(graph: dict[str, set[str]]) -> list[str]:
+def find_cycles(graph: dict[str, set[str]]) -> list[str]:
     """Nodes that reach themselves."""
 
     def reachable(start: str) -> set[str]:
         seen, stack = set(), [start]
         while stack:
-            for following in graph.get(stack.pop(), set()) - seen:
-                seen.add(following)
-                stack.append(following)
+            for successor in graph.get(stack.pop(), set()) - seen:
+                seen.add(successor)
+                stack.append(successor)
         return seen
 
     return sorted(node for node in graph if node in reachable(node))
@@ -109,38 +109,48 @@ def test_the_package_root_holds_only_init_and_types():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_one_way(module):
-    layers = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    layer_numbers = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     names = imported_names(MODULES[module])
     for name in imported_modules(module):
-        if within(module, "data_prep"):
-            allowed = within(name, "data_prep") or any(within(name, place) for place in DATA_PREP_IMPORTS)
-        elif within(name, "data_prep"):
-            allowed = any(within(module, place) for place in IMPORT_DATA_PREP)
+        if is_within(module, "data_prep"):
+            is_allowed = is_within(name, "data_prep") or any(
+                is_within(name, prefix) for prefix in ALLOWED_IN_DATA_PREP
+            )
+        elif is_within(name, "data_prep"):
+            is_allowed = any(is_within(module, prefix) for prefix in DATA_PREP_IMPORTERS)
         elif module == "emofuse_jax" or name == "emofuse_jax":
-            allowed = module in IMPORT_BENCHMARKS  # it looks for the clone that the package lies in
+            is_allowed = module in BENCHMARK_IMPORTERS  # it looks for the clone that the package lies in
         else:
             importer, imported = module.split(".")[1], name.split(".")[1]
-            allowed = importer == imported or layers[imported] < layers[importer]
-        assert allowed, f"{module} imports {name}"
-    for library, places in ONLY_IN.items():
-        if not any(within(module, place) for place in places):
-            assert not any(within(name, library) for name in names), f"{module} imports {library}"
-    outside = ("tests", "launch", "configs", *(() if module in IMPORT_BENCHMARKS else ("benchmarks",)))
-    assert not [name for name in names if name.split(".")[0] in outside]
+            is_allowed = importer == imported or layer_numbers[imported] < layer_numbers[importer]
+        assert is_allowed, f"{module} imports {name}"
+    for library, importers in ALLOWED_IMPORTERS.items():
+        if not any(is_within(module, prefix) for prefix in importers):
+            assert not any(is_within(name, library) for name in names), f"{module} imports {library}"
+    forbidden_packages = (
+        "tests",
+        "launch",
+        "configs",
+        *(() if module in BENCHMARK_IMPORTERS else ("benchmarks",)),
+    )
+    assert not [name for name in names if name.split(".")[0] in forbidden_packages]
 
 
 def test_no_file_is_part_of_an_import_cycle():
-    assert not cycles({module: imported_modules(module) for module in MODULES})
+    assert not find_cycles({module: imported_modules(module) for module in MODULES})
 
 
 def test_no_package_is_part_of_an_import_cycle():
     graph: dict[str, set[str]] = {}
     for module, path in MODULES.items():
         for name in imported_modules(module):
-            here, there = (str(p.parent.relative_to(ROOT)) for p in (path, MODULES[name]))
-            if not (f"{here}/".startswith(f"{there}/") or f"{there}/".startswith(f"{here}/")):
-                graph.setdefault(here, set()).add(there)
-    assert not cycles(graph)
+            package, imported_package = (str(p.parent.relative_to(ROOT)) for p in (path, MODULES[name]))
+            if not (
+                f"{package}/".startswith(f"{imported_package}/")
+                or f"{imported_package}/".startswith(f"{package}/")
+            ):
+                graph.setdefault(package, set()).add(imported_package)
+    assert not find_cycles(graph)
 
 
 def test_verbs_are_started_and_not_imported():
@@ -166,7 +176,7 @@ def test_nothing_reads_pickles():
                 assert keywords.get("allow_pickle") == "False", f"{path}:{node.lineno}"
 
 
-def loaded_after(imports: str, libraries: tuple[str, ...]) -> str:
+def modules_loaded_by(imports: str, libraries: tuple[str, ...]) -> str:
     """Which of the libraries a fresh process has loaded after some imports."""
     code = f"import sys, {imports}\nprint([m for m in {libraries!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -176,13 +186,13 @@ def loaded_after(imports: str, libraries: tuple[str, ...]) -> str:
 def test_the_package_is_light_to_import():
     libraries = ("tensorflow", "librosa", "av", "cv2", "matplotlib", "flax", "orbax", "grain")
     modules = "emofuse_jax.types, emofuse_jax.data.records, emofuse_jax.scoring.metrics, emofuse_jax.losses"
-    assert loaded_after(modules, libraries) == "[]"
+    assert modules_loaded_by(modules, libraries) == "[]"
 
 
 def test_every_part_imports_without_media_and_plotting_libraries():
     libraries = ("tensorflow", "librosa", "av", "cv2", "matplotlib")
     modules = "emofuse_jax.api.evaluation, emofuse_jax.reporting.run_report, emofuse_jax.api.training"
-    assert loaded_after(f"{modules}, emofuse_jax.serving", libraries) == "[]"
+    assert modules_loaded_by(f"{modules}, emofuse_jax.serving", libraries) == "[]"
 
 
 def test_training_does_not_import_an_installed_pytorch(tmp_path):

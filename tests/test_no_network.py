@@ -11,7 +11,7 @@ import sys
 import httpx2
 import pytest
 
-from tests.serving.server_process import serving
+from tests.serving.server_process import run_server
 from tests.upgrade.make import make_clips
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -26,13 +26,13 @@ def get_config():
 
 
 @functools.cache
-def without_network() -> tuple[str, ...]:
+def no_network_command() -> tuple[str, ...]:
     """What starts a process in a namespace that has no network at all, where that is allowed (root)."""
-    tried = shutil.which("unshare") and subprocess.run(["unshare", "-n", "true"], capture_output=True)
-    return ("unshare", "-n") if tried and tried.returncode == 0 else ()
+    trial = shutil.which("unshare") and subprocess.run(["unshare", "-n", "true"], capture_output=True)
+    return ("unshare", "-n") if trial and trial.returncode == 0 else ()
 
 
-def guard(home: pathlib.Path) -> dict[str, str]:
+def offline_environment(home: pathlib.Path) -> dict[str, str]:
     """The environment in which a Python process can reach this machine alone, and tells what it tried."""
     return {
         "PYTHONPATH": os.pathsep.join([str(OFFLINE), str(ROOT)]),
@@ -41,14 +41,14 @@ def guard(home: pathlib.Path) -> dict[str, str]:
     }
 
 
-def offline(home: pathlib.Path, *words: str) -> subprocess.CompletedProcess:
+def run_offline(home: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
     """A Python process that can reach nothing."""
-    env, command = os.environ | guard(home), [*without_network(), sys.executable, *words]
+    env, command = os.environ | offline_environment(home), [*no_network_command(), sys.executable, *arguments]
     return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=300)
 
 
-def succeeded(home: pathlib.Path, *words: str) -> str:
-    done = offline(home, *words)
+def run_offline_checked(home: pathlib.Path, *arguments: str) -> str:
+    done = run_offline(home, *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     assert not (home / "tried.log").exists(), (home / "tried.log").read_text()
     return done.stdout
@@ -56,17 +56,17 @@ def succeeded(home: pathlib.Path, *words: str) -> str:
 
 def test_the_guard_holds(tmp_path):
     code = "import socket; socket.create_connection(('192.0.2.1', 80), 1)"
-    assert "no network in this test" in offline(tmp_path, "-c", code).stderr
+    assert "no network in this test" in run_offline(tmp_path, "-c", code).stderr
     code = "import urllib.request; urllib.request.urlopen('http://example.org')"
-    assert "no network in this test" in offline(tmp_path, "-c", code).stderr
+    assert "no network in this test" in run_offline(tmp_path, "-c", code).stderr
     assert len((tmp_path / "tried.log").read_text().splitlines()) == 2
 
 
 def test_imports(tmp_path):
-    said = succeeded(tmp_path, str(OFFLINE / "import_all.py")).splitlines()
-    assert int(said[-1].split()[1]) > 150
-    left = {line.split()[-1] for line in said if line.startswith("left out")}
-    assert left <= {"apache_beam", "torch"}
+    lines = run_offline_checked(tmp_path, str(OFFLINE / "import_all.py")).splitlines()
+    assert int(lines[-1].split()[1]) > 150
+    skipped_modules = {line.split()[-1] for line in lines if line.startswith("left out")}
+    assert skipped_modules <= {"apache_beam", "torch"}
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +86,17 @@ def test_from_clips_to_an_answer_over_http(home):
         "export": ["--workdir=run", "--output=bundle"],
         "predict": ["--bundle=bundle", "clips/0.mp4"],
     }
-    said = {
-        verb: succeeded(home, str(ROOT / "launch" / f"{verb}.py"), *words) for verb, words in steps.items()
+    outputs = {
+        verb: run_offline_checked(home, str(ROOT / "launch" / f"{verb}.py"), *arguments)
+        for verb, arguments in steps.items()
     }
-    answers = [json.loads(line) for line in said["predict"].splitlines()]
-    assert all(answer["label"] in ("high", "low") for answer in answers)
+    predictions = [json.loads(line) for line in outputs["predict"].splitlines()]
+    assert all(prediction["label"] in ("high", "low") for prediction in predictions)
     assert (home / "run" / "evaluation" / "test" / "results.json").exists()
     clip = {"file": ("0.mp4", (home / "clips" / "0.mp4").read_bytes())}
-    with serving(f"--bundle={home / 'bundle'}", **guard(home)) as (port, _, _):
-        found = httpx2.post(f"http://127.0.0.1:{port}/v1/predict", files=clip, timeout=60).raise_for_status()
-    assert len(found.json()["windows"]) == len(answers)
+    with run_server(f"--bundle={home / 'bundle'}", **offline_environment(home)) as (port, _, _):
+        response = httpx2.post(
+            f"http://127.0.0.1:{port}/v1/predict", files=clip, timeout=60
+        ).raise_for_status()
+    assert len(response.json()["windows"]) == len(predictions)
     assert not (home / "tried.log").exists(), (home / "tried.log").read_text()

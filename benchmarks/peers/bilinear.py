@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from benchmarks.peers.case import Case, normal
 
 
-def products(x, y, u, v, bias_u=None, bias_v=None, keep=None):
+def joint_products(x, y, u, v, bias_u=None, bias_v=None, keep=None):
     """`dropout(U^T x + b_U  o  V^T y + b_V)`, one column for each output and factor."""
     joint = F.linear(x, u.T, bias_u) * F.linear(y, v.T, bias_v)  # b ok
     return joint if keep is None else joint * keep
@@ -24,14 +24,14 @@ def signed_root(z):
     return torch.sign(z) * torch.sqrt(torch.abs(z))
 
 
-def unit(z, eps=1e-6):
+def l2_normalize(z, eps=1e-6):
     return z * torch.rsqrt((z * z).sum(-1, keepdim=True) + eps)
 
 
 def fbp(x, y, u, v, *, factors, bias_u=None, bias_v=None, power_norm=False, normalize=True, keep=None):
-    z = sum_pool(products(x, y, u, v, bias_u, bias_v, keep), factors)
+    z = sum_pool(joint_products(x, y, u, v, bias_u, bias_v, keep), factors)
     z = signed_root(z) if power_norm else z
-    return unit(z) if normalize else z
+    return l2_normalize(z) if normalize else z
 
 
 def bilinear_form(x, y, u, v, factors):
@@ -47,33 +47,33 @@ def mfb(x, y, u, v, *, factors):
 
 def mfh(x, y, us, vs, *, factors):
     """Cascade: each stage's products are multiplied by those before; the stages' outputs side by side."""
-    outputs, before = [], 1.0
+    outputs, joint = [], 1.0
     for u, v in zip(us, vs, strict=True):
-        before = before * products(x, y, u, v)
-        outputs.append(unit(signed_root(sum_pool(before, factors))))
+        joint = joint * joint_products(x, y, u, v)
+        outputs.append(l2_normalize(signed_root(sum_pool(joint, factors))))
     return torch.cat(outputs, -1)
 
 
-def vectors(rng, size):
+def random_vectors(rng, size):
     """Two streams and the factors of k=4 (5 at the other size), o=3."""
     b, m, n, ok = 3 * size, 5 * size, 4 * size, 3 * (3 + size)
     shapes = {"x": (b, m), "y": (b, n), "u": (m, ok), "v": (n, ok)}
     return {name: normal(rng, *shape) for name, shape in shapes.items()}
 
 
-def biased(rng, size):
-    inputs = vectors(rng, size)
+def random_biased_vectors(rng, size):
+    inputs = random_vectors(rng, size)
     columns = inputs["u"].shape[1]
     return inputs | {name: 1 + normal(rng, columns, scale=0.3) for name in ("bias_u", "bias_v")}
 
 
-def cascade(rng, size):
-    first, second, third = (vectors(rng, size) for _ in range(3))
-    more = {f"{k}{i}": part[k] for i, part in ((2, second), (3, third)) for k in "uv"}
-    return first | more
+def random_cascade(rng, size):
+    first, second, third = (random_vectors(rng, size) for _ in range(3))
+    later_factors = {f"{k}{i}": part[k] for i, part in ((2, second), (3, third)) for k in "uv"}
+    return first | later_factors
 
 
-def fbp_case(inputs=vectors, **options):
+def fbp_case(inputs=random_vectors, **options):
     def peer(a):
         return {"z": fbp(**a, factors=a["u"].shape[1] // 3, **options)}
 
@@ -88,9 +88,11 @@ def mfh_peer(a):
 CASES = {
     "fbp": fbp_case(),
     "fbp_power": fbp_case(power_norm=True),
-    "fbp_biased": fbp_case(biased),
-    "fbp_biased_power": fbp_case(biased, power_norm=True),
-    "fbp_unnormalised": Case(vectors, lambda a: {"z": bilinear_form(**a, factors=a["u"].shape[1] // 3)}),
-    "mfb": Case(vectors, lambda a: {"z": mfb(**a, factors=a["u"].shape[1] // 3)}),
-    "mfh": Case(cascade, mfh_peer),
+    "fbp_biased": fbp_case(random_biased_vectors),
+    "fbp_biased_power": fbp_case(random_biased_vectors, power_norm=True),
+    "fbp_unnormalised": Case(
+        random_vectors, lambda a: {"z": bilinear_form(**a, factors=a["u"].shape[1] // 3)}
+    ),
+    "mfb": Case(random_vectors, lambda a: {"z": mfb(**a, factors=a["u"].shape[1] // 3)}),
+    "mfh": Case(random_cascade, mfh_peer),
 }

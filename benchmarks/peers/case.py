@@ -14,7 +14,7 @@ import torch
 
 Arrays = dict[str, np.ndarray]
 Tensors = dict[str, torch.Tensor]
-STORED, OTHER = 1, 2
+STORED_SIZE, OTHER_SIZE = 1, 2
 """Sizes: of the stored inputs, and of those drawn afresh by the tests."""
 
 
@@ -36,7 +36,7 @@ def prefix_mask(lengths, width):
     return np.arange(width) < np.asarray(lengths)[:, None]
 
 
-def answer(case: Case, inputs: Arrays, cotangents: Arrays | None, rng) -> dict[str, Arrays]:
+def run_peer(case: Case, inputs: Arrays, cotangents: Arrays | None, rng) -> dict[str, Arrays]:
     """The four groups; cotangents are drawn where none are given."""
     tensors = {k: torch.from_numpy(np.array(v)) for k, v in inputs.items()}
     tensors = {k: v.double() if v.is_floating_point() else v for k, v in tensors.items()}
@@ -56,7 +56,7 @@ def answer(case: Case, inputs: Arrays, cotangents: Arrays | None, rng) -> dict[s
     }
 
 
-def solve(name: str, case: Case, size: int = STORED) -> dict[str, Arrays]:
+def solve(name: str, case: Case, size: int = STORED_SIZE) -> dict[str, Arrays]:
     """Inputs drawn by the case's name, and the peer's answer."""
     rng = np.random.default_rng([zlib.crc32(name.encode()), size])
-    return answer(case, case.inputs(rng, size), None, rng)
+    return run_peer(case, case.inputs(rng, size), None, rng)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.peers.train_network import on_features, trainer
+from benchmarks.peers.train_network import make_train_step, on_features
 
 
 class Replica:
@@ -13,23 +13,23 @@ class Replica:
     def __init__(
         self, arrays, train, validation, *, classes, widths, batch_size, learning_rate, steps, device
     ):
-        sound, faces, label = (torch.from_numpy(np.array(a)).to(device) for a in arrays)
-        self.sound, self.faces, self.label = sound, faces, label.long()
+        audio, faces, label = (torch.from_numpy(np.array(a)).to(device) for a in arrays)
+        self.audio, self.faces, self.label = audio, faces, label.long()
         self.train, self.validation = (torch.from_numpy(x).to(device) for x in (train, validation))
-        self.model = on_features(sound.shape[-1], faces.shape[-1], classes, **widths).to(device)
-        self.size, self.classes = batch_size, classes
-        self.step = trainer(self.model, learning_rate, steps)
+        self.model = on_features(audio.shape[-1], faces.shape[-1], classes, **widths).to(device)
+        self.batch_size, self.classes = batch_size, classes
+        self.step = make_train_step(self.model, learning_rate, steps)
 
     def epoch(self):
         """Trains on each clip once, in a new order, then scores validation; its UA."""
         self.model.train()
         order = self.train[torch.randperm(len(self.train), device=self.train.device)]
-        for rows in order[: len(order) // self.size * self.size].split(self.size):
-            self.step(self.sound[rows], self.faces[rows], self.label[rows])
+        for rows in order[: len(order) // self.batch_size * self.batch_size].split(self.batch_size):
+            self.step(self.audio[rows], self.faces[rows], self.label[rows])
         self.model.eval()
         with torch.inference_mode():
             rows = self.validation
-            found = self.model(self.sound[rows], self.faces[rows]).argmax(-1)
+            predicted = self.model(self.audio[rows], self.faces[rows]).argmax(-1)
             true = F.one_hot(self.label[rows], self.classes).double()
-            right = (true * F.one_hot(found, self.classes)).sum(0)
-            return float((right / true.sum(0).clamp(min=1)).mean())
+            correct = (true * F.one_hot(predicted, self.classes)).sum(0)
+            return float((correct / true.sum(0).clamp(min=1)).mean())

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.peers.case import Case, normal, prefix_mask
-from benchmarks.peers.modules import call, numbers
+from benchmarks.peers.modules import call, random_weights
 
 
 def original(widths):
@@ -21,7 +21,7 @@ def original(widths):
         nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0),
         nn.ReLU(),
         nn.MaxPool2d(3, 2),
-        *tail(b, c, d, e),
+        *last_layers(b, c, d, e),
     )
 
 
@@ -35,11 +35,11 @@ def torchvision(widths):
         nn.Conv2d(a, b, kernel_size=5, padding=2),
         nn.ReLU(),
         nn.MaxPool2d(kernel_size=3, stride=2),
-        *tail(b, c, d, e),
+        *last_layers(b, c, d, e),
     )
 
 
-def tail(b, c, d, e):
+def last_layers(b, c, d, e):
     return (
         nn.Conv2d(b, c, 3, padding=1),
         nn.ReLU(),
@@ -52,34 +52,34 @@ def tail(b, c, d, e):
 
 
 FORMS = {"original": original, "torchvision": torchvision}
-SMALL, WIDE = (2, 3, 3, 3, 4), (6, 8, 8, 8, 10)
+SMALL_WIDTHS, WIDE_WIDTHS = (2, 3, 3, 3, 4), (6, 8, 8, 8, 10)
 
 
-def inputs_of(form):
+def make_inputs(form):
     def inputs(rng, size):
         """Loud, so that LRN matters; in steps of 2, so that the file is small; one column, or padding."""
         shape = (1, 67, 67) if size == 1 else (3, 163, 99)
         mask = prefix_mask([67] if size == 1 else [163, 99, 130], shape[1])
         audio = 2 * np.round(normal(rng, *shape, scale=15)) * mask[:, :, None]
-        net = FORMS[form](SMALL if size == 1 else WIDE)
-        return {"audio": audio, "mask": mask} | numbers(rng, net)
+        net = FORMS[form](SMALL_WIDTHS if size == 1 else WIDE_WIDTHS)
+        return {"audio": audio, "mask": mask} | random_weights(rng, net)
 
     return inputs
 
 
 def feature_map(net, a, audio, lengths):
     """Each clip alone, without its padding; zeros where the longest has more columns. [b u g d]."""
-    alone = [call(net, a, x[None, None, :n])[0] for x, n in zip(audio, lengths, strict=True)]  # d u g
-    longest = max(x.shape[1] for x in alone)
-    return torch.stack([F.pad(x, (0, 0, 0, longest - x.shape[1])) for x in alone]).movedim(1, -1)
+    clip_maps = [call(net, a, x[None, None, :n])[0] for x, n in zip(audio, lengths, strict=True)]  # d u g
+    max_columns = max(x.shape[1] for x in clip_maps)
+    return torch.stack([F.pad(x, (0, 0, 0, max_columns - x.shape[1])) for x in clip_maps]).movedim(1, -1)
 
 
-def case(form):
+def make_case(form):
     def peer(a):
         widths = [v.shape[0] for k, v in a.items() if k.endswith(".weight")]
         return {"map": feature_map(FORMS[form](widths), a, a["audio"], a["mask"].sum(1))}
 
-    return Case(inputs_of(form), peer)
+    return Case(make_inputs(form), peer)
 
 
-CASES = {f"fcn_{form}": case(form) for form in FORMS}
+CASES = {f"fcn_{form}": make_case(form) for form in FORMS}

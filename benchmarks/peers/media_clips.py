@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 
 
-def looped(source, target, *, seconds=None, height=None):
+def write_looped_clip(source, target, *, seconds=None, height=None):
     """Writes `source` as H.264 (x264's defaults) and AAC of `height` lines; over and over for `seconds`."""
     with av.open(source) as container:
         stream = container.streams.video[0]
@@ -14,28 +14,30 @@ def looped(source, target, *, seconds=None, height=None):
         size = {"width": 2 * round(stream.width * height / stream.height / 2), "height": height // 2 * 2}
         frames = [frame.reformat(**size, format="yuv420p") for frame in container.decode(video=0)]
     with av.open(source) as container:
-        sound = list(container.decode(audio=0))
+        audio_frames = list(container.decode(audio=0))
     seconds = seconds or len(frames) / rate
     partial = f"{target}.part"
     with av.open(partial, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=rate, **size, pix_fmt="yuv420p")
-        audio = container.add_stream("aac", rate=sound[0].sample_rate, layout=sound[0].layout.name)
-        for number in range(round(seconds * rate)):
-            frame = frames[number % len(frames)]
-            frame.pts, frame.time_base, frame.pict_type = number, Fraction(1, rate), 0
+        audio = container.add_stream(
+            "aac", rate=audio_frames[0].sample_rate, layout=audio_frames[0].layout.name
+        )
+        for frame_index in range(round(seconds * rate)):
+            frame = frames[frame_index % len(frames)]
+            frame.pts, frame.time_base, frame.pict_type = frame_index, Fraction(1, rate), 0
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        at, number = 0, 0
-        while at < seconds * sound[0].sample_rate:
-            piece = sound[number % len(sound)]
-            piece.pts, piece.time_base = at, Fraction(1, piece.sample_rate)
-            container.mux(audio.encode(piece))
-            at, number = at + piece.samples, number + 1
+        sample_index, frame_index = 0, 0
+        while sample_index < seconds * audio_frames[0].sample_rate:
+            audio_frame = audio_frames[frame_index % len(audio_frames)]
+            audio_frame.pts, audio_frame.time_base = sample_index, Fraction(1, audio_frame.sample_rate)
+            container.mux(audio.encode(audio_frame))
+            sample_index, frame_index = sample_index + audio_frame.samples, frame_index + 1
         container.mux(audio.encode(None))
     os.replace(partial, target)
 
 
-def decode(path):
+def decode_clip(path):
     """Decodes every frame and all sound on one thread, as PyAV does it, and converts neither."""
     with av.open(path) as container:
         for stream in container.streams:

@@ -10,9 +10,9 @@ from benchmarks.peers.case import normal
 BUFFERS = ("running_mean", "running_var")
 
 
-def numbers(rng, module, prefix=""):
+def random_weights(rng, module, prefix=""):
     """Weights of variance 2 / fan_in, small biases, norms near 1, and running statistics; float32."""
-    found = {}
+    arrays = {}
     for name, value in module.state_dict().items():
         kind, shape = name.rpartition(".")[2], tuple(value.shape)
         if kind == "num_batches_tracked":
@@ -23,17 +23,17 @@ def numbers(rng, module, prefix=""):
             array = rng.uniform(0.5, 1.5, shape).astype(np.float32)
         else:
             array = normal(rng, *shape, scale=0.2) + np.float32(kind == "weight")
-        found[prefix + name] = array
-    return found
+        arrays[prefix + name] = array
+    return arrays
 
 
 def call(module, tensors, *inputs, prefix=""):
     """The module with the numbers that `tensors` holds under the prefix; buffers are written in place."""
-    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    own = {k: v for k, v in own.items() if k in module.state_dict()}
-    return torch.func.functional_call(module.double(), own, inputs)
+    module_tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    module_tensors = {k: v for k, v in module_tensors.items() if k in module.state_dict()}
+    return torch.func.functional_call(module.double(), module_tensors, inputs)
 
 
-def buffers(arrays):
+def buffer_names(arrays):
     """Names of running statistics, which get no gradient."""
     return tuple(name for name in arrays if name.endswith(BUFFERS))

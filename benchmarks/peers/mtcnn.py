@@ -41,7 +41,7 @@ class Net(nn.Module):
         arrays = iter(load_weights(name))
         with torch.no_grad():
             for parameter in self.parameters():
-                parameter.copy_(relaid(next(arrays)).reshape(parameter.shape))
+                parameter.copy_(to_torch_layout(next(arrays)).reshape(parameter.shape))
         assert next(arrays, None) is None
 
     def forward(self, x):
@@ -49,7 +49,7 @@ class Net(nn.Module):
         return [torch.softmax(h(x), 1)[:, 1] if i == self.score else h(x) for i, h in enumerate(self.heads)]
 
 
-def relaid(array):
+def to_torch_layout(array):
     """Kernels as [out in h w], dense weights as [out in]; the others as they are."""
     axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim)
     return torch.from_numpy(np.array(array.transpose(axes) if axes else array))
@@ -75,81 +75,83 @@ def detect(frame, min_face):
     """Boxes [n 4], scores [n] and landmarks [n 5 2] of a uint8 frame [h w 3], best first, in pixels."""
     pnet, rnet, onet = networks()
     image = torch.from_numpy(frame).permute(2, 0, 1)[None].float()  # 1 3 h w
-    boxes, scores = proposals(image, min_face, pnet)
+    boxes, scores = propose_boxes(image, min_face, pnet)
     if len(boxes):
-        boxes, scores = sift(*rnet(patches(image, boxes, 24)), boxes, THRESHOLDS[1])
+        boxes, scores = refine_boxes(*rnet(crop_patches(image, boxes, 24)), boxes, THRESHOLDS[1])
     if not len(boxes):
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
-    offsets, points, found = (part.numpy() for part in onet(patches(image, boxes, 48)))
+    offsets, points, face_scores = (part.numpy() for part in onet(crop_patches(image, boxes, 48)))
     points = points.reshape(-1, 2, 5).transpose(0, 2, 1)  # n 5 2
     points = boxes[:, None, :2] + points * (boxes[:, None, 2:] - boxes[:, None, :2])
-    passed = found > THRESHOLDS[2]
-    boxes, scores, points = moved(boxes, offsets)[passed], found[passed], points[passed]
+    passed = face_scores > THRESHOLDS[2]
+    boxes, scores, points = apply_offsets(boxes, offsets)[passed], face_scores[passed], points[passed]
     keep = suppress(boxes, scores, 0.7, of_smaller=True)
     return boxes[keep], scores[keep], points[keep]
 
 
-def proposals(image, min_face, pnet):
+def propose_boxes(image, min_face, pnet):
     """Squares that P-net takes for faces, over all scales."""
     height, width = image.shape[2:]
-    scale, found = 12 / min_face, [np.zeros((0, 9), np.float32)]  # box, offsets, score
+    scale, candidates = 12 / min_face, [np.zeros((0, 9), np.float32)]  # box, offsets, score
     while min(height, width) * scale >= 12:
         size = (int(height * scale + 1), int(width * scale + 1))
-        offsets, score = pnet(normalised(interpolate(image, size=size, mode="area")))
+        offsets, score = pnet(normalize_image(interpolate(image, size=size, mode="area")))
         rows, columns = torch.where(score[0] > THRESHOLDS[0])
         corner = torch.stack([columns, rows], 1) * 2
         box = torch.cat([corner, corner + 12], 1) / scale
         cell = torch.cat([box, offsets[0][:, rows, columns].T, score[0][rows, columns][:, None]], 1).numpy()
-        found.append(cell[suppress(cell[:, :4], cell[:, 8], 0.5)])
+        candidates.append(cell[suppress(cell[:, :4], cell[:, 8], 0.5)])
         scale *= FACTOR
-    found = np.concatenate(found)
-    found = found[suppress(found[:, :4], found[:, 8], 0.7)]
-    return squares(moved(found[:, :4], found[:, 4:8])), found[:, 8]
+    candidates = np.concatenate(candidates)
+    candidates = candidates[suppress(candidates[:, :4], candidates[:, 8], 0.7)]
+    return make_squares(apply_offsets(candidates[:, :4], candidates[:, 4:8])), candidates[:, 8]
 
 
-def sift(offsets, score, boxes, threshold):
+def refine_boxes(offsets, score, boxes, threshold):
     """What R-net keeps, as squares."""
     offsets, score = offsets.numpy(), score.numpy()
     passed = score > threshold
     boxes, offsets, score = boxes[passed], offsets[passed], score[passed]
     keep = suppress(boxes, score, 0.7)
-    return squares(moved(boxes, offsets)[keep]), score[keep]
+    return make_squares(apply_offsets(boxes, offsets)[keep]), score[keep]
 
 
-def normalised(image):
+def normalize_image(image):
     return (image - 127.5) * 0.0078125
 
 
-def patches(image, boxes, side):
+def crop_patches(image, boxes, side):
     """The squares cut out of the frame, as far as they lie in it, averaged to `side` pixels."""
     height, width = image.shape[2:]
-    cut = []
+    crops = []
     for x0, y0, x1, y1 in np.rint(boxes).astype(int).tolist():
         x0, y0 = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)
         inner = image[:, :, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
-        cut.append(interpolate(inner, size=(side, side), mode="area"))
-    return normalised(torch.cat(cut))
+        crops.append(interpolate(inner, size=(side, side), mode="area"))
+    return normalize_image(torch.cat(crops))
 
 
-def moved(boxes, offsets):
+def apply_offsets(boxes, offsets):
     size = boxes[:, 2:] - boxes[:, :2]
     return boxes + offsets * np.concatenate([size, size], 1)
 
 
-def squares(boxes):
+def make_squares(boxes):
     centre, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
     return np.concatenate([centre - side / 2, centre + side / 2], 1)
 
 
-def suppress(boxes, scores, limit, of_smaller=False):
-    """Indices kept, best first: each kept box takes those that overlap it by more than `limit`."""
+def suppress(boxes, scores, max_overlap, of_smaller=False):
+    """Indices kept, best first: each kept box takes those that overlap it by more than `max_overlap`."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     order, keep = np.argsort(-scores, kind="stable"), []
     while len(order):
         best, rest = order[0], order[1:]
         keep.append(best)
         low, high = np.maximum(boxes[best, :2], boxes[rest, :2]), np.minimum(boxes[best, 2:], boxes[rest, 2:])
-        shared = np.maximum(high - low, 0).prod(1)
-        whole = np.minimum(area[best], area[rest]) if of_smaller else area[best] + area[rest] - shared
-        order = rest[shared <= limit * whole]
+        intersection = np.maximum(high - low, 0).prod(1)
+        denominator = (
+            np.minimum(area[best], area[rest]) if of_smaller else area[best] + area[rest] - intersection
+        )
+        order = rest[intersection <= max_overlap * denominator]
     return np.array(keep, int)

@@ -27,22 +27,22 @@ cv2.setNumThreads(1)
 def prepare(path, min_face):
     """Faces and spectrogram of a clip, saved as two .npy files; `min_face` is a share of the shorter side."""
     with tempfile.TemporaryDirectory() as folder:
-        faces = [crop(frame, min_face) for frame in sampled(path)]
+        faces = [crop(frame, min_face) for frame in sample_frames(path)]
         np.save(os.path.join(folder, "faces.npy"), np.stack(faces))
-        sound, _ = librosa.load(extract_wav(path, os.path.join(folder, "sound.wav")), sr=RATE)
-        spectrum = librosa.stft(sound, n_fft=DFT, win_length=WINDOW, hop_length=HOP, window="hamming")
+        samples, _ = librosa.load(extract_wav(path, os.path.join(folder, "sound.wav")), sr=RATE)
+        spectrum = librosa.stft(samples, n_fft=DFT, win_length=WINDOW, hop_length=HOP, window="hamming")
         np.save(os.path.join(folder, "sound.npy"), np.log(np.abs(spectrum[:BINS]) + 1e-5).T)
         return sum(face.any() for face in faces)
 
 
-def sampled(path):
+def sample_frames(path):
     """16 frames at even distances of all that OpenCV reads, RGB."""
     video = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     count = video.get(cv2.CAP_PROP_FRAME_COUNT)
     chosen, frames = set(((np.arange(FRAMES) + 0.5) * count / FRAMES).astype(int).tolist()), []
     for number in itertools.count():
-        there, frame = video.read()
-        if not there:
+        was_read, frame = video.read()
+        if not was_read:
             return frames
         if number in chosen:
             frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
@@ -58,9 +58,9 @@ def crop(frame, min_face):
     (left, right), centre = points[best, :2], ((x0 + x1) / 2, (y0 + y1) / 2)
     angle = np.degrees(np.arctan2(right[1] - left[1], right[0] - left[0]))
     side = max(x1 - x0, y1 - y0) * (1 + MARGIN)
-    turn = cv2.getRotationMatrix2D(centre, float(angle), SIZE / side)
-    turn[:, 2] += SIZE / 2 - np.array(centre)
-    return cv2.warpAffine(frame, turn, (SIZE, SIZE))
+    transform = cv2.getRotationMatrix2D(centre, float(angle), SIZE / side)
+    transform[:, 2] += SIZE / 2 - np.array(centre)
+    return cv2.warpAffine(frame, transform, (SIZE, SIZE))
 
 
 def extract_wav(path, target):
@@ -70,7 +70,7 @@ def extract_wav(path, target):
         output = wav.add_stream("pcm_s16le", rate=stream.rate, layout=stream.layout.name)
         resampler = av.AudioResampler("s16", stream.layout.name, stream.rate)
         for frame in source.decode(stream):
-            for piece in resampler.resample(frame):
-                wav.mux(output.encode(piece))
+            for resampled_frame in resampler.resample(frame):
+                wav.mux(output.encode(resampled_frame))
         wav.mux(output.encode(None))
     return target

@@ -19,17 +19,17 @@ CLASSES = 8
 KINDS = {"audio": np.float16, "faces": np.uint8}
 
 
-def array(given, kind):
+def decode_array(json_array, dtype):
     """A tensor of one clip from base64."""
-    data = np.frombuffer(base64.b64decode(given["data"]), kind).reshape(1, *given["shape"])
+    data = np.frombuffer(base64.b64decode(json_array["data"]), dtype).reshape(1, *json_array["shape"])
     return torch.from_numpy(data.copy())
 
 
 def make_app():
     """The application; routes without `async` run in FastAPI's threads."""
     app, model = FastAPI(), end_to_end(CLASSES).eval()
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(where)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device)
 
     @app.get("/readyz")
     def readyz():
@@ -37,10 +37,10 @@ def make_app():
 
     @app.post("/v1/predict")
     def predict(body: dict):
-        sound, faces = (array(body["inputs"][name], kind).to(where) for name, kind in KINDS.items())
+        audio, faces = (decode_array(body["inputs"][name], dtype).to(device) for name, dtype in KINDS.items())
         with torch.inference_mode():
-            shares = torch.softmax(model(sound, faces), -1)[0]
-        return {"probabilities": {str(i): float(p) for i, p in enumerate(shares)}}
+            probabilities = torch.softmax(model(audio, faces), -1)[0]
+        return {"probabilities": {str(i): float(p) for i, p in enumerate(probabilities)}}
 
     return app
 

@@ -66,22 +66,25 @@ class AMFBP(nn.Module):
         super().__init__()
         self.audio, self.video = audio, video
         self.audio_attention, self.video_attention = Additive(d_a, hidden), SelfFrames(d_v)
-        self.whole, self.part = Trunk(d_a, d_v), Trunk(d_a, d_v)
+        self.clip_trunk, self.part_trunk = Trunk(d_a, d_v), Trunk(d_a, d_v)
         self.head = nn.Linear(2 * WIDTH, classes)
 
-    def forward(self, sound, faces):
+    def forward(self, spectrograms, faces):
         """Logits."""
-        audio, video = self.audio(sound), self.video(faces)
-        audio = self.audio_attention(audio, masks(audio))
-        video = self.video_attention(video, masks(video))
-        z = [self.whole(audio[:, :1], video[:, :1])[:, 0], self.part(audio[:, 1:], video[:, 1:]).mean(1)]
+        audio, video = self.audio(spectrograms), self.video(faces)
+        audio = self.audio_attention(audio, trunk_masks(audio))
+        video = self.video_attention(video, trunk_masks(video))
+        z = [
+            self.clip_trunk(audio[:, :1], video[:, :1])[:, 0],
+            self.part_trunk(audio[:, 1:], video[:, 1:]).mean(1),
+        ]
         return self.head(torch.cat(z, -1))
 
 
-def masks(values):
+def trunk_masks(values):
     """The whole, then its equal parts in time, [n l]."""
-    part = torch.arange(values.shape[1], device=values.device) * PARTS // values.shape[1]
-    rows = [torch.ones_like(part, dtype=bool), *(part == n for n in range(PARTS))]
+    part_index = torch.arange(values.shape[1], device=values.device) * PARTS // values.shape[1]
+    rows = [torch.ones_like(part_index, dtype=bool), *(part_index == n for n in range(PARTS))]
     return torch.stack(rows)
 
 
@@ -137,16 +140,16 @@ def on_features(audio, face, classes, embedding, hidden):
     return AMFBP(*streams, classes, hidden)
 
 
-def trainer(model, learning_rate, steps):
+def make_train_step(model, learning_rate, steps):
     """One step on a batch, as usual: cross-entropy, clipped gradients, AdamW, a cosine."""
     fused = {"fused": True}
     tx = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=0.05, **fused)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(tx, steps)
     model.train()
 
-    def step(sound, faces, label):
+    def step(spectrograms, faces, label):
         tx.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(sound, faces), label)
+        loss = F.cross_entropy(model(spectrograms, faces), label)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         tx.step()

@@ -8,14 +8,14 @@ import sys
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SMALL = ["--clips_per_speaker=3", "--epochs=1"]
+SMALL_DEMO_FLAGS = ["--clips_per_speaker=3", "--epochs=1"]
 
 
-def run(verb, *words, cwd):
+def run(verb, *arguments, cwd):
     script = os.path.join(ROOT, "launch", f"{verb}.py")
     env = {**os.environ, "PYTHONPATH": ROOT, "JAX_NUM_CPU_DEVICES": "1", "XLA_FLAGS": ""}  # as users run it
     return subprocess.run(
-        [sys.executable, script, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=900
+        [sys.executable, script, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=900
     )
 
 
@@ -26,7 +26,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demo(home):
-    done = run("demo", "--output=demo", *SMALL, cwd=home)
+    done = run("demo", "--output=demo", *SMALL_DEMO_FLAGS, cwd=home)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -65,18 +65,18 @@ def test_its_results_have_the_form_that_others_read(home, demo):
 def test_the_bundle_answers_in_another_process(home, demo):
     done = run("predict", "--bundle=demo/bundle", "demo/new_clip.mp4", cwd=home)
     assert done.returncode == 0, done.stderr[-2000:]
-    answer = json.loads(done.stdout)
-    assert answer["path"] == "demo/new_clip.mp4"
-    assert answer["audio_ok"]
-    assert answer["video_ok"]
-    assert answer["voice_weight"] + answer["face_weight"] == pytest.approx(1.0, abs=1e-3)
+    prediction = json.loads(done.stdout)
+    assert prediction["path"] == "demo/new_clip.mp4"
+    assert prediction["audio_ok"]
+    assert prediction["video_ok"]
+    assert prediction["voice_weight"] + prediction["face_weight"] == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.long
 def test_started_again_it_makes_nothing_anew(home, demo):
     files = [home / "demo" / name for name in ("clips/demo.csv", "records/prep.json", "both/metrics.jsonl")]
     before = [path.read_bytes() for path in files]
-    done = run("demo", "--output=demo", *SMALL, cwd=home)
+    done = run("demo", "--output=demo", *SMALL_DEMO_FLAGS, cwd=home)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.read_bytes() for path in files] == before
 

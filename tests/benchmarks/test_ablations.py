@@ -16,7 +16,7 @@ from emofuse_jax.training.step import init_state, make_train_step
 from tests.models.small import SPEC
 
 
-def config_of(experiment):
+def make_small_config(experiment):
     config = settings.load_shipped(experiment)
     columns = ("kernels", "strides", "paddings", "norms", "pools")
     first = {name: config.model.audio[name][:1] for name in columns}
@@ -29,19 +29,19 @@ def config_of(experiment):
 
 @pytest.mark.parametrize("row", [*SYSTEMS, *ABLATIONS], ids=lambda row: row.name)
 def test_a_row_names_fields_that_are_there_and_changes_one(row):
-    there = flatten(settings.small(row.config).to_dict())
+    defaults = flatten(settings.small(row.config).to_dict())
     for name, value in row.fields.items():
-        assert name in there
-        assert isinstance(value, list | tuple) or type(there[name]) is type(value)
-    changed = {name: value for name, value in row.fields.items() if there[name] != value}
+        assert name in defaults
+        assert isinstance(value, list | tuple) or type(defaults[name]) is type(value)
+    changed = {name: value for name, value in row.fields.items() if defaults[name] != value}
     assert bool(changed) == bool(row.fields)
 
 
 def test_no_two_rows_are_the_same():
     rows = (*SYSTEMS, *ABLATIONS)
     assert len({row.name for row in rows}) == len(rows)
-    told = {(row.config, str(sorted(row.fields.items())), str(row.refit_fields)) for row in rows}
-    assert len(told) == len(rows)
+    settings_of_rows = {(row.config, str(sorted(row.fields.items())), str(row.refit_fields)) for row in rows}
+    assert len(settings_of_rows) == len(rows)
     for row in rows:
         assert os.path.basename(row.name) == row.name
         assert set(row.prerequisites) <= {row.name for row in rows}
@@ -49,7 +49,7 @@ def test_no_two_rows_are_the_same():
 
 @pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: row.name)
 def test_an_ablation_takes_a_step(row):
-    config = config_of(row.config)
+    config = make_small_config(row.config)
     config.update_from_flattened_dict(row.fields)
     config.model.audio.norms = config.model.audio.norms[:1]
     model, tx = build_model(config.model, SPEC), optax.sgd(0.1)
@@ -65,7 +65,7 @@ def test_an_ablation_takes_a_step(row):
 
 
 def test_fewer_frames_than_parts_are_refused():
-    config = config_of("am_fbp")
+    config = make_small_config("am_fbp")
     config.model.fusion.parts = 4
     with pytest.raises(ValueError, match=r"augment.frames=3: expected 0 \(all\), or at least fusion.parts=4"):
         make_train_step(None, None, config)

@@ -22,7 +22,7 @@ def data(tmp_path_factory):
     return write_demo(tmp_path_factory.mktemp("demo"))
 
 
-def check(row, repeats=1):
+def check_row(row, repeats=1):
     assert set(row) == COLUMNS
     assert row["repeats"] == repeats
     assert row["ours"] > 0
@@ -35,14 +35,14 @@ def check(row, repeats=1):
 
 
 def test_the_median_leaves_out_the_first_round():
-    given = {"a": iter([100, 1, 3, 2]), "b": iter([100, 5, 4, 9])}
-    asked = []
+    measurements = {"a": iter([100, 1, 3, 2]), "b": iter([100, 5, 4, 9])}
+    calls = []
 
-    def side(name):
-        return lambda: asked.append(name) or next(given[name])
+    def make_side(name):
+        return lambda: calls.append(name) or next(measurements[name])
 
-    assert timing.measure_medians({name: side(name) for name in given}, 3) == {"a": 2, "b": 5}
-    assert asked == ["a", "b"] * 4
+    assert timing.measure_medians({name: make_side(name) for name in measurements}, 3) == {"a": 2, "b": 5}
+    assert calls == ["a", "b"] * 4
 
 
 def test_a_core_s_seconds_are_those_of_work_not_of_waiting():
@@ -55,12 +55,12 @@ def test_a_core_s_seconds_are_those_of_work_not_of_waiting():
 
 def test_prepare(data, shared_data, tmp_path):
     clips = os.path.join(shared_data, "talking_faces")
-    short = {"native": (None, 1.0), "720p": (720, 1.0)}
+    short_cases = {"native": (None, 1.0), "720p": (720, 1.0)}
     rows = list(
-        suite_prepare.measure_prepare(data, clips, str(tmp_path), repeats=1, max_clips=2, cases=short)
+        suite_prepare.measure_prepare(data, clips, str(tmp_path), repeats=1, max_clips=2, cases=short_cases)
     )
     for row in rows:
-        check(row)
+        check_row(row)
     cases = ["talking faces, native", "talking faces, 720p", "clips beside the records"]
     assert [row["case"] for row in rows[::2]] == [c + s for c in cases for s in ("", ", without faces")]
     for clips_row, frames_row in zip(rows[::2], rows[1::2], strict=True):
@@ -71,24 +71,24 @@ def test_prepare(data, shared_data, tmp_path):
     assert rows[1]["ours"] == pytest.approx(25 * rows[0]["ours"])  # a second of 25 frames each
     (first, _) = suite_prepare.make_looped_clips(clips, str(tmp_path), 2, 720, 1.0)  # as they are there
     with av.open(first) as clip:
-        picture, sound = clip.streams.video[0], clip.streams.audio[0]
-        assert (picture.width, picture.height, picture.codec_context.name) == (900, 720, "h264")
-        assert sound.codec_context.name == "aac"
+        video, audio = clip.streams.video[0], clip.streams.audio[0]
+        assert (video.width, video.height, video.codec_context.name) == (900, 720, "h264")
+        assert audio.codec_context.name == "aac"
         assert clip.duration / av.time_base == pytest.approx(1, abs=0.05)
 
 
 def test_prepare_leaves_out_what_is_not_there_and_says_so(tmp_path, capsys):
     nowhere = str(tmp_path / "nowhere")
     assert not list(suite_prepare.measure_prepare(nowhere, nowhere, str(tmp_path), torch=False, repeats=1))
-    told = capsys.readouterr().err
-    assert f"{nowhere}: no clips there; left out" in told
-    assert f"{nowhere}: no records, or no clips beside them; left out" in told
+    messages = capsys.readouterr().err
+    assert f"{nowhere}: no clips there; left out" in messages
+    assert f"{nowhere}: no records, or no clips beside them; left out" in messages
 
 
 def test_loader(data):
     rows = list(suite_loader.measure_loader(data, repeats=1, batch_count=2, batch_size=3, max_clips=2))
     for row in rows:
-        check(row)
+        check_row(row)
         assert (row["case"], row["unit"]) == ("batches of 3", "records/s/core")
     assert [row["peer_name"] for row in rows] == ["ArrayRecord's bare read", "decoding at train time"]
     assert rows[1]["ratio"] > 1
@@ -96,8 +96,8 @@ def test_loader(data):
 
 def test_loader_without_clips(data):
     bare, decoding = suite_loader.measure_loader(data, repeats=1, batch_count=2, batch_size=3, max_clips=0)
-    check(bare)
-    check(decoding)
+    check_row(bare)
+    check_row(decoding)
     assert bare["peer"] > 0
     assert decoding["peer"] is None
 
@@ -106,7 +106,7 @@ def test_pooling_against_torch():
     tiny = {"clip level": ((8,), 6, 5), "frame level": ((4, 3), 6, 6)}
     rows = list(suite_speed.measure_fbp(torch=TORCH, repeats=1, poolings=tiny))
     for row, repeats in zip(rows, [suite_speed.SHORT_CASE_REPEAT_FACTOR] * 3 + [1] * 3, strict=True):
-        check(row, repeats)
+        check_row(row, repeats)
     assert [row["unit"] for row in rows] == ["rows/s", "rows/s", "FLOP/s"] * 2
     assert rows[2]["peer"] is not None
 
@@ -118,7 +118,7 @@ def test_a_protocol_against_a_loop(tmp_path):
         str(tmp_path), torch=TORCH, repeats=1, seeds=1, cases=cases, corpus=corpus
     )
     (row,) = rows
-    check(row)
+    check_row(row)
     assert row["case"] == "3 folds x 1 seeds, tiny"
 
 
@@ -129,5 +129,5 @@ def test_a_whole_step_and_a_second_start(tmp_path):
         *suite_startup.measure_startup(str(tmp_path), repeats=1),
     ]
     for row in rows:
-        check(row)
+        check_row(row)
     assert rows[-1]["ratio"] > 1

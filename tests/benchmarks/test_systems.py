@@ -32,7 +32,7 @@ ROWS = (
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("systems")
-    write_dataset(str(home / "records"), clips=60)
+    write_dataset(str(home / "records"), num_clips=60)
     return home
 
 
@@ -46,20 +46,20 @@ def suite(home, monkeypatch):
 
 
 def test_a_row_a_system_and_no_run_twice(suite, home, monkeypatch):
-    again, plain = suite()  # the first runs what it needs
-    assert (again["case"], plain["case"]) == ("both-refit", "concat")
-    for row in (again, plain):
+    refit_row, plain_row = suite()  # the first runs what it needs
+    assert (refit_row["case"], plain_row["case"]) == ("both-refit", "concat")
+    for row in (refit_row, plain_row):
         assert len(row["seeds"]) == row["repeats"] == 2
         assert set(row["modalities"]) == {"both", "audio", "video"}
         assert row["parameters"] > 0
         assert row["forward_gflop"] > 0
-    assert plain["clips_per_second"] > 0
-    assert again["clips_per_second"] is None
+    assert plain_row["clips_per_second"] > 0
+    assert refit_row["clips_per_second"] is None
     stored = json.loads((home / "runs" / "concat" / "seed_1" / "systems.json").read_text())
-    assert stored["scores"]["both"]["ua"] == plain["seeds"][1]
+    assert stored["scores"]["both"]["ua"] == plain_row["seeds"][1]
     monkeypatch.setattr(systems, "execute", None)  # a call would fail
-    assert suite() == [again, plain]
-    table = systems.format_table([again, plain]).splitlines()
+    assert suite() == [refit_row, plain_row]
+    table = systems.format_table([refit_row, plain_row]).splitlines()
     assert len(table) == 4
     assert len({line.count("|") for line in table}) == 1
     other = System("concat", "concat", {**TINY, "model.fusion.head_dropout": 0.1})

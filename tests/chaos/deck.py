@@ -2,27 +2,33 @@
 
 import random
 
-from tests.chaos.watch import Usual
+from tests.chaos.watch import BaselineRun
 
-FIRST = {("write", "checkpoint"), ("rename", "shard")}
+FIRST_MOMENTS = {("write", "checkpoint"), ("rename", "shard")}
 """So that a short log has them."""
 
 
-class Deck:
+class KillSchedule:
     """Moments at which a verb is struck."""
 
-    def __init__(self, usual: Usual, rng: random.Random):
-        self.usual, self.rng, self.cards = usual, rng, []
+    def __init__(self, baseline: BaselineRun, rng: random.Random):
+        self.baseline, self.rng, self.remaining_moments = baseline, rng, []
 
-    def deal(self, directory: str) -> tuple[str, str]:
+    def next_moment(self, directory: str) -> tuple[str, str]:
         """The next moment that a start in `directory` still has; it stays in the deck until it was struck."""
-        if not self.cards:
-            kinds = self.usual.moments()
-            self.cards = sorted(self.rng.sample(kinds, len(kinds)), key=lambda moment: moment not in FIRST)
-        possible = (m for m in self.cards if m[0] == "time" or self.usual.left(*m, directory))
+        if not self.remaining_moments:
+            kinds = self.baseline.list_moments()
+            self.remaining_moments = sorted(
+                self.rng.sample(kinds, len(kinds)), key=lambda moment: moment not in FIRST_MOMENTS
+            )
+        possible = (
+            m
+            for m in self.remaining_moments
+            if m[0] == "time" or self.baseline.remaining_paths(*m, directory)
+        )
         return next(possible, ("time", ""))
 
-    def struck(self, moment: tuple[str, str]) -> None:
+    def mark_struck(self, moment: tuple[str, str]) -> None:
         """Takes it out."""
-        if moment in self.cards:
-            self.cards.remove(moment)
+        if moment in self.remaining_moments:
+            self.remaining_moments.remove(moment)

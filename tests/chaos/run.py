@@ -20,19 +20,19 @@ import tempfile
 import time
 
 from emofuse_jax.parallel.preemption import EXIT_CODE
-from tests.chaos.deck import Deck
-from tests.chaos.leavings import leavings, memory
-from tests.chaos.report import failures, report
+from tests.chaos.deck import KillSchedule
+from tests.chaos.leavings import find_leftovers, list_shared_memory
+from tests.chaos.report import count_failures, make_report
 from tests.chaos.scenes import Scene, make_scenes
-from tests.chaos.victim import STRUCK
-from tests.chaos.watch import Usual, Watch, class_of
+from tests.chaos.victim import STRUCK_PREFIX
+from tests.chaos.watch import BaselineRun, WriteWatcher, file_class
 
-MOST = 5
+MAX_KILLS_PER_RUN = 5
 """Kills of one run, before it is left to end."""
-SECONDS = 300
+START_TIMEOUT_SECONDS = 300
 """After which a start counts as a hang."""
-ENDED = {-signal.SIGKILL, -signal.SIGTERM, EXIT_CODE}
-NOBODY = ("nothing", 0, "before", "SIGKILL")
+KILLED_EXIT_CODES = {-signal.SIGKILL, -signal.SIGTERM, EXIT_CODE}
+NO_VICTIM = ("nothing", 0, "before", "SIGKILL")
 """A rename that there is not."""
 
 
@@ -40,78 +40,92 @@ class Start:
     """A command at work below a directory, or the command that ends itself (victim.py)."""
 
     def __init__(self, scene: Scene, directory: str, victim: tuple = (), workers: tuple = ()):
-        doomed = ["-m", "tests.chaos.victim", directory, *map(str, victim)] if victim else []
-        self.memory, self.began = memory(), time.monotonic()
+        victim_arguments = ["-m", "tests.chaos.victim", directory, *map(str, victim)] if victim else []
+        self.memory_before, self.start_time = list_shared_memory(), time.monotonic()
         with open(f"{directory}.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *doomed, scene.script, *scene.arguments(directory, *workers)],
+                [sys.executable, *victim_arguments, scene.script, *scene.arguments(directory, *workers)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
-    def ended(self, seconds: float) -> bool:
+    def wait(self, timeout_seconds: float) -> bool:
         """Whether it ends within so many seconds."""
         try:
-            self.process.wait(seconds)
+            self.process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             return False
         return True
 
     def finish(self) -> dict:
         """How it ended, and what it left behind."""
-        hung = not self.ended(SECONDS)
-        if hung:
+        is_hung = not self.wait(START_TIMEOUT_SECONDS)
+        if is_hung:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        seconds = round(time.monotonic() - self.began, 1)
-        left = leavings(self.process.pid, self.memory)
-        return {"status": self.process.returncode, "hung": hung, "seconds": seconds, **left}
+        seconds = round(time.monotonic() - self.start_time, 1)
+        leftovers = find_leftovers(self.process.pid, self.memory_before)
+        return {"status": self.process.returncode, "hung": is_hung, "seconds": seconds, **leftovers}
 
 
-def disturb(scene: Scene, directory: str, usual: Usual, moment: tuple[str, str], rng: random.Random) -> dict:
+def kill_once(
+    scene: Scene, directory: str, baseline: BaselineRun, moment: tuple[str, str], rng: random.Random
+) -> dict:
     """Starts the command and kills it; tells how, what was struck, and how it ended."""
     kind, target = moment
-    name, when = rng.choice(("SIGKILL", "SIGKILL", "SIGTERM")), rng.choice(("before", "after"))
+    signal_name, when = rng.choice(("SIGKILL", "SIGKILL", "SIGTERM")), rng.choice(("before", "after"))
     workers = tuple(rng.sample(scene.workers, 1)) if scene.workers else ()
-    paths = usual.left(kind, target, directory) if target else []
-    number, share = rng.randrange(max(1, len(paths))), rng.random()
-    watch = Watch(directory)
-    start = Start(scene, directory, (target, number, when, name) if kind == "rename" else (), workers)
-    at = None
+    paths = baseline.remaining_paths(kind, target, directory) if target else []
+    number, time_fraction = rng.randrange(max(1, len(paths))), rng.random()
+    watcher = WriteWatcher(directory)
+    start = Start(scene, directory, (target, number, when, signal_name) if kind == "rename" else (), workers)
+    current_write = None
     if kind == "time":
-        start.ended((0.1 + 0.9 * share) * usual.seconds)
+        start.wait((0.1 + 0.9 * time_fraction) * baseline.seconds)
     if kind == "write":
-        at = watch.within(start.process, target, number, share * usual.lives[paths[number]], SECONDS)
-    found = set()
+        current_write = watcher.wait_within_write(
+            start.process,
+            target,
+            number,
+            time_fraction * baseline.write_seconds[paths[number]],
+            START_TIMEOUT_SECONDS,
+        )
+    unfinished = set()
     if kind != "rename" and start.process.poll() is None:
-        found = watch.fresh()
-        start.process.send_signal(signal.Signals[name])
-    how = start.finish()
-    if found and name == "SIGKILL":
-        found &= watch.fresh()  # what was still unfinished when it died
-    struck = renamed(directory) if kind == "rename" else at if at in found else min(found, default=None)
+        unfinished = watcher.new_unfinished()
+        start.process.send_signal(signal.Signals[signal_name])
+    outcome = start.finish()
+    if unfinished and signal_name == "SIGKILL":
+        unfinished &= watcher.new_unfinished()  # what was still unfinished when it died
+    struck = (
+        read_struck_path(directory)
+        if kind == "rename"
+        else current_write
+        if current_write in unfinished
+        else min(unfinished, default=None)
+    )
     return {
         "moment": kind,
         "target": target,
         "struck": struck,
-        "class": class_of(struck) if struck else "nothing",
-        "signal": name,
+        "class": file_class(struck) if struck else "nothing",
+        "signal": signal_name,
         **({"when": when} if kind == "rename" else {}),
         **({"workers": workers[0]} if workers else {}),
-        **how,
-        "killed": how["status"] in ENDED,
+        **outcome,
+        "killed": outcome["status"] in KILLED_EXIT_CODES,
     }
 
 
-def renamed(directory: str) -> str | None:
+def read_struck_path(directory: str) -> str | None:
     """The path that the last victim in a directory was struck at, if it was."""
-    lines = renames(directory)
+    lines = read_renames(directory)
     os.remove(f"{directory}.renames")
-    return next((line.removeprefix(STRUCK) for line in lines if line.startswith(STRUCK)), None)
+    return next((line.removeprefix(STRUCK_PREFIX) for line in lines if line.startswith(STRUCK_PREFIX)), None)
 
 
-def renames(directory: str) -> list[str]:
+def read_renames(directory: str) -> list[str]:
     """The lines of victim.py."""
     if not os.path.exists(f"{directory}.renames"):
         return []
@@ -119,17 +133,20 @@ def renames(directory: str) -> list[str]:
         return file.read().splitlines()
 
 
-def undisturbed(scene: Scene, directory: str) -> Usual:
+def run_baseline(scene: Scene, directory: str) -> BaselineRun:
     """The command, left in peace."""
-    began, watch = time.monotonic(), Watch(directory)
-    start = Start(scene, directory, NOBODY)
-    lives = watch.lives(start.process, SECONDS)
-    seconds, how = time.monotonic() - began, start.finish()
-    assert (how["status"], how["orphans"], how["shared_memory"]) == (0, 0, []), (how, log_of(directory))
-    return Usual(seconds, scene.digest(directory), renames(directory), lives)
+    start_time, watcher = time.monotonic(), WriteWatcher(directory)
+    start = Start(scene, directory, NO_VICTIM)
+    write_seconds = watcher.measure_write_seconds(start.process, START_TIMEOUT_SECONDS)
+    seconds, outcome = time.monotonic() - start_time, start.finish()
+    assert (outcome["status"], outcome["orphans"], outcome["shared_memory"]) == (0, 0, []), (
+        outcome,
+        read_log(directory),
+    )
+    return BaselineRun(seconds, scene.digest(directory), read_renames(directory), write_seconds)
 
 
-def results(scene: Scene, directory: str) -> dict[str, str]:
+def read_digest(scene: Scene, directory: str) -> dict[str, str]:
     """Checksums of what is there; nothing where it is not all there."""
     try:
         return scene.digest(directory)
@@ -137,49 +154,59 @@ def results(scene: Scene, directory: str) -> dict[str, str]:
         return {}
 
 
-def round_of(scene: Scene, directory: str, deck: Deck, kills: int) -> dict:
+def run_until_done(scene: Scene, directory: str, schedule: KillSchedule, kills: int) -> dict:
     """One run with up to so many kills, left to end, and compared."""
-    expected, attempts, last = deck.usual.digest, [], None
+    expected, attempts, last_start = schedule.baseline.digest, [], None
     while sum(one["killed"] for one in attempts) < kills:
-        moment = deck.deal(directory)
-        attempts.append(disturb(scene, directory, deck.usual, moment, deck.rng))
+        moment = schedule.next_moment(directory)
+        attempts.append(kill_once(scene, directory, schedule.baseline, moment, schedule.rng))
         if attempts[-1]["killed"] and moment[1] in ("", attempts[-1]["class"]):
-            deck.struck(moment)
-        found = results(scene, directory)
-        if not attempts[-1]["killed"] or found == expected:
+            schedule.mark_struck(moment)
+        digest = read_digest(scene, directory)
+        if not attempts[-1]["killed"] or digest == expected:
             break  # it was through, maybe killed only when all was done, or it failed
-    if found != expected:
-        last = Start(scene, directory).finish()
-        found = results(scene, directory) if last["status"] == 0 else {}
-    differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    wrong = [one for one in attempts if not one["killed"] and one["status"] != 0]
-    resumes = len(attempts) - 1 + bool(last)
-    return {"attempts": attempts, "last": last, "resumes": resumes, "wrong": wrong, "differ": differ[:5]}
+    if digest != expected:
+        last_start = Start(scene, directory).finish()
+        digest = read_digest(scene, directory) if last_start["status"] == 0 else {}
+    different_names = sorted(
+        name for name in expected.keys() | digest.keys() if expected.get(name) != digest.get(name)
+    )
+    failed_starts = [one for one in attempts if not one["killed"] and one["status"] != 0]
+    resumes = len(attempts) - 1 + bool(last_start)
+    return {
+        "attempts": attempts,
+        "last": last_start,
+        "resumes": resumes,
+        "wrong": failed_starts,
+        "differ": different_names[:5],
+    }
 
 
 def main(kills: int, seed: int, home: str) -> dict:
     """Runs until there were so many kills; the same number of each scene, to one."""
     rng, scenes, runs = random.Random(seed), make_scenes(home), []
-    decks, done = {}, collections.Counter()
+    schedules, kill_counts = {}, collections.Counter()
     for name, scene in scenes.items():
-        decks[name] = Deck(undisturbed(scene, os.path.join(home, f"{name}_usual")), rng)
-        print(f"{name}: {decks[name].usual.seconds:.1f} s undisturbed", flush=True)
-    while sum(done.values()) < kills and len(runs) < 3 * kills:
-        name = min(scenes, key=lambda name: done[name])
+        schedules[name] = KillSchedule(run_baseline(scene, os.path.join(home, f"{name}_usual")), rng)
+        print(f"{name}: {schedules[name].baseline.seconds:.1f} s undisturbed", flush=True)
+    while sum(kill_counts.values()) < kills and len(runs) < 3 * kills:
+        name = min(scenes, key=lambda name: kill_counts[name])
         directory = os.path.join(home, f"{name}_{len(runs):03d}")
-        most = min(MOST, -(-kills // len(scenes)) - done[name], kills - sum(done.values()))
-        found = round_of(scenes[name], directory, decks[name], max(1, most))
-        runs.append({"verb": name, **found})
-        done[name] += sum(one["killed"] for one in found["attempts"])
-        print(f"{sum(done.values())} kills; {name}: {json.dumps(found)}", flush=True)
-        if any(failures(runs[-1:]).values()):
-            print(log_of(directory), flush=True)
+        max_kills = min(
+            MAX_KILLS_PER_RUN, -(-kills // len(scenes)) - kill_counts[name], kills - sum(kill_counts.values())
+        )
+        round_result = run_until_done(scenes[name], directory, schedules[name], max(1, max_kills))
+        runs.append({"verb": name, **round_result})
+        kill_counts[name] += sum(one["killed"] for one in round_result["attempts"])
+        print(f"{sum(kill_counts.values())} kills; {name}: {json.dumps(round_result)}", flush=True)
+        if any(count_failures(runs[-1:]).values()):
+            print(read_log(directory), flush=True)
         else:
             shutil.rmtree(directory)
-    return report(runs, seed)
+    return make_report(runs, seed)
 
 
-def log_of(directory: str) -> str:
+def read_log(directory: str) -> str:
     with open(f"{directory}.log", errors="replace") as log:
         return log.read()[-3000:]
 
@@ -189,9 +216,9 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", required=True)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="emofuse-chaos-") as home:
-        found = main(asked.kills, asked.seed, home)
-    with open(asked.output, "w", encoding="utf-8") as file:
-        json.dump(found, file, indent=1)
-    sys.exit(any(failures(found["all"]).values()))
+        summary = main(args.kills, args.seed, home)
+    with open(args.output, "w", encoding="utf-8") as file:
+        json.dump(summary, file, indent=1)
+    sys.exit(any(count_failures(summary["all"]).values()))

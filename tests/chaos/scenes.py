@@ -15,11 +15,13 @@ from emofuse_jax.api.evaluation import load_experiment
 from emofuse_jax.api.export import export_bundle
 from emofuse_jax.training.metric_writer import read_rows
 from tests.data_prep.media_files import tone, write_wav
-from tests.data_prep.small_corpus import every_file, make_source
+from tests.data_prep.small_corpus import file_checksums, make_source
 from tests.serving.conftest import save_checkpoint
 
-MADE = Made(clips=96, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25)
-CLOCKS = ("clips_per_second", "waiting")
+FEATURE_SPEC = Made(
+    clips=96, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25
+)
+TIMING_FIELDS = ("clips_per_second", "waiting")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,25 +39,40 @@ class Scene:
 
 def make_scenes(home: str) -> dict[str, Scene]:
     """Writes the inputs below `home`, and gives the scenes by name."""
-    source = make_source(pathlib.Path(home, "source"), speakers=6, takes=4)
-    records = write_features(os.path.join(home, "records"), MADE)
+    source = make_source(pathlib.Path(home, "source"), num_speakers=6, num_takes=4)
+    records = write_features(os.path.join(home, "records"), FEATURE_SPEC)
     clips, bundle = make_clips(home), os.path.join(home, "bundle")
     export_bundle(save_checkpoint(pathlib.Path(home, "voice"), "audio_only").workdir, bundle)
-    config = ["--config=tests/chaos/small.py", f"--config.data.path={records}"]
-    asked = ["--corpus=folder", f"--source={source}", "--frames=4", "--face_size=32", "--shards=5"]
+    train_flags = ["--config=tests/chaos/small.py", f"--config.data.path={records}"]
+    prepare_flags = ["--corpus=folder", f"--source={source}", "--frames=4", "--face_size=32", "--shards=5"]
     return {
         "prepare": Scene(
             "launch/prepare.py",
-            lambda to, workers=1: [*asked, f"--output={to}/records", f"--workers={workers}"],
-            prepared,
+            lambda directory, workers=1: [
+                *prepare_flags,
+                f"--output={directory}/records",
+                f"--workers={workers}",
+            ],
+            digest_prepared,
             workers=(1, 2),
         ),
-        "train": Scene("launch/train.py", lambda to: [*config, f"--workdir={to}/run"], trained),
-        "crossval": Scene("launch/crossval.py", lambda to: [*config, f"--workdir={to}/run"], crossvalidated),
+        "train": Scene(
+            "launch/train.py", lambda directory: [*train_flags, f"--workdir={directory}/run"], digest_training
+        ),
+        "crossval": Scene(
+            "launch/crossval.py",
+            lambda directory: [*train_flags, f"--workdir={directory}/run"],
+            digest_crossval,
+        ),
         "predict": Scene(
             "launch/predict.py",
-            lambda to: [f"--bundle={bundle}", f"--output={to}/answers.jsonl", "--workers=1", *clips],
-            answered,
+            lambda directory: [
+                f"--bundle={bundle}",
+                f"--output={directory}/answers.jsonl",
+                "--workers=1",
+                *clips,
+            ],
+            digest_predictions,
         ),
     }
 
@@ -70,50 +87,53 @@ def make_clips(home: str, count: int = 24) -> list[str]:
     return [str(path) for path in paths]
 
 
-def prepared(directory: str) -> dict[str, str]:
+def digest_prepared(directory: str) -> dict[str, str]:
     """Every file, whatever it is."""
-    return every_file(os.path.join(directory, "records"))
+    return file_checksums(os.path.join(directory, "records"))
 
 
-def trained(directory: str) -> dict[str, str]:
+def digest_training(directory: str) -> dict[str, str]:
     """Parameters and state of both checkpoints, and the history without its clocks."""
     workdir = os.path.join(directory, "run")
-    rows = [{k: v for k, v in r.items() if k not in CLOCKS} for r in read_rows(f"{workdir}/metrics.jsonl")]
-    return {"metrics.jsonl": digest_of(rows), **numbers(workdir, ("last", "best"))}
+    rows = [
+        {k: v for k, v in row.items() if k not in TIMING_FIELDS}
+        for row in read_rows(f"{workdir}/metrics.jsonl")
+    ]
+    return {"metrics.jsonl": json_digest(rows), **digest_arrays(workdir, ("last", "best"))}
 
 
-def crossvalidated(directory: str) -> dict[str, str]:
+def digest_crossval(directory: str) -> dict[str, str]:
     """All results, and each replica's parameters."""
     workdir = os.path.join(directory, "run")
     with open(os.path.join(workdir, "results.json"), encoding="utf-8") as file:
-        found = {"results.json": digest_of(json.load(file))}
+        digests = {"results.json": json_digest(json.load(file))}
     for name in ("row.md", "robustness.json"):
         with open(os.path.join(workdir, name), encoding="utf-8") as file:
-            found[name] = digest_of(file.read())
+            digests[name] = json_digest(file.read())
     for name in ("report.html", "MODEL_CARD.md", "DATA_CARD.md"):  # which tell the day
-        found[name] = str(os.path.getsize(os.path.join(workdir, name)) > 0)
+        digests[name] = str(os.path.getsize(os.path.join(workdir, name)) > 0)
     for name in sorted(os.listdir(os.path.join(workdir, "runs"))):
         run = os.path.join(workdir, "runs", name)
-        found[f"{name}/metrics.jsonl"] = digest_of(read_rows(f"{run}/metrics.jsonl"))
-        found |= {f"{name}/{leaf}": value for leaf, value in numbers(run, ("best",)).items()}
-    return found
+        digests[f"{name}/metrics.jsonl"] = json_digest(read_rows(f"{run}/metrics.jsonl"))
+        digests |= {f"{name}/{leaf}": value for leaf, value in digest_arrays(run, ("best",)).items()}
+    return digests
 
 
-def answered(directory: str) -> dict[str, str]:
+def digest_predictions(directory: str) -> dict[str, str]:
     """The one file, with nothing beside it."""
-    return every_file(directory)
+    return file_checksums(directory)
 
 
-def numbers(workdir: str, kinds: tuple[str, ...]) -> dict[str, str]:
+def digest_arrays(workdir: str, kinds: tuple[str, ...]) -> dict[str, str]:
     """Checksum of each array of checkpoints."""
-    found = {}
+    digests = {}
     for kind in kinds:
         for path, leaf in jax.tree_util.tree_leaves_with_path(load_experiment(workdir, kind, "")[1:3]):
             array = np.asarray(leaf)
-            found[f"{kind}{jax.tree_util.keystr(path)}"] = hashlib.sha256(array.tobytes()).hexdigest()
-    return found
+            digests[f"{kind}{jax.tree_util.keystr(path)}"] = hashlib.sha256(array.tobytes()).hexdigest()
+    return digests
 
 
-def digest_of(value) -> str:
+def json_digest(value) -> str:
     """Of JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

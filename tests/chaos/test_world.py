@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from tests.chaos.leavings import leavings, memory
+from tests.chaos.leavings import find_leftovers, list_shared_memory
 from tests.chaos.scenes import make_scenes
 
 VERBS = ("prepare", "train", "crossval", "predict")
-FULL = "No space left on device"
+DISK_FULL_MESSAGE = "No space left on device"
 
 
 @pytest.fixture(scope="module")
@@ -21,87 +21,90 @@ def scenes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def usual(scenes, tmp_path_factory):
+def baseline_digest(scenes, tmp_path_factory):
     """Checksums of what each verb leaves when all is well, made when it is asked for."""
-    made = {}
+    digests = {}
 
-    def of(verb):
-        if verb not in made:
+    def get_digest(verb):
+        if verb not in digests:
             directory = str(tmp_path_factory.mktemp(f"{verb}_usual"))
-            assert run(scenes[verb], directory).returncode == 0
-            made[verb] = scenes[verb].digest(directory)
-        return made[verb]
+            assert run_scene(scenes[verb], directory).returncode == 0
+            digests[verb] = scenes[verb].digest(directory)
+        return digests[verb]
 
-    return of
+    return get_digest
 
 
-def run(scene, directory, limit=None):
-    def confine():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+def run_scene(scene, directory, max_file_bytes=None):
+    def limit_file_size():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))
 
-    command, before = [sys.executable, scene.script, *scene.arguments(str(directory))], memory()
+    command, memory_before = (
+        [sys.executable, scene.script, *scene.arguments(str(directory))],
+        list_shared_memory(),
+    )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(
-        command, **pipes, start_new_session=True, preexec_fn=confine if limit else None
+        command, **pipes, start_new_session=True, preexec_fn=limit_file_size if max_file_bytes else None
     )
-    told = process.communicate(timeout=300)
-    left = leavings(process.pid, before)
-    assert (left["orphans"], left["shared_memory"]) == (0, []), told
-    return subprocess.CompletedProcess(command, process.returncode, *told)
+    output = process.communicate(timeout=300)
+    leftovers = find_leftovers(process.pid, memory_before)
+    assert (leftovers["orphans"], leftovers["shared_memory"]) == (0, []), output
+    return subprocess.CompletedProcess(command, process.returncode, *output)
 
 
-def mount(*words):
-    done = subprocess.run(["mount", *words], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"can't mount: {done.stderr.strip()}")
+def mount(*arguments):
+    completed = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if completed.returncode:
+        pytest.skip(f"can't mount: {completed.stderr.strip()}")
 
 
 @pytest.fixture
 def disk(tmp_path):
     """A file system of its own; `disk(size)` makes it, or gives it another size."""
-    path, mounted = tmp_path / "disk", []
+    path, mount_options = tmp_path / "disk", []
 
-    def sized(options):
+    def mount_disk(options):
         path.mkdir(exist_ok=True)
-        mount("-t", "tmpfs", "-o", ",".join([*mounted, options]), "tmpfs", str(path))
-        mounted[:] = ["remount"]
+        mount("-t", "tmpfs", "-o", ",".join([*mount_options, options]), "tmpfs", str(path))
+        mount_options[:] = ["remount"]
         return str(path)
 
-    yield sized
+    yield mount_disk
     with contextlib.suppress(FileNotFoundError):
         subprocess.run(["umount", str(path)], capture_output=True)
 
 
-def assert_one_line(done, words):
-    told = [line for line in done.stderr.splitlines() if line.startswith("emofuse: ")]
+def assert_one_line(done, message):
+    messages = [line for line in done.stderr.splitlines() if line.startswith("emofuse: ")]
     assert done.returncode == 2, done.stderr[-3000:]
-    assert any(words in line for line in told), done.stderr[-3000:]
+    assert any(message in line for line in messages), done.stderr[-3000:]
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_full_disk(scenes, usual, disk, verb):
+def test_a_full_disk(scenes, baseline_digest, disk, verb):
     """It fills up on the way; with more room the same command ends with the same results."""
-    room = {"prepare": "300k", "train": "250k", "crossval": "300k", "predict": "4k"}
-    directory = disk(f"size={room[verb]}")
-    assert_one_line(run(scenes[verb], directory), FULL)
+    sizes = {"prepare": "300k", "train": "250k", "crossval": "300k", "predict": "4k"}
+    directory = disk(f"size={sizes[verb]}")
+    assert_one_line(run_scene(scenes[verb], directory), DISK_FULL_MESSAGE)
     disk("size=1g")
-    done = run(scenes[verb], directory)
+    done = run_scene(scenes[verb], directory)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert scenes[verb].digest(directory) == usual(verb)
+    assert scenes[verb].digest(directory) == baseline_digest(verb)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_files_that_may_not_grow(scenes, usual, tmp_path, verb):
+def test_files_that_may_not_grow(scenes, baseline_digest, tmp_path, verb):
     """Where nothing can be mounted: the system's limit on the size of a file."""
-    limit = {"prepare": 40_000, "train": 6_000, "crossval": 6_000, "predict": 3_000}
-    assert_one_line(run(scenes[verb], tmp_path, limit=limit[verb]), "File too large")
-    assert run(scenes[verb], tmp_path).returncode == 0
-    assert scenes[verb].digest(str(tmp_path)) == usual(verb)
+    max_file_bytes = {"prepare": 40_000, "train": 6_000, "crossval": 6_000, "predict": 3_000}
+    assert_one_line(run_scene(scenes[verb], tmp_path, max_file_bytes=max_file_bytes[verb]), "File too large")
+    assert run_scene(scenes[verb], tmp_path).returncode == 0
+    assert scenes[verb].digest(str(tmp_path)) == baseline_digest(verb)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_disk_that_is_read_only(scenes, disk, verb):
     directory = disk("ro,size=1m")
-    assert_one_line(run(scenes[verb], directory), "Read-only file system")
+    assert_one_line(run_scene(scenes[verb], directory), "Read-only file system")
     assert os.listdir(directory) == []

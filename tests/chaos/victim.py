@@ -10,33 +10,35 @@ import runpy
 import signal
 import sys
 
-from tests.chaos.watch import class_of
+from tests.chaos.watch import file_class
 
-STRUCK = "! "
+STRUCK_PREFIX = "! "
 
 
-def deadly(rename, directory: str, target: str, number: int, when: str, name: str):
+def kill_at_rename(rename, directory: str, target_class: str, number: int, timing: str, signal_name: str):
     """`rename`, at whose call of that number among those of a class the process is sent a signal."""
     calls = iter(range(1 << 62))
 
-    def renamed(source, destination, **named):
+    def rename_and_kill(source, destination, **options):
         path = os.path.relpath(destination, directory)
-        hit = class_of(path) == target and next(calls) == number
+        is_target = file_class(path) == target_class and next(calls) == number
         with open(f"{directory}.renames", "a", encoding="utf-8") as file:
-            file.write(f"{STRUCK * hit}{path}\n")
-        if hit and when == "before":
-            os.kill(os.getpid(), signal.Signals[name])
-        done = rename(source, destination, **named)
-        if hit and when == "after":
-            os.kill(os.getpid(), signal.Signals[name])
+            file.write(f"{STRUCK_PREFIX * is_target}{path}\n")
+        if is_target and timing == "before":
+            os.kill(os.getpid(), signal.Signals[signal_name])
+        done = rename(source, destination, **options)
+        if is_target and timing == "after":
+            os.kill(os.getpid(), signal.Signals[signal_name])
         return done
 
-    return renamed
+    return rename_and_kill
 
 
 def main() -> None:
-    directory, target, number, when, name, script, *arguments = sys.argv[1:]
-    os.replace = os.rename = deadly(os.replace, directory, target, int(number), when, name)
+    directory, target_class, number, timing, signal_name, script, *arguments = sys.argv[1:]
+    os.replace = os.rename = kill_at_rename(
+        os.replace, directory, target_class, int(number), timing, signal_name
+    )
     sys.argv[:] = [script, *arguments]
     runpy.run_path(script, run_name="__main__")
 

@@ -9,23 +9,28 @@ from emofuse_jax.cli import main
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def emofuse(*words, cwd=None):
+def run_emofuse(*arguments, cwd=None):
     code = "from emofuse_jax.cli.main import main; main()"
     env = {**os.environ, "PYTHONPATH": ROOT}
     return subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=cwd, env=env, timeout=120
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=env,
+        timeout=120,
     )
 
 
 def test_without_a_verb_it_lists_the_verbs():
-    done = emofuse()
+    done = run_emofuse()
     assert done.returncode == 0
     for verb in main.VERBS:
         assert f"  {verb} " in done.stdout
 
 
 def test_an_unknown_verb_is_one_line():
-    done = emofuse("trian")
+    done = run_emofuse("trian")
     assert done.returncode == 1
     assert done.stderr.startswith("emofuse: no verb 'trian'; there are prepare, composite, split,")
     assert done.stderr.count("\n") == 1
@@ -33,15 +38,15 @@ def test_an_unknown_verb_is_one_line():
 
 @pytest.mark.parametrize("verb", main.VERBS)
 def test_every_verb_has_help_and_both_forms_say_the_same(verb):
-    done = emofuse(verb, "--help")
+    done = run_emofuse(verb, "--help")
     assert done.returncode == 0, done.stderr
     assert "flags:" in done.stdout
     assert "emofuse " + verb in done.stdout
     assert done.stdout.count("\n  --") >= 2
     script = [sys.executable, os.path.join(ROOT, "launch", f"{verb}.py"), "--help"]
     env = {**os.environ, "PYTHONPATH": ROOT}
-    other = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120, env=env)
-    assert other.stdout == done.stdout
+    script_run = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120, env=env)
+    assert script_run.stdout == done.stdout
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ def test_every_verb_has_help_and_both_forms_say_the_same(verb):
     ],
 )
 def test_a_mistake_is_one_line_without_traceback(words, message, tmp_path):
-    done = emofuse(*words, cwd=tmp_path)
+    done = run_emofuse(*words, cwd=tmp_path)
     assert done.returncode != 0
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -17,10 +17,10 @@ from emofuse_jax.planning.plan import Plan, make_plan, make_tpu_mesh, roofline_s
 from tests.settings.test_configs import EXPERIMENTS
 
 pytestmark = pytest.mark.usefixtures("users_environment")
-HERE = pytest.mark.skipif(
+NEEDS_LIBTPU = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'emofuse[plan]'"
 )
-TEXT = """
+COMPILED_TEXT = """
   %a = (f32[16]{0:T(128)}, f32[3,3,4,8]{3,2,1,0}, /*index=5*/bf16[10]{0}) all-reduce(%x, %y, %z), channel_id=1
   %b = (f32[8,4]{1,0}, f32[64,4]{1,0}) all-gather-start(%w), dimensions={0}
   %b2 = f32[64,4]{1,0} all-gather-done(%b)
@@ -30,22 +30,29 @@ TEXT = """
 
 
 def test_collectives_are_read_with_their_bytes():
-    found = read_collectives(TEXT)
-    assert found == [
+    collectives = read_collectives(COMPILED_TEXT)
+    assert collectives == [
         Collective("all-reduce", ((16,), (3, 3, 4, 8), (10,)), 64 + 4 * 288 + 20, False),
         Collective("all-gather", ((64, 4),), 1024, True),
         Collective("all-reduce", ((7,),), 7, False),
     ]
-    assert find_gradient_reductions(found, {(3, 3, 4, 8)}) == found[:1]
-    assert find_gradient_reductions(found, {(64, 4)}) == []
+    assert find_gradient_reductions(collectives, {(3, 3, 4, 8)}) == collectives[:1]
+    assert find_gradient_reductions(collectives, {(64, 4)}) == []
 
 
 def test_the_roofline_by_hand():
     chip = CHIPS["v5e"]
-    shared = {"memory_bytes": 0, "embedding": 0, "gradient_reductions": []}
-    hidden = Collective("all-gather", ((1,),), 4 * 10**9, True)
-    open_ = Collective("all-reduce", ((1,),), 2 * 10**9, False)
-    plan = Plan(devices=4, batch_size=8, flops=197e10, bytes=819e7, collectives=[hidden, open_], **shared)
+    other_fields = {"memory_bytes": 0, "embedding": 0, "gradient_reductions": []}
+    overlapped_gather = Collective("all-gather", ((1,),), 4 * 10**9, True)
+    blocking_reduce = Collective("all-reduce", ((1,),), 2 * 10**9, False)
+    plan = Plan(
+        devices=4,
+        batch_size=8,
+        flops=197e10,
+        bytes=819e7,
+        collectives=[overlapped_gather, blocking_reduce],
+        **other_fields,
+    )
     seconds = roofline_seconds(plan, chip)
     assert seconds["compute"] == pytest.approx(0.01)
     assert seconds["memory"] == pytest.approx(0.01)
@@ -60,7 +67,7 @@ def test_a_bad_topology_is_a_line():
         parse_topology("v9:2x2")
 
 
-def check(config):
+def check_plan(config):
     """What a training over a slice of chips that are not here must hold, whatever the model."""
     plan = make_plan(config, make_input_spec(config, None, 8), make_tpu_mesh("v5e", "4x4"), 16 * 4)
     assert plan.devices == 16
@@ -88,29 +95,29 @@ def test_eight_devices_that_are_here(name, others):
     assert len(plan.collectives) - len(plan.gradient_reductions) <= others
 
 
-@HERE
+@NEEDS_LIBTPU
 def test_a_network_of_products():
-    check(settings.small("features"))
+    check_plan(settings.small("features"))
 
 
-@HERE
+@NEEDS_LIBTPU
 def test_an_audio_network():
-    check(settings.small("audio_only"))
+    check_plan(settings.small("audio_only"))
 
 
-@HERE
+@NEEDS_LIBTPU
 def test_a_network_with_covariances_over_the_global_batch():
-    check(settings.small("hgr"))
+    check_plan(settings.small("hgr"))
 
 
-@HERE
+@NEEDS_LIBTPU
 @pytest.mark.long
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_shipped_config(name):
-    check(settings.load_shipped(name))
+    check_plan(settings.load_shipped(name))
 
 
-@HERE
+@NEEDS_LIBTPU
 def test_the_command(tmp_path):
     output = str(tmp_path / "plan.json")
     command = [sys.executable, "launch/plan.py", "--config=configs/demo.py:features", f"--output={output}"]

@@ -15,13 +15,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("wheel")
-    copy = directory / "tree"  # what an earlier build left in the clone must not get in
+    folder = tmp_path_factory.mktemp("wheel")
+    source_copy = folder / "tree"  # what an earlier build left in the clone must not get in
     unwanted = shutil.ignore_patterns(".venv", ".git", "runs", "build", "dist", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, copy, ignore=unwanted)
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(directory), str(copy)]
-    subprocess.run(build, check=True, capture_output=True, text=True, timeout=300)
-    return str(next(directory.glob("*.whl")))
+    shutil.copytree(ROOT, source_copy, ignore=unwanted)
+    build_command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source_copy)]
+    subprocess.run(build_command, check=True, capture_output=True, text=True, timeout=300)
+    return str(next(folder.glob("*.whl")))
 
 
 def test_it_holds_all_packages_and_their_data(wheel):
@@ -38,10 +38,20 @@ def test_it_holds_all_packages_and_their_data(wheel):
 
 
 def test_installed_elsewhere_it_trains_two_steps(wheel, tmp_path):
-    site, empty = tmp_path / "site", tmp_path / "empty"
-    empty.mkdir()
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), wheel]
-    subprocess.run(pip, check=True, capture_output=True, timeout=300)
+    site_packages, empty_folder = tmp_path / "site", tmp_path / "empty"
+    empty_folder.mkdir()
+    pip_command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(site_packages),
+        wheel,
+    ]
+    subprocess.run(pip_command, check=True, capture_output=True, timeout=300)
     records = write_dataset(str(tmp_path / "records"))
     flags = ["data.path=" + records, "data.batch_size=8", "data.audio_steps=140", "augment.frames=3"]
     flags += ["train.epochs=1", "train.eval_batch_size=8"]
@@ -49,12 +59,12 @@ def test_installed_elsewhere_it_trains_two_steps(wheel, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, "train", "--config=demo:am_fbp", "--workdir=run"]
         + [f"--config.{flag}" for flag in flags],
-        cwd=empty,
-        env={**os.environ, "PYTHONPATH": str(site), "JAX_NUM_CPU_DEVICES": "1"},
+        cwd=empty_folder,
+        env={**os.environ, "PYTHONPATH": str(site_packages), "JAX_NUM_CPU_DEVICES": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert str(site) in done.stderr
+    assert str(site_packages) in done.stderr
     assert '"best_step": 2' in done.stdout

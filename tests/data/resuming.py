@@ -3,14 +3,14 @@
 import numpy as np
 
 
-def check_position(make, before, after):
-    """An iterator that begins with batch `before` gives the same `after` ones."""
-    batches = make()
-    for _ in range(before):
+def check_resuming(make_batches, num_before, num_after):
+    """An iterator that begins with batch `num_before` gives the same `num_after` ones."""
+    batches = make_batches()
+    for _ in range(num_before):
         next(batches)
-    expected = [next(batches) for _ in range(after)]
-    again = make(start=before)
+    expected = [next(batches) for _ in range(num_after)]
+    resumed = make_batches(start=num_before)
     for batch in expected:
-        other = next(again)
-        np.testing.assert_array_equal(other.clip, batch.clip)
-        np.testing.assert_array_equal(other.audio, batch.audio)
+        actual = next(resumed)
+        np.testing.assert_array_equal(actual.clip, batch.clip)
+        np.testing.assert_array_equal(actual.audio, batch.audio)

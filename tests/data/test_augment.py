@@ -42,17 +42,17 @@ def test_zeros_turn_everything_off(batch):
 
 
 def test_sampled_frames_come_one_from_each_part_and_carry_their_mask(batch):
-    numbered = jnp.broadcast_to(jnp.arange(4, dtype=jnp.uint8)[:, None, None, None], batch.faces.shape)
-    seen = set()
+    numbered_faces = jnp.broadcast_to(jnp.arange(4, dtype=jnp.uint8)[:, None, None, None], batch.faces.shape)
+    sampled_frames = set()
     for seed in range(20):
-        out = apply.sample_frames(dataclasses.replace(batch, faces=numbered), jax.random.key(seed), 2)
+        out = apply.sample_frames(dataclasses.replace(batch, faces=numbered_faces), jax.random.key(seed), 2)
         chosen = np.asarray(out.faces[:, :, 0, 0, 0])
         assert (chosen[:, 0] < 2).all()
         assert (chosen[:, 1] >= 2).all()
         rows = np.arange(32)[:, None]
         np.testing.assert_array_equal(out.face_mask, np.asarray(batch.face_mask)[rows, chosen])
-        seen |= set(chosen.ravel().tolist())
-    assert seen == {0, 1, 2, 3}
+        sampled_frames |= set(chosen.ravel().tolist())
+    assert sampled_frames == {0, 1, 2, 3}
 
 
 def test_more_frames_than_there_are_is_named(batch):
@@ -60,12 +60,12 @@ def test_more_frames_than_there_are_is_named(batch):
         apply.sample_frames(batch, jax.random.key(0), 9)
 
 
-def test_flip_mirrors_about_half_of_the_clips_whole(batch):
+def test_flip_mirrors_all_frames_of_about_half_of_the_clips(batch):
     out = apply.flip_faces(batch, jax.random.key(1))
-    mirrored = (np.asarray(out.faces) == np.asarray(batch.faces)[:, :, :, ::-1]).all((1, 2, 3, 4))
-    same = (np.asarray(out.faces) == np.asarray(batch.faces)).all((1, 2, 3, 4))
-    assert (mirrored | same).all()
-    assert 6 < (mirrored & ~same).sum() < 26
+    is_mirrored = (np.asarray(out.faces) == np.asarray(batch.faces)[:, :, :, ::-1]).all((1, 2, 3, 4))
+    is_unchanged = (np.asarray(out.faces) == np.asarray(batch.faces)).all((1, 2, 3, 4))
+    assert (is_mirrored | is_unchanged).all()
+    assert 6 < (is_mirrored & ~is_unchanged).sum() < 26
 
 
 def test_shift_moves_all_frames_of_a_clip_alike(batch):
@@ -76,18 +76,18 @@ def test_shift_moves_all_frames_of_a_clip_alike(batch):
     assert len({out[i].tobytes() for i in range(32)}) > 10
 
 
-def test_stripes_stay_inside_the_sound(batch):
+def test_stripes_stay_inside_the_audio(batch):
     length = jnp.array([0, 5, 50, 100])
-    hidden = np.asarray(audio_effects.random_intervals(jax.random.key(3), 4, 100, length, 3, 20))
+    stripes = np.asarray(audio_effects.random_intervals(jax.random.key(3), 4, 100, length, 3, 20))
     for row, n in enumerate(length):
-        assert not hidden[row, int(n) :].any()
-    assert hidden[3].any()
-    assert hidden.sum(1).max() <= 60
+        assert not stripes[row, int(n) :].any()
+    assert stripes[3].any()
+    assert stripes.sum(1).max() <= 60
 
 
 def test_modality_dropout_takes_one_stream_never_both(batch):
-    wide = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 40), batch)
-    out = apply.modality_dropout(wide, jax.random.key(4), audio_rate=0.3, video_rate=0.2)
+    large_batch = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 40), batch)
+    out = apply.modality_dropout(large_batch, jax.random.key(4), audio_rate=0.3, video_rate=0.2)
     no_audio = ~np.asarray(out.audio_mask).any(1)
     no_video = ~np.asarray(out.face_mask).any(1)
     assert not (no_audio & no_video).any()
@@ -96,10 +96,10 @@ def test_modality_dropout_takes_one_stream_never_both(batch):
 
 
 def test_modality_dropout_leaves_a_clip_the_only_stream_it_has(batch):
-    wide = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 8), batch)
-    silent = dataclasses.replace(wide, audio_mask=jnp.zeros_like(wide.audio_mask))
+    large_batch = jax.tree.map(lambda x: jnp.concatenate([x[:31]] * 8), batch)
+    silent = dataclasses.replace(large_batch, audio_mask=jnp.zeros_like(large_batch.audio_mask))
     out = apply.modality_dropout(silent, jax.random.key(4), audio_rate=0.3, video_rate=0.6)
     np.testing.assert_array_equal(out.face_mask, silent.face_mask)
-    faceless = dataclasses.replace(wide, face_mask=jnp.zeros_like(wide.face_mask))
+    faceless = dataclasses.replace(large_batch, face_mask=jnp.zeros_like(large_batch.face_mask))
     out = apply.modality_dropout(faceless, jax.random.key(4), audio_rate=0.3, video_rate=0.6)
     np.testing.assert_array_equal(out.audio_mask, faceless.audio_mask)

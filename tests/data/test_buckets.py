@@ -27,38 +27,40 @@ def buckets():
 
 
 def test_a_shape_holds_all_clips_of_its_batch(buckets):
-    lengths, made = buckets
+    lengths, length_buckets = buckets
     for clips in np.random.default_rng(2).integers(0, 50, (40, 3)):
-        found = made.spec(np.append(clips, -1)).t
-        assert found >= min(lengths[clips].max(), 80)
-        assert found == min(spec.t for spec in made.specs if spec.t >= min(lengths[clips].max(), 80))
-    assert made.spec(np.array([-1, -1])).t == made.specs[0].t
+        num_steps = length_buckets.spec(np.append(clips, -1)).t
+        assert num_steps >= min(lengths[clips].max(), 80)
+        assert num_steps == min(
+            spec.t for spec in length_buckets.specs if spec.t >= min(lengths[clips].max(), 80)
+        )
+    assert length_buckets.spec(np.array([-1, -1])).t == length_buckets.specs[0].t
 
 
 def test_a_pass_holds_each_clip_once_in_batches_of_like_length(buckets):
-    _, made = buckets
+    _, length_buckets = buckets
     clips = np.arange(50)
-    sampler = make_sampler(clips, None, batch_size=7, seed=3, clip_buckets=made.record_buckets)
+    sampler = make_sampler(clips, None, batch_size=7, seed=3, clip_buckets=length_buckets.record_buckets)
     passes = [np.stack([sampler.batch(7 * epoch + i) for i in range(7)]) for epoch in range(3)]
     for batches in passes:
         assert len(np.unique(batches)) == 49
-        mixed = [len(np.unique(made.record_buckets[batch])) > 1 for batch in batches]
-        assert sum(mixed) <= len(made.specs) - 1  # where one bucket ends and the next begins
-    left = [set(clips) - set(batches.ravel()) for batches in passes]
-    assert len(set.union(*left)) > 1
-    order = [[made.record_buckets[batch].max() for batch in batches] for batches in passes]
-    assert order[0] != sorted(order[0]) or order[1] != sorted(order[1])
-    plain = make_sampler(clips, None, batch_size=7, seed=3)
+        is_mixed = [len(np.unique(length_buckets.record_buckets[batch])) > 1 for batch in batches]
+        assert sum(is_mixed) <= len(length_buckets.specs) - 1  # where one bucket ends and the next begins
+    missed_clips = [set(clips) - set(batches.ravel()) for batches in passes]
+    assert len(set.union(*missed_clips)) > 1
+    bucket_order = [[length_buckets.record_buckets[batch].max() for batch in batches] for batches in passes]
+    assert bucket_order[0] != sorted(bucket_order[0]) or bucket_order[1] != sorted(bucket_order[1])
+    plain_sampler = make_sampler(clips, None, batch_size=7, seed=3)
     steps = {
-        name: sum(made.spec(s.batch(i)).t for i in range(21))
-        for name, s in (("like", sampler), ("plain", plain))
+        name: sum(length_buckets.spec(s.batch(i)).t for i in range(21))
+        for name, s in (("like", sampler), ("plain", plain_sampler))
     }
     assert steps["like"] < 0.85 * steps["plain"]
 
 
 def test_clips_of_a_bucket_come_together(buckets):
-    _, made = buckets
+    _, length_buckets = buckets
     clips = np.array([4, 9, 2, 30, 31, 7])
-    found = made.sort_by_bucket(clips)
-    assert sorted(found) == sorted(clips)
-    assert (np.diff(made.record_buckets[found].astype(int)) >= 0).all()
+    sorted_clips = length_buckets.sort_by_bucket(clips)
+    assert sorted(sorted_clips) == sorted(clips)
+    assert (np.diff(length_buckets.record_buckets[sorted_clips].astype(int)) >= 0).all()

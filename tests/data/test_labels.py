@@ -21,9 +21,9 @@ def dataset(fake_dataset):
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.1, [4, 2, 1]), (0.5, [20, 10, 2]), (1.0, [40, 20, 3])])
 def test_each_class_keeps_its_share_and_at_least_one(fraction, expected):
-    keep = choose_labelled(LABELS, NAMES, fraction=fraction, seed=0)
-    assert [int(keep[label == LABELS].sum()) for label in range(3)] == expected
-    assert not keep[LABELS < 0].any()
+    is_labelled = choose_labelled(LABELS, NAMES, fraction=fraction, seed=0)
+    assert [int(is_labelled[label == LABELS].sum()) for label in range(3)] == expected
+    assert not is_labelled[LABELS < 0].any()
 
 
 def test_the_choice_is_seeded_nested_and_depends_on_no_order():
@@ -78,21 +78,21 @@ def test_training_batches_show_the_chosen_labels_alone(dataset):
     for batch in (next(batches) for _ in range(3)):
         np.testing.assert_array_equal(batch.label, labels[batch.clip])
         np.testing.assert_array_equal(batch.label_mask, labels[batch.clip] >= 0)
-    scored = next(eval_batches(dataset, clips, lambda clips: SPEC, batch_size=36))
-    assert scored.label_mask.all()
+    eval_batch = next(eval_batches(dataset, clips, lambda clips: SPEC, batch_size=36))
+    assert eval_batch.label_mask.all()
 
 
 def test_the_experiment_hides_or_leaves_out(fake_dataset):
     full = open_experiment(tiny_config(fake_dataset))
     assert full.labels is None
-    hiding = open_experiment(tiny_config(fake_dataset, **{"data.labelled_fraction": 0.2}))
-    np.testing.assert_array_equal(hiding.clips["train"], full.clips["train"])
-    shown = hiding.labels >= 0
-    assert shown.sum() == 3  # a fifth of six clips, rounded, of each of three classes
-    leaving = open_experiment(
+    with_hidden_labels = open_experiment(tiny_config(fake_dataset, **{"data.labelled_fraction": 0.2}))
+    np.testing.assert_array_equal(with_hidden_labels.clips["train"], full.clips["train"])
+    is_visible = with_hidden_labels.labels >= 0
+    assert is_visible.sum() == 3  # a fifth of six clips, rounded, of each of three classes
+    without_unlabelled = open_experiment(
         tiny_config(fake_dataset, **{"data.labelled_fraction": 0.2, "data.keep_unlabelled": False})
     )
-    np.testing.assert_array_equal(leaving.clips["train"], full.clips["train"][shown])
-    np.testing.assert_array_equal(leaving.labels, hiding.labels[shown])
+    np.testing.assert_array_equal(without_unlabelled.clips["train"], full.clips["train"][is_visible])
+    np.testing.assert_array_equal(without_unlabelled.labels, with_hidden_labels.labels[is_visible])
     for part in ("validation", "test"):
-        np.testing.assert_array_equal(leaving.clips[part], full.clips[part])
+        np.testing.assert_array_equal(without_unlabelled.clips[part], full.clips[part])

@@ -7,7 +7,7 @@ from emofuse_jax.data.dataset import open_dataset, read_statistics, split_indice
 from emofuse_jax.data.pipeline import eval_batches, load_batch, train_batches
 from emofuse_jax.data.sampler import make_sampler
 from emofuse_jax.types import InputSpec
-from tests.data.resuming import check_position
+from tests.data.resuming import check_resuming
 from tests.fakes import make_record
 
 SPEC = InputSpec(t=100, f=70, s=4, h=16, w=16, classes=3)
@@ -33,17 +33,19 @@ def test_rows_are_the_records(dataset):
     assert batch.clip.tolist() == [7, -1, 30]
 
 
-def shape(clips):
+def get_spec(clips):
     return SPEC
 
 
-def shuffled(dataset, clips, *, batch_size, seed, **more):
-    return train_batches(dataset, make_sampler(clips, None, batch_size=batch_size, seed=seed), shape, **more)
+def shuffled_batches(dataset, clips, *, batch_size, seed, **options):
+    return train_batches(
+        dataset, make_sampler(clips, None, batch_size=batch_size, seed=seed), get_spec, **options
+    )
 
 
 def test_an_epoch_sees_every_clip_once_in_a_new_order(dataset):
     clips = np.arange(36)
-    batches = shuffled(dataset, clips, batch_size=12, seed=0)
+    batches = shuffled_batches(dataset, clips, batch_size=12, seed=0)
     epochs = [np.concatenate([next(batches).clip for _ in range(3)]) for _ in range(3)]
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch), clips)
@@ -52,39 +54,41 @@ def test_an_epoch_sees_every_clip_once_in_a_new_order(dataset):
 
 
 def test_it_goes_on_from_any_batch(dataset):
-    def make(start=0):
-        return shuffled(dataset, np.arange(36), batch_size=8, seed=1, start=start)
+    def make_batches(start=0):
+        return shuffled_batches(dataset, np.arange(36), batch_size=8, seed=1, start=start)
 
-    check_position(make, before=5, after=6)
+    check_resuming(make_batches, num_before=5, num_after=6)
 
 
 def test_processes_share_the_same_global_batches(dataset):
     clips = np.arange(36)
-    whole = shuffled(dataset, clips, batch_size=12, seed=3)
-    parts = [shuffled(dataset, clips, batch_size=12, seed=3, process=(i, 3)) for i in range(3)]
+    global_batches = shuffled_batches(dataset, clips, batch_size=12, seed=3)
+    process_batches = [
+        shuffled_batches(dataset, clips, batch_size=12, seed=3, process=(i, 3)) for i in range(3)
+    ]
     for _ in range(4):
-        together = np.concatenate([next(part).clip for part in parts])
-        np.testing.assert_array_equal(together, next(whole).clip)
+        gathered = np.concatenate([next(batches).clip for batches in process_batches])
+        np.testing.assert_array_equal(gathered, next(global_batches).clip)
 
 
 def test_batches_are_the_same_for_any_number_of_threads(dataset, monkeypatch):
     monkeypatch.setattr(pipeline, "cores", lambda: 8)  # never more threads than these
-    made = [shuffled(dataset, np.arange(36), batch_size=8, seed=4, threads=n) for n in (1, 2, 5)]
+    iterators = [shuffled_batches(dataset, np.arange(36), batch_size=8, seed=4, threads=n) for n in (1, 2, 5)]
     for _ in range(6):
-        one, *others = (jax.tree.leaves(next(batches)) for batches in made)
-        for other in others:
-            for ours, theirs in zip(one, other, strict=True):
+        expected, *actual_batches = (jax.tree.leaves(next(batches)) for batches in iterators)
+        for actual in actual_batches:
+            for ours, theirs in zip(expected, actual, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
 
 
 def test_scoring_sees_every_clip_once_in_order_and_pads_with_weight_zero(dataset):
     clips = np.arange(3, 20)
-    batches = list(eval_batches(dataset, clips, shape, batch_size=8))
+    batches = list(eval_batches(dataset, clips, get_spec, batch_size=8))
     assert [len(batch.clip) for batch in batches] == [8, 8, 8]
-    seen = np.concatenate([batch.clip for batch in batches])
-    np.testing.assert_array_equal(seen[seen >= 0], clips)
+    scored_clips = np.concatenate([batch.clip for batch in batches])
+    np.testing.assert_array_equal(scored_clips[scored_clips >= 0], clips)
     weight = np.concatenate([batch.weight for batch in batches])
-    np.testing.assert_array_equal(weight, (seen >= 0).astype(np.float32))
+    np.testing.assert_array_equal(weight, (scored_clips >= 0).astype(np.float32))
 
 
 def test_mistakes_are_one_line(dataset, fake_dataset):
@@ -93,7 +97,7 @@ def test_mistakes_are_one_line(dataset, fake_dataset):
     with pytest.raises(FileNotFoundError, match=r"protocols here: fake_1fold"):
         split_indices(dataset, "other", 0, "train")
     with pytest.raises(ValueError, match="not divisible by 3 processes"):
-        shuffled(dataset, np.arange(36), batch_size=8, seed=0, process=(0, 3))
+        shuffled_batches(dataset, np.arange(36), batch_size=8, seed=0, process=(0, 3))
     with pytest.raises(FileNotFoundError, match="fold_7"):
         read_statistics(dataset, "fake_1fold", 7)
 

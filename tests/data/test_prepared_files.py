@@ -11,16 +11,16 @@ from tests.fakes import write_dataset
 
 @pytest.fixture
 def path(tmp_path):
-    return write_dataset(str(tmp_path / "records"), clips=6, shards=2)
+    return write_dataset(str(tmp_path / "records"), num_clips=6, num_shards=2)
 
 
-def change(path, **fields):
+def edit_prep(path, **fields):
     file = pathlib.Path(path) / "prep.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"schema_version": 99}, "prep.json has schema 99, newer than"),
         ({"schema_version": True}, "field schema_version is True, expected a number"),
@@ -34,29 +34,29 @@ def change(path, **fields):
         ({"speakers": [1]}, "a recipe, class or speaker that is no name"),
     ],
 )
-def test_fields(path, fields, told):
+def test_fields(path, fields, message):
     read_prep(path)
-    change(path, **fields)
-    with pytest.raises(ValueError, match=rf"\A[^\n]*{told}"):
+    edit_prep(path, **fields)
+    with pytest.raises(ValueError, match=rf"\A[^\n]*{message}"):
         read_prep(path)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[1]", "field schema_version is None"),
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON: maximum recursion"),
     ],
 )
-def test_what_is_no_object(path, text, told):
+def test_what_is_no_object(path, text, message):
     (pathlib.Path(path) / "prep.json").write_text(text)
-    with pytest.raises(ValueError, match=f"prep.json: {told}"):
+    with pytest.raises(ValueError, match=f"prep.json: {message}"):
         read_prep(path)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("clip_id,", "name,", "no column 'clip_id'"),
         ("\nclip002,2", "\nclip002,x", "invalid literal"),
@@ -64,11 +64,11 @@ def test_what_is_no_object(path, text, told):
         ("\nclip002,2", "\nclip001,2", "6 rows with a record, expected unique clips"),
     ],
 )
-def test_the_manifest(path, old, new, told):
+def test_the_manifest(path, old, new, message):
     file = pathlib.Path(path) / "manifest.csv"
     text = file.read_text()
     read_index(path)
     assert old in text
     file.write_text(text.replace(old, new))
-    with pytest.raises(ValueError, match=rf"manifest\.csv: {told}"):
+    with pytest.raises(ValueError, match=rf"manifest\.csv: {message}"):
         read_index(path)

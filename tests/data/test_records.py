@@ -12,9 +12,9 @@ SHAPE = records.RecordShape(f=70, h=16, w=16)
 
 def test_a_record_survives_the_disk_bit_for_bit():
     record = make_record(5)
-    back = records.decode(records.encode(record), SHAPE)
+    decoded = records.decode(records.encode(record), SHAPE)
     for field in dataclasses.fields(record):
-        before, after = getattr(record, field.name), getattr(back, field.name)
+        before, after = getattr(record, field.name), getattr(decoded, field.name)
         if isinstance(before, np.ndarray):
             assert after.dtype == before.dtype
             np.testing.assert_array_equal(after, before)
@@ -71,12 +71,12 @@ def test_a_cut_or_altered_record_is_an_error_or_a_record(count):
     data = records.encode(make_record(3))
     rng = np.random.default_rng(0)
     for _ in range(count):
-        broken = bytearray(data[: rng.integers(len(data))] if rng.random() < 0.5 else data)
-        for at in rng.integers(0, max(len(broken), 1), 3):
-            if at < len(broken):
-                broken[at] ^= 1 << rng.integers(8)
+        damaged = bytearray(data[: rng.integers(len(data))] if rng.random() < 0.5 else data)
+        for position in rng.integers(0, max(len(damaged), 1), 3):
+            if position < len(damaged):
+                damaged[position] ^= 1 << rng.integers(8)
         with contextlib.suppress(ValueError):  # anything else, or a hang, is a failure
-            records.decode(bytes(broken), SHAPE)
+            records.decode(bytes(damaged), SHAPE)
 
 
 def test_negative_labels_survive():
@@ -102,11 +102,11 @@ def test_the_bytes_are_those_of_protocol_buffers(changes):
 
 
 def test_a_waveform_survives_the_disk_bit_for_bit():
-    sound = np.arange(-3, 4000, dtype=np.int16)
-    data = records.encode(dataclasses.replace(make_record(0), waveform=sound))
+    waveform = np.arange(-3, 4000, dtype=np.int16)
+    data = records.encode(dataclasses.replace(make_record(0), waveform=waveform))
     shape = dataclasses.replace(SHAPE, waveform=True)
     assert (shape.schema_version, SHAPE.schema_version) == (3, 1)
-    np.testing.assert_array_equal(records.decode(data, shape).waveform, sound)
+    np.testing.assert_array_equal(records.decode(data, shape).waveform, waveform)
     assert records.decode(data, SHAPE).waveform is None
     with pytest.raises(ValueError, match="field waveform has 0 values"):
         records.decode(records.encode(make_record(0)), shape)
@@ -116,6 +116,6 @@ def test_it_reads_what_protocol_buffers_write():
     from tensorflow_datasets.proto import tf_example_pb2
 
     example = tf_example_pb2.Example.FromString(records.encode(make_record(4)))
-    back = records.decode(example.SerializeToString(), SHAPE)
-    assert back.clip_id == example.features.feature["clip_id"].bytes_list.value[0].decode()
-    assert back.faces.tobytes() == example.features.feature["faces"].bytes_list.value[0]
+    decoded = records.decode(example.SerializeToString(), SHAPE)
+    assert decoded.clip_id == example.features.feature["clip_id"].bytes_list.value[0].decode()
+    assert decoded.faces.tobytes() == example.features.feature["faces"].bytes_list.value[0]

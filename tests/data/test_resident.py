@@ -25,7 +25,7 @@ def dataset(fake_dataset):
     return open_dataset(fake_dataset)
 
 
-def same(a, b):
+def assert_same_leaves(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert x.dtype == y.dtype
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
@@ -34,9 +34,9 @@ def same(a, b):
 def test_rows_are_those_that_would_be_read(dataset):
     chosen = np.array([29, 2, -1, 11, 11, 3, -1, 23])
     expected = load_batch(dataset, chosen, SPEC)
-    held = load_resident(dataset, CLIPS, SPEC)
-    same(take_rows(held, row_numbers(CLIPS, chosen)), expected)
-    assert sum(x.nbytes for x in jax.tree.leaves(held)) == resident_bytes(len(CLIPS), SPEC)
+    resident = load_resident(dataset, CLIPS, SPEC)
+    assert_same_leaves(take_rows(resident, row_numbers(CLIPS, chosen)), expected)
+    assert sum(x.nbytes for x in jax.tree.leaves(resident)) == resident_bytes(len(CLIPS), SPEC)
 
 
 def test_gathered_from_all_devices_too(dataset):
@@ -44,14 +44,16 @@ def test_gathered_from_all_devices_too(dataset):
 
     mesh = make_mesh(settings.base().mesh)
     chosen = np.array([29, 2, -1, 11, 11, 3, -1, 23])
-    held = put_batch(load_resident(dataset, CLIPS, SPEC, row_multiple=8), mesh)
-    assert held.audio.addressable_shards[0].data.shape[0] == 2  # of 16 rows
-    taken = jax.jit(lambda data, rows: take_sharded(data, rows, mesh))(held, row_numbers(CLIPS, chosen))
-    same(taken, load_batch(dataset, chosen, SPEC))
-    assert taken.audio.addressable_shards[0].data.shape[0] == 1
+    resident = put_batch(load_resident(dataset, CLIPS, SPEC, row_multiple=8), mesh)
+    assert resident.audio.addressable_shards[0].data.shape[0] == 2  # of 16 rows
+    taken_rows = jax.jit(lambda data, rows: take_sharded(data, rows, mesh))(
+        resident, row_numbers(CLIPS, chosen)
+    )
+    assert_same_leaves(taken_rows, load_batch(dataset, chosen, SPEC))
+    assert taken_rows.audio.addressable_shards[0].data.shape[0] == 1
 
 
 def test_processes_hold_a_part_each(dataset):
-    whole = load_resident(dataset, CLIPS, SPEC, row_multiple=8)
+    full_batch = load_resident(dataset, CLIPS, SPEC, row_multiple=8)
     parts = [load_resident(dataset, CLIPS, SPEC, row_multiple=8, process=(i, 4)) for i in range(4)]
-    same(jax.tree.map(lambda *x: np.concatenate(x), *parts), whole)
+    assert_same_leaves(jax.tree.map(lambda *x: np.concatenate(x), *parts), full_batch)

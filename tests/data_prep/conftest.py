@@ -6,7 +6,7 @@ from tests.data_prep.small_corpus import make_source, run_prepare
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _programs_as_users_have_them(users_environment):
+def _user_environment(users_environment):
     """In processes of their own, which search many frames with few programs."""
 
 

@@ -14,29 +14,31 @@ from tests.data_prep.onnx_models import face_encoder, spectrogram_encoder, wavef
 FACES = FaceSettings(frames=2, size=24)
 
 
-def make_clips(folder, speakers=3, takes=2):
-    """Films of `speakers`, and a sound without a picture; gives the CSV's path."""
+def make_clips(folder, num_speakers=3, num_takes=2):
+    """Films of `num_speakers`, and a sound without a picture; gives the CSV's path."""
     folder.mkdir(parents=True)
-    table = ["path,label,speaker"]
-    for speaker in range(speakers):
-        for take in range(takes):
+    csv_rows = ["path,label,speaker"]
+    for speaker in range(num_speakers):
+        for take in range(num_takes):
             name = f"s{speaker}_{take}.mp4"
-            film = render_clip(
+            video_bytes = render_clip(
                 speaker=90 + speaker, p=take, s_f=0, s_v=take, damage="", corpus_seed=0, seed=take
             )
-            (folder / name).write_bytes(film)
-            table.append(f"{name},{['low', 'high'][take % 2]},s{speaker}")
+            (folder / name).write_bytes(video_bytes)
+            csv_rows.append(f"{name},{['low', 'high'][take % 2]},s{speaker}")
     write_wav(folder / "voice.wav", tone(0.5, rate=16_000))
-    table.append("voice.wav,low,s0")
-    (folder / "clips.csv").write_text("\n".join(table) + "\n")
+    csv_rows.append("voice.wav,low,s0")
+    (folder / "clips.csv").write_text("\n".join(csv_rows) + "\n")
     return str(folder / "clips.csv")
 
 
-def make_encoders(folder, sound="waveform", **files):
+def make_encoders(folder, audio_input="waveform", **files):
     """An audio and a face encoder in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    make = {"waveform": waveform_encoder, "spectrogram": spectrogram_encoder}[sound]
-    return EncoderFiles(make(folder / "voice.onnx"), face_encoder(folder / "face.onnx"), **files)
+    make_audio_encoder = {"waveform": waveform_encoder, "spectrogram": spectrogram_encoder}[audio_input]
+    return EncoderFiles(
+        make_audio_encoder(folder / "voice.onnx"), face_encoder(folder / "face.onnx"), **files
+    )
 
 
 def run_prepare(source, output, files, tensors, recipe="features", workers=0, frames=2):

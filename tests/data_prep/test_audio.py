@@ -10,17 +10,17 @@ from data_prep.spectrogram import BLOCK_FRAMES, FRONTENDS, UNITS_PER_BEL, log_sp
 from emofuse_jax.data.spectrogram_units import bin_hz, units_per_neper
 
 SETTINGS = AudioSettings()
-MEL, DECIBELS = RECIPES["hgr"].audio, RECIPES["cross_attention"].audio
+MEL_SETTINGS, DECIBEL_SETTINGS = RECIPES["hgr"].audio, RECIPES["cross_attention"].audio
 
 
-def formula(sound, frame):
+def spectrogram_formula(audio, frame):
     """One frame by the definition: a Hamming window of 640 in the middle of 800 samples, a plain DFT."""
     window = np.zeros(800)
     window[80:720] = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(640) / 640)
-    padded = np.pad(sound.astype(np.float64), 400)
-    piece = padded[frame * 160 : frame * 160 + 800] * window
+    padded = np.pad(audio.astype(np.float64), 400)
+    segment = padded[frame * 160 : frame * 160 + 800] * window
     angles = -2j * np.pi * np.outer(np.arange(200), np.arange(800)) / 800
-    return np.log(np.abs(np.exp(angles) @ piece) + SETTINGS.floor)
+    return np.log(np.abs(np.exp(angles) @ segment) + SETTINGS.floor)
 
 
 def slaney_filters():
@@ -36,49 +36,50 @@ def slaney_filters():
     return filters
 
 
-def mel_formula(sound, frame):
+def mel_formula(audio, frame):
     """A Hann window of 640 in the middle of 1024 samples, a plain DFT, filters of its energies."""
     window = np.zeros(1024)
     window[192:832] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(640) / 640)
-    piece = np.pad(sound.astype(np.float64), 512)[frame * 160 : frame * 160 + 1024] * window
-    spectrum = np.exp(-2j * np.pi * np.outer(np.arange(513), np.arange(1024)) / 1024) @ piece
+    segment = np.pad(audio.astype(np.float64), 512)[frame * 160 : frame * 160 + 1024] * window
+    spectrum = np.exp(-2j * np.pi * np.outer(np.arange(513), np.arange(1024)) / 1024) @ segment
     return np.log(slaney_filters() @ np.abs(spectrum) ** 2 + 1e-10)
 
 
-def decibel_formula(sound, frame):
+def decibel_formula(audio, frame):
     """A Hamming window of 512 samples, a plain DFT of which the lowest 256 bins are kept."""
     window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(512) / 512)
-    piece = np.pad(sound.astype(np.float64), 256)[frame * 160 : frame * 160 + 512] * window
-    spectrum = np.exp(-2j * np.pi * np.outer(np.arange(256), np.arange(512)) / 512) @ piece
+    segment = np.pad(audio.astype(np.float64), 256)[frame * 160 : frame * 160 + 512] * window
+    spectrum = np.exp(-2j * np.pi * np.outer(np.arange(256), np.arange(512)) / 512) @ segment
     return 20 * np.log10(np.abs(spectrum) + 1e-5)
 
 
 @pytest.mark.parametrize(
-    ("settings", "formula", "bins"), [(MEL, mel_formula, 94), (DECIBELS, decibel_formula, 256)]
+    ("settings", "formula", "bins"),
+    [(MEL_SETTINGS, mel_formula, 94), (DECIBEL_SETTINGS, decibel_formula, 256)],
 )
 def test_other_frontends_follow_their_formulas(settings, formula, bins):
-    sound = np.random.default_rng(0).normal(0, 0.1, 5000).astype(np.float32)
-    sound[2000:3000] = 0
-    spectrogram, _ = log_spectrogram(sound, settings)
+    audio = np.random.default_rng(0).normal(0, 0.1, 5000).astype(np.float32)
+    audio[2000:3000] = 0
+    spectrogram, _ = log_spectrogram(audio, settings)
     assert spectrogram.shape == (1 + 5000 // 160, bins)
     assert spectrogram.dtype == np.float16
     for frame in (0, 1, 12, 16, 31):
-        np.testing.assert_allclose(spectrogram[frame], formula(sound, frame), rtol=2e-3, atol=4e-3)
-    silent = np.log(1e-10) if settings is MEL else -100
+        np.testing.assert_allclose(spectrogram[frame], formula(audio, frame), rtol=2e-3, atol=4e-3)
+    silent = np.log(1e-10) if settings is MEL_SETTINGS else -100
     np.testing.assert_allclose(spectrogram[16], silent, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["fbp", "hgr", "cross_attention"])
 def test_a_neper_of_a_recipe(name):
     """Sound that is e times as loud raises every number by one neper, in the recipe's own unit."""
-    sound = np.random.default_rng(0).normal(0, 0.02, 5000).astype(np.float32)
-    soft, loud = (log_spectrogram(factor * sound, RECIPES[name].audio)[0] for factor in (1, np.e))
+    audio = np.random.default_rng(0).normal(0, 0.02, 5000).astype(np.float32)
+    soft, loud = (log_spectrogram(factor * audio, RECIPES[name].audio)[0] for factor in (1, np.e))
     np.testing.assert_allclose(loud.astype(float) - soft, units_per_neper(name), rtol=0.01, atol=0.03)
     bel = UNITS_PER_BEL[RECIPES[name].audio.frontend]
     assert bel == pytest.approx(units_per_neper(name) * np.log(10) / 2)
 
 
-def test_every_recipe_has_a_unit_and_an_unknown_one_is_told():
+def test_every_recipe_has_a_unit_and_an_unknown_one_is_an_error():
     assert all(units_per_neper(name) > 0 for name in RECIPES)
     with pytest.raises(ValueError, match=r"data.recipe: 'mine', expected one of fbp"):
         units_per_neper("mine")
@@ -88,47 +89,51 @@ def test_every_recipe_has_a_unit_and_an_unknown_one_is_told():
 def test_a_tone_is_in_the_bin_that_has_its_frequency(name):
     settings = RECIPES[name].audio
     hz = bin_hz(dataclasses.asdict(settings))
-    for tone in (300.0, 1000.0, 3000.0):
-        sound = np.sin(2 * np.pi * tone * np.arange(16_000) / 16_000).astype(np.float32)
-        spectrogram, _ = log_spectrogram(sound, settings)
-        assert (spectrogram[5:-5].argmax(1) == np.abs(hz - tone).argmin()).all()
+    for tone_hz in (300.0, 1000.0, 3000.0):
+        audio = np.sin(2 * np.pi * tone_hz * np.arange(16_000) / 16_000).astype(np.float32)
+        spectrogram, _ = log_spectrogram(audio, settings)
+        assert (spectrogram[5:-5].argmax(1) == np.abs(hz - tone_hz).argmin()).all()
 
 
 def test_frames_follow_the_formula():
-    sound = np.random.default_rng(0).normal(0, 0.1, 5000).astype(np.float32)
-    spectrogram, level = log_spectrogram(sound, SETTINGS)
+    audio = np.random.default_rng(0).normal(0, 0.1, 5000).astype(np.float32)
+    spectrogram, level = log_spectrogram(audio, SETTINGS)
     assert spectrogram.shape == (1 + 5000 // 160, 200)
     assert spectrogram.dtype == np.float16
     for frame in (0, 1, 15, 31):
-        np.testing.assert_allclose(spectrogram[frame], formula(sound, frame), rtol=2e-3, atol=2e-3)
-    assert level == pytest.approx(np.sqrt(np.mean(sound.astype(np.float64) ** 2)), rel=1e-6)
+        np.testing.assert_allclose(
+            spectrogram[frame], spectrogram_formula(audio, frame), rtol=2e-3, atol=2e-3
+        )
+    assert level == pytest.approx(np.sqrt(np.mean(audio.astype(np.float64) ** 2)), rel=1e-6)
 
 
 def test_a_tone_is_in_its_bin():
-    sound = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)
-    spectrogram, _ = log_spectrogram(sound, SETTINGS)
+    audio = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)
+    spectrogram, _ = log_spectrogram(audio, SETTINGS)
     assert (spectrogram[5:-5].argmax(1) == 50).all()  # 1000 Hz / (16000 Hz / 800)
 
 
-@pytest.mark.parametrize("settings", [MEL, DECIBELS], ids=lambda settings: settings.frontend)
-def test_blocks_of_other_frontends_give_what_the_whole_gives(settings):
-    sound = np.random.default_rng(1).normal(0, 0.1, (BLOCK_FRAMES + 77) * 160 + 31).astype(np.float32)
-    whole, _ = log_spectrogram(sound, settings)
-    parts, _ = log_spectrogram(iter(np.array_split(sound, 23)), settings)
-    assert len(whole) == 1 + len(sound) // 160
-    np.testing.assert_array_equal(whole, parts)
+@pytest.mark.parametrize("settings", [MEL_SETTINGS, DECIBEL_SETTINGS], ids=lambda settings: settings.frontend)
+def test_blocks_of_other_frontends_equal_one_pass(settings):
+    audio = np.random.default_rng(1).normal(0, 0.1, (BLOCK_FRAMES + 77) * 160 + 31).astype(np.float32)
+    in_one_pass, _ = log_spectrogram(audio, settings)
+    in_blocks, _ = log_spectrogram(iter(np.array_split(audio, 23)), settings)
+    assert len(in_one_pass) == 1 + len(audio) // 160
+    np.testing.assert_array_equal(in_one_pass, in_blocks)
 
 
-def test_blocks_give_what_the_whole_gives():
-    sound = np.random.default_rng(1).normal(0, 0.1, (2 * BLOCK_FRAMES + 77) * 160 + 31).astype(np.float32)
-    whole, level = log_spectrogram(sound, SETTINGS)
-    cuts = np.sort(np.random.default_rng(2).integers(0, len(sound), 40))
-    parts, level_of_parts = log_spectrogram(iter(np.split(sound, cuts)), SETTINGS)
-    assert len(whole) == 1 + len(sound) // 160
-    np.testing.assert_array_equal(whole, parts)
-    assert level == pytest.approx(level_of_parts)
+def test_blocks_equal_one_pass():
+    audio = np.random.default_rng(1).normal(0, 0.1, (2 * BLOCK_FRAMES + 77) * 160 + 31).astype(np.float32)
+    in_one_pass, level = log_spectrogram(audio, SETTINGS)
+    cuts = np.sort(np.random.default_rng(2).integers(0, len(audio), 40))
+    in_blocks, level_of_blocks = log_spectrogram(iter(np.split(audio, cuts)), SETTINGS)
+    assert len(in_one_pass) == 1 + len(audio) // 160
+    np.testing.assert_array_equal(in_one_pass, in_blocks)
+    assert level == pytest.approx(level_of_blocks)
     for frame in (BLOCK_FRAMES - 1, BLOCK_FRAMES, 2 * BLOCK_FRAMES):  # at the seams too
-        np.testing.assert_allclose(whole[frame], formula(sound, frame), rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(
+            in_one_pass[frame], spectrogram_formula(audio, frame), rtol=2e-3, atol=2e-3
+        )
 
 
 @pytest.mark.parametrize("samples", [0, 1, 159, 160, 800])
@@ -138,7 +143,9 @@ def test_short_sound_gives_frames(samples):
     assert np.isfinite(spectrogram).all()
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, MEL, DECIBELS], ids=lambda settings: settings.frontend)
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, MEL_SETTINGS, DECIBEL_SETTINGS], ids=lambda settings: settings.frontend
+)
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e20])
 def test_float16_holds_the_softest_and_the_loudest(value, settings):
     spectrogram, _ = log_spectrogram(np.full(4000, value, np.float32), settings)

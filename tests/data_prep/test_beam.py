@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.data_prep.small_corpus import every_file, run_prepare
+from tests.data_prep.small_corpus import file_checksums, run_prepare
 
 pytest.importorskip("apache_beam", reason="needs pip install 'emofuse[beam]'")
 
-DIRECT = [
+DIRECT_RUNNER_FLAGS = [
     "--runner=DirectRunner",
     "--direct_num_workers=2",
     "--direct_running_mode=multi_processing",
@@ -15,9 +15,9 @@ DIRECT = [
 
 def test_two_workers_write_the_same_files(source, prepared, tmp_path):
     output, summary = prepared
-    again = run_prepare(source, tmp_path / "records", beam=DIRECT)
+    again = run_prepare(source, tmp_path / "records", beam=DIRECT_RUNNER_FLAGS)
     assert (again.complete, again.masked, again.failed) == (summary.complete, summary.masked, summary.failed)
-    assert every_file(tmp_path / "records") == every_file(output)
+    assert file_checksums(tmp_path / "records") == file_checksums(output)
 
 
 def test_it_goes_on_where_another_runner_stopped(source, prepared, tmp_path):
@@ -25,4 +25,4 @@ def test_it_goes_on_where_another_runner_stopped(source, prepared, tmp_path):
     shard = next((tmp_path / "records").glob("folder-clips*"))
     shard.unlink()
     run_prepare(source, tmp_path / "records", beam=["--direct_running_mode=in_memory"])
-    assert every_file(tmp_path / "records") == every_file(prepared[0])
+    assert file_checksums(tmp_path / "records") == file_checksums(prepared[0])

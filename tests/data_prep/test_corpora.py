@@ -9,7 +9,7 @@ from data_prep.corpora import read_corpus
 from tests.data_prep.media_files import tone, write_wav
 
 
-def touch(folder, *names):
+def write_files(folder, *names):
     for i, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -17,7 +17,7 @@ def touch(folder, *names):
 
 
 def test_ravdess_takes_one_file_of_each_take(tmp_path):
-    touch(
+    write_files(
         tmp_path,
         "video/Actor_02/01-01-03-01-02-01-02.mp4",
         "video/Actor_02/02-01-03-01-02-01-02.mp4",
@@ -29,8 +29,8 @@ def test_ravdess_takes_one_file_of_each_take(tmp_path):
         "readme.txt",
     )
     corpus = read_corpus("ravdess", str(tmp_path))
-    taken = {clip.clip_id: os.path.relpath(clip.path, tmp_path) for clip in corpus.clips}
-    assert taken == {
+    used_files = {clip.clip_id: os.path.relpath(clip.path, tmp_path) for clip in corpus.clips}
+    assert used_files == {
         "01-01-01-01-01-01": "video/Actor_01/02-01-01-01-01-01-01.mp4",
         "01-03-01-02-01-02": "video/Actor_02/01-01-03-01-02-01-02.mp4",
         "01-08-01-02-01-01": "audio/Actor_01/03-01-08-01-02-01-01.wav",
@@ -54,7 +54,7 @@ def test_ravdess_reports_identical_files(tmp_path):
 
 
 def test_ravdess_follows_links_but_not_in_circles(tmp_path):
-    touch(tmp_path / "real", "Actor_01/03-01-08-01-02-01-01.wav")
+    write_files(tmp_path / "real", "Actor_01/03-01-08-01-02-01-01.wav")
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "Actor_01").symlink_to(tmp_path / "real" / "Actor_01")
     (tmp_path / "real" / "Actor_01" / "up").symlink_to(tmp_path / "source")
@@ -86,8 +86,8 @@ def test_folder(tmp_path):
         "long.mp4,sad,bob,3,\n",
     )
     assert corpus.classes == ("glad", "sad")
-    found = [(c.clip_id, c.label, c.speaker, c.start, c.end) for c in corpus.clips]
-    assert found == [
+    clip_fields = [(c.clip_id, c.label, c.speaker, c.start, c.end) for c in corpus.clips]
+    assert clip_fields == [
         ("a.wav", -1, "bob", None, None),
         ("b/x.mp4", 1, "ann", None, None),
         ("long.mp4@1.5-3", 0, "ann", 1.5, 3.0),
@@ -97,27 +97,27 @@ def test_folder(tmp_path):
     assert corpus.root == str(tmp_path)
 
 
-HEAD = "path,label,speaker,start,end\n"
+CSV_HEADER = "path,label,speaker,start,end\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("path,speaker\na.wav,x\n", r"clips.csv: row 1: columns path,speaker; expected path,label"),
         ("path,label,speaker,strat\na,b,c,1\n", "row 1: columns .*strat"),
-        (HEAD + "a.wav,sad,ann,,\na.wav,sad,,,\n", "row 3: column speaker is empty"),
-        (HEAD + ",sad,ann,,\n", "row 2: column path is empty"),
-        (HEAD + "a.wav,sad,ann,soon,\n", "row 2: column start is 'soon', expected seconds"),
-        (HEAD + "a.wav,sad,ann,nan,\n", "row 2: column start is 'nan'"),
-        (HEAD + "a.wav,sad,ann,,-1\n", "row 2: column end is '-1'"),
-        (HEAD + "a.wav,sad,ann,3,2\n", "row 2: column end is 2, expected more than start 3"),
-        (HEAD + "a.wav,sad,ann\n", "row 2: expected 5 columns"),
-        (HEAD + "a.wav,sad,ann,,\na.wav,sad,ann,,\n", "clip_id 'a.wav' stands twice"),
-        (HEAD, "no clip of corpus folder found"),
+        (CSV_HEADER + "a.wav,sad,ann,,\na.wav,sad,,,\n", "row 3: column speaker is empty"),
+        (CSV_HEADER + ",sad,ann,,\n", "row 2: column path is empty"),
+        (CSV_HEADER + "a.wav,sad,ann,soon,\n", "row 2: column start is 'soon', expected seconds"),
+        (CSV_HEADER + "a.wav,sad,ann,nan,\n", "row 2: column start is 'nan'"),
+        (CSV_HEADER + "a.wav,sad,ann,,-1\n", "row 2: column end is '-1'"),
+        (CSV_HEADER + "a.wav,sad,ann,3,2\n", "row 2: column end is 2, expected more than start 3"),
+        (CSV_HEADER + "a.wav,sad,ann\n", "row 2: expected 5 columns"),
+        (CSV_HEADER + "a.wav,sad,ann,,\na.wav,sad,ann,,\n", "clip_id 'a.wav' stands twice"),
+        (CSV_HEADER, "no clip of corpus folder found"),
     ],
 )
-def test_folder_names_row_and_column(tmp_path, text, told):
-    with pytest.raises(ValueError, match=told):
+def test_folder_names_row_and_column(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
         read_table(tmp_path, text)
 
 

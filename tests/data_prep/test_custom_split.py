@@ -9,7 +9,7 @@ import pytest
 from data_prep.custom_split import add_split
 from data_prep.verify.records import verify
 from emofuse_jax.data.dataset import open_dataset, read_split_leaks
-from tests.data_prep.small_corpus import manifest
+from tests.data_prep.small_corpus import manifest_by_clip
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def copy(prepared, tmp_path):
     return output
 
 
-def table(folder, parts):
+def write_split_table(folder, parts):
     """A CSV of lists of clip_ids by part."""
     rows = [f"{clip},{part}" for part, clips in parts.items() for clip in clips]
     path = folder / "split.csv"
@@ -27,12 +27,14 @@ def table(folder, parts):
     return str(path)
 
 
-def clips_of(path, *speakers):
+def clips_of_speakers(path, *speakers):
     return [f"s{speaker}_{take}.wav" for speaker in speakers for take in range(6)]
 
 
 def test_a_clean_split_gets_validation_speakers_and_statistics(copy):
-    path = table(copy, {"train": clips_of(copy, 0, 1, 2, 3), "test": clips_of(copy, 4, 5)})
+    path = write_split_table(
+        copy, {"train": clips_of_speakers(copy, 0, 1, 2, 3), "test": clips_of_speakers(copy, 4, 5)}
+    )
     assert add_split(str(copy), "public", path) == []
     fold = json.loads((copy / "splits" / "public" / "fold_0.json").read_text())
     speakers = {part: {clip[1] for clip in clips} for part, clips in fold.items()}
@@ -46,9 +48,9 @@ def test_a_clean_split_gets_validation_speakers_and_statistics(copy):
 
 
 def test_a_split_that_leaks_is_taken_only_when_allowed(copy):
-    first, second = clips_of(copy, 0, 1, 2)[::2], clips_of(copy, 0, 1, 2)[1::2]
-    parts = {"train": first, "validation": clips_of(copy, 3), "test": second}
-    path = table(copy, parts)
+    first, second = clips_of_speakers(copy, 0, 1, 2)[::2], clips_of_speakers(copy, 0, 1, 2)[1::2]
+    parts = {"train": first, "validation": clips_of_speakers(copy, 3), "test": second}
+    path = write_split_table(copy, parts)
     with pytest.raises(ValueError, match=r"speaker 'speaker 0' is in train and test .*--allow_leak"):
         add_split(str(copy), "public", path)
     assert not (copy / "splits" / "public").exists()
@@ -59,17 +61,21 @@ def test_a_split_that_leaks_is_taken_only_when_allowed(copy):
 
 
 def test_verify_finds_a_leak_that_the_split_does_not_name(copy):
-    parts = {"train": clips_of(copy, 0), "validation": clips_of(copy, 3), "test": clips_of(copy, 0)}
-    add_split(str(copy), "public", table(copy, parts), allow_leak=True)
+    parts = {
+        "train": clips_of_speakers(copy, 0),
+        "validation": clips_of_speakers(copy, 3),
+        "test": clips_of_speakers(copy, 0),
+    }
+    add_split(str(copy), "public", write_split_table(copy, parts), allow_leak=True)
     name = copy / "splits" / "public" / "fold_0.json"
     name.write_text(json.dumps({part: json.loads(name.read_text())[part] for part in parts}))
     problems = verify(str(copy))
-    for told in (
+    for message in (
         "train and test are the same clips",
         "take 's0_0.wav' is in train and test",
         "speaker 'speaker 0'",
     ):
-        assert any(told in problem for problem in problems)
+        assert any(message in problem for problem in problems)
 
 
 def test_verify_finds_statistics_that_saw_other_clips(copy):
@@ -82,7 +88,7 @@ def test_verify_finds_statistics_that_saw_other_clips(copy):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("clip,part\ns0_0.wav,train\n", "row 1: expected the columns clip_id, part"),
         ("clip_id,part\ns0_0.wav,dev\n", "row 2: part 'dev', expected train, validation, test"),
@@ -95,19 +101,19 @@ def test_verify_finds_statistics_that_saw_other_clips(copy):
         ),
     ],
 )
-def test_a_mistaken_table_is_told(copy, text, told):
+def test_a_mistaken_table_is_an_error(copy, text, message):
     (copy / "split.csv").write_text(text)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         add_split(str(copy), "public", str(copy / "split.csv"))
 
 
 def test_a_clip_that_failed_is_left_out(copy):
-    assert manifest(copy)["text.mp4"]["status"] == "failed"
-    parts = {"train": [*clips_of(copy, 1, 2), "text.mp4"], "test": clips_of(copy, 4)}
-    add_split(str(copy), "public", table(copy, parts))
+    assert manifest_by_clip(copy)["text.mp4"]["status"] == "failed"
+    parts = {"train": [*clips_of_speakers(copy, 1, 2), "text.mp4"], "test": clips_of_speakers(copy, 4)}
+    add_split(str(copy), "public", write_split_table(copy, parts))
     assert "text.mp4" not in (copy / "splits" / "public" / "fold_0.json").read_text()
 
 
 def test_a_name_must_be_one(copy):
     with pytest.raises(ValueError, match=r"name '../x': expected letters"):
-        add_split(str(copy), "../x", table(copy, {}))
+        add_split(str(copy), "../x", write_split_table(copy, {}))

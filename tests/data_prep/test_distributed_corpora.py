@@ -10,7 +10,7 @@ from data_prep.corpora import iemocap, read_corpus
 from emofuse_jax.data.writing.splits import list_protocols, make_fold
 from tests.data_prep import corpus_trees as trees
 
-WHOLE = {
+PUBLISHED_COUNTS = {
     "ravdess": (1440, 24, {"neutral": 96, "calm": 192, "surprised": 192}),
     "crema_d": (7438, 91, {"angry": 1271, "neutral": 1086}),  # four are known to be broken
     "iemocap": (5531, 10, {"angry": 1103, "happy": 1636, "sad": 1084, "neutral": 1708}),
@@ -20,50 +20,52 @@ WHOLE = {
 }
 
 
-def counts(corpus):
+def count_classes(corpus):
     return collections.Counter(corpus.classes[clip.label] for clip in corpus.clips)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def corpus_folder(tmp_path_factory):
     """Each corpus with all its names and empty files, made when first asked for."""
-    made = {}
+    folders = {}
 
     def make(name):
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name)
-            getattr(trees, f"make_{name}")(made[name])
-        return str(made[name])
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            getattr(trees, f"make_{name}")(folders[name])
+        return str(folders[name])
 
     return make
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_whole_corpus_has_the_published_numbers(whole, name):
-    clips, speakers, classes = WHOLE[name]
-    corpus = read_corpus(name, whole(name))
-    assert len(corpus.clips) == clips
-    assert len({clip.speaker for clip in corpus.clips}) == speakers
-    assert {label: counts(corpus)[label] for label in classes} == classes
-    differing = [note for note in corpus.notes if "expected" in note or "missing" in note]
-    assert not differing
+@pytest.mark.parametrize("name", PUBLISHED_COUNTS)
+def test_a_complete_corpus_has_the_published_numbers(corpus_folder, name):
+    num_clips, num_speakers, class_counts = PUBLISHED_COUNTS[name]
+    corpus = read_corpus(name, corpus_folder(name))
+    assert len(corpus.clips) == num_clips
+    assert len({clip.speaker for clip in corpus.clips}) == num_speakers
+    assert {label: count_classes(corpus)[label] for label in class_counts} == class_counts
+    notes_of_differences = [note for note in corpus.notes if "expected" in note or "missing" in note]
+    assert not notes_of_differences
     assert set(corpus.class_map.values()) == set(corpus.classes)
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_speakers_never_cross_in_any_protocol(whole, name):
-    corpus = read_corpus(name, whole(name))
-    speaker = {clip.clip_id: clip.speaker for clip in corpus.clips}
+@pytest.mark.parametrize("name", PUBLISHED_COUNTS)
+def test_speakers_never_cross_in_any_protocol(corpus_folder, name):
+    corpus = read_corpus(name, corpus_folder(name))
+    speaker_by_clip = {clip.clip_id: clip.speaker for clip in corpus.clips}
     rows = [
         {"clip_id": c.clip_id, "speaker": c.speaker, "label": c.label, "status": "kept"} for c in corpus.clips
     ]
     for protocol in list_protocols(corpus):
         for fold in range(len(protocol.folds)):
             parts = make_fold(protocol, fold, rows, corpus.sex)
-            sides = [{speaker[clip] for clip in parts[part]} for part in ("train", "validation", "test")]
-            assert all(sides)
-            assert sum(map(len, sides)) == len(set().union(*sides))
-            assert sides[2] == set(protocol.folds[fold])
+            part_speakers = [
+                {speaker_by_clip[clip] for clip in parts[part]} for part in ("train", "validation", "test")
+            ]
+            assert all(part_speakers)
+            assert sum(map(len, part_speakers)) == len(set().union(*part_speakers))
+            assert part_speakers[2] == set(protocol.folds[fold])
 
 
 @pytest.mark.parametrize(
@@ -76,14 +78,14 @@ def test_speakers_never_cross_in_any_protocol(whole, name):
         ("baum1s", {"grouped_5fold"}, 5),
     ],
 )
-def test_published_protocols(whole, name, names, folds):
-    found = list_protocols(read_corpus(name, whole(name)))
-    assert {protocol.name for protocol in found} == names
-    assert max(len(protocol.folds) for protocol in found) == folds
+def test_published_protocols(corpus_folder, name, names, folds):
+    protocols = list_protocols(read_corpus(name, corpus_folder(name)))
+    assert {protocol.name for protocol in protocols} == names
+    assert max(len(protocol.folds) for protocol in protocols) == folds
 
 
-def test_iemocap_by_speaker_validates_on_the_other_of_the_session(whole):
-    corpus = read_corpus("iemocap", whole("iemocap"))
+def test_iemocap_by_speaker_validates_on_the_other_of_the_session(corpus_folder):
+    corpus = read_corpus("iemocap", corpus_folder("iemocap"))
     by_speaker = next(p for p in list_protocols(corpus) if p.name == "iemocap_10fold")
     rows = [
         {"clip_id": c.clip_id, "speaker": c.speaker, "label": c.label, "status": "kept"} for c in corpus.clips
@@ -105,15 +107,15 @@ def test_iemocap_by_speaker_validates_on_the_other_of_the_session(whole):
         ("baum1s", {"classes": "7"}, 7, 1184),
     ],
 )
-def test_classes_are_merged_and_left_out_by_an_explicit_map(whole, name, chosen, classes, clips):
-    corpus = read_corpus(name, whole(name), **chosen)
+def test_classes_are_merged_and_left_out_by_an_explicit_map(corpus_folder, name, chosen, classes, clips):
+    corpus = read_corpus(name, corpus_folder(name), **chosen)
     assert len(corpus.classes) == classes
     assert len(corpus.clips) == clips
     assert {clip.label for clip in corpus.clips} == set(range(classes))
 
 
-def test_calm_becomes_neutral_and_what_is_left_out_is_told(whole):
-    corpus = read_corpus("ravdess", whole("ravdess"), classes="4")
+def test_calm_becomes_neutral_and_omitted_classes_are_noted(corpus_folder):
+    corpus = read_corpus("ravdess", corpus_folder("ravdess"), classes="4")
     assert corpus.class_map == {
         "neutral": "neutral",
         "calm": "neutral",
@@ -121,12 +123,12 @@ def test_calm_becomes_neutral_and_what_is_left_out_is_told(whole):
         "sad": "sad",
         "angry": "angry",
     }
-    assert counts(corpus)["neutral"] == 96 + 192
+    assert count_classes(corpus)["neutral"] == 96 + 192
     assert "classes=4: 192 clips of class disgust left out" in corpus.notes
 
 
 @pytest.mark.parametrize(
-    ("name", "chosen", "told"),
+    ("name", "chosen", "message"),
     [
         ("ravdess", {"classes": "5"}, r"classes='5': corpus ravdess has 8, 7, 6, 4"),
         ("ravdess", {"labels": "perceived"}, "corpus ravdess has no such choice"),
@@ -134,13 +136,13 @@ def test_calm_becomes_neutral_and_what_is_left_out_is_told(whole):
         ("iemocap", {"subset": "scripted"}, "subset='scripted': corpus iemocap has all, improvised"),
     ],
 )
-def test_a_choice_that_is_not_there_is_told(whole, name, chosen, told):
-    with pytest.raises(ValueError, match=told):
-        read_corpus(name, whole(name), **chosen)
+def test_an_unknown_choice_is_an_error(corpus_folder, name, chosen, message):
+    with pytest.raises(ValueError, match=message):
+        read_corpus(name, corpus_folder(name), **chosen)
 
 
 def test_what_is_missing_is_named(tmp_path):
-    takes = sorted(trees.ravdess.TAKES - {"01-03-01-01-01-24", "01-08-02-02-02-05"})
+    takes = sorted(trees.ravdess.EXPECTED_TAKES - {"01-03-01-01-01-24", "01-08-02-02-02-05"})
     trees.make_ravdess(tmp_path, takes=takes)
     notes = read_corpus("ravdess", str(tmp_path)).notes
     assert "clips: 1438, expected 1440" in notes
@@ -179,8 +181,10 @@ def test_iemocap_cuts_dialogues_and_knows_who_sits_where(tmp_path):
     ]
     trees.make_iemocap(tmp_path, utterances=utterances, seconds=1.5)
     corpus = read_corpus("iemocap", str(tmp_path))
-    found = {c.clip_id: (corpus.classes[c.label], c.speaker, c.start, c.end, c.half) for c in corpus.clips}
-    assert found == {
+    clip_fields = {
+        c.clip_id: (corpus.classes[c.label], c.speaker, c.start, c.end, c.half) for c in corpus.clips
+    }
+    assert clip_fields == {
         "Ses01F_impro01_F000": ("neutral", "Ses01F", 0.0, 1.5, "left"),
         "Ses01F_impro01_M001": ("angry", "Ses01M", 1.5, 3.0, "right"),
         "Ses02M_script01_1_M000": ("happy", "Ses02M", 0.0, 1.5, "left"),
@@ -210,11 +214,13 @@ def test_iemocap_counts_are_those_of_all_utterances():
 
 def test_enterface05_takes_slips_of_names_and_tells_strange_ones(tmp_path):
     for name in ("subject 3/fear/sentence 1/s_3_fe_1.avi", "subject 16/surprise/sentence 3/s16_su_3avi.avi"):
-        trees.places(tmp_path, [name], trees.empty)
-    trees.places(tmp_path, ["subject 4/anger/sentence 1/s5_an_1.avi", "subject 4/film.avi"], trees.empty)
+        trees.write_files(tmp_path, [name], trees.write_empty_file)
+    trees.write_files(
+        tmp_path, ["subject 4/anger/sentence 1/s5_an_1.avi", "subject 4/film.avi"], trees.write_empty_file
+    )
     corpus = read_corpus("enterface05", str(tmp_path))
-    found = {c.clip_id: (corpus.classes[c.label], c.speaker) for c in corpus.clips}
-    assert found == {
+    clip_fields = {c.clip_id: (corpus.classes[c.label], c.speaker) for c in corpus.clips}
+    assert clip_fields == {
         "s03_fe_1": ("fearful", "03"),
         "s05_an_1": ("angry", "05"),
         "s16_su_3": ("surprised", "16"),
@@ -227,26 +233,26 @@ def test_enterface05_takes_slips_of_names_and_tells_strange_ones(tmp_path):
 
 
 def test_baum1s_reads_an_excel_sheet_and_tells_mistakes(tmp_path):
-    trees.make_baum1s(tmp_path, clips=8)
+    trees.make_baum1s(tmp_path, num_clips=8)
     sheet = tmp_path / "Annotations_BAUM1s.csv"
-    book = openpyxl.Workbook()
+    workbook = openpyxl.Workbook()
     for line in sheet.read_text().splitlines():
-        book.active.append(line.split(","))
+        workbook.active.append(line.split(","))
     sheet.unlink()
-    book.save(tmp_path / "Annotations_BAUM1s.xlsx")
+    workbook.save(tmp_path / "Annotations_BAUM1s.xlsx")
     assert len(read_corpus("baum1s", str(tmp_path)).clips) == 8
 
 
 def test_baum1s_tells_mistakes(tmp_path):
-    trees.make_baum1s(tmp_path, clips=8)
+    trees.make_baum1s(tmp_path, num_clips=8)
     sheet = tmp_path / "Annotations_BAUM1s.csv"
-    good = sheet.read_text()
+    valid_text = sheet.read_text()
     (tmp_path / "BAUM1s_MP4 - All" / "s002" / "S002_001.mp4").unlink()
-    trees.places(tmp_path, ["BAUM1s_MP4 - All/s002/S002_099.mp4"], trees.empty)
+    trees.write_files(tmp_path, ["BAUM1s_MP4 - All/s002/S002_099.mp4"], trees.write_empty_file)
     notes = " | ".join(read_corpus("baum1s", str(tmp_path)).notes)
     assert "missing, by the sheet (1): S002_001" in notes
     assert "not in the sheet, left out (1): S002_099" in notes
-    sheet.write_text(good.replace("Anger", "Rage"))
+    sheet.write_text(valid_text.replace("Anger", "Rage"))
     with pytest.raises(ValueError, match=r"row 2: emotion 'Rage' is not known"):
         read_corpus("baum1s", str(tmp_path))
     sheet.write_text("a,b\n1,2\n")
@@ -257,6 +263,6 @@ def test_baum1s_tells_mistakes(tmp_path):
         read_corpus("baum1s", str(tmp_path))
 
 
-def test_afew_says_what_it_does_not_know(whole):
-    corpus = read_corpus("afew", whole("afew"))
+def test_afew_says_what_it_does_not_know(corpus_folder):
+    corpus = read_corpus("afew", corpus_folder("afew"))
     assert "who is seen, and in which film, is not known" in corpus.notes[0]

@@ -74,13 +74,13 @@ def test_rnet_and_onet_against_numpy():
 def test_candidates_in_several_chunks_equal_those_alone():
     rng = np.random.default_rng(2)
     images = [cv2.resize(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8), (90, 90)) for _ in range(3)]
-    where = rng.integers(-20, 60, (150, 2))
-    where = np.concatenate([where, where + rng.integers(1, 60, (150, 1))], 1)
-    frame = rng.integers(0, 3, 150)
-    together = mtcnn_cascade._run_network("rnet", images, frame, where)
+    candidate_boxes = rng.integers(-20, 60, (150, 2))
+    candidate_boxes = np.concatenate([candidate_boxes, candidate_boxes + rng.integers(1, 60, (150, 1))], 1)
+    frame_numbers = rng.integers(0, 3, 150)
+    together = mtcnn_cascade._run_network("rnet", images, frame_numbers, candidate_boxes)
     assert together.shape == (150, 5)
     for i in (0, 63, 64, 149):
-        alone = mtcnn_cascade._run_network("rnet", images, frame[[i]], where[[i]])
+        alone = mtcnn_cascade._run_network("rnet", images, frame_numbers[[i]], candidate_boxes[[i]])
         np.testing.assert_allclose(alone[0], together[i], atol=1e-4)
 
 
@@ -115,14 +115,14 @@ def test_patch_outside_the_frame_is_grey():
 
 # Tracks
 
-SHAPE = (200, 300)
+FRAME_SHAPE = (200, 300)
 
 
 def test_track_prefers_the_large_and_steady():
     large = [fake_face(100 + 3 * i, 100, 80) for i in range(16)]
     flicker = {3: fake_face(250, 60, 30, 0.999), 9: fake_face(40, 200, 35, 0.999)}
     faces = [[flicker[i], large[i]] if i in flicker else [large[i]] for i in range(16)]
-    track, people = choose_track(faces, SHAPE)
+    track, people = choose_track(faces, FRAME_SHAPE)
     assert track == large
     assert people == 1
 
@@ -130,7 +130,7 @@ def test_track_prefers_the_large_and_steady():
 def test_track_prefers_the_larger_of_two_steady_ones():
     faces = [[fake_face(60, 60, 40), fake_face(200, 80, 60)] for _ in range(10)]
     faces[4].pop()  # a gap does not end a track
-    track, people = choose_track(faces, SHAPE)
+    track, people = choose_track(faces, FRAME_SHAPE)
     assert people == 2
     assert track[4] is None
     assert all(face.box[0] == 170 for i, face in enumerate(track) if i != 4)
@@ -139,44 +139,44 @@ def test_track_prefers_the_larger_of_two_steady_ones():
 def test_track_prefers_steady_over_brief_and_huge():
     faces = [[fake_face(60, 60, 40)] for _ in range(16)]
     faces[7] = [fake_face(200, 150, 150), *faces[7]]
-    track, people = choose_track(faces, SHAPE)
+    track, people = choose_track(faces, FRAME_SHAPE)
     assert people == 1
     assert all(face.box[0] == 40 for face in track)
 
 
 def test_track_prefers_the_centre_among_equals():
     faces = [[fake_face(40, 40, 50), fake_face(160, 110, 48)] for _ in range(8)]
-    track, _ = choose_track(faces, SHAPE)
+    track, _ = choose_track(faces, FRAME_SHAPE)
     assert all(face.box[0] == 136 for face in track)
 
 
 def test_the_one_who_speaks_is_preferred_to_a_larger_one():
     faces = [[fake_face(60, 100, 60), fake_face(240, 100, 40)] for _ in range(8)]
-    asked = []
+    num_scored_tracks = []
 
-    def listen(tracks):
-        asked.append(len(tracks))
+    def score_speech(tracks):
+        num_scored_tracks.append(len(tracks))
         return [-0.1 if track.last_face.box[0] < 100 else 0.6 for track in tracks]
 
-    track, people = choose_track(faces, SHAPE, listen)
+    track, people = choose_track(faces, FRAME_SHAPE, score_speech)
     assert people == 2
-    assert asked == [2]
+    assert num_scored_tracks == [2]
     assert all(face.box[0] == 220 for face in track)
-    choose_track([found[:1] for found in faces], SHAPE, listen)
-    assert asked == [2]  # one alone is not listened to
+    choose_track([frame_faces[:1] for frame_faces in faces], FRAME_SHAPE, score_speech)
+    assert num_scored_tracks == [2]  # one alone is not listened to
 
 
 def test_crossing_faces_keep_their_tracks():
     one = [fake_face(50 + 12 * i, 100, 60) for i in range(10)]
     other = [fake_face(158 - 12 * i, 108, 36) for i in range(10)]
-    track, people = choose_track([[b, a] for a, b in zip(one, other, strict=True)], SHAPE)
+    track, people = choose_track([[b, a] for a, b in zip(one, other, strict=True)], FRAME_SHAPE)
     assert people == 2
     assert track == one
 
 
 def test_no_faces_no_people():
-    assert choose_track([[], [], []], SHAPE) == ([None, None, None], 0)
-    assert choose_track([], SHAPE) == ([], 0)
+    assert choose_track([[], [], []], FRAME_SHAPE) == ([None, None, None], 0)
+    assert choose_track([], FRAME_SHAPE) == ([], 0)
 
 
 # Weights
@@ -204,7 +204,7 @@ def test_missing_wheel_names_the_extra(monkeypatch):
 def test_the_next_person_is_the_one_of_the_next_weight():
     faces = [[fake_face(60, 60, 40), fake_face(200, 80, 60)] for _ in range(10)]
     for person, expected in ((0, 1), (1, 0)):
-        track, people = choose_track(faces, SHAPE, person=person)
+        track, people = choose_track(faces, FRAME_SHAPE, person=person)
         assert people == 2
-        assert track == [found[expected] for found in faces]
-    assert choose_track(faces, SHAPE, person=2) == ([None] * 10, 2)
+        assert track == [frame_faces[expected] for frame_faces in faces]
+    assert choose_track(faces, FRAME_SHAPE, person=2) == ([None] * 10, 2)

@@ -18,14 +18,14 @@ from data_prep.onnx_models.encoders import NO_ENCODER_FILES
 from data_prep.settings import FaceSettings, PrepSettings
 from tests.data_prep.face_fakes import fake_face
 
-SETTINGS = {"min_face": FaceSettings().min_face, "min_score": FaceSettings().min_score}
+DETECTOR_OPTIONS = {"min_face": FaceSettings().min_face, "min_score": FaceSettings().min_score}
 
 
-def sample(path, count):
-    """`count` frames at the centres of equal parts of a clip."""
+def sample_frames(path, num_frames):
+    """`num_frames` frames at the centres of equal parts of a clip."""
     with av.open(path) as clip:
         frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
-    return np.stack([frames[int((i + 0.5) * len(frames) / count)] for i in range(count)])
+    return np.stack([frames[int((i + 0.5) * len(frames) / num_frames)] for i in range(num_frames)])
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +33,32 @@ def clips(shared_data):
     """Eight frames of each real clip."""
     paths = sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.m*")))
     assert len(paths) == 14
-    return {os.path.basename(path): sample(path, 8) for path in paths}
+    return {os.path.basename(path): sample_frames(path, 8) for path in paths}
 
 
 @pytest.fixture(scope="module")
-def found(clips):
-    return {name: detect_faces(frames, **SETTINGS) for name, frames in clips.items()}
+def detected_faces(clips):
+    return {name: detect_faces(frames, **DETECTOR_OPTIONS) for name, frames in clips.items()}
 
 
 # Real clips
 
 
-def test_one_face_in_real_frames(found):
-    counts = [len(faces) for clip in found.values() for faces in clip]
+def test_one_face_in_real_frames(detected_faces):
+    counts = [len(faces) for clip in detected_faces.values() for faces in clip]
     assert np.mean([count > 0 for count in counts]) >= 0.95
     assert np.mean([count == 1 for count in counts]) >= 0.95
 
 
-def test_one_person_a_clip(found):
-    for name, faces in found.items():
+def test_one_person_a_clip(detected_faces):
+    for name, faces in detected_faces.items():
         track, people = choose_track(faces, (288, 360))
         assert people == 1, name
         assert sum(face is not None for face in track) >= 7, name
 
 
-def test_landmarks_lie_as_in_a_face(found):
-    for clip in found.values():
+def test_landmarks_lie_as_in_a_face(detected_faces):
+    for clip in detected_faces.values():
         for face in (face for faces in clip for face in faces):
             left, right, nose, mouth_left, mouth_right = face.landmarks
             assert left[0] < right[0]
@@ -66,57 +66,61 @@ def test_landmarks_lie_as_in_a_face(found):
             assert max(left[1], right[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
             assert (face.landmarks > face.box[:2]).all()
             assert (face.landmarks < face.box[2:]).all()
-            assert SETTINGS["min_score"] < face.score <= 1
+            assert DETECTOR_OPTIONS["min_score"] < face.score <= 1
             assert face.box.dtype == face.landmarks.dtype == np.float32
 
 
-def test_one_by_one_equals_a_batch(clips, found):
+def test_one_by_one_equals_a_batch(clips, detected_faces):
     for name in ("bbaf2n.mpg", "face_3.mp4"):
         for i, frame in enumerate(clips[name]):
-            (alone,) = detect_faces(frame[None], **SETTINGS)
-            assert len(alone) == len(found[name][i])
-            for a, b in zip(alone, found[name][i], strict=True):
+            (alone,) = detect_faces(frame[None], **DETECTOR_OPTIONS)
+            assert len(alone) == len(detected_faces[name][i])
+            for a, b in zip(alone, detected_faces[name][i], strict=True):
                 np.testing.assert_allclose(a.box, b.box, atol=0.01)
                 np.testing.assert_allclose(a.landmarks, b.landmarks, atol=0.01)
                 np.testing.assert_allclose(a.score, b.score, atol=1e-4)
 
 
-def test_more_frames_than_fit_at_once(clips, found):
+def test_more_frames_than_fit_at_once(clips, detected_faces):
     frames = np.concatenate([clips["bbaf2n.mpg"]] * 3)[:19]
-    faces = detect_faces(frames, **SETTINGS)
-    assert [len(f) for f in faces] == [len(f) for f in (found["bbaf2n.mpg"] * 3)[:19]]
-    np.testing.assert_allclose(faces[18][0].box, found["bbaf2n.mpg"][2][0].box, atol=0.01)
+    faces = detect_faces(frames, **DETECTOR_OPTIONS)
+    assert [len(f) for f in faces] == [len(f) for f in (detected_faces["bbaf2n.mpg"] * 3)[:19]]
+    np.testing.assert_allclose(faces[18][0].box, detected_faces["bbaf2n.mpg"][2][0].box, atol=0.01)
 
 
 def test_frames_need_not_be_contiguous(clips):
     frames = clips["bbaf2n.mpg"][:2]
     strided = np.moveaxis(np.ascontiguousarray(np.moveaxis(frames, 3, 1)), 1, 3)
     assert not strided.flags["C_CONTIGUOUS"]
-    for a, b in zip(detect_faces(frames, **SETTINGS), detect_faces(strided, **SETTINGS), strict=True):
+    for a, b in zip(
+        detect_faces(frames, **DETECTOR_OPTIONS), detect_faces(strided, **DETECTOR_OPTIONS), strict=True
+    ):
         np.testing.assert_array_equal(a[0].box, b[0].box)
 
 
-def test_large_frames_give_the_same_places(clips, found):
+def test_large_frames_give_the_same_places(clips, detected_faces):
     """A frame enlarged three times is reduced first; its faces are those of the small one, times three."""
     frames = np.stack([cv2.resize(f, None, fx=3, fy=3) for f in clips["bbaf2n.mpg"][:2]])
-    assert pyramid.plan_pyramid(*frames.shape[1:3], SETTINGS["min_face"]).reduction_factor > 1
-    for faces, expected in zip(detect_faces(frames, **SETTINGS), found["bbaf2n.mpg"], strict=False):
+    assert pyramid.plan_pyramid(*frames.shape[1:3], DETECTOR_OPTIONS["min_face"]).reduction_factor > 1
+    for faces, expected in zip(
+        detect_faces(frames, **DETECTOR_OPTIONS), detected_faces["bbaf2n.mpg"], strict=False
+    ):
         eyes = np.ptp(expected[0].landmarks[:2, 0])
         np.testing.assert_allclose(faces[0].landmarks / 3, expected[0].landmarks, atol=0.07 * eyes)
 
 
-def test_mirrored_frames_give_mirrored_landmarks(clips, found):
+def test_mirrored_frames_give_mirrored_landmarks(clips, detected_faces):
     width = clips["bbaf2n.mpg"].shape[2]
-    mirrored = detect_faces(clips["bbaf2n.mpg"][:, :, ::-1], **SETTINGS)
-    for faces, expected in zip(mirrored, found["bbaf2n.mpg"], strict=True):
-        back = faces[0].landmarks[[1, 0, 2, 4, 3]] * [-1, 1] + [width, 0]
+    mirrored = detect_faces(clips["bbaf2n.mpg"][:, :, ::-1], **DETECTOR_OPTIONS)
+    for faces, expected in zip(mirrored, detected_faces["bbaf2n.mpg"], strict=True):
+        mirrored_back = faces[0].landmarks[[1, 0, 2, 4, 3]] * [-1, 1] + [width, 0]
         eyes = np.ptp(expected[0].landmarks[:2, 0])
-        np.testing.assert_allclose(back, expected[0].landmarks, atol=0.1 * eyes)
+        np.testing.assert_allclose(mirrored_back, expected[0].landmarks, atol=0.1 * eyes)
 
 
 def test_two_people_side_by_side(clips):
     frames = np.concatenate([clips["bbaf2n.mpg"], clips["brbk7n.mpg"]], 2)
-    track, people = choose_track(detect_faces(frames, **SETTINGS), frames.shape[1:3])
+    track, people = choose_track(detect_faces(frames, **DETECTOR_OPTIONS), frames.shape[1:3])
     assert people == 2
     assert all(face is not None for face in track)
     sides = {bool(face.box[0] > 360) for face in track}
@@ -131,16 +135,16 @@ def test_aligned_crop_has_level_eyes(clips, degrees):
     """Detected again in the aligned crop of a turned frame, the eyes are level and where they always are."""
     frames = clips["brbk7n.mpg"][:4]
     height, width = frames.shape[1:3]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
-    turned = np.stack([cv2.warpAffine(f, turn, (width, height), borderMode=1) for f in frames])
-    faces = [found[0] for found in detect_faces(turned, **SETTINGS)]
+    rotation = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+    rotated_frames = np.stack([cv2.warpAffine(f, rotation, (width, height), borderMode=1) for f in frames])
+    faces = [frame_faces[0] for frame_faces in detect_faces(rotated_frames, **DETECTOR_OPTIONS)]
     crops = np.stack(
-        [align_face(f, face, size=112, margin=0.3) for f, face in zip(turned, faces, strict=True)]
+        [align_face(f, face, size=112, margin=0.3) for f, face in zip(rotated_frames, faces, strict=True)]
     )
     assert crops.shape == (4, 112, 112, 3)
     assert crops.dtype == np.uint8
-    for (again,) in detect_faces(crops, **SETTINGS):
-        left, right = again.landmarks[:2]
+    for (aligned_face,) in detect_faces(crops, **DETECTOR_OPTIONS):
+        left, right = aligned_face.landmarks[:2]
         assert abs(np.degrees(np.arctan2(*(right - left)[::-1]))) < 4
         assert 0.42 < (left + right)[0] / 2 / 112 < 0.58
         assert 0.33 < (left + right)[1] / 2 / 112 < 0.5
@@ -191,16 +195,16 @@ def test_no_face_in_noise_and_black():
     clouds = np.stack([cv2.resize(frame[::8, ::8], (224, 224)) for frame in noise])
     flat = np.zeros((4, 224, 224, 3), np.uint8) + np.array([0, 90, 127, 255], np.uint8)[:, None, None, None]
     for frames in (noise, clouds, flat):
-        assert detect_faces(frames, **SETTINGS) == [[] for _ in frames]
+        assert detect_faces(frames, **DETECTOR_OPTIONS) == [[] for _ in frames]
 
 
-def test_no_face_where_it_is_painted_over(clips, found):
+def test_no_face_where_it_is_painted_over(clips, detected_faces):
     for name in ("bbaf2n.mpg", "face_3.mp4"):
         frames = clips[name].copy()
-        for frame, faces in zip(frames, found[name], strict=True):
+        for frame, faces in zip(frames, detected_faces[name], strict=True):
             x0, y0, x1, y1 = np.maximum(faces[0].box, 0).astype(int)
             frame[y0:y1, x0:x1] = frame[5, 5]
-        assert sum(len(faces) for faces in detect_faces(frames, **SETTINGS)) == 0
+        assert sum(len(faces) for faces in detect_faces(frames, **DETECTOR_OPTIONS)) == 0
 
 
 @pytest.mark.parametrize(
@@ -208,23 +212,23 @@ def test_no_face_where_it_is_painted_over(clips, found):
 )
 def test_odd_sizes(shape):
     frames = np.random.default_rng(1).integers(0, 256, (3, *shape, 3), dtype=np.uint8)
-    assert detect_faces(frames, **SETTINGS) == [[], [], []]
-    assert detect_faces(frames[:0], **SETTINGS) == []
+    assert detect_faces(frames, **DETECTOR_OPTIONS) == [[], [], []]
+    assert detect_faces(frames[:0], **DETECTOR_OPTIONS) == []
 
 
 def test_small_frames_still_show_a_face(clips):
     frames = np.stack([cv2.resize(f, (60, 48), interpolation=cv2.INTER_AREA) for f in clips["bbaf2n.mpg"]])
-    assert sum(len(faces) == 1 for faces in detect_faces(frames, **SETTINGS)) >= 7
+    assert sum(len(faces) == 1 for faces in detect_faces(frames, **DETECTOR_OPTIONS)) >= 7
 
 
 def test_wrong_input_is_one_line():
-    good = np.zeros((1, 32, 32, 3), np.uint8)
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match=r"frames: float32\[1, 32, 32, 3\], expected uint8"):
-        detect_faces(good.astype(np.float32), **SETTINGS)
+        detect_faces(frames.astype(np.float32), **DETECTOR_OPTIONS)
     with pytest.raises(ValueError, match="expected uint8"):
-        detect_faces(good[0], **SETTINGS)
+        detect_faces(frames[0], **DETECTOR_OPTIONS)
     with pytest.raises(ValueError, match=r"min_face: 12\.0, expected a share"):
-        detect_faces(good, min_face=12.0, min_score=0.9)
+        detect_faces(frames, min_face=12.0, min_score=0.9)
 
 
 # Compilation
@@ -238,19 +242,19 @@ def test_new_counts_compile_nothing(clips, monkeypatch):
     )
     image = np.zeros((60, 60, 3), np.uint8)
     for count in (8, 16, 32, 64):  # every size that candidates are padded to
-        where = np.tile([[3, 3, 30, 30]], (count, 1))
+        candidate_boxes = np.tile([[3, 3, 30, 30]], (count, 1))
         for name in mtcnn_cascade.STAGES:
-            mtcnn_cascade._run_network(name, [image], np.zeros(count, int), where)
+            mtcnn_cascade._run_network(name, [image], np.zeros(count, int), candidate_boxes)
     frames = clips["bbaf2n.mpg"][:, 20:270, 30:330]
-    detect_faces(frames[:5], **SETTINGS)
+    detect_faces(frames[:5], **DETECTOR_OPTIONS)
     assert traces  # the count does see a new frame size
     traces.clear()
     for count in (6, 7, 8):
-        detect_faces(frames[:count], **SETTINGS)
-    detect_faces(np.concatenate([frames, frames[:5]]), **SETTINGS)  # 13 frames: 16 rows
+        detect_faces(frames[:count], **DETECTOR_OPTIONS)
+    detect_faces(np.concatenate([frames, frames[:5]]), **DETECTOR_OPTIONS)  # 13 frames: 16 rows
     assert {shape[0] for shape in traces} == {16}  # P-net's next bucket alone
     traces.clear()
-    detect_faces(np.concatenate([frames, frames]), **SETTINGS)
+    detect_faces(np.concatenate([frames, frames]), **DETECTOR_OPTIONS)
     assert not traces
 
 

@@ -22,12 +22,12 @@ from data_prep.workers.pool import PrepJob, process_clips
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Clip
 from emofuse_jax.data.writing.shards import read_shard
-from tests.data_prep.media_files import ramp, tone, write, write_wav
+from tests.data_prep.media_files import ramp_frames, tone, write_media, write_wav
 from tests.data_prep.mutate import mutate
-from tests.data_prep.small_corpus import manifest
+from tests.data_prep.small_corpus import manifest_by_clip
 
 SETTINGS = PrepSettings(face=FaceSettings(frames=4, size=32))
-FILMS = {
+VIDEO_CODECS = {
     "film.mp4": ("libx264", "aac"),
     "film.mkv": ("libx264", "aac"),
     "film.ts": ("mpeg2video", "mp2"),
@@ -37,12 +37,12 @@ FILMS = {
     "film.wmv": ("wmv2", "libmp3lame"),
     "film.flv": ("flv", "libmp3lame"),
 }
-SOUNDS = {"sound.flac": "flac", "sound.mp3": "libmp3lame", "sound.ogg": "libopus", "sound.m4a": "aac"}
-REAL = "face_3.mp4"
-GOOD = ("film.mp4", "film.mpg", "sound.wav", "sound.flac")
-EVERY = 5
+AUDIO_CODECS = {"sound.flac": "flac", "sound.mp3": "libmp3lame", "sound.ogg": "libopus", "sound.m4a": "aac"}
+REAL_CLIP = "face_3.mp4"
+GOOD_FILES = ("film.mp4", "film.mpg", "sound.wav", "sound.flac")
+GOOD_CLIP_INTERVAL = 5
 """Each fifth clip is a good one."""
-SECONDS = 3.0
+MAX_SECONDS_PER_CLIP = 3.0
 """For each clip of a run, on a busy machine; most take a twentieth."""
 
 
@@ -53,54 +53,55 @@ def samples(tmp_path_factory):
 
 def make_samples(folder):
     """Name to bytes: a second of film or sound in each container, and a talking face where there is one."""
-    for name, (codec, sound_codec) in FILMS.items():
-        rate = 48_000 if sound_codec == "libopus" else 44_100
-        media = {"frames": ramp(1.0), "sound": tone(1.0, rate=rate), "rate": rate}
-        write(folder / name, codec=codec, sound_codec=sound_codec, **media)
-    for name, codec in SOUNDS.items():
-        write(folder / name, sound=tone(1.0, rate=48_000), sound_codec=codec, rate=48_000)
+    for name, (codec_name, audio_codec) in VIDEO_CODECS.items():
+        rate = 48_000 if audio_codec == "libopus" else 44_100
+        media = {"frames": ramp_frames(1.0), "audio": tone(1.0, rate=rate), "rate": rate}
+        write_media(folder / name, video_codec=codec_name, audio_codec=audio_codec, **media)
+    for name, codec_name in AUDIO_CODECS.items():
+        write_media(folder / name, audio=tone(1.0, rate=48_000), audio_codec=codec_name, rate=48_000)
     write_wav(folder / "sound.wav", tone(1.0, rate=16_000))
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    real = os.path.join(os.path.dirname(__file__), "../../../shared/data/talking_faces", REAL)
-    if os.path.exists(real):
-        with open(real, "rb") as file:
-            found[REAL] = file.read()
-    return found
+    samples = {path.name: path.read_bytes() for path in folder.iterdir()}
+    real_path = os.path.join(os.path.dirname(__file__), "../../../shared/data/talking_faces", REAL_CLIP)
+    if os.path.exists(real_path):
+        with open(real_path, "rb") as file:
+            samples[REAL_CLIP] = file.read()
+    return samples
 
 
 def make_corpus(folder, samples, seeds):
     """A folder of damaged files with good ones between them, as the corpus `folder` reads it."""
     folder.mkdir()
-    good = itertools.cycle([name for name in (*GOOD, REAL) if name in samples])
-    table = ["path,label,speaker"]
+    good_names = itertools.cycle([name for name in (*GOOD_FILES, REAL_CLIP) if name in samples])
+    csv_rows = ["path,label,speaker"]
     for number, seed in enumerate(seeds):
         files = [mutate(samples, seed)]
-        if number % EVERY == 0:
-            name = next(good)
+        if number % GOOD_CLIP_INTERVAL == 0:
+            name = next(good_names)
             files.append((f"{seed:05d}_good_{name}", samples[name]))
         for name, data in files:
             (folder / name).write_bytes(data)
             speaker = zlib.crc32(data) % 6  # equal files are one speaker's: `verify` wants them in one split
-            table.append(f"{name},{['low', 'high'][number % 2]},speaker {speaker}")
-    (folder / "clips.csv").write_text("\n".join(table) + "\n")
+            csv_rows.append(f"{name},{['low', 'high'][number % 2]},speaker {speaker}")
+    (folder / "clips.csv").write_text("\n".join(csv_rows) + "\n")
     return read_corpus(str(folder))
 
 
-def check(clips, found, alone, seconds):
-    """`found`: (status, reason, data) of each clip; `alone`: data of a good clip without bad neighbours."""
+def check_outcomes(clips, outcomes, expected_data, duration_seconds):
+    """`outcomes`: (status, reason, data) of each clip; `records_of_good_clips`: data of a good clip without
+    bad neighbours."""
     shape = record_shape(SETTINGS)
-    for clip, (status, reason, data) in zip(clips, found, strict=True):
-        told = f"{clip.clip_id}: {status}: {reason}"
-        assert status in ("kept", "masked", "failed"), told
-        assert (status == "failed") == (data is None), told
-        assert reason or status == "kept", told
-        assert "\n" not in reason, told
-        assert "internal error" not in reason, told
-        assert "it took more than" not in reason, told
-        assert data == alone.get(clip.clip_id, data), told
+    for clip, (status, reason, data) in zip(clips, outcomes, strict=True):
+        message = f"{clip.clip_id}: {status}: {reason}"
+        assert status in ("kept", "masked", "failed"), message
+        assert (status == "failed") == (data is None), message
+        assert reason or status == "kept", message
+        assert "\n" not in reason, message
+        assert "internal error" not in reason, message
+        assert "it took more than" not in reason, message
+        assert data == expected_data.get(clip.clip_id, data), message
         if data is not None:
             check_record(records.decode(data, shape), clip)
-    assert seconds < SECONDS * len(clips)
+    assert duration_seconds < MAX_SECONDS_PER_CLIP * len(clips)
 
 
 def check_record(record, clip):
@@ -111,31 +112,31 @@ def check_record(record, clip):
         assert np.isfinite(getattr(record, field)).all(), f"{clip.clip_id}: {field}"
 
 
-def job_of(corpus):
+def make_job(corpus):
     return PrepJob(SETTINGS, corpus.name, len(corpus.classes))
 
 
-def alone(corpus):
+def records_of_good_clips(corpus):
     """Clip id to the record of each good clip, from a run without the others."""
     clips = [clip for clip in corpus.clips if "_good_" in clip.clip_id]
-    found = list(process_clips(clips, job_of(corpus), 1))
-    assert [outcome.reason for outcome in found if outcome.data is None] == []
-    return {clip.clip_id: outcome.data for clip, outcome in zip(clips, found, strict=True)}
+    outcomes = list(process_clips(clips, make_job(corpus), 1))
+    assert [outcome.reason for outcome in outcomes if outcome.data is None] == []
+    return {clip.clip_id: outcome.data for clip, outcome in zip(clips, outcomes, strict=True)}
 
 
 def test_a_corpus_of_damaged_files_is_prepared(samples, tmp_path):
     """200 files through all of `prepare`, whose `verify` finds nothing wrong."""
     corpus = make_corpus(tmp_path / "source", samples, range(200))
-    began = time.monotonic()
+    start_time = time.monotonic()
     summary = prepare(corpus, SETTINGS, str(tmp_path / "records"), workers=2, shards=3)
-    seconds = time.monotonic() - began
+    duration_seconds = time.monotonic() - start_time
     assert summary.problems == ()
-    stored = (data for path in records.shard_paths(summary.output) for data in read_shard(path))
-    found = [
-        (row["status"], row["reason"], None if row["status"] == "failed" else next(stored))
-        for row in manifest(summary.output).values()
+    stored_records = (data for path in records.shard_paths(summary.output) for data in read_shard(path))
+    outcomes = [
+        (row["status"], row["reason"], None if row["status"] == "failed" else next(stored_records))
+        for row in manifest_by_clip(summary.output).values()
     ]
-    check(corpus.clips, found, alone(corpus), seconds)
+    check_outcomes(corpus.clips, outcomes, records_of_good_clips(corpus), duration_seconds)
     assert summary.complete + summary.masked > 80  # most damage is survived, and not all
     assert len(summary.failed) > 40
 
@@ -144,43 +145,43 @@ def test_a_corpus_of_damaged_files_is_prepared(samples, tmp_path):
 @pytest.mark.parametrize("part", range(4))
 def test_two_thousand_damaged_files(samples, tmp_path, part):
     corpus = make_corpus(tmp_path / "source", samples, range(200 + 500 * part, 700 + 500 * part))
-    began = time.monotonic()
-    found = [(o.status, o.reason, o.data) for o in process_clips(corpus.clips, job_of(corpus), 2)]
-    check(corpus.clips, found, alone(corpus), time.monotonic() - began)
+    start_time = time.monotonic()
+    outcomes = [(o.status, o.reason, o.data) for o in process_clips(corpus.clips, make_job(corpus), 2)]
+    check_outcomes(corpus.clips, outcomes, records_of_good_clips(corpus), time.monotonic() - start_time)
 
 
-def test_sound_in_64_bit_numbers_is_told(samples, tmp_path):
+def test_audio_in_64_bit_numbers_is_an_error(samples, tmp_path):
     """FFmpeg decodes it; NumPy gets none of it from PyAV."""
     data = bytearray(samples["sound.wav"])
     data[28:36] = struct.pack("<IHH", 8 * 16_000, 8, 64)  # bytes a second, bytes a sample, bits
     (tmp_path / "a.wav").write_bytes(data)
-    (found,) = process_clips([Clip("a", str(tmp_path / "a.wav"), 0, "a")], PrepJob(SETTINGS, "test", 2), 0)
-    assert found.reason == "sound: samples in s64, which are not read; no video stream"
+    (outcome,) = process_clips([Clip("a", str(tmp_path / "a.wav"), 0, "a")], PrepJob(SETTINGS, "test", 2), 0)
+    assert outcome.reason == "sound: samples in s64, which are not read; no video stream"
 
 
 @pytest.mark.parametrize(("layout", "channels"), [("6.1", 7), ("7.1", 8), ("hexadecagonal", 16)])
 def test_many_channels_are_their_mean(tmp_path, layout, channels):
     """A low tone in all but one, low enough for LFE; PyAV shows more planes than there are channels."""
-    sound = np.stack([tone(1.0, 60, rate=48_000)] * (channels - 1) + [np.zeros(48_000, np.float32)], 1)
+    audio = np.stack([tone(1.0, 60, rate=48_000)] * (channels - 1) + [np.zeros(48_000, np.float32)], 1)
     with av.open(str(tmp_path / "a.m4a"), "w") as container:
         stream = container.add_stream("aac", rate=48_000, layout=layout, bit_rate=1_000_000)
-        frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="flt", layout=layout)
+        frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="flt", layout=layout)
         frame.sample_rate, frame.pts = 48_000, 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    (block, *more) = read_audio_blocks(probe_media(str(tmp_path / "a.m4a")), 0.25, 0.75, 48_000)
-    mean = np.sqrt(np.square(np.concatenate([block, *more])).mean())
-    assert mean == pytest.approx(0.3 / np.sqrt(2) * (channels - 1) / channels, rel=0.03)
+    (first_block, *other_blocks) = read_audio_blocks(probe_media(str(tmp_path / "a.m4a")), 0.25, 0.75, 48_000)
+    rms = np.sqrt(np.square(np.concatenate([first_block, *other_blocks])).mean())
+    assert rms == pytest.approx(0.3 / np.sqrt(2) * (channels - 1) / channels, rel=0.03)
 
 
-def test_sound_that_the_decoder_held_to_the_end_has_a_time(samples, tmp_path):
+def test_audio_that_the_decoder_delays_to_the_end_has_a_time(samples, tmp_path):
     """Where a block is lost, Opus may keep a frame until it is drained; PyAV gives that frame no clock."""
-    data, film = samples["film.webm"], tmp_path / "a.webm"
+    data, path = samples["film.webm"], tmp_path / "a.webm"
     for start in range(len(data) // 2, len(data) - 342, 50):
-        film.write_bytes(data[:start] + bytes(342) + data[start + 342 :])
+        path.write_bytes(data[:start] + bytes(342) + data[start + 342 :])
         with contextlib.suppress(MediaError):
             assert (
-                sum(len(block) for block in read_audio_blocks(probe_media(str(film)), 0.0, 1.0, 16_000))
+                sum(len(block) for block in read_audio_blocks(probe_media(str(path)), 0.0, 1.0, 16_000))
                 <= 16_001
             )
 
@@ -194,14 +195,14 @@ def test_pictures_shrink_to_one_line_at_least(size, count, shape):
     assert scale == pytest.approx(shape[1] / size[0], rel=1e-5)
 
 
-def test_pixels_without_a_way_to_rgb_are_told():
+def test_pixels_without_conversion_to_rgb_are_an_error():
     with pytest.raises(MediaError, match="frames in gray32le"):
         _to_image(av.VideoFrame(64, 64, "gray32le"), VideoReformatter(), 1, None)
 
 
 def test_equal_seeds_give_equal_files(samples):
-    first, again = ([mutate(samples, seed) for seed in range(64)] for _ in range(2))
-    assert first == again
+    first, second = ([mutate(samples, seed) for seed in range(64)] for _ in range(2))
+    assert first == second
     assert len({data for _, data in first}) > 50
     untouched = [name for name, data in first if "_as_it_is_" not in name and data in samples.values()]
     assert len(untouched) < 4  # a field may have been extreme before

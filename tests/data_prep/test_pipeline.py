@@ -14,23 +14,23 @@ from emofuse_jax.data.records import read_manifest
 from emofuse_jax.data.writing.manifest import write_manifest
 from emofuse_jax.utils.files import file_sha256
 from tests.data_prep.media_files import tone, write_wav
-from tests.data_prep.small_corpus import ROOT, SETTINGS, manifest, tfds_source
+from tests.data_prep.small_corpus import ROOT, SETTINGS, manifest_by_clip, open_tfds_source
 
 
 def test_every_clip_has_its_row(prepared, source):
     output, summary = prepared
-    rows = manifest(output)
+    rows = manifest_by_clip(output)
     assert summary.problems == ()
     assert len(rows) == 42
-    told = {clip: row["reason"] for clip, row in rows.items() if row["status"] == "failed"}
-    assert told == {
+    failure_reasons = {clip: row["reason"] for clip, row in rows.items() if row["status"] == "failed"}
+    assert failure_reasons == {
         "absent.mp4": "no such file or directory",
         "empty.mp4": "empty file",
         "half.mp4": "not media, or damaged beyond reading",
         "silent.wav": "sound is silent; no video stream",
         "text.mp4": "not media, or damaged beyond reading",
     }
-    assert dict(summary.failed) == told
+    assert dict(summary.failed) == failure_reasons
     assert (summary.complete, summary.masked) == (0, 37)
     assert rows["film.mp4"]["reason"] == "no face in 4 frames"
     assert rows["s0_0.wav"]["sha256"] == file_sha256(os.path.join(source, "s0_0.wav"))
@@ -76,14 +76,14 @@ def test_a_shard_without_a_record_and_a_corpus_without_one(tmp_path):
     write_wav(tmp_path / "z.wav", tone(0.2, rate=16_000))
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).touch()
-    table = "path,label,speaker\na.mp4,x,ann\nb.mp4,x,ann\n"
-    (tmp_path / "bad.csv").write_text(table)
-    (tmp_path / "good.csv").write_text(table + "z.wav,x,bob\n")
+    csv_text = "path,label,speaker\na.mp4,x,ann\nb.mp4,x,ann\n"
+    (tmp_path / "bad.csv").write_text(csv_text)
+    (tmp_path / "good.csv").write_text(csv_text + "z.wav,x,bob\n")
     corpus = read_corpus("folder", str(tmp_path / "good.csv"))
     summary = prepare(corpus, SETTINGS, str(tmp_path / "good"), workers=0, shards=3)
     assert (summary.masked, len(summary.failed), summary.problems) == (1, 2, ())
     assert open_dataset(str(tmp_path / "good")).read(0).clip_id == "z.wav"
-    assert len(tfds_source(tmp_path / "good")) == 1
+    assert len(open_tfds_source(tmp_path / "good")) == 1
     with pytest.raises(ValueError, match=r"none of 2 clips could be read; .*: empty file"):
         prepare(read_corpus("folder", str(tmp_path / "bad.csv")), SETTINGS, str(tmp_path / "bad"), workers=0)
 
@@ -91,8 +91,8 @@ def test_a_shard_without_a_record_and_a_corpus_without_one(tmp_path):
 @pytest.fixture
 def command():
     def run(*arguments):
-        line = [sys.executable, os.path.join(ROOT, "launch", "prepare.py"), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+        command_line = [sys.executable, os.path.join(ROOT, "launch", "prepare.py"), *arguments]
+        return subprocess.run(command_line, capture_output=True, text=True, cwd=ROOT)
 
     return run
 
@@ -109,20 +109,20 @@ def test_real_ravdess_by_command(shared_data, command, tmp_path):
     assert "0 kept, 24 masked, 0 failed" in done.stdout
     dataset = open_dataset(str(tmp_path / "out"))
     assert dataset.prep["sex"] == {"01": "m", "02": "f", "03": "m"}
-    found = [dataset.read(i) for i in range(24)]
-    assert all(record.audio_ok and not record.video_ok for record in found)
-    assert all(250 < len(record.spectrogram) < 600 for record in found)
+    records = [dataset.read(i) for i in range(24)]
+    assert all(record.audio_ok and not record.video_ok for record in records)
+    assert all(250 < len(record.spectrogram) < 600 for record in records)
 
 
 def test_strict_and_mistakes_by_command(source, command, tmp_path):
     (tmp_path / "clips.csv").write_text("path,label,speaker\na.mp4,x,ann\nb.wav,x,bob\n")
     (tmp_path / "a.mp4").touch()
     write_wav(tmp_path / "b.wav", tone(0.2, rate=16_000))
-    line = ("--corpus=folder", f"--source={tmp_path}", f"--output={tmp_path}/out", "--workers=1")
-    strict = command(*line, "--strict")
+    flags = ("--corpus=folder", f"--source={tmp_path}", f"--output={tmp_path}/out", "--workers=1")
+    strict = command(*flags, "--strict")
     assert strict.returncode == 1
     assert "failed: a.mp4: empty file" in strict.stderr
-    assert command(*line).returncode == 0
+    assert command(*flags).returncode == 0
     wrong = command("--corpus=folder", "--source=/nowhere", f"--output={tmp_path}/out")
     assert wrong.returncode not in (0, 1) or "nowhere" in wrong.stderr
     assert "Traceback" not in wrong.stderr

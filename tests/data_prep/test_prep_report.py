@@ -20,7 +20,7 @@ def records(prepared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def seen(records):
+def report_page(records):
     """(path, markup) of the page."""
     path = write_prep_report(records)
     with open(path, encoding="utf-8") as file:
@@ -35,8 +35,8 @@ def test_numbers_are_those_of_the_records(records):
         assert row["clip_id"] == record.clip_id
         assert quality.face_fractions[i] == record.face_valid.mean()
         assert np.isnan(quality.audio_seconds[i]) == (not record.audio_ok)
-    heard = quality.audio_seconds[np.isfinite(quality.audio_seconds)]
-    assert np.all((heard > 0.05) & (heard < 0.6))
+    finite_seconds = quality.audio_seconds[np.isfinite(quality.audio_seconds)]
+    assert np.all((finite_seconds > 0.05) & (finite_seconds < 0.6))
     groups = face_fraction_by_group(quality, "label")
     assert set(groups) == {"high", "low"}
     assert sum(count for count, _ in groups.values()) == len(quality.stored)
@@ -49,16 +49,16 @@ def test_loudness_follows_the_gain(records):
     assert 8 < spread < 20
 
 
-def test_the_page_tells_what_was_lost_and_stands_alone(seen):
-    _, markup = seen
-    for told in ("no video stream", "sound is silent", "text.mp4", "absent.mp4", "Frames with a face"):
-        assert told in markup
+def test_the_page_tells_what_was_lost_and_stands_alone(report_page):
+    _, markup = report_page
+    for text in ("no video stream", "sound is silent", "text.mp4", "absent.mp4", "Frames with a face"):
+        assert text in markup
     assert "<script" not in markup
     assert not re.search(r'(src|href)="(?!data:|#)', re.sub(r'srcset="data:[^"]*"', "", markup))
 
 
-def test_pictures_stand_beside_it_and_again_is_the_same(seen, records):
-    path, markup = seen
+def test_pictures_stand_beside_it_and_again_is_the_same(report_page, records):
+    path, markup = report_page
     names = {picture.name for picture in pathlib.Path(records, "figures").iterdir()}
     assert {"faces_by_class.png", "faces_by_speaker.png", "lengths.png", "loudness.png"} <= names
     write_prep_report(records)

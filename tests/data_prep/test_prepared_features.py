@@ -22,7 +22,7 @@ from emofuse_jax.data.writing.shards import read_shard
 from emofuse_jax.utils.files import file_sha256
 from tests.data_prep import onnx_models
 from tests.data_prep.feature_corpus import FACES, make_clips, make_encoders, run_prepare
-from tests.data_prep.small_corpus import ROOT, every_file, tfds_source
+from tests.data_prep.small_corpus import ROOT, file_checksums, open_tfds_source
 
 SETTINGS = PrepSettings(face=FACES)
 
@@ -66,7 +66,7 @@ def test_features_instead_of_tensors(dropped, files):
 def test_tfds_opens_them(dropped):
     output, _ = dropped
     dataset = open_dataset(str(output))
-    source = tfds_source(output)
+    source = open_tfds_source(output)
     for example in source:
         record = dataset.read(dataset.index[example["clip_id"].decode()])
         for field in ("audio_features", "face_features", "spectrogram", "faces"):
@@ -76,21 +76,23 @@ def test_tfds_opens_them(dropped):
 def test_features_beside_tensors_and_the_same_bytes_from_a_worker(clips, files, dropped, tmp_path):
     run_prepare(clips, tmp_path / "keep", files, "keep", recipe="fbp")
     run_prepare(clips, tmp_path / "plain", EncoderFiles(), "keep", recipe="fbp")
-    kept, plain, alone = (
+    with_both, tensors_only, features_only = (
         open_dataset(str(path)) for path in (tmp_path / "keep", tmp_path / "plain", dropped[0])
     )
-    assert "features" not in plain.prep["settings"]
-    assert (plain.prep["schema_version"], kept.prep["schema_version"]) == (1, 2)
-    assert set(plain.prep) == set(kept.prep)
+    assert "features" not in tensors_only.prep["settings"]
+    assert (tensors_only.prep["schema_version"], with_both.prep["schema_version"]) == (1, 2)
+    assert set(tensors_only.prep) == set(with_both.prep)
     for index in range(7):
-        beside, bare, only = (dataset.read(index) for dataset in (kept, plain, alone))
-        np.testing.assert_array_equal(beside.spectrogram, bare.spectrogram)
-        np.testing.assert_array_equal(beside.faces, bare.faces)
-        np.testing.assert_array_equal(beside.audio_features, only.audio_features)
-        np.testing.assert_array_equal(beside.face_features, only.face_features)
-        assert bare.audio_features is None
+        both_record, tensors_record, features_record = (
+            dataset.read(index) for dataset in (with_both, tensors_only, features_only)
+        )
+        np.testing.assert_array_equal(both_record.spectrogram, tensors_record.spectrogram)
+        np.testing.assert_array_equal(both_record.faces, tensors_record.faces)
+        np.testing.assert_array_equal(both_record.audio_features, features_record.audio_features)
+        np.testing.assert_array_equal(both_record.face_features, features_record.face_features)
+        assert tensors_record.audio_features is None
     run_prepare(clips, tmp_path / "worker", files, "drop", workers=1)
-    assert every_file(tmp_path / "worker") == every_file(dropped[0])
+    assert file_checksums(tmp_path / "worker") == file_checksums(dropped[0])
 
 
 def test_the_same_encoders_elsewhere_under_other_names_go_on_with_the_same_files(
@@ -103,16 +105,16 @@ def test_the_same_encoders_elsewhere_under_other_names_go_on_with_the_same_files
     os.remove(output / "prep.json")
     for kind, name in names.items():
         for suffix in (".onnx", ".yaml"):
-            old = getattr(files, kind).removesuffix(".onnx")
-            shutil.copyfile(old + suffix, tmp_path / (name + suffix))
-    moved = EncoderFiles(*(str(tmp_path / f"{name}.onnx") for name in names.values()))
-    assert run_prepare(clips, output, moved, "drop").problems == ()
-    then, now = every_file(dropped[0]), every_file(output)
-    assert then.pop(records.ENCODER_PATHS_FILE) != now.pop(records.ENCODER_PATHS_FILE)
-    assert now == then
-    other = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "o.onnx", gain=2.0), files.face)
+            old_stem = getattr(files, kind).removesuffix(".onnx")
+            shutil.copyfile(old_stem + suffix, tmp_path / (name + suffix))
+    moved_files = EncoderFiles(*(str(tmp_path / f"{name}.onnx") for name in names.values()))
+    assert run_prepare(clips, output, moved_files, "drop").problems == ()
+    files_before, files_after = file_checksums(dropped[0]), file_checksums(output)
+    assert files_before.pop(records.ENCODER_PATHS_FILE) != files_after.pop(records.ENCODER_PATHS_FILE)
+    assert files_after == files_before
+    other_files = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "o.onnx", gain=2.0), files.face)
     with pytest.raises(ValueError, match=r"settings\.features\.audio\.sha256 .*use another --output"):
-        run_prepare(clips, output, other, "drop")
+        run_prepare(clips, output, other_files, "drop")
 
 
 def test_records_of_the_same_encoder_under_another_name_are_those_of_the_checkpoint(dropped, monkeypatch):
@@ -122,25 +124,25 @@ def test_records_of_the_same_encoder_under_another_name_are_those_of_the_checkpo
 
     settings = open_dataset(str(dropped[0])).prep["settings"]
     monkeypatch.setattr(experiment, "make_metadata", lambda _: {"settings": settings})
-    opened = SimpleNamespace(dataset=SimpleNamespace(path="records"))
-    saved = json.loads(json.dumps(settings))
-    saved["features"]["audio"]["file"] = "heard.onnx"
-    experiment.check_same_data(opened, {"settings": saved}, ("settings",))
-    saved["features"]["audio"]["sha256"] = "0"
+    fake_experiment = SimpleNamespace(dataset=SimpleNamespace(path="records"))
+    saved_settings = json.loads(json.dumps(settings))
+    saved_settings["features"]["audio"]["file"] = "heard.onnx"
+    experiment.check_same_data(fake_experiment, {"settings": saved_settings}, ("settings",))
+    saved_settings["features"]["audio"]["sha256"] = "0"
     with pytest.raises(ValueError, match="records: settings differ from those of the checkpoint"):
-        experiment.check_same_data(opened, {"settings": saved}, ("settings",))
+        experiment.check_same_data(fake_experiment, {"settings": saved_settings}, ("settings",))
 
 
-def test_a_failed_encoder_of_kept_sound_is_told_and_well(clips, tmp_path):
-    loud = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "m.onnx", gain=1e9))
-    summary = run_prepare(clips, tmp_path / "out", loud, "keep", recipe="fbp")
+def test_a_failed_encoder_of_stored_audio_is_noted_and_valid(clips, tmp_path):
+    overflowing_encoder = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "m.onnx", gain=1e9))
+    summary = run_prepare(clips, tmp_path / "out", overflowing_encoder, "keep", recipe="fbp")
     assert (summary.complete, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
-    told = (tmp_path / "out" / "manifest.csv").read_text()
-    assert told.count("audio encoder: values that are not finite in float16") == 7
+    manifest_text = (tmp_path / "out" / "manifest.csv").read_text()
+    assert manifest_text.count("audio encoder: values that are not finite in float16") == 7
     assert len(open_dataset(str(tmp_path / "out")).read(0).audio_features) == 0
 
 
-def test_one_encoder_drops_its_own_tensors_alone(clips, files, tmp_path):
+def test_one_encoder_drops_only_its_tensors(clips, files, tmp_path):
     summary = run_prepare(clips, tmp_path, EncoderFiles(files.audio), "drop")
     assert summary.problems == ()
     dataset = open_dataset(str(tmp_path))
@@ -162,7 +164,7 @@ def test_preparing_checks_the_files_first(clips, files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             lambda r: {"audio_features": np.full_like(r.audio_features, np.nan)},
@@ -178,14 +180,14 @@ def test_preparing_checks_the_files_first(clips, files, tmp_path):
         (lambda r: {"spectrogram": np.zeros((1, 200), np.float16)}, "spectrogram, frames > 0 True"),
     ],
 )
-def test_verify_finds_wrong_features(dropped, change, told):
+def test_verify_finds_wrong_features(dropped, change, message):
     output, _ = dropped
     dataset = open_dataset(str(output))
     record = dataset.read(0)
     row = {"clip_id": record.clip_id, "speaker": record.speaker, "label": record.label, "status": "kept"}
     assert check_record(record, row, dataset.prep) == []
     problems = check_record(dataclasses.replace(record, **change(record)), row, dataset.prep)
-    assert any(told in problem for problem in problems), problems
+    assert any(message in problem for problem in problems), problems
 
 
 def test_verify_finds_features_of_another_width(dropped, tmp_path):
@@ -201,9 +203,15 @@ def test_by_command(clips, files, tmp_path):
     """A wrong YAML is one line before any clip; the recipe of features is not another name for fbp."""
 
     def run(*flags):
-        line = [sys.executable, os.path.join(ROOT, "launch", "prepare.py"), "--corpus=folder"]
-        line += [f"--source={clips}", f"--output={tmp_path / 'out'}", "--workers=1", "--frames=2", *flags]
-        return subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
+        command_line = [sys.executable, os.path.join(ROOT, "launch", "prepare.py"), "--corpus=folder"]
+        command_line += [
+            f"--source={clips}",
+            f"--output={tmp_path / 'out'}",
+            "--workers=1",
+            "--frames=2",
+            *flags,
+        ]
+        return subprocess.run(command_line, capture_output=True, text=True, cwd=ROOT)
 
     wrong = onnx_models.waveform_encoder(tmp_path / "w.onnx", hop_ms="20")
     done = run(f"--audio_encoder={wrong}")

@@ -12,19 +12,19 @@ import pytest
 from data_prep.process_clip import Failure, process_clip
 from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data.writing.corpus import Clip
-from tests.data_prep.media_files import copy_packets, ramp, tone, write, write_wav
+from tests.data_prep.media_files import copy_packets, ramp_frames, tone, write_media, write_wav
 
 SETTINGS = PrepSettings(face=FaceSettings(frames=4, size=48))
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 
 
-def clip_of(path, **changes):
+def make_clip(path, **changes):
     return dataclasses.replace(Clip("take", str(path), 1, "ann"), **changes)
 
 
 def test_sound_only(tmp_path):
     write_wav(tmp_path / "a.wav", tone(1.0, rate=16_000))
-    record = process_clip(clip_of(tmp_path / "a.wav"), SETTINGS, corpus="mine", classes=3)
+    record = process_clip(make_clip(tmp_path / "a.wav"), SETTINGS, corpus="mine", classes=3)
     assert (record.audio_ok, record.video_ok, record.notes) == (True, False, "no video stream")
     assert (record.clip_id, record.speaker, record.corpus, record.label) == ("take", "ann", "mine", 1)
     np.testing.assert_array_equal(record.votes, np.float32([0, 1, 0]))
@@ -36,23 +36,23 @@ def test_sound_only(tmp_path):
 
 def test_unlabelled_has_no_votes(tmp_path):
     write_wav(tmp_path / "a.wav", tone(0.5, rate=16_000))
-    record = process_clip(clip_of(tmp_path / "a.wav", label=-1), SETTINGS, classes=3)
+    record = process_clip(make_clip(tmp_path / "a.wav", label=-1), SETTINGS, classes=3)
     np.testing.assert_array_equal(record.votes, np.zeros(3, np.float32))
-    assert process_clip(clip_of(tmp_path / "a.wav", label=-1), SETTINGS).votes.shape == (0,)
+    assert process_clip(make_clip(tmp_path / "a.wav", label=-1), SETTINGS).votes.shape == (0,)
 
 
 def test_a_clip_without_a_face_keeps_its_sound(tmp_path):
-    write(tmp_path / "a.mp4", frames=ramp(1.0), sound=tone(1.0))
-    record = process_clip(clip_of(tmp_path / "a.mp4"), SETTINGS)
+    write_media(tmp_path / "a.mp4", frames=ramp_frames(1.0), audio=tone(1.0))
+    record = process_clip(make_clip(tmp_path / "a.mp4"), SETTINGS)
     assert (record.audio_ok, record.video_ok, record.notes) == (True, False, "no face in 4 frames")
 
 
 def test_neither_stream_is_of_use(tmp_path):
-    write(tmp_path / "a.mp4", frames=ramp(1.0), sound=np.zeros(44_100, np.float32))
-    result = process_clip(clip_of(tmp_path / "a.mp4"), SETTINGS)
+    write_media(tmp_path / "a.mp4", frames=ramp_frames(1.0), audio=np.zeros(44_100, np.float32))
+    result = process_clip(make_clip(tmp_path / "a.mp4"), SETTINGS)
     assert result == Failure("take", str(tmp_path / "a.mp4"), "sound is silent; no face in 4 frames")
-    write(tmp_path / "b.mp4", frames=ramp(1.0))
-    assert process_clip(clip_of(tmp_path / "b.mp4"), SETTINGS).reason.startswith("no sound stream; no face")
+    write_media(tmp_path / "b.mp4", frames=ramp_frames(1.0))
+    assert process_clip(make_clip(tmp_path / "b.mp4"), SETTINGS).reason.startswith("no sound stream; no face")
 
 
 def test_sound_that_is_not_finite_is_masked(tmp_path):
@@ -62,56 +62,56 @@ def test_sound_that_is_not_finite_is_masked(tmp_path):
     header = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x03\0\x01\0" + np.array([16_000, 64_000], "<u4").tobytes()
     data = header + b"\x04\0\x20\0data" + np.array([64_000], "<u4").tobytes() + samples.tobytes()
     (tmp_path / "a.wav").write_bytes(data)
-    result = process_clip(clip_of(tmp_path / "a.wav"), SETTINGS)
+    result = process_clip(make_clip(tmp_path / "a.wav"), SETTINGS)
     assert result.reason == "sound: samples that are not finite; no video stream"
 
 
 def test_start_and_end_cut_both_streams(tmp_path):
     write_wav(tmp_path / "a.wav", tone(3.0, rate=16_000, silent_until=2.0))
-    record = process_clip(clip_of(tmp_path / "a.wav", start=1.5, end=2.5), SETTINGS)
+    record = process_clip(make_clip(tmp_path / "a.wav", start=1.5, end=2.5), SETTINGS)
     assert record.spectrogram.shape == (101, 200)
-    loud = record.spectrogram[:, 22] > 0  # 440 Hz
-    assert not loud[:48].any()
-    assert loud[53:-3].all()
-    past_the_end = process_clip(clip_of(tmp_path / "a.wav", start=2.5, end=9.0), SETTINGS)
+    is_loud = record.spectrogram[:, 22] > 0  # 440 Hz
+    assert not is_loud[:48].any()
+    assert is_loud[53:-3].all()
+    past_the_end = process_clip(make_clip(tmp_path / "a.wav", start=2.5, end=9.0), SETTINGS)
     assert past_the_end.spectrogram.shape == (51, 200)
 
 
 @pytest.mark.parametrize(
-    ("cut", "told"),
+    ("cut", "message"),
     [
         ({"start": 5.0}, "start 5 s: the file has 0 to 1.00 s"),
         ({"start": 0.5, "end": 0.5}, "end 0.5 s: expected more than start 0.5 s"),
     ],
 )
-def test_a_cut_that_holds_nothing(tmp_path, cut, told):
+def test_a_cut_that_holds_nothing(tmp_path, cut, message):
     write_wav(tmp_path / "a.wav", tone(1.0, rate=16_000))
-    assert process_clip(clip_of(tmp_path / "a.wav", **cut), SETTINGS).reason == told
+    assert process_clip(make_clip(tmp_path / "a.wav", **cut), SETTINGS).reason == message
 
 
 def test_a_clip_too_long_for_a_record(tmp_path):
     write_wav(tmp_path / "a.wav", np.zeros(3601 * 2000), rate=2000)
-    reason = process_clip(clip_of(tmp_path / "a.wav"), SETTINGS).reason
+    reason = process_clip(make_clip(tmp_path / "a.wav"), SETTINGS).reason
     assert reason == "3601 s long: at most 3600 s; cut it by start and end"
 
 
 def test_what_is_no_media_is_a_failure(tmp_path):
     (tmp_path / "a.mp4").write_text("no film")
-    assert process_clip(clip_of(tmp_path / "a.mp4"), SETTINGS).reason.startswith("not media")
+    assert process_clip(make_clip(tmp_path / "a.mp4"), SETTINGS).reason.startswith("not media")
 
 
 def test_unknown_settings(tmp_path):
-    write(tmp_path / "a.mp4", frames=ramp(0.5), sound=tone(0.5))
+    write_media(tmp_path / "a.mp4", frames=ramp_frames(0.5), audio=tone(0.5))
     for change in ({"detector": "haar"}, {"sampling": "random"}):
         settings = PrepSettings(face=dataclasses.replace(SETTINGS.face, **change))
         with pytest.raises(ValueError, match=next(iter(change.values()))):
-            process_clip(clip_of(tmp_path / "a.mp4"), settings)
+            process_clip(make_clip(tmp_path / "a.mp4"), settings)
 
 
 def test_a_real_face_is_cut_on_the_clip_clock(shared_data):
     """Faces of a part of a real clip; the same frames as in the whole clip give the same boxes."""
     path = os.path.join(shared_data, "talking_faces", "bbaf2n.mpg")
-    record = process_clip(clip_of(path, start=1.0, end=2.0), SETTINGS)
+    record = process_clip(make_clip(path, start=1.0, end=2.0), SETTINGS)
     assert record.video_ok
     assert record.notes == ""
     assert record.face_valid.all()
@@ -122,7 +122,7 @@ def test_a_real_face_is_cut_on_the_clip_clock(shared_data):
     assert record.faces.std() > 20
 
 
-def test_two_people_are_told(shared_data, tmp_path):
+def test_two_people_are_noted(shared_data, tmp_path):
     """A real face twice in one picture, once large and once small."""
     from data_prep.media.frames import read_frames
     from data_prep.media.probe import probe_media
@@ -132,13 +132,13 @@ def test_two_people_are_told(shared_data, tmp_path):
     pair = np.zeros((288, 576, 3), np.uint8)
     pair[:, :360] = image
     pair[::1, 360:540][54:198] = image[::2, ::2]
-    write(tmp_path / "two.mp4", frames=[pair] * 25, sound=tone(1.0), options={"crf": "15"})
-    record = process_clip(clip_of(tmp_path / "two.mp4"), SETTINGS)
+    write_media(tmp_path / "two.mp4", frames=[pair] * 25, audio=tone(1.0), options={"crf": "15"})
+    record = process_clip(make_clip(tmp_path / "two.mp4"), SETTINGS)
     assert record.notes == "2 people; used the one of best size, place and speech"
     assert (record.face_box[:, 2] < 380).all()  # the large one
 
 
-MEMORY = """
+MEMORY_PROGRAM = """
 import dataclasses, resource, sys
 from emofuse_jax.data.writing.corpus import Clip
 from data_prep.settings import RECIPES
@@ -156,38 +156,45 @@ print(outcome.status, len(outcome.data), resource.getrusage(resource.RUSAGE_SELF
 def short_and_long(tmp_path_factory):
     """A film of 3 s, and one of half an hour that repeats it."""
     folder = tmp_path_factory.mktemp("lengths")
-    media = {"frames": ramp(3.0, fps=5), "sound": tone(3.0, rate=16_000)[None], "fps": 5, "rate": 16_000}
-    write(folder / "short.mkv", sound_codec="flac", options={"bf": "0"}, **media)
-    copy_packets(folder / "short.mkv", folder / "long.mkv", times=600)
+    media = {
+        "frames": ramp_frames(3.0, fps=5),
+        "audio": tone(3.0, rate=16_000)[None],
+        "fps": 5,
+        "rate": 16_000,
+    }
+    write_media(folder / "short.mkv", audio_codec="flac", options={"bf": "0"}, **media)
+    copy_packets(folder / "short.mkv", folder / "long.mkv", repeats=600)
     return folder / "short.mkv", folder / "long.mkv"
 
 
-LONG_FORM = [("fbp", "waveform"), ("hgr", ""), ("cross_attention", "")]
+LONG_CASES = [("fbp", "waveform"), ("hgr", ""), ("cross_attention", "")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory as Linux tells it")
 @pytest.mark.parametrize(
     ("recipe", "waveform"),
-    [("fbp", ""), *(pytest.param(*case, marks=pytest.mark.long) for case in LONG_FORM)],
+    [("fbp", ""), *(pytest.param(*case, marks=pytest.mark.long) for case in LONG_CASES)],
 )
 def test_half_an_hour_takes_little_more_memory_than_three_seconds(short_and_long, recipe, waveform):
     """Up to the encoded bytes; sound is 115 MB of it, pictures are 110, spectrogram and record up to 184."""
-    peaks, sizes = [], []
+    peaks_mb, record_bytes = [], []
     for path in short_and_long:
-        run = [sys.executable, "-c", MEMORY, str(path), recipe, waveform]
-        found = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-        assert found[0] == "masked"  # there is no face
-        sizes.append(int(found[1]))
-        peaks.append(int(found[2]))
-    print(f"\npeak memory, MB: {peaks}; bytes of the record: {sizes}")
-    assert sizes[1] - sizes[0] > 3e7
-    assert peaks[1] - peaks[0] <= 250
+        command = [sys.executable, "-c", MEMORY_PROGRAM, str(path), recipe, waveform]
+        output_fields = subprocess.run(
+            command, cwd=ROOT, check=True, capture_output=True, text=True
+        ).stdout.split()
+        assert output_fields[0] == "masked"  # there is no face
+        record_bytes.append(int(output_fields[1]))
+        peaks_mb.append(int(output_fields[2]))
+    print(f"\npeak memory, MB: {peaks_mb}; bytes of the record: {record_bytes}")
+    assert record_bytes[1] - record_bytes[0] > 3e7
+    assert peaks_mb[1] - peaks_mb[0] <= 250
 
 
 def test_real_faces(shared_data):
     """A face is used in at least 13 of the 14 real clips, and both streams are kept."""
     paths = sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.m*")))
     assert len(paths) == 14
-    found = [process_clip(clip_of(path), SETTINGS) for path in paths]
-    assert all(record.audio_ok for record in found)
-    assert sum(record.video_ok for record in found) >= 13
+    records = [process_clip(make_clip(path), SETTINGS) for path in paths]
+    assert all(record.audio_ok for record in records)
+    assert sum(record.video_ok for record in records) >= 13

@@ -16,10 +16,10 @@ from data_prep.settings import RECIPES, FaceSettings, PrepSettings, recipe_setti
 from data_prep.synth.clip import render_clip
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.writing.corpus import Clip
-from tests.data_prep.media_files import ramp, tone, write
-from tests.data_prep.small_corpus import ROOT, tfds_source
+from tests.data_prep.media_files import ramp_frames, tone, write_media
+from tests.data_prep.small_corpus import ROOT, open_tfds_source
 
-SMALL = {
+SMALL_RECIPES = {
     "hgr": recipe_settings("hgr", frames=5, face_size=24),
     "cross_attention": recipe_settings("cross_attention", frames=6, snippet=3, face_size=24),
 }
@@ -27,7 +27,7 @@ SMALL = {
 # Settings
 
 
-@pytest.mark.parametrize("settings", [*RECIPES.values(), *SMALL.values()], ids=lambda s: s.recipe)
+@pytest.mark.parametrize("settings", [*RECIPES.values(), *SMALL_RECIPES.values()], ids=lambda s: s.recipe)
 def test_settings_come_back(settings):
     stored = json.loads(json.dumps(settings.to_dict()))
     assert PrepSettings.from_dict(stored) == settings
@@ -70,14 +70,14 @@ def test_recipes_are_those_of_the_papers():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"frames": 10}, "frames 10, snippet 16: expected .* a multiple of snippet"),
         ({"face_size": 0}, "size 0"),
     ],
 )
-def test_frames_that_are_no_snippets(change, told):
-    with pytest.raises(ValueError, match=told):
+def test_frames_that_are_no_snippets(change, message):
+    with pytest.raises(ValueError, match=message):
         recipe_settings("cross_attention", **change)
     with pytest.raises(ValueError, match="snippet 2: expected 1 for 'even'"):
         recipe_settings("hgr", snippet=2)
@@ -93,23 +93,23 @@ def corpus(tmp_path_factory):
     for i in range(2):
         clip = render_clip(speaker=i, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=i)
         (folder / f"{i}.mp4").write_bytes(clip)
-    write(folder / "2.mp4", frames=ramp(0.2), sound=tone(0.3))
+    write_media(folder / "2.mp4", frames=ramp_frames(0.2), audio=tone(0.3))
     (folder / "clips.csv").write_text("path,label,speaker\n0.mp4,x,ann\n1.mp4,y,bob\n2.mp4,y,cid\n")
     return str(folder)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", SMALL_RECIPES)
 def test_prepared_clips_are_those_of_process_clip_and_open_in_tfds(corpus, name, tmp_path):
-    settings = SMALL[name]
+    settings = SMALL_RECIPES[name]
     summary = prepare(read_corpus("folder", corpus), settings, str(tmp_path), workers=0)
     assert (summary.complete, summary.masked, summary.failed, summary.problems) == (2, 1, (), ())
-    dataset, source = open_dataset(str(tmp_path), recipe=name), tfds_source(tmp_path)
+    dataset, source = open_dataset(str(tmp_path), recipe=name), open_tfds_source(tmp_path)
     assert PrepSettings.from_dict(dataset.prep["settings"]) == settings
     assert dataset.prep["frames"] == settings.face.frames
     record = dataset.read(0)
-    again = process_clip(Clip("0.mp4", os.path.join(corpus, "0.mp4"), 0, "ann"), settings)
+    reprocessed = process_clip(Clip("0.mp4", os.path.join(corpus, "0.mp4"), 0, "ann"), settings)
     for field in ("spectrogram", "faces", "face_time", "face_box", "face_landmarks", "face_valid"):
-        np.testing.assert_array_equal(getattr(record, field), getattr(again, field))
+        np.testing.assert_array_equal(getattr(record, field), getattr(reprocessed, field))
         np.testing.assert_array_equal(getattr(record, field), source[0][field])
     assert record.faces.shape == (settings.face.frames, 24, 24, 3)
     assert record.face_valid.all()
@@ -117,10 +117,10 @@ def test_prepared_clips_are_those_of_process_clip_and_open_in_tfds(corpus, name,
         np.testing.assert_allclose(np.diff(record.face_time.reshape(2, 3), axis=1), 0.04, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", SMALL_RECIPES)
 def test_windows_of_a_file_are_prepared_as_a_clip_is(corpus, name):
     path = os.path.join(corpus, "0.mp4")
-    record = process_clip(Clip("a", path, -1, "", start=1.0, end=1.6), SMALL[name])
+    record = process_clip(Clip("a", path, -1, "", start=1.0, end=1.6), SMALL_RECIPES[name])
     assert (record.audio_ok, record.video_ok) == (True, True)
     assert record.spectrogram.shape[0] == 61
     assert (record.face_time >= -0.04).all()
@@ -137,14 +137,24 @@ def test_a_clip_shorter_than_a_snippet(corpus):
 
 
 def test_by_command_with_other_frames(corpus, tmp_path):
-    line = [sys.executable, os.path.join(ROOT, "launch", "prepare.py"), "--corpus=folder"]
-    line += [f"--source={corpus}", f"--output={tmp_path}/out", "--recipe=cross_attention", "--workers=1"]
-    wrong = subprocess.run([*line, "--frames=5", "--snippet=2"], capture_output=True, text=True, cwd=ROOT)
+    command_line = [sys.executable, os.path.join(ROOT, "launch", "prepare.py"), "--corpus=folder"]
+    command_line += [
+        f"--source={corpus}",
+        f"--output={tmp_path}/out",
+        "--recipe=cross_attention",
+        "--workers=1",
+    ]
+    wrong = subprocess.run(
+        [*command_line, "--frames=5", "--snippet=2"], capture_output=True, text=True, cwd=ROOT
+    )
     assert wrong.returncode != 0
     assert "frames 5, snippet 2: expected" in wrong.stderr
     assert "Traceback" not in wrong.stderr
     done = subprocess.run(
-        [*line, "--frames=4", "--snippet=2", "--face_size=20"], capture_output=True, text=True, cwd=ROOT
+        [*command_line, "--frames=4", "--snippet=2", "--face_size=20"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     face = open_dataset(str(tmp_path / "out"), recipe="cross_attention").prep["settings"]["face"]

@@ -16,9 +16,9 @@ from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.shards import PROGRESS_FOLDER
 from emofuse_jax.utils.locks import lock_directory
-from tests.data_prep.small_corpus import ROOT, SETTINGS, every_file, make_source, run_prepare
+from tests.data_prep.small_corpus import ROOT, SETTINGS, file_checksums, make_source, run_prepare
 
-RUN = """
+PREPARE_PROGRAM = """
 import sys
 from data_prep.corpora import read_corpus
 from data_prep.prepare import prepare
@@ -29,12 +29,12 @@ prepare(read_corpus("folder", sys.argv[1]), settings, sys.argv[2], shards=5, wor
 """
 
 
-def start(source, output, workers=1):
-    command = [sys.executable, "-c", RUN, source, str(output), str(workers)]
+def start_prepare(source, output, workers=1):
+    command = [sys.executable, "-c", PREPARE_PROGRAM, source, str(output), str(workers)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def gone(group):
+def has_ended(group):
     """Whether all processes of a group have ended, within a few seconds."""
     for _ in range(200):
         try:
@@ -49,19 +49,19 @@ def gone(group):
 def undisturbed(source, tmp_path_factory):
     """Two worker processes, without a break."""
     output = tmp_path_factory.mktemp("undisturbed")
-    process = start(source, output, workers=2)
+    process = start_prepare(source, output, workers=2)
     process.communicate()
     assert process.returncode == 0
-    return every_file(output)
+    return file_checksums(output)
 
 
 def test_killed_five_times_it_ends_with_the_same_files(source, undisturbed, tmp_path):
     """SIGKILL at seeded random clips, once while the last files are written; one worker instead of two."""
     rng = random.Random(0)
     stops = [*sorted(rng.sample(range(2, 42), 4)), 42]
-    partial = 0
+    num_unfinished = 0
     for stop in stops:
-        process = start(source, tmp_path)
+        process = start_prepare(source, tmp_path)
         for line in process.stdout:
             if int(line.split()[0]) >= stop:
                 break
@@ -69,32 +69,36 @@ def test_killed_five_times_it_ends_with_the_same_files(source, undisturbed, tmp_
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL or stop == 42  # the last files may be there already
-        assert gone(process.pid)  # no worker outlives its parent
-        partial += not (tmp_path / "prep.json").exists()
-    assert partial >= 4
-    process = start(source, tmp_path)
+        assert has_ended(process.pid)  # no worker outlives its parent
+        num_unfinished += not (tmp_path / "prep.json").exists()
+    assert num_unfinished >= 4
+    process = start_prepare(source, tmp_path)
     process.communicate()
     assert process.returncode == 0
-    assert every_file(tmp_path) == undisturbed
+    assert file_checksums(tmp_path) == undisturbed
 
 
 def test_a_finished_preparation_is_left_as_it_is(source, prepared, tmp_path):
     output, summary = prepared
     shutil.copytree(output, tmp_path / "again")
-    before = every_file(tmp_path / "again")
-    again = run_prepare(source, tmp_path / "again", workers=0)
-    assert every_file(tmp_path / "again") == before
-    assert (again.complete, again.masked, again.failed) == (summary.complete, summary.masked, summary.failed)
+    before = file_checksums(tmp_path / "again")
+    second_summary = run_prepare(source, tmp_path / "again", workers=0)
+    assert file_checksums(tmp_path / "again") == before
+    assert (second_summary.complete, second_summary.masked, second_summary.failed) == (
+        summary.complete,
+        summary.masked,
+        summary.failed,
+    )
 
 
 def test_a_lost_shard_is_made_again(source, prepared, tmp_path):
     output, _ = prepared
     shutil.copytree(output, tmp_path / "again")
     os.remove(tmp_path / "again" / records.shard_name("folder", 2, 5))
-    done = []
-    run_prepare(source, tmp_path / "again", workers=0, progress=lambda n, total: done.append(n))
-    assert len(done) == 9  # that shard's clips alone
-    assert every_file(tmp_path / "again") == every_file(output)
+    progress_counts = []
+    run_prepare(source, tmp_path / "again", workers=0, progress=lambda n, total: progress_counts.append(n))
+    assert len(progress_counts) == 9  # that shard's clips alone
+    assert file_checksums(tmp_path / "again") == file_checksums(output)
 
 
 def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp_path):
@@ -104,7 +108,7 @@ def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp
         prepare(corpus, PrepSettings(face=FaceSettings(frames=8, size=32)), str(output), shards=5)
     with pytest.raises(ValueError, match="shards 5, now 3"):
         prepare(corpus, SETTINGS, str(output), shards=3)
-    fewer = read_corpus("folder", make_source(tmp_path / "other", takes=3))
+    fewer = read_corpus("folder", make_source(tmp_path / "other", num_takes=3))
     with pytest.raises(ValueError, match="number of clips 42, now 24"):
         prepare(fewer, SETTINGS, str(output), shards=5)
     (tmp_path / records.shard_name("demo", 0, 1)).touch()

@@ -12,12 +12,12 @@ from emofuse_jax.data import records
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.writing.shards import read_shard
 from tests.data_prep.media_files import tone, write_wav
-from tests.data_prep.small_corpus import tfds_source
+from tests.data_prep.small_corpus import open_tfds_source
 
 
 def test_tfds_opens_the_records_without_tensorflow(prepared):
     output, _ = prepared
-    dataset, source = open_dataset(str(output)), tfds_source(output)
+    dataset, source = open_dataset(str(output)), open_tfds_source(output)
     assert not [name for name in sys.modules if name == "tensorflow"]
     assert len(source) == len(dataset.index) == 37
     for index in range(len(source)):
@@ -27,9 +27,9 @@ def test_tfds_opens_the_records_without_tensorflow(prepared):
         for name in ("label", "audio_ok", "video_ok"):
             assert theirs[name] == getattr(ours, name)
         for name in records._ARRAY_DTYPES:
-            mine = getattr(ours, name)
-            assert theirs[name].dtype == mine.dtype
-            np.testing.assert_array_equal(theirs[name], mine)
+            our_array = getattr(ours, name)
+            assert theirs[name].dtype == our_array.dtype
+            np.testing.assert_array_equal(theirs[name], our_array)
     assert source.dataset_info.features["label"].names == ["high", "low"]
 
 
@@ -40,21 +40,24 @@ def test_our_decoding_is_faster_than_theirs(tmp_path):
     (tmp_path / "clips.csv").write_text("path,label,speaker\na.wav,x,ann\nb.wav,y,bob\n")
     corpus = read_corpus("folder", str(tmp_path))
     prepare(corpus, PrepSettings(), str(tmp_path / "out"), workers=0)
-    features = tfds_source(tmp_path / "out").dataset_info.features
+    features = open_tfds_source(tmp_path / "out").dataset_info.features
     shape = records.RecordShape(200, 112, 112)
     (data, _) = read_shard(records.shard_paths(str(tmp_path / "out"))[0])
     assert len(data) > 700_000
 
-    def fastest(decode):
+    def fastest_seconds(decode):
         times = []
         for _ in range(30):
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             for _ in range(5):
                 decode(data)
-            times.append((time.perf_counter() - begun) / 5)
+            times.append((time.perf_counter() - start_time) / 5)
         return min(times)
 
-    ours = fastest(lambda data: records.decode(data, shape))
-    theirs = fastest(features.deserialize_example_np)
-    print(f"\ndecoding: ours {ours * 1e6:.0f} us, TFDS {theirs * 1e6:.0f} us, ratio {theirs / ours:.2f}")
-    assert ours <= theirs
+    our_seconds = fastest_seconds(lambda data: records.decode(data, shape))
+    tfds_seconds = fastest_seconds(features.deserialize_example_np)
+    print(
+        f"\ndecoding: ours {our_seconds * 1e6:.0f} us, TFDS {tfds_seconds * 1e6:.0f} us, ratio"
+        f" {tfds_seconds / our_seconds:.2f}"
+    )
+    assert our_seconds <= tfds_seconds

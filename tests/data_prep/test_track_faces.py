@@ -18,110 +18,113 @@ from tests.data_prep.face_fakes import fake_face
 
 
 class Scene:
-    """Frames that hold their number; faces are where `course` says, and what is asked for is kept."""
+    """Frames that hold their number; faces are where `places_by_frame` says, and what is asked for is
+    kept."""
 
-    def __init__(self, course, blind=()):
-        self.course, self.blind = course, blind
-        numbers = np.arange(len(course), dtype=np.uint8)
-        self.frames = np.zeros((len(course), 2, 2, 3), np.uint8) + numbers[:, None, None, None]
-        self.searched, self.looked = [], []
+    def __init__(self, places_by_frame, undetectable_frames=()):
+        self.places_by_frame, self.undetectable_frames = places_by_frame, undetectable_frames
+        numbers = np.arange(len(places_by_frame), dtype=np.uint8)
+        self.frames = np.zeros((len(places_by_frame), 2, 2, 3), np.uint8) + numbers[:, None, None, None]
+        self.detected_frames, self.redetected_frames = [], []
 
-    def search(self, frames):
+    def detect(self, frames):
         numbers = frames[:, 0, 0, 0].tolist()
-        self.searched += numbers
-        return [[fake_face(*place) for place in self.course[i]] for i in numbers]
+        self.detected_frames += numbers
+        return [[fake_face(*place) for place in self.places_by_frame[i]] for i in numbers]
 
-    def look(self, frames, near):
+    def redetect(self, frames, known_faces):
         """Finds what is within 10 pixels of where it is thought to be."""
         numbers = frames[:, 0, 0, 0].tolist()
-        self.looked += numbers
+        self.redetected_frames += numbers
         return [
             [
                 fake_face(*place)
-                for place in self.course[i]
-                if i not in self.blind
+                for place in self.places_by_frame[i]
+                if i not in self.undetectable_frames
                 and any(abs(face.box - fake_face(*place).box).max() < 10 for face in faces)
             ]
-            for i, faces in zip(numbers, near, strict=True)
+            for i, faces in zip(numbers, known_faces, strict=True)
         ]
 
     def find(self, times=None):
         times = np.arange(len(self.frames)) / 25 if times is None else times
-        return find_faces(self.frames, times, self.search, self.look)
+        return find_faces(self.frames, times, self.detect, self.redetect)
 
     def check(self, faces):
-        for found, places in zip(faces, self.course, strict=True):
-            assert len(found) == len(places)
-            for face, place in zip(sorted(found, key=lambda f: f.box[0]), sorted(places), strict=True):
+        for frame_faces, places in zip(faces, self.places_by_frame, strict=True):
+            assert len(frame_faces) == len(places)
+            for face, place in zip(sorted(frame_faces, key=lambda f: f.box[0]), sorted(places), strict=True):
                 np.testing.assert_allclose(face.box, fake_face(*place).box, atol=1e-3)
 
 
 def test_a_steady_face_is_searched_for_in_four_of_sixteen_frames():
     scene = Scene([[(100 + i, 80 - i, 40)] for i in range(16)])
     scene.check(scene.find())
-    assert scene.searched == [0, 5, 10, 15]
-    assert sorted(scene.searched + scene.looked) == list(range(16))
+    assert scene.detected_frames == [0, 5, 10, 15]
+    assert sorted(scene.detected_frames + scene.redetected_frames) == list(range(16))
 
 
 def test_two_people_are_both_followed():
     scene = Scene([[(100 + i, 80, 40), (300 - i, 80, 50)] for i in range(16)])
     scene.check(scene.find())
-    assert scene.searched == [0, 5, 10, 15]
+    assert scene.detected_frames == [0, 5, 10, 15]
 
 
 def test_frames_between_two_that_differ_are_searched():
-    course = [[(100, 80, 40)]] * 11
-    course[3:6] = [[]] * 3  # gone in frame 5, which is searched
-    scene = Scene(course)
+    places_by_frame = [[(100, 80, 40)]] * 11
+    places_by_frame[3:6] = [[]] * 3  # gone in frame 5, which is searched
+    scene = Scene(places_by_frame)
     scene.check(scene.find())
-    assert sorted(scene.searched) == list(range(11))
-    leap = Scene([[(100, 80, 40)]] * 6 + [[(180, 80, 40)]] * 5)
-    leap.check(leap.find())
-    assert sorted(leap.searched) == [0, 5, 6, 7, 8, 9, 10]
+    assert sorted(scene.detected_frames) == list(range(11))
+    leap_scene = Scene([[(100, 80, 40)]] * 6 + [[(180, 80, 40)]] * 5)
+    leap_scene.check(leap_scene.find())
+    assert sorted(leap_scene.detected_frames) == [0, 5, 6, 7, 8, 9, 10]
 
 
 def test_a_frame_where_a_known_face_is_not_found_is_searched():
-    scene = Scene([[(100, 80, 40)]] * 6, blind={3})
+    scene = Scene([[(100, 80, 40)]] * 6, undetectable_frames={3})
     scene.check(scene.find())
-    assert sorted(scene.searched) == [0, 3, 5]
-    away = Scene([[(100 + 20 * (i == 2), 80, 40)] for i in range(6)])  # it nods, and comes back
-    away.check(away.find())
-    assert sorted(away.searched) == [0, 2, 5]
+    assert sorted(scene.detected_frames) == [0, 3, 5]
+    nod_scene = Scene([[(100 + 20 * (i == 2), 80, 40)] for i in range(6)])  # it nods, and comes back
+    nod_scene.check(nod_scene.find())
+    assert sorted(nod_scene.detected_frames) == [0, 2, 5]
 
 
 def test_no_face_is_searched_for_everywhere():
     scene = Scene([[]] * 8)
     assert scene.find() == [[]] * 8
-    assert sorted(scene.searched) == list(range(8))
-    assert scene.looked == []
+    assert sorted(scene.detected_frames) == list(range(8))
+    assert scene.redetected_frames == []
 
 
 def test_a_frame_that_stands_twice_is_looked_at_once():
     scene = Scene([[(100 + i, 80, 40)] for i in range(3)])
-    place = np.array([0, 0, 1, 2, 2, 0, 1, 1, 2, 2])
-    faces = find_faces(scene.frames[place], place / 25, scene.search, scene.look)
-    assert [found[0].box[0] for found in faces] == [80 + i for i in place]
-    assert sorted(scene.searched + scene.looked) == [0, 1, 2]
+    frame_numbers = np.array([0, 0, 1, 2, 2, 0, 1, 1, 2, 2])
+    faces = find_faces(scene.frames[frame_numbers], frame_numbers / 25, scene.detect, scene.redetect)
+    assert [frame_faces[0].box[0] for frame_faces in faces] == [80 + i for i in frame_numbers]
+    assert sorted(scene.detected_frames + scene.redetected_frames) == [0, 1, 2]
 
 
 def test_a_detector_that_only_searches_searches_all():
     scene = Scene([[(100, 80, 40)]] * 7)
-    assert len(find_faces(scene.frames, np.arange(7.0), scene.search, None)) == 7
-    assert scene.searched == list(range(7))
+    assert len(find_faces(scene.frames, np.arange(7.0), scene.detect, None)) == 7
+    assert scene.detected_frames == list(range(7))
 
 
 def test_mix_is_a_straight_line():
     a, b = fake_face(10, 20, 8, 0.9), fake_face(30, 60, 16, 0.8)
-    half = interpolate_face(a, b, 0.25)
-    np.testing.assert_allclose(half.box, [0.75 * x + 0.25 * y for x, y in zip(a.box, b.box, strict=True)])
-    assert half.score == pytest.approx(0.875)
+    mixed_face = interpolate_face(a, b, 0.25)
+    np.testing.assert_allclose(
+        mixed_face.box, [0.75 * x + 0.25 * y for x, y in zip(a.box, b.box, strict=True)]
+    )
+    assert mixed_face.score == pytest.approx(0.875)
     np.testing.assert_array_equal(interpolate_face(a, b, 0.0).landmarks, a.landmarks)
 
 
 def test_at_times_holds_the_ends():
     a, b = fake_face(10, 20, 8), fake_face(30, 20, 8)
-    found = interpolate_faces([a, b, b], np.array([1.0, 2.0, 2.0]), np.array([0.0, 1.5, 9.0]))
-    assert [face.box[0] for face in found] == [6, 16, 26]
+    faces = interpolate_faces([a, b, b], np.array([1.0, 2.0, 2.0]), np.array([0.0, 1.5, 9.0]))
+    assert [face.box[0] for face in faces] == [6, 16, 26]
     assert interpolate_faces([a], np.array([1.0]), np.array([0.0, 4.0])) == [a, a]
 
 
@@ -129,31 +132,35 @@ def test_at_times_holds_the_ends():
 def test_followed_faces_are_where_a_search_finds_them(shared_data, recipe):
     """Landmarks within 4 % of a face's side, in every frame of three real clips."""
     settings = RECIPES[recipe]
-    search, look = open_detector(settings, NO_ENCODER_FILES)
+    detect, redetect = open_detector(settings, NO_ENCODER_FILES)
     for name in ("bbaf2n.mpg", "swiz3n.mpg", "face_3.mp4"):
         info = probe_media(os.path.join(shared_data, "talking_faces", name))
-        shots = read_clip_frames(
+        clip_frames = read_clip_frames(
             VideoClip(info, 0.0, 2.0), frame_times(info.video, 0.0, 2.0, settings.face)[:32]
         )
-        followed = find_faces(shots.frames, shots.times, search, look)
-        for faces, found in zip(followed, search(shots.frames), strict=True):
-            side = (found[0].box[2:] - found[0].box[:2]).mean()
-            assert np.abs(faces[0].landmarks - found[0].landmarks).max() < 0.04 * side, name
+        tracked_faces = find_faces(clip_frames.frames, clip_frames.times, detect, redetect)
+        for faces, expected_faces in zip(tracked_faces, detect(clip_frames.frames), strict=True):
+            side = (expected_faces[0].box[2:] - expected_faces[0].box[:2]).mean()
+            assert np.abs(faces[0].landmarks - expected_faces[0].landmarks).max() < 0.04 * side, name
 
 
 def test_a_face_is_found_in_98_percent_of_real_frames(shared_data):
     """The frames that the recipe samples, as it finds them."""
     settings = RECIPES["fbp"]
-    search, look = open_detector(settings, NO_ENCODER_FILES)
-    found = []
+    detect, redetect = open_detector(settings, NO_ENCODER_FILES)
+    has_one_face = []
     for path in sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.m*"))):
         info = probe_media(path)
-        film = VideoClip(info, 0.0, info.duration)
-        shots = read_clip_frames(film, frame_times(info.video, 0.0, info.video.end, settings.face))
-        found += [len(faces) == 1 for faces in find_faces(shots.frames, shots.times, search, look)]
-    print(f"\none face in {sum(found)} of {len(found)} frames")
-    assert len(found) == 14 * 16
-    assert np.mean(found) >= 0.98
+        video_clip = VideoClip(info, 0.0, info.duration)
+        clip_frames = read_clip_frames(
+            video_clip, frame_times(info.video, 0.0, info.video.end, settings.face)
+        )
+        has_one_face += [
+            len(faces) == 1 for faces in find_faces(clip_frames.frames, clip_frames.times, detect, redetect)
+        ]
+    print(f"\none face in {sum(has_one_face)} of {len(has_one_face)} frames")
+    assert len(has_one_face) == 14 * 16
+    assert np.mean(has_one_face) >= 0.98
 
 
 @pytest.mark.parametrize(
@@ -162,22 +169,24 @@ def test_a_face_is_found_in_98_percent_of_real_frames(shared_data):
 def test_dark_and_small_faces(shared_data, harder):
     """Found where they are, in most frames; below the recipe's smallest face in none, and no other is."""
     info = probe_media(os.path.join(shared_data, "talking_faces", "bbaf2n.mpg"))
-    shots = read_clip_frames(VideoClip(info, 0.0, 3.0), np.arange(16) * 0.18)
-    search, look = open_detector(RECIPES["fbp"], NO_ENCODER_FILES)
-    expected = find_faces(shots.frames, shots.times, search, look)
+    clip_frames = read_clip_frames(VideoClip(info, 0.0, 3.0), np.arange(16) * 0.18)
+    detect, redetect = open_detector(RECIPES["fbp"], NO_ENCODER_FILES)
+    expected = find_faces(clip_frames.frames, clip_frames.times, detect, redetect)
     if harder == "a tenth of the light":
-        frames, zoom, corner = shots.frames // 10, 1.0, 0
+        frames, zoom, corner = clip_frames.frames // 10, 1.0, 0
     else:
         zoom, corner = (0.4 if harder.startswith("a seventh") else 0.1), 60
-        frames = np.full_like(shots.frames, 90)
-        for canvas, frame in zip(frames, shots.frames, strict=True):
+        frames = np.full_like(clip_frames.frames, 90)
+        for canvas, frame in zip(frames, clip_frames.frames, strict=True):
             small = cv2.resize(frame, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
             canvas[corner : corner + small.shape[0], corner : corner + small.shape[1]] = small
-    faces = find_faces(frames, shots.times, search, look)
+    faces = find_faces(frames, clip_frames.times, detect, redetect)
     assert sum(map(len, faces)) <= 16
     assert sum(map(len, faces)) >= (0 if zoom == 0.1 else 14)
     assert zoom != 0.1 or not any(faces)
-    for found, (plain,) in zip(faces, expected, strict=True):
-        for face in found:
-            side = zoom * (plain.box[2:] - plain.box[:2]).mean()
-            np.testing.assert_allclose(face.landmarks, zoom * plain.landmarks + corner, atol=0.12 * side)
+    for frame_faces, (expected_face,) in zip(faces, expected, strict=True):
+        for face in frame_faces:
+            side = zoom * (expected_face.box[2:] - expected_face.box[:2]).mean()
+            np.testing.assert_allclose(
+                face.landmarks, zoom * expected_face.landmarks + corner, atol=0.12 * side
+            )

@@ -13,7 +13,7 @@ from data_prep.verify.records import verify
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.shards import read_shard
 from emofuse_jax.utils.files import file_sha256
-from tests.data_prep.small_corpus import manifest
+from tests.data_prep.small_corpus import manifest_by_clip
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def rewrite_first_record(folder, **changes):
     data = list(read_shard(str(path)))
     data[0] = records.encode(dataclasses.replace(records.decode(data[0], shape), **changes))
     writer = array_record_module.ArrayRecordWriter(str(path), records.WRITER_OPTIONS)
-    for one in data:
-        writer.write(one)
+    for encoded in data:
+        writer.write(encoded)
     writer.close()
     edit_json(folder / "prep.json", lambda prep: prep["shards"][0].update(sha256=file_sha256(path)))
 
@@ -76,7 +76,7 @@ def test_verify_finds_a_truncated_and_a_missing_shard(copy):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"spectrogram": np.full((3, 200), np.nan, np.float16)}, "spectrogram, finite False"),
         ({"face_box": np.full((4, 4), np.inf, np.float32)}, "face_box, finite False"),
@@ -87,10 +87,10 @@ def test_verify_finds_a_truncated_and_a_missing_shard(copy):
         ({"votes": np.ones(2, np.float32)}, "votes, sum False"),
     ],
 )
-def test_verify_finds_a_wrong_record(copy, changes, told):
+def test_verify_finds_a_wrong_record(copy, changes, message):
     rewrite_first_record(copy, **changes)
     problems = verify(str(copy))
-    assert any(told in problem and problem.startswith("folder-clips") for problem in problems), problems
+    assert any(message in problem and problem.startswith("folder-clips") for problem in problems), problems
 
 
 def test_verify_finds_a_wrong_label_histogram(copy):
@@ -101,7 +101,7 @@ def test_verify_finds_a_wrong_label_histogram(copy):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda fold: fold["test"].append(fold["train"][0]), "take 'film.mp4' is in train and test"),
         (lambda fold: fold["validation"].append(fold["train"].pop()), "speaker 'speaker"),
@@ -111,19 +111,19 @@ def test_verify_finds_a_wrong_label_histogram(copy):
         (lambda fold: fold.pop("test"), "'test'"),
     ],
 )
-def test_verify_finds_a_leak(copy, change, told):
+def test_verify_finds_a_leak(copy, change, message):
     edit_json(copy / "splits" / "grouped_5fold" / "fold_1.json", change)
     problems = verify(str(copy))
-    assert any(told in problem for problem in problems), problems
+    assert any(message in problem for problem in problems), problems
     assert all("fold_1" in problem for problem in problems)
 
 
 def test_verify_finds_a_copied_file_in_two_parts(copy):
-    rows = manifest(copy)
+    rows = manifest_by_clip(copy)
     fold = json.loads((copy / "splits" / "grouped_5fold" / "fold_0.json").read_text())
-    one, other = rows[fold["train"][0]]["sha256"], rows[fold["test"][0]]["sha256"]
+    train_hash, test_hash = rows[fold["train"][0]]["sha256"], rows[fold["test"][0]]["sha256"]
     text = (copy / "manifest.csv").read_text()
-    (copy / "manifest.csv").write_text(text.replace(one, other))
+    (copy / "manifest.csv").write_text(text.replace(train_hash, test_hash))
     assert any("file content" in problem and "fold_0" in problem for problem in verify(str(copy)))
 
 

@@ -15,30 +15,30 @@ from emofuse_jax.data import records
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.types import InputSpec
-from tests.data_prep.media_files import ramp, tone, write, write_wav
-from tests.data_prep.small_corpus import ROOT, SETTINGS, every_file, manifest, tfds_source
+from tests.data_prep.media_files import ramp_frames, tone, write_media, write_wav
+from tests.data_prep.small_corpus import ROOT, SETTINGS, file_checksums, manifest_by_clip, open_tfds_source
 
-KEPT = dataclasses.replace(SETTINGS, audio=dataclasses.replace(SETTINGS.audio, waveform=True))
+WAVEFORM_SETTINGS = dataclasses.replace(SETTINGS, audio=dataclasses.replace(SETTINGS.audio, waveform=True))
 SPEC = InputSpec(t=50, f=200, s=4, h=32, w=32, classes=2)
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """A sound of each of six speakers, and a film."""
-    folder, table = tmp_path_factory.mktemp("clips"), ["path,label,speaker"]
+    folder, csv_rows = tmp_path_factory.mktemp("clips"), ["path,label,speaker"]
     for speaker in range(6):
         name = f"s{speaker}.wav"
         write_wav(folder / name, tone(0.2 + 0.1 * speaker, 300 + 50 * speaker, rate=16_000))
-        table.append(f"{name},{['low', 'high'][speaker % 2]},s{speaker}")
-    write(folder / "film.mp4", frames=ramp(0.5), sound=tone(0.5))
-    (folder / "clips.csv").write_text("\n".join([*table, "film.mp4,low,s0"]) + "\n")
+        csv_rows.append(f"{name},{['low', 'high'][speaker % 2]},s{speaker}")
+    write_media(folder / "film.mp4", frames=ramp_frames(0.5), audio=tone(0.5))
+    (folder / "clips.csv").write_text("\n".join([*csv_rows, "film.mp4,low,s0"]) + "\n")
     return str(folder / "clips.csv")
 
 
 @pytest.fixture(scope="module")
 def stored(clips, tmp_path_factory):
     output = tmp_path_factory.mktemp("stored")
-    prepare(read_corpus("folder", clips), KEPT, str(output), workers=0, shards=2)
+    prepare(read_corpus("folder", clips), WAVEFORM_SETTINGS, str(output), workers=0, shards=2)
     return output
 
 
@@ -47,7 +47,7 @@ def test_each_record_holds_its_sound(stored):
     dataset = open_dataset(str(stored), recipe="fbp")
     assert dataset.prep["schema_version"] == 3
     assert dataset.prep["shape"] == {"f": 200, "h": 32, "w": 32, "waveform": True}
-    assert PrepSettings.from_dict(dataset.prep["settings"]) == KEPT
+    assert PrepSettings.from_dict(dataset.prep["settings"]) == WAVEFORM_SETTINGS
     for clip, index in dataset.index.items():
         record = dataset.read(index)
         assert record.waveform.dtype == np.int16
@@ -61,17 +61,17 @@ def test_each_record_holds_its_sound(stored):
 def test_the_command_writes_the_same_bytes_in_workers(clips, stored, tmp_path):
     flags = [f"--source={clips}", f"--output={tmp_path}", "--waveform", "--shards=2", "--workers=2"]
     flags += ["--frames=4", "--face_size=32", "--corpus=folder"]
-    run = [sys.executable, "launch/prepare.py", *flags]
-    done = subprocess.run(run, cwd=ROOT, check=False, capture_output=True, text=True)
+    command = [sys.executable, "launch/prepare.py", *flags]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    ours, theirs = every_file(stored), every_file(tmp_path)
+    ours, theirs = file_checksums(stored), file_checksums(tmp_path)
     assert {name: theirs[name] for name in ours} == ours
     with pytest.raises(ValueError, match="was begun with schema_version 3, now 1"):
         prepare(read_corpus("folder", clips), SETTINGS, str(tmp_path), workers=0, shards=2)
 
 
 def test_tfds_opens_them(stored):
-    dataset, source = open_dataset(str(stored)), tfds_source(stored)
+    dataset, source = open_dataset(str(stored)), open_tfds_source(stored)
     assert len(source) == 7
     for index in range(len(source)):
         theirs, ours = source[index], dataset.read(index)
@@ -84,18 +84,22 @@ def test_tfds_opens_them(stored):
 
 def test_training_does_not_see_them(clips, stored, tmp_path):
     prepare(read_corpus("folder", clips), SETTINGS, str(tmp_path), workers=0, shards=2)
-    kept, bare = (load_batch(open_dataset(str(path)), np.arange(7), SPEC) for path in (stored, tmp_path))
-    for field in dataclasses.fields(kept):
-        np.testing.assert_array_equal(getattr(kept, field.name), getattr(bare, field.name))
+    with_waveform, without_waveform = (
+        load_batch(open_dataset(str(path)), np.arange(7), SPEC) for path in (stored, tmp_path)
+    )
+    for field in dataclasses.fields(with_waveform):
+        np.testing.assert_array_equal(
+            getattr(with_waveform, field.name), getattr(without_waveform, field.name)
+        )
     assert open_dataset(str(tmp_path)).prep["schema_version"] == 1
     assert not any(b"waveform" in open_dataset(str(tmp_path)).read_bytes(i) for i in range(7))
 
 
-def test_a_sound_that_is_not_there_is_found(stored):
+def test_a_missing_waveform_is_reported(stored):
     dataset = open_dataset(str(stored))
     record = dataset.read(0)
-    row = manifest(stored)[record.clip_id]
+    row = manifest_by_clip(stored)[record.clip_id]
     assert check_record(record, row, dataset.prep) == []
-    empty = dataclasses.replace(record, waveform=record.waveform[:0])
-    told = f"{record.clip_id}: waveform, empty unless audio_ok False, expected True"
-    assert check_record(empty, row, dataset.prep) == [told]
+    record_without_waveform = dataclasses.replace(record, waveform=record.waveform[:0])
+    problem = f"{record.clip_id}: waveform, empty unless audio_ok False, expected True"
+    assert check_record(record_without_waveform, row, dataset.prep) == [problem]

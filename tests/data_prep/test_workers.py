@@ -14,71 +14,71 @@ from data_prep.settings import PrepSettings
 from data_prep.workers.pool import MAX_WORKER_DEATHS, Outcome, PrepJob, process_clips, process_to_outcome
 from data_prep.workers.sandbox import worker_environment
 from emofuse_jax.data.writing.corpus import Clip
-from tests.rights import as_nobody, forbid
+from tests.rights import as_nobody, make_unreadable
 
 JOB = PrepJob(PrepSettings(), "test", 2)
 CLIPS = [Clip(f"{i:03d}", "", 0, "a") for i in range(30)]
 
 
-def told(job, clip):
+def return_clip_id(job, clip):
     return Outcome("kept", clip.clip_id, "", None)
 
 
-def paired(job, clip):
+def wait_for_second_clip(job, clip):
     """The first clip ends only when the second has been done by another worker."""
     (pathlib.Path(clip.path) / clip.clip_id).touch()
     while clip.clip_id == "000" and not (pathlib.Path(clip.path) / "001").exists():
         time.sleep(0.01)
-    return told(job, clip)
+    return return_clip_id(job, clip)
 
 
-def deadly(job, clip):
+def kill_or_hang(job, clip):
     if clip.clip_id in ("003", "017"):
         os.kill(os.getpid(), signal.SIGKILL)
     if clip.clip_id == "009":
         time.sleep(600)
-    return told(job, clip)
+    return return_clip_id(job, clip)
 
 
-def suicidal(job, clip):
+def kill_worker(job, clip):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def greedy(job, clip):
+def use_all_memory(job, clip):
     """Two clips take memory until there is no more: one in Python, one where C++ aborts."""
-    held = []
+    arrays = []
     while clip.clip_id in ("003", "009"):
         try:
-            held.append(np.empty(256 << 20, np.uint8))
+            arrays.append(np.empty(256 << 20, np.uint8))
         except MemoryError:
             if clip.clip_id == "009":
                 os.abort()
             raise
-    return told(job, clip)
+    return return_clip_id(job, clip)
 
 
-def where(job, clip):
+def report_process(job, clip):
     """The process and the cores that it may use; 003 kills its first worker, the others wait for three."""
     folder = pathlib.Path(clip.path)
     if clip.clip_id == "003" and not (folder / "003").exists():
         (folder / "003").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     (folder / f"worker_{os.getpid()}").touch()
-    until = time.monotonic() + 100
-    while len(list(folder.glob("worker_*"))) < 3 and time.monotonic() < until:
+    deadline = time.monotonic() + 100
+    while len(list(folder.glob("worker_*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     return Outcome("kept", f"{os.getpid()} {sorted(os.sched_getaffinity(0))}", "", None)
 
 
 def test_in_order_on_all_workers(tmp_path):
     clips = [dataclasses.replace(clip, path=str(tmp_path)) for clip in CLIPS]
-    found = list(process_clips(clips, JOB, 2, work=paired, timeout_seconds=60.0))
-    assert [outcome.reason for outcome in found] == [clip.clip_id for clip in CLIPS]
+    outcomes = list(process_clips(clips, JOB, 2, work=wait_for_second_clip, timeout_seconds=60.0))
+    assert [outcome.reason for outcome in outcomes] == [clip.clip_id for clip in CLIPS]
 
 
 def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
-    found = list(process_clips(CLIPS, JOB, 2, work=deadly, timeout_seconds=2.0))
-    failed = {clip.clip_id: o.reason for clip, o in zip(CLIPS, found, strict=True) if o.status == "failed"}
+    outcomes = list(process_clips(CLIPS, JOB, 2, work=kill_or_hang, timeout_seconds=2.0))
+    failed = {clip.clip_id: o.reason for clip, o in zip(CLIPS, outcomes, strict=True) if o.status == "failed"}
     assert failed == {
         "003": "the worker was lost on it: exit code -9",
         "009": "the worker was lost on it: it took more than 2 s",
@@ -88,8 +88,8 @@ def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS takes the limit and does not heed it")
 def test_a_clip_that_takes_all_memory_costs_only_itself():
-    found = list(process_clips(CLIPS, JOB, 2, work=greedy))
-    assert {c.clip_id: o.reason for c, o in zip(CLIPS, found, strict=True) if o.status == "failed"} == {
+    outcomes = list(process_clips(CLIPS, JOB, 2, work=use_all_memory))
+    assert {c.clip_id: o.reason for c, o in zip(CLIPS, outcomes, strict=True) if o.status == "failed"} == {
         "003": "the worker was lost on it: it took more than 8 GiB of memory",
         "009": "the worker was lost on it: exit code -6: a crash, or more than 8 GiB of memory",
     }
@@ -98,36 +98,36 @@ def test_a_clip_that_takes_all_memory_costs_only_itself():
 def test_clips_that_take_all_memory_one_after_the_other_do_not_end_the_run():
     """They are at fault, not the machine."""
     clips = [Clip("003", "", 0, "a")] * (MAX_WORKER_DEATHS + 1)
-    found = list(process_clips([*clips, CLIPS[0]], JOB, 2, work=greedy))
-    assert [outcome.status for outcome in found] == ["failed"] * len(clips) + ["kept"]
+    outcomes = list(process_clips([*clips, CLIPS[0]], JOB, 2, work=use_all_memory))
+    assert [outcome.status for outcome in outcomes] == ["failed"] * len(clips) + ["kept"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
 @pytest.mark.parametrize("allowed", ["one", "all"])
 def test_each_worker_keeps_to_one_core(tmp_path, allowed):
     """Three workers on one core, then on all; the one that takes a dead one's place takes its core."""
-    before = os.sched_getaffinity(0)
-    mine = sorted(before)[:1] if allowed == "one" else sorted(before)
+    cores_before = os.sched_getaffinity(0)
+    allowed_cores = sorted(cores_before)[:1] if allowed == "one" else sorted(cores_before)
     clips = [dataclasses.replace(clip, path=str(tmp_path)) for clip in CLIPS]
     try:
-        os.sched_setaffinity(0, mine)
-        found = {outcome.reason for outcome in process_clips(clips, JOB, 3, work=where)}
-        assert os.sched_getaffinity(0) == set(mine)
+        os.sched_setaffinity(0, allowed_cores)
+        reasons = {outcome.reason for outcome in process_clips(clips, JOB, 3, work=report_process)}
+        assert os.sched_getaffinity(0) == set(allowed_cores)
     finally:
-        os.sched_setaffinity(0, before)
-    assert len({told.split()[0] for told in found}) >= 3
-    assert {told.partition(" ")[2] for told in found} == {f"[{core}]" for core in mine[:3]}
+        os.sched_setaffinity(0, cores_before)
+    assert len({reason.split()[0] for reason in reasons}) >= 3
+    assert {reason.partition(" ")[2] for reason in reasons} == {f"[{core}]" for core in allowed_cores[:3]}
 
 
 def test_workers_that_always_die_end_the_run():
     with pytest.raises(ValueError, match=r"again and again \(exit code -9\)"):
-        list(process_clips(CLIPS, JOB, 2, work=suicidal))
+        list(process_clips(CLIPS, JOB, 2, work=kill_worker))
 
 
 def test_a_file_that_may_not_be_read_is_a_reason(tmp_path, capfd):
     path = tmp_path / "a.wav"
     path.write_bytes(b"RIFF")
-    forbid(path)
+    make_unreadable(path)
     with as_nobody():
         outcome = process_to_outcome(JOB, Clip("a", str(path), 0, "s"))
     assert outcome == Outcome("failed", "can't be read: Permission denied", "", None)
@@ -136,16 +136,16 @@ def test_a_file_that_may_not_be_read_is_a_reason(tmp_path, capfd):
 
 def test_environment_is_put_back():
     before = dict(os.environ)
-    list(process_clips(CLIPS[:1], JOB, 1, work=told))
+    list(process_clips(CLIPS[:1], JOB, 1, work=return_clip_id))
     assert dict(os.environ) == before
 
 
-def test_a_device_that_is_not_there_is_told(monkeypatch):
+def test_a_missing_device_is_an_error(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # as where there is none
     face = dataclasses.replace(PrepSettings().face, device="accelerator")
     job = dataclasses.replace(JOB, settings=dataclasses.replace(JOB.settings, face=face))
     with pytest.raises(ValueError, match="--face_device=accelerator: JAX finds no GPU or TPU here"):
-        list(process_clips(CLIPS[:1], job, 1, work=told))
+        list(process_clips(CLIPS[:1], job, 1, work=return_clip_id))
 
 
 def test_an_accelerator_is_shared_by_the_workers(monkeypatch):

@@ -9,6 +9,6 @@ from tests.serving.conftest import _unchecked_shapes, bundle_path, trained  # no
 
 
 @pytest.fixture
-def copy(bundle_path, tmp_path):  # noqa: F811
+def bundle_copy(bundle_path, tmp_path):  # noqa: F811
     """A bundle to alter."""
     return pathlib.Path(shutil.copytree(bundle_path, str(tmp_path / "bundle")))

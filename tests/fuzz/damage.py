@@ -10,12 +10,12 @@ from tests.data_prep.mutate import MUTATORS
 from tests.fuzz.values import json_bytes
 
 
-def rng_of(kind: str, seed: int) -> np.random.Generator:
+def make_rng(kind: str, seed: int) -> np.random.Generator:
     """Equal kind and seed, equal draws."""
     return np.random.default_rng([seed, *kind.encode()])
 
 
-def damaged(samples: dict[str, bytes], name: str, rng: np.random.Generator) -> bytes:
+def damage_bytes(samples: dict[str, bytes], name: str, rng: np.random.Generator) -> bytes:
     """The bytes of a sample, damaged; JSON in half of the cases by its values."""
     data, others = samples[name], sorted(samples)
     if data[:1] in (b"{", b"[") and rng.integers(2):
@@ -30,14 +30,14 @@ def damaged(samples: dict[str, bytes], name: str, rng: np.random.Generator) -> b
 
 def read_tree(folder: str) -> dict[str, bytes]:
     """Relative path to bytes of every file below a folder."""
-    found = {}
+    files = {}
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(parent, name)
             with open(path, "rb") as file:
-                found[os.path.relpath(path, folder)] = file.read()
-    return found
+                files[os.path.relpath(path, folder)] = file.read()
+    return files
 
 
 def damage_tree(source: str, target: str, samples: dict[str, bytes], rng: np.random.Generator) -> list[str]:
@@ -51,15 +51,15 @@ def damage_tree(source: str, target: str, samples: dict[str, bytes], rng: np.ran
 
 
 def _damage_file(path: str, samples: dict[str, bytes], name: str, rng) -> None:
-    how = rng.integers(20)
+    damage_kind = rng.integers(20)
     if not os.path.isfile(path):  # gone, or a folder, by the first damage
         return
-    if how == 0:
+    if damage_kind == 0:
         os.remove(path)
-    elif how == 1:
+    elif damage_kind == 1:
         os.remove(path)
         os.mkdir(path)
     else:
-        data = b"" if how == 2 else damaged(samples, name, rng)
+        data = b"" if damage_kind == 2 else damage_bytes(samples, name, rng)
         with open(path, "wb") as file:
             file.write(data)

@@ -6,7 +6,9 @@ from jax import export as jax_export
 from jax.interpreters import mlir
 from jaxlib.mlir.dialects import stablehlo
 
-FORGED = "api_version = 4 : i32, has_side_effect = true, backend_config = {index = 140000000 : ui64}"
+FORGED_ATTRIBUTES = (
+    "api_version = 4 : i32, has_side_effect = true, backend_config = {index = 140000000 : ui64}"
+)
 TARGETS = (
     *("xla_ffi_python_cpu_callback", "xla_buffer_python_cpu_callback", "xla_python_gpu_callback"),
     *("lapack_spotrf_ffi", "tf.call_tf_function", "tpu_custom_call", "no such\ntarget", ""),
@@ -16,13 +18,13 @@ TARGETS = (
 
 def _call(target: str) -> str:
     name = target.replace("\n", r"\0A")
-    return f'%planted = stablehlo.custom_call @"{name}"() {{{FORGED}}} : () -> tensor<f32>'
+    return f'%planted = stablehlo.custom_call @"{name}"() {{{FORGED_ATTRIBUTES}}} : () -> tensor<f32>'
 
 
-def _with_token(name: str, attributes: str, *, gives: bool) -> str:
+def _with_token(name: str, attributes: str, *, has_result: bool) -> str:
     """An operation that takes a token and gives one, and maybe a number."""
     results, kinds = (
-        ("%planted:2", "(tensor<f32>, !stablehlo.token)") if gives else ("%planted", "!stablehlo.token")
+        ("%planted:2", "(tensor<f32>, !stablehlo.token)") if has_result else ("%planted", "!stablehlo.token")
     )
     return (
         "%token = stablehlo.create_token : !stablehlo.token\n"
@@ -34,16 +36,16 @@ def _channel(kind: int) -> str:
     return f"channel_handle = #stablehlo.channel_handle<handle = 1, type = {kind}>, is_host_transfer = true"
 
 
-PLANTED = {
+FORBIDDEN_OPERATIONS = {
     **{target or "stablehlo.custom_call": _call(target) for target in TARGETS},
-    "stablehlo.infeed": _with_token("stablehlo.infeed", 'infeed_config = ""', gives=True),
-    "stablehlo.outfeed": _with_token("stablehlo.outfeed", 'outfeed_config = ""', gives=False),
-    "stablehlo.send": _with_token("stablehlo.send", _channel(2), gives=False),
-    "stablehlo.recv": _with_token("stablehlo.recv", _channel(3), gives=True),
+    "stablehlo.infeed": _with_token("stablehlo.infeed", 'infeed_config = ""', has_result=True),
+    "stablehlo.outfeed": _with_token("stablehlo.outfeed", 'outfeed_config = ""', has_result=False),
+    "stablehlo.send": _with_token("stablehlo.send", _channel(2), has_result=False),
+    "stablehlo.recv": _with_token("stablehlo.recv", _channel(3), has_result=True),
     "stablehlo.replica_id": "%planted = stablehlo.replica_id : tensor<ui32>",
 }
 """What is refused, and the lines that ask for it."""
-NESTED = (
+NESTED_OPERATION = (
     "%always = stablehlo.constant dense<true> : tensor<i1>\n"
     f'"stablehlo.if"(%always) ({{\n{_call(TARGETS[0])}\nstablehlo.return\n}},'
     " {\nstablehlo.return\n}) : (tensor<i1>) -> ()"
@@ -51,12 +53,14 @@ NESTED = (
 """The first of them, inside of a branch."""
 
 
-def planted(graph: bytes, lines: str) -> bytes:
+def plant_operations(graph: bytes, lines: str) -> bytes:
     """A serialised graph whose program begins with these lines."""
     exported = jax_export.deserialize(bytearray(graph))
     with mlir.make_ir_context():
         head, main, rest = exported.mlir_module().partition("func.func public @main(")
-        signature, brace, body = rest.partition("{\n    ")  # of a function that has a signature of one line
-        module = mlir.ir.Module.parse(f"{head}{main}{signature}{brace}{lines}\n{body}")
+        signature, body_start, body = rest.partition(
+            "{\n    "
+        )  # of a function that has a signature of one line
+        module = mlir.ir.Module.parse(f"{head}{main}{signature}{body_start}{lines}\n{body}")
         changed = stablehlo.serialize_portable_artifact(module, stablehlo.get_current_version())
     return bytes(dataclasses.replace(exported, mlir_module_serialized=changed).serialize())

@@ -5,48 +5,48 @@ import json
 import os
 import re
 
-FAILED = ("crash", "hang", "memory", "escape")
+FAILED_STATUSES = ("crash", "hang", "memory", "escape")
 
 
-def read(path: str) -> list[dict]:
+def read_lines(path: str) -> list[dict]:
     """The lines of a log; what a killed run left half written is cut off."""
     if not os.path.exists(path):
         return []
     with open(path, "rb+") as file:
         data = file.read()
-        whole = data.rfind(b"\n") + 1
-        file.truncate(whole)
-    return [json.loads(line) for line in data[:whole].splitlines()]
+        complete_length = data.rfind(b"\n") + 1
+        file.truncate(complete_length)
+    return [json.loads(line) for line in data[:complete_length].splitlines()]
 
 
-def summary(lines: list[dict]) -> dict:
+def summarise(lines: list[dict]) -> dict:
     """Counts in all and for each kind, and every input that failed."""
     kinds: dict[str, list[dict]] = collections.defaultdict(list)
     for line in lines:
         kinds[line["kind"]].append(line)
-    failures = [line for line in lines if line["status"] in FAILED]
+    failures = [line for line in lines if line["status"] in FAILED_STATUSES]
     counts = collections.Counter(line["status"] for line in lines)
     return {
         "inputs": len(lines),
         "crashes": len(failures) - counts["hang"],
         "hangs": counts["hang"],
-        "kinds": {kind: _kind(kinds[kind]) for kind in sorted(kinds)},
+        "kinds": {kind: _summarise_kind(kinds[kind]) for kind in sorted(kinds)},
         "failures": failures,
     }
 
 
-def _kind(lines: list[dict]) -> dict:
+def _summarise_kind(lines: list[dict]) -> dict:
     counts = collections.Counter(line["status"] for line in lines)
     refused: dict[str, dict] = {}
     for line in lines:
         if line["status"] == "refused":
-            found = refused.setdefault(error_class(line), {"count": 0, "example": line["message"][:300]})
-            found["count"] += 1
+            entry = refused.setdefault(error_class(line), {"count": 0, "example": line["message"][:300]})
+            entry["count"] += 1
     return {
         "inputs": len(lines),
         "accepted": counts["accepted"],
         "refused": dict(sorted(refused.items(), key=lambda item: -item[1]["count"])),
-        "crashes": sum(counts[status] for status in FAILED if status != "hang"),
+        "crashes": sum(counts[status] for status in FAILED_STATUSES if status != "hang"),
         "hangs": counts["hang"],
         "seconds": round(sum(line["seconds"] for line in lines), 1),
         "slowest": max(line["seconds"] for line in lines),

@@ -16,10 +16,10 @@ import time
 from collections.abc import Sequence
 
 from tests.fuzz import log
-from tests.fuzz.pool import verdicts
-from tests.fuzz.worker import SECONDS
+from tests.fuzz.pool import run_inputs
+from tests.fuzz.worker import INPUT_TIMEOUT_SECONDS
 
-SHARES = {
+KIND_PERCENTS = {
     "media": 20,
     "records": 15,
     "checkpoints": 8,
@@ -40,52 +40,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", default="results/fuzz.json")
     parser.add_argument("--inputs", type=int, default=10_000, help="of all kinds together")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--kinds", default=",".join(SHARES))
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for one input")
+    parser.add_argument("--kinds", default=",".join(KIND_PERCENTS))
+    parser.add_argument("--seconds", type=float, default=INPUT_TIMEOUT_SECONDS, help="for one input")
     parser.add_argument("--replay", default="", help="KIND:SEED")
-    asked = parser.parse_args(argv)
-    if asked.replay:
-        replay(f"{os.path.splitext(asked.output)[0]}.samples", *asked.replay.split(":"))
+    args = parser.parse_args(argv)
+    if args.replay:
+        replay(f"{os.path.splitext(args.output)[0]}.samples", *args.replay.split(":"))
         return 0
-    found = fuzz(asked.output, asked.kinds.split(","), asked.inputs, asked.workers, asked.seconds)
-    for line in found["failures"]:
+    summary = run_fuzz(args.output, args.kinds.split(","), args.inputs, args.workers, args.seconds)
+    for line in summary["failures"]:
         print(f"{line['status']}: {line['kind']}:{line['seed']}: {line['error']}: {line['message'][:300]}")
-    print(f"{found['inputs']} inputs, crashes = {found['crashes']}, hangs = {found['hangs']}")
-    return 1 if found["failures"] else 0
+    print(f"{summary['inputs']} inputs, crashes = {summary['crashes']}, hangs = {summary['hangs']}")
+    return 1 if summary["failures"] else 0
 
 
-def fuzz(output: str, kinds: Sequence[str], inputs: int, workers: int, seconds: float = SECONDS) -> dict:
+def run_fuzz(
+    output: str,
+    kinds: Sequence[str],
+    inputs: int,
+    workers: int,
+    timeout_seconds: float = INPUT_TIMEOUT_SECONDS,
+) -> dict:
     """Runs what is left to run of so many inputs, writes `output`, and gives what it says."""
     base = os.path.abspath(os.path.splitext(output)[0])
     os.makedirs(os.path.dirname(base), exist_ok=True)
-    done = {(line["kind"], line["seed"]) for line in log.read(f"{base}.jsonl")}
+    done = {(line["kind"], line["seed"]) for line in log.read_lines(f"{base}.jsonl")}
     with open(f"{base}.jsonl", "a", encoding="utf-8") as lines:
-        for kind, count in counts(kinds, inputs).items():
-            left = [seed for seed in range(count) if (kind, seed) not in done]
-            began = time.monotonic()
-            for seed, verdict in run_kind(kind, left, f"{base}.samples", workers, seconds):
+        for kind, count in count_inputs(kinds, inputs).items():
+            remaining_seeds = [seed for seed in range(count) if (kind, seed) not in done]
+            start_time = time.monotonic()
+            for seed, verdict in run_kind(kind, remaining_seeds, f"{base}.samples", workers, timeout_seconds):
                 lines.write(json.dumps({"kind": kind, "seed": seed, **vars(verdict)}) + "\n")
                 lines.flush()
-            print(f"{kind}: {len(left)} inputs in {time.monotonic() - began:.0f} s", flush=True)
+            print(
+                f"{kind}: {len(remaining_seeds)} inputs in {time.monotonic() - start_time:.0f} s", flush=True
+            )
     from emofuse_jax.utils.versions import package_versions  # workers import this file, and need none of it
 
     machine = {"platform": platform.platform(), "cores": os.cpu_count(), "versions": package_versions()}
-    found = {"machine": machine, **log.summary(log.read(f"{base}.jsonl"))}
+    report = {"machine": machine, **log.summarise(log.read_lines(f"{base}.jsonl"))}
     with open(f"{base}.json", "w", encoding="utf-8") as file:
-        json.dump(found, file, indent=1)
+        json.dump(report, file, indent=1)
         file.write("\n")
-    return found
+    return report
 
 
-def counts(kinds: Sequence[str], inputs: int) -> dict[str, int]:
+def count_inputs(kinds: Sequence[str], inputs: int) -> dict[str, int]:
     """Inputs of each kind, by SHARES."""
-    shares = {kind: SHARES.get(kind, 1) for kind in kinds}
-    found = {kind: inputs * share // sum(shares.values()) for kind, share in shares.items()}
-    found[kinds[0]] += inputs - sum(found.values())
-    return found
+    kind_shares = {kind: KIND_PERCENTS.get(kind, 1) for kind in kinds}
+    input_counts = {kind: inputs * share // sum(kind_shares.values()) for kind, share in kind_shares.items()}
+    input_counts[kinds[0]] += inputs - sum(input_counts.values())
+    return input_counts
 
 
-def run_kind(kind: str, seeds: Sequence[int], folder: str, workers: int, seconds: float):
+def run_kind(kind: str, seeds: Sequence[int], folder: str, workers: int, timeout_seconds: float):
     """The verdicts of a kind's inputs; its samples are made once, whole or not at all."""
     if not seeds:
         return
@@ -93,10 +101,10 @@ def run_kind(kind: str, seeds: Sequence[int], folder: str, workers: int, seconds
     samples = os.path.join(folder, "samples")
     if not os.path.isdir(samples):
         os.makedirs(folder, exist_ok=True)
-        made = tempfile.mkdtemp(dir=folder)
-        importlib.import_module(f"tests.fuzz.kinds.{kind}").make(made)
-        os.rename(made, samples)
-    yield from verdicts(kind, seeds, folder, workers, seconds)
+        scratch = tempfile.mkdtemp(dir=folder)
+        importlib.import_module(f"tests.fuzz.kinds.{kind}").make(scratch)
+        os.rename(scratch, samples)
+    yield from run_inputs(kind, seeds, folder, workers, timeout_seconds)
 
 
 def replay(folder: str, name: str, seed: str) -> None:

@@ -26,9 +26,9 @@ FORBIDDEN = {
     *("tarfile.open", "shutil.unpack_archive", "logging.config.fileConfig"),
 }
 """Functions, by the names that they have in their modules."""
-FORBIDDEN_ENDS = ("extractall", "read_pickle", "unpack_archive")
+FORBIDDEN_SUFFIXES = ("extractall", "read_pickle", "unpack_archive")
 """Of names that are called, whatever they are called on."""
-FAMILIES = (
+FORBIDDEN_PREFIXES = (
     "os.exec",
     "os.spawn",
     "os.posix_spawn",
@@ -39,68 +39,91 @@ FAMILIES = (
     "cloudpickle.",
 )
 """Beginnings of more such names."""
-MODULES = {"tarfile", "zipimport", "pty", "code", "codeop", "runpy", "jsonpickle", "commands", "ctypes"}
+FORBIDDEN_MODULES = {
+    "tarfile",
+    "zipimport",
+    "pty",
+    "code",
+    "codeop",
+    "runpy",
+    "jsonpickle",
+    "commands",
+    "ctypes",
+}
 """Not even imported."""
-KEYWORDS = ("shell", "allow_pickle")
+RESTRICTED_KEYWORDS = ("shell", "allow_pickle")
 """Of calls: nothing but False may be said."""
 
 
-def names_of(tree: ast.AST) -> dict[str, str]:
+def resolve_names(tree: ast.AST) -> dict[str, str]:
     """What each name of a module stands for, by `import a as b`, `from a import b as c`, and `c = a.b`."""
-    found = {}
+    names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {
+            names |= {
                 a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0]
                 for a in node.names
             }
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+            names |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                said = meant(node.value, found)
-                if isinstance(target, ast.Name) and forbidden(said):
-                    found[target.id] = said
-    return found
+                qualified_name = resolve_expression(node.value, names)
+                if isinstance(target, ast.Name) and is_forbidden(qualified_name):
+                    names[target.id] = qualified_name
+    return names
 
 
-def meant(node: ast.AST, names: dict[str, str]) -> str:
+def resolve_expression(node: ast.AST, names: dict[str, str]) -> str:
     """The dotted name of an expression, of the module that it comes from; getattr(a, "b") is a.b."""
     if isinstance(node, ast.Attribute):
-        return f"{meant(node.value, names)}.{node.attr}"
-    if isinstance(node, ast.Call) and meant(node.func, names) in ("getattr", "importlib.import_module"):
-        return ".".join(a.value if isinstance(a, ast.Constant) else meant(a, names) for a in node.args[:2])
+        return f"{resolve_expression(node.value, names)}.{node.attr}"
+    if isinstance(node, ast.Call) and resolve_expression(node.func, names) in (
+        "getattr",
+        "importlib.import_module",
+    ):
+        return ".".join(
+            a.value if isinstance(a, ast.Constant) else resolve_expression(a, names) for a in node.args[:2]
+        )
     return names.get(node.id, node.id) if isinstance(node, ast.Name) else ast.unparse(node)
 
 
-def forbidden(name: str) -> bool:
-    return name in FORBIDDEN or name.startswith(FAMILIES) or name.endswith(FORBIDDEN_ENDS)
+def is_forbidden(name: str) -> bool:
+    return name in FORBIDDEN or name.startswith(FORBIDDEN_PREFIXES) or name.endswith(FORBIDDEN_SUFFIXES)
 
 
-def uses(text: str) -> list[tuple[int, str]]:
+def find_forbidden_uses(text: str) -> list[tuple[int, str]]:
     """Line and name of everything in a module that may not be there, whatever it is called there."""
     tree = ast.parse(text)
-    names = names_of(tree)
-    found = [(0, name) for name in names.values() if name.split(".")[0] in MODULES]
+    names = resolve_names(tree)
+    forbidden_uses = [(0, name) for name in names.values() if name.split(".")[0] in FORBIDDEN_MODULES]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.Attribute | ast.Call) and forbidden(said := meant(node, names)):
-            found.append((node.lineno, said))
-        if isinstance(node, ast.keyword) and node.arg in KEYWORDS and ast.unparse(node.value) != "False":
-            found.append((node.lineno, f"{node.arg}={ast.unparse(node.value)}"))
-    return found
+        if isinstance(node, ast.Name | ast.Attribute | ast.Call) and is_forbidden(
+            qualified_name := resolve_expression(node, names)
+        ):
+            forbidden_uses.append((node.lineno, qualified_name))
+        if (
+            isinstance(node, ast.keyword)
+            and node.arg in RESTRICTED_KEYWORDS
+            and ast.unparse(node.value) != "False"
+        ):
+            forbidden_uses.append((node.lineno, f"{node.arg}={ast.unparse(node.value)}"))
+    return forbidden_uses
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_no_module_runs_what_it_reads(path):
-    for line, name in uses(path.read_text()):
+    for line, name in find_forbidden_uses(path.read_text()):
         assert (module_name(path), name) in ALLOWED, f"{path.relative_to(ROOT)}:{line}: {name}"
 
 
 def test_what_is_allowed_is_there():
     """A list that names what is gone would let it come back unseen."""
-    found = {(module_name(path), name) for path in FILES for _, name in uses(path.read_text())}
-    assert found == ALLOWED.keys()
+    used_names = {
+        (module_name(path), name) for path in FILES for _, name in find_forbidden_uses(path.read_text())
+    }
+    assert used_names == ALLOWED.keys()
     text = (ROOT / "data_prep" / "faces" / "weights.py").read_text()
     assert text.index("HASHES[name]") < text.index("joblib.load(")
 
@@ -132,22 +155,22 @@ ALIASES = {
 
 @pytest.mark.parametrize("text", ALIASES)
 def test_what_is_forbidden_is_seen_under_any_name(text):
-    assert ALIASES[text] in {name for _, name in uses(text)}
+    assert ALIASES[text] in {name for _, name in find_forbidden_uses(text)}
 
 
 def test_what_only_sounds_like_it_may_stay():
     text = "import re\npattern = re.compile('x')\nmodel.eval()\nimport subprocess\nsubprocess.run(['x'])"
-    assert uses(text) == []
+    assert find_forbidden_uses(text) == []
 
 
-def renamed(copy: pathlib.Path, old: str, new: str) -> None:
+def rename_bundle_file(bundle_copy: pathlib.Path, old: str, new: str) -> None:
     """bundle.json says `new` where it said `old`, of the same hash."""
-    about = json.loads((copy / format.MANIFEST_FILE).read_text())
-    about["files"][new] = about["files"].pop(old)
-    (copy / format.MANIFEST_FILE).write_text(json.dumps(about))
+    manifest = json.loads((bundle_copy / format.MANIFEST_FILE).read_text())
+    manifest["files"][new] = manifest["files"].pop(old)
+    (bundle_copy / format.MANIFEST_FILE).write_text(json.dumps(manifest))
 
 
-TRICKS = (
+UNSAFE_NAMES = (
     "../outside",
     "/etc/hostname",
     "sub/card.md",
@@ -161,40 +184,40 @@ TRICKS = (
 )
 
 
-@pytest.mark.parametrize("name", TRICKS)
-def test_a_bundle_names_no_file_outside_of_it(copy, name):
+@pytest.mark.parametrize("name", UNSAFE_NAMES)
+def test_a_bundle_names_no_file_outside_of_it(bundle_copy, name):
     """Refused by its name, though a file with the right hash lies there."""
-    shutil.copy(copy / "MODEL_CARD.md", copy.parent / "outside")
-    (copy / "sub").mkdir()
-    shutil.copy(copy / "MODEL_CARD.md", copy / "sub" / "card.md")
-    renamed(copy, "MODEL_CARD.md", name)
+    shutil.copy(bundle_copy / "MODEL_CARD.md", bundle_copy.parent / "outside")
+    (bundle_copy / "sub").mkdir()
+    shutil.copy(bundle_copy / "MODEL_CARD.md", bundle_copy / "sub" / "card.md")
+    rename_bundle_file(bundle_copy, "MODEL_CARD.md", name)
     with pytest.raises(ValueError, match=r"\A[^\n]*bundle\.json: field files names [^\n]*plain file name\Z"):
-        load(str(copy))
+        load(str(bundle_copy))
 
 
-def test_a_bundle_of_links_pipes_and_devices(copy):
+def test_a_bundle_of_links_pipes_and_devices(bundle_copy):
     """A link to a whole file of the right hash is that file, as in a download cache; a pipe is refused."""
-    card, outside = copy / "MODEL_CARD.md", copy.parent / "outside"
+    card, outside = bundle_copy / "MODEL_CARD.md", bundle_copy.parent / "outside"
     os.replace(card, outside)
     card.symlink_to(outside)
-    load(str(copy))
-    for target in ("/dev/zero", "/proc/self/mem", str(copy), "nowhere"):
+    load(str(bundle_copy))
+    for target in ("/dev/zero", "/proc/self/mem", str(bundle_copy), "nowhere"):
         card.unlink()
         card.symlink_to(target)
         with pytest.raises(ValueError, match=r"MODEL_CARD\.md: (not a file|cannot be read|altered)"):
-            load(str(copy))
+            load(str(bundle_copy))
     card.unlink()
     os.mkfifo(card)
     with pytest.raises(ValueError, match=r"MODEL_CARD\.md: not a file"):
-        load(str(copy))
+        load(str(bundle_copy))
 
 
-def test_numbers_that_no_browser_reads(copy):
+def test_numbers_that_no_browser_reads(bundle_copy):
     for text in ("NaN", "-Infinity", "1e999"):
-        whole = (copy / format.MANIFEST_FILE).read_text()
-        (copy / format.MANIFEST_FILE).write_text(
-            whole.replace('"temperature": 1.7', f'"temperature": {text}')
+        manifest_text = (bundle_copy / format.MANIFEST_FILE).read_text()
+        (bundle_copy / format.MANIFEST_FILE).write_text(
+            manifest_text.replace('"temperature": 1.7', f'"temperature": {text}')
         )
         with pytest.raises(ValueError, match="not JSON: the number"):
-            load(str(copy))
-        (copy / format.MANIFEST_FILE).write_text(whole)
+            load(str(bundle_copy))
+        (bundle_copy / format.MANIFEST_FILE).write_text(manifest_text)

@@ -18,15 +18,15 @@ from emofuse_jax.serving.media.prepare_window import prep_requirements
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
 from tests.fakes import write_dataset
-from tests.fuzz.bombs import bombs
-from tests.fuzz.kinds.bundles import mend
+from tests.fuzz.bombs import make_bombs
+from tests.fuzz.kinds.bundles import update_hashes
 from tests.serving.test_bundle import change_manifest
 
 SPEC = {"t": 140, "f": 80, "s": 4, "h": 32, "w": 32, "classes": 3}
 
 
 @pytest.fixture
-def run(trained, tmp_path):
+def checkpoint_copy(trained, tmp_path):
     """A checkpoint to alter: its workdir, and the file of its metadata."""
     workdir = tmp_path / "run"
     shutil.copytree(trained.workdir, workdir)
@@ -34,7 +34,7 @@ def run(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "damaged: not JSON"),
         ("[" * 100_000, "damaged: not JSON: maximum recursion"),
@@ -42,26 +42,26 @@ def run(trained, tmp_path):
         ("{}", "damaged: its metadata have no field schema"),
     ],
 )
-def test_metadata_of_a_checkpoint(run, text, told, capfd):
+def test_metadata_of_a_checkpoint(checkpoint_copy, text, message, capfd):
     """Told once: orbax would also print all of the file."""
-    workdir, file = run
+    workdir, file = checkpoint_copy
     file.write_text(text)
-    with pytest.raises(ValueError, match=rf"\A[^\n]*checkpoints/best[^\n]*{told}[^\n]*\Z"):
+    with pytest.raises(ValueError, match=rf"\A[^\n]*checkpoints/best[^\n]*{message}[^\n]*\Z"):
         store.read_metadata(workdir, "best")
     assert capfd.readouterr() == ("", "")
 
 
-def test_fields_of_a_checkpoint(run):
-    workdir, file = run
-    about = json.loads(file.read_text())
-    about["custom_metadata"]["classes"] = "angry"
-    file.write_text(json.dumps(about))
+def test_fields_of_a_checkpoint(checkpoint_copy):
+    workdir, file = checkpoint_copy
+    metadata = json.loads(file.read_text())
+    metadata["custom_metadata"]["classes"] = "angry"
+    file.write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match="checkpoints/best: field classes: expected list, found str"):
         store.read_metadata(workdir, "best")
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "message"),
     [
         ("model", None, "config.model: expected fields, found NoneType"),
         ("model.fusion.name", ["x"], r"config.model.fusion.name: expected a name, found \"\['x'\]\""),
@@ -74,18 +74,18 @@ def test_fields_of_a_checkpoint(run):
         ("augment", [], r"config.augment: \[\], expected fields"),
     ],
 )
-def test_the_config_of_a_checkpoint(field, value, told):
+def test_the_config_of_a_checkpoint(field, value, message):
     config = settings.base("am_fbp").to_dict()
-    holder, *names = config, *field.split(".")
+    section, *names = config, *field.split(".")
     for name in names[:-1]:
-        holder = holder[name]
-    holder[names[-1]] = value
-    with pytest.raises(ValueError, match=told):
+        section = section[name]
+    section[names[-1]] = value
+    with pytest.raises(ValueError, match=message):
         saved_config({"config": config})
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"t": "a"}, "spec.t: 'a', expected a whole number"),
         ({"t": 1 << 20, "f": 1 << 20}, "spec: .* expected at most 268435456 points"),
@@ -94,14 +94,14 @@ def test_the_config_of_a_checkpoint(field, value, told):
         ({"t": None}, "spec.t: None, expected a whole number"),
     ],
 )
-def test_the_shape_of_a_checkpoint(change, told):
+def test_the_shape_of_a_checkpoint(change, message):
     assert vars(saved_spec({"spec": SPEC})).items() >= SPEC.items()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         saved_spec({"spec": SPEC | change})
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda m: m["spec"].update(t=10), "model.stablehlo: takes audio .* field spec says otherwise"),
         (lambda m: m["spec"].update(t="x"), "bundle.json: field spec.t: expected a size, found x"),
@@ -117,38 +117,38 @@ def test_the_shape_of_a_checkpoint(change, told):
         ),
     ],
 )
-def test_the_fields_of_a_bundle(copy, change, told):
-    change_manifest(copy, change)
-    with pytest.raises(ValueError, match=rf"\A[^\n]*{told}"):
-        prep_requirements(load(str(copy)))
+def test_the_fields_of_a_bundle(bundle_copy, change, message):
+    change_manifest(bundle_copy, change)
+    with pytest.raises(ValueError, match=rf"\A[^\n]*{message}"):
+        prep_requirements(load(str(bundle_copy)))
 
 
-def test_files_of_a_bundle_whose_hash_fits(copy):
+def test_files_of_a_bundle_whose_hash_fits(bundle_copy):
     """Weights of other shapes, answers of other shapes, and what is no archive."""
-    weights = safetensors.numpy.load_file(copy / format.WEIGHTS_FILE)
+    weights = safetensors.numpy.load_file(bundle_copy / format.WEIGHTS_FILE)
     other = {name: np.append(array.ravel(), array.ravel()[:1]) for name, array in weights.items()}
-    whole = (copy / format.WEIGHTS_FILE).read_bytes()
-    (copy / format.WEIGHTS_FILE).write_bytes(safetensors.numpy.save(other))
-    mend(str(copy))
+    weights_bytes = (bundle_copy / format.WEIGHTS_FILE).read_bytes()
+    (bundle_copy / format.WEIGHTS_FILE).write_bytes(safetensors.numpy.save(other))
+    update_hashes(str(bundle_copy))
     with pytest.raises(ValueError, match=r"params\.safetensors: its names and shapes are not those"):
-        load(str(copy))
-    (copy / format.WEIGHTS_FILE).write_bytes(whole)
-    with np.load(copy / format.PARITY_FILE, allow_pickle=False) as stored:
+        load(str(bundle_copy))
+    (bundle_copy / format.WEIGHTS_FILE).write_bytes(weights_bytes)
+    with np.load(bundle_copy / format.PARITY_FILE, allow_pickle=False) as stored:
         arrays = dict(stored)
-    np.savez(copy / format.PARITY_FILE, **arrays | {"output.logits": np.zeros((4, 1), np.float32)})
-    mend(str(copy))
+    np.savez(bundle_copy / format.PARITY_FILE, **arrays | {"output.logits": np.zeros((4, 1), np.float32)})
+    update_hashes(str(bundle_copy))
     with pytest.raises(ValueError, match=r"output\.logits has shape \[4, 1\], expected \[1 to 64, 3\]"):
-        load(str(copy)).parity()
-    np.savez(copy / format.PARITY_FILE, **arrays | {"output.logits": np.zeros((3, 3), np.float32)})
-    mend(str(copy))
+        load(str(bundle_copy)).parity()
+    np.savez(bundle_copy / format.PARITY_FILE, **arrays | {"output.logits": np.zeros((3, 3), np.float32)})
+    update_hashes(str(bundle_copy))
     with pytest.raises(
         ValueError, match=r"parity\.npz: output logits has shape \[3, 3\], the model gives \[4, 3\]"
     ):
-        load(str(copy)).parity()
-    (copy / format.PARITY_FILE).write_bytes(b"PK\3\4")
-    mend(str(copy))
+        load(str(bundle_copy)).parity()
+    (bundle_copy / format.PARITY_FILE).write_bytes(b"PK\3\4")
+    update_hashes(str(bundle_copy))
     with pytest.raises(ValueError, match=r"parity\.npz: cannot be read: BadZipFile"):
-        load(str(copy)).parity()
+        load(str(bundle_copy)).parity()
 
 
 def test_a_field_of_a_record_whose_name_is_no_text():
@@ -157,35 +157,35 @@ def test_a_field_of_a_record_whose_name_is_no_text():
 
 
 @contextlib.contextmanager
-def bounded(limit: int):
+def limit_memory(max_bytes: int):
     """Fails where Python takes more memory than that at once; numpy's arrays count too."""
     tracemalloc.start()
     try:
         yield
-        assert tracemalloc.get_traced_memory()[1] < limit
+        assert tracemalloc.get_traced_memory()[1] < max_bytes
     finally:
         tracemalloc.stop()
 
 
-BOMBS = bombs(["mean", "std"], pieces=4)
+BOMB_ARCHIVES = make_bombs(["mean", "std"], block_count=4)
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("name", BOMB_ARCHIVES)
 def test_statistics_that_unpack_to_more(tmp_path, name):
-    dataset = open_dataset(write_dataset(str(tmp_path), clips=12))
-    (tmp_path / "stats" / "fake_1fold" / "fold_0.npz").write_bytes(BOMBS[name])
-    told = r"\A[^\n]*fold_0\.npz: mean has [^\n]*, expected (at most \d+|\[70\])\Z"
-    with bounded(4 << 20), pytest.raises(ValueError, match=told):
+    dataset = open_dataset(write_dataset(str(tmp_path), num_clips=12))
+    (tmp_path / "stats" / "fake_1fold" / "fold_0.npz").write_bytes(BOMB_ARCHIVES[name])
+    message = r"\A[^\n]*fold_0\.npz: mean has [^\n]*, expected (at most \d+|\[70\])\Z"
+    with limit_memory(4 << 20), pytest.raises(ValueError, match=message):
         read_statistics(dataset, "fake_1fold", 0)
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_inputs_of_a_bundle_that_unpack_to_more(copy, name):
-    with np.load(copy / format.PARITY_FILE, allow_pickle=False) as stored:
+@pytest.mark.parametrize("name", BOMB_ARCHIVES)
+def test_inputs_of_a_bundle_that_unpack_to_more(bundle_copy, name):
+    with np.load(bundle_copy / format.PARITY_FILE, allow_pickle=False) as stored:
         names = sorted(stored.files)
-    (copy / format.PARITY_FILE).write_bytes(bombs(names, pieces=4)[name])
-    mend(str(copy))
-    bundle = load(str(copy))
-    told = r"\A[^\n]*parity\.npz: cannot be read: input\.\w+ has [^\n]*, expected [^\n]*\Z"
-    with bounded(4 << 20), pytest.raises(ValueError, match=told):
+    (bundle_copy / format.PARITY_FILE).write_bytes(make_bombs(names, block_count=4)[name])
+    update_hashes(str(bundle_copy))
+    bundle = load(str(bundle_copy))
+    message = r"\A[^\n]*parity\.npz: cannot be read: input\.\w+ has [^\n]*, expected [^\n]*\Z"
+    with limit_memory(4 << 20), pytest.raises(ValueError, match=message):
         bundle.parity()

@@ -6,9 +6,9 @@ import time
 
 from emofuse_jax.utils.errors import to_one_line
 
-REFUSALS = (ValueError, OSError)
+REFUSAL_ERRORS = (ValueError, OSError)
 """What cli/main.py turns into one line."""
-LONGEST = 6000
+MAX_MESSAGE_CHARS = 6000
 """Characters of a reason, which may repeat a name of five thousand."""
 
 
@@ -32,24 +32,28 @@ class Verdict:
 
 def judge(kind, case, seed: int, scratch: str, watched: list[str]) -> Verdict:
     """Runs one input; `watched` fills with what the process did that no input may make it do."""
-    began = time.monotonic()
+    start_time = time.monotonic()
     status, error, message = "accepted", "", ""
     try:
         kind.attempt(case, seed, scratch)
-    except MemoryError as found:
-        status, error, message = "memory", type(found).__name__, to_one_line(found)
-    except REFUSALS as found:
-        status, error, message = "refused", type(found).__name__, to_one_line(found)
-        if complaint := wrong_with(message, scratch, kind.NAMED):
-            status, error = "crash", f"{error}: {complaint}"
-    except Exception as found:
-        status, error, message = "crash", type(found).__name__, f"{to_one_line(found)} {where(found)}"
+    except MemoryError as exception:
+        status, error, message = "memory", type(exception).__name__, to_one_line(exception)
+    except REFUSAL_ERRORS as exception:
+        status, error, message = "refused", type(exception).__name__, to_one_line(exception)
+        if fault := find_message_fault(message, scratch, kind.NAMED):
+            status, error = "crash", f"{error}: {fault}"
+    except Exception as exception:
+        status, error, message = (
+            "crash",
+            type(exception).__name__,
+            f"{to_one_line(exception)} {format_places(exception)}",
+        )
     if watched:
         status, error, message = "escape", "what it did", "; ".join(watched)
-    return Verdict(status, error, message[: LONGEST + 100], round(time.monotonic() - began, 3))
+    return Verdict(status, error, message[: MAX_MESSAGE_CHARS + 100], round(time.monotonic() - start_time, 3))
 
 
-def where(error: BaseException) -> str:
+def format_places(error: BaseException) -> str:
     """The last places of a traceback."""
     places, frame = [], error.__traceback__
     while frame:
@@ -58,12 +62,12 @@ def where(error: BaseException) -> str:
     return f"({' < '.join(reversed(places[-4:]))})"
 
 
-def wrong_with(message: str, scratch: str, named: str) -> str:
+def find_message_fault(message: str, scratch: str, required_pattern: str) -> str:
     """Why a text is no reason that a user can act on; nothing where it is one."""
     if not message:
         return "no text"
-    if len(message) > LONGEST:
+    if len(message) > MAX_MESSAGE_CHARS:
         return f"a text of {len(message)} characters"
-    if scratch not in message and not re.search(named, message):
+    if scratch not in message and not re.search(required_pattern, message):
         return "names neither file nor field"
     return ""

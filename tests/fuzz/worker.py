@@ -17,12 +17,19 @@ import time
 from data_prep.workers.sandbox import worker_environment
 from tests.fuzz.verdict import judge
 
-MEMORY = 1 << 30
+MAX_EXTRA_BYTES = 1 << 30
 """Bytes that an input may take beyond what the process holds when it is ready."""
-SECONDS = 60.0
+INPUT_TIMEOUT_SECONDS = 60.0
 """For one input, on a busy machine; most take a tenth of a second."""
-PROGRAMS = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class"}
-WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"}
+PROGRAM_EVENTS = {
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "pickle.find_class",
+}
+WRITE_EVENTS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"}
 
 
 class Worker:
@@ -30,15 +37,15 @@ class Worker:
 
     def __init__(self, kind: str, folder: str, number: int):
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
+        self.connection, child_connection = context.Pipe()
         self.kind, self.home = kind, os.path.join(folder, f"worker_{number}")
-        self.process = context.Process(target=_serve, args=(theirs, kind, folder, self.home))
+        self.process = context.Process(target=_serve, args=(child_connection, kind, folder, self.home))
         with worker_environment():
             self.process.start()
-        theirs.close()
+        child_connection.close()
         self.ready, self.seed, self.since = False, None, time.monotonic()
 
-    def give(self, seed: int) -> None:
+    def send_seed(self, seed: int) -> None:
         """Sends an input's number; a process that just died tells by its connection."""
         self.seed, self.since = seed, time.monotonic()
         with contextlib.suppress(OSError):
@@ -67,12 +74,12 @@ def _serve(connection, name: str, folder: str, home: str) -> None:
     kind = importlib.import_module(f"tests.fuzz.kinds.{name}")
     case = kind.load(os.path.join(folder, "samples"))
     scratch = os.path.join(home, "scratch")
-    watched = watch(
+    watched = watch_side_effects(
         (scratch, tempfile.tempdir, "/dev/"),
-        PROGRAMS - ({"pickle.find_class"} if hasattr(kind, "OWN_PICKLES") else set()),
+        PROGRAM_EVENTS - ({"pickle.find_class"} if hasattr(kind, "OWN_PICKLES") else set()),
         getattr(kind, "OWN_PROGRAM", ()),
     )
-    confine(getattr(kind, "MEMORY", MEMORY))
+    limit_memory(getattr(kind, "MEMORY", MAX_EXTRA_BYTES))
     connection.send(None)
     while True:
         try:
@@ -85,33 +92,36 @@ def _serve(connection, name: str, folder: str, home: str) -> None:
         connection.send(judge(kind, case, seed, scratch, watched))
 
 
-def confine(more: int) -> None:
+def limit_memory(extra_bytes: int) -> None:
     """Has the kernel refuse memory beyond so many bytes more than are held now."""
     with open("/proc/self/status", encoding="ascii") as file:
-        held = int(re.search(r"VmData:\s+(\d+) kB", file.read())[1]) << 10
-    resource.setrlimit(resource.RLIMIT_DATA, (held + more, held + more))
+        used_bytes = int(re.search(r"VmData:\s+(\d+) kB", file.read())[1]) << 10
+    resource.setrlimit(resource.RLIMIT_DATA, (used_bytes + extra_bytes, used_bytes + extra_bytes))
 
 
-def watch(inside: tuple[str, ...], programs: set[str], own: tuple[str, ...]) -> list[str]:
-    """A list that fills at a program that is not its `own`, a pickle that is read, a write anywhere else."""
-    seen: list[str] = []
+def watch_side_effects(
+    allowed_folders: tuple[str, ...], program_events: set[str], allowed_program: tuple[str, ...]
+) -> list[str]:
+    """A list that fills at a program that is not its `allowed_program`, a pickle that is read, a write
+    anywhere else."""
+    violations: list[str] = []
 
     def hook(event: str, arguments: tuple) -> None:
-        if event in programs:
-            if event != "subprocess.Popen" or tuple(arguments[1]) != own:
-                seen.append(event)
-        elif event in WRITES or (event == "open" and _writes(arguments)):
-            given = arguments[event in ("os.symlink", "os.link", "os.rename")]  # where it leads to
-            if isinstance(given, int):  # a file that is open already
+        if event in program_events:
+            if event != "subprocess.Popen" or tuple(arguments[1]) != allowed_program:
+                violations.append(event)
+        elif event in WRITE_EVENTS or (event == "open" and _is_write(arguments)):
+            target = arguments[event in ("os.symlink", "os.link", "os.rename")]  # where it leads to
+            if isinstance(target, int):  # a file that is open already
                 return
-            path = os.path.realpath(os.fsdecode(given))
-            if not path.startswith(inside) and "__pycache__" not in path:
-                seen.append(f"{event} {path}")
+            path = os.path.realpath(os.fsdecode(target))
+            if not path.startswith(allowed_folders) and "__pycache__" not in path:
+                violations.append(f"{event} {path}")
 
     sys.addaudithook(hook)
-    return seen
+    return violations
 
 
-def _writes(arguments: tuple) -> bool:
+def _is_write(arguments: tuple) -> bool:
     _, mode, flags = arguments
     return bool({*mode} & {*"wax+"}) if mode else bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))

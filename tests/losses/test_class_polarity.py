@@ -9,7 +9,7 @@ from emofuse_jax.training.experiment import check_same_config, make_metadata, op
 from tests.fakes import tiny_config
 
 
-def experiment(**fields):
+def make_config(**fields):
     config = settings.base("concat")
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     return config
@@ -24,25 +24,25 @@ def test_polarity_of_the_corpora():
     ("field", "value"), [("model__margins__kind", "hierarchical"), ("loss__objectives__polarity", 1.0)]
 )
 def test_it_is_filled_in_where_it_is_needed(field, value):
-    config = experiment(**{field: value})
+    config = make_config(**{field: value})
     filled = fill_polarity(config, ("sad", "happy"))
     assert tuple(filled.model.polarity) == (-1, 1)
     assert tuple(config.model.polarity) == ()  # the given config stays as it is
-    again = fill_polarity(filled, ("sad", "happy"))
-    assert again.to_dict() == filled.to_dict()
+    filled_again = fill_polarity(filled, ("sad", "happy"))
+    assert filled_again.to_dict() == filled.to_dict()
 
 
 def test_it_stays_empty_or_as_given():
-    assert tuple(fill_polarity(experiment(model__margins__kind="triplet"), ("odd",)).model.polarity) == ()
-    given = experiment(model__margins__kind="hierarchical", model__polarity=(1, -1))
-    assert tuple(fill_polarity(given, ("odd", "even")).model.polarity) == (1, -1)
+    assert tuple(fill_polarity(make_config(model__margins__kind="triplet"), ("odd",)).model.polarity) == ()
+    config = make_config(model__margins__kind="hierarchical", model__polarity=(1, -1))
+    assert tuple(fill_polarity(config, ("odd", "even")).model.polarity) == (1, -1)
 
 
 def test_an_unknown_class():
     with pytest.raises(
         ValueError, match=r"config.model.polarity: the polarity of class 'bliss' is not known"
     ):
-        fill_polarity(experiment(model__margins__kind="hierarchical"), ("happy", "bliss"))
+        fill_polarity(make_config(model__margins__kind="hierarchical"), ("happy", "bliss"))
 
 
 def test_an_experiment_keeps_what_was_filled_in_and_a_resumed_one_accepts_it(fake_dataset):

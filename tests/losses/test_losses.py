@@ -18,7 +18,7 @@ LABEL = np.array([0, 2, -1, 1], np.int32)
 WEIGHT = np.array([1.0, 2.0, 1.0, 0.0], np.float32)
 
 
-def example(**aux):
+def make_example(**aux):
     rows = jnp.zeros((4, 1))
     batch = Batch(
         audio=rows[..., None],
@@ -36,8 +36,8 @@ def example(**aux):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_a_sum_and_its_weight(smoothing):
-    given = jnp.asarray(LOGITS), jnp.asarray(LABEL), jnp.asarray(WEIGHT)
-    total, weight = cross_entropy(*given, smoothing=smoothing)
+    arrays = jnp.asarray(LOGITS), jnp.asarray(LABEL), jnp.asarray(WEIGHT)
+    total, weight = cross_entropy(*arrays, smoothing=smoothing)
     first, second = (formulas.cross_entropy(LOGITS[i], LABEL[i], smoothing) for i in (0, 1))
     assert float(weight) == 3.0
     assert float(total) == pytest.approx(first + 2 * second, rel=1e-5)
@@ -51,11 +51,11 @@ def test_a_mixed_label_is_its_share_of_another(smoothing):
     total, weight = cross_entropy(*rows, mixup=(jnp.asarray(other), jnp.asarray(share)), **smoothing)
     expected = 0.0
     for i in (0, 1):
-        own, second = (
+        label_loss, other_loss = (
             formulas.cross_entropy(LOGITS[i], label[i], smoothing.get("smoothing", 0.0))
             for label in (LABEL, other)
         )
-        expected += WEIGHT[i] * ((1 - share[i]) * own + share[i] * second)
+        expected += WEIGHT[i] * ((1 - share[i]) * label_loss + share[i] * other_loss)
     assert float(weight) == 3.0
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
@@ -87,7 +87,7 @@ def test_gradients_and_half_precision():
 def test_total_loss_weighs_the_means():
     levels = jnp.stack([jnp.asarray(LOGITS), 2 * jnp.asarray(LOGITS)], axis=1)  # b l c
     mask = jnp.array([[True, True], [True, False], [True, True], [True, True]])
-    outputs, batch = example(level_logits=levels, level_mask=mask)
+    outputs, batch = make_example(level_logits=levels, level_mask=mask)
     config = ConfigDict({"smoothing": 0.0, "objectives": {"cross_entropy": 1.0, "levels": 0.5}})
     loss, parts = losses.total_loss(outputs, batch, config)
     ce = [formulas.cross_entropy(LOGITS[i], LABEL[i]) for i in (0, 1)]
@@ -98,7 +98,7 @@ def test_total_loss_weighs_the_means():
 
 
 def test_hidden_labels_count_nowhere():
-    outputs, batch = example()
+    outputs, batch = make_example()
     config = ConfigDict(losses.LOSS_DEFAULTS)
     hidden = dataclasses.replace(batch, label_mask=jnp.array([True, False, True, True]))
     expected = formulas.cross_entropy(LOGITS[0], LABEL[0])
@@ -114,7 +114,7 @@ def test_hidden_labels_count_nowhere():
 
 
 def test_bad_objectives_are_named():
-    outputs, batch = example()
+    outputs, batch = make_example()
     for name, message in (("hinge", "'hinge', expected one of cross_entropy"), ("levels", "auxiliary=True")):
         config = ConfigDict({"smoothing": 0.0, "objectives": {name: 1.0}})
         with pytest.raises(ValueError, match=message):

@@ -28,7 +28,8 @@ def build_fusion(fusion, name, **fields):
 
 @functools.cache
 def small_fusion(name, **fields):
-    """`(params, state, apply)` of a fusion alone; `apply(params, state, inputs, key) -> Fused`, not jitted.
+    """`(params, state, apply)` of a fusion alone; `apply(params, state, inputs, key) -> FusionOutput`, not
+    jitted.
 
     What the network of the shipped experiment knows of pairs of classes is in `aux`, as the losses need it.
     """
@@ -37,7 +38,7 @@ def small_fusion(name, **fields):
     fusion = FUSIONS[name]
     widths = [WIDTHS[m] if m in fusion.modalities else None for m in WIDTHS]
     module = fusion(*widths, CLASSES, config, jnp.float32, rngs=nnx.Rngs(0))
-    relations = ClassRelations(shipped(name).model, CLASSES)()
+    relations = ClassRelations(load_experiment(name).model, CLASSES)()
     graphdef, params, state = nnx.split(module, nnx.Param, ...)
 
     def apply(params, state, inputs, key=None):
@@ -47,44 +48,44 @@ def small_fusion(name, **fields):
     return nnx.to_pure_dict(params), nnx.to_pure_dict(state), apply
 
 
-def still(name):
+def without_dropout(name):
     """The fields that turn a fusion's dropout off."""
     return {field: 0.0 for field in ("dropout", "head_dropout") if field in small_config(name).fusion}
 
 
 def random_inputs(name, n=4, seed=0):
-    """Sequences or Streams of a fusion; the second clip has no sound, the third no face."""
+    """`EncodedSequences` or `PooledVectors` of a fusion; the second clip has no sound, the third no face."""
     fusion, rng = FUSIONS[name], np.random.default_rng(seed)
     parts = small_config(name).fusion.get("parts", 0)
-    made = {}
+    inputs = {}
     for i, modality in enumerate(WIDTHS):
         if modality not in fusion.modalities:
-            made[modality] = None
+            inputs[modality] = None
             continue
-        sequence = random_sequence(rng, n, LENGTHS[modality], WIDTHS[modality], absent=i + 1)
-        made[modality] = sequence if fusion.takes == "sequences" else pooled(sequence, parts)
+        sequence = random_sequence(rng, n, LENGTHS[modality], WIDTHS[modality], absent_row=i + 1)
+        inputs[modality] = sequence if fusion.takes == "sequences" else pool_sequence(sequence, parts)
     if fusion.takes == "sequences":
-        return EncodedSequences(**made)
-    pairs = [(None, None) if pair is None else pair for pair in made.values()]
+        return EncodedSequences(**inputs)
+    pairs = [(None, None) if pair is None else pair for pair in inputs.values()]
     return PooledVectors(*pairs[0], *pairs[1])
 
 
-def random_sequence(rng, n, length, width, absent):
+def random_sequence(rng, n, length, width, absent_row):
     valid = rng.integers(2, length + 1, n)
-    valid[0], valid[absent] = length, 0
+    valid[0], valid[absent_row] = length, 0
     mask = np.arange(length) < valid[:, None]
     values = rng.normal(size=(n, length, width)) * mask[..., None]
     order = np.broadcast_to(np.arange(length), mask.shape)
     return EncodedSequence(*map(jnp.asarray, (values.astype(np.float32), mask, order, valid)))
 
 
-def pooled(sequence, parts):
-    """Means of the whole and of its parts, as `Streams` has them."""
+def pool_sequence(sequence, parts):
+    """Means of the whole and of its parts, as `PooledVectors` has them."""
     masks = trunk_masks(sequence, parts)
     return masked_mean(sequence.values[:, None] * masks[..., None], masks), masks.any(-1)
 
 
-def as_batch(n, seed=1):
+def make_batch(n, seed=1):
     """A batch whose labels and weights count; what the encoders see is empty."""
     rng = np.random.default_rng(seed)
     return Batch(
@@ -100,7 +101,7 @@ def as_batch(n, seed=1):
     )
 
 
-def as_outputs(inputs, fused):
+def make_outputs(inputs, fused):
     """What the network answers around a fusion."""
     if isinstance(inputs, PooledVectors):
         audio, video = (None if v is None else v[:, 0] for v in (inputs.audio, inputs.video))
@@ -110,7 +111,7 @@ def as_outputs(inputs, fused):
 
 
 @functools.cache
-def shipped(fusion):
+def load_experiment(fusion):
     """The experiment of that fusion: configs/<fusion>.py, or the first that names it."""
     names = [name for name in settings.shipped_names() if name not in ("demo", "gan")]
     for name in [fusion, *names] if fusion in names else names:

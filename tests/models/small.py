@@ -37,8 +37,8 @@ def small_model(fusion="am_fbp", **fields):
     config = small_config(fusion)
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     model = build_model(config, SPEC)
-    numbers = jax.jit(model.init)(jax.random.key(0))
-    return model, *numbers, jax.jit(model.apply, static_argnames="train")
+    params_and_state = jax.jit(model.init)(jax.random.key(0))
+    return model, *params_and_state, jax.jit(model.apply, static_argnames="train")
 
 
 def device_batch(model, n=4, seed=0, **fields):

@@ -21,17 +21,17 @@ from tests.golden import tables
 from tests.models.small import small_config
 
 
-def shaped(shape):
+def config_of_shape(shape):
     config = default_model_config()
     config.audio.update({"alexnet": ALEXNET, "torchvision": TORCHVISION_ALEXNET}[shape])
     return config
 
 
-def fcn(config, bins=200):
+def make_fcn(config, bins=200):
     return AudioFCN(config.audio, bins, jnp.float32, rngs=nnx.Rngs(0))
 
 
-def jitted(network, train):
+def jit_network(network, train):
     graphdef, state = nnx.split(network)
     state = nnx.to_pure_dict(state)
     return jax.jit(lambda audio, mask: nnx.merge(graphdef, state)(audio, mask, train=train))
@@ -39,7 +39,7 @@ def jitted(network, train):
 
 @pytest.mark.parametrize("shape", tables.FCN_PARAMETERS)
 def test_parameter_count(shape):
-    abstract = nnx.eval_shape(lambda: fcn(shaped(shape)))
+    abstract = nnx.eval_shape(lambda: make_fcn(config_of_shape(shape)))
     count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param)))
     assert count == tables.FCN_PARAMETERS[shape]
 
@@ -49,7 +49,7 @@ def test_shape_for_two_hundred_bins(steps):
     config = default_model_config()
 
     def run(audio, mask):
-        return fcn(config)(audio, mask, train=False)
+        return make_fcn(config)(audio, mask, train=False)
 
     audio = jax.ShapeDtypeStruct((2, steps, 200), jnp.float32)
     features, mask = jax.eval_shape(run, audio, jax.ShapeDtypeStruct((2, steps), jnp.bool_))
@@ -63,17 +63,17 @@ def test_fewest_steps():
     assert min_input_length(layers) == 67
     assert min_input_length(layers, 3) == 131
     with pytest.raises(ValueError, match="audio: 66 steps, the network needs at least 67"):
-        fcn(small_config(), 70)(jnp.zeros((1, 66, 70)), jnp.ones((1, 66), bool), train=False)
+        make_fcn(small_config(), 70)(jnp.zeros((1, 66, 70)), jnp.ones((1, 66), bool), train=False)
     with pytest.raises(ValueError, match="audio: 40 frequency bins"):
-        fcn(small_config(), 40)
+        make_fcn(small_config(), 40)
 
 
 @pytest.mark.parametrize(("shape", "norm"), [("alexnet", "lrn"), ("torchvision", "batch")])
 @pytest.mark.parametrize("length", [67, 131, 162])
 def test_padding_a_clip_changes_no_column(shape, norm, length):
-    config = shaped(shape)
+    config = config_of_shape(shape)
     config.audio.widths, config.audio.norms = (4, 6, 6, 6, 8), (norm, norm, norm, norm, norm)
-    network = jitted(fcn(config, 70), train=True)
+    network = jit_network(make_fcn(config, 70), train=True)
     audio = jnp.asarray(np.random.default_rng(0).normal(size=(2, length, 70)), jnp.float32)
     alone, alone_mask = network(audio, jnp.ones((2, length), bool))
     padded = jnp.pad(audio, ((0, 0), (0, 77), (0, 0)))
@@ -87,15 +87,15 @@ def test_padding_a_clip_changes_no_column(shape, norm, length):
 
 
 def test_a_clip_below_the_minimum_counts_as_followed_by_mean_values():
-    network = jitted(fcn(small_config(), 70), train=False)
+    network = jit_network(make_fcn(small_config(), 70), train=False)
     audio = jnp.ones((1, 120, 70)).at[:, 30:].set(0)
     short = jnp.arange(120)[None] < 30
     features, mask = network(audio, short)
     assert np.array_equal(mask, [[True, False]])
-    whole, _ = network(audio[:, :67], jnp.ones((1, 67), bool))
-    np.testing.assert_allclose(features[:, :1], whole, atol=1e-6)
-    _, nothing = network(audio, jnp.zeros((1, 120), bool))
-    assert not nothing.any()
+    shortest, _ = network(audio[:, :67], jnp.ones((1, 67), bool))
+    np.testing.assert_allclose(features[:, :1], shortest, atol=1e-6)
+    _, empty_mask = network(audio, jnp.zeros((1, 120), bool))
+    assert not empty_mask.any()
 
 
 def test_shrink_mask_wants_all_inputs():

@@ -75,14 +75,14 @@ def test_scoring_is_deterministic_and_leaves_the_state():
 def test_training_uses_its_key_and_moves_the_running_statistics():
     model, params, state, apply = small_model()
     batch = device_batch(model)
-    one, moved = apply(params, state, batch, train=True, key=jax.random.key(0))
+    one, new_state = apply(params, state, batch, train=True, key=jax.random.key(0))
     two, _ = apply(params, state, batch, train=True, key=jax.random.key(1))
     assert np.abs(one.logits - two.logits).max() > 1e-4
 
     def mean(s):
         return s["video"]["resnet"]["stem"]["norm"]["mean"]
 
-    assert np.abs(mean(moved) - mean(state)).max() > 1e-4
+    assert np.abs(mean(new_state) - mean(state)).max() > 1e-4
     with pytest.raises(ValueError, match="train=True needs a key"):
         model.apply(params, state, batch, train=True)
 
@@ -91,10 +91,10 @@ def test_statistics_standardise_the_sound():
     model, params, state, apply = small_model("audio_only")
     batch = device_batch(model)
     mean, std = np.linspace(-5, -3, SPEC.f), np.linspace(1, 3, SPEC.f)
-    ours, _ = apply(params, model.with_statistics(state, mean, std), batch)
-    sound = (np.asarray(batch.audio, np.float32) - mean) / std
-    by_hand = dataclasses.replace(batch, audio=jnp.asarray(sound, jnp.float32))
-    np.testing.assert_allclose(ours.logits, apply(params, state, by_hand)[0].logits, atol=1e-4)
+    outputs, _ = apply(params, model.with_statistics(state, mean, std), batch)
+    audio = (np.asarray(batch.audio, np.float32) - mean) / std
+    by_hand = dataclasses.replace(batch, audio=jnp.asarray(audio, jnp.float32))
+    np.testing.assert_allclose(outputs.logits, apply(params, state, by_hand)[0].logits, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,19 @@ from tests.models.small import device_batch, small_model
 RNG = np.random.default_rng(10)
 
 
-def sequence(l, d, mask=None):
+def make_sequence(l, d, mask=None):
     values = jnp.asarray(RNG.normal(size=(2, l, d)), jnp.float32)
     mask = jnp.ones((2, l), bool) if mask is None else jnp.asarray(mask, bool)
     return EncodedSequence(values, mask, jnp.broadcast_to(jnp.arange(l), (2, l)), jnp.full(2, l))
 
 
-def fusion(d_a=4, d_v=4, **fields):
+def make_fusion(d_a=4, d_v=4, **fields):
     config = ConfigDict(CrossAttention.defaults | {"positions": 3, "common_width": 5} | fields)
     return CrossAttention(d_a, d_v, 6, config, jnp.float32, rngs=nnx.Rngs(0))
 
 
 def test_equals_the_formula_on_positions_of_one_width():
-    net, audio, video = fusion(layer_norm=False), sequence(3, 4), sequence(3, 4)
+    net, audio, video = make_fusion(layer_norm=False), make_sequence(3, 4), make_sequence(3, 4)
     out = net(EncodedSequences(audio, video), None)
     for i in range(2):
         x_a, x_v, w = np.asarray(audio.values[i]), np.asarray(video.values[i]), np.asarray(net.w[...])
@@ -41,7 +41,12 @@ def test_equals_the_formula_on_positions_of_one_width():
 
 
 def test_layer_norm_comes_before_the_affinities():
-    net, plain, audio, video = fusion(), fusion(layer_norm=False), sequence(3, 4), sequence(3, 4)
+    net, plain, audio, video = (
+        make_fusion(),
+        make_fusion(layer_norm=False),
+        make_sequence(3, 4),
+        make_sequence(3, 4),
+    )
     plain.w[...], plain.head = net.w[...], net.head
     normed = (x._replace(values=jax.nn.standardize(x.values, epsilon=1e-6)) for x in (audio, video))
     one, two = net(EncodedSequences(audio, video), None), plain(EncodedSequences(*normed), None)
@@ -49,40 +54,42 @@ def test_layer_norm_comes_before_the_affinities():
 
 
 def test_large_inputs_do_not_end_in_the_flat_part_of_the_tanh():
-    audio, video = (x._replace(values=4 + jnp.abs(x.values)) for x in (sequence(3, 8), sequence(3, 8)))
-    flat = [
-        fusion(8, 8, layer_norm=norm)(EncodedSequences(audio, video), None).embedding
+    audio, video = (
+        x._replace(values=4 + jnp.abs(x.values)) for x in (make_sequence(3, 8), make_sequence(3, 8))
+    )
+    embeddings = [
+        make_fusion(8, 8, layer_norm=norm)(EncodedSequences(audio, video), None).embedding
         for norm in (True, False)
     ]
-    slope = [float(jnp.mean(1 - z**2)) for z in flat]
-    assert slope[0] > 0.2 > 1e-3 > slope[1]
+    slopes = [float(jnp.mean(1 - z**2)) for z in embeddings]
+    assert slopes[0] > 0.2 > 1e-3 > slopes[1]
 
 
 @pytest.mark.parametrize(("l_a", "d_a", "l_v", "d_v"), [(7, 4, 2, 3), (3, 4, 12, 4)])
 def test_takes_any_pair_of_sequences(l_a, d_a, l_v, d_v):
-    net = fusion(d_a, d_v)
-    out = net(EncodedSequences(sequence(l_a, d_a), sequence(l_v, d_v)), None)
+    net = make_fusion(d_a, d_v)
+    out = net(EncodedSequences(make_sequence(l_a, d_a), make_sequence(l_v, d_v)), None)
     assert out.embedding.shape == (2, 3 * 2 * (4 if d_a == d_v else 5))
     assert out.aux["cross_audio_weights"].shape == (2, 3, 3)
     assert np.all(np.isfinite(out.logits))
 
 
 def test_longer_sequences_are_averaged_in_equal_parts():
-    long = sequence(6, 4)
-    short = sequence(3, 4)._replace(values=long.values.reshape(2, 3, 2, 4).mean(2))
-    net, video = fusion(), sequence(3, 4)
+    long = make_sequence(6, 4)
+    short = make_sequence(3, 4)._replace(values=long.values.reshape(2, 3, 2, 4).mean(2))
+    net, video = make_fusion(), make_sequence(3, 4)
     one, two = (net(EncodedSequences(audio, video), None).logits for audio in (long, short))
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_masked_positions_and_absent_modalities():
     net, audio, video = (
-        fusion(d_v=3, layer_norm=False),
-        sequence(3, 4),
-        sequence(6, 3, [[1, 0, 1, 1, 0, 0], [0] * 6]),
+        make_fusion(d_v=3, layer_norm=False),
+        make_sequence(3, 4),
+        make_sequence(6, 3, [[1, 0, 1, 1, 0, 0], [0] * 6]),
     )
-    moved = video._replace(values=jnp.where(video.mask[..., None], video.values, 9.0))
-    one, two = (net(EncodedSequences(audio, given), None) for given in (video, moved))
+    changed_video = video._replace(values=jnp.where(video.mask[..., None], video.values, 9.0))
+    one, two = (net(EncodedSequences(audio, video_input), None) for video_input in (video, changed_video))
     np.testing.assert_allclose(one.logits, two.logits, atol=1e-6)
     halves = one.embedding[1].reshape(3, 2, 5)
     np.testing.assert_allclose(halves[:, 0], np.tanh(net.audio_projection(audio.values[1])), atol=1e-5)
@@ -90,7 +97,7 @@ def test_masked_positions_and_absent_modalities():
 
 
 def test_affinities_are_of_order_one_at_first():
-    net, audio, video = fusion(64, 64), sequence(3, 64), sequence(3, 64)
+    net, audio, video = make_fusion(64, 64), make_sequence(3, 64), make_sequence(3, 64)
     affinity = audio.values @ net.w[...] @ jnp.swapaxes(video.values, 1, 2)
     assert 0.5 < jnp.std(affinity) < 2
 
@@ -98,18 +105,18 @@ def test_affinities_are_of_order_one_at_first():
 def test_with_fcn_and_frames_padding_changes_nothing():
     model, params, state, apply = small_model("cross_attention", fusion__positions=2)
     batch = device_batch(model)
-    more = dataclasses.replace(
+    longer = dataclasses.replace(
         batch,
         audio=jnp.pad(batch.audio, ((0, 0), (0, 40), (0, 0)), constant_values=3.0),
         audio_mask=jnp.pad(batch.audio_mask, ((0, 0), (0, 40))),
     )
-    one, two = (apply(params, state, given)[0] for given in (batch, more))
+    one, two = (apply(params, state, padded_batch)[0] for padded_batch in (batch, longer))
     np.testing.assert_allclose(one.logits, two.logits, atol=1e-5)
 
 
 def test_the_number_of_positions_is_checked():
     with pytest.raises(ValueError, match=r"fusion.positions: 0, expected at least 1"):
-        fusion(positions=0)
+        make_fusion(positions=0)
 
 
 def test_deep_fusion_is_a_perceptron():

@@ -19,7 +19,7 @@ from tests.models.small import device_batch, float_leaves
 SPEC = InputSpec(t=0, f=70, s=4, h=0, w=0, classes=5, feature_steps=11, audio_features=9, face_features=6)
 
 
-def model_of(fusion="concat", spec=SPEC, **fields):
+def make_model(fusion="concat", spec=SPEC, **fields):
     config = default_model_config(fusion, audio="features", video="features")
     small = {"audio.embedding": 8, "video.embedding": 8, "audio.attention_width": 4}
     config.update_from_flattened_dict({**small, "video.attention_width": 4, **fields})
@@ -37,7 +37,7 @@ def model_of(fusion="concat", spec=SPEC, **fields):
     return build_model(config, spec)
 
 
-def numbers_of(model):
+def init_model(model):
     return jax.jit(model.init)(jax.random.key(0))
 
 
@@ -60,8 +60,8 @@ def random_like(params, seed=0):
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
 def test_the_encoders_are_the_formula(activation):
     """Seen through a fusion of pooled vectors with one valid position, where pooling is the identity."""
-    model = model_of(**{"audio.activation": activation, "video.activation": activation})
-    params, state = numbers_of(model)
+    model = make_model(**{"audio.activation": activation, "video.activation": activation})
+    params, state = init_model(model)
     params = random_like(params)
     batch = device_batch(model)
     first = jnp.zeros((4, 11), bool).at[:, 2].set(True), jnp.zeros((4, 4), bool).at[:, 1].set(True)
@@ -77,8 +77,8 @@ def test_the_encoders_are_the_formula(activation):
 
 @pytest.mark.parametrize("kind", ["plain", "zeros", "constant", "single"])
 def test_gradients_are_right_at_the_hard_points(kind):
-    model = model_of()
-    params, state = numbers_of(model)
+    model = make_model()
+    params, state = init_model(model)
     params, batch = random_like(params, 1), device_batch(model, 2)
     if kind in ("zeros", "constant"):
         batch = dataclasses.replace(
@@ -96,8 +96,8 @@ def test_gradients_are_right_at_the_hard_points(kind):
 
 
 def test_padding_changes_nothing():
-    model = model_of("am_fbp")
-    params, state = numbers_of(model)
+    model = make_model("am_fbp")
+    params, state = init_model(model)
     apply = jax.jit(model.apply)
     batch = device_batch(model)
     logits = apply(params, state, batch)[0].logits
@@ -108,20 +108,20 @@ def test_padding_changes_nothing():
         audio_features_mask=jnp.pad(batch.audio_features_mask, pad[:2]),
     )
     np.testing.assert_allclose(apply(params, state, longer)[0].logits, logits, atol=1e-5)
-    rubbish = jnp.where(batch.face_mask[..., None], batch.face_features, jnp.nan)
-    spoilt = dataclasses.replace(batch, face_features=rubbish)
-    np.testing.assert_allclose(apply(params, state, spoilt)[0].logits, logits, atol=1e-5)
+    garbage = jnp.where(batch.face_mask[..., None], batch.face_features, jnp.nan)
+    garbage_batch = dataclasses.replace(batch, face_features=garbage)
+    np.testing.assert_allclose(apply(params, state, garbage_batch)[0].logits, logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_learns_from_features(fusion):
     """Value and gradient, with a clip without sound, one without faces, and one without either."""
-    model = model_of(fusion)
-    params, state = numbers_of(model)
+    model = make_model(fusion)
+    params, state = init_model(model)
     batch = device_batch(model, 6)
-    heard = batch.audio_features_mask.at[jnp.array([1, 3])].set(False)
-    seen = batch.face_mask.at[jnp.array([2, 3])].set(False)
-    batch = dataclasses.replace(batch, audio_features_mask=heard, face_mask=seen)
+    audio_mask = batch.audio_features_mask.at[jnp.array([1, 3])].set(False)
+    face_mask = batch.face_mask.at[jnp.array([2, 3])].set(False)
+    batch = dataclasses.replace(batch, audio_features_mask=audio_mask, face_mask=face_mask)
 
     def loss(params):
         outputs, _ = model.apply(params, state, batch, train=True, key=jax.random.key(1))
@@ -147,8 +147,8 @@ def test_every_fusion_learns_from_features(fusion):
 
 
 def test_bfloat16_is_finite():
-    model = model_of(dtype="bfloat16")
-    params, state = numbers_of(model)
+    model = make_model(dtype="bfloat16")
+    params, state = init_model(model)
     outputs, _ = jax.jit(model.apply)(params, state, device_batch(model))
     assert outputs.audio_vector.dtype == jnp.bfloat16
     assert all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in float_leaves(outputs))
@@ -160,18 +160,21 @@ def test_one_stream_of_features_beside_one_of_tensors():
     config.video.update(width=4, blocks=(1,), embedding=8)
     model = build_model(config, spec)
     assert model.inputs == ("audio_features", "audio_features_mask", "faces", "face_mask")
-    outputs, _ = jax.jit(model.apply)(*numbers_of(model), model.fake_batch(2))
+    outputs, _ = jax.jit(model.apply)(*init_model(model), model.fake_batch(2))
     assert np.isfinite(outputs.logits).all()
     assert model.fake_batch(2).face_features is None
 
 
 @pytest.mark.parametrize(
-    ("build", "told"),
+    ("build", "message"),
     [
-        (lambda: model_of(spec=dataclasses.replace(SPEC, audio_features=0)), r"hold none.* --audio_encoder"),
-        (lambda: model_of(spec=dataclasses.replace(SPEC, face_features=0)), r"hold none.* --face_encoder"),
         (
-            lambda: model_of(**{"video.activation": "relu"}),
+            lambda: make_model(spec=dataclasses.replace(SPEC, audio_features=0)),
+            r"hold none.* --audio_encoder",
+        ),
+        (lambda: make_model(spec=dataclasses.replace(SPEC, face_features=0)), r"hold none.* --face_encoder"),
+        (
+            lambda: make_model(**{"video.activation": "relu"}),
             r"video\.activation: 'relu', expected one of tanh",
         ),
         (
@@ -184,20 +187,20 @@ def test_one_stream_of_features_beside_one_of_tensors():
         ),
     ],
 )
-def test_what_does_not_fit_is_named(build, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_does_not_fit_is_named(build, message):
+    with pytest.raises(ValueError, match=message):
         build()
 
 
 def test_a_batch_without_features_is_named():
-    model = model_of()
+    model = make_model()
     batch = dataclasses.replace(model.fake_batch(2), audio_features=None)
     with pytest.raises(ValueError, match=r"batch\.audio_features: shape None, expected \('b', 'any', 9\)"):
-        model.apply(*numbers_of(model), batch)
+        model.apply(*init_model(model), batch)
 
 
 def test_fake_features_are_valid_and_leave_other_fakes_alone():
-    model = model_of(spec=dataclasses.replace(SPEC, t=163, h=16, w=16))
+    model = make_model(spec=dataclasses.replace(SPEC, t=163, h=16, w=16))
     batch = model.fake_batch(5, seed=2)
     length = batch.audio_features_mask.sum(1)
     assert length[0] == 11

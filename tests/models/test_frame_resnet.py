@@ -16,19 +16,19 @@ from tests.models.small import small_config
 RNG = np.random.default_rng(5)
 
 
-def encoder(size=(16, 16), **fields):
+def make_encoder(size=(16, 16), **fields):
     config = small_config()
     config.video.update(fields)
     return VideoEncoder(config.video, InputSpec(163, 70, 4, *size, 5), jnp.float32, rngs=nnx.Rngs(0))
 
 
-def of_faces(faces, mask):
+def make_face_batch(faces, mask):
     """A batch of which nothing but the faces is looked at."""
     empty = dict.fromkeys(field.name for field in dataclasses.fields(Batch))
     return Batch(**empty | {"faces": faces, "face_mask": mask})
 
 
-def run(network, faces, mask, train):
+def run_encoder(network, faces, mask, train):
     """Frame embeddings and new statistics, jitted."""
     graphdef, state = nnx.split(network)
     state = nnx.to_pure_dict(state)
@@ -36,7 +36,7 @@ def run(network, faces, mask, train):
     @jax.jit
     def call(faces, mask):
         merged = nnx.merge(graphdef, state)
-        values = merged(of_faces(faces, mask), train=train).sequence.values
+        values = merged(make_face_batch(faces, mask), train=train).sequence.values
         return values, jax.tree.leaves(nnx.state(merged, nnx.BatchStat))
 
     return call(jnp.asarray(faces), jnp.asarray(mask))
@@ -55,7 +55,7 @@ def test_embedding_is_512_then_256_for_the_paper_size():
     def run(faces, mask):
         network = VideoEncoder(config, InputSpec(163, 70, 3, 112, 112, 5), jnp.float32, rngs=nnx.Rngs(0))
         assert network.resnet.width == 512
-        return network(of_faces(faces, mask), train=False).sequence
+        return network(make_face_batch(faces, mask), train=False).sequence
 
     faces = jax.ShapeDtypeStruct((2, 3, 112, 112, 3), jnp.uint8)
     sequence = jax.eval_shape(run, faces, jax.ShapeDtypeStruct((2, 3), jnp.bool_))
@@ -67,7 +67,9 @@ def test_faceless_frames_change_nothing(train):
     faces = RNG.integers(0, 256, (2, 3, 16, 16, 3), np.uint8)
     mask = jnp.array([[True, False, True], [True, True, False]])
     other = np.where(np.asarray(mask)[..., None, None, None], faces, 255 - faces)
-    (one, one_state), (two, two_state) = (run(encoder(), given, mask, train) for given in (faces, other))
+    (one, one_state), (two, two_state) = (
+        run_encoder(make_encoder(), images, mask, train) for images in (faces, other)
+    )
     valid = np.asarray(mask)
     assert np.array_equal(one[valid], two[valid])
     for a, b in zip(one_state, two_state, strict=True):
@@ -79,9 +81,9 @@ def test_batch_norm_equals_the_formula_over_the_valid_rows():
     x = RNG.normal(2, 3, size=(6, 2, 2, 3)).astype(np.float32)
     mask = np.array([1, 0, 1, 1, 0, 1], bool)
     y = masked_batch_norm(norm, jnp.asarray(x), jnp.asarray(mask)[:, None, None, None], train=True)
-    kept = x[mask]
-    mean, var = kept.mean((0, 1, 2)), kept.var((0, 1, 2))
-    np.testing.assert_allclose(y[mask], (kept - mean) / np.sqrt(var + 1e-5), rtol=1e-3, atol=1e-5)
+    valid_rows = x[mask]
+    mean, var = valid_rows.mean((0, 1, 2)), valid_rows.var((0, 1, 2))
+    np.testing.assert_allclose(y[mask], (valid_rows - mean) / np.sqrt(var + 1e-5), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(norm.mean[...], 0.1 * mean, rtol=1e-4)
     np.testing.assert_allclose(norm.var[...], 0.9 + 0.1 * var, rtol=1e-4)
 
@@ -99,15 +101,17 @@ def test_shrink_is_the_mean_of_squares():
     images = jnp.arange(16.0).reshape(1, 4, 4, 1).repeat(3, axis=-1)
     np.testing.assert_allclose(downsample_images(images, 2)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
     with pytest.raises(ValueError, match=r"video.downsample=3 does not divide faces of 16x16"):
-        encoder(downsample=3)
+        make_encoder(downsample=3)
 
 
 def test_downsampling_equals_smaller_faces():
     faces = RNG.integers(0, 256, (1, 2, 8, 8, 3), np.uint8)
     large = faces.repeat(2, axis=2).repeat(2, axis=3)
     mask = jnp.ones((1, 2), bool)
-    small, _ = run(encoder((8, 8)), faces, mask, False)
-    np.testing.assert_allclose(run(encoder(downsample=2), large, mask, False)[0], small, atol=1e-6)
+    small, _ = run_encoder(make_encoder((8, 8)), faces, mask, False)
+    np.testing.assert_allclose(
+        run_encoder(make_encoder(downsample=2), large, mask, False)[0], small, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,6 +119,6 @@ def test_downsampling_equals_smaller_faces():
 )
 def test_other_stems_and_blocks(fields):
     faces = RNG.integers(0, 256, (1, 2, 16, 16, 3), np.uint8)
-    values, _ = run(encoder(**fields), faces, np.ones((1, 2), bool), True)
+    values, _ = run_encoder(make_encoder(**fields), faces, np.ones((1, 2), bool), True)
     assert values.shape == (1, 2, 12)
     assert np.all(np.isfinite(values))

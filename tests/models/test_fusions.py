@@ -15,7 +15,7 @@ from emofuse_jax.models.interfaces import EncodedSequence, PooledVectors, trunk_
 from emofuse_jax.models.layers.fbp import AdaptiveFBP
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.ops.masking import equal_weights
-from tests.models.fusion_inputs import shipped
+from tests.models.fusion_inputs import load_experiment
 from tests.models.small import device_batch, float_leaves, small_config, small_model
 
 CASES = [(fusion, "float32") for fusion in FUSIONS]
@@ -25,9 +25,9 @@ CASES += [(fusion, "bfloat16") for fusion in FUSIONS if FUSIONS[fusion].takes ==
 
 @pytest.mark.parametrize(("fusion", "dtype"), CASES)
 def test_trains_finitely_also_when_a_whole_batch_lacks_a_modality(fusion, dtype):
-    config = shipped(fusion).loss
+    config = load_experiment(fusion).loss
     model, params, state, _ = small_model(
-        fusion, dtype=dtype, margins__kind=shipped(fusion).model.margins.kind
+        fusion, dtype=dtype, margins__kind=load_experiment(fusion).model.margins.kind
     )
 
     @jax.jit
@@ -94,11 +94,11 @@ def test_the_output_follows_the_gates(gates):
     rng = np.random.default_rng(0)
     audio, video = (jnp.asarray(rng.normal(size=(3, d)), jnp.float32) for d in (8, 12))
     ok = jnp.ones((3, 2), bool)
-    before, weights, named = trunk(audio, video, ok, None)
+    before, weights, gates_by_name = trunk(audio, video, ok, None)
     layer = trunk.gates.audio_score if gates == "scalar" else trunk.gates.audio_gate
     layer.kernel[...] = layer.kernel[...] + 0.5
     after, changed, _ = trunk(audio, video, ok, None)
-    assert set(named) == ({"audio_gate", "video_gate"} if gates == "vector" else set())
+    assert set(gates_by_name) == ({"audio_gate", "video_gate"} if gates == "vector" else set())
     assert np.abs(weights - changed).max() > 1e-2
     assert np.abs(before - after).max() > 1e-3
     np.testing.assert_allclose(jnp.linalg.norm(after, axis=-1), config.scale, rtol=1e-5)

@@ -12,7 +12,7 @@ from tests.models.small import device_batch, small_model
 POLARITY = np.array([-1, 1, 0, -1])
 
 
-def margins(**fields):
+def make_margins(**fields):
     return Margins(ConfigDict(MARGIN_DEFAULTS | fields), POLARITY)
 
 
@@ -21,13 +21,13 @@ def off_diagonal(m):
 
 
 def test_equal_at_first():
-    m = margins(kind="triplet", mean=0.3)()
+    m = make_margins(kind="triplet", mean=0.3)()
     np.testing.assert_allclose(off_diagonal(m), 0.3, rtol=1e-6)
     assert np.all(np.diagonal(m) == 0)
 
 
 def test_larger_across_polarity_at_first():
-    m = np.asarray(margins(kind="hierarchical", across=3.0)())
+    m = np.asarray(make_margins(kind="hierarchical", across=3.0)())
     within = m[0, 3]  # the only pair of one polarity, of six
     across = [m[0, 1], m[0, 2], m[1, 2], m[1, 3], m[2, 3]]
     np.testing.assert_allclose(across, 3 * within, rtol=1e-5)
@@ -36,7 +36,7 @@ def test_larger_across_polarity_at_first():
 
 
 def test_training_keeps_them_symmetric_positive_and_their_mean():
-    layer = margins(kind="hierarchical")
+    layer = make_margins(kind="hierarchical")
     graphdef, theta = nnx.split(layer)
     target = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (4, 4)), jnp.float32)
     tx = optax.adam(0.3)
@@ -59,8 +59,8 @@ def test_training_keeps_them_symmetric_positive_and_their_mean():
 
 
 def test_what_the_network_says_of_its_classes():
-    plain, *numbers, apply = small_model("concat")
-    assert not {"margins", "polarity"} & set(apply(*numbers, device_batch(plain))[0].aux)
+    plain, *params_and_state, apply = small_model("concat")
+    assert not {"margins", "polarity"} & set(apply(*params_and_state, device_batch(plain))[0].aux)
     fields = {"margins__kind": "hierarchical", "polarity": (0, 1, 1, -1, -1)}
     model, params, state, apply = small_model("concat", **fields)
     aux = apply(params, state, device_batch(model))[0].aux
@@ -87,6 +87,6 @@ def test_without_polarities_all_pairs_are_alike():
 )
 def test_bad_fields(fields, message):
     with pytest.raises(ValueError, match=message):
-        margins(**fields)
+        make_margins(**fields)
     with pytest.raises(ValueError, match=r"model.polarity: 2 numbers, expected one for each of 5 classes"):
         small_model("concat", polarity=(1, 0))

@@ -9,7 +9,14 @@ from emofuse_jax.models.fusions.f_score import FScore, compute_f_scores
 from emofuse_jax.models.fusions.mfh import MFH
 from emofuse_jax.models.interfaces import PooledVectors
 from emofuse_jax.models.layers.missing_modality import MissingModalityVectors
-from tests.models.fusion_inputs import CLASSES, WIDTHS, build_fusion, random_inputs, small_fusion, still
+from tests.models.fusion_inputs import (
+    CLASSES,
+    WIDTHS,
+    build_fusion,
+    random_inputs,
+    small_fusion,
+    without_dropout,
+)
 
 RNG = np.random.default_rng(7)
 
@@ -34,13 +41,13 @@ def test_a_stand_in_is_seen_only_where_the_modality_is_absent():
     np.testing.assert_array_equal(gradient.video[...], 1)
 
 
-def separable(n, seed):
+def separable_streams(n, seed):
     """Each stream alone tells the class; a third of the clips lacks the sound, a third the faces."""
     rng = np.random.default_rng(seed)
-    label, lacks = rng.integers(0, CLASSES, n), rng.integers(0, 3, n)
+    label, missing_modality = rng.integers(0, CLASSES, n), rng.integers(0, 3, n)
     fields = []
     for i, d in enumerate(WIDTHS.values()):
-        ok, centres = lacks != i + 1, np.random.default_rng(i).normal(size=(CLASSES, d))
+        ok, centres = missing_modality != i + 1, np.random.default_rng(i).normal(size=(CLASSES, d))
         vectors = (centres[label] + 0.3 * rng.normal(size=(n, d))) * ok[:, None]
         fields += [jnp.asarray(vectors, jnp.float32)[:, None], jnp.asarray(ok)[:, None]]
     return PooledVectors(*fields), jnp.asarray(label)
@@ -48,8 +55,8 @@ def separable(n, seed):
 
 @pytest.mark.parametrize("name", ["g_fbp", "mfb", "mfh", "lmf"])
 def test_with_modality_dropout_one_stream_alone_still_decides(name):
-    params, state, apply = small_fusion(name, **still(name))
-    streams, label = separable(256, 0)
+    params, state, apply = small_fusion(name, **without_dropout(name))
+    streams, label = separable_streams(256, 0)
     tx = optax.adam(1e-2)
 
     @jax.jit
@@ -64,12 +71,12 @@ def test_with_modality_dropout_one_stream_alone_still_decides(name):
     opt_state = tx.init(params)
     for _ in range(100):
         params, opt_state = step(params, opt_state)
-    streams, label = separable(300, 1)
-    right = apply(params, state, streams).logits.argmax(-1) == label
+    streams, label = separable_streams(300, 1)
+    is_correct = apply(params, state, streams).logits.argmax(-1) == label
     only_audio = streams.audio_ok[:, 0] & ~streams.video_ok[:, 0]
     only_video = streams.video_ok[:, 0] & ~streams.audio_ok[:, 0]
     for rows in (only_audio, only_video):
-        assert right[rows].mean() > 0.8  # chance is 0.2
+        assert is_correct[rows].mean() > 0.8  # chance is 0.2
 
 
 def test_mfh_checks_its_blocks():
@@ -89,14 +96,14 @@ def f_score_fusion(weights):
 def test_f_scores_equal_the_formula():
     probabilities = RNG.dirichlet(np.ones(4), 50)
     labels = RNG.integers(0, 3, 50)  # nobody is of class 3
-    found = compute_f_scores(probabilities, labels)
+    scores = compute_f_scores(probabilities, labels)
     for c in range(4):
-        guess = probabilities.argmax(1) == c
-        hits = (guess & (labels == c)).sum()
-        precision = hits / max(guess.sum(), 1)
+        is_predicted = probabilities.argmax(1) == c
+        hits = (is_predicted & (labels == c)).sum()
+        precision = hits / max(is_predicted.sum(), 1)
         recall = hits / max((labels == c).sum(), 1)
         expected = 2 * precision * recall / (precision + recall) if hits else 0.0
-        assert found[c] == pytest.approx(expected)
+        assert scores[c] == pytest.approx(expected)
     assert np.array_equal(compute_f_scores(np.zeros((0, 4)), np.zeros(0, int)), np.zeros(4))
 
 

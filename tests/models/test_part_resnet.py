@@ -19,26 +19,26 @@ AUDIO = RNG.normal(size=(2, 24, 20)).astype(np.float32)
 LENGTH = np.array([24, 15])
 
 
-def batch(audio, mask):
+def make_batch(audio, mask):
     empty = dict.fromkeys(field.name for field in dataclasses.fields(Batch))
     return Batch(**empty | {"audio": jnp.asarray(audio), "audio_mask": jnp.asarray(mask)})
 
 
 @functools.cache
-def runner(dtype=jnp.float32, **fields):
+def make_runner(dtype=jnp.float32, **fields):
     config = ConfigDict(PartResNet.defaults | SMALL | fields)
     graphdef, state = nnx.split(PartResNet(config, SPEC, dtype, rngs=nnx.Rngs(0)))
     state = nnx.to_pure_dict(state)
 
     def call(audio, mask, train):
         encoder = nnx.merge(graphdef, state)
-        out = encoder(batch(audio.astype(dtype), mask), train=train)
+        out = encoder(make_batch(audio.astype(dtype), mask), train=train)
         return out, nnx.to_pure_dict(nnx.state(encoder, nnx.BatchStat))
 
     return jax.jit(call, static_argnums=2)
 
 
-def valid(steps=24):
+def valid_mask(steps=24):
     return np.arange(steps) < LENGTH[:, None]
 
 
@@ -53,7 +53,7 @@ def test_shapes_and_parameters_at_the_paper_size():
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(encoder.resnet, nnx.Param)))
     assert count == tables.RESNET18_PARAMETERS - 2 * 64 * 49  # one input channel instead of three
     out = jax.eval_shape(
-        lambda a, m: make()(batch(a, m), train=False),
+        lambda a, m: make()(make_batch(a, m), train=False),
         *map(jnp.zeros, ((2, 400, 256),)),
         jnp.ones((2, 400), bool),
     )
@@ -63,9 +63,9 @@ def test_shapes_and_parameters_at_the_paper_size():
 
 @pytest.mark.parametrize("train", [False, True])
 def test_padding_changes_nothing(train):
-    more = np.pad(AUDIO * valid()[..., None], ((0, 0), (0, 9), (0, 0)), constant_values=7.0)
-    one, one_state = runner()(AUDIO * valid()[..., None], valid(), train)
-    two, two_state = runner()(more, valid(33), train)
+    longer = np.pad(AUDIO * valid_mask()[..., None], ((0, 0), (0, 9), (0, 0)), constant_values=7.0)
+    one, one_state = make_runner()(AUDIO * valid_mask()[..., None], valid_mask(), train)
+    two, two_state = make_runner()(longer, valid_mask(33), train)
     np.testing.assert_allclose(one.sequence.values, two.sequence.values, atol=1e-5)
     for a, b in zip(jax.tree.leaves(one_state), jax.tree.leaves(two_state), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -82,7 +82,7 @@ def test_a_part_sees_its_own_time():
     def vectors(audio):
         encoder = nnx.merge(graphdef, state)
         encoder.time = lambda x, mask: (x, mask[..., None])
-        return encoder(batch(audio, jnp.ones((2, 24), bool)), train=False).sequence.values
+        return encoder(make_batch(audio, jnp.ones((2, 24), bool)), train=False).sequence.values
 
     changed = np.abs(vectors(AUDIO) - vectors(np.where(np.arange(24)[:, None] < 16, AUDIO, 3.0))).max((0, 2))
     assert np.array_equal(changed > 1e-6, [False, False, True])
@@ -90,8 +90,8 @@ def test_a_part_sees_its_own_time():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_clip_or_batch_without_sound_is_finite(dtype):
-    for mask in (valid() & np.array([[True], [False]]), np.zeros((2, 24), bool)):
-        out, state = runner(dtype)(AUDIO, mask, True)
+    for mask in (valid_mask() & np.array([[True], [False]]), np.zeros((2, 24), bool)):
+        out, state = make_runner(dtype)(AUDIO, mask, True)
         assert out.sequence.values.dtype == dtype
         assert np.array_equal(out.sequence.mask.any(1), mask.any(1))
         for leaf in jax.tree.leaves((out.sequence.values, out.aux, state)):
@@ -100,4 +100,4 @@ def test_a_clip_or_batch_without_sound_is_finite(dtype):
 
 def test_the_number_of_parts_is_checked():
     with pytest.raises(ValueError, match=r"audio.parts: 0, expected at least 1"):
-        runner(parts=0)
+        make_runner(parts=0)

@@ -14,7 +14,7 @@ from tests.models.small import small_config
 RNG = np.random.default_rng(0)
 
 
-def shapes_of(build, prefix):
+def get_shapes(build, prefix):
     """Shapes of parameters and statistics by our names below a stream."""
     _, state = nnx.split(nnx.eval_shape(build))
     leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(state))
@@ -60,31 +60,31 @@ def test_alexnet_fills_every_parameter_and_convolves_as_pytorch_would():
     config.update(TORCHVISION_ALEXNET)
     network = AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0))
     tensors = alexnet_tensors()
-    shapes = shapes_of(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
-    found = alexnet.convert(tensors, shapes)
-    assert found.keys() == shapes.keys()
-    network.conv1.kernel[...] = jnp.asarray(found["fcn/conv1/kernel"])
-    network.conv1.bias[...] = jnp.asarray(found["fcn/conv1/bias"])
-    sound = RNG.normal(size=(1, 90, 70)).astype(np.float32)
-    answer = network.conv1(jnp.asarray(sound)[..., None])  # b t f d
-    image = np.pad(np.repeat(sound[0].T[None], 3, axis=0), ((0, 0), (2, 2), (2, 2)))  # RGB, frequency upwards
+    shapes = get_shapes(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
+    converted = alexnet.convert(tensors, shapes)
+    assert converted.keys() == shapes.keys()
+    network.conv1.kernel[...] = jnp.asarray(converted["fcn/conv1/kernel"])
+    network.conv1.bias[...] = jnp.asarray(converted["fcn/conv1/bias"])
+    audio = RNG.normal(size=(1, 90, 70)).astype(np.float32)
+    output = network.conv1(jnp.asarray(audio)[..., None])  # b t f d
+    image = np.pad(np.repeat(audio[0].T[None], 3, axis=0), ((0, 0), (2, 2), (2, 2)))  # RGB, frequency upwards
     row, column = 5, 9
     patch = image[:, 4 * row : 4 * row + 11, 4 * column : 4 * column + 11]
     expected = np.einsum("ochw,chw->o", tensors["features.0.weight"], patch) + tensors["features.0.bias"]
-    np.testing.assert_allclose(answer[0, column, row], expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(output[0, column, row], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_resnet_fills_every_parameter_and_statistic():
     config = small_config().video
     config.update(width=64, blocks=(2, 2, 2, 2), stem_kernel=7)
-    shapes = shapes_of(lambda: ResNet(config, jnp.float32, rngs=nnx.Rngs(0)), "resnet/")
+    shapes = get_shapes(lambda: ResNet(config, jnp.float32, rngs=nnx.Rngs(0)), "resnet/")
     tensors = resnet_tensors()
-    found = resnet.convert(tensors, shapes)
-    assert found.keys() == shapes.keys()
-    kernel = found["resnet/stage2_block1/shortcut/conv/kernel"]
+    converted = resnet.convert(tensors, shapes)
+    assert converted.keys() == shapes.keys()
+    kernel = converted["resnet/stage2_block1/shortcut/conv/kernel"]
     np.testing.assert_array_equal(kernel[0, 0], tensors["layer2.0.downsample.0.weight"][:, :, 0, 0].T)
     np.testing.assert_array_equal(
-        found["resnet/stage4_block2/second/norm/var"], tensors["layer4.1.bn2.running_var"]
+        converted["resnet/stage4_block2/second/norm/var"], tensors["layer4.1.bn2.running_var"]
     )
 
 
@@ -92,26 +92,26 @@ def test_the_stem_sees_pixels_as_the_public_network_does():
     config = small_config().video
     config.update(width=64, blocks=(2, 2, 2, 2), stem_kernel=7)
     network = ResNet(config, jnp.float32, rngs=nnx.Rngs(0)).stem
-    shapes = shapes_of(lambda: ResNet(config, jnp.float32, rngs=nnx.Rngs(0)), "resnet/")
+    shapes = get_shapes(lambda: ResNet(config, jnp.float32, rngs=nnx.Rngs(0)), "resnet/")
     tensors = resnet_tensors()
-    found = resnet.convert(tensors, shapes)
-    network.conv.kernel[...] = jnp.asarray(found["resnet/stem/conv/kernel"])
+    converted = resnet.convert(tensors, shapes)
+    network.conv.kernel[...] = jnp.asarray(converted["resnet/stem/conv/kernel"])
     for name in ("scale", "bias", "mean", "var"):
-        getattr(network.norm, name)[...] = jnp.asarray(found[f"resnet/stem/norm/{name}"])
+        getattr(network.norm, name)[...] = jnp.asarray(converted[f"resnet/stem/norm/{name}"])
     pixels = RNG.integers(0, 256, (1, 16, 16, 3))
     images = jnp.asarray(pixels / 127.5 - 1.0, jnp.float32)
-    answer = network(images, jnp.ones((1, 1, 1, 1), bool), train=False)
+    output = network(images, jnp.ones((1, 1, 1, 1), bool), train=False)
     theirs = (pixels[0] / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     patch = theirs[1:8, 3:10].transpose(2, 0, 1)  # what row 2 and column 3 see: no padding
     value = np.einsum("ochw,chw->o", tensors["conv1.weight"], patch) - tensors["bn1.running_mean"]
     value = value / np.sqrt(tensors["bn1.running_var"] + 1e-5) * tensors["bn1.weight"] + tensors["bn1.bias"]
-    np.testing.assert_allclose(answer[0, 2, 3], value, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(output[0, 2, 3], value, rtol=1e-3, atol=1e-3)
 
 
 def test_what_does_not_fit_is_named():
     config = small_config().audio
     config.update(TORCHVISION_ALEXNET)
-    shapes = shapes_of(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
+    shapes = get_shapes(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
     tensors = alexnet_tensors()
     with pytest.raises(ValueError, match=r"no tensor 'features.6.bias', expected it for fcn/conv3/bias"):
         alexnet.convert({k: v for k, v in tensors.items() if k != "features.6.bias"}, shapes)

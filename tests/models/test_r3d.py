@@ -13,17 +13,17 @@ SMALL18 = R3D18 | {"width": 2, "blocks": (1, 2), "stem_kernel": (3, 3, 3)}
 SMALL50 = R3D50 | {"width": 2, "blocks": (1, 2), "stem_kernel": (3, 3, 3)}
 
 
-def network(fields):
+def make_network(fields):
     return R3D(ConfigDict(fields), jnp.float32, rngs=nnx.Rngs(0))
 
 
-def flat(state):
+def flatten_by_name(state):
     """Arrays or shapes by names with slashes below `video/`."""
     leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(state))
     return {"r3d/" + jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
 
 
-def count(fields):
+def count_parameters(fields):
     """Parameters by the table: kernels without bias, two numbers a channel for each norm."""
     expansion = 4 if fields["bottleneck"] else 1
     total, inputs = 3 * 64 * np.prod(fields["stem_kernel"]) + 2 * 64, 64
@@ -46,8 +46,12 @@ def count(fields):
     [(R3D18, 33_371_472 - 400 * 513, 512), (R3D50, 46_198_976, 2048), (R3D101, 85_245_120, 2048)],
 )
 def test_parameter_counts(fields, expected, width):
-    net = nnx.eval_shape(lambda: network(fields))
-    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param))) == expected == count(fields)
+    net = nnx.eval_shape(lambda: make_network(fields))
+    assert (
+        sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param)))
+        == expected
+        == count_parameters(fields)
+    )
     assert net.width == width
 
 
@@ -57,7 +61,7 @@ def test_parameter_counts(fields, expected, width):
 )
 def test_output_size(fields, size):
     def run():
-        return network(fields)(jnp.zeros((2, *size, 3)), jnp.ones(2, bool), train=False)
+        return make_network(fields)(jnp.zeros((2, *size, 3)), jnp.ones(2, bool), train=False)
 
     shape = nnx.eval_shape(run).shape
     assert shape[1:4] == output_size(ConfigDict(fields), *size)
@@ -67,7 +71,7 @@ def test_output_size(fields, size):
 
 @pytest.mark.parametrize("fields", [SMALL18, SMALL50])
 def test_masked_snippets_change_nothing(fields):
-    graphdef, state = nnx.split(network(fields))
+    graphdef, state = nnx.split(make_network(fields))
     state = nnx.to_pure_dict(state)
 
     @jax.jit
@@ -77,7 +81,7 @@ def test_masked_snippets_change_nothing(fields):
 
     snippets = jnp.asarray(RNG.normal(size=(3, 2, 8, 8, 3)), jnp.float32)
     mask = jnp.array([True, False, True])
-    one, two = (run(given, mask) for given in (snippets, snippets.at[1].set(9.0)))
+    one, two = (run(batch, mask) for batch in (snippets, snippets.at[1].set(9.0)))
     assert np.array_equal(one[0][mask], two[0][mask])
     assert np.abs(one[0][1] - two[0][1]).max() > 0
     for a, b in zip(jax.tree.leaves(one[1]), jax.tree.leaves(two[1]), strict=True):
@@ -85,7 +89,9 @@ def test_masked_snippets_change_nothing(fields):
     empty, statistics = run(snippets, jnp.zeros(3, bool))
     assert np.all(np.isfinite(empty))
     for a, b in zip(
-        jax.tree.leaves(statistics), jax.tree.leaves(nnx.state(network(fields), nnx.BatchStat)), strict=True
+        jax.tree.leaves(statistics),
+        jax.tree.leaves(nnx.state(make_network(fields), nnx.BatchStat)),
+        strict=True,
     ):
         assert np.array_equal(a, b)
 
@@ -118,13 +124,13 @@ def hara_name(ours):
     return f"{'.'.join(name.split('.')[:2])}.{kind}{layer}{name.rsplit('.', 1)[1]}"
 
 
-def public(net, naming):
+def make_public_tensors(net, to_public_name):
     """Random arrays in the layout of PyTorch, by its names, and what they should become."""
     expected, tensors = {}, {"fc.weight": np.zeros((4, 8), np.float32)}
-    for name, leaf in flat(nnx.state(net)).items():
+    for name, leaf in flatten_by_name(nnx.state(net)).items():
         array = RNG.normal(size=leaf.shape).astype(np.float32)
         expected[name] = array
-        tensors[naming(name)] = np.moveaxis(array, (4, 3), (0, 1)) if array.ndim == 5 else array
+        tensors[to_public_name(name)] = np.moveaxis(array, (4, 3), (0, 1)) if array.ndim == 5 else array
     return tensors, expected
 
 
@@ -132,26 +138,26 @@ def public(net, naming):
     ("fields", "naming"), [(SMALL18, torchvision_name), (SMALL18, hara_name), (SMALL50, hara_name)]
 )
 def test_public_weights_land(fields, naming):
-    net = network(fields)
-    tensors, expected = public(net, naming)
-    shapes = {name: leaf.shape for name, leaf in flat(nnx.state(net)).items()}
-    found = weights.convert(tensors, shapes | {"space/query/kernel": (3, 3)})
-    assert found.keys() == expected.keys()
+    net = make_network(fields)
+    tensors, expected = make_public_tensors(net, naming)
+    shapes = {name: leaf.shape for name, leaf in flatten_by_name(nnx.state(net)).items()}
+    converted = weights.convert(tensors, shapes | {"space/query/kernel": (3, 3)})
+    assert converted.keys() == expected.keys()
     stem = ("r3d/stem/kernel", "r3d/stem/norm/mean")  # made for other pixels
     for name, array in expected.items():
-        assert (name in stem) != np.array_equal(found[name], array)
+        assert (name in stem) != np.array_equal(converted[name], array)
     mean, std = (
         weights.TORCHVISION_PIXEL_STATS if naming is torchvision_name else weights.RESNETS_3D_PIXEL_STATS
     )
     pixels = np.random.default_rng(0).random((*net.stem.kernel.shape[:3], 3))  # what one output sees
     theirs = np.sum(expected[stem[0]] * ((pixels - mean) / std)[..., None], axis=(0, 1, 2, 3))
-    ours = np.sum(found[stem[0]] * (2 * pixels - 1)[..., None], axis=(0, 1, 2, 3))
-    np.testing.assert_allclose(ours - found[stem[1]], theirs - expected[stem[1]], rtol=1e-3, atol=1e-3)
+    ours = np.sum(converted[stem[0]] * (2 * pixels - 1)[..., None], axis=(0, 1, 2, 3))
+    np.testing.assert_allclose(ours - converted[stem[1]], theirs - expected[stem[1]], rtol=1e-3, atol=1e-3)
 
 
 def test_the_names_of_r3d_18():
-    net = nnx.eval_shape(lambda: network(R3D18))
-    names = {torchvision_name(name) for name in flat(nnx.state(net))}
+    net = nnx.eval_shape(lambda: make_network(R3D18))
+    names = {torchvision_name(name) for name in flatten_by_name(nnx.state(net))}
     assert len(names) == 20 * 5  # a kernel and four arrays of a norm for each of 17 + 3 convolutions
     for name in (
         "stem.0.weight",
@@ -160,7 +166,7 @@ def test_the_names_of_r3d_18():
         "layer4.0.downsample.1.bias",
     ):
         assert name in names
-    assert {hara_name(name) for name in flat(nnx.state(net))} >= {
+    assert {hara_name(name) for name in flatten_by_name(nnx.state(net))} >= {
         "conv1.weight",
         "bn1.bias",
         "layer2.1.bn2.weight",
@@ -168,9 +174,9 @@ def test_the_names_of_r3d_18():
 
 
 def test_a_tensor_that_is_missing_or_does_not_fit():
-    net = network(SMALL18)
-    tensors, _ = public(net, torchvision_name)
-    shapes = {name: leaf.shape for name, leaf in flat(nnx.state(net)).items()}
+    net = make_network(SMALL18)
+    tensors, _ = make_public_tensors(net, torchvision_name)
+    shapes = {name: leaf.shape for name, leaf in flatten_by_name(nnx.state(net)).items()}
     wide = tensors | {"layer2.0.conv1.0.weight": np.zeros((4, 3, 3, 3, 3), np.float32)}
     with pytest.raises(
         ValueError, match=r"'layer2.0.conv1.0.weight' gives \(3, 3, 3, 3, 4\), expected \(3, 3, 3, 2, 4\)"

@@ -13,14 +13,14 @@ from tests.models.small import small_config
 RNG = np.random.default_rng(7)
 
 
-def sequences(n=3, l_a=6, l_v=4, absent=()):
-    made = {}
+def make_sequences(n=3, l_a=6, l_v=4, absent=()):
+    encoded = {}
     for name, length in (("audio", l_a), ("video", l_v)):
         values = jnp.asarray(RNG.normal(size=(n, length, WIDTHS[name])), jnp.float32)
         mask = jnp.full((n, length), name not in absent)
         order = jnp.broadcast_to(jnp.arange(length), mask.shape)
-        made[name] = EncodedSequence(values * mask[..., None], mask, order, jnp.full(n, length))
-    return EncodedSequences(**made)
+        encoded[name] = EncodedSequence(values * mask[..., None], mask, order, jnp.full(n, length))
+    return EncodedSequences(**encoded)
 
 
 # Joint cross-attention
@@ -28,7 +28,7 @@ def sequences(n=3, l_a=6, l_v=4, absent=()):
 
 def test_an_absent_modality_gives_nothing_to_any_branch():
     fusion = build_fusion(JointCrossAttention, "joint_cross_attention", steps=3)
-    fused = fusion(sequences(absent=("video",)), None)
+    fused = fusion(make_sequences(absent=("video",)), None)
     z, d_a, joint = np.asarray(fused.embedding), WIDTHS["audio"], sum(WIDTHS.values())
     assert np.all(z[:, d_a:joint] == 0)  # V'
     assert np.all(z[:, joint + d_a :] == 0)  # pooled V
@@ -40,9 +40,9 @@ def test_an_absent_modality_gives_nothing_to_any_branch():
 
 def test_the_joint_branch_sees_the_other_modality():
     fusion = build_fusion(JointCrossAttention, "joint_cross_attention", steps=3)
-    given = sequences()
-    louder = given._replace(video=given.video._replace(values=given.video.values + 1.0))
-    before, after = (np.asarray(fusion(s, None).embedding) for s in (given, louder))
+    inputs = make_sequences()
+    louder = inputs._replace(video=inputs.video._replace(values=inputs.video.values + 1.0))
+    before, after = (np.asarray(fusion(s, None).embedding) for s in (inputs, louder))
     d_a, joint = WIDTHS["audio"], sum(WIDTHS.values())
     assert np.abs(before - after)[:, :d_a].max() > 1e-3  # A'
     np.testing.assert_allclose(before[:, joint : joint + d_a], after[:, joint : joint + d_a], atol=1e-6)
@@ -71,13 +71,13 @@ def layer_formula(x, mask, layer):
     d = x.shape[1]
     e = d // layer.heads
     query, key, value = np.split(norm(x) @ w["qkv"] + b["qkv"], 3, axis=1)
-    seen = np.zeros_like(x)
+    attended = np.zeros_like(x)
     for h in range(layer.heads):
-        at = slice(h * e, (h + 1) * e)
+        columns = slice(h * e, (h + 1) * e)
         for q in range(len(x)):
-            power = np.exp(key[:, at] @ query[q, at] / np.sqrt(e)) * mask
-            seen[q, at] = (power / power.sum()) @ value[:, at]
-    x = x + seen @ w["out"] + b["out"]
+            power = np.exp(key[:, columns] @ query[q, columns] / np.sqrt(e)) * mask
+            attended[q, columns] = (power / power.sum()) @ value[:, columns]
+    x = x + attended @ w["out"] + b["out"]
     return x + gelu(norm(x) @ w["up"] + b["up"]) @ w["down"] + b["down"]
 
 
@@ -95,27 +95,27 @@ def test_a_transformer_layer_equals_the_formula():
 
 def test_time_features_follow_relative_time_alone():
     short, long = jnp.arange(4)[None], jnp.array([[1, 4, 7, 10]])  # the middles of four parts of 4 and of 12
-    given = [EncodedSequence(None, None, order, jnp.array([n])) for order, n in ((short, 4), (long, 12))]
-    at = [time_encoding(sequence, jnp.float32) for sequence in given]
-    np.testing.assert_allclose(*at, atol=1e-5)
-    assert len(np.unique(np.asarray(at[0][0]).round(3), axis=0)) == 4
+    encoded = [EncodedSequence(None, None, order, jnp.array([n])) for order, n in ((short, 4), (long, 12))]
+    encodings = [time_encoding(sequence, jnp.float32) for sequence in encoded]
+    np.testing.assert_allclose(*encodings, atol=1e-5)
+    assert len(np.unique(np.asarray(encodings[0][0]).round(3), axis=0)) == 4
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_modalities_exchange_through_the_shared_tokens_alone(layers):
     """In one layer the shared tokens hear, in the next they tell: nothing passes in a single one."""
     fusion = build_fusion(BottleneckTransformer, "bottleneck", layers=layers, fusion_layer=0)
-    given = sequences()
-    louder = given._replace(video=given.video._replace(values=-given.video.values))
+    inputs = make_sequences()
+    louder = inputs._replace(video=inputs.video._replace(values=-inputs.video.values))
     width = small_config("bottleneck").fusion.width
-    cls = [np.asarray(fusion(s, None).embedding)[:, :width] for s in (given, louder)]
+    cls = [np.asarray(fusion(s, None).embedding)[:, :width] for s in (inputs, louder)]
     change = np.abs(cls[0] - cls[1]).max()
     assert change > 1e-6 if layers == 2 else change == 0
 
 
 def test_an_absent_modality_has_no_say_in_the_bottleneck():
     fusion = build_fusion(BottleneckTransformer, "bottleneck")
-    fused = fusion(sequences(absent=("video",)), None)
+    fused = fusion(make_sequences(absent=("video",)), None)
     width = small_config("bottleneck").fusion.width
     alone = fusion.audio.head(fused.embedding[:, :width], None)
     np.testing.assert_allclose(fused.logits, alone, atol=1e-6)

@@ -19,21 +19,23 @@ FACES = RNG.integers(0, 256, (2, 6, 16, 16, 3), np.uint8)
 MASK = np.array([[1, 1, 0, 1, 0, 0], [1, 0, 1, 1, 1, 1]], bool)
 
 
-def batch(faces=FACES, mask=MASK):
+def make_batch(faces=FACES, mask=MASK):
     empty = dict.fromkeys(field.name for field in dataclasses.fields(Batch))
     return Batch(**empty | {"faces": jnp.asarray(faces), "face_mask": jnp.asarray(mask)})
 
 
 @functools.cache
-def runner(dtype=jnp.float32, spec=SPEC, **fields):
-    """`(faces, mask, train) -> Encoded, statistics`, jitted."""
+def make_runner(dtype=jnp.float32, spec=SPEC, **fields):
+    """`(faces, mask, train) -> EncoderOutput, statistics`, jitted."""
     config = ConfigDict(SnippetEncoder.defaults | SMALL | fields)
     graphdef, state = nnx.split(SnippetEncoder(config, spec, dtype, rngs=nnx.Rngs(0)))
     state = nnx.to_pure_dict(state)
 
     def call(faces, mask, train):
         encoder = nnx.merge(graphdef, state)
-        return encoder(batch(faces, mask), train=train), nnx.to_pure_dict(nnx.state(encoder, nnx.BatchStat))
+        return encoder(make_batch(faces, mask), train=train), nnx.to_pure_dict(
+            nnx.state(encoder, nnx.BatchStat)
+        )
 
     return jax.jit(call, static_argnums=2)
 
@@ -44,7 +46,7 @@ def test_shapes_at_the_paper_size():
     def run(faces, mask):
         encoder = SnippetEncoder(config, spec, jnp.float32, rngs=nnx.Rngs(0))
         assert encoder.width == 512
-        return encoder(dataclasses.replace(batch(), faces=faces, face_mask=mask), train=False)
+        return encoder(dataclasses.replace(make_batch(), faces=faces, face_mask=mask), train=False)
 
     faces = jax.ShapeDtypeStruct((2, 96, 112, 112, 3), jnp.uint8)
     out = jax.eval_shape(run, faces, jax.ShapeDtypeStruct((2, 96), jnp.bool_))
@@ -55,7 +57,7 @@ def test_shapes_at_the_paper_size():
 
 
 def test_a_snippet_is_valid_when_it_has_a_face_and_weights_sum_to_one():
-    out, _ = runner()(FACES, MASK, False)
+    out, _ = make_runner()(FACES, MASK, False)
     valid = np.array([[1, 1, 0], [1, 1, 1]], bool)
     assert np.array_equal(out.sequence.mask, valid)
     assert np.array_equal(out.sequence.time_index, [[0, 1, 2]] * 2)
@@ -69,7 +71,7 @@ def test_a_snippet_is_valid_when_it_has_a_face_and_weights_sum_to_one():
 @pytest.mark.parametrize("train", [False, True])
 def test_faceless_frames_change_nothing(train):
     other = np.where(MASK[..., None, None, None], FACES, 255 - FACES)
-    (one, one_state), (two, two_state) = (runner()(faces, MASK, train) for faces in (FACES, other))
+    (one, one_state), (two, two_state) = (make_runner()(faces, MASK, train) for faces in (FACES, other))
     assert np.array_equal(one.sequence.values[one.sequence.mask], two.sequence.values[one.sequence.mask])
     for a, b in zip(jax.tree.leaves(one_state), jax.tree.leaves(two_state), strict=True):
         assert np.array_equal(a, b)
@@ -78,27 +80,27 @@ def test_faceless_frames_change_nothing(train):
 def test_snippets_are_runs_of_frames():
     """Exchanging two whole snippets exchanges their vectors; exchanging frames over a border does not."""
     mask = np.ones_like(MASK)
-    values = runner()(FACES, mask, False)[0].sequence.values
-    swapped = runner()(FACES[:, [2, 3, 0, 1, 4, 5]], mask, False)[0].sequence.values
+    values = make_runner()(FACES, mask, False)[0].sequence.values
+    swapped = make_runner()(FACES[:, [2, 3, 0, 1, 4, 5]], mask, False)[0].sequence.values
     np.testing.assert_allclose(swapped, values[:, [1, 0, 2]], atol=1e-5)
-    mixed = runner()(FACES[:, [0, 2, 1, 3, 4, 5]], mask, False)[0].sequence.values
+    mixed = make_runner()(FACES[:, [0, 2, 1, 3, 4, 5]], mask, False)[0].sequence.values
     assert np.abs(mixed - values).max() > 1e-3
-    turned = runner()(FACES[:, [1, 0, 2, 3, 4, 5]], mask, False)[0].sequence.values
+    turned = make_runner()(FACES[:, [1, 0, 2, 3, 4, 5]], mask, False)[0].sequence.values
     assert np.abs(turned - values).max() > 1e-3  # order inside a snippet counts
 
 
 def test_downsampling_equals_smaller_faces():
     large = FACES.repeat(2, axis=2).repeat(2, axis=3)
-    small = runner()(FACES, MASK, False)[0].sequence.values
+    small = make_runner()(FACES, MASK, False)[0].sequence.values
     spec = dataclasses.replace(SPEC, h=32, w=32)
     np.testing.assert_allclose(
-        runner(spec=spec, downsample=2)(large, MASK, False)[0].sequence.values, small, atol=1e-5
+        make_runner(spec=spec, downsample=2)(large, MASK, False)[0].sequence.values, small, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_batch_without_faces_is_finite(dtype):
-    out, state = runner(dtype)(FACES, np.zeros_like(MASK), True)
+    out, state = make_runner(dtype)(FACES, np.zeros_like(MASK), True)
     assert out.sequence.values.dtype == dtype
     for leaf in jax.tree.leaves((out.sequence.values, out.aux, state)):
         assert np.all(np.isfinite(np.asarray(leaf, np.float32)))
@@ -106,9 +108,9 @@ def test_a_batch_without_faces_is_finite(dtype):
 
 def test_frames_that_do_not_fit():
     with pytest.raises(ValueError, match=r"video.snippets=4 does not divide the 6 frames of a clip"):
-        runner(snippets=4)
+        make_runner(snippets=4)
     with pytest.raises(ValueError, match=r"video.downsample=3 does not divide faces of 16x16"):
-        runner(downsample=3)
+        make_runner(downsample=3)
 
 
 def test_token_attention_is_residual_and_takes_any_width():

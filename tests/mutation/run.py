@@ -21,13 +21,22 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
-TREE = ("emofuse_jax", "data_prep", "configs", "launch", "benchmarks", "tests", "pyproject.toml", "setup.py")
+COPIED_PATHS = (
+    "emofuse_jax",
+    "data_prep",
+    "configs",
+    "launch",
+    "benchmarks",
+    "tests",
+    "pyproject.toml",
+    "setup.py",
+)
 ENV = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 """Plugins that these tests do not use take two seconds a mistake, programs that it does not change three."""
-SECONDS = 300
+MUTANT_TIMEOUT_SECONDS = 300
 """After which a mistake counts as seen: the tests of a module take seconds."""
-LOSSES = ["tests/losses"]
-TESTS = {
+LOSS_TESTS = ["tests/losses"]
+OTHER_TESTS = {
     "emofuse_jax/ops/dropout.py": ["tests/ops/test_convolutional.py", "tests/ops/test_bilinear.py"],
     "emofuse_jax/ops/lrn.py": ["tests/ops/test_convolutional.py"],
     "emofuse_jax/ops/maxpool.py": ["tests/ops/test_convolutional.py"],
@@ -38,7 +47,7 @@ TESTS = {
     "emofuse_jax/ops/dense.py": ["tests/ops/test_bilinear.py"],
 }
 """Where they are not those of the same name."""
-KEPT = {
+REPLACED_OPERATORS = {
     "BinaryOperator": "Add_Sub Sub_Add Mul_Div Mul_Add Div_Mul FloorDiv_Mul Mod_Mul Pow_Mul",
     "ComparisonOperator": "Gt_GtE GtE_Gt Lt_LtE LtE_Lt Gt_LtE Lt_GtE Eq_NotEq NotEq_Eq Is_IsNot IsNot_Is",
     "UnaryOperator": "Delete_USub Delete_Not Delete_Invert",
@@ -46,114 +55,126 @@ KEPT = {
 """Of the operators that are replaced, the likeliest mistakes: most others (`<<` for `+`) are type errors."""
 
 
-def modules() -> dict[str, list[str]]:
+def map_modules_to_tests() -> dict[str, list[str]]:
     """Module to its test files."""
-    found = {
-        f"emofuse_jax/losses/{path.name}": LOSSES
+    tests_by_module = {
+        f"emofuse_jax/losses/{path.name}": LOSS_TESTS
         for path in sorted((ROOT / "emofuse_jax/losses").glob("*.py"))
     }
     for path in sorted((ROOT / "emofuse_jax/ops").glob("[!_]*.py")):
-        found[f"emofuse_jax/ops/{path.name}"] = [f"tests/ops/test_{path.name}"]
-    return found | TESTS
+        tests_by_module[f"emofuse_jax/ops/{path.name}"] = [f"tests/ops/test_{path.name}"]
+    return tests_by_module | OTHER_TESTS
 
 
-def main(tools: str, work: str, output: str, workers: int) -> int:
+def main(tools_folder: str, work_folder: str, output: str, workers: int) -> int:
     """Tries every module, writes `output`, and prints what was not seen."""
     trees: queue.Queue = queue.Queue()
     for number in range(workers):
-        trees.put(copy_tree(os.path.join(work, f"tree_{number}")))
+        trees.put(copy_tree(os.path.join(work_folder, f"tree_{number}")))
 
-    def one(module: str, tests: list[str]) -> list[dict]:
+    def run_module(module: str, tests: list[str]) -> list[dict]:
         tree = trees.get()
         try:
-            return attempt(tools, work, tree, module, tests)
+            return run_mutants(tools_folder, work_folder, tree, module, tests)
         finally:
             trees.put(tree)
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        found = [line for lines in pool.map(one, *zip(*modules().items(), strict=True)) for line in lines]
-    told = report(found)
+        outcomes = [
+            line
+            for lines in pool.map(run_module, *zip(*map_modules_to_tests().items(), strict=True))
+            for line in lines
+        ]
+    summary = make_report(outcomes)
     with open(output, "w", encoding="utf-8") as file:
-        json.dump(told, file, indent=1)
+        json.dump(summary, file, indent=1)
         file.write("\n")
-    for line in told["survived"]:
+    for line in summary["survived"]:
         print(f"{line['module']}:{line['line']}: {line['change']}: {line['why'] or 'NOT EXPLAINED'}")
-    print({name: value for name, value in told.items() if isinstance(value, int)})
-    return 1 if told["unexplained"] else 0
+    print({name: value for name, value in summary.items() if isinstance(value, int)})
+    return 1 if summary["unexplained"] else 0
 
 
 def copy_tree(path: str) -> str:
     """A fresh copy of what a test needs."""
     shutil.rmtree(path, ignore_errors=True)
-    for name in TREE:
+    for name in COPIED_PATHS:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         os.makedirs(path, exist_ok=True)
         copy(ROOT / name, os.path.join(path, name))
     return path
 
 
-def attempt(tools: str, work: str, tree: str, module: str, tests: list[str]) -> list[dict]:
+def run_mutants(tools_folder: str, work_folder: str, tree: str, module: str, tests: list[str]) -> list[dict]:
     """Each mistake in a module: what was changed, and whether a test saw it."""
     name = module.removesuffix(".py").replace("/", "_")
-    session, config = (os.path.abspath(os.path.join(work, f"{name}.{end}")) for end in ("sqlite", "toml"))
+    session_path, config_path = (
+        os.path.abspath(os.path.join(work_folder, f"{name}.{end}")) for end in ("sqlite", "toml")
+    )
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    excluded = [f"core/Replace{kind}_(?!({kept.replace(' ', '|')})$)" for kind, kept in KEPT.items()]
-    pathlib.Path(config).write_text(
-        f"[cosmic-ray]\nmodule-path = {json.dumps(module)}\ntimeout = {SECONDS}.0\nexcluded-modules = []\n"
+    excluded = [
+        f"core/Replace{kind}_(?!({replacements.replace(' ', '|')})$)"
+        for kind, replacements in REPLACED_OPERATORS.items()
+    ]
+    pathlib.Path(config_path).write_text(
+        f"[cosmic-ray]\nmodule-path = {json.dumps(module)}\ntimeout ="
+        f" {MUTANT_TIMEOUT_SECONDS}.0\nexcluded-modules = []\n"
         f'test-command = {json.dumps(" ".join(command))}\n[cosmic-ray.distributor]\nname = "local"\n'
         f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {json.dumps(excluded)}\n"
     )
 
-    programs = {"DIR": os.path.abspath(os.path.join(work, "programs")), "MAX_SIZE": str(2 << 30)}
+    programs = {"DIR": os.path.abspath(os.path.join(work_folder, "programs")), "MAX_SIZE": str(2 << 30)}
     env = os.environ | ENV | {f"JAX_COMPILATION_CACHE_{name}": value for name, value in programs.items()}
 
-    def call(*words: str) -> None:
-        subprocess.run([os.path.join(tools, words[0]), *words[1:]], cwd=tree, env=env, check=True)
+    def run_tool(*arguments: str) -> None:
+        subprocess.run(
+            [os.path.join(tools_folder, arguments[0]), *arguments[1:]], cwd=tree, env=env, check=True
+        )
 
-    if not os.path.exists(session):
+    if not os.path.exists(session_path):
         subprocess.run(command, cwd=tree, env=env, check=True, stdout=subprocess.DEVNULL)
-        call("cosmic-ray", "init", config, f"{session}.new")
-        call("cr-filter-operators", f"{session}.new", config)
-        os.rename(f"{session}.new", session)
-    call("cosmic-ray", "exec", config, session)
-    return lines_of(session)
+        run_tool("cosmic-ray", "init", config_path, f"{session_path}.new")
+        run_tool("cr-filter-operators", f"{session_path}.new", config_path)
+        os.rename(f"{session_path}.new", session_path)
+    run_tool("cosmic-ray", "exec", config_path, session_path)
+    return read_outcomes(session_path)
 
 
-def lines_of(session: str) -> list[dict]:
+def read_outcomes(session: str) -> list[dict]:
     """What a session of cosmic-ray says."""
-    asked = """select module_path, start_pos_row, operator_name, test_outcome, diff from mutation_specs
+    query = """select module_path, start_pos_row, operator_name, test_outcome, diff from mutation_specs
                join work_results using (job_id) where worker_outcome != 'SKIPPED'"""
-    with sqlite3.connect(session) as opened:
-        rows = opened.execute(asked).fetchall()
+    with sqlite3.connect(session) as connection:
+        rows = connection.execute(query).fetchall()
     return [
-        {"module": module, "line": line, "operator": operator, "outcome": outcome, "change": change(diff)}
+        {"module": module, "line": line, "operator": operator, "outcome": outcome, "change": added_code(diff)}
         for module, line, operator, outcome, diff in rows
     ]
 
 
-def change(diff: str) -> str:
+def added_code(diff: str) -> str:
     """The line that a mistake makes."""
     added = [line for line in diff.splitlines() if line.startswith("+") and not line.startswith("+++ ")]
     return "; ".join(line[1:].strip() for line in added)
 
 
-def report(found: list[dict]) -> dict:
+def make_report(outcomes: list[dict]) -> dict:
     """What `results/mutation.json` holds."""
-    explained = json.loads((HERE / "explained.json").read_text(encoding="utf-8"))
+    explanations = json.loads((HERE / "explained.json").read_text(encoding="utf-8"))
 
-    def why(module: str, change: str) -> str:
-        return explained.get(f"{module}: {change}", explained.get(change, ""))
+    def find_explanation(module: str, change: str) -> str:
+        return explanations.get(f"{module}: {change}", explanations.get(change, ""))
 
     survived = [
-        {**line, "why": why(line["module"], line["change"])}
-        for line in found
+        {**line, "why": find_explanation(line["module"], line["change"])}
+        for line in outcomes
         if line["outcome"] == "SURVIVED"
     ]
     return {
-        "mutants": len(found),
-        "killed": sum(line["outcome"] == "KILLED" for line in found),
+        "mutants": len(outcomes),
+        "killed": sum(line["outcome"] == "KILLED" for line in outcomes),
         "unexplained": sum(not line["why"] for line in survived),
-        "by_module": dict(collections.Counter(line["module"] for line in found)),
+        "by_module": dict(collections.Counter(line["module"] for line in outcomes)),
         "survived": survived,
     }
 
@@ -164,5 +185,5 @@ if __name__ == "__main__":
     parser.add_argument("--work", default="runs/mutation", help="copies of the tree, and sessions")
     parser.add_argument("--output", default="results/mutation.json")
     parser.add_argument("--workers", type=int, default=2)
-    asked = parser.parse_args()
-    sys.exit(main(os.path.abspath(asked.cosmic_ray), asked.work, asked.output, asked.workers))
+    args = parser.parse_args()
+    sys.exit(main(os.path.abspath(args.cosmic_ray), args.work, args.output, args.workers))

@@ -10,18 +10,18 @@ PACKAGES = ("emofuse_jax", "data_prep")
 
 def main() -> None:
     """Prints how many were imported, and which could not be."""
-    done = 0
+    imported_count = 0
     for package in PACKAGES:
-        home = importlib.import_module(package)
-        for module in pkgutil.walk_packages(home.__path__, f"{package}."):
+        package_module = importlib.import_module(package)
+        for module in pkgutil.walk_packages(package_module.__path__, f"{package}."):
             if ".cli." in module.name:
                 forget_flags()  # two verbs may have flags of one name
             try:
                 importlib.import_module(module.name)
-                done += 1
+                imported_count += 1
             except ModuleNotFoundError as error:
                 print("left out:", module.name, error.name)
-    print("imported:", done)
+    print("imported:", imported_count)
 
 
 def forget_flags() -> None:

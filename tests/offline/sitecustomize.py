@@ -8,7 +8,7 @@ import os
 import socket
 
 
-def _here(host) -> bool:
+def _is_local(host) -> bool:
     name = host.decode() if isinstance(host, bytes) else host
     if name in (None, "", "localhost"):
         return True
@@ -28,7 +28,7 @@ def _guarded(method):
     """A method of sockets whose last argument is an address."""
 
     def call(self, *arguments):
-        if self.family != socket.AF_UNIX and not _here(arguments[-1][0]):
+        if self.family != socket.AF_UNIX and not _is_local(arguments[-1][0]):
             _refuse(f"{method.__name__} {arguments[-1]}")
         return method(self, *arguments)
 
@@ -37,7 +37,7 @@ def _guarded(method):
 
 def _lookup(function):
     def call(host, *arguments, **options):
-        if not _here(host):
+        if not _is_local(host):
             _refuse(f"{function.__name__} {host}")
         return function(host, *arguments, **options)
 

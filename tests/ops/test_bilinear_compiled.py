@@ -22,23 +22,23 @@ def backward(function):
     return jax.grad(lambda *a: (function(*a) ** 3).sum(), argnums=(0, 1, 2, 3))
 
 
-def written(compiled) -> list[str]:
+def find_written_arrays(compiled) -> list[str]:
     """Names of the instructions of the entry computation that write an array of b * o * k numbers."""
     text = compiled.as_text()
     body = text[text.index("\nENTRY") :]
     names = []
     for line in body[: body.index("\n}")].splitlines()[2:]:
-        name, kind, shapes = read(line)
+        name, kind, shapes = parse_instruction(line)
         if kind not in ("bitcast", "get-tuple-element", "tuple", "parameter"):
             names += [name for shape in shapes if math.prod(shape) == B * O * K]
     return names
 
 
-def read(line: str) -> tuple[str, str, list[list[int]]]:
+def parse_instruction(line: str) -> tuple[str, str, list[list[int]]]:
     """Name, kind and result shapes of an instruction."""
     name, rest = line.strip().removeprefix("ROOT ").lstrip("%").split(" = ", 1)
     result, kind = re.match(r"(\(.*?\)|\S+) ([\w\-]+)\(", rest).groups()
-    shapes = [[int(n) for n in found.split(",")] for found in re.findall(r"\w\[([\d,]+)\]", result)]
+    shapes = [[int(n) for n in dimensions.split(",")] for dimensions in re.findall(r"\w\[([\d,]+)\]", result)]
     return name, kind, shapes
 
 
@@ -47,5 +47,5 @@ def read(line: str) -> tuple[str, str, list[list[int]]]:
 def test_a_cpu_writes_no_product_beside_the_projections(function, least, most, options):
     """YNNPACK writes not even these; backward, their cotangents are operands of products, and written."""
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in SHAPES]
-    found = written(jax.jit(function, compiler_options=options).lower(*shapes).compile())
-    assert least <= len(found) <= most, found
+    instructions = find_written_arrays(jax.jit(function, compiler_options=options).lower(*shapes).compile())
+    assert least <= len(instructions) <= most, instructions

@@ -24,7 +24,7 @@ def formula(x, kernel, stride):
     return out
 
 
-def data(size, kernel, inputs=2, outputs=3):
+def make_data(size, kernel, inputs=2, outputs=3):
     x = RNG.normal(size=(2, *size, inputs)).astype(np.float32)
     return x, RNG.normal(size=(*kernel, inputs, outputs)).astype(np.float32)
 
@@ -42,13 +42,13 @@ def data(size, kernel, inputs=2, outputs=3):
     ],
 )
 def test_equals_the_formula(size, kernel, stride):
-    x, k = data(size, kernel)
+    x, k = make_data(size, kernel)
     y = conv3d(jnp.asarray(x), jnp.asarray(k), stride=stride)
     np.testing.assert_allclose(y, np.stack([formula(one, k, stride) for one in x]), atol=1e-4)
 
 
 def test_gradients_equal_those_of_the_three_dimensional_one():
-    x, k = map(jnp.asarray, data((3, 4, 4), (3, 3, 3)))
+    x, k = map(jnp.asarray, make_data((3, 4, 4), (3, 3, 3)))
 
     def ours(x, k):
         return conv3d(x, k, stride=(2, 2, 2))

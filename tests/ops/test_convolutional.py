@@ -52,8 +52,8 @@ def test_max_pool_equals_reduce_window(options):
         return lax.reduce_window(x, -np.inf, lax.max, size, stride, "VALID")
 
     assert np.array_equal(ours(x), reference(x))
-    found, expected = (jax.grad(lambda x, f=f: (f(x) ** 2).sum())(x) for f in (ours, reference))
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    gradient, expected_gradient = (jax.grad(lambda x, f=f: (f(x) ** 2).sum())(x) for f in (ours, reference))
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [1.0, -0.1])

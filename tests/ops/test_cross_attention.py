@@ -27,7 +27,7 @@ def formula(audio, video, w, audio_mask, video_mask):
     return np.tanh(audio + picked_a), np.tanh(video + picked_v)
 
 
-def inputs(batch=(), dtype=np.float32):
+def make_inputs(batch=(), dtype=np.float32):
     shapes = ((*batch, N, D_A), (*batch, N, D_V), (D_A, D_V))
     return [RNG.normal(size=shape).astype(dtype) for shape in shapes]
 
@@ -38,15 +38,15 @@ def inputs(batch=(), dtype=np.float32):
 )
 def test_equals_the_formula(audio_mask, video_mask):
     masks = [np.array(mask, bool) for mask in (audio_mask, video_mask)]
-    given = inputs()
-    out = attend(*map(jnp.asarray, (*given, *masks)))
-    for ours, expected in zip(out[:2], formula(*given, *masks), strict=True):
+    arrays = make_inputs()
+    out = attend(*map(jnp.asarray, (*arrays, *masks)))
+    for ours, expected in zip(out[:2], formula(*arrays, *masks), strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_rows_sum_to_one_over_the_valid_columns():
     audio_mask, video_mask = np.array([1, 1, 0, 1], bool), np.array([0, 1, 1, 1], bool)
-    out = attend(*map(jnp.asarray, (*inputs(), audio_mask, video_mask)))
+    out = attend(*map(jnp.asarray, (*make_inputs(), audio_mask, video_mask)))
     np.testing.assert_allclose(out.audio_weights.sum(-1), video_mask, atol=1e-6)
     np.testing.assert_allclose(out.video_weights.sum(-1), audio_mask, atol=1e-6)
     assert np.all(np.asarray(out.audio_weights)[:, ~audio_mask] == 0)
@@ -55,7 +55,7 @@ def test_rows_sum_to_one_over_the_valid_columns():
 
 
 def test_permuting_the_video_permutes_its_picks_and_leaves_those_of_the_audio():
-    audio, video, w = inputs((2,))
+    audio, video, w = make_inputs((2,))
     masks = np.ones((2, N), bool), np.array([[1, 1, 0, 1]] * 2, bool)
     order = np.array([2, 0, 3, 1])
     one = attend(*map(jnp.asarray, (audio, video, w, *masks)))
@@ -66,7 +66,7 @@ def test_permuting_the_video_permutes_its_picks_and_leaves_those_of_the_audio():
 
 
 def test_masked_positions_do_not_matter():
-    audio, video, w = inputs((2,))
+    audio, video, w = make_inputs((2,))
     masks = np.array([[1, 0, 1, 1], [1, 1, 1, 0]], bool), np.array([[1, 1, 0, 1], [0, 0, 0, 0]], bool)
     moved = [np.where(mask[..., None], x, 1e6) for x, mask in zip((audio, video), masks, strict=True)]
     one = attend(*map(jnp.asarray, (audio, video, w, *masks)))
@@ -84,7 +84,7 @@ def test_gradients():
     def attended(*values):
         return cross_attention(*values, masks, others)[:2]
 
-    values = [jnp.asarray(x) for x in inputs((3,))]
+    values = [jnp.asarray(x) for x in make_inputs((3,))]
     check_grads(jax.jit(attended), values, order=1, modes=["rev"], atol=2e-2, rtol=2e-2)
     zeros = [jnp.zeros_like(x) for x in values]
     _, pull = jax.vjp(attended, *zeros)
@@ -93,8 +93,8 @@ def test_gradients():
 
 
 def test_bfloat16():
-    given = [jnp.asarray(30 * x, jnp.bfloat16) for x in inputs((2,))]
-    out = attend(*given, jnp.ones((2, N), bool), jnp.zeros((2, N), bool))
+    arrays = [jnp.asarray(30 * x, jnp.bfloat16) for x in make_inputs((2,))]
+    out = attend(*arrays, jnp.ones((2, N), bool), jnp.zeros((2, N), bool))
     assert out.audio.dtype == jnp.bfloat16
     assert out.video_weights.dtype == jnp.float32
     for leaf in out:
@@ -102,6 +102,6 @@ def test_bfloat16():
 
 
 def test_other_numbers_of_positions():
-    audio, video, w = map(jnp.asarray, inputs())
+    audio, video, w = map(jnp.asarray, make_inputs())
     with pytest.raises(ValueError, match="cross_attention: 4 audio positions, 3 of video"):
         cross_attention(audio, video[:3], w, jnp.ones(4, bool), jnp.ones(3, bool))

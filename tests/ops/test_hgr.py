@@ -11,7 +11,7 @@ from tests.golden import formulas
 RNG = np.random.default_rng(4)
 
 
-def whitened(m, k):
+def whitened_features(m, k):
     """`k` centred features whose covariance, divided by m - 1, is exactly the identity."""
     x = RNG.normal(size=(m, k))
     q, _ = np.linalg.qr(x - x.mean(0))
@@ -19,18 +19,18 @@ def whitened(m, k):
 
 
 def test_identical_whitened_features_give_half_their_number():
-    f = jnp.asarray(whitened(100, 4), jnp.float32)
+    f = jnp.asarray(whitened_features(100, 4), jnp.float32)
     assert soft_hgr(f, f) == pytest.approx(2.0, abs=1e-5)
 
 
 def test_correlated_features_at_the_best_scale():
-    pair = whitened(200, 8)
+    pair = whitened_features(200, 8)
     x, noise = pair[:, :4], pair[:, 4:]
     rho = 0.6
     y = rho * x + np.sqrt(1 - rho**2) * noise
     scale = np.sqrt(rho)
-    given = [jnp.asarray(scale * a, jnp.float32) for a in (x, y)]
-    assert soft_hgr(*given) == pytest.approx(0.72, abs=1e-5)
+    features = [jnp.asarray(scale * a, jnp.float32) for a in (x, y)]
+    assert soft_hgr(*features) == pytest.approx(0.72, abs=1e-5)
 
 
 def test_a_label_term_is_at_most_half_of_the_classes_less_one():
@@ -57,11 +57,11 @@ def test_bias_on_white_noise(m, expected):
 
 def test_equals_the_formula_and_weights_are_counts():
     f, g = RNG.normal(size=(9, 2)), RNG.normal(size=(9, 2))
-    given = [jnp.asarray(a, jnp.float32) for a in (f, g)]
-    assert soft_hgr(*given) == pytest.approx(formulas.soft_hgr(f, g), abs=1e-5)
+    features = [jnp.asarray(a, jnp.float32) for a in (f, g)]
+    assert soft_hgr(*features) == pytest.approx(formulas.soft_hgr(f, g), abs=1e-5)
     weight = np.array([1, 0, 1, 2, 1, 0, 1, 1, 3])
     repeated = formulas.soft_hgr(np.repeat(f, weight, 0), np.repeat(g, weight, 0))
-    assert soft_hgr(*given, jnp.asarray(weight, jnp.float32)) == pytest.approx(repeated, abs=1e-5)
+    assert soft_hgr(*features, jnp.asarray(weight, jnp.float32)) == pytest.approx(repeated, abs=1e-5)
 
 
 @pytest.mark.parametrize("counted", [0, 1])
@@ -75,8 +75,8 @@ def test_finite_when_fewer_than_two_rows_count(counted):
 
 def test_gradients():
     with jax.enable_x64(True):
-        given = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 3))
-        check_grads(jax.jit(soft_hgr), [jnp.asarray(a) for a in given], order=1, modes=["rev"])
+        features = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 3))
+        check_grads(jax.jit(soft_hgr), [jnp.asarray(a) for a in features], order=1, modes=["rev"])
 
 
 def test_one_device_and_eight_agree():
@@ -89,17 +89,17 @@ def test_one_device_and_eight_agree():
 
 def test_covariance_of_counted_rows():
     x, weight = RNG.normal(size=(9, 3)), np.array([1, 0, 1, 2, 1, 0, 1, 1, 3])
-    given = jnp.asarray(np.where(weight[:, None] > 0, x, np.nan), jnp.float32)
-    found = covariance(given, jnp.asarray(weight, jnp.float32))
-    np.testing.assert_allclose(found, np.cov(np.repeat(x, weight, 0).T), atol=1e-5)
-    assert np.all(np.asarray(covariance(given[:1])) == 0)
+    rows = jnp.asarray(np.where(weight[:, None] > 0, x, np.nan), jnp.float32)
+    actual = covariance(rows, jnp.asarray(weight, jnp.float32))
+    np.testing.assert_allclose(actual, np.cov(np.repeat(x, weight, 0).T), atol=1e-5)
+    assert np.all(np.asarray(covariance(rows[:1])) == 0)
 
 
 def test_a_covariance_where_rows_count_in_part():
     x, weight = RNG.normal(size=(2, 3)), np.array([0.5, 1.0])
-    found = covariance(jnp.asarray(x, jnp.float32), jnp.asarray(weight, jnp.float32))
+    actual = covariance(jnp.asarray(x, jnp.float32), jnp.asarray(weight, jnp.float32))
     centred = x - weight @ x / 1.5
-    np.testing.assert_allclose(found, (weight[:, None] * centred).T @ centred / 0.5, rtol=1e-5)
+    np.testing.assert_allclose(actual, (weight[:, None] * centred).T @ centred / 0.5, rtol=1e-5)
     assert np.all(np.asarray(covariance(jnp.asarray(x, jnp.float32), jnp.asarray(weight / 4))) == 0)
 
 
@@ -111,10 +111,10 @@ def test_given_covariances_replace_those_of_the_batch(recwarn):
     assert soft_hgr(f, g, covariances=(c_f, c_g)) == pytest.approx(float(expected), rel=1e-4)
     assert soft_hgr(f, g, jnp.zeros(6), covariances=(c_f, c_g)) == 0
     assert not recwarn.list
-    own = covariance(f), covariance(g)
+    batch_covariances = covariance(f), covariance(g)
     with pytest.warns(UserWarning, match="width 3 is over a quarter of the batch"):
-        batch = soft_hgr(f, g)
-    assert soft_hgr(f, g, covariances=own) == pytest.approx(float(batch), rel=1e-5)
+        batch_value = soft_hgr(f, g)
+    assert soft_hgr(f, g, covariances=batch_covariances) == pytest.approx(float(batch_value), rel=1e-5)
 
 
 @pytest.mark.parametrize(("rows", "warned"), [(12, True), (15, True), (16, False)])
@@ -135,11 +135,11 @@ def test_the_moving_covariance_is_the_average_of_the_batches():
     np.testing.assert_allclose(correct_ema_bias(total, count, decay=decay), expected, atol=1e-5)
     for counted in (0, 1):  # a batch of fewer than two rows changes nothing
         weight = (jnp.arange(8) < counted).astype(jnp.float32)
-        given = jnp.asarray(batches[0], jnp.float32), weight, total, count
-        again, kept, number = moving_covariance(*given, decay=decay)
-        np.testing.assert_array_equal(kept, total)
-        assert (number, count) == (5, 5)
-        np.testing.assert_allclose(again, value, atol=1e-6)
+        arguments = jnp.asarray(batches[0], jnp.float32), weight, total, count
+        new_value, new_total, new_count = moving_covariance(*arguments, decay=decay)
+        np.testing.assert_array_equal(new_total, total)
+        assert (new_count, count) == (5, 5)
+        np.testing.assert_allclose(new_value, value, atol=1e-6)
     assert np.all(np.asarray(correct_ema_bias(jnp.zeros((3, 3)), jnp.zeros(()), decay=decay)) == 0)
 
 
@@ -161,11 +161,11 @@ def test_small_batches_reach_the_best_scale_with_moving_covariances():
     def climb(scale, total, count, rows):
         def value(scale):
             f = scale * rows
-            c, new, number = moving_covariance(f, None, total, count, decay=decay)
-            return soft_hgr(f, f, covariances=(c, c)), (new, number)
+            c, new_total, new_count = moving_covariance(f, None, total, count, decay=decay)
+            return soft_hgr(f, f, covariances=(c, c)), (new_total, new_count)
 
-        slope, kept = jax.grad(value, has_aux=True)(scale)
-        return scale + 0.004 * slope, *kept
+        slope, moments = jax.grad(value, has_aux=True)(scale)
+        return scale + 0.004 * slope, *moments
 
     carry = jnp.float32(1.5), jnp.zeros((8, 8)), jnp.zeros(())
     scales = []

@@ -26,7 +26,7 @@ def formula(vectors, factors, weights, bias):
     return z
 
 
-def arrays(dtype=jnp.float32, widths=(4, 3), k=2, o=5, rows=2):
+def make_arrays(dtype=jnp.float32, widths=(4, 3), k=2, o=5, rows=2):
     vectors = tuple(jnp.asarray(RNG.normal(size=(rows, d)), dtype) for d in widths)
     factors = tuple(jnp.asarray(RNG.normal(size=(k, d + 1, o)), dtype) for d in widths)
     return vectors, factors, jnp.asarray(RNG.normal(size=k), dtype), jnp.asarray(RNG.normal(size=o), dtype)
@@ -34,15 +34,15 @@ def arrays(dtype=jnp.float32, widths=(4, 3), k=2, o=5, rows=2):
 
 @pytest.mark.parametrize("widths", [(4,), (4, 3), (4, 3, 2)])
 def test_equals_the_tensor_fusion_written_out(widths):
-    given = arrays(widths=widths)
-    z = low_rank_fusion(*given)
-    vectors, *rest = jax.tree.map(lambda a: np.asarray(a, np.float64), given)
+    arguments = make_arrays(widths=widths)
+    z = low_rank_fusion(*arguments)
+    vectors, *rest = jax.tree.map(lambda a: np.asarray(a, np.float64), arguments)
     for row in range(2):
         np.testing.assert_allclose(z[row], formula([v[row] for v in vectors], *rest), rtol=1e-4, atol=1e-5)
 
 
 def test_without_the_one_and_with_unit_weights_it_is_fbp_before_dropout_and_norm():
-    (x, y), *_ = arrays()
+    (x, y), *_ = make_arrays()
     u, v = (jnp.asarray(RNG.normal(size=(d, 5 * 2)), jnp.float32) for d in (4, 3))
     expected = factorized_bilinear_pooling(x, y, u, v, factors=2, normalize=False)
     factors = tuple(m.reshape(-1, 5, 2).transpose(2, 0, 1) for m in (u, v))  # d o*k -> k d o
@@ -51,7 +51,7 @@ def test_without_the_one_and_with_unit_weights_it_is_fbp_before_dropout_and_norm
 
 
 def test_a_zero_vector_leaves_the_other_s_answer():
-    (x, y), factors, weights, bias = arrays()
+    (x, y), factors, weights, bias = make_arrays()
     z = low_rank_fusion((x, jnp.zeros_like(y)), factors, weights, bias)
     ones = factors[1][:, -1]  # k o
     rows = np.einsum("bd,kdo->bko", x, factors[0][:, :-1]) + factors[0][:, -1]
@@ -60,16 +60,16 @@ def test_a_zero_vector_leaves_the_other_s_answer():
 
 def test_gradients():
     with jax.enable_x64(True):
-        check_grads(jax.jit(low_rank_fusion), arrays(jnp.float64), order=1, modes=["rev"])
+        check_grads(jax.jit(low_rank_fusion), make_arrays(jnp.float64), order=1, modes=["rev"])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_finite_at_zeros(dtype):
-    vectors, factors, weights, bias = arrays(dtype)
+    vectors, factors, weights, bias = make_arrays(dtype)
     vectors = tuple(jnp.zeros_like(v) for v in vectors)
 
-    def total(*given):
-        z = low_rank_fusion(*given)
+    def total(*arguments):
+        z = low_rank_fusion(*arguments)
         return z.astype(jnp.float32).sum(), z
 
     gradients, z = jax.grad(total, (0, 1, 2, 3), has_aux=True)(vectors, factors, weights, bias)
@@ -79,21 +79,21 @@ def test_finite_at_zeros(dtype):
 
 
 def test_rows_are_answered_apart():
-    vectors, *rest = arrays(rows=3)
+    vectors, *rest = make_arrays(rows=3)
     order = np.array([2, 0, 1])
-    turned = low_rank_fusion(tuple(v[order] for v in vectors), *rest)
-    np.testing.assert_allclose(turned, low_rank_fusion(vectors, *rest)[order], atol=1e-6)
+    permuted = low_rank_fusion(tuple(v[order] for v in vectors), *rest)
+    np.testing.assert_allclose(permuted, low_rank_fusion(vectors, *rest)[order], atol=1e-6)
 
 
 def test_leading_axes_pass_through_and_the_first_vector_gives_the_dtype():
-    vectors, *rest = arrays(rows=6)
+    vectors, *rest = make_arrays(rows=6)
     z = low_rank_fusion(tuple(v.reshape(2, 3, -1) for v in vectors), *rest)
     np.testing.assert_allclose(z.reshape(6, -1), low_rank_fusion(vectors, *rest), rtol=1e-5)
     assert low_rank_fusion((vectors[0].astype(jnp.bfloat16), vectors[1]), *rest).dtype == jnp.bfloat16
 
 
 def test_what_raises():
-    vectors, factors, weights, bias = arrays()
+    vectors, factors, weights, bias = make_arrays()
     with pytest.raises(ValueError, match="factors: 5 rows, expected 4"):
         low_rank_fusion(vectors, factors, weights, bias, append_one=False)
     with pytest.raises(ValueError, match="factors: 1, expected one for each of the 2 vectors"):

@@ -8,33 +8,39 @@ from tests.golden import formulas
 
 RNG = np.random.default_rng(0)
 MASK = jnp.array([True, False, True, True, False])
-KEPT = np.flatnonzero(MASK)
+VALID_INDICES = np.flatnonzero(MASK)
 
 
 def test_mask_equals_subset():
     values = RNG.normal(size=(5, 3)).astype(np.float32)
     scores = RNG.normal(size=5).astype(np.float32)
-    np.testing.assert_allclose(masked_mean(jnp.asarray(values), MASK), values[KEPT].mean(0), atol=1e-6)
+    np.testing.assert_allclose(
+        masked_mean(jnp.asarray(values), MASK), values[VALID_INDICES].mean(0), atol=1e-6
+    )
     np.testing.assert_allclose(masked_mean(jnp.asarray(values), jnp.arange(5) == 3), values[3], atol=1e-6)
     weights = masked_softmax(jnp.asarray(scores), MASK)
-    np.testing.assert_allclose(weights[KEPT], formulas.softmax(scores[KEPT]), atol=1e-6)
+    np.testing.assert_allclose(weights[VALID_INDICES], formulas.softmax(scores[VALID_INDICES]), atol=1e-6)
     assert np.all(weights[np.array([1, 4])] == 0)
     rows, masks = RNG.normal(size=(2, 2, 5)).astype(np.float32), jnp.stack([MASK, ~MASK])
-    found = masked_softmax(jnp.asarray(rows), jnp.broadcast_to(masks, rows.shape))
+    row_weights = masked_softmax(jnp.asarray(rows), jnp.broadcast_to(masks, rows.shape))
     for i in np.ndindex(2, 2):
-        kept = np.flatnonzero(masks[i[1]])
-        np.testing.assert_allclose(found[i][kept], formulas.softmax(rows[i][kept]), atol=1e-6)
-    sigmoids = formulas.sigmoid(scores[KEPT])
+        valid_indices = np.flatnonzero(masks[i[1]])
+        np.testing.assert_allclose(
+            row_weights[i][valid_indices], formulas.softmax(rows[i][valid_indices]), atol=1e-6
+        )
+    sigmoids = formulas.sigmoid(scores[VALID_INDICES])
     weights = sigmoid_weights(jnp.asarray(scores), mask=MASK)
-    np.testing.assert_allclose(weights[KEPT], sigmoids / sigmoids.sum(), atol=1e-6)
+    np.testing.assert_allclose(weights[VALID_INDICES], sigmoids / sigmoids.sum(), atol=1e-6)
 
 
 def test_values_are_pooled_by_their_weights_and_modalities_that_are_present_weigh_alike():
     values, weights = RNG.normal(size=(2, 5, 3)).astype(np.float32), RNG.normal(size=(4, 2, 5))
     pooled = weighted_sum(jnp.asarray(values), jnp.asarray(weights, jnp.float32))
     np.testing.assert_allclose(pooled, np.einsum("abl,bld->abd", weights, values), rtol=1e-4, atol=1e-6)
-    found = equal_weights(jnp.array([[True, False, True], [False, False, False], [False, True, False]]))
-    np.testing.assert_allclose(found, [[1 / 2, 0, 1 / 2], [1 / 3, 1 / 3, 1 / 3], [0, 1, 0]])
+    modality_weights = equal_weights(
+        jnp.array([[True, False, True], [False, False, False], [False, True, False]])
+    )
+    np.testing.assert_allclose(modality_weights, [[1 / 2, 0, 1 / 2], [1 / 3, 1 / 3, 1 / 3], [0, 1, 0]])
 
 
 def test_large_scores_do_not_overflow_or_vanish():

@@ -31,7 +31,7 @@ def triplets(embedding, label, weight):
                     yield a, *d, label[n]
 
 
-def batch_hard(embedding, label, weight, margins):
+def batch_hard_formula(embedding, label, weight, margins):
     """The largest term over all triplets of an anchor: mining is a maximum."""
     worst = {}
     for a, d_ap, d_an, _, y in triplets(embedding, label, weight):
@@ -39,7 +39,7 @@ def batch_hard(embedding, label, weight, margins):
     return sum(weight[a] * max(0, term) for a, term in worst.items()), sum(weight[a] for a in worst)
 
 
-def adaptive(embedding, label, weight, eps=1e-6):
+def adaptive_formula(embedding, label, weight, eps=1e-6):
     """Of the farthest positive and the nearest negative."""
     hardest = {}
     for a, *distances, _ in triplets(embedding, label, weight):
@@ -54,8 +54,12 @@ def adaptive(embedding, label, weight, eps=1e-6):
 
 
 LOSSES = {
-    "batch_hard": (jax.jit(lambda *x: batch_hard_triplet(*x, jnp.asarray(MARGINS))), batch_hard, (MARGINS,)),
-    "adaptive": (jax.jit(adaptive_margin_triplet), adaptive, ()),
+    "batch_hard": (
+        jax.jit(lambda *x: batch_hard_triplet(*x, jnp.asarray(MARGINS))),
+        batch_hard_formula,
+        (MARGINS,),
+    ),
+    "adaptive": (jax.jit(adaptive_margin_triplet), adaptive_formula, ()),
 }
 
 
@@ -64,14 +68,14 @@ def test_triplets_equal_the_formula(name):
     ours, formula, more = LOSSES[name]
     for seed in range(3):
         embedding = np.random.default_rng(seed).normal(size=(10, 4)).astype(np.float32)
-        found = ours(jnp.asarray(embedding), jnp.asarray(LABEL), jnp.asarray(WEIGHT))
-        np.testing.assert_allclose(found, formula(embedding, LABEL, WEIGHT, *more), rtol=1e-4)
+        actual = ours(jnp.asarray(embedding), jnp.asarray(LABEL), jnp.asarray(WEIGHT))
+        np.testing.assert_allclose(actual, formula(embedding, LABEL, WEIGHT, *more), rtol=1e-4)
 
 
 def test_adaptive_margins_have_an_eps():
     embedding = EMBEDDING[np.maximum(LABEL, 0)] + 0.1 * EMBEDDING  # near positives: the smallest powers
-    found = adaptive_margin_triplet(*map(jnp.asarray, (embedding, LABEL, WEIGHT)), eps=0.5)
-    np.testing.assert_allclose(found, adaptive(embedding, LABEL, WEIGHT, eps=0.5), rtol=1e-4)
+    actual = adaptive_margin_triplet(*map(jnp.asarray, (embedding, LABEL, WEIGHT)), eps=0.5)
+    np.testing.assert_allclose(actual, adaptive_formula(embedding, LABEL, WEIGHT, eps=0.5), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -81,8 +85,8 @@ def test_clips_that_all_but_agree_are_not_the_farthest(name):
     rng = np.random.default_rng(7)
     rows = rng.normal(size=(16, 4))
     embedding = np.concatenate([rows, rows + 1e-5 * rng.normal(size=rows.shape)]).astype(np.float32)
-    given = embedding, np.tile(np.arange(16) % 3, 2), np.ones(32, np.float32)
-    np.testing.assert_allclose(ours(*map(jnp.asarray, given)), formula(*given, *more), rtol=1e-4)
+    arrays = embedding, np.tile(np.arange(16) % 3, 2), np.ones(32, np.float32)
+    np.testing.assert_allclose(ours(*map(jnp.asarray, arrays)), formula(*arrays, *more), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -103,8 +107,8 @@ def test_gradients_of_triplets(name):
 
 
 def test_margins_are_learned_from_the_pairs_that_are_mined():
-    given = [jnp.asarray(x) for x in (EMBEDDING, LABEL, WEIGHT)]
-    gradient = jax.jit(jax.grad(lambda m: batch_hard_triplet(*given, m)[0]))(
+    arrays = [jnp.asarray(x) for x in (EMBEDDING, LABEL, WEIGHT)]
+    gradient = jax.jit(jax.grad(lambda m: batch_hard_triplet(*arrays, m)[0]))(
         jnp.asarray(MARGINS) + 3.0  # every hinge is open: each anchor pulls at one entry with its weight
     )
     np.testing.assert_allclose(gradient.sum(1), [3, 2.5, 2], atol=1e-6)
@@ -152,9 +156,9 @@ def test_one_device_and_eight_mine_the_same_batch(name):
     rows = [np.concatenate([x, x[:6]]) for x in (EMBEDDING + RNG.normal(size=(10, 4)), LABEL, WEIGHT)]
     rows[0] = rows[0].astype(np.float32)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    spread = jax.device_put(rows, NamedSharding(mesh, PartitionSpec("data")))
+    sharded = jax.device_put(rows, NamedSharding(mesh, PartitionSpec("data")))
     gradient = jax.jit(jax.value_and_grad(lambda *x: LOSSES[name][0](*x)[0]))
-    for one, eight in zip(gradient(*map(jnp.asarray, rows)), gradient(*spread), strict=True):
+    for one, eight in zip(gradient(*map(jnp.asarray, rows)), gradient(*sharded), strict=True):
         np.testing.assert_allclose(one, eight, atol=1e-5)
 
 
@@ -174,14 +178,14 @@ def test_polarity_cross_entropy():
         if y >= 0:
             penalty = 1.5 if polarity[z.argmax()] != polarity[y] else 1.0
             expected, weights = expected + w * penalty * formulas.cross_entropy(z, y), weights + w
-    given = [jnp.asarray(x) for x in (logits, LABEL, WEIGHT, polarity)]
-    np.testing.assert_allclose(polarity_cross_entropy(*given), (expected, weights), rtol=1e-5)
-    one_side = polarity_cross_entropy(*given[:3], jnp.zeros(3))
-    assert one_side[0] < polarity_cross_entropy(*given)[0]
-    np.testing.assert_allclose(polarity_cross_entropy(*given, penalty=0.0), one_side, rtol=1e-6)
+    arrays = [jnp.asarray(x) for x in (logits, LABEL, WEIGHT, polarity)]
+    np.testing.assert_allclose(polarity_cross_entropy(*arrays), (expected, weights), rtol=1e-5)
+    one_side = polarity_cross_entropy(*arrays[:3], jnp.zeros(3))
+    assert one_side[0] < polarity_cross_entropy(*arrays)[0]
+    np.testing.assert_allclose(polarity_cross_entropy(*arrays, penalty=0.0), one_side, rtol=1e-6)
     check_grads(
-        jax.jit(lambda z: polarity_cross_entropy(z, *given[1:])[0]),
-        (given[0],),
+        jax.jit(lambda z: polarity_cross_entropy(z, *arrays[1:])[0]),
+        (arrays[0],),
         order=1,
         modes=["rev"],
         rtol=2e-2,

@@ -22,7 +22,7 @@ def mfh_formula(x, y, us, vs, k):
     return np.concatenate(blocks)
 
 
-def arrays(dtype=jnp.float32, blocks=2, m=5, n=4, o=3, k=2, rows=2):
+def make_arrays(dtype=jnp.float32, blocks=2, m=5, n=4, o=3, k=2, rows=2):
     x, y = (jnp.asarray(RNG.normal(size=(rows, d)), dtype) for d in (m, n))
     us, vs = ([jnp.asarray(RNG.normal(size=(d, o * k)), dtype) for _ in range(blocks)] for d in (m, n))
     return x, y, us, vs
@@ -37,16 +37,16 @@ def test_mfb_worked_example_and_one_place_of_truth():
 
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_mfh_equals_the_formula(blocks):
-    x, y, us, vs = arrays(blocks=blocks)
+    x, y, us, vs = make_arrays(blocks=blocks)
     z = mfh(x, y, us, vs, factors=2)
     assert z.shape == (2, 3 * blocks)
     for row in range(2):
-        given = jax.tree.map(lambda a: np.asarray(a, np.float64), (x[row], y[row], us, vs))
-        np.testing.assert_allclose(z[row], mfh_formula(*given, 2), rtol=1e-4, atol=1e-5)
+        row_arrays = jax.tree.map(lambda a: np.asarray(a, np.float64), (x[row], y[row], us, vs))
+        np.testing.assert_allclose(z[row], mfh_formula(*row_arrays, 2), rtol=1e-4, atol=1e-5)
 
 
 def test_one_block_is_mfb_also_with_dropout():
-    x, y, us, vs = arrays(blocks=1)
+    x, y, us, vs = make_arrays(blocks=1)
     key = jax.random.key(0)
     np.testing.assert_allclose(mfh(x, y, us, vs, factors=2), mfb(x, y, us[0], vs[0], factors=2), atol=1e-6)
     rate = {"dropout_rate": 0.4, "factors": 2}
@@ -56,7 +56,7 @@ def test_one_block_is_mfb_also_with_dropout():
 
 
 def test_a_later_block_stands_on_the_products_of_the_one_before():
-    x, y, us, vs = arrays()
+    x, y, us, vs = make_arrays()
     changed = mfh(x, y, [2 * us[0] + 0.3, us[1]], vs, factors=2)
     assert np.abs(changed - mfh(x, y, us, vs, factors=2))[:, 3:].max() > 1e-2
 
@@ -64,7 +64,7 @@ def test_a_later_block_stands_on_the_products_of_the_one_before():
 @pytest.mark.parametrize("function", ["mfb", "mfh"])
 def test_gradients(function):
     with jax.enable_x64(True):
-        x, y, us, vs = arrays(jnp.float64)
+        x, y, us, vs = make_arrays(jnp.float64)
 
         def fused(x, y, us, vs):
             return mfh(x, y, us, vs, factors=2) if function == "mfh" else mfb(x, y, us[0], vs[0], factors=2)
@@ -75,11 +75,11 @@ def test_gradients(function):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("dropout_rate", [0.0, 0.9])
 def test_finite_at_zero_rows_and_with_nearly_everything_dropped(dtype, dropout_rate):
-    x, y, us, vs = arrays(dtype)
+    x, y, us, vs = make_arrays(dtype)
     x = x.at[0].set(0)
 
-    def total(*given):
-        z = mfh(*given, factors=2, dropout_rate=dropout_rate, key=jax.random.key(1))
+    def total(*arguments):
+        z = mfh(*arguments, factors=2, dropout_rate=dropout_rate, key=jax.random.key(1))
         return z.astype(jnp.float32).sum(), z
 
     gradients, z = jax.grad(total, (0, 1, 2, 3), has_aux=True)(x, y, us, vs)
@@ -90,7 +90,7 @@ def test_finite_at_zero_rows_and_with_nearly_everything_dropped(dtype, dropout_r
 
 
 def test_rows_are_answered_apart():
-    x, y, us, vs = arrays(rows=3)
+    x, y, us, vs = make_arrays(rows=3)
     z = mfh(x, y, us, vs, factors=2)
     order = np.array([2, 0, 1])
     np.testing.assert_allclose(mfh(x[order], y[order], us, vs, factors=2), z[order], atol=1e-6)
@@ -98,7 +98,7 @@ def test_rows_are_answered_apart():
 
 
 def test_what_raises():
-    x, y, us, vs = arrays()
+    x, y, us, vs = make_arrays()
     with pytest.raises(ValueError, match="6 columns, expected a multiple of factors=4"):
         mfh(x, y, us, vs, factors=4)
     with pytest.raises(ValueError, match="us, vs: 2 and 1 blocks, expected the same number"):

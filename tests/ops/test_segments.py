@@ -9,15 +9,15 @@ from emofuse_jax.ops.segments import cut_segments, resample_sequence
 RNG = np.random.default_rng(8)
 
 
-def windows(clip, valid, count, steps):
+def segment_formula(clip, valid, count, steps):
     """The windows of one clip, frame by frame; `valid` are its frames' flags, the last one true."""
     out, inside = np.zeros((count, steps, clip.shape[1])), np.zeros((count, steps), bool)
     for i in range(count):
         middle = int(np.floor((i + 0.5) * len(clip) / count))
         for j in range(steps):
-            at = middle - steps // 2 + j
-            if 0 <= at < len(clip) and valid[at]:
-                out[i, j], inside[i, j] = clip[at], True
+            position = middle - steps // 2 + j
+            if 0 <= position < len(clip) and valid[position]:
+                out[i, j], inside[i, j] = clip[position], True
     return out, inside
 
 
@@ -27,22 +27,22 @@ def test_windows_lie_around_the_centres_of_equal_parts(count, steps):
     values = RNG.normal(size=(len(lengths), t, 2)).astype(np.float32)  # padding holds numbers too
     mask = np.arange(t) < np.array(lengths)[:, None]
     mask[1, 20:30] = False  # a hole
-    found, inside = cut_segments(jnp.asarray(values), jnp.asarray(mask), count=count, steps=steps)
-    assert found.shape == (len(lengths), count, steps, 2)
+    segments, inside = cut_segments(jnp.asarray(values), jnp.asarray(mask), count=count, steps=steps)
+    assert segments.shape == (len(lengths), count, steps, 2)
     for i, length in enumerate(lengths[:-1]):
-        expected = windows(values[i, :length], mask[i, :length], count, steps)
-        np.testing.assert_array_equal(found[i], expected[0])
+        expected = segment_formula(values[i, :length], mask[i, :length], count, steps)
+        np.testing.assert_array_equal(segments[i], expected[0])
         np.testing.assert_array_equal(inside[i], expected[1])
         if i != 1:
             assert np.asarray(inside[i])[:, steps // 2].all()
     assert not np.asarray(inside[-1]).any()
-    assert not np.asarray(found[-1]).any()
+    assert not np.asarray(segments[-1]).any()
 
 
 def test_four_parts_of_a_short_clip():
     values = jnp.arange(1.0, 9.0)[None, :, None]
-    found, _ = cut_segments(values, jnp.ones((1, 8), bool), count=4, steps=3)
-    assert found[0, :, :, 0].tolist() == [[1, 2, 3], [3, 4, 5], [5, 6, 7], [7, 8, 0]]
+    segments, _ = cut_segments(values, jnp.ones((1, 8), bool), count=4, steps=3)
+    assert segments[0, :, :, 0].tolist() == [[1, 2, 3], [3, 4, 5], [5, 6, 7], [7, 8, 0]]
 
 
 def test_padding_changes_nothing_and_no_gradient_enters_it():
@@ -52,28 +52,28 @@ def test_padding_changes_nothing_and_no_gradient_enters_it():
     def cut(x, m):
         return cut_segments(jnp.asarray(x), jnp.asarray(m), count=5, steps=6)
 
-    less, more = cut(values, mask), cut(padded, np.pad(mask, ((0, 0), (0, 9))))
-    for a, b in zip(less, more, strict=True):
+    shorter, longer = cut(values, mask), cut(padded, np.pad(mask, ((0, 0), (0, 9))))
+    for a, b in zip(shorter, longer, strict=True):
         np.testing.assert_array_equal(a, b)
     gradient = jax.grad(lambda x: (cut(x, mask)[0] ** 2).sum())(jnp.asarray(values))
     assert np.all(np.asarray(gradient)[~mask] == 0)
     assert np.any(np.asarray(gradient)[mask] != 0)
 
 
-def places(values, mask, order, length, count):
+def resample_formula(values, mask, order, length, count):
     """The mean of the positions at each part, one pair at a time."""
     out, ok = np.zeros((count, values.shape[1])), np.zeros(count, bool)
     for i in range(count):
-        here = []
+        members = []
         for position in range(len(values)):
             if not mask[position]:
                 continue
             start, middle = order[position] / length, (order[position] + 0.5) / length
             centre = (i + 0.5) / count
             if i / count <= middle < (i + 1) / count or start <= centre < start + 1 / length:
-                here.append(values[position])
-        if here:
-            out[i], ok[i] = np.mean(here, axis=0), True
+                members.append(values[position])
+        if members:
+            out[i], ok[i] = np.mean(members, axis=0), True
     return out, ok
 
 
@@ -84,27 +84,27 @@ def test_resampled_positions(l, count):
     mask[1, ::2] = False
     mask[2] = False
     order = np.broadcast_to(np.arange(l), (3, l))
-    given = [jnp.asarray(x) for x in (values, mask, order, np.full(3, l))]
-    found, ok = resample_sequence(*given, count=count)
+    arrays = [jnp.asarray(x) for x in (values, mask, order, np.full(3, l))]
+    resampled, ok = resample_sequence(*arrays, count=count)
     for i in range(3):
-        expected = places(values[i], mask[i], order[i], l, count)
-        np.testing.assert_allclose(found[i], expected[0], atol=1e-6)
+        expected = resample_formula(values[i], mask[i], order[i], l, count)
+        np.testing.assert_allclose(resampled[i], expected[0], atol=1e-6)
         np.testing.assert_array_equal(ok[i], expected[1])
     assert np.asarray(ok[0]).all()
     if l == count:
-        np.testing.assert_array_equal(found[0], values[0])
+        np.testing.assert_array_equal(resampled[0], values[0])
 
 
 def test_resampling_averages_a_column_and_leaves_padding_out():
     values = RNG.normal(size=(1, 12, 2)).astype(np.float32)  # four places of three rows, then padding
     order = np.minimum(np.arange(12) // 3, 2)[None]  # as the feature map counts: padding stays at the last
     mask = (np.arange(12) < 9)[None]
-    given = [jnp.asarray(x) for x in (values, mask, order, np.array([3]))]
-    found, ok = resample_sequence(*given, count=3)
-    np.testing.assert_allclose(found[0], values[0, :9].reshape(3, 3, 2).mean(1), atol=1e-6)
+    arrays = [jnp.asarray(x) for x in (values, mask, order, np.array([3]))]
+    resampled, ok = resample_sequence(*arrays, count=3)
+    np.testing.assert_allclose(resampled[0], values[0, :9].reshape(3, 3, 2).mean(1), atol=1e-6)
     assert np.asarray(ok).all()
-    less = [given[0][:, :9], given[1][:, :9], given[2][:, :9], given[3]]
-    np.testing.assert_allclose(resample_sequence(*less, count=3)[0], found, atol=1e-6)
+    shorter = [arrays[0][:, :9], arrays[1][:, :9], arrays[2][:, :9], arrays[3]]
+    np.testing.assert_allclose(resample_sequence(*shorter, count=3)[0], resampled, atol=1e-6)
 
 
 def test_gradients_half_precision_and_a_clip_without_places():

@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.faces.mtcnn_cascade import detect_faces
 from data_prep.settings import FaceSettings
-from tests.data_prep.test_faces import sample
+from tests.data_prep.test_faces import sample_frames
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install '.[bench]'"
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.skipif(
 def test_the_same_faces(shared_data):
     from benchmarks.peers.mtcnn import detect
 
-    least = FaceSettings().min_face
+    min_face = FaceSettings().min_face
     for path in sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.m*")))[::2]:
-        frames = sample(path, 2)
-        ours = detect_faces(frames, min_face=least, min_score=FaceSettings().min_score)
+        frames = sample_frames(path, 2)
+        ours = detect_faces(frames, min_face=min_face, min_score=FaceSettings().min_score)
         for frame, faces in zip(frames, ours, strict=True):
-            boxes, scores, points = detect(frame, least * min(frame.shape[:2]))
+            boxes, scores, points = detect(frame, min_face * min(frame.shape[:2]))
             assert len(boxes) == len(faces) == 1
             side = np.ptp(faces[0].box[::2])
             np.testing.assert_allclose(points[0], faces[0].landmarks, atol=0.07 * side)

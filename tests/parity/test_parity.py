@@ -10,7 +10,7 @@ import pytest
 from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
 from emofuse_jax.ops.dropout import dropout
 from tests.parity import modules, networks, ops
-from tests.parity.compare import FLOOR, assert_close, compare
+from tests.parity.compare import MIN_SCALE, assert_close, compare
 from tests.peers import golden
 
 OURS = ops.OURS | modules.OURS | networks.OURS
@@ -21,7 +21,7 @@ GROUPS = ("in", "out", "cotangent", "grad")
 
 
 def test_every_stored_answer_has_an_implementation_of_ours():
-    assert golden.names() == sorted(OURS)
+    assert golden.list_cases() == sorted(OURS)
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -35,7 +35,7 @@ def test_the_stored_answer_says_something(name):
     assert stored["grad"]
     for key, value in (stored["out"] | stored["grad"]).items():
         assert np.isfinite(value).all(), key
-        assert np.abs(value).max() > FLOOR, f"{key}: so small that nothing is compared"
+        assert np.abs(value).max() > MIN_SCALE, f"{key}: so small that nothing is compared"
 
 
 def test_a_small_difference_is_seen():
@@ -49,8 +49,10 @@ def test_a_small_difference_is_seen():
 
 
 def test_a_small_difference_of_the_smallest_array_is_seen():
-    stored = [(name, group, golden.load(name)[group]) for name in golden.names() for group in ("out", "grad")]
-    arrays = {f"{name}/{group}/{k}": v for name, group, found in stored for k, v in found.items()}
+    stored = [
+        (name, group, golden.load(name)[group]) for name in golden.list_cases() for group in ("out", "grad")
+    ]
+    arrays = {f"{name}/{group}/{k}": v for name, group, values in stored for k, v in values.items()}
     name = min(arrays, key=lambda k: np.abs(arrays[k]).max())
     with pytest.raises(AssertionError, match="of the largest entry apart"):
         assert_close(arrays[name] * 1.001, arrays[name], 1e-4, name)
@@ -60,7 +62,7 @@ def test_a_small_difference_of_the_smallest_array_is_seen():
 def test_every_peer_is_stored():
     from tests.peers.catalogue import CASES
 
-    assert sorted(CASES) == golden.names()
+    assert sorted(CASES) == golden.list_cases()
 
 
 @needs_torch
@@ -69,20 +71,20 @@ def test_the_peer_still_gives_the_stored_answer(name):
     from benchmarks.peers.case import solve
     from tests.peers.catalogue import CASES
 
-    now, stored = solve(name, CASES[name]), golden.load(name)
+    fresh, stored = solve(name, CASES[name]), golden.load(name)
     for group in GROUPS:
-        assert sorted(now[group]) == sorted(stored[group])
-        for key, value in now[group].items():
+        assert sorted(fresh[group]) == sorted(stored[group])
+        for key, value in fresh[group].items():
             assert_close(stored[group][key], value, 1e-5, f"{group}/{key}: stale, run make peers")
 
 
 @needs_torch
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_ours_equals_the_peer_at_other_sizes(name):
-    from benchmarks.peers.case import OTHER, solve
+    from benchmarks.peers.case import OTHER_SIZE, solve
     from tests.peers.catalogue import CASES
 
-    compare(OURS[name], solve(name, CASES[name], OTHER))
+    compare(OURS[name], solve(name, CASES[name], OTHER_SIZE))
 
 
 @needs_torch

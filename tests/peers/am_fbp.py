@@ -42,19 +42,24 @@ def trunk(h, ok, a, level, gates):
     return SCALE * z[0], weights
 
 
-def clip(h, ok, a, gates):
+def fuse_clip(h, ok, a, gates):
     """`z = [z_global ; mean_n z_n]`, over the parts that hold whatever the clip has."""
-    at = [{m: h[m][n] for m in MODALITIES} for n in range(len(ok))]
-    whole, weights = trunk(at[0], ok[0], a, "global", gates)
-    counted = [n for n in range(1, len(ok)) if ok[0].any() and bool((ok[n] | ~ok[0]).all())]
-    parts = [trunk(at[n], ok[n], a, "part", gates)[0] for n in counted]
-    return torch.cat([whole, torch.stack(parts).mean(0) if parts else torch.zeros_like(whole)]), weights
+    vectors = [{m: h[m][n] for m in MODALITIES} for n in range(len(ok))]
+    global_vector, weights = trunk(vectors[0], ok[0], a, "global", gates)
+    counted_parts = [n for n in range(1, len(ok)) if ok[0].any() and bool((ok[n] | ~ok[0]).all())]
+    part_vectors = [trunk(vectors[n], ok[n], a, "part", gates)[0] for n in counted_parts]
+    return torch.cat(
+        [
+            global_vector,
+            torch.stack(part_vectors).mean(0) if part_vectors else torch.zeros_like(global_vector),
+        ]
+    ), weights
 
 
 def fuse(a, gates):
     z, weights = [], []
     for i, ok in enumerate(a["ok"]):
-        row, beta = clip({m: a[m][i] for m in MODALITIES}, ok, a, gates)
+        row, beta = fuse_clip({m: a[m][i] for m in MODALITIES}, ok, a, gates)
         z.append(row)
         weights.append(beta)
     z = torch.stack(z)
@@ -62,38 +67,38 @@ def fuse(a, gates):
     return {"embedding": z, "weights": torch.stack(weights), "logits": logits}
 
 
-def trunk_numbers(rng, level, widths, gate, columns, kind):
-    found = {
+def make_trunk_params(rng, level, widths, gate, columns, kind):
+    params = {
         f"{level}.{k}": normal(rng, widths[m], columns, scale=0.5)
         for k, m in (("u", "audio"), ("v", "video"))
     }
-    found |= {f"{level}.{k}": 1 + normal(rng, columns, scale=0.2) for k in ("bias_u", "bias_v")}
+    params |= {f"{level}.{k}": 1 + normal(rng, columns, scale=0.2) for k in ("bias_u", "bias_v")}
     for m in MODALITIES:
-        at, d = f"{level}.{m}", widths[m]
+        prefix, d = f"{level}.{m}", widths[m]
         if kind == "scalar":
-            found |= {
-                f"{at}.hidden.weight": normal(rng, gate, d),
-                f"{at}.hidden.bias": normal(rng, gate, scale=0.2),
+            params |= {
+                f"{prefix}.hidden.weight": normal(rng, gate, d),
+                f"{prefix}.hidden.bias": normal(rng, gate, scale=0.2),
             }
-            found[f"{at}.score.weight"] = normal(rng, 1, gate)
+            params[f"{prefix}.score.weight"] = normal(rng, 1, gate)
         else:
-            found |= {
-                f"{at}.gate.weight": normal(rng, d, sum(widths.values())),
-                f"{at}.gate.bias": normal(rng, d),
+            params |= {
+                f"{prefix}.gate.weight": normal(rng, d, sum(widths.values())),
+                f"{prefix}.gate.bias": normal(rng, d),
             }
-    return found
+    return params
 
 
-def weights(rng, widths, gate, out, kind):
-    found = trunk_numbers(rng, "global", widths, gate, out * FACTORS, kind)
-    found |= trunk_numbers(rng, "part", widths, gate, out * FACTORS, kind)
-    return found | {
+def make_params(rng, widths, gate, out, kind):
+    params = make_trunk_params(rng, "global", widths, gate, out * FACTORS, kind)
+    params |= make_trunk_params(rng, "part", widths, gate, out * FACTORS, kind)
+    return params | {
         "head.weight": normal(rng, CLASSES, 2 * out, scale=0.5),
         "head.bias": normal(rng, CLASSES),
     }
 
 
-def inputs_of(kind):
+def make_inputs_function(kind):
     def inputs(rng, size):
         """The whole and its parts; a part without sound, a clip without video; absent vectors are zero."""
         n, widths = 1 + 3, {"audio": 3 * size, "video": 4 * size}
@@ -101,12 +106,13 @@ def inputs_of(kind):
         ok[1, 2, 0] = ok[2, 1, 1] = ok[2, 3, 0] = False
         ok[3, :, 1] = ok[3, 2, 0] = False
         vectors = {m: normal(rng, 4, n, d) * ok[:, :, i, None] for i, (m, d) in enumerate(widths.items())}
-        return vectors | {"ok": ok} | weights(rng, widths, 2 * size, 3 * size, kind)
+        return vectors | {"ok": ok} | make_params(rng, widths, 2 * size, 3 * size, kind)
 
     return inputs
 
 
 GATES = {"scalar": scalar_gates, "vector": vector_gates}
 CASES = {
-    f"am_fbp_{kind}": Case(inputs_of(kind), lambda a, g=gate: fuse(a, g)) for kind, gate in GATES.items()
+    f"am_fbp_{kind}": Case(make_inputs_function(kind), lambda a, g=gate: fuse(a, g))
+    for kind, gate in GATES.items()
 }

@@ -17,7 +17,7 @@ def attention_pool(values, scores, mask, temperature=0.3):
     return torch.einsum("bl,bld->bd", alpha, values), alpha
 
 
-def weighted(values, weight, mask):
+def weighted_mean(values, weight, mask):
     """Sum of the vectors by weights that are divided by their sum; the weights too."""
     weight = weight.masked_fill(~mask, 0)
     weight = weight / weight.sum(-1, keepdim=True)
@@ -25,14 +25,14 @@ def weighted(values, weight, mask):
 
 
 def self_frames(frames, q0, mask):
-    return weighted(frames, torch.sigmoid(frames @ q0), mask)
+    return weighted_mean(frames, torch.sigmoid(frames @ q0), mask)
 
 
 def relation_frames(frames, q0, q1, mask):
     alpha = torch.sigmoid(frames @ q0)
-    overall, _ = weighted(frames, alpha, mask)
+    overall, _ = weighted_mean(frames, alpha, mask)
     both = torch.cat([frames, overall[:, None].expand_as(frames)], -1)  # b l 2d
-    return weighted(both, alpha * torch.sigmoid(both @ q1), mask)
+    return weighted_mean(both, alpha * torch.sigmoid(both @ q1), mask)
 
 
 def transformer_frames(frames, queries, keys, mask):
@@ -44,7 +44,7 @@ def transformer_frames(frames, queries, keys, mask):
 def multi_head(x, mask, qkv, qkv_bias, out, out_bias, heads):
     """torch's own multi-head self-attention; weights are [output, input], mask True where valid."""
     layer = nn.MultiheadAttention(x.shape[-1], heads, batch_first=True).to(x.dtype)
-    numbers = {
+    params = {
         "in_proj_weight": qkv,
         "in_proj_bias": qkv_bias,
         "out_proj.weight": out,
@@ -52,20 +52,20 @@ def multi_head(x, mask, qkv, qkv_bias, out, out_bias, heads):
     }
     padding = None if mask is None else ~mask
     options = {"key_padding_mask": padding, "average_attn_weights": False}
-    return torch.func.functional_call(layer, numbers, (x, x, x), options)
+    return torch.func.functional_call(layer, params, (x, x, x), options)
 
 
-def frames(rng, size, **shapes):
+def make_frames(rng, size, **shapes):
     """A sequence with padding, a hole, and a row of one valid frame; more arrays of `d` by name."""
     b, l, d = 3, 4 + size, 3 * size
     mask = prefix_mask([l, l - 1, 1], l)
     mask[1, 1] = False
     sizes = {"b": b, "l": l, "d": d, "e": 2 * d, "r": 2}
-    more = {name: normal(rng, *(sizes[axis] for axis in axes)) for name, axes in shapes.items()}
-    return {"frames": normal(rng, b, l, d), "mask": mask} | more
+    more_arrays = {name: normal(rng, *(sizes[axis] for axis in axes)) for name, axes in shapes.items()}
+    return {"frames": normal(rng, b, l, d), "mask": mask} | more_arrays
 
 
-def named(function, *names):
+def name_outputs(function, *names):
     def peer(a):
         return dict(zip(names, function(**a), strict=True))
 
@@ -76,29 +76,32 @@ def additive(frames, mask, w, b, u):
     return attention_pool(frames, score(frames, w, b, u), mask)
 
 
-def tokens(rng, size):
+def make_tokens(rng, size):
     """Tokens of two heads, and the projections."""
     b, l, d = 2, 3 + size, 4 * size
     shapes = {"qkv": (3 * d, d), "qkv_bias": (3 * d,), "out": (d, d), "out_bias": (d,)}
-    found = {name: normal(rng, *shape, scale=0.5) for name, shape in shapes.items()}
-    return {"x": normal(rng, b, l, d), "mask": prefix_mask([l, l - 2], l)} | found
+    params = {name: normal(rng, *shape, scale=0.5) for name, shape in shapes.items()}
+    return {"x": normal(rng, b, l, d), "mask": prefix_mask([l, l - 2], l)} | params
 
 
 CASES = {
-    "multi_head": Case(tokens, lambda a: named(multi_head, "y", "weights")(a | {"heads": 2})),
+    "multi_head": Case(make_tokens, lambda a: name_outputs(multi_head, "y", "weights")(a | {"heads": 2})),
     "attention_pool": Case(
-        lambda rng, size: frames(rng, size, scores="bl"),
-        lambda a: named(attention_pool, "c", "alpha")({"values": a.pop("frames")} | a),
+        lambda rng, size: make_frames(rng, size, scores="bl"),
+        lambda a: name_outputs(attention_pool, "c", "alpha")({"values": a.pop("frames")} | a),
     ),
     "additive_attention": Case(
-        lambda rng, size: frames(rng, size, w="dr", b="r", u="r"), named(additive, "c", "alpha")
+        lambda rng, size: make_frames(rng, size, w="dr", b="r", u="r"), name_outputs(additive, "c", "alpha")
     ),
-    "self_frames": Case(lambda rng, size: frames(rng, size, q0="d"), named(self_frames, "f", "weights")),
+    "self_frames": Case(
+        lambda rng, size: make_frames(rng, size, q0="d"), name_outputs(self_frames, "f", "weights")
+    ),
     "relation_frames": Case(
-        lambda rng, size: frames(rng, size, q0="d", q1="e"), named(relation_frames, "f", "weights")
+        lambda rng, size: make_frames(rng, size, q0="d", q1="e"),
+        name_outputs(relation_frames, "f", "weights"),
     ),
     "transformer_frames": Case(
-        lambda rng, size: frames(rng, size, queries="blr", keys="blr"),
+        lambda rng, size: make_frames(rng, size, queries="blr", keys="blr"),
         lambda a: {"f": transformer_frames(**a)},
     ),
 }

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from benchmarks.peers.case import Case, normal, prefix_mask
-from benchmarks.peers.modules import call, numbers
+from benchmarks.peers.modules import call, random_weights
 
-WIDTH, HEADS, HIDDEN, LAYERS, FUSE_AT, CLASSES, SHARED, FREQUENCIES = 4, 2, 6, 2, 1, 3, 2, 6
+WIDTH, HEADS, HIDDEN, LAYERS, FUSION_LAYER, CLASSES, SHARED_TOKENS, FREQUENCIES = 4, 2, 6, 2, 1, 3, 2, 6
 EPS = 1e-6
 MODALITIES = ("audio", "video")
 
@@ -30,7 +30,7 @@ def encoder_layer():
     return nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, **options).train()  # no fast path
 
 
-def stream(d):
+def make_stream(d):
     parts = {
         "enter": nn.LayerNorm(d, EPS),
         "project": nn.Linear(d, WIDTH),
@@ -46,7 +46,7 @@ class Bottleneck:
 
     def __init__(self, a):
         self.a = a
-        self.streams = {m: stream(a[m].shape[-1]) for m in MODALITIES}
+        self.streams = {m: make_stream(a[m].shape[-1]) for m in MODALITIES}
 
     def run(self, m, name, x):
         return call(self.streams[m][name], self.a, x, prefix=f"{m}.{name}.")
@@ -56,20 +56,20 @@ class Bottleneck:
         angles = (
             math.pi * tau[:, None] * torch.tensor([2.0**j for j in range(FREQUENCIES)], dtype=torch.float64)
         )
-        place = torch.cat([angles.sin(), angles.cos()], -1)
-        x = self.run(m, "project", self.run(m, "enter", values)) + self.run(m, "place", place)
+        time_encoding = torch.cat([angles.sin(), angles.cos()], -1)
+        x = self.run(m, "project", self.run(m, "enter", values)) + self.run(m, "place", time_encoding)
         return torch.cat([self.a[f"{m}.first"][None], x])[None]
 
     def clip(self, x):
         """`x`: tokens of the modalities that are there. The mean of their logits."""
         shared = self.a["shared"][None]
         for i in range(1, LAYERS + 1):
-            if i <= FUSE_AT:
+            if i <= FUSION_LAYER:
                 x = {m: self.run(m, f"layer{i}", v) for m, v in x.items()}
                 continue
-            both = {m: self.run(m, f"layer{i}", torch.cat([v, shared], 1)) for m, v in x.items()}
-            x = {m: v[:, :-SHARED] for m, v in both.items()}
-            shared = torch.stack([v[:, -SHARED:] for v in both.values()]).mean(0)
+            joined = {m: self.run(m, f"layer{i}", torch.cat([v, shared], 1)) for m, v in x.items()}
+            x = {m: v[:, :-SHARED_TOKENS] for m, v in joined.items()}
+            shared = torch.stack([v[:, -SHARED_TOKENS:] for v in joined.values()]).mean(0)
         vectors = {m: self.run(m, "norm", v[0, 0]) for m, v in x.items()}
         return torch.stack([self.run(m, "head", v) for m, v in vectors.items()]).mean(0)
 
@@ -80,26 +80,30 @@ def peer(a):
         masks = {m: a[f"{m}_mask"][i] for m in MODALITIES}
         orders = {m: torch.arange(len(mask)) for m, mask in masks.items()}
         lengths = {m: a[f"{m}_length"][i] for m in MODALITIES}
-        seen = {m: (a[m][i][mask], orders[m][mask], lengths[m]) for m, mask in masks.items() if mask.any()}
-        logits.append(net.clip({m: net.tokens(m, *given) for m, given in seen.items()}))
+        valid_inputs = {
+            m: (a[m][i][mask], orders[m][mask], lengths[m]) for m, mask in masks.items() if mask.any()
+        }
+        logits.append(
+            net.clip({m: net.tokens(m, *stream_inputs) for m, stream_inputs in valid_inputs.items()})
+        )
     return {"logits": torch.stack(logits)}
 
 
 def inputs(rng, size):
     """Sound with padding, faces with a hole; the last clip has no faces."""
     b, widths, lengths = 3, {"audio": 3 * size, "video": 2 + size}, {"audio": 3 + size, "video": 2 + size}
-    found = {}
+    arrays = {}
     for m, n in lengths.items():
-        found[m] = normal(rng, b, n, widths[m])
-        found |= numbers(rng, stream(widths[m]), f"{m}.") | {f"{m}.first": normal(rng, WIDTH)}
+        arrays[m] = normal(rng, b, n, widths[m])
+        arrays |= random_weights(rng, make_stream(widths[m]), f"{m}.") | {f"{m}.first": normal(rng, WIDTH)}
     counts = np.array([4, 2, 3]) + size - 1
-    found |= {"audio_mask": prefix_mask(counts, lengths["audio"]), "audio_length": counts}
-    found |= {
+    arrays |= {"audio_mask": prefix_mask(counts, lengths["audio"]), "audio_length": counts}
+    arrays |= {
         "video_mask": np.ones((b, lengths["video"]), bool),
         "video_length": np.full(b, lengths["video"]),
     }
-    found["video_mask"][0, 1] = found["video_mask"][2] = False
-    return found | {"shared": normal(rng, SHARED, WIDTH)}
+    arrays["video_mask"][0, 1] = arrays["video_mask"][2] = False
+    return arrays | {"shared": normal(rng, SHARED_TOKENS, WIDTH)}
 
 
 CASES = {"bottleneck": Case(inputs, peer)}

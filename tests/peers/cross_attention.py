@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.peers.case import Case, normal, prefix_mask
-from tests.peers.attention import named
+from tests.peers.attention import name_outputs
 
 
 def cross_attention(audio, video, w):
@@ -15,23 +15,23 @@ def cross_attention(audio, video, w):
 
 def scatter(rows, valid, others=None):
     """A matrix of valid positions back among the masked ones, which are zero."""
-    whole = rows.new_zeros(len(valid), rows.shape[1] if others is None else len(others))
-    columns = torch.arange(whole.shape[1]) if others is None else others.nonzero()[:, 0]
-    return whole.index_put((valid.nonzero()[:, 0][:, None], columns[None]), rows)
+    matrix = rows.new_zeros(len(valid), rows.shape[1] if others is None else len(others))
+    columns = torch.arange(matrix.shape[1]) if others is None else others.nonzero()[:, 0]
+    return matrix.index_put((valid.nonzero()[:, 0][:, None], columns[None]), rows)
 
 
-def masked(audio, video, w, audio_mask, video_mask):
+def masked_cross_attention(audio, video, w, audio_mask, video_mask):
     """Clip by clip among the valid positions; a masked one is a zero vector."""
-    answers = []
+    outputs = []
     for x_a, x_v, m_a, m_v in zip(audio, video, audio_mask, video_mask, strict=True):
-        w_a, w_v, own_a, own_v = cross_attention(x_a[m_a], x_v[m_v], w)
-        own_a, own_v = scatter(own_a, m_v), scatter(own_v, m_a)
-        new_a, new_v = torch.tanh(x_a * m_a[:, None] + own_a), torch.tanh(x_v * m_v[:, None] + own_v)
-        answers.append((new_a, new_v, scatter(w_a, m_v, m_a), scatter(w_v, m_a, m_v), own_a, own_v))
-    return tuple(torch.stack(each) for each in zip(*answers, strict=True))
+        w_a, w_v, picked_a, picked_v = cross_attention(x_a[m_a], x_v[m_v], w)
+        picked_a, picked_v = scatter(picked_a, m_v), scatter(picked_v, m_a)
+        new_a, new_v = torch.tanh(x_a * m_a[:, None] + picked_a), torch.tanh(x_v * m_v[:, None] + picked_v)
+        outputs.append((new_a, new_v, scatter(w_a, m_v, m_a), scatter(w_v, m_a, m_v), picked_a, picked_v))
+    return tuple(torch.stack(arrays) for arrays in zip(*outputs, strict=True))
 
 
-def sequences(rng, size):
+def make_sequences(rng, size):
     """Two of n positions; other holes in each, and a clip without video."""
     n, d_a, d_v = 3 + size, 2 + size, 4 * size
     audio_mask, video_mask = prefix_mask([n, n - 1, n], n), prefix_mask([n, n, 0], n)
@@ -41,33 +41,33 @@ def sequences(rng, size):
     return {"audio": audio, "video": video, "w": w, "audio_mask": audio_mask, "video_mask": video_mask}
 
 
-def joint_correlation(own, joint, kernel):
+def joint_correlation(features, joint, kernel):
     """`tanh(M^T W J / sqrt(d))` with d the width of J, in the column layout of arXiv 2203.14779."""
-    columns, both = own.mT, joint.mT  # b d l, b e n
+    columns, both = features.mT, joint.mT  # b d l, b e n
     return torch.tanh(columns.mT @ kernel @ both / both.shape[1] ** 0.5)  # b l n
 
 
-def reweight(correlation, own, mask):
+def reweight(correlation, features, mask):
     """Mean over the valid positions of each position's vector times its correlation, clip by clip."""
-    rows = zip(correlation, own, mask, strict=True)
+    rows = zip(correlation, features, mask, strict=True)
     return torch.stack([(c[m][:, :, None] * x[m][:, None]).mean(0) for c, x, m in rows])  # b n d
 
 
-def joint(rng, size):
+def make_joint_inputs(rng, size):
     """Two streams of l positions side by side; the second clip has one position fewer."""
     b, l, d, e = 2, 3 + size, 2 * size, 5 * size
     mask = prefix_mask([l, l - 1], l)
-    own, both = normal(rng, b, l, d), normal(rng, b, l, e)
-    return {"own": own, "joint": both, "kernel": normal(rng, d, e), "mask": mask}
+    features, both = normal(rng, b, l, d), normal(rng, b, l, e)
+    return {"own": features, "joint": both, "kernel": normal(rng, d, e), "mask": mask}
 
 
-def joint_peer(own, joint, kernel, mask):
-    c = joint_correlation(own, joint, kernel)
-    return c, reweight(c, own, mask)
+def joint_peer(a):
+    c = joint_correlation(a["own"], a["joint"], a["kernel"])
+    return {"c": c, "x": reweight(c, a["own"], a["mask"])}
 
 
 FIELDS = ("audio", "video", "audio_weights", "video_weights", "audio_picked", "video_picked")
 CASES = {
-    "cross_attention": Case(sequences, named(masked, *FIELDS)),
-    "joint_attention": Case(joint, named(joint_peer, "c", "x")),
+    "cross_attention": Case(make_sequences, name_outputs(masked_cross_attention, *FIELDS)),
+    "joint_attention": Case(make_joint_inputs, joint_peer),
 }

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 from benchmarks.peers.case import Case, normal
-from benchmarks.peers.modules import buffers, call, numbers
+from benchmarks.peers.modules import buffer_names, call, random_weights
 from benchmarks.peers.resnet import ResNet
 
 
-def small(size):
+def make_resnet(size):
     """Stored: a stem of 3 without stride; the other size: the stem of ResNet-18."""
     stem = {"kernel": (3, 3), "stride": 1, "pool": False}
     return ResNet(2, 2 * size, (1, 2), **stem if size == 1 else {"kernel": (7, 7), "stride": 2, "pool": True})
@@ -17,20 +17,22 @@ def small(size):
 def inputs(rng, size):
     side = 7 if size == 1 else 24
     images = normal(rng, 4, side, side, 3)
-    return {"images": images, "mask": np.array([True, False, True, True])} | numbers(rng, small(size))
+    return {"images": images, "mask": np.array([True, False, True, True])} | random_weights(
+        rng, make_resnet(size)
+    )
 
 
-def net_of(a):
-    return small(a["bn1.weight"].shape[0] // 2)
+def make_resnet_like(a):
+    return make_resnet(a["bn1.weight"].shape[0] // 2)
 
 
 def evaluate(a):
-    return {"y": call(net_of(a).eval(), a, a["images"].movedim(-1, 1)).mean((2, 3))}
+    return {"y": call(make_resnet_like(a).eval(), a, a["images"].movedim(-1, 1)).mean((2, 3))}
 
 
 def train(a):
     """Only the valid images go in; the stem's new running statistics, of biased variance, come out too."""
-    net, valid = net_of(a).double().train(), a["images"][a["mask"]].movedim(-1, 1)
+    net, valid = make_resnet_like(a).double().train(), a["images"][a["mask"]].movedim(-1, 1)
     stem = torch.func.functional_call(net.conv1, {"weight": a["conv1.weight"]}, (valid,))
     var = 0.9 * a["bn1.running_var"] + 0.1 * stem.var((0, 2, 3), correction=0)
     copies = {k: v.clone() for k, v in a.items()}  # torch writes its running statistics in place
@@ -40,5 +42,5 @@ def train(a):
     return {"y": y, "mean": mean.detach(), "var": var.detach()}  # statistics carry no gradient
 
 
-NAMES = buffers(numbers(np.random.default_rng(0), small(2)))
-CASES = {"resnet": Case(inputs, evaluate, NAMES), "resnet_train": Case(inputs, train, NAMES)}
+BUFFER_NAMES = buffer_names(random_weights(np.random.default_rng(0), make_resnet(2)))
+CASES = {"resnet": Case(inputs, evaluate, BUFFER_NAMES), "resnet_train": Case(inputs, train, BUFFER_NAMES)}

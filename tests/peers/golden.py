@@ -7,24 +7,24 @@ import numpy as np
 FOLDER = pathlib.Path(__file__).parent.parent / "golden"
 
 
-def path_of(name: str) -> pathlib.Path:
+def case_path(name: str) -> pathlib.Path:
     return FOLDER / f"peer_{name}.npz"
 
 
 def save(name: str, groups: dict[str, dict[str, np.ndarray]]) -> pathlib.Path:
-    path = path_of(name)
+    path = case_path(name)
     np.savez_compressed(path, **{f"{g}/{k}": v for g, arrays in groups.items() for k, v in arrays.items()})
     return path
 
 
 def load(name: str) -> dict[str, dict[str, np.ndarray]]:
     groups = {"in": {}, "out": {}, "cotangent": {}, "grad": {}}
-    with np.load(path_of(name)) as stored:
+    with np.load(case_path(name)) as stored:
         for key in stored.files:
             group, _, array = key.partition("/")
             groups[group][array] = stored[key]
     return groups
 
 
-def names() -> list[str]:
+def list_cases() -> list[str]:
     return sorted(path.stem.removeprefix("peer_") for path in FOLDER.glob("peer_*.npz"))

@@ -16,34 +16,34 @@ def soft_hgr(f, g, weight=None):
     return torch.trace(c_fg) - torch.trace(c_f @ c_g) / 2
 
 
-def moving(c, before, decay, count):
+def moving_covariance(c, previous, decay, count):
     """Adam's average of covariances `c` and those before, by value; the gradient is that of `c`."""
-    average = decay * before + (1 - decay) * c
+    average = decay * previous + (1 - decay) * c
     return c + (average / (1 - decay**count) - c).detach(), average.detach()
 
 
 def moving_soft_hgr(f, g, s_f, s_g, decay=0.9, count=3):
     """Soft-HGR with moving covariances; `s` are the averages of two earlier batches."""
-    c_f, new_f = moving(torch.cov(f.T), s_f, decay, count)
-    c_g, new_g = moving(torch.cov(g.T), s_g, decay, count)
+    c_f, new_f = moving_covariance(torch.cov(f.T), s_f, decay, count)
+    c_g, new_g = moving_covariance(torch.cov(g.T), s_g, decay, count)
     cross = ((f - f.mean(0)) * (g - g.mean(0))).sum() / (len(f) - 1)
     return cross - (c_f * c_g.T).sum() / 2, new_f, new_g
 
 
-def features(rng, size):
+def make_features(rng, size):
     """Two correlated streams, neither centred."""
     b, d = 12 * size, 3 * size
     f = normal(rng, b, d)
     return {"f": f + 1, "g": 0.6 * f + normal(rng, b, d, scale=0.8) - 2}
 
 
-def padded(rng, size):
-    inputs = features(rng, size)
+def make_padded_features(rng, size):
+    inputs = make_features(rng, size)
     return inputs | {"weight": (np.arange(12 * size) % 4 > 0).astype(np.float32)}
 
 
-def with_averages(rng, size):
-    inputs = features(rng, size)
+def make_features_with_averages(rng, size):
+    inputs = make_features(rng, size)
     for name in ("s_f", "s_g"):
         past = normal(rng, 20, 3 * size)
         inputs[name] = (0.19 * np.cov(past.T)).astype(np.float32)  # 1 - 0.9^2
@@ -55,7 +55,7 @@ def moving_peer(a):
 
 
 CASES = {
-    "soft_hgr_moving": Case(with_averages, moving_peer, constants=("s_f", "s_g")),
-    "soft_hgr": Case(features, lambda a: {"h": soft_hgr(**a)}),
-    "soft_hgr_padded": Case(padded, lambda a: {"h": soft_hgr(**a)}, constants=("weight",)),
+    "soft_hgr_moving": Case(make_features_with_averages, moving_peer, constants=("s_f", "s_g")),
+    "soft_hgr": Case(make_features, lambda a: {"h": soft_hgr(**a)}),
+    "soft_hgr_padded": Case(make_padded_features, lambda a: {"h": soft_hgr(**a)}, constants=("weight",)),
 }

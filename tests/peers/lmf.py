@@ -24,9 +24,9 @@ def inputs(rng, size):
     """Three vectors, rank 3 (4), o=4."""
     b, rank, out = 2 + size, 2 + size, 4
     widths = {"a": 3 * size, "v": 4, "t": 2 * size}
-    found = {f"x_{k}": normal(rng, b, d) for k, d in widths.items()}
-    found |= {f"w_{k}": normal(rng, rank, d + 1, out) for k, d in widths.items()}
-    return found | {"weights": normal(rng, rank), "bias": normal(rng, out)}
+    arrays = {f"x_{k}": normal(rng, b, d) for k, d in widths.items()}
+    arrays |= {f"w_{k}": normal(rng, rank, d + 1, out) for k, d in widths.items()}
+    return arrays | {"weights": normal(rng, rank), "bias": normal(rng, out)}
 
 
 def peer(a):

@@ -6,9 +6,9 @@ from tests.peers.catalogue import CASES
 
 
 def main():
-    for name in set(golden.names()) - set(CASES):
-        golden.path_of(name).unlink()
-        print(f"removed {golden.path_of(name).name}: no such case")
+    for name in set(golden.list_cases()) - set(CASES):
+        golden.case_path(name).unlink()
+        print(f"removed {golden.case_path(name).name}: no such case")
     for name, case in sorted(CASES.items()):
         path = golden.save(name, solve(name, case))
         print(f"{path.name:<32} {path.stat().st_size / 1000:6.1f} kB")

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.peers.case import Case, normal
-from tests.peers.attention import named
+from tests.peers.attention import name_outputs
 
 
 def distances(embedding):
@@ -19,7 +19,7 @@ def distances(embedding):
     return torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def anchors(label, weight):
+def list_anchors(label, weight):
     """Each counted row with its positives and its negatives, where it has both."""
     rows = [i for i in range(len(label)) if weight[i] > 0]
     for a in rows:
@@ -29,7 +29,7 @@ def anchors(label, weight):
             yield a, positives, negatives
 
 
-def total(terms):
+def sum_terms(terms):
     """Sum of weighted terms, and of the weights."""
     terms = list(terms)
     return sum(w * term for w, term in terms), sum(w for w, _ in terms)
@@ -43,7 +43,7 @@ def batch_hard_triplet(embedding, label, weight, margins):
         pairs = itertools.product(positives, negatives)
         return max(d[a, p] - d[a, n] + margins[label[a], label[n]] for p, n in pairs)
 
-    return total((weight[a], F.relu(hardest(a, p, n))) for a, p, n in anchors(label, weight))
+    return sum_terms((weight[a], F.relu(hardest(a, p, n))) for a, p, n in list_anchors(label, weight))
 
 
 def adaptive_margin_triplet(embedding, label, weight, eps=1e-6):
@@ -56,7 +56,7 @@ def adaptive_margin_triplet(embedding, label, weight, eps=1e-6):
         dissimilar = 1 + 2 / (torch.exp(4 - 4 * d[a, n]) + eps)
         return F.relu(d[a, p] - (d[a, n] + d[p, n]) / 2 + similar + dissimilar)
 
-    return total((weight[a], term(a, p, n)) for a, p, n in anchors(label, weight))
+    return sum_terms((weight[a], term(a, p, n)) for a, p, n in list_anchors(label, weight))
 
 
 def polarity_cross_entropy(logits, label, weight, polarity, penalty=0.5):
@@ -66,7 +66,7 @@ def polarity_cross_entropy(logits, label, weight, polarity, penalty=0.5):
     return (weight * entropy * (1 + penalty * wrong)).sum(), weight.sum()
 
 
-def labelled(rng, size):
+def make_labels(rng, size):
     """Three classes, one with a single row; a row of weight 0, one of weight 1/2."""
     b = 7 * size
     label = (np.arange(b) % 2).astype(np.int32)
@@ -76,28 +76,28 @@ def labelled(rng, size):
     return {"label": label, "weight": weight}
 
 
-def embedded(rng, size):
-    return {"embedding": normal(rng, 7 * size, 4 * size)} | labelled(rng, size)
+def make_embeddings(rng, size):
+    return {"embedding": normal(rng, 7 * size, 4 * size)} | make_labels(rng, size)
 
 
-def with_margins(rng, size):
+def make_embeddings_and_margins(rng, size):
     margins = rng.uniform(0.1, 1.0, (3, 3)).astype(np.float32)
-    return embedded(rng, size) | {"margins": (margins + margins.T) / 2}
+    return make_embeddings(rng, size) | {"margins": (margins + margins.T) / 2}
 
 
-def scored(rng, size):
-    return labelled(rng, size) | {"logits": normal(rng, 7 * size, 3), "polarity": np.array([1, 1, -1])}
+def make_logits(rng, size):
+    return make_labels(rng, size) | {"logits": normal(rng, 7 * size, 3), "polarity": np.array([1, 1, -1])}
 
 
-def case(inputs, function):
+def make_case(inputs, function):
     def peer(a):
-        return named(function, "sum", "weight")(a | {"label": a["label"].long()})
+        return name_outputs(function, "sum", "weight")(a | {"label": a["label"].long()})
 
     return Case(inputs, peer, constants=("weight",))
 
 
 CASES = {
-    "batch_hard_triplet": case(with_margins, batch_hard_triplet),
-    "adaptive_margin_triplet": case(embedded, adaptive_margin_triplet),
-    "polarity_cross_entropy": case(scored, polarity_cross_entropy),
+    "batch_hard_triplet": make_case(make_embeddings_and_margins, batch_hard_triplet),
+    "adaptive_margin_triplet": make_case(make_embeddings, adaptive_margin_triplet),
+    "polarity_cross_entropy": make_case(make_logits, polarity_cross_entropy),
 }

@@ -4,8 +4,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.peers.case import Case, normal
-from tests.peers.attention import multi_head, tokens
-from tests.peers.cross_attention import masked, sequences
+from tests.peers.attention import make_tokens, multi_head
+from tests.peers.cross_attention import make_sequences, masked_cross_attention
 
 CLASSES, COMMON, EPSILON = 4, 5, 1e-6
 
@@ -14,28 +14,30 @@ def fuse(a):
     """Both sequences at one width, layer norm, cross-attention, `[audio ; video]` flattened, a classifier."""
     x = {m: F.linear(a[m], a[f"{m}.weight"], a[f"{m}.bias"]) for m in ("audio", "video")}
     x = {m: F.layer_norm(x[m], (COMMON,), a[f"{m}_norm.weight"], a[f"{m}_norm.bias"], EPSILON) for m in x}
-    audio, video, *_ = masked(x["audio"], x["video"], a["w"], a["audio_mask"], a["video_mask"])
+    audio, video, *_ = masked_cross_attention(
+        x["audio"], x["video"], a["w"], a["audio_mask"], a["video_mask"]
+    )
     flat = torch.cat([audio, video], -1).flatten(1)
     return {"embedding": flat, "logits": F.linear(flat, a["head.weight"], a["head.bias"])}
 
 
 def inputs(rng, size):
-    found = sequences(rng, size)
-    n = found["audio"].shape[1]
+    arrays = make_sequences(rng, size)
+    n = arrays["audio"].shape[1]
     for m in ("audio", "video"):
-        found |= {f"{m}.weight": normal(rng, COMMON, found[m].shape[2]), f"{m}.bias": normal(rng, COMMON)}
-        found |= {f"{m}_norm.{k}": normal(rng, COMMON) for k in ("weight", "bias")}
-    found["w"] = normal(rng, COMMON, COMMON, scale=0.3)
-    return found | {"head.weight": normal(rng, CLASSES, 2 * n * COMMON), "head.bias": normal(rng, CLASSES)}
+        arrays |= {f"{m}.weight": normal(rng, COMMON, arrays[m].shape[2]), f"{m}.bias": normal(rng, COMMON)}
+        arrays |= {f"{m}_norm.{k}": normal(rng, COMMON) for k in ("weight", "bias")}
+    arrays["w"] = normal(rng, COMMON, COMMON, scale=0.3)
+    return arrays | {"head.weight": normal(rng, CLASSES, 2 * n * COMMON), "head.bias": normal(rng, CLASSES)}
 
 
 def token_attention(a):
     """The keys have no bias, which would move no softmax; weights are the mean over heads."""
     d = a["x"].shape[-1]
-    keep = torch.ones(3 * d, dtype=torch.float64)
-    keep[d : 2 * d] = 0
-    y, weights = multi_head(**(a | {"qkv_bias": a["qkv_bias"] * keep}), heads=2)
+    bias_mask = torch.ones(3 * d, dtype=torch.float64)
+    bias_mask[d : 2 * d] = 0
+    y, weights = multi_head(**(a | {"qkv_bias": a["qkv_bias"] * bias_mask}), heads=2)
     return {"y": a["x"] + y, "weights": weights.mean(1)}
 
 
-CASES = {"cross_attention_fusion": Case(inputs, fuse), "token_attention": Case(tokens, token_attention)}
+CASES = {"cross_attention_fusion": Case(inputs, fuse), "token_attention": Case(make_tokens, token_attention)}

@@ -13,19 +13,19 @@ CLASSES = ["calm", "happy", "sad <b>&</b>"]
 class Page(html.parser.HTMLParser):
     """What a browser would find: ids, every reference to a file, images, text, and whether tags close."""
 
-    VOID = {"meta", "img", "source", "br", "link", "input"}
+    VOID_TAGS = {"meta", "img", "source", "br", "link", "input"}
 
     def __init__(self, markup: str):
         super().__init__()
         self.ids, self.references, self.images, self.tags, self.open = [], [], [], [], []
-        self.words = []
+        self.text_parts = []
         self.feed(markup)
         self.close()
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         self.tags.append(tag)
-        if tag not in self.VOID:
+        if tag not in self.VOID_TAGS:
             self.open.append(tag)
         if "id" in attributes:
             self.ids.append(attributes["id"])
@@ -40,11 +40,11 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         if "style" not in self.open:
-            self.words.append(data)
+            self.text_parts.append(data)
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        return " ".join(" ".join(self.text_parts).split())
 
 
 def make_scores(confusion, ua=0.8123) -> dict:
@@ -124,7 +124,7 @@ def make_comparison() -> dict:
     }
 
 
-def write(folder, **changes) -> tuple[str, Page]:
+def write_page(folder, **changes) -> tuple[str, Page]:
     arguments = {
         "results": make_results(),
         "history": make_history(),
@@ -138,7 +138,7 @@ def write(folder, **changes) -> tuple[str, Page]:
     return markup, Page(markup)
 
 
-def pixels(png: bytes) -> np.ndarray:
+def decode_png(png: bytes) -> np.ndarray:
     from matplotlib import image
 
     return image.imread(io.BytesIO(png), format="png")

@@ -12,7 +12,7 @@ from tests.reporting.test_crossval_report import make_results
 SCORES = {"ua": 0.512, "wa": 0.498, "ua_interval": [0.45, 0.57]}
 
 
-def about(**changes):
+def make_metadata(**changes):
     """Metadata of a checkpoint, as far as a card reads it."""
     return {
         "config": settings.base("concat").to_dict() | {"name": "small"},
@@ -31,7 +31,7 @@ def about(**changes):
 
 def test_a_scored_network():
     results = {"modalities": {"both": SCORES}, "clips": ["a"] * 40, "split": "test"}
-    card = make_checkpoint_card(about(), results)
+    card = make_checkpoint_card(make_metadata(), results)
     for words in (
         "# Model card: small on ravdess",
         "one of calm, angry",
@@ -49,24 +49,26 @@ def test_a_scored_network():
 
 
 def test_a_network_that_was_not_scored_says_so():
-    card = make_checkpoint_card(about())
+    card = make_checkpoint_card(make_metadata())
     assert "Not scored on test clips when this card was written; validation UA 61.2 %." in card
 
 
 def test_a_network_that_was_trained_on_its_validation_clips_says_so():
     config = settings.base("concat").to_dict()
-    card = make_checkpoint_card(about(config=config | {"data": {**config["data"], "hold_out": False}}))
+    card = make_checkpoint_card(
+        make_metadata(config=config | {"data": {**config["data"], "hold_out": False}})
+    )
     assert "validation UA unknown: no clips were held out." in card
 
 
 def test_made_data_and_leaks_are_marked_first():
     for changes, mark in (({"corpus": "demo"}, "SYNTHETIC"), ({"leaks": ["speaker 3"]}, "LEAKY: speaker 3")):
-        lines = make_checkpoint_card(about(**changes)).splitlines()
+        lines = make_checkpoint_card(make_metadata(**changes)).splitlines()
         assert lines[2].startswith(f"**{mark}")
 
 
 def test_a_cross_validation():
-    card = make_crossval_card(about(), make_results())
+    card = make_crossval_card(make_metadata(), make_results())
     assert "8 test clips, by 4 networks that had not met their speakers" in card
     assert "75.0 [60.0–90.0]" in card
     assert "Each fold has a model of its own" in card
@@ -89,4 +91,4 @@ def test_the_data_card_counts(fake_dataset):
 
 @pytest.mark.parametrize("corpus", ["folder", "unknown"])
 def test_any_corpus_has_a_card(corpus):
-    assert f"Corpus `{corpus}`" in make_checkpoint_card(about(corpus=corpus))
+    assert f"Corpus `{corpus}`" in make_checkpoint_card(make_metadata(corpus=corpus))

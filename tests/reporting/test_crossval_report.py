@@ -57,14 +57,14 @@ HISTORIES = [
     for u in (0.1, 0.2)
     for e in (1, 2)
 ]
-ROBUST = {
+ROBUSTNESS_CURVES = {
     "snr": [{"at": at, "ua": 0.8 - 0.1 * i, "wa": 0.5} for i, at in enumerate((None, 10.0, -5.0))],
     "lost": [{"at": at, "ua": 0.7, "wa": 0.5} for at in (0.0, 1.0)],
     "without": [{"at": "audio", "ua": 0.4321, "wa": 0.2}, {"at": "video", "ua": 0.6, "wa": 0.2}],
 }
 
 
-def write(folder, results, robustness=ROBUST, histories=HISTORIES):
+def write_page(folder, results, robustness=ROBUSTNESS_CURVES, histories=HISTORIES):
     path = folder / "report.html"
     write_crossval_report(
         path, results=results, histories=histories, robustness=robustness, examples=[], command="emofuse x"
@@ -73,14 +73,14 @@ def write(folder, results, robustness=ROBUST, histories=HISTORIES):
 
 
 def test_the_page_has_the_numbers_and_stands_alone(tmp_path):
-    page = write(tmp_path, make_results())
+    page = write_page(tmp_path, make_results())
     assert page.open == []
     assert not [r for r in page.references if not r.startswith(("#", "data:"))]
     assert all(image["alt"] for image in page.images)
     for words in ("75.0", "60.0–90.0", "98.8", "6.1", "43.2", "without sound", "emofuse x", "sad <b>&</b>"):
         assert words in page.text, words
-    found = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert found == {
+    figure_names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert figure_names == {
         "learning_loss.png",
         "learning_ua.png",
         "confusion.png",
@@ -93,7 +93,7 @@ def test_the_page_has_the_numbers_and_stands_alone(tmp_path):
 
 
 def test_what_is_not_there_leaves_no_gap(tmp_path):
-    page = write(tmp_path, make_results("demo", ["speaker s1 is in training and test"]), {}, [[]])
+    page = write_page(tmp_path, make_results("demo", ["speaker s1 is in training and test"]), {}, [[]])
     assert "SYNTHETIC" in page.text
     assert "LEAKY" in page.text
     assert "robustness" not in page.ids
@@ -101,13 +101,13 @@ def test_what_is_not_there_leaves_no_gap(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ua", "said"), [(0.6, "chosen by the validation part"), (None, "validation part was trained on")]
+    ("ua", "sentence"), [(0.6, "chosen by the validation part"), (None, "validation part was trained on")]
 )
-def test_how_the_models_were_chosen_is_said(tmp_path, ua, said):
+def test_how_the_models_were_chosen_is_stated(tmp_path, ua, sentence):
     results = make_results()
     for run in results["runs"]:
         run["validation"]["ua"] = ua
-    assert said in write(tmp_path, results).text
+    assert sentence in write_page(tmp_path, results).text
 
 
 def test_speakers_are_scored_over_all_seeds():
@@ -118,14 +118,14 @@ def test_speakers_are_scored_over_all_seeds():
 
 
 def test_answers_are_averaged_over_seeds_at_their_temperatures():
-    found = average_over_seeds(make_results())
-    assert found["clips"] == ["c00", "c01", "c02", "c03", "c10", "c11", "c12", "c13"]
+    averaged = average_over_seeds(make_results())
+    assert averaged["clips"] == ["c00", "c01", "c02", "c03", "c10", "c11", "c12", "c13"]
     sharp, soft = np.array([0.3, 0.6, 0.1]), np.sqrt([0.8, 0.1, 0.1])
-    np.testing.assert_allclose(found["probabilities"][0], (sharp + soft / soft.sum()) / 2)
-    assert json.dumps(found)
+    np.testing.assert_allclose(averaged["probabilities"][0], (sharp + soft / soft.sum()) / 2)
+    assert json.dumps(averaged)
 
 
-def test_trust_is_told_before_and_after_the_temperature():
+def test_calibration_is_reported_before_and_after_the_temperature():
     rows, errors = calibration_curves(make_results())
     assert set(rows) == set(errors) == {"as answered", "calibrated"}
     # 14 answers at .8 are right, 2 at .6 wrong

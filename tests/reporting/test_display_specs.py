@@ -13,7 +13,7 @@ from emofuse_jax.reporting.figures import aux_figures, class_matrices, display_s
 from emofuse_jax.scoring import attention_weights
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import InputSpec
-from tests.reporting.report_inputs import CLASSES, make_example, pixels, write
+from tests.reporting.report_inputs import CLASSES, decode_png, make_example, write_page
 
 SPEC = InputSpec(
     t=400, f=200, s=12, h=112, w=112, classes=3, feature_steps=50, audio_features=16, face_features=24
@@ -21,11 +21,11 @@ SPEC = InputSpec(
 CASES = [(fusion, "fcn", "frames") for fusion in FUSIONS]
 CASES += [("concat", audio, "frames") for audio in AUDIO_ENCODERS]
 CASES += [("concat", "fcn", video) for video in VIDEO_ENCODERS]
-ROWS = 2
+BATCH_SIZE = 2
 
 
 @functools.cache
-def told_by(fusion, audio, video):
+def list_aux_shapes(fusion, audio, video):
     """Shape of each name that a model gives when it scores, with every switch that adds one turned on."""
     config = default_model_config(fusion, audio=audio, video=video)
     for field, value in (("auxiliary", True), ("ema", 0.9), ("gates", "vector")):
@@ -35,25 +35,27 @@ def told_by(fusion, audio, video):
         config.margins.kind = "triplet"
     model = build_model(config, SPEC)
     params, state = jax.eval_shape(model.init, jax.random.key(0))
-    outputs, _ = jax.eval_shape(model.apply, params, state, model.fake_batch(ROWS))
+    outputs, _ = jax.eval_shape(model.apply, params, state, model.fake_batch(BATCH_SIZE))
     return {name: leaf.shape for name, leaf in outputs.aux.items()}
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_every_name_is_drawn_or_known_to_be_inside(case):
-    unknown = set(told_by(*case)) - set(display_specs.DISPLAY_SPECS) - set(display_specs.INTERNAL_NAMES)
+    unknown = (
+        set(list_aux_shapes(*case)) - set(display_specs.DISPLAY_SPECS) - set(display_specs.INTERNAL_NAMES)
+    )
     assert not unknown, f"tell emofuse_jax/reporting/figures/display_specs.py of {sorted(unknown)}"
 
 
-def test_every_name_in_the_tables_can_be_given():
+def test_every_name_in_the_tables_is_produced():
     """Most of the table is what some fusion or encoder gives; a renamed one would be drawn no more."""
-    given = {name for case in CASES for name in told_by(*case)}
-    assert not set(display_specs.DISPLAY_SPECS) - given
-    assert not set(display_specs.INTERNAL_NAMES) - given - {"polarity"}
+    produced_names = {name for case in CASES for name in list_aux_shapes(*case)}
+    assert not set(display_specs.DISPLAY_SPECS) - produced_names
+    assert not set(display_specs.INTERNAL_NAMES) - produced_names - {"polarity"}
 
 
 def test_kinds_have_drawers():
-    kinds = {shown.kind for shown in display_specs.DISPLAY_SPECS.values()}
+    kinds = {spec.kind for spec in display_specs.DISPLAY_SPECS.values()}
     assert kinds == {"example", *aux_figures.PANEL_DRAWERS, *class_matrices.ROW_LABELS}
     assert set(aux_figures.PANEL_SIZES) == set(aux_figures.PANEL_DRAWERS)
 
@@ -64,21 +66,23 @@ def test_what_every_model_tells_can_be_drawn(fill):
     rng = np.random.default_rng(0)
     aux = {}
     for case in CASES:
-        for name, shape in told_by(*case).items():
+        for name, shape in list_aux_shapes(*case).items():
             array = rng.random(shape) if fill == "random" else np.zeros(shape)
-            aux[name] = examples.select_clip(name, array.astype(np.float32), 0, ROWS)
+            aux[name] = examples.select_clip(name, array.astype(np.float32), 0, BATCH_SIZE)
     mask = np.ones(12, bool)
     faces = rng.integers(0, 255, (12, 16, 16, 3), np.uint8)
     example = make_example(faces=faces, face_mask=mask, face_time=None, video_attention=None, aux=aux)
     picture = panels.explanation_picture(7, example)
     assert picture.name == "example_7_inside"
-    drawn = {s.title for s in display_specs.DISPLAY_SPECS.values() if s.kind in aux_figures.PANEL_DRAWERS}
+    drawn = {
+        spec.title for spec in display_specs.DISPLAY_SPECS.values() if spec.kind in aux_figures.PANEL_DRAWERS
+    }
     assert all(title in picture.alt for title in drawn)
     for png in (picture.light, picture.dark):
-        assert pixels(png).std() > 0.05
-    learned = class_matrices.model_pictures(aux, CLASSES)
-    assert len(learned) == 2
-    assert all(pixels(matrix.dark).std() > 0.05 for _, matrix in learned)
+        assert decode_png(png).std() > 0.05
+    matrix_pictures = class_matrices.model_pictures(aux, CLASSES)
+    assert len(matrix_pictures) == 2
+    assert all(decode_png(matrix.dark).std() > 0.05 for _, matrix in matrix_pictures)
 
 
 def test_a_page_tells_of_every_name(tmp_path):
@@ -93,8 +97,8 @@ def test_a_page_tells_of_every_name(tmp_path):
         "audio_attention": np.ones(8),
     }
     example = make_example(aux=aux)
-    less = {"history": [], "comparison": None}
-    _, page = write(tmp_path, examples=[example, make_example()], **less)
+    no_other_sections = {"history": [], "comparison": None}
+    _, page = write_page(tmp_path, examples=[example, make_example()], **no_other_sections)
     assert not page.open
     assert "learned" in page.ids
     assert "Also told by the network: gate 0.125, 0.875." in page.text
@@ -106,14 +110,14 @@ def test_a_page_tells_of_every_name(tmp_path):
     names = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert {"example_1", "example_1_inside", "example_2", "model_margins"} <= names
     assert "example_2_inside" not in names
-    write(tmp_path, examples=[], **less)
+    write_page(tmp_path, examples=[], **no_other_sections)
     names = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert not names & {"example_1_inside", "model_margins"}
 
 
-def test_a_matrix_of_other_classes_is_told(tmp_path):
+def test_a_matrix_of_other_classes_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"report: margins is \[4, 4\], expected \[3, 3\]"):
-        write(tmp_path, examples=[make_example(aux={"margins": np.ones((4, 4))})])
+        write_page(tmp_path, examples=[make_example(aux={"margins": np.ones((4, 4))})])
 
 
 def test_class_weights_of_a_batch_are_one_matrix():
@@ -144,12 +148,12 @@ def test_courses_end_with_the_sound():
 
 def test_attention_over_snippets_is_that_of_their_frames():
     valid = np.array([True, False, True, True, False, False])
-    found = attention_weights.relative_frame_attention(np.array([0.25, 0.75, 0.0]), valid)
-    np.testing.assert_allclose(found, [0.5, 0.0, 1.5, 1.5, 0.0, 0.0])
-    same = np.array([0.2, 0.5, 0.3])
+    attention = attention_weights.relative_frame_attention(np.array([0.25, 0.75, 0.0]), valid)
+    np.testing.assert_allclose(attention, [0.5, 0.0, 1.5, 1.5, 0.0, 0.0])
+    weights = np.array([0.2, 0.5, 0.3])
     np.testing.assert_allclose(
-        attention_weights.relative_frame_attention(same, np.ones(3, bool)),
-        attention_weights.relative_attention(same),
+        attention_weights.relative_frame_attention(weights, np.ones(3, bool)),
+        attention_weights.relative_attention(weights),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from emofuse_jax.reporting import page, tables, text
 from emofuse_jax.reporting.figures import classes, clip_figure, curves, score_figures, style
 from emofuse_jax.scoring import attention_weights
-from tests.reporting.report_inputs import make_example, make_history, make_results, pixels
+from tests.reporting.report_inputs import decode_png, make_example, make_history, make_results
 
 
 def test_mistakes_are_the_confident_wrong_ones_and_leave_unlabelled_clips_out():
@@ -18,14 +18,14 @@ def test_mistakes_are_the_confident_wrong_ones_and_leave_unlabelled_clips_out():
 
 
 def test_marks_are_stamped_into_the_pictures():
-    alarm = np.array([int(style.LIGHT.warning[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    warning_colour = np.array([int(style.LIGHT.warning[i : i + 2], 16) for i in (1, 3, 5)]) / 255
 
-    def stamped(marks):
+    def count_stamped_pixels(marks):
         picture = curves.loss_picture(make_history(), marks)
-        return (np.abs(pixels(picture.light)[..., :3] - alarm).max(-1) < 0.02).sum()
+        return (np.abs(decode_png(picture.light)[..., :3] - warning_colour).max(-1) < 0.02).sum()
 
-    assert stamped(["SYNTHETIC: x"]) > 50
-    assert stamped([]) == 0
+    assert count_stamped_pixels(["SYNTHETIC: x"]) > 50
+    assert count_stamped_pixels([]) == 0
 
 
 def test_what_a_killed_write_left_is_written_over(tmp_path):
@@ -62,21 +62,21 @@ def test_history_with_gaps_and_single_points():
 def test_examples_with_parts_missing(changes):
     picture = clip_figure.example_picture(3, make_example(**changes))
     assert picture.name == "example_3"
-    assert pixels(picture.light).std() > 0.05
+    assert decode_png(picture.light).std() > 0.05
 
 
 def test_long_clips_show_a_selection_of_frames():
-    shown = clip_figure.select_frames(100)
-    assert len(shown) == clip_figure.MAX_FACES
-    assert (shown[0], shown[-1]) == (0, 99)
+    selected = clip_figure.select_frames(100)
+    assert len(selected) == clip_figure.MAX_FACES
+    assert (selected[0], selected[-1]) == (0, 99)
     np.testing.assert_array_equal(clip_figure.select_frames(3), [0, 1, 2])
     assert len(clip_figure.select_frames(0)) == 0
 
 
 def test_relative_attention_is_one_where_even_and_ignores_invalid_frames():
     np.testing.assert_allclose(attention_weights.relative_attention(np.full((4, 5), 0.05)), 1.0)
-    got = attention_weights.relative_attention(np.array([0.3, 9.0, 0.1]), np.array([True, False, True]))
-    np.testing.assert_allclose(got, [1.5, 0.0, 0.5])
+    attention = attention_weights.relative_attention(np.array([0.3, 9.0, 0.1]), np.array([True, False, True]))
+    np.testing.assert_allclose(attention, [1.5, 0.0, 0.5])
     assert attention_weights.relative_attention(None) is None
     assert attention_weights.relative_attention(np.zeros(3)) is None
 
@@ -99,8 +99,8 @@ def test_many_classes_and_speakers():
     count = 14
     names = [f"a long class name {i}" for i in range(count)]
     confusion = np.eye(count, dtype=int) * 5
-    assert pixels(classes.confusion_picture(confusion, names).light).size
-    assert pixels(classes.recall_picture({"both": np.ones(count)}, names).light).size
+    assert decode_png(classes.confusion_picture(confusion, names).light).size
+    assert decode_png(classes.recall_picture({"both": np.ones(count)}, names).light).size
     speakers = {f"speaker {i}": {"ua": i / 91, "clips": 80} for i in range(91)}
     picture = score_figures.speaker_picture(speakers, 1 / count, None)
     assert picture.height < 600

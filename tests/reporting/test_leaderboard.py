@@ -33,10 +33,10 @@ def folder(tmp_path):
 def test_best_first_within_the_same_clips(folder):
     rows, others = find_results(str(folder))
     assert [pathlib.Path(path).parent.name for path in others] == ["other"]
-    mine = [row for row in rows if row["group"][2] == "made_2fold"]
-    assert [row["config"] for row in mine] == ["good", "bad"]
-    assert mine[0]["speakers"] == 4
-    assert mine[0]["clips"] == 8
+    protocol_rows = [row for row in rows if row["group"][2] == "made_2fold"]
+    assert [row["config"] for row in protocol_rows] == ["good", "bad"]
+    assert protocol_rows[0]["speakers"] == 4
+    assert protocol_rows[0]["clips"] == 8
     assert len({row["group"] for row in rows}) == 2
 
 
@@ -51,15 +51,15 @@ def test_the_page_stands_alone(folder):
 
 
 def test_the_command(folder, tmp_path_factory):
-    def leaders(*words):
-        script = [sys.executable, ROOT / "launch" / "leaders.py", *words]
-        return subprocess.run(script, capture_output=True, text=True, timeout=120)
+    def run_leaderboard(*arguments):
+        command_line = [sys.executable, ROOT / "launch" / "leaders.py", *arguments]
+        return subprocess.run(command_line, capture_output=True, text=True, timeout=120)
 
-    done = leaders(folder)
-    assert done.returncode == 0, done.stderr
-    assert "other/results.json: not a result" in done.stdout
+    completed = run_leaderboard(folder)
+    assert completed.returncode == 0, completed.stderr
+    assert "other/results.json: not a result" in completed.stdout
     assert (folder / "leaders.html").exists()
     for words, reason in (((tmp_path_factory.mktemp("empty"),), "no results.json"), ((), "usage:")):
-        done = leaders(*words)
-        assert done.returncode == 2
-        assert reason in done.stderr
+        completed = run_leaderboard(*words)
+        assert completed.returncode == 2
+        assert reason in completed.stderr

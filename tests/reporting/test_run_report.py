@@ -11,12 +11,12 @@ import pytest
 
 from emofuse_jax.reporting import run_report
 from tests.reporting.report_inputs import (
+    decode_png,
     make_comparison,
     make_example,
     make_results,
     make_scores,
-    pixels,
-    write,
+    write_page,
 )
 
 SECTIONS = (
@@ -32,13 +32,13 @@ SECTIONS = (
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory):
+def full_report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    return folder, *write(folder)
+    return folder, *write_page(folder)
 
 
-def test_page_is_whole_and_stands_alone(full):
-    _, markup, page = full
+def test_page_is_complete_and_stands_alone(full_report):
+    _, markup, page = full_report
     assert not page.open
     assert "script" not in page.tags
     assert set(SECTIONS) <= set(page.ids)
@@ -49,25 +49,25 @@ def test_page_is_whole_and_stands_alone(full):
     assert not re.search(r"https?://|url\(|@import", plain)
 
 
-def test_pictures_decode_have_alternative_text_and_both_themes(full):
-    folder, _, page = full
+def test_pictures_decode_have_alternative_text_and_both_themes(full_report):
+    folder, _, page = full_report
     assert len(page.images) == 7
     assert all(len(image["alt"]) > 30 for image in page.images)
     uris = [reference for reference in page.references if reference.startswith("data:")]
     assert len(uris) == 14
-    brightness = [pixels(base64.b64decode(uri.split(",")[1]))[..., :3].mean() for uri in uris]
+    brightness = [decode_png(base64.b64decode(uri.split(",")[1]))[..., :3].mean() for uri in uris]
     assert all(dark < 0.5 < light for dark, light in zip(brightness[::2], brightness[1::2], strict=True))
-    shown = {base64.b64decode(image["src"].split(",")[1]) for image in page.images}
+    page_images = {base64.b64decode(image["src"].split(",")[1]) for image in page.images}
     files = sorted((folder / "figures").iterdir())
-    assert {path.read_bytes() for path in files} == shown
+    assert {path.read_bytes() for path in files} == page_images
     assert [path.stem for path in files] == [
         "comparison", "confusion", "example_1", "learning_loss", "learning_ua", "recall", "speakers",
     ]  # fmt: skip
     assert sorted(path.name for path in folder.iterdir()) == ["figures", "report.html"]
 
 
-def test_numbers_are_those_given(full):
-    _, _, page = full
+def test_numbers_are_those_given(full_report):
+    _, _, page = full_report
     assert "sound and face 76.1 71.1–80.1 81.2 76.2–85.2 75.2 70.2–79.2 74.3 69.3–78.3" in page.text
     assert "sound only 76.1 71.1–80.1 40.1 35.1–44.1" in page.text
     assert "voice alone 91.4 31.3 28.0–33.0 90.5 32.5" in page.text
@@ -85,8 +85,8 @@ def test_numbers_are_those_given(full):
         assert part in alts
 
 
-def test_names_are_escaped_and_marks_are_loud(full):
-    _, markup, page = full
+def test_names_are_escaped_and_marks_are_loud(full_report):
+    _, markup, page = full_report
     assert "<em>one" not in markup
     assert "<script" not in markup
     assert "<b>&</b>" not in markup
@@ -112,7 +112,7 @@ def test_missing_parts(tmp_path):
     ):
         del results[name]
     results["modalities"] = {"video": results["modalities"]["video"]}
-    _, page = write(tmp_path, results=results, history=[], examples=[], comparison=None, marks=())
+    _, page = write_page(tmp_path, results=results, history=[], examples=[], comparison=None, marks=())
     assert not page.open
     assert "comparison" not in page.ids
     assert "sound and face" not in page.text
@@ -131,7 +131,7 @@ def test_absent_class_is_a_dash(tmp_path, absent):
     row["recall"][2] = absent  # None: as metrics.py says it
     results["modalities"] = {"both": row | {"mf1": float("nan"), "mf1_interval": [float("nan")] * 2}}
     results["per_speaker"]["a"]["ua"] = float("nan")
-    _, page = write(tmp_path, results=results, examples=[])
+    _, page = write_page(tmp_path, results=results, examples=[])
     assert "nan" not in page.text.lower().replace("provenance", "")
     assert "75.2 70.2–79.2 –" in page.text
     assert any("sad <b>&</b> – %" in image["alt"] for image in page.images if "Recall by" in image["alt"])
@@ -145,15 +145,17 @@ def test_arrays_and_extra_numbers_are_welcome(tmp_path):
         results[name] = np.array(results[name])
     both = results["modalities"]["both"]
     results["modalities"]["both"] = {name: np.array(value)[()] for name, value in both.items()}
-    _, page = write(tmp_path, results=results, examples=[], comparison=make_comparison() | {"seconds": 300.0})
+    _, page = write_page(
+        tmp_path, results=results, examples=[], comparison=make_comparison() | {"seconds": 300.0}
+    )
     assert "sound and face 76.1 71.1–80.1 81.2" in page.text
     assert "seconds" not in page.text
 
 
 def test_a_second_report_replaces_the_first_and_its_pictures(tmp_path):
-    write(tmp_path, examples=[make_example(), make_example()])
+    write_page(tmp_path, examples=[make_example(), make_example()])
     (tmp_path / "figures" / "mine.png").write_bytes(b"keep")
-    write(tmp_path, examples=[], comparison=None)
+    write_page(tmp_path, examples=[], comparison=None)
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert "mine.png" in names
     assert not names & {"example_1.png", "example_2.png", "comparison.png"}
@@ -168,7 +170,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_report.os, "replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        write(tmp_path, examples=[])
+        write_page(tmp_path, examples=[])
     assert path.read_text() == "old"
     assert not [name for name in tmp_path.rglob(".*")]
 
@@ -189,16 +191,16 @@ def test_wrong_results_are_one_clear_line(tmp_path, change, message):
     results = copy.deepcopy(make_results())
     change(results)
     with pytest.raises(ValueError, match=message) as caught:
-        write(tmp_path, results=results)
+        write_page(tmp_path, results=results)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_wrong_examples_are_one_clear_line(tmp_path):
     with pytest.raises(ValueError, match="video_attention has length 3, expected 4 faces"):
-        write(tmp_path, examples=[make_example(video_attention=np.ones(3))])
+        write_page(tmp_path, examples=[make_example(video_attention=np.ones(3))])
     with pytest.raises(ValueError, match="face_mask is missing, expected 4 flags"):
-        write(tmp_path, examples=[make_example(face_mask=None)])
+        write_page(tmp_path, examples=[make_example(face_mask=None)])
 
 
 def test_import_is_light_and_drawing_leaves_pyplot_alone(tmp_path):

@@ -16,38 +16,42 @@ from emofuse_jax.scoring.calibration import (
 RNG = np.random.default_rng(0)
 
 
-def answers(n=20_000, temperature=1.0):
+def make_predictions(n=20_000, temperature=1.0):
     """Labels drawn from probabilities, which are then told `temperature` times too surely."""
     logits = RNG.normal(size=(n, 4)) * 1.5
-    true = np.asarray(jax.nn.softmax(logits))
-    labels = (true.cumsum(1) < RNG.random((n, 1))).sum(1).clip(max=3)
+    true_probabilities = np.asarray(jax.nn.softmax(logits))
+    labels = (true_probabilities.cumsum(1) < RNG.random((n, 1))).sum(1).clip(max=3)
     return np.asarray(jax.nn.softmax(logits * temperature)), labels
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_was_planted_is_found(temperature):
-    told, labels = answers(temperature=temperature)
-    found = fit_temperature(told, labels)
-    assert found == pytest.approx(temperature, rel=0.05)
-    better = apply_temperature(told, found)
-    assert negative_log_likelihood(better, labels) <= negative_log_likelihood(told, labels) + 1e-9
-    assert calibration_error(better, labels) < 0.015
-    np.testing.assert_array_equal(better.argmax(1), told.argmax(1))
+    probabilities, labels = make_predictions(temperature=temperature)
+    fitted = fit_temperature(probabilities, labels)
+    assert fitted == pytest.approx(temperature, rel=0.05)
+    calibrated = apply_temperature(probabilities, fitted)
+    assert (
+        negative_log_likelihood(calibrated, labels) <= negative_log_likelihood(probabilities, labels) + 1e-9
+    )
+    assert calibration_error(calibrated, labels) < 0.015
+    np.testing.assert_array_equal(calibrated.argmax(1), probabilities.argmax(1))
     if temperature != 1.0:
-        assert calibration_error(told, labels) > 0.05
+        assert calibration_error(probabilities, labels) > 0.05
 
 
 def test_unlabelled_clips_count_nowhere():
-    told, labels = answers(2000, 2.0)
-    half = np.where(np.arange(2000) % 2, labels, -1)
-    assert fit_temperature(told, half) == fit_temperature(told[1::2], labels[1::2])
-    assert calibration_error(told, half) == calibration_error(told[1::2], labels[1::2])
-    assert fit_temperature(told, np.full(2000, -1)) == 1.0
+    probabilities, labels = make_predictions(2000, 2.0)
+    half_labels = np.where(np.arange(2000) % 2, labels, -1)
+    assert fit_temperature(probabilities, half_labels) == fit_temperature(probabilities[1::2], labels[1::2])
+    assert calibration_error(probabilities, half_labels) == calibration_error(
+        probabilities[1::2], labels[1::2]
+    )
+    assert fit_temperature(probabilities, np.full(2000, -1)) == 1.0
 
 
 def test_answers_that_are_always_right_ask_for_no_more_than_the_bound():
-    told = np.full((30, 3), 0.2) + 0.4 * np.eye(3)[np.arange(30) % 3]
-    assert fit_temperature(told, np.arange(30) % 3) == pytest.approx(0.2, rel=1e-2)
+    probabilities = np.full((30, 3), 0.2) + 0.4 * np.eye(3)[np.arange(30) % 3]
+    assert fit_temperature(probabilities, np.arange(30) % 3) == pytest.approx(0.2, rel=1e-2)
 
 
 def test_the_curve_is_that_of_scikit_learn():
@@ -61,13 +65,13 @@ def test_the_curve_is_that_of_scikit_learn():
 
 
 def test_the_error_by_hand():
-    told = np.array([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.4, 0.6]])
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.4, 0.6]])
     labels = np.array([0, 1, 1, 1])
-    assert calibration_error(told, labels, bins=5) == pytest.approx((2 * 0.4 + 0.3 + 0.4) / 4)
+    assert calibration_error(probabilities, labels, bins=5) == pytest.approx((2 * 0.4 + 0.3 + 0.4) / 4)
 
 
 def test_certain_answers_stay_finite():
-    told, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 1])
-    assert np.isfinite(apply_temperature(told, 0.2)).all()
-    assert np.isfinite(negative_log_likelihood(told, labels))
-    assert fit_temperature(told, labels) > 1
+    probabilities, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 1])
+    assert np.isfinite(apply_temperature(probabilities, 0.2)).all()
+    assert np.isfinite(negative_log_likelihood(probabilities, labels))
+    assert fit_temperature(probabilities, labels) > 1

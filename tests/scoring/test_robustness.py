@@ -17,7 +17,7 @@ from emofuse_jax.scoring.robustness import (
 from tests.models.small import SPEC, small_model
 
 
-def made(n=16):
+def make_batch(n=16):
     model, *_ = small_model("concat")
     return jax.tree.map(jnp.asarray, model.fake_batch(n))
 
@@ -33,13 +33,13 @@ def test_which_there_are_follows_the_network_and_the_records():
 
 
 def test_the_first_place_of_each_curve_is_the_clip_as_it_is():
-    batch, changes = made(), make_corruptions(("audio", "video"), SPEC, "fbp")
-    for place in (("snr", None), ("lost", 0.0)):
-        jax.tree.map(np.testing.assert_array_equal, changes[place](batch), batch)
+    batch, changes = make_batch(), make_corruptions(("audio", "video"), SPEC, "fbp")
+    for condition in (("snr", None), ("lost", 0.0)):
+        jax.tree.map(np.testing.assert_array_equal, changes[condition](batch), batch)
 
 
 def test_noise_grows_and_is_the_same_again():
-    batch, changes = made(), make_corruptions(("audio",), SPEC, "fbp")
+    batch, changes = make_batch(), make_corruptions(("audio",), SPEC, "fbp")
     power = [
         float(jnp.exp(2 * changes["snr", snr](batch).audio.astype(jnp.float32)).mean())
         for snr in SNR_LEVELS_DB
@@ -52,19 +52,22 @@ def test_noise_grows_and_is_the_same_again():
 
 @pytest.mark.parametrize("share", LOST_FACE_FRACTIONS)
 def test_so_many_of_the_faces_that_there_are_get_lost(share):
-    batch, changes = made(), make_corruptions(("video",), SPEC, "fbp")
+    batch, changes = make_batch(), make_corruptions(("video",), SPEC, "fbp")
     out = changes["lost", share](batch)
-    had, left = np.asarray(batch.face_mask).sum(1), np.asarray(out.face_mask).sum(1)
-    np.testing.assert_array_equal(left, had - np.round(share * had))
+    faces_before, faces_after = np.asarray(batch.face_mask).sum(1), np.asarray(out.face_mask).sum(1)
+    np.testing.assert_array_equal(faces_after, faces_before - np.round(share * faces_before))
     assert not (np.asarray(out.face_mask) & ~np.asarray(batch.face_mask)).any()
 
 
 def test_curves_pool_the_runs():
-    def answers(right):
-        p = np.eye(2)[[0, 1] if right else [1, 0]]
-        return Predictions(np.arange(2), np.array([0, 1]), np.zeros(2, int), p, 0.0)
+    def make_predictions(is_correct):
+        probabilities = np.eye(2)[[0, 1] if is_correct else [1, 0]]
+        return Predictions(np.arange(2), np.array([0, 1]), np.zeros(2, int), probabilities, 0.0)
 
-    runs = [{("snr", None): answers(True), ("without", "audio"): answers(i == 0)} for i in range(4)]
-    found = robustness_curves(runs, 2)
-    assert found["snr"] == [{"at": None, "ua": 1.0, "wa": 1.0}]
-    assert found["without"] == [{"at": "audio", "ua": 0.25, "wa": 0.25}]
+    runs = [
+        {("snr", None): make_predictions(True), ("without", "audio"): make_predictions(i == 0)}
+        for i in range(4)
+    ]
+    curves = robustness_curves(runs, 2)
+    assert curves["snr"] == [{"at": None, "ua": 1.0, "wa": 1.0}]
+    assert curves["without"] == [{"at": "audio", "ua": 0.25, "wa": 0.25}]

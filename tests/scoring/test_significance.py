@@ -21,16 +21,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = ["angry", "happy", "sad"]
 
 
-def result(rights, generator, *, speakers=8, clips=12, seeds=1, labels=None):
-    """Answers of two folds, right with a chance of each speaker's own (`rights`)."""
+def make_result(accuracies, generator, *, speakers=8, clips=12, seeds=1, labels=None):
+    """Answers of two folds, right with a chance of each speaker's own (`accuracies`)."""
     runs = []
     for fold in range(2):
-        who = [s for s in range(speakers) if s % 2 == fold]
+        fold_speakers = [s for s in range(speakers) if s % 2 == fold]
         for seed in range(seeds):
-            names = [f"s{s}_{i}" for s in who for i in range(clips)]
-            true = np.tile(np.arange(clips) % 3, len(who))
-            right = generator.random(len(true)) < np.repeat(np.asarray(rights)[who], clips)
-            guess = np.where(right, true, (true + generator.integers(1, 3, len(true))) % 3)
+            names = [f"s{s}_{i}" for s in fold_speakers for i in range(clips)]
+            true = np.tile(np.arange(clips) % 3, len(fold_speakers))
+            is_correct = generator.random(len(true)) < np.repeat(np.asarray(accuracies)[fold_speakers], clips)
+            predicted = np.where(is_correct, true, (true + generator.integers(1, 3, len(true))) % 3)
             runs.append(
                 {
                     "fold": fold,
@@ -38,35 +38,37 @@ def result(rights, generator, *, speakers=8, clips=12, seeds=1, labels=None):
                     "clips": names,
                     "speakers": [name.split("_")[0] for name in names],
                     "labels": true.tolist(),
-                    "probabilities": np.eye(3)[guess].tolist(),
+                    "probabilities": np.eye(3)[predicted].tolist(),
                 }
             )
     return {"classes": CLASSES, "protocol": "made_2fold", "runs": runs, "corpus": "made", "leaks": []}
 
 
-def pair(seed, gain=0.0, **sizes):
+def make_pair(seed, gain=0.0, **sizes):
     generator = np.random.default_rng(seed)
-    rights = generator.uniform(0.3, 0.8, sizes.get("speakers", 8))
-    return result(rights, generator, **sizes), result(np.minimum(rights + gain, 1), generator, **sizes)
+    accuracies = generator.uniform(0.3, 0.8, sizes.get("speakers", 8))
+    return make_result(accuracies, generator, **sizes), make_result(
+        np.minimum(accuracies + gain, 1), generator, **sizes
+    )
 
 
 @pytest.mark.parametrize("speakers", [8, 16])
 def test_a_gain_of_zero_is_told_apart_in_about_one_of_twenty(speakers):
     """Each of 300 simulations has a chance of at most .05: fewer than 28 in all but one of 1,000 tests."""
-    found = [compare(*pair(i, speakers=speakers), draws=500) for i in range(300)]
-    wrong = sum(x["verdict"] != "not told apart" for x in found)
-    assert 3 <= wrong <= 27
-    assert all(x["verdict"] == "not told apart" for x in found if x["p"] >= 0.05)
+    comparisons = [compare(*make_pair(i, speakers=speakers), draws=500) for i in range(300)]
+    false_positives = sum(x["verdict"] != "not told apart" for x in comparisons)
+    assert 3 <= false_positives <= 27
+    assert all(x["verdict"] == "not told apart" for x in comparisons if x["p"] >= 0.05)
 
 
 def test_a_real_gain_is_found():
-    found = [compare(*pair(i, gain=0.2, speakers=12, clips=24), draws=500) for i in range(40)]
-    assert sum(x["verdict"] == "worse" for x in found) >= 36
-    assert np.mean([x["interval"][0] < -0.17 < x["interval"][1] for x in found]) > 0.7
+    comparisons = [compare(*make_pair(i, gain=0.2, speakers=12, clips=24), draws=500) for i in range(40)]
+    assert sum(x["verdict"] == "worse" for x in comparisons) >= 36
+    assert np.mean([x["interval"][0] < -0.17 < x["interval"][1] for x in comparisons]) > 0.7
 
 
 def test_the_other_way_round_is_the_opposite():
-    a, b = pair(3, gain=0.25, clips=24, seeds=2)
+    a, b = make_pair(3, gain=0.25, clips=24, seeds=2)
     one, other = compare(a, b), compare(b, a)
     assert (one["verdict"], other["verdict"]) == ("worse", "better")
     assert one["difference"] == pytest.approx(-other["difference"])
@@ -77,10 +79,10 @@ def test_the_other_way_round_is_the_opposite():
 
 
 def test_p_counts_the_swaps():
-    a, b = pair(5, speakers=4, gain=0.1)
+    a, b = make_pair(5, speakers=4, gain=0.1)
     ours, theirs = speaker_matrices(a), speaker_matrices(b)
-    found = compare(a, b)
-    own, differences = (
+    comparison = compare(a, b)
+    observed, differences = (
         metrics.compute_scores(ours.sum(0))["ua"] - metrics.compute_scores(theirs.sum(0))["ua"],
         [],
     )
@@ -88,18 +90,18 @@ def test_p_counts_the_swaps():
         first = np.where(swap[:, None, None], theirs, ours).sum(0)
         second = np.where(swap[:, None, None], ours, theirs).sum(0)
         differences.append(metrics.compute_scores(first)["ua"] - metrics.compute_scores(second)["ua"])
-    assert found["difference"] == pytest.approx(own)
-    assert found["p"] == np.mean(np.abs(differences) >= abs(own) - 1e-12)
-    assert found["p"] >= 2 / 16
-    assert "So few speakers cannot give p < 0.05." in describe_comparison(found)
+    assert comparison["difference"] == pytest.approx(observed)
+    assert comparison["p"] == np.mean(np.abs(differences) >= abs(observed) - 1e-12)
+    assert comparison["p"] >= 2 / 16
+    assert "So few speakers cannot give p < 0.05." in describe_comparison(comparison)
 
 
 def test_the_same_result_twice_is_not_told_apart():
-    a, _ = pair(1)
-    found = compare(a, a)
-    assert (found["difference"], found["p"], found["effect"]) == (0.0, 1.0, None)
-    assert found["verdict"] == "not told apart"
-    assert describe_comparison(found).startswith("A and B are not told apart: +0.0 points of UA")
+    a, _ = make_pair(1)
+    comparison = compare(a, a)
+    assert (comparison["difference"], comparison["p"], comparison["effect"]) == (0.0, 1.0, None)
+    assert comparison["verdict"] == "not told apart"
+    assert describe_comparison(comparison).startswith("A and B are not told apart: +0.0 points of UA")
 
 
 def test_drawn_swaps_begin_with_none():
@@ -111,7 +113,7 @@ def test_drawn_swaps_begin_with_none():
 
 
 def test_seeds_are_averaged_and_are_no_new_speakers():
-    a, b = pair(2, seeds=3)
+    a, b = make_pair(2, seeds=3)
     matrices = speaker_matrices(a)
     assert matrices.shape == (8, 3, 3)
     np.testing.assert_allclose(matrices.sum((1, 2)), 12)
@@ -119,7 +121,7 @@ def test_seeds_are_averaged_and_are_no_new_speakers():
 
 
 def test_other_clips_are_refused():
-    a, b = pair(0)
+    a, b = make_pair(0)
     with pytest.raises(ValueError, match="fold 0 has other clips, speakers or labels"):
         compare(a, {**b, "runs": [{**b["runs"][0], "labels": b["runs"][0]["labels"][::-1]}, b["runs"][1]]})
     with pytest.raises(ValueError, match="fold 1 is in one of the results alone"):
@@ -130,31 +132,31 @@ def test_other_clips_are_refused():
         compare(a, b, measure="uar")
 
 
-def command(*words):
+def run_compare(*arguments):
     """`emofuse compare` in a process of its own."""
-    script = [sys.executable, ROOT / "launch" / "compare.py", *words]
-    return subprocess.run(script, capture_output=True, text=True, timeout=120)
+    command_line = [sys.executable, ROOT / "launch" / "compare.py", *arguments]
+    return subprocess.run(command_line, capture_output=True, text=True, timeout=120)
 
 
 def test_the_command(tmp_path):
-    a, b = pair(3, gain=0.25, clips=24)
+    a, b = make_pair(3, gain=0.25, clips=24)
     paths = [tmp_path / name for name in ("a.json", "b.json", "bad.json", "other.json")]
     b["leaks"] = ["speaker s1 is in training and test"]
     for path, content in zip(paths, (json.dumps(a), json.dumps(b), "{", '{"classes": []}'), strict=True):
         path.write_text(content)
-    done = command(*paths[:2], f"--output={tmp_path / 'found.json'}")
-    assert done.returncode == 0, done.stderr
-    assert "A is worse than B" in done.stdout
-    assert "LEAKY" in done.stdout
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["verdict"] == "worse"
-    assert found["interval"] == compare(a, b)["interval"]
+    completed = run_compare(*paths[:2], f"--output={tmp_path / 'comparison.json'}")
+    assert completed.returncode == 0, completed.stderr
+    assert "A is worse than B" in completed.stdout
+    assert "LEAKY" in completed.stdout
+    comparison = json.loads((tmp_path / "comparison.json").read_text())
+    assert comparison["verdict"] == "worse"
+    assert comparison["interval"] == compare(a, b)["interval"]
     for files, reason in (
         ((paths[0], paths[2]), "bad.json: not JSON"),
         ((paths[0], paths[3]), "other.json: field protocol is missing"),
         ((paths[0],), "usage: emofuse compare"),
     ):
-        done = command(*files)
-        assert done.returncode == 2
-        assert reason in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        completed = run_compare(*files)
+        assert completed.returncode == 2
+        assert reason in completed.stderr
+        assert len(completed.stderr.strip().splitlines()) == 1

@@ -15,7 +15,7 @@ from emofuse_jax.models.build import build_model
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.types import InputSpec, TrainState
-from tests.fakes import random_numbers
+from tests.fakes import random_parameters
 
 CLASSES = ("angry", "happy", "sad")
 SETTINGS = PrepSettings(audio=AudioSettings(bins=80), face=FaceSettings(frames=4, size=32))
@@ -31,7 +31,7 @@ def tiny_config(fusion: str, dtype: str = "float32"):
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class SavedCheckpoint:
     """A checkpoint, and what is in it."""
 
     workdir: str
@@ -40,24 +40,28 @@ class Trained:
     model_state: dict
     metadata: dict
 
-    def answer(self, inputs: dict) -> dict:
+    def predict(self, inputs: dict) -> dict:
         """What the live model says of a bundle's inputs."""
-        size = len(inputs["audio"])
-        batch = dataclasses.replace(self.model.fake_batch(size, seed=9), **inputs)
+        batch_size = len(inputs["audio"])
+        batch = dataclasses.replace(self.model.fake_batch(batch_size, seed=9), **inputs)
         outputs, _ = jax.jit(lambda p, s, b: self.model.apply(p, s, b, train=False))(
             self.params, self.model_state, batch
         )
-        return {"logits": outputs.logits, "probabilities": self.sure(outputs.logits), **outputs.aux}
+        return {
+            "logits": outputs.logits,
+            "probabilities": self.calibrated_probabilities(outputs.logits),
+            **outputs.aux,
+        }
 
-    def sure(self, logits: np.ndarray) -> np.ndarray:
+    def calibrated_probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities of logits, at the checkpoint's temperature."""
         return jax.nn.softmax(logits / self.metadata["temperature"])
 
 
-def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> Trained:
+def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> SavedCheckpoint:
     config = tiny_config(fusion, dtype)
     model = build_model(config, SPEC)
-    params, model_state = random_numbers(model, seed=2)
+    params, model_state = random_parameters(model, seed=2)
     mean, std = model_state["input"]["mean"], model_state["input"]["std"]
     metadata = {
         "config": json.loads(json.dumps({"name": fusion, "model": config.to_dict()})),
@@ -75,7 +79,7 @@ def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> 
     }
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
     store.save(str(workdir), "best", state, metadata)
-    return Trained(str(workdir), model, params, model_state, metadata)
+    return SavedCheckpoint(str(workdir), model, params, model_state, metadata)
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -87,12 +91,12 @@ def _unchecked_shapes():
 
 
 @pytest.fixture(scope="package")
-def trained(tmp_path_factory) -> Trained:
+def trained(tmp_path_factory) -> SavedCheckpoint:
     return save_checkpoint(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="package")
-def voice_only(tmp_path_factory) -> Trained:
+def audio_only_checkpoint(tmp_path_factory) -> SavedCheckpoint:
     """The network that compiles fastest."""
     return save_checkpoint(tmp_path_factory.mktemp("voice"), "audio_only")
 
@@ -106,10 +110,10 @@ def bundle_path(trained, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="package")
-def voice_bundle_path(voice_only, tmp_path_factory) -> str:
+def audio_bundle_path(audio_only_checkpoint, tmp_path_factory) -> str:
     """Not to be altered."""
     path = str(tmp_path_factory.mktemp("served") / "bundle")
-    export_bundle(voice_only.workdir, path)
+    export_bundle(audio_only_checkpoint.workdir, path)
     return path
 
 

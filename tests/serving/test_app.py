@@ -23,8 +23,8 @@ LIMITS = Limits(max_body_bytes=1 << 20, max_waiting_clips=64, buckets=(1, 4))
 
 
 @pytest.fixture(scope="module")
-def voice_bundle(voice_bundle_path):
-    return load(voice_bundle_path)
+def audio_bundle(audio_bundle_path):
+    return load(audio_bundle_path)
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def bundle(bundle_path):
     return load(bundle_path)
 
 
-def started(bundle, **more):
-    client = TestClient(make_app(bundle, **{"limits": LIMITS, **more}), raise_server_exceptions=False)
+def start_client(bundle, **options):
+    client = TestClient(make_app(bundle, **{"limits": LIMITS, **options}), raise_server_exceptions=False)
     client.__enter__()
     while client.get("/readyz").status_code != 200:
         time.sleep(0.02)
@@ -41,64 +41,66 @@ def started(bundle, **more):
 
 
 @pytest.fixture(scope="module")
-def voice(voice_bundle):
-    client = started(voice_bundle)
+def audio_client(audio_bundle):
+    client = start_client(audio_bundle)
     yield client
     client.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="module")
-def both(bundle):
-    client = started(bundle)
+def two_stream_client(bundle):
+    client = start_client(bundle)
     yield client
     client.__exit__(None, None, None)
 
 
-def packed(array):
-    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"))
-    return {"shape": list(array.shape), "data": base64.b64encode(little.tobytes()).decode()}
+def encode_array(array):
+    little_endian = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"))
+    return {"shape": list(array.shape), "data": base64.b64encode(little_endian.tobytes()).decode()}
 
 
-def ask(client, inputs, **more):
-    return client.post("/v1/predict", json={"inputs": inputs, **more})
+def post_predict(client, inputs, **fields):
+    return client.post("/v1/predict", json={"inputs": inputs, **fields})
 
 
-def check(answer, expected):
-    assert set(answer["probabilities"]) == set(CLASSES)
-    np.testing.assert_allclose(list(answer["probabilities"].values()), expected, atol=1e-5)
-    assert answer["label"] == CLASSES[int(np.argmax(expected))]
-    assert answer["confidence"] == pytest.approx(float(np.max(expected)), abs=1e-5)
+def assert_prediction(prediction, expected):
+    assert set(prediction["probabilities"]) == set(CLASSES)
+    np.testing.assert_allclose(list(prediction["probabilities"].values()), expected, atol=1e-5)
+    assert prediction["label"] == CLASSES[int(np.argmax(expected))]
+    assert prediction["confidence"] == pytest.approx(float(np.max(expected)), abs=1e-5)
 
 
-def test_an_answer_is_that_of_the_bundle(both, bundle, inputs):
-    whole = bundle.run(inputs)
+def test_an_answer_is_that_of_the_bundle(two_stream_client, bundle, inputs):
+    outputs = bundle.run(inputs)
     for i in range(3):
-        given = {name: packed(np.asarray(inputs[name][i])) for name in ("audio", "faces")}
-        given["audio"] = packed(np.asarray(inputs["audio"][i][inputs["audio_mask"][i]]))
-        given["face_mask"] = inputs["face_mask"][i].tolist()
-        answer = ask(both, given).raise_for_status().json()
-        check(answer, whole["probabilities"][i])
-        voice, face = whole["modality_weights"][i]
-        assert answer["voice_weight"] == pytest.approx(voice, abs=1e-5)
-        assert answer["face_weight"] == pytest.approx(face, abs=1e-5)
-        assert (answer["audio_ok"], answer["video_ok"]) == (True, bool(inputs["face_mask"][i].any()))
+        clip_inputs = {name: encode_array(np.asarray(inputs[name][i])) for name in ("audio", "faces")}
+        clip_inputs["audio"] = encode_array(np.asarray(inputs["audio"][i][inputs["audio_mask"][i]]))
+        clip_inputs["face_mask"] = inputs["face_mask"][i].tolist()
+        prediction = post_predict(two_stream_client, clip_inputs).raise_for_status().json()
+        assert_prediction(prediction, outputs["probabilities"][i])
+        voice_weight, face_weight = outputs["modality_weights"][i]
+        assert prediction["voice_weight"] == pytest.approx(voice_weight, abs=1e-5)
+        assert prediction["face_weight"] == pytest.approx(face_weight, abs=1e-5)
+        assert (prediction["audio_ok"], prediction["video_ok"]) == (True, bool(inputs["face_mask"][i].any()))
 
 
-def test_lists_will_do_and_a_missing_modality_is_told(both, bundle, inputs):
-    sound = np.asarray(inputs["audio"][0])[:150]
-    answer = ask(both, {"audio": sound.astype(float).tolist()}).raise_for_status().json()
+def test_lists_will_do_and_a_missing_modality_is_reported(two_stream_client, bundle, inputs):
+    audio = np.asarray(inputs["audio"][0])[:150]
+    prediction = (
+        post_predict(two_stream_client, {"audio": audio.astype(float).tolist()}).raise_for_status().json()
+    )
     row = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in bundle.inputs.items()}
-    row["audio"][0, :150], row["audio_mask"][0, :150] = sound, True
-    check(answer, bundle.run(row)["probabilities"][0])
-    assert (answer["audio_ok"], answer["video_ok"]) == (True, False)
+    row["audio"][0, :150], row["audio_mask"][0, :150] = audio, True
+    assert_prediction(prediction, bundle.run(row)["probabilities"][0])
+    assert (prediction["audio_ok"], prediction["video_ok"]) == (True, False)
 
 
-def test_an_unsure_answer_is_unknown(voice, inputs):
-    given = {"audio": packed(np.asarray(inputs["audio"][0]))}
-    assert ask(voice, given, min_confidence=1.0).json()["label"] == "unknown"
+def test_an_unsure_answer_is_unknown(audio_client, inputs):
+    clip_inputs = {"audio": encode_array(np.asarray(inputs["audio"][0]))}
+    assert post_predict(audio_client, clip_inputs, min_confidence=1.0).json()["label"] == "unknown"
 
 
-SOUND = {"audio": [[0.5] * SPEC.f] * 90}
+AUDIO_INPUTS = {"audio": [[0.5] * SPEC.f] * 90}
 
 
 @pytest.mark.parametrize(
@@ -120,70 +122,72 @@ SOUND = {"audio": [[0.5] * SPEC.f] * 90}
         ({"inputs": {"audio": {"shape": [-1, 80], "data": ""}}}, "inputs.audio.shape", "whole numbers"),
         ({"inputs": {"audio": {"shape": [1, 80], "data": "!"}}}, "inputs.audio.data", "not base64"),
         ({"inputs": {"audio": {"shape": [1, 80], "data": "AAA="}}}, "inputs.audio.data", "2 bytes"),
-        ({"inputs": SOUND, "min_confidence": 2}, "min_confidence", "expected a probability"),
-        ({"inputs": SOUND, "min_confidence": True}, "min_confidence", "expected a probability"),
-        ({"inputs": SOUND, "top": 3}, "top", "no such field"),
+        ({"inputs": AUDIO_INPUTS, "min_confidence": 2}, "min_confidence", "expected a probability"),
+        ({"inputs": AUDIO_INPUTS, "min_confidence": True}, "min_confidence", "expected a probability"),
+        ({"inputs": AUDIO_INPUTS, "top": 3}, "top", "no such field"),
     ],
 )
-def test_what_cannot_be_used_is_a_problem_that_names_its_field(voice, sent, field, detail):
-    answer = voice.post("/v1/predict", json=sent)
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
+def test_what_cannot_be_used_is_a_problem_that_names_its_field(audio_client, sent, field, detail):
+    response = audio_client.post("/v1/predict", json=sent)
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
     assert (problem["status"], problem["field"]) == (422, field)
     assert detail in problem["detail"]
 
 
-def test_bodies_that_are_none(voice):
+def test_bodies_that_are_none(audio_client):
     for data in (b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"inputs": NaN}'):
-        answer = voice.post("/v1/predict", content=data, headers={"content-type": "application/json"})
-        assert answer.status_code == 422
-        assert answer.json()["field"] in ("body", "inputs")
-    assert voice.post("/v1/predict", data={"a": "b"}).status_code == 415
+        response = audio_client.post(
+            "/v1/predict", content=data, headers={"content-type": "application/json"}
+        )
+        assert response.status_code == 422
+        assert response.json()["field"] in ("body", "inputs")
+    assert audio_client.post("/v1/predict", data={"a": "b"}).status_code == 415
     large = b" " * (LIMITS.max_body_bytes + 1)
-    declared = voice.post("/v1/predict", content=large, headers={"content-type": "application/json"})
+    declared = audio_client.post("/v1/predict", content=large, headers={"content-type": "application/json"})
     chunks = (large[i : i + 65536] for i in range(0, len(large), 65536))
-    streamed = voice.post("/v1/predict", content=chunks, headers={"content-type": "application/json"})
-    for answer in (declared, streamed):
-        assert (answer.status_code, answer.json()["field"]) == (413, "body")
-    assert voice.get("/v1/predict").status_code == 405
-    assert voice.get("/../etc/passwd").json() == {
+    streamed = audio_client.post("/v1/predict", content=chunks, headers={"content-type": "application/json"})
+    for response in (declared, streamed):
+        assert (response.status_code, response.json()["field"]) == (413, "body")
+    assert audio_client.get("/v1/predict").status_code == 405
+    assert audio_client.get("/../etc/passwd").json() == {
         "type": "about:blank",
         "title": "Not Found",
         "status": 404,
         "detail": "Not Found",
     }
-    assert ask(voice, SOUND).status_code == 200
+    assert post_predict(audio_client, AUDIO_INPUTS).status_code == 200
 
 
-def test_what_the_server_tells_of_itself(voice, voice_bundle):
-    told = voice.get("/v1/model").json()
-    assert told["classes"] == list(CLASSES)
-    assert told["inputs"]["audio"] == {"shape": [160, 80], "dtype": "float16"}
-    assert voice_bundle.path not in str(told)
-    assert voice.get("/healthz").json() == {"status": "ok"}
-    ask(voice, SOUND)
-    text = voice.get("/metrics").text
+def test_the_server_describes_its_model(audio_client, audio_bundle):
+    model_description = audio_client.get("/v1/model").json()
+    assert model_description["classes"] == list(CLASSES)
+    assert model_description["inputs"]["audio"] == {"shape": [160, 80], "dtype": "float16"}
+    assert audio_bundle.path not in str(model_description)
+    assert audio_client.get("/healthz").json() == {"status": "ok"}
+    post_predict(audio_client, AUDIO_INPUTS)
+    text = audio_client.get("/metrics").text
     assert 'emofuse_requests_total{route="/v1/predict",status="200"}' in text
     assert "emofuse_clips_waiting 0.0" in text
-    schema = voice.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["requestBody"]
+    schema = audio_client.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["requestBody"]
     content = schema["content"]["application/json"]
-    assert voice.post("/v1/predict", json=content["example"]).status_code == 200
+    assert audio_client.post("/v1/predict", json=content["example"]).status_code == 200
     properties = content["schema"]["properties"]["inputs"]["properties"]
     assert list(properties) == ["audio"]
 
 
-def test_a_token_is_asked_for(voice_bundle):
-    with TestClient(make_app(voice_bundle, token="secret", limits=LIMITS)) as client:
+def test_a_token_is_asked_for(audio_bundle):
+    with TestClient(make_app(audio_bundle, token="secret", limits=LIMITS)) as client:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}):
-            answer = client.get("/v1/model", headers=headers)
-            assert answer.status_code == 401
-            assert answer.headers["www-authenticate"] == "Bearer"
+            response = client.get("/v1/model", headers=headers)
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"] == "Bearer"
         assert client.get("/v1/model", headers={"authorization": "Bearer secret"}).status_code == 200
         assert client.get("/healthz").status_code == 200
 
 
-class Held:
+class BlockingCall:
     """The computation of a bundle, which waits until it is let go."""
 
     def __init__(self, call):
@@ -195,41 +199,41 @@ class Held:
         return self.call(weights, arrays)
 
 
-def test_a_full_server_says_so_and_answers_those_it_took(voice_bundle):
-    held = Held(voice_bundle.call)
-    stalled = dataclasses.replace(voice_bundle, call=held)
-    client = started(
+def test_a_full_server_says_so_and_answers_those_it_took(audio_bundle):
+    blocking_call = BlockingCall(audio_bundle.call)
+    stalled = dataclasses.replace(audio_bundle, call=blocking_call)
+    client = start_client(
         stalled, limits=dataclasses.replace(LIMITS, max_waiting_clips=4, predict_timeout_seconds=20.0)
     )
     try:
-        held.go.clear()
+        blocking_call.go.clear()
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
-            asked = [pool.submit(ask, client, SOUND) for _ in range(12)]
-            until = time.monotonic() + 10
-            while sum(a.done() for a in asked) < 4 and time.monotonic() < until:
+            futures = [pool.submit(post_predict, client, AUDIO_INPUTS) for _ in range(12)]
+            deadline = time.monotonic() + 10
+            while sum(future.done() for future in futures) < 4 and time.monotonic() < deadline:
                 time.sleep(0.02)  # four run at most, and four wait
-            held.go.set()
-        codes = [answer.result().status_code for answer in asked]
-        assert set(codes) == {200, 503}
-        assert 5 <= codes.count(200) <= 8
-        refused = next(a.result() for a in asked if a.result().status_code == 503)
-        assert refused.headers["retry-after"] == "1"
-        assert ask(client, SOUND).status_code == 200
+            blocking_call.go.set()
+        status_codes = [future.result().status_code for future in futures]
+        assert set(status_codes) == {200, 503}
+        assert 5 <= status_codes.count(200) <= 8
+        refusal = next(future.result() for future in futures if future.result().status_code == 503)
+        assert refusal.headers["retry-after"] == "1"
+        assert post_predict(client, AUDIO_INPUTS).status_code == 200
     finally:
-        held.go.set()
+        blocking_call.go.set()
         client.__exit__(None, None, None)
 
 
-def test_who_waits_too_long_is_told(voice_bundle):
-    held = Held(voice_bundle.call)
-    stalled = dataclasses.replace(voice_bundle, call=held)
-    client = started(stalled, limits=dataclasses.replace(LIMITS, predict_timeout_seconds=0.2))
+def test_a_request_that_waits_too_long_is_refused(audio_bundle):
+    blocking_call = BlockingCall(audio_bundle.call)
+    stalled = dataclasses.replace(audio_bundle, call=blocking_call)
+    client = start_client(stalled, limits=dataclasses.replace(LIMITS, predict_timeout_seconds=0.2))
     try:
-        held.go.clear()
-        answer = ask(client, SOUND)
-        assert (answer.status_code, answer.json()["detail"]) == (503, "no answer within 0.2 s")
-        held.go.set()
-        assert ask(client, SOUND).status_code == 200
+        blocking_call.go.clear()
+        response = post_predict(client, AUDIO_INPUTS)
+        assert (response.status_code, response.json()["detail"]) == (503, "no answer within 0.2 s")
+        blocking_call.go.set()
+        assert post_predict(client, AUDIO_INPUTS).status_code == 200
     finally:
-        held.go.set()
+        blocking_call.go.set()
         client.__exit__(None, None, None)

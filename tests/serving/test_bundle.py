@@ -14,11 +14,11 @@ import safetensors.numpy
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import format
 
-BARE = """
+BARE_PROCESS_CODE = """
 import sys
 ABSENT = {"flax", "orbax", "grain", "optax", "tensorflow", "tensorflow_datasets", "array_record", "absl",
           "ml_collections", "jaxtyping", "librosa", "av", "cv2", "soxr", "rich", "matplotlib", "data_prep"}
-OURS = ("emofuse_jax.models", "emofuse_jax.train", "emofuse_jax.data", "emofuse_jax.types")
+OURS = ("emofuse_jax.models", "emofuse_jax.training", "emofuse_jax.data", "emofuse_jax.types")
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
@@ -43,27 +43,27 @@ def test_a_bare_process_answers_as_the_checkpoint_does(trained, bundle_path, inp
     inputs = {name: array.copy() for name, array in inputs.items()}
     inputs["audio_mask"][1] = False
     inputs["face_mask"][2] = False
-    given, answered = str(tmp_path / "inputs.npz"), str(tmp_path / "answers.npz")
-    np.savez(given, **inputs)
-    command = [sys.executable, "-c", BARE, bundle_path, given, answered]
+    inputs_path, outputs_path = str(tmp_path / "inputs.npz"), str(tmp_path / "answers.npz")
+    np.savez(inputs_path, **inputs)
+    command = [sys.executable, "-c", BARE_PROCESS_CODE, bundle_path, inputs_path, outputs_path]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    live = trained.answer(inputs)
-    with np.load(answered, allow_pickle=False) as answers:
+    expected = trained.predict(inputs)
+    with np.load(outputs_path, allow_pickle=False) as outputs:
         for size in (1, 3, 8):
             for name in ("logits", "probabilities", "modality_weights", "audio_attention", "video_attention"):
-                np.testing.assert_allclose(answers[f"{size}.{name}"], live[name][:size], atol=1e-5)
-    assert np.ptp(live["logits"], axis=0).min() > 1e-3  # else everything would look the same
+                np.testing.assert_allclose(outputs[f"{size}.{name}"], expected[name][:size], atol=1e-5)
+    assert np.ptp(expected["logits"], axis=0).min() > 1e-3  # else everything would look the same
 
 
 def test_what_is_masked_does_not_count(bundle_path, inputs):
     bundle = load(bundle_path)
-    whole = bundle.run(inputs)["logits"]
-    deaf = inputs | {"audio_mask": np.zeros_like(inputs["audio_mask"])}
-    other = deaf | {"audio": np.ones_like(inputs["audio"])}
-    np.testing.assert_array_equal(bundle.run(deaf)["logits"], bundle.run(other)["logits"])
-    assert np.abs(bundle.run(deaf)["logits"] - whole).max() > 1e-3
-    np.testing.assert_array_equal(bundle.run(deaf)["modality_weights"], [[0.0, 1.0]] * 8)
+    all_logits = bundle.run(inputs)["logits"]
+    without_audio = inputs | {"audio_mask": np.zeros_like(inputs["audio_mask"])}
+    other_audio = without_audio | {"audio": np.ones_like(inputs["audio"])}
+    np.testing.assert_array_equal(bundle.run(without_audio)["logits"], bundle.run(other_audio)["logits"])
+    assert np.abs(bundle.run(without_audio)["logits"] - all_logits).max() > 1e-3
+    np.testing.assert_array_equal(bundle.run(without_audio)["modality_weights"], [[0.0, 1.0]] * 8)
 
 
 def test_the_manifest_says_what_the_numbers_mean(trained, bundle_path):
@@ -79,11 +79,11 @@ def test_the_manifest_says_what_the_numbers_mean(trained, bundle_path):
 
 
 @pytest.fixture
-def copy(bundle_path, tmp_path) -> str:
+def bundle_copy(bundle_path, tmp_path) -> str:
     return shutil.copytree(bundle_path, str(tmp_path / "bundle"))
 
 
-def rewrite(path: str, name: str, data: bytes, *, rehash: bool) -> None:
+def rewrite_file(path: str, name: str, data: bytes, *, rehash: bool) -> None:
     with open(os.path.join(path, name), "wb") as file:
         file.write(data)
     if rehash:
@@ -99,7 +99,7 @@ def change_manifest(path: str, change) -> None:
         json.dump(metadata, file)
 
 
-def refused(path: str, *words: str) -> None:
+def assert_refused(path: str, *words: str) -> None:
     with pytest.raises(ValueError, match=r"\A[^\n]*\Z") as error:
         load(path)
     for word in words:
@@ -107,56 +107,60 @@ def refused(path: str, *words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.stablehlo", "params.safetensors", "parity.npz"])
-def test_a_missing_or_damaged_file_is_named(copy, name):
-    with open(os.path.join(copy, name), "rb") as file:
+def test_a_missing_or_damaged_file_is_named(bundle_copy, name):
+    with open(os.path.join(bundle_copy, name), "rb") as file:
         data = file.read()
-    rewrite(copy, name, data[:-1] + bytes([data[-1] ^ 1]), rehash=False)
-    refused(copy, f"{copy}/{name}", "damaged")
-    rewrite(copy, name, data[: len(data) // 2], rehash=False)
-    refused(copy, f"{copy}/{name}", "damaged")
-    os.remove(os.path.join(copy, name))
-    refused(copy, f"{copy}/{name}", "No such file")
+    rewrite_file(bundle_copy, name, data[:-1] + bytes([data[-1] ^ 1]), rehash=False)
+    assert_refused(bundle_copy, f"{bundle_copy}/{name}", "damaged")
+    rewrite_file(bundle_copy, name, data[: len(data) // 2], rehash=False)
+    assert_refused(bundle_copy, f"{bundle_copy}/{name}", "damaged")
+    os.remove(os.path.join(bundle_copy, name))
+    assert_refused(bundle_copy, f"{bundle_copy}/{name}", "No such file")
 
 
-def test_well_hashed_nonsense_is_refused(copy):
+def test_well_hashed_nonsense_is_refused(bundle_copy):
     for name in ("model.stablehlo", "params.safetensors"):
-        kept = format.read_verified(copy, name, format.read_manifest(copy)["files"][name])
-        rewrite(copy, name, b"\x10nonsense" * 9, rehash=True)
-        refused(copy, f"{copy}/{name}")
-        rewrite(copy, name, kept, rehash=True)
-    rewrite(copy, "params.safetensors", safetensors.numpy.save({"a": np.zeros(1)}), rehash=True)
-    refused(copy, "params.safetensors", "names")
+        original_data = format.read_verified(
+            bundle_copy, name, format.read_manifest(bundle_copy)["files"][name]
+        )
+        rewrite_file(bundle_copy, name, b"\x10nonsense" * 9, rehash=True)
+        assert_refused(bundle_copy, f"{bundle_copy}/{name}")
+        rewrite_file(bundle_copy, name, original_data, rehash=True)
+    rewrite_file(bundle_copy, "params.safetensors", safetensors.numpy.save({"a": np.zeros(1)}), rehash=True)
+    assert_refused(bundle_copy, "params.safetensors", "names")
 
 
-def test_no_pickle_is_read(copy):
+def test_no_pickle_is_read(bundle_copy):
     file = io.BytesIO()
     np.savez(file, **{"input.audio": np.array([{}], dtype=object)})
-    rewrite(copy, "parity.npz", file.getvalue(), rehash=True)
+    rewrite_file(bundle_copy, "parity.npz", file.getvalue(), rehash=True)
     with pytest.raises(ValueError, match=r"parity\.npz: cannot be read: input\.audio has dtype object"):
-        load(copy).parity()
+        load(bundle_copy).parity()
 
 
 def test_answers_that_are_not_there_in_the_end(bundle_path, inputs):
     """Some errors of a device come when the numbers are fetched."""
 
-    class Late:
+    class FailsWhenFetched:
         def __array__(self, *args, **more):
             raise jax.errors.JaxRuntimeError("too late")
 
-    bundle = dataclasses.replace(load(bundle_path), call=lambda weights, arrays: {"logits": Late()})
+    bundle = dataclasses.replace(
+        load(bundle_path), call=lambda weights, arrays: {"logits": FailsWhenFetched()}
+    )
     with pytest.raises(ValueError, match=r"bundle: cannot be run: JaxRuntimeError: too late"):
         bundle.run(inputs)
 
 
 def test_memory_that_is_not_there_is_no_fault_of_a_file(bundle_path, monkeypatch):
-    def exhausted(*args, **more):
+    def raise_memory_error(*args, **more):
         raise MemoryError
 
     bundle = load(bundle_path)
-    monkeypatch.setattr(np.lib.format, "read_array", exhausted)
+    monkeypatch.setattr(np.lib.format, "read_array", raise_memory_error)
     with pytest.raises(MemoryError):
         bundle.parity()
-    monkeypatch.setattr(jax.export, "deserialize", exhausted)
+    monkeypatch.setattr(jax.export, "deserialize", raise_memory_error)
     with pytest.raises(MemoryError):
         load(bundle_path)
 
@@ -171,16 +175,16 @@ def test_memory_that_is_not_there_is_no_fault_of_a_file(bundle_path, monkeypatch
         (lambda m: m["files"].update({"../secret": "0"}), ("../secret", "plain file name")),
     ],
 )
-def test_a_manifest_that_is_not_ours_is_refused(copy, change, words):
-    change_manifest(copy, change)
-    refused(copy, f"{copy}/bundle.json", *words)
+def test_a_manifest_that_is_not_ours_is_refused(bundle_copy, change, words):
+    change_manifest(bundle_copy, change)
+    assert_refused(bundle_copy, f"{bundle_copy}/bundle.json", *words)
 
 
-def test_what_is_no_bundle_is_refused(copy, tmp_path):
-    refused(str(tmp_path), str(tmp_path), "not a bundle")
-    refused(str(tmp_path / "nowhere"), "nowhere", "not a bundle")
-    rewrite(copy, "bundle.json", b"{", rehash=False)
-    refused(copy, "bundle.json", "not JSON")
+def test_what_is_no_bundle_is_refused(bundle_copy, tmp_path):
+    assert_refused(str(tmp_path), str(tmp_path), "not a bundle")
+    assert_refused(str(tmp_path / "nowhere"), "nowhere", "not a bundle")
+    rewrite_file(bundle_copy, "bundle.json", b"{", rehash=False)
+    assert_refused(bundle_copy, "bundle.json", "not JSON")
 
 
 def test_wrong_inputs_are_named(bundle_path, inputs):

@@ -13,14 +13,14 @@ from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import export, format
-from tests.fakes import random_numbers
+from tests.fakes import random_parameters
 from tests.serving.conftest import SPEC, save_checkpoint, tiny_config
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_exports_with_a_symbolic_batch(fusion):
     model = build_model(tiny_config(fusion), SPEC)
-    tree = dict(zip(("params", "model_state"), random_numbers(model, 0), strict=True))
+    tree = dict(zip(("params", "model_state"), random_parameters(model, 0), strict=True))
     exported = jax.export.deserialize(
         bytearray(export.export_graph(model, tree, flatten_by_path(tree), SPEC, 1.0))
     )
@@ -28,8 +28,8 @@ def test_every_fusion_exports_with_a_symbolic_batch(fusion):
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert str(outputs["probabilities"].shape[0]) == "b"
     assert outputs["logits"].shape[1] == SPEC.classes
-    pooled = FUSIONS[fusion].takes == "vectors"  # by attention over the positions of each stream
-    expected = {f"{name}_attention" for name in FUSIONS[fusion].modalities} if pooled else set()
+    is_pooled = FUSIONS[fusion].takes == "vectors"  # by attention over the positions of each stream
+    expected = {f"{name}_attention" for name in FUSIONS[fusion].modalities} if is_pooled else set()
     assert expected <= set(outputs)
 
 
@@ -50,37 +50,37 @@ def perturb(path: str, amount: float) -> None:
     format.write_manifest(path, metadata)
 
 
-def test_a_bundle_that_answers_otherwise_is_not_exported(voice_only, tmp_path, monkeypatch):
+def test_a_bundle_that_answers_otherwise_is_not_exported(audio_only_checkpoint, tmp_path, monkeypatch):
     output = tmp_path / "out" / "bundle"
-    export.export_bundle(voice_only.workdir, str(output))
+    export.export_bundle(audio_only_checkpoint.workdir, str(output))
     before = (output / "bundle.json").read_bytes()
-    write = export.write_bundle
+    write_correctly = export.write_bundle
 
     def write_wrongly(path, *args):
-        write(path, *args)
+        write_correctly(path, *args)
         perturb(path, 3e-5)
 
     monkeypatch.setattr(export, "write_bundle", write_wrongly)
     with pytest.raises(ValueError, match=r"\A[^\n]*differ from the checkpoint's by [23]\S*e-05[^\n]*\Z"):
-        export.export_bundle(voice_only.workdir, str(output))
+        export.export_bundle(audio_only_checkpoint.workdir, str(output))
     assert (output / "bundle.json").read_bytes() == before  # the old one stays
     assert os.listdir(output.parent) == ["bundle"]  # and nothing half made lies about
 
 
-def test_answers_that_are_not_numbers_are_not_exported(voice_only, tmp_path):
-    copy = str(tmp_path / "bundle")
-    assert export.export_bundle(voice_only.workdir, copy) <= 1e-5
-    perturb(copy, np.nan)
+def test_answers_that_are_not_numbers_are_not_exported(audio_only_checkpoint, tmp_path):
+    bundle_path = str(tmp_path / "bundle")
+    assert export.export_bundle(audio_only_checkpoint.workdir, bundle_path) <= 1e-5
+    perturb(bundle_path, np.nan)
     with pytest.raises(ValueError, match="differ from the checkpoint's by nan"):
-        export.check_parity(copy)
+        export.check_parity(bundle_path)
 
 
-def test_only_a_bundle_is_replaced(voice_only, tmp_path):
+def test_only_a_bundle_is_replaced(audio_only_checkpoint, tmp_path):
     output = tmp_path / "mine"
     output.mkdir()
-    export_bundle(voice_only.workdir, str(output))  # an empty directory is no loss
+    export_bundle(audio_only_checkpoint.workdir, str(output))  # an empty directory is no loss
     (output / "model.onnx").write_bytes(b"stale")
-    export_bundle(voice_only.workdir, str(output))
+    export_bundle(audio_only_checkpoint.workdir, str(output))
     assert load(str(output)).metadata["modalities"] == ["voice"]
     assert sorted(os.listdir(output)) == [
         "MODEL_CARD.md",
@@ -92,7 +92,7 @@ def test_only_a_bundle_is_replaced(voice_only, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"dear")
     with pytest.raises(ValueError, match="photos: exists and cannot be replaced"):
-        export.export_bundle(voice_only.workdir, str(tmp_path / "photos"))
+        export.export_bundle(audio_only_checkpoint.workdir, str(tmp_path / "photos"))
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"dear"
 
 
@@ -102,14 +102,14 @@ def test_no_checkpoint_is_one_line(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_the_command_exports_what_everyone_may_read(voice_only, tmp_path):
+def test_the_command_exports_what_everyone_may_read(audio_only_checkpoint, tmp_path):
     output = tmp_path / "bundle"
     command = [
         sys.executable,
         "-m",
         "emofuse_jax.cli",
         "export",
-        f"--workdir={voice_only.workdir}",
+        f"--workdir={audio_only_checkpoint.workdir}",
         f"--output={output}",
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -31,12 +31,12 @@ from tests.data_prep.feature_corpus import make_clips, make_encoders, run_prepar
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FUSIONS = ("am_fbp", "late", "audio_only")
 """Vectors with trunks, two classifiers, and one stream."""
-ENV = {**os.environ, "PYTHONPATH": ROOT, "JAX_NUM_CPU_DEVICES": "1"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": ROOT, "JAX_NUM_CPU_DEVICES": "1"}
 
 
-def command(verb, *words, cwd):
-    line = [sys.executable, os.path.join(ROOT, "launch", f"{verb}.py"), *words]
-    return subprocess.run(line, cwd=cwd, env=ENV, capture_output=True, text=True)
+def run_script(verb, *arguments, cwd):
+    command_line = [sys.executable, os.path.join(ROOT, "launch", f"{verb}.py"), *arguments]
+    return subprocess.run(command_line, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -56,29 +56,29 @@ def workdirs(home):
     fields = [f"--config.{name}={value}" for name, value in small.items()]
     for fusion in FUSIONS:
         extra = ["--config.model.fusion.width=8"] if fusion == "am_fbp" else []
-        words = [f"--config=features:{fusion}", *fields, *extra, f"--workdir={fusion}"]
-        done = command("train", *words, cwd=home)
+        arguments = [f"--config=features:{fusion}", *fields, *extra, f"--workdir={fusion}"]
+        done = run_script("train", *arguments, cwd=home)
         assert done.returncode == 0, done.stderr[-3000:]
     return {fusion: str(home / fusion) for fusion in FUSIONS}
 
 
 @pytest.fixture(scope="module")
-def named(home, workdirs):
+def bundle_without_encoders(home, workdirs):
     """A bundle that only names its encoders."""
     export_bundle(workdirs["am_fbp"], str(home / "named"))
     return str(home / "named")
 
 
 @pytest.fixture(scope="module")
-def carrying(home, workdirs):
+def bundle_with_encoders(home, workdirs):
     """A bundle that carries them, exported by command."""
-    done = command("export", "--workdir=am_fbp", "--output=carrying", "--include_encoders", cwd=home)
+    done = run_script("export", "--workdir=am_fbp", "--output=carrying", "--include_encoders", cwd=home)
     assert done.returncode == 0, done.stderr[-3000:]
     return str(home / "carrying")
 
 
 @pytest.fixture(scope="module")
-def paths(home):
+def encoder_paths(home):
     files = {
         kind: str(home / "encoders" / f"{name}.onnx") for kind, name in (("audio", "voice"), ("face", "face"))
     }
@@ -111,144 +111,160 @@ def test_the_report_draws_clips_of_features_alone(workdirs, tmp_path):
 CARDS = {"MODEL_CARD.md", "DATA_CARD.md"}
 
 
-def live(workdir, path):
+def predict_from_checkpoint(workdir, path):
     """What the checkpoint says of a clip that is prepared as its records were."""
-    experiment, params, state, about = load_experiment(workdir, "best", "")
-    settings = PrepSettings.from_dict(about["settings"])
+    experiment, params, state, metadata = load_experiment(workdir, "best", "")
+    settings = PrepSettings.from_dict(metadata["settings"])
     files = EncoderFiles(**read_json(os.path.join(experiment.dataset.path, ENCODER_PATHS_FILE)))
     record = process_clip(Clip("new", path, -1, ""), settings, encoders=files)
     batch = empty_batch(1, experiment.spec)
     fill_row(batch, 0, record)
     outputs, _ = jax.jit(lambda p, s, b: experiment.model.apply(p, s, b))(params, state, batch)
-    return np.asarray(jax.nn.softmax(outputs.logits / about["temperature"]))[0]
+    return np.asarray(jax.nn.softmax(outputs.logits / metadata["temperature"]))[0]
 
 
-def test_a_bundle_names_its_encoders_and_takes_them(home, named, workdirs, paths):
-    about = json.loads((home / "named" / "bundle.json").read_text())
-    assert set(about["encoders"]) == {"audio", "face"}
-    assert about["encoders"]["audio"] == {"file": "voice.onnx", "sha256": file_sha256(paths["audio_encoder"])}
-    assert set(about["files"]) == {"model.stablehlo", "params.safetensors", "parity.npz", *CARDS}
-    assert about["window"] == {"steps": 100, "seconds": 4.0}
-    bundle = load(named, **paths)
+def test_a_bundle_names_its_encoders_and_takes_them(home, bundle_without_encoders, workdirs, encoder_paths):
+    metadata = json.loads((home / "named" / "bundle.json").read_text())
+    assert set(metadata["encoders"]) == {"audio", "face"}
+    assert metadata["encoders"]["audio"] == {
+        "file": "voice.onnx",
+        "sha256": file_sha256(encoder_paths["audio_encoder"]),
+    }
+    assert set(metadata["files"]) == {"model.stablehlo", "params.safetensors", "parity.npz", *CARDS}
+    assert metadata["window"] == {"steps": 100, "seconds": 4.0}
+    bundle = load(bundle_without_encoders, **encoder_paths)
     assert set(bundle.inputs) == {"audio_features", "audio_features_mask", "face_features", "face_mask"}
     assert bundle.inputs["audio_features"] == ((100, 6), np.float16)
-    film = str(home / "clips" / "s2_1.mp4")
-    (answer,) = bundle.predict(film)
-    assert (answer.audio_ok, answer.video_ok) == (True, True)
-    np.testing.assert_allclose(list(answer.probabilities.values()), live(workdirs["am_fbp"], film), atol=1e-4)
-    (heard,) = bundle.predict(str(home / "clips" / "voice.wav"))
-    assert (heard.voice_weight, heard.face_weight, heard.video_ok) == (1.0, 0.0, False)
-    assert heard.probabilities != answer.probabilities
+    video_path = str(home / "clips" / "s2_1.mp4")
+    (prediction,) = bundle.predict(video_path)
+    assert (prediction.audio_ok, prediction.video_ok) == (True, True)
+    np.testing.assert_allclose(
+        list(prediction.probabilities.values()),
+        predict_from_checkpoint(workdirs["am_fbp"], video_path),
+        atol=1e-4,
+    )
+    (audio_prediction,) = bundle.predict(str(home / "clips" / "voice.wav"))
+    assert (audio_prediction.voice_weight, audio_prediction.face_weight, audio_prediction.video_ok) == (
+        1.0,
+        0.0,
+        False,
+    )
+    assert audio_prediction.probabilities != prediction.probabilities
 
 
-def test_without_them_it_says_which_hash_is_missing(home, named, paths):
-    digest = file_sha256(paths["audio_encoder"])
-    told = (
+def test_without_them_it_says_which_hash_is_missing(home, bundle_without_encoders, encoder_paths):
+    digest = file_sha256(encoder_paths["audio_encoder"])
+    message = (
         rf"named: does not carry its audio encoder voice\.onnx: give --audio_encoder=FILE with .* {digest}$"
     )
-    bundle = load(named)  # what is prepared elsewhere it can answer
+    bundle = load(bundle_without_encoders)  # what is prepared elsewhere it can answer
     arrays = {name: np.zeros((2, *shape), dtype) for name, (shape, dtype) in bundle.inputs.items()}
     assert np.isfinite(bundle.run(arrays)["probabilities"]).all()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         bundle.predict(str(home / "clips" / "voice.wav"))
-    face = f"--face_encoder={paths['face_encoder']}"
-    done = command("predict", "--bundle=named", "clips/voice.wav", face, cwd=home)
+    face = f"--face_encoder={encoder_paths['face_encoder']}"
+    done = run_script("predict", "--bundle=named", "clips/voice.wav", face, cwd=home)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip() == (
         f"emofuse: named: does not carry its audio encoder voice.onnx: give --audio_encoder=FILE with sha256"
         f" {digest}"
     )
-    both = [f"--{flag}={path}" for flag, path in paths.items()]
-    done = command("predict", "--bundle=named", "clips/s0_0.mp4", *both, cwd=home)
+    both = [f"--{flag}={path}" for flag, path in encoder_paths.items()]
+    done = run_script("predict", "--bundle=named", "clips/s0_0.mp4", *both, cwd=home)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["audio_ok"]
 
 
-def test_another_encoder_is_refused(named, paths, tmp_path):
+def test_another_encoder_is_refused(bundle_without_encoders, encoder_paths, tmp_path):
     other = onnx_models.spectrogram_encoder(tmp_path / "o.onnx", bins=200, hop_ms=41)
     with open(other, "ab") as file:
         file.write(b"\0")
-    digest = file_sha256(paths["audio_encoder"])
+    digest = file_sha256(encoder_paths["audio_encoder"])
     with pytest.raises(ValueError, match=rf"o\.onnx: sha256 \w+, .*named needs {digest}"):
-        load(named, audio_encoder=other)
+        load(bundle_without_encoders, audio_encoder=other)
     with pytest.raises(ValueError, match=r"none\.onnx: cannot be read: No such file"):
-        load(named, audio_encoder=str(tmp_path / "none.onnx"))
+        load(bundle_without_encoders, audio_encoder=str(tmp_path / "none.onnx"))
 
 
-def test_a_bundle_carries_its_encoders(home, carrying, named, paths, tmp_path):
-    moved = shutil.copytree(carrying, tmp_path / "bundle")
-    files = json.loads((moved / "bundle.json").read_text())["files"]
-    assert files["audio_encoder.onnx"] == file_sha256(paths["audio_encoder"])
+def test_a_bundle_carries_its_encoders(
+    home, bundle_with_encoders, bundle_without_encoders, encoder_paths, tmp_path
+):
+    moved_bundle = shutil.copytree(bundle_with_encoders, tmp_path / "bundle")
+    files = json.loads((moved_bundle / "bundle.json").read_text())["files"]
+    assert files["audio_encoder.onnx"] == file_sha256(encoder_paths["audio_encoder"])
     assert {"audio_encoder.yaml", "face_encoder.onnx", "face_encoder.yaml"} <= set(files)
-    bundle = load(str(moved))
-    assert all(path.startswith(str(moved)) for path in bundle.encoders.values())
-    film = str(home / "clips" / "s1_0.mp4")
-    (answer,), (other,) = bundle.predict(film), load(named, **paths).predict(film)
-    assert answer.probabilities == pytest.approx(other.probabilities, abs=1e-6)
-    data = (moved / "face_encoder.onnx").read_bytes()
-    (moved / "face_encoder.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    bundle = load(str(moved_bundle))
+    assert all(path.startswith(str(moved_bundle)) for path in bundle.encoders.values())
+    video_path = str(home / "clips" / "s1_0.mp4")
+    (prediction,), (other_prediction,) = (
+        bundle.predict(video_path),
+        load(bundle_without_encoders, **encoder_paths).predict(video_path),
+    )
+    assert prediction.probabilities == pytest.approx(other_prediction.probabilities, abs=1e-6)
+    data = (moved_bundle / "face_encoder.onnx").read_bytes()
+    (moved_bundle / "face_encoder.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(ValueError, match=r"face_encoder\.onnx: altered or damaged"):
-        load(str(moved))
+        load(str(moved_bundle))
 
 
-def test_an_encoder_that_was_moved_is_asked_for(home, workdirs, paths, tmp_path):
-    hidden = tmp_path / "moved.onnx"
-    os.rename(paths["face_encoder"], hidden)
+def test_an_encoder_that_was_moved_is_asked_for(home, workdirs, encoder_paths, tmp_path):
+    moved_path = tmp_path / "moved.onnx"
+    os.rename(encoder_paths["face_encoder"], moved_path)
     try:
-        digest = file_sha256(hidden)
+        digest = file_sha256(moved_path)
         with pytest.raises(
             ValueError, match=rf"face\.onnx is not there; give --face_encoder=FILE .* {digest}"
         ):
             export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={})
         assert not os.path.exists(tmp_path / "bundle")
-        wrong = {"face": paths["audio_encoder"]}
+        wrong = {"face": encoder_paths["audio_encoder"]}
         with pytest.raises(ValueError, match=rf"voice\.onnx: sha256 \w+, expected {digest}"):
             export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders=wrong)
-        export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={"face": str(hidden)})
+        export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={"face": str(moved_path)})
         assert file_sha256(tmp_path / "bundle" / "face_encoder.onnx") == digest
         assert not os.path.exists(tmp_path / "bundle" / "face_encoder.yaml")
     finally:
-        os.rename(hidden, paths["face_encoder"])
+        os.rename(moved_path, encoder_paths["face_encoder"])
 
 
-def test_a_model_of_one_stream_asks_for_its_own_encoder_alone(home, workdirs, paths, tmp_path):
+def test_a_model_of_one_stream_asks_for_its_own_encoder_alone(home, workdirs, encoder_paths, tmp_path):
     export_bundle(workdirs["audio_only"], str(tmp_path / "bundle"))
-    audio = {"audio_encoder": paths["audio_encoder"]}
+    audio = {"audio_encoder": encoder_paths["audio_encoder"]}
     bundle = load(str(tmp_path / "bundle"), **audio)
     assert set(bundle.inputs) == {"audio_features", "audio_features_mask"}
     settings, spec = prep_settings(bundle), input_spec(bundle)
     assert settings.features.face is None
     assert (spec.face_features, spec.audio_features, spec.h) == (0, 6, 0)
-    film = str(home / "clips" / "s2_0.mp4")
-    (answer,) = bundle.predict(film)
-    expected = live(workdirs["audio_only"], film)
-    np.testing.assert_allclose(list(answer.probabilities.values()), expected, atol=1e-4)
+    video_path = str(home / "clips" / "s2_0.mp4")
+    (prediction,) = bundle.predict(video_path)
+    expected = predict_from_checkpoint(workdirs["audio_only"], video_path)
+    np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)
     with pytest.raises(ValueError, match="the model reads no face encoder"):
-        load(str(tmp_path / "bundle"), **paths)
+        load(str(tmp_path / "bundle"), **encoder_paths)
 
 
-def test_bundles_of_tensors_know_no_encoder(bundle_path, paths):
+def test_bundles_of_tensors_know_no_encoder(bundle_path, encoder_paths):
     bundle = load(bundle_path)
     assert bundle.encoders == {}
     assert list(bundle.inputs) == ["audio", "audio_mask", "face_mask", "faces"]
     assert "encoders" not in bundle.metadata
     with pytest.raises(ValueError, match="the model reads no audio encoder"):
-        load(bundle_path, audio_encoder=paths["audio_encoder"])
+        load(bundle_path, audio_encoder=encoder_paths["audio_encoder"])
 
 
-def test_a_manifest_with_odd_encoders_is_refused(named, tmp_path):
-    copy = shutil.copytree(named, tmp_path / "copy")
-    about = format.read_manifest(str(copy))
-    for odd, told in (
+def test_a_manifest_with_odd_encoders_is_refused(bundle_without_encoders, tmp_path):
+    bundle_copy = shutil.copytree(bundle_without_encoders, tmp_path / "copy")
+    metadata = format.read_manifest(str(bundle_copy))
+    for bad_encoders, message in (
         ([], "field encoders: expected dict"),
         ({"audio": {"file": "x"}}, "audio.sha256: expected"),
     ):
-        (copy / "bundle.json").write_text(json.dumps(about | {"encoders": odd}))
-        with pytest.raises(ValueError, match=told):
-            load(str(copy))
+        (bundle_copy / "bundle.json").write_text(json.dumps(metadata | {"encoders": bad_encoders}))
+        with pytest.raises(ValueError, match=message):
+            load(str(bundle_copy))
 
 
-def test_a_record_of_one_stream_only_fills_what_is_read(named):
-    settings, spec = prep_settings(load(named)), input_spec(load(named))
+def test_a_record_of_one_stream_only_fills_what_is_read(bundle_without_encoders):
+    settings, spec = prep_settings(load(bundle_without_encoders)), input_spec(load(bundle_without_encoders))
     assert (spec.t, spec.h, spec.feature_steps) == (0, 0, 100)
     assert settings.features.drops_faces

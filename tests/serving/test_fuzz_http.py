@@ -3,20 +3,20 @@
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
-from tests.serving.server_process import get, serving
+from tests.serving.server_process import get_json, run_server
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not here: pip install '.[dev]'")
 pytest.importorskip("uvicorn", reason="the server's libraries are not here: pip install '.[serve]'")
 
-FINE = {200, 400, 405, 406, 413, 415, 422}
+ALLOWED_STATUSES = {200, 400, 405, 406, 413, 415, 422}
 
 
 @pytest.fixture(scope="module")
-def server(voice_bundle_path):
-    with serving(f"--bundle={voice_bundle_path}", "--decoders=1") as (port, process, told):
+def server(audio_bundle_path):
+    with run_server(f"--bundle={audio_bundle_path}", "--decoders=1") as (port, process, read_log):
         yield port
         assert process.poll() is None
-        assert "Traceback" not in told()
+        assert "Traceback" not in read_log()
 
 
 @pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.long)])
@@ -28,12 +28,12 @@ def test_no_body_is_more_than_refused(server, examples):
 
     @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=cases)
-    def ask(case):
-        answer = case.call()
-        assert answer.status_code in FINE, (case.as_curl_command(), answer.text)
-        assert "Traceback" not in answer.text
-        if answer.status_code >= 400:
-            assert answer.headers["content-type"][0] == "application/problem+json"
+    def send_case(case):
+        response = case.call()
+        assert response.status_code in ALLOWED_STATUSES, (case.as_curl_command(), response.text)
+        assert "Traceback" not in response.text
+        if response.status_code >= 400:
+            assert response.headers["content-type"][0] == "application/problem+json"
 
-    ask()
-    assert get(server, "/readyz")[0] == 200
+    send_case()
+    assert get_json(server, "/readyz")[0] == 200

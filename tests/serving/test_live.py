@@ -19,7 +19,7 @@ from PIL import Image
 
 from data_prep.media.write_clip import write_clip
 from emofuse_jax.serving import load
-from tests.serving.test_predict import write_sound
+from tests.serving.test_predict import write_audio
 
 pytest.importorskip("fastapi", reason="the server's libraries are not here: pip install '.[serve]'")
 
@@ -39,27 +39,27 @@ from emofuse_jax.serving.http.problems import Problem
 from emofuse_jax.serving.http.request_options import RequestOptions
 from emofuse_jax.serving.http.service import Limits
 
-WINDOW = 1.6
+WINDOW_SECONDS = 1.6
 
 
-def jpeg(level: int = 0, size=(64, 48)) -> bytes:
+def make_jpeg(level: int = 0, size=(64, 48)) -> bytes:
     data = io.BytesIO()
     Image.new("RGB", size, (level, level, level)).save(data, "JPEG")
     return data.getvalue()
 
 
-def piece(kind: int, second: float, data: bytes) -> bytes:
+def encode_chunk(kind: int, second: float, data: bytes) -> bytes:
     return struct.pack("<Bd", kind, second) + data
 
 
-def samples(path) -> np.ndarray:
+def read_samples(path) -> np.ndarray:
     with av.open(path) as reader:
         return np.concatenate([frame.to_ndarray()[0] for frame in reader.decode(audio=0)])
 
 
-def sounds(values: np.ndarray, step: int = 1600) -> list[bytes]:
+def make_audio_messages(values: np.ndarray, step: int = 1600) -> list[bytes]:
     return [
-        piece(AUDIO_KIND, i / SAMPLE_RATE, values[i : i + step].astype("<i2").tobytes())
+        encode_chunk(AUDIO_KIND, i / SAMPLE_RATE, values[i : i + step].astype("<i2").tobytes())
         for i in range(0, len(values), step)
     ]
 
@@ -67,75 +67,78 @@ def sounds(values: np.ndarray, step: int = 1600) -> list[bytes]:
 def test_sound_is_put_where_it_belongs():
     rng = np.random.default_rng(0)
     values = rng.integers(-999, 999, 3 * SAMPLE_RATE).astype(np.int16)
-    pieces = sounds(values)
-    del pieces[3]  # lost on the way
-    pieces[5], pieces[6] = pieces[6], pieces[5]
-    gathering, parts = WindowAssembler(WINDOW, Limits()), []
-    for one in pieces:
-        gathering.add(one)
-        while gathering.is_window_ready():
-            parts.append(gathering.take_window())
-    assert gathering.has_remainder()
-    parts.append(gathering.take_window(full_window=False))
-    assert [(part.start, part.end) for part in parts] == [(0.0, WINDOW), (WINDOW, pytest.approx(3.0))]
+    messages = make_audio_messages(values)
+    del messages[3]  # lost on the way
+    messages[5], messages[6] = messages[6], messages[5]
+    assembler, windows = WindowAssembler(WINDOW_SECONDS, Limits()), []
+    for message in messages:
+        assembler.add(message)
+        while assembler.is_window_ready():
+            windows.append(assembler.take_window())
+    assert assembler.has_remainder()
+    windows.append(assembler.take_window(full_window=False))
+    assert [(window.start, window.end) for window in windows] == [
+        (0.0, WINDOW_SECONDS),
+        (WINDOW_SECONDS, pytest.approx(3.0)),
+    ]
     values[4800:6400] = 0
-    np.testing.assert_array_equal(np.concatenate([part.audio for part in parts]), values)
-    assert not gathering.has_remainder()
+    np.testing.assert_array_equal(np.concatenate([window.audio for window in windows]), values)
+    assert not assembler.has_remainder()
 
 
 def test_a_window_waits_for_sound_and_pictures_but_not_for_long():
-    gathering = WindowAssembler(1.0, Limits())
-    assert not gathering.is_window_ready()
+    assembler = WindowAssembler(1.0, Limits())
+    assert not assembler.is_window_ready()
     second = np.zeros(SAMPLE_RATE // 2, np.int16).tobytes()
-    gathering.add(piece(FRAME_KIND, 0.1, jpeg(1)))
-    gathering.add(piece(AUDIO_KIND, 0.0, second))
-    gathering.add(piece(AUDIO_KIND, 0.5, second))
-    assert not gathering.is_window_ready()  # a picture may come yet
-    gathering.add(piece(FRAME_KIND, 1.05, jpeg(2)))
-    assert gathering.is_window_ready()
-    part = gathering.take_window()
-    assert [second for second, _ in part.frames] == [0.1]
-    assert part.frame_size == (64, 48)
-    gathering.add(piece(AUDIO_KIND, 1.0, second))
-    gathering.add(piece(AUDIO_KIND, 1.5, second))
-    assert not gathering.is_window_ready()
-    gathering.add(piece(AUDIO_KIND, 2.0, second))  # half a second later the pictures are given up
-    assert gathering.is_window_ready()
-    assert [second for second, _ in gathering.take_window().frames] == [pytest.approx(0.05)]
+    assembler.add(encode_chunk(FRAME_KIND, 0.1, make_jpeg(1)))
+    assembler.add(encode_chunk(AUDIO_KIND, 0.0, second))
+    assembler.add(encode_chunk(AUDIO_KIND, 0.5, second))
+    assert not assembler.is_window_ready()  # a picture may come yet
+    assembler.add(encode_chunk(FRAME_KIND, 1.05, make_jpeg(2)))
+    assert assembler.is_window_ready()
+    window = assembler.take_window()
+    assert [second for second, _ in window.frames] == [0.1]
+    assert window.frame_size == (64, 48)
+    assembler.add(encode_chunk(AUDIO_KIND, 1.0, second))
+    assembler.add(encode_chunk(AUDIO_KIND, 1.5, second))
+    assert not assembler.is_window_ready()
+    assembler.add(encode_chunk(AUDIO_KIND, 2.0, second))  # half a second later the pictures are given up
+    assert assembler.is_window_ready()
+    assert [second for second, _ in assembler.take_window().frames] == [pytest.approx(0.05)]
 
 
 @pytest.mark.parametrize(
     ("message", "words"),
     [
         (b"", "expected a kind"),
-        (piece(7, 0.0, b"12"), "7, expected 1 for sound"),
-        (piece(AUDIO_KIND, 0.0, b"123"), "16-bit"),
-        (piece(AUDIO_KIND, 0.0, bytes(2 * SAMPLE_RATE * 2)), "at most 1.6 s"),
-        (piece(AUDIO_KIND, math.nan, b"12"), "nan, expected 0 to 4.8"),
-        (piece(AUDIO_KIND, 99.0, b"12"), "99, expected"),
-        (piece(FRAME_KIND, 0.0, b"no picture"), "not a JPEG"),
-        (piece(FRAME_KIND, 0.0, jpeg(size=(200, 200))), "40000 pixels, at most 10000"),
+        (encode_chunk(7, 0.0, b"12"), "7, expected 1 for sound"),
+        (encode_chunk(AUDIO_KIND, 0.0, b"123"), "16-bit"),
+        (encode_chunk(AUDIO_KIND, 0.0, bytes(2 * SAMPLE_RATE * 2)), "at most 1.6 s"),
+        (encode_chunk(AUDIO_KIND, math.nan, b"12"), "nan, expected 0 to 4.8"),
+        (encode_chunk(AUDIO_KIND, 99.0, b"12"), "99, expected"),
+        (encode_chunk(FRAME_KIND, 0.0, b"no picture"), "not a JPEG"),
+        (encode_chunk(FRAME_KIND, 0.0, make_jpeg(size=(200, 200))), "40000 pixels, at most 10000"),
     ],
 )
 def test_a_message_that_is_none_is_refused(message, words):
     with pytest.raises(Problem, match=words):
-        WindowAssembler(WINDOW, Limits(max_frame_pixels=10_000)).add(message)
+        WindowAssembler(WINDOW_SECONDS, Limits(max_frame_pixels=10_000)).add(message)
 
 
 def test_what_waits_is_bounded():
-    gathering = WindowAssembler(1.0, Limits())
-    for one, words in (
-        (piece(FRAME_KIND, 0.5, jpeg()), "a second"),
-        (piece(AUDIO_KIND, 0.1, bytes(SAMPLE_RATE)), "more than there is time for"),
+    assembler = WindowAssembler(1.0, Limits())
+    for message, words in (
+        (encode_chunk(FRAME_KIND, 0.5, make_jpeg()), "a second"),
+        (encode_chunk(AUDIO_KIND, 0.1, bytes(SAMPLE_RATE)), "more than there is time for"),
     ):
         with pytest.raises(Problem, match=words):
-            deque(map(gathering.add, itertools.repeat(one, 100_000)), maxlen=0)
+            deque(map(assembler.add, itertools.repeat(message, 100_000)), maxlen=0)
 
 
 def test_a_clip_is_what_was_sent(tmp_path):
-    path, sound = str(tmp_path / "clip"), np.arange(-8000, 8000, dtype=np.int16)
-    write_clip(path, sound, SAMPLE_RATE, [(0.0, jpeg(40)), (0.4, jpeg(200))], (64, 48), 1.0)
-    np.testing.assert_array_equal(samples(path), sound)
+    path, audio = str(tmp_path / "clip"), np.arange(-8000, 8000, dtype=np.int16)
+    write_clip(path, audio, SAMPLE_RATE, [(0.0, make_jpeg(40)), (0.4, make_jpeg(200))], (64, 48), 1.0)
+    np.testing.assert_array_equal(read_samples(path), audio)
     with av.open(path) as reader:
         frames = [(frame.time, frame.to_ndarray(format="gray").mean()) for frame in reader.decode(video=0)]
     assert [time for time, _ in frames] == [0.0, 0.4]
@@ -143,8 +146,8 @@ def test_a_clip_is_what_was_sent(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def bundle(voice_bundle_path):
-    return load(voice_bundle_path)
+def bundle(audio_bundle_path):
+    return load(audio_bundle_path)
 
 
 @pytest.fixture(scope="module")
@@ -162,25 +165,25 @@ def server(app):
         yield client
 
 
-def begin(socket, **asked) -> None:
-    socket.send_text(json.dumps({"token": "secret"} | asked))
-    assert socket.receive_json() == {"window": WINDOW, "sample_rate": SAMPLE_RATE}
+def begin_session(socket, **options) -> None:
+    socket.send_text(json.dumps({"token": "secret"} | options))
+    assert socket.receive_json() == {"window": WINDOW_SECONDS, "sample_rate": SAMPLE_RATE}
 
 
 def test_a_live_voice_is_answered_as_its_file(server, bundle, tmp_path):
-    path = write_sound(tmp_path / "voice.wav", 4.0)
+    path = write_audio(tmp_path / "voice.wav", 4.0)
     expected = bundle.predict(path)  # windows from 0, 1.6 and, the last moved back, 2.4 seconds on
     with server.websocket_connect("/v1/live") as socket:
-        begin(socket, details=True)
-        for one in sounds(samples(path)):
-            socket.send_bytes(one)
+        begin_session(socket, details=True)
+        for message in make_audio_messages(read_samples(path)):
+            socket.send_bytes(message)
         socket.send_text("end")
-        answers = [socket.receive_json() for _ in range(3)]
+        windows = [socket.receive_json() for _ in range(3)]
         with pytest.raises(WebSocketDisconnect) as closed:
             socket.receive_json()
     assert closed.value.code == 1000
-    assert [(a["start"], a["end"]) for a in answers] == [(0.0, 1.6), (1.6, 3.2), (3.2, 4.0)]
-    for ours, theirs in zip(answers[:2], expected[:2], strict=True):
+    assert [(window["start"], window["end"]) for window in windows] == [(0.0, 1.6), (1.6, 3.2), (3.2, 4.0)]
+    for ours, theirs in zip(windows[:2], expected[:2], strict=True):
         # the file's own windows have sound beyond their ends, which the spectrogram's last frames see
         assert ours["probabilities"] == pytest.approx(theirs.probabilities, abs=0.02)
         assert ours["details"]["sound"]["seconds"] == pytest.approx(1.6)
@@ -189,11 +192,11 @@ def test_a_live_voice_is_answered_as_its_file(server, bundle, tmp_path):
 
 def test_pictures_alone_give_a_voice_model_nothing_to_go_by(server):
     with server.websocket_connect("/v1/live") as socket:
-        begin(socket)
+        begin_session(socket)
         for i in range(10):
-            socket.send_bytes(piece(FRAME_KIND, i / 5, jpeg()))
+            socket.send_bytes(encode_chunk(FRAME_KIND, i / 5, make_jpeg()))
         assert "no sound stream" in socket.receive_json()["error"]
-        socket.send_bytes(piece(AUDIO_KIND, 3.0, bytes(16_000)))
+        socket.send_bytes(encode_chunk(AUDIO_KIND, 3.0, bytes(16_000)))
         socket.send_text("end")
         assert "silent" in socket.receive_json()["error"]
 
@@ -220,7 +223,7 @@ def test_what_is_no_beginning_is_refused(server, first, status, field):
 
 def test_a_bad_message_ends_its_session_alone(server):
     with server.websocket_connect("/v1/live") as socket:
-        begin(socket)
+        begin_session(socket)
         with server.websocket_connect("/v1/live") as second:
             assert second.receive_json()["status"] == 503
             with pytest.raises(WebSocketDisconnect) as closed:
@@ -229,9 +232,9 @@ def test_a_bad_message_ends_its_session_alone(server):
         socket.send_bytes(b"\x09")
         assert socket.receive_json()["field"] == "message"
     with server.websocket_connect("/v1/live") as socket:  # a dropped one makes room too
-        begin(socket)
+        begin_session(socket)
     with server.websocket_connect("/v1/live") as socket:
-        begin(socket)
+        begin_session(socket)
 
 
 def test_a_page_of_another_site_is_refused(server):
@@ -241,7 +244,7 @@ def test_a_page_of_another_site_is_refused(server):
     ):
         pass
     with server.websocket_connect("/v1/live", headers={"origin": "http://testserver"}) as socket:
-        begin(socket)
+        begin_session(socket)
 
 
 def test_sessions_and_windows_are_counted(server):
@@ -249,17 +252,17 @@ def test_sessions_and_windows_are_counted(server):
         lines = server.get("/metrics", headers={"authorization": "Bearer secret"}).text.splitlines()
         return {name: float(n) for name, n in (x.split() for x in lines if x.startswith("emofuse_live"))}
 
-    refused = 'emofuse_live_windows_total{outcome="refused"}'
-    before = counts().get(refused, 0.0)
+    refused_windows = 'emofuse_live_windows_total{outcome="refused"}'
+    before = counts().get(refused_windows, 0.0)
     with server.websocket_connect("/v1/live") as socket:
-        begin(socket)
+        begin_session(socket)
         assert counts()["emofuse_live_sessions"] == 1
-        socket.send_bytes(piece(AUDIO_KIND, 0.0, bytes(32_000)))
+        socket.send_bytes(encode_chunk(AUDIO_KIND, 0.0, bytes(32_000)))
         socket.send_text("end")
         assert "silent" in socket.receive_json()["error"]
         with pytest.raises(WebSocketDisconnect):
             socket.receive_json()
-    assert counts()[refused] == before + 1
+    assert counts()[refused_windows] == before + 1
     assert counts()["emofuse_live_sessions"] == 0
 
 
@@ -267,26 +270,26 @@ def test_nothing_is_kept_of_a_caller_who_leaves(tmp_path, monkeypatch):
     """A thread can't be cancelled: what it still writes has no name any more."""
     begun, left, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def late(*given):
+    def write_late(*arguments):
         begun.set()
         left.wait(20)
         try:
-            write_clip(*given)
+            write_clip(*arguments)
         finally:
             ended.set()
 
-    monkeypatch.setattr("data_prep.media.write_clip.write_clip", late)
+    monkeypatch.setattr("data_prep.media.write_clip.write_clip", write_late)
 
     async def leave():
-        part = LiveWindow(0.0, 1.0, np.zeros(SAMPLE_RATE, np.int16), [], (0, 0))
-        answer = asyncio.create_task(
+        window = LiveWindow(0.0, 1.0, np.zeros(SAMPLE_RATE, np.int16), [], (0, 0))
+        task = asyncio.create_task(
             live_session._predict_live_window(
-                SimpleNamespace(upload_dir=str(tmp_path)), part, RequestOptions()
+                SimpleNamespace(upload_dir=str(tmp_path)), window, RequestOptions()
             )
         )
         await asyncio.to_thread(begun.wait, 20)
-        answer.cancel()
-        await asyncio.wait((answer,))
+        task.cancel()
+        await asyncio.wait((task,))
         left.set()
         await asyncio.to_thread(ended.wait, 20)
 

@@ -11,32 +11,32 @@ from emofuse_jax.api.export import export_bundle
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import onnx_model
 
-converts = pytest.mark.skipif(
+needs_jax2onnx = pytest.mark.skipif(
     importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not here: make onnx"
 )
 
 
 @pytest.fixture(scope="module")
-def with_onnx(trained, tmp_path_factory):
+def onnx_bundle_path(trained, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("onnx") / "bundle")
     assert export_bundle(trained.workdir, path, onnx=True) <= onnx_model.ONNX_TOLERANCE
     return path
 
 
-@converts
-def test_both_engines_answer_alike_for_any_batch(with_onnx, inputs):
-    ours, theirs = load(with_onnx, engine="jax"), load(with_onnx, engine="onnx")
-    assert (ours.engine, theirs.engine) == ("jax", "onnx")
+@needs_jax2onnx
+def test_both_engines_answer_alike_for_any_batch(onnx_bundle_path, inputs):
+    jax_bundle, onnx_bundle = load(onnx_bundle_path, engine="jax"), load(onnx_bundle_path, engine="onnx")
+    assert (jax_bundle.engine, onnx_bundle.engine) == ("jax", "onnx")
     for rows in (1, 3, 8):
-        some = {name: array[:rows] for name, array in inputs.items()}
-        found, expected = theirs.run(some), ours.run(some)
-        assert found.keys() == expected.keys()
-        for name in expected:
-            np.testing.assert_allclose(found[name], expected[name], atol=1e-4, err_msg=name)
-    assert load(with_onnx).engine == "onnx"  # on a CPU
+        batch = {name: array[:rows] for name, array in inputs.items()}
+        onnx_outputs, jax_outputs = onnx_bundle.run(batch), jax_bundle.run(batch)
+        assert onnx_outputs.keys() == jax_outputs.keys()
+        for name in jax_outputs:
+            np.testing.assert_allclose(onnx_outputs[name], jax_outputs[name], atol=1e-4, err_msg=name)
+    assert load(onnx_bundle_path).engine == "onnx"  # on a CPU
 
 
-@converts
+@needs_jax2onnx
 def test_an_operation_that_onnx_lacks_is_named(tmp_path):
     def compute(inputs):
         window = (1, 2, 2), (1, 1, 1), "VALID"

@@ -10,7 +10,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PYTHONS = ("3.11", "3.12", "3.13")
 LOWEST, NEWEST = "jax==0.10.2", "jax>=0.10.2,<0.13"
-CODE = """
+PARITY_CODE = """
 import sys, jax
 sys.path.insert(0, sys.argv[2])
 from emofuse_jax.serving import load
@@ -18,28 +18,32 @@ print(jax.__version__, load(sys.argv[1], engine="jax").parity())
 """
 
 
-def interpreter(version: str) -> str | None:
+def find_interpreter(version: str) -> str | None:
     """On the path, or one of pyenv's."""
-    named = sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python{version}")))
-    return named[-1] if named else shutil.which(f"python{version}")
+    pyenv_paths = sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python{version}")))
+    return pyenv_paths[-1] if pyenv_paths else shutil.which(f"python{version}")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("jax", [LOWEST, NEWEST])
 @pytest.mark.parametrize("version", PYTHONS)
 def test_parity(bundle_path, users_environment, tmp_path, version, jax):
-    python = interpreter(version)
+    python = find_interpreter(version)
     if python is None:
         pytest.skip(f"Python {version} is not here")
     subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
-    bare = str(tmp_path / "venv" / "bin" / "python")
+    venv_python = str(tmp_path / "venv" / "bin" / "python")
     needs = (jax, "numpy>=2.3,<3", "flatbuffers>=25.2.10,<26", "safetensors>=0.6.1,<0.9")
-    subprocess.run([bare, "-m", "pip", "install", "-q", *needs], check=True)
+    subprocess.run([venv_python, "-m", "pip", "install", "-q", *needs], check=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
-        [bare, "-c", CODE, bundle_path, ROOT], env=environment, capture_output=True, text=True, check=False
+        [venv_python, "-c", PARITY_CODE, bundle_path, ROOT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found, difference = done.stdout.split()
-    print(version, found, difference)
+    jax_version, difference = done.stdout.split()
+    print(version, jax_version, difference)
     assert float(difference) <= 1e-5

@@ -20,29 +20,29 @@ from emofuse_jax.serving.bundle.export import PARITY_TOLERANCE
 from emofuse_jax.serving.bundle.onnx_model import ONNX_TOLERANCE
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.types import TrainState
-from tests.fakes import random_numbers
+from tests.fakes import random_parameters
 from tests.serving.conftest import SETTINGS
-from tests.settings.test_configs import EXPERIMENTS, SPEC, spec_of
+from tests.settings.test_configs import EXPERIMENTS, SPEC, make_spec
 
-converts = pytest.mark.skipif(
+needs_jax2onnx = pytest.mark.skipif(
     importlib.util.find_spec("jax2onnx") is None, reason="jax2onnx is not here: make onnx"
 )
 
 
-def config_of(form: str, name: str):
+def load_config(form: str, name: str):
     if form == "demo":
         return settings.small(name)
     return settings.load_shipped(name)
 
 
-@pytest.mark.parametrize("engine", ["jax", pytest.param("onnx", marks=converts)])
+@pytest.mark.parametrize("engine", ["jax", pytest.param("onnx", marks=needs_jax2onnx)])
 @pytest.mark.parametrize("form", ["demo", pytest.param("full", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form, engine):
-    config = config_of(form, name)
-    spec = spec_of(config)
+    config = load_config(form, name)
+    spec = make_spec(config)
     model = build_model(config.model, spec)
-    params, model_state = random_numbers(model, seed=1)
+    params, model_state = random_parameters(model, seed=1)
     metadata = {
         "config": json.loads(json.dumps({"name": name, "model": config.model.to_dict()}, default=list)),
         "classes": [str(i) for i in range(SPEC.classes)],
@@ -59,6 +59,6 @@ def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form, engine):
     }
     state = TrainState(jnp.zeros((), jnp.int32), params, model_state, {"count": jnp.zeros(())})
     store.save(str(tmp_path / "run"), "best", state, metadata)
-    onnx, most = {"jax": (False, PARITY_TOLERANCE), "onnx": (True, ONNX_TOLERANCE)}[engine]
-    assert export_bundle(str(tmp_path / "run"), str(tmp_path / "bundle"), onnx=onnx) <= most
+    onnx, tolerance = {"jax": (False, PARITY_TOLERANCE), "onnx": (True, ONNX_TOLERANCE)}[engine]
+    assert export_bundle(str(tmp_path / "run"), str(tmp_path / "bundle"), onnx=onnx) <= tolerance
     jax.clear_caches()

@@ -19,7 +19,7 @@ from emofuse_jax.data.writing.corpus import Clip
 from emofuse_jax.serving import load
 from tests.serving.conftest import CLASSES, SETTINGS, SPEC
 
-FIELDS = {
+PREDICTION_FIELDS = {
     "path",
     "start",
     "end",
@@ -33,19 +33,19 @@ FIELDS = {
 }
 
 
-def write_sound(path, seconds: float, quiet_after: float = math.inf) -> str:
+def write_audio(path, seconds: float, quiet_after: float = math.inf) -> str:
     rng = np.random.default_rng(0)
     time = np.arange(round(seconds * 16_000)) / 16_000
-    sound = 0.2 * np.sin(2 * np.pi * (150 + 60 * time) * time) + 0.02 * rng.normal(size=len(time))
+    samples = 0.2 * np.sin(2 * np.pi * (150 + 60 * time) * time) + 0.02 * rng.normal(size=len(time))
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(16_000)
-        file.writeframes((sound * (time < quiet_after) * 32767).astype("<i2").tobytes())
+        file.writeframes((samples * (time < quiet_after) * 32767).astype("<i2").tobytes())
     return str(path)
 
 
-def write_film(path) -> str:
+def write_video(path) -> str:
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as writer:
         stream = writer.add_stream("mpeg4", rate=25, width=64, height=64, pix_fmt="yuv420p")
@@ -56,7 +56,7 @@ def write_film(path) -> str:
     return str(path)
 
 
-def two_people(source: str, path) -> str:
+def write_two_people(source: str, path) -> str:
     """The same face twice, the right one at half the size."""
     with av.open(source) as reader:
         images = [frame.to_ndarray(format="rgb24") for frame in reader.decode(video=0)][:30]
@@ -73,13 +73,13 @@ def two_people(source: str, path) -> str:
     return str(path)
 
 
-def without_sound(source: str, path) -> str:
+def copy_without_audio(source: str, path) -> str:
     with av.open(source) as reader, av.open(str(path), "w") as writer:
         video = reader.streams.video[0]
-        copied = writer.add_stream_from_template(video)
+        output_stream = writer.add_stream_from_template(video)
         for packet in reader.demux(video):
             if packet.dts is not None:
-                packet.stream = copied
+                packet.stream = output_stream
                 writer.mux(packet)
     return str(path)
 
@@ -90,14 +90,14 @@ def bundle(bundle_path):
 
 
 def test_predicting_prepares_as_training_does(trained, bundle, tmp_path):
-    path = write_sound(tmp_path / "voice.wav", 1.4)
+    path = write_audio(tmp_path / "voice.wav", 1.4)
     (window,) = bundle.predict(path)
     record = process_clip(Clip("voice", path, -1, ""), SETTINGS)
     batch = empty_batch(1, SPEC)
     fill_row(batch, 0, record)
     names = ("audio", "audio_mask", "faces", "face_mask")
-    live = trained.answer({name: getattr(batch, name) for name in names})
-    expected = dict(zip(CLASSES, live["probabilities"][0].tolist(), strict=True))
+    checkpoint_outputs = trained.predict({name: getattr(batch, name) for name in names})
+    expected = dict(zip(CLASSES, checkpoint_outputs["probabilities"][0].tolist(), strict=True))
     assert window.probabilities == pytest.approx(expected, abs=1e-5)
     assert window.label == max(expected, key=expected.get)
     assert window.confidence == max(window.probabilities.values())
@@ -107,18 +107,18 @@ def test_predicting_prepares_as_training_does(trained, bundle, tmp_path):
 
 
 def test_an_answer_less_sure_than_asked_for_is_unknown(bundle, tmp_path):
-    path = write_sound(tmp_path / "voice.wav", 1.4)
+    path = write_audio(tmp_path / "voice.wav", 1.4)
     (window,) = bundle.predict(path)
-    (kept,) = bundle.predict(path, min_confidence=window.confidence)
+    (confident,) = bundle.predict(path, min_confidence=window.confidence)
     (unsure,) = bundle.predict(path, min_confidence=window.confidence + 1e-4)
-    assert kept == window
+    assert confident == window
     assert unsure == dataclasses.replace(window, label="unknown")
     with pytest.raises(ValueError, match=r"min_confidence: 1.5, expected a probability"):
         bundle.predict(path, min_confidence=1.5)
 
 
 def test_a_long_file_is_cut_and_each_window_is_its_own_clip(bundle, tmp_path):
-    path = write_sound(tmp_path / "long.wav", 4.0, quiet_after=2.2)
+    path = write_audio(tmp_path / "long.wav", 4.0, quiet_after=2.2)
     first, second, third = bundle.predict(path)
     assert [(w.start, w.end) for w in (first, second, third)] == [(0.0, 1.6), (1.6, 3.2), (2.4, 4.0)]
     assert third.to_json() == {
@@ -136,7 +136,7 @@ def test_a_long_file_is_cut_and_each_window_is_its_own_clip(bundle, tmp_path):
 
 
 def test_a_network_without_weights_gives_null(bundle, tmp_path):
-    path = write_sound(tmp_path / "voice.wav", 1.4)
+    path = write_audio(tmp_path / "voice.wav", 1.4)
 
     def call(weights, inputs):
         return {k: v for k, v in bundle.call(weights, inputs).items() if k != "modality_weights"}
@@ -146,7 +146,7 @@ def test_a_network_without_weights_gives_null(bundle, tmp_path):
 
 
 def test_a_face_network_needs_a_face(bundle, tmp_path):
-    path = write_sound(tmp_path / "voice.wav", 1.4)
+    path = write_audio(tmp_path / "voice.wav", 1.4)
     face_only = dataclasses.replace(bundle, metadata=bundle.metadata | {"modalities": ["face"]})
     with pytest.raises(ValueError, match=r"voice\.wav: the model needs a face: no video stream"):
         face_only.predict(path)
@@ -169,10 +169,10 @@ def run_predict(folder, bundle_path: str, *clips: str) -> tuple[int, list[dict],
 def test_bad_files_are_a_line_each_and_the_others_go_on(bundle_path, tmp_path):
     clips = tmp_path / "clips"
     clips.mkdir()
-    film = write_film(clips / "a_truncated.mp4")
-    with open(film, "r+b") as file:
-        file.truncate(os.path.getsize(film) // 2)
-    write_sound(clips / "b_good.wav", 1.4)
+    video_path = write_video(clips / "a_truncated.mp4")
+    with open(video_path, "r+b") as file:
+        file.truncate(os.path.getsize(video_path) // 2)
+    write_audio(clips / "b_good.wav", 1.4)
     (clips / "c_empty.mp4").touch()
     (clips / "d_text.mp4").write_text("these are words, not a film\n" * 99)
     (clips / "notes.txt").write_text("not asked for")
@@ -181,64 +181,71 @@ def test_bad_files_are_a_line_each_and_the_others_go_on(bundle_path, tmp_path):
     names = ("a_truncated.mp4", "b_good.wav", "c_empty.mp4", "d_text.mp4")
     assert [line["path"] for line in lines] == [f"clips/{name}" for name in names] + ["nowhere.mp4"]
     assert [set(line) - {"notes"} for line in lines].count({"path", "error"}) == 4
-    assert set(lines[1]) - {"notes"} == FIELDS
+    assert set(lines[1]) - {"notes"} == PREDICTION_FIELDS
     for index, words in ((0, "damaged"), (2, "empty"), (3, "not media"), (4, "no such file")):
         assert words in lines[index]["error"]
         assert "\n" not in lines[index]["error"]
 
 
 def test_real_faces_and_voices(bundle_path, shared_data, tmp_path):
-    films = sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.mpg")))
-    voice = sorted(glob.glob(os.path.join(shared_data, "ravdess_speech", "*", "*.flac")))[0]
-    silent = without_sound(os.path.join(shared_data, "talking_faces", "face_2.mp4"), tmp_path / "silent.mp4")
-    crowd = two_people(films[0], tmp_path / "crowd.mp4")
-    status, lines, errors = run_predict(tmp_path, bundle_path, films[0], voice, silent, crowd)
+    video_paths = sorted(glob.glob(os.path.join(shared_data, "talking_faces", "*.mpg")))
+    audio_path = sorted(glob.glob(os.path.join(shared_data, "ravdess_speech", "*", "*.flac")))[0]
+    silent_path = copy_without_audio(
+        os.path.join(shared_data, "talking_faces", "face_2.mp4"), tmp_path / "silent.mp4"
+    )
+    crowd_path = write_two_people(video_paths[0], tmp_path / "crowd.mp4")
+    status, lines, errors = run_predict(
+        tmp_path, bundle_path, video_paths[0], audio_path, silent_path, crowd_path
+    )
     assert status == 0, errors
     windows = {
-        path: [line for line in lines if line["path"] == path] for path in (films[0], voice, silent, crowd)
+        path: [line for line in lines if line["path"] == path]
+        for path in (video_paths[0], audio_path, silent_path, crowd_path)
     }
-    flags = {path: {(w["audio_ok"], w["video_ok"]) for w in found} for path, found in windows.items()}
+    flags = {
+        path: {(w["audio_ok"], w["video_ok"]) for w in file_windows} for path, file_windows in windows.items()
+    }
     assert flags == {
-        films[0]: {(True, True)},
-        voice: {(True, False)},
-        silent: {(False, True)},
-        crowd: {(False, True)},
+        video_paths[0]: {(True, True)},
+        audio_path: {(True, False)},
+        silent_path: {(False, True)},
+        crowd_path: {(False, True)},
     }
-    assert len(windows[films[0]]) == 2  # three seconds in windows of 1.6
-    assert "2 people" in windows[crowd][0]["notes"]
+    assert len(windows[video_paths[0]]) == 2  # three seconds in windows of 1.6
+    assert "2 people" in windows[crowd_path][0]["notes"]
     for line in lines:
-        assert set(line) - {"notes"} == FIELDS
+        assert set(line) - {"notes"} == PREDICTION_FIELDS
         assert sum(line["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
         assert line["probabilities"][line["label"]] == line["confidence"]
         assert line["voice_weight"] + line["face_weight"] == pytest.approx(1.0, abs=1e-5)
-    assert {w["voice_weight"] for w in windows[voice]} == {1.0}
-    assert {w["face_weight"] for w in windows[silent]} == {1.0}
+    assert {w["voice_weight"] for w in windows[audio_path]} == {1.0}
+    assert {w["face_weight"] for w in windows[silent_path]} == {1.0}
 
 
 def test_without_onnxruntime_the_extra_is_named(bundle, monkeypatch, tmp_path):
-    named = {"encoders": {"audio": {"file": "voice.onnx", "sha256": "0"}}}
-    reading = dataclasses.replace(bundle, metadata=bundle.metadata | named)
+    encoder_metadata = {"encoders": {"audio": {"file": "voice.onnx", "sha256": "0"}}}
+    features_bundle = dataclasses.replace(bundle, metadata=bundle.metadata | encoder_metadata)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    path = write_sound(tmp_path / "a.wav", 1.0)
+    path = write_audio(tmp_path / "a.wav", 1.0)
     with pytest.raises(
         ValueError, match=r"^frozen encoders need onnxruntime: pip install 'emofuse\[onnx\]'$"
     ):
-        reading.predict(path)
+        features_bundle.predict(path)
     assert bundle.predict(path)  # a model of tensors does without
 
 
 def test_a_model_of_features_can_not_go_by_a_sound_that_its_encoder_refused(bundle, tmp_path):
     from emofuse_jax.serving.media.prepare_window import check_record, prep_requirements
 
-    clip = Clip("a.wav", write_sound(tmp_path / "a.wav", 1.0), -1, "")
+    clip = Clip("a.wav", write_audio(tmp_path / "a.wav", 1.0), -1, "")
     record = dataclasses.replace(
         process_clip(clip, SETTINGS), audio_features=np.zeros((0, 5), np.float16), notes="audio encoder: no"
     )
     assert record.audio_ok
     assert check_record(prep_requirements(bundle), record) is record  # this one reads the spectrogram
-    reading = dataclasses.replace(bundle, inputs={"audio_features": ((4, 5), np.float16)})
+    features_bundle = dataclasses.replace(bundle, inputs={"audio_features": ((4, 5), np.float16)})
     assert (
-        check_record(prep_requirements(reading), record)
+        check_record(prep_requirements(features_bundle), record)
         == "the model needs a voice or a face: audio encoder: no"
     )
 

@@ -10,7 +10,13 @@ import pytest
 from emofuse_jax.serving import prediction_file
 from emofuse_jax.serving.bundle import format
 
-ANSWER = {"start": 0.0, "end": 1.0, "label": "a", "confidence": 1.0, "probabilities": {"a": 1.0, "b": 0.0}}
+PREDICTION = {
+    "start": 0.0,
+    "end": 1.0,
+    "label": "a",
+    "confidence": 1.0,
+    "probabilities": {"a": 1.0, "b": 0.0},
+}
 
 
 @pytest.fixture
@@ -19,18 +25,18 @@ def bundle(tmp_path):
     return types.SimpleNamespace(path=str(tmp_path), classes=("a", "b"))
 
 
-def begun(bundle, output: str) -> None:
+def write_partial(bundle, output: str) -> None:
     """The answers of two files, then a stop."""
     with (
         contextlib.suppress(KeyError),
-        prediction_file.open_prediction_writer(output, bundle, 0.0) as gathered,
+        prediction_file.open_prediction_writer(output, bundle, 0.0) as writer,
     ):
         for name in ("a.wav", "b.wav"):
-            gathered.add(name, [{"path": name, **ANSWER}])
+            writer.add(name, [{"path": name, **PREDICTION}])
         raise KeyError
 
 
-def told(bundle, output: str, message: str) -> None:
+def assert_refused(bundle, output: str, message: str) -> None:
     with (
         pytest.raises(ValueError, match=rf"\A{re.escape(output)}\.partial: {message}[^\n]*\Z") as error,
         prediction_file.open_prediction_writer(output, bundle, 0.0),
@@ -54,20 +60,20 @@ def told(bundle, output: str, message: str) -> None:
 )
 def test_a_line_in_the_middle(bundle, tmp_path, number, text, message):
     output = str(tmp_path / "answers.jsonl")
-    begun(bundle, output)
+    write_partial(bundle, output)
     lines = (tmp_path / "answers.jsonl.partial").read_text().splitlines()
     lines[number] = text
     (tmp_path / "answers.jsonl.partial").write_text("\n".join(lines) + "\n")
-    told(bundle, output, message)
+    assert_refused(bundle, output, message)
 
 
 def test_a_torn_last_line_is_answered_again(bundle, tmp_path):
     output = str(tmp_path / "answers.jsonl")
-    begun(bundle, output)
+    write_partial(bundle, output)
     with open(f"{output}.partial", "ab") as file:
         file.write(b'{"path": "c.w')
-    with prediction_file.open_prediction_writer(output, bundle, 0.0) as gathered:
-        assert gathered.completed_paths == {"a.wav"}  # the last one may lack windows
+    with prediction_file.open_prediction_writer(output, bundle, 0.0) as writer:
+        assert writer.completed_paths == {"a.wav"}  # the last one may lack windows
 
 
 @pytest.mark.parametrize(
@@ -76,10 +82,10 @@ def test_a_torn_last_line_is_answered_again(bundle, tmp_path):
 )
 def test_an_answer_that_fits_no_table(bundle, tmp_path, change):
     output = str(tmp_path / "answers.parquet")
-    begun(bundle, output)
+    write_partial(bundle, output)
     with open(f"{output}.partial", "a") as file:
         for name in ("c.wav", "d.wav"):  # the last one is cut off
-            file.write(json.dumps({"path": name, **ANSWER} | change) + "\n")
+            file.write(json.dumps({"path": name, **PREDICTION} | change) + "\n")
             change = {}
-    told(bundle, output, "its answers fit no table: ")
+    assert_refused(bundle, output, "its answers fit no table: ")
     assert not (tmp_path / "answers.parquet").exists()

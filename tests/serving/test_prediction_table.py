@@ -4,7 +4,7 @@ from rich.console import Console
 
 from emofuse_jax.serving.prediction_table import print_table
 
-ANSWER = {
+PREDICTION = {
     "path": "clips/a.mp4",
     "start": 0.0,
     "end": 2.5,
@@ -21,14 +21,15 @@ ANSWER = {
 
 def test_the_table_shows_answers_and_errors():
     file = io.StringIO()
-    sound = ANSWER | {
+    audio_only = PREDICTION | {
         "path": "clips/more/b.flac",
         "video_ok": False,
         "voice_weight": None,
         "face_weight": None,
     }
     print_table(
-        [ANSWER, sound, {"path": "clips/[x].txt", "error": "not media"}], Console(file=file, width=200)
+        [PREDICTION, audio_only, {"path": "clips/[x].txt", "error": "not media"}],
+        Console(file=file, width=200),
     )
     first, second, third = file.getvalue().splitlines()[1:]
     parts = ("a.mp4", "0.0-2.5", "happy 70 %", "happy 0.70  sad 0.30", "voice 0.25, face 0.75", "2 people")

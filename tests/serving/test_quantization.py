@@ -30,19 +30,21 @@ WEIGHTS = {
 def test_int8_is_half_a_step_off_at_most_in_each_channel():
     packed = quantization.quantize_weights(WEIGHTS, "int8")
     assert packed["params/kernel"].dtype == np.int8
-    found = quantization.dequantize_weights(packed)
+    restored = quantization.dequantize_weights(packed)
     steps = np.abs(WEIGHTS["params/kernel"]).max((0, 1, 2)) / 127
-    assert (np.abs(found["params/kernel"] - WEIGHTS["params/kernel"]) <= steps / 2 * 1.0001).all()
-    np.testing.assert_array_equal(found["params/dead"], 0)
-    assert list(found) == list(WEIGHTS)
+    assert (np.abs(restored["params/kernel"] - WEIGHTS["params/kernel"]) <= steps / 2 * 1.0001).all()
+    np.testing.assert_array_equal(restored["params/dead"], 0)
+    assert list(restored) == list(WEIGHTS)
     for name in ("params/bias", "model_state/mean"):
-        assert found[name] is WEIGHTS[name]
+        assert restored[name] is WEIGHTS[name]
 
 
 def test_bfloat16_is_the_nearest():
-    found = quantization.dequantize_weights(quantization.quantize_weights(WEIGHTS, "bf16"))["params/kernel"]
-    np.testing.assert_allclose(found, WEIGHTS["params/kernel"], rtol=2**-8)
-    assert found.dtype == np.float32
+    restored = quantization.dequantize_weights(quantization.quantize_weights(WEIGHTS, "bf16"))[
+        "params/kernel"
+    ]
+    np.testing.assert_allclose(restored, WEIGHTS["params/kernel"], rtol=2**-8)
+    assert restored.dtype == np.float32
 
 
 @pytest.mark.parametrize("kind", ["int8", "bf16"])
@@ -57,21 +59,26 @@ def test_rounding_twice_is_rounding_once(kind):
 
 @pytest.mark.parametrize(("kind", "dtype"), [("int8", "int8"), ("bf16", "bfloat16")])
 def test_a_bundle_stores_fewer_bits_and_answers_as_the_rounded_checkpoint(
-    voice_only, voice_bundle_path, tmp_path, kind, dtype
+    audio_only_checkpoint, audio_bundle_path, tmp_path, kind, dtype
 ):
     path = str(tmp_path / "bundle")
-    assert export_bundle(voice_only.workdir, path, quantize=kind) <= 1e-5
-    bundle, whole = load(path, engine="jax"), load(voice_bundle_path, engine="jax")
+    assert export_bundle(audio_only_checkpoint.workdir, path, quantize=kind) <= 1e-5
+    bundle, full_bundle = load(path, engine="jax"), load(audio_bundle_path, engine="jax")
     assert (bundle.metadata["quantized"], bundle.metadata["schema"]) == (kind, 2)
-    assert (whole.metadata["quantized"], whole.metadata["schema"]) == ("", 1)  # for older readers
-    sizes = [os.path.getsize(os.path.join(one, "params.safetensors")) for one in (path, voice_bundle_path)]
+    assert (full_bundle.metadata["quantized"], full_bundle.metadata["schema"]) == ("", 1)  # for older readers
+    sizes = [
+        os.path.getsize(os.path.join(folder, "params.safetensors")) for folder in (path, audio_bundle_path)
+    ]
     kernels = [name for name, array in bundle.weights.items() if str(array.dtype) == dtype]
     assert len(kernels) > 5
     assert sizes[0] < sizes[1]
     inputs = dict(np.load(os.path.join(path, "parity.npz")))
     inputs = {k.removeprefix("input."): v for k, v in inputs.items() if k.startswith("input.")}
-    found, expected = bundle.run(inputs)["probabilities"], whole.run(inputs)["probabilities"]
-    assert 0 < np.abs(found - expected).max() < 0.1
+    quantized_probabilities, full_probabilities = (
+        bundle.run(inputs)["probabilities"],
+        full_bundle.run(inputs)["probabilities"],
+    )
+    assert 0 < np.abs(quantized_probabilities - full_probabilities).max() < 0.1
     assert (
         safetensors.numpy.load_file(os.path.join(path, "params.safetensors")).keys() == bundle.weights.keys()
     )

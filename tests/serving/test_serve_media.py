@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from emofuse_jax.serving import load
-from tests.data_prep.media_files import tone, write
-from tests.serving.test_predict import write_film, write_sound
+from tests.data_prep.media_files import tone, write_media
+from tests.serving.test_predict import write_audio, write_video
 
 pytest.importorskip("fastapi", reason="the server's libraries are not here: pip install '.[serve]'")
 
@@ -26,8 +26,8 @@ LIMITS = Limits(max_body_bytes=4 << 20, max_media_seconds=20.0, buckets=(1, 4), 
 
 
 @pytest.fixture(scope="module")
-def bundle(voice_bundle_path):
-    return load(voice_bundle_path)
+def bundle(audio_bundle_path):
+    return load(audio_bundle_path)
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +39,16 @@ def server(bundle):
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    return write_sound(tmp_path_factory.mktemp("sound") / "long.wav", 4.2)
+def audio_path(tmp_path_factory):
+    return write_audio(tmp_path_factory.mktemp("sound") / "long.wav", 4.2)
 
 
-def send(server, path, route="/v1/predict", name="clip.wav", **fields):
+def post_file(server, path, route="/v1/predict", name="clip.wav", **fields):
     with open(path, "rb") as file:
         return server.post(route, files={"file": (name, file)}, data=fields)
 
 
-def assert_same(windows, expected):
+def assert_same_windows(windows, expected):
     assert len(windows) == len(expected)
     for ours, theirs in zip(windows, expected, strict=True):
         theirs = theirs.to_json()
@@ -58,77 +58,87 @@ def assert_same(windows, expected):
             assert ours[name] == theirs[name]
 
 
-def test_a_file_is_answered_as_predict_answers_it(server, bundle, sound):
-    answer = send(server, sound).raise_for_status().json()
-    assert answer["seconds"] == pytest.approx(4.2, abs=0.01)
-    assert_same(answer["windows"], bundle.predict(sound))
-    unsure = send(server, sound, min_confidence="1").json()["windows"]
+def test_a_file_is_answered_as_predict_answers_it(server, bundle, audio_path):
+    body = post_file(server, audio_path).raise_for_status().json()
+    assert body["seconds"] == pytest.approx(4.2, abs=0.01)
+    assert_same_windows(body["windows"], bundle.predict(audio_path))
+    unsure = post_file(server, audio_path, min_confidence="1").json()["windows"]
     assert {window["label"] for window in unsure} == {"unknown"}
 
 
-def test_windows_come_as_events(server, bundle, sound):
-    answer = send(server, sound, "/v1/predict/stream").raise_for_status()
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    found = [event.split("\n") for event in answer.text.strip().split("\n\n")]
-    names = [event.removeprefix("event: ") for event, _ in found]
-    data = [json.loads(line.removeprefix("data: ")) for _, line in found]
-    assert names == ["begin"] + ["window"] * (len(found) - 2) + ["end"]
-    assert data[0] == {"seconds": 4.2, "windows": len(found) - 2}
-    assert_same(data[1:-1], bundle.predict(sound))
+def test_windows_come_as_events(server, bundle, audio_path):
+    response = post_file(server, audio_path, "/v1/predict/stream").raise_for_status()
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = [event.split("\n") for event in response.text.strip().split("\n\n")]
+    names = [event.removeprefix("event: ") for event, _ in events]
+    data = [json.loads(line.removeprefix("data: ")) for _, line in events]
+    assert names == ["begin"] + ["window"] * (len(events) - 2) + ["end"]
+    assert data[0] == {"seconds": 4.2, "windows": len(events) - 2}
+    assert_same_windows(data[1:-1], bundle.predict(audio_path))
 
 
-def test_nothing_that_was_sent_stays(server, sound):
-    send(server, sound, name="../../../../tmp/evil.wav").raise_for_status()
-    send(server, sound, "/v1/predict/stream").raise_for_status()
+def test_nothing_that_was_sent_stays(server, audio_path):
+    post_file(server, audio_path, name="../../../../tmp/evil.wav").raise_for_status()
+    post_file(server, audio_path, "/v1/predict/stream").raise_for_status()
     assert os.listdir(server.app.state.service.upload_dir) == []
     assert not os.path.exists("/tmp/evil.wav")
 
 
-def refused(answer, status, field, detail):
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["field"] == field
-    assert detail in answer.json()["detail"]
+def assert_problem(response, status, field, detail):
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["field"] == field
+    assert detail in response.json()["detail"]
 
 
 @pytest.mark.parametrize("route", ["/v1/predict", "/v1/predict/stream"])
-def test_what_is_no_honest_clip_is_refused(server, sound, tmp_path, route):
-    write(tmp_path / "whole.flac", sound=tone(2.0))
-    half = (tmp_path / "whole.flac").read_bytes()[:20_000]
+def test_what_is_no_honest_clip_is_refused(server, audio_path, tmp_path, route):
+    write_media(tmp_path / "whole.flac", audio=tone(2.0))
+    half_file = (tmp_path / "whole.flac").read_bytes()[:20_000]
     for name, data, status, detail in (
         ("empty", b"", 415, "empty file"),
         ("text", b"#EXTM3U\nhttp://localhost/x\n", 415, "not media"),
         ("noise", np.random.default_rng(0).bytes(5000), 415, "not media"),
-        ("half.flac", half, 422, "truncated"),
-        ("cut", pathlib.Path(write_film(tmp_path / "film.mp4")).read_bytes()[:9000], 415, "not media"),
+        ("half.flac", half_file, 422, "truncated"),
+        ("cut", pathlib.Path(write_video(tmp_path / "film.mp4")).read_bytes()[:9000], 415, "not media"),
     ):
         (tmp_path / name).write_bytes(data)
-        refused(send(server, tmp_path / name, route), status, "file", detail)
-    refused(
-        send(server, write_sound(tmp_path / "long.wav", 21.0), route), 422, "file", "21 seconds, at most 20"
+        assert_problem(post_file(server, tmp_path / name, route), status, "file", detail)
+    assert_problem(
+        post_file(server, write_audio(tmp_path / "long.wav", 21.0), route),
+        422,
+        "file",
+        "21 seconds, at most 20",
     )
     (tmp_path / "large").write_bytes(bytes(LIMITS.max_body_bytes))
-    refused(send(server, tmp_path / "large", route), 413, "body", "at most")
-    refused(server.post(route, files={"clip": b"x"}), 422, "clip", "no such field")
-    refused(server.post(route, files={"min_confidence": b"x"}), 422, "file", "expected a media file")
-    refused(send(server, sound, route, min_confidence="2"), 422, "min_confidence", "expected a probability")
+    assert_problem(post_file(server, tmp_path / "large", route), 413, "body", "at most")
+    assert_problem(server.post(route, files={"clip": b"x"}), 422, "clip", "no such field")
+    assert_problem(server.post(route, files={"min_confidence": b"x"}), 422, "file", "expected a media file")
+    assert_problem(
+        post_file(server, audio_path, route, min_confidence="2"),
+        422,
+        "min_confidence",
+        "expected a probability",
+    )
     headers = {"content-type": "multipart/form-data"}
     assert server.post(route, content=b"--x", headers=headers).status_code == 400
     assert os.listdir(server.app.state.service.upload_dir) == []
 
 
 def test_a_silent_film_has_no_answer_for_a_voice_model(server, tmp_path):
-    answer = send(server, write_film(tmp_path / "film.mp4"))
-    refused(answer, 422, "file", "no sound stream")
+    response = post_file(server, write_video(tmp_path / "film.mp4"))
+    assert_problem(response, 422, "file", "no sound stream")
 
 
 def test_large_frames_are_refused_before_they_are_decoded(bundle, tmp_path):
-    small = dataclasses.replace(LIMITS, max_frame_pixels=64 * 63, max_frame_rate=24.0)
-    film = write_film(tmp_path / "film.mp4")
-    with TestClient(make_app(bundle, limits=small)) as client:
-        refused(send(client, film), 422, "file", "4096 pixels, at most 4032")
-    with TestClient(make_app(bundle, limits=dataclasses.replace(small, max_frame_pixels=4096))) as client:
-        refused(send(client, film), 422, "file", "25 frames a second, at most 24")
+    small_limits = dataclasses.replace(LIMITS, max_frame_pixels=64 * 63, max_frame_rate=24.0)
+    video_path = write_video(tmp_path / "film.mp4")
+    with TestClient(make_app(bundle, limits=small_limits)) as client:
+        assert_problem(post_file(client, video_path), 422, "file", "4096 pixels, at most 4032")
+    with TestClient(
+        make_app(bundle, limits=dataclasses.replace(small_limits, max_frame_pixels=4096))
+    ) as client:
+        assert_problem(post_file(client, video_path), 422, "file", "25 frames a second, at most 24")
 
 
 def misbehave(job):

@@ -35,6 +35,6 @@ def test_a_folder_gives_its_media_and_a_name_is_taken_as_it_is(tmp_path):
     (tmp_path / "b").mkdir()
     for name in ("b/two.MP4", "one.flac", "README.txt", "b/notes.csv"):
         (tmp_path / name).touch()
-    named = str(tmp_path / "README.txt")
-    found = list(find_media_files([str(tmp_path), named]))
-    assert found == [str(tmp_path / "one.flac"), str(tmp_path / "b/two.MP4"), named]
+    text_path = str(tmp_path / "README.txt")
+    media_paths = list(find_media_files([str(tmp_path), text_path]))
+    assert media_paths == [str(tmp_path / "one.flac"), str(tmp_path / "b/two.MP4"), text_path]

@@ -5,18 +5,18 @@ from array_record.python.array_record_module import ArrayRecordReader
 from emofuse_jax.data import records
 
 
-def lose_bit(path: str, clip: str) -> str:
+def flip_bit_of_clip(path: str, clip: str) -> str:
     """Turns a bit over within the record of a clip; gives the shard's path."""
     for shard in records.shard_paths(path):
         reader = ArrayRecordReader(shard)
         for record in reader.read_all():
             if clip.encode() in record:
-                flip(shard, record)
+                flip_bit(shard, record)
                 return shard
     raise LookupError(clip)
 
 
-def flip(shard: str, record: bytes) -> None:
+def flip_bit(shard: str, record: bytes) -> None:
     with open(shard, "r+b") as file:
         data = bytearray(file.read())
         data[data.index(record) + len(record) // 2] ^= 16

@@ -7,14 +7,14 @@ import ml_collections
 
 
 def main() -> None:
-    workdir, text, seeds, *process = sys.argv[1:]
+    workdir, config_json, seeds, *process_flags = sys.argv[1:]
     from emofuse_jax.parallel import distributed
 
-    if process:
-        distributed.initialize(process[2], int(process[1]), int(process[0]))
+    if process_flags:
+        distributed.initialize(process_flags[2], int(process_flags[1]), int(process_flags[0]))
     from emofuse_jax.training.crossval.crossval import crossval
 
-    crossval(ml_collections.ConfigDict(json.loads(text)), workdir, seeds=int(seeds))
+    crossval(ml_collections.ConfigDict(json.loads(config_json)), workdir, seeds=int(seeds))
     print("done", flush=True)
 
 

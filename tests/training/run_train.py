@@ -8,17 +8,17 @@ import ml_collections
 
 
 def main() -> None:
-    workdir, text, *process = sys.argv[1:]
+    workdir, config_json, *process_flags = sys.argv[1:]
     from emofuse_jax.parallel import distributed
 
-    if process:
-        distributed.initialize(process[2], int(process[1]), int(process[0]))
+    if process_flags:
+        distributed.initialize(process_flags[2], int(process_flags[1]), int(process_flags[0]))
     from emofuse_jax.parallel.preemption import EXIT_CODE, Preempted
     from emofuse_jax.training.experiment import open_experiment
     from emofuse_jax.training.loop import train
 
     try:
-        train(open_experiment(ml_collections.ConfigDict(json.loads(text))), workdir)
+        train(open_experiment(ml_collections.ConfigDict(json.loads(config_json))), workdir)
     except Preempted:
         sys.exit(EXIT_CODE)
     print("done", jax.device_count(), flush=True)

@@ -15,29 +15,29 @@ from emofuse_jax.training.loop import train
 from emofuse_jax.training.metric_writer import read_epochs, read_rows
 from emofuse_jax.training.step import make_eval_step
 from tests.fakes import tiny_config, write_dataset
-from tests.training.test_crossval import MADE, small
+from tests.training.test_crossval import FEATURE_SPEC, small_config
 
-MEASURED = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")
+COMPARED_METRICS = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return write_features(str(tmp_path_factory.mktemp("feed") / "records"), MADE)
+    return write_features(str(tmp_path_factory.mktemp("feed") / "records"), FEATURE_SPEC)
 
 
 def run(records, workdir, **fields):
-    config = small(records, **fields)
+    config = small_config(records, **fields)
     config.train.log_every = 4
     train(open_experiment(config), str(workdir))
     rows = read_epochs(str(workdir))
     steps = [row["step"] for row in read_rows(str(workdir / "metrics.jsonl")) if row["split"] == "step"]
-    return np.array([[row[name] for name in MEASURED] for row in rows]), steps, rows
+    return np.array([[row[name] for name in COMPARED_METRICS] for row in rows]), steps, rows
 
 
-LABELS_HIDDEN = pytest.param({"data.labelled_fraction": 0.5}, marks=pytest.mark.long)
+HALF_OF_LABELS_HIDDEN = pytest.param({"data.labelled_fraction": 0.5}, marks=pytest.mark.long)
 
 
-@pytest.mark.parametrize("hidden", [{}, LABELS_HIDDEN])
+@pytest.mark.parametrize("hidden", [{}, HALF_OF_LABELS_HIDDEN])
 def test_resident_equals_streamed(records, tmp_path, hidden):
     streamed, steps, rows = run(records, tmp_path / "stream", **hidden, **{"data.mode": "stream"})
     resident, same_steps, _ = run(records, tmp_path / "resident", **hidden, **{"data.mode": "resident"})
@@ -51,26 +51,26 @@ def test_resident_equals_streamed(records, tmp_path, hidden):
 
 
 def test_the_kind_may_change_when_a_run_goes_on(records, tmp_path):
-    straight, _, _ = run(records, tmp_path / "straight", **{"data.mode": "stream"})
-    experiment = open_experiment(small(records, **{"data.mode": "stream"}))
-    saved, save = [], batch_source.StreamedBatchSource.validation
+    uninterrupted, _, _ = run(records, tmp_path / "straight", **{"data.mode": "stream"})
+    experiment = open_experiment(small_config(records, **{"data.mode": "stream"}))
+    validation_calls, original_validation = [], batch_source.StreamedBatchSource.validation
 
     def stop_after_two(self):
-        saved.append(1)
-        if len(saved) == 3:
+        validation_calls.append(1)
+        if len(validation_calls) == 3:
             raise KeyboardInterrupt
-        return save(self)
+        return original_validation(self)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch_source.StreamedBatchSource, "validation", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             train(experiment, str(tmp_path / "changed"))
     changed, _, _ = run(records, tmp_path / "changed", **{"data.mode": "resident", "train.steps_per_call": 3})
-    np.testing.assert_allclose(changed, straight, rtol=1e-4)
+    np.testing.assert_allclose(changed, uninterrupted, rtol=1e-4)
 
 
 def test_the_mode_goes_by_the_memory_of_accelerators(records, monkeypatch):
-    experiment = open_experiment(small(records))
+    experiment = open_experiment(small_config(records))
     mesh = make_mesh(experiment.config.mesh)
     assert isinstance(batch_source.make_batch_source(experiment, mesh), batch_source.StreamedBatchSource)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
@@ -83,58 +83,62 @@ def test_the_mode_goes_by_the_memory_of_accelerators(records, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def spread(tmp_path_factory):
+def varied_records(tmp_path_factory):
     """Sounds of 90 to 129 steps."""
-    return write_dataset(str(tmp_path_factory.mktemp("spread") / "records"), clips=60)
+    return write_dataset(str(tmp_path_factory.mktemp("spread") / "records"), num_clips=60)
 
 
-def test_length_buckets_compile_nothing_after_the_first_epoch(spread, tmp_path, monkeypatch):
-    compiled, after = [], []
+def test_length_buckets_compile_nothing_after_the_first_epoch(varied_records, tmp_path, monkeypatch):
+    compile_events, compile_counts = [], []
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, seconds, **_: (
-            compiled.append(name) if name.endswith("backend_compile_duration") else None
+            compile_events.append(name) if name.endswith("backend_compile_duration") else None
         )
     )
-    save, step, lengths = store.save, batch_source.StreamedBatchSource.step, []
+    save, step, length_counts = store.save, batch_source.StreamedBatchSource.step, []
 
-    def noted(*arguments):
+    def save_and_count(*arguments):
         save(*arguments)
-        after.append(len(compiled))
+        compile_counts.append(len(compile_events))
 
-    def stepped(self, *arguments):
-        lengths.append(len(self._compiled_steps))
+    def step_and_count(self, *arguments):
+        length_counts.append(len(self._compiled_steps))
         return step(self, *arguments)
 
-    monkeypatch.setattr(store, "save", noted)
-    monkeypatch.setattr(batch_source.StreamedBatchSource, "step", stepped)
-    experiment = open_experiment(tiny_config(spread, **{"data.buckets": 2, "data.mode": "stream"}))
+    monkeypatch.setattr(store, "save", save_and_count)
+    monkeypatch.setattr(batch_source.StreamedBatchSource, "step", step_and_count)
+    experiment = open_experiment(tiny_config(varied_records, **{"data.buckets": 2, "data.mode": "stream"}))
     train(experiment, str(tmp_path))
-    assert lengths == [2] * 12
-    assert after[0] > 2
-    assert len(after) >= 4
-    assert len(set(after)) == 1  # from the first save on, which ends the first epoch
+    assert length_counts == [2] * 12
+    assert compile_counts[0] > 2
+    assert len(compile_counts) >= 4
+    assert len(set(compile_counts)) == 1  # from the first save on, which ends the first epoch
     rows = read_epochs(str(tmp_path))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
-def test_validation_in_buckets_has_the_same_answers(spread):
-    answers = []
+def test_validation_in_buckets_has_the_same_answers(varied_records):
+    predictions_by_bucket_count = []
     for count in (1, 3):
         fields = {"data.buckets": count, "data.mode": "stream"}
-        experiment = open_experiment(tiny_config(spread, "ag_fbp", **fields))
+        experiment = open_experiment(tiny_config(varied_records, "ag_fbp", **fields))
         mesh = make_mesh(experiment.config.mesh)
         params, model_state = experiment.model.init(jax.random.key(0))
-        made = batch_source.StreamedBatchSource(experiment, mesh)
-        found = predict(make_eval_step(experiment.model, mesh), params, model_state, made.validation())
-        assert len({batch.audio.shape[1] for batch in made.validation()}) == min(count, 2)
-        order = np.argsort(found.clips)
-        answers.append((found.clips[order], found.probabilities[order]))
-    np.testing.assert_array_equal(answers[0][0], answers[1][0])
-    np.testing.assert_allclose(answers[0][1], answers[1][1], atol=1e-5)
+        source = batch_source.StreamedBatchSource(experiment, mesh)
+        predictions = predict(
+            make_eval_step(experiment.model, mesh), params, model_state, source.validation()
+        )
+        assert len({batch.audio.shape[1] for batch in source.validation()}) == min(count, 2)
+        order = np.argsort(predictions.clips)
+        predictions_by_bucket_count.append((predictions.clips[order], predictions.probabilities[order]))
+    np.testing.assert_array_equal(predictions_by_bucket_count[0][0], predictions_by_bucket_count[1][0])
+    np.testing.assert_allclose(
+        predictions_by_bucket_count[0][1], predictions_by_bucket_count[1][1], atol=1e-5
+    )
 
 
-def test_buckets_are_of_streamed_batches(spread, tmp_path):
-    config = tiny_config(spread, **{"data.buckets": 3, "data.mode": "resident"})
+def test_buckets_are_of_streamed_batches(varied_records, tmp_path):
+    config = tiny_config(varied_records, **{"data.buckets": 3, "data.mode": "resident"})
     with pytest.raises(ValueError, match=r"config.data.buckets: resident clips all have one shape"):
         batch_source.make_batch_source(open_experiment(config), make_mesh(config.mesh))
     with pytest.raises(ValueError, match=r"config.data.buckets=3: resident clips all have one shape"):
@@ -145,8 +149,8 @@ def test_buckets_are_of_streamed_batches(spread, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["stream", "resident"])
-def test_fewer_clips_than_a_batch_are_one_line(spread, tmp_path, mode):
-    config = tiny_config(spread, **{"data.batch_size": 64, "data.mode": mode})
+def test_fewer_clips_than_a_batch_are_one_line(varied_records, tmp_path, mode):
+    config = tiny_config(varied_records, **{"data.batch_size": 64, "data.mode": mode})
     with pytest.raises(
         ValueError, match=r"fake_1fold, fold 0: \d+ training clips, fewer than data.batch_size=64"
     ):

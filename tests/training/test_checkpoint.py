@@ -29,7 +29,7 @@ def make_state(ema: float, step: int) -> TrainState:
     return TrainState(jnp.array(step, jnp.int32), params, {"norm": {"mean": jnp.full(3, 2.0)}}, opt_state)
 
 
-def abstract(state):
+def make_abstract(state):
     mesh = make_mesh(ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1}))
     return store.abstract_like(state, state_sharding(state, mesh, fsdp=False))
 
@@ -38,13 +38,13 @@ def abstract(state):
 def test_a_state_survives_bit_for_bit_and_serving_gets_what_was_scored(tmp_path, ema):
     state = make_state(ema, step=3)
     store.save(str(tmp_path), "last", state, {"config": {"name": "x"}, "data": {"position": 7}})
-    restored = store.restore(str(tmp_path), abstract(state))
+    restored = store.restore(str(tmp_path), make_abstract(state))
     metadata = store.read_metadata(str(tmp_path), "last")
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert metadata["config"] == {"name": "x"}
     assert metadata["data"] == {"position": 7}
     params, model_state = store.load_model(
-        str(tmp_path), "last", (abstract(state.params), abstract(state.model_state))
+        str(tmp_path), "last", (make_abstract(state.params), make_abstract(state.model_state))
     )
     jax.tree.map(np.testing.assert_array_equal, params, evaluation_params(state.params, state.opt_state))
     jax.tree.map(np.testing.assert_array_equal, model_state, state.model_state)
@@ -54,31 +54,31 @@ def test_a_state_survives_bit_for_bit_and_serving_gets_what_was_scored(tmp_path,
 
 def test_saving_keeps_nothing(tmp_path):
     """Of Python's objects, but for 96 a save of tensorstore's: 738 where its counters are read."""
-    state, held = make_state(0.5, step=1), []
+    state, block_counts = make_state(0.5, step=1), []
     for step in range(30):
         store.save(str(tmp_path), "last", dataclasses.replace(state, step=jnp.array(step)), {})
         gc.collect()
-        held.append(sys.getallocatedblocks())
-    print("objects more a save:", (held[-1] - held[9]) / 20)
-    assert (held[-1] - held[9]) / 20 < 300
+        block_counts.append(sys.getallocatedblocks())
+    print("objects more a save:", (block_counts[-1] - block_counts[9]) / 20)
+    assert (block_counts[-1] - block_counts[9]) / 20 < 300
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_what_eight_devices_wrote_restores_on_fewer(tmp_path, devices):
     """Split by the FSDP rule on both sides."""
 
-    def laid_out(state, count):
+    def make_sharding(state, count):
         mesh = jax.make_mesh((1, count, 1), MESH_AXES, devices=jax.devices()[:count])
         return state_sharding(state, mesh, fsdp=True)
 
     tx = make_optimizer(settings.experiment.optimizer_defaults(), 10)
     params = {"kernel": jax.random.normal(jax.random.key(0), (64, 1024))}
     state = TrainState(jnp.array(5, jnp.int32), params, {"mean": jnp.ones(3)}, tx.init(params))
-    eight = jax.device_put(state, laid_out(state, 8))
+    eight = jax.device_put(state, make_sharding(state, 8))
     assert len(eight.params["kernel"].sharding.device_set) == 8
     assert not eight.params["kernel"].is_fully_replicated
     store.save(str(tmp_path), "last", eight, {})
-    restored = store.restore(str(tmp_path), store.abstract_like(state, laid_out(state, devices)))
+    restored = store.restore(str(tmp_path), store.abstract_like(state, make_sharding(state, devices)))
     assert len(restored.params["kernel"].sharding.device_set) == devices
     assert restored.params["kernel"].is_fully_replicated == (devices == 1)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
@@ -118,13 +118,13 @@ def test_reading_leaves_a_save_that_is_under_way(tmp_path):
 def test_a_removal_that_is_killed_leaves_nothing_to_read(tmp_path, monkeypatch):
     store.save(str(tmp_path), "last", make_state(0.0, 1), {})
 
-    def killed(directory, ignore_errors=False):
+    def killed_rmtree(directory, ignore_errors=False):
         for path in os.scandir(directory) if os.path.isdir(directory) else ():
             os.remove(os.path.join(path, "_CHECKPOINT_METADATA"))
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.shutil, "rmtree", killed)
+        patch.setattr(store.shutil, "rmtree", killed_rmtree)
         with pytest.raises(KeyboardInterrupt):
             store.remove(str(tmp_path), "last")
     assert store.read_metadata(str(tmp_path), "last", missing_ok=True) is None
@@ -137,17 +137,19 @@ def test_a_checkpoint_without_stand_ins_gets_zeros(tmp_path):
     """As those of G-FBP were, in whose products an absent vector was zero."""
     tx = make_optimizer(settings.experiment.optimizer_defaults(), 10)
 
-    def state(stand_ins):
+    def make_stand_in_state(stand_ins):
         params = {"fusion": {"u": jnp.ones((2, 3)), **stand_ins}, "audio": {"kernel": jnp.ones(4)}}
         return TrainState(jnp.zeros((), jnp.int32), params, {"input": jnp.ones(2)}, tx.init(params))
 
-    store.save(str(tmp_path), "last", state({}), {})
-    now = state({"absent": {"audio": jnp.ones(5), "video": jnp.ones(3)}})
-    restored = store.restore(str(tmp_path), abstract(now))
-    assert jax.tree.structure(restored) == jax.tree.structure(now)
+    store.save(str(tmp_path), "last", make_stand_in_state({}), {})
+    current_state = make_stand_in_state({"absent": {"audio": jnp.ones(5), "video": jnp.ones(3)}})
+    restored = store.restore(str(tmp_path), make_abstract(current_state))
+    assert jax.tree.structure(restored) == jax.tree.structure(current_state)
     np.testing.assert_array_equal(restored.params["fusion"]["absent"]["audio"], np.zeros(5))
     np.testing.assert_array_equal(restored.params["fusion"]["u"], np.ones((2, 3)))
-    params, _ = store.load_model(str(tmp_path), "last", (abstract(now.params), abstract(now.model_state)))
+    params, _ = store.load_model(
+        str(tmp_path), "last", (make_abstract(current_state.params), make_abstract(current_state.model_state))
+    )
     np.testing.assert_array_equal(params["fusion"]["absent"]["video"], np.zeros(3))
 
 

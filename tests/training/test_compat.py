@@ -4,7 +4,7 @@ from emofuse_jax import settings
 from emofuse_jax.training.checkpoint.compat import ADDED_FIELD_DEFAULTS, saved_config
 
 
-def first_form(fusion):
+def first_schema_config(fusion):
     """A config as the first checkpoints had it: no encoder's name, no init, few objectives, few fields."""
     config = settings.base(fusion).to_dict()
     for part in ("audio", "video"):
@@ -20,7 +20,7 @@ def first_form(fusion):
 
 
 def test_an_old_config_gets_what_it_does_not_know():
-    old = saved_config({"config": first_form("g_fbp")})
+    old = saved_config({"config": first_schema_config("g_fbp")})
     new = settings.base("g_fbp")
     new.loss.objectives.cross_entropy = 0.5
     assert old.to_dict() == new.to_dict()

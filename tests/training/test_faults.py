@@ -33,18 +33,18 @@ from emofuse_jax.training.nan_guard import NonFiniteError, trace_nonfinite_step
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.utils.locks import lock_directory
 from tests.fakes import write_dataset
-from tests.rights import as_nobody, forbid
-from tests.training.damage import lose_bit, truncate
-from tests.training.test_crossval import MADE, small
-from tests.training.test_loop import rows
+from tests.rights import as_nobody, make_unreadable
+from tests.training.damage import flip_bit_of_clip, truncate
+from tests.training.test_crossval import FEATURE_SPEC, small_config
+from tests.training.test_loop import read_metric_rows
 
 
 @pytest.fixture
 def config(tmp_path):
-    return small(write_features(str(tmp_path / "records"), MADE), **{"train.epochs": 2})
+    return small_config(write_features(str(tmp_path / "records"), FEATURE_SPEC), **{"train.epochs": 2})
 
 
-def clip_of(config, part, number=0):
+def get_clip_id(config, part, number=0):
     experiment = open_experiment(config)
     return experiment.dataset.clip_ids[experiment.clips[part][number]]
 
@@ -52,8 +52,8 @@ def clip_of(config, part, number=0):
 @pytest.mark.parametrize("mode", ["stream", "resident"])
 def test_a_lost_bit_stops_training_or_costs_a_clip(config, tmp_path, mode):
     config.data.mode = mode
-    clip = clip_of(config, "train", 3)
-    shard = lose_bit(config.data.path, clip)
+    clip = get_clip_id(config, "train", 3)
+    shard = flip_bit_of_clip(config.data.path, clip)
     with pytest.raises(DamagedRecord, match=f"{re.escape(shard)}: clip '{clip}': .*hash mismatch.*; remove"):
         train(open_experiment(config), str(tmp_path / "stops"))
     config.data.on_corrupt = "skip"
@@ -67,28 +67,30 @@ def test_a_lost_bit_stops_training_or_costs_a_clip(config, tmp_path, mode):
 @pytest.mark.parametrize("mode", ["stream", "resident"])
 def test_a_shard_that_is_cut_short_stops_training_or_costs_its_clips(tmp_path, mode):
     """Its second half is trained on alone; an ArrayRecord that is cut has lost its index, and so all."""
-    path = write_features(str(tmp_path / "records"), MADE, shards=2)
-    half = [f"clip{i:05d}" for i in range(MADE.clips // 2, MADE.clips)]
+    path = write_features(str(tmp_path / "records"), FEATURE_SPEC, shards=2)
+    second_half = [f"clip{i:05d}" for i in range(FEATURE_SPEC.clips // 2, FEATURE_SPEC.clips)]
     fold = pathlib.Path(path, "splits", "made_folds", "fold_0.json")
     lists = json.loads(fold.read_text())
-    kept = {part: [clip for clip in lists[part] if clip not in half] for part in ("validation", "test")}
-    fold.write_text(json.dumps(lists | kept))
+    remaining_clips = {
+        part: [clip for clip in lists[part] if clip not in second_half] for part in ("validation", "test")
+    }
+    fold.write_text(json.dumps(lists | remaining_clips))
     shard = shard_paths(path)[1]
     truncate(shard)
-    config = small(path, **{"train.epochs": 2, "data.mode": mode})
+    config = small_config(path, **{"train.epochs": 2, "data.mode": mode})
     with pytest.raises(DamagedRecord, match=f"{re.escape(shard)}: clip 'clip.*; remove that file"):
         train(open_experiment(config), str(tmp_path / "stops"))
     config.data.on_corrupt = "skip"
     with pytest.warns(UserWarning, match=f"left out: {re.escape(shard)}: clip"):
         train(open_experiment(config), str(tmp_path / "skips"))
-    lost = len(set(lists["train"]) & set(half))
-    assert read_epochs(str(tmp_path / "skips"))[-1]["damaged"] == lost
+    lost_count = len(set(lists["train"]) & set(second_half))
+    assert read_epochs(str(tmp_path / "skips"))[-1]["damaged"] == lost_count
 
 
 def test_a_damaged_shard_is_one_line(config, tmp_path):
     shard = shard_paths(config.data.path)[0]
     truncate(shard)
-    done = command(config, tmp_path / "run")
+    done = run_train(config, tmp_path / "run")
     assert done.returncode == 2
     assert re.search(
         f"^emofuse: {re.escape(shard)}: clip '.*; remove that file.*$", done.stderr, re.MULTILINE
@@ -96,21 +98,21 @@ def test_a_damaged_shard_is_one_line(config, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def command(config, workdir):
+def run_train(config, workdir):
     """`emofuse train`, as a process."""
-    words = [
+    arguments = [
         "--config=tests/chaos/small.py",
         f"--config.data.path={config.data.path}",
         f"--workdir={workdir}",
     ]
-    line = [sys.executable, "-m", "emofuse_jax.cli", "train", *words]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+    command_line = [sys.executable, "-m", "emofuse_jax.cli", "train", *arguments]
+    return subprocess.run(command_line, capture_output=True, text=True, timeout=120)
 
 
 def test_a_shard_that_may_not_be_read_is_not_damaged(config):
     """Nobody is told to remove it."""
     dataset = open_dataset(config.data.path)
-    forbid(pathlib.Path(shard_paths(dataset.path)[0]))
+    make_unreadable(pathlib.Path(shard_paths(dataset.path)[0]))
     with as_nobody(), pytest.raises(PermissionError, match=re.escape(shard_paths(dataset.path)[0])):
         dataset.read(0)
 
@@ -129,8 +131,8 @@ def test_nothing_is_left_out_of_a_shard_that_is_not_there(config, tmp_path, mode
 @pytest.mark.parametrize("mode", ["stream", "resident"])
 def test_a_clip_that_is_scored_is_never_left_out(config, tmp_path, mode):
     config.data.update(mode=mode, on_corrupt="skip")
-    clip = clip_of(config, "validation")
-    lose_bit(config.data.path, clip)
+    clip = get_clip_id(config, "validation")
+    flip_bit_of_clip(config.data.path, clip)
     with pytest.raises(DamagedRecord, match=f"clip '{clip}'"):
         train(open_experiment(config), str(tmp_path / "run"))
     with pytest.raises(ValueError, match=r"config.data.on_corrupt=skip: only emofuse train takes it"):
@@ -150,7 +152,7 @@ def test_a_shard_that_is_cut_short_is_named(tmp_path):
 
 
 def test_a_shard_of_another_directory_is_named(tmp_path):
-    small_one, large = (write_dataset(str(tmp_path / str(n)), clips=n) for n in (24, 36))
+    small_one, large = (write_dataset(str(tmp_path / str(n)), num_clips=n) for n in (24, 36))
     os.replace(shard_paths(small_one)[0], shard_paths(large)[0])
     with pytest.raises(DamagedRecord, match=r"clip 'clip001': 12 records, prep.json says 18"):
         open_dataset(large).read(1)
@@ -162,7 +164,7 @@ def test_unknown_words_are_refused(config, tmp_path):
         train(open_experiment(config), str(tmp_path / "run"))
 
 
-RUNAWAY = {"learning_rate": 1e38, "warmup": 0.0, "weight_decay": 0.0}
+RUNAWAY_OPTIMIZER = {"learning_rate": 1e38, "warmup": 0.0, "weight_decay": 0.0}
 """Steps after which products are too large for float32."""
 
 
@@ -176,17 +178,17 @@ def check_traced(config, workdir, step):
 
 
 def check_report(config, workdir, step):
-    found = json.loads((workdir / "nonfinite.json").read_text())
+    report = json.loads((workdir / "nonfinite.json").read_text())
     experiment = open_experiment(config)
     rows = experiment_sampler(experiment).batch(step - 1)
-    assert [found[name] for name in ("fold", "seed", "step")] == [config.data.fold, config.seed, step]
-    assert found["clips"] == [experiment.dataset.clip_ids[clip] for clip in rows]
+    assert [report[name] for name in ("fold", "seed", "step")] == [config.data.fold, config.seed, step]
+    assert report["clips"] == [experiment.dataset.clip_ids[clip] for clip in rows]
 
 
 @pytest.mark.parametrize("mode", [{}, {"data.mode": "resident", "train.steps_per_call": 3}])
 def test_a_loss_that_runs_away_is_traced(config, tmp_path, mode):
     """Over eight devices."""
-    config.optimizer.update(RUNAWAY)
+    config.optimizer.update(RUNAWAY_OPTIMIZER)
     config.update_from_flattened_dict(mode)
     check_traced(config, tmp_path, step=2)
     assert not os.path.isdir(tmp_path / "checkpoints")
@@ -195,25 +197,25 @@ def test_a_loss_that_runs_away_is_traced(config, tmp_path, mode):
 def test_a_loss_that_runs_away_after_a_resume_is_traced(config, tmp_path, monkeypatch):
     """From the second epoch on: the first one's checkpoint is given parameters that no step can bear."""
     experiment, step = open_experiment(config), StreamedBatchSource.step
-    per_epoch = epoch_steps(experiment)
+    steps_per_epoch = epoch_steps(experiment)
 
-    def stopped(feed, state, number, count):
-        if number == per_epoch:
+    def stop_after_epoch(batch_source, state, number, count):
+        if number == steps_per_epoch:
             raise KeyboardInterrupt
-        return step(feed, state, number, count)
+        return step(batch_source, state, number, count)
 
-    monkeypatch.setattr(StreamedBatchSource, "step", stopped)
+    monkeypatch.setattr(StreamedBatchSource, "step", stop_after_epoch)
     with pytest.raises(KeyboardInterrupt):
         train(experiment, str(tmp_path))
     monkeypatch.undo()
-    state, about = started(experiment, tmp_path)[0], store.read_metadata(str(tmp_path), "last")
-    assert int(state.step) == per_epoch
-    spoilt = dataclasses.replace(state, params=jax.tree.map(lambda x: x * 1e30, state.params))
-    store.save(str(tmp_path), "last", spoilt, about)
-    check_traced(config, tmp_path, step=per_epoch + 1)
+    state, metadata = load_run_state(experiment, tmp_path)[0], store.read_metadata(str(tmp_path), "last")
+    assert int(state.step) == steps_per_epoch
+    spoilt_state = dataclasses.replace(state, params=jax.tree.map(lambda x: x * 1e30, state.params))
+    store.save(str(tmp_path), "last", spoilt_state, metadata)
+    check_traced(config, tmp_path, step=steps_per_epoch + 1)
 
 
-def started(experiment, workdir):
+def load_run_state(experiment, workdir):
     """The state of a run as it stands there, its optimizer and its mesh."""
     config = experiment.config
     tx, mesh = make_optimizer(config.optimizer, 10), make_mesh(config.mesh)
@@ -223,28 +225,28 @@ def started(experiment, workdir):
 def test_steps_that_are_finite_this_time_leave_their_clips(config, tmp_path):
     """As after a fault of the device."""
     experiment = open_experiment(config)
-    state, tx, mesh = started(experiment, tmp_path)
-    told = trace_nonfinite_step(experiment, state, tx, mesh, 2, str(tmp_path))
-    assert told.startswith("taken again one by one, steps 1 to 2 were finite; their clips are in ")
-    found = json.loads((tmp_path / "nonfinite.json").read_text())
+    state, tx, mesh = load_run_state(experiment, tmp_path)
+    message = trace_nonfinite_step(experiment, state, tx, mesh, 2, str(tmp_path))
+    assert message.startswith("taken again one by one, steps 1 to 2 were finite; their clips are in ")
+    report = json.loads((tmp_path / "nonfinite.json").read_text())
     rows = np.concatenate([experiment_sampler(experiment).batch(step) for step in range(2)])
-    assert set(found["clips"]) == {experiment.dataset.clip_ids[clip] for clip in rows}
+    assert set(report["clips"]) == {experiment.dataset.clip_ids[clip] for clip in rows}
 
 
 def test_a_replica_that_runs_away_is_named(config, tmp_path):
-    config.optimizer.update(RUNAWAY)
-    words = "fold 0, seed 1, step 6: the loss is nan.*; it began at step 2: result .* NaN from"
+    config.optimizer.update(RUNAWAY_OPTIMIZER)
+    message = "fold 0, seed 1, step 6: the loss is nan.*; it began at step 2: result .* NaN from"
     config.seed = 1
-    with pytest.raises(NonFiniteError, match=words):
+    with pytest.raises(NonFiniteError, match=message):
         crossval(config, str(tmp_path), seeds=1)
     check_report(config, tmp_path, step=2)
 
 
 def test_a_trial_that_runs_away_is_named(config, tmp_path):
     trials = [{"optimizer.learning_rate": 1e-3}, {"optimizer.learning_rate": 1e38}]
-    config.optimizer.update(RUNAWAY)
-    words = "fold 1, seed 0, trial 1, step 6: the loss is nan.*; it began at step 2: result .* NaN from"
-    with pytest.raises(NonFiniteError, match=words):
+    config.optimizer.update(RUNAWAY_OPTIMIZER)
+    message = "fold 1, seed 0, trial 1, step 6: the loss is nan.*; it began at step 2: result .* NaN from"
+    with pytest.raises(NonFiniteError, match=message):
         sweep(config, str(tmp_path), trials, folds=[1], seeds=1)
     config.data.fold = 1
     check_report(config, tmp_path, step=2)
@@ -252,12 +254,12 @@ def test_a_trial_that_runs_away_is_named(config, tmp_path):
 
 def test_what_is_not_a_number_is_not_saved_within_an_epoch(config, tmp_path, monkeypatch):
     """SIGTERM finds a replica at its third step, beyond the one that ran away."""
-    config.optimizer.update(RUNAWAY)
+    config.optimizer.update(RUNAWAY_OPTIMIZER)
     config.crossval.mode = "loop"
-    asked = itertools.count()
+    call_count = itertools.count()
     monkeypatch.setattr(
         "emofuse_jax.training.crossval.crossval.watch_preemption",
-        lambda: nullcontext(lambda: next(asked) == 3),
+        lambda: nullcontext(lambda: next(call_count) == 3),
     )
     with pytest.raises(
         NonFiniteError, match=r"fold 0, seed 0, step 3: the loss is nan.*; it began at step 2"
@@ -266,9 +268,9 @@ def test_what_is_not_a_number_is_not_saved_within_an_epoch(config, tmp_path, mon
     assert not os.path.isdir(tmp_path / "checkpoints")
 
 
-def test_a_second_process_is_told_in_one_line(config, tmp_path):
+def test_a_second_process_ends_with_one_line(config, tmp_path):
     with lock_directory(str(tmp_path / "run")):
-        done = command(config, tmp_path / "run")
+        done = run_train(config, tmp_path / "run")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(f"emofuse: {tmp_path / 'run'}: another process is at work here\n")
 
@@ -287,7 +289,7 @@ def test_a_clock_that_jumps_changes_nothing(config, tmp_path, monkeypatch):
     clock = time.time
     monkeypatch.setattr(time, "time", lambda: clock() + jumps.uniform(-60, 60))
     train(open_experiment(config), str(tmp_path / "jumping"))
-    calm, jumping = (rows(tmp_path / name) for name in ("calm", "jumping"))
+    calm, jumping = (read_metric_rows(tmp_path / name) for name in ("calm", "jumping"))
     assert calm == jumping
 
 
@@ -301,39 +303,46 @@ def test_a_clock_that_jumps_by_hours_costs_a_save_at_most(config, tmp_path, monk
         with pytest.raises(OSError, match=r"jumping/checkpoints/\w+: can't be written: .* timed out"):
             train(open_experiment(config), str(tmp_path / "jumping"))
     train(open_experiment(config), str(tmp_path / "jumping"))
-    calm, jumping = (rows(tmp_path / name) for name in ("calm", "jumping"))
+    calm, jumping = (read_metric_rows(tmp_path / name) for name in ("calm", "jumping"))
     assert calm == jumping
 
 
-def test_no_memory_is_told_with_what_to_lower(config, tmp_path, monkeypatch):
+def test_out_of_memory_message_says_what_to_lower(config, tmp_path, monkeypatch):
     """The third step asks the device for 64 TiB."""
     step = StreamedBatchSource.step
 
-    def greedy(feed, state, number, count):
-        return step(feed, state, number, count) if number < 2 else jnp.zeros(1 << 44)
+    def step_out_of_memory(batch_source, state, number, count):
+        return step(batch_source, state, number, count) if number < 2 else jnp.zeros(1 << 44)
 
-    monkeypatch.setattr(StreamedBatchSource, "step", greedy)
-    words = (
+    monkeypatch.setattr(StreamedBatchSource, "step", step_out_of_memory)
+    message = (
         r"out of memory: .* 70368744177664 bytes.*; the program takes \d+\.\d\d GB of a device; lower data"
     )
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         train(open_experiment(config), str(tmp_path / "run"))
 
 
-def test_no_memory_for_replicas_is_told_with_what_to_lower(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(replica_group, "put_replicas", lambda job, tree: jnp.zeros(1 << 44))
-    words = r"out of memory: .* 70368744177664 bytes.*; the program takes \d+\.\d\d GB .*; choose another"
-    with pytest.raises(ValueError, match=words):
+def test_out_of_memory_message_for_replicas_says_what_to_change(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(replica_group, "put_replicas", lambda context, tree: jnp.zeros(1 << 44))
+    message = r"out of memory: .* 70368744177664 bytes.*; the program takes \d+\.\d\d GB .*; choose another"
+    with pytest.raises(ValueError, match=message):
         crossval(config, str(tmp_path / "run"), seeds=1)
 
 
 def test_no_memory_on_the_host_is_one_line(config, tmp_path):
     """Batches of 64 TiB."""
-    words = ["--config.train.eval_batch_size=1099511627776", f"--config.data.path={config.data.path}"]
-    command = [sys.executable, "-m", "emofuse_jax.cli", "train", "--config=tests/chaos/small.py", *words]
-    found = subprocess.run(
-        [*command, f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True, timeout=120
+    arguments = ["--config.train.eval_batch_size=1099511627776", f"--config.data.path={config.data.path}"]
+    command_line = [
+        sys.executable,
+        "-m",
+        "emofuse_jax.cli",
+        "train",
+        "--config=tests/chaos/small.py",
+        *arguments,
+    ]
+    completed = subprocess.run(
+        [*command_line, f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True, timeout=120
     )
-    assert (found.returncode, found.stdout) == (2, "")
-    assert re.search(r"^emofuse: out of memory: Unable to allocate .*$", found.stderr, re.MULTILINE)
-    assert "Traceback" not in found.stderr
+    assert (completed.returncode, completed.stdout) == (2, "")
+    assert re.search(r"^emofuse: out of memory: Unable to allocate .*$", completed.stderr, re.MULTILINE)
+    assert "Traceback" not in completed.stderr

@@ -28,7 +28,7 @@ from emofuse_jax.types import TrainState
 from tests.fakes import tiny_config, write_dataset
 
 
-def f_of(level, labels, c):
+def class_f_score(level, labels, c):
     """One class's F, counted clip by clip."""
     hits = sum(1 for p, y in zip(level, labels, strict=True) if p.argmax() == c == y)
     total = sum(int(p.argmax() == c) + int(y == c) for p, y in zip(level, labels, strict=True))
@@ -43,18 +43,18 @@ def test_clips_without_the_stream_or_a_label_do_not_count():
     assert state["other"] == 1
     for m, start in ((0, 0), (1, 10)):
         rows = [i for i in range(start, 40) if not 10 <= i < 15]
-        expected = [f_of(levels[rows, m], labels[rows], c) for c in range(3)]
+        expected = [class_f_score(levels[rows, m], labels[rows], c) for c in range(3)]
         np.testing.assert_allclose(state["class_weights"][m], expected, rtol=1e-6)
 
 
 def test_what_raises():
-    answers = predict.Predictions(*[np.zeros(2, int)] * 3, np.ones((2, 3)) / 3, 0.0)
+    predictions = predict.Predictions(*[np.zeros(2, int)] * 3, np.ones((2, 3)) / 3, 0.0)
     state = TrainState(0, {}, {"fusion": {"class_weights": jnp.ones((2, 3))}}, None)
     with pytest.raises(ValueError, match="calibrate needs level_logits"):
-        update_fusion_state(state, FScore.calibrate, answers)
-    answers = dataclasses.replace(answers, levels=np.ones((2, 2, 3)))
+        update_fusion_state(state, FScore.calibrate, predictions)
+    predictions = dataclasses.replace(predictions, levels=np.ones((2, 2, 3)))
     with pytest.raises(ValueError, match="fusion: calibrate gave"):
-        update_fusion_state(state, lambda state, levels, labels: {"class_weights": np.ones(3)}, answers)
+        update_fusion_state(state, lambda state, levels, labels: {"class_weights": np.ones(3)}, predictions)
     assert get_calibrator("late") is None
 
 
@@ -65,11 +65,11 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(home):
-    return tiny_config(write_dataset(str(home / "records"), clips=60), "f_score", **{"train.epochs": 2})
+    return tiny_config(write_dataset(str(home / "records"), num_clips=60), "f_score", **{"train.epochs": 2})
 
 
 @pytest.fixture(scope="module")
-def straight(home, config):
+def uninterrupted(home, config):
     """A run of two epochs; `stopped` beside it is what its workdir was after the first."""
     workdir, stopped, save = str(home / "straight"), home / "stopped", store.save
 
@@ -84,37 +84,37 @@ def straight(home, config):
     return workdir
 
 
-def test_the_weights_are_the_f_scores_on_the_validation_clips(straight):
-    experiment, params, model_state, _ = load_experiment(straight, "last", "")
+def test_the_weights_are_the_f_scores_on_the_validation_clips(uninterrupted):
+    experiment, params, model_state, _ = load_experiment(uninterrupted, "last", "")
     mesh = make_mesh(experiment.config.mesh)
     clips = experiment.clips["validation"]
     batches = predict.sharded_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=8)
-    answers = predict.predict(make_eval_step(experiment.model, mesh), params, model_state, batches)
+    predictions = predict.predict(make_eval_step(experiment.model, mesh), params, model_state, batches)
     weights = np.asarray(model_state["fusion"]["class_weights"])
     assert not np.all(weights == 1)
     for m in range(2):
-        expected = [f_of(answers.levels[:, m], answers.labels, c) for c in range(3)]
+        expected = [class_f_score(predictions.levels[:, m], predictions.labels, c) for c in range(3)]
         np.testing.assert_allclose(weights[m], expected, rtol=1e-6)
     # The score that selects the checkpoint is that of the calibrated answer.
     assert (
-        read_epochs(straight)[-1]["validation_ua"]
-        == predict.score_predictions(answers, with_intervals=False)["ua"]
+        read_epochs(uninterrupted)[-1]["validation_ua"]
+        == predict.score_predictions(predictions, with_intervals=False)["ua"]
     )
 
 
-def test_stopped_after_an_epoch_and_resumed_equals_straight(home, config, straight):
+def test_stopped_after_an_epoch_and_resumed_equals_straight(home, config, uninterrupted):
     workdir = str(home / "stopped")
     before = load_experiment(workdir, "last", "")[2]["fusion"]["class_weights"]
     loop.train(open_experiment(config), workdir)
     for kind in ("last", "best"):
-        both = [jax.tree.map(np.asarray, load_experiment(w, kind, "")[1:3]) for w in (workdir, straight)]
+        both = [jax.tree.map(np.asarray, load_experiment(w, kind, "")[1:3]) for w in (workdir, uninterrupted)]
         jax.tree.map(np.testing.assert_array_equal, *both)
-    assert read_epochs(workdir)[-1]["validation_loss"] == read_epochs(straight)[-1]["validation_loss"]
+    assert read_epochs(workdir)[-1]["validation_loss"] == read_epochs(uninterrupted)[-1]["validation_loss"]
     assert before.shape == (2, 3)
 
 
-def test_a_checkpoint_gives_both_and_each_alone(straight):
-    results, _ = evaluate_workdir(straight, example_count=1)
+def test_a_checkpoint_gives_both_and_each_alone(uninterrupted):
+    results, _ = evaluate_workdir(uninterrupted, example_count=1)
     assert list(results["modalities"]) == ["both", "audio", "video"]
     for scores in results["modalities"].values():
         assert 0 <= scores["ua"] <= 1
@@ -122,7 +122,7 @@ def test_a_checkpoint_gives_both_and_each_alone(straight):
 
 CALIBRATE = """
 import sys, jax, numpy as np
-from emofuse_jax.train import distributed
+from emofuse_jax.parallel import distributed
 distributed.initialize(sys.argv[2], 2, int(sys.argv[1]))
 from ml_collections import ConfigDict
 from emofuse_jax.models.fusions.f_score import FScore
@@ -134,40 +134,41 @@ mesh = make_mesh(ConfigDict({"replica": 1, "data": -1, "model": 1}))
 before = jax.device_put(np.ones((2, 3), np.float32), replicated(mesh))
 rng = np.random.default_rng(0)
 levels = rng.dirichlet(np.ones(3), (20, 2))
-answers = Predictions(*[rng.integers(0, 3, 20)] * 3, np.ones((20, 3)) / 3, 0.0, levels)
-state = update_fusion_state(TrainState(0, {}, {"fusion": {"class_weights": before}}, None), FScore.calibrate,
-answers) after = state.model_state["fusion"]["class_weights"]
+predictions = Predictions(*[rng.integers(0, 3, 20)] * 3, np.ones((20, 3)) / 3, 0.0, levels)
+state = TrainState(0, {}, {"fusion": {"class_weights": before}}, None)
+state = update_fusion_state(state, FScore.calibrate, predictions)
+after = state.model_state["fusion"]["class_weights"]
 assert after.sharding == before.sharding and jax.process_count() == 2 and len(after.sharding.device_set) == 4
-expected = FScore.calibrate({}, answers.levels, answers.labels)["class_weights"]
+expected = FScore.calibrate({}, predictions.levels, predictions.labels)["class_weights"]
 np.testing.assert_array_equal(np.asarray(after), expected)
 """
 
 
 def test_two_processes_hold_the_same_weights():
-    run_pair(["-c", CALIBRATE], devices=2)
+    run_two_processes(["-c", CALIBRATE], devices=2)
 
 
 @pytest.mark.long
-def test_two_processes_train_to_the_same_weights(home, config, straight):
+def test_two_processes_train_to_the_same_weights(home, config, uninterrupted):
     workdir = str(home / "pair")
-    run_pair(
+    run_two_processes(
         ["-m", "tests.training.run_train", workdir, json.dumps(config.to_dict())], devices=4, count=["2"]
     )
-    weights = [load_experiment(w, "last", "")[2]["fusion"]["class_weights"] for w in (workdir, straight)]
+    weights = [load_experiment(w, "last", "")[2]["fusion"]["class_weights"] for w in (workdir, uninterrupted)]
     np.testing.assert_allclose(*map(np.asarray, weights), atol=1e-6)
 
 
-def run_pair(arguments, *, devices, count=()):
+def run_two_processes(arguments, *, devices, count=()):
     """Two processes on this machine, each with its number (and their count) and their address."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
     commands = [[sys.executable, *arguments, str(i), *count, address] for i in range(2)]
-    pair = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE) for command in commands]
+    processes = [subprocess.Popen(command, env=env, stderr=subprocess.PIPE) for command in commands]
     try:
-        for process in pair:
+        for process in processes:
             assert process.wait(240) == 0, process.stderr.read()[-3000:].decode()
     finally:
-        for process in pair:
+        for process in processes:
             process.kill()

@@ -17,15 +17,15 @@ def run(tmp_path_factory):
     home = tmp_path_factory.mktemp("leaky")
     path = write_dataset(str(home / "records"))
     (protocol,) = os.listdir(os.path.join(path, "splits"))
-    name = os.path.join(path, "splits", protocol, "fold_0.json")
-    with open(name) as file:
+    fold_path = os.path.join(path, "splits", protocol, "fold_0.json")
+    with open(fold_path) as file:
         fold = json.load(file)
     fold["test"].append(fold["train"][0])
-    with open(name, "w") as file:
+    with open(fold_path, "w") as file:
         json.dump(fold | {"leaks": ["speaker 'x' is in train and test (1 of these)"]}, file)
     workdir = str(home / "run")
     train(open_experiment(tiny_config(path, "audio_only", **{"train.epochs": 1})), workdir)
-    return workdir, name
+    return workdir, fold_path
 
 
 def test_its_results_are_marked(run):
@@ -37,10 +37,10 @@ def test_its_results_are_marked(run):
 
 
 def test_the_mark_is_the_checkpoints_and_a_split_cannot_lose_it(run):
-    workdir, name = run
-    with open(name) as file:
+    workdir, fold_path = run
+    with open(fold_path) as file:
         fold = json.load(file)
-    with open(name, "w") as file:
+    with open(fold_path, "w") as file:
         json.dump({part: clips for part, clips in fold.items() if part != "leaks"}, file)
     assert evaluate_workdir(workdir, example_count=0)[0]["leaky"] is True
 

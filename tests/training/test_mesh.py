@@ -7,30 +7,30 @@ from jax.sharding import PartitionSpec as P
 from emofuse_jax.parallel import mesh as sharding
 
 
-def mesh(replica=1, data=-1, model=1):
+def small_mesh(replica=1, data=-1, model=1):
     return sharding.make_mesh(ml_collections.ConfigDict({"replica": replica, "data": data, "model": model}))
 
 
 def test_the_data_axis_takes_what_is_left():
-    assert dict(mesh().shape) == {"replica": 1, "data": 8, "model": 1}
+    assert dict(small_mesh().shape) == {"replica": 1, "data": 8, "model": 1}
 
 
 def test_a_mesh_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"config.mesh: 1x3x1 does not cover 8 devices"):
-        mesh(data=3)
+        small_mesh(data=3)
     with pytest.raises(ValueError, match=r"config.mesh.model=2: expected 1"):
-        mesh(model=2)
+        small_mesh(model=2)
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_named():
-    sharding.check_batch_size(16, "data.batch_size", mesh())
+    sharding.check_batch_size(16, "data.batch_size", small_mesh())
     with pytest.raises(ValueError, match=r"config.data.batch_size=12 is not divisible by 8 devices"):
-        sharding.check_batch_size(12, "data.batch_size", mesh())
+        sharding.check_batch_size(12, "data.batch_size", small_mesh())
 
 
 def test_rows_are_split_over_data():
-    put = sharding.put_batch({"x": np.arange(16.0).reshape(16, 1)}, mesh())
-    assert put["x"].addressable_shards[3].data.tolist() == [[6.0], [7.0]]
+    sharded = sharding.put_batch({"x": np.arange(16.0).reshape(16, 1)}, small_mesh())
+    assert sharded["x"].addressable_shards[3].data.tolist() == [[6.0], [7.0]]
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_rows_are_split_over_data():
     ],
 )
 def test_fsdp_splits_the_largest_axis_of_large_arrays(shape, spec):
-    assert sharding.fsdp_spec(shape, mesh()) == spec
+    assert sharding.fsdp_spec(shape, small_mesh()) == spec
 
 
 def test_fsdp_really_splits_the_bytes():
     state = {"w": np.ones((512, 512), np.float32), "b": np.ones(512, np.float32)}
-    placed = jax.device_put(state, sharding.state_sharding(state, mesh(), fsdp=True))
+    placed = jax.device_put(state, sharding.state_sharding(state, small_mesh(), fsdp=True))
     assert placed["w"].addressable_shards[0].data.shape == (64, 512)
     assert placed["b"].addressable_shards[0].data.shape == (512,)

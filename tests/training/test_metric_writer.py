@@ -8,7 +8,7 @@ from PIL import Image
 
 from emofuse_jax.training.confusion_image import CELL_PIXELS, FULL_COLOUR, MARGIN_PIXELS
 from emofuse_jax.training.metric_writer import MetricWriter, read_epochs, read_rows, write_hyperparameters
-from tests.training.read_tensorboard import shown
+from tests.training.read_tensorboard import read_values
 
 
 def test_a_resumed_run_drops_what_it_does_again(tmp_path):
@@ -27,7 +27,7 @@ def test_a_resumed_run_drops_what_it_does_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         (b'{"step": 2, "spl', "not JSON: Unterminated string"),
         (b"[" * 100_000, "not JSON: maximum recursion"),
@@ -37,23 +37,23 @@ def test_a_resumed_run_drops_what_it_does_again(tmp_path):
         (b'{"step": 2}', "fields step and split"),
     ],
 )
-def test_a_damaged_line_is_named(tmp_path, line, told):
+def test_a_damaged_line_is_named(tmp_path, line, message):
     """But for the last one, which a kill may have cut off."""
-    path, whole = tmp_path / "metrics.jsonl", b'{"step": 1, "split": "epoch"}\n'
-    path.write_bytes(whole + line)
+    path, complete_line = tmp_path / "metrics.jsonl", b'{"step": 1, "split": "epoch"}\n'
+    path.write_bytes(complete_line + line)
     assert read_epochs(str(tmp_path)) == [{"step": 1, "split": "epoch"}]
-    path.write_bytes(whole + line + b"\n" + whole)
+    path.write_bytes(complete_line + line + b"\n" + complete_line)
     for read in (read_epochs, lambda workdir: MetricWriter(workdir, resume_step=9, active=True)):
-        with pytest.raises(ValueError, match=rf"\A[^\n]*/metrics\.jsonl: line 2: {told}[^\n]*\Z"):
+        with pytest.raises(ValueError, match=rf"\A[^\n]*/metrics\.jsonl: line 2: {message}[^\n]*\Z"):
             read(str(tmp_path))
-    assert path.read_bytes() == whole + line + b"\n" + whole
+    assert path.read_bytes() == complete_line + line + b"\n" + complete_line
 
 
 def test_tensorboard_can_read_what_it_wrote(tmp_path):
     writer = MetricWriter(str(tmp_path), resume_step=0, active=True)
     writer.write(7, "step", {"loss": 0.25})
     writer.close()
-    (value,) = shown(tmp_path / "tensorboard")["step/loss"]
+    (value,) = read_values(tmp_path / "tensorboard")["step/loss"]
     assert value.simple_value == 0.25
 
 
@@ -62,23 +62,23 @@ def test_a_confusion_matrix_is_a_picture_in_tensorboard(tmp_path):
     writer = MetricWriter(str(tmp_path), resume_step=0, active=True)
     writer.write_epoch(3, {"epoch": 1}, matrix, ("angry", "happy", "a very long name"))
     writer.close()
-    (value,) = shown(tmp_path / "tensorboard")["epoch/validation_confusion"]
+    (value,) = read_values(tmp_path / "tensorboard")["epoch/validation_confusion"]
     picture = np.asarray(Image.open(io.BytesIO(value.image.encoded_image_string)))
     side = MARGIN_PIXELS + 3 * CELL_PIXELS
     assert picture.shape == (side, side + MARGIN_PIXELS // 4, 3)
     corners = picture[MARGIN_PIXELS + 2 : side : CELL_PIXELS, MARGIN_PIXELS + 2 : side : CELL_PIXELS].astype(
         int
     )  # of each cell
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    np.testing.assert_array_equal(corners, (255 + shares[..., None] * (FULL_COLOUR - 255)).astype(int))
+    row_shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    np.testing.assert_array_equal(corners, (255 + row_shares[..., None] * (FULL_COLOUR - 255)).astype(int))
 
 
 def test_hyperparameters_are_written_once(tmp_path):
     for ua in (0.5, 0.75):
         write_hyperparameters(str(tmp_path), "hparams", {"rate": 0.1, "widths": [1, 2]}, {"ua": ua})
-    told = shown(tmp_path / "tensorboard" / "hparams")
-    assert [value.simple_value for value in told["ua"]] == [0.75]
-    assert "_hparams_/session_start_info" in told
+    values = read_values(tmp_path / "tensorboard" / "hparams")
+    assert [value.simple_value for value in values["ua"]] == [0.75]
+    assert "_hparams_/session_start_info" in values
 
 
 def test_only_the_first_process_writes(tmp_path):

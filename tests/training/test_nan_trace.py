@@ -17,8 +17,8 @@ def overflow(x):
 
 def masked(x):
     """NaN that a mask takes away before the quotient makes another."""
-    kept = jnp.where(x > 0, jnp.sqrt(x), 0.0)
-    return jnp.sum(kept / (kept - kept))
+    masked_roots = jnp.where(x > 0, jnp.sqrt(x), 0.0)
+    return jnp.sum(masked_roots / (masked_roots - masked_roots))
 
 
 @jax.custom_vjp
@@ -51,8 +51,8 @@ def test_the_operation_is_named(function, expected):
 
 def test_an_argument_is_named():
     batch = {"audio": jnp.array([1.0, jnp.nan]), "faces": jnp.ones(2)}
-    found = find_first_nonfinite(lambda p, b: (p * b["audio"].sum(), b["faces"]), jnp.ones(()), batch)
-    assert found == "result [0] is NaN: NaN from argument [1]['audio']"
+    message = find_first_nonfinite(lambda p, b: (p * b["audio"].sum(), b["faces"]), jnp.ones(()), batch)
+    assert message == "result [0] is NaN: NaN from argument [1]['audio']"
 
 
 def test_finite_results_are_not_blamed():
@@ -62,25 +62,27 @@ def test_finite_results_are_not_blamed():
 def test_random_numbers_are_those_of_the_program():
     key = jax.random.key(3)
     value = float(jax.random.normal(key))
-    found = find_first_nonfinite(lambda key: jnp.log(jax.random.normal(key) - value) * 1.0, key)
-    assert "infinite from log" in found
+    message = find_first_nonfinite(lambda key: jnp.log(jax.random.normal(key) - value) * 1.0, key)
+    assert "infinite from log" in message
     assert np.isfinite(value)
 
 
 def test_values_are_forgotten_after_their_last_use(monkeypatch):
-    held = []
+    live_counts = []
 
     def chain(x):
         for _ in range(30):
             x = jnp.sin(x) + 1
         return x
 
-    monkeypatch.setattr(nan_trace, "classify_values", lambda x: held.append(big()) or classify_values(x))
-    before = big()
+    monkeypatch.setattr(
+        nan_trace, "classify_values", lambda x: live_counts.append(count_large_arrays()) or classify_values(x)
+    )
+    before = count_large_arrays()
     assert find_first_nonfinite(jax.jit(chain), jnp.ones(1 << 20)) == ""
-    assert len(held) > 60
-    assert max(held) - before <= 5  # of some sixty
+    assert len(live_counts) > 60
+    assert max(live_counts) - before <= 5  # of some sixty
 
 
-def big() -> int:
+def count_large_arrays() -> int:
     return sum(array.size >= 1 << 20 for array in jax.live_arrays())

@@ -25,7 +25,7 @@ def config():
     return config
 
 
-def run(tx, params, gradients):
+def run_optimizer(tx, params, gradients):
     state = tx.init(params)
     for gradient in gradients:
         updates, state = tx.update(gradient, state, params)
@@ -61,8 +61,8 @@ def test_only_kernels_decay():
 
 def test_gradients_are_clipped(config):
     config.warmup, config.weight_decay = 0.0, 0.0
-    small = run(make_optimizer(config, 10), {"w": jnp.zeros(4)}, [{"w": jnp.full(4, 5.0)}] * 3)
-    large = run(make_optimizer(config, 10), {"w": jnp.zeros(4)}, [{"w": jnp.full(4, 5e6)}] * 3)
+    small = run_optimizer(make_optimizer(config, 10), {"w": jnp.zeros(4)}, [{"w": jnp.full(4, 5.0)}] * 3)
+    large = run_optimizer(make_optimizer(config, 10), {"w": jnp.zeros(4)}, [{"w": jnp.full(4, 5e6)}] * 3)
     np.testing.assert_allclose(small[0]["w"], large[0]["w"], rtol=1e-4)
 
 
@@ -71,10 +71,10 @@ def test_accumulated_halves_equal_the_whole_batch(config):
     rng = np.random.default_rng(0)
     halves = [{"w": jnp.asarray(rng.normal(size=4), jnp.float32)} for _ in range(8)]
     means = [jax.tree.map(lambda a, b: (a + b) / 2, *halves[i : i + 2]) for i in range(0, 8, 2)]
-    whole, _ = run(make_optimizer(config, 4), {"w": jnp.ones(4)}, means)
+    full_batch_params, _ = run_optimizer(make_optimizer(config, 4), {"w": jnp.ones(4)}, means)
     config.accumulate = 2
-    parts, _ = run(make_optimizer(config, 8), {"w": jnp.ones(4)}, halves)
-    np.testing.assert_allclose(parts["w"], whole["w"], rtol=1e-6)
+    accumulated_params, _ = run_optimizer(make_optimizer(config, 8), {"w": jnp.ones(4)}, halves)
+    np.testing.assert_allclose(accumulated_params["w"], full_batch_params["w"], rtol=1e-6)
 
 
 def test_the_average_follows_its_formula(config):
@@ -90,34 +90,40 @@ def test_the_average_follows_its_formula(config):
     assert (np.abs(np.asarray(params["w"]) - average) > 1e-3).all()
 
 
-@pytest.mark.parametrize(("tail", "kept"), [(0.5, 5), (1.0, 10), (0.01, 1)])
-def test_the_tail_is_averaged_evenly(config, tail, kept):
+@pytest.mark.parametrize(("tail", "averaged_steps"), [(0.5, 5), (1.0, 10), (0.01, 1)])
+def test_the_tail_is_averaged_evenly(config, tail, averaged_steps):
     config.tail = tail
     rng = np.random.default_rng(0)
-    tx, params, seen = make_optimizer(config, 10), {"w": jnp.ones(4)}, []
+    tx, params, param_history = make_optimizer(config, 10), {"w": jnp.ones(4)}, []
     state = tx.init(params)
     for k in range(10):
         updates, state = tx.update({"w": jnp.asarray(rng.normal(size=4), jnp.float32)}, state, params)
         params = optax.apply_updates(params, updates)
-        seen.append(params["w"])
-        average = np.mean(seen[10 - kept :] if k >= 10 - kept else seen[-1:], axis=0)
+        param_history.append(params["w"])
+        average = np.mean(
+            param_history[10 - averaged_steps :] if k >= 10 - averaged_steps else param_history[-1:], axis=0
+        )
         np.testing.assert_allclose(evaluation_params(params, state)["w"], average, rtol=1e-6)
-    assert kept == 1 or (np.abs(seen[-1] - average) > 1e-3).all()
+    assert averaged_steps == 1 or (np.abs(param_history[-1] - average) > 1e-3).all()
 
 
 @pytest.mark.parametrize("average", [{"ema": 0.9}, {"tail": 0.5}])
 def test_the_average_of_gathered_batches_is_that_of_whole_ones(config, average):
     config.update(average)
     gradients = [{"w": jnp.full(4, value)} for value in (1.0, -2.0, 3.0, 0.5)]
-    whole = run(make_optimizer(config, 4), {"w": jnp.ones(4)}, gradients)
+    full_batch_run = run_optimizer(make_optimizer(config, 4), {"w": jnp.ones(4)}, gradients)
     config.accumulate = 2
-    gathered = run(make_optimizer(config, 8), {"w": jnp.ones(4)}, [g for g in gradients for _ in range(2)])
-    np.testing.assert_allclose(evaluation_params(*gathered)["w"], evaluation_params(*whole)["w"], rtol=1e-6)
+    accumulated_run = run_optimizer(
+        make_optimizer(config, 8), {"w": jnp.ones(4)}, [g for g in gradients for _ in range(2)]
+    )
+    np.testing.assert_allclose(
+        evaluation_params(*accumulated_run)["w"], evaluation_params(*full_batch_run)["w"], rtol=1e-6
+    )
 
 
 def first_step(config, params, gradients):
     config.update(name="muon", warmup=0.0, weight_decay=0.0)
-    return run(make_optimizer(config, 1000), params, [gradients])[0]
+    return run_optimizer(make_optimizer(config, 1000), params, [gradients])[0]
 
 
 def test_muon_makes_steps_of_kernels_orthogonal(config):
@@ -128,16 +134,20 @@ def test_muon_makes_steps_of_kernels_orthogonal(config):
         x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
     after = first_step(config, {"kernel": jnp.zeros((6, 4))}, {"kernel": jnp.asarray(gradient)})["kernel"]
     np.testing.assert_allclose(after, -0.1 * 0.2 * np.sqrt(6) * x.T, rtol=1e-4, atol=1e-6)
-    stretched = np.linalg.svd(after, compute_uv=False) / (0.1 * 0.2 * np.sqrt(6))
-    assert (stretched > 0.6).all()
-    assert (stretched < 1.3).all()
+    singular_values = np.linalg.svd(after, compute_uv=False) / (0.1 * 0.2 * np.sqrt(6))
+    assert (singular_values > 0.6).all()
+    assert (singular_values < 1.3).all()
 
 
 def test_muon_takes_a_convolution_as_the_matrix_of_its_inputs_by_its_outputs(config):
     gradient = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 5, 4)), jnp.float32)
-    whole = first_step(config, {"kernel": jnp.zeros((3, 2, 5, 4))}, {"kernel": gradient})["kernel"]
-    flat = first_step(config, {"kernel": jnp.zeros((30, 4))}, {"kernel": gradient.reshape(30, 4)})["kernel"]
-    np.testing.assert_allclose(whole.reshape(30, 4), flat, rtol=1e-5)
+    convolution_kernel = first_step(config, {"kernel": jnp.zeros((3, 2, 5, 4))}, {"kernel": gradient})[
+        "kernel"
+    ]
+    matrix_kernel = first_step(config, {"kernel": jnp.zeros((30, 4))}, {"kernel": gradient.reshape(30, 4)})[
+        "kernel"
+    ]
+    np.testing.assert_allclose(convolution_kernel.reshape(30, 4), matrix_kernel, rtol=1e-5)
 
 
 def test_muon_leaves_classifiers_and_vectors_to_adam(config):
@@ -152,14 +162,16 @@ def test_muon_leaves_classifiers_and_vectors_to_adam(config):
 
 def test_muon_under_an_average_counts_its_updates(config):
     config.update(name="muon", tail=0.5)
-    tx, params, seen = make_optimizer(config, 4), {"kernel": jnp.ones((3, 2))}, []
+    tx, params, kernel_history = make_optimizer(config, 4), {"kernel": jnp.ones((3, 2))}, []
     state = tx.init(params)
     for k in range(4):
         gradient = np.random.default_rng(k).normal(size=(3, 2))
         updates, state = tx.update({"kernel": jnp.asarray(gradient, jnp.float32)}, state, params)
         params = optax.apply_updates(params, updates)
-        seen.append(params["kernel"])
-    np.testing.assert_allclose(evaluation_params(params, state)["kernel"], (seen[2] + seen[3]) / 2, rtol=1e-5)
+        kernel_history.append(params["kernel"])
+    np.testing.assert_allclose(
+        evaluation_params(params, state)["kernel"], (kernel_history[2] + kernel_history[3]) / 2, rtol=1e-5
+    )
 
 
 def test_muon_steps_alike_where_kernels_are_split_over_eight_devices(config):
@@ -168,15 +180,15 @@ def test_muon_steps_alike_where_kernels_are_split_over_eight_devices(config):
     params = {"kernel": rng.normal(size=(512, 256)).astype(np.float32)}
     state, gradient = tx.init(params), {"kernel": rng.normal(size=(512, 256)).astype(np.float32)}
     mesh = make_mesh(ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1}))
-    given = (gradient, state, params)
-    split = jax.device_put(given, state_sharding(given, mesh, fsdp=True))
-    assert split[0]["kernel"].addressable_shards[0].data.shape == (64, 256)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(close, jax.jit(tx.update)(*split), jax.jit(tx.update)(*given))
+    inputs = (gradient, state, params)
+    sharded_inputs = jax.device_put(inputs, state_sharding(inputs, mesh, fsdp=True))
+    assert sharded_inputs[0]["kernel"].addressable_shards[0].data.shape == (64, 256)
+    assert_close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(assert_close, jax.jit(tx.update)(*sharded_inputs), jax.jit(tx.update)(*inputs))
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"name": "sgd"}, r"config\.optimizer\.name='sgd': expected one of adamw, muon"),
         (
@@ -187,9 +199,9 @@ def test_muon_steps_alike_where_kernels_are_split_over_eight_devices(config):
         ({"ema": 1.0}, r"config\.optimizer\.ema=1.0: expected a number in \[0, 1\)"),
     ],
 )
-def test_what_can_not_be_is_refused(config, fields, said):
+def test_what_can_not_be_is_refused(config, fields, message):
     config.update(fields)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         make_optimizer(config, 10)
 
 

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.feature_records import write_features
 from emofuse_jax.parallel.preemption import EXIT_CODE
 from emofuse_jax.training.metric_writer import read_rows
-from tests.training.test_crossval import MADE, small
-from tests.training.test_loop import final_params, finish, rows, start
+from tests.training.test_crossval import FEATURE_SPEC, small_config
+from tests.training.test_loop import final_params, read_metric_rows, start_train, wait_for_success
 
 
 @pytest.fixture(scope="module")
@@ -24,28 +24,32 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(home):
     """Ten steps an epoch, each logged."""
-    return small(write_features(str(home / "records"), MADE), **{"train.log_every": 1, "train.epochs": 8})
+    return small_config(
+        write_features(str(home / "records"), FEATURE_SPEC), **{"train.log_every": 1, "train.epochs": 8}
+    )
 
 
 @pytest.fixture(scope="module")
-def straight(home, config):
-    finish(start(home / "straight", config, devices=2))
+def uninterrupted(home, config):
+    wait_for_success(start_train(home / "straight", config, devices=2))
     return home / "straight"
 
 
-def steps(workdir):
+def last_logged_step(workdir):
     path = os.path.join(workdir, "metrics.jsonl")
     return max([row["step"] for row in read_rows(path)], default=0)
 
 
-def wait_for(process, workdir, count):
+def wait_for_step(process, workdir, step):
     deadline = time.monotonic() + 200
-    while process.poll() is None and time.monotonic() < deadline and steps(workdir) < count:
+    while process.poll() is None and time.monotonic() < deadline and last_logged_step(workdir) < step:
         time.sleep(0.002)
 
 
 def assert_same_losses(workdir, other, split=("step", "epoch")):
-    mine, theirs = ([row for row in rows(path) if row["split"] in split] for path in (workdir, other))
+    mine, theirs = (
+        [row for row in read_metric_rows(path) if row["split"] in split] for path in (workdir, other)
+    )
     assert [row["step"] for row in mine] == [row["step"] for row in theirs]
     for ours, one in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(
@@ -56,42 +60,42 @@ def assert_same_losses(workdir, other, split=("step", "epoch")):
         )
 
 
-def test_one_process(home, config, straight):
-    workdir, stops = home / "stopped", []
-    for wanted in (3, 25):
-        process = start(workdir, config, devices=2)
-        wait_for(process, workdir, wanted)
+def test_one_process(home, config, uninterrupted):
+    workdir, exit_codes = home / "stopped", []
+    for stop_step in (3, 25):
+        process = start_train(workdir, config, devices=2)
+        wait_for_step(process, workdir, stop_step)
         process.send_signal(signal.SIGTERM)
-        stops.append(process.wait(120))
-        saved = max(int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit())
-        assert saved >= wanted
-    assert stops == [EXIT_CODE, EXIT_CODE]
-    finish(start(workdir, config, devices=2))
-    assert rows(workdir) == rows(straight)
-    for a, b in zip(*map(jax.tree.leaves, (final_params(workdir), final_params(straight))), strict=True):
+        exit_codes.append(process.wait(120))
+        saved_step = max(int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit())
+        assert saved_step >= stop_step
+    assert exit_codes == [EXIT_CODE, EXIT_CODE]
+    wait_for_success(start_train(workdir, config, devices=2))
+    assert read_metric_rows(workdir) == read_metric_rows(uninterrupted)
+    for a, b in zip(*map(jax.tree.leaves, (final_params(workdir), final_params(uninterrupted))), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-FUSED = {"data.mode": "resident", "train.steps_per_call": 3}
+FUSED_STEPS = {"data.mode": "resident", "train.steps_per_call": 3}
 
 
-@pytest.mark.parametrize(("name", "fields"), [("streamed", {}), ("fused", FUSED)])
-def test_two_processes_of_which_one_is_told(home, config, straight, name, fields):
+@pytest.mark.parametrize(("name", "fields"), [("streamed", {}), ("fused", FUSED_STEPS)])
+def test_two_processes_of_which_one_gets_sigterm(home, config, uninterrupted, name, fields):
     """Also where several steps are one call."""
-    workdir, statuses = home / name, []
+    workdir, exit_codes = home / name, []
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(fields)
-    for round_ in range(2):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
-        both = [start(workdir, config, devices=1, process=(i, 2, address)) for i in range(2)]
-        if round_ == 0:
-            wait_for(both[0], workdir, 4)
-            both[1].send_signal(signal.SIGTERM)
-        statuses.append([process.wait(240) for process in both])
-    assert statuses == [[EXIT_CODE, EXIT_CODE], [0, 0]]
-    assert_same_losses(workdir, straight, split=("epoch",) if fields else ("step", "epoch"))
+    for attempt in range(2):
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            address = f"localhost:{probe.getsockname()[1]}"
+        processes = [start_train(workdir, config, devices=1, process=(i, 2, address)) for i in range(2)]
+        if attempt == 0:
+            wait_for_step(processes[0], workdir, 4)
+            processes[1].send_signal(signal.SIGTERM)
+        exit_codes.append([process.wait(240) for process in processes])
+    assert exit_codes == [[EXIT_CODE, EXIT_CODE], [0, 0]]
+    assert_same_losses(workdir, uninterrupted, split=("epoch",) if fields else ("step", "epoch"))
 
 
 @pytest.mark.long
@@ -99,14 +103,14 @@ def test_a_checkpoint_of_eight_devices_goes_on_with_four_two_and_one(home, confi
     """Parameters are split over the devices at each count; the losses are those of one device throughout."""
     config = config.copy_and_resolve_references()
     config.mesh.fsdp = True
-    finish(start(home / "one", config, devices=1))
-    workdir, saved = home / "fewer", []
-    for devices, wanted in ((8, 3), (4, 14), (2, 30)):
-        process = start(workdir, config, devices=devices)
-        wait_for(process, workdir, wanted)
+    wait_for_success(start_train(home / "one", config, devices=1))
+    workdir, saved_steps = home / "fewer", []
+    for devices, stop_step in ((8, 3), (4, 14), (2, 30)):
+        process = start_train(workdir, config, devices=devices)
+        wait_for_step(process, workdir, stop_step)
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == EXIT_CODE
-        saved += [int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit()]
-    assert saved == sorted(set(saved))
-    finish(start(workdir, config, devices=1))
+        saved_steps += [int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit()]
+    assert saved_steps == sorted(set(saved_steps))
+    wait_for_success(start_train(workdir, config, devices=1))
     assert_same_losses(workdir, home / "one")

@@ -23,7 +23,7 @@ RESULT = {
     "labels": [-1, 2],
     "probabilities": [[0.5, 0.25, 0.25], [0, 0, 1]],
 }
-NO_JSON = [
+INVALID_JSON = [
     ("", "not JSON: Expecting value"),
     ('{"config": {"na', "not JSON: Unterminated string"),
     ("[" * 100_000, "not JSON: maximum recursion"),
@@ -36,18 +36,18 @@ def plan():
     return {"config": tiny_config("records", "audio_only").to_dict(), "runs": [[0, 0]]}
 
 
-def told(read, path: pathlib.Path, text: str, message: str) -> None:
+def check_error_message(read, path: pathlib.Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"\A{re.escape(str(path))}: {message}[^\n]*\Z"):
         read(str(path))
 
 
-@pytest.mark.parametrize(("text", "message"), NO_JSON)
+@pytest.mark.parametrize(("text", "message"), INVALID_JSON)
 def test_what_is_no_object(tmp_path, text, message):
-    path = tmp_path / "found.json"
-    reads = (read_saved_plan, lambda path: read_result(path, 3), read_json_object)
-    for read in (*reads, lambda path: read_json_object(path, a=int)):
-        told(read, path, text, message)
+    path = tmp_path / "saved.json"
+    readers = (read_saved_plan, lambda path: read_result(path, 3), read_json_object)
+    for read in (*readers, lambda path: read_json_object(path, a=int)):
+        check_error_message(read, path, text, message)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_plan(tmp_path, plan, change, message):
     path = tmp_path / "crossval.json"
     path.write_text(json.dumps(plan))
     assert read_saved_plan(str(path)) == read_json(str(path))
-    told(read_saved_plan, path, json.dumps(plan | change), message)
+    check_error_message(read_saved_plan, path, json.dumps(plan | change), message)
 
 
 @pytest.mark.parametrize(
@@ -88,17 +88,19 @@ def test_a_result(tmp_path, change, message):
     path = tmp_path / "result.json"
     path.write_text(json.dumps(RESULT))
     assert read_result(str(path), 3) == RESULT | {"temperature": 1.0}
-    told(lambda path: read_result(path, 3), path, json.dumps(RESULT | change), message)
+    check_error_message(lambda path: read_result(path, 3), path, json.dumps(RESULT | change), message)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [*NO_JSON, ('{"validation_ua": 0.5}', "field last_ua: expected float, found NoneType")],
+    [*INVALID_JSON, ('{"validation_ua": 0.5}', "field last_ua: expected float, found NoneType")],
 )
 def test_a_result_of_a_search(tmp_path, text, message):
     path = pathlib.Path(sweep.trial_result_path(str(tmp_path), (0, 0, 0)))
     path.parent.mkdir(parents=True)
-    told(lambda _: sweep.summarise_trial(str(tmp_path), 0, {}, [(0, 0, 0)]), path, text, message)
+    check_error_message(
+        lambda _: sweep.summarise_trial(str(tmp_path), 0, {}, [(0, 0, 0)]), path, text, message
+    )
 
 
 def test_a_file_of_trials_that_is_no_text(tmp_path):

@@ -13,21 +13,21 @@ SPACE = ["optimizer.learning_rate=log:1e-4:1e-1", "augment.gain=0.0:2.0", "train
 
 @pytest.mark.parametrize("method", ["sobol", "random"])
 def test_draws_stay_in_their_ranges_and_are_the_same_again(method):
-    found = draw_trials(SPACE, 64, method=method, seed=1)
-    assert found == draw_trials(SPACE, 64, method=method, seed=1)
-    assert found != draw_trials(SPACE, 64, method=method, seed=2)
-    rates = np.array([trial["optimizer.learning_rate"] for trial in found])
+    trials = draw_trials(SPACE, 64, method=method, seed=1)
+    assert trials == draw_trials(SPACE, 64, method=method, seed=1)
+    assert trials != draw_trials(SPACE, 64, method=method, seed=2)
+    rates = np.array([trial["optimizer.learning_rate"] for trial in trials])
     assert 1e-4 <= rates.min() < 2e-4
     assert 5e-2 < rates.max() < 1e-1
     assert 0.35 < (rates < 10**-2.5).mean() < 0.65
-    assert {trial["train.epochs"] for trial in found} == {3, 4, 5, 6}
-    assert {trial["name"] for trial in found} == {"a", "b", True}
+    assert {trial["train.epochs"] for trial in trials} == {3, 4, 5, 6}
+    assert {trial["name"] for trial in trials} == {"a", "b", True}
 
 
 def test_sobol_covers_better_than_chance():
     """Every sixteenth of the line has one of sixteen points."""
-    found = draw_trials(["augment.gain=0.0:16.0"], 16, method="sobol", seed=3)
-    assert sorted(int(trial["augment.gain"]) for trial in found) == list(range(16))
+    trials = draw_trials(["augment.gain=0.0:16.0"], 16, method="sobol", seed=3)
+    assert sorted(int(trial["augment.gain"]) for trial in trials) == list(range(16))
 
 
 @pytest.mark.parametrize(

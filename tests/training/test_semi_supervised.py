@@ -42,24 +42,24 @@ def step(experiment):
 
     def run(experiment):
         """State and metrics after two steps on its batches."""
-        batches, now, measured = make_train_batches(experiment), state, []
+        batches, current_state, metrics = make_train_batches(experiment), state, []
         for _ in range(2):
-            now, values = jitted(now, next(batches))
-            measured.append(values)
-        return jax.tree.map(np.asarray, (now, measured))
+            current_state, values = jitted(current_state, next(batches))
+            metrics.append(values)
+        return jax.tree.map(np.asarray, (current_state, metrics))
 
     return run
 
 
 def with_other_labels(experiment, path, monkeypatch, changed):
     """The experiment on records in which the labels of some clips differ; its manifest is as it was."""
-    made = fakes.make_record
+    original_make_record = fakes.make_record
 
-    def relabelled(i):
-        record = made(i)
+    def make_relabelled_record(i):
+        record = original_make_record(i)
         return dataclasses.replace(record, label=(record.label + 1) % 3) if i in changed else record
 
-    monkeypatch.setattr(fakes, "make_record", relabelled)
+    monkeypatch.setattr(fakes, "make_record", make_relabelled_record)
     other = fakes.write_dataset(f"{path}-{len(changed)}-{min(changed)}")
     shutil.copy(f"{path}/manifest.csv", f"{other}/manifest.csv")
     config = experiment.config.copy_and_resolve_references()
@@ -69,16 +69,16 @@ def with_other_labels(experiment, path, monkeypatch, changed):
 
 def test_hidden_labels_change_nothing_bit_for_bit(experiment, step, path, monkeypatch):
     train, labels = experiment.clips["train"], experiment.labels
-    hidden, shown = set(train[labels < 0].tolist()), train[labels >= 0].tolist()
+    hidden, labelled = set(train[labels < 0].tolist()), train[labels >= 0].tolist()
     assert len(hidden) == 12
     before = step(experiment)
     changed = with_other_labels(experiment, path, monkeypatch, hidden)
     assert {changed.dataset.read(i).label == experiment.dataset.read(i).label for i in hidden} == {False}
     jax.tree.map(np.testing.assert_array_equal, step(changed), before)
-    counted = [int(values["confusion"].sum()) for values in before[1]]
-    assert 0 < sum(counted) <= len(shown)
+    counted_clips = [int(values["confusion"].sum()) for values in before[1]]
+    assert 0 < sum(counted_clips) <= len(labelled)
     assert all(np.isfinite(values["loss"]) for values in before[1])
-    other = with_other_labels(experiment, path, monkeypatch, set(shown))
+    other = with_other_labels(experiment, path, monkeypatch, set(labelled))
     losses = [[float(values["levels"]) for values in run[1]] for run in (step(other), before)]
     assert losses[0] != losses[1]
 

@@ -21,8 +21,8 @@ from emofuse_jax.training.crossval.sweep import (
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
 from emofuse_jax.training.metric_writer import read_epochs
-from tests.training.read_tensorboard import shown
-from tests.training.test_crossval import MADE, small
+from tests.training.read_tensorboard import read_values
+from tests.training.test_crossval import FEATURE_SPEC, small_config
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 TRIALS = [
@@ -34,29 +34,33 @@ TRIALS = [
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    return write_features(str(tmp_path_factory.mktemp("records")), MADE)
+    return write_features(str(tmp_path_factory.mktemp("records")), FEATURE_SPEC)
 
 
 @pytest.fixture(scope="module")
-def found(records, tmp_path_factory):
+def sweep_run(records, tmp_path_factory):
     """The search, and which parts it looked at."""
-    workdir, parts, answer = str(tmp_path_factory.mktemp("sweep")), set(), replica_group.predict_part
+    workdir, parts, original_predict_part = (
+        str(tmp_path_factory.mktemp("sweep")),
+        set(),
+        replica_group.predict_part,
+    )
 
-    def noted(job, runs, model, part):
+    def predict_and_record_part(context, replica_ids, model, part):
         parts.add(part)
-        return answer(job, runs, model, part)
+        return original_predict_part(context, replica_ids, model, part)
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (replica_group, crossval):  # each has it by its own name
-            patch.setattr(module, "predict_part", noted)
-        results = sweep(small(records), workdir, TRIALS, folds=[0, 1], seeds=1)
+            patch.setattr(module, "predict_part", predict_and_record_part)
+        results = sweep(small_config(records), workdir, TRIALS, folds=[0, 1], seeds=1)
     return workdir, results, parts
 
 
-def test_a_replica_is_a_training_of_its_own(found, records, tmp_path):
-    workdir, results, _ = found
+def test_a_replica_is_a_training_of_its_own(sweep_run, records, tmp_path):
+    workdir, results, _ = sweep_run
     for number, trial in enumerate(TRIALS[:1]):
-        config = apply_trial(small(records), trial)
+        config = apply_trial(small_config(records), trial)
         config.data.fold = 1
         tracker = train(open_experiment(config), str(tmp_path / str(number)))
         (row,) = [row for row in results["trials"] if row["number"] == number]
@@ -64,13 +68,13 @@ def test_a_replica_is_a_training_of_its_own(found, records, tmp_path):
         assert run["validation_ua"] == pytest.approx(tracker.best_ua, abs=1e-6)
         with open(os.path.join(workdir, "trials", f"{number:03d}", "fold_1_seed_0.json")) as file:
             history = json.load(file)["history"]
-        alone = read_epochs(str(tmp_path / str(number)))
-        for ours, theirs in zip(history, alone, strict=True):
+        epochs_alone = read_epochs(str(tmp_path / str(number)))
+        for ours, theirs in zip(history, epochs_alone, strict=True):
             assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
 
 
-def test_it_ranks_by_validation_and_never_looks_at_the_test_part(found):
-    _, results, parts = found
+def test_it_ranks_by_validation_and_never_looks_at_the_test_part(sweep_run):
+    _, results, parts = sweep_run
     assert parts == {"validation"}
     scores = [row["validation_ua"] for row in results["trials"]]
     assert scores == sorted(scores, reverse=True)
@@ -80,14 +84,14 @@ def test_it_ranks_by_validation_and_never_looks_at_the_test_part(found):
         assert row["validation_ua"] == pytest.approx(sum(run["validation_ua"] for run in row["runs"]) / 2)
 
 
-def test_started_again_it_trains_nothing_anew(found, records, monkeypatch):
-    workdir, results, _ = found
+def test_started_again_it_trains_nothing_anew(sweep_run, records, monkeypatch):
+    workdir, results, _ = sweep_run
     monkeypatch.setattr(crossval, "train_replica_group", None)
-    assert sweep(small(records), workdir, TRIALS, folds=[0, 1], seeds=1) == results
+    assert sweep(small_config(records), workdir, TRIALS, folds=[0, 1], seeds=1) == results
     with pytest.raises(ValueError, match="holds other trials"):
-        sweep(small(records), workdir, [*TRIALS[:2], TRIALS[1]], folds=[0, 1], seeds=1)
+        sweep(small_config(records), workdir, [*TRIALS[:2], TRIALS[1]], folds=[0, 1], seeds=1)
     with pytest.raises(ValueError, match="holds other folds or seeds"):
-        sweep(small(records), workdir, TRIALS, folds=[0], seeds=1)
+        sweep(small_config(records), workdir, TRIALS, folds=[0], seeds=1)
 
 
 def test_what_differs_in_numbers_of_the_step_shares_a_program(records):
@@ -98,7 +102,7 @@ def test_what_differs_in_numbers_of_the_step_shares_a_program(records):
         {"data.batch_size": 16},
         {"data.batch_size": 16, "loss.smoothing": 0.2},
     ]
-    base = open_experiment(small(records))
+    base = open_experiment(small_config(records))
     experiments = [open_trial(base, trial) for trial in trials]
     assert group_trials_by_program(experiments, trials) == [[0, 1], [2], [3, 4]]
     assert find_varying_fields(experiments[:2]) == ("optimizer.learning_rate", "optimizer.weight_decay")
@@ -108,21 +112,21 @@ def test_what_differs_in_numbers_of_the_step_shares_a_program(records):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"optimizer.rate": 1}, r"config\.optimizer\.rate: there is no such field"),
         ({"data.hold_out": False}, r"config\.data\.hold_out=False: a search needs validation clips"),
         ({"optimizer.tail": 50.0}, r"config\.optimizer\.tail=50.0: expected a share"),
     ],
 )
-def test_a_field_that_can_not_be_is_told_before_any_training(records, tmp_path, fields, said):
-    with pytest.raises(ValueError, match=said):
-        sweep(small(records), str(tmp_path), [{}, fields], folds=[0], seeds=1)
+def test_an_invalid_field_is_refused_before_any_training(records, tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(small_config(records), str(tmp_path), [{}, fields], folds=[0], seeds=1)
     assert not os.listdir(tmp_path)
 
 
 def test_the_command(records, tmp_path):
-    words = [
+    arguments = [
         f"--config.data.path={records}",
         "--config.data.audio_steps=16",
         "--config.data.batch_size=8",
@@ -135,15 +139,15 @@ def test_the_command(records, tmp_path):
         "--count=2",
         "--space=optimizer.learning_rate=log:1e-4:1e-2",
     ]
-    script = [sys.executable, ROOT / "launch" / "sweep.py", "--config=features", *words]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "validation UA" in done.stdout
+    command_line = [sys.executable, ROOT / "launch" / "sweep.py", "--config=features", *arguments]
+    completed = subprocess.run(command_line, capture_output=True, text=True, timeout=300)
+    assert completed.returncode == 0, completed.stderr
+    assert "validation UA" in completed.stdout
     rows = json.loads((tmp_path / "sweep.json").read_text())["trials"]
     assert {row["number"] for row in rows} == {0, 1}
-    board = sorted(path.name for path in (tmp_path / "tensorboard").iterdir() if path.is_dir())
-    assert board == ["000", "001"]
+    trial_folders = sorted(path.name for path in (tmp_path / "tensorboard").iterdir() if path.is_dir())
+    assert trial_folders == ["000", "001"]
     (score,) = [row for row in rows if row["number"] == 0]
-    told = shown(tmp_path / "tensorboard" / "000")
-    assert told["validation_ua"][0].simple_value == pytest.approx(score["validation_ua"])
-    assert "_hparams_/session_start_info" in told
+    tensorboard_values = read_values(tmp_path / "tensorboard" / "000")
+    assert tensorboard_values["validation_ua"][0].simple_value == pytest.approx(score["validation_ua"])
+    assert "_hparams_/session_start_info" in tensorboard_values

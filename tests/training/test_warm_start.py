@@ -22,19 +22,19 @@ from tests.models.test_public_weights import alexnet_tensors
 def home(tmp_path_factory):
     """Records, and both streams trained for an epoch."""
     home = tmp_path_factory.mktemp("warm")
-    path = write_dataset(str(home / "records"), clips=60)
+    path = write_dataset(str(home / "records"), num_clips=60)
     for stream in ("audio", "video"):
         config = tiny_config(path, f"{stream}_only", **{"train.epochs": 1})
         train(open_experiment(config), str(home / stream))
     return home
 
 
-def second_stage(home, fusion="two_stage", **fields):
+def second_stage_config(home, fusion="two_stage", **fields):
     init = {"init.audio": str(home / "audio"), "init.video": str(home / "video")}
     return tiny_config(str(home / "records"), fusion, **{"train.epochs": 1} | init | fields)
 
 
-def fresh(experiment, workdir):
+def load_initial_state(experiment, workdir):
     mesh = make_mesh(experiment.config.mesh)
     state, *_ = restore_or_init(
         experiment, str(workdir), make_optimizer(experiment.config.optimizer, 9), mesh
@@ -43,16 +43,18 @@ def fresh(experiment, workdir):
 
 
 def test_the_second_stage_starts_from_both_streams_and_trains_at_a_tenth(home, tmp_path):
-    config = second_stage(home)
+    config = second_stage_config(home)
     assert config.optimizer.learning_rate == pytest.approx(
         0.1 * tiny_config("", "g_fbp").optimizer.learning_rate
     )
     experiment = open_experiment(config)
-    started = fresh(experiment, tmp_path / "a")
-    alone = fresh(open_experiment(second_stage(home, **{"init.audio": "", "init.video": ""})), tmp_path / "b")
+    started = load_initial_state(experiment, tmp_path / "a")
+    alone = load_initial_state(
+        open_experiment(second_stage_config(home, **{"init.audio": "", "init.video": ""})), tmp_path / "b"
+    )
     for stream in ("audio", "video"):
-        everywhere = replicated(make_mesh(config.mesh))
-        _, *trained, _ = load_trained_model(str(home / stream), "best", everywhere)
+        sharding = replicated(make_mesh(config.mesh))
+        _, *trained, _ = load_trained_model(str(home / stream), "best", sharding)
         for ours, theirs in zip(started, trained, strict=True):
             for name in {stream, f"{stream}_attention"} & ours.keys():
                 jax.tree.map(
@@ -60,11 +62,11 @@ def test_the_second_stage_starts_from_both_streams_and_trains_at_a_tenth(home, t
                 )
     jax.tree.map(np.testing.assert_array_equal, started[0]["fusion"], alone[0]["fusion"])
     kernel = ("audio", "fcn", "conv1", "kernel")
-    assert not np.array_equal(at(started[0], kernel), at(alone[0], kernel))
+    assert not np.array_equal(get_leaf(started[0], kernel), get_leaf(alone[0], kernel))
     train(experiment, str(tmp_path / "run"))
 
 
-def at(tree, names):
+def get_leaf(tree, names):
     for name in names:
         tree = tree[name]
     return tree
@@ -73,9 +75,9 @@ def at(tree, names):
 def test_public_weights_are_where_the_run_starts(home, tmp_path):
     path = str(tmp_path / "alexnet.safetensors")
     safetensors.numpy.save_file(alexnet_tensors(), path)
-    config = second_stage(home, "g_fbp", **{"init.audio": path, "init.video": ""})
+    config = second_stage_config(home, "g_fbp", **{"init.audio": path, "init.video": ""})
     config.model.audio.update(TORCHVISION_ALEXNET)
-    params, _ = fresh(open_experiment(config), tmp_path / "run")
+    params, _ = load_initial_state(open_experiment(config), tmp_path / "run")
     stored = safetensors.numpy.load_file(path)["features.3.weight"]
     np.testing.assert_array_equal(params["audio"]["fcn"]["conv2"]["kernel"], stored.transpose(3, 2, 1, 0))
     safetensors.numpy.save_file({"other": np.zeros(1, np.float32)}, path)
@@ -84,19 +86,19 @@ def test_public_weights_are_where_the_run_starts(home, tmp_path):
 
 
 def test_what_cannot_be_started_from_is_named(home):
-    def start(fusion="two_stage", **fields):
-        return load_warm_start(open_experiment(second_stage(home, fusion, **fields)))
+    def load_from(fusion="two_stage", **fields):
+        return load_warm_start(open_experiment(second_stage_config(home, fusion, **fields)))
 
     with pytest.raises(
         ValueError, match=r"config.init.audio=.*audio: audio/fcn/conv1/bias is \(4,\) there, \(5,\)"
     ):
-        start(**{"model.audio.widths": (5, 8, 8, 8, 8)})
+        load_from(**{"model.audio.widths": (5, 8, 8, 8, 8)})
     with pytest.raises(ValueError, match=r"config.init.video=.*: that run has no video"):
-        start(**{"init.video": str(home / "audio")})
+        load_from(**{"init.video": str(home / "audio")})
     with pytest.raises(FileNotFoundError, match=r"nothing: holds no best checkpoint"):
-        start(**{"init.video": str(home / "nothing")})
+        load_from(**{"init.video": str(home / "nothing")})
     with pytest.raises(ValueError, match=r"config.init.video=.*: this model has no video encoder"):
-        start("audio_only", **{"init.audio": ""})
+        load_from("audio_only", **{"init.audio": ""})
 
 
 def test_a_stream_of_another_fold_is_refused(home):
@@ -107,9 +109,9 @@ def test_a_stream_of_another_fold_is_refused(home):
     stats = home / "records" / "stats" / "fake_1fold"
     (stats / "fold_1.npz").write_bytes((stats / "fold_0.npz").read_bytes())
     with pytest.raises(ValueError, match=r"was trained or validated on other clips than this fold's"):
-        load_warm_start(open_experiment(second_stage(home, **{"data.fold": 1})))
+        load_warm_start(open_experiment(second_stage_config(home, **{"data.fold": 1})))
 
 
 def test_a_stream_that_saw_hidden_labels_is_refused(home):
     with pytest.raises(ValueError, match=r"saw labels that this run hides: fraction and seed \(1.0, 0\)"):
-        load_warm_start(open_experiment(second_stage(home, **{"data.labelled_fraction": 0.5})))
+        load_warm_start(open_experiment(second_stage_config(home, **{"data.labelled_fraction": 0.5})))

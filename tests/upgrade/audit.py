@@ -8,24 +8,24 @@ import subprocess
 import sys
 import tempfile
 
-OURS = "emofuse"
+PACKAGE = "emofuse"
 
 
 def main(python: str) -> int:
     """Prints what was found; gives the status."""
-    freeze = [python, "-m", "pip", "list", "--format=freeze", "--exclude", OURS]
+    freeze = [python, "-m", "pip", "list", "--format=freeze", "--exclude", PACKAGE]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(subprocess.run(freeze, capture_output=True, text=True, check=True).stdout)
         file.flush()
         audit = [sys.executable, "-m", "pip_audit", "-f", "json", "--progress-spinner", "off"]
         audit += ["--no-deps", "--disable-pip", "-r", file.name]
         done = subprocess.run(audit, capture_output=True, text=True, check=False)
-    status, lines = judge(done.stdout, done.stderr)
+    status, lines = parse_audit(done.stdout, done.stderr)
     print("\n".join(lines))
     return status
 
 
-def judge(output: str, errors: str) -> tuple[int, list[str]]:
+def parse_audit(output: str, errors: str) -> tuple[int, list[str]]:
     """Status and what to say, from pip-audit's JSON and its remarks."""
     try:
         packages = json.loads(output)["dependencies"]
@@ -34,17 +34,22 @@ def judge(output: str, errors: str) -> tuple[int, list[str]]:
         if "ConnectionError" in reason or "ServiceError" in reason or "timed out" in reason.lower():
             return 0, [f"pip-audit: its advisory service could not be reached; nothing was audited: {reason}"]
         return 1, [f"pip-audit failed: {reason}"]
-    asked = [one for one in packages if "vulns" in one]
-    found = [(one, vulnerability) for one in asked for vulnerability in one["vulns"]]
-    if not asked:
+    audited = [one for one in packages if "vulns" in one]
+    findings = [(one, vulnerability) for one in audited for vulnerability in one["vulns"]]
+    if not audited:
         reason = packages[0].get("skip_reason", "") if packages else "no packages"
         return 0, [f"pip-audit: its advisory service could not be reached; nothing was audited: {reason}"]
     lines = [
         f"{one['name']} {one['version']}: {v['id']}, mended in {', '.join(v['fix_versions']) or 'no version'}"
-        for one, v in found
+        for one, v in findings
     ]
-    silent = f", {len(packages) - len(asked)} could not be audited" if len(packages) > len(asked) else ""
-    return int(bool(found)), [*lines, f"pip-audit: {len(asked)} packages, {len(found)} findings{silent}"]
+    unaudited_note = (
+        f", {len(packages) - len(audited)} could not be audited" if len(packages) > len(audited) else ""
+    )
+    return int(bool(findings)), [
+        *lines,
+        f"pip-audit: {len(audited)} packages, {len(findings)} findings{unaudited_note}",
+    ]
 
 
 if __name__ == "__main__":

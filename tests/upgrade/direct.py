@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from packaging.requirements import Requirement
 
-OURS = "emofuse"
+PACKAGE = "emofuse"
 
 
 def requirements(project: dict, extras: Iterable[str]) -> Iterator[Requirement]:
@@ -15,7 +15,7 @@ def requirements(project: dict, extras: Iterable[str]) -> Iterator[Requirement]:
         texts += project["optional-dependencies"][extra]
     for text in texts:
         one = Requirement(text)
-        if one.name == OURS:
+        if one.name == PACKAGE:
             yield from requirements({**project, "dependencies": []}, sorted(one.extras))
         else:
             yield one

@@ -23,10 +23,10 @@ ALWAYS = "always"
 TOOLS = {"make onnx": ("jax2onnx", "onnx-ir")}
 """Packages that a make target installs without an extra."""
 
-UNSAID = {"jax2onnx": "Apache-2.0", "torch": "BSD-3-Clause"}
+UNSTATED_LICENCES = {"jax2onnx": "Apache-2.0", "torch": "BSD-3-Clause"}
 """Not in its metadata, but in its licence file; seldom installed where this runs."""
 
-SHORT = {
+SHORT_NAMES = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
     "Apache License": "Apache-2.0",  # the first line of its text
@@ -61,38 +61,38 @@ NOTES = {
 }
 
 
-def licence_of(name: str) -> str:
+def get_licence(name: str) -> str:
     """What a package's metadata says, in short."""
-    if name in UNSAID:
-        return UNSAID[name]
-    about = importlib.metadata.metadata(name)
-    if about.get("License-Expression"):
-        return about["License-Expression"]
-    first = (about.get("License") or "").strip().split("\n")[0].strip()
-    if first in SHORT or re.fullmatch(r"[A-Z][\w.-]+( (AND|OR) [\w.-]+)*", first):
-        return SHORT.get(first, first)
+    if name in UNSTATED_LICENCES:
+        return UNSTATED_LICENCES[name]
+    metadata = importlib.metadata.metadata(name)
+    if metadata.get("License-Expression"):
+        return metadata["License-Expression"]
+    first = (metadata.get("License") or "").strip().split("\n")[0].strip()
+    if first in SHORT_NAMES or re.fullmatch(r"[A-Z][\w.-]+( (AND|OR) [\w.-]+)*", first):
+        return SHORT_NAMES.get(first, first)
     listed = [
-        text.split(" :: ")[-1] for text in about.get_all("Classifier") or () if text.startswith("License")
+        text.split(" :: ")[-1] for text in metadata.get_all("Classifier") or () if text.startswith("License")
     ]
-    return " or ".join(SHORT.get(text, text) for text in listed) or first or "not stated"
+    return " or ".join(SHORT_NAMES.get(text, text) for text in listed) or first or "not stated"
 
 
 def closure(wanted: Iterable[Requirement]) -> set[str]:
     """Names of what these requirements bring, themselves among them, installed or not."""
-    seen, ahead = (
+    visited, pending = (
         set(),
         [(canonicalize_name(one.name), extra) for one in wanted for extra in {"", *one.extras}],
     )
-    while ahead:
-        name, extra = one = ahead.pop()
-        if one in seen:
+    while pending:
+        name, extra = one = pending.pop()
+        if one in visited:
             continue
-        seen.add(one)
+        visited.add(one)
         for text in _requires(name):
             needed = Requirement(text)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
-                ahead += [(canonicalize_name(needed.name), more) for more in {"", *needed.extras}]
-    return {name for name, _ in seen}
+                pending += [(canonicalize_name(needed.name), more) for more in {"", *needed.extras}]
+    return {name for name, _ in visited}
 
 
 def _requires(name: str) -> list[str]:
@@ -102,24 +102,27 @@ def _requires(name: str) -> list[str]:
         return []
 
 
-def users() -> dict[str, list[str]]:
+def map_packages_to_extras() -> dict[str, list[str]]:
     """Each package, and the extras that bring it; `always` alone where none is needed."""
     project = read_project(os.path.join(ROOT, "pyproject.toml"))
-    found, direct = defaultdict(list), {canonicalize_name(name) for name in everything(project)}
+    extras_by_package, direct = (
+        defaultdict(list),
+        {canonicalize_name(name) for name in direct_dependencies(project)},
+    )
     wanted = {ALWAYS: list(requirements(project, ()))}
     for extra in project["optional-dependencies"]:
         wanted[extra] = list(requirements({**project, "dependencies": []}, [extra]))
     for target, names in TOOLS.items():
         wanted[target] = [Requirement(name) for name in names]
         direct |= set(names)
-    for who, needs in wanted.items():
-        for name in closure(needs):
-            if ALWAYS not in found.get(name, ()) and (name in direct or _installed(name)):
-                found[name].append(who)
-    return found
+    for bringer, bringer_requirements in wanted.items():
+        for name in closure(bringer_requirements):
+            if ALWAYS not in extras_by_package.get(name, ()) and (name in direct or _installed(name)):
+                extras_by_package[name].append(bringer)
+    return extras_by_package
 
 
-def everything(project: dict) -> set[str]:
+def direct_dependencies(project: dict) -> set[str]:
     """Names of all direct dependencies, of all extras."""
     return {one.name for one in requirements(project, project["optional-dependencies"])}
 
@@ -131,7 +134,7 @@ def _installed(name: str) -> str:
         return ""
 
 
-def table() -> list[str]:
+def make_table() -> list[str]:
     """The file's lines."""
     lines = [
         "# Third-party packages",
@@ -142,14 +145,16 @@ def table() -> list[str]:
         "| package | version | licence | brought by |",
         "|---|---|---|---|",
     ]
-    for name, who in sorted(users().items()):
+    for name, bringers in sorted(map_packages_to_extras().items()):
         version = _installed(name)
-        licence = licence_of(name) if version or name in UNSAID else "not installed here"
+        licence = get_licence(name) if version or name in UNSTATED_LICENCES else "not installed here"
         mark = " (see below)" if name in NOTES else ""
-        lines.append(f"| {name} | {version or 'not installed here'} | {licence}{mark} | {', '.join(who)} |")
+        lines.append(
+            f"| {name} | {version or 'not installed here'} | {licence}{mark} | {', '.join(bringers)} |"
+        )
     notes = [f"- **{name}**: {NOTES[name]}" for name in sorted(NOTES)]
     return [*lines, "", "## What asks for attention", "", *notes]
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    print("\n".join(make_table()))

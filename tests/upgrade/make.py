@@ -45,12 +45,12 @@ from emofuse_jax.training.loop import train
 from emofuse_jax.training.metric_writer import read_epochs
 from tests.data_prep.media_files import tone, write_wav
 from tests.fakes import tiny_config
-from tests.training.test_crossval import small
+from tests.training.test_crossval import small_config
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 AUDIO, FACES = AudioSettings(bins=70, hop_ms=40.0), FaceSettings(frames=2, size=16)
-STEPS = 70  # the least that five layers of AlexNet's strides can take
-SECONDS = 1.2
+AUDIO_STEPS = 70  # the least that five layers of AlexNet's strides can take
+CLIP_SECONDS = 1.2
 
 
 def main(names: list[str]) -> None:
@@ -63,8 +63,8 @@ def main(names: list[str]) -> None:
             numbers = MAKERS[name](scratch)
             path = FIXTURES / f"{name}-{commit.stdout.strip()}"
             pack(scratch / kind, path.with_suffix(".tar.xz"))
-            about = {"kind": kind, "schema": int(schema), "jax": jax.__version__}
-            path.with_suffix(".json").write_text(json.dumps(about | {"numbers": numbers}, indent=1) + "\n")
+            metadata = {"kind": kind, "schema": int(schema), "jax": jax.__version__}
+            path.with_suffix(".json").write_text(json.dumps(metadata | {"numbers": numbers}, indent=1) + "\n")
 
 
 def pack(folder: pathlib.Path, path: pathlib.Path) -> None:
@@ -91,31 +91,31 @@ def make_clips(folder: pathlib.Path) -> str:
     folder.mkdir()
     table = ["path,label,speaker,start,end"]
     for i in range(6):
-        film = render_clip(speaker=90 + i // 2, p=i % 2, s_f=0, s_v=i % 2, damage="", corpus_seed=0, seed=i)
-        (folder / f"{i}.mp4").write_bytes(film)
-        table.append(f"{i}.mp4,{('low', 'high')[i % 2]},s{i // 2},0,{SECONDS}")
+        video = render_clip(speaker=90 + i // 2, p=i % 2, s_f=0, s_v=i % 2, damage="", corpus_seed=0, seed=i)
+        (folder / f"{i}.mp4").write_bytes(video)
+        table.append(f"{i}.mp4,{('low', 'high')[i % 2]},s{i // 2},0,{CLIP_SECONDS}")
     (folder / "clips.csv").write_text("\n".join(table) + "\n")
     return str(folder)
 
 
-def make_tensors(scratch: pathlib.Path) -> dict:
+def make_tensor_records(scratch: pathlib.Path) -> dict:
     """Records of schema 1: spectrograms and crops."""
     settings = PrepSettings(audio=AUDIO, face=FACES)
     corpus = read_corpus("folder", make_clips(scratch / "clips"))
     prepare(corpus, settings, str(scratch / "records"), workers=0, shards=2)
-    return sums(scratch / "records")
+    return summarise_records(scratch / "records")
 
 
-def make_features(scratch: pathlib.Path) -> dict:
+def make_feature_records(scratch: pathlib.Path) -> dict:
     """Records of schema 2: what frozen encoders said, and nothing else."""
     from tests.data_prep.feature_corpus import make_encoders, run_prepare
 
     clips, files = make_clips(scratch / "clips"), make_encoders(scratch / "encoders")
     run_prepare(clips, scratch / "records", files, "drop")
-    return sums(scratch / "records")
+    return summarise_records(scratch / "records")
 
 
-def make_waveforms(scratch: pathlib.Path) -> dict:
+def make_waveform_records(scratch: pathlib.Path) -> dict:
     """Records of schema 3: sounds without a picture, beside their spectrograms."""
     folder = scratch / "clips"
     folder.mkdir()
@@ -126,66 +126,73 @@ def make_waveforms(scratch: pathlib.Path) -> dict:
     (folder / "clips.csv").write_text("\n".join(table) + "\n")
     settings = PrepSettings(audio=dataclasses.replace(AUDIO, waveform=True), face=FACES)
     prepare(read_corpus("folder", str(folder)), settings, str(scratch / "records"), workers=0, shards=1)
-    return sums(scratch / "records")
+    return summarise_records(scratch / "records")
 
 
-def sums(path: pathlib.Path) -> dict[str, dict]:
+def summarise_records(path: pathlib.Path) -> dict[str, dict]:
     """Of each record's fields: text and flags as they are, the sum of an array with its shape."""
-    dataset, found = open_dataset(str(path)), {}
+    dataset, summaries = open_dataset(str(path)), {}
     for clip, index in dataset.index.items():
         fields = {k: v for k, v in vars(dataset.read(index)).items() if v is not None and k != "notes"}
-        found[clip] = {name: summed(value) for name, value in fields.items()}
-    return found
+        summaries[clip] = {name: summarise_field(value) for name, value in fields.items()}
+    return summaries
 
 
-def summed(value):
+def summarise_field(value):
     """JSON of a field."""
     if not isinstance(value, np.ndarray):
         return value
     return [*value.shape, float(value.astype(np.float64).sum())]
 
 
-def config(path: pathlib.Path, fusion: str = "am_fbp", **more):
+def make_config(path: pathlib.Path, fusion: str = "am_fbp", **more):
     """Of a network that is a few KB, for two epochs of two steps."""
-    fields = {"data.batch_size": 1, "data.audio_steps": STEPS, "train.epochs": 2, "train.eval_batch_size": 2}
-    one = tiny_config(str(path), fusion, **fields)
-    one.augment.frames = 2
-    one.model.audio.attention_width = one.model.video.attention_width = one.model.video.embedding = 8
-    one.model.audio.widths = (4,) * 5
+    fields = {
+        "data.batch_size": 1,
+        "data.audio_steps": AUDIO_STEPS,
+        "train.epochs": 2,
+        "train.eval_batch_size": 2,
+    }
+    config = tiny_config(str(path), fusion, **fields)
+    config.augment.frames = 2
+    config.model.audio.attention_width = config.model.video.attention_width = config.model.video.embedding = 8
+    config.model.audio.widths = (4,) * 5
     if fusion == "am_fbp":
-        one.model.fusion.update(width=8, gate_width=8, parts=2)
-    one.mesh.data = 1
-    one.update_from_flattened_dict(more)
-    return one
+        config.model.fusion.update(width=8, gate_width=8, parts=2)
+    config.mesh.data = 1
+    config.update_from_flattened_dict(more)
+    return config
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """The run's end, before it is there."""
 
 
 @contextlib.contextmanager
-def stopped(save: str):
+def stop_at_second_save(save: str):
     """Ends what runs in it where this function of training/checkpoint/store.py is called for a second
     step."""
     from emofuse_jax.training.checkpoint import store
 
-    kept, first = getattr(store, save), []
+    original_save, saved_steps = getattr(store, save), []
 
-    def once(workdir, kind, at, *rest):
-        first.append(int(getattr(at, "step", at)))  # of a state, or the step itself
-        if first[-1] > first[0]:
-            raise Stopped
-        kept(workdir, kind, at, *rest)
+    def save_once(workdir, kind, state_or_step, *rest):
+        saved_steps.append(
+            int(getattr(state_or_step, "step", state_or_step))
+        )  # of a state, or the step itself
+        if saved_steps[-1] > saved_steps[0]:
+            raise TrainingStopped
+        original_save(workdir, kind, state_or_step, *rest)
 
-    setattr(store, save, once)
-    with contextlib.suppress(Stopped):
+    setattr(store, save, save_once)
+    with contextlib.suppress(TrainingStopped):
         yield
-    setattr(store, save, kept)
+    setattr(store, save, original_save)
 
 
 def train_half(settings, workdir: pathlib.Path) -> None:
     """A run that is stopped after its first epoch's checkpoints."""
-    with stopped("save"):
+    with stop_at_second_save("save"):
         train(open_experiment(settings), str(workdir))
 
 
@@ -193,11 +200,11 @@ def make_checkpoint(scratch: pathlib.Path) -> dict:
     """The workdir of half a run on the oldest records."""
     workdir, name = scratch / "checkpoint", "records-1-9f5193e"
     path = unpack(name, scratch / "records")
-    train_half(config(path), workdir)
-    return {"records": name, **scored(workdir, path)}
+    train_half(make_config(path), workdir)
+    return {"records": name, **score_checkpoint(workdir, path)}
 
 
-def scored(workdir: pathlib.Path, path: pathlib.Path) -> dict:
+def score_checkpoint(workdir: pathlib.Path, path: pathlib.Path) -> dict:
     """What its best checkpoint says of the test clips."""
     results, _ = evaluate_workdir(str(workdir), data_path=str(path), example_count=0)
     return {"clips": results["clips"], "probabilities": results["probabilities"]}
@@ -207,46 +214,46 @@ def make_averaged(scratch: pathlib.Path) -> dict:
     """Such a run whose parameters are averaged; it goes on from those that are not, to these losses."""
     workdir, name = scratch / "checkpoint", "records-1-9f5193e"
     path = unpack(name, scratch / "records")
-    settings = config(path, "audio_only", **{"optimizer.ema": 0.75, "optimizer.learning_rate": 0.01})
+    settings = make_config(path, "audio_only", **{"optimizer.ema": 0.75, "optimizer.learning_rate": 0.01})
     train_half(settings, workdir)
-    numbers = {"records": name, **scored(workdir, path)}
-    whole = shutil.copytree(workdir, scratch / "whole")
-    train(open_experiment(settings), str(whole))
-    return numbers | {"train_loss": [row["train_loss"] for row in read_epochs(str(whole))]}
+    numbers = {"records": name, **score_checkpoint(workdir, path)}
+    complete_run = shutil.copytree(workdir, scratch / "whole")
+    train(open_experiment(settings), str(complete_run))
+    return numbers | {"train_loss": [row["train_loss"] for row in read_epochs(str(complete_run))]}
 
 
 def make_replicas(scratch: pathlib.Path) -> dict:
     """A cross-validation that is stopped after its first epoch, its records, and what it comes to."""
-    made = Made(clips=24, speakers=3, folds=3, classes=2, steps=4, audio=6, frames=3, face=5)
-    path = write_features(str(scratch / "replicas" / "records"), made)
+    feature_spec = Made(clips=24, speakers=3, folds=3, classes=2, steps=4, audio=6, frames=3, face=5)
+    path = write_features(str(scratch / "replicas" / "records"), feature_spec)
     workdir = scratch / "replicas" / "run"
     fields = {"train.epochs": 2, "crossval.save_seconds": 0.0, "data.audio_steps": 4}
-    settings = small(path, "audio_only", **fields, **{"model.audio.attention_width": 4})
-    with stopped("save_items"):
+    settings = small_config(path, "audio_only", **fields, **{"model.audio.attention_width": 4})
+    with stop_at_second_save("save_items"):
         crossval(settings, str(workdir), seeds=1, folds=[0, 1])
-    whole = shutil.copytree(workdir, scratch / "whole")
-    results = crossval(settings, str(whole), seeds=1, folds=[0, 1])
+    complete_run = shutil.copytree(workdir, scratch / "whole")
+    results = crossval(settings, str(complete_run), seeds=1, folds=[0, 1])
     return {f"fold_{run['fold']}": run["probabilities"] for run in results["runs"]}
 
 
 def make_bundle(scratch: pathlib.Path, fusion: str = "am_fbp", **more) -> dict:
     """The bundle of such a run, with a sound and its answer."""
     path = unpack("records-1-9f5193e", scratch / "records")
-    train_half(config(path, fusion), scratch / "run")
+    train_half(make_config(path, fusion), scratch / "run")
     (scratch / "bundle").mkdir()
     export_bundle(str(scratch / "run"), str(scratch / "bundle" / "bundle"), **more)
     write_wav(scratch / "bundle" / "clip.wav", tone(0.2, rate=16_000))
     bundle = load(str(scratch / "bundle" / "bundle"))
-    (answer,) = bundle.predict(str(scratch / "bundle" / "clip.wav"))
-    return {"label": answer.label, "probabilities": answer.probabilities}
+    (prediction,) = bundle.predict(str(scratch / "bundle" / "clip.wav"))
+    return {"label": prediction.label, "probabilities": prediction.probabilities}
 
 
 INT8 = functools.partial(make_bundle, fusion="audio_only", quantize="int8")
 BF16 = functools.partial(make_bundle, fusion="audio_only", quantize="bf16")
 MAKERS = {
-    "records-1": make_tensors,
-    "records-2": make_features,
-    "records-3": make_waveforms,
+    "records-1": make_tensor_records,
+    "records-2": make_feature_records,
+    "records-3": make_waveform_records,
     "checkpoint-1": make_checkpoint,
     "checkpoint-1-averaged": make_averaged,
     "replicas-1": make_replicas,

@@ -7,9 +7,9 @@ import re
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.upgrade.audit import judge
+from tests.upgrade.audit import parse_audit
 from tests.upgrade.direct import read_project, requirements
-from tests.upgrade.licences import NOTES, everything
+from tests.upgrade.licences import NOTES, direct_dependencies
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 PROJECT = read_project(str(ROOT / "pyproject.toml"))
@@ -22,7 +22,7 @@ ROWS = [
 
 def test_every_direct_dependency_has_a_licence():
     licences = {row[0]: row[2] for row in ROWS}
-    direct = {canonicalize_name(name) for name in everything(PROJECT)}
+    direct = {canonicalize_name(name) for name in direct_dependencies(PROJECT)}
     assert direct <= licences.keys(), "run make licences"
     assert not any("not stated" in licence or "not installed" in licence for licence in licences.values())
 
@@ -45,28 +45,31 @@ def test_every_direct_dependency_has_bounds():
 
 def test_extras_that_name_our_own_are_followed():
     project = {"dependencies": ["a>=1,<2"], "optional-dependencies": {"x": ["b==3"], "y": ["emofuse[x]"]}}
-    found = list(requirements(project, ["y"]))
-    assert found == [Requirement("a>=1,<2"), Requirement("b==3")]
+    followed = list(requirements(project, ["y"]))
+    assert followed == [Requirement("a>=1,<2"), Requirement("b==3")]
 
 
 def test_an_audit_with_findings_fails_and_names_them():
-    found = {"id": "PYSEC-1", "fix_versions": ["1.1"]}
-    packages = [{"name": "a", "version": "1.0", "vulns": [found]}, {"name": "b", "version": "2", "vulns": []}]
-    status, lines = judge(json.dumps({"dependencies": packages}), "")
+    vulnerability = {"id": "PYSEC-1", "fix_versions": ["1.1"]}
+    packages = [
+        {"name": "a", "version": "1.0", "vulns": [vulnerability]},
+        {"name": "b", "version": "2", "vulns": []},
+    ]
+    status, lines = parse_audit(json.dumps({"dependencies": packages}), "")
     assert status == 1
     assert lines == ["a 1.0: PYSEC-1, mended in 1.1", "pip-audit: 2 packages, 1 findings"]
 
 
 def test_an_audit_without_its_service_says_so_and_passes():
     skipped = [{"name": "a", "version": "1.0", "skip_reason": "not found on PyPI"}]
-    for answer in (
-        judge(json.dumps({"dependencies": skipped}), ""),
-        judge("", "x\nrequests.ConnectionError: y"),
+    for audit in (
+        parse_audit(json.dumps({"dependencies": skipped}), ""),
+        parse_audit("", "x\nrequests.ConnectionError: y"),
     ):
-        status, (line,) = answer
+        status, (line,) = audit
         assert status == 0
         assert "could not be reached" in line
 
 
 def test_an_audit_that_breaks_fails():
-    assert judge("", "Traceback\nKeyError: 'x'") == (1, ["pip-audit failed: KeyError: 'x'"])
+    assert parse_audit("", "Traceback\nKeyError: 'x'") == (1, ["pip-audit failed: KeyError: 'x'"])

@@ -17,9 +17,9 @@ from emofuse_jax.serving.bundle.stablehlo_check import READER
 from emofuse_jax.serving.media.prepare_window import check_encoders, prep_requirements
 from emofuse_jax.serving.predictions import make_prediction
 from emofuse_jax.serving.windows import plan_windows
-from tests.fuzz.bombs import BOMBS, write_bombs
-from tests.fuzz.damage import damage_tree, read_tree, rng_of
-from tests.fuzz.graphs import NESTED, PLANTED, planted
+from tests.fuzz.bombs import BOMB_FOLDER, write_bombs
+from tests.fuzz.damage import damage_tree, make_rng, read_tree
+from tests.fuzz.graphs import FORBIDDEN_OPERATIONS, NESTED_OPERATION, plant_operations
 from tests.fuzz.verdict import Broken
 from tests.serving.conftest import save_checkpoint
 
@@ -39,51 +39,51 @@ def make(folder: str) -> None:
 def load(folder: str):
     """The folder, its files, and bombs by name; a whole bundle is run, so that all is imported."""
     path = os.path.join(folder, "bundle")
-    _use(path)
-    return path, read_tree(path), read_tree(os.path.join(folder, BOMBS))
+    _load_and_run(path)
+    return path, read_tree(path), read_tree(os.path.join(folder, BOMB_FOLDER))
 
 
 def attempt(case, seed: int, scratch: str) -> None:
     """Opens it as `emofuse predict` does and runs it on its stored inputs."""
     folder, files, bombs = case
-    rng = rng_of("bundles", seed)
+    rng = make_rng("bundles", seed)
     path = os.path.join(scratch, "bundle")
     if rng.integers(8) == 0:
         shutil.copytree(folder, path)
         _plant(path, files, bombs, rng)
-        mend(path)
-        _use(path)
+        update_hashes(path)
+        _load_and_run(path)
         raise Broken("it was taken")
-    mended = bool(rng.integers(2))
-    if mended:
+    has_right_hashes = bool(rng.integers(2))
+    if has_right_hashes:
         files = {name: data for name, data in files.items() if name != "MODEL_CARD.md"}
     damage_tree(folder, path, files, rng)
-    if mended:
-        mend(path)
-    _use(path)
+    if has_right_hashes:
+        update_hashes(path)
+    _load_and_run(path)
 
 
 def _plant(path: str, files: dict[str, bytes], bombs: dict[str, bytes], rng) -> None:
     if rng.integers(3):
-        name, asked = format.GRAPH_FILE, [*PLANTED.values(), NESTED]
-        data = planted(files[name], asked[rng.integers(len(asked))])
+        name, operations = format.GRAPH_FILE, [*FORBIDDEN_OPERATIONS.values(), NESTED_OPERATION]
+        data = plant_operations(files[name], operations[rng.integers(len(operations))])
     else:
         name, data = format.PARITY_FILE, bombs[sorted(bombs)[rng.integers(len(bombs))]]
     with open(os.path.join(path, name), "wb") as file:
         file.write(data)
 
 
-def _use(path: str) -> None:
+def _load_and_run(path: str) -> None:
     bundle = load_bundle(path)
     check_encoders(bundle)
     prep_requirements(bundle)
     plan_windows(3.0, bundle)
     bundle.parity()
-    answer = {"probabilities": [1.0 / len(bundle.classes)] * len(bundle.classes)}
-    make_prediction(bundle.classes, answer, audio_ok=True, video_ok=True)
+    output = {"probabilities": [1.0 / len(bundle.classes)] * len(bundle.classes)}
+    make_prediction(bundle.classes, output, audio_ok=True, video_ok=True)
 
 
-def mend(path: str) -> None:
+def update_hashes(path: str) -> None:
     """Hashes of the files as they are now, as far as bundle.json can still be written."""
     name = os.path.join(path, format.MANIFEST_FILE)
     try:

@@ -8,7 +8,7 @@ from emofuse_jax.models.build import build_model
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
 from emofuse_jax.types import TrainState
-from tests.fuzz.damage import damage_tree, read_tree, rng_of
+from tests.fuzz.damage import damage_tree, make_rng, read_tree
 from tests.fuzz.kinds import configs
 from tests.serving.conftest import save_checkpoint
 
@@ -27,30 +27,30 @@ def make(folder: str) -> None:
 
 def load(folder: str):
     """The folder, its files, and what to restore into; it is read whole, so that all is imported."""
-    about = store.read_metadata(folder, "best")
-    model = build_model(saved_config(about).model, saved_spec(about))
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    metadata = store.read_metadata(folder, "best")
+    model = build_model(saved_config(metadata).model, saved_spec(metadata))
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     trees = jax.eval_shape(model.init, jax.random.key(0))
     scalar = jax.eval_shape(lambda: (jax.numpy.zeros((), "int32"), {"count": jax.numpy.zeros(())}))
     abstract = TrainState(scalar[0], *trees, scalar[1])
-    abstract = store.abstract_like(abstract, jax.tree.map(lambda _: here, abstract))
+    abstract = store.abstract_like(abstract, jax.tree.map(lambda _: sharding, abstract))
     store.restore(folder, abstract)
-    return folder, read_tree(folder), abstract, about
+    return folder, read_tree(folder), abstract, metadata
 
 
 def attempt(case, seed: int, scratch: str) -> None:
     """Reads the damaged kind, best or last."""
-    folder, files, abstract, about = case
-    rng = rng_of("checkpoints", seed)
+    folder, files, abstract, metadata = case
+    rng = make_rng("checkpoints", seed)
     kind = store.CHECKPOINT_KINDS[rng.integers(2)]
     files = {name: data for name, data in files.items() if name.startswith(os.path.join("checkpoints", kind))}
     if rng.integers(3) == 0:
         files = {name: data for name, data in files.items() if "CHECKPOINT_METADATA" in name}
     workdir = os.path.join(scratch, "run")
     damage_tree(folder, workdir, files, rng)
-    found = store.read_metadata(workdir, kind)
-    config, spec = saved_config(found), saved_spec(found)
-    if found != about:
+    damaged_metadata = store.read_metadata(workdir, kind)
+    config, spec = saved_config(damaged_metadata), saved_spec(damaged_metadata)
+    if damaged_metadata != metadata:
         build_model(config.model, spec)
     if kind == "last":
         store.restore(workdir, abstract)

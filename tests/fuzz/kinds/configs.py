@@ -16,8 +16,8 @@ from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
 from emofuse_jax.training.experiment import flatten
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.types import InputSpec
-from tests.fuzz.damage import rng_of
-from tests.fuzz.values import hostile, json_bytes
+from tests.fuzz.damage import make_rng
+from tests.fuzz.values import draw_hostile, json_bytes
 from tests.fuzz.verdict import Refused
 
 SECTIONS = "|".join([*settings.small(), *settings.small().model])
@@ -43,14 +43,14 @@ def make(folder: str) -> None:
 
 def load(folder: str) -> dict[str, dict]:
     """Small configs by fusion; one is built, so that all is imported."""
-    found = {name: settings.small(name) for name in FUSIONS}
-    build(found["am_fbp"])
-    return {name: config.to_dict() for name, config in found.items()}
+    configs = {name: settings.small(name) for name in FUSIONS}
+    build_network(configs["am_fbp"])
+    return {name: config.to_dict() for name, config in configs.items()}
 
 
 def attempt(case: dict[str, dict], seed: int, scratch: str) -> None:
     """Even numbers come by flags, odd ones by a checkpoint."""
-    rng = rng_of("configs", seed)
+    rng = make_rng("configs", seed)
     name = FUSIONS[rng.integers(len(FUSIONS))]
     if seed % 2:
         text = json_bytes({"config": case[name], "spec": SPEC}, rng)
@@ -60,20 +60,23 @@ def attempt(case: dict[str, dict], seed: int, scratch: str) -> None:
     field = names[rng.integers(len(names))] if rng.integers(8) else "model.nothing.at.all"
     if rng.integers(2):
         field = [one for one in names if one.startswith(("model", "optimizer"))][rng.integers(20)]
-    text = str(hostile(rng)).replace("\0", "")[:5000]
-    build(_from_flags(name, f"--config.{field}={text}"))
+    text = str(draw_hostile(rng)).replace("\0", "")[:5000]
+    build_network(_from_flags(name, f"--config.{field}={text}"))
 
 
-def build(config: ml_collections.ConfigDict) -> None:
+def build_network(config: ml_collections.ConfigDict) -> None:
     """The network without its numbers, and the optimizer."""
     build_model(config.model, InputSpec(**SPEC))
     make_optimizer(config.optimizer, 100)
 
 
-def _from_flags(name: str, word: str) -> ml_collections.ConfigDict:
+def _from_flags(name: str, flag: str) -> ml_collections.ConfigDict:
     """As cli/main.py has absl read them; what it turns into a line is refused."""
-    values, words = flags.FlagValues(), [f"--config={os.path.join(ROOT, 'configs', 'demo.py')}:{name}", word]
-    sys.argv[1:] = words  # ml_collections reads it too
+    values, arguments = (
+        flags.FlagValues(),
+        [f"--config={os.path.join(ROOT, 'configs', 'demo.py')}:{name}", flag],
+    )
+    sys.argv[1:] = arguments  # ml_collections reads it too
     config_flags.DEFINE_config_file("config", flag_values=values)
     try:
         values(sys.argv)
@@ -84,9 +87,9 @@ def _from_flags(name: str, word: str) -> ml_collections.ConfigDict:
 
 def _from_checkpoint(text: bytes) -> None:
     try:
-        about = json.loads(text)
+        metadata = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Refused(f"config: not JSON: {error}") from error
-    if not isinstance(about, dict):
+    if not isinstance(metadata, dict):
         raise Refused("config: not an object")
-    build_model(saved_config(about).model, saved_spec(about))
+    build_model(saved_config(metadata).model, saved_spec(metadata))

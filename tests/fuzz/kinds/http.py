@@ -17,22 +17,22 @@ from emofuse_jax.serving.http.service import Limits
 from emofuse_jax.serving.http.uploads import UPLOADS_PREFIX
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.mutate import mutate
-from tests.fuzz.damage import damaged, read_tree, rng_of
-from tests.fuzz.kinds.names import TRICKS
+from tests.fuzz.damage import damage_bytes, make_rng, read_tree
+from tests.fuzz.kinds.names import UNSAFE_NAMES
 from tests.fuzz.values import json_bytes
 from tests.fuzz.verdict import Broken, Refused
 from tests.serving.conftest import SPEC, save_checkpoint
-from tests.serving.test_app import packed
+from tests.serving.test_app import encode_array
 
 NAMED = "."
-"""`check` sees to the field."""
+"""`check_response` sees to the field."""
 OWN_PICKLES = True
 """What decoders found comes back from our own processes as pickles."""
-FINE = {200, 400, 413, 415, 422}
+ALLOWED_STATUSES = {200, 400, 413, 415, 422}
 LIMITS = Limits(max_body_bytes=8 << 20, buckets=(1,), decode_timeout_seconds=15.0)
 ROUTES = ("/v1/predict", "/v1/predict/stream")
-QUOTED = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
-KINDS = (
+QUOTE_TABLE = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
+CONTENT_TYPES = (
     "application/json",
     "multipart/form-data; boundary=cut",
     "multipart/form-data",
@@ -43,9 +43,9 @@ KINDS = (
 
 FIELDS = ("min_confidence", "person", "details", "x" * 200, "file", "_charset_", "file[]", "../file", "")
 VALUES = ("nan", "-1", "1e999", "true", "", "\0", "é", "9" * 5000, "０．５", "utf-7", "../../x", "\u202e1")
-HEADS = (
+FILE_HEADERS = (
     *('filename="clip"', 'filename=""', "", "filename=clip", 'filename="clip"; filename="other"'),
-    *(f'filename="{name.translate(QUOTED)}"' for name in TRICKS),
+    *(f'filename="{name.translate(QUOTE_TABLE)}"' for name in UNSAFE_NAMES),
     "filename*=utf-8'de'%2e%2e%2f..%2fx%00.wav",
     "filename=\"a\"; filename*=utf-16'en'%ff%fe",
     'filename="a"\r\nContent-Type: ../../x; charset=utf-7',
@@ -64,7 +64,7 @@ def make(folder: str) -> None:
     write_wav(root / "media" / "sound.wav", tone(1.2, rate=16_000))
 
 
-def start(folder: str) -> TestClient:
+def start_client(folder: str) -> TestClient:
     """A client of the running application."""
     client = TestClient(
         make_app(load_bundle(f"{folder}/bundle"), limits=LIMITS), raise_server_exceptions=False
@@ -77,71 +77,71 @@ def start(folder: str) -> TestClient:
 
 def load(folder: str):
     """The client, valid bodies by name, and media by name."""
-    client = start(folder)
+    client = start_client(folder)
     media = read_tree(f"{folder}/media")
-    sound = np.full((90, SPEC.f), 0.5, np.float16)
+    audio = np.full((90, SPEC.f), 0.5, np.float16)
     bodies = {
-        "packed": json.dumps({"inputs": {"audio": packed(sound)}, "min_confidence": 0.5}).encode(),
-        "listed": json.dumps({"inputs": {"audio": sound.tolist()}}).encode(),
-        "form": form(media["sound.wav"], details="true", person="2"),
+        "packed": json.dumps({"inputs": {"audio": encode_array(audio)}, "min_confidence": 0.5}).encode(),
+        "listed": json.dumps({"inputs": {"audio": audio.tolist()}}).encode(),
+        "form": make_form(media["sound.wav"], details="true", person="2"),
     }
-    kinds = {"packed": KINDS[0], "listed": KINDS[0], "form": KINDS[1]}
+    content_types = {"packed": CONTENT_TYPES[0], "listed": CONTENT_TYPES[0], "form": CONTENT_TYPES[1]}
     for name, body in bodies.items():
-        client.post(ROUTES[0], content=body, headers={"content-type": kinds[name]}).raise_for_status()
-    return client, bodies, kinds, media
+        client.post(ROUTES[0], content=body, headers={"content-type": content_types[name]}).raise_for_status()
+    return client, bodies, content_types, media
 
 
 def attempt(case, seed: int, scratch: str) -> None:
     """One body: a damaged valid one, values of JSON, or a whole form around damaged media or fields."""
-    client, bodies, kinds, media = case
-    rng = rng_of("http", seed)
+    client, bodies, content_types, media = case
+    rng = make_rng("http", seed)
     name = sorted(bodies)[rng.integers(len(bodies))]
-    kind = kinds[name] if rng.integers(8) else KINDS[rng.integers(len(KINDS))]
+    content_type = content_types[name] if rng.integers(8) else CONTENT_TYPES[rng.integers(len(CONTENT_TYPES))]
     if name != "form" and rng.integers(2):
         body = json_bytes(json.loads(bodies[name]), rng)
     elif name == "form" and rng.integers(2):
         data = mutate(media, seed)[1] if rng.integers(2) else media["sound.wav"]
-        more = {one_of(FIELDS, rng): one_of(VALUES, rng)} if rng.integers(2) else {}
-        body = form(data, head=one_of(HEADS, rng), **more)
+        extra_fields = {draw(FIELDS, rng): draw(VALUES, rng)} if rng.integers(2) else {}
+        body = make_form(data, file_header=draw(FILE_HEADERS, rng), **extra_fields)
     else:
-        body = damaged(bodies, name, rng)
+        body = damage_bytes(bodies, name, rng)
     route = ROUTES[int(rng.integers(4) == 0)]
-    answer = client.post(route, content=body, headers={"content-type": kind.encode("latin-1")})
-    check_kept()
-    check(answer)
+    response = client.post(route, content=body, headers={"content-type": content_type.encode("latin-1")})
+    check_no_uploads_left()
+    check_response(response)
 
 
-def check_kept(seconds: float = 5.0) -> None:
+def check_no_uploads_left(timeout_seconds: float = 5.0) -> None:
     """Broken where something that was sent lies there still, so long after its caller is gone."""
-    until = time.monotonic() + seconds
-    while left := glob.glob(os.path.join(tempfile.gettempdir(), f"{UPLOADS_PREFIX}*", "*")):
-        if time.monotonic() > until:
-            raise Broken(f"what was sent is kept: {left[:3]}")
+    deadline = time.monotonic() + timeout_seconds
+    while leftover_files := glob.glob(os.path.join(tempfile.gettempdir(), f"{UPLOADS_PREFIX}*", "*")):
+        if time.monotonic() > deadline:
+            raise Broken(f"what was sent is kept: {leftover_files[:3]}")
         time.sleep(0.01)
 
 
-def check(answer) -> None:
+def check_response(response) -> None:
     """Broken where it says more, or less, than a client may see."""
-    text = answer.text
-    if answer.status_code not in FINE or "Traceback" in text:
-        raise Broken(f"{answer.status_code}: {text[:500]}")
-    if answer.status_code != 200:
-        problem = answer.json()
-        if answer.headers["content-type"] != "application/problem+json" or not problem["detail"]:
+    text = response.text
+    if response.status_code not in ALLOWED_STATUSES or "Traceback" in text:
+        raise Broken(f"{response.status_code}: {text[:500]}")
+    if response.status_code != 200:
+        problem = response.json()
+        if response.headers["content-type"] != "application/problem+json" or not problem["detail"]:
             raise Broken(f"no problem document: {text[:500]}")
-        if answer.status_code in {413, 422} and not problem.get("field"):
+        if response.status_code in {413, 422} and not problem.get("field"):
             raise Broken(f"no field: {text[:500]}")
-        raise Refused(f"{answer.status_code}: {problem['detail']}")
+        raise Refused(f"{response.status_code}: {problem['detail']}")
 
 
-def form(data: bytes, head: str = HEADS[0], **fields: str) -> bytes:
-    """A multipart body; `head` is what its file is called, and headers more."""
+def make_form(data: bytes, file_header: str = FILE_HEADERS[0], **fields: str) -> bytes:
+    """A multipart body; `file_header` is what its file is called, and headers more."""
     parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
-    parts.append(f'name="file"; {head}\r\n\r\n'.encode() + data)
-    begin = b"--cut\r\nContent-Disposition: form-data; "
-    return b"".join(begin + part + b"\r\n" for part in parts) + b"--cut--\r\n"
+    parts.append(f'name="file"; {file_header}\r\n\r\n'.encode() + data)
+    part_start = b"--cut\r\nContent-Disposition: form-data; "
+    return b"".join(part_start + part + b"\r\n" for part in parts) + b"--cut--\r\n"
 
 
-def one_of(values, rng) -> str:
+def draw(values, rng) -> str:
     """Any of them, as likely as the others."""
     return values[rng.integers(len(values))]

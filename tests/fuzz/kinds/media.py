@@ -41,9 +41,9 @@ def attempt(case: dict[str, bytes], seed: int, scratch: str) -> None:
     path = os.path.join(scratch, name)
     pathlib.Path(path).write_bytes(data)
     clip = Clip(name, path, seed % 2, "a")
-    found = process_to_outcome(PrepJob(SETTINGS, "fuzz", 2), clip)
-    if "internal error" in found.reason:
-        raise Broken(found.reason)
-    if found.data is None:
-        raise Refused(found.reason)
-    check_record(records.decode(found.data, record_shape(SETTINGS)), clip)
+    outcome = process_to_outcome(PrepJob(SETTINGS, "fuzz", 2), clip)
+    if "internal error" in outcome.reason:
+        raise Broken(outcome.reason)
+    if outcome.data is None:
+        raise Refused(outcome.reason)
+    check_record(records.decode(outcome.data, record_shape(SETTINGS)), clip)

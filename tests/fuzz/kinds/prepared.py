@@ -19,8 +19,8 @@ from emofuse_jax.data.dataset import (
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.training.experiment import input_spec
 from tests.fakes import tiny_config, write_dataset
-from tests.fuzz.bombs import BOMBS, write_bombs
-from tests.fuzz.damage import damage_tree, read_tree, rng_of
+from tests.fuzz.bombs import BOMB_FOLDER, write_bombs
+from tests.fuzz.damage import damage_tree, make_rng, read_tree
 
 NAMED = r"config\.|field \w"
 PROTOCOL = "fake_1fold"
@@ -28,28 +28,28 @@ PROTOCOL = "fake_1fold"
 
 def make(folder: str) -> None:
     """A small prepared directory."""
-    write_dataset(os.path.join(folder, "records"), clips=12, shards=2)
+    write_dataset(os.path.join(folder, "records"), num_clips=12, num_shards=2)
     write_bombs(folder, ["mean", "std"])
 
 
 def load(folder: str):
     """The folder, what lies beside its shards, bombs by name, and a config that fits."""
     path = os.path.join(folder, "records")
-    beside = {name: data for name, data in read_tree(path).items() if ".array_record-" not in name}
-    return path, beside, read_tree(os.path.join(folder, BOMBS)), tiny_config("")
+    other_files = {name: data for name, data in read_tree(path).items() if ".array_record-" not in name}
+    return path, other_files, read_tree(os.path.join(folder, BOMB_FOLDER)), tiny_config("")
 
 
 def attempt(case, seed: int, scratch: str) -> None:
     """Reads all that training reads before its first step."""
-    folder, beside, bombs, config = case
-    rng = rng_of("prepared", seed)
+    folder, other_files, bombs, config = case
+    rng = make_rng("prepared", seed)
     path = os.path.join(scratch, "records")
     if rng.integers(16) == 0:
         shutil.copytree(folder, path)
         with open(os.path.join(path, "stats", PROTOCOL, "fold_0.npz"), "wb") as file:
             file.write(bombs[sorted(bombs)[rng.integers(len(bombs))]])
     else:
-        damage_tree(folder, path, beside, rng)
+        damage_tree(folder, path, other_files, rng)
     dataset = open_dataset(path, "fbp")
     spec = input_spec(config, dataset)
     clips = [

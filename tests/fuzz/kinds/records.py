@@ -11,18 +11,18 @@ from emofuse_jax.data.example_codec import parse_example, serialise_example
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.types import InputSpec
 from tests.fakes import make_record, write_dataset
-from tests.fuzz.damage import damage_tree, damaged, read_tree, rng_of
+from tests.fuzz.damage import damage_bytes, damage_tree, make_rng, read_tree
 
 NAMED = r"field \w|not a record"
 CLIPS = 12
 SPEC = InputSpec(t=140, f=70, s=4, h=16, w=16, classes=3)
 SHAPE = records.RecordShape(f=70, h=16, w=16)
-NUMBERS = (-1, 0, 2, 3, 2**31, 2**40, -(2**63), 2**63 - 1)
+HOSTILE_INTEGERS = (-1, 0, 2, 3, 2**31, 2**40, -(2**63), 2**63 - 1)
 
 
 def make(folder: str) -> None:
     """A small prepared directory."""
-    write_dataset(folder, clips=CLIPS, shards=2)
+    write_dataset(folder, num_clips=CLIPS, num_shards=2)
 
 
 def load(folder: str):
@@ -33,15 +33,19 @@ def load(folder: str):
 
 def attempt(case, seed: int, scratch: str) -> None:
     """Three in four are single records, of which half have whole fields exchanged."""
-    folder, shards, single = case
-    rng = rng_of("records", seed)
+    folder, shards, encoded_records = case
+    rng = make_rng("records", seed)
     if rng.integers(4) == 0:
         path = os.path.join(scratch, "records")
         damage_tree(folder, path, shards, rng)
         _read_all(path)
         return
     name = str(rng.integers(CLIPS))
-    data = damaged(single, name, rng) if rng.integers(2) else _with_other_fields(single[name], rng)
+    data = (
+        damage_bytes(encoded_records, name, rng)
+        if rng.integers(2)
+        else _with_other_fields(encoded_records[name], rng)
+    )
     record = records.decode(data, SHAPE)
     fill_row(empty_batch(1, SPEC), 0, record)
 
@@ -58,16 +62,16 @@ def _with_other_fields(data: bytes, rng) -> bytes:
     names = sorted(fields)
     for _ in range(rng.integers(1, 3)):
         name, other = (names[i] for i in rng.integers(0, len(names), 2))
-        how = rng.integers(6)
-        if how == 0:
+        change = rng.integers(6)
+        if change == 0:
             fields.pop(name, None)
-        elif how == 1:
+        elif change == 1:
             fields[name] = fields.get(other, b"")
-        elif how == 2 or not isinstance(fields.get(name), bytes):
-            fields[name] = NUMBERS[rng.integers(len(NUMBERS))]
-        elif how == 3:
+        elif change == 2 or not isinstance(fields.get(name), bytes):
+            fields[name] = HOSTILE_INTEGERS[rng.integers(len(HOSTILE_INTEGERS))]
+        elif change == 3:
             fields[name] = fields[name][: rng.integers(len(fields[name]) + 1)]
-        elif how == 4:
+        elif change == 4:
             fields[name] = rng.bytes(len(fields[name]))
         else:
             fields[name] = fields[name] + rng.bytes(int(rng.integers(1, 9)))
