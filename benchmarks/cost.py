@@ -18,12 +18,12 @@ def measure_cost(experiment: Experiment) -> dict:
     """`parameters`, `forward_gflop` of a clip, and `clips_per_second` of training from memory."""
     return {
         "parameters": count_parameters(experiment),
-        "forward_gflop": forward_flops(experiment) / 1e9,
-        "clips_per_second": training_speed(experiment),
+        "forward_gflop": count_forward_flops(experiment) / 1e9,
+        "clips_per_second": measure_training_speed(experiment),
     }
 
 
-def training_speed(experiment: Experiment) -> float:
+def measure_training_speed(experiment: Experiment) -> float:
     """Clips per second of the compiled training step: the median of STEPS steps after one that warms up."""
     config, mesh = experiment.config, make_mesh(experiment.config.mesh)
     tx = make_optimizer(config.optimizer, STEPS)
@@ -45,7 +45,7 @@ def count_parameters(experiment: Experiment) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def forward_flops(experiment: Experiment) -> float:
+def count_forward_flops(experiment: Experiment) -> float:
     """Floating-point operations of scoring one clip, as XLA counts them."""
     variables = jax.eval_shape(experiment.model.init, jax.random.key(0))
     batch = experiment.model.fake_batch(1)

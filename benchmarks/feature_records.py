@@ -15,7 +15,7 @@ from emofuse_jax.data import records
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
+class CorpusSpec:
     """Sizes of a made corpus."""
 
     clips: int
@@ -30,51 +30,60 @@ class Made:
     shift: float = 0.6
 
 
-def write_features(path: str, made: Made, shards: int = 1) -> str:
+def write_features(path: str, corpus_spec: CorpusSpec, shards: int = 1) -> str:
     """Writes shards of equal size, prep.json, manifest.csv, and the protocol `made_folds`, its statistics.
 
     Speakers are tested in groups, one group a fold; the next group's first speaker is validation.
     """
     os.makedirs(path, exist_ok=True)
-    rows, size = [], made.clips // shards
+    rows, shard_size = [], corpus_spec.clips // shards
     for shard in range(shards):
         name = records.shard_name("made", shard, shards)
         writer = ArrayRecordWriter(os.path.join(path, name), records.WRITER_OPTIONS)
-        for i in range(shard * size, (shard + 1) * size):
-            record = make_clip(made, i)
+        for i in range(shard * shard_size, (shard + 1) * shard_size):
+            record = make_clip(corpus_spec, i)
             writer.write(records.encode(record))
             rows.append((record.clip_id, i, record.speaker, "kept", record.label))
         writer.close()
     with open(os.path.join(path, "manifest.csv"), "w", newline="") as file:
         csv.writer(file).writerows([("clip_id", "index", "speaker", "status", "label"), *rows])
-    write_json(os.path.join(path, "prep.json"), prep(made, [size] * shards))
-    names = [f"s{i:02d}" for i in range(made.speakers)]
-    for fold in range(made.folds):
-        tested = set(names[fold :: made.folds])
-        who = {"test": tested, "validation": set(names[(fold + 1) % made.folds :: made.folds][:2])}
-        who["train"] = set(names) - tested - who["validation"]
-        lists = {part: [row[0] for row in rows if row[2] in chosen] for part, chosen in who.items()}
-        write_json(os.path.join(path, "splits", "made_folds", f"fold_{fold}.json"), lists)
+    write_json(os.path.join(path, "prep.json"), make_prep(corpus_spec, [shard_size] * shards))
+    speaker_names = [f"s{i:02d}" for i in range(corpus_spec.speakers)]
+    for fold in range(corpus_spec.folds):
+        test_speakers = set(speaker_names[fold :: corpus_spec.folds])
+        speakers_by_split = {
+            "test": test_speakers,
+            "validation": set(speaker_names[(fold + 1) % corpus_spec.folds :: corpus_spec.folds][:2]),
+        }
+        speakers_by_split["train"] = set(speaker_names) - test_speakers - speakers_by_split["validation"]
+        clip_ids_by_split = {
+            split: [row[0] for row in rows if row[2] in speakers]
+            for split, speakers in speakers_by_split.items()
+        }
+        write_json(os.path.join(path, "splits", "made_folds", f"fold_{fold}.json"), clip_ids_by_split)
         os.makedirs(os.path.join(path, "stats", "made_folds"), exist_ok=True)
         name = os.path.join(path, "stats", "made_folds", f"fold_{fold}.npz")
         np.savez(name, mean=np.zeros(200, np.float32), std=np.ones(200, np.float32))
     return path
 
 
-def make_clip(made: Made, i: int) -> records.Record:
+def make_clip(corpus_spec: CorpusSpec, i: int) -> records.Record:
     """Clip `i`; every class of a speaker comes in turn."""
-    rng, label = np.random.default_rng(i), i % made.classes
-    steps = int(rng.integers(max(1, made.steps // 2), made.steps + 1))
-    audio, face = rng.normal(size=(steps, made.audio)), rng.normal(size=(made.frames, made.face))
+    rng, label = np.random.default_rng(i), i % corpus_spec.classes
+    steps = int(rng.integers(max(1, corpus_spec.steps // 2), corpus_spec.steps + 1))
+    audio, face = (
+        rng.normal(size=(steps, corpus_spec.audio)),
+        rng.normal(size=(corpus_spec.frames, corpus_spec.face)),
+    )
     for stream in (audio, face):
-        stream[:, label :: made.classes] += made.shift
-    s = made.frames
+        stream[:, label :: corpus_spec.classes] += corpus_spec.shift
+    s = corpus_spec.frames
     return records.Record(
         clip_id=f"clip{i:05d}",
-        speaker=f"s{i // made.classes % made.speakers:02d}",
+        speaker=f"s{i // corpus_spec.classes % corpus_spec.speakers:02d}",
         corpus="made",
         label=label,
-        votes=np.eye(made.classes, dtype=np.float32)[label],
+        votes=np.eye(corpus_spec.classes, dtype=np.float32)[label],
         spectrogram=np.zeros((0, 200), np.float16),
         faces=np.zeros((s, 0, 0, 3), np.uint8),
         face_valid=np.ones(s, bool),
@@ -89,25 +98,31 @@ def make_clip(made: Made, i: int) -> records.Record:
     )
 
 
-def prep(made: Made, shards: list[int]) -> dict:
-    """prep.json of records that hold features alone; `shards`: how many records each has."""
-    sound = AudioLayout("x", "y", "waveform", "none", hop_ms=20.0, minimum_ms=25.0)
-    crops = FaceLayout("x", "y", "nchw", 112, "rgb", 1 / 255, mean=[0.0] * 3, std=[1.0] * 3)
+def make_prep(corpus_spec: CorpusSpec, shard_sizes: list[int]) -> dict:
+    """prep.json of records that hold features alone; `shard_sizes`: how many records each has."""
+    audio_layout = AudioLayout("x", "y", "waveform", "none", hop_ms=20.0, minimum_ms=25.0)
+    face_layout = FaceLayout("x", "y", "nchw", 112, "rgb", 1 / 255, mean=[0.0] * 3, std=[1.0] * 3)
     encoders = {
-        "audio": EncoderSettings("made.onnx", "0" * 64, made.audio, sound),
-        "face": EncoderSettings("made.onnx", "0" * 64, made.face, crops),
+        "audio": EncoderSettings("made.onnx", "0" * 64, corpus_spec.audio, audio_layout),
+        "face": EncoderSettings("made.onnx", "0" * 64, corpus_spec.face, face_layout),
     }
     settings = PrepSettings(
-        "features", face=FaceSettings(frames=made.frames), features=FeatureSettings("drop", **encoders)
+        "features", face=FaceSettings(frames=corpus_spec.frames), features=FeatureSettings("drop", **encoders)
     )
     return {
         "schema_version": records.SCHEMA_VERSION,
         "corpus": "made",
-        "classes": [f"class{i}" for i in range(made.classes)],
-        "speakers": [f"s{i:02d}" for i in range(made.speakers)],
-        "shape": {"f": 200, "h": 0, "w": 0, "audio_features": made.audio, "face_features": made.face},
+        "classes": [f"class{i}" for i in range(corpus_spec.classes)],
+        "speakers": [f"s{i:02d}" for i in range(corpus_spec.speakers)],
+        "shape": {
+            "f": 200,
+            "h": 0,
+            "w": 0,
+            "audio_features": corpus_spec.audio,
+            "face_features": corpus_spec.face,
+        },
         "settings": settings.to_dict(),
-        "shards": [{"records": size} for size in shards],
+        "shards": [{"records": size} for size in shard_sizes],
         **{"sex": {}, "notes": [], "sources_sha256": "", "versions": {}},
     }
 

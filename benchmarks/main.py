@@ -87,7 +87,7 @@ def measure_suite(suite: str) -> Iterator[dict]:
     suite_functions = {
         "records": lambda: timing.measure_records(DATA.value),
         "prepare": lambda: suite_prepare.measure_prepare(
-            DATA.value, CLIPS.value, WORKDIR.value, torch=PEER.value == "torch"
+            DATA.value, CLIPS.value, WORKDIR.value, with_torch=PEER.value == "torch"
         ),
         "loader": lambda: suite_loader.measure_loader(DATA.value),
     }
@@ -99,15 +99,17 @@ def measure_speed(suite: str) -> Iterator[dict]:
     from benchmarks import suite_crossval, suite_serve, suite_speed, suite_startup
     from emofuse_jax.parallel import distributed
 
-    torch = PEER.value == "torch" and importlib.util.find_spec("torch") is not None
+    with_torch = PEER.value == "torch" and importlib.util.find_spec("torch") is not None
     if suite == "startup":
         return suite_startup.measure_startup(WORKDIR.value, repeats=3)
     if suite == "serve":
-        return suite_serve.measure_serving(torch=torch, repeats=5)
+        return suite_serve.measure_serving(with_torch=with_torch, repeats=5)
     if suite == "crossval":
         distributed.use_one_device_per_core()
-        return suite_crossval.measure_crossval(WORKDIR.value, torch=torch, repeats=5)
-    return {"fbp": suite_speed.measure_fbp, "step": suite_speed.measure_step}[suite](torch=torch, repeats=9)
+        return suite_crossval.measure_crossval(WORKDIR.value, with_torch=with_torch, repeats=5)
+    return {"fbp": suite_speed.measure_fbp, "step": suite_speed.measure_step}[suite](
+        with_torch=with_torch, repeats=9
+    )
 
 
 def print_rows(suite: str, rows: Iterator[dict]) -> Iterator[dict]:

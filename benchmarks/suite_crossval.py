@@ -13,7 +13,7 @@ from benchmarks.timing import make_row, measure_medians
 from emofuse_jax import settings
 from emofuse_jax.training.crossval.context import CrossvalContext
 from emofuse_jax.training.crossval.crossval import make_context, split_into_groups
-from emofuse_jax.training.crossval.group_state import restore_or_init
+from emofuse_jax.training.crossval.group_state import restore_or_init_group
 from emofuse_jax.training.crossval.replica_group import train_and_validate
 from emofuse_jax.training.crossval.replica_packing import choose_group_size
 from emofuse_jax.training.experiment import open_experiment, with_fold_and_seed
@@ -38,20 +38,20 @@ RAVDESS_SIZES = {"clips": 1440, "speakers": 24, "folds": 6, "classes": 8}
 def measure_crossval(
     workdir: str,
     *,
-    torch: bool,
+    with_torch: bool,
     repeats: int,
     seeds: int = 5,
     cases: dict = CASES,
-    corpus: dict = RAVDESS_SIZES,
+    corpus_sizes: dict = RAVDESS_SIZES,
 ) -> Iterator[dict]:
     """Clips that are trained on a second, epochs with their validation; ours of all runs, theirs of one.
 
     The loop's runs follow each other, so that one run's rate is that of all.
     """
-    from benchmarks.feature_records import Made, write_features
+    from benchmarks.feature_records import CorpusSpec, write_features
 
     for name, (make_config, feature_sizes) in cases.items():
-        corpus_spec = Made(**corpus, **feature_sizes)
+        corpus_spec = CorpusSpec(**corpus_sizes, **feature_sizes)
         path = os.path.join(workdir, "features", "_".join(map(str, feature_sizes.values())))
         if not os.path.isdir(path):
             write_features(path, corpus_spec)
@@ -67,30 +67,33 @@ def measure_crossval(
             }
         )
         timers = {"ours": make_timer(make_our_epoch(context, workdir))}
-        if torch:
+        if with_torch:
             timers["peer"] = make_timer(make_peer_epoch(context))
         median_seconds = measure_medians(timers, repeats)
         our_rate = count_clips(context, list(context.experiments)) / median_seconds["ours"]
         peer_rate = (
             count_clips(context, [next(iter(context.experiments))]) / median_seconds["peer"]
-            if torch
+            if with_torch
             else None
         )
         case = f"{corpus_spec.folds} folds x {seeds} seeds, {name}"
         yield make_row(case, "clips/s", our_rate, peer_rate, peer_name="PyTorch loop", repeats=repeats)
 
 
-def count_clips(context: CrossvalContext, runs: list) -> int:
+def count_clips(context: CrossvalContext, replica_ids: list) -> int:
     """In whole batches of an epoch of these runs."""
-    return sum(context.epoch_steps(run) for run in runs) * context.config.data.batch_size
+    return (
+        sum(context.count_epoch_steps(replica_id) for replica_id in replica_ids)
+        * context.config.data.batch_size
+    )
 
 
 def make_our_epoch(context: CrossvalContext, workdir: str):
     """An epoch of every replica, and its validation, chunk after chunk."""
     missing_directory = os.path.join(workdir, "none")
     replica_groups = [
-        restore_or_init(context, runs, missing_directory)
-        for runs in split_into_groups(context, list(context.experiments), choose_group_size(context))
+        restore_or_init_group(context, replica_ids, missing_directory)
+        for replica_ids in split_into_groups(context, list(context.experiments), choose_group_size(context))
     ]
 
     def epoch():
@@ -104,14 +107,14 @@ def make_peer_epoch(context: CrossvalContext):
     """The same of the first run, in PyTorch."""
     from benchmarks.peers.crossval_loop import Replica
 
-    run, experiment = next(iter(context.experiments.items()))
+    replica_id, experiment = next(iter(context.experiments.items()))
     host_data = jax.tree.map(np.asarray, context.data)
-    part_indices = [
-        np.searchsorted(context.clips, experiment.clips[part]) for part in ("train", "validation")
+    split_indices = [
+        np.searchsorted(context.clips, experiment.clips[split]) for split in ("train", "validation")
     ]
     replica = Replica(
         (host_data.audio_features, host_data.face_features, host_data.label),
-        *part_indices,
+        *split_indices,
         classes=experiment.spec.classes,
         widths={
             "embedding": context.config.model.audio.embedding,
@@ -119,7 +122,7 @@ def make_peer_epoch(context: CrossvalContext):
         },
         batch_size=context.config.data.batch_size,
         learning_rate=context.config.optimizer.learning_rate,
-        steps=context.config.train.epochs * context.epoch_steps(run),
+        steps=context.config.train.epochs * context.count_epoch_steps(replica_id),
         device=torch_device(),
     )
     return replica.epoch

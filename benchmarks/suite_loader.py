@@ -66,10 +66,10 @@ def open_cached_dataset(data: str) -> Dataset:
 def load_batches(data: str, batch_count: int, batch_size: int) -> None:
     """Reads batches with a fresh iterator: what it reads ahead counts too."""
     import emofuse_jax as ef
-    from emofuse_jax.training.experiment import input_spec  # which the other sides should not wait for
+    from emofuse_jax.training.experiment import make_input_spec  # which the other sides should not wait for
 
     records, config = open_cached_dataset(data), ef.settings.base()
-    clips, spec = np.arange(len(records.index)), input_spec(config, records)
+    clips, spec = np.arange(len(records.index)), make_input_spec(config, records)
     threads = config.data.threads
     sampler = make_sampler(clips, None, batch_size=batch_size, seed=0)
     batch_iterator = train_batches(records, sampler, lambda clips: spec, threads=threads)

@@ -41,22 +41,23 @@ MEDIA_PATTERNS = ("*.mp4", "*.mpg", "*.mkv", "*.mov", "*.avi", "*.webm")
 
 def measure_prepare(
     data: str,
-    clips: str,
+    clips_directory: str,
     workdir: str,
     *,
-    torch: bool = True,
+    with_torch: bool = True,
     repeats: int = 5,
     max_clips: int = 14,
     cases: dict[str, tuple[int | None, float | None]] = CASES,
 ) -> Iterator[dict]:
-    """Rows of the talking faces in `clips`, in several sizes, and of the media beside the records `data`.
+    """Rows of the talking faces in `clips_directory`, in several sizes, and of the media beside the records
+    `data`.
 
     At most `max_clips` clips of each; what is not there is told on stderr and left out, and so is the script
-    where PyTorch is not installed or `torch` is False.
+    where PyTorch is not installed or `with_torch` is False.
     """
     require_media()
-    has_script = torch and importlib.util.find_spec("torch") is not None
-    if torch and not has_script:
+    has_script = with_torch and importlib.util.find_spec("torch") is not None
+    if with_torch and not has_script:
         print("prepare: the PyTorch script is not there: pip install 'emofuse[bench]'", file=sys.stderr)
     tasks = {"ours": prepare_clips, "without faces": prepare_without_faces, "bare": decode_clips}
     if has_script:
@@ -65,16 +66,16 @@ def measure_prepare(
         timers = {
             name: functools.partial(stack.enter_context(pinned_process()), tasks[name]) for name in tasks
         }
-        for case, paths in find_cases(data, clips, workdir, max_clips, cases):
+        for case, paths in find_cases(data, clips_directory, workdir, max_clips, cases):
             yield from measure_case(case, paths, timers, repeats)
 
 
 def find_cases(
-    data: str, clips: str, workdir: str, max_clips: int, cases: dict
+    data: str, clips_directory: str, workdir: str, max_clips: int, cases: dict
 ) -> Iterator[tuple[str, list[str]]]:
     """The cases that have clips."""
     for name, (height, seconds) in cases.items():
-        if paths := make_looped_clips(clips, workdir, max_clips, height, seconds):
+        if paths := make_looped_clips(clips_directory, workdir, max_clips, height, seconds):
             yield f"talking faces, {name}", paths
     if paths := find_corpus_clips(data, max_clips):
         yield "clips beside the records", paths
@@ -146,12 +147,15 @@ def prepare_clips(paths: Sequence[str]) -> None:
 def prepare_without_faces(paths: Sequence[str]) -> None:
     """Spectrogram and sampled frames of each clip."""
     for path in paths:
-        info = probe_media(path)
+        media_info = probe_media(path)
         log_spectrogram(
-            read_audio_blocks(info, 0.0, info.duration, SETTINGS.audio.sample_rate), SETTINGS.audio
+            read_audio_blocks(media_info, 0.0, media_info.duration, SETTINGS.audio.sample_rate),
+            SETTINGS.audio,
         )
-        start_seconds = float(info.video.times.min())
-        read_frames(info, frame_times(info.video, start_seconds, info.video.end, SETTINGS.face))
+        start_seconds = float(media_info.video.times.min())
+        read_frames(
+            media_info, frame_times(media_info.video, start_seconds, media_info.video.end, SETTINGS.face)
+        )
 
 
 def decode_clips(paths: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ from data_prep.synth.clip import render_clip
 from emofuse_jax.models.build import build_model
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle.export import write_bundle
-from emofuse_jax.serving.media.decoder_pool import Decoders, run_decoder_job
+from emofuse_jax.serving.media.decoder_pool import DecoderPool, run_decoder_job
 from emofuse_jax.serving.media.prepare_window import prep_requirements
 from emofuse_jax.serving.predict import to_batch
 
@@ -44,44 +44,44 @@ READY_TIMEOUT_SECONDS = 300.0
 """Seconds until a server must be ready."""
 
 
-def measure_serving(*, torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
+def measure_serving(*, with_torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
     """Rows of rate and of wait, for each engine against each peer; a wait's ratio is theirs over ours.
 
     onnxruntime takes part where jax2onnx is installed (`make onnx`).
     """
     engines = ["jax", *(["onnx"] if importlib.util.find_spec("jax2onnx") else [])]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        bundle = os.path.join(folder, "bundle")
-        write_random_bundle(bundle, onnx="onnx" in engines)
+        bundle_path = os.path.join(folder, "bundle")
+        write_random_bundle(bundle_path, onnx="onnx" in engines)
         base_command = [
             sys.executable,
             "-m",
             "emofuse_jax.cli",
             "serve",
-            f"--bundle={bundle}",
+            f"--bundle={bundle_path}",
             "--decoders=1",
         ]
         commands = {engine: [*base_command, f"--engine={engine}"] for engine in engines}
         single_clip_names = {engine: f"{engine}, one at a time" for engine in engines}
         commands |= {single_clip_names[engine]: [*commands[engine], "--buckets=1"] for engine in engines}
-        if torch:
+        if with_torch:
             commands[TORCH_PEER] = [sys.executable, "-m", "benchmarks.peers.serve_network"]
         ports = {name: stack.enter_context(run_server(command)) for name, command in commands.items()}
-        waits: dict[str, list[list[float]]] = {name: [] for name in ports}
+        wait_seconds: dict[str, list[list[float]]] = {name: [] for name in ports}
         measurements = {
-            name: functools.partial(measure_load, port, make_request_body(), seconds, waits[name])
+            name: functools.partial(measure_load, port, make_request_body(), seconds, wait_seconds[name])
             for name, port in ports.items()
         }
         rates = measure_medians(measurements, repeats)
-        stage_rows = [measure_media_stages(bundle, engine, ports[engine], repeats) for engine in engines]
+        stage_rows = [measure_media_stages(bundle_path, engine, ports[engine], repeats) for engine in engines]
         stages = list(itertools.chain(*stage_rows))
         joined_counts = {engine: read_max_joined_clips(ports[engine]) for engine in engines}
     inverse_median_waits = {
-        name: 1 / statistics.median(itertools.chain(*rounds[1:])) for name, rounds in waits.items()
+        name: 1 / statistics.median(itertools.chain(*rounds[1:])) for name, rounds in wait_seconds.items()
     }
     for engine in engines:
         case = f"am_fbp, {engine}, JSON, {CLIENT_COUNT} callers, at most {joined_counts[engine]} joined"
-        for peer in (single_clip_names[engine], *([TORCH_PEER] if torch else [])):
+        for peer in (single_clip_names[engine], *([TORCH_PEER] if with_torch else [])):
             row_options = {"peer_name": peer, "repeats": repeats}
             yield make_row(case, "clips/s", rates[engine], rates[peer], **row_options)
             yield make_row(
@@ -94,25 +94,25 @@ def measure_serving(*, torch: bool, repeats: int, seconds: float = 5.0) -> Itera
     yield from stages
 
 
-def measure_media_stages(bundle: str, engine: str, port: int, repeats: int) -> Iterator[dict]:
+def measure_media_stages(bundle_path: str, engine: str, port: int, repeats: int) -> Iterator[dict]:
     """What one film of the demo corpus costs: the whole answer, and its stages in a process of their own."""
-    loaded, path = load(bundle, engine=engine), f"{bundle}.mp4"
+    bundle, path = load(bundle_path, engine=engine), f"{bundle_path}.mp4"
     with open(path, "wb") as file:
         file.write(render_clip(speaker=1, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=3))
-    decoders = Decoders(
-        functools.partial(run_decoder_job, prep_requirements(loaded)),
+    decoders = DecoderPool(
+        functools.partial(run_decoder_job, prep_requirements(bundle)),
         workers=1,
         timeout_seconds=READY_TIMEOUT_SECONDS,
         max_waiting=0,
     )
     try:
-        model_inputs = to_batch(loaded, [decoders.prepare_window(path, None, None)], 1)
+        model_inputs = to_batch(bundle, [decoders.prepare_window(path, None, None)], 1)
         send_clip = functools.partial(send_media, port, path)
         tasks = {
             "whole answer": send_clip,
             "looking": lambda: decoders.probe(path),
             "decoding, faces, spectrogram": lambda: decoders.prepare_window(path, None, None),
-            "model": lambda: loaded.run(model_inputs),
+            "model": lambda: bundle.run(model_inputs),
         }
         median_seconds = measure_medians(
             {name: functools.partial(time_call, task) for name, task in tasks.items()}, repeats
@@ -232,22 +232,22 @@ def send_request(
     return response.status
 
 
-def measure_load(port: int, data: bytes, seconds: float, waits: list[list[float]]) -> float:
+def measure_load(port: int, data: bytes, seconds: float, wait_seconds: list[list[float]]) -> float:
     """Answers a second to CLIENTS callers, each of which asks again when it is answered."""
     deadline = time.monotonic() + seconds
-    waits.append([])
+    wait_seconds.append([])
 
-    def caller(_: int) -> int:
+    def run_client(_: int) -> int:
         connection, count = http.client.HTTPConnection("127.0.0.1", port, timeout=60), 0
         with contextlib.closing(connection):
             while (start_time := time.monotonic()) < deadline:
                 if (status := send_request(connection, "POST", "/v1/predict", data)) != 200:
                     raise ValueError(f"answer {status} while it was measured")
-                waits[-1].append(time.monotonic() - start_time)
+                wait_seconds[-1].append(time.monotonic() - start_time)
                 count += 1
         return count
 
     start_time = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(CLIENT_COUNT) as threads:
-        count = sum(threads.map(caller, range(CLIENT_COUNT)))
+        count = sum(threads.map(run_client, range(CLIENT_COUNT)))
     return count / (time.monotonic() - start_time)

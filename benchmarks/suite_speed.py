@@ -48,9 +48,9 @@ SHORT_CASE_REPEAT_FACTOR = 20
 """Times as many repeats where one takes milliseconds."""
 
 
-def measure_fbp(*, torch: bool, repeats: int, poolings: dict = POOLING_SHAPES) -> Iterator[dict]:
+def measure_fbp(*, with_torch: bool, repeats: int, pooling_shapes: dict = POOLING_SHAPES) -> Iterator[dict]:
     """MFB forward and backward, rows a second with and without dropout, and its share of the matrix rate."""
-    for level, (leading_shape, m, n) in poolings.items():
+    for level, (leading_shape, m, n) in pooling_shapes.items():
         arrays = make_arrays(leading_shape, m, n)
         row_count, repeat_count = (
             int(np.prod(leading_shape)),
@@ -59,12 +59,12 @@ def measure_fbp(*, torch: bool, repeats: int, poolings: dict = POOLING_SHAPES) -
         for dropout_rate in (DROPOUT_RATE, 0.0):
             case = f"{level}, {'dropout' if dropout_rate else 'no dropout'}"
             timers = {"ours": make_timer(make_our_pooling(arrays, dropout_rate))}
-            if torch:
+            if with_torch:
                 timers["peer"] = make_timer(make_peer_pooling(arrays, dropout_rate))
             if not dropout_rate:
                 timers["matrix"] = make_timer(make_matrix_product(arrays))
             median_seconds = measure_medians(timers, repeat_count)
-            peer_rate = row_count / median_seconds["peer"] if torch else None
+            peer_rate = row_count / median_seconds["peer"] if with_torch else None
             yield make_row(
                 case,
                 "rows/s",
@@ -145,7 +145,9 @@ def make_matrix_product(arrays: dict[str, np.ndarray]) -> Callable:
     return lambda: compiled(x, u).block_until_ready()
 
 
-def measure_step(*, torch: bool, repeats: int, batch_sizes: tuple[int, ...] = (16, 32)) -> Iterator[dict]:
+def measure_step(
+    *, with_torch: bool, repeats: int, batch_sizes: tuple[int, ...] = (16, 32)
+) -> Iterator[dict]:
     """AM-FBP from spectra and faces to updated parameters, clips a second."""
     for batch_size in batch_sizes:
         config = settings.load_shipped("am_fbp")
@@ -154,10 +156,10 @@ def measure_step(*, torch: bool, repeats: int, batch_sizes: tuple[int, ...] = (1
         if jax.default_backend() != "cpu":
             config.model.dtype = "bfloat16"
         timers = {"ours": make_timer(make_our_step(config))}
-        if torch:
+        if with_torch:
             timers["peer"] = make_timer(make_peer_step(config))
         median_seconds = measure_medians(timers, repeats)
-        peer_rate = batch_size / median_seconds["peer"] if torch else None
+        peer_rate = batch_size / median_seconds["peer"] if with_torch else None
         case = f"am_fbp, batches of {batch_size}, {config.model.dtype}"
         yield make_row(
             case,

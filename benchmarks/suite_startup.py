@@ -26,13 +26,13 @@ CORPUS_SIZES = {
 
 def measure_startup(workdir: str, *, repeats: int) -> Iterator[dict]:
     """Starts a second, of AM-FBP on features: a second start of the same config against a first."""
-    from benchmarks.feature_records import Made, write_features
+    from benchmarks.feature_records import CorpusSpec, write_features
 
     records = os.path.join(workdir, "features", "startup")
     cache_directory = os.path.join(workdir, "startup", "cache")
     run_directory, train_flags = os.path.join(workdir, "startup", "run"), TRAIN_FLAGS.split()
     if not os.path.isdir(records):
-        write_features(records, Made(**CORPUS_SIZES))
+        write_features(records, CorpusSpec(**CORPUS_SIZES))
 
     def time_start(*, first: bool) -> float:
         shutil.rmtree(run_directory, ignore_errors=True)

@@ -19,10 +19,10 @@ from benchmarks.system_table import ABLATIONS, SYSTEMS, System
 from data_prep.corpora import read_corpus
 from data_prep.prepare import prepare
 from data_prep.settings import recipe_settings
-from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
+from emofuse_jax.api.evaluation import evaluate_workdir, load_trained_experiment
 from emofuse_jax.api.training import train
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.training.experiment import flatten, open_experiment
+from emofuse_jax.training.experiment import flatten_fields, open_experiment
 from emofuse_jax.training.refit_fusion import refit
 from emofuse_jax.utils.files import write_json
 from emofuse_jax.utils.progress_bar import progress_bar
@@ -54,26 +54,30 @@ def run_systems(
     if unknown:
         raise ValueError(f"--systems: {min(unknown)!r}, expected of {', '.join(s.name for s in systems)}")
     selected = [system for system in systems if not names or system.name in names]
-    paths = {
+    records_paths = {
         recipe: prepare_recipe(recipe, data, runs_directory)
         for recipe in sorted({ef.settings.small(system.config).data.recipe for system in selected})
     }
     for system in selected:
-        runs = [run_seed(system, seed, paths, runs_directory) for seed in SEEDS]
-        yield summarise_runs(system, runs) | measure_system_cost(system, paths, runs_directory)
+        runs = [run_seed(system, seed, records_paths, runs_directory) for seed in SEEDS]
+        yield summarise_runs(system, runs) | measure_system_cost(system, records_paths, runs_directory)
 
 
-def run_seed(system: System, seed: int, paths: dict[str, str], runs_directory: str) -> dict:
+def run_seed(system: System, seed: int, records_paths: dict[str, str], runs_directory: str) -> dict:
     """The result of one run, from its workdir if it is there; runs first what it starts from."""
     workdir = os.path.join(runs_directory, system.name, f"seed_{seed}")
-    config = make_config(system, seed, paths, runs_directory)
+    config = make_config(system, seed, records_paths, runs_directory)
     expected_identity = make_identity(system, seed, config)
-    stored = read_stored_result(os.path.join(workdir, "systems.json"), expected_identity)
-    if stored:
-        return stored
+    stored_result = read_stored_result(os.path.join(workdir, "systems.json"), expected_identity)
+    if stored_result:
+        return stored_result
     for name in system.prerequisites:
-        run_seed(next(s for s in (*SYSTEMS, *ABLATIONS) if s.name == name), seed, paths, runs_directory)
-    seconds = measure_core_seconds(workdir, lambda: execute(system, seed, config, workdir, runs_directory))
+        run_seed(
+            next(s for s in (*SYSTEMS, *ABLATIONS) if s.name == name), seed, records_paths, runs_directory
+        )
+    seconds = measure_core_seconds(
+        workdir, lambda: train_or_refit(system, seed, config, workdir, runs_directory)
+    )
     results, _ = evaluate_workdir(workdir, example_count=0)
     scores = {name: {k: row[k] for k in ("ua", "wa", "wf1")} for name, row in results["modalities"].items()}
     result = {"scores": scores, "seconds": seconds, "about": expected_identity}
@@ -82,7 +86,7 @@ def run_seed(system: System, seed: int, paths: dict[str, str], runs_directory: s
     return result
 
 
-def execute(
+def train_or_refit(
     system: System, seed: int, config: ml_collections.ConfigDict, workdir: str, runs_directory: str
 ) -> None:
     """Trains, or fits the fusion of a finished run again, with generated pairs unless `generate` is False."""
@@ -92,14 +96,14 @@ def execute(
     refit_config = ef.settings.load_shipped("gan")
     refit_config.update_from_flattened_dict({"seed": seed, **system.refit_fields})
     refit(
-        *load_experiment(os.path.join(runs_directory, system.config, f"seed_{seed}"), "best", ""),
+        *load_trained_experiment(os.path.join(runs_directory, system.config, f"seed_{seed}"), "best", ""),
         refit_config,
         workdir,
     )
 
 
 def make_config(
-    system: System, seed: int, paths: dict[str, str], runs_directory: str
+    system: System, seed: int, records_paths: dict[str, str], runs_directory: str
 ) -> ml_collections.ConfigDict:
     """The config of one run."""
     config = ef.settings.small(system.config)
@@ -108,14 +112,16 @@ def make_config(
         for k, v in system.fields.items()
     }
     config.update_from_flattened_dict(fields)
-    config.seed, config.data.path = seed, paths[config.data.recipe]
+    config.seed, config.data.path = seed, records_paths[config.data.recipe]
     return config
 
 
 def make_identity(system: System, seed: int, config: ml_collections.ConfigDict) -> dict:
     """What a stored result must have been made with: every field but paths, and the clips."""
     fields = {
-        k: v for k, v in flatten(config.to_dict()).items() if k != "data.path" and k.split(".")[0] != "init"
+        k: v
+        for k, v in flatten_fields(config.to_dict()).items()
+        if k != "data.path" and k.split(".")[0] != "init"
     }
     prep = open_dataset(config.data.path).prep
     return {
@@ -131,10 +137,10 @@ def read_stored_result(path: str, expected_identity: dict) -> dict | None:
     if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as file:
-        stored = json.load(file)
+        stored_result = json.load(file)
     stored_fields, expected_fields = (
-        flatten(stored["about"]),
-        flatten(json.loads(json.dumps(expected_identity))),
+        flatten_fields(stored_result["about"]),
+        flatten_fields(json.loads(json.dumps(expected_identity))),
     )
     for name in sorted(stored_fields.keys() | expected_fields.keys()):
         if stored_fields.get(name) != expected_fields.get(name):
@@ -142,7 +148,7 @@ def read_stored_result(path: str, expected_identity: dict) -> dict | None:
                 f"{path}: was made with {name}={stored_fields.get(name)!r}, now"
                 f" {expected_fields.get(name)!r}; remove its folder"
             )
-    return stored
+    return stored_result
 
 
 def measure_core_seconds(workdir: str, task) -> float:
@@ -175,17 +181,17 @@ def prepare_recipe(recipe: str, data: str, runs_directory: str) -> str:
     return output
 
 
-def measure_system_cost(system: System, paths: dict[str, str], runs_directory: str) -> dict:
+def measure_system_cost(system: System, records_paths: dict[str, str], runs_directory: str) -> dict:
     """What the system costs, measured once; a fusion that is fitted again has no speed of its own."""
-    config = make_config(system, 0, paths, runs_directory)
+    config = make_config(system, 0, records_paths, runs_directory)
     expected_identity = make_identity(system, 0, config)
     path = os.path.join(runs_directory, system.name, "cost.json")
-    stored = read_stored_result(path, expected_identity)
-    if not stored:
-        stored = {"cost": measure_cost(open_experiment(config)), "about": expected_identity}
-        write_json(path, stored)
+    stored_result = read_stored_result(path, expected_identity)
+    if not stored_result:
+        stored_result = {"cost": measure_cost(open_experiment(config)), "about": expected_identity}
+        write_json(path, stored_result)
         jax.clear_caches()
-    return stored["cost"] | ({} if system.refit_fields is None else {"clips_per_second": None})
+    return stored_result["cost"] | ({} if system.refit_fields is None else {"clips_per_second": None})
 
 
 def summarise_runs(system: System, runs: list[dict]) -> dict:

@@ -21,10 +21,13 @@ def measure_records(path: str) -> list[dict]:
     stored = [dataset.read_bytes(i) for i in indices]
     cases = {
         "decode": (
-            make_pass(lambda data: codec.decode(data, dataset.shape), stored),
-            make_pass(features.deserialize_example_np, stored),
+            make_rate_timer(lambda data: codec.decode(data, dataset.shape), stored),
+            make_rate_timer(features.deserialize_example_np, stored),
         ),
-        "read and decode": (make_pass(dataset.read, indices), make_pass(source.__getitem__, indices)),
+        "read and decode": (
+            make_rate_timer(dataset.read, indices),
+            make_rate_timer(source.__getitem__, indices),
+        ),
     }
     rows = []
     for case, measurements in cases.items():
@@ -33,7 +36,7 @@ def measure_records(path: str) -> list[dict]:
     return rows
 
 
-def make_pass(function: Callable, items) -> Callable[[], float]:
+def make_rate_timer(function: Callable, items) -> Callable[[], float]:
     """A pass over items that gives how many it does a second."""
 
     def items_per_second() -> float:

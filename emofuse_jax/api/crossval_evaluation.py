@@ -5,7 +5,7 @@ import os
 
 import ml_collections
 
-from emofuse_jax.api.evaluation import ALL_DEVICES_MESH
+from emofuse_jax.api.evaluation import ALL_DEVICES_MESH_CONFIG
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.parallel.distributed import is_first_process
 from emofuse_jax.parallel.mesh import make_mesh, replicated
@@ -18,8 +18,8 @@ from emofuse_jax.scoring.robustness import make_corruptions, predict_corrupted, 
 from emofuse_jax.training.checkpoint.load import load_trained_model
 from emofuse_jax.training.crossval.crossval import replica_directory
 from emofuse_jax.training.experiment import Experiment, make_metadata, open_experiment, with_fold_and_seed
-from emofuse_jax.training.metric_writer import read_epochs
-from emofuse_jax.training.step import make_eval_step
+from emofuse_jax.training.metric_writer import read_epoch_rows
+from emofuse_jax.training.step import jit_eval_step
 from emofuse_jax.utils.files import write_json
 
 
@@ -37,24 +37,24 @@ def evaluate_robustness(
     Returns:
       `{"snr": [{"at", "ua", "wa"}], "lost": [..], "without": [..]}` (robustness.py), and the gallery.
     """
-    config, mesh = base_experiment.config, make_mesh(ALL_DEVICES_MESH)
-    eval_step = make_eval_step(base_experiment.model, mesh)
+    config, mesh = base_experiment.config, make_mesh(ALL_DEVICES_MESH_CONFIG)
+    eval_step = jit_eval_step(base_experiment.model, mesh)
     batch_size = math.lcm(config.train.eval_batch_size, mesh.shape["data"])
     corruptions = make_corruptions(
         FUSIONS[config.model.fusion.name].modalities, base_experiment.spec, config.data.recipe
     )
     predictions_by_run, gallery_examples = [], []
     for run in runs:
-        fold_and_seed = run["fold"], run["seed"]
+        replica_id = run["fold"], run["seed"]
         experiment, directory = (
-            with_fold_and_seed(base_experiment, *fold_and_seed),
-            replica_directory(workdir, fold_and_seed),
+            with_fold_and_seed(base_experiment, *replica_id),
+            replica_directory(workdir, replica_id),
         )
         _, params, model_state, _ = load_trained_model(directory, "best", replicated(mesh))
 
         def batches(experiment=experiment):
-            shape, clips = experiment.shape, experiment.clips["test"]
-            return sharded_batches(experiment.dataset, clips, shape, mesh, batch_size=batch_size)
+            choose_spec, clips = experiment.shape, experiment.clips["test"]
+            return sharded_batches(experiment.dataset, clips, choose_spec, mesh, batch_size=batch_size)
 
         predictions_by_run.append(predict_corrupted(eval_step, params, model_state, batches, corruptions))
         if run is runs[0]:
@@ -74,7 +74,7 @@ def write_crossval_outputs(
     """
     if is_first_process():
         write_json(os.path.join(workdir, "results.json"), results)
-    base_experiment, replicas = (
+    base_experiment, replica_ids = (
         open_experiment(config),
         [(run["fold"], run["seed"]) for run in results["runs"]],
     )
@@ -86,13 +86,13 @@ def write_crossval_outputs(
     write_json(os.path.join(workdir, "robustness.json"), score_curves)
     with open(os.path.join(workdir, "row.md"), "w", encoding="utf-8") as file:
         file.write(format_markdown_row(results))
-    run_metadata = make_metadata(with_fold_and_seed(base_experiment, *replicas[0]))
+    run_metadata = make_metadata(with_fold_and_seed(base_experiment, *replica_ids[0]))
     cards.write_card(workdir, cards.MODEL_CARD, cards.make_crossval_card(run_metadata, results))
     cards.write_card(workdir, cards.DATA_CARD, cards.make_data_card(base_experiment.dataset))
     write_crossval_report(
         os.path.join(workdir, "report.html"),
         results=results,
-        histories=[read_epochs(replica_directory(workdir, run)) for run in replicas],
+        histories=[read_epoch_rows(replica_directory(workdir, run)) for run in replica_ids],
         robustness=score_curves,
         examples=gallery_examples,
         command=command,

@@ -14,13 +14,13 @@ from emofuse_jax.api.export import export_bundle
 from emofuse_jax.api.training import train
 from emofuse_jax.reporting import run_report, terminal
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.metric_writer import read_epochs
+from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.utils.files import write_json
 from emofuse_jax.utils.progress_bar import progress_bar
 
 NETWORKS = {"voice": "audio_only", "face": "video_only", "both": "am_fbp"}
 PROTOCOL = "demo_1fold"
-SUMMARY_MEASURES = ("ua", "wa", "wf1", "ua_interval", "wa_interval", "wf1_interval")
+SUMMARY_FIELDS = ("ua", "wa", "wf1", "ua_interval", "wa_interval", "wf1_interval")
 
 
 def run_demo(
@@ -83,26 +83,28 @@ def score_networks(run_directory: str, clips_directory: str) -> dict:
     evaluations = {name: evaluation.evaluate_workdir(os.path.join(run_directory, name)) for name in NETWORKS}
     for name, (results, _) in evaluations.items():
         evaluation.write_results(os.path.join(run_directory, name), results)
-    rows = {name: next(iter(results["modalities"].values())) for name, (results, _) in evaluations.items()}
+    main_scores = {
+        name: next(iter(results["modalities"].values())) for name, (results, _) in evaluations.items()
+    }
     results, examples = evaluations["both"]
     test_clip_ids = set(results["clips"])
     ceilings = corpus.accuracy_ceilings(
         clip for clip in corpus.read_demo_clips(clips_directory) if clip.clip_id in test_clip_ids
     )
-    summary = {name: {key: rows[name][key] for key in SUMMARY_MEASURES} for name in NETWORKS} | {
+    summary = {name: {key: main_scores[name][key] for key in SUMMARY_FIELDS} for name in NETWORKS} | {
         "ceilings": ceilings
     }
     report_path = os.path.join(run_directory, "report.html")
     run_report.write_report(
         report_path,
         results=results,
-        history=read_epochs(os.path.join(run_directory, "both")),
+        history=read_epoch_rows(os.path.join(run_directory, "both")),
         examples=examples,
         title="emofuse demo: AM-FBP",
         comparison=summary,
         marks=evaluation.result_marks(results),
     )
-    terminal.print_scores(rows, "test speakers, 95 % intervals by speaker")
+    terminal.print_scores(main_scores, "test speakers, 95 % intervals by speaker")
     ceilings_text = ", ".join(f"{name} {100 * value:.1f}" for name, value in ceilings.items())
     print(f"best possible accuracy on these clips as made: {ceilings_text}")
     print(f"report: {report_path}")
@@ -111,12 +113,12 @@ def score_networks(run_directory: str, clips_directory: str) -> dict:
 
 def predict_new_clip(run_directory: str) -> None:
     """Exports the network of both streams; answers for a clip of a speaker whom the corpus does not have."""
-    bundle = os.path.join(run_directory, "bundle")
-    export_bundle(os.path.join(run_directory, "both"), bundle)
+    bundle_path = os.path.join(run_directory, "bundle")
+    export_bundle(os.path.join(run_directory, "both"), bundle_path)
     path = os.path.join(run_directory, "new_clip.mp4")
     with open(path, "wb") as file:
         file.write(render_clip(speaker=99, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=0))
-    (prediction,) = serving.load(bundle).predict(path)
+    (prediction,) = serving.load(bundle_path).predict(path)
     true_class = corpus.CLASSES[corpus.class_of(1, 0, 1)]
     print(f"{path}, made as {true_class!r}:")
     for name, probability in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):

@@ -30,29 +30,34 @@ from emofuse_jax.training.experiment import (
     open_experiment,
 )
 from emofuse_jax.training.folds import VALIDATION_TRAINED_ON_MESSAGE
-from emofuse_jax.training.step import make_eval_step
+from emofuse_jax.training.step import jit_eval_step
 from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
 
-ALL_DEVICES_MESH = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
+ALL_DEVICES_MESH_CONFIG = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
 
 
 def evaluate_workdir(
-    workdir: str, *, split: str = "test", kind: str = "best", data_path: str = "", example_count: int = 6
+    workdir: str,
+    *,
+    split: str = "test",
+    checkpoint_kind: str = "best",
+    data_path: str = "",
+    example_count: int = 6,
 ) -> tuple[dict, list[dict]]:
     """Scores a trained model on one part of its fold: both streams, and each alone from the same parameters.
 
     Args:
       workdir: of `emofuse train`.
       split: train, validation or test.
-      kind: checkpoint, best or last.
+      checkpoint_kind: checkpoint, best or last.
       data_path: where the records lie now, if they moved.
       example_count: clips in the gallery.
 
     Returns:
       The results (their form: report.write_report) and the gallery.
     """
-    experiment, params, model_state, metadata = load_experiment(workdir, kind, data_path)
+    experiment, params, model_state, metadata = load_trained_experiment(workdir, checkpoint_kind, data_path)
     if split == "test":
         check_test_speakers_unseen(experiment, metadata)
     predict_split = make_predictor(experiment, split)
@@ -78,9 +83,9 @@ def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Para
         raise ValueError(
             f"{experiment.dataset.path}: protocol {experiment.protocol}: {split} is empty{reason}"
         )
-    mesh = make_mesh(ALL_DEVICES_MESH)
+    mesh = make_mesh(ALL_DEVICES_MESH_CONFIG)
     batch_size = math.lcm(experiment.config.train.eval_batch_size, mesh.shape["data"])
-    eval_step = make_eval_step(experiment.model, mesh)
+    eval_step = jit_eval_step(experiment.model, mesh)
 
     def predict_split(params: Params, model_state: Params, modality: str) -> Predictions:
         batches = sharded_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=batch_size)
@@ -90,10 +95,10 @@ def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Para
 
 
 def score_with_changed_params(
-    change_params: Callable[[Params], Params], workdir: str, kind: str, data_path: str
+    change_params: Callable[[Params], Params], workdir: str, checkpoint_kind: str, data_path: str
 ) -> tuple[dict, dict]:
     """Scores of all streams on the validation clips, with the parameters as they are and altered."""
-    experiment, params, model_state, _ = load_experiment(workdir, kind, data_path)
+    experiment, params, model_state, _ = load_trained_experiment(workdir, checkpoint_kind, data_path)
     predict_split, main_modality = (
         make_predictor(experiment, "validation"),
         evaluated_modalities(experiment.config.model.fusion.name)[0],
@@ -102,10 +107,10 @@ def score_with_changed_params(
     return score_predictions(before, with_intervals=False), score_predictions(after, with_intervals=False)
 
 
-def write_results(workdir: str, results: dict, kind: str = "best") -> str:
+def write_results(workdir: str, results: dict, checkpoint_kind: str = "best") -> str:
     """Writes `results.json` and both cards to `evaluation/<part>` of a workdir; gives that directory."""
     directory = os.path.join(workdir, "evaluation", results["split"])
-    card = cards.make_checkpoint_card(store.read_metadata(workdir, kind), results)
+    card = cards.make_checkpoint_card(store.read_metadata(workdir, checkpoint_kind), results)
     write_json(os.path.join(directory, "results.json"), results)
     cards.write_card(directory, cards.MODEL_CARD, card)
     cards.write_card(directory, cards.DATA_CARD, cards.make_data_card(open_dataset(results["dataset"])))
@@ -149,10 +154,12 @@ def evaluated_modalities(fusion: str) -> tuple[str, ...]:
     return fusion_modalities if len(fusion_modalities) == 1 else ("both", *fusion_modalities)
 
 
-def load_experiment(workdir: str, kind: str, data_path: str) -> tuple[Experiment, Params, Params, dict]:
+def load_trained_experiment(
+    workdir: str, checkpoint_kind: str, data_path: str
+) -> tuple[Experiment, Params, Params, dict]:
     """The experiment of a workdir with its parameters, model state and metadata."""
     _, params, model_state, metadata = load_trained_model(
-        workdir, kind, replicated(make_mesh(ALL_DEVICES_MESH))
+        workdir, checkpoint_kind, replicated(make_mesh(ALL_DEVICES_MESH_CONFIG))
     )
     config = saved_config(metadata)
     if data_path:

@@ -7,7 +7,7 @@ from emofuse_jax.serving.bundle import export
 def export_bundle(
     workdir: str,
     output: str,
-    kind: str = "best",
+    checkpoint_kind: str = "best",
     *,
     encoders: dict[str, str] | None = None,
     quantize: str = "",
@@ -16,5 +16,11 @@ def export_bundle(
     """Writes the bundle of a checkpoint and both cards; `serving.bundle.export.export_bundle` has the
     arguments."""
     return export.export_bundle(
-        workdir, output, kind, encoders=encoders, quantize=quantize, onnx=onnx, make_cards=collect_cards
+        workdir,
+        output,
+        checkpoint_kind,
+        encoders=encoders,
+        quantize=quantize,
+        onnx=onnx,
+        make_cards=collect_cards,
     )

@@ -5,9 +5,9 @@ import sys
 
 import emofuse_jax
 
-_CLONE = pathlib.Path(emofuse_jax.__file__).parents[1]
-if not (_CLONE / "benchmarks" / "main.py").is_file():
+_REPOSITORY_ROOT = pathlib.Path(emofuse_jax.__file__).parents[1]
+if not (_REPOSITORY_ROOT / "benchmarks" / "main.py").is_file():
     sys.exit("emofuse: benchmarks are not installed; run python launch/benchmark.py in a clone of emofuse")
-sys.path.insert(0, str(_CLONE))  # a folder of that name in the working directory is not meant
+sys.path.insert(0, str(_REPOSITORY_ROOT))  # a folder of that name in the working directory is not meant
 
 from benchmarks.main import main as main  # noqa: E402

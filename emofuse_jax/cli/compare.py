@@ -20,12 +20,12 @@ def main(argv: Sequence[str]) -> None:
     """Reads, compares, prints."""
     if len(argv) != 3:
         raise ValueError("usage: emofuse compare A/results.json B/results.json; see emofuse compare --help")
-    from emofuse_jax.scoring.pooled_scores import read_results
+    from emofuse_jax.scoring.pooled_scores import read_crossval_results
     from emofuse_jax.scoring.result_labels import corpus_marks
     from emofuse_jax.scoring.significance import compare, describe_comparison
     from emofuse_jax.utils.files import write_json
 
-    results = [read_results(path) for path in argv[1:]]
+    results = [read_crossval_results(path) for path in argv[1:]]
     comparison = compare(*results, measure=MEASURE.value)
     for letter, path, result in zip("AB", argv[1:], results, strict=True):
         print(f"{letter}: {100 * comparison[letter.lower()]:.1f} {MEASURE.value.upper()}  {path}")

@@ -24,10 +24,10 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError("usage: emofuse evaluate --workdir=DIR [--split=test]; see emofuse evaluate --help")
     from emofuse_jax.api import evaluation
     from emofuse_jax.reporting import run_report, terminal
-    from emofuse_jax.training.metric_writer import read_epochs
+    from emofuse_jax.training.metric_writer import read_epoch_rows
 
     results, examples = evaluation.evaluate_workdir(
-        WORKDIR.value, split=SPLIT.value, kind=CHECKPOINT.value, data_path=DATA.value
+        WORKDIR.value, split=SPLIT.value, checkpoint_kind=CHECKPOINT.value, data_path=DATA.value
     )
     marks = evaluation.result_marks(results)
     directory = evaluation.write_results(WORKDIR.value, results, CHECKPOINT.value)
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     run_report.write_report(
         report_path,
         results=results,
-        history=read_epochs(WORKDIR.value),
+        history=read_epoch_rows(WORKDIR.value),
         examples=examples,
         title=f"{results['config']} on {results['corpus']}",
         marks=marks,

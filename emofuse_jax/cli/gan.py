@@ -24,8 +24,8 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
     if None in (CONFIG.value, ENCODER.value, WORKDIR.value):
         raise ValueError("--config, --encoder and --workdir are needed; see emofuse gan --help")
-    from emofuse_jax.api.evaluation import load_experiment
+    from emofuse_jax.api.evaluation import load_trained_experiment
     from emofuse_jax.training.refit_fusion import refit
 
-    summary = refit(*load_experiment(ENCODER.value, "best", ""), CONFIG.value, WORKDIR.value)
+    summary = refit(*load_trained_experiment(ENCODER.value, "best", ""), CONFIG.value, WORKDIR.value)
     print(json.dumps({"workdir": WORKDIR.value, **summary}))

@@ -51,7 +51,7 @@ def run_verb(verb: str) -> None:
     run(importlib.import_module(f"emofuse_jax.cli.{verb}").main)
 
 
-def run(program: Callable[[Sequence[str]], int | None]) -> None:
+def run(main_function: Callable[[Sequence[str]], int | None]) -> None:
     """Runs an absl main; a user's mistake is one line on stderr and exit status 2, not a traceback.
 
     `EMOFUSE_TRACEBACK=1` shows where an error came from.
@@ -59,7 +59,7 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
     from absl import app
 
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text(program.__module__))
+        print(help_text(main_function.__module__))
         return
     arguments = join_config_flag(sys.argv[1:])
     arguments.sort(key=lambda argument: not argument.startswith("--config="))  # before its fields
@@ -70,7 +70,7 @@ def run(program: Callable[[Sequence[str]], int | None]) -> None:
 
     def start(argv: Sequence[str]) -> int | None:
         started.append(True)
-        return run_with_error_messages(program, argv)
+        return run_with_error_messages(main_function, argv)
 
     try:
         app.run(start)
@@ -86,14 +86,14 @@ def format_config_error(error: Exception) -> str:
     return to_one_line(message)[:MAX_ERROR_CHARS]
 
 
-def report_uncaught_error(uncaught) -> None:
+def report_uncaught_error(hook_args) -> None:
     """For what a thread, or TensorBoard's writer at the end, can't raise: a full disk needs no traceback."""
-    if isinstance(uncaught.exc_value, OSError) and not os.environ.get("EMOFUSE_TRACEBACK"):
-        print(f"emofuse: {uncaught.exc_value}", file=sys.stderr)
-    elif isinstance(uncaught, threading.ExceptHookArgs):
-        threading.__excepthook__(uncaught)
+    if isinstance(hook_args.exc_value, OSError) and not os.environ.get("EMOFUSE_TRACEBACK"):
+        print(f"emofuse: {hook_args.exc_value}", file=sys.stderr)
+    elif isinstance(hook_args, threading.ExceptHookArgs):
+        threading.__excepthook__(hook_args)
     else:
-        sys.__unraisablehook__(uncaught)
+        sys.__unraisablehook__(hook_args)
 
 
 def enable_compilation_cache() -> None:
@@ -127,7 +127,7 @@ def join_config_flag(arguments: Sequence[str]) -> list[str]:
 
 
 def run_with_error_messages(
-    program: Callable[[Sequence[str]], int | None], argv: Sequence[str]
+    main_function: Callable[[Sequence[str]], int | None], argv: Sequence[str]
 ) -> int | None:
     """The program's exit status; expected errors become one line."""
     from absl import flags, logging
@@ -135,7 +135,7 @@ def run_with_error_messages(
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)  # libraries tell each file they touch
     try:
-        return program(argv)
+        return main_function(argv)
     except (ValueError, OSError) as error:
         if os.environ.get("EMOFUSE_TRACEBACK"):
             raise
@@ -153,12 +153,13 @@ def run_with_error_messages(
             )
         if isinstance(exception, preemption.Preempted):
             print(f"emofuse: told to stop; {exception}; the same command goes on", file=sys.stderr)
-            return preemption.EXIT_CODE
+            return preemption.RESTART_EXIT_CODE
         if not preemption.is_lost_process_error(exception) or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
         first_line = str(exception).splitlines()[0]
         return report_failure(
-            f"another process of the run is lost; start them all again ({first_line})", preemption.EXIT_CODE
+            f"another process of the run is lost; start them all again ({first_line})",
+            preemption.RESTART_EXIT_CODE,
         )
     except KeyboardInterrupt:
         print("emofuse: interrupted; the same command goes on", file=sys.stderr)

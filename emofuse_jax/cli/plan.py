@@ -35,17 +35,17 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.planning.plan import make_plan, make_tpu_mesh
 
     config = CONFIG.value
-    chip, slice_shape = parse_topology(TOPOLOGY.value)
-    spec = plan_tables.make_input_spec(config, DATA.value, CLASSES.value)
+    chip, requested_slice = parse_topology(TOPOLOGY.value)
+    spec = plan_tables.make_planned_input_spec(config, DATA.value, CLASSES.value)
     clips_per_device, rows = BATCH_PER_DEVICE.value or config.data.batch_size, []
-    for slice_name in [slice_shape] if slice_shape else SLICE_SHAPES:
-        print(f"compiling for {slice_name}; large networks take minutes", file=sys.stderr, flush=True)
-        mesh = make_tpu_mesh(TOPOLOGY.value.split(":")[0], slice_name)
+    for slice_shape in [requested_slice] if requested_slice else SLICE_SHAPES:
+        print(f"compiling for {slice_shape}; large networks take minutes", file=sys.stderr, flush=True)
+        mesh = make_tpu_mesh(TOPOLOGY.value.split(":")[0], slice_shape)
         plan = make_plan(config, spec, mesh, clips_per_device * mesh.size)
-        rows.append(plan_tables.plan_to_row(slice_name, plan, chip))
-        if slice_shape:
+        rows.append(plan_tables.plan_to_row(slice_shape, plan, chip))
+        if requested_slice:
             plan_tables.print_plan(plan, chip)
-    if not slice_shape:
+    if not requested_slice:
         plan_tables.print_scaling(rows)
     print(plan_tables.ASSUMPTIONS)
     if OUTPUT.value:

@@ -10,7 +10,7 @@ from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.planning.chips import Chip
 from emofuse_jax.planning.collectives import Collective
 from emofuse_jax.planning.plan import Plan, roofline_seconds
-from emofuse_jax.training.experiment import input_spec
+from emofuse_jax.training.experiment import make_input_spec
 from emofuse_jax.types import InputSpec
 
 ASSUMPTIONS = """\
@@ -21,10 +21,10 @@ FEATURE_WIDTHS = {"audio_features": 768, "face_features": 512}
 """Widths of frozen encoders, and 50 vectors of sound a second, where there are no records to go by."""
 
 
-def make_input_spec(config, data: str | None, classes: int) -> InputSpec:
+def make_planned_input_spec(config, data: str | None, classes: int) -> InputSpec:
     """The shape of the records in `data`, or else of the config's recipe."""
     if data:
-        return input_spec(config, open_dataset(data, config.data.recipe))
+        return make_input_spec(config, open_dataset(data, config.data.recipe))
     settings, audio_steps = RECIPES[config.data.recipe], config.data.audio_steps
     face_settings = settings.face
     if config.data.recipe == "features":

@@ -92,7 +92,7 @@ def print_predictions(bundle, files: Sequence[str]) -> int:
 
 def write_predictions(bundle, files: Sequence[str]) -> int:
     """Writes --output, or goes on with it."""
-    from emofuse_jax.serving.predict import BUCKETS
+    from emofuse_jax.serving.predict import BATCH_SIZES
     from emofuse_jax.serving.prediction_file import open_prediction_writer
 
     with (
@@ -101,7 +101,7 @@ def write_predictions(bundle, files: Sequence[str]) -> int:
     ):
         remaining_files = [path for path in files if path not in prediction_writer.completed_paths]
         for path, predictions in (
-            predict_all(bundle, remaining_files, buckets=BUCKETS[-1:]) if remaining_files else ()
+            predict_all(bundle, remaining_files, batch_sizes=BATCH_SIZES[-1:]) if remaining_files else ()
         ):  # the same to the bit
             prediction_writer.add(path, predictions)
             progress(len(prediction_writer.completed_paths), len(files))

@@ -87,7 +87,7 @@ def main(argv) -> int:
     if _BEAM_OPTIONS.value and _RUNNER.value != "beam":
         raise ValueError("--beam goes with --runner=beam")
     encoders = EncoderFiles(_AUDIO_ENCODER.value, _FACE_ENCODER.value, _FACE_DETECTOR.value)
-    settings = with_encoders(chosen_settings(), encoders, _TENSORS.value)
+    settings = with_encoders(settings_from_flags(), encoders, _TENSORS.value)
     corpus = read_corpus(
         _CORPUS.value, _SOURCE.value, classes=_CLASSES.value, labels=_LABELS.value, subset=_SUBSET.value
     )
@@ -119,7 +119,7 @@ def main(argv) -> int:
     return int(bool(summary.problems) or (_STRICT.value and bool(summary.failed)))
 
 
-def chosen_settings() -> PrepSettings:
+def settings_from_flags() -> PrepSettings:
     """The recipe, with what the flags change."""
     return recipe_settings(
         _RECIPE.value,

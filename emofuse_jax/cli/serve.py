@@ -61,12 +61,12 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.serving.media.prepare_window import check_encoders
     from emofuse_jax.utils.system import cores
 
-    files = {
+    encoder_files = {
         "audio_encoder": AUDIO_ENCODER.value,
         "face_encoder": FACE_ENCODER.value,
         "face_detector": FACE_DETECTOR.value,
     }
-    bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
+    bundle = load(BUNDLE.value, **encoder_files, engine=ENGINE.value)
     check_encoders(bundle)
     limits = Limits(
         max_body_bytes=MAX_BODY_MEGABYTES.value << 20,
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
         max_waiting_clips=MAX_WAITING_CLIPS.value,
         max_media_seconds=MAX_MEDIA_SECONDS.value,
         num_decoders=DECODER_PROCESSES.value or cores(),
-        buckets=tuple(map(int, BATCH_SIZES.value)),
+        batch_sizes=tuple(map(int, BATCH_SIZES.value)),
     )
     app = make_app(bundle, token=os.environ.get("EMOFUSE_TOKEN", ""), limits=limits)
     shutdown_timeout_seconds = int(REQUEST_TIMEOUT_SECONDS.value) + 5

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
 
     draw_options = {"method": METHOD.value, "seed": SEARCH_SEED.value}
     trials_file, space = TRIALS.value, SPACE.value
-    trial_settings = (
+    trials = (
         search_space.read_trials(trials_file)
         if trials_file
         else search_space.draw_trials(space, COUNT.value, **draw_options)
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.utils.files import write_json
 
     folds = [int(fold) for fold in FOLDS.value]
-    results = sweep(CONFIG.value, WORKDIR.value, trial_settings, folds=folds, seeds=SEEDS.value)
+    results = sweep(CONFIG.value, WORKDIR.value, trials, folds=folds, seeds=SEEDS.value)
     if distributed.is_first_process():
         write_json(os.path.join(WORKDIR.value, "sweep.json"), results)
         for trial in results["trials"]:

@@ -47,7 +47,7 @@ def oom_message(error: Exception) -> str:
     return f"out of memory: {str(error).splitlines()[0]}"
 
 
-def compiled_bytes(compiled) -> int:
+def program_memory_bytes(compiled) -> int:
     """Arguments, results and temporary arrays of a compiled program, on one device."""
     memory = compiled.memory_analysis()
     output_bytes = (
@@ -56,7 +56,7 @@ def compiled_bytes(compiled) -> int:
     return memory.argument_size_in_bytes + max(output_bytes, 0) + memory.temp_size_in_bytes
 
 
-def device_bytes() -> int:
+def usable_device_bytes() -> int:
     """Memory that each local device may use: its own, or of the host's free memory its part."""
     devices = jax.local_devices()
     stats = devices[0].memory_stats()

@@ -19,11 +19,11 @@ def make_mesh(config) -> Mesh:
     for name in ("replica", "model"):
         if config[name] != 1:
             raise ValueError(f"config.mesh.{name}={config[name]}: expected 1, nothing is sharded over it yet")
-    devices = jax.device_count()
+    device_count = jax.device_count()
     if shape[1] == -1:
-        shape[1] = devices // (shape[0] * shape[2])
-    if math.prod(shape) != devices:
-        raise ValueError(f"config.mesh: {'x'.join(map(str, shape))} does not cover {devices} devices")
+        shape[1] = device_count // (shape[0] * shape[2])
+    if math.prod(shape) != device_count:
+        raise ValueError(f"config.mesh: {'x'.join(map(str, shape))} does not cover {device_count} devices")
     return jax.make_mesh(tuple(shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 

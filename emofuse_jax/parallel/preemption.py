@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-EXIT_CODE = 75
+RESTART_EXIT_CODE = 75
 """EX_TEMPFAIL of sysexits.h: the same command goes on."""
 
 

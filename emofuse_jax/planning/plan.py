@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from emofuse_jax.models.build import Model, build_model
-from emofuse_jax.parallel.memory import compiled_bytes
+from emofuse_jax.parallel.memory import program_memory_bytes
 from emofuse_jax.parallel.mesh import MESH_AXES, state_sharding
 from emofuse_jax.planning.chips import Chip
 from emofuse_jax.planning.collectives import Collective, find_gradient_reductions, read_collectives
@@ -53,7 +53,7 @@ def make_plan(config, spec: InputSpec, mesh: Mesh, batch_size: int) -> Plan:
     return Plan(
         devices=mesh.size,
         batch_size=batch_size,
-        memory_bytes=compiled_bytes(compiled),
+        memory_bytes=program_memory_bytes(compiled),
         flops=cost["flops"],
         bytes=cost["bytes accessed"],
         collectives=collectives,

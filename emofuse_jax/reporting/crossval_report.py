@@ -14,7 +14,7 @@ from emofuse_jax.reporting.figures import reliability as reliable
 from emofuse_jax.reporting.figures.style import Picture
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.calibration import apply_temperature, calibration_error, reliability_bins
-from emofuse_jax.scoring.pooled_scores import average_over_seeds, describe_extent, join_predictions
+from emofuse_jax.scoring.pooled_scores import average_over_seeds, describe_run_counts, join_predictions
 from emofuse_jax.scoring.result_labels import corpus_marks
 
 _FIGURE_PATTERN = re.compile(
@@ -176,6 +176,6 @@ def provenance_facts(results: Mapping) -> list[tuple[str, str]]:
         ("Config", results["config"]),
         ("Corpus", results["corpus"]),
         ("Protocol", results["protocol"]),
-        *describe_extent(results["runs"]).items(),
+        *describe_run_counts(results["runs"]).items(),
         ("Date", results["date"]),
     ]

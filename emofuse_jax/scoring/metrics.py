@@ -15,7 +15,7 @@ def confusion_matrix(
     predictions: ClassPredictions,
     label: Int[Array | np.ndarray, " b"],
     weight: Float[Array | np.ndarray, " b"],
-    classes: int,
+    num_classes: int,
 ) -> Float[Array, "c c"]:
     """`M_ij = sum of the weights of clips of class i that were answered j`.
 
@@ -23,13 +23,13 @@ def confusion_matrix(
       predictions: probabilities or logits [b c], whose largest counts, or class indices [b].
       label: true classes; -1 counts nowhere.
       weight: 0 for padding.
-      classes: c.
+      num_classes: c.
     """
     predicted = jnp.argmax(predictions, axis=-1) if predictions.ndim == 2 else predictions
     one_hot_labels = (
-        jax.nn.one_hot(label, classes) * jnp.asarray(weight)[:, None]
+        jax.nn.one_hot(label, num_classes) * jnp.asarray(weight)[:, None]
     )  # a label of -1 is a zero row
-    return jnp.einsum("bi,bj->ij", one_hot_labels, jax.nn.one_hot(predicted, classes))
+    return jnp.einsum("bi,bj->ij", one_hot_labels, jax.nn.one_hot(predicted, num_classes))
 
 
 def compute_scores(matrix: Float[Array | np.ndarray, "c c"]) -> dict:
@@ -52,7 +52,7 @@ def speaker_intervals(
     predicted: Int[np.ndarray, " n"],
     label: Int[np.ndarray, " n"],
     speaker: Int[np.ndarray, " n"],
-    classes: int,
+    num_classes: int,
     *,
     resamples: int = 2000,
     seed: int,
@@ -69,7 +69,7 @@ def speaker_intervals(
       predicted: class indices.
       label: true classes; clips of -1 are left out.
       speaker: index of each clip's speaker.
-      classes: c.
+      num_classes: c.
       resamples: number of draws.
       seed: of the draws.
       confidence_level: coverage.
@@ -77,14 +77,14 @@ def speaker_intervals(
     Raises:
       ValueError: no labelled clip.
     """
-    matrices = speaker_confusion_matrices(predicted, label, speaker, classes)
+    matrices = speaker_confusion_matrices(predicted, label, speaker, num_classes)
     if len(matrices) == 1:
         return dict.fromkeys(METRIC_NAMES, (0.0, 1.0))
 
     def statistic(speaker_indices):
         return np.stack(batched_scores(matrices[speaker_indices].sum(axis=-3)))
 
-    low, high = bootstrap_speakers(
+    low, high = speaker_bootstrap_interval(
         statistic, len(matrices), resamples=resamples, seed=seed, confidence_level=confidence_level
     )
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(METRIC_NAMES)}
@@ -94,19 +94,19 @@ def speaker_confusion_matrices(
     predicted: Int[np.ndarray, " n"],
     label: Int[np.ndarray, " n"],
     speaker: Int[np.ndarray, " n"],
-    classes: int,
+    num_classes: int,
 ) -> Float[np.ndarray, "s c c"]:
     """Confusion matrix of each speaker who has labelled clips; ValueError where nobody has."""
     labelled = label >= 0
     if not labelled.any():
         raise ValueError("label: no labelled clip to score")
     speaker_ids, speaker_index = np.unique(speaker[labelled], return_inverse=True)
-    matrices = np.zeros((len(speaker_ids), classes, classes))
+    matrices = np.zeros((len(speaker_ids), num_classes, num_classes))
     np.add.at(matrices, (speaker_index, label[labelled], predicted[labelled]), 1.0)
     return matrices
 
 
-def bootstrap_speakers(
+def speaker_bootstrap_interval(
     statistic: Callable, speaker_count: int, *, resamples: int, seed: int, confidence_level: float
 ):
     """Percentile interval (low, high) of `statistic(numbers [.. s]) -> [* ..]`, speakers drawn again."""
@@ -129,12 +129,12 @@ def bootstrap_speakers(
 def batched_scores(matrix: Float[np.ndarray, "*batch c c"]) -> tuple:
     """`ua`, `wa`, `wf1`, `mf1` of confusion matrices, none all zero; each is one masked sum over another."""
     correct = np.diagonal(matrix, axis1=-2, axis2=-1)  # ... c
-    support, predicted = matrix.sum(axis=-1), matrix.sum(axis=-2)
+    support, predicted_counts = matrix.sum(axis=-1), matrix.sum(axis=-2)
     total = support.sum(axis=-1)
     recall = _divide_or_zero(correct, support)
-    f1 = _divide_or_zero(2 * correct, support + predicted)
+    f1 = _divide_or_zero(2 * correct, support + predicted_counts)
     ua = recall.sum(axis=-1) / (support > 0).sum(axis=-1)
-    mf1 = f1.sum(axis=-1) / (support + predicted > 0).sum(axis=-1)
+    mf1 = f1.sum(axis=-1) / (support + predicted_counts > 0).sum(axis=-1)
     return ua, correct.sum(axis=-1) / total, (f1 * support).sum(axis=-1) / total, mf1
 
 

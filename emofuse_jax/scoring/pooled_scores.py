@@ -23,7 +23,7 @@ def make_crossval_results(
     config: ml_collections.ConfigDict,
     dataset: Dataset,
     protocol: str,
-    leaks_by_run: list[str],
+    leaks: list[str],
 ) -> dict:
     """Returns the result file of a cross-validation.
 
@@ -37,7 +37,7 @@ def make_crossval_results(
       config: of any of the runs.
       dataset: that all runs share.
       protocol: name of the protocol.
-      leaks_by_run: what the splits of the runs leak.
+      leaks: what the splits of the runs leak.
     """
     classes = list(dataset.classes)
     run_scores = {name: [run["test"][name] for run in runs] for name in SUMMARY_METRICS}
@@ -55,8 +55,8 @@ def make_crossval_results(
         "sd": {
             name: statistics.stdev(scores) if len(scores) > 1 else 0.0 for name, scores in run_scores.items()
         },
-        "leaky": bool(leaks_by_run),
-        "leaks": leaks_by_run,
+        "leaky": bool(leaks),
+        "leaks": leaks,
         "versions": package_versions(),
     }
     if len({run["seed"] for run in runs}) > 1:
@@ -88,12 +88,12 @@ def average_over_seeds(results: dict) -> dict:
 
 def format_markdown_row(results: dict) -> str:
     """A header and a row for a paper, in Markdown: percent, intervals of 95 % by speaker, what to warn of."""
-    pooled_scores, extent_text = results["pooled"], describe_extent(results["runs"])
+    pooled_scores, run_counts = results["pooled"], describe_run_counts(results["runs"])
     cells = {
         "system": " ".join([results["config"], *corpus_marks(results["corpus"], results["leaks"])]),
         "protocol": results["protocol"],
-        "folds x seeds": extent_text["Folds x seeds"],
-        "speakers": extent_text["Test speakers"],
+        "folds x seeds": run_counts["Folds x seeds"],
+        "speakers": run_counts["Test speakers"],
     }
     for name in SUMMARY_METRICS:
         low, high = (100 * x for x in pooled_scores[f"{name}_interval"])
@@ -103,7 +103,7 @@ def format_markdown_row(results: dict) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def describe_extent(runs: list[dict]) -> dict[str, str]:
+def describe_run_counts(runs: list[dict]) -> dict[str, str]:
     """What the runs span, in words."""
     folds, seeds = ({run[name] for run in runs} for name in ("fold", "seed"))
     speakers, clips = ({entry for run in runs for entry in run[name]} for name in ("speakers", "clips"))
@@ -114,13 +114,13 @@ def describe_extent(runs: list[dict]) -> dict[str, str]:
     }
 
 
-def score_pooled_runs(runs: list[dict], classes: int) -> dict:
+def score_pooled_runs(runs: list[dict], num_classes: int) -> dict:
     """Scores of all answers of all runs together, and intervals that draw whole speakers."""
     predicted, labels, speakers = join_predictions(runs)
     weight = (labels >= 0).astype(np.float32)
-    matrix = np.asarray(metrics.confusion_matrix(predicted, labels, weight, classes))
+    matrix = np.asarray(metrics.confusion_matrix(predicted, labels, weight, num_classes))
     scores = metrics.compute_scores(matrix)
-    intervals = metrics.speaker_intervals(predicted, labels, speakers, classes, seed=0)
+    intervals = metrics.speaker_intervals(predicted, labels, speakers, num_classes, seed=0)
     pooled_scores = {name: scores[name] for name in SUMMARY_METRICS}
     pooled_scores |= {f"{name}_interval": [float(x) for x in intervals[name]] for name in SUMMARY_METRICS}
     return pooled_scores | {"confusion": matrix.astype(int).tolist()}
@@ -140,7 +140,7 @@ def join_predictions(
     )
 
 
-def read_results(path: str) -> dict:
+def read_crossval_results(path: str) -> dict:
     """A results.json of emofuse crossval; ValueError on another file."""
     results = load_json(path)
     missing = [field for field in ("classes", "protocol", "runs", "corpus", "leaks") if field not in results]

@@ -31,11 +31,13 @@ class Predictions:
 
 
 def sharded_batches(
-    dataset: Dataset, clips: Int[np.ndarray, " n"], shape: ChooseSpec, mesh: Mesh, *, batch_size: int
+    dataset: Dataset, clips: Int[np.ndarray, " n"], choose_spec: ChooseSpec, mesh: Mesh, *, batch_size: int
 ) -> Iterator[Batch]:
     """Every clip once, in order, read from the records, over the mesh; the last batch is padded."""
     process_index_and_count = (jax.process_index(), jax.process_count())
-    for batch in eval_batches(dataset, clips, shape, batch_size=batch_size, process=process_index_and_count):
+    for batch in eval_batches(
+        dataset, clips, choose_spec, batch_size=batch_size, process=process_index_and_count
+    ):
         yield put_batch(batch, mesh)
 
 
@@ -46,9 +48,9 @@ def predict(
     batch_fields, loss_sums = [], np.zeros(2)
     for batch in batches:
         outputs = eval_step(params, model_state, keep_only_modality(batch, modality))
-        predicted = {"probabilities": outputs["probabilities"], "levels": outputs["levels"]}
+        row_outputs = {"probabilities": outputs["probabilities"], "levels": outputs["levels"]}
         host_fields = to_host(
-            {"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **predicted}
+            {"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **row_outputs}
         )
         batch_fields.append(_select_rows(host_fields, host_fields["clips"] >= 0))
         loss_sums += [float(outputs["loss"]), float(outputs["weight"])]
@@ -56,8 +58,8 @@ def predict(
     return Predictions(**fields, loss=float(loss_sums[0] / max(loss_sums[1], 1.0)))
 
 
-def _select_rows(fields: dict, rows: Bool[np.ndarray, " n"]) -> dict:
-    return jax.tree.map(lambda field: field[rows], fields)
+def _select_rows(fields: dict, row_mask: Bool[np.ndarray, " n"]) -> dict:
+    return jax.tree.map(lambda field: field[row_mask], fields)
 
 
 def score_predictions(predictions: Predictions, *, with_intervals: bool = True, seed: int = 0) -> dict:
@@ -65,13 +67,13 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
     labelled = predictions.labels >= 0
     labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
     predicted = predictions.probabilities[labelled].argmax(-1)
-    classes = predictions.probabilities.shape[-1]
+    num_classes = predictions.probabilities.shape[-1]
     confusion = np.asarray(
-        metrics.confusion_matrix(predicted, labels, np.ones(len(labels), np.float32), classes)
+        metrics.confusion_matrix(predicted, labels, np.ones(len(labels), np.float32), num_classes)
     )
     scores = {**metrics.compute_scores(confusion), "confusion": confusion.astype(int).tolist()}
     if with_intervals:
-        metric_intervals = metrics.speaker_intervals(predicted, labels, speakers, classes, seed=seed)
+        metric_intervals = metrics.speaker_intervals(predicted, labels, speakers, num_classes, seed=seed)
         scores |= {
             f"{name}_interval": [float(low), float(high)] for name, (low, high) in metric_intervals.items()
         }

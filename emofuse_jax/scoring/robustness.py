@@ -104,22 +104,22 @@ def corrupt_batches(corrupt: Callable[[Batch], Batch], batches: Iterator[Batch])
 
 
 def robustness_curves(
-    predictions_by_run: list[dict[tuple, Predictions]], classes: int
+    predictions_by_run: list[dict[tuple, Predictions]], num_classes: int
 ) -> dict[str, list[dict]]:
     """UA and WA of all runs pooled: `{"snr": [{"at", "ua", "wa"}], "lost": [..], "without": [..]}`.
 
     The lists are those that `make_corruptions` has.
     """
     points_by_curve: dict[str, list[dict]] = {}
-    for curve, level in predictions_by_run[0]:
-        matrix = sum(_confusion_matrix(run[curve, level], classes) for run in predictions_by_run)
+    for curve, severity in predictions_by_run[0]:
+        matrix = sum(_confusion_matrix(run[curve, severity], num_classes) for run in predictions_by_run)
         scores = metrics.compute_scores(matrix)
-        points_by_curve.setdefault(curve, []).append({"at": level, "ua": scores["ua"], "wa": scores["wa"]})
+        points_by_curve.setdefault(curve, []).append({"at": severity, "ua": scores["ua"], "wa": scores["wa"]})
     return points_by_curve
 
 
-def _confusion_matrix(predictions: Predictions, classes: int) -> np.ndarray:
+def _confusion_matrix(predictions: Predictions, num_classes: int) -> np.ndarray:
     weight = (predictions.labels >= 0).astype(np.float32)
     return np.asarray(
-        metrics.confusion_matrix(predictions.probabilities, predictions.labels, weight, classes)
+        metrics.confusion_matrix(predictions.probabilities, predictions.labels, weight, num_classes)
     )

@@ -64,7 +64,7 @@ def compare(a: dict, b: dict, *, measure: str = "ua", draws: int = 10_000, seed:
         "a": metrics.compute_scores(matrices_a.sum(0))[measure],
         "b": metrics.compute_scores(matrices_b.sum(0))[measure],
         "difference": float(observed_difference),
-        "interval": bootstrap_interval(matrices_a, matrices_b, measure, draws, seed),
+        "interval": difference_interval(matrices_a, matrices_b, measure, draws, seed),
         "p": p,
         "effect": float(speaker_differences.mean() / sd) if sd > 0 else None,
         "speakers": speaker_count,
@@ -100,7 +100,7 @@ def check_same_clips(a: dict, b: dict) -> None:
         if a[field] != b[field]:
             raise ValueError(f"{field}: {a[field]!r} and {b[field]!r}; results on the same clips are needed")
     for fold in sorted({run["fold"] for run in (*a["runs"], *b["runs"])}):
-        rows = [run_rows(run) for run in (*a["runs"], *b["runs"]) if run["fold"] == fold]
+        rows = [sorted_clip_rows(run) for run in (*a["runs"], *b["runs"]) if run["fold"] == fold]
         has_fold = [any(run["fold"] == fold for run in results["runs"]) for results in (a, b)]
         if not all(has_fold):
             raise ValueError(f"runs: fold {fold} is in one of the results alone")
@@ -108,7 +108,7 @@ def check_same_clips(a: dict, b: dict) -> None:
             raise ValueError(f"runs: fold {fold} has other clips, speakers or labels in one of the results")
 
 
-def run_rows(run: dict) -> list[tuple]:
+def sorted_clip_rows(run: dict) -> list[tuple]:
     """Clip, speaker and label of each answer of a run, sorted."""
     return sorted(zip(*(run[field] for field in CLIP_FIELDS), strict=True))
 
@@ -142,7 +142,7 @@ def swapped_differences(
     return score_differences(*totals, measure)
 
 
-def bootstrap_interval(
+def difference_interval(
     matrices_a: Float[np.ndarray, "s c c"],
     matrices_b: Float[np.ndarray, "s c c"],
     measure: str,
@@ -158,7 +158,7 @@ def bootstrap_interval(
             matrices_a[speaker_indices].sum(-3), matrices_b[speaker_indices].sum(-3), measure
         )
 
-    bounds = metrics.bootstrap_speakers(
+    bounds = metrics.speaker_bootstrap_interval(
         statistic, len(matrices_a), resamples=draws, seed=seed, confidence_level=0.95
     )
     return [float(bound) for bound in bounds]

@@ -11,12 +11,12 @@ from emofuse_jax.serving.bundle.load import Bundle
 from emofuse_jax.serving.media.decoder_pool import (
     DamagedMediaError,
     DecoderLostError,
-    Decoders,
+    DecoderPool,
     NotMediaError,
     run_decoder_job,
 )
 from emofuse_jax.serving.media.prepare_window import prep_requirements
-from emofuse_jax.serving.predict import BUCKETS, predict_windows
+from emofuse_jax.serving.predict import BATCH_SIZES, predict_windows
 from emofuse_jax.serving.predictions import PreparedWindow
 from emofuse_jax.serving.windows import plan_windows
 from emofuse_jax.utils.errors import to_one_line
@@ -32,7 +32,7 @@ def predict_files(
     workers: int,
     min_confidence: float = 0.0,
     timeout_seconds: float = WINDOW_TIMEOUT_SECONDS,
-    buckets: Sequence[int] = BUCKETS,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> Iterator[tuple[str, list[dict]]]:
     """Each file and its answers as JSON objects, in order; one {"path", "error"} where it has none.
 
@@ -42,20 +42,23 @@ def predict_files(
       workers: processes that prepare windows; a file that ends one costs its own answer alone.
       min_confidence: an answer whose highest probability is lower has the label `unknown`.
       timeout_seconds: after which a window is given up.
-      buckets: sizes of batches, rising; a window's answer may differ between them in its last bit.
+      batch_sizes: sizes of batches, rising; a window's answer may differ between them in its last bit.
     """
     with _start_decoders(bundle, workers, timeout_seconds) as (decoders, executor):
-        map_items = functools.partial(map_in_order, executor, max_ahead=workers + buckets[-1])
+        map_items = functools.partial(map_in_order, executor, max_ahead=workers + batch_sizes[-1])
         probe_results = map_items(functools.partial(_probe, decoders), dict.fromkeys(paths))
         jobs = itertools.chain.from_iterable(
             _list_window_jobs(bundle, path, probe_result) for path, probe_result in probe_results
         )
         windows = map_items(functools.partial(_prepare_window, decoders), jobs)
-        predictions = predict_windows(bundle, windows, min_confidence, buckets)
+        predictions = predict_windows(bundle, windows, min_confidence, batch_sizes)
         for path, file_predictions in itertools.groupby(predictions, key=lambda prediction: prediction.path):
-            lines = [prediction.to_json() for prediction in file_predictions]
-            is_refused = all("error" in line for line in lines)
-            yield path, [{"path": path, "error": lines[0]["error"]}] if is_refused else lines
+            window_fields = [prediction.to_json() for prediction in file_predictions]
+            has_no_prediction = all("error" in fields for fields in window_fields)
+            yield (
+                path,
+                [{"path": path, "error": window_fields[0]["error"]}] if has_no_prediction else window_fields,
+            )
 
 
 def map_in_order(
@@ -74,7 +77,7 @@ def map_in_order(
 @contextlib.contextmanager
 def _start_decoders(bundle: Bundle, workers: int, timeout_seconds: float) -> Iterator[tuple]:
     """Processes, and as many threads that wait for them."""
-    decoders = Decoders(
+    decoders = DecoderPool(
         functools.partial(run_decoder_job, prep_requirements(bundle)),
         workers=workers,
         timeout_seconds=timeout_seconds,
@@ -88,7 +91,7 @@ def _start_decoders(bundle: Bundle, workers: int, timeout_seconds: float) -> Ite
         executor.shutdown(cancel_futures=True)
 
 
-def _probe(decoders: Decoders, path: str) -> tuple:
+def _probe(decoders: DecoderPool, path: str) -> tuple:
     """A file and what it is, or in a line why it is none."""
     try:
         return path, decoders.probe(path)
@@ -104,7 +107,7 @@ def _list_window_jobs(bundle: Bundle, path: str, probe_result) -> Iterator[tuple
         yield path, start, end, clip_range
 
 
-def _prepare_window(decoders: Decoders, job: tuple) -> PreparedWindow:
+def _prepare_window(decoders: DecoderPool, job: tuple) -> PreparedWindow:
     """The prepared window of a part of a file, which is a pair of times, or why there is none."""
     path, start, end, clip_range = job
     try:

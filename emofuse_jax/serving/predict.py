@@ -16,11 +16,11 @@ from emofuse_jax.serving.predictions import (
 )
 from emofuse_jax.types import InputSpec
 
-BUCKETS = (1, 2, 4, 8, 16, 32)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Batch sizes that are compiled; a batch is padded to the next one."""
 
 
-def input_spec(bundle: LoadedBundle) -> InputSpec:
+def bundle_input_spec(bundle: LoadedBundle) -> InputSpec:
     """Returns the spec of the batches that a bundle reads: sizes of inputs that it does not read are 0."""
     unread_sizes = {
         "audio": {"t": 0},
@@ -39,15 +39,15 @@ def predict_windows(
     bundle: LoadedBundle,
     windows: Iterable[PreparedWindow],
     min_confidence: float,
-    buckets: Sequence[int] = BUCKETS,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> Iterator[Prediction | FailedWindow]:
-    """Answers windows in batches of the sizes `buckets`, in order; memory stays flat in their number.
+    """Answers windows in batches of the sizes `batch_sizes`, in order; memory stays flat in their number.
 
     An answer whose confidence is below `min_confidence` has the label `unknown`.
     """
     windows = iter(windows)
-    while batch := list(itertools.islice(windows, buckets[-1])):
-        batch_size = next(bucket for bucket in buckets if bucket >= len(batch))
+    while batch := list(itertools.islice(windows, batch_sizes[-1])):
+        batch_size = next(size for size in batch_sizes if size >= len(batch))
         outputs = bundle.run(to_batch(bundle, [window.record_or_error for window in batch], batch_size))
         for row, window in enumerate(batch):
             output = {name: array[row] for name, array in outputs.items()}
@@ -57,7 +57,7 @@ def predict_windows(
 def to_batch(bundle: LoadedBundle, records: Sequence, batch_size: int) -> dict[str, np.ndarray]:
     """The model's inputs for records, in `batch_size` rows; a text in place of a record leaves its row
     masked."""
-    batch = empty_batch(batch_size, input_spec(bundle))
+    batch = empty_batch(batch_size, bundle_input_spec(bundle))
     for row, record in enumerate(records):
         if not isinstance(record, str):
             fill_row(batch, row, record)

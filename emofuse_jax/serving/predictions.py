@@ -62,7 +62,7 @@ class FailedWindow:
         return dataclasses.asdict(self)
 
 
-class Predictions(list[Prediction | FailedWindow]):
+class FilePredictions(list[Prediction | FailedWindow]):
     """The answers for the windows of a file, in order: a list, and a table."""
 
     def to_pandas(self):

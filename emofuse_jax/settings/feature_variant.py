@@ -8,7 +8,7 @@ import ml_collections
 
 from emofuse_jax.models.registry import AUDIO_ENCODERS, VIDEO_ENCODERS
 from emofuse_jax.settings.model import ATTENTION_DEFAULTS, encoder_config
-from emofuse_jax.settings.shipped import VARIANTS, load_shipped, shipped_names
+from emofuse_jax.settings.shipped import NON_EXPERIMENT_CONFIGS, load_shipped, shipped_names
 
 
 def with_features(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
@@ -17,7 +17,7 @@ def with_features(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     Raises:
       LookupError: no shipped experiment has that name.
     """
-    if experiment in VARIANTS or experiment not in shipped_names():
+    if experiment in NON_EXPERIMENT_CONFIGS or experiment not in shipped_names():
         raise LookupError(f"configs/features.py:{experiment}: there is no shipped experiment of that name")
     config = load_shipped(experiment)
     config.name = "features" if experiment == "am_fbp" else f"features_{experiment}"

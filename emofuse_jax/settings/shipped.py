@@ -7,7 +7,7 @@ import ml_collections
 
 from emofuse_jax.utils.data_folders import data_folder
 
-VARIANTS = ("demo", "features", "gan")
+NON_EXPERIMENT_CONFIGS = ("demo", "features", "gan")
 """Shipped configs that are not experiments: two change the experiment they are given, one is for `emofuse
 gan`."""
 

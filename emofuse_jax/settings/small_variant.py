@@ -9,7 +9,7 @@ small for hundreds of updates.
 import ml_collections
 
 from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, VIDEO_ENCODERS
-from emofuse_jax.settings.shipped import VARIANTS, load_shipped, shipped_names
+from emofuse_jax.settings.shipped import NON_EXPERIMENT_CONFIGS, load_shipped, shipped_names
 
 SMALL_AUGMENT = {"resnet": {"frequency_masks": 2, "frequency_width": 60}}
 """Fields of `config.augment` by audio encoder: a ResNet over whole spectra learns speakers by heart."""
@@ -24,7 +24,7 @@ def small(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     Raises:
       LookupError: no shipped experiment has that name.
     """
-    if experiment in set(VARIANTS) - {"features"} or experiment not in shipped_names():
+    if experiment in set(NON_EXPERIMENT_CONFIGS) - {"features"} or experiment not in shipped_names():
         raise LookupError(f"configs/demo.py:{experiment}: there is no shipped experiment of that name")
     config = load_shipped(experiment)
     model = config.model
@@ -34,12 +34,14 @@ def small(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     config.augment.update(SMALL_AUGMENT.get(model.audio.encoder, {}))
     if model.video.encoder == "frames":
         config.augment.frames = 4
-    for part, name in ((model.audio, "parts"), (model.video, "snippets")):
-        if name in part:
-            part[name] = min(part[name], 3)
-    for part, registry in ((model.audio, AUDIO_ENCODERS), (model.video, VIDEO_ENCODERS)):
-        sizes = getattr(registry[part.encoder], "small", {})
-        part.update({k: v for k, v in sizes.items() if k in part})  # not all fusions have attention
+    for modality_config, field in ((model.audio, "parts"), (model.video, "snippets")):
+        if field in modality_config:
+            modality_config[field] = min(modality_config[field], 3)
+    for modality_config, registry in ((model.audio, AUDIO_ENCODERS), (model.video, VIDEO_ENCODERS)):
+        sizes = getattr(registry[modality_config.encoder], "small", {})
+        modality_config.update(
+            {k: v for k, v in sizes.items() if k in modality_config}
+        )  # not all fusions have attention
     if config.data.recipe == "hgr" and model.video.encoder == "frames":
         model.video.downsample = 1  # the demo's records of this recipe hold faces of 56x56
     if "dropout" in model.fusion:

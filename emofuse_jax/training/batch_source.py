@@ -14,12 +14,12 @@ from emofuse_jax.data.collate import empty_batch
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.pipeline import SKIP_NOTHING, SkipPolicy, to_padded_batches, train_batches
 from emofuse_jax.data.resident import load_resident, resident_bytes, row_numbers, take_sharded
-from emofuse_jax.parallel.memory import device_bytes
+from emofuse_jax.parallel.memory import usable_device_bytes
 from emofuse_jax.parallel.mesh import batch_sharding, put_batch, put_with_sharding, replicated, state_sharding
 from emofuse_jax.parallel.xla_options import step_options
 from emofuse_jax.scoring.predict import sharded_batches
-from emofuse_jax.training.experiment import Experiment, experiment_sampler
-from emofuse_jax.training.step import epoch_sums, jit_train_step
+from emofuse_jax.training.experiment import Experiment, make_experiment_sampler
+from emofuse_jax.training.step import jit_train_step, select_epoch_sums
 from emofuse_jax.types import Batch, InputSpec, TrainState
 
 DATA_MODES = ("auto", "stream", "resident")
@@ -49,7 +49,7 @@ class BatchSource(Protocol):
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
         """Takes steps `first_step` to `number + count`."""
 
-    def validation(self) -> Iterator[Batch]:
+    def validation_batches(self) -> Iterator[Batch]:
         """The validation clips, each once, on the devices."""
 
 
@@ -74,7 +74,7 @@ def fits_in_device_memory(experiment: Experiment, mesh: Mesh) -> bool:
     if jax.default_backend() == "cpu":
         return False
     bytes_per_device = resident_bytes(len(_resident_clips(experiment)), experiment.spec) / mesh.shape["data"]
-    return bytes_per_device <= MAX_RESIDENT_MEMORY_FRACTION * device_bytes()
+    return bytes_per_device <= MAX_RESIDENT_MEMORY_FRACTION * usable_device_bytes()
 
 
 class StreamedBatchSource:
@@ -106,9 +106,9 @@ class StreamedBatchSource:
         batch = next(self._batches)
         self.data_wait_seconds += time.monotonic() - start_time
         state, step_metrics = self._compiled_steps[batch_lengths(batch)](state, put_batch(batch, self._mesh))
-        return state, step_metrics, epoch_sums(step_metrics)
+        return state, step_metrics, select_epoch_sums(step_metrics)
 
-    def validation(self) -> Iterator[Batch]:
+    def validation_batches(self) -> Iterator[Batch]:
         """Reads them again."""
         experiment, batch_size = self._experiment, self._experiment.config.train.eval_batch_size
         clips, buckets = experiment.clips["validation"], experiment.buckets
@@ -121,7 +121,7 @@ class ResidentBatchSource:
 
     def __init__(self, experiment: Experiment, mesh: Mesh):
         self._experiment, self._mesh, self.data_wait_seconds = experiment, mesh, 0.0
-        self._clips, self._sampler = _resident_clips(experiment), experiment_sampler(experiment)
+        self._clips, self._sampler = _resident_clips(experiment), make_experiment_sampler(experiment)
         self.skip_policy = make_skip_policy(experiment)
         default_steps_per_call = 1 if jax.default_backend() == "cpu" else ACCELERATOR_STEPS_PER_CALL
         self.steps_per_call = experiment.config.train.steps_per_call or default_steps_per_call
@@ -146,7 +146,7 @@ class ResidentBatchSource:
 
         def take_step(data: Batch, state: TrainState, rows: Int[Array, " b"]):
             state, step_metrics = step(state, take_sharded(data, rows, mesh))
-            return state, (step_metrics, epoch_sums(step_metrics))
+            return state, (step_metrics, select_epoch_sums(step_metrics))
 
         def take_steps(state: TrainState, data: Batch, rows: Int[Array, "k b"]) -> StepOutputs:
             if rows.shape[0] == 1:  # XLA's CPU backend runs convolutions slowly in a loop
@@ -180,7 +180,7 @@ class ResidentBatchSource:
         self.data_wait_seconds += time.monotonic() - start_time
         return self._compiled_steps(state, self._data, rows)
 
-    def validation(self) -> Iterator[Batch]:
+    def validation_batches(self) -> Iterator[Batch]:
         """Gathers them."""
         clips, batch_size = (
             self._experiment.clips["validation"],
@@ -207,7 +207,7 @@ def make_train_batches(
     labels = experiment.labels
     return train_batches(
         experiment.dataset,
-        experiment_sampler(experiment),
+        make_experiment_sampler(experiment),
         experiment.buckets.spec,
         process=(jax.process_index(), jax.process_count()),
         threads=experiment.config.data.threads,
@@ -234,4 +234,4 @@ def batch_lengths(batch: Batch) -> tuple[int, int]:
 
 def _resident_clips(experiment: Experiment) -> Int[np.ndarray, " n"]:
     """Training and validation, sorted."""
-    return np.unique(np.concatenate([experiment.clips[part] for part in ("train", "validation")]))
+    return np.unique(np.concatenate([experiment.clips[split] for split in ("train", "validation")]))

@@ -74,7 +74,7 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
     check_optimizer(config.optimizer)
     dataset = open_dataset(config.data.path, config.data.recipe)
     config = fill_polarity(config, dataset.classes)
-    model = build_model(config.model, input_spec(config, dataset))
+    model = build_model(config.model, make_input_spec(config, dataset))
     check_hold_out(config)
     return _make_experiment(config, dataset, config.data.protocol or find_only_protocol(dataset), model)
 
@@ -91,15 +91,15 @@ def with_fold_and_seed(experiment: Experiment, fold: int, seed: int) -> Experime
 def _make_experiment(
     config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, model: Model
 ) -> Experiment:
-    clips = {part: split_indices(dataset, protocol, config.data.fold, part) for part in SPLITS}
-    for part in ("train", "validation"):
-        if not len(clips[part]):
+    clips = {split: split_indices(dataset, protocol, config.data.fold, split) for split in SPLITS}
+    for split in ("train", "validation"):
+        if not len(clips[split]):
             fold_name = f"{protocol}, fold {config.data.fold}"
             raise ValueError(
-                f"{dataset.path}: {fold_name}: {part} is empty; it takes at least three speakers"
+                f"{dataset.path}: {fold_name}: {split} is empty; it takes at least three speakers"
             )
     clips = apply_hold_out(clips, hold_out=config.data.hold_out)
-    clips["train"], labels = training_labels(config, dataset, clips["train"])
+    clips["train"], labels = select_training_clips(config, dataset, clips["train"])
     input_statistics = read_statistics(dataset, protocol, config.data.fold)
     return Experiment(config, dataset, protocol, clips, model.spec, model, input_statistics, labels)
 
@@ -114,11 +114,11 @@ def make_buckets(
         raise ValueError(f"config.data.buckets={config.data.buckets}: expected a number from 1 to 255")
     lengths = audio_lengths(dataset)
     edges = bucket_edges(lengths[clips], config.data.buckets, config.data.audio_steps)
-    specs = tuple(input_spec(config, dataset, edge) for edge in edges)
+    specs = tuple(make_input_spec(config, dataset, edge) for edge in edges)
     return Buckets(specs, np.searchsorted(edges[:-1], lengths).astype(np.uint8))
 
 
-def training_labels(
+def select_training_clips(
     config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"] | None]:
     """The training clips under `config.data`, and the labels that they show; None where it asks nothing."""
@@ -130,7 +130,7 @@ def training_labels(
     return clips[selected], labels[selected]
 
 
-def epoch_steps(experiment: Experiment) -> int:
+def count_epoch_steps(experiment: Experiment) -> int:
     """Whole batches in one pass over the training clips; ValueError where there is not even one."""
     data, clip_count = experiment.config.data, len(experiment.clips["train"])
     if clip_count < data.batch_size:
@@ -141,7 +141,7 @@ def epoch_steps(experiment: Experiment) -> int:
     return clip_count // data.batch_size
 
 
-def experiment_sampler(experiment: Experiment) -> Sampler:
+def make_experiment_sampler(experiment: Experiment) -> Sampler:
     """Which clips make up each training batch."""
     data, clips, buckets = experiment.config.data, experiment.clips["train"], experiment.buckets
     return make_sampler(
@@ -155,7 +155,7 @@ def experiment_sampler(experiment: Experiment) -> Sampler:
     )
 
 
-def input_spec(
+def make_input_spec(
     config: ml_collections.ConfigDict, dataset: Dataset, audio_steps: int | None = None
 ) -> InputSpec:
     """The static shape of the records of a dataset under a config, or with other steps than the config's."""
@@ -179,14 +179,16 @@ def find_only_protocol(dataset: Dataset) -> str:
 def make_metadata(experiment: Experiment) -> dict:
     """What a checkpoint says about itself, ready for JSON; serving needs nothing else."""
     dataset, (mean, std) = experiment.dataset, experiment.statistics
-    trained_clips = np.concatenate([experiment.clips["train"], experiment.clips["validation"]])
+    train_and_validation_clips = np.concatenate([experiment.clips["train"], experiment.clips["validation"]])
     return {
         "config": experiment.config.to_dict(),
         "classes": list(dataset.classes),
         "settings": dataset.prep["settings"],
         "spec": spec_to_json(experiment.spec),
         "statistics": {"mean": mean.tolist(), "std": std.tolist()},
-        "training_speakers": sorted({dataset.speaker_of[dataset.clip_ids[clip]] for clip in trained_clips}),
+        "training_speakers": sorted(
+            {dataset.speaker_of[dataset.clip_ids[clip]] for clip in train_and_validation_clips}
+        ),
         "training_clips_sha256": hash_training_clips(experiment),
         "corpus": dataset.prep["corpus"],
         "protocol": experiment.protocol,
@@ -205,7 +207,9 @@ def spec_to_json(spec: InputSpec) -> dict[str, int]:
 
 def hash_training_clips(experiment: Experiment) -> str:
     """Names the clips that were trained on and validated on, and their order."""
-    clip_ids = [[experiment.dataset.clip_ids[clip] for clip in experiment.clips[part]] for part in SPLITS[:2]]
+    clip_ids = [
+        [experiment.dataset.clip_ids[clip] for clip in experiment.clips[split]] for split in SPLITS[:2]
+    ]
     return hashlib.sha256(json.dumps(clip_ids).encode()).hexdigest()
 
 
@@ -227,7 +231,7 @@ def check_same_data(
 
 def check_same_config(workdir: str, saved_config: dict, current_config: dict) -> None:
     """ValueError naming the first field in which a resumed run's config differs from its checkpoint's."""
-    saved_fields, current_fields = flatten(saved_config), flatten(current_config)
+    saved_fields, current_fields = flatten_fields(saved_config), flatten_fields(current_config)
     for name in sorted(saved_fields.keys() | current_fields.keys()):
         is_changeable = any(
             name == field or name.startswith(f"{field}.") for field in RESUME_CHANGEABLE_FIELDS
@@ -252,12 +256,12 @@ def check_test_speakers_unseen(experiment: Experiment, saved_metadata: dict) -> 
         )
 
 
-def flatten(tree: dict, prefix: str = "") -> dict:
+def flatten_fields(tree: dict, prefix: str = "") -> dict:
     """Nested dicts as one, with dotted names; lists and tuples compare equal."""
     flat = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
+            flat |= flatten_fields(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
     return flat

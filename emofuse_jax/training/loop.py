@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.models.registry import get_calibrator
 from emofuse_jax.parallel.distributed import exclusive_workdir
-from emofuse_jax.parallel.memory import compiled_bytes, explain_oom
+from emofuse_jax.parallel.memory import explain_oom, program_memory_bytes
 from emofuse_jax.parallel.mesh import check_batch_size, make_mesh, state_sharding
 from emofuse_jax.parallel.preemption import Preempted, watch_preemption
 from emofuse_jax.parallel.xla_options import single_use_options
@@ -29,8 +29,8 @@ from emofuse_jax.training.experiment import (
     Experiment,
     check_same_config,
     check_same_data,
-    epoch_steps,
-    flatten,
+    count_epoch_steps,
+    flatten_fields,
     make_metadata,
 )
 from emofuse_jax.training.fusion_state import update_fusion_state
@@ -43,17 +43,20 @@ from emofuse_jax.training.nan_guard import (
     with_explanation,
 )
 from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
-from emofuse_jax.training.step import init_state, make_eval_step, make_train_step
+from emofuse_jax.training.step import init_state, jit_eval_step, make_train_step
 from emofuse_jax.training.warm_start import load_warm_start
 from emofuse_jax.types import TrainState
 
 
-def no_description(directory: str, dataset: Dataset) -> None:
+def skip_data_description(directory: str, dataset: Dataset) -> None:
     """Writes nothing."""
 
 
 def train(
-    experiment: Experiment, workdir: str, *, describe_data: Callable[[str, Dataset], None] = no_description
+    experiment: Experiment,
+    workdir: str,
+    *,
+    describe_data: Callable[[str, Dataset], None] = skip_data_description,
 ) -> EarlyStoppingTracker:
     """Trains to the end or until validation UA stops rising; started again, it goes on bit for bit.
 
@@ -80,7 +83,7 @@ def run_training(
     mesh = make_mesh(config.mesh)
     check_batch_size(config.data.batch_size, "data.batch_size", mesh)
     check_batch_size(config.train.eval_batch_size, "train.eval_batch_size", mesh)
-    total_steps = (steps_per_epoch := epoch_steps(experiment)) * config.train.epochs
+    total_steps = (steps_per_epoch := count_epoch_steps(experiment)) * config.train.epochs
     # 1. Restore, or start.
     tx = make_optimizer(config.optimizer, total_steps)
     state, tracker, epoch_totals = restore_or_init(experiment, workdir, tx, mesh)
@@ -99,7 +102,7 @@ def run_training(
     with (
         watch_preemption() as should_stop,
         progress_line as report_progress,
-        explain_oom(lambda: compiled_bytes(compiled_step)),
+        explain_oom(lambda: program_memory_bytes(compiled_step)),
     ):
         while True:
             if epoch_totals.steps == steps_per_epoch:
@@ -148,7 +151,7 @@ def run_training(
                 log_step(writer, step, step_metrics)
             report_progress(step)
     scores = {"best_step": tracker.best_step} | ({"best_ua": tracker.best_ua} if config.data.hold_out else {})
-    writer.close(scores, flatten(config.to_dict()))
+    writer.close(scores, flatten_fields(config.to_dict()))
     return tracker
 
 
@@ -217,7 +220,7 @@ def restore_or_init(
 def explain_nan(experiment: Experiment, workdir: str, last_step: int) -> str:
     """Why the loss was not finite at step `last_step`, from the last checkpoint on."""
     config, mesh = experiment.config, make_mesh(experiment.config.mesh)
-    tx = make_optimizer(config.optimizer, epoch_steps(experiment) * config.train.epochs)
+    tx = make_optimizer(config.optimizer, count_epoch_steps(experiment) * config.train.epochs)
     state, _, _ = restore_or_init(experiment, workdir, tx, mesh)
     return trace_nonfinite_step(experiment, state, tx, mesh, last_step, workdir)
 
@@ -239,7 +242,7 @@ def compile_steps(
         flops = progress.compiled_flops(compiled_step)
         if flops:
             progress.console.print(f"compiled step: {flops / 1e9:.2f} GFLOP per device")
-    return compiled_step, make_eval_step(experiment.model, mesh)
+    return compiled_step, jit_eval_step(experiment.model, mesh)
 
 
 def evaluate_epoch(
@@ -252,7 +255,7 @@ def evaluate_epoch(
     sums = jax.tree.map(np.asarray, epoch_totals.sums)
     validation_row, confusion = {"temperature": config.train.temperature}, None
     if config.data.hold_out:
-        state, validation_row, confusion = validate(config, batch_source, eval_step, state)
+        state, validation_row, confusion = score_validation(config, batch_source, eval_step, state)
     row = {
         "epoch": step // epoch_totals.steps,
         "train_loss": float(sums["loss"] / epoch_totals.steps),
@@ -269,7 +272,7 @@ def evaluate_epoch(
     return state, row, confusion
 
 
-def validate(
+def score_validation(
     config, batch_source: BatchSource, eval_step, state: TrainState
 ) -> tuple[TrainState, dict, np.ndarray]:
     """Scores the validation clips, after what the fusion sets from them."""
@@ -290,7 +293,7 @@ def validate(
 def predict_validation(batch_source: BatchSource, eval_step, state: TrainState) -> predict.Predictions:
     """The answers of a state, averaged where it is, for the validation clips."""
     params = evaluation_params(state.params, state.opt_state)
-    return predict.predict(eval_step, params, state.model_state, batch_source.validation())
+    return predict.predict(eval_step, params, state.model_state, batch_source.validation_batches())
 
 
 def log_step(writer: MetricWriter, step: int, step_metrics: dict) -> None:

@@ -30,7 +30,7 @@ class MetricWriter:
         if not active:
             return
         self._workdir, self._path = workdir, os.path.join(workdir, "metrics.jsonl")
-        rows = [row for row in read_rows(self._path) if row["step"] <= resume_step]
+        rows = [row for row in read_metric_rows(self._path) if row["step"] <= resume_step]
         with name_file_in_error(self._path), open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         os.replace(f"{self._path}.tmp", self._path)
@@ -87,7 +87,7 @@ def write_hyperparameters(workdir: str, name: str, fields: dict, scores: dict[st
         summary_writer.add_hparams(hyperparameters, scores, name=".")
 
 
-def read_rows(path: str) -> list[dict]:
+def read_metric_rows(path: str) -> list[dict]:
     """Rows of a `metrics.jsonl`; a last line cut off by a kill is left out.
 
     Raises ValueError naming the file and the line that is none.
@@ -106,6 +106,8 @@ def _parse_row(line: bytes, location: str) -> dict:
     return row
 
 
-def read_epochs(workdir: str) -> list[dict]:
+def read_epoch_rows(workdir: str) -> list[dict]:
     """The per-epoch rows of a run."""
-    return [row for row in read_rows(os.path.join(workdir, "metrics.jsonl")) if row["split"] == "epoch"]
+    return [
+        row for row in read_metric_rows(os.path.join(workdir, "metrics.jsonl")) if row["split"] == "epoch"
+    ]

@@ -18,7 +18,7 @@ from emofuse_jax.types import Params, TrainState
 from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.files import write_json
 
-REPORT_FILE = "nonfinite.json"
+NONFINITE_REPORT_FILE = "nonfinite.json"
 
 
 class NonFiniteError(ValueError):
@@ -30,7 +30,7 @@ class NonFiniteError(ValueError):
 
 
 def check_finite(
-    step: int, loss: float, params_finite: bool = True, replica_id: tuple[int, ...] = ()
+    step: int, loss: float, are_params_finite: bool = True, replica_id: tuple[int, ...] = ()
 ) -> None:
     """NotFinite where the loss, or one of the parameters, is not a number: it is not saved.
 
@@ -42,7 +42,7 @@ def check_finite(
         raise NonFiniteError(
             f"{location}: the loss is {loss}; a lower optimizer.learning_rate may help", step, replica_id
         )
-    if not params_finite:
+    if not are_params_finite:
         raise NonFiniteError(f"{location}: a parameter is not finite", step, replica_id)
 
 
@@ -102,7 +102,7 @@ def trace_nonfinite_step(
 
 def _write_report(workdir: str, report: dict) -> str:
     """Writes it; gives its path."""
-    path = os.path.join(workdir, REPORT_FILE)
+    path = os.path.join(workdir, NONFINITE_REPORT_FILE)
     if is_first_process():
         write_json(path, report)
     return path
@@ -112,11 +112,11 @@ def _are_params_finite(params: Params):
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
 
 
-_all_finite_jitted = jax.jit(_are_params_finite)
+_are_params_finite_jitted = jax.jit(_are_params_finite)
 are_replicas_finite = jax.jit(jax.vmap(_are_params_finite))
 """bool [r]: of stacked parameters, whether every one of a replica is a number."""
 
 
 def has_finite_params(params: Params) -> bool:
     """Whether every parameter is a number."""
-    return bool(_all_finite_jitted(params))
+    return bool(_are_params_finite_jitted(params))

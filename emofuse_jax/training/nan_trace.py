@@ -71,7 +71,7 @@ def find_first_nonfinite(function: Callable, *arguments) -> str:
     if not nonfinite_results:
         return ""
     origin, name = max(nonfinite_results, key=lambda result: result[0].kind)
-    return f"{name} is {KIND_NAMES[origin.kind]}: {' of '.join(trace_origins(origin))}"
+    return f"{name} is {KIND_NAMES[origin.kind]}: {' of '.join(describe_origins(origin))}"
 
 
 def _leaf_names(tree, prefix: str):
@@ -80,7 +80,7 @@ def _leaf_names(tree, prefix: str):
     )
 
 
-def trace_origins(origin: Origin) -> Iterator[str]:
+def describe_origins(origin: Origin) -> Iterator[str]:
     """The operation that made the NaN, then the one that made the infinite number it was made of."""
     while origin.kind:
         same_kind = [parent for parent in origin.inputs if parent.kind == origin.kind]

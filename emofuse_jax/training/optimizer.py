@@ -18,23 +18,23 @@ class AverageState(NamedTuple):
     average: Params
 
 
-def make_optimizer(config, steps: int | Int[Array, ""]) -> optax.GradientTransformation:
-    """Builds the optimiser of `config.optimizer` (settings/experiment.py) for a run of `steps` batches.
+def make_optimizer(config, total_steps: int | Int[Array, ""]) -> optax.GradientTransformation:
+    """Builds the optimiser of `config.optimizer` (settings/experiment.py) for a run of `total_steps` batches.
 
-    `steps` may be traced: replicas of one program differ in it.
+    `total_steps` may be traced: replicas of one program differ in it.
 
     Raises:
       ValueError: see `check_optimizer`.
     """
     check_optimizer(config)
     accumulation_steps = config.accumulate
-    updates = jnp.maximum(steps // accumulation_steps, 1)
-    schedule = make_schedule(config, updates)
+    total_updates = jnp.maximum(total_steps // accumulation_steps, 1)
+    schedule = make_schedule(config, total_updates)
     tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), OPTIMIZERS[config.name](config, schedule))
     if accumulation_steps > 1:
         tx = optax.MultiSteps(tx, accumulation_steps).gradient_transformation()
     if config.tail:
-        return average_params(tx, tail_average_weight(config.tail, updates))
+        return average_params(tx, tail_average_weight(config.tail, total_updates))
     return average_params(tx, lambda update: 1.0 - config.ema) if config.ema else tx
 
 
@@ -95,14 +95,14 @@ def muon_dimension_numbers(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(leaf_dimensions, params)
 
 
-def make_schedule(config, updates: int | Int[Array, ""]) -> optax.Schedule:
+def make_schedule(config, total_updates: int | Int[Array, ""]) -> optax.Schedule:
     """Linear warm-up over the share `config.warmup`, then a cosine to `config.final_rate` of the peak.
 
     `optax.warmup_cosine_decay_schedule`, whose lengths can't be traced.
     """
     peak_rate, final_fraction = config.learning_rate, config.final_rate
-    warmup_updates = jnp.round(config.warmup * updates)
-    decay_updates = jnp.maximum(updates, warmup_updates + 1) - warmup_updates
+    warmup_updates = jnp.round(config.warmup * total_updates)
+    decay_updates = jnp.maximum(total_updates, warmup_updates + 1) - warmup_updates
 
     def learning_rate(count):
         decay_progress = jnp.clip((count - warmup_updates) / decay_updates, 0.0, 1.0)
@@ -141,14 +141,14 @@ def average_params(
 
 
 def tail_average_weight(
-    fraction: float, updates: int | Int[Array, ""]
+    fraction: float, total_updates: int | Int[Array, ""]
 ) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
     """Of an even average over the last `fraction` of all updates; until then the parameters themselves.
 
     Stochastic weight averaging (Izmailov et al., 2018), a snapshot at each update; running statistics of
     batch norm stay those of the last updates, which the paper computes again.
     """
-    first_update = updates - jnp.maximum(jnp.round(fraction * updates), 1)
+    first_update = total_updates - jnp.maximum(jnp.round(fraction * total_updates), 1)
     return lambda update: 1.0 / jnp.maximum(update - first_update, 1)
 
 

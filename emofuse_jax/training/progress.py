@@ -59,14 +59,14 @@ def show_progress(
 def parameter_table(params: Params) -> str:
     """Parameters by the first two levels of the tree, and their sum."""
     table = Table("module", "arrays", "parameters", title="parameters")
-    groups: dict[str, list[int]] = {}
+    sizes_by_module: dict[str, list[int]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = "/".join(str(key.key) for key in path[:2])
-        groups.setdefault(name, []).append(leaf.size)
-    for name, sizes in groups.items():
+        sizes_by_module.setdefault(name, []).append(leaf.size)
+    for name, sizes in sizes_by_module.items():
         table.add_row(name, str(len(sizes)), f"{sum(sizes):,}")
-    total = sum(sum(sizes) for sizes in groups.values())
-    table.add_row("all", str(sum(map(len, groups.values()))), f"{total:,}")
+    total = sum(sum(sizes) for sizes in sizes_by_module.values())
+    table.add_row("all", str(sum(map(len, sizes_by_module.values()))), f"{total:,}")
     wide_console = Console(width=100)
     with wide_console.capture() as capture:
         wide_console.print(table)

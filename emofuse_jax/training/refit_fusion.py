@@ -71,23 +71,25 @@ def _refit(
     experiment: Experiment, params: Params, model_state: Params, metadata: dict, config, workdir: str
 ) -> dict:
     key_gan, key_sample, key_fit = jax.random.split(jax.random.key(config.seed), 3)
-    train, validation = (
-        pool_vectors(experiment, params, model_state, part) for part in ("train", "validation")
+    train_pairs, validation_pairs = (
+        pool_vectors(experiment, params, model_state, split) for split in ("train", "validation")
     )
-    report = {"real": len(train.label), "generated": 0}
+    report = {"real": len(train_pairs.label), "generated": 0}
     if config.generate:
-        classes = len(experiment.dataset.classes)
-        sample, report["losses"] = train_gan(train, classes, config.gan, key_gan)
-        generated = sample(key_sample, choose_labels_to_generate(train.label, classes))
+        num_classes = len(experiment.dataset.classes)
+        sample, report["losses"] = train_gan(train_pairs, num_classes, config.gan, key_gan)
+        generated = sample(key_sample, choose_labels_to_generate(train_pairs.label, num_classes))
         report["generated"] = len(generated.label)
-        train = VectorPairs(*(np.concatenate(arrays) for arrays in zip(train, generated, strict=True)))
+        train_pairs = VectorPairs(
+            *(np.concatenate(arrays) for arrays in zip(train_pairs, generated, strict=True))
+        )
     writer = MetricWriter(workdir, resume_step=0, active=True)
     variables = (params, model_state)
-    best, report["validation_ua"], report["epoch"] = _train_fusion(
-        experiment.model, variables, train, validation, config.refit, key_fit, writer
+    best_params, report["validation_ua"], report["epoch"] = _train_fusion(
+        experiment.model, variables, train_pairs, validation_pairs, config.refit, key_fit, writer
     )
     writer.close()
-    state = TrainState(jnp.asarray(report["epoch"], jnp.int32), best, model_state, optax.EmptyState())
+    state = TrainState(jnp.asarray(report["epoch"], jnp.int32), best_params, model_state, optax.EmptyState())
     new_metadata = {name: metadata[name] for name in COPIED_METADATA_FIELDS} | {
         "config": {**metadata["config"], "name": config.name}
     }
@@ -97,30 +99,30 @@ def _refit(
     return report
 
 
-def pool_vectors(experiment: Experiment, params: Params, model_state: Params, part: str) -> VectorPairs:
+def pool_vectors(experiment: Experiment, params: Params, model_state: Params, split: str) -> VectorPairs:
     """Vectors of the clips of a part that have both streams and a label, of training one that is not hidden.
 
     Raises ValueError where there are none.
     """
-    model, clips = experiment.model, experiment.clips[part]
-    should_hide = part == "train" and experiment.labels is not None
-    hidden = clips[experiment.labels < 0] if should_hide else clips[:0]
+    model, clips = experiment.model, experiment.clips[split]
+    should_hide = split == "train" and experiment.labels is not None
+    hidden_label_clips = clips[experiment.labels < 0] if should_hide else clips[:0]
     apply_model = jax.jit(lambda p, s, batch: model.apply(p, s, batch, train=False)[0])
-    vectors = []
+    arrays_by_batch = []
     batch_size = experiment.config.train.eval_batch_size
     for batch in eval_batches(experiment.dataset, clips, experiment.shape, batch_size=batch_size):
-        batch = hide_labels(batch, hidden)
+        batch = hide_labels(batch, hidden_label_clips)
         outputs = apply_model(params, model_state, batch)
         row_mask = batch.label_mask & (batch.clip >= 0) & has_both_modalities(batch)
-        vectors.append(
+        arrays_by_batch.append(
             [
                 np.asarray(values)[row_mask]
                 for values in (outputs.audio_vector, outputs.video_vector, batch.label)
             ]
         )
-    pairs = VectorPairs(*(np.concatenate(arrays) for arrays in zip(*vectors, strict=True)))
+    pairs = VectorPairs(*(np.concatenate(arrays) for arrays in zip(*arrays_by_batch, strict=True)))
     if not len(pairs.label):
-        raise ValueError(f"{experiment.dataset.path}: no labelled clip of {part} has both streams")
+        raise ValueError(f"{experiment.dataset.path}: no labelled clip of {split} has both streams")
     return pairs
 
 
@@ -143,8 +145,8 @@ def _check_fusion(experiment: Experiment, model_state: Params) -> None:
 def _train_fusion(
     model,
     variables: tuple[Params, Params],
-    train: VectorPairs,
-    validation: VectorPairs,
+    train_pairs: VectorPairs,
+    validation_pairs: VectorPairs,
     config,
     key,
     writer: MetricWriter,
@@ -152,10 +154,10 @@ def _train_fusion(
     """The parameters, validation UA and number of the best epoch; epoch 0 is what was there before."""
     tx = optax.adam(config.learning_rate)
     params, model_state = variables
-    train_epoch, compute_confusion = _compile_functions(
-        model, tx, config, max(len(train.label) // config.batch_size, 1)
+    train_epoch, compute_confusion = _make_jitted_functions(
+        model, tx, config, max(len(train_pairs.label) // config.batch_size, 1)
     )
-    data, validation_data = (jax.tree.map(jnp.asarray, pairs) for pairs in (train, validation))
+    data, validation_data = (jax.tree.map(jnp.asarray, pairs) for pairs in (train_pairs, validation_pairs))
 
     def compute_validation_ua(fusion: Params) -> float:
         merged_params = params | {"fusion": fusion}
@@ -165,16 +167,16 @@ def _train_fusion(
 
     carry = (params["fusion"], tx.init(params["fusion"]))
     best = (carry[0], compute_validation_ua(carry[0]), 0)
-    for number, key_epoch in enumerate(jax.random.split(key, config.epochs), 1):
+    for epoch, key_epoch in enumerate(jax.random.split(key, config.epochs), 1):
         carry, loss = train_epoch(carry, key_epoch, variables, data)
         ua = compute_validation_ua(carry[0])
-        writer.write(number, "epoch", {"epoch": number, "train_loss": float(loss), "validation_ua": ua})
+        writer.write(epoch, "epoch", {"epoch": epoch, "train_loss": float(loss), "validation_ua": ua})
         if ua > best[1]:
-            best = (carry[0], ua, number)
+            best = (carry[0], ua, epoch)
     return params | {"fusion": best[0]}, best[1], best[2]
 
 
-def _compile_functions(model, tx, config, steps_per_epoch: int):
+def _make_jitted_functions(model, tx, config, steps_per_epoch: int):
     """`train_epoch(carry, key, numbers, data) -> carry, loss` and `compute_confusion(params, model_state,
     data)`."""
 

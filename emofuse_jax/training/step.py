@@ -38,7 +38,7 @@ def make_train_step(
     `seed`, by default `config.seed`, may be traced: replicas of one program differ in it.
     """
     check_frame_count(config)
-    check_correlation_batch(config)
+    warn_small_correlation_batch(config)
     seed = config.seed if seed is None else seed
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
@@ -71,7 +71,7 @@ def make_train_step(
     return train_step
 
 
-def epoch_sums(step_metrics: dict) -> dict:
+def select_epoch_sums(step_metrics: dict) -> dict:
     """Of a step's metrics those that an epoch adds up."""
     return {"loss": step_metrics["loss"], "confusion": step_metrics["confusion"]}
 
@@ -83,7 +83,7 @@ def check_frame_count(config) -> None:
         raise ValueError(f"augment.frames={frames}: expected 0 (all), or at least fusion.parts={parts}")
 
 
-def check_correlation_batch(config) -> None:
+def warn_small_correlation_batch(config) -> None:
     """Warns where few labelled rows make soft-HGR's terms with the labels badly biased (ops/hgr.py)."""
     data, fusion = config.data, config.model.fusion
     if not config.loss.objectives.get("correlation", 0.0) or "label_hidden" not in fusion or fusion.ema:
@@ -110,28 +110,28 @@ def jit_train_step(step: Callable, state: TrainState, mesh: Mesh, *, fsdp: bool)
     )
 
 
-def make_score_step(model) -> Callable:
+def make_eval_step(model) -> Callable:
     """The pure `(params, model_state, batch) -> {"probabilities", "levels", "loss", "weight"}` of a model.
 
     `levels` are the posteriors of each level's own classifier [b n c], zeros where a clip lacks the level;
     None where the fusion has none.
     """
 
-    def score_step(params: Params, model_state: Params, batch: Batch) -> dict:
+    def eval_step(params: Params, model_state: Params, batch: Batch) -> dict:
         outputs, _ = model.apply(params, model_state, batch, train=False)
         loss, weight = cross_entropy(outputs.logits, batch.label, label_weight(batch), smoothing=0.0)
         probabilities = jax.nn.softmax(outputs.logits.astype(jnp.float32))
         levels = level_probabilities(outputs.aux)
         return {"probabilities": probabilities, "levels": levels, "loss": loss, "weight": weight}
 
-    return score_step
+    return eval_step
 
 
-def make_eval_step(model, mesh: Mesh) -> Callable:
-    """`make_score_step`, jitted over the rows of a batch on a mesh."""
+def jit_eval_step(model, mesh: Mesh) -> Callable:
+    """`make_eval_step`, jitted over the rows of a batch on a mesh."""
     row_sharding, replicated_sharding = batch_sharding(mesh), replicated(mesh)
     return jax.jit(
-        make_score_step(model),
+        make_eval_step(model),
         in_shardings=(None, None, row_sharding),
         out_shardings={
             "probabilities": row_sharding,

@@ -55,15 +55,19 @@ def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shap
     )  # so that every process holds all of it
     _, *variables, saved_metadata = load_trained_model(path, "best", replicated_sharding)
     _check_source_run(experiment, path, saved_metadata)
-    parts = []
-    for tree, expected in zip(variables, shapes, strict=True):
-        names = [name for name in (modality, f"{modality}_attention") if name in expected]
+    encoder_variables = []
+    for tree, expected_shapes in zip(variables, shapes, strict=True):
+        names = [name for name in (modality, f"{modality}_attention") if name in expected_shapes]
         missing = [name for name in names if name not in tree]
         if missing:
             raise ValueError(f"config.init.{modality}={path}: that run has no {missing[0]}")
-        parts.append({name: jax.tree.map(np.asarray, tree[name]) for name in names})
-        _check_shapes(f"config.init.{modality}={path}", parts[-1], {name: expected[name] for name in names})
-    return tuple(parts)
+        encoder_variables.append({name: jax.tree.map(np.asarray, tree[name]) for name in names})
+        _check_shapes(
+            f"config.init.{modality}={path}",
+            encoder_variables[-1],
+            {name: expected_shapes[name] for name in names},
+        )
+    return tuple(encoder_variables)
 
 
 def _check_source_run(experiment: Experiment, path: str, saved_metadata: dict) -> None:
@@ -121,11 +125,13 @@ def _load_public_weights(experiment: Experiment, modality: str, path: str, shape
         )
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"config.init.{modality}={path}: {error}") from error
-    parts = ({name: x for name, x in arrays.items() if name in names} for names in expected_shapes)
-    return tuple({modality: nest_names(part)} if part else {} for part in parts)
+    arrays_by_tree = ({name: x for name, x in arrays.items() if name in names} for names in expected_shapes)
+    return tuple(
+        {modality: nest_by_path(tree_arrays)} if tree_arrays else {} for tree_arrays in arrays_by_tree
+    )
 
 
-def nest_names(arrays: dict[str, np.ndarray]) -> Params:
+def nest_by_path(arrays: dict[str, np.ndarray]) -> Params:
     """Names with slashes as nested dicts."""
     tree: Params = {}
     for name, array in arrays.items():

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.system_table import ABLATIONS, SYSTEMS
 from emofuse_jax import settings
 from emofuse_jax.models.build import build_model
-from emofuse_jax.training.experiment import flatten
+from emofuse_jax.training.experiment import flatten_fields
 from emofuse_jax.training.step import init_state, make_train_step
 from tests.models.small import SPEC
 
@@ -29,7 +29,7 @@ def make_small_config(experiment):
 
 @pytest.mark.parametrize("row", [*SYSTEMS, *ABLATIONS], ids=lambda row: row.name)
 def test_a_row_names_fields_that_are_there_and_changes_one(row):
-    defaults = flatten(settings.small(row.config).to_dict())
+    defaults = flatten_fields(settings.small(row.config).to_dict())
     for name, value in row.fields.items():
         assert name in defaults
         assert isinstance(value, list | tuple) or type(defaults[name]) is type(value)

@@ -79,7 +79,9 @@ def test_prepare(data, shared_data, tmp_path):
 
 def test_prepare_leaves_out_what_is_not_there_and_says_so(tmp_path, capsys):
     nowhere = str(tmp_path / "nowhere")
-    assert not list(suite_prepare.measure_prepare(nowhere, nowhere, str(tmp_path), torch=False, repeats=1))
+    assert not list(
+        suite_prepare.measure_prepare(nowhere, nowhere, str(tmp_path), with_torch=False, repeats=1)
+    )
     messages = capsys.readouterr().err
     assert f"{nowhere}: no clips there; left out" in messages
     assert f"{nowhere}: no records, or no clips beside them; left out" in messages
@@ -104,7 +106,7 @@ def test_loader_without_clips(data):
 
 def test_pooling_against_torch():
     tiny = {"clip level": ((8,), 6, 5), "frame level": ((4, 3), 6, 6)}
-    rows = list(suite_speed.measure_fbp(torch=TORCH, repeats=1, poolings=tiny))
+    rows = list(suite_speed.measure_fbp(with_torch=TORCH, repeats=1, pooling_shapes=tiny))
     for row, repeats in zip(rows, [suite_speed.SHORT_CASE_REPEAT_FACTOR] * 3 + [1] * 3, strict=True):
         check_row(row, repeats)
     assert [row["unit"] for row in rows] == ["rows/s", "rows/s", "FLOP/s"] * 2
@@ -115,7 +117,7 @@ def test_a_protocol_against_a_loop(tmp_path):
     corpus = {"clips": 108, "speakers": 6, "folds": 3, "classes": 3}
     cases = {"tiny": (settings.with_features, {"steps": 6, "audio": 8, "frames": 6, "face": 8})}
     rows = suite_crossval.measure_crossval(
-        str(tmp_path), torch=TORCH, repeats=1, seeds=1, cases=cases, corpus=corpus
+        str(tmp_path), with_torch=TORCH, repeats=1, seeds=1, cases=cases, corpus_sizes=corpus
     )
     (row,) = rows
     check_row(row)
@@ -125,7 +127,7 @@ def test_a_protocol_against_a_loop(tmp_path):
 @pytest.mark.long
 def test_a_whole_step_and_a_second_start(tmp_path):
     rows = [
-        *suite_speed.measure_step(torch=TORCH, repeats=1, batch_sizes=(8,)),
+        *suite_speed.measure_step(with_torch=TORCH, repeats=1, batch_sizes=(8,)),
         *suite_startup.measure_startup(str(tmp_path), repeats=1),
     ]
     for row in rows:

@@ -57,7 +57,7 @@ def test_a_row_a_system_and_no_run_twice(suite, home, monkeypatch):
     assert refit_row["clips_per_second"] is None
     stored = json.loads((home / "runs" / "concat" / "seed_1" / "systems.json").read_text())
     assert stored["scores"]["both"]["ua"] == plain_row["seeds"][1]
-    monkeypatch.setattr(systems, "execute", None)  # a call would fail
+    monkeypatch.setattr(systems, "train_or_refit", None)  # a call would fail
     assert suite() == [refit_row, plain_row]
     table = systems.format_table([refit_row, plain_row]).splitlines()
     assert len(table) == 4

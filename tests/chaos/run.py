@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from emofuse_jax.parallel.preemption import EXIT_CODE
+from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE
 from tests.chaos.deck import KillSchedule
 from tests.chaos.leavings import find_leftovers, list_shared_memory
 from tests.chaos.report import count_failures, make_report
@@ -31,7 +31,7 @@ MAX_KILLS_PER_RUN = 5
 """Kills of one run, before it is left to end."""
 START_TIMEOUT_SECONDS = 300
 """After which a start counts as a hang."""
-KILLED_EXIT_CODES = {-signal.SIGKILL, -signal.SIGTERM, EXIT_CODE}
+KILLED_EXIT_CODES = {-signal.SIGKILL, -signal.SIGTERM, RESTART_EXIT_CODE}
 NO_VICTIM = ("nothing", 0, "before", "SIGKILL")
 """A rename that there is not."""
 

@@ -10,15 +10,15 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from benchmarks.feature_records import Made, write_features
-from emofuse_jax.api.evaluation import load_experiment
+from benchmarks.feature_records import CorpusSpec, write_features
+from emofuse_jax.api.evaluation import load_trained_experiment
 from emofuse_jax.api.export import export_bundle
-from emofuse_jax.training.metric_writer import read_rows
+from emofuse_jax.training.metric_writer import read_metric_rows
 from tests.data_prep.media_files import tone, write_wav
 from tests.data_prep.small_corpus import file_checksums, make_source
 from tests.serving.conftest import save_checkpoint
 
-FEATURE_SPEC = Made(
+FEATURE_SPEC = CorpusSpec(
     clips=96, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25
 )
 TIMING_FIELDS = ("clips_per_second", "waiting")
@@ -97,7 +97,7 @@ def digest_training(directory: str) -> dict[str, str]:
     workdir = os.path.join(directory, "run")
     rows = [
         {k: v for k, v in row.items() if k not in TIMING_FIELDS}
-        for row in read_rows(f"{workdir}/metrics.jsonl")
+        for row in read_metric_rows(f"{workdir}/metrics.jsonl")
     ]
     return {"metrics.jsonl": json_digest(rows), **digest_arrays(workdir, ("last", "best"))}
 
@@ -114,7 +114,7 @@ def digest_crossval(directory: str) -> dict[str, str]:
         digests[name] = str(os.path.getsize(os.path.join(workdir, name)) > 0)
     for name in sorted(os.listdir(os.path.join(workdir, "runs"))):
         run = os.path.join(workdir, "runs", name)
-        digests[f"{name}/metrics.jsonl"] = json_digest(read_rows(f"{run}/metrics.jsonl"))
+        digests[f"{name}/metrics.jsonl"] = json_digest(read_metric_rows(f"{run}/metrics.jsonl"))
         digests |= {f"{name}/{leaf}": value for leaf, value in digest_arrays(run, ("best",)).items()}
     return digests
 
@@ -128,7 +128,9 @@ def digest_arrays(workdir: str, kinds: tuple[str, ...]) -> dict[str, str]:
     """Checksum of each array of checkpoints."""
     digests = {}
     for kind in kinds:
-        for path, leaf in jax.tree_util.tree_leaves_with_path(load_experiment(workdir, kind, "")[1:3]):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(
+            load_trained_experiment(workdir, kind, "")[1:3]
+        ):
             array = np.asarray(leaf)
             digests[f"{kind}{jax.tree_util.keystr(path)}"] = hashlib.sha256(array.tobytes()).hexdigest()
     return digests

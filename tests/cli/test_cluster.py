@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from emofuse_jax.cli.main import run_with_error_messages
-from emofuse_jax.parallel.preemption import EXIT_CODE, Preempted
+from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE, Preempted
 
 JOB_FLAG = "--job=train --config=am_fbp '--config.data.path=/data/of two' --workdir=/runs/one"
 TPU_POD_FLAGS = ("--slice=slice-1", "--zone=us-central1-a")
@@ -54,7 +54,12 @@ ABORT_EXIT_CODE = 128 + signal.SIGABRT
 def test_slurm_starts_again_on_75_and_where_jax_aborted(tmp_path):
     """The script with srun and scontrol in place of Slurm's."""
     text, _ = fill_template("slurm")
-    for status, should_restart in ((EXIT_CODE, True), (ABORT_EXIT_CODE, True), (0, False), (2, False)):
+    for status, should_restart in (
+        (RESTART_EXIT_CODE, True),
+        (ABORT_EXIT_CODE, True),
+        (0, False),
+        (2, False),
+    ):
         for name, line in (("srun", f"exit {status}"), ("scontrol", f'echo "$@" > {tmp_path}/asked')):
             (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
             (tmp_path / name).chmod(0o755)
@@ -81,7 +86,7 @@ def test_jobset():
     json.dumps(jobset)
 
 
-@pytest.mark.parametrize("status", [EXIT_CODE, ABORT_EXIT_CODE])
+@pytest.mark.parametrize("status", [RESTART_EXIT_CODE, ABORT_EXIT_CODE])
 def test_tpu_pod(tmp_path, status):
     """The script with a gcloud in place of Google's: another start, then 0."""
     text, _ = fill_template("tpu_pod", *TPU_POD_FLAGS)
@@ -132,7 +137,7 @@ def test_a_run_that_was_told_to_stop_exits_with_75(capsys):
     def program(argv):
         raise Preempted("DIR: saved at step 7")
 
-    assert run_with_error_messages(program, []) == EXIT_CODE
+    assert run_with_error_messages(program, []) == RESTART_EXIT_CODE
     assert capsys.readouterr().err == (
         "emofuse: told to stop; DIR: saved at step 7; the same command goes on\n"
     )

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from emofuse_jax import settings
-from emofuse_jax.cli.plan_tables import make_input_spec
+from emofuse_jax.cli.plan_tables import make_planned_input_spec
 from emofuse_jax.parallel.mesh import make_mesh
 from emofuse_jax.planning.chips import CHIPS, parse_topology
 from emofuse_jax.planning.collectives import Collective, find_gradient_reductions, read_collectives
@@ -69,7 +69,7 @@ def test_a_bad_topology_is_a_line():
 
 def check_plan(config):
     """What a training over a slice of chips that are not here must hold, whatever the model."""
-    plan = make_plan(config, make_input_spec(config, None, 8), make_tpu_mesh("v5e", "4x4"), 16 * 4)
+    plan = make_plan(config, make_planned_input_spec(config, None, 8), make_tpu_mesh("v5e", "4x4"), 16 * 4)
     assert plan.devices == 16
     assert 0 < plan.memory_bytes < CHIPS["v5e"].memory_bytes
     check_collectives(plan)
@@ -88,7 +88,7 @@ def check_collectives(plan):
 def test_eight_devices_that_are_here(name, others):
     """The rest are sums over the global batch: of the loss, and of hgr's batch norms and covariances."""
     config = settings.small(name)
-    plan = make_plan(config, make_input_spec(config, None, 8), make_mesh(config.mesh), 32)
+    plan = make_plan(config, make_planned_input_spec(config, None, 8), make_mesh(config.mesh), 32)
     assert plan.devices == 8
     check_collectives(plan)
     assert {c.kind for c in plan.collectives} == {"all-reduce"}

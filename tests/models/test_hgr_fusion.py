@@ -13,7 +13,7 @@ from emofuse_jax.models.fusions.hgr import CommonInformation
 from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, PooledVectors
 from emofuse_jax.models.layers.measured_state import MeasuredState
 from emofuse_jax.settings.model import default_model_config
-from emofuse_jax.training.step import check_correlation_batch
+from emofuse_jax.training.step import warn_small_correlation_batch
 from tests.golden import formulas
 from tests.models.small import device_batch, small_model
 
@@ -181,10 +181,10 @@ def test_too_few_labelled_segments_are_warned_of():
     config = settings.small("hgr_semi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_correlation_batch(config)  # its covariances are those of many batches
-        check_correlation_batch(settings.small("hgr"))
+        warn_small_correlation_batch(config)  # its covariances are those of many batches
+        warn_small_correlation_batch(settings.small("hgr"))
     config.model.fusion.ema = 0.0
-    check_correlation_batch(config)  # half of its rows have labels
+    warn_small_correlation_batch(config)  # half of its rows have labels
     config.data.labelled_share = 0.0
     with pytest.warns(UserWarning, match=r"about 13 labelled segments a batch, fewer than 4 x"):
-        check_correlation_batch(config)
+        warn_small_correlation_batch(config)

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from emofuse_jax.serving.http.app import make_app
 from emofuse_jax.serving.http.service import Limits
 
-LIMITS = Limits(max_body_bytes=1 << 20, max_waiting_clips=64, buckets=(1, 4))
+LIMITS = Limits(max_body_bytes=1 << 20, max_waiting_clips=64, batch_sizes=(1, 4))
 
 
 @pytest.fixture(scope="module")

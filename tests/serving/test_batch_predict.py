@@ -12,7 +12,7 @@ import pytest
 
 from emofuse_jax.serving import load, prediction_file
 from emofuse_jax.serving.batch_predict import map_in_order, predict_files
-from emofuse_jax.serving.predict import BUCKETS
+from emofuse_jax.serving.predict import BATCH_SIZES
 from tests.serving.test_predict import write_audio
 
 CLIP_SECONDS = (1.4, 4.0, 0.9, 6.1)
@@ -129,7 +129,9 @@ def test_a_stopped_command_goes_on(bundle, folder, complete_output, tmp_path, cu
     with prediction_file.open_prediction_writer(str(output), bundle, 0.0) as writer:
         remaining_paths = [path for path in list_paths(folder) if path not in writer.completed_paths]
         assert (len(remaining_paths) == 5) == (cut == 40)
-        for path, file_predictions in predict_files(bundle, remaining_paths, workers=2, buckets=BUCKETS[-1:]):
+        for path, file_predictions in predict_files(
+            bundle, remaining_paths, workers=2, batch_sizes=BATCH_SIZES[-1:]
+        ):
             writer.add(path, file_predictions)
             predicted_paths.append(path)
         assert {os.path.basename(path) for path in writer.failed_paths} == {"2b.wav"}

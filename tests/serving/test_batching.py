@@ -38,7 +38,7 @@ def running_batcher():
     batcher = Batcher(
         run,
         INPUTS,
-        buckets=(1, 4, 8),
+        batch_sizes=(1, 4, 8),
         max_waiting_rows=10,
         on_batch=lambda rows, bucket, s: batches.append((rows, bucket)),
     )
@@ -91,7 +91,7 @@ def test_what_gathers_while_a_batch_runs_is_run_together(running_batcher):
 
 def test_callers_are_not_joined_where_that_gains_nothing():
     run = SlowComputation(row_seconds=0.002)
-    batcher = Batcher(run, INPUTS, buckets=(1, 4, 8), max_waiting_rows=20)
+    batcher = Batcher(run, INPUTS, batch_sizes=(1, 4, 8), max_waiting_rows=20)
     batcher.start()
     assert batcher.max_joined_rows == 1
     assert run.sizes[:3] == [1, 4, 8]

@@ -13,7 +13,7 @@ import pytest
 from data_prep.onnx_models.encoders import EncoderFiles
 from data_prep.process_clip import process_clip
 from data_prep.settings import PrepSettings
-from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
+from emofuse_jax.api.evaluation import evaluate_workdir, load_trained_experiment
 from emofuse_jax.api.export import export_bundle
 from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import read_json
@@ -22,8 +22,8 @@ from emofuse_jax.data.writing.corpus import Clip
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import format
 from emofuse_jax.serving.media.prepare_window import prep_settings
-from emofuse_jax.serving.predict import input_spec
-from emofuse_jax.training.metric_writer import read_rows
+from emofuse_jax.serving.predict import bundle_input_spec
+from emofuse_jax.training.metric_writer import read_metric_rows
 from emofuse_jax.utils.files import file_sha256
 from tests.data_prep import onnx_models
 from tests.data_prep.feature_corpus import make_clips, make_encoders, run_prepare
@@ -88,7 +88,9 @@ def encoder_paths(home):
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_fusion_trained_two_steps_and_is_scored(workdirs, fusion):
     rows = [
-        row for row in read_rows(os.path.join(workdirs[fusion], "metrics.jsonl")) if "gradient_norm" in row
+        row
+        for row in read_metric_rows(os.path.join(workdirs[fusion], "metrics.jsonl"))
+        if "gradient_norm" in row
     ]
     assert [row["step"] for row in rows] == [1, 2]
     assert all(np.isfinite(row["loss"]) and row["gradient_norm"] > 0 for row in rows)
@@ -113,7 +115,7 @@ CARDS = {"MODEL_CARD.md", "DATA_CARD.md"}
 
 def predict_from_checkpoint(workdir, path):
     """What the checkpoint says of a clip that is prepared as its records were."""
-    experiment, params, state, metadata = load_experiment(workdir, "best", "")
+    experiment, params, state, metadata = load_trained_experiment(workdir, "best", "")
     settings = PrepSettings.from_dict(metadata["settings"])
     files = EncoderFiles(**read_json(os.path.join(experiment.dataset.path, ENCODER_PATHS_FILE)))
     record = process_clip(Clip("new", path, -1, ""), settings, encoders=files)
@@ -232,7 +234,7 @@ def test_a_model_of_one_stream_asks_for_its_own_encoder_alone(home, workdirs, en
     audio = {"audio_encoder": encoder_paths["audio_encoder"]}
     bundle = load(str(tmp_path / "bundle"), **audio)
     assert set(bundle.inputs) == {"audio_features", "audio_features_mask"}
-    settings, spec = prep_settings(bundle), input_spec(bundle)
+    settings, spec = prep_settings(bundle), bundle_input_spec(bundle)
     assert settings.features.face is None
     assert (spec.face_features, spec.audio_features, spec.h) == (0, 6, 0)
     video_path = str(home / "clips" / "s2_0.mp4")
@@ -265,6 +267,9 @@ def test_a_manifest_with_odd_encoders_is_refused(bundle_without_encoders, tmp_pa
 
 
 def test_a_record_of_one_stream_only_fills_what_is_read(bundle_without_encoders):
-    settings, spec = prep_settings(load(bundle_without_encoders)), input_spec(load(bundle_without_encoders))
+    settings, spec = (
+        prep_settings(load(bundle_without_encoders)),
+        bundle_input_spec(load(bundle_without_encoders)),
+    )
     assert (spec.t, spec.h, spec.feature_steps) == (0, 0, 100)
     assert settings.features.drops_faces

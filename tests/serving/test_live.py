@@ -153,7 +153,7 @@ def bundle(audio_bundle_path):
 @pytest.fixture(scope="module")
 def app(bundle):
     return make_app(
-        bundle, token="secret", limits=Limits(buckets=(1, 4), max_sessions=1, upload_timeout_seconds=5.0)
+        bundle, token="secret", limits=Limits(batch_sizes=(1, 4), max_sessions=1, upload_timeout_seconds=5.0)
     )
 
 

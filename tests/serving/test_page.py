@@ -26,7 +26,7 @@ NO_BROWSER_REASON = "no browser: run tests/serving/install_browser.sh"
 
 
 def test_the_page_is_whole_and_asks_nothing_of_others(bundle_path):
-    with TestClient(make_app(load(bundle_path), token="secret", limits=Limits(buckets=(1,)))) as client:
+    with TestClient(make_app(load(bundle_path), token="secret", limits=Limits(batch_sizes=(1,)))) as client:
         files = {name: client.get(name).raise_for_status() for name in PAGE_ROUTES}
         assert client.get("/v1/model").status_code == 401
     for name, response in files.items():

@@ -235,17 +235,19 @@ def test_without_onnxruntime_the_extra_is_named(bundle, monkeypatch, tmp_path):
 
 
 def test_a_model_of_features_can_not_go_by_a_sound_that_its_encoder_refused(bundle, tmp_path):
-    from emofuse_jax.serving.media.prepare_window import check_record, prep_requirements
+    from emofuse_jax.serving.media.prepare_window import prep_requirements, usable_record_or_error
 
     clip = Clip("a.wav", write_audio(tmp_path / "a.wav", 1.0), -1, "")
     record = dataclasses.replace(
         process_clip(clip, SETTINGS), audio_features=np.zeros((0, 5), np.float16), notes="audio encoder: no"
     )
     assert record.audio_ok
-    assert check_record(prep_requirements(bundle), record) is record  # this one reads the spectrogram
+    assert (
+        usable_record_or_error(prep_requirements(bundle), record) is record
+    )  # this one reads the spectrogram
     features_bundle = dataclasses.replace(bundle, inputs={"audio_features": ((4, 5), np.float16)})
     assert (
-        check_record(prep_requirements(features_bundle), record)
+        usable_record_or_error(prep_requirements(features_bundle), record)
         == "the model needs a voice or a face: audio encoder: no"
     )
 

@@ -20,9 +20,11 @@ from fastapi.testclient import TestClient
 from emofuse_jax.serving.errors import BusyError
 from emofuse_jax.serving.http.app import make_app
 from emofuse_jax.serving.http.service import Limits
-from emofuse_jax.serving.media.decoder_pool import DecoderLostError, Decoders
+from emofuse_jax.serving.media.decoder_pool import DecoderLostError, DecoderPool
 
-LIMITS = Limits(max_body_bytes=4 << 20, max_media_seconds=20.0, buckets=(1, 4), max_frame_pixels=640 * 480)
+LIMITS = Limits(
+    max_body_bytes=4 << 20, max_media_seconds=20.0, batch_sizes=(1, 4), max_frame_pixels=640 * 480
+)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +156,7 @@ def misbehave(job):
 
 
 def test_every_decoder_is_ready_before_it_is_asked():
-    decoders = Decoders(misbehave, workers=2, timeout_seconds=60.0, max_waiting=0)
+    decoders = DecoderPool(misbehave, workers=2, timeout_seconds=60.0, max_waiting=0)
     try:
         decoders.warm_up()
         assert [worker.is_ready for worker in decoders._workers] == [True, True]
@@ -163,7 +165,7 @@ def test_every_decoder_is_ready_before_it_is_asked():
 
 
 def test_a_decoder_that_is_lost_is_replaced():
-    decoders = Decoders(misbehave, workers=1, timeout_seconds=1.0, max_waiting=0)
+    decoders = DecoderPool(misbehave, workers=1, timeout_seconds=1.0, max_waiting=0)
     try:
         assert decoders.probe("fine") == "fine"
         with pytest.raises(DecoderLostError, match="crashed"):

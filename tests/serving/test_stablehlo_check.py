@@ -44,7 +44,7 @@ def test_what_reaches_outside_of_a_branch(plant):
 
 def test_bytes_that_end_their_parser_end_no_other_process(bundle_path, monkeypatch):
     killed_reader_code = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
-    monkeypatch.setattr(stablehlo_check, "READER", (sys.executable, "-c", killed_reader_code))
+    monkeypatch.setattr(stablehlo_check, "READER_COMMAND", (sys.executable, "-c", killed_reader_code))
     with pytest.raises(ValueError, match=r"model\.stablehlo: .*it ends the program that reads it: SIGSEGV"):
         load(bundle_path)
 

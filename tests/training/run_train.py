@@ -13,14 +13,14 @@ def main() -> None:
 
     if process_flags:
         distributed.initialize(process_flags[2], int(process_flags[1]), int(process_flags[0]))
-    from emofuse_jax.parallel.preemption import EXIT_CODE, Preempted
+    from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE, Preempted
     from emofuse_jax.training.experiment import open_experiment
     from emofuse_jax.training.loop import train
 
     try:
         train(open_experiment(ml_collections.ConfigDict(json.loads(config_json))), workdir)
     except Preempted:
-        sys.exit(EXIT_CODE)
+        sys.exit(RESTART_EXIT_CODE)
     print("done", jax.device_count(), flush=True)
 
 

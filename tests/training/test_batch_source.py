@@ -12,8 +12,8 @@ from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.crossval.crossval import crossval
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
-from emofuse_jax.training.metric_writer import read_epochs, read_rows
-from emofuse_jax.training.step import make_eval_step
+from emofuse_jax.training.metric_writer import read_epoch_rows, read_metric_rows
+from emofuse_jax.training.step import jit_eval_step
 from tests.fakes import tiny_config, write_dataset
 from tests.training.test_crossval import FEATURE_SPEC, small_config
 
@@ -29,8 +29,10 @@ def run(records, workdir, **fields):
     config = small_config(records, **fields)
     config.train.log_every = 4
     train(open_experiment(config), str(workdir))
-    rows = read_epochs(str(workdir))
-    steps = [row["step"] for row in read_rows(str(workdir / "metrics.jsonl")) if row["split"] == "step"]
+    rows = read_epoch_rows(str(workdir))
+    steps = [
+        row["step"] for row in read_metric_rows(str(workdir / "metrics.jsonl")) if row["split"] == "step"
+    ]
     return np.array([[row[name] for name in COMPARED_METRICS] for row in rows]), steps, rows
 
 
@@ -53,7 +55,7 @@ def test_resident_equals_streamed(records, tmp_path, hidden):
 def test_the_kind_may_change_when_a_run_goes_on(records, tmp_path):
     uninterrupted, _, _ = run(records, tmp_path / "straight", **{"data.mode": "stream"})
     experiment = open_experiment(small_config(records, **{"data.mode": "stream"}))
-    validation_calls, original_validation = [], batch_source.StreamedBatchSource.validation
+    validation_calls, original_validation = [], batch_source.StreamedBatchSource.validation_batches
 
     def stop_after_two(self):
         validation_calls.append(1)
@@ -62,7 +64,7 @@ def test_the_kind_may_change_when_a_run_goes_on(records, tmp_path):
         return original_validation(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_source.StreamedBatchSource, "validation", stop_after_two)
+        patch.setattr(batch_source.StreamedBatchSource, "validation_batches", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             train(experiment, str(tmp_path / "changed"))
     changed, _, _ = run(records, tmp_path / "changed", **{"data.mode": "resident", "train.steps_per_call": 3})
@@ -75,7 +77,7 @@ def test_the_mode_goes_by_the_memory_of_accelerators(records, monkeypatch):
     assert isinstance(batch_source.make_batch_source(experiment, mesh), batch_source.StreamedBatchSource)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     for memory, fits in ((1e9, True), (1e3, False)):
-        monkeypatch.setattr(batch_source, "device_bytes", lambda memory=memory: memory)
+        monkeypatch.setattr(batch_source, "usable_device_bytes", lambda memory=memory: memory)
         assert batch_source.fits_in_device_memory(experiment, mesh) is fits
     experiment.config.data.mode = "cached"
     with pytest.raises(ValueError, match=r"data.mode='cached': expected one of auto, stream, resident"):
@@ -113,7 +115,7 @@ def test_length_buckets_compile_nothing_after_the_first_epoch(varied_records, tm
     assert compile_counts[0] > 2
     assert len(compile_counts) >= 4
     assert len(set(compile_counts)) == 1  # from the first save on, which ends the first epoch
-    rows = read_epochs(str(tmp_path))
+    rows = read_epoch_rows(str(tmp_path))
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
@@ -126,9 +128,9 @@ def test_validation_in_buckets_has_the_same_answers(varied_records):
         params, model_state = experiment.model.init(jax.random.key(0))
         source = batch_source.StreamedBatchSource(experiment, mesh)
         predictions = predict(
-            make_eval_step(experiment.model, mesh), params, model_state, source.validation()
+            jit_eval_step(experiment.model, mesh), params, model_state, source.validation_batches()
         )
-        assert len({batch.audio.shape[1] for batch in source.validation()}) == min(count, 2)
+        assert len({batch.audio.shape[1] for batch in source.validation_batches()}) == min(count, 2)
         order = np.argsort(predictions.clips)
         predictions_by_bucket_count.append((predictions.clips[order], predictions.probabilities[order]))
     np.testing.assert_array_equal(predictions_by_bucket_count[0][0], predictions_by_bucket_count[1][0])

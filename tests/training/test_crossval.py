@@ -12,28 +12,28 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.feature_records import Made, write_features
+from benchmarks.feature_records import CorpusSpec, write_features
 from emofuse_jax import settings
 from emofuse_jax.api.evaluation import evaluate_workdir
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.prepared_files import read_json
 from emofuse_jax.parallel.preemption import Preempted
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.crossval.crossval import crossval, make_context, read_plan
+from emofuse_jax.training.crossval.crossval import crossval, make_context, read_or_make_plan
 from emofuse_jax.training.crossval.replica_packing import (
     estimate_device_bytes,
     has_convolutions,
     lower_train_steps,
     should_vmap,
 )
-from emofuse_jax.training.experiment import flatten, open_experiment, with_fold_and_seed
+from emofuse_jax.training.experiment import flatten_fields, open_experiment, with_fold_and_seed
 from emofuse_jax.training.loop import train
-from emofuse_jax.training.metric_writer import read_epochs
+from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.training.nan_guard import are_replicas_finite
 from tests.fakes import add_folds, tiny_config, write_dataset
 from tests.reporting.report_inputs import Page
 
-FEATURE_SPEC = Made(
+FEATURE_SPEC = CorpusSpec(
     clips=144, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25
 )
 COMPARED_METRICS = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")
@@ -65,7 +65,7 @@ def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, h
     assert (tracker.best_ua, tracker.best_step, tracker.temperature) == (None, steps, 0.7)
     evaluation, _ = evaluate_workdir(str(home / "all_trained_alone"), example_count=0)
     np.testing.assert_allclose(run["probabilities"], evaluation["probabilities"], atol=2e-4)
-    assert "validation_ua" not in read_epochs(str(home / "all_trained_alone"))[0]
+    assert "validation_ua" not in read_epoch_rows(str(home / "all_trained_alone"))[0]
     assert train(experiment, str(home / "all_trained_alone")) == tracker  # as it was saved
     with pytest.raises(ValueError, match=r"validation is empty \(config\.data\.hold_out=False"):
         evaluate_workdir(str(home / "all_trained_alone"), split="validation", example_count=0)
@@ -117,14 +117,14 @@ def train_alone(config, workdir, fold, seed):
     config = type(config)(config.to_dict())
     config.data.fold, config.seed = fold, seed
     tracker = train(open_experiment(config), str(workdir))
-    return tracker, read_epochs(str(workdir))
+    return tracker, read_epoch_rows(str(workdir))
 
 
 def check_same(config, home, workdir, results, fold, seed):
     """The run of a cross-validation, and the same fold and seed by `emofuse train` and `evaluate`."""
     tracker, rows = train_alone(config, home, fold, seed)
     run = next(run for run in results["runs"] if (run["fold"], run["seed"]) == (fold, seed))
-    our_rows = read_epochs(os.path.join(workdir, "runs", f"fold_{fold}_seed_{seed}"))
+    our_rows = read_epoch_rows(os.path.join(workdir, "runs", f"fold_{fold}_seed_{seed}"))
     assert len(our_rows) == len(rows) == run["epochs"]
     for our_row, row in zip(our_rows, rows, strict=True):
         np.testing.assert_allclose(
@@ -286,8 +286,8 @@ def test_what_a_killed_run_left_of_a_finished_chunk_is_in_nobodys_way(home, reco
 
 def test_the_command_prints_and_writes_what_the_runs_reached(home, records, crossval_results):
     """Of the finished one: its config by flags."""
-    fields = flatten(small_config(records).to_dict())
-    before = flatten(settings.with_features().to_dict())
+    fields = flatten_fields(small_config(records).to_dict())
+    before = flatten_fields(settings.with_features().to_dict())
     changed = [f"--config.{k}={v}" for k, v in fields.items() if before[k] != v]
     arguments = ["crossval", "--config=features", *changed, f"--workdir={home / 'crossed'}", "--seeds=3"]
     program = (
@@ -340,12 +340,14 @@ def test_another_config_or_other_runs_are_refused(home, records, crossval_result
     with pytest.raises(ValueError, match="holds other folds or seeds"):
         crossval(small_config(records), str(home / "crossed"), seeds=2)
     runs = [(fold, seed) for fold in range(3) for seed in range(3)]
-    plan = read_plan(str(home / "crossed"), small_config(records, **{"crossval.save_seconds": 1.0}), runs)
+    plan = read_or_make_plan(
+        str(home / "crossed"), small_config(records, **{"crossval.save_seconds": 1.0}), runs
+    )
     assert plan["replicas"] == 9
     del plan["config"]["augment"]["mixup"], plan["config"]["data"]["buckets"]  # of before they were there
     os.makedirs(home / "older")
     (home / "older" / "crossval.json").write_text(json.dumps(plan))
-    assert read_plan(str(home / "older"), small_config(records), runs) == plan
+    assert read_or_make_plan(str(home / "older"), small_config(records), runs) == plan
 
 
 def test_a_test_speaker_in_training_is_refused(home, records, tmp_path):

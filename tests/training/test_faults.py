@@ -26,9 +26,9 @@ from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.crossval import replica_group
 from emofuse_jax.training.crossval.crossval import crossval
 from emofuse_jax.training.crossval.sweep import sweep
-from emofuse_jax.training.experiment import epoch_steps, experiment_sampler, open_experiment
+from emofuse_jax.training.experiment import count_epoch_steps, make_experiment_sampler, open_experiment
 from emofuse_jax.training.loop import restore_or_init, train
-from emofuse_jax.training.metric_writer import read_epochs
+from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.training.nan_guard import NonFiniteError, trace_nonfinite_step
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.utils.locks import lock_directory
@@ -36,7 +36,7 @@ from tests.fakes import write_dataset
 from tests.rights import as_nobody, make_unreadable
 from tests.training.damage import flip_bit_of_clip, truncate
 from tests.training.test_crossval import FEATURE_SPEC, small_config
-from tests.training.test_loop import read_metric_rows
+from tests.training.test_loop import read_untimed_rows
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_lost_bit_stops_training_or_costs_a_clip(config, tmp_path, mode):
     config.data.on_corrupt = "skip"
     with pytest.warns(UserWarning, match=f"left out: {re.escape(shard)}: clip '{clip}'"):
         train(open_experiment(config), str(tmp_path / "skips"))
-    epochs = read_epochs(str(tmp_path / "skips"))
+    epochs = read_epoch_rows(str(tmp_path / "skips"))
     assert [row["damaged"] for row in epochs] == [1, 1]
     assert np.isfinite([row["train_loss"] for row in epochs]).all()
 
@@ -84,7 +84,7 @@ def test_a_shard_that_is_cut_short_stops_training_or_costs_its_clips(tmp_path, m
     with pytest.warns(UserWarning, match=f"left out: {re.escape(shard)}: clip"):
         train(open_experiment(config), str(tmp_path / "skips"))
     lost_count = len(set(lists["train"]) & set(second_half))
-    assert read_epochs(str(tmp_path / "skips"))[-1]["damaged"] == lost_count
+    assert read_epoch_rows(str(tmp_path / "skips"))[-1]["damaged"] == lost_count
 
 
 def test_a_damaged_shard_is_one_line(config, tmp_path):
@@ -180,7 +180,7 @@ def check_traced(config, workdir, step):
 def check_report(config, workdir, step):
     report = json.loads((workdir / "nonfinite.json").read_text())
     experiment = open_experiment(config)
-    rows = experiment_sampler(experiment).batch(step - 1)
+    rows = make_experiment_sampler(experiment).batch(step - 1)
     assert [report[name] for name in ("fold", "seed", "step")] == [config.data.fold, config.seed, step]
     assert report["clips"] == [experiment.dataset.clip_ids[clip] for clip in rows]
 
@@ -197,7 +197,7 @@ def test_a_loss_that_runs_away_is_traced(config, tmp_path, mode):
 def test_a_loss_that_runs_away_after_a_resume_is_traced(config, tmp_path, monkeypatch):
     """From the second epoch on: the first one's checkpoint is given parameters that no step can bear."""
     experiment, step = open_experiment(config), StreamedBatchSource.step
-    steps_per_epoch = epoch_steps(experiment)
+    steps_per_epoch = count_epoch_steps(experiment)
 
     def stop_after_epoch(batch_source, state, number, count):
         if number == steps_per_epoch:
@@ -229,7 +229,7 @@ def test_steps_that_are_finite_this_time_leave_their_clips(config, tmp_path):
     message = trace_nonfinite_step(experiment, state, tx, mesh, 2, str(tmp_path))
     assert message.startswith("taken again one by one, steps 1 to 2 were finite; their clips are in ")
     report = json.loads((tmp_path / "nonfinite.json").read_text())
-    rows = np.concatenate([experiment_sampler(experiment).batch(step) for step in range(2)])
+    rows = np.concatenate([make_experiment_sampler(experiment).batch(step) for step in range(2)])
     assert set(report["clips"]) == {experiment.dataset.clip_ids[clip] for clip in rows}
 
 
@@ -289,7 +289,7 @@ def test_a_clock_that_jumps_changes_nothing(config, tmp_path, monkeypatch):
     clock = time.time
     monkeypatch.setattr(time, "time", lambda: clock() + jumps.uniform(-60, 60))
     train(open_experiment(config), str(tmp_path / "jumping"))
-    calm, jumping = (read_metric_rows(tmp_path / name) for name in ("calm", "jumping"))
+    calm, jumping = (read_untimed_rows(tmp_path / name) for name in ("calm", "jumping"))
     assert calm == jumping
 
 
@@ -303,7 +303,7 @@ def test_a_clock_that_jumps_by_hours_costs_a_save_at_most(config, tmp_path, monk
         with pytest.raises(OSError, match=r"jumping/checkpoints/\w+: can't be written: .* timed out"):
             train(open_experiment(config), str(tmp_path / "jumping"))
     train(open_experiment(config), str(tmp_path / "jumping"))
-    calm, jumping = (read_metric_rows(tmp_path / name) for name in ("calm", "jumping"))
+    calm, jumping = (read_untimed_rows(tmp_path / name) for name in ("calm", "jumping"))
     assert calm == jumping
 
 

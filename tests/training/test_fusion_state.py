@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
+from emofuse_jax.api.evaluation import evaluate_workdir, load_trained_experiment
 from emofuse_jax.models.fusions.f_score import FScore
 from emofuse_jax.models.registry import get_calibrator
 from emofuse_jax.parallel.mesh import make_mesh
@@ -22,8 +22,8 @@ from emofuse_jax.training import loop
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.fusion_state import update_fusion_state
-from emofuse_jax.training.metric_writer import read_epochs
-from emofuse_jax.training.step import make_eval_step
+from emofuse_jax.training.metric_writer import read_epoch_rows
+from emofuse_jax.training.step import jit_eval_step
 from emofuse_jax.types import TrainState
 from tests.fakes import tiny_config, write_dataset
 
@@ -85,11 +85,11 @@ def uninterrupted(home, config):
 
 
 def test_the_weights_are_the_f_scores_on_the_validation_clips(uninterrupted):
-    experiment, params, model_state, _ = load_experiment(uninterrupted, "last", "")
+    experiment, params, model_state, _ = load_trained_experiment(uninterrupted, "last", "")
     mesh = make_mesh(experiment.config.mesh)
     clips = experiment.clips["validation"]
     batches = predict.sharded_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=8)
-    predictions = predict.predict(make_eval_step(experiment.model, mesh), params, model_state, batches)
+    predictions = predict.predict(jit_eval_step(experiment.model, mesh), params, model_state, batches)
     weights = np.asarray(model_state["fusion"]["class_weights"])
     assert not np.all(weights == 1)
     for m in range(2):
@@ -97,19 +97,25 @@ def test_the_weights_are_the_f_scores_on_the_validation_clips(uninterrupted):
         np.testing.assert_allclose(weights[m], expected, rtol=1e-6)
     # The score that selects the checkpoint is that of the calibrated answer.
     assert (
-        read_epochs(uninterrupted)[-1]["validation_ua"]
+        read_epoch_rows(uninterrupted)[-1]["validation_ua"]
         == predict.score_predictions(predictions, with_intervals=False)["ua"]
     )
 
 
 def test_stopped_after_an_epoch_and_resumed_equals_straight(home, config, uninterrupted):
     workdir = str(home / "stopped")
-    before = load_experiment(workdir, "last", "")[2]["fusion"]["class_weights"]
+    before = load_trained_experiment(workdir, "last", "")[2]["fusion"]["class_weights"]
     loop.train(open_experiment(config), workdir)
     for kind in ("last", "best"):
-        both = [jax.tree.map(np.asarray, load_experiment(w, kind, "")[1:3]) for w in (workdir, uninterrupted)]
+        both = [
+            jax.tree.map(np.asarray, load_trained_experiment(w, kind, "")[1:3])
+            for w in (workdir, uninterrupted)
+        ]
         jax.tree.map(np.testing.assert_array_equal, *both)
-    assert read_epochs(workdir)[-1]["validation_loss"] == read_epochs(uninterrupted)[-1]["validation_loss"]
+    assert (
+        read_epoch_rows(workdir)[-1]["validation_loss"]
+        == read_epoch_rows(uninterrupted)[-1]["validation_loss"]
+    )
     assert before.shape == (2, 3)
 
 
@@ -154,7 +160,9 @@ def test_two_processes_train_to_the_same_weights(home, config, uninterrupted):
     run_two_processes(
         ["-m", "tests.training.run_train", workdir, json.dumps(config.to_dict())], devices=4, count=["2"]
     )
-    weights = [load_experiment(w, "last", "")[2]["fusion"]["class_weights"] for w in (workdir, uninterrupted)]
+    weights = [
+        load_trained_experiment(w, "last", "")[2]["fusion"]["class_weights"] for w in (workdir, uninterrupted)
+    ]
     np.testing.assert_allclose(*map(np.asarray, weights), atol=1e-6)
 
 

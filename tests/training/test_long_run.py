@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from benchmarks.feature_records import Made, write_features
-from emofuse_jax.training.experiment import epoch_steps, open_experiment
-from emofuse_jax.training.metric_writer import read_rows
+from benchmarks.feature_records import CorpusSpec, write_features
+from emofuse_jax.training.experiment import count_epoch_steps, open_experiment
+from emofuse_jax.training.metric_writer import read_metric_rows
 from tests.training.test_crossval import small_config
 from tests.training.test_loop import start_train, wait_for_success
 
-FEATURE_SPEC = Made(
+FEATURE_SPEC = CorpusSpec(
     clips=1200, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25
 )
 
@@ -48,12 +48,12 @@ def check_steady_state(home, *, steps, mode):
     config = small_config(
         write_features(str(home / "records"), FEATURE_SPEC), **{"data.mode": mode, "train.log_every": 100}
     )
-    config.train.epochs = -(-steps // epoch_steps(open_experiment(config)))
+    config.train.epochs = -(-steps // count_epoch_steps(open_experiment(config)))
     shared_memory_before = set(os.listdir("/dev/shm"))
     process = start_train(home / "run", config)
     samples = sample_until_exit(process, 0.2)
     wait_for_success(process)
-    assert max(row["step"] for row in read_rows(f"{home}/run/metrics.jsonl")) >= steps
+    assert max(row["step"] for row in read_metric_rows(f"{home}/run/metrics.jsonl")) >= steps
     assert set(os.listdir("/dev/shm")) <= shared_memory_before
     third = len(samples) // 3
     middle_third, last_third = steady_state(samples[third : 2 * third]), steady_state(samples[2 * third :])

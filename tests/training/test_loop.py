@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from emofuse_jax.api.evaluation import load_experiment
-from emofuse_jax.training.metric_writer import read_epochs, read_rows
+from emofuse_jax.api.evaluation import load_trained_experiment
+from emofuse_jax.training.metric_writer import read_epoch_rows, read_metric_rows
 from tests.fakes import tiny_config, write_dataset
 
 RUN = [sys.executable, "-m", "tests.training.run_train"]
@@ -47,7 +47,7 @@ def wait_for_success(process, timeout=240):
 
 def final_params(workdir):
     """Of both checkpoints."""
-    both = [load_experiment(str(workdir), kind, "")[1:3] for kind in ("last", "best")]
+    both = [load_trained_experiment(str(workdir), kind, "")[1:3] for kind in ("last", "best")]
     return jax.tree.map(np.asarray, both)
 
 
@@ -58,11 +58,11 @@ def count_saved_epochs(workdir):
     return max([int(name) // 3 for name in names if name.isdigit()], default=0)
 
 
-def read_metric_rows(workdir):
+def read_untimed_rows(workdir):
     timing_fields = ("clips_per_second", "waiting")
     return [
         {k: v for k, v in row.items() if k not in timing_fields}
-        for row in read_rows(f"{workdir}/metrics.jsonl")
+        for row in read_metric_rows(f"{workdir}/metrics.jsonl")
     ]
 
 
@@ -75,7 +75,7 @@ def uninterrupted(home, config):
 
 
 def test_it_learns(uninterrupted):
-    epochs = read_epochs(str(uninterrupted[1]))
+    epochs = read_epoch_rows(str(uninterrupted[1]))
     assert [row["epoch"] for row in epochs] == [1, 2, 3, 4]
     assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
     assert all(np.isfinite(row["validation_loss"]) for row in epochs)
@@ -95,12 +95,12 @@ def test_killed_and_resumed_equals_straight_bit_for_bit(home, config, uninterrup
     assert count_saved_epochs(workdir) < 4
     wait_for_success(start_train(workdir, config, devices=devices))
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(uninterrupted[devices]))
-    assert read_metric_rows(workdir) == read_metric_rows(uninterrupted[devices])
+    assert read_untimed_rows(workdir) == read_untimed_rows(uninterrupted[devices])
 
 
 def test_one_device_and_eight_give_the_same_numbers(uninterrupted):
     for one, eight in zip(
-        read_metric_rows(uninterrupted[1]), read_metric_rows(uninterrupted[8]), strict=True
+        read_untimed_rows(uninterrupted[1]), read_untimed_rows(uninterrupted[8]), strict=True
     ):
         assert one.keys() == eight.keys()
         for name in ("loss", "train_loss", "validation_loss"):
@@ -123,7 +123,7 @@ def test_processes_give_the_same_losses_as_one(home, config, uninterrupted, coun
     finally:
         for process in processes:
             process.kill()
-    for one, several in zip(read_metric_rows(uninterrupted[1]), read_metric_rows(workdir), strict=True):
+    for one, several in zip(read_untimed_rows(uninterrupted[1]), read_untimed_rows(workdir), strict=True):
         assert one["step"] == several["step"]
         for name in ("loss", "train_loss", "validation_loss"):
             if name in one:
@@ -131,9 +131,9 @@ def test_processes_give_the_same_losses_as_one(home, config, uninterrupted, coun
 
 
 def test_a_finished_run_does_nothing_more(home, config, uninterrupted):
-    before = read_metric_rows(uninterrupted[1])
+    before = read_untimed_rows(uninterrupted[1])
     wait_for_success(start_train(uninterrupted[1], config))
-    assert read_metric_rows(uninterrupted[1]) == before
+    assert read_untimed_rows(uninterrupted[1]) == before
 
 
 @pytest.mark.parametrize(

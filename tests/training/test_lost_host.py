@@ -11,7 +11,7 @@ import time
 import pytest
 
 from benchmarks.feature_records import write_features
-from emofuse_jax.parallel.preemption import EXIT_CODE
+from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE
 from tests.training.test_crossval import FEATURE_SPEC
 from tests.training.test_preemption import assert_same_losses, wait_for_step
 
@@ -61,9 +61,9 @@ def test_the_other_stops_and_both_go_on(tmp_path, lost, how):
     processes[lost].kill()
     processes[lost].communicate()
     exit_code = processes[1 - lost].returncode
-    assert exit_code == EXIT_CODE or (exit_code == ABORT_EXIT_CODE and (how == signal.SIGSTOP or not lost)), (
-        stderr[-3000:]
-    )
+    assert exit_code == RESTART_EXIT_CODE or (
+        exit_code == ABORT_EXIT_CODE and (how == signal.SIGSTOP or not lost)
+    ), stderr[-3000:]
     message = re.search("^emofuse: another process of the run is lost; start", stderr, re.MULTILINE)
     assert message or exit_code == ABORT_EXIT_CODE
     processes = start_two_processes(records, workdir)

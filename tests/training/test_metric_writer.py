@@ -7,7 +7,12 @@ import pytest
 from PIL import Image
 
 from emofuse_jax.training.confusion_image import CELL_PIXELS, FULL_COLOUR, MARGIN_PIXELS
-from emofuse_jax.training.metric_writer import MetricWriter, read_epochs, read_rows, write_hyperparameters
+from emofuse_jax.training.metric_writer import (
+    MetricWriter,
+    read_epoch_rows,
+    read_metric_rows,
+    write_hyperparameters,
+)
 from tests.training.read_tensorboard import read_values
 
 
@@ -22,8 +27,12 @@ def test_a_resumed_run_drops_what_it_does_again(tmp_path):
     writer = MetricWriter(str(tmp_path), resume_step=2, active=True)
     writer.write(3, "step", {"loss": 30.0})
     writer.close()
-    assert [(row["step"], row["loss"]) for row in read_rows(str(path))] == [(1, 1.0), (2, 2.0), (3, 30.0)]
-    assert read_epochs(str(tmp_path)) == []
+    assert [(row["step"], row["loss"]) for row in read_metric_rows(str(path))] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 30.0),
+    ]
+    assert read_epoch_rows(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -41,9 +50,9 @@ def test_a_damaged_line_is_named(tmp_path, line, message):
     """But for the last one, which a kill may have cut off."""
     path, complete_line = tmp_path / "metrics.jsonl", b'{"step": 1, "split": "epoch"}\n'
     path.write_bytes(complete_line + line)
-    assert read_epochs(str(tmp_path)) == [{"step": 1, "split": "epoch"}]
+    assert read_epoch_rows(str(tmp_path)) == [{"step": 1, "split": "epoch"}]
     path.write_bytes(complete_line + line + b"\n" + complete_line)
-    for read in (read_epochs, lambda workdir: MetricWriter(workdir, resume_step=9, active=True)):
+    for read in (read_epoch_rows, lambda workdir: MetricWriter(workdir, resume_step=9, active=True)):
         with pytest.raises(ValueError, match=rf"\A[^\n]*/metrics\.jsonl: line 2: {message}[^\n]*\Z"):
             read(str(tmp_path))
     assert path.read_bytes() == complete_line + line + b"\n" + complete_line

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.feature_records import write_features
-from emofuse_jax.parallel.preemption import EXIT_CODE
-from emofuse_jax.training.metric_writer import read_rows
+from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE
+from emofuse_jax.training.metric_writer import read_metric_rows
 from tests.training.test_crossval import FEATURE_SPEC, small_config
-from tests.training.test_loop import final_params, read_metric_rows, start_train, wait_for_success
+from tests.training.test_loop import final_params, read_untimed_rows, start_train, wait_for_success
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def uninterrupted(home, config):
 
 def last_logged_step(workdir):
     path = os.path.join(workdir, "metrics.jsonl")
-    return max([row["step"] for row in read_rows(path)], default=0)
+    return max([row["step"] for row in read_metric_rows(path)], default=0)
 
 
 def wait_for_step(process, workdir, step):
@@ -48,7 +48,7 @@ def wait_for_step(process, workdir, step):
 
 def assert_same_losses(workdir, other, split=("step", "epoch")):
     mine, theirs = (
-        [row for row in read_metric_rows(path) if row["split"] in split] for path in (workdir, other)
+        [row for row in read_untimed_rows(path) if row["split"] in split] for path in (workdir, other)
     )
     assert [row["step"] for row in mine] == [row["step"] for row in theirs]
     for ours, one in zip(mine, theirs, strict=True):
@@ -69,9 +69,9 @@ def test_one_process(home, config, uninterrupted):
         exit_codes.append(process.wait(120))
         saved_step = max(int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit())
         assert saved_step >= stop_step
-    assert exit_codes == [EXIT_CODE, EXIT_CODE]
+    assert exit_codes == [RESTART_EXIT_CODE, RESTART_EXIT_CODE]
     wait_for_success(start_train(workdir, config, devices=2))
-    assert read_metric_rows(workdir) == read_metric_rows(uninterrupted)
+    assert read_untimed_rows(workdir) == read_untimed_rows(uninterrupted)
     for a, b in zip(*map(jax.tree.leaves, (final_params(workdir), final_params(uninterrupted))), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -94,7 +94,7 @@ def test_two_processes_of_which_one_gets_sigterm(home, config, uninterrupted, na
             wait_for_step(processes[0], workdir, 4)
             processes[1].send_signal(signal.SIGTERM)
         exit_codes.append([process.wait(240) for process in processes])
-    assert exit_codes == [[EXIT_CODE, EXIT_CODE], [0, 0]]
+    assert exit_codes == [[RESTART_EXIT_CODE, RESTART_EXIT_CODE], [0, 0]]
     assert_same_losses(workdir, uninterrupted, split=("epoch",) if fields else ("step", "epoch"))
 
 
@@ -109,7 +109,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_with_four_two_and_one(home, confi
         process = start_train(workdir, config, devices=devices)
         wait_for_step(process, workdir, stop_step)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == EXIT_CODE
+        assert process.wait(120) == RESTART_EXIT_CODE
         saved_steps += [int(n) for n in os.listdir(workdir / "checkpoints" / "last") if n.isdigit()]
     assert saved_steps == sorted(set(saved_steps))
     wait_for_success(start_train(workdir, config, devices=1))

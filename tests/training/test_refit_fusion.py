@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax import settings
-from emofuse_jax.api.evaluation import evaluate_workdir, load_experiment
+from emofuse_jax.api.evaluation import evaluate_workdir, load_trained_experiment
 from emofuse_jax.models.feature_gan import VectorPairs, choose_labels_to_generate, train_gan
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
@@ -67,7 +67,7 @@ def run(tmp_path_factory):
 
 
 def test_the_fusion_alone_is_fitted_and_the_checkpoint_can_be_scored(run):
-    experiment, params, state, metadata = load_experiment(str(run / "run"), "best", "")
+    experiment, params, state, metadata = load_trained_experiment(str(run / "run"), "best", "")
     real = pool_vectors(experiment, params, state, "train")
     assert len(real.label) == len(experiment.clips["train"])
     hidden_rows = (real.label == 0).nonzero()[0][2:]  # the labels of all but two clips of a class are hidden
@@ -80,7 +80,7 @@ def test_the_fusion_alone_is_fitted_and_the_checkpoint_can_be_scored(run):
     results, _ = evaluate_workdir(str(run / "out"), example_count=0)
     assert results["config"] == "gan"
     assert set(results["modalities"]) == {"both", "audio", "video"}
-    _, params_after, state_after, metadata_after = load_experiment(str(run / "out"), "best", "")
+    _, params_after, state_after, metadata_after = load_trained_experiment(str(run / "out"), "best", "")
     for name in ("audio", "video"):
         jax.tree.map(np.testing.assert_array_equal, params[name], params_after[name])
     jax.tree.map(np.testing.assert_array_equal, state, state_after)
@@ -89,14 +89,16 @@ def test_the_fusion_alone_is_fitted_and_the_checkpoint_can_be_scored(run):
 
 def test_without_generated_pairs_only_real_ones_are_seen(run):
     summary = refit(
-        *load_experiment(str(run / "run"), "best", ""), small_config(generate=False), str(run / "real")
+        *load_trained_experiment(str(run / "run"), "best", ""),
+        small_config(generate=False),
+        str(run / "real"),
     )
     assert summary["generated"] == 0
     assert 0 <= summary["epoch"] <= 3
 
 
 def test_hidden_labels_stay_hidden(run):
-    experiment, params, state, _ = load_experiment(str(run / "run"), "best", "")
+    experiment, params, state, _ = load_trained_experiment(str(run / "run"), "best", "")
     labels = np.where(np.arange(len(experiment.clips["train"])) < 6, 1, -1)
     partly_labelled = dataclasses.replace(experiment, labels=labels)
     assert len(pool_vectors(partly_labelled, params, state, "train").label) == 6
@@ -107,7 +109,7 @@ def test_hidden_labels_stay_hidden(run):
 
 def test_a_workdir_that_holds_a_run_is_refused(run):
     with pytest.raises(ValueError, match=r"run: holds a run; choose another --workdir"):
-        refit(*load_experiment(str(run / "run"), "best", ""), small_config(), str(run / "run"))
+        refit(*load_trained_experiment(str(run / "run"), "best", ""), small_config(), str(run / "run"))
 
 
 def test_a_second_process_is_refused(run):
@@ -115,11 +117,11 @@ def test_a_second_process_is_refused(run):
         lock_directory(str(run / "busy")),
         pytest.raises(ValueError, match="another process is at work"),
     ):
-        refit(*load_experiment(str(run / "run"), "best", ""), small_config(), str(run / "busy"))
+        refit(*load_trained_experiment(str(run / "run"), "best", ""), small_config(), str(run / "busy"))
 
 
 def test_other_clips_than_the_run_had_are_refused(run):
-    experiment, *rest = load_experiment(str(run / "run"), "best", "")
+    experiment, *rest = load_trained_experiment(str(run / "run"), "best", "")
     experiment.clips["train"] = experiment.clips["train"][1:]
     with pytest.raises(ValueError, match=r"training_clips_sha256 differ from those of the checkpoint"):
         refit(experiment, *rest, small_config(), str(run / "other"))

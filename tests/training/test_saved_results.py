@@ -8,7 +8,7 @@ import pytest
 
 from emofuse_jax.data.prepared_files import read_json
 from emofuse_jax.training.crossval import sweep
-from emofuse_jax.training.crossval.saved_results import read_result, read_saved_plan
+from emofuse_jax.training.crossval.saved_results import read_replica_result, read_saved_plan
 from emofuse_jax.training.crossval.search_space import read_trials
 from emofuse_jax.utils.files import read_json_object
 from tests.fakes import tiny_config
@@ -45,7 +45,7 @@ def check_error_message(read, path: pathlib.Path, text: str, message: str) -> No
 @pytest.mark.parametrize(("text", "message"), INVALID_JSON)
 def test_what_is_no_object(tmp_path, text, message):
     path = tmp_path / "saved.json"
-    readers = (read_saved_plan, lambda path: read_result(path, 3), read_json_object)
+    readers = (read_saved_plan, lambda path: read_replica_result(path, 3), read_json_object)
     for read in (*readers, lambda path: read_json_object(path, a=int)):
         check_error_message(read, path, text, message)
 
@@ -87,8 +87,8 @@ def test_a_plan(tmp_path, plan, change, message):
 def test_a_result(tmp_path, change, message):
     path = tmp_path / "result.json"
     path.write_text(json.dumps(RESULT))
-    assert read_result(str(path), 3) == RESULT | {"temperature": 1.0}
-    check_error_message(lambda path: read_result(path, 3), path, json.dumps(RESULT | change), message)
+    assert read_replica_result(str(path), 3) == RESULT | {"temperature": 1.0}
+    check_error_message(lambda path: read_replica_result(path, 3), path, json.dumps(RESULT | change), message)
 
 
 @pytest.mark.parametrize(

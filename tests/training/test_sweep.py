@@ -20,7 +20,7 @@ from emofuse_jax.training.crossval.sweep import (
 )
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
-from emofuse_jax.training.metric_writer import read_epochs
+from emofuse_jax.training.metric_writer import read_epoch_rows
 from tests.training.read_tensorboard import read_values
 from tests.training.test_crossval import FEATURE_SPEC, small_config
 
@@ -68,7 +68,7 @@ def test_a_replica_is_a_training_of_its_own(sweep_run, records, tmp_path):
         assert run["validation_ua"] == pytest.approx(tracker.best_ua, abs=1e-6)
         with open(os.path.join(workdir, "trials", f"{number:03d}", "fold_1_seed_0.json")) as file:
             history = json.load(file)["history"]
-        epochs_alone = read_epochs(str(tmp_path / str(number)))
+        epochs_alone = read_epoch_rows(str(tmp_path / str(number)))
         for ours, theirs in zip(history, epochs_alone, strict=True):
             assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
 

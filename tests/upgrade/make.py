@@ -30,7 +30,7 @@ import tempfile
 import jax
 import numpy as np
 
-from benchmarks.feature_records import Made, write_features
+from benchmarks.feature_records import CorpusSpec, write_features
 from data_prep.corpora import read_corpus
 from data_prep.prepare import prepare
 from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
@@ -42,7 +42,7 @@ from emofuse_jax.serving import load
 from emofuse_jax.training.crossval.crossval import crossval
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
-from emofuse_jax.training.metric_writer import read_epochs
+from emofuse_jax.training.metric_writer import read_epoch_rows
 from tests.data_prep.media_files import tone, write_wav
 from tests.fakes import tiny_config
 from tests.training.test_crossval import small_config
@@ -219,12 +219,12 @@ def make_averaged(scratch: pathlib.Path) -> dict:
     numbers = {"records": name, **score_checkpoint(workdir, path)}
     complete_run = shutil.copytree(workdir, scratch / "whole")
     train(open_experiment(settings), str(complete_run))
-    return numbers | {"train_loss": [row["train_loss"] for row in read_epochs(str(complete_run))]}
+    return numbers | {"train_loss": [row["train_loss"] for row in read_epoch_rows(str(complete_run))]}
 
 
 def make_replicas(scratch: pathlib.Path) -> dict:
     """A cross-validation that is stopped after its first epoch, its records, and what it comes to."""
-    feature_spec = Made(clips=24, speakers=3, folds=3, classes=2, steps=4, audio=6, frames=3, face=5)
+    feature_spec = CorpusSpec(clips=24, speakers=3, folds=3, classes=2, steps=4, audio=6, frames=3, face=5)
     path = write_features(str(scratch / "replicas" / "records"), feature_spec)
     workdir = scratch / "replicas" / "run"
     fields = {"train.epochs": 2, "crossval.save_seconds": 0.0, "data.audio_steps": 4}

@@ -17,7 +17,7 @@ from emofuse_jax.serving.bundle import format
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.compat import saved_config
 from emofuse_jax.training.crossval.crossval import crossval
-from emofuse_jax.training.metric_writer import read_epochs
+from emofuse_jax.training.metric_writer import read_epoch_rows
 from tests.upgrade.make import FIXTURES, summarise_records, unpack
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -89,7 +89,7 @@ def test_a_run_goes_on_from_a_checkpoint(name, unpacked, tmp_path):
     assert completed.returncode == 0, completed.stderr[-3000:]
     after = store.read_metadata(str(unpacked), "last")
     assert (before["step"], after["step"]) == (2, 4)
-    rows = read_epochs(str(unpacked))
+    rows = read_epoch_rows(str(unpacked))
     assert [row["epoch"] for row in rows] == [1, 2]
     if losses := read_metadata(name)["numbers"].get(
         "train_loss"

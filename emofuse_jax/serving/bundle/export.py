@@ -44,7 +44,7 @@ COPIED_METADATA_FIELDS = (
 )
 
 
-def no_cards(workdir: str, metadata: dict) -> dict[str, str]:
+def skip_cards(workdir: str, metadata: dict) -> dict[str, str]:
     """Returns no texts: a bundle without cards."""
     return {}
 
@@ -52,12 +52,12 @@ def no_cards(workdir: str, metadata: dict) -> dict[str, str]:
 def export_bundle(
     workdir: str,
     output: str,
-    checkpoint: str = "best",
+    checkpoint_kind: str = "best",
     *,
     encoders: dict[str, str] | None = None,
     quantize: str = "",
     onnx: bool = False,
-    make_cards: Callable[[str, dict], dict[str, str]] = no_cards,
+    make_cards: Callable[[str, dict], dict[str, str]] = skip_cards,
 ) -> float:
     """Writes the bundle of a checkpoint to `output`; gives the parity difference.
 
@@ -78,7 +78,7 @@ def export_bundle(
     if onnx:
         onnx_model.check_converter()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
-    model, params, model_state, metadata = load_trained_model(workdir, checkpoint, sharding)
+    model, params, model_state, metadata = load_trained_model(workdir, checkpoint_kind, sharding)
     if missing_fields := [name for name in (*COPIED_METADATA_FIELDS, "versions") if name not in metadata]:
         raise ValueError(f"{workdir}: metadata of its checkpoint: field {missing_fields[0]}: is not there")
     params = quantization.simulate_quantization(params, quantize)
@@ -88,7 +88,7 @@ def export_bundle(
         staging_path = os.path.join(temporary_dir, "bundle")
         bundle_metadata = {
             **metadata,
-            "checkpoint": checkpoint,
+            "checkpoint": checkpoint_kind,
             "encoders": frozen_encoders.describe_encoders(metadata["settings"], model.inputs),
         }
         bundle_metadata |= {"quantized": quantize, "onnx": onnx}

@@ -18,7 +18,7 @@ from emofuse_jax.serving.bundle.format import GRAPH_FILE
 from emofuse_jax.serving.bundle.stablehlo_reader import CUSTOM_CALL
 from emofuse_jax.utils.errors import format_error
 
-READER = (sys.executable, "-P", os.path.join(os.path.dirname(__file__), "stablehlo_reader.py"))
+READER_COMMAND = (sys.executable, "-P", os.path.join(os.path.dirname(__file__), "stablehlo_reader.py"))
 READER_TIMEOUT_SECONDS = 60.0
 """That it may take; a large graph takes a fifth of one."""
 ALLOWED_DIALECTS = ("builtin", "func", "stablehlo")
@@ -62,7 +62,9 @@ def parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
 def _list_operations(exported: jax_export.Exported) -> list[tuple[str, str]]:
     """Name, and target if it is a custom call, of every operation of a graph, however deep."""
     module_bytes = exported.mlir_module_serialized
-    process = subprocess.run(READER, input=module_bytes, capture_output=True, timeout=READER_TIMEOUT_SECONDS)
+    process = subprocess.run(
+        READER_COMMAND, input=module_bytes, capture_output=True, timeout=READER_TIMEOUT_SECONDS
+    )
     if process.returncode < 0:
         raise ValueError(f"it ends the program that reads it: {signal.Signals(-process.returncode).name}")
     if process.returncode:

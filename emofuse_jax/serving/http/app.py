@@ -31,7 +31,7 @@ from emofuse_jax.serving.http.problems import Problem, invalid_field, server_bus
 from emofuse_jax.serving.http.prometheus import ServerMetrics
 from emofuse_jax.serving.http.service import DEFAULT_LIMITS, Limits, Service, run_model
 from emofuse_jax.serving.http.uploads import uploads_folder
-from emofuse_jax.serving.media.decoder_pool import Decoders, run_decoder_job
+from emofuse_jax.serving.media.decoder_pool import DecoderPool, run_decoder_job
 from emofuse_jax.serving.media.prepare_window import prep_requirements
 from emofuse_jax.serving.predictions import apply_min_confidence, is_probability, make_prediction
 
@@ -103,7 +103,7 @@ def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics)
     batcher = Batcher(
         bundle.run,
         bundle.inputs,
-        buckets=limits.buckets,
+        batch_sizes=limits.batch_sizes,
         max_waiting_rows=limits.max_waiting_clips,
         on_batch=server_metrics.record_batch,
     )
@@ -111,7 +111,7 @@ def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics)
     server_metrics.watch_join_limit(lambda: batcher.max_joined_rows)
     ready = threading.Event()
 
-    decoders = Decoders(
+    decoders = DecoderPool(
         functools.partial(run_decoder_job, prep_requirements(bundle)),
         workers=limits.num_decoders,
         timeout_seconds=limits.decode_timeout_seconds,

@@ -37,7 +37,8 @@ class Batcher:
     Args:
       run: batch of arrays [b ..] to answers [b ..], such as `Bundle.run`.
       inputs: shape without the batch, and dtype, of each array.
-      buckets: the batch sizes that are run, rising; a batch is padded with zeros to the next one. The largest
+      batch_sizes: the batch sizes that are run, rising; a batch is padded with zeros to the next one. The
+      largest
         is the most of one caller; of several, no more are joined than `start` finds worth it (`together`).
       max_waiting_rows: most rows that may wait.
       on_batch: hears of each batch its rows, its bucket and the seconds that it took.
@@ -48,11 +49,15 @@ class Batcher:
         run: Callable[[Arrays], Arrays],
         inputs: dict[str, tuple[tuple, np.dtype]],
         *,
-        buckets: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
+        batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
         max_waiting_rows: int = 256,
         on_batch: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None,
     ):
-        self.buckets, self.max_waiting_rows, self.max_joined_rows = buckets, max_waiting_rows, buckets[-1]
+        self.batch_sizes, self.max_waiting_rows, self.max_joined_rows = (
+            batch_sizes,
+            max_waiting_rows,
+            batch_sizes[-1],
+        )
         self._run, self._inputs, self._on_batch = run, inputs, on_batch
         self._queue: collections.deque[BatchRequest] = collections.deque()
         self._condition, self._is_closed = threading.Condition(), False
@@ -60,8 +65,8 @@ class Batcher:
 
     def start(self) -> None:
         """Runs every bucket, which compiles it, measures how many rows to join, and begins to answer."""
-        for bucket in self.buckets:
-            self._run(self._make_zeros(bucket))
+        for batch_size in self.batch_sizes:
+            self._run(self._make_zeros(batch_size))
         self.max_joined_rows = self._measure_max_joined_rows()
         self._thread.start()
 
@@ -74,8 +79,8 @@ class Batcher:
           ValueError: more rows than the largest bucket.
         """
         num_rows = len(next(iter(arrays.values())))
-        if not 1 <= num_rows <= self.buckets[-1]:
-            raise ValueError(f"{num_rows} rows, expected 1 to {self.buckets[-1]}")
+        if not 1 <= num_rows <= self.batch_sizes[-1]:
+            raise ValueError(f"{num_rows} rows, expected 1 to {self.batch_sizes[-1]}")
         request = BatchRequest(arrays, num_rows, concurrent.futures.Future())
         with self._condition:
             if self._is_closed:
@@ -117,8 +122,8 @@ class Batcher:
 
     def _run_batch(self, batch: list[BatchRequest]) -> None:
         start_time, num_rows = time.monotonic(), sum(request.num_rows for request in batch)
-        bucket = next(size for size in self.buckets if size >= num_rows)
-        arrays, first_row = self._make_zeros(bucket), 0
+        batch_size = next(size for size in self.batch_sizes if size >= num_rows)
+        arrays, first_row = self._make_zeros(batch_size), 0
         for request in batch:
             for name, array in request.arrays.items():
                 arrays[name][first_row : first_row + request.num_rows] = array
@@ -135,17 +140,19 @@ class Batcher:
                 {k: v[first_row : first_row + request.num_rows] for k, v in outputs.items()}
             )
             first_row += request.num_rows
-        self._on_batch(num_rows, bucket, time.monotonic() - start_time)
+        self._on_batch(num_rows, batch_size, time.monotonic() - start_time)
 
     def _measure_max_joined_rows(self) -> int:
         """The smallest bucket than which no larger one answers `MIN_THROUGHPUT_GAIN` times the rows a
         second."""
         # in rounds, so that a moment in which the machine is busy does not fall on one bucket alone
-        timings = [[self._time_batch(bucket) for bucket in self.buckets] for _ in range(TIMING_ROUNDS)]
-        max_joined_rows, best_throughput = self.buckets[0], 0.0
-        for bucket, seconds in zip(self.buckets, map(min, *timings), strict=True):
-            if bucket / seconds > MIN_THROUGHPUT_GAIN * best_throughput:
-                max_joined_rows, best_throughput = bucket, bucket / seconds
+        timings = [
+            [self._time_batch(batch_size) for batch_size in self.batch_sizes] for _ in range(TIMING_ROUNDS)
+        ]
+        max_joined_rows, best_throughput = self.batch_sizes[0], 0.0
+        for batch_size, seconds in zip(self.batch_sizes, map(min, *timings), strict=True):
+            if batch_size / seconds > MIN_THROUGHPUT_GAIN * best_throughput:
+                max_joined_rows, best_throughput = batch_size, batch_size / seconds
         return max_joined_rows
 
     def _time_batch(self, num_rows: int) -> float:

@@ -24,7 +24,7 @@ class FieldError(ValueError):
         self.field, self.detail = field, detail
 
 
-def accepted_arrays(modalities: Sequence[str], inputs: Collection[str]) -> list[str]:
+def accepted_array_names(modalities: Sequence[str], inputs: Collection[str]) -> list[str]:
     """Names of the arrays that a caller can give to a model of these modalities."""
     return [name for modality in modalities for name in ARRAYS_BY_MODALITY[modality] if name in inputs]
 
@@ -45,7 +45,7 @@ def read_clip(
       FieldError: an unknown name, another shape or dtype, numbers that are not finite, or nothing at all.
     """
     row = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in inputs.items()}
-    names = accepted_arrays(modalities, inputs)
+    names = accepted_array_names(modalities, inputs)
     for name in arrays:
         if name not in names and (name != "face_mask" or "face" not in modalities):
             raise FieldError(f"inputs.{name}", f"the model reads {', '.join(names)}")

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 
 from emofuse_jax.serving.bundle.load import Bundle
-from emofuse_jax.serving.http.json_arrays import accepted_arrays
+from emofuse_jax.serving.http.json_arrays import accepted_array_names
 from emofuse_jax.serving.http.request_options import OPTION_FIELDS
 
 
@@ -21,7 +21,9 @@ def describe_request_bodies(bundle: Bundle) -> dict:
     }
     array_schema = {"oneOf": [{"type": "array", "items": {}}, encoded_array]}
     modalities = bundle.metadata["modalities"]
-    input_names = accepted_arrays(modalities, bundle.inputs) + (["face_mask"] if "face" in modalities else [])
+    input_names = accepted_array_names(modalities, bundle.inputs) + (
+        ["face_mask"] if "face" in modalities else []
+    )
     input_schemas = {
         name: array_schema
         | {"description": f"up to {list(bundle.inputs[name][0])}, {bundle.inputs[name][1]}"}

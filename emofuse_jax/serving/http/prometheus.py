@@ -69,10 +69,10 @@ class ServerMetrics:
         )
         gauge.set_function(get_limit)
 
-    def record_batch(self, rows: int, bucket: int, seconds: float) -> None:
+    def record_batch(self, num_rows: int, batch_size: int, seconds: float) -> None:
         """Counts a batch."""
-        self._clip_counter.inc(rows)
-        self._batch_times.labels(bucket).observe(seconds)
+        self._clip_counter.inc(num_rows)
+        self._batch_times.labels(batch_size).observe(seconds)
 
     @contextlib.contextmanager
     def track_request(self, path: str) -> Iterator[Callable[[int], None]]:

@@ -12,8 +12,8 @@ from emofuse_jax.serving.errors import BusyError, ClosedError
 from emofuse_jax.serving.http.batching import Batcher
 from emofuse_jax.serving.http.problems import server_busy
 from emofuse_jax.serving.http.prometheus import ServerMetrics
-from emofuse_jax.serving.media.decoder_pool import Decoders
-from emofuse_jax.serving.predict import BUCKETS
+from emofuse_jax.serving.media.decoder_pool import DecoderPool
+from emofuse_jax.serving.predict import BATCH_SIZES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Limits:
     num_decoders: int = 1
     max_sessions: int = 16
     """Live ones at once."""
-    buckets: tuple[int, ...] = BUCKETS
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
     """Batch sizes."""
 
 
@@ -54,7 +54,7 @@ class Service:
     bundle: Bundle
     limits: Limits
     batcher: Batcher
-    decoders: Decoders
+    decoders: DecoderPool
     executor: concurrent.futures.Executor
     """In which callers wait for decoders."""
     upload_dir: str

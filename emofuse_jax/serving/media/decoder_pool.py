@@ -43,7 +43,7 @@ class DecoderLostError(RuntimeError):
     """The process that had the file was lost on it."""
 
 
-class Decoders:
+class DecoderPool:
     """`workers` processes; at most `max_waiting` callers wait for one.
 
     Args:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from emofuse_jax.serving.interfaces import LoadedBundle
 from emofuse_jax.serving.media.prepare_window import check_encoders, prep_requirements, prepare_window
 from emofuse_jax.serving.predict import predict_windows
-from emofuse_jax.serving.predictions import FailedWindow, Predictions, PreparedWindow, is_probability
+from emofuse_jax.serving.predictions import FailedWindow, FilePredictions, PreparedWindow, is_probability
 from emofuse_jax.serving.windows import plan_windows
 
 
-def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0) -> Predictions:
+def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0) -> FilePredictions:
     """Answers for every window of a media file, in order.
 
     Args:
@@ -28,7 +28,7 @@ def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0
     if not is_probability(min_confidence):
         raise ValueError(f"min_confidence: {min_confidence}, expected a probability")
     try:
-        predictions = Predictions(predict_windows(bundle, _prepare_windows(bundle, path), min_confidence))
+        predictions = FilePredictions(predict_windows(bundle, _prepare_windows(bundle, path), min_confidence))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if all(isinstance(prediction, FailedWindow) for prediction in predictions):

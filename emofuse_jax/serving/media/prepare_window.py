@@ -82,7 +82,7 @@ def prepare_window(
     record = process_clip(
         clip, requirements.settings, encoders=encoder_paths, should_find_faces=find_faces, person=person
     )
-    return record.reason if isinstance(record, Failure) else check_record(requirements, record)
+    return record.reason if isinstance(record, Failure) else usable_record_or_error(requirements, record)
 
 
 def should_find_faces(requirements: PrepRequirements) -> bool:
@@ -97,7 +97,7 @@ def make_encoder_files(requirements: PrepRequirements):
     return EncoderFiles(**requirements.encoders, threads=0)
 
 
-def check_record(requirements: PrepRequirements, record):
+def usable_record_or_error(requirements: PrepRequirements, record):
     """The record, or why a network of these modalities has nothing to go by in it."""
     modalities, features = requirements.modalities, record.audio_features
     if (

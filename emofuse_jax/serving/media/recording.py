@@ -7,13 +7,13 @@ import numpy as np
 
 def write_recording(
     file: BinaryIO,
-    sound: np.ndarray | None,
-    rate: int,
-    pictures: list[tuple[float, bytes]],
-    size: tuple[int, int],
-    seconds: float,
+    audio: np.ndarray | None,
+    sample_rate: int,
+    frames: list[tuple[float, bytes]],
+    frame_size: tuple[int, int],
+    duration_seconds: float,
 ) -> None:
     """Writes a clip; the arguments are those of `data_prep.media.write_clip.write_clip`."""
     from data_prep.media.write_clip import write_clip
 
-    write_clip(file, sound, rate, pictures, size, seconds)
+    write_clip(file, audio, sample_rate, frames, frame_size, duration_seconds)

@@ -76,7 +76,7 @@ def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], met
 
 def remove(workdir: str, kind: str) -> None:
     """Removes the checkpoints of a kind; a removal that is killed leaves them whole or leaves none."""
-    directory = _directory(workdir, kind)
+    directory = _checkpoint_directory(workdir, kind)
     removed_directory = f"{directory}.removed"
     shutil.rmtree(removed_directory, ignore_errors=True)  # of a removal that was killed
     if os.path.isdir(directory):
@@ -84,34 +84,42 @@ def remove(workdir: str, kind: str) -> None:
         shutil.rmtree(removed_directory)
 
 
-def restore_items(workdir: str, kind: str, abstract: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The trees of `save_items`, laid out as `abstract` says; ValueError where they are damaged or others."""
+def restore_items(workdir: str, kind: str, abstract_items: dict[str, PyTree]) -> dict[str, PyTree]:
+    """The trees of `save_items`, laid out as `abstract_items` says; ValueError where they are damaged or
+    others."""
     _require_checkpoint(workdir, kind)
     with _explain_read_errors(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
         stored_items = checkpointer.checkpointables_metadata().metadata
         if "params" not in stored_items or "absent" in stored_items["params"].get("fusion", {}):
-            return checkpointer.load_checkpointables(None, abstract)
-        restored = checkpointer.load_checkpointables(None, without_missing_vectors(abstract))
-    return with_missing_vectors(restored, abstract)
+            return checkpointer.load_checkpointables(None, abstract_items)
+        restored = checkpointer.load_checkpointables(None, without_missing_vectors(abstract_items))
+    return with_missing_vectors(restored, abstract_items)
 
 
-def restore(workdir: str, abstract: TrainState) -> TrainState:
-    """The last checkpoint's state, laid out as `abstract` (shapes and shardings) says."""
+def restore(workdir: str, abstract_state: TrainState) -> TrainState:
+    """The last checkpoint's state, laid out as `abstract_state` (shapes and shardings) says."""
     _require_checkpoint(workdir, "last")
-    optimizer = {"opt_state": abstract.opt_state, "step": abstract.step}
-    is_averaged = isinstance(abstract.opt_state, AverageState)
+    optimizer = {"opt_state": abstract_state.opt_state, "step": abstract_state.step}
+    is_averaged = isinstance(abstract_state.opt_state, AverageState)
     if is_averaged:
-        optimizer["raw_params"] = abstract.params
-    expected_items = {"params": abstract.params, "model_state": abstract.model_state, "optimizer": optimizer}
+        optimizer["raw_params"] = abstract_state.params
+    expected_items = {
+        "params": abstract_state.params,
+        "model_state": abstract_state.model_state,
+        "optimizer": optimizer,
+    }
     items = restore_items(workdir, "last", expected_items)
     params = items["optimizer"]["raw_params"] if is_averaged else items["params"]
     optimizer = items["optimizer"]
     return TrainState(optimizer["step"], params, items["model_state"], optimizer["opt_state"])
 
 
-def load_model(workdir: str, kind: str, abstract: tuple[Params, Params]) -> tuple[Params, Params]:
-    """Parameters and model state alone, for scoring and serving; `abstract` from `abstract_like`."""
-    items = restore_items(workdir, kind, {"params": abstract[0], "model_state": abstract[1]})
+def load_model(workdir: str, kind: str, abstract_variables: tuple[Params, Params]) -> tuple[Params, Params]:
+    """Parameters and model state alone, for scoring and serving; `abstract_variables` from
+    `abstract_like`."""
+    items = restore_items(
+        workdir, kind, {"params": abstract_variables[0], "model_state": abstract_variables[1]}
+    )
     return items["params"], items["model_state"]
 
 
@@ -120,17 +128,17 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict 
 
     Raises ValueError, one line, where it is damaged, of a newer schema, or a field is of another type.
     """
-    if missing_ok and not os.path.isdir(_directory(workdir, kind)):
+    if missing_ok and not os.path.isdir(_checkpoint_directory(workdir, kind)):
         return None
     _require_checkpoint(workdir, kind)  # opening a directory would make it
-    _check_files(_directory(workdir, kind))
+    _check_step_metadata(_checkpoint_directory(workdir, kind))
     with _explain_read_errors(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
         has_checkpoint = checkpointer.latest is not None
         metadata = checkpointer.checkpointables_metadata().custom_metadata if has_checkpoint else None
     if not has_checkpoint and missing_ok:
         return None
     _require_checkpoint(workdir, kind, exists=has_checkpoint)
-    _check_metadata(_directory(workdir, kind), metadata)
+    _check_metadata(_checkpoint_directory(workdir, kind), metadata)
     return metadata
 
 
@@ -143,7 +151,7 @@ def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
     )
 
 
-def _check_files(directory: str) -> None:
+def _check_step_metadata(directory: str) -> None:
     """ValueError where a step's metadata are no JSON object, of which orbax would print every character."""
     for step in filter(str.isdecimal, os.listdir(directory)):
         path = os.path.join(directory, step, "_CHECKPOINT_METADATA")
@@ -164,10 +172,12 @@ def _check_metadata(directory: str, metadata: object) -> None:
         raise ValueError(f"{directory}: damaged: its metadata have no field schema that is a whole number")
     if schema > SCHEMA_VERSION:
         raise ValueError(f"{directory}: checkpoint schema {schema} is newer than {SCHEMA_VERSION}")
-    for field, kind in METADATA_FIELDS.items():
-        if not isinstance(metadata.get(field, kind()), kind):
+    for field, expected_type in METADATA_FIELDS.items():
+        if not isinstance(metadata.get(field, expected_type()), expected_type):
             actual_type = type(metadata[field]).__name__
-            raise ValueError(f"{directory}: field {field}: expected {kind.__name__}, found {actual_type}")
+            raise ValueError(
+                f"{directory}: field {field}: expected {expected_type.__name__}, found {actual_type}"
+            )
 
 
 @contextlib.contextmanager
@@ -185,7 +195,8 @@ def _explain_read_errors(workdir: str, kind: str) -> Iterator[None]:
             root_cause = root_cause.__cause__
         message = format_error(root_cause)
         raise ValueError(
-            f"{_directory(workdir, kind)}: damaged, or of another network: {message[:MAX_ERROR_CHARS]}"
+            f"{_checkpoint_directory(workdir, kind)}: damaged, or of another network:"
+            f" {message[:MAX_ERROR_CHARS]}"
         ) from error
 
 
@@ -198,7 +209,7 @@ def _explain_write_errors(workdir: str, kind: str) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError) as error:
         message = to_one_line(error)[-MAX_ERROR_CHARS:]
-        raise OSError(f"{_directory(workdir, kind)}: can't be written: {message}") from error
+        raise OSError(f"{_checkpoint_directory(workdir, kind)}: can't be written: {message}") from error
 
 
 @contextlib.contextmanager
@@ -236,18 +247,18 @@ sys.unraisablehook = _ignore_closed_loop_errors(sys.unraisablehook)
 
 
 def _require_checkpoint(workdir: str, kind: str, *, exists: bool | None = None) -> None:
-    if not (os.path.isdir(_directory(workdir, kind)) if exists is None else exists):
+    if not (os.path.isdir(_checkpoint_directory(workdir, kind)) if exists is None else exists):
         raise FileNotFoundError(f"{workdir}: holds no {kind} checkpoint; run emofuse train first")
 
 
-def _directory(workdir: str, kind: str) -> str:
+def _checkpoint_directory(workdir: str, kind: str) -> str:
     return os.path.join(os.path.abspath(workdir), "checkpoints", kind)
 
 
 def _checkpointer(workdir: str, kind: str, *, remove_temporary: bool = False) -> ocp.training.Checkpointer:
     """`remove_temporary` removes what a killed save left; a reader must not, a save may be under way."""
     return ocp.training.Checkpointer(
-        _directory(workdir, kind),
+        _checkpoint_directory(workdir, kind),
         preservation_policy=ocp.training.preservation_policies.LatestN(1),
         cleanup_tmp_directories=remove_temporary,
     )

@@ -13,7 +13,7 @@ from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.parallel.mesh import put_with_sharding
 from emofuse_jax.parallel.xla_options import single_use_options
 from emofuse_jax.training.crossval.replicas import ReplicaInputs, replica_sharding
-from emofuse_jax.training.experiment import Experiment, epoch_steps, flatten
+from emofuse_jax.training.experiment import Experiment, count_epoch_steps, flatten_fields
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.training.step import init_state
 from emofuse_jax.training.warm_start import load_warm_start
@@ -49,19 +49,19 @@ class CrossvalContext:
         """What all replicas share: the first one's."""
         return next(iter(self.experiments.values())).config
 
-    def epoch_steps(self, replica_id: ReplicaId) -> int:
+    def count_epoch_steps(self, replica_id: ReplicaId) -> int:
         """Of one replica."""
-        return epoch_steps(self.experiments[replica_id])
+        return count_epoch_steps(self.experiments[replica_id])
 
     @functools.cached_property
     def steps(self) -> int:
         """Of the longest epoch."""
-        return max(map(self.epoch_steps, self.experiments))
+        return max(map(self.count_epoch_steps, self.experiments))
 
-    def count_batches(self, part: str) -> int:
+    def max_batch_count(self, split: str) -> int:
         """That the longest part of a fold fills."""
         batch_size = self.config.train.eval_batch_size
-        return max(-(-len(experiment.clips[part]) // batch_size) for experiment in self.experiments.values())
+        return max(-(-len(experiment.clips[split]) // batch_size) for experiment in self.experiments.values())
 
     def make_replica_inputs(self, replica_ids: list[ReplicaId]) -> ReplicaInputs:
         """What each replica has of its own, stacked, on the host."""
@@ -71,11 +71,11 @@ class CrossvalContext:
         experiment, labels = self.experiments[replica_id], self.labels.copy()
         if experiment.labels is not None:
             labels[row_numbers(self.clips, experiment.clips["train"])] = experiment.labels
-        steps = self.config.train.epochs * self.epoch_steps(replica_id)
-        fields = flatten(experiment.config.to_dict())
+        total_steps = self.config.train.epochs * self.count_epoch_steps(replica_id)
+        fields = flatten_fields(experiment.config.to_dict())
         field_values = {name: np.float32(fields[name]) for name in self.varying_fields}
         return ReplicaInputs(
-            np.int32(experiment.config.seed), np.int32(steps), labels.astype(np.int32), field_values
+            np.int32(experiment.config.seed), np.int32(total_steps), labels.astype(np.int32), field_values
         )
 
     def make_initial_states(self, replica_ids: list[ReplicaId]) -> TrainState:

@@ -34,22 +34,22 @@ from emofuse_jax.training.crossval.replica_packing import (
     should_vmap,
 )
 from emofuse_jax.training.crossval.replicas import jit_over_replicas, make_predict_batches, make_train_steps
-from emofuse_jax.training.crossval.saved_results import read_result, read_saved_plan
+from emofuse_jax.training.crossval.saved_results import read_replica_result, read_saved_plan
 from emofuse_jax.training.experiment import (
     Experiment,
     check_same_config,
     check_test_speakers_unseen,
-    epoch_steps,
+    count_epoch_steps,
     make_metadata,
     open_experiment,
     with_fold_and_seed,
 )
-from emofuse_jax.training.loop import no_description
+from emofuse_jax.training.loop import skip_data_description
 from emofuse_jax.training.metric_writer import MetricWriter
 from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
 
-REDUCE_MEMORY_HINT = "choose another --workdir, and lower config.data.batch_size or config.crossval.memory"
+CROSSVAL_MEMORY_HINT = "choose another --workdir, and lower config.data.batch_size or config.crossval.memory"
 PLAN_FIELD_NAMES = {"runs": "folds or seeds", "trials": "trials"}
 """Parts of a plan beside the config, in words."""
 
@@ -60,13 +60,13 @@ def crossval(
     *,
     seeds: int,
     folds: list[int] | None = None,
-    describe_data: Callable[[str, Dataset], None] = no_description,
+    describe_data: Callable[[str, Dataset], None] = skip_data_description,
 ) -> dict:
     """Trains and tests every fold with seeds `config.seed` to `config.seed + seeds - 1`.
 
-    Writes `runs/fold_<i>_seed_<j>/` under `workdir`: `checkpoints/best`, `metrics.jsonl`, `make_result.json`.
-    The test part of a fold is scored once, with the parameters that its validation part chose,
-    or the last ones where no clips are held out.
+    Writes `runs/fold_<i>_seed_<j>/` under `workdir`: `checkpoints/best`, `metrics.jsonl`,
+    `make_replica_result.json`. The test part of a fold is scored once, with the parameters that its
+    validation part chose, or the last ones where no clips are held out.
 
     Args:
       config: an experiment; `data.fold` and `mesh` are not used.
@@ -86,13 +86,17 @@ def crossval(
     experiments = {replica_id: with_fold_and_seed(base_experiment, *replica_id) for replica_id in replica_ids}
     for experiment in experiments.values():
         check_fold(experiment)
-    plan = read_plan(workdir, base_experiment.config, replica_ids)
-    with exclusive_workdir(workdir), explain_oom(hint=REDUCE_MEMORY_HINT), watch_preemption() as should_stop:
+    plan = read_or_make_plan(workdir, base_experiment.config, replica_ids)
+    with (
+        exclusive_workdir(workdir),
+        explain_oom(hint=CROSSVAL_MEMORY_HINT),
+        watch_preemption() as should_stop,
+    ):
         context = make_context(experiments)
         group_size = plan.get("replicas") or choose_group_size(context)
         if is_first_process():
             write_json(os.path.join(workdir, "crossval.json"), plan | {"replicas": group_size})
-        write = functools.partial(write_group_results, describe_data=describe_data)
+        write_results = functools.partial(write_group_results, describe_data=describe_data)
         train_replica_groups(
             context,
             replica_ids,
@@ -100,7 +104,7 @@ def crossval(
             workdir,
             should_stop,
             get_result_path=replica_result_path,
-            write_results=write,
+            write_results=write_results,
         )
         remove_group_checkpoint(workdir)
     leaks = {
@@ -109,7 +113,7 @@ def crossval(
         for leak in read_split_leaks(e.dataset, e.protocol, e.config.data.fold)
     }
     return make_crossval_results(
-        read_results(context, workdir),
+        read_replica_results(context, workdir),
         base_experiment.config,
         base_experiment.dataset,
         base_experiment.protocol,
@@ -122,11 +126,11 @@ def check_fold(experiment: Experiment) -> None:
     if not len(experiment.clips["test"]):
         fold_name = f"{experiment.protocol}, fold {experiment.config.data.fold}"
         raise ValueError(f"{experiment.dataset.path}: {fold_name}: test is empty")
-    epoch_steps(experiment)
+    count_epoch_steps(experiment)
     check_test_speakers_unseen(experiment, make_metadata(experiment))
 
 
-def read_plan(
+def read_or_make_plan(
     workdir: str, config: ml_collections.ConfigDict, replica_ids: list[ReplicaId], **extra_fields
 ) -> dict:
     """What `workdir` was begun with, or begins with; ValueError where it holds another cross-validation."""
@@ -224,15 +228,15 @@ def train_replica_groups(
     replicas_per_device = -(-group_size // context.mesh.size) if context.is_vmapped else 1
     with (
         progress_line as report_progress,
-        explain_oom(lambda: estimate_device_bytes(context, replicas_per_device), REDUCE_MEMORY_HINT),
+        explain_oom(lambda: estimate_device_bytes(context, replicas_per_device), CROSSVAL_MEMORY_HINT),
     ):
-        for group_number, group_ids in enumerate(groups):
+        for group_number, group_replica_ids in enumerate(groups):
             if not broadcast_decision(
-                all(os.path.exists(get_result_path(workdir, replica_id)) for replica_id in group_ids)
+                all(os.path.exists(get_result_path(workdir, replica_id)) for replica_id in group_replica_ids)
             ):
                 group = train_replica_group(
                     context,
-                    group_ids,
+                    group_replica_ids,
                     workdir,
                     lambda current_group, n=group_number: report_progress(n * epochs + current_group.epochs),
                     should_stop,
@@ -260,7 +264,8 @@ def write_group_results(
         if is_first_process():
             describe_data(directory, context.experiments[replica_id].dataset)
             write_json(
-                replica_result_path(workdir, replica_id), make_result(context, group, test_predictions, i)
+                replica_result_path(workdir, replica_id),
+                make_replica_result(context, group, test_predictions, i),
             )
 
 
@@ -281,7 +286,9 @@ def write_replica(
     writer.close()
 
 
-def make_result(context: CrossvalContext, group: ReplicaGroup, test_predictions: dict, i: int) -> dict:
+def make_replica_result(
+    context: CrossvalContext, group: ReplicaGroup, test_predictions: dict, i: int
+) -> dict:
     """What one replica reached on the test part of its fold, and every answer."""
     (fold, seed), experiment = group.replica_ids[i], context.experiments[group.replica_ids[i]]
     dataset, clips = experiment.dataset, experiment.clips["test"]
@@ -302,11 +309,11 @@ def make_result(context: CrossvalContext, group: ReplicaGroup, test_predictions:
     }
 
 
-def read_results(context: CrossvalContext, workdir: str) -> list[dict]:
+def read_replica_results(context: CrossvalContext, workdir: str) -> list[dict]:
     """The results of all runs, in their order."""
     num_classes = len(next(iter(context.experiments.values())).dataset.classes)
     return [
-        read_result(replica_result_path(workdir, replica_id), num_classes)
+        read_replica_result(replica_result_path(workdir, replica_id), num_classes)
         for replica_id in context.experiments
     ]
 

@@ -13,7 +13,7 @@ from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId, put_replicas
 from emofuse_jax.training.crossval.replicas import ReplicaInputs, replica_sharding
 from emofuse_jax.training.early_stopping import EarlyStoppingTracker
-from emofuse_jax.training.experiment import experiment_sampler
+from emofuse_jax.training.experiment import make_experiment_sampler
 from emofuse_jax.training.optimizer import evaluation_params
 from emofuse_jax.types import Params, TrainState
 
@@ -42,7 +42,9 @@ def count_steps_taken(context: CrossvalContext, group: ReplicaGroup) -> int:
     return group.epochs * context.steps + group.steps
 
 
-def restore_or_init(context: CrossvalContext, replica_ids: list[ReplicaId], workdir: str) -> ReplicaGroup:
+def restore_or_init_group(
+    context: CrossvalContext, replica_ids: list[ReplicaId], workdir: str
+) -> ReplicaGroup:
     """The chunk as it was saved, or its start."""
     metadata = store.read_metadata(workdir, "replicas", missing_ok=True)
     matches_saved = metadata is None or [tuple(replica_id) for replica_id in metadata["runs"]] == replica_ids
@@ -52,20 +54,22 @@ def restore_or_init(context: CrossvalContext, replica_ids: list[ReplicaId], work
         remove_group_checkpoint(workdir)
         metadata = None
     states = put_replicas(context, context.make_initial_states(replica_ids))
-    best = jax.tree.map(jnp.copy, (evaluation_params(states.params, states.opt_state), states.model_state))
-    samplers = [experiment_sampler(context.experiments[replica_id]) for replica_id in replica_ids]
+    best_model = jax.tree.map(
+        jnp.copy, (evaluation_params(states.params, states.opt_state), states.model_state)
+    )
+    samplers = [make_experiment_sampler(context.experiments[replica_id]) for replica_id in replica_ids]
     fixed_fields = (replica_ids, put_replicas(context, context.make_replica_inputs(replica_ids)), samplers)
     if metadata is None:
         return ReplicaGroup(
             *fixed_fields,
             states,
-            best,
+            best_model,
             [EarlyStoppingTracker() for _ in replica_ids],
             [[] for _ in replica_ids],
         )
-    trees = {"states": states, "best": {"params": best[0], "model_state": best[1]}}
-    shapes = store.abstract_like(trees, jax.tree.map(lambda _: replica_sharding(context.mesh), trees))
-    items = store.restore_items(workdir, "replicas", shapes)
+    trees = {"states": states, "best": {"params": best_model[0], "model_state": best_model[1]}}
+    abstract_trees = store.abstract_like(trees, jax.tree.map(lambda _: replica_sharding(context.mesh), trees))
+    items = store.restore_items(workdir, "replicas", abstract_trees)
     trackers = [EarlyStoppingTracker(**tracker) for tracker in metadata["trackers"]]
     restored_best = (items["best"]["params"], items["best"]["model_state"])
     group = ReplicaGroup(
@@ -78,7 +82,7 @@ def restore_or_init(context: CrossvalContext, replica_ids: list[ReplicaId], work
 
 
 def save_replica_group(context: CrossvalContext, group: ReplicaGroup, workdir: str) -> None:
-    """Writes all that `restore_or_init` needs to go on."""
+    """Writes all that `restore_or_init_group` needs to go on."""
     metadata = {
         "runs": group.replica_ids,
         "epochs": group.epochs,

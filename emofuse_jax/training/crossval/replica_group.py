@@ -20,7 +20,7 @@ from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId, pu
 from emofuse_jax.training.crossval.group_state import (
     ReplicaGroup,
     count_steps_taken,
-    restore_or_init,
+    restore_or_init_group,
     save_replica_group,
 )
 from emofuse_jax.training.crossval.replicas import select_better
@@ -54,7 +54,7 @@ def train_replica_group(
     except NonFiniteError as error:
         nonfinite_error = error.with_traceback(None)  # whose frames hold the arrays
     raise with_explanation(
-        nonfinite_error, lambda: explain_nan(context, replica_ids, workdir, nonfinite_error)
+        nonfinite_error, lambda: explain_replica_nan(context, replica_ids, workdir, nonfinite_error)
     )
 
 
@@ -65,7 +65,7 @@ def _train_replica_group(
     report_progress: Callable[[ReplicaGroup], None],
     should_stop: Callable[[], bool],
 ) -> ReplicaGroup:
-    group = restore_or_init(context, replica_ids, workdir)
+    group = restore_or_init_group(context, replica_ids, workdir)
     last_save_time, last_saved_step, config = (
         time.monotonic(),
         count_steps_taken(context, group),
@@ -124,8 +124,8 @@ def train_epoch(
     And `finite`: whether its parameters still are. None where `should_stop` ended it on the way.
     """
     epoch_plans = [
-        _epoch_rows(context, *replica_plan, group.epochs)
-        for replica_plan in zip(group.replica_ids, group.samplers, active, strict=True)
+        _plan_epoch(context, *replica_arguments, group.epochs)
+        for replica_arguments in zip(group.replica_ids, group.samplers, active, strict=True)
     ]
     rows, step_mask = (np.stack(arrays) for arrays in zip(*epoch_plans, strict=True))  # r k b, r k
     steps_per_call = rows.shape[1] if context.is_vmapped else 1
@@ -149,7 +149,7 @@ def fetch_epoch_sums(group: ReplicaGroup) -> dict:
     return to_host(group.epoch_sums | {"finite": are_replicas_finite(group.states.params)})
 
 
-def _epoch_rows(
+def _plan_epoch(
     context: CrossvalContext, replica_id: ReplicaId, sampler: Sampler, is_active: bool, epoch: int
 ) -> tuple[Int[np.ndarray, "k b"], Bool[np.ndarray, " k"]]:
     """Resident rows of each step of a replica's epoch, and which of them there are."""
@@ -157,7 +157,7 @@ def _epoch_rows(
         np.zeros((context.steps, context.config.data.batch_size), np.int32),
         np.zeros(context.steps, bool),
     )
-    steps = context.epoch_steps(replica_id)
+    steps = context.count_epoch_steps(replica_id)
     if is_active:
         clip_indices = np.stack([sampler.batch(epoch * steps + i) for i in range(steps)])
         rows[:steps], step_mask[:steps] = row_numbers(context.clips, clip_indices), True
@@ -165,13 +165,13 @@ def _epoch_rows(
 
 
 def predict_part(
-    context: CrossvalContext, replica_ids: list[ReplicaId], model: tuple[Params, Params], part: str
+    context: CrossvalContext, replica_ids: list[ReplicaId], model: tuple[Params, Params], split: str
 ) -> dict:
     """`make_predict_batches` of each replica for a part of its fold, on the host; padded rows at the end."""
-    batch_size, batch_count = context.config.train.eval_batch_size, context.count_batches(part)
+    batch_size, batch_count = context.config.train.eval_batch_size, context.max_batch_count(split)
     rows = np.full((len(replica_ids), batch_count * batch_size), -1, np.int32)
     for replica_rows, replica_id in zip(rows, replica_ids, strict=True):
-        clips = context.experiments[replica_id].clips[part]
+        clips = context.experiments[replica_id].clips[split]
         replica_rows[: len(clips)] = row_numbers(context.clips, clips)
     rows = rows.reshape(len(replica_ids), batch_count, batch_size)
     batches_per_call = batch_count if context.is_vmapped else 1
@@ -215,7 +215,7 @@ def calibrate_and_predict(context: CrossvalContext, group: ReplicaGroup) -> dict
     return predict_part(context, group.replica_ids, (model[0], model_state), "validation")
 
 
-def choose_temperature(
+def fit_replica_temperature(
     context: CrossvalContext, replica_id: ReplicaId, predictions: dict | None, i: int
 ) -> float:
     """That of a replica's answers for its validation clips, else the config's; padding comes last."""
@@ -242,8 +242,8 @@ def record_epoch(
     for i, replica_id in enumerate(group.replica_ids):
         if not active[i]:
             continue
-        steps = context.epoch_steps(replica_id)
-        validation_scores = {} if predictions is None else score_validation(predictions, i)
+        steps = context.count_epoch_steps(replica_id)
+        validation_scores = {} if predictions is None else score_replica_validation(predictions, i)
         row = {
             "epoch": group.epochs,
             "train_loss": float(sums["loss"][i]) / steps,
@@ -254,7 +254,7 @@ def record_epoch(
         group.histories[i].append({"step": step, **row})
         is_best[i] = group.trackers[i].update(validation_scores.get("validation_ua"), step)
         if is_best[i]:
-            group.trackers[i].temperature = choose_temperature(context, replica_id, predictions, i)
+            group.trackers[i].temperature = fit_replica_temperature(context, replica_id, predictions, i)
     return is_best
 
 
@@ -264,12 +264,12 @@ def check_replicas_finite(
     """NotFinite where an active replica's loss since the epoch's start, or a parameter, is not a number."""
     for i, replica_id in enumerate(group.replica_ids):
         if active[i]:
-            steps = context.epoch_steps(replica_id)
+            steps = context.count_epoch_steps(replica_id)
             step = group.epochs * steps + min(group.steps, steps)
             check_finite(step, float(sums["loss"][i]), bool(sums["finite"][i]), replica_id)
 
 
-def score_validation(predictions: dict, i: int) -> dict:
+def score_replica_validation(predictions: dict, i: int) -> dict:
     """Scores of a replica's answers for its validation clips."""
     scores = metrics.compute_scores(predictions["confusion"][i])
     return {
@@ -279,18 +279,18 @@ def score_validation(predictions: dict, i: int) -> dict:
     }
 
 
-def explain_nan(
+def explain_replica_nan(
     context: CrossvalContext, replica_ids: list[ReplicaId], workdir: str, nonfinite_error: NonFiniteError
 ) -> str:
     """Why the loss of a replica was not finite, from what was saved last, on one device."""
     if jax.process_count() > 1:
         raise ValueError("several processes; emofuse train of its fold and seed tells more")
     group, experiment = (
-        restore_or_init(context, replica_ids, workdir),
+        restore_or_init_group(context, replica_ids, workdir),
         context.experiments[nonfinite_error.replica_id],
     )
     i = replica_ids.index(nonfinite_error.replica_id)
     state = jax.tree.map(lambda x: x[i], to_host(group.states))
-    steps = experiment.config.train.epochs * context.epoch_steps(nonfinite_error.replica_id)
+    steps = experiment.config.train.epochs * context.count_epoch_steps(nonfinite_error.replica_id)
     tx = make_optimizer(experiment.config.optimizer, steps)
     return trace_nonfinite_step(experiment, state, tx, replica_mesh(1), nonfinite_error.step, workdir)

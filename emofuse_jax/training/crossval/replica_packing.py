@@ -5,7 +5,7 @@ import numpy as np
 
 from emofuse_jax.models.build import Model
 from emofuse_jax.parallel.distributed import is_first_process
-from emofuse_jax.parallel.memory import BYTES_PER_GB, compiled_bytes, device_bytes
+from emofuse_jax.parallel.memory import BYTES_PER_GB, program_memory_bytes, usable_device_bytes
 from emofuse_jax.training import progress
 from emofuse_jax.training.crossval.context import CrossvalContext
 from emofuse_jax.training.crossval.replicas import replica_sharding
@@ -41,7 +41,7 @@ def choose_group_size(context: CrossvalContext) -> int:
     Raises ValueError where not even one fits a device.
     """
     device_count, replica_count = context.mesh.shape["replica"], len(context.experiments)
-    limit_bytes = context.config.crossval.memory * BYTES_PER_GB or device_bytes()
+    limit_bytes = context.config.crossval.memory * BYTES_PER_GB or usable_device_bytes()
     replicas_per_device = -(-replica_count // device_count) if context.is_vmapped else 1
     if jax.default_backend() == "cpu":
         replicas_per_device = max(
@@ -73,7 +73,7 @@ def choose_group_size(context: CrossvalContext) -> int:
 def estimate_device_bytes(context: CrossvalContext, replicas_per_device: int) -> int:
     """Bytes that `replicas_per_device` replicas take on a device: data, program, and the best parameters
     beside."""
-    return compiled_bytes(
+    return program_memory_bytes(
         lower_train_steps(context, replicas_per_device).compile()
     ) + replicas_per_device * replica_parameter_bytes(context)
 

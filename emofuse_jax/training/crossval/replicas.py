@@ -20,7 +20,7 @@ from emofuse_jax.models.build import Model
 from emofuse_jax.parallel.xla_options import step_options
 from emofuse_jax.scoring import metrics
 from emofuse_jax.training.optimizer import make_optimizer
-from emofuse_jax.training.step import epoch_sums, make_score_step, make_train_step
+from emofuse_jax.training.step import make_eval_step, make_train_step, select_epoch_sums
 from emofuse_jax.types import Batch, Params, TrainState
 
 
@@ -30,7 +30,7 @@ class ReplicaInputs:
     """What a replica has of its own beside its state."""
 
     seed: Int[Array, ""]
-    steps: Int[Array, ""]
+    total_steps: Int[Array, ""]
     """Of its whole training, for the schedule."""
     labels: Int[Array, " n"]
     """What training sees of the label of each resident row; -1 hides it."""
@@ -54,9 +54,9 @@ def make_train_steps(model: Model, config) -> Callable:
         label = replica.labels[rows]
         batch = dataclasses.replace(take_rows(data, rows), label=label, label_mask=label >= 0)
         replica_config = with_traced_fields(config, replica.field_values)
-        tx = make_optimizer(replica_config.optimizer, replica.steps)
+        tx = make_optimizer(replica_config.optimizer, replica.total_steps)
         new_state, step_metrics = make_train_step(model, tx, replica_config, replica.seed)(state, batch)
-        sums = epoch_sums(step_metrics)
+        sums = select_epoch_sums(step_metrics)
         zero_sums = jax.tree.map(jnp.zeros_like, sums)
         return jax.tree.map(
             lambda new, old: jnp.where(is_active, new, old), (new_state, sums), (state, zero_sums)
@@ -89,12 +89,12 @@ def make_predict_batches(model: Model) -> Callable:
     `confusion` [c c], `loss` and `weight` are sums; `probabilities` [k b c] and `levels` (training/step.py)
     are of each row, also of padded ones.
     """
-    score_step = make_score_step(model)
+    eval_step = make_eval_step(model)
 
     def predict_batches(data: Batch, params: Params, model_state: Params, rows: Int[Array, "k b"]):
         def predict_batch(carry, batch_rows):
             batch = take_rows(data, batch_rows)
-            outputs = score_step(params, model_state, batch)
+            outputs = eval_step(params, model_state, batch)
             probabilities = outputs["probabilities"]
             confusion = metrics.confusion_matrix(
                 probabilities, batch.label, label_weight(batch), probabilities.shape[-1]

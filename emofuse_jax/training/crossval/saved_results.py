@@ -29,7 +29,7 @@ def read_saved_plan(path: str) -> dict:
     return plan
 
 
-def read_result(path: str, num_classes: int) -> dict:
+def read_replica_result(path: str, num_classes: int) -> dict:
     """The result of a run on clips of so many classes.
 
     Raises:

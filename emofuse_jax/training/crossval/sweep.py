@@ -22,16 +22,16 @@ from emofuse_jax.parallel.mesh import broadcast_decision
 from emofuse_jax.parallel.preemption import watch_preemption
 from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId
 from emofuse_jax.training.crossval.crossval import (
-    REDUCE_MEMORY_HINT,
+    CROSSVAL_MEMORY_HINT,
     make_context,
-    read_plan,
+    read_or_make_plan,
     train_replica_groups,
 )
 from emofuse_jax.training.crossval.group_state import ReplicaGroup, remove_group_checkpoint
 from emofuse_jax.training.crossval.replica_packing import choose_group_size
 from emofuse_jax.training.crossval.replicas import with_traced_fields
 from emofuse_jax.training.crossval.search_space import Trial, apply_trial
-from emofuse_jax.training.experiment import Experiment, flatten, open_experiment, with_fold_and_seed
+from emofuse_jax.training.experiment import Experiment, flatten_fields, open_experiment, with_fold_and_seed
 from emofuse_jax.training.optimizer import check_optimizer, make_optimizer
 from emofuse_jax.training.step import init_state, make_train_step
 from emofuse_jax.utils.files import read_json_object, write_json
@@ -57,8 +57,12 @@ def sweep(
     if not all(experiment.config.data.hold_out for experiment in experiments):
         raise ValueError("config.data.hold_out=False: a search needs validation clips to choose by")
     replica_ids = [(f, config.seed + s, k) for k in range(len(trials)) for f in folds for s in range(seeds)]
-    plan = read_plan(workdir, base_experiment.config, replica_ids, trials=trials)
-    with exclusive_workdir(workdir), explain_oom(hint=REDUCE_MEMORY_HINT), watch_preemption() as should_stop:
+    plan = read_or_make_plan(workdir, base_experiment.config, replica_ids, trials=trials)
+    with (
+        exclusive_workdir(workdir),
+        explain_oom(hint=CROSSVAL_MEMORY_HINT),
+        watch_preemption() as should_stop,
+    ):
         if is_first_process():
             write_json(os.path.join(workdir, "crossval.json"), plan)
         for trial_numbers in group_trials_by_program(experiments, trials):
@@ -97,7 +101,7 @@ def group_trials_by_program(experiments: list[Experiment], trials: list[Trial]) 
     is_traceable: dict[tuple, bool] = {}
     trials_by_program = collections.defaultdict(list)
     for k, experiment in enumerate(experiments):
-        fields = flatten(experiment.config.to_dict())
+        fields = flatten_fields(experiment.config.to_dict())
         for name in field_names:
             if name not in is_traceable:
                 is_traceable[name] = name.startswith(TRAIN_STEP_PREFIXES) and can_trace_field(
@@ -111,7 +115,7 @@ def group_trials_by_program(experiments: list[Experiment], trials: list[Trial]) 
 
 def find_varying_fields(experiments: list[Experiment]) -> tuple[str, ...]:
     """Fields in which the experiments of a group differ."""
-    flat_configs = [flatten(experiment.config.to_dict()) for experiment in experiments]
+    flat_configs = [flatten_fields(experiment.config.to_dict()) for experiment in experiments]
     return tuple(
         name
         for name in flat_configs[0]
@@ -121,7 +125,7 @@ def find_varying_fields(experiments: list[Experiment]) -> tuple[str, ...]:
 
 def can_trace_field(experiment: Experiment, name: str) -> bool:
     """Whether the training step can be traced with this field as an array, not as a number of Python."""
-    if not isinstance(flatten(experiment.config.to_dict()).get(name), float):
+    if not isinstance(flatten_fields(experiment.config.to_dict()).get(name), float):
         return False
 
     def train_one_step(key, batch, value):
@@ -191,12 +195,12 @@ def summarise_trial(workdir: str, trial_number: int, trial: Trial, replica_ids: 
         for replica_id in replica_ids
         if replica_id[2] == trial_number
     ]
-    values = [row["validation_ua"] for row in trial_results]
+    validation_uas = [row["validation_ua"] for row in trial_results]
     return {
         "number": trial_number,
         "fields": trial,
-        "validation_ua": statistics.mean(values),
-        "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "validation_ua": statistics.mean(validation_uas),
+        "sd": statistics.stdev(validation_uas) if len(validation_uas) > 1 else 0.0,
         "last_ua": statistics.mean(row["last_ua"] for row in trial_results),
         "runs": [{name: row[name] for name in row if name != "history"} for row in trial_results],
     }

@@ -13,7 +13,7 @@ import numpy as np
 from emofuse_jax.api.export import export_bundle
 from emofuse_jax.serving import load as load_bundle
 from emofuse_jax.serving.bundle import format
-from emofuse_jax.serving.bundle.stablehlo_check import READER
+from emofuse_jax.serving.bundle.stablehlo_check import READER_COMMAND
 from emofuse_jax.serving.media.prepare_window import check_encoders, prep_requirements
 from emofuse_jax.serving.predictions import make_prediction
 from emofuse_jax.serving.windows import plan_windows
@@ -24,7 +24,7 @@ from tests.fuzz.verdict import Broken
 from tests.serving.conftest import save_checkpoint
 
 NAMED = r"field \w"
-OWN_PROGRAM = READER
+OWN_PROGRAM = READER_COMMAND
 
 
 def make(folder: str) -> None:

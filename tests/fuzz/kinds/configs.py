@@ -13,7 +13,7 @@ from emofuse_jax import settings
 from emofuse_jax.cli.main import format_config_error
 from emofuse_jax.models.build import build_model
 from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
-from emofuse_jax.training.experiment import flatten
+from emofuse_jax.training.experiment import flatten_fields
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.types import InputSpec
 from tests.fuzz.damage import make_rng
@@ -56,7 +56,7 @@ def attempt(case: dict[str, dict], seed: int, scratch: str) -> None:
         text = json_bytes({"config": case[name], "spec": SPEC}, rng)
         _from_checkpoint(text)
         return
-    names = sorted(flatten(case[name]))
+    names = sorted(flatten_fields(case[name]))
     field = names[rng.integers(len(names))] if rng.integers(8) else "model.nothing.at.all"
     if rng.integers(2):
         field = [one for one in names if one.startswith(("model", "optimizer"))][rng.integers(20)]

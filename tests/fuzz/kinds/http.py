@@ -29,7 +29,7 @@ NAMED = "."
 OWN_PICKLES = True
 """What decoders found comes back from our own processes as pickles."""
 ALLOWED_STATUSES = {200, 400, 413, 415, 422}
-LIMITS = Limits(max_body_bytes=8 << 20, buckets=(1,), decode_timeout_seconds=15.0)
+LIMITS = Limits(max_body_bytes=8 << 20, batch_sizes=(1,), decode_timeout_seconds=15.0)
 ROUTES = ("/v1/predict", "/v1/predict/stream")
 QUOTE_TABLE = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A"})
 CONTENT_TYPES = (

@@ -17,7 +17,7 @@ from emofuse_jax.data.dataset import (
     split_indices,
 )
 from emofuse_jax.data.pipeline import load_batch
-from emofuse_jax.training.experiment import input_spec
+from emofuse_jax.training.experiment import make_input_spec
 from tests.fakes import tiny_config, write_dataset
 from tests.fuzz.bombs import BOMB_FOLDER, write_bombs
 from tests.fuzz.damage import damage_tree, make_rng, read_tree
@@ -51,7 +51,7 @@ def attempt(case, seed: int, scratch: str) -> None:
     else:
         damage_tree(folder, path, other_files, rng)
     dataset = open_dataset(path, "fbp")
-    spec = input_spec(config, dataset)
+    spec = make_input_spec(config, dataset)
     clips = [
         split_indices(dataset, PROTOCOL, fold, part)
         for part in SPLITS

@@ -11,7 +11,7 @@ from emofuse_jax.serving import prediction_file
 from emofuse_jax.serving.bundle import format
 from emofuse_jax.training.crossval import crossval, sweep
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.metric_writer import MetricWriter, read_epochs
+from emofuse_jax.training.metric_writer import MetricWriter, read_epoch_rows
 from emofuse_jax.utils.files import write_json
 from tests.fakes import tiny_config, write_dataset
 from tests.fuzz.damage import damage_tree, make_rng, read_tree
@@ -95,7 +95,7 @@ def attempt(case, seed: int, scratch: str) -> None:
 def _resume(command: str, path: str, experiment, resume_step: int) -> None:
     if command == "run":
         MetricWriter(os.path.join(path, "run"), resume_step=resume_step, active=True).close()
-        read_epochs(os.path.join(path, "run"))
+        read_epoch_rows(os.path.join(path, "run"))
     elif command == "crossed":
         _read_crossval(os.path.join(path, "crossed"), experiment)
     elif command == "swept":
@@ -119,18 +119,22 @@ def _experiment(folder: str):
 
 
 def _read_crossval_plan(path: str, experiment) -> dict:
-    return crossval.read_plan(path, experiment.config, REPLICA_IDS)
+    return crossval.read_or_make_plan(path, experiment.config, REPLICA_IDS)
 
 
 def _read_sweep_plan(path: str, experiment) -> dict:
-    return crossval.read_plan(path, experiment.config, TRIAL_IDS, trials=TRIALS)
+    return crossval.read_or_make_plan(path, experiment.config, TRIAL_IDS, trials=TRIALS)
 
 
 def _read_crossval(path: str, experiment) -> None:
     _read_crossval_plan(path, experiment)
     context = types.SimpleNamespace(experiments={replica_id: experiment for replica_id in REPLICA_IDS})
     make_crossval_results(
-        crossval.read_results(context, path), experiment.config, experiment.dataset, experiment.protocol, []
+        crossval.read_replica_results(context, path),
+        experiment.config,
+        experiment.dataset,
+        experiment.protocol,
+        [],
     )
 
 
