@@ -1,4 +1,4 @@
-"""The suite `measure_crossval`: all folds and seeds of a protocol at once, against a PyTorch loop over
+"""The suite `crossval`: all folds and seeds of a protocol at once, against a PyTorch loop over
 them."""
 
 import functools

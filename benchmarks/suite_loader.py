@@ -1,4 +1,4 @@
-"""The suite `measure_loader`: records that a core turns into ready batches in a second.
+"""The suite `loader`: records that a core turns into ready batches in a second.
 
 Ours is the training pipeline in its random order: read, parse, cut, pad, mask. Augmentation is no part of
 it: that runs on the device, inside the step. The bare read is ArrayRecord's own, of as many records of the

@@ -1,4 +1,4 @@
-"""The suite `measure_prepare`: what a core prepares in a second, against a PyTorch script and against bare
+"""The suite `prepare`: what a core prepares in a second, against a PyTorch script and against bare
 decoding.
 
 Each side has its own process on one core. The script (benchmarks/peers) searches as many frames for faces of

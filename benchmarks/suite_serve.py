@@ -1,4 +1,4 @@
-"""The suite `measure_serving`: clips a second and the median wait of 16 callers of the JSON route.
+"""The suite `serve`: clips a second and the median wait of 16 callers of the JSON route.
 
 Ours, by each engine, against the same server that answers one clip at a time, and against the usual PyTorch
 server of the same network (benchmarks/peers). Each side is a process; they take turns, one idle while the

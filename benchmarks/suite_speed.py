@@ -1,4 +1,4 @@
-"""The suites `measure_fbp` and `measure_step`: bilinear pooling, and a whole training step, against PyTorch
+"""The suites `fbp` and `step`: bilinear pooling, and a whole training step, against PyTorch
 in one process.
 
 Both sides take turns on arrays that lie on the device. On a GPU the peer is compiled and runs in bfloat16

@@ -1,4 +1,4 @@
-"""The suite `measure_startup`: from the command to a trained epoch, with and without cached programs."""
+"""The suite `startup`: from the command to a trained epoch, with and without cached programs."""
 
 import os
 import shutil

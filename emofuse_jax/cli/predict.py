@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def predict_all(bundle, files: Sequence[str], **options):
-    """Each file and its answers (`many.predict_files`)."""
+    """Each file and its answers (`batch_predict.predict_files`)."""
     from emofuse_jax.serving.batch_predict import predict_files
     from emofuse_jax.utils.system import cores
 

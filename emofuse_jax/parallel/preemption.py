@@ -40,7 +40,7 @@ _sync_counter = itertools.count()
 
 @contextlib.contextmanager
 def watch_preemption() -> Iterator[Callable[[], bool]]:
-    """Yields `told`: whether the machine is to be given back; each process has to ask it as often.
+    """Yields `should_stop`: whether the machine is to be given back; each process has to ask it as often.
 
     Several processes learn of it by JAX's own preemption service, all of them the same time that they ask;
     alone, SIGTERM is caught here, in the main thread only.

@@ -109,7 +109,8 @@ def speaker_confusion_matrices(
 def speaker_bootstrap_interval(
     statistic: Callable, speaker_count: int, *, resamples: int, seed: int, confidence_level: float
 ):
-    """Percentile interval (low, high) of `statistic(numbers [.. s]) -> [* ..]`, speakers drawn again."""
+    """Percentile interval (low, high) of `statistic(speaker_indices [.. s]) -> [* ..]`, speakers drawn
+    again."""
     from scipy import stats  # here, for it takes a second to load
 
     interval = stats.bootstrap(

@@ -27,7 +27,7 @@ def make_crossval_results(
 ) -> dict:
     """Returns the result file of a cross-validation.
 
-    `score_pooled_runs` are scores of all predictions together, with 95 % intervals that draw speakers; `mean`
+    `pooled` are scores of all predictions together, with 95 % intervals that draw speakers; `mean`
     and `sd` are over the runs, each scored alone. The two differ: a mean over folds weighs folds, not clips.
     `ensemble`, with several seeds, scores their predictions averaged: more models than one, so not a score of
     one.

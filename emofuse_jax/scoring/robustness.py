@@ -23,7 +23,7 @@ LOST_FACE_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 def make_corruptions(
     modalities: tuple[str, ...], spec: InputSpec, recipe: str
 ) -> dict[tuple[str, object], Callable[[Batch], Batch]]:
-    """What is done to a batch, by curve and place on it: `snr_db`, `lost` and `without`, as far as they
+    """What is done to a batch, by curve and place on it: `snr`, `lost` and `without`, as far as they
     apply.
 
     Noise and lost faces are drawn from the numbers of a batch's clips: every model meets the same.

@@ -47,14 +47,14 @@ class BatchSource(Protocol):
         """Compiles `step` (training/step.py) for this kind of data."""
 
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
-        """Takes steps `first_step` to `number + count`."""
+        """Takes steps `first_step` to `first_step + step_count`."""
 
     def validation_batches(self) -> Iterator[Batch]:
         """The validation clips, each once, on the devices."""
 
 
 def make_batch_source(experiment: Experiment, mesh: Mesh) -> BatchSource:
-    """The feed of `config.data.mode`; ValueError on an unknown mode."""
+    """The batch source of `config.data.mode`; ValueError on an unknown mode."""
     mode = experiment.config.data.mode
     if mode not in DATA_MODES:
         raise ValueError(f"config.data.mode={mode!r}: expected one of {', '.join(DATA_MODES)}")

@@ -234,7 +234,7 @@ def compile_steps(
     *,
     should_report: bool,
 ):
-    """The feed's compiled training step and the jitted scoring step; tells parameters and FLOPs."""
+    """The compiled training step and the jitted scoring step; reports parameters and FLOPs if asked to."""
     train_step = make_train_step(experiment.model, tx, experiment.config)
     compiled_step = batch_source.compile(train_step, state)
     if should_report:
@@ -304,5 +304,6 @@ def log_step(writer: MetricWriter, step: int, step_metrics: dict) -> None:
 
 
 def check_epoch(step: int, state: TrainState, epoch_totals: EpochTotals) -> None:
-    """NotFinite where a loss since the epoch's start, or a parameter, is not a number: it is not saved."""
+    """NonFiniteError where a loss since the epoch's start, or a parameter, is not a number: it is not
+    saved."""
     check_finite(step, float(epoch_totals.sums["loss"]), has_finite_params(state.params))

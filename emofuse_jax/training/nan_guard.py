@@ -32,7 +32,7 @@ class NonFiniteError(ValueError):
 def check_finite(
     step: int, loss: float, are_params_finite: bool = True, replica_id: tuple[int, ...] = ()
 ) -> None:
-    """NotFinite where the loss, or one of the parameters, is not a number: it is not saved.
+    """NonFiniteError where the loss, or one of the parameters, is not a number: it is not saved.
 
     `replica_id`: fold, seed, and in a search the trial.
     """

@@ -93,7 +93,8 @@ class Bundle:
             raise ValueError(f"{self.path}: cannot be run: {_error_message(error)}") from error
 
     def predict(self, clip_path: str, *, min_confidence: float = 0.0) -> list:
-        """Answers for the windows of a media file (`answers.Answers`, a list); needs the `prep` extra.
+        """Answers for the windows of a media file (`predictions.Predictions`, a list); needs the `prep`
+        extra.
 
         An answer less sure than `min_confidence` has the label `unknown`.
         """

@@ -74,8 +74,8 @@ class Batcher:
         """The future answer for rows [n ..]; cancelled before its turn, it costs nothing.
 
         Raises:
-          Busy: too many rows wait.
-          Closed: after `close`.
+          BusyError: too many rows wait.
+          ClosedError: after `close`.
           ValueError: more rows than the largest bucket.
         """
         num_rows = len(next(iter(arrays.values())))

@@ -104,7 +104,7 @@ async def predict_window(
 async def stream_events(
     service: Service, path: str, duration_seconds: float, options: RequestOptions
 ) -> AsyncIterator[str]:
-    """Server-sent events: `begin`, `predict_window` for each, `problem` where it ends early, then `end`."""
+    """Server-sent events: `begin`, `window` for each, `problem` where it ends early, then `end`."""
     count = len(plan_windows(duration_seconds, service.bundle))
     yield _format_event("begin", {"seconds": round(duration_seconds, 3), "windows": count})
     try:

@@ -66,11 +66,12 @@ class DecoderPool:
             self._idle_workers.put(worker)
 
     def probe(self, path: str) -> ProbeResult:
-        """Raises NotMedia, Damaged, Lost or Busy."""
+        """Raises NotMediaError, DamagedMediaError, DecoderLostError or BusyError."""
         return self._submit_job((path,))
 
     def prepare_window(self, path: str, start: float | None, end: float | None, person: int = 0):
-        """A Record, or in a line why there is none (`prepare_window`); raises Lost or Busy."""
+        """A Record, or in a line why there is none (`prepare_window`); raises DecoderLostError or
+        BusyError."""
         return self._submit_job((path, start, end, person))
 
     def warm_up(self) -> None:

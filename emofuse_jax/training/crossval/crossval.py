@@ -65,7 +65,7 @@ def crossval(
     """Trains and tests every fold with seeds `config.seed` to `config.seed + seeds - 1`.
 
     Writes `runs/fold_<i>_seed_<j>/` under `workdir`: `checkpoints/best`, `metrics.jsonl`,
-    `make_replica_result.json`. The test part of a fold is scored once, with the parameters that its
+    `result.json`. The test part of a fold is scored once, with the parameters that its
     validation part chose, or the last ones where no clips are held out.
 
     Args:
@@ -213,7 +213,7 @@ def train_replica_groups(
     """Trains the runs, `group_size` at a time, and writes what they reached; skips chunks that are whole.
 
     Args:
-      job, replica_ids: what to train.
+      context, replica_ids: what to train.
       group_size: runs a chunk.
       workdir: to save to, and to go on from.
       should_stop: of parallel/preemption.py; asked between calls of a program, and when a chunk is written.

@@ -20,7 +20,8 @@ from emofuse_jax.types import Params, TrainState
 
 @dataclasses.dataclass
 class ReplicaGroup:
-    """Replicas in training; `runs` names them, the last one again where they do not fill the devices."""
+    """Replicas in training; `replica_ids` names them, the last one again where they do not fill the
+    devices."""
 
     replica_ids: list[ReplicaId]
     replica_inputs: ReplicaInputs

@@ -46,8 +46,8 @@ def train_replica_group(
     """Trains until every replica is through or has stopped; saves to `workdir` on the way.
 
     `should_stop` is asked before each call of a program, and asks to save and to end: raises Preempted.
-    NotFinite where the loss of a replica is not a number any more: `nonfinite.json` then names the step's
-    clips.
+    NonFiniteError where the loss of a replica is not a number any more: `nonfinite.json` then names the
+    step's clips.
     """
     try:
         return _train_replica_group(context, replica_ids, workdir, report_progress, should_stop)
@@ -261,7 +261,8 @@ def record_epoch(
 def check_replicas_finite(
     context: CrossvalContext, group: ReplicaGroup, active: list[bool], sums: dict
 ) -> None:
-    """NotFinite where an active replica's loss since the epoch's start, or a parameter, is not a number."""
+    """NonFiniteError where an active replica's loss since the epoch's start, or a parameter, is not a
+    number."""
     for i, replica_id in enumerate(group.replica_ids):
         if active[i]:
             steps = context.count_epoch_steps(replica_id)

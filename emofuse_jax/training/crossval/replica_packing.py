@@ -87,7 +87,7 @@ def replica_parameter_bytes(context: CrossvalContext) -> int:
 
 
 def lower_train_steps(context: CrossvalContext, replicas_per_device: int) -> jax.stages.Lowered:
-    """The program of a call of `context.epoch` for `replicas_per_device` replicas on every device."""
+    """The program of a call of `context.train_steps` for `replicas_per_device` replicas on every device."""
     replica_id, replica_count = (
         next(iter(context.experiments)),
         replicas_per_device * context.mesh.shape["replica"],

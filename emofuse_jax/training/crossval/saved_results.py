@@ -11,7 +11,7 @@ SCORE_NAMES = ("ua", "wa", "wf1")
 
 
 def read_saved_plan(path: str) -> dict:
-    """The plan that a workdir was begun with: `config`, `runs`, and `group_size` once they are chosen.
+    """The plan that a workdir was begun with: `config`, `runs`, and `replicas` once their number is chosen.
 
     Raises:
       ValueError: no such plan; names the file and the field.
@@ -33,7 +33,7 @@ def read_replica_result(path: str, num_classes: int) -> dict:
     """The result of a run on clips of so many classes.
 
     Raises:
-      ValueError: not what `crossval.result` gives; names the file and the field.
+      ValueError: not what `make_replica_result` gives; names the file and the field.
     """
     result = {"temperature": 1.0, **read_json_object(path, **RESULT_FIELDS)}  # the first versions had none
     clip_count = len(result["clips"])

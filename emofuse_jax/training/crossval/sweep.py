@@ -47,7 +47,7 @@ def sweep(
 
     Returns:
       `config`, `protocol`, `corpus`, and `trials`, best first: `number`, `fields`, mean `validation_ua` of
-      the kept epochs, its `sd`, mean `last_ua` of the last five epochs, and the `replica_ids`.
+      the kept epochs, its `sd`, mean `last_ua` of the last five epochs, and the `runs`.
 
     Raises:
       ValueError: a field that does not exist, no clips held out, or `workdir` holds another search.
