@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from data_prep.workers.sandbox import choose_core, limit_resources, worker_environment
-from emofuse_jax.utils.system import cores
+from emofuse_jax.utils.system import available_cores
 
 
 @contextlib.contextmanager
@@ -17,7 +17,7 @@ def pinned_process() -> Iterator[Callable[..., float]]:
     They are CPU seconds of all its threads: other load on the machine does not count. Function and arguments
     are pickled; what it raises is raised here.
     """
-    spawn_context, core = multiprocessing.get_context("spawn"), choose_core(0, cores())
+    spawn_context, core = multiprocessing.get_context("spawn"), choose_core(0, available_cores())
     with ProcessPoolExecutor(1, spawn_context, initializer=limit_resources, initargs=(core,)) as pool:
         with worker_environment():
             pool.submit(int).result()  # starts it

@@ -70,7 +70,7 @@ def _to_record_fields(
 ) -> dict:
     from data_prep.faces.align import align_face
 
-    fields, crop_offset = zero_face_fields(settings), np.array([clip_frames.left_column, 0])
+    fields, half_offset = zero_face_fields(settings), np.array([clip_frames.left_column, 0])
     fields["face_time"] = (clip_frames.times - start).astype(np.float32)
     for i, face in enumerate(faces):
         if face is None:
@@ -79,8 +79,8 @@ def _to_record_fields(
             clip_frames.frames[i], face, size=settings.size, margin=settings.margin
         )
         fields["face_valid"][i] = True
-        fields["face_box"][i] = (np.asarray(face.box) + np.tile(crop_offset, 2)) / clip_frames.scale
-        fields["face_landmarks"][i] = (np.asarray(face.landmarks) + crop_offset) / clip_frames.scale
+        fields["face_box"][i] = (np.asarray(face.box) + np.tile(half_offset, 2)) / clip_frames.scale
+        fields["face_landmarks"][i] = (np.asarray(face.landmarks) + half_offset) / clip_frames.scale
         fields["face_score"][i] = face.score
     return fields
 

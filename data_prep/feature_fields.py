@@ -63,7 +63,7 @@ def zero_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "n d"
     return {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
 
 
-def failed_audio_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "0 d"]]:
+def empty_audio_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "0 d"]]:
     """The field `audio_features` of a sound that its encoder gives nothing for: no vector; it is masked."""
     return {"audio_features": np.zeros((0, settings.features.audio.width), np.float16)}
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 
-from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderFiles, check_encoder_files
+from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderFiles, validate_encoder_files
 from data_prep.settings import PrepSettings, record_shape
 from data_prep.verify.records import verify
 from data_prep.workers.pool import PrepJob
@@ -14,15 +14,15 @@ from data_prep.write_shards import write_shards
 from emofuse_jax.data import records
 from emofuse_jax.data.writing.corpus import Corpus
 from emofuse_jax.data.writing.manifest import write_manifest
-from emofuse_jax.data.writing.prep_json import write_prep
+from emofuse_jax.data.writing.prep_json import write_prep_json
 from emofuse_jax.data.writing.shards import PROGRESS_FOLDER, ShardPlan, begin_or_resume, plan_shards
 from emofuse_jax.data.writing.splits import write_splits
-from emofuse_jax.data.writing.statistics import write_stats
-from emofuse_jax.data.writing.tfds_metadata import write_tfds
+from emofuse_jax.data.writing.statistics import write_fold_statistics
+from emofuse_jax.data.writing.tfds_metadata import write_tfds_metadata
 from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.files import write_json
 from emofuse_jax.utils.locks import lock_directory
-from emofuse_jax.utils.system import cores
+from emofuse_jax.utils.system import available_cores
 from emofuse_jax.utils.versions import package_versions
 
 
@@ -31,7 +31,7 @@ class PrepSummary:
     """How a preparation ended."""
 
     output: str
-    complete: int
+    num_complete: int
     masked: int
     failed: tuple[tuple[str, str], ...]
     """(path, reason) of each clip that gave no record."""
@@ -72,7 +72,7 @@ def prepare(
         not one clip could be read.
     """
     output = os.path.abspath(output)
-    check_encoder_files(settings, encoders)
+    validate_encoder_files(settings, encoders)
     job = PrepJob(settings, corpus.name, len(corpus.classes), encoders)
     dataset = re.sub(r"\W", "_", corpus.name)
     plan = plan_shards(output, dataset, corpus.clips, shards)
@@ -84,13 +84,13 @@ def prepare(
         write_encoder_paths(output, encoders)
         missing_shards = [shard for shard in range(plan.num_shards) if plan.read_marker(shard) is None]
         if beam is None:
-            num_workers = cores() if workers is None else workers
+            num_workers = available_cores() if workers is None else workers
             write_shards(plan, missing_shards, corpus.root, job, num_workers, progress)
         else:
             from data_prep.workers.beam_runner import run_pipeline  # an optional package
 
             run_pipeline(plan, missing_shards, corpus.root, job, beam)
-        return _finish(plan, corpus, settings)
+        return _write_metadata(plan, corpus, settings)
 
 
 def _make_identity(corpus: Corpus, settings: PrepSettings, plan: ShardPlan) -> dict:
@@ -118,10 +118,10 @@ def _make_identity(corpus: Corpus, settings: PrepSettings, plan: ShardPlan) -> d
     }
 
 
-def _finish(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> PrepSummary:
+def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> PrepSummary:
     """Everything beside the shards; prep.json last, since a directory with it is one that can be opened."""
     markers = [plan.read_marker(shard) for shard in range(plan.num_shards)]
-    rows = _number_rows(markers)
+    rows = _assign_record_positions(markers)
     failed = tuple((row["path"], row["reason"]) for row in rows if row["status"] == "failed")
     if len(failed) == len(rows):
         for shard in range(plan.num_shards):  # the next call tries again
@@ -133,9 +133,9 @@ def _finish(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> PrepSumm
     folds = write_splits(plan.output, corpus, rows)
     shard_names = [plan.name(shard) for shard in range(plan.num_shards)]
     shape = record_shape(settings)
-    write_stats(plan.output, shard_names, folds, shape)
-    write_tfds(plan.output, corpus.classes, plan, markers, shape, settings.face.frames)
-    write_prep(
+    write_fold_statistics(plan.output, shard_names, folds, shape)
+    write_tfds_metadata(plan.output, corpus.classes, plan, markers, shape, settings.face.frames)
+    write_prep_json(
         plan.output,
         corpus,
         plan,
@@ -149,7 +149,7 @@ def _finish(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> PrepSumm
     return PrepSummary(plan.output, counts["kept"], counts["masked"], failed, tuple(verify(plan.output)))
 
 
-def _number_rows(markers: list[dict]) -> list[dict]:
+def _assign_record_positions(markers: list[dict]) -> list[dict]:
     """The manifest's rows: where each record lies; -1 for a clip without one."""
     rows, index = [], 0
     for shard, marker in enumerate(markers):
@@ -170,8 +170,8 @@ ENCODER_PACKAGES = ("onnxruntime",)
 
 def prep_versions(settings: PrepSettings) -> dict[str, str]:
     """Versions of the packages that decide what a record holds."""
-    encodes = any(getattr(settings.features, kind) for kind in onnx_files.FLAG_NAMES)
-    return package_versions(VERSIONED_PACKAGES + ENCODER_PACKAGES * bool(encodes))
+    has_encoders = any(getattr(settings.features, kind) for kind in onnx_files.FLAG_NAMES)
+    return package_versions(VERSIONED_PACKAGES + ENCODER_PACKAGES * bool(has_encoders))
 
 
 def write_encoder_paths(output: str, encoder_files: EncoderFiles) -> None:

@@ -12,8 +12,8 @@ from data_prep.onnx_models.encoders import (
     EncoderFiles,
     get_input_shape,
     name_flag_in_error,
-    open_graph,
-    run_graph,
+    open_session,
+    run_session,
 )
 from data_prep.onnx_models.layouts import AudioLayout, DetectorLayout, FaceLayout, layout_path, read_layout
 from data_prep.optional_dependencies import require_onnx
@@ -59,23 +59,23 @@ def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettin
         digest = file_sha256(path)
     layout = read_layout(kind, path)
     encoder = EncoderSettings(os.path.basename(path), digest, 0, layout)
-    graph = open_graph(path, digest, 1)
+    session = open_session(path, digest, 1)
     measure_width = {"audio": _probe_audio_encoder, "face": _probe_face_encoder, "detector": _probe_detector}[
         kind
     ]
-    return dataclasses.replace(encoder, width=measure_width(graph, path, layout, settings))
+    return dataclasses.replace(encoder, width=measure_width(session, path, layout, settings))
 
 
-def _probe_audio_encoder(graph, path: str, layout: AudioLayout, settings: PrepSettings) -> int:
+def _probe_audio_encoder(session, path: str, layout: AudioLayout, settings: PrepSettings) -> int:
     """Tries [1 n] or [1 t f] of zeros; the width of the answer, or ValueError saying what is wrong."""
     audio_settings, duration_ms = (
         settings.audio,
         max(PROBE_MS, layout.minimum_ms, MIN_PROBE_STEPS * layout.hop_ms),
     )
     is_waveform = layout.layout == "waveform"
-    _check_normalisation_length(path, layout, audio_settings.bins)
-    _check_inputs_and_outputs(
-        graph, path, layout, ["1", "n"] if is_waveform else ["1", "t", str(audio_settings.bins)]
+    _validate_normalisation_length(path, layout, audio_settings.bins)
+    _validate_inputs_and_outputs(
+        session, path, layout, ["1", "n"] if is_waveform else ["1", "t", str(audio_settings.bins)]
     )
     step_counts = []
     for ms in (duration_ms, 2 * duration_ms):
@@ -84,15 +84,17 @@ def _probe_audio_encoder(graph, path: str, layout: AudioLayout, settings: PrepSe
             if is_waveform
             else round(ms / audio_settings.hop_ms) + 1
         )
-        output = _run_on_zeros(graph, path, layout, (1, n) if is_waveform else (1, n, audio_settings.bins))
+        output = _run_on_zeros(session, path, layout, (1, n) if is_waveform else (1, n, audio_settings.bins))
         if output.ndim != 3 or output.shape[0] != 1 or not output.shape[2]:
             raise ValueError(f"{path}: output {layout.output!r} is {list(output.shape)}, expected [1, u, d]")
         step_counts.append(output.shape[1])
-    _check_hop(path, layout, duration_ms, *step_counts)
+    _validate_hop(path, layout, duration_ms, *step_counts)
     return output.shape[2]
 
 
-def _check_hop(path: str, layout: AudioLayout, duration_ms: float, short_steps: int, long_steps: int) -> None:
+def _validate_hop(
+    path: str, layout: AudioLayout, duration_ms: float, short_steps: int, long_steps: int
+) -> None:
     """`short_steps` steps for `duration_ms` ms of zeros and `long_steps` for twice that are what `hop_ms`
     says."""
     expected = duration_ms / layout.hop_ms
@@ -109,13 +111,13 @@ def _check_hop(path: str, layout: AudioLayout, duration_ms: float, short_steps: 
             )
 
 
-def _probe_face_encoder(graph, path: str, layout: FaceLayout, settings: PrepSettings) -> int:
+def _probe_face_encoder(session, path: str, layout: FaceLayout, settings: PrepSettings) -> int:
     """Tries two faces of zeros, or one where the graph takes no more; the width of the answer."""
     image_size = layout.size
     image_shape = (3, image_size, image_size) if layout.layout == "nchw" else (image_size, image_size, 3)
-    _check_inputs_and_outputs(graph, path, layout, ["n", *map(str, image_shape)])
-    n = 1 if get_input_shape(graph, layout.input)[:1] == [1] else 2
-    output = _run_on_zeros(graph, path, layout, (n, *image_shape))
+    _validate_inputs_and_outputs(session, path, layout, ["n", *map(str, image_shape)])
+    n = 1 if get_input_shape(session, layout.input)[:1] == [1] else 2
+    output = _run_on_zeros(session, path, layout, (n, *image_shape))
     if output.ndim != 2 or output.shape[0] != n or not output.shape[1]:
         raise ValueError(
             f"{path}: output {layout.output!r} is {list(output.shape)} for {n} faces, expected [{n}, d]"
@@ -123,20 +125,20 @@ def _probe_face_encoder(graph, path: str, layout: FaceLayout, settings: PrepSett
     return output.shape[1]
 
 
-def _probe_detector(graph, path: str, layout: DetectorLayout, settings: PrepSettings) -> int:
+def _probe_detector(session, path: str, layout: DetectorLayout, settings: PrepSettings) -> int:
     """Tries one black frame; its width is 0."""
     image_shape = (3, *layout.size) if layout.layout == "nchw" else (*layout.size, 3)
-    _check_inputs_and_outputs(
-        graph, path, layout, ["1", *map(str, image_shape)], ("boxes", "scores", "landmarks")
+    _validate_inputs_and_outputs(
+        session, path, layout, ["1", *map(str, image_shape)], ("boxes", "scores", "landmarks")
     )
     try:
-        run_detector(graph, layout, np.zeros((*layout.size, 3), np.uint8))
+        run_detector(session, layout, np.zeros((*layout.size, 3), np.uint8))
     except EncoderError as error:
         raise ValueError(f"{path}: fails on a black frame: {error}") from error
     return 0
 
 
-def _check_normalisation_length(path: str, layout: AudioLayout, bins: int) -> None:
+def _validate_normalisation_length(path: str, layout: AudioLayout, bins: int) -> None:
     """Numbers a bin must be as many as there are bins; a waveform takes single ones."""
     constants = layout.normalisation if isinstance(layout.normalisation, dict) else {}
     for key, value in constants.items():
@@ -148,14 +150,14 @@ def _check_normalisation_length(path: str, layout: AudioLayout, bins: int) -> No
             )
 
 
-def _check_inputs_and_outputs(
-    graph, path: str, layout, expected_shape: list[str], output_keys: tuple[str, ...] = ("output",)
+def _validate_inputs_and_outputs(
+    session, path: str, layout, expected_shape: list[str], output_keys: tuple[str, ...] = ("output",)
 ) -> None:
     """The graph has the input and `output_keys` of the YAML, and that input can have the shape
     `expected_shape`."""
     for key, node_args in (
-        ("input", graph.get_inputs()),
-        *((key, graph.get_outputs()) for key in output_keys),
+        ("input", session.get_inputs()),
+        *((key, session.get_outputs()) for key in output_keys),
     ):
         names = [node_arg.name for node_arg in node_args]
         if getattr(layout, key) not in names or (key == "input" and len(names) > 1):
@@ -164,8 +166,8 @@ def _check_inputs_and_outputs(
                 f"{path}: its {'inputs' if key == 'input' else 'outputs'} are {', '.join(names)};"
                 f" {layout_path(path)} names {getattr(layout, key)!r}{only_input_note}"
             )
-    node_arg = next(node_arg for node_arg in graph.get_inputs() if node_arg.name == layout.input)
-    declared_shape = get_input_shape(graph, layout.input)
+    node_arg = next(node_arg for node_arg in session.get_inputs() if node_arg.name == layout.input)
+    declared_shape = get_input_shape(session, layout.input)
     printable_shape = [d if isinstance(d, int) else "any" for d in declared_shape]
     is_compatible = len(declared_shape) == len(expected_shape) and all(
         not isinstance(d, int) or str(d) == t or (t == "n" and i == 0 and d == 1)
@@ -178,8 +180,8 @@ def _check_inputs_and_outputs(
         )
 
 
-def _run_on_zeros(graph, path: str, layout, shape: tuple) -> np.ndarray:
+def _run_on_zeros(session, path: str, layout, shape: tuple) -> np.ndarray:
     try:
-        return np.asarray(run_graph(graph, layout, np.zeros(shape, np.float32), path))
+        return np.asarray(run_session(session, layout, np.zeros(shape, np.float32), path))
     except EncoderError as error:
         raise ValueError(f"{path}: fails on zeros of shape {list(shape)}: {error}") from error

@@ -7,8 +7,8 @@ import numpy as np
 from data_prep.face_fields import extract_face_fields, zero_face_fields
 from data_prep.feature_fields import (
     drop_tensors,
+    empty_audio_features,
     extract_audio_features,
-    failed_audio_features,
     zero_features,
 )
 from data_prep.media.audio_track import ClippingMeter, read_audio_blocks, tee_int16
@@ -38,8 +38,8 @@ def process_clip(
     settings: PrepSettings,
     *,
     corpus: str = "",
-    classes: int = 0,
-    encoders: EncoderFiles = NO_ENCODER_FILES,
+    num_classes: int = 0,
+    encoder_files: EncoderFiles = NO_ENCODER_FILES,
     should_find_faces: bool = True,
     person: int = 0,
 ) -> Record | Failure:
@@ -50,8 +50,8 @@ def process_clip(
     no vectors. Crops and features of faces share one mask, so that a failed encoder masks both. With
     `settings.audio.trim_db` the clip is what is left of it. `face_time` counts from the clip's start, as
     the spectrogram does: sound that begins later has silence before it, and where it ends before the
-    picture, the spectrogram ends too. Heavily clipped sound is kept and told. With `classes` = 0
-    (predicting) `votes` is empty. `encoders` says where the ONNX files of `settings.features` lie;
+    picture, the spectrogram ends too. Heavily clipped sound is kept and told. With `num_classes` = 0
+    (predicting) `votes` is empty. `encoder_files` says where the ONNX files of `settings.features` lie;
     without `should_find_faces` none are searched for, and `person` says which of several people (0: the one
     that the clip is about). Returns a Failure when the file can't be decoded or neither
     stream is of use; raises nothing for a bad file, ValueError for bad settings or a missing encoder.
@@ -61,10 +61,10 @@ def process_clip(
         start, end = clip_span(clip, info)
     except MediaError as error:
         return Failure(clip.clip_id, clip.path, str(error))
-    audio_fields, audio_note, (start, end) = _extract_audio_fields(info, start, end, settings, encoders)
+    audio_fields, audio_note, (start, end) = _extract_audio_fields(info, start, end, settings, encoder_files)
     video_clip = VideoClip(info, start, end, clip.half)
     face_fields, face_note = (
-        extract_face_fields(video_clip, settings, encoders, person) if should_find_faces else (None, "")
+        extract_face_fields(video_clip, settings, encoder_files, person) if should_find_faces else (None, "")
     )
     notes = "; ".join(note for note in (audio_note, face_note) if note)
     if audio_fields is None and face_fields is None:
@@ -80,7 +80,7 @@ def process_clip(
         speaker=clip.speaker,
         corpus=corpus,
         label=clip.label,
-        votes=(np.arange(classes) == clip.label).astype(np.float32),
+        votes=(np.arange(num_classes) == clip.label).astype(np.float32),
         audio_ok=audio_fields is not None,
         video_ok=face_fields is not None,
         notes=notes,
@@ -118,7 +118,7 @@ def _extract_audio_fields(
         if settings.features.drops_audio:
             return None, str(error), (start, end)
         return (
-            fields | failed_audio_features(settings),
+            fields | empty_audio_features(settings),
             "; ".join(filter(None, (note, str(error)))),
             (start, end),
         )

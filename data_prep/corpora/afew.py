@@ -6,9 +6,9 @@ As distributed: Train/<Class>/*.avi and Val/<Class>/*.avi; the labels of Test ar
 import os
 from collections.abc import Iterator
 
-from data_prep.corpora.classes import keep_classes
+from data_prep.corpora.classes import identity_class_map
 from data_prep.corpora.find_files import file_stem, find_media_files
-from emofuse_jax.data.writing.corpus import Clip, Corpus, Protocol
+from emofuse_jax.data.writing.corpus import Clip, Corpus, EvaluationProtocol
 
 FOLDER_TO_CLASS = {
     "Angry": "angry",
@@ -21,9 +21,9 @@ FOLDER_TO_CLASS = {
 }
 CLASSES = tuple(FOLDER_TO_CLASS.values())
 CLASS_MAPS = {
-    "7": keep_classes(*CLASSES),
-    "6": keep_classes(*(name for name in CLASSES if name != "neutral")),
-    "4": keep_classes("angry", "happy", "neutral", "sad"),
+    "7": identity_class_map(*CLASSES),
+    "6": identity_class_map(*(name for name in CLASSES if name != "neutral")),
+    "4": identity_class_map("angry", "happy", "neutral", "sad"),
 }
 SPLITS = ("Train", "Val")
 EXPECTED_CLIPS = {"Train": 773, "Val": 383}
@@ -43,7 +43,9 @@ def read_corpus(source: str) -> Corpus:
         for split, expected_clips in EXPECTED_CLIPS.items()
         if len(speakers[split]) != expected_clips
     ]
-    official_protocol = Protocol("afew_official", speakers["Train"] + speakers["Val"], (speakers["Val"],))
+    official_protocol = EvaluationProtocol(
+        "afew_official", speakers["Train"] + speakers["Val"], (speakers["Val"],)
+    )
     protocols = (official_protocol,) if all(speakers.values()) else ()
     return Corpus("afew", CLASSES, tuple(clips), {}, (UNKNOWN_SPEAKERS_NOTE, *notes), protocols=protocols)
 

@@ -7,9 +7,9 @@ Annotations_BAUM1s.xlsx, or the same saved as CSV. Columns are known by what sta
 import csv
 import re
 
-from data_prep.corpora.classes import BASIC_EMOTIONS, keep_classes
+from data_prep.corpora.classes import BASIC_EMOTIONS, identity_class_map
 from data_prep.corpora.find_files import file_stem, find_files, find_media_files
-from data_prep.corpora.reference_counts import ExpectedCounts, format_names, note_differences
+from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 EMOTION_TO_CLASS = {
@@ -29,14 +29,14 @@ EMOTION_TO_CLASS = {
 }
 CLASSES = tuple(EMOTION_TO_CLASS.values())
 CLASS_MAPS = {
-    "6": keep_classes(*BASIC_EMOTIONS),
-    "7": keep_classes(*BASIC_EMOTIONS, "neutral"),
-    "8": keep_classes(*BASIC_EMOTIONS, "bored", "contempt"),
-    "13": keep_classes(*CLASSES),
+    "6": identity_class_map(*BASIC_EMOTIONS),
+    "7": identity_class_map(*BASIC_EMOTIONS, "neutral"),
+    "8": identity_class_map(*BASIC_EMOTIONS, "bored", "contempt"),
+    "13": identity_class_map(*CLASSES),
 }
 SHEET_FILE_PATTERN = re.compile(r"annotations?_baum-?1s\.(csv|xlsx)$", re.IGNORECASE)
 CLIP_NAME_PATTERN = re.compile(r"(S\d{3})_\d{3}$", re.IGNORECASE)
-EXPECTED = ExpectedCounts(clips=1184, speakers=31)
+EXPECTED_COUNTS = ExpectedCounts(clips=1184, speakers=31)
 EXPECTED_BASIC_CLIPS = 521
 """Clips of the six basic emotions."""
 
@@ -65,7 +65,7 @@ def read_corpus(source: str) -> Corpus:
         if basic_clips != EXPECTED_BASIC_CLIPS
         else []
     )
-    return note_differences(Corpus("baum1s", CLASSES, clips, {}, tuple(notes)), EXPECTED)
+    return add_difference_notes(Corpus("baum1s", CLASSES, clips, {}, tuple(notes)), EXPECTED_COUNTS)
 
 
 def _read_labels(sheet_path: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ BASIC_EMOTIONS = ("angry", "disgust", "fearful", "happy", "sad", "surprised")
 """Ekman's six, by the names that all corpora have here."""
 
 
-def keep_classes(*names: str) -> dict[str, str]:
+def identity_class_map(*names: str) -> dict[str, str]:
     """The map that keeps these names."""
     return {name: name for name in names}
 

@@ -9,9 +9,9 @@ import dataclasses
 import os
 import re
 
-from data_prep.corpora.classes import keep_classes
+from data_prep.corpora.classes import identity_class_map
 from data_prep.corpora.find_files import file_stem, find_files
-from data_prep.corpora.reference_counts import ExpectedCounts, format_names, note_differences
+from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CODE_TO_CLASS = {
@@ -23,7 +23,7 @@ CODE_TO_CLASS = {
     "SAD": "sad",
 }
 CLASSES = tuple(CODE_TO_CLASS.values())
-CLASS_MAPS = {"6": keep_classes(*CLASSES), "4": keep_classes("angry", "happy", "neutral", "sad")}
+CLASS_MAPS = {"6": identity_class_map(*CLASSES), "4": identity_class_map("angry", "happy", "neutral", "sad")}
 LABELS = ("intended", "perceived")
 FILE_NAME_PATTERN = re.compile(
     r"((1\d{3})_[A-Z]{3}_([A-Z]{3})_(?:LO|MD|HI|XX|X))\.(flv|mp4|wav|mp3)$", re.IGNORECASE
@@ -32,7 +32,9 @@ FILE_NAME_PATTERN = re.compile(
 EXTENSION_PREFERENCE = ("flv", "mp4", "wav", "mp3")
 BROKEN_CLIPS = ("1076_MTI_NEU_XX", "1076_MTI_SAD_XX", "1064_TIE_SAD_XX", "1064_IEO_DIS_MD")
 """Broken or mislabelled as distributed."""
-EXPECTED = ExpectedCounts(clips=7442, speakers=91, classes=dict.fromkeys(CLASSES, 1271) | {"neutral": 1087})
+EXPECTED_COUNTS = ExpectedCounts(
+    clips=7442, speakers=91, classes=dict.fromkeys(CLASSES, 1271) | {"neutral": 1087}
+)
 VOTES_FILE, ACTORS_FILE = "summaryTable.csv", "VideoDemographics.csv"
 
 
@@ -56,7 +58,7 @@ def read_corpus(source: str, labels: str = "intended") -> Corpus:
     }
     notes = format_names("missing, by summaryTable.csv", votes.keys() - best_files.keys())
     corpus = _without_broken_clips(
-        note_differences(Corpus("crema_d", CLASSES, clips, sex, tuple(notes)), EXPECTED)
+        add_difference_notes(Corpus("crema_d", CLASSES, clips, sex, tuple(notes)), EXPECTED_COUNTS)
     )
     return corpus if labels == "intended" else _with_perceived_labels(corpus, votes)
 
@@ -73,9 +75,9 @@ def _make_clip(name: str, path: str, match: re.Match) -> Clip:
     return Clip(name, path, CLASSES.index(CODE_TO_CLASS[match[3].upper()]), match[2])
 
 
-def _read_columns(paths: list[str], name: str, key_column: str, value_column: str) -> dict[str, str]:
+def _read_columns(paths: list[str], file_name: str, key_column: str, value_column: str) -> dict[str, str]:
     """Two columns of the CSV of that name among `paths`; empty where it is not there."""
-    path = next((path for path in paths if os.path.basename(path) == name), None)
+    path = next((path for path in paths if os.path.basename(path) == file_name), None)
     if path is None:
         return {}
     with open(path, newline="", encoding="utf-8-sig") as file:

@@ -29,12 +29,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from data_prep.synth.clip import render_clip
 from data_prep.synth.corpus_plan import STATES, DemoClip, class_of, plan_corpus
 from emofuse_jax.data.writing.corpus import Clip, Corpus
-from emofuse_jax.utils.system import cores
+from emofuse_jax.utils.system import available_cores
 
 GENERATOR_VERSION = 1
 """Of the generator: clips of different versions are never mixed in a directory."""
 CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "surprised")
-REQUEST_FILE, TABLE_FILE = "demo.json", "demo.csv"
+PARAMETERS_FILE, TABLE_FILE = "demo.json", "demo.csv"
 _TEMPORARY_SUFFIX = ".demo.tmp"
 
 
@@ -151,35 +151,36 @@ def write_corpus(
     ):
         if not minimum <= value <= maximum:
             raise ValueError(f"{name}: {value}, expected {minimum} to {maximum}")
-    request = dict(
+    parameters = dict(
         version=GENERATOR_VERSION, speakers=speakers, clips_per_speaker=clips_per_speaker, seed=seed
     )
-    _claim_directory(directory, request)
+    _claim_directory(directory, parameters)
     _remove_temporary_files(directory)
     clips = plan_corpus(speakers, clips_per_speaker, seed)
     missing_clips = [clip for clip in clips if not os.path.exists(os.path.join(directory, clip.path))]
-    finished_clips = len(clips) - len(missing_clips)
-    for _ in _render_all(directory, missing_clips, seed, workers or cores()):
-        finished_clips += 1
+    num_finished = len(clips) - len(missing_clips)
+    for _ in _render_all(directory, missing_clips, seed, workers or available_cores()):
+        num_finished += 1
         if progress is not None:
-            progress(finished_clips, len(clips))
+            progress(num_finished, len(clips))
     _write_atomically(os.path.join(directory, TABLE_FILE), _encode_csv(clips))
 
 
-def _claim_directory(directory: str, request: dict) -> None:
+def _claim_directory(directory: str, parameters: dict) -> None:
     """Notes what is being made here, or checks that it is what has been begun."""
-    path = os.path.join(directory, REQUEST_FILE)
+    path = os.path.join(directory, PARAMETERS_FILE)
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            stored = json.load(file)
-        for name, value in request.items():
-            if stored.get(name) != value:
+            stored_parameters = json.load(file)
+        for name, value in parameters.items():
+            if stored_parameters.get(name) != value:
                 raise ValueError(
-                    f"{path}: {name} is {stored.get(name)}, expected {value}; use another directory"
+                    f"{path}: {name} is {stored_parameters.get(name)}, expected {value}; use another"
+                    f" directory"
                 )
         return
     os.makedirs(directory, exist_ok=True)
-    _write_atomically(path, json.dumps(request).encode())
+    _write_atomically(path, json.dumps(parameters).encode())
 
 
 def _remove_temporary_files(directory: str) -> None:

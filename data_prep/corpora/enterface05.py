@@ -6,18 +6,18 @@ As distributed: "subject 1/anger/sentence 1/s1_an_1.avi"; the folders of some su
 import os
 import re
 
-from data_prep.corpora.classes import BASIC_EMOTIONS, keep_classes
+from data_prep.corpora.classes import BASIC_EMOTIONS, identity_class_map
 from data_prep.corpora.find_files import file_stem, find_media_files
-from data_prep.corpora.reference_counts import ExpectedCounts, format_names, note_differences
+from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CODE_TO_CLASS = dict(zip(("an", "di", "fe", "ha", "sa", "su"), BASIC_EMOTIONS, strict=True))
 CLASSES = BASIC_EMOTIONS
-CLASS_MAPS = {"6": keep_classes(*BASIC_EMOTIONS)}
+CLASS_MAPS = {"6": identity_class_map(*BASIC_EMOTIONS)}
 FILE_NAME_PATTERN = re.compile(r"s_?(\d{1,2})_(an|di|fe|ha|sa|su)_?(\d)", re.IGNORECASE)
 """s<subject>_<emotion>_<sentence>, with the slips of the distributed names."""
 SUBJECT_FOLDER_PATTERN = re.compile(r"subject ?(\d{1,2})(?!\d)", re.IGNORECASE)
-EXPECTED = ExpectedCounts(clips=1263, speakers=43)
+EXPECTED_COUNTS = ExpectedCounts(clips=1263, speakers=43)
 
 
 def read_corpus(source: str) -> Corpus:
@@ -41,4 +41,6 @@ def read_corpus(source: str) -> Corpus:
         clips.append(Clip(f"s{subject}_{code}_{match[3]}", path, CLASSES.index(CODE_TO_CLASS[code]), subject))
     notes = format_names("names that say no subject, emotion and sentence, left out", unrecognised)
     notes += format_names("in the folder of another subject, taken by their names", misplaced)
-    return note_differences(Corpus("enterface05", CLASSES, tuple(clips), {}, tuple(notes)), EXPECTED)
+    return add_difference_notes(
+        Corpus("enterface05", CLASSES, tuple(clips), {}, tuple(notes)), EXPECTED_COUNTS
+    )

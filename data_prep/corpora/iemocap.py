@@ -9,8 +9,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from data_prep.corpora.classes import keep_classes
-from data_prep.corpora.reference_counts import ExpectedCounts, format_names, note_differences
+from data_prep.corpora.classes import identity_class_map
+from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CODE_TO_CLASS = {
@@ -27,16 +27,18 @@ CODE_TO_CLASS = {
     "xxx": "no agreement",
 }
 CLASSES = tuple(CODE_TO_CLASS.values())
-FOUR_CLASSES = keep_classes("neutral", "happy", "sad", "angry")
+FOUR_CLASSES = identity_class_map("neutral", "happy", "sad", "angry")
 CLASS_MAPS = {
     "4": FOUR_CLASSES | {"excited": "happy"},
     "4_without_excited": FOUR_CLASSES,
-    "6": FOUR_CLASSES | keep_classes("excited", "frustrated"),
+    "6": FOUR_CLASSES | identity_class_map("excited", "frustrated"),
 }
 SUBSETS = ("all", "improvised")
 CLASS_COUNTS = (1708, 595, 1084, 1103, 1041, 1849, 107, 40, 2, 3, 2507)
-EXPECTED = ExpectedCounts(clips=10039, speakers=10, classes=dict(zip(CLASSES, CLASS_COUNTS, strict=True)))
-EXPECTED_IMPROVISED = ExpectedCounts(
+EXPECTED_COUNTS = ExpectedCounts(
+    clips=10039, speakers=10, classes=dict(zip(CLASSES, CLASS_COUNTS, strict=True))
+)
+EXPECTED_IMPROVISED_COUNTS = ExpectedCounts(
     clips=0, speakers=10, classes={"angry": 289, "happy": 284, "sad": 608, "neutral": 1099}
 )
 SESSIONS = tuple(f"Session{i}" for i in range(1, 6))
@@ -63,9 +65,9 @@ def read_corpus(source: str, subset: str = "all") -> Corpus:
     sex = {clip.speaker: clip.speaker[-1].lower() for clip in clips}
     corpus = Corpus("iemocap", CLASSES, tuple(clips), sex, tuple(notes))
     if subset == "all":
-        return note_differences(corpus, EXPECTED)
+        return add_difference_notes(corpus, EXPECTED_COUNTS)
     improvised = tuple(clip for clip in clips if "_impro" in clip.clip_id)
-    return note_differences(dataclasses.replace(corpus, clips=improvised), EXPECTED_IMPROVISED)
+    return add_difference_notes(dataclasses.replace(corpus, clips=improvised), EXPECTED_IMPROVISED_COUNTS)
 
 
 def _find_evaluation_files(source: str) -> list[str]:

@@ -6,18 +6,18 @@ import itertools
 import os
 import re
 
-from data_prep.corpora.classes import keep_classes
+from data_prep.corpora.classes import identity_class_map
 from data_prep.corpora.find_files import find_files
-from data_prep.corpora.reference_counts import ExpectedCounts, note_differences
+from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 CALM_AS_NEUTRAL = {"neutral": "neutral", "calm": "neutral"}
 CLASS_MAPS = {
-    "8": keep_classes(*CLASSES),
-    "7": CALM_AS_NEUTRAL | keep_classes(*CLASSES[2:]),
-    "6": CALM_AS_NEUTRAL | keep_classes("happy", "sad", "angry", "fearful", "disgust"),
-    "4": CALM_AS_NEUTRAL | keep_classes("happy", "sad", "angry"),
+    "8": identity_class_map(*CLASSES),
+    "7": CALM_AS_NEUTRAL | identity_class_map(*CLASSES[2:]),
+    "6": CALM_AS_NEUTRAL | identity_class_map("happy", "sad", "angry", "fearful", "disgust"),
+    "4": CALM_AS_NEUTRAL | identity_class_map("happy", "sad", "angry"),
 }
 FILE_NAME_PATTERN = re.compile(
     r"(0[123])-((0[12])-(0[1-8])-0[12]-0[12]-0[12]-(\d\d))\.(mp4|wav|flac)$", re.IGNORECASE
@@ -32,7 +32,7 @@ EXPECTED_TAKES = frozenset(
     )
     if (emotion, intensity) != (1, 2)  # there is no strong neutral
 )
-EXPECTED = ExpectedCounts(
+EXPECTED_COUNTS = ExpectedCounts(
     clips=1440,
     speakers=24,
     classes={"neutral": 96} | dict.fromkeys(CLASSES[1:], 192),
@@ -61,7 +61,7 @@ def read_corpus(source: str) -> Corpus:
     notes += [f"identical to the byte: {' and '.join(clip_ids)}" for clip_ids in find_identical_clips(clips)]
     actors = sorted({clip.speaker for clip in clips})
     sex = {actor: "m" if int(actor) % 2 else "f" for actor in actors}
-    return note_differences(Corpus("ravdess", CLASSES, clips, sex, tuple(notes)), EXPECTED)
+    return add_difference_notes(Corpus("ravdess", CLASSES, clips, sex, tuple(notes)), EXPECTED_COUNTS)
 
 
 def _make_clip(take: str, path: str) -> Clip:

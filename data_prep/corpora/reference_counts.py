@@ -20,23 +20,23 @@ class ExpectedCounts:
     """clip_ids of all that should be there."""
 
 
-def note_differences(corpus: Corpus, expected: ExpectedCounts) -> Corpus:
+def add_difference_notes(corpus: Corpus, expected: ExpectedCounts) -> Corpus:
     """`corpus` with a note for each difference from what it holds as distributed."""
     return dataclasses.replace(corpus, notes=corpus.notes + tuple(list_differences(corpus, expected)))
 
 
 def list_differences(corpus: Corpus, expected: ExpectedCounts) -> list[str]:
     """A line for each number of `corpus` that is not as expected; what is missing is named, all of it."""
-    labels = collections.Counter(corpus.classes[clip.label] for clip in corpus.clips if clip.label >= 0)
-    speakers = collections.Counter(clip.speaker for clip in corpus.clips)
+    class_counts = collections.Counter(corpus.classes[clip.label] for clip in corpus.clips if clip.label >= 0)
+    speaker_counts = collections.Counter(clip.speaker for clip in corpus.clips)
     comparisons = [
         ("clips", len(corpus.clips), expected.clips),
-        ("speakers", len(speakers), expected.speakers),
+        ("speakers", len(speaker_counts), expected.speakers),
     ]
-    comparisons += [(f"class {name}", labels[name], count) for name, count in expected.classes.items()]
+    comparisons += [(f"class {name}", class_counts[name], count) for name, count in expected.classes.items()]
     if expected.clips_per_speaker:
         comparisons += [
-            (f"speaker {name}", n, expected.clips_per_speaker) for name, n in sorted(speakers.items())
+            (f"speaker {name}", n, expected.clips_per_speaker) for name, n in sorted(speaker_counts.items())
         ]
     lines = [
         f"{quantity}: {actual}, expected {count}"

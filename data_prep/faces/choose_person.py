@@ -36,7 +36,10 @@ SpeechScorer = Callable[[Sequence[Track]], Sequence[float]]
 
 
 def choose_track(
-    faces: list[list[Face]], shape: tuple[int, int], score_speech: SpeechScorer | None = None, person: int = 0
+    faces_per_frame: list[list[Face]],
+    frame_shape: tuple[int, int],
+    score_speech: SpeechScorer | None = None,
+    person: int = 0,
 ) -> tuple[list[Face | None], int]:
     """The face of the person that a clip is about, frame by frame, and the number of people in it.
 
@@ -45,8 +48,8 @@ def choose_track(
     length times place (1 in the centre, 0.5 in a corner), times `exp(2 r)` where there are several people.
 
     Args:
-      faces: those of each frame in order of time.
-      shape: height and width of the frames.
+      faces_per_frame: those of each frame in order of time.
+      frame_shape: height and width of the frames.
       score_speech: gives r for each of several people: how their mouth moves with the sound
       (`active_speaker.py`).
       person: 0 is the chosen one, 1 the one of the next weight, and so on.
@@ -55,28 +58,28 @@ def choose_track(
       One face or None for each frame, and how many people there are; all None without any face,
       or without so many people.
     """
-    tracks = link_faces(faces)
+    tracks = link_faces(faces_per_frame)
     if not tracks:
-        return [None] * len(faces), 0
-    weights = [_track_weight(track, shape) for track in tracks]
-    largest = int(np.argmax(weights))
+        return [None] * len(faces_per_frame), 0
+    weights = [_track_weight(track, frame_shape) for track in tracks]
+    best_index = int(np.argmax(weights))
     person_indices = [
         i
         for i, candidate in enumerate(tracks)
-        if i == largest or len(candidate.faces) >= MIN_PERSON_FRACTION * len(faces)
+        if i == best_index or len(candidate.faces) >= MIN_PERSON_FRACTION * len(faces_per_frame)
     ]
     if score_speech is not None and len(person_indices) > 1:
         for i, r in zip(person_indices, score_speech([tracks[i] for i in person_indices]), strict=True):
             weights[i] *= math.exp(SPEECH_WEIGHT * r)
     person_indices.sort(key=lambda i: -weights[i])
     track = tracks[person_indices[person]] if person < len(person_indices) else Track({})
-    return [track.faces.get(i) for i in range(len(faces))], len(person_indices)
+    return [track.faces.get(i) for i in range(len(faces_per_frame))], len(person_indices)
 
 
-def link_faces(faces: list[list[Face]]) -> list[Track]:
+def link_faces(faces_per_frame: list[list[Face]]) -> list[Track]:
     """Tracks of all faces: each face goes to the nearest track that may take it, or begins a new one."""
     tracks: list[Track] = []
-    for frame_index, frame_faces in enumerate(faces):
+    for frame_index, frame_faces in enumerate(faces_per_frame):
         pairs = dict(match_faces([track.last_face for track in tracks], frame_faces))
         for track_index, face in pairs.items():
             tracks[track_index].faces[frame_index] = frame_faces[face]
@@ -103,9 +106,9 @@ def face_distance(a: Face, b: Face) -> float:
     return float(np.hypot(*(a.centre - b.centre)) / ((side_a + side_b) / 2))
 
 
-def _track_weight(track: Track, shape: tuple[int, int]) -> float:
+def _track_weight(track: Track, frame_shape: tuple[int, int]) -> float:
     """Sum of side lengths, each by its place: a large face, a steady and a central one all count."""
-    frame_centre = np.array(shape[::-1]) / 2
+    frame_centre = np.array(frame_shape[::-1]) / 2
     faces = track.faces.values()
     offsets = [math.hypot(*((face.centre - frame_centre) / frame_centre)) / math.sqrt(2) for face in faces]
     position_weights = [1 - (1 - CORNER_WEIGHT) * min(1.0, offset) for offset in offsets]

@@ -105,11 +105,11 @@ def _run_onet(
     patches = to_squares(candidates.box)
     output = _run_network("onet", images, candidates.frame, patches)  # n 15
     refined = _refine_boxes(patches, output)
-    keep = _select_best(
+    selected = _select_best(
         candidates.frame, len(images), output[:, 4], min_score, refined, ONET_NMS_THRESHOLD, of_smaller=True
     )
-    landmarks = _landmarks_to_pixels(patches[keep], output[keep, 5:])
-    return _Candidates(candidates.frame[keep], refined[keep], output[keep, 4]), landmarks
+    landmarks = _landmarks_to_pixels(patches[selected], output[selected, 5:])
+    return _Candidates(candidates.frame[selected], refined[selected], output[selected, 4]), landmarks
 
 
 def _landmarks_to_pixels(patches: Int[np.ndarray, "n 4"], offsets: Float[np.ndarray, "n 10"]):
@@ -132,10 +132,10 @@ def _run_pnet(images, pyramid: Pyramid) -> _Candidates:
         cells = cells[np.argsort(-scores[cells], kind="stable")][:MAX_PROPOSALS_PER_FRAME]
         boxes = apply_offsets(pyramid.cell_boxes[cells], output[i, cells, :4])
         same_level = pyramid.cell_levels[cells, None] == pyramid.cell_levels[cells]
-        keep = non_max_suppression(
+        selected = non_max_suppression(
             pairwise_overlap(boxes), np.where(same_level, LEVEL_NMS_THRESHOLD, PNET_NMS_THRESHOLD)
         )
-        parts.append(_Candidates(np.full(len(keep), i), boxes[keep], scores[cells[keep]]))
+        parts.append(_Candidates(np.full(len(selected), i), boxes[selected], scores[cells[selected]]))
     return _concatenate(parts)
 
 
@@ -144,10 +144,10 @@ def _run_rnet(images, candidates: _Candidates) -> _Candidates:
     patches = to_squares(candidates.box)
     output = _run_network("rnet", images, candidates.frame, patches)  # n 5
     refined = _refine_boxes(patches, output)
-    keep = _select_best(
+    selected = _select_best(
         candidates.frame, len(images), output[:, 4], RNET_MIN_SCORE, refined, RNET_NMS_THRESHOLD
     )
-    return _Candidates(candidates.frame[keep], refined[keep], output[keep, 4])
+    return _Candidates(candidates.frame[selected], refined[selected], output[selected, 4])
 
 
 def _refine_boxes(patches, output) -> Float[np.ndarray, "n 4"]:
@@ -165,14 +165,14 @@ def _select_best(
     of_smaller: bool = False,
 ):
     """Indices of the candidates that score enough and overlap no better one, by frame, best first."""
-    chosen = [np.zeros(0, int)]
+    selected_by_frame = [np.zeros(0, int)]
     for i in range(frame_count):
         indices = np.flatnonzero((frame_indices == i) & (scores > min_score))
         indices = indices[np.argsort(-scores[indices], kind="stable")]
-        chosen.append(
+        selected_by_frame.append(
             indices[non_max_suppression(pairwise_overlap(boxes[indices], of_smaller=of_smaller), threshold)]
         )
-    return np.concatenate(chosen)
+    return np.concatenate(selected_by_frame)
 
 
 def _concatenate(parts: list[_Candidates]) -> _Candidates:

@@ -31,30 +31,31 @@ def detect_with_onnx(
 
     Raises EncoderError when the detector fails, ValueError when its file is missing.
     """
-    graph = open_encoder("detector", detector, files)
+    session = open_encoder("detector", detector, files)
     if 0 in frames.shape[1:3]:
         return [[] for _ in frames]
-    return [_detect_in_frame(graph, detector.layout, frame) for frame in frames]
+    return [_detect_in_frame(session, detector.layout, frame) for frame in frames]
 
 
-def _detect_in_frame(graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+def _detect_in_frame(session, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
     resized, scale = fit_frame(frame, *layout.size)
-    boxes, scores, landmarks = run_detector(graph, layout, resized)
+    boxes, scores, landmarks = run_detector(session, layout, resized)
     pixels_per_unit = 1 if layout.units == "pixels" else np.array(layout.size[::-1], np.float32)
     boxes, landmarks = (
         (boxes.reshape(-1, 2, 2) * pixels_per_unit / scale).reshape(-1, 4),
         landmarks * pixels_per_unit / scale,
     )
     sides = boxes[:, 2:] - boxes[:, :2]
-    finite = np.isfinite(boxes).all(1) & np.isfinite(landmarks).all((1, 2)) & np.isfinite(scores)
-    order = np.flatnonzero(finite & (sides >= 1).all(1) & (scores >= layout.score))
-    order = order[np.argsort(-scores[order], kind="stable")][:MAX_BOXES_PER_FRAME]
-    if len(order) and sides[order].max() > MAX_BOX_TO_FRAME_RATIO * max(frame.shape[:2]):
+    is_finite = np.isfinite(boxes).all(1) & np.isfinite(landmarks).all((1, 2)) & np.isfinite(scores)
+    box_indices = np.flatnonzero(is_finite & (sides >= 1).all(1) & (scores >= layout.score))
+    box_indices = box_indices[np.argsort(-scores[box_indices], kind="stable")][:MAX_BOXES_PER_FRAME]
+    if len(box_indices) and sides[box_indices].max() > MAX_BOX_TO_FRAME_RATIO * max(frame.shape[:2]):
         raise EncoderError(
-            f"face detector: a box is {sides[order].max():.0f} pixels long: are its units {layout.units}?"
+            f"face detector: a box is {sides[box_indices].max():.0f} pixels long: are its units"
+            f" {layout.units}?"
         )
-    order = order[non_max_suppression(pairwise_overlap(boxes[order]), NMS_THRESHOLD)]
-    return [Face(boxes[i], landmarks[i], float(scores[i])) for i in order]
+    box_indices = box_indices[non_max_suppression(pairwise_overlap(boxes[box_indices]), NMS_THRESHOLD)]
+    return [Face(boxes[i], landmarks[i], float(scores[i])) for i in box_indices]
 
 
 def fit_frame(
@@ -70,11 +71,13 @@ def fit_frame(
 
 
 def run_detector(
-    graph, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]
+    session, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]
 ) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], Float[np.ndarray, "n 5 2"]]:
     """Boxes, scores and landmarks as the graph gives them; EncoderError where their shapes don't fit."""
     names = [layout.boxes, layout.scores, layout.landmarks]
-    outputs = run_outputs(graph, layout.input, names, preprocess_images(frame[None], layout), "face detector")
+    outputs = run_outputs(
+        session, layout.input, names, preprocess_images(frame[None], layout), "face detector"
+    )
     boxes, scores, landmarks = (np.asarray(array, np.float32) for array in outputs)
     n = boxes.size // 4
     has_valid_sizes = boxes.shape[-1:] == (4,) and scores.size == n and landmarks.size == 10 * n

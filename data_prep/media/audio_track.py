@@ -65,11 +65,11 @@ def read_audio_blocks(
     `meter` counts what goes by. Memory does not grow with the clip. Raises MediaError when nothing of the
     stream can be decoded.
     """
-    for source_rate, run in itertools.groupby(
+    for source_rate, same_rate_blocks in itertools.groupby(
         _cut_to_span(info, start, end, meter or ClippingMeter()), lambda pair: pair[0]
     ):
         resampler = soxr.ResampleStream(source_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        for _, block in run:
+        for _, block in same_rate_blocks:
             yield resampler.resample_chunk(block) if source_rate != sample_rate else block
         if source_rate != sample_rate:
             yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)

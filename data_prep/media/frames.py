@@ -46,8 +46,8 @@ def read_frames(
     decoded_by_time = np.array(sorted(decoded_packets, key=lambda index: track.times[index]))
     nearest_packets = np.array(
         [
-            decoded_by_time[np.argmin(np.abs(track.times[decoded_by_time] - track.times[slot]))]
-            for slot in wanted_packets
+            decoded_by_time[np.argmin(np.abs(track.times[decoded_by_time] - track.times[packet_index]))]
+            for packet_index in wanted_packets
         ]
     )
     for i in np.flatnonzero(nearest_packets != wanted_packets):  # those that could not be decoded

@@ -40,7 +40,7 @@ class EncoderFiles:
 NO_ENCODER_FILES = EncoderFiles()
 
 
-def check_encoder_files(settings: PrepSettings, encoder_files: EncoderFiles) -> None:
+def validate_encoder_files(settings: PrepSettings, encoder_files: EncoderFiles) -> None:
     """Opens the encoders that the settings name; raises ValueError where a file or its hash is missing."""
     features = settings.features
     kinds = [kind for kind in onnx_files.FLAG_NAMES if getattr(features, kind) is not None]
@@ -59,7 +59,7 @@ def open_encoder(kind: str, encoder: EncoderSettings, encoder_files: EncoderFile
         description = f"{onnx_files.DISPLAY_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
         raise ValueError(f"{description} is needed: give --{onnx_files.FLAG_NAMES[kind]}")
     with name_flag_in_error(kind, path):
-        return open_graph(path, encoder.sha256, encoder_files.threads)
+        return open_session(path, encoder.sha256, encoder_files.threads)
 
 
 @contextlib.contextmanager
@@ -72,7 +72,7 @@ def name_flag_in_error(kind: str, path: str) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=4)
-def open_graph(path: str, sha256: str, threads: int):
+def open_session(path: str, sha256: str, threads: int):
     """An onnxruntime session of a file with that hash; ValueError naming the file otherwise."""
     import onnxruntime
 
@@ -101,12 +101,12 @@ def encode_audio(
     `step_ms` is the time from one row of `audio` to the next. Raises EncoderError when the encoder fails.
     """
     layout = encoder.layout
-    x = normalize(np.asarray(audio, np.float32), layout.normalisation)
+    x = normalize_audio(np.asarray(audio, np.float32), layout.normalisation)
     has_extra_frame = layout.layout == "spectrogram"  # n steps of sound have n + 1 frames
     num_padding_rows = math.ceil(layout.minimum_ms / step_ms - 1e-6) + has_extra_frame - len(x)
     if num_padding_rows > 0:
         x = np.concatenate([x, np.zeros((num_padding_rows, *x.shape[1:]), np.float32)])
-    output = run_graph(open_encoder("audio", encoder, encoder_files), layout, x[None], "audio")
+    output = run_session(open_encoder("audio", encoder, encoder_files), layout, x[None], "audio")
     return _to_float16(output[0], (len(output[0]), encoder.width), "audio")
 
 
@@ -114,18 +114,18 @@ def encode_faces(
     crops: UInt8[np.ndarray, "n h w 3"], encoder: EncoderSettings, encoder_files: EncoderFiles
 ) -> Float16[np.ndarray, "n d"]:
     """A vector for each RGB crop of `encoder.layout.size`. Raises EncoderError when the encoder fails."""
-    graph = open_encoder("face", encoder, encoder_files)
-    takes_single_face = get_input_shape(graph, encoder.layout.input)[:1] == [1]
+    session = open_encoder("face", encoder, encoder_files)
+    takes_single_face = get_input_shape(session, encoder.layout.input)[:1] == [1]
     batch_size = 1 if takes_single_face else FACE_BATCH_SIZE
     images = preprocess_images(crops, encoder.layout)
     outputs = [
-        run_graph(graph, encoder.layout, images[i : i + batch_size], "face")
+        run_session(session, encoder.layout, images[i : i + batch_size], "face")
         for i in range(0, len(images), batch_size)
     ]
     return _to_float16(np.concatenate(outputs), (len(crops), encoder.width), "face")
 
 
-def normalize(x: Float[np.ndarray, "n *f"], normalisation: str | dict) -> Float[np.ndarray, "n *f"]:
+def normalize_audio(x: Float[np.ndarray, "n *f"], normalisation: str | dict) -> Float[np.ndarray, "n *f"]:
     """`x`, `(x - mean) / sqrt(var + 1e-7)` over the clip, or `(x - mean) / std` with fixed numbers."""
     if normalisation == "none":
         return x
@@ -143,23 +143,23 @@ def preprocess_images(
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if layout.layout == "nchw" else x)
 
 
-def get_input_shape(graph, name: str) -> list:
+def get_input_shape(session, name: str) -> list:
     """Shape of an input as the graph states it; a name or None where any length goes."""
-    return next(list(node_arg.shape) for node_arg in graph.get_inputs() if node_arg.name == name)
+    return next(list(node_arg.shape) for node_arg in session.get_inputs() if node_arg.name == name)
 
 
-def run_graph(graph, layout, x: np.ndarray, kind: str) -> np.ndarray:
+def run_session(session, layout, x: np.ndarray, kind: str) -> np.ndarray:
     """The output that the layout names; EncoderError with one line of what onnxruntime says."""
-    return run_outputs(graph, layout.input, [layout.output], x, f"{kind} encoder")[0]
+    return run_outputs(session, layout.input, [layout.output], x, f"{kind} encoder")[0]
 
 
 def run_outputs(
-    graph, input_name: str, output_names: list[str], x: np.ndarray, model_name: str
+    session, input_name: str, output_names: list[str], x: np.ndarray, model_name: str
 ) -> list[np.ndarray]:
     """Several outputs of a graph whose input is `input_name`; EncoderError, which tells `model_name`, as
-    `run_graph`."""
+    `run_session`."""
     try:
-        return graph.run(output_names, {input_name: x})
+        return session.run(output_names, {input_name: x})
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's errors share no class

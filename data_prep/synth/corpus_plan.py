@@ -37,13 +37,13 @@ def class_of(p: int, s_f: int, s_v: int) -> int:
     return 2 * p + (s_v if p == 0 else s_f ^ s_v)
 
 
-def plan_corpus(speakers: int, clips_per_speaker: int, seed: int) -> tuple[DemoClip, ...]:
+def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[DemoClip, ...]:
     """All clips of a corpus, ordered by speaker; each speaker goes through all states in turn, shuffled.
 
     A speaker with a multiple of twelve clips has every state equally often.
     """
     clips = []
-    for speaker in range(1, speakers + 1):
+    for speaker in range(1, num_speakers + 1):
         rng = np.random.default_rng([seed, 1, speaker])
         rounds = -(-clips_per_speaker // len(STATES))
         order = np.concatenate([rng.permutation(len(STATES)) for _ in range(rounds)])[:clips_per_speaker]
@@ -59,10 +59,10 @@ def plan_corpus(speakers: int, clips_per_speaker: int, seed: int) -> tuple[DemoC
     return tuple(clips)
 
 
-def _draw_damages(speaker: int, clips: int, rng: np.random.Generator) -> list[str]:
+def _draw_damages(speaker: int, num_clips: int, rng: np.random.Generator) -> list[str]:
     """Damage of each clip of a speaker; over all speakers at most DAMAGED_SHARE, the kinds in turn."""
-    previous_total, new_total = (int(DAMAGED_FRACTION * clips * s + 1e-9) for s in (speaker - 1, speaker))
-    damages = [""] * clips
-    for damage_number, clip_index in enumerate(rng.permutation(clips)[: new_total - previous_total]):
+    previous_total, new_total = (int(DAMAGED_FRACTION * num_clips * s + 1e-9) for s in (speaker - 1, speaker))
+    damages = [""] * num_clips
+    for damage_number, clip_index in enumerate(rng.permutation(num_clips)[: new_total - previous_total]):
         damages[clip_index] = DAMAGES[(previous_total + damage_number) % len(DAMAGES)]
     return damages

@@ -28,37 +28,45 @@ def read_folds(path: str) -> tuple[dict[str, dict], list[str]]:
     return folds, problems
 
 
-def check_folds(path: str, folds: dict[str, dict], rows: list[dict], moments: dict | None) -> list[str]:
+def check_folds(
+    path: str, folds: dict[str, dict], rows: list[dict], expected_statistics: dict | None
+) -> list[str]:
     """One line for each problem of `splits/` and `stats/`.
 
-    `rows`: of the manifest; `moments`: mean and std of each fold as the records have them, None where a
-    shard is damaged. Leaks that a split names itself (data_prep/custom_split.py) are no problem here.
+    `rows`: of the manifest; `expected_statistics`: mean and std of each fold as the records have them, None
+    where a shard is damaged. Leaks that a split names itself (data_prep/custom_split.py) are no problem here.
     """
-    by_clip = {row["clip_id"]: row for row in rows}
+    rows_by_clip = {row["clip_id"]: row for row in rows}
     problems = []
     for name, parts in folds.items():
-        leaks = [leak for leak in find_leaks(parts, by_clip) if leak not in parts["leaks"]]
-        problems += [f"splits/{name}.json: {problem}" for problem in check_lists(parts, by_clip) + leaks]
-        file = os.path.join(path, "stats", f"{name}.npz")
-        expected = None if moments is None else moments[name]
-        problems += [f"stats/{name}.npz: {problem}" for problem in _check_stats(file, expected)]
+        leaks = [leak for leak in find_leaks(parts, rows_by_clip) if leak not in parts["leaks"]]
+        problems += [
+            f"splits/{name}.json: {problem}" for problem in check_clip_lists(parts, rows_by_clip) + leaks
+        ]
+        stats_path = os.path.join(path, "stats", f"{name}.npz")
+        expected = None if expected_statistics is None else expected_statistics[name]
+        problems += [f"stats/{name}.npz: {problem}" for problem in _check_stats(stats_path, expected)]
     return problems
 
 
-def check_lists(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
+def check_clip_lists(parts: dict[str, list[str]], rows_by_clip: dict[str, dict]) -> list[str]:
     """What is wrong with one fold's lists of clip_ids themselves, given the manifest's rows by clip_id."""
     problems = []
     for part in PARTS:
-        missing_clips = [c for c in parts[part] if c not in by_clip or by_clip[c]["status"] == "failed"]
+        missing_clips = [
+            c for c in parts[part] if c not in rows_by_clip or rows_by_clip[c]["status"] == "failed"
+        ]
         problems += [f"{part}: clip_id {clip!r} has no record" for clip in missing_clips]
         if len(set(parts[part])) < len(parts[part]):
             problems.append(f"{part}: a clip_id stands twice")
-        if part != "train" and any(int(by_clip[c]["label"]) < 0 for c in parts[part] if c in by_clip):
+        if part != "train" and any(
+            int(rows_by_clip[c]["label"]) < 0 for c in parts[part] if c in rows_by_clip
+        ):
             problems.append(f"{part}: has unlabelled clips")
     return problems
 
 
-def find_leaks(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[str]:
+def find_leaks(parts: dict[str, list[str]], rows_by_clip: dict[str, dict]) -> list[str]:
     """What two parts of one fold share: clips, takes, speakers, file contents."""
     leaks = []
     for first_part, second_part in itertools.combinations(PARTS, 2):
@@ -66,7 +74,8 @@ def find_leaks(parts: dict[str, list[str]], by_clip: dict[str, dict]) -> list[st
             leaks.append(f"{first_part} and {second_part} are the same clips")
         for kind, key in (("take", _get_take), ("speaker", _get_speaker), ("file content", _get_content)):
             part_values = [
-                {key(by_clip[c]) for c in parts[part] if c in by_clip} for part in (first_part, second_part)
+                {key(rows_by_clip[c]) for c in parts[part] if c in rows_by_clip}
+                for part in (first_part, second_part)
             ]
             shared_values = sorted(value for value in part_values[0] & part_values[1] if value)
             leaks += (

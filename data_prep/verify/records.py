@@ -109,13 +109,13 @@ def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
         if actual != expected:
             problems.append(f"{record.clip_id}: {field} {actual!r}, expected {expected!r}")
 
-    classes = len(prep["classes"])
+    num_classes = len(prep["classes"])
     expect("clip_id", record.clip_id, row["clip_id"])
     expect("speaker", record.speaker, row["speaker"])
     expect("corpus", record.corpus, prep["corpus"])
     expect("label", record.label, int(row["label"]))
-    expect("label in range", -1 <= record.label < classes, True)
-    expect("votes, number", len(record.votes), classes)
+    expect("label in range", -1 <= record.label < num_classes, True)
+    expect("votes, number", len(record.votes), num_classes)
     expect("votes, sum", bool(np.isclose(record.votes.sum(), float(record.label >= 0))), True)
     expect("faces, number", len(record.face_valid), prep["frames"])
     features = FeatureSettings.from_dict(prep["settings"].get("features", {}))

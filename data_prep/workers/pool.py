@@ -41,8 +41,8 @@ class PrepJob:
 
     settings: PrepSettings
     corpus: str
-    classes: int
-    encoders: EncoderFiles = NO_ENCODER_FILES
+    num_classes: int
+    encoder_files: EncoderFiles = NO_ENCODER_FILES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,11 @@ def process_to_outcome(job: PrepJob, clip: Clip) -> Outcome:
         return Outcome("failed", f"can't be read: {error.strerror}", "", None)
     try:
         result = process_clip(
-            clip, job.settings, corpus=job.corpus, classes=job.classes, encoders=job.encoders
+            clip,
+            job.settings,
+            corpus=job.corpus,
+            num_classes=job.num_classes,
+            encoder_files=job.encoder_files,
         )
     except MemoryError:
         raise
@@ -81,7 +85,7 @@ def process_to_outcome(job: PrepJob, clip: Clip) -> Outcome:
 _sha256 = functools.lru_cache(maxsize=2)(file_sha256)
 """Clips that are parts of one file come one after the other."""
 
-Work = Callable[[PrepJob, Clip], Outcome]
+ProcessFunction = Callable[[PrepJob, Clip], Outcome]
 
 
 def process_clips(
@@ -89,20 +93,20 @@ def process_clips(
     job: PrepJob,
     num_workers: int,
     *,
-    work: Work = process_to_outcome,
+    process_function: ProcessFunction = process_to_outcome,
     timeout_seconds: float = CLIP_TIMEOUT_SECONDS,
 ) -> Iterator[Outcome]:
-    """What `work` makes of each clip, in order; `num_workers` = 0: in this process, which a hostile clip can
-    end.
+    """What `process_function` makes of each clip, in order; `num_workers` = 0: in this process, which a
+    hostile clip can end.
 
     Raises ValueError when workers can't start, or die again and again.
     """
     if num_workers == 0:
-        yield from (work(job, clip) for clip in clips)
+        yield from (process_function(job, clip) for clip in clips)
         return
     pool = _WorkerPool(
         clips,
-        functools.partial(work, job),
+        functools.partial(process_function, job),
         min(num_workers, len(clips)),
         timeout_seconds,
         job.settings.face.device,
@@ -116,12 +120,12 @@ def process_clips(
 class Worker:
     """One process, and the clip that it has: it sends None when it is ready, or why it could not start."""
 
-    def __init__(self, work: Callable[[Clip], Outcome], core: int | None, device: str):
+    def __init__(self, process_function: Callable[[Clip], Outcome], core: int | None, device: str):
         self.core = core
         context = multiprocessing.get_context("spawn")
         self.connection, child_connection = context.Pipe()
         self.process = context.Process(
-            target=_run_worker, args=(child_connection, work, core, device), daemon=True
+            target=_run_worker, args=(child_connection, process_function, core, device), daemon=True
         )
         with worker_environment(device):
             self.process.start()
@@ -143,14 +147,26 @@ class Worker:
 
 class _WorkerPool:
     def __init__(
-        self, clips: Sequence[Clip], work: Callable, num_workers: int, timeout_seconds: float, device: str
+        self,
+        clips: Sequence[Clip],
+        process_function: Callable,
+        num_workers: int,
+        timeout_seconds: float,
+        device: str,
     ):
-        self.clips, self.work, self.timeout_seconds, self.device = clips, work, timeout_seconds, device
+        self.clips, self.process_function, self.timeout_seconds, self.device = (
+            clips,
+            process_function,
+            timeout_seconds,
+            device,
+        )
         self.next_index, self.retry_queue = 0, collections.deque()
         self.finished_outcomes: dict[int, Outcome] = {}
         self.attempts: collections.Counter[int] = collections.Counter()
         self.num_deaths = 0
-        self.workers = [Worker(work, choose_core(i, num_workers), device) for i in range(num_workers)]
+        self.workers = [
+            Worker(process_function, choose_core(i, num_workers), device) for i in range(num_workers)
+        ]
 
     def run(self) -> Iterator[Outcome]:
         """Outcomes in order."""
@@ -232,10 +248,12 @@ class _WorkerPool:
                 self.finished_outcomes[index] = Outcome(
                     "failed", f"the worker was lost on it: {reason}", "", None
                 )
-        self.workers[self.workers.index(worker)] = Worker(self.work, worker.core, self.device)
+        self.workers[self.workers.index(worker)] = Worker(self.process_function, worker.core, self.device)
 
 
-def _run_worker(connection, work: Callable[[Clip], Outcome], core: int | None, device: str) -> None:
+def _run_worker(
+    connection, process_function: Callable[[Clip], Outcome], core: int | None, device: str
+) -> None:
     """A worker's life: ready, then clips until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     limit_resources(core, device)
@@ -251,6 +269,6 @@ def _run_worker(connection, work: Callable[[Clip], Outcome], core: int | None, d
         connection.send(None)
         while True:
             try:
-                connection.send(work(connection.recv()))
+                connection.send(process_function(connection.recv()))
             except MemoryError:
                 os._exit(OUT_OF_MEMORY_EXIT_CODE)  # what it leaked goes with it

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from emofuse_jax.utils.data_folders import data_folder
+from emofuse_jax.utils.data_folders import package_data_folder
 
 CLUSTER_KINDS = {
     "slurm": ("slurm.sh", ("sbatch",)),
@@ -96,7 +96,7 @@ def render_template(kind: str, values: dict[str, object]) -> str:
     """The filled-in template; ValueError names a flag that it needs and that is empty."""
     name, _ = CLUSTER_KINDS[kind]
     template = AtSignTemplate(
-        (data_folder("cluster_templates", "launch/cluster") / name).read_text(encoding="utf-8")
+        (package_data_folder("cluster_templates", "launch/cluster") / name).read_text(encoding="utf-8")
     )
     for field in template.get_identifiers():
         if values.get(field) == "":

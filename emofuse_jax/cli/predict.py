@@ -68,9 +68,9 @@ def main(argv: Sequence[str]) -> int:
 def predict_all(bundle, files: Sequence[str], **options):
     """Each file and its answers (`batch_predict.predict_files`)."""
     from emofuse_jax.serving.batch_predict import predict_files
-    from emofuse_jax.utils.system import cores
+    from emofuse_jax.utils.system import available_cores
 
-    workers = min(WORKERS.value or cores(), len(files))
+    workers = min(WORKERS.value or available_cores(), len(files))
     return predict_files(bundle, files, workers=workers, min_confidence=MIN_CONFIDENCE.value, **options)
 
 

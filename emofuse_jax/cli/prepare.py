@@ -113,7 +113,7 @@ def main(argv) -> int:
         print(f"failed: {path}: {reason}", file=sys.stderr)
     for problem in summary.problems:
         print(f"wrong: {problem}", file=sys.stderr)
-    counts = f"{summary.complete} kept, {summary.masked} masked, {len(summary.failed)} failed"
+    counts = f"{summary.num_complete} kept, {summary.masked} masked, {len(summary.failed)} failed"
     print(f"{summary.output}: {counts}; reasons in manifest.csv")
     print(f"look at {write_prep_report(summary.output)}")
     return int(bool(summary.problems) or (_STRICT.value and bool(summary.failed)))

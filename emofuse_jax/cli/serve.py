@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     from emofuse_jax.serving.http.app import make_app
     from emofuse_jax.serving.http.service import Limits
     from emofuse_jax.serving.media.prepare_window import check_encoders
-    from emofuse_jax.utils.system import cores
+    from emofuse_jax.utils.system import available_cores
 
     encoder_files = {
         "audio_encoder": AUDIO_ENCODER.value,
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
         upload_timeout_seconds=UPLOAD_TIMEOUT_SECONDS.value,
         max_waiting_clips=MAX_WAITING_CLIPS.value,
         max_media_seconds=MAX_MEDIA_SECONDS.value,
-        num_decoders=DECODER_PROCESSES.value or cores(),
+        num_decoders=DECODER_PROCESSES.value or available_cores(),
         batch_sizes=tuple(map(int, BATCH_SIZES.value)),
     )
     app = make_app(bundle, token=os.environ.get("EMOFUSE_TOKEN", ""), limits=limits)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from emofuse_jax.data.dataset import DamagedRecord, Dataset
+from emofuse_jax.data.dataset import DamagedRecordError, Dataset
 from emofuse_jax.types import InputSpec
 
 
@@ -49,7 +49,7 @@ def audio_length(dataset: Dataset, index: int) -> int:
     """Of one record; 0 where it has no sound, or is damaged: whoever needs it will read it again."""
     try:
         record, settings = dataset.read(index), dataset.prep["settings"]
-    except DamagedRecord:
+    except DamagedRecordError:
         return 0
     if record.spectrogram is not None and len(record.spectrogram):
         return len(record.spectrogram)

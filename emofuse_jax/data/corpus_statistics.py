@@ -38,13 +38,13 @@ class CorpusQuality:
     """Decibels of the mean energy of the spectrogram, in its own unit; NaN without sound."""
     face_fractions: Float[np.ndarray, " n"]
     """Share of the sampled frames with a face."""
-    even_clips: list[SheetClip]
+    sample_clips: list[SheetClip]
     """Clips even over the corpus."""
     worst_clips: list[SheetClip]
     """Those with the smallest share of faces, above none."""
 
     @property
-    def stored(self) -> list[dict]:
+    def stored_rows(self) -> list[dict]:
         """Rows of the manifest that have a record, in its order."""
         return [row for row in self.manifest if row["status"] != "failed"]
 
@@ -54,13 +54,13 @@ def measure_quality(path: str) -> CorpusQuality:
     dataset = open_dataset(path)
     manifest = read_manifest(path)
     count = len(dataset.clip_ids)
-    even_indices = set(np.linspace(0, count - 1, min(count, MAX_SHEET_CLIPS)).round().astype(int).tolist())
-    rows, even_clips, worst_clips = [], [], []
+    sample_indices = set(np.linspace(0, count - 1, min(count, MAX_SHEET_CLIPS)).round().astype(int).tolist())
+    rows, sample_clips, worst_clips = [], [], []
     for i in range(count):
         record = dataset.read(i)
         face_fraction = float(record.face_valid.mean())
-        if i in even_indices:
-            even_clips.append(_make_sheet_clip(record, face_fraction))
+        if i in sample_indices:
+            sample_clips.append(_make_sheet_clip(record, face_fraction))
         if 0 < face_fraction < 1 and (
             len(worst_clips) < MAX_SHEET_CLIPS or face_fraction < worst_clips[-1].face_fraction
         ):
@@ -70,13 +70,13 @@ def measure_quality(path: str) -> CorpusQuality:
             )[:MAX_SHEET_CLIPS]
         rows.append((*_measure_audio(record, dataset.prep["settings"]), face_fraction))
     seconds, loudness, face_fractions = np.array(rows, float).reshape(-1, 3).T
-    return CorpusQuality(dataset.prep, manifest, seconds, loudness, face_fractions, even_clips, worst_clips)
+    return CorpusQuality(dataset.prep, manifest, seconds, loudness, face_fractions, sample_clips, worst_clips)
 
 
 def face_fraction_by_group(quality: CorpusQuality, column: str) -> dict[str, tuple[int, float]]:
     """Clips, and mean share of frames with a face, by a column of the manifest; classes by name."""
     groups: dict[str, list[float]] = {}
-    for row, face_fraction in zip(quality.stored, quality.face_fractions, strict=True):
+    for row, face_fraction in zip(quality.stored_rows, quality.face_fractions, strict=True):
         groups.setdefault(_group_name(quality.prep, column, row[column]), []).append(face_fraction)
     return {
         name: (len(face_fractions), float(np.mean(face_fractions)))

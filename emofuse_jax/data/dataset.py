@@ -19,7 +19,7 @@ SPLITS = ("train", "validation", "test")
 REPAIR_HINT = "remove that file, and the emofuse prepare command that wrote it makes it again"
 
 
-class DamagedRecord(ValueError):
+class DamagedRecordError(ValueError):
     """A record that its checksum or its decoder refuses; the message names its file."""
 
 
@@ -61,7 +61,7 @@ class Dataset:
         return list(itertools.accumulate(shard["records"] for shard in self.prep["shards"]))
 
     @functools.cached_property
-    def _open_shards(self) -> dict[int, grain.sources.ArrayRecordDataSource]:
+    def _shard_sources(self) -> dict[int, grain.sources.ArrayRecordDataSource]:
         """Those that were read from."""
         return {}
 
@@ -90,9 +90,9 @@ class Dataset:
         paths, shard_index = self._shard_paths, bisect.bisect_right(self._shard_ends, index)
         shard_start = self._shard_ends[shard_index] - self.prep["shards"][shard_index]["records"]
         try:
-            if shard_index not in self._open_shards:
-                self._open_shards[shard_index] = self._open_shard(paths[shard_index], shard_index)
-            return self._open_shards[shard_index][int(index) - shard_start]
+            if shard_index not in self._shard_sources:
+                self._shard_sources[shard_index] = self._open_shard(paths[shard_index], shard_index)
+            return self._shard_sources[shard_index][int(index) - shard_start]
         except RuntimeError as error:  # of ArrayRecord, which names no file
             with open(paths[shard_index], "rb"):  # what is gone, or not ours to read, is no damage
                 pass
@@ -106,9 +106,9 @@ class Dataset:
         except ValueError as error:
             raise self._damaged_record(index, bisect.bisect_right(self._shard_ends, index), error) from error
 
-    def _damaged_record(self, index: int, shard_index: int, error: Exception) -> DamagedRecord:
+    def _damaged_record(self, index: int, shard_index: int, error: Exception) -> DamagedRecordError:
         location = f"{self._shard_paths[shard_index]}: clip {self.clip_ids[index]!r}"
-        return DamagedRecord(f"{location}: {to_one_line(error)}; {REPAIR_HINT}")
+        return DamagedRecordError(f"{location}: {to_one_line(error)}; {REPAIR_HINT}")
 
 
 def open_dataset(path: str, recipe: str | None = None) -> Dataset:

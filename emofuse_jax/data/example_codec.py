@@ -28,11 +28,13 @@ def parse_example(data: bytes) -> dict[str, list]:
                 entry_fields.get(2), memoryview
             ):
                 raise ValueError("not a record: a feature without name or value")
-            values_by_name[bytes(entry_fields[1]).decode(errors="replace")] = feature_values(entry_fields[2])
+            values_by_name[bytes(entry_fields[1]).decode(errors="replace")] = read_feature_values(
+                entry_fields[2]
+            )
     return values_by_name
 
 
-def feature_values(feature: memoryview) -> list:
+def read_feature_values(feature: memoryview) -> list:
     """Values of one feature."""
     values: list = []
     for list_kind, list_wire_type, content in iter_fields(feature):
@@ -108,7 +110,7 @@ def to_signed(value: int) -> int:
 Buffer = bytes | np.ndarray
 
 
-def serialise_example(features: Mapping[str, Buffer | int]) -> bytes:
+def serialize_example(features: Mapping[str, Buffer | int]) -> bytes:
     """Each feature as one value: an int64_list of an int, else a bytes_list; sorted by name.
 
     The bytes are those of protocol buffers' deterministic form.

@@ -17,15 +17,15 @@ def spectrogram_steps(settings: dict, audio_steps: int) -> int:
     return 0 if features.get("audio") and features["tensors"] == "drop" else audio_steps
 
 
-def feature_shape(settings: dict, shape: RecordShape, audio_steps: int) -> dict[str, int]:
+def feature_spec_fields(settings: dict, shape: RecordShape, audio_steps: int) -> dict[str, int]:
     """The fields of an InputSpec that tell of features, for `audio_steps` steps of the spectrogram.
 
     `feature_steps = audio_steps * hop / hop of the encoder`, so that both cover the same seconds.
     """
     steps = 0
     if shape.audio_features:
-        hop_ms = settings["features"]["audio"]["layout"]["hop_ms"]
-        steps = max(1, round(audio_steps * settings["audio"]["hop_ms"] / hop_ms))
+        feature_hop_ms = settings["features"]["audio"]["layout"]["hop_ms"]
+        steps = max(1, round(audio_steps * settings["audio"]["hop_ms"] / feature_hop_ms))
     return {
         "feature_steps": steps,
         "audio_features": shape.audio_features,

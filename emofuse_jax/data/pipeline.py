@@ -9,17 +9,17 @@ import numpy as np
 from jaxtyping import Int
 
 from emofuse_jax.data.collate import empty_batch, fill_row
-from emofuse_jax.data.dataset import DamagedRecord, Dataset
+from emofuse_jax.data.dataset import DamagedRecordError, Dataset
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.records import Record
 from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.types import Batch, InputSpec
-from emofuse_jax.utils.system import cores
+from emofuse_jax.utils.system import available_cores
 
 ChooseSpec = Callable[[Int[np.ndarray, " b"]], InputSpec]
 """The static shape of a global batch of these clips, -1 where a row is padded."""
 
-MAX_BATCHES = 1 << 40
+ENDLESS_BATCH_COUNT = 1 << 40
 """Batches of a dataset that makes each from its number."""
 
 
@@ -35,7 +35,7 @@ class SkipPolicy:
         """A record; None, and a warning, where it is damaged and may be left out."""
         try:
             return None if clip in self.skipped_clips else dataset.read(clip)
-        except DamagedRecord as error:
+        except DamagedRecordError as error:
             if clip not in self.skippable_clips:
                 raise
             self.skipped_clips.add(clip)
@@ -86,8 +86,8 @@ def train_batches(
             load_batch(dataset, clips[rows], choose_spec(clips), skip_policy), hidden_label_clips
         )
 
-    batches = grain.MapDataset.range(start, MAX_BATCHES).map(load)
-    threads = min(threads, cores())
+    batches = grain.MapDataset.range(start, ENDLESS_BATCH_COUNT).map(load)
+    threads = min(threads, available_cores())
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(batches.to_iter_dataset(options))
 
@@ -103,8 +103,8 @@ def eval_batches(
     """Every clip once, in order; the last batch is padded with rows of weight 0."""
     rows = process_rows(batch_size, process)
 
-    def load(chosen: Int[np.ndarray, " b"]) -> Batch:
-        return load_batch(dataset, chosen[rows], choose_spec(chosen))
+    def load(batch_clips: Int[np.ndarray, " b"]) -> Batch:
+        return load_batch(dataset, batch_clips[rows], choose_spec(batch_clips))
 
     batches = grain.MapDataset.source(list(to_padded_batches(clips, batch_size))).map(load)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from emofuse_jax.data.example_codec import parse_example, serialise_example
+from emofuse_jax.data.example_codec import parse_example, serialize_example
 
 SCHEMA_VERSION = 3
 """The newest that is read: 2 added the features of frozen encoders, 3 the waveform; without both it is 1."""
@@ -95,7 +95,7 @@ def encode(record: Record) -> bytes:
         if array.dtype != dtype:
             raise ValueError(f"{record.clip_id}: field {name} is {array.dtype}, expected {np.dtype(dtype)}")
         values[name] = array
-    return serialise_example(values)
+    return serialize_example(values)
 
 
 def decode(data: bytes, shape: RecordShape) -> Record:

@@ -28,22 +28,27 @@ def units_per_neper(recipe: str) -> float:
     return UNITS_PER_NEPER[recipe]
 
 
-def frequency_axis(audio: dict) -> dict:
-    """`max_hz`, the upper end of the axis; `bin_hz`, the middles of bins that are not even in Hz, or None."""
-    is_mel = audio["frontend"] == LOG_MEL_FRONTEND
-    max_hz = audio["sample_rate"] / 2 if is_mel else audio["bins"] * audio["sample_rate"] / audio["dft"]
-    return {"max_hz": max_hz, "bin_hz": bin_hz(audio) if is_mel else None}
+def frequency_axis(audio_settings: dict) -> dict:
+    """`max_hz`, the upper end of the axis; `bin_centers_hz`, the middles of bins that are not even in Hz, or
+    None."""
+    is_mel = audio_settings["frontend"] == LOG_MEL_FRONTEND
+    max_hz = (
+        audio_settings["sample_rate"] / 2
+        if is_mel
+        else audio_settings["bins"] * audio_settings["sample_rate"] / audio_settings["dft"]
+    )
+    return {"max_hz": max_hz, "bin_hz": bin_centers_hz(audio_settings) if is_mel else None}
 
 
-def bin_hz(audio: dict) -> Float[np.ndarray, " f"]:
+def bin_centers_hz(audio_settings: dict) -> Float[np.ndarray, " f"]:
     """The middle of each bin in Hz, from the audio settings of prep.json.
 
     DFT bins lie at ``j rate / dft``; `log_mel_v1` has the peaks of its filters, even on Slaney's scale
     (linear to 1 kHz, then 27 to a factor of 6.4) between 0 Hz and half the rate.
     """
-    bin_count, sample_rate = audio["bins"], audio["sample_rate"]
-    if audio["frontend"] != LOG_MEL_FRONTEND:
-        return np.arange(bin_count) * sample_rate / audio["dft"]
+    bin_count, sample_rate = audio_settings["bins"], audio_settings["sample_rate"]
+    if audio_settings["frontend"] != LOG_MEL_FRONTEND:
+        return np.arange(bin_count) * sample_rate / audio_settings["dft"]
     mels = np.linspace(0, _hz_to_mel(sample_rate / 2), bin_count + 2)[1:-1]
     return np.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))
 

@@ -23,7 +23,7 @@ class Model:
     graphdef: nnx.GraphDef
 
     @property
-    def inputs(self) -> tuple[str, ...]:
+    def input_fields(self) -> tuple[str, ...]:
         """Fields of the batch that scoring reads."""
         return network_input_fields(self.config, self.spec)
 
@@ -68,8 +68,10 @@ class Model:
     ) -> Float[Array, "b c"]:
         """Logits of the fusion alone, from pooled vectors of both streams; `key` turns dropout on."""
         network = nnx.merge(self.graphdef, params, model_state)
-        ok = jnp.ones((audio.shape[0], 1), bool)
-        return network.fusion(PooledVectors(audio[:, None], ok, video[:, None], ok), key).logits
+        presence_mask = jnp.ones((audio.shape[0], 1), bool)
+        return network.fusion(
+            PooledVectors(audio[:, None], presence_mask, video[:, None], presence_mask), key
+        ).logits
 
     def with_statistics(
         self, model_state: Params, mean: Float[np.ndarray | Array, " f"], std: Float[np.ndarray | Array, " f"]

@@ -47,7 +47,7 @@ class PairGenerator(nnx.Module):
         self.video_head = linear(d_v, config.common, jnp.float32, rngs=rngs)
 
 
-class PairCritic(nnx.Module):
+class PairDiscriminator(nnx.Module):
     """A score for each vector of a pair: high where it looks like one of its class."""
 
     def __init__(self, d_a: int, d_v: int, classes: int, config, *, rngs: nnx.Rngs):
@@ -71,12 +71,12 @@ def make_gan(d_a: int, d_v: int, classes: int, config, key: PRNGKey):
 
     Returns:
       `(generator, critic)` parameters, `generate(generator, key, label) -> pair`,
-      `project_common(generator, pair) -> (f, g)` for soft-HGR, and `score_pair(critic, pair, label) -> scores
-      [b 2]`.
+      `project_common(generator, pair) -> (f, g)` for soft-HGR, and `discriminate(critic, pair, label) ->
+      scores [b 2]`.
     """
     rngs = nnx.Rngs(params=key)
     generator_def, generator = nnx.split(PairGenerator(d_a, d_v, classes, config, rngs=rngs))
-    critic_def, critic = nnx.split(PairCritic(d_a, d_v, classes, config, rngs=rngs))
+    discriminator_def, discriminator = nnx.split(PairDiscriminator(d_a, d_v, classes, config, rngs=rngs))
 
     def generate(params: Params, key: PRNGKey, label: Int[Array, " b"]) -> VectorPair:
         network = nnx.merge(generator_def, params)
@@ -87,13 +87,18 @@ def make_gan(d_a: int, d_v: int, classes: int, config, key: PRNGKey):
         network = nnx.merge(generator_def, params)
         return network.audio_head(pair[0]), network.video_head(pair[1])
 
-    def score_pair(params: Params, pair: VectorPair, label: Int[Array, " b"]) -> Float[Array, "b 2"]:
-        return nnx.merge(critic_def, params)(pair, label)
+    def discriminate(params: Params, pair: VectorPair, label: Int[Array, " b"]) -> Float[Array, "b 2"]:
+        return nnx.merge(discriminator_def, params)(pair, label)
 
-    return (nnx.to_pure_dict(generator), nnx.to_pure_dict(critic)), generate, project_common, score_pair
+    return (
+        (nnx.to_pure_dict(generator), nnx.to_pure_dict(discriminator)),
+        generate,
+        project_common,
+        discriminate,
+    )
 
 
-class VectorPairs(NamedTuple):
+class LabelledVectors(NamedTuple):
     """Pooled vectors of both streams with their classes."""
 
     audio: Float[np.ndarray, "n d_a"]
@@ -107,7 +112,7 @@ def choose_labels_to_generate(labels: Int[np.ndarray, " n"], num_classes: int) -
     return np.repeat(np.arange(num_classes), counts.max() - counts).astype(np.int32)
 
 
-def train_gan(pairs: VectorPairs, num_classes: int, config, key: PRNGKey):
+def train_gan(pairs: LabelledVectors, num_classes: int, config, key: PRNGKey):
     """Trains generators and discriminators in turn; gives `sample(key, label) -> Pairs` and the last losses.
 
     Hinge losses (Miyato et al., arXiv 1802.05957) on vectors standardised per entry; the generator's loss is
@@ -121,8 +126,8 @@ def train_gan(pairs: VectorPairs, num_classes: int, config, key: PRNGKey):
     """
     key_init, key_train = jax.random.split(key)
     real = [jnp.asarray(x) for x in (pairs.audio, pairs.video)]
-    scales = [(x.mean(0), jnp.maximum(x.std(0), 1e-4)) for x in real]
-    real = [(x - mean) / std for x, (mean, std) in zip(real, scales, strict=True)]
+    moments = [(x.mean(0), jnp.maximum(x.std(0), 1e-4)) for x in real]
+    real = [(x - mean) / std for x, (mean, std) in zip(real, moments, strict=True)]
     labels = jnp.asarray(pairs.label)
     params, *functions = make_gan(real[0].shape[1], real[1].shape[1], num_classes, config, key_init)
     tx = optax.adam(config.learning_rate, b1=0.5, b2=0.9)
@@ -135,17 +140,19 @@ def train_gan(pairs: VectorPairs, num_classes: int, config, key: PRNGKey):
     @jax.jit
     def generate_vectors(key: PRNGKey, labels):
         generated = generate(generator, key, labels)
-        return [x * std + mean for x, (mean, std) in zip(generated, scales, strict=True)]
+        return [x * std + mean for x, (mean, std) in zip(generated, moments, strict=True)]
 
-    def sample(key: PRNGKey, labels: Int[np.ndarray, " m"]) -> VectorPairs:
-        return VectorPairs(*map(np.asarray, generate_vectors(key, jnp.asarray(labels))), np.asarray(labels))
+    def sample(key: PRNGKey, labels: Int[np.ndarray, " m"]) -> LabelledVectors:
+        return LabelledVectors(
+            *map(np.asarray, generate_vectors(key, jnp.asarray(labels))), np.asarray(labels)
+        )
 
     return sample, {name: float(step_losses[-100:].mean()) for name, step_losses in losses.items()}
 
 
 def _make_step(functions, tx: optax.GradientTransformation, real: list, labels, config):
     """`(carry, key) -> carry, losses` for a scan: the discriminators' update, then the generators'."""
-    generate, common_features, discriminate = functions
+    generate, project_common, discriminate = functions
 
     def discriminator_loss(discriminator, generator, key, indices):
         generated = generate(generator, key, labels[indices])
@@ -155,7 +162,7 @@ def _make_step(functions, tx: optax.GradientTransformation, real: list, labels, 
 
     def generator_loss(generator, discriminator, key, indices):
         generated = generate(generator, key, labels[indices])
-        correlation = soft_hgr(*common_features(generator, generated))
+        correlation = soft_hgr(*project_common(generator, generated))
         return (
             -jnp.mean(discriminate(discriminator, generated, labels[indices]))
             - config.correlation * correlation

@@ -53,10 +53,11 @@ class FusionOutput(NamedTuple):
     aux: dict[str, Array]
 
 
-def trunk_masks(sequence: EncodedSequence, count: int) -> Bool[Array, "b n l"]:
-    """The valid positions of the whole clip, then of each of `count` equal parts in time; n = 1 + parts."""
-    if not count:
+def trunk_masks(sequence: EncodedSequence, num_trunks: int) -> Bool[Array, "b n l"]:
+    """The valid positions of the whole clip, then of each of `num_trunks` equal parts in time; n = 1 +
+    parts."""
+    if not num_trunks:
         return sequence.mask[:, None]
-    trunk_index = sequence.time_index * count // jnp.maximum(sequence.length, 1)[:, None]  # b l
-    in_trunk = trunk_index[:, None] == jnp.arange(count)[:, None]  # b parts l
+    trunk_index = sequence.time_index * num_trunks // jnp.maximum(sequence.length, 1)[:, None]  # b l
+    in_trunk = trunk_index[:, None] == jnp.arange(num_trunks)[:, None]  # b parts l
     return sequence.mask[:, None] & jnp.concatenate([jnp.ones_like(in_trunk[:, :1]), in_trunk], axis=1)

@@ -15,8 +15,8 @@ from emofuse_jax.models.registry import (
     FUSIONS,
     INPUT_FIELDS,
     VIDEO_ENCODERS,
-    encoder_class,
     encoder_input_fields,
+    get_encoder_class,
 )
 from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.ops.normalize import standardize
@@ -32,7 +32,7 @@ def network_input_fields(config, spec: InputSpec) -> tuple[str, ...]:
     fields = []
     for modality, size in zip(MODALITIES, (spec.t, spec.h), strict=True):
         if modality in FUSIONS[config.fusion.name].modalities:
-            encoder = encoder_class(ENCODERS[modality], config[modality].encoder, f"{modality}.encoder")
+            encoder = get_encoder_class(ENCODERS[modality], config[modality].encoder, f"{modality}.encoder")
             fields += encoder_input_fields(encoder, modality, spec)
         elif size:
             fields += INPUT_FIELDS[modality]
@@ -67,7 +67,7 @@ class Network(nnx.Module):
         widths = {"audio": None, "video": None}
         for modality in self.modalities:
             encoder_config = config[modality]
-            encoder = encoder_class(ENCODERS[modality], encoder_config.encoder, f"{modality}.encoder")
+            encoder = get_encoder_class(ENCODERS[modality], encoder_config.encoder, f"{modality}.encoder")
             encoder_input_fields(encoder, modality, spec)
             setattr(self, modality, encoder(encoder_config, spec, self.dtype, rngs=rngs))
             widths[modality] = getattr(self, modality).width
@@ -98,19 +98,22 @@ class Network(nnx.Module):
             vectors[modality], weights = attention(sequences[modality].values, masks)  # b n d, b n l
             vector_masks[modality] = masks.any(axis=-1)
             aux[f"{modality}_attention"] = _reshape_attention(encoder, weights[:, 0])
-        streams = PooledVectors(
+        pooled_vectors = PooledVectors(
             vectors["audio"], vector_masks["audio"], vectors["video"], vector_masks["video"]
         )
-        pooled = {modality: v if v is None else v[:, 0] for modality, v in vectors.items()}
-        return _make_outputs(self.fusion(streams, key), pooled, aux)
+        clip_vectors = {modality: v if v is None else v[:, 0] for modality, v in vectors.items()}
+        return _make_outputs(self.fusion(pooled_vectors, key), clip_vectors, aux)
 
     def _fuse_sequences(self, sequences, aux, key):
-        pooled = {k: q if q is None else masked_mean(q.values, q.mask) for k, q in sequences.items()}
-        fused = self.fusion(EncodedSequences(**sequences), key)
+        clip_vectors = {
+            modality_name: sequence if sequence is None else masked_mean(sequence.values, sequence.mask)
+            for modality_name, sequence in sequences.items()
+        }
+        fusion_output = self.fusion(EncodedSequences(**sequences), key)
         for modality in self.modalities:  # positions of an encoder, as in `_fuse_vectors`
-            for key in (key for key in fused.aux if key.endswith(f"{modality}_attention")):
-                fused.aux[key] = _reshape_attention(getattr(self, modality), fused.aux[key])
-        return _make_outputs(fused, pooled, aux)
+            for key in (key for key in fusion_output.aux if key.endswith(f"{modality}_attention")):
+                fusion_output.aux[key] = _reshape_attention(getattr(self, modality), fusion_output.aux[key])
+        return _make_outputs(fusion_output, clip_vectors, aux)
 
 
 def _reshape_attention(encoder, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
@@ -118,11 +121,11 @@ def _reshape_attention(encoder, weights: Float[Array, "... l"]) -> Float[Array, 
     return getattr(encoder, "attention_map", lambda unchanged: unchanged)(weights)
 
 
-def _make_outputs(fused, pooled: dict, aux: dict) -> Outputs:
+def _make_outputs(fusion_output, clip_vectors: dict, aux: dict) -> Outputs:
     return Outputs(
-        logits=fused.logits,
-        embedding=fused.embedding,
-        audio_vector=pooled["audio"],
-        video_vector=pooled["video"],
-        aux=aux | fused.aux,
+        logits=fusion_output.logits,
+        embedding=fusion_output.embedding,
+        audio_vector=clip_vectors["audio"],
+        video_vector=clip_vectors["video"],
+        aux=aux | fusion_output.aux,
     )

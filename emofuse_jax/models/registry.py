@@ -16,12 +16,12 @@ part of the model state, set from the validation clips at each epoch's end (trai
 from collections.abc import Callable
 
 from emofuse_jax.models.encoders.audio_ecapa import Ecapa
-from emofuse_jax.models.encoders.audio_fcn import AudioEncoder
+from emofuse_jax.models.encoders.audio_fcn import FCNEncoder
 from emofuse_jax.models.encoders.audio_mel_cnn import MelCNN
 from emofuse_jax.models.encoders.audio_part_resnet import PartResNet
 from emofuse_jax.models.encoders.audio_segment_cnn import SegmentEncoder
 from emofuse_jax.models.encoders.frozen_features import AudioFeatureEncoder, VideoFeatureEncoder
-from emofuse_jax.models.encoders.video_frame_resnet import VideoEncoder
+from emofuse_jax.models.encoders.video_frame_resnet import FrameEncoder
 from emofuse_jax.models.encoders.video_snippets import SnippetEncoder
 from emofuse_jax.models.fusions.ag_fbp import AdaptiveGlobalFBP
 from emofuse_jax.models.fusions.am_fbp import AdaptiveMultiLevelFBP
@@ -43,14 +43,14 @@ from emofuse_jax.models.fusions.video_only import VideoOnly
 from emofuse_jax.types import InputSpec
 
 AUDIO_ENCODERS = {
-    "fcn": AudioEncoder,
+    "fcn": FCNEncoder,
     "mel_cnn": MelCNN,
     "ecapa": Ecapa,
     "segments": SegmentEncoder,
     "resnet": PartResNet,
     "features": AudioFeatureEncoder,
 }
-VIDEO_ENCODERS = {"frames": VideoEncoder, "snippets": SnippetEncoder, "features": VideoFeatureEncoder}
+VIDEO_ENCODERS = {"frames": FrameEncoder, "snippets": SnippetEncoder, "features": VideoFeatureEncoder}
 INPUT_FIELDS = {"audio": ("audio", "audio_mask"), "video": ("faces", "face_mask")}
 """Fields of the batch that an encoder of a modality reads, unless its class names others in
 `encoder_input_fields`."""
@@ -67,7 +67,7 @@ def encoder_input_fields(encoder: type, modality: str, spec: InputSpec) -> tuple
     return fields
 
 
-def encoder_class(registry: dict, name: str, field: str) -> type:
+def get_encoder_class(registry: dict, name: str, field: str) -> type:
     """The encoder of that name; raises ValueError naming the config field."""
     if name not in registry:
         raise ValueError(f"{field}: {name!r}, expected one of {', '.join(registry)}")

@@ -8,7 +8,7 @@ import jax
 
 from emofuse_jax.parallel.mesh import broadcast_decision
 from emofuse_jax.utils.locks import lock_directory
-from emofuse_jax.utils.system import cores
+from emofuse_jax.utils.system import available_cores
 
 HEARTBEAT_TIMEOUT_SECONDS = 30
 """Seconds after which a process that is not heard of counts as lost, and the others stop."""
@@ -48,7 +48,7 @@ def use_one_device_per_core() -> None:
     they take one after the other on both. Must run before anything asks jax for its devices.
     """
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", min(cores(), MAX_CPU_DEVICES))
+        jax.config.update("jax_num_cpu_devices", min(available_cores(), MAX_CPU_DEVICES))
 
 
 def is_on_slurm() -> bool:

@@ -59,7 +59,7 @@ def _parse_dims(text: str) -> tuple[int, ...]:
 
 
 def find_gradient_reductions(
-    collectives: list[Collective], kernels: set[tuple[int, ...]]
+    collectives: list[Collective], kernel_shapes: set[tuple[int, ...]]
 ) -> list[Collective]:
     """Those that reduce gradients: an array in them has the shape of a kernel.
 
@@ -69,5 +69,5 @@ def find_gradient_reductions(
     return [
         collective
         for collective in collectives
-        if collective.kind in reduction_kinds and any(shape in kernels for shape in collective.shapes)
+        if collective.kind in reduction_kinds and any(shape in kernel_shapes for shape in collective.shapes)
     ]

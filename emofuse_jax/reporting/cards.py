@@ -71,7 +71,7 @@ def make_checkpoint_card(metadata: Mapping, results: Mapping | None = None) -> s
         score_rows,
         scored_on=f"{len(results['clips'])} {results['split']} clips of unseen speakers." if results else "",
         fold=f", fold {metadata['fold']}",
-        speakers=metadata["training_speakers"],
+        training_speakers=metadata["training_speakers"],
         validation=format_validation_score(metadata),
     )
 
@@ -101,7 +101,7 @@ def render_model_card(
     *,
     scored_on: str,
     fold: str,
-    speakers: Sequence[str] = (),
+    training_speakers: Sequence[str] = (),
     validation: str = "",
 ) -> str:
     """Markdown from a checkpoint's metadata and rows of scores."""
@@ -123,7 +123,7 @@ def render_model_card(
         protocol=metadata["protocol"],
         fold=fold,
         described=describe_corpus(corpus),
-        speakers=speakers,
+        speakers=training_speakers,
         scores=[
             (name, [format_score_cell(row, column) for column in columns]) for name, row in score_rows.items()
         ],
@@ -131,7 +131,7 @@ def render_model_card(
         scored_on=scored_on,
         validation=validation,
         confidence=f"Temperature of its probabilities: {temperature:.2f}."
-        if temperature and speakers
+        if temperature and training_speakers
         else "",
         limits=LIMITATIONS,
         law=LEGAL_NOTICE,

@@ -42,8 +42,8 @@ def write_crossval_report(
       command: that makes these numbers.
     """
     marks = corpus_marks(results["corpus"], results["leaks"])
-    speakers = speaker_rows(results)
-    pictures = _make_pictures(results, histories, robustness, speakers, marks)
+    speaker_scores = pooled_speaker_scores(results)
+    pictures = _make_pictures(results, histories, robustness, speaker_scores, marks)
     example_pictures = [
         clip_figure.example_picture(i, example, marks) for i, example in enumerate(examples, 1)
     ]
@@ -60,7 +60,7 @@ def write_crossval_report(
         runs=fold_rows(results),
         seeds=sorted({run["seed"] for run in results["runs"]}),
         recalls=tables.recall_rows(pooled_scores, results["classes"]),
-        speakers=tables.speaker_rows(speakers),
+        speakers=tables.speaker_rows(speaker_scores),
         mistakes=tables.mistake_rows(average_over_seeds(results)),
         without=[
             (
@@ -80,14 +80,14 @@ def write_crossval_report(
     page.write_atomically(pathlib.Path(path), html.encode())
 
 
-def _make_pictures(results, histories, robustness, speakers, marks) -> dict[str, Picture]:
+def _make_pictures(results, histories, robustness, speaker_scores, marks) -> dict[str, Picture]:
     class_names, chance = results["classes"], 1 / len(results["classes"])
     pictures = [
         curves.mean_curve_picture(histories, "loss", marks),
         curves.mean_curve_picture(histories, "ua", marks, chance),
         classes.confusion_picture(np.asarray(results["pooled"]["confusion"]), class_names, marks),
         classes.recall_picture({modality_name(results): class_recalls(results)}, class_names, marks),
-        score_figures.speaker_picture(speakers, chance, results["pooled"]["ua"], marks),
+        score_figures.speaker_picture(speaker_scores, chance, results["pooled"]["ua"], marks),
         reliable.reliability_picture(*calibration_curves(results), marks),
         *(
             reliable.robustness_picture(curve, rows, chance, marks)
@@ -132,7 +132,7 @@ def fold_rows(results: Mapping) -> list[dict]:
     ]
 
 
-def speaker_rows(results: Mapping) -> dict[str, dict]:
+def pooled_speaker_scores(results: Mapping) -> dict[str, dict]:
     """UA, WA and clips of each speaker, over all seeds."""
     predicted, labels, speakers = join_predictions(results["runs"])
     speaker_names = sorted({name for run in results["runs"] for name in run["speakers"]})

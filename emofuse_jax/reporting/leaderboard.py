@@ -11,11 +11,11 @@ from emofuse_jax.scoring.result_labels import corpus_marks
 RESULTS_FILE_NAME, PAGE_FILE_NAME = "results.json", "leaders.html"
 
 
-def find_results(folder: str, measure: str = "ua") -> tuple[list[dict], list[str]]:
+def find_results(folder: str, metric: str = "ua") -> tuple[list[dict], list[str]]:
     """A row for each results.json below `folder`, and the files of that name that are none of ours.
 
     Rows of one corpus, classes, protocol and part stand together; of a cross-validation the score is that of
-    all answers pooled. The best `measure` (ua, wa or wf1) first.
+    all answers pooled. The best `metric` (ua, wa or wf1) first.
     """
     rows, skipped_files = [], []
     for path in find_result_files(folder):
@@ -24,7 +24,7 @@ def find_results(folder: str, measure: str = "ua") -> tuple[list[dict], list[str
             skipped_files.append(path)
         else:
             rows.append(row | {"path": os.path.relpath(os.path.dirname(path), folder)})
-    rows.sort(key=lambda row: (row["group"], -row["scores"][measure]))
+    rows.sort(key=lambda row: (row["group"], -row["scores"][metric]))
     return rows, skipped_files
 
 
@@ -59,16 +59,14 @@ def read_result_row(path: str) -> dict | None:
         return None
 
 
-def write_leaderboard(
-    folder: str, output: str = "", measure: str = "ua"
-) -> tuple[str, list[dict], list[str]]:
-    """Writes the page to `output`, by default `leaders.html` in the folder, in the order of `measure`.
+def write_leaderboard(folder: str, output: str = "", metric: str = "ua") -> tuple[str, list[dict], list[str]]:
+    """Writes the page to `output`, by default `leaders.html` in the folder, in the order of `metric`.
 
     Gives its path, the rows, and files that are no results of ours.
 
     Raises ValueError where there are no results.
     """
-    rows, skipped_files = find_results(folder, measure)
+    rows, skipped_files = find_results(folder, metric)
     if not rows:
         raise ValueError(f"{folder}: no {RESULTS_FILE_NAME} of emofuse crossval or evaluate below it")
     groups: dict[tuple, list[dict]] = {}

@@ -102,7 +102,7 @@ def _make_pictures(quality: CorpusQuality, marks) -> dict[str, style.Picture]:
     ]
     if record_shape["h"]:
         pictures += [
-            _make_contact_sheet("contact_even", quality.even_clips, marks),
+            _make_contact_sheet("contact_even", quality.sample_clips, marks),
             _make_contact_sheet("contact_worst", quality.worst_clips, marks),
         ]
     return {picture.name: picture for picture in pictures if picture is not None}
@@ -151,21 +151,22 @@ def _make_histogram(name: str, title: str, unit: str, values, marks) -> style.Pi
     return style.make_picture(name, alt, (5.2, 2.6), draw, marks=marks)
 
 
-def _make_contact_sheet(name: str, previews: list[SheetClip], marks) -> style.Picture | None:
+def _make_contact_sheet(name: str, sheet_clips: list[SheetClip], marks) -> style.Picture | None:
     """Crops of each clip side by side, its name and the share of faces below."""
-    if not previews:
+    if not sheet_clips:
         return None
-    rows = -(-len(previews) // SHEET_COLUMNS)
+    rows = -(-len(sheet_clips) // SHEET_COLUMNS)
 
     def draw(figure, theme):
         grid = figure.subplots(rows, SHEET_COLUMNS, squeeze=False).ravel()
         for axes in grid:
             style.hide_axes(axes)
-        for axes, preview in zip(grid, previews, strict=False):
-            axes.imshow(np.concatenate(list(preview.crops), axis=1))
+        for axes, sheet_clip in zip(grid, sheet_clips, strict=False):
+            axes.imshow(np.concatenate(list(sheet_clip.crops), axis=1))
             axes.set_xlabel(
-                f"{text.shorten(preview.clip_id, 22)}  {text.format_percent(preview.face_fraction)} %", size=7
+                f"{text.shorten(sheet_clip.clip_id, 22)}  {text.format_percent(sheet_clip.face_fraction)} %",
+                size=7,
             )
 
-    alt = f"{len(previews)} clips with {CROPS_PER_SHEET_CLIP} crops each; black where no face was found."
+    alt = f"{len(sheet_clips)} clips with {CROPS_PER_SHEET_CLIP} crops each; black where no face was found."
     return style.make_picture(name, alt, (9.6, 0.86 * rows), draw, marks=marks)

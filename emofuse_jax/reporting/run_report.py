@@ -101,8 +101,8 @@ def _describe_clip(number: int, example: dict, marks: Sequence[str]) -> dict:
 def _make_pictures(results, history, comparison, marks) -> dict[str, Picture]:
     class_names, modalities = results["classes"], results["modalities"]
     chance = 1 / len(class_names)
-    main_name = main_modality(modalities)
-    confusion = np.asarray(modalities[main_name]["confusion"])
+    main_key = main_modality(modalities)
+    confusion = np.asarray(modalities[main_key]["confusion"])
     recalls = {name: row["recall"] for name, row in modalities.items()}
     pictures = [
         curves.loss_picture(history, marks),
@@ -110,7 +110,7 @@ def _make_pictures(results, history, comparison, marks) -> dict[str, Picture]:
         classes.confusion_picture(confusion, class_names, marks),
         classes.recall_picture(recalls, class_names, marks),
         score_figures.speaker_picture(
-            results.get("per_speaker") or {}, chance, modalities[main_name].get("ua"), marks
+            results.get("per_speaker") or {}, chance, modalities[main_key].get("ua"), marks
         ),
         score_figures.comparison_picture(comparison, chance, marks) if comparison else None,
     ]

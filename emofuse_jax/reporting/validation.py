@@ -10,7 +10,7 @@ def validate_results(results: Mapping) -> None:
     for field in ("classes", "modalities"):
         if not len(tables.get_list(results, field)):
             raise ValueError(f"report: results[{field!r}] is missing or empty, expected at least one entry")
-    classes = len(results["classes"])
+    num_classes = len(results["classes"])
     for name, row in results["modalities"].items():
         location = f"results['modalities'][{name!r}]"
         if name not in text.MODALITY_NAMES:
@@ -18,14 +18,16 @@ def validate_results(results: Mapping) -> None:
                 f"report: {location} is not a modality, expected one of {', '.join(text.MODALITY_NAMES)}"
             )
         for field in ("recall", "confusion"):
-            if len(row.get(field, ())) != classes:
+            if len(row.get(field, ())) != num_classes:
                 length = len(row.get(field, ()))
                 raise ValueError(
-                    f"report: {location}[{field!r}] has length {length}, expected {classes} classes"
+                    f"report: {location}[{field!r}] has length {length}, expected {num_classes} classes"
                 )
-        if any(len(counts) != classes for counts in row["confusion"]):
-            raise ValueError(f"report: {location}['confusion'] is not square, expected {classes} x {classes}")
-    _validate_clips(results, classes)
+        if any(len(counts) != num_classes for counts in row["confusion"]):
+            raise ValueError(
+                f"report: {location}['confusion'] is not square, expected {num_classes} x {num_classes}"
+            )
+    _validate_clips(results, num_classes)
 
 
 def validate_examples(examples: Sequence[Mapping]) -> None:
@@ -49,7 +51,7 @@ def validate_examples(examples: Sequence[Mapping]) -> None:
                 raise ValueError(f"{location}: {field} has length {len(value)}, expected {frames} faces")
 
 
-def _validate_clips(results: Mapping, classes: int) -> None:
+def _validate_clips(results: Mapping, num_classes: int) -> None:
     lengths = {
         name: len(tables.get_list(results, name)) for name in ("clips", "labels", "speakers", "probabilities")
     }
@@ -57,7 +59,7 @@ def _validate_clips(results: Mapping, classes: int) -> None:
         raise ValueError(
             f"report: clips, labels, speakers, probabilities have lengths {list(lengths.values())}"
         )
-    if any(len(row) != classes for row in tables.get_list(results, "probabilities")):
+    if any(len(row) != num_classes for row in tables.get_list(results, "probabilities")):
         raise ValueError(
-            f"report: results['probabilities'] has a row of a length other than {classes} classes"
+            f"report: results['probabilities'] has a row of a length other than {num_classes} classes"
         )

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from emofuse_jax.models.layers.margins import MARGIN_DEFAULTS
-from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, VIDEO_ENCODERS, encoder_class
+from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, VIDEO_ENCODERS, get_encoder_class
 
 ATTENTION_DEFAULTS = {"attention": "additive", "attention_width": 256, "temperature": 0.3}
 """Pooling of an encoder's positions (models/layers/attention_pooling.py, `ATTENTION`); lambda."""
@@ -38,4 +38,4 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
 def encoder_config(registry: dict, name: str, field: str, fusion: str) -> dict:
     """The fields of one encoder and, before a fusion of vectors, of the attention after it."""
     attention = ATTENTION_DEFAULTS if FUSIONS[fusion].takes == "vectors" else {}
-    return {"encoder": name} | encoder_class(registry, name, field).defaults | attention
+    return {"encoder": name} | get_encoder_class(registry, name, field).defaults | attention

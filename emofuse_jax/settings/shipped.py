@@ -5,7 +5,7 @@ import pathlib
 
 import ml_collections
 
-from emofuse_jax.utils.data_folders import data_folder
+from emofuse_jax.utils.data_folders import package_data_folder
 
 NON_EXPERIMENT_CONFIGS = ("demo", "features", "gan")
 """Shipped configs that are not experiments: two change the experiment they are given, one is for `emofuse
@@ -14,13 +14,13 @@ gan`."""
 
 def shipped_path(name: str) -> pathlib.Path | None:
     """Returns the file of a shipped config, or None if there is no config of that name."""
-    path = data_folder("shipped", "configs") / f"{name}.py"
+    path = package_data_folder("shipped", "configs") / f"{name}.py"
     return path if name.isidentifier() and path.is_file() else None
 
 
 def shipped_names() -> list[str]:
     """Returns the names of all shipped configs."""
-    paths = data_folder("shipped", "configs").glob("[a-z]*.py")
+    paths = package_data_folder("shipped", "configs").glob("[a-z]*.py")
     return sorted(path.stem for path in paths)
 
 

@@ -19,7 +19,7 @@ from emofuse_jax.data.dataset import (
     read_statistics,
     split_indices,
 )
-from emofuse_jax.data.feature_shapes import feature_shape, spectrogram_steps
+from emofuse_jax.data.feature_shapes import feature_spec_fields, spectrogram_steps
 from emofuse_jax.data.labels import visible_labels
 from emofuse_jax.data.records import comparable_settings
 from emofuse_jax.data.sampler import Sampler, make_sampler
@@ -162,7 +162,7 @@ def make_input_spec(
     shape, settings, steps = dataset.shape, dataset.prep["settings"], audio_steps or config.data.audio_steps
     other_sizes = shape.f, settings["face"]["frames"], shape.h, shape.w, len(dataset.classes)
     return InputSpec(
-        spectrogram_steps(settings, steps), *other_sizes, **feature_shape(settings, shape, steps)
+        spectrogram_steps(settings, steps), *other_sizes, **feature_spec_fields(settings, shape, steps)
     )
 
 

@@ -11,7 +11,7 @@ from emofuse_jax.data.feature_shapes import audio_step_mask
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.pipeline import eval_batches
 from emofuse_jax.losses.cross_entropy import cross_entropy
-from emofuse_jax.models.feature_gan import VectorPairs, choose_labels_to_generate, train_gan
+from emofuse_jax.models.feature_gan import LabelledVectors, choose_labels_to_generate, train_gan
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.scoring import metrics
 from emofuse_jax.training.checkpoint import store
@@ -80,7 +80,7 @@ def _refit(
         sample, report["losses"] = train_gan(train_pairs, num_classes, config.gan, key_gan)
         generated = sample(key_sample, choose_labels_to_generate(train_pairs.label, num_classes))
         report["generated"] = len(generated.label)
-        train_pairs = VectorPairs(
+        train_pairs = LabelledVectors(
             *(np.concatenate(arrays) for arrays in zip(train_pairs, generated, strict=True))
         )
     writer = MetricWriter(workdir, resume_step=0, active=True)
@@ -99,7 +99,7 @@ def _refit(
     return report
 
 
-def pool_vectors(experiment: Experiment, params: Params, model_state: Params, split: str) -> VectorPairs:
+def pool_vectors(experiment: Experiment, params: Params, model_state: Params, split: str) -> LabelledVectors:
     """Vectors of the clips of a part that have both streams and a label, of training one that is not hidden.
 
     Raises ValueError where there are none.
@@ -120,7 +120,7 @@ def pool_vectors(experiment: Experiment, params: Params, model_state: Params, sp
                 for values in (outputs.audio_vector, outputs.video_vector, batch.label)
             ]
         )
-    pairs = VectorPairs(*(np.concatenate(arrays) for arrays in zip(*arrays_by_batch, strict=True)))
+    pairs = LabelledVectors(*(np.concatenate(arrays) for arrays in zip(*arrays_by_batch, strict=True)))
     if not len(pairs.label):
         raise ValueError(f"{experiment.dataset.path}: no labelled clip of {split} has both streams")
     return pairs
@@ -145,8 +145,8 @@ def _check_fusion(experiment: Experiment, model_state: Params) -> None:
 def _train_fusion(
     model,
     variables: tuple[Params, Params],
-    train_pairs: VectorPairs,
-    validation_pairs: VectorPairs,
+    train_pairs: LabelledVectors,
+    validation_pairs: LabelledVectors,
     config,
     key,
     writer: MetricWriter,
@@ -180,14 +180,14 @@ def _make_jitted_functions(model, tx, config, steps_per_epoch: int):
     """`train_epoch(carry, key, numbers, data) -> carry, loss` and `compute_confusion(params, model_state,
     data)`."""
 
-    def loss_fn(fusion, variables, key, rows: VectorPairs):
+    def loss_fn(fusion, variables, key, rows: LabelledVectors):
         merged_params = variables[0] | {"fusion": fusion}
         logits = model.fuse(merged_params, variables[1], rows.audio, rows.video, key=key)
         total, weight = cross_entropy(logits, rows.label, jnp.ones(rows.label.shape))
         return total / weight
 
     @jax.jit
-    def train_epoch(carry, key, variables, data: VectorPairs):
+    def train_epoch(carry, key, variables, data: LabelledVectors):
         def step(carry, inputs):
             fusion, opt_state = carry
             key_dropout, indices = inputs
@@ -205,7 +205,7 @@ def _make_jitted_functions(model, tx, config, steps_per_epoch: int):
         return carry, values.mean()
 
     @jax.jit
-    def compute_confusion(params, model_state, data: VectorPairs):
+    def compute_confusion(params, model_state, data: LabelledVectors):
         logits = model.fuse(params, model_state, data.audio, data.video)
         return metrics.confusion_matrix(logits, data.label, jnp.ones(data.label.shape), logits.shape[-1])
 

@@ -4,7 +4,7 @@ import importlib.resources
 import pathlib
 
 
-def data_folder(package: str, clone_folder: str) -> pathlib.Path:
+def package_data_folder(package: str, clone_folder: str) -> pathlib.Path:
     """Returns the folder of `emofuse_jax.<package>`.
 
     pyproject.toml maps `clone_folder` of the repository to that package. A bare clone on PYTHONPATH has no

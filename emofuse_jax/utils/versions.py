@@ -3,11 +3,11 @@
 import importlib.metadata
 from collections.abc import Iterable
 
-NUMERICAL = ("emofuse", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+NUMERICAL_PACKAGES = ("emofuse", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 """Packages on which the numbers of a run depend."""
 
 
-def package_versions(names: Iterable[str] = NUMERICAL) -> dict[str, str]:
+def package_versions(names: Iterable[str] = NUMERICAL_PACKAGES) -> dict[str, str]:
     """Returns the version of each installed package by name.
 
     Raises:

@@ -13,7 +13,7 @@ from emofuse_jax.data import records
 from emofuse_jax.data.augment import apply
 from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.data.feature_shapes import feature_shape, spectrogram_steps, window_seconds
+from emofuse_jax.data.feature_shapes import feature_spec_fields, spectrogram_steps, window_seconds
 from emofuse_jax.data.modality_mask import keep_only_modality
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.types import InputSpec
@@ -138,13 +138,13 @@ def test_a_dataset_without_features_gives_none(fake_dataset):
 
 
 def test_steps_cover_the_same_seconds():
-    assert feature_shape(SETTINGS, SHAPE, 400) == {
+    assert feature_spec_fields(SETTINGS, SHAPE, 400) == {
         "feature_steps": 100,
         "audio_features": 5,
         "face_features": 7,
     }
-    assert feature_shape(SETTINGS, SHAPE, 1)["feature_steps"] == 1
-    assert feature_shape({}, records.RecordShape(70, 16, 16), 400) == {
+    assert feature_spec_fields(SETTINGS, SHAPE, 1)["feature_steps"] == 1
+    assert feature_spec_fields({}, records.RecordShape(70, 16, 16), 400) == {
         "feature_steps": 0,
         "audio_features": 0,
         "face_features": 0,

@@ -72,7 +72,7 @@ def test_processes_share_the_same_global_batches(dataset):
 
 
 def test_batches_are_the_same_for_any_number_of_threads(dataset, monkeypatch):
-    monkeypatch.setattr(pipeline, "cores", lambda: 8)  # never more threads than these
+    monkeypatch.setattr(pipeline, "available_cores", lambda: 8)  # never more threads than these
     iterators = [shuffled_batches(dataset, np.arange(36), batch_size=8, seed=4, threads=n) for n in (1, 2, 5)]
     for _ in range(6):
         expected, *actual_batches = (jax.tree.leaves(next(batches)) for batches in iterators)

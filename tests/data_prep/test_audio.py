@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.settings import RECIPES, AudioSettings
 from data_prep.spectrogram import BLOCK_FRAMES, FRONTENDS, UNITS_PER_BEL, log_spectrogram
-from emofuse_jax.data.spectrogram_units import bin_hz, units_per_neper
+from emofuse_jax.data.spectrogram_units import bin_centers_hz, units_per_neper
 
 SETTINGS = AudioSettings()
 MEL_SETTINGS, DECIBEL_SETTINGS = RECIPES["hgr"].audio, RECIPES["cross_attention"].audio
@@ -88,7 +88,7 @@ def test_every_recipe_has_a_unit_and_an_unknown_one_is_an_error():
 @pytest.mark.parametrize("name", ["fbp", "hgr", "cross_attention"])
 def test_a_tone_is_in_the_bin_that_has_its_frequency(name):
     settings = RECIPES[name].audio
-    hz = bin_hz(dataclasses.asdict(settings))
+    hz = bin_centers_hz(dataclasses.asdict(settings))
     for tone_hz in (300.0, 1000.0, 3000.0):
         audio = np.sin(2 * np.pi * tone_hz * np.arange(16_000) / 16_000).astype(np.float32)
         spectrogram, _ = log_spectrogram(audio, settings)

@@ -16,7 +16,11 @@ DIRECT_RUNNER_FLAGS = [
 def test_two_workers_write_the_same_files(source, prepared, tmp_path):
     output, summary = prepared
     again = run_prepare(source, tmp_path / "records", beam=DIRECT_RUNNER_FLAGS)
-    assert (again.complete, again.masked, again.failed) == (summary.complete, summary.masked, summary.failed)
+    assert (again.num_complete, again.masked, again.failed) == (
+        summary.num_complete,
+        summary.masked,
+        summary.failed,
+    )
     assert file_checksums(tmp_path / "records") == file_checksums(output)
 
 

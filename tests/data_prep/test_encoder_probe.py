@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from data_prep.onnx_models.encoder_settings import NO_ENCODERS, FeatureSettings
-from data_prep.onnx_models.encoders import EncoderFiles, open_graph
+from data_prep.onnx_models.encoders import EncoderFiles, open_session
 from data_prep.onnx_models.layouts import read_layout
 from data_prep.probe_encoders import with_encoders
 from data_prep.settings import RECIPES, AudioSettings, PrepSettings, record_shape
@@ -220,5 +220,5 @@ def test_without_encoders_nothing_changes():
 def test_an_open_graph_is_cached(tmp_path):
     path = onnx_models.face_encoder(tmp_path / "m.onnx")
     digest = file_sha256(path)
-    assert open_graph(path, digest, 1) is open_graph(path, digest, 1)
+    assert open_session(path, digest, 1) is open_session(path, digest, 1)
     assert NO_ENCODERS.audio is None

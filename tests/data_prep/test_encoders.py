@@ -31,7 +31,7 @@ def make_clip(path):
 
 
 def process_file(path, settings, files):
-    return process_clip(make_clip(path), settings, encoders=files)
+    return process_clip(make_clip(path), settings, encoder_files=files)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_missing_or_other_file_is_named_by_its_hash(tmp_path):
         process_clip(make_clip(tmp_path / "a.wav"), settings)
     other_files = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "o.onnx", gain=2.0), files.face)
     with pytest.raises(ValueError, match=rf"o\.onnx: sha256 [0-9a-f]*, expected {digest}"):
-        process_clip(make_clip(tmp_path / "a.wav"), settings, encoders=other_files)
+        process_clip(make_clip(tmp_path / "a.wav"), settings, encoder_files=other_files)
     missing_files = EncoderFiles(str(tmp_path / "gone.onnx"), files.face)
     with pytest.raises(ValueError, match=r"^--audio_encoder=.*/gone\.onnx: not there$"):
-        process_clip(make_clip(tmp_path / "a.wav"), settings, encoders=missing_files)
+        process_clip(make_clip(tmp_path / "a.wav"), settings, encoder_files=missing_files)

@@ -104,7 +104,9 @@ def test_a_clip_is_processed_with_it(tmp_path):
     settings, files = make_detector_settings(tmp_path / "own.onnx")
     frames = [draw_square(16 + 8 * (i // 5), 24, 32) for i in range(20)]
     write_media(tmp_path / "a.mp4", frames=frames, audio=tone(0.8), options={"crf": "5"})
-    record = process_clip(Clip("a", str(tmp_path / "a.mp4"), 0, "s"), settings, classes=2, encoders=files)
+    record = process_clip(
+        Clip("a", str(tmp_path / "a.mp4"), 0, "s"), settings, num_classes=2, encoder_files=files
+    )
     assert record.face_valid.all()
     np.testing.assert_allclose(record.face_box[:, 0], [16, 24, 32, 40], atol=0.5)
     assert record.faces.mean() > 240

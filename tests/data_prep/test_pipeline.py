@@ -31,7 +31,7 @@ def test_every_clip_has_its_row(prepared, source):
         "text.mp4": "not media, or damaged beyond reading",
     }
     assert dict(summary.failed) == failure_reasons
-    assert (summary.complete, summary.masked) == (0, 37)
+    assert (summary.num_complete, summary.masked) == (0, 37)
     assert rows["film.mp4"]["reason"] == "no face in 4 frames"
     assert rows["s0_0.wav"]["sha256"] == file_sha256(os.path.join(source, "s0_0.wav"))
     assert {row["index"] for row in rows.values() if row["status"] == "failed"} == {"-1"}

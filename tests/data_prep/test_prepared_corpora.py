@@ -87,7 +87,7 @@ def test_a_corpus_becomes_records_with_faces_and_sound(decoded_videos, name, tmp
     corpus = read_corpus(name, str(source))
     summary = prepare(corpus, SETTINGS, str(output), workers=0)
     assert (summary.failed, summary.problems) == ((), ())
-    assert summary.complete == len(corpus.clips)
+    assert summary.num_complete == len(corpus.clips)
     prep = json.loads((output / "prep.json").read_text())
     assert prep["class_map"] == corpus.class_map
     assert any("expected" in note for note in prep["notes"])  # a small part of what is distributed
@@ -112,7 +112,7 @@ def test_iemocap_shows_the_speaker_of_each_utterance(dialogue, tmp_path):
     utterances = [("Ses01F_impro01", "F", "neu"), ("Ses01F_impro01", "M", "ang")]
     trees.make_iemocap(source, make_file_writer(frames, audio), utterances=utterances, seconds=0.9)
     summary = prepare(read_corpus("iemocap", str(source)), SETTINGS, str(output), workers=0)
-    assert (summary.complete, summary.failed, summary.problems) == (2, (), ())
+    assert (summary.num_complete, summary.failed, summary.problems) == (2, (), ())
     middle = frames.shape[2] / 2
     dataset = open_dataset(str(output))
     left, right = (dataset.read(i) for i in range(2))

@@ -45,7 +45,7 @@ def dropped(clips, files, tmp_path_factory):
 
 def test_features_instead_of_tensors(dropped, files):
     output, summary = dropped
-    assert (summary.complete, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
+    assert (summary.num_complete, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
     dataset = open_dataset(str(output), recipe="features")
     assert dataset.prep["schema_version"] == 2
     assert dataset.prep["shape"] == {"f": 200, "h": 0, "w": 0, "audio_features": 5, "face_features": 7}
@@ -136,7 +136,7 @@ def test_records_of_the_same_encoder_under_another_name_are_those_of_the_checkpo
 def test_a_failed_encoder_of_stored_audio_is_noted_and_valid(clips, tmp_path):
     overflowing_encoder = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "m.onnx", gain=1e9))
     summary = run_prepare(clips, tmp_path / "out", overflowing_encoder, "keep", recipe="fbp")
-    assert (summary.complete, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
+    assert (summary.num_complete, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
     manifest_text = (tmp_path / "out" / "manifest.csv").read_text()
     assert manifest_text.count("audio encoder: values that are not finite in float16") == 7
     assert len(open_dataset(str(tmp_path / "out")).read(0).audio_features) == 0

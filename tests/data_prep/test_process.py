@@ -24,7 +24,7 @@ def make_clip(path, **changes):
 
 def test_sound_only(tmp_path):
     write_wav(tmp_path / "a.wav", tone(1.0, rate=16_000))
-    record = process_clip(make_clip(tmp_path / "a.wav"), SETTINGS, corpus="mine", classes=3)
+    record = process_clip(make_clip(tmp_path / "a.wav"), SETTINGS, corpus="mine", num_classes=3)
     assert (record.audio_ok, record.video_ok, record.notes) == (True, False, "no video stream")
     assert (record.clip_id, record.speaker, record.corpus, record.label) == ("take", "ann", "mine", 1)
     np.testing.assert_array_equal(record.votes, np.float32([0, 1, 0]))
@@ -36,7 +36,7 @@ def test_sound_only(tmp_path):
 
 def test_unlabelled_has_no_votes(tmp_path):
     write_wav(tmp_path / "a.wav", tone(0.5, rate=16_000))
-    record = process_clip(make_clip(tmp_path / "a.wav", label=-1), SETTINGS, classes=3)
+    record = process_clip(make_clip(tmp_path / "a.wav", label=-1), SETTINGS, num_classes=3)
     np.testing.assert_array_equal(record.votes, np.zeros(3, np.float32))
     assert process_clip(make_clip(tmp_path / "a.wav", label=-1), SETTINGS).votes.shape == (0,)
 

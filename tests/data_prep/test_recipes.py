@@ -102,7 +102,7 @@ def corpus(tmp_path_factory):
 def test_prepared_clips_are_those_of_process_clip_and_open_in_tfds(corpus, name, tmp_path):
     settings = SMALL_RECIPES[name]
     summary = prepare(read_corpus("folder", corpus), settings, str(tmp_path), workers=0)
-    assert (summary.complete, summary.masked, summary.failed, summary.problems) == (2, 1, (), ())
+    assert (summary.num_complete, summary.masked, summary.failed, summary.problems) == (2, 1, (), ())
     dataset, source = open_dataset(str(tmp_path), recipe=name), open_tfds_source(tmp_path)
     assert PrepSettings.from_dict(dataset.prep["settings"]) == settings
     assert dataset.prep["frames"] == settings.face.frames

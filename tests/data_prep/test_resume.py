@@ -84,8 +84,8 @@ def test_a_finished_preparation_is_left_as_it_is(source, prepared, tmp_path):
     before = file_checksums(tmp_path / "again")
     second_summary = run_prepare(source, tmp_path / "again", workers=0)
     assert file_checksums(tmp_path / "again") == before
-    assert (second_summary.complete, second_summary.masked, second_summary.failed) == (
-        summary.complete,
+    assert (second_summary.num_complete, second_summary.masked, second_summary.failed) == (
+        summary.num_complete,
         summary.masked,
         summary.failed,
     )

@@ -72,12 +72,12 @@ def report_process(job, clip):
 
 def test_in_order_on_all_workers(tmp_path):
     clips = [dataclasses.replace(clip, path=str(tmp_path)) for clip in CLIPS]
-    outcomes = list(process_clips(clips, JOB, 2, work=wait_for_second_clip, timeout_seconds=60.0))
+    outcomes = list(process_clips(clips, JOB, 2, process_function=wait_for_second_clip, timeout_seconds=60.0))
     assert [outcome.reason for outcome in outcomes] == [clip.clip_id for clip in CLIPS]
 
 
 def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
-    outcomes = list(process_clips(CLIPS, JOB, 2, work=kill_or_hang, timeout_seconds=2.0))
+    outcomes = list(process_clips(CLIPS, JOB, 2, process_function=kill_or_hang, timeout_seconds=2.0))
     failed = {clip.clip_id: o.reason for clip, o in zip(CLIPS, outcomes, strict=True) if o.status == "failed"}
     assert failed == {
         "003": "the worker was lost on it: exit code -9",
@@ -88,7 +88,7 @@ def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS takes the limit and does not heed it")
 def test_a_clip_that_takes_all_memory_costs_only_itself():
-    outcomes = list(process_clips(CLIPS, JOB, 2, work=use_all_memory))
+    outcomes = list(process_clips(CLIPS, JOB, 2, process_function=use_all_memory))
     assert {c.clip_id: o.reason for c, o in zip(CLIPS, outcomes, strict=True) if o.status == "failed"} == {
         "003": "the worker was lost on it: it took more than 8 GiB of memory",
         "009": "the worker was lost on it: exit code -6: a crash, or more than 8 GiB of memory",
@@ -98,7 +98,7 @@ def test_a_clip_that_takes_all_memory_costs_only_itself():
 def test_clips_that_take_all_memory_one_after_the_other_do_not_end_the_run():
     """They are at fault, not the machine."""
     clips = [Clip("003", "", 0, "a")] * (MAX_WORKER_DEATHS + 1)
-    outcomes = list(process_clips([*clips, CLIPS[0]], JOB, 2, work=use_all_memory))
+    outcomes = list(process_clips([*clips, CLIPS[0]], JOB, 2, process_function=use_all_memory))
     assert [outcome.status for outcome in outcomes] == ["failed"] * len(clips) + ["kept"]
 
 
@@ -111,7 +111,9 @@ def test_each_worker_keeps_to_one_core(tmp_path, allowed):
     clips = [dataclasses.replace(clip, path=str(tmp_path)) for clip in CLIPS]
     try:
         os.sched_setaffinity(0, allowed_cores)
-        reasons = {outcome.reason for outcome in process_clips(clips, JOB, 3, work=report_process)}
+        reasons = {
+            outcome.reason for outcome in process_clips(clips, JOB, 3, process_function=report_process)
+        }
         assert os.sched_getaffinity(0) == set(allowed_cores)
     finally:
         os.sched_setaffinity(0, cores_before)
@@ -121,7 +123,7 @@ def test_each_worker_keeps_to_one_core(tmp_path, allowed):
 
 def test_workers_that_always_die_end_the_run():
     with pytest.raises(ValueError, match=r"again and again \(exit code -9\)"):
-        list(process_clips(CLIPS, JOB, 2, work=kill_worker))
+        list(process_clips(CLIPS, JOB, 2, process_function=kill_worker))
 
 
 def test_a_file_that_may_not_be_read_is_a_reason(tmp_path, capfd):
@@ -136,7 +138,7 @@ def test_a_file_that_may_not_be_read_is_a_reason(tmp_path, capfd):
 
 def test_environment_is_put_back():
     before = dict(os.environ)
-    list(process_clips(CLIPS[:1], JOB, 1, work=return_clip_id))
+    list(process_clips(CLIPS[:1], JOB, 1, process_function=return_clip_id))
     assert dict(os.environ) == before
 
 
@@ -145,7 +147,7 @@ def test_a_missing_device_is_an_error(monkeypatch):
     face = dataclasses.replace(PrepSettings().face, device="accelerator")
     job = dataclasses.replace(JOB, settings=dataclasses.replace(JOB.settings, face=face))
     with pytest.raises(ValueError, match="--face_device=accelerator: JAX finds no GPU or TPU here"):
-        list(process_clips(CLIPS[:1], job, 1, work=return_clip_id))
+        list(process_clips(CLIPS[:1], job, 1, process_function=return_clip_id))
 
 
 def test_an_accelerator_is_shared_by_the_workers(monkeypatch):

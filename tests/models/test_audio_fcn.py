@@ -7,8 +7,8 @@ from flax import nnx
 from emofuse_jax.models.encoders.audio_fcn import (
     ALEXNET,
     TORCHVISION_ALEXNET,
-    AudioEncoder,
     AudioFCN,
+    FCNEncoder,
     downsample_mask,
     map_to_sequence,
     min_input_length,
@@ -126,7 +126,7 @@ def test_vector_width(axes, width):
     widths = []
 
     def build():
-        encoder = AudioEncoder(config.audio, InputSpec(400, 200, 4, 16, 16, 5), jnp.float32, rngs=nnx.Rngs(0))
+        encoder = FCNEncoder(config.audio, InputSpec(400, 200, 4, 16, 16, 5), jnp.float32, rngs=nnx.Rngs(0))
         widths.append(encoder.width)
         return encoder
 

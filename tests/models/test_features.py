@@ -135,7 +135,7 @@ def test_every_fusion_learns_from_features(fusion):
     assert all(np.isfinite(leaf).all() for leaf in float_leaves((outputs, grads)))
     for name in FUSIONS[fusion].modalities:
         assert np.abs(grads[name]["projection"]["linear"]["kernel"]).max() > 0
-    assert model.inputs == tuple(
+    assert model.input_fields == tuple(
         field
         for name, fields in (
             ("audio", ("audio_features", "audio_features_mask")),
@@ -159,7 +159,7 @@ def test_one_stream_of_features_beside_one_of_tensors():
     config = default_model_config("concat", audio="features")
     config.video.update(width=4, blocks=(1,), embedding=8)
     model = build_model(config, spec)
-    assert model.inputs == ("audio_features", "audio_features_mask", "faces", "face_mask")
+    assert model.input_fields == ("audio_features", "audio_features_mask", "faces", "face_mask")
     outputs, _ = jax.jit(model.apply)(*init_model(model), model.fake_batch(2))
     assert np.isfinite(outputs.logits).all()
     assert model.fake_batch(2).face_features is None

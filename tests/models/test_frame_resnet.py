@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from emofuse_jax.models.encoders.video_frame_resnet import ResNet, VideoEncoder, downsample_images
+from emofuse_jax.models.encoders.video_frame_resnet import FrameEncoder, ResNet, downsample_images
 from emofuse_jax.models.layers.norm import masked_batch_norm
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, InputSpec
@@ -19,7 +19,7 @@ RNG = np.random.default_rng(5)
 def make_encoder(size=(16, 16), **fields):
     config = small_config()
     config.video.update(fields)
-    return VideoEncoder(config.video, InputSpec(163, 70, 4, *size, 5), jnp.float32, rngs=nnx.Rngs(0))
+    return FrameEncoder(config.video, InputSpec(163, 70, 4, *size, 5), jnp.float32, rngs=nnx.Rngs(0))
 
 
 def make_face_batch(faces, mask):
@@ -53,7 +53,7 @@ def test_embedding_is_512_then_256_for_the_paper_size():
     config = default_model_config().video
 
     def run(faces, mask):
-        network = VideoEncoder(config, InputSpec(163, 70, 3, 112, 112, 5), jnp.float32, rngs=nnx.Rngs(0))
+        network = FrameEncoder(config, InputSpec(163, 70, 3, 112, 112, 5), jnp.float32, rngs=nnx.Rngs(0))
         assert network.resnet.width == 512
         return network(make_face_batch(faces, mask), train=False).sequence
 

@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from emofuse_jax import losses
-from emofuse_jax.models.layers.attention_pooling import ATTENTION
+from emofuse_jax.models.layers.attention_pooling import ATTENTION_TYPES
 from emofuse_jax.models.registry import FUSIONS
 from tests.models.fusion_inputs import (
     load_experiment,
@@ -45,7 +45,7 @@ def test_padding_a_clip_changes_nothing(fusion, axes):
     assert np.abs(expected.audio_vector).max() > 1e-2
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("attention", ATTENTION_TYPES)
 def test_lost_faces_equal_the_subset_of_frames(attention):
     model, params, state, apply = small_model("g_fbp", video__attention=attention)
     batch = device_batch(model)

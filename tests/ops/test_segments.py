@@ -27,7 +27,9 @@ def test_windows_lie_around_the_centres_of_equal_parts(count, steps):
     values = RNG.normal(size=(len(lengths), t, 2)).astype(np.float32)  # padding holds numbers too
     mask = np.arange(t) < np.array(lengths)[:, None]
     mask[1, 20:30] = False  # a hole
-    segments, inside = cut_segments(jnp.asarray(values), jnp.asarray(mask), count=count, steps=steps)
+    segments, inside = cut_segments(
+        jnp.asarray(values), jnp.asarray(mask), num_segments=count, window_steps=steps
+    )
     assert segments.shape == (len(lengths), count, steps, 2)
     for i, length in enumerate(lengths[:-1]):
         expected = segment_formula(values[i, :length], mask[i, :length], count, steps)
@@ -41,7 +43,7 @@ def test_windows_lie_around_the_centres_of_equal_parts(count, steps):
 
 def test_four_parts_of_a_short_clip():
     values = jnp.arange(1.0, 9.0)[None, :, None]
-    segments, _ = cut_segments(values, jnp.ones((1, 8), bool), count=4, steps=3)
+    segments, _ = cut_segments(values, jnp.ones((1, 8), bool), num_segments=4, window_steps=3)
     assert segments[0, :, :, 0].tolist() == [[1, 2, 3], [3, 4, 5], [5, 6, 7], [7, 8, 0]]
 
 
@@ -50,7 +52,7 @@ def test_padding_changes_nothing_and_no_gradient_enters_it():
     padded = np.pad(values, ((0, 0), (0, 9), (0, 0)), constant_values=np.nan)
 
     def cut(x, m):
-        return cut_segments(jnp.asarray(x), jnp.asarray(m), count=5, steps=6)
+        return cut_segments(jnp.asarray(x), jnp.asarray(m), num_segments=5, window_steps=6)
 
     shorter, longer = cut(values, mask), cut(padded, np.pad(mask, ((0, 0), (0, 9))))
     for a, b in zip(shorter, longer, strict=True):
@@ -85,7 +87,7 @@ def test_resampled_positions(l, count):
     mask[2] = False
     order = np.broadcast_to(np.arange(l), (3, l))
     arrays = [jnp.asarray(x) for x in (values, mask, order, np.full(3, l))]
-    resampled, ok = resample_sequence(*arrays, count=count)
+    resampled, ok = resample_sequence(*arrays, num_segments=count)
     for i in range(3):
         expected = resample_formula(values[i], mask[i], order[i], l, count)
         np.testing.assert_allclose(resampled[i], expected[0], atol=1e-6)
@@ -100,11 +102,11 @@ def test_resampling_averages_a_column_and_leaves_padding_out():
     order = np.minimum(np.arange(12) // 3, 2)[None]  # as the feature map counts: padding stays at the last
     mask = (np.arange(12) < 9)[None]
     arrays = [jnp.asarray(x) for x in (values, mask, order, np.array([3]))]
-    resampled, ok = resample_sequence(*arrays, count=3)
+    resampled, ok = resample_sequence(*arrays, num_segments=3)
     np.testing.assert_allclose(resampled[0], values[0, :9].reshape(3, 3, 2).mean(1), atol=1e-6)
     assert np.asarray(ok).all()
     shorter = [arrays[0][:, :9], arrays[1][:, :9], arrays[2][:, :9], arrays[3]]
-    np.testing.assert_allclose(resample_sequence(*shorter, count=3)[0], resampled, atol=1e-6)
+    np.testing.assert_allclose(resample_sequence(*shorter, num_segments=3)[0], resampled, atol=1e-6)
 
 
 def test_gradients_half_precision_and_a_clip_without_places():
@@ -112,7 +114,7 @@ def test_gradients_half_precision_and_a_clip_without_places():
     with jax.enable_x64(True):
         x = jnp.asarray(RNG.normal(size=(1, 5, 2)))
         check_grads(
-            jax.jit(lambda x: resample_sequence(x, mask, order, jnp.array([5]), count=3)[0]),
+            jax.jit(lambda x: resample_sequence(x, mask, order, jnp.array([5]), num_segments=3)[0]),
             [x],
             order=1,
             modes=["rev"],
@@ -120,7 +122,7 @@ def test_gradients_half_precision_and_a_clip_without_places():
     half = jnp.full((1, 5, 2), jnp.nan, jnp.bfloat16)
 
     def total(x):
-        return resample_sequence(x, jnp.zeros((1, 5), bool), order, jnp.array([0]), count=3)[0].sum()
+        return resample_sequence(x, jnp.zeros((1, 5), bool), order, jnp.array([0]), num_segments=3)[0].sum()
 
     value, gradient = jax.value_and_grad(total)(half)
     assert value == 0

@@ -5,7 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from emofuse_jax.reporting.crossval_report import calibration_curves, speaker_rows, write_crossval_report
+from emofuse_jax.reporting.crossval_report import (
+    calibration_curves,
+    pooled_speaker_scores,
+    write_crossval_report,
+)
 from emofuse_jax.scoring.pooled_scores import average_over_seeds
 from tests.reporting.report_inputs import Page
 
@@ -111,7 +115,7 @@ def test_how_the_models_were_chosen_is_stated(tmp_path, ua, sentence):
 
 
 def test_speakers_are_scored_over_all_seeds():
-    rows = speaker_rows(make_results())
+    rows = pooled_speaker_scores(make_results())
     assert set(rows) == {"s00", "s01", "s10", "s11"}
     assert rows["s00"] == {"ua": pytest.approx(0.75), "wa": pytest.approx(0.75), "clips": 2}
     assert rows["s01"]["ua"] == 1.0

@@ -56,7 +56,7 @@ def test_every_name_in_the_tables_is_produced():
 
 def test_kinds_have_drawers():
     kinds = {spec.kind for spec in display_specs.DISPLAY_SPECS.values()}
-    assert kinds == {"example", *aux_figures.PANEL_DRAWERS, *class_matrices.ROW_LABELS}
+    assert kinds == {"example", *aux_figures.PANEL_DRAWERS, *class_matrices.ROW_LABEL_FUNCTIONS}
     assert set(aux_figures.PANEL_SIZES) == set(aux_figures.PANEL_DRAWERS)
 
 

@@ -118,7 +118,7 @@ def predict_from_checkpoint(workdir, path):
     experiment, params, state, metadata = load_trained_experiment(workdir, "best", "")
     settings = PrepSettings.from_dict(metadata["settings"])
     files = EncoderFiles(**read_json(os.path.join(experiment.dataset.path, ENCODER_PATHS_FILE)))
-    record = process_clip(Clip("new", path, -1, ""), settings, encoders=files)
+    record = process_clip(Clip("new", path, -1, ""), settings, encoder_files=files)
     batch = empty_batch(1, experiment.spec)
     fill_row(batch, 0, record)
     outputs, _ = jax.jit(lambda p, s, b: experiment.model.apply(p, s, b))(params, state, batch)

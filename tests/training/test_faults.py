@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from benchmarks.feature_records import write_features
-from emofuse_jax.data.dataset import DamagedRecord, open_dataset
+from emofuse_jax.data.dataset import DamagedRecordError, open_dataset
 from emofuse_jax.data.records import shard_paths
 from emofuse_jax.parallel.mesh import make_mesh
 from emofuse_jax.training.batch_source import StreamedBatchSource
@@ -54,7 +54,9 @@ def test_a_lost_bit_stops_training_or_costs_a_clip(config, tmp_path, mode):
     config.data.mode = mode
     clip = get_clip_id(config, "train", 3)
     shard = flip_bit_of_clip(config.data.path, clip)
-    with pytest.raises(DamagedRecord, match=f"{re.escape(shard)}: clip '{clip}': .*hash mismatch.*; remove"):
+    with pytest.raises(
+        DamagedRecordError, match=f"{re.escape(shard)}: clip '{clip}': .*hash mismatch.*; remove"
+    ):
         train(open_experiment(config), str(tmp_path / "stops"))
     config.data.on_corrupt = "skip"
     with pytest.warns(UserWarning, match=f"left out: {re.escape(shard)}: clip '{clip}'"):
@@ -78,7 +80,7 @@ def test_a_shard_that_is_cut_short_stops_training_or_costs_its_clips(tmp_path, m
     shard = shard_paths(path)[1]
     truncate(shard)
     config = small_config(path, **{"train.epochs": 2, "data.mode": mode})
-    with pytest.raises(DamagedRecord, match=f"{re.escape(shard)}: clip 'clip.*; remove that file"):
+    with pytest.raises(DamagedRecordError, match=f"{re.escape(shard)}: clip 'clip.*; remove that file"):
         train(open_experiment(config), str(tmp_path / "stops"))
     config.data.on_corrupt = "skip"
     with pytest.warns(UserWarning, match=f"left out: {re.escape(shard)}: clip"):
@@ -133,12 +135,12 @@ def test_a_clip_that_is_scored_is_never_left_out(config, tmp_path, mode):
     config.data.update(mode=mode, on_corrupt="skip")
     clip = get_clip_id(config, "validation")
     flip_bit_of_clip(config.data.path, clip)
-    with pytest.raises(DamagedRecord, match=f"clip '{clip}'"):
+    with pytest.raises(DamagedRecordError, match=f"clip '{clip}'"):
         train(open_experiment(config), str(tmp_path / "run"))
     with pytest.raises(ValueError, match=r"config.data.on_corrupt=skip: only emofuse train takes it"):
         crossval(config, str(tmp_path / "crossval"), seeds=1)
     config.data.on_corrupt = "stop"
-    with pytest.raises(DamagedRecord, match=f"clip '{clip}'"):
+    with pytest.raises(DamagedRecordError, match=f"clip '{clip}'"):
         crossval(config, str(tmp_path / "crossval"), seeds=1)
 
 
@@ -147,14 +149,14 @@ def test_a_shard_that_is_cut_short_is_named(tmp_path):
     shard = shard_paths(dataset.path)[1]
     truncate(shard)
     assert dataset.read(0).clip_id == "clip000"  # of the first
-    with pytest.raises(DamagedRecord, match=f"{re.escape(shard)}: clip 'clip018': .*; remove that file"):
+    with pytest.raises(DamagedRecordError, match=f"{re.escape(shard)}: clip 'clip018': .*; remove that file"):
         dataset.read(18)
 
 
 def test_a_shard_of_another_directory_is_named(tmp_path):
     small_one, large = (write_dataset(str(tmp_path / str(n)), num_clips=n) for n in (24, 36))
     os.replace(shard_paths(small_one)[0], shard_paths(large)[0])
-    with pytest.raises(DamagedRecord, match=r"clip 'clip001': 12 records, prep.json says 18"):
+    with pytest.raises(DamagedRecordError, match=r"clip 'clip001': 12 records, prep.json says 18"):
         open_dataset(large).read(1)
 
 

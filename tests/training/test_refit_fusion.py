@@ -8,7 +8,7 @@ import pytest
 
 from emofuse_jax import settings
 from emofuse_jax.api.evaluation import evaluate_workdir, load_trained_experiment
-from emofuse_jax.models.feature_gan import VectorPairs, choose_labels_to_generate, train_gan
+from emofuse_jax.models.feature_gan import LabelledVectors, choose_labels_to_generate, train_gan
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.loop import train
 from emofuse_jax.training.refit_fusion import pool_vectors, refit
@@ -30,7 +30,7 @@ def make_clusters(n=240, classes=3, seed=0):
     centres = [rng.normal(0, 3, (classes, width)) for width in (5, 4)]
     label = rng.integers(0, classes, n).astype(np.int32)
     audio, video = ((c[label] + rng.normal(0, 0.5, (n, c.shape[1]))).astype(np.float32) for c in centres)
-    return VectorPairs(audio, video, label), centres
+    return LabelledVectors(audio, video, label), centres
 
 
 def test_missing_labels_fill_up_to_the_most_frequent_class():

@@ -190,9 +190,9 @@ def noisy_spectrogram(
     """The spectrogram with noise `snr_db` dB below each clip's mean power; `tilt_bels` in bels over the
     bins."""
     f = batch.audio.shape[2]
-    valid = batch.audio_mask[..., None]
+    step_mask = batch.audio_mask[..., None]
     x = batch.audio.astype(jnp.float32) * 2 / units_per_neper
-    power = jnp.where(valid, jnp.exp(x), 0)
+    power = jnp.where(step_mask, jnp.exp(x), 0)
     mean = power.sum((1, 2)) / jnp.maximum(f * batch.audio_mask.sum(1), 1)  # b
     spectrum = jnp.power(10.0, tilt_bels[:, None] * jnp.linspace(-0.5, 0.5, f))  # b f
     spectrum *= (mean * jnp.power(10.0, -snr_db / 10))[:, None] / spectrum.mean(1, keepdims=True)

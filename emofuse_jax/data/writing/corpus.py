@@ -22,7 +22,7 @@ class Clip:
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """A named partition: `folds[i]` are the test speakers of fold i; the rest of `speakers` trains."""
 
     name: str
@@ -47,5 +47,5 @@ class Corpus:
     """The folder that manifest.csv's paths are relative to."""
     class_map: dict[str, str] = dataclasses.field(default_factory=dict)
     """The corpus's own name of a class to ours; goes to prep.json."""
-    protocols: tuple[Protocol, ...] = ()
+    protocols: tuple[EvaluationProtocol, ...] = ()
     """Protocols whose speakers are known only from what lies there."""

@@ -9,7 +9,7 @@ from emofuse_jax.data.writing.shards import ShardPlan
 from emofuse_jax.utils.files import write_json
 
 
-def write_prep(
+def write_prep_json(
     output: str,
     corpus: Corpus,
     plan: ShardPlan,

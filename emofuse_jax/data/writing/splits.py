@@ -6,7 +6,7 @@ import importlib.resources
 import json
 import os
 
-from emofuse_jax.data.writing.corpus import Corpus, Protocol
+from emofuse_jax.data.writing.corpus import Corpus, EvaluationProtocol
 from emofuse_jax.utils.files import write_json
 
 VALIDATION_FRACTION = 0.2
@@ -14,7 +14,7 @@ VALIDATION_FRACTION = 0.2
 MAX_FOLDS = 5
 
 
-def list_protocols(corpus: Corpus) -> list[Protocol]:
+def list_protocols(corpus: Corpus) -> list[EvaluationProtocol]:
     """The shipped protocols of a corpus whose speakers are all here; without one, seeded speaker groups.
 
     Those that the corpus's reader found come first. One speaker alone can't be split by speaker: the list is
@@ -27,7 +27,7 @@ def list_protocols(corpus: Corpus) -> list[Protocol]:
     )
 
 
-def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[Protocol]:
+def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[EvaluationProtocol]:
     folder = importlib.resources.files("emofuse_jax.data.writing") / "protocols"
     matching_protocols = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
@@ -38,20 +38,24 @@ def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[Protocol]:
                     tuple(map(tuple, values.get(key, ()))) for key in ("folds", "validation")
                 )
                 name = file.name.removesuffix(".json")
-                matching_protocols.append(Protocol(name, tuple(values["speakers"]), folds, validation_folds))
+                matching_protocols.append(
+                    EvaluationProtocol(name, tuple(values["speakers"]), folds, validation_folds)
+                )
     return matching_protocols
 
 
-def _grouped_protocols(speakers: set[str], sex: dict[str, str]) -> list[Protocol]:
+def _grouped_protocols(speakers: set[str], sex: dict[str, str]) -> list[EvaluationProtocol]:
     num_folds = min(MAX_FOLDS, len(speakers))
     if num_folds < 2:
         return []
     ordered_speakers = _alternate_sexes(speakers, sex, "grouped")
     folds = tuple(tuple(sorted(ordered_speakers[i::num_folds])) for i in range(num_folds))
-    return [Protocol(f"grouped_{num_folds}fold", tuple(sorted(speakers)), folds)]
+    return [EvaluationProtocol(f"grouped_{num_folds}fold", tuple(sorted(speakers)), folds)]
 
 
-def make_fold(protocol: Protocol, fold: int, rows: list[dict], sex: dict[str, str]) -> dict[str, list[str]]:
+def make_fold(
+    protocol: EvaluationProtocol, fold: int, rows: list[dict], sex: dict[str, str]
+) -> dict[str, list[str]]:
     """clip_ids of `train`, `validation_speakers` and `test_speakers` from the manifest's rows.
 
     Failed clips are nowhere; unlabelled ones may train (semi-supervised), never validate or test.
@@ -109,7 +113,7 @@ def write_splits(output: str, corpus: Corpus, rows: list[dict]) -> dict[tuple[st
     return folds
 
 
-def _protocol_to_dict(corpus: Corpus, protocol: Protocol) -> dict:
+def _protocol_to_dict(corpus: Corpus, protocol: EvaluationProtocol) -> dict:
     """A protocol in the form of the shipped ones (data/writing/protocols/*.json)."""
     values = {"corpus": corpus.name, "speakers": protocol.speakers, "folds": protocol.folds}
     return values | ({"validation": protocol.validation} if protocol.validation else {})

@@ -65,10 +65,10 @@ class FoldMoments:
         return {key: moments.result() for key, moments in self.moments.items()}
 
 
-def compute_fold_statistics(records: Iterable[Record], folds: dict, bins: int) -> dict:
-    """Mean and std of each fold over its training clips; `records` is read once."""
+def compute_fold_statistics(clip_records: Iterable[Record], folds: dict, bins: int) -> dict:
+    """Mean and std of each fold over its training clips; `clip_records` is read once."""
     moments = FoldMoments(folds, bins)
-    for record in records:
+    for record in clip_records:
         moments.add(record)
     return moments.results()
 
@@ -84,7 +84,9 @@ def _clip_sums(record: Record) -> tuple[int, Float[np.ndarray, " f"], Float[np.n
     return len(record.spectrogram), sum_of_values, sum_of_squares
 
 
-def write_stats(output: str, shard_names: list[str], folds: dict, shape: records.RecordShape) -> None:
+def write_fold_statistics(
+    output: str, shard_names: list[str], folds: dict, shape: records.RecordShape
+) -> None:
     """stats/<protocol>/fold_<i>.npz with `mean` and `std` [f] over the fold's training clips.
 
     `shard_names`: the shards; `folds`: lists of clip_ids by protocol and number.

@@ -8,7 +8,7 @@ from emofuse_jax.data import records
 from emofuse_jax.data.writing.shards import ShardPlan
 
 
-def write_tfds(
+def write_tfds_metadata(
     output: str,
     classes: tuple[str, ...],
     plan: ShardPlan,
@@ -47,35 +47,37 @@ def write_tfds(
     )
 
 
-def _tfds_features(features, classes: tuple[str, ...], shape: records.RecordShape, s: int):
+def _tfds_features(features_module, classes: tuple[str, ...], shape: records.RecordShape, num_frames: int):
     c = len(classes)
 
     def tensor(shape, dtype):
-        return features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+        return features_module.Tensor(shape=shape, dtype=dtype, encoding="bytes")
 
     optional_features = {}
     if shape.audio_features:
         optional_features["audio_features"] = tensor((None, shape.audio_features), np.float16)
     if shape.face_features:
-        optional_features["face_features"] = tensor((s, shape.face_features), np.float16)
+        optional_features["face_features"] = tensor((num_frames, shape.face_features), np.float16)
     if shape.waveform:
         optional_features["waveform"] = tensor((None,), np.int16)
-    return features.FeaturesDict(
+    return features_module.FeaturesDict(
         {
-            "clip_id": features.Text(),
-            "speaker": features.Text(),
-            "corpus": features.Text(),
-            "label": features.ClassLabel(names=list(classes)) if c else features.Scalar(np.int64),
+            "clip_id": features_module.Text(),
+            "speaker": features_module.Text(),
+            "corpus": features_module.Text(),
+            "label": features_module.ClassLabel(names=list(classes))
+            if c
+            else features_module.Scalar(np.int64),
             "votes": tensor((c,), np.float32),
             "spectrogram": tensor((None, shape.f), np.float16),
-            "faces": tensor((s, shape.h, shape.w, 3), np.uint8),
-            "face_valid": tensor((s,), np.bool_),
-            "face_time": tensor((s,), np.float32),
-            "face_box": tensor((s, 4), np.float32),
-            "face_landmarks": tensor((s, 5, 2), np.float32),
-            "face_score": tensor((s,), np.float32),
-            "audio_ok": features.Scalar(np.bool_),
-            "video_ok": features.Scalar(np.bool_),
+            "faces": tensor((num_frames, shape.h, shape.w, 3), np.uint8),
+            "face_valid": tensor((num_frames,), np.bool_),
+            "face_time": tensor((num_frames,), np.float32),
+            "face_box": tensor((num_frames, 4), np.float32),
+            "face_landmarks": tensor((num_frames, 5, 2), np.float32),
+            "face_score": tensor((num_frames,), np.float32),
+            "audio_ok": features_module.Scalar(np.bool_),
+            "video_ok": features_module.Scalar(np.bool_),
             **optional_features,
         }
     )

@@ -187,7 +187,7 @@ def reshape_to_map(weights: Float[Array, "... l"], bins: int, axes: str) -> Floa
     return weights.reshape(*weights.shape[:-1], -1, bins) if axes == "2d" else weights
 
 
-class AudioEncoder(nnx.Module):
+class FCNEncoder(nnx.Module):
     """The FCN and its map as a sequence; `attn_axes` is `2d`, `1d_concat` or `1d_mean`."""
 
     defaults = ALEXNET | {"attn_axes": "2d", "lrn": LRN_DEFAULTS}

@@ -31,7 +31,7 @@ class PartResNet(nnx.Module):
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """The parts' vectors, and how they look at each other; a part without a valid step is masked."""
         windows, window_mask = cut_segments(
-            batch.audio, batch.audio_mask, count=self.parts, steps=self.window_frames
+            batch.audio, batch.audio_mask, num_segments=self.parts, window_steps=self.window_frames
         )
         b, n, w, f = windows.shape
         mask = window_mask.any(axis=2)

@@ -66,7 +66,7 @@ class SegmentEncoder(nnx.Module):
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Standardised log spectrogram, zero at padding, to a sequence."""
         windows, window_mask = cut_segments(
-            batch.audio, batch.audio_mask, count=self.segments, steps=self.window_frames
+            batch.audio, batch.audio_mask, num_segments=self.segments, window_steps=self.window_frames
         )  # b n w f
         b, n, w, f = windows.shape
         mask = window_mask[:, :, self.window_frames // 2]

@@ -17,15 +17,15 @@ FEATURE_ENCODER_DEFAULTS = {"embedding": 256, "activation": "tanh"}
 class FeatureProjection(nnx.Module):
     """`g(W norm(x) + b)`, norm that of a layer (Ba et al., arXiv 1607.06450), g tanh or GELU."""
 
-    def __init__(self, width: int, config, field: str, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, config, modality: str, dtype, *, rngs: nnx.Rngs):
         if not width:
             raise ValueError(
-                f"{field}.encoder: 'features', but the records hold none: prepare them with"
-                f" --{'face' if field == 'video' else 'audio'}_encoder=model.onnx"
+                f"{modality}.encoder: 'features', but the records hold none: prepare them with"
+                f" --{'face' if modality == 'video' else 'audio'}_encoder=model.onnx"
             )
         if config.activation not in ACTIVATIONS:
             raise ValueError(
-                f"{field}.activation: {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}"
+                f"{modality}.activation: {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}"
             )
         self.norm = nnx.LayerNorm(width, dtype=jnp.float32, rngs=rngs)
         self.linear = linear(width, config.embedding, dtype, rngs=rngs)

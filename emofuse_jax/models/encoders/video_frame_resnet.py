@@ -98,7 +98,7 @@ def downsample_images(images: Float[Array, "n h w 3"], factor: int) -> Float[Arr
     return images.reshape(n, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))  # n y q x q c
 
 
-class VideoEncoder(nnx.Module):
+class FrameEncoder(nnx.Module):
     """Faces to a sequence of frame embeddings; `downsample` pixels become one mean."""
 
     defaults = RESNET18 | {"downsample": 1, "embedding": 256}

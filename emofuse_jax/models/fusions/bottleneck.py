@@ -94,7 +94,8 @@ class BottleneckTransformer(nnx.Module):
         modality_mask = jnp.stack([sequence.mask.any(axis=1) for sequence in sequences], axis=1)  # b 2
         modality_weights = equal_weights(modality_mask)
         token_mask_pairs = [
-            s.make_tokens(q) for s, q in zip((self.audio, self.video), sequences, strict=True)
+            modality_branch.make_tokens(encoded)
+            for modality_branch, encoded in zip((self.audio, self.video), sequences, strict=True)
         ]
         tokens, masks = (list(field) for field in zip(*token_mask_pairs, strict=True))
         b = modality_mask.shape[0]

@@ -55,7 +55,7 @@ class CrossAttention(nnx.Module):
     def _resample_and_normalize(
         self, sequence: EncodedSequence, modality: str
     ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
-        values, mask = resample_sequence(*sequence, count=self.positions)
+        values, mask = resample_sequence(*sequence, num_segments=self.positions)
         if self.has_projection:
             values = getattr(self, f"{modality}_projection")(values)
         return (getattr(self, f"{modality}_norm")(values) if self.has_layer_norm else values), mask

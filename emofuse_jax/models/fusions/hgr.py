@@ -59,4 +59,4 @@ class CommonInformation(nnx.Module):
         return FusionOutput(log_p, masked_mean(hidden, segment_mask), aux)
 
     def _to_segments(self, sequence: EncodedSequence):
-        return resample_sequence(*sequence, count=self.segments)
+        return resample_sequence(*sequence, num_segments=self.segments)

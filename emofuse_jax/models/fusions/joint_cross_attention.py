@@ -59,7 +59,7 @@ class JointCrossAttention(nnx.Module):
     def __call__(self, sequences: EncodedSequences, key: PRNGKey | None) -> FusionOutput:
         """Logits from the joint and the single branches; C and all attention weights go to `aux`."""
         (audio, audio_mask), (video, video_mask) = (
-            resample_sequence(*sequence, count=self.steps) for sequence in sequences
+            resample_sequence(*sequence, num_segments=self.steps) for sequence in sequences
         )
         joint = jnp.concatenate([audio, video], axis=-1)  # b n d_a+d_v
         audio, audio_correlation = self.audio(audio, joint, audio_mask)

@@ -33,7 +33,7 @@ class AdditiveAttention(nnx.Module):
         return self.pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
 
 
-class SelfAttention(nnx.Module):
+class SelfFrameAttention(nnx.Module):
     """`alpha_i = sigmoid(f_i^T q0)`, normalised by its sum (P2)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
@@ -45,7 +45,7 @@ class SelfAttention(nnx.Module):
         return attention.self_frame_attention(values[:, None], self.q0[...], masks)
 
 
-class RelationAttention(nnx.Module):
+class RelationFrameAttention(nnx.Module):
     """Self-attention, then weights of each frame beside the whole; twice as wide (P2)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
@@ -58,7 +58,7 @@ class RelationAttention(nnx.Module):
         return attention.relation_frame_attention(values[:, None], self.q0[...], self.q1[...], masks)
 
 
-class TransformerAttention(nnx.Module):
+class TransformerFrameAttention(nnx.Module):
     """Similarity of all pairs after a linear reduction to `attention_width` (P2)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
@@ -72,20 +72,22 @@ class TransformerAttention(nnx.Module):
         return attention.transformer_frame_attention(values[:, None], query[:, None], key[:, None], masks)
 
 
-ATTENTION = {
+ATTENTION_TYPES = {
     "additive": AdditiveAttention,
     "statistics": functools.partial(AdditiveAttention, pool=attention.statistics_pool, vectors=2),
-    "self": SelfAttention,
-    "relation": RelationAttention,
-    "transformer": TransformerAttention,
+    "self": SelfFrameAttention,
+    "relation": RelationFrameAttention,
+    "transformer": TransformerFrameAttention,
 }
 
 
 def make_attention(name: str, width: int, config, dtype, *, rngs: nnx.Rngs) -> nnx.Module:
     """The attention that `config.attention` of the model's part `name` asks for; ValueError if unknown."""
-    if config.attention not in ATTENTION:
-        raise ValueError(f"{name}.attention: {config.attention!r}, expected one of {', '.join(ATTENTION)}")
-    return ATTENTION[config.attention](width, config, dtype, rngs=rngs)
+    if config.attention not in ATTENTION_TYPES:
+        raise ValueError(
+            f"{name}.attention: {config.attention!r}, expected one of {', '.join(ATTENTION_TYPES)}"
+        )
+    return ATTENTION_TYPES[config.attention](width, config, dtype, rngs=rngs)
 
 
 def _init_query(width, rngs):

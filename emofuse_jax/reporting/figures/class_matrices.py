@@ -16,7 +16,7 @@ def model_pictures(
     aux: Mapping[str, np.ndarray], classes: Sequence[str], marks: Sequence[str] = ()
 ) -> list[tuple[str, style.Picture]]:
     """Title and picture of each matrix over classes that the model has."""
-    class_matrices = select_kinds(aux, ROW_LABELS)
+    class_matrices = select_kinds(aux, ROW_LABEL_FUNCTIONS)
     return [
         (DISPLAY_SPECS[name].title, _matrix_picture(name, first_matrix(value), classes, marks))
         for name, value in class_matrices.items()
@@ -31,7 +31,7 @@ def first_matrix(value: np.ndarray) -> Float[np.ndarray, "m c"]:
 
 def _matrix_picture(name: str, matrix: Float[np.ndarray, "m c"], classes, marks) -> style.Picture:
     display = DISPLAY_SPECS[name]
-    rows = ROW_LABELS[display.kind](classes)[: len(matrix)]
+    rows = ROW_LABEL_FUNCTIONS[display.kind](classes)[: len(matrix)]
     if (len(rows), len(classes)) != matrix.shape:
         raise ValueError(f"report: {name} is {list(matrix.shape)}, expected {[len(rows), len(classes)]}")
     if display.kind == "classes":
@@ -70,7 +70,10 @@ def _matrix_picture(name: str, matrix: Float[np.ndarray, "m c"], classes, marks)
     )
 
 
-ROW_LABELS = {"classes": lambda classes: list(classes), "streams": lambda classes: list(MODALITY_LABELS)}
+ROW_LABEL_FUNCTIONS = {
+    "classes": lambda classes: list(classes),
+    "streams": lambda classes: list(MODALITY_LABELS),
+}
 """Names of the rows, by kind; the columns are the classes."""
 
 

@@ -10,12 +10,12 @@ SIZE_INCHES = (5.2, 3.3)
 
 def loss_picture(history: Sequence[dict], marks: Sequence[str] = ()) -> style.Picture | None:
     """Loss per epoch; None where no row has one."""
-    return _picture(history, "loss", "Loss", marks)
+    return _curve_picture(history, "loss", "Loss", marks)
 
 
 def ua_picture(history: Sequence[dict], chance: float, marks: Sequence[str] = ()) -> style.Picture | None:
     """UA per epoch in per cent, with the line of chance; None where no row has one."""
-    return _picture(history, "ua", "UA (mean recall), %", marks, chance)
+    return _curve_picture(history, "ua", "UA (mean recall), %", marks, chance)
 
 
 def best_row(history: Sequence[dict]) -> dict | None:
@@ -29,7 +29,7 @@ def best_row(history: Sequence[dict]) -> dict | None:
     return None
 
 
-def _picture(history, metric, title, marks, chance=None) -> style.Picture | None:
+def _curve_picture(history, metric, title, marks, chance=None) -> style.Picture | None:
     lines = {split: _curve_points(history, f"{split}_{metric}") for split in ("train", "validation")}
     if not any(x for x, _ in lines.values()):
         return None

@@ -42,31 +42,31 @@ def reliability_picture(
 
 
 def robustness_picture(
-    curve: str, rows: Sequence[dict], chance: float, marks: Sequence[str] = ()
+    curve_name: str, rows: Sequence[dict], chance: float, marks: Sequence[str] = ()
 ) -> style.Picture:
     """UA along one of `AXIS_LABELS`; the first place of `snr` is the sound as it is."""
-    tick_labels = [_tick_label(curve, row["at"]) for row in rows]
+    tick_labels = [_tick_label(curve_name, row["at"]) for row in rows]
 
     def draw(figure, theme):
         axes = figure.subplots()
         positions, values = range(len(rows)), [100 * row["ua"] for row in rows]
-        colour = theme.audio if curve == "snr" else theme.video
+        colour = theme.audio if curve_name == "snr" else theme.video
         axes.plot(positions, values, "-o", color=colour, lw=1.9, ms=5)
         for position, value in zip(positions, values, strict=True):
             axes.text(position, value + 3, f"{value:.0f}", ha="center", size=9, color=theme.foreground)
         axes.axhline(100 * chance, color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="chance")
         axes.set_xticks(positions, tick_labels)
-        axes.set(ylim=(0, 104), xlabel=AXIS_LABELS[curve])
+        axes.set(ylim=(0, 104), xlabel=AXIS_LABELS[curve_name])
         axes.grid(axis="y")
-        axes.set_title(f"{TITLES[curve]}, %")
+        axes.set_title(f"{TITLES[curve_name]}, %")
         axes.legend(loc="upper right", fontsize=9)
 
     scores_text = text.format_percents({name: row["ua"] for name, row in zip(tick_labels, rows, strict=True)})
-    alt = f"{TITLES[curve]}, by {AXIS_LABELS[curve]}: {scores_text}."
-    return style.make_picture(f"robustness_{curve}", alt, (5.2, 3.3), draw, marks=marks)
+    alt = f"{TITLES[curve_name]}, by {AXIS_LABELS[curve_name]}: {scores_text}."
+    return style.make_picture(f"robustness_{curve_name}", alt, (5.2, 3.3), draw, marks=marks)
 
 
-def _tick_label(curve: str, level: float | None) -> str:
+def _tick_label(curve_name: str, level: float | None) -> str:
     if level is None:
         return "as it is"
-    return f"{level:g}" if curve == "snr" else f"{100 * level:.0f}"
+    return f"{level:g}" if curve_name == "snr" else f"{100 * level:.0f}"

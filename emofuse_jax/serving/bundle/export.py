@@ -89,7 +89,7 @@ def export_bundle(
         bundle_metadata = {
             **metadata,
             "checkpoint": checkpoint_kind,
-            "encoders": frozen_encoders.describe_encoders(metadata["settings"], model.inputs),
+            "encoders": frozen_encoders.describe_encoders(metadata["settings"], model.input_fields),
         }
         bundle_metadata |= {"quantized": quantize, "onnx": onnx}
         included_encoders = (
@@ -195,7 +195,9 @@ def export_graph(
     (b,) = jax_export.symbolic_shape("b")
     weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in stored_weights.items()}
     shapes = input_shapes(vars(spec))
-    inputs = {name: jax.ShapeDtypeStruct((b, *shapes[name][0]), shapes[name][1]) for name in model.inputs}
+    inputs = {
+        name: jax.ShapeDtypeStruct((b, *shapes[name][0]), shapes[name][1]) for name in model.input_fields
+    }
     return jax_export.export(jax.jit(compute), platforms=PLATFORMS)(weights, inputs).serialize()
 
 
@@ -203,7 +205,7 @@ def make_parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
     """Random clips, of which one has no sound and one no face."""
     batch = model.fake_batch(PARITY_BATCH_SIZE, seed=0)
     shapes = input_shapes(vars(spec))
-    inputs = {name: np.array(getattr(batch, name), shapes[name][1]) for name in model.inputs}
+    inputs = {name: np.array(getattr(batch, name), shapes[name][1]) for name in model.input_fields}
     for name, row in (("audio_mask", 1), ("audio_features_mask", 1), ("face_mask", 2)):
         if name in inputs:
             inputs[name][row] = False

@@ -80,7 +80,7 @@ def prepare_window(
     clip = Clip(os.path.basename(path), path, label=-1, speaker="", start=start, end=end)
     encoder_paths, find_faces = make_encoder_files(requirements), should_find_faces(requirements)
     record = process_clip(
-        clip, requirements.settings, encoders=encoder_paths, should_find_faces=find_faces, person=person
+        clip, requirements.settings, encoder_files=encoder_paths, should_find_faces=find_faces, person=person
     )
     return record.reason if isinstance(record, Failure) else usable_record_or_error(requirements, record)
 

@@ -7,7 +7,7 @@ import numpy as np
 from emofuse_jax.data import records
 from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.data.example_codec import parse_example, serialise_example
+from emofuse_jax.data.example_codec import parse_example, serialize_example
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.types import InputSpec
 from tests.fakes import make_record, write_dataset
@@ -75,4 +75,4 @@ def _with_other_fields(data: bytes, rng) -> bytes:
             fields[name] = rng.bytes(len(fields[name]))
         else:
             fields[name] = fields[name] + rng.bytes(int(rng.integers(1, 9)))
-    return serialise_example(fields)
+    return serialize_example(fields)
