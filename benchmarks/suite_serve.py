@@ -233,7 +233,7 @@ def send_request(
 
 
 def measure_load(port: int, data: bytes, seconds: float, wait_seconds: list[list[float]]) -> float:
-    """Answers a second to CLIENTS callers, each of which asks again when it is answered."""
+    """Answers a second to CLIENT_COUNT callers, each of which asks again when it is answered."""
     deadline = time.monotonic() + seconds
     wait_seconds.append([])
 
