@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from emofuse_jax.utils.errors import to_one_line
+from emofuse_jax.utils.prep_package import check_prep_package
 
 MAX_ERROR_CHARS = 1000
 """Characters of a line about a word of the command line, which may be any file."""
@@ -48,6 +49,10 @@ def main() -> None:
 
 def run_verb(verb: str) -> None:
     """Runs a verb with the flags in `sys.argv`, for `emofuse <verb>` and `python launch/<verb>.py`."""
+    try:
+        check_prep_package()  # before a verb imports data_prep
+    except ValueError as error:
+        sys.exit(report_failure(str(error), 2))
     run(importlib.import_module(f"emofuse_jax.cli.{verb}").main)
 
 
