@@ -86,8 +86,10 @@ def run(main_function: Callable[[Sequence[str]], int | None]) -> None:
 
 
 def format_config_error(error: Exception) -> str:
-    """What a user reads of a config, a field or a value that absl or ml_collections did not take."""
-    message = f"config: no field {error.args[0]}" if isinstance(error, KeyError) and error.args else error
+    """Returns the line for a config, a field or a value that absl or ml_collections did not take."""
+    message = str(error)
+    if isinstance(error, (AttributeError, KeyError)) and message.startswith(("\"'", "'")):
+        message = "config: no field " + message.strip('"')  # they say no more than the field's name
     return to_one_line(message)[:MAX_ERROR_CHARS]
 
 
@@ -192,13 +194,16 @@ def help_text(module: str) -> str:
 
 
 def resolve_shipped_config(config_flag: str) -> str:
-    """Replaces `--config=am_fbp` by the path of the shipped file, unless a file of that name exists."""
+    """Replaces `--config=am_fbp` by the path of the shipped file, unless a file of that name exists.
+
+    `am_fbp.py` and `configs/am_fbp.py`, the paths in a clone, mean the shipped file too.
+    """
     if not config_flag.startswith("--config=") or os.path.isfile(config_flag[9:].split(":")[0]):
         return config_flag
     from emofuse_jax.settings.shipped import shipped_path
 
     name, *config_arguments = config_flag[9:].split(":")
-    path = shipped_path(os.path.basename(name).removesuffix(".py"))
+    path = shipped_path(name.removeprefix("configs/").removesuffix(".py"))
     if path is None:
         raise SystemExit(f"emofuse: --config={name}: neither a file here nor a shipped config")
     return ":".join([f"--config={path}", *config_arguments])

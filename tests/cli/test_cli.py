@@ -57,7 +57,11 @@ def test_every_verb_has_help_and_both_forms_say_the_same(verb):
         (["train", "--config=am_fbp", "--config.data.path=nowhere", "--workdir=w"], "nowhere"),
         (["train", "--config=no_such", "--workdir=w"], "--config=no_such: neither a file here nor"),
         (["train", "--config=demo:nosuch", "--workdir=w"], "configs/demo.py:nosuch: there is no"),
-        (["train", "--config=am_fbp", "--config.data.bogus=3", "--workdir=w"], "bogus"),
+        (
+            ["train", "--config=elsewhere/am_fbp.py", "--workdir=w"],
+            "elsewhere/am_fbp.py: neither a file here",
+        ),
+        (["train", "--config=am_fbp", "--config.data.bogus=3", "--workdir=w"], "config: no field 'bogus'"),
         (["train", "--config=am_fbp", "--config.bogus.at.all=3", "--workdir=w"], "config: no field 'bogus'"),
         (["train", "--config", "am_fbp", "--workdir=w"], "config.data.path is empty"),
         (["train", "surplus"], "unexpected argument 'surplus'"),
