@@ -74,6 +74,7 @@ SLOW_TEST_FILES = (
     "settings/test_configs.py",
     "training/test_loop.py",
     "training/test_crossval.py",
+    "cli/test_installations.py",
     "models/test_fusions.py",
     "api/test_demo.py",
     "training/test_batch_source.py",
