@@ -18,9 +18,9 @@ def check_prep_package() -> None:
     spec = importlib.util.find_spec("data_prep")
     if spec is None:
         raise ValueError(f"{expected}: this part of emofuse is missing; install emofuse again")
-    found = [*(spec.submodule_search_locations or ()), spec.origin][0]
-    if os.path.realpath(found) != os.path.realpath(expected):
+    location = [*(spec.submodule_search_locations or ()), spec.origin][0]
+    if os.path.realpath(location) != os.path.realpath(expected):
         raise ValueError(
-            f"{found}: hides emofuse's own package data_prep, which lies in {folder}; rename it, or remove"
-            f" {os.path.dirname(found)} from PYTHONPATH and sys.path"
+            f"{location}: hides emofuse's own package data_prep, which lies in {folder}; rename it, or remove"
+            f" {os.path.dirname(location)} from PYTHONPATH and sys.path"
         )
