@@ -128,7 +128,8 @@ class WindowAssembler:
         self._video_end = max(self._video_end, chunk.start_seconds)
 
     def is_window_ready(self) -> bool:
-        """Whether the next window is there: all that came has passed its end, or some of it by MAX_STREAM_LAG_SECONDS."""
+        """Whether the next window is there: all that came has passed its end, or some of it by
+        MAX_STREAM_LAG_SECONDS."""
         end = self.window_start + self.window_seconds
         stream_ends = [
             stream_end for stream_end in (self._audio_end, self._video_end) if stream_end > -math.inf
