@@ -12,12 +12,14 @@ where each side came from. `emofuse prepare --corpus=composite` reads them.
 """
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import io
 import json
 import os
 import urllib.parse
+from collections.abc import Iterator
 
 import av
 import numpy as np
@@ -174,8 +176,11 @@ def write_pair(clip_pair: ClipPair, path: str) -> None:
     )
     duration_seconds = min(end - start, face_info.video.end)
     blocks = list(read_audio_blocks(voice_info, start, start + duration_seconds, SAMPLE_RATE))
-    temporary_path = f"{path}.part"
-    with open_media(face_info.path) as source, av.open(temporary_path, "w", format="matroska") as container:
+    with (
+        atomic_path(path) as temporary_path,
+        open_media(face_info.path) as source,
+        av.open(temporary_path, "w", format="matroska") as container,
+    ):
         video_stream = container.add_stream_from_template(source.streams.video[0])
         audio_stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
         mux_audio(container, audio_stream, np.concatenate(blocks))
@@ -187,7 +192,19 @@ def write_pair(clip_pair: ClipPair, path: str) -> None:
                 continue
             packet.stream = video_stream
             container.mux(packet)
-    os.replace(temporary_path, path)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str) -> Iterator[str]:
+    """Yields a temporary path; moves the file to `path` after the block, removes it if the block raises."""
+    temporary_path = f"{path}.part"
+    try:
+        yield temporary_path
+        os.replace(temporary_path, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary_path)
+        raise
 
 
 def mux_audio(container, stream, samples: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import pytest
 from data_prep.corpora import read_corpus
 from data_prep.corpora.composite import make_composite, pair_clips, pair_speakers
 from data_prep.media.audio_track import read_audio_blocks
-from data_prep.media.probe import probe_media
+from data_prep.media.probe import MediaError, probe_media
 from data_prep.media.video_clip import VideoClip, read_clip_frames
 from emofuse_jax.data.writing.corpus import Clip, Corpus
 from emofuse_jax.scoring.result_labels import corpus_marks
@@ -128,6 +128,16 @@ def test_an_unreadable_clip_is_reported_and_the_others_are_made(sides, tmp_path)
     assert num_clips == 11
     assert str(broken) in notes[-1]
     assert not list((tmp_path / "films").glob("*.part"))
+
+
+def test_a_film_that_fails_half_way_leaves_no_file(sides, tmp_path, monkeypatch):
+    def fail(*_):
+        raise MediaError("damaged")
+
+    monkeypatch.setattr("data_prep.corpora.composite.mux_audio", fail)
+    num_clips, _ = make_composite(*sides, str(tmp_path), seed=0)
+    assert num_clips == 0
+    assert not list(tmp_path.glob("*.mkv*"))
 
 
 def test_synthetic_sides_are_marked(sides, tmp_path):
