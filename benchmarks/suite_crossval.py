@@ -89,7 +89,7 @@ def count_clips(context: CrossvalContext, replica_ids: list) -> int:
 
 
 def make_our_epoch(context: CrossvalContext, workdir: str):
-    """An epoch of every replica, and its validation, chunk after chunk."""
+    """An epoch of every replica, and its validation, group after group."""
     missing_directory = os.path.join(workdir, "none")
     replica_groups = [
         restore_or_init_group(context, replica_ids, missing_directory)

@@ -25,6 +25,9 @@ from emofuse_jax.utils.locks import lock_directory
 from emofuse_jax.utils.system import available_cores
 from emofuse_jax.utils.versions import package_versions
 
+VERSIONED_PACKAGES = ("emofuse", "av", "librosa", "soxr", "numpy", "jax", "mtcnn", "opencv-python-headless")
+ENCODER_PACKAGES = ("onnxruntime",)
+
 
 @dataclasses.dataclass(frozen=True)
 class PrepSummary:
@@ -63,7 +66,7 @@ def prepare(
       workers: processes; default: the cores; 0: this process, for tests.
       shards: files of records; default: 64 clips each.
       progress: called with the clips done and their number.
-      encoders: where the ONNX files that `settings` name (`encoder_probe.with_encoders`) lie.
+      encoders: where the ONNX files that `settings` name (`probe_encoders.with_encoders`) lie.
       beam: options of an Apache Beam pipeline that writes the shards in place of this machine's processes
         (data_prep/workers/beam_runner.py); None: no pipeline.
 
@@ -78,9 +81,8 @@ def prepare(
     plan = plan_shards(output, dataset, corpus.clips, shards)
     with lock_directory(os.path.join(output, PROGRESS_FOLDER)):
         stored_identity = begin_or_resume(output, _make_identity(corpus, settings, plan))
-        settings = PrepSettings.from_dict(
-            stored_identity["settings"]
-        )  # with the names that the encoders had then
+        # with the names that the encoders had when the preparation began
+        settings = PrepSettings.from_dict(stored_identity["settings"])
         write_encoder_paths(output, encoders)
         missing_shards = [shard for shard in range(plan.num_shards) if plan.read_marker(shard) is None]
         if beam is None:
@@ -160,12 +162,6 @@ def _assign_record_positions(markers: list[dict]) -> list[dict]:
             rows.append({**row, **dict(zip(("shard", "row", "index"), position, strict=True))})
             row_in_shard, index = row_in_shard + has_record, index + has_record
     return rows
-
-
-VERSIONED_PACKAGES = ("emofuse", "av", "librosa", "soxr", "numpy", "jax", "mtcnn", "opencv-python-headless")
-
-
-ENCODER_PACKAGES = ("onnxruntime",)
 
 
 def prep_versions(settings: PrepSettings) -> dict[str, str]:

@@ -15,6 +15,12 @@ TRIM_MARGIN_SECONDS = 0.1
 """Seconds that stay before and after what is trimmed to."""
 BLOCK_FRAMES = 256
 """Spectrogram frames computed at once, so that memory does not grow with the clip's samples."""
+UNITS_PER_BEL = {
+    "log_spectrogram_v1": math.log(10) / 2,
+    "log_mel_v1": math.log(10),
+    "db_spectrogram_v1": 10.0,
+}
+"""What a frontend's numbers rise by when the sound has ten times the power."""
 
 
 def log_spectrogram(
@@ -44,12 +50,8 @@ def log_spectrogram(
     blocks = [audio] if isinstance(audio, np.ndarray) else audio
     hop = round(settings.sample_rate * settings.hop_ms / 1000)
     padding = np.zeros(settings.dft // 2, np.float32)
-    buffered_samples, frame_bytes, energy, num_samples = (
-        padding,
-        bytearray(),
-        0.0,
-        0,
-    )  # grown in place: half an hour is 72 MB
+    # frame_bytes grows in place: half an hour is 72 MB
+    buffered_samples, frame_bytes, energy, num_samples = padding, bytearray(), 0.0, 0
     for block in blocks:
         energy += float(np.square(block, dtype=np.float64).sum())
         num_samples += len(block)
@@ -65,9 +67,10 @@ def log_spectrogram(
 
 
 def loud_span(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) -> slice:
-    """Frames from MARGIN before the first to MARGIN after the last within `trim_db` of the loudest.
+    """Returns the frames from TRIM_MARGIN_SECONDS before the first loud one to as long after the last.
 
-    A frame's level is that of its bins' powers together. All frames where `trim_db` is 0.
+    A frame is loud when its level is within `trim_db` of the loudest frame's. Its level is that of its
+    bins' powers together. Where `trim_db` is 0, all frames stay.
 
     Args:
         spectrogram: of `log_spectrogram`.
@@ -131,10 +134,5 @@ def mel_filters(sample_rate: int, dft: int, num_filters: int) -> Float[np.ndarra
     )
 
 
-UNITS_PER_BEL = {
-    "log_spectrogram_v1": math.log(10) / 2,
-    "log_mel_v1": math.log(10),
-    "db_spectrogram_v1": 10.0,
-}
-"""What a frontend's numbers rise by when the sound has ten times the power."""
 FRONTENDS = {"log_spectrogram_v1": _log_magnitude, "log_mel_v1": _log_mel, "db_spectrogram_v1": _magnitude_db}
+"""Function of each frontend, from the spectrum [j t] to the spectrogram [f t]."""

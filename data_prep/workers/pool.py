@@ -34,6 +34,9 @@ MAX_CLIPS_AHEAD = 8
 MAX_WORKER_DEATHS = 8
 """Workers that may die one after the other without a finished clip between them."""
 
+_sha256 = functools.lru_cache(maxsize=2)(file_sha256)
+"""Hash of a file, remembered: clips that are parts of one file come one after the other."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PrepJob:
@@ -53,6 +56,9 @@ class Outcome:
     reason: str
     sha256: str
     data: bytes | None
+
+
+ProcessFunction = Callable[[PrepJob, Clip], Outcome]
 
 
 def process_to_outcome(job: PrepJob, clip: Clip) -> Outcome:
@@ -80,12 +86,6 @@ def process_to_outcome(job: PrepJob, clip: Clip) -> Outcome:
         return Outcome("failed", to_one_line(result.reason), digest, None)
     status = "kept" if result.audio_ok and result.video_ok else "masked"
     return Outcome(status, result.notes, digest, records.encode(result))
-
-
-_sha256 = functools.lru_cache(maxsize=2)(file_sha256)
-"""Clips that are parts of one file come one after the other."""
-
-ProcessFunction = Callable[[PrepJob, Clip], Outcome]
 
 
 def process_clips(
@@ -232,7 +232,10 @@ class _WorkerPool:
             self._replace_worker(worker, f"exit code {exit_code}", should_retry=True)
 
     def _replace_worker(self, worker: Worker, reason: str, should_retry: bool) -> None:
-        """Replaces a worker and lists its clip, or tries it `should_retry` where another may be at fault."""
+        """Replaces a worker and lists its clip as failed, or tries the clip again if `should_retry`.
+
+        A clip is tried again where another one may be at fault.
+        """
         worker.close()
         self.num_deaths += should_retry
         if not worker.is_ready:

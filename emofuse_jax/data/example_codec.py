@@ -13,6 +13,7 @@ import numpy as np
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 BYTES_LIST, INT64_LIST = 1, 3
+Buffer = bytes | np.ndarray
 
 
 def parse_example(data: bytes) -> dict[str, list]:
@@ -105,9 +106,6 @@ def to_signed(value: int) -> int:
     """Two's complement of 64 bits."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
-
-
-Buffer = bytes | np.ndarray
 
 
 def serialize_example(features: Mapping[str, Buffer | int]) -> bytes:

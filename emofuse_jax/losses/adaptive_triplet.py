@@ -1,9 +1,7 @@
 """Triplets whose margins follow from their distances (M2FNet, arXiv 2206.02187)."""
 
 from emofuse_jax.losses.cross_entropy import label_weight
-from emofuse_jax.ops.metric_learning import (
-    adaptive_margin_triplet,
-)
+from emofuse_jax.ops.metric_learning import adaptive_margin_triplet
 from emofuse_jax.types import Batch, Outputs, WeightedSum
 
 

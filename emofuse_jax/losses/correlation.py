@@ -1,4 +1,4 @@
-"""The maximal correlation of streams and labels, maximised (P3, EMOdal)."""
+"""The maximal correlation of streams and labels, maximised (Ma et al., 2020; EMOdal)."""
 
 import jax
 import jax.numpy as jnp

@@ -1,9 +1,7 @@
 """Cross-entropy that weighs mistakes of polarity (VAANet, arXiv 2003.00832)."""
 
 from emofuse_jax.losses.cross_entropy import label_weight
-from emofuse_jax.ops.metric_learning import (
-    polarity_cross_entropy,
-)
+from emofuse_jax.ops.metric_learning import polarity_cross_entropy
 from emofuse_jax.types import Batch, Outputs, WeightedSum
 
 

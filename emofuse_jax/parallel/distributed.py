@@ -12,6 +12,8 @@ from emofuse_jax.utils.system import available_cores
 
 HEARTBEAT_TIMEOUT_SECONDS = 30
 """Seconds after which a process that is not heard of counts as lost, and the others stop."""
+MAX_CPU_DEVICES = 8
+"""CPU devices that are made: each holds the data again, and its share of the memory alone."""
 
 
 def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -35,10 +37,6 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
         jax.distributed.initialize(*arguments, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS)
     except RuntimeError as error:
         raise ValueError(f"multi-process start: {error}") from error
-
-
-MAX_CPU_DEVICES = 8
-"""CPU devices that are made: each holds the data again, and its share of the memory alone."""
 
 
 def use_one_device_per_core() -> None:

@@ -4,6 +4,9 @@ from typing import Protocol
 
 import numpy as np
 
+MANIFEST_FILE = "bundle.json"
+"""Name of the file of a bundle that says what the others mean."""
+
 
 class LoadedBundle(Protocol):
     """The part of `serving.bundle.load.Bundle` that prediction and media preparation use."""
@@ -19,6 +22,3 @@ class LoadedBundle(Protocol):
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the network on one batch."""
-
-
-MANIFEST_FILE = "bundle.json"

@@ -25,7 +25,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(home):
-    """Two replicas at a time: three chunks; every epoch is saved."""
+    """Two replicas at a time: three groups; every epoch is saved."""
     fields = {"crossval.save_seconds": 0.0, "crossval.mode": "loop", "train.epochs": 10}
     return small_config(write_features(str(home / "records"), FEATURE_SPEC), **fields)
 

@@ -1,7 +1,6 @@
 """Speaker-independent folds: test speakers by protocol, validation speakers a seeded part of the others."""
 
 import hashlib
-import importlib.metadata
 import importlib.resources
 import json
 import os
@@ -56,7 +55,7 @@ def _grouped_protocols(speakers: set[str], sex: dict[str, str]) -> list[Evaluati
 def make_fold(
     protocol: EvaluationProtocol, fold: int, rows: list[dict], sex: dict[str, str]
 ) -> dict[str, list[str]]:
-    """clip_ids of `train`, `validation_speakers` and `test_speakers` from the manifest's rows.
+    """Lists the clip_ids of `train`, `validation` and `test` from the manifest's rows.
 
     Failed clips are nowhere; unlabelled ones may train (semi-supervised), never validate or test.
     """

@@ -10,6 +10,11 @@ from emofuse_jax.reporting.figures import cells, style
 from emofuse_jax.reporting.figures.display_specs import DISPLAY_SPECS, select_kinds
 
 MODALITY_LABELS = ("voice", "face")
+ROW_LABEL_FUNCTIONS = {
+    "classes": lambda classes: list(classes),
+    "streams": lambda classes: list(MODALITY_LABELS),
+}
+"""Names of the rows, by kind; the columns are the classes."""
 
 
 def model_pictures(
@@ -68,13 +73,6 @@ def _matrix_picture(name: str, matrix: Float[np.ndarray, "m c"], classes, marks)
     return style.make_picture(
         f"model_{name}", f"{display.title}. {'; '.join(lines)}.", size, draw, marks=marks
     )
-
-
-ROW_LABEL_FUNCTIONS = {
-    "classes": lambda classes: list(classes),
-    "streams": lambda classes: list(MODALITY_LABELS),
-}
-"""Names of the rows, by kind; the columns are the classes."""
 
 
 def _format_number(value: float) -> str:

@@ -1,8 +1,8 @@
 """All folds and seeds of a protocol: the corpus lies on the devices once, the replicas run side by side.
 
-A replica is `emofuse train` of its fold and seed, to rounding. Replicas are trained in chunks that fit the
-devices' memory; a finished chunk leaves each replica's best checkpoint, history and result. Started again, a
-run goes on after the last finished chunk, from what was saved last; SIGTERM saves within an epoch.
+A replica is `emofuse train` of its fold and seed, to rounding. Replicas are trained in groups that fit the
+devices' memory; a finished group leaves each replica's best checkpoint, history and result. Started again, a
+run goes on after the last finished group, from what was saved last; SIGTERM saves within an epoch.
 """
 
 import functools
@@ -192,7 +192,7 @@ def make_context(
 def split_into_groups(
     context: CrossvalContext, replica_ids: list[ReplicaId], group_size: int
 ) -> list[list[ReplicaId]]:
-    """Chunks of `group_size` runs; the last run of one again where the chunk does not fill the devices."""
+    """Splits runs into groups of `group_size`; one that does not fill the devices repeats its last run."""
     groups, device_count = (
         [replica_ids[start : start + group_size] for start in range(0, len(replica_ids), group_size)],
         context.mesh.size,
@@ -210,15 +210,15 @@ def train_replica_groups(
     get_result_path: Callable[[str, ReplicaId], str],
     write_results: Callable[[CrossvalContext, ReplicaGroup, str], None],
 ) -> None:
-    """Trains the runs, `group_size` at a time, and writes what they reached; skips chunks that are whole.
+    """Trains the runs, `group_size` at a time, and writes what they reached; skips finished groups.
 
     Args:
       context, replica_ids: what to train.
-      group_size: runs a chunk.
+      group_size: runs in a group.
       workdir: to save to, and to go on from.
-      should_stop: of parallel/preemption.py; asked between calls of a program, and when a chunk is written.
+      should_stop: of parallel/preemption.py; asked between calls of a program, and when a group is written.
       get_result_path: where, under `workdir`, the result of a run lies when it is whole.
-      write_results: writes the results of a chunk's runs under `workdir`.
+      write_results: writes the results of a group's runs under `workdir`.
     """
     groups, epochs = split_into_groups(context, replica_ids, group_size), context.config.train.epochs
     clips_per_epoch = group_size * context.steps * context.config.data.batch_size
@@ -243,7 +243,9 @@ def train_replica_groups(
                 )
                 write_results(context, group, workdir)
             if should_stop():
-                raise Preempted(f"{workdir}: saved, {group_number + 1} of {len(groups)} chunks are done")
+                raise Preempted(
+                    f"{workdir}: saved, {group_number + 1} of {len(groups)} replica groups are done"
+                )
 
 
 def write_group_results(
@@ -253,7 +255,7 @@ def write_group_results(
     *,
     describe_data: Callable[[str, Dataset], None],
 ) -> None:
-    """Tests the replicas of a trained chunk and writes what they reached."""
+    """Tests the replicas of a trained group and writes what they reached."""
     test_predictions, best_model = (
         predict_part(context, group.replica_ids, group.best_model, "test"),
         to_host(group.best_model),

@@ -1,4 +1,4 @@
-"""A chunk of replicas as it stands: begun, saved, and restored to go on from."""
+"""The state of a replica group: begun, saved, and restored to go on from."""
 
 import dataclasses
 
@@ -39,19 +39,18 @@ class ReplicaGroup:
 
 
 def count_steps_taken(context: CrossvalContext, group: ReplicaGroup) -> int:
-    """Steps taken since the chunk's start."""
+    """Returns the steps taken since the group's start."""
     return group.epochs * context.steps + group.steps
 
 
 def restore_or_init_group(
     context: CrossvalContext, replica_ids: list[ReplicaId], workdir: str
 ) -> ReplicaGroup:
-    """The chunk as it was saved, or its start."""
+    """Restores the group as it was saved, or begins it."""
     metadata = store.read_metadata(workdir, "replicas", missing_ok=True)
     matches_saved = metadata is None or [tuple(replica_id) for replica_id in metadata["runs"]] == replica_ids
-    if not broadcast_decision(
-        matches_saved
-    ):  # of a chunk that is finished; asked first, so that nobody reads what is removed
+    # What is saved may be of a finished group; all decide before, so that no process reads what is removed.
+    if not broadcast_decision(matches_saved):
         remove_group_checkpoint(workdir)
         metadata = None
     states = put_replicas(context, context.make_initial_states(replica_ids))

@@ -1,4 +1,4 @@
-"""Trains a chunk of replicas to the end, epoch by epoch; killed and started again, it goes on."""
+"""Trains a replica group to the end, epoch by epoch; killed and started again, it goes on."""
 
 import dataclasses
 import time
@@ -80,15 +80,14 @@ def _train_replica_group(
         should_save = is_stopping or broadcast_decision(
             time.monotonic() - last_save_time >= config.crossval.save_seconds
         )
-        if (
-            should_save and count_steps_taken(context, group) > last_saved_step
-        ):  # a save over the same step would first remove it
+        # a save over the same step would first remove it
+        if should_save and count_steps_taken(context, group) > last_saved_step:
             if group.steps:
                 check_replicas_finite(context, group, active, fetch_epoch_sums(group))
             save_replica_group(context, group, workdir)
             last_save_time, last_saved_step = time.monotonic(), count_steps_taken(context, group)
         if is_stopping:
-            raise Preempted(f"{workdir}: saved at step {last_saved_step} of its chunk")
+            raise Preempted(f"{workdir}: saved at step {last_saved_step} of its replica group")
     return group
 
 

@@ -39,9 +39,10 @@ class ReplicaInputs:
 
 
 def make_train_steps(model: Model, config) -> Callable:
-    """The pure `(data, state, replica, rows [k b], live [k]) -> (state, sums)`: k steps of one replica.
+    """Makes the pure `(data, state, replica, rows [k b], step_mask [k]) -> (state, sums)` of one replica.
 
-    A step that is not live changes nothing: replicas have epochs of different lengths, and stop early.
+    It takes k steps. A step whose mask is False changes nothing: replicas have epochs of different lengths,
+    and stop early.
     """
 
     def train_step(
@@ -111,7 +112,10 @@ def make_predict_batches(model: Model) -> Callable:
 
 
 def jit_over_replicas(function: Callable, mesh: Mesh, *, donate_argnums: tuple[int, ...] = ()) -> Callable:
-    """Jits `function(data, *own)` for `own` stacked over replicas; a device's replicas meet no other's."""
+    """Jits `function(data, *replica_arguments)`, whose arguments after `data` are stacked over replicas.
+
+    Each device computes its own replicas alone.
+    """
 
     def run_on_device(data, *replica_arguments):
         if jax.tree.leaves(replica_arguments)[0].shape[0] == 1:

@@ -2,7 +2,7 @@
 
 Replicas of one program (training/crossval/crossval.py) may differ in every number that the training step
 takes as an array; other fields, such as widths and batch sizes, make programs of their own, one after the
-other. The test parts are not looked at. Started again, a search goes on after its last finished chunk.
+other. The test parts are not looked at. Started again, a search goes on after its last finished group.
 """
 
 import collections
@@ -173,7 +173,7 @@ def train_trials(
 
 
 def write_trial_results(context: CrossvalContext, group: ReplicaGroup, workdir: str) -> None:
-    """The validation history of every run of a chunk."""
+    """Writes the validation history of every run of a group."""
     for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
         validation_uas = [row["validation_ua"] for row in group.histories[i]]
         trial_result = {
