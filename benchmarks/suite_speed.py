@@ -26,7 +26,7 @@ from emofuse_jax.types import InputSpec
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the device
 POOLING_SHAPES = {"clip level": ((256,), 1280, 256), "frame level": ((256, 300), 256, 256)}
-"""Rows, and widths of both vectors: of the pooled streams of P1, and of one frame of both."""
+"""Rows, and widths of both vectors: of Deep Fusion's pooled streams, and of one frame of both."""
 FUSED_WIDTH, FACTORS, DROPOUT_RATE = 128, 4, 0.1
 SPEC = InputSpec(t=300, f=200, s=3, h=112, w=112, classes=8)
 """A clip of three seconds; three faces, as AM-FBP trains on."""

@@ -99,4 +99,5 @@ ABLATIONS = (
     System("g_fbp-lrn", "g_fbp", {"model.audio.norms": ("lrn", "lrn", "none", "none", "none")}),
     System("am_fbp-all_frames", "am_fbp", {"augment.frames": 0}),
 )
-"""P1 and P2, one change a row; the rows that they differ from are in SYSTEMS."""
+"""Deep Fusion (arXiv 1901.04889) and AM-FBP (arXiv 2111.08910), one change a row; the rows that they differ
+from are in SYSTEMS."""

@@ -36,7 +36,7 @@ def extract_audio_features(
 def extract_face_features(
     frames, faces, settings: PrepSettings, encoder_files: EncoderFiles
 ) -> dict[str, Float16[np.ndarray, "s d"]]:
-    """The field `extract_face_features`, zero where there is no face; nothing without a face encoder.
+    """The field `face_features`, zero where there is no face; nothing without a face encoder.
 
     Faces are cut from the frames at the encoder's own size. Raises EncoderError when the encoder fails.
     """

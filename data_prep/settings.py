@@ -136,8 +136,10 @@ RECIPES = {
         ),
     ),
 }
-"""systems.md, sections 1, 3 and 4: one face for each of 30 segments; 6 snippets of 16 frames.
+"""Settings of each recipe.
 
+`fbp` is for Deep Fusion (arXiv 1901.04889), `hgr` for Ma et al. (Appl. Sci. 2020, 10(20), 7239), with one
+face for each of 30 segments, and `cross_attention` for Mocanu et al. (2023), with 6 snippets of 16 frames.
 `features` samples as `fbp` does and stores what frozen encoders make of it instead
 (data_prep/onnx_models/encoders.py). `speech` has the log-mel energies that speech recognisers read, and the
 faces of `fbp`, without the silence before and after; `voice` the same of windows long enough to tell the

@@ -1,4 +1,4 @@
-"""AlexNet-shaped fully convolutional audio networks as torch.nn.Sequential (systems.md, section 1)."""
+"""AlexNet-shaped, fully convolutional audio networks as torch.nn.Sequential (arXiv 1901.04889)."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from benchmarks.peers.modules import call, random_weights
 
 
 def original(widths):
-    """The table of systems.md: no padding at the stem, LRN before ReLU; torch divides alpha by n=5."""
+    """The original layers: no padding at the stem, LRN before ReLU; torch divides alpha by n=5."""
     a, b, c, d, e = widths
     return nn.Sequential(
         nn.Conv2d(1, a, 11, stride=4),

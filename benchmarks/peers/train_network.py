@@ -89,7 +89,7 @@ def trunk_masks(values):
 
 
 class Spectra(nn.Module):
-    """The FCN of P1 on standardised spectra [b t f]; its columns, all bands of each, [b u g*d]."""
+    """The FCN of Deep Fusion on standardised spectra [b t f]; its columns, all bands of each, [b u g*d]."""
 
     def __init__(self, widths):
         super().__init__()

@@ -15,7 +15,7 @@ def identity_class_map(*names: str) -> dict[str, str]:
 
 
 def apply_class_map(corpus: Corpus, class_maps: dict[str, dict[str, str]], map_name: str | None) -> Corpus:
-    """`corpus` with the classes of `class_maps[chosen]` (default: its first), in the order of the map.
+    """`corpus` with the classes of `class_maps[map_name]` (default: its first), in the order of the map.
 
     A map says what each of the corpus's own names becomes; clips of other classes are left out, and a note
     tells how many. Raises ValueError on a choice that is not there.

@@ -8,8 +8,7 @@ s_v in {0, 1}; all are independent and uniform. The emotion is the pair (p, m), 
 
 so that the voice alone can reach an accuracy of 1/3, the face alone 1/2, any additive combination of the two
 `argmax_c a_c(face) + b_c(voice)` 5/6, and both together 1 (`accuracy_ceilings`). The six names of the classes
-are a
-construction: they give RAVDESS-like file names, and no look or voice is meant to be that emotion's.
+are a construction: they give RAVDESS-like file names, and no look or voice is meant to be that emotion's.
 
 About one clip in twenty is damaged as real ones are (`data_prep.synth.clip.DAMAGES`); `demo.csv`, beside the
 clips, says which. It is written last: a directory without it is not finished.

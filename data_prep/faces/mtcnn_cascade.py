@@ -44,9 +44,10 @@ class _Candidates:
 def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> list[list[Face]]:
     """Faces of each frame (RGB, all of one size), best first; an empty list where none is.
 
-    MTCNN (Zhang et al. 2016; see `mtcnn.py`). `min_face`: smallest face searched for, as a share of the
-    frame's shorter side, in (0, 1]; `min_score`: lowest O-net score of a face. A frame's result does not
-    depend on the others. Raises ValueError when frames are not uint8 [n h w 3] or `min_face` is out of range.
+    MTCNN (Zhang et al. 2016; networks: mtcnn_networks.py). `min_face`: smallest face searched for, as a
+    share of the frame's shorter side, in (0, 1]; `min_score`: lowest O-net score of a face. A frame's result
+    does not depend on the others. Raises ValueError when frames are not uint8 [n h w 3] or `min_face` is out
+    of range.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames: {frames.dtype}{list(frames.shape)}, expected uint8 [n h w 3]")

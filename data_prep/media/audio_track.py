@@ -113,7 +113,7 @@ def _cut_to_span(
 
 
 def _join_parts(parts: Iterable[TimedAudio]) -> Iterator[TimedAudio]:
-    """Parts that follow each other to the tick as one, up to JOINED samples: fewer, larger steps."""
+    """Parts that follow each other to the tick as one, up to MAX_JOINED_SAMPLES: fewer, larger steps."""
     pending, start_time, num_samples, sample_rate = [], None, 0, 0
     for timestamp, part_rate, audio in parts:
         is_contiguous = (

@@ -28,7 +28,7 @@ class ClipFrames:
     times: Float[np.ndarray, " s"]
     """Their own, in seconds of the file."""
     scale: float
-    """Pixels of the source are pixels of the frames, beyond column `left`, divided by it."""
+    """Pixels of the source are pixels of the frames, beyond `left_column`, divided by it."""
     left_column: int
 
 

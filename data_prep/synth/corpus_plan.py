@@ -60,7 +60,7 @@ def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[D
 
 
 def _draw_damages(speaker: int, num_clips: int, rng: np.random.Generator) -> list[str]:
-    """Damage of each clip of a speaker; over all speakers at most DAMAGED_SHARE, the kinds in turn."""
+    """Damage of each clip of a speaker; over all speakers at most DAMAGED_FRACTION, the kinds in turn."""
     previous_total, new_total = (int(DAMAGED_FRACTION * num_clips * s + 1e-9) for s in (speaker - 1, speaker))
     damages = [""] * num_clips
     for damage_number, clip_index in enumerate(rng.permutation(num_clips)[: new_total - previous_total]):

@@ -213,10 +213,10 @@ def _apply_formants(
     ]
     formants = np.concatenate([formants, formants[-1:]])
     spectra = fft.rfft(windows * signal.windows.hann(2 * _BLOCK_SAMPLES, sym=False), _FFT_SIZE, axis=1)
-    filtered_blocks = fft.irfft(spectra * _formant_response(formants), axis=1)  # m _TRANSFORM
+    filtered_blocks = fft.irfft(spectra * _formant_response(formants), axis=1)  # m _FFT_SIZE
     output = np.zeros_like(padded)
     for i in range(0, _FFT_SIZE, _BLOCK_SAMPLES):  # each window reaches over a few blocks
-        block_samples = filtered_blocks[:, i : i + _BLOCK_SAMPLES].reshape(-1)  # m _BLOCK -> m*_BLOCK
+        block_samples = filtered_blocks[:, i : i + _BLOCK_SAMPLES].reshape(-1)  # m block -> m*block
         output[i : i + len(block_samples)] += block_samples
     output = output[_BLOCK_SAMPLES : _BLOCK_SAMPLES + len(source)]
     return output / max(np.abs(output).max(), 1e-9)

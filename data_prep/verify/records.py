@@ -19,7 +19,7 @@ def verify(path: str) -> list[str]:
     """One line for each problem: file and field, what was found, what was expected; empty if all is well.
 
     Checks each shard's checksum, count and order against prep.json and manifest.csv, each record's shapes,
-    ranges and finiteness, the label histogram, and the folds (`verify_folds`).
+    ranges and finiteness, the label histogram, and the folds (`check_folds`).
     """
     try:
         with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
@@ -140,9 +140,8 @@ def _check_features(record: records.Record) -> list[str]:
         values = getattr(record, field)
         if values is None:
             continue
-        has_failed_encoder = (
-            field == "audio_features" and record.audio_ok and len(record.spectrogram)
-        )  # its encoder
+        # a sound whose encoder failed keeps its spectrogram beside features of no vector
+        has_failed_encoder = field == "audio_features" and record.audio_ok and len(record.spectrogram)
         if not len(values) and not has_failed_encoder:
             problems.append(f"{record.clip_id}: {field} has no vector, expected at least one")
         if not np.isfinite(values).all():

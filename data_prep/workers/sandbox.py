@@ -53,7 +53,7 @@ def choose_core(worker_index: int, num_workers: int) -> int | None:
 
 
 def limit_resources(core: int | None, device: str = "cpu") -> None:
-    """Binds this process, and the threads that it will start, to a core and, on the CPU, to MEMORY.
+    """Binds this process, and the threads that it will start, to a core and, on the CPU, to MAX_WORKER_BYTES.
 
     The kernel refuses what goes beyond, so that no watcher can come too late; it counts private memory that
     can be written, not what libraries and JAX map beside it. macOS takes the limit and does not heed it.

@@ -55,7 +55,7 @@ def evaluate_workdir(
       example_count: clips in the gallery.
 
     Returns:
-      The results (their form: report.write_report) and the gallery.
+      The results (their form: `run_report.write_report`) and the gallery.
     """
     experiment, params, model_state, metadata = load_trained_experiment(workdir, checkpoint_kind, data_path)
     if split == "test":

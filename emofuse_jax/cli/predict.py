@@ -100,9 +100,10 @@ def write_predictions(bundle, files: Sequence[str]) -> int:
         progress_bar("files") as progress,
     ):
         remaining_files = [path for path in files if path not in prediction_writer.completed_paths]
+        # one batch size, so that answers are the same to the bit wherever a stopped command goes on
         for path, predictions in (
             predict_all(bundle, remaining_files, batch_sizes=BATCH_SIZES[-1:]) if remaining_files else ()
-        ):  # the same to the bit
+        ):
             prediction_writer.add(path, predictions)
             progress(len(prediction_writer.completed_paths), len(files))
     print(

@@ -1,8 +1,7 @@
 """One clip as bytes: a serialised ``tf.train.Example``, in ArrayRecord shards that TFDS can open too.
 
-Layout (design.md, "Record"): text is UTF-8 in a bytes_list; ``label`` and the two flags are an int64_list;
-every array is one bytes value, little-endian, C order, so that
-``tfds.features.Tensor(encoding="bytes")`` reads the same bytes.
+Layout: text is UTF-8 in a bytes_list; ``label`` and the two flags are an int64_list; every array is one bytes
+value, little-endian, C order, so that ``tfds.features.Tensor(encoding="bytes")`` reads the same bytes.
 """
 
 import csv
@@ -19,7 +18,7 @@ TFDS_SPLIT = "clips"
 ENCODER_PATHS_FILE = os.path.join(".prepare", "encoder_paths.json")
 """Where the ONNX files lay when the records were made; beside them, for it says nothing about them."""
 WRITER_OPTIONS = "group_size:1,uncompressed"
-"""Raw records: random reads are about four times faster than compressed ones (dependencies.md)."""
+"""Raw records: random reads are about four times faster than compressed ones."""
 
 _TEXT_FIELDS = ("clip_id", "speaker", "corpus")
 _INTEGER_FIELDS = {"label": int, "audio_ok": bool, "video_ok": bool}

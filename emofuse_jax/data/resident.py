@@ -24,8 +24,8 @@ def load_resident(
 ) -> Batch:
     """The clips in order, then at least one padded row of weight 0, up to a multiple of `row_multiple` rows.
 
-    Of several processes, `(index, count)`, each gets its part of the rows. Damaged `skip_policy` clips are
-    padded.
+    Of several processes, `(index, count)`, each gets its part of the rows. Damaged clips that `skip_policy`
+    leaves out are padded rows.
     """
     row_count = -(-(len(clips) + 1) // row_multiple) * row_multiple
     padded_clips = np.full(row_count, -1, np.int64)

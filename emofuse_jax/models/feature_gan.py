@@ -66,7 +66,7 @@ def make_gan(d_a: int, d_v: int, classes: int, config, key: PRNGKey):
       d_a: width of the audio vectors.
       d_v: width of the video vectors.
       classes: number of classes.
-      config: `noise`, `hidden` and `project_common` widths.
+      config: widths `noise`, `hidden` and `common`.
       key: of the initial values.
 
     Returns:
@@ -113,7 +113,9 @@ def choose_labels_to_generate(labels: Int[np.ndarray, " n"], num_classes: int) -
 
 
 def train_gan(pairs: LabelledVectors, num_classes: int, config, key: PRNGKey):
-    """Trains generators and discriminators in turn; gives `sample(key, label) -> Pairs` and the last losses.
+    """Trains generators and discriminators in turn; returns `sample` and the last losses.
+
+    `sample(key, labels)` returns LabelledVectors.
 
     Hinge losses (Miyato et al., arXiv 1802.05957) on vectors standardised per entry; the generator's loss is
     `-mean D(G) - correlation H(f(G_a), g(G_v))`.

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class EncodedSequence(NamedTuple):
-    """Encoded positions of one modality; part n of N holds those with `order * N // length == n`."""
+    """Encoded positions of one modality; part n of N holds those with `time_index * N // length == n`."""
 
     values: Float[Array, "b l d"]
     mask: Bool[Array, "b l"]

@@ -8,9 +8,10 @@ attention over its positions the shape that a picture needs.
 
 Fusions are built with `(d_a, d_v, classes, config, dtype, rngs)` and called with `(pooled, key) ->
 FusionOutput`. `modalities` of a class says which encoders the network builds, `takes` what it is called with
-(`vectors`: Streams, `sequences`: EncodedSequences), `defaults` and `small` are fields of `config.fusion`
-beside `name`. A class may have a static `calibrate(state, level_probabilities, labels) -> state`: its own
-part of the model state, set from the validation clips at each epoch's end (training/fusion_state.py).
+(`vectors`: PooledVectors, `sequences`: EncodedSequences), `defaults` and `small` are fields of
+`config.fusion` beside `name`. A class may have a static `calibrate(state, level_probabilities, labels) ->
+state`: its own part of the model state, set from the validation clips at each epoch's end
+(training/fusion_state.py).
 """
 
 from collections.abc import Callable
@@ -52,8 +53,7 @@ AUDIO_ENCODERS = {
 }
 VIDEO_ENCODERS = {"frames": FrameEncoder, "snippets": SnippetEncoder, "features": VideoFeatureEncoder}
 INPUT_FIELDS = {"audio": ("audio", "audio_mask"), "video": ("faces", "face_mask")}
-"""Fields of the batch that an encoder of a modality reads, unless its class names others in
-`encoder_input_fields`."""
+"""Fields of the batch that an encoder of a modality reads, unless its class names others in `reads`."""
 
 
 def encoder_input_fields(encoder: type, modality: str, spec: InputSpec) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def bilinear_products(
 
 
 def pool_factors(products: Float[Array, "*batch ok"], factors: int) -> Float[Array, "*batch o"]:
-    """`z_i = sum_k joint_{i k}`."""
+    """`z_i = sum_k products_{i k}`."""
     return products.reshape(*products.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
 
 
@@ -97,7 +97,7 @@ def sum_and_normalize(
     normalize: bool,
     eps: float,
 ) -> Float[Array, "*batch o"]:
-    """`z_i = sum_k joint_{i k}`, then the signed square root and the L2 norm where asked."""
+    """`z_i = sum_k products_{i k}`, then the signed square root and the L2 norm where asked."""
     z = pool_factors(products, factors)
     if power_norm:
         z = signed_sqrt(z, eps=eps)

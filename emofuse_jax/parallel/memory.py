@@ -9,8 +9,6 @@ from emofuse_jax.utils.system import available_memory_bytes
 
 USABLE_MEMORY_FRACTION = 0.9
 """Of a device's memory that programs may plan with: allocators fragment."""
-
-
 REDUCE_MEMORY_HINT = (
     "lower data.batch_size or train.eval_batch_size, set model.dtype=bfloat16, data.mode=stream, or"
     " mesh.fsdp=True on several devices"
@@ -22,8 +20,10 @@ BYTES_PER_GB = 1e9
 def explain_oom(
     get_program_bytes: Callable[[], int] | None = None, hint: str = REDUCE_MEMORY_HINT
 ) -> Iterator[None]:
-    """ValueError, one line, where a device runs out of memory: the bytes `get_program_bytes`, and what to
-    `hint`."""
+    """Raises ValueError, one line, where a device runs out of memory in the block.
+
+    `get_program_bytes` gives the bytes that the program takes, `hint` says what to change.
+    """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -50,9 +50,8 @@ def oom_message(error: Exception) -> str:
 def program_memory_bytes(compiled) -> int:
     """Arguments, results and temporary arrays of a compiled program, on one device."""
     memory = compiled.memory_analysis()
-    output_bytes = (
-        memory.output_size_in_bytes - memory.alias_size_in_bytes
-    )  # donated arguments are not counted twice
+    # donated arguments are not counted twice
+    output_bytes = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return memory.argument_size_in_bytes + max(output_bytes, 0) + memory.temp_size_in_bytes
 
 

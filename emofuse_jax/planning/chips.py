@@ -27,7 +27,10 @@ SLICE_SHAPES = ("1x1", "2x2", "4x4", "8x8", "16x16")
 
 
 def parse_topology(topology: str) -> tuple[Chip, str]:
-    """`v5e:4x4` as its chip and its shape, which may be empty (SLICES); ValueError on an unknown chip."""
+    """Splits `v5e:4x4` into its chip and its shape, which may be empty: all of SLICE_SHAPES.
+
+    Raises ValueError on an unknown chip.
+    """
     chip_name, _, slice_shape = topology.partition(":")
     if chip_name not in CHIPS:
         raise ValueError(f"--topology={topology}: expected a chip of {', '.join(CHIPS)}, as in v5e:4x4")

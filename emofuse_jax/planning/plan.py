@@ -102,8 +102,7 @@ def make_tpu_mesh(chip_name: str, slice_shape: str) -> Mesh:
 
 
 def roofline_seconds(plan: Plan, chip: Chip) -> dict[str, float]:
-    """Seconds of a step at the chip's peaks: `compute_seconds`, `memory_seconds`, `link_seconds`, and
-    `step_seconds`, their combination.
+    """Returns the seconds of a step at the chip's peaks: `compute`, `memory`, `links` and `step`.
 
     `step = max(compute, memory, overlapped links) + other links`. An all-reduce sends `2 (n - 1) / n` of its
     bytes from each chip, other collectives `(n - 1) / n`. No program reaches it: a bound, not a forecast.

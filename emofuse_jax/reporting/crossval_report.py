@@ -38,7 +38,7 @@ def write_crossval_report(
       results: of emofuse_jax/scoring/pooled_scores.py.
       histories: of each run its rows of epochs (training/crossval/replica_group.py).
       robustness: of emofuse_jax/scoring/robustness.py.
-      examples: clips to show, as of `report.write_report`.
+      examples: clips to show, as of `run_report.write_report`.
       command: that makes these numbers.
     """
     marks = corpus_marks(results["corpus"], results["leaks"])

@@ -32,7 +32,7 @@ def choose_examples(predictions: Predictions, example_count: int) -> Int[np.ndar
 def make_examples(
     experiment: Experiment, params: Params, model_state: Params, predictions: Predictions, example_count: int
 ) -> list[dict]:
-    """Pictures' worth of data for each chosen clip, in the form `report.write_report` takes."""
+    """Pictures' worth of data for each chosen clip, in the form `run_report.write_report` takes."""
     rows = choose_examples(predictions, example_count)
     if not len(rows):
         return []

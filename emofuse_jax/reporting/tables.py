@@ -32,7 +32,8 @@ def score_table(
 ) -> dict:
     """A table of scores with intervals: ``{"columns", "rows": [{"key", "name", "cells", "ceiling"}]}``.
 
-    Only metrics that some row has become columns; `ceilings` (the ceilings) keeps names that no row has, too.
+    Only metrics that some row has become columns; `ceilings`, the best possible scores by
+    key, may have keys that no row has.
     """
     columns = [key for key in text.METRIC_NAMES if any(key in row for row in rows.values())]
     table_rows = [

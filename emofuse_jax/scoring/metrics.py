@@ -26,9 +26,8 @@ def confusion_matrix(
       num_classes: c.
     """
     predicted = jnp.argmax(predictions, axis=-1) if predictions.ndim == 2 else predictions
-    one_hot_labels = (
-        jax.nn.one_hot(label, num_classes) * jnp.asarray(weight)[:, None]
-    )  # a label of -1 is a zero row
+    # a label of -1 is a zero row
+    one_hot_labels = jax.nn.one_hot(label, num_classes) * jnp.asarray(weight)[:, None]
     return jnp.einsum("bi,bj->ij", one_hot_labels, jax.nn.one_hot(predicted, num_classes))
 
 

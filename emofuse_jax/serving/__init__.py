@@ -1,4 +1,4 @@
-"""Serving: a bundle is written by `export`, read by `bundle`, and answers for media through `predictor`."""
+"""Serving: `bundle.export` writes a bundle, `bundle.load` reads it, and `predict` answers for media."""
 
 
 def load(

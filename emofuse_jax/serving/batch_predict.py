@@ -64,7 +64,7 @@ def predict_files(
 def map_in_order(
     executor: concurrent.futures.Executor, function: Callable, items: Iterable, *, max_ahead: int
 ) -> Iterator:
-    """`map(work, items)` in threads, at most `max_ahead` results before the one that is asked for."""
+    """Runs `map(function, items)` in threads, at most `max_ahead` results ahead of the one asked for."""
     futures: collections.deque[concurrent.futures.Future] = collections.deque()
     for item in items:
         futures.append(executor.submit(function, item))

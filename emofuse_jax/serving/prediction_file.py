@@ -22,7 +22,7 @@ from emofuse_jax.utils.locks import lock_file
 
 OUTPUT_SUFFIXES = (".jsonl", ".parquet")
 ROW_GROUP_SIZE = 10_000
-"""Of a row group."""
+"""Rows of a Parquet row group."""
 
 
 def check_output(output: str) -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 
 def print_table(predictions: Sequence[dict], console: Console | None = None) -> None:
-    """One row per window (predictor.Prediction.to_json); clips are named from their common folder on."""
+    """One row per window (`predictions.Prediction.to_json`); clips are named from their common folder on."""
     table = Table(box=None, header_style="bold")
     for name in ("clip", "seconds", "emotion", "probabilities", "found", "notes"):
         table.add_column(name, overflow="fold")

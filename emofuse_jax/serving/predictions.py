@@ -31,7 +31,7 @@ class Prediction:
     """Remarks of the preparation, such as which of several faces was used."""
 
     def to_json(self) -> dict:
-        """The JSON line of design.md; `notes` only where there are any."""
+        """Returns the fields of the JSON line; `notes` only where there are any."""
         fields = dataclasses.asdict(self)
         return fields if self.notes else {k: v for k, v in fields.items() if k != "notes"}
 

@@ -6,7 +6,7 @@ from emofuse_jax.models.layers.margins import MARGIN_DEFAULTS
 from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, VIDEO_ENCODERS, get_encoder_class
 
 ATTENTION_DEFAULTS = {"attention": "additive", "attention_width": 256, "temperature": 0.3}
-"""Pooling of an encoder's positions (models/layers/attention_pooling.py, `ATTENTION`); lambda."""
+"""Pooling of an encoder's positions (`attention_pooling.ATTENTION_TYPES`); `temperature` is lambda."""
 
 
 def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ConfigDict:

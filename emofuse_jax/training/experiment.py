@@ -219,10 +219,8 @@ def check_same_data(
     """ValueError where the records differ from those a checkpoint was trained on."""
     current_metadata = make_metadata(experiment)
     for field in fields:
-        current, saved = (
-            current_metadata[field],
-            saved_metadata.get(field, current_metadata[field]),
-        )  # the first checkpoints had no digest
+        # the first checkpoints had no digest of the training clips
+        current, saved = current_metadata[field], saved_metadata.get(field, current_metadata[field])
         if field == "settings":
             current, saved = comparable_settings(current), comparable_settings(saved)
         if current != saved:

@@ -265,9 +265,8 @@ def evaluate_epoch(
         "waiting": batch_source.data_wait_seconds / epoch_seconds,  # share of the time
     }
     if config.data.on_corrupt == "skip":
-        row["damaged"] = len(
-            batch_source.skip_policy.skipped_clips
-        )  # training clips left out by this process
+        # training clips left out by this process
+        row["damaged"] = len(batch_source.skip_policy.skipped_clips)
     batch_source.data_wait_seconds = 0.0
     return state, row, confusion
 

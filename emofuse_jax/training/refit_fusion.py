@@ -177,8 +177,11 @@ def _train_fusion(
 
 
 def _make_jitted_functions(model, tx, config, steps_per_epoch: int):
-    """`train_epoch(carry, key, numbers, data) -> carry, loss` and `compute_confusion(params, model_state,
-    data)`."""
+    """Returns two jitted functions: `train_epoch` and `compute_confusion`.
+
+    `train_epoch(carry, key, variables, data) -> carry, loss`, and `compute_confusion(params, model_state,
+    data)`, the confusion matrix [c c].
+    """
 
     def loss_fn(fusion, variables, key, rows: LabelledVectors):
         merged_params = variables[0] | {"fusion": fusion}

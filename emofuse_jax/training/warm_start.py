@@ -50,9 +50,8 @@ def overlay_arrays(tree: Params, arrays: Params) -> Params:
 
 def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shapes: WarmStart) -> WarmStart:
     """Encoder and attention of a stream, with its running statistics, from a workdir's best checkpoint."""
-    replicated_sharding = replicated(
-        make_mesh(experiment.config.mesh)
-    )  # so that every process holds all of it
+    # replicated, so that every process holds all of it
+    replicated_sharding = replicated(make_mesh(experiment.config.mesh))
     _, *variables, saved_metadata = load_trained_model(path, "best", replicated_sharding)
     _check_source_run(experiment, path, saved_metadata)
     encoder_variables = []

@@ -24,7 +24,7 @@ HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.fo
 def read_npz(
     source: str | IO[bytes], shapes: Mapping[str, tuple[int, ...]], *, has_rows: bool = False
 ) -> dict[str, np.ndarray]:
-    """The arrays of these names and shapes; with `has_rows` each has 1 to ROWS of its shape.
+    """The arrays of these names and shapes; with `has_rows` each has 1 to MAX_ROWS of its shape.
 
     Raises:
       ValueError: no such archive, or an array is missing, damaged, of another shape, or none of numbers;
@@ -42,9 +42,8 @@ def read_npz(
 def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], has_rows: bool) -> np.ndarray:
     member = archive.getinfo(f"{name}.npy")
     max_bytes = MAX_HEADER_BYTES + MAX_ITEM_BYTES * math.prod(shape) * (MAX_ROWS if has_rows else 1)
-    if (
-        member.file_size > max_bytes or member.compress_type not in ALLOWED_COMPRESSIONS
-    ):  # no more than file_size is unpacked
+    # no more than file_size is unpacked
+    if member.file_size > max_bytes or member.compress_type not in ALLOWED_COMPRESSIONS:
         raise ValueError(f"{name} has {member.file_size} bytes unpacked, expected at most {max_bytes}")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)

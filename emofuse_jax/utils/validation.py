@@ -8,7 +8,7 @@ MAX_INTEGER = 1 << 20
 MAX_COUNT = 100
 """Entries of a sequence."""
 COUNT_FIELDS = {"blocks", "layers", "parts", "heads", "steps"}
-"""Fields of a model that say how often something is built: at most LONGEST too."""
+"""Fields of a model that say how often something is built: at most MAX_COUNT too."""
 
 
 def validate_fields(fields: Mapping, defaults: Mapping, name: str) -> None:

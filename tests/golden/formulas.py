@@ -1,4 +1,4 @@
-"""The equations of systems.md in plain NumPy loops and sums, written apart from the package."""
+"""The papers' equations in plain NumPy loops and sums, written apart from the package."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The numbers that systems.md marks [V]."""
+"""Known values of the papers' equations, computed apart from the package."""
 
 ATTENTION = {  # lambda: weights of the scores 0, 1, 2, 3
     0.0: (0.25, 0.25, 0.25, 0.25),

@@ -16,7 +16,7 @@ SPEC = InputSpec(t=163, f=70, s=4, h=16, w=16, classes=5)
 def small_config(fusion="am_fbp"):
     config = default_model_config(fusion)
     config.audio.widths = (4, 6, 6, 6, 8)
-    if fusion in ("ag_fbp", "am_fbp"):  # as P2 does
+    if fusion in ("ag_fbp", "am_fbp"):  # as AM-FBP does
         config.audio.attn_axes, config.video.attention = "1d_concat", "self"
     config.audio.attention_width = 8
     config.video.width, config.video.blocks, config.video.embedding = 4, (1, 1), 12

@@ -1,4 +1,4 @@
-"""AM-FBP (systems.md, section 2) in PyTorch: gates, biased FBP of the clip and of its parts, and the head.
+"""AM-FBP (arXiv 2111.08910) in PyTorch: gates, biased FBP of the clip and of its parts, and the head.
 
 One clip and one level at a time, as the equations are written. Weights are [output, input], U and V as in
 bilinear.py. The fused vectors have norm 8, a documented choice of ours.

@@ -1,4 +1,4 @@
-"""Poolings of a sequence into one vector, in PyTorch: P1's attention and the frame attention networks."""
+"""Poolings of a sequence into one vector, in PyTorch: Deep Fusion's, and frame attention networks."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Attention across two sequences, in PyTorch: P4's cross-attention and joint cross-attention."""
+"""Attention across two sequences, in PyTorch: that of Mocanu et al. (2023), and joint cross-attention."""
 
 import torch
 

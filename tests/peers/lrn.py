@@ -1,4 +1,4 @@
-"""Local response normalisation by torch itself; torch divides alpha by the window, systems.md does not."""
+"""Local response normalisation by torch itself; torch divides alpha by the window, ours does not."""
 
 from torch.nn import functional as F
 

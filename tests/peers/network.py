@@ -41,7 +41,7 @@ def audio_vectors(a, spectrogram):
 
 
 def video_vectors(a, faces, face_mask):
-    """ResNet on each face, linear, tanh, and self-attention of P2 over the faces seen."""
+    """ResNet on each face, linear, tanh, and AM-FBP's self-attention over the faces seen."""
     images = (faces.double() / 127.5 - 1).movedim(-1, 1)
     resnet = {k.removeprefix("resnet."): v for k, v in a.items() if k.startswith("resnet.")}
     features = call(make_frame_resnet(len(a["resnet.bn1.weight"])).eval(), resnet, images).mean((2, 3))

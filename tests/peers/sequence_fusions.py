@@ -1,4 +1,4 @@
-"""P4's fusion by cross-attention, and self-attention between tokens with its residual, in PyTorch."""
+"""Fusion by cross-attention (Mocanu et al., 2023), and self-attention between tokens, in PyTorch."""
 
 import torch
 from torch.nn import functional as F

@@ -61,7 +61,7 @@ def crop_time(batch: Batch, key: PRNGKey, steps: int) -> Batch:
 
 
 def change_speed(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
-    """Each clip `exp(u)` times as fast, u in +-change; what then lies past the last step is cut.
+    """Each clip `exp(u)` times as fast, u in +-`max_log_rate`; what then lies past the last step is cut.
 
     Linear interpolation between steps (tempo; Ko et al., 2015, change the pitch with it: see `shift_pitch`).
     """
@@ -76,7 +76,7 @@ def change_speed(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
 
 
 def shift_pitch(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
-    """The axis of bins of each clip stretched by `exp(u)`, u in +-change: all frequencies, formants too.
+    """Stretches the axis of bins of each clip by `exp(u)`, u in +-`max_log_rate`: formants too.
 
     A change of all by one factor where bins are even in Hz; of mel filters so below 1 kHz, and more of it
     above (vocal tract length perturbation, Jaitly & Hinton, 2013). Past the last bin it repeats.
@@ -89,7 +89,7 @@ def shift_pitch(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
 
 
 def equalize(batch: Batch, key: PRNGKey, max_gain: float) -> Batch:
-    """Adds to each clip's bins a curve through five random heights in +-gain, linear between them.
+    """Adds to each clip's bins a curve through five random heights in +-`max_gain`, linear between them.
 
     As another microphone, or another speaker's long-term spectrum, would (FilterAugment, arXiv 2110.03282).
     """

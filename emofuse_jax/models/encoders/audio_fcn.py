@@ -1,4 +1,7 @@
-"""The AlexNet-shaped fully convolutional network over spectrograms (P1, arXiv 1806.01506)."""
+"""The AlexNet-shaped fully convolutional network over spectrograms.
+
+References: Deep Fusion, arXiv 1901.04889; Zhang et al., arXiv 1806.01506.
+"""
 
 import dataclasses
 
@@ -156,7 +159,10 @@ class AudioFCN(nnx.Module):
 def map_to_sequence(
     features: Float[Array, "b u g d"], mask: Bool[Array, "b u"], axes: str
 ) -> EncodedSequence:
-    """The map as positions to attend over, by `axes`: `2d`, `1d_concat` or `1d_mean` (P2)."""
+    """The map as positions to attend over, by `axes`: `2d`, `1d_concat` or `1d_mean`.
+
+    Reference: AM-FBP, arXiv 2111.08910.
+    """
     b, u, g, d = features.shape
     time_index = jnp.cumsum(mask, axis=1) - 1
     length = jnp.sum(mask, axis=1)

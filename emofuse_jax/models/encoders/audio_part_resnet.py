@@ -1,4 +1,4 @@
-"""Equal parts of a spectrogram: a 2-D ResNet on each, then attention over them (P4)."""
+"""Equal parts of a spectrogram: a 2-D ResNet on each, then attention over them (Mocanu et al., 2023)."""
 
 import jax.numpy as jnp
 from flax import nnx

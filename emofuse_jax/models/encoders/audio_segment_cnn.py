@@ -1,4 +1,7 @@
-"""A small convolutional network over windows of the spectrogram, one vector a segment (P3)."""
+"""A small convolutional network over windows of the spectrogram, one vector a segment.
+
+Reference: Ma et al., Appl. Sci. 2020, 10(20), 7239.
+"""
 
 import jax
 import jax.numpy as jnp

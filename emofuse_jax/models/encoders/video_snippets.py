@@ -1,4 +1,7 @@
-"""Snippets of consecutive frames: a 3-D ResNet, then attention over space, channels and time (P4)."""
+"""Snippets of consecutive frames: a 3-D ResNet, then attention over space, channels and time.
+
+Reference: Mocanu et al., 2023.
+"""
 
 import jax.numpy as jnp
 from flax import nnx

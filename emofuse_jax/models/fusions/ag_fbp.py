@@ -1,4 +1,4 @@
-"""AG-FBP: adaptive weights of the modalities before biased FBP (P2)."""
+"""AG-FBP: adaptive weights of the modalities before biased FBP (arXiv 2111.08910)."""
 
 import jax
 import jax.numpy as jnp

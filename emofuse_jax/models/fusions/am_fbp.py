@@ -1,4 +1,7 @@
-"""AM-FBP: an adaptive FBP trunk over the whole clip, and one shared by its equal parts in time (P2)."""
+"""AM-FBP: an adaptive FBP trunk over the whole clip, and one shared by its equal parts in time.
+
+Reference: arXiv 2111.08910.
+"""
 
 import jax
 import jax.numpy as jnp

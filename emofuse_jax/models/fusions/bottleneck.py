@@ -140,7 +140,7 @@ class BottleneckTransformer(nnx.Module):
 
 
 def time_encoding(sequence: EncodedSequence, dtype) -> Float[Array, "b l e"]:
-    """`sin(2^j pi tau)` and `cos(2^j pi tau)` of the place in time, `tau = (order + 1/2) / length`.
+    """`sin(2^j pi tau)` and `cos(2^j pi tau)` of the place in time, `tau = (time_index + 1/2) / length`.
 
     Relative time suits any number of positions, and padding does not move it.
     """

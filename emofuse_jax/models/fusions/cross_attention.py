@@ -1,4 +1,7 @@
-"""Cross-modal attention between equal parts of time, then a classifier on all of them (P4)."""
+"""Cross-modal attention between equal parts of time, then a classifier on all of them.
+
+Reference: Mocanu et al., 2023.
+"""
 
 import jax.numpy as jnp
 from flax import nnx

@@ -1,4 +1,4 @@
-"""Common and specific features of both streams (EMOdal; systems.md, section 5)."""
+"""Common and specific features of both streams (EMOdal)."""
 
 import jax
 import jax.numpy as jnp

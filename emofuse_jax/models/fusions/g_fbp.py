@@ -1,4 +1,4 @@
-"""G-FBP: factorised bilinear pooling of the two pooled vectors (P1)."""
+"""G-FBP: factorised bilinear pooling of the two pooled vectors (Deep Fusion, arXiv 1901.04889)."""
 
 import jax
 from flax import nnx

@@ -1,4 +1,4 @@
-"""Common information: segments whose streams and labels soft-HGR pulls together (P3)."""
+"""Common information: segments whose streams and labels soft-HGR pulls together (Ma et al., 2020)."""
 
 import jax
 import jax.numpy as jnp

@@ -36,8 +36,8 @@ class JointCrossAttention(nnx.Module):
     """`z = [pool([A'; V']); pool(A); pool(V)]`, then the classifier.
 
     J = [A; V] joins features step by step, so both sequences are first brought to `steps` equal parts in time
-    (ops/segments.resample): encoders may give any number of positions. A part without a valid one is zero,
-    and so are its row and column of C. The single branches attend over the encoders' own positions.
+    (`ops.segments.resample_sequence`): encoders may give any number of positions. A part without a valid one
+    is zero, and so are its row and column of C. The single branches attend over the encoders' own positions.
     """
 
     modalities = ("audio", "video")

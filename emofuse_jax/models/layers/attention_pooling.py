@@ -13,7 +13,7 @@ PooledWithWeights = tuple[Float[Array, "b n e"], Float[Array, "b n l"]]
 
 
 class AdditiveAttention(nnx.Module):
-    """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)` (P1).
+    """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)` (Deep Fusion, arXiv 1901.04889).
 
     `pool` makes `vectors` vectors of the values and the scores: their mean under the weights, or mean and
     deviation (arXiv 1803.10963).
@@ -34,7 +34,7 @@ class AdditiveAttention(nnx.Module):
 
 
 class SelfFrameAttention(nnx.Module):
-    """`alpha_i = sigmoid(f_i^T q0)`, normalised by its sum (P2)."""
+    """`alpha_i = sigmoid(f_i^T q0)`, normalised by its sum (AM-FBP, arXiv 2111.08910)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
         self.q0 = _init_query(width, rngs)
@@ -46,7 +46,10 @@ class SelfFrameAttention(nnx.Module):
 
 
 class RelationFrameAttention(nnx.Module):
-    """Self-attention, then weights of each frame beside the whole; twice as wide (P2)."""
+    """Self-attention, then weights of each frame beside the whole; twice as wide.
+
+    Reference: AM-FBP, arXiv 2111.08910.
+    """
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
         self.q0 = _init_query(width, rngs)
@@ -59,7 +62,7 @@ class RelationFrameAttention(nnx.Module):
 
 
 class TransformerFrameAttention(nnx.Module):
-    """Similarity of all pairs after a linear reduction to `attention_width` (P2)."""
+    """Similarity of all pairs after a linear reduction to `attention_width` (AM-FBP, arXiv 2111.08910)."""
 
     def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
         self.query = linear(width, config.attention_width, dtype, bias=False, rngs=rngs)

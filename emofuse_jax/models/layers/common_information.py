@@ -1,4 +1,7 @@
-"""Heads whose features soft-HGR pulls together, and the label network (P3)."""
+"""Heads whose features soft-HGR pulls together, and the label network.
+
+Reference: Ma et al., Appl. Sci. 2020, 10(20), 7239.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -121,7 +121,10 @@ GATE_TYPES = {"scalar": ScalarGates, "vector": VectorGates}
 
 
 class AdaptiveFBP(nnx.Module):
-    """FBP of gated vectors: `(U^T h_a' + b_U) o (V^T h_v' + b_V)`, pooled and normalised (P2)."""
+    """FBP of gated vectors: `(U^T h_a' + b_U) o (V^T h_v' + b_V)`, pooled and normalised.
+
+    Reference: AM-FBP, arXiv 2111.08910.
+    """
 
     def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
         if config.gates not in GATE_TYPES:

@@ -1,4 +1,7 @@
-"""How categories relate, for the objectives: their polarity, and learnable margins between them (P4)."""
+"""How categories relate, for the objectives: their polarity, and learnable margins between them.
+
+Reference: Mocanu et al., 2023.
+"""
 
 import jax
 import jax.numpy as jnp

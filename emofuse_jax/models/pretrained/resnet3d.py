@@ -1,7 +1,7 @@
 """Public three-dimensional ResNets (Kinetics) as the network of snippets.
 
-torchvision's r3d_18, or those of 3D-ResNets-PyTorch (18, 50, 101, ...) in the shape of `r3d.R3D50`; which of
-the two it is shows in the name of the stem.
+torchvision's r3d_18, or those of 3D-ResNets-PyTorch (18, 50, 101, ...) in the shape of R3D50
+(models/layers/resnet3d.py); which of the two it is shows in the name of the stem.
 """
 
 import re

@@ -119,8 +119,8 @@ def _draw_correlations(figure, theme, panel: Panel) -> None:
         panel,
         cells.diverging_colormap(theme),
         (-1.0, 1.0),
-        lambda x: f"{round(x, 1) + 0.0:.1f}",
-    )  # no -0.0
+        lambda x: f"{round(x, 1) + 0.0:.1f}",  # no -0.0
+    )
 
 
 def _draw_matrix(figure, theme, panel: Panel, colormap, limits, format_value) -> None:

@@ -11,8 +11,8 @@ class DisplaySpec:
     """How a name is drawn (`kind`) and what stands over it, in plain words."""
 
     kind: str
-    """`example`: in the clip's own picture; a key of drawers.DRAWERS: in the second one; of matrices.DRAWERS:
-    once, since it is the model's and not a clip's."""
+    """`example`: in the clip's own picture; a key of aux_figures.PANEL_DRAWERS: in the second one; of
+    class_matrices.ROW_LABEL_FUNCTIONS: once, since it is the model's and not a clip's."""
     title: str
     modality: str = "both"
     """Stream whose colour it has."""

@@ -62,8 +62,8 @@ def export_bundle(
     """Writes the bundle of a checkpoint to `output`; gives the parity difference.
 
     The directory appears whole or not at all; a bundle that lies there is replaced. With `encoders` it
-    carries the frozen encoders that the model reads: the ONNX files given by kind (`onnx_files.FLAG_NAMES`),
-    or those that the records were made with, where they still lie. With `quantize`
+    carries the frozen encoders that the model reads: its ONNX files, by kind (`onnx_files.FLAG_NAMES`), or,
+    for a kind without one, the file that the records were made with, where it still lies. With `quantize`
     (`quantization.WEIGHT_FORMATS`) it stores weights in fewer bits, and the checkpoint that it is compared
     with has the weights so rounded. With `onnx` it has the same computation for onnxruntime, whose
     probabilities may differ by 1e-4. `make_cards(workdir, metadata)` returns texts to put into the bundle, by

@@ -1,8 +1,8 @@
 """Reads a serving bundle and runs it; needs jax, numpy, flatbuffers and safetensors alone.
 
-A bundle is a directory (design.md, "Serving bundle"): `model.stablehlo` computes, `params.safetensors` holds
-parameters and model state by name, `bundle.json` says what they mean and holds the SHA-256 of every other
-file, `parity.npz` holds inputs and the answers of the checkpoint's model. Nothing in it is a pickle.
+A bundle is a directory: `model.stablehlo` computes, `params.safetensors` holds parameters and model state by
+name, `bundle.json` says what they mean and holds the SHA-256 of every other file, `parity.npz` holds inputs
+and the answers of the checkpoint's model. Nothing in it is a pickle.
 
 A file whose hash is not the one in `bundle.json` is refused before it is parsed. The hashes find damage; they
 are no signature: who writes a bundle writes them too. Behind them, a graph that asks for more than to compute
@@ -41,7 +41,7 @@ SAFETENSORS_DTYPES = {
     f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IUF" for size in (2, 4, 8)
 }
 SAFETENSORS_DTYPES |= {"BF16": ml_dtypes.bfloat16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
-"""Of safetensors."""
+"""NumPy dtype of each dtype name of safetensors."""
 
 
 @dataclasses.dataclass(frozen=True)

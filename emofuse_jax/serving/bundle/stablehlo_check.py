@@ -20,10 +20,10 @@ from emofuse_jax.utils.errors import format_error
 
 READER_COMMAND = (sys.executable, "-P", os.path.join(os.path.dirname(__file__), "stablehlo_reader.py"))
 READER_TIMEOUT_SECONDS = 60.0
-"""That it may take; a large graph takes a fifth of one."""
+"""Seconds that reading a graph may take; a large one takes a fifth of a second."""
 ALLOWED_DIALECTS = ("builtin", "func", "stablehlo")
 ALLOWED_CUSTOM_CALLS = ("shape_assertion",)
-"""Of custom calls."""
+"""Names of the custom calls that a graph may contain."""
 FORBIDDEN_OPERATIONS = {
     *("infeed", "outfeed", "send", "recv", "composite", "partition_id", "replica_id"),
     *("all_gather", "all_reduce", "all_to_all", "collective_broadcast", "collective_permute"),

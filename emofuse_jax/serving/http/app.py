@@ -60,9 +60,8 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
         "title": "emofuse",
         "summary": f"Emotion recognition, trained on {bundle.metadata['corpus']}",
     }
-    app = FastAPI(
-        **openapi_fields, lifespan=lifespan, docs_url=None, redoc_url=None
-    )  # whose pages come from the network
+    # no pages of docs: theirs load from the network
+    app = FastAPI(**openapi_fields, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_exception_handler(Problem, lambda request, problem: problem.response())
     app.add_exception_handler(
         HTTPException, lambda request, error: status_response(error.status_code, error.headers)
@@ -251,7 +250,7 @@ def parse_clip_request(body: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarra
 
 
 def make_clip_response(bundle: Bundle, row: dict, outputs: dict, min_confidence: float) -> dict:
-    """The JSON of an answer: the fields of `predictor.Prediction` that a clip without a file has."""
+    """The JSON of an answer: the fields of `predictions.Prediction` that a clip without a file has."""
     has_audio = any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row)
     has_faces = bool("face_mask" in row and row["face_mask"].any())
     clip_outputs = {name: array[0] for name, array in outputs.items()}

@@ -38,8 +38,8 @@ class Batcher:
       run: batch of arrays [b ..] to answers [b ..], such as `Bundle.run`.
       inputs: shape without the batch, and dtype, of each array.
       batch_sizes: the batch sizes that are run, rising; a batch is padded with zeros to the next one. The
-      largest
-        is the most of one caller; of several, no more are joined than `start` finds worth it (`together`).
+        largest is the most rows that one caller may send; rows of several callers are joined up to
+        `max_joined_rows`, which `start` measures.
       max_waiting_rows: most rows that may wait.
       on_batch: hears of each batch its rows, its bucket and the seconds that it took.
     """

@@ -1,4 +1,4 @@
-"""`WS /v1/live`: the session of one caller (protocol: `live`)."""
+"""`WS /v1/live`: the session of one caller (protocol: serving/http/live_protocol.py)."""
 
 import asyncio
 import hmac

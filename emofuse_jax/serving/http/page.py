@@ -21,7 +21,7 @@ STATIC_FILES = {
     "sound.js": "text/javascript",
 }
 PAGE_ROUTES = ("/", *(f"/{name}" for name in STATIC_FILES))
-"""Its routes."""
+"""Routes of the page and of its static files."""
 RESPONSE_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src blob:;"
