@@ -12,8 +12,8 @@ fbp, step: bilinear pooling, and AM-FBP's whole training step, against PyTorch.
 crossval: all folds and seeds on made features at once, against a PyTorch loop.
 serve: 16 callers of the JSON route, against one clip at a time and a PyTorch server.
 startup: `emofuse train` to its first epoch, from the cache of compiled programs against without.
-systems, ablations: every system (one change a row) trained on the demo corpus with three seeds, scored on its
-test speakers; goes on where it was stopped, run by run.
+systems: every system trained on the demo corpus with three seeds, scored on its test speakers; goes on where
+it was stopped, run by run.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ from benchmarks.timing import format_row
 from emofuse_jax.utils.versions import package_versions
 
 SPEED_SUITES = ("fbp", "step", "crossval", "startup", "serve")
-SUITES = (*SPEED_SUITES, "records", "prepare", "loader", "systems", "ablations")
+SUITES = (*SPEED_SUITES, "records", "prepare", "loader", "systems")
 SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
 DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of runs and of looped clips, made once.")
@@ -76,8 +76,8 @@ def measure_in_subprocess(suite: str) -> list[dict]:
 
 def measure_suite(suite: str) -> Iterator[dict]:
     """The rows of a suite, each told as soon as it is there."""
-    if suite in ("systems", "ablations"):
-        yield from measure_systems(suite)
+    if suite == "systems":
+        yield from measure_systems()
         return
     from benchmarks import suite_loader, suite_prepare, timing
 
@@ -119,14 +119,12 @@ def print_rows(suite: str, rows: Iterator[dict]) -> Iterator[dict]:
         yield row
 
 
-def measure_systems(suite: str) -> Iterator[dict]:
-    """The rows of a suite of trained systems, and a table of all at the end."""
-    from benchmarks import system_table as tables
-    from benchmarks import systems
+def measure_systems() -> Iterator[dict]:
+    """Yields the rows of the suite `systems`; prints a table of all of them at the end."""
+    from benchmarks import system_table, systems
 
     rows = []
-    suite_systems = {"systems": tables.SYSTEMS, "ablations": tables.ABLATIONS}[suite]
-    for row in systems.run_systems(suite_systems, DATA.value, WORKDIR.value, SYSTEM_NAMES.value):
+    for row in systems.run_systems(system_table.SYSTEMS, DATA.value, WORKDIR.value, SYSTEM_NAMES.value):
         print(
             f"{row['case']}: UA {row['ours']:.3f} +- {row['sd']:.3f} over {row['repeats']} seeds",
             flush=True,

@@ -1,4 +1,4 @@
-"""The rows of the suites `systems` and `ablations`: shipped configs in their small form, with overrides."""
+"""The rows of the suite `systems`: shipped configs in their small form, with overrides."""
 
 import dataclasses
 
@@ -74,30 +74,3 @@ SYSTEMS = (
     System("concat-gan", "concat", refit_fields={}, prerequisites=("concat",)),
     System("concat-refit", "concat", refit_fields={"generate": False}, prerequisites=("concat",)),
 )
-
-ABLATIONS = (
-    System("g_fbp-no_attention", "g_fbp", {"model.audio.temperature": 0.0, "model.video.temperature": 0.0}),
-    System("g_fbp-no_dropout", "g_fbp", {"model.fusion.dropout": 0.0}),
-    System("g_fbp-power_norm", "g_fbp", {"model.fusion.power_norm": True}),
-    System("g_fbp-k_1", "g_fbp", {"model.fusion.factors": 1}),
-    System("g_fbp-k_8", "g_fbp", {"model.fusion.factors": 8}),
-    System("g_fbp-o_32", "g_fbp", {"model.fusion.width": 32}),
-    System("g_fbp-o_512", "g_fbp", {"model.fusion.width": 512}),
-    System("ag_fbp-vector_gates", "ag_fbp", {"model.fusion.gates": "vector"}),
-    System("am_fbp-2d", "am_fbp", {"model.audio.attn_axes": "2d"}),
-    System("am_fbp-1d_mean", "am_fbp", {"model.audio.attn_axes": "1d_mean"}),
-    System("am_fbp-additive", "am_fbp", {"model.video.attention": "additive"}),
-    System("am_fbp-relation", "am_fbp", {"model.video.attention": "relation"}),
-    System("am_fbp-transformer", "am_fbp", {"model.video.attention": "transformer"}),
-    System("am_fbp-vector_gates", "am_fbp", {"model.fusion.gates": "vector"}),
-    System("am_fbp-2_parts", "am_fbp", {"model.fusion.parts": 2}),
-    System("am_fbp-4_parts", "am_fbp", {"model.fusion.parts": 4, "augment.frames": 4}),
-    System(
-        "am_fbp-auxiliary_levels", "am_fbp", {"model.fusion.auxiliary": True, "loss.objectives.levels": 0.3}
-    ),
-    System("g_fbp-dropout_pooled", "g_fbp", {"model.fusion.dropout_place": "pooled"}),
-    System("g_fbp-lrn", "g_fbp", {"model.audio.norms": ("lrn", "lrn", "none", "none", "none")}),
-    System("am_fbp-all_frames", "am_fbp", {"augment.frames": 0}),
-)
-"""Deep Fusion (arXiv 1901.04889) and AM-FBP (arXiv 2111.08910), one change a row; the rows that they differ
-from are in SYSTEMS."""

@@ -15,7 +15,7 @@ import ml_collections
 
 import emofuse_jax as ef
 from benchmarks.cost import measure_cost
-from benchmarks.system_table import ABLATIONS, SYSTEMS, System
+from benchmarks.system_table import SYSTEMS, System
 from data_prep.corpora import read_corpus
 from data_prep.prepare import prepare
 from data_prep.settings import recipe_settings
@@ -72,9 +72,7 @@ def run_seed(system: System, seed: int, records_paths: dict[str, str], runs_dire
     if stored_result:
         return stored_result
     for name in system.prerequisites:
-        run_seed(
-            next(s for s in (*SYSTEMS, *ABLATIONS) if s.name == name), seed, records_paths, runs_directory
-        )
+        run_seed(next(s for s in SYSTEMS if s.name == name), seed, records_paths, runs_directory)
     seconds = measure_core_seconds(
         workdir, lambda: train_or_refit(system, seed, config, workdir, runs_directory)
     )

@@ -82,7 +82,7 @@ SLOW_TEST_FILES = (
     "models/test_invariance.py",
     "benchmarks/test_systems.py",
     "training/test_preemption.py",
-    "benchmarks/test_ablations.py",
+    "models/test_model_options.py",
     "reporting/test_display_specs.py",
     "serving/test_features_bundle.py",
     "serving/test_batch_predict.py",

@@ -34,7 +34,7 @@ from emofuse_jax.training.step import jit_eval_step
 from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
 
-ALL_DEVICES_MESH_CONFIG = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1})
+ALL_DEVICES_MESH_CONFIG = ml_collections.ConfigDict({"data": -1})
 
 
 def evaluate_workdir(

@@ -14,17 +14,17 @@ MIN_SHARDED_SIZE = 2**16
 
 
 def make_mesh(config) -> Mesh:
-    """A mesh over all devices of all processes; `config.data=-1` takes what the other axes leave."""
-    shape = [config.replica, config.data, config.model]
-    for name in ("replica", "model"):
-        if config[name] != 1:
-            raise ValueError(f"config.mesh.{name}={config[name]}: expected 1, nothing is sharded over it yet")
+    """Makes a mesh over all devices of all processes, on its `data` axis.
+
+    Raises:
+      ValueError: `config.data` is neither -1 nor the number of devices.
+    """
     device_count = jax.device_count()
-    if shape[1] == -1:
-        shape[1] = device_count // (shape[0] * shape[2])
-    if math.prod(shape) != device_count:
-        raise ValueError(f"config.mesh: {'x'.join(map(str, shape))} does not cover {device_count} devices")
-    return jax.make_mesh(tuple(shape), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    if config.data not in (-1, device_count):
+        raise ValueError(
+            f"config.mesh.data={config.data}: expected -1, all devices, or their number, {device_count}"
+        )
+    return jax.make_mesh((1, device_count, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def replica_mesh(device_count: int) -> Mesh:

@@ -20,8 +20,8 @@ def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -
     config.optimizer = optimizer_defaults()
     config.train = train_defaults()
     config.crossval = crossval_defaults()
-    # replica x data x model devices; -1 takes what the others leave. fsdp splits large parameters over data.
-    config.mesh = ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1, "fsdp": False})
+    # Devices that share a batch; -1: all of them. fsdp splits large parameters over them.
+    config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": False})
     return config
 
 
@@ -96,7 +96,6 @@ def optimizer_defaults() -> ml_collections.ConfigDict:
             "clip_norm": 1.0,
             "accumulate": 1,  # batches whose gradients are averaged into one update
             "ema": 0.0,  # decay of the parameters' running average, an update; 0: none
-            "tail": 0.0,  # of the updates, the last ones: an even average of their parameters; unmeasured
         }
     )
 

@@ -1,12 +1,11 @@
 """AdamW or Muon, warm-up and cosine, clipping, a weight-decay mask; averaging and accumulation as options."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from emofuse_jax.types import Params
 
@@ -33,23 +32,15 @@ def make_optimizer(config, total_steps: int | Int[Array, ""]) -> optax.GradientT
     tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), OPTIMIZERS[config.name](config, schedule))
     if accumulation_steps > 1:
         tx = optax.MultiSteps(tx, accumulation_steps).gradient_transformation()
-    if config.tail:
-        return average_params(tx, tail_average_weight(config.tail, total_updates))
-    return average_params(tx, lambda update: 1.0 - config.ema) if config.ema else tx
+    return average_params(tx, config.ema) if config.ema else tx
 
 
 def check_optimizer(config) -> None:
-    """ValueError, naming the field: an unknown optimiser, or an average that can't be."""
+    """Raises ValueError, naming the field, for an unknown optimiser or an impossible average."""
     if config.name not in OPTIMIZERS:
         raise ValueError(f"config.optimizer.name={config.name!r}: expected one of {', '.join(OPTIMIZERS)}")
     if not 0.0 <= config.ema < 1.0:
         raise ValueError(f"config.optimizer.ema={config.ema}: expected a number in [0, 1)")
-    if not 0.0 <= config.tail <= 1.0:
-        raise ValueError(f"config.optimizer.tail={config.tail}: expected a share, a number in [0, 1]")
-    if config.ema and config.tail:
-        raise ValueError(
-            f"config.optimizer.ema={config.ema} and config.optimizer.tail={config.tail}: choose one average"
-        )
 
 
 def adamw(config, schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -117,14 +108,11 @@ def weight_decay_mask(params: Params) -> Params:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def average_params(
-    tx: optax.GradientTransformation, average_weight: Callable[[Int[Array, ""]], Float[Array, ""] | float]
-) -> optax.GradientTransformation:
-    """Keeps a running average of the parameters in the optimiser's state.
+def average_params(tx: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """Keeps an exponential moving average of the parameters in the optimiser's state.
 
-    `a <- a + weight(n) (p - a)` after the n-th update, n from 1; it starts at the initial parameters.
-    A constant weight is an exponential moving average (Polyak & Juditsky, 1992). Batches whose
-    gradients are only gathered change nothing.
+    `a <- a + (1 - decay) (p - a)` after each update (Polyak & Juditsky, 1992); it starts at the initial
+    parameters. Batches whose gradients are only accumulated do not change it.
     """
 
     def init(params):
@@ -134,22 +122,10 @@ def average_params(
         updates, inner = tx.update(grads, state.inner, params)
         new_params = optax.apply_updates(params, updates)
         updates_before, updates_after = count_updates(state.inner), count_updates(inner)
-        step_weight = jnp.where(updates_after > updates_before, average_weight(updates_after), 0.0)
+        step_weight = jnp.where(updates_after > updates_before, 1.0 - decay, 0.0)
         return updates, AverageState(inner, optax.incremental_update(new_params, state.average, step_weight))
 
     return optax.GradientTransformation(init, update)
-
-
-def tail_average_weight(
-    fraction: float, total_updates: int | Int[Array, ""]
-) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
-    """Of an even average over the last `fraction` of all updates; until then the parameters themselves.
-
-    Stochastic weight averaging (Izmailov et al., 2018), a snapshot at each update; running statistics of
-    batch norm stay those of the last updates, which the paper computes again.
-    """
-    first_update = total_updates - jnp.maximum(jnp.round(fraction * total_updates), 1)
-    return lambda update: 1.0 / jnp.maximum(update - first_update, 1)
 
 
 def count_updates(state: optax.OptState) -> Int[Array, ""]:

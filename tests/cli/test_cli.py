@@ -62,6 +62,7 @@ def test_every_verb_has_help_and_both_forms_say_the_same(verb):
             "elsewhere/am_fbp.py: neither a file here",
         ),
         (["train", "--config=am_fbp", "--config.data.bogus=3", "--workdir=w"], "config: no field 'bogus'"),
+        (["train", "--config=am_fbp", "--config.mesh.model=1", "--workdir=w"], "config: no field 'model'"),
         (["train", "--config=am_fbp", "--config.bogus.at.all=3", "--workdir=w"], "config: no field 'bogus'"),
         (["train", "--config", "am_fbp", "--workdir=w"], "config.data.path is empty"),
         (["train", "surplus"], "unexpected argument 'surplus'"),

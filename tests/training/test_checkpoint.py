@@ -30,7 +30,7 @@ def make_state(ema: float, step: int) -> TrainState:
 
 
 def make_abstract(state):
-    mesh = make_mesh(ml_collections.ConfigDict({"replica": 1, "data": -1, "model": 1}))
+    mesh = make_mesh(ml_collections.ConfigDict({"data": -1}))
     return store.abstract_like(state, state_sharding(state, mesh, fsdp=False))
 
 

@@ -235,7 +235,7 @@ def test_early_stopping_is_each_replicas_own(home, records):
 @pytest.mark.parametrize(
     ("fusion", "fields"),
     [
-        ("f_score", {"data.balanced": True, "optimizer.tail": 0.5}),
+        ("f_score", {"data.balanced": True, "optimizer.ema": 0.9}),
         ("hgr", {"data.labelled_fraction": 0.5, "optimizer.ema": 0.9, "optimizer.accumulate": 2}),
     ],
 )

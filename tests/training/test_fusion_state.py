@@ -136,7 +136,7 @@ from emofuse_jax.scoring.predict import Predictions
 from emofuse_jax.training.fusion_state import update_fusion_state
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.types import TrainState
-mesh = make_mesh(ConfigDict({"replica": 1, "data": -1, "model": 1}))
+mesh = make_mesh(ConfigDict({"data": -1}))
 before = jax.device_put(np.ones((2, 3), np.float32), replicated(mesh))
 rng = np.random.default_rng(0)
 levels = rng.dirichlet(np.ones(3), (20, 2))

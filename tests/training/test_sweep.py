@@ -116,7 +116,7 @@ def test_what_differs_in_numbers_of_the_step_shares_a_program(records):
     [
         ({"optimizer.rate": 1}, r"config\.optimizer\.rate: there is no such field"),
         ({"data.hold_out": False}, r"config\.data\.hold_out=False: a search needs validation clips"),
-        ({"optimizer.tail": 50.0}, r"config\.optimizer\.tail=50.0: expected a share"),
+        ({"optimizer.ema": 50.0}, r"config\.optimizer\.ema=50.0: expected a number in \[0, 1\)"),
     ],
 )
 def test_an_invalid_field_is_refused_before_any_training(records, tmp_path, fields, message):

@@ -40,7 +40,7 @@ ADDED_FIELD_DEFAULTS = {
         "noise_snr_max": 40.0,
         "mixup": 0.0,
     },
-    "optimizer": {"name": "adamw", "tail": 0.0},
+    "optimizer": {"name": "adamw"},
     "train": {"steps_per_call": 0, "temperature": 1.0},
     "loss": losses.LOSS_DEFAULTS,
     "crossval": {"mode": "auto", "memory": 0.0, "save_seconds": 60.0},
