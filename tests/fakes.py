@@ -128,8 +128,8 @@ def tiny_config(path: str, fusion: str = "am_fbp", **fields):
     config.augment.frames, config.augment.shift = 3, 1
     config.model.audio.widths = (4, 8, 8, 8, 8)
     config.model.video.update(width=4, blocks=(1, 1), stem_kernel=3)
-    if "width" in config.model.fusion:
-        config.model.fusion.update(width=16, factors=2)
+    fusion_sizes = {"width": 16, "factors": 2}.items()
+    config.model.fusion.update({name: size for name, size in fusion_sizes if name in config.model.fusion})
     config.train.epochs, config.train.eval_batch_size = 4, 8
     config.update_from_flattened_dict(fields)
     return config

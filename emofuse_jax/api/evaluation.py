@@ -21,8 +21,8 @@ from emofuse_jax.scoring.predict import (
 )
 from emofuse_jax.scoring.result_labels import corpus_marks
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.checkpoint.compat import saved_config
 from emofuse_jax.training.checkpoint.load import load_trained_model
+from emofuse_jax.training.checkpoint.saved_config import saved_config
 from emofuse_jax.training.experiment import (
     Experiment,
     check_same_data,
@@ -130,10 +130,10 @@ def make_evaluation_results(
         "protocol": experiment.protocol,
         "fold": experiment.config.data.fold,
         "split": split,
-        "leaky": bool(metadata.get("leaks")),
-        "leaks": metadata.get("leaks", []),
+        "leaky": bool(metadata["leaks"]),
+        "leaks": metadata["leaks"],
         "checkpoint_step": metadata["step"],
-        "temperature": metadata.get("temperature", 1.0),
+        "temperature": metadata["temperature"],
         "classes": list(experiment.dataset.classes),
         "clips": [experiment.dataset.clip_ids[clip] for clip in main_predictions.clips],
         "labels": main_predictions.labels.tolist(),
@@ -171,4 +171,4 @@ def load_trained_experiment(
 
 def result_marks(results: dict) -> list[str]:
     """What must stand loudly beside a result: leaks of its split, and that data was made."""
-    return corpus_marks(results["corpus"], results.get("leaks", ()))
+    return corpus_marks(results["corpus"], results["leaks"])

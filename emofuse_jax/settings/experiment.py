@@ -1,9 +1,12 @@
 """Every field of an experiment with its default; a config file changes what it needs."""
 
+from collections.abc import Mapping
+
 import ml_collections
 
 from emofuse_jax import losses
 from emofuse_jax.settings.model import default_model_config
+from emofuse_jax.utils.validation import reject_unknown_fields
 
 
 def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ml_collections.ConfigDict:
@@ -23,6 +26,19 @@ def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -
     # Devices that share a batch; -1: all of them. fsdp splits large parameters over them.
     config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": False})
     return config
+
+
+def default_fields(model: Mapping) -> dict:
+    """Returns every field at its default, for the fusion and the encoders of a `config.model`."""
+    encoders = {name: model[name]["encoder"] for name in ("audio", "video")}
+    defaults = base(model["fusion"]["name"], **encoders).to_dict()
+    defaults["loss"]["objectives"] = dict.fromkeys(losses.OBJECTIVES, 0.0)
+    return defaults
+
+
+def check_fields(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError naming the first field of a config that an experiment does not have."""
+    reject_unknown_fields(config.to_dict(), default_fields(config.model), "config")
 
 
 def data_defaults() -> ml_collections.ConfigDict:

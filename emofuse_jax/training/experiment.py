@@ -25,6 +25,7 @@ from emofuse_jax.data.records import comparable_settings
 from emofuse_jax.data.sampler import Sampler, make_sampler
 from emofuse_jax.losses.class_polarity import fill_polarity
 from emofuse_jax.models.build import Model, build_model
+from emofuse_jax.settings.experiment import check_fields
 from emofuse_jax.training.folds import apply_hold_out, check_hold_out
 from emofuse_jax.training.optimizer import check_optimizer
 from emofuse_jax.types import InputSpec
@@ -75,6 +76,7 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
     dataset = open_dataset(config.data.path, config.data.recipe)
     config = fill_polarity(config, dataset.classes)
     model = build_model(config.model, make_input_spec(config, dataset))
+    check_fields(config)
     check_hold_out(config)
     return _make_experiment(config, dataset, config.data.protocol or find_only_protocol(dataset), model)
 
@@ -184,7 +186,7 @@ def make_metadata(experiment: Experiment) -> dict:
         "config": experiment.config.to_dict(),
         "classes": list(dataset.classes),
         "settings": dataset.prep["settings"],
-        "spec": spec_to_json(experiment.spec),
+        "spec": dataclasses.asdict(experiment.spec),
         "statistics": {"mean": mean.tolist(), "std": std.tolist()},
         "training_speakers": sorted(
             {dataset.speaker_of[dataset.clip_ids[clip]] for clip in train_and_validation_clips}
@@ -196,13 +198,6 @@ def make_metadata(experiment: Experiment) -> dict:
         "leaks": read_split_leaks(dataset, experiment.protocol, experiment.config.data.fold),
         "versions": package_versions(),
     }
-
-
-def spec_to_json(spec: InputSpec) -> dict[str, int]:
-    """A spec as JSON; without the fields of features where there are none, as before there were any."""
-    fields = dataclasses.asdict(spec)
-    optional_fields = ("feature_steps", "audio_features", "face_features")
-    return {name: value for name, value in fields.items() if value or name not in optional_fields}
 
 
 def hash_training_clips(experiment: Experiment) -> str:
@@ -219,8 +214,7 @@ def check_same_data(
     """ValueError where the records differ from those a checkpoint was trained on."""
     current_metadata = make_metadata(experiment)
     for field in fields:
-        # the first checkpoints had no digest of the training clips
-        current, saved = current_metadata[field], saved_metadata.get(field, current_metadata[field])
+        current, saved = current_metadata[field], saved_metadata[field]
         if field == "settings":
             current, saved = comparable_settings(current), comparable_settings(saved)
         if current != saved:
@@ -244,7 +238,7 @@ def check_same_config(workdir: str, saved_config: dict, current_config: dict) ->
 def check_test_speakers_unseen(experiment: Experiment, saved_metadata: dict) -> None:
     """ValueError where a test speaker was trained or selected on, unless the split is known to leak."""
     dataset = experiment.dataset
-    if saved_metadata.get("leaks"):
+    if saved_metadata["leaks"]:
         return
     test_speakers = {dataset.speaker_of[dataset.clip_ids[clip]] for clip in experiment.clips["test"]}
     leaked_speakers = sorted(test_speakers & set(saved_metadata["training_speakers"]))

@@ -22,7 +22,7 @@ from emofuse_jax.scoring.calibration import fit_temperature
 from emofuse_jax.training import progress
 from emofuse_jax.training.batch_source import BatchSource, make_batch_source
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.checkpoint.compat import saved_config
+from emofuse_jax.training.checkpoint.saved_config import saved_config
 from emofuse_jax.training.early_stopping import EarlyStoppingTracker
 from emofuse_jax.training.experiment import (
     MATCHING_DATA_FIELDS,
@@ -207,13 +207,14 @@ def restore_or_init(
         os.makedirs(workdir, exist_ok=True)
         jitted_init = jax.jit(init, out_shardings=sharding, compiler_options=single_use_options(mesh))
         return jitted_init(key, load_warm_start(experiment)), EarlyStoppingTracker(), EpochTotals()
+    store.require_metadata_fields(workdir, "last", saved_metadata, store.RUN_METADATA_FIELDS)
     check_same_config(workdir, saved_config(saved_metadata).to_dict(), config.to_dict())
     check_same_data(experiment, saved_metadata, (*MATCHING_DATA_FIELDS, "training_clips_sha256"))
     state = store.restore(workdir, store.abstract_like(shapes, sharding))
     return (
         state,
         EarlyStoppingTracker(**saved_metadata["progress"]),
-        EpochTotals(**saved_metadata.get("epoch", {})),
+        EpochTotals(**saved_metadata["epoch"]),
     )
 
 

@@ -31,8 +31,8 @@ COPIED_METADATA_FIELDS = (
     "fold",
     "versions",
 )
-COPIED_METADATA_FIELDS += ("training_speakers", "training_clips_sha256")
-"""What the new checkpoint says as the old one does."""
+COPIED_METADATA_FIELDS += ("training_speakers", "training_clips_sha256", "leaks")
+"""Metadata that the new checkpoint takes over from the old one."""
 
 
 def refit(
@@ -91,11 +91,12 @@ def _refit(
     writer.close()
     state = TrainState(jnp.asarray(report["epoch"], jnp.int32), best_params, model_state, optax.EmptyState())
     new_metadata = {name: metadata[name] for name in COPIED_METADATA_FIELDS} | {
-        "config": {**metadata["config"], "name": config.name}
+        "config": {**metadata["config"], "name": config.name},
+        "step": report["epoch"],
+        "temperature": 1.0,
+        "refit": config.to_dict() | report,
     }
-    store.save(
-        workdir, "best", state, {**new_metadata, "step": report["epoch"], "refit": config.to_dict() | report}
-    )
+    store.save(workdir, "best", state, new_metadata)
     return report
 
 

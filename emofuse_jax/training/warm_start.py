@@ -90,7 +90,7 @@ def _check_source_run(experiment: Experiment, path: str, saved_metadata: dict) -
 
 def _label_selection(config: dict) -> tuple[float, int]:
     """What decides which labels a run sees: the fraction, and below 1 the seed."""
-    fraction = config["data"].get("labelled_fraction", 1.0)
+    fraction = config["data"]["labelled_fraction"]
     return fraction, config["seed"] if fraction < 1.0 else 0
 
 

@@ -7,8 +7,27 @@ MAX_INTEGER = 1 << 20
 """Any whole number of a config is at most this large, its sign aside."""
 MAX_COUNT = 100
 """Entries of a sequence."""
+MAX_SEED = (1 << 32) - 1
 COUNT_FIELDS = {"blocks", "layers", "parts", "heads", "steps"}
 """Fields of a model that say how often something is built: at most MAX_COUNT too."""
+
+
+def reject_unknown_fields(fields: Mapping, defaults: Mapping, name: str) -> None:
+    """Raises ValueError, naming the first field of `fields` that `defaults` does not have."""
+    for key, value in fields.items():
+        if key not in defaults:
+            raise ValueError(f"{name}.{str(key)[:100]}: there is no such field")
+        if isinstance(value, Mapping) and isinstance(defaults[key], Mapping):
+            reject_unknown_fields(value, defaults[key], f"{name}.{key}")
+
+
+def require_fields(fields: Mapping, defaults: Mapping, name: str) -> None:
+    """Raises ValueError, naming the first field of `defaults` that `fields` lacks."""
+    for key, default in defaults.items():
+        if key not in fields:
+            raise ValueError(f"{name}.{key}: this field is missing")
+        if isinstance(fields[key], Mapping) and isinstance(default, Mapping):
+            require_fields(fields[key], default, f"{name}.{key}")
 
 
 def validate_fields(fields: Mapping, defaults: Mapping, name: str) -> None:
@@ -56,7 +75,8 @@ def _validate_number(value: object, default: int | float, name: str) -> None:
         raise _invalid_value_error(
             name, value, "a whole number" if allowed_types == (int,) else "a finite number"
         )
-    limit = MAX_COUNT if name.rpartition(".")[2] in COUNT_FIELDS else MAX_INTEGER
+    last_name = name.rpartition(".")[2]
+    limit = MAX_COUNT if last_name in COUNT_FIELDS else MAX_SEED if last_name == "seed" else MAX_INTEGER
     if isinstance(value, int) and abs(value) > limit:
         raise _invalid_value_error(name, value, f"at most {limit}")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_prep.settings import AudioSettings, FaceSettings, PrepSettings
+from emofuse_jax import settings
 from emofuse_jax.api.export import export_bundle
 from emofuse_jax.models.build import build_model
 from emofuse_jax.settings.model import default_model_config
@@ -64,16 +65,19 @@ def save_checkpoint(workdir, fusion: str = "am_fbp", dtype: str = "float32") -> 
     params, model_state = random_parameters(model, seed=2)
     mean, std = model_state["input"]["mean"], model_state["input"]["std"]
     metadata = {
-        "config": json.loads(json.dumps({"name": fusion, "model": config.to_dict()})),
+        "config": json.loads(json.dumps(settings.base(fusion).to_dict() | {"model": config.to_dict()})),
         "classes": list(CLASSES),
         "settings": SETTINGS.to_dict(),
         "spec": dataclasses.asdict(SPEC),
         "statistics": {"mean": mean.tolist(), "std": std.tolist()},
         "training_speakers": ["s1", "s2"],
+        "training_clips_sha256": "",
         "corpus": "fake",
         "protocol": "speakers",
         "fold": 0,
+        "leaks": [],
         "versions": {"jax": jax.__version__},
+        "step": 0,
         "progress": {},
         "temperature": 1.7,
     }

@@ -1,6 +1,7 @@
 import dataclasses
 import gc
 import os
+import re
 import subprocess
 import sys
 
@@ -98,12 +99,37 @@ def test_nothing_to_load_is_an_error_and_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_newer_schema_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SCHEMA_VERSION", 99)
-    store.save(str(tmp_path), "best", make_state(0.0, 1), {})
+@pytest.mark.parametrize("kind", store.CHECKPOINT_KINDS)
+@pytest.mark.parametrize(
+    ("schema", "metadata", "message"),
+    [
+        (
+            1,
+            {"versions": {"emofuse": "0.1.0"}},
+            "schema 1, written by emofuse 0.1.0; {} schema 2: train again",
+        ),
+        (1, {}, "schema 1; {} schema 2: train again"),
+        (
+            99,
+            {"versions": {"emofuse": "9.0"}},
+            "schema 99, written by emofuse 9.0; {} schema 2: update emofuse",
+        ),
+    ],
+)
+def test_another_schema_is_rejected(tmp_path, monkeypatch, kind, schema, metadata, message):
+    monkeypatch.setattr(store, "SCHEMA_VERSION", schema)
+    store.save(str(tmp_path), kind, make_state(0.0, 1), metadata)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="checkpoint schema 99 is newer than 1"):
-        store.read_metadata(str(tmp_path), "best")
+    directory = tmp_path / "checkpoints" / kind
+    with pytest.raises(ValueError, match=re.escape(str(directory))) as error:
+        store.read_metadata(str(tmp_path), kind)
+    assert str(error.value) == f"{directory}: checkpoint {message.format('this emofuse reads')}"
+
+
+def test_a_missing_metadata_field_is_named(tmp_path):
+    metadata = dict.fromkeys(store.MODEL_METADATA_FIELDS[1:])
+    with pytest.raises(ValueError, match=r"checkpoints/best: field config: this field is missing"):
+        store.require_metadata_fields(str(tmp_path), "best", metadata, store.MODEL_METADATA_FIELDS)
 
 
 def test_reading_leaves_a_save_that_is_under_way(tmp_path):
@@ -133,24 +159,22 @@ def test_a_removal_that_is_killed_leaves_nothing_to_read(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "checkpoints") == []
 
 
-def test_a_checkpoint_without_stand_ins_gets_zeros(tmp_path):
-    """As those of G-FBP were, in whose products an absent vector was zero."""
+def test_a_checkpoint_with_other_parameters_is_rejected(tmp_path):
     tx = make_optimizer(settings.experiment.optimizer_defaults(), 10)
 
-    def make_stand_in_state(stand_ins):
-        params = {"fusion": {"u": jnp.ones((2, 3)), **stand_ins}, "audio": {"kernel": jnp.ones(4)}}
+    def state(**more):
+        params = {"fusion": {"u": jnp.ones((2, 3)), **more}}
         return TrainState(jnp.zeros((), jnp.int32), params, {"input": jnp.ones(2)}, tx.init(params))
 
-    store.save(str(tmp_path), "last", make_stand_in_state({}), {})
-    current_state = make_stand_in_state({"absent": {"audio": jnp.ones(5), "video": jnp.ones(3)}})
-    restored = store.restore(str(tmp_path), make_abstract(current_state))
-    assert jax.tree.structure(restored) == jax.tree.structure(current_state)
-    np.testing.assert_array_equal(restored.params["fusion"]["absent"]["audio"], np.zeros(5))
-    np.testing.assert_array_equal(restored.params["fusion"]["u"], np.ones((2, 3)))
-    params, _ = store.load_model(
-        str(tmp_path), "last", (make_abstract(current_state.params), make_abstract(current_state.model_state))
-    )
-    np.testing.assert_array_equal(params["fusion"]["absent"]["video"], np.zeros(3))
+    store.save(str(tmp_path), "last", state(), {})
+    other = state(absent=jnp.ones(5))
+    one_line = r"\A[^\n]*checkpoints/last: damaged, or of another network: [^\n]*\Z"
+    with pytest.raises(ValueError, match=one_line):
+        store.restore(str(tmp_path), make_abstract(other))
+    with pytest.raises(ValueError, match=one_line):
+        store.load_model(
+            str(tmp_path), "last", (make_abstract(other.params), make_abstract(other.model_state))
+        )
 
 
 FAILED_SAVE = """

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from emofuse_jax import settings
 from emofuse_jax.data.prepared_files import read_json
 from emofuse_jax.training.crossval import sweep
 from emofuse_jax.training.crossval.saved_results import read_replica_result, read_saved_plan
@@ -16,6 +17,7 @@ from tests.fakes import tiny_config
 RESULT = {
     "fold": 0,
     "seed": 1,
+    "temperature": 1.0,
     "validation": {"ua": None},
     "test": {"ua": 0.5, "wa": 0.25, "wf1": 1},
     "clips": ["a", "b"],
@@ -59,6 +61,7 @@ def test_what_is_no_object(tmp_path, text, message):
         ({"replicas": -1}, "field replicas: -1, expected how many"),
         ({"replicas": True}, "field replicas: True, expected how many"),
         ({"config": {"model": 1}}, "config.model: expected fields, found int"),
+        ({"config": {**settings.base("concat").to_dict(), "x": 1}}, "config.x: there is no such field"),
     ],
 )
 def test_a_plan(tmp_path, plan, change, message):
@@ -81,13 +84,14 @@ def test_a_plan(tmp_path, plan, change, message):
         ({"probabilities": [[float("nan"), 0, 1]] * 2}, "field probabilities: expected finite numbers"),
         ({"probabilities": [[10**30, 0, 1]] * 2}, "field probabilities: expected finite numbers"),
         ({"temperature": "1"}, "field temperature: expected finite numbers"),
+        ({"temperature": None}, "field temperature: expected finite numbers"),
         ({"test": {"ua": 0.5}}, "field test: expected finite numbers"),
     ],
 )
 def test_a_result(tmp_path, change, message):
     path = tmp_path / "result.json"
     path.write_text(json.dumps(RESULT))
-    assert read_replica_result(str(path), 3) == RESULT | {"temperature": 1.0}
+    assert read_replica_result(str(path), 3) == RESULT
     check_error_message(lambda path: read_replica_result(path, 3), path, json.dumps(RESULT | change), message)
 
 

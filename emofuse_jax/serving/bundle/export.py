@@ -79,8 +79,6 @@ def export_bundle(
         onnx_model.check_converter()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
     model, params, model_state, metadata = load_trained_model(workdir, checkpoint_kind, sharding)
-    if missing_fields := [name for name in (*COPIED_METADATA_FIELDS, "versions") if name not in metadata]:
-        raise ValueError(f"{workdir}: metadata of its checkpoint: field {missing_fields[0]}: is not there")
     params = quantization.simulate_quantization(params, quantize)
     parent_dir = os.path.dirname(os.path.abspath(output))
     os.makedirs(parent_dir, exist_ok=True)
@@ -137,7 +135,7 @@ def write_bundle(
     weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     with open(os.path.join(path, format.WEIGHTS_FILE), "wb") as file:
         file.write(safetensors.numpy.save(weights))  # its own save_file lets only the owner read
-    temperature = metadata.get("temperature", 1.0)
+    temperature = metadata["temperature"]
     with open(os.path.join(path, format.GRAPH_FILE), "wb") as file:
         file.write(export_graph(model, tree, weights, spec, temperature))
     inputs = make_parity_inputs(model, spec)
@@ -234,7 +232,7 @@ def make_manifest(metadata: dict) -> dict:
         "checkpoint": metadata["checkpoint"],
         "quantized": metadata.get("quantized", ""),
         "progress": metadata.get("progress", {}),
-        "temperature": metadata.get("temperature", 1.0),
+        "temperature": metadata["temperature"],
         "intended_use": INTENDED_USE,
         "limits": f"{LIMITATIONS} {LEGAL_NOTICE}",
         "platforms": list(PLATFORMS),

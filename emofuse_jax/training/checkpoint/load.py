@@ -5,7 +5,7 @@ from jax.sharding import Sharding
 
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
+from emofuse_jax.training.checkpoint.saved_config import saved_config, saved_spec
 from emofuse_jax.types import Params
 
 
@@ -14,8 +14,10 @@ def load_trained_model(workdir: str, kind: str, sharding: Sharding) -> tuple[Mod
 
     Raises:
       FileNotFoundError: `workdir` holds no checkpoint of that kind (best, last).
+      ValueError: the checkpoint is damaged, of another schema, or a field is missing.
     """
     metadata = store.read_metadata(workdir, kind)
+    store.require_metadata_fields(workdir, kind, metadata, store.MODEL_METADATA_FIELDS)
     model = build_model(saved_config(metadata).model, saved_spec(metadata))
     variable_shapes = jax.eval_shape(model.init, jax.random.key(0))
     abstract_variables = store.abstract_like(

@@ -19,12 +19,12 @@ import tensorstore
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from emofuse_jax.training.checkpoint.compat import with_missing_vectors, without_missing_vectors
 from emofuse_jax.training.optimizer import AverageState, evaluation_params
 from emofuse_jax.types import Params, TrainState
-from emofuse_jax.utils.errors import format_error, to_one_line
+from emofuse_jax.utils.errors import format_error, other_schema_error, to_one_line
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The schema that is written, and the only one that is read."""
 CHECKPOINT_KINDS = ("last", "best")
 METADATA_FIELDS = {
     "config": dict,
@@ -33,10 +33,22 @@ METADATA_FIELDS = {
     "spec": dict,
     "statistics": dict,
     "training_speakers": list,
+    "training_clips_sha256": str,
+    "corpus": str,
+    "protocol": str,
+    "fold": int,
+    "leaks": list,
     "versions": dict,
+    "step": int,
+    "temperature": float,
     "progress": dict,
+    "epoch": dict,
 }
-"""Types of what metadata may say; other modules look into them."""
+"""Types of the metadata fields that other modules read."""
+RUN_METADATA_FIELDS = tuple(METADATA_FIELDS)
+"""Fields of a checkpoint that a run goes on from."""
+MODEL_METADATA_FIELDS = RUN_METADATA_FIELDS[:-2]
+"""Fields of every checkpoint that is scored or served."""
 MAX_ERROR_CHARS = 400
 """Characters of what a library said that an error repeats."""
 
@@ -89,11 +101,7 @@ def restore_items(workdir: str, kind: str, abstract_items: dict[str, PyTree]) ->
     others."""
     _require_checkpoint(workdir, kind)
     with _explain_read_errors(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
-        stored_items = checkpointer.checkpointables_metadata().metadata
-        if "params" not in stored_items or "absent" in stored_items["params"].get("fusion", {}):
-            return checkpointer.load_checkpointables(None, abstract_items)
-        restored = checkpointer.load_checkpointables(None, without_missing_vectors(abstract_items))
-    return with_missing_vectors(restored, abstract_items)
+        return checkpointer.load_checkpointables(None, abstract_items)
 
 
 def restore(workdir: str, abstract_state: TrainState) -> TrainState:
@@ -126,7 +134,7 @@ def load_model(workdir: str, kind: str, abstract_variables: tuple[Params, Params
 def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict | None:
     """The JSON metadata of a checkpoint; FileNotFoundError (or None) where there is none.
 
-    Raises ValueError, one line, where it is damaged, of a newer schema, or a field is of another type.
+    Raises ValueError, one line, where it is damaged, of another schema, or a field is of another type.
     """
     if missing_ok and not os.path.isdir(_checkpoint_directory(workdir, kind)):
         return None
@@ -140,6 +148,13 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict 
     _require_checkpoint(workdir, kind, exists=has_checkpoint)
     _check_metadata(_checkpoint_directory(workdir, kind), metadata)
     return metadata
+
+
+def require_metadata_fields(workdir: str, kind: str, metadata: dict, fields: tuple[str, ...]) -> None:
+    """Raises ValueError, naming the field, where the metadata of a checkpoint lack one of `fields`."""
+    for field in fields:
+        if field not in metadata:
+            raise ValueError(f"{_checkpoint_directory(workdir, kind)}: field {field}: this field is missing")
 
 
 def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
@@ -170,8 +185,8 @@ def _check_metadata(directory: str, metadata: object) -> None:
     schema = metadata.get("schema") if isinstance(metadata, dict) else None
     if not isinstance(schema, int):
         raise ValueError(f"{directory}: damaged: its metadata have no field schema that is a whole number")
-    if schema > SCHEMA_VERSION:
-        raise ValueError(f"{directory}: checkpoint schema {schema} is newer than {SCHEMA_VERSION}")
+    if schema != SCHEMA_VERSION:
+        raise other_schema_error(directory, "checkpoint", schema, SCHEMA_VERSION, metadata, "train again")
     for field, expected_type in METADATA_FIELDS.items():
         if not isinstance(metadata.get(field, expected_type()), expected_type):
             actual_type = type(metadata[field]).__name__

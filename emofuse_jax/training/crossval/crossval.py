@@ -24,7 +24,7 @@ from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.pooled_scores import make_crossval_results
 from emofuse_jax.training import progress
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.checkpoint.compat import saved_config
+from emofuse_jax.training.checkpoint.saved_config import saved_config
 from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId
 from emofuse_jax.training.crossval.group_state import ReplicaGroup, remove_group_checkpoint
 from emofuse_jax.training.crossval.replica_group import predict_part, train_replica_group

@@ -75,7 +75,7 @@ def restore_or_init_group(
     group = ReplicaGroup(
         *fixed_fields, items["states"], restored_best, trackers, metadata["histories"], metadata["epochs"]
     )
-    if metadata.get("steps"):  # of a save within an epoch
+    if metadata["steps"]:  # of a save within an epoch
         sums = {name: np.asarray(value, np.float32) for name, value in metadata["sums"].items()}
         group.steps, group.epoch_sums = metadata["steps"], put_replicas(context, sums)
     return group

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from emofuse_jax.training.checkpoint.compat import saved_config
+from emofuse_jax.training.checkpoint.saved_config import saved_config
 from emofuse_jax.utils.files import read_json_object
 
 RESULT_FIELDS = {"fold": int, "seed": int, "validation": dict, "test": dict}
@@ -35,7 +35,7 @@ def read_replica_result(path: str, num_classes: int) -> dict:
     Raises:
       ValueError: not what `make_replica_result` gives; names the file and the field.
     """
-    result = {"temperature": 1.0, **read_json_object(path, **RESULT_FIELDS)}  # the first versions had none
+    result = read_json_object(path, **RESULT_FIELDS)
     clip_count = len(result["clips"])
     for field in ("clips", "speakers"):
         if len(result[field]) != clip_count or not all(isinstance(entry, str) for entry in result[field]):
@@ -44,7 +44,7 @@ def read_replica_result(path: str, num_classes: int) -> dict:
     if not np.isin(labels, np.arange(-1, num_classes)).all():
         raise ValueError(f"{path}: field labels: expected -1 to {num_classes - 1}")
     _validate_numbers(path, "probabilities", result["probabilities"], (clip_count, num_classes))
-    _validate_numbers(path, "temperature", result["temperature"], ())
+    _validate_numbers(path, "temperature", result.get("temperature"), ())
     _validate_numbers(path, "test", [result["test"].get(name) for name in SCORE_NAMES], (len(SCORE_NAMES),))
     return result
 

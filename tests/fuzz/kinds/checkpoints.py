@@ -6,7 +6,7 @@ import jax
 
 from emofuse_jax.models.build import build_model
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
+from emofuse_jax.training.checkpoint.saved_config import saved_config, saved_spec
 from emofuse_jax.types import TrainState
 from tests.fuzz.damage import damage_tree, make_rng, read_tree
 from tests.fuzz.kinds import configs

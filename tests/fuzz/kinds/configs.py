@@ -12,7 +12,7 @@ from ml_collections import config_flags
 from emofuse_jax import settings
 from emofuse_jax.cli.main import format_config_error
 from emofuse_jax.models.build import build_model
-from emofuse_jax.training.checkpoint.compat import saved_config, saved_spec
+from emofuse_jax.training.checkpoint.saved_config import saved_config, saved_spec
 from emofuse_jax.training.experiment import flatten_fields
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.types import InputSpec
@@ -35,6 +35,7 @@ FUSIONS = (
     "joint_cross_attention",
 )
 SPEC = {"t": 140, "f": 80, "s": 4, "h": 32, "w": 32, "classes": 3}
+SPEC |= {"feature_steps": 0, "audio_features": 0, "face_features": 0}
 
 
 def make(folder: str) -> None:
