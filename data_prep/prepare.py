@@ -109,7 +109,7 @@ def _make_identity(corpus: Corpus, settings: PrepSettings, plan: ShardPlan) -> d
         for clip in corpus.clips
     ]
     return {
-        "schema_version": record_shape(settings).schema_version,
+        "schema_version": records.SCHEMA_VERSION,
         "corpus": corpus.name,
         "settings": settings.to_dict(),
         "number of clips": len(clip_fields),

@@ -1,10 +1,12 @@
 """Every setting that decides what a record holds, and the named recipes that pin them."""
 
 import dataclasses
+import json
 import math
 
 from data_prep.onnx_models.encoder_settings import NO_ENCODERS, FeatureSettings
 from emofuse_jax.data import records
+from emofuse_jax.utils.validation import require_fields
 
 SAMPLE_RATE = 16_000
 DEVICES = ("cpu", "accelerator")
@@ -68,10 +70,6 @@ class FaceSettings:
             raise ValueError(f"face settings: snippet {self.snippet}: expected 1 for {self.sampling!r}")
 
 
-OMITTED_DEFAULTS = {"audio": {"waveform": False, "trim_db": 0.0}, "face": {"snippet": 1, "device": "cpu"}}
-"""Fields that came after the first records; left out at this value, so that old settings still compare."""
-
-
 @dataclasses.dataclass(frozen=True)
 class PrepSettings:
     """All settings of a preparation; stored in prep.json, checkpoints and bundles."""
@@ -80,26 +78,21 @@ class PrepSettings:
     audio: AudioSettings = AudioSettings()
     face: FaceSettings = FaceSettings()
     features: FeatureSettings = NO_ENCODERS
-    """Frozen encoders; left out of the dict where there are none, as before there were any."""
+    """Frozen encoders."""
 
     def to_dict(self) -> dict:
-        """Plain dicts, ready for JSON."""
-        values = dataclasses.asdict(self)
-        del values["features"]
-        if self.features != NO_ENCODERS:
-            values["features"] = self.features.to_dict()
-        for section, fields in OMITTED_DEFAULTS.items():
-            values[section] = {k: v for k, v in values[section].items() if k not in fields or v != fields[k]}
-        return values
+        """Returns all fields as plain dicts and lists, ready for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
     def from_dict(cls, values: dict) -> "PrepSettings":
-        """The inverse of `to_dict`; a missing field has its default; ValueError on an unknown one."""
+        """Inverts `to_dict`; raises ValueError where a field is missing or unknown."""
+        require_fields(values, cls().to_dict(), "preparation settings")
         try:
-            features = FeatureSettings.from_dict(values.get("features", {}))
+            features = FeatureSettings.from_dict(values["features"])
             parts = AudioSettings(**values["audio"]), FaceSettings(**values["face"])
             return cls(values["recipe"], *parts, features)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"preparation settings: {error}") from error
 
 

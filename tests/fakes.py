@@ -1,6 +1,7 @@
 """A tiny prepared directory, written through the real codec: labels can be learned from both streams."""
 
 import csv
+import dataclasses
 import json
 import os
 
@@ -62,7 +63,7 @@ def write_dataset(path: str, num_clips: int = 36, num_shards: int = 2) -> str:
         "corpus": "fake",
         "classes": list(CLASSES),
         "speakers": sorted({r.speaker for r in fake_records}),
-        "shape": {"f": 70, "h": 16, "w": 16},
+        "shape": dataclasses.asdict(records.RecordShape(f=70, h=16, w=16)),
         "settings": settings.to_dict(),
         "shards": [
             {"records": (i + 1) * num_clips // num_shards - i * num_clips // num_shards}

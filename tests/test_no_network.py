@@ -11,8 +11,8 @@ import sys
 import httpx2
 import pytest
 
+from tests.data_prep.drawn_clips import make_clips
 from tests.serving.server_process import run_server
-from tests.upgrade.make import make_clips
 
 ROOT = pathlib.Path(__file__).parent.parent
 OFFLINE = ROOT / "tests" / "offline"

@@ -1,7 +1,6 @@
 """What prep.json, checkpoints and bundles keep of frozen encoders and of one's own face detector."""
 
 import dataclasses
-import json
 
 from data_prep.onnx_models.layouts import LAYOUTS, AudioLayout, DetectorLayout, FaceLayout, parse_layout
 from emofuse_jax.utils import onnx_files
@@ -46,16 +45,9 @@ class FeatureSettings:
         """Records hold no crops."""
         return self.tensors == "drop" and self.face is not None
 
-    def to_dict(self) -> dict:
-        """Plain dicts and lists, ready for JSON."""
-        values = json.loads(json.dumps(dataclasses.asdict(self)))
-        if self.detector is None:  # as before there was any
-            del values["detector"]
-        return values
-
     @classmethod
     def from_dict(cls, values: dict) -> "FeatureSettings":
-        """The inverse of `to_dict`; raises ValueError on a wrong layout, TypeError on an unknown field."""
+        """Reads the fields of a dict; raises ValueError on a wrong layout, TypeError on an unknown field."""
         encoders = {kind: values[kind] for kind in LAYOUTS if values.get(kind)}
         encoder_settings = {
             kind: EncoderSettings(

@@ -10,8 +10,10 @@ import numpy as np
 from data_prep.onnx_models.encoder_settings import FeatureSettings
 from data_prep.verify.folds import check_folds, read_folds
 from emofuse_jax.data import records
+from emofuse_jax.data.prepared_files import PREPARE_AGAIN
 from emofuse_jax.data.writing.shards import read_shard
 from emofuse_jax.data.writing.statistics import FoldMoments
+from emofuse_jax.utils.errors import other_schema_error
 from emofuse_jax.utils.files import file_sha256
 
 
@@ -25,9 +27,12 @@ def verify(path: str) -> list[str]:
         with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
             prep = json.load(file)
         rows = records.read_manifest(path)
-        if not 1 <= prep["schema_version"] <= records.SCHEMA_VERSION:
-            newest_version = records.SCHEMA_VERSION
-            return [f"prep.json: schema_version {prep['schema_version']}, expected 1 to {newest_version}"]
+        schema = prep["schema_version"]
+        if schema != records.SCHEMA_VERSION:
+            error = other_schema_error(
+                "prep.json", "records", schema, records.SCHEMA_VERSION, prep, PREPARE_AGAIN
+            )
+            return [str(error)]
         stored_rows = [row for row in rows if row["status"] != "failed"]
         folds, problems = read_folds(path)
         moments = FoldMoments(folds, prep["shape"]["f"])
@@ -118,7 +123,7 @@ def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
     expect("votes, number", len(record.votes), num_classes)
     expect("votes, sum", bool(np.isclose(record.votes.sum(), float(record.label >= 0))), True)
     expect("faces, number", len(record.face_valid), prep["frames"])
-    features = FeatureSettings.from_dict(prep["settings"].get("features", {}))
+    features = FeatureSettings.from_dict(prep["settings"]["features"])
     expect("spectrogram, frames > 0", len(record.spectrogram) > 0, not features.drops_audio)
     for field in ("votes", "spectrogram", "face_time", "face_box", "face_landmarks", "face_score"):
         expect(f"{field}, finite", bool(np.isfinite(getattr(record, field)).all()), True)

@@ -13,8 +13,8 @@ def audio_step_mask(batch: Batch) -> Bool[Array, "b u"]:
 
 def spectrogram_steps(settings: dict, audio_steps: int) -> int:
     """Spectrogram steps of a batch: 0 where the records hold features instead (`settings` of prep.json)."""
-    features = settings.get("features") or {}
-    return 0 if features.get("audio") and features["tensors"] == "drop" else audio_steps
+    features = settings["features"]
+    return 0 if features["audio"] and features["tensors"] == "drop" else audio_steps
 
 
 def feature_spec_fields(settings: dict, shape: RecordShape, audio_steps: int) -> dict[str, int]:

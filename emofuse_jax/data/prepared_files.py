@@ -4,7 +4,9 @@ import csv
 import os
 
 from emofuse_jax.data import records
+from emofuse_jax.utils.errors import other_schema_error
 from emofuse_jax.utils.files import load_json
+from emofuse_jax.utils.validation import require_fields
 
 REQUIRED_FIELDS = {
     "schema_version": int,
@@ -14,18 +16,23 @@ REQUIRED_FIELDS = {
     "speakers": list,
     "shards": list,
 }
-"""Of prep.json, those that are read here, and what they are."""
+"""Fields of prep.json that are read here, and their types."""
+PREPARE_AGAIN = "prepare the clips again"
 TYPE_NAMES = {int: "a number", dict: "an object", list: "a list"}
 
 
 def read_prep(path: str) -> dict:
-    """prep.json of a directory; ValueError where its schema is newer, or a field is missing or of no use."""
+    """Reads prep.json of a directory.
+
+    Raises:
+      ValueError: its schema is another one, or a field is missing or cannot be used.
+    """
     name = os.path.join(path, "prep.json")
     prep = read_json(name)
     prep = prep if isinstance(prep, dict) else {}
-    schema_version, newest_version = prep.get("schema_version"), records.SCHEMA_VERSION
-    if isinstance(schema_version, int) and schema_version > newest_version:  # its fields may be others
-        raise ValueError(f"{path}: prep.json has schema {schema_version}, newer than {newest_version}")
+    schema = prep.get("schema_version")
+    if type(schema) is int and schema != records.SCHEMA_VERSION:  # its fields may be others
+        raise other_schema_error(name, "records", schema, records.SCHEMA_VERSION, prep, PREPARE_AGAIN)
     for field, expected_type in REQUIRED_FIELDS.items():
         value = prep.get(field)
         if not isinstance(value, expected_type) or isinstance(value, bool):
@@ -33,6 +40,7 @@ def read_prep(path: str) -> dict:
                 f"{name}: field {field} is {repr(value)[:100]}, expected {TYPE_NAMES[expected_type]}"
             )
     try:
+        require_fields(prep["shape"], vars(records.RecordShape(0, 0, 0)), "shape")
         shape = records.RecordShape(**prep["shape"])
         sizes = [*vars(shape).values(), prep["settings"]["face"]["frames"]]
         sizes += [shard["records"] for shard in prep["shards"]]
@@ -41,7 +49,7 @@ def read_prep(path: str) -> dict:
         names = [prep["settings"]["recipe"], *prep["classes"], *prep["speakers"]]
         if not all(isinstance(name, str) for name in names):
             raise TypeError("a recipe, class or speaker that is no name")
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: shape, settings or shards: {error}") from error
     return prep
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from emofuse_jax.data.example_codec import parse_example, serialize_example
 
-SCHEMA_VERSION = 3
-"""The newest that is read: 2 added the features of frozen encoders, 3 the waveform; without both it is 1."""
+SCHEMA_VERSION = 4
+"""The schema that is written, and the only one that is read."""
 TFDS_SPLIT = "clips"
 ENCODER_PATHS_FILE = os.path.join(".prepare", "encoder_paths.json")
 """Where the ONNX files lay when the records were made; beside them, for it says nothing about them."""
@@ -73,13 +73,6 @@ class RecordShape:
     """Width of the features; 0 where there are none."""
     face_features: int = 0
     waveform: bool = False
-
-    @property
-    def schema_version(self) -> int:
-        """What prep.json says, so that an older emofuse refuses only what it can't read."""
-        if self.waveform:
-            return 3
-        return 2 if self.audio_features or self.face_features else 1
 
 
 def encode(record: Record) -> bytes:
@@ -154,10 +147,8 @@ def _single_value(features: dict[str, list], name: str, expected_type: type):
 
 
 def comparable_settings(settings: dict) -> dict:
-    """Settings of prep.json as they are compared: without the names of ONNX files, whose hash decides."""
-    features = settings.get("features")
-    if not features:
-        return settings
+    """Returns settings of prep.json as they are compared: without names of ONNX files, whose hash decides."""
+    features = settings["features"]
     encoders = {kind: encoder for kind, encoder in features.items() if isinstance(encoder, dict)}
     encoders_without_files = {
         kind: {k: v for k, v in encoder.items() if k != "file"} for kind, encoder in encoders.items()

@@ -12,12 +12,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from emofuse_jax.serving.bundle.format import file_sha256
 from emofuse_jax.serving.bundle.load import Bundle
 from emofuse_jax.serving.interfaces import MANIFEST_FILE
 from emofuse_jax.serving.predictions import to_table_row
 from emofuse_jax.utils.errors import format_error
-from emofuse_jax.utils.files import name_file_in_error, parse_json
+from emofuse_jax.utils.files import file_sha256, name_file_in_error, parse_json
 from emofuse_jax.utils.locks import lock_file
 
 OUTPUT_SUFFIXES = (".jsonl", ".parquet")

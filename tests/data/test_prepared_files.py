@@ -1,12 +1,16 @@
 """prep.json and manifest.csv that are of no use: one line, with file and field."""
 
+import dataclasses
 import json
 import pathlib
 
 import pytest
 
+from emofuse_jax.data import records
 from emofuse_jax.data.prepared_files import read_index, read_prep
 from tests.fakes import write_dataset
+
+SHAPE = dataclasses.asdict(records.RecordShape(f=70, h=16, w=16))
 
 
 @pytest.fixture
@@ -22,13 +26,13 @@ def edit_prep(path, **fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"schema_version": 99}, "prep.json has schema 99, newer than"),
+        ({"schema_version": 99}, "prep.json: records schema 99; this emofuse reads schema 4: update emofuse"),
         ({"schema_version": True}, "field schema_version is True, expected a number"),
         ({"classes": "ab"}, "field classes is 'ab', expected a list"),
         ({"settings": None}, "field settings is None, expected an object"),
-        ({"shape": {"f": 70}}, "shape, settings or shards: .*missing"),
-        ({"shape": {"f": -1, "h": 16, "w": 16}}, "a size that is none"),
-        ({"shape": {"f": 1 << 20, "h": 16, "w": 16}}, "a size that is none"),
+        ({"shape": {"f": 70}}, "shape, settings or shards: shape.h: this field is missing"),
+        ({"shape": SHAPE | {"f": -1}}, "a size that is none"),
+        ({"shape": SHAPE | {"f": 1 << 20}}, "a size that is none"),
         ({"shards": [{"records": "3"}]}, "a size that is none"),
         ({"shards": [3]}, "shape, settings or shards"),
         ({"speakers": [1]}, "a recipe, class or speaker that is no name"),

@@ -47,8 +47,8 @@ def test_features_instead_of_tensors(dropped, files):
     output, summary = dropped
     assert (summary.num_complete, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
     dataset = open_dataset(str(output), recipe="features")
-    assert dataset.prep["schema_version"] == 2
-    assert dataset.prep["shape"] == {"f": 200, "h": 0, "w": 0, "audio_features": 5, "face_features": 7}
+    assert dataset.prep["schema_version"] == 4
+    assert dataset.prep["shape"] == dataclasses.asdict(records.RecordShape(200, 0, 0, 5, 7))
     paths = json.loads((output / records.ENCODER_PATHS_FILE).read_text())
     assert paths == {"audio": files.audio, "face": files.face}
     assert dataset.prep["settings"]["features"]["face"]["sha256"] == file_sha256(files.face)
@@ -79,8 +79,13 @@ def test_features_beside_tensors_and_the_same_bytes_from_a_worker(clips, files, 
     with_both, tensors_only, features_only = (
         open_dataset(str(path)) for path in (tmp_path / "keep", tmp_path / "plain", dropped[0])
     )
-    assert "features" not in tensors_only.prep["settings"]
-    assert (tensors_only.prep["schema_version"], with_both.prep["schema_version"]) == (1, 2)
+    assert tensors_only.prep["settings"]["features"] == {
+        "tensors": "keep",
+        "audio": None,
+        "face": None,
+        "detector": None,
+    }
+    assert (tensors_only.prep["schema_version"], with_both.prep["schema_version"]) == (4, 4)
     assert set(tensors_only.prep) == set(with_both.prep)
     for index in range(7):
         both_record, tensors_record, features_record = (
@@ -146,7 +151,7 @@ def test_one_encoder_drops_only_its_tensors(clips, files, tmp_path):
     summary = run_prepare(clips, tmp_path, EncoderFiles(files.audio), "drop")
     assert summary.problems == ()
     dataset = open_dataset(str(tmp_path))
-    assert dataset.prep["shape"] == {"f": 200, "h": 24, "w": 24, "audio_features": 5}
+    assert dataset.prep["shape"] == dataclasses.asdict(records.RecordShape(200, 24, 24, 5))
     record = dataset.read(0)
     assert record.spectrogram.shape == (0, 200)
     assert record.faces.any()

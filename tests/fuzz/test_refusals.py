@@ -111,7 +111,10 @@ def test_the_shape_of_a_checkpoint(change, message):
         (lambda m: m.update(modalities=["nose"]), "bundle.json: field modalities: expected voice or face"),
         (lambda m: m["classes"].pop(), "bundle.json: field classes: expected 3 different names"),
         (lambda m: m.update(encoders={"nose": {}}), "bundle.json: field encoders: 'nose'"),
-        (lambda m: m["settings"].pop("audio"), "bundle.json: field settings: preparation settings: 'audio'"),
+        (
+            lambda m: m["settings"].pop("audio"),
+            "bundle.json: field settings: preparation settings.audio: this field is missing",
+        ),
         (
             lambda m: m["settings"]["audio"].update(bins="x"),
             "settings.audio.bins: 'x', expected a whole number",

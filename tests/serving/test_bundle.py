@@ -168,7 +168,10 @@ def test_memory_that_is_not_there_is_no_fault_of_a_file(bundle_path, monkeypatch
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.update(schema=3), ("schema 3", "up to 2")),
+        (
+            lambda m: m.update(schema=2),
+            ("bundle schema 2;", "reads schema 3: export it again"),
+        ),
         (lambda m: m.update(kind="something"), ("not a bundle",)),
         (lambda m: m.pop("classes"), ("field classes", "expected list")),
         (lambda m: m["files"].pop("parity.npz"), ("field files", "parity.npz")),

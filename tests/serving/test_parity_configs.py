@@ -44,15 +44,18 @@ def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form, engine):
     model = build_model(config.model, spec)
     params, model_state = random_parameters(model, seed=1)
     metadata = {
-        "config": json.loads(json.dumps({"name": name, "model": config.model.to_dict()}, default=list)),
+        "config": json.loads(json.dumps(config.to_dict(), default=list)),
         "classes": [str(i) for i in range(SPEC.classes)],
         "settings": SETTINGS.to_dict(),
         "spec": dataclasses.asdict(spec),
         "statistics": {"mean": np.zeros(spec.f).tolist(), "std": np.ones(spec.f).tolist()},
         "training_speakers": ["a"],
+        "training_clips_sha256": "",
         "corpus": "fake",
         "protocol": "speakers",
         "fold": 0,
+        "leaks": [],
+        "step": 0,
         "versions": {"jax": jax.__version__},
         "progress": {},
         "temperature": 1.2,

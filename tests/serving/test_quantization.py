@@ -64,8 +64,8 @@ def test_a_bundle_stores_fewer_bits_and_answers_as_the_rounded_checkpoint(
     path = str(tmp_path / "bundle")
     assert export_bundle(audio_only_checkpoint.workdir, path, quantize=kind) <= 1e-5
     bundle, full_bundle = load(path, engine="jax"), load(audio_bundle_path, engine="jax")
-    assert (bundle.metadata["quantized"], bundle.metadata["schema"]) == (kind, 2)
-    assert (full_bundle.metadata["quantized"], full_bundle.metadata["schema"]) == ("", 1)  # for older readers
+    assert (bundle.metadata["quantized"], bundle.metadata["schema"]) == (kind, 3)
+    assert (full_bundle.metadata["quantized"], full_bundle.metadata["schema"]) == ("", 3)
     sizes = [
         os.path.getsize(os.path.join(folder, "params.safetensors")) for folder in (path, audio_bundle_path)
     ]

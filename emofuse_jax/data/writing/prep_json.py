@@ -1,5 +1,6 @@
 """prep.json: everything that is needed to read the records, and to make them again."""
 
+import dataclasses
 import hashlib
 import os
 
@@ -33,9 +34,8 @@ def write_prep_json(
       versions: of the packages that made the records.
     """
     sources_hash = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
-    optional_fields = {k: v for k in records.OPTIONAL_ARRAY_DTYPES if (v := getattr(shape, k))}
     values = {
-        "schema_version": shape.schema_version,
+        "schema_version": records.SCHEMA_VERSION,
         "corpus": corpus.name,
         "dataset": plan.dataset,
         "classes": list(corpus.classes),
@@ -43,7 +43,7 @@ def write_prep_json(
         "sex": dict(sorted(corpus.sex.items())),
         "class_map": corpus.class_map,
         "settings": settings,
-        "shape": {"f": shape.f, "h": shape.h, "w": shape.w, **optional_fields},
+        "shape": dataclasses.asdict(shape),
         "frames": settings["face"]["frames"],
         "versions": versions,
         "sources_sha256": sources_hash.hexdigest(),

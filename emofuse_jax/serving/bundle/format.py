@@ -8,11 +8,12 @@ import stat
 
 from emofuse_jax.serving.interfaces import MANIFEST_FILE
 from emofuse_jax.utils import onnx_files
+from emofuse_jax.utils.errors import other_schema_error
+from emofuse_jax.utils.files import file_sha256
 
 BUNDLE_KIND = "emofuse bundle"
-SCHEMA_VERSION = 2
-"""The newest that is read. A bundle is written as the oldest that can be read right: 2 where its weights have
-fewer bits (quantization.py), which the readers of 1 knew nothing of at first, else 1."""
+SCHEMA_VERSION = 3
+"""The schema that is written, and the only one that is read."""
 GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE = "model.stablehlo", "params.safetensors", "parity.npz"
 ONNX_FILE = "model.onnx"
 """Where the export was asked for it."""
@@ -28,15 +29,14 @@ _FIELD_TYPES = {
     "files": dict,
 }
 _MODALITIES = ("voice", "face")
-_REQUIRED_SIZES = ("t", "f", "s", "h", "w", "classes")
-_OPTIONAL_SIZES = ("feature_steps", "audio_features", "face_features")
+_SIZES = ("t", "f", "s", "h", "w", "classes", "feature_steps", "audio_features", "face_features")
 
 
 def read_manifest(path: str) -> dict:
     """bundle.json of the bundle at `path`, its fields checked.
 
     Raises:
-      ValueError: not a bundle, of a newer schema, or a field is missing; one line that names the file.
+      ValueError: not a bundle, of another schema, or a field is missing; one line that names the file.
     """
     manifest_path = os.path.join(path, MANIFEST_FILE)
     if not os.path.isfile(manifest_path):
@@ -49,11 +49,11 @@ def read_manifest(path: str) -> dict:
     if not isinstance(metadata, dict) or metadata.get("kind") != BUNDLE_KIND:
         raise ValueError(f"{manifest_path}: not a bundle: field kind is not {BUNDLE_KIND!r}")
     schema = metadata.get("schema")
-    if not isinstance(schema, int) or schema > SCHEMA_VERSION:
-        raise ValueError(
-            f"{manifest_path}: schema {str(schema)[:60]}, this emofuse reads up to {SCHEMA_VERSION}:"
-            f" update it"
-        )
+    if type(schema) is not int:
+        raise ValueError(f"{manifest_path}: field schema: expected a number, found {str(schema)[:60]}")
+    if schema != SCHEMA_VERSION:
+        remedy = "export it again from the checkpoint"
+        raise other_schema_error(manifest_path, "bundle", schema, SCHEMA_VERSION, metadata, remedy)
     for field, expected_type in _FIELD_TYPES.items():
         if not isinstance(metadata.get(field), expected_type):
             type_name = type(metadata.get(field)).__name__
@@ -94,12 +94,12 @@ def _check_values(manifest_path: str, metadata: dict) -> None:
         metadata["window"].get("seconds"),
         metadata["modalities"],
     )
-    for field in (*_REQUIRED_SIZES, *(field for field in _OPTIONAL_SIZES if field in spec)):
+    for field in _SIZES:
         if type(spec.get(field)) is not int or not 0 <= spec[field] < 1 << 31:
             raise ValueError(
                 f"{manifest_path}: field spec.{field}: expected a size, found {str(spec.get(field))[:60]}"
             )
-    if unknown_fields := sorted(spec.keys() - {*_REQUIRED_SIZES, *_OPTIONAL_SIZES}):
+    if unknown_fields := sorted(spec.keys() - {*_SIZES}):
         raise ValueError(f"{manifest_path}: field spec: no such field: {unknown_fields[0][:60]!r}")
     if (
         not isinstance(window_seconds, int | float)
@@ -175,21 +175,10 @@ def write_manifest(path: str, metadata: dict) -> None:
     """Writes bundle.json, with the hash of every file that lies beside it by now."""
     files = {}
     for name in sorted(set(os.listdir(path)) - {MANIFEST_FILE}):
-        with open(os.path.join(path, name), "rb") as file:
-            files[name] = sha256(file.read())
-    schema = 2 if metadata.get("quantized") else 1
+        files[name] = file_sha256(os.path.join(path, name))
     with open(os.path.join(path, MANIFEST_FILE), "w", encoding="utf-8") as file:
-        json.dump({"kind": BUNDLE_KIND, "schema": schema, **metadata, "files": files}, file, indent=1)
+        json.dump({"kind": BUNDLE_KIND, "schema": SCHEMA_VERSION, **metadata, "files": files}, file, indent=1)
         file.write("\n")
-
-
-def file_sha256(path: str) -> str:
-    """Hexadecimal SHA-256 of a file; ValueError where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def sha256(data: bytes) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 from emofuse_jax.data.dataset import read_json
 from emofuse_jax.data.records import ENCODER_PATHS_FILE
-from emofuse_jax.serving.bundle.format import encoder_file_name, file_sha256
+from emofuse_jax.serving.bundle.format import encoder_file_name
 from emofuse_jax.utils import onnx_files
+from emofuse_jax.utils.files import file_sha256
 
 INPUTS_BY_ENCODER = {
     "audio": {"audio_features"},
@@ -19,11 +20,11 @@ INPUTS_BY_ENCODER = {
 
 def describe_encoders(settings: dict, inputs: Collection[str]) -> dict[str, dict]:
     """`file` and `sha256` of each ONNX file that makes what the model reads; `settings`: of prep.json."""
-    features = settings.get("features") or {}
+    features = settings["features"]
     used_encoders = {
         kind: features[kind]
         for kind, input_names in INPUTS_BY_ENCODER.items()
-        if input_names & {*inputs} and features.get(kind)
+        if input_names & {*inputs} and features[kind]
     }
     return {
         kind: {"file": encoder["file"], "sha256": encoder["sha256"]}
@@ -55,7 +56,7 @@ def copy_encoders(encoder_paths: dict[str, str], directory: str) -> None:
 
 
 def _recorded_path(metadata: dict, kind: str) -> str:
-    records_dir = metadata["config"].get("data", {}).get("path", "")
+    records_dir = metadata["config"]["data"]["path"]
     try:
         return read_json(os.path.join(records_dir, ENCODER_PATHS_FILE)).get(kind, "")
     except (FileNotFoundError, ValueError):

@@ -122,7 +122,7 @@ def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str =
     `onnx_model.ENGINES`.
 
     Raises:
-      ValueError: not a bundle, of a newer schema, or a file is missing, altered or not the one that is named;
+      ValueError: not a bundle, of another schema, or a file is missing, altered or not the one that is named;
         names the file.
     """
     metadata = read_manifest(path)
@@ -144,7 +144,7 @@ def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str =
 def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
     """Shape without the batch, and dtype, of each input that a bundle with this `spec` can have."""
     t, f, s, h, w = (int(spec[letter]) for letter in "tfshw")
-    u, d_a, d_v = (int(spec.get(name, 0)) for name in ("feature_steps", "audio_features", "face_features"))
+    u, d_a, d_v = (int(spec[name]) for name in ("feature_steps", "audio_features", "face_features"))
     return {
         "audio": ((t, f), np.float16),
         "audio_mask": ((t,), np.bool_),
