@@ -28,13 +28,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from data_prep.synth.clip import render_clip
 from data_prep.synth.corpus_plan import STATES, DemoClip, class_of, plan_corpus
 from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.utils.files import write_atomic
 from emofuse_jax.utils.system import available_cores
 
 GENERATOR_VERSION = 1
 """Of the generator: clips of different versions are never mixed in a directory."""
 CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "surprised")
 PARAMETERS_FILE, TABLE_FILE = "demo.json", "demo.csv"
-_TEMPORARY_SUFFIX = ".demo.tmp"
 
 
 def read_corpus(source: str) -> Corpus:
@@ -154,7 +154,6 @@ def write_corpus(
         version=GENERATOR_VERSION, speakers=speakers, clips_per_speaker=clips_per_speaker, seed=seed
     )
     _claim_directory(directory, parameters)
-    _remove_temporary_files(directory)
     clips = plan_corpus(speakers, clips_per_speaker, seed)
     missing_clips = [clip for clip in clips if not os.path.exists(os.path.join(directory, clip.path))]
     num_finished = len(clips) - len(missing_clips)
@@ -162,7 +161,7 @@ def write_corpus(
         num_finished += 1
         if progress is not None:
             progress(num_finished, len(clips))
-    _write_atomically(os.path.join(directory, TABLE_FILE), _encode_csv(clips))
+    write_atomic(os.path.join(directory, TABLE_FILE), _encode_csv(clips))
 
 
 def _claim_directory(directory: str, parameters: dict) -> None:
@@ -179,22 +178,7 @@ def _claim_directory(directory: str, parameters: dict) -> None:
                 )
         return
     os.makedirs(directory, exist_ok=True)
-    _write_atomically(path, json.dumps(parameters).encode())
-
-
-def _remove_temporary_files(directory: str) -> None:
-    """Removes what a killed run left half written."""
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            if name.endswith(_TEMPORARY_SUFFIX):
-                os.remove(os.path.join(folder, name))
-
-
-def _write_atomically(path: str, data: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}{_TEMPORARY_SUFFIX}"
-    with open(temporary, "wb") as file:
-        file.write(data)
-    os.replace(temporary, path)
+    write_atomic(path, json.dumps(parameters).encode())
 
 
 def _render_all(directory: str, clips: list[DemoClip], seed: int, workers: int) -> Iterator[None]:
@@ -227,7 +211,6 @@ def _render_in_worker(job: tuple[str, DemoClip, int]) -> None:
 def _render_file(job: tuple[str, DemoClip, int]) -> None:
     directory, clip, seed = job
     path = os.path.join(directory, clip.path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     data = render_clip(
         speaker=int(clip.speaker),
         p=clip.p,
@@ -237,7 +220,7 @@ def _render_file(job: tuple[str, DemoClip, int]) -> None:
         corpus_seed=seed,
         seed=clip.seed,
     )
-    _write_atomically(path, data)
+    write_atomic(path, data)
 
 
 def _encode_csv(clips: Iterable[DemoClip]) -> bytes:

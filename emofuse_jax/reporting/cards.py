@@ -12,6 +12,7 @@ from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.reporting import page, text
 from emofuse_jax.scoring.result_labels import corpus_marks
 from emofuse_jax.scoring.use_statements import INTENDED_USE, LEGAL_NOTICE, LIMITATIONS
+from emofuse_jax.utils.files import write_atomic
 
 MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"
 MAX_NOTE_CHARS = 200
@@ -202,7 +203,7 @@ def write_data_card(directory: str, dataset: Dataset) -> None:
 def write_card(directory: str, file_name: str, card: str) -> None:
     """Writes a card, whole or not at all."""
     os.makedirs(directory, exist_ok=True)
-    page.write_atomically(pathlib.Path(directory, file_name), card.encode())
+    write_atomic(pathlib.Path(directory, file_name), card.encode())
 
 
 def collect_cards(workdir: str, metadata: dict) -> dict[str, str]:

@@ -16,6 +16,7 @@ from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.calibration import apply_temperature, calibration_error, reliability_bins
 from emofuse_jax.scoring.pooled_scores import average_over_seeds, describe_run_counts, join_predictions
 from emofuse_jax.scoring.result_labels import corpus_marks
+from emofuse_jax.utils.files import write_atomic
 
 _FIGURE_PATTERN = re.compile(
     r"(learning_loss|learning_ua|confusion|recall|speakers|reliability|robustness_\w+|example_\d+)\.png"
@@ -77,7 +78,7 @@ def write_crossval_report(
     )
     folder = pathlib.Path(path).parent
     page.write_figures(folder / "figures", [*pictures.values(), *example_pictures], _FIGURE_PATTERN)
-    page.write_atomically(pathlib.Path(path), html.encode())
+    write_atomic(pathlib.Path(path), html.encode())
 
 
 def _make_pictures(results, histories, robustness, speaker_scores, marks) -> dict[str, Picture]:

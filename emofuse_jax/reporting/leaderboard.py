@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from emofuse_jax.reporting import page, text
 from emofuse_jax.scoring.result_labels import corpus_marks
+from emofuse_jax.utils.files import write_atomic
 
 RESULTS_FILE_NAME, PAGE_FILE_NAME = "results.json", "leaders.html"
 
@@ -81,7 +82,7 @@ def write_leaderboard(folder: str, output: str = "", metric: str = "ua") -> tupl
         groups=[(", ".join(group), group_rows) for group, group_rows in groups.items()],
     )
     path = pathlib.Path(output or os.path.join(folder, PAGE_FILE_NAME))
-    page.write_atomically(path, html.encode())
+    write_atomic(path, html.encode())
     return str(path), rows, skipped_files
 
 

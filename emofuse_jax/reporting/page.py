@@ -1,6 +1,5 @@
 """Pages that stand alone: a template filled, pictures beside it, each written whole or not at all."""
 
-import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 import jinja2
 
 from emofuse_jax.reporting.figures.style import Picture
+from emofuse_jax.utils.files import write_atomic
 
 
 def render_html(template: str, **values) -> str:
@@ -35,20 +35,7 @@ def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], figure_patt
     folder.mkdir(parents=True, exist_ok=True)
     names = {f"{picture.name}.png" for picture in pictures}
     for picture in pictures:
-        write_atomically(folder / f"{picture.name}.png", picture.light)
+        write_atomic(folder / f"{picture.name}.png", picture.light)
     for existing in folder.iterdir():
         if figure_pattern.fullmatch(existing.name) and existing.name not in names:
             existing.unlink()
-
-
-def write_atomically(path: pathlib.Path, data: bytes) -> None:
-    """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it.
-
-    What a killed process leaves half written is written over by the next.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from emofuse_jax.reporting import page, text
 from emofuse_jax.reporting.cards import DATA_CARD, make_data_card, write_card
 from emofuse_jax.reporting.figures import style
 from emofuse_jax.scoring.result_labels import corpus_marks
+from emofuse_jax.utils.files import write_atomic
 
 PAGE_FILE_NAME = "prep_report.html"
 MAX_GROUPS = 30
@@ -53,7 +54,7 @@ def write_prep_report(path: str) -> str:
     )
     folder = pathlib.Path(path)
     page.write_figures(folder / "figures", list(pictures.values()), _FIGURE_PATTERN)
-    page.write_atomically(folder / PAGE_FILE_NAME, html.encode())
+    write_atomic(folder / PAGE_FILE_NAME, html.encode())
     write_card(path, DATA_CARD, make_data_card(open_dataset(path)))
     return os.path.join(path, PAGE_FILE_NAME)
 

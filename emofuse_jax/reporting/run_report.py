@@ -22,6 +22,7 @@ from emofuse_jax.reporting.figures import (
     score_figures,
 )
 from emofuse_jax.reporting.figures.style import Picture
+from emofuse_jax.utils.files import write_atomic
 
 _FIGURE_PATTERN = re.compile(
     r"(learning_loss|learning_ua|confusion|recall|speakers|comparison|example_\d+(_inside)?|model_\w+)\.png"
@@ -80,7 +81,7 @@ def write_report(
     page.write_figures(
         path.parent / "figures", [*all_pictures, *(picture for _, picture in model_pictures)], _FIGURE_PATTERN
     )
-    page.write_atomically(path, html.encode())
+    write_atomic(path, html.encode())
 
 
 def _describe_clip(number: int, example: dict, marks: Sequence[str]) -> dict:

@@ -24,12 +24,21 @@ def file_sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: str, data: bytes) -> None:
-    """A file that is there whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with name_file_in_error(path), open(path + ".tmp", "wb") as file:
-        file.write(data)
-    os.replace(path + ".tmp", path)
+def write_atomic(path: str | os.PathLike, data: bytes) -> None:
+    """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it.
+
+    Missing directories are made. What a killed process leaves half written is overwritten by the next.
+    """
+    path = os.fspath(path)
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    temporary_path = path + ".tmp"
+    try:
+        with name_file_in_error(path), open(temporary_path, "wb") as file:
+            file.write(data)
+        os.replace(temporary_path, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary_path)
 
 
 def write_json(path: str, values: dict) -> None:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from emofuse_jax.reporting import page, tables, text
+from emofuse_jax.reporting import tables, text
 from emofuse_jax.reporting.figures import classes, clip_figure, curves, score_figures, style
 from emofuse_jax.scoring import attention_weights
+from emofuse_jax.utils.files import write_atomic
 from tests.reporting.report_inputs import decode_png, make_example, make_history, make_results
 
 
@@ -30,7 +31,7 @@ def test_marks_are_stamped_into_the_pictures():
 
 def test_what_a_killed_write_left_is_written_over(tmp_path):
     (tmp_path / "a.png.tmp").write_bytes(b"half of the pic")
-    page.write_atomically(tmp_path / "a.png", b"whole")
+    write_atomic(tmp_path / "a.png", b"whole")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"whole")]
 
 

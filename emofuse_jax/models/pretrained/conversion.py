@@ -37,9 +37,19 @@ def convert_tensors(tensors: Tensors, shapes: dict[str, tuple], rules: Iterable[
     return arrays
 
 
-def transpose_kernel_2d(weight: np.ndarray) -> np.ndarray:
-    """PyTorch's [out in h w] as [h w in out]."""
-    return weight.transpose(2, 3, 1, 0)
+def transpose_kernel(weight: np.ndarray) -> np.ndarray:
+    """Lays out PyTorch's kernel [out in ...] as [... in out], for any number of spatial axes."""
+    return np.moveaxis(weight, (1, 0), (-2, -1))
+
+
+def conv_norm_rules(
+    our_prefix: str, conv_name: str, norm_name: str, *, kernel: str = "kernel"
+) -> list[ConversionRule]:
+    """Returns the rules of a convolution, whose kernel we name `kernel`, and the batch norm after it."""
+    return [
+        (f"{our_prefix}/{kernel}", f"{conv_name}.weight", transpose_kernel),
+        *batch_norm_rules(f"{our_prefix}/norm", norm_name),
+    ]
 
 
 def fold_pixel_normalization(

@@ -1,18 +1,20 @@
 """torchvision's ResNet-18 (ImageNet, or any of its shape) as the frame network."""
 
+import functools
 import re
 
 from emofuse_jax.models.pretrained.conversion import (
-    ConversionRule,
     Tensors,
-    batch_norm_rules,
+    conv_norm_rules,
     convert_tensors,
     fold_pixel_normalization,
-    transpose_kernel_2d,
 )
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pixels in [0, 1], as torchvision normalises them."""
+
+
+_conv_norm_rules = functools.partial(conv_norm_rules, kernel="conv/kernel")
 
 
 def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
@@ -32,10 +34,3 @@ def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
     return fold_pixel_normalization(
         arrays, "resnet/stem/conv/kernel", "resnet/stem/norm/mean", IMAGENET_MEAN, IMAGENET_STD
     )
-
-
-def _conv_norm_rules(our_prefix: str, conv_name: str, norm_name: str) -> list[ConversionRule]:
-    return [
-        (f"{our_prefix}/conv/kernel", f"{conv_name}.weight", transpose_kernel_2d),
-        *batch_norm_rules(f"{our_prefix}/norm", norm_name),
-    ]

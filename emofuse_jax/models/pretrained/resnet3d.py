@@ -6,12 +6,9 @@ torchvision's r3d_18, or those of 3D-ResNets-PyTorch (18, 50, 101, ...) in the s
 
 import re
 
-import numpy as np
-
 from emofuse_jax.models.pretrained.conversion import (
-    ConversionRule,
     Tensors,
-    batch_norm_rules,
+    conv_norm_rules,
     convert_tensors,
     fold_pixel_normalization,
 )
@@ -27,32 +24,21 @@ RESNETS_3D_PIXEL_STATS = ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737))
 def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
     """Arrays by our names below `video/`; ValueError names a tensor that is missing or does not fit."""
     is_torchvision = "stem.0.weight" in tensors
-    rules = _conv_norm_rules("r3d/stem", *(("stem.0", "stem.1") if is_torchvision else ("conv1", "bn1")))
+    rules = conv_norm_rules("r3d/stem", *(("stem.0", "stem.1") if is_torchvision else ("conv1", "bn1")))
     for block in sorted({name.split("/")[1] for name in shapes if name.startswith("r3d/stage")}):
         stage, index = map(int, re.findall(r"\d+", block))
         our_prefix, public_prefix = f"r3d/{block}", f"layer{stage}.{index - 1}"
         for i, layer in enumerate(CONV_NAMES, 1):
             if f"{our_prefix}/{layer}/kernel" in shapes:
                 conv, norm = (f"conv{i}.0", f"conv{i}.1") if is_torchvision else (f"conv{i}", f"bn{i}")
-                rules += _conv_norm_rules(
+                rules += conv_norm_rules(
                     f"{our_prefix}/{layer}", f"{public_prefix}.{conv}", f"{public_prefix}.{norm}"
                 )
         if f"{our_prefix}/shortcut/kernel" in shapes:
-            rules += _conv_norm_rules(
+            rules += conv_norm_rules(
                 f"{our_prefix}/shortcut", f"{public_prefix}.downsample.0", f"{public_prefix}.downsample.1"
             )
     mean, std = TORCHVISION_PIXEL_STATS if is_torchvision else RESNETS_3D_PIXEL_STATS
     return fold_pixel_normalization(
         convert_tensors(tensors, shapes, rules), "r3d/stem/kernel", "r3d/stem/norm/mean", mean, std
     )
-
-
-def _conv_norm_rules(our_prefix: str, conv_name: str, norm_name: str) -> list[ConversionRule]:
-    return [
-        (f"{our_prefix}/kernel", f"{conv_name}.weight", _transpose_kernel_3d),
-        *batch_norm_rules(f"{our_prefix}/norm", norm_name),
-    ]
-
-
-def _transpose_kernel_3d(weight: np.ndarray) -> np.ndarray:
-    return weight.transpose(2, 3, 4, 1, 0)  # out in t h w -> t h w in out
