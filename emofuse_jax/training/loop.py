@@ -46,6 +46,7 @@ from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.training.step import init_state, jit_eval_step, make_train_step
 from emofuse_jax.training.warm_start import load_warm_start
 from emofuse_jax.types import TrainState
+from emofuse_jax.utils.progress_bar import console
 
 
 def skip_data_description(directory: str, dataset: Dataset) -> None:
@@ -239,10 +240,10 @@ def compile_steps(
     train_step = make_train_step(experiment.model, tx, experiment.config)
     compiled_step = batch_source.compile(train_step, state)
     if should_report:
-        progress.console.print(progress.parameter_table(state.params))
+        console.print(progress.parameter_table(state.params))
         flops = progress.compiled_flops(compiled_step)
         if flops:
-            progress.console.print(f"compiled step: {flops / 1e9:.2f} GFLOP per device")
+            console.print(f"compiled step: {flops / 1e9:.2f} GFLOP per device")
     return compiled_step, jit_eval_step(experiment.model, mesh)
 
 

@@ -1,57 +1,38 @@
 """The live line of a training run, the parameter table, and the compiled step's arithmetic."""
 
 import contextlib
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from emofuse_jax.types import Params
-
-console = Console(stderr=True)
+from emofuse_jax.utils.progress_bar import progress_bar
 
 
 @contextlib.contextmanager
 def show_progress(
     total_steps: int, first_step: int, batch_size: int, title: str, *, active: bool
-) -> Iterator:
-    """Yields `report_progress(step, **shown)`: a bar with clips/s and the time left, or a plain line every 10
-    s.
+) -> Iterator[Callable]:
+    """Yields `report_progress(step, **scores)`: a bar, or lines, with clips/s and scores.
 
-    The rate counts from the first update: what a resumed run did before, and compilation, are not in it.
+    The rate counts from the first update: neither the steps before a resume nor compilation are in it.
     """
     if not active:
-        yield lambda step, **shown: None
+        yield lambda step, **scores: None
         return
-    first_update, last_print = [], [time.monotonic()]
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"))
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as progress_bar:
-        task = progress_bar.add_task(title, total=total_steps, completed=first_step, shown="")
+    first_update = []
+    with progress_bar(title, total=total_steps, first=first_step) as update:
 
-        def report_progress(step: int, **shown: float) -> None:
-            now_seconds = time.monotonic()
-            first_update[:] = first_update or (step, now_seconds)
-            clips_per_second = (
-                (step - first_update[0]) * batch_size / max(now_seconds - first_update[1], 1e-9)
-            )
-            status_text = "  ".join(
-                [f"{clips_per_second:.0f} clips/s", *(f"{name} {value:.3f}" for name, value in shown.items())]
-            )
-            progress_bar.update(task, completed=step, shown=status_text)
-            if not console.is_terminal and (now_seconds - last_print[0] > 10 or step == total_steps):
-                last_print[0] = now_seconds
-                time_left = (
-                    f"  {(total_steps - step) * batch_size / clips_per_second:.0f} s left"
-                    if clips_per_second
-                    else ""
-                )
-                print(f"{title} {step}/{total_steps}  {status_text}{time_left}", file=sys.stderr, flush=True)
+        def report_progress(step: int, **scores: float) -> None:
+            now = time.monotonic()
+            first_update[:] = first_update or (step, now)
+            rate = (step - first_update[0]) * batch_size / max(now - first_update[1], 1e-9)
+            texts = [f"{rate:.0f} clips/s", *(f"{name} {value:.3f}" for name, value in scores.items())]
+            seconds_left = (total_steps - step) * batch_size / rate if rate else None
+            update(step, total_steps, status="  ".join(texts), seconds_left=seconds_left)
 
         yield report_progress
 

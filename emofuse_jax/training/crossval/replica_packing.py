@@ -6,10 +6,10 @@ import numpy as np
 from emofuse_jax.models.build import Model
 from emofuse_jax.parallel.distributed import is_first_process
 from emofuse_jax.parallel.memory import BYTES_PER_GB, program_memory_bytes, usable_device_bytes
-from emofuse_jax.training import progress
 from emofuse_jax.training.crossval.context import CrossvalContext
 from emofuse_jax.training.crossval.replicas import replica_sharding
 from emofuse_jax.types import Batch
+from emofuse_jax.utils.progress_bar import console
 
 REPLICA_MODES = ("auto", "vmap", "loop")
 CPU_CACHE_BYTES = 24e6
@@ -62,7 +62,7 @@ def choose_group_size(context: CrossvalContext) -> int:
     replicas_per_device = -(-replica_count // (device_count * group_count))
     if is_first_process():
         arrangement = "side by side" if replicas_per_device > 1 else "one after the other"
-        progress.console.print(
+        console.print(
             f"{replica_count} replicas on {device_count} {jax.default_backend()} devices,"
             f" {replicas_per_device} at a time on each, {arrangement}:"
             f" {used_bytes / BYTES_PER_GB:.2f} GB of {limit_bytes / BYTES_PER_GB:.2f} GB a device"

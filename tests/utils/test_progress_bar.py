@@ -1,0 +1,43 @@
+"""Progress where there is no terminal: a line every ten seconds, and one at the end."""
+
+import time
+
+from emofuse_jax.training.progress import show_progress
+from emofuse_jax.utils.progress_bar import progress_bar
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+def test_a_line_every_ten_seconds_and_one_at_the_end(monkeypatch, capsys):
+    clock = Clock(monkeypatch)
+    with progress_bar("clips") as update:
+        for done in range(1, 5):
+            clock.now += 6.0
+            update(done, 4)
+    assert capsys.readouterr().err.splitlines() == ["clips 2/4", "clips 4/4"]
+
+
+def test_training_shows_its_rate_its_scores_and_the_time_left(monkeypatch, capsys):
+    clock = Clock(monkeypatch)
+    with show_progress(40, 10, 8, "am_fbp", active=True) as report_progress:
+        report_progress(11)
+        clock.now += 11.0
+        report_progress(22)
+        clock.now += 18.0
+        report_progress(40, validation_ua=0.5)
+    assert capsys.readouterr().err.splitlines() == [
+        "am_fbp 22/40  8 clips/s  18 s left",
+        "am_fbp 40/40  8 clips/s  validation_ua 0.500  0 s left",
+    ]
+
+
+def test_other_processes_show_nothing(capsys):
+    with show_progress(4, 0, 8, "am_fbp", active=False) as report_progress:
+        report_progress(4)
+    assert capsys.readouterr().err == ""
