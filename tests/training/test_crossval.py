@@ -105,8 +105,8 @@ def small_config(records, fusion="am_fbp", **fields):
     config = settings.with_features(fusion)
     config.data.update(path=records, audio_steps=16, batch_size=8)
     config.model.audio.embedding = config.model.video.embedding = 16
-    if "width" in config.model.fusion:
-        config.model.fusion.update(width=16, factors=2)
+    fusion_sizes = {"width": 16, "factors": 2}.items()
+    config.model.fusion.update({name: size for name, size in fusion_sizes if name in config.model.fusion})
     config.train.update(epochs=4, eval_batch_size=8)
     config.optimizer.learning_rate = 3e-3
     config.update_from_flattened_dict(fields)
@@ -344,10 +344,11 @@ def test_another_config_or_other_runs_are_refused(home, records, crossval_result
         str(home / "crossed"), small_config(records, **{"crossval.save_seconds": 1.0}), runs
     )
     assert plan["replicas"] == 9
-    del plan["config"]["augment"]["mixup"], plan["config"]["data"]["buckets"]  # of before they were there
+    del plan["config"]["augment"]["mixup"]  # as an emofuse without this field writes it
     os.makedirs(home / "older")
     (home / "older" / "crossval.json").write_text(json.dumps(plan))
-    assert read_or_make_plan(str(home / "older"), small_config(records), runs) == plan
+    with pytest.raises(ValueError, match=r"crossval\.json: config\.augment\.mixup: this field is missing"):
+        read_or_make_plan(str(home / "older"), small_config(records), runs)
 
 
 def test_a_test_speaker_in_training_is_refused(home, records, tmp_path):
