@@ -33,9 +33,9 @@ def test_settings_come_back(settings):
     assert PrepSettings.from_dict(stored) == settings
 
 
-def test_settings_of_earlier_records_still_compare():
-    """What prep.json of the first version holds, letter by letter."""
-    old = {
+def test_settings_have_every_field():
+    """What prep.json holds, letter by letter."""
+    stored = {
         "recipe": "fbp",
         "audio": {
             "frontend": "log_spectrogram_v1",
@@ -46,6 +46,8 @@ def test_settings_of_earlier_records_still_compare():
             "dft": 800,
             "bins": 200,
             "floor": 1e-05,
+            "waveform": False,
+            "trim_db": 0.0,
         },
         "face": {
             "detector": "mtcnn_v2",
@@ -55,10 +57,18 @@ def test_settings_of_earlier_records_still_compare():
             "margin": 0.3,
             "min_face": 0.12,
             "min_score": 0.8,
+            "snippet": 1,
+            "device": "cpu",
         },
+        "features": {"tensors": "keep", "audio": None, "face": None, "detector": None},
     }
-    assert RECIPES["fbp"].to_dict() == old
-    assert PrepSettings.from_dict(old) == RECIPES["fbp"]
+    assert RECIPES["fbp"].to_dict() == stored
+    assert PrepSettings.from_dict(stored) == RECIPES["fbp"]
+    for section in ("audio", "face", "features"):
+        for field in stored[section]:
+            fields = {name: value for name, value in stored[section].items() if name != field}
+            with pytest.raises(ValueError, match=rf"settings\.{section}\.{field}: this field is missing"):
+                PrepSettings.from_dict(stored | {section: fields})
 
 
 def test_recipes_are_those_of_the_papers():

@@ -161,7 +161,13 @@ def find_encoders(path: str, metadata: dict, encoder_paths: dict[str, str]) -> d
             raise ValueError(
                 f"{path}: the model reads no {onnx_files.DISPLAY_NAMES[kind]}, {encoder_path} was given"
             )
-        if encoder_path and (digest := file_sha256(encoder_path)) != encoders[kind]["sha256"]:
+        if not encoder_path:
+            continue
+        try:
+            digest = file_sha256(encoder_path)
+        except OSError as error:
+            raise ValueError(f"{encoder_path}: cannot be read: {error.strerror}") from error
+        if digest != encoders[kind]["sha256"]:
             raise ValueError(f"{encoder_path}: sha256 {digest}, {path} needs {encoders[kind]['sha256']}")
     bundled_paths = {kind: os.path.join(path, encoder_file_name(kind)) for kind in encoders}
     included_paths = {
