@@ -29,8 +29,8 @@ def report_page(records):
 
 def test_numbers_are_those_of_the_records(records):
     quality, dataset = measure_quality(records), open_dataset(records)
-    assert len(quality.stored) == len(dataset.clip_ids) == len(quality.face_fractions)
-    for i, row in enumerate(quality.stored):
+    assert len(quality.stored_rows) == len(dataset.clip_ids) == len(quality.face_fractions)
+    for i, row in enumerate(quality.stored_rows):
         record = dataset.read(i)
         assert row["clip_id"] == record.clip_id
         assert quality.face_fractions[i] == record.face_valid.mean()
@@ -39,7 +39,7 @@ def test_numbers_are_those_of_the_records(records):
     assert np.all((finite_seconds > 0.05) & (finite_seconds < 0.6))
     groups = face_fraction_by_group(quality, "label")
     assert set(groups) == {"high", "low"}
-    assert sum(count for count, _ in groups.values()) == len(quality.stored)
+    assert sum(count for count, _ in groups.values()) == len(quality.stored_rows)
 
 
 def test_loudness_follows_the_gain(records):

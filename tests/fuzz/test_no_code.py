@@ -125,7 +125,7 @@ def test_what_is_allowed_is_there():
     }
     assert used_names == ALLOWED.keys()
     text = (ROOT / "data_prep" / "faces" / "weights.py").read_text()
-    assert text.index("HASHES[name]") < text.index("joblib.load(")
+    assert text.index("WEIGHTS_SHA256[name]") < text.index("joblib.load(")
 
 
 ALIASES = {

@@ -49,7 +49,7 @@ def test_shapes_and_parameters_at_the_paper_size():
         return PartResNet(config, spec, jnp.float32, rngs=nnx.Rngs(0))
 
     encoder = nnx.eval_shape(make)
-    assert (encoder.width, encoder.steps) == (512, 67)
+    assert (encoder.width, encoder.window_frames) == (512, 67)
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(encoder.resnet, nnx.Param)))
     assert count == tables.RESNET18_PARAMETERS - 2 * 64 * 49  # one input channel instead of three
     out = jax.eval_shape(
