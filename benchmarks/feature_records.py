@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import os
 
 import numpy as np
@@ -12,6 +11,7 @@ from data_prep.onnx_models.encoder_settings import EncoderSettings, FeatureSetti
 from data_prep.onnx_models.layouts import AudioLayout, FaceLayout
 from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data import records
+from emofuse_jax.utils.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +119,3 @@ def make_prep(corpus_spec: CorpusSpec, shard_sizes: list[int]) -> dict:
         "shards": [{"records": size} for size in shard_sizes],
         **{"sex": {}, "notes": [], "sources_sha256": "", "versions": {}},
     }
-
-
-def write_json(path: str, value: dict) -> None:
-    """Writes a JSON file in a folder that is made."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
-        json.dump(value, file)

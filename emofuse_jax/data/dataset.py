@@ -85,7 +85,7 @@ class Dataset:
     def read_bytes(self, index: int) -> bytes:
         """One record as it lies on disk.
 
-        Raises DamagedRecord where its shard is cut short or a bit was lost, OSError where it can't be opened.
+        Raises DamagedRecordError if its shard is cut short or a bit was lost, OSError if it can't be opened.
         """
         paths, shard_index = self._shard_paths, bisect.bisect_right(self._shard_ends, index)
         shard_start = self._shard_ends[shard_index] - self.prep["shards"][shard_index]["records"]
@@ -99,7 +99,7 @@ class Dataset:
             raise self._damaged_record(index, shard_index, error) from error
 
     def read(self, index: int) -> records.Record:
-        """Decodes one record; raises DamagedRecord naming the file and the field that is wrong."""
+        """Decodes one record; raises DamagedRecordError naming the file and the field that is wrong."""
         data = self.read_bytes(index)
         try:
             return records.decode(data, self.shape)

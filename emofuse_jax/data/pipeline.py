@@ -128,7 +128,7 @@ def load_batch(
 ) -> Batch:
     """Reads clips into one batch; an index of -1 gives a padded row of weight 0.
 
-    Raises DamagedRecord, unless the clip is one that may be left out.
+    Raises DamagedRecordError, unless the clip is one that may be left out.
     """
     speaker_index = {name: i for i, name in enumerate(dataset.speakers)}
     batch = empty_batch(len(clips), spec)
