@@ -1,1 +1,1 @@
-"""Speed suites, measured side by side with other libraries; run from a clone, not installed."""
+"""Measures speed next to other libraries on the same machine; runs from a clone, not installed."""

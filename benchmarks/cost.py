@@ -1,4 +1,4 @@
-"""What a system costs: parameters, arithmetic of scoring a clip, and training speed."""
+"""Measures the cost of a system: number of parameters, operations to score a clip, training speed."""
 
 import statistics
 import time
@@ -11,11 +11,16 @@ from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.training.step import init_state, jit_train_step, make_train_step
 
 STEPS = 15
-"""Timed steps of each system."""
+"""Number of timed training steps of each system."""
 
 
 def measure_cost(experiment: Experiment) -> dict:
-    """`parameters`, `forward_gflop` of a clip, and `clips_per_second` of training from memory."""
+    """Returns the cost of an experiment's model.
+
+    Returns:
+      `parameters`: number of trained parameters; `forward_gflop`: 10^9 floating-point operations to score
+      a clip; `clips_per_second`: speed of training steps on a batch in memory.
+    """
     return {
         "parameters": count_parameters(experiment),
         "forward_gflop": count_forward_flops(experiment) / 1e9,
@@ -24,7 +29,10 @@ def measure_cost(experiment: Experiment) -> dict:
 
 
 def measure_training_speed(experiment: Experiment) -> float:
-    """Clips per second of the compiled training step: the median of STEPS steps after one that warms up."""
+    """Returns the clips per second of the compiled training step on one batch in memory.
+
+    It is computed from the median time of STEPS steps after one warm-up step.
+    """
     config, mesh = experiment.config, make_mesh(experiment.config.mesh)
     tx = make_optimizer(config.optimizer, STEPS)
     state = init_state(experiment.model, tx, jax.random.key(0), experiment.statistics)
@@ -40,13 +48,13 @@ def measure_training_speed(experiment: Experiment) -> float:
 
 
 def count_parameters(experiment: Experiment) -> int:
-    """Trained numbers."""
+    """Returns the number of trained parameters (scalars) of an experiment's model."""
     params, _ = jax.eval_shape(experiment.model.init, jax.random.key(0))
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def count_forward_flops(experiment: Experiment) -> float:
-    """Floating-point operations of scoring one clip, as XLA counts them."""
+    """Returns the number of floating-point operations to score one clip, as XLA estimates it."""
     variables = jax.eval_shape(experiment.model.init, jax.random.key(0))
     batch = experiment.model.fake_batch(1)
     return jax.jit(experiment.model.apply).lower(*variables, batch).cost_analysis()["flops"]

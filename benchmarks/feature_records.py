@@ -1,4 +1,4 @@
-"""Records of made features, as of frozen encoders: a class shifts a few of the numbers of both streams."""
+"""Writes records of synthetic features, as if from frozen encoders; each class shifts some features."""
 
 import csv
 import dataclasses
@@ -16,24 +16,38 @@ from emofuse_jax.utils.files import write_json
 
 @dataclasses.dataclass(frozen=True)
 class CorpusSpec:
-    """Sizes of a made corpus."""
+    """Sizes of a synthetic corpus."""
 
     clips: int
+    """Number of clips."""
     speakers: int
+    """Number of speakers."""
     folds: int
+    """Number of folds."""
     classes: int
+    """Number of classes."""
     steps: int
-    """Vectors of sound a clip."""
+    """Largest number of audio feature vectors of a clip."""
     audio: int
+    """Width of the audio features."""
     frames: int
+    """Number of frames of a clip."""
     face: int
+    """Width of the face features."""
     shift: float = 0.6
+    """Difference that a class makes to some features, whose standard deviation is 1."""
 
 
 def write_features(path: str, corpus_spec: CorpusSpec, shards: int = 1) -> str:
-    """Writes shards of equal size, prep.json, manifest.csv, and the protocol `made_folds`, its statistics.
+    """Writes a directory of records with the protocol `made_folds` and returns `path`.
 
-    Speakers are tested in groups, one group a fold; the next group's first speaker is validation.
+    Each fold tests another group of speakers; the first two speakers of the next group are its validation
+    speakers.
+
+    Args:
+      path: The directory, which is created.
+      corpus_spec: Sizes of the corpus.
+      shards: Number of shards of equal size; clips that do not fill a shard are dropped.
     """
     os.makedirs(path, exist_ok=True)
     rows, shard_size = [], corpus_spec.clips // shards
@@ -68,7 +82,7 @@ def write_features(path: str, corpus_spec: CorpusSpec, shards: int = 1) -> str:
 
 
 def make_clip(corpus_spec: CorpusSpec, i: int) -> records.Record:
-    """Clip `i`; every class of a speaker comes in turn."""
+    """Returns the record of clip `i`; its class is `i` modulo the number of classes."""
     rng, label = np.random.default_rng(i), i % corpus_spec.classes
     steps = int(rng.integers(max(1, corpus_spec.steps // 2), corpus_spec.steps + 1))
     audio, face = (
@@ -99,7 +113,10 @@ def make_clip(corpus_spec: CorpusSpec, i: int) -> records.Record:
 
 
 def make_prep(corpus_spec: CorpusSpec, shard_sizes: list[int]) -> dict:
-    """prep.json of records that hold features alone; `shard_sizes`: how many records each has."""
+    """Returns the content of prep.json for records that store only features.
+
+    `shard_sizes` are the numbers of records of the shards.
+    """
     audio_layout = AudioLayout("x", "y", "waveform", "none", hop_ms=20.0, minimum_ms=25.0)
     face_layout = FaceLayout("x", "y", "nchw", 112, "rgb", 1 / 255, mean=[0.0] * 3, std=[1.0] * 3)
     encoders = {

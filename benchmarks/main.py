@@ -1,19 +1,20 @@
-"""Measure, side by side in one run, and say the ratio (above 1: ours is better).
+"""Measures emofuse and its peers in one run and prints the ratio; above 1 means that emofuse is faster.
 
     emofuse benchmark --suite=records,prepare,loader --data=runs/demo/records --output=benchmark.json
     emofuse benchmark --suite=fbp,step,crossval,startup --output=speed.json
     emofuse benchmark --suite=systems --data=runs/demo/records --workdir=runs/systems --output=systems.json
 
-records: reading and decoding records, ours against TFDS's own path on the same files.
-prepare: clips to records, a core's rate against a PyTorch script's (--peer=torch, where it is installed) and
-against bare decoding; on the clips of --clips, looped, and on those beside --data.
-loader: records to ready batches, a core's rate against ArrayRecord's bare read and decoding at train time.
-fbp, step: bilinear pooling, and AM-FBP's whole training step, against PyTorch.
-crossval: all folds and seeds on made features at once, against a PyTorch loop.
-serve: 16 callers of the JSON route, against one clip at a time and a PyTorch server.
-startup: `emofuse train` to its first epoch, from the cache of compiled programs against without.
-systems: every system trained on the demo corpus with three seeds, scored on its test speakers; goes on where
-it was stopped, run by run.
+records: reads and decodes records; peer: TFDS on the same files.
+prepare: turns clips into records on one core, with the clips of --clips (looped) and those next to --data;
+peers: a PyTorch script (with --peer=torch, if PyTorch is installed) and decoding alone.
+loader: turns records into batches on one core; peers: reading with ArrayRecord alone, and decoding clips
+during training.
+fbp, step: bilinear pooling, and the complete training step of AM-FBP; peer: PyTorch.
+crossval: trains all folds and seeds on synthetic features at once; peer: a PyTorch loop over them.
+serve: 16 clients of the JSON route; peers: the same server with one clip at a time, and a PyTorch server.
+startup: `emofuse train` until the end of its first epoch, with the cache of compiled programs; peer: without.
+systems: trains every system on the demo corpus with three seeds and scores the test speakers. If it was
+stopped, it resumes with the first run that is not complete.
 """
 
 import importlib.util
@@ -32,22 +33,28 @@ from emofuse_jax.utils.versions import package_versions
 
 SPEED_SUITES = ("fbp", "step", "crossval", "startup", "serve")
 SUITES = (*SPEED_SUITES, "records", "prepare", "loader", "systems")
-SUITE = flags.DEFINE_list("suite", ["records"], f"What to measure, of: {', '.join(SUITES)}.")
+SUITE = flags.DEFINE_list("suite", ["records"], f"Suites to run, from: {', '.join(SUITES)}.")
 DATA = flags.DEFINE_string("data", "runs/demo/records", "Directory written by emofuse prepare.")
-WORKDIR = flags.DEFINE_string("workdir", "runs/systems", "Directory of runs and of looped clips, made once.")
-CLIPS = flags.DEFINE_string(
-    "clips", "../shared/data/talking_faces", "Directory of talking faces, for prepare."
+WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/systems", "Directory for runs and looped clips, which later calls use again."
 )
-PEER = flags.DEFINE_enum("peer", "torch", ["torch", "none"], "The script that prepare is measured against.")
-SYSTEM_NAMES = flags.DEFINE_list("systems", [], "Names of systems, in place of all.")
-OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the rows to.")
+CLIPS = flags.DEFINE_string(
+    "clips", "../shared/data/talking_faces", "Directory with clips of talking faces, for the suite prepare."
+)
+PEER = flags.DEFINE_enum("peer", "torch", ["torch", "none"], "Library to compare with; none: do not compare.")
+SYSTEM_NAMES = flags.DEFINE_list("systems", [], "Systems to run in the suite systems; default: all.")
+OUTPUT = flags.DEFINE_string("output", None, "JSON file for the results; default: only print them.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs the suites, prints a line per row, writes the JSON."""
+    """Measures the suites of --suite, prints a line per result, and writes the JSON file of --output.
+
+    Raises:
+      ValueError: A suite or argument is unknown, or a suite fails.
+    """
     unknown = [name for name in SUITE.value if name not in SUITES]
     if argv[1:] or unknown:
-        raise ValueError(f"unexpected {[*argv[1:], *unknown][0]!r}; see emofuse benchmark --help")
+        raise ValueError(f"unexpected {[*argv[1:], *unknown][0]!r}; run emofuse benchmark --help")
     measure_rows = measure_in_subprocess if len(SUITE.value) > 1 else measure_suite
     rows = [{"suite": name, **row} for name in SUITE.value for row in measure_rows(name)]
     if OUTPUT.value:
@@ -62,20 +69,24 @@ def main(argv: Sequence[str]) -> None:
 
 
 def measure_in_subprocess(suite: str) -> list[dict]:
-    """The rows of a suite that runs in a process of its own: none finds what another left behind."""
+    """Measures a suite in a new process, so that suites do not influence each other, and returns its rows.
+
+    Raises:
+      ValueError: The process fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
         output = os.path.join(folder, "rows.json")
         forwarded_flags = {"data": DATA, "workdir": WORKDIR, "clips": CLIPS, "peer": PEER}
         arguments = [f"--{name}={flag.value}" for name, flag in forwarded_flags.items()]
         arguments += [f"--suite={suite}", f"--systems={','.join(SYSTEM_NAMES.value)}", f"--output={output}"]
         if subprocess.run([sys.executable, "-m", "emofuse_jax.cli", "benchmark", *arguments]).returncode:
-            raise ValueError(f"--suite={suite} did not end well; what it said stands above")
+            raise ValueError(f"--suite={suite}: the process failed; its error is printed above")
         with open(output, encoding="utf-8") as file:
             return [{k: v for k, v in row.items() if k != "suite"} for row in json.load(file)["rows"]]
 
 
 def measure_suite(suite: str) -> Iterator[dict]:
-    """The rows of a suite, each told as soon as it is there."""
+    """Measures a suite in this process; prints and yields each row as soon as it is measured."""
     if suite == "systems":
         yield from measure_systems()
         return
@@ -95,7 +106,10 @@ def measure_suite(suite: str) -> Iterator[dict]:
 
 
 def measure_speed(suite: str) -> Iterator[dict]:
-    """The rows of a suite whose peer is PyTorch on the same device."""
+    """Returns an iterator that measures the rows of one of the SPEED_SUITES.
+
+    The peer is PyTorch on the same device if it is installed (except for `startup`).
+    """
     from benchmarks import suite_crossval, suite_serve, suite_speed, suite_startup
     from emofuse_jax.parallel import distributed
 
@@ -113,14 +127,14 @@ def measure_speed(suite: str) -> Iterator[dict]:
 
 
 def print_rows(suite: str, rows: Iterator[dict]) -> Iterator[dict]:
-    """The rows, a line each on the terminal."""
+    """Prints a line for each row and yields the row."""
     for row in rows:
         print(f"{suite}/{format_row(row)}", flush=True)
         yield row
 
 
 def measure_systems() -> Iterator[dict]:
-    """Yields the rows of the suite `systems`; prints a table of all of them at the end."""
+    """Measures the suite `systems`: prints a line per system and a table at the end, then yields all rows."""
     from benchmarks import system_table, systems
 
     rows = []

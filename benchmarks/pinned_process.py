@@ -1,4 +1,4 @@
-"""Processes on one core each, for what is timed there."""
+"""Runs timed functions in a process that is pinned to one core."""
 
 import contextlib
 import multiprocessing
@@ -12,15 +12,16 @@ from emofuse_jax.utils.system import available_cores
 
 @contextlib.contextmanager
 def pinned_process() -> Iterator[Callable[..., float]]:
-    """A process set up as a worker of `emofuse prepare` is: `timed(function, *args)` tells how long it takes.
+    """Starts a process that is configured like a worker of `emofuse prepare`, and yields a timer.
 
-    They are CPU seconds of all its threads: other load on the machine does not count. Function and arguments
-    are pickled; what it raises is raised here.
+    The yielded `timer(function, *args)` runs the function in the process and returns its CPU seconds, summed
+    over all threads, so that other load on the machine does not count. Function and arguments are pickled;
+    an exception of the function is raised by the timer.
     """
     spawn_context, core = multiprocessing.get_context("spawn"), choose_core(0, available_cores())
     with ProcessPoolExecutor(1, spawn_context, initializer=limit_resources, initargs=(core,)) as pool:
         with worker_environment():
-            pool.submit(int).result()  # starts it
+            pool.submit(int).result()  # starts the process
         yield lambda function, *args: pool.submit(_measure_cpu_seconds, function, *args).result()
 
 

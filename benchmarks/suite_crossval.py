@@ -1,5 +1,4 @@
-"""The suite `crossval`: all folds and seeds of a protocol at once, against a PyTorch loop over
-them."""
+"""Suite `crossval`: trains all folds and seeds of a protocol at once; the peer is a PyTorch loop."""
 
 import functools
 import os
@@ -13,15 +12,15 @@ from benchmarks.timing import make_row, measure_medians
 from emofuse_jax import settings
 from emofuse_jax.training.crossval.context import CrossvalContext
 from emofuse_jax.training.crossval.crossval import make_context, split_into_groups
-from emofuse_jax.training.crossval.group_state import restore_or_init_group
-from emofuse_jax.training.crossval.replica_group import train_and_validate
+from emofuse_jax.training.crossval.replica_group import restore_or_init_group
 from emofuse_jax.training.crossval.replica_packing import choose_group_size
+from emofuse_jax.training.crossval.train_group import train_and_validate
 from emofuse_jax.training.experiment import open_experiment, with_fold_and_seed
 
 FUNCTIONAL_SIZES = {"steps": 6, "audio": 88, "frames": 6, "face": 128}
-"""Sizes of features a clip: functionals of half a second, a small face network."""
+"""Feature sizes of a clip: audio functionals of half a second, and a small face network."""
 EMBEDDING_SIZES = {"steps": 50, "audio": 768, "frames": 16, "face": 512}
-"""Of two pre-trained encoders."""
+"""Feature sizes of a clip from two pre-trained encoders."""
 CASES = {
     "demo:features on 6 sounds of 88, 6 faces of 128": (
         functools.partial(settings.small, "features"),
@@ -30,9 +29,9 @@ CASES = {
     "features on 6 sounds of 88, 6 faces of 128": (settings.with_features, FUNCTIONAL_SIZES),
     "features on 50 sounds of 768, 16 faces of 512": (settings.with_features, EMBEDDING_SIZES),
 }
-"""Shipped configs, and what they train on."""
+"""Function that makes the config, and feature sizes, by the name of the case."""
 RAVDESS_SIZES = {"clips": 1440, "speakers": 24, "folds": 6, "classes": 8}
-"""RAVDESS's."""
+"""Sizes of the corpus RAVDESS."""
 
 
 def measure_crossval(
@@ -44,9 +43,18 @@ def measure_crossval(
     cases: dict = CASES,
     corpus_sizes: dict = RAVDESS_SIZES,
 ) -> Iterator[dict]:
-    """Clips that are trained on a second, epochs with their validation; ours of all runs, theirs of one.
+    """Yields a row per case: training clips per second, in epochs that include the validation.
 
-    The loop's runs follow each other, so that one run's rate is that of all.
+    emofuse trains all folds and seeds; of the PyTorch loop only one replica is measured, because its replicas
+    run one after the other at the same rate.
+
+    Args:
+      workdir: Directory for the synthetic records, which later calls use again.
+      with_torch: True: measure the peer too.
+      repeats: Number of timed epochs; the median is reported.
+      seeds: Number of seeds of each fold.
+      cases: See CASES.
+      corpus_sizes: Sizes of the corpus, fields of `CorpusSpec`.
     """
     from benchmarks.feature_records import CorpusSpec, write_features
 
@@ -81,7 +89,7 @@ def measure_crossval(
 
 
 def count_clips(context: CrossvalContext, replica_ids: list) -> int:
-    """In whole batches of an epoch of these runs."""
+    """Returns the number of training clips in all batches of one epoch of these replicas."""
     return (
         sum(context.count_epoch_steps(replica_id) for replica_id in replica_ids)
         * context.config.data.batch_size
@@ -89,7 +97,7 @@ def count_clips(context: CrossvalContext, replica_ids: list) -> int:
 
 
 def make_our_epoch(context: CrossvalContext, workdir: str):
-    """An epoch of every replica, and its validation, group after group."""
+    """Returns a function that trains and validates every replica for one epoch, one group after the other."""
     missing_directory = os.path.join(workdir, "none")
     replica_groups = [
         restore_or_init_group(context, replica_ids, missing_directory)
@@ -104,7 +112,7 @@ def make_our_epoch(context: CrossvalContext, workdir: str):
 
 
 def make_peer_epoch(context: CrossvalContext):
-    """The same of the first run, in PyTorch."""
+    """Returns a function that trains and validates the first replica for one epoch in PyTorch."""
     from benchmarks.peers.crossval_loop import Replica
 
     replica_id, experiment = next(iter(context.experiments.items()))

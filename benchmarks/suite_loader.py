@@ -1,9 +1,9 @@
-"""The suite `loader`: records that a core turns into ready batches in a second.
+"""Suite `loader`: records per second that one core turns into batches.
 
-Ours is the training pipeline in its random order: read, parse, cut, pad, mask. Augmentation is no part of
-it: that runs on the device, inside the step. The bare read is ArrayRecord's own, of as many records of the
-same files in a random order, one by one, which is faster than asking for many at once; decoding at train time
-is `process_clip` on the clips that the records were made of.
+emofuse runs its training pipeline in random order: read, parse, crop, pad, mask. Augmentation is not part of
+it, because it runs on the device inside the step. The first peer reads as many records of the same files with
+ArrayRecord, in random order and one by one, which is faster than reading several at once. The second peer
+decodes clips during training: `process_clip` on the clips from which the records were made.
 """
 
 import contextlib
@@ -23,19 +23,28 @@ from emofuse_jax.data.dataset import Dataset, open_dataset
 from emofuse_jax.data.pipeline import train_batches
 from emofuse_jax.data.records import shard_paths
 from emofuse_jax.data.sampler import make_sampler
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 
 ALLOCATOR_WARM_UP_BYTES = 24 << 20
+"""More bytes than a batch needs; see `read_records`."""
 
 
 def measure_loader(
     data: str, *, repeats: int = 9, batch_count: int = 64, batch_size: int = 32, max_clips: int = 8
 ) -> Iterator[dict]:
-    """A row against the bare read of `batch_count` batches, one against decoding `max_clips` of the clips."""
+    """Yields two rows, in records per second and core: against reading alone and against decoding clips.
+
+    Args:
+      data: Directory of the records, with their clips in the folder `clips` next to it.
+      repeats: Number of timed passes; the median is reported.
+      batch_count: Number of batches in a pass.
+      batch_size: Number of records in a batch.
+      max_clips: Largest number of clips to decode. If there are none, the second row has no peer.
+    """
     settings = PrepSettings.from_dict(open_dataset(data).prep["settings"])
     uses_encoders = settings.features != NO_ENCODERS
     if uses_encoders:
-        print("loader: records of ONNX models; decoding at train time is left out", file=sys.stderr)
+        print("loader: decoding clips is not measured: the records need ONNX models", file=sys.stderr)
     paths = [] if uses_encoders else find_corpus_clips(data, max_clips)
     workloads = {
         "ours": (load_batches, data, batch_count, batch_size),
@@ -59,14 +68,14 @@ def measure_loader(
 
 @functools.cache
 def open_cached_dataset(data: str) -> Dataset:
-    """The records, opened once in a process."""
+    """Returns the opened records; opens them once per process."""
     return open_dataset(data)
 
 
 def load_batches(data: str, batch_count: int, batch_size: int) -> None:
-    """Reads batches with a fresh iterator: what it reads ahead counts too."""
+    """Reads `batch_count` batches with a new iterator; the time includes the batches that it reads ahead."""
     import emofuse_jax as ef
-    from emofuse_jax.training.experiment import make_input_spec  # which the other sides should not wait for
+    from emofuse_jax.training.experiment import make_input_spec  # here, so that the peers do not import it
 
     records, config = open_cached_dataset(data), ef.settings.base()
     clips, spec = np.arange(len(records.index)), make_input_spec(config, records)
@@ -78,10 +87,11 @@ def load_batches(data: str, batch_count: int, batch_size: int) -> None:
 
 
 def read_records(data: str, record_count: int) -> None:
-    """Reads as many records in random order and keeps none.
+    """Reads `record_count` records in random order with ArrayRecord and discards them.
 
-    First frees more than a batch, so that the allocator keeps what is freed, as it does beside batches: with
-    fresh pages for each record reading is several times slower.
+    It first allocates and frees more memory than a batch, so that the allocator does not return freed memory
+    to the system, as in a process that makes batches. With new pages for each record, reading is several
+    times slower.
     """
     bytearray(ALLOCATOR_WARM_UP_BYTES)
     source = open_cached_source(data)
@@ -92,15 +102,15 @@ def read_records(data: str, record_count: int) -> None:
 
 @functools.cache
 def open_cached_source(data: str):
-    """ArrayRecord's own access to the files, opened once in a process."""
+    """Returns an ArrayRecordDataSource of all shards; opens them once per process."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     return ArrayRecordDataSource(shard_paths(data))
 
 
 def decode_clips(paths: Sequence[str], settings: PrepSettings) -> None:
-    """Makes of each clip what its record holds."""
+    """Computes the content of the record of each clip with `process_clip` and discards it."""
     from data_prep.process_clip import process_clip
 
     for path in paths:
-        process_clip(Clip("clip", path, 0, ""), settings)
+        process_clip(MediaClip("clip", path, 0, ""), settings)

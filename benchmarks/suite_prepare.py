@@ -1,10 +1,9 @@
-"""The suite `prepare`: what a core prepares in a second, against a PyTorch script and against bare
-decoding.
+"""Suite `prepare`: clips per second that one core turns into records, next to two peers.
 
-Each side has its own process on one core. The script (benchmarks/peers) searches as many frames for faces of
-the same smallest size. "without faces" is all but detection and alignment; bare decoding decodes every frame
-and all sound and converts neither. Frames are those of the source, also where a side can do without some of
-them.
+Each side runs in a separate process on one core. The PyTorch script (benchmarks/peers) searches the same
+number of frames for faces of the same smallest size. "without faces" is the preparation except face detection
+and alignment; its peer, bare decoding, decodes every frame and all audio without converting them. Rates in
+frames count all frames of a clip, even if a side does not decode all of them.
 """
 
 import contextlib
@@ -29,12 +28,12 @@ from data_prep.settings import RECIPES
 from data_prep.spectrogram import log_spectrogram
 from data_prep.workers.pool import PrepJob, process_to_outcome
 from emofuse_jax.data.records import read_manifest
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from emofuse_jax.utils.files import file_sha256
 
 SETTINGS = RECIPES["fbp"]
 CASES = {"native": (None, None), "720p": (720, None), "720p, looped to 9 s": (720, 9.0)}
-"""Lines and seconds of the talking faces; None: their own."""
+"""Height in pixels and duration in seconds of the talking faces; None: as in the file."""
 SCRIPT_NAME = "PyTorch script"
 MEDIA_PATTERNS = ("*.mp4", "*.mpg", "*.mkv", "*.mov", "*.avi", "*.webm")
 
@@ -49,16 +48,29 @@ def measure_prepare(
     max_clips: int = 14,
     cases: dict[str, tuple[int | None, float | None]] = CASES,
 ) -> Iterator[dict]:
-    """Rows of the talking faces in `clips_directory`, in several sizes, and of the media beside the records
-    `data`.
+    """Yields rows for the talking faces in several sizes and for the clips next to the records.
 
-    At most `max_clips` clips of each; what is not there is told on stderr and left out, and so is the script
-    where PyTorch is not installed or `with_torch` is False.
+    If clips or PyTorch are missing, a message is printed to stderr and they are left out.
+
+    Args:
+      data: Directory of records, with their clips in the folder `clips` next to it.
+      clips_directory: Directory with clips of talking faces.
+      workdir: Directory for looped clips, which later calls use again.
+      with_torch: False: do not run the PyTorch script.
+      repeats: Number of timed passes; the median is reported.
+      max_clips: Largest number of clips of each case.
+      cases: See CASES.
+
+    Raises:
+      ValueError: A package for decoding media is not installed.
     """
     require_media()
     has_script = with_torch and importlib.util.find_spec("torch") is not None
     if with_torch and not has_script:
-        print("prepare: the PyTorch script is not there: pip install 'emofuse[bench]'", file=sys.stderr)
+        print(
+            "prepare: PyTorch is not installed, its script is left out: pip install '.[bench]'",
+            file=sys.stderr,
+        )
     tasks = {"ours": prepare_clips, "without faces": prepare_without_faces, "bare": decode_clips}
     if has_script:
         tasks["script"] = prepare_with_script
@@ -73,7 +85,7 @@ def measure_prepare(
 def find_cases(
     data: str, clips_directory: str, workdir: str, max_clips: int, cases: dict
 ) -> Iterator[tuple[str, list[str]]]:
-    """The cases that have clips."""
+    """Yields (name of the case, paths of its clips) for each case that has clips."""
     for name, (height, seconds) in cases.items():
         if paths := make_looped_clips(clips_directory, workdir, max_clips, height, seconds):
             yield f"talking faces, {name}", paths
@@ -84,17 +96,21 @@ def find_cases(
 def make_looped_clips(
     folder: str, workdir: str, max_clips: int, height: int | None, seconds: float | None
 ) -> list[str]:
-    """The clips of a folder, scaled and looped, made once under `workdir`."""
+    """Returns paths of the clips of a folder, scaled to `height` pixels and looped to `seconds`.
+
+    The new clips are written under `workdir` once. If the folder has no clips, it prints a message and
+    returns an empty list.
+    """
     from benchmarks.peers.media_clips import write_looped_clip
 
     sources = sorted(path for pattern in MEDIA_PATTERNS for path in glob.glob(os.path.join(folder, pattern)))[
         :max_clips
     ]
     if not sources:
-        print(f"prepare: {folder}: no clips there; left out", file=sys.stderr)
+        print(f"prepare: {folder}: no clips in this folder; left out", file=sys.stderr)
     clips_directory = os.path.join(workdir, "clips", f"height_{height}_seconds_{seconds}")
     os.makedirs(clips_directory, exist_ok=True)
-    names = [file_sha256(source)[:16] for source in sources]  # another file of the same name is another loop
+    names = [file_sha256(source)[:16] for source in sources]  # a changed source gets a new looped clip
     targets = [os.path.join(clips_directory, f"{name}.mp4") for name in names]
     for source, target in zip(sources, targets, strict=True):
         if not os.path.exists(target):
@@ -103,10 +119,13 @@ def make_looped_clips(
 
 
 def find_corpus_clips(data: str, max_clips: int) -> list[str]:
-    """Evenly chosen clips that were kept, of the media that lie beside the records."""
+    """Returns paths of evenly selected clips with status `kept`, in the folder `clips` next to the records.
+
+    If the records or the folder are missing, it prints a message and returns an empty list.
+    """
     media_directory = os.path.join(data, "..", "clips")
     if not os.path.isdir(media_directory) or not os.path.isdir(data):
-        print(f"prepare: {data}: no records, or no clips beside them; left out", file=sys.stderr)
+        print(f"prepare: {data}: no records, or no folder clips next to them; left out", file=sys.stderr)
         return []
     kept_paths = [item["path"] for item in read_manifest(data) if item["status"] == "kept"]
     indices = np.linspace(0, len(kept_paths) - 1, min(max_clips, len(kept_paths))).astype(int)
@@ -116,7 +135,10 @@ def find_corpus_clips(data: str, max_clips: int) -> list[str]:
 def measure_case(
     case: str, paths: Sequence[str], timers: dict[str, Callable[..., float]], repeats: int
 ) -> Iterator[dict]:
-    """Four rows: whole and without faces, in clips and in frames; `timers` gives the seconds of each side."""
+    """Yields four rows: complete and without faces, each in clips and in frames per second and core.
+
+    `timers` has the function of each side that prepares the paths and returns its CPU seconds.
+    """
     median_seconds = measure_medians(
         {name: functools.partial(timer, paths) for name, timer in timers.items()}, repeats
     )
@@ -134,10 +156,14 @@ def measure_case(
 
 
 def prepare_clips(paths: Sequence[str]) -> None:
-    """Clips to records on disk, as a worker makes them."""
+    """Prepares clips like a worker and writes their records to disk.
+
+    Raises:
+      ValueError: A clip cannot be prepared completely.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for path in paths:
-            outcome = process_to_outcome(PrepJob(SETTINGS, "", 1), Clip("clip", path, 0, ""))
+            outcome = process_to_outcome(PrepJob(SETTINGS, "", 1), MediaClip("clip", path, 0, ""))
             if outcome.status != "kept":
                 raise ValueError(f"{path}: {outcome.status}: {outcome.reason}")
             with open(os.path.join(folder, "record"), "wb") as file:
@@ -145,7 +171,7 @@ def prepare_clips(paths: Sequence[str]) -> None:
 
 
 def prepare_without_faces(paths: Sequence[str]) -> None:
-    """Spectrogram and sampled frames of each clip."""
+    """Computes the spectrogram and decodes the sampled frames of each clip; discards both."""
     for path in paths:
         media_info = probe_media(path)
         log_spectrogram(
@@ -159,7 +185,7 @@ def prepare_without_faces(paths: Sequence[str]) -> None:
 
 
 def decode_clips(paths: Sequence[str]) -> None:
-    """Every frame and all sound, decoded."""
+    """Decodes every frame and all audio of each clip and discards them."""
     from benchmarks.peers.media_clips import decode_clip
 
     for path in paths:
@@ -167,7 +193,7 @@ def decode_clips(paths: Sequence[str]) -> None:
 
 
 def prepare_with_script(paths: Sequence[str]) -> None:
-    """The script in PyTorch."""
+    """Prepares clips with the PyTorch script."""
     from benchmarks.peers.prepare_script import prepare
 
     for path in paths:

@@ -1,8 +1,9 @@
-"""The suite `serve`: clips a second and the median wait of 16 callers of the JSON route.
+"""Suite `serve`: clips per second and median response time of 16 clients of the JSON route.
 
-Ours, by each engine, against the same server that answers one clip at a time, and against the usual PyTorch
-server of the same network (benchmarks/peers). Each side is a process; they take turns, one idle while the
-other answers. The media route has no peer: its whole answer and its stages are told.
+The server of emofuse is measured with each engine; the peers are the same server without batching and a
+typical PyTorch server of the same network (benchmarks/peers). Each server is a process; they are measured in
+turn while the others are idle. The media route has no peer: the time of a complete request and of its stages
+is reported.
 """
 
 import base64
@@ -38,16 +39,26 @@ from emofuse_jax.serving.media.prepare_window import prep_requirements
 from emofuse_jax.serving.predict import to_batch
 
 CLIENT_COUNT = 16
+"""Number of clients that send requests at the same time."""
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TORCH_PEER = "PyTorch, FastAPI"
 READY_TIMEOUT_SECONDS = 300.0
-"""Seconds until a server must be ready."""
+"""Seconds in which a server must become ready."""
 
 
 def measure_serving(*, with_torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
-    """Rows of rate and of wait, for each engine against each peer; a wait's ratio is theirs over ours.
+    """Yields rows for the rate and the median response time of each engine with each peer, and for stages.
 
-    onnxruntime takes part where jax2onnx is installed (`make onnx`).
+    Response times are reported as 1 / seconds, so that larger is better. onnxruntime is measured if jax2onnx
+    is installed (`make onnx`).
+
+    Args:
+      with_torch: True: measure the PyTorch server too.
+      repeats: Number of measurements of each server; the median is reported.
+      seconds: Duration of a measurement.
+
+    Raises:
+      ValueError: A server does not become ready or a request fails.
     """
     engines = ["jax", *(["onnx"] if importlib.util.find_spec("jax2onnx") else [])]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -95,7 +106,10 @@ def measure_serving(*, with_torch: bool, repeats: int, seconds: float = 5.0) -> 
 
 
 def measure_media_stages(bundle_path: str, engine: str, port: int, repeats: int) -> Iterator[dict]:
-    """What one film of the demo corpus costs: the whole answer, and its stages in a process of their own."""
+    """Yields rows for one clip of the demo corpus: the complete request, and each stage measured separately.
+
+    The stages are probing, decoding (with faces and spectrogram) and the model; the rows have no peer.
+    """
     bundle, path = load(bundle_path, engine=engine), f"{bundle_path}.mp4"
     with open(path, "wb") as file:
         file.write(render_clip(speaker=1, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=3))
@@ -125,14 +139,19 @@ def measure_media_stages(bundle_path: str, engine: str, port: int, repeats: int)
 
 
 def time_call(task: Callable) -> float:
-    """Seconds."""
+    """Returns the seconds that one call of `task` takes."""
     start_time = time.perf_counter()
     task()
     return time.perf_counter() - start_time
 
 
 def send_media(port: int, path: str) -> None:
-    """A film to the media route; ValueError where it is not answered."""
+    """Sends a media file to the media route and reads the response.
+
+    Raises:
+      ValueError: The status of the response is not 200.
+      OSError: The file cannot be read or the server does not respond.
+    """
     with open(path, "rb") as file:
         media_bytes = file.read()
     part_header = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -142,12 +161,14 @@ def send_media(port: int, path: str) -> None:
         connection.request("POST", "/v1/predict", part_header + media_bytes + b"\r\n--cut--\r\n", headers)
         response = connection.getresponse()
         if response.status != 200:
-            raise ValueError(f"the media route answered {response.status}: {response.read().decode()}")
+            raise ValueError(
+                f"/v1/predict: status {response.status}, expected 200: {response.read().decode()}"
+            )
         response.read()
 
 
 def write_random_bundle(path: str, *, onnx: bool) -> None:
-    """AM-FBP of the papers' sizes with random weights."""
+    """Writes a bundle of AM-FBP at the sizes of the papers, with random weights; `onnx`: with model.onnx."""
     config = ef.settings.load_shipped("am_fbp")
     model = build_model(config.model, SPEC)
     params, model_state = jax.jit(model.init)(jax.random.key(0))
@@ -163,14 +184,17 @@ def write_random_bundle(path: str, *, onnx: bool) -> None:
         "protocol": "",
         "fold": 0,
         "versions": {},
+        "temperature": 1.0,
         "checkpoint": "best",
+        "encoders": {},
+        "quantized": "",
         "onnx": onnx,
     }
     write_bundle(path, model, params, model_state, metadata, {}, {})
 
 
 def make_request_body() -> bytes:
-    """A clip as a caller sends it."""
+    """Returns the JSON body of a request with one random clip."""
     rng = np.random.default_rng(0)
     arrays = {
         "audio": rng.normal(-4, 2, (SPEC.t, SPEC.f)).astype(np.float16),
@@ -185,7 +209,11 @@ def make_request_body() -> bytes:
 
 @contextlib.contextmanager
 def run_server(command: list[str]) -> Iterator[int]:
-    """The port of a server that is ready."""
+    """Starts a server and yields its port when it is ready; kills the server at the end of the `with` block.
+
+    Raises:
+      ValueError: The server ends or is not ready after READY_TIMEOUT_SECONDS.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -196,7 +224,7 @@ def run_server(command: list[str]) -> Iterator[int]:
         deadline = time.monotonic() + READY_TIMEOUT_SECONDS
         while not is_ready(port):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise ValueError(f"{' '.join(command)}: did not get ready")
+                raise ValueError(f"{' '.join(command)}: the server did not become ready")
             time.sleep(0.2)
         yield port
     finally:
@@ -205,7 +233,7 @@ def run_server(command: list[str]) -> Iterator[int]:
 
 
 def is_ready(port: int) -> bool:
-    """Whether it says so."""
+    """Returns True if the server's route /readyz responds with status 200."""
     try:
         return (
             send_request(http.client.HTTPConnection("127.0.0.1", port, timeout=10), "GET", "/readyz") == 200
@@ -215,7 +243,7 @@ def is_ready(port: int) -> bool:
 
 
 def read_max_joined_clips(port: int) -> int:
-    """How many callers' clips our server joins."""
+    """Returns the largest number of clips that the server has put into one batch, from its /metrics."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", "/metrics")
     metrics_text = connection.getresponse().read().decode()
@@ -225,7 +253,7 @@ def read_max_joined_clips(port: int) -> int:
 def send_request(
     connection: http.client.HTTPConnection, method: str, route: str, data: bytes | None = None
 ) -> int:
-    """The status of an answer that was read."""
+    """Sends a request, reads the response and returns its status code."""
     connection.request(method, route, data, {"content-type": "application/json"})
     response = connection.getresponse()
     response.read()
@@ -233,7 +261,13 @@ def send_request(
 
 
 def measure_load(port: int, data: bytes, seconds: float, wait_seconds: list[list[float]]) -> float:
-    """Answers a second to CLIENT_COUNT callers, each of which asks again when it is answered."""
+    """Returns the responses per second to CLIENT_COUNT clients, each with one open request at a time.
+
+    Appends to `wait_seconds` a list with the response time of each request.
+
+    Raises:
+      ValueError: The status of a response is not 200.
+    """
     deadline = time.monotonic() + seconds
     wait_seconds.append([])
 
@@ -242,7 +276,7 @@ def measure_load(port: int, data: bytes, seconds: float, wait_seconds: list[list
         with contextlib.closing(connection):
             while (start_time := time.monotonic()) < deadline:
                 if (status := send_request(connection, "POST", "/v1/predict", data)) != 200:
-                    raise ValueError(f"answer {status} while it was measured")
+                    raise ValueError(f"/v1/predict: status {status} during the measurement, expected 200")
                 wait_seconds[-1].append(time.monotonic() - start_time)
                 count += 1
         return count

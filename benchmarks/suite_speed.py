@@ -1,8 +1,7 @@
-"""The suites `fbp` and `step`: bilinear pooling, and a whole training step, against PyTorch
-in one process.
+"""Suites `fbp` and `step`: bilinear pooling, and a complete training step; the peer is PyTorch.
 
-Both sides take turns on arrays that lie on the device. On a GPU the peer is compiled and runs in bfloat16
-where ours does; on a CPU it is eager, with oneDNN's layouts.
+Both run in one process and take turns on arrays in the device's memory. On a GPU the peer is compiled and
+uses bfloat16 if emofuse does; on a CPU it runs eagerly, with the memory layouts of oneDNN.
 """
 
 import dataclasses
@@ -26,10 +25,11 @@ from emofuse_jax.types import InputSpec
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch shares the device
 POOLING_SHAPES = {"clip level": ((256,), 1280, 256), "frame level": ((256, 300), 256, 256)}
-"""Rows, and widths of both vectors: of Deep Fusion's pooled streams, and of one frame of both."""
+"""Shape of the rows and widths of both vectors: pooled vectors of Deep Fusion, and vectors of one frame."""
 FUSED_WIDTH, FACTORS, DROPOUT_RATE = 128, 4, 0.1
+"""Sizes of the bilinear pooling, and its dropout rate."""
 SPEC = InputSpec(t=300, f=200, s=3, h=112, w=112, classes=8)
-"""A clip of three seconds; three faces, as AM-FBP trains on."""
+"""A clip of three seconds with three faces, as in the training of AM-FBP."""
 AUGMENT_OFF = {
     "frames": 0,
     "flip": False,
@@ -40,16 +40,24 @@ AUGMENT_OFF = {
     "frequency_masks": 0,
     "gain": 0.0,
 }
-"""The peer has none."""
+"""Fields of `config.augment` without augmentation, because the peer has none."""
 
 SETTLING_SECONDS = 0.05
-"""Seconds of calls before the one that counts."""
+"""Seconds of untimed calls before the timed call."""
 SHORT_CASE_REPEAT_FACTOR = 20
-"""Times as many repeats where one takes milliseconds."""
+"""Factor of the number of repeats in cases that take milliseconds."""
 
 
 def measure_fbp(*, with_torch: bool, repeats: int, pooling_shapes: dict = POOLING_SHAPES) -> Iterator[dict]:
-    """MFB forward and backward, rows a second with and without dropout, and its share of the matrix rate."""
+    """Yields rows for MFB, forward and backward: rows per second with and without dropout, and FLOP/s.
+
+    The peer of the last one is a single matrix product of the same sizes.
+
+    Args:
+      with_torch: True: measure PyTorch too.
+      repeats: Number of timed calls; the median is reported.
+      pooling_shapes: See POOLING_SHAPES.
+    """
     for level, (leading_shape, m, n) in pooling_shapes.items():
         arrays = make_arrays(leading_shape, m, n)
         row_count, repeat_count = (
@@ -86,7 +94,7 @@ def measure_fbp(*, with_torch: bool, repeats: int, pooling_shapes: dict = POOLIN
 
 
 def make_arrays(leading_shape: tuple[int, ...], m: int, n: int) -> dict[str, np.ndarray]:
-    """Two streams, both factors, and what the fused vectors are multiplied by."""
+    """Returns random inputs x and y, factors u and v, and weights w of the fused vectors in the loss."""
     rng = np.random.default_rng(0)
     columns = FUSED_WIDTH * FACTORS
     shapes = {
@@ -100,7 +108,7 @@ def make_arrays(leading_shape: tuple[int, ...], m: int, n: int) -> dict[str, np.
 
 
 def make_our_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Callable:
-    """A compiled value and gradient by the streams and the factors."""
+    """Returns a compiled function: loss and gradient of MFB with respect to its inputs and factors."""
     device_arrays, w = {k: jnp.asarray(arrays[k]) for k in "xyuv"}, jnp.asarray(arrays["w"])
 
     def loss(a, key):
@@ -112,7 +120,7 @@ def make_our_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Call
 
 
 def make_peer_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Callable:
-    """The same in PyTorch."""
+    """Returns the same function in PyTorch, compiled on a GPU."""
     import torch
 
     from benchmarks.peers import bilinear
@@ -139,7 +147,7 @@ def make_peer_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Cal
 
 
 def make_matrix_product(arrays: dict[str, np.ndarray]) -> Callable:
-    """One of the two projections alone."""
+    """Returns a compiled function that computes one of the two projections of MFB, a matrix product."""
     x, u = jnp.asarray(arrays["x"]).reshape(-1, arrays["x"].shape[-1]), jnp.asarray(arrays["u"])
     compiled = jax.jit(jnp.matmul).lower(x, u).compile()
     return lambda: compiled(x, u).block_until_ready()
@@ -148,7 +156,10 @@ def make_matrix_product(arrays: dict[str, np.ndarray]) -> Callable:
 def measure_step(
     *, with_torch: bool, repeats: int, batch_sizes: tuple[int, ...] = (16, 32)
 ) -> Iterator[dict]:
-    """AM-FBP from spectra and faces to updated parameters, clips a second."""
+    """Yields a row for each batch size: clips per second of AM-FBP's training step.
+
+    The step goes from spectrograms and faces to updated parameters.
+    """
     for batch_size in batch_sizes:
         config = settings.load_shipped("am_fbp")
         config.augment.update(AUGMENT_OFF)
@@ -172,14 +183,14 @@ def measure_step(
 
 
 def make_unpadded_batch(model, size: int):
-    """Random clips without padding: the peer masks none."""
+    """Returns a batch of random clips without padding, because the peer does not mask padding."""
     batch = model.fake_batch(size)
     ones = {name: np.ones_like(getattr(batch, name)) for name in ("audio_mask", "face_mask")}
     return dataclasses.replace(batch, **ones)
 
 
 def make_our_step(config) -> Callable:
-    """The step of `emofuse train` on one batch."""
+    """Returns a function that runs the training step of `emofuse train` on one batch."""
     mesh = make_mesh(config.mesh)
     model, tx = build_model(config.model, SPEC), make_optimizer(config.optimizer, 1000)
     statistics = np.full(SPEC.f, -4.0, np.float32), np.full(SPEC.f, 2.0, np.float32)
@@ -196,7 +207,7 @@ def make_our_step(config) -> Callable:
 
 
 def make_peer_step(config) -> Callable:
-    """The same network, optimiser and batch in PyTorch."""
+    """Returns a function that runs the same training step in PyTorch: same network, optimizer and batch."""
     import torch
 
     from benchmarks.peers.train_network import end_to_end, make_train_step
@@ -221,14 +232,14 @@ def make_peer_step(config) -> Callable:
 
 
 def torch_device() -> str:
-    """Where PyTorch runs."""
+    """Returns PyTorch's name of the device that JAX uses: "cuda" or "cpu"."""
     import torch
 
     return "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
 
 
 def wait_for_torch() -> None:
-    """Until PyTorch's device is through."""
+    """Waits until PyTorch's device has finished all operations."""
     import torch
 
     if torch_device() == "cuda":
@@ -236,8 +247,11 @@ def wait_for_torch() -> None:
 
 
 def make_timer(function: Callable) -> Callable[[], float]:
-    """Seconds of a call, after `SETTLING_SECONDS` seconds of calls: OpenMP threads of the other side may
-    spin."""
+    """Returns a function that measures the seconds of one call of `function`.
+
+    It first calls `function` for SETTLING_SECONDS, because OpenMP threads of the other side may still be
+    busy-waiting.
+    """
 
     @functools.wraps(function)
     def time_call() -> float:

@@ -1,4 +1,4 @@
-"""The suite `startup`: from the command to a trained epoch, with and without cached programs."""
+"""Suite `startup`: time from the command until one epoch is trained, with and without cached programs."""
 
 import os
 import shutil
@@ -25,7 +25,14 @@ CORPUS_SIZES = {
 
 
 def measure_startup(workdir: str, *, repeats: int) -> Iterator[dict]:
-    """Starts a second, of AM-FBP on features: a second start of the same config against a first."""
+    """Yields one row: starts per second of AM-FBP on features, with cached programs; peer: the first start.
+
+    A start is a process that trains one epoch; both median times are of `repeats` starts. Records and the
+    cache are stored under `workdir`.
+
+    Raises:
+      subprocess.CalledProcessError: The training fails.
+    """
     from benchmarks.feature_records import CorpusSpec, write_features
 
     records = os.path.join(workdir, "features", "startup")

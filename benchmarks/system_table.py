@@ -1,24 +1,27 @@
-"""The rows of the suite `systems`: shipped configs in their small form, with overrides."""
+"""Defines the rows of the suite `systems`: shipped configs in their small variant, with changed fields."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """One row: its config, and the fields that it changes; `{seed}` and `{home}` in a text are filled in."""
+    """One row: a shipped config and the fields that are changed in it."""
 
     name: str
+    """Name of the row."""
     config: str
+    """Name of the shipped config."""
     fields: dict = dataclasses.field(default_factory=dict)
+    """Changed fields by dotted name; `{seed}` and `{home}` (directory of all runs) in texts are replaced."""
     refit_fields: dict | None = None
-    """Fields of configs/gan.py: the fusion of the row named `config` is fitted again
-    (training/refit_fusion.py)."""
+    """Changed fields of configs/gan.py, to fit the fusion of the row named `config` again
+    (training/refit_fusion.py); None: the row is trained."""
     prerequisites: tuple[str, ...] = ()
-    """Rows whose runs of the same seed this one starts from."""
+    """Names of rows whose runs of the same seed must be complete before this row."""
 
 
 AM_FBP_ATTENTION = {"model.audio.attn_axes": "1d_concat", "model.video.attention": "self"}
-"""The attention of ag_fbp and am_fbp, so that only the fusion differs from theirs."""
+"""The attention of ag_fbp and am_fbp, for rows that differ from them only in the fusion."""
 MODALITY_DROPOUT = {"augment.audio_dropout": 0.2, "augment.video_dropout": 0.2}
 
 SYSTEMS = (

@@ -1,7 +1,6 @@
-"""Systems on the demo corpus, three seeds each: trains, scores and sums up the rows of
-benchmarks/system_table.py.
+"""Suite `systems`: trains and scores the rows of benchmarks/system_table.py on the demo corpus, three seeds.
 
-A run whose result lies in its workdir is not run again, so that the suite goes on where it was stopped.
+A run whose workdir has a result is not repeated, so that the suite resumes after a stop.
 """
 
 import json
@@ -32,27 +31,31 @@ SMALL_RECORDS = {
     "hgr": {"face_size": 56},
     "cross_attention": {"frames": 12, "snippet": 4, "face_size": 56},
 }
-"""What the small forms change in the records of a recipe."""
+"""Changed settings of each recipe for the small variants."""
 
 
 def run_systems(
     systems: Iterable[System], data: str, runs_directory: str, names: list[str]
 ) -> Iterator[dict]:
-    """Trains and scores every system and seed that has no result yet below `runs_directory`; a row a system.
+    """Trains and scores every system and seed that has no result yet; yields a row per system.
+
+    A row has the fields of `summarise_runs` and `measure_system_cost`.
 
     Args:
-      systems: the rows.
-      data: records of the demo corpus, `<somewhere>/records` with its media in `<somewhere>/clips`.
-      runs_directory: workdirs of the runs, and records of the recipes other than that of `data`.
-      names: names of systems, in place of all.
+      systems: All systems.
+      data: Records of the demo corpus with recipe `fbp`; their clips are in the folder `clips` next to them.
+      runs_directory: Directory for the workdirs of the runs and for the records of other recipes.
+      names: Names of the systems to run; empty: all.
 
     Raises:
-      ValueError: a name that no system has, or a result that was made with other fields or records.
+      ValueError: No system has one of the names, or a stored result has other fields or records.
     """
     systems = tuple(systems)
     unknown = set(names) - {system.name for system in systems}
     if unknown:
-        raise ValueError(f"--systems: {min(unknown)!r}, expected of {', '.join(s.name for s in systems)}")
+        raise ValueError(
+            f"--systems: {min(unknown)!r}, expected names of {', '.join(s.name for s in systems)}"
+        )
     selected = [system for system in systems if not names or system.name in names]
     records_paths = {
         recipe: prepare_recipe(recipe, data, runs_directory)
@@ -64,7 +67,17 @@ def run_systems(
 
 
 def run_seed(system: System, seed: int, records_paths: dict[str, str], runs_directory: str) -> dict:
-    """The result of one run, from its workdir if it is there; runs first what it starts from."""
+    """Returns the result of one run, which is read from its workdir if it is complete.
+
+    Otherwise the function runs the prerequisites and the run, and stores the result in systems.json.
+
+    Returns:
+      `scores`: ua, wa and wf1 by modality; `seconds`: CPU seconds of the training; `about`: identity of the
+      run (`make_identity`).
+
+    Raises:
+      ValueError: The stored result has another identity.
+    """
     workdir = os.path.join(runs_directory, system.name, f"seed_{seed}")
     config = make_config(system, seed, records_paths, runs_directory)
     expected_identity = make_identity(system, seed, config)
@@ -87,7 +100,10 @@ def run_seed(system: System, seed: int, records_paths: dict[str, str], runs_dire
 def train_or_refit(
     system: System, seed: int, config: ml_collections.ConfigDict, workdir: str, runs_directory: str
 ) -> None:
-    """Trains, or fits the fusion of a finished run again, with generated pairs unless `generate` is False."""
+    """Trains a system or, if it has `refit_fields`, fits the fusion of a complete run again.
+
+    The fusion is fitted with generated pairs unless `generate` is False.
+    """
     if system.refit_fields is None:
         train(open_experiment(config), workdir)
         return
@@ -103,7 +119,7 @@ def train_or_refit(
 def make_config(
     system: System, seed: int, records_paths: dict[str, str], runs_directory: str
 ) -> ml_collections.ConfigDict:
-    """The config of one run."""
+    """Returns the config of one run: the small variant with the changed fields, the seed and the records."""
     config = ef.settings.small(system.config)
     fields = {
         k: v.format(seed=seed, home=runs_directory) if isinstance(v, str) else v
@@ -115,7 +131,12 @@ def make_config(
 
 
 def make_identity(system: System, seed: int, config: ml_collections.ConfigDict) -> dict:
-    """What a stored result must have been made with: every field but paths, and the clips."""
+    """Returns everything on which the result of a run depends, for comparison with a stored result.
+
+    Returns:
+      `fields`: all config fields except paths; `gan`: changed fields of configs/gan.py or None; `seed`;
+      `sources`: hash of the clips.
+    """
     fields = {
         k: v
         for k, v in flatten_fields(config.to_dict()).items()
@@ -131,7 +152,11 @@ def make_identity(system: System, seed: int, config: ml_collections.ConfigDict) 
 
 
 def read_stored_result(path: str, expected_identity: dict) -> dict | None:
-    """A result that was made before; ValueError naming the field where it was made with another."""
+    """Returns the stored result of a file, or None if the file does not exist.
+
+    Raises:
+      ValueError: The identity of the stored result is not `expected_identity`; names the first field.
+    """
     if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as file:
@@ -143,14 +168,17 @@ def read_stored_result(path: str, expected_identity: dict) -> dict | None:
     for name in sorted(stored_fields.keys() | expected_fields.keys()):
         if stored_fields.get(name) != expected_fields.get(name):
             raise ValueError(
-                f"{path}: was made with {name}={stored_fields.get(name)!r}, now"
-                f" {expected_fields.get(name)!r}; remove its folder"
+                f"{path}: was made with {name}={stored_fields.get(name)!r}, expected"
+                f" {expected_fields.get(name)!r}; remove the folder of this file to run it again"
             )
     return stored_result
 
 
 def measure_core_seconds(workdir: str, task) -> float:
-    """Seconds of cores that `task` takes, with those of earlier calls that were stopped."""
+    """Calls `task` and returns its CPU seconds, including those of earlier calls that were stopped.
+
+    The seconds are stored in the file `seconds` of `workdir`, even if the task raises an exception.
+    """
     os.makedirs(workdir, exist_ok=True)
     path, previous_seconds = os.path.join(workdir, "seconds"), 0.0
     if os.path.exists(path):
@@ -167,8 +195,10 @@ def measure_core_seconds(workdir: str, task) -> float:
 
 
 def prepare_recipe(recipe: str, data: str, runs_directory: str) -> str:
-    """The demo corpus in a recipe: `data` is `fbp`, others are prepared below `runs_directory`, in small
-    form."""
+    """Returns the path of the demo corpus's records in a recipe: `data` for `fbp`.
+
+    For other recipes, the clips are prepared with the settings of SMALL_RECORDS under `runs_directory`.
+    """
     if recipe == "fbp":
         return data
     output = os.path.join(runs_directory, f"records_{recipe}")
@@ -180,7 +210,13 @@ def prepare_recipe(recipe: str, data: str, runs_directory: str) -> str:
 
 
 def measure_system_cost(system: System, records_paths: dict[str, str], runs_directory: str) -> dict:
-    """What the system costs, measured once; a fusion that is fitted again has no speed of its own."""
+    """Returns the cost of a system (`measure_cost`), which is measured once and stored in cost.json.
+
+    `clips_per_second` is None for a fusion that is fitted again.
+
+    Raises:
+      ValueError: The stored cost was measured with other fields or records.
+    """
     config = make_config(system, 0, records_paths, runs_directory)
     expected_identity = make_identity(system, 0, config)
     path = os.path.join(runs_directory, system.name, "cost.json")
@@ -193,7 +229,12 @@ def measure_system_cost(system: System, records_paths: dict[str, str], runs_dire
 
 
 def summarise_runs(system: System, runs: list[dict]) -> dict:
-    """One row of the table: means over seeds, with the sample standard deviation of the UA."""
+    """Returns one row of the results from the runs of all seeds.
+
+    Returns:
+      `ours` and `sd`: mean and sample standard deviation of the UA; `seeds`: UA of each seed; `modalities`:
+      mean UA by modality; `seconds`: median CPU seconds of a run; `case`, `unit` and `repeats`.
+    """
     ua_scores = [next(iter(run["scores"].values()))["ua"] for run in runs]
     return {
         "case": system.name,
@@ -210,9 +251,9 @@ def summarise_runs(system: System, runs: list[dict]) -> dict:
 
 
 def format_table(rows: list[dict]) -> str:
-    """The table of README.md."""
+    """Returns the rows as a Markdown table, as in docs/systems.md."""
     lines = [
-        "| system | UA, % | sound alone | face alone | parameters | GFLOP/clip | clips/s | core-s/run |",
+        "| system | UA, % | audio only | video only | parameters | GFLOP/clip | clips/s | core-s/run |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -1,14 +1,18 @@
-"""What `emofuse benchmark` measures, and how a row is made: medians of passes in turn."""
+"""Helpers of all suites: medians of alternating passes, rows of results; and the suite `records`."""
 
 import statistics
 import time
 from collections.abc import Callable
 
 REPEATS = 9
+"""Number of timed passes in the suite `records`."""
 
 
 def measure_records(path: str) -> list[dict]:
-    """Records per second, medians of alternating passes over the same clips in the same order."""
+    """Returns rows in records per second for decoding, and for reading and decoding; the peer is TFDS.
+
+    The rates are medians of REPEATS alternating passes over the same clips in the same order.
+    """
     import tensorflow_datasets as tfds
 
     from emofuse_jax.data import records as codec
@@ -37,7 +41,7 @@ def measure_records(path: str) -> list[dict]:
 
 
 def make_rate_timer(function: Callable, items) -> Callable[[], float]:
-    """A pass over items that gives how many it does a second."""
+    """Returns a function that calls `function` for each item and returns the items per second."""
 
     def items_per_second() -> float:
         start_time = time.perf_counter()
@@ -49,23 +53,38 @@ def make_rate_timer(function: Callable, items) -> Callable[[], float]:
 
 
 def measure_medians(measurements: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """The median of what each side gives, all sides in turn; the first round warms up."""
+    """Returns the median value of each measurement; the measurements take turns in `repeats` rounds.
+
+    One more round before them is a warm-up and does not count.
+    """
     rounds = [{name: measure() for name, measure in measurements.items()} for _ in range(repeats + 1)]
     return {name: statistics.median(values[name] for values in rounds[1:]) for name in measurements}
 
 
 def make_row(case: str, unit: str, ours: float, peer: float | None, *, peer_name: str, repeats: int) -> dict:
-    """A row of rates: more is better; `peer` is None where the peer is not there."""
+    """Returns a row of results for rates, for which larger is better.
+
+    Args:
+      case: Name of the case.
+      unit: Unit of the rates.
+      ours: Rate of emofuse.
+      peer: Rate of the peer; None if it was not measured.
+      peer_name: Name of the peer.
+      repeats: Number of repeats of which the rates are medians.
+
+    Returns:
+      These values by name, and `ratio`: `ours / peer`, or None without a peer.
+    """
     ratio = None if peer is None else ours / peer
     values = {"case": case, "unit": unit, "ours": ours, "peer": peer, "peer_name": peer_name}
     return values | {"ratio": ratio, "repeats": repeats}
 
 
 def format_row(row: dict) -> str:
-    """A row in words."""
+    """Returns a row of results as one line of text."""
     our_text = f"{row['case']}: ours {row['ours']:.4g} {row['unit']}"
     if row["peer"] is None:
-        return f"{our_text}, {row['peer_name']} not there"
+        return f"{our_text}, {row['peer_name']} not measured"
     return (
         f"{our_text}, {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f}"
         f" ({row['repeats']} repeats)"

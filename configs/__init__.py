@@ -1,1 +1,1 @@
-"""One file per experiment; installed as `emofuse_jax.shipped`."""
+"""Shipped experiments, one config file each; installed as `emofuse_jax.shipped`."""

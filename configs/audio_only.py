@@ -1,7 +1,10 @@
-"""Voice alone: the attention FCN of Deep Fusion (arXiv 1901.04889) on the log spectrogram.
+"""Audio alone: the attention FCN of Deep Fusion on the log spectrogram.
 
-Receipt: emofuse train --config=audio_only --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:audio_only.
+Reference: Deep Fusion (Zhang et al., 2019, arXiv 1901.04889).
+
+Command: emofuse train --config=audio_only --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:audio_only
 """
 
 import ml_collections
@@ -10,5 +13,5 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     return ef.settings.base("audio_only")

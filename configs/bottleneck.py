@@ -1,7 +1,10 @@
-"""A multimodal bottleneck transformer over the encoders' positions (arXiv 2107.00135).
+"""Multimodal bottleneck transformer on the positions of the encoders.
 
-Receipt: emofuse train --config=bottleneck --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:bottleneck.
+Reference: Nagrani et al., 2021, arXiv 2107.00135.
+
+Command: emofuse train --config=bottleneck --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:bottleneck
 """
 
 import ml_collections
@@ -10,7 +13,7 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the sizes of this project's encoders."""
+    """Returns the config of the experiment, with the sizes of the encoders of this project."""
     config = ef.settings.base("bottleneck")
-    config.model.audio.attn_axes = "1d_concat"  # a token a column: time alone tells positions apart
+    config.model.audio.attn_axes = "1d_concat"  # one token per column: positions differ only in time
     return config

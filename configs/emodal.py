@@ -1,10 +1,11 @@
-"""Common and specific features: shared heads pulled together by soft-HGR, private ones pushed away (EMOdal).
+"""EMOdal: common features, correlated by soft-HGR, and private features that are unrelated to them.
 
-Both factors are design choices: `correlation` is that of configs/hgr.py; with a tenth of the other the
-penalty rose while a small network learned.
+The factors of both objectives are design choices. `correlation` has the factor of configs/hgr.py. With a
+factor of 0.1 for `orthogonality`, its penalty increased while a small network was learning.
 
-Receipt: emofuse train --config=emodal --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:emodal.
+Command: emofuse train --config=emodal --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:emodal
 """
 
 import ml_collections
@@ -13,7 +14,7 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     config = ef.settings.base("emodal")
     config.loss.objectives.update(correlation=0.1, orthogonality=1.0)
     return config

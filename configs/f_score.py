@@ -1,7 +1,8 @@
-"""Decision fusion: each stream's posteriors weighed by its per-class F scores on the validation clips.
+"""Decision fusion: weighs the posteriors of each stream by its F score for each class on validation clips.
 
-Receipt: emofuse train --config=f_score --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:f_score.
+Command: emofuse train --config=f_score --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:f_score
 """
 
 import ml_collections
@@ -10,7 +11,7 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     config = ef.settings.base("f_score")
-    config.loss.objectives.update(cross_entropy=0.0, levels=1.0)  # each stream learns on its own
+    config.loss.objectives.update(cross_entropy=0.0, levels=1.0)  # trains each stream separately
     return config

@@ -1,7 +1,10 @@
-"""Deep Fusion: factorized bilinear pooling of the two pooled vectors (arXiv 1901.04889).
+"""Deep Fusion: factorised bilinear pooling of the two pooled vectors.
 
-Receipt: emofuse train --config=g_fbp --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:g_fbp.
+Reference: Deep Fusion (Zhang et al., 2019, arXiv 1901.04889).
+
+Command: emofuse train --config=g_fbp --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:g_fbp
 """
 
 import ml_collections
@@ -10,5 +13,5 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     return ef.settings.base("g_fbp")

@@ -1,18 +1,19 @@
-"""Generated pairs of pooled vectors for the rare classes (Ma et al., Appl. Sci. 2022, 12(1), 527).
+"""GAN that generates pairs of pooled vectors for rare classes.
 
-Not an experiment of `emofuse train`: `emofuse gan --config=gan --encoder=RUN --workdir=DIR` reads it, where
-RUN is a run of a fusion of two pooled vectors (concat, g_fbp, ag_fbp, ...).
+This is not a config of `emofuse train` but of `emofuse gan`, where RUN is a run whose fusion takes two pooled
+vectors (concat, g_fbp, ag_fbp, ...). Reference: Ma et al., 2022, Appl. Sci. 12(1), 527.
 
-Receipt: rows concat-gan and concat-refit of the suite `systems` (results/systems.json): on the demo corpus
-UA 66.7 +- 1.5 % with generated pairs in 36 core-seconds, 66.9 +- 0.4 % without in 14; a corpus of rare
-classes is unmeasured.
+Command: emofuse gan --config=gan --encoder=RUN --workdir=DIR
+Time and score: UA 66.7 +- 1.5 % with generated pairs in 36 core-seconds, 66.9 +- 0.4 % without them in 14, on
+the demo corpus (rows concat-gan and concat-refit of the suite `systems`, results/systems.json). Unmeasured on
+a corpus with rare classes.
 """
 
 import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Sizes and lengths; `generate=False` fits the fusion again without generated pairs, to compare with."""
+    """Returns sizes and lengths; `generate=False` trains the fusion again without generated pairs."""
     return ml_collections.ConfigDict(
         {
             "name": "gan",

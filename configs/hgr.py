@@ -1,10 +1,12 @@
-"""Common information: segment networks, and soft-HGR over sound, faces and labels (Appl. Sci. 10(20), 7239).
+"""Common Information: networks for segments, and soft-HGR between audio, video and labels.
 
-The factor of the objective `correlation` is lambda times the width: lambda = 0.1 / d. The ablation without it
-is --config.loss.objectives.correlation=0. Masked stripes and pixels are scaled to 94 bins and 64x64 faces.
+The factor of the objective `correlation` is lambda times the width d: lambda = 0.1 / d. The ablation without
+it is --config.loss.objectives.correlation=0. The sizes of frequency masks and shifts are scaled to 94 bins
+and faces of 64x64 pixels. Reference: Common Information (Ma et al., 2020, Appl. Sci. 10(20), 7239).
 
-Receipt: emofuse train --config=hgr --config.data.path=DIR --workdir=DIR; time and score unmeasured at this
-size (no paired corpus at hand). The small form is configs/demo.py:hgr.
+Command: emofuse train --config=hgr --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:hgr
 """
 
 import ml_collections
@@ -13,7 +15,7 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     config = ef.settings.base("hgr", audio="segments")
     config.data.recipe = "hgr"
     config.augment.update(shift=3, frequency_width=12)

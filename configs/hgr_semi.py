@@ -1,10 +1,12 @@
-"""Common information with a tenth of the labels: the other clips train the correlation of the streams.
+"""Common Information with a tenth of the labels: the other clips train the correlation of the streams.
 
-Half of each batch is labelled. The supervised run to compare it with, on the same labelled clips, is
---config.data.keep_unlabelled=False, with epochs that show them as often.
+Half of each batch is labelled. For the supervised run to compare with, on the same labelled clips, use
+--config.data.keep_unlabelled=False and more epochs, so that it uses the labelled clips equally often.
+Reference: Common Information (Ma et al., 2020, Appl. Sci. 10(20), 7239).
 
-Receipt: emofuse train --config=hgr_semi --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:hgr_semi.
+Command: emofuse train --config=hgr_semi --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:hgr_semi
 """
 
 import ml_collections
@@ -13,9 +15,9 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """configs/hgr.py with hidden labels."""
+    """Returns the config of configs/hgr.py with hidden labels."""
     config = ef.settings.load_shipped("hgr")
     config.name = "hgr_semi"
     config.data.labelled_fraction, config.data.labelled_share = 0.1, 0.5
-    config.model.fusion.ema = 0.9  # a batch holds too few labelled segments for covariances of its own
+    config.model.fusion.ema = 0.9  # a batch has too few labelled segments for its covariances
     return config

@@ -1,7 +1,10 @@
-"""Joint cross-attention beside each modality's own (arXiv 2203.14779, 2209.09068).
+"""Joint cross-attention, together with attention pooling of each modality alone.
 
-Receipt: emofuse train --config=joint_cross_attention --config.data.path=DIR --workdir=DIR; time and score
-unmeasured at this size (no paired corpus at hand). The small form is configs/demo.py:joint_cross_attention.
+References: Praveen et al., 2022, arXiv 2203.14779 and 2209.09068.
+
+Command: emofuse train --config=joint_cross_attention --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:joint_cross_attention
 """
 
 import ml_collections
@@ -10,5 +13,5 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     return ef.settings.base("joint_cross_attention")

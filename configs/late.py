@@ -1,7 +1,8 @@
-"""Decision fusion: the mean of the posteriors of two single-stream classifiers.
+"""Decision fusion: the mean of the posteriors of two classifiers, one for each stream.
 
-Receipt: emofuse train --config=late --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:late.
+Command: emofuse train --config=late --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:late
 """
 
 import ml_collections
@@ -10,5 +11,5 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     return ef.settings.base("late")

@@ -1,7 +1,10 @@
-"""LMF: low-rank fusion of the two pooled vectors (arXiv 1806.00064).
+"""LMF: low-rank fusion of the two pooled vectors.
 
-Receipt: emofuse train --config=lmf --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:lmf.
+Reference: Liu et al., 2018, arXiv 1806.00064.
+
+Command: emofuse train --config=lmf --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:lmf
 """
 
 import ml_collections
@@ -10,5 +13,5 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     return ef.settings.base("lmf")

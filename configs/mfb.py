@@ -1,7 +1,10 @@
-"""MFB: factorised bilinear pooling with the signed square root (arXiv 1708.01471).
+"""MFB: factorised bilinear pooling with the signed square root.
 
-Receipt: emofuse train --config=mfb --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:mfb.
+Reference: MFB (Yu et al., 2017, arXiv 1708.01471).
+
+Command: emofuse train --config=mfb --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:mfb
 """
 
 import ml_collections
@@ -10,5 +13,5 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     return ef.settings.base("mfb")

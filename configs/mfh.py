@@ -1,7 +1,10 @@
-"""MFH: two cascaded MFB blocks (arXiv 1708.03619).
+"""MFH: a cascade of two MFB blocks.
 
-Receipt: emofuse train --config=mfh --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:mfh.
+Reference: MFH (Yu et al., 2017, arXiv 1708.03619).
+
+Command: emofuse train --config=mfh --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:mfh
 """
 
 import ml_collections
@@ -10,5 +13,5 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     return ef.settings.base("mfh")

@@ -1,7 +1,8 @@
-"""Face alone: a ResNet-18 per frame and attention over the frames.
+"""Video alone: a ResNet-18 for each frame, and attention over the frames.
 
-Receipt: emofuse train --config=video_only --config.data.path=DIR --workdir=DIR; time and score unmeasured at
-this size (no paired corpus at hand). The small form is configs/demo.py:video_only.
+Command: emofuse train --config=video_only --config.data.path=DIR --workdir=DIR
+Time and score at this size: unmeasured (no audio-visual corpus was available).
+Small variant: configs/demo.py:video_only
 """
 
 import ml_collections
@@ -10,5 +11,5 @@ import emofuse_jax as ef
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The experiment at the papers' sizes."""
+    """Returns the config of the experiment, with the sizes of the papers."""
     return ef.settings.base("video_only")

@@ -1,1 +1,1 @@
-
+"""Offline preprocessing: reads media files and writes records."""

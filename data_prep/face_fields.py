@@ -1,4 +1,4 @@
-"""The faces of one clip: frames are read, one person is followed through them, crops are cut."""
+"""Extracts the faces of one clip: reads frames, follows one person through them, and cuts face crops."""
 
 import numpy as np
 
@@ -9,23 +9,39 @@ from data_prep.media.probe import MediaError
 from data_prep.media.video_clip import ClipFrames, VideoClip, read_clip_frames
 from data_prep.onnx_models.encoders import EncoderError, EncoderFiles
 from data_prep.settings import FaceSettings, PrepSettings
+from emofuse_jax.data.records import RecordArrays
 
 
 def extract_face_fields(
     video_clip: VideoClip, settings: PrepSettings, encoder_files: EncoderFiles, person: int = 0
-) -> tuple[dict | None, str]:
-    """The face fields of a record, or None and why there are none; and a remark.
+) -> tuple[RecordArrays | None, str]:
+    """Extracts the face fields of a record from the frames of a clip.
 
-    `person`: which of several people (`choose_track`).
+    Args:
+      video_clip: the clip.
+      settings: settings of the preparation.
+      encoder_files: paths of the ONNX files that the settings name.
+      person: which of several people to follow: 0 is the person with the highest weight (`choose_track`).
 
-    Raises ValueError for bad settings or a missing encoder.
+    Returns:
+      The fields and a note. The fields are a dict of arrays with the keys `faces`, `face_valid`, `face_time`,
+      `face_box`, `face_landmarks` and `face_score` (shapes: `zero_face_fields`), and `face_features` if the
+      settings have a face encoder. The note is empty unless several people were found. If no face can be
+      used, the fields are None and the note is the reason: no video, undecodable frames, no face, no person
+      with this number, or a failed encoder.
+
+    Raises:
+      ValueError: the settings name an unknown detector or sampling, `video_clip.half` is unknown, or an ONNX
+        file is missing or has another SHA-256.
+      OSError: an ONNX file, or the weights of MTCNN, can't be read.
+      ModuleNotFoundError: the `mtcnn` wheel with the weights is not installed.
     """
     video = video_clip.info.video
     if video is None:
         return None, "no video stream"
     video_start, video_end = max(video_clip.start, float(video.times.min())), min(video_clip.end, video.end)
     if video_end <= video_start:
-        return None, "no video in this part"
+        return None, "no video in this part of the file"
     try:
         clip_frames = read_clip_frames(video_clip, frame_times(video, video_start, video_end, settings.face))
     except MediaError as error:
@@ -33,13 +49,13 @@ def extract_face_fields(
     try:
         faces, num_people = _track_person(video_clip, clip_frames, settings, encoder_files, person)
         if 0 < num_people <= person:
-            return None, f"there is no person number {person + 1}"
+            return None, f"person number {person + 1} does not exist, {num_people} found"
         if not any(face is not None for face in faces):
             return None, f"no face in {len(faces)} frames"
         features = extract_face_features(clip_frames.frames, faces, settings, encoder_files)
     except EncoderError as error:
-        return None, str(error)  # crops too: they share the mask
-    chosen_person = f"number {person + 1}" if person else "the one of best size, place and speech"
+        return None, str(error)  # no crops either: they share one mask with the features
+    chosen_person = f"number {person + 1}" if person else "the one with the best size, position and speech"
     note = f"{num_people} people; used {chosen_person}" if num_people > 1 else ""
     return _to_record_fields(clip_frames, faces, video_clip.start, settings.face) | features, note
 
@@ -51,10 +67,14 @@ def _track_person(
     encoder_files: EncoderFiles,
     person: int,
 ) -> tuple[list[Face | None], int]:
-    """The face of one person or None for each frame, and how many people there are."""
+    """Returns the chosen person's face in each frame (None if not visible) and the number of people.
+
+    Raises ValueError if the settings name an unknown detector or an ONNX file is missing, EncoderError if
+    a custom detector fails, ModuleNotFoundError if the wheel with the weights of MTCNN is not installed.
+    """
     from data_prep.faces.active_speaker import score_speech
     from data_prep.faces.choose_person import choose_track
-    from data_prep.faces.detector import open_detector  # JAX, which sound alone can do without
+    from data_prep.faces.detector import open_detector  # imports JAX, which audio alone does not need
     from data_prep.faces.track_faces import find_faces
 
     detect_faces, redetect_faces = open_detector(settings, encoder_files)
@@ -67,7 +87,7 @@ def _track_person(
 
 def _to_record_fields(
     clip_frames: ClipFrames, faces: list[Face | None], start: float, settings: FaceSettings
-) -> dict:
+) -> RecordArrays:
     from data_prep.faces.align import align_face
 
     fields, half_offset = zero_face_fields(settings), np.array([clip_frames.left_column, 0])
@@ -85,8 +105,13 @@ def _to_record_fields(
     return fields
 
 
-def zero_face_fields(settings: FaceSettings) -> dict:
-    """The face fields of a record without a face."""
+def zero_face_fields(settings: FaceSettings) -> RecordArrays:
+    """Returns the face fields of a record without a face: arrays of zeros, and `face_valid` all False.
+
+    With s frames of a clip and crops of size x size pixels, the keys are `faces` uint8 [s size size 3],
+    `face_valid` bool [s], and the float32 arrays `face_time` [s], `face_box` [s 4], `face_landmarks` [s 5 2]
+    and `face_score` [s].
+    """
     s, size = settings.frames, settings.size
     return {
         "faces": np.zeros((s, size, size, 3), np.uint8),

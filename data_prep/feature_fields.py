@@ -1,10 +1,12 @@
-"""What frozen encoders make of one clip, beside its tensors or instead of them."""
+"""Computes the features of one clip with frozen encoders, stored with its tensors or instead of them."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float16
+from jaxtyping import Float, Float16, UInt8
 
+from data_prep.faces.face import Face
 from data_prep.media.audio_track import read_audio_blocks
 from data_prep.media.probe import MediaInfo
 from data_prep.onnx_models.encoders import EncoderFiles, encode_audio, encode_faces
@@ -20,13 +22,33 @@ def extract_audio_features(
     settings: PrepSettings,
     encoder_files: EncoderFiles,
 ) -> dict[str, Float16[np.ndarray, "u d"]]:
-    """The field `audio_features`; nothing without an audio encoder. Raises EncoderError when it fails."""
+    """Runs the audio encoder on one clip.
+
+    Args:
+      info: the probed file.
+      start: start of the clip in seconds of the file.
+      end: end of the clip in seconds of the file.
+      spectrogram: the spectrogram of the clip, read by encoders with the layout `spectrogram`.
+      settings: settings of the preparation.
+      encoder_files: paths of the ONNX files.
+
+    Returns:
+      `{"audio_features": features}`, float16 with u vectors of width d, about one for every `hop_ms` of the
+      encoder; an empty dict if the settings have no audio encoder.
+
+    Raises:
+      EncoderError: the encoder failed on this clip.
+      MediaError: the audio can't be decoded again.
+      ValueError: the encoder's ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX
+        model.
+      OSError: the ONNX file can't be read.
+    """
     encoder = settings.features.audio
     if encoder is None:
         return {}
     if encoder.layout.layout == "spectrogram":
         features = encode_audio(spectrogram, encoder, encoder_files, settings.audio.hop_ms)
-    else:  # decoded again: it is quick, and the spectrogram never holds the sound as a whole
+    else:  # decode again: this is fast, and the spectrogram is computed without storing all samples
         sample_rate = settings.audio.sample_rate
         samples = np.concatenate(list(read_audio_blocks(info, start, end, sample_rate)))
         features = encode_audio(samples, encoder, encoder_files, 1000 / sample_rate)
@@ -34,28 +56,53 @@ def extract_audio_features(
 
 
 def extract_face_features(
-    frames, faces, settings: PrepSettings, encoder_files: EncoderFiles
+    frames: UInt8[np.ndarray, "s h w 3"],
+    faces: Sequence[Face | None],
+    settings: PrepSettings,
+    encoder_files: EncoderFiles,
 ) -> dict[str, Float16[np.ndarray, "s d"]]:
-    """The field `face_features`, zero where there is no face; nothing without a face encoder.
+    """Runs the face encoder on the faces of one clip, cut from the frames at the size that the encoder needs.
 
-    Faces are cut from the frames at the encoder's own size. Raises EncoderError when the encoder fails.
+    Args:
+      frames: the frames.
+      faces: the face in each frame, or None; at least one is not None.
+      settings: settings of the preparation.
+      encoder_files: paths of the ONNX files.
+
+    Returns:
+      `{"face_features": features}`, float16 with one vector of width d for each frame, zero in frames without
+      a face; an empty dict if the settings have no face encoder.
+
+    Raises:
+      EncoderError: the encoder failed on this clip.
+      ValueError: the encoder's ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX
+        model.
+      OSError: the ONNX file can't be read.
     """
     encoder = settings.features.face
     if encoder is None:
         return {}
     from data_prep.faces.align import align_face
 
-    frames_with_face = [i for i, face in enumerate(faces) if face is not None]
-    crop_options = {"size": encoder.layout.size, "margin": settings.face.margin}
-    crops = np.stack([align_face(frames[i], faces[i], **crop_options) for i in frames_with_face])
+    size, margin = encoder.layout.size, settings.face.margin
+    crop_by_frame = {
+        i: align_face(frames[i], face, size=size, margin=margin)
+        for i, face in enumerate(faces)
+        if face is not None
+    }
+    crops = np.stack(list(crop_by_frame.values()))
     features = np.zeros((len(faces), encoder.width), np.float16)
-    features[frames_with_face] = encode_faces(crops, encoder, encoder_files)
+    features[list(crop_by_frame)] = encode_faces(crops, encoder, encoder_files)
     return {"face_features": features}
 
 
 def zero_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "n d"]]:
-    """Zeros for both fields, as far as there are encoders."""
-    features, shapes = settings.features, {}
+    """Returns the dict `{"audio_features": zeros [1 d], "face_features": zeros [s d]}` of float16 arrays.
+
+    d is the width of the encoder. A key is left out if the settings have no encoder for it.
+    """
+    features = settings.features
+    shapes: dict[str, tuple[int, int]] = {}
     if features.audio is not None:
         shapes["audio_features"] = (1, features.audio.width)
     if features.face is not None:
@@ -64,15 +111,22 @@ def zero_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "n d"
 
 
 def empty_audio_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "0 d"]]:
-    """The field `audio_features` of a sound that its encoder gives nothing for: no vector; it is masked."""
-    return {"audio_features": np.zeros((0, settings.features.audio.width), np.float16)}
+    """Returns `{"audio_features": array}` with no vectors, for audio on which the encoder failed.
+
+    The array is float16 [0 d], where d is the width of the encoder. The dict is empty if the settings have
+    no audio encoder.
+    """
+    encoder = settings.features.audio
+    return {} if encoder is None else {"audio_features": np.zeros((0, encoder.width), np.float16)}
 
 
 def drop_tensors(record: Record, settings: PrepSettings) -> Record:
-    """The record without spectrogram [0 f] or crops [s 0 0 3], where the settings drop them."""
-    empty_tensors = {}
+    """Returns the record without the tensors that the settings drop.
+
+    A dropped spectrogram becomes [0 f], dropped face crops become [s 0 0 3]; otherwise they are unchanged.
+    """
     if settings.features.drops_audio:
-        empty_tensors["spectrogram"] = record.spectrogram[:0]
+        record = dataclasses.replace(record, spectrogram=record.spectrogram[:0])
     if settings.features.drops_faces:
-        empty_tensors["faces"] = record.faces[:, :0, :0]
-    return dataclasses.replace(record, **empty_tensors)
+        record = dataclasses.replace(record, faces=record.faces[:, :0, :0])
+    return record

@@ -1,9 +1,8 @@
-"""`prepare`: a corpus to a directory of records, on the cores of one machine."""
+"""Prepares a corpus: processes its clips in parallel and writes a directory of records."""
 
 import dataclasses
 import hashlib
 import os
-import re
 from collections.abc import Callable, Sequence
 
 from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderFiles, validate_encoder_files
@@ -12,13 +11,16 @@ from data_prep.verify.records import verify
 from data_prep.workers.pool import PrepJob
 from data_prep.write_shards import write_shards
 from emofuse_jax.data import records
+from emofuse_jax.data.metadata import PrepIdentity, ShardMarker
 from emofuse_jax.data.writing.corpus import Corpus
-from emofuse_jax.data.writing.manifest import write_manifest
-from emofuse_jax.data.writing.prep_json import write_prep_json
-from emofuse_jax.data.writing.shards import PROGRESS_FOLDER, ShardPlan, begin_or_resume, plan_shards
-from emofuse_jax.data.writing.splits import write_splits
-from emofuse_jax.data.writing.statistics import write_fold_statistics
-from emofuse_jax.data.writing.tfds_metadata import write_tfds_metadata
+from emofuse_jax.data.writing.dataset_files import write_dataset_files
+from emofuse_jax.data.writing.shards import (
+    PROGRESS_FOLDER,
+    ShardPlan,
+    begin_or_resume,
+    file_safe_name,
+    plan_shards,
+)
 from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.files import write_json
 from emofuse_jax.utils.locks import lock_directory
@@ -31,15 +33,17 @@ ENCODER_PACKAGES = ("onnxruntime",)
 
 @dataclasses.dataclass(frozen=True)
 class PrepSummary:
-    """How a preparation ended."""
+    """Result of a preparation."""
 
     output: str
     num_complete: int
+    """Number of clips with usable audio and video."""
     masked: int
+    """Number of clips with one masked modality."""
     failed: tuple[tuple[str, str], ...]
-    """(path, reason) of each clip that gave no record."""
+    """(path, reason) of each clip without a record."""
     problems: tuple[str, ...]
-    """What `verify` found in the finished directory; nothing, if all is well."""
+    """Problems that `verify` found in the finished directory; empty if there are none."""
 
 
 def prepare(
@@ -53,35 +57,46 @@ def prepare(
     encoders: EncoderFiles = NO_ENCODER_FILES,
     beam: Sequence[str] | None = None,
 ) -> PrepSummary:
-    """Writes shards, manifest, splits, statistics and descriptions of `corpus` into `output`.
+    """Writes shards, manifest, splits, statistics and metadata of `corpus` into the directory `output`.
 
-    May be stopped at any moment; the same call goes on where it stood and ends with the same files, byte for
-    byte, whatever the number of workers and wherever the encoders lie by then (for exports,
-    `records.ENCODER_PATHS_FILE` notes where).
+    The call may be stopped at any moment; the same call resumes and produces the same files, byte for
+    byte, with any number of workers and even if the ONNX files have moved (their paths are stored in
+    `records.ENCODER_PATHS_FILE`, for exports).
 
     Args:
-      corpus: its clips.
-      settings: of records.
-      output: directory.
-      workers: processes; default: the cores; 0: this process, for tests.
-      shards: files of records; default: 64 clips each.
-      progress: called with the clips done and their number.
-      encoders: where the ONNX files that `settings` name (`probe_encoders.with_encoders`) lie.
-      beam: options of an Apache Beam pipeline that writes the shards in place of this machine's processes
-        (data_prep/workers/beam_runner.py); None: no pipeline.
+      corpus: the clips.
+      settings: settings of the preparation.
+      output: directory to write, created if missing.
+      workers: number of worker processes; default: one for each core; 0: process clips in this process (for
+        tests).
+      shards: number of record files; default: one for every 64 clips.
+      progress: called with the number of finished clips and the number of all clips.
+      encoders: paths of the ONNX files that `settings` name (`probe_encoders.with_encoders`).
+      beam: options of an Apache Beam pipeline, which writes the shards instead of worker processes of this
+        machine (data_prep/workers/beam_runner.py); None: no pipeline.
+
+    Returns:
+      The output directory, the numbers of complete and of masked clips, (path, reason) of each failed clip,
+      and the problems that `verify` found.
 
     Raises:
-      ValueError: `output` holds another preparation, another process works there, an encoder is missing, or
-        not one clip could be read.
+      ValueError: `output` contains another preparation, another process is working there, `shards` is not
+        between 1 and the number of clips, an ONNX file is missing or has another SHA-256, onnxruntime is
+        needed but not installed, a stored file of progress is damaged, a shard is still missing, workers
+        can't start or die repeatedly, or no clip could be read.
+      OSError: an ONNX file can't be read, or a file can't be written, for example because the disk is full.
+      RuntimeError: a shard is damaged.
+      ModuleNotFoundError: `beam` is set, but Apache Beam is not installed.
+      Exception: the Beam pipeline failed; the class depends on its runner.
     """
     output = os.path.abspath(output)
     validate_encoder_files(settings, encoders)
     job = PrepJob(settings, corpus.name, len(corpus.classes), encoders)
-    dataset = re.sub(r"\W", "_", corpus.name)
+    dataset = file_safe_name(corpus.name)
     plan = plan_shards(output, dataset, corpus.clips, shards)
     with lock_directory(os.path.join(output, PROGRESS_FOLDER)):
         stored_identity = begin_or_resume(output, _make_identity(corpus, settings, plan))
-        # with the names that the encoders had when the preparation began
+        # the settings as first stored: they have the file names of the encoders at that time
         settings = PrepSettings.from_dict(stored_identity["settings"])
         write_encoder_paths(output, encoders)
         missing_shards = [shard for shard in range(plan.num_shards) if plan.read_marker(shard) is None]
@@ -89,13 +104,13 @@ def prepare(
             num_workers = available_cores() if workers is None else workers
             write_shards(plan, missing_shards, corpus.root, job, num_workers, progress)
         else:
-            from data_prep.workers.beam_runner import run_pipeline  # an optional package
+            from data_prep.workers.beam_runner import run_pipeline  # needs an optional package
 
             run_pipeline(plan, missing_shards, corpus.root, job, beam)
         return _write_metadata(plan, corpus, settings)
 
 
-def _make_identity(corpus: Corpus, settings: PrepSettings, plan: ShardPlan) -> dict:
+def _make_identity(corpus: Corpus, settings: PrepSettings, plan: ShardPlan) -> PrepIdentity:
     clip_fields = [
         (
             clip.clip_id,
@@ -121,29 +136,26 @@ def _make_identity(corpus: Corpus, settings: PrepSettings, plan: ShardPlan) -> d
 
 
 def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> PrepSummary:
-    """Everything beside the shards; prep.json last, since a directory with it is one that can be opened."""
-    markers = [plan.read_marker(shard) for shard in range(plan.num_shards)]
-    rows = _assign_record_positions(markers)
+    """Writes all files except the shards, verifies the directory, and returns the summary.
+
+    prep.json is written last, because a directory with prep.json counts as complete. Raises ValueError if
+    a shard is incomplete or all clips failed, OSError if a file can't be written, RuntimeError if a shard is
+    damaged.
+    """
+    markers = _read_markers(plan)
+    rows = [row for marker in markers for row in marker["rows"]]
     failed = tuple((row["path"], row["reason"]) for row in rows if row["status"] == "failed")
     if len(failed) == len(rows):
-        for shard in range(plan.num_shards):  # the next call tries again
+        for shard in range(plan.num_shards):  # so that the next call processes the clips again
             os.remove(plan.marker_path(shard))
         raise ValueError(
             f"{corpus.root}: none of {len(rows)} clips could be read; {failed[0][0]}: {failed[0][1]}"
         )
-    write_manifest(plan.output, rows)
-    folds = write_splits(plan.output, corpus, rows)
-    shard_names = [plan.name(shard) for shard in range(plan.num_shards)]
-    shape = record_shape(settings)
-    write_fold_statistics(plan.output, shard_names, folds, shape)
-    write_tfds_metadata(plan.output, corpus.classes, plan, markers, shape, settings.face.frames)
-    write_prep_json(
-        plan.output,
-        corpus,
+    write_dataset_files(
         plan,
+        corpus,
         markers,
-        rows,
-        shape=shape,
+        shape=record_shape(settings),
         settings=settings.to_dict(),
         versions=prep_versions(settings),
     )
@@ -151,27 +163,37 @@ def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> 
     return PrepSummary(plan.output, counts["kept"], counts["masked"], failed, tuple(verify(plan.output)))
 
 
-def _assign_record_positions(markers: list[dict]) -> list[dict]:
-    """The manifest's rows: where each record lies; -1 for a clip without one."""
-    rows, index = [], 0
-    for shard, marker in enumerate(markers):
-        row_in_shard = 0
-        for row in marker["rows"]:
-            has_record = row["status"] != "failed"
-            position = (shard, row_in_shard, index) if has_record else (-1, -1, -1)
-            rows.append({**row, **dict(zip(("shard", "row", "index"), position, strict=True))})
-            row_in_shard, index = row_in_shard + has_record, index + has_record
-    return rows
+def _read_markers(plan: ShardPlan) -> list[ShardMarker]:
+    """Returns the markers of all shards: file size, SHA-256, number of records and manifest rows of each.
+
+    Raises ValueError if a shard is incomplete or its marker is not JSON.
+    """
+    markers = []
+    for shard in range(plan.num_shards):
+        marker = plan.read_marker(shard)
+        if marker is None:
+            raise ValueError(f"{plan.output}: shard {plan.name(shard)} is incomplete; run this command again")
+        markers.append(marker)
+    return markers
 
 
 def prep_versions(settings: PrepSettings) -> dict[str, str]:
-    """Versions of the packages that decide what a record holds."""
+    """Returns the versions, by package name, of the packages that determine the content of records.
+
+    onnxruntime is included only if the settings have an encoder or a custom detector. Raises
+    PackageNotFoundError if one of the packages is not installed.
+    """
     has_encoders = any(getattr(settings.features, kind) for kind in onnx_files.FLAG_NAMES)
     return package_versions(VERSIONED_PACKAGES + ENCODER_PACKAGES * bool(has_encoders))
 
 
 def write_encoder_paths(output: str, encoder_files: EncoderFiles) -> None:
-    """Where an export may look for the ONNX files; their hashes stand in prep.json."""
+    """Writes the absolute paths of the ONNX files to a JSON file in `output`, for later exports.
+
+    The file `records.ENCODER_PATHS_FILE` is a JSON object with the keys `audio`, `face` and `detector`,
+    without those that have no path; prep.json has the hashes. Writes no file if no path is set. Raises
+    OSError if the file can't be written.
+    """
     paths = {k: os.path.abspath(v) for k in onnx_files.FLAG_NAMES if (v := getattr(encoder_files, k))}
     if paths:
         write_json(os.path.join(output, records.ENCODER_PATHS_FILE), paths)

@@ -1,7 +1,8 @@
-"""A frozen encoder met before the first clip: its YAML read, its shapes looked at, one run on zeros."""
+"""Checks frozen encoders before the first clip: reads their YAML, compares shapes, and runs them on zeros."""
 
 import dataclasses
 import os
+from typing import Any
 
 import numpy as np
 
@@ -10,64 +11,103 @@ from data_prep.onnx_models.encoder_settings import EncoderSettings, FeatureSetti
 from data_prep.onnx_models.encoders import (
     EncoderError,
     EncoderFiles,
+    Session,
     get_input_shape,
     name_flag_in_error,
     open_session,
     run_session,
 )
-from data_prep.onnx_models.layouts import AudioLayout, DetectorLayout, FaceLayout, layout_path, read_layout
+from data_prep.onnx_models.layouts import (
+    AudioLayout,
+    DetectorLayout,
+    FaceLayout,
+    Layout,
+    layout_path,
+    read_layout,
+)
 from data_prep.optional_dependencies import require_onnx
 from data_prep.settings import PrepSettings
 from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.files import file_sha256
 
 PROBE_MS = 4000.0
-"""Length of the zeros that an audio encoder is tried on, and by how much longer the second ones are."""
+"""Milliseconds of zeros in the first run of an audio encoder; the second run has twice as many."""
 MIN_PROBE_STEPS = 60
-"""At least so many vectors long they are, so that a hop that is 5 % wrong shows."""
+"""Smallest number of output vectors for the first run, so that an error of 5 % in `hop_ms` shows."""
 STEP_TOLERANCE = 3
-"""Vectors more or fewer than `hop_ms` says that pass: borders of convolutions cost a few."""
+"""Accepted difference from the number of vectors by `hop_ms`; convolutions lose a few at the borders."""
 HOP_TOLERANCE_FRACTION = 0.02
-"""Share by which `hop_ms` may be rounded; told by the second length, where borders cancel."""
+"""Accepted relative error of `hop_ms`, from the difference of both runs, in which border effects cancel."""
 
 
 def with_encoders(
     settings: PrepSettings, encoder_files: EncoderFiles, tensors: str | None = None
 ) -> PrepSettings:
-    """Settings that run the encoders of `encoder_files`; `tensors` (keep, drop) replaces what the recipe
-    says.
+    """Returns the settings with the encoders of `encoder_files` added, after checking each of them.
 
-    Reads the YAML beside each file and runs it once on zeros. Raises ValueError, one line naming file and key
-    or shape, where something does not fit; or when tensors are to be dropped and there is no encoder.
+    Reads the YAML next to each ONNX file and runs the model on zeros.
+
+    Args:
+      settings: settings of the preparation, usually a recipe.
+      encoder_files: paths of the ONNX files; an empty path means no encoder of this kind.
+      tensors: `keep` or `drop`, which replaces the choice of the recipe; None: as in `settings`.
+
+    Raises:
+      ValueError: a file is missing or is not an ONNX model, its YAML is missing or wrong, the model does not
+        fit its YAML or the settings (one line that names the file and the key or shape), tensors would be
+        dropped without an encoder, or onnxruntime is not installed.
+      OSError: an ONNX file or its YAML exists but can't be read.
     """
-    encoders = {
+    encoders: dict[str, Any] = {
         kind: probe_encoder(kind, getattr(encoder_files, kind), settings) for kind in onnx_files.FLAG_NAMES
     }
     dropped_by = f"recipe {settings.recipe!r} drops" if tensors is None else f"--tensors={tensors} leaves out"
     tensors = settings.features.tensors if tensors is None else tensors
     if tensors == "drop" and not (encoders["audio"] or encoders["face"]):
-        raise ValueError(f"{dropped_by} the tensors: give --audio_encoder or --face_encoder")
+        raise ValueError(f"{dropped_by} the tensors: set --audio_encoder or --face_encoder")
     return dataclasses.replace(settings, features=FeatureSettings(tensors, **encoders))
 
 
-def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettings | None:
-    """The settings of the encoder at `path`, tried on zeros; None without a path."""
+def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettings[Layout] | None:
+    """Checks one encoder by running it on zeros.
+
+    Args:
+      kind: `audio`, `face` or `detector`.
+      path: ONNX file; its YAML is next to it.
+      settings: settings of the preparation, which determine the shape of the input.
+
+    Returns:
+      The settings of the encoder: file name, SHA-256, measured output width (0 for a detector) and layout;
+      None if `path` is empty.
+
+    Raises:
+      ValueError: the file does not exist or is not an ONNX model, its YAML is missing or wrong, the model
+        does not fit its YAML or the settings or fails on zeros, or onnxruntime is not installed.
+      OSError: the ONNX file or its YAML exists but can't be read.
+    """
     if not path:
         return None
     require_onnx()
     with name_flag_in_error(kind, path):
         digest = file_sha256(path)
     layout = read_layout(kind, path)
-    encoder = EncoderSettings(os.path.basename(path), digest, 0, layout)
     session = open_session(path, digest, 1)
-    measure_width = {"audio": _probe_audio_encoder, "face": _probe_face_encoder, "detector": _probe_detector}[
-        kind
-    ]
-    return dataclasses.replace(encoder, width=measure_width(session, path, layout, settings))
+    if isinstance(layout, AudioLayout):
+        width = _probe_audio_encoder(session, path, layout, settings)
+    elif isinstance(layout, FaceLayout):
+        width = _probe_face_encoder(session, path, layout)
+    else:
+        _probe_detector(session, path, layout)
+        width = 0
+    return EncoderSettings(os.path.basename(path), digest, width, layout)
 
 
-def _probe_audio_encoder(session, path: str, layout: AudioLayout, settings: PrepSettings) -> int:
-    """Tries [1 n] or [1 t f] of zeros; the width of the answer, or ValueError saying what is wrong."""
+def _probe_audio_encoder(session: Session, path: str, layout: AudioLayout, settings: PrepSettings) -> int:
+    """Runs an audio encoder on zeros of two lengths and returns the width of its output vectors.
+
+    The input is [1 n], n samples, or [1 t f], a spectrogram. Raises ValueError if an input, an output, the
+    normalisation or `hop_ms` does not fit, or the model fails.
+    """
     audio_settings, duration_ms = (
         settings.audio,
         max(PROBE_MS, layout.minimum_ms, MIN_PROBE_STEPS * layout.hop_ms),
@@ -95,8 +135,10 @@ def _probe_audio_encoder(session, path: str, layout: AudioLayout, settings: Prep
 def _validate_hop(
     path: str, layout: AudioLayout, duration_ms: float, short_steps: int, long_steps: int
 ) -> None:
-    """`short_steps` steps for `duration_ms` ms of zeros and `long_steps` for twice that are what `hop_ms`
-    says."""
+    """Raises ValueError if the numbers of output vectors contradict `hop_ms`, the time between two vectors.
+
+    `short_steps` were measured for `duration_ms` ms of zeros, `long_steps` for twice as much.
+    """
     expected = duration_ms / layout.hop_ms
     checks = (
         ("", short_steps, max(STEP_TOLERANCE, 0.1 * expected)),
@@ -111,8 +153,12 @@ def _validate_hop(
             )
 
 
-def _probe_face_encoder(session, path: str, layout: FaceLayout, settings: PrepSettings) -> int:
-    """Tries two faces of zeros, or one where the graph takes no more; the width of the answer."""
+def _probe_face_encoder(session: Session, path: str, layout: FaceLayout) -> int:
+    """Runs a face encoder on crops of zeros and returns the width of its output vectors.
+
+    There are two crops, or one if the batch size of the model is 1. Raises ValueError if an input or
+    output does not fit, or the model fails.
+    """
     image_size = layout.size
     image_shape = (3, image_size, image_size) if layout.layout == "nchw" else (image_size, image_size, 3)
     _validate_inputs_and_outputs(session, path, layout, ["n", *map(str, image_shape)])
@@ -125,8 +171,11 @@ def _probe_face_encoder(session, path: str, layout: FaceLayout, settings: PrepSe
     return output.shape[1]
 
 
-def _probe_detector(session, path: str, layout: DetectorLayout, settings: PrepSettings) -> int:
-    """Tries one black frame; its width is 0."""
+def _probe_detector(session: Session, path: str, layout: DetectorLayout) -> None:
+    """Runs a face detector on a black frame.
+
+    Raises ValueError if the model fails, or an input or output does not fit its YAML.
+    """
     image_shape = (3, *layout.size) if layout.layout == "nchw" else (*layout.size, 3)
     _validate_inputs_and_outputs(
         session, path, layout, ["1", *map(str, image_shape)], ("boxes", "scores", "landmarks")
@@ -135,13 +184,16 @@ def _probe_detector(session, path: str, layout: DetectorLayout, settings: PrepSe
         run_detector(session, layout, np.zeros((*layout.size, 3), np.uint8))
     except EncoderError as error:
         raise ValueError(f"{path}: fails on a black frame: {error}") from error
-    return 0
 
 
 def _validate_normalisation_length(path: str, layout: AudioLayout, bins: int) -> None:
-    """Numbers a bin must be as many as there are bins; a waveform takes single ones."""
-    constants = layout.normalisation if isinstance(layout.normalisation, dict) else {}
-    for key, value in constants.items():
+    """Raises ValueError if a list of normalisation constants has a wrong length.
+
+    The list must have one number for each of `bins` bins, or one number for a waveform.
+    """
+    if isinstance(layout.normalisation, str):
+        return
+    for key, value in layout.normalisation.items():
         expected_length = bins if layout.layout == "spectrogram" else 1
         if isinstance(value, list) and len(value) != expected_length:
             raise ValueError(
@@ -151,10 +203,16 @@ def _validate_normalisation_length(path: str, layout: AudioLayout, bins: int) ->
 
 
 def _validate_inputs_and_outputs(
-    session, path: str, layout, expected_shape: list[str], output_keys: tuple[str, ...] = ("output",)
+    session: Session,
+    path: str,
+    layout: Layout,
+    expected_shape: list[str],
+    output_keys: tuple[str, ...] = ("output",),
 ) -> None:
-    """The graph has the input and `output_keys` of the YAML, and that input can have the shape
-    `expected_shape`."""
+    """Raises ValueError if the model lacks an input or output that the YAML names, or its input does not fit.
+
+    The input must be float32, accept `expected_shape`, and be the only one of the model.
+    """
     for key, node_args in (
         ("input", session.get_inputs()),
         *((key, session.get_outputs()) for key in output_keys),
@@ -180,7 +238,9 @@ def _validate_inputs_and_outputs(
         )
 
 
-def _run_on_zeros(session, path: str, layout, shape: tuple) -> np.ndarray:
+def _run_on_zeros(
+    session: Session, path: str, layout: AudioLayout | FaceLayout, shape: tuple[int, ...]
+) -> np.ndarray:
     try:
         return np.asarray(run_session(session, layout, np.zeros(shape, np.float32), path))
     except EncoderError as error:

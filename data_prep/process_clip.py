@@ -1,6 +1,4 @@
-"""`process_clip`: the only place where media become arrays; preparing, predicting and serving call it."""
-
-import dataclasses
+"""Turns one clip into a record of arrays; used by preparation, prediction and serving alike."""
 
 import numpy as np
 
@@ -17,24 +15,15 @@ from data_prep.media.video_clip import VideoClip
 from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderError, EncoderFiles
 from data_prep.settings import AudioSettings, PrepSettings
 from data_prep.spectrogram import SILENCE_RMS, log_spectrogram, loud_span
-from emofuse_jax.data.records import Record
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.records import Failure, Record, RecordArrays
+from emofuse_jax.data.writing.corpus import MediaClip
 
 MAX_CLIP_SECONDS = 3600.0
-"""Longest clip that one record holds; a longer file is cut by `start` and `end`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """A clip that gave no record, and why, in one line."""
-
-    clip_id: str
-    path: str
-    reason: str
+"""Longest clip in seconds; longer files must be cut into clips by `start` and `end`."""
 
 
 def process_clip(
-    clip: Clip,
+    clip: MediaClip,
     settings: PrepSettings,
     *,
     corpus: str = "",
@@ -43,24 +32,41 @@ def process_clip(
     should_find_faces: bool = True,
     person: int = 0,
 ) -> Record | Failure:
-    """Decodes one clip into a record of `t` spectrogram frames and `s` aligned faces.
+    """Decodes one clip into a record with a spectrogram and aligned faces.
 
-    A stream that is absent, silent, faceless or undecodable is masked and told in `Record.notes`. So is
-    one that its encoder refuses, but for a sound whose spectrogram is kept: it stays, beside features of
-    no vectors. Crops and features of faces share one mask, so that a failed encoder masks both. With
-    `settings.audio.trim_db` the clip is what is left of it. `face_time` counts from the clip's start, as
-    the spectrogram does: sound that begins later has silence before it, and where it ends before the
-    picture, the spectrogram ends too. Heavily clipped sound is kept and told. With `num_classes` = 0
-    (predicting) `votes` is empty. `encoder_files` says where the ONNX files of `settings.features` lie;
-    without `should_find_faces` none are searched for, and `person` says which of several people (0: the one
-    that the clip is about). Returns a Failure when the file can't be decoded or neither
-    stream is of use; raises nothing for a bad file, ValueError for bad settings or a missing encoder.
+    Audio or video that is missing, silent, without a face, or undecodable is masked, with the reason in
+    `Record.notes`. A modality is also masked if its frozen encoder fails, with one exception: audio whose
+    spectrogram is stored stays valid, with `audio_features` of no vectors. Crops and features of faces share
+    one mask, so a failed face encoder masks both. Heavily clipped audio is used, with a note.
+
+    If `settings.audio.trim_db` is above 0, the record covers only the loud part of the clip. `face_time`
+    counts seconds from the start of the (trimmed) clip, as the spectrogram does: audio that begins later is
+    preceded by silence, and if it ends before the video, the spectrogram ends too.
+
+    Args:
+      clip: the clip.
+      settings: settings of the preparation.
+      corpus: name of the corpus, stored in the record.
+      num_classes: length of the one-hot `votes`; 0, for prediction: `votes` is empty.
+      encoder_files: paths of the ONNX files that `settings.features` names.
+      should_find_faces: False: video is masked without being decoded.
+      person: which of several people to follow; 0: the one with the highest weight (`choose_track`).
+
+    Returns:
+      The record; a Failure with the reason if the file can't be decoded, the start or end of the clip is
+      wrong, or neither audio nor video can be used. A damaged file never raises.
+
+    Raises:
+      ValueError: the settings name an unknown frontend, detector or sampling, `clip.half` is unknown, or an
+        ONNX file that the settings name is missing or has another SHA-256.
+      OSError: an ONNX file, or the weights of MTCNN, can't be read.
+      ModuleNotFoundError: the `mtcnn` wheel with the weights is not installed.
     """
     try:
         info = probe_media(clip.path)
         start, end = clip_span(clip, info)
     except MediaError as error:
-        return Failure(clip.clip_id, clip.path, str(error))
+        return Failure(str(error))
     audio_fields, audio_note, (start, end) = _extract_audio_fields(info, start, end, settings, encoder_files)
     video_clip = VideoClip(info, start, end, clip.half)
     face_fields, face_note = (
@@ -68,8 +74,8 @@ def process_clip(
     )
     notes = "; ".join(note for note in (audio_note, face_note) if note)
     if audio_fields is None and face_fields is None:
-        return Failure(clip.clip_id, clip.path, notes)
-    fields = {
+        return Failure(notes)
+    fields: RecordArrays = {
         "spectrogram": np.zeros((1, settings.audio.bins), np.float16),
         **zero_face_fields(settings.face),
     }
@@ -89,25 +95,35 @@ def process_clip(
     return drop_tensors(record, settings)
 
 
-def clip_span(clip: Clip, info: MediaInfo) -> tuple[float, float]:
-    """Start and end of the clip in seconds of the file; raises MediaError when they hold nothing."""
+def clip_span(clip: MediaClip, info: MediaInfo) -> tuple[float, float]:
+    """Returns start and end of the clip in seconds of the file.
+
+    The end is at most the end of the file. Raises MediaError if the start is outside the file, the end is not
+    after the start, or the clip is longer than MAX_CLIP_SECONDS.
+    """
     start = clip.start or 0.0
     end = info.duration if clip.end is None else min(clip.end, info.duration)
     if start < 0 or start >= info.duration:
-        raise MediaError(f"start {start:g} s: the file has 0 to {info.duration:.2f} s")
+        raise MediaError(f"start {start:g} s: expected 0 to {info.duration:.2f} s, the length of the file")
     if end <= start:
         raise MediaError(f"end {end:g} s: expected more than start {start:g} s")
     if end - start > MAX_CLIP_SECONDS:
         raise MediaError(
-            f"{end - start:.0f} s long: at most {MAX_CLIP_SECONDS:.0f} s; cut it by start and end"
+            f"{end - start:.0f} s long: expected at most {MAX_CLIP_SECONDS:.0f} s; cut it by start and end"
         )
     return start, end
 
 
 def _extract_audio_fields(
     info: MediaInfo, start: float, end: float, settings: PrepSettings, encoder_files: EncoderFiles
-) -> tuple[dict | None, str, tuple[float, float]]:
-    """The sound fields of a record, or None and why there are none; start and end of the trimmed clip."""
+) -> tuple[RecordArrays | None, str, tuple[float, float]]:
+    """Returns the audio fields of a record, a note, and (start, end) of the trimmed clip in seconds.
+
+    The times are seconds of the file. The fields are `spectrogram`, and as the settings require,
+    `waveform` and `audio_features`. If the audio can't be used, they are None and the note is the reason.
+    Raises ValueError if the settings name an unknown frontend, or the encoder's ONNX file is missing or has
+    another SHA-256, and OSError if it can't be read.
+    """
     fields, note = _decode_audio(info, start, end, settings.audio)
     if fields is None:
         return None, note, (start, end)
@@ -126,9 +142,12 @@ def _extract_audio_fields(
 
 
 def _trim_fields(
-    fields: dict, start: float, end: float, audio_settings: AudioSettings
-) -> tuple[dict, tuple[float, float]]:
-    """The fields cut to where there is sound (`trim_db`), and where in the file that is."""
+    fields: RecordArrays, start: float, end: float, audio_settings: AudioSettings
+) -> tuple[RecordArrays, tuple[float, float]]:
+    """Cuts the audio fields to the loud part (`trim_db`).
+
+    Returns the cut fields, and start and end of the loud part in seconds of the file.
+    """
     spectrogram = fields["spectrogram"]
     loud_frames = loud_span(spectrogram, audio_settings)
     if loud_frames == slice(0, len(spectrogram)):
@@ -151,12 +170,17 @@ def _trim_fields(
 
 def _decode_audio(
     info: MediaInfo, start: float, end: float, settings: AudioSettings
-) -> tuple[dict | None, str]:
-    """Spectrogram and waveform, decoded once, and a remark; or None and why there are none."""
+) -> tuple[RecordArrays | None, str]:
+    """Decodes audio once; returns its fields and a note, or None and the reason.
+
+    The fields are `spectrogram`, float16 [t f], and `waveform`, int16 samples, if the settings store it.
+    The reason is missing, silent, too loud or undecodable audio. Raises ValueError if the frontend is
+    unknown.
+    """
     if info.audio is None:
-        return None, "no sound stream"
+        return None, "no audio stream"
     if info.audio.end <= start:
-        return None, "no sound in this part"
+        return None, "no audio in this part of the file"
     meter, waveform_bytes = ClippingMeter(), bytearray()
     blocks = read_audio_blocks(info, start, end, settings.sample_rate, meter)
     try:
@@ -166,8 +190,8 @@ def _decode_audio(
     except MediaError as error:
         return None, str(error)
     if not np.isfinite(spectrogram).all():
-        return None, "sound: too loud for numbers"
+        return None, "audio: values too large for float16"
     if rms < SILENCE_RMS:
-        return None, "sound is silent"
+        return None, "audio is silent"
     waveform = {"waveform": np.frombuffer(waveform_bytes, np.int16)} if settings.waveform else {}
     return {"spectrogram": spectrogram} | waveform, meter.clipping_note()

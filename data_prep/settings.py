@@ -1,4 +1,4 @@
-"""Every setting that decides what a record holds, and the named recipes that pin them."""
+"""Defines the settings of a preparation, and the named recipes, which are fixed settings."""
 
 import dataclasses
 import json
@@ -6,6 +6,7 @@ import math
 
 from data_prep.onnx_models.encoder_settings import NO_ENCODERS, FeatureSettings
 from emofuse_jax.data import records
+from emofuse_jax.data.metadata import PrepSettingsDict
 from emofuse_jax.utils.validation import require_fields
 
 SAMPLE_RATE = 16_000
@@ -14,51 +15,54 @@ DEVICES = ("cpu", "accelerator")
 
 @dataclasses.dataclass(frozen=True)
 class AudioSettings:
-    """A frontend of data_prep/spectrogram.py: sound to a spectrogram on a logarithmic scale."""
+    """Settings of an audio frontend (data_prep/spectrogram.py), which computes logarithmic spectrograms."""
 
     frontend: str = "log_spectrogram_v1"
-    """Names the computation; a change of computation is a new name."""
+    """Name of the computation; a changed computation gets a new name."""
     sample_rate: int = SAMPLE_RATE
     window_ms: float = 40.0
     hop_ms: float = 10.0
     window: str = "hamming"
     dft: int = 800
     bins: int = 200
-    """The lowest bins of the DFT that are kept; of `log_mel_v1` the number of mel filters."""
+    """Number of lowest DFT bins that are stored; for `log_mel_v1`, the number of mel filters."""
     floor: float = 1e-5
-    """Added before the logarithm: to the magnitude, of `log_mel_v1` to the energy."""
+    """Constant added before the logarithm: to the magnitude; for `log_mel_v1`, to the energy."""
     waveform: bool = False
-    """The sound itself is kept beside its spectrogram."""
+    """Whether the samples are stored too, next to the spectrogram."""
     trim_db: float = 0.0
-    """The clip, picture too, is cut to where its sound is at most this far below its loudest frame, and 0.1 s
-    before and after; 0: nothing is cut."""
+    """Level in dB below the loudest frame; quieter audio at both ends of a clip is cut off, with the video,
+    except for 0.1 s before and after. 0: nothing is cut."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.trim_db < math.inf:
             raise ValueError(f"audio settings: trim_db {self.trim_db:g}: expected decibels, 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
 class FaceSettings:
-    """Frame sampling, detection and alignment."""
+    """Settings of frame sampling, face detection and alignment."""
 
     detector: str = "mtcnn_v2"
-    """Names the computation; a change of computation is a new name."""
+    """Name of the computation; a changed computation gets a new name."""
     frames: int = 16
+    """Number of sampled frames of a clip."""
     sampling: str = "even"
     """`even`: frames at the centres of equal parts of the clip; `snippets`: runs of consecutive frames."""
     size: int = 112
+    """Height and width of a face crop in pixels."""
     margin: float = 0.3
-    """The face box is enlarged by this share of its size before cropping."""
+    """Fraction of its size by which the face box is enlarged before cropping."""
     min_face: float = 0.12
-    """Smallest face searched for, as a share of the frame's shorter side."""
+    """Smallest detectable face, as a fraction of the frame's shorter side."""
     min_score: float = 0.8
+    """Lowest detector score of a face."""
     snippet: int = 1
-    """Consecutive frames of a snippet; `frames` counts those of all snippets together."""
+    """Number of consecutive frames in a snippet; `frames` is the total of all snippets."""
     device: str = "cpu"
-    """Where MTCNN runs while records are prepared: `accelerator`, a GPU or TPU, may change the last bits."""
+    """Device that runs MTCNN during preparation; `accelerator`, a GPU or TPU, may change the last bits."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.size < 1 or self.snippet < 1 or self.frames < 1 or self.frames % self.snippet:
             raise ValueError(
                 f"face settings: size {self.size}, frames {self.frames}, snippet {self.snippet}: expected at"
@@ -67,26 +71,32 @@ class FaceSettings:
         if self.device not in DEVICES:
             raise ValueError(f"face settings: device {self.device!r}: expected one of {', '.join(DEVICES)}")
         if self.snippet > 1 and self.sampling != "snippets":
-            raise ValueError(f"face settings: snippet {self.snippet}: expected 1 for {self.sampling!r}")
+            raise ValueError(f"face settings: snippet {self.snippet}: expected 1 if sampling={self.sampling}")
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepSettings:
-    """All settings of a preparation; stored in prep.json, checkpoints and bundles."""
+    """All settings of a preparation, which are stored in prep.json, checkpoints and bundles."""
 
     recipe: str = "fbp"
     audio: AudioSettings = AudioSettings()
     face: FaceSettings = FaceSettings()
     features: FeatureSettings = NO_ENCODERS
-    """Frozen encoders."""
+    """Settings of frozen encoders."""
 
-    def to_dict(self) -> dict:
-        """Returns all fields as plain dicts and lists, ready for JSON."""
+    def to_dict(self) -> PrepSettingsDict:
+        """Returns all fields as plain dicts and lists, ready for JSON.
+
+        The keys are `recipe`, `audio`, `face` and `features`.
+        """
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_dict(cls, values: dict) -> "PrepSettings":
-        """Inverts `to_dict`; raises ValueError where a field is missing or unknown."""
+    def from_dict(cls, values: PrepSettingsDict) -> "PrepSettings":
+        """Builds settings from the dict that `to_dict` returned.
+
+        Raises ValueError if a field is missing, unknown or invalid, or has a wrong type.
+        """
         require_fields(values, cls().to_dict(), "preparation settings")
         try:
             features = FeatureSettings.from_dict(values["features"])
@@ -101,7 +111,7 @@ RECIPES = {
     "hgr": PrepSettings(
         "hgr",
         AudioSettings("log_mel_v1", window="hann", dft=1024, bins=94, floor=1e-10),
-        FaceSettings(frames=30, size=64),  # the size is a design choice: the paper's body was not at hand
+        FaceSettings(frames=30, size=64),  # our size: the full text of the paper was not available
     ),
     "cross_attention": PrepSettings(
         "cross_attention",
@@ -129,14 +139,15 @@ RECIPES = {
         ),
     ),
 }
-"""Settings of each recipe.
+"""Settings of each recipe, by name (docs/recipes.md).
 
-`fbp` is for Deep Fusion (arXiv 1901.04889), `hgr` for Ma et al. (Appl. Sci. 2020, 10(20), 7239), with one
-face for each of 30 segments, and `cross_attention` for Mocanu et al. (2023), with 6 snippets of 16 frames.
-`features` samples as `fbp` does and stores what frozen encoders make of it instead
-(data_prep/onnx_models/encoders.py). `speech` has the log-mel energies that speech recognisers read, and the
-faces of `fbp`, without the silence before and after; `voice` the same of windows long enough to tell the
-harmonics of a voice.
+`fbp` is for Deep Fusion (Zhang et al., 2019, arXiv 1901.04889). `hgr` is for Common Information (Ma et al.,
+2020, Appl. Sci. 10(20), 7239), with one face for each of 30 segments. `cross_attention` is for
+cross-attention with emotional metric loss (Mocanu et al., 2023, Image and Vision Computing 133), with 6
+snippets of 16 frames. `features` samples frames and audio as `fbp` does, and stores the features of frozen
+encoders instead of tensors (data_prep/onnx_models/encoders.py). `speech` has log-mel energies as used in
+speech recognition and the faces of `fbp`, with silence cut off at both ends; `voice` is the same with windows
+long enough to resolve the harmonics of a voice.
 """
 
 
@@ -150,23 +161,52 @@ def recipe_settings(
     waveform: bool = False,
     trim_db: float | None = None,
 ) -> PrepSettings:
-    """A recipe with other fields than it pins; ValueError where they don't fit together.
+    """Returns the settings of a recipe with some fields changed.
 
-    The name stays, so that configs of the recipe open the records; prep.json holds the numbers.
+    The name of the recipe stays the same, so that configs for the recipe accept the records; prep.json has
+    the changed values.
+
+    Args:
+      name: a key of RECIPES.
+      frames: number of sampled frames; None, here and below: the value of the recipe.
+      snippet: number of consecutive frames in a snippet.
+      face_size: height and width of a crop in pixels.
+      device: `cpu` or `accelerator`, on which MTCNN runs.
+      waveform: whether the samples are stored too.
+      trim_db: level in dB below the loudest frame; quieter ends are cut off; 0: nothing is cut.
+
+    Raises:
+      KeyError: no recipe has this name.
+      ValueError: a value is out of range, or the values don't fit together.
     """
     settings = RECIPES[name]
-    face_options = {"frames": frames, "snippet": snippet, "size": face_size, "device": device}
-    face_changes = {field: value for field, value in face_options.items() if value is not None}
-    trim_db = settings.audio.trim_db if trim_db is None else trim_db
-    audio = dataclasses.replace(settings.audio, waveform=waveform, trim_db=trim_db)
-    return dataclasses.replace(settings, audio=audio, face=dataclasses.replace(settings.face, **face_changes))
+    audio, face = settings.audio, settings.face
+    audio = dataclasses.replace(
+        audio, waveform=waveform, trim_db=audio.trim_db if trim_db is None else trim_db
+    )
+    face = dataclasses.replace(
+        face,
+        frames=face.frames if frames is None else frames,
+        snippet=face.snippet if snippet is None else snippet,
+        size=face.size if face_size is None else face_size,
+        device=face.device if device is None else device,
+    )
+    return dataclasses.replace(settings, audio=audio, face=face)
 
 
 def record_shape(settings: PrepSettings) -> records.RecordShape:
-    """The dimensions that all records of these settings share."""
+    """Returns the dimensions that all records with these settings have in common.
+
+    These are the number of bins f, height h and width w of face crops (0 if the crops are dropped), the
+    widths of the audio and face features (0 without an encoder), and whether waveforms are stored.
+    """
     features = settings.features
     face_size = 0 if features.drops_faces else settings.face.size
-    feature_widths = (0 if encoder is None else encoder.width for encoder in (features.audio, features.face))
     return records.RecordShape(
-        settings.audio.bins, face_size, face_size, *feature_widths, waveform=settings.audio.waveform
+        f=settings.audio.bins,
+        h=face_size,
+        w=face_size,
+        audio_features=0 if features.audio is None else features.audio.width,
+        face_features=0 if features.face is None else features.face.width,
+        waveform=settings.audio.waveform,
     )

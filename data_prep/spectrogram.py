@@ -1,56 +1,61 @@
-"""The audio frontends: sound to a spectrogram on a logarithmic scale."""
+"""Computes logarithmic spectrograms from audio, with one of three frontends."""
 
 import functools
 import math
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Float16
 
 from data_prep.settings import AudioSettings
 
 SILENCE_RMS = 1e-4
-"""Root mean square below which there is nothing to hear: -80 dB of full scale."""
+"""Root mean square below which audio counts as silent: -80 dB of full scale."""
 TRIM_MARGIN_SECONDS = 0.1
-"""Seconds that stay before and after what is trimmed to."""
+"""Seconds that are left before the first and after the last loud frame when a clip is trimmed."""
 BLOCK_FRAMES = 256
-"""Spectrogram frames computed at once, so that memory does not grow with the clip's samples."""
+"""Number of spectrogram frames computed at once; it bounds the memory for long clips."""
 UNITS_PER_BEL = {
     "log_spectrogram_v1": math.log(10) / 2,
     "log_mel_v1": math.log(10),
     "db_spectrogram_v1": 10.0,
 }
-"""What a frontend's numbers rise by when the sound has ten times the power."""
+"""Increase of the spectrogram values, by frontend, if the power of the audio is ten times higher."""
 
 
 def log_spectrogram(
     audio: Float[np.ndarray, " n"] | Iterable[Float[np.ndarray, " n"]], settings: AudioSettings
 ) -> tuple[Float[np.ndarray, "t f"], float]:
-    """The spectrogram and the sound's root mean square; frame i is centred on second i * hop.
+    """Computes the spectrogram and the root mean square of audio.
 
-    ``X[i, j] = sum_m w[m] x[i hop + m - dft/2] exp(-2 pi i j m / dft)``, t = 1 + n // hop; outside the sound
-    there are zeros, so that a single sample gives a frame. By `settings.frontend`:
+    Frame i is centred on the time i * hop. There are t = 1 + n // hop frames:
 
-    - ``log_spectrogram_v1``: ``log(|X| + floor)``, nepers
-    - ``log_mel_v1``: ``log(M |X|^2 + floor)``, M the area-normalised Slaney mel filters up to half the rate
-    - ``db_spectrogram_v1``: ``20 log10(|X| + floor)``, decibels
+    ``X[i, j] = sum_m w[m] x[i hop + m - dft/2] exp(-2 pi i j m / dft)``
+
+    Here x are the samples, w is the window, j is the number of the bin, and hop is the time step in samples.
+    The audio is padded with zeros on both sides, so one sample is enough for a frame. The values depend on
+    `settings.frontend`:
+
+    - ``log_spectrogram_v1``: ``log(|X| + floor)``, in nepers
+    - ``log_mel_v1``: ``log(M |X|^2 + floor)``; M: Slaney mel filters of equal area up to half the rate
+    - ``db_spectrogram_v1``: ``20 log10(|X| + floor)``, in decibels
 
     Args:
-        audio: mono samples at `settings.sample_rate`, whole or block by block.
-        settings: window and hop in ms, DFT length, number of lowest bins kept, or of mel filters.
+        audio: mono samples at `settings.sample_rate`, as one array or as an iterable of blocks.
+        settings: the frontend, window and hop in ms, DFT length, number of bins or mel filters.
 
     Returns:
-        float16 [t f], and the root mean square.
+        The spectrogram, float16 [t f] with f = `settings.bins`, and the root mean square of the samples.
 
     Raises:
-        ValueError: on a frontend of another name.
+        ValueError: the frontend is unknown. Errors of the iterable, such as MediaError, pass through.
     """
     if settings.frontend not in FRONTENDS:
         raise ValueError(f"audio frontend {settings.frontend!r}: expected one of {', '.join(FRONTENDS)}")
     blocks = [audio] if isinstance(audio, np.ndarray) else audio
     hop = round(settings.sample_rate * settings.hop_ms / 1000)
     padding = np.zeros(settings.dft // 2, np.float32)
-    # frame_bytes grows in place: half an hour is 72 MB
+    # a bytearray grows in place; half an hour of frames takes 72 MB
     buffered_samples, frame_bytes, energy, num_samples = padding, bytearray(), 0.0, 0
     for block in blocks:
         energy += float(np.square(block, dtype=np.float64).sum())
@@ -67,14 +72,18 @@ def log_spectrogram(
 
 
 def loud_span(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) -> slice:
-    """Returns the frames from TRIM_MARGIN_SECONDS before the first loud one to as long after the last.
+    """Returns the slice of frames from 0.1 s before the first loud frame to 0.1 s after the last one.
 
-    A frame is loud when its level is within `trim_db` of the loudest frame's. Its level is that of its
-    bins' powers together. Where `trim_db` is 0, all frames stay.
+    A frame is loud if its level, the sum of the powers of its bins, is at most `settings.trim_db` dB below
+    the level of the loudest frame. If `trim_db` is 0, the slice includes all frames. The slice never reaches
+    outside the spectrogram.
 
     Args:
-        spectrogram: of `log_spectrogram`.
-        settings: of it.
+      spectrogram: the spectrogram that `log_spectrogram` returned.
+      settings: the settings that it was computed with.
+
+    Raises:
+      KeyError: `trim_db` is not 0, and the frontend is unknown.
     """
     if not settings.trim_db:
         return slice(0, len(spectrogram))
@@ -88,9 +97,14 @@ def loud_span(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) ->
     )
 
 
-def _spectrogram_frames(samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int):
-    """The spectrogram of the frames that lie wholly in `samples`."""
-    import librosa  # its first call takes a second
+def _spectrogram_frames(
+    samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int
+) -> Float16[np.ndarray, "t f"]:
+    """Computes the spectrogram, float16 [t f], of all frames that are completely inside `samples`.
+
+    t is 0 if there are fewer samples than the length of the DFT.
+    """
+    import librosa  # takes a second, at the first call
 
     if len(samples) < settings.dft:
         return np.zeros((0, settings.bins), np.float16)
@@ -110,7 +124,7 @@ def _log_magnitude(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings
 
 
 def _log_mel(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings) -> Float[np.ndarray, "f t"]:
-    power = np.square(np.abs(spectrum), dtype=np.float64)  # float32 has no room for the square of 1e20
+    power = np.square(np.abs(spectrum), dtype=np.float64)  # the square of 1e20 overflows float32
     return np.log(mel_filters(settings.sample_rate, settings.dft, settings.bins) @ power + settings.floor)
 
 
@@ -120,7 +134,11 @@ def _magnitude_db(spectrum: Complex[np.ndarray, "j t"], settings: AudioSettings)
 
 @functools.lru_cache(maxsize=4)
 def mel_filters(sample_rate: int, dft: int, num_filters: int) -> Float[np.ndarray, "f j"]:
-    """Triangles of equal area between 0 Hz and half the rate, on Slaney's mel scale."""
+    """Returns triangular mel filters of equal area from 0 Hz to half the sample rate, on Slaney's scale.
+
+    The array is [f j]: one row for each of the f = `num_filters` filters, and one column for each of the j
+    = `dft // 2 + 1` bins of the spectrum.
+    """
     import librosa
 
     return librosa.filters.mel(
@@ -135,4 +153,4 @@ def mel_filters(sample_rate: int, dft: int, num_filters: int) -> Float[np.ndarra
 
 
 FRONTENDS = {"log_spectrogram_v1": _log_magnitude, "log_mel_v1": _log_mel, "db_spectrogram_v1": _magnitude_db}
-"""Function of each frontend, from the spectrum [j t] to the spectrogram [f t]."""
+"""Functions, by frontend, that compute the spectrogram [f t] from the spectrum [j t]."""

@@ -1,10 +1,11 @@
-"""Writes shards on this machine: clips are processed by worker processes, in order."""
+"""Writes shards on this machine; worker processes process the clips."""
 
 import os
 from collections.abc import Callable, Iterator
 
 from data_prep.workers.pool import Outcome, PrepJob, process_clips
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.metadata import ManifestRow
+from emofuse_jax.data.writing.corpus import MediaClip
 from emofuse_jax.data.writing.shards import ShardPlan, write_shard
 
 
@@ -14,14 +15,28 @@ def write_shards(
     root: str,
     job: PrepJob,
     workers: int,
-    progress: Callable | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes `shards` of a plan one after the other; their clips are processed by `workers` processes."""
+    """Processes the clips of some shards and writes each shard and its marker file, one after the other.
+
+    Args:
+      plan: the plan of all shards.
+      shards: numbers of the shards to write.
+      root: folder that the paths in the manifest are relative to.
+      job: settings of the preparation.
+      workers: number of worker processes; 0: process clips in this process.
+      progress: called after each clip with the number of finished clips and of all clips of the plan.
+
+    Raises:
+      ValueError: worker processes can't start or die repeatedly.
+      OSError: a shard or its marker can't be written.
+      MemoryError: `workers` is 0 and a clip needs more memory than there is.
+    """
     clips = [clip for shard in shards for clip in plan.clips_in_shard(shard)]
     num_done = len(plan.clips) - len(clips)
     clip_outcomes = process_clips(clips, job, workers)
 
-    def encode_clips(shard: int, rows: list[dict]) -> Iterator[bytes | None]:
+    def encode_clips(shard: int, rows: list[ManifestRow]) -> Iterator[bytes | None]:
         nonlocal num_done
         for clip in plan.clips_in_shard(shard):
             outcome = next(clip_outcomes)
@@ -33,13 +48,13 @@ def write_shards(
 
     try:
         for shard in shards:
-            rows: list[dict] = []
+            rows: list[ManifestRow] = []
             write_shard(plan, shard, rows, encode_clips(shard, rows))
     finally:
-        clip_outcomes.close()  # ends the workers
+        clip_outcomes.close()  # stops the workers
 
 
-def _manifest_row(clip: Clip, outcome: Outcome, root: str) -> dict:
+def _manifest_row(clip: MediaClip, outcome: Outcome, root: str) -> ManifestRow:
     return {
         "clip_id": clip.clip_id,
         "path": os.path.relpath(clip.path, root),

@@ -1,7 +1,7 @@
-"""The pytrees that every part of emofuse passes on, and the one legend of shape letters.
+"""Data types that all parts of emofuse share, and the legend of shape letters.
 
-Letters: ``b`` batch, ``t`` audio steps, ``s`` video frames, ``f`` frequency bins, ``h w`` face pixels,
-``d`` feature width, ``k`` factor rank, ``o`` fused width, ``c`` classes, ``n`` trunks.
+Shape letters: ``b`` batch, ``t`` audio steps, ``s`` video frames, ``f`` frequency bins, ``h w`` face height
+and width in pixels, ``d`` feature width, ``k`` factor rank, ``o`` fused width, ``c`` classes, ``n`` trunks.
 """
 
 import dataclasses
@@ -12,21 +12,24 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 Params = dict[str, Any]
 """Nested plain dicts of arrays."""
+ConfigFields = dict[str, Any]
+"""Nested plain dicts of config values, as `ConfigDict.to_dict()` returns them."""
 PRNGKey = Key[Array, ""]
+"""Typed random key, as made by `jax.random.key`."""
 WeightedSum = tuple[Float[Array, ""], Float[Array, ""]]
-"""A masked sum and the weight to divide it by."""
+"""A masked sum, and the weight to divide it by."""
 
 
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
-    """Static shape of one clip as a model sees it."""
+    """Static shape of one clip as the input of a model."""
 
     t: int
-    """Audio steps (spectrogram frames)."""
+    """Number of audio steps (spectrogram frames)."""
     f: int
-    """Frequency bins."""
+    """Number of frequency bins."""
     s: int
-    """Video frames."""
+    """Number of video frames."""
     h: int
     """Face height in pixels."""
     w: int
@@ -34,63 +37,75 @@ class InputSpec:
     classes: int
     """Number of classes."""
     feature_steps: int = 0
-    """Steps of the frozen audio encoder's features; 0 where the records hold none."""
+    """Number of steps of the frozen audio encoder's features; 0 if the records contain none."""
     audio_features: int = 0
-    """Their width."""
+    """Width of the frozen audio encoder's features; 0 if the records contain none."""
     face_features: int = 0
-    """Width of the frozen face encoder's features, one vector a frame; 0 where the records hold none."""
+    """Width of the frozen face encoder's features, one vector per frame; 0 if the records contain none."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """One batch of clips; padding is masked everywhere, and a padded row has weight 0."""
+    """One batch of clips. All padding is masked; a padded row has weight 0."""
 
     audio: Float[Array, "b t f"]
-    """Log magnitudes as stored, not standardised."""
+    """Log magnitudes as stored in the records, not standardised."""
     audio_mask: Bool[Array, "b t"]
+    """True at audio steps inside the clip."""
     faces: Any  # uint8 [b s h w 3]
-    """Aligned face crops, uint8 until inside the jitted step."""
+    """Aligned face crops, uint8; converted to floats inside the jitted step."""
     face_mask: Bool[Array, "b s"]
+    """True at frames with a face."""
     label: Int[Array, " b"]
+    """Index of the class; -1 if there is no label, and on a padded row."""
     label_mask: Bool[Array, " b"]
-    """False where the label is hidden or unknown (semi-supervised)."""
+    """False if the label is hidden (semi-supervised training) or unknown."""
     weight: Float[Array, " b"]
+    """Weight of the row in losses and scores; 0 on a padded row."""
     speaker: Int[Array, " b"]
+    """Index of the speaker in the dataset; -1 on a padded row."""
     clip: Int[Array, " b"]
     """Index of the clip in the dataset; -1 on a padded row."""
     audio_features: Float[Array, "b u d"] | None = None
-    """A frozen encoder's features; None where the records hold none."""
+    """Features of the frozen audio encoder; None if the records contain none."""
     audio_features_mask: Bool[Array, "b u"] | None = None
+    """True at steps of `audio_features` inside the clip; None if the records contain none."""
     face_features: Float[Array, "b s d"] | None = None
-    """One vector a frame, valid where `face_mask` is."""
+    """Features of the frozen face encoder, one vector per frame, with `face_mask`; None if there are none."""
     mixed_label: Int[Array, " b"] | None = None
-    """Label of the clip that was mixed in (data/augment/mixup.py); None where nothing was."""
+    """Label of the clip that was mixed into each row (data/augment/mixup.py); None without mixup."""
     mixed_share: Float[Array, " b"] | None = None
-    """Its share, at most one half."""
+    """Share of the mixed-in clip, in [0, 1/2]; None without mixup."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What a network answers; jit prunes what is unused."""
+    """Outputs of a network; jit removes the computation of fields that are not used."""
 
     logits: Float[Array, "b c"]
+    """Unnormalised log probabilities of the classes."""
     embedding: Float[Array, "b d"]
-    """What the classifier sees."""
+    """Input of the classifier."""
     audio_vector: Float[Array, "b d_a"] | None
+    """Pooled audio vector of the clip; None if the network has no audio encoder."""
     video_vector: Float[Array, "b d_v"] | None
+    """Pooled video vector of the clip; None if the network has no video encoder."""
     aux: dict[str, Array]
-    """Named intermediates, flat: attention weights, gates, per-trunk vectors."""
+    """Named intermediate results: attention weights, gates, vectors of trunks, inputs of the objectives."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that a training step changes."""
+    """Complete state of training: everything that a training step changes."""
 
     step: Int[Array, ""]
+    """Number of completed training steps."""
     params: Params
+    """Trained parameters."""
     model_state: Params
-    """Running statistics of norms, and the input statistics."""
+    """Measured values that are not trained: running statistics of norms, and the input statistics."""
     opt_state: Any
+    """State of the optimizer (optax)."""

@@ -41,7 +41,9 @@ ALLOWED_IMPORTERS = {
     "cv2": ("data_prep",),
     "onnxruntime": ("data_prep.onnx_models.encoders", "emofuse_jax.serving.bundle.onnx_model"),
     "jax2onnx": ("emofuse_jax.serving.bundle.onnx_model",),
-    "pandas": ("emofuse_jax.serving.predictions",),
+    "pandas": ("emofuse_jax.serving.predictions", "emofuse_jax.api.records"),
+    "matplotlib": ("emofuse_jax.reporting.figures", "emofuse_jax.api.run", "emofuse_jax.cli.demo"),
+    "rich": ("emofuse_jax.reporting", "emofuse_jax.cli", "emofuse_jax.serving.prediction_table"),
     "fastapi": ("emofuse_jax.serving.http.app", "emofuse_jax.serving.http.problems"),
     "tensorboardX": ("emofuse_jax.training.metric_writer",),
     "prometheus_client": ("emofuse_jax.serving.http.prometheus",),
@@ -59,21 +61,30 @@ def module_name(path: pathlib.Path) -> str:
 MODULES = {module_name(path): path for path in FILES}
 
 
+class TypingRemover(ast.NodeTransformer):
+    """Removes `if TYPE_CHECKING:`, whose imports never run."""
+
+    def visit_If(self, node: ast.If) -> ast.If | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+
 def imported_names(path: pathlib.Path) -> set[str]:
-    """Everything that a file imports, at any level of any function."""
+    """Everything that a file imports when it runs, at any level of any function."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(TypingRemover().visit(ast.parse(path.read_text()))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "require_package":
+            names.add(node.args[0].value)
     return names
 
 
 def imported_modules(module: str) -> set[str]:
     """Our own modules that a module imports; a package that only leads to one of them does not count."""
     modules = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(TypingRemover().visit(ast.parse(MODULES[module].read_text()))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names} & MODULES.keys()
         elif isinstance(node, ast.ImportFrom):

@@ -1,1 +1,1 @@
-"""Counterparts in PyTorch, without emofuse."""
+"""Peers: independent implementations in PyTorch that emofuse is compared with."""

@@ -1,6 +1,6 @@
 """Bilinear poolings in PyTorch: FBP (arXiv 1901.04889), MFB (1708.01471) and MFH (1708.03619).
 
-`keep` is a dropout mask already divided by the share kept; None is evaluation.
+`keep` is a dropout mask that is divided by the probability of keeping a value; None means evaluation.
 """
 
 import torch
@@ -10,13 +10,13 @@ from benchmarks.peers.case import Case, normal
 
 
 def joint_products(x, y, u, v, bias_u=None, bias_v=None, keep=None):
-    """`dropout(U^T x + b_U  o  V^T y + b_V)`, one column for each output and factor."""
+    """Computes `dropout((U^T x + b_U) o (V^T y + b_V))`, one column for each output and factor."""
     joint = F.linear(x, u.T, bias_u) * F.linear(y, v.T, bias_v)  # b ok
     return joint if keep is None else joint * keep
 
 
 def sum_pool(joint, factors):
-    """Sum of each run of `factors` adjacent columns, as an average pool times its window."""
+    """Adds up each group of `factors` adjacent columns, as an average pooling times its window size."""
     return factors * F.avg_pool1d(joint[:, None], factors)[:, 0]  # b o
 
 
@@ -35,7 +35,7 @@ def fbp(x, y, u, v, *, factors, bias_u=None, bias_v=None, power_norm=False, norm
 
 
 def bilinear_form(x, y, u, v, factors):
-    """`x^T (U_i V_i^T) y` with the explicit matrix of each output i: what FBP is before the norm."""
+    """Computes `x^T (U_i V_i^T) y` with the explicit matrix of each output i; equals FBP before the norm."""
     slices = zip(u.split(factors, 1), v.split(factors, 1), strict=True)
     matrices = torch.stack([a @ b.T for a, b in slices])  # o m n
     return F.bilinear(x, y, matrices)
@@ -46,7 +46,7 @@ def mfb(x, y, u, v, *, factors):
 
 
 def mfh(x, y, us, vs, *, factors):
-    """Cascade: each stage's products are multiplied by those before; the stages' outputs side by side."""
+    """Computes a cascade: multiplies the products of each stage by those before; concatenates all outputs."""
     outputs, joint = [], 1.0
     for u, v in zip(us, vs, strict=True):
         joint = joint * joint_products(x, y, u, v)
@@ -55,7 +55,7 @@ def mfh(x, y, us, vs, *, factors):
 
 
 def random_vectors(rng, size):
-    """Two streams and the factors of k=4 (5 at the other size), o=3."""
+    """Draws two vectors and their factors with k=4 (5 at the other size) and o=3."""
     b, m, n, ok = 3 * size, 5 * size, 4 * size, 3 * (3 + size)
     shapes = {"x": (b, m), "y": (b, n), "u": (m, ok), "v": (n, ok)}
     return {name: normal(rng, *shape) for name, shape in shapes.items()}

@@ -1,8 +1,8 @@
-"""One comparison: random inputs, a peer that answers them, and what is stored of the answer.
+"""Defines a comparison (case): random inputs, a peer that computes outputs and gradients, and what is stored.
 
-A file in tests/golden holds four groups of arrays: `in`, `out`, `cotangent` (one for each output) and `grad`,
+A file in tests/golden has four groups of arrays: `in`, `out`, `cotangent` (one for each output) and `grad`,
 the gradient of `sum cotangent * out` with respect to each input that has one. The peers compute in float64
-and everything is stored in float32, so that a difference is ours.
+and all arrays are stored in float32, so that any difference is an error of emofuse.
 """
 
 import dataclasses
@@ -15,12 +15,15 @@ import torch
 Arrays = dict[str, np.ndarray]
 Tensors = dict[str, torch.Tensor]
 STORED_SIZE, OTHER_SIZE = 1, 2
-"""Sizes: of the stored inputs, and of those drawn afresh by the tests."""
+"""Size of the stored inputs, and of the inputs that the tests draw."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`inputs(rng, size)` and `peer(tensors) -> tensors`; names in `constants` get no gradient."""
+    """A comparison: `inputs(rng, size)` draws arrays, `peer(tensors)` returns output tensors by name.
+
+    Inputs whose names are in `constants` have no gradient.
+    """
 
     inputs: Callable[[np.random.Generator, int], Arrays]
     peer: Callable[[Tensors], Tensors]
@@ -32,12 +35,12 @@ def normal(rng, *shape, scale=1.0):
 
 
 def prefix_mask(lengths, width):
-    """True at the first positions of each row."""
+    """Returns a mask that is True at the first `lengths[i]` of `width` positions of row i."""
     return np.arange(width) < np.asarray(lengths)[:, None]
 
 
 def run_peer(case: Case, inputs: Arrays, cotangents: Arrays | None, rng) -> dict[str, Arrays]:
-    """The four groups; cotangents are drawn where none are given."""
+    """Calls a peer and returns the four groups of arrays; draws cotangents if `cotangents` is None."""
     tensors = {k: torch.from_numpy(np.array(v)) for k, v in inputs.items()}
     tensors = {k: v.double() if v.is_floating_point() else v for k, v in tensors.items()}
     traced = [k for k, v in tensors.items() if v.is_floating_point() and k not in case.constants]
@@ -57,6 +60,6 @@ def run_peer(case: Case, inputs: Arrays, cotangents: Arrays | None, rng) -> dict
 
 
 def solve(name: str, case: Case, size: int = STORED_SIZE) -> dict[str, Arrays]:
-    """Inputs drawn by the case's name, and the peer's answer."""
+    """Draws inputs with the name as seed, runs the peer, and returns the four groups of arrays."""
     rng = np.random.default_rng([zlib.crc32(name.encode()), size])
     return run_peer(case, case.inputs(rng, size), None, rng)

@@ -1,4 +1,4 @@
-"""Cross-validation as one would write it in PyTorch: fold after fold, data in memory, batches by index."""
+"""Typical cross-validation in PyTorch: one fold after the other, data in memory, batches by index."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from benchmarks.peers.train_network import make_train_step, on_features
 
 
 class Replica:
-    """One fold and seed: its network, and the clips of its parts; `epoch` trains and validates once."""
+    """One fold and seed: a network and the clips of its splits; `epoch` trains and validates once."""
 
     def __init__(
         self, arrays, train, validation, *, classes, widths, batch_size, learning_rate, steps, device
@@ -21,7 +21,7 @@ class Replica:
         self.step = make_train_step(self.model, learning_rate, steps)
 
     def epoch(self):
-        """Trains on each clip once, in a new order, then scores validation; its UA."""
+        """Trains on each clip once in a new random order and returns the UA on the validation clips."""
         self.model.train()
         order = self.train[torch.randperm(len(self.train), device=self.train.device)]
         for rows in order[: len(order) // self.batch_size * self.batch_size].split(self.batch_size):

@@ -1,4 +1,4 @@
-"""AlexNet-shaped, fully convolutional audio networks as torch.nn.Sequential (arXiv 1901.04889)."""
+"""Fully convolutional audio networks in the shape of AlexNet, as torch.nn.Sequential (arXiv 1901.04889)."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from benchmarks.peers.modules import call, random_weights
 
 
 def original(widths):
-    """The original layers: no padding at the stem, LRN before ReLU; torch divides alpha by n=5."""
+    """Builds the original layers: no padding at the stem, LRN before ReLU; torch divides alpha by n=5."""
     a, b, c, d, e = widths
     return nn.Sequential(
         nn.Conv2d(1, a, 11, stride=4),
@@ -26,7 +26,7 @@ def original(widths):
 
 
 def torchvision(widths):
-    """torchvision's `alexnet().features` at other widths: pad 2 at the stem, no LRN."""
+    """Builds torchvision's `alexnet().features` with other widths: padding of 2 at the stem, no LRN."""
     a, b, c, d, e = widths
     return nn.Sequential(
         nn.Conv2d(1, a, kernel_size=11, stride=4, padding=2),
@@ -57,7 +57,10 @@ SMALL_WIDTHS, WIDE_WIDTHS = (2, 3, 3, 3, 4), (6, 8, 8, 8, 10)
 
 def make_inputs(form):
     def inputs(rng, size):
-        """Loud, so that LRN matters; in steps of 2, so that the file is small; one column, or padding."""
+        """Draws a spectrogram: large values, so that LRN matters; steps of 2, so that the file is small.
+
+        The stored size gives one output column; the other size has padding.
+        """
         shape = (1, 67, 67) if size == 1 else (3, 163, 99)
         mask = prefix_mask([67] if size == 1 else [163, 99, 130], shape[1])
         audio = 2 * np.round(normal(rng, *shape, scale=15)) * mask[:, :, None]
@@ -68,7 +71,7 @@ def make_inputs(form):
 
 
 def feature_map(net, a, audio, lengths):
-    """Each clip alone, without its padding; zeros where the longest has more columns. [b u g d]."""
+    """Computes the map [b u g d] of each clip alone without padding; pads shorter clips with zeros."""
     clip_maps = [call(net, a, x[None, None, :n])[0] for x, n in zip(audio, lengths, strict=True)]  # d u g
     max_columns = max(x.shape[1] for x in clip_maps)
     return torch.stack([F.pad(x, (0, 0, 0, max_columns - x.shape[1])) for x in clip_maps]).movedim(1, -1)

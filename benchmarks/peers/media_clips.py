@@ -1,4 +1,4 @@
-"""Clips of one length and height made of others, and bare decoding: what no preparation can do without."""
+"""Makes clips of a fixed length and height from other clips, and decodes clips without converting them."""
 
 import os
 from fractions import Fraction
@@ -7,7 +7,10 @@ import av
 
 
 def write_looped_clip(source, target, *, seconds=None, height=None):
-    """Writes `source` as H.264 (x264's defaults) and AAC of `height` lines; over and over for `seconds`."""
+    """Writes `source` to `target` as H.264 (x264's defaults) and AAC, scaled and looped.
+
+    `height` is in pixels, `seconds` is the duration; None: as in the source.
+    """
     with av.open(source) as container:
         stream = container.streams.video[0]
         rate, height = round(stream.average_rate), height or stream.height
@@ -38,7 +41,7 @@ def write_looped_clip(source, target, *, seconds=None, height=None):
 
 
 def decode_clip(path):
-    """Decodes every frame and all sound on one thread, as PyAV does it, and converts neither."""
+    """Decodes all video and audio with PyAV on one thread without converting; returns the frame count."""
     with av.open(path) as container:
         for stream in container.streams:
             stream.codec_context.thread_count = 1

@@ -1,4 +1,4 @@
-"""Random numbers for a torch module under its own names, and calling it with them."""
+"""Draws random parameters for a torch module and calls the module with them."""
 
 import math
 
@@ -11,7 +11,10 @@ BUFFERS = ("running_mean", "running_var")
 
 
 def random_weights(rng, module, prefix=""):
-    """Weights of variance 2 / fan_in, small biases, norms near 1, and running statistics; float32."""
+    """Draws float32 arrays for a module: weights of variance 2 / fan_in, small biases, norms near 1.
+
+    Returns them by the module's names with `prefix`; running statistics are included.
+    """
     arrays = {}
     for name, value in module.state_dict().items():
         kind, shape = name.rpartition(".")[2], tuple(value.shape)
@@ -28,12 +31,15 @@ def random_weights(rng, module, prefix=""):
 
 
 def call(module, tensors, *inputs, prefix=""):
-    """The module with the numbers that `tensors` holds under the prefix; buffers are written in place."""
+    """Calls the module with the parameters in `tensors` whose names start with `prefix`.
+
+    Buffers in `tensors` are changed in place.
+    """
     module_tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     module_tensors = {k: v for k, v in module_tensors.items() if k in module.state_dict()}
     return torch.func.functional_call(module.double(), module_tensors, inputs)
 
 
 def buffer_names(arrays):
-    """Names of running statistics, which get no gradient."""
+    """Returns the names of the running statistics, which have no gradient."""
     return tuple(name for name in arrays if name.endswith(BUFFERS))

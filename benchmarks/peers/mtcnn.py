@@ -1,8 +1,9 @@
-"""MTCNN in PyTorch as the usual packages do it: a frame at a time, a P-net pass a scale, greedy suppression.
+"""MTCNN in PyTorch like the common packages: one frame at a time, one P-net pass per scale.
 
-Zhang et al. 2016, in the steps of the published PyTorch version (facenet-pytorch): area-averaged pyramid from
-`min_face` pixels up, 0.709 a scale; suppression in a scale (0.5), over scales, after R-net and after O-net
-(0.7); thresholds 0.6, 0.7, 0.7. The weights are ours, re-laid for torch.
+Zhang et al., 2016, with the steps of the published PyTorch version (facenet-pytorch): a pyramid by area
+averaging from `min_face` pixels up, factor 0.709 between scales; greedy suppression within a scale (overlap
+0.5), over all scales, after R-net and after O-net (0.7); thresholds 0.6, 0.7, 0.7. The weights are those of
+emofuse, converted to torch's layout.
 """
 
 import functools
@@ -26,14 +27,14 @@ def pool(kernel):
 
 
 class Columns(nn.Module):
-    """Flattens column by column, as the weights were trained."""
+    """Flattens a map column by column, the order for which the weights were trained."""
 
     def forward(self, x):
         return x.permute(0, 3, 2, 1).flatten(1)  # n c h w -> n w*h*c
 
 
 class Net(nn.Module):
-    """A trunk and its heads, the score as the softmax of two classes."""
+    """A trunk and its heads; the head with number `score` returns the softmax of the class face."""
 
     def __init__(self, name, trunk, heads, score):
         super().__init__()
@@ -50,14 +51,14 @@ class Net(nn.Module):
 
 
 def to_torch_layout(array):
-    """Kernels as [out in h w], dense weights as [out in]; the others as they are."""
+    """Converts kernels to [out in h w] and dense weights to [out in]; other arrays do not change."""
     axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim)
     return torch.from_numpy(np.array(array.transpose(axes) if axes else array))
 
 
 @functools.cache
 def networks():
-    """P-net, R-net, O-net; each gives what `Net.heads` says, boxes first."""
+    """Returns P-net, R-net and O-net; each returns the outputs of its heads, offsets of the boxes first."""
     p = [*conv(3, 10, 3), pool(2), *conv(10, 16, 3), *conv(16, 32, 3)]
     r = [*conv(3, 28, 3), pool(3), *conv(28, 48, 3), pool(3), *conv(48, 64, 2)]
     r += [Columns(), nn.Linear(576, 128), nn.PReLU(128)]
@@ -72,7 +73,10 @@ def networks():
 
 @torch.inference_mode()
 def detect(frame, min_face):
-    """Boxes [n 4], scores [n] and landmarks [n 5 2] of a uint8 frame [h w 3], best first, in pixels."""
+    """Detects faces in a uint8 frame [h w 3]; returns boxes [n 4], scores [n] and landmarks [n 5 2].
+
+    The best face is first; boxes and landmarks are in pixels.
+    """
     pnet, rnet, onet = networks()
     image = torch.from_numpy(frame).permute(2, 0, 1)[None].float()  # 1 3 h w
     boxes, scores = propose_boxes(image, min_face, pnet)
@@ -90,7 +94,7 @@ def detect(frame, min_face):
 
 
 def propose_boxes(image, min_face, pnet):
-    """Squares that P-net takes for faces, over all scales."""
+    """Returns the squares [n 4] that P-net classifies as faces at any scale, and their scores [n]."""
     height, width = image.shape[2:]
     scale, candidates = 12 / min_face, [np.zeros((0, 9), np.float32)]  # box, offsets, score
     while min(height, width) * scale >= 12:
@@ -108,7 +112,7 @@ def propose_boxes(image, min_face, pnet):
 
 
 def refine_boxes(offsets, score, boxes, threshold):
-    """What R-net keeps, as squares."""
+    """Returns the squares [n 4] that R-net's outputs confirm as faces, and their scores [n]."""
     offsets, score = offsets.numpy(), score.numpy()
     passed = score > threshold
     boxes, offsets, score = boxes[passed], offsets[passed], score[passed]
@@ -121,7 +125,7 @@ def normalize_image(image):
 
 
 def crop_patches(image, boxes, side):
-    """The squares cut out of the frame, as far as they lie in it, averaged to `side` pixels."""
+    """Crops the squares, as far as they are inside the frame, and averages them to `side` pixels."""
     height, width = image.shape[2:]
     crops = []
     for x0, y0, x1, y1 in np.rint(boxes).astype(int).tolist():
@@ -142,7 +146,11 @@ def make_squares(boxes):
 
 
 def suppress(boxes, scores, max_overlap, of_smaller=False):
-    """Indices kept, best first: each kept box takes those that overlap it by more than `max_overlap`."""
+    """Returns the indices of boxes that remain, best first, after non-maximum suppression.
+
+    A remaining box removes all boxes that overlap it by more than `max_overlap` of their union, or of the
+    smaller box with `of_smaller`.
+    """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     order, keep = np.argsort(-scores, kind="stable"), []
     while len(order):

@@ -1,8 +1,8 @@
-"""The preparation script of this field, in PyTorch: a clip after the other, a frame after the other.
+"""A typical preparation script with PyTorch: one clip after the other, one frame after the other.
 
-OpenCV reads every frame, MTCNN searches each sampled one, librosa loads the sound, NumPy saves. The sound
-goes through a WAV file, as such scripts do it with ffmpeg; PyAV stands in for that program, and its time is
-the script's. One process, one thread.
+OpenCV reads every frame, MTCNN searches each sampled frame, librosa loads the audio, NumPy saves the arrays.
+The audio is converted to a WAV file first; such scripts call ffmpeg for this, here PyAV replaces it, and its
+time counts. One process, one thread.
 """
 
 import itertools
@@ -25,7 +25,10 @@ cv2.setNumThreads(1)
 
 
 def prepare(path, min_face):
-    """Faces and spectrogram of a clip, saved as two .npy files; `min_face` is a share of the shorter side."""
+    """Saves the faces and the spectrogram of a clip as two .npy files; returns the number of detected faces.
+
+    `min_face` is the smallest face as a fraction of the frame's shorter side.
+    """
     with tempfile.TemporaryDirectory() as folder:
         faces = [crop(frame, min_face) for frame in sample_frames(path)]
         np.save(os.path.join(folder, "faces.npy"), np.stack(faces))
@@ -36,7 +39,7 @@ def prepare(path, min_face):
 
 
 def sample_frames(path):
-    """16 frames at even distances of all that OpenCV reads, RGB."""
+    """Reads every frame with OpenCV and returns 16 evenly spaced ones as RGB."""
     video = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     count = video.get(cv2.CAP_PROP_FRAME_COUNT)
     chosen, frames = set(((np.arange(FRAMES) + 0.5) * count / FRAMES).astype(int).tolist()), []
@@ -49,7 +52,7 @@ def sample_frames(path):
 
 
 def crop(frame, min_face):
-    """The largest face with level eyes, or zeros."""
+    """Returns the crop of the largest face, rotated so that the eyes are level; zeros if there is no face."""
     boxes, _, points = detect(frame, min_face * min(frame.shape[:2]))
     if not len(boxes):
         return np.zeros((SIZE, SIZE, 3), np.uint8)

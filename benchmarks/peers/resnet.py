@@ -1,4 +1,4 @@
-"""Residual networks in PyTorch under torchvision's names, in two and three dimensions.
+"""Residual networks in PyTorch with torchvision's parameter names, in two and three dimensions.
 
 He et al., arXiv 1512.03385; R3D, arXiv 1711.11248; three-dimensional bottlenecks, arXiv 1711.09577.
 """
@@ -12,7 +12,10 @@ POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 class Block(nn.Module):
-    """Convolutions of these kernels, the stride at the first of 3, and a shortcut, projected if need be."""
+    """Convolutions with the sizes `kernels` and a shortcut, which is projected if the shapes differ.
+
+    The first kernel of size 3 has the stride.
+    """
 
     def __init__(self, dims, widths, kernels, stride):
         super().__init__()
@@ -36,7 +39,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, max-pool, then stages `layer1` and up that double the width; the map, channels second."""
+    """Stem, max pooling, then stages `layer1`, `layer2`, ... of doubling width; returns the map [n c ...]."""
 
     def __init__(self, dims, width, blocks, *, kernel, stride, pool, bottleneck=False):
         super().__init__()

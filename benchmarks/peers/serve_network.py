@@ -1,8 +1,9 @@
-"""The usual PyTorch server of a network: FastAPI, a clip a request, `torch.inference_mode`; a peer for speed.
+"""A typical PyTorch server: FastAPI, one clip per request, `torch.inference_mode`; the peer of suite `serve`.
 
     python -m benchmarks.peers.serve_network --port=8001
 
-Takes and gives the JSON of `POST /v1/predict`; the network is that of configs/am_fbp.py, with random weights.
+It reads and returns the JSON of `POST /v1/predict`; the network is that of configs/am_fbp.py with random
+weights.
 """
 
 import argparse
@@ -20,13 +21,13 @@ KINDS = {"audio": np.float16, "faces": np.uint8}
 
 
 def decode_array(json_array, dtype):
-    """A tensor of one clip from base64."""
+    """Decodes base64 JSON (`data`, `shape`) to a tensor of one clip, with a batch axis of length 1."""
     data = np.frombuffer(base64.b64decode(json_array["data"]), dtype).reshape(1, *json_array["shape"])
     return torch.from_numpy(data.copy())
 
 
 def make_app():
-    """The application; routes without `async` run in FastAPI's threads."""
+    """Returns the FastAPI application; its routes are not `async`, so FastAPI runs them in threads."""
     app, model = FastAPI(), end_to_end(CLASSES).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device)

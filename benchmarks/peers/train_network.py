@@ -1,7 +1,7 @@
-"""AM-FBP as one would train it in PyTorch: whole batches, modules, fused AdamW; the peer for speed.
+"""Typical training of AM-FBP in PyTorch: batched modules and fused AdamW; the peer for training speed.
 
-The equations are those of am_fbp.py and network.py, which our numbers are held against, batched here.
-Every clip is whole: no padding is masked, which spares the peer some work.
+The equations are those of tests/peers/am_fbp.py and network.py, with which emofuse's results are compared,
+but batched. Clips have no padding and padding is not masked, which saves the peer some work.
 """
 
 import torch
@@ -15,34 +15,34 @@ PARTS, WIDTH, FACTORS, SCALE, GATE, DROPOUT = 3, 128, 4, 8.0, 128, 0.3
 
 
 class Additive(nn.Module):
-    """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(.3 e)`, under several masks [n l]."""
+    """Attention `alpha = softmax(.3 e)`, `e_i = u^T tanh(W a_i + b)`, with each of several masks [n l]."""
 
     def __init__(self, width, hidden):
         super().__init__()
         self.hidden, self.score = nn.Linear(width, hidden), nn.Linear(hidden, 1, bias=False)
 
     def forward(self, values, masks):
-        """Vectors [b n d]."""
+        """Pools a sequence [b l d] to vectors [b n d], one for each mask."""
         e = 0.3 * self.score(torch.tanh(self.hidden(values)))[..., 0]  # b l
         alpha = torch.softmax(e[:, None].masked_fill(~masks, -torch.inf), -1)  # b n l
         return alpha @ values
 
 
 class SelfFrames(nn.Module):
-    """`alpha_i = sigmoid(f_i^T q0)`, divided by its sum, under several masks [n l]."""
+    """Attention `alpha_i = sigmoid(f_i^T q0)`, divided by its sum, with each of several masks [n l]."""
 
     def __init__(self, width):
         super().__init__()
         self.q0 = nn.Linear(width, 1, bias=False)
 
     def forward(self, values, masks):
-        """Vectors [b n d]."""
+        """Pools a sequence [b l d] to vectors [b n d], one for each mask."""
         alpha = torch.sigmoid(self.q0(values))[..., 0][:, None] * masks  # b n l
         return (alpha / alpha.sum(-1, keepdim=True)) @ values
 
 
 class Trunk(nn.Module):
-    """Scalar gates, and FBP with biases."""
+    """Scalar gates and FBP with biases, for vectors [b n d] of both modalities."""
 
     def __init__(self, d_a, d_v):
         super().__init__()
@@ -52,7 +52,7 @@ class Trunk(nn.Module):
         self.u, self.v = nn.Linear(d_a, WIDTH * FACTORS), nn.Linear(d_v, WIDTH * FACTORS)
 
     def forward(self, audio, video):
-        """Fused vectors of norm SCALE, [b n o]."""
+        """Computes the fused vectors [b n o], which have norm SCALE."""
         beta = torch.softmax(torch.cat([self.gates[0](audio), self.gates[1](video)], -1), -1)  # b n 2
         joint = self.u(audio * beta[..., :1]) * self.v(video * beta[..., 1:])
         joint = F.dropout(joint, DROPOUT, self.training)
@@ -60,7 +60,7 @@ class Trunk(nn.Module):
 
 
 class AMFBP(nn.Module):
-    """Two encoders that give sequences [b l d], attention over the whole and its parts, fusion, head."""
+    """Two encoders of sequences [b l d], attention over the clip and over its parts, fusion, classifier."""
 
     def __init__(self, audio, d_a, video, d_v, classes, hidden=256):
         super().__init__()
@@ -70,7 +70,7 @@ class AMFBP(nn.Module):
         self.head = nn.Linear(2 * WIDTH, classes)
 
     def forward(self, spectrograms, faces):
-        """Logits."""
+        """Computes the logits [b c]."""
         audio, video = self.audio(spectrograms), self.video(faces)
         audio = self.audio_attention(audio, trunk_masks(audio))
         video = self.video_attention(video, trunk_masks(video))
@@ -82,26 +82,26 @@ class AMFBP(nn.Module):
 
 
 def trunk_masks(values):
-    """The whole, then its equal parts in time, [n l]."""
+    """Returns the masks [n l] of the complete clip and of its PARTS equal parts in time."""
     part_index = torch.arange(values.shape[1], device=values.device) * PARTS // values.shape[1]
     rows = [torch.ones_like(part_index, dtype=bool), *(part_index == n for n in range(PARTS))]
     return torch.stack(rows)
 
 
 class Spectra(nn.Module):
-    """The FCN of Deep Fusion on standardised spectra [b t f]; its columns, all bands of each, [b u g*d]."""
+    """FCN of Deep Fusion on standardised spectrograms [b t f]; each output step has all bands [b u g*d]."""
 
     def __init__(self, widths):
         super().__init__()
         self.net = original(widths)
 
     def forward(self, x):
-        """As the class says."""
+        """Computes the sequence [b u g*d]."""
         return self.net(((x.float() + 4.0) / 2.0)[:, None]).permute(0, 2, 3, 1).flatten(2)
 
 
 class Frames(nn.Module):
-    """ResNet-18 on each face [b s h w 3] uint8, linear, tanh."""
+    """ResNet, linear layer and tanh on each face [b s h w 3] uint8."""
 
     def __init__(self, width, blocks, embedding):
         super().__init__()
@@ -109,7 +109,7 @@ class Frames(nn.Module):
         self.embedding = nn.Linear(width << (len(blocks) - 1), embedding)
 
     def forward(self, faces):
-        """As the class says."""
+        """Computes the sequence of embeddings [b s d]."""
         images = (faces.flatten(0, 1).movedim(-1, 1).float() / 127.5 - 1).contiguous(
             memory_format=torch.channels_last
         )
@@ -117,31 +117,37 @@ class Frames(nn.Module):
 
 
 class Projected(nn.Module):
-    """`tanh(W norm(x) + b)` of a frozen encoder's vectors."""
+    """Projection `tanh(W norm(x) + b)` of a frozen encoder's features [b l d]."""
 
     def __init__(self, width, embedding):
         super().__init__()
         self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, embedding)
 
     def forward(self, x):
-        """As the class says."""
+        """Computes the projected features."""
         return torch.tanh(self.linear(self.norm(x.float())))
 
 
 def end_to_end(classes, bands=5):
-    """Configs/am_fbp.py: the encoders of the papers' sizes."""
+    """Builds the network of configs/am_fbp.py, with encoders at the sizes of the papers."""
     audio, video = Spectra((96, 256, 384, 384, 256)), Frames(64, (2, 2, 2, 2), 256)
     return AMFBP(audio, bands * 256, video, 256, classes)
 
 
 def on_features(audio, face, classes, embedding, hidden):
-    """Configs/features.py, and its small form; `hidden` of the sound's attention."""
+    """Builds the network of configs/features.py or its small variant.
+
+    `audio` and `face` are the widths of the features, `hidden` is the width of the audio attention.
+    """
     streams = Projected(audio, embedding), embedding, Projected(face, embedding), embedding
     return AMFBP(*streams, classes, hidden)
 
 
 def make_train_step(model, learning_rate, steps):
-    """One step on a batch, as usual: cross-entropy, clipped gradients, AdamW, a cosine."""
+    """Returns a function that trains on one batch and returns the loss.
+
+    It uses cross-entropy, gradient clipping, AdamW and a cosine schedule over `steps` steps.
+    """
     fused = {"fused": True}
     tx = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=0.05, **fused)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(tx, steps)

@@ -1,33 +1,52 @@
-"""The corpora that `prepare` can read, one module each.
+"""Readers of the corpora that can be prepared, one module for each.
 
-A module has `read_corpus(source, ...) -> Corpus` with the corpus's own classes, `CLASS_MAPS` if they can be
-merged or left out, and names what else may be chosen: `LABELS`, `SUBSETS`, each with the default first.
+Each module has a function `read_corpus(source, ...) -> Corpus`, which returns the original classes of the
+corpus. Optional constants list the choices of a user, the default first: `CLASS_MAPS` (ways to merge or leave
+out classes), `LABELS` and `SUBSETS`.
 """
 
 import dataclasses
 import importlib
 import itertools
 import os
+import types
+from collections.abc import Callable
 
 from data_prep.corpora.classes import apply_class_map
-from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
+from emofuse_jax.utils.registry import Registry
 
-CORPORA = {
-    name: f"data_prep.corpora.{name}"
-    for name in (
-        "demo",
-        "ravdess",
-        "crema_d",
-        "iemocap",
-        "afew",
-        "enterface05",
-        "baum1s",
-        "folder",
-        "composite",
-    )
-}
+SHIPPED_CORPORA = (
+    "demo",
+    "ravdess",
+    "crema_d",
+    "iemocap",
+    "afew",
+    "enterface05",
+    "baum1s",
+    "folder",
+    "composite",
+)
 
-__all__ = ["CORPORA", "Clip", "Corpus", "read_corpus"]
+Reader = Callable[[str], Corpus] | str
+"""A function from the path of a source to its Corpus, or the name of one of the modules of this package."""
+
+
+def check_reader(reader: Reader) -> None:
+    """Raises ValueError if a reader can't be called, for example if it is the name of a module."""
+    if not callable(reader):
+        raise ValueError(f"{reader!r}: expected a function from the path of a source to its Corpus")
+
+
+CORPORA: Registry[Reader] = Registry(
+    "corpus",
+    "emofuse.corpora",
+    {name: f"data_prep.corpora.{name}" for name in SHIPPED_CORPORA},
+    check_reader,
+)
+"""Readers of corpora by name; shipped ones are imported when they are used."""
+
+__all__ = ["CORPORA", "Corpus", "MediaClip", "read_corpus"]
 
 
 def read_corpus(
@@ -38,24 +57,32 @@ def read_corpus(
     labels: str | None = None,
     subset: str | None = None,
 ) -> Corpus:
-    """Lists the clips of corpus `name` below `source`, ordered by clip_id.
+    """Reads the list of clips of a corpus, without opening the media files.
 
     Args:
-      name: one of `CORPORA`.
-      source: its folder, or the CSV of `folder`.
-      classes: which of the corpus's class maps; default: its first.
-      labels: whose labels, where a corpus has several; default: its first.
-      subset: which of the corpus's parts; default: all of it.
+      name: a key of `CORPORA`, or the name of a registered corpus.
+      source: folder of the corpus; for `folder`, the CSV file or its folder.
+      classes: name of one of the corpus's class maps; default: the first.
+      labels: kind of labels, if the corpus has several; default: the first.
+      subset: name of a part of the corpus; default: the complete corpus.
+
+    Returns:
+      The corpus: name, classes, clips ordered by clip_id, sex of the speakers, notes, and an absolute `root`.
 
     Raises:
-      ValueError: an unknown corpus or choice, a source without clips, or a clip_id that stands twice.
-      FileNotFoundError: there is no such source.
+      ValueError: the corpus or a choice is unknown, an installed reader can't be imported, a table of the
+        corpus is wrong, there is no clip, or two clips have the same clip_id.
+      FileNotFoundError: `source`, or a file in it that is needed, does not exist.
+      OSError: a file in `source` that is needed can't be read.
     """
-    if name not in CORPORA:
-        raise ValueError(f"corpus {name!r}: expected one of {', '.join(CORPORA)}")
+    reader = CORPORA.require(name, "corpus")
     if not os.path.exists(source):
-        raise FileNotFoundError(f"{source}: not there (the source of corpus {name})")
-    module = importlib.import_module(CORPORA[name])
+        raise FileNotFoundError(f"{source}: does not exist, expected the source of corpus {name}")
+    module = (
+        importlib.import_module(reader)
+        if isinstance(reader, str)
+        else types.SimpleNamespace(read_corpus=reader)
+    )
     requested = {"labels": (labels, "LABELS"), "subset": (subset, "SUBSETS")}
     options = {
         field: _validate_choice(name, field, value, getattr(module, constant_name, ()))
@@ -65,16 +92,16 @@ def read_corpus(
     corpus = module.read_corpus(source, **options)
     corpus = apply_class_map(corpus, getattr(module, "CLASS_MAPS", {}), classes)
     if not corpus.clips:
-        raise ValueError(f"{source}: no clip of corpus {name} found")
+        raise ValueError(f"{source}: contains no clip of corpus {name}")
     clips = tuple(sorted(corpus.clips, key=lambda clip: clip.clip_id))
     for previous, clip in itertools.pairwise(clips):
         if previous.clip_id == clip.clip_id:
-            raise ValueError(f"{clip.path}: clip_id {clip.clip_id!r} stands twice, also for {previous.path}")
+            raise ValueError(f"{clip.path}: clip_id {clip.clip_id!r} is used twice, also for {previous.path}")
     root = corpus.root or (source if os.path.isdir(source) else os.path.dirname(source))
     return dataclasses.replace(corpus, clips=clips, root=os.path.abspath(root))
 
 
 def _validate_choice(corpus: str, field: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise ValueError(f"{field}={value!r}: corpus {corpus} has {', '.join(allowed) or 'no such choice'}")
+        raise ValueError(f"{field}={value!r}: corpus {corpus} offers {', '.join(allowed) or 'no choice'}")
     return value

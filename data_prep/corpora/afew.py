@@ -1,6 +1,6 @@
-"""AFEW (Dhall et al. 2012; EmotiW): film clips of seven classes, in the official parts Train and Val.
+"""Reads AFEW (Dhall et al. 2012; EmotiW): film clips of seven classes, in the official parts Train and Val.
 
-As distributed: Train/<Class>/*.avi and Val/<Class>/*.avi; the labels of Test are not public.
+Files as distributed: Train/<Class>/*.avi and Val/<Class>/*.avi. The labels of Test are not public.
 """
 
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from data_prep.corpora.classes import identity_class_map
 from data_prep.corpora.find_files import file_stem, find_media_files
-from emofuse_jax.data.writing.corpus import Clip, Corpus, EvaluationProtocol
+from emofuse_jax.data.writing.corpus import Corpus, EvaluationProtocol, MediaClip
 
 FOLDER_TO_CLASS = {
     "Angry": "angry",
@@ -28,12 +28,17 @@ CLASS_MAPS = {
 SPLITS = ("Train", "Val")
 EXPECTED_CLIPS = {"Train": 773, "Val": 383}
 UNKNOWN_SPEAKERS_NOTE = (
-    "who is seen, and in which film, is not known: validation clips may share both with training clips"
+    "actors and films of the clips are unknown: training and validation clips may share them"
 )
 
 
 def read_corpus(source: str) -> Corpus:
-    """Train and Val below `source`; each clip counts as a speaker of its own, and Val is the test."""
+    """Returns the clips of Train and Val in the folder `source`, with the seven original classes.
+
+    Speakers are unknown, so each clip counts as a separate speaker. If both parts have clips, the protocol
+    `afew_official` trains on Train and tests on Val; otherwise there is no protocol. Notes list differences
+    from the published numbers. If `source` has neither part, the corpus has no clips.
+    """
     clips = [clip for split in SPLITS for clip in _list_clips(source, split)]
     speakers = {
         split: tuple(c.speaker for c in clips if c.speaker.startswith(f"{split}/")) for split in SPLITS
@@ -50,8 +55,8 @@ def read_corpus(source: str) -> Corpus:
     return Corpus("afew", CLASSES, tuple(clips), {}, (UNKNOWN_SPEAKERS_NOTE, *notes), protocols=protocols)
 
 
-def _list_clips(source: str, split: str) -> Iterator[Clip]:
+def _list_clips(source: str, split: str) -> Iterator[MediaClip]:
     for folder, class_name in FOLDER_TO_CLASS.items():
         for path in find_media_files(os.path.join(source, split, folder)):
             clip_id = f"{split}/{folder}/{file_stem(path)}"
-            yield Clip(clip_id, path, CLASSES.index(class_name), clip_id)
+            yield MediaClip(clip_id, path, CLASSES.index(class_name), clip_id)

@@ -1,16 +1,17 @@
-"""BAUM-1s (Zhalehpour et al. 2017): spontaneous reactions of 31 people, with an annotation sheet.
+"""Reads BAUM-1s (Zhalehpour et al. 2017): spontaneous reactions of 31 people, with an annotation sheet.
 
-As distributed: a folder s001, s002, ... for each subject with S001_001.mp4, ..., and the sheet
-Annotations_BAUM1s.xlsx, or the same saved as CSV. Columns are known by what stands in them.
+Files as distributed: a folder s001, s002, ... for each subject with S001_001.mp4, ..., and the sheet
+Annotations_BAUM1s.xlsx, or the same saved as CSV. Columns are recognized by their content, not by a header.
 """
 
 import csv
 import re
+from collections.abc import Callable
 
 from data_prep.corpora.classes import BASIC_EMOTIONS, identity_class_map
 from data_prep.corpora.find_files import file_stem, find_files, find_media_files
 from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
-from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 
 EMOTION_TO_CLASS = {
     "anger": "angry",
@@ -38,17 +39,24 @@ SHEET_FILE_PATTERN = re.compile(r"annotations?_baum-?1s\.(csv|xlsx)$", re.IGNORE
 CLIP_NAME_PATTERN = re.compile(r"(S\d{3})_\d{3}$", re.IGNORECASE)
 EXPECTED_COUNTS = ExpectedCounts(clips=1184, speakers=31)
 EXPECTED_BASIC_CLIPS = 521
-"""Clips of the six basic emotions."""
+"""Number of clips of the six basic emotions, as distributed."""
 
 
 def read_corpus(source: str) -> Corpus:
-    """The clips below `source` that the sheet names.
+    """Returns the clips below `source` that the annotation sheet names, with the 13 original classes.
 
-    Raises ValueError without a sheet, or when it has no column of clips or of emotions.
+    Notes list clips that are missing or not in the sheet, and differences from the published numbers.
+
+    Raises:
+      ValueError: there is no sheet, a CSV sheet is not UTF-8, or the sheet has no column of clips, no column
+        of emotions, or an unknown emotion.
+      OSError: the sheet can't be read.
+      ModuleNotFoundError: the sheet is an .xlsx file, but openpyxl is not installed.
+      zipfile.BadZipFile: the .xlsx file is damaged.
     """
     sheet_path = min(filter(SHEET_FILE_PATTERN.search, find_files(source)), default=None)
     if sheet_path is None:
-        raise ValueError(f"{source}: expected Annotations_BAUM1s.xlsx or .csv below it")
+        raise ValueError(f"{source}: contains no Annotations_BAUM1s.xlsx or .csv, expected one of them")
     media_paths = {
         name.upper(): path
         for path in find_media_files(source)
@@ -56,8 +64,10 @@ def read_corpus(source: str) -> Corpus:
     }
     labels = _read_labels(sheet_path)
     clip_names = sorted(labels.keys() & media_paths.keys())
-    clips = tuple(Clip(name, media_paths[name], CLASSES.index(labels[name]), name[:4]) for name in clip_names)
-    notes = format_names("missing, by the sheet", labels.keys() - media_paths.keys())
+    clips = tuple(
+        MediaClip(name, media_paths[name], CLASSES.index(labels[name]), name[:4]) for name in clip_names
+    )
+    notes = format_names("missing according to the sheet", labels.keys() - media_paths.keys())
     notes += format_names("not in the sheet, left out", media_paths.keys() - labels.keys())
     basic_clips = sum(CLASSES[clip.label] in BASIC_EMOTIONS for clip in clips)
     notes += (
@@ -69,7 +79,12 @@ def read_corpus(source: str) -> Corpus:
 
 
 def _read_labels(sheet_path: str) -> dict[str, str]:
-    """Class by clip."""
+    """Returns the class name of each clip, by the name of the clip in capitals.
+
+    Raises ValueError if the sheet has no column of clips, no column of emotions, or an unknown emotion;
+    OSError or zipfile.BadZipFile if it can't be read; ModuleNotFoundError if it is .xlsx and openpyxl is not
+    installed.
+    """
     rows = _read_rows(sheet_path)
     column_count = max(map(len, rows), default=0)
     rows = [row + [""] * (column_count - len(row)) for row in rows]
@@ -80,17 +95,19 @@ def _read_labels(sheet_path: str) -> dict[str, str]:
         if CLIP_NAME_PATTERN.match(row[clip_column]):
             if row[emotion_column].lower() not in EMOTION_TO_CLASS:
                 raise ValueError(
-                    f"{sheet_path}: row {row_number}: emotion {row[emotion_column]!r} is not known"
+                    f"{sheet_path}: row {row_number}: emotion {row[emotion_column]!r} is unknown"
                 )
             labels[row[clip_column].upper()] = EMOTION_TO_CLASS[row[emotion_column].lower()]
     return labels
 
 
-def _find_column(sheet_path: str, rows: list[list[str]], content: str, is_match) -> int:
-    """The column most of whose cells are of that kind."""
+def _find_column(
+    sheet_path: str, rows: list[list[str]], content: str, is_match: Callable[[str], object]
+) -> int:
+    """Returns the index of the column with the most cells that match; raises ValueError if none does."""
     counts = [sum(bool(is_match(cell)) for cell in column) for column in zip(*rows, strict=True)]
     if not any(counts):
-        raise ValueError(f"{sheet_path}: no column of {content}")
+        raise ValueError(f"{sheet_path}: no column contains {content}")
     return counts.index(max(counts))
 
 
@@ -98,7 +115,7 @@ def _read_rows(sheet_path: str) -> list[list[str]]:
     if sheet_path.lower().endswith(".csv"):
         with open(sheet_path, newline="", encoding="utf-8-sig") as file:
             return [[cell.strip() for cell in row] for row in csv.reader(file)]
-    import openpyxl  # slow, and of use here alone
+    import openpyxl  # slow to import, and only needed here
 
     worksheet = openpyxl.load_workbook(sheet_path, read_only=True, data_only=True).active
     cells = worksheet.iter_rows(values_only=True)

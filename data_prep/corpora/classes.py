@@ -1,4 +1,4 @@
-"""The classes of a corpus as an experiment wants them: merged or left out, always by an explicit map."""
+"""Merges or leaves out classes of a corpus by an explicit class map."""
 
 import collections
 import dataclasses
@@ -6,27 +6,33 @@ import dataclasses
 from emofuse_jax.data.writing.corpus import Corpus
 
 BASIC_EMOTIONS = ("angry", "disgust", "fearful", "happy", "sad", "surprised")
-"""Ekman's six, by the names that all corpora have here."""
+"""Ekman's six basic emotions, with the class names that all readers use."""
 
 
 def identity_class_map(*names: str) -> dict[str, str]:
-    """The map that keeps these names."""
+    """Returns a class map that leaves these class names unchanged: a dict from each name to itself."""
     return {name: name for name in names}
 
 
 def apply_class_map(corpus: Corpus, class_maps: dict[str, dict[str, str]], map_name: str | None) -> Corpus:
-    """`corpus` with the classes of `class_maps[map_name]` (default: its first), in the order of the map.
+    """Returns the corpus with its classes renamed, merged or left out; unchanged if there are no class maps.
 
-    A map says what each of the corpus's own names becomes; clips of other classes are left out, and a note
-    tells how many. Raises ValueError on a choice that is not there.
+    Args:
+      corpus: the corpus with its original classes.
+      class_maps: class maps by name; each maps original class names to new ones. New classes have the order
+        of the map. Clips of classes that are not in the map are left out, and a note states how many.
+      map_name: the map to use; None: the first.
+
+    Raises:
+      ValueError: no map has this name, or a name is set although `class_maps` is empty.
     """
     if not class_maps:
         if map_name is not None:
-            raise ValueError(f"classes={map_name!r}: corpus {corpus.name} has its classes by itself")
+            raise ValueError(f"classes={map_name!r}: corpus {corpus.name} has no choice of classes")
         return corpus
     map_name = next(iter(class_maps)) if map_name is None else map_name
     if map_name not in class_maps:
-        raise ValueError(f"classes={map_name!r}: corpus {corpus.name} has {', '.join(class_maps)}")
+        raise ValueError(f"classes={map_name!r}: corpus {corpus.name} offers {', '.join(class_maps)}")
     class_map = class_maps[map_name]
     classes = tuple(dict.fromkeys(class_map.values()))
     new_labels = {

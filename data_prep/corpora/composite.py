@@ -1,14 +1,14 @@
-"""Voices of one corpus with faces of another, paired by label: a stress test of fusion on real signals.
+"""Pairs voices of one corpus with faces of another, by label: a stress test of fusion on real signals.
 
-COMPOSITE: nobody in such a clip exists, sound and lips do not fit, and a score on it says nothing about
-people; every report and card is marked so. Use it to see whether a fusion learns from two real streams at
-all, how it weighs them, and what it does when one is lost.
+COMPOSITE: the people in these clips do not exist, the lips do not match the audio, and a score on such clips
+says nothing about people; every report and card is marked COMPOSITE. Use them to see if a fusion learns from
+two real modalities, how it weights them, and what it does when one is missing.
 
-A composite person is one voice speaker and one face speaker, of the same sex where both are known; no voice
-and no face belongs to two persons, so that a split by speaker keeps the identities of both sides apart. What
-had no partner is left out and counted. `emofuse composite` writes the films (the picture is copied, the sound
-is FLAC, both begin at 0 and end with the shorter one), `composite.csv`, and `composite.json`, which tells
-where each side came from. `emofuse prepare --corpus=composite` reads them.
+A composite person consists of one voice speaker and one face speaker, of the same sex as far as both are
+known. No voice and no face is part of two persons, so a split by person separates the speakers of both
+corpora. Speakers and clips without a partner are left out and counted. `emofuse composite` writes the video
+files (video is copied, audio is FLAC, both begin at 0 and end with the shorter one), `composite.csv`, and
+`composite.json`, which lists the two sources of each file. `emofuse prepare --corpus=composite` reads them.
 """
 
 import collections
@@ -23,37 +23,49 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from jaxtyping import Float
 
 from data_prep.corpora import folder
 from data_prep.media.audio_track import read_audio_blocks
 from data_prep.media.probe import MediaError, open_media, probe_media
-from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 from emofuse_jax.utils.files import write_atomic, write_json
 
 TABLE_FILE, SOURCES_FILE = "composite.csv", "composite.json"
 SAMPLE_RATE = 16_000
-"""Of the sound that is written; every recipe reads 16 kHz."""
+"""Sample rate of the written audio in Hz; all recipes read 16 kHz."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipPair:
-    """One clip to be made."""
+    """The two source clips of a composite clip, with its name, label and speaker."""
 
     name: str
     label: str
     speaker: str
-    voice: Clip
-    face: Clip
+    voice: MediaClip
+    face: MediaClip
 
 
 def read_corpus(source: str) -> Corpus:
-    """The films of a directory that `make_composite` wrote; its notes say what they were made of."""
+    """Returns the clips of a directory that `make_composite` wrote.
+
+    The notes name the two source corpora and list what was left out. The name is `composite_demo` if one
+    of them is the demo corpus, otherwise `composite`.
+
+    Raises:
+      FileNotFoundError: composite.json or composite.csv does not exist.
+      ValueError: composite.json is not JSON, or composite.csv is not a valid table of clips
+        (`folder.read_corpus`).
+      KeyError: composite.json lacks a field.
+    """
     sources_path = os.path.join(source, SOURCES_FILE)
     try:
         with open(sources_path, encoding="utf-8") as file:
             metadata = json.load(file)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{sources_path}: not there; run emofuse composite first") from None
+        raise FileNotFoundError(f"{sources_path}: does not exist; run emofuse composite first") from None
     corpus = folder.read_corpus(os.path.join(source, TABLE_FILE))
     is_synthetic = "demo" in (metadata["voice_corpus"], metadata["face_corpus"])
     name = "composite_demo" if is_synthetic else "composite"
@@ -61,17 +73,22 @@ def read_corpus(source: str) -> Corpus:
 
 
 def pair_clips(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> tuple[list[ClipPair], list[str]]:
-    """The clips to make, and what had no partner.
+    """Pairs the clips of two corpora by label, at random with a fixed seed.
 
-    Raises ValueError where fewer than two classes or three persons are common to both.
+    Returns:
+      The pairs (`ClipPair`: name, label, speaker, voice clip, face clip), and a list of two lines that state
+      how many clips of each corpus have no partner.
+
+    Raises:
+      ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers.
     """
     classes = [name for name in voice_corpus.classes if name in face_corpus.classes]
     speaker_pairs = pair_speakers(voice_corpus, face_corpus, seed)
     if len(classes) < 2 or len(speaker_pairs) < 3:
         raise ValueError(
             f"{voice_corpus.name} and {face_corpus.name}: {len(classes)} classes and"
-            f" {len(speaker_pairs)} persons in common,"
-            " expected at least 2 and 3; choose class maps that meet"
+            f" {len(speaker_pairs)} pairs of speakers in common,"
+            " expected at least 2 and 3; choose class maps with common classes"
         )
     rng, pairs = np.random.default_rng(seed), []
     grouped_clips = [group_by_speaker_and_label(corpus) for corpus in (voice_corpus, face_corpus)]
@@ -93,8 +110,13 @@ def pair_clips(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> tuple[li
 
 
 def pair_speakers(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> list[tuple[str, str]]:
-    """Pairs of a voice's and a face's speaker, each in one pair at most; those of one sex first."""
-    rng, speaker_pairs = np.random.default_rng(seed), []
+    """Returns (voice speaker, face speaker) pairs, chosen at random with a fixed seed, in sorted order.
+
+    Each speaker is in at most one pair. Speakers of the same sex are paired first. The list is empty if
+    one of the corpora has no clips.
+    """
+    rng = np.random.default_rng(seed)
+    speaker_pairs: list[tuple[str, str]] = []
     shuffled_speakers = []
     for corpus in (voice_corpus, face_corpus):
         names = sorted({clip.speaker for clip in corpus.clips})
@@ -116,9 +138,12 @@ def pair_speakers(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> list[
     return sorted(speaker_pairs)
 
 
-def group_by_speaker_and_label(corpus: Corpus) -> dict[tuple[str, str], list[Clip]]:
-    """Labelled clips of each speaker and class."""
-    groups: dict = collections.defaultdict(list)
+def group_by_speaker_and_label(corpus: Corpus) -> dict[tuple[str, str], list[MediaClip]]:
+    """Returns a dict from (speaker, class name) to the list of that speaker's clips of that class.
+
+    Unlabelled clips are left out. A missing key gives an empty list.
+    """
+    groups: dict[tuple[str, str], list[MediaClip]] = collections.defaultdict(list)
     for clip in corpus.clips:
         if clip.label >= 0:
             groups[clip.speaker, corpus.classes[clip.label]].append(clip)
@@ -128,10 +153,21 @@ def group_by_speaker_and_label(corpus: Corpus) -> dict[tuple[str, str], list[Cli
 def make_composite(
     voice_corpus: Corpus, face_corpus: Corpus, output: str, seed: int
 ) -> tuple[int, list[str]]:
-    """Writes the films and their table; started again, it makes those that are missing.
+    """Writes the composite clips with composite.csv and composite.json; existing clips are not written again.
 
-    A pair whose media cannot be read is left out and told. Returns the number of films, and what was left
-    out.
+    Args:
+      voice_corpus: corpus that the audio is taken from.
+      face_corpus: corpus that the video is taken from.
+      output: directory to write, created if missing.
+      seed: seed of the pairing.
+
+    Returns:
+      The number of composite clips, and a list of lines for everything that was left out: clips without a
+      partner, and pairs with a file that can't be read or written.
+
+    Raises:
+      ValueError: the corpora have too few classes or speakers in common (`pair_clips`).
+      OSError: the directory, composite.csv or composite.json can't be written.
     """
     pairs, left_out = pair_clips(voice_corpus, face_corpus, seed)
     os.makedirs(output, exist_ok=True)
@@ -164,12 +200,17 @@ def make_composite(
 
 
 def write_pair(clip_pair: ClipPair, path: str) -> None:
-    """Picture and sound of a pair as one film, whole or not at all; MediaError where a side can't be read."""
+    """Writes a pair as one Matroska file, atomically: the video is copied, the audio is encoded as FLAC.
+
+    Raises MediaError if a source file can't be read or lacks the video or audio, if the face clip is only
+    a part of its file, or if encoding or writing fails; OSError if the complete file can't be moved to
+    `path`.
+    """
     face_info, voice_info = probe_media(clip_pair.face.path), probe_media(clip_pair.voice.path)
     if clip_pair.face.start is not None or clip_pair.face.end is not None or clip_pair.face.half:
-        raise MediaError("the face is a part of a film, which can't be copied; cut the film first")
+        raise MediaError("the face clip is a part of its file, which can't be copied; cut the file first")
     if face_info.video is None or voice_info.audio is None:
-        raise MediaError("no picture" if face_info.video is None else "no sound")
+        raise MediaError("no video stream" if face_info.video is None else "no audio stream")
     start = clip_pair.voice.start or 0.0
     end = min(
         voice_info.audio.end, clip_pair.voice.end if clip_pair.voice.end is not None else voice_info.audio.end
@@ -196,7 +237,11 @@ def write_pair(clip_pair: ClipPair, path: str) -> None:
 
 @contextlib.contextmanager
 def atomic_path(path: str) -> Iterator[str]:
-    """Yields a temporary path; moves the file to `path` after the block, removes it if the block raises."""
+    """Yields the temporary path `<path>.part`, to which the block writes a file.
+
+    Moves that file to `path` after the block; removes it if the block raises, and passes the error
+    through. Raises OSError if the file can't be moved, for example because the block wrote none.
+    """
     temporary_path = f"{path}.part"
     try:
         yield temporary_path
@@ -207,8 +252,13 @@ def atomic_path(path: str) -> Iterator[str]:
         raise
 
 
-def mux_audio(container, stream, samples: np.ndarray) -> None:
-    """Encodes mono samples in -1 to 1 from second 0 on."""
+def mux_audio(
+    container: av.container.OutputContainer, stream: AudioStream, samples: Float[np.ndarray, " n"]
+) -> None:
+    """Encodes mono samples (-1 to 1) into the stream of a container, from second 0 on.
+
+    Raises av.FFmpegError if the samples can't be encoded or written.
+    """
     int16_samples = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
     for start in range(0, len(int16_samples), 4096):
         frame = av.AudioFrame.from_ndarray(

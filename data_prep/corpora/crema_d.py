@@ -1,7 +1,8 @@
-"""CREMA-D (Cao et al. 2014): 91 actors, 12 sentences, 6 emotions, 7442 clips with votes of raters.
+"""Reads CREMA-D (Cao et al. 2014): 91 actors, 12 sentences, 6 emotions, 7442 clips with votes of raters.
 
-As in its repository: VideoFlash/*.flv, AudioWAV/*.wav, processedResults/summaryTable.csv (the raters' votes)
-and VideoDemographics.csv (the actors' sex); folders may be left out or lie elsewhere below the source.
+Files as in its repository: VideoFlash/*.flv, AudioWAV/*.wav, processedResults/summaryTable.csv (votes of the
+raters) and VideoDemographics.csv (sex of the actors). They may be in any folder below the source, and some
+may be missing.
 """
 
 import csv
@@ -12,7 +13,7 @@ import re
 from data_prep.corpora.classes import identity_class_map
 from data_prep.corpora.find_files import file_stem, find_files
 from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
-from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 
 CODE_TO_CLASS = {
     "ANG": "angry",
@@ -28,10 +29,10 @@ LABELS = ("intended", "perceived")
 FILE_NAME_PATTERN = re.compile(
     r"((1\d{3})_[A-Z]{3}_([A-Z]{3})_(?:LO|MD|HI|XX|X))\.(flv|mp4|wav|mp3)$", re.IGNORECASE
 )
-"""actor_sentence_emotion_intensity"""
+"""File names: actor_sentence_emotion_intensity."""
 EXTENSION_PREFERENCE = ("flv", "mp4", "wav", "mp3")
 BROKEN_CLIPS = ("1076_MTI_NEU_XX", "1076_MTI_SAD_XX", "1064_TIE_SAD_XX", "1064_IEO_DIS_MD")
-"""Broken or mislabelled as distributed."""
+"""Clips that are broken or mislabelled in the distributed corpus."""
 EXPECTED_COUNTS = ExpectedCounts(
     clips=7442, speakers=91, classes=dict.fromkeys(CLASSES, 1271) | {"neutral": 1087}
 )
@@ -39,11 +40,18 @@ VOTES_FILE, ACTORS_FILE = "summaryTable.csv", "VideoDemographics.csv"
 
 
 def read_corpus(source: str, labels: str = "intended") -> Corpus:
-    """The clips below `source`; label: what the actor was told to show, or what raters saw and heard.
+    """Returns the clips below `source`, without broken ones; video files are preferred to audio files.
 
-    Perceived is the majority of those who had picture and sound; clips without one are left out and named.
+    Args:
+      source: folder of the corpus.
+      labels: `intended`: the emotion that the actor had to show; `perceived`: the majority vote of raters who
+        saw video with audio. Clips without a majority are left out, and a note names them.
+
+    Raises:
+      ValueError: a table lacks a column, or `labels` is `perceived` and summaryTable.csv is missing.
+      OSError: summaryTable.csv or VideoDemographics.csv can't be read.
     """
-    best_files: dict[str, tuple[int, str, re.Match]] = {}
+    best_files: dict[str, tuple[int, str, re.Match[str]]] = {}
     paths = list(find_files(source))
     for path in paths:
         match = FILE_NAME_PATTERN.search(os.path.basename(path))
@@ -56,7 +64,7 @@ def read_corpus(source: str, labels: str = "intended") -> Corpus:
         actor: sex_text[:1].lower()
         for actor, sex_text in _read_columns(paths, ACTORS_FILE, "ActorID", "Sex").items()
     }
-    notes = format_names("missing, by summaryTable.csv", votes.keys() - best_files.keys())
+    notes = format_names("missing according to summaryTable.csv", votes.keys() - best_files.keys())
     corpus = _without_broken_clips(
         add_difference_notes(Corpus("crema_d", CLASSES, clips, sex, tuple(notes)), EXPECTED_COUNTS)
     )
@@ -66,17 +74,21 @@ def read_corpus(source: str, labels: str = "intended") -> Corpus:
 def _without_broken_clips(corpus: Corpus) -> Corpus:
     clips = tuple(clip for clip in corpus.clips if clip.clip_id not in BROKEN_CLIPS)
     notes = format_names(
-        "known to be broken, left out", {c.clip_id for c in corpus.clips} & set(BROKEN_CLIPS)
+        "known to be broken or mislabelled, left out", {c.clip_id for c in corpus.clips} & set(BROKEN_CLIPS)
     )
     return dataclasses.replace(corpus, clips=clips, notes=corpus.notes + tuple(notes))
 
 
-def _make_clip(name: str, path: str, match: re.Match) -> Clip:
-    return Clip(name, path, CLASSES.index(CODE_TO_CLASS[match[3].upper()]), match[2])
+def _make_clip(name: str, path: str, match: re.Match[str]) -> MediaClip:
+    return MediaClip(name, path, CLASSES.index(CODE_TO_CLASS[match[3].upper()]), match[2])
 
 
 def _read_columns(paths: list[str], file_name: str, key_column: str, value_column: str) -> dict[str, str]:
-    """Two columns of the CSV of that name among `paths`; empty where it is not there."""
+    """Returns the values of `value_column` of a CSV file, by the file stem in `key_column`.
+
+    The dict is empty if no path has the name `file_name`. Raises ValueError if a column is missing,
+    OSError if the file can't be read.
+    """
     path = next((path for path in paths if os.path.basename(path) == file_name), None)
     if path is None:
         return {}
@@ -89,7 +101,7 @@ def _read_columns(paths: list[str], file_name: str, key_column: str, value_colum
 
 def _with_perceived_labels(corpus: Corpus, votes: dict[str, str]) -> Corpus:
     if not votes:
-        raise ValueError(f"labels='perceived': {VOTES_FILE} of CREMA-D is not below the source")
+        raise ValueError(f"labels='perceived': expected {VOTES_FILE} of CREMA-D below the source, not found")
     letter_to_label = {name[0].upper(): i for i, name in enumerate(CLASSES)}
     labels = {
         clip.clip_id: letter_to_label.get(votes.get(clip.clip_id, "").upper(), -1) for clip in corpus.clips

@@ -1,17 +1,17 @@
-"""The demo corpus: drawn faces that speak, whose best possible accuracy is known.
+"""Generates and reads the demo corpus: drawn faces that speak, with known best possible accuracies.
 
 Every clip has a face that shows one of three families p and a state s_f in {0, 1}, and a voice with a state
 s_v in {0, 1}; all are independent and uniform. The emotion is the pair (p, m), class 2 p + m, with
 
     m = s_v           for p = 0
-    m = s_f xor s_v   for p = 1, 2    (a voice that turns the meaning of a face, as irony does)
+    m = s_f xor s_v   for p = 1, 2    (the voice reverses the meaning of the face, as in irony)
 
-so that the voice alone can reach an accuracy of 1/3, the face alone 1/2, any additive combination of the two
-`argmax_c a_c(face) + b_c(voice)` 5/6, and both together 1 (`accuracy_ceilings`). The six names of the classes
-are a construction: they give RAVDESS-like file names, and no look or voice is meant to be that emotion's.
+The best possible accuracy is 1/3 with the voice alone, 1/2 with the face alone, 5/6 with any additive
+combination `argmax_c a_c(face) + b_c(voice)`, and 1 with both together (`accuracy_ceilings`). The six class
+names only serve to give file names like those of RAVDESS; the faces and voices do not imitate these emotions.
 
-About one clip in twenty is damaged as real ones are (`data_prep.synth.clip.DAMAGES`); `demo.csv`, beside the
-clips, says which. It is written last: a directory without it is not finished.
+About one clip in twenty is damaged as real clips are (`data_prep.synth.clip.DAMAGES`); `demo.csv`, next to
+the clips, lists the damages. It is written last: a directory without it is incomplete.
 """
 
 import csv
@@ -24,41 +24,48 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import get_type_hints
 
 from data_prep.synth.clip import render_clip
 from data_prep.synth.corpus_plan import STATES, DemoClip, class_of, plan_corpus
-from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 from emofuse_jax.utils.files import write_atomic
 from emofuse_jax.utils.system import available_cores
 
 GENERATOR_VERSION = 1
-"""Of the generator: clips of different versions are never mixed in a directory."""
+"""Version of the generator; a directory never mixes clips of different versions."""
 CLASSES = ("neutral", "happy", "sad", "angry", "fearful", "surprised")
 PARAMETERS_FILE, TABLE_FILE = "demo.json", "demo.csv"
 
 
 def read_corpus(source: str) -> Corpus:
-    """The finished corpus in the directory `source`; speakers are "01", "02", ..., odd ones male.
+    """Returns the complete demo corpus in the directory `source`.
 
-    Raises FileNotFoundError when it is not finished, ValueError when demo.csv is not as it was written.
+    Speakers are "01", "02", ...; odd ones are male. Notes count the damaged clips. Raises
+    FileNotFoundError if demo.csv does not exist (the corpus is incomplete), ValueError if a row of demo.csv
+    is wrong.
     """
     demo_clips = read_demo_clips(source)
-    clips = tuple(Clip(c.clip_id, os.path.join(source, c.path), c.label, c.speaker) for c in demo_clips)
+    clips = tuple(MediaClip(c.clip_id, os.path.join(source, c.path), c.label, c.speaker) for c in demo_clips)
     sex = {c.speaker: "m" if int(c.speaker) % 2 else "f" for c in demo_clips}
     counts = Counter(c.damage for c in demo_clips if c.damage)
     notes = [
-        f"{count} of {len(demo_clips)} clips made with {damage} (demo.csv)"
+        f"{count} of {len(demo_clips)} clips generated with damage {damage} (demo.csv)"
         for damage, count in counts.items()
     ]
     return Corpus("demo", CLASSES, clips, sex, tuple(sorted(notes)), root=os.path.abspath(source))
 
 
 def read_demo_clips(source: str) -> tuple[DemoClip, ...]:
-    """The clips of a finished corpus with their states and damages, ordered by clip_id; raises as above."""
+    """Returns the rows of demo.csv as `DemoClip`, with states and damages, ordered by clip_id.
+
+    Raises FileNotFoundError if demo.csv does not exist, ValueError if it is not UTF-8 or a row lacks a
+    column, has an unknown column or a wrong value.
+    """
     path = os.path.join(source, TABLE_FILE)
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: not there; the corpus is not finished, run emofuse demo again")
-    field_types = {f.name: f.type for f in dataclasses.fields(DemoClip)}
+        raise FileNotFoundError(f"{path}: does not exist, the corpus is incomplete; run emofuse demo again")
+    field_types = get_type_hints(DemoClip)
     with open(path, newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         try:
@@ -73,15 +80,23 @@ def read_demo_clips(source: str) -> tuple[DemoClip, ...]:
 
 
 def accuracy_ceilings(clips: Iterable[DemoClip]) -> dict[str, float]:
-    """Best possible accuracy on these clips as made: of the voice, the face, their sum, and both.
+    """Computes the best accuracies that any classifier can have on these clips, with their damages.
 
-    The mean over clips of the Bayes accuracy of what a clip shows: 1/3, 1/2, 5/6, 1 where it shows all, the
-    voice's alone (1/3) where there is no face, the face's alone (1/2) where there is no voice, and 1/6 for a
-    stream that is not there. A face that is lost on the way was seen. Raises ValueError without clips.
+    Each accuracy is the mean over clips. For an undamaged clip it is 1/3 with the voice alone, 1/2 with
+    the face alone, 5/6 with any sum of face scores and voice scores for each class, and 1 with both together.
+    For a clip without a face, it is 1/3 for all that use the voice; for a clip without a voice, 1/2 for all
+    that use the face; and 1/6 for a missing modality alone. A face that is hidden for a part of the clip
+    counts as visible.
+
+    Returns:
+      Accuracies from 0 to 1 with the keys `voice`, `face`, `additive` (a sum of scores) and `both`.
+
+    Raises:
+      ValueError: `clips` is empty.
     """
     counts = Counter(clip.damage for clip in clips)
     if not counts:
-        raise ValueError("ceilings: no clips, expected at least one")
+        raise ValueError("accuracy ceilings: no clips, expected at least one")
     ceilings_by_damage = {damage: _ceilings_for_damage(damage) for damage in counts}
     return {
         name: sum(count * ceilings_by_damage[damage][name] for damage, count in counts.items())
@@ -103,19 +118,24 @@ def _ceilings_for_damage(damage: str) -> dict[str, float]:
 
 
 def _bayes_accuracy(observe: Callable[[int, int, int], Hashable]) -> float:
-    """Accuracy of the most frequent class of each observation, over all equally likely states."""
-    class_counts: dict[Hashable, Counter] = {}
+    """Computes the accuracy, 0 to 1, of the rule that predicts the most frequent class of each observation.
+
+    All states are equally likely. `observe` returns what the rule can see of a state: family of the face
+    (0 to 2), state of the face (0 or 1), state of the voice (0 or 1).
+    """
+    class_counts: dict[Hashable, Counter[int]] = {}
     for state in STATES:
         class_counts.setdefault(observe(*state), Counter())[class_of(*state)] += 1
     return sum(max(counts.values()) for counts in class_counts.values()) / len(STATES)
 
 
 def _best_additive_accuracy() -> float:
-    """Best accuracy of `argmax_c a_c(p, s_f) + b_c(s_v)`.
+    """Computes the best accuracy, 0 to 1, of a rule that adds a face score and a voice score for each class.
 
-    The face tells p, and each family has classes of its own, so the rule is free in each: it chooses m = 1
-    where `a(s_f) + b(s_v) > 0`. The scores below give all 14 labellings of the four cells that such a sum can
-    give; xor is none of them.
+    The face shows the family p, and each family has two separate classes, so the rule can be chosen for
+    each family: it predicts the second class if `a(state of the face) + b(state of the voice) > 0`. The
+    scores below produce all 14 labellings of the four combinations of states that such a sum can produce;
+    "exclusive or" is not among them.
     """
     face_scores = tuple(itertools.product((-2, 0, 2), repeat=2))
     voice_scores = tuple(itertools.product((-1, 1), repeat=2))
@@ -137,11 +157,23 @@ def write_corpus(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Makes the corpus in `directory` with `workers` processes (default: one per core).
+    """Generates the demo corpus in a directory: mp4 files, demo.json (parameters) and, last, demo.csv.
 
-    Stopped at any moment and called again, it goes on and ends with the same bytes, whatever `workers` is.
-    `progress(done, total)` is called after each clip. Raises ValueError when the arguments are out of range
-    or when `directory` holds a demo corpus made with others.
+    The call may be stopped at any moment; the same call resumes and produces the same bytes, with any
+    number of workers.
+
+    Args:
+      directory: directory to write, created if missing.
+      speakers: number of speakers, 1 to 99.
+      clips_per_speaker: number of clips of each speaker, 1 to 1000.
+      seed: seed of everything, 0 to 2**31.
+      workers: number of processes; default: one for each core.
+      progress: called after each clip with the number of finished clips and of all clips.
+
+    Raises:
+      ValueError: a number is out of range, `directory` contains a demo corpus with other parameters, or its
+        demo.json is not JSON.
+      OSError: a file can't be read or written.
     """
     for name, value, minimum, maximum in (
         ("speakers", speakers, 1, 99),
@@ -164,8 +196,12 @@ def write_corpus(
     write_atomic(os.path.join(directory, TABLE_FILE), _encode_csv(clips))
 
 
-def _claim_directory(directory: str, parameters: dict) -> None:
-    """Notes what is being made here, or checks that it is what has been begun."""
+def _claim_directory(directory: str, parameters: dict[str, int]) -> None:
+    """Writes the parameters to demo.json in `directory`, unless that file exists with the same parameters.
+
+    Raises ValueError if demo.json has other parameters or is not JSON, OSError if it can't be read or
+    written.
+    """
     path = os.path.join(directory, PARAMETERS_FILE)
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
@@ -174,7 +210,7 @@ def _claim_directory(directory: str, parameters: dict) -> None:
             if stored_parameters.get(name) != value:
                 raise ValueError(
                     f"{path}: {name} is {stored_parameters.get(name)}, expected {value}; use another"
-                    f" directory"
+                    f" directory, or the stored value"
                 )
         return
     os.makedirs(directory, exist_ok=True)
@@ -182,12 +218,15 @@ def _claim_directory(directory: str, parameters: dict) -> None:
 
 
 def _render_all(directory: str, clips: list[DemoClip], seed: int, workers: int) -> Iterator[None]:
-    """Makes the clips, yielding after each; a speaker's clips go to one worker as far as possible."""
+    """Generates the files of the clips and yields None after each; `workers` is the number of processes.
+
+    Consecutive clips of a speaker go to the same worker. Raises OSError if a file can't be written.
+    """
     jobs = [(directory, clip, seed) for clip in clips]
     if workers == 1 or len(jobs) < 2:
         yield from map(_render_file, jobs)
         return
-    context = multiprocessing.get_context("spawn")  # threads of the caller don't survive a fork
+    context = multiprocessing.get_context("spawn")  # a fork would lose the caller's threads
     with context.Pool(min(workers, len(jobs)), initializer=_limit_opencv_threads) as pool:
         yield from pool.imap_unordered(
             _render_in_worker, jobs, chunksize=max(1, min(15, len(jobs) // (4 * workers)))
@@ -201,7 +240,10 @@ def _limit_opencv_threads() -> None:
 
 
 def _render_in_worker(job: tuple[str, DemoClip, int]) -> None:
-    """`_render_file` in a worker, which ends when the run it works for has been killed."""
+    """Runs `_render_file` in a worker process; ends the process if its parent process has been killed.
+
+    Raises OSError if the file can't be written.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Media files below a folder."""
+"""Finds files below a folder."""
 
 import os
 from collections.abc import Iterator
@@ -7,11 +7,14 @@ MEDIA_EXTENSIONS = (".mp4", ".avi", ".flv", ".mov", ".mkv", ".webm", ".wav", ".f
 
 
 def find_files(source: str) -> Iterator[str]:
-    """Paths of all files below `source`, in order, through links but never in circles; no hidden ones."""
+    """Yields the paths of all files below `source`, sorted within each folder, without hidden files.
+
+    Follows symbolic links, but visits each folder only once. Yields nothing if `source` is not a folder.
+    """
     visited = set()
     for folder, folders, names in os.walk(source, followlinks=True):
         real_path = os.path.realpath(folder)
-        if real_path in visited:  # a link that leads back up
+        if real_path in visited:  # a link to a folder that was visited before
             folders.clear()
             continue
         visited.add(real_path)
@@ -20,10 +23,13 @@ def find_files(source: str) -> Iterator[str]:
 
 
 def find_media_files(source: str) -> Iterator[str]:
-    """The files below `source` that are media by their names."""
+    """Yields the paths of the files below `source` with one of the extensions in MEDIA_EXTENSIONS.
+
+    Yields nothing if `source` is not a folder.
+    """
     return (path for path in find_files(source) if path.lower().endswith(MEDIA_EXTENSIONS))
 
 
 def file_stem(path: str) -> str:
-    """A file's name without folder and ending."""
+    """Returns the name of a file without folder and last extension: `a.b` for `folder/a.b.mp4`."""
     return os.path.splitext(os.path.basename(path))[0]

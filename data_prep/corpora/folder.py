@@ -1,15 +1,16 @@
-"""Your own clips: a CSV with the columns `path,label,speaker` and, where of use, `start,end,take,half`.
+"""Reads your own clips from a CSV file.
 
-Paths are relative to the CSV's folder. An empty label is an unlabelled clip; `start` and `end` are seconds of
-the file. Clips of one `take` show the same event, as two cameras do. `half` is left or right where two people
-share the picture.
+The columns are `path,label,speaker` and optionally `start,end,take,half`.
+Paths are relative to the folder of the CSV file. A clip with an empty label is unlabelled. `start` and `end`
+are seconds of the media file. Clips with the same `take` show the same event, for example from two cameras.
+`half` is left or right if two people share the picture, and empty otherwise.
 """
 
 import csv
 import math
 import os
 
-from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 
 REQUIRED_COLUMNS = ("path", "label", "speaker")
 TIME_COLUMNS = ("start", "end")
@@ -17,9 +18,16 @@ OPTIONAL_COLUMNS = (*TIME_COLUMNS, "take", "half")
 
 
 def read_corpus(source: str) -> Corpus:
-    """Reads the CSV `source`, or the one CSV in the folder `source`; classes are the labels by name.
+    """Returns the clips of a CSV file; the classes are the labels in alphabetical order.
 
-    Raises ValueError naming file, row and column.
+    Args:
+      source: a CSV file, or a folder with exactly one CSV file.
+
+    Raises:
+      ValueError: a folder does not have exactly one CSV file, the file is not CSV in UTF-8, or a column or
+        value is missing, unknown or wrong; the message names the file, row and column.
+      FileNotFoundError: the file does not exist.
+      OSError: the file can't be read.
     """
     csv_path = _find_csv(source)
     rows = _read_rows(csv_path)
@@ -34,7 +42,7 @@ def _find_csv(source: str) -> str:
     csv_names = sorted(name for name in os.listdir(source) if name.lower().endswith(".csv"))
     if len(csv_names) != 1:
         raise ValueError(
-            f"{source}: {len(csv_names)} CSV files, expected one; or name the file as the source"
+            f"{source}: {len(csv_names)} CSV files, expected one; or set the CSV file itself as the source"
         )
     return os.path.join(source, csv_names[0])
 
@@ -46,7 +54,7 @@ def _read_rows(csv_path: str) -> list[tuple[int, dict[str, str]]]:
             columns = reader.fieldnames or []
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{csv_path}: not a CSV in UTF-8: {error}") from error
+        raise ValueError(f"{csv_path}: not a CSV file in UTF-8: {error}") from error
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     unknown = [name for name in columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
     if missing or unknown or len(set(columns)) < len(columns):
@@ -60,7 +68,7 @@ def _read_rows(csv_path: str) -> list[tuple[int, dict[str, str]]]:
     return [(line_number, {name: value.strip() for name, value in row.items()}) for line_number, row in rows]
 
 
-def _parse_clip(csv_path: str, line_number: int, row: dict[str, str], classes: tuple[str, ...]) -> Clip:
+def _parse_clip(csv_path: str, line_number: int, row: dict[str, str], classes: tuple[str, ...]) -> MediaClip:
     for name in ("path", "speaker"):
         if not row[name]:
             raise ValueError(f"{csv_path}: row {line_number}: column {name} is empty")
@@ -78,7 +86,7 @@ def _parse_clip(csv_path: str, line_number: int, row: dict[str, str], classes: t
         raise ValueError(
             f"{csv_path}: row {line_number}: column half is {half!r}, expected left, right or nothing"
         )
-    return Clip(
+    return MediaClip(
         os.path.normpath(path) + time_suffix + half, media_path, label, row["speaker"], start, end, half, take
     )
 

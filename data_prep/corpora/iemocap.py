@@ -1,7 +1,7 @@
-"""IEMOCAP (Busso et al. 2008): ten actors in five sessions, utterances of dialogues, labelled by raters.
+"""Reads IEMOCAP (Busso et al. 2008): utterances of ten actors in dialogues, labelled by raters.
 
-As distributed: Session<i>/dialog/EmoEvaluation/<dialogue>.txt, Session<i>/dialog/avi/DivX/<dialogue>.avi and,
-where that is missing, Session<i>/dialog/wav/<dialogue>.wav.
+Files as distributed: Session<i>/dialog/EmoEvaluation/<dialogue>.txt,
+Session<i>/dialog/avi/DivX/<dialogue>.avi, and if the latter is missing, Session<i>/dialog/wav/<dialogue>.wav.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from data_prep.corpora.classes import identity_class_map
 from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
-from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 
 CODE_TO_CLASS = {
     "neu": "neutral",
@@ -43,16 +43,25 @@ EXPECTED_IMPROVISED_COUNTS = ExpectedCounts(
 )
 SESSIONS = tuple(f"Session{i}" for i in range(1, 6))
 UTTERANCE_PATTERN = re.compile(r"\[(\d+\.\d+) - (\d+\.\d+)\]\t((Ses0\d)([FM])_\w+)_([FM])(\w*\d+)\t(\w{3})\t")
-"""[start - end] dialogue_speaker-and-number label"""
+"""Lines of an evaluation file: [start - end], dialogue_speaker-and-number, label."""
 
 
 def read_corpus(source: str, subset: str = "all") -> Corpus:
-    """All utterances of the sessions below `source`; a speaker is a session and the letter of the utterance.
+    """Returns the utterances of all sessions in `source`, one clip for each; no clips if there is no session.
 
-    The dialogue's name bears the letter of the actor with the markers, who sits on the left of the picture.
-    Raises ValueError on a sheet without a line that can be read.
+    A speaker is a session with the letter of the utterance (F or M). Notes list dialogues without a media
+    file, which are left out, and differences from the published numbers. The name of a dialogue contains the
+    letter of the actor with face markers, who sits in the left half of the picture.
+
+    Args:
+      source: folder of the corpus, with the folders Session1 to Session5.
+      subset: `all`, or `improvised` for improvised dialogues only.
+
+    Raises:
+      ValueError: an evaluation file has no readable line or an unknown label.
+      OSError: an evaluation file can't be read.
     """
-    clips: list[Clip] = []
+    clips: list[MediaClip] = []
     missing_dialogues: list[str] = []
     for evaluation_path in _find_evaluation_files(source):
         media_path = _find_media(evaluation_path)
@@ -61,7 +70,7 @@ def read_corpus(source: str, subset: str = "all") -> Corpus:
         missing_dialogues += (
             [] if media_path else [f"{os.path.basename(evaluation_path)[:-4]} ({len(utterances)} utterances)"]
         )
-    notes = format_names("dialogues without avi and wav, left out", missing_dialogues)
+    notes = format_names("dialogues without avi and wav file, left out", missing_dialogues)
     sex = {clip.speaker: clip.speaker[-1].lower() for clip in clips}
     corpus = Corpus("iemocap", CLASSES, tuple(clips), sex, tuple(notes))
     if subset == "all":
@@ -83,7 +92,7 @@ def _find_evaluation_files(source: str) -> list[str]:
 
 
 def _find_media(evaluation_path: str) -> str | None:
-    """The dialogue's picture with sound, or its sound alone."""
+    """Returns the video file of a dialogue, else its audio file, or None if neither exists."""
     dialog_folder, name = (
         os.path.dirname(os.path.dirname(evaluation_path)),
         os.path.basename(evaluation_path)[:-4],
@@ -95,16 +104,18 @@ def _find_media(evaluation_path: str) -> str | None:
     return next((path for path in candidates if os.path.exists(path)), None)
 
 
-def _read_utterances(evaluation_path: str, media_path: str) -> Iterator[Clip]:
+def _read_utterances(evaluation_path: str, media_path: str) -> Iterator[MediaClip]:
     with open(evaluation_path, encoding="utf-8", errors="replace") as file:
         matches = [match for line in file if (match := UTTERANCE_PATTERN.match(line))]
     if not matches:
-        raise ValueError(f"{evaluation_path}: no line as '[start - end] utterance label [..]'")
+        raise ValueError(f"{evaluation_path}: no line of the form '[start - end] utterance label [..]'")
     for match in matches:
         start, end, dialogue, session, marked_actor, speaker, number, code = match.groups()
         if code not in CODE_TO_CLASS:
-            raise ValueError(f"{evaluation_path}: utterance {dialogue}_{speaker}{number}: label {code!r}")
-        yield Clip(
+            raise ValueError(
+                f"{evaluation_path}: utterance {dialogue}_{speaker}{number}: unknown label {code!r}"
+            )
+        yield MediaClip(
             f"{dialogue}_{speaker}{number}",
             media_path,
             CLASSES.index(CODE_TO_CLASS[code]),

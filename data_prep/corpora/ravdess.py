@@ -1,4 +1,4 @@
-"""RAVDESS speech (Livingstone & Russo 2018): 24 actors, 8 emotions, 1440 takes, each as up to three files."""
+"""Reads RAVDESS speech (Livingstone & Russo 2018): 24 actors, 8 emotions, 1440 takes of up to three files."""
 
 import collections
 import hashlib
@@ -9,7 +9,7 @@ import re
 from data_prep.corpora.classes import identity_class_map
 from data_prep.corpora.find_files import find_files
 from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes
-from emofuse_jax.data.writing.corpus import Clip, Corpus
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 CALM_AS_NEUTRAL = {"neutral": "neutral", "calm": "neutral"}
@@ -22,15 +22,15 @@ CLASS_MAPS = {
 FILE_NAME_PATTERN = re.compile(
     r"(0[123])-((0[12])-(0[1-8])-0[12]-0[12]-0[12]-(\d\d))\.(mp4|wav|flac)$", re.IGNORECASE
 )
-"""modality-vocal channel-emotion-intensity-sentence-repetition-actor"""
+"""File names: modality-vocal channel-emotion-intensity-sentence-repetition-actor."""
 MODALITY_PREFERENCE = {"01": 0, "03": 1, "02": 2}
-"""Audio-video, then sound only, then video only: one file stands for the take."""
+"""Rank of each modality: audio with video, audio only, video only; the best file represents the take."""
 EXPECTED_TAKES = frozenset(
     f"01-{emotion:02d}-{intensity:02d}-{sentence:02d}-{repetition:02d}-{actor:02d}"
     for emotion, intensity, sentence, repetition, actor in itertools.product(
         range(1, 9), (1, 2), (1, 2), (1, 2), range(1, 25)
     )
-    if (emotion, intensity) != (1, 2)  # there is no strong neutral
+    if (emotion, intensity) != (1, 2)  # the corpus has no strong neutral
 )
 EXPECTED_COUNTS = ExpectedCounts(
     clips=1440,
@@ -42,7 +42,12 @@ EXPECTED_COUNTS = ExpectedCounts(
 
 
 def read_corpus(source: str) -> Corpus:
-    """All speech takes below `source`, wherever they lie; the speaker is the actor's number, odd is male."""
+    """Returns all speech takes in any folder below `source`, with one file for each take.
+
+    The speaker is the actor's number; odd numbers are male. Notes list unused and identical files and
+    differences from the published numbers. Raises OSError if one of several files of equal size can't be
+    read.
+    """
     takes: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
     song_count = 0
     for path in find_files(source):
@@ -53,24 +58,27 @@ def read_corpus(source: str) -> Corpus:
     clips = tuple(_make_clip(take, min(takes[take])[1]) for take in sorted(takes))
     unused_files = sum(map(len, takes.values())) - len(clips)
     notes = (
-        [f"{unused_files} further copies of takes (other modalities or folders) not used"]
+        [f"{unused_files} more files of the same takes (other modalities or folders), not used"]
         if unused_files
         else []
     )
-    notes += [f"{song_count} songs not used: the corpus is the speech part"] if song_count else []
-    notes += [f"identical to the byte: {' and '.join(clip_ids)}" for clip_ids in find_identical_clips(clips)]
+    notes += [f"{song_count} songs, not used: only the speech part is read"] if song_count else []
+    notes += [f"identical files: {' and '.join(clip_ids)}" for clip_ids in find_identical_clips(clips)]
     actors = sorted({clip.speaker for clip in clips})
     sex = {actor: "m" if int(actor) % 2 else "f" for actor in actors}
     return add_difference_notes(Corpus("ravdess", CLASSES, clips, sex, tuple(notes)), EXPECTED_COUNTS)
 
 
-def _make_clip(take: str, path: str) -> Clip:
+def _make_clip(take: str, path: str) -> MediaClip:
     _, emotion, _, _, _, actor = take.split("-")
-    return Clip(take, path, int(emotion) - 1, actor)
+    return MediaClip(take, path, int(emotion) - 1, actor)
 
 
-def find_identical_clips(clips: tuple[Clip, ...]) -> list[list[str]]:
-    """clip_ids of takes whose files are the same to the byte; only files of equal size are read."""
+def find_identical_clips(clips: tuple[MediaClip, ...]) -> list[list[str]]:
+    """Returns groups of clip_ids whose files are identical, sorted; an empty list if all files differ.
+
+    Reads only files of equal size. Raises OSError if a file does not exist or can't be read.
+    """
     by_size = collections.defaultdict(list)
     for clip in clips:
         by_size[os.path.getsize(clip.path)].append(clip)

@@ -1,4 +1,4 @@
-"""What a corpus holds as distributed, and how what was found differs from it."""
+"""Compares the clips of a corpus with the published numbers."""
 
 import collections
 import dataclasses
@@ -9,24 +9,28 @@ from emofuse_jax.data.writing.corpus import Corpus
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedCounts:
-    """Numbers of a corpus as distributed; zero or empty where they are not known."""
+    """Published numbers of a corpus; zero or empty if unknown."""
 
     clips: int
     speakers: int
     classes: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Clips of each class, by the corpus's own names."""
+    """Number of clips of each class, by original class name."""
     clips_per_speaker: int = 0
     clip_ids: frozenset[str] = frozenset()
-    """clip_ids of all that should be there."""
+    """All expected clip_ids."""
 
 
 def add_difference_notes(corpus: Corpus, expected: ExpectedCounts) -> Corpus:
-    """`corpus` with a note for each difference from what it holds as distributed."""
+    """Returns the corpus with one more note for each number that differs from the expected one."""
     return dataclasses.replace(corpus, notes=corpus.notes + tuple(list_differences(corpus, expected)))
 
 
 def list_differences(corpus: Corpus, expected: ExpectedCounts) -> list[str]:
-    """A line for each number of `corpus` that is not as expected; what is missing is named, all of it."""
+    """Returns a line for each number that differs from the expected one; an empty list if all are equal.
+
+    The numbers are those of clips, speakers, clips of each class, and clips of each speaker. If the
+    clip_ids are known, missing and unexpected clips are listed in one line each.
+    """
     class_counts = collections.Counter(corpus.classes[clip.label] for clip in corpus.clips if clip.label >= 0)
     speaker_counts = collections.Counter(clip.speaker for clip in corpus.clips)
     comparisons = [
@@ -52,6 +56,6 @@ def list_differences(corpus: Corpus, expected: ExpectedCounts) -> list[str]:
 
 
 def format_names(title: str, names: Iterable[str]) -> list[str]:
-    """One line with all of `names` and their number; none if there are none."""
+    """Returns a list with one line, the title with the number and all names; an empty list without names."""
     names = sorted(names)
     return [f"{title} ({len(names)}): {', '.join(names)}"] if names else []

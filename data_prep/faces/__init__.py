@@ -1,1 +1,1 @@
-
+"""Finds, tracks, chooses and aligns faces."""

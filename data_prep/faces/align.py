@@ -1,4 +1,4 @@
-"""A face as a square crop of fixed size with level eyes."""
+"""Cuts faces as square crops of fixed size with level eyes."""
 
 import math
 
@@ -10,10 +10,11 @@ from data_prep.faces.face import Face
 
 
 def alignment_transform(face: Face, *, size: int, margin: float) -> Float[np.ndarray, "2 3"]:
-    """The similarity transform from coordinates of the frame to those of the crop.
+    """Returns the similarity transform from frame coordinates to crop coordinates, as a matrix [2 3].
 
-    Both count in pixels from the top left corner. Rotates about the box's centre by the angle of the eye
-    line, then scales the box's longer side, enlarged by `margin` (a share of it), to `size`.
+    Coordinates are pixels from the top left corner. The transform rotates around the box's centre by the
+    angle of the line between the eyes, then scales the box's longer side, enlarged by the fraction `margin`,
+    to `size` pixels.
     """
     return level_eyes_transform(face, face.centre, size / _crop_side(face, margin), size)
 
@@ -21,7 +22,10 @@ def alignment_transform(face: Face, *, size: int, margin: float) -> Float[np.nda
 def level_eyes_transform(
     face: Face, centre: Float[np.ndarray, " 2"], scale: float, size: int
 ) -> Float[np.ndarray, "2 3"]:
-    """The similarity transform that levels the eyes and brings `centre` to the middle of `size` pixels."""
+    """Returns the similarity transform, a matrix [2 3], that levels the eyes and scales by `scale`.
+
+    The transform moves `centre` to the middle of an image with `size` x `size` pixels.
+    """
     eyes = face.landmarks[1] - face.landmarks[0]
     angle = np.arctan2(eyes[1], eyes[0])
     linear = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * scale
@@ -35,10 +39,10 @@ def _crop_side(face: Face, margin: float) -> float:
 def align_face(
     frame: UInt8[np.ndarray, "h w 3"], face: Face, *, size: int, margin: float
 ) -> UInt8[np.ndarray, "_ _ 3"]:
-    """The face in a frame as uint8 [size size 3]: eyes level, box enlarged by `margin`, square.
+    """Cuts a face out of a frame as a square crop, uint8 [size size 3], with level eyes.
 
-    What lies outside the frame repeats its nearest edge pixel. A face larger than the crop is first averaged
-    down by a whole factor, so that it does not alias.
+    The face box is enlarged by the fraction `margin`. Pixels outside the frame repeat the nearest edge pixel.
+    A face larger than the crop is first averaged down by an integer factor, to avoid aliasing.
     """
     side = _crop_side(face, margin)
     factor = max(1, int(side / size))
@@ -46,7 +50,7 @@ def align_face(
     region, corner = _crop_around(frame, face, side, factor)
     transform[:, 2] += transform[:, :2] @ corner
     transform[:, :2] *= factor
-    transform[:, 2] += transform[:, :2] @ [0.5, 0.5] - 0.5  # OpenCV counts from the first pixel's centre
+    transform[:, 2] += transform[:, :2] @ [0.5, 0.5] - 0.5  # in OpenCV, the first pixel's centre is 0
     return cv2.warpAffine(
         region, transform, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
@@ -55,7 +59,10 @@ def align_face(
 def _crop_around(
     frame: UInt8[np.ndarray, "h w 3"], face: Face, side: float, factor: int
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, " 2"]]:
-    """What the crop can show of the frame, averaged over squares of `factor` pixels, and its corner."""
+    """Returns the region of the frame that the crop can show, and the region's top left corner (x, y).
+
+    The region is averaged over squares of `factor` pixels; the corner is in pixels of the original frame.
+    """
     if factor == 1:
         return np.ascontiguousarray(frame), np.zeros(2)
     frame_size, radius = np.array(frame.shape[1::-1]), side / math.sqrt(2) + 2 * factor

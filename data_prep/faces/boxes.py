@@ -1,11 +1,14 @@
-"""Arithmetic of boxes, `x0 y0 x1 y1` in pixels, on the host."""
+"""Computes with boxes, `x0 y0 x1 y1` in pixels, in NumPy."""
 
 import numpy as np
 from jaxtyping import Float, Int, Real
 
 
 def pairwise_overlap(boxes: Real[np.ndarray, "n 4"], *, of_smaller: bool = False) -> Float[np.ndarray, "n n"]:
-    """Intersection over union of each pair, or over the smaller of the two areas."""
+    """Returns the overlap, 0 to 1, of each two of n boxes: intersection over union.
+
+    If `of_smaller`, it is the intersection over the smaller of both areas.
+    """
     x0, y0, x1, y1 = boxes.T
     width = np.minimum(x1[:, None], x1) - np.maximum(x0[:, None], x0)
     height = np.minimum(y1[:, None], y1) - np.maximum(y0[:, None], y0)
@@ -18,10 +21,10 @@ def pairwise_overlap(boxes: Real[np.ndarray, "n 4"], *, of_smaller: bool = False
 def non_max_suppression(
     overlaps: Float[np.ndarray, "n n"], threshold: float | Float[np.ndarray, "n n"]
 ) -> Int[np.ndarray, " k"]:
-    """Indices without an overlap above `threshold` with any earlier (better) box.
+    """Returns the k indices of the boxes that overlap no earlier (better) box by more than `threshold`.
 
-    One pass, as in the published MTCNN for TensorFlow: a suppressed box suppresses too. `threshold` may be [n
-    n].
+    `threshold` is a number, or one number for each pair. There is only one pass, as in the published MTCNN
+    for TensorFlow: suppressed boxes also suppress others.
     """
     return np.flatnonzero(~np.triu(overlaps > threshold, k=1).any(axis=0))
 
@@ -29,13 +32,13 @@ def non_max_suppression(
 def apply_offsets(
     boxes: Real[np.ndarray, "n 4"], offsets: Float[np.ndarray, "n 4"]
 ) -> Float[np.ndarray, "n 4"]:
-    """Moves each corner by its offset, given as a share of the box's width or height."""
+    """Returns the boxes with each coordinate moved by its offset, a fraction of the box's width or height."""
     size = boxes[:, 2:] - boxes[:, :2]  # n 2
     return boxes + offsets * np.concatenate([size, size], 1)
 
 
 def to_squares(boxes: Real[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 4"]:
-    """The squares of the longer side about the same centres, on whole pixels, at least one pixel wide."""
+    """Returns squares with the same centres and the longer side, in whole pixels, at least one pixel wide."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = np.maximum(np.rint((boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)), 1)
     corner = np.rint(centre - side / 2)

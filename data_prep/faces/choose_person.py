@@ -1,4 +1,4 @@
-"""People through a clip: faces linked over time, and the person that the clip is about."""
+"""Links faces over time into tracks, and chooses the main person of a clip."""
 
 import dataclasses
 import math
@@ -9,26 +9,27 @@ import numpy as np
 from data_prep.faces.face import Face
 
 MAX_CENTRE_DISTANCE = 0.75
-"""Two faces may be the same person's when their centres are at most this far apart, in mean side lengths."""
+"""Largest distance of two faces of the same person in successive frames, in mean side lengths."""
 MAX_SIZE_RATIO = 1.6
-"""... and neither is more than this many times the other's size."""
+"""Largest ratio of the sizes of two faces of the same person in successive frames."""
 MIN_PERSON_FRACTION = 0.3
-"""A track seen in this share of the frames counts as a person."""
+"""Fraction of the frames in which a track must be visible to count as a person."""
 CORNER_WEIGHT = 0.5
-"""A face in a corner of the picture weighs so much of one in its centre."""
+"""Weight of a face in a corner of the frame, relative to one in the centre."""
 SPEECH_WEIGHT = 2.0
-"""`exp(2 r)` weighs a mouth whose movement correlates by r with the sound: at r = 0.5 as twice the size."""
+"""Factor in `exp(2 r)`, the weight of a mouth movement with correlation r to the audio; r = 0.5 counts as
+2.7 times the size."""
 
 
 @dataclasses.dataclass
 class Track:
-    """Faces that are taken for one person's."""
+    """Faces of one person over time, as linked by `link_faces`."""
 
     faces: dict[int, Face]  # frame index -> face
 
     @property
     def last_face(self) -> Face:
-        """The newest face."""
+        """The face in the latest frame."""
         return next(reversed(self.faces.values()))
 
 
@@ -41,22 +42,24 @@ def choose_track(
     score_speech: SpeechScorer | None = None,
     person: int = 0,
 ) -> tuple[list[Face | None], int]:
-    """The face of the person that a clip is about, frame by frame, and the number of people in it.
+    """Returns the face of the chosen person in each frame, and the number of people in the clip.
 
-    A person is a track seen in at least 30 % of the frames, so one who leaves the picture or a cut to another
-    place can count twice; the chosen one always counts. The largest weight wins: the sum over frames of side
-    length times place (1 in the centre, 0.5 in a corner), times `exp(2 r)` where there are several people.
+    A person is a track that is visible in at least 30 % of the frames; the track with the largest weight
+    before speech is scored always counts. Someone who leaves the frame and comes back may count twice, and so
+    may someone before and after a cut. The weight of a track is the sum over frames of side length times
+    position weight (1 in the centre, 0.5 in a corner). If there are several people, the weight is multiplied
+    by `exp(2 r)`, in which r is the speech score.
 
     Args:
-      faces_per_frame: those of each frame in order of time.
+      faces_per_frame: all faces of each frame, in order of time.
       frame_shape: height and width of the frames.
-      score_speech: gives r for each of several people: how their mouth moves with the sound
-      (`active_speaker.py`).
-      person: 0 is the chosen one, 1 the one of the next weight, and so on.
+      score_speech: returns r for each person, the correlation of mouth movement and audio
+        (`active_speaker.py`); None: speech is not scored.
+      person: 0: the person with the largest weight, 1: the second largest, and so on.
 
     Returns:
-      One face or None for each frame, and how many people there are; all None without any face,
-      or without so many people.
+      One face for each frame, None if the person is not visible, and the number of people. All faces are None
+      if there are no faces, or if `person` is not less than the number of people.
     """
     tracks = link_faces(faces_per_frame)
     if not tracks:
@@ -77,7 +80,10 @@ def choose_track(
 
 
 def link_faces(faces_per_frame: list[list[Face]]) -> list[Track]:
-    """Tracks of all faces: each face goes to the nearest track that may take it, or begins a new one."""
+    """Links all faces to tracks, one track for each person, in the order in which they appear.
+
+    Each face extends the nearest track that matches, or begins a new one. The list is empty without faces.
+    """
     tracks: list[Track] = []
     for frame_index, frame_faces in enumerate(faces_per_frame):
         pairs = dict(match_faces([track.last_face for track in tracks], frame_faces))
@@ -89,7 +95,11 @@ def link_faces(faces_per_frame: list[list[Face]]) -> list[Track]:
 
 
 def match_faces(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[int, int]]:
-    """Indices of faces in two frames that may be the same person's, each used once, closest pairs first."""
+    """Matches faces of two frames that may be the same person, closest pairs first.
+
+    Returns pairs of indices into `before` and `after`; each index is used at most once. The list is empty
+    if no faces match.
+    """
     candidates = [(face_distance(a, b), i, j) for i, a in enumerate(before) for j, b in enumerate(after)]
     pairs: list[tuple[int, int]] = []
     for separation, i, j in sorted(candidates):
@@ -99,7 +109,10 @@ def match_faces(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[int
 
 
 def face_distance(a: Face, b: Face) -> float:
-    """Distance of the centres in mean side lengths; infinite when the sizes differ too much."""
+    """Returns the distance of the centres of two faces in mean side lengths.
+
+    The distance is infinity if the sizes differ by more than a factor of MAX_SIZE_RATIO.
+    """
     side_a, side_b = _mean_side(a), _mean_side(b)
     if not 1 / MAX_SIZE_RATIO <= side_a / max(side_b, 1e-9) <= MAX_SIZE_RATIO:
         return float("inf")
@@ -107,7 +120,11 @@ def face_distance(a: Face, b: Face) -> float:
 
 
 def _track_weight(track: Track, frame_shape: tuple[int, int]) -> float:
-    """Sum of side lengths, each by its place: a large face, a steady and a central one all count."""
+    """Returns the sum over a track's faces of side length in pixels times position weight.
+
+    The position weight is 1 in the centre of the frame and 0.5 in a corner; `frame_shape` is height and
+    width.
+    """
     frame_centre = np.array(frame_shape[::-1]) / 2
     faces = track.faces.values()
     offsets = [math.hypot(*((face.centre - frame_centre) / frame_centre)) / math.sqrt(2) for face in faces]

@@ -1,4 +1,4 @@
-"""Which detector the settings name: how it searches frames, and how it looks where a face is known to be."""
+"""Opens the face detector that the settings name: MTCNN or a custom ONNX model."""
 
 import functools
 
@@ -12,20 +12,25 @@ from data_prep.onnx_models.encoders import EncoderFiles
 from data_prep.settings import PrepSettings
 
 WARM_UP_FRAME_SIZE, WARM_UP_SQUARE_SIZE = (480, 640), 8
-"""Height and width of a webcam's frame (for another, the first stage compiles again), side of its squares."""
+"""Size of a webcam frame (other sizes recompile the first stage), and side of the squares drawn in it."""
 
 
 def open_detector(settings: PrepSettings, encoder_files: EncoderFiles) -> tuple[Detector, Redetector | None]:
-    """MTCNN, or the user's own where `settings.features.detector` names one; that one searches every frame.
+    """Returns a function that finds faces in frames, and one that finds known faces again in other frames.
 
-    Raises ValueError on a detector of another name, or without the file of the user's own.
+    The second function is None for a custom ONNX detector (`settings.features.detector`), which searches
+    every frame.
+
+    Raises:
+      ValueError: the settings name an unknown detector. A missing ONNX file, or a missing wheel with the
+        weights of MTCNN, raises an error only when the returned functions are called.
     """
     face_settings, custom_detector = settings.face, settings.features.detector
     if custom_detector is not None:
         return functools.partial(detect_with_onnx, detector=custom_detector, files=encoder_files), None
     if face_settings.detector != "mtcnn_v2":
         raise ValueError(
-            f"face detector {face_settings.detector!r}: this emofuse has 'mtcnn_v2'; prepare and train again"
+            f"face detector {face_settings.detector!r}: expected 'mtcnn_v2'; prepare and train again"
         )
     detect = functools.partial(
         detect_faces, min_face=face_settings.min_face, min_score=face_settings.min_score
@@ -34,7 +39,16 @@ def open_detector(settings: PrepSettings, encoder_files: EncoderFiles) -> tuple[
 
 
 def warm_up_detector(settings: PrepSettings, encoder_files: EncoderFiles) -> None:
-    """Loads and compiles what the first film would wait for, on squares that look a little like faces."""
+    """Loads and compiles the detector, so that the first video does not have to wait for it; returns nothing.
+
+    The detector runs on a frame of random squares, some of which resemble faces.
+
+    Raises:
+      ValueError: the settings name an unknown detector, or an ONNX file has no path, does not exist, has
+        another SHA-256 or fails (EncoderError).
+      OSError: the ONNX file or the weights of MTCNN can't be read.
+      ModuleNotFoundError: the wheel with the weights, or onnxruntime, is needed but not installed.
+    """
     detect, redetect = open_detector(settings, encoder_files)
     squares = np.random.default_rng(2).integers(
         0, 256, (1, *(side // WARM_UP_SQUARE_SIZE for side in WARM_UP_FRAME_SIZE), 3), np.uint8

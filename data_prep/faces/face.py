@@ -1,4 +1,4 @@
-"""What a detector finds."""
+"""Defines a detected face."""
 
 import dataclasses
 
@@ -18,5 +18,5 @@ class Face:
 
     @property
     def centre(self) -> np.ndarray:
-        """Of the box, f32 [2]."""
+        """Centre of the box (x, y), f32 [2]."""
         return (self.box[:2] + self.box[2:]) / 2

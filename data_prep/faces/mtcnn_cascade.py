@@ -1,18 +1,19 @@
-"""Faces in a batch of frames: the MTCNN cascade in fixed shapes, so that nothing recompiles for new counts.
+"""Detects faces in batches of frames with the MTCNN cascade, in a few fixed shapes to avoid recompilation.
 
-P-net proposes boxes on an image pyramid of all frames at once, R-net sifts them, O-net refines them and adds
-five landmarks. Candidates of all frames go through R-net and O-net together, padded to a few sizes.
+P-net proposes boxes on an image pyramid of all frames at once, R-net rejects most of them, O-net refines the
+rest and adds five landmarks. Candidates of all frames go through R-net and O-net together, padded to a few
+batch sizes.
 
-O-net looks twice, the second time at the box that the first look refined: a centred face scores higher (of
-192 frames with drawn faces 86 % instead of 59 % score above 0.9, 99 % instead of 91 % above 0.8) and a false
-face in noise does not (10 instead of 8 of 6,144 frames above 0.8, 13 instead of 22 above 0.7), for a twelfth
-of the time.
+O-net runs twice, the second time on the boxes that the first run refined. Centred faces score higher: of 192
+frames with drawn faces, 86 % instead of 59 % score above 0.9, and 99 % instead of 91 % above 0.8. False faces
+in noise do not: 10 instead of 8 of 6,144 frames score above 0.8, and 13 instead of 22 above 0.7. The second
+run takes a twelfth of the time.
 """
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real, UInt8
 
 from data_prep.faces import mtcnn_networks
 from data_prep.faces.boxes import apply_offsets, non_max_suppression, pairwise_overlap, to_squares
@@ -20,21 +21,25 @@ from data_prep.faces.face import Face
 from data_prep.faces.pyramid import Pyramid, build_levels, crop_patch, downscale_frame, plan_pyramid
 
 STAGES = {"rnet": (mtcnn_networks.rnet, 24, 5), "onet": (mtcnn_networks.onet, 48, 15)}
-"""Network, side of its patches, numbers that it gives for each."""
+"""Network, side of its input patches, and number of outputs for each patch."""
 FRAME_BATCH_SIZE = 16
 CANDIDATE_BATCH_SIZE = 64
 MIN_BUCKET_SIZE = 8
 PNET_MIN_SCORE, RNET_MIN_SCORE, ONET_MIN_SCORE = 0.6, 0.7, 0.6
-"""Lowest scores that pass a stage; O-net's is for its first look, the second has `min_score`."""
+"""Lowest scores that pass each stage; that of O-net is for its first run, the second uses `min_score`."""
 LEVEL_NMS_THRESHOLD, PNET_NMS_THRESHOLD, RNET_NMS_THRESHOLD, ONET_NMS_THRESHOLD = 0.5, 0.7, 0.7, 0.7
-"""Boxes that overlap a better one by more are dropped: within a level, then by stage."""
+"""Largest overlap with a better box: within a pyramid level, and after each stage."""
 MAX_PROPOSALS_PER_FRAME = 256
-"""Best cells of a frame that are looked at: bounds the work that a cluttered frame can make."""
+"""Largest number of P-net proposals of a frame; it limits the time for cluttered frames."""
+
+
+Images = list[UInt8[np.ndarray, "h w 3"]] | UInt8[np.ndarray, "s h w 3"]
+"""RGB images of equal size."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Candidates:
-    """Boxes of all frames, best first within a frame."""
+    """Candidate boxes of all frames, best first within each frame."""
 
     frame: np.ndarray  # int [n]
     box: np.ndarray  # f32 [n 4]
@@ -42,17 +47,28 @@ class _Candidates:
 
 
 def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> list[list[Face]]:
-    """Faces of each frame (RGB, all of one size), best first; an empty list where none is.
+    """Detects the faces of each frame with MTCNN (Zhang et al. 2016; networks: mtcnn_networks.py).
 
-    MTCNN (Zhang et al. 2016; networks: mtcnn_networks.py). `min_face`: smallest face searched for, as a
-    share of the frame's shorter side, in (0, 1]; `min_score`: lowest O-net score of a face. A frame's result
-    does not depend on the others. Raises ValueError when frames are not uint8 [n h w 3] or `min_face` is out
-    of range.
+    The result of a frame does not depend on the other frames.
+
+    Args:
+      frames: RGB images of equal size, uint8 [n h w 3].
+      min_face: smallest detectable face, as a fraction of the frame's shorter side, in (0, 1].
+      min_score: lowest O-net score of a face.
+
+    Returns:
+      The faces of each frame, best first, in pixels of the frames; an empty list for a frame without faces.
+
+    Raises:
+      ValueError: `frames` is not uint8 [n h w 3], `min_face` is out of range, or a file of weights has
+        another SHA-256.
+      ModuleNotFoundError: the wheel with the weights is not installed.
+      FileNotFoundError: a file of weights does not exist.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames: {frames.dtype}{list(frames.shape)}, expected uint8 [n h w 3]")
     if not 0 < min_face <= 1:
-        raise ValueError(f"min_face: {min_face}, expected a share of the shorter side in (0, 1]")
+        raise ValueError(f"min_face: {min_face}, expected a fraction of the shorter side in (0, 1]")
     if 0 in frames.shape[1:3]:
         return [[] for _ in frames]
     pyramid = plan_pyramid(*frames.shape[1:3], min_face)
@@ -65,10 +81,23 @@ def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> li
 def redetect_faces(
     frames: np.ndarray, known_faces: list[list[Face]], *, min_score: float
 ) -> list[list[Face]]:
-    """Faces of each frame that are near those of `known_faces`, best first: one look of O-net, without a
-    search.
+    """Finds faces at about the places of known faces, with one run of O-net and no search.
 
-    Landmarks lie within 4 % (median 1 %) of a face's side of those of a search, on 14 real clips.
+    Measured on 14 real clips, landmarks differ from those of a search by at most 4 % (median 1 %) of the
+    side of the face.
+
+    Args:
+      frames: RGB images of equal size, uint8 [n h w 3].
+      known_faces: the approximate faces of each frame.
+      min_score: lowest O-net score of a face.
+
+    Returns:
+      The faces that were found in each frame, best first; an empty list for a frame without any.
+
+    Raises:
+      ModuleNotFoundError: the wheel with the weights is not installed.
+      FileNotFoundError: a file of weights does not exist.
+      ValueError: a file of weights has another SHA-256.
     """
     boxes = [face.box for faces in known_faces for face in faces]
     if not boxes:
@@ -79,7 +108,9 @@ def redetect_faces(
     )
 
 
-def _detect_batch(frames, pyramid: Pyramid, min_score: float) -> list[list[Face]]:
+def _detect_batch(
+    frames: UInt8[np.ndarray, "s h w 3"], pyramid: Pyramid, min_score: float
+) -> list[list[Face]]:
     if not pyramid.level_sizes:
         return [[] for _ in frames]
     images = [downscale_frame(frame, pyramid.reduction_factor) for frame in frames]
@@ -87,8 +118,11 @@ def _detect_batch(frames, pyramid: Pyramid, min_score: float) -> list[list[Face]
     return _build_faces(images, candidates, min_score, pyramid.reduction_factor)
 
 
-def _build_faces(images, candidates: _Candidates, min_score: float, scale: int) -> list[list[Face]]:
-    """What O-net finds at the candidates, in pixels of frames that are `scale` times larger."""
+def _build_faces(images: Images, candidates: _Candidates, min_score: float, scale: int) -> list[list[Face]]:
+    """Runs O-net on the candidates and returns the faces of each frame, best first.
+
+    The faces are in pixels of frames that are `scale` times larger than `images`.
+    """
     detections, landmarks = _run_onet(images, candidates, min_score)
     faces: list[list[Face]] = [[] for _ in images]
     for i, box, score, points in zip(
@@ -99,10 +133,13 @@ def _build_faces(images, candidates: _Candidates, min_score: float, scale: int) 
 
 
 def _run_onet(
-    images, candidates: _Candidates, min_score: float
+    images: Images, candidates: _Candidates, min_score: float
 ) -> tuple[_Candidates, Float[np.ndarray, "n 5 2"]]:
-    """O-net over the candidates of all frames: those that score more than `min_score`, and their
-    landmarks."""
+    """Runs O-net on the candidates of all frames.
+
+    Returns the refined boxes with scores above `min_score` after suppression, and their five landmarks in
+    pixels.
+    """
     patches = to_squares(candidates.box)
     output = _run_network("onet", images, candidates.frame, patches)  # n 15
     refined = _refine_boxes(patches, output)
@@ -113,15 +150,17 @@ def _run_onet(
     return _Candidates(candidates.frame[selected], refined[selected], output[selected, 4]), landmarks
 
 
-def _landmarks_to_pixels(patches: Int[np.ndarray, "n 4"], offsets: Float[np.ndarray, "n 10"]):
-    """O-net's landmarks as pixels."""
+def _landmarks_to_pixels(
+    patches: Int[np.ndarray, "n 4"], offsets: Float[np.ndarray, "n 10"]
+) -> Float[np.ndarray, "n 5 2"]:
+    """Converts the landmarks of O-net, five x and five y as fractions of a patch, to (x, y) in pixels."""
     points = offsets.reshape(-1, 2, 5).swapaxes(1, 2)  # n 2 5 -> n 5 2
     corner, size = patches[:, None, :2], patches[:, None, 2:] - patches[:, None, :2]  # n 1 2
     return (corner + points * size).astype(np.float32)
 
 
-def _run_pnet(images, pyramid: Pyramid) -> _Candidates:
-    """P-net over the whole batch, thinned out within each frame."""
+def _run_pnet(images: list[UInt8[np.ndarray, "h w 3"]], pyramid: Pyramid) -> _Candidates:
+    """Runs P-net on all frames and returns the candidates that remain after suppression in each frame."""
     batch_size = _bucket_size(len(images), 1)
     output = np.asarray(
         mtcnn_networks.pnet(build_levels(images, pyramid, batch_size), mtcnn_networks.get_weights("pnet"))
@@ -140,8 +179,11 @@ def _run_pnet(images, pyramid: Pyramid) -> _Candidates:
     return _concatenate(parts)
 
 
-def _run_rnet(images, candidates: _Candidates) -> _Candidates:
-    """R-net over the candidates of all frames, thinned out within each frame."""
+def _run_rnet(images: Images, candidates: _Candidates) -> _Candidates:
+    """Runs R-net on all candidates and returns the remaining ones with refined boxes and scores of R-net.
+
+    Candidates with a score of at least RNET_MIN_SCORE remain that non-maximum suppression does not remove.
+    """
     patches = to_squares(candidates.box)
     output = _run_network("rnet", images, candidates.frame, patches)  # n 5
     refined = _refine_boxes(patches, output)
@@ -151,21 +193,26 @@ def _run_rnet(images, candidates: _Candidates) -> _Candidates:
     return _Candidates(candidates.frame[selected], refined[selected], output[selected, 4])
 
 
-def _refine_boxes(patches, output) -> Float[np.ndarray, "n 4"]:
+def _refine_boxes(
+    patches: Int[np.ndarray, "n 4"], output: Float[np.ndarray, "n d"]
+) -> Float[np.ndarray, "n 4"]:
     return apply_offsets(patches, output[:, :4]).astype(np.float32)
 
 
 def _select_best(
-    frame_indices,
+    frame_indices: Int[np.ndarray, " n"],
     frame_count: int,
-    scores,
+    scores: Float[np.ndarray, " n"],
     min_score: float,
-    boxes,
+    boxes: Real[np.ndarray, "n 4"],
     threshold: float,
     *,
     of_smaller: bool = False,
-):
-    """Indices of the candidates that score enough and overlap no better one, by frame, best first."""
+) -> Int[np.ndarray, " m"]:
+    """Returns the indices of the m candidates that score above `min_score` and remain after suppression.
+
+    They are ordered by frame, and best first within each frame.
+    """
     selected_by_frame = [np.zeros(0, int)]
     for i in range(frame_count):
         indices = np.flatnonzero((frame_indices == i) & (scores > min_score))
@@ -181,8 +228,13 @@ def _concatenate(parts: list[_Candidates]) -> _Candidates:
     return _Candidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
 
-def _run_network(name: str, images, frame_indices, boxes) -> Float[np.ndarray, "n d"]:
-    """R-net or O-net over patches of all frames, in chunks padded to a few sizes."""
+def _run_network(
+    name: str, images: Images, frame_indices: Int[np.ndarray, " n"], boxes: Int[np.ndarray, "n 4"]
+) -> Float[np.ndarray, "n d"]:
+    """Runs R-net (`rnet`) or O-net (`onet`) on patches of all frames, in batches padded to a few sizes.
+
+    Returns one row of outputs for each box, d = 5 or 15 numbers.
+    """
     network, side, output_width = STAGES[name]
     outputs = [np.zeros((0, output_width), np.float32)]
     for start in range(0, len(boxes), CANDIDATE_BATCH_SIZE):
@@ -195,5 +247,5 @@ def _run_network(name: str, images, frame_indices, boxes) -> Float[np.ndarray, "
 
 
 def _bucket_size(count: int, minimum: int) -> int:
-    """The next power of two, at least `minimum`."""
+    """Returns the smallest power of two that is at least `count`, or `minimum` if that is larger."""
     return max(minimum, 1 << (count - 1).bit_length())

@@ -1,9 +1,9 @@
-"""The three networks of MTCNN as pure functions over their list of weights.
+"""Implements the three networks of MTCNN as pure functions of an input and a list of weights.
 
-K. Zhang, Z. Zhang, Z. Li, Y. Qiao, Joint Face Detection and Alignment using Multi-task Cascaded
-Convolutional Networks, IEEE Signal Processing Letters 23(10), 2016. The weights are those that David
-Sandberg's facenet took from the authors' Caffe models; these read each patch transposed, hence the swap of
-rows and columns before the dense layers.
+K. Zhang, Z. Zhang, Z. Li, Y. Qiao, Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
+Networks, IEEE Signal Processing Letters 23(10), 2016. The weights come from David Sandberg's facenet, which
+converted the authors' Caffe models. Those models read transposed patches, so rows and columns are swapped
+before the dense layers.
 """
 
 import functools
@@ -16,45 +16,54 @@ from jaxtyping import Array, Float, UInt8
 from data_prep.faces.weights import load_weights
 
 PNET_CELL_SIZE, PNET_STRIDE = 12, 2
-"""P-net looks at squares of 12 pixels, one every 2 pixels."""
+"""Side of P-net's receptive field and its stride, in pixels."""
 PNET_BORDER_CELLS = 5
-"""A side of even length `l` gives `l / 2 - 5` cells."""
+"""Cells lost at the border: a side of even length `l` has `l / 2 - 5` cells."""
 Weights = list[Array]
 
 
 @functools.cache
 def get_weights(name: str) -> Weights:
-    """Weights of one network on the default device, read once per process."""
+    """Returns the weights of one network (`pnet`, `rnet` or `onet`) on the default device, cached by name.
+
+    Raises ModuleNotFoundError if the wheel with the weights is not installed, FileNotFoundError if it has
+    no such file, ValueError if the file has another SHA-256.
+    """
     return [jnp.asarray(array) for array in load_weights(name)]
 
 
-def _normalise(images):
+def _normalise(images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     return (images.astype(jnp.float32) - 127.5) / 128
 
 
-def _conv(x, kernel, bias, slope):
+def _conv(
+    x: Float[Array, "n h w c"],
+    kernel: Float[Array, "_ _ c d"],
+    bias: Float[Array, "..."],
+    slope: Float[Array, "..."],
+) -> Float[Array, "n _ _ d"]:
     dims = ("NHWC", "HWIO", "NHWC")
     return _prelu(lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=dims) + bias, slope)
 
 
-def _prelu(x, slope):
+def _prelu(x: Float[Array, "*shape"], slope: Float[Array, "..."]) -> Float[Array, "*shape"]:
     return jnp.maximum(x, 0) + slope * jnp.minimum(x, 0)
 
 
-def _max_pool(x, size, padding="VALID"):
+def _max_pool(x: Float[Array, "n h w c"], size: int, padding: str = "VALID") -> Float[Array, "n _ _ c"]:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, size, size, 1), (1, 2, 2, 1), padding)
 
 
-def _flatten(x):
-    return x.swapaxes(1, 2).reshape(x.shape[0], -1)  # n h w d -> n w*h*d
+def _flatten(x: Float[Array, "n h w d"]) -> Float[Array, "n w*h*d"]:
+    return x.swapaxes(1, 2).reshape(x.shape[0], -1)
 
 
-def _face_probability(logits):
+def _face_probability(logits: Float[Array, "*shape 2"]) -> Float[Array, "*shape 1"]:
     return jax.nn.softmax(logits)[..., 1:]  # class 1 is "face"
 
 
-def _run_pnet_level(x, w: Weights):
-    x = _max_pool(_conv(_normalise(x), *w[0:3]), 2, "SAME")
+def _run_pnet_level(level: UInt8[Array, "n h w 3"], w: Weights) -> Float[Array, "n p 5"]:
+    x = _max_pool(_conv(_normalise(level), *w[0:3]), 2, "SAME")
     x = _conv(_conv(x, *w[3:6]), *w[6:9])
     offset = x @ w[9][0, 0] + w[10]  # n i j 4
     score = _face_probability(x @ w[11][0, 0] + w[12])  # n i j 1
@@ -63,13 +72,16 @@ def _run_pnet_level(x, w: Weights):
 
 @jax.jit
 def pnet(levels: tuple[UInt8[Array, "n _ _ 3"], ...], w: Weights) -> Float[Array, "n p 5"]:
-    """Proposals of every cell of every pyramid level: four box offsets (shares of the cell) and a score."""
+    """Computes four box offsets (fractions of the cell) and a face score, 0 to 1, for each cell.
+
+    The cells are those of all pyramid levels, one level after the other, p in all for each of n frames.
+    """
     return jnp.concatenate([_run_pnet_level(level, w) for level in levels], 1)
 
 
 @jax.jit
 def rnet(patches: UInt8[Array, "n 24 24 3"], w: Weights) -> Float[Array, "n 5"]:
-    """Four box offsets (shares of the patch) and a score for each candidate."""
+    """Computes four box offsets (fractions of the patch) and a face score, 0 to 1, for each of n patches."""
     x = _max_pool(_conv(_normalise(patches), *w[0:3]), 3, "SAME")
     x = _max_pool(_conv(x, *w[3:6]), 3)
     x = _flatten(_conv(x, *w[6:9]))
@@ -79,7 +91,11 @@ def rnet(patches: UInt8[Array, "n 24 24 3"], w: Weights) -> Float[Array, "n 5"]:
 
 @jax.jit
 def onet(patches: UInt8[Array, "n 48 48 3"], w: Weights) -> Float[Array, "n 15"]:
-    """Four box offsets, a score, and five landmarks (all x, then all y; shares of the patch)."""
+    """Computes 15 numbers for each of n patches: four box offsets, a face score, five landmarks.
+
+    The score is from 0 to 1. The landmarks are all x, then all y; offsets and landmarks are fractions of
+    the patch.
+    """
     x = _max_pool(_conv(_normalise(patches), *w[0:3]), 3, "SAME")
     x = _max_pool(_conv(x, *w[3:6]), 3)
     x = _max_pool(_conv(x, *w[6:9]), 2, "SAME")

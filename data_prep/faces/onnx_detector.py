@@ -1,4 +1,4 @@
-"""A face detector of the user's own: an ONNX file with a YAML beside it (`DetectorLayout`)."""
+"""Runs a custom face detector: an ONNX file with a YAML file next to it (`DetectorLayout`)."""
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ from data_prep.onnx_models.encoder_settings import EncoderSettings
 from data_prep.onnx_models.encoders import (
     EncoderError,
     EncoderFiles,
+    RunnableModel,
     open_encoder,
     preprocess_images,
     run_outputs,
@@ -17,19 +18,31 @@ from data_prep.onnx_models.encoders import (
 from data_prep.onnx_models.layouts import DetectorLayout
 
 NMS_THRESHOLD = 0.4
-"""Of boxes that overlap a better one by more, as a share of their union, only the better stays."""
+"""Largest intersection over union with a better box; boxes with more are dropped."""
 MAX_BOXES_PER_FRAME = 256
-"""Best boxes of a frame that are looked at."""
+"""Number of best boxes of a frame that are used."""
 MAX_BOX_TO_FRAME_RATIO = 4
-"""A box may be so many times as long as the frame; beyond, its numbers are in another unit."""
+"""Largest ratio of a box's side to the frame's longer side; more means that the units are wrong."""
 
 
 def detect_with_onnx(
-    frames: UInt8[np.ndarray, "s h w 3"], detector: EncoderSettings, files: EncoderFiles
+    frames: UInt8[np.ndarray, "s h w 3"], detector: EncoderSettings[DetectorLayout], files: EncoderFiles
 ) -> list[list[Face]]:
-    """Faces of each frame, best first, in pixels of the frames.
+    """Detects the faces of each frame with a custom ONNX model.
 
-    Raises EncoderError when the detector fails, ValueError when its file is missing.
+    Args:
+      frames: RGB images of equal size.
+      detector: settings of the detector.
+      files: paths of the ONNX files.
+
+    Returns:
+      The faces of each frame, best first, in pixels of the frames; an empty list for a frame without faces.
+
+    Raises:
+      EncoderError: the detector failed, or its outputs have wrong shapes or units.
+      ValueError: the ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX model.
+      OSError: the ONNX file can't be read.
+      ModuleNotFoundError: onnxruntime is not installed.
     """
     session = open_encoder("detector", detector, files)
     if 0 in frames.shape[1:3]:
@@ -37,7 +50,9 @@ def detect_with_onnx(
     return [_detect_in_frame(session, detector.layout, frame) for frame in frames]
 
 
-def _detect_in_frame(session, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+def _detect_in_frame(
+    session: RunnableModel, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]
+) -> list[Face]:
     resized, scale = fit_frame(frame, *layout.size)
     boxes, scores, landmarks = run_detector(session, layout, resized)
     pixels_per_unit = 1 if layout.units == "pixels" else np.array(layout.size[::-1], np.float32)
@@ -51,8 +66,8 @@ def _detect_in_frame(session, layout: DetectorLayout, frame: UInt8[np.ndarray, "
     box_indices = box_indices[np.argsort(-scores[box_indices], kind="stable")][:MAX_BOXES_PER_FRAME]
     if len(box_indices) and sides[box_indices].max() > MAX_BOX_TO_FRAME_RATIO * max(frame.shape[:2]):
         raise EncoderError(
-            f"face detector: a box is {sides[box_indices].max():.0f} pixels long: are its units"
-            f" {layout.units}?"
+            f"face detector: a box is {sides[box_indices].max():.0f} pixels long: its units are probably not"
+            f" {layout.units}; correct the YAML"
         )
     box_indices = box_indices[non_max_suppression(pairwise_overlap(boxes[box_indices]), NMS_THRESHOLD)]
     return [Face(boxes[i], landmarks[i], float(scores[i])) for i in box_indices]
@@ -61,7 +76,10 @@ def _detect_in_frame(session, layout: DetectorLayout, frame: UInt8[np.ndarray, "
 def fit_frame(
     frame: UInt8[np.ndarray, "h w 3"], height: int, width: int
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], float]:
-    """The frame scaled to fit, at the top left of black; and the scale."""
+    """Scales a frame to fit at the top left of a black image of `height` x `width` pixels.
+
+    Returns the image and the scale, the factor from frame pixels to image pixels.
+    """
     scale = min(height / frame.shape[0], width / frame.shape[1])
     size = tuple(max(1, round(side * scale)) for side in frame.shape[1::-1])
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -71,9 +89,13 @@ def fit_frame(
 
 
 def run_detector(
-    session, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]
+    session: RunnableModel, layout: DetectorLayout, frame: UInt8[np.ndarray, "h w 3"]
 ) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], Float[np.ndarray, "n 5 2"]]:
-    """Boxes, scores and landmarks as the graph gives them; EncoderError where their shapes don't fit."""
+    """Runs the detector on one frame of its input size.
+
+    Returns n boxes (x0 y0 x1 y1), n scores, and five landmarks (x, y) of each box, in the units of the
+    model. Raises EncoderError if the model fails or the shapes of its outputs are wrong.
+    """
     names = [layout.boxes, layout.scores, layout.landmarks]
     outputs = run_outputs(
         session, layout.input, names, preprocess_images(frame[None], layout), "face detector"

@@ -1,4 +1,4 @@
-"""From frames to the fixed shapes that the networks see: pyramid levels and candidate patches."""
+"""Converts frames to the fixed input shapes of the networks: pyramid levels and patches of candidates."""
 
 import dataclasses
 import functools
@@ -12,27 +12,33 @@ from data_prep.faces.mtcnn_networks import PNET_BORDER_CELLS, PNET_CELL_SIZE, PN
 SCALE_FACTOR = 0.709
 """Ratio of neighbouring pyramid levels (about the square root of 1/2, as published)."""
 PADDING_VALUE = 127
-"""What lies outside a frame; 0 after normalisation."""
+"""Value of pixels outside a frame; about 0 after normalisation."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pyramid:
-    """Fixed shapes of the search in frames of one size; `p` cells in all levels together."""
+    """Fixed shapes for frames of one size; `p` is the number of cells of all levels together."""
 
     reduction_factor: int
-    """Frames are first reduced by this whole factor; boxes are pixels of the reduced frame."""
+    """Integer factor by which frames are reduced first; boxes are in pixels of the reduced frame."""
     level_sizes: tuple[tuple[int, int], ...]
-    """Height and width of each level; even, so that pooling leaves no rest."""
+    """Height and width of each level; even numbers, so that pooling has no remainder."""
     cell_boxes: np.ndarray  # f32 [p 4]
     cell_levels: np.ndarray  # int [p]
 
 
 @functools.lru_cache(maxsize=64)
 def plan_pyramid(height: int, width: int, min_face: float) -> Pyramid:
-    """The pyramid whose finest level shows a face of `min_face` times the shorter side as one P-net cell.
+    """Plans the pyramid for frames of one size; in its finest level, the smallest face fills one P-net cell.
 
-    Frames are never enlarged. The reduced frame keeps twice the finest level's resolution, so that the
-    smallest face still fills R-net's 24 pixels. A frame below 12 pixels has no levels.
+    Returns the reduction factor, the size of each level, and the box and level of each cell. Frames are
+    never enlarged. The reduced frame has twice the resolution of the finest level, so that the smallest face
+    still fills the 24 pixels of R-net. A frame with a side below 12 pixels has no levels.
+
+    Args:
+      height: height of the frames in pixels.
+      width: width of the frames in pixels.
+      min_face: side of the smallest face, as a fraction of the frame's shorter side.
     """
     if min(height, width) < PNET_CELL_SIZE:
         return Pyramid(1, (), np.zeros((0, 4), np.float32), np.zeros(0, int))
@@ -61,7 +67,7 @@ def _cell_boxes(level_size: tuple[int, int], height: int, width: int) -> Float[n
 
 
 def downscale_frame(frame: UInt8[np.ndarray, "h w 3"], factor: int) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Mean over blocks of `factor` x `factor` pixels; a rest at the right or bottom is dropped."""
+    """Averages a frame over `factor` x `factor` pixels, without a remainder at the right or bottom."""
     if factor == 1:
         return np.ascontiguousarray(frame)
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
@@ -70,20 +76,23 @@ def downscale_frame(frame: UInt8[np.ndarray, "h w 3"], factor: int) -> UInt8[np.
 
 
 def build_levels(frames: list[np.ndarray], pyramid: Pyramid, batch_size: int) -> tuple[np.ndarray, ...]:
-    """All pyramid levels of all frames, uint8 [count h w 3] each; rows without a frame stay zero."""
+    """Returns one array for each pyramid level, uint8 [batch_size h w 3], with all frames at that size.
+
+    The sizes are those of `pyramid.level_sizes`. Rows without a frame are zero.
+    """
     levels = tuple(np.zeros((batch_size, *size, 3), np.uint8) for size in pyramid.level_sizes)
     for i, source in enumerate(frames):
         for j, (height, width) in enumerate(pyramid.level_sizes):
             image = cv2.resize(source, (width, height), interpolation=cv2.INTER_AREA)
             levels[j][i] = image
-            source = image if j == 0 else source  # the others from the finest: fewer pixels to read
+            source = image if j == 0 else source  # smaller levels are made from the finest, which is faster
     return levels
 
 
 def crop_patch(
     frame: UInt8[np.ndarray, "h w 3"], box: Int[np.ndarray, " 4"], size: int
 ) -> UInt8[np.ndarray, "_ _ 3"]:
-    """The square `box` of `frame` as `size` x `size` pixels, grey outside the frame."""
+    """Returns the square `box` (x0 y0 x1 y1), resized to `size` x `size`; grey outside the frame."""
     x0, y0, x1, y1 = box.tolist()
     height, width = frame.shape[:2]
     inner = frame[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]

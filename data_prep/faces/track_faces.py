@@ -1,4 +1,4 @@
-"""Faces of all frames of a clip: a few frames are searched, in the others the known faces are followed."""
+"""Finds the faces of all frames of a clip: searches a few frames, and follows known faces in the others."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from data_prep.faces.choose_person import match_faces
 from data_prep.faces.face import Face
 
 SEARCH_INTERVAL_FRAMES = 5
-"""Every fifth frame and the last are searched: 4 of 16."""
+"""Interval of searched frames; the last frame is searched too. Of 16 frames, 4 are searched."""
 
 Detector = Callable[[np.ndarray], list[list[Face]]]
-"""Frames to the faces in each."""
+"""Function from frames to the faces in each frame."""
 Redetector = Callable[[np.ndarray, list[list[Face]]], list[list[Face]]]
-"""Frames and about where faces are in each, to those that are there."""
+"""Function from frames and approximate faces in each frame to the faces that are found there."""
 
 
 def find_faces(
@@ -24,11 +24,22 @@ def find_faces(
     detect: Detector,
     redetect: Redetector | None,
 ) -> list[list[Face]]:
-    """Faces of each frame; frames at the same time are the same frame, and looked at once.
+    """Finds the faces of each frame.
 
-    Between two searched frames that show the same people, each face is looked for on the straight line
-    between its two places; a frame where one is not found there is searched, and so are those between frames
-    that differ. Without `redetect` all are.
+    Every fifth frame and the last are searched. If two successive searched frames show the same people,
+    each face is expected on the straight line between its two positions in the frames between them. A frame
+    is also searched if a face is not found at its expected position, or if the people differ. If `redetect`
+    is None, all frames are searched. Frames with equal times count as the same frame and are processed once.
+
+    Args:
+      frames: the frames.
+      times: time of each frame in seconds.
+      detect: searches frames.
+      redetect: finds faces at expected positions.
+
+    Returns:
+      A list of faces for each frame, empty for a frame without faces. Errors of `detect` and `redetect` pass
+      through.
     """
     times, first_indices, inverse = np.unique(times, return_index=True, return_inverse=True)
     all_indices = range(len(times))
@@ -55,7 +66,10 @@ def find_faces(
 def _predict_faces(
     faces_by_frame: dict[int, list[Face]], times: Float[np.ndarray, " n"]
 ) -> dict[int, list[Face]]:
-    """About where the faces are in each frame between two searched ones that show the same people."""
+    """Returns the expected faces of the frames between searched frames with the same people, by frame index.
+
+    A frame is left out if the searched frames before and after it show no faces or different people.
+    """
     predicted = {}
     for start, end in itertools.pairwise(sorted(faces_by_frame)):
         pairs = match_faces(faces_by_frame[start], faces_by_frame[end])
@@ -70,9 +84,12 @@ def _predict_faces(
 
 
 def interpolate_face(a: Face, b: Face, fraction: float) -> Face:
-    """The face at `fraction` of the way from `a` to `b`."""
+    """Returns a face with box, landmarks and score between those of two faces, by linear interpolation.
 
-    def interpolate(x, y):
+    `fraction` 0 gives `a`, 1 gives `b`.
+    """
+
+    def interpolate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return ((1 - fraction) * x + fraction * y).astype(np.float32)
 
     score = (1 - fraction) * a.score + fraction * b.score
@@ -82,8 +99,11 @@ def interpolate_face(a: Face, b: Face, fraction: float) -> Face:
 def interpolate_faces(
     faces: Sequence[Face], known_times: Float[np.ndarray, " n"], times: Float[np.ndarray, " m"]
 ) -> list[Face]:
-    """The faces of one person, seen at the times `known_times`, at other times; before and after as at the
-    ends."""
+    """Returns the face of one person at each of m `times`, from n faces at `known_times`.
+
+    Box, landmarks and score are interpolated linearly. Before the first and after the last known time, the
+    face is that of the nearest known time.
+    """
     known_times, first_indices = np.unique(known_times, return_index=True)
     faces = [faces[i] for i in first_indices]
     if len(faces) == 1:

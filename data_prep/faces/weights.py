@@ -1,7 +1,7 @@
-"""The trained MTCNN weights, read from the files that ship inside the `mtcnn` wheel (MIT licence).
+"""Reads the trained MTCNN weights from the files in the `mtcnn` wheel (MIT licence).
 
-The package itself needs TensorFlow, so it is located and never imported. joblib's format is a pickle:
-each file is read only after its SHA-256 equals the hash of the wheel 1.0.0 that is pinned here.
+The package itself needs TensorFlow, so it is only located, never imported. The files are pickles (joblib),
+which can execute code, so each is loaded only if its SHA-256 is the one of wheel 1.0.0, which is stored here.
 """
 
 import hashlib
@@ -19,27 +19,37 @@ WEIGHTS_SHA256 = {
 
 
 def weights_directory() -> str:
-    """Directory of the wheel's weight files; raises ModuleNotFoundError when the wheel is not installed."""
+    """Returns the folder of the weight files in the `mtcnn` wheel; raises ModuleNotFoundError without it."""
     spec = importlib.util.find_spec("mtcnn")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "face detection needs the weights in the 'mtcnn' wheel: pip install 'emofuse[prep]'"
+            "face detection needs the weights in the 'mtcnn' wheel: run pip install '.[prep]' in a clone"
         )
     return os.path.join(spec.submodule_search_locations[0], "assets", "weights")
 
 
 def load_weights(name: str, directory: str | None = None) -> list[np.ndarray]:
-    """Float32 arrays of one network (`pnet`, `rnet` or `onet`) in the order of its layers.
+    """Reads the weights of one network.
 
-    Raises ModuleNotFoundError without the wheel, FileNotFoundError without the file, and ValueError when the
-    file is not the pinned one.
+    Args:
+      name: `pnet`, `rnet` or `onet`.
+      directory: folder of the weight files; default: that of the installed wheel.
+
+    Returns:
+      Float32 arrays in the order of the layers.
+
+    Raises:
+      ModuleNotFoundError: the wheel, or joblib, is not installed.
+      OSError: the file does not exist (FileNotFoundError) or can't be read.
+      ValueError: the file has another SHA-256.
+      KeyError: `name` is not one of the three networks, though such a file exists.
     """
     path = os.path.join(directory or weights_directory(), f"{name}.lz4")
     with open(path, "rb") as file:
         data = file.read()
     digest = hashlib.sha256(data).hexdigest()
     if digest != WEIGHTS_SHA256[name]:
-        raise ValueError(f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256[name]} (mtcnn==1.0.0)")
-    import joblib  # here, so that a missing wheel is told before a missing joblib
+        raise ValueError(f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256[name]} of mtcnn==1.0.0")
+    import joblib  # imported here, so that a missing wheel is reported before a missing joblib
 
     return [np.asarray(array, np.float32) for array in joblib.load(io.BytesIO(data))]

@@ -1,1 +1,1 @@
-"""Media files: probing, decoding, sampling."""
+"""Probes, decodes, samples and writes media files."""

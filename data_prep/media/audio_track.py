@@ -1,4 +1,4 @@
-"""A clip's sound as 16 kHz mono float32, block by block, cut from the same clock as its frames."""
+"""Decodes the audio of a clip to mono float32, block by block, with the same time axis as its frames."""
 
 import dataclasses
 import itertools
@@ -7,49 +7,51 @@ from collections.abc import Iterable, Iterator
 import av
 import numpy as np
 import soxr
+from av.audio.stream import AudioStream
 from jaxtyping import Float
 
-from data_prep.media.probe import MediaError, MediaInfo, open_media
+from data_prep.media.probe import MediaError, MediaInfo, open_media, time_base
 
 SAMPLE_RATE_LIMITS = (2_000, 768_000)
+"""Lowest and highest accepted sample rate of a file in Hz."""
 TIMESTAMP_TOLERANCE_SECONDS = 0.01
-"""Seconds that timestamps may be off, since some containers round them to 1 ms, before sound is moved."""
+"""Largest error of timestamps in seconds before audio is moved; some containers round them to 1 ms."""
 CLOCK_TICK_SECONDS = 0.001
-"""Seconds: the coarsest clock of the usual containers."""
+"""Coarsest resolution of timestamps in common containers, in seconds."""
 MAX_JOINED_SAMPLES = 8192
-"""Samples, a multiple of what codecs give at once."""
+"""Largest number of samples joined to one block; a multiple of the frame sizes of codecs."""
 WARM_UP_SECONDS = 1.0
-"""Seconds decoded before the wanted part after a seek: a frame leans on the one before."""
+"""Seconds decoded before the requested part after a seek, because frames depend on previous ones."""
 FULL_SCALE = 1 - 2**-15
-"""A sample is clipped from here: the largest that 16 bits hold."""
+"""Absolute value from which a sample counts as clipped: the largest value of 16 bits."""
 MIN_REPORTED_CLIPPED_FRACTION = 0.01
-"""Share of clipped samples from which it is told: a sine that just fits has half as many, speech fewer."""
+"""Smallest fraction of clipped samples that is reported; a full-scale sine has half as many, speech fewer."""
 MIN_CHANNELS_TO_REPACK = 8
-"""Channels from which PyAV misses the end of a frame's planes, and takes memory beyond them for sound."""
+"""Number of channels from which PyAV reads beyond the end of planar frames; they are repacked first."""
 _SAMPLE_SCALES = {"u1": (128, 128.0), "i2": (0, 2.0**15), "i4": (0, 2.0**31), "f4": (0, 1.0), "f8": (0, 1.0)}
 
 TimedAudio = tuple[float | None, int, Float[np.ndarray, "c n"]]
-"""Seconds, rate and samples of sound; no time: it follows what came before."""
+"""Start in seconds, sample rate and samples; a start of None means directly after the previous part."""
 
 
 @dataclasses.dataclass
 class ClippingMeter:
-    """Counts the samples of the source as they go by, and those at full scale in any channel."""
+    """Counts the decoded samples of a source, and those at full scale in any channel."""
 
     num_samples: int = 0
     num_clipped: int = 0
 
     def add(self, audio: Float[np.ndarray, "c n"]) -> None:
-        """Counts samples of all channels."""
+        """Adds a block, n samples of c channels with full scale 1, to the counts; returns nothing."""
         self.num_samples += audio.shape[1]
         if max(audio.max(), -audio.min()) >= FULL_SCALE:
             self.num_clipped += int((np.abs(audio) >= FULL_SCALE).any(axis=0).sum())
 
     def clipping_note(self) -> str:
-        """The remark on a sound that is heavily clipped, or nothing."""
+        """Returns a note with the percentage if at least 1 % of samples are clipped, else an empty string."""
         clipped_fraction = self.num_clipped / max(self.num_samples, 1)
         return (
-            f"sound is clipped in {100 * clipped_fraction:.0f} % of samples"
+            f"audio is clipped in {100 * clipped_fraction:.0f} % of samples"
             if clipped_fraction >= MIN_REPORTED_CLIPPED_FRACTION
             else ""
         )
@@ -58,12 +60,26 @@ class ClippingMeter:
 def read_audio_blocks(
     info: MediaInfo, start: float, end: float, sample_rate: int, meter: ClippingMeter | None = None
 ) -> Iterator[Float[np.ndarray, " n"]]:
-    """Mono sound from `start` to `end` seconds at `sample_rate` Hz: the mean of the channels, then soxr.
+    """Decodes audio to mono and resamples it with soxr; memory does not grow with the length.
 
-    Sample 0 is at `start`; where the stream begins later or has a hole there is silence, and where it ends
-    before `end` the blocks end too; there may be none. Each run of one source rate is resampled by itself.
-    `meter` counts what goes by. Memory does not grow with the clip. Raises MediaError when nothing of the
-    stream can be decoded.
+    The first sample is at `start`. Silence fills the time before a stream that begins later, and gaps. The
+    blocks end early if the stream ends before `end`; there may be none. Channels are averaged. If the sample
+    rate changes within the file, each part is resampled separately.
+
+    Args:
+      info: the probed file, which has an audio stream.
+      start: start in seconds of the file.
+      end: end in seconds of the file.
+      sample_rate: sample rate of the result in Hz.
+      meter: counts the decoded samples and the clipped ones.
+
+    Yields:
+      Blocks of mono samples, float32 with full scale 1.
+
+    Raises:
+      MediaError: the file can't be opened, has changed or has no audio stream, nothing can be decoded,
+        samples are not finite, or their format or rate is not supported. The error is raised while the blocks
+        are read.
     """
     for source_rate, same_rate_blocks in itertools.groupby(
         _cut_to_span(info, start, end, meter or ClippingMeter()), lambda pair: pair[0]
@@ -78,7 +94,10 @@ def read_audio_blocks(
 def tee_int16(
     blocks: Iterable[Float[np.ndarray, " n"]], int16_bytes: bytearray
 ) -> Iterator[Float[np.ndarray, " n"]]:
-    """The same blocks; each is added to `int16_bytes` as int16, of which 32767 is full scale."""
+    """Yields the blocks unchanged, and appends each to `int16_bytes` as int16 with full scale 32767.
+
+    Errors of `blocks` pass through.
+    """
     for block in blocks:
         int16_bytes += np.rint(np.clip(block, -1, 1) * 32767).astype(np.int16).tobytes()
         yield block
@@ -87,7 +106,11 @@ def tee_int16(
 def _cut_to_span(
     info: MediaInfo, start: float, end: float, meter: ClippingMeter
 ) -> Iterator[tuple[int, Float[np.ndarray, " n"]]]:
-    """(rate, samples) of the source from `start` to `end`, one sample after the other."""
+    """Yields (sample rate in Hz, mono samples) from `start` to `end` without gaps and overlaps.
+
+    Raises MediaError if the file can't be opened, has changed or has no audio stream, nothing can be
+    decoded, samples are not finite, or their format or rate is not supported.
+    """
     has_audio, position = False, start
     for timestamp, sample_rate, audio in _join_parts(_decode_frames(info, start)):
         has_audio = True
@@ -97,33 +120,35 @@ def _cut_to_span(
             for num_filled in range(0, num_silent, sample_rate):
                 yield sample_rate, np.zeros(min(sample_rate, num_silent - num_filled), np.float32)
             position += num_silent / sample_rate
-            audio = audio[:, max(0, -gap_samples) :]  # before the start, or there already
+            audio = audio[:, max(0, -gap_samples) :]  # before the start, or overlapping
         audio = audio[:, : max(0, round((end - position) * sample_rate))]
         if audio.shape[1]:
             mono = audio.mean(axis=0, dtype=np.float32)
             if not np.isfinite(mono).all():
-                raise MediaError("sound: samples that are not finite")
+                raise MediaError("audio: samples are not finite")
             meter.add(audio)
             yield sample_rate, mono
             position += len(mono) / sample_rate
         if round((end - position) * sample_rate) <= 0:
             return
     if not has_audio:
-        raise MediaError("sound: nothing could be decoded")
+        raise MediaError("audio: nothing could be decoded")
 
 
 def _join_parts(parts: Iterable[TimedAudio]) -> Iterator[TimedAudio]:
-    """Parts that follow each other to the tick as one, up to MAX_JOINED_SAMPLES: fewer, larger steps."""
-    pending, start_time, num_samples, sample_rate = [], None, 0, 0
+    """Joins contiguous parts to blocks of up to about MAX_JOINED_SAMPLES, so that there are fewer steps.
+
+    Yields (start in seconds or None, sample rate in Hz, samples [c n] of c channels) for each block.
+    """
+    pending: list[Float[np.ndarray, "c n"]] = []
+    start_time: float | None = None
+    num_samples, sample_rate = 0, 0
     for timestamp, part_rate, audio in parts:
-        is_contiguous = (
-            pending
-            and part_rate == sample_rate
-            and len(audio) == len(pending[0])
-            and None not in (start_time, timestamp)
-        )
         if pending and not (
-            is_contiguous
+            part_rate == sample_rate
+            and len(audio) == len(pending[0])
+            and start_time is not None
+            and timestamp is not None
             and num_samples < MAX_JOINED_SAMPLES
             and abs(timestamp - start_time - num_samples / sample_rate) <= CLOCK_TICK_SECONDS
         ):
@@ -138,13 +163,20 @@ def _join_parts(parts: Iterable[TimedAudio]) -> Iterator[TimedAudio]:
 
 
 def _decode_frames(info: MediaInfo, start: float) -> Iterator[TimedAudio]:
-    """Each decoded frame; packets that are damaged leave a hole."""
+    """Yields (start in seconds or None, sample rate in Hz, samples [c n]) of each decoded frame.
+
+    c is the number of channels; a start of None means directly after the previous frame. Damaged packets
+    are skipped. Raises MediaError if the file can't be opened, has no audio stream or has changed, or if a
+    sample rate or format is not supported.
+    """
     with open_media(info.path) as container:
-        stream = container.streams[info.audio.index]
-        context = stream.codec_context
+        stream = container.streams[info.require_audio().index]
+        if not isinstance(stream, AudioStream):
+            raise MediaError("audio: the file has changed")
+        context, tick_seconds = stream.codec_context, time_base(stream)
         context.thread_count = 1
         if info.has_reliable_timestamps and start > 10 * WARM_UP_SECONDS:
-            container.seek(int((start + info.start_time - WARM_UP_SECONDS) / stream.time_base), stream=stream)
+            container.seek(int((start + info.start_time - WARM_UP_SECONDS) / tick_seconds), stream=stream)
         for packet in container.demux(stream):
             try:
                 frames = context.decode(packet if packet.size else None)
@@ -153,24 +185,26 @@ def _decode_frames(info: MediaInfo, start: float) -> Iterator[TimedAudio]:
             for frame in frames:
                 if not SAMPLE_RATE_LIMITS[0] <= frame.sample_rate <= SAMPLE_RATE_LIMITS[1]:
                     raise MediaError(
-                        f"sound: a sample rate of {frame.sample_rate} Hz, expected"
+                        f"audio: sample rate {frame.sample_rate} Hz, expected"
                         f" {SAMPLE_RATE_LIMITS[0]} to {SAMPLE_RATE_LIMITS[1]}"
                     )
-                # not `frame.time`, which is NaN for what a decoder still held at the end
-                timestamp = (
-                    None if frame.pts is None else float(frame.pts * stream.time_base) - info.start_time
-                )
+                # not `frame.time`, which is NaN for frames that a decoder returns at the end
+                timestamp = None if frame.pts is None else float(frame.pts * tick_seconds) - info.start_time
                 yield timestamp, frame.sample_rate, _to_float_samples(frame)
 
 
 def _to_float_samples(frame: av.AudioFrame) -> Float[np.ndarray, "c n"]:
-    """The channels as they are, full scale at 1; swresample's own mix of two would be sqrt(2) louder."""
+    """Returns the samples [c n] of a frame, with c separate channels and full scale 1.
+
+    The channels are not mixed by swresample, whose mix of two channels is louder by a factor of sqrt(2).
+    Raises MediaError if the sample format is not supported.
+    """
     if frame.format.is_planar and frame.layout.nb_channels >= MIN_CHANNELS_TO_REPACK:
         (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
     try:
         samples = frame.to_ndarray()
     except ValueError as error:
-        raise MediaError(f"sound: samples in {frame.format.name}, which are not read") from error
+        raise MediaError(f"audio: sample format {frame.format.name} is not supported") from error
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T  # c n
     offset, scale = _SAMPLE_SCALES[samples.dtype.str[1:]]

@@ -1,38 +1,54 @@
-"""Video frames at asked times: as few packets are decoded, and as few frames kept, as will do."""
+"""Reads the video frames at certain times, decoding as few packets and storing as few frames as possible."""
 
 import math
 from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 from jaxtyping import Bool, Float, Int, UInt8
 
 from data_prep.media.probe import MediaError, MediaInfo, VideoTrack, open_media
 
 MAX_SHORT_SIDE = 1080
-"""Larger frames are halved, or more, on decoding: 16 frames of 8K would take 1.6 GB."""
+"""Largest shorter side in pixels; larger frames are reduced, because 16 frames of 8K would take 1.6 GB."""
 MAX_TOTAL_PIXELS = 96 << 20
-"""Pixels of all frames together, 302 MB: 96 frames of up to 1 Mpx stay whole, larger ones shrink."""
+"""Largest number of pixels of all frames, 302 MB: 96 frames of 1 Mpx fit, larger ones are reduced."""
 MIN_SEEK_SECONDS = 10.0
-"""Seconds into the file from which seeking beats reading."""
+"""Time in the file, in seconds, from which seeking is faster than reading from the beginning."""
 FRAME_SKIPPING_DECODERS = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
-"""Decoders that can be told for each packet to skip a frame that no other leans on."""
+"""Decoders that can skip, for each packet, a frame that no other frame refers to."""
 
 
 def read_frames(
     info: MediaInfo, times: Float[np.ndarray, " s"]
 ) -> tuple[UInt8[np.ndarray, "s h w 3"], Float[np.ndarray, " s"], float]:
-    """The frames on screen at `times` (seconds), RGB and upright; their own times; and their scale.
+    """Reads the frames that are on screen at certain times.
 
-    Pixels of the first source frame are pixels of the returned frame divided by the scale (1 for up to 1080
-    lines and 96 Mpx in all); where a stream changes its size, later frames are resized like the first.
-    A frame stands twice where two times fall on it. Raises MediaError when a frame can't be decoded.
+    If a frame can't be decoded, the decoded frame with the nearest time replaces it. If a stream changes
+    its size, later frames are resized to the size of the first.
+
+    Args:
+      info: the probed file, which has a video stream.
+      times: times in seconds of the file.
+
+    Returns:
+      The frames in RGB and upright, one for each time; their times in seconds of the file; and their scale,
+      by which coordinates in a frame are divided to get source pixels. The scale is 1 unless the shorter side
+      is above 1080 pixels or all frames together are above 96 Mpx.
+
+    Raises:
+      MediaError: the file has no video stream, has changed or can't be read, its index of key frames is
+        wrong, no frame can be decoded, or frames can't be converted to RGB.
     """
-    track = info.video
+    track = info.require_video()
     wanted_packets = find_shown_packets(track, times)
-    frames, decoded_packets, scale = None, [], 1.0
-    reformatter = VideoReformatter()  # one for all: setting it up costs more than its use
+    frames: UInt8[np.ndarray, "s h w 3"] | None = None
+    decoded_packets: list[int] = []
+    scale = 1.0
+    reformatter = VideoReformatter()  # one for all frames: creating it is slower than using it
     for index, frame in _decode_frames(info, set(wanted_packets.tolist())):
         image, image_scale = _to_image(
             frame, reformatter, len(wanted_packets), None if frames is None else frames[0]
@@ -50,20 +66,27 @@ def read_frames(
             for packet_index in wanted_packets
         ]
     )
-    for i in np.flatnonzero(nearest_packets != wanted_packets):  # those that could not be decoded
+    for i in np.flatnonzero(nearest_packets != wanted_packets):  # frames that could not be decoded
         frames[i] = frames[np.argmax(wanted_packets == nearest_packets[i])]
     return frames, track.times[nearest_packets], scale
 
 
 def find_shown_packets(track: VideoTrack, times: Float[np.ndarray, " s"]) -> Int[np.ndarray, " s"]:
-    """Packet (in decoding order) of the frame on screen at each time: the last one not after it."""
+    """Returns the packet index, in decoding order, of the frame that is on screen at each time.
+
+    Before the first frame, this is the first frame.
+    """
     order = np.argsort(track.times, kind="stable")
     rank = np.searchsorted(track.times[order], np.asarray(times) + 1e-6, side="right") - 1
     return order[np.maximum(rank, 0)]
 
 
 def find_needed_packets(track: VideoTrack, wanted_packets: set[int]) -> Bool[np.ndarray, " n"]:
-    """Packets to decode: from the last key frame that a wanted frame can lean on, up to that frame."""
+    """Returns a mask of the packets to decode for the wanted frames, True or False for each of the n packets.
+
+    For each wanted frame, all packets from the last key frame before it are needed; if the stream has no
+    timestamps, all packets are.
+    """
     if not track.has_timestamps:
         return np.ones(len(track.times), bool)
     is_needed = np.zeros(len(track.times), bool)
@@ -76,7 +99,7 @@ def find_needed_packets(track: VideoTrack, wanted_packets: set[int]) -> Bool[np.
 
 
 def _decode_frames(info: MediaInfo, wanted_packets: set[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    track = info.video
+    track = info.require_video()
     index_of = dict(zip(track.frame_keys.tolist(), range(len(track.frame_keys)), strict=True))
     is_needed, last_wanted, missing_packets, num_decoded = (
         find_needed_packets(track, wanted_packets),
@@ -85,12 +108,15 @@ def _decode_frames(info: MediaInfo, wanted_packets: set[int]) -> Iterator[tuple[
         0,
     )
     with open_media(info.path) as container:
-        context = container.streams[track.index].codec_context
-        context.thread_count = 1  # the work is spread over clips, not over one clip's frames
-        for index, packet in _demux_packets(container, info, index_of, int(np.argmax(is_needed))):
+        stream = container.streams[track.index]
+        if not isinstance(stream, VideoStream):
+            raise MediaError("video: the file has changed")
+        context = stream.codec_context
+        context.thread_count = 1  # different clips are decoded in parallel instead
+        for index, packet in _demux_packets(container, stream, info, index_of, int(np.argmax(is_needed))):
             if packet is not None and index <= last_wanted and not is_needed[index]:
                 continue
-            # frames that nothing leans on and nobody wants are parsed, not reconstructed
+            # frames that no other frame refers to and that are not wanted are parsed, but not reconstructed
             should_skip = (
                 track.has_timestamps
                 and context.name in FRAME_SKIPPING_DECODERS
@@ -108,11 +134,19 @@ def _decode_frames(info: MediaInfo, wanted_packets: set[int]) -> Iterator[tuple[
                 return
 
 
-def _demux_packets(container, info: MediaInfo, index_of: dict[int, int], first_index: int):
-    """(index, packet) in decoding order from `first_index` or before; at the end None, to drain the
-    decoder."""
-    track = info.video
-    stream = container.streams[track.index]
+def _demux_packets(
+    container: av.container.InputContainer,
+    stream: VideoStream,
+    info: MediaInfo,
+    index_of: dict[int, int],
+    first_index: int,
+) -> Iterator[tuple[int, "av.Packet[VideoStream] | None"]]:
+    """Yields (index, packet) in decoding order, from `first_index` or before.
+
+    The last packet is None, which makes the decoder return its remaining frames. Raises MediaError if the
+    file has no video stream or its index of key frames is wrong.
+    """
+    track = info.require_video()
     should_seek = (
         info.has_reliable_timestamps and track.has_timestamps and track.times[first_index] > MIN_SEEK_SECONDS
     )
@@ -123,35 +157,41 @@ def _demux_packets(container, info: MediaInfo, index_of: dict[int, int], first_i
         if not packet.size:
             continue
         if should_seek and index < 0:
-            index = index_of.get(packet.pts, 0) - 1
+            index = (0 if packet.pts is None else index_of.get(packet.pts, 0)) - 1
             if index >= first_index:
-                raise MediaError("video: its index of key frames is wrong")
+                raise MediaError("video: the index of key frames is wrong")
         index += 1
         yield index, packet
     yield len(track.times), None
 
 
-def _decode_packet(context, packet: av.Packet | None) -> list[av.VideoFrame]:
+def _decode_packet(
+    context: VideoCodecContext, packet: "av.Packet[VideoStream] | None"
+) -> list[av.VideoFrame]:
     try:
         return context.decode(packet)
     except av.error.EOFError:
         return []
     except av.error.InvalidDataError:
-        return []  # a damaged packet; `read_frames` takes the nearest frame that there is
+        return []  # a damaged packet; `read_frames` uses the nearest decoded frame
 
 
 def _to_image(
-    frame: av.VideoFrame, reformatter, num_frames: int, reference_image: np.ndarray | None
+    frame: av.VideoFrame, reformatter: VideoReformatter, num_frames: int, reference_image: np.ndarray | None
 ) -> tuple[np.ndarray, float]:
-    """One of `num_frames` frames as an upright picture, of the size of `reference_image`, and its scale."""
+    """Converts one of `num_frames` frames to an upright RGB image; returns the image and its scale.
+
+    The scale is the factor from source pixels to image pixels, at most 1. The image has the size of
+    `reference_image`, if there is one. Raises MediaError if the pixel format can't be converted.
+    """
     memory_scale = math.sqrt(MAX_TOTAL_PIXELS / (num_frames * frame.width * frame.height))
     scale = min(1.0, MAX_SHORT_SIDE / min(frame.width, frame.height), memory_scale)
     quarter_turns = round(frame.rotation / 90) % 4
     height, width = max(1, round(frame.height * scale)), max(1, round(frame.width * scale))
-    if reference_image is not None:  # a stream may change its size midway; the first frame's holds
+    if reference_image is not None:  # a stream may change its size; all images get the size of the first
         height, width = reference_image.shape[1::-1] if quarter_turns % 2 else reference_image.shape[:2]
     try:
         image = reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
     except av.FFmpegError as error:
-        raise MediaError(f"video: frames in {frame.format.name}, which has no way to RGB") from error
+        raise MediaError(f"video: pixel format {frame.format.name} can't be converted to RGB") from error
     return np.ascontiguousarray(np.rot90(image, quarter_turns)), scale

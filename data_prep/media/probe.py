@@ -1,4 +1,4 @@
-"""Opens files that may be anything: the media in them, on one clock, or one line that says what is wrong."""
+"""Opens untrusted files, and reads their streams and timestamps, or raises an error of one line."""
 
 import array
 import contextlib
@@ -6,25 +6,33 @@ import dataclasses
 import functools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from typing import TypeVar
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.stream import Stream
+from av.video.stream import VideoStream
 
 CONTAINER_FORMATS = (
     "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,wav,w64,flac,ogg,mp3,aac,aiff,caf,amr,au"
 )
-"""Containers that are read: no playlists, images or devices, which reach out of the file or never end."""
+"""Accepted containers; no playlists, images or devices, which may read other files or never end."""
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINER_FORMATS}
 RELIABLE_CONTAINERS = ("mov", "matroska", "flac", "wav")
-"""Containers whose header tells the true length and whose timestamps hold after a seek."""
+"""Containers with the true length in the header and with correct timestamps after a seek."""
 MAX_FRAME_PIXELS = 1 << 26
 DURATION_TOLERANCE_SECONDS = 0.25
-"""Seconds by which a header may promise more than there is."""
+"""Seconds by which the length in the header may exceed the length of the packets."""
+
+
+StreamT = TypeVar("StreamT", VideoStream, AudioStream)
 
 
 class MediaError(ValueError):
-    """A file, or one of its streams, that can't be read; one line without the path."""
+    """Error of a file or stream that can't be read; the message is one line without the path."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +40,18 @@ class VideoTrack:
     """The packets of a video stream in decoding order."""
 
     index: int
-    frame_keys: np.ndarray  # i64 [n] presentation timestamp, or rank in presentation where there are none
-    times: np.ndarray  # f64 [n] seconds on the clip's clock
+    frame_keys: np.ndarray  # i64 [n] presentation timestamps, or the order of presentation if there are none
+    times: np.ndarray  # f64 [n] seconds of the file
     is_keyframe: np.ndarray  # bool [n]
     has_timestamps: bool
-    """False where packets have no presentation timestamps (AVI); frames are then counted."""
+    """False if packets have no presentation timestamps (AVI); frames are then counted."""
     end: float
+    """End of the last frame, in seconds of the file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioTrack:
-    """Where a sound stream lies."""
+    """Index of an audio stream, and its end in seconds of the file."""
 
     index: int
     end: float
@@ -50,7 +59,7 @@ class AudioTrack:
 
 @dataclasses.dataclass(frozen=True)
 class MediaInfo:
-    """One file; 0 seconds is where its first stream begins, for sound and video alike."""
+    """A probed media file; time 0 of audio and video is the beginning of the first stream."""
 
     path: str
     start_time: float
@@ -59,10 +68,26 @@ class MediaInfo:
     video: VideoTrack | None
     audio: AudioTrack | None
 
+    def require_video(self) -> VideoTrack:
+        """Returns the video track; raises MediaError if the file has none."""
+        if self.video is None:
+            raise MediaError("no video stream")
+        return self.video
+
+    def require_audio(self) -> AudioTrack:
+        """Returns the audio track; raises MediaError if the file has none."""
+        if self.audio is None:
+            raise MediaError("no audio stream")
+        return self.audio
+
 
 @contextlib.contextmanager
 def open_media(path: str) -> Iterator[av.container.InputContainer]:
-    """Opens a regular file as media; raises MediaError on anything that is none."""
+    """Opens a media file and yields its container for the block.
+
+    Raises MediaError if the file does not exist, can't be read, is empty, is not a regular file, or is not
+    in one of CONTAINER_FORMATS. An error of FFmpeg in the block becomes a MediaError too.
+    """
     try:
         file_status = os.stat(path)
         if not stat.S_ISREG(file_status.st_mode):
@@ -81,14 +106,22 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
 
 def _error_message(error: Exception) -> str:
     if isinstance(error, (av.error.InvalidDataError, av.error.ArgumentError)):
-        return "not media, or damaged beyond reading"
+        return "not a media file, or too damaged to read"
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def probe_media(path: str) -> MediaInfo:
-    """Reads the packets' timestamps, decoding nothing, since headers can't be trusted.
+    """Reads the streams of a file and the timestamps of all packets, without decoding.
 
-    Raises MediaError when the file is not there, empty, not media, or ends before its header says.
+    Timestamps are read because headers can't be trusted.
+
+    Returns:
+      The path, start time and duration in seconds, whether timestamps are reliable, and the video and audio
+      track (packet times and end); a track is None if the file has no such stream or it is empty.
+
+    Raises:
+      MediaError: the file does not exist, can't be read, is empty, is not a media file, has neither audio nor
+        video, no packets or no time base, has too large frames, or ends before the length in its header.
     """
     try:
         file_status = os.stat(path)
@@ -97,44 +130,43 @@ def probe_media(path: str) -> MediaInfo:
     return _probe_cached(path, file_status.st_size, file_status.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=4)  # windows of one long file are probed once
+@functools.lru_cache(maxsize=4)  # so that all windows of a long file need one probe
 def _probe_cached(path: str, size: int, mtime_ns: int) -> MediaInfo:
     with open_media(path) as container:
-        streams = {kind: _first_stream(container, kind) for kind in ("video", "audio")}
+        video_stream = _first_playable(container.streams.video)
+        audio_stream = _first_playable(container.streams.audio)
         packets_by_stream = {
-            stream.index: _PacketTimes() for stream in streams.values() if stream is not None
+            stream.index: _PacketTimes() for stream in (video_stream, audio_stream) if stream is not None
         }
         if not packets_by_stream:
-            raise MediaError("has neither sound nor video")
+            raise MediaError("has neither audio nor video")
         _read_packet_times(container, packets_by_stream)
         has_reliable_timestamps = container.format.name.startswith(RELIABLE_CONTAINERS)
-        if container.format.name == "avi":  # it stores the order of decoding; FFmpeg guesses the rest
+        if container.format.name == "avi":  # AVI stores the decoding order only; FFmpeg guesses timestamps
             for packets in packets_by_stream.values():
                 packets.has_timestamps = False
         start_time = min(
-            (p.first_time(container.streams[i].time_base) for i, p in packets_by_stream.items() if p.size),
+            (p.first_time(time_base(container.streams[i])) for i, p in packets_by_stream.items() if p.size),
             default=0.0,
         )
         start_time = max(
             start_time, (container.start_time or 0) / av.time_base
-        )  # priming samples lie before the start
-        video = _make_video_track(streams["video"], packets_by_stream, start_time)
-        audio = _make_audio_track(streams["audio"], packets_by_stream, start_time)
+        )  # priming samples are before the start
+        video = _make_video_track(video_stream, packets_by_stream, start_time)
+        audio = _make_audio_track(audio_stream, packets_by_stream, start_time)
         duration = max((track.end for track in (video, audio) if track is not None), default=0.0)
         declared_duration = (container.duration or 0) / av.time_base
         if has_reliable_timestamps and duration < declared_duration - DURATION_TOLERANCE_SECONDS:
-            raise MediaError(
-                f"truncated: {duration:.2f} s of the {declared_duration:.2f} s in its header are there"
-            )
+            raise MediaError(f"truncated: {duration:.2f} s, expected {declared_duration:.2f} s by its header")
         if duration <= 0:
-            raise MediaError("holds no sound and no frame")
+            raise MediaError("contains no audio samples and no frames")
         return MediaInfo(path, start_time, duration, has_reliable_timestamps, video, audio)
 
 
 class _PacketTimes:
-    """Timestamps of one stream's packets."""
+    """Timestamps and key frame flags of the packets of one stream."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pts, self.end_pts, self.is_keyframe = array.array("q"), array.array("q"), array.array("b")
         self.has_timestamps = True
 
@@ -142,7 +174,7 @@ class _PacketTimes:
     def size(self) -> int:
         return len(self.pts)
 
-    def add(self, packet: av.Packet) -> None:
+    def add(self, packet: "av.Packet[Stream]") -> None:
         self.has_timestamps &= packet.pts is not None
         pts = packet.pts if packet.pts is not None else packet.dts
         if pts is None:
@@ -151,52 +183,62 @@ class _PacketTimes:
         self.end_pts.append(pts + (packet.duration or 0))
         self.is_keyframe.append(packet.is_keyframe)
 
-    def first_time(self, time_base) -> float:
+    def first_time(self, time_base: Fraction) -> float:
         return float(min(self.pts) * time_base)
 
 
-def _first_stream(container, kind: str):
-    for stream in getattr(container.streams, kind):
+def time_base(stream: Stream) -> Fraction:
+    """Returns the seconds of one tick of a stream's timestamps; raises MediaError if the stream has none."""
+    if stream.time_base is None:
+        raise MediaError("a stream has no time base")
+    return stream.time_base
+
+
+def _first_playable(streams: Iterable[StreamT]) -> StreamT | None:
+    """Returns the first stream that is not a cover picture and can be decoded, or None if there is none."""
+    for stream in streams:
         if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None:
             return stream
     return None
 
 
-def _read_packet_times(container, packets_by_stream: dict[int, _PacketTimes]) -> None:
+def _read_packet_times(
+    container: av.container.InputContainer, packets_by_stream: Mapping[int, _PacketTimes]
+) -> None:
     try:
         for packet in container.demux([container.streams[index] for index in packets_by_stream]):
             if packet.size:
                 packets_by_stream[packet.stream.index].add(packet)
     except av.FFmpegError:
-        return  # what came before is there; `probe_media` compares it with the header
+        return  # the packets so far are used; `probe_media` compares their length with the header
 
 
 def _make_video_track(
-    stream, packets_by_stream: dict[int, _PacketTimes], start_time: float
+    stream: VideoStream | None, packets_by_stream: Mapping[int, _PacketTimes], start_time: float
 ) -> VideoTrack | None:
     if stream is None or not packets_by_stream[stream.index].size:
         return None
     if stream.width * stream.height > MAX_FRAME_PIXELS:
         raise MediaError(
-            f"frames of {stream.width} x {stream.height} pixels: at most {MAX_FRAME_PIXELS} are read"
+            f"frames of {stream.width} x {stream.height} pixels: expected at most {MAX_FRAME_PIXELS} pixels"
         )
-    packets, time_base = packets_by_stream[stream.index], float(stream.time_base)
+    packets, tick_seconds = packets_by_stream[stream.index], float(time_base(stream))
     pts = np.array(packets.pts, np.int64)
     frame_keys = pts if packets.has_timestamps else np.argsort(np.argsort(pts, kind="stable"), kind="stable")
     return VideoTrack(
         index=stream.index,
         frame_keys=frame_keys,
-        times=pts * time_base - start_time,
+        times=pts * tick_seconds - start_time,
         is_keyframe=np.array(packets.is_keyframe, bool),
         has_timestamps=packets.has_timestamps,
-        end=max(packets.end_pts) * time_base - start_time,
+        end=max(packets.end_pts) * tick_seconds - start_time,
     )
 
 
 def _make_audio_track(
-    stream, packets_by_stream: dict[int, _PacketTimes], start_time: float
+    stream: AudioStream | None, packets_by_stream: Mapping[int, _PacketTimes], start_time: float
 ) -> AudioTrack | None:
     if stream is None or not packets_by_stream[stream.index].size:
         return None
-    end = float(max(packets_by_stream[stream.index].end_pts) * stream.time_base) - start_time
+    end = float(max(packets_by_stream[stream.index].end_pts) * time_base(stream)) - start_time
     return AudioTrack(stream.index, end)

@@ -1,4 +1,4 @@
-"""Frames of the part of a film that a clip is: of its time, and of its half where two people share it."""
+"""Reads the frames of a clip: a part of a video file in time, and possibly one half of the picture."""
 
 import dataclasses
 
@@ -11,29 +11,40 @@ from data_prep.media.probe import MediaInfo
 
 @dataclasses.dataclass(frozen=True)
 class VideoClip:
-    """A file, and start and end of the clip in its seconds."""
+    """A clip in a media file; `start` and `end` are seconds of the file."""
 
     info: MediaInfo
     start: float
     end: float
     half: str = ""
-    """`left` or `right`: the half of the picture that the clip is about; else all of it."""
+    """`left` or `right`: the half of the picture that belongs to the clip; empty: the complete picture."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipFrames:
-    """Frames as `read_frames` gives them, cut to the film's half."""
+    """Frames from `read_frames`, cut to the half of the clip."""
 
     frames: UInt8[np.ndarray, "s h w 3"]
     times: Float[np.ndarray, " s"]
-    """Their own, in seconds of the file."""
+    """Times of the frames in seconds of the file."""
     scale: float
-    """Pixels of the source are pixels of the frames, beyond `left_column`, divided by it."""
+    """Factor from source pixels to frame pixels: source x = (frame x + `left_column`) / scale."""
     left_column: int
+    """Column of the complete picture at which the frames begin."""
 
 
 def read_clip_frames(video_clip: VideoClip, times: Float[np.ndarray, " s"]) -> ClipFrames:
-    """The frames on screen at `times`; raises MediaError when there are none, ValueError on a bad half."""
+    """Reads the frames of a clip that are on screen at `times`, in seconds of the file.
+
+    Returns:
+      The frames, cut to the half of the picture that belongs to the clip; their times in seconds of the file;
+      the factor from source pixels to frame pixels; and the column of the picture at which the frames begin.
+
+    Raises:
+      MediaError: the file has no video stream or can't be read, or no frame can be decoded or converted to
+        RGB.
+      ValueError: `video_clip.half` is unknown.
+    """
     frames, frame_times, scale = read_frames(video_clip.info, times)
     middle_column = frames.shape[2] // 2
     if video_clip.half not in ("", "left", "right"):

@@ -1,4 +1,4 @@
-"""Sound and pictures that come one by one into a media file, which `process_clip` reads as any other."""
+"""Writes received audio samples and JPEG images to a media file, which `process_clip` can read."""
 
 import fractions
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 import av
 import numpy as np
+from av.stream import Stream
 
 MILLISECOND = fractions.Fraction(1, 1000)
 
@@ -18,15 +19,19 @@ def write_clip(
     image_size: tuple[int, int],
     end_seconds: float,
 ) -> None:
-    """Writes Matroska: 16-bit mono sound as it is, and JPEG pictures as they are; nothing is encoded again.
+    """Writes a Matroska file with 16-bit mono audio and JPEG images, without encoding them again.
 
     Args:
-      path: of the file, or the file itself.
+      path: path of the file, or an open binary file.
       audio: int16 [n] from second 0 on, or None.
-      sample_rate: samples a second.
-      images: second and bytes of each, in order.
-      image_size: width and height of the pictures.
-      end_seconds: where the last picture ends.
+      sample_rate: sample rate of the audio in Hz.
+      images: time in seconds and JPEG bytes of each image, in order of time; may be empty.
+      image_size: width and height of the images.
+      end_seconds: end of the last image in seconds.
+
+    Raises:
+      av.FFmpegError: the file can't be written; it is also an OSError if the operating system reported it.
+      ValueError: `audio` is not int16.
     """
     with av.open(path, "w", format="matroska") as container:
         audio_stream = (
@@ -37,16 +42,19 @@ def write_clip(
             if images
             else None
         )
-        if audio_stream is not None:
+        if audio is not None and audio_stream is not None:
             frame = av.AudioFrame.from_ndarray(audio[None], format="s16", layout="mono")
             frame.sample_rate, frame.pts = sample_rate, 0
             container.mux([*audio_stream.encode(frame), *audio_stream.encode()])
-        image_ends = [*(image_start for image_start, _ in images), end_seconds][1:]
-        for (image_start, jpeg), image_end in zip(images, image_ends, strict=True):
-            container.mux(_make_packet(video_stream, jpeg, image_start, image_end))
+        if video_stream is not None:
+            image_ends = [*(image_start for image_start, _ in images), end_seconds][1:]
+            for (image_start, jpeg), image_end in zip(images, image_ends, strict=True):
+                container.mux(_make_packet(video_stream, jpeg, image_start, image_end))
 
 
-def _make_packet(stream, jpeg: bytes, start_seconds: float, end_seconds: float) -> av.Packet:
+def _make_packet(
+    stream: Stream, jpeg: bytes, start_seconds: float, end_seconds: float
+) -> "av.Packet[Stream]":
     packet = av.Packet(jpeg)
     packet.stream, packet.time_base, packet.is_keyframe = stream, MILLISECOND, True
     packet.pts = packet.dts = round(1000 * start_seconds)

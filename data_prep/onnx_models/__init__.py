@@ -1,1 +1,1 @@
-"""ONNX models of the user's own: frozen encoders and a face detector."""
+"""Runs ONNX models of the user: frozen encoders and a face detector."""

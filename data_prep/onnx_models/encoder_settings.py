@@ -1,64 +1,80 @@
-"""What prep.json, checkpoints and bundles keep of frozen encoders and of one's own face detector."""
+"""Defines the settings of frozen encoders and detectors, stored in prep.json, checkpoints and bundles."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
-from data_prep.onnx_models.layouts import LAYOUTS, AudioLayout, DetectorLayout, FaceLayout, parse_layout
+from data_prep.onnx_models.layouts import (
+    LAYOUTS,
+    AudioLayout,
+    DetectorLayout,
+    FaceLayout,
+    Layout,
+    parse_layout,
+)
+from emofuse_jax.data.metadata import FeatureSettingsDict
 from emofuse_jax.utils import onnx_files
 
 TENSOR_CHOICES = ("keep", "drop")
+LayoutT = TypeVar("LayoutT", bound=Layout, covariant=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderSettings:
-    """One encoder or detector as prep.json, checkpoints and bundles name it."""
+class EncoderSettings(Generic[LayoutT]):
+    """Settings of one encoder or detector."""
 
     file: str
-    """Name of the ONNX file, for people; the hash decides."""
+    """Name of the ONNX file, for messages only; the file is identified by its hash."""
     sha256: str
     width: int
-    """d of its output; of a detector 0."""
-    layout: AudioLayout | FaceLayout | DetectorLayout
+    """Width d of the output; 0 for a detector."""
+    layout: LayoutT
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSettings:
-    """Which frozen encoders run, and whether the tensors that they read are stored beside their features."""
+    """The frozen encoders to run, and whether the tensors that they read are stored too."""
 
     tensors: str = "keep"
-    """`drop`: spectrogram or crops of a modality that has an encoder are left out."""
-    audio: EncoderSettings | None = None
-    face: EncoderSettings | None = None
-    detector: EncoderSettings | None = None
-    """The user's own face detector, in place of MTCNN."""
+    """`keep`, or `drop`: records have no spectrogram or crops if their modality has an encoder."""
+    audio: EncoderSettings[AudioLayout] | None = None
+    face: EncoderSettings[FaceLayout] | None = None
+    detector: EncoderSettings[DetectorLayout] | None = None
+    """A custom face detector, used instead of MTCNN."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.tensors not in TENSOR_CHOICES:
             raise ValueError(f"tensors: {self.tensors!r}, expected one of {', '.join(TENSOR_CHOICES)}")
 
     @property
     def drops_audio(self) -> bool:
-        """Records hold no spectrogram."""
+        """True if records have no spectrogram: tensors are dropped and there is an audio encoder."""
         return self.tensors == "drop" and self.audio is not None
 
     @property
     def drops_faces(self) -> bool:
-        """Records hold no crops."""
+        """True if records have no face crops: tensors are dropped and there is a face encoder."""
         return self.tensors == "drop" and self.face is not None
 
     @classmethod
-    def from_dict(cls, values: dict) -> "FeatureSettings":
-        """Reads the fields of a dict; raises ValueError on a wrong layout, TypeError on an unknown field."""
-        encoders = {kind: values[kind] for kind in LAYOUTS if values.get(kind)}
-        encoder_settings = {
-            kind: EncoderSettings(
-                **{
-                    **fields,
-                    "layout": parse_layout(kind, fields.get("layout"), onnx_files.DISPLAY_NAMES[kind]),
-                }
-            )
-            for kind, fields in encoders.items()
-        }
-        return cls(**{**values, **encoder_settings})
+    def from_dict(cls, values: FeatureSettingsDict) -> "FeatureSettings":
+        """Builds the settings from JSON values with the keys `tensors`, `audio`, `face` and `detector`.
+
+        Raises:
+          ValueError: the layout of an encoder is wrong, or `tensors` is neither `keep` nor `drop`.
+          TypeError: a field is unknown, or a field of an encoder is missing.
+          AttributeError: an encoder is neither None nor a dict.
+        """
+        unchecked_fields: dict[str, Any] = {**values}
+        for kind in LAYOUTS:
+            if unchecked_fields.get(kind):
+                unchecked_fields[kind] = _encoder_from_dict(kind, unchecked_fields[kind])
+        return cls(**unchecked_fields)
+
+
+def _encoder_from_dict(kind: str, fields: Mapping[str, Any]) -> EncoderSettings[Layout]:
+    layout = parse_layout(kind, fields.get("layout"), onnx_files.DISPLAY_NAMES[kind])
+    return EncoderSettings(**{**fields, "layout": layout})
 
 
 NO_ENCODERS = FeatureSettings()

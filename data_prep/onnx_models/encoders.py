@@ -1,79 +1,138 @@
-"""Frozen encoders: ONNX files run by onnxruntime, on one thread, so that equal clips give equal bytes."""
+"""Runs frozen encoders (ONNX files) with onnxruntime, on one thread, so that equal clips give equal bytes."""
 
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float16, UInt8
 
 from data_prep.onnx_models.encoder_settings import EncoderSettings
-from data_prep.onnx_models.layouts import DetectorLayout, FaceLayout
+from data_prep.onnx_models.layouts import NORMALISATIONS, AudioLayout, DetectorLayout, FaceLayout, Layout
 from data_prep.optional_dependencies import require_onnx
 from data_prep.settings import PrepSettings
+from emofuse_jax.data.metadata import NormalisationDict
 from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.errors import to_one_line
 
 VARIANCE_FLOOR = 1e-7
-"""Added to the variance of the clip, as the feature extractors of wav2vec 2 and its kin do."""
+"""Constant added to the variance of a clip, as in the feature extractors of wav2vec 2 and similar models."""
 FACE_BATCH_SIZE = 16
 
 
 class EncoderError(ValueError):
-    """An encoder that gives nothing for one clip; what it would have given is masked."""
+    """Error of an encoder or detector that failed on one clip; its modality is masked."""
+
+
+AxisSize = int | str | None
+"""Declared length of an axis of an ONNX model; a name or None if the axis can have any length."""
+
+
+class ModelArgument(Protocol):
+    """An input or output of an ONNX model, as onnxruntime describes it."""
+
+    name: str
+    shape: Sequence[AxisSize]
+    type: str
+
+
+@runtime_checkable
+class RunnableModel(Protocol):
+    """A model that computes named outputs from named inputs."""
+
+    def run(self, output_names: Sequence[str], inputs: Mapping[str, np.ndarray], /) -> list[np.ndarray]:
+        """Returns the named outputs for these inputs, in the order of `output_names`."""
+
+
+@runtime_checkable
+class Session(RunnableModel, Protocol):
+    """The part of `onnxruntime.InferenceSession` that is used here."""
+
+    def get_inputs(self) -> Sequence[ModelArgument]:
+        """Returns name, shape and type of each input of the model."""
+
+    def get_outputs(self) -> Sequence[ModelArgument]:
+        """Returns name, shape and type of each output of the model."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderFiles:
-    """Where the ONNX files lie on this machine; settings name them by hash."""
+    """Paths of the ONNX files on this machine; the settings identify them by hash."""
 
     audio: str = ""
     face: str = ""
     detector: str = ""
     threads: int = 1
-    """Of onnxruntime; 0: the cores. Another number than 1 may change the last bits."""
+    """Threads of onnxruntime; 0: one for each core. Numbers other than 1 may change the last bits."""
 
 
 NO_ENCODER_FILES = EncoderFiles()
 
 
 def validate_encoder_files(settings: PrepSettings, encoder_files: EncoderFiles) -> None:
-    """Opens the encoders that the settings name; raises ValueError where a file or its hash is missing."""
+    """Opens all encoders and the custom detector that the settings name; returns nothing.
+
+    Raises:
+      ValueError: a path is not set, a file does not exist, has another hash or is not an ONNX model,
+        onnxruntime is not installed, or the settings drop the tensors without naming an encoder.
+      OSError: a file exists but can't be read.
+    """
     features = settings.features
     kinds = [kind for kind in onnx_files.FLAG_NAMES if getattr(features, kind) is not None]
     if kinds:
         require_onnx()
     if features.tensors == "drop" and not (features.audio or features.face):
-        raise ValueError(f"recipe {settings.recipe!r} drops the tensors, and no encoder is given")
+        raise ValueError(f"recipe {settings.recipe!r} drops tensors: set --audio_encoder or --face_encoder")
     for kind in kinds:
         open_encoder(kind, getattr(features, kind), encoder_files)
 
 
-def open_encoder(kind: str, encoder: EncoderSettings, encoder_files: EncoderFiles):
-    """The graph of an encoder; ValueError when its file is not given, or is another one."""
+def open_encoder(kind: str, encoder: EncoderSettings[Layout], encoder_files: EncoderFiles) -> Session:
+    """Opens the ONNX file of an encoder; equal calls return the same onnxruntime session.
+
+    Args:
+      kind: `audio`, `face` or `detector`.
+      encoder: settings of the encoder, with the hash of its file.
+      encoder_files: paths of the ONNX files.
+
+    Raises:
+      ValueError: the path is not set, or the file does not exist, has another hash or is not an ONNX model.
+      OSError: the file exists but can't be read.
+      ModuleNotFoundError: onnxruntime is not installed.
+    """
     path = getattr(encoder_files, kind)
     if not path:
         description = f"{onnx_files.DISPLAY_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
-        raise ValueError(f"{description} is needed: give --{onnx_files.FLAG_NAMES[kind]}")
+        raise ValueError(f"{description} is needed: set --{onnx_files.FLAG_NAMES[kind]}")
     with name_flag_in_error(kind, path):
         return open_session(path, encoder.sha256, encoder_files.threads)
 
 
 @contextlib.contextmanager
 def name_flag_in_error(kind: str, path: str) -> Iterator[None]:
-    """Makes a path without a file a ValueError that names the flag."""
+    """Runs the block; raises ValueError, which names the flag and the path, if the block finds no file.
+
+    All other errors of the block pass through unchanged.
+    """
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise ValueError(f"--{onnx_files.FLAG_NAMES[kind]}={path}: not there") from None
+        raise ValueError(f"--{onnx_files.FLAG_NAMES[kind]}={path}: file does not exist") from None
 
 
 @functools.lru_cache(maxsize=4)
-def open_session(path: str, sha256: str, threads: int):
-    """An onnxruntime session of a file with that hash; ValueError naming the file otherwise."""
+def open_session(path: str, sha256: str, threads: int) -> Session:
+    """Returns an onnxruntime session of an ONNX file; equal calls return the same session.
+
+    Raises:
+      ValueError: the file has another SHA-256, or is not an ONNX model in one file.
+      OSError: the file can't be read.
+      ModuleNotFoundError: onnxruntime is not installed.
+    """
     import onnxruntime
 
     with open(path, "rb") as file:
@@ -86,23 +145,36 @@ def open_session(path: str, sha256: str, threads: int):
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no class
-        raise ValueError(f"{path}: not an ONNX model in one file: {_error_line(error)}") from error
+    except Exception as error:  # onnxruntime's errors have no common class
+        raise ValueError(f"{path}: expected an ONNX model in one file: {_error_line(error)}") from error
 
 
 def encode_audio(
     audio: Float[np.ndarray, " n"] | Float[np.ndarray, "t f"],
-    encoder: EncoderSettings,
+    encoder: EncoderSettings[AudioLayout],
     encoder_files: EncoderFiles,
     step_ms: float,
 ) -> Float16[np.ndarray, "u d"]:
-    """Features of one clip: of its samples or of its spectrogram (`encoder.layout.layout`).
+    """Computes the features of one clip with an audio encoder.
 
-    `step_ms` is the time from one row of `audio` to the next. Raises EncoderError when the encoder fails.
+    Args:
+      audio: samples or spectrogram, as `encoder.layout.layout` requires.
+      encoder: settings of the encoder.
+      encoder_files: paths of the ONNX files.
+      step_ms: time in ms between two rows of `audio`.
+
+    Returns:
+      u vectors of width d, about one for every `encoder.layout.hop_ms` of the audio.
+
+    Raises:
+      EncoderError: the encoder fails, or its output is empty, has a wrong shape or is not finite in float16.
+      ValueError: the ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX model.
+      OSError: the ONNX file can't be read.
+      ModuleNotFoundError: onnxruntime is not installed.
     """
     layout = encoder.layout
     x = normalize_audio(np.asarray(audio, np.float32), layout.normalisation)
-    has_extra_frame = layout.layout == "spectrogram"  # n steps of sound have n + 1 frames
+    has_extra_frame = layout.layout == "spectrogram"  # audio of n steps has n + 1 frames
     num_padding_rows = math.ceil(layout.minimum_ms / step_ms - 1e-6) + has_extra_frame - len(x)
     if num_padding_rows > 0:
         x = np.concatenate([x, np.zeros((num_padding_rows, *x.shape[1:]), np.float32)])
@@ -111,9 +183,22 @@ def encode_audio(
 
 
 def encode_faces(
-    crops: UInt8[np.ndarray, "n h w 3"], encoder: EncoderSettings, encoder_files: EncoderFiles
+    crops: UInt8[np.ndarray, "n h w 3"], encoder: EncoderSettings[FaceLayout], encoder_files: EncoderFiles
 ) -> Float16[np.ndarray, "n d"]:
-    """A vector for each RGB crop of `encoder.layout.size`. Raises EncoderError when the encoder fails."""
+    """Computes one feature vector of width d for each face crop, in batches.
+
+    Args:
+      crops: RGB crops with height and width `encoder.layout.size`; at least one.
+      encoder: settings of the encoder.
+      encoder_files: paths of the ONNX files.
+
+    Raises:
+      EncoderError: the encoder fails, or its output has a wrong shape or is not finite in float16.
+      ValueError: there are no crops, or the ONNX file has no path, does not exist, has another SHA-256, or is
+        not an ONNX model.
+      OSError: the ONNX file can't be read.
+      ModuleNotFoundError: onnxruntime is not installed.
+    """
     session = open_encoder("face", encoder, encoder_files)
     takes_single_face = get_input_shape(session, encoder.layout.input)[:1] == [1]
     batch_size = 1 if takes_single_face else FACE_BATCH_SIZE
@@ -125,55 +210,83 @@ def encode_faces(
     return _to_float16(np.concatenate(outputs), (len(crops), encoder.width), "face")
 
 
-def normalize_audio(x: Float[np.ndarray, "n *f"], normalisation: str | dict) -> Float[np.ndarray, "n *f"]:
-    """`x`, `(x - mean) / sqrt(var + 1e-7)` over the clip, or `(x - mean) / std` with fixed numbers."""
+def normalize_audio(
+    x: Float[np.ndarray, "n *f"], normalisation: str | NormalisationDict
+) -> Float[np.ndarray, "n *f"]:
+    """Normalizes audio as a layout requires: n samples, or n spectrogram frames with f bins.
+
+    Returns `x` itself for `none`, `(x - mean) / sqrt(var + 1e-7)` over the clip for
+    `zero_mean_unit_variance`, and `(x - mean) / std` for a dict with the constants `mean` and `std`. Raises
+    ValueError for another name.
+    """
+    if not isinstance(normalisation, str):
+        mean, std = (np.asarray(normalisation[key], np.float32) for key in ("mean", "std"))
+        return (x - mean) / std
     if normalisation == "none":
         return x
-    if normalisation == "zero_mean_unit_variance":
-        return (x - x.mean()) / np.sqrt(x.var() + VARIANCE_FLOOR)
-    return (x - np.float32(normalisation["mean"])) / np.float32(normalisation["std"])
+    if normalisation != "zero_mean_unit_variance":
+        raise ValueError(f"normalisation: {normalisation!r}, expected one of {', '.join(NORMALISATIONS)}")
+    return (x - x.mean()) / np.sqrt(x.var() + VARIANCE_FLOOR)
 
 
 def preprocess_images(
     images: UInt8[np.ndarray, "n h w 3"], layout: FaceLayout | DetectorLayout
 ) -> Float[np.ndarray, "n a b c"]:
-    """Bytes as the network takes them: `(byte * scale - mean) / std`, channels and axes in its order."""
+    """Converts RGB images to `(byte * scale - mean) / std`, float32, with the channel order of the layout.
+
+    Returns [n 3 h w] if `layout.layout` is `nchw`, [n h w 3] if it is `nhwc`.
+    """
     x = images[..., ::-1] if layout.channels == "bgr" else images
-    x = (x.astype(np.float32) * np.float32(layout.scale) - np.float32(layout.mean)) / np.float32(layout.std)
+    mean, std = np.asarray(layout.mean, np.float32), np.asarray(layout.std, np.float32)
+    x = (x.astype(np.float32) * np.float32(layout.scale) - mean) / std
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if layout.layout == "nchw" else x)
 
 
-def get_input_shape(session, name: str) -> list:
-    """Shape of an input as the graph states it; a name or None where any length goes."""
+def get_input_shape(session: Session, name: str) -> list[AxisSize]:
+    """Returns the declared shape of the input `name`, with the length of each axis.
+
+    An entry is a text or None if the axis can have any length. Raises StopIteration if the model has no
+    input with this name.
+    """
     return next(list(node_arg.shape) for node_arg in session.get_inputs() if node_arg.name == name)
 
 
-def run_session(session, layout, x: np.ndarray, kind: str) -> np.ndarray:
-    """The output that the layout names; EncoderError with one line of what onnxruntime says."""
+def run_session(session: Session, layout: AudioLayout | FaceLayout, x: np.ndarray, kind: str) -> np.ndarray:
+    """Runs a model on the input `x` and returns the output that the layout names.
+
+    Raises EncoderError, which names `kind`, if onnxruntime fails; MemoryError passes through.
+    """
     return run_outputs(session, layout.input, [layout.output], x, f"{kind} encoder")[0]
 
 
 def run_outputs(
-    session, input_name: str, output_names: list[str], x: np.ndarray, model_name: str
+    session: RunnableModel, input_name: str, output_names: list[str], x: np.ndarray, model_name: str
 ) -> list[np.ndarray]:
-    """Several outputs of a graph whose input is `input_name`; EncoderError, which tells `model_name`, as
-    `run_session`."""
+    """Runs a model with one input and returns the named outputs, in the order of `output_names`.
+
+    Raises EncoderError, with `model_name` and the message of onnxruntime in one line, if the model fails;
+    MemoryError passes through.
+    """
     try:
         return session.run(output_names, {input_name: x})
     except MemoryError:
         raise
-    except Exception as error:  # onnxruntime's errors share no class
+    except Exception as error:  # onnxruntime's errors have no common class
         raise EncoderError(f"{model_name}: {_error_line(error)}") from error
 
 
-def _to_float16(output: np.ndarray, shape: tuple, kind: str) -> Float16[np.ndarray, "n d"]:
-    """As records hold it; EncoderError on a shape other than `shape`, or what float16 has no room for."""
+def _to_float16(output: np.ndarray, shape: tuple[int, ...], kind: str) -> Float16[np.ndarray, "n d"]:
+    """Converts features to float16.
+
+    Raises EncoderError if there is no vector, the shape is not `shape`, or a value is not finite in
+    float16.
+    """
     with np.errstate(over="ignore"):
         features = np.asarray(output).astype(np.float16)
     if features.shape != shape or not len(features):
         raise EncoderError(f"{kind} encoder: output {list(features.shape)}, expected {list(shape)}")
     if not np.isfinite(features).all():
-        raise EncoderError(f"{kind} encoder: values that are not finite in float16")
+        raise EncoderError(f"{kind} encoder: values are not finite in float16")
     return features
 
 

@@ -1,6 +1,6 @@
-"""What a frozen encoder or a detector takes and gives: the YAML beside its ONNX file.
+"""Defines the inputs and outputs of frozen encoders and detectors, and reads them from YAML files.
 
-`model.yaml` beside `model.onnx` holds every key of one of the layouts below, and no other:
+`model.yaml` next to `model.onnx` has exactly the keys of one of the layouts below:
 
     input: input_values            |   input: images
     output: last_hidden_state      |   output: embedding
@@ -13,7 +13,9 @@
 import dataclasses
 import math
 import os
+from collections.abc import Callable
 
+from emofuse_jax.data.metadata import NormalisationDict
 from emofuse_jax.utils.errors import to_one_line
 
 NORMALISATIONS = ("none", "zero_mean_unit_variance")
@@ -21,33 +23,39 @@ NORMALISATIONS = ("none", "zero_mean_unit_variance")
 
 @dataclasses.dataclass(frozen=True)
 class AudioLayout:
-    """An audio encoder: one clip in, a vector every `hop_ms` out, [1 u d]."""
+    """Layout of an audio encoder, which computes a vector every `hop_ms` for one clip, [1 u d]."""
 
     input: str
-    """Name of the graph's input, and of the output that holds the features."""
+    """Name of the input of the model."""
     output: str
+    """Name of the output with the features."""
     layout: str
-    """`waveform`: [1 n], mono at the recipe's rate; `spectrogram`: [1 t f], the recipe's."""
-    normalisation: str | dict
-    """`none`; `zero_mean_unit_variance`, over the clip; or `{mean: m, std: s}`, numbers or one a bin."""
+    """`waveform`: [1 n], mono at the recipe's sample rate; `spectrogram`: [1 t f], as in the recipe."""
+    normalisation: str | NormalisationDict
+    """`none`; `zero_mean_unit_variance`, over the clip; or `{mean: m, std: s}`, numbers or lists by bin."""
     hop_ms: float
     """Milliseconds between two vectors."""
     minimum_ms: float
-    """Shortest sound that the encoder takes; a shorter one is followed by zeros, after normalisation."""
+    """Shortest accepted audio in ms; shorter audio is padded with zeros after normalisation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FaceLayout:
-    """A face encoder: crops in, a vector each out, [n d]. A pixel is `(byte * scale - mean) / std`."""
+    """Layout of a face encoder, which computes a vector for each crop, [n d].
+
+    The input pixels are `(byte * scale - mean) / std`.
+    """
 
     input: str
+    """Name of the input of the model."""
     output: str
+    """Name of the output with the features."""
     layout: str
     """`nchw` or `nhwc`."""
     size: int
-    """Height and width in pixels; faces are cut at this size, whatever the size of the recipe's crops."""
+    """Height and width in pixels; faces are cut at this size, independent of the recipe's crops."""
     channels: str
-    """`rgb` or `bgr`; `mean` and `std` stand in this order."""
+    """`rgb` or `bgr`; also the order of `mean` and `std`."""
     scale: float
     mean: list[float]
     std: list[float]
@@ -55,22 +63,26 @@ class FaceLayout:
 
 @dataclasses.dataclass(frozen=True)
 class DetectorLayout:
-    """A face detector: one frame in, its faces out. A pixel is as for `FaceLayout`.
+    """Layout of a face detector, which finds the faces of one frame. Pixels are as for `FaceLayout`.
 
-    A frame is scaled to fit into `size` and stands at its top left; the rest is black.
+    A frame is scaled to fit into `size` and placed at the top left; the rest is black.
     """
 
     input: str
+    """Name of the input of the model."""
     boxes: str
-    """Names of the outputs: [n 4], x0 y0 x1 y1; [n]; [n 10] or [n 5 2], x y of the eye at the image's left,
-    at its right, the nose, the mouth's left, its right. More axes of length 1 do no harm."""
+    """Name of the output with boxes, [n 4]: x0 y0 x1 y1. All outputs may have more axes of length 1."""
     scores: str
+    """Name of the output with scores, [n]."""
     landmarks: str
+    """Name of the output with landmarks, [n 10] or [n 5 2]: x y of the eye at the image's left, the eye at
+    its right, the nose, the left and the right corner of the mouth."""
     units: str
-    """Of boxes and landmarks: `pixels` of the input, or `shares` of its width and height."""
+    """Units of boxes and landmarks: `pixels` of the input, or `shares`: fractions of its width and height."""
     score: float
-    """Lowest score of a face; of faces that overlap the best one stays."""
+    """Lowest score of a face; of overlapping faces, only the best one is used."""
     layout: str
+    """`nchw` or `nhwc`."""
     size: list[int]
     """Height and width of the input in pixels."""
     channels: str
@@ -79,8 +91,27 @@ class DetectorLayout:
     std: list[float]
 
 
-def read_layout(kind: str, path: str) -> AudioLayout | FaceLayout | DetectorLayout:
-    """The YAML beside an ONNX file; ValueError, one line naming file and key, where it is wrong."""
+Layout = AudioLayout | FaceLayout | DetectorLayout
+ValueCheck = Callable[[object], bool]
+"""Returns True if a value of a YAML file is valid."""
+KeyRule = tuple[ValueCheck, str]
+"""The check of a key's value, and the expected value as text."""
+
+
+def read_layout(kind: str, path: str) -> Layout:
+    """Reads the YAML file next to an ONNX file and returns its values as the layout class of `kind`.
+
+    Args:
+      kind: `audio`, `face` or `detector`.
+      path: the ONNX file.
+
+    Raises:
+      ValueError: the YAML file does not exist, is not YAML, or a key is missing, unknown or wrong; the
+        message is one line that names the file and the key.
+      OSError: the YAML file exists but can't be read.
+      KeyError: `kind` is unknown.
+      ModuleNotFoundError: PyYAML is not installed.
+    """
     import yaml
 
     yaml_path = layout_path(path)
@@ -89,7 +120,7 @@ def read_layout(kind: str, path: str) -> AudioLayout | FaceLayout | DetectorLayo
             values = yaml.safe_load(file)
     except FileNotFoundError:
         raise ValueError(
-            f"{yaml_path}: not there; it states the layout of {os.path.basename(path)}"
+            f"{yaml_path}: does not exist; it must state the layout of {os.path.basename(path)}"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{yaml_path}: not YAML: {to_one_line(error)}") from error
@@ -97,12 +128,23 @@ def read_layout(kind: str, path: str) -> AudioLayout | FaceLayout | DetectorLayo
 
 
 def layout_path(path: str) -> str:
-    """`model.yaml` of `model.onnx`."""
+    """Returns the path of the YAML file of an ONNX file: `model.yaml` for `model.onnx`."""
     return f"{os.path.splitext(path)[0]}.yaml"
 
 
-def parse_layout(kind: str, values, source_name: str) -> AudioLayout | FaceLayout | DetectorLayout:
-    """A layout from plain values; ValueError naming `source_name` and the first key that is wrong."""
+def parse_layout(kind: str, values: object, source_name: str) -> Layout:
+    """Builds a layout, of the class that `kind` requires, from values of a YAML or JSON file.
+
+    Args:
+      kind: `audio`, `face` or `detector`.
+      values: the values; a dict if they are valid.
+      source_name: the file that messages name.
+
+    Raises:
+      ValueError: the values are not a dict, or a key is missing, unknown or wrong; one line that names
+        `source_name` and the first wrong key.
+      KeyError: `kind` is unknown.
+    """
     layout_class, rules = LAYOUTS[kind]
     if not isinstance(values, dict):
         raise ValueError(f"{source_name}: expected the keys {', '.join(rules)}, found {values!r}")
@@ -117,45 +159,45 @@ def parse_layout(kind: str, values, source_name: str) -> AudioLayout | FaceLayou
     return layout_class(**values)
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_positive(value) -> bool:
-    return _is_number(value) and value > 0
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and _is_number(value) and value > 0
 
 
-def _is_list_of(value, is_valid_item, length: int | None = None) -> bool:
+def _is_list_of(value: object, is_valid_item: ValueCheck, length: int | None = None) -> bool:
     return isinstance(value, list) and len(value) == (length or len(value)) and all(map(is_valid_item, value))
 
 
-def _is_normalisation(value) -> bool:
+def _is_normalisation(value: object) -> bool:
     if not isinstance(value, dict):
         return isinstance(value, str) and value in NORMALISATIONS
     item_checks = {"mean": _is_number, "std": _is_positive}
     return set(value) == set(item_checks) and all(
-        item_checks[key](value[key]) or (_is_list_of(value[key], item_checks[key]) and value[key])
+        item_checks[key](value[key]) or (_is_list_of(value[key], item_checks[key]) and bool(value[key]))
         for key in item_checks
     )
 
 
-def _choice_rule(*choices: str):
+def _choice_rule(*choices: str) -> KeyRule:
     return lambda value: isinstance(value, str) and value in choices, f"one of {', '.join(choices)}"
 
 
-_TEXT_RULE = (lambda value: isinstance(value, str) and bool(value), "a name")
-_POSITIVE_RULE = (_is_positive, "a number above 0")
-_POSITIVE_INTEGER_RULE = (
+_TEXT_RULE: KeyRule = (lambda value: isinstance(value, str) and bool(value), "a name")
+_POSITIVE_RULE: KeyRule = (_is_positive, "a number above 0")
+_POSITIVE_INTEGER_RULE: KeyRule = (
     lambda value: _is_positive(value) and isinstance(value, int),
-    "a whole number above 0",
+    "an integer above 0",
 )
-_PIXEL_RULES = {
+_PIXEL_RULES: dict[str, KeyRule] = {
     "channels": _choice_rule("rgb", "bgr"),
     "scale": _POSITIVE_RULE,
     "mean": (lambda value: _is_list_of(value, _is_number, 3), "three numbers"),
     "std": (lambda value: _is_list_of(value, _is_positive, 3), "three numbers above 0"),
 }
-LAYOUTS = {
+LAYOUTS: dict[str, tuple[type[Layout], dict[str, KeyRule]]] = {
     "audio": (
         AudioLayout,
         {
@@ -192,10 +234,10 @@ LAYOUTS = {
             "layout": _choice_rule("nchw", "nhwc"),
             "size": (
                 lambda value: _is_list_of(value, _POSITIVE_INTEGER_RULE[0], 2),
-                "height and width, whole numbers above 0",
+                "height and width, integers above 0",
             ),
             **_PIXEL_RULES,
         },
     ),
 }
-"""Layout class of each kind of ONNX file, and for each key a check and what is expected."""
+"""For each kind of ONNX file: the layout class, and for each key a check and the expected value as text."""

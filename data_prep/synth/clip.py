@@ -1,4 +1,4 @@
-"""One synthetic clip, from its states to the bytes of an mp4."""
+"""Renders one synthetic clip from its states to the bytes of an mp4 file."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,24 +12,35 @@ from data_prep.synth.face import FRAME_RATE, FRAME_SIZE
 from data_prep.synth.media import encode_mp4
 
 DAMAGES = ("no_face", "lost_track", "noise", "silence")
-"""What may be wrong with a clip: no face in any frame; a face that a sheet of paper hides for half of the
-time or more; noise in place of the voice; no sound at all."""
+"""Kinds of damage: no face in any frame; a face hidden by a sheet of paper for half of the time or more;
+noise instead of the voice; digital silence."""
 CLIP_SECONDS_RANGE = (2.0, 3.5)
-"""Shortest and longest clip."""
+"""Shortest and longest clip in seconds."""
 _PAPER_TOP_PIXELS = 12
-_MAX_NOISE_SHIFT_PIXELS = 32  # pixels by which a frame's noise may be shifted
+_MAX_NOISE_SHIFT_PIXELS = 32  # range in pixels of the random shift of a frame's noise
 
 
 def render_clip(
     *, speaker: int, p: int, s_f: int, s_v: int, damage: str, corpus_seed: int, seed: int
 ) -> bytes:
-    """The mp4 of speaker 1, 2, ... with face (p, s_f) and voice s_v; `damage` is one of DAMAGES or empty.
+    """Renders a clip and returns the bytes of an mp4 file; equal arguments give equal bytes.
 
-    Everything else about the clip follows from `seed`, its own number, and `corpus_seed`, which sets the
-    speakers; equal arguments give equal bytes. Raises ValueError on an unknown damage.
+    Args:
+      speaker: number of the speaker, from 1.
+      p: family of the face, 0 to 2.
+      s_f: state of the face, 0 or 1.
+      s_v: state of the voice, 0 or 1.
+      damage: one of DAMAGES, or an empty string.
+      corpus_seed: seed of the corpus, which determines the faces and voices of the speakers.
+      seed: number of the clip, which determines all other variation.
+
+    Raises:
+      ValueError: `damage` is unknown.
+      KeyError: `p` or `s_f` is out of range.
+      IndexError: `s_v` is out of range.
     """
     if damage and damage not in DAMAGES:
-        raise ValueError(f"damage: {damage!r}, expected one of {', '.join(DAMAGES)} or none")
+        raise ValueError(f"damage: {damage!r}, expected one of {', '.join(DAMAGES)} or an empty string")
     timing_rng, video_rng, audio_rng = (np.random.default_rng([corpus_seed, seed, i]) for i in range(3))
     frame_count = int(
         timing_rng.integers(
@@ -49,7 +60,12 @@ def render_clip(
 
 
 def _render_audio(
-    speaker_voice, s_v: int, syllables, sample_count: int, damage: str, rng
+    speaker_voice: voice.Voice,
+    s_v: int,
+    syllables: voice.Syllables,
+    sample_count: int,
+    damage: str,
+    rng: np.random.Generator,
 ) -> Float[np.ndarray, " n"]:
     waveform = voice.synthesize(speaker_voice, s_v, syllables, sample_count, rng)
     if damage == "silence":
@@ -60,13 +76,17 @@ def _render_audio(
 
 
 def _render_frames(
-    identity, expression, lip_opening, damage: str, rng
+    identity: head.Identity,
+    expression: face.Expression,
+    lip_opening: Float[np.ndarray, " n"],
+    damage: str,
+    rng: np.random.Generator,
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     light = head.draw_light(rng)
     motion = face.draw_motion(identity, expression, lip_opening, rng)
     background = room.render_room(light, rng, FRAME_SIZE)
     occlusion = _draw_occlusion(len(lip_opening), damage, rng)
-    if damage == "no_face" and not occlusion.any():  # an empty room
+    if damage == "no_face" and not occlusion.any():  # show an empty room
         return _add_sensor_noise((background for _ in lip_opening), rng)
     body = room.add_body(background, identity, light, rng, face.mean_transform(motion))
     frames = face.render_frames(head.render_head(identity, light), body, identity, light.tint, motion)
@@ -76,7 +96,7 @@ def _render_frames(
 
 
 def _draw_occlusion(n: int, damage: str, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
-    """How far a sheet of paper is held up in front of the face in each frame, 0 to 1."""
+    """Draws how far a sheet of paper covers each of n frames, from 0 (not at all) to 1."""
     if damage == "no_face":
         return np.full(n, float(rng.random() < 0.5))
     if damage != "lost_track":
@@ -107,7 +127,7 @@ def _cover_with_paper(
 def _add_sensor_noise(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]], rng: np.random.Generator
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Adds a sensor's noise: one field for a clip, shifted at random from frame to frame."""
+    """Yields the frames with sensor noise: one noise image for the clip, shifted at random in each frame."""
     noise = (
         rng.normal(
             0, rng.uniform(1, 3), (FRAME_SIZE + _MAX_NOISE_SHIFT_PIXELS, FRAME_SIZE + _MAX_NOISE_SHIFT_PIXELS)

@@ -1,4 +1,4 @@
-"""Which clips a demo corpus has: states, labels, names, damages."""
+"""Plans the clips of a demo corpus: states, labels, names and damages."""
 
 import dataclasses
 import itertools
@@ -8,20 +8,21 @@ import numpy as np
 from data_prep.synth.clip import DAMAGES
 
 DAMAGED_FRACTION = 0.05
+"""Fraction of damaged clips."""
 STATES = tuple(itertools.product(range(3), range(2), range(2)))
-"""All (p, s_f, s_v), each as likely as the others."""
+"""All states (p, s_f, s_v), which are equally likely."""
 EMOTION_CODES = (1, 3, 4, 5, 6, 8)
-"""RAVDESS's code of each class."""
+"""Emotion code of each class in the file names of RAVDESS."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoClip:
-    """A clip as it was made: a row of demo.csv."""
+    """A clip of the demo corpus: a row of demo.csv."""
 
     clip_id: str
-    """The file's name without the modality, as RAVDESS's takes."""
+    """File name without the modality, like the takes of RAVDESS."""
     path: str
-    """Relative to the corpus."""
+    """Path relative to the folder of the corpus."""
     label: int
     speaker: str
     p: int
@@ -33,16 +34,22 @@ class DemoClip:
 
 
 def class_of(p: int, s_f: int, s_v: int) -> int:
-    """The class of a clip with these states: 2 p + m."""
+    """Returns the class, 0 to 5, of a clip: `2 p + m`.
+
+    p is the family of the face (0 to 2), s_f the state of the face and s_v the state of the voice (0 or
+    1); m is s_v if p is 0, else 1 if s_f and s_v differ, else 0.
+    """
     return 2 * p + (s_v if p == 0 else s_f ^ s_v)
 
 
 def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[DemoClip, ...]:
-    """All clips of a corpus, ordered by speaker; each speaker goes through all states in turn, shuffled.
+    """Returns all clips of a corpus, ordered by speaker; `seed` determines states and damages.
 
-    A speaker with a multiple of twelve clips has every state equally often.
+    Each `DemoClip` has a clip_id, path, label, speaker, states, damage and seed. Each speaker has all
+    twelve states in random order, then all states again, and so on. A speaker with a multiple of twelve clips
+    has every state equally often.
     """
-    clips = []
+    clips: list[DemoClip] = []
     for speaker in range(1, num_speakers + 1):
         rng = np.random.default_rng([seed, 1, speaker])
         rounds = -(-clips_per_speaker // len(STATES))
@@ -60,7 +67,10 @@ def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[D
 
 
 def _draw_damages(speaker: int, num_clips: int, rng: np.random.Generator) -> list[str]:
-    """Damage of each clip of a speaker; over all speakers at most DAMAGED_FRACTION, the kinds in turn."""
+    """Draws the damage of each clip of a speaker, one of DAMAGES; an empty string means none.
+
+    Over all speakers, at most the fraction DAMAGED_FRACTION is damaged, and the kinds take turns.
+    """
     previous_total, new_total = (int(DAMAGED_FRACTION * num_clips * s + 1e-9) for s in (speaker - 1, speaker))
     damages = [""] * num_clips
     for damage_number, clip_index in enumerate(rng.permutation(num_clips)[: new_total - previous_total]):

@@ -1,45 +1,65 @@
-"""Drawn faces that move: eyes, brows and mouth of one of six looks over a still head.
+"""Draws moving faces: eyes, brows and mouth with one of six expressions on a fixed image of the head.
 
-The look is the pair (family p, state s_f) of the demo corpus. All other movement (head, gaze, blinks,
-lips that follow the syllables) is nuisance, and none of it depends on the state of the voice.
+The expression is given by (family p, state s_f) of the demo corpus. All other movement (head, gaze, blinks,
+lips that follow the syllables) is irrelevant variation and does not depend on the state of the voice.
 """
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Protocol
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, Int32, UInt8
+from numpy.typing import ArrayLike
 
 from data_prep.synth import head
 from data_prep.synth.head import Identity
 
 FRAME_SIZE = 224
-"""Side of a video frame."""
+"""Side of a video frame in pixels."""
 FRAME_RATE = 25
-_FIXED_POINT_BITS = 4  # polygons are given in sixteenths of a pixel
+"""Frames per second."""
+_FIXED_POINT_BITS = 4  # polygons have coordinates in sixteenths of a pixel
+
+
+Curve = Float[np.ndarray, "#n #k"]
+"""A coordinate of `k` points in eye distances, for each frame or the same for all."""
+Polygons = Int32[np.ndarray, "n k 2"]
+"""A polygon for each frame, in fixed point."""
+RGBA = list[float]
+"""Red, green, blue and alpha, 0 to 255."""
+Layer = tuple[Polygons, RGBA]
+"""A polygon for each frame, and its colour."""
+
+
+class Shade(Protocol):
+    """Function that returns a colour in the light of the clip, `light` times as bright."""
+
+    def __call__(self, colour: ArrayLike, light: float = 1.0) -> RGBA:
+        """Returns red, green, blue and alpha, 0 to 255, of a colour in the light of the clip."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-    """An expression; lengths in eye distances."""
+    """A facial expression; lengths are in eye distances."""
 
     mouth_width: float
-    """Half width."""
+    """Half of the width of the mouth."""
     corner: float
-    """How far the corners rise above the middle of the mouth."""
+    """Height of the corners above the middle of the mouth."""
     open: float
-    """Opening at rest."""
+    """Opening of the mouth without speech."""
     square: float
-    """Exponent of the opening's outline: small is boxy, 1 is pointed."""
+    """Exponent of the outline of the opening: small values are boxy, 1 is pointed."""
     teeth: float
-    """Share of the opening that shows upper teeth."""
+    """Fraction of the opening that shows upper teeth."""
     eye: float
     """Factor on the opening of the eyes."""
     brow: float
-    """How far the brows rise."""
+    """Height of the brows above their neutral position."""
     slant: float
-    """How far the inner ends of the brows rise above the outer ones."""
+    """Height of the inner ends of the brows above the outer ends."""
 
 
 NEUTRAL_EXPRESSION = Expression(0.40, 0.0, 0.0, 0.8, 0.4, 1.0, 0.0, 0.0)
@@ -55,23 +75,29 @@ EXPRESSIONS: dict[tuple[int, int], Expression] = {
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """All that moves in one clip; each array has a value for each of `n` frames."""
+    """Everything that moves in one clip; the arrays have a value for each of `n` frames."""
 
     expression: Expression
     transforms: Float[np.ndarray, "n 2 3"]
-    """From canvas pixels to frame pixels."""
+    """Affine transforms from canvas pixels to frame pixels."""
     eyelid_opening: Float[np.ndarray, " n"]
     """Factor on the opening of the eyes: 0 in a blink."""
     gaze: Float[np.ndarray, "n 2"]
+    """Position of the pupils relative to the eyes, x and y in eye distances."""
     lip_opening: Float[np.ndarray, " n"]
     """Opening of the lips by speech, 0 to 1."""
     brow_raise: Float[np.ndarray, " n"]
+    """Movement of the brows, in eye distances."""
 
 
 def draw_motion(
     identity: Identity, expression: Expression, lip_opening: Float[np.ndarray, " n"], rng: np.random.Generator
 ) -> Motion:
-    """Draws how a speaker wears a look in one clip, and how the head moves."""
+    """Draws the random motion of a clip: the variant of the expression, head, gaze, blinks and brows.
+
+    The arrays of the result have one value for each of the n frames of `lip_opening`, the opening of the
+    lips from 0 to 1.
+    """
     n = len(lip_opening)
     scale, roll = rng.uniform(0.84, 1.0), rng.uniform(-4, 4)
     x, y = rng.uniform(-8, 8) + FRAME_SIZE / 2, rng.uniform(-5, 7) + 98
@@ -91,7 +117,7 @@ def draw_motion(
 
 
 def mean_transform(motion: Motion) -> Float[np.ndarray, "2 3"]:
-    """Where the head is on average: the body is drawn there."""
+    """Returns the mean over frames of the head's transform from canvas pixels to frame pixels."""
     return motion.transforms.mean(0)
 
 
@@ -99,11 +125,19 @@ def render_frames(
     canvas: UInt8[np.ndarray, "h w 4"],
     background: UInt8[np.ndarray, "h w 3"],
     identity: Identity,
-    tint,
+    tint: tuple[float, float, float],
     motion: Motion,
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Yields the frames of a take: features drawn on the head, the head moved, laid over room and body."""
-    layers = _build_layers(identity, np.float32(tint), motion)
+    """Yields the RGB frames of a clip, one for each transform of the motion.
+
+    Args:
+      canvas: the head without eyes, brows and mouth, RGB times alpha, and alpha (`head.render_head`).
+      background: the room with the body, of the size of a frame.
+      identity: the speaker.
+      tint: factors of the light on red, green and blue.
+      motion: the motion of the clip.
+    """
+    layers = _build_layers(identity, np.array(tint, np.float32), motion)
     for i, transform in enumerate(motion.transforms):
         head_image = canvas.copy()
         for points, colour in layers:
@@ -119,7 +153,7 @@ def render_frames(
 def _personalise_expression(
     expression: Expression, identity: Identity, rng: np.random.Generator
 ) -> Expression:
-    """A speaker's and a take's own form of a look."""
+    """Returns the expression, changed a little at random for this speaker and clip."""
     strength = identity.expressiveness * rng.uniform(0.88, 1.1)
     values = {}
     for field in dataclasses.fields(Expression):
@@ -131,7 +165,7 @@ def _personalise_expression(
 
 
 def _random_curve(n: int, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
-    """A smooth random curve, mostly within -1 and 1."""
+    """Draws a smooth random curve with one value for each of `n` frames, mostly between -1 and 1."""
     t = np.arange(n) / FRAME_RATE
     speed, phase, size = rng.uniform(0.15, 0.7, 3), rng.uniform(0, 2 * np.pi, 3), rng.uniform(0.2, 0.5, 3)
     return (size[:, None] * np.sin(2 * np.pi * speed[:, None] * t + phase[:, None])).sum(0)
@@ -148,8 +182,17 @@ def _draw_blinks(n: int, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
     return eyelid_opening
 
 
-def _similarity_transforms(scale, roll, x, y) -> Float[np.ndarray, "n 2 3"]:
-    """Similarities that bring the middle of the eyes to (x, y); `roll` in degrees."""
+def _similarity_transforms(
+    scale: Float[np.ndarray, " n"],
+    roll: Float[np.ndarray, " n"],
+    x: Float[np.ndarray, " n"],
+    y: Float[np.ndarray, " n"],
+) -> Float[np.ndarray, "n 2 3"]:
+    """Returns, for each of n frames, the transform from canvas pixels to frame pixels.
+
+    The transform scales the head by `scale`, turns it by `roll` degrees, and moves the middle of the eyes
+    to (x, y) in frame pixels.
+    """
     scale = scale * FRAME_SIZE / head.CANVAS_SIZE
     cosine, sine = scale * np.cos(np.radians(roll)), scale * np.sin(np.radians(roll))
     origin_x, origin_y = head.ORIGIN
@@ -160,42 +203,49 @@ def _similarity_transforms(scale, roll, x, y) -> Float[np.ndarray, "n 2 3"]:
     return np.concatenate([rotation, shift[..., None]], -1)
 
 
-def _to_fixed_point(x, y):
-    """Polygons in fixed point, [n k 2], from x and y in eye distances, [n k] or [k]."""
+def _to_fixed_point(x: Curve, y: Curve) -> Polygons:
+    """Converts x and y of k points in eye distances to polygons, int32 [n k 2], in fixed point.
+
+    The unit is a sixteenth of a canvas pixel. n is the number of frames, or 1 if the polygon is the same
+    in all.
+    """
     x, y = np.broadcast_arrays(x, y)
-    pixels = np.stack([x, y], -1) * head.EYE_DISTANCE + head.ORIGIN
+    pixels = np.stack([x, y], -1) * head.EYE_DISTANCE + np.array(head.ORIGIN)
     return (pixels * 2**_FIXED_POINT_BITS).astype(np.int32)
 
 
-def _outline_between(u, upper, lower):
-    """The closed outline between two curves over the same abscissa."""
+def _outline_between(u: Curve, upper: Curve, lower: Curve) -> tuple[Curve, Curve]:
+    """Returns x and y of the closed outline between two curves with the same x values `u`.
+
+    The outline has twice as many points as the curves: the upper curve, then the lower curve backwards.
+    """
     u, upper, lower = np.broadcast_arrays(u, upper, lower)
     return np.concatenate([u, u[:, ::-1]], 1), np.concatenate([upper, lower[:, ::-1]], 1)  # n 2k
 
 
-def _build_layers(identity: Identity, tint, motion: Motion):
-    """Polygons of every frame and their colours, from back to front."""
+def _build_layers(identity: Identity, tint: Float32[np.ndarray, "3"], motion: Motion) -> list[Layer]:
+    """Returns the polygons of eyes, brows and mouth with their colours, from back to front."""
 
-    def shade(colour, light=1.0):
-        return [*np.clip(np.float32(colour) * tint * light, 0, 255).tolist(), 255.0]
+    def shade(colour: ArrayLike, light: float = 1.0) -> RGBA:
+        return [*np.clip(np.asarray(colour, np.float32) * tint * light, 0, 255).tolist(), 255.0]
 
-    layers = []
+    layers: list[Layer] = []
     for side in (-1.0, 1.0):
         layers += _eye_layers(identity, shade, motion, side)
         layers += _brow_layers(identity, shade, motion, side)
     return layers + _mouth_layers(identity, shade, motion)
 
 
-def _eye_layers(identity: Identity, shade, motion: Motion, side: float):
+def _eye_layers(identity: Identity, shade: Shade, motion: Motion, side: float) -> list[Layer]:
     half_width, eyelid_opening = (
         0.235 * identity.eye,
         (motion.expression.eye * motion.eyelid_opening)[:, None],
     )
 
-    def upper_lid(x):
+    def upper_lid(x: Curve) -> Curve:
         return -0.125 * identity.eye * eyelid_opening * np.clip(1 - (x / half_width) ** 2, 0, None) ** 0.75
 
-    def lower_lid(x):
+    def lower_lid(x: Curve) -> Curve:
         return (
             0.075
             * identity.eye
@@ -223,13 +273,13 @@ def _eye_layers(identity: Identity, shade, motion: Motion, side: float):
     return [(_to_fixed_point(x + centre_x, y), colour) for (x, y), colour in layers]
 
 
-def _brow_layers(identity: Identity, shade, motion: Motion, side: float):
+def _brow_layers(identity: Identity, shade: Shade, motion: Motion, side: float) -> list[Layer]:
     u = np.linspace(-1, 1, 11)[None, :]  # -1 is the inner end
     brow_y = identity.brow_height - motion.expression.brow - motion.brow_raise[:, None]
     centre_line = brow_y + 0.5 * motion.expression.slant * u - 0.07 * (1 - u**2)
     thickness = identity.brow_thickness * (0.62 - 0.38 * u)
     x = side * (0.5 + 0.33 * u)
-    colour = 0.75 * np.float32(identity.hair) * min(1.0, 110 / max(identity.hair))
+    colour = 0.75 * np.array(identity.hair, np.float32) * min(1.0, 110 / max(identity.hair))
     return [
         (
             _to_fixed_point(*_outline_between(x, centre_line - thickness / 2, centre_line + thickness / 2)),
@@ -238,7 +288,7 @@ def _brow_layers(identity: Identity, shade, motion: Motion, side: float):
     ]
 
 
-def _mouth_layers(identity: Identity, shade, motion: Motion):
+def _mouth_layers(identity: Identity, shade: Shade, motion: Motion) -> list[Layer]:
     expression = motion.expression
     u = np.linspace(-1, 1, 21)[None, :]
     width = expression.mouth_width * (1 - 0.05 * motion.lip_opening[:, None])
@@ -250,7 +300,7 @@ def _mouth_layers(identity: Identity, shade, motion: Motion):
     dip = 1 - 0.25 * np.exp(-((u / 0.18) ** 2))
     outer_top = inner_top - 0.085 * identity.lip * bow * dip
     outer_low = inner_low + 0.11 * identity.lip * bow
-    lip_colour = 0.72 * np.float32(identity.skin) * np.float32([1.06, 0.72, 0.74])
+    lip_colour = 0.72 * np.array(identity.skin, np.float32) * np.array([1.06, 0.72, 0.74], np.float32)
     teeth = inner_top + np.clip(expression.teeth, 0, 1) * np.minimum(inner_gap, 0.3)
     outer_width = width + 0.035 * identity.lip
     tongue = inner_low - 0.4 * np.clip(inner_gap - 0.1, 0, None)
@@ -261,7 +311,7 @@ def _mouth_layers(identity: Identity, shade, motion: Motion):
         (width, tongue, inner_low, shade((148, 74, 74))),
         (width, inner_top, teeth, shade((226, 218, 206))),
     ]
-    if expression.teeth > 0.9:  # clenched: where the rows meet
+    if expression.teeth > 0.9:  # clenched teeth: the line between the rows
         shapes.append(
             (0.9 * width, teeth - 0.55 * inner_gap, teeth - 0.55 * inner_gap + 0.025, shade((120, 88, 80)))
         )

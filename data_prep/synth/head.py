@@ -1,8 +1,8 @@
-"""A drawn head: who it is, and its shaded, still part.
+"""Draws the head of a speaker with light and shade, without the parts that move.
 
-Units are the eye distance (1.0), the origin lies midway between the eyes, x to the right, y down; every
-proportion is tied to it, because a face detector trained on photographs asks for human proportions. It also
-asks for a shaded nose, sockets and a skin that stands out from hair and background.
+Lengths are in eye distances. The origin is midway between the eyes, x points right, y down. All proportions
+are human, because the face detector was trained on photographs. The detector also needs a shaded nose, shaded
+eye sockets, and skin that contrasts with hair and background.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 CANVAS_SIZE = 448
-"""Side of the square on which a head is drawn, twice the size of a video frame."""
+"""Side of the square image of a head in pixels, twice the side of a video frame."""
 EYE_DISTANCE = 96.0
-"""Pixels of the canvas."""
+"""Distance between the eyes in pixels of the canvas."""
 ORIGIN = (CANVAS_SIZE / 2, 206.0)
-"""Pixel of the canvas midway between the eyes."""
+"""Position midway between the eyes in pixels of the canvas."""
 
 _GOLDEN_RATIO = 0.6180339887498949
 _SKIN_COLOURS = np.array([[242, 208, 186], [232, 190, 160], [214, 168, 134], [190, 142, 108]], np.float32)
@@ -27,28 +27,32 @@ _HAIR_COLOURS = np.array(
 _IRIS_COLOURS = np.array([[58, 40, 28], [44, 62, 74], [52, 64, 42], [40, 30, 24]], np.float32)
 
 
+Grid = Float[np.ndarray, "#h #w"]
+"""A value for each pixel; height or width is 1 if the value is the same for all rows or columns."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What stays the same in every clip of one speaker; lengths in eye distances."""
+    """Properties of a speaker's face, equal in all clips; lengths in eye distances, colours RGB 0 to 255."""
 
     sex: str
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
     iris: tuple[float, float, float]
     cheek: float
-    """Half width of the face at the eyes."""
+    """Half of the width of the face at the eyes."""
     jaw: float
-    """Share of that width that the chin loses."""
+    """Fraction by which the face is narrower at the chin."""
     chin: float
-    """Height of the chin below the eyes."""
+    """Distance of the chin below the eyes."""
     hairline: float
     hair_length: float
-    """How far hair falls beside the face, below the eyes."""
+    """Length of the hair next to the face, below the eyes."""
     nose_width: float
     nose_tip: float
     mouth_height: float
     mouth_width: float
-    """Factor."""
+    """Factor on the width of the mouth."""
     lip: float
     """Factor on the thickness of the lips."""
     eye: float
@@ -56,13 +60,13 @@ class Identity:
     brow_height: float
     brow_thickness: float
     expressiveness: float
-    """Factor on every deviation from the neutral look."""
+    """Factor on every difference from the neutral expression."""
 
 
 def draw_identity(speaker: int, seed: int) -> Identity:
-    """The face of speaker 1, 2, ...; odd speakers are male, as in RAVDESS.
+    """Draws the properties of the face of speaker 1, 2, ...; odd speakers are male, as in RAVDESS.
 
-    Skin and hair follow a golden-ratio sequence, so that any few speakers in a row are spread evenly.
+    Skin and hair colours follow a golden-ratio sequence, so that successive speakers are spread evenly.
     """
     rng = np.random.default_rng([seed, 11, speaker])
     offset = np.random.default_rng([seed, 12]).random(2)
@@ -101,17 +105,18 @@ def draw_identity(speaker: int, seed: int) -> Identity:
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """The light of one clip."""
+    """Light of one clip."""
 
     direction: tuple[float, float, float]
-    """Unit vector towards the light: x right, y down, z to the camera."""
+    """Unit vector to the light: x right, y down, z to the camera."""
     tint: tuple[float, float, float]
-    """Factor on red, green and blue, the exposure included."""
+    """Factors on red, green and blue, including the exposure."""
     ambient: float
+    """Brightness without direct light."""
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """A light from above and a little to one side."""
+    """Draws a light from above and a little to one side: direction, tint and ambient brightness."""
     vector = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.6, -0.1), 1.0])
     tint = rng.uniform(0.86, 1.04) * (1 + np.array([1, 0, -1]) * rng.uniform(-0.05, 0.06))
     return Light(
@@ -120,20 +125,20 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def _coordinates() -> tuple[Float[np.ndarray, "1 w"], Float[np.ndarray, "h 1"]]:
-    """x and y in eye distances, for every second pixel of the canvas: a head has no finer detail."""
+    """Returns x (one row) and y (one column) in eye distances for every second canvas pixel."""
     pixel = np.arange(0.5, CANVAS_SIZE, 2, dtype=np.float32)
     return ((pixel - ORIGIN[0]) / EYE_DISTANCE)[None, :], ((pixel - ORIGIN[1]) / EYE_DISTANCE)[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Surface:
-    """What the light of a clip does not change."""
+    """Properties of a head that do not depend on the light."""
 
     normal: Float[np.ndarray, "3 h w"]
     skin: Float[np.ndarray, "h w 3"]
-    """Colour of the skin, relief included."""
+    """Colour of the skin, including relief."""
     nose_shadow: Float[np.ndarray, "h w"]
-    """Shadow beside the nose, for light from the left (x > 0) or the right."""
+    """Shadow on both sides of the nose; the light selects one side."""
     hair: Float[np.ndarray, "h w 3"]
     ear_mask: Float[np.ndarray, "h w"]
     face_mask: Float[np.ndarray, "h w"]
@@ -148,13 +153,13 @@ def _build_surface(identity: Identity) -> _Surface:
     face_mask, centre_y = _face_mask(identity, x, y)
     back_hair_mask, fringe_mask = _hair_masks(identity, x, y)
     cheeks = _gaussian(np.abs(x), 0.62, 0.2) * _gaussian(y, 0.72, 0.2)
-    blush = 1 + np.float32([0.0, -0.1, -0.08]) * cheeks[..., None]
-    skin = np.float32(identity.skin) * blush * _skin_relief(identity, x, y)[..., None]
+    blush = 1 + np.array([0.0, -0.1, -0.08], np.float32) * cheeks[..., None]
+    skin = np.array(identity.skin, np.float32) * blush * _skin_relief(identity, x, y)[..., None]
     return _Surface(
         _surface_normals(identity, x, y, centre_y),
         skin.astype(np.float32),
         0.22 * _gaussian(np.abs(x), identity.nose_width * 0.8, 0.08) * _nose_profile(identity, y),
-        np.float32(identity.hair) * _hair_texture(identity, x, y)[..., None],
+        np.array(identity.hair, np.float32) * _hair_texture(identity, x, y)[..., None],
         _ear_mask(identity, x, y),
         face_mask,
         back_hair_mask,
@@ -163,17 +168,19 @@ def _build_surface(identity: Identity) -> _Surface:
 
 
 def render_head(identity: Identity, light: Light) -> UInt8[np.ndarray, "h w 4"]:
-    """The head without eyes, brows and mouth: RGB times alpha, and alpha.
+    """Renders the head without eyes, brows and mouth, as a square image with h = w = CANVAS_SIZE.
 
-    The skin is shaded by Lambert's law, `ambient + (1.08 - ambient) max(0, n . l)`, on an ellipsoid.
+    The channels are red, green and blue times alpha, and alpha. The skin is shaded by Lambert's law on an
+    ellipsoid: `ambient + (1.08 - ambient) max(0, cosine)` of the angle between the surface normal and the
+    light.
     """
     surface = _build_surface(identity)
-    cosine = np.tensordot(np.float32(light.direction), surface.normal, 1)
+    cosine = np.tensordot(np.array(light.direction, np.float32), surface.normal, 1)
     shade = light.ambient + (1.08 - light.ambient) * np.maximum(cosine, 0)
     centre_column = shade.shape[1] // 2
     shadow_columns = slice(0, centre_column) if light.direction[0] > 0 else slice(centre_column, None)
     shade[:, shadow_columns] *= 1 - abs(light.direction[0]) * surface.nose_shadow[:, shadow_columns]
-    tint = np.float32(light.tint)
+    tint = np.array(light.tint, np.float32)
     skin = surface.skin * tint * shade[..., None]
     hair = surface.hair * (tint * np.float32(light.ambient + 0.55))
     image, alpha = hair * surface.back_hair_mask[..., None], surface.back_hair_mask
@@ -189,16 +196,18 @@ def render_head(identity: Identity, light: Light) -> UInt8[np.ndarray, "h w 4"]:
     return cv2.resize(image, (CANVAS_SIZE, CANVAS_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
-def _gaussian(x, centre: float, width: float):
+def _gaussian(x: Grid, centre: float, width: float) -> Grid:
     return np.exp(-0.5 * ((x - centre) / width) ** 2)
 
 
-def _pixel_coverage(distance):
-    """Coverage of a pixel from the signed distance to an outline, positive inside."""
-    return np.clip(distance * EYE_DISTANCE / 2 + 0.5, 0, 1).astype(np.float32)  # 2: see _coordinates
+def _pixel_coverage(distance: Grid) -> Grid:
+    """Returns which fraction of each pixel an outline covers, from its signed distance, positive inside."""
+    # divided by 2, because `_coordinates` has every second pixel
+    return np.clip(distance * EYE_DISTANCE / 2 + 0.5, 0, 1).astype(np.float32)
 
 
-def _face_mask(identity: Identity, x, y):
+def _face_mask(identity: Identity, x: Grid, y: Grid) -> tuple[Grid, float]:
+    """Returns the mask of the face, 0 to 1 for each pixel, and the y of its centre in eye distances."""
     top = -1.7
     centre_y, radius = (top + identity.chin) / 2, (identity.chin - top) / 2
     height = np.clip(1 - ((y - centre_y) / radius) ** 2, 0, None)
@@ -207,12 +216,12 @@ def _face_mask(identity: Identity, x, y):
     return _pixel_coverage(half_width - 0.02 - np.abs(x)), centre_y
 
 
-def _ear_mask(identity: Identity, x, y):
+def _ear_mask(identity: Identity, x: Grid, y: Grid) -> Grid:
     return _pixel_coverage(0.14 * (1 - np.hypot((np.abs(x) - identity.cheek) / 0.15, (y - 0.22) / 0.34)))
 
 
-def _hair_masks(identity: Identity, x, y):
-    """Hair behind the face, and the fringe over the forehead."""
+def _hair_masks(identity: Identity, x: Grid, y: Grid) -> tuple[Grid, Grid]:
+    """Returns the masks, 0 to 1, of the hair behind the face and of the fringe over the forehead."""
     cap_mask = _pixel_coverage(0.9 * (1 - np.hypot(x / (identity.cheek + 0.16), (y + 0.55) / 1.42)))
     cap_mask *= np.clip((0.25 - y) * 8, 0, 1)
     side_hair_mask = _pixel_coverage(identity.cheek + 0.17 - 0.05 * y - np.abs(x))
@@ -224,24 +233,24 @@ def _hair_masks(identity: Identity, x, y):
     return np.maximum(cap_mask, side_hair_mask).astype(np.float32), fringe.astype(np.float32)
 
 
-def _hair_texture(identity: Identity, x, y):
+def _hair_texture(identity: Identity, x: Grid, y: Grid) -> Grid:
     angle = np.arctan2(x, y + 2.4)
-    phase = 50 * identity.cheek  # any number that differs between speakers
+    phase = 50 * identity.cheek  # differs between speakers
     wave = sum(np.sin(angle * f + phase * f) for f in (31, 57, 83, 119))
     return (1 + 0.06 * wave + 0.25 * _gaussian(y, -1.35, 0.3)).astype(np.float32)
 
 
-def _surface_normals(identity: Identity, x, y, centre_y):
+def _surface_normals(identity: Identity, x: Grid, y: Grid, centre_y: float) -> Float[np.ndarray, "3 h w"]:
     nx, ny = x / (identity.cheek * 1.12), (y - centre_y) / ((identity.chin - centre_y) * 1.15)
     nz = np.sqrt(np.clip(1 - nx**2 - ny**2, 0.02, None))
     return np.stack(np.broadcast_arrays(nx, ny, nz)).astype(np.float32)
 
 
-def _nose_profile(identity: Identity, y):
+def _nose_profile(identity: Identity, y: Grid) -> Grid:
     return 1 / (1 + np.exp(-(y - 0.05) * 14)) / (1 + np.exp((y - identity.nose_tip) * 16))
 
 
-def _skin_relief(identity: Identity, x, y):
+def _skin_relief(identity: Identity, x: Grid, y: Grid) -> Grid:
     width, tip, nose_profile = identity.nose_width, identity.nose_tip, _nose_profile(identity, y)
     abs_x = np.abs(x)
     highlight = (

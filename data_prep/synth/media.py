@@ -1,4 +1,4 @@
-"""Frames and sound into an mp4: H.264 with AAC, the same bytes each time."""
+"""Encodes frames and audio as mp4 (H.264 and AAC); equal input gives equal bytes."""
 
 import io
 from collections.abc import Iterable
@@ -7,19 +7,21 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
 from jaxtyping import Float, UInt8
 
 from data_prep.settings import SAMPLE_RATE
 
 AAC_FRAME_SAMPLES = 1024
-"""Samples that the AAC encoder takes at once."""
+"""Number of samples in an AAC frame."""
 _X264_OPTIONS = {
     "preset": "superfast",
     "crf": "28",
     "threads": "1",
     "x264-params": "threads=1:lookahead-threads=1",
 }
-"""One thread: with more, the bytes may differ from run to run."""
+"""Options of the video encoder; with more than one thread, the bytes may differ between runs."""
 
 
 def encode_mp4(
@@ -29,9 +31,17 @@ def encode_mp4(
     frame_rate: int,
     size: int,
 ) -> bytes:
-    """An mp4 of square RGB frames (`size` even) and of mono sound in -1 to 1 at 16 kHz.
+    """Encodes square RGB frames and mono audio as mp4 and returns the bytes.
 
-    Raises ValueError when `size` is odd.
+    Args:
+      frames: the frames, [size size 3] each.
+      waveform: samples from -1 to 1 at 16 kHz.
+      frame_rate: frames per second.
+      size: side of the frames in pixels, an even number.
+
+    Raises:
+      ValueError: `size` is odd.
+      av.FFmpegError: FFmpeg can't encode the frames or the audio.
     """
     if size % 2:
         raise ValueError(f"size: {size}, expected an even number of pixels")
@@ -50,16 +60,22 @@ def encode_mp4(
     return buffer.getvalue()
 
 
-def _mux_video(container, stream, frames) -> None:
+def _mux_video(
+    container: av.container.OutputContainer,
+    stream: VideoStream,
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+) -> None:
     for i, frame in enumerate(frames):
-        image = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
-        image = av.VideoFrame.from_ndarray(image, format="yuv420p")
+        pixels = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420), np.uint8)
+        image = av.VideoFrame.from_ndarray(pixels, format="yuv420p")
         image.pts = i
         container.mux(stream.encode(image))
     container.mux(stream.encode())
 
 
-def _mux_audio(container, stream, waveform) -> None:
+def _mux_audio(
+    container: av.container.OutputContainer, stream: AudioStream, waveform: Float[np.ndarray, " n"]
+) -> None:
     waveform = np.clip(np.asarray(waveform, np.float32), -1, 1)[None, :]  # 1 n
     for start in range(0, waveform.shape[1], AAC_FRAME_SAMPLES):
         chunk = np.ascontiguousarray(waveform[:, start : start + AAC_FRAME_SAMPLES])

@@ -1,4 +1,4 @@
-"""What stands still around a drawn head: a wall, neck and shoulders."""
+"""Draws the parts that do not move: a wall, neck and shoulders."""
 
 import cv2
 import numpy as np
@@ -8,11 +8,13 @@ from data_prep.synth.head import EYE_DISTANCE, ORIGIN, Identity, Light
 
 
 def render_room(light: Light, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A plain wall with soft light and shade."""
+    """Renders a plain wall with soft light and shade, an RGB image of `size` x `size` pixels."""
     variation = rng.uniform(-1, 1, (4, 4, 1)) * rng.uniform(8, 26) + rng.uniform(-1, 1, (4, 4, 3)) * 6
-    wall = cv2.resize(np.float32(variation), (size, size), interpolation=cv2.INTER_CUBIC)
-    colour = rng.uniform(90, 190) + rng.uniform((-40, -20, -10), (0, 22, 34))  # not the colour of skin
-    return np.clip((wall + np.float32(colour)) * np.float32(light.tint), 0, 255).astype(np.uint8)
+    wall = cv2.resize(variation.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    colour = rng.uniform(90, 190) + rng.uniform((-40, -20, -10), (0, 22, 34))  # different from skin colours
+    return np.clip((wall + colour.astype(np.float32)) * np.array(light.tint, np.float32), 0, 255).astype(
+        np.uint8
+    )
 
 
 def add_body(
@@ -22,10 +24,14 @@ def add_body(
     rng: np.random.Generator,
     transform: Float[np.ndarray, "2 3"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The room with neck and shoulders; `transform` maps canvas pixels to frame pixels for a head at rest."""
+    """Returns a copy of the image of the room with neck and shoulders drawn on it.
+
+    `transform` is the mean transform of the head, from canvas pixels to frame pixels.
+    """
     neck_half_width = 0.62 if identity.sex == "m" else 0.52
-    neck_colour = 0.68 * np.float32(identity.skin) * np.float32(light.tint)
-    shirt_colour = rng.uniform(30, 215, 3) * np.float32(light.tint)
+    tint = np.array(light.tint, np.float32)
+    neck_colour = 0.68 * np.array(identity.skin, np.float32) * tint
+    shirt_colour = rng.uniform(30, 215, 3) * tint
     neck = [
         (-neck_half_width, 0.6),
         (neck_half_width, 0.6),
@@ -45,7 +51,7 @@ def add_body(
     ]
     image = background.copy()
     for outline, colour in ((neck, neck_colour), (body, shirt_colour)):
-        pixels = np.float64(outline) * EYE_DISTANCE + ORIGIN
+        pixels = np.array(outline, np.float64) * EYE_DISTANCE + np.array(ORIGIN)
         pixels = pixels @ transform[:, :2].T + transform[:, 2]
         points = (pixels * 16).astype(np.int32)
         cv2.fillPoly(image, [points], np.clip(colour, 0, 255).tolist(), cv2.LINE_AA, 4)

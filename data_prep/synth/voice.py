@@ -1,23 +1,24 @@
-"""A source-filter voice: glottal pulses and breath through moving formants.
+"""Synthesizes voices with a source-filter model: glottal pulses and breath noise through moving formants.
 
-The state s_v of the demo corpus is how something is said: 0 falls in pitch, is breathy and glides to the back
-of the mouth; 1 rises, is tense and glides to the front. When syllables come and how far they open the mouth
-does not depend on the state, so that the lips, which follow them, tell nothing about it.
+The state s_v of the demo corpus is the way of speaking. In state 0, the pitch falls, the voice is breathy,
+and vowels glide to the back of the mouth. In state 1, the pitch rises, the voice is tense, and vowels glide
+to the front. The times and mouth openings of the syllables do not depend on the state, so the lips, which
+follow them, contain no information about it.
 """
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from scipy import fft, signal
 
 from data_prep.settings import SAMPLE_RATE
 
 CONTROL_RATE_HZ = 200
-"""Pitch, formants and energy are set this often per second."""
+"""Rate in Hz at which pitch, formants and energy change."""
 _HOP_SAMPLES = SAMPLE_RATE // CONTROL_RATE_HZ
 _BLOCK_SAMPLES = 2 * _HOP_SAMPLES
-_FFT_SIZE = 8 * _HOP_SAMPLES  # long enough for a formant to ring off
+_FFT_SIZE = 8 * _HOP_SAMPLES  # long enough for a formant to decay
 _HEADROOM = 0.5
 _UPPER_FORMANTS_HZ = (3500.0, 4500.0)
 _BANDWIDTHS_HZ = np.array([70.0, 90.0, 130.0, 200.0, 250.0])
@@ -25,39 +26,39 @@ _BANDWIDTHS_HZ = np.array([70.0, 90.0, 130.0, 200.0, 250.0])
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-    """What stays the same in every clip of one speaker."""
+    """Properties of a speaker's voice, equal in all clips."""
 
     pitch_hz: float
-    """Hz."""
+    """Mean pitch in Hz."""
     formant_scale: float
-    """Factor on all formants: a short vocal tract is above 1."""
+    """Factor on all formants; above 1 for a short vocal tract."""
     syllables_per_second: float
     """Syllables per second."""
     breath: float
-    """Level of breath noise in the source."""
+    """Level of breath noise relative to the glottal pulses."""
     tilt: float
-    """Pole of the source's low-pass: 0 is bright, 1 dull."""
+    """Pole of the low-pass filter of the source; 0 sounds bright, 1 dull."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How a state of the voice sounds."""
+    """Way of speaking in one state of the voice."""
 
     glide_octaves: float
-    """Octaves that the pitch moves within a syllable."""
+    """Change of the pitch within a syllable, in octaves."""
     phrase_octaves: float
-    """Octaves that the pitch moves over a phrase."""
+    """Change of the pitch over a phrase, in octaves."""
     breath: float
     """Factor on the breath noise."""
     tilt: float
-    """Added to the pole of the source's low-pass."""
+    """Value added to the pole of the low-pass filter of the source."""
     open_fraction: float
-    """Share of a period in which the glottis is open."""
+    """Fraction of a period in which the glottis is open."""
     second_formant_hz: tuple[float, float]
-    """Hz at the beginning and end of a syllable."""
+    """Second formant at the beginning and end of a syllable."""
     third_formant_hz: float
     peak_position: float
-    """Where in a syllable its energy peaks, 0 to 1."""
+    """Position of the energy peak in a syllable, 0 to 1."""
 
 
 STYLES = (
@@ -68,20 +69,23 @@ STYLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Syllables:
-    """When the mouth opens and how far: shared by voice and lips."""
+    """Times and mouth openings of the `k` syllables of a clip, used for both voice and lips."""
 
     start_seconds: Float[np.ndarray, " k"]
-    """Seconds."""
+    """Start in the clip, in seconds."""
     length_seconds: Float[np.ndarray, " k"]
     openness: Float[np.ndarray, " k"]
-    """Openness of the vowel: 0 closed, 1 open."""
+    """Openness of the vowel, 0 (closed) to 1 (open)."""
     loudness: Float[np.ndarray, " k"]
     phrase_position: Float[np.ndarray, " k"]
     """Position in the phrase, 0 to 1."""
 
 
 def draw_voice(speaker: int, seed: int) -> Voice:
-    """The voice of speaker 1, 2, ...; odd speakers are male, as in RAVDESS."""
+    """Draws the voice of speaker 1, 2, ...: pitch, formants, speed, breath and tilt.
+
+    Odd speakers are male, as in RAVDESS.
+    """
     rng = np.random.default_rng([seed, 21, speaker])
     is_male = speaker % 2 == 1
     return Voice(
@@ -94,7 +98,10 @@ def draw_voice(speaker: int, seed: int) -> Voice:
 
 
 def draw_syllables(voice: Voice, clip_seconds: float, rng: np.random.Generator) -> Syllables:
-    """One or two phrases of syllables within a clip, with a pause before, between and after."""
+    """Draws the syllables of a clip, in one or two phrases with a pause before, between and after them.
+
+    The result has start, length, openness, loudness and position in the phrase of each syllable.
+    """
     begin, end = rng.uniform(0.08, 0.25), clip_seconds - rng.uniform(0.1, 0.3)
     slot_seconds = 1 / (voice.syllables_per_second * rng.uniform(0.85, 1.15))
     slot_count = max(3, int((end - begin) / slot_seconds))
@@ -110,7 +117,10 @@ def draw_syllables(voice: Voice, clip_seconds: float, rng: np.random.Generator) 
 def _syllable_envelopes(
     syllables: Syllables, times: Float[np.ndarray, " n"], peak_position: float
 ) -> Float[np.ndarray, "k n"]:
-    """A smooth bump per syllable, its maximum 1 at share `peak_position` of its length."""
+    """Returns a smooth envelope from 0 to 1 for each of k syllables at each of n times in seconds.
+
+    The maximum is at the fraction `peak_position` of the syllable's length.
+    """
     fraction = (times - syllables.start_seconds[:, None]) / syllables.length_seconds[:, None]  # k n
     phase = (
         np.where(
@@ -124,7 +134,10 @@ def _syllable_envelopes(
 
 
 def compute_lip_opening(syllables: Syllables, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """How far speech opens the lips at `times` (seconds), 0 to 1; the same for both states of the voice."""
+    """Computes the opening of the lips, 0 to 1, at each of the `times`, in seconds of the clip.
+
+    The opening is equal for both states of the voice.
+    """
     envelopes = _syllable_envelopes(syllables, times, 0.5)
     return (envelopes * (0.3 + 0.7 * syllables.openness[:, None]) * syllables.loudness[:, None]).max(0)
 
@@ -132,11 +145,22 @@ def compute_lip_opening(syllables: Syllables, times: Float[np.ndarray, " n"]) ->
 def synthesize(
     voice: Voice, state: int, syllables: Syllables, sample_count: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " n"]:
-    """Speech-like sound, float32 in -1 to 1 at 16 kHz.
+    """Synthesizes speech-like audio, float32 from -1 to 1 at 16 kHz.
 
-    The source is the KLGLOTT88 pulse, `u' = 2 q - 3 q^2` for `q = phase / open share < 1`, with breath noise,
-    dulled by a one-pole low-pass; the filter a cascade of five second-order resonators (Klatt & Klatt,
-    JASA 87(2), 1990) whose frequencies change 200 times a second.
+    The source is the KLGLOTT88 pulse, whose flow derivative is `2 q - 3 q^2` if q, the phase divided by
+    the open fraction of a period, is below 1, and otherwise 0, with breath noise and a one-pole low-pass
+    filter. The filter is a cascade of five second-order resonators (Klatt & Klatt, JASA 87(2), 1990), whose
+    frequencies change 200 times per second.
+
+    Args:
+      voice: the speaker's voice.
+      state: state of the voice, 0 or 1.
+      syllables: the syllables of the clip.
+      sample_count: number of samples to return.
+      rng: generator of all random variation.
+
+    Raises:
+      IndexError: `state` is out of range.
     """
     style = STYLES[state]
     times = np.arange(-(-sample_count // _HOP_SAMPLES)) / CONTROL_RATE_HZ
@@ -150,9 +174,14 @@ def synthesize(
 
 
 def _pitch_and_formant_tracks(
-    voice: Voice, style: Style, syllables: Syllables, times, envelopes, rng: np.random.Generator
-):
-    """Pitch [n] and the first three formants [n 3], in Hz."""
+    voice: Voice,
+    style: Style,
+    syllables: Syllables,
+    times: Float[np.ndarray, " n"],
+    envelopes: Float[np.ndarray, "k n"],
+    rng: np.random.Generator,
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
+    """Returns the pitch and the first three formants in Hz at each of n times, with random variation."""
     k = len(syllables.start_seconds)
     nearest_syllable = np.abs(
         times - (syllables.start_seconds + syllables.length_seconds / 2)[:, None]
@@ -190,7 +219,14 @@ def _interpolate_track(track: Float[np.ndarray, " n"], sample_count: int) -> Flo
     return np.interp(np.arange(sample_count) / _HOP_SAMPLES, np.arange(len(track)), track)
 
 
-def _glottal_source(voice: Voice, style: Style, pitch, energy, sample_count: int, rng: np.random.Generator):
+def _glottal_source(
+    voice: Voice,
+    style: Style,
+    pitch: Float[np.ndarray, " n"],
+    energy: Float[np.ndarray, " n"],
+    sample_count: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " m"]:
     jitter = 1 + 0.01 * rng.standard_normal(len(pitch))
     phase = np.cumsum(_interpolate_track(pitch * jitter, sample_count) / SAMPLE_RATE) % 1
     fraction = phase / style.open_fraction
@@ -204,7 +240,11 @@ def _glottal_source(voice: Voice, style: Style, pitch, energy, sample_count: int
 def _apply_formants(
     source: Float[np.ndarray, " n"], formants: Float[np.ndarray, "m 3"]
 ) -> Float[np.ndarray, " n"]:
-    """Overlapping windows of the source, each times the response of its formants, added up again."""
+    """Filters overlapping windows of the source by their formants, adds them, and scales the peak to 1.
+
+    `formants` has the first three formants in Hz, m times at CONTROL_RATE_HZ. Returns as many samples as
+    `source` has.
+    """
     formants = formants[:: _BLOCK_SAMPLES // _HOP_SAMPLES]
     padded = np.zeros((len(formants) + 1) * _BLOCK_SAMPLES + _FFT_SIZE)
     padded[_BLOCK_SAMPLES : _BLOCK_SAMPLES + len(source)] = source
@@ -215,22 +255,26 @@ def _apply_formants(
     spectra = fft.rfft(windows * signal.windows.hann(2 * _BLOCK_SAMPLES, sym=False), _FFT_SIZE, axis=1)
     filtered_blocks = fft.irfft(spectra * _formant_response(formants), axis=1)  # m _FFT_SIZE
     output = np.zeros_like(padded)
-    for i in range(0, _FFT_SIZE, _BLOCK_SAMPLES):  # each window reaches over a few blocks
+    for i in range(0, _FFT_SIZE, _BLOCK_SAMPLES):  # each filtered window covers several blocks
         block_samples = filtered_blocks[:, i : i + _BLOCK_SAMPLES].reshape(-1)  # m block -> m*block
         output[i : i + len(block_samples)] += block_samples
     output = output[_BLOCK_SAMPLES : _BLOCK_SAMPLES + len(source)]
     return output / max(np.abs(output).max(), 1e-9)
 
 
-def _formant_response(formants: Float[np.ndarray, "m 3"]):
-    """Product of the resonators `(1 + b + c) / (1 + b z^-1 + c z^-2)` on the DFT's frequencies, [m bins]."""
+def _formant_response(formants: Float[np.ndarray, "m 3"]) -> Complex[np.ndarray, "m bins"]:
+    """Computes the complex frequency response of five resonators in series at each DFT bin.
+
+    There is one row for each of m windows, whose first three formants in Hz are in `formants`. Each
+    resonator is `(1 + b + c) / (1 + b z^-1 + c z^-2)`; b and c follow from its frequency and bandwidth.
+    """
     upper = np.broadcast_to(_UPPER_FORMANTS_HZ, (len(formants), 2))
     centres = np.concatenate([formants, upper], 1).T  # 5 m
     radius = np.exp(-np.pi * _BANDWIDTHS_HZ / SAMPLE_RATE)[:, None]
     b, c = -2 * radius * np.cos(2 * np.pi * centres / SAMPLE_RATE), radius**2
     delay = np.exp(-2j * np.pi * np.arange(_FFT_SIZE // 2 + 1) / _FFT_SIZE).astype(np.complex64)
-    response = np.float32((1 + b + c).prod(0))[:, None]
-    for b_i, c_i in zip(np.float32(b), np.float32(c), strict=True):
+    response: np.ndarray = (1 + b + c).prod(0).astype(np.float32)[:, None]
+    for b_i, c_i in zip(b.astype(np.float32), c.astype(np.float32), strict=True):
         response = response / (1 + b_i[:, None] * delay + c_i * delay**2)
     return response
 
@@ -238,7 +282,7 @@ def _formant_response(formants: Float[np.ndarray, "m 3"]):
 def _consonant_noise(
     syllables: Syllables, sample_count: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " n"]:
-    """Hissing at the onset of some syllables."""
+    """Generates `sample_count` samples: short noise at the beginning of some syllables, else about zero."""
     output = np.zeros(sample_count)
     filter_sections = signal.butter(
         2, [rng.uniform(1800, 2600), 6500], "bandpass", fs=SAMPLE_RATE, output="sos"
@@ -254,7 +298,10 @@ def _consonant_noise(
 def _simulate_recording(
     waveform: Float[np.ndarray, " n"], rng: np.random.Generator
 ) -> Float[np.ndarray, " n"]:
-    """What a room and a microphone add: an echo, a tilt, noise and a level."""
+    """Simulates a room and a microphone: adds an echo, a spectral tilt and noise, and sets a random level.
+
+    Returns as many float32 samples as `waveform` has, from -1 to 1.
+    """
     delay = rng.integers(int(0.01 * SAMPLE_RATE), int(0.03 * SAMPLE_RATE))
     waveform = waveform + rng.uniform(0, 0.25) * np.concatenate([np.zeros(delay), waveform[:-delay]])
     waveform = signal.lfilter([1, rng.uniform(-0.3, 0.3)], [1], waveform)

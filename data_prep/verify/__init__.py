@@ -1,1 +1,1 @@
-"""Checks a finished directory of records."""
+"""Checks a complete directory of records."""

@@ -1,27 +1,39 @@
-"""Checks of splits and statistics: no speaker, take or copied file in two parts of a fold."""
+"""Checks splits and statistics: no speaker, take or copied file may be in two parts of a fold."""
 
 import itertools
 import json
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from emofuse_jax.data.metadata import SPLITS, FoldParts, ManifestStrings
+from emofuse_jax.data.writing.statistics import FoldStatistics
 from emofuse_jax.utils.safe_npz import read_npz
 
-PARTS = ("train", "validation", "test")
 STATS_TOLERANCE = 1e-6
-"""Statistics may differ so much from those of the records: sums in another order."""
+"""Tolerance for statistics, which may differ by rounding because sums have another order."""
 
 
-def read_folds(path: str) -> tuple[dict[str, dict], list[str]]:
-    """The lists of each file below `splits/` by its name without ending, and what is wrong with files."""
-    folds, problems = {}, []
+def read_folds(path: str) -> tuple[dict[str, FoldParts], list[str]]:
+    """Reads all files below `splits/`.
+
+    Returns:
+      A dict and a list. The dict has the lists `train`, `validation`, `test` (clip_ids) and `leaks` (lines)
+      of each file, by the name of the file without extension, such as `demo_5fold/fold_0`. The list has one
+      line for each file that can't be read. Both are empty if there is no folder `splits`.
+    """
+    folds: dict[str, FoldParts] = {}
+    problems = []
     for name in _list_files(os.path.join(path, "splits"), ".json"):
         try:
             with open(os.path.join(path, "splits", name), encoding="utf-8") as file:
-                parts = json.load(file)
-            folds[name.removesuffix(".json")] = {part: list(map(str, parts[part])) for part in PARTS} | {
-                "leaks": list(parts.get("leaks", ()))
+                content = json.load(file)
+            folds[name.removesuffix(".json")] = {
+                "train": list(map(str, content["train"])),
+                "validation": list(map(str, content["validation"])),
+                "test": list(map(str, content["test"])),
+                "leaks": list(content.get("leaks", ())),
             }
         except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"splits/{name}: {type(error).__name__}: {error}")
@@ -29,12 +41,27 @@ def read_folds(path: str) -> tuple[dict[str, dict], list[str]]:
 
 
 def check_folds(
-    path: str, folds: dict[str, dict], rows: list[dict], expected_statistics: dict | None
+    path: str,
+    folds: Mapping[str, FoldParts],
+    rows: Sequence[ManifestStrings],
+    expected_statistics: Mapping[str, FoldStatistics] | None,
 ) -> list[str]:
-    """One line for each problem of `splits/` and `stats/`.
+    """Checks the splits and statistics of a directory.
 
-    `rows`: of the manifest; `expected_statistics`: mean and std of each fold as the records have them, None
-    where a shard is damaged. Leaks that a split names itself (data_prep/custom_split.py) are no problem here.
+    Args:
+      path: directory of records.
+      folds: the folds that `read_folds` returned.
+      rows: rows of the manifest.
+      expected_statistics: mean and std of each fold, computed from the records; None: a shard is damaged, so
+        the statistics are not checked.
+
+    Returns:
+      One line for each problem of `splits/` and `stats/`; empty if there is none. Leaks that a split file
+      lists itself (data_prep/custom_split.py) are not reported.
+
+    Raises:
+      KeyError: `expected_statistics` lacks one of the folds.
+      ValueError: a label in `rows` is not an integer.
     """
     rows_by_clip = {row["clip_id"]: row for row in rows}
     problems = []
@@ -49,29 +76,37 @@ def check_folds(
     return problems
 
 
-def check_clip_lists(parts: dict[str, list[str]], rows_by_clip: dict[str, dict]) -> list[str]:
-    """What is wrong with one fold's lists of clip_ids themselves, given the manifest's rows by clip_id."""
+def check_clip_lists(parts: FoldParts, rows_by_clip: Mapping[str, ManifestStrings]) -> list[str]:
+    """Checks the lists of clip_ids of one fold.
+
+    Returns one line for each problem: a clip without a record, a repeated clip_id, or unlabelled clips in
+    validation or test; an empty list if there is none. Raises ValueError if a label is not an integer.
+    """
     problems = []
-    for part in PARTS:
+    for part in SPLITS:
         missing_clips = [
             c for c in parts[part] if c not in rows_by_clip or rows_by_clip[c]["status"] == "failed"
         ]
         problems += [f"{part}: clip_id {clip!r} has no record" for clip in missing_clips]
         if len(set(parts[part])) < len(parts[part]):
-            problems.append(f"{part}: a clip_id stands twice")
+            problems.append(f"{part}: a clip_id is listed twice")
         if part != "train" and any(
             int(rows_by_clip[c]["label"]) < 0 for c in parts[part] if c in rows_by_clip
         ):
-            problems.append(f"{part}: has unlabelled clips")
+            problems.append(f"{part}: contains unlabelled clips")
     return problems
 
 
-def find_leaks(parts: dict[str, list[str]], rows_by_clip: dict[str, dict]) -> list[str]:
-    """What two parts of one fold share: clips, takes, speakers, file contents."""
+def find_leaks(parts: FoldParts, rows_by_clip: Mapping[str, ManifestStrings]) -> list[str]:
+    """Finds clips, takes, speakers and file contents that two parts of a fold share.
+
+    Returns one line for each two parts and each kind, with the first shared value and the number of shared
+    values; an empty list if nothing is shared.
+    """
     leaks = []
-    for first_part, second_part in itertools.combinations(PARTS, 2):
+    for first_part, second_part in itertools.combinations(SPLITS, 2):
         if parts[first_part] and sorted(parts[first_part]) == sorted(parts[second_part]):
-            leaks.append(f"{first_part} and {second_part} are the same clips")
+            leaks.append(f"{first_part} and {second_part} contain the same clips")
         for kind, key in (("take", _get_take), ("speaker", _get_speaker), ("file content", _get_content)):
             part_values = [
                 {key(rows_by_clip[c]) for c in parts[part] if c in rows_by_clip}
@@ -81,7 +116,7 @@ def find_leaks(parts: dict[str, list[str]], rows_by_clip: dict[str, dict]) -> li
             leaks += (
                 [
                     f"{kind} {shared_values[0]!r} is in {first_part} and {second_part}"
-                    f" ({len(shared_values)} of these)"
+                    f" ({len(shared_values)} shared)"
                 ]
                 if shared_values
                 else []
@@ -89,41 +124,52 @@ def find_leaks(parts: dict[str, list[str]], rows_by_clip: dict[str, dict]) -> li
     return leaks
 
 
-def _get_take(row: dict) -> str:
+def _get_take(row: ManifestStrings) -> str:
     return row.get("take") or row["clip_id"]
 
 
-def _get_speaker(row: dict) -> str:
+def _get_speaker(row: ManifestStrings) -> str:
     return row["speaker"]
 
 
-def _get_content(row: dict) -> str:
-    """Copies of a file under two names; other parts of one file may belong to other speakers."""
-    if "@" in row["clip_id"] and "start" not in row:  # a manifest of before these columns
+def _get_content(row: ManifestStrings) -> str:
+    """Returns a key that is equal for copies of a file: its SHA-256 with start and end of the clip.
+
+    Different parts of a file may belong to different speakers, so they have different keys. Returns an
+    empty string if the hash, or the start and end, are unknown.
+    """
+    if "@" in row["clip_id"] and "start" not in row:  # an old manifest without these columns
         return ""
     part = "-".join(row.get(name, "") for name in ("start", "end"))
     return " of ".join(filter(None, (part.strip("-"), row["sha256"]))) if row["sha256"] else ""
 
 
-def _check_stats(path: str, expected: dict | None) -> list[str]:
-    """Statistics must be those of the training clips' records: others have seen other clips."""
+def _check_stats(path: str, expected: FoldStatistics | None) -> list[str]:
+    """Returns a line for each array (`mean`, `std`) that differs from the statistics of the training clips.
+
+    Statistics of other clips would leak information about them. The list is empty if `expected` is None;
+    if the file can't be read, it has one line.
+    """
     if expected is None:
         return []
+    expected_arrays = {"mean": expected["mean"], "std": expected["std"]}
     try:
-        values = read_npz(path, {name: expected_array.shape for name, expected_array in expected.items()})
+        values = read_npz(path, {name: array.shape for name, array in expected_arrays.items()})
     except (OSError, ValueError) as error:
         return [str(error)]
-    tolerances = {"rtol": STATS_TOLERANCE, "atol": STATS_TOLERANCE}
     wrong_names = [
         name
-        for name, expected_array in expected.items()
-        if not np.allclose(values[name], expected_array, **tolerances)
+        for name, array in expected_arrays.items()
+        if not np.allclose(values[name], array, rtol=STATS_TOLERANCE, atol=STATS_TOLERANCE)
     ]
-    return [f"{name} is not that of the training clips" for name in wrong_names]
+    return [f"{name} differs from that of the training clips" for name in wrong_names]
 
 
 def _list_files(folder: str, suffix: str) -> list[str]:
-    """Paths of files below `folder`, relative to it."""
+    """Returns the sorted paths, relative to `folder`, of the files below it whose names end with `suffix`.
+
+    The list is empty if the folder does not exist.
+    """
     if not os.path.isdir(folder):
         return []
     paths = (os.path.join(directory, name) for directory, _, names in os.walk(folder) for name in names)

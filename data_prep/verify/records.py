@@ -1,15 +1,17 @@
-"""Re-reads a prepared directory and lists what is wrong: `python -m data_prep.verify.records DIR`."""
+"""Reads a prepared directory again and lists its problems: `python -m data_prep.verify.records DIR`."""
 
 import collections
 import json
 import os
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
 from data_prep.onnx_models.encoder_settings import FeatureSettings
 from data_prep.verify.folds import check_folds, read_folds
 from emofuse_jax.data import records
+from emofuse_jax.data.metadata import ManifestStrings, PrepMetadata, ShardEntry
 from emofuse_jax.data.prepared_files import PREPARE_AGAIN
 from emofuse_jax.data.writing.shards import read_shard
 from emofuse_jax.data.writing.statistics import FoldMoments
@@ -18,14 +20,21 @@ from emofuse_jax.utils.files import file_sha256
 
 
 def verify(path: str) -> list[str]:
-    """One line for each problem: file and field, what was found, what was expected; empty if all is well.
+    """Checks a directory of records and returns its problems.
 
-    Checks each shard's checksum, count and order against prep.json and manifest.csv, each record's shapes,
-    ranges and finiteness, the label histogram, and the folds (`check_folds`).
+    Checks the checksum, number and order of the records of each shard against prep.json and manifest.csv,
+    the shapes, ranges and finiteness of each record, the label histogram, and the folds (`check_folds`).
+
+    Returns:
+      One line for each problem, with file, field, value and expected value; empty if there is none. Files
+      that can't be read are problems too.
+
+    Raises:
+      csv.Error: manifest.csv is not valid CSV.
     """
     try:
         with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
-            prep = json.load(file)
+            prep: PrepMetadata = json.load(file)
         rows = records.read_manifest(path)
         schema = prep["schema_version"]
         if schema != records.SCHEMA_VERSION:
@@ -44,38 +53,46 @@ def verify(path: str) -> list[str]:
     return problems
 
 
-def _check_manifest(rows: list[dict], stored_rows: list[dict], prep: dict) -> list[str]:
+def _check_manifest(
+    rows: Sequence[ManifestStrings], stored_rows: Sequence[ManifestStrings], prep: PrepMetadata
+) -> list[str]:
     problems = []
     if [int(row["index"]) for row in stored_rows] != list(range(len(stored_rows))):
-        problems.append("manifest.csv: index does not count 0, 1, 2, ... over the clips that are there")
+        problems.append("manifest.csv: index is not 0, 1, 2, ... over the clips with a record")
     duplicate_ids = [clip for clip, n in collections.Counter(row["clip_id"] for row in rows).items() if n > 1]
-    problems += [f"manifest.csv: clip_id {clip!r} stands twice" for clip in duplicate_ids]
+    problems += [f"manifest.csv: clip_id {clip!r} is listed twice" for clip in duplicate_ids]
     expected = sum(shard["records"] for shard in prep["shards"])
     if expected != len(stored_rows):
-        problems.append(f"manifest.csv: {len(stored_rows)} clips, prep.json's shards hold {expected}")
+        problems.append(
+            f"manifest.csv: {len(stored_rows)} clips with a record, expected {expected} by prep.json"
+        )
     return problems
 
 
-def _check_shards(path: str, prep: dict, stored_rows: list[dict], moments: FoldMoments) -> list[str]:
+def _check_shards(
+    path: str, prep: PrepMetadata, stored_rows: Sequence[ManifestStrings], moments: FoldMoments[str]
+) -> list[str]:
     shape = records.RecordShape(**prep["shape"])
-    problems, row_start, histogram, is_intact = [], 0, collections.Counter(), True
+    histogram: collections.Counter[int] = collections.Counter()
+    problems, row_start, is_intact = [], 0, True
     for shard in prep["shards"]:
         rows = stored_rows[row_start : row_start + shard["records"]]
         row_start += shard["records"]
         shard_problems = _check_file(os.path.join(path, shard["name"]), shard)
         if shard_problems:
-            is_intact = False  # what the bytes of a damaged shard say is of no use
+            is_intact = False  # the content of a damaged shard is not checked
         else:
-            counters = histogram, moments
-            shard_problems = _check_records(os.path.join(path, shard["name"]), shape, prep, rows, counters)
+            shard_problems = _check_records(
+                os.path.join(path, shard["name"]), shape, prep, rows, histogram, moments
+            )
         problems += [f"{shard['name']}: {problem}" for problem in shard_problems]
     expected = collections.Counter(int(row["label"]) for row in stored_rows)
     if is_intact and histogram != expected:
-        problems.append(f"label histogram {dict(histogram)}, manifest.csv has {dict(expected)}")
+        problems.append(f"label histogram {dict(histogram)}, expected {dict(expected)} by manifest.csv")
     return problems
 
 
-def _check_file(path: str, shard: dict) -> list[str]:
+def _check_file(path: str, shard: ShardEntry) -> list[str]:
     if not os.path.exists(path):
         return ["is missing"]
     digest = file_sha256(path)
@@ -85,10 +102,19 @@ def _check_file(path: str, shard: dict) -> list[str]:
 
 
 def _check_records(
-    path: str, shape: records.RecordShape, prep: dict, rows: list[dict], counters: tuple
+    path: str,
+    shape: records.RecordShape,
+    prep: PrepMetadata,
+    rows: Sequence[ManifestStrings],
+    histogram: collections.Counter[int],
+    moments: FoldMoments[str],
 ) -> list[str]:
-    """What is wrong with a shard's records; `counters`: the label histogram and moments that count them."""
-    problems, num_records, (histogram, moments) = [], 0, counters
+    """Returns the problems of the records of a shard, one line each; an empty list if there is none.
+
+    Readable records are added to `histogram`, the number of records of each label, and to `moments`, the
+    sums for mean and standard deviation. Raises RuntimeError if the shard can't be read.
+    """
+    problems, num_records = [], 0
     for data in read_shard(path):
         if num_records < len(rows):
             try:
@@ -102,15 +128,28 @@ def _check_records(
                 problems.append(f"record {num_records}: {error}")
         num_records += 1
     if num_records != len(rows):
-        problems.append(f"holds {num_records} records, expected {len(rows)}")
+        problems.append(f"contains {num_records} records, expected {len(rows)}")
     return problems
 
 
-def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
-    """What is wrong with one record, given its row of the manifest and prep.json."""
+def check_record(record: records.Record, row: ManifestStrings, prep: PrepMetadata) -> list[str]:
+    """Checks one record against its row of the manifest and prep.json.
+
+    Args:
+      record: the record.
+      row: the row of the manifest.
+      prep: the content of prep.json.
+
+    Returns:
+      One line for each problem; empty if there is none.
+
+    Raises:
+      ValueError: the label of the row is not an integer, or the encoder settings in `prep` are wrong.
+      KeyError: the row or `prep` lacks a field.
+    """
     problems = []
 
-    def expect(field: str, actual, expected) -> None:
+    def expect(field: str, actual: object, expected: object) -> None:
         if actual != expected:
             problems.append(f"{record.clip_id}: {field} {actual!r}, expected {expected!r}")
 
@@ -120,44 +159,51 @@ def check_record(record: records.Record, row: dict, prep: dict) -> list[str]:
     expect("corpus", record.corpus, prep["corpus"])
     expect("label", record.label, int(row["label"]))
     expect("label in range", -1 <= record.label < num_classes, True)
-    expect("votes, number", len(record.votes), num_classes)
-    expect("votes, sum", bool(np.isclose(record.votes.sum(), float(record.label >= 0))), True)
-    expect("faces, number", len(record.face_valid), prep["frames"])
+    expect("number of votes", len(record.votes), num_classes)
+    expect("correct sum of votes", bool(np.isclose(record.votes.sum(), float(record.label >= 0))), True)
+    expect("number of faces", len(record.face_valid), prep["frames"])
     features = FeatureSettings.from_dict(prep["settings"]["features"])
-    expect("spectrogram, frames > 0", len(record.spectrogram) > 0, not features.drops_audio)
+    expect("spectrogram has frames", len(record.spectrogram) > 0, not features.drops_audio)
     for field in ("votes", "spectrogram", "face_time", "face_box", "face_landmarks", "face_score"):
-        expect(f"{field}, finite", bool(np.isfinite(getattr(record, field)).all()), True)
+        expect(f"{field} is finite", bool(np.isfinite(getattr(record, field)).all()), True)
     expect("video_ok", record.video_ok, bool(record.face_valid.any()))
-    expect("faces, zero where invalid", bool(record.faces[~record.face_valid].any()), False)
-    expect("spectrogram, zero unless audio_ok", record.audio_ok or not record.spectrogram.any(), True)
+    expect("invalid faces are nonzero", bool(record.faces[~record.face_valid].any()), False)
+    expect("spectrogram is zero unless audio_ok", record.audio_ok or not record.spectrogram.any(), True)
     if record.waveform is not None:
-        expect("waveform, empty unless audio_ok", len(record.waveform) > 0, record.audio_ok)
+        expect("waveform has samples", len(record.waveform) > 0, record.audio_ok)
     problems += _check_features(record)
-    expect("status", "kept" if record.audio_ok and record.video_ok else "masked", row["status"])
+    expect("status", record.status, row["status"])
     return problems
 
 
 def _check_features(record: records.Record) -> list[str]:
-    """What is wrong with the features of frozen encoders, where the record has any."""
+    """Returns a line for each problem of the features of frozen encoders.
+
+    The list is empty if there is none or the record has no features.
+    """
     valid_masks = {"audio_features": np.array([record.audio_ok]), "face_features": record.face_valid}
     problems = []
     for field, valid in valid_masks.items():
         values = getattr(record, field)
         if values is None:
             continue
-        # a sound whose encoder failed keeps its spectrogram beside features of no vector
+        # if its encoder failed, audio has a spectrogram and features without a vector
         has_failed_encoder = field == "audio_features" and record.audio_ok and len(record.spectrogram)
         if not len(values) and not has_failed_encoder:
             problems.append(f"{record.clip_id}: {field} has no vector, expected at least one")
         if not np.isfinite(values).all():
-            problems.append(f"{record.clip_id}: {field}, finite False, expected True")
+            problems.append(f"{record.clip_id}: {field} is finite False, expected True")
         if values[~np.broadcast_to(valid, len(values))].any():
             problems.append(f"{record.clip_id}: {field} is not zero where nothing was encoded")
     return problems
 
 
 def main(argv: list[str]) -> int:
-    """Prints the problems of the directories in `argv`; 1 if there are any."""
+    """Prints the problems of the directories in `argv`, or that there are none.
+
+    Returns the exit status: 0 if there are no problems, 1 if there are, 2 if `argv` is empty, after a line
+    of usage on stderr. Raises csv.Error if a manifest.csv is not valid CSV.
+    """
     if not argv:
         print("usage: python -m data_prep.verify.records DIR...", file=sys.stderr)
         return 2
@@ -166,7 +212,7 @@ def main(argv: list[str]) -> int:
         print(
             "\n".join(f"{path}: {problem}" for problem in path_problems)
             if path_problems
-            else f"{path}: nothing wrong"
+            else f"{path}: no problems"
         )
     return int(any(problems.values()))
 

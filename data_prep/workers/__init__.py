@@ -1,1 +1,1 @@
-"""Worker processes with bounded memory and time."""
+"""Worker processes with limits on memory and time."""

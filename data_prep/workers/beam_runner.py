@@ -1,8 +1,9 @@
-"""`prepare --runner=beam`: the shards of a preparation as the elements of an Apache Beam pipeline.
+"""Runs a preparation as an Apache Beam pipeline (`prepare --runner=beam`), with one element for each shard.
 
-A worker writes whole shards, by the same function as the local runner, so that the files are the same to the
-byte. All workers must see the corpus and the output under the same paths (a shared file system). A clip that
-crashes its decoder loses only itself: each shard's clips run in a process of their own.
+A Beam worker writes complete shards with the same function as the local runner, so the files have the same
+bytes. All workers must see the corpus and the output under the same paths (a shared file system). Each
+shard's clips are decoded in a separate process, so a clip that crashes its decoder does not affect other
+clips.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,18 @@ from emofuse_jax.data.writing.shards import ShardPlan
 
 
 def run_pipeline(plan: ShardPlan, shards: list[int], root: str, job: PrepJob, options: Sequence[str]) -> None:
-    """Writes `shards` by a pipeline with these options, as --runner=FlinkRunner; returns when all are there.
+    """Writes shards with a Beam pipeline; returns when the pipeline has finished.
 
-    Raises what the pipeline raises, and ValueError where it ended without a shard.
+    Args:
+      plan: the plan of all shards.
+      shards: numbers of the shards to write.
+      root: folder that the paths in the manifest are relative to.
+      job: settings of the preparation.
+      options: options of the pipeline, such as --runner=FlinkRunner.
+
+    Raises:
+      ValueError: a shard is missing after the pipeline has finished, or its marker is not JSON.
+      Exception: the pipeline failed; the class depends on the runner.
     """
     with apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
         shard_numbers = pipeline | apache_beam.Create(shards) | apache_beam.Reshuffle()
@@ -26,11 +36,12 @@ def run_pipeline(plan: ShardPlan, shards: list[int], root: str, job: PrepJob, op
     missing_shards = [shard for shard in shards if plan.read_marker(shard) is None]
     if missing_shards:
         raise ValueError(
-            f"{plan.output}: the pipeline left out {plan.name(missing_shards[0])}; do workers see it?"
+            f"{plan.output}: the pipeline did not write {plan.name(missing_shards[0])}; check that its"
+            " workers see this folder under the same path"
         )
 
 
 def _write_unfinished_shard(shard: int, plan: ShardPlan, root: str, job: PrepJob) -> int:
-    if plan.read_marker(shard) is None:  # a worker that was given it twice finds it done
+    if plan.read_marker(shard) is None:  # Beam may send an element twice
         write_shards(plan, [shard], root, job, workers=1)
     return shard

@@ -1,4 +1,4 @@
-"""Clips to encoded records in worker processes, in order; a clip that kills its worker costs only itself."""
+"""Processes clips in worker processes; a clip that kills its worker affects no other clip."""
 
 import collections
 import contextlib
@@ -10,7 +10,8 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Generic, TypeVar
 
 from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderFiles
 from data_prep.settings import PrepSettings
@@ -23,24 +24,25 @@ from data_prep.workers.sandbox import (
     worker_environment,
 )
 from emofuse_jax.data import records
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.metadata import ClipStatus
+from emofuse_jax.data.writing.corpus import MediaClip
 from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.files import file_sha256
 
 CLIP_TIMEOUT_SECONDS = 300.0
-"""A clip that takes longer is given up: nobody's file may hang a preparation."""
+"""Longest time for one clip; after that it counts as failed, so that no file can block a preparation."""
 MAX_CLIPS_AHEAD = 8
-"""Clips a worker may be ahead of the one that is written next: bounds what waits in memory."""
+"""Number of clips that each worker may be ahead of the next result; bounds the results in memory."""
 MAX_WORKER_DEATHS = 8
-"""Workers that may die one after the other without a finished clip between them."""
+"""Number of workers that may die in a row without a finished clip between them."""
 
 _sha256 = functools.lru_cache(maxsize=2)(file_sha256)
-"""Hash of a file, remembered: clips that are parts of one file come one after the other."""
+"""Cached hash of a file: clips that are parts of the same file follow each other."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepJob:
-    """What is the same for all clips of a preparation."""
+    """Settings that all clips of a preparation have in common."""
 
     settings: PrepSettings
     corpus: str
@@ -50,20 +52,30 @@ class PrepJob:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one clip: a row of the manifest, and its record unless it failed."""
+    """Result of one clip: fields of its row in the manifest, and its encoded record (None if it failed)."""
 
-    status: str  # kept | masked | failed
+    status: ClipStatus
     reason: str
     sha256: str
     data: bytes | None
 
 
-ProcessFunction = Callable[[PrepJob, Clip], Outcome]
+ProcessFunction = Callable[[PrepJob, MediaClip], Outcome]
 
 
-def process_to_outcome(job: PrepJob, clip: Clip) -> Outcome:
-    """Hashes and processes one clip; an error of our own is told on stderr and fails that clip alone."""
-    from data_prep.process_clip import Failure, process_clip
+def process_to_outcome(job: PrepJob, clip: MediaClip) -> Outcome:
+    """Hashes and processes one clip, and encodes its record.
+
+    Returns:
+      The status (`kept`: audio and video are usable, `masked`: only one of them is, or `failed`), the reason
+      or notes, the SHA-256 of the file (empty if it can't be read), and the encoded record (None if failed).
+      The status is `failed` if the file can't be used, and after an unexpected error, whose traceback is
+      printed on stderr.
+
+    Raises:
+      MemoryError: the clip needs too much memory; the process should exit.
+    """
+    from data_prep.process_clip import process_clip
 
     try:
         digest = _sha256(clip.path) if os.path.isfile(clip.path) else ""
@@ -81,25 +93,33 @@ def process_to_outcome(job: PrepJob, clip: Clip) -> Outcome:
         raise
     except Exception as error:
         traceback.print_exc()
-        result = Failure(clip.clip_id, clip.path, f"internal error: {type(error).__name__}: {error}")
-    if isinstance(result, Failure):
+        result = records.Failure(f"internal error: {type(error).__name__}: {error}")
+    if isinstance(result, records.Failure):
         return Outcome("failed", to_one_line(result.reason), digest, None)
-    status = "kept" if result.audio_ok and result.video_ok else "masked"
-    return Outcome(status, result.notes, digest, records.encode(result))
+    return Outcome(result.status, result.notes, digest, records.encode(result))
 
 
 def process_clips(
-    clips: Sequence[Clip],
+    clips: Sequence[MediaClip],
     job: PrepJob,
     num_workers: int,
     *,
     process_function: ProcessFunction = process_to_outcome,
     timeout_seconds: float = CLIP_TIMEOUT_SECONDS,
-) -> Iterator[Outcome]:
-    """What `process_function` makes of each clip, in order; `num_workers` = 0: in this process, which a
-    hostile clip can end.
+) -> Generator[Outcome, None, None]:
+    """Processes clips in parallel and yields one result for each, in the order of the clips.
 
-    Raises ValueError when workers can't start, or die again and again.
+    Args:
+      clips: the clips.
+      job: settings of the preparation.
+      num_workers: number of worker processes; 0: process in this process, which a malicious file can crash.
+      process_function: function that processes one clip and returns its `Outcome`: status, reason, SHA-256 of
+        the file, and encoded record (None if the clip failed).
+      timeout_seconds: longest time for one clip, after which its worker is killed and the clip has failed.
+
+    Raises:
+      ValueError: workers can't start or die repeatedly. The error is raised while the results are read.
+      Exception: `num_workers` is 0 and `process_function` raised this error, such as a MemoryError.
     """
     if num_workers == 0:
         yield from (process_function(job, clip) for clip in clips)
@@ -117,10 +137,18 @@ def process_clips(
         pool.close()
 
 
-class Worker:
-    """One process, and the clip that it has: it sends None when it is ready, or why it could not start."""
+JobT = TypeVar("JobT")
+"""Type of what a worker process receives and processes."""
 
-    def __init__(self, process_function: Callable[[Clip], Outcome], core: int | None, device: str):
+
+class Worker(Generic[JobT]):
+    """A worker process and the clip that it is processing; serving sends jobs of another type.
+
+    The process sends None when it is ready, or a text if it could not start, and then one result for each
+    clip.
+    """
+
+    def __init__(self, process_function: Callable[[JobT], object], core: int | None, device: str) -> None:
         self.core = core
         context = multiprocessing.get_context("spawn")
         self.connection, child_connection = context.Pipe()
@@ -130,16 +158,20 @@ class Worker:
         with worker_environment(device):
             self.process.start()
         child_connection.close()
-        self.is_ready, self.index, self.busy_since = False, None, time.monotonic()
+        self.is_ready, self.busy_since = False, time.monotonic()
+        self.index: int | None = None
 
-    def send_clip(self, index: int, clip: Clip) -> None:
-        """Sends the clip of that number."""
+    def send_clip(self, index: int, clip: JobT) -> None:
+        """Sends a clip to the process and stores its index and the time; returns nothing.
+
+        Does not raise if the process has just died.
+        """
         self.index, self.busy_since = index, time.monotonic()
-        with contextlib.suppress(OSError):  # it just died: its connection tells
+        with contextlib.suppress(OSError):  # the process just died; reading its connection will show it
             self.connection.send(clip)
 
     def close(self) -> None:
-        """Ends it, whatever it does."""
+        """Closes the connection, kills the process and waits for its end."""
         self.connection.close()
         self.process.kill()
         self.process.join()
@@ -148,19 +180,20 @@ class Worker:
 class _WorkerPool:
     def __init__(
         self,
-        clips: Sequence[Clip],
-        process_function: Callable,
+        clips: Sequence[MediaClip],
+        process_function: Callable[[MediaClip], Outcome],
         num_workers: int,
         timeout_seconds: float,
         device: str,
-    ):
+    ) -> None:
         self.clips, self.process_function, self.timeout_seconds, self.device = (
             clips,
             process_function,
             timeout_seconds,
             device,
         )
-        self.next_index, self.retry_queue = 0, collections.deque()
+        self.next_index = 0
+        self.retry_queue: collections.deque[int] = collections.deque()
         self.finished_outcomes: dict[int, Outcome] = {}
         self.attempts: collections.Counter[int] = collections.Counter()
         self.num_deaths = 0
@@ -169,7 +202,10 @@ class _WorkerPool:
         ]
 
     def run(self) -> Iterator[Outcome]:
-        """Outcomes in order."""
+        """Yields the `Outcome` of each clip in the order of the clips.
+
+        Raises ValueError if workers can't start or die repeatedly.
+        """
         for clip_index in range(len(self.clips)):
             while clip_index not in self.finished_outcomes:
                 self._send_clips(clip_index + MAX_CLIPS_AHEAD * len(self.workers))
@@ -177,7 +213,7 @@ class _WorkerPool:
             yield self.finished_outcomes.pop(clip_index)
 
     def close(self) -> None:
-        """Ends all workers."""
+        """Kills all workers and waits for their end."""
         for worker in self.workers:
             worker.close()
 
@@ -194,11 +230,11 @@ class _WorkerPool:
             worker.send_clip(index, self.clips[index])
 
     def _receive_messages(self) -> None:
-        connections = {worker.connection: worker for worker in self.workers}
-        for connection in multiprocessing.connection.wait(connections, timeout=1.0):
-            worker = connections[connection]
+        connections = [worker.connection for worker in self.workers]
+        ready_connections = multiprocessing.connection.wait(connections, timeout=1.0)
+        for worker in [worker for worker in self.workers if worker.connection in ready_connections]:
             try:
-                self._handle_message(worker, connection.recv())
+                self._handle_message(worker, worker.connection.recv())
             except (EOFError, OSError):
                 worker.process.join()
                 self._handle_exit(worker, worker.process.exitcode)
@@ -208,40 +244,42 @@ class _WorkerPool:
                     worker, f"it took more than {self.timeout_seconds:.0f} s", should_retry=False
                 )
 
-    def _handle_message(self, worker: Worker, message: Outcome | str | None) -> None:
+    def _handle_message(self, worker: Worker[MediaClip], message: Outcome | str | None) -> None:
         if isinstance(message, str):
             raise ValueError(f"a worker could not start: {message}")
         if message is None:
             worker.is_ready = True
             return
+        assert worker.index is not None  # only a worker with a clip sends an outcome
         self.finished_outcomes[worker.index] = message
         worker.index, self.num_deaths = None, 0
 
-    def _handle_exit(self, worker: Worker, exit_code: int) -> None:
+    def _handle_exit(self, worker: Worker[MediaClip], exit_code: int | None) -> None:
         if exit_code == OUT_OF_MEMORY_EXIT_CODE:
             self._replace_worker(
                 worker, f"it took more than {MAX_WORKER_BYTES >> 30} GiB of memory", should_retry=False
             )
-        elif exit_code == -signal.SIGABRT:  # what C++ does where memory ends
+        elif exit_code == -signal.SIGABRT:  # C++ aborts if it runs out of memory
             self._replace_worker(
                 worker,
-                f"exit code {exit_code}: a crash, or more than {MAX_WORKER_BYTES >> 30} GiB of memory",
+                f"exit code {exit_code}: a crash or more than {MAX_WORKER_BYTES >> 30} GiB of memory",
                 should_retry=True,
             )
         else:
             self._replace_worker(worker, f"exit code {exit_code}", should_retry=True)
 
-    def _replace_worker(self, worker: Worker, reason: str, should_retry: bool) -> None:
-        """Replaces a worker and lists its clip as failed, or tries the clip again if `should_retry`.
+    def _replace_worker(self, worker: Worker[MediaClip], reason: str, should_retry: bool) -> None:
+        """Replaces a dead or stuck worker; its clip fails, or is tried once more if `should_retry`.
 
-        A clip is tried again where another one may be at fault.
+        A clip is tried again if another clip may have caused the failure. Raises ValueError if the worker was
+        never ready or too many workers have died in a row.
         """
         worker.close()
         self.num_deaths += should_retry
         if not worker.is_ready:
             raise ValueError(f"a worker could not start: {reason}")
         if self.num_deaths > MAX_WORKER_DEATHS:
-            raise ValueError(f"workers die again and again ({reason}); out of memory? use fewer --workers")
+            raise ValueError(f"workers die repeatedly ({reason}); if memory is short, use fewer --workers")
         index = worker.index
         if index is not None:
             self.attempts[index] += 1
@@ -249,19 +287,26 @@ class _WorkerPool:
                 self.retry_queue.append(index)
             else:
                 self.finished_outcomes[index] = Outcome(
-                    "failed", f"the worker was lost on it: {reason}", "", None
+                    "failed", f"its worker process ended: {reason}", "", None
                 )
         self.workers[self.workers.index(worker)] = Worker(self.process_function, worker.core, self.device)
 
 
 def _run_worker(
-    connection, process_function: Callable[[Clip], Outcome], core: int | None, device: str
+    connection: multiprocessing.connection.Connection,
+    process_function: Callable[[JobT], object],
+    core: int | None,
+    device: str,
 ) -> None:
-    """A worker's life: ready, then clips until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    """Sends None when the process is ready, then receives clips and sends results until the pipe closes.
+
+    Sends a text instead, and returns, if the process could not start. If a clip needs too much memory, the
+    process exits with OUT_OF_MEMORY_EXIT_CODE.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     limit_resources(core, device)
     try:
-        import data_prep.process_clip  # noqa: F401  heavy: paid before the first clip's time counts
+        import data_prep.process_clip  # noqa: F401  slow: imported before the first clip's timeout begins
 
         if device == "accelerator":
             require_accelerator()
@@ -274,4 +319,4 @@ def _run_worker(
             try:
                 connection.send(process_function(connection.recv()))
             except MemoryError:
-                os._exit(OUT_OF_MEMORY_EXIT_CODE)  # what it leaked goes with it
+                os._exit(OUT_OF_MEMORY_EXIT_CODE)  # exiting frees all memory

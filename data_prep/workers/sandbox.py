@@ -1,4 +1,4 @@
-"""What a worker process may use: memory, one core, and one thread."""
+"""Limits a worker process to an amount of memory, one core, and one thread."""
 
 import contextlib
 import os
@@ -6,14 +6,16 @@ import resource
 from collections.abc import Iterator
 
 MAX_WORKER_BYTES = 8 << 30
-"""Bytes a worker may hold. The decoder of the largest film keeps up to 17 frames of 100 MB, we keep 0.6 GB of
-pictures, and opening a large encoder takes three times its 1.3 GB; what goes beyond is no honest clip.
+"""Memory limit of a worker in bytes.
+
+Decoding the largest video needs up to 17 frames of 100 MB, sampled frames take 0.6 GB, and opening a large
+encoder takes three times its 1.3 GB. Only malicious files need more.
 """
 OUT_OF_MEMORY_EXIT_CODE = 77
-"""Exit code of a worker that had asked for more."""
+"""Exit code of a worker that exceeded the limit."""
 WORKER_ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",  # many processes on one accelerator starve each other
-    "NPROC": "1",  # sizes XLA's thread pool: one process a core, one thread a process
+    "JAX_PLATFORMS": "cpu",  # many processes on one accelerator block each other
+    "NPROC": "1",  # size of XLA's thread pool: each process has one core and one thread
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
@@ -23,11 +25,15 @@ WORKER_ENVIRONMENT = {
 
 @contextlib.contextmanager
 def worker_environment(device: str = "cpu") -> Iterator[None]:
-    """A child takes its environment when it starts, before it imports JAX; `device`: of `FaceSettings`."""
+    """Sets the environment variables of a worker during the block, and restores them after it; yields None.
+
+    A process that is started in the block inherits them; they must be set before it imports JAX. `device`
+    is `cpu` or `accelerator` (`FaceSettings.device`); with `accelerator`, JAX is not restricted to the CPU.
+    """
     variables = dict(WORKER_ENVIRONMENT)
     if device == "accelerator":
         del variables["JAX_PLATFORMS"]
-        variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the first would take most of its memory
+        variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # else the first process takes most memory
     previous_values = {name: os.environ.get(name) for name in variables}
     flags = f"{previous_values['XLA_FLAGS'] or ''} {variables['XLA_FLAGS']}".strip()
     os.environ.update(variables, XLA_FLAGS=flags)
@@ -42,9 +48,10 @@ def worker_environment(device: str = "cpu") -> Iterator[None]:
 
 
 def choose_core(worker_index: int, num_workers: int) -> int | None:
-    """The core of the n-th worker, round robin over those of this process; None: any.
+    """Returns the core of a worker, round robin over the cores of this process, or None for no fixed core.
 
-    A lone worker stays free: Apache Beam starts many of them, each beside its own parent.
+    A single worker has no fixed core, because Apache Beam starts many processes with one worker each. The
+    result is also None on systems without CPU affinity.
     """
     if num_workers == 1 or not hasattr(os, "sched_getaffinity"):
         return None
@@ -53,14 +60,15 @@ def choose_core(worker_index: int, num_workers: int) -> int | None:
 
 
 def limit_resources(core: int | None, device: str = "cpu") -> None:
-    """Binds this process, and the threads that it will start, to a core and, on the CPU, to MAX_WORKER_BYTES.
+    """Binds this process to one core (None: no core) and, if the device is the CPU, limits its memory.
 
-    The kernel refuses what goes beyond, so that no watcher can come too late; it counts private memory that
-    can be written, not what libraries and JAX map beside it. macOS takes the limit and does not heed it.
+    The limit is MAX_WORKER_BYTES of private writable memory, without the files that libraries and JAX map.
+    The kernel enforces it at each allocation, so it can't be exceeded even for a moment. macOS accepts the
+    limit but does not enforce it. Raises OSError if this process may not use the core.
     """
     if core is not None:
         os.sched_setaffinity(0, {core})
-    if device != "cpu":  # a driver may map more than that
+    if device != "cpu":  # a GPU driver may map more memory than that
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     finite_limits = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
@@ -68,8 +76,8 @@ def limit_resources(core: int | None, device: str = "cpu") -> None:
 
 
 def require_accelerator() -> None:
-    """Raises ValueError where JAX finds neither GPU nor TPU."""
+    """Raises ValueError if JAX finds no GPU or TPU."""
     import jax
 
     if jax.default_backend() == "cpu":
-        raise ValueError("--face_device=accelerator: JAX finds no GPU or TPU here")
+        raise ValueError("--face_device=accelerator: JAX found no GPU or TPU; use --face_device=cpu")

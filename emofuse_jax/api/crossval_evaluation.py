@@ -1,41 +1,49 @@
-"""What the report of a cross-validation shows beside scores: robustness of its models, clips to look at."""
+"""Evaluates the models of a cross-validation under corruptions, and writes its results and report."""
 
 import math
 import os
-
-import ml_collections
+from collections.abc import Iterator
 
 from emofuse_jax.api.evaluation import ALL_DEVICES_MESH_CONFIG
 from emofuse_jax.models.registry import FUSIONS
-from emofuse_jax.parallel.distributed import is_first_process
+from emofuse_jax.parallel.distributed import exclusive_workdir, is_first_process
 from emofuse_jax.parallel.mesh import make_mesh, replicated
-from emofuse_jax.reporting import cards
+from emofuse_jax.reporting import cards, page
 from emofuse_jax.reporting.crossval_report import write_crossval_report
 from emofuse_jax.reporting.examples import make_examples
+from emofuse_jax.reporting.gallery_clip import GalleryClip
 from emofuse_jax.scoring.pooled_scores import format_markdown_row
-from emofuse_jax.scoring.predict import predict, sharded_batches
-from emofuse_jax.scoring.robustness import make_corruptions, predict_corrupted, robustness_curves
+from emofuse_jax.scoring.predict import Predictions, predict, sharded_batches
+from emofuse_jax.scoring.result_types import CrossvalFile, ReplicaResult, RobustnessCurves
+from emofuse_jax.scoring.robustness import Condition, make_corruptions, predict_corrupted, robustness_curves
 from emofuse_jax.training.checkpoint.load import load_trained_model
 from emofuse_jax.training.crossval.crossval import replica_directory
 from emofuse_jax.training.experiment import Experiment, make_metadata, open_experiment, with_fold_and_seed
 from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.training.step import jit_eval_step
+from emofuse_jax.types import Batch
+from emofuse_jax.utils.config_dict import ConfigDict
 from emofuse_jax.utils.files import write_json
 
 
 def evaluate_robustness(
-    base_experiment: Experiment, workdir: str, runs: list[dict], *, example_count: int = 6
-) -> tuple[dict, list[dict]]:
-    """Scores every model of a cross-validation on its own test clips, made worse in known ways.
+    base_experiment: Experiment, workdir: str, runs: list[ReplicaResult], *, example_count: int = 6
+) -> tuple[RobustnessCurves, list[GalleryClip]]:
+    """Scores every model of a cross-validation on its test clips, with noise, lost frames or one modality.
 
     Args:
       base_experiment: the experiment of any fold.
-      workdir: of it; the checkpoints lie below `runs/`.
-      runs: of results.json.
-      example_count: clips in the gallery, of the first run.
+      workdir: directory of the cross-validation; the checkpoints are in `runs/`.
+      runs: `runs` of results.json.
+      example_count: number of clips in the gallery, from the first run.
 
     Returns:
-      `{"snr": [{"at", "ua", "wa"}], "lost": [..], "without": [..]}` (robustness.py), and the gallery.
+      A pair: the scores by strength of each corruption; and clips with their predictions and attention for
+      the report.
+
+    Raises:
+      FileNotFoundError: a checkpoint is missing.
+      ValueError: a checkpoint or a record is damaged, the recipe is unknown, or no test clip has a label.
     """
     config, mesh = base_experiment.config, make_mesh(ALL_DEVICES_MESH_CONFIG)
     eval_step = jit_eval_step(base_experiment.model, mesh)
@@ -43,7 +51,8 @@ def evaluate_robustness(
     corruptions = make_corruptions(
         FUSIONS[config.model.fusion.name].modalities, base_experiment.spec, config.data.recipe
     )
-    predictions_by_run, gallery_examples = [], []
+    predictions_by_run: list[dict[Condition, Predictions]] = []
+    gallery_examples: list[GalleryClip] = []
     for run in runs:
         replica_id = run["fold"], run["seed"]
         experiment, directory = (
@@ -52,8 +61,8 @@ def evaluate_robustness(
         )
         _, params, model_state, _ = load_trained_model(directory, "best", replicated(mesh))
 
-        def batches(experiment=experiment):
-            choose_spec, clips = experiment.shape, experiment.clips["test"]
+        def batches(experiment: Experiment = experiment) -> Iterator[Batch]:
+            choose_spec, clips = experiment.choose_spec, experiment.clips["test"]
             return sharded_batches(experiment.dataset, clips, choose_spec, mesh, batch_size=batch_size)
 
         predictions_by_run.append(predict_corrupted(eval_step, params, model_state, batches, corruptions))
@@ -66,12 +75,38 @@ def evaluate_robustness(
 
 
 def write_crossval_outputs(
-    config: ml_collections.ConfigDict, workdir: str, results: dict, command: str, *, example_count: int = 6
+    config: ConfigDict,
+    workdir: str,
+    results: CrossvalFile,
+    command: str,
+    *,
+    example_count: int = 6,
 ) -> None:
-    """Writes `results.json`, `row.md` (a row for a paper), `robustness.json`, `report.html` and both cards.
+    """Writes the results, the report and the cards of a cross-validation to `workdir`.
 
-    Every process scores; the first one writes.
+    The files are `results.json`, `row.md` (a row for a paper), `robustness.json`, a model card, a data card,
+    and `report.html` with its figures; without matplotlib, the report is left out and a line on stderr says
+    so. Every process scores; the first one writes.
+
+    Args:
+      config: config of the cross-validation.
+      workdir: directory of the cross-validation.
+      results: contents of results.json.
+      command: the command or call that made the results, for the report.
+      example_count: number of clips in the gallery of the report.
+
+    Raises:
+      FileNotFoundError: a checkpoint is missing, or the records are gone.
+      ValueError: a checkpoint, a record or a metrics.jsonl is damaged, or another process uses `workdir`.
+      OSError: a file cannot be written.
     """
+    with exclusive_workdir(workdir):
+        _write_crossval_outputs(config, workdir, results, command, example_count)
+
+
+def _write_crossval_outputs(
+    config: ConfigDict, workdir: str, results: CrossvalFile, command: str, example_count: int
+) -> None:
     if is_first_process():
         write_json(os.path.join(workdir, "results.json"), results)
     base_experiment, replica_ids = (
@@ -89,6 +124,8 @@ def write_crossval_outputs(
     run_metadata = make_metadata(with_fold_and_seed(base_experiment, *replica_ids[0]))
     cards.write_card(workdir, cards.MODEL_CARD, cards.make_crossval_card(run_metadata, results))
     cards.write_card(workdir, cards.DATA_CARD, cards.make_data_card(base_experiment.dataset))
+    if not page.can_draw_figures("report.html"):
+        return
     write_crossval_report(
         os.path.join(workdir, "report.html"),
         results=results,

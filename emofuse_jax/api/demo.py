@@ -2,9 +2,9 @@
 
 import os
 import time
+from typing import NotRequired, TypedDict
 
-from data_prep.corpora import demo as corpus
-from data_prep.corpora import read_corpus
+from data_prep.corpora import demo as corpus, read_corpus
 from data_prep.prepare import prepare
 from data_prep.settings import RECIPES
 from data_prep.synth.clip import render_clip
@@ -13,22 +13,53 @@ from emofuse_jax.api import evaluation
 from emofuse_jax.api.export import export_bundle
 from emofuse_jax.api.training import train
 from emofuse_jax.reporting import run_report, terminal
+from emofuse_jax.reporting.figures.score_figures import NetworkComparison
+from emofuse_jax.scoring.result_types import ScoreFields
+from emofuse_jax.serving.predictions import FailedWindow
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.metric_writer import read_epoch_rows
+from emofuse_jax.utils.config_dict import ConfigDict
 from emofuse_jax.utils.files import write_json
 from emofuse_jax.utils.progress_bar import progress_bar
 
 NETWORKS = {"voice": "audio_only", "face": "video_only", "both": "am_fbp"}
 PROTOCOL = "demo_1fold"
-SUMMARY_FIELDS = ("ua", "wa", "wf1", "ua_interval", "wa_interval", "wf1_interval")
+
+
+class DemoSummary(TypedDict):
+    """Contents of the results.json of the demo: scores of the three networks, and the best possible ones."""
+
+    voice: ScoreFields
+    face: ScoreFields
+    both: ScoreFields
+    ceilings: dict[str, float]
+    """Best possible accuracy with each input, and that of adding the evidence of both (`additive`)."""
+    seconds: NotRequired[float]
+    """Duration of the demo."""
 
 
 def run_demo(
     output: str, *, seed: int, clips_per_speaker: int, epochs: int | None, workers: int | None
-) -> dict:
-    """Makes everything under `output`; prints a table, the report's path and one prediction.
+) -> DemoSummary:
+    """Runs the complete demo in `output`; prints a table, the path of the report and one prediction.
 
-    The corpus and its records are made once; networks of a seed other than 0 go to `seed_<n>` beside them.
+    The corpus and its records are created once. Networks of another seed than 0 are stored in `seed_<n>`.
+
+    Args:
+      output: directory for corpus, records, networks, report and bundle.
+      seed: seed of the training.
+      clips_per_speaker: number of clips of each speaker.
+      epochs: number of epochs; None: as the configs say.
+      workers: number of processes; None: one per core.
+
+    Returns:
+      The contents of results.json: the scores of the networks as `voice`, `face` and `both`, the best
+      possible accuracies as `ceilings`, and the duration as `seconds`.
+
+    Raises:
+      ValueError: a number is out of range, `output` holds a demo with other parameters, or files of it are
+        damaged.
+      OSError: a file cannot be written.
     """
     start_time = time.monotonic()
     clips_directory, records_directory = os.path.join(output, "clips"), os.path.join(output, "records")
@@ -66,20 +97,40 @@ def run_demo(
 
 
 def print_step(step_number: int, description: str) -> None:
-    """Announces a step."""
+    """Prints the number and the description of a step."""
     print(f"[{step_number}/7] {description}", flush=True)
 
 
-def make_network_config(records_directory: str, fusion: str, seed: int, epochs: int | None):
-    """The demo config of a fusion, on these records."""
+def make_network_config(records_directory: str, fusion: str, seed: int, epochs: int | None) -> ConfigDict:
+    """Returns the small config of a fusion for the records of the demo.
+
+    With `epochs` None or 0, the number of epochs is that of the config. Raises LookupError if there is no
+    such fusion.
+    """
     config = settings.small(fusion)
     config.seed, config.data.path, config.data.protocol = seed, records_directory, PROTOCOL
     config.train.epochs = epochs or config.train.epochs
     return config
 
 
-def score_networks(run_directory: str, clips_directory: str) -> dict:
-    """Scores the three networks on the test speakers, writes the report of both, prints the table."""
+def score_networks(run_directory: str, clips_directory: str) -> DemoSummary:
+    """Scores the three networks on the test speakers, writes their results and a report, and prints a table.
+
+    Writes `evaluation/test/results.json` and cards below the directory of each network, and report.html of
+    the network `both` to `run_directory`.
+
+    Args:
+      run_directory: holds one directory per network: `voice`, `face` and `both`.
+      clips_directory: directory of the corpus.
+
+    Returns:
+      The scores of the networks as `voice`, `face` and `both`, and the best possible accuracies by input as
+      `ceilings`; without `seconds`.
+
+    Raises:
+      FileNotFoundError: a checkpoint, the records or the corpus is missing.
+      ValueError: the records differ from those of the training.
+    """
     evaluations = {name: evaluation.evaluate_workdir(os.path.join(run_directory, name)) for name in NETWORKS}
     for name, (results, _) in evaluations.items():
         evaluation.write_results(os.path.join(run_directory, name), results)
@@ -91,8 +142,12 @@ def score_networks(run_directory: str, clips_directory: str) -> dict:
     ceilings = corpus.accuracy_ceilings(
         clip for clip in corpus.read_demo_clips(clips_directory) if clip.clip_id in test_clip_ids
     )
-    summary = {name: {key: main_scores[name][key] for key in SUMMARY_FIELDS} for name in NETWORKS} | {
-        "ceilings": ceilings
+    networks = {name: summarise_scores(main_scores[name]) for name in NETWORKS}
+    summary: DemoSummary = {
+        "voice": networks["voice"],
+        "face": networks["face"],
+        "both": networks["both"],
+        "ceilings": ceilings,
     }
     report_path = os.path.join(run_directory, "report.html")
     run_report.write_report(
@@ -101,7 +156,7 @@ def score_networks(run_directory: str, clips_directory: str) -> dict:
         history=read_epoch_rows(os.path.join(run_directory, "both")),
         examples=examples,
         title="emofuse demo: AM-FBP",
-        comparison=summary,
+        comparison=NetworkComparison(networks, ceilings),
         marks=evaluation.result_marks(results),
     )
     terminal.print_scores(main_scores, "test speakers, 95 % intervals by speaker")
@@ -111,14 +166,39 @@ def score_networks(run_directory: str, clips_directory: str) -> dict:
     return summary
 
 
+def summarise_scores(scores: ScoreFields) -> ScoreFields:
+    """Returns a copy of the scores with only `ua`, `wa`, `wf1` and their intervals, such as `ua_interval`.
+
+    `ua` is the unweighted accuracy, `wa` the weighted accuracy and `wf1` the weighted F1 score. Raises
+    KeyError if one of them is missing.
+    """
+    return {
+        "ua": scores["ua"],
+        "wa": scores["wa"],
+        "wf1": scores["wf1"],
+        "ua_interval": scores["ua_interval"],
+        "wa_interval": scores["wa_interval"],
+        "wf1_interval": scores["wf1_interval"],
+    }
+
+
 def predict_new_clip(run_directory: str) -> None:
-    """Exports the network of both streams; answers for a clip of a speaker whom the corpus does not have."""
+    """Exports the network `both`, and prints its prediction for a clip of a new speaker.
+
+    Writes the bundle to `bundle` and the clip to `new_clip.mp4` in `run_directory`.
+
+    Raises:
+      FileNotFoundError: the network has no checkpoint.
+      ValueError: the network cannot be exported, or the clip has no prediction.
+    """
     bundle_path = os.path.join(run_directory, "bundle")
     export_bundle(os.path.join(run_directory, "both"), bundle_path)
     path = os.path.join(run_directory, "new_clip.mp4")
     with open(path, "wb") as file:
         file.write(render_clip(speaker=99, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=0))
     (prediction,) = serving.load(bundle_path).predict(path)
+    if isinstance(prediction, FailedWindow):
+        raise ValueError(f"{path}: {prediction.error}")
     true_class = corpus.CLASSES[corpus.class_of(1, 0, 1)]
     print(f"{path}, made as {true_class!r}:")
     for name, probability in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):

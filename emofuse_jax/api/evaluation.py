@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import ml_collections
 
-from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.dataset import SPLITS, open_dataset
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.reporting import cards
 from emofuse_jax.reporting.examples import make_examples
+from emofuse_jax.reporting.gallery_clip import GalleryClip
 from emofuse_jax.scoring.predict import (
     Predictions,
     predict,
@@ -19,9 +20,11 @@ from emofuse_jax.scoring.predict import (
     score_speakers,
     sharded_batches,
 )
-from emofuse_jax.scoring.result_labels import corpus_marks
+from emofuse_jax.scoring.result_marks import corpus_marks
+from emofuse_jax.scoring.result_types import EvaluationResults, ScoreFields
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.load import load_trained_model
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.training.checkpoint.saved_config import saved_config
 from emofuse_jax.training.experiment import (
     Experiment,
@@ -29,7 +32,7 @@ from emofuse_jax.training.experiment import (
     check_test_speakers_unseen,
     open_experiment,
 )
-from emofuse_jax.training.folds import VALIDATION_TRAINED_ON_MESSAGE
+from emofuse_jax.training.hold_out import VALIDATION_TRAINED_ON_MESSAGE
 from emofuse_jax.training.step import jit_eval_step
 from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
@@ -44,18 +47,24 @@ def evaluate_workdir(
     checkpoint_kind: str = "best",
     data_path: str = "",
     example_count: int = 6,
-) -> tuple[dict, list[dict]]:
-    """Scores a trained model on one part of its fold: both streams, and each alone from the same parameters.
+) -> tuple[EvaluationResults, list[GalleryClip]]:
+    """Scores a trained model on one split of its fold: with both modalities, and with each alone.
 
     Args:
-      workdir: of `emofuse train`.
-      split: train, validation or test.
-      checkpoint_kind: checkpoint, best or last.
-      data_path: where the records lie now, if they moved.
-      example_count: clips in the gallery.
+      workdir: directory of a training run.
+      split: `train`, `validation` or `test`.
+      checkpoint_kind: `best` or `last`.
+      data_path: directory of the records, if they were moved after training.
+      example_count: number of clips in the gallery of the report.
 
     Returns:
-      The results (their form: `run_report.write_report`) and the gallery.
+      A pair: the contents of results.json (scores by modality, and the labels, speakers and probabilities of
+      the clips); and clips with their predictions and attention for the report.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or the records are gone.
+      ValueError: the split is empty or has no labelled clips, the checkpoint is damaged, the records are
+        damaged or differ from those of the training, or the model was trained on a test speaker.
     """
     experiment, params, model_state, metadata = load_trained_experiment(workdir, checkpoint_kind, data_path)
     if split == "test":
@@ -69,10 +78,16 @@ def evaluate_workdir(
 
 
 def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Params, str], Predictions]:
-    """`(params, model_state, modality)` to the answers for a part's clips, compiled once.
+    """Returns a function that predicts the clips of a split; the model is compiled once.
 
-    Raises ValueError where the part is empty.
+    The function takes parameters, model state and modality (`both`, `audio` or `video`), and returns the
+    `Predictions`: probabilities, labels and speakers of the clips.
+
+    Raises:
+      ValueError: the split is unknown or has no clips.
     """
+    if split not in SPLITS:
+        raise ValueError(f"split={split!r}: expected one of {', '.join(SPLITS)}")
     clips = experiment.clips[split]
     if not len(clips):
         reason = (
@@ -88,7 +103,9 @@ def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Para
     eval_step = jit_eval_step(experiment.model, mesh)
 
     def predict_split(params: Params, model_state: Params, modality: str) -> Predictions:
-        batches = sharded_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=batch_size)
+        batches = sharded_batches(
+            experiment.dataset, clips, experiment.choose_spec, mesh, batch_size=batch_size
+        )
         return predict(eval_step, params, model_state, batches, modality)
 
     return predict_split
@@ -96,8 +113,23 @@ def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Para
 
 def score_with_changed_params(
     change_params: Callable[[Params], Params], workdir: str, checkpoint_kind: str, data_path: str
-) -> tuple[dict, dict]:
-    """Scores of all streams on the validation clips, with the parameters as they are and altered."""
+) -> tuple[ScoreFields, ScoreFields]:
+    """Scores a model on its validation clips twice: unchanged, and with changed parameters.
+
+    Args:
+      change_params: returns the changed parameters.
+      workdir: directory of a training run.
+      checkpoint_kind: `best` or `last`.
+      data_path: directory of the records, if they were moved after training; otherwise empty.
+
+    Returns:
+      A pair of scores, before and after the change, with all modalities of the model and without intervals.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or the records are gone.
+      ValueError: there are no validation clips, none of them has a label, the checkpoint is damaged, or the
+        records differ from those of the training.
+    """
     experiment, params, model_state, _ = load_trained_experiment(workdir, checkpoint_kind, data_path)
     predict_split, main_modality = (
         make_predictor(experiment, "validation"),
@@ -107,8 +139,22 @@ def score_with_changed_params(
     return score_predictions(before, with_intervals=False), score_predictions(after, with_intervals=False)
 
 
-def write_results(workdir: str, results: dict, checkpoint_kind: str = "best") -> str:
-    """Writes `results.json` and both cards to `evaluation/<part>` of a workdir; gives that directory."""
+def write_results(workdir: str, results: EvaluationResults, checkpoint_kind: str = "best") -> str:
+    """Writes results.json, a model card and a data card to `evaluation/<split>` of a workdir.
+
+    Args:
+      workdir: directory of a training run.
+      results: contents of results.json; `results["split"]` is the split.
+      checkpoint_kind: `best` or `last`.
+
+    Returns:
+      The path of the directory with these files.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or the records are gone.
+      ValueError: the checkpoint's metadata or the records are damaged.
+      OSError: a file cannot be written.
+    """
     directory = os.path.join(workdir, "evaluation", results["split"])
     card = cards.make_checkpoint_card(store.read_metadata(workdir, checkpoint_kind), results)
     write_json(os.path.join(directory, "results.json"), results)
@@ -118,9 +164,16 @@ def write_results(workdir: str, results: dict, checkpoint_kind: str = "best") ->
 
 
 def make_evaluation_results(
-    experiment: Experiment, metadata: dict, split: str, predictions: dict[str, Predictions]
-) -> dict:
-    """The result file of a part: scores of every modality, and the first one's answers for every clip."""
+    experiment: Experiment, metadata: CheckpointMetadata, split: str, predictions: dict[str, Predictions]
+) -> EvaluationResults:
+    """Returns the contents of results.json: names and settings of the run, scores by modality, predictions.
+
+    The scores are in `modalities` and `per_speaker`. The predictions are those of the first modality in
+    `predictions`, as lists with one entry per clip: `clips`, `labels`, `speakers` and `probabilities`.
+
+    Raises:
+      ValueError: no clip has a label.
+    """
     main_predictions = next(iter(predictions.values()))
     return {
         "config": experiment.config.name,
@@ -149,15 +202,32 @@ def make_evaluation_results(
 
 
 def evaluated_modalities(fusion: str) -> tuple[str, ...]:
-    """What a network can be scored on: its one stream, or both and each alone."""
+    """Returns the names of the inputs with which a fusion is scored.
+
+    These are the one modality of the fusion, or `both` followed by `audio` and `video`. Raises KeyError if
+    there is no such fusion.
+    """
     fusion_modalities = FUSIONS[fusion].modalities
     return fusion_modalities if len(fusion_modalities) == 1 else ("both", *fusion_modalities)
 
 
 def load_trained_experiment(
     workdir: str, checkpoint_kind: str, data_path: str
-) -> tuple[Experiment, Params, Params, dict]:
-    """The experiment of a workdir with its parameters, model state and metadata."""
+) -> tuple[Experiment, Params, Params, CheckpointMetadata]:
+    """Opens a training run.
+
+    Args:
+      workdir: directory of the run.
+      checkpoint_kind: `best` or `last`.
+      data_path: directory of the records, if they were moved; otherwise empty.
+
+    Returns:
+      The experiment, the parameters, the model state and the metadata of the checkpoint.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or the records are gone.
+      ValueError: the checkpoint or the records are damaged, or the records differ from those of the training.
+    """
     _, params, model_state, metadata = load_trained_model(
         workdir, checkpoint_kind, replicated(make_mesh(ALL_DEVICES_MESH_CONFIG))
     )
@@ -169,6 +239,9 @@ def load_trained_experiment(
     return experiment, params, model_state, metadata
 
 
-def result_marks(results: dict) -> list[str]:
-    """What must stand loudly beside a result: leaks of its split, and that data was made."""
+def result_marks(results: EvaluationResults) -> list[str]:
+    """Returns the warnings to show next to a result, one line each; an empty list if there are none.
+
+    They name the known leaks of the split, and say if the data are synthetic or composite.
+    """
     return corpus_marks(results["corpus"], results["leaks"])

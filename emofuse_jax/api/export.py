@@ -13,8 +13,21 @@ def export_bundle(
     quantize: str = "",
     onnx: bool = False,
 ) -> float:
-    """Writes the bundle of a checkpoint and both cards; `serving.bundle.export.export_bundle` has the
-    arguments."""
+    """Writes the bundle of a checkpoint, with its model card and data card, to the directory `output`.
+
+    Takes the arguments of `serving.bundle.export.export_bundle`.
+
+    Returns:
+      The largest difference between the probabilities and logits of the bundle and those of the checkpoint.
+
+    Raises:
+      FileNotFoundError: the checkpoint does not exist.
+      ValueError: the checkpoint, a card or results.json is damaged; an encoder file is missing or is not the
+        one that prepared the records; `output` exists and is neither a bundle nor an empty directory; the
+        ONNX converter is missing or does not support an operation; or the difference is more than 1e-5
+        (ONNX: 1e-4).
+      OSError: a file cannot be read or written.
+    """
     return export.export_bundle(
         workdir,
         output,

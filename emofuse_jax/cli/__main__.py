@@ -1,4 +1,4 @@
-"""`python -m emofuse_jax.cli <verb>` is the `emofuse` command."""
+"""Runs the `emofuse` command as `python -m emofuse_jax.cli <verb>`."""
 
 from emofuse_jax.cli.main import main
 

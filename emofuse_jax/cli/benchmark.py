@@ -1,4 +1,4 @@
-"""Finds the benchmark suites (benchmarks/main.py), which only a clone of the repository has."""
+"""Imports the benchmark suites (benchmarks/main.py), which exist only in a clone of the repository."""
 
 import pathlib
 import sys
@@ -7,7 +7,9 @@ import emofuse_jax
 
 _REPOSITORY_ROOT = pathlib.Path(emofuse_jax.__file__).parents[1]
 if not (_REPOSITORY_ROOT / "benchmarks" / "main.py").is_file():
-    sys.exit("emofuse: benchmarks are not installed; run python launch/benchmark.py in a clone of emofuse")
-sys.path.insert(0, str(_REPOSITORY_ROOT))  # a folder of that name in the working directory is not meant
+    sys.exit(
+        "emofuse: the benchmarks are not installed; run python launch/benchmark.py in a clone of emofuse"
+    )
+sys.path.insert(0, str(_REPOSITORY_ROOT))  # before the working directory
 
 from benchmarks.main import main as main  # noqa: E402

@@ -1,14 +1,16 @@
-"""Start a run on a cluster; when the cluster takes it back, the job is started again and goes on.
+"""Starts a run on a cluster; the job is restarted and resumes after the cluster preempts it.
 
     emofuse cluster --kind=slurm --hosts=4 --devices=8 --job="train --config=am_fbp --workdir=DIR" --dry_run
     emofuse cluster --kind=jobset --hosts=4 --devices=4 --accelerator=tpu-v5-lite-podslice --topology=4x4 \\
         --image=REGISTRY/emofuse:TAG --job="crossval --config=features --workdir=DIR" --dry_run
     emofuse cluster --kind=tpu_pod --slice=NAME --zone=ZONE --job="train --config=am_fbp --workdir=DIR"
 
---dry_run prints the script or manifest, and the command that would start it. A process that gets SIGTERM
-saves and exits with 75 (emofuse_jax/parallel/preemption.py), after which the templates start the job again,
-as after 134, JAX's end where a host fell silent; GKE does so after any failure. Hosts find each other by what
-the cluster tells them.
+--dry_run prints the script or manifest and the command that would start it, and starts nothing.
+
+A process that receives SIGTERM saves a checkpoint and exits with status 75
+(emofuse_jax/parallel/preemption.py). The Slurm and TPU pod templates restart the job after status 75, and
+after status 134, with which JAX aborts if another host stops responding. GKE restarts it after any failure.
+The hosts find each other through the cluster's environment.
 """
 
 import json
@@ -28,34 +30,46 @@ CLUSTER_KINDS = {
     "jobset": ("jobset.yaml", ("kubectl", "apply", "-f")),
     "tpu_pod": ("tpu_pod.sh", ("bash",)),
 }
-"""Template, and the words before its path that start it."""
+"""Template file of each kind of cluster, and the command that starts it."""
 SUPPORTED_VERBS = ("train", "crossval")
+"""Verbs that a job may run."""
 
-KIND = flags.DEFINE_enum("kind", None, sorted(CLUSTER_KINDS), "Which cluster.")
-JOB = flags.DEFINE_string("job", None, "The verb and its flags, as after `emofuse`.")
+KIND = flags.DEFINE_enum("kind", None, sorted(CLUSTER_KINDS), "Kind of cluster.")
+JOB = flags.DEFINE_string(
+    "job", None, "Verb (train or crossval) and its flags, as after `emofuse`; needs --workdir."
+)
 NAME = flags.DEFINE_string("name", "emofuse", "Name of the job.")
 HOSTS = flags.DEFINE_integer("hosts", 1, "Number of hosts.", lower_bound=1)
-DEVICES_PER_HOST = flags.DEFINE_integer("devices", 8, "GPUs or TPU chips of a host.", lower_bound=1)
-CORES_PER_HOST = flags.DEFINE_integer("cores", 16, "CPU cores of a host's task.", lower_bound=1)
-MAX_HOURS = flags.DEFINE_integer("hours", 24, "Longest time of a Slurm job.", lower_bound=1)
-MAX_RESTARTS = flags.DEFINE_integer("restarts", 100, "How often a job is started again.", lower_bound=0)
+DEVICES_PER_HOST = flags.DEFINE_integer("devices", 8, "Number of GPUs or TPU chips per host.", lower_bound=1)
+CORES_PER_HOST = flags.DEFINE_integer("cores", 16, "Number of CPU cores per host, for slurm.", lower_bound=1)
+MAX_HOURS = flags.DEFINE_integer("hours", 24, "Time limit of the job in hours, for slurm.", lower_bound=1)
+MAX_RESTARTS = flags.DEFINE_integer("restarts", 100, "Maximum number of restarts.", lower_bound=0)
 IMAGE = flags.DEFINE_string("image", "", "Container image with emofuse, for jobset.")
-ACCELERATOR = flags.DEFINE_string("accelerator", "tpu-v5-lite-podslice", "GKE's name of the chips.")
-TOPOLOGY = flags.DEFINE_string("topology", "", "Slice, such as 4x4, for jobset.")
+ACCELERATOR = flags.DEFINE_string(
+    "accelerator", "tpu-v5-lite-podslice", "Name of the TPU type in GKE, for jobset."
+)
+TOPOLOGY = flags.DEFINE_string("topology", "", "Shape of the TPU slice, such as 4x4, for jobset.")
 SLICE = flags.DEFINE_string("slice", "", "Name of the TPU VM or queued resource, for tpu_pod.")
-ZONE = flags.DEFINE_string("zone", "", "Its zone.")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would start, and start nothing.")
+ZONE = flags.DEFINE_string("zone", "", "Zone of the TPU VM, for tpu_pod.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the script or manifest, and start nothing.")
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Fills in the template, and starts it or prints it."""
+    """Fills in the template, and starts it or, with --dry_run, prints it.
+
+    Returns:
+      The exit status of the start command; None with --dry_run.
+
+    Raises:
+      ValueError: a flag is missing or invalid, or the start command is not installed.
+    """
     if argv[1:] or not (KIND.value and JOB.value):
         raise ValueError("usage: emofuse cluster --kind=KIND --job='train ...'; see emofuse cluster --help")
     text = render_template(KIND.value, template_values())
     _, start_command = CLUSTER_KINDS[KIND.value]
     if DRY_RUN.value:
         print(text)
-        print(f"would start it by: {' '.join(start_command)} FILE")
+        print(f"command to start it: {' '.join(start_command)} FILE")
         return None
     with tempfile.NamedTemporaryFile("w", suffix=f"-{CLUSTER_KINDS[KIND.value][0]}", delete=False) as file:
         file.write(text)
@@ -63,19 +77,24 @@ def main(argv: Sequence[str]) -> int | None:
         return subprocess.run([*start_command, file.name], check=False).returncode
     except FileNotFoundError:
         raise ValueError(
-            f"{start_command[0]}: not on this machine; the filled-in template is {file.name}"
+            f"{start_command[0]}: command not found; the filled-in template is {file.name}"
         ) from None
 
 
 def template_values() -> dict[str, object]:
-    """The values of the template's fields; ValueError where the job is none."""
+    """Returns the value of each template field by name, taken from the flags.
+
+    Raises ValueError if --job or --name is invalid.
+    """
     job_arguments = shlex.split(JOB.value)
     if not job_arguments or job_arguments[0] not in SUPPORTED_VERBS:
-        raise ValueError(f"--job={JOB.value!r}: expected to begin with one of {', '.join(SUPPORTED_VERBS)}")
+        raise ValueError(
+            f"--job={JOB.value!r}: expected a job that begins with {' or '.join(SUPPORTED_VERBS)}"
+        )
     if not any(argument.startswith("--workdir=") for argument in job_arguments):
-        raise ValueError(f"--job={JOB.value!r}: needs --workdir=DIR, which all hosts share")
+        raise ValueError(f"--job={JOB.value!r}: expected --workdir=DIR with a directory that all hosts share")
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?", NAME.value):
-        raise ValueError(f"--name={NAME.value}: expected up to 42 small letters, digits and hyphens")
+        raise ValueError(f"--name={NAME.value}: expected up to 42 lower-case letters, digits and hyphens")
     return {
         "name": NAME.value,
         "command": shlex.join(["emofuse", *job_arguments]),
@@ -93,7 +112,16 @@ def template_values() -> dict[str, object]:
 
 
 def render_template(kind: str, values: dict[str, object]) -> str:
-    """The filled-in template; ValueError names a flag that it needs and that is empty."""
+    """Returns the text of the filled-in template of a kind of cluster.
+
+    Args:
+      kind: a key of CLUSTER_KINDS.
+      values: result of `template_values`.
+
+    Raises:
+      ValueError: a flag that the template needs is empty; the message names the flag.
+      KeyError: an unknown kind.
+    """
     name, _ = CLUSTER_KINDS[kind]
     template = AtSignTemplate(
         (package_data_folder("cluster_templates", "launch/cluster") / name).read_text(encoding="utf-8")
@@ -109,12 +137,12 @@ def render_template(kind: str, values: dict[str, object]) -> str:
 
 
 class AtSignTemplate(string.Template):
-    """Fields are `@name@`: `$` is the shell's."""
+    """Template with fields written as `@name@`, because `$` belongs to the shell."""
 
     delimiter = "@"
-    pattern = r"@(?:(?P<named>[a-z_]+)@|(?P<escaped>@)|(?P<braced>(?!))|(?P<invalid>(?!)))"
+    pattern = r"@(?:(?P<named>[a-z_]+)@|(?P<escaped>@)|(?P<braced>(?!))|(?P<invalid>(?!)))"  # type: ignore[assignment]  # typeshed types the compiled pattern
 
 
 def _to_yaml_list(command: object) -> str:
-    """A list of strings in YAML's flow style, which is JSON's."""
+    """Returns the words of a command as a YAML list in flow style, which is also JSON."""
     return json.dumps(shlex.split(str(command)))

@@ -1,34 +1,50 @@
-"""Say whether two results differ by more than chance.
+"""Tests whether two cross-validation results differ significantly.
 
     emofuse compare runs/a/results.json runs/b/results.json [--measure=ua]
 
-Both are of emofuse crossval, on the same protocol. All answers of a speaker are swapped between the two, in
-every way or in 10,000 drawn ones: p is the share of swaps that differ at least as much. Prints the difference
-with its interval by speaker, p, the effect size, and a sentence: better, worse, or not told apart.
+Both files are written by emofuse crossval on the same protocol. The test is a paired permutation test over
+speakers: all predictions of a speaker are swapped between the two results, in all combinations for few
+speakers and in 10,000 random ones otherwise. p is the fraction of swaps with a difference at least as large
+as the observed one. Prints the difference with its interval over speakers, p, the effect size, and whether A
+is better, worse or not significantly different.
 """
 
 import os
 from collections.abc import Sequence
+from typing import cast
 
 from absl import flags
 
-MEASURE = flags.DEFINE_enum("measure", "ua", ["ua", "wa", "wf1", "mf1"], "What to compare.")
+MEASURE = flags.DEFINE_enum(
+    "measure",
+    "ua",
+    ["ua", "wa", "wf1", "mf1"],
+    "Score to compare: unweighted or weighted accuracy, weighted or macro F1.",
+)
 OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the comparison to.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads, compares, prints."""
+    """Compares two results.json files and prints the comparison; with --output, also writes it as JSON.
+
+    Raises:
+      ValueError: there are not two arguments, or the results are damaged or on different clips.
+      OSError: a file cannot be read or written.
+    """
     if len(argv) != 3:
         raise ValueError("usage: emofuse compare A/results.json B/results.json; see emofuse compare --help")
     from emofuse_jax.scoring.pooled_scores import read_crossval_results
-    from emofuse_jax.scoring.result_labels import corpus_marks
+    from emofuse_jax.scoring.result_marks import corpus_marks
+    from emofuse_jax.scoring.result_types import Metric
     from emofuse_jax.scoring.significance import compare, describe_comparison
     from emofuse_jax.utils.files import write_json
 
-    results = [read_crossval_results(path) for path in argv[1:]]
-    comparison = compare(*results, measure=MEASURE.value)
-    for letter, path, result in zip("AB", argv[1:], results, strict=True):
-        print(f"{letter}: {100 * comparison[letter.lower()]:.1f} {MEASURE.value.upper()}  {path}")
+    measure = cast(Metric, MEASURE.value)
+    result_a, result_b = (read_crossval_results(path) for path in argv[1:])
+    comparison = compare(result_a, result_b, measure=measure)
+    rows = (("A", argv[1], comparison["a"], result_a), ("B", argv[2], comparison["b"], result_b))
+    for letter, path, score, result in rows:
+        print(f"{letter}: {100 * score:.1f} {measure.upper()}  {path}")
         for mark in corpus_marks(result["corpus"], result["leaks"]):
             print(f"   {mark}")
     print(describe_comparison(comparison))

@@ -1,36 +1,51 @@
-"""Pair voices of one corpus with faces of another by label: a test of fusion, never a result on people.
+"""Pairs voices of one corpus with faces of another by label, as a stress test for fusions.
 
-    emofuse composite --voice_corpus=ravdess --voice_source=DIR --face_corpus=demo --face_source=DIR \
+    emofuse composite --voice_corpus=ravdess --voice_source=DIR --face_corpus=demo --face_source=DIR \\
         --output=DIR
     emofuse prepare --corpus=composite --source=DIR --output=DIR
 
-A composite person is one voice and one face, and no voice or face is in two persons. Everything made from
-such films is marked COMPOSITE. Run again, it goes on. --voice_classes and --face_classes choose class maps
-whose names meet (see emofuse prepare --classes).
+A composite person consists of one voice and one face, and no voice or face belongs to two persons. All
+results on such clips are marked COMPOSITE, because they say nothing about real people. Run the command again
+to resume after a stop. --voice_classes and --face_classes select class maps with common class names (see
+emofuse prepare --classes).
 """
 
 from collections.abc import Sequence
 
 from absl import flags
 
-OUTPUT = flags.DEFINE_string("output", None, "Folder to write films, composite.csv and composite.json to.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the pairs.")
+OUTPUT = flags.DEFINE_string("output", None, "Directory to write clips, composite.csv and composite.json to.")
+SEED = flags.DEFINE_integer("seed", 0, "Random seed of the pairs.")
 FLAGS_BY_SIDE = {
     side: [
-        flags.DEFINE_string(f"{side}_corpus", None, f"Corpus of the {side}s, as of emofuse prepare."),
-        flags.DEFINE_string(f"{side}_source", None, "Its folder, or the CSV of `folder`."),
-        flags.DEFINE_string(f"{side}_classes", None, "Which of its class maps; by default its first."),
+        flags.DEFINE_string(
+            f"{side}_corpus", None, f"Corpus of the {side}s, one of those of emofuse prepare."
+        ),
+        flags.DEFINE_string(
+            f"{side}_source", None, f"Directory of the {side} corpus; for `folder`, its CSV."
+        ),
+        flags.DEFINE_string(
+            f"{side}_classes", None, f"Class map of the {side} corpus; default: its first one."
+        ),
     ]
     for side in ("voice", "face")
 }
+"""Flags of the voice corpus and of the face corpus."""
 
 
 def main(argv: Sequence[str]) -> None:
-    """Reads both corpora, writes the films, and says what was left out."""
+    """Pairs the corpora, writes the clips, composite.csv and composite.json, and prints what was left out.
+
+    Raises:
+      ValueError: a flag is missing, the extra `prep` is not installed, a corpus is unknown or wrong, or the
+        corpora have too few classes or persons in common.
+      OSError: a corpus does not exist, or a file cannot be written.
+    """
     required_flags = [OUTPUT, *(flag for side_flags in FLAGS_BY_SIDE.values() for flag in side_flags[:2])]
-    if argv[1:] or not all(flag.value for flag in required_flags):
+    required_values = [flag.value for flag in required_flags if flag.value]
+    if argv[1:] or len(required_values) < len(required_flags):
         raise ValueError(
-            f"{', '.join(f'--{f.name}' for f in required_flags)} are needed; see emofuse composite --help"
+            f"{', '.join(f'--{f.name}' for f in required_flags)} are required; see emofuse composite --help"
         )
     from data_prep.optional_dependencies import require_media
 
@@ -38,11 +53,10 @@ def main(argv: Sequence[str]) -> None:
     from data_prep.corpora import read_corpus
     from data_prep.corpora.composite import make_composite
 
-    corpora = [
-        read_corpus(corpus_flag.value, source_flag.value, classes=classes_flag.value)
-        for corpus_flag, source_flag, classes_flag in FLAGS_BY_SIDE.values()
-    ]
-    count, left_out = make_composite(*corpora, OUTPUT.value, SEED.value)
+    output, voice_name, voice_source, face_name, face_source = required_values
+    voice_corpus = read_corpus(voice_name, voice_source, classes=FLAGS_BY_SIDE["voice"][2].value)
+    face_corpus = read_corpus(face_name, face_source, classes=FLAGS_BY_SIDE["face"][2].value)
+    count, left_out = make_composite(voice_corpus, face_corpus, output, SEED.value)
     for note in left_out:
         print(note)
-    print(f"COMPOSITE: {count} films in {OUTPUT.value}; next: emofuse prepare --corpus=composite")
+    print(f"COMPOSITE: {count} clips in {output}; next: emofuse prepare --corpus=composite")

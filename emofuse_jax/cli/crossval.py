@@ -1,14 +1,17 @@
-"""Train and test every fold of a protocol with several seeds, in one program; run again, it goes on.
+"""Trains and tests every fold of a protocol with several seeds, in one program; run it again to resume.
 
     emofuse crossval --config=am_fbp --config.data.path=DIR --workdir=DIR --seeds=5
     emofuse crossval --config=features --config.data.path=DIR --workdir=DIR --protocol=ravdess_6fold
 
-The corpus lies on the devices once; folds and seeds are spread over all devices, and on each run side by side
-(config.crossval.mode=auto|vmap|loop) as many as its memory holds. Parameters are chosen by validation, the
-test part of a fold is scored once; with --config.data.hold_out=False validation clips are trained on too and
-the last epoch is kept. Writes results.json, report.html, row.md (a row for a paper, in Markdown),
-and runs/fold_<i>_seed_<j>/, which emofuse evaluate and export take as a workdir. `{fold}` and `{seed}` in
-config.init.* are those of the run.
+The dataset is loaded onto each device once. Folds and seeds are distributed over all devices, and each device
+trains as many at the same time as fit into its memory (config.crossval.mode=auto|vmap|loop).
+
+Parameters are chosen by the validation score, and the test split of a fold is scored once. With
+--config.data.hold_out=False the validation clips are used for training too and the last epoch is used.
+
+Writes results.json, report.html, row.md (a Markdown table row for a paper) and runs/fold_<i>_seed_<j>/, which
+emofuse evaluate and emofuse export accept as --workdir. `{fold}` and `{seed}` in config.init.* are replaced
+by those of the run.
 """
 
 from collections.abc import Sequence
@@ -19,21 +22,30 @@ from ml_collections import config_flags
 from emofuse_jax.cli import distributed_flags
 from emofuse_jax.cli.main import command_line
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the runs and of results.json.")
-SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds a fold: config.seed and those that follow.", lower_bound=1)
-PROTOCOL = flags.DEFINE_string("protocol", "", "Which protocol, in place of config.data.protocol.")
-EXAMPLES = flags.DEFINE_integer("examples", 6, "Clips in the report's gallery; 0: none.", lower_bound=0)
-FOLDS = flags.DEFINE_list("folds", [], "Numbers of the folds; by default all of the protocol.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Name of a shipped config, or path of a config file."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory to write the runs and results.json to.")
+SEEDS = flags.DEFINE_integer("seeds", 1, "Number of seeds per fold, from config.seed on.", lower_bound=1)
+PROTOCOL = flags.DEFINE_string("protocol", "", "Protocol; overrides config.data.protocol.")
+EXAMPLES = flags.DEFINE_integer("examples", 6, "Number of example clips in the report.", lower_bound=0)
+FOLDS = flags.DEFINE_list("folds", [], "Numbers of the folds to run; default: all folds of the protocol.")
 flags.adopt_module_key_flags(distributed_flags)
 
 
-def main(argv: Sequence[str]) -> int | None:
-    """Runs, writes and prints."""
+def main(argv: Sequence[str]) -> None:
+    """Runs the cross-validation, writes the results and the report to --workdir, and prints the scores.
+
+    Raises:
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: a flag is missing or invalid, or the cross-validation fails, for example because another
+        process works in --workdir.
+      OSError: the records or a fold do not exist, or a file cannot be read or written.
+    """
     if argv[1:]:
-        raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+        raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
     if CONFIG.value is None or WORKDIR.value is None:
-        raise ValueError("--config and --workdir are needed; see emofuse crossval --help")
+        raise ValueError("--config and --workdir are required; see emofuse crossval --help")
     from emofuse_jax.parallel import distributed
 
     distributed_flags.initialize_distributed()
@@ -41,19 +53,18 @@ def main(argv: Sequence[str]) -> int | None:
     from emofuse_jax.api.crossval_evaluation import write_crossval_outputs
     from emofuse_jax.api.training import crossval
     from emofuse_jax.reporting import terminal
-    from emofuse_jax.scoring.result_labels import corpus_marks
+    from emofuse_jax.scoring.result_marks import corpus_marks
 
     folds = [int(fold) for fold in FOLDS.value] or None
     if PROTOCOL.value:
         CONFIG.value.data.protocol = PROTOCOL.value
     results = crossval(CONFIG.value, WORKDIR.value, seeds=SEEDS.value, folds=folds)
-    with distributed.exclusive_workdir(WORKDIR.value):
-        write_crossval_outputs(
-            CONFIG.value, WORKDIR.value, results, command_line("crossval"), example_count=EXAMPLES.value
-        )
+    write_crossval_outputs(
+        CONFIG.value, WORKDIR.value, results, command_line("crossval"), example_count=EXAMPLES.value
+    )
     if not distributed.is_first_process():
         return
     terminal.print_runs(results)
     for mark in corpus_marks(results["corpus"], results["leaks"]):
         print(mark)
-    print(f"results: {WORKDIR.value}: results.json, report.html, and as a row for a paper row.md")
+    print(f"results: {WORKDIR.value}: results.json, report.html, row.md (table row for a paper)")

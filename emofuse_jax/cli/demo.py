@@ -1,29 +1,44 @@
-"""The whole thread from nothing: clips, records, three networks, scores, report, bundle, one prediction.
+"""Runs the complete pipeline on a synthetic corpus.
 
     emofuse demo --output=runs/demo
 
-The corpus is made here (data_prep/corpora/demo.py), so the best possible scores are known and stand beside
-the results. Stopped at any moment, the same command goes on.
+The steps are: clips, records, training of three networks, scores, report, bundle, and one prediction. The
+corpus is generated (data_prep/corpora/demo.py), so the best possible scores are known; they are printed next
+to the results. Run the same command again to resume after a stop.
 """
 
 from collections.abc import Sequence
 
 from absl import flags
 
-OUTPUT = flags.DEFINE_string("output", "runs/demo", "Directory of everything that is made.")
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the trainings; the corpus stays the same.")
-CLIPS_PER_SPEAKER = flags.DEFINE_integer("clips_per_speaker", 60, "Clips of each of the 24 speakers.")
-EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of each network, instead of the config's.")
-WORKERS = flags.DEFINE_integer("workers", None, "Processes that make and prepare clips; default: one a core.")
+OUTPUT = flags.DEFINE_string("output", "runs/demo", "Directory to write everything to.")
+SEED = flags.DEFINE_integer("seed", 0, "Random seed of training; the corpus does not depend on it.")
+CLIPS_PER_SPEAKER = flags.DEFINE_integer(
+    "clips_per_speaker", 60, "Number of clips of each of the 24 speakers."
+)
+EPOCHS = flags.DEFINE_integer(
+    "epochs", None, "Number of epochs of each network; default: that of the config."
+)
+WORKERS = flags.DEFINE_integer(
+    "workers", None, "Number of processes that generate and prepare clips; default: number of cores."
+)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs the thread."""
+    """Runs the demo and writes all its files to --output.
+
+    Raises:
+      ValueError: there is an argument that is no flag, the extra `prep` or `report` is not installed, a
+        number is out of range, or --output holds another demo.
+      OSError: a file cannot be written.
+    """
     if argv[1:]:
-        raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+        raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
     from data_prep.optional_dependencies import require_media
+    from emofuse_jax.utils.optional import require_package
 
     require_media()
+    require_package("matplotlib", "report", "the demo")
     from emofuse_jax.api import demo
 
     demo.run_demo(

@@ -1,10 +1,10 @@
-"""Score a trained model on a part of its fold, and write its report.
+"""Scores a trained model on a split of its fold and writes a report.
 
     emofuse evaluate --workdir=DIR --split=test
 
-Writes results.json (scores, and the probabilities of every clip), report.html with figures/, and cards of the
-model and of the data to DIR/evaluation/<split>, and prints the scores: both streams, and each alone from the
-same parameters.
+Writes results.json (scores, and the probabilities of every clip), report.html with figures/, a model card and
+a data card to DIR/evaluation/<split>. Prints the scores with both modalities and with each modality alone,
+all from the same parameters.
 """
 
 import os
@@ -12,35 +12,33 @@ from collections.abc import Sequence
 
 from absl import flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory written by emofuse train.")
-SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Part of the fold to score.")
-CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint.")
-DATA = flags.DEFINE_string("data", "", "Directory of the records, if they moved since the training.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a training run.")
+SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Split of the fold to score.")
+CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Checkpoint to score.")
+DATA = flags.DEFINE_string("data", "", "Directory of the records, if they were moved after training.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Scores, writes and prints."""
+    """Scores the model, writes results.json, cards and the report to the workdir, and prints the scores.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or the records are gone.
+      ValueError: --workdir is missing, the split is empty, the checkpoint or the records are damaged, or the
+        model was trained on a test speaker.
+    """
     if argv[1:] or not WORKDIR.value:
         raise ValueError("usage: emofuse evaluate --workdir=DIR [--split=test]; see emofuse evaluate --help")
     from emofuse_jax.api import evaluation
-    from emofuse_jax.reporting import run_report, terminal
-    from emofuse_jax.training.metric_writer import read_epoch_rows
+    from emofuse_jax.api.run import REPORT_FILE, write_evaluation
+    from emofuse_jax.reporting import terminal
+    from emofuse_jax.utils.optional import is_installed
 
     results, examples = evaluation.evaluate_workdir(
         WORKDIR.value, split=SPLIT.value, checkpoint_kind=CHECKPOINT.value, data_path=DATA.value
     )
-    marks = evaluation.result_marks(results)
-    directory = evaluation.write_results(WORKDIR.value, results, CHECKPOINT.value)
-    report_path = os.path.join(directory, "report.html")
-    run_report.write_report(
-        report_path,
-        results=results,
-        history=read_epoch_rows(WORKDIR.value),
-        examples=examples,
-        title=f"{results['config']} on {results['corpus']}",
-        marks=marks,
-    )
+    directory = write_evaluation(WORKDIR.value, results, examples, CHECKPOINT.value)
     terminal.print_scores(results["modalities"])
-    for mark in marks:
+    for mark in evaluation.result_marks(results):
         print(mark)
-    print(f"report: {report_path}")
+    report = os.path.join(directory, REPORT_FILE)
+    print(f"report: {report}" if is_installed("matplotlib") else f"results: {directory}")

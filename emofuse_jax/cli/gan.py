@@ -1,10 +1,11 @@
-"""Generate pooled vectors of rare classes, and fit a trained network's fusion again with them.
+"""Generates pooled vectors of rare classes and trains the fusion of a trained network again with them.
 
     emofuse gan --config=gan --encoder=runs/both --workdir=runs/both_gan
     emofuse evaluate --workdir=runs/both_gan --split=test
 
---encoder is a run of a fusion of two pooled vectors (concat, late, g_fbp, ag_fbp, lmf, ...). What is
-generated enters the training alone; validation and test stay real. --config.generate=False fits without it.
+--encoder is the workdir of a run whose fusion takes two pooled vectors (concat, late, g_fbp, ag_fbp, lmf,
+...). Generated vectors are used for training only; validation and test clips are real.
+--config.generate=False trains the fusion without generated vectors.
 """
 
 import json
@@ -13,19 +14,29 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "configs/gan.py, or a file like it.")
-ENCODER = flags.DEFINE_string("encoder", None, "Workdir of the run whose fusion is fitted again.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the new checkpoint and metrics.jsonl.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "gan, or path of a config file with the same fields."
+)
+ENCODER = flags.DEFINE_string("encoder", None, "Workdir of the run whose fusion is trained again.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory to write the new checkpoint and metrics.jsonl to.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Trains the GAN, fits, and prints what was made and reached."""
+    """Trains the GAN and the fusion, writes a checkpoint to --workdir, and prints a JSON summary.
+
+    Raises:
+      FileNotFoundError: --encoder has no checkpoint, or its records are gone.
+      ValueError: a flag is missing, the fusion of the run does not take two pooled vectors, the run has no
+        validation clips, or --workdir contains another run.
+      OSError: a file cannot be written.
+    """
     if argv[1:]:
-        raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
-    if None in (CONFIG.value, ENCODER.value, WORKDIR.value):
-        raise ValueError("--config, --encoder and --workdir are needed; see emofuse gan --help")
+        raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
+    encoder, workdir = ENCODER.value, WORKDIR.value
+    if CONFIG.value is None or encoder is None or workdir is None:
+        raise ValueError("--config, --encoder and --workdir are required; see emofuse gan --help")
     from emofuse_jax.api.evaluation import load_trained_experiment
     from emofuse_jax.training.refit_fusion import refit
 
-    summary = refit(*load_trained_experiment(ENCODER.value, "best", ""), CONFIG.value, WORKDIR.value)
-    print(json.dumps({"workdir": WORKDIR.value, **summary}))
+    summary = refit(*load_trained_experiment(encoder, "best", ""), CONFIG.value, workdir)
+    print(json.dumps({"workdir": workdir, **summary}))

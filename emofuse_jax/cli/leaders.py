@@ -1,31 +1,44 @@
-"""One table of all results below a folder, best first: leaders.html in it, and the terminal.
+"""Prints a table of all results below a folder, best first, and writes it as leaders.html.
 
     emofuse leaders runs/
 
-Takes every results.json of emofuse crossval (scores of all answers pooled) and emofuse evaluate. Results on
-other clips stand in tables of their own.
+Reads every results.json written by emofuse crossval (scores of all pooled predictions) or emofuse evaluate.
+Results on different clips are in separate tables.
 """
 
+import itertools
 from collections.abc import Sequence
+from typing import cast
 
 from absl import flags
 
-OUTPUT = flags.DEFINE_string("output", "", "Page to write, in place of leaders.html in the folder.")
-MEASURE = flags.DEFINE_enum("measure", "ua", ["ua", "wa", "wf1"], "What the order goes by.")
+OUTPUT = flags.DEFINE_string("output", "", "HTML file to write; default: leaders.html in the folder.")
+MEASURE = flags.DEFINE_enum(
+    "measure",
+    "ua",
+    ["ua", "wa", "wf1"],
+    "Score to sort by: unweighted accuracy, weighted accuracy or weighted F1.",
+)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Finds, writes and prints."""
+    """Prints tables of all results below a folder, and writes them as an HTML page to --output.
+
+    Raises:
+      ValueError: there is not one argument, or the folder has no results.
+      OSError: a file cannot be read or the page cannot be written.
+    """
     if len(argv) != 2:
         raise ValueError("usage: emofuse leaders FOLDER; see emofuse leaders --help")
     from emofuse_jax.reporting import leaderboard, terminal
+    from emofuse_jax.scoring.result_types import Metric
 
-    path, rows, skipped_paths = leaderboard.write_leaderboard(argv[1], OUTPUT.value, MEASURE.value)
-    groups: dict[tuple, dict] = {}
-    for row in rows:
-        groups.setdefault(row["group"], {})[f"{row['config']} ({row['path']})"] = row["scores"]
-    for group, members in groups.items():
-        terminal.print_scores(members, title=", ".join(group))
+    path, rows, skipped_paths = leaderboard.write_leaderboard(
+        argv[1], OUTPUT.value, cast(Metric, MEASURE.value)
+    )
+    for group, group_rows in itertools.groupby(rows, key=lambda row: row["group"]):
+        scores = {f"{row['config']} ({row['path']})": row["scores"] for row in group_rows}
+        terminal.print_scores(scores, title=", ".join(group))
     for skipped_path in skipped_paths:
-        print(f"{skipped_path}: not a result of emofuse crossval or evaluate; left out")
+        print(f"{skipped_path}: skipped, not a result of emofuse crossval or emofuse evaluate")
     print(f"table: {path}")

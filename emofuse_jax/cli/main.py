@@ -1,54 +1,62 @@
-"""The `emofuse` command: finds the verb, runs it, and turns expected errors into one line."""
+"""The `emofuse` command: finds the verb, runs it, and reports expected errors in one line."""
 
 import importlib
 import os
 import shlex
 import sys
-import threading
 from collections.abc import Callable, Sequence
 
 from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.prep_package import check_prep_package
+from emofuse_jax.utils.process_setup import set_up_process
 
 MAX_ERROR_CHARS = 1000
-"""Characters of a line about a word of the command line, which may be any file."""
+"""Maximum length of an error about the command line, which may contain any file as a word."""
 
 VERBS = {
-    "prepare": "clips to records: decode, find faces, write shards, splits and statistics",
-    "composite": "pair voices of one corpus with faces of another, to stress a fusion",
+    "prepare": "prepare clips as records: decode, detect faces, write shards, splits and statistics",
+    "composite": "pair voices of one corpus with faces of another, to stress-test a fusion",
     "split": "add a published split to prepared records",
     "train": "train one model of a config on one fold",
     "crossval": "train and test every fold of a protocol with several seeds",
-    "sweep": "search for better settings of a config, by validation alone",
-    "cluster": "start a run on Slurm, GKE or a TPU slice, and again when it is taken back",
-    "plan": "memory and time of a training step on TPU slices that are not here",
-    "compare": "say whether two results differ by more than chance",
-    "leaders": "one table of all results below a folder",
+    "sweep": "search for better values of config fields, by validation score only",
+    "cluster": "start a run on Slurm, GKE or a TPU slice, with restarts after preemption",
+    "plan": "estimate memory and time of a training step on TPU slices, without having them",
+    "compare": "test whether two results differ significantly",
+    "leaders": "print one table of all results below a folder",
     "evaluate": "score a trained model and write its report",
-    "export": "write a serving bundle of a trained model",
-    "predict": "answer for media files with a bundle",
-    "serve": "answer over HTTP with a bundle",
-    "gan": "fit a trained fusion again with generated vectors of rare classes",
-    "benchmark": "measure side by side with others, and say the ratio",
-    "demo": "the whole thread on a corpus that is made here",
+    "export": "write a serving bundle from a trained model",
+    "predict": "predict media files with a bundle",
+    "serve": "serve predictions of a bundle over HTTP",
+    "gan": "train a fusion again with generated vectors of rare classes",
+    "benchmark": "measure speed and compare it with other implementations",
+    "demo": "run the complete pipeline on a synthetic corpus",
 }
+"""Verbs with their descriptions."""
 
 
 def main() -> None:
-    """Entry point of the `emofuse` command."""
+    """Runs the verb in `sys.argv`, or prints the verbs.
+
+    Raises SystemExit: with a message on an unknown verb, with status 2 if another package hides `data_prep`,
+    and with the verb's exit status at its end.
+    """
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help", "help"):
-        print("usage: emofuse <verb> [--flags]      emofuse <verb> --help tells a verb's flags\n")
+        print("usage: emofuse <verb> [--flags]      emofuse <verb> --help lists the flags of a verb\n")
         print("\n".join(f"  {name:<10}{description}" for name, description in VERBS.items()))
         return
     if verb not in VERBS:
-        sys.exit(f"emofuse: no verb {verb!r}; there are {', '.join(VERBS)}")
+        sys.exit(f"emofuse: unknown verb {verb!r}; expected one of {', '.join(VERBS)}")
     sys.argv = [f"emofuse {verb}", *sys.argv[2:]]
     run_verb(verb)
 
 
 def run_verb(verb: str) -> None:
-    """Runs a verb with the flags in `sys.argv`, for `emofuse <verb>` and `python launch/<verb>.py`."""
+    """Runs a verb with the flags in `sys.argv`, for `emofuse <verb>` and `python launch/<verb>.py`.
+
+    Raises SystemExit with the verb's exit status, or with 2 if another package hides `data_prep`.
+    """
     try:
         check_prep_package()  # before a verb imports data_prep
     except ValueError as error:
@@ -57,9 +65,14 @@ def run_verb(verb: str) -> None:
 
 
 def run(main_function: Callable[[Sequence[str]], int | None]) -> None:
-    """Runs an absl main; a user's mistake is one line on stderr and exit status 2, not a traceback.
+    """Runs an absl main; user errors are reported in one line on stderr.
 
-    `EMOFUSE_TRACEBACK=1` shows where an error came from.
+    With --help, prints the help and returns. The environment variable `EMOFUSE_TRACEBACK=1` makes the
+    function raise errors with their traceback instead.
+
+    Raises:
+      SystemExit: at the end of the program, with its status: 1 for invalid flags or configs, 2 for errors of
+        the verb, and otherwise the status that `run_with_error_messages` returns.
     """
     from absl import app
 
@@ -67,10 +80,9 @@ def run(main_function: Callable[[Sequence[str]], int | None]) -> None:
         print(help_text(main_function.__module__))
         return
     arguments = join_config_flag(sys.argv[1:])
-    arguments.sort(key=lambda argument: not argument.startswith("--config="))  # before its fields
+    arguments.sort(key=lambda argument: not argument.startswith("--config="))  # before flags of its fields
     sys.argv[1:] = map(resolve_shipped_config, arguments)  # ml_collections reads sys.argv too
-    enable_compilation_cache()
-    threading.excepthook, sys.unraisablehook = report_uncaught_error, report_uncaught_error
+    set_up_process()
     started = []
 
     def start(argv: Sequence[str]) -> int | None:
@@ -86,38 +98,22 @@ def run(main_function: Callable[[Sequence[str]], int | None]) -> None:
 
 
 def format_config_error(error: Exception) -> str:
-    """Returns the line for a config, a field or a value that absl or ml_collections did not take."""
+    """Returns one line about a config, field or value that absl or ml_collections rejected.
+
+    Args:
+      error: the error of absl or ml_collections.
+    """
     message = str(error)
     if isinstance(error, (AttributeError, KeyError)) and message.startswith(("\"'", "'")):
-        message = "config: no field " + message.strip('"')  # they say no more than the field's name
+        message = "config: no field " + message.strip('"')  # the message is only the field's name
     return to_one_line(message)[:MAX_ERROR_CHARS]
 
 
-def report_uncaught_error(hook_args) -> None:
-    """For what a thread, or TensorBoard's writer at the end, can't raise: a full disk needs no traceback."""
-    if isinstance(hook_args.exc_value, OSError) and not os.environ.get("EMOFUSE_TRACEBACK"):
-        print(f"emofuse: {hook_args.exc_value}", file=sys.stderr)
-    elif isinstance(hook_args, threading.ExceptHookArgs):
-        threading.__excepthook__(hook_args)
-    else:
-        sys.__unraisablehook__(hook_args)
-
-
-def enable_compilation_cache() -> None:
-    """Compiled programs are kept for the next start, unless JAX_COMPILATION_CACHE_DIR is set, or empty.
-
-    On a processor of another kind they would not run: each kind has its own.
-    """
-    from emofuse_jax.utils.system import cpu_fingerprint
-
-    cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(cache_home, "emofuse", cpu_fingerprint()))
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))  # the oldest make way
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-
-
 def command_line(verb: str) -> str:
-    """The command of this process, as it was typed, whether by `emofuse` or by `python launch/<verb>.py`."""
+    """Returns the command that started this process as `emofuse <verb> ...`, even for launch scripts.
+
+    Raises ValueError if `verb` does not occur in the command.
+    """
     program_names = [
         os.path.basename(argument).removesuffix(".py").split(".")[-1] for argument in sys.orig_argv
     ]
@@ -125,7 +121,7 @@ def command_line(verb: str) -> str:
 
 
 def join_config_flag(arguments: Sequence[str]) -> list[str]:
-    """`--config am_fbp` as `--config=am_fbp`."""
+    """Returns a list of the arguments with `--config NAME` written as `--config=NAME`."""
     joined_arguments = list(arguments)
     if "--config" in joined_arguments[:-1]:
         index = joined_arguments.index("--config")
@@ -136,11 +132,19 @@ def join_config_flag(arguments: Sequence[str]) -> list[str]:
 def run_with_error_messages(
     main_function: Callable[[Sequence[str]], int | None], argv: Sequence[str]
 ) -> int | None:
-    """The program's exit status; expected errors become one line."""
+    """Runs `main_function(argv)` and returns the exit status; expected errors are printed in one line.
+
+    Returns:
+      The result of the function, None or a status; 2 after an expected error (ValueError, OSError or out of
+      memory), 75 after preemption or if another process of the run was lost, and 130 after an interrupt.
+
+    Raises:
+      Exception: any other error; with the environment variable `EMOFUSE_TRACEBACK=1` also the expected ones.
+    """
     from absl import flags, logging
 
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # libraries tell each file they touch
+        logging.set_verbosity(logging.WARNING)  # libraries log every file that they touch
     try:
         return main_function(argv)
     except (ValueError, OSError) as error:
@@ -152,30 +156,35 @@ def run_with_error_messages(
             raise
         return report_failure(f"out of memory: {error}", 2)
     except Exception as exception:
-        from emofuse_jax.parallel import memory, preemption  # need jax: not before it is thrown
+        from emofuse_jax.parallel import memory, preemption  # they import jax, which takes time
 
         if memory.is_out_of_memory(exception) and not os.environ.get("EMOFUSE_TRACEBACK"):
             return report_failure(
-                f"{memory.oom_message(exception)}; JAX_PLATFORMS=cpu computes in the host's memory", 2
+                f"{memory.oom_message(exception)}; set JAX_PLATFORMS=cpu to use the host's memory", 2
             )
         if isinstance(exception, preemption.Preempted):
-            print(f"emofuse: told to stop; {exception}; the same command goes on", file=sys.stderr)
+            print(
+                f"emofuse: stopped by SIGTERM; {exception}; run the same command to resume", file=sys.stderr
+            )
             return preemption.RESTART_EXIT_CODE
         if not preemption.is_lost_process_error(exception) or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
         first_line = str(exception).splitlines()[0]
         return report_failure(
-            f"another process of the run is lost; start them all again ({first_line})",
+            f"another process of the run was lost; start all processes again to resume ({first_line})",
             preemption.RESTART_EXIT_CODE,
         )
     except KeyboardInterrupt:
-        print("emofuse: interrupted; the same command goes on", file=sys.stderr)
+        print("emofuse: interrupted; run the same command to resume", file=sys.stderr)
         return 130
 
 
 def report_failure(message: str, status: int) -> int:
-    """Tells why, and gives the status. Of several processes this one ends here: an orderly exit would wait
-    for the others, who wait for it."""
+    """Prints an error on stderr and returns `status`.
+
+    A process of a multi-process run exits here with this status instead: an orderly exit would wait for the
+    other processes, which wait for this one.
+    """
     print(f"emofuse: {message}", file=sys.stderr, flush=True)
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
         os._exit(status)
@@ -183,7 +192,10 @@ def report_failure(message: str, status: int) -> int:
 
 
 def help_text(module: str) -> str:
-    """A verb's docstring and its flags with their defaults."""
+    """Returns the help of a verb: the docstring of its module, and its flags with their defaults.
+
+    Raises KeyError if `module` is not imported.
+    """
     from absl import flags
 
     lines = [(sys.modules[module].__doc__ or "").strip(), "", "flags:"]
@@ -194,9 +206,13 @@ def help_text(module: str) -> str:
 
 
 def resolve_shipped_config(config_flag: str) -> str:
-    """Replaces `--config=am_fbp` by the path of the shipped file, unless a file of that name exists.
+    """Returns `--config=NAME` with the path of the shipped config; other arguments are returned unchanged.
 
-    `am_fbp.py` and `configs/am_fbp.py`, the paths in a clone, mean the shipped file too.
+    An existing file of that name takes precedence. `NAME.py` and `configs/NAME.py`, the paths in a clone,
+    also mean the shipped config.
+
+    Raises:
+      SystemExit: there is neither a file nor a shipped config of that name.
     """
     if not config_flag.startswith("--config=") or os.path.isfile(config_flag[9:].split(":")[0]):
         return config_flag
@@ -205,5 +221,5 @@ def resolve_shipped_config(config_flag: str) -> str:
     name, *config_arguments = config_flag[9:].split(":")
     path = shipped_path(name.removeprefix("configs/").removesuffix(".py"))
     if path is None:
-        raise SystemExit(f"emofuse: --config={name}: neither a file here nor a shipped config")
+        raise SystemExit(f"emofuse: --config={name}: expected a config file or the name of a shipped config")
     return ":".join([f"--config={path}", *config_arguments])

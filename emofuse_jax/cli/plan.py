@@ -1,10 +1,10 @@
-"""What a training step takes on TPU chips that are not here: compiled ahead of time, on any machine.
+"""Estimates memory and time of a training step on TPU chips, compiled ahead of time on any machine.
 
     emofuse plan --config=am_fbp --topology=v5e:4x4
-    emofuse plan --config=am_fbp --topology=v5e            # 1 to 256 chips, the same batch on each
+    emofuse plan --config=am_fbp --topology=v5e            # 1 to 256 chips, the same batch size per chip
 
-Prints memory against the chip's, FLOPs, bytes, collectives, and the roofline of a step. Needs libtpu
-(pip install 'emofuse[plan]'). Clips are those of the config's recipe, or of the records in --data.
+Prints memory use, FLOPs, bytes, collectives, and the roofline of a step. Needs libtpu (pip install
+'.[plan]'). Clips have the shape of the config's recipe, or of the records in --data.
 """
 
 import json
@@ -15,21 +15,31 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
-TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "Chip and slice; without a slice, weak scaling.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Name of a shipped config, or path of a config file."
+)
+TOPOLOGY = flags.DEFINE_string(
+    "topology", "v5e:4x4", "Chip and slice, such as v5e:4x4; without a slice: all slices, for weak scaling."
+)
 DATA = flags.DEFINE_string("data", None, "Directory of records whose shape to plan for.")
-CLASSES = flags.DEFINE_integer("classes", 8, "Number of classes, where there are no records.")
+CLASSES = flags.DEFINE_integer("classes", 8, "Number of classes, if --data is not set.")
 BATCH_PER_DEVICE = flags.DEFINE_integer(
-    "batch_per_device", 0, "Clips on each device; 0: config.data.batch_size."
+    "batch_per_device", 0, "Number of clips per device; 0: config.data.batch_size."
 )
 OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the plans to.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Compiles and prints."""
+    """Compiles the step for each slice and prints the plans; with --output, also writes them as JSON.
+
+    Raises:
+      ValueError: --config is missing, the chip or slice is unknown, the config is invalid, the records do not
+        fit, or libtpu is not installed.
+      OSError: the records cannot be read, or the file cannot be written.
+    """
     if argv[1:] or CONFIG.value is None:
         raise ValueError("usage: emofuse plan --config=NAME [--topology=v5e:4x4]; see emofuse plan --help")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the chips are described, not used
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the TPU chips are only described, not used
     from emofuse_jax.cli import plan_tables
     from emofuse_jax.planning.chips import SLICE_SHAPES, parse_topology
     from emofuse_jax.planning.plan import make_plan, make_tpu_mesh
@@ -39,7 +49,9 @@ def main(argv: Sequence[str]) -> None:
     spec = plan_tables.make_planned_input_spec(config, DATA.value, CLASSES.value)
     clips_per_device, rows = BATCH_PER_DEVICE.value or config.data.batch_size, []
     for slice_shape in [requested_slice] if requested_slice else SLICE_SHAPES:
-        print(f"compiling for {slice_shape}; large networks take minutes", file=sys.stderr, flush=True)
+        print(
+            f"compiling for {slice_shape}; this takes minutes for large networks", file=sys.stderr, flush=True
+        )
         mesh = make_tpu_mesh(TOPOLOGY.value.split(":")[0], slice_shape)
         plan = make_plan(config, spec, mesh, clips_per_device * mesh.size)
         rows.append(plan_tables.plan_to_row(slice_shape, plan, chip))

@@ -1,7 +1,9 @@
-"""The tables of `emofuse plan`, and the shape of the clips that it plans for."""
+"""Prints the tables of `emofuse plan`, and determines the shape of the clips."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
+import ml_collections
 from rich.console import Console
 from rich.table import Table
 
@@ -14,15 +16,59 @@ from emofuse_jax.training.experiment import make_input_spec
 from emofuse_jax.types import InputSpec
 
 ASSUMPTIONS = """\
-The roofline takes the chip's peaks for granted (bfloat16 FLOPs, HBM and link bandwidth by Google's tables),
-the counts of XLA, and one collective after the other where they are not begun ahead: a bound that no program
-reaches, not a forecast. Loading data is not in it."""
+The roofline assumes the chip's peak rates (bfloat16 FLOPs, HBM and link bandwidth from Google's tables), the
+operation counts of XLA, and collectives that run one after the other unless they overlap with other work.
+It is a bound that no program reaches, not a forecast. It does not include data loading."""
 FEATURE_WIDTHS = {"audio_features": 768, "face_features": 512}
-"""Widths of frozen encoders, and 50 vectors of sound a second, where there are no records to go by."""
+"""Widths of the features of frozen encoders, assumed if there are no records."""
 
 
-def make_planned_input_spec(config, data: str | None, classes: int) -> InputSpec:
-    """The shape of the records in `data`, or else of the config's recipe."""
+class PlanRow(TypedDict):
+    """JSON object of a plan; memory, FLOPs and bytes are those of one device."""
+
+    slice: str
+    """Shape of the slice, such as 4x4."""
+    devices: int
+    """Number of chips."""
+    batch_size: int
+    """Number of clips of a batch on all chips."""
+    memory_bytes: int
+    """Memory that the step needs."""
+    memory_share: float
+    """Fraction of the chip's memory that the step needs."""
+    flops: float
+    """FLOPs of a step."""
+    bytes: float
+    """Memory traffic of a step in bytes."""
+    collectives: int
+    """Number of collectives."""
+    collective_bytes: int
+    """Bytes that the collectives exchange."""
+    gradient_reductions: int
+    """Number of collectives that sum gradients."""
+    overlapped: int
+    """Number of collectives that overlap with other work."""
+    roofline_seconds: dict[str, float]
+    """Seconds of a step by part (`planning.plan.roofline_seconds`)."""
+    clips_per_second: float
+    """Throughput of all chips at the roofline."""
+
+
+def make_planned_input_spec(config: ml_collections.ConfigDict, data: str | None, classes: int) -> InputSpec:
+    """Returns the shape of a clip in the records in `data`, or by the config's recipe if `data` is empty.
+
+    For the recipe `features`, the widths in FEATURE_WIDTHS and 50 audio vectors per second are assumed.
+
+    Args:
+      config: config of the experiment.
+      data: directory of records, or None.
+      classes: number of classes, if there are no records.
+
+    Raises:
+      ValueError: the records are damaged or were prepared with another recipe.
+      OSError: `data` cannot be read.
+      KeyError: the config has an unknown recipe.
+    """
     if data:
         return make_input_spec(config, open_dataset(data, config.data.recipe))
     settings, audio_steps = RECIPES[config.data.recipe], config.data.audio_steps
@@ -41,8 +87,16 @@ def make_planned_input_spec(config, data: str | None, classes: int) -> InputSpec
     )
 
 
-def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> dict:
-    """A plan as JSON."""
+def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> PlanRow:
+    """Returns a plan as a JSON object: costs of one device, and clips per second of all devices.
+
+    The costs are memory, FLOPs, memory traffic, collectives, and lower bounds of the seconds.
+
+    Args:
+      slice_shape: shape of the slice, such as 4x4.
+      plan: costs of a training step.
+      chip: peak rates and memory of the chip.
+    """
     seconds = roofline_seconds(plan, chip)
     return {
         "slice": slice_shape,
@@ -51,7 +105,7 @@ def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> dict:
         "memory_bytes": plan.memory_bytes,
         "memory_share": plan.memory_bytes / chip.memory_bytes,
         "flops": plan.flops,
-        "bytes": plan.bytes,
+        "bytes": plan.bytes_accessed,
         "collectives": len(plan.collectives),
         "collective_bytes": sum(c.bytes for c in plan.collectives),
         "gradient_reductions": len(plan.gradient_reductions),
@@ -62,12 +116,12 @@ def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> dict:
 
 
 def print_plan(plan: Plan, chip: Chip) -> None:
-    """One slice in detail."""
+    """Prints a table of the memory, operations, communication and lowest time of a step on one slice."""
     seconds = roofline_seconds(plan, chip)
-    table = Table("of one device", "", title=f"{plan.devices} chips, batches of {plan.batch_size}")
+    table = Table("per device", "", title=f"{plan.devices} chips, batches of {plan.batch_size}")
     table.add_row("memory", f"{plan.memory_bytes / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.0f}")
     table.add_row("arithmetic", f"{plan.flops / 1e9:.1f} GFLOP, {1e3 * seconds['compute']:.2f} ms")
-    table.add_row("memory traffic", f"{plan.bytes / 1e9:.2f} GB, {1e3 * seconds['memory']:.2f} ms")
+    table.add_row("memory traffic", f"{plan.bytes_accessed / 1e9:.2f} GB, {1e3 * seconds['memory']:.2f} ms")
     other_collectives = [c for c in plan.collectives if c not in plan.gradient_reductions]
     table.add_row("gradient reductions", describe_collectives(plan.gradient_reductions))
     for kind in sorted({c.kind for c in other_collectives}):
@@ -81,7 +135,7 @@ def print_plan(plan: Plan, chip: Chip) -> None:
 
 
 def describe_collectives(collectives: Sequence[Collective]) -> str:
-    """Count, bytes, and how many are overlapped."""
+    """Returns one line with the number and megabytes of collectives, and how many overlap with other work."""
     total_bytes = sum(c.bytes for c in collectives)
     return (
         f"{len(collectives)}, {total_bytes / 1e6:.3f} MB, {sum(c.is_overlapped for c in collectives)}"
@@ -89,10 +143,13 @@ def describe_collectives(collectives: Sequence[Collective]) -> str:
     )
 
 
-def print_scaling(rows: Sequence[dict]) -> None:
-    """Weak scaling: the same batch on each chip."""
+def print_scaling(rows: Sequence[PlanRow]) -> None:
+    """Prints a table of weak scaling, with the same batch size per chip; `rows` are of `plan_to_row`.
+
+    Raises IndexError if `rows` is empty.
+    """
     table = Table(
-        "slice", "chips", "batch", "GB a chip", "collectives", "MB", "step ms", "clips/s", "of ideal"
+        "slice", "chips", "batch", "GB per chip", "collectives", "MB", "step ms", "clips/s", "of ideal"
     )
     clips_per_second_per_chip = rows[0]["clips_per_second"] / rows[0]["devices"]
     for plan_row in rows:

@@ -1,83 +1,110 @@
-"""Answers for media files with a bundle: which emotion, how sure, and what the answer rests on.
+"""Predicts the emotion in media files with a bundle, with its confidence and the weight of each modality.
 
     emofuse predict --bundle=runs/demo/bundle clip.mp4 voice.flac folder/
-    emofuse predict --bundle=runs/demo/bundle --output=answers.parquet folder/
+    emofuse predict --bundle=runs/demo/bundle --output=predictions.parquet folder/
 
-A clip is a video, a sound or a folder of them. Long files are cut in windows of the length that the model was
-trained on; each window is one JSON line ({"path", "start", "end", "label", "confidence", "probabilities",
-"voice_weight", "face_weight", "audio_ok", "video_ok"}), or one row of a table when the output is a terminal.
-A file that cannot be used is a line {"path", "error"}; the others go on, and the exit status is 1. --output
-writes JSON lines (.jsonl) or Parquet (.parquet, a column p_<class> for each probability) instead: started
-again after a stop it goes on, and the file is there when all is answered. --workers processes decode.
-The bundle of a model of features carries its frozen encoders, or takes them by --audio_encoder and
---face_encoder: the very files that the records were made with.
+An argument is a video file, an audio file, or a folder of them. Long files are cut into windows of the length
+that the model was trained on. Each window is one JSON line ({"path", "start", "end", "label", "confidence",
+"probabilities", "voice_weight", "face_weight", "audio_ok", "video_ok"}), or one table row if the output is a
+terminal. A file that cannot be used is a line {"path", "error"}; the other files are still predicted, and the
+exit status is 1.
+
+--output writes JSON lines (.jsonl) or Parquet (.parquet, with a column p_<class> for each probability)
+instead. Run the same command again to resume after a stop; the file appears when all predictions are
+complete. --workers processes decode the files.
+
+The bundle of a model that reads features contains its frozen encoders, or needs them as --audio_encoder and
+--face_encoder: exactly the files that the records were prepared with.
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
+from emofuse_jax.cli import bundle_flags
 from emofuse_jax.utils.progress_bar import progress_bar
+
+if TYPE_CHECKING:
+    from emofuse_jax.serving.bundle.load import Bundle
+    from emofuse_jax.serving.predictions import WindowFields
 
 BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
 MIN_CONFIDENCE = flags.DEFINE_float(
-    "min_confidence", 0.0, "Below this probability the label is `unknown`.", 0.0, 1.0
+    "min_confidence", 0.0, "The label is `unknown` if the confidence is below this probability.", 0.0, 1.0
 )
-PRINT_JSON = flags.DEFINE_boolean("json", False, "JSON lines on a terminal too.")
+PRINT_JSON = flags.DEFINE_boolean("json", False, "Print JSON lines instead of a table on a terminal.")
 OUTPUT = flags.DEFINE_string(
-    "output", "", "File to write, .jsonl or .parquet; by default the answers are printed."
+    "output", "", "File to write, .jsonl or .parquet; default: print the predictions."
 )
-WORKERS = flags.DEFINE_integer("workers", None, "Processes that decode; by default the cores.", lower_bound=1)
+WORKERS = flags.DEFINE_integer(
+    "workers", None, "Number of decoding processes; default: number of cores.", lower_bound=1
+)
 
-ENGINE = flags.DEFINE_enum("engine", "auto", ["auto", "jax", "onnx"], "What computes the answers.")
-AUDIO_ENCODER = flags.DEFINE_string(
-    "audio_encoder", "", "ONNX file that the bundle names but does not carry."
-)
-FACE_ENCODER = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
-FACE_DETECTOR = flags.DEFINE_string(
-    "face_detector", "", "ONNX file that the bundle names but does not carry."
-)
+flags.adopt_module_key_flags(bundle_flags)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Answers all files; 1 when a file or a window had no answer."""
+    """Predicts all files; prints the predictions, or writes them to --output.
+
+    Returns:
+      The exit status: 1 if a file or window has no prediction, otherwise 0.
+
+    Raises:
+      ValueError: a flag is missing or invalid, there are no media files, a required package is not installed,
+        --output exists or belongs to another run, or the bundle cannot be used.
+      OSError: a file cannot be written.
+    """
     if BUNDLE.value is None or not argv[1:]:
-        raise ValueError("--bundle=DIR and a clip or folder are needed; see emofuse predict --help")
+        raise ValueError("--bundle=DIR and a clip or folder are required; see emofuse predict --help")
     from data_prep.optional_dependencies import require_media
-    from emofuse_jax.serving import load, prediction_file, windows
-    from emofuse_jax.serving.media.prepare_window import check_encoders
+    from emofuse_jax.serving import prediction_file, windows
 
     if OUTPUT.value:
         prediction_file.check_output(OUTPUT.value)
-    files = {
-        "audio_encoder": AUDIO_ENCODER.value,
-        "face_encoder": FACE_ENCODER.value,
-        "face_detector": FACE_DETECTOR.value,
-    }
-    bundle = load(BUNDLE.value, **files, engine=ENGINE.value)
-    check_encoders(bundle)
+    bundle = bundle_flags.load_bundle(BUNDLE.value)
     require_media()
     files = list(dict.fromkeys(windows.find_media_files(argv[1:])))
     if not files:
-        raise ValueError(f"{argv[1]}: no media files in it")
+        raise ValueError(f"{argv[1]}: the folder contains no media files")
     return write_predictions(bundle, files) if OUTPUT.value else print_predictions(bundle, files)
 
 
-def predict_all(bundle, files: Sequence[str], **options):
-    """Each file and its answers (`batch_predict.predict_files`)."""
+def predict_all(
+    bundle: "Bundle", files: Sequence[str], batch_sizes: Sequence[int]
+) -> "Iterator[tuple[str, list[WindowFields]]]":
+    """Yields each path with its list of predictions, one JSON dict per window.
+
+    Args:
+      bundle: the loaded bundle.
+      files: paths of media files.
+      batch_sizes: batch sizes in ascending order (`batch_predict.predict_files`).
+
+    Raises:
+      ValueError: the settings in the bundle are invalid, or the bundle cannot be run on this machine.
+    """
     from emofuse_jax.serving.batch_predict import predict_files
     from emofuse_jax.utils.system import available_cores
 
     workers = min(WORKERS.value or available_cores(), len(files))
-    return predict_files(bundle, files, workers=workers, min_confidence=MIN_CONFIDENCE.value, **options)
+    return predict_files(
+        bundle, files, workers=workers, min_confidence=MIN_CONFIDENCE.value, batch_sizes=batch_sizes
+    )
 
 
-def print_predictions(bundle, files: Sequence[str]) -> int:
-    """Prints each answer when it is known; on a terminal all of them as a table."""
-    table_rows, has_errors = [], False
-    for _, predictions in predict_all(bundle, files):
+def print_predictions(bundle: "Bundle", files: Sequence[str]) -> int:
+    """Prints each prediction as soon as it is available, or all as a table if stdout is a terminal.
+
+    Returns 1 if a file or window has no prediction, otherwise 0. Raises ValueError if the bundle cannot be
+    run.
+    """
+    from emofuse_jax.serving.predict import BATCH_SIZES
+
+    table_rows: list[WindowFields] = []
+    has_errors = False
+    for _, predictions in predict_all(bundle, files, BATCH_SIZES):
         has_errors |= any("error" in prediction for prediction in predictions)
         if sys.stdout.isatty() and not PRINT_JSON.value:
             table_rows += predictions
@@ -90,8 +117,17 @@ def print_predictions(bundle, files: Sequence[str]) -> int:
     return int(has_errors)
 
 
-def write_predictions(bundle, files: Sequence[str]) -> int:
-    """Writes --output, or goes on with it."""
+def write_predictions(bundle: "Bundle", files: Sequence[str]) -> int:
+    """Writes the predictions to the file --output, or continues it.
+
+    Returns:
+      1 if a file or window has no prediction, otherwise 0.
+
+    Raises:
+      ValueError: the output exists, is damaged or belongs to another run, another process is writing it, or
+        the bundle cannot be run.
+      OSError: a file cannot be written.
+    """
     from emofuse_jax.serving.predict import BATCH_SIZES
     from emofuse_jax.serving.prediction_file import open_prediction_writer
 
@@ -100,14 +136,14 @@ def write_predictions(bundle, files: Sequence[str]) -> int:
         progress_bar("files") as progress,
     ):
         remaining_files = [path for path in files if path not in prediction_writer.completed_paths]
-        # one batch size, so that answers are the same to the bit wherever a stopped command goes on
+        # one batch size, so that predictions are bit-identical wherever a stopped command resumes
         for path, predictions in (
-            predict_all(bundle, remaining_files, batch_sizes=BATCH_SIZES[-1:]) if remaining_files else ()
+            predict_all(bundle, remaining_files, BATCH_SIZES[-1:]) if remaining_files else ()
         ):
             prediction_writer.add(path, predictions)
             progress(len(prediction_writer.completed_paths), len(files))
     print(
         f"{OUTPUT.value}: {len(prediction_writer.completed_paths)} files,"
-        f" {len(prediction_writer.failed_paths)} of them not wholly answered"
+        f" {len(prediction_writer.failed_paths)} of them with windows without a prediction"
     )
     return int(bool(prediction_writer.failed_paths))

@@ -1,17 +1,23 @@
-"""Serves a bundle over HTTP.
+"""Serves the predictions of a bundle over HTTP.
 
     emofuse serve --bundle=runs/demo/bundle --port=8000
 
-A page is at /: a clip or the webcam, and its answers over time. POST /v1/predict takes a media file
-(multipart, field `file`, and `min_confidence`, `person`, `details`) and answers for each of its windows;
-/v1/predict/stream sends each as an event as soon as it is known. Or it takes one clip as JSON: {"inputs":
-{"audio": .., "faces": ..}, "min_confidence": 0.5}, arrays as nested lists or as {"shape": [..], "data":
-base64 of little-endian bytes}; GET /v1/model tells their shapes. WS /v1/live takes sound and pictures as
-they come. Callers share batches of fixed sizes, compiled before /readyz says yes; when too many wait the
-answer is 503 with Retry-After. Files are decoded in processes of their own, and removed. /metrics is for
-Prometheus, /openapi.json describes the routes. SIGTERM: what has begun is answered, then the server ends.
-Listens to this machine alone unless --host says otherwise; EMOFUSE_TOKEN asks callers for a bearer token.
-Nothing that is sent is kept.
+/ is a web page that shows the predictions for a clip or the webcam over time.
+POST /v1/predict takes a media file (multipart form: `file`, and optionally `min_confidence`, `person`,
+`details`) and returns a prediction for each window. Alternatively it takes one clip as JSON: {"inputs":
+{"audio": .., "faces": ..}, "min_confidence": 0.5}, with arrays as nested lists or as {"shape": [..], "data":
+base64 of little-endian bytes}.
+POST /v1/predict/stream sends the prediction for each window as a server-sent event when it is available.
+WS /v1/live takes audio and video frames in real time.
+GET /v1/model returns the shapes of the inputs, /metrics is for Prometheus, /openapi.json describes the
+routes.
+
+Clips of several callers share batches of fixed sizes, which are compiled before /readyz returns 200. If too
+many clips are waiting, the response is 503 with Retry-After. Files are decoded in separate processes and
+deleted after prediction. After SIGTERM, running requests are completed before the server ends.
+
+The server listens only on this machine unless --host is set. If the environment variable EMOFUSE_TOKEN is
+set, callers must send it as a bearer token. Uploaded data is not stored.
 """
 
 import os
@@ -19,55 +25,53 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from emofuse_jax.cli import bundle_flags
+
 BUNDLE = flags.DEFINE_string("bundle", None, "Bundle directory, written by emofuse export.")
-HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen to.")
-PORT = flags.DEFINE_integer("port", 8000, "Port to listen to; 0: any free one.", lower_bound=0)
-MAX_WAITING_CLIPS = flags.DEFINE_integer("waiting", 256, "Clips that may wait.", lower_bound=1)
+HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: all interfaces.")
+PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0: any free port.", lower_bound=0)
+MAX_WAITING_CLIPS = flags.DEFINE_integer("waiting", 256, "Maximum number of waiting clips.", lower_bound=1)
 REQUEST_TIMEOUT_SECONDS = flags.DEFINE_float(
-    "seconds", 10.0, "Until a request that waits is given up.", lower_bound=0.0
+    "seconds", 10.0, "Maximum time that a clip waits for the model, in seconds.", lower_bound=0.0
 )
 UPLOAD_TIMEOUT_SECONDS = flags.DEFINE_float(
-    "upload_seconds", 60.0, "Until a body must be there.", lower_bound=0.0
+    "upload_seconds", 60.0, "Time limit for receiving a request body, in seconds.", lower_bound=0.0
 )
-BATCH_SIZES = flags.DEFINE_list("buckets", ["1", "2", "4", "8", "16", "32"], "Batch sizes, rising.")
+BATCH_SIZES = flags.DEFINE_list(
+    "buckets", ["1", "2", "4", "8", "16", "32"], "Batch sizes in ascending order."
+)
 DECODER_PROCESSES = flags.DEFINE_integer(
-    "decoders", None, "Processes that decode; by default the cores.", lower_bound=1
+    "decoders", None, "Number of decoding processes; default: number of cores.", lower_bound=1
 )
-MAX_MEDIA_SECONDS = flags.DEFINE_float("media_seconds", 600.0, "Longest file.", lower_bound=0.0)
-MAX_BODY_MEGABYTES = flags.DEFINE_integer("megabytes", 64, "Largest body of a request.", lower_bound=1)
-ENGINE = flags.DEFINE_enum("engine", "auto", ["auto", "jax", "onnx"], "What computes the answers.")
-AUDIO_ENCODER = flags.DEFINE_string(
-    "audio_encoder", "", "ONNX file that the bundle names but does not carry."
+MAX_MEDIA_SECONDS = flags.DEFINE_float(
+    "media_seconds", 600.0, "Maximum duration of a media file in seconds.", lower_bound=0.0
 )
-FACE_ENCODER = flags.DEFINE_string("face_encoder", "", "ONNX file that the bundle names but does not carry.")
-FACE_DETECTOR = flags.DEFINE_string(
-    "face_detector", "", "ONNX file that the bundle names but does not carry."
+MAX_BODY_MEGABYTES = flags.DEFINE_integer(
+    "megabytes", 64, "Maximum size of a request body in MiB.", lower_bound=1
 )
+flags.adopt_module_key_flags(bundle_flags)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Serves until it is told to stop."""
+    """Serves predictions over HTTP until the process is stopped.
+
+    Raises:
+      ValueError: --bundle is missing, a required package is not installed, an encoder file is missing, or the
+        bundle cannot be used.
+    """
     if argv[1:] or BUNDLE.value is None:
-        raise ValueError("--bundle=DIR is needed; see emofuse serve --help")
+        raise ValueError("--bundle=DIR is required; see emofuse serve --help")
     from data_prep.optional_dependencies import require_media, require_server
 
     require_media()
     require_server()
     import uvicorn
 
-    from emofuse_jax.serving import load
     from emofuse_jax.serving.http.app import make_app
     from emofuse_jax.serving.http.service import Limits
-    from emofuse_jax.serving.media.prepare_window import check_encoders
     from emofuse_jax.utils.system import available_cores
 
-    encoder_files = {
-        "audio_encoder": AUDIO_ENCODER.value,
-        "face_encoder": FACE_ENCODER.value,
-        "face_detector": FACE_DETECTOR.value,
-    }
-    bundle = load(BUNDLE.value, **encoder_files, engine=ENGINE.value)
-    check_encoders(bundle)
+    bundle = bundle_flags.load_bundle(BUNDLE.value)
     limits = Limits(
         max_body_bytes=MAX_BODY_MEGABYTES.value << 20,
         predict_timeout_seconds=REQUEST_TIMEOUT_SECONDS.value,

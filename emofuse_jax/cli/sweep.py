@@ -1,13 +1,14 @@
-"""Search for better settings of a config: validation only, no test clip is looked at; run again, it goes on.
+"""Searches for better values of config fields by validation score; run it again to resume.
 
-    emofuse sweep --config=features --config.data.path=DIR --workdir=DIR --count=32 \
+    emofuse sweep --config=features --config.data.path=DIR --workdir=DIR --count=32 \\
         --space=optimizer.learning_rate=log:1e-4:1e-2 --space=model.fusion.factors=4,8,16
     emofuse sweep --config=speech --config.data.path=DIR --workdir=DIR --trials=FILE.json --folds=0,1
 
-A range is low:high, log:low:high, or values with commas; it is drawn by a Sobol sequence, or --method=random.
---trials takes a list of settings instead, such as an ablation: [{}, {"augment.mixup": 0.0}]. Trials that
-differ only in numbers of the training step train side by side in one program. Writes sweep.json, the trials
-best first, and shows them in TensorBoard (hparams).
+A range is low:high, log:low:high, or a list of values with commas. Values are drawn from a Sobol sequence, or
+at random with --method=random. --trials reads a list of trials instead, for example for an ablation: [{},
+{"augment.mixup": 0.0}]. Trials that differ only in numbers of the training step are trained together in one
+program. Writes sweep.json with the trials, best first, and logs them for TensorBoard (hparams). Test clips
+are not used.
 """
 
 import os
@@ -18,33 +19,42 @@ from ml_collections import config_flags
 
 from emofuse_jax.cli import distributed_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the search and of sweep.json.")
-SPACE = flags.DEFINE_multi_string("space", [], "Range of a field; may stand several times.")
-TRIALS = flags.DEFINE_string("trials", "", "JSON file with a list of settings, in place of --space.")
-COUNT = flags.DEFINE_integer("count", 16, "How many settings to draw.", lower_bound=1)
-METHOD = flags.DEFINE_enum("method", "sobol", ["sobol", "random"], "How they are drawn.")
-SEARCH_SEED = flags.DEFINE_integer("search_seed", 0, "Seed of the draw.")
-FOLDS = flags.DEFINE_list("folds", ["0"], "Numbers of the folds whose validation parts count.")
-SEEDS = flags.DEFINE_integer("seeds", 1, "Seeds a fold: config.seed and those that follow.", lower_bound=1)
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Name of a shipped config, or path of a config file."
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory to write the runs and sweep.json to.")
+SPACE = flags.DEFINE_multi_string("space", [], "Range of a field, FIELD=RANGE")
+TRIALS = flags.DEFINE_string("trials", "", "JSON file with a list of trials, in place of --space.")
+COUNT = flags.DEFINE_integer("count", 16, "Number of trials to draw.", lower_bound=1)
+METHOD = flags.DEFINE_enum("method", "sobol", ["sobol", "random"], "Method to draw trials.")
+SEARCH_SEED = flags.DEFINE_integer("search_seed", 0, "Random seed of the drawn trials.")
+FOLDS = flags.DEFINE_list("folds", ["0"], "Numbers of the folds to train and validate.")
+SEEDS = flags.DEFINE_integer("seeds", 1, "Number of seeds per fold, from config.seed on.", lower_bound=1)
 flags.adopt_module_key_flags(distributed_flags)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Draws or reads the trials, trains them, writes and prints."""
+    """Draws or reads the trials, trains them, writes the scores to sweep.json in --workdir, and prints them.
+
+    Raises:
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: a flag, a range or the trials file is invalid, a trial has an invalid field, or --workdir
+        contains another sweep.
+      OSError: a file cannot be read or written.
+    """
     if argv[1:]:
-        raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+        raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
     if CONFIG.value is None or WORKDIR.value is None or bool(SPACE.value) == bool(TRIALS.value):
-        raise ValueError("--config, --workdir, and --space or --trials are needed; see emofuse sweep --help")
+        raise ValueError(
+            "--config, --workdir, and either --space or --trials are required; see emofuse sweep --help"
+        )
     from emofuse_jax.parallel import distributed
     from emofuse_jax.training.crossval import search_space
 
-    draw_options = {"method": METHOD.value, "seed": SEARCH_SEED.value}
-    trials_file, space = TRIALS.value, SPACE.value
     trials = (
-        search_space.read_trials(trials_file)
-        if trials_file
-        else search_space.draw_trials(space, COUNT.value, **draw_options)
+        search_space.read_trials(TRIALS.value)
+        if TRIALS.value
+        else search_space.draw_trials(SPACE.value, COUNT.value, method=METHOD.value, seed=SEARCH_SEED.value)
     )
     distributed_flags.initialize_distributed()
     distributed.use_one_device_per_core()

@@ -1,11 +1,11 @@
-"""Train one model on one fold; run again with the same --workdir, it goes on where it stopped.
+"""Trains one model on one fold; run it again with the same --workdir to resume.
 
     emofuse train --config=am_fbp --config.data.path=DIR --workdir=DIR
     emofuse train --config=am_fbp --config.data.path=DIR --config.optimizer.learning_rate=1e-4 --workdir=DIR
 
-A config is a shipped name (audio_only, video_only, concat, late, g_fbp, ag_fbp, am_fbp, demo:<fusion>) or a
-file; every field of it can be set with --config.<field>=<value>; emofuse_jax/settings/experiment.py lists the
-fields.
+A config is the name of a shipped config (audio_only, video_only, concat, late, g_fbp, ag_fbp, am_fbp,
+demo:<fusion>, ...) or a file. Every field can be set with --config.<field>=<value>;
+emofuse_jax/settings/experiment.py lists the fields.
 """
 
 import json
@@ -16,17 +16,28 @@ from ml_collections import config_flags
 
 from emofuse_jax.cli import distributed_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Name of a shipped config, or a config file.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of checkpoints, metrics.jsonl and tensorboard.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Name of a shipped config, or path of a config file."
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory to write checkpoints, metrics.jsonl and tensorboard to."
+)
 flags.adopt_module_key_flags(distributed_flags)
 
 
-def main(argv: Sequence[str]) -> int | None:
-    """Trains, then prints where the best checkpoint is."""
+def main(argv: Sequence[str]) -> None:
+    """Trains the model, writes checkpoints and metrics to --workdir, and prints the best checkpoint as JSON.
+
+    Raises:
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: a flag or config field is missing or invalid, --workdir holds another run or is in use, or
+        the loss is NaN or infinite.
+      OSError: the records or the fold do not exist, or a file cannot be read or written.
+    """
     if argv[1:]:
-        raise ValueError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+        raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
     if CONFIG.value is None or WORKDIR.value is None:
-        raise ValueError("--config and --workdir are needed; see emofuse train --help")
+        raise ValueError("--config and --workdir are required; see emofuse train --help")
     from emofuse_jax.parallel import distributed
 
     distributed_flags.initialize_distributed()

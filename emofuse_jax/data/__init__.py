@@ -1,1 +1,1 @@
-
+"""Reads records and makes batches: records, dataset, sampler, pipeline, augmentation; writes records."""

@@ -1,4 +1,4 @@
-"""Length buckets: the shape of a batch follows from its longest clip, and only few shapes are there."""
+"""Length buckets: a batch gets the shape of the bucket of its longest clip, so that there are few shapes."""
 
 import dataclasses
 
@@ -6,47 +6,70 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from emofuse_jax.data.dataset import DamagedRecordError, Dataset
+from emofuse_jax.data.prepared_files import feature_hop_ms
 from emofuse_jax.types import InputSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """Which bucket each record lies in, by the length of its sound."""
+    """Assigns each record to a bucket, i.e. one of a few batch shapes, by the length of its audio."""
 
     specs: tuple[InputSpec, ...]
-    """Shapes, shortest first; the last one is the config's own."""
+    """Shape of each bucket, shortest first; the last one is the shape that the config defines."""
     record_buckets: UInt8[np.ndarray, " n"]
-    """Of each record the number of its shape."""
+    """Bucket of each record: an index into `specs`."""
 
     def spec(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
-        """The shortest shape that holds these clips as the longest one does; -1 is padding."""
+        """Returns the shape of the longest bucket among these clips (record indices; -1 is a padded row).
+
+        That of the shortest bucket if all rows are padded.
+        """
         return self.specs[self.record_buckets[clips[clips >= 0]].max(initial=0)]
 
     def sort_by_bucket(self, clips: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """The clips, those of a bucket together."""
+        """Returns the same record indices, sorted by bucket; the order within a bucket does not change."""
         return clips[np.argsort(self.record_buckets[clips], kind="stable")]
 
 
 def single_bucket(dataset: Dataset, spec: InputSpec) -> Buckets:
-    """All records in one shape."""
+    """Returns `Buckets` with a single bucket of shape `spec` for all records."""
     return Buckets((spec,), np.zeros(len(dataset.index), np.uint8))
 
 
 def bucket_edges(lengths: Int[np.ndarray, " n"], max_buckets: int, max_length: int) -> list[int]:
-    """At most `max_buckets` lengths that about equally many clips lie between; the last one is
-    `max_length`."""
+    """Returns the largest length of each bucket, ascending, so that buckets have about equally many clips.
+
+    There are at most `max_buckets` lengths; the last one is `max_length`. `lengths` and the result are in
+    spectrogram steps.
+    """
     quantiles = np.arange(1, max_buckets) / max_buckets
     inner_edges = np.quantile(np.minimum(lengths, max_length), quantiles, method="higher")
     return sorted({*map(int, inner_edges), max_length} - {0})
 
 
 def audio_lengths(dataset: Dataset) -> Int[np.ndarray, " n"]:
-    """Steps of the spectrogram of each record, or what its features cover of them; reads all records once."""
+    """Returns the audio length of each record in spectrogram steps; reads all records.
+
+    The length is 0 for records without audio and for damaged records.
+
+    Raises:
+      OSError: A shard is missing or cannot be opened.
+      ValueError: The number of shards or records does not match prep.json and manifest.csv.
+    """
     return np.array([audio_length(dataset, index) for index in range(len(dataset.index))])
 
 
 def audio_length(dataset: Dataset, index: int) -> int:
-    """Of one record; 0 where it has no sound, or is damaged: whoever needs it will read it again."""
+    """Returns the audio length of one record in spectrogram steps; 0 if it has no audio or is damaged.
+
+    If a record stores audio features but no spectrogram, the result is the number of spectrogram steps of the
+    same duration. A damaged record raises no error here because every later read reports it.
+
+    Raises:
+      OSError: The shard is missing or cannot be opened.
+      ValueError: The number of shards or records does not match prep.json and manifest.csv, or prep.json has
+        no audio encoder although the record has audio features and no spectrogram.
+    """
     try:
         record, settings = dataset.read(index), dataset.prep["settings"]
     except DamagedRecordError:
@@ -55,5 +78,5 @@ def audio_length(dataset: Dataset, index: int) -> int:
         return len(record.spectrogram)
     if record.audio_features is None:
         return 0
-    hops_ms = settings["features"]["audio"]["layout"]["hop_ms"], settings["audio"]["hop_ms"]
-    return int(np.ceil(len(record.audio_features) * hops_ms[0] / hops_ms[1]))
+    audio_ms = len(record.audio_features) * feature_hop_ms(settings)
+    return int(np.ceil(audio_ms / settings["audio"]["hop_ms"]))

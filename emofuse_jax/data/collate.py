@@ -1,4 +1,6 @@
-"""Records into a batch of static shape: cut, padded and masked."""
+"""Collates records into a batch of static shape: crops, pads and masks them."""
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -8,34 +10,46 @@ from emofuse_jax.types import Batch, InputSpec
 
 
 def empty_batch(size: int, spec: InputSpec) -> Batch:
-    """A writable batch of `size` padded rows; features are None where the spec has none."""
-    audio_features = face_features = audio_features_mask = None
+    """Returns a writable batch of NumPy arrays with `size` padded rows, for `fill_row`.
+
+    Values, weights and masks are zero; labels, speakers and clips are -1. `audio_features` and its mask, or
+    `face_features`, are None if the spec has width 0 for them.
+    """
+    # a batch on the host has NumPy arrays in the fields that are annotated as JAX arrays
+    fields: dict[str, Any] = {
+        "audio": np.zeros((size, spec.t, spec.f), np.float16),
+        "audio_mask": np.zeros((size, spec.t), bool),
+        "faces": np.zeros((size, spec.s, spec.h, spec.w, 3), np.uint8),
+        "face_mask": np.zeros((size, spec.s), bool),
+        "label": np.full(size, -1, np.int32),
+        "label_mask": np.zeros(size, bool),
+        "weight": np.zeros(size, np.float32),
+        "speaker": np.full(size, -1, np.int32),
+        "clip": np.full(size, -1, np.int32),
+    }
     if spec.audio_features:
-        audio_features = np.zeros((size, spec.feature_steps, spec.audio_features), np.float16)
-        audio_features_mask = np.zeros((size, spec.feature_steps), bool)
+        fields["audio_features"] = np.zeros((size, spec.feature_steps, spec.audio_features), np.float16)
+        fields["audio_features_mask"] = np.zeros((size, spec.feature_steps), bool)
     if spec.face_features:
-        face_features = np.zeros((size, spec.s, spec.face_features), np.float16)
-    return Batch(
-        audio=np.zeros((size, spec.t, spec.f), np.float16),
-        audio_mask=np.zeros((size, spec.t), bool),
-        faces=np.zeros((size, spec.s, spec.h, spec.w, 3), np.uint8),
-        face_mask=np.zeros((size, spec.s), bool),
-        label=np.full(size, -1, np.int32),
-        label_mask=np.zeros(size, bool),
-        weight=np.zeros(size, np.float32),
-        speaker=np.full(size, -1, np.int32),
-        clip=np.full(size, -1, np.int32),
-        audio_features=audio_features,
-        audio_features_mask=audio_features_mask,
-        face_features=face_features,
-    )
+        fields["face_features"] = np.zeros((size, spec.s, spec.face_features), np.float16)
+    return Batch(**fields)
 
 
 def fill_row(batch: Batch, row: int, record: Record, speaker: int = -1, clip: int = -1) -> None:
-    """Writes a record into a row of an `empty_batch`; a failed modality stays masked.
+    """Writes a record into a row of an `empty_batch`; a modality that failed in preprocessing stays masked.
 
-    Only what the batch has room for is read. Raises ValueError, naming the clip and the field, where the
-    record does not hold it.
+    Fields that have size 0 or are None in the batch are not read from the record.
+
+    Args:
+      batch: Changed in place.
+      row: Index of the row.
+      record: The clip.
+      speaker: Index of the speaker in `Dataset.speakers`.
+      clip: Index of the record in the dataset.
+
+    Raises:
+      ValueError: The record lacks a field that the batch needs, or has another number of frames; names the
+        clip and the field.
     """
     if record.face_valid.shape != batch.face_mask.shape[1:]:
         raise ValueError(
@@ -60,7 +74,21 @@ def fill_row(batch: Batch, row: int, record: Record, speaker: int = -1, clip: in
 def fill_steps(
     batch: Batch, row: int, record: Record, record_field: str, values_field: str, mask_field: str
 ) -> None:
-    """Writes a field of a record that runs in time into a row, cut to its middle, and masks what follows."""
+    """Writes an audio field of a record into a row of the batch and sets the mask of the written steps.
+
+    A longer field is cropped to its middle. Nothing is written if the batch has no such field or room for it.
+
+    Args:
+      batch: Changed in place.
+      row: Index of the row.
+      record: The clip.
+      record_field: Name of the field in the record, with time as its first axis.
+      values_field: Name of the target field in the batch.
+      mask_field: Name of its mask in the batch.
+
+    Raises:
+      ValueError: The record lacks the field; names the clip and the field.
+    """
     target = getattr(batch, values_field)
     if target is None or not target.shape[1]:
         return
@@ -70,17 +98,24 @@ def fill_steps(
 
 
 def require_field(record: Record, field: str) -> Shaped[np.ndarray, "n *rest"]:
-    """An array of a record; ValueError where it was prepared without.
+    """Returns the array of a record's field.
 
-    Features of sound may be empty, which masks the row: the encoder failed on this clip.
+    `audio_features` may have length 0: the frozen encoder failed on this clip, and its row stays masked.
+
+    Raises:
+      ValueError: The field is None or empty, because the records were prepared without it; names the clip
+        and the field.
     """
     array = getattr(record, field)
     if array is None or not (array.size or field == "audio_features"):
-        raise ValueError(f"{record.clip_id}: field {field} is empty: the records were prepared without it")
+        raise ValueError(
+            f"{record.clip_id}: field {field} is empty: the records were prepared without it; prepare the"
+            " clips again with it, or use an encoder that does not need it"
+        )
     return array
 
 
 def crop_middle(array: Shaped[np.ndarray, "n *rest"], length: int) -> Shaped[np.ndarray, "m *rest"]:
-    """The middle `length` rows, or all of them when there are fewer."""
+    """Returns a view of the middle `length` rows, or of all rows if there are fewer."""
     start = max(0, (len(array) - length) // 2)
     return array[start : start + length]

@@ -1,4 +1,4 @@
-"""What a prepared directory holds, measured: lengths, loudness, faces found, and crops to look at."""
+"""Measures the clips of a prepared directory: durations, loudness, fraction of frames with a face, crops."""
 
 import dataclasses
 import math
@@ -7,55 +7,73 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.metadata import ManifestStrings, PrepMetadata, PrepSettingsDict
 from emofuse_jax.data.records import Record, read_manifest
 from emofuse_jax.data.spectrogram_units import DECIBELS_PER_NEPER, units_per_neper
 
 MAX_SHEET_CLIPS = 24
-"""Clips on a contact sheet."""
+"""Largest number of clips on a contact sheet."""
 CROPS_PER_SHEET_CLIP = 4
-"""Crops of each, even over the clip."""
+"""Number of face crops per clip on a contact sheet, evenly spaced in time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SheetClip:
-    """A clip on a contact sheet."""
+    """One clip on a contact sheet."""
 
     clip_id: str
     face_fraction: float
+    """Fraction of the sampled frames with a face, 0 to 1."""
     crops: UInt8[np.ndarray, "n h w 3"]
-    """Zero where no face was found."""
+    """Face crops; all zeros if no face was detected."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CorpusQuality:
-    """Numbers of a prepared directory, a row for each clip that has a record."""
+    """Measurements of a prepared directory; arrays have one entry for each clip that has a record."""
 
-    prep: dict
-    manifest: list[dict]
+    prep: PrepMetadata
+    """Content of prep.json."""
+    manifest: list[ManifestStrings]
+    """All rows of manifest.csv."""
     audio_seconds: Float[np.ndarray, " n"]
-    """Of sound; NaN without."""
+    """Duration of the audio in seconds; NaN without audio."""
     loudness_db: Float[np.ndarray, " n"]
-    """Decibels of the mean energy of the spectrogram, in its own unit; NaN without sound."""
+    """Level of the spectrogram's mean energy in decibels, without a reference level; NaN without audio."""
     face_fractions: Float[np.ndarray, " n"]
-    """Share of the sampled frames with a face."""
+    """Fraction of the sampled frames with a face, 0 to 1."""
     sample_clips: list[SheetClip]
-    """Clips even over the corpus."""
+    """At most MAX_SHEET_CLIPS clips, evenly spaced over the corpus."""
     worst_clips: list[SheetClip]
-    """Those with the smallest share of faces, above none."""
+    """At most MAX_SHEET_CLIPS clips with the smallest face fraction above 0 and below 1, smallest first."""
 
     @property
-    def stored_rows(self) -> list[dict]:
-        """Rows of the manifest that have a record, in its order."""
+    def stored_rows(self) -> list[ManifestStrings]:
+        """Rows of the manifest whose clip has a record, in the order of the manifest."""
         return [row for row in self.manifest if row["status"] != "failed"]
 
 
 def measure_quality(path: str) -> CorpusQuality:
-    """Reads every record of a directory once."""
+    """Reads every record of a prepared directory and returns its measurements.
+
+    Returns:
+      prep.json, the rows of manifest.csv, the audio duration, loudness and fraction of frames with a face of
+      each record, and face crops of some clips.
+
+    Raises:
+      DamagedRecordError: A record is damaged; names its file.
+      FileNotFoundError: prep.json, manifest.csv or a shard is missing.
+      OSError: One of these files cannot be read.
+      ValueError: prep.json or manifest.csv is not valid, the records have another schema or an unknown
+        recipe, or the number of shards does not match prep.json.
+    """
     dataset = open_dataset(path)
     manifest = read_manifest(path)
     count = len(dataset.clip_ids)
     sample_indices = set(np.linspace(0, count - 1, min(count, MAX_SHEET_CLIPS)).round().astype(int).tolist())
-    rows, sample_clips, worst_clips = [], [], []
+    rows: list[tuple[float, float, float]] = []
+    sample_clips: list[SheetClip] = []
+    worst_clips: list[SheetClip] = []
     for i in range(count):
         record = dataset.read(i)
         face_fraction = float(record.face_valid.mean())
@@ -74,7 +92,14 @@ def measure_quality(path: str) -> CorpusQuality:
 
 
 def face_fraction_by_group(quality: CorpusQuality, column: str) -> dict[str, tuple[int, float]]:
-    """Clips, and mean share of frames with a face, by a column of the manifest; classes by name."""
+    """Returns (number of clips, mean fraction of frames with a face) for each value of a manifest column.
+
+    Keys are sorted. For the column `label` they are class names, or "no label" for unlabelled clips.
+
+    Raises:
+      KeyError: The manifest has no such column.
+      ValueError: A label is not an integer, or the manifest does not have one row for each record.
+    """
     groups: dict[str, list[float]] = {}
     for row, face_fraction in zip(quality.stored_rows, quality.face_fractions, strict=True):
         groups.setdefault(_group_name(quality.prep, column, row[column]), []).append(face_fraction)
@@ -84,7 +109,7 @@ def face_fraction_by_group(quality: CorpusQuality, column: str) -> dict[str, tup
     }
 
 
-def _group_name(prep: dict, column: str, value: str) -> str:
+def _group_name(prep: PrepMetadata, column: str, value: str) -> str:
     if column != "label":
         return value
     return prep["classes"][int(value)] if int(value) >= 0 else "no label"
@@ -99,8 +124,11 @@ def _make_sheet_clip(record: Record, face_fraction: float) -> SheetClip:
     return SheetClip(record.clip_id, face_fraction, record.faces[crop_indices].copy())
 
 
-def _measure_audio(record: Record, settings: dict) -> tuple[float, float]:
-    """Seconds and decibels of a record's spectrogram."""
+def _measure_audio(record: Record, settings: PrepSettingsDict) -> tuple[float, float]:
+    """Returns the duration in seconds and the level in decibels of a spectrogram; NaN twice without audio.
+
+    Raises ValueError if the recipe is unknown.
+    """
     if not record.audio_ok or not len(record.spectrogram):
         return math.nan, math.nan
     bels = record.spectrogram.astype(np.float32) * np.float32(

@@ -1,64 +1,75 @@
-"""Reads and writes a serialised ``tf.train.Example`` without copying its arrays more than once.
+"""Reads and writes a serialised ``tf.train.Example`` and copies its arrays at most once.
 
-Reading gives views into the record: protocol buffers' own parser copies each array twice, with records of 700
-KB most of the decoding time. Their own writer holds three copies at a time, which for half an hour of sound
-is 200 MB; ours copies arrays once, into the result. Wire format:
-https://protobuf.dev/programming-guides/encoding; message: tensorflow/core/example.
+`parse_example` returns views of the record; the parser of the protobuf library copies each array twice, which
+takes most of the decoding time for records of 700 KB. `serialize_example` copies each array once, into the
+result; the writer of the protobuf library holds three copies at a time, 200 MB for half an hour of audio.
+Wire format: https://protobuf.dev/programming-guides/encoding; message: tensorflow/core/example.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 BYTES_LIST, INT64_LIST = 1, 3
-Buffer = bytes | np.ndarray
+Buffer = bytes | memoryview
+FeatureValues = list[int | memoryview]
+"""Values of one feature: memoryviews of a bytes_list, or ints of an int64_list."""
 
 
-def parse_example(data: bytes) -> dict[str, list]:
-    """Feature name to its values: memoryviews of a bytes_list, ints of an int64_list.
+def parse_example(data: bytes) -> dict[str, FeatureValues]:
+    """Returns the values of each feature by name: memoryviews for a bytes_list, ints for an int64_list.
 
-    Raises ValueError where the bytes are not such a message.
+    Raises:
+      ValueError: The bytes are not a `tf.train.Example`, or a feature is of another kind.
     """
-    values_by_name: dict[str, list] = {}
+    values_by_name: dict[str, FeatureValues] = {}
     for features in iter_submessages(memoryview(data), 1):
         for entry in iter_submessages(features, 1):
             entry_fields = {number: value for number, _, value in iter_fields(entry)}
-            if not isinstance(entry_fields.get(1), memoryview) or not isinstance(
-                entry_fields.get(2), memoryview
-            ):
-                raise ValueError("not a record: a feature without name or value")
-            values_by_name[bytes(entry_fields[1]).decode(errors="replace")] = read_feature_values(
-                entry_fields[2]
-            )
+            name, feature = entry_fields.get(1), entry_fields.get(2)
+            if not isinstance(name, memoryview) or not isinstance(feature, memoryview):
+                raise ValueError("not a record: a feature has no name or no value")
+            values_by_name[bytes(name).decode(errors="replace")] = read_feature_values(feature)
     return values_by_name
 
 
-def read_feature_values(feature: memoryview) -> list:
-    """Values of one feature."""
-    values: list = []
+def read_feature_values(feature: memoryview) -> FeatureValues:
+    """Returns the values of one serialised feature; raises ValueError if it is damaged or of another kind."""
+    values: FeatureValues = []
     for list_kind, list_wire_type, content in iter_fields(feature):
-        if list_wire_type != LENGTH_DELIMITED or list_kind not in (BYTES_LIST, INT64_LIST):
-            raise ValueError(f"not a record: a feature of kind {list_kind}")
+        if (
+            list_wire_type != LENGTH_DELIMITED
+            or list_kind not in (BYTES_LIST, INT64_LIST)
+            or not isinstance(content, memoryview)
+        ):
+            raise ValueError(
+                f"not a record: a feature is of kind {list_kind}, expected {BYTES_LIST} or {INT64_LIST}"
+            )
         for _, wire_type, value in iter_fields(content):
             is_packed = list_kind == INT64_LIST and wire_type == LENGTH_DELIMITED
-            values += read_varints(value) if is_packed else [value]
+            values += read_varints(value) if is_packed and isinstance(value, memoryview) else [value]
     return values
 
 
 def iter_submessages(data: memoryview, wanted_number: int) -> Iterator[memoryview]:
-    """Contents of the length-delimited fields of one number."""
+    """Yields the bytes of each length-delimited field that has the field number `wanted_number`.
+
+    Raises ValueError if the message is damaged.
+    """
     for number, wire_type, value in iter_fields(data):
-        if number == wanted_number and wire_type == LENGTH_DELIMITED:
+        if number == wanted_number and wire_type == LENGTH_DELIMITED and isinstance(value, memoryview):
             yield value
 
 
 def iter_fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """(number, wire type, value) of each field of a message."""
+    """Yields (field number, wire type, value) of each field of a message.
+
+    The value is a signed integer for varints, else a view of the bytes. Raises ValueError if the message is
+    truncated or has a deprecated wire type.
+    """
     position, end = 0, len(data)
     while position < end:
-        # Most numbers have one byte; reading those here halves the time.
+        # Most varints have one byte; reading those here, without a call, halves the time.
         tag, position = (
             (data[position], position + 1) if data[position] < 0x80 else read_varint(data, position)
         )
@@ -75,13 +86,13 @@ def iter_fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]
                 else read_varint(data, position)
             )
         if size is None or position + size > end:
-            raise ValueError(f"not a record: field {number} is cut off or of wire type {wire_type}")
+            raise ValueError(f"not a record: field {number} is truncated or has wire type {wire_type}")
         yield number, wire_type, data[position : position + size]
         position += size
 
 
 def read_varints(data: memoryview) -> list[int]:
-    """A packed list of signed integers."""
+    """Returns the signed integers of a packed list; raises ValueError if one is truncated or too long."""
     values, position = [], 0
     while position < len(data):
         value, position = read_varint(data, position)
@@ -90,7 +101,10 @@ def read_varints(data: memoryview) -> list[int]:
 
 
 def read_varint(data: memoryview, position: int) -> tuple[int, int]:
-    """An unsigned integer of base 128, lowest digits first, and where it ends."""
+    """Returns `(value, next_position)`: the varint (base 128, lowest digits first) at `position`, unsigned.
+
+    Raises ValueError if the varint is truncated or longer than 10 bytes.
+    """
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):
@@ -99,26 +113,27 @@ def read_varint(data: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-    raise ValueError("not a record: a number is cut off or too long")
+    raise ValueError("not a record: an integer is truncated or longer than 10 bytes")
 
 
 def to_signed(value: int) -> int:
-    """Two's complement of 64 bits."""
+    """Returns the signed integer whose 64-bit two's complement is `value`."""
     value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
 
 
 def serialize_example(features: Mapping[str, Buffer | int]) -> bytes:
-    """Each feature as one value: an int64_list of an int, else a bytes_list; sorted by name.
+    """Returns a serialised `tf.train.Example` in which each feature has one value, sorted by name.
 
-    The bytes are those of protocol buffers' deterministic form.
+    An int becomes an int64_list; bytes and the memory of an array (`array.data`) become a bytes_list. The
+    result equals the deterministic serialisation of the protobuf library.
     """
     buffers = [buffer for name in sorted(features) for buffer in _encode_entry(name, features[name])]
     return b"".join(_encode_message(1, buffers))
 
 
 def _encode_entry(name: str, value: Buffer | int) -> list[Buffer]:
-    """One entry of the map from names to features."""
+    """Returns the byte buffers that, joined, are the entry of one feature: its name and its value."""
     if isinstance(value, int):
         feature = _encode_message(INT64_LIST, _encode_message(1, [encode_varint(value % (1 << 64))]))
     else:
@@ -127,13 +142,16 @@ def _encode_entry(name: str, value: Buffer | int) -> list[Buffer]:
 
 
 def _encode_message(number: int, buffers: Sequence[Buffer]) -> list[Buffer]:
-    """A length-delimited field of a number below 16."""
+    """Returns the buffers of a length-delimited field: its tag and length, then `buffers` as its content.
+
+    `number` is the field number, which must be below 16.
+    """
     byte_count = sum(memoryview(buffer).nbytes for buffer in buffers)
     return [bytes([number << 3 | LENGTH_DELIMITED]) + encode_varint(byte_count), *buffers]
 
 
 def encode_varint(value: int) -> bytes:
-    """An unsigned integer of base 128, lowest digits first; the inverse of `read_varint`."""
+    """Returns an unsigned integer as a varint (base 128, lowest digits first); inverse of `read_varint`."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)

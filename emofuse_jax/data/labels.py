@@ -1,8 +1,9 @@
-"""Which training clips show their label: those of the corpus, or a seeded share of each class."""
+"""Reads labels from the manifest and hides the labels of some training clips (semi-supervised learning)."""
 
 import dataclasses
 import hashlib
 import os
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -13,11 +14,18 @@ from emofuse_jax.types import Batch
 
 
 def clip_labels(dataset: Dataset, clips: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Label of each clip by manifest.csv, without reading a record; -1 is unlabelled."""
+    """Returns the label of each record index from manifest.csv, without reading records; -1: unlabelled.
+
+    Raises:
+      OSError: manifest.csv is missing or cannot be read.
+      ValueError: manifest.csv is not UTF-8 or has no column `label`, or a label or index is not an integer.
+      csv.Error: manifest.csv is not valid CSV.
+      KeyError: A clip has no row in manifest.csv, or manifest.csv has no column `index`.
+    """
     manifest_path = os.path.join(dataset.path, "manifest.csv")
     rows = read_manifest(dataset.path)
     if rows and "label" not in rows[0]:
-        raise ValueError(f"{manifest_path}: no column label; run emofuse prepare again")
+        raise ValueError(f"{manifest_path}: no column label; prepare the clips again")
     label_of_record = {int(row["index"]): int(row["label"]) for row in rows if int(row["index"]) >= 0}
     return np.array([label_of_record[int(clip)] for clip in clips], np.int64)
 
@@ -25,16 +33,18 @@ def clip_labels(dataset: Dataset, clips: Int[np.ndarray, " n"]) -> Int[np.ndarra
 def visible_labels(
     dataset: Dataset, clips: Int[np.ndarray, " n"], *, fraction: float, seed: int
 ) -> Int[np.ndarray, " n"]:
-    """The label that training sees of each clip: -1 where the corpus has none or it is hidden.
+    """Returns, for each clip, the label that training may use; -1 if the clip has none or it is hidden.
 
     Args:
-      dataset: the records.
-      clips: record indices of the training part.
-      fraction: share of each class's clips that keep their label, `config.data.labelled_fraction`.
-      seed: of the choice.
+      dataset: The records.
+      clips: Record indices of the training clips.
+      fraction: Fraction of each class's clips that keep their label, `config.data.labelled_fraction`.
+      seed: Seed of the selection.
 
     Raises:
-      ValueError: a fraction outside (0, 1], or no labelled clip at all.
+      ValueError: The fraction is not in (0, 1], no clip has a label, or manifest.csv is not valid.
+      OSError: manifest.csv is missing or cannot be read.
+      KeyError: A clip has no row in manifest.csv.
     """
     labels = clip_labels(dataset, clips)
     if not np.any(labels >= 0):
@@ -46,10 +56,14 @@ def visible_labels(
 def choose_labelled(
     labels: Int[np.ndarray, " n"], clip_ids: list[str], *, fraction: float, seed: int
 ) -> Bool[np.ndarray, " n"]:
-    """True for the clips that keep their label: `fraction` of each class, rounded, and at least one.
+    """Returns True for the clips that keep their label: `fraction` of each class, rounded, at least one.
 
-    Of a class, the clips whose hashes of seed and name are lowest: the choice depends on neither order nor
-    speaker, a larger fraction keeps the clips of a smaller one, and two configs with one seed agree.
+    In each class it selects the clips with the lowest hash of seed and clip_id. So the selection does not
+    depend on the order of the clips or on speakers, a larger fraction includes the clips of a smaller one,
+    and all configs with the same seed select the same clips. Unlabelled clips get False.
+
+    Raises:
+      ValueError: The fraction is not in (0, 1].
     """
     if not 0.0 < fraction <= 1.0:
         raise ValueError(f"data.labelled_fraction={fraction}: expected a number above 0 and at most 1")
@@ -62,7 +76,14 @@ def choose_labelled(
 
 
 def hide_labels(batch: Batch, hidden_label_clips: Int[np.ndarray, " n"]) -> Batch:
-    """The batch with label -1, masked, on the rows of the `hidden_label_clips` clips."""
+    """Returns a copy of the batch with label -1 and a False label mask in the rows of `hidden_label_clips`.
+
+    `hidden_label_clips` are record indices; other rows and fields do not change.
+    """
     is_hidden = np.isin(batch.clip, hidden_label_clips)
-    label = np.where(is_hidden, -1, batch.label).astype(batch.label.dtype)
-    return dataclasses.replace(batch, label=label, label_mask=batch.label_mask & ~is_hidden)
+    # NumPy arrays, as in `empty_batch`
+    fields: dict[str, Any] = {
+        "label": np.where(is_hidden, -1, batch.label).astype(batch.label.dtype),
+        "label_mask": batch.label_mask & ~is_hidden,
+    }
+    return dataclasses.replace(batch, **fields)

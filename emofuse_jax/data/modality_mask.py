@@ -9,7 +9,13 @@ from emofuse_jax.types import Batch
 
 
 def keep_only_modality(batch: Batch, modality: str) -> Batch:
-    """Masks the faces (`audio`), the sound (`video`), or nothing (`both`)."""
+    """Returns the batch with only one modality valid: "audio", "video", or "both" for an unchanged batch.
+
+    The masks of the other modality are False everywhere.
+
+    Raises:
+      ValueError: `modality` is not "audio", "video" or "both".
+    """
     if modality == "audio":
         return dataclasses.replace(batch, face_mask=jnp.zeros_like(batch.face_mask))
     if modality == "video":

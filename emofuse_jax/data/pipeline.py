@@ -1,4 +1,4 @@
-"""Streams batches from the records: shuffled and resumable for training, padded and in order for scoring."""
+"""Reads batches from the records: shuffled and resumable for training, in order and padded for scoring."""
 
 import dataclasses
 import warnings
@@ -17,29 +17,36 @@ from emofuse_jax.types import Batch, InputSpec
 from emofuse_jax.utils.system import available_cores
 
 ChooseSpec = Callable[[Int[np.ndarray, " b"]], InputSpec]
-"""The static shape of a global batch of these clips, -1 where a row is padded."""
+"""Returns the static shape of a global batch of these record indices; -1 is a padded row."""
 
 ENDLESS_BATCH_COUNT = 1 << 40
-"""Batches of a dataset that makes each from its number."""
+"""Length of the training dataset; grain needs one, and no run reaches it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SkipPolicy:
-    """Clips that may be left out, as padded rows, where their records are damaged."""
+    """Clips that are left out of batches if their records are damaged; their rows are padded."""
 
     skippable_clips: frozenset[int] = frozenset()
+    """Record indices of the clips that may be left out."""
     skipped_clips: set[int] = dataclasses.field(default_factory=set)
-    """Those that were."""
+    """Record indices of the clips that were left out so far."""
 
     def read(self, dataset: Dataset, clip: int) -> Record | None:
-        """A record; None, and a warning, where it is damaged and may be left out."""
+        """Returns a record, or None if it is damaged and may be left out; warns once per clip.
+
+        Raises:
+          DamagedRecordError: The record is damaged and must not be left out.
+          OSError: The shard is missing or cannot be opened.
+          ValueError: The number of shards or records does not match prep.json and manifest.csv.
+        """
         try:
             return None if clip in self.skipped_clips else dataset.read(clip)
         except DamagedRecordError as error:
             if clip not in self.skippable_clips:
                 raise
             self.skipped_clips.add(clip)
-            warnings.warn(f"left out: {error}", stacklevel=2)
+            warnings.warn(f"damaged clip left out: {error}", stacklevel=2)
             return None
 
 
@@ -57,26 +64,32 @@ def train_batches(
     start: int = 0,
     skip_policy: SkipPolicy = SKIP_NOTHING,
 ) -> Iterator[Batch]:
-    """Endless training batches, each a function of its number (data/sampler.py).
+    """Returns an endless iterator of training batches; each depends only on its number (data/sampler.py).
 
-    A process reads only its rows of each global batch, so these are the same for any number of processes.
+    A process reads only its rows of each global batch, so the global batches are the same for any number of
+    processes.
 
     Args:
-      dataset: the records.
-      sampler: which clips make up a batch.
-      choose_spec: of a batch of given clips; longer sounds are cut to their middle `t` steps, shorter ones
-      padded.
+      dataset: The records.
+      sampler: Selects the clips of each batch.
+      choose_spec: Returns the shape of a batch of these clips; longer audio is cropped to its middle `t`
+        steps, shorter audio is padded.
       process: (index, count) of this process.
-      threads: reader threads; never more than cores, where they would only wait for each other.
-      hidden_label_clips: clips whose label training does not see.
-      start: number of the first batch, to go on from.
-      skip_policy: what becomes of damaged records.
+      threads: Reader threads; at most as many as cores are used, since more would only wait for each other.
+      hidden_label_clips: Record indices of the clips whose label training must not use; None: no clip.
+      start: Number of the first batch, to resume a run.
+      skip_policy: Clips that are left out if their records are damaged.
 
     Raises:
-      ValueError: a batch that the processes cannot share.
+      ValueError: The batch size is not a multiple of the number of processes. While iterating: a record
+        lacks a field that the batch needs, or its speaker is not in prep.json.
+      DamagedRecordError: While iterating: a record is damaged and `skip_policy` does not allow to skip it.
+      OSError: While iterating: a shard is missing or cannot be opened.
     """
     if sampler.batch_size % process[1]:
-        raise ValueError(f"data.batch_size={sampler.batch_size} is not divisible by {process[1]} processes")
+        raise ValueError(
+            f"data.batch_size={sampler.batch_size}: expected a multiple of the {process[1]} processes"
+        )
     rows = process_rows(sampler.batch_size, process)
     hidden_label_clips = np.zeros(0, np.int64) if hidden_label_clips is None else hidden_label_clips
 
@@ -100,7 +113,23 @@ def eval_batches(
     batch_size: int,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Every clip once, in order; the last batch is padded with rows of weight 0."""
+    """Returns an iterator of batches with every clip once, in order; the last one is padded.
+
+    Padded rows have weight 0.
+
+    Args:
+      dataset: The records.
+      clips: Record indices.
+      choose_spec: Returns the shape of a batch of these clips.
+      batch_size: Rows of a global batch, all processes together.
+      process: (index, count) of this process, which reads only its rows of each batch.
+
+    Raises:
+      DamagedRecordError: While iterating: a record is damaged.
+      OSError: While iterating: a shard is missing or cannot be opened.
+      ValueError: While iterating: a record lacks a field that the batch needs, or its speaker is not in
+        prep.json.
+    """
     rows = process_rows(batch_size, process)
 
     def load(batch_clips: Int[np.ndarray, " b"]) -> Batch:
@@ -111,13 +140,16 @@ def eval_batches(
 
 
 def process_rows(row_count: int, process: tuple[int, int]) -> slice:
-    """Of so many rows those of process (index, count)."""
+    """Returns the slice of `row_count` rows that belongs to a process.
+
+    `process` is (index of the process, number of processes).
+    """
     index, count = process
     return slice(index * row_count // count, (index + 1) * row_count // count)
 
 
 def to_padded_batches(row_numbers: Int[np.ndarray, " n"], batch_size: int) -> Int[np.ndarray, "k b"]:
-    """Numbers of rows as whole batches, the last one filled up with -1."""
+    """Returns the row numbers as k batches of `batch_size`, [k b]; the last batch is filled up with -1."""
     padded = np.full(-(-len(row_numbers) // batch_size) * batch_size, -1, row_numbers.dtype)
     padded[: len(row_numbers)] = row_numbers
     return padded.reshape(-1, batch_size)
@@ -126,15 +158,21 @@ def to_padded_batches(row_numbers: Int[np.ndarray, " n"], batch_size: int) -> In
 def load_batch(
     dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec, skip_policy: SkipPolicy = SKIP_NOTHING
 ) -> Batch:
-    """Reads clips into one batch; an index of -1 gives a padded row of weight 0.
+    """Reads clips (record indices) into one batch; an index of -1 gives a padded row of weight 0.
 
-    Raises DamagedRecordError, unless the clip is one that may be left out.
+    Raises:
+      DamagedRecordError: A record is damaged and `skip_policy` does not allow to skip it.
+      OSError: A shard is missing or cannot be opened.
+      ValueError: A record lacks a field that `spec` needs, or its speaker is not in prep.json.
     """
     speaker_index = {name: i for i, name in enumerate(dataset.speakers)}
     batch = empty_batch(len(clips), spec)
     for row, clip in enumerate(clips):
         if clip >= 0 and (record := skip_policy.read(dataset, int(clip))) is not None:
             if record.speaker not in speaker_index:
-                raise ValueError(f"{dataset.path}/prep.json: field speakers: has no {record.speaker[:60]!r}")
+                raise ValueError(
+                    f"{dataset.path}/prep.json: field speakers does not list {record.speaker[:60]!r}, the"
+                    " speaker of a record; prepare the clips again"
+                )
             fill_row(batch, row, record, speaker_index[record.speaker], int(clip))
     return batch

@@ -1,11 +1,14 @@
-"""prep.json and manifest.csv of a prepared directory, checked as they are read."""
+"""Reads and validates prep.json and manifest.csv of a prepared directory."""
 
 import csv
+import math
 import os
+from typing import cast
 
 from emofuse_jax.data import records
+from emofuse_jax.data.metadata import PrepMetadata, PrepSettingsDict
 from emofuse_jax.utils.errors import other_schema_error
-from emofuse_jax.utils.files import load_json
+from emofuse_jax.utils.files import JsonValue, load_json
 from emofuse_jax.utils.validation import require_fields
 
 REQUIRED_FIELDS = {
@@ -16,46 +19,82 @@ REQUIRED_FIELDS = {
     "speakers": list,
     "shards": list,
 }
-"""Fields of prep.json that are read here, and their types."""
+"""Fields that prep.json must have, and their types."""
 PREPARE_AGAIN = "prepare the clips again"
-TYPE_NAMES = {int: "a number", dict: "an object", list: "a list"}
+TYPE_NAMES = {int: "an integer", dict: "an object", list: "a list"}
 
 
-def read_prep(path: str) -> dict:
-    """Reads prep.json of a directory.
+def read_prep(path: str) -> PrepMetadata:
+    """Returns the content of prep.json in a directory: settings, corpus, classes, speakers, shape and shards.
 
     Raises:
-      ValueError: its schema is another one, or a field is missing or cannot be used.
+      FileNotFoundError: The directory has no prep.json.
+      OSError: prep.json cannot be read.
+      ValueError: The file is not valid JSON, has another schema, or a field is missing or not valid.
     """
     name = os.path.join(path, "prep.json")
-    prep = read_json(name)
-    prep = prep if isinstance(prep, dict) else {}
-    schema = prep.get("schema_version")
-    if type(schema) is int and schema != records.SCHEMA_VERSION:  # its fields may be others
-        raise other_schema_error(name, "records", schema, records.SCHEMA_VERSION, prep, PREPARE_AGAIN)
+    content = read_json(name)
+    values = content if isinstance(content, dict) else {}
+    schema = values.get("schema_version")
+    if type(schema) is int and schema != records.SCHEMA_VERSION:  # before its fields, which may be different
+        raise other_schema_error(name, "records", schema, records.SCHEMA_VERSION, values, PREPARE_AGAIN)
     for field, expected_type in REQUIRED_FIELDS.items():
-        value = prep.get(field)
+        value = values.get(field)
         if not isinstance(value, expected_type) or isinstance(value, bool):
             raise ValueError(
                 f"{name}: field {field} is {repr(value)[:100]}, expected {TYPE_NAMES[expected_type]}"
             )
+    prep = cast(PrepMetadata, values)
     try:
         require_fields(prep["shape"], vars(records.RecordShape(0, 0, 0)), "shape")
         shape = records.RecordShape(**prep["shape"])
         sizes = [*vars(shape).values(), prep["settings"]["face"]["frames"]]
         sizes += [shard["records"] for shard in prep["shards"]]
         if not all(isinstance(size, int) and 0 <= size < 1 << 20 for size in sizes):
-            raise TypeError("a size that is none")
-        names = [prep["settings"]["recipe"], *prep["classes"], *prep["speakers"]]
-        if not all(isinstance(name, str) for name in names):
-            raise TypeError("a recipe, class or speaker that is no name")
+            raise TypeError("a size is not an integer from 0 to 1048575")
+        recipe = [prep["settings"]["recipe"]]
+        lists = {"settings.recipe": recipe, "classes": prep["classes"], "speakers": prep["speakers"]}
+        for field, values_of_field in lists.items():
+            if not all(isinstance(value, str) for value in values_of_field):
+                raise TypeError(f"field {field}: expected strings; {PREPARE_AGAIN}")
+        _check_hops(prep["settings"], shape)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: shape, settings or shards: {error}") from error
     return prep
 
 
+def feature_hop_ms(settings: PrepSettingsDict) -> float:
+    """Returns the milliseconds between two vectors of the frozen audio encoder.
+
+    Raises:
+      ValueError: The settings of prep.json have no audio encoder.
+    """
+    encoder = settings["features"]["audio"]
+    if encoder is None:
+        raise ValueError("settings.features.audio: None, expected the settings of a frozen audio encoder")
+    return encoder["layout"]["hop_ms"]
+
+
+def _check_hops(settings: PrepSettingsDict, shape: records.RecordShape) -> None:
+    """Raises TypeError, KeyError or ValueError if the steps of the audio arrays have no duration."""
+    hops = [settings["audio"]["hop_ms"]]
+    if shape.audio_features:
+        hops.append(feature_hop_ms(settings))
+    require_fields(settings["features"], {"tensors": "", "audio": None}, "settings.features")
+    if not all(isinstance(hop, int | float) and 0 < hop < math.inf for hop in hops):
+        raise TypeError("hop_ms is not a number above 0")
+
+
 def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
-    """Record index and speaker of each stored clip, from manifest.csv; ValueError where of no use."""
+    """Returns `(index, speakers)` from manifest.csv: the record index and the speaker of each clip_id.
+
+    Both dicts have only the clips with a record.
+
+    Raises:
+      OSError: manifest.csv is missing or cannot be read.
+      ValueError: A column is missing, an index is not an integer, clip_ids are not unique, the indices are
+        not 0, 1, 2, ..., or a speaker is missing.
+    """
     manifest_path = os.path.join(path, "manifest.csv")
     try:
         rows = [row for row in records.read_manifest(path) if int(row["index"]) >= 0]
@@ -67,14 +106,21 @@ def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
         raise ValueError(f"{manifest_path}: {error}") from error
     if sorted(index.values()) != list(range(len(rows))) or None in speakers.values():
         raise ValueError(
-            f"{manifest_path}: {len(rows)} rows with a record, expected unique clips, numbered from 0"
+            f"{manifest_path}: {len(rows)} rows with a record, expected unique clip_ids, indices from 0"
+            " without gaps and a speaker in each row; prepare the clips again"
         )
     return index, speakers
 
 
-def read_json(path: str) -> dict:
-    """Reads a JSON file; FileNotFoundError and ValueError name it."""
+def read_json(path: str) -> JsonValue:
+    """Returns the content of a JSON file that `emofuse prepare` writes.
+
+    Raises:
+      FileNotFoundError: The file does not exist; the message says to run emofuse prepare first.
+      OSError: The file cannot be read.
+      ValueError: The file is not valid JSON; the message begins with its path.
+    """
     try:
         return load_json(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: not there; run emofuse prepare first") from None
+        raise FileNotFoundError(f"{path}: file not found; run emofuse prepare first") from None

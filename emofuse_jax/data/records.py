@@ -1,27 +1,38 @@
-"""One clip as bytes: a serialised ``tf.train.Example``, in ArrayRecord shards that TFDS can open too.
+"""Encodes and decodes records: one clip is a serialised ``tf.train.Example`` in an ArrayRecord shard.
 
-Layout: text is UTF-8 in a bytes_list; ``label`` and the two flags are an int64_list; every array is one bytes
-value, little-endian, C order, so that ``tfds.features.Tensor(encoding="bytes")`` reads the same bytes.
+TFDS can open the same shards. Layout: text is UTF-8 in a bytes_list; ``label`` and the two flags are an
+int64_list; every array is one bytes value, little-endian, in C order, as
+``tfds.features.Tensor(encoding="bytes")`` reads it. docs/formats.md describes the files.
 """
 
 import csv
 import dataclasses
 import os
+from typing import TypeVar, cast
 
 import numpy as np
 
-from emofuse_jax.data.example_codec import parse_example, serialize_example
+from emofuse_jax.data.example_codec import Buffer, FeatureValues, parse_example, serialize_example
+from emofuse_jax.data.metadata import ClipStatus, ManifestStrings, PrepSettingsDict, RecordShapeDict
+
+T = TypeVar("T")
+RecordArrays = dict[str, np.ndarray]
+"""Some of the arrays of a record, by the name of the field."""
 
 SCHEMA_VERSION = 4
-"""The schema that is written, and the only one that is read."""
+"""Schema of the records that are written, and the only one that can be read."""
 TFDS_SPLIT = "clips"
+"""Name of the only split that TFDS sees: all clips."""
+ARRAYS_RECIPE = "arrays"
+"""Recipe of records that `write_records` wrote from arrays; experiments of any recipe can train on them."""
 ENCODER_PATHS_FILE = os.path.join(".prepare", "encoder_paths.json")
-"""Where the ONNX files lay when the records were made; beside them, for it says nothing about them."""
+"""File with the paths of the ONNX models when the records were made; not part of prep.json, because the
+records do not depend on these paths."""
 WRITER_OPTIONS = "group_size:1,uncompressed"
-"""Raw records: random reads are about four times faster than compressed ones."""
+"""Uncompressed records: random reads are about four times faster than with compression."""
 
 _TEXT_FIELDS = ("clip_id", "speaker", "corpus")
-_INTEGER_FIELDS = {"label": int, "audio_ok": bool, "video_ok": bool}
+_INTEGER_FIELDS = ("label", "audio_ok", "video_ok")
 _ARRAY_DTYPES = {
     "votes": np.float32,
     "spectrogram": np.float16,
@@ -33,7 +44,7 @@ _ARRAY_DTYPES = {
     "face_score": np.float32,
 }
 OPTIONAL_ARRAY_DTYPES = {"audio_features": np.float16, "face_features": np.float16, "waveform": np.int16}
-"""Arrays that a record has where the preparation was asked for them."""
+"""Arrays that records have only if the preparation was run with them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +57,8 @@ class Record:
     label: int
     """Index into the dataset's class names; -1 is unlabelled."""
     votes: np.ndarray  # f32 [c]
-    spectrogram: np.ndarray  # f16 [t f], log magnitude; [0 f] where only features are stored
-    faces: np.ndarray  # u8 [s h w 3]; zeros where no face was found; [s 0 0 3] where only features are stored
+    spectrogram: np.ndarray  # f16 [t f], log magnitude; [0 f] if only features are stored
+    faces: np.ndarray  # u8 [s h w 3]; zeros if no face was detected; [s 0 0 3] if only features are stored
     face_valid: np.ndarray  # bool [s]
     face_time: np.ndarray  # f32 [s], seconds
     face_box: np.ndarray  # f32 [s 4], x0 y0 x1 y1 in pixels of the source frame
@@ -56,28 +67,54 @@ class Record:
     audio_ok: bool
     video_ok: bool
     notes: str = ""
-    """Remarks of the preparation; goes to the manifest, not to disk."""
-    audio_features: np.ndarray | None = None  # f16 [u d], of a frozen encoder; [0 d] where it failed
-    face_features: np.ndarray | None = None  # f16 [s d], of a frozen encoder; zeros where no face was found
-    waveform: np.ndarray | None = None  # i16 [n], mono, full scale is 32767; [0] where the sound is masked
+    """Remarks of the preparation; stored in manifest.csv, not in the record."""
+    audio_features: np.ndarray | None = None  # f16 [u d], of a frozen encoder; [0 d] if it failed
+    face_features: np.ndarray | None = None  # f16 [s d], of a frozen encoder; zeros if no face was detected
+    waveform: np.ndarray | None = None  # i16 [n], mono, full scale is 32767; [0] if the audio is masked
+
+    @property
+    def status(self) -> ClipStatus:
+        """Status for manifest.csv: `kept` if audio and video are usable, `masked` if one of them is not."""
+        return "kept" if self.audio_ok and self.video_ok else "masked"
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Result for a clip without a record."""
+
+    reason: str
+    """Why there is no record, in one line."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordShape:
-    """The dimensions that are fixed over a dataset."""
+    """Dimensions that all records of a dataset share."""
 
     f: int
+    """Number of frequency bins."""
     h: int
+    """Height of a face crop in pixels."""
     w: int
+    """Width of a face crop in pixels."""
     audio_features: int = 0
-    """Width of the features; 0 where there are none."""
+    """Width of the audio features; 0 if the records have none."""
     face_features: int = 0
+    """Width of the face features; 0 if the records have none."""
     waveform: bool = False
+    """True if the records have the waveform."""
+
+    def to_dict(self) -> RecordShapeDict:
+        """Returns the fields as prep.json stores them."""
+        return cast(RecordShapeDict, dataclasses.asdict(self))
 
 
 def encode(record: Record) -> bytes:
-    """Serialises a record; equal records give equal bytes."""
-    values = {name: getattr(record, name).encode() for name in _TEXT_FIELDS}
+    """Returns a record as bytes; equal records give equal bytes.
+
+    Raises:
+      ValueError: An array has another dtype than the schema; names the clip and the field.
+    """
+    values: dict[str, Buffer | int] = {name: getattr(record, name).encode() for name in _TEXT_FIELDS}
     values |= {name: int(getattr(record, name)) for name in _INTEGER_FIELDS}
     optional = {
         name: dtype for name, dtype in OPTIONAL_ARRAY_DTYPES.items() if getattr(record, name) is not None
@@ -86,19 +123,23 @@ def encode(record: Record) -> bytes:
         array = np.ascontiguousarray(getattr(record, name))
         if array.dtype != dtype:
             raise ValueError(f"{record.clip_id}: field {name} is {array.dtype}, expected {np.dtype(dtype)}")
-        values[name] = array
+        values[name] = array.data
     return serialize_example(values)
 
 
 def decode(data: bytes, shape: RecordShape) -> Record:
-    """Parses a record; arrays are read-only views of `data`. Raises ValueError naming the wrong field."""
+    """Returns the record that `encode` wrote; its arrays are read-only views of `data`.
+
+    Raises:
+      ValueError: `data` is not a record, or a field is missing or does not fit `shape`; names the field.
+    """
     features = parse_example(data)
-    values = {name: _decode_text(features, name) for name in _TEXT_FIELDS}
-    values |= {name: convert(_single_value(features, name, int)) for name, convert in _INTEGER_FIELDS.items()}
-    arrays = _ARRAY_DTYPES | {
+    texts = {name: _decode_text(features, name) for name in _TEXT_FIELDS}
+    integers = {name: _single_value(features, name, int) for name in _INTEGER_FIELDS}
+    dtypes = _ARRAY_DTYPES | {
         name: dtype for name, dtype in OPTIONAL_ARRAY_DTYPES.items() if getattr(shape, name)
     }
-    raw_arrays = {name: _single_value(features, name, memoryview) for name in arrays}
+    raw_arrays = {name: _single_value(features, name, memoryview) for name in dtypes}
     s = len(raw_arrays["face_valid"])
     shapes = {
         "votes": (-1,),
@@ -113,72 +154,115 @@ def decode(data: bytes, shape: RecordShape) -> Record:
         "face_features": (s, shape.face_features),
         "waveform": (-1,),
     }
-    values["label"] = _validate_label(values, len(raw_arrays["votes"]) // 4)
-    for name, dtype in arrays.items():
+    _validate_label(texts["clip_id"], integers["label"], len(raw_arrays["votes"]) // 4)
+    arrays: dict[str, np.ndarray] = {}
+    for name, dtype in dtypes.items():
         try:
-            values[name] = np.frombuffer(raw_arrays[name], dtype).reshape(shapes[name])
+            arrays[name] = np.frombuffer(raw_arrays[name], dtype).reshape(shapes[name])
         except ValueError as error:
-            raise ValueError(f"{values['clip_id']}: field {name}: {error}") from error
-    return Record(**values)
+            raise ValueError(f"{texts['clip_id']}: field {name}: {error}") from error
+    return Record(
+        clip_id=texts["clip_id"],
+        speaker=texts["speaker"],
+        corpus=texts["corpus"],
+        label=integers["label"],
+        votes=arrays["votes"],
+        spectrogram=arrays["spectrogram"],
+        faces=arrays["faces"],
+        face_valid=arrays["face_valid"],
+        face_time=arrays["face_time"],
+        face_box=arrays["face_box"],
+        face_landmarks=arrays["face_landmarks"],
+        face_score=arrays["face_score"],
+        audio_ok=bool(integers["audio_ok"]),
+        video_ok=bool(integers["video_ok"]),
+        audio_features=arrays.get("audio_features"),
+        face_features=arrays.get("face_features"),
+        waveform=arrays.get("waveform"),
+    )
 
 
-def _decode_text(features: dict[str, list], name: str) -> str:
+def _decode_text(features: dict[str, FeatureValues], name: str) -> str:
+    """Returns a text field; raises ValueError if it is missing or not UTF-8."""
     try:
         return str(_single_value(features, name, memoryview), "utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"not a record: field {name}: {error}") from error
 
 
-def _validate_label(values: dict, class_count: int) -> int:
-    if not -1 <= values["label"] < max(class_count, 1):
-        raise ValueError(
-            f"{values['clip_id']}: field label: {values['label']}, expected -1 to {class_count - 1}"
-        )
-    return values["label"]
+def _validate_label(clip_id: str, label: int, class_count: int) -> None:
+    """Raises ValueError if a label is not -1 or an index of a class."""
+    if not -1 <= label < max(class_count, 1):
+        raise ValueError(f"{clip_id}: field label: {label}, expected -1 to {class_count - 1}")
 
 
-def _single_value(features: dict[str, list], name: str, expected_type: type):
+def _single_value(features: dict[str, FeatureValues], name: str, expected_type: type[T]) -> T:
+    """Returns the only value of a feature; raises ValueError if there is not exactly one of that type."""
     values = features.get(name, [])
-    if len(values) != 1 or not isinstance(values[0], expected_type):
-        raise ValueError(
-            f"not a record: field {name} has {len(values)} values, expected one {expected_type.__name__}"
-        )
-    return values[0]
+    if len(values) == 1 and isinstance(values[0], expected_type):
+        return values[0]
+    raise ValueError(
+        f"not a record: field {name} has {len(values)} values, expected one {expected_type.__name__}"
+    )
 
 
-def comparable_settings(settings: dict) -> dict:
-    """Returns settings of prep.json as they are compared: without names of ONNX files, whose hash decides."""
+def comparable_settings(settings: PrepSettingsDict) -> dict[str, object]:
+    """Returns a copy of the settings of prep.json without `file` of each frozen encoder and detector.
+
+    With it, two preparations can be compared.
+
+    The copies are equal if the hashes of the models are equal, in whatever folder the model files are.
+    """
     features = settings["features"]
     encoders = {kind: encoder for kind, encoder in features.items() if isinstance(encoder, dict)}
     encoders_without_files = {
         kind: {k: v for k, v in encoder.items() if k != "file"} for kind, encoder in encoders.items()
     }
-    return settings | {"features": features | encoders_without_files}
+    return {**settings, "features": {**features, **encoders_without_files}}
 
 
 def shard_name(dataset: str, index: int, shard_count: int) -> str:
-    """File name of a shard as TFDS names it; `dataset` holds no dash."""
+    """Returns the TFDS file name of a shard: `<dataset>-clips.array_record-<index>-of-<shard_count>`.
+
+    Both numbers have five digits; `dataset` must not contain a dash.
+    """
     return f"{dataset}-{TFDS_SPLIT}.array_record-{index:05d}-of-{shard_count:05d}"
 
 
 def shard_paths(directory: str) -> list[str]:
-    """All shards of a dataset in order; raises FileNotFoundError when none or not all are there."""
+    """Returns the paths of all shards in a directory, in order.
+
+    Raises:
+      FileNotFoundError: The directory does not exist, has no shards, or a shard is missing.
+      OSError: The directory cannot be read.
+      ValueError: The name of the first shard does not end in `-of-<number of shards>`, such as `-of-00005`.
+    """
     marker = f"-{TFDS_SPLIT}.array_record-"
     names = sorted(name for name in os.listdir(directory) if marker in name and not name.endswith(".tmp"))
     if not names:
         raise FileNotFoundError(f"{directory}: no '*{marker}*' shards; run emofuse prepare first")
-    shard_count = int(names[0].rsplit("-of-", 1)[1])
+    count_text = names[0].rpartition("-of-")[2]
+    if not count_text.isdecimal():
+        raise ValueError(f"{directory}/{names[0]}: expected a name that ends in -of-<number of shards>")
+    shard_count = int(count_text)
     dataset = names[0].split(marker)[0]
     expected = [shard_name(dataset, i, shard_count) for i in range(shard_count)]
     missing_shards = sorted(set(expected) - set(names))
     if missing_shards:
         raise FileNotFoundError(
-            f"{directory}: shard {missing_shards[0]} is missing ({len(missing_shards)} of {shard_count})"
+            f"{directory}: shard {missing_shards[0]} is missing ({len(missing_shards)} of {shard_count}"
+            " shards are missing); run emofuse prepare again"
         )
     return [os.path.join(directory, name) for name in expected]
 
 
-def read_manifest(directory: str) -> list[dict[str, str]]:
-    """Rows of manifest.csv, one for each clip, failed ones too; values as they stand in the file."""
+def read_manifest(directory: str) -> list[ManifestStrings]:
+    """Returns the rows of manifest.csv as dicts of strings, one for each clip, including failed clips.
+
+    Raises:
+      OSError: The file is missing or cannot be read.
+      csv.Error: The file is not valid CSV.
+      ValueError: The file is not UTF-8.
+    """
     with open(os.path.join(directory, "manifest.csv"), newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

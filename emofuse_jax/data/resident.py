@@ -1,10 +1,9 @@
-"""A whole split as one batch, to lie in the devices' memory; training batches are gathered from it there."""
+"""Loads a complete split as one batch into the devices' memory, from which steps gather their batches."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 from jaxtyping import Array, Int
 
 from emofuse_jax.data.collate import empty_batch
@@ -22,10 +21,20 @@ def load_resident(
     process: tuple[int, int] = (0, 1),
     skip_policy: SkipPolicy = SKIP_NOTHING,
 ) -> Batch:
-    """The clips in order, then at least one padded row of weight 0, up to a multiple of `row_multiple` rows.
+    """Returns a batch with all clips in order, followed by at least one padded row of weight 0.
 
-    Of several processes, `(index, count)`, each gets its part of the rows. Damaged clips that `skip_policy`
-    leaves out are padded rows.
+    Args:
+      dataset: The records.
+      clips: Sorted record indices.
+      spec: Shape of a clip in the batch.
+      row_multiple: The number of rows, all processes together, is a multiple of this number.
+      process: (index, count) of this process; the batch has only the rows of this process.
+      skip_policy: Clips that become padded rows if their records are damaged.
+
+    Raises:
+      DamagedRecordError: A record is damaged and `skip_policy` does not allow to skip it.
+      OSError: A shard is missing or cannot be opened.
+      ValueError: A record lacks a field that `spec` needs, or its speaker is not in prep.json.
     """
     row_count = -(-(len(clips) + 1) // row_multiple) * row_multiple
     padded_clips = np.full(row_count, -1, np.int64)
@@ -34,27 +43,33 @@ def load_resident(
 
 
 def resident_bytes(clip_count: int, spec: InputSpec) -> int:
-    """What so many clips take."""
+    """Returns the number of bytes of a batch that holds `clip_count` clips and one padded row."""
     return (clip_count + 1) * sum(field.nbytes for field in jax.tree.leaves(empty_batch(1, spec)))
 
 
 def row_numbers(
     clips: Int[np.ndarray, " n"], chosen_clips: Int[np.ndarray, "*shape"]
 ) -> Int[np.ndarray, "*shape"]:
-    """Rows of chosen clips among the resident ones, which are sorted; -1 stays -1."""
+    """Returns the row of each chosen clip in the resident batch, as int32; -1 stays -1.
+
+    Args:
+      clips: Sorted record indices of the resident batch.
+      chosen_clips: Record indices that are contained in `clips`, or -1.
+    """
     return np.where(chosen_clips < 0, -1, np.searchsorted(clips, chosen_clips)).astype(np.int32)
 
 
 def take_rows(data: Batch, rows: Int[Array, " b"]) -> Batch:
-    """A batch of resident rows; -1 is the padded one."""
+    """Returns the rows `rows` of the resident batch `data`; -1 selects its last row, which is padded."""
     return jax.tree.map(lambda field: field[rows], data)
 
 
 def take_sharded(data: Batch, rows: Int[Array, " b"], mesh: Mesh) -> Batch:
-    """`take_rows` of data that is sharded over `data`, as the batch then is.
+    """Returns the rows `rows` of a resident batch that is sharded over the mesh axis `data`.
 
-    Each device gives the rows that it holds and zeros for others; their sum is scattered to the devices that
-    work on the rows, so that no device ever holds more than its part of the split.
+    -1 selects the last row, which is padded. The result is sharded over the mesh axis `data` too. Each device
+    contributes its rows and zeros for all other rows; the sum is scattered to the devices that process the
+    rows (psum_scatter), so that no device ever holds more than its part of the split.
     """
     if mesh.shape["data"] == 1:
         return take_rows(data, rows)
@@ -67,11 +82,14 @@ def take_sharded(data: Batch, rows: Int[Array, " b"], mesh: Mesh) -> Batch:
         taken_rows = take_rows(data, jnp.clip(local_rows, 0, shard_rows - 1))
         return jax.tree.map(lambda field: _scatter_rows(field, is_local), taken_rows)
 
-    specs = {"in_specs": (P("data"), P()), "out_specs": P("data")}
-    return jax.shard_map(take_local_rows, mesh=mesh, **specs, check_vma=False)(data, rows)
+    take_all_rows = jax.shard_map(
+        take_local_rows, mesh=mesh, in_specs=(P("data"), P()), out_specs=P("data"), check_vma=False
+    )
+    return take_all_rows(data, rows)
 
 
 def _scatter_rows(field: Array, is_local: Array) -> Array:
+    """Adds up a field over all devices, with zeros in rows that are not local; returns this device's rows."""
     masked_field = jnp.where(is_local.reshape(-1, *(1,) * (field.ndim - 1)), field, jnp.zeros_like(field))
     summable_field = masked_field.astype(jnp.uint8) if field.dtype == bool else masked_field
     return jax.lax.psum_scatter(summable_field, "data", scatter_dimension=0, tiled=True).astype(field.dtype)

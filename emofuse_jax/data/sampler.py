@@ -1,4 +1,7 @@
-"""Which clips make up a training batch: shuffled, of like length, or class-balanced; by its number alone."""
+"""Selects the clips of each training batch: shuffled, of similar length, or class-balanced.
+
+The clips of a batch depend only on the seed and the number of the batch, so that a run can resume anywhere.
+"""
 
 import dataclasses
 import functools
@@ -8,15 +11,18 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 UNLABELLED = -1
+"""Label of unlabelled clips."""
 
 
 class Sampler(Protocol):
-    """What every kind of sampler can do."""
+    """Interface of all samplers."""
 
-    batch_size: int
+    @property
+    def batch_size(self) -> int:
+        """Number of clips in a global batch."""
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
-        """The clips of batch `number`, from 0 on without an end."""
+        """Returns the record indices of batch `number`, which starts at 0 and has no upper limit."""
 
 
 def make_sampler(
@@ -29,32 +35,47 @@ def make_sampler(
     labelled_share: float = 0.0,
     clip_buckets: UInt8[np.ndarray, " n"] | None = None,
 ) -> Sampler:
-    """The sampler of `config.data`; `clip_buckets`, of each clip, keeps those of like length together.
+    """Returns a BalancedSampler if `balanced` or `labelled_share` is set, otherwise a ShuffledSampler.
 
-    Raises ValueError where `balanced` or `labelled_share` has no labels to go by, or meets `clip_buckets`.
+    Args:
+      clips: Record indices of the training clips.
+      labels: Label of each clip, -1 if unlabelled; None if `balanced` and `labelled_share` are not used.
+      batch_size: Clips in a global batch.
+      seed: Seed of the order.
+      balanced: True: every batch has the same number of clips of each class.
+      labelled_share: Fraction of labelled rows in a batch; 0: as in the data.
+      clip_buckets: Length bucket of each clip, so that clips of similar length share a batch; None: ignored.
+
+    Raises:
+      ValueError: `balanced` or `labelled_share` is used without labels or together with `clip_buckets`, no
+        clip has a label, or `labelled_share` is not in [0, 1].
     """
     if not balanced and not labelled_share:
         return ShuffledSampler(clips, batch_size, seed, clip_buckets)
     if clip_buckets is not None:
-        raise ValueError("data.buckets: not with data.balanced or data.labelled_share")
+        raise ValueError("data.buckets: expected 1 with data.balanced or data.labelled_share")
     if labels is None:
-        raise ValueError("data.balanced, data.labelled_share: they need the labels of the clips")
-    groups = labels if balanced else np.minimum(labels, 0)  # all that have a label are one class
+        raise ValueError("data.balanced, data.labelled_share: expected labels of the clips, found none")
+    groups = labels if balanced else np.minimum(labels, 0)  # all labelled clips form one group
     return BalancedSampler(clips, groups, batch_size, seed, labelled_share)
 
 
 @dataclasses.dataclass(frozen=True)
 class ShuffledSampler:
-    """Passes over all clips, each in an order of its own; those that fill no whole batch are left out."""
+    """Makes passes over all clips, each in a new random order; drops clips that do not fill a batch."""
 
     clips: Int[np.ndarray, " n"]
     batch_size: int
     seed: int
     clip_buckets: UInt8[np.ndarray, " n"] | None = None
-    """Of each clip: a batch holds clips of one, or of neighbours where a bucket ends in it."""
+    """Length bucket of each clip; a batch has clips of one bucket, or of neighbouring ones at the end of a
+    bucket. None: clips are not sorted by length."""
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
-        """The clips of batch `number`."""
+        """Returns the record indices of batch `number`.
+
+        Raises ZeroDivisionError if there are fewer clips than `batch_size`.
+        """
         epoch, batch_in_epoch = divmod(int(number), len(self.clips) // self.batch_size)
         bucket_bytes = None if self.clip_buckets is None else self.clip_buckets.tobytes()
         return self.clips[
@@ -62,11 +83,11 @@ class ShuffledSampler:
         ]
 
 
-@functools.lru_cache(maxsize=8)  # readers of one run are at most an epoch apart
+@functools.lru_cache(maxsize=8)  # the reader threads of a run are at most an epoch apart
 def _epoch_batches(
     seed: int, epoch: int, clip_count: int, batch_size: int, bucket_bytes: bytes | None
 ) -> Int[np.ndarray, "k b"]:
-    """Places of the clips of each batch of a pass."""
+    """Returns the positions in `clips` of each of the k batches of an epoch; k is 0 if clips are too few."""
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(clip_count)[: clip_count // batch_size * batch_size]
     if bucket_bytes is None:
@@ -77,29 +98,32 @@ def _epoch_batches(
 
 @dataclasses.dataclass(frozen=True)
 class BalancedSampler:
-    """Batch i holds the same number of each class, up to one where the classes do not divide it.
+    """Gives every batch the same number of clips of each class.
 
-    The clips of a class come in passes: each pass holds all of them once, in an order of its own; a clip can
-    stand twice in a batch only where a pass ends in it. The odd rows go round the classes in turn.
-    Unlabelled clips take `1 - labelled_share` of the rows, or where that is 0 their share of the clips; they
-    leave a row for each class.
+    If the number of labelled rows is not a multiple of the number of classes, the classes take turns in
+    getting one row more. The clips of a class come in passes; each pass has all of them once, in a new random
+    order. A clip can be twice in a batch only if a pass ends in this batch. Unlabelled clips get the fraction
+    `1 - labelled_share` of the rows or, if `labelled_share` is 0, as many as their fraction of the clips; at
+    least one row remains for each class if possible.
     """
 
     clips: Int[np.ndarray, " n"]
     labels: Int[np.ndarray, " n"]
-    """-1 is unlabelled."""
+    """Label of each clip; -1 is unlabelled."""
     batch_size: int
     seed: int
     labelled_share: float = 0.0
+    """Fraction of labelled rows in a batch; 0: as in the data."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Raises ValueError if no clip has a label or `labelled_share` is not in [0, 1]."""
         if not np.any(self.labels >= 0):
             raise ValueError("data.balanced: no training clip has a label")
         if not 0.0 <= self.labelled_share <= 1.0:
             raise ValueError(f"data.labelled_share={self.labelled_share}: expected a number from 0 to 1")
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
-        """The clips of batch `number`, in a shuffled order."""
+        """Returns the record indices of batch `number`, in random order."""
         classes, unlabelled_rows = self._classes(), self._unlabelled_rows()
         labelled_rows, selected_clips = self.batch_size - unlabelled_rows, []
         if unlabelled_rows:
@@ -112,10 +136,11 @@ class BalancedSampler:
         return self._generator(0, number).permutation(np.concatenate(selected_clips))
 
     def _classes(self) -> Int[np.ndarray, " c"]:
-        """Labels in the order in which odd rows go round."""
+        """Returns the labels in the order in which the classes take turns in getting an additional row."""
         return self._generator(1).permutation(np.unique(self.labels[self.labels >= 0]))
 
     def _unlabelled_rows(self) -> int:
+        """Returns the number of unlabelled clips in each batch."""
         if np.all(self.labels >= 0):
             return 0
         if self.labelled_share:
@@ -126,7 +151,7 @@ class BalancedSampler:
         return min(row_count, max(1, max_row_count))
 
     def _take_clips(self, label: int, start: int, count: int) -> Int[np.ndarray, " k"]:
-        """Rows `start` to `start + count` of the endless passes over one class."""
+        """Returns `count` record indices, from position `start` of the endless passes over a class."""
         members = self.clips[self.labels == label] if label >= 0 else self.clips[self.labels < 0]
         rows = np.arange(start, start + count)
         passes = {
@@ -140,6 +165,9 @@ class BalancedSampler:
 
 
 def _rows_before(number: int, labelled_rows: int, class_count: int, class_index: int) -> int:
-    """Rows that the class at a place has had before batch `number`: whole shares, and odd rows in turn."""
+    """Returns the number of rows that the class at position `class_index` got in all batches before `number`.
+
+    The result is the equal share of each batch plus the additional rows, which the classes get in turn.
+    """
     rows_per_class, odd_rows = divmod(labelled_rows, class_count)
     return number * rows_per_class + (number * odd_rows - class_index + class_count - 1) // class_count

@@ -1,14 +1,19 @@
-"""What the numbers and the bins of a spectrogram mean, by recipe and frontend (data_prep/settings.py)."""
+"""Defines the unit and the frequency axis of a spectrogram by recipe and frontend (data_prep/settings.py)."""
 
 import math
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float
 
+from emofuse_jax.data.metadata import AudioSettingsDict
+from emofuse_jax.data.records import ARRAYS_RECIPE
+
 DECIBELS_PER_NEPER = 20 / math.log(10)
-"""Of one neper."""
+"""Decibels in one neper."""
 
 UNITS_PER_NEPER = {
+    ARRAYS_RECIPE: 1.0,
     "fbp": 1.0,
     "features": 1.0,
     "hgr": 2.0,
@@ -16,21 +21,39 @@ UNITS_PER_NEPER = {
     "speech": 2.0,
     "voice": 2.0,
 }
-"""What a recipe's numbers rise by when the sound is e times as loud: log magnitude, log energy, decibels."""
+"""Increase of a recipe's spectrogram values if the amplitude of the audio is multiplied by e: 1 for log
+magnitudes, 2 for log energies, 8.69 for decibels."""
 
 LOG_MEL_FRONTEND = "log_mel_v1"
+"""Name of the frontend whose bins are mel filters; those of all others are DFT bins."""
 
 
 def units_per_neper(recipe: str) -> float:
-    """One neper in the unit of a recipe's spectrogram; ValueError on an unknown recipe."""
+    """Returns one neper in the unit of a recipe's spectrogram: 1 for log magnitudes, 2 for log energies.
+
+    Raises:
+      ValueError: The recipe is unknown.
+    """
     if recipe not in UNITS_PER_NEPER:
         raise ValueError(f"data.recipe: {recipe!r}, expected one of {', '.join(UNITS_PER_NEPER)}")
     return UNITS_PER_NEPER[recipe]
 
 
-def frequency_axis(audio_settings: dict) -> dict:
-    """`max_hz`, the upper end of the axis; `bin_centers_hz`, the middles of bins that are not even in Hz, or
-    None."""
+class FrequencyAxis(TypedDict):
+    """Frequency axis of a spectrogram."""
+
+    max_hz: float
+    """Upper end of the axis in Hz."""
+    bin_hz: Float[np.ndarray, " f"] | None
+    """Centre of each mel filter in Hz; None for DFT bins, evenly spaced from 0 to `max_hz`."""
+
+
+def frequency_axis(audio_settings: AudioSettingsDict) -> FrequencyAxis:
+    """Returns the frequency axis of a spectrogram, from the audio settings of prep.json.
+
+    `max_hz` is the upper end of the axis. `bin_hz` has the centre of each mel filter in Hz; None if the bins
+    are DFT bins, evenly spaced from 0 to `max_hz`.
+    """
     is_mel = audio_settings["frontend"] == LOG_MEL_FRONTEND
     max_hz = (
         audio_settings["sample_rate"] / 2
@@ -40,11 +63,12 @@ def frequency_axis(audio_settings: dict) -> dict:
     return {"max_hz": max_hz, "bin_hz": bin_centers_hz(audio_settings) if is_mel else None}
 
 
-def bin_centers_hz(audio_settings: dict) -> Float[np.ndarray, " f"]:
-    """The middle of each bin in Hz, from the audio settings of prep.json.
+def bin_centers_hz(audio_settings: AudioSettingsDict) -> Float[np.ndarray, " f"]:
+    """Returns the centre of each bin in Hz, from the audio settings of prep.json.
 
-    DFT bins lie at ``j rate / dft``; `log_mel_v1` has the peaks of its filters, even on Slaney's scale
-    (linear to 1 kHz, then 27 to a factor of 6.4) between 0 Hz and half the rate.
+    DFT bin j is at ``j * sample_rate / dft``. For `log_mel_v1` the centres are the peaks of the filters,
+    evenly spaced on Slaney's mel scale (linear to 1 kHz, then 27 mels to a factor of 6.4) between 0 Hz and
+    half the sample rate.
     """
     bin_count, sample_rate = audio_settings["bins"], audio_settings["sample_rate"]
     if audio_settings["frontend"] != LOG_MEL_FRONTEND:
@@ -54,5 +78,5 @@ def bin_centers_hz(audio_settings: dict) -> Float[np.ndarray, " f"]:
 
 
 def _hz_to_mel(hz: float) -> float:
-    """Slaney's scale: 200/3 Hz a mel up to 1 kHz, then 27 mels to a factor of 6.4."""
+    """Converts Hz to Slaney's mel scale: 200/3 Hz per mel up to 1 kHz, then 27 mels to a factor of 6.4."""
     return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)

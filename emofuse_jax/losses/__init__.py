@@ -1,9 +1,10 @@
-"""Objectives by name, and their weighted total: masked sums, divided once."""
+"""Names the objectives and sums them, weighted: masked sums, divided once."""
 
 from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.losses.adaptive_triplet import adaptive_triplet_loss
 from emofuse_jax.losses.correlation import correlation_loss
@@ -13,8 +14,19 @@ from emofuse_jax.losses.levels import level_loss
 from emofuse_jax.losses.orthogonality import orthogonality_loss
 from emofuse_jax.losses.polarity import polarity_loss
 from emofuse_jax.types import Batch, Outputs, WeightedSum
+from emofuse_jax.utils.registry import Registry
 
-OBJECTIVES: dict[str, Callable[[Outputs, Batch, object], WeightedSum]] = {
+Objective = Callable[[Outputs, Batch, ConfigDict], WeightedSum]
+"""Computes `(sum, weight)` of a batch from the outputs, the batch and `config.loss`."""
+
+
+def check_objective(objective: Objective) -> None:
+    """Raises ValueError if an objective can't be called."""
+    if not callable(objective):
+        raise ValueError(f"{objective!r}: expected a function (outputs, batch, config) -> (sum, weight)")
+
+
+BUILTIN_OBJECTIVES: dict[str, Objective] = {
     "cross_entropy": classification_loss,
     "levels": level_loss,
     "correlation": correlation_loss,
@@ -23,30 +35,45 @@ OBJECTIVES: dict[str, Callable[[Outputs, Batch, object], WeightedSum]] = {
     "adaptive_triplet": adaptive_triplet_loss,
     "polarity": polarity_loss,
 }
-"""Objectives by name: `(outputs, batch, config) -> (sum, weight)`."""
 
-LOSS_DEFAULTS = {
-    "smoothing": 0.0,
-    "objectives": {"cross_entropy": 1.0} | {name: 0.0 for name in OBJECTIVES if name != "cross_entropy"},
-}
-"""Every field of `config.loss`: label smoothing, and the factor of each objective; 0 leaves it out."""
+OBJECTIVES: Registry[Objective] = Registry(
+    "objective", "emofuse.objectives", BUILTIN_OBJECTIVES, check_objective
+)
 
 
-def total_loss(outputs: Outputs, batch: Batch, config) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """`sum_j factor_j (sum_j / weight_j)` over `config.objectives`, and each mean by its name.
+def loss_defaults() -> ConfigDict:
+    """Returns the defaults of `config.loss`: `smoothing` of the labels, 0, and `objectives`.
 
-    An objective without weight in this batch gives 0. Raises ValueError for an unknown objective.
+    `objectives` has the factor of each built-in objective by name: 1 for `cross_entropy`, 0 (unused) for the
+    others. A config that uses a registered objective adds its factor; others do not depend on what is
+    registered, so that their checkpoints can be read anywhere.
+    """
+    factors = dict.fromkeys(BUILTIN_OBJECTIVES, 0.0) | {"cross_entropy": 1.0}
+    return ConfigDict({"smoothing": 0.0, "objectives": factors})
+
+
+def total_loss(
+    outputs: Outputs, batch: Batch, config: ConfigDict
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Returns `(total, means)`: the weighted sum of the objectives, and the mean of each objective by name.
+
+    `total = sum_j factor_j * means_j` with the factors in `config.objectives`; `config` is `config.loss` of
+    an experiment. The mean of an objective is 0 if it has no weight in this batch; objectives with factor 0
+    are not computed.
+
+    Raises:
+      ValueError: `config.objectives` has an unknown name, or an objective needs an output that the network
+        does not have.
     """
     total, means = jnp.zeros(()), {}
     for name, factor in config.objectives.items():
-        if name not in OBJECTIVES:
-            raise ValueError(f"loss.objectives: {name!r}, expected one of {', '.join(OBJECTIVES)}")
+        objective = OBJECTIVES.require(name, "loss.objectives")
         if factor:
-            means[name] = safe_mean(*OBJECTIVES[name](outputs, batch, config))
+            means[name] = safe_mean(*objective(outputs, batch, config))
             total += factor * means[name]
     return total, means
 
 
 def safe_mean(total: Float[Array, ""], weight: Float[Array, ""]) -> Float[Array, ""]:
-    """`total / weight`, 0 where nothing was counted."""
+    """Returns `total / weight`, or 0 if the weight is 0."""
     return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)

@@ -1,7 +1,8 @@
-"""Polarity of emotions: which are pleasant, which are not.
+"""Polarity of emotions: positive, neutral or negative.
 
-By valence, after the polarity-emotion hierarchy of VAANet (arXiv 2003.00832), which has two sides; neutral
-and calm speech are on neither. That surprise counts as positive is a design choice.
+The polarity follows the valence of an emotion, as in the polarity-emotion hierarchy of VAANet (Zhao et al.,
+2020, arXiv 2003.00832), which has only positive and negative emotions; here neutral and calm speech have
+polarity 0. Counting surprise as positive is a design choice.
 """
 
 import ml_collections
@@ -13,24 +14,34 @@ NEGATIVE = (
     *("fear", "fearful", "sad", "sadness", "boredom", "bored", "bothered"),
 )
 POLARITY = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NEUTRAL, 0) | dict.fromkeys(NEGATIVE, -1)
-"""-1, 0 or 1 by the name of a class, in lower case."""
+"""Polarity (-1, 0 or 1) by lower-case class name."""
 
 
 def class_polarities(classes: tuple[str, ...]) -> tuple[int, ...]:
-    """The polarity of each class; raises ValueError naming the first that is not known."""
+    """Returns the polarity (-1, 0 or 1) of each class, by its name in upper or lower case.
+
+    Raises:
+      ValueError: if the polarity of a class is not known; the message names the first such class.
+    """
     for name in classes:
         if name.lower() not in POLARITY:
             raise ValueError(
                 f"config.model.polarity: the polarity of class {name!r} is not known;"
-                f" give -1, 0 or 1 for each of {', '.join(classes)}"
+                f" set it to one of -1, 0 or 1 for each of {', '.join(classes)}"
             )
     return tuple(POLARITY[name.lower()] for name in classes)
 
 
 def fill_polarity(config: ml_collections.ConfigDict, classes: tuple[str, ...]) -> ml_collections.ConfigDict:
-    """The experiment's config with `model.polarity` filled in, where it is empty and something needs it.
+    """Sets `model.polarity` of an experiment's config by the class names, if it is empty and is needed.
 
-    Raises ValueError for a class whose polarity is not known.
+    Hierarchical margins (`model.margins.kind`) and the objective `polarity` need this field.
+
+    Returns:
+      A copy of the config with `model.polarity` set, or the same config if nothing had to be set.
+
+    Raises:
+      ValueError: if the field is empty and needed, and the polarity of a class is not known.
     """
     is_hierarchical = config.model.margins.kind == "hierarchical"
     if len(config.model.polarity) or not (is_hierarchical or config.loss.objectives.get("polarity", 0.0)):

@@ -1,34 +1,50 @@
-"""The maximal correlation of streams and labels, maximised (Ma et al., 2020; EMOdal)."""
+"""Correlation objective: maximises soft-HGR between audio, video and labels (Common Information, EMOdal)."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.losses.cross_entropy import label_weight
 from emofuse_jax.ops.hgr import HIGHEST_PRECISION, covariance, soft_hgr
 from emofuse_jax.types import Batch, Outputs, WeightedSum
 
 
-def correlation_loss(outputs: Outputs, batch: Batch, config) -> WeightedSum:
-    """`(-[H(f, g) + H(f, h) + H(g, h)], d)`: soft-HGR of sound f, faces g and labels h, over segments.
+def correlation_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
+    """Computes the negative soft-HGR correlations between audio f, video g and labels h, over all segments.
 
-    H(f, g) is over all clips, labelled or not, where both streams are there; H(f, h) and H(g, h) are over
-    labelled clips where the stream is, so that an unlabelled clip gives -H(f, g) alone. Divided by the width
-    d, a factor of 0.1 is lambda = 0.1 / d. Without `label_features` in `aux` (EMOdal) it is -H(f, g). With
-    covariances of many batches in `aux` these stand for C_f and C_g; C_h, of rank below the number of
-    classes, is always the batch's. Reference: Ma et al., Appl. Sci. 2020, 10(20), 7239.
+    `-[H(f, g) + H(f, h) + H(g, h)]`, with H of `ops.hgr.soft_hgr`. H(f, g) uses all clips that have both
+    streams, labelled or not; H(f, h) and H(g, h) use the labelled clips that have the stream. So an
+    unlabelled clip only contributes to H(f, g). If `outputs.aux` has no `label_features` (EMOdal), the loss
+    is -H(f, g). If it has covariances of many batches, these replace C_f and C_g; C_h, whose rank is below
+    the number of classes, is always that of the batch. Reference: Common Information (Ma et al., 2020, Appl.
+    Sci. 10(20), 7239).
+
+    Args:
+      outputs: outputs of a network whose fusion has common features; `aux` contains `audio_common`,
+        `video_common` [b l d] and their masks [b l].
+      batch: the clips.
+      config: not used.
+
+    Returns:
+      `(loss, d)`: the loss, and the width d of the features, by which it will be divided: an objective factor
+      of 0.1 corresponds to a factor of 0.1 / d on the loss.
 
     Raises:
-      ValueError: a fusion without common features.
+      ValueError: if `outputs.aux` has no `audio_common`, i.e. the fusion has no common features.
     """
     aux = outputs.aux
     if "audio_common" not in aux:
-        raise ValueError("loss.objectives: correlation needs a fusion with common features (hgr, emodal)")
+        raise ValueError("loss.objectives.correlation: needs a fusion with common features (hgr or emodal)")
     features = {name: _flatten_segments(aux[f"{name}_common"]) for name in ("audio", "video")}
     masks = {name: aux[f"{name}_common_mask"] for name in features}  # b l
     covariances = {name: aux.get(f"{name}_covariance") for name in features}
     pair_weight = batch.weight[:, None] * (masks["audio"] & masks["video"])
-    pair_covariances = None if covariances["audio"] is None else (covariances["audio"], covariances["video"])
+    audio_covariance, video_covariance = covariances["audio"], covariances["video"]
+    pair_covariances = None
+    if audio_covariance is not None:
+        assert video_covariance is not None  # layers/common_information.py sets both
+        pair_covariances = (audio_covariance, video_covariance)
     total = soft_hgr(
         features["audio"], features["video"], pair_weight.reshape(-1), covariances=pair_covariances
     )
@@ -36,15 +52,17 @@ def correlation_loss(outputs: Outputs, batch: Batch, config) -> WeightedSum:
         label_features = repeat_label_features(aux["label_features"], batch, pair_weight.shape[1])
         for name, rows in features.items():
             weight = (_labelled_weight(batch)[:, None] * masks[name]).reshape(-1)
-            pair_covariances = (
-                None if covariances[name] is None else (covariances[name], covariance(label_features, weight))
-            )
+            moving = covariances[name]
+            pair_covariances = None if moving is None else (moving, covariance(label_features, weight))
             total += soft_hgr(rows, label_features, weight, covariances=pair_covariances)
     return -total, jnp.float32(features["audio"].shape[-1])
 
 
 def repeat_label_features(table: Float[Array, "c d"], batch: Batch, count: int) -> Float[Array, "n d"]:
-    """The label's features for each of `count` segments a clip; zeros where the label is hidden."""
+    """Returns the features of each clip's label, repeated for its `count` segments (n = b `count` rows).
+
+    `table` has one row of features for each class. Rows of clips without a visible label are zeros.
+    """
     label = jnp.where(_labelled_weight(batch) > 0, batch.label, -1)
     rows = jnp.matmul(jax.nn.one_hot(label, len(table)), table, precision=HIGHEST_PRECISION)  # b d
     return jnp.repeat(rows, count, axis=0)  # b d -> b*l d

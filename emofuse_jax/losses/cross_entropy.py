@@ -1,8 +1,9 @@
-"""Cross-entropies: of the network's answer, and of each level's own."""
+"""Cross-entropy of logits, and the objective on the logits of the network."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from emofuse_jax.ops.normalize import at_least_float32
 from emofuse_jax.types import Batch, Outputs, WeightedSum
@@ -16,11 +17,21 @@ def cross_entropy(
     smoothing: float | Float[Array, ""] = 0.0,
     mixup: tuple[Int[Array, " b"], Float[Array, " b"]] | None = None,
 ) -> WeightedSum:
-    """`(sum_i w_i CE_i, sum_i w_i)`, `CE = -sum_c q_c log softmax(logits)_c`, in nats and float32.
+    """Computes the weighted sum of cross-entropies, with label smoothing and mixup.
 
-    `q = (1 - smoothing) onehot + smoothing / c` (Szegedy et al., arXiv 1512.00567); with `mixup`, another
-    label and its share s, `onehot` is `(1 - s) onehot(label) + s onehot(other)`. A row whose label is -1 or
-    whose weight is 0 counts in neither sum.
+    `sum_i w_i CE_i` with `CE = -sum_c q_c log softmax(logits)_c` and
+    `q = (1 - smoothing) onehot(label) + smoothing / C` for C classes (Szegedy et al., 2015, arXiv
+    1512.00567). With mixup, `onehot(label)` becomes `(1 - s) onehot(label) + s onehot(other)`.
+
+    Args:
+      logits: one row per clip.
+      label: class of each clip; -1 leaves it out.
+      weight: weight w of each clip; 0 leaves it out.
+      smoothing: label smoothing, in [0, 1].
+      mixup: the other label of each clip and its share s (data/augment/mixup.py), or None.
+
+    Returns:
+      The sum in nats, and `sum_i w_i` over the counted clips, both in at least float32.
     """
     weight = jnp.where(label >= 0, weight, 0.0)
     is_counted = weight > 0
@@ -33,13 +44,22 @@ def cross_entropy(
     return jnp.sum(weight * -jnp.sum(target * log_p, axis=-1)), jnp.sum(weight)
 
 
-def classification_loss(outputs: Outputs, batch: Batch, config) -> WeightedSum:
-    """Cross-entropy of the network's logits."""
-    mixup = None if batch.mixed_label is None else (batch.mixed_label, batch.mixed_share)
+def classification_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
+    """Computes the cross-entropy of the network's logits, over the labelled clips.
+
+    It uses `config.smoothing` of `config.loss`, and the mixed labels of the batch if mixup is on.
+
+    Returns:
+      The sum in nats, and the weight of the labelled clips.
+    """
+    mixup = None
+    if batch.mixed_label is not None:
+        assert batch.mixed_share is not None  # data/augment/mixup.py sets both
+        mixup = (batch.mixed_label, batch.mixed_share)
     weight = label_weight(batch)
     return cross_entropy(outputs.logits, batch.label, weight, smoothing=config.smoothing, mixup=mixup)
 
 
 def label_weight(batch: Batch) -> Float[Array, " b"]:
-    """Weight of each row in an objective that needs its label."""
+    """Returns the weight of each row in objectives that need labels: 0 for padding and hidden labels."""
     return batch.weight * batch.label_mask

@@ -1,15 +1,28 @@
-"""Cross-entropy of each fusion level's own classifier (AM-FBP, arXiv 2111.08910)."""
+"""Cross-entropy of the classifier of each fusion level (AM-FBP, Zhou et al., 2021, arXiv 2111.08910)."""
 
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from emofuse_jax.losses.cross_entropy import cross_entropy, label_weight
 from emofuse_jax.types import Batch, Outputs, WeightedSum
 
 
-def level_loss(outputs: Outputs, batch: Batch, config) -> WeightedSum:
-    """Cross-entropy of each level's own logits (AM-FBP, late), over the levels that a clip has."""
+def level_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
+    """Computes the cross-entropy of the logits of each level, over the levels that a clip has.
+
+    Levels are the entire clip and its parts (am_fbp), the two streams (late, f_score), or the segments (hgr).
+
+    Returns:
+      The sum in nats over clips and levels, and their total weight.
+
+    Raises:
+      ValueError: if the fusion has no classifiers of levels.
+    """
     if "level_logits" not in outputs.aux:
-        raise ValueError("loss.objectives: levels needs a fusion with auxiliary=True")
+        raise ValueError(
+            "loss.objectives.levels: needs a fusion with classifiers of levels: hgr, f_score,"
+            " or late or am_fbp with model.fusion.auxiliary=True"
+        )
     logits, mask = outputs.aux["level_logits"], outputs.aux["level_mask"]  # b l c, b l
     level_count = logits.shape[1]
     weight = label_weight(batch)[:, None] * mask

@@ -1,7 +1,8 @@
-"""Private features that share nothing linear with the common ones (EMOdal)."""
+"""Orthogonality objective: keeps private features linearly unrelated to common ones (EMOdal)."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.ops.hgr import HIGHEST_PRECISION
 from emofuse_jax.ops.normalize import at_least_float32, l2_normalize
@@ -14,25 +15,29 @@ ORTHOGONAL_PAIRS = (
 )
 
 
-def orthogonality_loss(outputs: Outputs, batch: Batch, config) -> WeightedSum:
-    """The sum of `cross_correlation_norm` over the three pairs that must differ, and the number of pairs.
+def orthogonality_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
+    """Computes the sum of `cross_correlation_norm` over the pairs of features that must be unrelated.
 
-    Common against private of each stream, private of one against private of the other; over the clips that
-    have what the pair needs. Reference: Bousmalis et al., domain separation networks, arXiv 1608.06019;
-    between private features: Hazarika et al., MISA, arXiv 2005.03545.
+    The pairs are: common and private features of audio, common and private features of video, and the private
+    features of audio and video. Each pair uses the clips that have its streams, labelled or not. References:
+    domain separation networks (Bousmalis et al., 2016, arXiv 1608.06019); between private features, MISA
+    (Hazarika et al., 2020, arXiv 2005.03545).
+
+    Returns:
+      The sum, and the number of pairs for which the batch has a clip.
 
     Raises:
-      ValueError: a fusion without private features.
+      ValueError: if the fusion has no private features.
     """
     aux = outputs.aux
     if "audio_private" not in aux:
-        raise ValueError("loss.objectives: orthogonality needs a fusion with private features (emodal)")
-    total, count = jnp.zeros(()), 0.0
+        raise ValueError("loss.objectives.orthogonality: needs a fusion with private features (emodal)")
+    total = count = jnp.zeros(())
     for first, second in ORTHOGONAL_PAIRS:
         mask = aux[f"{first.split('_')[0]}_common_mask"] & aux[f"{second.split('_')[0]}_common_mask"]  # b l
         weight = (batch.weight[:, None] * mask).reshape(-1)
-        rows = (aux[name].reshape(-1, aux[name].shape[-1]) for name in (first, second))  # b l d -> b*l d
-        total += cross_correlation_norm(*rows, weight)
+        x, y = (aux[name].reshape(-1, aux[name].shape[-1]) for name in (first, second))  # b l d -> b*l d
+        total += cross_correlation_norm(x, y, weight)
         count += jnp.any(weight > 0)
     return total, count
 
@@ -40,9 +45,14 @@ def orthogonality_loss(outputs: Outputs, batch: Batch, config) -> WeightedSum:
 def cross_correlation_norm(
     x: Float[Array, "n d"], y: Float[Array, "n e"], weight: Float[Array, " n"]
 ) -> Float[Array, ""]:
-    """`|| sum_i w_i x^_i y^_i^T / m ||_F^2`, rows centred over the global batch and of length 1, m = sum w.
+    """Computes the squared Frobenius norm of the cross-correlation of two feature matrices.
 
-    In [0, 1] and in float32; 0 where nothing counts. Independent rows give about 1 / m.
+    `|| sum_i w_i x^_i y^_i^T / m ||_F^2`, where `x^` and `y^` are rows centred over the global batch and
+    scaled to length 1, and `m = sum_i w_i`.
+
+    Returns:
+      A number in [0, 1] in at least float32: about 1 / m for independent rows, 0 if all weights are 0. x has
+      n rows of width d, y n rows of width e.
     """
     m = jnp.maximum(jnp.sum(weight), 1.0)
     x, y = (_centred_unit_rows(z, weight, m) for z in (x, y))
@@ -50,6 +60,8 @@ def cross_correlation_norm(
     return jnp.sum(cross_correlation * cross_correlation)
 
 
-def _centred_unit_rows(z, weight, m):
+def _centred_unit_rows(
+    z: Float[Array, "n d"], weight: Float[Array, " n"], m: Float[Array, ""]
+) -> Float[Array, "n d"]:
     z = jnp.where(weight[:, None] > 0, at_least_float32(z), 0.0)
     return l2_normalize(z - jnp.sum(weight[:, None] * z, axis=0) / m)

@@ -1,16 +1,28 @@
-"""Cross-entropy that weighs mistakes of polarity (VAANet, arXiv 2003.00832)."""
+"""Cross-entropy with a penalty for wrong polarity (VAANet, Zhao et al., 2020, arXiv 2003.00832)."""
+
+from ml_collections import ConfigDict
 
 from emofuse_jax.losses.cross_entropy import label_weight
 from emofuse_jax.ops.metric_learning import polarity_cross_entropy
 from emofuse_jax.types import Batch, Outputs, WeightedSum
 
 
-def polarity_loss(outputs: Outputs, batch: Batch, config) -> WeightedSum:
-    """Cross-entropy, half as much again where the answer has another polarity than the label (VAANet).
+def polarity_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
+    """Computes the polarity-consistent cross-entropy of VAANet, over the labelled clips.
 
-    Stands in for `cross_entropy`, which it contains.
+    The cross-entropy of a clip counts 1.5 times if the predicted class has another polarity than the label.
+    Use this objective instead of `cross_entropy`, not in addition. The equation is in
+    `ops.metric_learning.polarity_cross_entropy`.
+
+    Returns:
+      The sum in nats, and the weight of the labelled clips.
+
+    Raises:
+      ValueError: if `model.polarity` is not set.
     """
     if "polarity" not in outputs.aux:
-        raise ValueError("loss.objectives: polarity needs model.polarity, one number for each class")
+        raise ValueError(
+            "loss.objectives.polarity: needs model.polarity, one number (-1, 0 or 1) for each class"
+        )
     class_polarity = outputs.aux["polarity"]
     return polarity_cross_entropy(outputs.logits, batch.label, label_weight(batch), class_polarity)

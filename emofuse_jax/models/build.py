@@ -1,13 +1,16 @@
 """A network as pure functions over plain dicts; the one place where flax modules are split and merged."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
+from emofuse_jax.models.batch_checks import check_batch
 from emofuse_jax.models.interfaces import PooledVectors
 from emofuse_jax.models.network import Network, network_input_fields
 from emofuse_jax.types import Batch, InputSpec, Outputs, Params, PRNGKey
@@ -16,11 +19,11 @@ from emofuse_jax.utils.errors import format_error
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A network without its numbers."""
+    """A network without its parameters."""
 
-    config: object
+    config: ConfigDict
     spec: InputSpec
-    graphdef: nnx.GraphDef
+    graphdef: nnx.GraphDef[Network]
 
     @property
     def input_fields(self) -> tuple[str, ...]:
@@ -28,7 +31,11 @@ class Model:
         return network_input_fields(self.config, self.spec)
 
     def init(self, key: PRNGKey) -> tuple[Params, Params]:
-        """Fresh `(params, model_state)`: what is trained, and running and input statistics. Pure."""
+        """Returns new `(params, model_state)`, both as nested dicts of arrays.
+
+        `params` are the parameters to train, with random values; `model_state` has the statistics of norms
+        and of the input. Pure, jittable.
+        """
         network = Network(self.config, self.spec, rngs=nnx.Rngs(params=key))
         return _split_state(network)
 
@@ -41,20 +48,29 @@ class Model:
         train: bool = False,
         key: PRNGKey | None = None,
     ) -> tuple[Outputs, Params]:
-        """The network's outputs and the new model state. Pure, jittable with `train` static.
+        """Returns `(outputs, model_state)`: the outputs of the network for a batch, and the new model state.
 
-        Training uses the batch's statistics in batch norms, and dropout from `key`; scoring uses neither,
-        and gives the model state back unchanged. Times and frames may differ from `spec.t` and `spec.s`.
+        Pure, jittable with `train` static.
+
+        Args:
+          params: parameters.
+          model_state: from `init` or from an earlier call.
+          batch: clips; the number of time steps and frames may differ from `spec`.
+          train: uses the statistics of the batch in batch norms, and dropout. If False, the model state is
+            returned unchanged.
+          key: random key for dropout; needed if `train`.
 
         Raises:
-          ValueError: training without a key, or arrays whose shape does not fit `spec`.
+          ValueError: `train` is True but `key` is None, the shape of an array of the batch does not fit
+            `spec`, the batch has too few steps or a wrong number of frames for an encoder, or the fusion does
+            not return a FusionOutput with logits of shape [b c].
         """
         if train and key is None:
             raise ValueError("apply: train=True needs a key for dropout")
-        _validate_batch(batch, self.spec)
+        check_batch(batch, self.spec)
         batch = jax.tree.map(jnp.asarray, batch)
         network = nnx.merge(self.graphdef, params, model_state)
-        outputs = network(batch, train=train, key=key if train else None)
+        outputs = network(batch, train=train, key=key)
         return outputs, _split_state(network)[1]
 
     def fuse(
@@ -64,19 +80,27 @@ class Model:
         audio: Float[Array, "b d_a"],
         video: Float[Array, "b d_v"],
         *,
+        train: bool = False,
         key: PRNGKey | None = None,
     ) -> Float[Array, "b c"]:
-        """Logits of the fusion alone, from pooled vectors of both streams; `key` turns dropout on."""
+        """Returns the logits of the fusion alone, from one pooled vector of each modality.
+
+        `d_a` and `d_v` are the widths of the audio and video vectors. If `train`, dropout uses `key`.
+        Raises ValueError if `train` is True but `key` is None.
+        """
         network = nnx.merge(self.graphdef, params, model_state)
         presence_mask = jnp.ones((audio.shape[0], 1), bool)
-        return network.fusion(
-            PooledVectors(audio[:, None], presence_mask, video[:, None], presence_mask), key
-        ).logits
+        pooled = PooledVectors(audio[:, None], presence_mask, video[:, None], presence_mask)
+        return network.fusion(pooled, train=train, key=key).logits
 
     def with_statistics(
         self, model_state: Params, mean: Float[np.ndarray | Array, " f"], std: Float[np.ndarray | Array, " f"]
     ) -> Params:
-        """The model state with the input statistics of the training clips; raises ValueError on a bad one."""
+        """Returns the model state with other input statistics: mean and standard deviation per frequency bin.
+
+        Raises:
+          ValueError: an array has another shape than `[f]`, or values that are not finite.
+        """
         mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         for name, values in (("mean", mean), ("std", std)):
             if values.shape != (self.spec.f,):
@@ -86,7 +110,7 @@ class Model:
         return model_state | {"input": {"mean": jnp.asarray(mean), "std": jnp.asarray(std)}}
 
     def fake_batch(self, n: int, seed: int = 0) -> Batch:
-        """Valid random input of `n` clips; the first is whole, the others have padding and lost faces."""
+        """Returns a valid random batch of `n` clips; all but the first have padding and masked frames."""
         rng = np.random.default_rng(seed)
         spec = self.spec
         length = rng.integers(spec.t // 2, spec.t + 1, n)
@@ -96,39 +120,56 @@ class Model:
         audio_mask = np.arange(spec.t) < length[:, None]
         audio = rng.normal(-4.0, 2.0, (n, spec.t, spec.f)) * audio_mask[:, :, None]
         faces = rng.integers(0, 256, (n, spec.s, spec.h, spec.w, 3), np.uint8)
-        batch = Batch(
-            audio=audio.astype(np.float16),
-            audio_mask=audio_mask,
-            faces=faces * face_mask[:, :, None, None, None],
-            face_mask=face_mask,
-            label=rng.integers(0, spec.classes, n).astype(np.int32),
-            label_mask=np.ones(n, bool),
-            weight=np.ones(n, np.float32),
-            speaker=rng.integers(0, 4, n).astype(np.int32),
-            clip=np.arange(n, dtype=np.int32),
-        )
-        return dataclasses.replace(batch, **_fake_features(spec, rng, length / max(spec.t, 1), face_mask))
+        # a batch on the host has NumPy arrays in the fields that are annotated as JAX arrays
+        fields: dict[str, Any] = {
+            "audio": audio.astype(np.float16),
+            "audio_mask": audio_mask,
+            "faces": faces * face_mask[:, :, None, None, None],
+            "face_mask": face_mask,
+            "label": rng.integers(0, spec.classes, n).astype(np.int32),
+            "label_mask": np.ones(n, bool),
+            "weight": np.ones(n, np.float32),
+            "speaker": rng.integers(0, 4, n).astype(np.int32),
+            "clip": np.arange(n, dtype=np.int32),
+        }
+        fields |= _fake_features(spec, rng, length / max(spec.t, 1), face_mask)
+        return Batch(**fields)
 
 
-def build_model(config, spec: InputSpec) -> Model:
-    """A model of `config` (settings/model.py) for clips of `spec`; raises ValueError naming a bad field."""
+def build_model(config: ConfigDict, spec: InputSpec) -> Model:
+    """Builds the model of `config` (settings/model.py), without parameters, for clips of shape `spec`.
+
+    Raises:
+      ValueError: a field of the config is missing or has an impossible value, or the records lack what an
+        encoder reads; names the field if it is known.
+    """
     try:
         abstract_network = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         message = format_error(error)[:300]
-        raise ValueError(f"config.model: no network can be built of it for {spec}: {message}") from error
+        raise ValueError(
+            f"config.model: no network can be built for clips of {spec}; check its fields: {message}"
+        ) from error
     return Model(config, spec, nnx.graphdef(abstract_network))
 
 
 def _split_state(network: Network) -> tuple[Params, Params]:
-    _, params, model_state = nnx.split(network, nnx.Param, ...)
+    _, *states = nnx.split(network, nnx.Param, ...)
+    params, model_state = states
     return nnx.to_pure_dict(params), nnx.to_pure_dict(model_state)
 
 
 def _fake_features(
-    spec: InputSpec, rng, valid_fraction: Float[np.ndarray, " n"], face_mask: np.ndarray
-) -> dict:
-    """Random features over `valid_fraction` of the steps, at least one; nothing where the spec has none."""
+    spec: InputSpec,
+    rng: np.random.Generator,
+    valid_fraction: Float[np.ndarray, " n"],
+    face_mask: Bool[np.ndarray, "n s"],
+) -> dict[str, np.ndarray]:
+    """Returns random features as fields of a Batch; an empty dict if `spec` has no features.
+
+    Audio features cover `valid_fraction` of the steps of each clip, at least one; the other steps are masked.
+    Features of frames without a face are zero.
+    """
     fields, n = {}, len(valid_fraction)
     if spec.audio_features:
         valid_fraction = valid_fraction if spec.t else np.append(1.0, rng.uniform(0.5, 1.0, n - 1))
@@ -141,15 +182,3 @@ def _fake_features(
         values = rng.normal(0.0, 1.0, (n, spec.s, spec.face_features))
         fields["face_features"] = (values * face_mask[..., None]).astype(np.float16)
     return fields
-
-
-def _validate_batch(batch: Batch, spec: InputSpec) -> None:
-    expected_shapes = {"audio": (spec.f,), "faces": (spec.h, spec.w, 3)}
-    feature_shapes = {"audio_features": (spec.audio_features,), "face_features": (spec.face_features,)}
-    expected_shapes |= {
-        name: feature_shape for name, feature_shape in feature_shapes.items() if any(feature_shape)
-    }
-    for name, trailing_shape in expected_shapes.items():
-        shape = getattr(getattr(batch, name), "shape", None)
-        if shape is None or shape[2:] != trailing_shape:
-            raise ValueError(f"batch.{name}: shape {shape}, expected {('b', 'any', *trailing_shape)}")

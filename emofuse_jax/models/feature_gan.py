@@ -1,10 +1,12 @@
-"""Feature-space augmentation: pairs of pooled vectors, generated for the rare classes of the training split.
+"""Feature-space augmentation: a GAN generates pairs of pooled vectors for rare classes of the training split.
 
-Ma et al., Data augmentation for audio-visual emotion recognition with an efficient multimodal conditional
-GAN, Appl. Sci. 2022, 12(1), 527: a generator and a discriminator per modality, conditioned on the class, and
-soft-HGR between the generated pair. The details of the networks are a design choice.
+Each modality has a generator and a discriminator, both conditioned on the class, and soft-HGR correlates the
+two generated vectors. Reference: Ma et al., 2022, Data augmentation for audio-visual emotion recognition with
+an efficient multimodal conditional GAN, Appl. Sci. 12(1), 527. The details of the networks are a design
+choice.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -13,33 +15,50 @@ import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.layers.linear import linear
 from emofuse_jax.ops.hgr import soft_hgr
 from emofuse_jax.types import Params, PRNGKey
 
 VectorPair = tuple[Float[Array, "b d_a"], Float[Array, "b d_v"]]
+"""Pooled vectors (audio, video) of the same clips."""
+NetworkParams = tuple[Params, Params]
+"""Parameters of the generators and of the discriminators."""
+
+
+class GanFunctions(NamedTuple):
+    """Networks of the GAN as pure functions over plain dicts of parameters."""
+
+    generate: Callable[[Params, PRNGKey, Int[Array, " b"]], VectorPair]
+    """Function `(generator, key, label) -> pair`."""
+    project_common: Callable[[Params, VectorPair], tuple[Float[Array, "b k"], Float[Array, "b k"]]]
+    """Function `(generator, pair) -> (f, g)`, the features for soft-HGR."""
+    discriminate: Callable[[Params, VectorPair, Int[Array, " b"]], Float[Array, "b 2"]]
+    """Function `(discriminator, pair, label) -> scores`."""
 
 
 class ConditionalMLP(nnx.Module):
-    """Two hidden layers with leaky ReLU, on a vector beside the one-hot class."""
+    """Perceptron with two hidden layers and leaky ReLU; its input is a vector next to the one-hot class."""
 
-    def __init__(self, in_features: int, hidden: int, out_features: int, classes: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, in_features: int, hidden: int, out_features: int, classes: int, *, rngs: nnx.Rngs
+    ) -> None:
         self.first = linear(in_features + classes, hidden, jnp.float32, rngs=rngs)
         self.second = linear(hidden, hidden, jnp.float32, rngs=rngs)
         self.last = linear(hidden, out_features, jnp.float32, rngs=rngs)
         self.classes = classes
 
     def __call__(self, x: Float[Array, "b d"], label: Int[Array, " b"]) -> Float[Array, "b e"]:
-        """The answer for vectors of given classes."""
+        """Computes the output vectors, of width e = `out_features`, for vectors `x` with classes `label`."""
         x = jnp.concatenate([x, jax.nn.one_hot(label, self.classes)], axis=-1)
         return self.last(jax.nn.leaky_relu(self.second(jax.nn.leaky_relu(self.first(x)))))
 
 
 class PairGenerator(nnx.Module):
-    """Generators of both modalities from one noise, their discriminators, and heads for the correlation."""
+    """Generators of both modalities, which share their noise, and linear heads for the correlation."""
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, *, rngs: nnx.Rngs):
+    def __init__(self, d_a: int, d_v: int, classes: int, config: ConfigDict, *, rngs: nnx.Rngs) -> None:
         hidden = config.hidden
         self.audio = ConditionalMLP(config.noise, hidden, d_a, classes, rngs=rngs)
         self.video = ConditionalMLP(config.noise, hidden, d_v, classes, rngs=rngs)
@@ -48,31 +67,32 @@ class PairGenerator(nnx.Module):
 
 
 class PairDiscriminator(nnx.Module):
-    """A score for each vector of a pair: high where it looks like one of its class."""
+    """Discriminators of both modalities; a high score means that a vector looks real for its class."""
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, *, rngs: nnx.Rngs):
+    def __init__(self, d_a: int, d_v: int, classes: int, config: ConfigDict, *, rngs: nnx.Rngs) -> None:
         self.audio = ConditionalMLP(d_a, config.hidden, 1, classes, rngs=rngs)
         self.video = ConditionalMLP(d_v, config.hidden, 1, classes, rngs=rngs)
 
     def __call__(self, pair: VectorPair, label: Int[Array, " b"]) -> Float[Array, "b 2"]:
-        """Scores (audio, video)."""
+        """Returns one score for each vector of the pair, in the order (audio, video)."""
         return jnp.concatenate([self.audio(pair[0], label), self.video(pair[1], label)], axis=-1)
 
 
-def make_gan(d_a: int, d_v: int, classes: int, config, key: PRNGKey):
-    """Pure functions over plain dicts.
+def make_gan(
+    d_a: int, d_v: int, classes: int, config: ConfigDict, key: PRNGKey
+) -> tuple[NetworkParams, GanFunctions]:
+    """Makes the networks of the GAN as pure functions over plain dicts of parameters.
 
     Args:
       d_a: width of the audio vectors.
       d_v: width of the video vectors.
       classes: number of classes.
       config: widths `noise`, `hidden` and `common`.
-      key: of the initial values.
+      key: random key of the initial parameters.
 
     Returns:
-      `(generator, critic)` parameters, `generate(generator, key, label) -> pair`,
-      `project_common(generator, pair) -> (f, g)` for soft-HGR, and `discriminate(critic, pair, label) ->
-      scores [b 2]`.
+      `((generator, discriminator), functions)`: the initial parameters of both networks, and the functions
+      `generate`, `project_common` and `discriminate` of GanFunctions.
     """
     rngs = nnx.Rngs(params=key)
     generator_def, generator = nnx.split(PairGenerator(d_a, d_v, classes, config, rngs=rngs))
@@ -83,86 +103,110 @@ def make_gan(d_a: int, d_v: int, classes: int, config, key: PRNGKey):
         noise = jax.random.normal(key, (label.shape[0], config.noise))
         return network.audio(noise, label), network.video(noise, label)
 
-    def project_common(params: Params, pair: VectorPair):
+    def project_common(params: Params, pair: VectorPair) -> tuple[Float[Array, "b k"], Float[Array, "b k"]]:
         network = nnx.merge(generator_def, params)
         return network.audio_head(pair[0]), network.video_head(pair[1])
 
     def discriminate(params: Params, pair: VectorPair, label: Int[Array, " b"]) -> Float[Array, "b 2"]:
         return nnx.merge(discriminator_def, params)(pair, label)
 
-    return (
-        (nnx.to_pure_dict(generator), nnx.to_pure_dict(discriminator)),
-        generate,
-        project_common,
-        discriminate,
-    )
+    params = (nnx.to_pure_dict(generator), nnx.to_pure_dict(discriminator))
+    return params, GanFunctions(generate, project_common, discriminate)
 
 
 class LabelledVectors(NamedTuple):
-    """Pooled vectors of both streams with their classes."""
+    """Pooled vectors of both streams, and their classes."""
 
     audio: Float[np.ndarray, "n d_a"]
     video: Float[np.ndarray, "n d_v"]
     label: Int[np.ndarray, " n"]
 
 
+Sampler = Callable[[PRNGKey, Int[np.ndarray, " m"]], LabelledVectors]
+"""Function `(key, labels) -> generated`."""
+Carry = tuple[NetworkParams, tuple[optax.OptState, optax.OptState]]
+"""Parameters of both networks, and the states of their optimizers."""
+
+
 def choose_labels_to_generate(labels: Int[np.ndarray, " n"], num_classes: int) -> Int[np.ndarray, " m"]:
-    """The classes to generate, so that every class is as frequent as the most frequent one."""
+    """Returns the classes of the vectors to generate, so that all classes become equally frequent.
+
+    Class c appears in the result as many times as the most frequent class has more clips than c; the result
+    is empty if the classes are balanced. Raises ValueError if a label is negative or `num_classes` or larger.
+    """
     counts = np.bincount(labels, minlength=num_classes)
     return np.repeat(np.arange(num_classes), counts.max() - counts).astype(np.int32)
 
 
-def train_gan(pairs: LabelledVectors, num_classes: int, config, key: PRNGKey):
-    """Trains generators and discriminators in turn; returns `sample` and the last losses.
+def train_gan(
+    pairs: LabelledVectors, num_classes: int, config: ConfigDict, key: PRNGKey
+) -> tuple[Sampler, dict[str, float]]:
+    """Trains the generators and the discriminators in turn.
 
-    `sample(key, labels)` returns LabelledVectors.
-
-    Hinge losses (Miyato et al., arXiv 1802.05957) on vectors standardised per entry; the generator's loss is
-    `-mean D(G) - correlation H(f(G_a), g(G_v))`.
+    The losses are hinge losses (Miyato et al., 2018, arXiv 1802.05957) on vectors standardised per entry; the
+    loss of the generators is `-mean D(G) - correlation H(f(G_a), g(G_v))`: D is the score of the
+    discriminator, G = (G_a, G_v) are the generated audio and video vectors, f and g linear projections to the
+    width `common`, and H is the soft-HGR correlation.
 
     Args:
-      pairs: real vectors of training clips, and no others.
+      pairs: real vectors; only of training clips.
       num_classes: number of classes.
       config: `noise`, `hidden`, `common`, `correlation`, `learning_rate`, `batch_size`, `steps`.
-      key: of the initial values, batches and noise.
+      key: random key of the initial parameters, the batches and the noise.
+
+    Returns:
+      `(sample, losses)`: `sample(key, labels)` returns generated LabelledVectors with the classes `labels`;
+      `losses` has the mean `generator` and `discriminator` loss of the last 100 steps.
     """
     key_init, key_train = jax.random.split(key)
-    real = [jnp.asarray(x) for x in (pairs.audio, pairs.video)]
-    moments = [(x.mean(0), jnp.maximum(x.std(0), 1e-4)) for x in real]
-    real = [(x - mean) / std for x, (mean, std) in zip(real, moments, strict=True)]
+    vectors = [jnp.asarray(x) for x in (pairs.audio, pairs.video)]
+    moments = [(x.mean(0), jnp.maximum(x.std(0), 1e-4)) for x in vectors]
+    audio, video = ((x - mean) / std for x, (mean, std) in zip(vectors, moments, strict=True))
     labels = jnp.asarray(pairs.label)
-    params, *functions = make_gan(real[0].shape[1], real[1].shape[1], num_classes, config, key_init)
+    params, functions = make_gan(audio.shape[1], video.shape[1], num_classes, config, key_init)
     tx = optax.adam(config.learning_rate, b1=0.5, b2=0.9)
-    step = _make_step(functions, tx, real, labels, config)
+    step = _make_step(functions, tx, (audio, video), labels, config)
     carry = (params, tuple(tx.init(x) for x in params))
     run_training = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
     ((generator, _), _), losses = run_training(carry, jax.random.split(key_train, config.steps))
-    generate = functions[0]
 
     @jax.jit
-    def generate_vectors(key: PRNGKey, labels):
-        generated = generate(generator, key, labels)
+    def generate_vectors(key: PRNGKey, labels: Int[Array, " m"]) -> list[Float[Array, "m _"]]:
+        generated = functions.generate(generator, key, labels)
         return [x * std + mean for x, (mean, std) in zip(generated, moments, strict=True)]
 
     def sample(key: PRNGKey, labels: Int[np.ndarray, " m"]) -> LabelledVectors:
-        return LabelledVectors(
-            *map(np.asarray, generate_vectors(key, jnp.asarray(labels))), np.asarray(labels)
-        )
+        audio, video = map(np.asarray, generate_vectors(key, jnp.asarray(labels)))
+        return LabelledVectors(audio, video, np.asarray(labels))
 
     return sample, {name: float(step_losses[-100:].mean()) for name, step_losses in losses.items()}
 
 
-def _make_step(functions, tx: optax.GradientTransformation, real: list, labels, config):
-    """`(carry, key) -> carry, losses` for a scan: the discriminators' update, then the generators'."""
+def _make_step(
+    functions: GanFunctions,
+    tx: optax.GradientTransformation,
+    real: VectorPair,
+    labels: Int[Array, " n"],
+    config: ConfigDict,
+) -> Callable[[Carry, PRNGKey], tuple[Carry, dict[str, Float[Array, ""]]]]:
+    """Makes a scan step `(carry, key) -> (carry, losses)` that updates discriminators, then generators.
+
+    `carry` has the parameters and optimizer states of both; `losses` has the keys `generator` and
+    `discriminator`.
+    """
     generate, project_common, discriminate = functions
 
-    def discriminator_loss(discriminator, generator, key, indices):
+    def discriminator_loss(
+        discriminator: Params, generator: Params, key: PRNGKey, indices: Int[Array, " b"]
+    ) -> Float[Array, ""]:
         generated = generate(generator, key, labels[indices])
-        real_scores = discriminate(discriminator, tuple(x[indices] for x in real), labels[indices])
+        real_scores = discriminate(discriminator, (real[0][indices], real[1][indices]), labels[indices])
         generated_scores = discriminate(discriminator, generated, labels[indices])
         return jnp.mean(jax.nn.relu(1.0 - real_scores)) + jnp.mean(jax.nn.relu(1.0 + generated_scores))
 
-    def generator_loss(generator, discriminator, key, indices):
+    def generator_loss(
+        generator: Params, discriminator: Params, key: PRNGKey, indices: Int[Array, " b"]
+    ) -> Float[Array, ""]:
         generated = generate(generator, key, labels[indices])
         correlation = soft_hgr(*project_common(generator, generated))
         return (
@@ -170,7 +214,7 @@ def _make_step(functions, tx: optax.GradientTransformation, real: list, labels, 
             - config.correlation * correlation
         )
 
-    def step(carry, key):
+    def step(carry: Carry, key: PRNGKey) -> tuple[Carry, dict[str, Float[Array, ""]]]:
         (generator, discriminator), (generator_state, discriminator_state) = carry
         key_rows, key_discriminator, key_generator = jax.random.split(key, 3)
         indices = jax.random.randint(key_rows, (config.batch_size,), 0, len(labels))

@@ -1,38 +1,53 @@
-"""Encoders, attention and fusion, put together."""
+"""The complete network: encoders, attention pooling and fusion."""
 
 import dataclasses
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
-from emofuse_jax.models.interfaces import EncodedSequences, PooledVectors, trunk_masks
+from emofuse_jax.models.batch_checks import check_fusion_output
+from emofuse_jax.models.interfaces import (
+    EncodedSequence,
+    EncodedSequences,
+    Encoder,
+    FusionOutput,
+    PooledVectors,
+    trunk_masks,
+)
 from emofuse_jax.models.layers.attention_pooling import make_attention
 from emofuse_jax.models.layers.margins import ClassRelations
 from emofuse_jax.models.layers.measured_state import MeasuredState
 from emofuse_jax.models.registry import (
-    AUDIO_ENCODERS,
+    ENCODERS,
     FUSIONS,
     INPUT_FIELDS,
-    VIDEO_ENCODERS,
+    MODALITIES,
+    count_trunks,
     encoder_input_fields,
-    get_encoder_class,
 )
 from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.ops.normalize import standardize
 from emofuse_jax.types import Batch, InputSpec, Outputs, PRNGKey
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-MODALITIES = ("audio", "video")
-ENCODERS = {"audio": AUDIO_ENCODERS, "video": VIDEO_ENCODERS}
 
 
-def network_input_fields(config, spec: InputSpec) -> tuple[str, ...]:
-    """Fields of the batch that a network reads; of a modality that it leaves out, the tensors."""
-    fields = []
+def network_input_fields(config: ConfigDict, spec: InputSpec) -> tuple[str, ...]:
+    """Returns the names of the Batch fields that scoring passes to a network.
+
+    For a modality that the fusion does not use, these are its tensors (`audio`, `audio_mask` or `faces`,
+    `face_mask`) if the records contain them.
+
+    Raises:
+      KeyError: if the fusion is unknown.
+      ValueError: if an encoder is unknown, or needs fields that the records do not contain.
+    """
+    fields: list[str] = []
     for modality, size in zip(MODALITIES, (spec.t, spec.h), strict=True):
         if modality in FUSIONS[config.fusion.name].modalities:
-            encoder = get_encoder_class(ENCODERS[modality], config[modality].encoder, f"{modality}.encoder")
+            encoder = ENCODERS[modality].require(config[modality].encoder, f"{modality}.encoder")
             fields += encoder_input_fields(encoder, modality, spec)
         elif size:
             fields += INPUT_FIELDS[modality]
@@ -40,34 +55,36 @@ def network_input_fields(config, spec: InputSpec) -> tuple[str, ...]:
 
 
 class InputStatistics(nnx.Module):
-    """Mean and standard deviation of the training clips, per frequency bin."""
+    """Mean and standard deviation of the training clips for each frequency bin."""
 
-    def __init__(self, bins: int):
+    def __init__(self, bins: int) -> None:
         self.mean = MeasuredState(jnp.zeros(bins))
         self.std = MeasuredState(jnp.ones(bins))
 
 
 class Network(nnx.Module):
-    """Batch to Outputs, for the fusion that `config.fusion.name` names; builds only the encoders it uses.
+    """Network from a Batch to Outputs, with the fusion `config.fusion.name` and only the encoders it uses.
 
-    A fusion that takes `sequences` gets the encoders' positions; one that takes `vectors` gets them pooled by
-    attention. Raises ValueError, naming the field, for a config that has no meaning.
+    A fusion that takes `sequences` gets the positions of the encoders; one that takes `vectors` gets vectors
+    that attention has pooled from them.
+
+    Raises:
+      ValueError: if a field of `config` (config.model) has a value that is not possible, or the records do
+        not contain the fields that an encoder needs; the message names the field.
     """
 
-    def __init__(self, config, spec: InputSpec, *, rngs: nnx.Rngs):
-        if config.fusion.name not in FUSIONS:
-            raise ValueError(f"fusion.name: {config.fusion.name!r}, expected one of {', '.join(FUSIONS)}")
+    def __init__(self, config: ConfigDict, spec: InputSpec, *, rngs: nnx.Rngs) -> None:
+        fusion = FUSIONS.require(config.fusion.name, "fusion.name")
         if config.dtype not in DTYPES:
             raise ValueError(f"dtype: {config.dtype!r}, expected one of {', '.join(DTYPES)}")
         self.dtype = DTYPES[config.dtype]
-        self.trunk_count = config.fusion.get("parts", 0)
-        fusion = FUSIONS[config.fusion.name]
+        self.trunk_count = count_trunks(config.fusion)
         self.modalities, self.should_pool = fusion.modalities, fusion.takes == "vectors"
         self.input = InputStatistics(spec.f)
-        widths = {"audio": None, "video": None}
+        widths = {"audio": 0, "video": 0}
         for modality in self.modalities:
             encoder_config = config[modality]
-            encoder = get_encoder_class(ENCODERS[modality], encoder_config.encoder, f"{modality}.encoder")
+            encoder = ENCODERS[modality].require(encoder_config.encoder, f"{modality}.encoder")
             encoder_input_fields(encoder, modality, spec)
             setattr(self, modality, encoder(encoder_config, spec, self.dtype, rngs=rngs))
             widths[modality] = getattr(self, modality).width
@@ -75,57 +92,89 @@ class Network(nnx.Module):
                 attention = make_attention(modality, widths[modality], encoder_config, self.dtype, rngs=rngs)
                 setattr(self, f"{modality}_attention", attention)
                 widths[modality] = attention.width
-        self.fusion = fusion(*widths.values(), spec.classes, config.fusion, self.dtype, rngs=rngs)
+        self.fusion = fusion(
+            widths["audio"], widths["video"], spec.classes, config.fusion, self.dtype, rngs=rngs
+        )
         self.relations = ClassRelations(config, spec.classes)
+        self.classes = spec.classes
 
     def __call__(self, batch: Batch, *, train: bool, key: PRNGKey | None) -> Outputs:
-        """The network's answer; `key` turns dropout on."""
+        """Computes the outputs for a batch: logits, embedding, pooled vectors and intermediate results.
+
+        Args:
+          batch: clips; `audio` is not standardised, faces are uint8.
+          train: whether dropout acts, and batch norms use the statistics of the batch; running statistics are
+            only updated if it is True.
+          key: random key of the dropout; only used if `train`.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, the batch has too few steps or a wrong number of
+            frames for an encoder, or the fusion does not return a FusionOutput with logits and an embedding
+            for each clip.
+        """
         audio = standardize(batch.audio, self.input.mean[...], self.input.std[...])
         audio = jnp.where(batch.audio_mask[..., None], audio, 0.0).astype(self.dtype)
         batch = dataclasses.replace(batch, audio=audio)
-        sequences, aux = dict.fromkeys(MODALITIES), self.relations()
+        sequences, aux = {}, self.relations()
         for modality in self.modalities:
             sequences[modality], encoder_aux = getattr(self, modality)(batch, train=train)
-            aux |= {f"{modality}_{key}": value for key, value in encoder_aux.items()}
+            aux |= {f"{modality}_{name}": value for name, value in encoder_aux.items()}
         fuse = self._fuse_vectors if self.should_pool else self._fuse_sequences
-        return fuse(sequences, aux, key)
+        return fuse(sequences, aux, train=train, key=key)
 
-    def _fuse_vectors(self, sequences, aux, key):
-        vectors, vector_masks = dict.fromkeys(MODALITIES), dict.fromkeys(MODALITIES)
-        for modality in self.modalities:
+    def _fuse_vectors(
+        self,
+        sequences: dict[str, EncodedSequence],
+        aux: dict[str, Array],
+        *,
+        train: bool,
+        key: PRNGKey | None,
+    ) -> Outputs:
+        vectors, vector_masks = {}, {}
+        for modality, sequence in sequences.items():
             encoder, attention = getattr(self, modality), getattr(self, f"{modality}_attention")
-            masks = trunk_masks(sequences[modality], self.trunk_count)
-            vectors[modality], weights = attention(sequences[modality].values, masks)  # b n d, b n l
+            masks = trunk_masks(sequence, self.trunk_count)
+            vectors[modality], weights = attention(sequence.values, masks)  # b n d, b n l
             vector_masks[modality] = masks.any(axis=-1)
             aux[f"{modality}_attention"] = _reshape_attention(encoder, weights[:, 0])
         pooled_vectors = PooledVectors(
-            vectors["audio"], vector_masks["audio"], vectors["video"], vector_masks["video"]
+            vectors.get("audio"), vector_masks.get("audio"), vectors.get("video"), vector_masks.get("video")
         )
-        clip_vectors = {modality: v if v is None else v[:, 0] for modality, v in vectors.items()}
-        return _make_outputs(self.fusion(pooled_vectors, key), clip_vectors, aux)
+        clip_vectors = {modality: v[:, 0] for modality, v in vectors.items()}
+        return self._make_outputs(self.fusion(pooled_vectors, train=train, key=key), clip_vectors, aux)
 
-    def _fuse_sequences(self, sequences, aux, key):
+    def _fuse_sequences(
+        self,
+        sequences: dict[str, EncodedSequence],
+        aux: dict[str, Array],
+        *,
+        train: bool,
+        key: PRNGKey | None,
+    ) -> Outputs:
         clip_vectors = {
-            modality_name: sequence if sequence is None else masked_mean(sequence.values, sequence.mask)
-            for modality_name, sequence in sequences.items()
+            modality: masked_mean(sequence.values, sequence.mask) for modality, sequence in sequences.items()
         }
-        fusion_output = self.fusion(EncodedSequences(**sequences), key)
-        for modality in self.modalities:  # positions of an encoder, as in `_fuse_vectors`
-            for key in (key for key in fusion_output.aux if key.endswith(f"{modality}_attention")):
-                fusion_output.aux[key] = _reshape_attention(getattr(self, modality), fusion_output.aux[key])
-        return _make_outputs(fusion_output, clip_vectors, aux)
+        encoded = EncodedSequences(sequences.get("audio"), sequences.get("video"))
+        fusion_output = self.fusion(encoded, train=train, key=key)
+        for modality in self.modalities:  # reshaped as in `_fuse_vectors`
+            for name in (name for name in fusion_output.aux if name.endswith(f"{modality}_attention")):
+                fusion_output.aux[name] = _reshape_attention(getattr(self, modality), fusion_output.aux[name])
+        return self._make_outputs(fusion_output, clip_vectors, aux)
+
+    def _make_outputs(
+        self, fusion_output: FusionOutput, clip_vectors: dict[str, Array], aux: dict[str, Array]
+    ) -> Outputs:
+        batch_size = next(iter(clip_vectors.values())).shape[0]
+        check_fusion_output(fusion_output, {"b": batch_size, "classes": self.classes})
+        return Outputs(
+            logits=fusion_output.logits,
+            embedding=fusion_output.embedding,
+            audio_vector=clip_vectors.get("audio"),
+            video_vector=clip_vectors.get("video"),
+            aux=aux | fusion_output.aux,
+        )
 
 
-def _reshape_attention(encoder, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
-    """Attention over an encoder's positions in the shape that a picture needs."""
+def _reshape_attention(encoder: Encoder, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
+    """Returns weights over positions as `encoder.attention_map` reshapes them; unchanged if it has none."""
     return getattr(encoder, "attention_map", lambda unchanged: unchanged)(weights)
-
-
-def _make_outputs(fusion_output, clip_vectors: dict, aux: dict) -> Outputs:
-    return Outputs(
-        logits=fusion_output.logits,
-        embedding=fusion_output.embedding,
-        audio_vector=clip_vectors["audio"],
-        video_vector=clip_vectors["video"],
-        aux=aux | fusion_output.aux,
-    )

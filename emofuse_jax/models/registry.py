@@ -1,20 +1,36 @@
-"""Encoders and fusions by name.
+"""Encoders and fusions by name, and what their classes declare.
 
-Encoders are built with `(config, spec, dtype, rngs)` and called with `(batch, train) -> EncoderOutput`.
-`defaults` of a class are the fields of its part of the config, `small` those that its small variant changes
-(settings/small_variant.py), `width` is that of a position. The audio of the batch comes standardised per bin,
-zero at padding, in the dtype of the activations. An encoder may have `attention_map(weights)`, which gives
-attention over its positions the shape that a picture needs.
+An encoder is built with `(config, spec, dtype, rngs)` and called with `(batch, train) -> EncoderOutput`. Its
+class has `defaults`, the fields of its part of the config. It may have `small`, the fields that the small
+variant changes, `small_limits`, the largest values of fields there, `small_augment`, the fields of
+`config.augment` that it changes, and `reads`, the fields of the batch that it reads. `width` of the built
+encoder is the width of its positions. The spectrograms of the batch are standardised per bin, zero at
+padding, in the dtype of the activations. An encoder may have `attention_map(weights)`, which reshapes
+attention over its positions for a figure.
 
-Fusions are built with `(d_a, d_v, classes, config, dtype, rngs)` and called with `(pooled, key) ->
-FusionOutput`. `modalities` of a class says which encoders the network builds, `takes` what it is called with
-(`vectors`: PooledVectors, `sequences`: EncodedSequences), `defaults` and `small` are fields of
-`config.fusion` beside `name`. A class may have a static `calibrate(state, level_probabilities, labels) ->
-state`: its own part of the model state, set from the validation clips at each epoch's end
-(training/fusion_state.py).
+A fusion is built with `(d_a, d_v, classes, config, dtype, rngs)` and called with `(pooled, *, train, key) ->
+FusionOutput`; dropout uses `key`, and acts only if `train`. Its class has
+
+* `modalities`: the encoders that the network builds, a subset of `("audio", "video")`;
+* `takes`: its first argument, `"vectors"` (PooledVectors) or `"sequences"` (EncodedSequences);
+* `defaults`: the fields of `config.fusion` besides `name`;
+
+and may have
+
+* `small`: the fields that the small variant changes, and `small_epochs`, its number of epochs;
+* static `count_trunks(config) -> int`: the equal parts in time, besides the whole clip, that it takes vectors
+  of;
+* static `calibrate(state, level_probabilities, labels) -> state`: the part of the model state that it
+  computes from the validation clips at the end of each epoch (training/fusion_state.py);
+* static `check_training(config)`: raises ValueError, or warns, if an experiment does not suit it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import numpy as np
+from jaxtyping import Float, Int
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.encoders.audio_ecapa import Ecapa
 from emofuse_jax.models.encoders.audio_fcn import FCNEncoder
@@ -41,23 +57,113 @@ from emofuse_jax.models.fusions.lmf import LMF
 from emofuse_jax.models.fusions.mfb import MFB
 from emofuse_jax.models.fusions.mfh import MFH
 from emofuse_jax.models.fusions.video_only import VideoOnly
-from emofuse_jax.types import InputSpec
+from emofuse_jax.models.interfaces import EncoderClass, FusionClass
+from emofuse_jax.types import InputSpec, Params
+from emofuse_jax.utils.registry import Registry
 
-AUDIO_ENCODERS = {
-    "fcn": FCNEncoder,
-    "mel_cnn": MelCNN,
-    "ecapa": Ecapa,
-    "segments": SegmentEncoder,
-    "resnet": PartResNet,
-    "features": AudioFeatureEncoder,
-}
-VIDEO_ENCODERS = {"frames": FrameEncoder, "snippets": SnippetEncoder, "features": VideoFeatureEncoder}
+Calibrator = Callable[[Params, Float[np.ndarray, "n l c"], Int[np.ndarray, " n"]], Params]
+"""Function `(state, level_probabilities, labels) -> state`; see `calibrate` above."""
+
+MODALITIES = ("audio", "video")
+INPUT_KINDS = ("vectors", "sequences")
+
+
+def check_encoder_class(encoder: object) -> None:
+    """Raises ValueError if `encoder` is no class with `defaults`, or `small` has a field beyond these."""
+    _check_class(encoder, {"defaults": Mapping})
+    encoder_class = cast(EncoderClass, encoder)
+    _check_small(encoder_class, {*encoder_class.defaults, *ATTENTION_FIELDS})
+
+
+def check_fusion_class(candidate: object) -> None:
+    """Raises ValueError if `candidate` is not a class that declares what a fusion must.
+
+    It must have `modalities` (a tuple of "audio" and/or "video"), `takes` ("vectors" or "sequences") and
+    `defaults`, and `small`, if present, must not have a field that `defaults` lacks.
+    """
+    _check_class(candidate, {"modalities": tuple, "takes": str, "defaults": Mapping})
+    fusion = cast(FusionClass, candidate)
+    if not fusion.modalities or not set(fusion.modalities) <= set(MODALITIES):
+        raise ValueError(f"modalities = {fusion.modalities!r}, expected some of {MODALITIES}")
+    if fusion.takes not in INPUT_KINDS:
+        raise ValueError(f"takes = {fusion.takes!r}, expected one of {', '.join(INPUT_KINDS)}")
+    _check_small(fusion, set(fusion.defaults))
+
+
+def _check_class(value: object, attributes: Mapping[str, type]) -> None:
+    if not isinstance(value, type):
+        raise ValueError(f"{value!r}: expected a class, a subclass of flax.nnx.Module")
+    for name, expected_type in attributes.items():
+        if not isinstance(getattr(value, name, None), expected_type):
+            raise ValueError(f"class {value.__name__}: needs an attribute {name} ({expected_type.__name__})")
+
+
+def _check_small(value: EncoderClass | FusionClass, allowed: set[str]) -> None:
+    unknown = {*getattr(value, "small", {}), *getattr(value, "small_limits", {})} - allowed
+    if unknown:
+        name = getattr(value, "__name__", value)
+        raise ValueError(f"class {name}: small has {sorted(unknown)[0]!r}, which defaults lacks")
+
+
+ATTENTION_FIELDS = ("attention", "attention_width", "temperature")
+"""Fields of the attention that pools an encoder's positions; `small` of an encoder may change them too."""
+
+AUDIO_ENCODERS: Registry[EncoderClass] = Registry(
+    "audio encoder",
+    "emofuse.audio_encoders",
+    {
+        "fcn": FCNEncoder,
+        "mel_cnn": MelCNN,
+        "ecapa": Ecapa,
+        "segments": SegmentEncoder,
+        "resnet": PartResNet,
+        "features": AudioFeatureEncoder,
+    },
+    check_encoder_class,
+)
+VIDEO_ENCODERS: Registry[EncoderClass] = Registry(
+    "video encoder",
+    "emofuse.video_encoders",
+    {"frames": FrameEncoder, "snippets": SnippetEncoder, "features": VideoFeatureEncoder},
+    check_encoder_class,
+)
+FUSIONS: Registry[FusionClass] = Registry(
+    "fusion",
+    "emofuse.fusions",
+    {
+        "audio_only": AudioOnly,
+        "video_only": VideoOnly,
+        "concat": Concat,
+        "late": Late,
+        "g_fbp": GlobalFBP,
+        "ag_fbp": AdaptiveGlobalFBP,
+        "am_fbp": AdaptiveMultiLevelFBP,
+        "hgr": CommonInformation,
+        "emodal": CommonAndPrivate,
+        "f_score": FScore,
+        "lmf": LMF,
+        "mfb": MFB,
+        "mfh": MFH,
+        "joint_cross_attention": JointCrossAttention,
+        "bottleneck": BottleneckTransformer,
+        "cross_attention": CrossAttention,
+        "avef": DeepFusion,
+    },
+    check_fusion_class,
+)
+
+ENCODERS = {"audio": AUDIO_ENCODERS, "video": VIDEO_ENCODERS}
+
 INPUT_FIELDS = {"audio": ("audio", "audio_mask"), "video": ("faces", "face_mask")}
 """Fields of the batch that an encoder of a modality reads, unless its class names others in `reads`."""
 
 
-def encoder_input_fields(encoder: type, modality: str, spec: InputSpec) -> tuple[str, ...]:
-    """Fields of the batch that an encoder reads; ValueError where the records hold features instead."""
+def encoder_input_fields(encoder: EncoderClass, modality: str, spec: InputSpec) -> tuple[str, ...]:
+    """Returns the names of the batch's fields that an encoder reads: its `reads`, or those of its modality.
+
+    Raises:
+      ValueError: the encoder reads spectrograms or faces, but the records hold only features.
+    """
     fields = getattr(encoder, "reads", INPUT_FIELDS[modality])
     for field, size in (("audio", spec.t), ("faces", spec.h)):
         if field in fields and not size:
@@ -67,34 +173,29 @@ def encoder_input_fields(encoder: type, modality: str, spec: InputSpec) -> tuple
     return fields
 
 
-def get_encoder_class(registry: dict, name: str, field: str) -> type:
-    """The encoder of that name; raises ValueError naming the config field."""
-    if name not in registry:
-        raise ValueError(f"{field}: {name!r}, expected one of {', '.join(registry)}")
-    return registry[name]
+def get_calibrator(fusion: str) -> Calibrator | None:
+    """Returns the function `calibrate` of a fusion, or None if the fusion has none.
 
-
-FUSIONS = {
-    "audio_only": AudioOnly,
-    "video_only": VideoOnly,
-    "concat": Concat,
-    "late": Late,
-    "g_fbp": GlobalFBP,
-    "ag_fbp": AdaptiveGlobalFBP,
-    "am_fbp": AdaptiveMultiLevelFBP,
-    "hgr": CommonInformation,
-    "emodal": CommonAndPrivate,
-    "f_score": FScore,
-    "lmf": LMF,
-    "mfb": MFB,
-    "mfh": MFH,
-    "joint_cross_attention": JointCrossAttention,
-    "bottleneck": BottleneckTransformer,
-    "cross_attention": CrossAttention,
-    "avef": DeepFusion,
-}
-
-
-def get_calibrator(fusion: str) -> Callable | None:
-    """The `calibrate` of a fusion; None where it has none."""
+    Raises KeyError if there is no fusion of that name.
+    """
     return getattr(FUSIONS[fusion], "calibrate", None)
+
+
+def count_trunks(fusion_config: ConfigDict) -> int:
+    """Returns the number of equal parts in time that a fusion takes vectors of, besides the entire clip.
+
+    0 for fusions that do not declare `count_trunks`. Raises KeyError if the fusion is unknown.
+    """
+    count = getattr(FUSIONS[fusion_config.name], "count_trunks", None)
+    return 0 if count is None else count(fusion_config)
+
+
+def check_training(config: ConfigDict) -> None:
+    """Runs the check of a complete experiment config that its fusion declares; does nothing if there is none.
+
+    The check raises ValueError, or warns, if the experiment does not suit the fusion. Raises KeyError if the
+    fusion is unknown.
+    """
+    check = getattr(FUSIONS[config.model.fusion.name], "check_training", None)
+    if check is not None:
+        check(config)

@@ -1,10 +1,15 @@
-"""Pooling a sequence into one vector by attention; leading axes of values, scores and mask broadcast."""
+"""Pools a sequence into one vector by attention.
+
+Leading axes of the values, scores and mask broadcast against each other. Every function also returns the
+weights, which sum to 1 over the valid positions. A row without a valid position gives zeros for both.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from emofuse_jax.ops.masking import masked_mean, masked_softmax, sigmoid_weights, weighted_sum
 from emofuse_jax.ops.normalize import at_least_float32
+from emofuse_jax.ops.shapes import check_shapes
 
 
 def attention_pool(
@@ -14,20 +19,25 @@ def attention_pool(
     *,
     temperature: float = 0.3,
 ) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch l"]]:
-    """`alpha = softmax(lambda e)`, `c = sum_l alpha_l v_l` over the valid positions.
+    """Pools a sequence into its weighted mean, with softmax weights.
 
-    Reference: Zhang et al., arXiv 1806.01506. `temperature` is the paper's lambda, a factor on the
-    scores: 0 gives the mean.
+    `alpha = softmax(lambda e)` over the valid positions, `c = sum_l alpha_l v_l`. Reference: Zhang et al.,
+    2018, arXiv 1806.01506.
 
     Args:
-      values: vectors to pool.
-      scores: one score a position.
-      mask: False where there is padding or no observation.
-      temperature: lambda.
+      values: vectors v to pool.
+      scores: one score e per position.
+      mask: True at valid positions, False at padding or where nothing was observed.
+      temperature: lambda of the paper, a factor on the scores; 0 gives the plain mean.
 
     Returns:
-      The pooled vectors, zero where nothing is valid, and the weights in float32.
+      `(c, alpha)`: the pooled vectors in the dtype of `values`, and the weights of the l positions in at
+      least float32. Both are zero if no position is valid.
+
+    Raises:
+      ValueError: the shapes do not fit together.
     """
+    check_shapes({"values": (values, "... l d"), "scores": (scores, "... l"), "mask": (mask, "... l")})
     weights = masked_softmax(*jnp.broadcast_arrays(temperature * at_least_float32(scores), mask))
     return weighted_sum(values, weights), weights
 
@@ -40,9 +50,25 @@ def statistics_pool(
     temperature: float = 1.0,
     eps: float = 1e-5,
 ) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch l"]]:
-    """`[mu; sqrt(sum_l alpha_l (v_l - mu)^2 + eps)]`, `mu` and `alpha` of `attention_pool`. e = 2 d.
+    """Pools a sequence into its weighted mean and standard deviation (attentive statistics pooling).
 
-    Attentive statistics pooling, Okabe et al., arXiv 1803.10963. Zero where nothing is valid.
+    `[mu; sqrt(sum_l alpha_l (v_l - mu)^2 + eps)]`, with the mean `mu` and the weights `alpha` of
+    `attention_pool`, which also explains the other arguments. Reference: Okabe et al., 2018,
+    arXiv 1803.10963.
+
+    Args:
+      values: vectors v to pool.
+      scores: one score per position.
+      mask: True at valid positions.
+      temperature: factor on the scores.
+      eps: added to the variance.
+
+    Returns:
+      `(pooled, weights)`: mean and standard deviation side by side (width e = 2 d) in the dtype of `values`,
+      and the weights in at least float32.
+
+    Raises:
+      ValueError: the shapes do not fit together.
     """
     values_f32 = at_least_float32(values)
     mean, weights = attention_pool(values_f32, scores, mask, temperature=temperature)
@@ -55,9 +81,19 @@ def statistics_pool(
 def self_frame_attention(
     frames: Float[Array, "*#batch l d"], q0: Float[Array, " d"], mask: Bool[Array, "*#batch l"]
 ) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch l"]]:
-    """`alpha_i = sigmoid(f_i^T q0)`, `f' = sum alpha_i f_i / sum alpha_i`.
+    """Pools frames with one sigmoid weight per frame, computed from the frame alone.
 
-    Reference: frame attention networks, Meng et al., arXiv 1907.00193. Sigmoids, not a softmax.
+    `alpha_i = sigmoid(f_i^T q0)`, `f' = sum_i alpha_i f_i / sum_i alpha_i`. The weights are sigmoids divided
+    by their sum, not a softmax. Reference: frame attention networks, Meng et al., 2019, arXiv 1907.00193.
+
+    Args:
+      frames: one vector f_i per frame.
+      q0: learned query.
+      mask: True at valid frames.
+
+    Returns:
+      The pooled vectors f' in the dtype of `frames`, and the weights `alpha_i / sum_i alpha_i` in at least
+      float32.
     """
     scores = at_least_float32(frames) @ q0  # ... l
     scores, mask = jnp.broadcast_arrays(scores, mask)
@@ -71,9 +107,21 @@ def relation_frame_attention(
     q1: Float[Array, " e"],
     mask: Bool[Array, "*#batch l"],
 ) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch l"]]:
-    """`beta_i = sigmoid([f_i; f']^T q1)`, `f_v = sum alpha_i beta_i [f_i; f'] / sum alpha_i beta_i`.
+    """Pools frames with weights that also depend on how each frame relates to the pooled clip vector.
 
-    `alpha` and `f'` are those of `self_frame_attention`. Reference: arXiv 1907.00193. e = 2 d.
+    `beta_i = sigmoid([f_i; f']^T q1)`, `f_v = sum_i alpha_i beta_i [f_i; f'] / sum_i alpha_i beta_i`, with
+    `alpha` and `f'` of `self_frame_attention`. Reference: frame attention networks, Meng et al., 2019,
+    arXiv 1907.00193.
+
+    Args:
+      frames: one vector f_i per frame.
+      q0: learned query of the self-attention.
+      q1: learned query of the relation attention, of width e = 2 d.
+      mask: True at valid frames.
+
+    Returns:
+      The pooled vectors f_v of width e = 2 d in the dtype of `frames`, and the weights
+      `alpha_i beta_i / sum_i alpha_i beta_i` in at least float32.
     """
     d = frames.shape[-1]
     self_scores = at_least_float32(frames) @ q0  # ... l
@@ -92,10 +140,19 @@ def transformer_frame_attention(
     keys: Float[Array, "*#batch l r"],
     mask: Bool[Array, "*#batch l"],
 ) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch l"]]:
-    """`A = softmax_j(q_i^T k_j / sqrt(r))`, `w = mean_i A_i`, `f_v = sum_j w_j f_j`.
+    """Pools frames with weights from the similarity of all pairs of frames.
 
-    Similarity weights after a linear reduction to r (arXiv 2012.13912); the mean over the valid rows
-    gives one weight a frame, as the two kinds above do.
+    `A = softmax_j(q_i^T k_j / sqrt(r))`, `w = mean_i A_i`, `f_v = sum_j w_j f_j`. The mean over the valid
+    rows i of A gives one weight per frame, as in the two functions above. Reference: arXiv 2012.13912.
+
+    Args:
+      frames: one vector f_j per frame.
+      queries: frames after a linear reduction to width r.
+      keys: frames after another linear reduction to width r.
+      mask: True at valid frames.
+
+    Returns:
+      The pooled vectors f_v in the dtype of `frames`, and the weights w in at least float32.
     """
     similarity = (
         at_least_float32(queries) @ jnp.swapaxes(at_least_float32(keys), -1, -2) / keys.shape[-1] ** 0.5

@@ -1,8 +1,9 @@
 """Factorised bilinear pooling (FBP) of two vectors.
 
-XLA writes the two projections and not their product (tests/ops/test_bilinear_compiled.py). Products laid out
-`(k o)` were tried: a TPU moves .5 to .8 of the bytes for 76,800 rows, but rearranging the factors makes 256
-rows of 1,280 take 1.3 times as long on a CPU, and the fusions that ship pool few rows.
+The compiled program writes the two projections to memory, but not their product
+(tests/ops/test_bilinear_compiled.py). Storing the products as `(k o)` instead of `(o k)` was tried: a TPU
+then moves 0.5 to 0.8 times the bytes for 76,800 rows, but rearranging the factors makes 256 rows of width
+1,280 take 1.3 times as long on a CPU, and the shipped fusions pool few rows.
 """
 
 from jaxtyping import Array, Float
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 from emofuse_jax.ops.dense import matmul_last_axis
 from emofuse_jax.ops.dropout import dropout
 from emofuse_jax.ops.normalize import at_least_float32, l2_normalize, signed_sqrt
+from emofuse_jax.ops.shapes import check_shapes
 from emofuse_jax.types import PRNGKey
 
 DROPOUT_PLACES = ("products", "pooled")
@@ -31,32 +33,35 @@ def factorized_bilinear_pooling(
     eps: float = 1e-6,
     dropout_place: str = "products",
 ) -> Float[Array, "*batch o"]:
-    """`z_i = sum_k (U^T x o V^T y)_{i k}`, then `z / sqrt(sum z^2 + eps)`.
+    """Fuses two vectors by factorised bilinear pooling.
 
-    Before the norm this is `x^T (U_i V_i^T) y` for each output i. Reference: arXiv 1901.04889; MFB,
-    arXiv 1708.01471. Order: project, add biases, multiply, dropout, sum over k, signed square root, L2.
-    Without biases the norm cancels any scalar factor on `x` or `y`.
+    `z_i = sum_k (U^T x o V^T y)_{i k}`, then `z / sqrt(sum z^2 + eps)`. Before the norm, output i is
+    `x^T (U_i V_i^T) y`. The order of operations: project, add biases, multiply, dropout, sum over k, signed
+    square root, L2 norm. Without biases the L2 norm cancels any scalar factor on `x` or `y`. References: Deep
+    Fusion (Zhang et al., 2019, arXiv 1901.04889); MFB (Yu et al., 2017, arXiv 1708.01471).
 
     Args:
       x: first vectors.
       y: second vectors.
-      u: first factors; the `factors` columns of one output are adjacent.
-      v: second factors.
-      factors: rank k; o = ok / k.
+      u: factors U of `x`; the `factors` columns of one output are adjacent.
+      v: factors V of `y`, in the same order.
+      factors: rank k; the output width is o = ok / k.
       bias_u: added to `U^T x`.
       bias_v: added to `V^T y`.
-      dropout_rate: share of the products set to zero; used when `key` is given.
-      key: of the dropout; None in evaluation.
+      dropout_rate: probability that an entry is set to zero, in [0, 1); used only if `key` is not None.
+      key: random key of the dropout; None turns dropout off, for evaluation.
       power_norm: whether to take the signed square root.
       normalize: whether to divide by the L2 norm.
-      eps: of both norms.
-      dropout_place: `products`, before the sum over k, or `pooled`, after it and before the norms.
+      eps: epsilon of the signed square root and of the L2 norm.
+      dropout_place: where dropout acts: "products", before the sum over k, or "pooled", after it and before
+        the norms.
 
     Returns:
-      Fused vectors in the dtype of `x`; products, sums and norms are computed in float32.
+      Fused vectors in the dtype of `x`; products, sums and norms are computed in at least float32.
 
     Raises:
-      ValueError: `ok` is not a multiple of `factors`, or an unknown place.
+      ValueError: if the shapes do not fit together, `ok` is not a multiple of `factors`, `dropout_place` is
+        unknown, or `dropout_rate` is outside [0, 1).
     """
     if dropout_place not in DROPOUT_PLACES:
         raise ValueError(f"dropout_place: {dropout_place!r}, expected one of {', '.join(DROPOUT_PLACES)}")
@@ -78,14 +83,27 @@ def bilinear_products(
     bias_u: Float[Array, " ok"] | None = None,
     bias_v: Float[Array, " ok"] | None = None,
 ) -> Float[Array, "*batch ok"]:
-    """`U^T x o V^T y` in float32; raises ValueError when `ok` is not a multiple of `factors`."""
+    """Computes the products `(U^T x + b_U) o (V^T y + b_V)` of the two projections.
+
+    The arguments are explained in `factorized_bilinear_pooling`.
+
+    Returns:
+      The products in at least float32, with the `factors` columns of one output next to each other.
+
+    Raises:
+      ValueError: if `ok` is not a multiple of `factors`, or the shapes do not fit together.
+    """
+    check_shapes({"x": (x, "... m"), "y": (y, "... n"), "u": (u, "m ok"), "v": (v, "n ok")})
     if u.shape[-1] % factors:
         raise ValueError(f"u: {u.shape[-1]} columns, expected a multiple of factors={factors}")
     return _project(x, u, bias_u) * _project(y, v, bias_v)
 
 
 def pool_factors(products: Float[Array, "*batch ok"], factors: int) -> Float[Array, "*batch o"]:
-    """`z_i = sum_k products_{i k}`."""
+    """Adds up the `factors` adjacent products of each output: `z_i = sum_k products_{i k}`.
+
+    From width ok = o k to width o, with k = `factors`.
+    """
     return products.reshape(*products.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
 
 
@@ -97,14 +115,20 @@ def sum_and_normalize(
     normalize: bool,
     eps: float,
 ) -> Float[Array, "*batch o"]:
-    """`z_i = sum_k products_{i k}`, then the signed square root and the L2 norm where asked."""
+    """Adds up the products of each output and normalises the sums.
+
+    `z_i = sum_k products_{i k}`, then the signed square root if `power_norm`, then the L2 norm if
+    `normalize`. `eps` belongs to both norms. The result has width o = ok / `factors`.
+    """
     z = pool_factors(products, factors)
     if power_norm:
         z = signed_sqrt(z, eps=eps)
     return l2_normalize(z, eps=eps) if normalize else z
 
 
-def _project(x, weights, bias):
-    """`W^T x + b` in float32."""
+def _project(
+    x: Float[Array, "*batch m"], weights: Float[Array, "m ok"], bias: Float[Array, " ok"] | None
+) -> Float[Array, "*batch ok"]:
+    """Computes `W^T x + b` in at least float32; `bias` may be None."""
     projected = matmul_last_axis(x, weights.astype(x.dtype), preferred_element_type=at_least_float32(x).dtype)
     return projected if bias is None else projected + bias

@@ -1,4 +1,4 @@
-"""Attention of each modality's positions, guided by how well they go with the other's."""
+"""Cross-attention: weighs the positions of each modality by how well they match those of the other one."""
 
 from typing import NamedTuple
 
@@ -10,18 +10,18 @@ from emofuse_jax.ops.normalize import at_least_float32
 
 
 class CrossAttentionOutput(NamedTuple):
-    """Both modalities after cross-attention; weights and products are in float32."""
+    """Both modalities after cross-attention; weights and weighted sums are in at least float32."""
 
     audio: Float[Array, "*batch n d_a"]
     video: Float[Array, "*batch m d_v"]
     audio_weights: Float[Array, "*batch m n"]
-    """`softmax(C^T)`: row j holds the audio positions that video position j picks."""
+    """`softmax(C^T)`: row j has the weights of the audio positions for video position j."""
     video_weights: Float[Array, "*batch n m"]
-    """`softmax(C)`: row i holds the video positions that audio position i picks."""
+    """`softmax(C)`: row i has the weights of the video positions for audio position i."""
     audio_picked: Float[Array, "*batch m d_a"]
-    """`softmax(C^T) X_a`, before the residual and tanh."""
+    """`softmax(C^T) X_a`, before the residual sum and the tanh."""
     video_picked: Float[Array, "*batch n d_v"]
-    """`softmax(C) X_v`, before the residual and tanh."""
+    """`softmax(C) X_v`, before the residual sum and the tanh."""
 
 
 def cross_attention(
@@ -31,28 +31,32 @@ def cross_attention(
     audio_mask: Bool[Array, "*batch n"],
     video_mask: Bool[Array, "*batch m"],
 ) -> CrossAttentionOutput:
-    """`C = X_a W X_v^T`, `X_a' = tanh(X_a + softmax(C^T) X_a)`, `X_v' = tanh(X_v + softmax(C) X_v)`.
+    """Attends between the positions of audio and video.
 
-    Reference: Mocanu et al., Image and Vision Computing 133, 2023, with the transposes set so that every row
-    that is applied sums to 1 over the valid positions. Both sequences have the same number of positions. A
-    masked position counts as a zero vector, which picks nothing and is picked by nobody: where one modality
-    has no valid position, the other becomes its tanh.
+    `C = X_a W X_v^T`, `X_a' = tanh(X_a + softmax(C^T) X_a)`, `X_v' = tanh(X_v + softmax(C) X_v)`. Reference:
+    Mocanu et al., 2023, Image and Vision Computing 133; the transposes are chosen so that each row of weights
+    sums to 1 over the valid positions. A masked position counts as a zero vector: it has no weights and gets
+    weight 0. If one modality has no valid position, the output of the other one is its tanh.
 
     Args:
-      audio: X_a, one row a position.
-      video: X_v.
-      w: W.
-      audio_mask: False where there is no sound.
-      video_mask: False where there is no face.
+      audio: X_a, one row per position.
+      video: X_v, one row per position; as many positions as `audio`.
+      w: affinity matrix W.
+      audio_mask: False at positions without audio.
+      video_mask: False at positions without a face.
 
     Returns:
-      The attended modalities in their dtypes, with the weights and products.
+      A CrossAttentionOutput: `audio` X_a' and `video` X_v' in the dtypes of the inputs, the weights
+      softmax(C^T) and softmax(C), and the weighted sums `softmax(C^T) X_a` and `softmax(C) X_v`.
 
     Raises:
-      ValueError: the numbers of positions differ.
+      ValueError: if `audio` and `video` have different numbers of positions.
     """
     if audio.shape[-2] != video.shape[-2]:
-        raise ValueError(f"cross_attention: {audio.shape[-2]} audio positions, {video.shape[-2]} of video")
+        raise ValueError(
+            f"cross_attention: {audio.shape[-2]} audio positions and {video.shape[-2]} video positions,"
+            " expected the same number"
+        )
     x_a, x_v = _zero_masked(audio, audio_mask), _zero_masked(video, video_mask)
     affinity = x_a @ at_least_float32(w) @ jnp.swapaxes(x_v, -1, -2)  # ... n m
     audio_weights = _masked_row_softmax(jnp.swapaxes(affinity, -1, -2), video_mask, audio_mask)
@@ -77,5 +81,5 @@ def _masked_row_softmax(
     row_mask: Bool[Array, "*batch l"],
     column_mask: Bool[Array, "*batch m"],
 ) -> Float[Array, "*batch l m"]:
-    """Softmax over the valid columns; rows that are masked are zero."""
+    """Computes a softmax over the valid columns of each row; masked rows are zero."""
     return masked_softmax(scores, row_mask[..., :, None] & column_mask[..., None, :])

@@ -1,18 +1,28 @@
-"""A product of vectors and a matrix whose gradient is fast on every backend."""
+"""Product of vectors and a matrix whose gradient is fast on every backend."""
+
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float
 
 
 def matmul_last_axis(
-    x: Float[Array, "*batch m"], kernel: Float[Array, "m n"], **options
+    x: Float[Array, "*batch m"],
+    kernel: Float[Array, "m n"],
+    **options: Any,  # noqa: ANN401
 ) -> Float[Array, "*batch n"]:
-    """`x W` over the last axis, the others as one: over two, XLA's CPU backend sums gradients slowly.
+    """Multiplies the last axis of `x` by a matrix: `x W`.
+
+    The other axes are first merged into one, because XLA's CPU backend is slow at summing the gradient of W
+    over two axes.
 
     Args:
       x: vectors.
-      kernel: W.
-      **options: of `jax.lax.dot_general`.
+      kernel: matrix W.
+      **options: keyword arguments of `jax.lax.dot_general`, such as `preferred_element_type`.
+
+    Returns:
+      The products, with the leading axes of `x` and the columns of W as the last axis.
     """
     rows = x.reshape(-1, x.shape[-1])
     return jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options).reshape(*x.shape[:-1], -1)

@@ -1,4 +1,4 @@
-"""Dropout as a function of its key."""
+"""Dropout as a pure function of its random key."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,23 @@ from emofuse_jax.types import PRNGKey
 
 
 def dropout(x: Float[Array, "..."], rate: float, key: PRNGKey | None) -> Float[Array, "..."]:
-    """Zeroes a share of the entries and divides the others by what is left of 1; no key, no dropout.
+    """Sets random entries to zero and scales the others up, so that the expected value stays the same.
 
-    The share is `rate` rounded to a 256th, so that a random byte decides an entry: drawing the numbers takes
-    most of the time. Reference: Srivastava et al., JMLR 15, 2014. Raises ValueError when the rate is outside
-    [0, 1).
+    The probability p of a zero is `rate`, rounded to a multiple of 1/256 and at most 255/256: one random byte
+    decides about each entry, because drawing random numbers takes most of the time. Reference: Srivastava et
+    al., 2014, JMLR 15.
+
+    Args:
+      x: values of any shape.
+      rate: probability that an entry is set to zero, in [0, 1).
+      key: random key; None turns dropout off.
+
+    Returns:
+      The values in the dtype of `x`: zeros, and the other entries divided by 1 - p. If `key` is None or
+      `rate` is 0, `x` itself.
+
+    Raises:
+      ValueError: if `rate` is outside [0, 1), even if `key` is None.
     """
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"dropout rate: {rate}, expected a number in [0, 1)")
@@ -24,7 +36,10 @@ def dropout(x: Float[Array, "..."], rate: float, key: PRNGKey | None) -> Float[A
 
 
 def random_bytes(key: PRNGKey, shape: tuple[int, ...]) -> UInt8[Array, "..."]:
-    """Four of each number that is drawn; JAX by itself draws one for each byte."""
+    """Returns uniform random bytes of a shape; takes four bytes from each random 32-bit number.
+
+    `jax.random.bits` with uint8 would draw one 32-bit number for every byte.
+    """
     *leading, last = shape or (1,)
     random_words = jax.random.bits(key, (*leading, -(-last // 4)), jnp.uint32)
     byte_values = jax.lax.bitcast_convert_type(random_words, jnp.uint8)  # ... last/4 4

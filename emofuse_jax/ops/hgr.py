@@ -1,4 +1,4 @@
-"""Soft-HGR: the maximal correlation of two feature vectors as an objective."""
+"""Soft-HGR: maximal correlation of two feature vectors as a training objective."""
 
 import warnings
 
@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emofuse_jax.ops.normalize import at_least_float32
+from emofuse_jax.ops.shapes import check_shapes
 
 HIGHEST_PRECISION = jax.lax.Precision.HIGHEST
-"""Products of covariances in full float32, also where a device would round their factors."""
+"""Precision of products with covariances: full float32, even on devices that would round the factors."""
 
 
 def soft_hgr(
@@ -19,39 +20,56 @@ def soft_hgr(
     *,
     covariances: tuple[Float[Array, "d d"], Float[Array, "d d"]] | None = None,
 ) -> Float[Array, ""]:
-    """`H = 1/(m-1) sum_i f_i^T g_i - 1/2 tr(C_f C_g)`, features centred over the global batch of m.
+    """Computes the soft-HGR correlation of two feature matrices.
 
-    `C_f = f^T f / (m-1)` is d x d. Reference: Wang et al., arXiv 1811.08979. Under jit with a sharded batch
-    the sums are global, so that one device and eight give the same number.
+    `H = 1/(m-1) sum_i f_i^T g_i - 1/2 tr(C_f C_g)`, with features centred over the global batch of m rows and
+    covariances `C_f = f^T f / (m-1)` of size d x d. Reference: Wang et al., 2018, arXiv 1811.08979. Under jit
+    with a sharded batch the sums are global, so one device and eight devices give the same number.
 
     Args:
       f: features of one stream.
-      g: features of the other.
-      weight: number of times that a row counts, 0 for padding; m is its sum. None is 1 for each row.
-      covariances: `(C_f, C_g)` in place of the batch's, such as `moving_covariance` of many batches.
+      g: features of the other stream.
+      weight: how many times each row counts, 0 for padding; m is its sum. None counts each row once.
+      covariances: `(C_f, C_g)` to use instead of those of the batch, for example from `moving_covariance`.
 
     Returns:
-      H in float32, to be maximised; 0 where fewer than two rows count.
+      H in at least float32, to be maximised; 0 if the weights sum to 1 or less.
+
+    Raises:
+      ValueError: the shapes do not fit together.
 
     Warns:
-      UserWarning: d > b / 4 without `covariances`: the estimate is badly biased (-274 for a true 32 at
-        d=64, b=8).
+      UserWarning: if d > b / 4 and `covariances` is None: the estimate is then badly biased (-274 for a true
+        value of 32 at d=64, b=8).
     """
+    arrays = {"f": (f, "b d"), "g": (g, "b d")} | ({} if weight is None else {"weight": (weight, "b")})
+    check_shapes(arrays)
     b, d = f.shape
     if covariances is None and 4 * d > b:
-        warnings.warn(f"soft_hgr: width {d} is over a quarter of the batch ({b}): biased", stacklevel=2)
+        warnings.warn(
+            f"soft_hgr: width {d} is over a quarter of the batch ({b} rows), so the estimate is biased;"
+            " use larger batches or pass covariances of many batches",
+            stacklevel=2,
+        )
     (f, weight, scale), (g, *_) = _centre(f, weight), _centre(g, weight)
     cross_term = scale * jnp.sum(weight[:, None] * f * g)
     c_f, c_g = covariances or (_weighted_covariance(f, weight, scale), _weighted_covariance(g, weight, scale))
-    trace = jnp.sum(at_least_float32(c_f) * at_least_float32(c_g))  # both symmetric: the trace of the product
+    trace = jnp.sum(at_least_float32(c_f) * at_least_float32(c_g))  # tr(C_f C_g): both are symmetric
     return cross_term - 0.5 * jnp.where(scale > 0, trace, 0.0)
 
 
 def covariance(x: Float[Array, "b d"], weight: Float[Array, " b"] | None = None) -> Float[Array, "d d"]:
-    """`C = sum_i w_i (x_i - mean)(x_i - mean)^T / (m - 1)`, `m = sum_i w_i`, over the global batch.
+    """Computes the covariance matrix of the rows of `x`, over the global batch.
 
-    In float32; zero where fewer than two rows count, and which number stands in an uncounted row never
-    matters. `weight` as in `soft_hgr`.
+    `C = sum_i w_i (x_i - mean)(x_i - mean)^T / (m - 1)`, `m = sum_i w_i`.
+
+    Args:
+      x: features, one row per sample.
+      weight: how many times each row counts; values in rows of weight 0 have no effect. None counts each row
+        once.
+
+    Returns:
+      C in at least float32; zeros if the weights sum to 1 or less.
     """
     return _weighted_covariance(*_centre(x, weight))
 
@@ -64,21 +82,23 @@ def moving_covariance(
     *,
     decay: float,
 ) -> tuple[Float[Array, "d d"], Float[Array, "d d"], Float[Array, ""]]:
-    """`S <- decay S + (1 - decay) C_batch`, `C = S / (1 - decay^count)`: for batches too small for d.
+    """Updates a moving average of covariances, for batches that are too small compared to the width d.
 
-    The correction for the zero start is Adam's (arXiv 1412.6980). C has the value of the average, but the
-    whole gradient of the batch's covariance: with the share `1 - decay` of it, which the formula gives, H
-    would be stationary only where the features' variance is `1 / (1 - decay)` times its best value.
+    `S <- decay S + (1 - decay) C_batch`, `C = S / (1 - decay^count)`. The correction for the zero start is
+    that of Adam (Kingma & Ba, 2014, arXiv 1412.6980). C has the value of the average, but the gradient of the
+    batch's covariance, not scaled: the formula would scale the gradient by `1 - decay`, and H would then be
+    stationary only where the variance of the features is `1 / (1 - decay)` times its best value.
 
     Args:
       x: features of this batch.
-      weight: as in `soft_hgr`; a batch in which fewer than two rows count changes nothing.
-      total: S so far, zero at the start.
-      batch_count: batches in it.
-      decay: share that stays, in (0, 1).
+      weight: how many times each row counts, None for once each; a batch whose weights sum to 1 or less
+        does not change S and the count.
+      total: S before this batch; zeros at the start.
+      batch_count: number of batches in S.
+      decay: factor on the previous S, in (0, 1).
 
     Returns:
-      C, and the new S and count, which carry no gradient.
+      `(C, S, count)`: the average, and the new S and count, which have no gradient.
     """
     x, weight, scale = _centre(x, weight)
     batch_covariance = _weighted_covariance(x, weight, scale)
@@ -97,13 +117,21 @@ def moving_covariance(
 def correct_ema_bias(
     total: Float[Array, "d d"], batch_count: Float[Array, ""], *, decay: float
 ) -> Float[Array, "d d"]:
-    """`S / (1 - decay^count)`: the average of the covariances seen, zero before the first."""
+    """Returns the average covariance `S / (1 - decay^count)`, corrected for the zero start of S.
+
+    Zeros if `batch_count` is 0. `total` is S, `decay` that of `moving_covariance`.
+    """
     correction = 1.0 - decay**batch_count
     return total / jnp.where(correction > 0, correction, 1.0)
 
 
-def _centre(x, weight):
-    """Centred rows in float32, zero where uncounted, their weights, and `1 / (m - 1)` or 0."""
+def _centre(
+    x: Float[Array, "b d"], weight: Float[Array, " b"] | None
+) -> tuple[Float[Array, "b d"], Float[Array, " b"], Float[Array, ""]]:
+    """Returns the centred rows, their weights, and `1 / (m - 1)`, or 0 if m <= 1, in at least float32.
+
+    m is the sum of the weights; without weights, each row counts once.
+    """
     x = at_least_float32(x)
     weight = jnp.ones(len(x), x.dtype) if weight is None else weight.astype(x.dtype)
     m = jnp.sum(weight)
@@ -112,5 +140,7 @@ def _centre(x, weight):
     return x - jnp.sum(weight[:, None] * x, axis=0) / jnp.maximum(m, 1.0), weight, scale
 
 
-def _weighted_covariance(x, weight, scale):
+def _weighted_covariance(
+    x: Float[Array, "b d"], weight: Float[Array, " b"], scale: Float[Array, ""]
+) -> Float[Array, "d d"]:
     return scale * jnp.einsum("bi,bj->ij", weight[:, None] * x, x, precision=HIGHEST_PRECISION)

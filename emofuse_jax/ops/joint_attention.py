@@ -1,4 +1,4 @@
-"""Joint cross-attention: each modality is weighed by how it goes with both together."""
+"""Joint cross-attention: weighs each modality by its correlation with both modalities together."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -9,10 +9,19 @@ from emofuse_jax.ops.normalize import at_least_float32
 def joint_correlation(
     features: Float[Array, "*batch l d"], joint: Float[Array, "*batch n e"], kernel: Float[Array, "d e"]
 ) -> Float[Array, "*batch l n"]:
-    """`C = tanh(M^T W J / sqrt(d))` in float32, one row a position of `features`.
+    """Computes the correlation matrix of one modality with the joint features of both.
 
-    Here M is `features`, J = [A; V] is `joint`, and d is the width of J, with positions as rows, not columns.
-    Reference: Praveen et al., arXiv 2203.14779, 2209.09068. A position that is zero has a zero row or column.
+    `C = tanh(M W J^T / sqrt(e))`, with positions as rows; the papers have them as columns and write
+    `tanh(M^T W J / sqrt(d))`. References: Praveen et al., 2022, arXiv 2203.14779 and 2209.09068.
+
+    Args:
+      features: M, one row per position of the modality.
+      joint: J = [A; V], audio and video features of each position side by side, of width e.
+      kernel: W.
+
+    Returns:
+      C in at least float32: one row per position of `features`, one column per position of `joint`. A
+      position whose features are zero has a zero row or column.
     """
     query = at_least_float32(features) @ at_least_float32(kernel)  # ... l e
     return jnp.tanh(query @ jnp.swapaxes(at_least_float32(joint), -1, -2) / joint.shape[-1] ** 0.5)
@@ -23,10 +32,18 @@ def reweight(
     features: Float[Array, "*batch l d"],
     mask: Bool[Array, "*batch l"],
 ) -> Float[Array, "*batch n d"]:
-    """`C^T M / l` over the valid positions of `features`: how each joint position sees the modality.
+    """Computes the attended features of one modality for each joint position: `C^T M / l`.
 
-    `tanh` gives weights of both signs that do not sum to 1; the division by the number of positions keeps
-    the size independent of it.
+    l is the number of valid positions. The weights in C have both signs and do not sum to 1; the division
+    by l makes the size of the result independent of the number of positions.
+
+    Args:
+      correlation: C from `joint_correlation`.
+      features: M, one row per position of the modality.
+      mask: True at valid positions of `features`; the others have no effect.
+
+    Returns:
+      One vector per joint position, in the dtype of `features`; zeros if no position is valid.
     """
     weights = jnp.where(mask[..., None], correlation, 0.0)  # ... l n
     total = jnp.einsum("...ln,...ld->...nd", weights, at_least_float32(features))

@@ -16,36 +16,47 @@ def low_rank_fusion(
     *,
     append_one: bool = True,
 ) -> Float[Array, "*batch o"]:
-    """`z = sum_k w_k prod_m (F_{m k}^T [x_m; 1]) + b`, the product over modalities entry by entry.
+    """Fuses the vectors of several modalities by low-rank multimodal fusion (LMF).
 
-    A tensor fusion of all vectors whose weight has rank k. Reference: Liu et al., arXiv 1806.00064. Without
-    the appended 1 and with unit weights, two vectors give factorised bilinear pooling of rank k before its
-    dropout and norm (ops/bilinear.py).
+    `z = sum_k w_k prod_m (F_{m k}^T [x_m; 1]) + b`, where the product over the modalities m is taken entry by
+    entry. This is a tensor fusion of all vectors with a weight tensor of rank k. Reference: Liu et al., 2018,
+    arXiv 1806.00064. Without the appended 1 and with unit weights, two vectors give factorised bilinear
+    pooling of rank k before its dropout and norm (ops/bilinear.py).
 
     Args:
-      vectors: one a modality; with the 1 appended, a zero vector leaves the others' answer.
-      factors: `[k d_m + 1 o]` for each, or `[k d_m o]` without the appended 1; the last row meets the 1.
-      weights: of the ranks.
-      bias: of the outputs.
-      append_one: whether each vector gets a 1.
+      vectors: one vector x_m of width d_m for each modality. With the appended 1, a zero vector (with a last
+        row of ones in its factor) leaves the product of the others unchanged.
+      factors: one F_m for each modality, of shape `[k d_m+1 o]`, or `[k d_m o]` without the appended 1; its
+        last row is multiplied by the 1.
+      weights: w, one number for each rank.
+      bias: b, or None.
+      append_one: whether a 1 is appended to each vector.
 
     Returns:
-      Fused vectors in the dtype of the first; products and sums are computed in float32.
+      Fused vectors in the dtype of the first vector; products and sums are computed in at least float32.
 
     Raises:
-      ValueError: not as many factors as vectors, or a factor of another height than its vector.
+      ValueError: if the numbers of factors and vectors differ, or a factor does not have d_m + 1 rows (d_m
+        without the appended 1).
     """
     if len(vectors) != len(factors):
-        raise ValueError(f"factors: {len(factors)}, expected one for each of the {len(vectors)} vectors")
+        raise ValueError(
+            f"factors: {len(factors)} passed, expected one for each of the {len(vectors)} vectors"
+        )
     projected = [_project(x, f, append_one) for x, f in zip(vectors, factors, strict=True)]
     z = jnp.einsum("...ko,k->...o", math.prod(projected), at_least_float32(weights))  # ... o
     return (z if bias is None else z + bias).astype(vectors[0].dtype)
 
 
-def _project(x, factor, append_one):
+def _project(
+    x: Float[Array, "*batch _"], factor: Float[Array, "k _ o"], append_one: bool
+) -> Float[Array, "*batch k o"]:
     factor_rows, expected_rows = factor.shape[1], x.shape[-1] + append_one
     if factor_rows != expected_rows:
-        raise ValueError(f"factors: {factor_rows} rows, expected {expected_rows}")
+        raise ValueError(
+            f"factors: {factor_rows} rows, expected {expected_rows} (width of the vector"
+            f"{' + 1' if append_one else ''})"
+        )
     kernel = factor[:, : x.shape[-1]].astype(x.dtype)
     projected = jnp.einsum("...d,kdo->...ko", x, kernel, preferred_element_type=at_least_float32(x).dtype)
     return projected + factor[:, -1] if append_one else projected  # ... k o

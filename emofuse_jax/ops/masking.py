@@ -1,8 +1,11 @@
-"""Means and weights over the valid positions only.
+"""Means and weights over the valid positions of a sequence.
 
-Every function gives zeros, and finite gradients, for a row without one valid position; which finite
-number stands at a masked position never matters. Sums run in float32.
+For a row without a valid position the results are zeros with finite gradients (except `equal_weights`, which
+then weighs all positions equally). The values at masked positions have no effect as long as they are finite.
+Sums are computed in at least float32.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +17,11 @@ from emofuse_jax.ops.normalize import at_least_float32
 def masked_mean(
     values: Float[Array, "*batch l d"], mask: Bool[Array, "*batch l"]
 ) -> Float[Array, "*batch d"]:
-    """`sum_l m_l v_l / sum_l m_l`."""
+    """Computes the mean over the valid positions: `sum_l m_l v_l / sum_l m_l`.
+
+    Returns:
+      The mean in the dtype of `values`; zeros if no position is valid.
+    """
     total = jnp.sum(jnp.where(mask[..., None], at_least_float32(values), 0.0), axis=-2)
     count = jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True), 1)
     return (total / count).astype(values.dtype)
@@ -23,7 +30,11 @@ def masked_mean(
 def masked_softmax(
     scores: Float[Array, "*batch l"], mask: Bool[Array, "*batch l"]
 ) -> Float[Array, "*batch l"]:
-    """`m_l exp(e_l) / sum_j m_j exp(e_j)`, in float32."""
+    """Computes a softmax over the valid positions: `m_l exp(e_l) / sum_j m_j exp(e_j)`.
+
+    Returns:
+      Weights in at least float32, 0 at masked positions; all zeros if no position is valid.
+    """
     lowest_score = jnp.finfo(jnp.float32).min
     scores_f32 = at_least_float32(scores)
     max_score = jax.lax.stop_gradient(
@@ -37,21 +48,38 @@ def masked_softmax(
 def sigmoid_weights(
     *scores: Float[Array, "*batch l"], mask: Bool[Array, "*batch l"]
 ) -> Float[Array, "*batch l"]:
-    """`prod_i sigmoid(e^i_l)`, divided by its sum over the valid `l`, in float32.
+    """Computes weights from products of sigmoids, normalised over the valid positions.
 
-    Computed as a softmax of log-sigmoids, so that very negative scores don't give 0/0.
+    `w_l = prod_i sigmoid(e^i_l) / sum_j prod_i sigmoid(e^i_j)`. It is computed as a softmax of log-sigmoids,
+    so very negative scores do not give 0/0.
+
+    Args:
+      *scores: one or more arrays of scores e^i.
+      mask: True at valid positions.
+
+    Returns:
+      Weights in at least float32, 0 at masked positions; all zeros if no position is valid.
     """
-    return masked_softmax(sum(jax.nn.log_sigmoid(at_least_float32(e)) for e in scores), mask)
+    log_weights = [jax.nn.log_sigmoid(at_least_float32(e)) for e in scores]
+    return masked_softmax(functools.reduce(jnp.add, log_weights), mask)
 
 
 def weighted_sum(
     values: Float[Array, "*batch l d"], weights: Float[Array, "*rows l"]
 ) -> Float[Array, "*rows d"]:
-    """`sum_l w_l v_l` in float32, given back in the dtype of `values`; leading axes broadcast."""
+    """Computes `sum_l w_l v_l` over the l positions, for values v and weights w, with leading axes broadcast.
+
+    Returns:
+      The sum in the dtype of `values`; it is computed in at least float32.
+    """
     return jnp.einsum("...l,...ld->...d", weights, at_least_float32(values)).astype(values.dtype)
 
 
 def equal_weights(mask: Bool[Array, "b m"]) -> Float[Array, "b m"]:
-    """Equal weights over the modalities that a clip has, over all of them where it has none."""
+    """Returns equal weights over the modalities (or segments) that a clip has, or over all if it has none.
+
+    `mask` has a row for each clip and is True for each of the m modalities that the clip has. The weights of
+    each row sum to 1.
+    """
     mask = mask | ~jnp.any(mask, axis=1, keepdims=True)
     return mask / mask.sum(axis=1, keepdims=True)

@@ -1,8 +1,9 @@
-"""Losses that shape the embedding, and cross-entropy that minds the polarity; masked sums and weights.
+"""Triplet losses on the embedding, and a cross-entropy with a penalty for wrong polarity.
 
-Distances are Euclidean between L2-normalised embeddings, so between 0 and 2. Triplets are mined in the batch:
-for each anchor the farthest clip of its class, and one of another class. An anchor that lacks either, and a
-row of weight 0, count in neither sum.
+Every function returns a masked sum and the weight to divide it by, in at least float32. Distances D are
+Euclidean distances between L2-normalised embeddings, so they are between 0 and 2. Triplets are mined in the
+batch: for each anchor a, the farthest clip p of its class, and one clip n of another class. An anchor without
+such a p or n and a row of weight 0 or label -1 count in neither sum.
 """
 
 from typing import NamedTuple
@@ -21,16 +22,28 @@ def batch_hard_triplet(
     weight: Float[Array, " b"],
     margins: Float[Array, "c c"],
 ) -> WeightedSum:
-    """`sum_a w_a [D(a,p) - D(a,n) + M_{y_a,y_n}]_+` and the weight of its anchors.
+    """Computes the batch-hard triplet loss with one margin for each pair of classes.
 
-    p is the farthest positive, n the negative with the largest term. Reference: emotional metric loss, Mocanu
-    et al., Image and Vision Computing 133, 2023; batch-hard mining, Hermans et al., arXiv 1703.07737.
+    `sum_a w_a [D(a,p) - D(a,n) + M_{y_a,y_n}]_+`, where p is the farthest clip of the anchor's class and n
+    the clip of another class with the largest `M_{y_a,y_n} - D(a,n)`. Each clip of the batch is an anchor a;
+    y is its class and D the Euclidean distance between L2-normalised embeddings. References: emotional metric
+    loss (Mocanu et al., 2023, Image and Vision Computing 133); batch-hard mining (Hermans et al., 2017, arXiv
+    1703.07737).
+
+    Args:
+      embedding: one vector per clip.
+      label: class of each clip.
+      weight: weight w of each clip; 0 leaves it out.
+      margins: M, the margin for each pair (class of the anchor, other class).
+
+    Returns:
+      The sum, and the total weight of the anchors that have a p and an n.
     """
     unit_embedding = l2_normalize(at_least_float32(embedding))
     pairs = _make_pairs(unit_embedding, label, weight)
     margin = at_least_float32(margins)[
         label[:, None], label[None, :]
-    ]  # b b, of the anchor's class and the other's
+    ]  # b b, by the classes of the anchor and the other clip
     p, n = _hardest(pairs.distance, pairs.is_positive), _hardest(margin - pairs.distance, pairs.is_negative)
     negative_margin = jnp.take_along_axis(margin, n[:, None], axis=1)[:, 0]
     loss = jax.nn.relu(
@@ -44,12 +57,26 @@ def batch_hard_triplet(
 def adaptive_margin_triplet(
     embedding: Float[Array, "b d"], label: Int[Array, " b"], weight: Float[Array, " b"], *, eps: float = 1e-6
 ) -> WeightedSum:
-    """`sum_a w_a [D_ap - (D_an + D_pn) / 2 + m_sim + m_dis]_+` and the weight of its anchors.
+    """Computes the triplet loss of M2FNet, whose margins depend on the distances.
 
-    `m_sim = 1 + 2 / (exp(4 D_ap) + eps)`, `m_dis = 1 + 2 / (exp(4 - 4 D_an) + eps)`, p the farthest positive,
-    n the nearest negative. Reference: M2FNet, arXiv 2206.02187. The normalised embedding bounds the powers by
-    e^8. The margins are differentiated like the rest, as the formula says: below `D_ap = .52` a positive is
-    pushed away, above `D_an = .31` a negative is drawn near.
+    `sum_a w_a [D_ap - (D_an + D_pn) / 2 + m_sim + m_dis]_+`, with `m_sim = 1 + 2 / (exp(4 D_ap) + eps)` and
+    `m_dis = 1 + 2 / (exp(4 - 4 D_an) + eps)`; p is the farthest clip of the anchor's class, n the nearest
+    clip of another class. Each clip of the batch is an anchor a; D_ap, D_an and D_pn are Euclidean distances
+    between the L2-normalised embeddings of a, p and n. Reference: M2FNet (Chudasama et al., 2022, arXiv
+    2206.02187).
+
+    Because the embedding is normalised, the exponentials are at most e^8. The margins are differentiated too,
+    as the formula says: so p is pushed away if `D_ap` is below 0.52, and n is pulled closer if `D_an` is
+    above 0.31.
+
+    Args:
+      embedding: one vector per clip.
+      label: class of each clip.
+      weight: weight w of each clip; 0 leaves it out.
+      eps: added to the denominators of the margins.
+
+    Returns:
+      The sum, and the total weight of the anchors that have a p and an n.
     """
     unit_embedding = l2_normalize(at_least_float32(embedding))
     pairs = _make_pairs(unit_embedding, label, weight)
@@ -72,9 +99,21 @@ def polarity_cross_entropy(
     polarity: Float[Array, " c"] | Int[Array, " c"],
     penalty: float = 0.5,
 ) -> WeightedSum:
-    """`sum_i w_i (1 + penalty [pol(argmax logits_i) != pol(y_i)]) CE_i` and `sum_i w_i`, in nats.
+    """Computes a cross-entropy that is larger if the predicted class has another polarity than the label.
 
-    Reference: the polarity-consistent cross-entropy of VAANet, arXiv 2003.00832.
+    `sum_i w_i (1 + penalty [pol(argmax logits_i) != pol(y_i)]) CE_i`, in nats, with the label y_i, the
+    polarity pol of a class and the cross-entropy CE_i of clip i. Reference: polarity-consistent
+    cross-entropy of VAANet (Zhao et al., 2020, arXiv 2003.00832).
+
+    Args:
+      logits: one row per clip.
+      label: class of each clip; -1 leaves it out.
+      weight: weight w of each clip; 0 leaves it out.
+      polarity: polarity of each class.
+      penalty: relative increase of the loss of a clip with wrong polarity.
+
+    Returns:
+      The sum, and `sum_i w_i` over the counted clips.
     """
     weight = jnp.where(label >= 0, weight, 0.0)
     is_counted = (weight > 0)[:, None]
@@ -85,7 +124,7 @@ def polarity_cross_entropy(
 
 
 class _Pairs(NamedTuple):
-    """Which rows go together, b x b, and the weight of each row as an anchor."""
+    """Distances of all pairs of rows, the allowed positives and negatives, and the weight of each anchor."""
 
     distance: Float[Array, "b b"]
     is_positive: Bool[Array, "b b"]
@@ -96,7 +135,11 @@ class _Pairs(NamedTuple):
 def _make_pairs(
     unit_embedding: Float[Array, "b d"], label: Int[Array, " b"], weight: Float[Array, " b"]
 ) -> _Pairs:
-    """Distances are for choosing alone: those of a Gram matrix are inexact where they are small."""
+    """Returns all pairs of a batch, without gradients: distances, allowed pairs, and weights of the anchors.
+
+    The distances are only used to choose the hardest clips: as a Gram matrix gives them, small ones are
+    inexact. The weight is 0 for a clip that has no other clip of its class or none of another class.
+    """
     detached = jax.lax.stop_gradient(unit_embedding)
     gram = jnp.matmul(detached, detached.T, precision="highest")
     squared_norm = jnp.diagonal(gram)
@@ -114,5 +157,5 @@ def _hardest(score: Float[Array, "b b"], allowed: Bool[Array, "b b"]) -> Int[Arr
 
 
 def _distance(x: Float[Array, "b d"], y: Float[Array, "b d"], eps: float = 1e-12) -> Float[Array, " b"]:
-    """`sqrt(|x - y|^2 + eps)`, whose gradient is 0 where both are the same."""
+    """Computes `sqrt(|x - y|^2 + eps)` of each row; its gradient is 0 if both vectors are equal."""
     return jnp.sqrt(jnp.sum((x - y) ** 2, axis=-1) + eps)

@@ -1,4 +1,4 @@
-"""Multi-modal factorised bilinear pooling (MFB), and its high-order cascade (MFH)."""
+"""Multi-modal factorised bilinear pooling (MFB) and its high-order cascade (MFH)."""
 
 from collections.abc import Sequence
 
@@ -22,10 +22,19 @@ def mfb(
     key: PRNGKey | None = None,
     eps: float = 1e-6,
 ) -> Float[Array, "*batch o"]:
-    """`z = L2(sign(s) sqrt(|s|))`, `s_i = sum_k dropout(U^T x o V^T y)_{i k}`.
+    """Fuses two vectors by multi-modal factorised bilinear pooling (MFB).
 
-    That is `factorized_bilinear_pooling` with the signed square root, where the arguments are explained.
-    Reference: Yu et al., arXiv 1708.01471. Raises ValueError when `ok` is not a multiple of `factors`.
+    `z = L2(sign(s) sqrt(|s|))`, `s_i = sum_k dropout(U^T x o V^T y)_{i k}`. This is
+    `factorized_bilinear_pooling` (ops/bilinear.py), where the arguments are explained, with the signed square
+    root and without biases: x and y are vectors of widths m and n, U and V their factors. Reference: MFB (Yu
+    et al., 2017, arXiv 1708.01471).
+
+    Returns:
+      Fused vectors of width o = ok / factors in the dtype of `x`.
+
+    Raises:
+      ValueError: if the shapes do not fit together, `ok` is not a multiple of `factors`, or `dropout_rate` is
+        outside [0, 1).
     """
     return factorized_bilinear_pooling(
         x, y, u, v, factors=factors, dropout_rate=dropout_rate, key=key, power_norm=True, eps=eps
@@ -43,31 +52,39 @@ def mfh(
     key: PRNGKey | None = None,
     eps: float = 1e-6,
 ) -> Float[Array, "*batch ol"]:
-    """Cascaded MFB: `e_i = dropout(U_i^T x o V_i^T y o e_{i-1})`, `e_0 = 1`; `z = [z_1; ..; z_l]`.
+    """Fuses two vectors by a cascade of MFB blocks (MFH).
 
-    Each `z_i = L2(sign(s) sqrt(|s|))` with `s` the sums of `e_i` over the adjacent k entries of an output.
-    One block is MFB. Reference: Yu et al., arXiv 1708.03619.
+    `e_i = dropout(U_i^T x o V_i^T y o e_{i-1})` with `e_0 = 1`; `z = [z_1; ..; z_l]`, where
+    `z_i = L2(sign(s) sqrt(|s|))` and s are the sums of `e_i` over the k adjacent entries of each output. With
+    one block this is MFB. Reference: MFH (Yu et al., 2017, arXiv 1708.03619).
 
     Args:
       x: first vectors.
       y: second vectors.
-      us: first factors of each block; the `factors` columns of one output are adjacent.
-      vs: second factors of each block.
-      factors: rank k; o = ok / k.
-      dropout_rate: share of the entries of each `e_i` set to zero; used when `key` is given.
-      key: of the dropout; None in evaluation.
-      eps: of both norms.
+      us: factors U_i of `x`, one matrix for each of the l blocks; the `factors` columns of one output are
+        adjacent.
+      vs: factors V_i of `y`, one matrix for each block.
+      factors: rank k; each block has o = ok / k outputs.
+      dropout_rate: probability that an entry of an `e_i` is set to zero, in [0, 1); used only if `key` is not
+        None.
+      key: random key of the dropout; None turns dropout off, for evaluation.
+      eps: epsilon of the signed square root and of the L2 norm.
 
     Returns:
-      Fused vectors of norm sqrt(l) in the dtype of `x`; all between is float32.
+      Fused vectors of width ol = o l, with L2 norm of about sqrt(l), in the dtype of `x`; everything is
+      computed in at least float32.
 
     Raises:
-      ValueError: `ok` is not a multiple of `factors`, or there are not as many `us` as `vs`, or none.
+      ValueError: if the shapes do not fit together, `ok` is not a multiple of `factors`, `us` and `vs` have
+        different lengths or are empty, or `dropout_rate` is outside [0, 1).
     """
     if not us or len(us) != len(vs):
-        raise ValueError(f"us, vs: {len(us)} and {len(vs)} blocks, expected the same number, at least one")
+        raise ValueError(
+            f"us, vs: {len(us)} and {len(vs)} blocks, expected the same number of both, at least one"
+        )
     keys = [None] * len(us) if key is None else jax.random.split(key, len(us))
-    expanded, blocks = 1.0, []
+    expanded: Float[Array, "*batch ok"] | float = 1.0
+    blocks = []
     for u, v, block_key in zip(us, vs, keys, strict=True):
         expanded = dropout(
             bilinear_products(x, y, u, v, factors) * expanded, dropout_rate, block_key

@@ -15,22 +15,24 @@ def multi_head_attention(
     *,
     heads: int,
 ) -> tuple[Float[Array, "*batch l d"], Float[Array, "*batch heads l m"]]:
-    """`[A_1 V_1; ...; A_h V_h]`, `A_i = softmax_m(Q_i K_i^T / sqrt(d / h))` over the valid tokens.
+    """Computes multi-head attention, without its linear projections.
 
-    Reference: Vaswani et al., arXiv 1706.03762, without its projections.
+    `[A_1 V_1; ...; A_h V_h]`, `A_i = softmax_m(Q_i K_i^T / sqrt(d / h))` over the valid tokens m. Reference:
+    Vaswani et al., 2017, arXiv 1706.03762.
 
     Args:
-      query: one row a token that looks; already projected, the heads side by side.
-      key: one row a token that is looked at.
-      value: what it answers.
-      mask: False where a token is looked at by nobody.
-      heads: h.
+      query: Q, one row for each of the l querying tokens; already projected, with the heads side by side.
+      key: K, one row for each of the m attended tokens.
+      value: V, one row for each attended token.
+      mask: False for attended tokens that must get weight 0.
+      heads: number of heads h.
 
     Returns:
-      The answers, zero where no token is valid, in the dtype of `value`; and the weights in float32.
+      `(attended, weights)`: the attended values, one row for each querying token, in the dtype of `value`;
+      and the weights A_i in at least float32. Both are zero if no token is valid.
 
     Raises:
-      ValueError: `heads` does not divide d.
+      ValueError: if `heads` does not divide the width d of `query`.
     """
     if query.shape[-1] % heads:
         raise ValueError(f"multi_head_attention: {heads} heads do not divide a width of {query.shape[-1]}")

@@ -1,4 +1,4 @@
-"""Sequences in equal parts of time: windows of a spectrogram, and encoded positions on another grid."""
+"""Divides sequences into equal segments of time: windows of a spectrogram, and resampling of positions."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -9,20 +9,22 @@ from emofuse_jax.ops.normalize import at_least_float32
 def cut_segments(
     values: Float[Array, "b t f"], mask: Bool[Array, "b t"], *, num_segments: int, window_steps: int
 ) -> tuple[Float[Array, "b n w f"], Bool[Array, "b n w"]]:
-    """Windows of `window_steps` frames around the centres of `num_segments` equal parts of each clip.
+    """Cuts windows around the centres of equal segments of each clip.
 
-    Frame `steps // 2` of window i is frame `floor((i + 1/2) T / count)` of the clip, where T is one more than
-    the last valid step, so that nothing depends on padding, and every window of a clip has a frame of it.
-    Reference: Ma et al., Appl. Sci. 2020, 10(20), 7239 (30 segments a clip; the window is a design choice).
+    Frame `w // 2` of window i is frame `floor((i + 1/2) T / n)` of the clip, where T is the index of the last
+    valid frame plus 1. So the windows do not depend on padding, and each window contains at least one frame
+    of the clip. Reference: Common Information (Ma et al., 2020, Appl. Sci. 10(20), 7239), with 30 segments
+    per clip; the length of the window is a design choice.
 
     Args:
-      values: frames, whatever at padding.
-      mask: valid frames.
-      num_segments: windows a clip, n.
-      window_steps: frames a window, w; windows overlap where `count * steps` is above T.
+      values: frames; values at padding have no effect.
+      mask: True at valid frames.
+      num_segments: number of windows per clip, n.
+      window_steps: number of frames per window, w; windows overlap if `n w` is larger than T.
 
     Returns:
-      The windows, zero at masked positions, and their masks: False outside the clip and where `mask` is.
+      `(windows, window_mask)`: n windows of w frames for each clip, zero at masked frames, and their masks,
+      which are False outside the clip and at frames that `mask` excludes.
     """
     t = mask.shape[1]
     length = jnp.max(jnp.where(mask, jnp.arange(1, t + 1), 0), axis=1)  # b
@@ -43,21 +45,22 @@ def resample_sequence(
     *,
     num_segments: int,
 ) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
-    """Positions on a grid of `num_segments` equal parts of time: the mean of those that lie at each part.
+    """Resamples a sequence to equal segments of time; each is the mean of the positions that overlap it.
 
-    A position at place o of T lies at part i of n when the middle of the one is inside the other:
-    `floor((o + 1/2) n / T) = i` or `floor((i + 1/2) T / n) = o`. With T = n nothing changes; positions that
-    share a place (a feature map's column) are averaged.
+    A position at time index o of T overlaps segment i of n if the middle of one is inside the other:
+    `floor((o + 1/2) n / T) = i` or `floor((i + 1/2) T / n) = o`. With T = n nothing changes. Positions with
+    the same time index (one column of a feature map) are averaged.
 
     Args:
       values: encoded positions.
-      mask: valid ones.
-      time_index: place in time of each.
-      length: number of places of the clip, T.
-      num_segments: parts, n.
+      mask: True at valid positions.
+      time_index: time index o of each position.
+      length: number of time steps of each clip, T.
+      num_segments: number of segments, n.
 
     Returns:
-      A vector for each part, zero where no valid position lies, and False there.
+      `(vectors, segment_mask)`: one vector for each segment in the dtype of `values`, and the mask of the
+      segments. Segments without a valid position are zero, and their mask is False.
     """
     segment, length = jnp.arange(num_segments)[:, None], jnp.maximum(length, 1)[:, None, None]  # n 1, b 1 1
     position = time_index[:, None, :]  # b 1 l

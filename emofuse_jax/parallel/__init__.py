@@ -1,1 +1,1 @@
-"""Devices and hosts: meshes, processes, memory, preemption, compiler options."""
+"""Handles devices and hosts: meshes, processes, memory, preemption and compiler options."""

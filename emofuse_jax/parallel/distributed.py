@@ -1,4 +1,4 @@
-"""Joins the processes of a multi-host run, and says which devices each has."""
+"""Connects the processes of a multi-host run, and sets the number of CPU devices."""
 
 import contextlib
 import os
@@ -11,58 +11,86 @@ from emofuse_jax.utils.locks import lock_directory
 from emofuse_jax.utils.system import available_cores
 
 HEARTBEAT_TIMEOUT_SECONDS = 30
-"""Seconds after which a process that is not heard of counts as lost, and the others stop."""
+"""Seconds without a heartbeat after which a process counts as lost and the others stop."""
 MAX_CPU_DEVICES = 8
-"""CPU devices that are made: each holds the data again, and its share of the memory alone."""
+"""Maximum number of CPU devices: each one stores a copy of the data and has only its share of the memory."""
 
 
 def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Connects this process to the others: by the three flags, or by itself on Slurm and GKE's TPU slices.
+    """Connects this process to the other processes of a run; does nothing for a run on one machine.
 
-    With `auto` for an address JAX asks the cluster, whatever it is. Must run before anything asks jax for its
-    devices. Alone on one machine it does nothing.
+    Uses the three arguments if they are set, and otherwise the environment of Slurm or of a TPU slice on GKE.
+    Must be called before anything queries the devices of jax.
+
+    Args:
+      coordinator_address: `host:port` of the first process, or `auto` to let JAX detect the cluster.
+      num_processes: number of processes.
+      process_id: index of this process.
+
+    Raises:
+      ValueError: if only some of the three arguments are set, if the connection fails, or if the environment
+        variable SLURM_STEP_NUM_TASKS is not a number.
     """
     process_flags = [coordinator_address, num_processes, process_id]
     if coordinator_address == "auto":
-        arguments = []
+        coordinator_address = num_processes = process_id = None
     elif any(value is not None for value in process_flags):
         if any(value is None for value in process_flags):
-            raise ValueError("--coordinator_address, --num_processes and --process_id go together")
-        arguments = process_flags
-    elif is_on_slurm() or is_on_tpu_pod():
-        arguments = []
-    else:
+            raise ValueError(
+                "--coordinator_address, --num_processes, --process_id: expected all three or none of them"
+            )
+    elif not (is_on_slurm() or is_on_tpu_pod()):
         return
     try:
-        jax.distributed.initialize(*arguments, heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS)
+        jax.distributed.initialize(
+            coordinator_address,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS,
+        )
     except RuntimeError as error:
-        raise ValueError(f"multi-process start: {error}") from error
+        raise ValueError(f"cannot connect to the other processes: {error}") from error
 
 
 def use_one_device_per_core() -> None:
-    """Makes a core of a CPU a device, up to eight, where JAX_NUM_CPU_DEVICES does not say how many.
+    """Makes each CPU core a device, up to eight, unless JAX_NUM_CPU_DEVICES is set.
 
-    For work that the devices do apart: two replicas on a core each are done in 0.5 to 0.7 of the time that
-    they take one after the other on both. Must run before anything asks jax for its devices.
+    For independent work per device: two replicas on one core each take 0.5 to 0.7 of the time of running one
+    after the other on both cores. Must be called before anything queries the devices of jax.
+
+    Raises:
+      RuntimeError: from JAX, if the devices have already been queried and their number would change.
     """
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", min(available_cores(), MAX_CPU_DEVICES))
 
 
 def is_on_slurm() -> bool:
-    """True in a Slurm step of several tasks."""
+    """Returns True in a Slurm step of several tasks, according to SLURM_STEP_NUM_TASKS.
+
+    Raises:
+      ValueError: if this environment variable is set, but is not a number.
+    """
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def is_first_process() -> bool:
-    """True in the process that writes and prints."""
+    """Returns True in the first process, which writes files and prints, and False in all others."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def exclusive_workdir(workdir: str) -> Iterator[None]:
-    """`lock_directory` of the run as a whole: its first process holds the lock, and all of them are
-    refused."""
+    """Locks a workdir for the run in this block, together in all of its processes.
+
+    Yields nothing. Only the first process locks the directory, which is created if necessary. If this fails,
+    every process raises an error.
+
+    Raises:
+      ValueError: if another run uses the workdir; in all but the first process also if the first one could
+        not create or open the lock file.
+      OSError: in the first process, if it cannot create or open the lock file.
+    """
     lock_error, lock_stack = None, contextlib.ExitStack()
     with lock_stack:
         if is_first_process():
@@ -71,10 +99,10 @@ def exclusive_workdir(workdir: str) -> Iterator[None]:
             except (OSError, ValueError) as error:
                 lock_error = error
         if broadcast_decision(lock_error is not None):
-            raise lock_error or ValueError(f"{workdir}: the first process was refused")
+            raise lock_error or ValueError(f"{workdir}: the first process could not lock it; see its error")
         yield
 
 
 def is_on_tpu_pod() -> bool:
-    """True on a worker of a TPU slice that spans hosts, where its environment names them (GKE)."""
+    """Returns True on a worker of a TPU slice with several hosts, if the environment names them (GKE)."""
     return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")

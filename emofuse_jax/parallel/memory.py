@@ -1,4 +1,4 @@
-"""How much memory of a device a compiled program takes, and how much there is."""
+"""Measures the device memory of compiled programs, and explains out-of-memory errors."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,11 +8,12 @@ import jax
 from emofuse_jax.utils.system import available_memory_bytes
 
 USABLE_MEMORY_FRACTION = 0.9
-"""Of a device's memory that programs may plan with: allocators fragment."""
+"""Fraction of a device's memory that programs can plan with, because allocators fragment."""
 REDUCE_MEMORY_HINT = (
     "lower data.batch_size or train.eval_batch_size, set model.dtype=bfloat16, data.mode=stream, or"
     " mesh.fsdp=True on several devices"
 )
+"""Default advice of the error message."""
 BYTES_PER_GB = 1e9
 
 
@@ -20,9 +21,16 @@ BYTES_PER_GB = 1e9
 def explain_oom(
     get_program_bytes: Callable[[], int] | None = None, hint: str = REDUCE_MEMORY_HINT
 ) -> Iterator[None]:
-    """Raises ValueError, one line, where a device runs out of memory in the block.
+    """Explains the error if a device runs out of memory in this block; yields nothing.
 
-    `get_program_bytes` gives the bytes that the program takes, `hint` says what to change.
+    Args:
+      get_program_bytes: returns the bytes that the program needs on a device, for the message; None leaves
+        them out.
+      hint: advice for the message.
+
+    Raises:
+      ValueError: if a device runs out of memory; the message has one line. Other errors pass through
+        unchanged.
     """
     try:
         yield
@@ -30,7 +38,7 @@ def explain_oom(
         if not is_out_of_memory(error):
             raise
         usage = (
-            f"; the program takes {get_program_bytes() / BYTES_PER_GB:.2f} GB of a device"
+            f"; the program needs {get_program_bytes() / BYTES_PER_GB:.2f} GB per device"
             if get_program_bytes
             else ""
         )
@@ -38,25 +46,30 @@ def explain_oom(
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device ran out of memory."""
+    """Returns True if the error comes from JAX and says that a device ran out of memory; else False."""
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def oom_message(error: Exception) -> str:
-    """XLA's words in one line."""
+    """Returns `out of memory: ` and the first line of the error's message."""
     return f"out of memory: {str(error).splitlines()[0]}"
 
 
-def program_memory_bytes(compiled) -> int:
-    """Arguments, results and temporary arrays of a compiled program, on one device."""
+def program_memory_bytes(compiled: jax.stages.Compiled) -> int:
+    """Returns the bytes of arguments, results and temporary arrays of a compiled program on one device."""
     memory = compiled.memory_analysis()
-    # donated arguments are not counted twice
+    assert memory is not None  # XLA measures it on every platform
+    # results that reuse the memory of donated arguments are not counted twice
     output_bytes = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return memory.argument_size_in_bytes + max(output_bytes, 0) + memory.temp_size_in_bytes
 
 
 def usable_device_bytes() -> int:
-    """Memory that each local device may use: its own, or of the host's free memory its part."""
+    """Returns the bytes of memory that programs can use on each local device.
+
+    This is the limit that the first local device reports. For devices that report none, such as CPUs, it is
+    an equal share of the free memory of the host. Both are multiplied by USABLE_MEMORY_FRACTION (0.9).
+    """
     devices = jax.local_devices()
     stats = devices[0].memory_stats()
     if stats and "bytes_limit" in stats:

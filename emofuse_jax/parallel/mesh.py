@@ -1,62 +1,83 @@
-"""One mesh, (replica, data, model), and where arrays lie on it."""
+"""Builds the mesh with the axes (replica, data, model), and places arrays on it."""
 
 import math
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 MESH_AXES = ("replica", "data", "model")
 MIN_SHARDED_SIZE = 2**16
-"""Smaller parameters are replicated: gathering them costs more than they take."""
+"""Minimum number of elements of a parameter for fsdp; gathering smaller ones costs more than it saves."""
 
 
-def make_mesh(config) -> Mesh:
-    """Makes a mesh over all devices of all processes, on its `data` axis.
+def make_mesh(config: ConfigDict) -> Mesh:
+    """Returns a mesh with all devices of all processes on its `data` axis.
+
+    Args:
+      config: `config.mesh` of an experiment.
 
     Raises:
-      ValueError: `config.data` is neither -1 nor the number of devices.
+      ValueError: if `config.data` is neither -1 nor the number of devices.
     """
     device_count = jax.device_count()
     if config.data not in (-1, device_count):
         raise ValueError(
-            f"config.mesh.data={config.data}: expected -1, all devices, or their number, {device_count}"
+            f"config.mesh.data={config.data}: expected -1 (all devices) or their number, {device_count}"
         )
     return jax.make_mesh((1, device_count, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def replica_mesh(device_count: int) -> Mesh:
-    """A mesh over the first devices, replicas on each."""
-    mesh_options = {"axis_types": (AxisType.Auto,) * 3, "devices": jax.devices()[:device_count]}
-    return jax.make_mesh((device_count, 1, 1), MESH_AXES, **mesh_options)
+    """Returns a mesh with the first `device_count` devices on its `replica` axis.
+
+    Raises:
+      ValueError: if there are fewer devices.
+    """
+    devices = jax.devices()[:device_count]
+    return jax.make_mesh((device_count, 1, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def check_batch_size(batch_size: int, field: str, mesh: Mesh) -> None:
-    """ValueError where the devices of the `data` axis do not divide a batch."""
+    """Checks that a batch size is a positive multiple of the number of devices on the mesh axis `data`.
+
+    Raises:
+      ValueError: if it is not; the message names `field`, the config field without `config.`.
+    """
     if batch_size < 1 or batch_size % mesh.shape["data"]:
-        raise ValueError(f"config.{field}={batch_size} is not divisible by {mesh.shape['data']} devices")
+        raise ValueError(
+            f"config.{field}={batch_size}: expected a positive multiple of the {mesh.shape['data']} devices"
+        )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over the `data` axis."""
+    """Returns the sharding that splits the first axis of an array, the rows, over the mesh axis `data`."""
     return NamedSharding(mesh, P("data"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same array on every device."""
+    """Returns the sharding that stores the complete array on every device."""
     return NamedSharding(mesh, P())
 
 
 def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-    """This process's rows, as part of a global array sharded over `data`."""
+    """Returns a batch of global arrays, sharded over the mesh axis `data`, from the rows of each process.
+
+    Raises:
+      ValueError: if the devices cannot share the rows equally.
+    """
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def put_with_sharding(tree: PyTree, sharding: NamedSharding) -> PyTree:
-    """Arrays that every process holds whole, laid out over the devices of all."""
+    """Returns the tree as JAX arrays with this sharding; every process must pass the complete arrays.
+
+    Raises:
+      ValueError: if an axis cannot be split equally over the devices.
+    """
     return jax.tree.map(
         lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.asarray(x)[index]),
         tree,
@@ -64,12 +85,19 @@ def put_with_sharding(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
 
 def state_sharding(state: PyTree, mesh: Mesh, *, fsdp: bool) -> PyTree:
-    """Replicated, or with `fsdp` each large array split over `data` along its largest divisible axis."""
+    """Returns a tree like `state` with the sharding (NamedSharding) of each array.
+
+    Arrays are replicated. With `fsdp`, each large array is split over the mesh axis `data` (`fsdp_spec`).
+    """
     return jax.tree.map(lambda x: NamedSharding(mesh, fsdp_spec(x.shape, mesh) if fsdp else P()), state)
 
 
 def fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> P:
-    """Splits the largest axis that the `data` devices divide; small arrays stay whole."""
+    """Returns a partition spec that splits the largest axis that the number of `data` devices divides.
+
+    The spec is empty, so that the array is not split, if no axis is divisible, if the array has fewer
+    elements than MIN_SHARDED_SIZE, or if there is one device.
+    """
     device_count = mesh.shape["data"]
     candidates = [axis for axis, n in enumerate(shape) if n % device_count == 0]
     if device_count == 1 or not candidates or math.prod(shape) < MIN_SHARDED_SIZE:
@@ -79,7 +107,10 @@ def fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> P:
 
 
 def to_host(tree: PyTree) -> PyTree:
-    """NumPy arrays on every process, gathered where the rows lie on several."""
+    """Returns the tree as complete NumPy arrays on every process; gathers the rows of other processes.
+
+    With several processes, all of them must call this function.
+    """
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, tree)
     from jax.experimental import multihost_utils
@@ -88,7 +119,10 @@ def to_host(tree: PyTree) -> PyTree:
 
 
 def broadcast_decision(decision: bool) -> bool:
-    """The first process's wish, in all of them: what is saved together must be begun together."""
+    """Returns the decision of the first process on every process; all of them must call it.
+
+    This makes sure that all processes start the same collective operation, such as a save.
+    """
     if jax.process_count() == 1:
         return decision
     from jax.experimental import multihost_utils

@@ -1,4 +1,4 @@
-"""A machine that is taken back says so by SIGTERM: the run saves, and ends with a status to restart on."""
+"""Handles preemption: on SIGTERM a run saves its state and exits with a status that means: run it again."""
 
 import contextlib
 import itertools
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import jax
 
 RESTART_EXIT_CODE = 75
-"""EX_TEMPFAIL of sysexits.h: the same command goes on."""
+"""Exit status after a preemption (EX_TEMPFAIL of sysexits.h): run the same command to resume."""
 
 
 LOST_PROCESS_ERRORS = (
@@ -20,30 +20,34 @@ LOST_PROCESS_ERRORS = (
     "Connection closed",
     "Connection reset",
 )
-"""What XLA, its coordination service and Gloo say of a process that they can't reach."""
+"""Texts in the errors of XLA, its coordination service and Gloo when they cannot reach a process."""
 
 
 class Preempted(Exception):
-    """The run was told to stop, and has saved."""
+    """Raised after the run was stopped by a preemption and has saved its state."""
 
 
 def is_lost_process_error(error: Exception) -> bool:
-    """Whether one process of several learned from the devices that another one is gone."""
+    """Returns True if the error says that another process of the run was lost.
+
+    Returns False for all other errors, and always if there is a single process.
+    """
     if not isinstance(error, jax.errors.JaxRuntimeError) or jax.process_count() == 1:
         return False
     return any(marker in str(error) for marker in LOST_PROCESS_ERRORS)
 
 
 _sync_counter = itertools.count()
-"""That several processes have asked; the service names one of these numbers, and none may be left out."""
+"""Numbers the calls of `should_stop`; the preemption service picks one number, so none can be skipped."""
 
 
 @contextlib.contextmanager
 def watch_preemption() -> Iterator[Callable[[], bool]]:
-    """Yields `should_stop`: whether the machine is to be given back; each process has to ask it as often.
+    """Yields `should_stop()`, which returns True once the machine is about to be taken away.
 
-    Several processes learn of it by JAX's own preemption service, all of them the same time that they ask;
-    alone, SIGTERM is caught here, in the main thread only.
+    With several processes, JAX's preemption service is used, and `should_stop` returns True on the same call
+    in all processes; each process must call it equally often. In a single process, SIGTERM is caught, but
+    only in the main thread: in other threads `should_stop` always returns False.
     """
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils

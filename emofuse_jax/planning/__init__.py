@@ -1,1 +1,1 @@
-"""Plans for hardware that is not at hand: the real training step, compiled ahead of time."""
+"""Plans training on hardware that is not present: compiles the real training step ahead of time."""

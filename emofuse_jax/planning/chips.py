@@ -1,20 +1,20 @@
-"""What a TPU chip can do, by the tables of docs.cloud.google.com/tpu/docs."""
+"""Peak performance of TPU chips, from the tables of docs.cloud.google.com/tpu/docs."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Peaks of one chip; a program reaches less."""
+    """Peak performance of one chip; a real program reaches less."""
 
     flops: float
-    """bfloat16 operations a second; float32 products are made of bfloat16 passes too, by default one."""
+    """bfloat16 operations per second; float32 products also run as bfloat16 passes, by default as one."""
     memory_bytes: float
-    """Bytes of HBM."""
+    """HBM size in bytes."""
     memory_bytes_per_second: float
-    """Bytes a second to and from HBM."""
+    """HBM bandwidth in bytes per second."""
     link_bytes_per_second: float
-    """Bytes a second out to the other chips, half of the bidirectional figure."""
+    """Outgoing bandwidth to the other chips in bytes per second, half of the bidirectional figure."""
 
 
 CHIPS = {
@@ -22,16 +22,24 @@ CHIPS = {
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9),
     "v6e": Chip(918e12, 32e9, 1640e9, 400e9),
 }
+"""Chips by name."""
 SLICE_SHAPES = ("1x1", "2x2", "4x4", "8x8", "16x16")
-"""Of v5e, for weak scaling."""
+"""Slice shapes of v5e for weak scaling; planned if a topology names only a chip."""
 
 
 def parse_topology(topology: str) -> tuple[Chip, str]:
-    """Splits `v5e:4x4` into its chip and its shape, which may be empty: all of SLICE_SHAPES.
+    """Splits a topology such as `v5e:4x4` into the chip and the slice shape.
 
-    Raises ValueError on an unknown chip.
+    Returns:
+      A tuple: the peak performance of the chip, and the slice shape as text, such as `4x4`. The slice shape
+      is an empty string if the topology names only a chip; the caller then plans all of SLICE_SHAPES.
+
+    Raises:
+      ValueError: if the chip is unknown. The slice shape is not checked.
     """
     chip_name, _, slice_shape = topology.partition(":")
     if chip_name not in CHIPS:
-        raise ValueError(f"--topology={topology}: expected a chip of {', '.join(CHIPS)}, as in v5e:4x4")
+        raise ValueError(
+            f"--topology={topology}: expected one of the chips {', '.join(CHIPS)}, for example v5e:4x4"
+        )
     return CHIPS[chip_name], slice_shape

@@ -1,4 +1,4 @@
-"""What the devices tell each other, read from a compiled program's text."""
+"""Finds the communication between devices in the text of a compiled program."""
 
 import dataclasses
 import math
@@ -14,20 +14,27 @@ _BOOL_ARRAY_PATTERN = re.compile(r"pred\[([\d,]*)\]")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One operation; several arrays go in it where the compiler combined them."""
+    """One collective operation; it has several arrays if the compiler combined several operations."""
 
     kind: str
+    """One of COLLECTIVE_KINDS."""
     shapes: tuple[tuple[int, ...], ...]
+    """Shape of each array."""
     bytes: int
+    """Bytes of all arrays on one device."""
     is_overlapped: bool
-    """It is begun and awaited in two places, with other work between."""
+    """True if it has separate start and done operations, so that other work can run in between."""
 
 
 def read_collectives(text: str) -> list[Collective]:
-    """The collectives of a compiled program, `compiled.as_text()`, in its order.
+    """Returns the collectives of a compiled program in program order; the list is empty if there are none.
 
-    Loops are counted once. Of an operation in two parts the result stands beside its operand: the arrays
-    are those of the second half.
+    Each one has its kind, the shapes and bytes of its arrays, and a flag for overlap. An operation inside a
+    loop is counted once. The result of a start operation contains the operands followed by the results; only
+    the second half is counted.
+
+    Args:
+      text: HLO text, `compiled.as_text()`.
     """
     collectives = []
     for line in text.splitlines():
@@ -43,7 +50,7 @@ def read_collectives(text: str) -> list[Collective]:
 
 
 def _parse_arrays(result: str) -> list[tuple[tuple[int, ...], int]]:
-    """Shape and bytes of each array in a result's type."""
+    """Returns a tuple (shape, bytes) for each array in the result type of an HLO operation."""
     arrays = []
     for _, bits, shape in _ARRAY_PATTERN.findall(result):
         dims = _parse_dims(shape)
@@ -61,9 +68,14 @@ def _parse_dims(text: str) -> tuple[int, ...]:
 def find_gradient_reductions(
     collectives: list[Collective], kernel_shapes: set[tuple[int, ...]]
 ) -> list[Collective]:
-    """Those that reduce gradients: an array in them has the shape of a kernel.
+    """Returns those all-reduce and reduce-scatter operations that reduce gradients; empty if there are none.
 
-    What is left reduces statistics of norms and covariances, losses and metrics, before gradients are there.
+    An operation reduces gradients if one of its arrays has the shape of a kernel. The other reductions are
+    for statistics of norms, covariances, losses and metrics, before the gradients are computed.
+
+    Args:
+      collectives: see `read_collectives`.
+      kernel_shapes: shapes of all parameters with at least two axes.
     """
     reduction_kinds = ("all-reduce", "reduce-scatter")
     return [

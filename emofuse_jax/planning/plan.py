@@ -1,4 +1,4 @@
-"""The training step of a config, compiled for a slice of TPU chips that need not be there."""
+"""Compiles the training step of a config for a slice of TPU chips, which need not be present."""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ import os
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.parallel.memory import program_memory_bytes
@@ -18,52 +19,75 @@ from emofuse_jax.training.step import init_state, jit_train_step, make_train_ste
 from emofuse_jax.types import InputSpec, TrainState
 
 SCHEDULE_STEPS = 1000
-"""Of the schedule, on which nothing here depends."""
+"""Length of the learning-rate schedule; it has no effect on the plan."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a compiled step says about itself; numbers are of one device."""
+    """Costs of a compiled training step; numbers are per device unless stated otherwise."""
 
     devices: int
+    """Number of devices."""
     batch_size: int
-    """Of all devices."""
+    """Batch size of all devices together."""
     memory_bytes: int
     """Bytes of arguments, results and temporary arrays."""
     flops: float
-    bytes: float
-    """Read from and written to memory."""
+    """Floating-point operations."""
+    bytes_accessed: float
+    """Bytes read from and written to memory."""
     collectives: list[Collective]
+    """All collective operations."""
     gradient_reductions: list[Collective]
-    """Of the collectives those that reduce gradients."""
-    embedding: int
-    """Bytes of the global [b d] embedding."""
+    """The collectives that reduce gradients."""
+    embedding_bytes: int
+    """Bytes of the embedding [b d] of the complete batch on all devices."""
 
 
-def make_plan(config, spec: InputSpec, mesh: Mesh, batch_size: int) -> Plan:
-    """Compiles the step of `emofuse train` over `mesh`, whose devices may be only described."""
+def make_plan(config: ConfigDict, spec: InputSpec, mesh: Mesh, batch_size: int) -> Plan:
+    """Compiles the training step of `emofuse train` for a mesh, and returns its costs.
+
+    Args:
+      config: config of the experiment.
+      spec: input shape of one clip.
+      mesh: mesh of real devices, or of devices that are only described (`make_tpu_mesh`).
+      batch_size: batch size of all devices together.
+
+    Returns:
+      The plan: the numbers of devices and clips; memory, FLOPs and bytes read and written per device; all
+      collectives, those that reduce gradients, and the bytes of the embedding.
+
+    Raises:
+      ValueError: if the config has an invalid field, or if the devices cannot share the batch equally.
+    """
     model = build_model(config.model, spec)
     state = make_abstract_state(config, model, mesh)
     tx = make_optimizer(config.optimizer, SCHEDULE_STEPS)
     step = jit_train_step(make_train_step(model, tx, config), state, mesh, fsdp=config.mesh.fsdp)
     compiled = step.lower(state, abstract_batch(spec, batch_size, mesh)).compile()
-    collectives = read_collectives(compiled.as_text())
+    program_text, cost = compiled.as_text(), compiled.cost_analysis()
+    assert program_text is not None  # XLA returns both on every platform
+    assert cost is not None
+    collectives = read_collectives(program_text)
     kernel_shapes = {leaf.shape for leaf in jax.tree.leaves(state.params) if len(leaf.shape) > 1}
-    cost = compiled.cost_analysis()
     return Plan(
         devices=mesh.size,
         batch_size=batch_size,
         memory_bytes=program_memory_bytes(compiled),
         flops=cost["flops"],
-        bytes=cost["bytes accessed"],
+        bytes_accessed=cost["bytes accessed"],
         collectives=collectives,
         gradient_reductions=find_gradient_reductions(collectives, kernel_shapes),
-        embedding=embedding_bytes(model, batch_size),
+        embedding_bytes=embedding_bytes(model, batch_size),
     )
 
 
-def make_abstract_state(config, model: Model, mesh: Mesh) -> TrainState:
-    """Shapes and shardings of the state of a training."""
+def make_abstract_state(config: ConfigDict, model: Model, mesh: Mesh) -> TrainState:
+    """Returns the training state as shapes, dtypes and shardings (`jax.ShapeDtypeStruct`), without arrays.
+
+    Raises:
+      ValueError: if `config.optimizer` has an invalid field.
+    """
     zeros = np.zeros(model.spec.f, np.float32)
     tx = make_optimizer(config.optimizer, SCHEDULE_STEPS)
     shapes = jax.eval_shape(lambda key: init_state(model, tx, key, (zeros, zeros + 1)), jax.random.key(0))
@@ -72,20 +96,28 @@ def make_abstract_state(config, model: Model, mesh: Mesh) -> TrainState:
 
 
 def embedding_bytes(model: Model, batch_size: int) -> int:
-    """Of what the classifier sees of a whole batch."""
+    """Returns the bytes of the embedding [b d], the input of the classifier, for `batch_size` clips."""
     variables = jax.eval_shape(model.init, jax.random.key(0))
     outputs, _ = jax.eval_shape(lambda *inputs: model.apply(*inputs), *variables, model.fake_batch(1))
     return batch_size * outputs.embedding.size * outputs.embedding.dtype.itemsize
 
 
 def make_tpu_mesh(chip_name: str, slice_shape: str) -> Mesh:
-    """A data-parallel mesh over a slice of TPU chips, such as ("v5e", "4x4"), which need not be there.
+    """Returns a data-parallel mesh over a slice of TPU chips, which need not be present.
 
-    Raises ValueError where libtpu is not installed, or knows no such slice.
+    All chips are on its `data` axis. Sets ALLOW_MULTIPLE_LIBTPU_LOAD and TPU_SKIP_MDS_QUERY in the
+    environment if they are not set.
+
+    Args:
+      chip_name: for example `v5e`.
+      slice_shape: for example `4x4`.
+
+    Raises:
+      ValueError: if libtpu is not installed or does not know this slice.
     """
     from jax.experimental import topologies
 
-    # Compiling alone: no lock against other users of chips, no search for the machine's own slice.
+    # Only compile: do not lock the chips of this machine, and do not query which slice it belongs to.
     for name, value in {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_SKIP_MDS_QUERY": "1"}.items():
         os.environ.setdefault(name, value)
     single_chip_options = {"chips_per_host_bounds": (1, 1, 1)} if slice_shape == "1x1" else {}
@@ -96,16 +128,20 @@ def make_tpu_mesh(chip_name: str, slice_shape: str) -> Mesh:
     except (RuntimeError, NotImplementedError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"--topology={chip_name}:{slice_shape}: {reason} (needs libtpu: pip install 'emofuse[plan]')"
+            f"--topology={chip_name}:{slice_shape}: {reason} (needs libtpu: pip install '.[plan]')"
         ) from error
     return Mesh(np.array(topology.devices).reshape(1, -1, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def roofline_seconds(plan: Plan, chip: Chip) -> dict[str, float]:
-    """Returns the seconds of a step at the chip's peaks: `compute`, `memory`, `links` and `step`.
+    """Returns a lower bound of the seconds per step, with every part at the peak performance of the chip.
 
     `step = max(compute, memory, overlapped links) + other links`. An all-reduce sends `2 (n - 1) / n` of its
-    bytes from each chip, other collectives `(n - 1) / n`. No program reaches it: a bound, not a forecast.
+    bytes from each of n chips, other collectives send `(n - 1) / n`. Real programs are slower: this is a
+    bound, not a forecast.
+
+    Returns:
+      Seconds by part: `compute`, `memory`, `links` (all communication) and `step` (the bound).
     """
     sent_fraction = (plan.devices - 1) / plan.devices
     sent_bytes = [c.bytes * sent_fraction * (2 if c.kind == "all-reduce" else 1) for c in plan.collectives]
@@ -114,7 +150,10 @@ def roofline_seconds(plan: Plan, chip: Chip) -> dict[str, float]:
         / chip.link_bytes_per_second
     )
     link_seconds = sum(sent_bytes) / chip.link_bytes_per_second
-    compute_seconds, memory_seconds = plan.flops / chip.flops, plan.bytes / chip.memory_bytes_per_second
+    compute_seconds, memory_seconds = (
+        plan.flops / chip.flops,
+        plan.bytes_accessed / chip.memory_bytes_per_second,
+    )
     step_seconds = (
         max(compute_seconds, memory_seconds, overlapped_seconds) + link_seconds - overlapped_seconds
     )

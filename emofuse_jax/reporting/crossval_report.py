@@ -1,21 +1,30 @@
-"""One page of a cross-validation: pooled scores, every run, curves, confusions, trust, and limits."""
+"""Writes the report of a cross-validation: scores of all runs, learning curves, confusions, calibration."""
 
 import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Float
 
 from emofuse_jax.reporting import page, tables, text
-from emofuse_jax.reporting.figures import classes, clip_figure, curves, score_figures
-from emofuse_jax.reporting.figures import reliability as reliable
+from emofuse_jax.reporting.figures import classes, clip_figure, curves, reliability as reliable, score_figures
 from emofuse_jax.reporting.figures.style import Picture
+from emofuse_jax.reporting.gallery_clip import GalleryClip
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.calibration import apply_temperature, calibration_error, reliability_bins
 from emofuse_jax.scoring.pooled_scores import average_over_seeds, describe_run_counts, join_predictions
-from emofuse_jax.scoring.result_labels import corpus_marks
+from emofuse_jax.scoring.result_marks import corpus_marks
+from emofuse_jax.scoring.result_types import (
+    CrossvalFile,
+    EpochRow,
+    ReliabilityBin,
+    RobustnessCurves,
+    ScoreFields,
+    SpeakerScores,
+)
 from emofuse_jax.utils.files import write_atomic
 
 _FIGURE_PATTERN = re.compile(
@@ -24,23 +33,30 @@ _FIGURE_PATTERN = re.compile(
 
 
 def write_crossval_report(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
-    results: dict,
-    histories: Sequence[Sequence[dict]],
-    robustness: dict,
-    examples: Sequence[dict],
+    results: CrossvalFile,
+    histories: Sequence[Sequence[EpochRow]],
+    robustness: RobustnessCurves,
+    examples: Sequence[GalleryClip],
     command: str,
 ) -> None:
-    """Writes the page to `path` and its pictures to ``figures/`` beside it, each to a temporary name first.
+    """Writes the page to `path` and its pictures to the folder `figures/` next to it.
+
+    Each file is written under a temporary name first, so that an interrupted call leaves no incomplete file.
 
     Args:
-      path: the HTML file; missing folders are made.
-      results: of emofuse_jax/scoring/pooled_scores.py.
-      histories: of each run its rows of epochs (training/crossval/replica_group.py).
-      robustness: of emofuse_jax/scoring/robustness.py.
-      examples: clips to show, as of `run_report.write_report`.
-      command: that makes these numbers.
+      path: the HTML file; missing folders are created.
+      results: content of the cross-validation's results.json (emofuse_jax/scoring/pooled_scores.py).
+      histories: for each run, one row per epoch.
+      robustness: scores under noise and with missing input (emofuse_jax/scoring/robustness.py).
+      examples: clips to show.
+      command: the command line that produced the results; printed on the page.
+
+    Raises:
+      KeyError: if a field is missing in `results`.
+      ValueError: if no test clip has a label, or Matplotlib is not installed.
+      OSError: if a file cannot be written.
     """
     marks = corpus_marks(results["corpus"], results["leaks"])
     speaker_scores = pooled_speaker_scores(results)
@@ -48,7 +64,8 @@ def write_crossval_report(
     example_pictures = [
         clip_figure.example_picture(i, example, marks) for i, example in enumerate(examples, 1)
     ]
-    pooled_scores = {modality_name(results): results["pooled"] | {"recall": class_recalls(results)}}
+    pooled: ScoreFields = {**results["pooled"], "recall": class_recalls(results)}
+    pooled_scores = {modality_name(results): pooled}
     html = page.render_html(
         "crossval.html",
         title=f"{results['config']} on {results['corpus']}, {results['protocol']}",
@@ -65,7 +82,7 @@ def write_crossval_report(
         mistakes=tables.mistake_rows(average_over_seeds(results)),
         without=[
             (
-                reliable.MISSING_MODALITY_LABELS[row["at"]],
+                reliable.MISSING_MODALITY_LABELS[str(row["at"])],
                 text.format_percent(row["ua"]),
                 text.format_percent(row["wa"]),
             )
@@ -81,7 +98,13 @@ def write_crossval_report(
     write_atomic(pathlib.Path(path), html.encode())
 
 
-def _make_pictures(results, histories, robustness, speaker_scores, marks) -> dict[str, Picture]:
+def _make_pictures(
+    results: CrossvalFile,
+    histories: Sequence[Sequence[EpochRow]],
+    robustness: RobustnessCurves,
+    speaker_scores: Mapping[str, SpeakerScores],
+    marks: Sequence[str],
+) -> dict[str, Picture]:
     class_names, chance = results["classes"], 1 / len(results["classes"])
     pictures = [
         curves.mean_curve_picture(histories, "loss", marks),
@@ -99,30 +122,48 @@ def _make_pictures(results, histories, robustness, speaker_scores, marks) -> dic
     return {picture.name: picture for picture in pictures if picture is not None}
 
 
-def modality_name(results: Mapping) -> str:
-    """Which streams the network has, as the report names them."""
+def modality_name(results: CrossvalFile) -> str:
+    """Returns `both` if the network reads two modalities, otherwise the only one, `audio` or `video`."""
     return "both" if len(results["modalities"]) > 1 else results["modalities"][0]
 
 
-def class_recalls(results: Mapping) -> list[float | None]:
-    """Of every class, of all answers pooled."""
+def class_recalls(results: CrossvalFile) -> list[float | None]:
+    """Returns the recall (a fraction) of each class over the pooled predictions; None for an absent class.
+
+    Raises KeyError if the pooled scores have no confusion matrix, and ValueError if all its counts are 0.
+    """
     return metrics.compute_scores(np.asarray(results["pooled"]["confusion"], float))["recall"]
 
 
-def score_rows(results: Mapping) -> dict[str, dict]:
-    """All answers pooled, the mean over the runs, and the answers averaged over several seeds."""
-    rows = {"all answers pooled": results["pooled"]}
+def score_rows(results: CrossvalFile) -> dict[str, ScoreFields]:
+    """Returns the scores in each row of the main table, by the name of the row.
+
+    The rows are `pooled predictions`, `mean of <number> runs`, `standard deviation over the runs` and, if
+    there are several seeds, `predictions averaged over seeds`.
+    """
+    rows = {"pooled predictions": results["pooled"]}
     rows |= {
         f"mean of {len(results['runs'])} runs": results["mean"],
-        "their standard deviation": results["sd"],
+        "standard deviation over the runs": results["sd"],
     }
     if "ensemble" in results:
-        rows["answers averaged over seeds"] = results["ensemble"]
+        rows["predictions averaged over seeds"] = results["ensemble"]
     return rows
 
 
-def fold_rows(results: Mapping) -> list[dict]:
-    """UA of every fold, a cell for each seed."""
+class FoldRow(TypedDict):
+    """Test UA of one fold."""
+
+    fold: int
+    cells: list[str]
+    """UA of each seed in per cent."""
+
+
+def fold_rows(results: CrossvalFile) -> list[FoldRow]:
+    """Returns a row for each fold: `fold`, its number, and `cells`, the test UA of each seed in per cent.
+
+    A cell is a dash if the fold was not run with that seed.
+    """
     ua_by_replica = {
         (run["fold"], run["seed"]): text.format_percent(run["test"]["ua"]) for run in results["runs"]
     }
@@ -133,20 +174,27 @@ def fold_rows(results: Mapping) -> list[dict]:
     ]
 
 
-def pooled_speaker_scores(results: Mapping) -> dict[str, dict]:
-    """UA, WA and clips of each speaker, over all seeds."""
+def pooled_speaker_scores(results: CrossvalFile) -> dict[str, SpeakerScores]:
+    """Returns the scores of each speaker over all runs, by name.
+
+    Each value has `ua` and `wa` (fractions over the predictions of all seeds) and `clips` (clips of one
+    seed). Speakers without a labelled clip are left out.
+
+    Raises:
+      ValueError: if no clip has a label.
+    """
     predicted, labels, speakers = join_predictions(results["runs"])
     speaker_names = sorted({name for run in results["runs"] for name in run["speakers"]})
     speaker_indices = np.unique(speakers[labels >= 0])
     seeds = len({run["seed"] for run in results["runs"]})
-    scores_by_speaker = {}
+    scores_by_speaker: dict[str, SpeakerScores] = {}
     for speaker_index, matrix in zip(
         speaker_indices,
         metrics.speaker_confusion_matrices(predicted, labels, speakers, len(results["classes"])),
         strict=True,
     ):
         speaker_scores = metrics.compute_scores(matrix)
-        clip_count = round(matrix.sum() / seeds)
+        clip_count = round(float(matrix.sum()) / seeds)
         scores_by_speaker[speaker_names[speaker_index]] = {
             "ua": speaker_scores["ua"],
             "wa": speaker_scores["wa"],
@@ -155,24 +203,33 @@ def pooled_speaker_scores(results: Mapping) -> dict[str, dict]:
     return scores_by_speaker
 
 
-def calibration_curves(results: Mapping) -> tuple[dict[str, list[dict]], dict[str, float]]:
-    """Reliability and calibration error, as the networks answer and after each one's temperature."""
+def calibration_curves(results: CrossvalFile) -> tuple[dict[str, list[ReliabilityBin]], dict[str, float]]:
+    """Computes reliability curves and calibration errors, before and after temperature scaling.
+
+    Returns:
+      `(curves, errors)`, two dicts with the keys `uncalibrated` and `calibrated`. `curves` has the rows of
+      the reliability curve (emofuse_jax/scoring/calibration.py), `errors` the expected calibration error as
+      a fraction. The probabilities of each run are calibrated with the temperature of that run.
+    """
     labels = np.concatenate([run["labels"] for run in results["runs"]]).astype(np.int64)
     uncalibrated: Float[np.ndarray, "n c"] = np.concatenate(
         [np.asarray(run["probabilities"]) for run in results["runs"]]
     )
     calibrated = np.concatenate(
-        [apply_temperature(run["probabilities"], run["temperature"]) for run in results["runs"]]
+        [apply_temperature(np.asarray(run["probabilities"]), run["temperature"]) for run in results["runs"]]
     )
-    probabilities = {"as answered": uncalibrated, "calibrated": calibrated}
+    probabilities = {"uncalibrated": uncalibrated, "calibrated": calibrated}
     return (
         {name: reliability_bins(p, labels) for name, p in probabilities.items()},
         {name: calibration_error(p, labels) for name, p in probabilities.items()},
     )
 
 
-def provenance_facts(results: Mapping) -> list[tuple[str, str]]:
-    """Where the numbers come from, as label and value."""
+def provenance_facts(results: CrossvalFile) -> list[tuple[str, str]]:
+    """Returns pairs of label and text for the head of the page.
+
+    The labels are Config, Corpus, Protocol, Folds x seeds, Test speakers, Test clips and Date.
+    """
     return [
         ("Config", results["config"]),
         ("Corpus", results["corpus"]),

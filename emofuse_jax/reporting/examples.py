@@ -1,20 +1,28 @@
-"""A few clips with what the network looked at, for the report."""
+"""Chooses clips for the gallery of a report and collects their inputs, predictions and attention."""
+
+from typing import TypedDict
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from emofuse_jax.data.pipeline import load_batch
 from emofuse_jax.data.spectrogram_units import frequency_axis
 from emofuse_jax.reporting.figures import display_specs
+from emofuse_jax.reporting.gallery_clip import GalleryClip
 from emofuse_jax.scoring import attention_weights
 from emofuse_jax.scoring.predict import Predictions
 from emofuse_jax.training.experiment import Experiment
-from emofuse_jax.types import Batch, Outputs, Params
+from emofuse_jax.types import Batch, Params
 
 
 def choose_examples(predictions: Predictions, example_count: int) -> Int[np.ndarray, " n"]:
-    """Rows to show: two thirds the surest right answers of different classes, one third surest mistakes."""
+    """Chooses rows of `predictions` to show; returns at most `example_count` indices of rows.
+
+    First come the most confident correct predictions, one for each class, then the most confident wrong ones,
+    at most one third of `example_count`. Clips without a label are never chosen, so that the result may be
+    empty.
+    """
     confidence = predictions.probabilities.max(-1)
     predicted = predictions.probabilities.argmax(-1)
     is_correct = predicted == predictions.labels
@@ -31,41 +39,77 @@ def choose_examples(predictions: Predictions, example_count: int) -> Int[np.ndar
 
 def make_examples(
     experiment: Experiment, params: Params, model_state: Params, predictions: Predictions, example_count: int
-) -> list[dict]:
-    """Pictures' worth of data for each chosen clip, in the form `run_report.write_report` takes."""
+) -> list[GalleryClip]:
+    """Chooses clips and applies the model to them, to collect attention and other intermediate outputs.
+
+    Args:
+      experiment: dataset and model.
+      params: parameters of the model.
+      model_state: state of the model, such as running averages.
+      predictions: predictions from which the clips are chosen.
+      example_count: maximum number of clips.
+
+    Returns:
+      The inputs, the prediction and the attention of each chosen clip; an empty list if no clip was chosen.
+
+    Raises:
+      DamagedRecordError: if a record of a chosen clip is damaged.
+      ValueError: if a record lacks a field that the model needs.
+      OSError: if a file with records cannot be opened.
+    """
     rows = choose_examples(predictions, example_count)
     if not len(rows):
         return []
     batch = load_batch(experiment.dataset, predictions.clips[rows], experiment.spec)
     apply = jax.jit(lambda p, m, x: experiment.model.apply(p, m, x, train=False)[0])
-    outputs = jax.tree.map(np.asarray, apply(params, model_state, batch))
+    outputs = apply(params, model_state, batch)
+    aux = {name: np.asarray(array) for name, array in outputs.aux.items()}
     return [
-        make_example(experiment, batch, outputs, i, predictions.probabilities[row])
-        for i, row in enumerate(rows)
+        make_example(experiment, batch, aux, i, predictions.probabilities[row]) for i, row in enumerate(rows)
     ]
 
 
-def make_example(experiment: Experiment, batch: Batch, outputs: Outputs, i: int, probabilities) -> dict:
-    """One clip of the gallery; `aux` holds everything that the network tells about it."""
-    class_names, aux = experiment.dataset.classes, outputs.aux
+def make_example(
+    experiment: Experiment,
+    batch: Batch,
+    aux: dict[str, np.ndarray],
+    i: int,
+    probabilities: Float[np.ndarray, " c"],
+) -> GalleryClip:
+    """Returns the data of one clip of the gallery: names, inputs, probabilities and attention.
+
+    Fields of inputs and attention are None if the batch or the model does not have them.
+
+    Args:
+      experiment: dataset and model.
+      batch: inputs of all clips of the gallery.
+      aux: intermediate outputs of the model for `batch`, by name.
+      i: row of the clip in `batch`.
+      probabilities: probability of each class for the clip.
+
+    Raises:
+      DamagedRecordError: if the record of the clip is damaged.
+      OSError: if the file with the record cannot be opened.
+    """
+    class_names, clip, label = experiment.dataset.classes, int(batch.clip[i]), int(batch.label[i])
     audio_settings = experiment.dataset.prep["settings"]["audio"]
     audio_steps = int(batch.audio_mask[i].sum())
     modality_weights = aux["modality_weights"][i] if "modality_weights" in aux else (None, None)
     return {
-        "clip_id": experiment.dataset.clip_ids[batch.clip[i]],
-        "label": class_names[batch.label[i]] if batch.label[i] >= 0 else "unlabelled",
+        "clip_id": experiment.dataset.clip_ids[clip],
+        "label": class_names[label] if label >= 0 else "unlabelled",
         "prediction": class_names[int(probabilities.argmax())],
         "probabilities": dict(zip(class_names, map(float, probabilities), strict=True)),
-        "spectrogram": batch.audio[i, :audio_steps].astype(np.float32) if audio_steps else None,
+        "spectrogram": np.asarray(batch.audio[i, :audio_steps], np.float32) if audio_steps else None,
         "seconds": audio_steps * audio_settings["hop_ms"] / 1000,
         **frequency_axis(audio_settings),
         "audio_attention": attention_weights.attended_columns(aux["audio_attention"][i])
         if "audio_attention" in aux
         else None,
-        "faces": batch.faces[i] if batch.faces.size else None,
+        "faces": np.asarray(batch.faces[i]) if batch.faces.size else None,
         **missing_input_messages(batch),
-        "face_mask": batch.face_mask[i],
-        "face_time": experiment.dataset.read(batch.clip[i]).face_time,
+        "face_mask": np.asarray(batch.face_mask[i]),
+        "face_time": experiment.dataset.read(clip).face_time,
         "video_attention": aux["video_attention"][i] if "video_attention" in aux else None,
         "voice_weight": None if modality_weights[0] is None else float(modality_weights[0]),
         "face_weight": None if modality_weights[1] is None else float(modality_weights[1]),
@@ -73,14 +117,31 @@ def make_example(experiment: Experiment, batch: Batch, outputs: Outputs, i: int,
     }
 
 
-def missing_input_messages(batch: Batch) -> dict[str, str]:
-    """Words in place of pictures where records hold only what frozen encoders made of sound and faces."""
-    messages = {"no_sound": "features alone: no spectrogram", "no_faces": "features alone: no crops"}
-    input_sizes = {"no_sound": batch.audio.size, "no_faces": batch.faces.size}
-    return {name: message for name, message in messages.items() if not input_sizes[name]}
+class MissingInputs(TypedDict, total=False):
+    """Messages shown in place of a picture; absent for an input that the batch contains."""
+
+    no_sound: str
+    no_faces: str
+
+
+def missing_input_messages(batch: Batch) -> MissingInputs:
+    """Returns the messages to show in place of pictures if the records store only encoder features.
+
+    The key is `no_sound` if the batch has no spectrograms and `no_faces` if it has no face crops; the dict is
+    empty if the batch has both.
+    """
+    messages: MissingInputs = {}
+    if not batch.audio.size:
+        messages["no_sound"] = "records store features only: no spectrogram"
+    if not batch.faces.size:
+        messages["no_faces"] = "records store features only: no face crops"
+    return messages
 
 
 def select_clip(name: str, array: np.ndarray, i: int, batch_size: int) -> np.ndarray:
-    """A clip's row of what the network tells; the whole of what is the model's."""
+    """Returns row `i` of an output that has one row per clip; other outputs are returned unchanged.
+
+    Outputs named in `display_specs.MODEL_LEVEL_NAMES` belong to the model and are never indexed.
+    """
     is_per_clip = array.ndim and len(array) == batch_size and name not in display_specs.MODEL_LEVEL_NAMES
-    return np.asarray(array[i]) if is_per_clip else array  # a number stays an array
+    return np.asarray(array[i]) if is_per_clip else array  # asarray: a scalar becomes a 0-d array

@@ -1,81 +1,187 @@
-"""A table of all results below a folder, best first: cross-validations and scored single models."""
+"""Builds the leaderboard: a table of all results below a folder, from cross-validations and evaluations."""
 
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NotRequired, TypedDict
 
-from emofuse_jax.reporting import page, text
-from emofuse_jax.scoring.result_labels import corpus_marks
+from emofuse_jax.reporting import page
+from emofuse_jax.reporting.tables import ScoreCell, score_cell
+from emofuse_jax.scoring.result_marks import corpus_marks
+from emofuse_jax.scoring.result_types import (
+    ClipPredictions,
+    CrossvalFile,
+    EvaluationResults,
+    Metric,
+    ScoreFields,
+)
 from emofuse_jax.utils.files import write_atomic
 
 RESULTS_FILE_NAME, PAGE_FILE_NAME = "results.json", "leaders.html"
+SHOWN_METRICS: tuple[Metric, ...] = ("ua", "wa", "wf1")
+
+GroupKey = tuple[str, str, str, str]
+"""Corpus, number of classes, protocol and split, as text; only results with equal keys are comparable."""
 
 
-def find_results(folder: str, metric: str = "ua") -> tuple[list[dict], list[str]]:
-    """A row for each results.json below `folder`, and the files of that name that are none of ours.
+class ResultRow(TypedDict):
+    """One result of the leaderboard."""
 
-    Rows of one corpus, classes, protocol and part stand together; of a cross-validation the score is that of
-    all answers pooled. The best `metric` (ua, wa or wf1) first.
+    config: str
+    """Name of the config."""
+    group: GroupKey
+    folds: str
+    speakers: int
+    """Number of speakers."""
+    clips: int
+    """Number of clips."""
+    scores: ScoreFields
+    """Scores of the pooled predictions of a cross-validation, or of the first modality of an evaluation."""
+    marks: list[str]
+    """Warnings."""
+    date: str
+    path: NotRequired[str]
+    """Folder of the file, relative to the folder that was searched."""
+
+
+class PageRow(TypedDict):
+    """One result as text for the page."""
+
+    config: str
+    folds: str
+    speakers: int
+    clips: int
+    scores: dict[Metric, ScoreCell]
+    marks: str
+    """First word of each warning."""
+    date: str
+    path: str
+
+
+def find_results(folder: str, metric: Metric = "ua") -> tuple[list[ResultRow], list[str]]:
+    """Reads every results.json below `folder` that `emofuse crossval` or `emofuse evaluate` wrote.
+
+    Args:
+      folder: is searched with all its subfolders.
+      metric: `ua`, `wa` or `wf1`; within a group the row with the highest value comes first.
+
+    Returns:
+      `(rows, skipped_files)`: one row for each result, with the names of config and folds, the numbers of
+      speakers and clips, scores, warnings, date and path; and the paths of the results.json files that other
+      programs wrote. Rows with the same corpus, number of classes, protocol and split form a group and are
+      neighbours. Both lists are empty if `folder` does not exist.
+
+    Raises:
+      OSError: if a results.json cannot be read.
+      ValueError: if a results.json is not UTF-8.
+      KeyError: if a result has no score named `metric`.
     """
-    rows, skipped_files = [], []
+    rows: list[ResultRow] = []
+    skipped_files = []
     for path in find_result_files(folder):
         row = read_result_row(path)
         if row is None:
             skipped_files.append(path)
         else:
-            rows.append(row | {"path": os.path.relpath(os.path.dirname(path), folder)})
+            row["path"] = os.path.relpath(os.path.dirname(path), folder)
+            rows.append(row)
     rows.sort(key=lambda row: (row["group"], -row["scores"][metric]))
     return rows, skipped_files
 
 
 def find_result_files(folder: str) -> Iterator[str]:
-    """Paths of all results.json, in order."""
+    """Yields the path of every results.json in `folder` and its subfolders, in alphabetical order.
+
+    Folders that do not exist or cannot be read give no paths.
+    """
     for directory, subfolders, file_names in os.walk(folder):
         subfolders.sort()
         if RESULTS_FILE_NAME in file_names:
             yield os.path.join(directory, RESULTS_FILE_NAME)
 
 
-def read_result_row(path: str) -> dict | None:
-    """What a table says of a result; None where the file is not one of crossval or evaluate."""
+def read_result_row(path: str) -> ResultRow | None:
+    """Reads one results.json.
+
+    Returns:
+      A row with the names of config and folds, the numbers of speakers and clips, scores, warnings and date,
+      but without `path`. None if the file is not JSON or was not written by `emofuse crossval` or
+      `emofuse evaluate`.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: if the file is not UTF-8.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             results = json.load(file)
-        kind = "crossval" if "pooled" in results else "evaluate"
-        scores = results["pooled"] if kind == "crossval" else next(iter(results["modalities"].values()))
-        runs = results["runs"] if kind == "crossval" else [results]
-        split = "test" if kind == "crossval" else results["split"]
-        return {
-            "config": results["config"],
-            "group": (results["corpus"], f"{len(results['classes'])} classes", results["protocol"], split),
-            "folds": f"{len(runs)} runs" if kind == "crossval" else f"fold {results['fold']}",
-            "speakers": len({name for run in runs for name in run["speakers"]}),
-            "clips": len({name for run in runs for name in run["clips"]}),
-            "scores": scores,
-            "marks": corpus_marks(results["corpus"], results["leaks"]),
-            "date": results.get("date", ""),
-        }
+        return _crossval_row(results) if "pooled" in results else _evaluation_row(results)
     except (AttributeError, KeyError, TypeError, StopIteration, json.JSONDecodeError):
         return None
 
 
-def write_leaderboard(folder: str, output: str = "", metric: str = "ua") -> tuple[str, list[dict], list[str]]:
-    """Writes the page to `output`, by default `leaders.html` in the folder, in the order of `metric`.
+def _crossval_row(results: CrossvalFile) -> ResultRow:
+    runs = results["runs"]
+    return _make_row(results, runs, results["pooled"], split="test", folds=f"{len(runs)} runs")
 
-    Gives its path, the rows, and files that are no results of ours.
 
-    Raises ValueError where there are no results.
+def _evaluation_row(results: EvaluationResults) -> ResultRow:
+    scores, folds = next(iter(results["modalities"].values())), f"fold {results['fold']}"
+    return _make_row(results, [results], scores, split=results["split"], folds=folds)
+
+
+def _make_row(
+    results: CrossvalFile | EvaluationResults,
+    runs: Sequence[ClipPredictions],
+    scores: ScoreFields,
+    *,
+    split: str,
+    folds: str,
+) -> ResultRow:
+    return {
+        "config": results["config"],
+        "group": (results["corpus"], f"{len(results['classes'])} classes", results["protocol"], split),
+        "folds": folds,
+        "speakers": len({name for run in runs for name in run["speakers"]}),
+        "clips": len({name for run in runs for name in run["clips"]}),
+        "scores": scores,
+        "marks": corpus_marks(results["corpus"], results["leaks"]),
+        "date": results.get("date", ""),
+    }
+
+
+def write_leaderboard(
+    folder: str, output: str = "", metric: Metric = "ua"
+) -> tuple[str, list[ResultRow], list[str]]:
+    """Writes the leaderboard as an HTML page.
+
+    Args:
+      folder: is searched for results.json files with all its subfolders.
+      output: path of the page; if empty, `leaders.html` in `folder`.
+      metric: `ua`, `wa` or `wf1`; the best row of each group comes first.
+
+    Returns:
+      `(path, rows, skipped_files)`: the path of the page, the results (see `find_results`), and the paths of
+      the results.json files that were skipped because other programs wrote them.
+
+    Raises:
+      ValueError: if no results were found, or a results.json is not UTF-8.
+      KeyError: if a result has no score named `metric`.
+      OSError: if a file cannot be read or the page cannot be written.
     """
     rows, skipped_files = find_results(folder, metric)
     if not rows:
-        raise ValueError(f"{folder}: no {RESULTS_FILE_NAME} of emofuse crossval or evaluate below it")
-    groups: dict[tuple, list[dict]] = {}
+        raise ValueError(
+            f"{folder}: no {RESULTS_FILE_NAME} found; expected the output of emofuse crossval or evaluate in"
+            " this folder or its subfolders"
+        )
+    groups: dict[GroupKey, list[PageRow]] = {}
     for row in rows:
         groups.setdefault(row["group"], []).append(format_row(row))
     html = page.render_html(
         "leaders.html",
-        title=f"Results below {os.path.basename(os.path.abspath(folder))}",
+        title=f"Results in {os.path.basename(os.path.abspath(folder))}",
         marks=sorted({mark for row in rows for mark in row["marks"]}),
         facts=[("Results", str(len(rows)))],
         versions={},
@@ -86,15 +192,19 @@ def write_leaderboard(folder: str, output: str = "", metric: str = "ua") -> tupl
     return str(path), rows, skipped_files
 
 
-def format_row(row: dict) -> dict:
-    """A row as text."""
-    scores = row["scores"]
-    formatted_scores = {
-        name: {
-            "value": text.format_percent(scores.get(name)),
-            "interval": text.format_interval(scores.get(f"{name}_interval")),
-        }
-        for name in ("ua", "wa", "wf1")
+def format_row(row: ResultRow) -> PageRow:
+    """Returns a row for the page: scores as text in per cent, warnings as one text, other fields unchanged.
+
+    The text of the warnings has the first word of each. Raises KeyError if the row has no `path` or lacks
+    another field.
+    """
+    return {
+        "config": row["config"],
+        "folds": row["folds"],
+        "speakers": row["speakers"],
+        "clips": row["clips"],
+        "scores": {name: score_cell(row["scores"], name) for name in SHOWN_METRICS},
+        "marks": ", ".join(sorted({mark.split(":")[0] for mark in row["marks"]})),
+        "date": row["date"],
+        "path": row["path"],
     }
-    short_marks = ", ".join(sorted({mark.split(":")[0] for mark in row["marks"]}))
-    return row | {"scores": formatted_scores, "marks": short_marks}

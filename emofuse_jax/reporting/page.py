@@ -1,22 +1,32 @@
-"""Pages that stand alone: a template filled, pictures beside it, each written whole or not at all."""
+"""Fills the page templates and writes the figures that accompany a page."""
 
 import pathlib
 import re
+import sys
 from collections.abc import Sequence
 
 import jinja2
 
 from emofuse_jax.reporting.figures.style import Picture
 from emofuse_jax.utils.files import write_atomic
+from emofuse_jax.utils.optional import missing_package_message
 
 
-def render_html(template: str, **values) -> str:
-    """A template of this folder as HTML; a value that it needs and does not get is an error."""
+def render_html(template: str, **values: object) -> str:
+    """Returns the HTML text of a template in `reporting/templates`, filled with `values`.
+
+    Text values are escaped. Raises jinja2.UndefinedError if the template uses a value that was not passed,
+    and jinja2.TemplateNotFound if there is no such template.
+    """
     return _environment(should_escape=True).get_template(template).render(**values)
 
 
-def render_text(template: str, **values) -> str:
-    """The same for a template that is not HTML."""
+def render_text(template: str, **values: object) -> str:
+    """Returns the text of a template that is not HTML, filled with `values` without escaping.
+
+    Raises jinja2.UndefinedError if the template uses a value that was not passed, and
+    jinja2.TemplateNotFound if there is no such template.
+    """
     return _environment(should_escape=False).get_template(template).render(**values) + "\n"
 
 
@@ -29,9 +39,26 @@ def _environment(*, should_escape: bool) -> jinja2.Environment:
     )
 
 
-def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], figure_pattern: re.Pattern) -> None:
-    """Writes the light pictures; takes away those of an earlier page, by `figure_pattern`, that are not among
-    them."""
+def can_draw_figures(page: str) -> bool:
+    """Returns True if matplotlib is installed; otherwise prints in one line that `page` is not written."""
+    problem = missing_package_message("matplotlib", "report", page)
+    if problem:
+        print(f"not written: {problem}", file=sys.stderr)
+    return not problem
+
+
+def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], figure_pattern: re.Pattern[str]) -> None:
+    """Writes each picture, drawn for a light page, to `<folder>/<name>.png`; deletes outdated figures.
+
+    Args:
+      folder: is created if it does not exist.
+      pictures: to write; each file is written completely or not at all.
+      figure_pattern: a file in the folder is deleted if this matches its complete name and it is not one of
+        `pictures`.
+
+    Raises:
+      OSError: if a file cannot be written or deleted.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = {f"{picture.name}.png" for picture in pictures}
     for picture in pictures:

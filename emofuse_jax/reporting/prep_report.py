@@ -1,11 +1,14 @@
-"""`prep_report.html`: what a preparation found, to be looked at before anything is trained on it."""
+"""Writes `prep_report.html`, which shows what `emofuse prepare` found, for inspection before training."""
 
 import collections
 import os
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
+from jaxtyping import Float
 
 from emofuse_jax.data.corpus_statistics import (
     CROPS_PER_SHEET_CLIP,
@@ -15,24 +18,44 @@ from emofuse_jax.data.corpus_statistics import (
     measure_quality,
 )
 from emofuse_jax.data.dataset import open_dataset
+from emofuse_jax.data.metadata import ManifestStrings
 from emofuse_jax.reporting import page, text
 from emofuse_jax.reporting.cards import DATA_CARD, make_data_card, write_card
 from emofuse_jax.reporting.figures import style
-from emofuse_jax.scoring.result_labels import corpus_marks
+from emofuse_jax.reporting.figures.matplotlib_types import Figure
+from emofuse_jax.scoring.result_marks import corpus_marks
 from emofuse_jax.utils.files import write_atomic
 
 PAGE_FILE_NAME = "prep_report.html"
 MAX_GROUPS = 30
-"""Bars of a picture; of more speakers those with the fewest faces are drawn."""
+"""Maximum number of bars in a chart; if there are more groups, those with the fewest faces are drawn."""
 MAX_TABLE_ROWS = 500
-"""Clips in the table of masked and failed ones; manifest.csv has all."""
+"""Maximum number of masked and failed clips in the table; manifest.csv lists all of them."""
 SHEET_COLUMNS = 4
-"""Clips side by side on a contact sheet."""
+"""Number of clips per row of a contact sheet."""
 _FIGURE_PATTERN = re.compile(r"(faces_by_\w+|lengths|loudness|contact_\w+)\.png")
 
 
 def write_prep_report(path: str) -> str:
-    """Measures the records in `path` and writes the page there, its pictures and a data card; its path."""
+    """Reads all records of a folder and writes the data card, prep_report.html and its figures to it.
+
+    Without matplotlib, only the card is written, and a line on stderr says so.
+
+    Args:
+      path: folder written by `emofuse prepare`.
+
+    Returns:
+      The path of the page, or of the card if there is no page.
+
+    Raises:
+      DamagedRecordError: if a record is damaged.
+      ValueError: if prep.json or manifest.csv is not valid, the records have another schema.
+      KeyError: if manifest.csv lacks a column that the page shows.
+      OSError: if a file is missing, cannot be read or cannot be written.
+    """
+    write_card(path, DATA_CARD, make_data_card(open_dataset(path)))
+    if not page.can_draw_figures(PAGE_FILE_NAME):
+        return os.path.join(path, DATA_CARD)
     quality = measure_quality(path)
     marks = corpus_marks(quality.prep["corpus"])
     pictures = _make_pictures(quality, marks)
@@ -55,11 +78,10 @@ def write_prep_report(path: str) -> str:
     folder = pathlib.Path(path)
     page.write_figures(folder / "figures", list(pictures.values()), _FIGURE_PATTERN)
     write_atomic(folder / PAGE_FILE_NAME, html.encode())
-    write_card(path, DATA_CARD, make_data_card(open_dataset(path)))
     return os.path.join(path, PAGE_FILE_NAME)
 
 
-def _list_facts(quality: CorpusQuality, status_counts: collections.Counter) -> list[tuple[str, str]]:
+def _list_facts(quality: CorpusQuality, status_counts: Mapping[str, int]) -> list[tuple[str, str]]:
     prep, seconds = quality.prep, quality.audio_seconds[np.isfinite(quality.audio_seconds)]
     face_percent = (
         text.format_percent(float(quality.face_fractions.mean())) if len(quality.face_fractions) else "-"
@@ -71,34 +93,47 @@ def _list_facts(quality: CorpusQuality, status_counts: collections.Counter) -> l
         ("Failed", str(status_counts["failed"])),
         ("Speakers", str(len(prep["speakers"]))),
         ("Classes", str(len(prep["classes"]))),
-        ("Sound", f"{seconds.sum() / 3600:.2f} h"),
+        ("Audio", f"{seconds.sum() / 3600:.2f} h"),
         ("Frames with a face", f"{face_percent} %"),
     ]
 
 
-def _group_rows(groups: dict[str, tuple[int, float]]) -> list[dict]:
+class GroupRow(TypedDict):
+    """Clips of a class or speaker."""
+
+    name: str
+    clips: int
+    faces: str
+    """Share of the frames with a face in per cent."""
+
+
+def _group_rows(groups: dict[str, tuple[int, float]]) -> list[GroupRow]:
     return [
-        {"name": name, "clips": clip_count, "found": text.format_percent(face_fraction)}
+        {"name": name, "clips": clip_count, "faces": text.format_percent(face_fraction)}
         for name, (clip_count, face_fraction) in groups.items()
     ]
 
 
-def _count_reasons(incomplete_rows: list[dict]) -> list[tuple[str, str, int]]:
-    """Status, kind of reason (numbers left out) and how many, most first."""
+def _count_reasons(incomplete_rows: Sequence[ManifestStrings]) -> list[tuple[str, str, int]]:
+    """Returns (status, reason, number of clips), most frequent first; N replaces the numbers in a reason."""
     reason_counts = collections.Counter(
         (row["status"], re.sub(r"\d+(\.\d+)?", "N", row["reason"])) for row in incomplete_rows
     )
     return [(status, reason, count) for (status, reason), count in reason_counts.most_common()]
 
 
-def _make_pictures(quality: CorpusQuality, marks) -> dict[str, style.Picture]:
+def _make_pictures(quality: CorpusQuality, marks: Sequence[str]) -> dict[str, style.Picture]:
     record_shape = quality.prep["shape"]
     pictures = [
         _make_bar_chart("faces_by_class", "class", face_fraction_by_group(quality, "label"), marks),
         _make_bar_chart("faces_by_speaker", "speaker", face_fraction_by_group(quality, "speaker"), marks),
-        _make_histogram("lengths", "Length of the sound", "seconds", quality.audio_seconds, marks),
+        _make_histogram("lengths", "Duration of the audio", "seconds", quality.audio_seconds, marks),
         _make_histogram(
-            "loudness", "Loudness", "dB, in the spectrogram's own unit", quality.loudness_db, marks
+            "loudness",
+            "Loudness",
+            "dB, relative to the reference of the spectrogram",
+            quality.loudness_db,
+            marks,
         ),
     ]
     if record_shape["h"]:
@@ -109,18 +144,23 @@ def _make_pictures(quality: CorpusQuality, marks) -> dict[str, style.Picture]:
     return {picture.name: picture for picture in pictures if picture is not None}
 
 
-def _make_bar_chart(name: str, group_kind: str, groups: dict[str, tuple[int, float]], marks) -> style.Picture:
-    """Share of frames with a face for each group; of many, those with the smallest."""
+def _make_bar_chart(
+    name: str, group_kind: str, groups: dict[str, tuple[int, float]], marks: Sequence[str]
+) -> style.Picture:
+    """Draws the share of frames with a face for the MAX_GROUPS groups with the lowest share.
+
+    Raises ValueError if there are no groups or Matplotlib is not installed.
+    """
     shown_groups = sorted(groups.items(), key=lambda item: item[1][1])[:MAX_GROUPS]
     labels, percentages = (
         [text.shorten(key, 24) for key, _ in shown_groups],
         [100 * share for _, (_, share) in shown_groups],
     )
-    title = f"Faces found by {group_kind}" + (
-        f", the {MAX_GROUPS} least" if len(groups) > len(shown_groups) else ""
+    title = f"Faces found, by {group_kind}" + (
+        f" (lowest {MAX_GROUPS})" if len(groups) > len(shown_groups) else ""
     )
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
         axes.barh(range(len(shown_groups)), percentages, color=theme.video, height=0.7)
         axes.set(
@@ -136,12 +176,14 @@ def _make_bar_chart(name: str, group_kind: str, groups: dict[str, tuple[int, flo
     return style.make_picture(name, alt, (5.2, 1.1 + 0.24 * len(shown_groups)), draw, marks=marks)
 
 
-def _make_histogram(name: str, title: str, unit: str, values, marks) -> style.Picture | None:
+def _make_histogram(
+    name: str, title: str, unit: str, values: Float[np.ndarray, " n"], marks: Sequence[str]
+) -> style.Picture | None:
     values = values[np.isfinite(values)]
     if not len(values):
         return None
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
         axes.hist(values, bins=min(24, max(5, len(values) // 5)), color=theme.audio)
         axes.set(xlabel=unit, ylabel="clips")
@@ -152,13 +194,19 @@ def _make_histogram(name: str, title: str, unit: str, values, marks) -> style.Pi
     return style.make_picture(name, alt, (5.2, 2.6), draw, marks=marks)
 
 
-def _make_contact_sheet(name: str, sheet_clips: list[SheetClip], marks) -> style.Picture | None:
-    """Crops of each clip side by side, its name and the share of faces below."""
+def _make_contact_sheet(
+    name: str, sheet_clips: list[SheetClip], marks: Sequence[str]
+) -> style.Picture | None:
+    """Draws face crops of each clip, with its name and its share of frames with a face.
+
+    Returns the picture, or None if there are no clips.
+    Raises ValueError if Matplotlib is not installed.
+    """
     if not sheet_clips:
         return None
     rows = -(-len(sheet_clips) // SHEET_COLUMNS)
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         grid = figure.subplots(rows, SHEET_COLUMNS, squeeze=False).ravel()
         for axes in grid:
             style.hide_axes(axes)
@@ -169,5 +217,5 @@ def _make_contact_sheet(name: str, sheet_clips: list[SheetClip], marks) -> style
                 size=7,
             )
 
-    alt = f"{len(sheet_clips)} clips with {CROPS_PER_SHEET_CLIP} crops each; black where no face was found."
+    alt = f"{len(sheet_clips)} clips with {CROPS_PER_SHEET_CLIP} crops each; black if no face was found."
     return style.make_picture(name, alt, (9.6, 0.86 * rows), draw, marks=marks)

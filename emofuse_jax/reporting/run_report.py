@@ -1,13 +1,14 @@
-"""One page that shows what a checkpoint can do: numbers, curves, confusions, speakers, attention.
+"""Writes the report of one checkpoint: scores, learning curves, confusions, speakers and attention.
 
-The page stands alone (pictures and style are inside it, no script, no network); the pictures are also
-written beside it, in ``figures/``.
+The page is self-contained: it includes its pictures and styles, has no script and loads nothing from the
+network. The pictures are also written to the folder `figures/` next to the page.
 """
 
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,7 +22,10 @@ from emofuse_jax.reporting.figures import (
     panels,
     score_figures,
 )
+from emofuse_jax.reporting.figures.score_figures import NetworkComparison
 from emofuse_jax.reporting.figures.style import Picture
+from emofuse_jax.reporting.gallery_clip import GalleryClip
+from emofuse_jax.scoring.result_types import EpochRow, EvaluationResults, ScoreFields
 from emofuse_jax.utils.files import write_atomic
 
 _FIGURE_PATTERN = re.compile(
@@ -30,42 +34,36 @@ _FIGURE_PATTERN = re.compile(
 
 
 def write_report(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
-    results: dict,
-    history: list[dict],
-    examples: list[dict],
+    results: EvaluationResults,
+    history: Sequence[EpochRow],
+    examples: Sequence[GalleryClip],
     title: str,
-    comparison: dict | None = None,
+    comparison: NetworkComparison | None = None,
     marks: Sequence[str] = (),
 ) -> None:
-    """Writes the page to `path` and its pictures to ``figures/`` beside it, each to a temporary name first.
+    """Writes the page to `path` and its pictures to the folder `figures/` next to it.
 
-    Fractions are shown in per cent; NaN and None (a class that is absent) as a dash.
+    Each file is written under a temporary name first, so that an interrupted call leaves no incomplete file.
+    Fractions are shown in per cent; NaN and None (a class without clips) are shown as a dash.
 
     Args:
-      path: the HTML file; missing folders are made.
-      results: ``config, corpus, protocol, fold, split, checkpoint_step, classes, versions``; for each clip
-        ``clips, labels, speakers, probabilities [n c]``; ``per_speaker: {name: {ua, wa, clips}}``;
-        ``modalities``: of ``both, audio, video`` those that the network has, each with ``wa, ua, wf1, mf1``,
-        ``<metric>_interval`` (lo, hi), ``recall [c]``, ``confusion [c c]`` (rows truth). Optional:
-        ``dataset`` (a path, of which the last part is shown) and ``date`` (as it is to be printed).
-      history: a row an epoch: ``epoch, train_loss, train_ua, validation_loss, validation_ua``; any may be
-        absent.
-      examples: clips to show: ``clip_id, label, prediction, probabilities {name: p}``, ``spectrogram [t f]``
-        (valid steps only), ``seconds``, ``max_hz``, ``audio_attention [t' f'] | [t'] | None`` over the same
-        seconds and frequencies, ``faces u8 [s h w 3]``, ``face_mask bool [s]``, ``face_time [s] | None``
-        (seconds), ``video_attention [l] | None`` (l divides s), ``voice_weight``, ``face_weight`` (float or
-        None). Optional: ``bin_hz [f]``, the bins' middles where they are not even in Hz; ``aux``, the clip's
-        named intermediates, of which those that reporting/figures/display_specs.py knows are drawn and the
-        others named.
+      path: the HTML file; missing folders are created.
+      results: results of `emofuse evaluate`; of `dataset`, a path, only the last part is shown.
+      history: one row per epoch.
+      examples: clips to show. Of their intermediate outputs, those listed in
+        reporting/figures/display_specs.py are drawn, the others are named.
       title: heading of the page.
-      comparison: rows ``name -> {ua, wa, wf1, ua_interval, ...}``, and ``ceilings: {name: best possible}``.
-      marks: warnings shown on top of the page and in each picture, such as SYNTHETIC; a picture shows what
-        stands before a mark's colon.
+      comparison: networks to compare; None to leave the section out.
+      marks: warnings shown at the top of the page and in each picture, such as SYNTHETIC; a picture shows the
+        part of a mark before its colon.
 
     Raises:
-      ValueError: one line naming the field, where lengths don't agree.
+      ValueError: if a field of `results` or `examples` is missing or its length does not fit the others, or
+        `results` has an unknown modality; the message is one line that names the field. Also if Matplotlib is
+        not installed.
+      OSError: if a file cannot be written.
     """
     validation.validate_results(results)
     validation.validate_examples(examples)
@@ -84,8 +82,18 @@ def write_report(
     write_atomic(path, html.encode())
 
 
-def _describe_clip(number: int, example: dict, marks: Sequence[str]) -> dict:
-    """What the page says of one clip: names, pictures, and numbers that no picture has."""
+class GalleryEntry(TypedDict):
+    """Entry of one clip in the gallery of the page."""
+
+    name: str
+    label: str
+    prediction: str
+    pictures: list[Picture]
+    listed: list[tuple[str, str]]
+    """Names and values of small intermediate outputs, as text."""
+
+
+def _describe_clip(number: int, example: GalleryClip, marks: Sequence[str]) -> GalleryEntry:
     explanation = panels.explanation_picture(number, example, marks)
     return {
         "name": example["clip_id"],
@@ -99,7 +107,12 @@ def _describe_clip(number: int, example: dict, marks: Sequence[str]) -> dict:
     }
 
 
-def _make_pictures(results, history, comparison, marks) -> dict[str, Picture]:
+def _make_pictures(
+    results: EvaluationResults,
+    history: Sequence[EpochRow],
+    comparison: NetworkComparison | None,
+    marks: Sequence[str],
+) -> dict[str, Picture]:
     class_names, modalities = results["classes"], results["modalities"]
     chance = 1 / len(class_names)
     main_key = main_modality(modalities)
@@ -118,16 +131,27 @@ def _make_pictures(results, history, comparison, marks) -> dict[str, Picture]:
     return {picture.name: picture for picture in pictures if picture is not None}
 
 
-def main_modality(modalities: dict) -> str:
-    """The entry that the page leads with: both streams where there are both."""
+def main_modality(modalities: Mapping[str, ScoreFields]) -> str:
+    """Returns the key of the scores that the page shows first: `both` if present, otherwise the first key.
+
+    Raises StopIteration if `modalities` is empty.
+    """
     return "both" if "both" in modalities else next(iter(modalities))
 
 
-def _render_page(results, pictures, clips, model_pictures, undrawn_aux, title, comparison, marks) -> str:
+def _render_page(
+    results: EvaluationResults,
+    pictures: Mapping[str, Picture],
+    clips: Sequence[GalleryEntry],
+    model_pictures: Sequence[tuple[str, Picture]],
+    undrawn_aux: Sequence[tuple[str, str]],
+    title: str,
+    comparison: NetworkComparison | None,
+    marks: Sequence[str],
+) -> str:
     modalities = results["modalities"]
     main_key = main_modality(modalities)
-    compared_scores = score_figures.select_networks(comparison or {})
-    ceilings = (comparison or {}).get("ceilings") or {}
+    networks, ceilings = (comparison.networks, comparison.ceilings) if comparison else ({}, {})
     return page.render_html(
         "report.html",
         title=title,
@@ -138,8 +162,8 @@ def _render_page(results, pictures, clips, model_pictures, undrawn_aux, title, c
         main_name=text.MODALITY_NAMES[main_key],
         scores=tables.score_table(modalities, text.MODALITY_NAMES),
         modality_names=[text.MODALITY_NAMES[name] for name in modalities],
-        comparison=tables.score_table(compared_scores, text.NETWORK_NAMES, ceilings) if comparison else None,
-        other_ceilings={k: text.format_percent(v) for k, v in ceilings.items() if k not in compared_scores},
+        comparison=tables.score_table(networks, text.NETWORK_NAMES, ceilings) if comparison else None,
+        other_ceilings={k: text.format_percent(v) for k, v in ceilings.items() if k not in networks},
         recalls=tables.recall_rows(modalities, results["classes"]),
         speakers=tables.speaker_rows(results.get("per_speaker") or {}),
         mistakes=tables.mistake_rows(results),

@@ -1,16 +1,98 @@
-"""The tables of the report as plain lists of text, ready for the template."""
+"""Builds the tables of the reports as lists of text for the templates."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypedDict, TypeVar
+
+import numpy as np
+from jaxtyping import Float
 
 from emofuse_jax.reporting import text
+from emofuse_jax.scoring.result_types import (
+    INTERVAL_FIELDS,
+    EvaluationResults,
+    Metric,
+    PooledPredictions,
+    ScoreFields,
+    SpeakerScores,
+)
 
 MAX_MISTAKES = 8
 
+Entry = TypeVar("Entry")
 
-def provenance_rows(results: Mapping) -> list[tuple[str, str]]:
-    """Where the numbers come from, as label and value; what is not known is left out."""
-    clips, speakers = len(get_list(results, "clips")), len(set(get_list(results, "speakers")))
+
+class ScoreCell(TypedDict):
+    """A score in per cent as text, with its interval."""
+
+    value: str
+    interval: str
+
+
+class ColumnHeading(TypedDict):
+    """Heading of a column of scores."""
+
+    name: str
+    meaning: str
+
+
+class ScoreTableRow(TypedDict):
+    """Row of a table of scores."""
+
+    key: str
+    name: str
+    cells: list[ScoreCell]
+    ceiling: str
+
+
+class ScoreTable(TypedDict):
+    """Table of scores."""
+
+    columns: list[ColumnHeading]
+    rows: list[ScoreTableRow]
+
+
+class RecallRow(TypedDict):
+    """Recall of one class."""
+
+    name: str
+    clips: str
+    """Number of clips labelled with the class."""
+    cells: list[str]
+    """Recall for each modality."""
+
+
+class SpeakerRow(TypedDict):
+    """Scores of one speaker as text."""
+
+    name: str
+    ua: str
+    wa: str
+    clips: int | str
+    """Number of clips, or a dash."""
+
+
+class MistakeRow(TypedDict):
+    """A clip that was classified wrongly."""
+
+    confidence: str
+    """Probability of the prediction in per cent."""
+    clip: str
+    speaker: str
+    label: str
+    prediction: str
+    truth: str
+    """Probability of the label in per cent."""
+
+
+def provenance_rows(results: EvaluationResults) -> list[tuple[str, str]]:
+    """Returns pairs of label and text that name the source of the results; unknown values are left out.
+
+    The labels are Config, Dataset (last part of its path), Corpus, Protocol, Fold, Split, Clips, Speakers,
+    Checkpoint and Date.
+    """
+    clips = len(list_or_empty(results.get("clips")))
+    speakers = len(set(list_or_empty(results.get("speakers"))))
     dataset = results.get("dataset")
     facts = {
         "Config": results.get("config"),
@@ -28,29 +110,44 @@ def provenance_rows(results: Mapping) -> list[tuple[str, str]]:
 
 
 def score_table(
-    rows: Mapping[str, Mapping], names: Mapping[str, str], ceilings: Mapping | None = None
-) -> dict:
-    """A table of scores with intervals: ``{"columns", "rows": [{"key", "name", "cells", "ceiling"}]}``.
+    rows: Mapping[str, ScoreFields], names: Mapping[str, str], ceilings: Mapping[str, float] | None = None
+) -> ScoreTable:
+    """Builds a table of scores in per cent, with intervals.
 
-    Only metrics that some row has become columns; `ceilings`, the best possible scores by
-    key, may have keys that no row has.
+    Args:
+      rows: maps a key to scores as fractions (`wa`, `ua`, `wf1`, `mf1`) and their `<metric>_interval`.
+      names: maps a key to the name shown; keys without an entry are shown unchanged.
+      ceilings: best possible accuracy (a fraction) by key; may have keys that are not in `rows`.
+
+    Returns:
+      `{"columns": ..., "rows": ...}`: name and meaning of each column, and for each row its key, its name,
+      one cell per column and the best possible accuracy. A metric that no row has gets no column; an unknown
+      value is a dash.
     """
     columns = [key for key in text.METRIC_NAMES if any(key in row for row in rows.values())]
-    table_rows = [
+    table_rows: list[ScoreTableRow] = [
         {
             "key": key,
             "name": names.get(key, key),
-            "cells": [_score_cell(row, column) for column in columns],
+            "cells": [score_cell(row, column) for column in columns],
             "ceiling": text.format_percent((ceilings or {}).get(key)),
         }
         for key, row in rows.items()
     ]
-    headings = [{"name": text.METRIC_NAMES[key][0], "meaning": text.METRIC_NAMES[key][1]} for key in columns]
+    headings: list[ColumnHeading] = [
+        {"name": text.METRIC_NAMES[key][0], "meaning": text.METRIC_NAMES[key][1]} for key in columns
+    ]
     return {"columns": headings, "rows": table_rows}
 
 
-def recall_rows(modalities: Mapping[str, Mapping], classes) -> list[dict]:
-    """A row for each class: clips of the truth, and recall in each modality."""
+def recall_rows(modalities: Mapping[str, ScoreFields], classes: Sequence[str]) -> list[RecallRow]:
+    """Returns a row for each class: its name, its number of clips, and its recall in each modality as text.
+
+    Raises:
+      StopIteration: if `modalities` is empty.
+      KeyError: if a modality has no `recall`, or the first one no `confusion`.
+      IndexError: if one of these has fewer entries than `classes`.
+    """
     first = next(iter(modalities.values()))
     return [
         {
@@ -62,8 +159,11 @@ def recall_rows(modalities: Mapping[str, Mapping], classes) -> list[dict]:
     ]
 
 
-def speaker_rows(rows: Mapping[str, Mapping]) -> list[dict]:
-    """A row for each speaker, best UA first; unknown ones last."""
+def speaker_rows(rows: Mapping[str, SpeakerScores]) -> list[SpeakerRow]:
+    """Returns a row for each speaker: name, UA and WA in per cent, and number of clips; a dash if not known.
+
+    The speaker with the highest UA comes first; speakers without a known UA come last.
+    """
     sorted_names = sorted(
         rows, key=lambda name: -rows[name]["ua"] if text.is_finite(rows[name].get("ua")) else 1.0
     )
@@ -78,34 +178,65 @@ def speaker_rows(rows: Mapping[str, Mapping]) -> list[dict]:
     ]
 
 
-def mistake_rows(results: Mapping, max_rows: int = MAX_MISTAKES) -> list[dict]:
-    """The clips that are wrong with the highest probability: the first ones to listen to."""
-    classes, wrong = results["classes"], []
-    names = ("clips", "labels", "speakers", "probabilities")
-    for clip, label, speaker, row in zip(*(get_list(results, name) for name in names), strict=True):
-        predicted = max(
-            range(len(classes)), key=lambda index: row[index] if text.is_finite(row[index]) else -1.0
-        )
+def mistake_rows(
+    results: EvaluationResults | PooledPredictions, max_rows: int = MAX_MISTAKES
+) -> list[MistakeRow]:
+    """Returns the labelled clips that were classified wrongly with the highest probability.
+
+    Args:
+      results: `classes`, and one entry per clip in `clips`, `labels`, `speakers` and `probabilities`.
+      max_rows: maximum number of rows.
+
+    Returns:
+      For each clip the name, the speaker, the names of the label and the predicted class, and the
+      probabilities of both in per cent, the most confident mistake first. An empty list if there are no
+      mistakes or no predictions.
+
+    Raises:
+      ValueError: if the four lists differ in length.
+      KeyError: if `results` has no `classes`.
+    """
+    classes = results["classes"]
+    wrong: list[tuple[float, MistakeRow]] = []
+    for clip, label, speaker, row in zip(
+        list_or_empty(results.get("clips")),
+        list_or_empty(results.get("labels")),
+        list_or_empty(results.get("speakers")),
+        list_or_empty(results.get("probabilities")),
+        strict=True,
+    ):
+        predicted = _most_probable(row)
         if label >= 0 and predicted != label and text.is_finite(row[predicted]):
-            wrong.append((row[predicted], clip, speaker, classes[label], classes[predicted], row[label]))
-    wrong.sort(key=lambda entry: (-entry[0], entry[1]))
-    keys = ("confidence", "clip", "speaker", "label", "prediction", "truth")
-    rows = [dict(zip(keys, entry, strict=True)) for entry in wrong[:max_rows]]
-    return [
-        row
-        | {"confidence": text.format_percent(row["confidence"]), "truth": text.format_percent(row["truth"])}
-        for row in rows
-    ]
+            mistake: MistakeRow = {
+                "confidence": text.format_percent(row[predicted]),
+                "clip": clip,
+                "speaker": speaker,
+                "label": classes[label],
+                "prediction": classes[predicted],
+                "truth": text.format_percent(row[label]),
+            }
+            wrong.append((row[predicted], mistake))
+    wrong.sort(key=lambda entry: (-entry[0], entry[1]["clip"]))
+    return [mistake for _, mistake in wrong[:max_rows]]
 
 
-def get_list(results: Mapping, name: str):
-    """A list or array of `results`, empty where it is absent."""
-    values = results.get(name)
+def _most_probable(row: Sequence[float] | Float[np.ndarray, " c"]) -> int:
+    """Returns the index of the highest probability; NaN counts as the lowest."""
+    probabilities = np.asarray(row, np.float64)
+    return int(np.where(np.isfinite(probabilities), probabilities, -1.0).argmax())
+
+
+def list_or_empty(values: Collection[Entry] | None) -> Collection[Entry]:
+    """Returns `values` unchanged, or an empty tuple if it is None."""
     return () if values is None else values
 
 
-def _score_cell(row: Mapping, column: str) -> dict[str, str]:
+def score_cell(row: ScoreFields, metric: Metric) -> ScoreCell:
+    """Returns `{"value": ..., "interval": ...}` as text in per cent: the score `metric` and its interval.
+
+    The value is a dash if the score is not known; the interval is then empty.
+    """
     return {
-        "value": text.format_percent(row.get(column)),
-        "interval": text.format_interval(row.get(f"{column}_interval")),
+        "value": text.format_percent(row.get(metric)),
+        "interval": text.format_interval(row.get(INTERVAL_FIELDS[metric])),
     }

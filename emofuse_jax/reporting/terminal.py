@@ -1,30 +1,51 @@
-"""Scores as a table on the terminal."""
+"""Prints tables of scores on the terminal."""
+
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 
-METRIC_TITLES = {"wa": "WA", "ua": "UA", "wf1": "weighted F1"}
+from emofuse_jax.scoring.result_types import INTERVAL_FIELDS, CrossvalFile, Metric, ScoreFields, SweepResults
+
+METRIC_TITLES: dict[Metric, str] = {"wa": "WA", "ua": "UA", "wf1": "weighted F1"}
 
 
-def print_scores(rows: dict[str, dict], title: str = "") -> None:
-    """One line per row, each measure in per cent with its 95 % interval by speaker."""
+def print_scores(rows: Mapping[str, ScoreFields], title: str = "") -> None:
+    """Prints a table with one line per entry of `rows` and the columns WA, UA and weighted F1, in per cent.
+
+    Args:
+      rows: maps the name of a line to its scores: fractions `wa`, `ua`, `wf1` and, optionally, their 95 %
+        intervals `wa_interval`, `ua_interval`, `wf1_interval` as `(low, high)`.
+      title: heading of the table; no heading if empty.
+
+    Raises:
+      KeyError: if one of the three scores is missing in a row.
+    """
     table = Table("", *METRIC_TITLES.values(), title=title or None)
     for name, scores in rows.items():
         table.add_row(name, *(format_score(scores, metric) for metric in METRIC_TITLES))
     Console(width=100).print(table)
 
 
-def format_score(scores: dict, metric: str) -> str:
-    """`81.2 [78.0, 84.1]`."""
+def format_score(scores: ScoreFields, metric: Metric) -> str:
+    """Formats `scores[metric]` in per cent, followed by its interval if there is one: `81.2 [78.0, 84.1]`.
+
+    Raises KeyError if `scores` does not contain `metric`.
+    """
     text = f"{100 * scores[metric]:.1f}"
-    if f"{metric}_interval" in scores:
-        low, high = scores[f"{metric}_interval"]
+    if INTERVAL_FIELDS[metric] in scores:
+        low, high = scores[INTERVAL_FIELDS[metric]]
         text += f" [{100 * low:.1f}, {100 * high:.1f}]"
     return text
 
 
-def print_trials(sweep_results: dict) -> None:
-    """The trials of a sweep (emofuse_jax/training/crossval/sweep.py), best first."""
+def print_trials(sweep_results: SweepResults) -> None:
+    """Prints a table of the trials of a sweep, in the order in which the results list them.
+
+    Columns: number of the trial, the fields that were varied, validation UA with its standard deviation, and
+    the UA of the last epochs, in per cent. `sweep_results` comes from emofuse_jax/training/crossval/sweep.py.
+    Raises KeyError if it lacks a field.
+    """
     field_names = sorted({name for trial in sweep_results["trials"] for name in trial["fields"]})
     title = (
         f"{sweep_results['config']} on {sweep_results['corpus']}, {sweep_results['protocol']}: validation UA"
@@ -32,19 +53,23 @@ def print_trials(sweep_results: dict) -> None:
     table = Table("trial", *field_names, "UA", "sd", "last epochs", title=title)
     for trial in sweep_results["trials"]:
         fields = [format_value(trial["fields"].get(name, "")) for name in field_names]
-        scores = [f"{100 * trial[name]:.1f}" for name in ("validation_ua", "sd", "last_ua")]
-        table.add_row(str(trial["number"]), *fields, *scores)
+        scores = (trial["validation_ua"], trial["sd"], trial["last_ua"])
+        table.add_row(str(trial["number"]), *fields, *(f"{100 * score:.1f}" for score in scores))
     Console(width=max(100, 24 + sum(len(name) + 4 for name in field_names))).print(table)
 
 
-def format_value(value) -> str:
-    """A field's value: a fraction with four digits."""
+def format_value(value: object) -> str:
+    """Returns `str(value)`, except that a float is written with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def print_runs(results: dict) -> None:
-    """UA of every fold and seed, their mean and spread, and the pooled scores
-    (emofuse_jax/scoring/pooled_scores.py)."""
+def print_runs(results: CrossvalFile) -> None:
+    """Prints the results of a cross-validation (emofuse_jax/scoring/pooled_scores.py) in per cent.
+
+    The output is a table of the test UA with a row per fold and a column per seed, the mean and standard
+    deviation over all runs, and the pooled scores with their intervals. Raises KeyError if a combination of
+    fold and seed is missing in `results["runs"]`.
+    """
     seeds = sorted({run["seed"] for run in results["runs"]})
     ua_by_replica = {(run["fold"], run["seed"]): run["test"]["ua"] for run in results["runs"]}
     title = f"{results['config']} on {results['corpus']}, {results['protocol']}: test UA"
@@ -53,6 +78,8 @@ def print_runs(results: dict) -> None:
         table.add_row(str(fold), *(f"{100 * ua_by_replica[fold, seed]:.1f}" for seed in seeds))
     console = Console(width=max(60, 12 * len(seeds) + 12))
     console.print(table)
-    mean, sd = (100 * results[name]["ua"] for name in ("mean", "sd"))
-    console.print(f"UA of a run: {mean:.1f} +- {sd:.1f} (mean and sd over {len(ua_by_replica)} runs)")
+    mean, sd = 100 * results["mean"]["ua"], 100 * results["sd"]["ua"]
+    console.print(
+        f"UA per run: {mean:.1f} +- {sd:.1f} (mean and standard deviation over {len(ua_by_replica)} runs)"
+    )
     print_scores({"pooled": results["pooled"]})

@@ -1,35 +1,44 @@
-"""Numbers and names as the report prints them: fractions become per cent, NaN becomes a dash."""
+"""Formats numbers and names for reports: fractions become per cent, NaN becomes a dash."""
 
 import math
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
+from emofuse_jax.scoring.result_types import Metric
+
+Number = float | int | np.floating | np.integer
+"""A number of Python or NumPy."""
+NumberT = TypeVar("NumberT", bound=Number)
 DASH = "–"
-METRIC_NAMES = {
-    "wa": ("WA", "weighted accuracy (WAR): the share of clips that are right"),
-    "ua": ("UA", "unweighted accuracy (UAR): the mean of the recalls of all classes"),
-    "wf1": ("weighted F1", "F1 of each class, weighted by its clips"),
-    "mf1": ("macro F1", "F1 of each class, all classes alike"),
+METRIC_NAMES: dict[Metric, tuple[str, str]] = {
+    "wa": ("WA", "weighted accuracy (WAR): fraction of clips that are classified correctly"),
+    "ua": ("UA", "unweighted accuracy (UAR): mean of the recalls of all classes"),
+    "wf1": ("weighted F1", "mean F1 of the classes, weighted by their number of clips"),
+    "mf1": ("macro F1", "mean F1 of the classes, all with equal weight"),
 }
-MODALITY_NAMES = {"both": "sound and face", "audio": "sound only", "video": "face only"}
-NETWORK_NAMES = {"both": "both together", "voice": "voice alone", "face": "face alone"}
+MODALITY_NAMES = {"both": "audio and video", "audio": "audio only", "video": "video only"}
+NETWORK_NAMES = {"both": "audio-visual network", "voice": "audio network", "face": "video network"}
 
 
-def is_finite(value: Real | None) -> bool:
-    """Whether `value` is a number that can be shown."""
+def is_finite(value: NumberT | None) -> TypeGuard[NumberT]:
+    """Returns True if `value` is a finite number, and False if it is None, NaN or infinite."""
     return value is not None and math.isfinite(value)
 
 
-def format_percent(value: Real | None, digits: int = 1) -> str:
-    """0.7134 -> "71.3"; None, NaN and infinities -> a dash."""
+def format_percent(value: Number | None, digits: int = 1) -> str:
+    """Formats a fraction in per cent: 0.7134 becomes "71.3"; None, NaN and infinity become a dash."""
     return f"{100 * value:.{digits}f}" if is_finite(value) else DASH
 
 
-def format_interval(bounds: Sequence[Real] | Float[np.ndarray, "2"] | None) -> str:
-    """(0.65, 0.77) -> "65.0–77.0"; empty where either end is unknown."""
+def format_interval(bounds: Sequence[Number] | Float[np.ndarray, "2"] | None) -> str:
+    """Formats an interval in per cent: (0.65, 0.77) becomes "65.0–77.0".
+
+    Returns an empty string if `bounds` is None or a bound is None, NaN or infinite. Raises ValueError if
+    there are more or fewer than two bounds.
+    """
     if bounds is None or not all(is_finite(bound) for bound in bounds):
         return ""
     low, high = bounds
@@ -37,11 +46,14 @@ def format_interval(bounds: Sequence[Real] | Float[np.ndarray, "2"] | None) -> s
 
 
 def shorten(name: str, length: int = 16) -> str:
-    """A name that fits beside an axis: head and tail, since names often differ at the end alone."""
+    """Shortens a name to at most `length` characters, so that it fits next to an axis.
+
+    The beginning and the end remain, because names often differ only at the end.
+    """
     head, tail = length // 2, (length - 1) // 2
     return name if len(name) <= length else f"{name[:head]}…{name[len(name) - tail :]}"
 
 
-def format_percents(pairs: dict[str, Real | None]) -> str:
-    """Names and per cents as one phrase, for the alternative texts."""
+def format_percents(pairs: Mapping[str, Number | None]) -> str:
+    """Returns names and values in per cent as one phrase for alternative texts: `calm 80.0 %, sad – %`."""
     return ", ".join(f"{name} {format_percent(value)} %" for name, value in pairs.items())

@@ -1,1 +1,1 @@
-"""Predictions of a model over a dataset, and their scores."""
+"""Computes predictions of a model over a dataset, and their scores."""

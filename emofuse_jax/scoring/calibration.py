@@ -1,22 +1,32 @@
-"""How far probabilities can be believed: temperature, reliability, and the calibration error."""
+"""Calibrates probabilities with a temperature, and measures their reliability and calibration error."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from emofuse_jax.scoring.result_types import ReliabilityBin
+
 TEMPERATURE_RANGE = (0.2, 10.0)
-"""Lowest and highest temperature: few clips, all answered rightly, would ask for 0."""
+"""Lowest and highest temperature; without a limit, a few correctly classified clips would give 0."""
 BISECTION_STEPS = 30
-"""Halvings of the range: to a part in 10^8."""
+"""Number of halvings of the range; 30 give a precision of about 1e-8."""
 DEFAULT_BINS = 15
+"""Number of confidence bins."""
 MIN_PROBABILITY = 1e-12
+"""Lower limit of a probability before its logarithm is taken."""
 
 
 def fit_temperature(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> float:
-    """The T that gives `apply_temperature(probabilities, T)` the least mean `-log p(label)`; 1 without
-    labelled clips.
+    """Fits one temperature for `apply_temperature` (temperature scaling, Guo et al., 2017, arXiv 1706.04599).
 
-    One number for all classes, so no answer changes (Guo et al., arXiv 1706.04599). To be fitted on clips
-    that were not trained on.
+    Minimises the mean `-log p(label)` over the labelled clips. One temperature for all classes does not
+    change the predicted class. Use clips that the model was not trained on.
+
+    Args:
+      probabilities: class probabilities of each clip.
+      labels: true classes; clips with label -1 are left out.
+
+    Returns:
+      The temperature, between 0.2 and 10 (`TEMPERATURE_RANGE`); 1.0 if no clip has a label.
     """
     labelled = labels >= 0
     if not labelled.any():
@@ -33,31 +43,46 @@ def fit_temperature(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndar
 
 def _is_overconfident(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], temperature: float
-):
-    """Whether the mean of -log p, convex in 1 / T, falls as T rises: `E_p[log p'] > log p'(label)`."""
+) -> bool:
+    """Returns True if a temperature above `temperature` gives a lower mean of `-log p(label)`.
+
+    Every clip must have a label. The mean is convex in 1 / T, with T the temperature. It falls as T rises as
+    long as `E_q[log p] > log p(label)` on average, with `q` the probabilities at this temperature.
+    """
     logits = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     expected = (apply_temperature(probabilities, temperature) * logits).sum(-1)
-    return (expected - logits[np.arange(len(labels)), labels]).mean() > 0
+    return bool((expected - logits[np.arange(len(labels)), labels]).mean() > 0)
 
 
 def apply_temperature(
     probabilities: Float[np.ndarray, "*n c"], temperature: float
 ) -> Float[np.ndarray, "*n c"]:
-    """`softmax(log p / T)`: T above 1 makes answers less sure, below 1 more."""
+    """Returns the probabilities `softmax(log p / T)` as float64, in the same shape; T is the temperature.
+
+    T above 1 makes predictions less confident, T below 1 more confident.
+    """
     logits = np.log(np.maximum(np.asarray(probabilities, np.float64), MIN_PROBABILITY)) / temperature
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def negative_log_likelihood(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> float:
-    """Mean `-log p(label)`, in nats."""
+    """Returns the mean of `-log p(label)` over all clips, in nats; NaN if there are no clips.
+
+    Every clip must have a label: a label of -1 is not left out, but read as the last class.
+    """
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], MIN_PROBABILITY)).mean())
 
 
 def reliability_bins(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int = DEFAULT_BINS
-) -> list[dict]:
-    """Mean `confidence`, `accuracy` and number of `clips` in each equal bin of confidence that has any."""
+) -> list[ReliabilityBin]:
+    """Groups the labelled clips into `bins` equal bins of confidence (their largest probability).
+
+    Returns:
+      One dict per bin that has clips, in order of confidence: `confidence` (mean), `accuracy` (fraction) and
+      `clips` (number of clips). The list is empty if no clip has a label.
+    """
     labelled = labels >= 0
     confidence, predicted = probabilities[labelled].max(-1), probabilities[labelled].argmax(-1)
     is_correct, bin_index = (
@@ -77,7 +102,13 @@ def reliability_bins(
 def calibration_error(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int = DEFAULT_BINS
 ) -> float:
-    """ECE: the mean over clips of `|accuracy - confidence|` of their bin (Naeini et al., AAAI 2015)."""
+    """Returns the expected calibration error (ECE; Naeini et al., AAAI 2015), a fraction.
+
+    It is the mean over labelled clips of `|accuracy - confidence|` of the bin of the clip.
+
+    Raises:
+      ZeroDivisionError: if no clip has a label.
+    """
     bin_rows = reliability_bins(probabilities, labels, bins)
     weighted_gaps = [row["clips"] * abs(row["accuracy"] - row["confidence"]) for row in bin_rows]
     return sum(weighted_gaps) / sum(row["clips"] for row in bin_rows)

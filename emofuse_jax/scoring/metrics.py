@@ -1,4 +1,4 @@
-"""Scores from confusion matrices, which add up over batches, devices and processes."""
+"""Computes scores from confusion matrices, which can be summed over batches, devices and processes."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from emofuse_jax.scoring.result_types import Metric, ScoreFields
+
+Statistic = Callable[[Int[np.ndarray, "*draws s"]], Float[np.ndarray, "*values"]]
+"""Maps speaker indices to values; the leading axes of the indices become the last ones of the values."""
 ClassPredictions = Float[Array | np.ndarray, "b c"] | Int[Array | np.ndarray, " b"]
-METRIC_NAMES = ("ua", "wa", "wf1", "mf1")
+METRIC_NAMES: tuple[Metric, ...] = ("ua", "wa", "wf1", "mf1")
+"""Mean recall (UAR), accuracy (WAR), F1 weighted by class size, and macro F1."""
 
 
 def confusion_matrix(
@@ -17,34 +22,41 @@ def confusion_matrix(
     weight: Float[Array | np.ndarray, " b"],
     num_classes: int,
 ) -> Float[Array, "c c"]:
-    """`M_ij = sum of the weights of clips of class i that were answered j`.
+    """Returns the confusion matrix: `M_ij` is the summed weight of clips of class i that are predicted as j.
 
     Args:
-      predictions: probabilities or logits [b c], whose largest counts, or class indices [b].
-      label: true classes; -1 counts nowhere.
-      weight: 0 for padding.
-      num_classes: c.
+      predictions: probabilities or logits [b c], whose maximum is the predicted class, or class indices [b].
+      label: true classes; clips with label -1 are not counted.
+      weight: weight of each clip; 0 for padding.
+      num_classes: number of classes, c.
     """
     predicted = jnp.argmax(predictions, axis=-1) if predictions.ndim == 2 else predictions
-    # a label of -1 is a zero row
+    # one_hot(-1) is a row of zeros
     one_hot_labels = jax.nn.one_hot(label, num_classes) * jnp.asarray(weight)[:, None]
     return jnp.einsum("bi,bj->ij", one_hot_labels, jax.nn.one_hot(predicted, num_classes))
 
 
-def compute_scores(matrix: Float[Array | np.ndarray, "c c"]) -> dict:
-    """Fractions `ua`, `wa`, `wf1`, `mf1`, and `recall`, one a class, None for a class without clips.
+def compute_scores(matrix: Float[Array | np.ndarray, "c c"]) -> ScoreFields:
+    """Computes the scores of a confusion matrix (rows are true classes, columns predicted classes).
 
-    `ua` is the mean recall (UAR), `wa` the accuracy (WAR), `wf1` F1 weighted by the classes' clips, `mf1` its
-    plain mean. As in scikit-learn, classes without clips are left out of `ua`, and of `mf1` when they were
-    not answered either. Raises ValueError when nothing was counted.
+    As in scikit-learn, classes without clips are left out of `ua`; they are left out of `mf1` if they were
+    never predicted either.
+
+    Returns:
+      A dict of fractions: `ua` (mean recall, UAR), `wa` (accuracy, WAR), `wf1` (F1 weighted by the number of
+      clips of each class), `mf1` (unweighted mean F1), and `recall`, a list with one entry per class, None
+      for a class without clips.
+
+    Raises:
+      ValueError: if the matrix is all zero.
     """
     matrix = np.asarray(matrix, np.float64)
     if not matrix.sum() > 0:
         raise ValueError("confusion matrix: all zero, expected at least one labelled clip")
-    values = {name: float(value) for name, value in zip(METRIC_NAMES, batched_scores(matrix), strict=True)}
+    ua, wa, wf1, mf1 = (float(score) for score in batched_scores(matrix))
     support = matrix.sum(axis=1)
     recall = [float(matrix[i, i] / n) if n > 0 else None for i, n in enumerate(support)]
-    return values | {"recall": recall}
+    return {"ua": ua, "wa": wa, "wf1": wf1, "mf1": mf1, "recall": recall}
 
 
 def speaker_intervals(
@@ -56,32 +68,36 @@ def speaker_intervals(
     resamples: int = 2000,
     seed: int,
     confidence_level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of `ua`, `wa`, `wf1` and `mf1`, drawing whole speakers with replacement.
+) -> dict[Metric, tuple[float, float]]:
+    """Computes bootstrap confidence intervals by resampling complete speakers with replacement.
 
-    Clips of one speaker are not independent, speakers are: drawing clips would give intervals that are too
-    narrow. Percentile intervals, for they stay inside [0, 1] and exist where BCa doesn't: its correction is
-    infinite at a perfect score, and its acceleration rests on as few values as there are speakers.
-    Reference: Efron & Tibshirani, 1993. One speaker says nothing about others: (0, 1).
+    Clips of one speaker are not independent, but speakers are: resampling clips would give intervals that are
+    too narrow. Percentile intervals are used because they stay inside [0, 1] and always exist. The correction
+    of BCa intervals is infinite at a perfect score, and their acceleration is estimated from as few values as
+    there are speakers. Reference: Efron & Tibshirani, 1993.
 
     Args:
-      predicted: class indices.
-      label: true classes; clips of -1 are left out.
-      speaker: index of each clip's speaker.
-      num_classes: c.
-      resamples: number of draws.
-      seed: of the draws.
-      confidence_level: coverage.
+      predicted: predicted class indices.
+      label: true classes; clips with label -1 are left out.
+      speaker: speaker index of each clip.
+      num_classes: number of classes, c.
+      resamples: number of bootstrap resamples.
+      seed: seed of the random resamples.
+      confidence_level: coverage of the intervals.
+
+    Returns:
+      `{"ua": (low, high), "wa": ..., "wf1": ..., "mf1": ...}`, fractions. With a single speaker, every
+      interval is (0, 1).
 
     Raises:
-      ValueError: no labelled clip.
+      ValueError: if no clip has a label.
     """
     matrices = speaker_confusion_matrices(predicted, label, speaker, num_classes)
     if len(matrices) == 1:
         return dict.fromkeys(METRIC_NAMES, (0.0, 1.0))
 
-    def statistic(speaker_indices):
-        return np.stack(batched_scores(matrices[speaker_indices].sum(axis=-3)))
+    def statistic(speaker_indices: Int[np.ndarray, "*rest s"]) -> Float[np.ndarray, "4 *rest"]:
+        return batched_scores(matrices[speaker_indices].sum(axis=-3))
 
     low, high = speaker_bootstrap_interval(
         statistic, len(matrices), resamples=resamples, seed=seed, confidence_level=confidence_level
@@ -95,10 +111,16 @@ def speaker_confusion_matrices(
     speaker: Int[np.ndarray, " n"],
     num_classes: int,
 ) -> Float[np.ndarray, "s c c"]:
-    """Confusion matrix of each speaker who has labelled clips; ValueError where nobody has."""
+    """Returns one confusion matrix for each speaker with labelled clips, in ascending order of speaker index.
+
+    In the result [s c c], s counts these speakers; rows are true classes, columns predicted classes.
+
+    Raises:
+      ValueError: if no clip has a label.
+    """
     labelled = label >= 0
     if not labelled.any():
-        raise ValueError("label: no labelled clip to score")
+        raise ValueError("label: no clip has a label, expected at least one")
     speaker_ids, speaker_index = np.unique(speaker[labelled], return_inverse=True)
     matrices = np.zeros((len(speaker_ids), num_classes, num_classes))
     np.add.at(matrices, (speaker_index, label[labelled], predicted[labelled]), 1.0)
@@ -106,15 +128,30 @@ def speaker_confusion_matrices(
 
 
 def speaker_bootstrap_interval(
-    statistic: Callable, speaker_count: int, *, resamples: int, seed: int, confidence_level: float
-):
-    """Percentile interval (low, high) of `statistic(speaker_indices [.. s]) -> [* ..]`, speakers drawn
-    again."""
-    from scipy import stats  # here, for it takes a second to load
+    statistic: Statistic, speaker_count: int, *, resamples: int, seed: int, confidence_level: float
+) -> tuple[Float[np.ndarray, "*values"], Float[np.ndarray, "*values"]]:
+    """Returns the percentile bootstrap interval `(low, high)` of a statistic over resampled speakers.
+
+    Args:
+      statistic: maps speaker indices to values. The last axis of the indices has one entry per speaker, and
+        any axes before it are resamples; these axes are the last ones of the values.
+      speaker_count: number of speakers, s.
+      resamples: number of bootstrap resamples.
+      seed: seed of the random resamples.
+      confidence_level: coverage of the interval.
+
+    Returns:
+      Two arrays, the lower and the upper bound, with the shape of the statistic for one set of speakers.
+
+    Raises:
+      ValueError: if there are fewer than two speakers.
+    """
+    from scipy import stats  # imported here because it takes a second to load
 
     interval = stats.bootstrap(
         (np.arange(speaker_count),),
-        lambda speaker_indices, axis: statistic(speaker_indices),  # the draw is on the last axis
+        # SciPy puts the resampled speakers on the last axis, as `statistic` expects
+        lambda speaker_indices, axis: statistic(speaker_indices),
         n_resamples=resamples,
         batch=250,
         vectorized=True,
@@ -123,11 +160,15 @@ def speaker_bootstrap_interval(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return interval.low, interval.high
+    return np.asarray(interval.low), np.asarray(interval.high)
 
 
-def batched_scores(matrix: Float[np.ndarray, "*batch c c"]) -> tuple:
-    """`ua`, `wa`, `wf1`, `mf1` of confusion matrices, none all zero; each is one masked sum over another."""
+def batched_scores(matrix: Float[np.ndarray, "*rest c c"]) -> Float[np.ndarray, "4 *rest"]:
+    """Returns `ua`, `wa`, `wf1` and `mf1` (fractions) of each confusion matrix, along a new first axis.
+
+    The axes before the last two count the matrices, and follow the axis of the four scores in the result. The
+    scores of a matrix that is all zero are NaN.
+    """
     correct = np.diagonal(matrix, axis1=-2, axis2=-1)  # ... c
     support, predicted_counts = matrix.sum(axis=-1), matrix.sum(axis=-2)
     total = support.sum(axis=-1)
@@ -135,8 +176,8 @@ def batched_scores(matrix: Float[np.ndarray, "*batch c c"]) -> tuple:
     f1 = _divide_or_zero(2 * correct, support + predicted_counts)
     ua = recall.sum(axis=-1) / (support > 0).sum(axis=-1)
     mf1 = f1.sum(axis=-1) / (support + predicted_counts > 0).sum(axis=-1)
-    return ua, correct.sum(axis=-1) / total, (f1 * support).sum(axis=-1) / total, mf1
+    return np.stack([ua, correct.sum(axis=-1) / total, (f1 * support).sum(axis=-1) / total, mf1])
 
 
-def _divide_or_zero(a, b):
+def _divide_or_zero(a: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.divide(a, b, out=np.zeros_like(a, dtype=np.float64), where=b > 0)

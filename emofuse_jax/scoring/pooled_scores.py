@@ -1,7 +1,10 @@
-"""The results of all folds and seeds of a protocol as one: pooled, and run by run."""
+"""Combines the results of all folds and seeds of a protocol, pooled and per run."""
 
 import datetime
+import os
 import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import ml_collections
 import numpy as np
@@ -11,37 +14,54 @@ from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.calibration import apply_temperature
-from emofuse_jax.scoring.result_labels import corpus_marks
-from emofuse_jax.utils.files import load_json
+from emofuse_jax.scoring.result_marks import corpus_marks
+from emofuse_jax.scoring.result_types import (
+    INTERVAL_FIELDS,
+    ClipPredictions,
+    CrossvalFile,
+    Metric,
+    PooledPredictions,
+    ReplicaResult,
+    ScoreFields,
+)
+from emofuse_jax.utils.files import read_json_object
 from emofuse_jax.utils.versions import package_versions
 
-SUMMARY_METRICS = ("ua", "wa", "wf1")
+SUMMARY_METRICS: tuple[Metric, ...] = ("ua", "wa", "wf1")
+"""Metrics of the summary."""
 
 
 def make_crossval_results(
-    runs: list[dict],
+    runs: list[ReplicaResult],
     config: ml_collections.ConfigDict,
     dataset: Dataset,
     protocol: str,
     leaks: list[str],
-) -> dict:
-    """Returns the result file of a cross-validation.
+) -> CrossvalFile:
+    """Returns the contents of the `results.json` of a cross-validation.
 
-    `pooled` are scores of all predictions together, with 95 % intervals that draw speakers; `mean`
-    and `sd` are over the runs, each scored alone. The two differ: a mean over folds weighs folds, not clips.
-    `ensemble`, with several seeds, scores their predictions averaged: more models than one, so not a score of
-    one.
+    The pooled scores and the means over runs differ, because a mean over folds weights folds equally, not
+    clips.
 
     Args:
-      runs: `result.json` of each (training/crossval/crossval.py).
-      config: of any of the runs.
-      dataset: that all runs share.
+      runs: contents of `result.json` of each run (training/crossval/crossval.py).
+      config: config of any of the runs.
+      dataset: dataset of all runs.
       protocol: name of the protocol.
-      leaks: what the splits of the runs leak.
+      leaks: descriptions of the leaks in the splits of the runs.
+
+    Returns:
+      A dict for JSON: `protocol`, `config` (its name), `corpus`, `dataset` (its path), `date`, `classes`,
+      `modalities`, `runs`, `pooled` (see `score_pooled_runs`), `mean` and `sd` of each summary metric over
+      the runs, `leaky`, `leaks` and `versions`. With several seeds also `ensemble`: the scores after
+      averaging the predictions of the seeds, so of several models, not of one.
+
+    Raises:
+      ValueError: if there are no runs, or if no clip of the runs has a label.
+      KeyError: if the fusion of the config is not registered.
     """
     classes = list(dataset.classes)
-    run_scores = {name: [run["test"][name] for run in runs] for name in SUMMARY_METRICS}
-    results = {
+    results: CrossvalFile = {
         "protocol": protocol,
         "config": config.name,
         "corpus": dataset.prep["corpus"],
@@ -51,10 +71,8 @@ def make_crossval_results(
         "modalities": list(FUSIONS[config.model.fusion.name].modalities),
         "runs": runs,
         "pooled": score_pooled_runs(runs, len(classes)),
-        "mean": {name: statistics.mean(scores) for name, scores in run_scores.items()},
-        "sd": {
-            name: statistics.stdev(scores) if len(scores) > 1 else 0.0 for name, scores in run_scores.items()
-        },
+        "mean": summarise_runs(runs, statistics.mean),
+        "sd": summarise_runs(runs, lambda scores: statistics.stdev(scores) if len(scores) > 1 else 0.0),
         "leaky": bool(leaks),
         "leaks": leaks,
         "versions": package_versions(),
@@ -64,10 +82,36 @@ def make_crossval_results(
     return results
 
 
-def average_over_seeds(results: dict) -> dict:
-    """Every clip once: the mean over the seeds of its probabilities, calibrated as each model was."""
+def summarise_runs(runs: Iterable[ReplicaResult], statistic: Callable[[list[float]], float]) -> ScoreFields:
+    """Applies a statistic, such as the mean, to the test scores of runs.
+
+    Returns:
+      `{"ua": ..., "wa": ..., "wf1": ...}`, each one the statistic of this score over the runs.
+
+    Raises:
+      StatisticsError: if there are no runs and `statistic` raises it, as `statistics.mean` does (a
+        ValueError).
+    """
+    test_scores = [run["test"] for run in runs]
+    return {
+        "ua": statistic([scores["ua"] for scores in test_scores]),
+        "wa": statistic([scores["wa"] for scores in test_scores]),
+        "wf1": statistic([scores["wf1"] for scores in test_scores]),
+    }
+
+
+def average_over_seeds(results: CrossvalFile) -> PooledPredictions:
+    """Averages the calibrated probabilities of each clip over the seeds.
+
+    Returns:
+      A dict: `classes` (their names), and parallel lists with one entry per clip: `clips` (the clip_ids),
+      `speakers` (names), `labels` (true classes) and `probabilities` (one per class, their sum is 1).
+
+    Raises:
+      ValueError: if the lists `clips`, `speakers`, `labels` and `probabilities` of a run differ in length.
+    """
     probability_sums: dict[str, np.ndarray] = {}
-    speaker_and_label: dict[str, tuple] = {}
+    speaker_and_label: dict[str, tuple[str, int]] = {}
     for run in results["runs"]:
         calibrated = apply_temperature(np.asarray(run["probabilities"]), run["temperature"])
         for clip, speaker, label, probabilities in zip(
@@ -86,8 +130,15 @@ def average_over_seeds(results: dict) -> dict:
     }
 
 
-def format_markdown_row(results: dict) -> str:
-    """A header and a row for a paper, in Markdown: percent, intervals of 95 % by speaker, what to warn of."""
+def format_markdown_row(results: CrossvalFile) -> str:
+    """Formats results for a paper: a Markdown table of a header and one row.
+
+    Scores are in percent with 95 % intervals over speakers. Warnings such as LEAKY follow the name of the
+    config. The text ends with a line break.
+
+    Raises:
+      KeyError: if a field such as `config`, `pooled`, `mean` or `sd` is missing in the results.
+    """
     pooled_scores, run_counts = results["pooled"], describe_run_counts(results["runs"])
     cells = {
         "system": " ".join([results["config"], *corpus_marks(results["corpus"], results["leaks"])]),
@@ -96,40 +147,61 @@ def format_markdown_row(results: dict) -> str:
         "speakers": run_counts["Test speakers"],
     }
     for name in SUMMARY_METRICS:
-        low, high = (100 * x for x in pooled_scores[f"{name}_interval"])
+        low, high = (100 * x for x in pooled_scores[INTERVAL_FIELDS[name]])
         cells[f"{name.upper()}, pooled"] = f"{100 * pooled_scores[name]:.1f} [{low:.1f}, {high:.1f}]"
     cells["UA, mean +- sd of runs"] = f"{100 * results['mean']['ua']:.1f} +- {100 * results['sd']['ua']:.1f}"
-    lines = [cells, ["---"] * len(cells), cells.values()]
+    lines = [list(cells), ["---"] * len(cells), list(cells.values())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def describe_run_counts(runs: list[dict]) -> dict[str, str]:
-    """What the runs span, in words."""
-    folds, seeds = ({run[name] for run in runs} for name in ("fold", "seed"))
-    speakers, clips = ({entry for run in runs for entry in run[name]} for name in ("speakers", "clips"))
+def describe_run_counts(runs: Sequence[ReplicaResult]) -> dict[str, str]:
+    """Returns counts over all runs as text: the keys are `Folds x seeds`, `Test speakers` and `Test clips`.
+
+    An example is `{"Folds x seeds": "5 x 2", "Test speakers": "10", "Test clips": "4490"}`.
+    """
+    folds, seeds = {run["fold"] for run in runs}, {run["seed"] for run in runs}
     return {
         "Folds x seeds": f"{len(folds)} x {len(seeds)}",
-        "Test speakers": str(len(speakers)),
-        "Test clips": str(len(clips)),
+        "Test speakers": str(len({speaker for run in runs for speaker in run["speakers"]})),
+        "Test clips": str(len({clip for run in runs for clip in run["clips"]})),
     }
 
 
-def score_pooled_runs(runs: list[dict], num_classes: int) -> dict:
-    """Scores of all answers of all runs together, and intervals that draw whole speakers."""
+def score_pooled_runs(runs: Sequence[ClipPredictions], num_classes: int) -> ScoreFields:
+    """Computes the scores of the predictions of all runs together.
+
+    Returns:
+      A dict: `ua`, `wa` and `wf1` (fractions); their 95 % intervals `ua_interval`, `wa_interval` and
+      `wf1_interval` as `[low, high]` (speakers are resampled); and `confusion`, the confusion matrix as
+      nested lists of ints.
+
+    Raises:
+      ValueError: if there are no runs, or if no clip has a label.
+    """
     predicted, labels, speakers = join_predictions(runs)
     weight = (labels >= 0).astype(np.float32)
     matrix = np.asarray(metrics.confusion_matrix(predicted, labels, weight, num_classes))
     scores = metrics.compute_scores(matrix)
     intervals = metrics.speaker_intervals(predicted, labels, speakers, num_classes, seed=0)
-    pooled_scores = {name: scores[name] for name in SUMMARY_METRICS}
-    pooled_scores |= {f"{name}_interval": [float(x) for x in intervals[name]] for name in SUMMARY_METRICS}
-    return pooled_scores | {"confusion": matrix.astype(int).tolist()}
+    pooled_scores: ScoreFields = {"ua": scores["ua"], "wa": scores["wa"], "wf1": scores["wf1"]}
+    for name in SUMMARY_METRICS:
+        pooled_scores[INTERVAL_FIELDS[name]] = list(intervals[name])
+    pooled_scores["confusion"] = matrix.astype(int).tolist()
+    return pooled_scores
 
 
 def join_predictions(
-    runs: list[dict],
+    runs: Sequence[ClipPredictions],
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Answers, labels and speakers' numbers, in the order of their names, of all runs one after the other."""
+    """Concatenates the predictions of runs.
+
+    Returns:
+      Three arrays with one entry per clip and run: predicted classes, labels (-1 without a label), and
+      speaker indices. A speaker index is the position in the sorted names of the speakers of all runs.
+
+    Raises:
+      ValueError: if there are no runs.
+    """
     labels = np.concatenate([run["labels"] for run in runs]).astype(np.int64)
     predicted = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
     speaker_names = sorted({speaker for run in runs for speaker in run["speakers"]})
@@ -140,10 +212,22 @@ def join_predictions(
     )
 
 
-def read_crossval_results(path: str) -> dict:
-    """A results.json of emofuse crossval; ValueError on another file."""
-    results = load_json(path)
+def read_crossval_results(path: str | os.PathLike[str]) -> CrossvalFile:
+    """Reads a `results.json` that `emofuse crossval` wrote.
+
+    Returns:
+      The contents of the file as a dict (`make_crossval_results`), such as `runs` (the predictions of each
+      fold and seed) and `pooled` (the scores). Only the five fields below are certain to be present.
+
+    Raises:
+      ValueError: if the file is not a JSON object or has no field `classes`, `protocol`, `runs`, `corpus` or
+        `leaks`.
+      OSError: if the file cannot be read.
+    """
+    results = read_json_object(os.fspath(path))
     missing = [field for field in ("classes", "protocol", "runs", "corpus", "leaks") if field not in results]
     if missing:
-        raise ValueError(f"{path}: field {missing[0]} is missing; expected results.json of emofuse crossval")
-    return results
+        raise ValueError(
+            f"{path}: field {missing[0]} is missing, expected a results.json of emofuse crossval"
+        )
+    return cast(CrossvalFile, results)

@@ -1,39 +1,77 @@
-"""Scores of a model over clips: one pass per modality, sums before ratios, intervals by speaker."""
+"""Predicts the clips of a dataset with a model, and scores the predictions."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypedDict
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.data.modality_mask import keep_only_modality
 from emofuse_jax.data.pipeline import ChooseSpec, eval_batches
 from emofuse_jax.parallel.mesh import put_batch, to_host
 from emofuse_jax.scoring import metrics
+from emofuse_jax.scoring.result_types import INTERVAL_FIELDS, ScoreFields, SpeakerScores
 from emofuse_jax.types import Batch, Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a model answered for each clip, in the order of the clips."""
+    """Predictions of a model: one row per clip, in the order of the clips."""
 
     clips: Int[np.ndarray, " n"]
+    """Record index of each clip."""
     labels: Int[np.ndarray, " n"]
+    """True classes; -1 for clips without a label."""
     speakers: Int[np.ndarray, " n"]
+    """Index of each speaker in `Dataset.speakers`."""
     probabilities: Float[np.ndarray, "n c"]
     loss: float
-    """Mean cross-entropy over the labelled clips."""
+    """Mean cross-entropy over the labelled clips; 0 if there are none."""
     levels: Float[np.ndarray, "n m c"] | None = None
-    """Posteriors of each level of the fusion, zeros where a clip lacks it; None where it has no levels."""
+    """Probabilities of each level of the fusion, 0 where a clip lacks the level; None without levels."""
+
+
+class EvalOutputs(TypedDict):
+    """Outputs of a scoring step for a batch."""
+
+    probabilities: Float[Array, "b c"]
+    levels: Float[Array, "b m c"] | None
+    """Probabilities of each level of the fusion, 0 where a clip lacks the level; None without levels."""
+    loss: Float[Array, ""]
+    """Sum of the cross-entropies of the labelled clips."""
+    weight: Float[Array, ""]
+    """Sum of the weights of the labelled clips."""
+
+
+EvalStep = Callable[[Params, Params, Batch], EvalOutputs]
+"""Predicts a batch from parameters and model state (`make_eval_step` in training/step.py)."""
+
+
+class _BatchRows(TypedDict):
+    """The fields of `Predictions` that have a row per clip."""
+
+    clips: np.ndarray
+    labels: np.ndarray
+    speakers: np.ndarray
+    probabilities: np.ndarray
+    levels: np.ndarray | None
 
 
 def sharded_batches(
     dataset: Dataset, clips: Int[np.ndarray, " n"], choose_spec: ChooseSpec, mesh: Mesh, *, batch_size: int
 ) -> Iterator[Batch]:
-    """Every clip once, in order, read from the records, over the mesh; the last batch is padded."""
+    """Yields batches of all clips, once and in order, sharded over the mesh; the last one is padded.
+
+    Raises:
+      DamagedRecordError: if a record is damaged (a ValueError).
+      ValueError: if a record lacks a field that the batch needs, if its speaker is not in prep.json, or if
+        the devices cannot share `batch_size` rows equally.
+      OSError: if a shard cannot be opened.
+    """
     process_index_and_count = (jax.process_index(), jax.process_count())
     for batch in eval_batches(
         dataset, clips, choose_spec, batch_size=batch_size, process=process_index_and_count
@@ -42,28 +80,62 @@ def sharded_batches(
 
 
 def predict(
-    eval_step: Callable, params: Params, model_state: Params, batches: Iterable[Batch], modality: str = "both"
+    eval_step: EvalStep, params: Params, model_state: Params, batches: Iterable[Batch], modality: str = "both"
 ) -> Predictions:
-    """Runs `eval_step` (training/step.py) over placed batches; `modality` masks sound or faces."""
-    batch_fields, loss_sums = [], np.zeros(2)
+    """Predicts the clips of batches with a model, and collects the predictions without padded rows.
+
+    Args:
+      eval_step: scoring step (`make_eval_step` in training/step.py).
+      params: parameters.
+      model_state: running and input statistics.
+      batches: at least one batch, already on the devices.
+      modality: `audio` masks the faces, `video` masks the audio, `both` masks nothing.
+
+    Returns:
+      The predictions of all clips, the same on every process: NumPy arrays with one row per clip (`clips`,
+      `labels`, `speakers` and `probabilities`); `levels`, the probabilities of each level of the fusion (a
+      stream or a part of the clip that has a separate classifier), or None if the fusion has no levels; and
+      `loss`, the mean cross-entropy of the labelled clips.
+
+    Raises:
+      ValueError: if `modality` is unknown.
+      TypeError: if there are no batches.
+      DamagedRecordError, OSError: if `batches` reads records from disk and a record or file is damaged.
+    """
+    batch_rows: list[_BatchRows] = []
+    loss_sums = np.zeros(2)
     for batch in batches:
         outputs = eval_step(params, model_state, keep_only_modality(batch, modality))
         row_outputs = {"probabilities": outputs["probabilities"], "levels": outputs["levels"]}
-        host_fields = to_host(
+        rows: _BatchRows = to_host(
             {"clips": batch.clip, "labels": batch.label, "speakers": batch.speaker, **row_outputs}
         )
-        batch_fields.append(_select_rows(host_fields, host_fields["clips"] >= 0))
+        batch_rows.append(_select_rows(rows, rows["clips"] >= 0))
         loss_sums += [float(outputs["loss"]), float(outputs["weight"])]
-    fields = jax.tree.map(lambda *pieces: np.concatenate(pieces), *batch_fields)
+    fields: _BatchRows = jax.tree.map(lambda *pieces: np.concatenate(pieces), *batch_rows)
     return Predictions(**fields, loss=float(loss_sums[0] / max(loss_sums[1], 1.0)))
 
 
-def _select_rows(fields: dict, row_mask: Bool[np.ndarray, " n"]) -> dict:
-    return jax.tree.map(lambda field: field[row_mask], fields)
+def _select_rows(rows: _BatchRows, row_mask: Bool[np.ndarray, " n"]) -> _BatchRows:
+    return jax.tree.map(lambda field: field[row_mask], rows)
 
 
-def score_predictions(predictions: Predictions, *, with_intervals: bool = True, seed: int = 0) -> dict:
-    """UA, WA, weighted and macro F1, recall and confusion; with 95 % intervals by speaker if asked."""
+def score_predictions(predictions: Predictions, *, with_intervals: bool = True, seed: int = 0) -> ScoreFields:
+    """Computes the scores of the labelled clips.
+
+    Args:
+      predictions: predictions of a model.
+      with_intervals: also compute 95 % confidence intervals over speakers.
+      seed: seed of the bootstrap resamples.
+
+    Returns:
+      A dict: `ua`, `wa`, `wf1` and `mf1` (fractions); `recall`, a list with one entry per class (None for a
+      class without clips); `confusion`, the confusion matrix as nested lists of ints; and with intervals also
+      `ua_interval`, `wa_interval`, `wf1_interval` and `mf1_interval` as `[low, high]`.
+
+    Raises:
+      ValueError: if no clip has a label.
+    """
     labelled = predictions.labels >= 0
     labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
     predicted = predictions.probabilities[labelled].argmax(-1)
@@ -71,24 +143,35 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
     confusion = np.asarray(
         metrics.confusion_matrix(predicted, labels, np.ones(len(labels), np.float32), num_classes)
     )
-    scores = {**metrics.compute_scores(confusion), "confusion": confusion.astype(int).tolist()}
+    scores = metrics.compute_scores(confusion)
+    scores["confusion"] = confusion.astype(int).tolist()
     if with_intervals:
         metric_intervals = metrics.speaker_intervals(predicted, labels, speakers, num_classes, seed=seed)
-        scores |= {
-            f"{name}_interval": [float(low), float(high)] for name, (low, high) in metric_intervals.items()
-        }
+        for name, (low, high) in metric_intervals.items():
+            scores[INTERVAL_FIELDS[name]] = [low, high]
     return scores
 
 
-def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> dict[str, dict]:
-    """UA, WA and number of labelled clips of each speaker who has any."""
-    scores_by_speaker = {}
+def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> dict[str, SpeakerScores]:
+    """Computes the scores of each speaker.
+
+    Returns:
+      `{speaker name: {"ua": fraction, "wa": fraction, "clips": number of labelled clips}}`; speakers without
+      a labelled clip are left out. The dict is empty if no clip has a label.
+    """
+    scores_by_speaker: dict[str, SpeakerScores] = {}
     for speaker in np.unique(predictions.speakers):
         speaker_rows = (predictions.speakers == speaker) & (predictions.labels >= 0)
         if not speaker_rows.any():
             continue
-        fields = {k: v[speaker_rows] for k, v in vars(predictions).items() if k not in ("loss", "levels")}
-        scores = score_predictions(Predictions(**fields, loss=predictions.loss), with_intervals=False)
+        speaker_predictions = Predictions(
+            predictions.clips[speaker_rows],
+            predictions.labels[speaker_rows],
+            predictions.speakers[speaker_rows],
+            predictions.probabilities[speaker_rows],
+            predictions.loss,
+        )
+        scores = score_predictions(speaker_predictions, with_intervals=False)
         scores_by_speaker[speaker_names[speaker]] = {
             "ua": scores["ua"],
             "wa": scores["wa"],

@@ -1,4 +1,4 @@
-"""How scores fall when sound gets noisy, faces are lost, or a stream is missing."""
+"""Measures how scores fall with audio noise, lost faces, or a missing modality."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -11,29 +11,43 @@ from emofuse_jax.data.augment.audio_effects import noisy_spectrogram, replace_au
 from emofuse_jax.data.modality_mask import keep_only_modality
 from emofuse_jax.data.spectrogram_units import units_per_neper
 from emofuse_jax.scoring import metrics
-from emofuse_jax.scoring.predict import Predictions, predict
-from emofuse_jax.types import Batch, InputSpec
+from emofuse_jax.scoring.predict import EvalStep, Predictions, predict
+from emofuse_jax.scoring.result_types import RobustnessCurves
+from emofuse_jax.types import Batch, InputSpec, Params
+
+Corruption = Callable[[Batch], Batch]
+"""Returns a corrupted copy of a batch."""
+Condition = tuple[str, float | str | None]
+"""A curve (`snr`, `lost` or `without`) and the severity of a corruption."""
 
 SNR_LEVELS_DB = (None, 20.0, 10.0, 5.0, 0.0, -5.0)
-"""dB; None: no noise."""
+"""Signal-to-noise ratios in dB; None means no noise."""
 LOST_FACE_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Share of a clip's faces that are masked."""
+"""Fractions of the faces of a clip that are masked."""
 
 
 def make_corruptions(
     modalities: tuple[str, ...], spec: InputSpec, recipe: str
-) -> dict[tuple[str, object], Callable[[Batch], Batch]]:
-    """What is done to a batch, by curve and place on it: `snr`, `lost` and `without`, as far as they
-    apply.
+) -> dict[Condition, Corruption]:
+    """Makes the functions that corrupt a batch, for the curves that apply to the model and its records.
 
-    Noise and lost faces are drawn from the numbers of a batch's clips: every model meets the same.
+    Random noise and lost faces depend only on the indices of the clips in a batch, so that every model sees
+    the same corruptions.
 
     Args:
-      modalities: those that the network has, of `audio` and `video`.
-      spec: of the records; no noise where they hold no spectrogram.
-      recipe: of the records, which says what their numbers mean.
+      modalities: modalities of the network, of `audio` and `video`.
+      spec: input shape of the records; there are no noise curves if the records have no spectrogram.
+      recipe: preprocessing recipe of the records, which defines the unit of the spectrogram.
+
+    Returns:
+      A function `Batch -> Batch` for each `(curve, severity)`: `("snr", dB)` with None for no noise,
+      `("lost", fraction)`, and, with two modalities, `("without", modality)`. The dict is empty if no curve
+      applies.
+
+    Raises:
+      ValueError: if there are noise curves and the recipe is unknown.
     """
-    corruptions: dict = {}
+    corruptions: dict[Condition, Corruption] = {}
     if "audio" in modalities and spec.t:
         for snr_db in SNR_LEVELS_DB:
             corruptions["snr", snr_db] = (
@@ -47,8 +61,8 @@ def make_corruptions(
     return corruptions
 
 
-def _make_noise(snr_db: float, neper_unit: float) -> Callable[[Batch], Batch]:
-    """White noise over the bins, `snr_db` dB below the clip's mean power (data/augment/audio_effects.py)."""
+def _make_noise(snr_db: float, neper_unit: float) -> Corruption:
+    """Returns a function that adds white noise to a batch, `snr_db` dB below the mean power of each clip."""
 
     def corrupt(batch: Batch) -> Batch:
         snr_per_clip = jnp.full(batch.label.shape, snr_db)
@@ -64,14 +78,14 @@ def _make_noise(snr_db: float, neper_unit: float) -> Callable[[Batch], Batch]:
     return corrupt
 
 
-def _make_face_loss(fraction: float) -> Callable[[Batch], Batch]:
-    """Each clip without `fraction` of the faces that it has, rounded to whole frames, drawn at random."""
+def _make_face_loss(fraction: float) -> Corruption:
+    """Returns a function that masks a random `fraction` of the valid faces of each clip of a batch."""
 
     def corrupt(batch: Batch) -> Batch:
         sort_keys = jnp.where(
             batch.face_mask, jax.random.uniform(_batch_key(batch, 1), batch.face_mask.shape), 2.0
         )
-        rank = jnp.argsort(jnp.argsort(sort_keys, axis=1), axis=1)  # b s, of those that are there the first
+        rank = jnp.argsort(jnp.argsort(sort_keys, axis=1), axis=1)  # [b s]; valid faces come first
         lost_count = jnp.round(fraction * batch.face_mask.sum(1, keepdims=True))
         return dataclasses.replace(batch, face_mask=batch.face_mask & (rank >= lost_count))
 
@@ -79,22 +93,40 @@ def _make_face_loss(fraction: float) -> Callable[[Batch], Batch]:
 
 
 def _batch_key(batch: Batch, seed: int) -> jax.Array:
-    """Of the clips of a batch."""
+    """Returns a random key that depends only on `seed` and on the indices of the clips of the batch."""
     return jax.random.fold_in(jax.random.key(seed), jnp.sum(batch.clip))
 
 
 def predict_corrupted(
-    eval_step: Callable, params, model_state, batches: Callable[[], Iterator[Batch]], corruptions: dict
-) -> dict[tuple, Predictions]:
-    """The answers under every condition (`make_corruptions`); `batches` reads the clips again for each."""
+    eval_step: EvalStep,
+    params: Params,
+    model_state: Params,
+    batches: Callable[[], Iterator[Batch]],
+    corruptions: dict[Condition, Corruption],
+) -> dict[Condition, Predictions]:
+    """Predicts the clips under every condition of `make_corruptions`.
+
+    Args:
+      eval_step: scoring step (training/step.py).
+      params: parameters.
+      model_state: running and input statistics.
+      batches: returns a new iterator over the batches; called once per condition.
+      corruptions: see `make_corruptions`.
+
+    Returns:
+      The predictions by condition, a tuple `(curve, severity)` such as `("snr", 10.0)`.
+
+    Raises:
+      DamagedRecordError, OSError: if `batches` reads records from disk and a record or file is damaged.
+    """
     return {
         condition: predict(eval_step, params, model_state, corrupt_batches(corrupt, batches()))
         for condition, corrupt in corruptions.items()
     }
 
 
-def corrupt_batches(corrupt: Callable[[Batch], Batch], batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches after a change, laid out over the devices as before it."""
+def corrupt_batches(corrupt: Corruption, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yields each batch after the function `corrupt` has changed it, with the same sharding as before."""
     jitted_corrupt = None
     for batch in batches:
         jitted_corrupt = jitted_corrupt or jax.jit(
@@ -104,16 +136,24 @@ def corrupt_batches(corrupt: Callable[[Batch], Batch], batches: Iterator[Batch])
 
 
 def robustness_curves(
-    predictions_by_run: list[dict[tuple, Predictions]], num_classes: int
-) -> dict[str, list[dict]]:
-    """UA and WA of all runs pooled: `{"snr": [{"at", "ua", "wa"}], "lost": [..], "without": [..]}`.
+    predictions_by_run: list[dict[Condition, Predictions]], num_classes: int
+) -> RobustnessCurves:
+    """Computes UA and WA under each condition, over the pooled predictions of all runs.
 
-    The lists are those that `make_corruptions` has.
+    Returns:
+      A dict with a list for each curve that was measured: `snr`, `lost` and `without`. Each list has one dict
+      per severity: `at` (`snr`: dB, None for no noise; `lost`: fraction of the faces that are masked;
+      `without`: the missing modality, `audio` or `video`), `ua` and `wa` (fractions).
+
+    Raises:
+      ValueError: if no clip has a label.
+      IndexError: if there are no runs.
+      KeyError: if a run lacks a condition of the first run.
     """
-    points_by_curve: dict[str, list[dict]] = {}
+    points_by_curve: RobustnessCurves = {}
     for curve, severity in predictions_by_run[0]:
-        matrix = sum(_confusion_matrix(run[curve, severity], num_classes) for run in predictions_by_run)
-        scores = metrics.compute_scores(matrix)
+        matrices = [_confusion_matrix(run[curve, severity], num_classes) for run in predictions_by_run]
+        scores = metrics.compute_scores(np.sum(matrices, axis=0))
         points_by_curve.setdefault(curve, []).append({"at": severity, "ua": scores["ua"], "wa": scores["wa"]})
     return points_by_curve
 

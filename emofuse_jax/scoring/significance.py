@@ -1,42 +1,50 @@
-"""Whether two results differ by more than chance: a paired permutation test over speakers."""
+"""Tests if two results differ by more than chance, with a paired permutation test over speakers."""
 
 import itertools
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.pooled_scores import join_predictions
+from emofuse_jax.scoring.result_types import ComparisonFields, CrossvalFile, Metric, ReplicaResult, Verdict
 
 MAX_EXACT_SPEAKERS = 13
-"""Speakers up to which all swaps are counted; with more they are drawn."""
-CLIP_FIELDS = ("clips", "speakers", "labels")
+"""Up to this number of speakers all swaps are enumerated; above it they are sampled."""
+NO_DIFFERENCE: Verdict = "no significant difference"
 SIGNIFICANCE_LEVEL = 0.05
-"""`p` below which two results are told apart."""
+"""Value of `p` below which two results count as different."""
 
 
-def compare(a: dict, b: dict, *, measure: str = "ua", draws: int = 10_000, seed: int = 0) -> dict:
+def compare(
+    a: CrossvalFile, b: CrossvalFile, *, measure: Metric = "ua", draws: int = 10_000, seed: int = 0
+) -> ComparisonFields:
     """Compares two results of `emofuse crossval` on the same test clips.
 
-    Under the hypothesis that A and B answer alike, a speaker's answers may be swapped between them: all of
-    them, for clips of one speaker are not independent. `p` is the share of swaps that differ at least as much
-    as the results do, counted for up to 13 speakers, else drawn, with the results themselves among the draws
-    (Phipson & Smyth, 2010). Several seeds of a result are averaged first: they are no new speakers.
+    Under the null hypothesis that A and B predict equally well, all predictions of a speaker can be swapped
+    between them (all at once, because clips of one speaker are not independent). `p` is the fraction of swaps
+    with a difference at least as large as the observed one. Up to 13 speakers all swaps are enumerated; above
+    that they are sampled, and the observed result is one of the samples (Phipson & Smyth, 2010). Several
+    seeds of a result are averaged first, because they add no speakers.
 
     Args:
       a: contents of a results.json.
-      b: of another.
-      measure: `ua`, `wa`, `wf1` or `mf1`, of all answers pooled.
-      draws: of swaps, and of speakers for the interval.
-      seed: of both.
+      b: contents of another one.
+      measure: `ua`, `wa`, `wf1` or `mf1` of the pooled predictions.
+      draws: number of sampled swaps, and of bootstrap resamples for the interval.
+      seed: seed of both.
 
     Returns:
-      `a`, `b` and `difference` (fractions), its 95 % `interval` (speakers drawn, percentiles), `p`, `effect`
-      (mean over sd of the speakers' own differences; None where all are alike), `speakers`, and `verdict`:
-      better, worse (A than B), or not told apart.
+      `measure`; `a`, `b` and `difference` (fractions, A minus B); `interval`, the 95 % interval of the
+      difference as `[low, high]` (speakers are resampled, percentiles); `p`; `effect`, the mean over the
+      standard deviation of the differences per speaker, or None if they are all equal or there is one
+      speaker; `speakers` (their number); and `verdict`: `better` or `worse` (A than B), or `no significant
+      difference`.
 
     Raises:
-      ValueError: other classes, clips, speakers or labels, or an unknown measure.
+      ValueError: if the measure is unknown, if the results have different classes, protocols, folds, clips,
+        speakers or labels, or if no clip has a label.
     """
     if measure not in metrics.METRIC_NAMES:
         raise ValueError(f"measure: {measure!r}, expected one of {', '.join(metrics.METRIC_NAMES)}")
@@ -70,12 +78,16 @@ def compare(a: dict, b: dict, *, measure: str = "ua", draws: int = 10_000, seed:
         "speakers": speaker_count,
         "verdict": ("better" if observed_difference > 0 else "worse")
         if p < SIGNIFICANCE_LEVEL
-        else "not told apart",
+        else NO_DIFFERENCE,
     }
 
 
-def describe_comparison(comparison: dict) -> str:
-    """The comparison in words."""
+def describe_comparison(comparison: ComparisonFields) -> str:
+    """Returns the result of `compare` as one or two English sentences.
+
+    The first sentence has the verdict and the numbers; the second one says that there are too few speakers
+    for a significant difference, if that is so.
+    """
     low, high = (100 * x for x in comparison["interval"])
     effect = "" if comparison["effect"] is None else f", effect {comparison['effect']:.2f}"
     details = (
@@ -83,46 +95,70 @@ def describe_comparison(comparison: dict) -> str:
         f" {low:+.1f} to"
         f" {high:+.1f}, {comparison['speakers']} speakers, p = {comparison['p']:.3f}{effect})"
     )
-    if comparison["verdict"] != "not told apart":
+    if comparison["verdict"] != NO_DIFFERENCE:
         return f"A is {comparison['verdict']} than B: {details}."
     smallest_p = 2.0 ** (1 - comparison["speakers"])
     sample_size_note = (
-        f" So few speakers cannot give p < {SIGNIFICANCE_LEVEL:g}."
+        f" With {comparison['speakers']} speakers, p cannot fall below {SIGNIFICANCE_LEVEL:g}."
         if smallest_p >= SIGNIFICANCE_LEVEL
         else ""
     )
-    return f"A and B are not told apart: {details}.{sample_size_note}"
+    return f"A and B do not differ significantly: {details}.{sample_size_note}"
 
 
-def check_same_clips(a: dict, b: dict) -> None:
-    """ValueError naming the field in which two results are not of the same test clips."""
-    for field in ("classes", "protocol"):
+def check_same_clips(a: CrossvalFile, b: CrossvalFile) -> None:
+    """Checks that two results are on the same test clips.
+
+    Raises:
+      ValueError: if they have different classes, protocols or folds, or if a fold has different clips,
+        speakers or labels in two runs; the message names the field.
+    """
+    fields: tuple[Literal["classes", "protocol"], ...] = ("classes", "protocol")
+    for field in fields:
         if a[field] != b[field]:
-            raise ValueError(f"{field}: {a[field]!r} and {b[field]!r}; results on the same clips are needed")
+            raise ValueError(
+                f"{field}: {a[field]!r} and {b[field]!r}, expected two results on the same test clips"
+            )
     for fold in sorted({run["fold"] for run in (*a["runs"], *b["runs"])}):
         rows = [sorted_clip_rows(run) for run in (*a["runs"], *b["runs"]) if run["fold"] == fold]
         has_fold = [any(run["fold"] == fold for run in results["runs"]) for results in (a, b)]
         if not all(has_fold):
-            raise ValueError(f"runs: fold {fold} is in one of the results alone")
+            raise ValueError(f"runs: fold {fold} is in only one of the results")
         if any(row != rows[0] for row in rows):
-            raise ValueError(f"runs: fold {fold} has other clips, speakers or labels in one of the results")
+            raise ValueError(f"runs: fold {fold} has different clips, speakers or labels in the two results")
 
 
-def sorted_clip_rows(run: dict) -> list[tuple]:
-    """Clip, speaker and label of each answer of a run, sorted."""
-    return sorted(zip(*(run[field] for field in CLIP_FIELDS), strict=True))
+def sorted_clip_rows(run: ReplicaResult) -> list[tuple[str, str, int]]:
+    """Returns a tuple (clip_id, name of the speaker, label) for each clip of a run, sorted.
+
+    Raises:
+      ValueError: if the lists `clips`, `speakers` and `labels` of the run differ in length.
+    """
+    return sorted(zip(run["clips"], run["speakers"], run["labels"], strict=True))
 
 
-def speaker_matrices(results: dict) -> Float[np.ndarray, "s c c"]:
-    """Confusion matrix of each speaker who has labelled clips, by name, averaged over the seeds."""
+def speaker_matrices(results: CrossvalFile) -> Float[np.ndarray, "s c c"]:
+    """Returns the confusion matrix of each speaker with labelled clips, averaged over the seeds.
+
+    In the result [s c c], s counts these speakers, in the order of their names.
+
+    Raises:
+      ValueError: if there are no runs, or if no clip has a label.
+    """
     matrices = metrics.speaker_confusion_matrices(*join_predictions(results["runs"]), len(results["classes"]))
     return matrices / len({run["seed"] for run in results["runs"]})
 
 
 def score_differences(
-    matrices_a: Float[np.ndarray, "*draws c c"], matrices_b: Float[np.ndarray, "*draws c c"], measure: str
+    matrices_a: Float[np.ndarray, "*draws c c"], matrices_b: Float[np.ndarray, "*draws c c"], measure: Metric
 ) -> Float[np.ndarray, "*draws"]:
-    """A less B of each pair of matrices."""
+    """Returns the score `measure` of A minus that of B, a fraction, for each pair of confusion matrices.
+
+    The result has the axes of the matrices without the last two.
+
+    Raises:
+      ValueError: if the measure is unknown.
+    """
     metric_index = metrics.METRIC_NAMES.index(measure)
     return metrics.batched_scores(matrices_a)[metric_index] - metrics.batched_scores(matrices_b)[metric_index]
 
@@ -131,29 +167,48 @@ def swapped_differences(
     matrices_a: Float[np.ndarray, "s c c"],
     matrices_b: Float[np.ndarray, "s c c"],
     swaps: Int[np.ndarray, "d s"],
-    measure: str,
+    measure: Metric,
 ) -> Float[np.ndarray, " d"]:
-    """A less B of all answers, in each draw with the answers of some speakers (1) exchanged."""
+    """Returns the pooled score of A minus that of B after each of d swaps, as fractions [d].
+
+    A has s speakers, and B has the same ones.
+
+    Args:
+      matrices_a: confusion matrix of each speaker in A.
+      matrices_b: confusion matrix of each speaker in B.
+      swaps: [d s], one row per swap; 1 exchanges the predictions of the speaker between A and B, 0 does not.
+      measure: name of the metric.
+
+    Raises:
+      ValueError: if the measure is unknown.
+    """
     pairs = ((matrices_a, matrices_b), (matrices_b, matrices_a))
-    totals = [
+    totals_a, totals_b = (
         np.tensordot(1 - swaps, unswapped, 1) + np.tensordot(swaps, swapped, 1)
         for unswapped, swapped in pairs
-    ]
-    return score_differences(*totals, measure)
+    )
+    return score_differences(totals_a, totals_b, measure)
 
 
 def difference_interval(
     matrices_a: Float[np.ndarray, "s c c"],
     matrices_b: Float[np.ndarray, "s c c"],
-    measure: str,
+    measure: Metric,
     draws: int,
     seed: int,
 ) -> list[float]:
-    """The 95 % interval of A less B, with speakers drawn again; one speaker alone says nothing: -1 to 1."""
+    """Returns the 95 % bootstrap interval `[low, high]` of the score of A minus that of B, as fractions.
+
+    The matrices [s c c] are the confusion matrices of s speakers, which are resampled `draws` times. With a
+    single speaker the interval is [-1, 1], because nothing is known about other speakers.
+
+    Raises:
+      ValueError: if the measure is unknown and there are several speakers.
+    """
     if len(matrices_a) == 1:
         return [-1.0, 1.0]
 
-    def statistic(speaker_indices):
+    def statistic(speaker_indices: Int[np.ndarray, "*draws s"]) -> Float[np.ndarray, "*draws"]:
         return score_differences(
             matrices_a[speaker_indices].sum(-3), matrices_b[speaker_indices].sum(-3), measure
         )
@@ -165,11 +220,18 @@ def difference_interval(
 
 
 def enumerate_swaps(speaker_count: int) -> Int[np.ndarray, "d s"]:
-    """Every choice of speakers, as ones."""
+    """Returns all possible swaps [d s] of s = `speaker_count` speakers, one per row: d = 2 ** s.
+
+    An entry is 1 if the predictions of the speaker are swapped between the two results, else 0.
+    """
     return np.array(list(itertools.product((0, 1), repeat=speaker_count)))
 
 
 def sample_swaps(speaker_count: int, draws: int, seed: int) -> Int[np.ndarray, "d s"]:
-    """Random choices of speakers, and first none at all: the results as they are."""
+    """Returns d = `draws + 1` swaps [d s] of s speakers, one per row.
+
+    The first row is all 0 (no swap: the observed result), the others are random. An entry is 1 if the
+    predictions of the speaker are swapped between the two results, else 0.
+    """
     random_swaps = np.random.default_rng(seed).integers(0, 2, (draws, speaker_count))
     return np.vstack([np.zeros((1, speaker_count), int), random_swaps])

@@ -1,4 +1,4 @@
-"""Many files: prepared by processes ahead of the device, answered in full batches, in the files' order."""
+"""Predicts many files: worker processes prepare windows, the device runs them in full batches."""
 
 import collections
 import concurrent.futures
@@ -6,23 +6,31 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
+from emofuse_jax.data.records import Failure
 from emofuse_jax.serving.bundle.load import Bundle
 from emofuse_jax.serving.media.decoder_pool import (
     DamagedMediaError,
     DecoderLostError,
     DecoderPool,
     NotMediaError,
+    ProbeResult,
     run_decoder_job,
 )
 from emofuse_jax.serving.media.prepare_window import prep_requirements
 from emofuse_jax.serving.predict import BATCH_SIZES, predict_windows
-from emofuse_jax.serving.predictions import PreparedWindow
-from emofuse_jax.serving.windows import plan_windows
+from emofuse_jax.serving.predictions import PreparedWindow, WindowFields
+from emofuse_jax.serving.windows import Window, plan_windows
 from emofuse_jax.utils.errors import to_one_line
 
 WINDOW_TIMEOUT_SECONDS = 300.0
-"""A window that takes longer to prepare is given up, as a clip is in a preparation."""
+"""Time limit for the preparation of one window; the same as for one clip of `emofuse prepare`."""
+
+ItemT = TypeVar("ItemT")
+"""Type of the items that `map_in_order` takes."""
+ResultT = TypeVar("ResultT")
+"""Type of the results that `map_in_order` yields."""
 
 
 def predict_files(
@@ -33,16 +41,24 @@ def predict_files(
     min_confidence: float = 0.0,
     timeout_seconds: float = WINDOW_TIMEOUT_SECONDS,
     batch_sizes: Sequence[int] = BATCH_SIZES,
-) -> Iterator[tuple[str, list[dict]]]:
-    """Each file and its answers as JSON objects, in order; one {"path", "error"} where it has none.
+) -> Iterator[tuple[str, list[WindowFields]]]:
+    """Predicts many files; yields (path, predictions) for each file, in order.
+
+    `predictions` has one JSON dict per window (`Prediction.to_json` or `FailedWindow.to_json`). If no window
+    has a prediction, it is a single {"path", "error"}.
 
     Args:
-      bundle: a loaded one, with its encoders.
-      paths: of the files; one that is named twice is answered once.
-      workers: processes that prepare windows; a file that ends one costs its own answer alone.
-      min_confidence: an answer whose highest probability is lower has the label `unknown`.
-      timeout_seconds: after which a window is given up.
-      batch_sizes: sizes of batches, rising; a window's answer may differ between them in its last bit.
+      bundle: the loaded bundle, with its encoders.
+      paths: media files; a path that occurs twice is predicted once.
+      workers: number of processes that prepare windows; a file that crashes its process loses only its own
+        predictions.
+      min_confidence: predictions with a lower confidence get the label `unknown`.
+      timeout_seconds: time limit for the preparation of one window, which fails after it.
+      batch_sizes: batch sizes in ascending order; the last bits of a prediction may depend on the batch size.
+
+    Raises:
+      ValueError: the settings in the bundle are invalid, the bundle was trained on arrays, or it cannot be
+        run on this machine. An unusable media file raises nothing: its predictions hold the error.
     """
     with _start_decoders(bundle, workers, timeout_seconds) as (decoders, executor):
         map_items = functools.partial(map_in_order, executor, max_ahead=workers + batch_sizes[-1])
@@ -54,18 +70,26 @@ def predict_files(
         predictions = predict_windows(bundle, windows, min_confidence, batch_sizes)
         for path, file_predictions in itertools.groupby(predictions, key=lambda prediction: prediction.path):
             window_fields = [prediction.to_json() for prediction in file_predictions]
-            has_no_prediction = all("error" in fields for fields in window_fields)
-            yield (
-                path,
-                [{"path": path, "error": window_fields[0]["error"]}] if has_no_prediction else window_fields,
-            )
+            errors = [fields["error"] for fields in window_fields if "error" in fields]
+            if len(errors) == len(window_fields):
+                yield path, [{"path": path, "error": errors[0]}]
+            else:
+                yield path, window_fields
 
 
 def map_in_order(
-    executor: concurrent.futures.Executor, function: Callable, items: Iterable, *, max_ahead: int
-) -> Iterator:
-    """Runs `map(function, items)` in threads, at most `max_ahead` results ahead of the one asked for."""
-    futures: collections.deque[concurrent.futures.Future] = collections.deque()
+    executor: concurrent.futures.Executor,
+    function: Callable[[ItemT], ResultT],
+    items: Iterable[ItemT],
+    *,
+    max_ahead: int,
+) -> Iterator[ResultT]:
+    """Yields `function(item)` for each of `items`, in order, computed in the threads of `executor`.
+
+    At most `max_ahead` results are computed ahead of the one that is yielded. An exception of `function` is
+    raised when its result is due.
+    """
+    futures: collections.deque[concurrent.futures.Future[ResultT]] = collections.deque()
     for item in items:
         futures.append(executor.submit(function, item))
         if len(futures) > max_ahead:
@@ -75,8 +99,13 @@ def map_in_order(
 
 
 @contextlib.contextmanager
-def _start_decoders(bundle: Bundle, workers: int, timeout_seconds: float) -> Iterator[tuple]:
-    """Processes, and as many threads that wait for them."""
+def _start_decoders(
+    bundle: Bundle, workers: int, timeout_seconds: float
+) -> Iterator[tuple[DecoderPool, concurrent.futures.Executor]]:
+    """Yields a DecoderPool of `workers` processes and an executor with as many threads to wait for them.
+
+    Raises ValueError if the settings in the bundle are invalid or the bundle was trained on arrays.
+    """
     decoders = DecoderPool(
         functools.partial(run_decoder_job, prep_requirements(bundle)),
         workers=workers,
@@ -91,29 +120,38 @@ def _start_decoders(bundle: Bundle, workers: int, timeout_seconds: float) -> Ite
         executor.shutdown(cancel_futures=True)
 
 
-def _probe(decoders: DecoderPool, path: str) -> tuple:
-    """A file and what it is, or in a line why it is none."""
+def _probe(decoders: DecoderPool, path: str) -> tuple[str, ProbeResult | Failure]:
+    """Returns the path, with the file's ProbeResult or, if the file is unusable, with a Failure.
+
+    A ProbeResult holds the duration, frame size and frame rate.
+    """
     try:
         return path, decoders.probe(path)
     except (NotMediaError, DamagedMediaError, DecoderLostError) as error:
-        return path, to_one_line(error).removeprefix(f"{path}: ")
+        return path, Failure(to_one_line(error).removeprefix(f"{path}: "))
 
 
-def _list_window_jobs(bundle: Bundle, path: str, probe_result) -> Iterator[tuple]:
-    if isinstance(probe_result, str):
-        yield path, 0.0, 0.0, probe_result
+def _list_window_jobs(
+    bundle: Bundle, path: str, probe_result: ProbeResult | Failure
+) -> Iterator[tuple[str, Window | Failure]]:
+    """Yields (path, Window) for each window of a file, or one (path, Failure) if the file is unusable."""
+    if isinstance(probe_result, Failure):
+        yield path, probe_result
         return
-    for start, end, clip_range in plan_windows(probe_result.duration_seconds, bundle):
-        yield path, start, end, clip_range
+    for window in plan_windows(probe_result.duration_seconds, bundle):
+        yield path, window
 
 
-def _prepare_window(decoders: DecoderPool, job: tuple) -> PreparedWindow:
-    """The prepared window of a part of a file, which is a pair of times, or why there is none."""
-    path, start, end, clip_range = job
+def _prepare_window(decoders: DecoderPool, job: tuple[str, Window | Failure]) -> PreparedWindow:
+    """Returns the prepared window of a job, a pair of a path and a Window or Failure.
+
+    Its `result` is the Record, or a Failure if the file is unusable or its process crashed or timed out.
+    """
+    path, window = job
+    if isinstance(window, Failure):
+        return PreparedWindow(path, 0.0, 0.0, window)
     try:
-        record_or_error = (
-            clip_range if isinstance(clip_range, str) else decoders.prepare_window(path, *clip_range)
-        )
+        result = decoders.prepare_window(path, *window.clip_range)
     except DecoderLostError as error:
-        record_or_error = str(error)
-    return PreparedWindow(path, start, end, record_or_error)
+        result = Failure(str(error))
+    return PreparedWindow(path, window.start, window.end, result)

@@ -1,9 +1,9 @@
-"""Errors that callers of a loaded bundle handle."""
+"""Errors that callers of a loaded bundle should handle."""
 
 
 class BusyError(RuntimeError):
-    """The queue is full: try again later."""
+    """Raised if the queue is full; the caller should try again later."""
 
 
 class ClosedError(RuntimeError):
-    """Nothing more is taken."""
+    """Raised if a request is submitted after the queue was closed."""

@@ -1,11 +1,13 @@
-"""Runs a bundle on prepared windows, in batches of a few sizes that compile once."""
+"""Runs a bundle on prepared windows, in batches of a few sizes that compile once each."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from emofuse_jax.data.collate import empty_batch, fill_row
+from emofuse_jax.data.records import Failure, Record
 from emofuse_jax.serving.interfaces import LoadedBundle
 from emofuse_jax.serving.predictions import (
     FailedWindow,
@@ -17,22 +19,20 @@ from emofuse_jax.serving.predictions import (
 from emofuse_jax.types import InputSpec
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-"""Batch sizes that are compiled; a batch is padded to the next one."""
+"""Batch sizes that are compiled; a batch is padded to the next larger size."""
 
 
 def bundle_input_spec(bundle: LoadedBundle) -> InputSpec:
-    """Returns the spec of the batches that a bundle reads: sizes of inputs that it does not read are 0."""
-    unread_sizes = {
-        "audio": {"t": 0},
-        "faces": {"h": 0, "w": 0},
-        "audio_features": {"audio_features": 0, "feature_steps": 0},
-        "face_features": {"face_features": 0},
+    """Returns the sizes of the batches that a bundle reads; sizes of inputs that it does not read are 0."""
+    sizes_by_input = {
+        "audio": ("t",),
+        "faces": ("h", "w"),
+        "audio_features": ("audio_features", "feature_steps"),
+        "face_features": ("face_features",),
     }
-    sizes = dict(bundle.metadata["spec"])
-    for name, zeros in unread_sizes.items():
-        if name not in bundle.inputs:
-            sizes |= zeros
-    return InputSpec(**sizes)
+    unread_inputs = sizes_by_input.keys() - bundle.inputs.keys()
+    zeros = {size: 0 for name in unread_inputs for size in sizes_by_input[name]}
+    return dataclasses.replace(InputSpec(**bundle.metadata["spec"]), **zeros)
 
 
 def predict_windows(
@@ -41,24 +41,40 @@ def predict_windows(
     min_confidence: float,
     batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> Iterator[Prediction | FailedWindow]:
-    """Answers windows in batches of the sizes `batch_sizes`, in order; memory stays flat in their number.
+    """Predicts windows in batches; yields one Prediction or FailedWindow per window, in order.
 
-    An answer whose confidence is below `min_confidence` has the label `unknown`.
+    At most `batch_sizes[-1]` windows are in memory at a time.
+
+    Args:
+      bundle: the loaded bundle.
+      windows: prepared windows; a window that holds a Failure becomes a FailedWindow.
+      min_confidence: predictions with a lower confidence get the label `unknown`.
+      batch_sizes: batch sizes in ascending order; a batch is padded to the next larger size.
+
+    Raises:
+      ValueError: a record lacks a field that the model reads, or the bundle cannot be run on this machine.
     """
     windows = iter(windows)
     while batch := list(itertools.islice(windows, batch_sizes[-1])):
         batch_size = next(size for size in batch_sizes if size >= len(batch))
-        outputs = bundle.run(to_batch(bundle, [window.record_or_error for window in batch], batch_size))
+        outputs = bundle.run(to_batch(bundle, [window.result for window in batch], batch_size))
         for row, window in enumerate(batch):
             output = {name: array[row] for name, array in outputs.items()}
             yield apply_min_confidence(make_window_prediction(bundle.classes, window, output), min_confidence)
 
 
-def to_batch(bundle: LoadedBundle, records: Sequence, batch_size: int) -> dict[str, np.ndarray]:
-    """The model's inputs for records, in `batch_size` rows; a text in place of a record leaves its row
-    masked."""
+def to_batch(
+    bundle: LoadedBundle, records: Sequence[Record | Failure], batch_size: int
+) -> dict[str, np.ndarray]:
+    """Returns the model's input arrays by name, with one row for each of `records`.
+
+    The arrays are padded to `batch_size` rows. The row of a Failure stays masked.
+
+    Raises:
+      ValueError: a record lacks a field that the model reads, or has another number of frames.
+    """
     batch = empty_batch(batch_size, bundle_input_spec(bundle))
     for row, record in enumerate(records):
-        if not isinstance(record, str):
+        if isinstance(record, Record):
             fill_row(batch, row, record)
     return {name: getattr(batch, name) for name in bundle.inputs}

@@ -1,4 +1,4 @@
-"""Answers as a table for people."""
+"""Prints predictions as a table on the terminal."""
 
 import os
 from collections.abc import Sequence
@@ -7,11 +7,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from emofuse_jax.serving.predictions import PredictionFields, WindowFields
 
-def print_table(predictions: Sequence[dict], console: Console | None = None) -> None:
-    """One row per window (`predictions.Prediction.to_json`); clips are named from their common folder on."""
+
+def print_table(predictions: Sequence[WindowFields], console: Console | None = None) -> None:
+    """Prints a table of predictions with one row per window.
+
+    Args:
+      predictions: JSON dicts of `Prediction.to_json` or `FailedWindow.to_json`, at least one. Paths are shown
+        relative to the folder that they have in common.
+      console: where to print; by default stdout.
+
+    Raises:
+      ValueError: `predictions` is empty.
+    """
     table = Table(box=None, header_style="bold")
-    for name in ("clip", "seconds", "emotion", "probabilities", "found", "notes"):
+    for name in ("clip", "seconds", "emotion", "probabilities", "modalities", "notes"):
         table.add_column(name, overflow="fold")
     root = os.path.commonpath(
         [os.path.dirname(os.path.abspath(prediction["path"])) for prediction in predictions]
@@ -23,7 +34,11 @@ def print_table(predictions: Sequence[dict], console: Console | None = None) -> 
     (console or Console()).print(table)
 
 
-def _format_cells(prediction: dict) -> tuple[str, ...]:
+def _format_cells(prediction: WindowFields) -> tuple[str, ...]:
+    """Returns the five cells of a row: seconds, emotion, probabilities, modalities, and notes.
+
+    For a window without a prediction, the notes are the error and only the seconds may be filled in too.
+    """
     time_range = f"{prediction['start']:.1f}-{prediction['end']:.1f}" if "start" in prediction else ""
     if "error" in prediction:
         return time_range, "", "", "", prediction["error"]
@@ -33,11 +48,18 @@ def _format_cells(prediction: dict) -> tuple[str, ...]:
     return time_range, label, probabilities, _format_modalities(prediction), prediction.get("notes", "")
 
 
-def _format_modalities(prediction: dict) -> str:
-    """`voice 0.3, face 0.7`, or the one modality there is."""
-    usable_modalities = [
-        name for name, ok in (("voice", prediction["audio_ok"]), ("face", prediction["video_ok"])) if ok
-    ]
-    if len(usable_modalities) == 1 or prediction["voice_weight"] is None:
-        return ", ".join(usable_modalities) + (" alone" if len(usable_modalities) == 1 else "")
-    return ", ".join(f"{name} {prediction[f'{name}_weight']:.2f}" for name in usable_modalities)
+def _format_modalities(prediction: PredictionFields) -> str:
+    """Returns the usable modalities as text, such as `voice 0.30, face 0.70` or `face only`.
+
+    A modality without a weight is only named. Returns "" if no modality is usable.
+    """
+    modalities = (
+        ("voice", prediction["audio_ok"], prediction["voice_weight"]),
+        ("face", prediction["video_ok"], prediction["face_weight"]),
+    )
+    usable_weights = {name: weight for name, is_usable, weight in modalities if is_usable}
+    if len(usable_weights) == 1:
+        return f"{next(iter(usable_weights))} only"
+    return ", ".join(
+        name if weight is None else f"{name} {weight:.2f}" for name, weight in usable_weights.items()
+    )

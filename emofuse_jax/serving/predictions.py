@@ -1,121 +1,202 @@
-"""What a model says of the windows of a file, and how it reads as JSON and as a table's row."""
+"""Predictions for the windows of a file, and their form as JSON and as table rows."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeVar, cast, final
 
 import numpy as np
 
+from emofuse_jax.data.records import Failure, Record
+from emofuse_jax.utils.optional import require_package
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 UNKNOWN_LABEL = "unknown"
-"""The label of an answer that is less sure than asked for."""
+"""Label of a prediction whose confidence is below the requested minimum."""
+
+
+@final
+class PredictionFields(TypedDict):
+    """JSON object of a `Prediction`."""
+
+    path: str
+    start: float
+    end: float
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    voice_weight: float | None
+    face_weight: float | None
+    audio_ok: bool
+    video_ok: bool
+    notes: NotRequired[str]
+    """Absent if there are no notes."""
+
+
+@final
+class FailedFields(TypedDict):
+    """JSON object of a `FailedWindow`, or of a file without any prediction (no `start` and `end`)."""
+
+    path: str
+    start: NotRequired[float]
+    end: NotRequired[float]
+    error: str
+
+
+WindowFields = PredictionFields | FailedFields
+"""JSON object of one window."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The answer for one window of a file."""
+    """Prediction for one window of a file."""
 
     path: str
+    """Path of the media file."""
     start: float
-    """Seconds from the beginning of the file."""
+    """Start of the window in the file, in seconds."""
     end: float
+    """End of the window in the file, in seconds."""
     label: str
+    """Name of the most probable class, or `unknown`."""
     confidence: float
-    """The highest probability, at the model's temperature: that of `label` unless it is `unknown`."""
+    """Highest probability, after temperature scaling; the probability of `label` unless that is `unknown`."""
     probabilities: dict[str, float]
+    """Probability of each class, by class name."""
     voice_weight: float | None
-    """How much the fusion let the voice count, 0 to 1; None where the fusion has no such weight."""
+    """Weight that the fusion gives to the voice, 0 to 1; None if the fusion has no such weight."""
     face_weight: float | None
+    """Weight that the fusion gives to the face, 0 to 1; None if the fusion has no such weight."""
     audio_ok: bool
-    """False: no usable sound; the answer rests on the face alone."""
+    """False if the window has no usable audio; the prediction is then based on the face alone."""
     video_ok: bool
+    """False if the window has no usable face; the prediction is then based on the voice alone."""
     notes: str = ""
-    """Remarks of the preparation, such as which of several faces was used."""
+    """Notes of the preparation, for example which of several faces was used."""
 
-    def to_json(self) -> dict:
-        """Returns the fields of the JSON line; `notes` only where there are any."""
+    def to_json(self) -> PredictionFields:
+        """Returns a dict with all fields of the prediction by name, without `notes` if that is empty."""
         fields = dataclasses.asdict(self)
-        return fields if self.notes else {k: v for k, v in fields.items() if k != "notes"}
+        return cast(PredictionFields, {k: v for k, v in fields.items() if k != "notes" or v})
 
 
 @dataclasses.dataclass(frozen=True)
 class PreparedWindow:
-    """A part of a file, prepared."""
+    """Prepared part of a media file."""
 
     path: str
+    """Path of the media file."""
     start: float
-    """Seconds from the beginning of the file."""
+    """Start of the window in the file, in seconds."""
     end: float
-    record_or_error: object
-    """Its Record, or in a line why it has no answer."""
+    """End of the window in the file, in seconds."""
+    result: Record | Failure
+    """Record of the window, or the reason why it could not be prepared."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FailedWindow:
-    """A window that has no answer, in a file whose other windows have."""
+    """Window without a prediction, and the reason."""
 
     path: str
+    """Path of the media file."""
     start: float
+    """Start of the window in the file, in seconds."""
     end: float
+    """End of the window in the file, in seconds."""
     error: str
+    """Reason, in one line."""
 
-    def to_json(self) -> dict:
-        """As a JSON line."""
-        return dataclasses.asdict(self)
+    def to_json(self) -> FailedFields:
+        """Returns the dict {"path", "start", "end", "error"} for a JSON line."""
+        return cast(FailedFields, dataclasses.asdict(self))
+
+
+PredictionT = TypeVar("PredictionT", Prediction, Prediction | FailedWindow)
+"""A Prediction, or a FailedWindow too if the argument can be one."""
 
 
 class FilePredictions(list[Prediction | FailedWindow]):
-    """The answers for the windows of a file, in order: a list, and a table."""
+    """Predictions for the windows of a file, in order; a list that converts to a table."""
 
-    def to_pandas(self):
-        """A pandas DataFrame of `to_table_row`, a row per window; ValueError where pandas is not
-        installed."""
-        try:
-            import pandas
-        except ModuleNotFoundError as error:
-            raise ValueError("to_pandas needs pandas: pip install 'emofuse[tables]'") from error
+    def to_pandas(self) -> "pd.DataFrame":
+        """Returns a pandas DataFrame with one row per window; the columns are the keys of `to_table_row`.
+
+        Raises:
+          ValueError: pandas is not installed.
+        """
+        pandas = require_package("pandas", "tables", "to_pandas")
         return pandas.DataFrame([to_table_row(prediction.to_json()) for prediction in self])
 
 
-def to_table_row(prediction: dict) -> dict:
-    """The JSON of an answer as a row: a column `p_<class>` for each probability."""
-    row = {}
+def to_table_row(prediction: WindowFields) -> dict[str, object]:
+    """Returns the JSON dict of a prediction with `probabilities` replaced by one key `p_<class>` per class.
+
+    The dict of a window without a prediction is returned as an equal copy.
+    """
+    row: dict[str, object] = {}
     for name, value in prediction.items():
-        row |= {f"p_{k}": p for k, p in value.items()} if name == "probabilities" else {name: value}
+        if name == "probabilities":
+            row |= {f"p_{class_name}": p for class_name, p in cast(dict[str, float], value).items()}
+        else:
+            row[name] = value
     return row
 
 
 def is_probability(value: object) -> bool:
-    """Whether it is a number from 0 to 1."""
+    """Returns True if `value` is a number from 0 to 1 and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
-def apply_min_confidence(
-    prediction: Prediction | FailedWindow, min_confidence: float
-) -> Prediction | FailedWindow:
-    """The answer, with the label `unknown` where its confidence is below `min_confidence`."""
-    is_unsure = isinstance(prediction, Prediction) and prediction.confidence < min_confidence
-    return dataclasses.replace(prediction, label=UNKNOWN_LABEL) if is_unsure else prediction
+def check_min_confidence(value: object) -> None:
+    """Raises ValueError if `value` is not a number from 0 to 1."""
+    if not is_probability(value):
+        raise ValueError(f"min_confidence={value}: expected a number from 0 to 1")
+
+
+def apply_min_confidence(prediction: PredictionT, min_confidence: float) -> PredictionT:
+    """Returns the prediction, with the label `unknown` if its confidence is below `min_confidence`.
+
+    A FailedWindow is returned unchanged.
+    """
+    if isinstance(prediction, Prediction) and prediction.confidence < min_confidence:
+        return dataclasses.replace(prediction, label=UNKNOWN_LABEL)
+    return prediction
 
 
 def make_window_prediction(
-    classes: Sequence[str], window: PreparedWindow, output: dict[str, np.ndarray]
+    classes: Sequence[str], window: PreparedWindow, output: Mapping[str, np.ndarray]
 ) -> Prediction | FailedWindow:
-    """The answer for a window, from its row of the model's outputs, which a gap does not read."""
-    start, end, record_or_error = round(window.start, 3), round(window.end, 3), window.record_or_error
-    if isinstance(record_or_error, str):
-        return FailedWindow(window.path, start, end, record_or_error)
-    fields = {"path": window.path, "start": start, "end": end, "notes": record_or_error.notes}
+    """Returns the Prediction for a prepared window, or a FailedWindow if its preparation failed.
+
+    Args:
+      classes: class names in the order of the probabilities.
+      window: the prepared window.
+      output: row of the model's outputs for this window, by name; not read if the preparation failed.
+
+    Raises:
+      KeyError: `output` has no `probabilities`.
+      ValueError: the number of probabilities is not that of the classes.
+    """
+    start, end, result = round(window.start, 3), round(window.end, 3), window.result
+    if isinstance(result, Failure):
+        return FailedWindow(window.path, start, end, result.reason)
     return make_prediction(
         classes,
         output,
-        **fields,
-        audio_ok=bool(record_or_error.audio_ok),
-        video_ok=bool(record_or_error.video_ok),
+        path=window.path,
+        start=start,
+        end=end,
+        audio_ok=bool(result.audio_ok),
+        video_ok=bool(result.video_ok),
+        notes=result.notes,
     )
 
 
 def make_prediction(
     classes: Sequence[str],
-    outputs: dict[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
     *,
     path: str = "",
     start: float = 0.0,
@@ -124,7 +205,24 @@ def make_prediction(
     video_ok: bool,
     notes: str = "",
 ) -> Prediction:
-    """The answer for a clip, from its row of the model's outputs."""
+    """Returns the Prediction for one clip from its row of the model's outputs.
+
+    The label is the most probable class, and `confidence` is its probability.
+
+    Args:
+      classes: class names in the order of the probabilities.
+      outputs: row of the model's outputs by name: `probabilities` [c] and optionally `modality_weights` [2].
+      path: path of the media file.
+      start: start of the window in the file, in seconds.
+      end: end of the window in the file, in seconds.
+      audio_ok: False if the clip has no usable audio.
+      video_ok: False if the clip has no usable face.
+      notes: notes of the preparation.
+
+    Raises:
+      KeyError: `outputs` has no `probabilities`.
+      ValueError: the number of probabilities is not that of the classes.
+    """
     probabilities = outputs["probabilities"]
     best_class = int(np.argmax(probabilities))
     modality_weights = outputs.get("modality_weights")

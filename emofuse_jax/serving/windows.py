@@ -1,5 +1,6 @@
-"""Which files are answered, and where a long one is cut."""
+"""Finds the media files to predict and cuts long files into windows."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -7,17 +8,40 @@ from collections.abc import Iterator, Sequence
 from emofuse_jax.serving.interfaces import LoadedBundle
 
 MAX_EXTENSION_FRACTION = 0.1
-"""A rest of at most this share of a window lengthens the last window instead of opening another."""
+"""The last window is extended if at most this fraction of a window is left over at the end."""
 AUDIO_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
+"""File name suffixes of audio files, in lower case."""
 VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm")
+"""File name suffixes of video files, in lower case."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Part of a media file that gets one prediction."""
+
+    start: float
+    """Start in seconds."""
+    end: float
+    """End in seconds."""
+    is_complete_file: bool
+    """True if the complete file is decoded, regardless of `start` and `end`."""
+
+    @property
+    def clip_range(self) -> tuple[float, float] | tuple[None, None]:
+        """Returns start and end of the part of the file to decode; None and None for the complete file."""
+        return (None, None) if self.is_complete_file else (self.start, self.end)
 
 
 def cut_windows(duration_seconds: float, window_seconds: float) -> list[tuple[float, float]]:
-    """Start and end of the windows of a file of `duration_seconds`, in seconds.
+    """Returns the (start, end) times of the windows of a file, in seconds.
 
-    A file up to a window long (and a tenth more) is one window, as a training clip is. A longer one is cut
-    every `window_seconds`; the last window is moved back to end with the file, so that every window is a
-    whole one, unless no more than a tenth of a window is left over: the last window then takes it.
+    A file of up to 1.1 windows is one window, because a training clip is one window too. A longer file is cut
+    every `window_seconds`. The last window is moved back so that it ends with the file and has full length.
+    If at most a tenth of a window is left over, the last window is extended instead.
+
+    Args:
+      duration_seconds: duration of the file.
+      window_seconds: length of a window.
     """
     count = max(1, math.ceil(duration_seconds / window_seconds - MAX_EXTENSION_FRACTION - 1e-9))
     last_start = max(0.0, min((count - 1) * window_seconds, duration_seconds - window_seconds))
@@ -27,7 +51,11 @@ def cut_windows(duration_seconds: float, window_seconds: float) -> list[tuple[fl
 
 
 def find_media_files(paths: Sequence[str]) -> Iterator[str]:
-    """The files that are named, and the media files in the folders that are named, by suffix and in order."""
+    """Yields the paths of the files in `paths`, and of all media files below the directories in `paths`.
+
+    A path that is not a directory is yielded unchanged, even if it does not exist. Files in directories are
+    selected by suffix (AUDIO_SUFFIXES, VIDEO_SUFFIXES, case is ignored) and sorted.
+    """
     for path in paths:
         if not os.path.isdir(path):
             yield path
@@ -39,7 +67,10 @@ def find_media_files(paths: Sequence[str]) -> Iterator[str]:
                     yield os.path.join(folder, name)
 
 
-def plan_windows(duration_seconds: float, bundle: LoadedBundle) -> list[tuple[float, float, tuple]]:
-    """Start and end of a file's windows, and the part to open: (None, None) where it is the whole file."""
-    windows = cut_windows(duration_seconds, bundle.metadata["window"]["seconds"])
-    return [(start, end, (None, None) if len(windows) == 1 else (start, end)) for start, end in windows]
+def plan_windows(duration_seconds: float, bundle: LoadedBundle) -> list[Window]:
+    """Returns the windows of a file that lasts `duration_seconds`, cut to the window length of the bundle.
+
+    If there is only one window, it is the complete file.
+    """
+    times = cut_windows(duration_seconds, bundle.metadata["window"]["seconds"])
+    return [Window(start, end, is_complete_file=len(times) == 1) for start, end in times]

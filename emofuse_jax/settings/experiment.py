@@ -1,141 +1,184 @@
-"""Every field of an experiment with its default; a config file changes what it needs."""
+"""Defines every config field of an experiment with its default; a config file changes some of them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
 
 from emofuse_jax import losses
 from emofuse_jax.settings.model import default_model_config
+from emofuse_jax.types import ConfigFields
 from emofuse_jax.utils.validation import reject_unknown_fields
 
 
 def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ml_collections.ConfigDict:
-    """The defaults of a fusion of two encoders (models/registry.py), at the sizes of the papers."""
+    """Returns a complete experiment config: a fusion of two encoders at the sizes of the papers.
+
+    The fields are name, seed, model, init, data, augment, loss, optimizer, train, crossval and mesh.
+
+    Args:
+      fusion: Name of the fusion (models/registry.py).
+      audio: Name of the audio encoder.
+      video: Name of the video encoder.
+
+    Raises:
+      ValueError: The name of the fusion or of an encoder is unknown.
+    """
     config = ml_collections.ConfigDict()
     config.name = fusion
     config.seed = 0
     config.model = default_model_config(fusion, audio=audio, video=video)
-    # Where a stream's encoder starts: a workdir that trained it, or public weights (.safetensors).
+    # Initial parameters of each encoder: the workdir of a run that trained it, or public weights
+    # (.safetensors); empty: random.
     config.init = ml_collections.ConfigDict({"audio": "", "video": ""})
     config.data = data_defaults()
     config.augment = augment_defaults()
-    config.loss = ml_collections.ConfigDict(losses.LOSS_DEFAULTS)
+    config.loss = losses.loss_defaults()
     config.optimizer = optimizer_defaults()
     config.train = train_defaults()
     config.crossval = crossval_defaults()
-    # Devices that share a batch; -1: all of them. fsdp splits large parameters over them.
+    # data: number of devices that share a batch; -1: all. fsdp: large parameters are sharded over them.
     config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": False})
     return config
 
 
-def default_fields(model: Mapping) -> dict:
-    """Returns every field at its default, for the fusion and the encoders of a `config.model`."""
+def default_fields(model: Mapping[str, Any]) -> ConfigFields:
+    """Returns every experiment field at its default, as nested dicts, for the names in a `config.model`.
+
+    `model` needs `fusion.name`, `audio.encoder` and `video.encoder`. In the result, `loss.objectives` lists
+    every objective with weight 0.
+
+    Raises:
+      KeyError: One of these three fields is missing.
+      ValueError: The name of the fusion or of an encoder is unknown.
+    """
+    return with_registered_objectives(required_fields(model))
+
+
+def required_fields(model: Mapping[str, Any]) -> ConfigFields:
+    """Returns the fields that every experiment has: `default_fields` without registered objectives.
+
+    Raises what `default_fields` raises.
+    """
     encoders = {name: model[name]["encoder"] for name in ("audio", "video")}
-    defaults = base(model["fusion"]["name"], **encoders).to_dict()
-    defaults["loss"]["objectives"] = dict.fromkeys(losses.OBJECTIVES, 0.0)
-    return defaults
+    return base(model["fusion"]["name"], **encoders).to_dict()
+
+
+def with_registered_objectives(fields: ConfigFields) -> ConfigFields:
+    """Returns the fields of an experiment with every registered objective in `loss.objectives`, weight 0."""
+    return fields | {"loss": fields["loss"] | {"objectives": dict.fromkeys(losses.OBJECTIVES, 0.0)}}
 
 
 def check_fields(config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError naming the first field of a config that an experiment does not have."""
+    """Raises ValueError if a config has a field that experiments do not have; names the first such field.
+
+    Also raises ValueError if its fusion or an encoder is unknown, and KeyError or AttributeError if it does
+    not name them.
+    """
     reject_unknown_fields(config.to_dict(), default_fields(config.model), "config")
 
 
 def data_defaults() -> ml_collections.ConfigDict:
-    """Which records, and how they become batches."""
+    """Returns the defaults of `config.data`: the records to read, and how batches are made of them."""
     return ml_collections.ConfigDict(
         {
             "path": "",  # directory written by emofuse prepare
-            "recipe": "fbp",
-            "protocol": "",  # empty: the only one that is there
+            "recipe": "fbp",  # preprocessing recipe of the records
+            "protocol": "",  # name of the evaluation protocol; empty: the only one of the records
             "fold": 0,
-            "hold_out": True,  # False: validation clips are trained on too, and the last parameters are kept
-            "audio_steps": 400,  # longer sounds are cut to their middle
-            "batch_size": 32,  # of all processes together
-            "balanced": False,  # every batch holds the same number of each class
-            "labelled_fraction": 1.0,  # of the training clips; the others' labels are hidden, by clip
-            "labelled_share": 0.0,  # of the rows of a batch, where labels are hidden; 0: as they come
-            "keep_unlabelled": True,  # False: training clips without a label are left out
-            "threads": 2,  # readers
-            "on_corrupt": "stop",  # at a damaged training record; skip: it is left out, counted and told
-            # stream: batches are read as they come; resident: the split lies in the devices' memory; auto:
-            # resident on accelerators that hold it in a third of their memory.
+            "hold_out": True,  # False: train on the validation clips too and save the last parameters
+            "audio_steps": 400,  # spectrogram steps; of a longer clip only the middle is used
+            "batch_size": 32,  # clips in a batch, all processes together
+            "balanced": False,  # True: every batch has the same number of clips of each class
+            "labelled_fraction": 1.0,  # fraction of each class's training clips whose label is used
+            "labelled_share": 0.0,  # fraction of labelled rows in a batch; 0: as in the data
+            "keep_unlabelled": True,  # False: training clips without a label are not used
+            "threads": 2,  # threads that read records
+            "on_corrupt": "stop",  # at a damaged training record; skip: leave it out, count it and warn
+            # stream: read each batch when it is needed; resident: hold the split in the devices' memory;
+            # auto: resident on accelerators if it needs at most a third of their memory, else stream.
             "mode": "auto",
-            # More than one: so many lengths of streamed batches at most, clips of like length share a batch.
+            # Largest number of lengths of streamed batches; with more than 1, clips of similar length share
+            # a batch.
             "buckets": 1,
         }
     )
 
 
 def augment_defaults() -> ml_collections.ConfigDict:
-    """Augmentation on the device; a zero turns a part off."""
+    """Returns the defaults of `config.augment`: augmentation on the device; 0 or False turns a part off."""
     return ml_collections.ConfigDict(
         {
-            "frames": 0,  # random frames a clip in training, one from each equal part; 0: all
-            "flip": True,
-            "shift": 6,  # pixels
-            "brightness": 0.15,  # share of the range
-            "contrast": 0.2,
-            "time_masks": 1,
-            "time_width": 40,  # steps
-            "frequency_masks": 1,
-            "frequency_width": 24,  # bins
-            "gain": 0.3,  # nepers
-            "crop": 0,  # random steps in a row of each clip; 0: all
-            "speed": 0.0,  # a clip is up to e^speed times as fast or as slow
-            "pitch": 0.0,  # its frequencies are up to e^pitch times as high or as low
-            "equalizer": 0.0,  # nepers that a clip's spectrum is raised or lowered, smoothly over its bins
-            "style": 0.0,  # probability that each bin takes a share of another clip's mean and deviation
-            "reverb": 0.0,  # probability of a room
-            "reverb_steps": 60,  # steps in which the longest one falls by 60 dB
+            "frames": 0,  # random frames of each clip, one from each of as many equal parts; 0: all
+            "flip": True,  # mirror the faces of half of the clips
+            "shift": 6,  # largest shift of the faces in pixels
+            "brightness": 0.15,  # largest change, as a fraction of the range 0 to 255
+            "contrast": 0.2,  # largest relative change
+            "time_masks": 1,  # number of masked intervals in time
+            "time_width": 40,  # largest width of one in steps
+            "frequency_masks": 1,  # number of masked intervals in frequency
+            "frequency_width": 24,  # largest width of one in bins
+            "gain": 0.3,  # largest change of loudness in nepers
+            "crop": 0,  # length in steps of a random window of each clip; 0: the complete clip
+            "speed": 0.0,  # largest log of the change of speed: up to e^speed times as fast or as slow
+            "pitch": 0.0,  # largest log of the change of all frequencies: up to e^pitch times as high or low
+            "equalizer": 0.0,  # largest change of a clip's spectrum in nepers, a random curve over the bins
+            "style": 0.0,  # probability that a clip's per-bin mean and deviation are mixed with another's
+            "reverb": 0.0,  # probability of reverberation
+            "reverb_steps": 60,  # steps in which the longest reverberation falls by 60 dB
             "noise": 0.0,  # probability of noise
-            "noise_snr_min": 5.0,  # dB
-            "noise_snr_max": 40.0,  # dB
-            "mixup": 0.0,  # alpha of the Beta distribution of the share of another clip
-            "audio_dropout": 0.0,  # probability of a clip without sound
-            "video_dropout": 0.0,  # probability of a clip without faces
+            "noise_snr_min": 5.0,  # lowest signal-to-noise ratio in dB
+            "noise_snr_max": 40.0,  # highest signal-to-noise ratio in dB
+            "mixup": 0.0,  # alpha of the Beta distribution that the mixing weight is drawn from
+            "audio_dropout": 0.0,  # probability that a clip's audio is masked
+            "video_dropout": 0.0,  # probability that a clip's faces are masked
         }
     )
 
 
 def optimizer_defaults() -> ml_collections.ConfigDict:
-    """`warmup` and `final_rate` are shares."""
+    """Returns the defaults of `config.optimizer`: name, learning rate, decays, clipping and averages."""
     return ml_collections.ConfigDict(
         {
             "name": "adamw",  # or muon
-            "learning_rate": 3e-4,
-            "warmup": 0.05,
-            "final_rate": 0.01,
+            "learning_rate": 3e-4,  # peak, at the end of the warm-up
+            "warmup": 0.05,  # fraction of all updates in which the rate rises from 0 to its peak
+            "final_rate": 0.01,  # learning rate at the end, as a fraction of the peak
             "weight_decay": 0.05,
             "b1": 0.9,
             "b2": 0.999,
-            "clip_norm": 1.0,
+            "clip_norm": 1.0,  # largest global norm of a gradient
             "accumulate": 1,  # batches whose gradients are averaged into one update
-            "ema": 0.0,  # decay of the parameters' running average, an update; 0: none
+            "ema": 0.0,  # decay per update of the moving average of the parameters; 0: no average
         }
     )
 
 
 def train_defaults() -> ml_collections.ConfigDict:
-    """Length of the run and when to look."""
+    """Returns the defaults of `config.train`: length of the run, validation and logging."""
     return ml_collections.ConfigDict(
         {
             "epochs": 40,
-            "patience": 0,  # epochs without a better validation UA before it stops; 0: never
-            "temperature": 1.0,  # of the probabilities, where no clips are held out to fit it to
-            "eval_batch_size": 32,
-            "log_every": 10,  # steps
+            "patience": 0,  # epochs without a better validation UA before the run stops; 0: never
+            "temperature": 1.0,  # of the predicted probabilities if no clips are held out to fit it
+            "eval_batch_size": 32,  # clips in a validation batch, all processes together
+            "log_every": 10,  # steps between two log lines
             "steps_per_call": 0,  # steps of resident data in one dispatch; 0: 10 on accelerators, 1 on a CPU
         }
     )
 
 
 def crossval_defaults() -> ml_collections.ConfigDict:
-    """How `emofuse crossval` runs the folds and seeds; no number depends on it beyond rounding."""
+    """Returns the defaults of `config.crossval`: how `emofuse crossval` runs the folds and seeds.
+
+    The scores do not depend on these fields beyond rounding.
+    """
     return ml_collections.ConfigDict(
         {
-            "mode": "auto",  # vmap: side by side; loop: one a device; auto: vmap without convolutions
-            "memory": 0.0,  # GB a device that replicas may take; 0: nine tenths of what is there
-            "save_seconds": 60.0,  # at an epoch's end, when so long ago the last save was
+            # vmap: several replicas at once on a device; loop: one at a time on a device; auto: vmap for
+            # models without convolutions, else loop.
+            "mode": "auto",
+            "memory": 0.0,  # GB of each device that replicas may use; 0: nine tenths of its memory
+            "save_seconds": 60.0,  # shortest time between two saves, which happen at the end of an epoch
         }
     )

@@ -1,41 +1,55 @@
-"""Every field of a model's config, at the size of the papers."""
+"""Defines every field of `config.model` with its default, at the sizes of the papers."""
 
 from ml_collections import ConfigDict
 
 from emofuse_jax.models.layers.margins import MARGIN_DEFAULTS
-from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, VIDEO_ENCODERS, get_encoder_class
+from emofuse_jax.models.registry import ENCODERS, FUSIONS
+from emofuse_jax.types import ConfigFields
 
 ATTENTION_DEFAULTS = {"attention": "additive", "attention_width": 256, "temperature": 0.3}
-"""Pooling of an encoder's positions (`attention_pooling.ATTENTION_TYPES`); `temperature` is lambda."""
+"""Attention that pools an encoder's positions (`attention_pooling.ATTENTION_TYPES`); `temperature` is the
+papers' lambda."""
 
 
 def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ConfigDict:
-    """The config of a paper-size model: `dtype`, `audio`, `video`, `fusion`, `margins`, `polarity`.
+    """Returns the config of a model at the sizes of the papers.
 
-    `dtype`: of activations, `float32` or `bfloat16`. `audio` and `video`: `encoder` with the `defaults` of
-    its class (models/registry.py), and the attention that pools its positions for fusions of vectors.
-    `fusion`: `name` with the `defaults` of its class (models/registry.py). `margins`: those between
-    classes (models/layers/margins.py). `polarity`: -1, 0 or 1 for each class; empty: by the classes' names,
-    where something needs it (emofuse_jax/losses/class_polarity.py).
+    Args:
+      fusion: Name of the fusion (models/registry.py).
+      audio: Name of the audio encoder.
+      video: Name of the video encoder.
+
+    Returns:
+      `dtype` of the activations, `float32` or `bfloat16`; `audio` and `video`: name of the `encoder`, the
+      `defaults` of its class and, for fusions of pooled vectors, its attention; `fusion`: `name` and the
+      `defaults` of its class; `margins` between classes (models/layers/margins.py); `polarity`: -1, 0 or 1
+      for each class. An empty polarity is derived from the class names if an objective needs it
+      (emofuse_jax/losses/class_polarity.py).
 
     Raises:
-      ValueError: an unknown fusion or encoder.
+      ValueError: The name of the fusion or of an encoder is unknown.
     """
-    if fusion not in FUSIONS:
-        raise ValueError(f"fusion: {fusion!r}, expected one of {', '.join(FUSIONS)}")
+    fusion_class = FUSIONS.require(fusion, "fusion")
     return ConfigDict(
         {
             "dtype": "float32",
-            "audio": encoder_config(AUDIO_ENCODERS, audio, "audio", fusion),
-            "video": encoder_config(VIDEO_ENCODERS, video, "video", fusion),
-            "fusion": {"name": fusion} | FUSIONS[fusion].defaults,
+            "audio": encoder_config("audio", audio, fusion),
+            "video": encoder_config("video", video, fusion),
+            "fusion": {"name": fusion} | dict(fusion_class.defaults),
             "margins": dict(MARGIN_DEFAULTS),
             "polarity": (),
         }
     )
 
 
-def encoder_config(registry: dict, name: str, field: str, fusion: str) -> dict:
-    """The fields of one encoder and, before a fusion of vectors, of the attention after it."""
+def encoder_config(modality: str, name: str, fusion: str) -> ConfigFields:
+    """Returns the default fields of an encoder and, for a fusion of vectors, of the attention after it.
+
+    The field `encoder` is its name.
+
+    Raises:
+      KeyError: the fusion is not registered, or `modality` is not "audio" or "video".
+      ValueError: there is no encoder `name` of this modality.
+    """
     attention = ATTENTION_DEFAULTS if FUSIONS[fusion].takes == "vectors" else {}
-    return {"encoder": name} | get_encoder_class(registry, name, field).defaults | attention
+    return {"encoder": name} | dict(ENCODERS[modality].require(name, modality).defaults) | attention

@@ -1,54 +1,59 @@
-"""The small variant of an experiment, for the demo corpus on two cores.
+"""The small variant of an experiment, which trains on the demo corpus on two cores.
 
-Narrow encoders with batch norm, four sampled frames of 56x56, and a short schedule. Each encoder and fusion
-names its small sizes next to its defaults (`small`). The second moment of AdamW is forgotten quickly (b2):
-the streams are learned one after the other, and the gradients of the first would hold the steps of the second
-small for hundreds of updates.
+It has narrow encoders with batch norm, four sampled frames of 56x56 pixels and a short schedule. Each encoder
+and fusion declares its small sizes next to its defaults (models/registry.py). AdamW forgets its second moment
+quickly (b2): the two streams are learned one after the other, and large gradients of the first would keep the
+steps of the second small for hundreds of updates.
 """
 
 import ml_collections
 
-from emofuse_jax.models.registry import AUDIO_ENCODERS, FUSIONS, VIDEO_ENCODERS
-from emofuse_jax.settings.shipped import NON_EXPERIMENT_CONFIGS, load_shipped, shipped_names
+from emofuse_jax.models.registry import ENCODERS, FUSIONS, MODALITIES
+from emofuse_jax.settings.shipped import load_experiment
 
-SMALL_AUGMENT = {"resnet": {"frequency_masks": 2, "frequency_width": 60}}
-"""Fields of `config.augment` by audio encoder: a ResNet over whole spectra learns speakers by heart."""
-
-EPOCHS_BY_FUSION = {"audio_only": 10, "video_only": 10, "avef": 18}
-"""Epochs by fusion; the others train for 12."""
+SMALL_EPOCHS = 12
+"""Epochs of a small variant, unless its fusion declares `small_epochs`."""
 
 
 def small(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
-    """Returns the small variant of a shipped experiment.
+    """Returns the config of the small variant of a shipped experiment or of a registered fusion.
 
     Raises:
-      LookupError: no shipped experiment has that name.
+      LookupError: there is neither a shipped experiment nor a fusion named `experiment`.
     """
-    if experiment in set(NON_EXPERIMENT_CONFIGS) - {"features"} or experiment not in shipped_names():
-        raise LookupError(f"configs/demo.py:{experiment}: there is no shipped experiment of that name")
-    config = load_shipped(experiment)
-    model = config.model
+    config = load_experiment(experiment)
+    shrink(config)
     config.name = f"demo_{experiment}"
+    return config
+
+
+def shrink(config: ml_collections.ConfigDict) -> None:
+    """Changes the config of an experiment into its small variant, in place.
+
+    Raises ValueError if its fusion or an encoder is unknown.
+    """
+    model = config.model
     config.data.update(audio_steps=350, batch_size=16)  # of 10 ms or more; a clip is 3.5 s at most
     config.augment.update(shift=4, brightness=0.1, contrast=0.1)
-    config.augment.update(SMALL_AUGMENT.get(model.audio.encoder, {}))
     if model.video.encoder == "frames":
         config.augment.frames = 4
-    for modality_config, field in ((model.audio, "parts"), (model.video, "snippets")):
-        if field in modality_config:
-            modality_config[field] = min(modality_config[field], 3)
-    for modality_config, registry in ((model.audio, AUDIO_ENCODERS), (model.video, VIDEO_ENCODERS)):
-        sizes = getattr(registry[modality_config.encoder], "small", {})
-        modality_config.update(
-            {k: v for k, v in sizes.items() if k in modality_config}
-        )  # not all fusions have attention
+    for modality in MODALITIES:
+        encoder_config = model[modality]
+        encoder = ENCODERS[modality].require(encoder_config.encoder, f"config.model.{modality}.encoder")
+        sizes = dict(getattr(encoder, "small", {}))
+        sizes |= {
+            name: min(limit, encoder_config[name])
+            for name, limit in getattr(encoder, "small_limits", {}).items()
+            if name in encoder_config
+        }
+        # not every fusion pools the positions of its encoders by attention
+        encoder_config.update({name: size for name, size in sizes.items() if name in encoder_config})
+        config.augment.update(getattr(encoder, "small_augment", {}))
     if config.data.recipe == "hgr" and model.video.encoder == "frames":
         model.video.downsample = 1  # the demo's records of this recipe hold faces of 56x56
-    if "dropout" in model.fusion:
-        model.fusion.dropout = 0.1
-    model.fusion.update(getattr(FUSIONS[model.fusion.name], "small", {}))
+    fusion = FUSIONS.require(model.fusion.name, "config.model.fusion.name")
+    model.fusion.update(getattr(fusion, "small", {}))
     config.optimizer.b2 = 0.95
     rate = config.optimizer.learning_rate
     config.optimizer.learning_rate = max(rate, min(rate * 20 / 3, 2e-3))  # 2e-3 for 3e-4
-    config.train.epochs = EPOCHS_BY_FUSION.get(model.fusion.name, 12)
-    return config
+    config.train.epochs = getattr(fusion, "small_epochs", SMALL_EPOCHS)

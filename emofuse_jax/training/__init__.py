@@ -1,1 +1,1 @@
-"""Training: the loop, its step, optimizer and state."""
+"""Trains models: loop, step, optimizer, batch sources, checkpoints and cross-validation."""

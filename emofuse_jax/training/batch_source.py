@@ -1,7 +1,7 @@
-"""Where training and validation clips come from: read as they are needed, or resident on the devices."""
+"""Provides training and validation batches: read from disk when needed, or resident on the devices."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import jax
@@ -19,49 +19,78 @@ from emofuse_jax.parallel.mesh import batch_sharding, put_batch, put_with_shardi
 from emofuse_jax.parallel.xla_options import step_options
 from emofuse_jax.scoring.predict import sharded_batches
 from emofuse_jax.training.experiment import Experiment, make_experiment_sampler
-from emofuse_jax.training.step import jit_train_step, select_epoch_sums
+from emofuse_jax.training.step import EpochSums, StepMetrics, TrainStep, jit_train_step, select_epoch_sums
 from emofuse_jax.types import Batch, InputSpec, TrainState
 
 DATA_MODES = ("auto", "stream", "resident")
+"""Values of `config.data.mode`."""
 ON_CORRUPT_CHOICES = ("stop", "skip")
+"""Values of `config.data.on_corrupt`."""
 MAX_RESIDENT_MEMORY_FRACTION = 1 / 3
-"""Of an accelerator's memory that a resident split may take: the step needs the rest."""
+"""Maximum fraction of an accelerator's memory for resident clips; the training step needs the rest."""
 ACCELERATOR_STEPS_PER_CALL = 10
-"""Steps in a dispatch on accelerators."""
+"""Default number of steps per dispatch on accelerators."""
 
-StepOutputs = tuple[TrainState, dict, dict]
-"""The state, the last step's metrics, and the sums over all steps of a call that an epoch adds up."""
+StepOutputs = tuple[TrainState, StepMetrics, EpochSums]
+"""The state, the metrics of the last step, and the sums over all steps of the call (`select_epoch_sums`)."""
 
 
 class BatchSource(Protocol):
-    """What the loop asks of either kind."""
+    """Interface of the two batch sources, used by the training loop."""
 
     steps_per_call: int
-    """Steps that one call may take."""
+    """Maximum number of steps per call."""
     data_wait_seconds: float
-    """Seconds that `step` stood still for data."""
+    """Seconds that `step` has waited for data."""
     skip_policy: SkipPolicy
-    """Training clips, where damaged ones are to be left out."""
+    """Training clips that are skipped if their records are damaged."""
 
-    def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
-        """Compiles `step` (training/step.py) for this kind of data."""
+    def compile(self, step: TrainStep, state: TrainState) -> jax.stages.Compiled:
+        """Compiles `step` (training/step.py) for this kind of data, and returns the compiled program.
+
+        Raises:
+          ValueError: if `step` does, because a field of the config is invalid.
+        """
 
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
-        """Takes steps `first_step` to `first_step + step_count`."""
+        """Executes `step_count` steps; the first one has the number `first_step`, counted from 0.
+
+        Returns:
+          The new state, the metrics of the last step (see `make_train_step`), and the sums of `loss` and
+          `confusion` over all steps.
+
+        Raises:
+          DamagedRecordError, OSError: if batches are read from disk and a record or file is damaged.
+        """
 
     def validation_batches(self) -> Iterator[Batch]:
-        """The validation clips, each once, on the devices."""
+        """Yields batches of all validation clips, each clip once, on the devices.
+
+        Raises:
+          DamagedRecordError, OSError: if batches are read from disk and a record or file is damaged.
+        """
 
 
 def make_batch_source(experiment: Experiment, mesh: Mesh) -> BatchSource:
-    """The batch source of `config.data.mode`; ValueError on an unknown mode."""
+    """Returns the batch source for `config.data.mode`: a ResidentBatchSource or a StreamedBatchSource.
+
+    `auto` chooses resident data on accelerators if the clips fit and all batches have one length. For
+    resident data, the records of all training and validation clips are read.
+
+    Raises:
+      ValueError: if the mode is unknown, if resident data is combined with several buckets, if
+        `config.data.on_corrupt`, `config.data.buckets` or a field of the sampler is invalid, or if a resident
+        record lacks a field of the batch.
+      DamagedRecordError: if a resident record is damaged and must not be skipped (a ValueError).
+      OSError: if a shard of resident records cannot be opened.
+    """
     mode = experiment.config.data.mode
     if mode not in DATA_MODES:
         raise ValueError(f"config.data.mode={mode!r}: expected one of {', '.join(DATA_MODES)}")
     has_several_buckets = len(experiment.buckets.specs) > 1
     if has_several_buckets and mode == "resident":
         raise ValueError(
-            "config.data.buckets: resident clips all have one shape; data.mode=stream has several"
+            "config.data.buckets: resident clips must have one shape; set config.data.mode=stream"
         )
     is_resident = mode == "resident" or (
         mode == "auto" and not has_several_buckets and fits_in_device_memory(experiment, mesh)
@@ -70,7 +99,10 @@ def make_batch_source(experiment: Experiment, mesh: Mesh) -> BatchSource:
 
 
 def fits_in_device_memory(experiment: Experiment, mesh: Mesh) -> bool:
-    """Whether accelerators hold training and validation; a CPU's own memory has the files cached anyway."""
+    """Returns True if the training and validation clips fit in a third of the memory of the accelerators.
+
+    Returns False on a CPU, where the operating system caches the files in the same memory anyway.
+    """
     if jax.default_backend() == "cpu":
         return False
     bytes_per_device = resident_bytes(len(_resident_clips(experiment)), experiment.spec) / mesh.shape["data"]
@@ -78,17 +110,23 @@ def fits_in_device_memory(experiment: Experiment, mesh: Mesh) -> bool:
 
 
 class StreamedBatchSource:
-    """Batches are read while the devices work: a step's dispatch does not wait for the step before."""
+    """Reads batches from disk while the devices work; dispatching a step does not wait for the previous
+    step."""
 
     steps_per_call = 1
 
-    def __init__(self, experiment: Experiment, mesh: Mesh):
-        self._experiment, self._mesh, self._batches, self.data_wait_seconds = experiment, mesh, None, 0.0
+    def __init__(self, experiment: Experiment, mesh: Mesh) -> None:
+        self._experiment, self._mesh, self.data_wait_seconds = experiment, mesh, 0.0
+        self._batches: Iterator[Batch] | None = None
         self.skip_policy = make_skip_policy(experiment)
-        self._compiled_steps: dict[tuple, jax.stages.Compiled] = {}
+        self._compiled_steps: dict[tuple[int, int], jax.stages.Compiled] = {}
 
-    def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
-        """The step on one batch, of each length that there is; gives that of the longest."""
+    def compile(self, step: TrainStep, state: TrainState) -> jax.stages.Compiled:
+        """Compiles the step for each batch length, and returns the program of the longest one.
+
+        Raises:
+          ValueError: if `step` does, because a field of the config is invalid.
+        """
         config, mesh = self._experiment.config, self._mesh
         jitted_step = jit_train_step(step, state, mesh, fsdp=config.mesh.fsdp)
         for spec in self._experiment.buckets.specs:
@@ -99,7 +137,19 @@ class StreamedBatchSource:
         return compiled_step
 
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
-        """Takes one step; `step_count` is 1."""
+        """Reads the next batch, and executes one step; `step_count` must be 1.
+
+        The first call starts at batch `first_step`, later calls continue with the next batch.
+
+        Returns:
+          The new state, the metrics of the step (see `make_train_step`), and its `loss` and `confusion`.
+
+        Raises:
+          DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
+          ValueError: if a record lacks a field of the batch, or if a field of the sampler in the config is
+            invalid.
+          OSError: if a shard cannot be opened.
+        """
         start_time = time.monotonic()
         if self._batches is None:
             self._batches = make_train_batches(self._experiment, self.skip_policy, first_batch=first_step)
@@ -109,7 +159,12 @@ class StreamedBatchSource:
         return state, step_metrics, select_epoch_sums(step_metrics)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Reads them again."""
+        """Returns an iterator over the validation batches, sorted by length, which are read from disk.
+
+        Raises:
+          DamagedRecordError: while iterating, if a record is damaged (a ValueError).
+          OSError: while iterating, if a shard cannot be opened.
+        """
         experiment, batch_size = self._experiment, self._experiment.config.train.eval_batch_size
         clips, buckets = experiment.clips["validation"], experiment.buckets
         clips = buckets.sort_by_bucket(clips)
@@ -117,9 +172,9 @@ class StreamedBatchSource:
 
 
 class ResidentBatchSource:
-    """Training and validation lie in the devices' memory, sharded over `data`; steps gather their rows."""
+    """Stores training and validation clips in device memory, sharded over `data`; steps gather their rows."""
 
-    def __init__(self, experiment: Experiment, mesh: Mesh):
+    def __init__(self, experiment: Experiment, mesh: Mesh) -> None:
         self._experiment, self._mesh, self.data_wait_seconds = experiment, mesh, 0.0
         self._clips, self._sampler = _resident_clips(experiment), make_experiment_sampler(experiment)
         self.skip_policy = make_skip_policy(experiment)
@@ -133,18 +188,26 @@ class ResidentBatchSource:
             process=(jax.process_index(), jax.process_count()),
             skip_policy=self.skip_policy,
         )
-        if experiment.labels is not None:  # of training alone: no clip is in both parts
+        if experiment.labels is not None:  # only of training clips; no clip is in both splits
             resident_batch = hide_labels(resident_batch, experiment.clips["train"][experiment.labels < 0])
         self._data = put_batch(resident_batch, mesh)
         self._take_batch = jax.jit(
             lambda data, rows: take_sharded(data, rows, mesh), out_shardings=batch_sharding(mesh)
         )
 
-    def compile(self, step: Callable, state: TrainState) -> jax.stages.Compiled:
-        """Some steps, each on rows that it gathers; another number of them is compiled when it comes."""
+    def compile(self, step: TrainStep, state: TrainState) -> jax.stages.Compiled:
+        """Compiles `steps_per_call` steps as one program, and returns it.
+
+        Each step gathers its rows on the devices. Another number of steps is compiled on its first use.
+
+        Raises:
+          ValueError: if `step` does, because a field of the config is invalid.
+        """
         config, mesh = self._experiment.config, self._mesh
 
-        def take_step(data: Batch, state: TrainState, rows: Int[Array, " b"]):
+        def take_step(
+            data: Batch, state: TrainState, rows: Int[Array, " b"]
+        ) -> tuple[TrainState, tuple[StepMetrics, EpochSums]]:
             state, step_metrics = step(state, take_sharded(data, rows, mesh))
             return state, (step_metrics, select_epoch_sums(step_metrics))
 
@@ -173,7 +236,14 @@ class ResidentBatchSource:
         return self._compiled_steps.lower(state, self._data, rows).compile()
 
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
-        """Takes `step_count` steps in one call."""
+        """Executes `step_count` steps in one call; the first one has the number `first_step`.
+
+        `compile` must be called before.
+
+        Returns:
+          The new state, the metrics of the last step (see `make_train_step`), and the sums of `loss` and
+          `confusion` over all steps.
+        """
         start_time = time.monotonic()
         clip_indices = np.stack([self._sampler.batch(first_step + i) for i in range(step_count)])
         rows = put_with_sharding(row_numbers(self._clips, clip_indices), replicated(self._mesh))
@@ -181,7 +251,7 @@ class ResidentBatchSource:
         return self._compiled_steps(state, self._data, rows)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Gathers them."""
+        """Yields the validation batches in order, gathered on the devices; the last one is padded."""
         clips, batch_size = (
             self._experiment.clips["validation"],
             self._experiment.config.train.eval_batch_size,
@@ -191,7 +261,14 @@ class ResidentBatchSource:
 
 
 def make_skip_policy(experiment: Experiment) -> SkipPolicy:
-    """What `config.data.on_corrupt` lets go: nothing, or training clips; never one that is scored."""
+    """Returns a SkipPolicy with the clips that may be skipped if their records are damaged.
+
+    If `config.data.on_corrupt` is `stop`, these are none; if it is `skip`, all training clips. Clips that are
+    scored are never skipped.
+
+    Raises:
+      ValueError: if `config.data.on_corrupt` is unknown.
+    """
     on_corrupt = experiment.config.data.on_corrupt
     if on_corrupt not in ON_CORRUPT_CHOICES:
         raise ValueError(
@@ -203,7 +280,16 @@ def make_skip_policy(experiment: Experiment) -> SkipPolicy:
 def make_train_batches(
     experiment: Experiment, skip_policy: SkipPolicy = SKIP_NOTHING, first_batch: int = 0
 ) -> Iterator[Batch]:
-    """The training batches that this process reads, from batch `first_batch`."""
+    """Returns an endless iterator over training batches, from batch `first_batch`.
+
+    Each batch has only the rows of this process.
+
+    Raises:
+      ValueError: if `config.data.buckets` or a field of the sampler is invalid, or if the batch size is not a
+        multiple of the number of processes. While iterating: if a record lacks a field of the batch.
+      DamagedRecordError: while iterating, if a record is damaged and `skip_policy` does not skip its clip.
+      OSError: while iterating, if a shard cannot be opened.
+    """
     labels = experiment.labels
     return train_batches(
         experiment.dataset,
@@ -218,7 +304,10 @@ def make_train_batches(
 
 
 def abstract_batch(spec: InputSpec, batch_size: int, mesh: Mesh) -> Batch:
-    """Shapes, dtypes and shardings of a global batch of `batch_size` rows."""
+    """Returns a batch of `batch_size` rows as shapes, dtypes and shardings (`jax.ShapeDtypeStruct`).
+
+    The rows are split over the mesh axis `data`; there are no arrays.
+    """
     sharding = batch_sharding(mesh)
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype, sharding=sharding),
@@ -227,11 +316,14 @@ def abstract_batch(spec: InputSpec, batch_size: int, mesh: Mesh) -> Batch:
 
 
 def batch_lengths(batch: Batch) -> tuple[int, int]:
-    """Steps of a batch's spectrograms and of its features."""
+    """Returns a tuple: the numbers of spectrogram steps and of audio feature steps of a batch.
+
+    The second one is 0 if the batch has no audio features.
+    """
     features = batch.audio_features
     return batch.audio.shape[1], 0 if features is None else features.shape[1]
 
 
 def _resident_clips(experiment: Experiment) -> Int[np.ndarray, " n"]:
-    """Training and validation, sorted."""
+    """Returns the record indices of the training and validation clips, sorted."""
     return np.unique(np.concatenate([experiment.clips[split] for split in ("train", "validation")]))

@@ -1,4 +1,4 @@
-"""A confusion matrix as a small picture, drawn in milliseconds, for TensorBoard."""
+"""Draws a confusion matrix as a small image for TensorBoard, in a few milliseconds."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,11 @@ TEXT_COLOUR, BACKGROUND_COLOUR, FULL_COLOUR = (20, 20, 20), np.array([255, 255, 
 
 
 def confusion_image(matrix: Shaped[np.ndarray, "c c"], classes: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
-    """Rows are truth, columns answers; colour is the share of the row, the number is clips."""
+    """Returns an RGB image of a confusion matrix: rows are true classes, columns predicted classes.
+
+    The colour of a cell shows its fraction of the row, the number is the count of clips. Pixels are [h w 3],
+    uint8; the size depends only on the number of classes.
+    """
     matrix = np.asarray(matrix, np.float64)
     row_fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side_pixels = MARGIN_PIXELS + CELL_PIXELS * len(classes)

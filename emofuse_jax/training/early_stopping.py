@@ -1,28 +1,48 @@
-"""How far a run has come, and the best that it reached."""
+"""Tracks the best validation result of a run, and decides when to stop early."""
 
 import dataclasses
+from typing import cast
+
+from emofuse_jax.training.checkpoint.metadata import TrackerFields
 
 
 @dataclasses.dataclass
 class EarlyStoppingTracker:
-    """Progress that a checkpoint carries: the best validation so far."""
+    """Best validation result so far; stored in every checkpoint."""
 
     best_ua: float | None = -1.0
-    """None where no clips are held out: then the last epoch is kept."""
+    """Best validation UA; None if no clips are held out, so that the last epoch counts as the best."""
     best_step: int = 0
+    """Step of the best epoch."""
     since_best: int = 0
+    """Number of epochs since the best one."""
     temperature: float = 1.0
-    """For the answers of the parameters that are kept (emofuse_jax/scoring/calibration.py)."""
+    """Temperature for the predictions of the best parameters (emofuse_jax/scoring/calibration.py)."""
 
     def update(self, ua: float | None, step: int) -> bool:
-        """Notes an epoch's validation, None where there is none; True when it is the best so far."""
-        is_best = ua is None or ua > self.best_ua
+        """Updates the best result with the validation UA of an epoch.
+
+        Returns True if this epoch is the best so far, else False. Without validation (`ua` is None), every
+        epoch counts as the best.
+        """
+        if ua is None:
+            is_best = True
+        else:
+            assert self.best_ua is not None  # a run validates in all of its epochs or in none
+            is_best = ua > self.best_ua
         if is_best:
             self.best_ua, self.best_step, self.since_best = ua, step, 0
         else:
             self.since_best += 1
         return is_best
 
+    def to_json(self) -> TrackerFields:
+        """Returns a dict for JSON of the fields `best_ua`, `best_step`, `since_best` and `temperature`.
+
+        `EarlyStoppingTracker(**saved)` restores them.
+        """
+        return cast(TrackerFields, dataclasses.asdict(self))
+
     def should_stop_early(self, patience: int) -> bool:
-        """Whether so many epochs have brought nothing better; 0 never does."""
+        """Returns True after at least `patience` epochs without improvement; always False if it is 0."""
         return 0 < patience <= self.since_best

@@ -1,10 +1,11 @@
-"""A config made concrete: its records, clips of each part, input shape, model, and feature statistics."""
+"""Opens what a config describes: records, clips of each split, input shape, model and feature statistics."""
 
 import dataclasses
 import functools
 import hashlib
 import json
 import os
+from typing import Literal, cast
 
 import ml_collections
 import numpy as np
@@ -26,52 +27,74 @@ from emofuse_jax.data.sampler import Sampler, make_sampler
 from emofuse_jax.losses.class_polarity import fill_polarity
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.settings.experiment import check_fields
-from emofuse_jax.training.folds import apply_hold_out, check_hold_out
+from emofuse_jax.training.checkpoint.metadata import RunMetadata, SpecFields
+from emofuse_jax.training.hold_out import apply_hold_out, check_hold_out
 from emofuse_jax.training.optimizer import check_optimizer
-from emofuse_jax.types import InputSpec
+from emofuse_jax.types import ConfigFields, InputSpec
 from emofuse_jax.utils.versions import package_versions
 
-RESUME_CHANGEABLE_FIELDS = ("data.path", "data.threads", "data.mode", "data.on_corrupt", "mesh", "crossval")
-RESUME_CHANGEABLE_FIELDS += ("train.eval_batch_size", "train.log_every", "train.steps_per_call")
-"""What may change when a run is resumed: beyond rounding no number depends on it, unless records are lost."""
+RESUME_CHANGEABLE_FIELDS = (
+    *("data.path", "data.threads", "data.mode", "data.on_corrupt", "mesh", "crossval"),
+    *("train.eval_batch_size", "train.log_every", "train.steps_per_call"),
+)
+"""Fields that can change when a run is resumed. They change no result apart from rounding, unless damaged
+records are skipped."""
 
-MATCHING_DATA_FIELDS = ("classes", "settings", "spec")
-"""What a checkpoint's records and those it is scored on must share."""
+MatchingField = Literal["classes", "settings", "spec", "training_clips_sha256"]
+"""Metadata field that `check_same_data` can compare."""
+
+MATCHING_DATA_FIELDS: tuple[MatchingField, ...] = ("classes", "settings", "spec")
+"""Metadata fields that must be equal for a checkpoint's records and the records it is scored on."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that follows from a config and its records."""
+    """A config with its dataset, clips, model and statistics."""
 
     config: ml_collections.ConfigDict
     dataset: Dataset
     protocol: str
+    """Name of the split protocol."""
     clips: dict[str, Int[np.ndarray, " n"]]
-    """Record indices of each part."""
+    """Record indices of the clips of each split (train, validation, test)."""
     spec: InputSpec
+    """Input shape of a clip."""
     model: Model
     statistics: tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]
-    """Mean and standard deviation per bin of the fold's training clips, without those of validation."""
+    """Mean and standard deviation per frequency bin over the training clips, without validation clips."""
     labels: Int[np.ndarray, " n"] | None = None
-    """What training sees of each training clip's label, -1 where it is hidden; None: all of them."""
+    """Label of each training clip as seen in training, -1 if hidden; None if all labels are used."""
 
-    def shape(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
-        """The config's shape, whatever the clips."""
+    def choose_spec(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
+        """Returns the input shape of the config (`spec`), whatever the clips are."""
         return self.spec
 
     @functools.cached_property
     def buckets(self) -> Buckets:
-        """Shapes of streamed batches."""
+        """Shapes of streamed batches, and the shape of each record (`make_buckets`, also for the errors)."""
         return make_buckets(self.config, self.dataset, self.clips["train"], self.spec)
 
 
 def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
-    """Opens what `config.data` names; a missing path, protocol or fold is a one-line error.
+    """Opens the dataset, split, model and statistics that a config describes.
 
-    Fills in `config.model.polarity` from the classes where something needs it.
+    Fills in `config.model.polarity` from the class names if a loss or margin needs it.
+
+    Returns:
+      The experiment: the filled-in config, the dataset, the name of the protocol, the clips of each split,
+      the input shape, the model (without parameters), the input statistics, and the labels used in training.
+
+    Raises:
+      ValueError: if a config field is invalid or missing, if the directory has no protocol, or several and
+        the config names none, if a fold has no training or validation clips, if no training clip has a label
+        but the config needs labels, or if prepared files are damaged.
+      FileNotFoundError: if the path, the protocol, the fold or its statistics do not exist.
+      OSError: if a prepared file cannot be read.
     """
     if not config.data.path:
-        raise ValueError("config.data.path is empty: give --config.data.path=DIR, written by emofuse prepare")
+        raise ValueError(
+            "config.data.path is empty; set --config.data.path=DIR to the output of emofuse prepare"
+        )
     check_optimizer(config.optimizer)
     dataset = open_dataset(config.data.path, config.data.recipe)
     config = fill_polarity(config, dataset.classes)
@@ -82,7 +105,15 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
 
 
 def with_fold_and_seed(experiment: Experiment, fold: int, seed: int) -> Experiment:
-    """The same experiment on another fold with another seed, which stand for `{fold}`, `{seed}` in `init`."""
+    """Returns the experiment for another fold and seed; `{fold}` and `{seed}` in `config.init` are filled in.
+
+    The dataset, the protocol and the model are those of `experiment`.
+
+    Raises:
+      ValueError: if the fold has no training or validation clips, if no training clip has a label but the
+        config needs labels, or if the files of the fold are damaged.
+      FileNotFoundError: if the fold or its statistics do not exist.
+    """
     config = ml_collections.ConfigDict(experiment.config.to_dict())
     config.data.fold, config.seed = fold, seed
     for modality, path in config.init.items():
@@ -93,12 +124,14 @@ def with_fold_and_seed(experiment: Experiment, fold: int, seed: int) -> Experime
 def _make_experiment(
     config: ml_collections.ConfigDict, dataset: Dataset, protocol: str, model: Model
 ) -> Experiment:
-    clips = {split: split_indices(dataset, protocol, config.data.fold, split) for split in SPLITS}
+    clips: dict[str, Int[np.ndarray, " n"]] = {
+        split: split_indices(dataset, protocol, config.data.fold, split) for split in SPLITS
+    }
     for split in ("train", "validation"):
         if not len(clips[split]):
             fold_name = f"{protocol}, fold {config.data.fold}"
             raise ValueError(
-                f"{dataset.path}: {fold_name}: {split} is empty; it takes at least three speakers"
+                f"{dataset.path}: {fold_name}: no {split} clips; a fold needs at least three speakers"
             )
     clips = apply_hold_out(clips, hold_out=config.data.hold_out)
     clips["train"], labels = select_training_clips(config, dataset, clips["train"])
@@ -109,7 +142,21 @@ def _make_experiment(
 def make_buckets(
     config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"], spec: InputSpec
 ) -> Buckets:
-    """At most `config.data.buckets` shapes, by the lengths of the training clips."""
+    """Returns at most `config.data.buckets` shapes of batches, chosen from the lengths of the training clips.
+
+    The result also has the bucket (the index of the shape) of each record. With more than one bucket, all
+    records are read once.
+
+    Args:
+      config: config of the experiment.
+      dataset: dataset with the records.
+      clips: record indices of the training clips.
+      spec: shape of the only bucket, if there is one.
+
+    Raises:
+      ValueError: if `config.data.buckets` is not between 1 and 255.
+      OSError: if there are several buckets and a shard cannot be opened.
+    """
     if config.data.buckets == 1:
         return single_bucket(dataset, spec)
     if not 1 < config.data.buckets < 256:
@@ -123,7 +170,19 @@ def make_buckets(
 def select_training_clips(
     config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"] | None]:
-    """The training clips under `config.data`, and the labels that they show; None where it asks nothing."""
+    """Selects the training clips and hides labels, according to `config.data`.
+
+    Returns:
+      A tuple: the m selected clips (record indices), and the label of each one as seen in training (-1 if
+      hidden or unlabelled). Instead of the labels it has None if the config neither hides labels nor needs
+      them; then all clips are selected.
+
+    Raises:
+      ValueError: if the config hides or needs labels, and `config.data.labelled_fraction` is not in (0, 1],
+        no training clip has a label, or manifest.csv has no valid labels.
+      OSError: if the config hides or needs labels, and manifest.csv cannot be read.
+      KeyError: likewise, if a clip has no row in manifest.csv.
+    """
     data = config.data
     if data.labelled_fraction == 1.0 and data.keep_unlabelled and not (data.balanced or data.labelled_share):
         return clips, None
@@ -133,7 +192,11 @@ def select_training_clips(
 
 
 def count_epoch_steps(experiment: Experiment) -> int:
-    """Whole batches in one pass over the training clips; ValueError where there is not even one."""
+    """Returns the number of complete batches in one pass over the training clips.
+
+    Raises:
+      ValueError: if there are fewer training clips than one batch.
+    """
     data, clip_count = experiment.config.data, len(experiment.clips["train"])
     if clip_count < data.batch_size:
         location = f"{experiment.dataset.path}: {experiment.protocol}, fold {data.fold}"
@@ -144,7 +207,13 @@ def count_epoch_steps(experiment: Experiment) -> int:
 
 
 def make_experiment_sampler(experiment: Experiment) -> Sampler:
-    """Which clips make up each training batch."""
+    """Returns the sampler that chooses the clips of each training batch.
+
+    Raises:
+      ValueError: if `config.data.balanced` or `config.data.labelled_share` is combined with buckets, has no
+        labelled clips, or is out of range, or if `config.data.buckets` is not between 1 and 255.
+      OSError: if there are several buckets and a shard cannot be opened.
+    """
     data, clips, buckets = experiment.config.data, experiment.clips["train"], experiment.buckets
     return make_sampler(
         clips,
@@ -160,7 +229,19 @@ def make_experiment_sampler(experiment: Experiment) -> Sampler:
 def make_input_spec(
     config: ml_collections.ConfigDict, dataset: Dataset, audio_steps: int | None = None
 ) -> InputSpec:
-    """The static shape of the records of a dataset under a config, or with other steps than the config's."""
+    """Returns the static shape of the records of a dataset under a config.
+
+    Args:
+      config: config of the experiment.
+      dataset: dataset with the records.
+      audio_steps: number of spectrogram steps, by default `config.data.audio_steps`.
+
+    Returns:
+      The sizes of one clip: numbers of audio steps, bins, frames, pixels, classes and features.
+
+    Raises:
+      ValueError: if the records have audio features, but prep.json has no settings of their encoder.
+    """
     shape, settings, steps = dataset.shape, dataset.prep["settings"], audio_steps or config.data.audio_steps
     other_sizes = shape.f, settings["face"]["frames"], shape.h, shape.w, len(dataset.classes)
     return InputSpec(
@@ -169,24 +250,42 @@ def make_input_spec(
 
 
 def find_only_protocol(dataset: Dataset) -> str:
-    """The single protocol of a dataset; ValueError names the choices where there are several."""
+    """Returns the name of the only protocol of a dataset, a directory in its `splits/`.
+
+    Raises:
+      ValueError: if there are no protocols, or several; then the message lists them.
+      FileNotFoundError: if the dataset has no directory `splits`.
+    """
     names = sorted(os.listdir(os.path.join(dataset.path, "splits")))
     if not names:
-        raise ValueError(f"{dataset.path}: holds no split; it takes at least three speakers")
+        raise ValueError(
+            f"{dataset.path}: no protocol in splits/: fewer than three speakers have clips; prepare more"
+            " speakers, or add a split with emofuse split"
+        )
     if len(names) != 1:
-        raise ValueError(f"{dataset.path}: config.data.protocol must be one of {', '.join(names)}")
+        raise ValueError(
+            f"{dataset.path}: several protocols; set config.data.protocol to one of {', '.join(names)}"
+        )
     return names[0]
 
 
-def make_metadata(experiment: Experiment) -> dict:
-    """What a checkpoint says about itself, ready for JSON; serving needs nothing else."""
+def make_metadata(experiment: Experiment) -> RunMetadata:
+    """Returns the metadata of a checkpoint for JSON, everything that scoring and serving need.
+
+    Keys: `config`, `classes`, `settings`, `spec`, `statistics`, `training_speakers` (training and
+    validation), `training_clips_sha256`, `corpus`, `protocol`, `fold`, `leaks` and `versions`.
+
+    Raises:
+      FileNotFoundError: if the file of the fold no longer exists.
+      ValueError: if the file of the fold is not valid JSON.
+    """
     dataset, (mean, std) = experiment.dataset, experiment.statistics
     train_and_validation_clips = np.concatenate([experiment.clips["train"], experiment.clips["validation"]])
     return {
         "config": experiment.config.to_dict(),
         "classes": list(dataset.classes),
         "settings": dataset.prep["settings"],
-        "spec": dataclasses.asdict(experiment.spec),
+        "spec": cast(SpecFields, dataclasses.asdict(experiment.spec)),
         "statistics": {"mean": mean.tolist(), "std": std.tolist()},
         "training_speakers": sorted(
             {dataset.speaker_of[dataset.clip_ids[clip]] for clip in train_and_validation_clips}
@@ -201,7 +300,7 @@ def make_metadata(experiment: Experiment) -> dict:
 
 
 def hash_training_clips(experiment: Experiment) -> str:
-    """Names the clips that were trained on and validated on, and their order."""
+    """Returns the SHA-256 (hexadecimal text) of the ids of the training and validation clips in order."""
     clip_ids = [
         [experiment.dataset.clip_ids[clip] for clip in experiment.clips[split]] for split in SPLITS[:2]
     ]
@@ -209,20 +308,39 @@ def hash_training_clips(experiment: Experiment) -> str:
 
 
 def check_same_data(
-    experiment: Experiment, saved_metadata: dict, fields: tuple[str, ...] = MATCHING_DATA_FIELDS
+    experiment: Experiment,
+    saved_metadata: RunMetadata,
+    fields: tuple[MatchingField, ...] = MATCHING_DATA_FIELDS,
 ) -> None:
-    """ValueError where the records differ from those a checkpoint was trained on."""
+    """Checks that the records of the experiment are the same as those of a checkpoint.
+
+    Args:
+      experiment: experiment with the current records.
+      saved_metadata: metadata of the checkpoint.
+      fields: metadata fields to compare.
+
+    Raises:
+      ValueError: if one of `fields` differs; the message names the first one.
+      KeyError: if the metadata of the checkpoint lack one of `fields`.
+    """
     current_metadata = make_metadata(experiment)
     for field in fields:
-        current, saved = current_metadata[field], saved_metadata[field]
-        if field == "settings":
-            current, saved = comparable_settings(current), comparable_settings(saved)
-        if current != saved:
+        if _comparable_value(current_metadata, field) != _comparable_value(saved_metadata, field):
             raise ValueError(f"{experiment.dataset.path}: {field} differ from those of the checkpoint")
 
 
-def check_same_config(workdir: str, saved_config: dict, current_config: dict) -> None:
-    """ValueError naming the first field in which a resumed run's config differs from its checkpoint's."""
+def _comparable_value(metadata: RunMetadata, field: MatchingField) -> object:
+    return comparable_settings(metadata["settings"]) if field == "settings" else metadata[field]
+
+
+def check_same_config(workdir: str, saved_config: ConfigFields, current_config: ConfigFields) -> None:
+    """Checks that the config of a resumed run is the same as the saved config.
+
+    Fields of RESUME_CHANGEABLE_FIELDS can differ.
+
+    Raises:
+      ValueError: if another field differs; the message names the first one in alphabetical order.
+    """
     saved_fields, current_fields = flatten_fields(saved_config), flatten_fields(current_config)
     for name in sorted(saved_fields.keys() | current_fields.keys()):
         is_changeable = any(
@@ -230,13 +348,23 @@ def check_same_config(workdir: str, saved_config: dict, current_config: dict) ->
         )
         if not is_changeable and saved_fields.get(name) != current_fields.get(name):
             raise ValueError(
-                f"{workdir}: holds a run with config.{name}={saved_fields.get(name)!r}, this one has"
+                f"{workdir}: contains a run with config.{name}={saved_fields.get(name)!r}, this one has"
                 f" {current_fields.get(name)!r}; choose another --workdir"
             )
 
 
-def check_test_speakers_unseen(experiment: Experiment, saved_metadata: dict) -> None:
-    """ValueError where a test speaker was trained or selected on, unless the split is known to leak."""
+def check_test_speakers_unseen(experiment: Experiment, saved_metadata: RunMetadata) -> None:
+    """Checks that no test speaker of the experiment was used in training or validation.
+
+    Splits that are known to leak (`leaks` of the metadata) are not checked.
+
+    Args:
+      experiment: experiment with the test clips.
+      saved_metadata: metadata of a checkpoint or of the experiment itself (`make_metadata`).
+
+    Raises:
+      ValueError: if a test speaker was used; the message names the first one.
+    """
     dataset = experiment.dataset
     if saved_metadata["leaks"]:
         return
@@ -244,13 +372,17 @@ def check_test_speakers_unseen(experiment: Experiment, saved_metadata: dict) -> 
     leaked_speakers = sorted(test_speakers & set(saved_metadata["training_speakers"]))
     if leaked_speakers:
         raise ValueError(
-            f"{dataset.path}: test speaker {leaked_speakers[0]!r} was trained on; these are other folds"
+            f"{dataset.path}: test speaker {leaked_speakers[0]!r} was used in training; choose a fold whose"
+            " test speakers were not"
         )
 
 
-def flatten_fields(tree: dict, prefix: str = "") -> dict:
-    """Nested dicts as one, with dotted names; lists and tuples compare equal."""
-    flat = {}
+def flatten_fields(tree: ConfigFields, prefix: str = "") -> ConfigFields:
+    """Returns nested dicts as one dict, whose keys are dotted names such as `data.fold`.
+
+    Tuples become lists, so that both compare equal. `prefix` is added before each name.
+    """
+    flat: ConfigFields = {}
     for name, value in tree.items():
         if isinstance(value, dict):
             flat |= flatten_fields(value, f"{prefix}{name}.")

@@ -1,21 +1,31 @@
-"""Numbers of a fusion that are set from the validation clips at an epoch's end, not trained."""
+"""Sets the part of the model state that a fusion computes from the validation clips at the end of each
+epoch."""
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
+from emofuse_jax.models.registry import Calibrator
 from emofuse_jax.scoring.predict import Predictions
 from emofuse_jax.types import TrainState
 
 
-def update_fusion_state(state: TrainState, calibrate: Callable, predictions: Predictions) -> TrainState:
-    """The state with the fusion's own part set by `calibrate` from the answers for the validation clips.
+def update_fusion_state(state: TrainState, calibrate: Calibrator, predictions: Predictions) -> TrainState:
+    """Returns the training state with the fusion's part of the model state set by `calibrate`.
 
-    Every process has all answers and computes the same numbers, laid out as those before. Raises ValueError
-    as `compute_fusion_state` does.
+    Every process has all predictions and computes the same arrays; they keep their sharding.
+
+    Args:
+      state: training state.
+      calibrate: hook of the fusion (models/registry.py).
+      predictions: predictions of the validation clips.
+
+    Raises:
+      ValueError: if the predictions have no `levels` (probabilities of each classifier of the fusion), or if
+        `calibrate` returns arrays with other names, shapes or dtypes than before.
+      KeyError: if the fusion has no part of the model state.
     """
     old_fusion_state = state.model_state["fusion"]
     new_fusion_state = compute_fusion_state(
@@ -29,21 +39,29 @@ def update_fusion_state(state: TrainState, calibrate: Callable, predictions: Pre
 
 def compute_fusion_state(
     old_fusion_state: PyTree,
-    calibrate: Callable,
+    calibrate: Calibrator,
     levels: Float[np.ndarray, "n m c"] | None,
     labels: Int[np.ndarray, " n"],
 ) -> PyTree:
-    """The fusion's part of the model state as `calibrate` sets it from the levels' posteriors.
+    """Returns the fusion's part of the model state, as `calibrate` computes it from the validation clips.
 
-    Raises ValueError where the fusion gives no `level_logits`, or the hook gives arrays of other names,
-    shapes or dtypes.
+    Args:
+      old_fusion_state: current state of the fusion.
+      calibrate: hook of the fusion (models/registry.py).
+      levels: class probabilities [n m c] of n clips and m levels of the fusion; a level is a stream or a part
+        of the clip that has a separate classifier.
+      labels: true class of each clip; -1 without a label.
+
+    Raises:
+      ValueError: if `levels` is None, because the fusion returns no `level_logits`, or if `calibrate` returns
+        arrays with other names, shapes or dtypes than before.
     """
     if levels is None:
-        raise ValueError("fusion: calibrate needs level_logits and level_mask in aux")
+        raise ValueError("fusion: calibrate needs level_logits and level_mask in Outputs.aux")
     new_fusion_state = calibrate(old_fusion_state, levels, labels)
     if _shapes(new_fusion_state) != _shapes(old_fusion_state):
         raise ValueError(
-            f"fusion: calibrate gave {_shapes(new_fusion_state)}, expected {_shapes(old_fusion_state)}"
+            f"fusion: calibrate returned {_shapes(new_fusion_state)}, expected {_shapes(old_fusion_state)}"
         )
     return new_fusion_state
 

@@ -1,14 +1,17 @@
-"""The training loop of one model on one fold."""
+"""Trains one model on one fold."""
 
-import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
+from jaxtyping import Int
+from ml_collections import ConfigDict
 
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.models.registry import get_calibrator
@@ -22,6 +25,12 @@ from emofuse_jax.scoring.calibration import fit_temperature
 from emofuse_jax.training import progress
 from emofuse_jax.training.batch_source import BatchSource, make_batch_source
 from emofuse_jax.training.checkpoint import store
+from emofuse_jax.training.checkpoint.metadata import (
+    CheckpointMetadata,
+    EpochFields,
+    RunMetadata,
+    SavedEpochSums,
+)
 from emofuse_jax.training.checkpoint.saved_config import saved_config
 from emofuse_jax.training.early_stopping import EarlyStoppingTracker
 from emofuse_jax.training.experiment import (
@@ -43,14 +52,13 @@ from emofuse_jax.training.nan_guard import (
     with_explanation,
 )
 from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
-from emofuse_jax.training.step import init_state, jit_eval_step, make_train_step
-from emofuse_jax.training.warm_start import load_warm_start
-from emofuse_jax.types import TrainState
-from emofuse_jax.utils.progress_bar import console
+from emofuse_jax.training.step import EpochSums, StepMetrics, init_state, jit_eval_step, make_train_step
+from emofuse_jax.training.warm_start import WarmStart, load_warm_start
+from emofuse_jax.types import PRNGKey, TrainState
 
 
 def skip_data_description(directory: str, dataset: Dataset) -> None:
-    """Writes nothing."""
+    """Does nothing, and returns None: the default of `describe_data` in `train` and `crossval`."""
 
 
 def train(
@@ -59,18 +67,35 @@ def train(
     *,
     describe_data: Callable[[str, Dataset], None] = skip_data_description,
 ) -> EarlyStoppingTracker:
-    """Trains to the end or until validation UA stops rising; started again, it goes on bit for bit.
+    """Trains a model to the last epoch or until validation UA stops improving; resumes an interrupted run.
 
-    Writes `checkpoints/last` and `checkpoints/best`, `metrics.jsonl` and `tensorboard/` under `workdir`.
-    After a SIGTERM it saves and raises Preempted. ValueError where another process trains there, and where
-    the loss is not a number any more: `nonfinite.json` then names the step's clips. `describe_data` is called
-    with the workdir and the dataset when a run begins.
+    Writes `checkpoints/last`, `checkpoints/best`, `metrics.jsonl` and `tensorboard/` to `workdir`. A resumed
+    run gives the same numbers bit for bit.
+
+    Args:
+      experiment: experiment to train.
+      workdir: output directory; resumed if it contains a checkpoint.
+      describe_data: called with `workdir` and the dataset when a new run starts.
+
+    Returns:
+      The tracker: the best validation UA (None if no clips are held out), its step, the number of epochs
+      since then, and the temperature.
+
+    Raises:
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: if another process trains in `workdir`, if a config field is invalid, if its checkpoint
+        belongs to another config or other data, if a batch size does not fit the devices, if a device runs
+        out of memory, or if the loss or a parameter is NaN or infinite (NonFiniteError; `nonfinite.json` then
+        lists the clips of the step).
+      DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
+      FileNotFoundError: if the workdir of a warm start (`config.init`) has no checkpoint.
+      OSError: if a file cannot be read or written.
     """
     with exclusive_workdir(workdir), explain_oom():
         try:
             return run_training(experiment, workdir, describe_data)
         except NonFiniteError as error:
-            nonfinite_error = error.with_traceback(None)  # whose frames hold the arrays
+            nonfinite_error = error.with_traceback(None)  # frees the arrays of its frames
         raise with_explanation(
             nonfinite_error, lambda: explain_nan(experiment, workdir, nonfinite_error.step)
         )
@@ -79,7 +104,19 @@ def train(
 def run_training(
     experiment: Experiment, workdir: str, describe_data: Callable[[str, Dataset], None]
 ) -> EarlyStoppingTracker:
-    """`train`, alone in its workdir."""
+    """Trains in a workdir that is already locked; arguments and files are those of `train`.
+
+    Returns:
+      The tracker of the best validation result.
+
+    Raises:
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: if a config field is invalid, if the checkpoint in `workdir` is damaged or belongs to
+        another config or other data, if a batch size does not fit the devices, if there are fewer training
+        clips than one batch, if a device runs out of memory, if a record is damaged (DamagedRecordError), or
+        if the loss or a parameter is NaN or infinite (NonFiniteError).
+      OSError: if a file cannot be read or written.
+    """
     config, is_first_process = experiment.config, jax.process_index() == 0
     mesh = make_mesh(config.mesh)
     check_batch_size(config.data.batch_size, "data.batch_size", mesh)
@@ -122,27 +159,28 @@ def run_training(
                     },
                 )
                 # 3. Save.
-                for kind in ("best", "last") if is_best else ("last",):  # a run goes on from the last
+                # "last" is written after "best", because a run resumes from "last"
+                for kind in ("best", "last") if is_best else ("last",):
                     store.save(
                         workdir,
                         kind,
                         state,
-                        {**run_metadata, **progress_metadata(step, tracker, epoch_totals)},
+                        checkpoint_metadata(run_metadata, step, tracker, epoch_totals),
                     )
                 saved_step = step
             if step >= total_steps or tracker.should_stop_early(config.train.patience):
                 break
             if should_stop():
-                if step > saved_step:  # a save over the same step would first remove it
+                if step > saved_step:  # saving the same step again would first remove it
                     check_epoch(step, state, epoch_totals)
                     store.save(
                         workdir,
                         "last",
                         state,
-                        {**run_metadata, **progress_metadata(step, tracker, epoch_totals)},
+                        checkpoint_metadata(run_metadata, step, tracker, epoch_totals),
                     )
                 raise Preempted(f"{workdir}: saved at step {step}")
-            # 4. Next steps, on the next batches: the number of a batch is that of its step.
+            # 4. Train on the next batches; batch i belongs to step i.
             step_count = min(batch_source.steps_per_call, steps_per_epoch - epoch_totals.steps)
             state, step_metrics, sums = batch_source.step(state, step, step_count)
             step += step_count
@@ -151,53 +189,79 @@ def run_training(
             if config.train.log_every and step % config.train.log_every < step_count:
                 log_step(writer, step, step_metrics)
             report_progress(step)
-    scores = {"best_step": tracker.best_step} | ({"best_ua": tracker.best_ua} if config.data.hold_out else {})
+    scores: dict[str, float] = {"best_step": tracker.best_step}
+    if config.data.hold_out:
+        assert tracker.best_ua is not None  # of every epoch's validation
+        scores["best_ua"] = tracker.best_ua
     writer.close(scores, flatten_fields(config.to_dict()))
     return tracker
 
 
-def progress_metadata(step: int, tracker: EarlyStoppingTracker, epoch_totals: "EpochTotals") -> dict:
-    """Where a run stands, as JSON."""
-    tracker_fields = dataclasses.asdict(tracker)
+def checkpoint_metadata(
+    run_metadata: RunMetadata, step: int, tracker: EarlyStoppingTracker, epoch_totals: "EpochTotals"
+) -> CheckpointMetadata:
+    """Returns the metadata of a checkpoint for JSON.
+
+    Its keys are those of the run's metadata (`make_metadata`), and `step`, `temperature`, `progress` (the
+    fields of the tracker) and `epoch` (the sums of the unfinished epoch).
+    """
     return {
+        **run_metadata,
         "step": step,
         "temperature": tracker.temperature,
-        "progress": tracker_fields,
+        "progress": tracker.to_json(),
         "epoch": epoch_totals.to_json(),
     }
 
 
 class EpochTotals:
-    """Sums over an epoch, left on the device until its end."""
+    """Number of steps, loss and confusion matrix, summed over an epoch on the device."""
 
-    def __init__(self, steps: int = 0, sums: dict | None = None):
+    def __init__(self, steps: int = 0, sums: SavedEpochSums | None = None) -> None:
         self.start_time, self.steps = time.monotonic(), steps
-        self.sums = sums and {name: jnp.asarray(x, jnp.float32) for name, x in sums.items()}
+        self.sums: EpochSums | None = None
+        if sums:
+            self.sums = {name: jnp.asarray(x, jnp.float32) for name, x in sums.items()}
 
-    def add(self, sums: dict, step_count: int) -> None:
-        """Adds the loss and the confusion matrix of `step_count` steps."""
+    def add(self, sums: EpochSums, step_count: int) -> None:
+        """Adds the sums of loss and confusion matrix over `step_count` steps to the totals."""
         self.sums = (
             sums
             if self.sums is None
             else jax.tree.map(lambda total, increment: total + increment, self.sums, sums)
         )
         self.steps += step_count
-        if jax.default_backend() == "cpu":  # fake CPU devices can deadlock on steps queued behind each other
+        if jax.default_backend() == "cpu":  # fake CPU devices can deadlock on queued steps
             jax.block_until_ready(self.sums)
 
-    def to_json(self) -> dict:
-        """As JSON, for `EpochTotals(**saved)`; float32 survives it bit for bit."""
-        sums = self.sums and {name: np.asarray(x).tolist() for name, x in self.sums.items()}
+    def to_json(self) -> EpochFields:
+        """Returns the dict `{"steps": ..., "sums": ...}` for JSON.
+
+        `steps` is the number of steps; `sums` has `loss` and `confusion`, or is None before the first step.
+        `EpochTotals(**saved)` restores both bit for bit.
+        """
+        sums = None if self.sums is None else {name: np.asarray(x).tolist() for name, x in self.sums.items()}
         return {"steps": self.steps, "sums": sums}
 
 
 def restore_or_init(
-    experiment: Experiment, workdir: str, tx, mesh: Mesh
+    experiment: Experiment, workdir: str, tx: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[TrainState, EarlyStoppingTracker, EpochTotals]:
-    """The last checkpoint's state, or a fresh one; progress, and the sums of the epoch that it stands in."""
+    """Restores the last checkpoint, or initialises a new run if there is none.
+
+    Returns:
+      The state; the tracker of the best validation result; and the sums of the epoch that was interrupted
+      (empty at the start of an epoch).
+
+    Raises:
+      ValueError: if the checkpoint is damaged, or belongs to another config or other data, or if a warm start
+        is invalid.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      OSError: if the workdir cannot be created, or a file cannot be read.
+    """
     config = experiment.config
 
-    def init(key, warm_start=({}, {})):
+    def init(key: PRNGKey, warm_start: WarmStart = ({}, {})) -> TrainState:
         return init_state(experiment.model, tx, key, experiment.statistics, warm_start)
 
     key = jax.random.key(config.seed)
@@ -220,7 +284,16 @@ def restore_or_init(
 
 
 def explain_nan(experiment: Experiment, workdir: str, last_step: int) -> str:
-    """Why the loss was not finite at step `last_step`, from the last checkpoint on."""
+    """Repeats the steps from the last checkpoint up to `last_step`, and writes `nonfinite.json`.
+
+    Returns:
+      The reason why the loss was not finite, as text (`trace_nonfinite_step`).
+
+    Raises:
+      ValueError: if the checkpoint is damaged, or a config field is invalid, or a record is damaged
+        (DamagedRecordError).
+      OSError: if a file cannot be read or written.
+    """
     config, mesh = experiment.config, make_mesh(experiment.config.mesh)
     tx = make_optimizer(config.optimizer, count_epoch_steps(experiment) * config.train.epochs)
     state, _, _ = restore_or_init(experiment, workdir, tx, mesh)
@@ -230,27 +303,51 @@ def explain_nan(experiment: Experiment, workdir: str, last_step: int) -> str:
 def compile_steps(
     experiment: Experiment,
     batch_source: BatchSource,
-    tx,
+    tx: optax.GradientTransformation,
     state: TrainState,
     mesh: Mesh,
     *,
     should_report: bool,
-):
-    """The compiled training step and the jitted scoring step; reports parameters and FLOPs if asked to."""
+) -> tuple[jax.stages.Compiled, predict.EvalStep]:
+    """Returns a tuple: the compiled training step and the jitted scoring step.
+
+    With `should_report`, prints the table of parameters and the FLOPs of the training step to stderr.
+
+    Raises:
+      ValueError: if a field of the config is invalid.
+    """
     train_step = make_train_step(experiment.model, tx, experiment.config)
     compiled_step = batch_source.compile(train_step, state)
     if should_report:
-        console.print(progress.parameter_table(state.params))
+        print(progress.parameter_table(state.params), file=sys.stderr)
         flops = progress.compiled_flops(compiled_step)
         if flops:
-            console.print(f"compiled step: {flops / 1e9:.2f} GFLOP per device")
+            print(f"compiled step: {flops / 1e9:.2f} GFLOP per device", file=sys.stderr)
     return compiled_step, jit_eval_step(experiment.model, mesh)
 
 
 def evaluate_epoch(
-    experiment, batch_source, eval_step, state, epoch_totals, step
-) -> tuple[TrainState, dict, np.ndarray | None]:
-    """Scores validation, where there is one; gives state, row and confusion matrix."""
+    experiment: Experiment,
+    batch_source: BatchSource,
+    eval_step: predict.EvalStep,
+    state: TrainState,
+    epoch_totals: EpochTotals,
+    step: int,
+) -> tuple[TrainState, dict[str, float], Int[np.ndarray, "c c"] | None]:
+    """Computes the scores at the end of an epoch, with validation scores if clips are held out.
+
+    Returns:
+      The state (a fusion can set a part of it from the validation clips); the row of the epoch for
+      `metrics.jsonl`; and the validation confusion matrix, or None if no clips are held out. The row is a
+      dict: `epoch`, `train_loss`, `train_ua`, `temperature`, `clips_per_second` and `waiting` (fraction of
+      the time spent waiting for data); with held-out clips also `validation_loss`, `validation_ua` and
+      `validation_wa`; and with `config.data.on_corrupt=skip` also `damaged`, the number of skipped clips.
+
+    Raises:
+      NonFiniteError: if a loss of the epoch or a parameter is NaN or infinite (a ValueError).
+      ValueError: if no training or validation clip has a label, or if the fusion returns an invalid state.
+      DamagedRecordError, OSError: if a record or file of a validation clip is damaged.
+    """
     config = experiment.config
     epoch_seconds = time.monotonic() - epoch_totals.start_time
     check_epoch(step, state, epoch_totals)
@@ -258,25 +355,34 @@ def evaluate_epoch(
     validation_row, confusion = {"temperature": config.train.temperature}, None
     if config.data.hold_out:
         state, validation_row, confusion = score_validation(config, batch_source, eval_step, state)
-    row = {
+    row: dict[str, float] = {
         "epoch": step // epoch_totals.steps,
         "train_loss": float(sums["loss"] / epoch_totals.steps),
         "train_ua": metrics.compute_scores(sums["confusion"])["ua"],
         **validation_row,
         "clips_per_second": epoch_totals.steps * config.data.batch_size / epoch_seconds,
-        "waiting": batch_source.data_wait_seconds / epoch_seconds,  # share of the time
+        "waiting": batch_source.data_wait_seconds / epoch_seconds,  # fraction of the time
     }
     if config.data.on_corrupt == "skip":
-        # training clips left out by this process
+        # number of training clips that this process skipped
         row["damaged"] = len(batch_source.skip_policy.skipped_clips)
     batch_source.data_wait_seconds = 0.0
     return state, row, confusion
 
 
 def score_validation(
-    config, batch_source: BatchSource, eval_step, state: TrainState
-) -> tuple[TrainState, dict, np.ndarray]:
-    """Scores the validation clips, after what the fusion sets from them."""
+    config: ConfigDict, batch_source: BatchSource, eval_step: predict.EvalStep, state: TrainState
+) -> tuple[TrainState, dict[str, float], Int[np.ndarray, "c c"]]:
+    """Computes the scores of the validation clips, after calibrating the fusion on them if it supports that.
+
+    Returns:
+      The state; a dict of `validation_loss`, `validation_ua`, `validation_wa` and `temperature`; and the
+      confusion matrix.
+
+    Raises:
+      ValueError: if no validation clip has a label, or the fusion returns an invalid state.
+      DamagedRecordError, OSError: if a record or file of a validation clip is damaged.
+    """
     validation_predictions = predict_validation(batch_source, eval_step, state)
     if calibrate := get_calibrator(config.model.fusion.name):
         state = update_fusion_state(state, calibrate, validation_predictions)
@@ -291,20 +397,38 @@ def score_validation(
     return state, validation_row, np.array(scores["confusion"])
 
 
-def predict_validation(batch_source: BatchSource, eval_step, state: TrainState) -> predict.Predictions:
-    """The answers of a state, averaged where it is, for the validation clips."""
+def predict_validation(
+    batch_source: BatchSource, eval_step: predict.EvalStep, state: TrainState
+) -> predict.Predictions:
+    """Predicts the validation clips, with averaged parameters if averaging is enabled.
+
+    Returns:
+      The predictions (`predict.Predictions`): arrays with one row per clip, and the mean loss.
+
+    Raises:
+      DamagedRecordError, OSError: if a record or file of a validation clip is damaged.
+    """
     params = evaluation_params(state.params, state.opt_state)
     return predict.predict(eval_step, params, state.model_state, batch_source.validation_batches())
 
 
-def log_step(writer: MetricWriter, step: int, step_metrics: dict) -> None:
-    """Writes one step's scalars; ValueError where the loss is not a number."""
+def log_step(writer: MetricWriter, step: int, step_metrics: StepMetrics) -> None:
+    """Appends the scalar metrics of one step to `metrics.jsonl`, and adds them to TensorBoard.
+
+    Raises:
+      NonFiniteError: if the loss is NaN or infinite.
+      OSError: if the files cannot be written.
+    """
     scalars = {name: float(value) for name, value in step_metrics.items() if value.ndim == 0}
     check_finite(step, scalars["loss"])
     writer.write(step, "step", scalars)
 
 
 def check_epoch(step: int, state: TrainState, epoch_totals: EpochTotals) -> None:
-    """NonFiniteError where a loss since the epoch's start, or a parameter, is not a number: it is not
-    saved."""
+    """Checks the losses of this epoch and the parameters before a save.
+
+    Raises:
+      NonFiniteError: if a loss or a parameter is NaN or infinite (a ValueError).
+    """
+    assert epoch_totals.sums is not None  # called after at least one step
     check_finite(step, float(epoch_totals.sums["loss"]), has_finite_params(state.params))

@@ -1,32 +1,42 @@
-"""Scalars to `metrics.jsonl` and to TensorBoard; a resumed run first drops what it will do again."""
+"""Writes scalars to `metrics.jsonl` and TensorBoard; a resumed run first removes rows after its
+checkpoint."""
 
 import json
 import os
 import shutil
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Shaped
 
-from emofuse_jax.training.confusion_image import confusion_image
+from emofuse_jax.scoring.result_types import EpochRow
 from emofuse_jax.utils.files import name_file_in_error, parse_json
+from emofuse_jax.utils.optional import is_installed
+from emofuse_jax.utils.process_setup import without_torch
 
-# tensorboardX imports PyTorch where it is installed: 1.6 s, and its own CUDA libraries.
-blocked_modules = {} if "torch" in sys.modules else {"torch": None}
-sys.modules.update(blocked_modules)
-try:
+if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
-finally:
-    for name in blocked_modules:
-        del sys.modules[name]
+
+
+MetricRow = dict[str, Any]
+"""Row of `metrics.jsonl`: `step`, `split` (`step` or `epoch`), and scalars by name."""
 
 
 class MetricWriter:
-    """Appends rows of scalars; only the first process writes."""
+    """Appends rows of scalars to `metrics.jsonl` and, if tensorboardX is installed, to TensorBoard.
+
+    On creation, rows after `resume_step` are removed, because a resumed run repeats these steps. With
+    `active=False`, for all but the first process, nothing is written.
+
+    Raises:
+      ValueError: on creation, if a row of the existing `metrics.jsonl` is invalid.
+      OSError: if the files cannot be written.
+    """
 
     def __init__(self, workdir: str, *, resume_step: int, active: bool):
         self._active = active
+        self._tensorboard: SummaryWriter | None = None
         if not active:
             return
         self._workdir, self._path = workdir, os.path.join(workdir, "metrics.jsonl")
@@ -34,24 +44,31 @@ class MetricWriter:
         with name_file_in_error(self._path), open(f"{self._path}.tmp", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         os.replace(f"{self._path}.tmp", self._path)
-        self._tensorboard = SummaryWriter(
+        self._tensorboard = open_summary_writer(
             os.path.join(workdir, "tensorboard"), purge_step=resume_step + 1, flush_secs=10
         )
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Writes one row, `{"step", "split", name: value}`."""
+        """Appends the row `{"step": step, "split": split, name: value, ...}` to `metrics.jsonl`.
+
+        Also adds the values to TensorBoard, if it is used. Does nothing if the writer is not active.
+
+        Raises:
+          OSError: if the files cannot be written.
+        """
         if not self._active:
             return
         with name_file_in_error(self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
-        self._check_tensorboard()
-        for name, value in values.items():
-            self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+        if self._tensorboard is not None:
+            self._check_tensorboard(self._tensorboard)
+            for name, value in values.items():
+                self._tensorboard.add_scalar(f"{split}/{name}", value, step)
 
-    def _check_tensorboard(self) -> None:
-        """OSError where TensorBoard's thread is gone, as over a full disk: its queue would block."""
-        if not self._tensorboard.file_writer.event_writer._worker.is_alive():
-            raise OSError(f"{self._workdir}/tensorboard: can't be written")
+    def _check_tensorboard(self, tensorboard: "SummaryWriter") -> None:
+        """Raises OSError if TensorBoard's writer thread has died (full disk); its queue would block."""
+        if not tensorboard.file_writer.event_writer._worker.is_alive():
+            raise OSError(f"{self._workdir}/tensorboard: can't be written; check that the disk is not full")
 
     def write_epoch(
         self,
@@ -60,37 +77,99 @@ class MetricWriter:
         confusion: Shaped[np.ndarray, "c c"] | None,
         classes: Sequence[str],
     ) -> None:
-        """Writes an epoch's row, and the confusion matrix of its validation clips, if any, to TensorBoard."""
+        """Appends the row of an epoch to `metrics.jsonl`, and adds it to TensorBoard, if that is used.
+
+        Unless `confusion` is None, the confusion matrix is added to TensorBoard as an image. Does nothing if
+        the writer is not active.
+
+        Raises:
+          OSError: if the files cannot be written.
+        """
         self.write(step, "epoch", row)
-        if self._active and confusion is not None:
-            self._check_tensorboard()
+        if self._tensorboard is not None and confusion is not None:
+            from emofuse_jax.training.confusion_image import confusion_image
+
+            self._check_tensorboard(self._tensorboard)
             image = confusion_image(confusion, classes)
             self._tensorboard.add_image("epoch/validation_confusion", image, step, dataformats="HWC")
 
-    def close(self, scores: dict[str, float] | None = None, fields: dict | None = None) -> None:
-        """Flushes TensorBoard's file; with the scores of a finished run, its hyper-parameters too."""
-        if self._active:
+    def close(
+        self, scores: dict[str, float] | None = None, fields: Mapping[str, object] | None = None
+    ) -> None:
+        """Closes TensorBoard's file, and adds a row to its table of hyperparameters if `scores` are passed.
+
+        Does nothing if TensorBoard is not used.
+
+        Args:
+          scores: final scores by name.
+          fields: hyperparameters by name.
+
+        Raises:
+          OSError: if the files cannot be written.
+        """
+        if self._tensorboard is not None:
             self._tensorboard.close()
             if scores:
                 write_hyperparameters(self._workdir, "hparams", fields or {}, scores)
 
 
-def write_hyperparameters(workdir: str, name: str, fields: dict, scores: dict[str, float]) -> None:
-    """Shows a training in TensorBoard's table of hyper-parameters, in place of an earlier one of its name."""
+def open_summary_writer(directory: str, **options: int) -> "SummaryWriter | None":
+    """Returns a writer of TensorBoard files, or None if tensorboardX is not installed.
+
+    `options` are those of `tensorboardX.SummaryWriter`.
+
+    Raises:
+      OSError: if the directory or the file in it cannot be created.
+    """
+    if not is_installed("tensorboardX"):
+        return None
+    with without_torch():
+        from tensorboardX import SummaryWriter
+
+    return SummaryWriter(directory, **options)
+
+
+def write_hyperparameters(
+    workdir: str, name: str, fields: Mapping[str, object], scores: dict[str, float]
+) -> None:
+    """Adds a run to TensorBoard's table of hyperparameters, replacing an earlier entry with the same name.
+
+    Writes the directory `tensorboard/<name>` of the workdir. If tensorboardX is not installed, only removes
+    an earlier entry.
+
+    Args:
+      workdir: workdir of the run.
+      name: name of the entry.
+      fields: hyperparameters; values other than numbers and strings are converted to strings.
+      scores: scores of the run.
+
+    Raises:
+      OSError: if the files cannot be written.
+    """
     directory = os.path.join(workdir, "tensorboard")
     shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
     hyperparameters = {
         field: value if isinstance(value, int | float | str) else str(value)
         for field, value in fields.items()
     }
-    with SummaryWriter(os.path.join(directory, name)) as summary_writer:
-        summary_writer.add_hparams(hyperparameters, scores, name=".")
+    summary_writer = open_summary_writer(os.path.join(directory, name))
+    if summary_writer is not None:
+        with summary_writer:
+            summary_writer.add_hparams(hyperparameters, scores, name=".")
 
 
-def read_metric_rows(path: str) -> list[dict]:
-    """Rows of a `metrics.jsonl`; a last line cut off by a kill is left out.
+def read_metric_rows(path: str) -> list[MetricRow]:
+    """Reads the rows of a `metrics.jsonl`.
 
-    Raises ValueError naming the file and the line that is none.
+    A last line without a line break, cut off when the process was killed, is ignored.
+
+    Returns:
+      One dict per row: `step` (integer), `split` (text, `step` or `epoch`), and the scalars by name. The list
+      is empty if the file does not exist.
+
+    Raises:
+      ValueError: if a line is not a valid row; the message names the file and the line.
+      OSError: if the file cannot be read.
     """
     if not os.path.exists(path):
         return []
@@ -99,15 +178,23 @@ def read_metric_rows(path: str) -> list[dict]:
     return [_parse_row(line, f"{path}: line {i}") for i, line in enumerate(lines[:-1], 1) if line]
 
 
-def _parse_row(line: bytes, location: str) -> dict:
+def _parse_row(line: bytes, location: str) -> MetricRow:
     row = parse_json(line, location)
     if not isinstance(row, dict) or type(row.get("step")) is not int or not isinstance(row.get("split"), str):
-        raise ValueError(f"{location}: fields step and split: expected a number and a name")
+        raise ValueError(f"{location}: fields step and split: expected an integer and a string")
     return row
 
 
-def read_epoch_rows(workdir: str) -> list[dict]:
-    """The per-epoch rows of a run."""
-    return [
-        row for row in read_metric_rows(os.path.join(workdir, "metrics.jsonl")) if row["split"] == "epoch"
-    ]
+def read_epoch_rows(workdir: str) -> list[EpochRow]:
+    """Reads the rows of the epochs in a workdir's `metrics.jsonl`.
+
+    Returns:
+      One dict per epoch, such as `{"step": ..., "split": "epoch", "epoch": ..., "train_loss": ...,
+      "validation_ua": ...}`. The list is empty if there is no such file.
+
+    Raises:
+      ValueError: if a row is invalid; the message names the file and the line.
+      OSError: if the file cannot be read.
+    """
+    rows = read_metric_rows(os.path.join(workdir, "metrics.jsonl"))
+    return [cast(EpochRow, row) for row in rows if row["split"] == "epoch"]

@@ -1,4 +1,4 @@
-"""A loss that is not a number: finds the first step, its clips, and the first value that was not finite."""
+"""Stops a run whose loss is NaN or infinite, and finds the step, the clips and the operation behind it."""
 
 import math
 import os
@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
+from jaxtyping import Array, Bool
 
 from emofuse_jax.parallel.distributed import is_first_process
 from emofuse_jax.parallel.mesh import put_batch, to_host
@@ -19,12 +21,17 @@ from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.files import write_json
 
 NONFINITE_REPORT_FILE = "nonfinite.json"
+"""File name of the report, in the workdir."""
 
 
 class NonFiniteError(ValueError):
-    """The loss, or a parameter, is not a number any more at a step; of several replicas, in that run."""
+    """The loss or a parameter became NaN or infinite.
 
-    def __init__(self, message: str, step: int, replica_id: tuple[int, ...] = ()):
+    `step` is the step at which it was noticed. `replica_id` is the replica (fold, seed and, in a sweep,
+    trial), or empty if a single model is trained.
+    """
+
+    def __init__(self, message: str, step: int, replica_id: tuple[int, ...] = ()) -> None:
         super().__init__(message)
         self.step, self.replica_id = step, replica_id
 
@@ -32,42 +39,79 @@ class NonFiniteError(ValueError):
 def check_finite(
     step: int, loss: float, are_params_finite: bool = True, replica_id: tuple[int, ...] = ()
 ) -> None:
-    """NonFiniteError where the loss, or one of the parameters, is not a number: it is not saved.
+    """Checks the loss and the parameters before they are saved.
 
-    `replica_id`: fold, seed, and in a search the trial.
+    Args:
+      step: current step, for the message.
+      loss: loss or sum of losses.
+      are_params_finite: False if a parameter is NaN or infinite.
+      replica_id: fold, seed and, in a sweep, the trial; empty if a single model is trained.
+
+    Raises:
+      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError).
     """
     labels = zip(("fold", "seed", "trial"), replica_id, strict=False)
     location = "".join(f"{name} {number}, " for name, number in labels) + f"step {step}"
     if not math.isfinite(loss):
         raise NonFiniteError(
-            f"{location}: the loss is {loss}; a lower optimizer.learning_rate may help", step, replica_id
+            f"{location}: the loss is {loss}; try a lower config.optimizer.learning_rate", step, replica_id
         )
     if not are_params_finite:
-        raise NonFiniteError(f"{location}: a parameter is not finite", step, replica_id)
+        raise NonFiniteError(
+            f"{location}: a parameter is NaN or infinite; try a lower config.optimizer.learning_rate",
+            step,
+            replica_id,
+        )
 
 
 def with_explanation(nonfinite_error: NonFiniteError, explain: Callable[[], str]) -> NonFiniteError:
-    """The same with what `explain` finds of its origin."""
+    """Returns a NonFiniteError like `nonfinite_error` with the text of `explain()` added to its message.
+
+    If `explain` raises an error, that error is not raised, but its message is added instead.
+    """
     try:
         explanation = explain()
-    except Exception as error:  # of no weight beside what happened
-        explanation = f"not traced: {to_one_line(error)}"
+    except Exception as error:  # must not replace the original error
+        explanation = f"the cause was not found: {to_one_line(error)}"
     return NonFiniteError(
         f"{nonfinite_error}; {explanation}", nonfinite_error.step, nonfinite_error.replica_id
     )
 
 
 def trace_nonfinite_step(
-    experiment: Experiment, state: TrainState, tx, mesh: Mesh, last_step: int, workdir: str
+    experiment: Experiment,
+    state: TrainState,
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    last_step: int,
+    workdir: str,
 ) -> str:
-    """Takes the steps from `state` up to step `last_step` again, and stops at the first that is not finite.
+    """Repeats the steps from `state` up to `last_step`, and stops at the first one that is not finite.
 
-    Writes `nonfinite.json` under `workdir`: the step, the loss, the ids of its clips, and which value first
-    was not finite (of one process alone: of several nobody holds all values). Where the steps, taken one by
-    one, are all finite this time, the clips are those of all of them. Gives it in words.
+    Writes `nonfinite.json` to `workdir`: fold, seed, the step, its loss, the ids of its clips, and the first
+    value that was not finite (only with a single process, because each of several processes has only a part
+    of the values). If all repeated steps are finite, the clips of all of them are listed, without a loss.
+
+    Args:
+      experiment: experiment of the run.
+      state: state at an earlier step, for example of the last checkpoint.
+      tx: optimizer of the run.
+      mesh: mesh to run on.
+      last_step: step at which the loss was found not to be finite.
+      workdir: directory for `nonfinite.json`.
+
+    Returns:
+      The explanation as text: the step, the first value that was not finite, and the path of
+      `nonfinite.json`; or that all repeated steps were finite.
+
+    Raises:
+      ValueError: if a field of the config is invalid, or if a record lacks a field of the batch.
+      DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
+      OSError: if `nonfinite.json` cannot be written, or a shard cannot be opened.
     """
     train_step = make_train_step(experiment.model, tx, experiment.config)
-    jitted_step, first_step, replayed_clip_ids = jax.jit(train_step), int(state.step), []
+    jitted_step, first_step = jax.jit(train_step), int(state.step)
+    replayed_clip_ids: list[str] = []
     replica_fields = {"fold": experiment.config.data.fold, "seed": experiment.config.seed}
     batches = make_train_batches(experiment, make_skip_policy(experiment), first_batch=first_step)
     for step in range(first_step, last_step):
@@ -84,39 +128,43 @@ def trace_nonfinite_step(
             "clips": clip_ids,
             "first": "",
         }
-        path = _write_report(workdir, report)  # before what may need more memory than there is
-        first_nonfinite = "one process alone can tell at which value"
+        path = _write_report(workdir, report)  # first, because the next lines can run out of memory
+        first_nonfinite = "run with one process to find the first value"
         if jax.process_count() == 1:
             first_nonfinite = find_first_nonfinite(train_step, state, batch)
             _write_report(workdir, report | {"first": first_nonfinite})
-        return f"it began at step {step + 1}: {first_nonfinite}; its clips are in {path}"
+        return f"it began at step {step + 1}: {first_nonfinite}; its clips are listed in {path}"
     path = _write_report(
         workdir,
         replica_fields | {"step": last_step, "clips": list(dict.fromkeys(replayed_clip_ids)), "first": ""},
     )
     return (
-        f"taken again one by one, steps {first_step + 1} to {last_step} were finite; their clips are"
-        f" in {path}"
+        f"when repeated one by one, steps {first_step + 1} to {last_step} were finite; their clips are"
+        f" listed in {path}"
     )
 
 
-def _write_report(workdir: str, report: dict) -> str:
-    """Writes it; gives its path."""
+def _write_report(workdir: str, report: dict[str, object]) -> str:
+    """Writes `nonfinite.json` to the workdir on the first process; returns its path on every process.
+
+    Raises:
+      OSError: if the file cannot be written.
+    """
     path = os.path.join(workdir, NONFINITE_REPORT_FILE)
     if is_first_process():
         write_json(path, report)
     return path
 
 
-def _are_params_finite(params: Params):
+def _are_params_finite(params: Params) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
 
 
 _are_params_finite_jitted = jax.jit(_are_params_finite)
 are_replicas_finite = jax.jit(jax.vmap(_are_params_finite))
-"""bool [r]: of stacked parameters, whether every one of a replica is a number."""
+"""Returns bool [r]: for stacked parameters, True if all parameters of a replica are finite."""
 
 
 def has_finite_params(params: Params) -> bool:
-    """Whether every parameter is a number."""
+    """Returns True if every parameter is finite, False if one of them is NaN or infinite."""
     return bool(_are_params_finite_jitted(params))

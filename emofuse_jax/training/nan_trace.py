@@ -1,41 +1,52 @@
-"""Which value of a computation was the first not to be finite: its program run operation by operation."""
+"""Finds the first NaN or infinite value of a computation, by running it operation by operation."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core, source_info_util
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 FINITE, INFINITE, NAN = range(3)
 KIND_NAMES = {INFINITE: "infinite", NAN: "NaN"}
 OPAQUE_PRIMITIVES = ("scan", "while", "cond", "shard_map")
-"""Primitives that are run whole."""
+"""Primitives that are run as one operation, without looking inside."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What a value that is not finite came from."""
+    """Origin of a value that is not finite."""
 
     kind: int
+    """FINITE, INFINITE or NAN."""
     description: str = ""
+    """Operation or input that produced the value, as text."""
     inputs: tuple["Origin", ...] = ()
-    """Of the operation that made it, those that were not finite either."""
+    """Origins of the inputs of this operation that were not finite either."""
 
 
 class TracedValue(NamedTuple):
-    """A result of an operation, or an input; its numbers live no longer than they are needed."""
+    """An input, or a result of an operation, with its origin; its array is freed after its last use."""
 
-    array: jax.Array
+    array: ArrayLike
     origin: Origin
 
 
 NO_ORIGIN = Origin(FINITE, "nothing")
 
 
-def trace_value(array, describe: Callable[[], str], inputs: Sequence[TracedValue] = ()) -> TracedValue:
-    """An array with where it came from, in the words of `describe` if it is not finite."""
+def trace_value(
+    array: ArrayLike, describe: Callable[[], str], inputs: Sequence[TracedValue] = ()
+) -> TracedValue:
+    """Returns a TracedValue: the array and its origin.
+
+    The origin of an array that is finite is NO_ORIGIN. Otherwise the origin is NAN or INFINITE, with the text
+    of `describe()` and the origins of those `inputs` that are not finite either.
+    """
     value_kind = classify_values(array)
     if value_kind == FINITE:
         return TracedValue(array, NO_ORIGIN)
@@ -44,8 +55,11 @@ def trace_value(array, describe: Callable[[], str], inputs: Sequence[TracedValue
     )
 
 
-def classify_values(x) -> int:
-    """Whether an array holds a NaN, an infinite number, or neither."""
+def classify_values(x: ArrayLike) -> int:
+    """Returns NAN if an array contains a NaN, else INFINITE if it contains an infinite number, else FINITE.
+
+    Arrays of integers or bools, and values without a dtype, are FINITE.
+    """
     dtype = getattr(x, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
         return FINITE
@@ -54,34 +68,39 @@ def classify_values(x) -> int:
     return INFINITE if jnp.isinf(x).any() else FINITE
 
 
-def find_first_nonfinite(function: Callable, *arguments) -> str:
-    """Where a result of `function(*arguments)` that is not finite comes from, in words; empty if all are.
+def find_first_nonfinite(function: Callable[..., PyTree], *arguments: PyTree) -> str:
+    """Returns the operation that caused a result of `function(*arguments)` not to be finite, as text.
 
-    Follows NaN back to the operation that made it of numbers, and infinite ones among these to theirs; what
-    is masked before it reaches a result does not count.
+    The text is empty if all results are finite. A NaN is followed back to the operation that first produced
+    it; if the inputs of this operation were infinite, they are followed back too. Values that are masked
+    before they reach a result are ignored. Errors that `function` raises are passed through.
     """
     jaxpr, result_shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     named_arrays = zip(
         *(jax.tree.leaves(tree) for tree in (_leaf_names(arguments, "argument "), arguments)), strict=True
     )
-    inputs = [trace_value(array, lambda name=name: name) for name, array in named_arrays]
+    inputs = [trace_value(array, functools.partial(str, name)) for name, array in named_arrays]
     results = [value.origin for value in run_jaxpr(jaxpr.jaxpr, jaxpr.consts, inputs)]
     names = jax.tree.leaves(_leaf_names(result_shapes, "result "))
     nonfinite_results = [(origin, name) for origin, name in zip(results, names, strict=True) if origin.kind]
     if not nonfinite_results:
         return ""
     origin, name = max(nonfinite_results, key=lambda result: result[0].kind)
-    return f"{name} is {KIND_NAMES[origin.kind]}: {' of '.join(describe_origins(origin))}"
+    return f"{name} is {KIND_NAMES[origin.kind]}: {', with input '.join(describe_origins(origin))}"
 
 
-def _leaf_names(tree, prefix: str):
+def _leaf_names(tree: PyTree, prefix: str) -> PyTree:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: (prefix + jax.tree_util.keystr(path)).strip(), tree
     )
 
 
 def describe_origins(origin: Origin) -> Iterator[str]:
-    """The operation that made the NaN, then the one that made the infinite number it was made of."""
+    """Yields a text for the operation that first produced the NaN or the infinite value.
+
+    For a NaN, a second text follows for the operation that produced its infinite input, if there is one.
+    Yields nothing if the origin is that of a finite value.
+    """
     while origin.kind:
         same_kind = [parent for parent in origin.inputs if parent.kind == origin.kind]
         if same_kind:
@@ -91,8 +110,14 @@ def describe_origins(origin: Origin) -> Iterator[str]:
         origin = next(iter(origin.inputs), NO_ORIGIN)
 
 
-def run_jaxpr(jaxpr: core.Jaxpr, constants, arguments: list[TracedValue]) -> list[TracedValue]:
-    """Runs a program; a value is forgotten after its last use."""
+def run_jaxpr(
+    jaxpr: core.Jaxpr, constants: Sequence[ArrayLike], arguments: list[TracedValue]
+) -> list[TracedValue]:
+    """Executes a jaxpr (a program of JAX) operation by operation; frees each value after its last use.
+
+    Returns:
+      One TracedValue (array and origin) per result of the jaxpr.
+    """
     values = dict(
         zip(
             jaxpr.constvars,
@@ -109,9 +134,10 @@ def run_jaxpr(jaxpr: core.Jaxpr, constants, arguments: list[TracedValue]) -> lis
         if not isinstance(v, core.Literal)
     }
 
-    def read(variable) -> TracedValue:
+    def read(variable: core.Var | core.Literal) -> TracedValue:
         if isinstance(variable, core.Literal):
-            return trace_value(jnp.asarray(variable.val, variable.aval.dtype), lambda: "a constant")
+            dtype = variable.aval.dtype  # type: ignore[attr-defined]  # the value of a literal is an array
+            return trace_value(jnp.asarray(variable.val, dtype), lambda: "a constant")
         return values[variable]
 
     for i, equation in enumerate(jaxpr.eqns):
@@ -124,7 +150,10 @@ def run_jaxpr(jaxpr: core.Jaxpr, constants, arguments: list[TracedValue]) -> lis
 
 
 def run_equation(equation: core.JaxprEqn, inputs: list[TracedValue]) -> list[TracedValue]:
-    """One operation; a call is entered."""
+    """Executes one operation, and returns one TracedValue (array and origin) per result.
+
+    If the operation is a call, such as jit, the operations in it are executed one by one (`run_jaxpr`).
+    """
     inner_jaxpr = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     if inner_jaxpr is not None and equation.primitive.name not in OPAQUE_PRIMITIVES:
         return run_jaxpr(

@@ -1,29 +1,37 @@
-"""AdamW or Muon, warm-up and cosine, clipping, a weight-decay mask; averaging and accumulation as options."""
+"""Builds the optimizer: AdamW or Muon, with warm-up, cosine decay, gradient clipping and a weight-decay
+mask."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from emofuse_jax.types import Params
 
 
 class AverageState(NamedTuple):
-    """The inner transformation's state, and the running average of the parameters."""
+    """State of `average_params`: that of the inner optimizer, and the average of the parameters."""
 
     inner: optax.OptState
     average: Params
 
 
-def make_optimizer(config, total_steps: int | Int[Array, ""]) -> optax.GradientTransformation:
-    """Builds the optimiser of `config.optimizer` (settings/experiment.py) for a run of `total_steps` batches.
+def make_optimizer(config: ConfigDict, total_steps: int | Int[Array, ""]) -> optax.GradientTransformation:
+    """Returns the optimizer of `config.optimizer` for a run of `total_steps` batches.
 
-    `total_steps` may be traced: replicas of one program differ in it.
+    Includes gradient clipping, and gradient accumulation and parameter averaging if they are enabled.
+
+    Args:
+      config: `config.optimizer` (settings/experiment.py).
+      total_steps: number of batches. It can be a traced array, because the replicas of one program can differ
+        in it.
 
     Raises:
-      ValueError: see `check_optimizer`.
+      ValueError: if the optimizer is unknown, or if `config.ema` is not in [0, 1).
     """
     check_optimizer(config)
     accumulation_steps = config.accumulate
@@ -35,28 +43,37 @@ def make_optimizer(config, total_steps: int | Int[Array, ""]) -> optax.GradientT
     return average_params(tx, config.ema) if config.ema else tx
 
 
-def check_optimizer(config) -> None:
-    """Raises ValueError, naming the field, for an unknown optimiser or an impossible average."""
+def check_optimizer(config: ConfigDict) -> None:
+    """Checks `name` and `ema` of `config.optimizer`.
+
+    Raises:
+      ValueError: if the optimizer is unknown or `ema` is not in [0, 1); the message names the field.
+    """
     if config.name not in OPTIMIZERS:
         raise ValueError(f"config.optimizer.name={config.name!r}: expected one of {', '.join(OPTIMIZERS)}")
     if not 0.0 <= config.ema < 1.0:
         raise ValueError(f"config.optimizer.ema={config.ema}: expected a number in [0, 1)")
 
 
-def adamw(config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter, arXiv 1711.05101)."""
+def adamw(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns the optimizer AdamW (Loshchilov & Hutter, arXiv 1711.05101) with a learning-rate schedule.
+
+    `b1`, `b2` and `weight_decay` are those of `config`.
+    """
     return optax.adamw(
         schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=weight_decay_mask
     )
 
 
-def muon(config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """`W <- W - rate (0.2 sqrt(max(n, m)) U V^T + decay W)`, `U S V^T` the momentum of a kernel [n m].
+def muon(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Returns the optimizer Muon (Jordan et al., 2024) for kernels, with Adam for all other parameters.
 
-    The momentum is made orthogonal by an iteration of Newton and Schulz (Jordan et al., 2024); with that
-    scale (arXiv 2502.16982) its steps are as large as AdamW's, so that a rate of AdamW fits. What is no
-    kernel (`muon_dimension_numbers`) is left to Adam with Nesterov's momentum, and does not decay; `b1`, `b2`
-    are Adam's.
+    A kernel W with n rows, m columns and momentum `U S V^T` is updated by `W <- W - rate (0.2 sqrt(max(n, m))
+    U V^T + decay W)`. `U V^T` comes from a Newton-Schulz iteration. With this scale (arXiv 2502.16982) the
+    steps are as large as those of AdamW, so that a learning rate of AdamW fits.
+
+    Parameters that are not kernels (`muon_dimension_numbers`) use Adam with Nesterov momentum, without weight
+    decay; `b1` and `b2` are for Adam.
     """
     return optax.contrib.muon(
         schedule,
@@ -68,16 +85,25 @@ def muon(config, schedule: optax.Schedule) -> optax.GradientTransformation:
     )
 
 
-OPTIMIZERS = {"adamw": adamw, "muon": muon}
+OPTIMIZERS: dict[str, Callable[[ConfigDict, optax.Schedule], optax.GradientTransformation]] = {
+    "adamw": adamw,
+    "muon": muon,
+}
+"""Optimizers by the name in `config.optimizer.name`."""
 
 
 def muon_dimension_numbers(params: Params) -> Params:
-    """What has two axes or more, as matrices: all axes but the last by the last; None for the rest.
+    """Returns a tree like `params` that says how Muon reads each parameter as a matrix.
 
-    Classifiers (`head`) and embeddings stay with Adam, as Jordan et al. advise.
+    The leaves are MuonDimensionNumbers of optax, or None for parameters that Adam updates.
+
+    A parameter with two or more axes is a matrix: its last axis has the columns, all others the rows.
+    Classifiers (`head`) and embeddings use Adam, as Jordan et al. advise.
     """
 
-    def leaf_dimensions(path, p):
+    def leaf_dimensions(
+        path: tuple[object, ...], p: Float[Array, "..."]
+    ) -> optax.contrib.MuonDimensionNumbers | None:
         names = [str(getattr(key, "key", key)) for key in path]
         if p.ndim < 2 or any(name.endswith(("head", "embedding")) for name in names):
             return None
@@ -86,16 +112,18 @@ def muon_dimension_numbers(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(leaf_dimensions, params)
 
 
-def make_schedule(config, total_updates: int | Int[Array, ""]) -> optax.Schedule:
-    """Linear warm-up over the share `config.warmup`, then a cosine to `config.final_rate` of the peak.
+def make_schedule(config: ConfigDict, total_updates: int | Int[Array, ""]) -> optax.Schedule:
+    """Returns a function from the number of finished updates to the learning rate.
 
-    `optax.warmup_cosine_decay_schedule`, whose lengths can't be traced.
+    The rate has a linear warm-up over the fraction `config.warmup` of the updates, then cosine decay to
+    `config.final_rate` times the peak, `config.learning_rate`. It is the same as
+    `optax.warmup_cosine_decay_schedule`, whose lengths cannot be traced.
     """
     peak_rate, final_fraction = config.learning_rate, config.final_rate
     warmup_updates = jnp.round(config.warmup * total_updates)
     decay_updates = jnp.maximum(total_updates, warmup_updates + 1) - warmup_updates
 
-    def learning_rate(count):
+    def learning_rate(count: Int[Array, ""]) -> Float[Array, ""]:
         decay_progress = jnp.clip((count - warmup_updates) / decay_updates, 0.0, 1.0)
         cosine = final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * decay_progress))
         return peak_rate * jnp.where(count < warmup_updates, count / jnp.maximum(warmup_updates, 1.0), cosine)
@@ -104,21 +132,25 @@ def make_schedule(config, total_updates: int | Int[Array, ""]) -> optax.Schedule
 
 
 def weight_decay_mask(params: Params) -> Params:
-    """True for kernels; biases, norms and other vectors are not decayed."""
+    """Returns a tree like `params`: True for parameters with two or more axes, which are decayed, else False.
+
+    Biases, norms and other vectors are not decayed.
+    """
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 def average_params(tx: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
-    """Keeps an exponential moving average of the parameters in the optimiser's state.
+    """Returns an optimizer like `tx` whose state contains an exponential moving average of the parameters.
 
-    `a <- a + (1 - decay) (p - a)` after each update (Polyak & Juditsky, 1992); it starts at the initial
-    parameters. Batches whose gradients are only accumulated do not change it.
+    The state is an AverageState. The average a of the parameters p changes by `a <- a + (1 - decay) (p - a)`
+    after each update (Polyak & Juditsky, 1992), starting from the initial parameters. Batches whose gradients
+    are only accumulated do not change the average.
     """
 
-    def init(params):
+    def init(params: Params) -> AverageState:
         return AverageState(tx.init(params), jax.tree.map(jnp.copy, params))
 
-    def update(grads, state, params):
+    def update(grads: Params, state: AverageState, params: Params) -> tuple[Params, AverageState]:
         updates, inner = tx.update(grads, state.inner, params)
         new_params = optax.apply_updates(params, updates)
         updates_before, updates_after = count_updates(state.inner), count_updates(inner)
@@ -129,10 +161,14 @@ def average_params(tx: optax.GradientTransformation, decay: float) -> optax.Grad
 
 
 def count_updates(state: optax.OptState) -> Int[Array, ""]:
-    """Updates that the optimiser has made."""
+    """Returns the number of updates that the optimizer has made, the first `count` in its state.
+
+    Raises:
+      IndexError: if the state has no `count`.
+    """
     return optax.tree_utils.tree_get_all_with_path(state, "count")[0][1]
 
 
 def evaluation_params(params: Params, opt_state: optax.OptState) -> Params:
-    """The parameters to score and to serve: the average where there is one."""
+    """Returns the parameters for scoring and serving: the average if averaging is enabled, else `params`."""
     return opt_state.average if isinstance(opt_state, AverageState) else params

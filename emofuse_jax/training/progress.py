@@ -1,35 +1,52 @@
-"""The live line of a training run, the parameter table, and the compiled step's arithmetic."""
+"""Prints the progress of a training run, a table of parameters, and the FLOPs of a step."""
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import jax
-from rich.console import Console
-from rich.table import Table
 
 from emofuse_jax.types import Params
 from emofuse_jax.utils.progress_bar import progress_bar
 
 
+class ReportProgress(Protocol):
+    """Shows the step that is done, and scores."""
+
+    def __call__(self, step: int, **scores: float) -> None:
+        """Shows `step` and the scores by name."""
+
+
 @contextlib.contextmanager
 def show_progress(
     total_steps: int, first_step: int, batch_size: int, title: str, *, active: bool
-) -> Iterator[Callable]:
-    """Yields `report_progress(step, **scores)`: a bar, or lines, with clips/s and scores.
+) -> Iterator[ReportProgress]:
+    """Shows a progress bar or prints lines, with clips per second and scores.
 
-    The rate counts from the first update: neither the steps before a resume nor compilation are in it.
+    Yields a function `report_progress(step, **scores)` that shows the progress; it does nothing if `active`
+    is False. The rate is counted from the first update, so without compilation and without the steps before a
+    resume.
+
+    Args:
+      total_steps: number of steps of the complete run.
+      first_step: number of steps that were finished before.
+      batch_size: number of clips per step.
+      title: text before the bar.
+      active: False shows nothing.
     """
     if not active:
         yield lambda step, **scores: None
         return
-    first_update = []
+    first_update: list[tuple[int, float]] = []
     with progress_bar(title, total=total_steps, first=first_step) as update:
 
         def report_progress(step: int, **scores: float) -> None:
             now = time.monotonic()
-            first_update[:] = first_update or (step, now)
-            rate = (step - first_update[0]) * batch_size / max(now - first_update[1], 1e-9)
+            if not first_update:
+                first_update.append((step, now))
+            first_done, first_time = first_update[0]
+            rate = (step - first_done) * batch_size / max(now - first_time, 1e-9)
             texts = [f"{rate:.0f} clips/s", *(f"{name} {value:.3f}" for name, value in scores.items())]
             seconds_left = (total_steps - step) * batch_size / rate if rate else None
             update(step, total_steps, status="  ".join(texts), seconds_left=seconds_left)
@@ -38,24 +55,26 @@ def show_progress(
 
 
 def parameter_table(params: Params) -> str:
-    """Parameters by the first two levels of the tree, and their sum."""
-    table = Table("module", "arrays", "parameters", title="parameters")
-    sizes_by_module: dict[str, list[int]] = {}
+    """Returns a text table: the numbers of arrays and of parameters in each module, and in total.
+
+    A module is named by the first two keys of its parameters in the tree, such as `audio/conv1`.
+    """
+    rows: dict[str, list[int]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = "/".join(str(key.key) for key in path[:2])
-        sizes_by_module.setdefault(name, []).append(leaf.size)
-    for name, sizes in sizes_by_module.items():
-        table.add_row(name, str(len(sizes)), f"{sum(sizes):,}")
-    total = sum(sum(sizes) for sizes in sizes_by_module.values())
-    table.add_row("all", str(sum(map(len, sizes_by_module.values()))), f"{total:,}")
-    wide_console = Console(width=100)
-    with wide_console.capture() as capture:
-        wide_console.print(table)
-    return capture.get()
+        rows.setdefault(name, []).append(leaf.size)
+    rows["all"] = [size for sizes in rows.values() for size in sizes]
+    width = max(map(len, rows))
+    lines = [f"{'module':<{width}}  arrays    parameters"]
+    lines += [f"{name:<{width}}  {len(sizes):>6}  {sum(sizes):>12,}" for name, sizes in rows.items()]
+    return "\n".join(lines)
 
 
-def compiled_flops(compiled) -> float | None:
-    """Floating-point operations of one compiled step as XLA counts them; None where it does not tell."""
+def compiled_flops(compiled: jax.stages.Compiled) -> float | None:
+    """Returns the number of floating-point operations of a compiled step, as counted by XLA.
+
+    Returns None if XLA does not report it.
+    """
     cost = compiled.cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
     return cost.get("flops") if cost else None

@@ -1,80 +1,123 @@
-"""Fits a trained network's fusion again, on pooled vectors: real ones and generated ones of rare classes."""
+"""Refits the fusion of a trained network on pooled vectors: real ones, and generated ones of rare classes."""
 
 import os
+from collections.abc import Callable
+from typing import NamedTuple, TypedDict, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict
 
 from emofuse_jax.data.feature_shapes import audio_step_mask
 from emofuse_jax.data.labels import hide_labels
 from emofuse_jax.data.pipeline import eval_batches
 from emofuse_jax.losses.cross_entropy import cross_entropy
+from emofuse_jax.models.build import Model
 from emofuse_jax.models.feature_gan import LabelledVectors, choose_labels_to_generate, train_gan
-from emofuse_jax.models.registry import FUSIONS
+from emofuse_jax.models.registry import FUSIONS, count_trunks
 from emofuse_jax.scoring import metrics
 from emofuse_jax.training.checkpoint import store
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.training.experiment import Experiment, check_same_data
-from emofuse_jax.training.folds import VALIDATION_TRAINED_ON_MESSAGE
+from emofuse_jax.training.hold_out import VALIDATION_TRAINED_ON_MESSAGE
 from emofuse_jax.training.metric_writer import MetricWriter
-from emofuse_jax.types import Batch, Params, TrainState
+from emofuse_jax.types import Batch, Params, PRNGKey, TrainState
 from emofuse_jax.utils.locks import lock_directory
 
-COPIED_METADATA_FIELDS = (
-    "classes",
-    "settings",
-    "spec",
-    "statistics",
-    "corpus",
-    "protocol",
-    "fold",
-    "versions",
-)
-COPIED_METADATA_FIELDS += ("training_speakers", "training_clips_sha256", "leaks")
-"""Metadata that the new checkpoint takes over from the old one."""
+Carry = tuple[Params, optax.OptState]
+"""Parameters of the fusion, and the state of their optimizer."""
+
+
+class VectorRows(NamedTuple):
+    """LabelledVectors on the devices."""
+
+    audio: Float[Array, "n d_a"]
+    video: Float[Array, "n d_v"]
+    label: Int[Array, " n"]
+
+
+TrainEpoch = Callable[[Carry, PRNGKey, tuple[Params, Params], VectorRows], tuple[Carry, Float[Array, ""]]]
+"""Function `(carry, key, variables, data) -> (carry, loss)`."""
+ComputeConfusion = Callable[[Params, Params, VectorRows], Float[Array, "c c"]]
+"""Function `(params, model_state, data) -> confusion`."""
+
+
+class RefitReport(TypedDict, total=False):
+    """Results of refitting a fusion."""
+
+    real: int
+    """Number of real pairs of vectors."""
+    generated: int
+    """Number of generated pairs of vectors."""
+    losses: dict[str, float]
+    """Losses of the GAN; only if vectors were generated."""
+    validation_ua: float
+    """Validation UA of the best epoch."""
+    epoch: int
+    """Best epoch; 0 means that the original fusion is the best."""
 
 
 def refit(
-    experiment: Experiment, params: Params, model_state: Params, metadata: dict, config, workdir: str
-) -> dict:
-    """Writes a checkpoint whose fusion has seen generated pairs too; gives what was made and reached.
+    experiment: Experiment,
+    params: Params,
+    model_state: Params,
+    metadata: CheckpointMetadata,
+    config: ConfigDict,
+    workdir: str,
+) -> RefitReport:
+    """Refits the fusion of a trained model, and writes it as a `best` checkpoint to `workdir`.
 
-    The encoders stay as they are. Generated vectors enter the training alone; the epoch is chosen by the real
-    validation clips. The checkpoint is an ordinary one: `evaluate` and `export` take it.
+    The encoders do not change. Generated vectors are used only for training; the best epoch is chosen by
+    validation UA on real clips. The checkpoint works with `evaluate` and `export` like any other.
 
     Args:
-      experiment: of the run that `params`, `model_state` and `metadata` come from.
-      params: its parameters.
-      model_state: its statistics.
+      experiment: experiment of the trained run.
+      params: parameters of the trained run.
+      model_state: model state of the trained run.
       metadata: metadata of its checkpoint.
-      config: `seed`, `generate`, `gan` (models/feature_gan.py), `refit` (`epochs`, `batch_size`,
-      `learning_rate`).
-      workdir: to write to.
+      config: `seed`, `generate`, `gan` (models/feature_gan.py), and `refit` (`epochs`, `batch_size`,
+        `learning_rate`).
+      workdir: output directory, without a run in it.
+
+    Returns:
+      A dict: `real` and `generated` (numbers of vector pairs), `losses` of the GAN if vectors were generated,
+      and `validation_ua` and `epoch` of the best epoch; epoch 0 means that the original fusion is the best.
 
     Raises:
-      ValueError: a fusion that does not take one pooled vector of each of two streams or that measures
-        numbers while it trains, a run without clips held out, records other than those of the run, a
-        workdir that holds a run or where another process trains, or no clip with both streams.
+      ValueError: if the fusion does not take one pooled vector from each of two modalities or has a model
+        state, if the run held out no validation clips, if the records differ from those of the run, if
+        `workdir` contains a run or is used by another process, or if no clip of a split has a label and both
+        modalities.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      OSError: if the checkpoint or `metrics.jsonl` cannot be written, or a shard cannot be opened.
+      KeyError: if the metadata lack a field that `CheckpointMetadata` requires.
     """
     _check_fusion(experiment, model_state)
     if not experiment.config.data.hold_out:
-        raise ValueError(f"{VALIDATION_TRAINED_ON_MESSAGE}, which are to choose among the fits")
+        raise ValueError(f"{VALIDATION_TRAINED_ON_MESSAGE}; refitting needs them to choose the best epoch")
     check_same_data(experiment, metadata, ("classes", "settings", "spec", "training_clips_sha256"))
     with lock_directory(workdir):
         if os.path.isdir(os.path.join(workdir, "checkpoints")):
-            raise ValueError(f"{workdir}: holds a run; choose another --workdir")
+            raise ValueError(f"{workdir}: already contains a run; choose another --workdir")
         return _refit(experiment, params, model_state, metadata, config, workdir)
 
 
 def _refit(
-    experiment: Experiment, params: Params, model_state: Params, metadata: dict, config, workdir: str
-) -> dict:
+    experiment: Experiment,
+    params: Params,
+    model_state: Params,
+    metadata: CheckpointMetadata,
+    config: ConfigDict,
+    workdir: str,
+) -> RefitReport:
     key_gan, key_sample, key_fit = jax.random.split(jax.random.key(config.seed), 3)
     train_pairs, validation_pairs = (
         pool_vectors(experiment, params, model_state, split) for split in ("train", "validation")
     )
-    report = {"real": len(train_pairs.label), "generated": 0}
+    report: RefitReport = {"real": len(train_pairs.label), "generated": 0}
     if config.generate:
         num_classes = len(experiment.dataset.classes)
         sample, report["losses"] = train_gan(train_pairs, num_classes, config.gan, key_gan)
@@ -90,28 +133,44 @@ def _refit(
     )
     writer.close()
     state = TrainState(jnp.asarray(report["epoch"], jnp.int32), best_params, model_state, optax.EmptyState())
-    new_metadata = {name: metadata[name] for name in COPIED_METADATA_FIELDS} | {
-        "config": {**metadata["config"], "name": config.name},
-        "step": report["epoch"],
-        "temperature": 1.0,
-        "refit": config.to_dict() | report,
-    }
+    copied_fields = {k: v for k, v in metadata.items() if k in store.MODEL_METADATA_FIELDS}
+    new_metadata = cast(
+        CheckpointMetadata,
+        copied_fields
+        | {
+            "config": {**metadata["config"], "name": config.name},
+            "step": report["epoch"],
+            "temperature": 1.0,
+            "refit": config.to_dict() | report,
+        },
+    )
     store.save(workdir, "best", state, new_metadata)
     return report
 
 
 def pool_vectors(experiment: Experiment, params: Params, model_state: Params, split: str) -> LabelledVectors:
-    """Vectors of the clips of a part that have both streams and a label, of training one that is not hidden.
+    """Computes the pooled audio and video vectors of the clips of a split.
 
-    Raises ValueError where there are none.
+    Only clips with both modalities and a visible label are used; labels that training hides stay hidden.
+
+    Returns:
+      A LabelledVectors with `audio` and `video` (vectors) and `label`, NumPy arrays with one row per clip
+      that is used.
+
+    Raises:
+      ValueError: if no clip of the split has both modalities and a visible label, or if a record lacks a
+        field of the batch.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      OSError: if a shard cannot be opened.
     """
     model, clips = experiment.model, experiment.clips[split]
-    should_hide = split == "train" and experiment.labels is not None
-    hidden_label_clips = clips[experiment.labels < 0] if should_hide else clips[:0]
+    hidden_label_clips = clips[:0]
+    if split == "train" and experiment.labels is not None:
+        hidden_label_clips = clips[experiment.labels < 0]
     apply_model = jax.jit(lambda p, s, batch: model.apply(p, s, batch, train=False)[0])
     arrays_by_batch = []
     batch_size = experiment.config.train.eval_batch_size
-    for batch in eval_batches(experiment.dataset, clips, experiment.shape, batch_size=batch_size):
+    for batch in eval_batches(experiment.dataset, clips, experiment.choose_spec, batch_size=batch_size):
         batch = hide_labels(batch, hidden_label_clips)
         outputs = apply_model(params, model_state, batch)
         row_mask = batch.label_mask & (batch.clip >= 0) & has_both_modalities(batch)
@@ -123,42 +182,53 @@ def pool_vectors(experiment: Experiment, params: Params, model_state: Params, sp
         )
     pairs = LabelledVectors(*(np.concatenate(arrays) for arrays in zip(*arrays_by_batch, strict=True)))
     if not len(pairs.label):
-        raise ValueError(f"{experiment.dataset.path}: no labelled clip of {split} has both streams")
+        raise ValueError(f"{experiment.dataset.path}: no labelled {split} clip has both audio and video")
     return pairs
 
 
-def has_both_modalities(batch: Batch) -> np.ndarray:
-    """bool [b]: which clips have sound, or features of it, and a face."""
+def has_both_modalities(batch: Batch) -> Bool[Array, " b"]:
+    """Returns bool [b]: True for clips with audio (or audio features) and at least one face."""
     return audio_step_mask(batch).any(axis=1) & batch.face_mask.any(axis=1)
 
 
 def _check_fusion(experiment: Experiment, model_state: Params) -> None:
     config = experiment.config.model.fusion
     fusion = FUSIONS[config.name]
-    if len(fusion.modalities) != 2 or fusion.takes != "vectors" or config.get("parts", 0):
+    if len(fusion.modalities) != 2 or fusion.takes != "vectors" or count_trunks(config):
         raise ValueError(
-            f"fusion {config.name!r}: expected one that takes one pooled vector of each of two streams"
+            f"fusion {config.name!r}: expected a fusion of one pooled vector from each of two modalities"
         )
     if "fusion" in model_state:
-        raise ValueError(f"fusion {config.name!r}: it measures numbers as it trains, which would go stale")
+        raise ValueError(
+            f"fusion {config.name!r}: expected a fusion without statistics that are updated in training"
+        )
 
 
 def _train_fusion(
-    model,
+    model: Model,
     variables: tuple[Params, Params],
     train_pairs: LabelledVectors,
     validation_pairs: LabelledVectors,
-    config,
-    key,
+    config: ConfigDict,
+    key: PRNGKey,
     writer: MetricWriter,
-):
-    """The parameters, validation UA and number of the best epoch; epoch 0 is what was there before."""
+) -> tuple[Params, float, int]:
+    """Trains the fusion, and writes a row per epoch with `writer`.
+
+    Returns:
+      All parameters with the best fusion, its validation UA, and its epoch (0: the original fusion).
+
+    Raises:
+      OSError: if `writer` cannot write its files.
+    """
     tx = optax.adam(config.learning_rate)
     params, model_state = variables
     train_epoch, compute_confusion = _make_jitted_functions(
         model, tx, config, max(len(train_pairs.label) // config.batch_size, 1)
     )
-    data, validation_data = (jax.tree.map(jnp.asarray, pairs) for pairs in (train_pairs, validation_pairs))
+    data, validation_data = (
+        VectorRows(*map(jnp.asarray, pairs)) for pairs in (train_pairs, validation_pairs)
+    )
 
     def compute_validation_ua(fusion: Params) -> float:
         merged_params = params | {"fusion": fusion}
@@ -177,22 +247,29 @@ def _train_fusion(
     return params | {"fusion": best[0]}, best[1], best[2]
 
 
-def _make_jitted_functions(model, tx, config, steps_per_epoch: int):
-    """Returns two jitted functions: `train_epoch` and `compute_confusion`.
+def _make_jitted_functions(
+    model: Model, tx: optax.GradientTransformation, config: ConfigDict, steps_per_epoch: int
+) -> tuple[TrainEpoch, ComputeConfusion]:
+    """Returns two jitted functions, `train_epoch` and `compute_confusion`.
 
-    `train_epoch(carry, key, variables, data) -> carry, loss`, and `compute_confusion(params, model_state,
-    data)`, the confusion matrix [c c].
+    `train_epoch(carry, key, variables, data) -> (carry, loss)` trains for one epoch; the carry is (fusion
+    parameters, optimizer state), and the loss is the mean over the steps. `compute_confusion(params,
+    model_state, data)` returns the confusion matrix [c c].
     """
 
-    def loss_fn(fusion, variables, key, rows: LabelledVectors):
+    def loss_fn(
+        fusion: Params, variables: tuple[Params, Params], key: PRNGKey, rows: VectorRows
+    ) -> Float[Array, ""]:
         merged_params = variables[0] | {"fusion": fusion}
-        logits = model.fuse(merged_params, variables[1], rows.audio, rows.video, key=key)
+        logits = model.fuse(merged_params, variables[1], rows.audio, rows.video, train=True, key=key)
         total, weight = cross_entropy(logits, rows.label, jnp.ones(rows.label.shape))
         return total / weight
 
     @jax.jit
-    def train_epoch(carry, key, variables, data: LabelledVectors):
-        def step(carry, inputs):
+    def train_epoch(
+        carry: Carry, key: PRNGKey, variables: tuple[Params, Params], data: VectorRows
+    ) -> tuple[Carry, Float[Array, ""]]:
+        def step(carry: Carry, inputs: tuple[PRNGKey, Int[Array, " b"]]) -> tuple[Carry, Float[Array, ""]]:
             fusion, opt_state = carry
             key_dropout, indices = inputs
             rows = jax.tree.map(lambda x: x[indices], data)
@@ -209,7 +286,7 @@ def _make_jitted_functions(model, tx, config, steps_per_epoch: int):
         return carry, values.mean()
 
     @jax.jit
-    def compute_confusion(params, model_state, data: LabelledVectors):
+    def compute_confusion(params: Params, model_state: Params, data: VectorRows) -> Float[Array, "c c"]:
         logits = model.fuse(params, model_state, data.audio, data.video)
         return metrics.confusion_matrix(logits, data.label, jnp.ones(data.label.shape), logits.shape[-1])
 

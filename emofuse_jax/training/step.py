@@ -1,54 +1,100 @@
-"""One training step and one scoring step, pure and jitted over a mesh."""
+"""Defines one training step and one scoring step: pure functions, jitted over a mesh."""
 
-import warnings
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from emofuse_jax import losses
 from emofuse_jax.data.augment.apply import augment
 from emofuse_jax.data.spectrogram_units import units_per_neper
 from emofuse_jax.losses.cross_entropy import cross_entropy, label_weight
+from emofuse_jax.models.build import Model
+from emofuse_jax.models.registry import check_training, count_trunks
 from emofuse_jax.parallel.mesh import batch_sharding, replicated, state_sharding
 from emofuse_jax.parallel.xla_options import step_options
 from emofuse_jax.scoring import metrics
+from emofuse_jax.scoring.predict import EvalOutputs, EvalStep
 from emofuse_jax.training.warm_start import WarmStart, overlay_arrays
-from emofuse_jax.types import Batch, Params, PRNGKey, TrainState
+from emofuse_jax.types import Batch, Outputs, Params, PRNGKey, TrainState
+
+InputStatistics = tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]
+"""Mean and standard deviation of each frequency bin over the training clips."""
+StepMetrics = dict[str, Array]
+"""Metrics of a training step: `loss`, each term of the loss, `gradient_norm` and `confusion` [c c]."""
+EpochSums = dict[str, Array]
+"""Metrics summed over the steps of an epoch: `loss` and `confusion` [c c]."""
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+"""Function `(state, batch) -> (state, metrics)`."""
 
 
 def init_state(
-    model, tx: optax.GradientTransformation, key: PRNGKey, statistics, warm_start: WarmStart = ({}, {})
+    model: Model,
+    tx: optax.GradientTransformation,
+    key: PRNGKey,
+    statistics: InputStatistics,
+    warm_start: WarmStart = ({}, {}),
 ) -> TrainState:
-    """A fresh state; `statistics`: (mean, std) per bin of the training clips, `warm_start`: of
-    `load_warm_start`."""
+    """Returns a new training state at step 0: parameters, model state and the state of the optimizer.
+
+    Args:
+      model: model to initialise.
+      tx: optimizer of `make_optimizer`.
+      key: random key of the initial parameters.
+      statistics: (mean, std) of each frequency bin over the training clips.
+      warm_start: arrays of `load_warm_start`, which replace the initial ones.
+
+    Raises:
+      ValueError: if the statistics have the wrong shape or are not finite.
+      KeyError: if the warm start has an array that the model lacks.
+    """
     params, model_state = map(overlay_arrays, model.init(key), warm_start)
     model_state = model.with_statistics(model_state, *statistics)
     return TrainState(jnp.zeros((), jnp.int32), params, model_state, tx.init(params))
 
 
 def make_train_step(
-    model, tx: optax.GradientTransformation, config, seed: int | Int[Array, ""] | None = None
-) -> Callable:
-    """The pure step `(state, batch) -> (state, metrics)` of an experiment's config.
+    model: Model,
+    tx: optax.GradientTransformation,
+    config: ConfigDict,
+    seed: int | Int[Array, ""] | None = None,
+) -> TrainStep:
+    """Returns the pure training step `(state, batch) -> (state, metrics)` of a config.
 
-    `seed`, by default `config.seed`, may be traced: replicas of one program differ in it.
+    The metrics are `loss`, each term of the loss, `gradient_norm` and `confusion` [c c]. Warns if the batch
+    is too small for soft-HGR with labels.
+
+    Args:
+      model: model to train.
+      tx: optimizer of `make_optimizer`.
+      config: config of the experiment.
+      seed: seed of augmentation and dropout, by default `config.seed`. It can be a traced array, because the
+        replicas of one program have different seeds.
+
+    Raises:
+      ValueError: if `config.augment.frames` is smaller than the number of parts of the fusion, or if the
+        fusion rejects the config. The step also raises ValueError, when it is first called, if the recipe or
+        an objective is unknown, or if the shapes of the batch do not fit the model.
     """
     check_frame_count(config)
-    warn_small_correlation_batch(config)
+    check_training(config)
     seed = config.seed if seed is None else seed
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         key_augment, key_dropout = jax.random.split(key)
         batch = augment(
             batch, key_augment, config.augment, units_per_neper=units_per_neper(config.data.recipe)
         )
 
-        def loss_fn(params: Params):
+        def loss_fn(
+            params: Params,
+        ) -> tuple[Float[Array, ""], tuple[Params, Outputs, dict[str, Float[Array, ""]]]]:
             outputs, model_state = model.apply(params, state.model_state, batch, train=True, key=key_dropout)
             loss, loss_terms = losses.total_loss(outputs, batch, config.loss)
             return loss, (model_state, outputs, loss_terms)
@@ -71,35 +117,32 @@ def make_train_step(
     return train_step
 
 
-def select_epoch_sums(step_metrics: dict) -> dict:
-    """Of a step's metrics those that an epoch adds up."""
+def select_epoch_sums(step_metrics: StepMetrics) -> EpochSums:
+    """Returns a dict of those metrics of a step that are summed over an epoch: `loss` and `confusion`."""
     return {"loss": step_metrics["loss"], "confusion": step_metrics["confusion"]}
 
 
-def check_frame_count(config) -> None:
-    """ValueError where training samples fewer frames than the fusion has parts: each takes at least one."""
-    frames, parts = config.augment.frames, config.model.fusion.get("parts", 0)
+def check_frame_count(config: ConfigDict) -> None:
+    """Checks that training samples at least one frame for each part into which the fusion divides a clip.
+
+    `augment.frames=0` means all frames and is always valid.
+
+    Raises:
+      ValueError: if `augment.frames` is above 0 and smaller than the number of parts.
+    """
+    frames, parts = config.augment.frames, count_trunks(config.model.fusion)
     if 0 < frames < parts:
-        raise ValueError(f"augment.frames={frames}: expected 0 (all), or at least fusion.parts={parts}")
-
-
-def warn_small_correlation_batch(config) -> None:
-    """Warns where few labelled rows make soft-HGR's terms with the labels badly biased (ops/hgr.py)."""
-    data, fusion = config.data, config.model.fusion
-    if not config.loss.objectives.get("correlation", 0.0) or "label_hidden" not in fusion or fusion.ema:
-        return
-    labelled_fraction = (data.labelled_share or data.labelled_fraction) if data.keep_unlabelled else 1.0
-    labelled_segments = data.batch_size * fusion.segments * labelled_fraction
-    if labelled_segments < 4 * fusion.width:
-        warnings.warn(
-            f"soft-HGR with labels: about {labelled_segments:.0f} labelled segments a batch, fewer than 4 x"
-            f" model.fusion.width={fusion.width}: biased; a larger batch or model.fusion.ema helps",
-            stacklevel=2,
+        raise ValueError(
+            f"config.augment.frames={frames}: expected 0 (all) or at least config.model.fusion.parts={parts}"
         )
 
 
-def jit_train_step(step: Callable, state: TrainState, mesh: Mesh, *, fsdp: bool) -> Callable:
-    """Jits a training step over the mesh with a donated state."""
+def jit_train_step(step: TrainStep, state: TrainState, mesh: Mesh, *, fsdp: bool) -> jax.stages.Wrapped:
+    """Returns the training step `(state, batch) -> (state, metrics)`, jitted over the mesh.
+
+    The state is donated: do not use the one that was passed in afterwards. With `fsdp`, large arrays of the
+    state are split over the devices.
+    """
     sharding = state_sharding(state, mesh, fsdp=fsdp)
     return jax.jit(
         step,
@@ -110,14 +153,16 @@ def jit_train_step(step: Callable, state: TrainState, mesh: Mesh, *, fsdp: bool)
     )
 
 
-def make_eval_step(model) -> Callable:
-    """The pure `(params, model_state, batch) -> {"probabilities", "levels", "loss", "weight"}` of a model.
+def make_eval_step(model: Model) -> EvalStep:
+    """Returns the pure scoring step `(params, model_state, batch) -> outputs` of a model.
 
-    `levels` are the posteriors of each level's own classifier [b n c], zeros where a clip lacks the level;
-    None where the fusion has none.
+    The outputs are a dict: `probabilities` [b c]; `levels` [b n c] or None; `loss`, the sum of the
+    cross-entropies of the labelled clips; and `weight`, the sum of their weights. The n levels of a fusion
+    are streams or parts of a clip that have a separate classifier: `levels` has their probabilities, 0 if a
+    clip lacks the level, and is None if the fusion has no levels.
     """
 
-    def eval_step(params: Params, model_state: Params, batch: Batch) -> dict:
+    def eval_step(params: Params, model_state: Params, batch: Batch) -> EvalOutputs:
         outputs, _ = model.apply(params, model_state, batch, train=False)
         loss, weight = cross_entropy(outputs.logits, batch.label, label_weight(batch), smoothing=0.0)
         probabilities = jax.nn.softmax(outputs.logits.astype(jnp.float32))
@@ -127,8 +172,11 @@ def make_eval_step(model) -> Callable:
     return eval_step
 
 
-def jit_eval_step(model, mesh: Mesh) -> Callable:
-    """`make_eval_step`, jitted over the rows of a batch on a mesh."""
+def jit_eval_step(model: Model, mesh: Mesh) -> EvalStep:
+    """Returns the scoring step `(params, model_state, batch) -> outputs`, jitted over the mesh.
+
+    The outputs are those of `make_eval_step`. The rows of a batch are split over the devices.
+    """
     row_sharding, replicated_sharding = batch_sharding(mesh), replicated(mesh)
     return jax.jit(
         make_eval_step(model),
@@ -144,7 +192,14 @@ def jit_eval_step(model, mesh: Mesh) -> Callable:
 
 
 def level_probabilities(aux: dict[str, Array]) -> Float[Array, "b n c"] | None:
-    """Posteriors of the levels' own logits, zeros where masked; None where there are none."""
+    """Returns the class probabilities of the n levels of the fusion, 0 for a level that a clip lacks.
+
+    A level is a stream or a part of a clip that has a separate classifier. Returns None if `aux`, the named
+    results of the network, has no `level_logits`.
+
+    Raises:
+      KeyError: if `aux` has `level_logits`, but no `level_mask`.
+    """
     if "level_logits" not in aux:
         return None
     probabilities = jax.nn.softmax(aux["level_logits"].astype(jnp.float32))

@@ -1,6 +1,7 @@
-"""What a run starts from beside chance: streams that were trained alone, or public weights.
+"""Loads initial parameters of encoders: from runs that trained them alone, or from public weights.
 
-`config.init.<stream>` is the workdir of a run that has this stream, or a .safetensors file of public weights.
+`config.init.<modality>` is the workdir of a run with this modality, or a .safetensors file with public
+weights.
 """
 
 import jax
@@ -13,20 +14,27 @@ from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.models.pretrained.registry import CONVERTERS
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.training.checkpoint.load import load_trained_model
+from emofuse_jax.training.checkpoint.metadata import RunMetadata
 from emofuse_jax.training.experiment import Experiment, make_metadata
-from emofuse_jax.types import Params
+from emofuse_jax.types import ConfigFields, Params
 
 WarmStart = tuple[Params, Params]
 """Parts of `(params, model_state)`: nested dicts of the arrays to start from."""
 
 
 def load_warm_start(experiment: Experiment) -> WarmStart:
-    """The arrays that `config.init` names; empty trees where it names none.
+    """Loads the arrays that `config.init` names.
+
+    Returns:
+      A tuple of nested dicts of arrays: the initial values of some parameters, and of some of the model
+      state. Both are empty if `config.init` names nothing.
 
     Raises:
-      ValueError: a stream that the model has not, an array of another shape, or a run that has seen
-        clips or labels which this one may not; names the path.
-      FileNotFoundError: a workdir without a checkpoint.
+      ValueError: if the model or the source run lacks the encoder, if the shape of an array differs, if there
+        are no public weights for the encoder, or if the source run was trained with other preparation
+        settings, or on the same corpus with other clips or labels. Also if a .safetensors file is missing or
+        invalid, or the checkpoint of a run is damaged. The message names the path.
+      FileNotFoundError: if a workdir has no `best` checkpoint.
     """
     warm_start: WarmStart = ({}, {})
     shapes = jax.eval_shape(experiment.model.init, jax.random.key(0))
@@ -42,54 +50,71 @@ def load_warm_start(experiment: Experiment) -> WarmStart:
 
 
 def overlay_arrays(tree: Params, arrays: Params) -> Params:
-    """The tree with the arrays of `arrays` in it."""
+    """Returns a copy of the nested dict `tree`; the arrays of `arrays` replace those of the same name.
+
+    Raises:
+      KeyError: if `arrays` has a name that `tree` lacks.
+    """
     if not isinstance(tree, dict):
         return arrays
     return tree | {name: overlay_arrays(tree[name], subtree) for name, subtree in arrays.items()}
 
 
 def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shapes: WarmStart) -> WarmStart:
-    """Encoder and attention of a stream, with its running statistics, from a workdir's best checkpoint."""
-    # replicated, so that every process holds all of it
+    """Returns the arrays of a modality's encoder and attention from the `best` checkpoint of a workdir.
+
+    The tuple has two nested dicts: the parameters and the running statistics.
+
+    Raises:
+      ValueError: if the checkpoint is damaged, the run does not fit this one (`_check_source_run`), or an
+        array is missing or has another shape.
+      FileNotFoundError: if the workdir has no `best` checkpoint.
+    """
+    # replicated, so that every process has the complete arrays
     replicated_sharding = replicated(make_mesh(experiment.config.mesh))
-    _, *variables, saved_metadata = load_trained_model(path, "best", replicated_sharding)
+    _, params, model_state, saved_metadata = load_trained_model(path, "best", replicated_sharding)
     _check_source_run(experiment, path, saved_metadata)
-    encoder_variables = []
-    for tree, expected_shapes in zip(variables, shapes, strict=True):
+    encoder_variables: list[Params] = []
+    for tree, expected_shapes in zip((params, model_state), shapes, strict=True):
         names = [name for name in (modality, f"{modality}_attention") if name in expected_shapes]
         missing = [name for name in names if name not in tree]
         if missing:
-            raise ValueError(f"config.init.{modality}={path}: that run has no {missing[0]}")
+            raise ValueError(f"config.init.{modality}={path}: the source run has no {missing[0]}")
         encoder_variables.append({name: jax.tree.map(np.asarray, tree[name]) for name in names})
         _check_shapes(
             f"config.init.{modality}={path}",
             encoder_variables[-1],
             {name: expected_shapes[name] for name in names},
         )
-    return tuple(encoder_variables)
+    encoder_params, encoder_state = encoder_variables
+    return encoder_params, encoder_state
 
 
-def _check_source_run(experiment: Experiment, path: str, saved_metadata: dict) -> None:
-    """A run on the same corpus must have seen the same clips and labels as this one may; others are free."""
+def _check_source_run(experiment: Experiment, path: str, saved_metadata: RunMetadata) -> None:
+    """Raises ValueError if the source run used clips or labels that this run must not see.
+
+    The source run must have the same preparation settings, and on the same corpus also the same clips and
+    hidden labels.
+    """
     current_metadata = make_metadata(experiment)
     if comparable_settings(saved_metadata["settings"]) != comparable_settings(current_metadata["settings"]):
-        raise ValueError(f"{path}: its records were prepared with other settings")
+        raise ValueError(f"{path}: its records have other preparation settings than those of this run")
     if saved_metadata["corpus"] != current_metadata["corpus"]:
         return
     if saved_metadata["training_clips_sha256"] != current_metadata["training_clips_sha256"]:
-        raise ValueError(f"{path}: was trained or validated on other clips than this fold's")
+        raise ValueError(f"{path}: was trained or validated on other clips; use a run of the same fold")
     label_selections = [
         _label_selection(run_metadata["config"]) for run_metadata in (saved_metadata, current_metadata)
     ]
     if label_selections[0] != label_selections[1]:
         raise ValueError(
-            f"{path}: saw labels that this run hides: fraction and seed {label_selections[0]}, not"
-            f" {label_selections[1]}"
+            f"{path}: was trained with other labels: labelled_fraction and seed {label_selections[0]},"
+            f" expected {label_selections[1]}"
         )
 
 
-def _label_selection(config: dict) -> tuple[float, int]:
-    """What decides which labels a run sees: the fraction, and below 1 the seed."""
+def _label_selection(config: ConfigFields) -> tuple[float, int]:
+    """Returns a tuple: the fraction of visible labels, and the seed that selects them (0 for all labels)."""
     fraction = config["data"]["labelled_fraction"]
     return fraction, config["seed"] if fraction < 1.0 else 0
 
@@ -99,23 +124,31 @@ def _check_shapes(source: str, loaded: Params, expected: Params) -> None:
     for name in sorted(expected_shapes.keys() | loaded_shapes.keys()):
         if expected_shapes.get(name) != loaded_shapes.get(name):
             raise ValueError(
-                f"{source}: {name} is {loaded_shapes.get(name)} there, {expected_shapes.get(name)} in"
-                f" this model"
+                f"{source}: {name}: shape {loaded_shapes.get(name)}, expected {expected_shapes.get(name)}"
+                " (None: no such array)"
             )
 
 
-def _shapes_by_name(tree: Params) -> dict[str, tuple]:
-    """Shapes by names with slashes."""
+def _shapes_by_name(tree: Params) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each array by its path in the tree, with slashes such as `a/b/c`."""
     return {name: leaf.shape for name, leaf in flatten_by_path(tree).items()}
 
 
 def _load_public_weights(experiment: Experiment, modality: str, path: str, shapes: WarmStart) -> WarmStart:
-    """Public weights of the stream's encoder, by the name map of its kind."""
+    """Returns public weights of a modality's encoder, converted to the names of the model.
+
+    The tuple has two nested dicts: the parameters and the model state; a dict is empty without arrays.
+
+    Raises:
+      ValueError: if there are no public weights for the encoder, or the file is missing, damaged, or lacks a
+        tensor of the right shape.
+    """
     encoder = experiment.config.model[modality].encoder
     if encoder not in CONVERTERS:
         encoder_names = ", ".join(CONVERTERS)
         raise ValueError(
-            f"config.init.{modality}={path}: no public weights for encoder {encoder!r}, only {encoder_names}"
+            f"config.init.{modality}={path}: no public weights for encoder {encoder!r}, expected one of"
+            f" {encoder_names}"
         )
     expected_shapes = [_shapes_by_name(tree.get(modality, {})) for tree in shapes]
     try:
@@ -125,13 +158,14 @@ def _load_public_weights(experiment: Experiment, modality: str, path: str, shape
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"config.init.{modality}={path}: {error}") from error
     arrays_by_tree = ({name: x for name, x in arrays.items() if name in names} for names in expected_shapes)
-    return tuple(
+    params, model_state = (
         {modality: nest_by_path(tree_arrays)} if tree_arrays else {} for tree_arrays in arrays_by_tree
     )
+    return params, model_state
 
 
 def nest_by_path(arrays: dict[str, np.ndarray]) -> Params:
-    """Names with slashes as nested dicts."""
+    """Returns arrays, named by paths with slashes, as nested dicts: `a/b` becomes `{"a": {"b": ...}}`."""
     tree: Params = {}
     for name, array in arrays.items():
         *path, leaf_name = name.split("/")

@@ -1,1 +1,1 @@
-"""Helpers without knowledge of emotion recognition: errors, locks, files."""
+"""Helpers that do not depend on emotion recognition: errors, locks, files, validation of configs."""

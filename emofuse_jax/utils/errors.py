@@ -1,28 +1,30 @@
-"""What a user is told of an error: one line."""
+"""Formats errors as messages of one line."""
+
+from collections.abc import Mapping
 
 
 def to_one_line(error_or_text: object) -> str:
-    """The text of an error, or any other, without its line breaks."""
+    """Returns the text of an error or of any other object, with each run of whitespace as one space."""
     return " ".join(str(error_or_text).split())
 
 
 def format_error(error: BaseException) -> str:
-    """The same with the error's class before it, where a library's text alone says little."""
+    """Returns "ClassName: text" of an error as one line; for libraries whose text alone says little."""
     return to_one_line(f"{type(error).__name__}: {error}")
 
 
 def other_schema_error(
-    path: str, kind: str, schema: int, current_schema: int, fields: dict, remedy: str
+    path: str, kind: str, schema: int, current_schema: int, fields: Mapping[str, object], remedy: str
 ) -> ValueError:
-    """Returns the error for a file that an older or a newer emofuse wrote.
+    """Returns the ValueError for a file that an older or newer emofuse wrote; the caller raises the error.
 
     Args:
-      path: the file or directory; the error begins with it.
-      kind: what it is, for example "checkpoint".
-      schema: its schema number.
-      current_schema: the schema number that this emofuse reads.
-      fields: its JSON object, whose `versions` says which emofuse wrote it.
-      remedy: what to do with an older file.
+      path: The file or directory; the message begins with it.
+      kind: Kind of the file, for example "checkpoint".
+      schema: Schema number of the file.
+      current_schema: Schema number that this emofuse reads.
+      fields: JSON object of the file; its `versions`, if present, name the emofuse that wrote it.
+      remedy: What to do with a file of an older schema. For a newer one the message says "update emofuse".
     """
     versions = fields.get("versions")
     version = versions.get("emofuse") if isinstance(versions, dict) else None

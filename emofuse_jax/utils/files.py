@@ -1,15 +1,24 @@
-"""Reads and writes whole files: atomic writes, JSON that is validated, hashes."""
+"""Reads and writes complete files: atomic writes, validated JSON, SHA-256 hashes."""
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+"""Value of a JSON file."""
 
 
 @contextlib.contextmanager
 def name_file_in_error(path: str) -> Iterator[None]:
-    """Puts the file's name to an error that has none, as that of a write to a full disk."""
+    """Adds the file name `path` to an OSError that is raised in the `with` block and names no file.
+
+    A write to a full disk raises such an error. All other errors pass through unchanged.
+
+    Raises:
+      OSError: The block raised one.
+    """
     try:
         yield
     except OSError as error:
@@ -19,15 +28,18 @@ def name_file_in_error(path: str) -> Iterator[None]:
 
 
 def file_sha256(path: str) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Returns the SHA-256 of a file's bytes as a hexadecimal string; raises OSError if it can't be read."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: str | os.PathLike, data: bytes) -> None:
-    """Writes beside `path`, then renames: a reader sees the old file or the new one, never half of it.
+def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes `data` to `<path>.tmp`, then renames it to `path`; a reader never sees a partial file.
 
-    Missing directories are made. What a killed process leaves half written is overwritten by the next.
+    Missing directories are created. A `<path>.tmp` that a killed process left behind is overwritten.
+
+    Raises:
+      OSError: The file cannot be written; the error names it.
     """
     path = os.fspath(path)
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
@@ -41,29 +53,54 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> None:
             os.remove(temporary_path)
 
 
-def write_json(path: str, values: dict) -> None:
-    """JSON, whole or not at all; equal values give equal bytes."""
+def write_json(path: str, values: Mapping[str, object]) -> None:
+    """Writes `values` atomically as indented JSON in UTF-8; equal values in equal order give equal bytes.
+
+    Raises:
+      OSError: The file cannot be written; the error names it.
+      TypeError: JSON cannot represent a value.
+    """
     write_atomic(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def load_json(path: str):
-    """The value of any JSON file; ValueError that names it."""
+def load_json(path: str) -> JsonValue:
+    """Returns the content of a JSON file, which may be of any JSON type.
+
+    Raises:
+      OSError: The file cannot be read.
+      ValueError: The file is not valid JSON; the message begins with its path.
+    """
     with open(path, "rb") as file:
         return parse_json(file.read(), path)
 
 
-def parse_json(data: bytes, source_name: str):
-    """The value of JSON text; ValueError that begins with `source_name`, the file or line that it is of."""
+def parse_json(data: bytes, source_name: str) -> JsonValue:
+    """Returns the value of JSON text, which may be of any JSON type.
+
+    Args:
+      data: The JSON text in UTF-8, UTF-16 or UTF-32.
+      source_name: The file or line that the text comes from, for the error message.
+
+    Raises:
+      ValueError: The text is not valid JSON or is nested too deeply; begins with `source_name`.
+    """
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source_name}: not JSON: {error}") from error
 
 
-def read_json_object(path: str, **fields: type) -> dict:
-    """What `write_json` wrote.
+def read_json_object(path: str, **fields: type) -> dict[str, JsonValue]:
+    """Returns the JSON object of a file, such as one that `write_json` wrote.
 
-    Raises ValueError, naming the file, where it is no object or one of `fields` is not of its type.
+    Args:
+      path: The JSON file.
+      **fields: Expected type of each field that must be present, e.g. `runs=list`; the object may have more.
+
+    Raises:
+      OSError: The file cannot be read.
+      ValueError: The file is not valid JSON or not an object, or one of `fields` is missing or of another
+        type; the message begins with the path.
     """
     content = load_json(path)
     if not isinstance(content, dict):

@@ -1,26 +1,27 @@
-"""Checks that `import data_prep` means the package of emofuse, not a user's folder of the same name."""
+"""Checks that `import data_prep` imports the package of emofuse, not a user's folder of the same name."""
 
 import importlib.util
 import os
 
 
 def check_prep_package() -> None:
-    """Returns if `data_prep` is found beside `emofuse_jax`, as in every kind of installation.
+    """Raises ValueError unless `import data_prep` would import the package next to `emofuse_jax`.
 
-    Nothing is imported. An editable install searches the working directory and PYTHONPATH before its own
-    packages, so there even a folder without Python files hides ours.
+    Every kind of installation stores the two packages next to each other. The function imports nothing and
+    returns nothing. With an editable install, Python searches the working directory and PYTHONPATH first, so
+    that even a folder `data_prep` without Python files hides the package.
 
     Raises:
-      ValueError: `import data_prep` finds another package or nothing; one line that names the folder.
+      ValueError: The import would find another package or none; the message names the folder.
     """
     folder = os.path.dirname(os.path.dirname(os.path.realpath(os.path.dirname(__file__))))
     expected = os.path.join(folder, "data_prep")
     spec = importlib.util.find_spec("data_prep")
     if spec is None:
-        raise ValueError(f"{expected}: this part of emofuse is missing; install emofuse again")
+        raise ValueError(f"{expected}: this package of emofuse is missing; install emofuse again")
     location = [*(spec.submodule_search_locations or ()), spec.origin][0]
     if os.path.realpath(location) != os.path.realpath(expected):
         raise ValueError(
-            f"{location}: hides emofuse's own package data_prep, which lies in {folder}; rename it, or remove"
-            f" {os.path.dirname(location)} from PYTHONPATH and sys.path"
+            f"{location}: hides the package data_prep of emofuse, which is stored in {folder}; rename it, or"
+            f" remove {os.path.dirname(location)} from PYTHONPATH and sys.path"
         )

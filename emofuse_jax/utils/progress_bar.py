@@ -1,38 +1,73 @@
-"""Shows the progress of long work: a bar on a terminal, else a line from time to time."""
+"""Shows the progress of long work: one line on a terminal or in a notebook, else a line every ten seconds."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
+from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-console = Console(stderr=True)
 LINE_INTERVAL_SECONDS = 10.0
 
 
-@contextlib.contextmanager
-def progress_bar(title: str, *, total: int | None = None, first: int = 0) -> Iterator[Callable[..., None]]:
-    """Yields `update(done, total)`: a bar on a terminal, elsewhere a line every ten seconds and at the end.
+class Update(Protocol):
+    """Shows how many items are done."""
 
-    `update` also takes `status`, a text to show, and `seconds_left`, for the line.
-    `total` may be unknown until the first update; `first` are done before the work begins.
+    def __call__(self, done: int, total: int, *, status: str = "", seconds_left: float | None = None) -> None:
+        """Shows `done` of `total` items, a status text, and the remaining seconds if they are known."""
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, *, total: int | None = None, first: int = 0) -> Iterator[Update]:
+    """Shows progress on stderr while the `with` block runs, and yields a function that updates the progress.
+
+    The function takes the number of finished items, the total, and optionally a status and the seconds left.
+
+    On a terminal and in a notebook one line is updated in place. Otherwise, for example in a log file, a line
+    is printed every ten seconds and when the work is done.
+
+    Args:
+      title: Text before the bar.
+      total: Number of items; None if it is known only at the first update.
+      first: Number of items that were finished before, e.g. by an earlier run.
     """
-    last_print = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    columns += (TextColumn("{task.fields[status]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total, completed=first, status="")
+    if sys.stderr.isatty() or _is_notebook():
+        with _bar(title, total, first) as update:
+            yield update
+    else:
+        yield _line_printer(title)
+
+
+@contextlib.contextmanager
+def _bar(title: str, total: int | None, first: int) -> Iterator[Update]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm warns in notebooks without ipywidgets, where it prints text
+        from tqdm.auto import tqdm
+    bar_format = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} {remaining} left"
+    with tqdm(desc=title, total=total, initial=first, bar_format=bar_format, dynamic_ncols=True) as bar:
 
         def update(done: int, total: int, *, status: str = "", seconds_left: float | None = None) -> None:
-            nonlocal last_print
-            bar.update(task, completed=done, total=total, status=status)
-            now = time.monotonic()
-            if not console.is_terminal and (now - last_print > LINE_INTERVAL_SECONDS or done == total):
-                last_print = now
-                time_left = "" if seconds_left is None else f"{seconds_left:.0f} s left"
-                line = "  ".join(filter(None, [f"{title} {done}/{total}", status, time_left]))
-                print(line, file=sys.stderr, flush=True)
+            bar.total = total
+            bar.set_postfix_str(status, refresh=False)
+            bar.update(done - bar.n)
 
         yield update
+
+
+def _line_printer(title: str) -> Update:
+    last_print = time.monotonic()
+
+    def update(done: int, total: int, *, status: str = "", seconds_left: float | None = None) -> None:
+        nonlocal last_print
+        now = time.monotonic()
+        if now - last_print > LINE_INTERVAL_SECONDS or done == total:
+            last_print = now
+            time_left = "" if seconds_left is None else f"{seconds_left:.0f} s left"
+            line = "  ".join(filter(None, [f"{title} {done}/{total}", status, time_left]))
+            print(line, file=sys.stderr, flush=True)
+
+    return update
+
+
+def _is_notebook() -> bool:
+    return "ipykernel" in sys.modules

@@ -1,4 +1,4 @@
-"""Arrays of an `.npz` that comes from elsewhere: its headers are checked before anything is unpacked."""
+"""Reads arrays of an untrusted `.npz` file; array headers are validated before any array is decompressed."""
 
 import math
 import zipfile
@@ -10,45 +10,57 @@ import numpy as np
 from emofuse_jax.utils.errors import format_error
 
 NUMERIC_DTYPE_KINDS, MAX_ITEM_BYTES = "biuf", 8
-"""Of the numbers in an array: numpy's letters, and bytes of one."""
+"""Allowed dtype kinds of an array (NumPy's letters), and largest number of bytes per item."""
 MAX_HEADER_BYTES = 1 << 14
-"""Bytes before an array's numbers; numpy takes fewer."""
+"""Largest number of bytes before the data of an array; NumPy writes fewer."""
 MAX_ROWS = 64
+"""Largest number of rows of an array that is read with `has_rows`."""
 MAX_ERROR_CHARS = 300
-"""Characters of what a library said; zipfile repeats names of any length."""
+"""Longest text of an error from zipfile or zlib; zipfile repeats file names of any length."""
 ALLOWED_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""What numpy writes; other compressions choose how much memory it takes to undo them."""
+"""The compressions that NumPy writes; with others, the file decides how much memory decompression takes."""
 HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npz(
     source: str | IO[bytes], shapes: Mapping[str, tuple[int, ...]], *, has_rows: bool = False
 ) -> dict[str, np.ndarray]:
-    """The arrays of these names and shapes; with `has_rows` each has 1 to MAX_ROWS of its shape.
+    """Returns the arrays of an `.npz` file by name; arrays that `shapes` does not name are ignored.
+
+    Args:
+      source: Path of the file, or an open binary file.
+      shapes: Expected shape of each array by name.
+      has_rows: True if each array has an additional first axis of length 1 to MAX_ROWS.
 
     Raises:
-      ValueError: no such archive, or an array is missing, damaged, of another shape, or none of numbers;
-        names the array.
+      ValueError: The file cannot be opened or is no zip archive, or an array is missing, damaged, not
+        numeric, or of another shape.
+      MemoryError: The arrays do not fit into memory.
     """
     try:
         with zipfile.ZipFile(source) as archive:
             return {name: _read_array(archive, name, shape, has_rows) for name, shape in shapes.items()}
     except (MemoryError, ValueError):
         raise
-    except Exception as error:  # what zipfile and zlib raise has no common class
+    except Exception as error:  # the errors of zipfile and zlib have no common base class
         raise ValueError(format_error(error)[:MAX_ERROR_CHARS]) from error
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], has_rows: bool) -> np.ndarray:
+    """Returns one array of the archive.
+
+    Raises ValueError if its size, compression, .npy version, dtype or shape is not allowed, KeyError if it is
+    missing, and an error of zipfile or zlib if it is damaged.
+    """
     member = archive.getinfo(f"{name}.npy")
     max_bytes = MAX_HEADER_BYTES + MAX_ITEM_BYTES * math.prod(shape) * (MAX_ROWS if has_rows else 1)
-    # no more than file_size is unpacked
+    # zipfile decompresses at most file_size bytes
     if member.file_size > max_bytes or member.compress_type not in ALLOWED_COMPRESSIONS:
         raise ValueError(f"{name} has {member.file_size} bytes unpacked, expected at most {max_bytes}")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version not in HEADER_READERS:
-            raise ValueError(f"{name} has version {version} of the format")
+            raise ValueError(f"{name} has version {version} of the .npy format, expected (1, 0) or (2, 0)")
         actual_shape, _, dtype = HEADER_READERS[version](file)
         if dtype.kind not in NUMERIC_DTYPE_KINDS:
             raise ValueError(f"{name} has dtype {dtype.name[:60]}, expected numbers")

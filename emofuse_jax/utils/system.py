@@ -1,4 +1,4 @@
-"""The machine that a process runs on."""
+"""Describes the machine that a process runs on: cores, memory, kind of processor."""
 
 import hashlib
 import os
@@ -6,12 +6,15 @@ import platform
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of CPU cores that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory_bytes() -> int:
-    """Bytes that can be had without swapping; where the system does not tell, all that is built in."""
+    """Returns the bytes of memory that are available without swapping.
+
+    Without /proc/meminfo (not Linux) it returns the size of the physical memory.
+    """
     if os.path.exists("/proc/meminfo"):
         with open("/proc/meminfo", encoding="ascii") as file:
             lines = dict(line.split(":") for line in file)
@@ -20,7 +23,10 @@ def available_memory_bytes() -> int:
 
 
 def cpu_fingerprint() -> str:
-    """A name that processors share which run the same compiled programs."""
+    """Returns 12 hexadecimal digits that are equal for processors that run the same compiled programs.
+
+    They are a hash of the architecture and, on Linux, of the processor's feature flags.
+    """
     cpu_description = platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:

@@ -1,39 +1,54 @@
-"""Configs that come from elsewhere: of the types of their defaults, and of sizes that can be built."""
+"""Validates untrusted configs: the fields and types of their defaults, and sizes that can be built."""
 
 import math
 from collections.abc import Mapping
 
 MAX_INTEGER = 1 << 20
-"""Any whole number of a config is at most this large, its sign aside."""
+"""Largest absolute value of an integer in a config, except seeds and COUNT_FIELDS."""
 MAX_COUNT = 100
-"""Entries of a sequence."""
+"""Largest number of entries in a list, and largest value of COUNT_FIELDS."""
 MAX_SEED = (1 << 32) - 1
+"""Largest absolute value of a field named `seed`."""
 COUNT_FIELDS = {"blocks", "layers", "parts", "heads", "steps"}
-"""Fields of a model that say how often something is built: at most MAX_COUNT too."""
+"""Fields of a model that say how often a part of it is built; at most MAX_COUNT."""
 
 
-def reject_unknown_fields(fields: Mapping, defaults: Mapping, name: str) -> None:
-    """Raises ValueError, naming the first field of `fields` that `defaults` does not have."""
+def reject_unknown_fields(fields: Mapping[str, object], defaults: Mapping[str, object], name: str) -> None:
+    """Raises ValueError if `fields`, or a mapping in it, has a field that `defaults` does not have.
+
+    `name` is the config's name in the message, which names the first unknown field, e.g.
+    `config.model.size`.
+    """
     for key, value in fields.items():
         if key not in defaults:
             raise ValueError(f"{name}.{str(key)[:100]}: there is no such field")
-        if isinstance(value, Mapping) and isinstance(defaults[key], Mapping):
-            reject_unknown_fields(value, defaults[key], f"{name}.{key}")
+        default = defaults[key]
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            reject_unknown_fields(value, default, f"{name}.{key}")
 
 
-def require_fields(fields: Mapping, defaults: Mapping, name: str) -> None:
-    """Raises ValueError, naming the first field of `defaults` that `fields` lacks."""
+def require_fields(fields: Mapping[str, object], defaults: Mapping[str, object], name: str) -> None:
+    """Raises ValueError if `fields`, or a mapping in it, lacks a field of `defaults`.
+
+    `name` is the config's name in the message, which names the first missing field, e.g. `config.model.size`.
+    """
     for key, default in defaults.items():
         if key not in fields:
             raise ValueError(f"{name}.{key}: this field is missing")
-        if isinstance(fields[key], Mapping) and isinstance(default, Mapping):
-            require_fields(fields[key], default, f"{name}.{key}")
+        value = fields[key]
+        if isinstance(value, Mapping) and isinstance(default, Mapping):
+            require_fields(value, default, f"{name}.{key}")
 
 
-def validate_fields(fields: Mapping, defaults: Mapping, name: str) -> None:
-    """ValueError, naming the first field of `fields` that is not as in `defaults`.
+def validate_fields(fields: Mapping[str, object], defaults: Mapping[str, object], name: str) -> None:
+    """Raises ValueError if a field of `fields` is not valid; see `validate_value`.
 
-    A field that `defaults` does not know is left alone, and one that `fields` lacks too.
+    Fields that are unknown to `defaults` and fields that are missing are not reported.
+
+    Args:
+      fields: The untrusted config.
+      defaults: A valid value of each field.
+      name: Name of the config in the message, which names the first field that is not valid.
     """
     for key, default in defaults.items():
         if key in fields:
@@ -41,10 +56,16 @@ def validate_fields(fields: Mapping, defaults: Mapping, name: str) -> None:
 
 
 def validate_value(value: object, default: object, name: str) -> None:
-    """ValueError where a value is of another type than its default, not finite, or out of all bounds."""
+    """Raises ValueError if a value is not of the type of its default, not finite, or too large.
+
+    A float field may be an integer. A default of None accepts every value. Lists have at most MAX_COUNT
+    entries, each validated like the first entry of the default; an empty default accepts numbers and
+    strings. Limits of integers: MAX_COUNT for COUNT_FIELDS, MAX_SEED for `seed`, MAX_INTEGER for others.
+    `name` is the dotted path of the field in the message.
+    """
     if isinstance(default, Mapping):
         if not isinstance(value, Mapping):
-            raise _invalid_value_error(name, value, "fields")
+            raise _invalid_value_error(name, value, "an object with fields")
         validate_fields(value, default, name)
     elif isinstance(default, list | tuple):
         _validate_sequence(value, default, name)
@@ -57,9 +78,9 @@ def validate_value(value: object, default: object, name: str) -> None:
         raise _invalid_value_error(name, value, type(default).__name__)
 
 
-def _validate_sequence(value: object, default: list | tuple, name: str) -> None:
+def _validate_sequence(value: object, default: list[object] | tuple[object, ...], name: str) -> None:
     if isinstance(default, tuple) and default and isinstance(value, int) and not isinstance(value, bool):
-        value = [value]  # a kernel of three equal sizes
+        value = [value]  # one number may replace a tuple of equal numbers, e.g. a kernel's size
     if not isinstance(value, list | tuple) or len(value) > MAX_COUNT:
         raise _invalid_value_error(name, value, f"a list of at most {MAX_COUNT}")
     for entry in value:
@@ -73,7 +94,7 @@ def _validate_number(value: object, default: int | float, name: str) -> None:
     allowed_types = (int,) if isinstance(default, int) else (int, float)
     if not isinstance(value, allowed_types) or value != value or value in (math.inf, -math.inf):
         raise _invalid_value_error(
-            name, value, "a whole number" if allowed_types == (int,) else "a finite number"
+            name, value, "an integer" if allowed_types == (int,) else "a finite number"
         )
     last_name = name.rpartition(".")[2]
     limit = MAX_COUNT if last_name in COUNT_FIELDS else MAX_SEED if last_name == "seed" else MAX_INTEGER
@@ -82,5 +103,9 @@ def _validate_number(value: object, default: int | float, name: str) -> None:
 
 
 def _invalid_value_error(name: str, value: object, expected: str) -> ValueError:
+    """Returns the ValueError for a value of a field; the text of the value is cut to 60 characters.
+
+    The caller raises the error.
+    """
     value_text = repr(value)
     return ValueError(f"{name}: {value_text[:60]}{'..' * (len(value_text) > 60)}, expected {expected}")

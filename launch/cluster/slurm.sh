@@ -1,5 +1,5 @@
 #!/bin/bash
-# One task a host; JAX finds the others by Slurm's environment.
+# One task per host. JAX finds the other hosts through environment variables of Slurm.
 #SBATCH --job-name=@name@
 #SBATCH --nodes=@hosts@
 #SBATCH --ntasks-per-node=1
@@ -12,8 +12,8 @@
 #SBATCH --output=%x-%j.log
 srun @command@
 status=$?
-# 75: told to stop, saved; 134: aborted, as JAX does where a host fell silent. Slurm counts the restarts; any
-# other failure ends the job.
+# 75: stopped by SIGTERM, checkpoint saved. 134: aborted by JAX because another host stopped responding.
+# Any other failure ends the job. Slurm counts the restarts.
 if { [ "$status" -eq 75 ] || [ "$status" -eq 134 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt @restarts@ ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi

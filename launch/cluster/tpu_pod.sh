@@ -1,6 +1,7 @@
 #!/bin/bash
-# A TPU VM slice: the same command on every worker, which find each other by the slice's metadata.
-# 75: told to stop, saved; 134: aborted, as JAX does where a host fell silent; any other failure ends the job.
+# A TPU VM slice: runs the same command on every worker. Workers find each other through the slice's metadata.
+# 75: stopped by SIGTERM, checkpoint saved. 134: aborted by JAX because another host stopped responding.
+# Any other failure ends the job.
 for ((start = 0; start <= @restarts@; start++)); do
     gcloud compute tpus tpu-vm ssh "@slice@" --zone="@zone@" --worker=all --command=@quoted_command@
     status=$?

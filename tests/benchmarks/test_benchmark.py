@@ -28,7 +28,7 @@ def check_row(row, repeats=1):
     assert row["ours"] > 0
     if row["peer"] is None:
         assert row["ratio"] is None
-        assert format_row(row).endswith(f"{row['peer_name']} not there")
+        assert format_row(row).endswith(f"{row['peer_name']} not measured")
     else:
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"])
         assert f"ratio {row['ratio']:.2f}" in format_row(row)
@@ -83,8 +83,8 @@ def test_prepare_leaves_out_what_is_not_there_and_says_so(tmp_path, capsys):
         suite_prepare.measure_prepare(nowhere, nowhere, str(tmp_path), with_torch=False, repeats=1)
     )
     messages = capsys.readouterr().err
-    assert f"{nowhere}: no clips there; left out" in messages
-    assert f"{nowhere}: no records, or no clips beside them; left out" in messages
+    assert f"{nowhere}: no clips in this folder; left out" in messages
+    assert f"{nowhere}: no records, or no folder clips next to them; left out" in messages
 
 
 def test_loader(data):

@@ -64,13 +64,13 @@ def test_a_row_a_system_and_no_run_twice(suite, home, monkeypatch):
     assert len({line.count("|") for line in table}) == 1
     other = System("concat", "concat", {**TINY, "model.fusion.head_dropout": 0.1})
     with pytest.raises(
-        ValueError, match=r"was made with fields.model.fusion.head_dropout=0.3, now 0.1; remove"
+        ValueError, match=r"was made with fields.model.fusion.head_dropout=0.3, expected 0.1; remove"
     ):
         suite((other,))
 
 
 def test_an_unknown_name_is_named(suite):
-    with pytest.raises(ValueError, match=r"--systems: 'cat', expected of both-refit, concat"):
+    with pytest.raises(ValueError, match=r"--systems: 'cat', expected names of both-refit, concat"):
         suite(only=["cat"])
 
 

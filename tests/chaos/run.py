@@ -20,31 +20,40 @@ import tempfile
 import time
 
 from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE
-from tests.chaos.deck import KillSchedule
-from tests.chaos.leavings import find_leftovers, list_shared_memory
+from tests.chaos.file_watcher import BaselineRun, WriteWatcher, file_class
+from tests.chaos.kill_schedule import KillSchedule
+from tests.chaos.killed_process import STRUCK_PREFIX
+from tests.chaos.leftovers import find_leftovers, list_shared_memory
 from tests.chaos.report import count_failures, make_report
-from tests.chaos.scenes import Scene, make_scenes
-from tests.chaos.victim import STRUCK_PREFIX
-from tests.chaos.watch import BaselineRun, WriteWatcher, file_class
+from tests.chaos.scenarios import Scenario, make_scenarios
 
 MAX_KILLS_PER_RUN = 5
 """Kills of one run, before it is left to end."""
 START_TIMEOUT_SECONDS = 300
 """After which a start counts as a hang."""
 KILLED_EXIT_CODES = {-signal.SIGKILL, -signal.SIGTERM, RESTART_EXIT_CODE}
-NO_VICTIM = ("nothing", 0, "before", "SIGKILL")
+NO_KILL = ("nothing", 0, "before", "SIGKILL")
 """A rename that there is not."""
 
 
 class Start:
-    """A command at work below a directory, or the command that ends itself (victim.py)."""
+    """A command at work below a directory, or the command that ends itself (killed_process.py)."""
 
-    def __init__(self, scene: Scene, directory: str, victim: tuple = (), workers: tuple = ()):
-        victim_arguments = ["-m", "tests.chaos.victim", directory, *map(str, victim)] if victim else []
+    def __init__(self, scenario: Scenario, directory: str, kill_arguments: tuple = (), workers: tuple = ()):
+        killed_process_arguments = (
+            ["-m", "tests.chaos.killed_process", directory, *map(str, kill_arguments)]
+            if kill_arguments
+            else []
+        )
         self.memory_before, self.start_time = list_shared_memory(), time.monotonic()
         with open(f"{directory}.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *victim_arguments, scene.script, *scene.arguments(directory, *workers)],
+                [
+                    sys.executable,
+                    *killed_process_arguments,
+                    scenario.script,
+                    *scenario.arguments(directory, *workers),
+                ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -70,16 +79,18 @@ class Start:
 
 
 def kill_once(
-    scene: Scene, directory: str, baseline: BaselineRun, moment: tuple[str, str], rng: random.Random
+    scenario: Scenario, directory: str, baseline: BaselineRun, moment: tuple[str, str], rng: random.Random
 ) -> dict:
     """Starts the command and kills it; tells how, what was struck, and how it ended."""
     kind, target = moment
     signal_name, when = rng.choice(("SIGKILL", "SIGKILL", "SIGTERM")), rng.choice(("before", "after"))
-    workers = tuple(rng.sample(scene.workers, 1)) if scene.workers else ()
+    workers = tuple(rng.sample(scenario.workers, 1)) if scenario.workers else ()
     paths = baseline.remaining_paths(kind, target, directory) if target else []
     number, time_fraction = rng.randrange(max(1, len(paths))), rng.random()
     watcher = WriteWatcher(directory)
-    start = Start(scene, directory, (target, number, when, signal_name) if kind == "rename" else (), workers)
+    start = Start(
+        scenario, directory, (target, number, when, signal_name) if kind == "rename" else (), workers
+    )
     current_write = None
     if kind == "time":
         start.wait((0.1 + 0.9 * time_fraction) * baseline.seconds)
@@ -119,55 +130,55 @@ def kill_once(
 
 
 def read_struck_path(directory: str) -> str | None:
-    """The path that the last victim in a directory was struck at, if it was."""
+    """The path that the last kill_arguments in a directory was struck at, if it was."""
     lines = read_renames(directory)
     os.remove(f"{directory}.renames")
     return next((line.removeprefix(STRUCK_PREFIX) for line in lines if line.startswith(STRUCK_PREFIX)), None)
 
 
 def read_renames(directory: str) -> list[str]:
-    """The lines of victim.py."""
+    """The lines of kill_arguments.py."""
     if not os.path.exists(f"{directory}.renames"):
         return []
     with open(f"{directory}.renames", encoding="utf-8") as file:
         return file.read().splitlines()
 
 
-def run_baseline(scene: Scene, directory: str) -> BaselineRun:
+def run_baseline(scenario: Scenario, directory: str) -> BaselineRun:
     """The command, left in peace."""
     start_time, watcher = time.monotonic(), WriteWatcher(directory)
-    start = Start(scene, directory, NO_VICTIM)
+    start = Start(scenario, directory, NO_KILL)
     write_seconds = watcher.measure_write_seconds(start.process, START_TIMEOUT_SECONDS)
     seconds, outcome = time.monotonic() - start_time, start.finish()
     assert (outcome["status"], outcome["orphans"], outcome["shared_memory"]) == (0, 0, []), (
         outcome,
         read_log(directory),
     )
-    return BaselineRun(seconds, scene.digest(directory), read_renames(directory), write_seconds)
+    return BaselineRun(seconds, scenario.digest(directory), read_renames(directory), write_seconds)
 
 
-def read_digest(scene: Scene, directory: str) -> dict[str, str]:
+def read_digest(scenario: Scenario, directory: str) -> dict[str, str]:
     """Checksums of what is there; nothing where it is not all there."""
     try:
-        return scene.digest(directory)
+        return scenario.digest(directory)
     except (OSError, ValueError):
         return {}
 
 
-def run_until_done(scene: Scene, directory: str, schedule: KillSchedule, kills: int) -> dict:
+def run_until_done(scenario: Scenario, directory: str, schedule: KillSchedule, kills: int) -> dict:
     """One run with up to so many kills, left to end, and compared."""
     expected, attempts, last_start = schedule.baseline.digest, [], None
     while sum(one["killed"] for one in attempts) < kills:
         moment = schedule.next_moment(directory)
-        attempts.append(kill_once(scene, directory, schedule.baseline, moment, schedule.rng))
+        attempts.append(kill_once(scenario, directory, schedule.baseline, moment, schedule.rng))
         if attempts[-1]["killed"] and moment[1] in ("", attempts[-1]["class"]):
             schedule.mark_struck(moment)
-        digest = read_digest(scene, directory)
+        digest = read_digest(scenario, directory)
         if not attempts[-1]["killed"] or digest == expected:
             break  # it was through, maybe killed only when all was done, or it failed
     if digest != expected:
-        last_start = Start(scene, directory).finish()
-        digest = read_digest(scene, directory) if last_start["status"] == 0 else {}
+        last_start = Start(scenario, directory).finish()
+        digest = read_digest(scenario, directory) if last_start["status"] == 0 else {}
     different_names = sorted(
         name for name in expected.keys() | digest.keys() if expected.get(name) != digest.get(name)
     )
@@ -183,19 +194,21 @@ def run_until_done(scene: Scene, directory: str, schedule: KillSchedule, kills: 
 
 
 def main(kills: int, seed: int, home: str) -> dict:
-    """Runs until there were so many kills; the same number of each scene, to one."""
-    rng, scenes, runs = random.Random(seed), make_scenes(home), []
+    """Runs until there were so many kills; the same number of each scenario, to one."""
+    rng, scenarios, runs = random.Random(seed), make_scenarios(home), []
     schedules, kill_counts = {}, collections.Counter()
-    for name, scene in scenes.items():
-        schedules[name] = KillSchedule(run_baseline(scene, os.path.join(home, f"{name}_usual")), rng)
+    for name, scenario in scenarios.items():
+        schedules[name] = KillSchedule(run_baseline(scenario, os.path.join(home, f"{name}_usual")), rng)
         print(f"{name}: {schedules[name].baseline.seconds:.1f} s undisturbed", flush=True)
     while sum(kill_counts.values()) < kills and len(runs) < 3 * kills:
-        name = min(scenes, key=lambda name: kill_counts[name])
+        name = min(scenarios, key=lambda name: kill_counts[name])
         directory = os.path.join(home, f"{name}_{len(runs):03d}")
         max_kills = min(
-            MAX_KILLS_PER_RUN, -(-kills // len(scenes)) - kill_counts[name], kills - sum(kill_counts.values())
+            MAX_KILLS_PER_RUN,
+            -(-kills // len(scenarios)) - kill_counts[name],
+            kills - sum(kill_counts.values()),
         )
-        round_result = run_until_done(scenes[name], directory, schedules[name], max(1, max_kills))
+        round_result = run_until_done(scenarios[name], directory, schedules[name], max(1, max_kills))
         runs.append({"verb": name, **round_result})
         kill_counts[name] += sum(one["killed"] for one in round_result["attempts"])
         print(f"{sum(kill_counts.values())} kills; {name}: {json.dumps(round_result)}", flush=True)

@@ -32,7 +32,7 @@ def test_without_a_verb_it_lists_the_verbs():
 def test_an_unknown_verb_is_one_line():
     done = run_emofuse("trian")
     assert done.returncode == 1
-    assert done.stderr.startswith("emofuse: no verb 'trian'; there are prepare, composite, split,")
+    assert done.stderr.startswith("emofuse: unknown verb 'trian'; expected one of prepare, composite, split,")
     assert done.stderr.count("\n") == 1
 
 
@@ -52,14 +52,14 @@ def test_every_verb_has_help_and_both_forms_say_the_same(verb):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "--config and --workdir are needed"),
+        (["train"], "--config and --workdir are required"),
         (["train", "--config=am_fbp", "--workdir=w"], "config.data.path is empty"),
         (["train", "--config=am_fbp", "--config.data.path=nowhere", "--workdir=w"], "nowhere"),
-        (["train", "--config=no_such", "--workdir=w"], "--config=no_such: neither a file here nor"),
-        (["train", "--config=demo:nosuch", "--workdir=w"], "configs/demo.py:nosuch: there is no"),
+        (["train", "--config=no_such", "--workdir=w"], "--config=no_such: expected a config file"),
+        (["train", "--config=demo:nosuch", "--workdir=w"], "experiment 'nosuch': expected one of"),
         (
             ["train", "--config=elsewhere/am_fbp.py", "--workdir=w"],
-            "elsewhere/am_fbp.py: neither a file here",
+            "elsewhere/am_fbp.py: expected a config file",
         ),
         (["train", "--config=am_fbp", "--config.data.bogus=3", "--workdir=w"], "config: no field 'bogus'"),
         (["train", "--config=am_fbp", "--config.mesh.model=1", "--workdir=w"], "config: no field 'model'"),

@@ -28,7 +28,7 @@ def fill_template(kind, *flags):
     status, out, err = dry_run(f"--kind={kind}", JOB_FLAG, *flags)
     assert status == 0, err
     text, last_line = out.rstrip().rsplit("\n", 1)
-    assert last_line.startswith("would start it by: ")
+    assert last_line.startswith("command to start it: ")
     assert "@" not in text.replace("TERM@180", "")
     return text, last_line
 
@@ -108,11 +108,11 @@ def test_tpu_pod(tmp_path, status):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--kind=slurm", "--job=predict --bundle=x"), "expected to begin with one of train, crossval"),
-        (("--kind=slurm", "--job=train --config=am_fbp"), "needs --workdir=DIR"),
+        (("--kind=slurm", "--job=predict --bundle=x"), "expected a job that begins with train or crossval"),
+        (("--kind=slurm", "--job=train --config=am_fbp"), "expected --workdir=DIR"),
         (("--kind=jobset", JOB_FLAG), "--kind=jobset needs --"),
         (("--kind=tpu_pod", JOB_FLAG), "--kind=tpu_pod needs --"),
-        (("--kind=slurm", JOB_FLAG, "--name=No_Good"), "small letters, digits and hyphens"),
+        (("--kind=slurm", JOB_FLAG, "--name=No_Good"), "lower-case letters, digits and hyphens"),
         (("--kind=slurm",), "usage: emofuse cluster"),
     ],
 )
@@ -130,7 +130,7 @@ def test_without_the_cluster_s_program_the_file_is_named():
     command = [sys.executable, "-m", "emofuse_jax.cli", "cluster", "--kind=slurm", JOB_FLAG]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert "sbatch: not on this machine; the filled-in template is /" in done.stderr
+    assert "sbatch: command not found; the filled-in template is /" in done.stderr
 
 
 def test_a_run_that_was_told_to_stop_exits_with_75(capsys):
@@ -139,5 +139,5 @@ def test_a_run_that_was_told_to_stop_exits_with_75(capsys):
 
     assert run_with_error_messages(program, []) == RESTART_EXIT_CODE
     assert capsys.readouterr().err == (
-        "emofuse: told to stop; DIR: saved at step 7; the same command goes on\n"
+        "emofuse: stopped by SIGTERM; DIR: saved at step 7; run the same command to resume\n"
     )

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import site
 import subprocess
@@ -190,6 +191,52 @@ def test_five_verbs(installation, clips, project):
     assert files_of(installation.source) == before
 
 
+EXTRAS = (
+    "matplotlib",
+    "tensorboardX",
+    "pyarrow",
+    "pandas",
+    "PIL",
+    "av",
+    "cv2",
+    "librosa",
+    "soxr",
+    "mtcnn",
+    "fastapi",
+)
+"""Modules of the extras, which the base installation does not have."""
+BLOCK_EXTRAS = f"""
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {EXTRAS}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.split(".")[0])
+
+sys.meta_path.insert(0, NotInstalled())
+"""
+
+
+def test_the_program_of_the_docs_needs_no_extra(distributions, project, tmp_path):
+    """Records from arrays, two fusions, a comparison and predictions, by the public API (docs/arrays.md)."""
+    program = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "arrays.md").read_text(), re.DOTALL)[1]
+    assert sum(bool(line.strip()) for line in program.splitlines()) <= 25
+    (project / "program.py").write_text(program)
+    python, site_packages = make_environment(tmp_path / "environment")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"]
+    run_checked([*pip, "--ignore-installed", distributions["wheel"]])
+    (site_packages / "block_extras.py").write_text(BLOCK_EXTRAS)
+    (site_packages / "block_extras.pth").write_text("import block_extras\n")
+    installation = Installation("wheel", python, site_packages)
+    done = installation.run([python, "program.py"], project)
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores, comparison, predictions = done.stdout.strip().splitlines()[-3:]
+    assert scores.startswith("UA 100.0 %")
+    assert "points of UA" in comparison
+    assert predictions.count("Prediction(") == 2
+    assert done.stderr.count("not written: report.html needs matplotlib: run pip install '.[report]'") == 3
+
+
 FACTS = """
 import importlib.resources, importlib.util, json, emofuse_jax
 facts = {"emofuse_jax": emofuse_jax.__file__, "data_prep": importlib.util.find_spec("data_prep").origin}
@@ -216,8 +263,11 @@ def test_its_own_packages_are_found(installation, project):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--config=mine.py", "--config.mark_of_mine=1", "--config.train.epochs=1"), "--workdir are needed"),
-        (("--config=configs/am_fbp.py", "--config.mark_of_the_users_am_fbp=1"), "--workdir are needed"),
+        (
+            ("--config=mine.py", "--config.mark_of_mine=1", "--config.train.epochs=1"),
+            "--workdir are required",
+        ),
+        (("--config=configs/am_fbp.py", "--config.mark_of_the_users_am_fbp=1"), "--workdir are required"),
         (("--config=am_fbp", "--config.mark_of_the_users_am_fbp=1"), "no field 'mark_of_the_users_am_fbp'"),
     ],
     ids=["mine.py", "configs/am_fbp.py", "am_fbp"],
@@ -245,7 +295,7 @@ def test_benchmarks_need_a_clone(installation, project):
         assert "--suite" in done.stdout
     else:
         assert done.returncode
-        assert done.stderr.startswith("emofuse: benchmarks are not installed; ")
+        assert done.stderr.startswith("emofuse: the benchmarks are not installed; ")
         assert "clone" in done.stderr
         assert done.stderr.count("\n") == 1
 
@@ -257,7 +307,9 @@ def test_the_users_data_prep_is_named_in_one_line(installation, project):
         (hiding / "__init__.py").write_text("raise RuntimeError('imported data_prep of the user')\n")
     done = installation.emofuse("predict", "--bundle=b", "clip.mp4", project=project)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"emofuse: {hiding}: hides emofuse's own package data_prep, which lies in ")
+    assert done.stderr.startswith(
+        f"emofuse: {hiding}: hides the package data_prep of emofuse, which is stored in "
+    )
     assert f"remove {project} from PYTHONPATH" in done.stderr
     assert done.stderr.count("\n") == 1
 

@@ -18,7 +18,7 @@ from tests.settings.test_configs import EXPERIMENTS
 
 pytestmark = pytest.mark.usefixtures("users_environment")
 NEEDS_LIBTPU = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'emofuse[plan]'"
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install '.[plan]'"
 )
 COMPILED_TEXT = """
   %a = (f32[16]{0:T(128)}, f32[3,3,4,8]{3,2,1,0}, /*index=5*/bf16[10]{0}) all-reduce(%x, %y, %z), channel_id=1
@@ -42,14 +42,14 @@ def test_collectives_are_read_with_their_bytes():
 
 def test_the_roofline_by_hand():
     chip = CHIPS["v5e"]
-    other_fields = {"memory_bytes": 0, "embedding": 0, "gradient_reductions": []}
+    other_fields = {"memory_bytes": 0, "embedding_bytes": 0, "gradient_reductions": []}
     overlapped_gather = Collective("all-gather", ((1,),), 4 * 10**9, True)
     blocking_reduce = Collective("all-reduce", ((1,),), 2 * 10**9, False)
     plan = Plan(
         devices=4,
         batch_size=8,
         flops=197e10,
-        bytes=819e7,
+        bytes_accessed=819e7,
         collectives=[overlapped_gather, blocking_reduce],
         **other_fields,
     )
@@ -63,7 +63,7 @@ def test_the_roofline_by_hand():
 def test_a_bad_topology_is_a_line():
     assert parse_topology("v5e:4x4") == (CHIPS["v5e"], "4x4")
     assert parse_topology("v6e")[1] == ""
-    with pytest.raises(ValueError, match=r"--topology=v9:2x2: expected a chip of v5e, v5p, v6e"):
+    with pytest.raises(ValueError, match=r"--topology=v9:2x2: expected one of the chips v5e, v5p, v6e"):
         parse_topology("v9:2x2")
 
 
@@ -80,7 +80,7 @@ def check_collectives(plan):
     assert plan.flops > 0
     assert 1 <= len(plan.gradient_reductions) <= 8
     gathers = [c for c in plan.collectives if c.kind == "all-gather"]
-    assert all(c.bytes <= plan.embedding for c in gathers)
+    assert all(c.bytes <= plan.embedding_bytes for c in gathers)
     assert not [c for c in plan.collectives if c.kind == "all-to-all"]
 
 

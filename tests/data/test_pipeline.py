@@ -94,9 +94,9 @@ def test_scoring_sees_every_clip_once_in_order_and_pads_with_weight_zero(dataset
 def test_mistakes_are_one_line(dataset, fake_dataset):
     with pytest.raises(ValueError, match=r"recipe 'fbp', the config needs 'hgr'"):
         open_dataset(fake_dataset, "hgr")
-    with pytest.raises(FileNotFoundError, match=r"protocols here: fake_1fold"):
+    with pytest.raises(FileNotFoundError, match=r"one of the protocols fake_1fold"):
         split_indices(dataset, "other", 0, "train")
-    with pytest.raises(ValueError, match="not divisible by 3 processes"):
+    with pytest.raises(ValueError, match="expected a multiple of the 3 processes"):
         shuffled_batches(dataset, np.arange(36), batch_size=8, seed=0, process=(0, 3))
     with pytest.raises(FileNotFoundError, match="fold_7"):
         read_statistics(dataset, "fake_1fold", 7)
@@ -106,7 +106,7 @@ def test_a_manifest_that_disagrees_with_the_shards_is_refused(fake_dataset):
     with open(f"{fake_dataset}/manifest.csv", "a") as file:
         file.write("clip999,36,s0\n")
     with pytest.raises(
-        ValueError, match=r"2 shards of 36 records in all, there are 2, and manifest.csv names 37"
+        ValueError, match=r"2 shards with 36 records, but there are 2 shards and manifest.csv lists 37"
     ):
         open_dataset(fake_dataset).read(0)
 

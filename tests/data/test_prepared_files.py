@@ -27,15 +27,15 @@ def edit_prep(path, **fields):
     ("fields", "message"),
     [
         ({"schema_version": 99}, "prep.json: records schema 99; this emofuse reads schema 4: update emofuse"),
-        ({"schema_version": True}, "field schema_version is True, expected a number"),
+        ({"schema_version": True}, "field schema_version is True, expected an integer"),
         ({"classes": "ab"}, "field classes is 'ab', expected a list"),
         ({"settings": None}, "field settings is None, expected an object"),
         ({"shape": {"f": 70}}, "shape, settings or shards: shape.h: this field is missing"),
-        ({"shape": SHAPE | {"f": -1}}, "a size that is none"),
-        ({"shape": SHAPE | {"f": 1 << 20}}, "a size that is none"),
-        ({"shards": [{"records": "3"}]}, "a size that is none"),
+        ({"shape": SHAPE | {"f": -1}}, "a size is not an integer from 0 to 1048575"),
+        ({"shape": SHAPE | {"f": 1 << 20}}, "a size is not an integer from 0 to 1048575"),
+        ({"shards": [{"records": "3"}]}, "a size is not an integer from 0 to 1048575"),
         ({"shards": [3]}, "shape, settings or shards"),
-        ({"speakers": [1]}, "a recipe, class or speaker that is no name"),
+        ({"speakers": [1]}, "field speakers: expected strings; prepare the clips again"),
     ],
 )
 def test_fields(path, fields, message):
@@ -64,8 +64,8 @@ def test_what_is_no_object(path, text, message):
     [
         ("clip_id,", "name,", "no column 'clip_id'"),
         ("\nclip002,2", "\nclip002,x", "invalid literal"),
-        ("\nclip002,2", "\nclip002,1", "6 rows with a record, expected unique clips, numbered from 0"),
-        ("\nclip002,2", "\nclip001,2", "6 rows with a record, expected unique clips"),
+        ("\nclip002,2", "\nclip002,1", "6 rows with a record, expected unique clip_ids, indices from 0"),
+        ("\nclip002,2", "\nclip001,2", "6 rows with a record, expected unique clip_ids"),
     ],
 )
 def test_the_manifest(path, old, new, message):

@@ -41,10 +41,10 @@ def test_a_wrong_dtype_is_named():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\xff\xff\xff", "a number is cut off"),
-        (b"\x0a\x05abc", "field 1 is cut off"),
-        (b"\x0f", "of wire type 7"),
-        (b"\x0a\x02\x0a\x00", "a feature without name or value"),
+        (b"\xff\xff\xff", "an integer is truncated"),
+        (b"\x0a\x05abc", "field 1 is truncated"),
+        (b"\x0f", "has wire type 7"),
+        (b"\x0a\x02\x0a\x00", "a feature has no name or no value"),
         (b"", "field clip_id has 0 values"),
     ],
 )

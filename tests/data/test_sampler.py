@@ -133,9 +133,9 @@ def test_processes_share_the_same_global_batches(make_balanced_batches):
 
 
 def test_balancing_needs_labels():
-    with pytest.raises(ValueError, match=r"data.balanced, data.labelled_share: they need the labels"):
+    with pytest.raises(ValueError, match=r"data.balanced, data.labelled_share: expected labels of the clips"):
         make_sampler(np.arange(9), None, batch_size=3, seed=0, balanced=True)
-    with pytest.raises(ValueError, match=r"data.buckets: not with data.balanced"):
+    with pytest.raises(ValueError, match=r"data.buckets: expected 1 with data.balanced"):
         make_sampler(
             *2 * [np.arange(9)], batch_size=3, seed=0, balanced=True, clip_buckets=np.zeros(9, np.uint8)
         )

@@ -12,7 +12,7 @@ from data_prep.media.probe import probe_media
 from data_prep.media.video_clip import ClipFrames, VideoClip, read_clip_frames
 from data_prep.process_clip import process_clip
 from data_prep.settings import RECIPES
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from tests.data_prep.face_fakes import fake_face
 from tests.data_prep.media_files import tone, write_media
 
@@ -70,8 +70,8 @@ def write_two_face_video(shared_data, folder, speaker, other, is_frozen):
 @pytest.mark.parametrize(("other", "frozen"), [("lbax4n.mpg", True), ("swiz3n.mpg", False)])
 def test_the_face_that_speaks_is_used_though_another_is_larger(shared_data, tmp_path, other, frozen):
     path = write_two_face_video(shared_data, tmp_path, "brbk7n.mpg", other, frozen)
-    record = process_clip(Clip("a", path, 0, "s"), RECIPES["fbp"], num_classes=2)
-    assert record.notes == "2 people; used the one of best size, place and speech"
+    record = process_clip(MediaClip("a", path, 0, "s"), RECIPES["fbp"], num_classes=2)
+    assert record.notes == "2 people; used the one with the best size, position and speech"
     assert record.face_valid.sum() >= 14
     assert (record.face_box[record.face_valid, 2] < 380).all()
 
@@ -81,7 +81,7 @@ def test_without_sound_the_larger_is_used(shared_data, tmp_path):
     frames = read_clip_frames(VideoClip(probe_media(path), 0.0, 2.8), (np.arange(70) + 0.5) / 25).frames
     for name, audio in (("mute.mp4", None), ("even.mp4", tone(2.8))):
         write_media(tmp_path / name, frames=frames, audio=audio, options={"crf": "18"})
-        record = process_clip(Clip("a", str(tmp_path / name), 0, "s"), RECIPES["fbp"], num_classes=2)
+        record = process_clip(MediaClip("a", str(tmp_path / name), 0, "s"), RECIPES["fbp"], num_classes=2)
         assert (record.face_box[record.face_valid, 0] > 360).all(), name
 
 

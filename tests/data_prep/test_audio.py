@@ -81,7 +81,7 @@ def test_a_neper_of_a_recipe(name):
 
 def test_every_recipe_has_a_unit_and_an_unknown_one_is_an_error():
     assert all(units_per_neper(name) > 0 for name in RECIPES)
-    with pytest.raises(ValueError, match=r"data.recipe: 'mine', expected one of fbp"):
+    with pytest.raises(ValueError, match=r"data.recipe: 'mine', expected one of arrays, fbp"):
         units_per_neper("mine")
 
 

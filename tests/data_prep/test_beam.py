@@ -4,7 +4,7 @@ import pytest
 
 from tests.data_prep.small_corpus import file_checksums, run_prepare
 
-pytest.importorskip("apache_beam", reason="needs pip install 'emofuse[beam]'")
+pytest.importorskip("apache_beam", reason="needs pip install '.[beam]'")
 
 DIRECT_RUNNER_FLAGS = [
     "--runner=DirectRunner",

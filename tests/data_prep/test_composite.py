@@ -11,8 +11,8 @@ from data_prep.corpora.composite import make_composite, pair_clips, pair_speaker
 from data_prep.media.audio_track import read_audio_blocks
 from data_prep.media.probe import MediaError, probe_media
 from data_prep.media.video_clip import VideoClip, read_clip_frames
-from emofuse_jax.data.writing.corpus import Clip, Corpus
-from emofuse_jax.scoring.result_labels import corpus_marks
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
+from emofuse_jax.scoring.result_marks import corpus_marks
 from tests.data_prep.media_files import ramp_frames, tone, write_media, write_wav
 
 CLASSES = ("calm", "angry", "sad")
@@ -20,7 +20,7 @@ CLASSES = ("calm", "angry", "sad")
 
 def make_corpus(name, speakers, takes, suffix, folder, classes=CLASSES, sex=None):
     clips = tuple(
-        Clip(f"{s}_{c}_{t}", str(folder / f"{s}_{c}_{t}{suffix}"), classes.index(c), s)
+        MediaClip(f"{s}_{c}_{t}", str(folder / f"{s}_{c}_{t}{suffix}"), classes.index(c), s)
         for s in speakers
         for c in classes
         for t in range(takes)
@@ -148,7 +148,7 @@ def test_synthetic_sides_are_marked(sides, tmp_path):
 
 def test_too_little_in_common_is_one_line(sides, tmp_path):
     other = dataclasses.replace(sides[1], classes=("x", "calm", "y"))
-    with pytest.raises(ValueError, match="voices and faces: 1 classes and 3 persons in common"):
+    with pytest.raises(ValueError, match="voices and faces: 1 classes and 3 pairs of speakers in common"):
         pair_clips(sides[0], other, seed=0)
     with pytest.raises(FileNotFoundError, match="run emofuse composite first"):
         read_corpus("composite", str(tmp_path))

@@ -41,8 +41,8 @@ def test_ravdess_takes_one_file_of_each_take(tmp_path):
         "01-08-01-02-01-01": ("surprised", "01"),
     }
     assert corpus.sex == {"01": "m", "02": "f"}
-    assert corpus.notes[0].startswith("3 further copies")
-    assert corpus.notes[1].startswith("1 songs not used")
+    assert corpus.notes[0].startswith("3 more files of the same takes")
+    assert corpus.notes[1].startswith("1 songs, not used")
 
 
 def test_ravdess_reports_identical_files(tmp_path):
@@ -50,7 +50,7 @@ def test_ravdess_reports_identical_files(tmp_path):
         write_wav(tmp_path / f"03-01-03-01-02-0{repetition}-07.wav", tone(0.1, rate=16_000))
     write_wav(tmp_path / "03-01-04-01-02-01-07.wav", tone(0.1, 300.0, rate=16_000))  # of the same size
     notes = read_corpus("ravdess", str(tmp_path)).notes
-    assert notes[0] == "identical to the byte: 01-03-01-02-01-07 and 01-03-01-02-02-07"
+    assert notes[0] == "identical files: 01-03-01-02-01-07 and 01-03-01-02-02-07"
 
 
 def test_ravdess_follows_links_but_not_in_circles(tmp_path):
@@ -66,7 +66,7 @@ def test_shared_ravdess(shared_data):
     counts = np.bincount([clip.label for clip in corpus.clips])
     assert counts.tolist() == [80] + [160] * 7
     assert len({clip.speaker for clip in corpus.clips}) == 20
-    assert corpus.notes[0] == "identical to the byte: 01-03-01-02-01-07 and 01-03-01-02-02-07"
+    assert corpus.notes[0] == "identical files: 01-03-01-02-01-07 and 01-03-01-02-02-07"
     assert corpus.notes[1:3] == ("clips: 1200, expected 1440", "speakers: 20, expected 24")
     assert corpus.notes[-1].startswith("missing (240): 01-01-01-01-01-21, ")
 
@@ -112,8 +112,8 @@ CSV_HEADER = "path,label,speaker,start,end\n"
         (CSV_HEADER + "a.wav,sad,ann,,-1\n", "row 2: column end is '-1'"),
         (CSV_HEADER + "a.wav,sad,ann,3,2\n", "row 2: column end is 2, expected more than start 3"),
         (CSV_HEADER + "a.wav,sad,ann\n", "row 2: expected 5 columns"),
-        (CSV_HEADER + "a.wav,sad,ann,,\na.wav,sad,ann,,\n", "clip_id 'a.wav' stands twice"),
-        (CSV_HEADER, "no clip of corpus folder found"),
+        (CSV_HEADER + "a.wav,sad,ann,,\na.wav,sad,ann,,\n", "clip_id 'a.wav' is used twice"),
+        (CSV_HEADER, "contains no clip of corpus folder"),
     ],
 )
 def test_folder_names_row_and_column(tmp_path, text, message):
@@ -124,10 +124,10 @@ def test_folder_names_row_and_column(tmp_path, text, message):
 def test_mistaken_sources(tmp_path):
     with pytest.raises(ValueError, match="0 CSV files, expected one"):
         read_corpus("folder", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="not there"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         read_corpus("ravdess", str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="expected one of demo, ravdess, crema_d"):
         read_corpus("crema", str(tmp_path))
     (tmp_path / "clips.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="not a CSV in UTF-8"):
+    with pytest.raises(ValueError, match="not a CSV file in UTF-8"):
         read_corpus("folder", str(tmp_path))

@@ -43,7 +43,7 @@ def test_a_clean_split_gets_validation_speakers_and_statistics(copy):
     assert speakers["train"] | speakers["validation"] == set("0123")
     assert "leaks" not in fold
     assert verify(str(copy)) == []
-    with pytest.raises(ValueError, match="has a protocol public already"):
+    with pytest.raises(ValueError, match="protocol public exists already"):
         add_split(str(copy), "public", path)
 
 
@@ -55,7 +55,7 @@ def test_a_split_that_leaks_is_taken_only_when_allowed(copy):
         add_split(str(copy), "public", path)
     assert not (copy / "splits" / "public").exists()
     leaks = add_split(str(copy), "public", path, allow_leak=True)
-    assert leaks == ["speaker 'speaker 0' is in train and test (3 of these)"]
+    assert leaks == ["speaker 'speaker 0' is in train and test (3 shared)"]
     assert read_split_leaks(open_dataset(str(copy)), "public", 0) == leaks
     assert verify(str(copy)) == []
 
@@ -71,7 +71,7 @@ def test_verify_finds_a_leak_that_the_split_does_not_name(copy):
     name.write_text(json.dumps({part: json.loads(name.read_text())[part] for part in parts}))
     problems = verify(str(copy))
     for message in (
-        "train and test are the same clips",
+        "train and test contain the same clips",
         "take 's0_0.wav' is in train and test",
         "speaker 'speaker 0'",
     ):
@@ -83,7 +83,7 @@ def test_verify_finds_statistics_that_saw_other_clips(copy):
     with np.load(protocol / "fold_1.npz") as other:
         np.savez(protocol / "fold_0.npz", **other)
     problems = verify(str(copy))
-    assert problems[0] == "stats/grouped_5fold/fold_0.npz: mean is not that of the training clips"
+    assert problems[0] == "stats/grouped_5fold/fold_0.npz: mean differs from that of the training clips"
     assert all(problem.startswith("stats/grouped_5fold/fold_0.npz") for problem in problems)
 
 
@@ -94,10 +94,10 @@ def test_verify_finds_statistics_that_saw_other_clips(copy):
         ("clip_id,part\ns0_0.wav,dev\n", "row 2: part 'dev', expected train, validation, test"),
         ("clip_id,part\nnobody.wav,train\n", r"row 2: clip_id 'nobody.wav' is not in manifest.csv"),
         ("clip_id,part\ns0_0.wav,train\n", "no clip of part test"),
-        ("clip_id,part\ns0_0.wav,train\ns1_0.wav,test\n", "one training speaker alone, none can validate"),
+        ("clip_id,part\ns0_0.wav,train\ns1_0.wav,test\n", "1 training speaker, expected at least 2"),
         (
             "clip_id,part\ns0_0.wav,train\ns0_0.wav,train\ns1_0.wav,validation\ns2_0.wav,test\n",
-            "stands twice",
+            "is listed twice",
         ),
     ],
 )

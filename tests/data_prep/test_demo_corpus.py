@@ -212,7 +212,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(small, tmp_path):
     process.kill()
     process.wait()
     (tmp_path / "demo.csv").unlink(missing_ok=True)  # a machine so fast that it was done
-    with pytest.raises(FileNotFoundError, match="not finished"):
+    with pytest.raises(FileNotFoundError, match="the corpus is incomplete"):
         demo.read_corpus(tmp_path)
     last = max(name for name in read_all_files(small) if name.endswith(".mp4"))
     (tmp_path / last).unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def one_line_message(error) -> str:
         ("audio", {"minimum_ms": "25"}, "key 'minimum_ms' is '25'"),
         ("audio", {"minimum_ms": float("inf")}, "key 'minimum_ms' is inf"),
         ("face", {"layout": ["nchw"]}, "key 'layout' is ['nchw'], expected one of nchw, nhwc"),
-        ("face", {"size": 24.0}, "key 'size' is 24.0, expected a whole number above 0"),
+        ("face", {"size": 24.0}, "key 'size' is 24.0, expected an integer above 0"),
         ("face", {"channels": "gray"}, "key 'channels' is 'gray', expected one of rgb, bgr"),
         ("face", {"scale": -1}, "key 'scale' is -1"),
         ("face", {"mean": [0, 0]}, "key 'mean' is [0, 0], expected three numbers"),
@@ -71,7 +71,7 @@ def test_every_key_is_needed(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [1", "not YAML"), ("waveform", "expected the keys"), (None, "not there")]
+    ("text", "message"), [("a: [1", "not YAML"), ("waveform", "expected the keys"), (None, "does not exist")]
 )
 def test_invalid_yaml_is_an_error(tmp_path, text, message):
     if text is not None:
@@ -160,11 +160,11 @@ def test_an_output_of_another_rank_is_an_error(tmp_path):
 def test_invalid_onnx_is_an_error(tmp_path):
     onnx_models.write_layout(tmp_path / "m.onnx", onnx_models.WAVEFORM_LAYOUT)
     (tmp_path / "m.onnx").write_bytes(b"words")
-    assert_refused(tmp_path, "not an ONNX model", audio=str(tmp_path / "m.onnx"))
+    assert_refused(tmp_path, "expected an ONNX model", audio=str(tmp_path / "m.onnx"))
     for kind, path in (("audio", f"{tmp_path}/none.onnx"), ("face", str(tmp_path))):
-        with pytest.raises(ValueError, match="not there") as error:
+        with pytest.raises(ValueError, match="does not exist") as error:
             with_encoders(SETTINGS, EncoderFiles(**{kind: path}))
-        assert one_line_message(error) == f"--{kind}_encoder={path}: not there"
+        assert one_line_message(error) == f"--{kind}_encoder={path}: file does not exist"
 
 
 @pytest.mark.parametrize("make", [onnx_models.waveform_encoder, onnx_models.spectrogram_encoder])
@@ -182,7 +182,7 @@ def test_a_slightly_wrong_hop_is_an_error(tmp_path, make):
 def test_the_extra_is_named(tmp_path, monkeypatch):
     files = EncoderFiles(audio=onnx_models.waveform_encoder(tmp_path / "m.onnx"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ValueError, match=r"need onnxruntime: pip install 'emofuse\[onnx\]'"):
+    with pytest.raises(ValueError, match=r"need onnxruntime: run pip install '\.\[onnx\]'"):
         with_encoders(SETTINGS, files)
 
 
@@ -206,9 +206,9 @@ def test_settings_come_back_and_name_the_file_by_hash(tmp_path):
 def test_without_encoders_nothing_changes():
     assert PrepSettings().to_dict()["features"] == vars(FeatureSettings())
     assert with_encoders(SETTINGS, EncoderFiles()) == SETTINGS
-    with pytest.raises(ValueError, match=r"recipe 'features' drops the tensors: give --audio_encoder or"):
+    with pytest.raises(ValueError, match=r"recipe 'features' drops the tensors: set --audio_encoder or"):
         with_encoders(RECIPES["features"], EncoderFiles())
-    with pytest.raises(ValueError, match=r"^--tensors=drop leaves out the tensors: give --audio_encoder or"):
+    with pytest.raises(ValueError, match=r"^--tensors=drop leaves out the tensors: set --audio_encoder or"):
         with_encoders(SETTINGS, EncoderFiles(), "drop")
     with pytest.raises(ValueError, match=r"tensors: 'both', expected one of keep, drop"):
         FeatureSettings("both")

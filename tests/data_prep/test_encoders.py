@@ -8,9 +8,10 @@ import pytest
 from data_prep.feature_fields import extract_face_features
 from data_prep.onnx_models.encoders import EncoderFiles, encode_audio
 from data_prep.probe_encoders import with_encoders
-from data_prep.process_clip import Failure, process_clip
+from data_prep.process_clip import process_clip
 from data_prep.settings import PrepSettings
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.records import Failure
+from emofuse_jax.data.writing.corpus import MediaClip
 from emofuse_jax.utils.files import file_sha256
 from tests.data_prep import onnx_models
 from tests.data_prep.face_fakes import fake_face
@@ -27,7 +28,7 @@ def waveform_formula(samples):
 
 
 def make_clip(path):
-    return Clip("take", str(path), 1, "ann")
+    return MediaClip("take", str(path), 1, "ann")
 
 
 def process_file(path, settings, files):
@@ -146,7 +147,7 @@ def test_a_stored_spectrogram_does_not_depend_on_its_encoder(tmp_path):
     assert (record.audio_ok, record.video_ok) == (True, False)
     np.testing.assert_array_equal(record.spectrogram, record_without_encoder.spectrogram)
     assert record.audio_features.shape == (0, 5)
-    expected_notes = "audio encoder: values that are not finite in float16; no face in 2 frames"
+    expected_notes = "audio encoder: values are not finite in float16; no face in 2 frames"
     assert record.notes == expected_notes
 
 
@@ -160,7 +161,7 @@ def test_an_encoder_that_fails_masks_its_stream(tmp_path):
     settings = with_encoders(SETTINGS, overflowing_encoders, "drop")
     result = process_file(tmp_path / "a.mp4", settings, overflowing_encoders)
     assert isinstance(result, Failure)
-    assert result.reason == "audio encoder: values that are not finite in float16; no face in 2 frames"
+    assert result.reason == "audio encoder: values are not finite in float16; no face in 2 frames"
     record = process_file(video_path, settings, overflowing_encoders)
     assert (record.audio_ok, record.video_ok) == (False, True)
     assert record.audio_features.shape == (1, 5)
@@ -176,7 +177,7 @@ def test_an_encoder_that_fails_masks_its_stream(tmp_path):
         overflowing_face_encoder,
     )
     assert (record.audio_ok, record.video_ok) == (True, False)
-    assert record.notes == "face encoder: values that are not finite in float16"
+    assert record.notes == "face encoder: values are not finite in float16"
 
 
 def test_a_missing_or_other_file_is_named_by_its_hash(tmp_path):
@@ -184,12 +185,12 @@ def test_a_missing_or_other_file_is_named_by_its_hash(tmp_path):
     settings = with_encoders(SETTINGS, files)
     digest = file_sha256(files.audio)
     write_wav(tmp_path / "a.wav", tone(0.5, rate=16_000))
-    message = rf"audio encoder voice\.onnx \(sha256 {digest}\) is needed: give --audio_encoder"
+    message = rf"audio encoder voice\.onnx \(sha256 {digest}\) is needed: set --audio_encoder"
     with pytest.raises(ValueError, match=message):
         process_clip(make_clip(tmp_path / "a.wav"), settings)
     other_files = EncoderFiles(onnx_models.waveform_encoder(tmp_path / "o.onnx", gain=2.0), files.face)
     with pytest.raises(ValueError, match=rf"o\.onnx: sha256 [0-9a-f]*, expected {digest}"):
         process_clip(make_clip(tmp_path / "a.wav"), settings, encoder_files=other_files)
     missing_files = EncoderFiles(str(tmp_path / "gone.onnx"), files.face)
-    with pytest.raises(ValueError, match=r"^--audio_encoder=.*/gone\.onnx: not there$"):
+    with pytest.raises(ValueError, match=r"^--audio_encoder=.*/gone\.onnx: file does not exist$"):
         process_clip(make_clip(tmp_path / "a.wav"), settings, encoder_files=missing_files)

@@ -197,7 +197,7 @@ def test_changed_weights_are_refused(tmp_path):
 
 def test_missing_wheel_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"emofuse\[prep\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install '\.\[prep\]'"):
         weights.load_weights("pnet")
 
 

@@ -227,7 +227,7 @@ def test_wrong_input_is_one_line():
         detect_faces(frames.astype(np.float32), **DETECTOR_OPTIONS)
     with pytest.raises(ValueError, match="expected uint8"):
         detect_faces(frames[0], **DETECTOR_OPTIONS)
-    with pytest.raises(ValueError, match=r"min_face: 12\.0, expected a share"):
+    with pytest.raises(ValueError, match=r"min_face: 12\.0, expected a fraction"):
         detect_faces(frames, min_face=12.0, min_score=0.9)
 
 

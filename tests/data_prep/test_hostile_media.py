@@ -20,7 +20,7 @@ from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings, record_shape
 from data_prep.workers.pool import PrepJob, process_clips
 from emofuse_jax.data import records
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from emofuse_jax.data.writing.shards import read_shard
 from tests.data_prep.media_files import ramp_frames, tone, write_media, write_wav
 from tests.data_prep.mutate import mutate
@@ -155,8 +155,10 @@ def test_audio_in_64_bit_numbers_is_an_error(samples, tmp_path):
     data = bytearray(samples["sound.wav"])
     data[28:36] = struct.pack("<IHH", 8 * 16_000, 8, 64)  # bytes a second, bytes a sample, bits
     (tmp_path / "a.wav").write_bytes(data)
-    (outcome,) = process_clips([Clip("a", str(tmp_path / "a.wav"), 0, "a")], PrepJob(SETTINGS, "test", 2), 0)
-    assert outcome.reason == "sound: samples in s64, which are not read; no video stream"
+    (outcome,) = process_clips(
+        [MediaClip("a", str(tmp_path / "a.wav"), 0, "a")], PrepJob(SETTINGS, "test", 2), 0
+    )
+    assert outcome.reason == "audio: sample format s64 is not supported; no video stream"
 
 
 @pytest.mark.parametrize(("layout", "channels"), [("6.1", 7), ("7.1", 8), ("hexadecagonal", 16)])
@@ -196,7 +198,7 @@ def test_pictures_shrink_to_one_line_at_least(size, count, shape):
 
 
 def test_pixels_without_conversion_to_rgb_are_an_error():
-    with pytest.raises(MediaError, match="frames in gray32le"):
+    with pytest.raises(MediaError, match="pixel format gray32le"):
         _to_image(av.VideoFrame(64, 64, "gray32le"), VideoReformatter(), 1, None)
 
 
@@ -212,7 +214,7 @@ def test_a_clip_of_no_use_beside_a_good_one(samples, tmp_path):
     """What the asserts above lean on: a good file gives a record, an empty one a reason."""
     (tmp_path / "good.wav").write_bytes(samples["sound.wav"])
     (tmp_path / "bad.wav").write_bytes(samples["sound.wav"][:10])
-    clips = [Clip(name, str(tmp_path / name), 0, "a") for name in ("good.wav", "bad.wav")]
+    clips = [MediaClip(name, str(tmp_path / name), 0, "a") for name in ("good.wav", "bad.wav")]
     good, bad = process_clips(clips, PrepJob(SETTINGS, "test", 2), 2)
     assert good.data is not None
-    assert (bad.status, bad.reason, bad.data) == ("failed", "not media, or damaged beyond reading", None)
+    assert (bad.status, bad.reason, bad.data) == ("failed", "not a media file, or too damaged to read", None)

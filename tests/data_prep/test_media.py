@@ -177,13 +177,13 @@ def write_broken_files(folder, target):
     (target / "folder.mp4").mkdir()
     return {
         "empty.mp4": "empty file",
-        "text.mp4": "not media",
-        "noise.mp4": "not media",
-        "half.mp4": "not media",
+        "text.mp4": "not a media file",
+        "noise.mp4": "not a media file",
+        "half.mp4": "not a media file",
         "half.flac": "truncated",
         "half.mkv": "truncated",
-        "list.m3u8": "not media",
-        "list.mp4": "not media",
+        "list.m3u8": "not a media file",
+        "list.mp4": "not a media file",
         "pipe.mp4": "not a regular file",
         "folder.mp4": "not a regular file",
         "absent.mp4": "no such file",

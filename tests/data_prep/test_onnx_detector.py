@@ -11,7 +11,7 @@ from data_prep.onnx_models.layouts import DetectorLayout
 from data_prep.probe_encoders import with_encoders
 from data_prep.process_clip import process_clip
 from data_prep.settings import FaceSettings, PrepSettings
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from tests.data_prep.media_files import tone, write_media
 from tests.data_prep.onnx_models import DETECTOR_LAYOUT, LANDMARK_FRACTIONS, face_detector
 
@@ -84,7 +84,7 @@ def test_boxes_that_are_none_are_left_out(invalid_box):
 
 def test_boxes_in_another_unit_are_an_error():
     graph, layout = make_fake_graph([[10, 10, 40, 40], [0, 0, 9, 9]], units="shares")
-    with pytest.raises(EncoderError, match=r"a box is \d+ pixels long: are its units shares\?"):
+    with pytest.raises(EncoderError, match=r"a box is \d+ pixels long: its units are probably not shares"):
         _detect_in_frame(graph, layout, np.zeros((720, 1280, 3), np.uint8))
 
 
@@ -105,7 +105,7 @@ def test_a_clip_is_processed_with_it(tmp_path):
     frames = [draw_square(16 + 8 * (i // 5), 24, 32) for i in range(20)]
     write_media(tmp_path / "a.mp4", frames=frames, audio=tone(0.8), options={"crf": "5"})
     record = process_clip(
-        Clip("a", str(tmp_path / "a.mp4"), 0, "s"), settings, num_classes=2, encoder_files=files
+        MediaClip("a", str(tmp_path / "a.mp4"), 0, "s"), settings, num_classes=2, encoder_files=files
     )
     assert record.face_valid.all()
     np.testing.assert_allclose(record.face_box[:, 0], [16, 24, 32, 40], atol=0.5)
@@ -133,7 +133,7 @@ def test_mistakes_are_errors_before_any_clip(tmp_path):
     ):
         make_detector_settings(path, landmarks="scores")
     settings, _ = make_detector_settings(path)
-    with pytest.raises(ValueError, match=r"own.onnx \(sha256 .*\) is needed: give --face_detector"):
+    with pytest.raises(ValueError, match=r"own.onnx \(sha256 .*\) is needed: set --face_detector"):
         detect_with_onnx(np.zeros((1, 9, 9, 3), np.uint8), settings.features.detector, EncoderFiles())
-    with pytest.raises(ValueError, match=r"--face_detector=.*: not there"):
+    with pytest.raises(ValueError, match=r"--face_detector=.*: file does not exist"):
         with_encoders(SETTINGS, dataclasses.replace(EncoderFiles(), detector=str(tmp_path / "no.onnx")))

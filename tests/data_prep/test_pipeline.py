@@ -26,9 +26,9 @@ def test_every_clip_has_its_row(prepared, source):
     assert failure_reasons == {
         "absent.mp4": "no such file or directory",
         "empty.mp4": "empty file",
-        "half.mp4": "not media, or damaged beyond reading",
-        "silent.wav": "sound is silent; no video stream",
-        "text.mp4": "not media, or damaged beyond reading",
+        "half.mp4": "not a media file, or too damaged to read",
+        "silent.wav": "audio is silent; no video stream",
+        "text.mp4": "not a media file, or too damaged to read",
     }
     assert dict(summary.failed) == failure_reasons
     assert (summary.num_complete, summary.masked) == (0, 37)
@@ -126,4 +126,4 @@ def test_strict_and_mistakes_by_command(source, command, tmp_path):
     wrong = command("--corpus=folder", "--source=/nowhere", f"--output={tmp_path}/out")
     assert wrong.returncode not in (0, 1) or "nowhere" in wrong.stderr
     assert "Traceback" not in wrong.stderr
-    assert "/nowhere: not there" in wrong.stderr
+    assert "/nowhere: does not exist" in wrong.stderr

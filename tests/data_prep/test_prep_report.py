@@ -51,7 +51,7 @@ def test_loudness_follows_the_gain(records):
 
 def test_the_page_tells_what_was_lost_and_stands_alone(report_page):
     _, markup = report_page
-    for text in ("no video stream", "sound is silent", "text.mp4", "absent.mp4", "Frames with a face"):
+    for text in ("no video stream", "audio is silent", "text.mp4", "absent.mp4", "Frames with a face"):
         assert text in markup
     assert "<script" not in markup
     assert not re.search(r'(src|href)="(?!data:|#)', re.sub(r'srcset="data:[^"]*"', "", markup))

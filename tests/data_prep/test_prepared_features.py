@@ -143,7 +143,7 @@ def test_a_failed_encoder_of_stored_audio_is_noted_and_valid(clips, tmp_path):
     summary = run_prepare(clips, tmp_path / "out", overflowing_encoder, "keep", recipe="fbp")
     assert (summary.num_complete, summary.masked, summary.failed, summary.problems) == (6, 1, (), ())
     manifest_text = (tmp_path / "out" / "manifest.csv").read_text()
-    assert manifest_text.count("audio encoder: values that are not finite in float16") == 7
+    assert manifest_text.count("audio encoder: values are not finite in float16") == 7
     assert len(open_dataset(str(tmp_path / "out")).read(0).audio_features) == 0
 
 
@@ -163,7 +163,7 @@ def test_preparing_checks_the_files_first(clips, files, tmp_path):
     settings = with_encoders(SETTINGS, files)
     with pytest.raises(ValueError, match=r"audio encoder voice\.onnx"):
         prepare(corpus, settings, str(tmp_path / "out"), workers=0)
-    with pytest.raises(ValueError, match="recipe 'features' drops the tensors, and no encoder is given"):
+    with pytest.raises(ValueError, match="recipe 'features' drops tensors: set --audio_encoder or"):
         prepare(corpus, RECIPES["features"], str(tmp_path / "out"), workers=0)
     assert not os.path.exists(tmp_path / "out")
 
@@ -173,16 +173,16 @@ def test_preparing_checks_the_files_first(clips, files, tmp_path):
     [
         (
             lambda r: {"audio_features": np.full_like(r.audio_features, np.nan)},
-            "audio_features, finite False",
+            "audio_features is finite False",
         ),
         (lambda r: {"audio_features": r.audio_features[:0]}, "audio_features has no vector"),
-        (lambda r: {"face_features": np.full_like(r.face_features, np.inf)}, "face_features, finite False"),
+        (lambda r: {"face_features": np.full_like(r.face_features, np.inf)}, "face_features is finite False"),
         (
             lambda r: {"face_valid": np.array([True, False])},
             "face_features is not zero where nothing was encoded",
         ),
         (lambda r: {"audio_ok": False}, "audio_features is not zero where nothing was encoded"),
-        (lambda r: {"spectrogram": np.zeros((1, 200), np.float16)}, "spectrogram, frames > 0 True"),
+        (lambda r: {"spectrogram": np.zeros((1, 200), np.float16)}, "spectrogram has frames True"),
     ],
 )
 def test_verify_finds_wrong_features(dropped, change, message):

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.process_clip import Failure, process_clip
+from data_prep.process_clip import process_clip
 from data_prep.settings import FaceSettings, PrepSettings
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.records import Failure
+from emofuse_jax.data.writing.corpus import MediaClip
 from tests.data_prep.media_files import copy_packets, ramp_frames, tone, write_media, write_wav
 
 SETTINGS = PrepSettings(face=FaceSettings(frames=4, size=48))
@@ -19,7 +20,7 @@ ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 
 
 def make_clip(path, **changes):
-    return dataclasses.replace(Clip("take", str(path), 1, "ann"), **changes)
+    return dataclasses.replace(MediaClip("take", str(path), 1, "ann"), **changes)
 
 
 def test_sound_only(tmp_path):
@@ -50,9 +51,9 @@ def test_a_clip_without_a_face_keeps_its_sound(tmp_path):
 def test_neither_stream_is_of_use(tmp_path):
     write_media(tmp_path / "a.mp4", frames=ramp_frames(1.0), audio=np.zeros(44_100, np.float32))
     result = process_clip(make_clip(tmp_path / "a.mp4"), SETTINGS)
-    assert result == Failure("take", str(tmp_path / "a.mp4"), "sound is silent; no face in 4 frames")
+    assert result == Failure("audio is silent; no face in 4 frames")
     write_media(tmp_path / "b.mp4", frames=ramp_frames(1.0))
-    assert process_clip(make_clip(tmp_path / "b.mp4"), SETTINGS).reason.startswith("no sound stream; no face")
+    assert process_clip(make_clip(tmp_path / "b.mp4"), SETTINGS).reason.startswith("no audio stream; no face")
 
 
 def test_sound_that_is_not_finite_is_masked(tmp_path):
@@ -63,7 +64,7 @@ def test_sound_that_is_not_finite_is_masked(tmp_path):
     data = header + b"\x04\0\x20\0data" + np.array([64_000], "<u4").tobytes() + samples.tobytes()
     (tmp_path / "a.wav").write_bytes(data)
     result = process_clip(make_clip(tmp_path / "a.wav"), SETTINGS)
-    assert result.reason == "sound: samples that are not finite; no video stream"
+    assert result.reason == "audio: samples are not finite; no video stream"
 
 
 def test_start_and_end_cut_both_streams(tmp_path):
@@ -80,7 +81,7 @@ def test_start_and_end_cut_both_streams(tmp_path):
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        ({"start": 5.0}, "start 5 s: the file has 0 to 1.00 s"),
+        ({"start": 5.0}, "start 5 s: expected 0 to 1.00 s, the length of the file"),
         ({"start": 0.5, "end": 0.5}, "end 0.5 s: expected more than start 0.5 s"),
     ],
 )
@@ -92,12 +93,12 @@ def test_a_cut_that_holds_nothing(tmp_path, cut, message):
 def test_a_clip_too_long_for_a_record(tmp_path):
     write_wav(tmp_path / "a.wav", np.zeros(3601 * 2000), rate=2000)
     reason = process_clip(make_clip(tmp_path / "a.wav"), SETTINGS).reason
-    assert reason == "3601 s long: at most 3600 s; cut it by start and end"
+    assert reason == "3601 s long: expected at most 3600 s; cut it by start and end"
 
 
 def test_what_is_no_media_is_a_failure(tmp_path):
     (tmp_path / "a.mp4").write_text("no film")
-    assert process_clip(make_clip(tmp_path / "a.mp4"), SETTINGS).reason.startswith("not media")
+    assert process_clip(make_clip(tmp_path / "a.mp4"), SETTINGS).reason.startswith("not a media file")
 
 
 def test_unknown_settings(tmp_path):
@@ -134,20 +135,20 @@ def test_two_people_are_noted(shared_data, tmp_path):
     pair[::1, 360:540][54:198] = image[::2, ::2]
     write_media(tmp_path / "two.mp4", frames=[pair] * 25, audio=tone(1.0), options={"crf": "15"})
     record = process_clip(make_clip(tmp_path / "two.mp4"), SETTINGS)
-    assert record.notes == "2 people; used the one of best size, place and speech"
+    assert record.notes == "2 people; used the one with the best size, position and speech"
     assert (record.face_box[:, 2] < 380).all()  # the large one
 
 
 MEMORY_PROGRAM = """
 import dataclasses, resource, sys
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from data_prep.settings import RECIPES
 from data_prep.workers.pool import PrepJob, process_to_outcome
 path, recipe, waveform = sys.argv[1:]
 settings = RECIPES[recipe]
 audio = dataclasses.replace(settings.audio, waveform=bool(waveform))
 job = PrepJob(dataclasses.replace(settings, audio=audio), "mine", 2)
-outcome = process_to_outcome(job, Clip("a", path, 0, "ann"))
+outcome = process_to_outcome(job, MediaClip("a", path, 0, "ann"))
 print(outcome.status, len(outcome.data), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

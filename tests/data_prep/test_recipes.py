@@ -15,7 +15,7 @@ from data_prep.process_clip import process_clip
 from data_prep.settings import RECIPES, FaceSettings, PrepSettings, recipe_settings
 from data_prep.synth.clip import render_clip
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from tests.data_prep.media_files import ramp_frames, tone, write_media
 from tests.data_prep.small_corpus import ROOT, open_tfds_source
 
@@ -89,7 +89,7 @@ def test_recipes_are_those_of_the_papers():
 def test_frames_that_are_no_snippets(change, message):
     with pytest.raises(ValueError, match=message):
         recipe_settings("cross_attention", **change)
-    with pytest.raises(ValueError, match="snippet 2: expected 1 for 'even'"):
+    with pytest.raises(ValueError, match="snippet 2: expected 1 if sampling=even"):
         recipe_settings("hgr", snippet=2)
 
 
@@ -117,7 +117,7 @@ def test_prepared_clips_are_those_of_process_clip_and_open_in_tfds(corpus, name,
     assert PrepSettings.from_dict(dataset.prep["settings"]) == settings
     assert dataset.prep["frames"] == settings.face.frames
     record = dataset.read(0)
-    reprocessed = process_clip(Clip("0.mp4", os.path.join(corpus, "0.mp4"), 0, "ann"), settings)
+    reprocessed = process_clip(MediaClip("0.mp4", os.path.join(corpus, "0.mp4"), 0, "ann"), settings)
     for field in ("spectrogram", "faces", "face_time", "face_box", "face_landmarks", "face_valid"):
         np.testing.assert_array_equal(getattr(record, field), getattr(reprocessed, field))
         np.testing.assert_array_equal(getattr(record, field), source[0][field])
@@ -130,7 +130,7 @@ def test_prepared_clips_are_those_of_process_clip_and_open_in_tfds(corpus, name,
 @pytest.mark.parametrize("name", SMALL_RECIPES)
 def test_windows_of_a_file_are_prepared_as_a_clip_is(corpus, name):
     path = os.path.join(corpus, "0.mp4")
-    record = process_clip(Clip("a", path, -1, "", start=1.0, end=1.6), SMALL_RECIPES[name])
+    record = process_clip(MediaClip("a", path, -1, "", start=1.0, end=1.6), SMALL_RECIPES[name])
     assert (record.audio_ok, record.video_ok) == (True, True)
     assert record.spectrogram.shape[0] == 61
     assert (record.face_time >= -0.04).all()
@@ -139,7 +139,7 @@ def test_windows_of_a_file_are_prepared_as_a_clip_is(corpus, name):
 
 def test_a_clip_shorter_than_a_snippet(corpus):
     record = process_clip(
-        Clip("a", os.path.join(corpus, "0.mp4"), -1, "", start=1.0, end=1.1),
+        MediaClip("a", os.path.join(corpus, "0.mp4"), -1, "", start=1.0, end=1.1),
         recipe_settings("cross_attention", frames=16, snippet=8, face_size=24),
     )
     assert record.face_valid.all()

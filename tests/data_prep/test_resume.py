@@ -104,7 +104,7 @@ def test_a_lost_shard_is_made_again(source, prepared, tmp_path):
 def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp_path):
     output, _ = prepared
     corpus = read_corpus("folder", source)
-    with pytest.raises(ValueError, match=r"settings.face.frames 4, now 8; use another --output"):
+    with pytest.raises(ValueError, match=r"settings.face.frames 4, now 8; use the same value"):
         prepare(corpus, PrepSettings(face=FaceSettings(frames=8, size=32)), str(output), shards=5)
     with pytest.raises(ValueError, match="shards 5, now 3"):
         prepare(corpus, SETTINGS, str(output), shards=3)
@@ -112,13 +112,13 @@ def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp
     with pytest.raises(ValueError, match="number of clips 42, now 24"):
         prepare(fewer, SETTINGS, str(output), shards=5)
     (tmp_path / records.shard_name("demo", 0, 1)).touch()
-    with pytest.raises(ValueError, match="holds records of something else"):
+    with pytest.raises(ValueError, match="contains records of another preparation"):
         run_prepare(source, tmp_path)
 
 
 def test_a_second_process_is_refused(source, tmp_path):
     with (
         lock_directory(str(tmp_path / PROGRESS_FOLDER)),
-        pytest.raises(ValueError, match="another process is at work here"),
+        pytest.raises(ValueError, match="another process is using it"),
     ):
         run_prepare(source, tmp_path, workers=0)

@@ -12,7 +12,7 @@ from data_prep.media.probe import probe_media
 from data_prep.process_clip import process_clip
 from data_prep.settings import RECIPES, AudioSettings, FaceSettings, PrepSettings
 from data_prep.spectrogram import log_spectrogram
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from tests.data_prep.face_fakes import fake_face
 from tests.data_prep.media_files import SAMPLE_RATE, copy_packets, ramp_frames, tone, write_media, write_wav
 
@@ -35,7 +35,7 @@ VIDEO_FILES = {
 
 
 def process_file(path, settings=SETTINGS, **cut):
-    return process_clip(Clip("take", str(path), 0, "ann", **cut), settings)
+    return process_clip(MediaClip("take", str(path), 0, "ann", **cut), settings)
 
 
 def read_samples(path, start=0.0, end=None):
@@ -155,7 +155,7 @@ def test_sound_shorter_than_the_picture(tmp_path):
     assert len(record.spectrogram) == pytest.approx(251, abs=3)  # AAC fills its last packet
     np.testing.assert_allclose(record.face_time, [0.48, 1.48, 2.48, 3.48], atol=0.021)
     rest = process_file(tmp_path / "a.mp4", start=3.0)
-    assert (rest.audio_ok, rest.video_ok, rest.notes) == (False, True, "no sound in this part")
+    assert (rest.audio_ok, rest.video_ok, rest.notes) == (False, True, "no audio in this part of the file")
 
 
 @pytest.mark.usefixtures("a_face_in_every_frame")
@@ -165,7 +165,7 @@ def test_sound_longer_than_the_picture(tmp_path):
     assert len(record.spectrogram) == pytest.approx(351, abs=3)
     np.testing.assert_allclose(record.face_time, [0.24, 0.72, 1.24, 1.72], atol=0.021)
     rest = process_file(tmp_path / "a.mp4", start=2.5)
-    assert (rest.audio_ok, rest.video_ok, rest.notes) == (True, False, "no video in this part")
+    assert (rest.audio_ok, rest.video_ok, rest.notes) == (True, False, "no video in this part of the file")
 
 
 @pytest.mark.usefixtures("a_face_in_every_frame")
@@ -175,7 +175,7 @@ def test_a_film_without_sound_or_with_silence_keeps_its_faces(tmp_path):
     waveform_settings = dataclasses.replace(
         SETTINGS, audio=dataclasses.replace(SETTINGS.audio, waveform=True)
     )
-    for name, notes in (("mute.mp4", "no sound stream"), ("silent.mp4", "sound is silent")):
+    for name, notes in (("mute.mp4", "no audio stream"), ("silent.mp4", "audio is silent")):
         record = process_file(tmp_path / name, waveform_settings)
         assert (record.audio_ok, record.video_ok, record.notes) == (False, True, notes)
         assert record.spectrogram.shape == (1, 200)
@@ -191,7 +191,7 @@ def test_clipped_audio_is_stored_and_noted(tmp_path):
     write_wav(tmp_path / "a.wav", np.clip(tone(1.0, rate=16_000) / 0.135, -1, 1))
     record = process_file(tmp_path / "a.wav")
     assert record.audio_ok
-    assert record.notes == "sound is clipped in 70 % of samples; no video stream"
+    assert record.notes == "audio is clipped in 70 % of samples; no video stream"
     assert np.isfinite(record.spectrogram).all()
     again = process_file(tmp_path / "a.wav", start=0.5)  # what lies outside the cut does not count
     assert again.notes == record.notes
@@ -200,7 +200,7 @@ def test_clipped_audio_is_stored_and_noted(tmp_path):
 def test_one_clipped_channel_is_noted_and_audio_that_just_fits_is_not(tmp_path):
     loud, soft = np.clip(tone(1.0) / 0.135, -1, 1), 0.1 * tone(1.0)
     write_media(tmp_path / "one.flac", audio=np.stack([soft, loud]))
-    assert process_file(tmp_path / "one.flac").notes.startswith("sound is clipped in 70 % of samples")
+    assert process_file(tmp_path / "one.flac").notes.startswith("audio is clipped in 70 % of samples")
     write_wav(tmp_path / "fits.wav", tone(1.0, rate=16_000) / 0.3)
     assert process_file(tmp_path / "fits.wav").notes == "no video stream"
 
@@ -211,7 +211,7 @@ def test_channels_of_opposite_phase_are_averaged(tmp_path):
     np.testing.assert_allclose(read_samples(tmp_path / "unequal.flac"), 0.25 * audio, atol=1e-4)
     assert process_file(tmp_path / "unequal.flac").audio_ok
     write_media(tmp_path / "equal.flac", audio=np.stack([audio, -audio]), rate=16_000)
-    assert process_file(tmp_path / "equal.flac").reason == "sound is silent; no video stream"
+    assert process_file(tmp_path / "equal.flac").reason == "audio is silent; no video stream"
 
 
 @pytest.mark.parametrize("codec", ["flac", "pcm_s16le", "pcm_f32le"])

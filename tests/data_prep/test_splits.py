@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.corpora import Clip, Corpus
+from data_prep.corpora import Corpus, MediaClip
 from emofuse_jax.data.writing.splits import choose_validation_speakers, list_protocols, make_fold
 
 ACTORS = [f"{i:02d}" for i in range(1, 25)]
@@ -10,7 +10,7 @@ SEX_BY_ACTOR = {actor: "m" if int(actor) % 2 else "f" for actor in ACTORS}
 
 
 def make_protocols(name, speakers, sex):
-    clips = tuple(Clip(speaker, "", 0, speaker) for speaker in speakers)
+    clips = tuple(MediaClip(speaker, "", 0, speaker) for speaker in speakers)
     return list_protocols(Corpus(name, ("one",), clips, sex, ()))
 
 

@@ -52,7 +52,7 @@ def rewrite_first_record(folder, **changes):
 def test_verify_is_content_with_what_is_right(copy, capsys):
     assert verify(str(copy)) == []
     assert verify_module.main([str(copy)]) == 0
-    assert "nothing wrong" in capsys.readouterr().out
+    assert "no problems" in capsys.readouterr().out
 
 
 def test_verify_finds_a_flipped_byte(copy, capsys):
@@ -78,13 +78,13 @@ def test_verify_finds_a_truncated_and_a_missing_shard(copy):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"spectrogram": np.full((3, 200), np.nan, np.float16)}, "spectrogram, finite False"),
-        ({"face_box": np.full((4, 4), np.inf, np.float32)}, "face_box, finite False"),
+        ({"spectrogram": np.full((3, 200), np.nan, np.float16)}, "spectrogram is finite False"),
+        ({"face_box": np.full((4, 4), np.inf, np.float32)}, "face_box is finite False"),
         ({"label": 5}, "field label: 5, expected"),
         ({"speaker": "speaker 9"}, "speaker 'speaker 9', expected"),
         ({"faces": np.zeros((3, 32, 32, 3), np.uint8)}, "field faces"),
         ({"video_ok": True}, "video_ok True, expected False"),
-        ({"votes": np.ones(2, np.float32)}, "votes, sum False"),
+        ({"votes": np.ones(2, np.float32)}, "correct sum of votes False"),
     ],
 )
 def test_verify_finds_a_wrong_record(copy, changes, message):
@@ -107,7 +107,7 @@ def test_verify_finds_a_wrong_label_histogram(copy):
         (lambda fold: fold["validation"].append(fold["train"].pop()), "speaker 'speaker"),
         (lambda fold: fold["test"].append("nobody.wav"), "clip_id 'nobody.wav' has no record"),
         (lambda fold: fold["train"].append("empty.mp4"), "clip_id 'empty.mp4' has no record"),
-        (lambda fold: fold.update(validation=fold["test"]), "validation and test are the same clips"),
+        (lambda fold: fold.update(validation=fold["test"]), "validation and test contain the same clips"),
         (lambda fold: fold.pop("test"), "'test'"),
     ],
 )

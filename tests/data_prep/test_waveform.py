@@ -66,7 +66,7 @@ def test_the_command_writes_the_same_bytes_in_workers(clips, stored, tmp_path):
     assert done.returncode == 0, done.stderr
     ours, theirs = file_checksums(stored), file_checksums(tmp_path)
     assert {name: theirs[name] for name in ours} == ours
-    with pytest.raises(ValueError, match=r"was begun with settings\.audio\.waveform True, now False"):
+    with pytest.raises(ValueError, match=r"was started with settings\.audio\.waveform True, now False"):
         prepare(read_corpus("folder", clips), SETTINGS, str(tmp_path), workers=0, shards=2)
 
 
@@ -101,5 +101,5 @@ def test_a_missing_waveform_is_reported(stored):
     row = manifest_by_clip(stored)[record.clip_id]
     assert check_record(record, row, dataset.prep) == []
     record_without_waveform = dataclasses.replace(record, waveform=record.waveform[:0])
-    problem = f"{record.clip_id}: waveform, empty unless audio_ok False, expected True"
+    problem = f"{record.clip_id}: waveform has samples False, expected True"
     assert check_record(record_without_waveform, row, dataset.prep) == [problem]

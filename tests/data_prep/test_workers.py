@@ -13,11 +13,11 @@ import pytest
 from data_prep.settings import PrepSettings
 from data_prep.workers.pool import MAX_WORKER_DEATHS, Outcome, PrepJob, process_clips, process_to_outcome
 from data_prep.workers.sandbox import worker_environment
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from tests.rights import as_nobody, make_unreadable
 
 JOB = PrepJob(PrepSettings(), "test", 2)
-CLIPS = [Clip(f"{i:03d}", "", 0, "a") for i in range(30)]
+CLIPS = [MediaClip(f"{i:03d}", "", 0, "a") for i in range(30)]
 
 
 def return_clip_id(job, clip):
@@ -80,9 +80,9 @@ def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
     outcomes = list(process_clips(CLIPS, JOB, 2, process_function=kill_or_hang, timeout_seconds=2.0))
     failed = {clip.clip_id: o.reason for clip, o in zip(CLIPS, outcomes, strict=True) if o.status == "failed"}
     assert failed == {
-        "003": "the worker was lost on it: exit code -9",
-        "009": "the worker was lost on it: it took more than 2 s",
-        "017": "the worker was lost on it: exit code -9",
+        "003": "its worker process ended: exit code -9",
+        "009": "its worker process ended: it took more than 2 s",
+        "017": "its worker process ended: exit code -9",
     }
 
 
@@ -90,14 +90,14 @@ def test_a_clip_that_kills_or_hangs_its_worker_costs_only_itself():
 def test_a_clip_that_takes_all_memory_costs_only_itself():
     outcomes = list(process_clips(CLIPS, JOB, 2, process_function=use_all_memory))
     assert {c.clip_id: o.reason for c, o in zip(CLIPS, outcomes, strict=True) if o.status == "failed"} == {
-        "003": "the worker was lost on it: it took more than 8 GiB of memory",
-        "009": "the worker was lost on it: exit code -6: a crash, or more than 8 GiB of memory",
+        "003": "its worker process ended: it took more than 8 GiB of memory",
+        "009": "its worker process ended: exit code -6: a crash or more than 8 GiB of memory",
     }
 
 
 def test_clips_that_take_all_memory_one_after_the_other_do_not_end_the_run():
     """They are at fault, not the machine."""
-    clips = [Clip("003", "", 0, "a")] * (MAX_WORKER_DEATHS + 1)
+    clips = [MediaClip("003", "", 0, "a")] * (MAX_WORKER_DEATHS + 1)
     outcomes = list(process_clips([*clips, CLIPS[0]], JOB, 2, process_function=use_all_memory))
     assert [outcome.status for outcome in outcomes] == ["failed"] * len(clips) + ["kept"]
 
@@ -122,7 +122,7 @@ def test_each_worker_keeps_to_one_core(tmp_path, allowed):
 
 
 def test_workers_that_always_die_end_the_run():
-    with pytest.raises(ValueError, match=r"again and again \(exit code -9\)"):
+    with pytest.raises(ValueError, match=r"die repeatedly \(exit code -9\)"):
         list(process_clips(CLIPS, JOB, 2, process_function=kill_worker))
 
 
@@ -131,7 +131,7 @@ def test_a_file_that_may_not_be_read_is_a_reason(tmp_path, capfd):
     path.write_bytes(b"RIFF")
     make_unreadable(path)
     with as_nobody():
-        outcome = process_to_outcome(JOB, Clip("a", str(path), 0, "s"))
+        outcome = process_to_outcome(JOB, MediaClip("a", str(path), 0, "s"))
     assert outcome == Outcome("failed", "can't be read: Permission denied", "", None)
     assert capfd.readouterr().err == ""
 
@@ -146,7 +146,7 @@ def test_a_missing_device_is_an_error(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # as where there is none
     face = dataclasses.replace(PrepSettings().face, device="accelerator")
     job = dataclasses.replace(JOB, settings=dataclasses.replace(JOB.settings, face=face))
-    with pytest.raises(ValueError, match="--face_device=accelerator: JAX finds no GPU or TPU here"):
+    with pytest.raises(ValueError, match="--face_device=accelerator: JAX found no GPU or TPU"):
         list(process_clips(CLIPS[:1], job, 1, process_function=return_clip_id))
 
 

@@ -191,7 +191,7 @@ def test_a_bundle_names_no_file_outside_of_it(bundle_copy, name):
     (bundle_copy / "sub").mkdir()
     shutil.copy(bundle_copy / "MODEL_CARD.md", bundle_copy / "sub" / "card.md")
     rename_bundle_file(bundle_copy, "MODEL_CARD.md", name)
-    with pytest.raises(ValueError, match=r"\A[^\n]*bundle\.json: field files names [^\n]*plain file name\Z"):
+    with pytest.raises(ValueError, match=r"\A[^\n]*bundle\.json: field files: [^\n]*plain file name\Z"):
         load(str(bundle_copy))
 
 
@@ -204,11 +204,11 @@ def test_a_bundle_of_links_pipes_and_devices(bundle_copy):
     for target in ("/dev/zero", "/proc/self/mem", str(bundle_copy), "nowhere"):
         card.unlink()
         card.symlink_to(target)
-        with pytest.raises(ValueError, match=r"MODEL_CARD\.md: (not a file|cannot be read|altered)"):
+        with pytest.raises(ValueError, match=r"MODEL_CARD\.md: (not a regular file|cannot be read|modified)"):
             load(str(bundle_copy))
     card.unlink()
     os.mkfifo(card)
-    with pytest.raises(ValueError, match=r"MODEL_CARD\.md: not a file"):
+    with pytest.raises(ValueError, match=r"MODEL_CARD\.md: not a regular file"):
         load(str(bundle_copy))
 
 
@@ -218,6 +218,6 @@ def test_numbers_that_no_browser_reads(bundle_copy):
         (bundle_copy / format.MANIFEST_FILE).write_text(
             manifest_text.replace('"temperature": 1.7', f'"temperature": {text}')
         )
-        with pytest.raises(ValueError, match="not JSON: the number"):
+        with pytest.raises(ValueError, match=r"not JSON: number .* is not finite"):
             load(str(bundle_copy))
         (bundle_copy / format.MANIFEST_FILE).write_text(manifest_text)

@@ -72,7 +72,7 @@ def term_rows(outputs, batch):
 def test_equals_the_formula_over_the_segments_that_count():
     outputs, batch = make_outputs(), make_batch()
     expected = -sum(formulas.soft_hgr(*pair) for pair in term_rows(outputs, batch))
-    total, width = correlation_loss(outputs, batch, None)
+    total, width = correlation_loss(outputs, batch, ConfigDict())
     assert float(width) == D
     assert float(total) == pytest.approx(expected, abs=1e-4)
     loss, parts = losses.total_loss(
@@ -95,17 +95,18 @@ def test_a_clip_without_label_is_as_one_whose_label_is_hidden():
     shown = dataclasses.replace(batch, label=jnp.where(batch.label_mask, batch.label, -1))
     unmasked = dataclasses.replace(shown, label_mask=jnp.ones(B, bool))
     np.testing.assert_allclose(
-        correlation_loss(outputs, unmasked, None)[0], correlation_loss(outputs, batch, None)[0]
+        correlation_loss(outputs, unmasked, ConfigDict())[0],
+        correlation_loss(outputs, batch, ConfigDict())[0],
     )
 
 
 def test_unlabelled_clips_give_the_streams_term_alone():
     outputs = make_outputs()
     batch = make_batch(label_mask=jnp.zeros(B, bool))
-    total, _ = correlation_loss(outputs, batch, None)
+    total, _ = correlation_loss(outputs, batch, ConfigDict())
     assert float(total) == pytest.approx(-formulas.soft_hgr(*term_rows(outputs, batch)[0]), abs=1e-4)
     without = {k: v for k, v in outputs.aux.items() if k != "label_features"}
-    same, _ = correlation_loss(dataclasses.replace(outputs, aux=without), make_batch(), None)
+    same, _ = correlation_loss(dataclasses.replace(outputs, aux=without), make_batch(), ConfigDict())
     assert float(same) == pytest.approx(float(total), abs=1e-4)
 
 
@@ -122,7 +123,7 @@ def test_moving_covariances_stand_for_the_batch():
     for (x, y), (c_x, c_y) in zip(terms, pairs, strict=True):
         shared = ((x - x.mean(0)) * (y - y.mean(0))).sum() / (len(x) - 1)
         expected -= shared - 0.5 * np.trace(c_x @ c_y)
-    assert float(correlation_loss(outputs, batch, None)[0]) == pytest.approx(expected, abs=1e-4)
+    assert float(correlation_loss(outputs, batch, ConfigDict())[0]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_hidden_labels_and_masked_features_change_nothing_bit_for_bit():
@@ -131,7 +132,7 @@ def test_hidden_labels_and_masked_features_change_nothing_bit_for_bit():
     @jax.jit
     def score(outputs, batch):
         return jax.value_and_grad(
-            lambda aux: correlation_loss(dataclasses.replace(outputs, aux=aux), batch, None)[0],
+            lambda aux: correlation_loss(dataclasses.replace(outputs, aux=aux), batch, ConfigDict())[0],
             allow_int=True,
         )(outputs.aux)
 
@@ -159,7 +160,7 @@ def test_finite_without_a_modality_or_a_clip(missing):
     batch = make_batch(weight=jnp.zeros(B)) if missing == "weight" else make_batch()
 
     def loss(aux):
-        return correlation_loss(dataclasses.replace(outputs, aux=aux), batch, None)[0]
+        return correlation_loss(dataclasses.replace(outputs, aux=aux), batch, ConfigDict())[0]
 
     value, gradient = jax.jit(jax.value_and_grad(loss, allow_int=True))(outputs.aux)
     assert np.isfinite(value)
@@ -190,7 +191,7 @@ def test_one_device_and_eight_agree_on_the_whole_fusion():
     def step(params, state, inputs, batch):
         def objective(params):
             merged = nnx.merge(graphdef, params, state)
-            fused = merged(inputs, jax.random.key(0))
+            fused = merged(inputs, train=True, key=jax.random.key(0))
             outputs = Outputs(fused.logits, fused.embedding, None, None, fused.aux)
             new_state = nnx.to_pure_dict(nnx.split(merged, nnx.Param, ...)[2])
             return losses.total_loss(outputs, batch, loss_config)[0], new_state
@@ -232,7 +233,7 @@ def test_orthogonality_equals_the_formula():
         for one, other in zip(p, q, strict=True):
             product += np.outer(one / np.linalg.norm(one), other / np.linalg.norm(other)) / len(p)
         expected += np.linalg.norm(product) ** 2
-    total, count = orthogonality_loss(outputs, batch, None)
+    total, count = orthogonality_loss(outputs, batch, ConfigDict())
     assert float(count) == 3
     assert float(total) == pytest.approx(expected, abs=1e-5)
 
@@ -260,11 +261,13 @@ def test_few_rows_and_parts_of_rows_count_as_they_weigh():
 
 def test_pairs_of_which_nothing_counts_are_not_counted():
     outputs, batch = add_private_features(make_outputs()), make_batch()
-    total, count = orthogonality_loss(outputs, dataclasses.replace(batch, weight=jnp.zeros(B)), None)
+    total, count = orthogonality_loss(outputs, dataclasses.replace(batch, weight=jnp.zeros(B)), ConfigDict())
     assert (float(total), float(count)) == (0.0, 0.0)
     full_masks = {f"{n}_common_mask": jnp.ones((B, L), bool) for n in ("audio", "video")}
     full_outputs = dataclasses.replace(outputs, aux=outputs.aux | full_masks)
-    assert orthogonality_loss(full_outputs, dataclasses.replace(batch, weight=jnp.ones(B)), None)[1] == 3
+    assert (
+        orthogonality_loss(full_outputs, dataclasses.replace(batch, weight=jnp.ones(B)), ConfigDict())[1] == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,4 +276,4 @@ def test_pairs_of_which_nothing_counts_are_not_counted():
 )
 def test_a_fusion_without_such_features_is_named(objective, message):
     with pytest.raises(ValueError, match=message):
-        objective(Outputs(jnp.zeros((B, C)), jnp.zeros((B, 1)), None, None, {}), make_batch(), None)
+        objective(Outputs(jnp.zeros((B, C)), jnp.zeros((B, 1)), None, None, {}), make_batch(), ConfigDict())

@@ -99,7 +99,7 @@ def test_total_loss_weighs_the_means():
 
 def test_hidden_labels_count_nowhere():
     outputs, batch = make_example()
-    config = ConfigDict(losses.LOSS_DEFAULTS)
+    config = losses.loss_defaults()
     hidden = dataclasses.replace(batch, label_mask=jnp.array([True, False, True, True]))
     expected = formulas.cross_entropy(LOGITS[0], LABEL[0])
     assert float(losses.total_loss(outputs, hidden, config)[0]) == pytest.approx(expected, rel=1e-5)

@@ -25,7 +25,7 @@ def make_example(**fields):
 
 
 def test_they_are_off_by_default():
-    factors = losses.LOSS_DEFAULTS["objectives"]
+    factors = losses.loss_defaults().objectives.to_dict()
     assert [factors[name] for name in ("emotional_metric", "adaptive_triplet", "polarity")] == [0.0] * 3
     assert factors["cross_entropy"] == 1.0
 

@@ -28,21 +28,21 @@ def build_fusion(fusion, name, **fields):
 
 @functools.cache
 def small_fusion(name, **fields):
-    """`(params, state, apply)` of a fusion alone; `apply(params, state, inputs, key) -> FusionOutput`, not
-    jitted.
+    """`(params, state, apply)` of a fusion alone; `apply(params, state, inputs, train, key) ->
+    FusionOutput`, not jitted.
 
     What the network of the shipped experiment knows of pairs of classes is in `aux`, as the losses need it.
     """
     config = small_config(name).fusion
     config.update(fields)
     fusion = FUSIONS[name]
-    widths = [WIDTHS[m] if m in fusion.modalities else None for m in WIDTHS]
+    widths = [WIDTHS[m] if m in fusion.modalities else 0 for m in WIDTHS]
     module = fusion(*widths, CLASSES, config, jnp.float32, rngs=nnx.Rngs(0))
     relations = ClassRelations(load_experiment(name).model, CLASSES)()
     graphdef, params, state = nnx.split(module, nnx.Param, ...)
 
-    def apply(params, state, inputs, key=None):
-        fused = nnx.merge(graphdef, params, state)(inputs, key)
+    def apply(params, state, inputs, *, train=False, key=None):
+        fused = nnx.merge(graphdef, params, state)(inputs, train=train, key=key)
         return fused._replace(aux=fused.aux | relations)
 
     return nnx.to_pure_dict(params), nnx.to_pure_dict(state), apply

@@ -62,7 +62,7 @@ def test_fewest_steps():
     layers = parse_layers(default_model_config().audio)
     assert min_input_length(layers) == 67
     assert min_input_length(layers, 3) == 131
-    with pytest.raises(ValueError, match="audio: 66 steps, the network needs at least 67"):
+    with pytest.raises(ValueError, match="audio: 66 steps, expected at least 67"):
         make_fcn(small_config(), 70)(jnp.zeros((1, 66, 70)), jnp.ones((1, 66), bool), train=False)
     with pytest.raises(ValueError, match="audio: 40 frequency bins"):
         make_fcn(small_config(), 40)

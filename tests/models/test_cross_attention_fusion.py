@@ -28,7 +28,7 @@ def make_fusion(d_a=4, d_v=4, **fields):
 
 def test_equals_the_formula_on_positions_of_one_width():
     net, audio, video = make_fusion(layer_norm=False), make_sequence(3, 4), make_sequence(3, 4)
-    out = net(EncodedSequences(audio, video), None)
+    out = net(EncodedSequences(audio, video), train=False, key=None)
     for i in range(2):
         x_a, x_v, w = np.asarray(audio.values[i]), np.asarray(video.values[i]), np.asarray(net.w[...])
         e = np.exp(x_a @ w @ x_v.T)
@@ -37,7 +37,7 @@ def test_equals_the_formula_on_positions_of_one_width():
         np.testing.assert_allclose(out.embedding[i], both.ravel(), atol=1e-5)
         np.testing.assert_allclose(out.aux["cross_audio_weights"][i], over_a, atol=1e-5)
         np.testing.assert_allclose(out.aux["cross_video_weights"][i], over_v, atol=1e-5)
-    np.testing.assert_allclose(out.logits, net.head(out.embedding, None), atol=1e-6)
+    np.testing.assert_allclose(out.logits, net.head(out.embedding, train=False, key=None), atol=1e-6)
 
 
 def test_layer_norm_comes_before_the_affinities():
@@ -49,7 +49,10 @@ def test_layer_norm_comes_before_the_affinities():
     )
     plain.w[...], plain.head = net.w[...], net.head
     normed = (x._replace(values=jax.nn.standardize(x.values, epsilon=1e-6)) for x in (audio, video))
-    one, two = net(EncodedSequences(audio, video), None), plain(EncodedSequences(*normed), None)
+    one, two = (
+        net(EncodedSequences(audio, video), train=False, key=None),
+        plain(EncodedSequences(*normed), train=False, key=None),
+    )
     np.testing.assert_allclose(one.logits, two.logits, atol=1e-5)
 
 
@@ -58,7 +61,7 @@ def test_large_inputs_do_not_end_in_the_flat_part_of_the_tanh():
         x._replace(values=4 + jnp.abs(x.values)) for x in (make_sequence(3, 8), make_sequence(3, 8))
     )
     embeddings = [
-        make_fusion(8, 8, layer_norm=norm)(EncodedSequences(audio, video), None).embedding
+        make_fusion(8, 8, layer_norm=norm)(EncodedSequences(audio, video), train=False, key=None).embedding
         for norm in (True, False)
     ]
     slopes = [float(jnp.mean(1 - z**2)) for z in embeddings]
@@ -68,7 +71,7 @@ def test_large_inputs_do_not_end_in_the_flat_part_of_the_tanh():
 @pytest.mark.parametrize(("l_a", "d_a", "l_v", "d_v"), [(7, 4, 2, 3), (3, 4, 12, 4)])
 def test_takes_any_pair_of_sequences(l_a, d_a, l_v, d_v):
     net = make_fusion(d_a, d_v)
-    out = net(EncodedSequences(make_sequence(l_a, d_a), make_sequence(l_v, d_v)), None)
+    out = net(EncodedSequences(make_sequence(l_a, d_a), make_sequence(l_v, d_v)), train=False, key=None)
     assert out.embedding.shape == (2, 3 * 2 * (4 if d_a == d_v else 5))
     assert out.aux["cross_audio_weights"].shape == (2, 3, 3)
     assert np.all(np.isfinite(out.logits))
@@ -78,7 +81,7 @@ def test_longer_sequences_are_averaged_in_equal_parts():
     long = make_sequence(6, 4)
     short = make_sequence(3, 4)._replace(values=long.values.reshape(2, 3, 2, 4).mean(2))
     net, video = make_fusion(), make_sequence(3, 4)
-    one, two = (net(EncodedSequences(audio, video), None).logits for audio in (long, short))
+    one, two = (net(EncodedSequences(audio, video), train=False, key=None).logits for audio in (long, short))
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
@@ -89,7 +92,10 @@ def test_masked_positions_and_absent_modalities():
         make_sequence(6, 3, [[1, 0, 1, 1, 0, 0], [0] * 6]),
     )
     changed_video = video._replace(values=jnp.where(video.mask[..., None], video.values, 9.0))
-    one, two = (net(EncodedSequences(audio, video_input), None) for video_input in (video, changed_video))
+    one, two = (
+        net(EncodedSequences(audio, video_input), train=False, key=None)
+        for video_input in (video, changed_video)
+    )
     np.testing.assert_allclose(one.logits, two.logits, atol=1e-6)
     halves = one.embedding[1].reshape(3, 2, 5)
     np.testing.assert_allclose(halves[:, 0], np.tanh(net.audio_projection(audio.values[1])), atol=1e-5)
@@ -124,17 +130,20 @@ def test_deep_fusion_is_a_perceptron():
     net = DeepFusion(4, 3, 2, config, jnp.float32, rngs=nnx.Rngs(0))
     audio, video = (jnp.asarray(RNG.normal(size=(2, 1, d)), jnp.float32) for d in (4, 3))
     streams = PooledVectors(audio, jnp.ones((2, 1), bool), video, jnp.ones((2, 1), bool))
-    out = net(streams, None)
+    out = net(streams, train=False, key=None)
     z = np.concatenate([audio[:, 0], video[:, 0]], axis=1)
     for layer in (net.hidden1, net.hidden2):
         z = np.maximum(z @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...]), 0)
     np.testing.assert_allclose(out.embedding, z, atol=1e-5)
-    np.testing.assert_allclose(out.logits, net.head(jnp.asarray(z), None), atol=1e-5)
+    np.testing.assert_allclose(out.logits, net.head(jnp.asarray(z), train=False, key=None), atol=1e-5)
     normed = DeepFusion(
         4, 3, 2, ConfigDict(DeepFusion.defaults | {"hidden": (6, 5)}), jnp.float32, rngs=nnx.Rngs(0)
     )
-    scaled = streams._replace(audio=100 * audio, audio_ok=jnp.array([[True], [False]]))
-    one, two = (normed(s, None).embedding for s in (streams._replace(audio_ok=scaled.audio_ok), scaled))
+    scaled = streams._replace(audio=100 * audio, audio_mask=jnp.array([[True], [False]]))
+    one, two = (
+        normed(s, train=False, key=None).embedding
+        for s in (streams._replace(audio_mask=scaled.audio_mask), scaled)
+    )
     np.testing.assert_allclose(one, two, atol=1e-4)  # neither scale nor an absent vector matters
-    dropped = net(streams, jax.random.key(0))
+    dropped = net(streams, train=True, key=jax.random.key(0))
     assert np.abs(dropped.embedding - out.embedding).max() > 1e-3

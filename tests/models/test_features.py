@@ -170,9 +170,12 @@ def test_one_stream_of_features_beside_one_of_tensors():
     [
         (
             lambda: make_model(spec=dataclasses.replace(SPEC, audio_features=0)),
-            r"hold none.* --audio_encoder",
+            r"contain no such features.* --audio_encoder",
         ),
-        (lambda: make_model(spec=dataclasses.replace(SPEC, face_features=0)), r"hold none.* --face_encoder"),
+        (
+            lambda: make_model(spec=dataclasses.replace(SPEC, face_features=0)),
+            r"contain no such features.* --face_encoder",
+        ),
         (
             lambda: make_model(**{"video.activation": "relu"}),
             r"video\.activation: 'relu', expected one of tanh",
@@ -195,7 +198,7 @@ def test_what_does_not_fit_is_named(build, message):
 def test_a_batch_without_features_is_named():
     model = make_model()
     batch = dataclasses.replace(model.fake_batch(2), audio_features=None)
-    with pytest.raises(ValueError, match=r"batch\.audio_features: shape None, expected \('b', 'any', 9\)"):
+    with pytest.raises(ValueError, match=r"batch\.audio_features: NoneType, expected an array of shape"):
         model.apply(*init_model(model), batch)
 
 
@@ -227,5 +230,5 @@ def test_the_config_takes_an_experiment(experiment):
     assert config.data.recipe == "features"
     assert isinstance(config.model.audio, ConfigDict)
     assert config.name == ("features" if experiment == "am_fbp" else f"features_{experiment}")
-    with pytest.raises(LookupError, match="no shipped experiment"):
+    with pytest.raises(LookupError, match="no such shipped experiment"):
         settings.with_features("features")

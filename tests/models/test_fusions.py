@@ -94,10 +94,10 @@ def test_the_output_follows_the_gates(gates):
     rng = np.random.default_rng(0)
     audio, video = (jnp.asarray(rng.normal(size=(3, d)), jnp.float32) for d in (8, 12))
     ok = jnp.ones((3, 2), bool)
-    before, weights, gates_by_name = trunk(audio, video, ok, None)
+    before, weights, gates_by_name = trunk(audio, video, ok, train=False, key=None)
     layer = trunk.gates.audio_score if gates == "scalar" else trunk.gates.audio_gate
     layer.kernel[...] = layer.kernel[...] + 0.5
-    after, changed, _ = trunk(audio, video, ok, None)
+    after, changed, _ = trunk(audio, video, ok, train=False, key=None)
     assert set(gates_by_name) == ({"audio_gate", "video_gate"} if gates == "vector" else set())
     assert np.abs(weights - changed).max() > 1e-2
     assert np.abs(before - after).max() > 1e-3
@@ -118,9 +118,9 @@ def test_late_is_the_mean_of_the_posteriors():
         jax.random.normal(jax.random.key(1), (3, 1, 4)),
     )
     ok_a, ok_v = jnp.array([[True], [True], [False]]), jnp.array([[True], [False], [False]])
-    logits = late(PooledVectors(audio, ok_a, video, ok_v), None).logits
-    p_a = jax.nn.softmax(late.audio_head(audio[:, 0], None))
-    p_v = jax.nn.softmax(late.video_head(video[:, 0], None))
+    logits = late(PooledVectors(audio, ok_a, video, ok_v), train=False, key=None).logits
+    p_a = jax.nn.softmax(late.audio_head(audio[:, 0], train=False, key=None))
+    p_v = jax.nn.softmax(late.video_head(video[:, 0], train=False, key=None))
     expected = [(p_a[0] + p_v[0]) / 2, p_a[1], (p_a[2] + p_v[2]) / 2]
     np.testing.assert_allclose(jax.nn.softmax(logits), np.stack(expected), atol=1e-6)
     np.testing.assert_allclose(equal_weights(jnp.array([[False, True]])), [[0, 1]])

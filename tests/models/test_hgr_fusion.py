@@ -12,8 +12,8 @@ from emofuse_jax.models.fusions.emodal import CommonAndPrivate
 from emofuse_jax.models.fusions.hgr import CommonInformation
 from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, PooledVectors
 from emofuse_jax.models.layers.measured_state import MeasuredState
+from emofuse_jax.models.registry import check_training
 from emofuse_jax.settings.model import default_model_config
-from emofuse_jax.training.step import warn_small_correlation_batch
 from tests.golden import formulas
 from tests.models.small import device_batch, small_model
 
@@ -55,7 +55,9 @@ def make_inputs():
 def evaluate(network, inputs):
     """The network's answer in evaluation, jitted, as NumPy."""
     graphdef, variables = nnx.split(network)
-    return jax.tree.map(np.asarray, jax.jit(lambda n, x: nnx.merge(graphdef, n)(x, None))(variables, inputs))
+    return jax.tree.map(
+        np.asarray, jax.jit(lambda n, x: nnx.merge(graphdef, n)(x, train=False, key=None))(variables, inputs)
+    )
 
 
 def affine(layer, x):
@@ -125,22 +127,24 @@ def test_running_numbers_move_in_training_alone(name):
         inputs = PooledVectors(inputs.audio.values, inputs.audio.mask, inputs.video.values, inputs.video.mask)
     before = read_statistics(network)
     for part in ("audio", "video"):
-        assert network(inputs, None).aux[f"{part}_covariance"].shape == (4, 4)
+        assert network(inputs, train=False, key=None).aux[f"{part}_covariance"].shape == (4, 4)
     jax.tree.map(np.testing.assert_array_equal, read_statistics(network), before)
-    aux = network(inputs, KEY).aux
+    aux = network(inputs, train=True, key=KEY).aux
     after = read_statistics(network)
     ok = np.asarray(aux["audio_common_mask"])
     rows = np.asarray(aux["audio_common"])[ok]
     np.testing.assert_allclose(after["common"]["audio"]["mean"], 0.1 * rows.mean(0), atol=1e-5)
     np.testing.assert_allclose(after["common"]["audio"]["products"], 0.2 * np.cov(rows.T), atol=1e-5)
     np.testing.assert_allclose(aux["audio_covariance"], np.cov(rows.T), atol=1e-4)  # corrected for its start
-    np.testing.assert_allclose(network(inputs, None).aux["audio_covariance"], np.cov(rows.T), atol=1e-4)
+    np.testing.assert_allclose(
+        network(inputs, train=False, key=None).aux["audio_covariance"], np.cov(rows.T), atol=1e-4
+    )
 
 
 def test_without_ema_there_are_no_covariances():
     network = make_fusion("hgr")
     assert "products" not in read_statistics(network)["common"]["audio"]
-    assert "audio_covariance" not in network(make_inputs(), KEY).aux
+    assert "audio_covariance" not in network(make_inputs(), train=True, key=KEY).aux
     with pytest.raises(ValueError, match=r"fusion.ema: 1.0, expected a number in \[0, 1\)"):
         make_fusion("hgr", ema=1.0)
     with pytest.raises(ValueError, match=r"fusion.segments: 0, expected at least 1"):
@@ -181,10 +185,10 @@ def test_too_few_labelled_segments_are_warned_of():
     config = settings.small("hgr_semi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_small_correlation_batch(config)  # its covariances are those of many batches
-        warn_small_correlation_batch(settings.small("hgr"))
+        check_training(config)  # its covariances are those of many batches
+        check_training(settings.small("hgr"))
     config.model.fusion.ema = 0.0
-    warn_small_correlation_batch(config)  # half of its rows have labels
+    check_training(config)  # half of its rows have labels
     config.data.labelled_share = 0.0
-    with pytest.warns(UserWarning, match=r"about 13 labelled segments a batch, fewer than 4 x"):
-        warn_small_correlation_batch(config)
+    with pytest.warns(UserWarning, match=r"about 13 labelled segments per batch, fewer than 4 x"):
+        check_training(config)

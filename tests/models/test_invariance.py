@@ -87,7 +87,7 @@ def test_one_device_and_eight_agree_from_end_to_end():
     model, params, state, _ = small_model("am_fbp")
     batch = device_batch(model, 16)
     batch = dataclasses.replace(batch, weight=batch.weight.at[:5].set(0.0))  # uneven over the devices
-    config = ConfigDict(losses.LOSS_DEFAULTS)
+    config = losses.loss_defaults()
 
     @jax.jit
     def step(params, state, batch):
@@ -134,7 +134,7 @@ def test_a_fusion_answers_each_clip_apart_and_on_any_number_of_devices(name):
     @jax.jit
     def step(params, state, inputs, batch):
         def objective(params):
-            fused = apply(params, state, inputs, jax.random.key(0))
+            fused = apply(params, state, inputs, train=True, key=jax.random.key(0))
             return losses.total_loss(make_outputs(inputs, fused), batch, config)[0], fused.logits
 
         return jax.value_and_grad(objective, has_aux=True)(params)

@@ -67,7 +67,10 @@ def test_an_option_takes_a_step(experiment, fields):
 def test_fewer_frames_than_parts_are_refused():
     config = config_of("am_fbp")
     config.model.fusion.parts = 4
-    with pytest.raises(ValueError, match=r"augment.frames=3: expected 0 \(all\), or at least fusion.parts=4"):
+    with pytest.raises(
+        ValueError,
+        match=r"config.augment.frames=3: expected 0 \(all\) or at least config.model.fusion.parts=4",
+    ):
         make_train_step(None, None, config)
 
 

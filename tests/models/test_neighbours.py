@@ -73,8 +73,8 @@ def test_with_modality_dropout_one_stream_alone_still_decides(name):
         params, opt_state = step(params, opt_state)
     streams, label = separable_streams(300, 1)
     is_correct = apply(params, state, streams).logits.argmax(-1) == label
-    only_audio = streams.audio_ok[:, 0] & ~streams.video_ok[:, 0]
-    only_video = streams.video_ok[:, 0] & ~streams.audio_ok[:, 0]
+    only_audio = streams.audio_mask[:, 0] & ~streams.video_mask[:, 0]
+    only_video = streams.video_mask[:, 0] & ~streams.audio_mask[:, 0]
     for rows in (only_audio, only_video):
         assert is_correct[rows].mean() > 0.8  # chance is 0.2
 
@@ -110,15 +110,15 @@ def test_f_scores_equal_the_formula():
 def test_posteriors_are_weighed_by_the_f_of_the_streams_that_are_there():
     weights = RNG.uniform(0.1, 1, (2, CLASSES))
     fusion, streams = f_score_fusion(weights), random_inputs("f_score")  # 1 lacks sound, 2 faces
-    fused = fusion(streams, None)
+    fused = fusion(streams, train=False, key=None)
     p = np.stack(
         [
-            jax.nn.softmax(fusion.audio_head(streams.audio[:, 0], None)),
-            jax.nn.softmax(fusion.video_head(streams.video[:, 0], None)),
+            jax.nn.softmax(fusion.audio_head(streams.audio[:, 0], train=False, key=None)),
+            jax.nn.softmax(fusion.video_head(streams.video[:, 0], train=False, key=None)),
         ],
         axis=1,
     )
-    ok = np.stack([streams.audio_ok[:, 0], streams.video_ok[:, 0]], axis=1)
+    ok = np.stack([streams.audio_mask[:, 0], streams.video_mask[:, 0]], axis=1)
     mass = p * weights * ok[..., None]
     expected = mass.sum(1) / mass.sum((1, 2), keepdims=True)[:, 0]
     np.testing.assert_allclose(jax.nn.softmax(fused.logits), expected, atol=1e-5)
@@ -129,5 +129,5 @@ def test_posteriors_are_weighed_by_the_f_of_the_streams_that_are_there():
 
 def test_a_class_that_nobody_knows_keeps_a_finite_answer():
     fusion, streams = f_score_fusion(np.zeros((2, CLASSES))), random_inputs("f_score")
-    late = jax.nn.softmax(f_score_fusion(np.ones((2, CLASSES)))(streams, None).logits)
-    np.testing.assert_allclose(jax.nn.softmax(fusion(streams, None).logits), late, atol=1e-5)
+    late = jax.nn.softmax(f_score_fusion(np.ones((2, CLASSES)))(streams, train=False, key=None).logits)
+    np.testing.assert_allclose(jax.nn.softmax(fusion(streams, train=False, key=None).logits), late, atol=1e-5)

@@ -1,4 +1,4 @@
-"""A reader adds a fusion with one file, one registry line and one config, as docs/extending.md says."""
+"""A reader adds a fusion as docs/extending.md says: one class, one call."""
 
 import importlib.util
 import pathlib
@@ -7,7 +7,9 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import emofuse_jax as ef
 from emofuse_jax.models.build import build_model
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.training.optimizer import make_optimizer
@@ -21,7 +23,7 @@ FULL_SPEC = InputSpec(t=400, f=200, s=16, h=112, w=112, classes=7)
 
 
 def read_code_blocks():
-    """The page's three blocks of code: the fusion, its line in the registry, its config."""
+    """The page's two blocks of Python: the fusion with its registration, and its config."""
     return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
@@ -33,13 +35,19 @@ def load_module(path, text):
     return module
 
 
-def test_the_fusion_of_the_docs_trains(tmp_path, monkeypatch):
-    code, line, text = read_code_blocks()
-    name, cls = re.fullmatch(r'"(\w+)": (\w+),\n', line).groups()
-    assert name not in FUSIONS
-    monkeypatch.setitem(FUSIONS, name, getattr(load_module(tmp_path / f"{name}.py", code), cls))
-    config = load_module(tmp_path / "config.py", text).get_config()
-    assert config.model.fusion.name == name
+@pytest.fixture
+def maxout(tmp_path):
+    """The fusion of the page, registered; and the page's config of it."""
+    code, config_code = read_code_blocks()
+    load_module(tmp_path / "maxout.py", code)
+    yield load_module(tmp_path / "config.py", "import emofuse_jax as ef\n" + config_code).config
+    FUSIONS.unregister("maxout")
+
+
+def test_the_fusion_of_the_docs_trains(maxout):
+    assert maxout.model.fusion.to_dict() == {"name": "maxout", "width": 32, "head_dropout": 0.3}
+    assert maxout.name == "maxout"
+    config, name = ef.config("maxout"), "maxout"
     assert config.model.fusion.to_dict() == {"name": name} | FUSIONS[name].defaults
     full_model = build_model(config.model, FULL_SPEC)  # as `--config=maxout` builds it
     params, state = jax.eval_shape(full_model.init, jax.random.key(0))

@@ -113,8 +113,8 @@ def test_what_does_not_fit_is_named():
     config.update(TORCHVISION_ALEXNET)
     shapes = get_shapes(lambda: AudioFCN(config, 70, jnp.float32, rngs=nnx.Rngs(0)), "fcn/")
     tensors = alexnet_tensors()
-    with pytest.raises(ValueError, match=r"no tensor 'features.6.bias', expected it for fcn/conv3/bias"):
+    with pytest.raises(ValueError, match=r"no tensor 'features.6.bias', needed for parameter fcn/conv3/bias"):
         alexnet.convert({k: v for k, v in tensors.items() if k != "features.6.bias"}, shapes)
     narrow = alexnet_tensors(widths=(32, 192, 384, 256, 256))
-    with pytest.raises(ValueError, match=r"tensor 'features.0.weight' gives \(11, 11, 1, 32\), expected"):
+    with pytest.raises(ValueError, match=r"tensor 'features.0.weight' has shape \(11, 11, 1, 32\)"):
         alexnet.convert(narrow, shapes)

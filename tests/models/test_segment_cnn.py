@@ -127,8 +127,11 @@ def test_half_precision_and_gradients_are_finite():
     ("fields", "message"),
     [
         ({"segments": 0}, r"audio.segments: 0, expected at least 1"),
-        ({"segment_steps": 3}, r"audio.widths: 2 blocks need 4 steps and bins, found 3 and 20"),
-        ({"widths": (2,) * 5}, r"audio.widths: 5 blocks need 32 steps and bins, found 12 and 20"),
+        (
+            {"segment_steps": 3},
+            r"2 blocks need windows of at least 4 steps and bins, not 3 steps and 20 bins",
+        ),
+        ({"widths": (2,) * 5}, r"5 blocks need windows of at least 32 steps and bins, not 12 steps and 20"),
     ],
 )
 def test_mistakes_name_the_field(fields, message):

@@ -28,7 +28,7 @@ def make_sequences(n=3, l_a=6, l_v=4, absent=()):
 
 def test_an_absent_modality_gives_nothing_to_any_branch():
     fusion = build_fusion(JointCrossAttention, "joint_cross_attention", steps=3)
-    fused = fusion(make_sequences(absent=("video",)), None)
+    fused = fusion(make_sequences(absent=("video",)), train=False, key=None)
     z, d_a, joint = np.asarray(fused.embedding), WIDTHS["audio"], sum(WIDTHS.values())
     assert np.all(z[:, d_a:joint] == 0)  # V'
     assert np.all(z[:, joint + d_a :] == 0)  # pooled V
@@ -42,7 +42,7 @@ def test_the_joint_branch_sees_the_other_modality():
     fusion = build_fusion(JointCrossAttention, "joint_cross_attention", steps=3)
     inputs = make_sequences()
     louder = inputs._replace(video=inputs.video._replace(values=inputs.video.values + 1.0))
-    before, after = (np.asarray(fusion(s, None).embedding) for s in (inputs, louder))
+    before, after = (np.asarray(fusion(s, train=False, key=None).embedding) for s in (inputs, louder))
     d_a, joint = WIDTHS["audio"], sum(WIDTHS.values())
     assert np.abs(before - after)[:, :d_a].max() > 1e-3  # A'
     np.testing.assert_allclose(before[:, joint : joint + d_a], after[:, joint : joint + d_a], atol=1e-6)
@@ -85,7 +85,7 @@ def test_a_transformer_layer_equals_the_formula():
     layer = TransformerLayer(8, 2, 12, 0.5, jnp.float32, rngs=nnx.Rngs(0))
     x = RNG.normal(size=(2, 5, 8))
     mask = np.array([[1, 1, 0, 1, 0], [1, 1, 1, 1, 1]], bool)
-    y, weights = layer(jnp.asarray(x, jnp.float32), jnp.asarray(mask), None)
+    y, weights = layer(jnp.asarray(x, jnp.float32), jnp.asarray(mask), train=False, key=None)
     for row in range(2):
         np.testing.assert_allclose(y[row], layer_formula(x[row], mask[row], layer), rtol=1e-4, atol=1e-4)
     assert weights.shape == (2, 2, 5, 5)
@@ -108,16 +108,16 @@ def test_modalities_exchange_through_the_shared_tokens_alone(layers):
     inputs = make_sequences()
     louder = inputs._replace(video=inputs.video._replace(values=-inputs.video.values))
     width = small_config("bottleneck").fusion.width
-    cls = [np.asarray(fusion(s, None).embedding)[:, :width] for s in (inputs, louder)]
+    cls = [np.asarray(fusion(s, train=False, key=None).embedding)[:, :width] for s in (inputs, louder)]
     change = np.abs(cls[0] - cls[1]).max()
     assert change > 1e-6 if layers == 2 else change == 0
 
 
 def test_an_absent_modality_has_no_say_in_the_bottleneck():
     fusion = build_fusion(BottleneckTransformer, "bottleneck")
-    fused = fusion(make_sequences(absent=("video",)), None)
+    fused = fusion(make_sequences(absent=("video",)), train=False, key=None)
     width = small_config("bottleneck").fusion.width
-    alone = fusion.audio.head(fused.embedding[:, :width], None)
+    alone = fusion.audio.head(fused.embedding[:, :width], train=False, key=None)
     np.testing.assert_allclose(fused.logits, alone, atol=1e-6)
     assert np.all(np.asarray(fused.aux["bottleneck_video_attention"]) == 0)
     assert fused.aux["bottleneck_audio_attention"].shape == (3, 4, 6)

@@ -103,5 +103,5 @@ def test_bfloat16():
 
 def test_other_numbers_of_positions():
     audio, video, w = map(jnp.asarray, make_inputs())
-    with pytest.raises(ValueError, match="cross_attention: 4 audio positions, 3 of video"):
+    with pytest.raises(ValueError, match="4 audio positions and 3 video positions, expected the same number"):
         cross_attention(audio, video[:3], w, jnp.ones(4, bool), jnp.ones(3, bool))

@@ -96,5 +96,5 @@ def test_what_raises():
     vectors, factors, weights, bias = make_arrays()
     with pytest.raises(ValueError, match="factors: 5 rows, expected 4"):
         low_rank_fusion(vectors, factors, weights, bias, append_one=False)
-    with pytest.raises(ValueError, match="factors: 1, expected one for each of the 2 vectors"):
+    with pytest.raises(ValueError, match="factors: 1 passed, expected one for each of the 2 vectors"):
         low_rank_fusion(vectors, factors[:1], weights, bias)

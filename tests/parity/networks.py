@@ -12,7 +12,7 @@ from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences
 from emofuse_jax.models.layers.token_attention import TokenAttention
 from emofuse_jax.settings.model import default_model_config
 from emofuse_jax.types import Batch, InputSpec
-from tests.parity.modules import (
+from tests.parity.layers import (
     am_fbp_config,
     build_module,
     fcn_params,
@@ -48,7 +48,7 @@ def cross_attention_fusion(a):
     params |= {"w": a["w"], "head": {"linear": linear_params(a, "head")}}
     widths = (a[m].shape[-1] for m in MODALITIES)
     net = build_module(lambda r: CrossAttention(*widths, 4, config, jnp.float32, rngs=r), params)
-    out = net(make_sequences(a), None)
+    out = net(make_sequences(a), train=False, key=None)
     return {"embedding": out.embedding, "logits": out.logits}
 
 
@@ -92,7 +92,7 @@ def bottleneck(a):
     params = {m: stream_params(a, m) for m in MODALITIES} | {"shared": a["shared"]}
     widths = (a[m].shape[-1] for m in MODALITIES)
     net = build_module(lambda r: BottleneckTransformer(*widths, 3, config, jnp.float32, rngs=r), params)
-    return {"logits": net(make_sequences(a), None).logits}
+    return {"logits": net(make_sequences(a), train=False, key=None).logits}
 
 
 def network_config(a, widths):

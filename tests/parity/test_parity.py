@@ -9,11 +9,11 @@ import pytest
 
 from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
 from emofuse_jax.ops.dropout import dropout
-from tests.parity import modules, networks, ops
+from tests.parity import layers, networks, ops
 from tests.parity.compare import MIN_SCALE, assert_close, compare
 from tests.peers import golden
 
-OURS = ops.OURS | modules.OURS | networks.OURS
+OURS = ops.OURS | layers.OURS | networks.OURS
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install '.[bench]'"
 )

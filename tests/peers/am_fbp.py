@@ -1,7 +1,7 @@
-"""AM-FBP (arXiv 2111.08910) in PyTorch: gates, biased FBP of the clip and of its parts, and the head.
+"""AM-FBP (Zhou et al., 2021, arXiv 2111.08910) in PyTorch: gates, FBP with biases, classifier.
 
-One clip and one level at a time, as the equations are written. Weights are [output, input], U and V as in
-bilinear.py. The fused vectors have norm 8, a documented choice of ours.
+It processes one clip and one level at a time, like the equations. Weights are [output, input], U and V as in
+bilinear.py. The fused vectors have norm 8, a documented choice of emofuse.
 """
 
 import numpy as np
@@ -16,7 +16,10 @@ MODALITIES = ("audio", "video")
 
 
 def scalar_gates(h, ok, a, level):
-    """`s_m = w_m^T tanh(W_m h_m + b_m)`, a softmax over the modalities that are there."""
+    """Computes scalar gates: a softmax over the present modalities of `s_m = w_m^T tanh(W_m h_m + b_m)`.
+
+    Returns the gated vectors by modality, and the gates [2].
+    """
     scores = []
     for m in MODALITIES:
         hidden = torch.tanh(F.linear(h[m], a[f"{level}.{m}.hidden.weight"], a[f"{level}.{m}.hidden.bias"]))
@@ -26,7 +29,10 @@ def scalar_gates(h, ok, a, level):
 
 
 def vector_gates(h, ok, a, level):
-    """`gate_m = sigmoid(W_m [h_a; h_v] + b_m)`; the weight of a modality is its share of the mean gates."""
+    """Computes vector gates: `gate_m = sigmoid(W_m [h_a; h_v] + b_m)`.
+
+    Returns the gated vectors by modality, and for each modality its fraction of the mean gates [2].
+    """
     both = torch.cat([h["audio"], h["video"]])
     gates = {
         m: torch.sigmoid(F.linear(both, *(a[f"{level}.{m}.gate.{k}"] for k in ("weight", "bias")))) for m in h
@@ -43,7 +49,10 @@ def trunk(h, ok, a, level, gates):
 
 
 def fuse_clip(h, ok, a, gates):
-    """`z = [z_global ; mean_n z_n]`, over the parts that hold whatever the clip has."""
+    """Computes `z = [z_global ; mean_n z_n]`; the mean is over parts that have all modalities of the clip.
+
+    Returns z and the weights of the modalities in the global trunk.
+    """
     vectors = [{m: h[m][n] for m in MODALITIES} for n in range(len(ok))]
     global_vector, weights = trunk(vectors[0], ok[0], a, "global", gates)
     counted_parts = [n for n in range(1, len(ok)) if ok[0].any() and bool((ok[n] | ~ok[0]).all())]
@@ -100,7 +109,10 @@ def make_params(rng, widths, gate, out, kind):
 
 def make_inputs_function(kind):
     def inputs(rng, size):
-        """The whole and its parts; a part without sound, a clip without video; absent vectors are zero."""
+        """Draws vectors of the clip and of its parts; some parts lack audio or video, one clip lacks video.
+
+        The vectors of missing modalities are zero.
+        """
         n, widths = 1 + 3, {"audio": 3 * size, "video": 4 * size}
         ok = np.ones((4, n, 2), bool)
         ok[1, 2, 0] = ok[2, 1, 1] = ok[2, 3, 0] = False

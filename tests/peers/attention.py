@@ -1,4 +1,4 @@
-"""Poolings of a sequence into one vector, in PyTorch: Deep Fusion's, and frame attention networks."""
+"""Poolings of a sequence into one vector in PyTorch: Deep Fusion (arXiv 1901.04889), frame attention."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from benchmarks.peers.case import Case, normal, prefix_mask
 
 
 def score(values, w, b, u):
-    """`e_i = u^T tanh(W a_i + b)`; `w` is [input, output]."""
+    """Computes the scores `e_i = u^T tanh(W a_i + b)`; `w` is [input, output]."""
     return torch.tanh(F.linear(values, w.T, b)) @ u
 
 
@@ -18,7 +18,7 @@ def attention_pool(values, scores, mask, temperature=0.3):
 
 
 def weighted_mean(values, weight, mask):
-    """Sum of the vectors by weights that are divided by their sum; the weights too."""
+    """Returns the weighted mean of the valid vectors, and the normalised weights."""
     weight = weight.masked_fill(~mask, 0)
     weight = weight / weight.sum(-1, keepdim=True)
     return (weight[..., None] * values).sum(1), weight
@@ -36,13 +36,16 @@ def relation_frames(frames, q0, q1, mask):
 
 
 def transformer_frames(frames, queries, keys, mask):
-    """Scaled dot-product attention by torch; the mean over the valid rows."""
+    """Computes scaled dot-product attention with torch and returns the mean over the valid rows."""
     rows = F.scaled_dot_product_attention(queries, keys, frames, attn_mask=mask[:, None])  # b l d
     return (rows * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 def multi_head(x, mask, qkv, qkv_bias, out, out_bias, heads):
-    """torch's own multi-head self-attention; weights are [output, input], mask True where valid."""
+    """Computes torch's multi-head self-attention; weights are [output, input], the mask is True if valid.
+
+    Returns the output [b l d] and the attention weights of each head.
+    """
     layer = nn.MultiheadAttention(x.shape[-1], heads, batch_first=True).to(x.dtype)
     params = {
         "in_proj_weight": qkv,
@@ -56,7 +59,10 @@ def multi_head(x, mask, qkv, qkv_bias, out, out_bias, heads):
 
 
 def make_frames(rng, size, **shapes):
-    """A sequence with padding, a hole, and a row of one valid frame; more arrays of `d` by name."""
+    """Draws a sequence with padding, an invalid frame in the middle, and a row with a single valid frame.
+
+    `shapes` are more arrays by name, each axis as a letter of `sizes`.
+    """
     b, l, d = 3, 4 + size, 3 * size
     mask = prefix_mask([l, l - 1, 1], l)
     mask[1, 1] = False
@@ -77,7 +83,7 @@ def additive(frames, mask, w, b, u):
 
 
 def make_tokens(rng, size):
-    """Tokens of two heads, and the projections."""
+    """Draws tokens for two heads, and the weights of the projections."""
     b, l, d = 2, 3 + size, 4 * size
     shapes = {"qkv": (3 * d, d), "qkv_bias": (3 * d,), "out": (d, d), "out_bias": (d,)}
     params = {name: normal(rng, *shape, scale=0.5) for name, shape in shapes.items()}

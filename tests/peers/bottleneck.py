@@ -1,7 +1,7 @@
-"""Multimodal bottleneck transformer (arXiv 2107.00135) on torch's own encoder layers, one clip at a time.
+"""Multimodal bottleneck transformer (arXiv 2107.00135) with torch's encoder layers, one clip at a time.
 
-A clip's positions go in without padding and without masks; a modality that it lacks is left out. GELU is the
-tanh form and the norms' eps 1e-6, as in the paper's code.
+Only valid positions are passed, without masks; a missing modality is left out. GELU uses the tanh
+approximation and eps of the norms is 1e-6, as in the paper's code.
 """
 
 import math
@@ -42,7 +42,7 @@ def make_stream(d):
 
 
 class Bottleneck:
-    """The network of one clip, with the numbers of `a`."""
+    """The network for one clip, with the parameters in `a`."""
 
     def __init__(self, a):
         self.a = a
@@ -61,7 +61,7 @@ class Bottleneck:
         return torch.cat([self.a[f"{m}.first"][None], x])[None]
 
     def clip(self, x):
-        """`x`: tokens of the modalities that are there. The mean of their logits."""
+        """Returns the mean of the logits of all modalities; `x` has the tokens of the present modalities."""
         shared = self.a["shared"][None]
         for i in range(1, LAYERS + 1):
             if i <= FUSION_LAYER:
@@ -90,7 +90,7 @@ def peer(a):
 
 
 def inputs(rng, size):
-    """Sound with padding, faces with a hole; the last clip has no faces."""
+    """Draws audio with padding, and faces of which one is invalid; the last clip has no faces."""
     b, widths, lengths = 3, {"audio": 3 * size, "video": 2 + size}, {"audio": 3 + size, "video": 2 + size}
     arrays = {}
     for m, n in lengths.items():

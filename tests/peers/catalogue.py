@@ -1,4 +1,4 @@
-"""Every case by name; its stored answer is tests/golden/peer_<name>.npz."""
+"""All cases by name; the stored result of a case is tests/golden/peer_<name>.npz."""
 
 from benchmarks.peers import bilinear, fcn
 from tests.peers import (

@@ -1,4 +1,4 @@
-"""The frame network's ResNet: scoring by running statistics, training by those of the valid images."""
+"""ResNet of the frame encoder: evaluation with running statistics, training with those of valid images."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from benchmarks.peers.resnet import ResNet
 
 
 def make_resnet(size):
-    """Stored: a stem of 3 without stride; the other size: the stem of ResNet-18."""
+    """Builds a ResNet: at the stored size with a 3x3 stem without stride, else with the stem of ResNet-18."""
     stem = {"kernel": (3, 3), "stride": 1, "pool": False}
     return ResNet(2, 2 * size, (1, 2), **stem if size == 1 else {"kernel": (7, 7), "stride": 2, "pool": True})
 
@@ -31,7 +31,7 @@ def evaluate(a):
 
 
 def train(a):
-    """Only the valid images go in; the stem's new running statistics, of biased variance, come out too."""
+    """Computes the output for the valid images, and the stem's new running statistics (biased variance)."""
     net, valid = make_resnet_like(a).double().train(), a["images"][a["mask"]].movedim(-1, 1)
     stem = torch.func.functional_call(net.conv1, {"weight": a["conv1.weight"]}, (valid,))
     var = 0.9 * a["bn1.running_var"] + 0.1 * stem.var((0, 2, 3), correction=0)

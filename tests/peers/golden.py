@@ -1,4 +1,4 @@
-"""The stored answers: tests/golden/peer_<case>.npz, names as `group/name`. Needs no torch."""
+"""Reads and writes stored results: tests/golden/peer_<case>.npz, with names `group/name`; needs no torch."""
 
 import pathlib
 

@@ -7,7 +7,7 @@ from benchmarks.peers.case import Case, normal
 
 
 def soft_hgr(f, g, weight=None):
-    """`1/(m-1) sum f^T g - 1/2 tr(C_f C_g)` of the rows with weight 1; torch.cov centres by itself."""
+    """Computes `1/(m-1) sum f^T g - 1/2 tr(C_f C_g)` of the rows with weight 1; torch.cov centres them."""
     if weight is not None:
         f, g = f[weight > 0], g[weight > 0]
     both = torch.cov(torch.cat([f, g], -1).T)  # 2d 2d
@@ -17,13 +17,19 @@ def soft_hgr(f, g, weight=None):
 
 
 def moving_covariance(c, previous, decay, count):
-    """Adam's average of covariances `c` and those before, by value; the gradient is that of `c`."""
+    """Computes Adam's bias-corrected average of covariance `c` and earlier ones; its gradient is that of `c`.
+
+    Returns it and the new average without bias correction.
+    """
     average = decay * previous + (1 - decay) * c
     return c + (average / (1 - decay**count) - c).detach(), average.detach()
 
 
 def moving_soft_hgr(f, g, s_f, s_g, decay=0.9, count=3):
-    """Soft-HGR with moving covariances; `s` are the averages of two earlier batches."""
+    """Computes soft-HGR with moving covariances; `s_f` and `s_g` are the averages of two earlier batches.
+
+    Returns soft-HGR and the two new averages.
+    """
     c_f, new_f = moving_covariance(torch.cov(f.T), s_f, decay, count)
     c_g, new_g = moving_covariance(torch.cov(g.T), s_g, decay, count)
     cross = ((f - f.mean(0)) * (g - g.mean(0))).sum() / (len(f) - 1)
@@ -31,7 +37,7 @@ def moving_soft_hgr(f, g, s_f, s_g, decay=0.9, count=3):
 
 
 def make_features(rng, size):
-    """Two correlated streams, neither centred."""
+    """Draws two correlated features with means that are not zero."""
     b, d = 12 * size, 3 * size
     f = normal(rng, b, d)
     return {"f": f + 1, "g": 0.6 * f + normal(rng, b, d, scale=0.8) - 2}

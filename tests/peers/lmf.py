@@ -10,7 +10,7 @@ def append_one(x):
 
 
 def lmf(vectors, factors, weights, bias):
-    """`h = sum_r w_r prod_m (W_m^r)^T [x_m; 1] + bias`, one rank at a time."""
+    """Computes `h = sum_r w_r prod_m (W_m^r)^T [x_m; 1] + bias`, one rank at a time."""
     h = bias
     for r, weight in enumerate(weights):
         product = 1.0
@@ -21,7 +21,7 @@ def lmf(vectors, factors, weights, bias):
 
 
 def inputs(rng, size):
-    """Three vectors, rank 3 (4), o=4."""
+    """Draws three vectors and factors of rank 3 (4 at the other size), o=4."""
     b, rank, out = 2 + size, 2 + size, 4
     widths = {"a": 3 * size, "v": 4, "t": 2 * size}
     arrays = {f"x_{k}": normal(rng, b, d) for k, d in widths.items()}

@@ -1,4 +1,4 @@
-"""Local response normalisation by torch itself; torch divides alpha by the window, ours does not."""
+"""Local response normalisation with torch, which divides alpha by the window size; emofuse does not."""
 
 from torch.nn import functional as F
 
@@ -6,7 +6,7 @@ from benchmarks.peers.case import Case, normal
 
 
 def lrn(x, size=5, kappa=2.0, alpha=1e-4, beta=0.75):
-    """Channels last, as ours."""
+    """Computes LRN over the last axis, with alpha as in emofuse."""
     y = F.local_response_norm(x.movedim(-1, 1), size, alpha=alpha * size, beta=beta, k=kappa)
     return y.movedim(1, -1)
 

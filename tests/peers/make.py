@@ -1,4 +1,4 @@
-"""`make peers`: writes the answers of every peer to tests/golden; the same bytes each time on one machine."""
+"""`make peers`: writes the results of all peers to tests/golden; one machine always writes the same bytes."""
 
 from benchmarks.peers.case import solve
 from tests.peers import golden
@@ -8,7 +8,7 @@ from tests.peers.catalogue import CASES
 def main():
     for name in set(golden.list_cases()) - set(CASES):
         golden.case_path(name).unlink()
-        print(f"removed {golden.case_path(name).name}: no such case")
+        print(f"removed {golden.case_path(name).name}: this case does not exist any more")
     for name, case in sorted(CASES.items()):
         path = golden.save(name, solve(name, case))
         print(f"{path.name:<32} {path.stat().st_size / 1000:6.1f} kB")

@@ -1,6 +1,6 @@
-"""Metric losses in PyTorch: batch-hard triplets with margins by class, M2FNet's adaptive margin, VAANet's.
+"""Metric losses in PyTorch: batch-hard triplets with class margins, M2FNet's adaptive margin, VAANet's loss.
 
-Written triplet by triplet; each gives a weighted sum and the weight.
+They process one triplet at a time; each returns a weighted sum and the sum of the weights.
 """
 
 import itertools
@@ -14,13 +14,13 @@ from tests.peers.attention import name_outputs
 
 
 def distances(embedding):
-    """Euclidean, between rows divided by their length."""
+    """Returns Euclidean distances [n n] between the normalised rows."""
     unit = F.normalize(embedding, dim=-1)
     return torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def list_anchors(label, weight):
-    """Each counted row with its positives and its negatives, where it has both."""
+    """Yields each row with a weight, with the indices of its positives and negatives, if it has both."""
     rows = [i for i in range(len(label)) if weight[i] > 0]
     for a in rows:
         positives = [i for i in rows if i != a and label[i] == label[a]]
@@ -30,13 +30,13 @@ def list_anchors(label, weight):
 
 
 def sum_terms(terms):
-    """Sum of weighted terms, and of the weights."""
+    """Returns the sum of the weighted terms and the sum of the weights."""
     terms = list(terms)
     return sum(w * term for w, term in terms), sum(w for w, _ in terms)
 
 
 def batch_hard_triplet(embedding, label, weight, margins):
-    """The hardest triplet of each anchor by `[D(a,p) - D(a,n) + M_{y_a, y_n}]_+` (arXiv 1703.07737)."""
+    """Computes `[D(a,p) - D(a,n) + M_{y_a, y_n}]_+` of each anchor's hardest triplet (arXiv 1703.07737)."""
     d = distances(embedding)
 
     def hardest(a, positives, negatives):
@@ -47,7 +47,7 @@ def batch_hard_triplet(embedding, label, weight, margins):
 
 
 def adaptive_margin_triplet(embedding, label, weight, eps=1e-6):
-    """`[D_ap - (D_an + D_pn) / 2 + m_sim + m_dis]_+` of the farthest positive and the nearest negative."""
+    """Computes `[D_ap - (D_an + D_pn) / 2 + m_sim + m_dis]_+` of farthest positive and nearest negative."""
     d = distances(embedding)
 
     def term(a, positives, negatives):
@@ -60,14 +60,14 @@ def adaptive_margin_triplet(embedding, label, weight, eps=1e-6):
 
 
 def polarity_cross_entropy(logits, label, weight, polarity, penalty=0.5):
-    """`CE (1 + penalty [polarity of the prediction is not the label's])`."""
+    """Computes `CE (1 + penalty [polarity of the prediction is not that of the label])`."""
     entropy = F.cross_entropy(logits, label, reduction="none")
     wrong = polarity[logits.argmax(-1)] != polarity[label]
     return (weight * entropy * (1 + penalty * wrong)).sum(), weight.sum()
 
 
 def make_labels(rng, size):
-    """Three classes, one with a single row; a row of weight 0, one of weight 1/2."""
+    """Draws labels of three classes, one with a single row; one row has weight 0, another one 1/2."""
     b = 7 * size
     label = (np.arange(b) % 2).astype(np.int32)
     label[-1] = 2

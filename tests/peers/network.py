@@ -1,4 +1,4 @@
-"""The whole AM-FBP network in PyTorch, scoring one clip at a time without its padding and without masks."""
+"""The complete AM-FBP network in PyTorch, which scores one clip at a time without padding and masks."""
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ def make_frame_resnet(width):
 
 
 def part_mask(count, part):
-    """Which of `count` places in time lie in a part; 0 is the whole clip."""
+    """Returns the mask [count] of the positions in time that are in a part; part 0 is the complete clip."""
     positions = torch.arange(count) * PARTS
     return (
         torch.ones(count, dtype=bool)
@@ -29,7 +29,10 @@ def part_mask(count, part):
 
 
 def audio_vectors(a, spectrogram):
-    """Standardise, FCN, attention over time alone (`1d_concat`), of the whole and of each part."""
+    """Standardises a spectrogram, applies the FCN and pools over time (`1d_concat`): the clip and each part.
+
+    Returns the vectors and the masks of the clip and its parts.
+    """
     x = (spectrogram - a["mean"]) / a["std"]
     fcn = {k.removeprefix("fcn."): v for k, v in a.items() if k.startswith("fcn.")}
     values = call(original(SMALL_WIDTHS), fcn, x[None, None])[0].permute(1, 2, 0).flatten(1)[None]  # 1 u g*d
@@ -41,7 +44,10 @@ def audio_vectors(a, spectrogram):
 
 
 def video_vectors(a, faces, face_mask):
-    """ResNet on each face, linear, tanh, and AM-FBP's self-attention over the faces seen."""
+    """Applies ResNet, linear layer and tanh to each face and pools valid faces with AM-FBP's self-attention.
+
+    Returns the vectors and the masks of the clip and its parts.
+    """
     images = (faces.double() / 127.5 - 1).movedim(-1, 1)
     resnet = {k.removeprefix("resnet."): v for k, v in a.items() if k.startswith("resnet.")}
     features = call(make_frame_resnet(len(a["resnet.bn1.weight"])).eval(), resnet, images).mean((2, 3))
@@ -67,7 +73,7 @@ def peer(a):
 
 
 def inputs(rng, size):
-    """Clips of different lengths, with lost faces; the second has none in its last third."""
+    """Draws clips of different lengths with missing faces; the second has none in its last third."""
     b, t, s = 1 + size, 131 + 32 * (size - 1), 3 + 2 * size
     audio_mask = prefix_mask([t] + [131] * (b - 1), t)  # 131: three columns
     face_mask = np.ones((b, s), bool)

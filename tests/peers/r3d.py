@@ -1,4 +1,4 @@
-"""R3D with basic and with bottleneck blocks, and its convolution; axes are time, height, width."""
+"""R3D with basic and bottleneck blocks, and its convolution, in PyTorch; axes are time, height, width."""
 
 import numpy as np
 from torch.nn import functional as F
@@ -11,7 +11,7 @@ STRIDE = (1, 2, 2)
 
 
 def conv3d(x, kernel):
-    """Channels last, the kernel [t y x i o], half of it in zeros around, stride 2 over the picture."""
+    """Computes a 3-D convolution with STRIDE, channels last; kernel [t y x i o], padding of half its size."""
     padding = tuple(k // 2 for k in kernel.shape[:3])
     y = F.conv3d(x.movedim(-1, 1), kernel.permute(4, 3, 0, 1, 2), stride=STRIDE, padding=padding)
     return y.movedim(1, -1)
@@ -22,7 +22,7 @@ def make_conv_inputs(rng, size):
 
 
 def make_network(size, *, bottleneck):
-    """torchvision's r3d_18 and Hara's ResNet-50, a sliver as wide, with small stems when stored."""
+    """Builds a narrow r3d_18 (torchvision) or ResNet-50 (Hara et al.); the stored size has small stems."""
     kernel = (3, 3, 3) if size == 1 else (7, 7, 7) if bottleneck else (3, 7, 7)
     options = {"kernel": kernel, "stride": STRIDE, "pool": bottleneck, "bottleneck": bottleneck}
     return ResNet(3, 2 * size, (1, size), **options)
@@ -37,7 +37,7 @@ def make_case(*, bottleneck, train):
         )
 
     def peer(a):
-        """In training the valid snippets alone, so that they make the statistics."""
+        """Computes the map of the valid snippets, so that only these enter the batch statistics."""
         net = make_network(len(a["bn1.weight"]) // 2, bottleneck=bottleneck).train(train)
         x = a["snippets"][a["mask"]].movedim(-1, 1)
         copies = {k: v.clone() for k, v in a.items()}  # torch writes its running statistics in place

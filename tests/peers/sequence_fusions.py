@@ -11,7 +11,7 @@ CLASSES, COMMON, EPSILON = 4, 5, 1e-6
 
 
 def fuse(a):
-    """Both sequences at one width, layer norm, cross-attention, `[audio ; video]` flattened, a classifier."""
+    """Projects both sequences to one width, then applies layer norm, cross-attention and a classifier."""
     x = {m: F.linear(a[m], a[f"{m}.weight"], a[f"{m}.bias"]) for m in ("audio", "video")}
     x = {m: F.layer_norm(x[m], (COMMON,), a[f"{m}_norm.weight"], a[f"{m}_norm.bias"], EPSILON) for m in x}
     audio, video, *_ = masked_cross_attention(
@@ -32,7 +32,10 @@ def inputs(rng, size):
 
 
 def token_attention(a):
-    """The keys have no bias, which would move no softmax; weights are the mean over heads."""
+    """Computes residual self-attention; keys have no bias, because it would not change the softmax.
+
+    The returned weights are the mean over the heads.
+    """
     d = a["x"].shape[-1]
     bias_mask = torch.ones(3 * d, dtype=torch.float64)
     bias_mask[d : 2 * d] = 0

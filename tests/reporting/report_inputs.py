@@ -6,6 +6,7 @@ import io
 import numpy as np
 
 from emofuse_jax.reporting import run_report, text
+from emofuse_jax.reporting.figures.score_figures import NetworkComparison
 
 CLASSES = ["calm", "happy", "sad <b>&</b>"]
 
@@ -114,14 +115,14 @@ def make_example(**changes) -> dict:
     return example | changes
 
 
-def make_comparison() -> dict:
+def make_comparison() -> NetworkComparison:
     row = {"ua": 0.9231, "wa": 0.9142, "wf1": 0.9053, "ua_interval": [0.88, 0.96]}
-    return {
+    networks = {
         "both": row,
         "voice": row | {"ua": 0.3127, "ua_interval": [0.28, 0.33]},
         "face": row | {"ua": 0.4718},
-        "ceilings": {"voice": 0.3251, "face": 0.4922, "additive": 0.8213, "both": 0.9824},
     }
+    return NetworkComparison(networks, {"voice": 0.3251, "face": 0.4922, "additive": 0.8213, "both": 0.9824})
 
 
 def write_page(folder, **changes) -> tuple[str, Page]:

@@ -34,12 +34,12 @@ def test_a_scored_network():
     card = make_checkpoint_card(make_metadata(), results)
     for words in (
         "# Model card: small on ravdess",
-        "one of calm, angry",
+        "Classes: calm, angry",
         "professional actors",
-        "Speakers it was trained or chosen on (2): 01, 02.",
+        "Speakers used for training or validation (2): 01, 02.",
         "40 test clips of unseen speakers",
-        "| sound and face | 49.8 | 51.2 [45.0–57.0] |",
-        "Temperature of its probabilities: 1.23.",
+        "| audio and video | 49.8 | 51.2 [45.0–57.0] |",
+        "Temperature of the probabilities: 1.23.",
         "2024/1689",
         "at work and in education",
         "acted emotions",
@@ -69,9 +69,9 @@ def test_made_data_and_leaks_are_marked_first():
 
 def test_a_cross_validation():
     card = make_crossval_card(make_metadata(), make_results())
-    assert "8 test clips, by 4 networks that had not met their speakers" in card
+    assert "8 test clips, by 4 networks that were not trained on their speakers" in card
     assert "75.0 [60.0–90.0]" in card
-    assert "Each fold has a model of its own" in card
+    assert "Each fold has its own model" in card
     assert "Temperature" not in card
 
 

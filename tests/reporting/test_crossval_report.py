@@ -81,7 +81,7 @@ def test_the_page_has_the_numbers_and_stands_alone(tmp_path):
     assert page.open == []
     assert not [r for r in page.references if not r.startswith(("#", "data:"))]
     assert all(image["alt"] for image in page.images)
-    for words in ("75.0", "60.0–90.0", "98.8", "6.1", "43.2", "without sound", "emofuse x", "sad <b>&</b>"):
+    for words in ("75.0", "60.0–90.0", "98.8", "6.1", "43.2", "without audio", "emofuse x", "sad <b>&</b>"):
         assert words in page.text, words
     figure_names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert figure_names == {
@@ -105,7 +105,11 @@ def test_what_is_not_there_leaves_no_gap(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ua", "sentence"), [(0.6, "chosen by the validation part"), (None, "validation part was trained on")]
+    ("ua", "sentence"),
+    [
+        (0.6, "the epoch with the best score on the validation part"),
+        (None, "the model was also trained on the validation part"),
+    ],
 )
 def test_how_the_models_were_chosen_is_stated(tmp_path, ua, sentence):
     results = make_results()
@@ -131,7 +135,7 @@ def test_answers_are_averaged_over_seeds_at_their_temperatures():
 
 def test_calibration_is_reported_before_and_after_the_temperature():
     rows, errors = calibration_curves(make_results())
-    assert set(rows) == set(errors) == {"as answered", "calibrated"}
+    assert set(rows) == set(errors) == {"uncalibrated", "calibrated"}
     # 14 answers at .8 are right, 2 at .6 wrong
-    assert errors["as answered"] == pytest.approx((14 * 0.2 + 2 * 0.6) / 16)
-    assert errors["calibrated"] != errors["as answered"]
+    assert errors["uncalibrated"] == pytest.approx((14 * 0.2 + 2 * 0.6) / 16)
+    assert errors["calibrated"] != errors["uncalibrated"]

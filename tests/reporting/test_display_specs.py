@@ -101,9 +101,9 @@ def test_a_page_tells_of_every_name(tmp_path):
     _, page = write_page(tmp_path, examples=[example, make_example()], **no_other_sections)
     assert not page.open
     assert "learned" in page.ids
-    assert "Also told by the network: gate 0.125, 0.875." in page.text
-    assert "trunks : fused vectors of each level" in page.text
-    assert "riddle : [5, 5], unknown to the report" in page.text
+    assert "Further outputs of the network: gate 0.125, 0.875." in page.text
+    assert "trunks : fused vector of each level" in page.text
+    assert "riddle : [5, 5], no display is defined" in page.text
     alts = [image["alt"] for image in page.images]
     assert any("parts: 0.70, 0.30, 0.25, 0.75, 0.00, 0.00, 1.00, 0.00" in alt for alt in alts)
     assert any("calm: calm –, happy 0.21" in alt for alt in alts)
@@ -131,7 +131,7 @@ def test_attention_over_features_goes_to_the_second_picture():
     media = {"spectrogram": None, "faces": None, "face_time": None}
     example = make_example(**media, audio_attention=np.ones(8), video_attention=np.ones(4))
     picture = panels.explanation_picture(1, example)
-    assert "attention over the sound's features" in picture.alt
+    assert "attention over the audio features" in picture.alt
     assert "attention over the frames" in picture.alt
     assert panels.explanation_picture(1, make_example()) is None
 

@@ -39,7 +39,7 @@ def test_history_with_gaps_and_single_points():
     rows = [
         {"step": 5, "train_loss": 2.0},
         {"epoch": 0.5, "train_loss": float("nan")},
-        {"epoch": 1, "validation_loss": 1},
+        {"epoch": 1, "validation_loss": 1.0},
     ]
     assert curves.ua_picture(rows, 0.5) is None
     assert "validation from 1 to 1; best epoch 1" in curves.loss_picture(rows).alt

@@ -57,7 +57,7 @@ def test_the_command(folder, tmp_path_factory):
 
     completed = run_leaderboard(folder)
     assert completed.returncode == 0, completed.stderr
-    assert "other/results.json: not a result" in completed.stdout
+    assert "other/results.json: skipped, not a result" in completed.stdout
     assert (folder / "leaders.html").exists()
     for words, reason in (((tmp_path_factory.mktemp("empty"),), "no results.json"), ((), "usage:")):
         completed = run_leaderboard(*words)

@@ -12,7 +12,6 @@ import pytest
 from emofuse_jax.reporting import run_report
 from tests.reporting.report_inputs import (
     decode_png,
-    make_comparison,
     make_example,
     make_results,
     make_scores,
@@ -68,20 +67,23 @@ def test_pictures_decode_have_alternative_text_and_both_themes(full_report):
 
 def test_numbers_are_those_given(full_report):
     _, _, page = full_report
-    assert "sound and face 76.1 71.1–80.1 81.2 76.2–85.2 75.2 70.2–79.2 74.3 69.3–78.3" in page.text
-    assert "sound only 76.1 71.1–80.1 40.1 35.1–44.1" in page.text
-    assert "voice alone 91.4 31.3 28.0–33.0 90.5 32.5" in page.text
+    assert "audio and video 76.1 71.1–80.1 81.2 76.2–85.2 75.2 70.2–79.2 74.3 69.3–78.3" in page.text
+    assert "audio only 76.1 71.1–80.1 40.1 35.1–44.1" in page.text
+    assert "audio network 91.4 31.3 28.0–33.0 90.5 32.5" in page.text
     assert "additive ceiling 82.1" in page.text
     assert "calm 10 80.0 40.0 60.0" in page.text  # recall table
     assert "a 91.2 90.0 2 b<i> 55.0 50.0 2" in page.text
-    assert "Chance is 33.3 %" in page.text
+    assert "The chance level is 33.3 %" in page.text
     for fact in ("am_fbp", "demo_fbp", "speakers", "step 540", "2026-11-21", "jax 0.10.2."):
         assert fact in page.text
     assert "private" not in page.text
     alts = " ".join(image["alt"] for image in page.images)
-    for part in ("both together 92.3 % (95 % interval 88.0–96.0), ceiling 98.2 %", "additive ceiling 82.1 %"):
+    for part in (
+        "audio-visual network 92.3 % (95 % interval 88.0–96.0), ceiling 98.2 %",
+        "additive ceiling 82.1 %",
+    ):
         assert part in alts
-    for part in ("best epoch 2", "happy 64.0 %", "voice 62 %, face 38 %", "3 of 4 frames with a face"):
+    for part in ("best epoch 2", "happy 64.0 %", "audio 62 %, video 38 %", "3 of 4 frames with a face"):
         assert part in alts
 
 
@@ -91,7 +93,7 @@ def test_names_are_escaped_and_marks_are_loud(full_report):
     assert "<script" not in markup
     assert "<b>&</b>" not in markup
     assert "Report <em>one</em>" in page.text  # as text
-    assert "a-1 <script>$x$: calm, taken for happy" in page.text
+    assert "a-1 <script>$x$: calm, predicted as happy" in page.text
     assert "SYNTHETIC: drawn <faces>" in page.text
     assert "[SYNTHETIC] [LEAKY] Report" in page.text
     assert markup.index('class="marks"') < markup.index("<h1>")
@@ -115,10 +117,10 @@ def test_missing_parts(tmp_path):
     _, page = write_page(tmp_path, results=results, history=[], examples=[], comparison=None, marks=())
     assert not page.open
     assert "comparison" not in page.ids
-    assert "sound and face" not in page.text
-    assert "face only 76.1" in page.text
-    assert "This network uses one stream" in page.text
-    for sentence in ("No learning curves were recorded", "No clips were chosen", "No scores by speaker"):
+    assert "audio and video" not in page.text
+    assert "video only 76.1" in page.text
+    assert "This network uses one modality" in page.text
+    for sentence in ("No learning curves were recorded", "No clips were selected", "No scores by speaker"):
         assert sentence in page.text
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"confusion.png", "recall.png"}
 
@@ -139,17 +141,14 @@ def test_absent_class_is_a_dash(tmp_path, absent):
     assert "b<i> 55.0 50.0 2 a – 90.0 2" in page.text
 
 
-def test_arrays_and_extra_numbers_are_welcome(tmp_path):
+def test_arrays_are_welcome(tmp_path):
     results = make_results()
     for name in ("labels", "probabilities"):
         results[name] = np.array(results[name])
     both = results["modalities"]["both"]
     results["modalities"]["both"] = {name: np.array(value)[()] for name, value in both.items()}
-    _, page = write_page(
-        tmp_path, results=results, examples=[], comparison=make_comparison() | {"seconds": 300.0}
-    )
-    assert "sound and face 76.1 71.1–80.1 81.2" in page.text
-    assert "seconds" not in page.text
+    _, page = write_page(tmp_path, results=results, examples=[])
+    assert "audio and video 76.1 71.1–80.1 81.2" in page.text
 
 
 def test_a_second_report_replaces_the_first_and_its_pictures(tmp_path):
@@ -180,11 +179,11 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
     [
         (lambda r: r.pop("classes"), r"results\['classes'\] is missing"),
         (lambda r: r.update(modalities={}), r"results\['modalities'\] is missing or empty"),
-        (lambda r: r["modalities"].update(smell={}), "'smell'.* is not a modality, expected one of both"),
+        (lambda r: r["modalities"].update(smell={}), "'smell'.* is not a modality; expected one of both"),
         (lambda r: r["modalities"]["both"]["recall"].pop(), "recall.* has length 2, expected 3 classes"),
         (lambda r: r["modalities"]["both"]["confusion"][0].pop(), "not square, expected 3 x 3"),
         (lambda r: r["labels"].pop(), r"have lengths \[4, 3, 4, 4\]"),
-        (lambda r: r["probabilities"][1].pop(), "length other than 3 classes"),
+        (lambda r: r["probabilities"][1].pop(), "length is not 3, the number of classes"),
     ],
 )
 def test_wrong_results_are_one_clear_line(tmp_path, change, message):
@@ -199,7 +198,7 @@ def test_wrong_results_are_one_clear_line(tmp_path, change, message):
 def test_wrong_examples_are_one_clear_line(tmp_path):
     with pytest.raises(ValueError, match="video_attention has length 3, expected 4 faces"):
         write_page(tmp_path, examples=[make_example(video_attention=np.ones(3))])
-    with pytest.raises(ValueError, match="face_mask is missing, expected 4 flags"):
+    with pytest.raises(ValueError, match="face_mask is missing; expected 4 booleans"):
         write_page(tmp_path, examples=[make_example(face_mask=None)])
 
 

@@ -2,8 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from emofuse_jax.scoring import metrics
 
@@ -121,7 +120,7 @@ def test_intervals_at_the_edges():
     assert metrics.speaker_intervals(
         pred, partly_hidden_labels, speaker, 3, seed=0
     ) == metrics.speaker_intervals(pred[is_labelled], label[is_labelled], speaker[is_labelled], 3, seed=0)
-    with pytest.raises(ValueError, match="no labelled clip"):
+    with pytest.raises(ValueError, match="no clip has a label"):
         metrics.speaker_intervals(pred, np.full_like(label, -1), speaker, 3, seed=0)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax.scoring import metrics
+from emofuse_jax.scoring.pooled_scores import read_crossval_results
 from emofuse_jax.scoring.significance import (
     compare,
     describe_comparison,
@@ -56,9 +57,9 @@ def make_pair(seed, gain=0.0, **sizes):
 def test_a_gain_of_zero_is_told_apart_in_about_one_of_twenty(speakers):
     """Each of 300 simulations has a chance of at most .05: fewer than 28 in all but one of 1,000 tests."""
     comparisons = [compare(*make_pair(i, speakers=speakers), draws=500) for i in range(300)]
-    false_positives = sum(x["verdict"] != "not told apart" for x in comparisons)
+    false_positives = sum(x["verdict"] != "no significant difference" for x in comparisons)
     assert 3 <= false_positives <= 27
-    assert all(x["verdict"] == "not told apart" for x in comparisons if x["p"] >= 0.05)
+    assert all(x["verdict"] == "no significant difference" for x in comparisons if x["p"] >= 0.05)
 
 
 def test_a_real_gain_is_found():
@@ -93,15 +94,17 @@ def test_p_counts_the_swaps():
     assert comparison["difference"] == pytest.approx(observed)
     assert comparison["p"] == np.mean(np.abs(differences) >= abs(observed) - 1e-12)
     assert comparison["p"] >= 2 / 16
-    assert "So few speakers cannot give p < 0.05." in describe_comparison(comparison)
+    assert "With 4 speakers, p cannot fall below 0.05." in describe_comparison(comparison)
 
 
 def test_the_same_result_twice_is_not_told_apart():
     a, _ = make_pair(1)
     comparison = compare(a, a)
     assert (comparison["difference"], comparison["p"], comparison["effect"]) == (0.0, 1.0, None)
-    assert comparison["verdict"] == "not told apart"
-    assert describe_comparison(comparison).startswith("A and B are not told apart: +0.0 points of UA")
+    assert comparison["verdict"] == "no significant difference"
+    assert describe_comparison(comparison).startswith(
+        "A and B do not differ significantly: +0.0 points of UA"
+    )
 
 
 def test_drawn_swaps_begin_with_none():
@@ -122,14 +125,21 @@ def test_seeds_are_averaged_and_are_no_new_speakers():
 
 def test_other_clips_are_refused():
     a, b = make_pair(0)
-    with pytest.raises(ValueError, match="fold 0 has other clips, speakers or labels"):
+    with pytest.raises(ValueError, match="fold 0 has different clips, speakers or labels"):
         compare(a, {**b, "runs": [{**b["runs"][0], "labels": b["runs"][0]["labels"][::-1]}, b["runs"][1]]})
-    with pytest.raises(ValueError, match="fold 1 is in one of the results alone"):
+    with pytest.raises(ValueError, match="fold 1 is in only one of the results"):
         compare(a, {**b, "runs": b["runs"][:1]})
     with pytest.raises(ValueError, match="protocol: 'made_2fold' and 'other'"):
         compare(a, {**b, "protocol": "other"})
     with pytest.raises(ValueError, match="measure: 'uar'"):
         compare(a, b, measure="uar")
+
+
+@pytest.mark.parametrize("content", ["3", "null", "[]", '"text"'])
+def test_a_file_that_is_not_an_object(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results\.json: expected an object, found"):
+        read_crossval_results(tmp_path / "results.json")
 
 
 def run_compare(*arguments):
@@ -140,9 +150,10 @@ def run_compare(*arguments):
 
 def test_the_command(tmp_path):
     a, b = make_pair(3, gain=0.25, clips=24)
-    paths = [tmp_path / name for name in ("a.json", "b.json", "bad.json", "other.json")]
+    paths = [tmp_path / name for name in ("a.json", "b.json", "bad.json", "other.json", "list.json")]
     b["leaks"] = ["speaker s1 is in training and test"]
-    for path, content in zip(paths, (json.dumps(a), json.dumps(b), "{", '{"classes": []}'), strict=True):
+    contents = (json.dumps(a), json.dumps(b), "{", '{"classes": []}', "[1]")
+    for path, content in zip(paths, contents, strict=True):
         path.write_text(content)
     completed = run_compare(*paths[:2], f"--output={tmp_path / 'comparison.json'}")
     assert completed.returncode == 0, completed.stderr
@@ -154,6 +165,7 @@ def test_the_command(tmp_path):
     for files, reason in (
         ((paths[0], paths[2]), "bad.json: not JSON"),
         ((paths[0], paths[3]), "other.json: field protocol is missing"),
+        ((paths[0], paths[4]), "list.json: expected an object, found list"),
         ((paths[0],), "usage: emofuse compare"),
     ):
         completed = run_compare(*files)

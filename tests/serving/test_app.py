@@ -108,23 +108,23 @@ AUDIO_INPUTS = {"audio": [[0.5] * SPEC.f] * 90}
     [
         ({}, "inputs", "expected an object"),
         ({"inputs": []}, "inputs", "expected an object"),
-        ({"inputs": {}}, "inputs", "nothing to go by: give audio"),
-        ({"inputs": {"audio": None}}, "inputs", "nothing to go by"),
+        ({"inputs": {}}, "inputs", "no usable voice or face: send audio"),
+        ({"inputs": {"audio": None}}, "inputs", "no usable voice or face"),
         ({"inputs": {"faces": [1]}}, "inputs.faces", "the model reads audio"),
-        ({"inputs": {"audio": [[1, 2], [3]]}}, "inputs.audio", "rows of different lengths"),
+        ({"inputs": {"audio": [[1, 2], [3]]}}, "inputs.audio", "rows of equal length"),
         ({"inputs": {"audio": [["a"]]}}, "inputs.audio", "expected numbers of float16"),
         ({"inputs": {"audio": "abc"}}, "inputs.audio", "expected numbers of float16"),
-        ({"inputs": {"audio": 3}}, "inputs.audio", r"shape [], expected [1 to 160, 80]"),
-        ({"inputs": {"audio": []}}, "inputs.audio", r"shape [0], expected [1 to 160, 80]"),
+        ({"inputs": {"audio": 3}}, "inputs.audio", r"shape []: expected [1 to 160, 80]"),
+        ({"inputs": {"audio": []}}, "inputs.audio", r"shape [0]: expected [1 to 160, 80]"),
         ({"inputs": {"audio": [[0.0] * 80] * 161}}, "inputs.audio", "shape [161, 80]"),
         ({"inputs": {"audio": [[1e9] * 80] * 3}}, "inputs.audio", "not finite in float16"),
-        ({"inputs": {"audio": {"shape": [1, 80]}}}, "inputs.audio", "object of shape and data"),
+        ({"inputs": {"audio": {"shape": [1, 80]}}}, "inputs.audio", "object with shape and data"),
         ({"inputs": {"audio": {"shape": [-1, 80], "data": ""}}}, "inputs.audio.shape", "whole numbers"),
         ({"inputs": {"audio": {"shape": [1, 80], "data": "!"}}}, "inputs.audio.data", "not base64"),
         ({"inputs": {"audio": {"shape": [1, 80], "data": "AAA="}}}, "inputs.audio.data", "2 bytes"),
-        ({"inputs": AUDIO_INPUTS, "min_confidence": 2}, "min_confidence", "expected a probability"),
-        ({"inputs": AUDIO_INPUTS, "min_confidence": True}, "min_confidence", "expected a probability"),
-        ({"inputs": AUDIO_INPUTS, "top": 3}, "top", "no such field"),
+        ({"inputs": AUDIO_INPUTS, "min_confidence": 2}, "min_confidence", "expected a number from 0 to 1"),
+        ({"inputs": AUDIO_INPUTS, "min_confidence": True}, "min_confidence", "expected a number from 0 to 1"),
+        ({"inputs": AUDIO_INPUTS, "top": 3}, "top", "unknown field"),
     ],
 )
 def test_what_cannot_be_used_is_a_problem_that_names_its_field(audio_client, sent, field, detail):
@@ -231,7 +231,10 @@ def test_a_request_that_waits_too_long_is_refused(audio_bundle):
     try:
         blocking_call.go.clear()
         response = post_predict(client, AUDIO_INPUTS)
-        assert (response.status_code, response.json()["detail"]) == (503, "no answer within 0.2 s")
+        assert (response.status_code, response.json()["detail"]) == (
+            503,
+            "no prediction within 0.2 s; try again later",
+        )
         blocking_call.go.set()
         assert post_predict(client, AUDIO_INPUTS).status_code == 200
     finally:

@@ -50,7 +50,7 @@ def test_answers_are_those_of_single_files_in_order(bundle, folder):
     assert [path for path, _ in predictions] == list_paths(folder)
     for path, file_predictions in predictions:
         if path.endswith("2b.wav"):
-            assert file_predictions == [{"path": path, "error": "not media, or damaged beyond reading"}]
+            assert file_predictions == [{"path": path, "error": "not a media file, or too damaged to read"}]
         else:
             assert_close(file_predictions, [window.to_json() for window in bundle.predict(path)])
     unsure = dict(predict_files(bundle, list_paths(folder)[:1], workers=1, min_confidence=1.0))
@@ -88,7 +88,7 @@ def complete_output(bundle, folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "answers.jsonl"
     done = emofuse_predict(folder, bundle, output)
     assert done.returncode == 1, done.stderr  # one file is no sound
-    assert f"{output}: 5 files, 1 of them not wholly answered" in done.stdout
+    assert f"{output}: 5 files, 1 of them with windows without a prediction" in done.stdout
     assert "files 5/5" in done.stderr
     assert os.listdir(output.parent) == [output.name]
     return output
@@ -156,8 +156,8 @@ def test_a_killed_command_loses_nothing(bundle, folder, complete_output, tmp_pat
 def test_what_can_not_go_on_is_reported(bundle, folder, complete_output, tmp_path):
     before = complete_output.read_bytes()
     for output, words in (
-        (complete_output, f"{complete_output}: exists; remove it, or give another --output"),
-        (tmp_path / "answers.csv", "expected a name that ends in .jsonl or .parquet"),
+        (complete_output, f"{complete_output}: the file exists; remove it or choose another --output"),
+        (tmp_path / "answers.csv", "expected a file name that ends in .jsonl or .parquet"),
     ):
         done = emofuse_predict(folder, bundle, output)
         assert done.returncode == 2, done.stderr
@@ -166,11 +166,11 @@ def test_what_can_not_go_on_is_reported(bundle, folder, complete_output, tmp_pat
     output = str(tmp_path / "answers.jsonl")
     with pytest.raises(KeyError), prediction_file.open_prediction_writer(output, bundle, 0.0):
         raise KeyError  # stopped
-    with pytest.raises(ValueError, match="remove it, or give another"):
+    with pytest.raises(ValueError, match="remove the file or choose another"):
         prediction_file.open_prediction_writer(output, bundle, 0.5).__enter__()
     with (
         prediction_file.open_prediction_writer(output, bundle, 0.0),
-        pytest.raises(ValueError, match="another process adds"),
+        pytest.raises(ValueError, match="another process is writing"),
     ):
         prediction_file.open_prediction_writer(output, bundle, 0.0).__enter__()
 
@@ -183,5 +183,5 @@ def test_answers_as_a_table(bundle, folder, monkeypatch):
     assert list(table["start"]) == [window.start for window in predictions]
     assert table["p_happy"].tolist() == [window.probabilities["happy"] for window in predictions]
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ValueError, match=r"pip install 'emofuse\[tables\]'"):
+    with pytest.raises(ValueError, match=r"pip install '\.\[tables\]'"):
         predictions.to_pandas()

@@ -80,7 +80,7 @@ def test_what_gathers_while_a_batch_runs_is_run_together(running_batcher):
     while batcher.count_waiting_rows():
         threading.Event().wait(0.001)
     futures = [batcher.submit(make_rows(2, i)) for i in range(5)]
-    with pytest.raises(BusyError, match="10 rows wait"):
+    with pytest.raises(BusyError, match="10 rows are waiting"):
         batcher.submit(make_rows(1, 0))
     run.go.set()
     assert first.result(10)["y"][0, 0] == 2
@@ -137,5 +137,5 @@ def test_what_waits_at_the_end_is_answered_and_nothing_more_taken(running_batche
 
 
 def test_too_many_rows_of_one_caller(running_batcher):
-    with pytest.raises(ValueError, match="9 rows, expected 1 to 8"):
+    with pytest.raises(ValueError, match="9 rows: expected 1 to 8"):
         running_batcher[0].submit(make_rows(9, 0))

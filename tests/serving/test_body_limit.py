@@ -44,8 +44,8 @@ def test_a_whole_body_passes_and_its_caller_may_then_wait():
     ("messages", "status", "detail"),
     [
         ([body_message(4), body_message(7)], 413, "at most 10 bytes"),
-        ([body_message(1), 0.2, body_message(1)], 408, "the body was not there after 0.05 s"),
-        ([body_message(1), 0.03, body_message(1), 0.03, body_message(1, more=False)], 408, "not there"),
+        ([body_message(1), 0.2, body_message(1)], 408, "the body was not complete within 0.05 s"),
+        ([body_message(1), 0.03, body_message(1), 0.03, body_message(1, more=False)], 408, "not complete"),
     ],
 )
 def test_one_that_is_too_large_or_too_slow_is_cut_off(messages, status, detail):

@@ -135,7 +135,7 @@ def test_no_pickle_is_read(bundle_copy):
     np.savez(file, **{"input.audio": np.array([{}], dtype=object)})
     rewrite_file(bundle_copy, "parity.npz", file.getvalue(), rehash=True)
     with pytest.raises(ValueError, match=r"parity\.npz: cannot be read: input\.audio has dtype object"):
-        load(bundle_copy).parity()
+        load(bundle_copy).measure_parity()
 
 
 def test_answers_that_are_not_there_in_the_end(bundle_path, inputs):
@@ -159,7 +159,7 @@ def test_memory_that_is_not_there_is_no_fault_of_a_file(bundle_path, monkeypatch
     bundle = load(bundle_path)
     monkeypatch.setattr(np.lib.format, "read_array", raise_memory_error)
     with pytest.raises(MemoryError):
-        bundle.parity()
+        bundle.measure_parity()
     monkeypatch.setattr(jax.export, "deserialize", raise_memory_error)
     with pytest.raises(MemoryError):
         load(bundle_path)
@@ -194,7 +194,7 @@ def test_wrong_inputs_are_named(bundle_path, inputs):
     bundle = load(bundle_path)
     with pytest.raises(ValueError, match="inputs are"):
         bundle.run({"audio": inputs["audio"]})
-    with pytest.raises(ValueError, match=r"input audio is float32\[8, 160, 80\], expected float16"):
+    with pytest.raises(ValueError, match=r"input audio is float32\[8, 160, 80\]: expected float16"):
         bundle.run(inputs | {"audio": inputs["audio"].astype(np.float32)})
     with pytest.raises(ValueError, match="input face_mask"):
         bundle.run(inputs | {"face_mask": inputs["face_mask"][:5]})

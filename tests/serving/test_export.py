@@ -13,6 +13,7 @@ from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import export, format
+from emofuse_jax.serving.bundle.load import input_shapes
 from tests.fakes import random_parameters
 from tests.serving.conftest import SPEC, save_checkpoint, tiny_config
 
@@ -21,8 +22,10 @@ from tests.serving.conftest import SPEC, save_checkpoint, tiny_config
 def test_every_fusion_exports_with_a_symbolic_batch(fusion):
     model = build_model(tiny_config(fusion), SPEC)
     tree = dict(zip(("params", "model_state"), random_parameters(model, 0), strict=True))
+    known_shapes = input_shapes(vars(SPEC))
+    shapes = {name: known_shapes[name] for name in model.input_fields}
     exported = jax.export.deserialize(
-        bytearray(export.export_graph(model, tree, flatten_by_path(tree), SPEC, 1.0))
+        bytearray(export.export_graph(model, tree, flatten_by_path(tree), shapes, 1.0))
     )
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert exported.platforms == ("cpu", "cuda", "tpu")
@@ -91,7 +94,7 @@ def test_only_a_bundle_is_replaced(audio_only_checkpoint, tmp_path):
     ]
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"dear")
-    with pytest.raises(ValueError, match="photos: exists and cannot be replaced"):
+    with pytest.raises(ValueError, match="photos: exists and is not a bundle, so it is not replaced"):
         export.export_bundle(audio_only_checkpoint.workdir, str(tmp_path / "photos"))
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"dear"
 
@@ -116,4 +119,4 @@ def test_the_command_exports_what_everyone_may_read(audio_only_checkpoint, tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{output}: ")
     assert len({path.stat().st_mode for path in output.iterdir()}) == 1
-    assert load(str(output)).parity() <= 1e-5
+    assert load(str(output)).measure_parity() <= 1e-5

@@ -18,7 +18,7 @@ from emofuse_jax.api.export import export_bundle
 from emofuse_jax.data.collate import empty_batch, fill_row
 from emofuse_jax.data.dataset import read_json
 from emofuse_jax.data.records import ENCODER_PATHS_FILE
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import format
 from emofuse_jax.serving.media.prepare_window import prep_settings
@@ -118,7 +118,7 @@ def predict_from_checkpoint(workdir, path):
     experiment, params, state, metadata = load_trained_experiment(workdir, "best", "")
     settings = PrepSettings.from_dict(metadata["settings"])
     files = EncoderFiles(**read_json(os.path.join(experiment.dataset.path, ENCODER_PATHS_FILE)))
-    record = process_clip(Clip("new", path, -1, ""), settings, encoder_files=files)
+    record = process_clip(MediaClip("new", path, -1, ""), settings, encoder_files=files)
     batch = empty_batch(1, experiment.spec)
     fill_row(batch, 0, record)
     outputs, _ = jax.jit(lambda p, s, b: experiment.model.apply(p, s, b))(params, state, batch)
@@ -157,7 +157,8 @@ def test_a_bundle_names_its_encoders_and_takes_them(home, bundle_without_encoder
 def test_without_them_it_says_which_hash_is_missing(home, bundle_without_encoders, encoder_paths):
     digest = file_sha256(encoder_paths["audio_encoder"])
     message = (
-        rf"named: does not carry its audio encoder voice\.onnx: give --audio_encoder=FILE with .* {digest}$"
+        rf"named: the bundle does not contain its audio encoder voice\.onnx; pass"
+        rf" --audio_encoder=FILE .* {digest}$"
     )
     bundle = load(bundle_without_encoders)  # what is prepared elsewhere it can answer
     arrays = {name: np.zeros((2, *shape), dtype) for name, (shape, dtype) in bundle.inputs.items()}
@@ -168,8 +169,8 @@ def test_without_them_it_says_which_hash_is_missing(home, bundle_without_encoder
     done = run_script("predict", "--bundle=named", "clips/voice.wav", face, cwd=home)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip() == (
-        f"emofuse: named: does not carry its audio encoder voice.onnx: give --audio_encoder=FILE with sha256"
-        f" {digest}"
+        "emofuse: named: the bundle does not contain its audio encoder voice.onnx; pass --audio_encoder=FILE"
+        f" with sha256 {digest}"
     )
     both = [f"--{flag}={path}" for flag, path in encoder_paths.items()]
     done = run_script("predict", "--bundle=named", "clips/s0_0.mp4", *both, cwd=home)
@@ -182,7 +183,7 @@ def test_another_encoder_is_refused(bundle_without_encoders, encoder_paths, tmp_
     with open(other, "ab") as file:
         file.write(b"\0")
     digest = file_sha256(encoder_paths["audio_encoder"])
-    with pytest.raises(ValueError, match=rf"o\.onnx: sha256 \w+, .*named needs {digest}"):
+    with pytest.raises(ValueError, match=rf"o\.onnx: sha256 \w+: expected {digest}, .*named"):
         load(bundle_without_encoders, audio_encoder=other)
     with pytest.raises(ValueError, match=r"none\.onnx: cannot be read: No such file"):
         load(bundle_without_encoders, audio_encoder=str(tmp_path / "none.onnx"))
@@ -205,7 +206,7 @@ def test_a_bundle_carries_its_encoders(
     assert prediction.probabilities == pytest.approx(other_prediction.probabilities, abs=1e-6)
     data = (moved_bundle / "face_encoder.onnx").read_bytes()
     (moved_bundle / "face_encoder.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(ValueError, match=r"face_encoder\.onnx: altered or damaged"):
+    with pytest.raises(ValueError, match=r"face_encoder\.onnx: modified or damaged"):
         load(str(moved_bundle))
 
 
@@ -215,12 +216,12 @@ def test_an_encoder_that_was_moved_is_asked_for(home, workdirs, encoder_paths, t
     try:
         digest = file_sha256(moved_path)
         with pytest.raises(
-            ValueError, match=rf"face\.onnx is not there; give --face_encoder=FILE .* {digest}"
+            ValueError, match=rf"face\.onnx was not found; pass --face_encoder=FILE .* {digest}"
         ):
             export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={})
         assert not os.path.exists(tmp_path / "bundle")
         wrong = {"face": encoder_paths["audio_encoder"]}
-        with pytest.raises(ValueError, match=rf"voice\.onnx: sha256 \w+, expected {digest}"):
+        with pytest.raises(ValueError, match=rf"voice\.onnx: sha256 \w+: expected {digest}"):
             export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders=wrong)
         export_bundle(workdirs["late"], str(tmp_path / "bundle"), encoders={"face": str(moved_path)})
         assert file_sha256(tmp_path / "bundle" / "face_encoder.onnx") == digest
@@ -241,7 +242,7 @@ def test_a_model_of_one_stream_asks_for_its_own_encoder_alone(home, workdirs, en
     (prediction,) = bundle.predict(video_path)
     expected = predict_from_checkpoint(workdirs["audio_only"], video_path)
     np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-4)
-    with pytest.raises(ValueError, match="the model reads no face encoder"):
+    with pytest.raises(ValueError, match="uses no face encoder"):
         load(str(tmp_path / "bundle"), **encoder_paths)
 
 
@@ -250,7 +251,7 @@ def test_bundles_of_tensors_know_no_encoder(bundle_path, encoder_paths):
     assert bundle.encoders == {}
     assert list(bundle.inputs) == ["audio", "audio_mask", "face_mask", "faces"]
     assert "encoders" not in bundle.metadata
-    with pytest.raises(ValueError, match="the model reads no audio encoder"):
+    with pytest.raises(ValueError, match="uses no audio encoder"):
         load(bundle_path, audio_encoder=encoder_paths["audio_encoder"])
 
 

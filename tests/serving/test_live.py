@@ -110,14 +110,14 @@ def test_a_window_waits_for_sound_and_pictures_but_not_for_long():
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        (b"", "expected a kind"),
-        (encode_chunk(7, 0.0, b"12"), "7, expected 1 for sound"),
+        (b"", "expected 1 byte for the kind"),
+        (encode_chunk(7, 0.0, b"12"), "7: expected 1 for audio"),
         (encode_chunk(AUDIO_KIND, 0.0, b"123"), "16-bit"),
         (encode_chunk(AUDIO_KIND, 0.0, bytes(2 * SAMPLE_RATE * 2)), "at most 1.6 s"),
-        (encode_chunk(AUDIO_KIND, math.nan, b"12"), "nan, expected 0 to 4.8"),
-        (encode_chunk(AUDIO_KIND, 99.0, b"12"), "99, expected"),
-        (encode_chunk(FRAME_KIND, 0.0, b"no picture"), "not a JPEG"),
-        (encode_chunk(FRAME_KIND, 0.0, make_jpeg(size=(200, 200))), "40000 pixels, at most 10000"),
+        (encode_chunk(AUDIO_KIND, math.nan, b"12"), "start time nan: expected 0 to 4.8"),
+        (encode_chunk(AUDIO_KIND, 99.0, b"12"), "99: expected"),
+        (encode_chunk(FRAME_KIND, 0.0, b"no picture"), "expected a JPEG"),
+        (encode_chunk(FRAME_KIND, 0.0, make_jpeg(size=(200, 200))), "40000 pixels: expected at most 10000"),
     ],
 )
 def test_a_message_that_is_none_is_refused(message, words):
@@ -128,8 +128,8 @@ def test_a_message_that_is_none_is_refused(message, words):
 def test_what_waits_is_bounded():
     assembler = WindowAssembler(1.0, Limits())
     for message, words in (
-        (encode_chunk(FRAME_KIND, 0.5, make_jpeg()), "a second"),
-        (encode_chunk(AUDIO_KIND, 0.1, bytes(SAMPLE_RATE)), "more than there is time for"),
+        (encode_chunk(FRAME_KIND, 0.5, make_jpeg()), "per second"),
+        (encode_chunk(AUDIO_KIND, 0.1, bytes(SAMPLE_RATE)), "too much audio"),
     ):
         with pytest.raises(Problem, match=words):
             deque(map(assembler.add, itertools.repeat(message, 100_000)), maxlen=0)
@@ -195,7 +195,7 @@ def test_pictures_alone_give_a_voice_model_nothing_to_go_by(server):
         begin_session(socket)
         for i in range(10):
             socket.send_bytes(encode_chunk(FRAME_KIND, i / 5, make_jpeg()))
-        assert "no sound stream" in socket.receive_json()["error"]
+        assert "no audio stream" in socket.receive_json()["error"]
         socket.send_bytes(encode_chunk(AUDIO_KIND, 3.0, bytes(16_000)))
         socket.send_text("end")
         assert "silent" in socket.receive_json()["error"]

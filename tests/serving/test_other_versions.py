@@ -14,7 +14,7 @@ PARITY_CODE = """
 import sys, jax
 sys.path.insert(0, sys.argv[2])
 from emofuse_jax.serving import load
-print(jax.__version__, load(sys.argv[1], engine="jax").parity())
+print(jax.__version__, load(sys.argv[1], engine="jax").measure_parity())
 """
 
 

@@ -33,7 +33,7 @@ def test_the_page_is_whole_and_asks_nothing_of_others(bundle_path):
         assert "default-src 'none'" in response.headers["content-security-policy"], name
         assert not re.search(r"""["'(]\s*(https?:)?//\w""", response.text), name
     html = files["/"].text
-    assert "learnt from <b>fake</b>: angry, happy, sad" in html
+    assert "Trained on <b>fake</b>: angry, happy, sad" in html
     assert 'id="token"' in html
     for linked_file in re.findall(r'(?:src|href)="(/[^"]+)"', html):
         assert linked_file in files
@@ -160,7 +160,7 @@ def test_what_can_not_be_used_is_reported(page, tmp_path):
     (tmp_path / "words.mp4").write_text("no film")
     page.set_input_files("#file", str(tmp_path / "words.mp4"))
     page.wait_for_selector("#status.alarm")
-    assert "not media" in page.inner_text("#status")
+    assert "not a media file" in page.inner_text("#status")
     page.set_input_files("#file", write_audio(tmp_path / "voice.wav", 1.2))  # and the next clip is answered
     wait_until(page, "document.getElementById('status').textContent === 'Done'")
     assert "voice" in page.inner_text("#weights")

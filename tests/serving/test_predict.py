@@ -15,7 +15,8 @@ import pytest
 from data_prep.process_clip import process_clip
 from data_prep.settings import PrepSettings
 from emofuse_jax.data.collate import empty_batch, fill_row
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.records import Failure
+from emofuse_jax.data.writing.corpus import MediaClip
 from emofuse_jax.serving import load
 from tests.serving.conftest import CLASSES, SETTINGS, SPEC
 
@@ -92,7 +93,7 @@ def bundle(bundle_path):
 def test_predicting_prepares_as_training_does(trained, bundle, tmp_path):
     path = write_audio(tmp_path / "voice.wav", 1.4)
     (window,) = bundle.predict(path)
-    record = process_clip(Clip("voice", path, -1, ""), SETTINGS)
+    record = process_clip(MediaClip("voice", path, -1, ""), SETTINGS)
     batch = empty_batch(1, SPEC)
     fill_row(batch, 0, record)
     names = ("audio", "audio_mask", "faces", "face_mask")
@@ -113,7 +114,7 @@ def test_an_answer_less_sure_than_asked_for_is_unknown(bundle, tmp_path):
     (unsure,) = bundle.predict(path, min_confidence=window.confidence + 1e-4)
     assert confident == window
     assert unsure == dataclasses.replace(window, label="unknown")
-    with pytest.raises(ValueError, match=r"min_confidence: 1.5, expected a probability"):
+    with pytest.raises(ValueError, match=r"min_confidence=1.5: expected a number from 0 to 1"):
         bundle.predict(path, min_confidence=1.5)
 
 
@@ -125,9 +126,9 @@ def test_a_long_file_is_cut_and_each_window_is_its_own_clip(bundle, tmp_path):
         "path": path,
         "start": 2.4,
         "end": 4.0,
-        "error": "sound is silent; no video stream",
+        "error": "audio is silent; no video stream",
     }
-    record = process_clip(Clip("part", path, -1, "", start=1.6, end=3.2), SETTINGS)
+    record = process_clip(MediaClip("part", path, -1, "", start=1.6, end=3.2), SETTINGS)
     batch = empty_batch(4, SPEC)
     fill_row(batch, 0, record)
     alone = bundle.run({n: getattr(batch, n) for n in ("audio", "audio_mask", "faces", "face_mask")})
@@ -148,13 +149,17 @@ def test_a_network_without_weights_gives_null(bundle, tmp_path):
 def test_a_face_network_needs_a_face(bundle, tmp_path):
     path = write_audio(tmp_path / "voice.wav", 1.4)
     face_only = dataclasses.replace(bundle, metadata=bundle.metadata | {"modalities": ["face"]})
-    with pytest.raises(ValueError, match=r"voice\.wav: the model needs a face: no video stream"):
+    with pytest.raises(
+        ValueError,
+        match=r"voice\.wav: the model needs a face, but none is usable: no video"
+        r" stream",
+    ):
         face_only.predict(path)
 
 
 def test_the_missing_extra_is_named(bundle, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ValueError, match=r"need av: pip install 'emofuse\[prep\]'"):
+    with pytest.raises(ValueError, match=r"need av: run pip install '\.\[prep\]'"):
         bundle.predict(str(tmp_path / "any.mp4"))
 
 
@@ -182,7 +187,7 @@ def test_bad_files_are_a_line_each_and_the_others_go_on(bundle_path, tmp_path):
     assert [line["path"] for line in lines] == [f"clips/{name}" for name in names] + ["nowhere.mp4"]
     assert [set(line) - {"notes"} for line in lines].count({"path", "error"}) == 4
     assert set(lines[1]) - {"notes"} == PREDICTION_FIELDS
-    for index, words in ((0, "damaged"), (2, "empty"), (3, "not media"), (4, "no such file")):
+    for index, words in ((0, "damaged"), (2, "empty"), (3, "not a media file"), (4, "no such file")):
         assert words in lines[index]["error"]
         assert "\n" not in lines[index]["error"]
 
@@ -228,28 +233,25 @@ def test_without_onnxruntime_the_extra_is_named(bundle, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     path = write_audio(tmp_path / "a.wav", 1.0)
     with pytest.raises(
-        ValueError, match=r"^frozen encoders need onnxruntime: pip install 'emofuse\[onnx\]'$"
+        ValueError,
+        match=r"^frozen encoders need onnxruntime: run pip install '\.\[onnx\]' in a clone of emofuse$",
     ):
         features_bundle.predict(path)
     assert bundle.predict(path)  # a model of tensors does without
 
 
 def test_a_model_of_features_can_not_go_by_a_sound_that_its_encoder_refused(bundle, tmp_path):
-    from emofuse_jax.serving.media.prepare_window import prep_requirements, usable_record_or_error
+    from emofuse_jax.serving.media.prepare_window import prep_requirements, usable_record_or_failure
 
-    clip = Clip("a.wav", write_audio(tmp_path / "a.wav", 1.0), -1, "")
+    clip = MediaClip("a.wav", write_audio(tmp_path / "a.wav", 1.0), -1, "")
     record = dataclasses.replace(
         process_clip(clip, SETTINGS), audio_features=np.zeros((0, 5), np.float16), notes="audio encoder: no"
     )
     assert record.audio_ok
-    assert (
-        usable_record_or_error(prep_requirements(bundle), record) is record
-    )  # this one reads the spectrogram
+    assert usable_record_or_failure(prep_requirements(bundle), record) is record  # it reads the spectrogram
     features_bundle = dataclasses.replace(bundle, inputs={"audio_features": ((4, 5), np.float16)})
-    assert (
-        usable_record_or_error(prep_requirements(features_bundle), record)
-        == "the model needs a voice or a face: audio encoder: no"
-    )
+    failure = Failure("the model needs a voice or a face, but none is usable: audio encoder: no")
+    assert usable_record_or_failure(prep_requirements(features_bundle), record) == failure
 
 
 def test_settings_of_the_bundle_are_those_of_training(bundle):

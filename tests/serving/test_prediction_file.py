@@ -51,10 +51,10 @@ def assert_refused(bundle, output: str, message: str) -> None:
         (0, "{", "line 1: not JSON"),
         (0, "", "line 1: not JSON"),
         (0, "[" * 100_000, "line 1: not JSON: maximum recursion"),
-        (0, json.dumps(["x" * 5000]), r"begun as \[\"xx"),
+        (0, json.dumps(["x" * 5000]), r"was started with \[\"xx"),
         (1, '{"path": ', "line 2: not JSON"),
         (1, "", "line 2: not JSON"),
-        (1, "[]", "line 2: field path: expected that of an answered file"),
+        (1, "[]", "line 2: field path: expected an object with the path of a predicted file"),
         (2, '{"path": 1}', "line 3: field path"),
     ],
 )
@@ -87,5 +87,5 @@ def test_an_answer_that_fits_no_table(bundle, tmp_path, change):
         for name in ("c.wav", "d.wav"):  # the last one is cut off
             file.write(json.dumps({"path": name, **PREDICTION} | change) + "\n")
             change = {}
-    assert_refused(bundle, output, "its answers fit no table: ")
+    assert_refused(bundle, output, "the predictions do not match the Parquet columns: ")
     assert not (tmp_path / "answers.parquet").exists()

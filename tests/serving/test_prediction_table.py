@@ -36,6 +36,6 @@ def test_the_table_shows_answers_and_errors():
     assert all(part in first for part in parts)
     assert "clips" not in file.getvalue()
     assert "more/b.flac" in second
-    assert "voice alone" in second
+    assert "voice only" in second
     assert "[x].txt" in third
     assert "not media" in third

@@ -88,8 +88,10 @@ def test_the_command_says_what_it_costs_or_why_it_does_not_know(tmp_path):
     records, run = write_dataset(str(tmp_path / "records")), str(tmp_path / "run")
     train(open_experiment(tiny_config(records, "audio_only", **{"train.epochs": 1})), run)
     flags = (f"--workdir={run}", f"--output={tmp_path / 'bundle'}", "--quantize=int8")
-    costs = r"int8 weights, on the validation clips: UA 0\.\d{4} to 0\.\d{4}, WA 0\.\d{4} to 0\.\d{4}"
-    for moved, words in ((False, costs), (True, "what int8 costs is not measured: .*give --data=RECORDS")):
+    score = r"0\.\d{4} to 0\.\d{4}"
+    costs = rf"int8 weights, change of scores on the validation clips: UA {score}, WA {score}"
+    not_measured = "int8 weights: the change of scores was not measured: .*pass --data=RECORDS"
+    for moved, words in ((False, costs), (True, not_measured)):
         if moved:
             os.rename(records, records + "_moved")
         done = subprocess.run(

@@ -39,4 +39,5 @@ def test_no_bundle_is_one_line(tmp_path):
         assert start_server(log, f"--bundle={tmp_path}").wait(60) == 2
         log.seek(0)
         log_text = log.read()
-    assert log_text.strip().splitlines()[-1] == f"emofuse: {tmp_path}: not a bundle: it has no bundle.json"
+    expected_line = f"emofuse: {tmp_path}: not a bundle: the directory has no bundle.json"
+    assert log_text.strip().splitlines()[-1] == expected_line

@@ -99,10 +99,15 @@ def test_what_is_no_honest_clip_is_refused(server, audio_path, tmp_path, route):
     half_file = (tmp_path / "whole.flac").read_bytes()[:20_000]
     for name, data, status, detail in (
         ("empty", b"", 415, "empty file"),
-        ("text", b"#EXTM3U\nhttp://localhost/x\n", 415, "not media"),
-        ("noise", np.random.default_rng(0).bytes(5000), 415, "not media"),
+        ("text", b"#EXTM3U\nhttp://localhost/x\n", 415, "not a media file"),
+        ("noise", np.random.default_rng(0).bytes(5000), 415, "not a media file"),
         ("half.flac", half_file, 422, "truncated"),
-        ("cut", pathlib.Path(write_video(tmp_path / "film.mp4")).read_bytes()[:9000], 415, "not media"),
+        (
+            "cut",
+            pathlib.Path(write_video(tmp_path / "film.mp4")).read_bytes()[:9000],
+            415,
+            "not a media file",
+        ),
     ):
         (tmp_path / name).write_bytes(data)
         assert_problem(post_file(server, tmp_path / name, route), status, "file", detail)
@@ -110,17 +115,17 @@ def test_what_is_no_honest_clip_is_refused(server, audio_path, tmp_path, route):
         post_file(server, write_audio(tmp_path / "long.wav", 21.0), route),
         422,
         "file",
-        "21 seconds, at most 20",
+        "21 seconds: expected at most 20",
     )
     (tmp_path / "large").write_bytes(bytes(LIMITS.max_body_bytes))
     assert_problem(post_file(server, tmp_path / "large", route), 413, "body", "at most")
-    assert_problem(server.post(route, files={"clip": b"x"}), 422, "clip", "no such field")
+    assert_problem(server.post(route, files={"clip": b"x"}), 422, "clip", "unknown field")
     assert_problem(server.post(route, files={"min_confidence": b"x"}), 422, "file", "expected a media file")
     assert_problem(
         post_file(server, audio_path, route, min_confidence="2"),
         422,
         "min_confidence",
-        "expected a probability",
+        "expected a number from 0 to 1",
     )
     headers = {"content-type": "multipart/form-data"}
     assert server.post(route, content=b"--x", headers=headers).status_code == 400
@@ -129,18 +134,20 @@ def test_what_is_no_honest_clip_is_refused(server, audio_path, tmp_path, route):
 
 def test_a_silent_film_has_no_answer_for_a_voice_model(server, tmp_path):
     response = post_file(server, write_video(tmp_path / "film.mp4"))
-    assert_problem(response, 422, "file", "no sound stream")
+    assert_problem(response, 422, "file", "no audio stream")
 
 
 def test_large_frames_are_refused_before_they_are_decoded(bundle, tmp_path):
     small_limits = dataclasses.replace(LIMITS, max_frame_pixels=64 * 63, max_frame_rate=24.0)
     video_path = write_video(tmp_path / "film.mp4")
     with TestClient(make_app(bundle, limits=small_limits)) as client:
-        assert_problem(post_file(client, video_path), 422, "file", "4096 pixels, at most 4032")
+        assert_problem(post_file(client, video_path), 422, "file", "4096 pixels: expected at most 4032")
     with TestClient(
         make_app(bundle, limits=dataclasses.replace(small_limits, max_frame_pixels=4096))
     ) as client:
-        assert_problem(post_file(client, video_path), 422, "file", "25 frames a second, at most 24")
+        assert_problem(
+            post_file(client, video_path), 422, "file", "25 frames per second: expected at most 24"
+        )
 
 
 def misbehave(job):
@@ -171,7 +178,7 @@ def test_a_decoder_that_is_lost_is_replaced():
         with pytest.raises(DecoderLostError, match="crashed"):
             decoders.probe("crash")
         assert decoders.probe("fine") == "fine"
-        with pytest.raises(DecoderLostError, match="more than 1 s"):
+        with pytest.raises(DecoderLostError, match="longer than 1 s"):
             decoders.probe("hang")
         assert decoders.probe("fine") == "fine"
         with decoders._slots, pytest.raises(BusyError):

@@ -81,7 +81,7 @@ def test_the_other_encoder_of_speech_trains():
 @pytest.mark.parametrize("name", [*EXPERIMENTS, *sorted(CONFIGS_WITHOUT_EXPERIMENT)])
 def test_the_docstring_is_its_receipt(name):
     docstring = ast.get_docstring(ast.parse(shipped_path(name).read_text()))
-    assert "Receipt:" in docstring
+    assert "Command:" in docstring
 
 
 def test_bfloat16_averaging_and_accumulation_train():

@@ -168,7 +168,7 @@ def test_a_checkpoint_with_other_parameters_is_rejected(tmp_path):
 
     store.save(str(tmp_path), "last", state(), {})
     other = state(absent=jnp.ones(5))
-    one_line = r"\A[^\n]*checkpoints/last: damaged, or of another network: [^\n]*\Z"
+    one_line = r"\A[^\n]*checkpoints/last: damaged, or from another network: [^\n]*\Z"
     with pytest.raises(ValueError, match=one_line):
         store.restore(str(tmp_path), make_abstract(other))
     with pytest.raises(ValueError, match=one_line):
@@ -181,7 +181,8 @@ FAILED_SAVE = """
 import asyncio, sys, time
 import numpy as np, tensorstore
 if sys.argv[2] == "ours":
-    import emofuse_jax.training.checkpoint.store
+    from emofuse_jax.utils import process_setup
+    process_setup.set_up_process()
 
 async def array(i):
     spec = {"driver": "zarr", "kvstore": f"file://{sys.argv[1]}/{i}"}

@@ -217,7 +217,7 @@ def test_replicas_that_do_not_fit_are_split(home, records, crossval_results, cap
     assert read_json(str(home / "split" / "crossval.json"))["replicas"] == 5
     for mine, theirs in zip(split["runs"], crossval_results["runs"], strict=True):
         np.testing.assert_allclose(mine["probabilities"], theirs["probabilities"], atol=2e-3)
-    with pytest.raises(ValueError, match=r"a replica takes 0\.\d\d GB of a device's 0\.00"):
+    with pytest.raises(ValueError, match=r"a replica needs 0\.\d\d GB, but a device has 0\.00 GB"):
         crossval(small_config(records, **{"crossval.memory": 1e-6}), str(home / "none"), seeds=3)
 
 
@@ -314,7 +314,7 @@ def test_the_command_prints_and_writes_what_the_runs_reached(home, records, cros
     check_report(home / "crossed", crossval_results)
     other = command("--protocol=nowhere")
     assert other.returncode == 2
-    assert "no such fold; protocols here: made_folds" in other.stderr
+    assert "no such fold; choose another fold, or one of the protocols made_folds" in other.stderr
 
 
 def check_report(folder, results):
@@ -337,7 +337,7 @@ def check_report(folder, results):
 def test_another_config_or_other_runs_are_refused(home, records, crossval_results):
     with pytest.raises(ValueError, match=r"config.optimizer.learning_rate=0.003, this one has 0.1"):
         crossval(small_config(records, **{"optimizer.learning_rate": 0.1}), str(home / "crossed"), seeds=3)
-    with pytest.raises(ValueError, match="holds other folds or seeds"):
+    with pytest.raises(ValueError, match="was started with other folds or seeds"):
         crossval(small_config(records), str(home / "crossed"), seeds=2)
     runs = [(fold, seed) for fold in range(3) for seed in range(3)]
     plan = read_or_make_plan(
@@ -362,14 +362,14 @@ def test_a_test_speaker_in_training_is_refused(home, records, tmp_path):
     lists["train"] += moved
     with open(name, "w") as file:
         json.dump(lists, file)
-    with pytest.raises(ValueError, match=f"test speaker '{speaker}' was trained on"):
+    with pytest.raises(ValueError, match=f"test speaker '{speaker}' was used in training"):
         crossval(small_config(leaky), str(tmp_path / "run"), seeds=1)
     with pytest.raises(ValueError, match=r"fold 0: \d+ training clips, fewer than data.batch_size=100"):
         crossval(small_config(leaky, **{"data.batch_size": 100}), str(tmp_path / "run"), seeds=1)
     lists["test"] = []
     with open(name, "w") as file:
         json.dump(lists, file)
-    with pytest.raises(ValueError, match="made_folds, fold 1: test is empty"):
+    with pytest.raises(ValueError, match="made_folds, fold 1: no test clips"):
         crossval(small_config(leaky), str(tmp_path / "run"), seeds=1)
 
 

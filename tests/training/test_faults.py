@@ -23,7 +23,7 @@ from emofuse_jax.data.records import shard_paths
 from emofuse_jax.parallel.mesh import make_mesh
 from emofuse_jax.training.batch_source import StreamedBatchSource
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.crossval import replica_group
+from emofuse_jax.training.crossval import train_group
 from emofuse_jax.training.crossval.crossval import crossval
 from emofuse_jax.training.crossval.sweep import sweep
 from emofuse_jax.training.experiment import count_epoch_steps, make_experiment_sampler, open_experiment
@@ -59,7 +59,7 @@ def test_a_lost_bit_stops_training_or_costs_a_clip(config, tmp_path, mode):
     ):
         train(open_experiment(config), str(tmp_path / "stops"))
     config.data.on_corrupt = "skip"
-    with pytest.warns(UserWarning, match=f"left out: {re.escape(shard)}: clip '{clip}'"):
+    with pytest.warns(UserWarning, match=f"damaged clip left out: {re.escape(shard)}: clip '{clip}'"):
         train(open_experiment(config), str(tmp_path / "skips"))
     epochs = read_epoch_rows(str(tmp_path / "skips"))
     assert [row["damaged"] for row in epochs] == [1, 1]
@@ -80,10 +80,10 @@ def test_a_shard_that_is_cut_short_stops_training_or_costs_its_clips(tmp_path, m
     shard = shard_paths(path)[1]
     truncate(shard)
     config = small_config(path, **{"train.epochs": 2, "data.mode": mode})
-    with pytest.raises(DamagedRecordError, match=f"{re.escape(shard)}: clip 'clip.*; remove that file"):
+    with pytest.raises(DamagedRecordError, match=f"{re.escape(shard)}: clip 'clip.*; remove this file"):
         train(open_experiment(config), str(tmp_path / "stops"))
     config.data.on_corrupt = "skip"
-    with pytest.warns(UserWarning, match=f"left out: {re.escape(shard)}: clip"):
+    with pytest.warns(UserWarning, match=f"damaged clip left out: {re.escape(shard)}: clip"):
         train(open_experiment(config), str(tmp_path / "skips"))
     lost_count = len(set(lists["train"]) & set(second_half))
     assert read_epoch_rows(str(tmp_path / "skips"))[-1]["damaged"] == lost_count
@@ -95,7 +95,7 @@ def test_a_damaged_shard_is_one_line(config, tmp_path):
     done = run_train(config, tmp_path / "run")
     assert done.returncode == 2
     assert re.search(
-        f"^emofuse: {re.escape(shard)}: clip '.*; remove that file.*$", done.stderr, re.MULTILINE
+        f"^emofuse: {re.escape(shard)}: clip '.*; remove this file.*$", done.stderr, re.MULTILINE
     )
     assert "Traceback" not in done.stderr
 
@@ -103,7 +103,7 @@ def test_a_damaged_shard_is_one_line(config, tmp_path):
 def run_train(config, workdir):
     """`emofuse train`, as a process."""
     arguments = [
-        "--config=tests/chaos/small.py",
+        "--config=tests/chaos/small_config.py",
         f"--config.data.path={config.data.path}",
         f"--workdir={workdir}",
     ]
@@ -137,7 +137,7 @@ def test_a_clip_that_is_scored_is_never_left_out(config, tmp_path, mode):
     flip_bit_of_clip(config.data.path, clip)
     with pytest.raises(DamagedRecordError, match=f"clip '{clip}'"):
         train(open_experiment(config), str(tmp_path / "run"))
-    with pytest.raises(ValueError, match=r"config.data.on_corrupt=skip: only emofuse train takes it"):
+    with pytest.raises(ValueError, match=r"config.data.on_corrupt=skip: expected stop; only emofuse"):
         crossval(config, str(tmp_path / "crossval"), seeds=1)
     config.data.on_corrupt = "stop"
     with pytest.raises(DamagedRecordError, match=f"clip '{clip}'"):
@@ -149,14 +149,16 @@ def test_a_shard_that_is_cut_short_is_named(tmp_path):
     shard = shard_paths(dataset.path)[1]
     truncate(shard)
     assert dataset.read(0).clip_id == "clip000"  # of the first
-    with pytest.raises(DamagedRecordError, match=f"{re.escape(shard)}: clip 'clip018': .*; remove that file"):
+    with pytest.raises(DamagedRecordError, match=f"{re.escape(shard)}: clip 'clip018': .*; remove this file"):
         dataset.read(18)
 
 
 def test_a_shard_of_another_directory_is_named(tmp_path):
     small_one, large = (write_dataset(str(tmp_path / str(n)), num_clips=n) for n in (24, 36))
     os.replace(shard_paths(small_one)[0], shard_paths(large)[0])
-    with pytest.raises(DamagedRecordError, match=r"clip 'clip001': 12 records, prep.json says 18"):
+    with pytest.raises(
+        DamagedRecordError, match=r"clip 'clip001': the shard has 12 records, prep.json lists 18"
+    ):
         open_dataset(large).read(1)
 
 
@@ -229,7 +231,9 @@ def test_steps_that_are_finite_this_time_leave_their_clips(config, tmp_path):
     experiment = open_experiment(config)
     state, tx, mesh = load_run_state(experiment, tmp_path)
     message = trace_nonfinite_step(experiment, state, tx, mesh, 2, str(tmp_path))
-    assert message.startswith("taken again one by one, steps 1 to 2 were finite; their clips are in ")
+    assert message.startswith(
+        "when repeated one by one, steps 1 to 2 were finite; their clips are listed in "
+    )
     report = json.loads((tmp_path / "nonfinite.json").read_text())
     rows = np.concatenate([make_experiment_sampler(experiment).batch(step) for step in range(2)])
     assert set(report["clips"]) == {experiment.dataset.clip_ids[clip] for clip in rows}
@@ -274,13 +278,14 @@ def test_a_second_process_ends_with_one_line(config, tmp_path):
     with lock_directory(str(tmp_path / "run")):
         done = run_train(config, tmp_path / "run")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith(f"emofuse: {tmp_path / 'run'}: another process is at work here\n")
+    message = "another process is using it; wait until it ends, or use another directory"
+    assert done.stderr.endswith(f"emofuse: {tmp_path / 'run'}: {message}\n")
 
 
 def test_a_second_process_is_refused(config, tmp_path):
     with lock_directory(str(tmp_path / "run")):
         for attempt in (lambda d: train(open_experiment(config), d), lambda d: crossval(config, d, seeds=1)):
-            with pytest.raises(ValueError, match="run: another process is at work here"):
+            with pytest.raises(ValueError, match="run: another process is using it"):
                 attempt(str(tmp_path / "run"))
 
 
@@ -318,15 +323,15 @@ def test_out_of_memory_message_says_what_to_lower(config, tmp_path, monkeypatch)
 
     monkeypatch.setattr(StreamedBatchSource, "step", step_out_of_memory)
     message = (
-        r"out of memory: .* 70368744177664 bytes.*; the program takes \d+\.\d\d GB of a device; lower data"
+        r"out of memory: .* 70368744177664 bytes.*; the program needs \d+\.\d\d GB per device; lower data"
     )
     with pytest.raises(ValueError, match=message):
         train(open_experiment(config), str(tmp_path / "run"))
 
 
 def test_out_of_memory_message_for_replicas_says_what_to_change(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(replica_group, "put_replicas", lambda context, tree: jnp.zeros(1 << 44))
-    message = r"out of memory: .* 70368744177664 bytes.*; the program takes \d+\.\d\d GB .*; choose another"
+    monkeypatch.setattr(train_group, "put_replicas", lambda context, tree: jnp.zeros(1 << 44))
+    message = r"out of memory: .* 70368744177664 bytes.*; the program needs \d+\.\d\d GB .*; choose another"
     with pytest.raises(ValueError, match=message):
         crossval(config, str(tmp_path / "run"), seeds=1)
 
@@ -339,7 +344,7 @@ def test_no_memory_on_the_host_is_one_line(config, tmp_path):
         "-m",
         "emofuse_jax.cli",
         "train",
-        "--config=tests/chaos/small.py",
+        "--config=tests/chaos/small_config.py",
         *arguments,
     ]
     completed = subprocess.run(

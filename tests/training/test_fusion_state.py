@@ -53,7 +53,7 @@ def test_what_raises():
     with pytest.raises(ValueError, match="calibrate needs level_logits"):
         update_fusion_state(state, FScore.calibrate, predictions)
     predictions = dataclasses.replace(predictions, levels=np.ones((2, 2, 3)))
-    with pytest.raises(ValueError, match="fusion: calibrate gave"):
+    with pytest.raises(ValueError, match="fusion: calibrate returned"):
         update_fusion_state(state, lambda state, levels, labels: {"class_weights": np.ones(3)}, predictions)
     assert get_calibrator("late") is None
 
@@ -88,7 +88,7 @@ def test_the_weights_are_the_f_scores_on_the_validation_clips(uninterrupted):
     experiment, params, model_state, _ = load_trained_experiment(uninterrupted, "last", "")
     mesh = make_mesh(experiment.config.mesh)
     clips = experiment.clips["validation"]
-    batches = predict.sharded_batches(experiment.dataset, clips, experiment.shape, mesh, batch_size=8)
+    batches = predict.sharded_batches(experiment.dataset, clips, experiment.choose_spec, mesh, batch_size=8)
     predictions = predict.predict(jit_eval_step(experiment.model, mesh), params, model_state, batches)
     weights = np.asarray(model_state["fusion"]["class_weights"])
     assert not np.all(weights == 1)

@@ -22,7 +22,7 @@ def run(tmp_path_factory):
         fold = json.load(file)
     fold["test"].append(fold["train"][0])
     with open(fold_path, "w") as file:
-        json.dump(fold | {"leaks": ["speaker 'x' is in train and test (1 of these)"]}, file)
+        json.dump(fold | {"leaks": ["speaker 'x' is in train and test (1 shared)"]}, file)
     workdir = str(home / "run")
     train(open_experiment(tiny_config(path, "audio_only", **{"train.epochs": 1})), workdir)
     return workdir, fold_path
@@ -32,7 +32,7 @@ def test_its_results_are_marked(run):
     results, _ = evaluate_workdir(run[0], example_count=0)
     assert results["leaky"] is True
     assert result_marks(results) == [
-        "LEAKY: speaker 'x' is in train and test (1 of these); only for comparison"
+        "LEAKY: speaker 'x' is in train and test (1 shared); only for comparison"
     ]
 
 

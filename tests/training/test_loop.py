@@ -144,4 +144,4 @@ def test_another_config_in_the_same_workdir_is_refused(home, config, uninterrupt
     other.update_from_flattened_dict({field: value})
     process = start_train(uninterrupted[1], other)
     assert process.wait(240) != 0
-    assert f"holds a run with config.{field}=" in read_log(uninterrupted[1])
+    assert f"contains a run with config.{field}=" in read_log(uninterrupted[1])

@@ -22,7 +22,11 @@ STOP_TIMEOUT_SECONDS = 90
 
 
 def start_train(records, workdir, devices, *more_arguments):
-    arguments = ["--config=tests/chaos/small.py", f"--config.data.path={records}", f"--workdir={workdir}"]
+    arguments = [
+        "--config=tests/chaos/small_config.py",
+        f"--config.data.path={records}",
+        f"--workdir={workdir}",
+    ]
     command = [sys.executable, "launch/train.py", *arguments, "--config.train.epochs=6", *more_arguments]
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -41,7 +41,7 @@ def test_a_resumed_run_drops_what_it_does_again(tmp_path):
         (b'{"step": 2, "spl', "not JSON: Unterminated string"),
         (b"[" * 100_000, "not JSON: maximum recursion"),
         (b'{"step": "\xff"}', "not JSON: 'utf-8' codec"),
-        (b"[]", "fields step and split: expected a number and a name"),
+        (b"[]", "fields step and split: expected an integer and a string"),
         (b'{"step": "2", "split": "epoch"}', "fields step and split"),
         (b'{"step": 2}', "fields step and split"),
     ],

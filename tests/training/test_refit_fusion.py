@@ -108,14 +108,14 @@ def test_hidden_labels_stay_hidden(run):
 
 
 def test_a_workdir_that_holds_a_run_is_refused(run):
-    with pytest.raises(ValueError, match=r"run: holds a run; choose another --workdir"):
+    with pytest.raises(ValueError, match=r"run: already contains a run; choose another --workdir"):
         refit(*load_trained_experiment(str(run / "run"), "best", ""), small_config(), str(run / "run"))
 
 
 def test_a_second_process_is_refused(run):
     with (
         lock_directory(str(run / "busy")),
-        pytest.raises(ValueError, match="another process is at work"),
+        pytest.raises(ValueError, match="another process is using it"),
     ):
         refit(*load_trained_experiment(str(run / "run"), "best", ""), small_config(), str(run / "busy"))
 
@@ -129,5 +129,5 @@ def test_other_clips_than_the_run_had_are_refused(run):
 
 def test_a_fusion_of_parts_is_refused(run):
     experiment = open_experiment(tiny_config(str(run / "records"), "am_fbp"))
-    with pytest.raises(ValueError, match=r"fusion 'am_fbp': expected one that takes one pooled vector"):
+    with pytest.raises(ValueError, match=r"fusion 'am_fbp': expected a fusion of one pooled vector"):
         refit(experiment, {}, {}, {}, small_config(), str(run / "no"))

@@ -57,10 +57,10 @@ def test_what_is_no_object(tmp_path, text, message):
     [
         ({"config": []}, "field config: expected dict, found list"),
         ({"runs": None}, "field runs: expected list, found NoneType"),
-        ({"replicas": "x"}, "field replicas: x, expected how many run side by side"),
-        ({"replicas": -1}, "field replicas: -1, expected how many"),
-        ({"replicas": True}, "field replicas: True, expected how many"),
-        ({"config": {"model": 1}}, "config.model: expected fields, found int"),
+        ({"replicas": "x"}, "field replicas: x, expected the number of replicas per group"),
+        ({"replicas": -1}, "field replicas: -1, expected the number"),
+        ({"replicas": True}, "field replicas: True, expected the number"),
+        ({"config": {"model": 1}}, "config.model: expected an object, found int"),
         ({"config": {**settings.base("concat").to_dict(), "x": 1}}, "config.x: there is no such field"),
     ],
 )
@@ -75,11 +75,14 @@ def test_a_plan(tmp_path, plan, change, message):
     ("change", "message"),
     [
         ({"fold": "0"}, "field fold: expected int, found str"),
-        ({"clips": ["a"]}, "field speakers: expected 1 names"),
-        ({"clips": ["a", 1]}, "field clips: expected 2 names"),
+        ({"clips": ["a"]}, "field speakers: expected 1 strings"),
+        ({"clips": ["a", 1]}, "field clips: expected 2 strings"),
         ({"labels": [0, 3]}, "field labels: expected -1 to 2"),
-        ({"labels": [0]}, r"field labels: expected finite numbers, \[2\]"),
-        ({"probabilities": [[1, 0], [0, 1]]}, r"field probabilities: expected finite numbers, \[2, 3\]"),
+        ({"labels": [0]}, r"field labels: expected finite numbers of shape \[2\]"),
+        (
+            {"probabilities": [[1, 0], [0, 1]]},
+            r"field probabilities: expected finite numbers of shape \[2, 3\]",
+        ),
         ({"probabilities": [[1], [0, 1]]}, "field probabilities: expected finite numbers"),
         ({"probabilities": [[float("nan"), 0, 1]] * 2}, "field probabilities: expected finite numbers"),
         ({"probabilities": [[10**30, 0, 1]] * 2}, "field probabilities: expected finite numbers"),

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.feature_records import write_features
-from emofuse_jax.training.crossval import crossval, replica_group
+from emofuse_jax.training.crossval import crossval, train_group
 from emofuse_jax.training.crossval.search_space import apply_trial
 from emofuse_jax.training.crossval.sweep import (
     can_trace_field,
@@ -40,19 +40,19 @@ def records(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sweep_run(records, tmp_path_factory):
     """The search, and which parts it looked at."""
-    workdir, parts, original_predict_part = (
+    workdir, parts, original_predict_split = (
         str(tmp_path_factory.mktemp("sweep")),
         set(),
-        replica_group.predict_part,
+        train_group.predict_split,
     )
 
-    def predict_and_record_part(context, replica_ids, model, part):
+    def predict_and_record_split(context, replica_ids, model, part):
         parts.add(part)
-        return original_predict_part(context, replica_ids, model, part)
+        return original_predict_split(context, replica_ids, model, part)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (replica_group, crossval):  # each has it by its own name
-            patch.setattr(module, "predict_part", predict_and_record_part)
+        for module in (train_group, crossval):  # each has it by its own name
+            patch.setattr(module, "predict_split", predict_and_record_split)
         results = sweep(small_config(records), workdir, TRIALS, folds=[0, 1], seeds=1)
     return workdir, results, parts
 
@@ -88,9 +88,9 @@ def test_started_again_it_trains_nothing_anew(sweep_run, records, monkeypatch):
     workdir, results, _ = sweep_run
     monkeypatch.setattr(crossval, "train_replica_group", None)
     assert sweep(small_config(records), workdir, TRIALS, folds=[0, 1], seeds=1) == results
-    with pytest.raises(ValueError, match="holds other trials"):
+    with pytest.raises(ValueError, match="was started with other trials"):
         sweep(small_config(records), workdir, [*TRIALS[:2], TRIALS[1]], folds=[0, 1], seeds=1)
-    with pytest.raises(ValueError, match="holds other folds or seeds"):
+    with pytest.raises(ValueError, match="was started with other folds or seeds"):
         sweep(small_config(records), workdir, TRIALS, folds=[0], seeds=1)
 
 

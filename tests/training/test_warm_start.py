@@ -90,10 +90,10 @@ def test_what_cannot_be_started_from_is_named(home):
         return load_warm_start(open_experiment(second_stage_config(home, fusion, **fields)))
 
     with pytest.raises(
-        ValueError, match=r"config.init.audio=.*audio: audio/fcn/conv1/bias is \(4,\) there, \(5,\)"
+        ValueError, match=r"config.init.audio=.*audio: audio/fcn/conv1/bias: shape \(4,\), expected \(5,\)"
     ):
         load_from(**{"model.audio.widths": (5, 8, 8, 8, 8)})
-    with pytest.raises(ValueError, match=r"config.init.video=.*: that run has no video"):
+    with pytest.raises(ValueError, match=r"config.init.video=.*: the source run has no video"):
         load_from(**{"init.video": str(home / "audio")})
     with pytest.raises(FileNotFoundError, match=r"nothing: holds no best checkpoint"):
         load_from(**{"init.video": str(home / "nothing")})
@@ -108,10 +108,14 @@ def test_a_stream_of_another_fold_is_refused(home):
     other.write_text(json.dumps(swapped))
     stats = home / "records" / "stats" / "fake_1fold"
     (stats / "fold_1.npz").write_bytes((stats / "fold_0.npz").read_bytes())
-    with pytest.raises(ValueError, match=r"was trained or validated on other clips than this fold's"):
+    with pytest.raises(
+        ValueError, match=r"was trained or validated on other clips; use a run of the same fold"
+    ):
         load_warm_start(open_experiment(second_stage_config(home, **{"data.fold": 1})))
 
 
 def test_a_stream_that_saw_hidden_labels_is_refused(home):
-    with pytest.raises(ValueError, match=r"saw labels that this run hides: fraction and seed \(1.0, 0\)"):
+    with pytest.raises(
+        ValueError, match=r"was trained with other labels: labelled_fraction and seed \(1.0, 0\)"
+    ):
         load_warm_start(open_experiment(second_stage_config(home, **{"data.labelled_fraction": 0.5})))

@@ -1,6 +1,8 @@
-"""Runs pip-audit on an environment: status 1 on findings, 0 with one line where its service is out of reach.
+"""Audits the packages of an environment with pip-audit.
 
-python tests/upgrade/audit.py PYTHON_OF_THE_ENVIRONMENT       # by a Python that has pip-audit
+    python tests/upgrade/audit.py PYTHON_OF_THE_ENVIRONMENT       # with a Python that has pip-audit
+
+The exit status is 1 if there are findings, and 0 with one line if the advisory service cannot be reached.
 """
 
 import json
@@ -12,7 +14,7 @@ PACKAGE = "emofuse"
 
 
 def main(python: str) -> int:
-    """Prints what was found; gives the status."""
+    """Prints the findings and returns the exit status."""
     freeze = [python, "-m", "pip", "list", "--format=freeze", "--exclude", PACKAGE]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(subprocess.run(freeze, capture_output=True, text=True, check=True).stdout)
@@ -26,11 +28,11 @@ def main(python: str) -> int:
 
 
 def parse_audit(output: str, errors: str) -> tuple[int, list[str]]:
-    """Status and what to say, from pip-audit's JSON and its remarks."""
+    """Returns the exit status and the lines to print, from pip-audit's JSON and its stderr."""
     try:
         packages = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        reason = (errors.strip().splitlines() or ["no answer"])[-1]
+        reason = (errors.strip().splitlines() or ["no output"])[-1]
         if "ConnectionError" in reason or "ServiceError" in reason or "timed out" in reason.lower():
             return 0, [f"pip-audit: its advisory service could not be reached; nothing was audited: {reason}"]
         return 1, [f"pip-audit failed: {reason}"]
@@ -40,7 +42,7 @@ def parse_audit(output: str, errors: str) -> tuple[int, list[str]]:
         reason = packages[0].get("skip_reason", "") if packages else "no packages"
         return 0, [f"pip-audit: its advisory service could not be reached; nothing was audited: {reason}"]
     lines = [
-        f"{one['name']} {one['version']}: {v['id']}, mended in {', '.join(v['fix_versions']) or 'no version'}"
+        f"{one['name']} {one['version']}: {v['id']}, fixed in {', '.join(v['fix_versions']) or 'no version'}"
         for one, v in findings
     ]
     unaudited_note = (

@@ -1,4 +1,4 @@
-"""What pyproject.toml names."""
+"""Reads the direct dependencies from pyproject.toml."""
 
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ PACKAGE = "emofuse"
 
 
 def requirements(project: dict, extras: Iterable[str]) -> Iterator[Requirement]:
-    """Direct dependencies of a project with some of its extras, and of those that these name."""
+    """Yields the direct dependencies of a project and of these extras; resolves extras that name extras."""
     texts = list(project["dependencies"])
     for extra in extras:
         texts += project["optional-dependencies"][extra]
@@ -22,6 +22,6 @@ def requirements(project: dict, extras: Iterable[str]) -> Iterator[Requirement]:
 
 
 def read_project(path: str) -> dict:
-    """The project's table of a pyproject.toml."""
+    """Returns the table `project` of a pyproject.toml."""
     with open(path, "rb") as file:
         return tomllib.load(file)["project"]

@@ -1,9 +1,9 @@
-"""THIRD_PARTY.md: every package that an install of emofuse brings, and its licence.
+"""Writes THIRD_PARTY.md: every package that is installed with emofuse, and its licence.
 
     python -m tests.upgrade.licences > THIRD_PARTY.md       # make licences
 
-Packages are those of the running environment that follow from pyproject.toml, through any number of steps.
-A direct dependency that is not installed here has a row too.
+The packages are the direct and indirect dependencies of pyproject.toml in the running environment. Direct
+dependencies that are not installed here have a row too.
 """
 
 import importlib.metadata
@@ -21,10 +21,10 @@ from tests.upgrade.direct import read_project, requirements
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ALWAYS = "always"
 TOOLS = {"make onnx": ("jax2onnx", "onnx-ir")}
-"""Packages that a make target installs without an extra."""
+"""Packages that a make target installs although no extra contains them."""
 
 UNSTATED_LICENCES = {"jax2onnx": "Apache-2.0", "torch": "BSD-3-Clause"}
-"""Not in its metadata, but in its licence file; seldom installed where this runs."""
+"""Licences that are stated in the package's licence file only, or of packages that may not be installed."""
 
 SHORT_NAMES = {
     "3-Clause BSD License": "BSD-3-Clause",
@@ -41,28 +41,31 @@ SHORT_NAMES = {
 }
 
 NOTES = {
-    "av": "The wheel carries FFmpeg (LGPL-3.0-or-later as built) and, beside it, x264 and x265"
-    " (GPL-2.0-or-later). We decode with FFmpeg; x264 is called only to write the made clips of the demo and"
-    " of tests. Whoever passes the wheel on (an image, an installer) passes GPL code on: build PyAV against"
-    " an FFmpeg without them, or keep to the GPL's terms.",
-    "opencv-python-headless": "The wheel carries FFmpeg (LGPL-2.1-or-later), linked dynamically; no Qt in the"
-    " headless form. We call none of its codecs.",
-    "soxr": "LGPL-2.1-or-later, a shared library that can be replaced; used as it is.",
-    "soundfile": "Carries libsndfile (LGPL-2.1-or-later), a shared library; comes with librosa, not called.",
-    "numpy": "The wheel carries libgfortran and libquadmath (GPL-3.0 with GCC's runtime exception; LGPL).",
-    "scipy": "As numpy.",
-    "scikit-learn": "The wheel carries libgomp (GPL-3.0 with GCC's runtime exception); comes with librosa.",
-    "certifi": "MPL-2.0, file by file: a list of certificates, used as it is.",
-    "tqdm": "MPL-2.0 in part, file by file; used as it is.",
-    "hypothesis": "MPL-2.0, file by file; tests alone.",
-    "libtpu": "Not free software: Google's terms. Only where TPUs are used or planned for.",
-    "jax": "The extras cuda12 and cuda13 bring NVIDIA's libraries, under NVIDIA's terms; tpu brings libtpu.",
-    "torch": "On Linux it brings NVIDIA's libraries, under NVIDIA's terms; benchmarks alone.",
+    "av": "The wheel contains FFmpeg (LGPL-3.0-or-later as built), x264 and x265 (GPL-2.0-or-later). emofuse"
+    " decodes with FFmpeg; it calls x264 only to write the synthetic clips of the demo and of the tests. If"
+    " you distribute the wheel (in an image or an installer), you distribute GPL code: build PyAV with an"
+    " FFmpeg without x264 and x265, or comply with the GPL.",
+    "opencv-python-headless": "The wheel contains FFmpeg (LGPL-2.1-or-later), linked dynamically; the"
+    " headless package has no Qt. emofuse calls none of its codecs.",
+    "soxr": "LGPL-2.1-or-later, a shared library that can be replaced; used without changes.",
+    "soundfile": "Contains libsndfile (LGPL-2.1-or-later), a shared library; installed by librosa, not"
+    " called by emofuse.",
+    "numpy": "The wheel contains libgfortran and libquadmath (GPL-3.0 with GCC's runtime exception; LGPL).",
+    "scipy": "The same as for numpy.",
+    "scikit-learn": "The wheel contains libgomp (GPL-3.0 with GCC's runtime exception); installed by"
+    " librosa.",
+    "certifi": "MPL-2.0, which applies to each file: a list of certificates, used without changes.",
+    "tqdm": "Partly MPL-2.0, which applies to each file; used without changes.",
+    "hypothesis": "MPL-2.0, which applies to each file; used only by tests.",
+    "libtpu": "Proprietary: terms of Google. Needed only to use TPUs or to plan for them.",
+    "jax": "The extras cuda12 and cuda13 install NVIDIA's libraries, under NVIDIA's terms; tpu installs"
+    " libtpu.",
+    "torch": "On Linux it installs NVIDIA's libraries, under NVIDIA's terms; used only by benchmarks.",
 }
 
 
 def get_licence(name: str) -> str:
-    """What a package's metadata says, in short."""
+    """Returns the short name of a package's licence from its metadata, or "not stated"."""
     if name in UNSTATED_LICENCES:
         return UNSTATED_LICENCES[name]
     metadata = importlib.metadata.metadata(name)
@@ -78,7 +81,7 @@ def get_licence(name: str) -> str:
 
 
 def closure(wanted: Iterable[Requirement]) -> set[str]:
-    """Names of what these requirements bring, themselves among them, installed or not."""
+    """Returns the names of these requirements and of all their dependencies, installed or not."""
     visited, pending = (
         set(),
         [(canonicalize_name(one.name), extra) for one in wanted for extra in {"", *one.extras}],
@@ -103,7 +106,7 @@ def _requires(name: str) -> list[str]:
 
 
 def map_packages_to_extras() -> dict[str, list[str]]:
-    """Each package, and the extras that bring it; `always` alone where none is needed."""
+    """Returns for each package the extras that install it; only `always` if it needs no extra."""
     project = read_project(os.path.join(ROOT, "pyproject.toml"))
     extras_by_package, direct = (
         defaultdict(list),
@@ -123,7 +126,7 @@ def map_packages_to_extras() -> dict[str, list[str]]:
 
 
 def direct_dependencies(project: dict) -> set[str]:
-    """Names of all direct dependencies, of all extras."""
+    """Returns the names of all direct dependencies, including those of all extras."""
     return {one.name for one in requirements(project, project["optional-dependencies"])}
 
 
@@ -135,14 +138,14 @@ def _installed(name: str) -> str:
 
 
 def make_table() -> list[str]:
-    """The file's lines."""
+    """Returns the lines of THIRD_PARTY.md."""
     lines = [
         "# Third-party packages",
         "",
-        f"Made by `make licences` on Python {sys.version_info.major}.{sys.version_info.minor}; the licence is"
-        " what the package's metadata says. None of them is part of this repository or its wheel.",
+        f"Written by `make licences` on Python {sys.version_info.major}.{sys.version_info.minor}. The"
+        " licences are those in the packages' metadata. No package is part of this repository or its wheel.",
         "",
-        "| package | version | licence | brought by |",
+        "| package | version | licence | required by |",
         "|---|---|---|---|",
     ]
     for name, bringers in sorted(map_packages_to_extras().items()):
@@ -153,7 +156,7 @@ def make_table() -> list[str]:
             f"| {name} | {version or 'not installed here'} | {licence}{mark} | {', '.join(bringers)} |"
         )
     notes = [f"- **{name}**: {NOTES[name]}" for name in sorted(NOTES)]
-    return [*lines, "", "## What asks for attention", "", *notes]
+    return [*lines, "", "## Licences that need attention", "", *notes]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files of another schema are rejected in one line: what wrote them, what is read, and what to do."""
+"""Files of another schema raise an error of one line: who wrote them, which schema is read, what to do."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ OTHER_SCHEMAS = [
     (lambda current: 1, {"versions": {}}, "", None),
     (lambda current: current + 1, VERSIONS, ", written by emofuse 0.1.0", "update emofuse"),
 ]
-"""The other schema, what the file says of its writer, how the error repeats it, and the remedy."""
+"""Schema of the file, its field about the writer, how the error names the writer, and the remedy."""
 
 
 @pytest.fixture(params=OTHER_SCHEMAS, ids=["previous", "first", "next"])
@@ -30,7 +30,7 @@ def other(request):
 
 @pytest.fixture(params=[True, False], ids=["all_fields", "no_other_field"])
 def keep_fields(request):
-    """Another schema may lack fields that are read today."""
+    """Tests files with and without the current fields; files of another schema may lack them."""
     return request.param
 
 
@@ -80,7 +80,7 @@ def test_a_checkpoint(workdir, other, keep_fields):
 
 
 def test_a_bundle(tmp_path, other):
-    """Rejected by bundle.json alone, before another file is looked for."""
+    """Tests that bundle.json alone causes the error, before any other file is read."""
     file, current = tmp_path / format.MANIFEST_FILE, format.SCHEMA_VERSION
     changes = {"kind": format.BUNDLE_KIND, "schema": other[0](current), **other[1]}
     file.write_text(json.dumps(changes))

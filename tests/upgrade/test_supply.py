@@ -1,4 +1,4 @@
-"""What the package stands on: bounds of versions, licences, and how an audit ends."""
+"""Tests the dependencies: version bounds, licences, and the result of an audit."""
 
 import json
 import pathlib
@@ -28,14 +28,14 @@ def test_every_direct_dependency_has_a_licence():
 
 
 def test_what_binds_others_is_explained():
-    """Copyleft, and terms that are no licence of free software."""
+    """Tests that copyleft licences and proprietary terms have a note."""
     for name, _, licence, _ in ROWS:
         if re.search(r"GPL|MPL|EPL|CDDL|Terms|Proprietary", licence):
             assert name in NOTES, licence
 
 
 def test_every_direct_dependency_has_bounds():
-    """An upper one too, but for what is versioned by date or has no promise to break."""
+    """Tests that all have an upper bound, except packages with date versions or without stable versions."""
     unbounded = {"flatbuffers", "importlib_resources", "libtpu"}
     for one in requirements(PROJECT, PROJECT["optional-dependencies"]):
         operators = [bound.operator for bound in one.specifier]
@@ -57,7 +57,7 @@ def test_an_audit_with_findings_fails_and_names_them():
     ]
     status, lines = parse_audit(json.dumps({"dependencies": packages}), "")
     assert status == 1
-    assert lines == ["a 1.0: PYSEC-1, mended in 1.1", "pip-audit: 2 packages, 1 findings"]
+    assert lines == ["a 1.0: PYSEC-1, fixed in 1.1", "pip-audit: 2 packages, 1 findings"]
 
 
 def test_an_audit_without_its_service_says_so_and_passes():

@@ -29,7 +29,7 @@ def test_the_folder_that_hides_ours_is_named(users_folder, name):
     path.parent.mkdir(exist_ok=True)
     path.write_text("raise RuntimeError('imported')")
     importlib.invalidate_caches()
-    with pytest.raises(ValueError, match="hides emofuse's own package data_prep") as error:
+    with pytest.raises(ValueError, match="hides the package data_prep of emofuse") as error:
         check_prep_package()
     assert str(error.value).startswith(f"{users_folder / name.split('/')[0]}: hides")
     assert f"remove {users_folder} from PYTHONPATH" in str(error.value)
@@ -56,7 +56,7 @@ def test_a_link_to_our_folders_is_ours(users_folder):
 
 def test_a_missing_package_is_told(monkeypatch):
     monkeypatch.setattr(prep_package.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="data_prep: this part of emofuse is missing"):
+    with pytest.raises(ValueError, match="data_prep: this package of emofuse is missing"):
         check_prep_package()
 
 
@@ -65,4 +65,4 @@ def test_serving_media_says_so(tmp_path):
     (tmp_path / "data_prep" / "__init__.py").write_text("raise RuntimeError('imported')")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport emofuse_jax.serving.media.predict_file"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stderr.splitlines()[-1].startswith(f"ValueError: {tmp_path}/data_prep: hides emofuse's own")
+    assert done.stderr.splitlines()[-1].startswith(f"ValueError: {tmp_path}/data_prep: hides the package")

@@ -1,6 +1,8 @@
-"""Progress where there is no terminal: a line every ten seconds, and one at the end."""
+"""Progress: one line in a notebook, and without a terminal a line every ten seconds and one at the end."""
 
+import sys
 import time
+import types
 
 from emofuse_jax.training.progress import show_progress
 from emofuse_jax.utils.progress_bar import progress_bar
@@ -41,3 +43,14 @@ def test_other_processes_show_nothing(capsys):
     with show_progress(4, 0, 8, "am_fbp", active=False) as report_progress:
         report_progress(4)
     assert capsys.readouterr().err == ""
+
+
+def test_a_notebook_shows_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    with progress_bar("clips", first=2) as update:
+        for done in (3, 4, 5):
+            update(done, 5, status="12 clips/s")
+    lines = capsys.readouterr().err.rstrip().split("\n")
+    assert len(lines) == 1
+    assert "100%" in lines[0]
+    assert "5/5, 12 clips/s" in lines[0]

@@ -1,13 +1,14 @@
-"""Augmentation on the device, inside the jitted step, from a per-step key.
+"""Augments batches on the device, inside the jitted step, with a random key per step.
 
-Every function takes and gives a `Batch`; static shapes; a row of padding stays padding.
+Every function takes and returns a `Batch`. Shapes are static, and padded rows stay padded.
 """
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import ml_collections
+from jaxtyping import Array, Float, Int, UInt8
 
 from emofuse_jax.data.augment.audio_effects import augment_audio, spec_augment
 from emofuse_jax.data.augment.mixup import mixup
@@ -15,17 +16,26 @@ from emofuse_jax.data.feature_shapes import audio_step_mask
 from emofuse_jax.types import Batch, PRNGKey
 
 
-def augment(batch: Batch, key: PRNGKey, config, *, units_per_neper: float = 1.0) -> Batch:
-    """Applies every augmentation that `config` (settings/experiment.py, `augment`) turns on.
+def augment(
+    batch: Batch, key: PRNGKey, config: ml_collections.ConfigDict, *, units_per_neper: float = 1.0
+) -> Batch:
+    """Applies every augmentation that `config` turns on and returns the new batch.
 
-    `units_per_neper`: one neper in the unit of the spectrogram (data/spectrogram_units.py).
+    Args:
+      batch: The batch.
+      key: Random key of the step.
+      config: `config.augment` (settings/experiment.py, `augment_defaults`).
+      units_per_neper: One neper in the unit of the spectrogram (data/spectrogram_units.py).
+
+    Raises:
+      ValueError: `config.frames` or `config.crop` is larger than the number of frames or steps of a clip.
     """
     keys = jax.random.split(key, 6)
     if config.frames:
         batch = sample_frames(batch, keys[0], config.frames)
     if config.flip:
         batch = flip_faces(batch, keys[1])
-    if config.shift and batch.faces.size:  # records of features alone hold no crops
+    if config.shift and batch.faces.size:  # records that store only features have no face crops
         batch = shift_faces(batch, keys[2], config.shift)
     if config.brightness or config.contrast:
         batch = jitter_colours(batch, keys[3], brightness=config.brightness, contrast=config.contrast)
@@ -42,10 +52,17 @@ def augment(batch: Batch, key: PRNGKey, config, *, units_per_neper: float = 1.0)
 
 
 def sample_frames(batch: Batch, key: PRNGKey, frame_count: int) -> Batch:
-    """Keeps `frame_count` random frames, one from each equal part of the clip (AM-FBP, arXiv 2111.08910)."""
+    """Returns the batch with `frame_count` random frames of each clip, one from each of `frame_count` parts.
+
+    The parts are equally long, as in AM-FBP (Zhou et al., 2021, arXiv 2111.08910). Faces, face features and
+    their mask have shape [b frame_count ...] in the result.
+
+    Raises:
+      ValueError: The clips have fewer than `frame_count` frames.
+    """
     b, s = batch.face_mask.shape
     if frame_count > s:
-        raise ValueError(f"augment.frames={frame_count}: the records hold {s} frames a clip")
+        raise ValueError(f"augment.frames={frame_count}: expected at most {s}, the frames of a clip")
     edges = jnp.arange(frame_count + 1) * s // frame_count
     offsets = jax.random.uniform(key, (b, frame_count))
     frame_indices = (edges[:-1] + offsets * (edges[1:] - edges[:-1])).astype(jnp.int32)  # b n
@@ -60,27 +77,36 @@ def sample_frames(batch: Batch, key: PRNGKey, frame_count: int) -> Batch:
 
 
 def flip_faces(batch: Batch, key: PRNGKey) -> Batch:
-    """Mirrors all faces of a clip, for half of the clips."""
+    """Returns the batch with the faces of half of the clips, chosen at random, mirrored left to right."""
     is_mirrored = jax.random.bernoulli(key, 0.5, batch.label.shape)
     faces = jnp.where(is_mirrored[:, None, None, None, None], batch.faces[:, :, :, ::-1], batch.faces)
     return dataclasses.replace(batch, faces=faces)
 
 
 def shift_faces(batch: Batch, key: PRNGKey, pixels: int) -> Batch:
-    """Moves the faces of a clip by up to `pixels` in x and y; the border repeats."""
+    """Returns the batch with all faces of a clip shifted by one random offset, up to `pixels` in x and y.
+
+    The pixels at the border are repeated.
+    """
     b, *shape = batch.faces.shape
     top_left_corners = jax.random.randint(key, (b, 2), 0, 2 * pixels + 1)
     border = ((0, 0), (0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
     padded = jnp.pad(batch.faces, border, mode="edge")
 
-    def crop_faces(faces, top_left):
-        return jax.lax.dynamic_slice(faces, (0, top_left[0], top_left[1], 0), shape)  # s h w 3
+    def crop_faces(
+        faces: UInt8[Array, "s padded_h padded_w 3"], top_left: Int[Array, "2"]
+    ) -> UInt8[Array, "s h w 3"]:
+        return jax.lax.dynamic_slice(faces, (0, top_left[0], top_left[1], 0), shape)
 
     return dataclasses.replace(batch, faces=jax.vmap(crop_faces)(padded, top_left_corners))
 
 
 def jitter_colours(batch: Batch, key: PRNGKey, *, brightness: float, contrast: float) -> Batch:
-    """Per clip: `gain * (x - 128) + 128 + offset`, offset in +-255 brightness, gain in 1 +- contrast."""
+    """Changes the brightness and contrast of all faces of a clip: `gain * (x - 128) + 128 + offset`.
+
+    The offset is uniform in +-255 `brightness`, the gain in 1 +- `contrast`. Returns the new batch, whose
+    faces are uint8 too.
+    """
     shape = (batch.label.shape[0], 1, 1, 1, 1)
     key_offset, key_gain = jax.random.split(key)
     offset = 255.0 * brightness * jax.random.uniform(key_offset, shape, minval=-1.0)
@@ -92,9 +118,10 @@ def jitter_colours(batch: Batch, key: PRNGKey, *, brightness: float, contrast: f
 def modality_dropout(
     batch: Batch, key: PRNGKey, *, audio_rate: float | Float[Array, ""], video_rate: float | Float[Array, ""]
 ) -> Batch:
-    """Hides the sound with probability `audio_rate`, else the faces with probability `video_rate`.
+    """Hides the audio of a clip with probability `audio_rate`, or its faces with probability `video_rate`.
 
-    Never both: of a clip that lacks one stream, the other stays.
+    Returns the batch with new masks, which are False for the hidden modality. A clip never loses both: if it
+    has only one modality, this one is not hidden. `audio_rate + video_rate` should be at most 1.
     """
     uniform = jax.random.uniform(key, batch.label.shape)
     drop_audio = (uniform < audio_rate) & batch.face_mask.any(axis=1)

@@ -1,22 +1,40 @@
-"""Augmentation of spectrograms on the device: crops, masks, loudness, speed, pitch, noise and reverberation.
+"""Augments spectrograms on the device: crops, masks, loudness, speed, pitch, noise and reverberation.
 
-Noise and reverberation add up powers, as they do in expectation for sounds that do not know of each other: a
-recipe's numbers become powers by `exp(2 x / neper)` (data/spectrogram_units.py) and numbers again.
+Noise and reverberation add powers, which holds in expectation for uncorrelated signals. A recipe's values x
+are converted to powers by `exp(2 x / units_per_neper)` (data/spectrogram_units.py) and back.
 """
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import ml_collections
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.types import Batch, PRNGKey
 
+DecayAndSum = tuple[Float[Array, "b t f"], Float[Array, "b t f"]]
+"""Decay over some steps, and the decayed sum of their powers: what the scan of `reverberate` combines."""
 
-def augment_audio(batch: Batch, key: PRNGKey, config, *, units_per_neper: float) -> Batch:
-    """Crop, speed, pitch, reverberation and noise, as `config` asks (`augment_defaults`)."""
-    if not batch.audio.size:  # records of features alone
+
+def augment_audio(
+    batch: Batch, key: PRNGKey, config: ml_collections.ConfigDict, *, units_per_neper: float
+) -> Batch:
+    """Applies the enabled effects and returns the new batch.
+
+    The order is crop, speed, pitch, equalizer, style, reverberation, noise.
+
+    Args:
+      batch: The batch; returned unchanged if it has no spectrogram.
+      key: Random key of the step.
+      config: `config.augment` (settings/experiment.py, `augment_defaults`).
+      units_per_neper: One neper in the unit of the spectrogram (data/spectrogram_units.py).
+
+    Raises:
+      ValueError: `config.crop` is larger than the number of steps.
+    """
+    if not batch.audio.size:  # records that store only features
         return batch
     keys = jax.random.split(key, 7)
     if config.crop:
@@ -45,13 +63,19 @@ def augment_audio(batch: Batch, key: PRNGKey, config, *, units_per_neper: float)
 
 
 def crop_time(batch: Batch, key: PRNGKey, steps: int) -> Batch:
-    """A random window of each clip; a shorter clip stays whole. ValueError where all clips are shorter."""
+    """Returns the batch with each clip cropped to a random window of `steps` steps.
+
+    A shorter clip loses only padding. The spectrogram has shape [b steps f] in the result.
+
+    Raises:
+      ValueError: `steps` is larger than the number of steps in the batch.
+    """
     t, length = batch.audio.shape[1], batch.audio_mask.sum(1)
     if steps > t:
-        raise ValueError(f"augment.crop={steps}: clips have {t} steps")
+        raise ValueError(f"augment.crop={steps}: expected at most {t}, the steps of a clip in the batch")
     starts = jax.random.uniform(key, length.shape) * (jnp.maximum(length - steps, 0) + 1)
 
-    def take_window(values, start):
+    def take_window(values: Shaped[Array, "t *rest"], start: Int[Array, ""]) -> Shaped[Array, "n *rest"]:
         return jax.lax.dynamic_slice_in_dim(values, start, steps)
 
     audio, mask = (
@@ -61,9 +85,10 @@ def crop_time(batch: Batch, key: PRNGKey, steps: int) -> Batch:
 
 
 def change_speed(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
-    """Each clip `exp(u)` times as fast, u in +-`max_log_rate`; what then lies past the last step is cut.
+    """Makes each clip `exp(u)` times as fast, u uniform in +-`max_log_rate`; cuts steps that no longer fit.
 
-    Linear interpolation between steps (tempo; Ko et al., 2015, change the pitch with it: see `shift_pitch`).
+    Returns the new batch. Interpolates linearly between steps, so that only the tempo changes. (Ko et al.,
+    2015, change the pitch too; see `shift_pitch`.)
     """
     t, length = batch.audio.shape[1], batch.audio_mask.sum(1)
     rate = jnp.exp(max_log_rate * jax.random.uniform(key, length.shape, minval=-1.0))
@@ -76,10 +101,11 @@ def change_speed(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
 
 
 def shift_pitch(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
-    """Stretches the axis of bins of each clip by `exp(u)`, u in +-`max_log_rate`: formants too.
+    """Stretches each clip's frequency axis by `exp(u)`, u uniform in +-`max_log_rate`; repeats the last bin.
 
-    A change of all by one factor where bins are even in Hz; of mel filters so below 1 kHz, and more of it
-    above (vocal tract length perturbation, Jaitly & Hinton, 2013). Past the last bin it repeats.
+    Returns the new batch. Pitch and formants change together. If the bins are evenly spaced in Hz, all
+    frequencies change by one factor; with mel filters this holds below 1 kHz, and higher frequencies change
+    more (vocal tract length perturbation, Jaitly & Hinton, 2013).
     """
     f = batch.audio.shape[2]
     rate = jnp.exp(max_log_rate * jax.random.uniform(key, batch.label.shape, minval=-1.0))
@@ -89,9 +115,10 @@ def shift_pitch(batch: Batch, key: PRNGKey, max_log_rate: float) -> Batch:
 
 
 def equalize(batch: Batch, key: PRNGKey, max_gain: float) -> Batch:
-    """Adds to each clip's bins a curve through five random heights in +-`max_gain`, linear between them.
+    """Adds a random curve over the bins to each clip: linear between five values in +-`max_gain`.
 
-    As another microphone, or another speaker's long-term spectrum, would (FilterAugment, arXiv 2110.03282).
+    Returns the new batch. `max_gain` is in the unit of the spectrogram. This imitates another microphone or
+    the long-term spectrum of another speaker (FilterAugment, arXiv 2110.03282).
     """
     f = batch.audio.shape[2]
     node_gains = max_gain * jax.random.uniform(key, (batch.label.shape[0], 5, 1), minval=-1.0)
@@ -101,12 +128,13 @@ def equalize(batch: Batch, key: PRNGKey, max_gain: float) -> Batch:
 
 
 def mix_style(batch: Batch, key: PRNGKey, probability: float, *, alpha: float = 0.3) -> Batch:
-    """With probability `probability` a clip's mean and deviation of each bin, mixed with those of another
-    clip.
+    """Mixes the mean and deviation of each bin of a clip with those of another clip; returns the new batch.
 
-    `x' = (x - mu_i) / sd_i * sd + mu`, `sd = s sd_i + (1 - s) sd_j`, likewise mu; s ~ Beta(alpha, alpha), j
-    is row b - 1 - i. The label stays: what differs in the long-term spectrum is voice and room (MixStyle,
-    Zhou et al., arXiv 2104.02008, over bins). Clips without sound stay as they are.
+    `x' = (x - mu_i) / sd_i * sd + mu` with `sd = s sd_i + (1 - s) sd_j`, mu likewise, s ~ Beta(alpha, alpha);
+    i is the row of the clip and j = b - 1 - i that of the other one. A clip is changed with probability
+    `probability`; clips without audio, or whose other clip has no audio, are not changed. The label does not
+    change, because the long-term spectrum describes voice and room (MixStyle, Zhou et al., arXiv 2104.02008,
+    applied to bins).
     """
     key_weight, key_mixed = jax.random.split(key)
     mask = batch.audio_mask
@@ -125,10 +153,11 @@ def mix_style(batch: Batch, key: PRNGKey, probability: float, *, alpha: float = 
 def reverberate(
     batch: Batch, key: PRNGKey, probability: float, *, steps: int, units_per_neper: float
 ) -> Batch:
-    """With probability `probability` a room: `y_i = x_i + g sum_k a^k x_(i-k)` of powers.
+    """Adds reverberation with probability `probability`: `y_i = x_i + g sum_k a^k x_(i-k)` of powers.
 
-    `a` lets power fall by 60 dB in 10 to `steps` steps; the sum of what comes back is 0 to 15 dB below the
-    direct sound. Reference: the exponential decay of Polack's model of late reverberation.
+    x_i is the power of step i and y_i the power after it. `a` makes the power fall by 60 dB in a random
+    number of steps, 10 to `steps`; `g` makes the summed reverberation 0 to 15 dB weaker than the direct
+    sound. Returns the new batch. Reference: exponential decay in Polack's model of late reverberation.
     """
     keys = jax.random.split(key, 3)
     batch_shape = batch.label.shape
@@ -140,7 +169,7 @@ def reverberate(
         batch.audio_mask[..., None], jnp.exp(batch.audio.astype(jnp.float32) * 2 / units_per_neper), 0
     )
 
-    def combine(first, second):
+    def combine(first: DecayAndSum, second: DecayAndSum) -> DecayAndSum:
         return first[0] * second[0], second[0] * first[1] + second[1]
 
     _, total = jax.lax.associative_scan(combine, (jnp.broadcast_to(decay, power.shape), power), axis=1)
@@ -157,11 +186,11 @@ def add_noise(
     snr_range_db: tuple[float, float],
     units_per_neper: float,
 ) -> Batch:
-    """With probability `probability` noise, its power in all bins `snr_range_db` dB (lowest, highest) below
-    the clip's.
+    """Adds noise to a clip with probability `probability`, at a random signal-to-noise ratio.
 
-    Its spectrum falls or rises by up to 20 dB over the bins; in each step and bin it is exponentially
-    distributed, as the power of Gaussian noise is.
+    Returns the new batch. The ratio of the total powers is uniform in `snr_range_db` (lowest, highest, in
+    dB). The spectrum of the noise falls or rises by up to 20 dB over the bins. Its power in each step and bin
+    is exponentially distributed, like that of Gaussian noise.
     """
     keys = jax.random.split(key, 4)
     batch_shape = batch.label.shape
@@ -187,8 +216,15 @@ def noisy_spectrogram(
     *,
     units_per_neper: float,
 ) -> Float[Array, "b t f"]:
-    """The spectrogram with noise `snr_db` dB below each clip's mean power; `tilt_bels` in bels over the
-    bins."""
+    """Returns the spectrogram in float32 with added noise; steps of padding get noise too.
+
+    Args:
+      batch: The batch.
+      key: Random key.
+      snr_db: Mean power of each clip over that of its noise, in dB.
+      tilt_bels: Change of the noise's spectrum from the first to the last bin, in bels (10 dB).
+      units_per_neper: One neper in the unit of the spectrogram.
+    """
     f = batch.audio.shape[2]
     step_mask = batch.audio_mask[..., None]
     x = batch.audio.astype(jnp.float32) * 2 / units_per_neper
@@ -208,16 +244,16 @@ def spec_augment(
     frequency_masks: tuple[int, int],
     max_gain: float,
 ) -> Batch:
-    """SpecAugment (arXiv 1904.08779) on the log spectrogram, and a random loudness.
+    """Applies SpecAugment (arXiv 1904.08779) to the log spectrogram and changes its loudness at random.
 
-    Masked stripes take the clip's mean per bin over its valid steps, so that no foreign value enters.
+    Returns the new batch. Masked intervals are filled with the clip's mean of each bin over its valid steps.
 
     Args:
-      batch: with `audio` [b t f].
-      key: of the step.
+      batch: The batch, with `audio` [b t f].
+      key: Random key of the step.
       time_masks: (number of masks, largest width in steps).
       frequency_masks: (number of masks, largest width in bins).
-      max_gain: largest change of loudness, in the unit of the spectrogram.
+      max_gain: Largest change of loudness, in the unit of the spectrogram.
     """
     key_time, key_frequency, key_gain = jax.random.split(key, 3)
     b, t, f = batch.audio.shape
@@ -234,7 +270,10 @@ def spec_augment(
 def random_intervals(
     key: PRNGKey, batch_size: int, size: int, length: Int[Array, " b"], count: int, max_width: int
 ) -> Bool[Array, "b n"]:
-    """`count` random intervals of up to `max_width` positions inside the first `length` of `size`."""
+    """Returns a mask [b size], True inside `count` random intervals of each row.
+
+    An interval has 0 to `max_width` positions and is within the first `length` positions of its row.
+    """
     is_inside = jnp.zeros((batch_size, size), bool)
     position = jnp.arange(size)
     for interval_key in jax.random.split(key, count):
@@ -247,13 +286,13 @@ def random_intervals(
 
 
 def interpolate(values: Float[Array, "n d"], positions: Float[Array, " m"]) -> Float[Array, "m d"]:
-    """Rows of `values` at fractional places, linear between two; `positions` in 0 to n - 1."""
+    """Returns the rows of `values` at the m fractional `positions` (0 to n - 1), by linear interpolation."""
     low = jnp.floor(positions).astype(jnp.int32)
     high, fraction = jnp.minimum(low + 1, len(values) - 1), (positions - low)[:, None]
     return (1 - fraction) * values[low] + fraction * values[high]
 
 
 def replace_audio(batch: Batch, audio: Float[Array, "b t f"], mask: Bool[Array, "b t"]) -> Batch:
-    """The batch with another spectrogram, zero at padding, in the dtype that it had."""
+    """Returns the batch with another spectrogram and mask; sets padding to zero and preserves the dtype."""
     audio = jnp.where(mask[..., None], audio, 0).astype(batch.audio.dtype)
     return dataclasses.replace(batch, audio=audio, audio_mask=mask)

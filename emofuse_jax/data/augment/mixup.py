@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al., arXiv 1710.09412): each clip with a share of another one of the batch."""
+"""Mixup (Zhang et al., arXiv 1710.09412): mixes each clip with another clip of the batch."""
 
 import dataclasses
 
@@ -14,13 +14,16 @@ MASK_OF_FIELD = {
     "audio_features": "audio_features_mask",
     "face_features": "face_mask",
 }
+"""Mask of each field of a batch that is mixed."""
 
 
 def mixup(batch: Batch, key: PRNGKey, alpha: float) -> Batch:
-    """Row i with the share `s_i` of row b - 1 - i, s_i ~ Beta(alpha, alpha), at most one half.
+    """Mixes row i with row j = b - 1 - i of the batch, `(1 - s) x_i + s x_j`, and returns the new batch.
 
-    Where one of the two has nothing, the other stands alone. The loss is `(1 - s) CE(y_i) + s CE(y_j)`
-    (`mixed_label`, `mixed_share`). Rows without a label, or beside one, stay as they are.
+    s is the smaller of v and 1 - v, v ~ Beta(alpha, alpha), for each row. If only one of the two clips has a
+    valid step or frame at a position, it is used without mixing. The result has `mixed_label` (y_j) and
+    `mixed_share` (s), for the loss `(1 - s) CE(y_i) + s CE(y_j)`. If row i or row j has no label, row i is
+    not changed and its share is 0.
     """
     has_label = (batch.weight > 0) & batch.label_mask & (batch.label >= 0)
     mix_weight = jax.random.beta(key, alpha, alpha, batch.label.shape)
@@ -37,7 +40,11 @@ def mixup(batch: Batch, key: PRNGKey, alpha: float) -> Batch:
 def blend(
     values: Num[Array, "b l *d"], mask: Bool[Array, "b l"], mix_weight: Float[Array, " b"]
 ) -> Num[Array, "b l *d"]:
-    """`(1 - s) v_i + s v_j` where both are valid, else the valid one."""
+    """Returns `(1 - s) v_i + s v_j` at positions at which rows i and j = b - 1 - i of `values` are valid.
+
+    At other positions the result is the valid row of the two. `mix_weight` is s; rows with s = 0 do not
+    change. Integer dtypes are rounded.
+    """
     trailing_shape = (1,) * (values.ndim - 2)
     step_weight = mix_weight[:, None] * jnp.ones_like(mask)
     step_weight = jnp.where(mask & mask[::-1], step_weight, ((mix_weight > 0)[:, None] & ~mask)).reshape(

@@ -1,1 +1,1 @@
-"""Writes datasets: shards, manifest, splits, statistics, TFDS metadata."""
+"""Writes directories of records: shards, manifest, splits, statistics, TFDS metadata."""

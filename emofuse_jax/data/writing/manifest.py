@@ -1,9 +1,11 @@
-"""manifest.csv: one row for each clip, with its status and where its record is."""
+"""Writes manifest.csv: one row for each clip, with its status and the position of its record."""
 
 import csv
 import io
 import os
+from collections.abc import Sequence
 
+from emofuse_jax.data.metadata import ManifestRow
 from emofuse_jax.utils.files import write_atomic
 
 MANIFEST_COLUMNS = (
@@ -23,13 +25,26 @@ MANIFEST_COLUMNS = (
 )
 
 
-def write_manifest(output: str, rows: list[dict]) -> None:
-    """manifest.csv: a row for each clip, in order."""
+def write_manifest(output: str, rows: Sequence[ManifestRow]) -> None:
+    """Writes manifest.csv atomically into the directory `output`, one line for each row, in order.
+
+    Args:
+      output: Directory of the records.
+      rows: A dict for each clip with keys from MANIFEST_COLUMNS; missing values are written as empty.
+
+    Raises:
+      OSError: The file cannot be written.
+      ValueError: A row has a key that is not in MANIFEST_COLUMNS.
+    """
     text = io.StringIO(newline="")
-    # A lone return is left bare by Python before 3.13, and ends the row where it is read.
+    # Python before 3.13 does not quote a single carriage return, which then ends the row for the reader.
     has_bare_return = any("\r" in str(value) for row in rows for value in row.values())
-    quoting = csv.QUOTE_ALL if has_bare_return else csv.QUOTE_MINIMAL
-    writer = csv.DictWriter(text, MANIFEST_COLUMNS, lineterminator="\n", quoting=quoting)
+    writer = csv.DictWriter(
+        text,
+        MANIFEST_COLUMNS,
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if has_bare_return else csv.QUOTE_MINIMAL,
+    )
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(os.path.join(output, "manifest.csv"), text.getvalue().encode())

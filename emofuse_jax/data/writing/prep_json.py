@@ -1,10 +1,11 @@
-"""prep.json: everything that is needed to read the records, and to make them again."""
+"""Writes prep.json: everything that is needed to read the records and to prepare them again."""
 
-import dataclasses
 import hashlib
 import os
+from collections.abc import Sequence
 
 from emofuse_jax.data import records
+from emofuse_jax.data.metadata import ManifestRow, PrepMetadata, PrepSettingsDict, ShardFileFields
 from emofuse_jax.data.writing.corpus import Corpus
 from emofuse_jax.data.writing.shards import ShardPlan
 from emofuse_jax.utils.files import write_json
@@ -14,27 +15,30 @@ def write_prep_json(
     output: str,
     corpus: Corpus,
     plan: ShardPlan,
-    markers: list[dict],
-    rows: list[dict],
+    markers: Sequence[ShardFileFields],
+    rows: Sequence[ManifestRow],
     *,
     shape: records.RecordShape,
-    settings: dict,
+    settings: PrepSettingsDict,
     versions: dict[str, str],
 ) -> None:
-    """Writes prep.json.
+    """Writes prep.json atomically into the directory `output` (docs/formats.md describes its fields).
 
     Args:
-      output: directory of the records.
-      corpus: names, classes and speakers.
-      plan: names of the shards.
-      markers: of each shard: number of records and hash.
-      rows: of the manifest.
-      shape: dimensions that all records share.
-      settings: every setting that decides what a record holds.
-      versions: of the packages that made the records.
+      output: Directory of the records.
+      corpus: The corpus: name, classes, speakers.
+      plan: The shards: names.
+      markers: For each shard its number of `records` and `sha256`.
+      rows: Rows of the manifest; `path` and `sha256` of each are hashed.
+      shape: Dimensions that all records share.
+      settings: Every setting on which the content of the records depends.
+      versions: Versions of the packages that made the records.
+
+    Raises:
+      OSError: The file cannot be written.
     """
     sources_hash = hashlib.sha256("".join(f"{row['path']}\0{row['sha256']}\n" for row in rows).encode())
-    values = {
+    values: PrepMetadata = {
         "schema_version": records.SCHEMA_VERSION,
         "corpus": corpus.name,
         "dataset": plan.dataset,
@@ -43,7 +47,7 @@ def write_prep_json(
         "sex": dict(sorted(corpus.sex.items())),
         "class_map": corpus.class_map,
         "settings": settings,
-        "shape": dataclasses.asdict(shape),
+        "shape": shape.to_dict(),
         "frames": settings["face"]["frames"],
         "versions": versions,
         "sources_sha256": sources_hash.hexdigest(),

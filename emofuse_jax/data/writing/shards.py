@@ -1,58 +1,84 @@
-"""Shards of a preparation that may be stopped at any moment: written aside, renamed, noted when complete."""
+"""Writes shards so that a preparation can be stopped at any moment and resumed.
+
+A shard is written to a temporary file, renamed when it is complete, and then gets a marker file.
+"""
 
 import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 
 from array_record.python import array_record_module
 
 from emofuse_jax.data import records
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.metadata import ManifestRow, PrepIdentity, ShardFileFields, ShardMarker
+from emofuse_jax.data.writing.corpus import MediaClip
 from emofuse_jax.utils.files import file_sha256, write_json
 
 CLIPS_PER_SHARD = 64
+"""Default number of clips in a shard."""
 PROGRESS_FOLDER = ".prepare"
-"""Folder in the output that holds the lock, the identity of the preparation, and a note for each shard."""
+"""Folder in the output with the lock, the preparation's identity, and a marker for each complete shard."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlan:
-    """Which clips go to which shard: blocks of equal size, fixed before the first is decoded."""
+    """Assigns the clips to shards: blocks of equal size in order, fixed before any clip is decoded."""
 
     output: str
+    """Directory of the records."""
     dataset: str
-    clips: tuple[Clip, ...]
+    """Name of the dataset, the first part of the shards' file names."""
+    clips: tuple[MediaClip, ...]
+    """All clips, in order."""
     num_shards: int
+    """Number of shards."""
 
-    def clips_in_shard(self, shard: int) -> tuple[Clip, ...]:
-        """The clips of a shard."""
+    def clips_in_shard(self, shard: int) -> tuple[MediaClip, ...]:
+        """Returns the clips of shard number `shard`, which starts at 0."""
         n = len(self.clips)
         return self.clips[shard * n // self.num_shards : (shard + 1) * n // self.num_shards]
 
     def name(self, shard: int) -> str:
-        """File name of a shard."""
+        """Returns the file name of a shard."""
         return records.shard_name(self.dataset, shard, self.num_shards)
 
     def marker_path(self, shard: int) -> str:
-        """Path of the note that says a shard is complete."""
+        """Returns the path of the marker file that exists if a shard is complete."""
         return os.path.join(self.output, PROGRESS_FOLDER, f"shard_{shard:05d}.json")
 
-    def read_marker(self, shard: int) -> dict | None:
-        """The note of a shard that is complete, or None."""
+    def read_marker(self, shard: int) -> ShardMarker | None:
+        """Returns the marker of a complete shard: its number of records, bytes, hash and manifest rows.
+
+        None if the marker or the shard is missing, or the shard has another size than the marker says.
+
+        Raises:
+          ValueError: The marker is not valid JSON.
+          KeyError: The marker has no field `bytes`.
+          OSError: The marker cannot be read.
+        """
         path = os.path.join(self.output, self.name(shard))
         try:
             with open(self.marker_path(shard), encoding="utf-8") as file:
-                marker = json.load(file)
+                marker: ShardMarker = json.load(file)
             return marker if os.path.getsize(path) == marker["bytes"] else None
         except FileNotFoundError:
             return None
 
 
-def plan_shards(output: str, dataset: str, clips: tuple[Clip, ...], num_shards: int | None) -> ShardPlan:
-    """A shard for every 64 clips unless `num_shards` is given; raises ValueError when `num_shards` is not in
-    1 to n."""
+def file_safe_name(dataset: str) -> str:
+    """Returns the name of a data set with `_` for each character that names of shards can't have."""
+    return re.sub(r"\W", "_", dataset)
+
+
+def plan_shards(output: str, dataset: str, clips: tuple[MediaClip, ...], num_shards: int | None) -> ShardPlan:
+    """Returns the plan for `num_shards` shards, by default one for every CLIPS_PER_SHARD clips.
+
+    Raises:
+      ValueError: `num_shards` is not between 1 and the number of clips, or there are no clips.
+    """
     if num_shards is None:
         num_shards = -(-len(clips) // CLIPS_PER_SHARD)
     if not 1 <= num_shards <= len(clips):
@@ -61,33 +87,49 @@ def plan_shards(output: str, dataset: str, clips: tuple[Clip, ...], num_shards: 
 
 
 def write_shard(
-    plan: ShardPlan, shard: int, rows: list[dict], encoded_records: Iterable[bytes | None]
+    plan: ShardPlan, shard: int, rows: list[ManifestRow], encoded_records: Iterable[bytes | None]
 ) -> None:
-    """Writes one shard and then its note; `rows` is filled while `encoded_records` is drawn (None: a failed
-    clip)."""
+    """Writes one shard, to the file `plan.name(shard)`, and then its marker, to `plan.marker_path(shard)`.
+
+    Args:
+      plan: The plan of all shards.
+      shard: Number of the shard.
+      rows: Rows of the manifest for the marker; the caller may fill the list while `encoded_records` is
+        consumed.
+      encoded_records: The encoded record of each clip; None for a failed clip, which has no record.
+
+    Raises:
+      OSError: A file cannot be written, e.g. because the disk is full.
+    """
     path = os.path.join(plan.output, plan.name(shard))
-    with _runtime_error_as_oserror(path + ".tmp"):
-        writer = array_record_module.ArrayRecordWriter(path + ".tmp", records.WRITER_OPTIONS)
+    file_fields = write_shard_file(path + ".tmp", encoded_records)
+    os.replace(path + ".tmp", path)
+    marker: ShardMarker = {**file_fields, "rows": rows}
+    write_json(plan.marker_path(shard), marker)
+
+
+def write_shard_file(path: str, encoded_records: Iterable[bytes | None]) -> ShardFileFields:
+    """Writes the records of one shard to the file `path`, leaving out None.
+
+    Returns `{"records": number of records, "bytes": size of the file, "sha256": its hash}`. Raises OSError if
+    the file cannot be written, for example because the disk is full.
+    """
+    with _runtime_error_as_oserror(path):
+        writer = array_record_module.ArrayRecordWriter(path, records.WRITER_OPTIONS)
     num_records = 0
     for data in encoded_records:
         if data is not None:
-            with _runtime_error_as_oserror(path + ".tmp"):
+            with _runtime_error_as_oserror(path):
                 writer.write(data)
             num_records += 1
-    with _runtime_error_as_oserror(path + ".tmp"):
+    with _runtime_error_as_oserror(path):
         writer.close()
-    marker = {
-        "records": num_records,
-        "bytes": os.path.getsize(path + ".tmp"),
-        "sha256": file_sha256(path + ".tmp"),
-    }
-    os.replace(path + ".tmp", path)
-    write_json(plan.marker_path(shard), {**marker, "rows": rows})
+    return {"records": num_records, "bytes": os.path.getsize(path), "sha256": file_sha256(path)}
 
 
 @contextlib.contextmanager
 def _runtime_error_as_oserror(path: str) -> Iterator[None]:
-    """OSError for the RuntimeError by which ArrayRecord tells that the disk is full."""
+    """Raises OSError with the path if the `with` block raises ArrayRecord's RuntimeError (disk full)."""
     try:
         yield
     except RuntimeError as error:
@@ -95,7 +137,11 @@ def _runtime_error_as_oserror(path: str) -> Iterator[None]:
 
 
 def read_shard(path: str, batch_size: int = 16) -> Iterator[bytes]:
-    """The records of a shard in order, a few at a time."""
+    """Yields the encoded records of a shard in order; reads `batch_size` records at a time.
+
+    Raises:
+      RuntimeError: The shard is missing or damaged (raised by ArrayRecord).
+    """
     reader = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0")
     try:
         num_records = reader.num_records()
@@ -105,31 +151,44 @@ def read_shard(path: str, batch_size: int = 16) -> Iterator[bytes]:
         reader.close()
 
 
-def begin_or_resume(output: str, identity: dict) -> dict:
-    """Begins or continues a preparation, and gives the identity that it was begun with.
+def begin_or_resume(output: str, identity: PrepIdentity) -> PrepIdentity:
+    """Starts or resumes a preparation in a directory and returns the identity that it was started with.
 
-    Raises ValueError naming what differs from the one begun here.
+    At the start it stores `identity` in the directory. When it resumes, the stored identity is compared
+    with `identity`; file names of ONNX models may differ.
+
+    Args:
+      output: Directory of the records; it must exist.
+      identity: Everything that must not change, as JSON values; `settings` are those of prep.json.
+
+    Raises:
+      ValueError: The directory has another preparation or other records, or the stored identity is not valid
+        JSON; names the first field that differs.
+      OSError: The directory cannot be read, or the identity cannot be written.
     """
     path = os.path.join(output, PROGRESS_FOLDER, "identity.json")
     if not os.path.exists(path):
         if any(f"-{records.TFDS_SPLIT}.array_record" in name for name in os.listdir(output)):
-            raise ValueError(f"{output}: holds records of something else; use another --output")
+            raise ValueError(f"{output}: contains records of another preparation; use another --output")
         write_json(path, identity)
     with open(path, encoding="utf-8") as file:
-        stored_identity = json.load(file)
+        stored_identity: PrepIdentity = json.load(file)
     stored_fields, current_fields = (
-        _flatten(one_identity | {"settings": records.comparable_settings(one_identity["settings"])})
+        _flatten({**one_identity, "settings": records.comparable_settings(one_identity["settings"])})
         for one_identity in (stored_identity, json.loads(json.dumps(identity)))
     )
     for name in [*current_fields, *stored_fields]:
         if stored_fields.get(name) != current_fields.get(name):
             difference = f"{name} {stored_fields.get(name)!r}, now {current_fields.get(name)!r}"
-            raise ValueError(f"{output}: was begun with {difference}; use another --output")
+            raise ValueError(
+                f"{output}: was started with {difference}; use the same value, or use another --output"
+            )
     return stored_identity
 
 
-def _flatten(values: dict, prefix: str = "") -> dict:
-    flat = {}
+def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Returns nested dicts as one dict with dotted keys."""
+    flat: dict[str, object] = {}
     for name, value in values.items():
         flat.update(
             _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}

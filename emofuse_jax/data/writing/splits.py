@@ -1,23 +1,26 @@
-"""Speaker-independent folds: test speakers by protocol, validation speakers a seeded part of the others."""
+"""Writes speaker-independent folds: protocols name the test speakers, a seed selects validation speakers."""
 
 import hashlib
 import importlib.resources
 import json
 import os
+from collections.abc import Sequence
 
+from emofuse_jax.data.metadata import FoldParts, ManifestRow, ProtocolDict, Split
 from emofuse_jax.data.writing.corpus import Corpus, EvaluationProtocol
 from emofuse_jax.utils.files import write_json
 
 VALIDATION_FRACTION = 0.2
-"""Share of a fold's training speakers that are held out for validation."""
+"""Fraction of the speakers that are not tested in a fold which are used for validation."""
 MAX_FOLDS = 5
+"""Number of folds of corpora without a protocol; fewer if there are fewer speakers."""
 
 
 def list_protocols(corpus: Corpus) -> list[EvaluationProtocol]:
-    """The shipped protocols of a corpus whose speakers are all here; without one, seeded speaker groups.
+    """Returns the protocols of a corpus whose speakers are all present.
 
-    Those that the corpus's reader found come first. One speaker alone can't be split by speaker: the list is
-    empty.
+    First come those of the corpus reader, then the shipped ones. If there are none, the result is a single
+    protocol with seeded groups of speakers; with only one speaker it is empty.
     """
     speakers = {clip.speaker for clip in corpus.clips}
     corpus_protocols = [protocol for protocol in corpus.protocols if set(protocol.speakers) <= speakers]
@@ -27,15 +30,15 @@ def list_protocols(corpus: Corpus) -> list[EvaluationProtocol]:
 
 
 def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[EvaluationProtocol]:
+    """Returns the shipped protocols (protocols/*.json) of a corpus whose speakers are all in `speakers`."""
     folder = importlib.resources.files("emofuse_jax.data.writing") / "protocols"
     matching_protocols = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".json"):
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values: ProtocolDict = json.loads(file.read_text(encoding="utf-8"))
             if values["corpus"] == corpus_name and set(values["speakers"]) <= speakers:
-                folds, validation_folds = (
-                    tuple(map(tuple, values.get(key, ()))) for key in ("folds", "validation")
-                )
+                folds = tuple(map(tuple, values["folds"]))
+                validation_folds = tuple(map(tuple, values.get("validation", ())))
                 name = file.name.removesuffix(".json")
                 matching_protocols.append(
                     EvaluationProtocol(name, tuple(values["speakers"]), folds, validation_folds)
@@ -44,6 +47,7 @@ def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[EvaluationP
 
 
 def _grouped_protocols(speakers: set[str], sex: dict[str, str]) -> list[EvaluationProtocol]:
+    """Returns one protocol with up to MAX_FOLDS seeded groups of speakers; an empty list for one speaker."""
     num_folds = min(MAX_FOLDS, len(speakers))
     if num_folds < 2:
         return []
@@ -53,11 +57,20 @@ def _grouped_protocols(speakers: set[str], sex: dict[str, str]) -> list[Evaluati
 
 
 def make_fold(
-    protocol: EvaluationProtocol, fold: int, rows: list[dict], sex: dict[str, str]
-) -> dict[str, list[str]]:
-    """Lists the clip_ids of `train`, `validation` and `test` from the manifest's rows.
+    protocol: EvaluationProtocol, fold: int, rows: Sequence[ManifestRow], sex: dict[str, str]
+) -> FoldParts:
+    """Returns a dict with three lists of clip_ids, `train`, `validation` and `test`, in manifest order.
 
-    Failed clips are nowhere; unlabelled ones may train (semi-supervised), never validate or test.
+    Failed clips are in no list. Unlabelled clips are only in `train` (for semi-supervised learning).
+
+    Args:
+      protocol: The evaluation protocol.
+      fold: Number of the fold.
+      rows: Rows of the manifest.
+      sex: 'f' or 'm' by speaker, to select validation speakers of both sexes.
+
+    Raises:
+      IndexError: The protocol has no such fold.
     """
     test_speakers = set(protocol.folds[fold])
     other_speakers = set(protocol.speakers) - test_speakers
@@ -65,10 +78,10 @@ def make_fold(
         validation_speakers = set(protocol.validation[fold])
     else:
         validation_speakers = set(choose_validation_speakers(other_speakers, sex, f"{protocol.name}/{fold}"))
-    parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    parts: FoldParts = {"train": [], "validation": [], "test": []}
     for row in rows:
         speaker, is_labelled = row["speaker"], int(row["label"]) >= 0
-        part = (
+        part: Split = (
             "test"
             if speaker in test_speakers
             else "validation"
@@ -81,13 +94,20 @@ def make_fold(
 
 
 def choose_validation_speakers(speakers: set[str], sex: dict[str, str], seed_text: str) -> list[str]:
-    """A fifth of the speakers (at least one, none of one), the sexes in equal numbers where known."""
+    """Returns the sorted names of a fifth of the speakers, selected by a hash of `seed_text` and the name.
+
+    The list has at least one speaker, but is empty if `speakers` has only one. The sexes have equal numbers
+    if they are known.
+    """
     num_speakers = max(1, round(VALIDATION_FRACTION * len(speakers))) if len(speakers) > 1 else 0
     return sorted(_alternate_sexes(speakers, sex, seed_text)[:num_speakers])
 
 
 def _alternate_sexes(speakers: set[str], sex: dict[str, str], seed_text: str) -> list[str]:
-    """A seeded order in which the sexes take turns; by hash, so that it is the same for ever."""
+    """Returns the speakers in a seeded order in which the sexes take turns.
+
+    The order depends on hashes, not on a random generator, so that it is the same in all versions.
+    """
     shuffled_speakers = sorted(
         speakers, key=lambda name: hashlib.sha256(f"{seed_text}/{name}".encode()).digest()
     )
@@ -98,10 +118,24 @@ def _alternate_sexes(speakers: set[str], sex: dict[str, str], seed_text: str) ->
     return sorted(shuffled_speakers, key=lambda name: turns[name])
 
 
-def write_splits(output: str, corpus: Corpus, rows: list[dict]) -> dict[tuple[str, int], dict]:
-    """splits/<protocol>/fold_<i>.json and protocols/<protocol>.json; the folds by protocol and number."""
+def write_splits(
+    output: str, corpus: Corpus, rows: Sequence[ManifestRow]
+) -> dict[tuple[str, int], FoldParts]:
+    """Writes splits/<protocol>/fold_<i>.json and protocols/<protocol>.json for all protocols of a corpus.
+
+    Args:
+      output: Directory of the records.
+      corpus: The corpus.
+      rows: Rows of the manifest.
+
+    Returns:
+      Content of each fold (`make_fold`), by protocol name and number of the fold.
+
+    Raises:
+      OSError: A file cannot be written.
+    """
     os.makedirs(os.path.join(output, "splits"), exist_ok=True)
-    folds = {}
+    folds: dict[tuple[str, int], FoldParts] = {}
     for protocol in list_protocols(corpus):
         write_json(
             os.path.join(output, "protocols", f"{protocol.name}.json"), _protocol_to_dict(corpus, protocol)
@@ -112,7 +146,9 @@ def write_splits(output: str, corpus: Corpus, rows: list[dict]) -> dict[tuple[st
     return folds
 
 
-def _protocol_to_dict(corpus: Corpus, protocol: EvaluationProtocol) -> dict:
-    """A protocol in the form of the shipped ones (data/writing/protocols/*.json)."""
-    values = {"corpus": corpus.name, "speakers": protocol.speakers, "folds": protocol.folds}
-    return values | ({"validation": protocol.validation} if protocol.validation else {})
+def _protocol_to_dict(corpus: Corpus, protocol: EvaluationProtocol) -> ProtocolDict:
+    """Returns a protocol for JSON: `corpus`, `speakers`, `folds` and, if fixed, `validation` speakers."""
+    values: ProtocolDict = {"corpus": corpus.name, "speakers": protocol.speakers, "folds": protocol.folds}
+    if protocol.validation:
+        values["validation"] = protocol.validation
+    return values

@@ -1,39 +1,58 @@
-"""Per-bin mean and standard deviation of a fold's training spectrograms, in one pass for all folds."""
+"""Computes the mean and standard deviation of each spectrogram bin over a fold's training clips.
+
+One pass over the records serves all folds.
+"""
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Generic, TypedDict, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from emofuse_jax.data import records
+from emofuse_jax.data.metadata import FoldParts
 from emofuse_jax.data.records import Record
 from emofuse_jax.data.writing.shards import read_shard
 from emofuse_jax.utils.files import write_atomic
 
 MIN_STD = 1e-3
-"""A bin that never changes is not blown up by dividing."""
+"""Smallest standard deviation, so that a constant bin is not divided by zero."""
 BLOCK_FRAMES = 8192
-"""Frames that are summed at once: those of an hour would take 1 GB in float64."""
+"""Spectrogram frames that are summed at once; all frames of an hour would take 1 GB in float64."""
+
+
+FoldKey = TypeVar("FoldKey", bound=Hashable)
+"""Key of a fold, such as its protocol and number."""
+
+
+class FoldStatistics(TypedDict):
+    """Mean and standard deviation of each spectrogram bin over the training clips of one fold."""
+
+    mean: Float[np.ndarray, " f"]
+    std: Float[np.ndarray, " f"]
 
 
 class Moments:
-    """Running sums over spectrogram frames, in float64."""
+    """Sums over spectrogram frames in float64, from which mean and standard deviation are computed."""
 
-    def __init__(self, bins: int):
+    def __init__(self, bins: int) -> None:
         self.num_frames, self.sum_of_values, self.sum_of_squares = 0, np.zeros(bins), np.zeros(bins)
 
     def add(
         self, num_frames: int, sum_of_values: Float[np.ndarray, " f"], sum_of_squares: Float[np.ndarray, " f"]
     ) -> None:
-        """Adds a clip's number of frames and its sums of values and squares."""
+        """Adds the number of frames of a clip and its sums of values and of squares, both [f]."""
         self.num_frames += num_frames
         self.sum_of_values += sum_of_values
         self.sum_of_squares += sum_of_squares
 
-    def result(self) -> dict[str, Float[np.ndarray, " f"]]:
-        """``mean = sum x / n``, ``std = sqrt(sum x^2 / n - mean^2)``; 0 and 1 where no clip had sound."""
+    def result(self) -> FoldStatistics:
+        """Returns `mean` and `std`, each [f]: ``sum x / n`` and ``sqrt(sum x^2 / n - mean^2)``.
+
+        `std` is at least MIN_STD. Without any frame, the mean is 0 and the std 1.
+        """
         if not self.num_frames:
             return {"mean": np.zeros_like(self.sum_of_values), "std": np.ones_like(self.sum_of_values)}
         mean = self.sum_of_values / self.num_frames
@@ -41,11 +60,16 @@ class Moments:
         return {"mean": mean, "std": np.maximum(np.sqrt(variance), MIN_STD)}
 
 
-class FoldMoments:
-    """Moments of each fold over its training clips that have sound, from one pass over the records."""
+class FoldMoments(Generic[FoldKey]):
+    """Moments of each fold over its training clips that have audio, from one pass over the records."""
 
-    def __init__(self, folds: dict, bins: int):
-        """`folds`: key to the fold's lists of clip_ids."""
+    def __init__(self, folds: Mapping[FoldKey, FoldParts], bins: int) -> None:
+        """Starts with no frames.
+
+        Args:
+          folds: For each key of a fold its lists of clip_ids; only `train` is used.
+          bins: Number of spectrogram bins.
+        """
         self.moments = {key: Moments(bins) for key in folds}
         self.moments_by_clip: dict[str, list[Moments]] = {}
         for key, parts in folds.items():
@@ -53,20 +77,28 @@ class FoldMoments:
                 self.moments_by_clip.setdefault(clip, []).append(self.moments[key])
 
     def add(self, record: Record) -> None:
-        """Counts a record in every fold that trains on it."""
+        """Adds a record to every fold that trains on it; a record without audio is ignored."""
         fold_moments = self.moments_by_clip.get(record.clip_id, ())
         if record.audio_ok and fold_moments:
             sums = _clip_sums(record)
             for moments in fold_moments:
                 moments.add(*sums)
 
-    def results(self) -> dict:
-        """Mean and std by the fold's key."""
+    def results(self) -> dict[FoldKey, FoldStatistics]:
+        """Returns the `mean` and `std` [f] of each fold, by the key of the fold."""
         return {key: moments.result() for key, moments in self.moments.items()}
 
 
-def compute_fold_statistics(clip_records: Iterable[Record], folds: dict, bins: int) -> dict:
-    """Mean and std of each fold over its training clips; `clip_records` is read once."""
+def compute_fold_statistics(
+    clip_records: Iterable[Record], folds: Mapping[FoldKey, FoldParts], bins: int
+) -> dict[FoldKey, FoldStatistics]:
+    """Returns the `mean` and `std` [f] of each fold over its training clips, by the key of the fold.
+
+    Args:
+      clip_records: Records of all clips; consumed once.
+      folds: For each key of a fold its lists of clip_ids; only `train` is used.
+      bins: Number of spectrogram bins f.
+    """
     moments = FoldMoments(folds, bins)
     for record in clip_records:
         moments.add(record)
@@ -74,6 +106,7 @@ def compute_fold_statistics(clip_records: Iterable[Record], folds: dict, bins: i
 
 
 def _clip_sums(record: Record) -> tuple[int, Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
+    """Returns (number of frames, sums of values [f], sums of squares [f]) of a record's spectrogram."""
     sum_of_values, sum_of_squares = np.zeros((2, record.spectrogram.shape[1]))
     for start in range(0, len(record.spectrogram), BLOCK_FRAMES):
         values = record.spectrogram[start : start + BLOCK_FRAMES].astype(np.float64)  # t f
@@ -85,16 +118,28 @@ def _clip_sums(record: Record) -> tuple[int, Float[np.ndarray, " f"], Float[np.n
 
 
 def write_fold_statistics(
-    output: str, shard_names: list[str], folds: dict, shape: records.RecordShape
+    output: str,
+    shard_names: list[str],
+    folds: Mapping[tuple[str, int], FoldParts],
+    shape: records.RecordShape,
 ) -> None:
-    """stats/<protocol>/fold_<i>.npz with `mean` and `std` [f] over the fold's training clips.
+    """Writes stats/<protocol>/fold_<i>.npz with `mean` and `std` [f] over the training clips of each fold.
 
-    `shard_names`: the shards; `folds`: lists of clip_ids by protocol and number.
+    Args:
+      output: Directory of the records.
+      shard_names: File names of all shards, which are read once.
+      folds: Lists of clip_ids of each fold, by protocol name and number of the fold (`write_splits`).
+      shape: Dimensions of the records.
+
+    Raises:
+      OSError: A file cannot be written.
+      RuntimeError: A shard is missing or damaged.
+      ValueError: A record cannot be decoded.
     """
     stored_records = (
         records.decode(data, shape) for name in shard_names for data in read_shard(os.path.join(output, name))
     )
     for (protocol, i), statistics in compute_fold_statistics(stored_records, folds, shape.f).items():
         file = io.BytesIO()
-        np.savez(file, **statistics)
+        np.savez(file, mean=statistics["mean"], std=statistics["std"])
         write_atomic(os.path.join(output, "stats", protocol, f"fold_{i}.npz"), file.getvalue())

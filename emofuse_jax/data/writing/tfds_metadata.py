@@ -1,30 +1,44 @@
-"""TFDS metadata beside the shards: `tfds.builder_from_directory` opens the dataset."""
+"""Writes TFDS metadata next to the shards, so that `tfds.builder_from_directory` can open the dataset."""
+
+from __future__ import annotations
 
 import os
+import types
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from emofuse_jax.data import records
+from emofuse_jax.data.metadata import ShardFileFields
 from emofuse_jax.data.writing.shards import ShardPlan
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
 def write_tfds_metadata(
     output: str,
     classes: tuple[str, ...],
     plan: ShardPlan,
-    markers: list[dict],
+    markers: Sequence[ShardFileFields],
     shape: records.RecordShape,
     frames: int,
 ) -> None:
-    """Writes features.json and dataset_info.json.
+    """Writes features.json and dataset_info.json into the directory of the records.
 
     Args:
-      output: directory of the records.
-      classes: class names.
-      plan: names of the shards.
-      markers: of each shard: number of records and bytes.
-      shape: dimensions that all records share.
-      frames: face crops of a clip.
+      output: Directory of the records.
+      classes: Class names.
+      plan: The shards: name of the dataset.
+      markers: For each shard its number of `records` and of `bytes`.
+      shape: Dimensions that all records share.
+      frames: Number of face crops of a clip.
+
+    Raises:
+      ImportError: tensorflow_datasets is not installed.
+      OSError: A file cannot be written.
     """
     os.environ.setdefault("TFDS_DISABLE_TELEMETRY", "1")
     import tensorflow_datasets as tfds
@@ -47,10 +61,13 @@ def write_tfds_metadata(
     )
 
 
-def _tfds_features(features_module, classes: tuple[str, ...], shape: records.RecordShape, num_frames: int):
+def _tfds_features(
+    features_module: types.ModuleType, classes: tuple[str, ...], shape: records.RecordShape, num_frames: int
+) -> tfds.features.FeaturesDict:
+    """Returns the TFDS FeaturesDict of a record; `features_module` is `tfds.features`."""
     c = len(classes)
 
-    def tensor(shape, dtype):
+    def tensor(shape: tuple[int | None, ...], dtype: DTypeLike) -> tfds.features.Tensor:
         return features_module.Tensor(shape=shape, dtype=dtype, encoding="bytes")
 
     optional_features = {}

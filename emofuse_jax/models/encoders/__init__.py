@@ -1,1 +1,1 @@
-"""Encoders, one file per architecture: `audio_*` reads spectrograms, `video_*` face crops."""
+"""Encoders, one file per architecture: `audio_*` for spectrograms, `video_*` for face crops."""

@@ -1,13 +1,15 @@
-"""A small ECAPA-TDNN: dilated convolutions over time, in groups that build on each other, with a gate a clip.
+"""Small ECAPA-TDNN: dilated convolutions over time in groups, with one gate per channel and clip.
 
-Reference: Desplanques et al., arXiv 2005.07143, made narrow for an hour of speech. Its pooling is the
-attention `statistics` (models/layers/attention_pooling.py).
+Reference: Desplanques et al., 2020, arXiv 2005.07143; narrower here, for an hour of speech. Its pooling is
+the attention `statistics` (models/layers/attention_pooling.py).
 """
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import linear, scaled_uniform
@@ -24,16 +26,26 @@ ECAPA = {
     "output": 192,
     "momentum": 0.98,
 }
-"""Channels; groups of a block; width of the gate; a block for each dilation; stride of the first layer; width
-of a position."""
+"""Default config fields: channels (`width`), groups of a block (`scale`), inner width of the gate
+(`bottleneck`), one block for each of `dilations`, stride of the first layer, width of the positions
+(`output`), momentum of the batch norms."""
 
 
 class TimeConv(nnx.Module):
-    """Convolution over time, ReLU, batch norm over the valid steps; zero outside them."""
+    """Convolution over time, ReLU, and batch norm over the valid steps; masked steps are zero."""
 
     def __init__(
-        self, in_channels, out_channels, kernel_size, dtype, *, stride=1, dilation=1, momentum, rngs: nnx.Rngs
-    ):
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        dtype: DTypeLike,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        momentum: float,
+        rngs: nnx.Rngs,
+    ) -> None:
         padding = dilation * (kernel_size - 1) // 2
         self.conv = nnx.Conv(
             in_channels,
@@ -48,16 +60,23 @@ class TimeConv(nnx.Module):
         )
         self.norm = nnx.BatchNorm(out_channels, momentum=momentum, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b t c"], mask: Bool[Array, "b u"], *, train: bool):
-        """[b u d], u steps of `mask`: those of x, or every `stride`-th."""
+    def __call__(
+        self, x: Float[Array, "b t c"], mask: Bool[Array, "b u"], *, train: bool
+    ) -> Float[Array, "b u d"]:
+        """Returns u steps of d channels, one for every `stride` steps of `x`; `mask` is their mask."""
         x = masked_batch_norm(self.norm, jax.nn.relu(self.conv(x)), mask[..., None], train=train)
         return jnp.where(mask[..., None], x, 0)
 
 
 class SERes2Block(nnx.Module):
-    """Squeeze-excitation Res2Net block: `x + gate * W2 res2(W1 x)`."""
+    """Res2Net block with squeeze-excitation: `x + gate o W_2 res2(W_1 x)`.
 
-    def __init__(self, config, dilation: int, dtype, *, rngs: nnx.Rngs):
+    res2 splits the channels into `scale` groups. The first group stays unchanged; each other group is
+    convolved, from the third on after adding the output of the group before it. The gate has one number for
+    each channel, computed from the mean over the valid steps.
+    """
+
+    def __init__(self, config: ConfigDict, dilation: int, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         width, scale = config.width, config.scale
         layer_options = {"momentum": config.momentum, "rngs": rngs}
         self.scale = scale
@@ -71,8 +90,10 @@ class SERes2Block(nnx.Module):
         self.squeeze = linear(width, config.bottleneck, dtype, rngs=rngs)
         self.excite = linear(config.bottleneck, width, dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b t c"], mask: Bool[Array, "b t"], *, train: bool):
-        """[b t c], zero where not `mask`."""
+    def __call__(
+        self, x: Float[Array, "b t c"], mask: Bool[Array, "b t"], *, train: bool
+    ) -> Float[Array, "b t c"]:
+        """Applies the block; `x` must be zero at masked steps, and the result [b t c] is too."""
         groups = jnp.split(self.first(x, mask, train=train), self.scale, axis=-1)
         group_outputs = [groups[0]]
         for i in range(1, self.scale):
@@ -84,12 +105,18 @@ class SERes2Block(nnx.Module):
 
 
 class Ecapa(nnx.Module):
-    """Spectrogram to a sequence, a position for every `stride` steps; padding a clip changes nothing."""
+    """Encodes a spectrogram as a sequence with one position for every `stride` steps.
+
+    Padding a clip does not change its positions.
+
+    Raises:
+      ValueError: if `config.width` is not a multiple of `config.scale`.
+    """
 
     defaults = ECAPA
     small = {"width": 32, "bottleneck": 16, "output": 64, "attention_width": 64}
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if config.scale < 1 or config.width % config.scale:
             raise ValueError(f"audio.width: {config.width}, expected a multiple of scale={config.scale}")
         self.stride, self.block_count = config.stride, len(config.dilations)
@@ -101,7 +128,7 @@ class Ecapa(nnx.Module):
         self.width = config.output
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Standardised spectrogram, zero at padding, to a sequence."""
+        """Encodes `batch.audio`, which is standardised and zero at padding; `aux` is empty."""
         mask = batch.audio_mask[:, :: self.stride]
         x = self.first(batch.audio, mask, train=train)
         block_outputs = []

@@ -1,6 +1,6 @@
-"""The AlexNet-shaped fully convolutional network over spectrograms.
+"""Fully convolutional network in the shape of AlexNet, for spectrograms.
 
-References: Deep Fusion, arXiv 1901.04889; Zhang et al., arXiv 1806.01506.
+References: Deep Fusion (Zhang et al., 2019, arXiv 1901.04889); Zhang et al., 2018, arXiv 1806.01506.
 """
 
 import dataclasses
@@ -8,7 +8,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import conv
@@ -25,17 +27,17 @@ ALEXNET = {
     "norms": ("lrn", "lrn", "none", "none", "none"),
     "pools": (True, True, False, False, True),
 }
-"""The shape of 2012, 3,723,968 parameters for one input channel; `norms` are `none`, `lrn` or `batch`."""
+"""Shape of AlexNet in 2012: 3,723,968 parameters with one input channel. Norms are in NORMS."""
 
 TORCHVISION_ALEXNET = ALEXNET | {
     "widths": (64, 192, 384, 256, 256),
     "paddings": (2, 2, 1, 1, 1),
     "norms": ("none",) * 5,
 }
-"""The narrower shape whose ImageNet weights are public, 2,454,208 parameters."""
+"""Narrower shape of torchvision, whose ImageNet weights are public: 2,454,208 parameters."""
 
 LRN_DEFAULTS = {"size": 5, "kappa": 2.0, "alpha": 1e-4, "beta": 0.75}
-"""Of the norm `lrn` (ops/lrn.py); a design choice, as in Krizhevsky et al., 2012."""
+"""Arguments of the norm `lrn` (ops/lrn.py); a design choice, as in AlexNet (Krizhevsky et al., 2012)."""
 
 NORMS = ("none", "lrn", "batch")
 ATTENTION_AXES = ("2d", "1d_concat", "1d_mean")
@@ -44,7 +46,7 @@ POOL_SIZE, POOL_STRIDE = 3, 2
 
 @dataclasses.dataclass(frozen=True)
 class ConvLayerSpec:
-    """One convolution: norm, ReLU, then a 3x3 max-pool of stride 2 where `pool`."""
+    """One layer: convolution, norm, ReLU and, if `pool`, a 3x3 max-pool of stride 2."""
 
     width: int
     kernel: int
@@ -55,17 +57,23 @@ class ConvLayerSpec:
 
     @property
     def unpadded_kernel(self) -> int:
-        """Steps that an output needs beside those that zeros stand for at a border."""
+        """Number of valid input steps that an output needs: the kernel without the padding on both sides."""
         return self.kernel - 2 * self.padding
 
 
-def parse_layers(config) -> tuple[ConvLayerSpec, ...]:
-    """Reads the rows of the table; raises ValueError when they differ in length or name no norm."""
+def parse_layers(config: ConfigDict) -> tuple[ConvLayerSpec, ...]:
+    """Returns the layers that the fields of an encoder's config, such as ALEXNET, describe.
+
+    Raises:
+      ValueError: if the fields have different lengths, or a norm is unknown.
+    """
     names = ("widths", "kernels", "strides", "paddings", "norms", "pools")
     columns = [tuple(config[name]) for name in names]
     for name, column in zip(names, columns, strict=True):
         if len(column) != len(columns[0]):
-            raise ValueError(f"audio.{name}: {len(column)} entries, expected {len(columns[0])} as in widths")
+            raise ValueError(
+                f"audio.{name}: {len(column)} entries, expected {len(columns[0])} as in audio.widths"
+            )
     for norm in columns[4]:
         if norm not in NORMS:
             raise ValueError(f"audio.norms: {norm!r}, expected one of {', '.join(NORMS)}")
@@ -73,7 +81,7 @@ def parse_layers(config) -> tuple[ConvLayerSpec, ...]:
 
 
 def output_length(steps: int, layers: tuple[ConvLayerSpec, ...]) -> int:
-    """Columns that `steps` steps give; below 1 when there are too few."""
+    """Returns the number of columns of the feature map for `steps` steps; below 1 if there are too few."""
     for layer in layers:
         steps = (steps - layer.unpadded_kernel) // layer.stride + 1
         if layer.pool:
@@ -82,7 +90,10 @@ def output_length(steps: int, layers: tuple[ConvLayerSpec, ...]) -> int:
 
 
 def min_input_length(layers: tuple[ConvLayerSpec, ...], columns: int = 1) -> int:
-    """Fewest steps that give `columns` columns: 67 for one, 131 for three in the original shape."""
+    """Returns the smallest number of steps that gives `columns` columns of the feature map.
+
+    With ALEXNET, one column needs 67 steps and three need 131.
+    """
     for layer in reversed(layers):
         if layer.pool:
             columns = (columns - 1) * POOL_STRIDE + POOL_SIZE
@@ -91,25 +102,28 @@ def min_input_length(layers: tuple[ConvLayerSpec, ...], columns: int = 1) -> int
 
 
 def downsample_mask(mask: Bool[Array, "b t"], size: int, stride: int) -> Bool[Array, "b u"]:
-    """An output is valid when all `size` inputs under it are."""
-    invalid = 1.0 - mask.astype(jnp.float32)  # ONNX has no window over truth values
+    """Returns the mask of the u windows of `size` steps; a window is valid if all of its steps are."""
+    invalid = 1.0 - mask.astype(jnp.float32)  # ONNX has no reduce-window for bool
     return jax.lax.reduce_window(invalid, -jnp.inf, jax.lax.max, (1, size), (1, stride), "VALID") == 0
 
 
 class AudioFCN(nnx.Module):
-    """Spectrogram to feature map; padding a clip changes none of the columns that it had without.
+    """Convolutional network from a spectrogram to a feature map; padding a clip does not change its columns.
 
-    A column is valid when every step under the unpadded part of its receptive field is, which are the columns
-    that the clip alone would give. The map is zeroed outside them after each layer, so that a convolution
-    sees the zeros that it would see at the clip's end. A clip shorter than `min_input_length` counts as
-    followed by mean values up to it.
+    A column is valid if every step in the unpadded part of its receptive field is valid: these are the
+    columns that the clip would have without padding. After each layer the other columns are set to zero, so
+    that the next convolution has the same zeros as at the end of a clip without padding. A clip shorter than
+    `min_input_length` is extended to that length with mean values (zeros after standardisation).
+
+    Raises:
+      ValueError: if `parse_layers` raises it, or if `bins` is too small for the layers.
     """
 
-    def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, bins: int, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.layers, self.lrn = parse_layers(config), dict(config.lrn)
         self.min_length = min_input_length(self.layers)
         if bins < self.min_length:
-            raise ValueError(f"audio: {bins} frequency bins, the network needs at least {self.min_length}")
+            raise ValueError(f"audio: {bins} frequency bins, expected at least {self.min_length}")
         self.bins = output_length(bins, self.layers)
         channels = 1
         for i, layer in enumerate(self.layers, 1):
@@ -132,9 +146,19 @@ class AudioFCN(nnx.Module):
     def __call__(
         self, audio: Float[Array, "b t f"], mask: Bool[Array, "b t"], *, train: bool
     ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
-        """Feature map and valid columns; raises ValueError when t is below the minimum."""
+        """Computes the feature map and the mask of its columns.
+
+        Returns:
+          `(features, mask)`: the map of u columns (time), g bins and d channels, zero at masked columns, and
+          the mask of the columns.
+
+        Raises:
+          ValueError: if the batch has fewer steps than `min_length`.
+        """
         if audio.shape[1] < self.min_length:
-            raise ValueError(f"audio: {audio.shape[1]} steps, the network needs at least {self.min_length}")
+            raise ValueError(
+                f"audio: {audio.shape[1]} steps, expected at least {self.min_length}; pad shorter clips"
+            )
         within_minimum = jnp.arange(mask.shape[1]) < self.min_length
         mask = mask | (within_minimum & jnp.any(mask, axis=1, keepdims=True))
         x = audio[..., None]  # b t f 1
@@ -142,7 +166,14 @@ class AudioFCN(nnx.Module):
             x, mask = self._apply_layer(i, layer, x, mask, train)
         return x, mask
 
-    def _apply_layer(self, i, layer, x, mask, train):
+    def _apply_layer(
+        self,
+        i: int,
+        layer: ConvLayerSpec,
+        x: Float[Array, "b t f c"],
+        mask: Bool[Array, "b t"],
+        train: bool,
+    ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
         x = getattr(self, f"conv{i}")(x)
         mask = downsample_mask(mask, layer.unpadded_kernel, layer.stride)
         if layer.norm == "lrn":
@@ -159,23 +190,37 @@ class AudioFCN(nnx.Module):
 def map_to_sequence(
     features: Float[Array, "b u g d"], mask: Bool[Array, "b u"], axes: str
 ) -> EncodedSequence:
-    """The map as positions to attend over, by `axes`: `2d`, `1d_concat` or `1d_mean`.
+    """Converts a feature map into a sequence of positions to attend over.
 
-    Reference: AM-FBP, arXiv 2111.08910.
+    Reference: AM-FBP (Zhou et al., 2021, arXiv 2111.08910).
+
+    Args:
+      features: map of u columns (time), g bins and d channels.
+      mask: True at valid columns.
+      axes: "2d": each bin of each column is a position; "1d_concat": each column is a position, with its bins
+        side by side (width g d); any other value, such as "1d_mean": each column is a position, with the mean
+        over its bins.
+
+    Returns:
+      The positions with their mask, their time index (number of the column) and the number of valid columns.
     """
     b, u, g, d = features.shape
     time_index = jnp.cumsum(mask, axis=1) - 1
     length = jnp.sum(mask, axis=1)
     if axes == "2d":
-        repeated = [jnp.repeat(row, g, axis=1) for row in (mask, time_index)]  # b u -> b u*g
-        return EncodedSequence(features.reshape(b, u * g, d), *repeated, length)  # b u g d -> b u*g d
+        mask, time_index = (jnp.repeat(row, g, axis=1) for row in (mask, time_index))  # b u -> b u*g
+        return EncodedSequence(features.reshape(b, u * g, d), mask, time_index, length)  # b u g d -> b u*g d
     if axes == "1d_concat":
         return EncodedSequence(features.reshape(b, u, g * d), mask, time_index, length)  # b u g d -> b u g*d
     return EncodedSequence(features.mean(axis=2), mask, time_index, length)
 
 
-def read_attention_axes(config) -> str:
-    """`config.attn_axes`; ValueError where it is none of them."""
+def read_attention_axes(config: ConfigDict) -> str:
+    """Returns `config.attn_axes`, which says how a feature map becomes positions (`map_to_sequence`).
+
+    Raises:
+      ValueError: if the field is not "2d", "1d_concat" or "1d_mean".
+    """
     if config.attn_axes not in ATTENTION_AXES:
         raise ValueError(
             f"audio.attn_axes: {config.attn_axes!r}, expected one of {', '.join(ATTENTION_AXES)}"
@@ -184,32 +229,46 @@ def read_attention_axes(config) -> str:
 
 
 def position_width(width: int, bins: int, axes: str) -> int:
-    """Of the positions of a map of `bins` bins."""
+    """Returns the width of the positions that `map_to_sequence` makes of `width` channels and `bins` bins."""
     return width * (bins if axes == "1d_concat" else 1)
 
 
 def reshape_to_map(weights: Float[Array, "... l"], bins: int, axes: str) -> Float[Array, "..."]:
-    """Attention weights in the shape of the feature map: [.. u g] for `2d`, else [.. u] as they are."""
+    """Returns weights over positions in the shape of the feature map with u columns and g = `bins` bins.
+
+    The shape is [.. u g] if `axes` is "2d" (each bin of each column is a position), otherwise [.. u].
+    """
     return weights.reshape(*weights.shape[:-1], -1, bins) if axes == "2d" else weights
 
 
 class FCNEncoder(nnx.Module):
-    """The FCN and its map as a sequence; `attn_axes` is `2d`, `1d_concat` or `1d_mean`."""
+    """Encoder with the FCN, whose map becomes a sequence as `config.attn_axes` says (`map_to_sequence`).
+
+    Raises:
+      ValueError: if a field of `config` has a value that is not possible, or there are too few frequency
+        bins.
+    """
 
     defaults = ALEXNET | {"attn_axes": "2d", "lrn": LRN_DEFAULTS}
     small = {"widths": (16, 32, 48, 48, 48), "norms": ("batch",) * 5, "attention_width": 64}
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.axes = read_attention_axes(config)
         self.fcn = AudioFCN(config, spec.f, dtype, rngs=rngs)
         self.width = position_width(self.fcn.width, self.fcn.bins, self.axes)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Standardised log spectrogram, zero at padding, to a sequence."""
+        """Encodes `batch.audio`, a standardised log spectrogram that is zero at padding; `aux` is empty.
+
+        Raises ValueError if the batch has too few steps for the layers.
+        """
         return EncoderOutput(
             map_to_sequence(*self.fcn(batch.audio, batch.audio_mask, train=train), self.axes), {}
         )
 
     def attention_map(self, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
-        """Attention weights in the shape of the feature map."""
+        """Returns weights over positions in the shape of the map: u columns in time and g bins.
+
+        [.. u g] if `config.attn_axes` is "2d", otherwise [.. u], unchanged.
+        """
         return reshape_to_map(weights, self.fcn.bins, self.axes)

@@ -1,9 +1,11 @@
-"""A small residual network over log-mel energies, made to be trained from scratch on an hour of speech."""
+"""Small residual network for log-mel energies, designed for training from scratch on an hour of speech."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.encoders.audio_fcn import (
     map_to_sequence,
@@ -17,18 +19,21 @@ from emofuse_jax.models.layers.norm import masked_batch_norm
 from emofuse_jax.types import Batch, InputSpec
 
 MEL_CNN = {"widths": (32, 64, 128, 192), "stem": 5, "residual": True, "momentum": 0.98}
-"""A stage for each width, each of half the steps and bins; side of the first kernel; a residual layer in each
-stage but the first."""
+"""Default config fields: one stage for each of `widths`, which halves the steps and bins; size of the first
+kernel (`stem`); whether each stage after the first has a residual layer; momentum of the batch norms."""
 
 
 class ConvStages(nnx.Module):
-    """Convolution of stride 2, batch norm, ReLU; then `x + ReLU(BN(conv x))` where `residual`.
+    """Stages of convolution with stride 2, batch norm and ReLU, then `x + ReLU(BN(conv x))` if `residual`.
 
-    A column is valid when the step at its centre is. The map is zeroed outside the valid columns after each
-    layer, so that padding a clip changes none of the columns that it had without.
+    A column is valid if the step at its centre is. After each layer the other columns are set to zero, so
+    that padding a clip does not change its columns.
+
+    Raises:
+      ValueError: if `config.stem` is even.
     """
 
-    def __init__(self, config, bins: int, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, bins: int, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if config.stem % 2 == 0:
             raise ValueError(f"audio.stem: {config.stem}, expected an odd number")
         self.stage_count, self.residual = len(config.widths), config.residual
@@ -51,7 +56,10 @@ class ConvStages(nnx.Module):
     def __call__(
         self, audio: Float[Array, "b t f"], mask: Bool[Array, "b t"], *, train: bool
     ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
-        """Feature map and valid columns: u = t / 2^stages, rounded up."""
+        """Returns the map of u columns (time), g bins and d channels, and the mask of its columns.
+
+        u is t / 2^stages, rounded up.
+        """
         x = audio[..., None]  # b t f 1
         for i in range(1, self.stage_count + 1):
             mask = mask[:, ::2]
@@ -60,29 +68,43 @@ class ConvStages(nnx.Module):
                 x = x + self._apply_layer(f"keep{i}", f"keep_norm{i}", x, mask, train)
         return x, mask
 
-    def _apply_layer(self, conv_name, norm_name, x, mask, train):
+    def _apply_layer(
+        self,
+        conv_name: str,
+        norm_name: str,
+        x: Float[Array, "b t f c"],
+        mask: Bool[Array, "b u"],
+        train: bool,
+    ) -> Float[Array, "b u g d"]:
         column_mask = mask[:, :, None, None]
         x = masked_batch_norm(getattr(self, norm_name), getattr(self, conv_name)(x), column_mask, train=train)
         return jnp.where(column_mask, jax.nn.relu(x), 0)
 
 
 class MelCNN(nnx.Module):
-    """The stages, and their map as a sequence; `attn_axes` as of the FCN (models/encoders/audio_fcn.py)."""
+    """Encoder with these stages, whose map becomes a sequence as `config.attn_axes` says (audio_fcn.py).
+
+    Raises:
+      ValueError: if `config.stem` is even, or `config.attn_axes` is unknown.
+    """
 
     defaults = MEL_CNN | {"attn_axes": "1d_concat"}
     small = {"widths": (16, 32, 48, 64), "attention_width": 64}
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.axes = read_attention_axes(config)
         self.stages = ConvStages(config, spec.f, dtype, rngs=rngs)
         self.width = position_width(self.stages.width, self.stages.bins, self.axes)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Standardised log-mel energies, zero at padding, to a sequence."""
+        """Encodes `batch.audio`, standardised log-mel energies that are zero at padding; `aux` is empty."""
         return EncoderOutput(
             map_to_sequence(*self.stages(batch.audio, batch.audio_mask, train=train), self.axes), {}
         )
 
     def attention_map(self, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
-        """Attention weights in the shape of the feature map."""
+        """Returns weights over positions in the shape of the map: u columns in time and g bins.
+
+        [.. u g] if `config.attn_axes` is "2d", otherwise [.. u], unchanged.
+        """
         return reshape_to_map(weights, self.stages.bins, self.axes)

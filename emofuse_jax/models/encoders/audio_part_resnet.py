@@ -1,7 +1,12 @@
-"""Equal parts of a spectrogram: a 2-D ResNet on each, then attention over them (Mocanu et al., 2023)."""
+"""2-D ResNet on equal parts of a spectrogram, then attention between the parts.
+
+Reference: Mocanu et al., 2023, Image and Vision Computing 133.
+"""
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.encoders.video_frame_resnet import RESNET18, ResNet
 from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
@@ -11,16 +16,22 @@ from emofuse_jax.types import Batch, InputSpec
 
 
 class PartResNet(nnx.Module):
-    """Spectrogram to a sequence of `parts` positions, each from the steps around the middle of its part.
+    """Encodes a spectrogram as a sequence of `parts` positions, each from the steps around its centre.
 
-    A window is as long as a part of the longest clip (`spec.t`): of 4 s and 6 parts, 67 steps. In shorter
-    clips the windows overlap. Reference: the audio stream of VAANet, arXiv 2003.00832.
+    A window is as long as one part of the longest clip (`spec.t` steps): 67 steps for 4 s and 6 parts. In
+    shorter clips the windows overlap. Reference: the audio stream of VAANet (Zhao et al., 2020, arXiv
+    2003.00832).
+
+    Raises:
+      ValueError: if `config.parts` is below 1.
     """
 
     defaults = RESNET18 | {"parts": 6, "heads": 4}
     small = {"width": 8, "blocks": (1, 1, 1), "stem_kernel": 5, "stem_stride": 4, "attention_width": 64}
+    small_limits = {"parts": 3}
+    small_augment = {"frequency_masks": 2, "frequency_width": 60}  # it overfits the demo speakers' spectra
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if config.parts < 1:
             raise ValueError(f"audio.parts: {config.parts}, expected at least 1")
         self.parts, self.window_frames = config.parts, -(-spec.t // config.parts)
@@ -29,7 +40,10 @@ class PartResNet(nnx.Module):
         self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """The parts' vectors, and how they look at each other; a part without a valid step is masked."""
+        """Encodes `batch.audio`; a part without a valid step is masked.
+
+        `aux` has `time_attention` [b n n], the attention weights between the n parts.
+        """
         windows, window_mask = cut_segments(
             batch.audio, batch.audio_mask, num_segments=self.parts, window_steps=self.window_frames
         )

@@ -1,12 +1,14 @@
-"""A small convolutional network over windows of the spectrogram, one vector a segment.
+"""Small convolutional network for windows of a spectrogram; it gives one vector per segment.
 
-Reference: Ma et al., Appl. Sci. 2020, 10(20), 7239.
+Reference: Common Information (Ma et al., 2020, Appl. Sci. 10(20), 7239).
 """
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import conv
@@ -16,18 +18,25 @@ from emofuse_jax.ops.segments import cut_segments
 from emofuse_jax.types import Batch, InputSpec
 
 SEGMENT_CNN = {"segments": 30, "segment_steps": 64, "widths": (32, 64, 128, 256), "momentum": 0.9}
-"""Segments a clip; frames of a segment's window (0.64 s, a design choice); a block for each width."""
+"""Default config fields: segments per clip, steps of the window of a segment (0.64 s, a design choice), one
+block for each of `widths`, momentum of the batch norms."""
 
 
 class ConvBlocks(nnx.Module):
-    """Blocks of 3x3 convolution, batch norm over the valid windows, ReLU, 2x2 max-pool; then the mean."""
+    """Blocks of 3x3 convolution, batch norm over the valid windows, ReLU and 2x2 max-pool; then the mean.
 
-    def __init__(self, config, steps: int, bins: int, dtype, *, rngs: nnx.Rngs):
+    Raises:
+      ValueError: if a window has too few steps or bins for the blocks, each of which halves both.
+    """
+
+    def __init__(
+        self, config: ConfigDict, steps: int, bins: int, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         min_size, self.block_count = 2 ** len(config.widths), len(config.widths)
         if min(steps, bins) < min_size:
             raise ValueError(
-                f"audio.widths: {self.block_count} blocks need {min_size} steps and bins, found {steps}"
-                f" and {bins}"
+                f"audio.widths: {self.block_count} blocks need windows of at least {min_size} steps and bins,"
+                f" not {steps} steps and {bins} bins"
             )
         channels = 1
         for i, width in enumerate(config.widths, 1):
@@ -41,7 +50,10 @@ class ConvBlocks(nnx.Module):
     def __call__(
         self, windows: Float[Array, "n w f"], mask: Bool[Array, " n"], *, train: bool
     ) -> Float[Array, "n d"]:
-        """One vector a window; batch statistics come from the windows whose mask is True."""
+        """Computes one vector of width d for each of the n windows of w steps.
+
+        Batch statistics only use the windows whose mask is True.
+        """
         x, mask = windows[..., None], mask[:, None, None, None]
         for i in range(1, self.block_count + 1):
             x = masked_batch_norm(getattr(self, f"norm{i}"), getattr(self, f"conv{i}")(x), mask, train=train)
@@ -50,16 +62,19 @@ class ConvBlocks(nnx.Module):
 
 
 class SegmentEncoder(nnx.Module):
-    """Sound to a sequence of `segments` vectors, whatever its length.
+    """Encodes audio of any length as a sequence of `segments` vectors.
 
-    A segment is valid when the frame at its centre is: every segment of a clip that has sound. What a window
-    reaches beyond the clip is zero, the mean of the standardised bins.
+    A segment is valid if the step at its centre is; in a clip with audio, all segments usually are. Steps of
+    a window outside the clip are zero, which is the mean of the standardised bins.
+
+    Raises:
+      ValueError: if `config.segments` is below 1, or a window has too few steps or bins for the blocks.
     """
 
     defaults = SEGMENT_CNN
     small = {"segments": 8, "segment_steps": 32, "widths": (8, 16, 32, 64), "attention_width": 64}
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.segments, self.window_frames = config.segments, config.segment_steps
         if self.segments < 1:
             raise ValueError(f"audio.segments: {self.segments}, expected at least 1")
@@ -67,7 +82,7 @@ class SegmentEncoder(nnx.Module):
         self.width = self.blocks.width
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Standardised log spectrogram, zero at padding, to a sequence."""
+        """Encodes `batch.audio`, a standardised log spectrogram that is zero at padding; `aux` is empty."""
         windows, window_mask = cut_segments(
             batch.audio, batch.audio_mask, num_segments=self.segments, window_steps=self.window_frames
         )  # b n w f

@@ -1,10 +1,14 @@
-"""Encoders of vectors that a frozen network gave (data_prep/onnx_models/encoders.py): one learned layer on
-each."""
+"""Encoders of features that a frozen network computed (data_prep/onnx_models/encoders.py).
+
+Each feature vector passes one learned layer.
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import linear
@@ -15,12 +19,18 @@ FEATURE_ENCODER_DEFAULTS = {"embedding": 256, "activation": "tanh"}
 
 
 class FeatureProjection(nnx.Module):
-    """`g(W norm(x) + b)`, norm that of a layer (Ba et al., arXiv 1607.06450), g tanh or GELU."""
+    """Learned layer `g(W norm(x) + b)`: layer norm (Ba et al., 2016, arXiv 1607.06450), g is tanh or GELU.
 
-    def __init__(self, width: int, config, modality: str, dtype, *, rngs: nnx.Rngs):
+    Raises:
+      ValueError: if `width` is 0, because the records contain no features, or `config.activation` is unknown.
+    """
+
+    def __init__(
+        self, width: int, config: ConfigDict, modality: str, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         if not width:
             raise ValueError(
-                f"{modality}.encoder: 'features', but the records hold none: prepare them with"
+                f"{modality}.encoder: 'features', but the records contain no such features; prepare them with"
                 f" --{'face' if modality == 'video' else 'audio'}_encoder=model.onnx"
             )
         if config.activation not in ACTIVATIONS:
@@ -32,48 +42,57 @@ class FeatureProjection(nnx.Module):
         self.activate, self.dtype = ACTIVATIONS[config.activation], dtype
 
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l e"]:
-        """Each vector by itself; zero where masked."""
+        """Returns one vector of width e for each of the l vectors of width d; zero at masked positions."""
         x = jnp.where(mask[..., None], x.astype(jnp.float32), 0.0)
         y = self.activate(self.linear(self.norm(x).astype(self.dtype)))
         return jnp.where(mask[..., None], y, 0)
 
 
 class AudioFeatureEncoder(nnx.Module):
-    """A frozen audio encoder's vectors as a sequence; any number of steps."""
+    """Sequence of the frozen audio encoder's features, with any number of steps.
+
+    Raises:
+      ValueError: if the records contain no audio features, or `config.activation` is unknown.
+    """
 
     defaults = FEATURE_ENCODER_DEFAULTS
     small = {"embedding": 64, "attention_width": 64}
     reads = ("audio_features", "audio_features_mask")
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.projection = FeatureProjection(spec.audio_features, config, "audio", dtype, rngs=rngs)
         self.width = config.embedding
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Positions count over the clip's valid steps."""
-        mask = batch.audio_features_mask
+        """Encodes `batch.audio_features`; time is counted in the valid steps of each clip. `aux` is empty."""
+        features, mask = batch.audio_features, batch.audio_features_mask
+        assert features is not None  # the records contain what `reads` names
+        assert mask is not None
         time_index, length = jnp.cumsum(mask, axis=1) - 1, jnp.sum(mask, axis=1)
-        return EncoderOutput(
-            EncodedSequence(self.projection(batch.audio_features, mask), mask, time_index, length), {}
-        )
+        return EncoderOutput(EncodedSequence(self.projection(features, mask), mask, time_index, length), {})
 
 
 class VideoFeatureEncoder(nnx.Module):
-    """A frozen face encoder's vectors as a sequence, one a frame."""
+    """Sequence of the frozen face encoder's features, one position per frame.
+
+    Raises:
+      ValueError: if the records contain no face features, or `config.activation` is unknown.
+    """
 
     defaults = FEATURE_ENCODER_DEFAULTS
     small = {"embedding": 64, "attention_width": 64}
     reads = ("face_features", "face_mask")
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.projection = FeatureProjection(spec.face_features, config, "video", dtype, rngs=rngs)
         self.width = config.embedding
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Positions are the frames, valid or not."""
-        mask = batch.face_mask
+        """Encodes `batch.face_features`; time is counted in frames, with or without face. `aux` is empty."""
+        features, mask = batch.face_features, batch.face_mask
+        assert features is not None  # the records contain what `reads` names
         b, s = mask.shape
         time_index = jnp.broadcast_to(jnp.arange(s), (b, s))
         return EncoderOutput(
-            EncodedSequence(self.projection(batch.face_features, mask), mask, time_index, jnp.full(b, s)), {}
+            EncodedSequence(self.projection(features, mask), mask, time_index, jnp.full(b, s)), {}
         )

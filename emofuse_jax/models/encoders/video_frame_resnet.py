@@ -1,9 +1,11 @@
-"""The frame network: ResNet-18 on each face, then a linear layer with tanh."""
+"""Frame network: ResNet-18 on each face, then a linear layer with tanh."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
 from emofuse_jax.models.layers.linear import conv, linear
@@ -19,27 +21,49 @@ RESNET18 = {
     "stem_pool": True,
     "momentum": 0.9,
 }
-"""He et al., arXiv 1512.03385; `momentum` of the batch norms."""
+"""ResNet-18 (He et al., 2015, arXiv 1512.03385); `momentum` is that of the batch norms."""
 
 
 class ConvNorm(nnx.Module):
-    """A convolution without bias, then batch normalisation over the valid frames."""
+    """Convolution without bias, then batch normalisation over the valid frames."""
 
-    def __init__(self, in_channels, out_channels, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        config: ConfigDict,
+        dtype: DTypeLike,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.conv = conv(in_channels, out_channels, kernel, stride, kernel // 2, dtype, bias=False, rngs=rngs)
         self.norm = nnx.BatchNorm(out_channels, momentum=config.momentum, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
     ) -> Float[Array, "n y x d"]:
-        """Convolution and norm, no activation."""
+        """Applies convolution and norm, without activation; returns maps of y x x positions, d channels."""
         return masked_batch_norm(self.norm, self.conv(x), mask, train=train)
 
 
 class BasicBlock(nnx.Module):
-    """`relu(x' + norm(conv(relu(norm(conv(x))))))`, He et al., arXiv 1512.03385."""
+    """Residual block `relu(x' + norm(conv(relu(norm(conv(x))))))`; x' is x, or a projection of it.
 
-    def __init__(self, in_channels, out_channels, stride, config, dtype, *, rngs: nnx.Rngs):
+    x is projected if its shape changes. Reference: He et al., 2015, arXiv 1512.03385.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        config: ConfigDict,
+        dtype: DTypeLike,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.first = ConvNorm(in_channels, out_channels, 3, stride, config, dtype, rngs=rngs)
         self.second = ConvNorm(out_channels, out_channels, 3, 1, config, dtype, rngs=rngs)
         self.has_projection = stride != 1 or in_channels != out_channels
@@ -49,16 +73,19 @@ class BasicBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
     ) -> Float[Array, "n y x d"]:
-        """One residual block."""
+        """Applies the block; returns maps of y x x positions with d channels."""
         y = jax.nn.relu(self.first(x, mask, train=train))
         y = self.second(y, mask, train=train)
         return jax.nn.relu(y + (self.shortcut(x, mask, train=train) if self.has_projection else x))
 
 
 class ResNet(nnx.Module):
-    """Stem, stages of basic blocks that double the width and halve the size, mean over the map."""
+    """2-D ResNet: a stem, stages of basic blocks, and the mean over the map.
 
-    def __init__(self, config, dtype, *, in_channels: int = 3, rngs: nnx.Rngs):
+    Each stage after the first doubles the width and halves the size of the map.
+    """
+
+    def __init__(self, config: ConfigDict, dtype: DTypeLike, *, in_channels: int = 3, rngs: nnx.Rngs) -> None:
         self.has_stem_pool = config.stem_pool
         width = config.width
         self.stem = ConvNorm(
@@ -82,24 +109,31 @@ class ResNet(nnx.Module):
     def __call__(
         self, images: Float[Array, "n h w c"], mask: Bool[Array, " n"], *, train: bool
     ) -> Float[Array, "n d"]:
-        """One vector an image; batch statistics come from the images whose mask is True."""
+        """Computes one vector per image; batch statistics only use the images whose mask is True."""
         mask = mask[:, None, None, None]
         x = jax.nn.relu(self.stem(images, mask, train=train))
         if self.has_stem_pool:
-            x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))  # zeros never win over a ReLU's output
+            x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))  # zeros are exact: no x is negative
         for name in self.block_names:
             x = getattr(self, name)(x, mask, train=train)
         return x.mean(axis=(1, 2))
 
 
 def downsample_images(images: Float[Array, "n h w 3"], factor: int) -> Float[Array, "n y x 3"]:
-    """Means over squares of `factor` pixels."""
+    """Downsamples images by taking means over squares of `factor` x `factor` pixels.
+
+    The results have height y = h / factor and width x = w / factor. `factor` must divide h and w.
+    """
     n, h, w, c = images.shape
     return images.reshape(n, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))  # n y q x q c
 
 
 class FrameEncoder(nnx.Module):
-    """Faces to a sequence of frame embeddings; `downsample` pixels become one mean."""
+    """Encodes faces as a sequence of frame embeddings, after downsampling them by `config.downsample`.
+
+    Raises:
+      ValueError: if `config.downsample` does not divide the height and the width of the faces.
+    """
 
     defaults = RESNET18 | {"downsample": 1, "embedding": 256}
     small = {
@@ -111,7 +145,7 @@ class FrameEncoder(nnx.Module):
         "attention_width": 64,
     }
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.downsample_factor, self.dtype = config.downsample, dtype
         if spec.h % self.downsample_factor or spec.w % self.downsample_factor:
             raise ValueError(
@@ -122,7 +156,10 @@ class FrameEncoder(nnx.Module):
         self.width = config.embedding
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """`tanh(W resnet(face) + b)` for each frame; bytes become [-1, 1], faceless frames 0."""
+        """Computes `tanh(W resnet(face) + b)` for each frame; `aux` is empty.
+
+        uint8 pixels are scaled to [-1, 1]; frames without a face are set to 0.
+        """
         b, s, h, w, c = batch.faces.shape
         images = (
             batch.faces.reshape(b * s, h, w, c).astype(jnp.float32) / 127.5 - 1.0

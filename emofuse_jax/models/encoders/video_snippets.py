@@ -1,11 +1,13 @@
-"""Snippets of consecutive frames: a 3-D ResNet, then attention over space, channels and time.
+"""3-D ResNet on snippets of consecutive frames, then attention over space, channels and time.
 
-Reference: Mocanu et al., 2023.
+Reference: Mocanu et al., 2023, Image and Vision Computing 133.
 """
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.encoders.video_frame_resnet import downsample_images
 from emofuse_jax.models.interfaces import EncodedSequence, EncoderOutput
@@ -15,12 +17,16 @@ from emofuse_jax.types import Batch, InputSpec
 
 
 class SnippetEncoder(nnx.Module):
-    """Faces to a sequence of `snippets` positions, each of `s / snippets` consecutive frames.
+    """Encodes faces as a sequence of `snippets` positions, each from `s / snippets` consecutive frames.
 
-    The map of a snippet is averaged over its time; its positions attend to each other, then its channels do,
-    its positions are averaged, and the snippets attend to each other (VAANet, arXiv 2003.00832, with
-    multi-head attention). A snippet is valid when it has a face; frames without one are zero. `downsample`
-    pixels become one.
+    The feature map of a snippet is averaged over time. Then its positions attend to each other, its channels
+    attend to each other, the positions are averaged, and the snippets attend to each other. Reference: VAANet
+    (Zhao et al., 2020, arXiv 2003.00832), here with multi-head attention. A snippet is valid if it has a
+    face; frames without a face are zero. Faces are first downsampled by `config.downsample`.
+
+    Raises:
+      ValueError: if `config.downsample` does not divide the height and the width of the faces, or
+        `config.snippets` does not divide the number of frames.
     """
 
     defaults = R3D18 | {"snippets": 6, "heads": 4, "downsample": 1}
@@ -32,8 +38,9 @@ class SnippetEncoder(nnx.Module):
         "downsample": 2,
         "attention_width": 64,
     }
+    small_limits = {"snippets": 3}
 
-    def __init__(self, config, spec: InputSpec, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.snippet_count, self.downsample_factor, self.dtype = config.snippets, config.downsample, dtype
         if spec.h % self.downsample_factor or spec.w % self.downsample_factor:
             raise ValueError(
@@ -50,7 +57,15 @@ class SnippetEncoder(nnx.Module):
         self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """The snippets' vectors; aux: what each position, channel and snippet is looked at."""
+        """Returns the sequence of `batch.faces`, one vector per snippet: values [b n d] and mask [b n].
+
+        `aux` has the mean attention weights that positions of the y x x feature map (`space_attention`
+        [b n y x]) and channels (`channel_attention` [b n d]) receive, and `time_attention` [b n n] between
+        the n snippets.
+
+        Raises:
+          ValueError: if the number of snippets does not divide the frames of the batch.
+        """
         images, mask = self._cut_snippets(batch)  # b*n l h w 3, b n
         b, n = mask.shape
         maps = self.r3d(images, mask.reshape(b * n), train=train).mean(axis=1)  # b*n y x d
@@ -61,7 +76,7 @@ class SnippetEncoder(nnx.Module):
         time_index = jnp.broadcast_to(jnp.arange(n), (b, n))
         return EncoderOutput(EncodedSequence(values, mask, time_index, jnp.full(b, n)), aux)
 
-    def _attend(self, maps: Float[Array, "n y x d"]) -> tuple[Float[Array, "n d"], dict]:
+    def _attend(self, maps: Float[Array, "n y x d"]) -> tuple[Float[Array, "n d"], dict[str, Array]]:
         n, y, x, d = maps.shape
         tokens = maps.reshape(n, y * x, d)  # n y x d -> n y*x d
         tokens, space_weights = self.space(tokens, jnp.ones((n, y * x), bool))
@@ -73,7 +88,11 @@ class SnippetEncoder(nnx.Module):
         return tokens.mean(axis=-1), aux
 
     def _cut_snippets(self, batch: Batch) -> tuple[Float[Array, "m l h w 3"], Bool[Array, "b n"]]:
-        """Snippets of images in [-1, 1], faceless ones 0, and which snippets have a face."""
+        """Returns snippets of images in [-1, 1], 0 without a face, and the mask of snippets with a face.
+
+        There are m = b n snippets of l frames. Raises ValueError if the number of snippets does not divide
+        the number of frames.
+        """
         b, s, h, w, c = batch.faces.shape
         snippet_frames, mask = self._frames_per_snippet(s), batch.face_mask
         images = batch.faces.reshape(b * s, h, w, c)  # b s h w c -> b*s h w c

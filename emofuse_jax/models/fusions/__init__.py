@@ -1,1 +1,1 @@
-"""One file a fusion; `registry.FUSIONS` names them."""
+"""Fusions, one file each; `registry.FUSIONS` lists them by name."""

@@ -1,30 +1,47 @@
-"""AG-FBP: adaptive weights of the modalities before biased FBP (arXiv 2111.08910)."""
+"""AG-FBP: adaptive weights of the modalities before FBP with biases (Zhou et al., 2021, arXiv 2111.08910)."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
+from emofuse_jax.models.layers.dropout_keys import split_dropout_key
 from emofuse_jax.models.layers.fbp import ADAPTIVE_DEFAULTS, AdaptiveFBP
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.types import PRNGKey
 
 
 class AdaptiveGlobalFBP(nnx.Module):
-    """`z = FBP(beta_a h_a, beta_v h_v)` with biased projections, then the classifier."""
+    """Fusion `z = FBP(beta_a h_a, beta_v h_v)` with biased projections, then the classifier.
+
+    Raises:
+      ValueError: if `config.gates` is unknown.
+    """
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = ADAPTIVE_DEFAULTS
+    small = {"dropout": 0.1}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         self.trunk = AdaptiveFBP(d_a, d_v, config, dtype, rngs=rngs)
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from the fused vector; the weights of the modalities go to `aux`."""
-        key_fbp, key_head = (None, None) if key is None else jax.random.split(key)
-        modality_mask = jnp.stack([pooled.audio_ok[:, 0], pooled.video_ok[:, 0]], axis=-1)  # b 2
-        z, weights, gates = self.trunk(pooled.audio[:, 0], pooled.video[:, 0], modality_mask, key_fbp)
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from the fused vector, which is also the embedding.
+
+        `aux` has `trunks` [b 1 o] (the fused vector of width o), `modality_weights` [b 2] of (audio, video),
+        and vector gates by name. Dropout, with `key`, acts only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        key_fbp, key_head = split_dropout_key(key, 2, train=train)
+        audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())
+        modality_mask = jnp.stack([audio_mask, video_mask], axis=-1)  # b 2
+        z, weights, gates = self.trunk(audio, video, modality_mask, train=train, key=key_fbp)
         aux = {"trunks": z[:, None], "modality_weights": weights, **gates}
-        return FusionOutput(self.head(z, key_head), z, aux)
+        return FusionOutput(self.head(z, train=train, key=key_head), z, aux)

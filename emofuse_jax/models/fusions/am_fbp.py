@@ -1,14 +1,16 @@
-"""AM-FBP: an adaptive FBP trunk over the whole clip, and one shared by its equal parts in time.
+"""AM-FBP: an adaptive FBP trunk for the entire clip, and one that is shared by its equal parts in time.
 
-Reference: arXiv 2111.08910.
+Reference: AM-FBP (Zhou et al., 2021, arXiv 2111.08910).
 """
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
+from emofuse_jax.models.layers.dropout_keys import split_dropout_key
 from emofuse_jax.models.layers.fbp import ADAPTIVE_DEFAULTS, AdaptiveFBP
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.ops.masking import masked_mean
@@ -16,17 +18,23 @@ from emofuse_jax.types import PRNGKey
 
 
 class AdaptiveMultiLevelFBP(nnx.Module):
-    """`z = [z_global ; mean_n z_n]`, then the classifier.
+    """Fusion `z = [z_global ; mean_n z_n]` over the clip and its parts n, then the classifier.
 
-    A part counts in the mean when it holds a valid position of each modality that the clip has at all.
-    With `auxiliary`, each level has a classifier of its own, whose logits go to `aux`.
+    A part counts in the mean if it contains a valid position of every modality that the clip has. With
+    `config.auxiliary`, each of the two levels also has a separate classifier, for the objective `levels`.
+
+    Raises:
+      ValueError: if `config.parts` is below 1, or `config.gates` is unknown.
     """
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = ADAPTIVE_DEFAULTS | {"parts": 3, "auxiliary": False}
+    small = {"dropout": 0.1}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         if config.parts < 1:
             raise ValueError(f"fusion.parts: {config.parts}, expected at least 1")
         self.global_trunk = AdaptiveFBP(d_a, d_v, config, dtype, rngs=rngs)
@@ -37,16 +45,25 @@ class AdaptiveMultiLevelFBP(nnx.Module):
             self.global_head = Head(config.width, classes, config.head_dropout, rngs=rngs)
             self.part_head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from both levels."""
-        keys = [None] * 5 if key is None else jax.random.split(key, 5)
-        modality_mask = jnp.stack([pooled.audio_ok, pooled.video_ok], axis=-1)  # b n 2
-        audio, video = pooled.audio, pooled.video
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from both levels: the entire clip, and the mean of its parts.
+
+        `aux` has `trunks` [b n o] and `trunk_weights` [b n 2] (fused vectors and modality weights of the
+        entire clip and its parts, n = 1 + parts), `modality_weights` [b 2] of (audio, video) for the entire
+        clip, vector gates by name, and with `auxiliary` the `level_logits` [b 2 c] and `level_mask` [b 2].
+        Dropout, with `key`, acts only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        keys = split_dropout_key(key, 5, train=train)
+        audio, audio_mask, video, video_mask = pooled.of_both_modalities()
+        modality_mask = jnp.stack([audio_mask, video_mask], axis=-1)  # b n 2
         global_vector, global_weights, gates = self.global_trunk(
-            audio[:, :1], video[:, :1], modality_mask[:, :1], keys[0]
+            audio[:, :1], video[:, :1], modality_mask[:, :1], train=train, key=keys[0]
         )
         trunk_vectors, trunk_weights, _ = self.part_trunk(
-            audio[:, 1:], video[:, 1:], modality_mask[:, 1:], keys[1]
+            audio[:, 1:], video[:, 1:], modality_mask[:, 1:], train=train, key=keys[1]
         )
         complete_mask = complete_trunks(modality_mask)
         level_vectors = [global_vector[:, 0], masked_mean(trunk_vectors, complete_mask)]  # each b o
@@ -55,18 +72,26 @@ class AdaptiveMultiLevelFBP(nnx.Module):
             "trunks": jnp.concatenate([global_vector, trunk_vectors], axis=1),
             "trunk_weights": jnp.concatenate([global_weights, trunk_weights], axis=1),
             "modality_weights": global_weights[:, 0],
-        } | {name: gate[:, 0] for name, gate in gates.items()}  # of the whole clip
+        } | {name: gate[:, 0] for name, gate in gates.items()}  # of the entire clip
         if self.auxiliary:
             level_logits = [
-                self.global_head(level_vectors[0], keys[3]),
-                self.part_head(level_vectors[1], keys[4]),
+                self.global_head(level_vectors[0], train=train, key=keys[3]),
+                self.part_head(level_vectors[1], train=train, key=keys[4]),
             ]
             aux["level_logits"] = jnp.stack(level_logits, axis=1)  # b 2 c
             aux["level_mask"] = jnp.stack([modality_mask[:, 0].any(-1), complete_mask.any(-1)], axis=1)
-        return FusionOutput(self.head(z, keys[2]), z, aux)
+        return FusionOutput(self.head(z, train=train, key=keys[2]), z, aux)
+
+    @staticmethod
+    def count_trunks(config: ConfigDict) -> int:
+        """Returns `config.parts`, the number of equal parts in time."""
+        return config.parts
 
 
 def complete_trunks(modality_mask: Bool[Array, "b n 2"]) -> Bool[Array, "b parts"]:
-    """Parts, index 1 and up, that have something of every modality that the whole clip, index 0, has."""
+    """Returns the mask of parts that have every modality of the entire clip.
+
+    In `modality_mask` the entire clip is at index 0, the parts follow. Parts without any modality are False.
+    """
     clip_mask, trunk_mask = modality_mask[:, :1], modality_mask[:, 1:]
     return jnp.all(trunk_mask | ~clip_mask, axis=-1) & jnp.any(trunk_mask, axis=-1)

@@ -1,7 +1,9 @@
-"""The voice alone."""
+"""Audio alone."""
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
@@ -9,17 +11,26 @@ from emofuse_jax.types import PRNGKey
 
 
 class AudioOnly(nnx.Module):
-    """A classifier on the pooled audio vector; the video encoder is not built."""
+    """Classifier on the pooled audio vector; the network has no video encoder."""
 
     modalities = ("audio",)
     takes = "vectors"
     defaults = {"head_dropout": 0.3}
+    small_epochs = 10
 
-    def __init__(self, d_a: int, d_v: None, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         self.head = Head(d_a, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from the audio vector; the modality weights are (1, 0)."""
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from the audio vector, which is also the embedding.
+
+        `aux` has `modality_weights` [b 2], always (1, 0).
+
+        Raises ValueError if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
+        """
+        assert pooled.audio is not None  # the network has this encoder
         vector = pooled.audio[:, 0]
         weights = jnp.broadcast_to(jnp.array([1.0, 0.0]), (vector.shape[0], 2))  # b 2
-        return FusionOutput(self.head(vector, key), vector, {"modality_weights": weights})
+        return FusionOutput(self.head(vector, train=train, key=key), vector, {"modality_weights": weights})

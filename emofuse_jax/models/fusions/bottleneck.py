@@ -1,11 +1,19 @@
-"""Multimodal bottleneck transformer over the encoders' positions (Nagrani et al., arXiv 2107.00135)."""
+"""Multimodal bottleneck transformer on the positions of the encoders.
+
+Reference: Nagrani et al., 2021, arXiv 2107.00135.
+"""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, FusionOutput
+from emofuse_jax.models.layers.dropout_keys import split_dropout_key
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.linear import linear
 from emofuse_jax.models.layers.transformer import TransformerLayer
@@ -13,6 +21,7 @@ from emofuse_jax.ops.masking import equal_weights
 from emofuse_jax.types import PRNGKey
 
 TIME_FREQUENCY_COUNT = 6
+"""Number of frequencies j in `time_encoding`."""
 TOKEN_INIT_STD = 0.02
 """Standard deviation of the learned tokens, as in the paper."""
 
@@ -21,9 +30,13 @@ LogitsAndVector = tuple[Float[Array, "b c"], Float[Array, "b w"]]
 
 
 class ModalityBranch(nnx.Module):
-    """One modality: its positions as tokens behind a token of its own (CLS), its layers, its classifier."""
+    """Branch of one modality: a learned CLS token before its positions as tokens, its layers, its classifier.
 
-    def __init__(self, d: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    Raises:
+      ValueError: if `config.heads` does not divide `config.width`.
+    """
+
+    def __init__(self, d: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.enter = nnx.LayerNorm(d, dtype=dtype, rngs=rngs)
         self.project = linear(d, config.width, dtype, rngs=rngs)
         self.place = linear(2 * TIME_FREQUENCY_COUNT, config.width, dtype, rngs=rngs)
@@ -38,24 +51,35 @@ class ModalityBranch(nnx.Module):
         self.dtype = dtype
 
     def make_tokens(self, sequence: EncodedSequence) -> tuple[Tokens, Bool[Array, "b l"]]:
-        """CLS and the positions, with what their place in time says; CLS is always valid."""
+        """Returns the tokens and their mask: CLS, a learned token that is always valid, then the positions.
+
+        The time encoding of each position is added to its token.
+        """
         values = self.project(self.enter(sequence.values)) + self.place(time_encoding(sequence, self.dtype))
         b, _, w = values.shape
         cls_token = jnp.broadcast_to(self.first[...].astype(self.dtype), (b, 1, w))
         mask = jnp.concatenate([jnp.ones((b, 1), bool), sequence.mask], axis=1)
         return jnp.concatenate([cls_token, values], axis=1), mask
 
-    def classify(self, tokens: Tokens, key: PRNGKey | None) -> LogitsAndVector:
-        """Logits from CLS, and what they were made from."""
+    def classify(self, tokens: Tokens, *, train: bool, key: PRNGKey | None) -> LogitsAndVector:
+        """Returns the logits from the first token, CLS, and the vector that is the input of the classifier.
+
+        Raises ValueError if `train` is True but `key` is None, or the dropout rate is not in [0, 1).
+        """
         vector = self.norm(tokens[:, 0])
-        return self.head(vector, key), vector
+        return self.head(vector, train=train, key=key), vector
 
 
 class BottleneckTransformer(nnx.Module):
-    """Per-modality layers; from `fusion_layer` on they exchange through `tokens` shared tokens alone.
+    """Fusion by one transformer per modality that exchange information only through shared tokens.
 
-    In such a layer each modality attends over `[its tokens; shared]`, and the shared tokens go on as the mean
-    of what the modalities that the clip has made of them. The logits are the mean of those modalities' own.
+    From layer `fusion_layer` on, each modality attends over `[its tokens; shared tokens]`, where there are
+    `tokens` shared tokens. Their new value is the mean of the results of the modalities that the clip has.
+    The logits are the mean of the logits of these modalities.
+
+    Raises:
+      ValueError: if `fusion_layer` is not below `layers`, `tokens` is below 1, or `heads` does not divide
+        `width`.
     """
 
     modalities = ("audio", "video")
@@ -72,7 +96,9 @@ class BottleneckTransformer(nnx.Module):
     }
     small = {"width": 64, "hidden": 128, "layers": 3, "fusion_layer": 1}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         if not 0 <= config.fusion_layer < config.layers:
             raise ValueError(
                 f"fusion.fusion_layer: {config.fusion_layer}, expected at least 0 and below"
@@ -87,15 +113,24 @@ class BottleneckTransformer(nnx.Module):
         self.layers, self.fusion_layer, self.shared_count = config.layers, config.fusion_layer, config.tokens
         self.dtype = dtype
 
-    def __call__(self, sequences: EncodedSequences, key: PRNGKey | None) -> FusionOutput:
-        """Logits of both classifiers' mean; the shared tokens' attention over positions goes to `aux`."""
+    def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the mean logits of both classifiers.
+
+        `aux` has `modality_weights` [b 2] of (audio, video), and `bottleneck_audio_attention` and
+        `bottleneck_video_attention` [b n l], the attention of the n shared tokens over the positions in the
+        last layer. Dropout, with `key`, acts only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
         key_count = 2 * (self.layers + 1)
-        keys = [None] * key_count if key is None else list(jax.random.split(key, key_count))
-        modality_mask = jnp.stack([sequence.mask.any(axis=1) for sequence in sequences], axis=1)  # b 2
+        keys = split_dropout_key(key, key_count, train=train)
+        both_sequences = sequences.of_both_modalities()
+        modality_mask = jnp.stack([sequence.mask.any(axis=1) for sequence in both_sequences], axis=1)  # b 2
         modality_weights = equal_weights(modality_mask)
         token_mask_pairs = [
             modality_branch.make_tokens(encoded)
-            for modality_branch, encoded in zip((self.audio, self.video), sequences, strict=True)
+            for modality_branch, encoded in zip((self.audio, self.video), both_sequences, strict=True)
         ]
         tokens, masks = (list(field) for field in zip(*token_mask_pairs, strict=True))
         b = modality_mask.shape[0]
@@ -103,14 +138,21 @@ class BottleneckTransformer(nnx.Module):
         for i in range(self.layers):
             layer_keys = keys[2 * i : 2 * i + 2]
             if i < self.fusion_layer:
-                tokens = [self._get_layer(m, i)(tokens[m], masks[m], layer_keys[m])[0] for m in range(2)]
+                tokens = [
+                    self._get_layer(m, i)(tokens[m], masks[m], train=train, key=layer_keys[m])[0]
+                    for m in range(2)
+                ]
             else:
                 tokens, shared, attention = self._apply_fusion_layer(
-                    i, tokens, masks, shared, modality_weights, layer_keys
+                    i, tokens, masks, shared, modality_weights, train=train, keys=layer_keys
                 )
         branch_inputs = zip((self.audio, self.video), tokens, keys[-2:], strict=True)
         logits, vectors = zip(
-            *(branch.classify(*head_inputs) for branch, *head_inputs in branch_inputs), strict=True
+            *(
+                branch.classify(branch_tokens, train=train, key=head_key)
+                for branch, branch_tokens, head_key in branch_inputs
+            ),
+            strict=True,
         )
         aux = {
             "modality_weights": jnp.where(modality_mask, modality_weights, 0.0),
@@ -123,14 +165,29 @@ class BottleneckTransformer(nnx.Module):
     def _get_layer(self, modality: int, i: int) -> TransformerLayer:
         return getattr((self.audio, self.video)[modality], f"layer{i + 1}")
 
-    def _apply_fusion_layer(self, i, tokens, masks, shared, modality_weights, keys):
-        """One layer with the shared tokens: new tokens, their mean, and attention over positions [b n l]."""
+    def _apply_fusion_layer(
+        self,
+        i: int,
+        tokens: Sequence[Float[Array, "b _ w"]],
+        masks: Sequence[Bool[Array, "b _"]],
+        shared: Float[Array, "b n w"],
+        modality_weights: Float[Array, "b 2"],
+        *,
+        train: bool,
+        keys: Sequence[PRNGKey | None],
+    ) -> tuple[list[Float[Array, "b _ w"]], Float[Array, "b n w"], list[Float[Array, "b n _"]]]:
+        """Applies layer `i` with the n shared tokens.
+
+        Returns the new tokens of both modalities, the new shared tokens, and the attention [b n l] of the
+        shared tokens over the l positions of each modality.
+        """
         shared_mask = jnp.ones(shared.shape[:2], bool)
-        new_tokens, mean_shared, attention = [], 0.0, []
+        new_tokens, attention = [], []
+        mean_shared = jnp.zeros((), shared.dtype)
         for m in range(2):
             concatenated = jnp.concatenate([tokens[m], shared], axis=1)
             mask = jnp.concatenate([masks[m], shared_mask], axis=1)
-            y, weights = self._get_layer(m, i)(concatenated, mask, keys[m])
+            y, weights = self._get_layer(m, i)(concatenated, mask, train=train, key=keys[m])
             new_tokens.append(y[:, : -self.shared_count])
             mean_shared += modality_weights[:, m, None, None].astype(y.dtype) * y[:, -self.shared_count :]
             attention.append(
@@ -139,10 +196,11 @@ class BottleneckTransformer(nnx.Module):
         return new_tokens, mean_shared, attention
 
 
-def time_encoding(sequence: EncodedSequence, dtype) -> Float[Array, "b l e"]:
-    """`sin(2^j pi tau)` and `cos(2^j pi tau)` of the place in time, `tau = (time_index + 1/2) / length`.
+def time_encoding(sequence: EncodedSequence, dtype: DTypeLike) -> Float[Array, "b l e"]:
+    """Returns the time encoding of each position: `sin(2^j pi tau)` and `cos(2^j pi tau)` for every j.
 
-    Relative time suits any number of positions, and padding does not move it.
+    `tau = (time_index + 1/2) / length` is relative time: it works for any number of positions and does not
+    depend on padding. The width is e = 2 TIME_FREQUENCY_COUNT.
     """
     tau = (sequence.time_index + 0.5) / jnp.maximum(sequence.length, 1)[:, None]  # b l
     angles = jnp.pi * tau[..., None] * 2.0 ** jnp.arange(TIME_FREQUENCY_COUNT)

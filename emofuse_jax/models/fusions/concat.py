@@ -1,7 +1,9 @@
-"""Concatenation: additive in the two streams."""
+"""Concatenation of both vectors, the plain baseline: the logits are a sum of one term per stream."""
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
@@ -9,16 +11,23 @@ from emofuse_jax.types import PRNGKey
 
 
 class Concat(nnx.Module):
-    """A linear classifier on `[h_a; h_v]`."""
+    """Linear classifier on `[h_a; h_v]`."""
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = {"head_dropout": 0.3}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         self.head = Head(d_a + d_v, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from both vectors; an absent one is zero."""
-        concatenated = jnp.concatenate([pooled.audio[:, 0], pooled.video[:, 0]], axis=-1)
-        return FusionOutput(self.head(concatenated, key), concatenated, {})
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from both vectors; an absent one is zero. `aux` is empty.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        audio, _, video, _ = pooled.of_both_modalities()
+        concatenated = jnp.concatenate([audio[:, 0], video[:, 0]], axis=-1)
+        return FusionOutput(self.head(concatenated, train=train, key=key), concatenated, {})

@@ -1,11 +1,13 @@
-"""Cross-modal attention between equal parts of time, then a classifier on all of them.
+"""Cross-modal attention between equal parts of time, then a classifier on all parts.
 
-Reference: Mocanu et al., 2023.
+Reference: Mocanu et al., 2023, Image and Vision Computing 133.
 """
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, FusionOutput
 from emofuse_jax.models.layers.head import Head
@@ -16,12 +18,15 @@ from emofuse_jax.types import PRNGKey
 
 
 class CrossAttention(nnx.Module):
-    """`C = X_a W X_v^T`, `z = [tanh(X_a + softmax(C^T) X_a) ; tanh(X_v + softmax(C) X_v)]`, flattened.
+    """Fusion by cross-attention between positions.
 
-    Both sequences are laid on `positions` equal parts of time; where their widths differ, each is first
-    mapped to `common_width`. `layer_norm` of each position before C is a design choice: what comes from
-    ReLUs is positive and drives the tanh into its flat end. W starts so small that the entries of C are of
-    order 1.
+    `C = X_a W X_v^T`, `z = [tanh(X_a + softmax(C^T) X_a) ; tanh(X_v + softmax(C) X_v)]`, flattened. Both
+    sequences are first resampled to `positions` equal parts of time and, if their widths differ, mapped to
+    `common_width`. The `layer_norm` of each position before C is a design choice: outputs of ReLUs are
+    positive and would saturate the tanh. The initial W is so small that the entries of C are of order 1.
+
+    Raises:
+      ValueError: if `config.positions` is below 1.
     """
 
     modalities = ("audio", "video")
@@ -29,7 +34,9 @@ class CrossAttention(nnx.Module):
     defaults = {"positions": 6, "common_width": 512, "layer_norm": True, "head_dropout": 0.3}
     small = {"positions": 3, "common_width": 64, "head_dropout": 0.1}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         if config.positions < 1:
             raise ValueError(f"fusion.positions: {config.positions}, expected at least 1")
         self.positions, width = config.positions, d_a
@@ -45,15 +52,23 @@ class CrossAttention(nnx.Module):
         self.w = nnx.Param(scaled_uniform(1.0 / width)(rngs.params(), (width, width)))
         self.head = Head(2 * self.positions * width, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, sequences: EncodedSequences, key: PRNGKey | None) -> FusionOutput:
-        """Logits from both attended sequences; a modality that is absent is zero and changes nothing."""
-        audio, audio_mask = self._resample_and_normalize(sequences.audio, "audio")
-        video, video_mask = self._resample_and_normalize(sequences.video, "video")
+    def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from both attended sequences; an absent modality is zero and has no effect.
+
+        `aux` has the attention weights between the n positions, `cross_audio_weights` and
+        `cross_video_weights` [b n n]. Dropout, with `key`, acts only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        audio_sequence, video_sequence = sequences.of_both_modalities()
+        audio, audio_mask = self._resample_and_normalize(audio_sequence, "audio")
+        video, video_mask = self._resample_and_normalize(video_sequence, "video")
         attended = cross_attention(audio, video, self.w[...], audio_mask, video_mask)
         concatenated = jnp.concatenate([attended.audio, attended.video], axis=-1)  # b n 2d
         flat = concatenated.reshape(concatenated.shape[0], -1)  # b n 2d -> b n*2d
         aux = {"cross_audio_weights": attended.audio_weights, "cross_video_weights": attended.video_weights}
-        return FusionOutput(self.head(flat, key), flat, aux)
+        return FusionOutput(self.head(flat, train=train, key=key), flat, aux)
 
     def _resample_and_normalize(
         self, sequence: EncodedSequence, modality: str

@@ -1,8 +1,10 @@
-"""Common and specific features of both streams (EMOdal)."""
+"""EMOdal: common and private features of both streams."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.common_information import CommonHeadPair
@@ -13,11 +15,15 @@ from emofuse_jax.types import PRNGKey
 
 
 class CommonAndPrivate(nnx.Module):
-    """`W_2 relu(W_1 [f_a; f_v; p_a; p_v])`: common features f and private p, linear in the pooled vectors.
+    """Fusion `W_2 relu(W_1 [f_a; f_v; p_a; p_v])` of common features f and private features p.
 
-    The objective `correlation` pulls f_a and f_v together by soft-HGR, `orthogonality` pushes p_m away from
-    f_m, and p_a from p_v. A batch has one row a clip here, mostly fewer than 4 `width`, so the covariances
-    are those of many batches (`ema`). An absent modality is zero.
+    Both are linear in the pooled vectors. The objective `correlation` increases the soft-HGR of f_a and f_v;
+    `orthogonality` makes p_m unrelated to f_m, and p_a unrelated to p_v. A batch has one row per clip here,
+    usually fewer than 4 `width`, so covariances are averaged over many batches (`ema`). The features of an
+    absent modality are zero.
+
+    Raises:
+      ValueError: if `config.ema` is outside [0, 1).
     """
 
     modalities = ("audio", "video")
@@ -25,7 +31,9 @@ class CommonAndPrivate(nnx.Module):
     defaults = {"width": 64, "hidden": 128, "head_dropout": 0.5, "ema": 0.9}
     small = {"width": 16, "hidden": 64}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         self.common = CommonHeadPair(d_a, d_v, config, dtype, rngs=rngs)
         self.audio_private = linear(d_a, config.width, dtype, rngs=rngs)
         self.video_private = linear(d_v, config.width, dtype, rngs=rngs)
@@ -33,14 +41,23 @@ class CommonAndPrivate(nnx.Module):
         self.head = Head(config.hidden, classes, config.head_dropout, rngs=rngs)
         self.dtype = dtype
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from all four features; a clip is one segment in `aux`."""
-        audio, audio_mask = pooled.audio[:, :1], pooled.audio_ok[:, :1]  # b 1 d_a, b 1
-        video, video_mask = pooled.video[:, :1], pooled.video_ok[:, :1]
-        f_a, f_v, aux = self.common(audio, audio_mask, video, video_mask, train=key is not None)
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from all four features.
+
+        `aux` has the common features `audio_common` and `video_common` [b 1 d], `audio_common_mask` and
+        `video_common_mask` [b 1], `audio_covariance` and `video_covariance` [d d] (only if `ema` > 0),
+        `correlation` [b], and the private features `audio_private` and `video_private` [b 1 d]. Dropout, with
+        `key`, and the update of running statistics happen only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        # b 1 d_a, b 1, b 1 d_v, b 1
+        audio, audio_mask, video, video_mask = (x[:, :1] for x in pooled.of_both_modalities())
+        f_a, f_v, aux = self.common(audio, audio_mask, video, video_mask, train=train)
         p_a = jnp.where(audio_mask[..., None], at_least_float32(self.audio_private(audio)), 0.0)
         p_v = jnp.where(video_mask[..., None], at_least_float32(self.video_private(video)), 0.0)
         features = jnp.concatenate([f_a, f_v, p_a, p_v], axis=-1)[:, 0].astype(self.dtype)  # b 4d
         hidden = jax.nn.relu(self.hidden(features))
         aux |= {"audio_private": p_a, "video_private": p_v}
-        return FusionOutput(self.head(hidden, key), hidden, aux)
+        return FusionOutput(self.head(hidden, train=train, key=key), hidden, aux)

@@ -1,46 +1,59 @@
-"""Decision fusion by F scores: a stream is heard on the classes that it knows."""
+"""Decision fusion by F scores: a stream has more weight on the classes that it recognises well."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Float, Int
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
+from emofuse_jax.models.layers.dropout_keys import split_dropout_key
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.measured_state import MeasuredState
 from emofuse_jax.ops.masking import equal_weights
-from emofuse_jax.types import PRNGKey
+from emofuse_jax.types import Params, PRNGKey
 
 MIN_CLASS_WEIGHT = 1e-6
-"""Least weight in the sum, so that a class that neither stream knows keeps a finite log posterior."""
+"""Minimum weight, so that a class whose F scores are 0 in both streams has a finite log posterior."""
 
 
 class FScore(nnx.Module):
-    """`p_c ~ sum_m F_mc p_mc` over the modalities that a clip has, `p_m = softmax(head_m(h_m))`.
+    """Fusion `p_c ~ sum_m F_mc p_mc` over the modalities of a clip, with `p_m = softmax(head_m(h_m))`.
 
-    F_mc is the F score of stream m on class c over the validation clips, set by `calibrate` and not trained;
-    1 before the first epoch's end, which is the mean of the posteriors. The two heads are trained each on its
-    own (objective `levels`). The logits are `log p`.
+    F_mc is the F score of stream m on class c over the validation clips. It is not trained, but set by
+    `calibrate` at the end of each epoch; it is 1 before, so that p is the mean of the posteriors. The
+    objective `levels` trains the two heads separately. The logits are `log p`.
     """
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = {"head_dropout": 0.3}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         self.audio_head = Head(d_a, classes, config.head_dropout, rngs=rngs)
         self.video_head = Head(d_v, classes, config.head_dropout, rngs=rngs)
         self.class_weights = MeasuredState(jnp.ones((2, classes)))
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Log of the weighted posterior; `modality_weights` are the streams' shares of its mass."""
-        key_a, key_v = (None, None) if key is None else jax.random.split(key)
-        audio, video = pooled.audio[:, 0], pooled.video[:, 0]
-        stream_logits = jnp.stack(
-            [self.audio_head(audio, key_a), self.video_head(video, key_v)], axis=1
-        )  # b 2 c
-        modality_mask = jnp.stack([pooled.audio_ok[:, 0], pooled.video_ok[:, 0]], axis=1)  # b 2
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the log of the weighted posterior.
+
+        `aux` has `modality_weights` [b 2] (the share of each stream in the sum), `class_weights` [b 2 c] (F),
+        `level_logits` [b 2 c] of the streams and `level_mask` [b 2]. Dropout, with `key`, acts only if
+        `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        key_a, key_v = split_dropout_key(key, 2, train=train)
+        audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())
+        audio_logits = self.audio_head(audio, train=train, key=key_a)
+        video_logits = self.video_head(video, train=train, key=key_v)
+        stream_logits = jnp.stack([audio_logits, video_logits], axis=1)  # b 2 c
+        modality_mask = jnp.stack([audio_mask, video_mask], axis=1)  # b 2
         weights = jnp.maximum(self.class_weights[...], MIN_CLASS_WEIGHT)
         presence_weights = equal_weights(modality_mask)[..., None]  # b 2 1
         log_p = jax.nn.log_softmax(stream_logits) + jnp.log(weights)
@@ -56,14 +69,17 @@ class FScore(nnx.Module):
 
     @staticmethod
     def calibrate(
-        state: dict, level_probabilities: Float[np.ndarray, "n 2 c"], labels: Int[np.ndarray, " n"]
-    ) -> dict:
-        """The fusion's state with F scores from validation clips.
+        state: Params, level_probabilities: Float[np.ndarray, "n 2 c"], labels: Int[np.ndarray, " n"]
+    ) -> Params:
+        """Sets the weights of the classes to the F scores of each stream on the validation clips.
 
         Args:
-          state: the fusion's part of the model state.
-          level_probabilities: posteriors of each stream; a row of zeros where the clip lacks it.
-          labels: of the clips, -1 where unknown.
+          state: the part of the model state that belongs to the fusion.
+          level_probabilities: posteriors of each stream; zeros if the clip does not have the stream.
+          labels: class of each clip, -1 if unknown.
+
+        Returns:
+          A copy of `state` with new `class_weights` [2 c] in float32.
         """
         modality_mask = level_probabilities.sum(axis=-1) > 0  # n m
         columns = [
@@ -76,7 +92,10 @@ class FScore(nnx.Module):
 def compute_f_scores(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " c"]:
-    """`F_c = 2 TP_c / (2 TP_c + FP_c + FN_c)` of the likeliest class, 0 where nothing was counted."""
+    """Computes the F score of each class: `F_c = 2 TP_c / (2 TP_c + FP_c + FN_c)`.
+
+    The predicted class is the most probable one. A class that is neither predicted nor a label has score 0.
+    """
     classes = np.arange(probabilities.shape[-1])[:, None]
     is_predicted, is_true = probabilities.argmax(axis=-1) == classes, labels == classes  # c n
     total = is_predicted.sum(axis=1) + is_true.sum(axis=1)

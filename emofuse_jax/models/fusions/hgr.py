@@ -1,8 +1,16 @@
-"""Common information: segments whose streams and labels soft-HGR pulls together (Ma et al., 2020)."""
+"""Common information: soft-HGR correlates the audio, the video and the labels of segments.
+
+Reference: Ma et al., 2020, Appl. Sci. 10(20), 7239.
+"""
+
+import warnings
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import EncodedSequence, EncodedSequences, FusionOutput
 from emofuse_jax.models.layers.common_information import CommonHeadPair, LabelNetwork
@@ -14,13 +22,17 @@ from emofuse_jax.types import PRNGKey
 
 
 class CommonInformation(nnx.Module):
-    """`p = mean_i softmax(W_2 relu(W_1 [f_i; g_i]))` over the segments i of a clip; logits are `log p`.
+    """Fusion `p = mean_i softmax(W_2 relu(W_1 [f_i; g_i]))` over the segments i of a clip.
 
-    f and g are linear in the encoders' positions, brought to `segments` equal parts of time; a modality that
-    is not there is zero. A segment counts when it has a modality. The objective `correlation` maximises
-    `H(f, g) + H(f, h) + H(g, h)` with h of the label network, the objective `levels` is the segments' own
-    cross-entropy. `ema` > 0 takes the covariances of many batches, for batches of fewer than 4 `width`
-    segments. Reference: Ma et al., Appl. Sci. 2020, 10(20), 7239.
+    The logits are `log p`. f and g are linear in the positions of the encoders, which are first resampled to
+    `segments` equal parts of time; an absent modality is zero. A segment counts if it has at least one
+    modality. The objective `correlation` maximises `H(f, g) + H(f, h) + H(g, h)`, with h of the label
+    network; the objective `levels` is the cross-entropy of the segments. `ema` > 0 averages covariances over
+    many batches, for batches with fewer than 4 `width` segments. Reference: Common Information (Ma et al.,
+    2020, Appl. Sci. 10(20), 7239).
+
+    Raises:
+      ValueError: if `config.segments` is below 1, or `config.ema` is outside [0, 1).
     """
 
     modalities = ("audio", "video")
@@ -35,7 +47,9 @@ class CommonInformation(nnx.Module):
     }
     small = {"segments": 8, "width": 16, "label_hidden": 32, "hidden": 64}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         if config.segments < 1:
             raise ValueError(f"fusion.segments: {config.segments}, expected at least 1")
         self.common = CommonHeadPair(d_a, d_v, config, dtype, rngs=rngs)
@@ -44,19 +58,47 @@ class CommonInformation(nnx.Module):
         self.head = Head(config.hidden, classes, config.head_dropout, rngs=rngs)
         self.segments, self.dtype = config.segments, dtype
 
-    def __call__(self, sequences: EncodedSequences, key: PRNGKey | None) -> FusionOutput:
-        """Log of the mean posterior of the clip's segments."""
-        (audio, audio_mask), (video, video_mask) = map(self._to_segments, sequences)
-        f, g, aux = self.common(audio, audio_mask, video, video_mask, train=key is not None)
+    def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the log of the mean posterior over the segments of each clip.
+
+        `aux` has the common features `audio_common` and `video_common` [b l d] of the l segments, their masks
+        and covariances, `correlation` [b], `label_features` [c d], `level_logits` [b l c] of the segments and
+        `level_mask` [b l]. Dropout, with `key`, and the update of running statistics happen only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        (audio, audio_mask), (video, video_mask) = map(self._to_segments, sequences.of_both_modalities())
+        f, g, aux = self.common(audio, audio_mask, video, video_mask, train=train)
         concatenated = jnp.concatenate([f, g], axis=-1).astype(self.dtype)
         hidden = jax.nn.relu(self.hidden(concatenated))  # b l e
         flat_hidden = hidden.reshape(-1, hidden.shape[-1])  # b l e -> b*l e
-        segment_logits = self.head(flat_hidden, key).reshape(*hidden.shape[:2], -1)  # b*l c -> b l c
+        flat_logits = self.head(flat_hidden, train=train, key=key)
+        segment_logits = flat_logits.reshape(*hidden.shape[:2], -1)  # b*l c -> b l c
         segment_mask = audio_mask | video_mask
         weights = equal_weights(segment_mask)
         log_p = jax.nn.logsumexp(jax.nn.log_softmax(segment_logits), axis=1, b=weights[..., None])  # b c
         aux |= {"label_features": self.labels(), "level_logits": segment_logits, "level_mask": segment_mask}
         return FusionOutput(log_p, masked_mean(hidden, segment_mask), aux)
 
-    def _to_segments(self, sequence: EncodedSequence):
+    def _to_segments(self, sequence: EncodedSequence) -> tuple[Float[Array, "b n d"], Bool[Array, "b n"]]:
         return resample_sequence(*sequence, num_segments=self.segments)
+
+    @staticmethod
+    def check_training(config: ConfigDict) -> None:
+        """Warns (UserWarning) if a batch has so few labelled segments that soft-HGR with labels is biased.
+
+        Does nothing if the objective `correlation` is not used or `ema` is set.
+        """
+        data, fusion = config.data, config.model.fusion
+        if not config.loss.objectives.get("correlation", 0.0) or fusion.ema:
+            return
+        labelled_fraction = (data.labelled_share or data.labelled_fraction) if data.keep_unlabelled else 1.0
+        labelled_segments = data.batch_size * fusion.segments * labelled_fraction
+        if labelled_segments < 4 * fusion.width:
+            warnings.warn(
+                f"soft-HGR with labels: about {labelled_segments:.0f} labelled segments per batch, fewer than"
+                f" 4 x config.model.fusion.width={fusion.width}: biased; increase config.data.batch_size or"
+                " set config.model.fusion.ema",
+                stacklevel=2,
+            )

@@ -1,38 +1,51 @@
-"""Late fusion: the mean of the two streams' posteriors."""
+"""Late fusion: the mean of the posteriors of both streams."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
+from emofuse_jax.models.layers.dropout_keys import split_dropout_key
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.ops.masking import equal_weights
 from emofuse_jax.types import PRNGKey
 
 
 class Late(nnx.Module):
-    """`p = sum_m w_m softmax(head_m(h_m))`, w = 1/2 each, or 1 for the only modality of a clip.
+    """Fusion `p = sum_m w_m softmax(head_m(h_m))`; w is 1/2, or 1 for the only modality of a clip.
 
-    The logits are `log p`. With `auxiliary`, the two heads' own logits are given for a loss on each.
+    The logits are `log p`. With `config.auxiliary`, `aux` also has the logits of the two heads, for the
+    objective `levels`.
     """
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = {"head_dropout": 0.3, "auxiliary": False}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         self.audio_head = Head(d_a, classes, config.head_dropout, rngs=rngs)
         self.video_head = Head(d_v, classes, config.head_dropout, rngs=rngs)
         self.auxiliary = config.auxiliary
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Log of the mean posterior."""
-        key_a, key_v = (None, None) if key is None else jax.random.split(key)
-        audio, video = pooled.audio[:, 0], pooled.video[:, 0]
-        stream_logits = jnp.stack(
-            [self.audio_head(audio, key_a), self.video_head(video, key_v)], axis=1
-        )  # b 2 c
-        modality_mask = jnp.stack([pooled.audio_ok[:, 0], pooled.video_ok[:, 0]], axis=1)  # b 2
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the log of the mean posterior.
+
+        `aux` has `modality_weights` [b 2] of (audio, video), and with `auxiliary` the `level_logits` [b 2 c]
+        and `level_mask` [b 2]. Dropout, with `key`, acts only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        key_a, key_v = split_dropout_key(key, 2, train=train)
+        audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())
+        audio_logits = self.audio_head(audio, train=train, key=key_a)
+        video_logits = self.video_head(video, train=train, key=key_v)
+        stream_logits = jnp.stack([audio_logits, video_logits], axis=1)  # b 2 c
+        modality_mask = jnp.stack([audio_mask, video_mask], axis=1)  # b 2
         weights = equal_weights(modality_mask)
         aux = {"modality_weights": jnp.where(modality_mask, weights, 0.0)}
         if self.auxiliary:

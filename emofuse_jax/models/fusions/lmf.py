@@ -1,7 +1,9 @@
-"""LMF: low-rank fusion of the two vectors with a 1 appended (Liu et al., arXiv 1806.00064)."""
+"""LMF: low-rank fusion of the two vectors with a 1 appended (Liu et al., 2018, arXiv 1806.00064)."""
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
@@ -11,30 +13,40 @@ from emofuse_jax.types import PRNGKey
 
 
 class LMF(nnx.Module):
-    """`z = sum_k w_k (A_k^T [h_a; 1]) o (V_k^T [h_v; 1]) + b`, then the classifier.
+    """Fusion `z = sum_k w_k (A_k^T [h_a; 1]) o (V_k^T [h_v; 1]) + b`, then the classifier.
 
-    The rows that meet the 1 start at 1, so that the products start as `(1 + a)(1 + v)`: small vectors would
-    otherwise give products of nothing with nothing. An absent modality is a zero vector, and the 1 then
-    leaves the other's answer.
+    The rows that are multiplied by the 1 start at 1, so that the initial products are `(1 + a)(1 + v)`;
+    otherwise small vectors would give products close to 0. An absent modality is a zero vector; because of
+    the 1, the projection of the other one remains.
     """
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = {"width": 128, "rank": 4, "head_dropout": 0.3}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
-        init = scaled_uniform(float(config.rank))  # of a stack of `rank` kernels: variance 1 / d each
-        for name, d in (("audio", d_a), ("video", d_v)):
-            kernels = init(rngs.params(), (config.rank, d, config.width))
-            ones = jnp.ones((config.rank, 1, config.width))
-            setattr(self, f"{name}_factors", nnx.Param(jnp.concatenate([kernels, ones], axis=1)))
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
+        init = scaled_uniform(float(config.rank))  # gives each of the `rank` kernels variance 1 / d
+        ones = jnp.ones((config.rank, 1, config.width))
+        audio_kernels = init(rngs.params(), (config.rank, d_a, config.width))
+        video_kernels = init(rngs.params(), (config.rank, d_v, config.width))
+        self.audio_factors = nnx.Param(jnp.concatenate([audio_kernels, ones], axis=1))
+        self.video_factors = nnx.Param(jnp.concatenate([video_kernels, ones], axis=1))
         self.weights = nnx.Param(jnp.full(config.rank, 1 / config.rank))
         self.bias = nnx.Param(jnp.zeros(config.width))
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from the fused vector."""
-        vectors = pooled.audio[:, 0], pooled.video[:, 0]
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from the fused vector, which is also the embedding.
+
+        `aux` has `trunks` [b 1 o], the fused vector of width o.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        audio, _, video, _ = pooled.of_both_modalities()
+        vectors = audio[:, 0], video[:, 0]
         factors = self.audio_factors[...], self.video_factors[...]
         z = low_rank_fusion(vectors, factors, self.weights[...], self.bias[...])  # b o
-        return FusionOutput(self.head(z, key), z, {"trunks": z[:, None]})
+        return FusionOutput(self.head(z, train=train, key=key), z, {"trunks": z[:, None]})

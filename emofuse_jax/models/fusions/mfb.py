@@ -1,9 +1,11 @@
-"""MFB: factorised bilinear pooling with the signed square root (Yu et al., arXiv 1708.01471)."""
+"""MFB: factorised bilinear pooling with the signed square root (Yu et al., 2017, arXiv 1708.01471)."""
 
-import jax
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
+from emofuse_jax.models.layers.dropout_keys import split_dropout_key
 from emofuse_jax.models.layers.fbp import FBP_DEFAULTS, make_factors
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.missing_modality import MissingModalityVectors
@@ -11,26 +13,36 @@ from emofuse_jax.ops.mfb import mfb
 from emofuse_jax.types import PRNGKey
 
 FIXED_FIELDS = ("power_norm", "dropout_place")
+"""Fields of FBP_DEFAULTS that MFB fixes, so they are no config fields here."""
 MFB_DEFAULTS = {name: value for name, value in FBP_DEFAULTS.items() if name not in FIXED_FIELDS}
 
 
 class MFB(nnx.Module):
-    """`z = scale MFB(h_a, h_v)`, then the classifier; a learned vector stands in for an absent modality."""
+    """Fusion `z = scale MFB(h_a, h_v)`, then the classifier; a learned vector replaces an absent modality."""
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = MFB_DEFAULTS
+    small = {"dropout": 0.1}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         self.absent = MissingModalityVectors(d_a, d_v)
         self.u, self.v = make_factors(d_a, d_v, config.width * config.factors, rngs=rngs)
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
         self.factors, self.dropout, self.scale = config.factors, config.dropout, config.scale
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from the fused vector."""
-        key_fuse, key_head = (None, None) if key is None else jax.random.split(key)
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from the fused vector, which is also the embedding.
+
+        `aux` has `trunks` [b 1 o], the fused vector of width o.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        key_fuse, key_head = split_dropout_key(key, 2, train=train)
         u, v = self.u[...], self.v[...]
         options = {"factors": self.factors, "dropout_rate": self.dropout, "key": key_fuse}
         z = self.scale * mfb(*self.absent(pooled), u, v, **options)  # b o
-        return FusionOutput(self.head(z, key_head), z, {"trunks": z[:, None]})
+        return FusionOutput(self.head(z, train=train, key=key_head), z, {"trunks": z[:, None]})

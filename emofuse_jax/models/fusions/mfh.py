@@ -1,10 +1,12 @@
-"""MFH: cascaded MFB blocks, each on top of the products of the one before (Yu et al., arXiv 1708.03619)."""
+"""MFH: a cascade of MFB blocks, each on the products of the last one (Yu et al., 2017, arXiv 1708.03619)."""
 
-import jax
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.fusions.mfb import MFB_DEFAULTS
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
+from emofuse_jax.models.layers.dropout_keys import split_dropout_key
 from emofuse_jax.models.layers.fbp import make_factors
 from emofuse_jax.models.layers.head import Head
 from emofuse_jax.models.layers.missing_modality import MissingModalityVectors
@@ -13,13 +15,20 @@ from emofuse_jax.types import PRNGKey
 
 
 class MFH(nnx.Module):
-    """`z = scale [z_1; ..; z_l]`, then the classifier; a learned vector stands in for an absent modality."""
+    """Fusion `z = scale [z_1; ..; z_l]`, then the classifier; a learned vector replaces an absent modality.
+
+    Raises:
+      ValueError: if `config.blocks` is below 1.
+    """
 
     modalities = ("audio", "video")
     takes = "vectors"
     defaults = MFB_DEFAULTS | {"blocks": 2}
+    small = {"dropout": 0.1}
 
-    def __init__(self, d_a: int, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         if config.blocks < 1:
             raise ValueError(f"fusion.blocks: {config.blocks}, expected at least 1")
         self.absent = MissingModalityVectors(d_a, d_v)
@@ -31,11 +40,17 @@ class MFH(nnx.Module):
         self.factors, self.dropout, self.scale = config.factors, config.dropout, config.scale
         self.blocks = config.blocks
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from the blocks' fused vectors, which are also `trunks` in `aux`."""
-        key_fuse, key_head = (None, None) if key is None else jax.random.split(key)
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from the fused vectors of the l blocks, which together are the embedding.
+
+        `aux` has `trunks` [b l o], the fused vector of width o of each block.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
+        modalities is missing.
+        """
+        key_fuse, key_head = split_dropout_key(key, 2, train=train)
         us, vs = ([getattr(self, f"{name}{i + 1}")[...] for i in range(self.blocks)] for name in "uv")
         options = {"factors": self.factors, "dropout_rate": self.dropout, "key": key_fuse}
         z = self.scale * mfh(*self.absent(pooled), us, vs, **options)  # b l*o
         trunks = z.reshape(z.shape[0], self.blocks, -1)  # b l*o -> b l o
-        return FusionOutput(self.head(z, key_head), z, {"trunks": trunks})
+        return FusionOutput(self.head(z, train=train, key=key_head), z, {"trunks": trunks})

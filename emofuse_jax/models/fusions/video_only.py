@@ -1,7 +1,9 @@
-"""The face alone."""
+"""Video alone."""
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.interfaces import FusionOutput, PooledVectors
 from emofuse_jax.models.layers.head import Head
@@ -9,17 +11,26 @@ from emofuse_jax.types import PRNGKey
 
 
 class VideoOnly(nnx.Module):
-    """A classifier on the pooled video vector; the audio encoder is not built."""
+    """Classifier on the pooled video vector; the network has no audio encoder."""
 
     modalities = ("video",)
     takes = "vectors"
     defaults = {"head_dropout": 0.3}
+    small_epochs = 10
 
-    def __init__(self, d_a: None, d_v: int, classes: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+    ) -> None:
         self.head = Head(d_v, classes, config.head_dropout, rngs=rngs)
 
-    def __call__(self, pooled: PooledVectors, key: PRNGKey | None) -> FusionOutput:
-        """Logits from the video vector; the modality weights are (0, 1)."""
+    def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
+        """Computes the logits from the video vector, which is also the embedding.
+
+        `aux` has `modality_weights` [b 2], always (0, 1).
+
+        Raises ValueError if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
+        """
+        assert pooled.video is not None  # the network has this encoder
         vector = pooled.video[:, 0]
         weights = jnp.broadcast_to(jnp.array([0.0, 1.0]), (vector.shape[0], 2))  # b 2
-        return FusionOutput(self.head(vector, key), vector, {"modality_weights": weights})
+        return FusionOutput(self.head(vector, train=train, key=key), vector, {"modality_weights": weights})

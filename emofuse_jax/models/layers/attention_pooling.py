@@ -1,91 +1,141 @@
-"""Attention over a sequence, as modules: `(values, masks) -> vectors, weights` for several masks at once."""
+"""Attention pooling of a sequence as modules: `(values, masks) -> vectors, weights`, for several masks.
+
+The equations are in ops/attention.py. `width` of a module is the width of its pooled vectors.
+"""
 
 import functools
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.layers.linear import linear, scaled_uniform
 from emofuse_jax.ops import attention
 
 PooledWithWeights = tuple[Float[Array, "b n e"], Float[Array, "b n l"]]
+"""One pooled vector for each of the n masks, and its weights over the l positions."""
+
+PoolFunction = Callable[..., PooledWithWeights]
+"""Function `(values, scores, mask, *, temperature) -> (vectors, weights)`, such as `attention_pool`."""
+
+
+@runtime_checkable
+class AttentionModule(Protocol):
+    """Attention pooling of a sequence."""
+
+    width: int
+    """Width of its pooled vectors."""
+
+    def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
+        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
 
 
 class AdditiveAttention(nnx.Module):
-    """`e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)` (Deep Fusion, arXiv 1901.04889).
+    """Additive attention: `e_i = u^T tanh(W a_i + b)`, `alpha = softmax(lambda e)`.
 
-    `pool` makes `vectors` vectors of the values and the scores: their mean under the weights, or mean and
-    deviation (arXiv 1803.10963).
+    `pool` makes the pooled vector from values and scores: `attention_pool` gives the weighted mean (`vectors`
+    is 1), `statistics_pool` the mean and the standard deviation (`vectors` is 2; Okabe et al., 2018, arXiv
+    1803.10963). Reference: Deep Fusion (Zhang et al., 2019, arXiv 1901.04889).
     """
 
     def __init__(
-        self, width: int, config, dtype, *, pool=attention.attention_pool, vectors=1, rngs: nnx.Rngs
-    ):
+        self,
+        width: int,
+        config: ConfigDict,
+        dtype: DTypeLike,
+        *,
+        pool: PoolFunction = attention.attention_pool,
+        vectors: int = 1,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.hidden = linear(width, config.attention_width, dtype, rngs=rngs)
         self.score = linear(config.attention_width, 1, jnp.float32, bias=False, rngs=rngs)
         self.temperature, self.pool = config.temperature, pool
         self.width = vectors * width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Pools under each mask."""
+        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
         scores = self.score(jnp.tanh(self.hidden(values)))[..., 0]  # b l
         return self.pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
 
 
 class SelfFrameAttention(nnx.Module):
-    """`alpha_i = sigmoid(f_i^T q0)`, normalised by its sum (AM-FBP, arXiv 2111.08910)."""
+    """Self-attention of frames: `alpha_i = sigmoid(f_i^T q0)`, divided by its sum.
 
-    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+    Reference: AM-FBP (Zhou et al., 2021, arXiv 2111.08910).
+    """
+
+    def __init__(self, width: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.q0 = _init_query(width, rngs)
         self.width = width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Pools under each mask."""
+        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
         return attention.self_frame_attention(values[:, None], self.q0[...], masks)
 
 
 class RelationFrameAttention(nnx.Module):
-    """Self-attention, then weights of each frame beside the whole; twice as wide.
+    """Self-attention, then weights from each frame next to the clip vector; the output is twice as wide.
 
-    Reference: AM-FBP, arXiv 2111.08910.
+    Reference: AM-FBP (Zhou et al., 2021, arXiv 2111.08910).
     """
 
-    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.q0 = _init_query(width, rngs)
         self.q1 = _init_query(2 * width, rngs)
         self.width = 2 * width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Pools under each mask."""
+        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
         return attention.relation_frame_attention(values[:, None], self.q0[...], self.q1[...], masks)
 
 
 class TransformerFrameAttention(nnx.Module):
-    """Similarity of all pairs after a linear reduction to `attention_width` (AM-FBP, arXiv 2111.08910)."""
+    """Attention by the similarity of all pairs of frames, after a linear reduction to `attention_width`.
 
-    def __init__(self, width: int, config, dtype, *, rngs: nnx.Rngs):
+    Reference: AM-FBP (Zhou et al., 2021, arXiv 2111.08910).
+    """
+
+    def __init__(self, width: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.query = linear(width, config.attention_width, dtype, bias=False, rngs=rngs)
         self.key = linear(width, config.attention_width, dtype, bias=False, rngs=rngs)
         self.width = width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Pools under each mask."""
+        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
         query, key = self.query(values), self.key(values)
         return attention.transformer_frame_attention(values[:, None], query[:, None], key[:, None], masks)
 
 
-ATTENTION_TYPES = {
+ATTENTION_TYPES: dict[str, Callable[..., AttentionModule]] = {
     "additive": AdditiveAttention,
     "statistics": functools.partial(AdditiveAttention, pool=attention.statistics_pool, vectors=2),
     "self": SelfFrameAttention,
     "relation": RelationFrameAttention,
     "transformer": TransformerFrameAttention,
 }
+"""Attention modules by the name in `config.model.<modality>.attention`."""
 
 
-def make_attention(name: str, width: int, config, dtype, *, rngs: nnx.Rngs) -> nnx.Module:
-    """The attention that `config.attention` of the model's part `name` asks for; ValueError if unknown."""
+def make_attention(
+    name: str, width: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
+) -> AttentionModule:
+    """Builds the attention module that `config.attention` names.
+
+    Args:
+      name: modality ("audio" or "video"), for the error message.
+      width: width of the positions.
+      config: config of the modality, with `attention` and the fields that this attention uses.
+      dtype: dtype of the activations.
+      rngs: random keys of the initial parameters.
+
+    Raises:
+      ValueError: if `config.attention` is unknown.
+    """
     if config.attention not in ATTENTION_TYPES:
         raise ValueError(
             f"{name}.attention: {config.attention!r}, expected one of {', '.join(ATTENTION_TYPES)}"
@@ -93,5 +143,5 @@ def make_attention(name: str, width: int, config, dtype, *, rngs: nnx.Rngs) -> n
     return ATTENTION_TYPES[config.attention](width, config, dtype, rngs=rngs)
 
 
-def _init_query(width, rngs):
+def _init_query(width: int, rngs: nnx.Rngs) -> nnx.Param[Array]:
     return nnx.Param(scaled_uniform(1.0)(rngs.params(), (width, 1))[:, 0])

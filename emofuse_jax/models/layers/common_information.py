@@ -1,12 +1,14 @@
-"""Heads whose features soft-HGR pulls together, and the label network.
+"""Heads whose features are correlated by soft-HGR, and the label network.
 
-Reference: Ma et al., Appl. Sci. 2020, 10(20), 7239.
+Reference: Common Information (Ma et al., 2020, Appl. Sci. 10(20), 7239).
 """
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.layers.linear import linear, scaled_uniform
 from emofuse_jax.models.layers.measured_state import MeasuredState
@@ -15,13 +17,17 @@ from emofuse_jax.ops.masking import masked_mean
 from emofuse_jax.ops.normalize import at_least_float32, l2_normalize
 
 MEAN_MOMENTUM = 0.9
-"""Of the running mean, as in the encoders' batch norms."""
+"""Momentum of the running mean, as in the batch norms of the encoders."""
 
 
 class CommonHead(nnx.Module):
-    """A linear layer, the running mean of its features, and with `ema` > 0 their running covariance."""
+    """Linear layer that measures the running mean of its features and, if `ema` > 0, their covariance.
 
-    def __init__(self, in_features: int, width: int, ema: float, dtype, *, rngs: nnx.Rngs):
+    Raises:
+      ValueError: if `ema` is outside [0, 1).
+    """
+
+    def __init__(self, in_features: int, width: int, ema: float, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if not 0.0 <= ema < 1.0:
             raise ValueError(f"fusion.ema: {ema}, expected a number in [0, 1)")
         self.linear = linear(in_features, width, dtype, rngs=rngs)
@@ -34,7 +40,14 @@ class CommonHead(nnx.Module):
     def __call__(
         self, x: Float[Array, "b l i"], mask: Bool[Array, "b l"], *, train: bool
     ) -> tuple[Float[Array, "b l d"], Float[Array, "d d"] | None]:
-        """Features in float32, zero where not `mask`, and with `ema` the covariance of many batches."""
+        """Computes the features, and updates the running statistics if `train`.
+
+        `x` has l segments of width i for each clip.
+
+        Returns:
+          `(features, covariance)`: the features in at least float32, zero at masked positions, and the
+          covariance averaged over many batches, or None if `ema` is 0.
+        """
         features = jnp.where(mask[..., None], at_least_float32(self.linear(x)), 0.0)
         rows, row_mask = features.reshape(-1, features.shape[-1]), mask.reshape(-1)  # b l d -> b*l d
         if train:
@@ -42,23 +55,26 @@ class CommonHead(nnx.Module):
             self.mean[...] = jax.lax.stop_gradient(jnp.where(jnp.any(row_mask), updated_mean, self.mean[...]))
         return features, self._running_covariance(rows, row_mask, train) if self.ema else None
 
-    def _running_covariance(self, rows, row_mask, train):
-        state = self.products[...], self.batches[...]
+    def _running_covariance(
+        self, rows: Float[Array, "n d"], row_mask: Bool[Array, " n"], train: bool
+    ) -> Float[Array, "d d"]:
+        products, batches = self.products[...], self.batches[...]
         if not train:
-            return correct_ema_bias(*state, decay=self.ema)
-        covariance, *state = moving_covariance(rows, row_mask.astype(rows.dtype), *state, decay=self.ema)
-        self.products[...], self.batches[...] = state
+            return correct_ema_bias(products, batches, decay=self.ema)
+        covariance, self.products[...], self.batches[...] = moving_covariance(
+            rows, row_mask.astype(rows.dtype), products, batches, decay=self.ema
+        )
         return covariance
 
     def normalize_features(self, features: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
-        """Features less their running mean, at length 1."""
+        """Subtracts the running mean from features and scales them to length 1."""
         return l2_normalize(features - self.mean[...])
 
 
 class CommonHeadPair(nnx.Module):
-    """Common heads of sound and faces, and what the objective `correlation` needs of them."""
+    """Common heads of audio and video, with the outputs that the objective `correlation` needs."""
 
-    def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, d_a: int, d_v: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.audio = CommonHead(d_a, config.width, config.ema, dtype, rngs=rngs)
         self.video = CommonHead(d_v, config.width, config.ema, dtype, rngs=rngs)
 
@@ -71,9 +87,13 @@ class CommonHeadPair(nnx.Module):
         *,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"], dict[str, Array]]:
-        """Both features, and `aux`: they, their masks, covariances with `ema`, and `correlation` [b].
+        """Computes the common features of both modalities.
 
-        `correlation` is the clip's mean cosine of the two features, each less its running mean.
+        Returns:
+          `(audio, video, aux)`: the features of both modalities for the l segments, and a dict with
+          `audio_common`, `video_common` (the features), `audio_common_mask`, `video_common_mask`,
+          `audio_covariance` and `video_covariance` (only if `ema` > 0), and `correlation` [b]: the mean
+          cosine of the two features over each clip, after their running means are subtracted.
         """
         f, c_f = self.audio(audio, audio_mask, train=train)
         g, c_g = self.video(video, video_mask, train=train)
@@ -88,18 +108,19 @@ class CommonHeadPair(nnx.Module):
             "correlation": masked_mean(cosine, audio_mask & video_mask)[:, 0],
         }
         if c_f is not None:
+            assert c_g is not None  # both have the same `ema`
             aux |= {"audio_covariance": c_f, "video_covariance": c_g}
         return f, g, aux
 
 
 class LabelNetwork(nnx.Module):
-    """`h(y) = W relu(e_y) + b` for every class: a table, so that no label enters the network."""
+    """Features of every class, `h(y) = W relu(e_y) + b`, as a table: the network does not read the labels."""
 
-    def __init__(self, classes: int, hidden: int, width: int, *, rngs: nnx.Rngs):
-        init = scaled_uniform(float(classes))  # each entry of variance 1
+    def __init__(self, classes: int, hidden: int, width: int, *, rngs: nnx.Rngs) -> None:
+        init = scaled_uniform(float(classes))  # gives each entry variance 1
         self.embedding = nnx.Param(init(rngs.params(), (classes, hidden)))
         self.linear = linear(hidden, width, jnp.float32, rngs=rngs)
 
     def __call__(self) -> Float[Array, "c d"]:
-        """The features of every class."""
+        """Returns the table of features: one row of width d for each class."""
         return self.linear(jax.nn.relu(self.embedding[...]))

@@ -1,10 +1,13 @@
-"""Factorised bilinear pooling as modules: plain, and guided by adaptive weights."""
+"""Factorised bilinear pooling as modules: plain, and with adaptive weights of the modalities."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
+from emofuse_jax.models.layers.dropout_keys import dropout_key
 from emofuse_jax.models.layers.linear import linear, scaled_uniform
 from emofuse_jax.ops.bilinear import factorized_bilinear_pooling
 from emofuse_jax.ops.masking import masked_softmax
@@ -20,31 +23,43 @@ FBP_DEFAULTS = {
     "scale": 8.0,
     "head_dropout": 0.0,
 }
-"""`dropout_place` is that of `dropout`: `products` or `pooled`; `head_dropout` acts after the norm. `scale`
-is the norm of a fused vector (a design choice; 1 is the papers' letter)."""
+"""Default config fields of FBP.
+
+`dropout` acts on the `products` or on the `pooled` sums, as `dropout_place` says; `head_dropout` acts after
+the norm. `scale` is the norm of a fused vector (a design choice; it is 1 in the papers).
+"""
 
 ADAPTIVE_DEFAULTS = FBP_DEFAULTS | {"gates": "scalar", "gate_width": 128, "first_bias": 0.1}
-"""`gates` are `scalar` or `vector`; the biases of FBP start at `first_bias` (a design choice). At 1 the sum
-of the streams outweighs their product at first, and training can stay at what a sum can tell."""
+"""Default config fields of adaptive FBP.
+
+`gates` is `scalar` or `vector`. `first_bias` is the initial value of the biases of FBP (a design choice): at
+1, the sum of the streams dominates their product at first, and training can remain in a solution that only
+uses the sum.
+"""
 
 GatedVectors = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array, "*n 2"], dict[str, Array]]
-"""Weighted vectors, the weights of (audio, video), and the gates by name where they are vectors."""
+"""Weighted audio and video vectors, the weights of (audio, video), and vector gates by name."""
 
 
-def make_factors(d_a: int, d_v: int, columns: int, *, rngs: nnx.Rngs) -> tuple[nnx.Param, nnx.Param]:
-    """Fresh U [d_a columns] and V [d_v columns]."""
+def make_factors(
+    d_a: int, d_v: int, columns: int, *, rngs: nnx.Rngs
+) -> tuple[nnx.Param[Array], nnx.Param[Array]]:
+    """Returns new factors U [d_a columns] and V [d_v columns] with random initial values."""
     init = scaled_uniform(1.0)
-    return tuple(nnx.Param(init(rngs.params(), (d, columns))) for d in (d_a, d_v))
+    u = nnx.Param(init(rngs.params(), (d_a, columns)))
+    return u, nnx.Param(init(rngs.params(), (d_v, columns)))
 
 
 class FBP(nnx.Module):
-    """U and V of FBP, and biases where `bias`, without which the L2 norm cancels scalar weights.
+    """Factorised bilinear pooling with learned U and V, and with biases if `bias`.
 
-    The fused vector is multiplied by `config.scale`: entries of about 1 / sqrt(o) would give a
-    classifier under Adam small steps.
+    Without biases the L2 norm cancels scalar weights of the inputs. The fused vector is multiplied by
+    `config.scale`: with entries of about 1 / sqrt(o), a classifier trained by Adam would take too small
+    steps. Calling it raises ValueError if `config.dropout_place` is unknown or `config.dropout` is
+    outside [0, 1).
     """
 
-    def __init__(self, d_a: int, d_v: int, config, *, bias: bool, rngs: nnx.Rngs):
+    def __init__(self, d_a: int, d_v: int, config: ConfigDict, *, bias: bool, rngs: nnx.Rngs) -> None:
         columns = config.width * config.factors
         self.u, self.v = make_factors(d_a, d_v, columns, rngs=rngs)
         self.has_bias = bias
@@ -54,9 +69,20 @@ class FBP(nnx.Module):
         self.power_norm, self.scale = config.power_norm, config.scale
 
     def __call__(
-        self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], key: PRNGKey | None
+        self,
+        audio: Float[Array, "*n d_a"],
+        video: Float[Array, "*n d_v"],
+        *,
+        train: bool,
+        key: PRNGKey | None,
     ) -> Float[Array, "*n o"]:
-        """The fused vectors, of norm `scale`."""
+        """Fuses the vectors; returns vectors of width o with norm `scale`.
+
+        Dropout, with `key`, acts only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, `config.dropout_place` is unknown, or
+        `config.dropout` is not in [0, 1).
+        """
         return self.scale * factorized_bilinear_pooling(
             audio,
             video,
@@ -66,26 +92,31 @@ class FBP(nnx.Module):
             bias_u=self.bias_u[...] if self.has_bias else None,
             bias_v=self.bias_v[...] if self.has_bias else None,
             dropout_rate=self.dropout,
-            key=key,
+            key=dropout_key(key, train=train),
             power_norm=self.power_norm,
             dropout_place=self.dropout_place,
         )
 
 
 class ScalarGates(nnx.Module):
-    """`s_m = w_m^T tanh(W_m h_m + b_m)`, `beta = softmax([s_a, s_v])`, `h_m' = beta_m h_m`."""
+    """One weight for each modality of a clip.
 
-    def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
-        for name, width in (("audio", d_a), ("video", d_v)):
-            hidden = linear(width, config.gate_width, dtype, rngs=rngs)
-            score = linear(config.gate_width, 1, jnp.float32, bias=False, rngs=rngs)
-            setattr(self, f"{name}_hidden", hidden)
-            setattr(self, f"{name}_score", score)
+    `s_m = w_m^T tanh(W_m h_m + b_m)`, `beta = softmax([s_a, s_v])`, `h_m' = beta_m h_m`.
+    """
+
+    def __init__(self, d_a: int, d_v: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
+        self.audio_hidden = linear(d_a, config.gate_width, dtype, rngs=rngs)
+        self.audio_score = linear(config.gate_width, 1, jnp.float32, bias=False, rngs=rngs)
+        self.video_hidden = linear(d_v, config.gate_width, dtype, rngs=rngs)
+        self.video_score = linear(config.gate_width, 1, jnp.float32, bias=False, rngs=rngs)
 
     def __call__(
         self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], modality_mask: Bool[Array, "*n 2"]
     ) -> GatedVectors:
-        """Weighted vectors and the weights (audio, video); an absent modality has weight 0."""
+        """Returns `(audio, video, weights, gates)`: the weighted vectors, the weights, and an empty dict.
+
+        An absent modality has weight 0.
+        """
         s_a = self.audio_score(jnp.tanh(self.audio_hidden(audio)))
         s_v = self.video_score(jnp.tanh(self.video_hidden(video)))
         beta = masked_softmax(jnp.concatenate([s_a, s_v], axis=-1), modality_mask)  # ... 2
@@ -93,16 +124,23 @@ class ScalarGates(nnx.Module):
 
 
 class VectorGates(nnx.Module):
-    """`gate_m = sigmoid(W_m [h_a; h_v] + b_m)`, `h_m' = gate_m o h_m`."""
+    """One gate for each entry of a vector.
 
-    def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
+    `gate_m = sigmoid(W_m [h_a; h_v] + b_m)`, `h_m' = gate_m o h_m`.
+    """
+
+    def __init__(self, d_a: int, d_v: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.audio_gate = linear(d_a + d_v, d_a, dtype, rngs=rngs)
         self.video_gate = linear(d_a + d_v, d_v, dtype, rngs=rngs)
 
     def __call__(
         self, audio: Float[Array, "*n d_a"], video: Float[Array, "*n d_v"], modality_mask: Bool[Array, "*n 2"]
     ) -> GatedVectors:
-        """Gated vectors, and the mean gates divided by their sum; an absent modality has weight 0."""
+        """Returns `(audio, video, weights, gates)`: vectors times their gates, the weights, and the gates.
+
+        `gates` has the keys `audio_gate` and `video_gate`. The weights are the mean gates divided by their
+        sum; an absent modality has weight 0.
+        """
         concatenated = jnp.concatenate([audio, video], axis=-1)
         gates = {
             "audio_gate": jax.nn.sigmoid(self.audio_gate(concatenated)),
@@ -123,10 +161,13 @@ GATE_TYPES = {"scalar": ScalarGates, "vector": VectorGates}
 class AdaptiveFBP(nnx.Module):
     """FBP of gated vectors: `(U^T h_a' + b_U) o (V^T h_v' + b_V)`, pooled and normalised.
 
-    Reference: AM-FBP, arXiv 2111.08910.
+    Reference: AM-FBP (Zhou et al., 2021, arXiv 2111.08910).
+
+    Raises:
+      ValueError: if `config.gates` is unknown.
     """
 
-    def __init__(self, d_a: int, d_v: int, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, d_a: int, d_v: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if config.gates not in GATE_TYPES:
             raise ValueError(f"fusion.gates: {config.gates!r}, expected one of {', '.join(GATE_TYPES)}")
         self.gates = GATE_TYPES[config.gates](d_a, d_v, config, dtype, rngs=rngs)
@@ -137,8 +178,16 @@ class AdaptiveFBP(nnx.Module):
         audio: Float[Array, "*n d_a"],
         video: Float[Array, "*n d_v"],
         modality_mask: Bool[Array, "*n 2"],
+        *,
+        train: bool,
         key: PRNGKey | None,
     ) -> tuple[Float[Array, "*n o"], Float[Array, "*n 2"], dict[str, Array]]:
-        """Fused vectors, the modality weights, and vector gates by name."""
+        """Returns `(fused, weights, gates)`: vectors of width o, weights of (audio, video), and vector gates.
+
+        `gates` has the keys `audio_gate` and `video_gate`; an empty dict with scalar gates.
+
+        Raises ValueError if `train` is True but `key` is None, `config.dropout_place` is unknown, or
+        `config.dropout` is not in [0, 1).
+        """
         audio, video, weights, gates = self.gates(audio, video, modality_mask)
-        return self.fbp(audio, video, key), weights, gates
+        return self.fbp(audio, video, train=train, key=key), weights, gates

@@ -1,6 +1,6 @@
-"""How categories relate, for the objectives: their polarity, and learnable margins between them.
+"""Relations between classes that the objectives use: polarities, and learned margins.
 
-Reference: Mocanu et al., 2023.
+Reference: Mocanu et al., 2023, Image and Vision Computing 133.
 """
 
 import jax
@@ -8,22 +8,30 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 MARGIN_KINDS = ("none", "triplet", "hierarchical")
 
 MARGIN_DEFAULTS = {"kind": "none", "mean": 0.2, "across": 2.0}
-"""`none`, `triplet` (all equal at first) or `hierarchical` (at first `across` times larger between classes of
-different polarity); `mean` over all pairs of different classes, which training does not change."""
+"""Default config fields of the margins.
+
+`kind` is `none`, `triplet` (all margins are equal at first) or `hierarchical` (margins between classes of
+different polarity are at first `across` times larger). `mean` is the mean margin over all pairs of different
+classes; training does not change it.
+"""
 
 
 class Margins(nnx.Module):
-    """`M_ij = M_ji = m0 P softmax(theta)_{ij}` over the P pairs i < j, 0 on the diagonal.
+    """Learned margins between classes: `M_ij = M_ji = m0 P softmax(theta)_{ij}` over the P pairs i < j.
 
-    So M is symmetric, not negative, and its mean off the diagonal is m0 whatever theta becomes. Without known
-    polarities all classes share one. Raises ValueError, naming the field.
+    M is symmetric, not negative, and 0 on the diagonal. Its mean off the diagonal is always m0
+    (`config.mean`).
+
+    Raises:
+      ValueError: if `config.kind` is not "triplet" or "hierarchical", or `mean` or `across` is not positive.
     """
 
-    def __init__(self, config, polarity: Int[np.ndarray, " c"]):
+    def __init__(self, config: ConfigDict, polarity: Int[np.ndarray, " c"]) -> None:
         if config.kind not in MARGIN_KINDS[1:]:
             raise ValueError(f"margins.kind: {config.kind!r}, expected one of {', '.join(MARGIN_KINDS)}")
         for name in ("mean", "across"):
@@ -35,7 +43,7 @@ class Margins(nnx.Module):
         self.theta = nnx.Param(jnp.where(is_across, jnp.log(config.across), 0.0))
 
     def __call__(self) -> Float[Array, "c c"]:
-        """M."""
+        """Returns the matrix M of margins, one for each pair of classes; 0 on the diagonal."""
         i, j = np.triu_indices(self.classes, k=1)
         pair_margins = self.mean * len(i) * jax.nn.softmax(self.theta[...])
         upper = jnp.zeros((self.classes, self.classes)).at[i, j].set(pair_margins)
@@ -43,22 +51,29 @@ class Margins(nnx.Module):
 
 
 class ClassRelations(nnx.Module):
-    """What is known or learned of pairs of classes, for the objectives: `polarity` [c], `margins` [c c]."""
+    """Polarities and learned margins of the classes, for the objectives.
 
-    def __init__(self, config, classes: int):
+    If margins are on and the polarities are not known, all classes have the same polarity.
+
+    Raises:
+      ValueError: if `config.polarity` is not empty and its length is not the number of classes, or if a field
+        of `config.margins` has a value that is not possible.
+    """
+
+    def __init__(self, config: ConfigDict, classes: int) -> None:
         polarity = _read_polarity(tuple(config.polarity), classes)
         self.polarity = None if polarity is None else tuple(polarity.tolist())
         if config.margins.kind != "none":
             self.margins = Margins(config.margins, np.zeros(classes, int) if polarity is None else polarity)
 
     def __call__(self) -> dict[str, Array]:
-        """Those that there are, by name."""
+        """Returns a dict with `margins` [c c] and `polarity` [c]; each is missing if it is not configured."""
         aux = {"margins": self.margins()} if hasattr(self, "margins") else {}
         return aux if self.polarity is None else aux | {"polarity": jnp.array(self.polarity)}
 
 
-def _read_polarity(values: tuple, classes: int) -> Int[np.ndarray, " c"] | None:
-    """`config.polarity` as an array, None where it is empty; raises ValueError on a wrong number."""
+def _read_polarity(values: tuple[int, ...], classes: int) -> Int[np.ndarray, " c"] | None:
+    """Returns the polarities as an array, or None if there are none; ValueError if their number is wrong."""
     if not len(values):
         return None
     if len(values) != classes:

@@ -1,7 +1,8 @@
-"""Numbers of a network that are measured, not trained."""
+"""Variables of a network that are measured, not trained."""
 
 from flax import nnx
+from jaxtyping import Array
 
 
-class MeasuredState(nnx.Variable):
-    """A measured number: part of the model state, not of the parameters."""
+class MeasuredState(nnx.Variable[Array]):
+    """Measured variable: part of the model state, not of the trained parameters."""

@@ -1,11 +1,13 @@
-"""Three-dimensional residual networks over snippets of video."""
+"""Three-dimensional residual networks for snippets of video."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
+from ml_collections import ConfigDict
 
 from emofuse_jax.models.layers.linear import scaled_uniform
 from emofuse_jax.models.layers.norm import masked_batch_norm
@@ -21,7 +23,7 @@ R3D18 = {
     "stem_pool": False,
     "momentum": 0.9,
 }
-"""torchvision's r3d_18 (Tran et al., arXiv 1711.11248), 33,166,272 parameters without its classifier."""
+"""r3d_18 of torchvision (Tran et al., 2017, arXiv 1711.11248): 33,166,272 parameters without classifier."""
 
 R3D50 = R3D18 | {
     "blocks": (3, 4, 6, 3),
@@ -29,13 +31,13 @@ R3D50 = R3D18 | {
     "stem_kernel": (7, 7, 7),
     "stem_pool": True,
 }
-"""3D-ResNets-PyTorch's ResNet-50 (Hara et al., arXiv 1711.09577), 46,198,976 parameters."""
+"""ResNet-50 of 3D-ResNets-PyTorch (Hara et al., 2017, arXiv 1711.09577): 46,198,976 parameters."""
 
 R3D101 = R3D50 | {"blocks": (3, 4, 23, 3)}
-"""Its ResNet-101, 85,245,120 parameters."""
+"""ResNet-101 of 3D-ResNets-PyTorch: 85,245,120 parameters."""
 
 BOTTLENECK_EXPANSION = 4
-"""A bottleneck's outputs are so many times its width."""
+"""Ratio of the output width of a bottleneck block to its inner width."""
 
 Snippets = Float[Array, "n t h w c"]
 FeatureMaps = Float[Array, "n u y x d"]
@@ -43,9 +45,19 @@ SnippetMask = Bool[Array, "n 1 1 1 1"]
 
 
 class ConvNorm3D(nnx.Module):
-    """A convolution without bias, then batch normalisation over the valid snippets."""
+    """Convolution without bias, then batch normalisation over the valid snippets."""
 
-    def __init__(self, in_channels, out_channels, kernel, stride, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int | tuple[int, int, int],
+        stride: int | tuple[int, int, int],
+        config: ConfigDict,
+        dtype: DTypeLike,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
         shape = (*(kernel if isinstance(kernel, tuple) else (kernel,) * 3), in_channels, out_channels)
         self.kernel = nnx.Param(scaled_uniform(2.0)(rngs.params(), shape))
         self.norm = nnx.BatchNorm(out_channels, momentum=config.momentum, dtype=dtype, rngs=rngs)
@@ -53,15 +65,27 @@ class ConvNorm3D(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
-        """Convolution and norm, no activation."""
+        """Applies the convolution and the norm, without activation."""
         y = conv3d(x, self.kernel[...].astype(self.dtype), stride=self.stride)
         return masked_batch_norm(self.norm, y, mask, train=train)
 
 
 class Block3D(nnx.Module):
-    """`relu(x' + f(x))`, f of two convolutions of 3, or, as a bottleneck, of 1, 3 and 1."""
+    """Residual block `relu(x' + f(x))`; x' is x, or a projection of it if the shape changes.
 
-    def __init__(self, in_channels, width, stride, config, dtype, *, rngs: nnx.Rngs):
+    f has two convolutions with kernels of 3, or, as a bottleneck, three with kernels of 1, 3 and 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        config: ConfigDict,
+        dtype: DTypeLike,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.width = width * (BOTTLENECK_EXPANSION if config.bottleneck else 1)
         basic_convs = [(in_channels, width, 3, stride), (width, width, 3, 1)]
         bottleneck_convs = [(in_channels, width, 1, 1), (width, width, 3, stride), (width, self.width, 1, 1)]
@@ -75,7 +99,7 @@ class Block3D(nnx.Module):
             self.shortcut = ConvNorm3D(in_channels, self.width, 1, stride, config, dtype, rngs=rngs)
 
     def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
-        """One residual block."""
+        """Applies the block; returns maps of y x x positions with d channels for u time steps."""
         y = x
         for name in self.conv_names:
             y = getattr(self, name)(y, mask, train=train)
@@ -85,9 +109,9 @@ class Block3D(nnx.Module):
 
 
 class R3D(nnx.Module):
-    """Stem, then stages of blocks that double the width and halve time, height and width."""
+    """3-D ResNet: a stem, then stages of blocks; each later stage doubles the width and halves the maps."""
 
-    def __init__(self, config, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         kernel, stride = tuple(config.stem_kernel), tuple(config.stem_stride)
         self.has_stem_pool = config.stem_pool
         self.stem = ConvNorm3D(3, config.width, kernel, stride, config, dtype, rngs=rngs)
@@ -105,18 +129,21 @@ class R3D(nnx.Module):
     def __call__(
         self, snippets: Float[Array, "n t h w 3"], mask: Bool[Array, " n"], *, train: bool
     ) -> FeatureMaps:
-        """Maps of each snippet; batch statistics come from the snippets whose mask is True."""
+        """Computes the maps [n u y x d] of each snippet: u time steps, y x x positions, d channels.
+
+        Batch statistics only use snippets whose mask is True.
+        """
         mask = mask[:, None, None, None, None]
         x = jax.nn.relu(self.stem(snippets, mask, train=train))
-        if self.has_stem_pool:  # zeros never win over a ReLU's output
+        if self.has_stem_pool:  # zeros are exact: no x is negative
             x = max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0))))
         for name in self.block_names:
             x = getattr(self, name)(x, mask, train=train)
         return x
 
 
-def output_size(config, steps: int, height: int, width: int) -> tuple[int, int, int]:
-    """Time, height and width of the maps that snippets of that size give."""
+def output_size(config: ConfigDict, steps: int, height: int, width: int) -> tuple[int, int, int]:
+    """Returns (steps, height, width) of R3D's feature maps for snippets of `steps` frames."""
     halvings = (len(config.blocks) - 1) + bool(config.stem_pool)
     sizes = zip((steps, height, width), config.stem_stride, strict=True)
     return tuple(math.ceil(size / (stride * 2**halvings)) for size, stride in sizes)

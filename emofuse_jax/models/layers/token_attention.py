@@ -1,6 +1,7 @@
-"""Self-attention between tokens: positions, channels or points in time."""
+"""Self-attention between tokens, which may be positions, channels or points in time."""
 
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from emofuse_jax.models.layers.linear import linear
@@ -8,15 +9,16 @@ from emofuse_jax.ops.multi_head import multi_head_attention
 
 
 class TokenAttention(nnx.Module):
-    """`x + W_o MHA(W_q x, W_k x, W_v x)`; the inner width is the next multiple of `heads`.
+    """Multi-head self-attention with a residual connection: `x + W_o MHA(W_q x, W_k x, W_v x)`.
 
-    Without a norm before it: with channels as tokens, a norm would take away how strong each channel is.
+    The inner width is `width`, rounded up to a multiple of `heads`. There is no norm before it: if channels
+    are the tokens, a norm would remove the strength of each channel.
     """
 
-    def __init__(self, width: int, heads: int, dtype, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         inner_width = heads * -(-width // heads)
         self.query = linear(width, inner_width, dtype, rngs=rngs)
-        self.key = linear(width, inner_width, dtype, bias=False, rngs=rngs)  # a bias here moves no softmax
+        self.key = linear(width, inner_width, dtype, bias=False, rngs=rngs)  # a bias cancels in the softmax
         self.value = linear(width, inner_width, dtype, rngs=rngs)
         self.out = linear(inner_width, width, dtype, rngs=rngs)
         self.heads = heads
@@ -24,7 +26,10 @@ class TokenAttention(nnx.Module):
     def __call__(
         self, x: Float[Array, "*n l d"], mask: Bool[Array, "*n l"]
     ) -> tuple[Float[Array, "*n l d"], Float[Array, "*n l l"]]:
-        """The tokens after attention, and the weights, mean over heads: rows look at columns."""
+        """Returns `(tokens, weights)`: the l tokens after attention, and the mean weights [l l] of all heads.
+
+        Row i of the weights has the weights of all tokens for token i, with sum 1.
+        """
         projected = self.query(x), self.key(x), self.value(x)
         attended, weights = multi_head_attention(*projected, mask, heads=self.heads)
         return x + self.out(attended), weights.mean(axis=-3)

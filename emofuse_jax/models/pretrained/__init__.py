@@ -1,1 +1,1 @@
-"""Public weights, converted to our parameters."""
+"""Converts public weights to the parameters of emofuse."""

@@ -1,19 +1,31 @@
-"""torchvision's AlexNet (ImageNet) as the audio FCN of `TORCHVISION_ALEXNET`'s shape.
+"""Converts torchvision's AlexNet (ImageNet) to the audio FCN with the shape TORCHVISION_ALEXNET.
 
-A spectrogram is an image whose height is frequency and whose width is time, so kernels are transposed; the
-first convolution's are summed over RGB, which is what a grey picture would give.
+Our feature maps are time by frequency, while in an image of a spectrogram the height is frequency and the
+width is time; so kernels are transposed. The kernels of the first convolution are summed over RGB, which is
+equal to showing a grey image to the original network.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from emofuse_jax.models.pretrained.conversion import ConversionRule, Tensors, convert_tensors, keep_layout
 
 FEATURE_INDICES = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
-"""Our convolution, and its place in torchvision's `features`."""
+"""Index of each of our convolutions in torchvision's `features`."""
 
 
-def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
-    """Arrays by our names below `audio/`; ValueError names a tensor that is missing or does not fit."""
+def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
+    """Converts public weights; returns arrays by emofuse parameter name, without the prefix `audio/`.
+
+    Args:
+      tensors: public weights by their name.
+      shapes: shapes of the parameters and statistics of this encoder by name.
+
+    Raises:
+      ValueError: if a tensor is missing or has the wrong shape; the message names the tensor.
+      KeyError: if `shapes` lacks a parameter of the network.
+    """
     return convert_tensors(
         tensors,
         shapes,
@@ -28,7 +40,7 @@ def _layer_rules(name: str, index: int) -> list[ConversionRule]:
 
 
 def _transpose_kernel(weight: np.ndarray) -> np.ndarray:
-    return weight.transpose(3, 2, 1, 0)  # out in h w -> w h in out, as our maps are time by frequency
+    return weight.transpose(3, 2, 1, 0)  # out in h w -> w h in out: time by frequency
 
 
 def _sum_rgb_kernel(weight: np.ndarray) -> np.ndarray:

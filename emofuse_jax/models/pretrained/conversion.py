@@ -1,51 +1,65 @@
-"""What every family shares: taking a tensor by name, checking its shape, and laying it out as ours."""
+"""Conversion of public weights, shared by all network families: rules, layouts and shape checks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
 Tensors = dict[str, np.ndarray]
+"""Arrays by name."""
 ConversionRule = tuple[str, str, Callable[[np.ndarray], np.ndarray]]
-"""(our name, public name, layout)."""
+"""Rule for one tensor: (our name, public name, function that changes its layout to ours)."""
 
 
-def flatten_by_path(tree: PyTree) -> dict:
-    """Leaves of nested dicts by their path, `audio/kernel`, in the order of `jax.tree.leaves`."""
+def flatten_by_path(tree: PyTree) -> dict[str, Any]:
+    """Returns the leaves of nested dicts by path (`audio/kernel`), in the order of `jax.tree.leaves`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def convert_tensors(tensors: Tensors, shapes: dict[str, tuple], rules: Iterable[ConversionRule]) -> Tensors:
-    """Our arrays by our names.
+def convert_tensors(
+    tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], rules: Iterable[ConversionRule]
+) -> Tensors:
+    """Converts public tensors with the given rules; returns float32 arrays by the names of emofuse.
+
+    Args:
+      tensors: public tensors by their name.
+      shapes: expected shapes by our name.
+      rules: one rule for each array.
 
     Raises:
-      ValueError: a tensor is missing, or, laid out, has not the shape of our parameter; names it.
+      ValueError: if a tensor is missing, or does not have the shape of our parameter after its layout is
+        changed; the message names the tensor.
+      KeyError: if `shapes` has no entry for our name of a rule.
     """
     arrays = {}
     for our_name, public_name, change_layout in rules:
         if public_name not in tensors:
-            raise ValueError(f"no tensor {public_name!r}, expected it for {our_name}")
+            raise ValueError(f"no tensor {public_name!r}, needed for parameter {our_name}")
         array = np.ascontiguousarray(change_layout(np.asarray(tensors[public_name], np.float32)))
         if array.shape != tuple(shapes[our_name]):
             raise ValueError(
-                f"tensor {public_name!r} gives {array.shape}, expected {tuple(shapes[our_name])} of"
-                f" {our_name}"
+                f"tensor {public_name!r} has shape {array.shape} in our layout, expected"
+                f" {tuple(shapes[our_name])} for parameter {our_name}"
             )
         arrays[our_name] = array
     return arrays
 
 
 def transpose_kernel(weight: np.ndarray) -> np.ndarray:
-    """Lays out PyTorch's kernel [out in ...] as [... in out], for any number of spatial axes."""
+    """Returns a PyTorch kernel [out in ...] in the layout [... in out], for any spatial axes `...`."""
     return np.moveaxis(weight, (1, 0), (-2, -1))
 
 
 def conv_norm_rules(
     our_prefix: str, conv_name: str, norm_name: str, *, kernel: str = "kernel"
 ) -> list[ConversionRule]:
-    """Returns the rules of a convolution, whose kernel we name `kernel`, and the batch norm after it."""
+    """Returns the rules (our name, public name, layout function) of a convolution and of its batch norm.
+
+    The kernel has our name `<our_prefix>/<kernel>`; the arrays of the norm have names in `<our_prefix>/norm`.
+    """
     return [
         (f"{our_prefix}/{kernel}", f"{conv_name}.weight", transpose_kernel),
         *batch_norm_rules(f"{our_prefix}/norm", norm_name),
@@ -53,11 +67,25 @@ def conv_norm_rules(
 
 
 def fold_pixel_normalization(
-    arrays: Tensors, kernel_name: str, norm_mean_name: str, mean: tuple, std: tuple
+    arrays: Tensors, kernel_name: str, norm_mean_name: str, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Tensors:
-    """Makes a stem for pixels in [-1, 1] of one for `(p / 255 - mean) / std`, by its kernel and norm's mean.
+    """Converts a stem for pixels `(p / 255 - mean) / std` to a stem for pixels in [-1, 1].
 
-    Both see the same, but for the padding: a border of zeros is grey here, and the mean colour there.
+    It changes the kernel and the mean of the batch norm. Both stems compute the same, except at the border:
+    padding with zeros is grey here, and the mean colour there.
+
+    Args:
+      arrays: arrays by our names.
+      kernel_name: name of the kernel of the stem.
+      norm_mean_name: name of the running mean of its batch norm.
+      mean: mean of each colour channel, for pixels in [0, 1].
+      std: standard deviation of each colour channel.
+
+    Returns:
+      A copy of `arrays` with both arrays replaced.
+
+    Raises:
+      KeyError: if `arrays` has no array of one of the two names.
     """
     scale, shift = 0.5 / np.asarray(std), (0.5 - np.asarray(mean)) / np.asarray(std)  # x' -> scale x' + shift
     stem_kernel = arrays[kernel_name]  # .. 3 d
@@ -72,12 +100,15 @@ def fold_pixel_normalization(
 
 
 def keep_layout(array: np.ndarray) -> np.ndarray:
-    """As it is."""
+    """Returns the array unchanged: its layout is already ours."""
     return array
 
 
 def batch_norm_rules(our_prefix: str, public_prefix: str) -> list[ConversionRule]:
-    """A batch normalisation: scale, bias and running statistics."""
+    """Returns the rules (our name, public name, layout function) of a batch norm.
+
+    These are rules for scale, bias, running mean and running variance.
+    """
     names = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
     return [
         (f"{our_prefix}/{our_field}", f"{public_prefix}.{public_field}", keep_layout)

@@ -1,4 +1,4 @@
-"""Converters of public weights by encoder: `(tensors, shapes) -> arrays by our names`."""
+"""Converters of public weights by encoder name: `(tensors, shapes) -> arrays by our names`."""
 
 from emofuse_jax.models.pretrained import alexnet, resnet, resnet3d
 

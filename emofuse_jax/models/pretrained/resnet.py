@@ -1,7 +1,8 @@
-"""torchvision's ResNet-18 (ImageNet, or any of its shape) as the frame network."""
+"""Converts torchvision's ResNet-18 (ImageNet, or any other of its shape) to the frame network."""
 
 import functools
 import re
+from collections.abc import Mapping
 
 from emofuse_jax.models.pretrained.conversion import (
     Tensors,
@@ -11,14 +12,23 @@ from emofuse_jax.models.pretrained.conversion import (
 )
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels in [0, 1], as torchvision normalises them."""
+"""Mean and standard deviation of ImageNet pixels in [0, 1], by which torchvision normalises."""
 
 
 _conv_norm_rules = functools.partial(conv_norm_rules, kernel="conv/kernel")
 
 
-def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
-    """Arrays by our names below `video/`; ValueError names a tensor that is missing or does not fit."""
+def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
+    """Converts public weights; returns arrays by emofuse parameter name, without the prefix `video/`.
+
+    Args:
+      tensors: public weights by their name.
+      shapes: shapes of the parameters and statistics of this encoder by name.
+
+    Raises:
+      ValueError: if a tensor is missing or has the wrong shape; the message names the tensor.
+      KeyError: if `shapes` lacks a parameter of the network.
+    """
     blocks = sorted({name.split("/")[1] for name in shapes if name.startswith("resnet/stage")})
     rules = _conv_norm_rules("resnet/stem", "conv1", "bn1")
     for block in blocks:

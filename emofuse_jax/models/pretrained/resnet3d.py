@@ -1,10 +1,11 @@
-"""Public three-dimensional ResNets (Kinetics) as the network of snippets.
+"""Converts public three-dimensional ResNets (Kinetics) to the network of snippets.
 
-torchvision's r3d_18, or those of 3D-ResNets-PyTorch (18, 50, 101, ...) in the shape of R3D50
-(models/layers/resnet3d.py); which of the two it is shows in the name of the stem.
+These are r3d_18 of torchvision, and the ResNets (18, 50, 101, ...) of 3D-ResNets-PyTorch in the shape of
+R3D50 (models/layers/resnet3d.py). The name of the stem shows the project.
 """
 
 import re
+from collections.abc import Mapping
 
 from emofuse_jax.models.pretrained.conversion import (
     Tensors,
@@ -14,15 +15,24 @@ from emofuse_jax.models.pretrained.conversion import (
 )
 
 CONV_NAMES = ("first", "second", "third")
-"""Our convolutions of a block; the third is a bottleneck's."""
+"""Our names of the convolutions of a block; only bottlenecks have the third."""
 
 TORCHVISION_PIXEL_STATS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
 RESNETS_3D_PIXEL_STATS = ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737))
-"""Mean and standard deviation of Kinetics' pixels in [0, 1] that each project normalises by."""
+"""Mean and standard deviation of Kinetics pixels in [0, 1], by which each project normalises."""
 
 
-def convert(tensors: Tensors, shapes: dict[str, tuple]) -> Tensors:
-    """Arrays by our names below `video/`; ValueError names a tensor that is missing or does not fit."""
+def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
+    """Converts public weights; returns arrays by emofuse parameter name, without the prefix `video/`.
+
+    Args:
+      tensors: public weights by their name.
+      shapes: shapes of the parameters and statistics of this encoder by name.
+
+    Raises:
+      ValueError: if a tensor is missing or has the wrong shape; the message names the tensor.
+      KeyError: if `shapes` lacks a parameter of the network.
+    """
     is_torchvision = "stem.0.weight" in tensors
     rules = conv_norm_rules("r3d/stem", *(("stem.0", "stem.1") if is_torchvision else ("conv1", "bn1")))
     for block in sorted({name.split("/")[1] for name in shapes if name.startswith("r3d/stage")}):

@@ -1,1 +1,1 @@
-"""Figures of the reports, drawn with Matplotlib."""
+"""Draws the figures of the reports with Matplotlib."""

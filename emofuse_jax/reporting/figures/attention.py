@@ -1,38 +1,48 @@
-"""Attention as it is drawn over sound and faces.
+"""Draws attention over the spectrogram and the faces.
 
-It is shown relative to even attention: ``r_i = n a_i / sum_j a_j``, so 1 is what a network without
-attention would give, whatever the length of the clip.
+Attention is shown relative to uniform attention: ``r_i = n a_i / sum_j a_j``. The value 1 is what a network
+without attention would use, for clips of any length.
 """
 
 import numpy as np
 from jaxtyping import Float
 
+from emofuse_jax.reporting.figures.matplotlib_types import Axes
+from emofuse_jax.reporting.figures.style import Theme
 
-def attention_overlay(relative: np.ndarray, theme) -> Float[np.ndarray, "f t 4"]:
-    """Colour where attention is above even, the stronger the denser; nothing where it is even or below."""
+
+def attention_overlay(relative: np.ndarray, theme: Theme) -> Float[np.ndarray, "f t 4"]:
+    """Returns an RGBA image (values from 0 to 1) that colours the positions with more than uniform attention.
+
+    Args:
+      relative: relative attention, [t f] or [t].
+      theme: colours of the picture.
+
+    The opacity grows with the attention; positions with uniform attention or less are transparent.
+    """
     from matplotlib.colors import to_rgb
 
     relative = relative if relative.ndim == 2 else relative[:, None]  # t 1
     excess = np.clip(relative - 1, 0, None) / max(float(relative.max()) - 1, 1.0)
     rgba = np.empty((*excess.T.shape, 4))
     rgba[..., :3] = to_rgb(theme.audio)
-    rgba[..., 3] = 0.62 * np.sqrt(excess.T)  # the square root keeps a second peak visible beside a sharp one
+    rgba[..., 3] = 0.62 * np.sqrt(excess.T)  # square root: a second peak stays visible next to a sharp one
     return rgba
 
 
-def draw_attention_strip(axes, theme, relative: np.ndarray, seconds: float) -> None:
-    """Attention over time, in multiples of even attention."""
+def draw_attention_strip(axes: Axes, theme: Theme, relative: np.ndarray, seconds: float) -> None:
+    """Draws relative attention (1: uniform) over time, [t] or the mean of [t f], as a filled curve."""
     time_attention = relative if relative.ndim == 1 else relative.mean(axis=1)
     edges = np.linspace(0, seconds, len(time_attention) + 1)
     axes.stairs(time_attention, edges, fill=True, color=theme.audio)
     draw_uniform_level(axes, theme, float(time_attention.max()))
     axes.set_xlim(0, seconds)
     axes.set_xticks([])
-    draw_left_label(axes, theme, "sound\nattention")
+    draw_left_label(axes, theme, "audio\nattention")
 
 
-def draw_uniform_level(axes, theme, max_value: float) -> None:
-    """The line of even attention, and an axis in its multiples."""
+def draw_uniform_level(axes: Axes, theme: Theme, max_value: float) -> None:
+    """Draws the line of uniform attention at 1 and labels the y axis in multiples of it."""
     axes.axhline(1, color=theme.foreground, lw=0.9, ls=(0, (3, 2)))
     y_max = max(2.0, 1.1 * max_value)
     axes.set_ylim(0, y_max)
@@ -42,12 +52,16 @@ def draw_uniform_level(axes, theme, max_value: float) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def draw_left_label(axes, theme, label: str) -> None:
-    """Writes left of the axis, at the same place in every picture."""
-    placement = {
-        "xy": (0, 0.45),
-        "xycoords": "axes fraction",
-        "xytext": (-0.38 * 72, 0),
-        "textcoords": "offset points",
-    }
-    axes.annotate(label, **placement, ha="right", va="center", size=8.5, color=theme.muted)
+def draw_left_label(axes: Axes, theme: Theme, label: str) -> None:
+    """Writes a label to the left of the axes, at the same place in every picture."""
+    axes.annotate(
+        label,
+        xy=(0, 0.45),
+        xycoords="axes fraction",
+        xytext=(-0.38 * 72, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        size=8.5,
+        color=theme.muted,
+    )

@@ -1,8 +1,11 @@
-"""How each kind of number of a clip is drawn into its panel (reporting/figures/display_specs.py names the
-kinds)."""
+"""Draws the intermediate outputs of a model for one clip, each kind in its own way.
+
+reporting/figures/display_specs.py assigns a kind to each output.
+"""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -10,52 +13,54 @@ from jaxtyping import Float
 from emofuse_jax.reporting import text
 from emofuse_jax.reporting.figures import attention, cells, style
 from emofuse_jax.reporting.figures.display_specs import DisplaySpec
+from emofuse_jax.reporting.figures.matplotlib_types import Axes, Colormap, Figure
+from emofuse_jax.reporting.gallery_clip import GalleryClip
 from emofuse_jax.scoring import attention_weights
 
 WIDTH_INCHES = 9.6
-"""Inches of the picture."""
+"""Width of the picture in inches."""
 TITLE_INCHES = 0.36
-"""Inches of a panel's title."""
+"""Height of a panel's title in inches."""
 MAX_FACES = 8
 MAX_ANNOTATED_SIDE = 8
-"""Most rows and columns of a matrix whose numbers are written into it."""
+"""Largest number of rows or columns of a matrix whose numbers are written into its cells."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """A name, its numbers, and its place in inches from the picture's upper left corner."""
+    """One panel: what it shows, and its position in inches from the upper left corner of the picture."""
 
     display: DisplaySpec
     value: np.ndarray
-    example: Mapping
+    example: GalleryClip
     left: float
     top: float
     size: tuple[float, float]
 
 
-def _panel_axes(figure, panel: Panel, *, left: float, bottom: float, right: float = 0.05):
-    """Axes inside a panel, margins in inches."""
+def _panel_axes(figure: Figure, panel: Panel, *, left: float, bottom: float, right: float = 0.05) -> Axes:
+    """Adds axes inside a panel and returns them; margins are in inches."""
     w, h = figure.get_size_inches()
     width, height = panel.size[0] - left - right, panel.size[1] - TITLE_INCHES - bottom
     bottom_inches = h - panel.top - TITLE_INCHES - height
     return figure.add_axes(((panel.left + left) / w, bottom_inches / h, width / w, height / h))
 
 
-def _draw_modality_weights(figure, theme, panel: Panel) -> None:
-    """Voice and face of the whole clip and of its parts [n 2], as bars that fill the row."""
+def _draw_modality_weights(figure: Figure, theme: style.Theme, panel: Panel) -> None:
+    """Draws the weights of audio and video as bars: [n 2], first the complete clip, then its parts."""
     axes = _panel_axes(figure, panel, left=0.95, bottom=0.12)
-    names = ["whole clip", *(f"part {i}" for i in range(1, len(panel.value)))]
-    text_kwargs = {"va": "center", "size": 8}
+    names = ["complete clip", *(f"part {i}" for i in range(1, len(panel.value)))]
+    text_kwargs: dict[str, Any] = {"va": "center", "size": 8}
     for row, (audio_weight, video_weight) in enumerate(panel.value):
         total = audio_weight + video_weight
         if total <= 0:
-            axes.text(0.5, row, "nothing in it", ha="center", color=theme.muted, **text_kwargs)
+            axes.text(0.5, row, "no audio or video", ha="center", color=theme.muted, **text_kwargs)
             continue
         axes.barh(row, audio_weight / total, 0.7, color=theme.audio)
         axes.barh(row, video_weight / total, 0.7, left=audio_weight / total, color=theme.video)
         for x, alignment, weight, name in (
-            (0.02, "left", audio_weight, "voice"),
-            (0.98, "right", video_weight, "face"),
+            (0.02, "left", audio_weight, "audio"),
+            (0.98, "right", video_weight, "video"),
         ):
             if weight / total > 0.25:
                 label = f"{name} {text.format_percent(weight / total, 0)} %"
@@ -66,8 +71,8 @@ def _draw_modality_weights(figure, theme, panel: Panel) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _draw_attention_curve(figure, theme, panel: Panel) -> None:
-    """Attention over positions, [l] or one row a token [n l] (a map [.. l f] is averaged over frequency)."""
+def _draw_attention_curve(figure: Figure, theme: style.Theme, panel: Panel) -> None:
+    """Draws attention over l positions: [l], for n tokens [n l], or [n l f], averaged over frequency."""
     axes = _panel_axes(figure, panel, left=0.5, bottom=0.42)
     x_label, seconds = panel.display.column_label, float(panel.example.get("seconds") or 0)
     curves = attention_curves(panel.value, x_label in ("seconds", "step"))
@@ -76,7 +81,7 @@ def _draw_attention_curve(figure, theme, panel: Panel) -> None:
         return
     if x_label == "seconds" and seconds:
         edges = np.linspace(0, seconds, curves.shape[1] + 1)
-    else:  # counted from 1
+    else:  # positions are numbered from 1
         edges, x_label = np.arange(curves.shape[1] + 1) + 0.5, "step" if x_label == "seconds" else x_label
     colour = style.modality_colour(theme, panel.display.modality)
     axes.stairs(curves.mean(0), edges, fill=True, color=colour)
@@ -91,18 +96,25 @@ def _draw_attention_curve(figure, theme, panel: Panel) -> None:
 
 
 def attention_curves(value: Float[np.ndarray, "..."], is_padded: bool) -> Float[np.ndarray, "n l"] | None:
-    """Attention relative to even, a row a token; without the padding at its end where `is_padded`."""
+    """Computes attention relative to uniform attention, one row per token.
+
+    Args:
+      value: attention over l positions, [l] or, for n tokens, [n l]; or [n l f], which is averaged over f.
+      is_padded: cut off the positions at the end to which no token attends (padding).
+
+    Returns:
+      The rows, each with mean 1; rows without any attention are left out. None if no row remains.
+    """
     value = value.mean(-1) if value.ndim == 3 else value
     rows = np.atleast_2d(value)
     if is_padded:
         rows = rows[:, : attention_weights.attended_length(rows.sum(0))]
-    relative = [attention_weights.relative_attention(row) for row in rows]
-    relative = [row for row in relative if row is not None]
+    relative = [r for row in rows if (r := attention_weights.relative_attention(row)) is not None]
     return np.stack(relative) if relative else None
 
 
-def _draw_pair_weights(figure, theme, panel: Panel) -> None:
-    """Rows of weights over columns, [n m], each row of sum 1."""
+def _draw_pair_weights(figure: Figure, theme: style.Theme, panel: Panel) -> None:
+    """Draws a matrix of weights [n m] in which each row sums to 1."""
     if not panel.value.any():
         _draw_empty_note(_panel_axes(figure, panel, left=0.62, bottom=0.55), theme)
         return
@@ -111,8 +123,8 @@ def _draw_pair_weights(figure, theme, panel: Panel) -> None:
     _draw_matrix(figure, theme, panel, colormap, (0.0, max_weight), lambda x: text.format_percent(x, 0))
 
 
-def _draw_correlations(figure, theme, panel: Panel) -> None:
-    """A matrix of numbers from -1 to 1."""
+def _draw_correlations(figure: Figure, theme: style.Theme, panel: Panel) -> None:
+    """Draws a matrix of numbers from -1 to 1."""
     _draw_matrix(
         figure,
         theme,
@@ -123,7 +135,14 @@ def _draw_correlations(figure, theme, panel: Panel) -> None:
     )
 
 
-def _draw_matrix(figure, theme, panel: Panel, colormap, limits, format_value) -> None:
+def _draw_matrix(
+    figure: Figure,
+    theme: style.Theme,
+    panel: Panel,
+    colormap: Colormap,
+    limits: tuple[float, float],
+    format_value: Callable[[float], str],
+) -> None:
     axes = _panel_axes(figure, panel, left=0.62, bottom=0.55)
     row_count, column_count = panel.value.shape
     axes.imshow(panel.value, cmap=colormap, vmin=limits[0], vmax=limits[1], aspect="auto")
@@ -138,8 +157,8 @@ def _draw_matrix(figure, theme, panel: Panel, colormap, limits, format_value) ->
     axes.set_ylabel(panel.display.row_label, size=8.5)
 
 
-def _draw_face_attention(figure, theme, panel: Panel) -> None:
-    """Attention over the face crop of each part, [n y x]: the face is lit where it is above even."""
+def _draw_face_attention(figure: Figure, theme: style.Theme, panel: Panel) -> None:
+    """Draws the face of each of the n parts of the clip, brighter at places with more attention [n y x]."""
     maps = panel.value if panel.value.ndim == 3 else panel.value[None]
     part_indices = np.linspace(0, len(maps) - 1, min(len(maps), MAX_FACES)).round().astype(int).tolist()
     face_inches = panel.size[1] - TITLE_INCHES - 0.2
@@ -160,21 +179,33 @@ def _draw_face_attention(figure, theme, panel: Panel) -> None:
 
 
 def highlight_face(
-    example: Mapping, maps: Float[np.ndarray, "n y x"], part: int
+    example: GalleryClip, maps: Float[np.ndarray, "n y x"], part: int
 ) -> Float[np.ndarray, "h w 3"] | None:
-    """The middle face of a part, dark where attention is low; None where the part has no face."""
-    part_count, mask = len(maps), np.asarray(example["face_mask"], bool)
+    """Returns the middle face of a part of the clip, darkened at positions with little attention.
+
+    Args:
+      example: data of the clip with `faces` and `face_mask`.
+      maps: attention over the face crop for each of the n parts.
+      part: number of the part, from 0.
+
+    Returns:
+      An RGB image with values from 0 to 1, or None if the part has no face or no attention.
+    """
+    part_count, mask, faces = len(maps), np.asarray(example["face_mask"], bool), example["faces"]
     frame_indices = np.flatnonzero(mask & (np.arange(len(mask)) * part_count // len(mask) == part))
     relative = attention_weights.relative_attention(maps[part])
-    if not len(frame_indices) or relative is None:
+    if faces is None or not len(frame_indices) or relative is None:
         return None
-    face = np.asarray(example["faces"][frame_indices[len(frame_indices) // 2]], np.float64) / 255  # h w 3
+    face = np.asarray(faces[frame_indices[len(frame_indices) // 2]], np.float64) / 255  # h w 3
     brightness = _resize_bilinear(relative / relative.max(), face.shape[:2])
     return face * (0.25 + 0.75 * brightness[..., None])
 
 
 def _resize_bilinear(values: Float[np.ndarray, "y x"], shape: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """Bilinear, with the centres of the outer cells repeated to the edge."""
+    """Returns `values` in the size `shape` (h, w), by bilinear interpolation.
+
+    Outside the centres of the outer cells, the values are constant.
+    """
     for axis, size in enumerate(shape):
         positions = (np.arange(size) + 0.5) / size * values.shape[axis] - 0.5
         cell_indices = np.arange(values.shape[axis])
@@ -182,8 +213,8 @@ def _resize_bilinear(values: Float[np.ndarray, "y x"], shape: tuple[int, int]) -
     return values
 
 
-def _draw_sorted_attention(figure, theme, panel: Panel) -> None:
-    """Attention over channels, [.. d], averaged over the parts and sorted."""
+def _draw_sorted_attention(figure: Figure, theme: style.Theme, panel: Panel) -> None:
+    """Draws attention over channels [.. d], averaged over the parts and sorted in descending order."""
     axes = _panel_axes(figure, panel, left=0.5, bottom=0.42)
     relative = attention_weights.relative_attention(panel.value.reshape(-1, panel.value.shape[-1]).mean(0))
     if relative is None:
@@ -202,8 +233,8 @@ def _draw_sorted_attention(figure, theme, panel: Panel) -> None:
     axes.tick_params(axis="x", labelsize=8)
 
 
-def _draw_cosine(figure, theme, panel: Panel) -> None:
-    """A number from -1 to 1 on a line."""
+def _draw_cosine(figure: Figure, theme: style.Theme, panel: Panel) -> None:
+    """Draws a number from -1 to 1 as a point on a line."""
     axes = _panel_axes(figure, panel, left=0.6, bottom=0.3, right=0.6)
     value = float(panel.value.mean())
     axes.axhline(0, color=theme.grid, lw=5, solid_capstyle="round")
@@ -211,19 +242,17 @@ def _draw_cosine(figure, theme, panel: Panel) -> None:
     axes.plot([value], [0], "o", color=theme.both, ms=11)
     axes.text(value, 0.45, f"{value:.2f}", ha="center", va="bottom", size=10, weight="bold")
     axes.set(xlim=(-1, 1), ylim=(-0.6, 1.3), yticks=[])
-    axes.set_xticks([-1, 0, 1], ["−1 opposite", "0", "1 the same"], size=8)
+    axes.set_xticks([-1, 0, 1], ["−1 (opposite)", "0", "1 (identical)"], size=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 
-def _draw_empty_note(axes, theme) -> None:
-    axes.text(
-        0.5, 0.5, "nothing to look at", ha="center", va="center", color=theme.muted, transform=axes.transAxes
-    )
+def _draw_empty_note(axes: Axes, theme: style.Theme) -> None:
+    axes.text(0.5, 0.5, "no attention", ha="center", va="center", color=theme.muted, transform=axes.transAxes)
     style.hide_axes(axes)
 
 
-PANEL_DRAWERS = {
+PANEL_DRAWERS: dict[str, Callable[[Figure, style.Theme, Panel], None]] = {
     "shares": _draw_modality_weights,
     "course": _draw_attention_curve,
     "pairs": _draw_pair_weights,
@@ -232,14 +261,14 @@ PANEL_DRAWERS = {
     "ranked": _draw_sorted_attention,
     "cosine": _draw_cosine,
 }
-"""Kinds of panels; each draws into a figure, in a theme."""
+"""Maps the kind of a panel to the function that draws it: `draw(figure, theme, panel)`."""
 
 
 def _matrix_size(value: np.ndarray) -> tuple[float, float]:
     return (WIDTH_INCHES / 4, 2.2) if max(value.shape) <= 4 else (WIDTH_INCHES / 3, 2.8)
 
 
-PANEL_SIZES = {
+PANEL_SIZES: dict[str, Callable[[np.ndarray], tuple[float, float]]] = {
     "shares": lambda value: (WIDTH_INCHES / 2, TITLE_INCHES + 0.2 + 0.3 * len(value)),
     "course": lambda value: (WIDTH_INCHES / 2, 1.75),
     "pairs": _matrix_size,
@@ -248,4 +277,4 @@ PANEL_SIZES = {
     "ranked": lambda value: (WIDTH_INCHES / 2, 1.75),
     "cosine": lambda value: (WIDTH_INCHES / 2, 1.35),
 }
-"""Width and height of a panel in inches."""
+"""Maps the kind of a panel to a function of its values that returns width and height in inches."""

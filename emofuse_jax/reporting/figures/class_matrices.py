@@ -1,6 +1,6 @@
-"""What a model learned about its classes, as matrices with their names; the same for every clip."""
+"""Draws matrices that a model learned about its classes and that do not depend on the clip."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -8,19 +8,29 @@ from jaxtyping import Float
 from emofuse_jax.reporting import text
 from emofuse_jax.reporting.figures import cells, style
 from emofuse_jax.reporting.figures.display_specs import DISPLAY_SPECS, select_kinds
+from emofuse_jax.reporting.figures.matplotlib_types import Figure
 
-MODALITY_LABELS = ("voice", "face")
-ROW_LABEL_FUNCTIONS = {
+MODALITY_LABELS = ("audio", "video")
+ROW_LABEL_FUNCTIONS: dict[str, Callable[[Sequence[str]], list[str]]] = {
     "classes": lambda classes: list(classes),
     "streams": lambda classes: list(MODALITY_LABELS),
 }
-"""Names of the rows, by kind; the columns are the classes."""
+"""Maps the kind of a matrix to a function that returns the names of its rows; its columns are the classes."""
 
 
 def model_pictures(
     aux: Mapping[str, np.ndarray], classes: Sequence[str], marks: Sequence[str] = ()
 ) -> list[tuple[str, style.Picture]]:
-    """Title and picture of each matrix over classes that the model has."""
+    """Draws each matrix over classes in `aux`; returns pairs of title and picture, or an empty list.
+
+    Args:
+      aux: intermediate outputs of the model by name.
+      classes: names of the classes.
+      marks: warnings that are written into the pictures.
+
+    Raises:
+      ValueError: if the shape of a matrix does not fit the number of classes, or Matplotlib is not installed.
+    """
     class_matrices = select_kinds(aux, ROW_LABEL_FUNCTIONS)
     return [
         (DISPLAY_SPECS[name].title, _matrix_picture(name, first_matrix(value), classes, marks))
@@ -29,22 +39,24 @@ def model_pictures(
 
 
 def first_matrix(value: np.ndarray) -> Float[np.ndarray, "m c"]:
-    """The matrix [m c], also where every clip of a batch carries it."""
+    """Returns `value` as a float64 matrix of m rows and c classes; of [b m c], that of the first clip."""
     value = np.array(value, np.float64)
     return value[0] if value.ndim == 3 else value
 
 
-def _matrix_picture(name: str, matrix: Float[np.ndarray, "m c"], classes, marks) -> style.Picture:
+def _matrix_picture(
+    name: str, matrix: Float[np.ndarray, "m c"], classes: Sequence[str], marks: Sequence[str]
+) -> style.Picture:
     display = DISPLAY_SPECS[name]
     rows = ROW_LABEL_FUNCTIONS[display.kind](classes)[: len(matrix)]
     if (len(rows), len(classes)) != matrix.shape:
         raise ValueError(f"report: {name} is {list(matrix.shape)}, expected {[len(rows), len(classes)]}")
     if display.kind == "classes":
-        np.fill_diagonal(matrix, np.nan)  # a class is not told from itself
+        np.fill_diagonal(matrix, np.nan)  # no margin between a class and itself
     size = (1.7 + max(3.0, 0.62 * len(classes)), 1.45 + max(1.0, 0.5 * len(rows)))
     limits = (min(0.0, float(np.nanmin(matrix))), max(float(np.nanmax(matrix)), 1e-6))
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
         colormap = cells.sequential_colormap(theme, theme.both)
         axes.imshow(matrix, cmap=colormap, vmin=limits[0], vmax=limits[1], aspect="auto")

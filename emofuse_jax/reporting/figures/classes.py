@@ -1,31 +1,43 @@
-"""Pictures of what was mistaken for what: confusion matrix, and recall of each class."""
+"""Draws the confusion matrix and the recall of each class."""
 
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Num
 
 from emofuse_jax.reporting import text
 from emofuse_jax.reporting.figures import cells, style
+from emofuse_jax.reporting.figures.matplotlib_types import Axes, Colormap, Figure
 
 
 def confusion_picture(
     confusion: Num[np.ndarray, "c c"], classes: Sequence[str], marks: Sequence[str] = ()
 ) -> style.Picture:
-    """Counts and row rates, rows truth, columns prediction; a class without clips shows dashes."""
+    """Draws a confusion matrix with the counts and the rate within each row.
+
+    Args:
+      confusion: counts; rows are true classes, columns predictions.
+      classes: names of the classes.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `confusion`; the rates of a class without clips are dashes.
+
+    Raises:
+      ValueError: if the matrix does not have one row for each class, or Matplotlib is not installed.
+    """
     rates = row_rates(confusion)
     side_inches = 1.5 + max(3.0, 0.62 * len(classes))
     size = (side_inches, side_inches - 0.25)
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
         colormap = cells.sequential_colormap(theme, theme.both)
         axes.imshow(np.nan_to_num(rates), cmap=colormap, vmin=0, vmax=1, aspect="auto")
         _write_counts(axes, theme, confusion, rates, colormap, is_small=len(classes) > 9)
         _class_ticks(axes, theme, classes)
         axes.set(xlabel="prediction", ylabel="truth")
-        axes.set_title("Confusion: % of the row, clips below")
+        axes.set_title("Confusion: % of row, number of clips below")
 
     alt = (
         f"Confusion matrix, rows truth, columns prediction. Recall:"
@@ -35,15 +47,29 @@ def confusion_picture(
 
 
 def recall_picture(
-    recalls: dict[str, Sequence[Real | None] | Float[np.ndarray, " c"]],
+    recalls: Mapping[str, Sequence[text.Number | None] | Float[np.ndarray, " c"]],
     classes: Sequence[str],
     marks: Sequence[str] = (),
 ) -> style.Picture:
-    """Recall of each class, one bar for each modality; keys of `recalls` are those of `modalities`."""
+    """Draws the recall of each class, with a bar for each modality.
+
+    Args:
+      recalls: maps `both`, `audio` or `video` to the recall of each class as a fraction.
+      classes: names of the classes.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `recall`.
+
+    Raises:
+      KeyError: if a key of `recalls` is not a modality.
+      ZeroDivisionError: if `recalls` is empty.
+      ValueError: if a modality does not have one recall for each class, or Matplotlib is not installed.
+    """
     bar_height = 0.8 / len(recalls)
     size = (5.2, 1.2 + len(classes) * (0.2 + 0.17 * len(recalls)))
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
         for row, (name, recall) in enumerate(recalls.items()):
             y = np.arange(len(classes)) - 0.4 + bar_height * (row + 0.5)
@@ -74,8 +100,15 @@ def recall_picture(
         handles, labels = axes.get_legend_handles_labels()
         order = [i for i in range(len(labels)) if labels[i] != "chance"] + [labels.index("chance")]
         handles, labels = [handles[i] for i in order], [labels[i] for i in order]
-        legend_position = {"loc": "lower left", "bbox_to_anchor": (-0.18, 0.995), "ncols": 4}
-        axes.legend(handles, labels, **legend_position, columnspacing=1.0, fontsize=8.5)
+        axes.legend(
+            handles,
+            labels,
+            loc="lower left",
+            bbox_to_anchor=(-0.18, 0.995),
+            ncols=4,
+            columnspacing=1.0,
+            fontsize=8.5,
+        )
 
     phrases = [
         f"{text.MODALITY_NAMES[name]}: {_format_recalls(classes, recall)}" for name, recall in recalls.items()
@@ -84,14 +117,22 @@ def recall_picture(
 
 
 def row_rates(confusion: Num[np.ndarray, "c c"]) -> Num[np.ndarray, "c c"]:
-    """Each row divided by its sum; NaN where a class has no clips."""
+    """Divides each row by its sum and returns the result; the row of a class without clips is NaN."""
     total = confusion.sum(axis=1, keepdims=True)
     return np.divide(confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0)
 
 
-def _write_counts(axes, theme, confusion, rates, colormap, *, is_small: bool) -> None:
+def _write_counts(
+    axes: Axes,
+    theme: style.Theme,
+    confusion: Num[np.ndarray, "c c"],
+    rates: Num[np.ndarray, "c c"],
+    colormap: Colormap,
+    *,
+    is_small: bool,
+) -> None:
     for (row, column), count in np.ndenumerate(confusion):
-        rate = rates[row, column]
+        rate = float(rates[row, column])
         text_colour = theme.foreground if count else theme.muted
         if text.is_finite(rate) and rate > 0.1:
             text_colour = cells.contrasting_colour(colormap(rate))
@@ -118,12 +159,14 @@ def _write_counts(axes, theme, confusion, rates, colormap, *, is_small: bool) ->
         )
 
 
-def _class_ticks(axes, theme, classes) -> None:
+def _class_ticks(axes: Axes, theme: style.Theme, classes: Sequence[str]) -> None:
     names = [text.shorten(name, 12) for name in classes]
-    rotation_kwargs = (
-        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 5 else {}
-    )
-    axes.set_xticks(range(len(names)), names, color=theme.foreground, **rotation_kwargs)
+    if max(map(len, names)) > 5:
+        axes.set_xticks(
+            range(len(names)), names, color=theme.foreground, rotation=40, ha="right", rotation_mode="anchor"
+        )
+    else:
+        axes.set_xticks(range(len(names)), names, color=theme.foreground)
     axes.set_yticks(range(len(names)), names, color=theme.foreground)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -132,5 +175,5 @@ def _class_ticks(axes, theme, classes) -> None:
     axes.vlines(edges, -0.5, len(names) - 0.5, color=theme.background, lw=2)
 
 
-def _format_recalls(classes, values) -> str:
+def _format_recalls(classes: Sequence[str], values: Iterable[text.Number | None]) -> str:
     return text.format_percents(dict(zip(classes, values, strict=True)))

@@ -1,33 +1,44 @@
-"""One picture a clip: what was heard and seen, where attention lay, and what was answered."""
+"""Draws the picture of a clip: spectrogram, faces, attention and predicted probabilities."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from emofuse_jax.reporting import text
 from emofuse_jax.reporting.figures import attention, style
+from emofuse_jax.reporting.figures.matplotlib_types import Axes, Figure
+from emofuse_jax.reporting.gallery_clip import GalleryClip
 from emofuse_jax.scoring import attention_weights
 
 WIDTH_INCHES = 9.6
 LEFT_INCHES = 1.1
-"""Inches left of spectrogram and faces."""
+"""Left margin of spectrogram and faces in inches."""
 SPECTROGRAM_INCHES = 5.5
-"""Inches of the spectrogram."""
+"""Width of the spectrogram in inches."""
 MAX_FACES = 16
 MEL_TICKS_HZ = (250, 500, 1000, 2000, 4000, 7000)
 
 
-def example_picture(index: int, example: dict, marks: Sequence[str] = ()) -> style.Picture:
-    """The picture of one example (see `emofuse_jax.reporting.run_report.write_report`), named
-    ``example_<index>``."""
+def example_picture(index: int, example: GalleryClip, marks: Sequence[str] = ()) -> style.Picture:
+    """Draws one clip and returns the picture, named `example_<index>`.
+
+    Args:
+      index: number in the name of the picture.
+      example: data of the clip (see `emofuse_jax.reporting.run_report.write_report`).
+      marks: warnings that are written into the picture.
+
+    Raises:
+      ValueError: if Matplotlib is not installed.
+    """
     faces = example.get("faces")
     frame_indices = select_frames(0 if faces is None else len(faces))
     face_inches = min(0.95, (WIDTH_INCHES - LEFT_INCHES - 0.12) / max(len(frame_indices), 1))
     bar_inches = 0.0 if example.get("video_attention") is None else 0.42
     height = 3.85 + (face_inches + 0.38 + bar_inches if len(frame_indices) else 0.3)
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         figure.text(
             LEFT_INCHES / WIDTH_INCHES,
             1 - 0.14 / height,
@@ -46,8 +57,8 @@ def example_picture(index: int, example: dict, marks: Sequence[str] = ()) -> sty
     )
 
 
-def format_heading(example: dict) -> str:
-    """Clip, truth and prediction on one line."""
+def format_heading(example: GalleryClip) -> str:
+    """Returns one line of text with the clip, its true class, and the prediction (right or wrong)."""
     is_correct = example["label"] == example["prediction"]
     verdict = "right" if is_correct else "wrong"
     return (
@@ -57,34 +68,44 @@ def format_heading(example: dict) -> str:
 
 
 def select_frames(count: int) -> Int[np.ndarray, " n"]:
-    """Indices of the frames that the picture has room for, even over the clip."""
+    """Returns the indices of the frames to draw: all, or MAX_FACES evenly spaced ones if there are more."""
     return np.linspace(0, count - 1, min(count, MAX_FACES)).round().astype(int)
 
 
-def frequency_range(example: dict) -> tuple[float, float]:
-    """The lower and upper end of the frequency axis: Hz, or bins where these are not even in Hz."""
-    return (0.0, float(example["max_hz"] if example.get("bin_hz") is None else len(example["bin_hz"])))
+def modality_weights(example: GalleryClip) -> tuple[float, float] | None:
+    """Returns `(audio, video)`, the weights of both modalities, or None if one of them is not known."""
+    audio, video = example.get("voice_weight"), example.get("face_weight")
+    return (audio, video) if text.is_finite(audio) and text.is_finite(video) else None
 
 
-def _add_axes(figure, left: float, bottom: float, width: float, height: float):
-    """Axes at inches from the lower left corner."""
+def frequency_range(example: GalleryClip) -> tuple[float, float]:
+    """Returns (0, upper end) of the frequency axis: in Hz, or in bins if `bin_hz` of the clip is not None.
+
+    Raises KeyError if the clip has no `max_hz` and `bin_hz` is None.
+    """
+    bin_hz = example.get("bin_hz")
+    return (0.0, float(example["max_hz"] if bin_hz is None else len(bin_hz)))
+
+
+def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Adds axes and returns them; the position is in inches from the lower left corner."""
     w, h = figure.get_size_inches()
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
 
 
-def _draw_audio(figure, theme, example, height) -> None:
-    """Spectrogram, frequency upwards; attention tinted over it and summed to a strip above it."""
+def _draw_audio(figure: Figure, theme: style.Theme, example: GalleryClip, height: float) -> None:
+    """Draws the spectrogram with attention as a colour on top and as a curve over time above it."""
     axes = _add_axes(figure, LEFT_INCHES, height - 3.2, SPECTROGRAM_INCHES, 2.0)
     spectrogram = example.get("spectrogram")
     if spectrogram is None or np.size(spectrogram) == 0:
-        message = example.get("no_sound", "no sound")
+        message = example.get("no_sound", "no audio")
         axes.text(0.5, 0.5, message, ha="center", va="center", color=theme.muted, transform=axes.transAxes)
         style.hide_axes(axes)
         return
     spectrogram = np.nan_to_num(np.asarray(spectrogram, np.float32))
     extent = (0, max(float(example["seconds"]), 1e-3), *frequency_range(example))
     low, high = np.percentile(spectrogram, (8, 99.7))
-    image_kwargs = {"origin": "lower", "aspect": "auto", "extent": extent}
+    image_kwargs: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent}
     cmap = "Greys" if theme.name == "light" else "gray"
     axes.imshow(spectrogram.T, cmap=cmap, vmin=low, vmax=max(high, low + 1e-6), **image_kwargs)
     relative = attention_weights.relative_attention(example.get("audio_attention"))
@@ -97,19 +118,19 @@ def _draw_audio(figure, theme, example, height) -> None:
             extent[1],
         )
     axes.set(xlabel="seconds", ylabel="Hz", xlim=extent[:2], ylim=extent[2:])
-    if example.get("bin_hz") is not None:  # a mel scale: even in bins, not in Hz
-        tick_positions = np.interp(MEL_TICKS_HZ, example["bin_hz"], np.arange(len(example["bin_hz"])) + 0.5)
+    bin_hz = example.get("bin_hz")
+    if bin_hz is not None:  # mel scale: evenly spaced bins, but not in Hz
+        tick_positions = np.interp(MEL_TICKS_HZ, bin_hz, np.arange(len(bin_hz)) + 0.5)
         axes.set_yticks(tick_positions, [f"{hz:g}" for hz in MEL_TICKS_HZ])
     axes.tick_params(color=theme.muted)
 
 
-def _draw_prediction(figure, theme, example, height) -> None:
-    """Probabilities as bars, the truth marked; below them how much the fusion took from each stream."""
+def _draw_prediction(figure: Figure, theme: style.Theme, example: GalleryClip, height: float) -> None:
+    """Draws the probabilities as bars (true class in bold) and below them the weights of the modalities."""
     classes = list(example["probabilities"])
     values = [example["probabilities"][name] for name in classes]
-    weights = [example.get("voice_weight"), example.get("face_weight")]
-    has_weights = all(text.is_finite(weight) for weight in weights)
-    bottom_offset = 2.62 if has_weights else 3.2
+    weights = modality_weights(example)
+    bottom_offset = 2.62 if weights else 3.2
     axes = _add_axes(
         figure,
         LEFT_INCHES + SPECTROGRAM_INCHES + 1.2,
@@ -130,15 +151,17 @@ def _draw_prediction(figure, theme, example, height) -> None:
     for tick, name in zip(axes.get_yticklabels(), classes, strict=True):
         tick.set_fontweight("bold" if name == example["label"] else "normal")
     axes.set(xlim=(0, 1.22), ylim=(len(classes) - 0.5, -0.5), xticks=[])
-    title_kwargs = {"size": 8.5, "weight": "normal", "color": theme.muted}
-    axes.set_title("probability, % (truth bold)", loc="right", pad=3, **title_kwargs)
+    title_kwargs: dict[str, Any] = {"size": 8.5, "weight": "normal", "color": theme.muted}
+    axes.set_title("probability, % (true class bold)", loc="right", pad=3, **title_kwargs)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    if has_weights:
+    if weights:
         _draw_modality_weights(figure, theme, weights, height)
 
 
-def _draw_modality_weights(figure, theme, weights, height) -> None:
+def _draw_modality_weights(
+    figure: Figure, theme: style.Theme, weights: tuple[float, float], height: float
+) -> None:
     axes = _add_axes(
         figure,
         LEFT_INCHES + SPECTROGRAM_INCHES + 0.35,
@@ -152,23 +175,28 @@ def _draw_modality_weights(figure, theme, weights, height) -> None:
         start += weight
     axes.set(xlim=(0, max(start, 1e-6)), ylim=(-0.5, 0.5))
     style.hide_axes(axes)
-    text_kwargs = {"transform": axes.transAxes, "va": "bottom", "size": 8.5}
-    axes.text(0, 1.12, f"voice {text.format_percent(weights[0], 0)} %", color=theme.audio, **text_kwargs)
+    text_kwargs: dict[str, Any] = {"transform": axes.transAxes, "va": "bottom", "size": 8.5}
+    axes.text(0, 1.12, f"audio {text.format_percent(weights[0], 0)} %", color=theme.audio, **text_kwargs)
     axes.text(
-        1, 1.12, f"face {text.format_percent(weights[1], 0)} %", color=theme.video, ha="right", **text_kwargs
+        1, 1.12, f"video {text.format_percent(weights[1], 0)} %", color=theme.video, ha="right", **text_kwargs
     )
 
 
 def _draw_faces(
-    figure, theme, example, frame_indices: np.ndarray, face_inches: float, bar_inches: float
+    figure: Figure,
+    theme: style.Theme,
+    example: GalleryClip,
+    frame_indices: np.ndarray,
+    face_inches: float,
+    bar_inches: float,
 ) -> None:
-    """Faces in order, a cross where none was found; attention as a bar and as opacity."""
+    """Draws the faces (a cross if none was found); attention is shown as a bar and as opacity."""
     if not len(frame_indices):
         message = example.get("no_faces", "no faces")
         figure.text(LEFT_INCHES / WIDTH_INCHES, 0.3 / figure.get_size_inches()[1], message, color=theme.muted)
         return
     bottom = style.FOOTER_INCHES + 0.22
-    valid = np.asarray(example["face_mask"], bool)
+    faces, valid = np.asarray(example["faces"]), np.asarray(example["face_mask"], bool)
     relative = attention_weights.relative_frame_attention(example.get("video_attention"), valid)
     face_axes = _add_axes(
         figure, LEFT_INCHES, bottom + bar_inches + 0.05, face_inches * len(frame_indices), face_inches
@@ -179,9 +207,7 @@ def _draw_faces(
             style.draw_missing_face(face_axes, theme, box)
             continue
         fraction = 1.0 if relative is None else relative[frame] / relative.max()
-        face_axes.imshow(
-            example["faces"][frame], extent=box, alpha=0.45 + 0.55 * float(fraction), aspect="auto"
-        )
+        face_axes.imshow(faces[frame], extent=box, alpha=0.45 + 0.55 * float(fraction), aspect="auto")
     face_axes.set(xlim=(0, len(frame_indices)), ylim=(0, 1))
     style.hide_axes(face_axes)
     bar_axes = _add_axes(figure, LEFT_INCHES, bottom, face_inches * len(frame_indices), max(bar_inches, 0.02))
@@ -190,7 +216,7 @@ def _draw_faces(
     if relative is not None:
         bar_axes.bar(np.arange(len(frame_indices)) + 0.5, relative[frame_indices], 0.94, color=theme.video)
         attention.draw_uniform_level(bar_axes, theme, float(relative.max()))
-        attention.draw_left_label(bar_axes, theme, "face\nattention")
+        attention.draw_left_label(bar_axes, theme, "video\nattention")
     times = example.get("face_time")
     if times is not None:
         labels = [f"{times[frame]:.1f} s" if valid[frame] else "" for frame in frame_indices]
@@ -198,15 +224,15 @@ def _draw_faces(
         bar_axes.tick_params(axis="x", length=0, pad=2)
 
 
-def _alt_text(example: dict) -> str:
+def _alt_text(example: GalleryClip) -> str:
     mask = example.get("face_mask")
     faces_text = "no faces"
     if mask is not None and len(mask):
         faces_text = f"{int(np.sum(mask))} of {len(mask)} frames with a face"
-    weights, weights_text = [example.get("voice_weight"), example.get("face_weight")], ""
-    if all(text.is_finite(weight) for weight in weights):
+    weights, weights_text = modality_weights(example), ""
+    if weights:
         weights_text = (
-            f" Weights: voice {text.format_percent(weights[0], 0)} %, face"
+            f" Weights: audio {text.format_percent(weights[0], 0)} %, video"
             f" {text.format_percent(weights[1], 0)} %."
         )
     return (

@@ -1,91 +1,111 @@
-"""What the report shows of `Outputs.aux`, by name: the place where a new attention map or gate is told."""
+"""Defines how the report shows each entry of `Outputs.aux`; register a new attention map or gate here."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import numpy as np
+
+from emofuse_jax.reporting.gallery_clip import GalleryClip
 
 
 @dataclasses.dataclass(frozen=True)
 class DisplaySpec:
-    """How a name is drawn (`kind`) and what stands over it, in plain words."""
+    """Describes how an intermediate output of a model is drawn."""
 
     kind: str
-    """`example`: in the clip's own picture; a key of aux_figures.PANEL_DRAWERS: in the second one; of
-    class_matrices.ROW_LABEL_FUNCTIONS: once, since it is the model's and not a clip's."""
+    """Where and how it is drawn.
+
+    `example`: in the main picture of the clip. A key of aux_figures.PANEL_DRAWERS: as a panel of the second
+    picture of the clip. A key of class_matrices.ROW_LABEL_FUNCTIONS: once per report, because it belongs to
+    the model and not to a clip.
+    """
     title: str
+    """Heading of the panel or matrix."""
     modality: str = "both"
-    """Stream whose colour it has."""
+    """Modality whose colour is used: `voice`, `face` or `both`."""
     row_label: str = ""
     column_label: str = ""
 
 
 DISPLAY_SPECS = {
-    "audio_attention": DisplaySpec("example", "attention over the sound", "voice"),
+    "audio_attention": DisplaySpec("example", "attention over the audio", "voice"),
     "video_attention": DisplaySpec("example", "attention over the frames", "face"),
-    "modality_weights": DisplaySpec("example", "how much voice and face count"),
-    "trunk_weights": DisplaySpec("shares", "voice and face, in the whole clip and in its parts"),
+    "modality_weights": DisplaySpec("example", "weights of audio and video"),
+    "trunk_weights": DisplaySpec("shares", "weights of audio and video, complete clip and parts"),
     "joint_attention": DisplaySpec(
-        "course", "attention over both streams together", column_label="part of the clip"
+        "course", "joint attention over audio and video", column_label="part of the clip"
     ),
     "bottleneck_audio_attention": DisplaySpec(
-        "course", "from the sound to the shared tokens (thin: each)", "voice", column_label="seconds"
+        "course",
+        "shared tokens: attention over the audio (thin: each)",
+        "voice",
+        column_label="seconds",
     ),
     "bottleneck_video_attention": DisplaySpec(
-        "course", "from the faces to the shared tokens (thin: each)", "face", column_label="frame"
+        "course",
+        "shared tokens: attention over the faces (thin: each)",
+        "face",
+        column_label="frame",
     ),
     "audio_time_attention": DisplaySpec(
-        "pairs", "sound: parts looking at parts", "voice", "part", "looks at part"
+        "pairs", "audio: attention of parts", "voice", "part", "attends to part"
     ),
     "video_time_attention": DisplaySpec(
-        "pairs", "face: parts looking at parts", "face", "part", "looks at part"
+        "pairs", "video: attention of parts", "face", "part", "attends to part"
     ),
     "cross_audio_weights": DisplaySpec(
-        "pairs", "sound that the face picks", "voice", "part of the face", "part of the sound"
+        "pairs", "attention, video to audio", "voice", "part of the video", "part of the audio"
     ),
     "cross_video_weights": DisplaySpec(
-        "pairs", "faces that the sound picks", "face", "part of the sound", "part of the face"
+        "pairs", "attention, audio to video", "face", "part of the audio", "part of the video"
     ),
     "audio_correlation": DisplaySpec(
-        "signed", "how the sound goes with both", row_label="part of the sound", column_label="part of both"
+        "signed",
+        "audio: correlation to both",
+        row_label="part of the audio",
+        column_label="part of both",
     ),
     "video_correlation": DisplaySpec(
-        "signed", "how the face goes with both", row_label="part of the face", column_label="part of both"
+        "signed",
+        "video: correlation to both",
+        row_label="part of the video",
+        column_label="part of both",
     ),
-    "video_space_attention": DisplaySpec("places", "where in the face it looked", "face"),
+    "video_space_attention": DisplaySpec("places", "attention within the face crop", "face"),
     "video_channel_attention": DisplaySpec(
-        "ranked", "channels of the face, strongest first", "face", column_label="channel"
+        "ranked", "attention over video channels, sorted", "face", column_label="channel"
     ),
     "audio_gate": DisplaySpec(
-        "ranked", "gates of the sound, widest open first", "voice", column_label="channel"
+        "ranked", "gates of the audio channels, sorted", "voice", column_label="channel"
     ),
     "video_gate": DisplaySpec(
-        "ranked", "gates of the face, widest open first", "face", column_label="channel"
+        "ranked", "gates of the video channels, sorted", "face", column_label="channel"
     ),
-    "correlation": DisplaySpec("cosine", "how far sound and face say the same"),
+    "correlation": DisplaySpec("cosine", "correlation of audio and video features"),
     "margins": DisplaySpec(
         "classes", "Margins between classes", row_label="anchor", column_label="other class"
     ),
-    "class_weights": DisplaySpec("streams", "How far each stream is trusted, by class"),
+    "class_weights": DisplaySpec("streams", "Weight of each modality, by class"),
 }
-"""Names that are drawn where a model has them."""
+"""Maps the name of an output to its display; outputs that a model does not have are skipped."""
 
 INTERNAL_NAMES = {
-    "trunks": "fused vectors of each level",
-    "level_logits": "answers of each level, for its own loss",
-    "level_mask": "levels that the clip has",
-    "audio_common": "features of the sound for the correlation loss",
-    "video_common": "features of the face for the correlation loss",
-    "audio_common_mask": "segments with sound",
-    "video_common_mask": "segments with a face",
-    "audio_private": "features of the sound alone",
-    "video_private": "features of the face alone",
-    "audio_covariance": "running covariance of the sound's features",
-    "video_covariance": "running covariance of the face's features",
-    "label_features": "features of each class for the correlation loss",
-    "polarity": "polarity of each class, as the config has it",
+    "trunks": "fused vector of each level",
+    "level_logits": "logits of each level, for its auxiliary loss",
+    "level_mask": "mask of the levels that the clip has",
+    "audio_common": "audio features for the correlation loss",
+    "video_common": "video features for the correlation loss",
+    "audio_common_mask": "mask of segments with audio",
+    "video_common_mask": "mask of segments with a face",
+    "audio_private": "features specific to the audio",
+    "video_private": "features specific to the video",
+    "audio_covariance": "running covariance of the audio features",
+    "video_covariance": "running covariance of the video features",
+    "label_features": "label features of each class for the correlation loss",
+    "polarity": "polarity of each class, from the config",
 }
-"""Names that are no explanation; the report says that they are there."""
+"""Maps internal outputs, which are not drawn because they explain nothing, to their descriptions."""
 
 MODEL_LEVEL_NAMES = (
     "margins",
@@ -95,31 +115,44 @@ MODEL_LEVEL_NAMES = (
     "label_features",
     "polarity",
 )
-"""Names that have no row for each clip (`class_weights` may have one all the same)."""
+"""Outputs of the model that do not have one row per clip (`class_weights` may have one)."""
 
 MAX_LISTED_NUMBERS = 12
-"""Most numbers of a clip that are listed as text, of a name that is in neither table."""
+"""Largest size of an output without an entry in DISPLAY_SPECS or INTERNAL_NAMES that is listed as text."""
 
 
-FEATURE_DISPLAY_SPECS = {
+FEATURE_DISPLAY_SPECS: dict[
+    Literal["spectrogram", "faces"], tuple[Literal["audio_attention", "video_attention"], DisplaySpec]
+] = {
     "spectrogram": (
         "audio_attention",
-        DisplaySpec("course", "attention over the sound's features", "voice", column_label="step"),
+        DisplaySpec("course", "attention over the audio features", "voice", column_label="step"),
     ),
     "faces": (
         "video_attention",
         DisplaySpec("course", "attention over the frames", "face", column_label="frame"),
     ),
 }
-"""Attention that goes to the second picture where the records hold features instead of the field."""
+"""Maps an input to the attention over it and its display in the second picture.
+
+It is used if the records store features instead of that input.
+"""
 
 
-def select_panels(example: Mapping, kinds: Iterable[str]) -> list[tuple[DisplaySpec, np.ndarray]]:
-    """What the second picture of a clip shows, in the order of the tables."""
+def select_panels(example: GalleryClip, kinds: Iterable[str]) -> list[tuple[DisplaySpec, np.ndarray]]:
+    """Returns pairs (display, values) for the second picture of a clip; an empty list if there are none.
+
+    First come the attention over features, then the outputs in `example["aux"]`, in the order of
+    DISPLAY_SPECS.
+
+    Args:
+      example: data of the clip (see `run_report.write_report`).
+      kinds: kinds of display to select from `example["aux"]`.
+    """
     displays = [
-        (display, example[name])
+        (display, value)
         for field, (name, display) in FEATURE_DISPLAY_SPECS.items()
-        if example.get(field) is None and example.get(name) is not None
+        if example.get(field) is None and (value := example.get(name)) is not None
     ]
     return displays + [
         (DISPLAY_SPECS[name], value) for name, value in select_kinds(example.get("aux") or {}, kinds).items()
@@ -127,14 +160,18 @@ def select_panels(example: Mapping, kinds: Iterable[str]) -> list[tuple[DisplayS
 
 
 def select_kinds(aux: Mapping[str, np.ndarray], kinds: Iterable[str]) -> dict[str, np.ndarray]:
-    """The entries of `aux` that are drawn as one of `kinds`, in the order of the table."""
+    """Returns the entries of `aux` whose display has one of `kinds`, in the order of DISPLAY_SPECS."""
     return {
         name: aux[name] for name, display in DISPLAY_SPECS.items() if name in aux and display.kind in kinds
     }
 
 
 def list_small_values(aux: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Names that no table knows and that are small: name and numbers as text."""
+    """Returns pairs (name, numbers as text) for small outputs without a display or a description.
+
+    These are names that are not in DISPLAY_SPECS or INTERNAL_NAMES. An output is small if it has at most
+    MAX_LISTED_NUMBERS values.
+    """
     small = [
         (name, value)
         for name, value in aux.items()
@@ -144,9 +181,12 @@ def list_small_values(aux: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
 
 
 def list_undrawn(aux: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
-    """What the model has beside that: name, and what it is or its shape."""
+    """Returns pairs (name, description) for the outputs that are not drawn and not listed as numbers.
+
+    The description of an unknown output is its shape.
+    """
     large = {
-        name: f"{list(np.shape(value))}, unknown to the report"
+        name: f"{list(np.shape(value))}, no display is defined"
         for name, value in aux.items()
         if _is_unknown(name) and np.size(value) > MAX_LISTED_NUMBERS
     }

@@ -1,25 +1,39 @@
-"""The second picture of a clip: everything else that the network tells about it, a panel for each name."""
+"""Draws the second picture of a clip: a panel for each further intermediate output of the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from emofuse_jax.reporting.figures import style
 from emofuse_jax.reporting.figures.aux_figures import PANEL_DRAWERS, PANEL_SIZES, WIDTH_INCHES, Panel
 from emofuse_jax.reporting.figures.display_specs import select_panels
+from emofuse_jax.reporting.figures.matplotlib_types import Figure
+from emofuse_jax.reporting.gallery_clip import GalleryClip
 
 
-def explanation_picture(index: int, example: Mapping, marks: Sequence[str] = ()) -> style.Picture | None:
-    """The picture ``example_<index>_inside``; None where there is nothing to show."""
+def explanation_picture(index: int, example: GalleryClip, marks: Sequence[str] = ()) -> style.Picture | None:
+    """Draws the intermediate outputs of the model for one clip.
+
+    Args:
+      index: number in the name of the picture.
+      example: data of the clip (see `run_report.write_report`).
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `example_<index>_inside`, or None if there is no output to draw.
+
+    Raises:
+      ValueError: if Matplotlib is not installed.
+    """
     panels, height = _arrange_panels(example)
     if not panels:
         return None
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         for panel in panels:
-            position = (panel.left / WIDTH_INCHES, 1 - (panel.top + 0.06) / figure.get_size_inches()[1])
+            x, y = panel.left / WIDTH_INCHES, 1 - (panel.top + 0.06) / figure.get_size_inches()[1]
             title = panel.display.title
-            figure.text(*position, title[0].upper() + title[1:], va="top", size=9.5, weight="bold")
+            figure.text(x, y, title[0].upper() + title[1:], va="top", size=9.5, weight="bold")
             PANEL_DRAWERS[panel.display.kind](figure, theme, panel)
 
     alt = f"Clip {example['clip_id']}: {'; '.join(_panel_text(panel) for panel in panels)}."
@@ -28,9 +42,13 @@ def explanation_picture(index: int, example: Mapping, marks: Sequence[str] = ())
     return style.make_picture(name, alt, size, draw, marks=marks, layout=None, dpi=150)
 
 
-def _arrange_panels(example: Mapping) -> tuple[list[Panel], float]:
-    """Panels from left to right in rows, and the height of all; the order of the table is kept."""
-    panels, left, top, row_height = [], 0.0, 0.0, 0.0
+def _arrange_panels(example: GalleryClip) -> tuple[list[Panel], float]:
+    """Arranges the panels in rows from left to right.
+
+    Returns `(panels, height)`: the panels with their positions, and the total height in inches.
+    """
+    panels: list[Panel] = []
+    left, top, row_height = 0.0, 0.0, 0.0
     for display, value in select_panels(example, PANEL_DRAWERS):
         value = np.nan_to_num(np.atleast_1d(np.asarray(value, np.float64)))
         width, height = PANEL_SIZES[display.kind](value)
@@ -42,7 +60,7 @@ def _arrange_panels(example: Mapping) -> tuple[list[Panel], float]:
 
 
 def _panel_text(panel: Panel) -> str:
-    """A panel for those who don't see it: its title, and its numbers where they are few."""
+    """Returns the alternative text of a panel: its title, and its numbers if there are at most 16."""
     if panel.value.size > 16:
         return panel.display.title
     return f"{panel.display.title}: {', '.join(f'{x:.2f}' for x in panel.value.ravel())}"

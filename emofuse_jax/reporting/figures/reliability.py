@@ -1,36 +1,51 @@
-"""Pictures of what can be relied on: confidence against accuracy, and scores as the input gets worse."""
+"""Draws reliability diagrams (confidence against accuracy) and scores for degraded input."""
 
 from collections.abc import Mapping, Sequence
 
 from emofuse_jax.reporting import text
 from emofuse_jax.reporting.figures import style
+from emofuse_jax.reporting.figures.matplotlib_types import Figure
+from emofuse_jax.scoring.result_types import ReliabilityBin, RobustnessPoint
 
-AXIS_LABELS = {"snr": "signal to noise, dB", "lost": "share of the faces that are masked, %"}
-TITLES = {"snr": "UA in noise", "lost": "UA without faces"}
-MISSING_MODALITY_LABELS = {"audio": "without sound", "video": "without faces"}
+AXIS_LABELS = {"snr": "signal-to-noise ratio, dB", "lost": "faces that are masked, %"}
+TITLES = {"snr": "UA with noise", "lost": "UA with masked faces"}
+MISSING_MODALITY_LABELS = {"audio": "without audio", "video": "without video"}
 
 
 def reliability_picture(
-    curves: Mapping[str, Sequence[dict]], calibration_errors: Mapping[str, float], marks: Sequence[str] = ()
+    curves: Mapping[str, Sequence[ReliabilityBin]],
+    calibration_errors: Mapping[str, float],
+    marks: Sequence[str] = (),
 ) -> style.Picture:
-    """Accuracy over confidence, a line for each of `curves`; rows as of emofuse_jax/scoring/calibration.py.
+    """Draws accuracy over confidence, with a line for each entry of `curves`.
 
-    `calibration_errors`: the calibration error of each line.
+    Args:
+      curves: maps a name to the rows of `reliability_bins` (emofuse_jax/scoring/calibration.py); at most two
+        curves are drawn.
+      calibration_errors: expected calibration error of each curve as a fraction.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `reliability`.
+
+    Raises:
+      KeyError: if a curve has no calibration error.
+      ValueError: if no curve has a row, or Matplotlib is not installed.
     """
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
-        axes.plot([0, 100], [0, 100], color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="as sure as right")
+        axes.plot([0, 100], [0, 100], color=theme.muted, ls=(0, (1, 2)), lw=1.2, label="perfect calibration")
         max_clips = max(row["clips"] for rows in curves.values() for row in rows)
         for (name, rows), colour in zip(curves.items(), (theme.muted, theme.both), strict=False):
-            x, y = ([100 * row[key] for row in rows] for key in ("confidence", "accuracy"))
+            x, y = [100 * row["confidence"] for row in rows], [100 * row["accuracy"] for row in rows]
             label = f"{name}, ECE {text.format_percent(calibration_errors[name])}"
             axes.plot(x, y, color=colour, lw=1.9, label=label)
             marker_sizes = [8 + 90 * row["clips"] / max_clips for row in rows]
             axes.scatter(x, y, marker_sizes, color=colour, edgecolors=theme.background, zorder=3)
         axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="confidence, %", ylabel="accuracy, %")
         axes.grid()
-        axes.set_title("How sure, how right")
+        axes.set_title("Accuracy by confidence")
         axes.legend(loc="upper left", fontsize=9)
 
     errors_text = ", ".join(
@@ -42,12 +57,26 @@ def reliability_picture(
 
 
 def robustness_picture(
-    curve_name: str, rows: Sequence[dict], chance: float, marks: Sequence[str] = ()
+    curve_name: str, rows: Sequence[RobustnessPoint], chance: float, marks: Sequence[str] = ()
 ) -> style.Picture:
-    """UA along one of `AXIS_LABELS`; the first place of `snr` is the sound as it is."""
+    """Draws the UA for input that gets worse, with a line at the UA of guessing.
+
+    Args:
+      curve_name: `snr` (noise) or `lost` (masked faces).
+      rows: scores at each level of degradation; the level is None for the original audio.
+      chance: UA of guessing as a fraction.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `robustness_<curve_name>`.
+
+    Raises:
+      KeyError: if `curve_name` is unknown.
+      ValueError: if Matplotlib is not installed.
+    """
     tick_labels = [_tick_label(curve_name, row["at"]) for row in rows]
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
         positions, values = range(len(rows)), [100 * row["ua"] for row in rows]
         colour = theme.audio if curve_name == "snr" else theme.video
@@ -66,7 +95,8 @@ def robustness_picture(
     return style.make_picture(f"robustness_{curve_name}", alt, (5.2, 3.3), draw, marks=marks)
 
 
-def _tick_label(curve_name: str, level: float | None) -> str:
+def _tick_label(curve_name: str, level: float | str | None) -> str:
     if level is None:
-        return "as it is"
+        return "original"
+    level = float(level)
     return f"{level:g}" if curve_name == "snr" else f"{100 * level:.0f}"

@@ -1,19 +1,48 @@
-"""Pictures of scores: UA of each speaker, and networks against each other and their ceilings."""
+"""Draws the UA of each speaker, and a comparison of networks with the best possible accuracies."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from numbers import Real
 
 from emofuse_jax.reporting import text
 from emofuse_jax.reporting.figures import style
+from emofuse_jax.reporting.figures.matplotlib_types import Axes, Figure
+from emofuse_jax.scoring.result_types import ScoreFields, SpeakerScores
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkComparison:
+    """Scores of networks that were trained separately, and the best possible accuracies on their clips."""
+
+    networks: Mapping[str, ScoreFields]
+    """Scores by the name of the network."""
+    ceilings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Best possible accuracies (fractions) by name: of the networks, and others."""
+
 
 MAX_NAMED_SPEAKERS = 40
-"""With more speakers than this, names and numbers leave the picture; the table has them."""
+"""With more speakers than this, the picture has no names and numbers; the table lists them."""
 
 
 def speaker_picture(
-    speakers: Mapping[str, dict], chance: float, overall_ua: Real | None, marks: Sequence[str] = ()
+    speakers: Mapping[str, SpeakerScores],
+    chance: float,
+    overall_ua: float | None,
+    marks: Sequence[str] = (),
 ) -> style.Picture | None:
-    """UA of each speaker as a dot, sorted; `overall_ua` is the UA of all clips. None without any known UA."""
+    """Draws the UA of each speaker as a dot, sorted by UA.
+
+    Args:
+      speakers: maps the name of a speaker to `ua` (a fraction) and, optionally, `clips`.
+      chance: UA of guessing as a fraction.
+      overall_ua: UA of all clips as a fraction, drawn as a line; None if unknown.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `speakers`, or None if no speaker has a known UA.
+
+    Raises:
+      ValueError: if Matplotlib is not installed.
+    """
     rows = {name: row for name, row in speakers.items() if text.is_finite(row.get("ua"))}
     if not rows:
         return None
@@ -21,7 +50,7 @@ def speaker_picture(
     has_names = len(sorted_names) <= MAX_NAMED_SPEAKERS
     size = (5.2, 1.35 + (0.27 * len(sorted_names) if has_names else 4.0))
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
         values = [100 * rows[name]["ua"] for name in sorted_names]
         axes.hlines(range(len(sorted_names)), 0, values, color=theme.grid, lw=1.4)
@@ -47,16 +76,29 @@ def speaker_picture(
     return style.make_picture("speakers", alt, size, draw, marks=marks)
 
 
-def comparison_picture(comparison: Mapping, chance: float, marks: Sequence[str] = ()) -> style.Picture:
-    """UA of each network as a bar with its interval, its ceiling as a mark, other ceilings as lines."""
-    rows = select_networks(comparison)
-    ceilings = comparison.get("ceilings") or {}
+def comparison_picture(
+    comparison: NetworkComparison, chance: float, marks: Sequence[str] = ()
+) -> style.Picture:
+    """Draws the UA of each network as a bar with its interval and its ceiling, the best possible accuracy.
+
+    Args:
+      comparison: scores and ceilings. Ceilings that belong to no network are drawn as lines.
+      chance: UA of guessing as a fraction.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `comparison`.
+
+    Raises:
+      ValueError: if Matplotlib is not installed.
+    """
+    rows, ceilings = comparison.networks, comparison.ceilings
     other_ceilings = {
         name: value for name, value in ceilings.items() if name not in rows and text.is_finite(value)
     }
     size = (7.2, 1.8 + 0.66 * len(rows))
 
-    def draw(figure, theme):
+    def draw(figure: Figure, theme: style.Theme) -> None:
         axes = figure.subplots()
         for position, (name, row) in enumerate(rows.items()):
             _draw_network(axes, theme, position, name, row, ceilings.get(name))
@@ -75,14 +117,14 @@ def comparison_picture(comparison: Mapping, chance: float, marks: Sequence[str] 
             lw=1.2,
             label=f"chance {text.format_percent(chance)}",
         )
-        axes.plot([], [], "|", color=theme.foreground, ms=13, mew=3, label="ceiling of the row")
+        axes.plot([], [], "|", color=theme.foreground, ms=13, mew=3, label="ceiling of this input")
         axes.set_yticks(
             range(len(rows)), [text.NETWORK_NAMES.get(name, name) for name in rows], color=theme.foreground
         )
         axes.set(xlim=(0, 104), ylim=(len(rows) - 0.5, -0.7), xlabel="UA, %", xticks=range(0, 101, 10))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        axes.set_title("UA with 95 % intervals, and the best possible", pad=26)
+        axes.set_title("UA with 95 % intervals and ceilings (best possible)", pad=26)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.995), ncols=4, columnspacing=1.4, fontsize=9)
 
     phrases = [_describe_network(name, row, ceilings.get(name)) for name, row in rows.items()]
@@ -90,12 +132,9 @@ def comparison_picture(comparison: Mapping, chance: float, marks: Sequence[str] 
     return style.make_picture("comparison", f"UA compared. {'; '.join(phrases)}.", size, draw, marks=marks)
 
 
-def select_networks(comparison: Mapping) -> dict[str, Mapping]:
-    """The rows of a comparison: every entry that holds scores; ceilings and plain numbers are none."""
-    return {name: row for name, row in comparison.items() if isinstance(row, Mapping) and name != "ceilings"}
-
-
-def _label_rows(axes, theme, sorted_names, rows) -> None:
+def _label_rows(
+    axes: Axes, theme: style.Theme, sorted_names: Sequence[str], rows: Mapping[str, SpeakerScores]
+) -> None:
     axes.set_yticks(
         range(len(sorted_names)), [text.shorten(name) for name in sorted_names], color=theme.foreground
     )
@@ -113,32 +152,42 @@ def _label_rows(axes, theme, sorted_names, rows) -> None:
         )
 
 
-def _draw_network(axes, theme, position: int, name: str, row: dict, ceiling: Real | None) -> None:
+def _draw_network(
+    axes: Axes, theme: style.Theme, position: int, name: str, row: ScoreFields, ceiling: float | None
+) -> None:
     ua = row.get("ua")
     label_fits = text.is_finite(ua) and ua > 0.12
     if text.is_finite(ua):
         axes.barh(position, 100 * ua, 0.56, color=style.modality_colour(theme, name))
-    style_kwargs = {
-        "size": 10,
-        "weight": "bold",
-        "color": theme.background if label_fits else theme.foreground,
-    }
-    if label_fits:
-        axes.text(1.2, position, text.format_percent(ua), va="center", **style_kwargs)
-    else:  # a bar too short for its number has it below
-        axes.text(
-            1.2, position + 0.46 * text.is_finite(ua), text.format_percent(ua), va="center", **style_kwargs
-        )
+    # where the bar is too short, the number is below it
+    label_position = position if label_fits else position + 0.46 * text.is_finite(ua)
+    axes.text(
+        1.2,
+        label_position,
+        text.format_percent(ua),
+        va="center",
+        size=10,
+        weight="bold",
+        color=theme.background if label_fits else theme.foreground,
+    )
     bounds = row.get("ua_interval")
-    if text.format_interval(bounds):
+    if bounds is not None and text.format_interval(bounds):
         low, high = (100 * bound for bound in bounds)
         centre, half_width = (low + high) / 2, (high - low) / 2
         for colour, width in (
             (theme.background, 2.8),
             (theme.foreground, 1.6),
-        ):  # a halo parts the whisker from its bar
-            style_kwargs = {"ecolor": colour, "elinewidth": width, "capsize": 4, "capthick": width}
-            axes.errorbar(centre, position, xerr=half_width, fmt="none", **style_kwargs)
+        ):  # the first line is a halo that separates the whisker from the bar
+            axes.errorbar(
+                centre,
+                position,
+                xerr=half_width,
+                fmt="none",
+                ecolor=colour,
+                elinewidth=width,
+                capsize=4,
+                capthick=width,
+            )
     if text.is_finite(ceiling):
         axes.vlines(100 * ceiling, position - 0.4, position + 0.4, color=theme.foreground, lw=3.2)
         axes.text(
@@ -146,7 +195,7 @@ def _draw_network(axes, theme, position: int, name: str, row: dict, ceiling: Rea
         )
 
 
-def _describe_network(name: str, row: dict, ceiling: Real | None) -> str:
+def _describe_network(name: str, row: ScoreFields, ceiling: float | None) -> str:
     bounds = text.format_interval(row.get("ua_interval"))
     interval_text = f" (95 % interval {bounds})" if bounds else ""
     ceiling_text = f", ceiling {text.format_percent(ceiling)} %" if text.is_finite(ceiling) else ""

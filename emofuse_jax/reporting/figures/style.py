@@ -1,23 +1,27 @@
-"""How the report's pictures look: two themes, one way from a drawing function to PNG bytes.
+"""Defines the style of all pictures: a light and a dark theme, and the conversion of a drawing to PNG.
 
-Colours are those of Okabe & Ito, "Color Universal Design" (2008), told apart by colour-blind readers.
+The colours are those of Okabe & Ito, "Color Universal Design" (2008), which
+colour-blind readers can distinguish.
 """
 
 import base64
 import dataclasses
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
+
+from emofuse_jax.reporting.figures.matplotlib_types import Axes, Figure, RcKey
+from emofuse_jax.utils.optional import require_package
 
 DOTS_PER_INCH = 200
-"""Pixels per inch of a PNG; the page shows an inch as 100 CSS pixels, so twice as sharp as it needs."""
+"""Pixels per inch of a PNG. The page shows an inch as 100 CSS pixels: two pixels each, for sharp screens."""
 FOOTER_INCHES = 0.22
-"""Inches kept free at the bottom for the marks."""
+"""Height in inches of the free space at the bottom for the marks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-    """Colours of a picture, the same as those of the page around it."""
+    """Colours of a picture; they match the colours of the page."""
 
     name: str
     background: str
@@ -33,31 +37,37 @@ class Theme:
 LIGHT = Theme("light", "#ffffff", "#1b1f24", "#59626c", "#dde1e6", "#0072b2", "#d55e00", "#00835f", "#b3261e")
 DARK = Theme("dark", "#14171b", "#e8eaed", "#a5adb6", "#343a42", "#56b4e9", "#f0a030", "#2fc59b", "#ff8a80")
 
-DrawFunction = Callable[[Any, Theme], None]
-"""Draws into a matplotlib Figure in the colours of a theme."""
+DrawFunction = Callable[[Figure, Theme], None]
+"""Draws into a figure in the colours of a theme."""
+Layout = Literal["constrained"] | None
+"""Layout engine of a figure: `constrained` makes room for labels, None leaves all positions as they are."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One picture of the report in both themes, with the text for those who don't see it."""
+    """One picture of the report in both themes, with its alternative text for screen readers."""
 
     name: str
-    """File name without suffix."""
+    """File name without extension."""
     alt: str
+    """Alternative text."""
     width: int
-    """CSS pixels at full size."""
+    """Full width in CSS pixels."""
     height: int
+    """Full height in CSS pixels."""
     light: bytes
+    """PNG in the light theme."""
     dark: bytes
+    """PNG in the dark theme."""
 
     @property
     def light_uri(self) -> str:
-        """The light picture as a data URI."""
+        """PNG in the light theme as a data URI."""
         return _data_uri(self.light)
 
     @property
     def dark_uri(self) -> str:
-        """The dark picture as a data URI."""
+        """PNG in the dark theme as a data URI."""
         return _data_uri(self.dark)
 
 
@@ -68,46 +78,70 @@ def make_picture(
     draw: DrawFunction,
     *,
     marks: Sequence[str] = (),
-    layout: str | None = "constrained",
+    layout: Layout = "constrained",
     dpi: int = DOTS_PER_INCH,
 ) -> Picture:
-    """Draws in both themes; `size` is width and height in inches, `layout` as matplotlib's `Figure`."""
+    """Draws a picture in the light and the dark theme; returns both as PNG, with name, text and size.
+
+    Args:
+      name: file name without extension.
+      alt: alternative text.
+      size: width and height in inches.
+      draw: is called as `draw(figure, theme)` for each theme.
+      marks: warnings; the part before the colon is written into the lower right corner.
+      layout: layout engine of `matplotlib.figure.Figure`.
+      dpi: pixels per inch.
+
+    Raises:
+      ValueError: if Matplotlib is not installed.
+    """
     light, dark = (_render_png(size, draw, theme, marks, layout, dpi) for theme in (LIGHT, DARK))
     return Picture(name, alt, round(100 * size[0]), round(100 * size[1]), light, dark)
 
 
 def modality_colour(theme: Theme, name: str) -> str:
-    """Colour of a modality or of a network: sound and voice share one, and video and face."""
+    """Returns the colour of a modality or network.
+
+    `audio` and `voice` have the same colour, as have `video` and `face`; an unknown name gets the muted
+    colour.
+    """
     colours = {"both": theme.both, "audio": theme.audio, "voice": theme.audio}
     return colours.get(name, theme.video if name in ("video", "face") else theme.muted)
 
 
-def hide_axes(axes) -> None:
-    """Takes ticks and frame away."""
+def hide_axes(axes: Axes) -> None:
+    """Removes ticks, labels and frame of the axes."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
-def draw_missing_face(axes, theme: Theme, box: tuple[float, float, float, float]) -> None:
-    """Where a face is missing; `box` is left, right, bottom, top."""
+def draw_missing_face(axes: Axes, theme: Theme, box: tuple[float, float, float, float]) -> None:
+    """Draws a crossed box for a missing face; `box` is (left, right, bottom, top) in data coordinates."""
     x0, x1, y0, y1 = box
     axes.fill([x0, x1, x1, x0], [y0, y0, y1, y1], color=theme.grid, lw=0)
     axes.plot([x0, x1], [y0, y1], [x0, x1], [y1, y0], color=theme.warning, lw=1.6)
 
 
 def _render_png(
-    size, draw: DrawFunction, theme: Theme, marks: Sequence[str], layout: str | None, dpi: int
+    size: tuple[float, float],
+    draw: DrawFunction,
+    theme: Theme,
+    marks: Sequence[str],
+    layout: Layout,
+    dpi: int,
 ) -> bytes:
-    import matplotlib
+    matplotlib = require_package("matplotlib", "report", "a figure")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context(_rc_settings(theme)):
-        figure = Figure(figsize=size, dpi=dpi, layout=layout)
-        FigureCanvasAgg(figure)
+        engine = None
         if layout == "constrained":
             footer = FOOTER_INCHES / size[1] if marks else 0.0
-            figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, rect=(0, footer, 1, 1 - footer))
+            engine = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, rect=(0, footer, 1, 1 - footer))
+        figure = Figure(figsize=size, dpi=dpi, layout=engine)
+        FigureCanvasAgg(figure)
         draw(figure, theme)
         _draw_marks(figure, theme, marks)
         buffer = io.BytesIO()
@@ -115,8 +149,8 @@ def _render_png(
     return buffer.getvalue()
 
 
-def _draw_marks(figure, theme: Theme, marks: Sequence[str]) -> None:
-    """Writes the marks into the picture: a picture travels without its page."""
+def _draw_marks(figure: Figure, theme: Theme, marks: Sequence[str]) -> None:
+    """Writes the marks into the picture, because a picture may be copied without its page."""
     stamp = " · ".join(mark.split(":")[0].strip() for mark in marks)
     stamp = stamp if len(stamp) <= 70 else stamp[:69] + "…"
     height = figure.get_size_inches()[1]
@@ -125,11 +159,11 @@ def _draw_marks(figure, theme: Theme, marks: Sequence[str]) -> None:
     )
 
 
-def _rc_settings(theme: Theme) -> dict[str, Any]:
+def _rc_settings(theme: Theme) -> dict[RcKey, Any]:
     return {
         "text.usetex": False,
-        "text.parse_math": False,  # a dollar in a name is a dollar
-        "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture everywhere
+        "text.parse_math": False,  # do not read a dollar sign in a name as mathematics
+        "font.family": "DejaVu Sans",  # included in matplotlib: pictures look the same everywhere
         "font.size": 9.5,
         "axes.titlesize": 11,
         "axes.titleweight": "bold",

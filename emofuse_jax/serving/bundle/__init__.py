@@ -1,1 +1,1 @@
-"""Serving bundles: format, export and loading."""
+"""Serving bundles: file format, export and loading."""

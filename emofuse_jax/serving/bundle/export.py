@@ -1,14 +1,16 @@
-"""Writes a serving bundle from a checkpoint, and refuses to when the two disagree.
+"""Writes a serving bundle from a checkpoint and verifies that both give the same predictions.
 
-The exported computation is the one that was scored: same graph, same activation dtype (`config.model.dtype`),
-so the tolerance of 1e-5 holds for bfloat16 models too. Inputs and outputs are the same for both dtypes.
+The exported computation is the one that was scored: the same graph with the same activation dtype
+(`config.model.dtype`). The tolerance of 1e-5 therefore also holds for bfloat16 models. Inputs and outputs
+have the same dtypes in both cases.
 """
 
 import datetime
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -24,28 +26,40 @@ from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.scoring.use_statements import INTENDED_USE, LEGAL_NOTICE, LIMITATIONS
 from emofuse_jax.serving.bundle import format, frozen_encoders, onnx_model, quantization
 from emofuse_jax.serving.bundle.load import PARITY_TOLERANCE, input_shapes, load_bundle
+from emofuse_jax.serving.bundle.metadata import EncoderReference, ModelDescription
+from emofuse_jax.serving.interfaces import InputShapes
 from emofuse_jax.training.checkpoint.load import load_trained_model
-from emofuse_jax.types import Batch, InputSpec, Params
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
+from emofuse_jax.types import Batch, Params
 from emofuse_jax.utils.files import write_atomic
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+"""Platforms that the exported graph is compiled for."""
 OPTIONAL_OUTPUTS = ("modality_weights", "audio_attention", "video_attention")
-"""Intermediates that a bundle gives beside the answer, where the model has them."""
+"""Outputs besides the predictions, included if the model has them."""
 PARITY_BATCH_SIZE = 4
-COPIED_METADATA_FIELDS = (
-    "classes",
-    "settings",
-    "spec",
-    "statistics",
-    "training_speakers",
-    "corpus",
-    "protocol",
-    "fold",
-)
+"""Number of clips in parity.npz."""
 
 
-def skip_cards(workdir: str, metadata: dict) -> dict[str, str]:
-    """Returns no texts: a bundle without cards."""
+class ExportMetadata(CheckpointMetadata):
+    """Metadata of a checkpoint, and the options of its export."""
+
+    checkpoint: str
+    """Kind of the checkpoint: "best" or "last"."""
+    encoders: dict[str, EncoderReference]
+    """ONNX files that prepare the model's inputs, by kind."""
+    quantized: str
+    """One of `quantization.WEIGHT_FORMATS`, or "" for float32."""
+    onnx: bool
+    """True if the bundle also contains the ONNX model."""
+
+
+class _EncodersField(TypedDict, total=False):
+    encoders: dict[str, EncoderReference]
+
+
+def skip_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
+    """Returns an empty dict, for a bundle without cards."""
     return {}
 
 
@@ -57,50 +71,63 @@ def export_bundle(
     encoders: dict[str, str] | None = None,
     quantize: str = "",
     onnx: bool = False,
-    make_cards: Callable[[str, dict], dict[str, str]] = skip_cards,
+    make_cards: Callable[[str, CheckpointMetadata], dict[str, str]] = skip_cards,
 ) -> float:
-    """Writes the bundle of a checkpoint to `output`; gives the parity difference.
+    """Writes the bundle of a checkpoint to `output` and returns its largest difference from the checkpoint.
 
-    The directory appears whole or not at all; a bundle that lies there is replaced. With `encoders` it
-    carries the frozen encoders that the model reads: its ONNX files, by kind (`onnx_files.FLAG_NAMES`), or,
-    for a kind without one, the file that the records were made with, where it still lies. With `quantize`
-    (`quantization.WEIGHT_FORMATS`) it stores weights in fewer bits, and the checkpoint that it is compared
-    with has the weights so rounded. With `onnx` it has the same computation for onnxruntime, whose
-    probabilities may differ by 1e-4. `make_cards(workdir, metadata)` returns texts to put into the bundle, by
-    file name.
+    The difference is that of probabilities and logits on random clips. The directory is written completely or
+    not at all; an existing bundle is replaced.
+
+    Args:
+      workdir: directory of a training run.
+      output: bundle directory to write.
+      checkpoint_kind: "best" or "last".
+      encoders: if not None, the frozen encoders that the model uses are copied into the bundle. Maps each
+        kind (`onnx_files.FLAG_NAMES`) to its ONNX file; for a missing kind the file that prepared the records
+        is used.
+      quantize: "", or one of `quantization.WEIGHT_FORMATS` to store the weights in fewer bits. The bundle is
+        then compared with a checkpoint whose weights are rounded in the same way.
+      onnx: adds `model.onnx`, the same computation for onnxruntime, whose outputs may differ by 1e-4.
+      make_cards: called with `workdir` and the checkpoint's metadata; returns texts to store in the bundle,
+        by file name.
+
+    Returns:
+      The largest difference between the bundle's outputs and those of the checkpoint.
 
     Raises:
-      FileNotFoundError: no such checkpoint.
-      ValueError: an encoder to carry is not found or is another one; `output` is something other than a
-        bundle, or the bundle answers otherwise than the checkpoint by more than 1e-5.
+      FileNotFoundError: the checkpoint does not exist.
+      ValueError: the checkpoint is damaged, an encoder file is missing or is not the one that prepared the
+        records, `output` exists and is neither a bundle nor an empty directory, the ONNX converter is missing
+        or does not support an operation, or the outputs of bundle and checkpoint differ by more than 1e-5
+        (ONNX: 1e-4).
+      OSError: a file cannot be written.
     """
     _check_replaceable(output)
     if onnx:
         onnx_model.check_converter()
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever the training ran on
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not the devices of training
     model, params, model_state, metadata = load_trained_model(workdir, checkpoint_kind, sharding)
     params = quantization.simulate_quantization(params, quantize)
     parent_dir = os.path.dirname(os.path.abspath(output))
     os.makedirs(parent_dir, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent_dir, prefix=".bundle-") as temporary_dir:
         staging_path = os.path.join(temporary_dir, "bundle")
-        bundle_metadata = {
-            **metadata,
-            "checkpoint": checkpoint_kind,
-            "encoders": frozen_encoders.describe_encoders(metadata["settings"], model.input_fields),
-        }
-        bundle_metadata |= {"quantized": quantize, "onnx": onnx}
+        used_encoders = frozen_encoders.describe_encoders(metadata["settings"], model.input_fields)
         included_encoders = (
-            {}
-            if encoders is None
-            else frozen_encoders.locate_encoders(metadata, bundle_metadata["encoders"], encoders)
+            {} if encoders is None else frozen_encoders.locate_encoders(metadata, used_encoders, encoders)
         )
         write_bundle(
             staging_path,
             model,
             params,
             model_state,
-            bundle_metadata,
+            {
+                **metadata,
+                "checkpoint": checkpoint_kind,
+                "encoders": used_encoders,
+                "quantized": quantize,
+                "onnx": onnx,
+            },
             included_encoders,
             make_cards(workdir, metadata),
         )
@@ -116,69 +143,100 @@ def write_bundle(
     model: Model,
     params: Params,
     model_state: Params,
-    metadata: dict,
-    included_encoders: dict[str, str],
-    cards: dict[str, str],
+    metadata: ExportMetadata,
+    included_encoders: Mapping[str, str],
+    cards: Mapping[str, str],
 ) -> None:
-    """Writes all files of a bundle into the new directory `path`; `metadata` is the checkpoint's.
+    """Writes all files of a bundle into the new directory `path`.
 
-    `included_encoders`: ONNX files to copy, by kind. `cards`: cards, by file name.
+    The files are the graph, the weights, bundle.json, parity.npz, the cards, the included encoders and, if
+    `metadata["onnx"]` is True, model.onnx.
+
+    Args:
+      path: directory, which must not exist.
+      model: the model.
+      params: its parameters, already rounded if the bundle is quantized.
+      model_state: its model state.
+      metadata: the checkpoint's metadata, with the options of the export.
+      included_encoders: ONNX files to copy, by kind.
+      cards: texts to write, by file name.
+
+    Raises:
+      FileExistsError: `path` exists.
+      ValueError: the ONNX converter is missing or does not support an operation.
+      OSError: a file cannot be read or written.
     """
     os.makedirs(path)
     for name, card in cards.items():
         write_atomic(os.path.join(path, name), card.encode())
     frozen_encoders.copy_encoders(included_encoders, path)
-    spec = InputSpec(**metadata["spec"])
     tree = {"params": params, "model_state": model_state}
     weights = jax.device_get(flatten_by_path(tree))
-    weights = quantization.quantize_weights(weights, metadata.get("quantized", ""))
+    weights = quantization.quantize_weights(weights, metadata["quantized"])
     weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     with open(os.path.join(path, format.WEIGHTS_FILE), "wb") as file:
-        file.write(safetensors.numpy.save(weights))  # its own save_file lets only the owner read
-    temperature = metadata["temperature"]
+        file.write(safetensors.numpy.save(weights))  # save_file sets owner-only permissions
+    known_shapes, temperature = input_shapes(metadata["spec"]), metadata["temperature"]
+    shapes = {name: known_shapes[name] for name in model.input_fields}
     with open(os.path.join(path, format.GRAPH_FILE), "wb") as file:
-        file.write(export_graph(model, tree, weights, spec, temperature))
-    inputs = make_parity_inputs(model, spec)
-    outputs = jax.jit(lambda p, s, x: _compute_outputs(model, p, s, x, spec, temperature))(
+        file.write(export_graph(model, tree, weights, shapes, temperature))
+    inputs = make_parity_inputs(model, shapes)
+    outputs = jax.jit(lambda p, s, x: _compute_outputs(model, p, s, x, temperature))(
         params, model_state, inputs
     )
-    if metadata.get("onnx"):
-        shapes = {name: (array.shape[1:], array.dtype) for name, array in inputs.items()}
-        compute = partial(_compute_outputs, model, params, model_state, spec=spec, temperature=temperature)
+    if metadata["onnx"]:
+        compute = partial(_compute_outputs, model, params, model_state, temperature=temperature)
         onnx_model.write_onnx(os.path.join(path, format.ONNX_FILE), compute, shapes, list(outputs))
     parity_arrays = {f"input.{name}": array for name, array in inputs.items()}
     parity_arrays |= {f"output.{name}": np.asarray(array) for name, array in outputs.items()}
-    np.savez(os.path.join(path, format.PARITY_FILE), **parity_arrays)
-    format.write_manifest(path, make_manifest(metadata) | {"modalities": detect_modalities(model)})
+    np.savez(os.path.join(path, format.PARITY_FILE), allow_pickle=False, **parity_arrays)
+    format.write_manifest(path, make_manifest(metadata, detect_modalities(model)))
 
 
 def check_parity(path: str) -> float:
-    """Loads a written bundle and compares it with the answers of the live model that lie in it.
+    """Loads a bundle and compares its outputs on the inputs in its parity.npz with the outputs stored there.
 
-    Raises ValueError when probabilities or logits differ by more than 1e-5 (ONNX: 1e-4), or are not finite.
+    Every engine that the bundle supports is checked.
+
+    Returns:
+      The largest difference of a probability or logit.
+
+    Raises:
+      ValueError: probabilities or logits differ by more than 1e-5 (ONNX: 1e-4) or are not finite, or the
+        bundle cannot be loaded or run.
     """
     tolerances = {"jax": PARITY_TOLERANCE}
     if os.path.exists(os.path.join(path, format.ONNX_FILE)):
         tolerances["onnx"] = onnx_model.ONNX_TOLERANCE
     differences = []
     for engine, tolerance in tolerances.items():
-        difference = load_bundle(path, engine=engine).parity()
+        difference = load_bundle(path, engine=engine).measure_parity()
         differences.append(difference)
-        if not difference <= tolerance:  # so written that NaN fails
+        if not difference <= tolerance:  # not `difference > tolerance`, which is false for NaN
             raise ValueError(
-                f"{path}: the bundle's answers ({engine}) differ from the checkpoint's by {difference:.3g},"
-                f" expected at most {tolerance:g}; nothing was exported"
+                f"{path}: the bundle's outputs ({engine}) differ from the checkpoint's by {difference:.3g},"
+                f" expected at most {tolerance:g}; no bundle was written"
             )
     return max(differences)
 
 
 def export_graph(
-    model: Model, tree: Params, stored_weights: dict[str, np.ndarray], spec: InputSpec, temperature: float
-) -> bytes:
-    """The serialised StableHLO of `(weights, inputs) -> outputs`, with a symbolic batch.
+    model: Model,
+    tree: Params,
+    stored_weights: dict[str, np.ndarray],
+    shapes: InputShapes,
+    temperature: float,
+) -> bytearray:
+    """Returns the serialized StableHLO of a function `(weights, inputs) -> outputs` for any batch size.
 
-    `tree` has `params` and `model_state`, `stored_weights` what is stored of them
-    (`quantization.quantize_weights`).
+    The arguments and the result of the function are dicts of arrays by name.
+
+    Args:
+      model: the model.
+      tree: dict of `params` and `model_state`.
+      stored_weights: the arrays as stored in the bundle, by name (`quantization.quantize_weights`).
+      shapes: shape without the batch axis, and dtype, of each input.
+      temperature: temperature of the probabilities.
     """
     structure = jax.tree.structure(tree)
     names = list(flatten_by_path(tree))
@@ -186,24 +244,18 @@ def export_graph(
     def compute(stored_weights: dict[str, Array], inputs: dict[str, Array]) -> dict[str, Array]:
         weights = quantization.dequantize_weights(stored_weights)
         variables = jax.tree.unflatten(structure, [weights[name] for name in names])
-        return _compute_outputs(
-            model, variables["params"], variables["model_state"], inputs, spec, temperature
-        )
+        return _compute_outputs(model, variables["params"], variables["model_state"], inputs, temperature)
 
     (b,) = jax_export.symbolic_shape("b")
     weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in stored_weights.items()}
-    shapes = input_shapes(vars(spec))
-    inputs = {
-        name: jax.ShapeDtypeStruct((b, *shapes[name][0]), shapes[name][1]) for name in model.input_fields
-    }
+    inputs = {name: jax.ShapeDtypeStruct((b, *shape), dtype) for name, (shape, dtype) in shapes.items()}
     return jax_export.export(jax.jit(compute), platforms=PLATFORMS)(weights, inputs).serialize()
 
 
-def make_parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
-    """Random clips, of which one has no sound and one no face."""
+def make_parity_inputs(model: Model, shapes: InputShapes) -> dict[str, np.ndarray]:
+    """Returns the input arrays of four random clips by name; one clip has no audio and one has no face."""
     batch = model.fake_batch(PARITY_BATCH_SIZE, seed=0)
-    shapes = input_shapes(vars(spec))
-    inputs = {name: np.array(getattr(batch, name), shapes[name][1]) for name in model.input_fields}
+    inputs = {name: np.array(getattr(batch, name), dtype) for name, (_, dtype) in shapes.items()}
     for name, row in (("audio_mask", 1), ("audio_features_mask", 1), ("face_mask", 2)):
         if name in inputs:
             inputs[name][row] = False
@@ -211,7 +263,7 @@ def make_parity_inputs(model: Model, spec: InputSpec) -> dict[str, np.ndarray]:
 
 
 def detect_modalities(model: Model) -> list[str]:
-    """What the network goes by: `voice`, `face` or both."""
+    """Returns the list of the modalities that the network uses: `voice`, `face` or both."""
     params, model_state = jax.eval_shape(model.init, jax.random.key(0))
     outputs, _ = jax.eval_shape(
         partial(model.apply, train=False), params, model_state, model.fake_batch(1, seed=0)
@@ -220,17 +272,33 @@ def detect_modalities(model: Model) -> list[str]:
     return [name for name, vector in vectors.items() if vector is not None]
 
 
-def make_manifest(metadata: dict) -> dict:
-    """What bundle.json says, from a checkpoint's metadata."""
-    config, spec = metadata["config"], InputSpec(**metadata["spec"])
-    seconds = window_seconds(metadata["settings"], spec.t, spec.feature_steps)
+def make_manifest(metadata: ExportMetadata, modalities: list[str]) -> ModelDescription:
+    """Returns the description of the model for bundle.json: everything but `kind`, `schema` and `files`.
+
+    The description names the classes, input sizes, preparation settings, window, training data, config,
+    temperature, intended use, limits and versions.
+
+    Args:
+      metadata: the checkpoint's metadata, with the options of the export.
+      modalities: modalities that the model uses (`detect_modalities`).
+    """
+    config, spec = metadata["config"], metadata["spec"]
+    seconds = window_seconds(metadata["settings"], spec["t"], spec["feature_steps"])
+    encoders: _EncodersField = {"encoders": metadata["encoders"]} if metadata["encoders"] else {}
     return {
-        **{name: metadata[name] for name in COPIED_METADATA_FIELDS},
-        "window": {"steps": spec.t or spec.feature_steps, "seconds": round(seconds, 6)},
-        **({"encoders": metadata["encoders"]} if metadata.get("encoders") else {}),
+        "classes": metadata["classes"],
+        "settings": metadata["settings"],
+        "spec": spec,
+        "statistics": metadata["statistics"],
+        "training_speakers": metadata["training_speakers"],
+        "corpus": metadata["corpus"],
+        "protocol": metadata["protocol"],
+        "fold": metadata["fold"],
+        "window": {"steps": spec["t"] or spec["feature_steps"], "seconds": round(seconds, 6)},
+        **encoders,
         "config": {"name": config.get("name", ""), "model": config["model"]},
         "checkpoint": metadata["checkpoint"],
-        "quantized": metadata.get("quantized", ""),
+        "quantized": metadata["quantized"],
         "progress": metadata.get("progress", {}),
         "temperature": metadata["temperature"],
         "intended_use": INTENDED_USE,
@@ -238,17 +306,21 @@ def make_manifest(metadata: dict) -> dict:
         "platforms": list(PLATFORMS),
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {**metadata["versions"], "jax": jax.__version__},
+        "modalities": modalities,
     }
 
 
 def _compute_outputs(
-    model: Model, params: Params, model_state: Params, inputs: dict, spec: InputSpec, temperature: float
-) -> dict:
-    """The bundle's outputs; the fields of a batch that scoring does not read are filled with nothing."""
+    model: Model, params: Params, model_state: Params, inputs: dict[str, Array], temperature: float
+) -> dict[str, Array]:
+    """Returns the bundle's outputs by name: `probabilities`, `logits` and the OPTIONAL_OUTPUTS of the model.
+
+    Batch fields that are not inputs are filled with padding.
+    """
     batch_size = next(iter(inputs.values())).shape[0]
     unused_fields = {
         name: jnp.broadcast_to(jnp.asarray(value[0]), (batch_size, *value.shape[1:]))
-        for name, value in vars(empty_batch(1, spec)).items()
+        for name, value in vars(empty_batch(1, model.spec)).items()
         if name not in inputs and value is not None
     }
     outputs, _ = model.apply(params, model_state, Batch(**inputs, **unused_fields), train=False)
@@ -260,10 +332,14 @@ def _compute_outputs(
 
 
 def _check_replaceable(output: str) -> None:
+    """Raises ValueError if `output` exists and is neither a bundle nor an empty directory."""
     if os.path.isdir(output) and not os.listdir(output):
         return
     if os.path.lexists(output):
         try:
             format.read_manifest(output)
         except ValueError as error:
-            raise ValueError(f"{output}: exists and cannot be replaced: {error}") from error
+            raise ValueError(
+                f"{output}: exists and is not a bundle, so it is not replaced; choose"
+                f" another --output: {error}"
+            ) from error

@@ -1,22 +1,27 @@
-"""The files of a bundle and what `bundle.json` must say."""
+"""Files of a bundle, and validation of `bundle.json`."""
 
 import hashlib
 import json
 import math
 import os
 import stat
+from collections.abc import Mapping
+from typing import Any
 
+from emofuse_jax.serving.bundle.metadata import BundleMetadata, ModelDescription
 from emofuse_jax.serving.interfaces import MANIFEST_FILE
 from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.errors import other_schema_error
 from emofuse_jax.utils.files import file_sha256
 
 BUNDLE_KIND = "emofuse bundle"
+"""Value of the field `kind` in bundle.json."""
 SCHEMA_VERSION = 3
-"""The schema that is written, and the only one that is read."""
+"""Schema number that is written, and the only one that is read."""
 GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE = "model.stablehlo", "params.safetensors", "parity.npz"
+"""Files that every bundle has, besides bundle.json."""
 ONNX_FILE = "model.onnx"
-"""Where the export was asked for it."""
+"""File of the ONNX model; only in bundles exported with --onnx."""
 _FIELD_TYPES = {
     "classes": list,
     "settings": dict,
@@ -32,63 +37,78 @@ _MODALITIES = ("voice", "face")
 _SIZES = ("t", "f", "s", "h", "w", "classes", "feature_steps", "audio_features", "face_features")
 
 
-def read_manifest(path: str) -> dict:
-    """bundle.json of the bundle at `path`, its fields checked.
+def read_manifest(path: str) -> BundleMetadata:
+    """Returns the validated contents of bundle.json in the bundle directory `path`.
 
     Raises:
-      ValueError: not a bundle, of another schema, or a field is missing; one line that names the file.
+      ValueError: the directory has no bundle.json, or the file is not JSON, has another schema, or lacks a
+        field or has an invalid one. The message is one line that names the file.
+      OSError: bundle.json cannot be read.
     """
     manifest_path = os.path.join(path, MANIFEST_FILE)
     if not os.path.isfile(manifest_path):
-        raise ValueError(f"{path}: not a bundle: it has no {MANIFEST_FILE}")
+        raise ValueError(f"{path}: not a bundle: the directory has no {MANIFEST_FILE}")
     try:
         with open(manifest_path, encoding="utf-8") as file:
             metadata = json.load(file, parse_constant=_parse_finite, parse_float=_parse_finite)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{manifest_path}: not JSON: {error}") from error
+    _check_schema(manifest_path, metadata)
+    _check_types(manifest_path, metadata)
+    _check_encoders(manifest_path, metadata.get("encoders", {}))
+    _check_values(manifest_path, metadata)
+    for file_name in (GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE):
+        if file_name not in metadata["files"]:
+            raise ValueError(
+                f"{manifest_path}: field files: expected an entry for {file_name}; export the bundle again"
+            )
+    return metadata
+
+
+def _check_schema(manifest_path: str, metadata: object) -> None:
+    """Raises ValueError unless bundle.json holds an object with BUNDLE_KIND and SCHEMA_VERSION."""
     if not isinstance(metadata, dict) or metadata.get("kind") != BUNDLE_KIND:
-        raise ValueError(f"{manifest_path}: not a bundle: field kind is not {BUNDLE_KIND!r}")
+        raise ValueError(f"{manifest_path}: not a bundle: field kind: expected {BUNDLE_KIND!r}")
     schema = metadata.get("schema")
     if type(schema) is not int:
         raise ValueError(f"{manifest_path}: field schema: expected a number, found {str(schema)[:60]}")
     if schema != SCHEMA_VERSION:
         remedy = "export it again from the checkpoint"
         raise other_schema_error(manifest_path, "bundle", schema, SCHEMA_VERSION, metadata, remedy)
+
+
+def _check_types(manifest_path: str, metadata: dict[str, Any]) -> None:
+    """Raises ValueError if a field is missing or has another type than in _FIELD_TYPES."""
     for field, expected_type in _FIELD_TYPES.items():
         if not isinstance(metadata.get(field), expected_type):
             type_name = type(metadata.get(field)).__name__
             raise ValueError(
                 f"{manifest_path}: field {field}: expected {expected_type.__name__}, found {type_name}"
             )
-    _check_encoders(manifest_path, metadata.get("encoders", {}))
-    _check_values(manifest_path, metadata)
-    for file_name in (GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE):
-        if file_name not in metadata["files"]:
-            raise ValueError(f"{manifest_path}: field files: expected {file_name} in it")
-    return metadata
 
 
 def _parse_finite(text: str) -> float:
-    """A number of JSON; Python's parser lets NaN and Infinity pass, which no browser reads."""
+    """Returns a JSON number; raises ValueError on NaN and Infinity, which browsers do not accept."""
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"the number {text[:40]}")
+        raise ValueError(f"number {text[:40]} is not finite")
     return value
 
 
 def _check_encoders(manifest_path: str, encoders: object) -> None:
+    """Raises ValueError if the field `encoders` does not hold {"file", "sha256"} of files by their kind."""
     for kind, encoder in _require_dict(manifest_path, encoders, "encoders").items():
         if kind not in onnx_files.FLAG_NAMES:
             raise ValueError(
-                f"{manifest_path}: field encoders: {kind[:60]!r}, expected {', '.join(onnx_files.FLAG_NAMES)}"
+                f"{manifest_path}: field encoders: {kind[:60]!r}: expected {', '.join(onnx_files.FLAG_NAMES)}"
             )
         for field in ("file", "sha256"):
             if not isinstance(_require_dict(manifest_path, encoder, f"encoders.{kind}").get(field), str):
                 raise ValueError(f"{manifest_path}: field encoders.{kind}.{field}: expected str")
 
 
-def _check_values(manifest_path: str, metadata: dict) -> None:
-    """The fields that the answer, its windows and its inputs are made with."""
+def _check_values(manifest_path: str, metadata: dict[str, Any]) -> None:
+    """Raises ValueError if a field on which predictions, windows or inputs depend has an invalid value."""
     spec, window_seconds, modalities = (
         metadata["spec"],
         metadata["window"].get("seconds"),
@@ -97,69 +117,90 @@ def _check_values(manifest_path: str, metadata: dict) -> None:
     for field in _SIZES:
         if type(spec.get(field)) is not int or not 0 <= spec[field] < 1 << 31:
             raise ValueError(
-                f"{manifest_path}: field spec.{field}: expected a size, found {str(spec.get(field))[:60]}"
+                f"{manifest_path}: field spec.{field}: expected a whole number from 0, found"
+                f" {str(spec.get(field))[:60]}"
             )
     if unknown_fields := sorted(spec.keys() - {*_SIZES}):
-        raise ValueError(f"{manifest_path}: field spec: no such field: {unknown_fields[0][:60]!r}")
+        raise ValueError(f"{manifest_path}: field spec: unknown field {unknown_fields[0][:60]!r}")
     if (
         not isinstance(window_seconds, int | float)
         or isinstance(window_seconds, bool)
         or not 0 < window_seconds < 1e6
     ):
         raise ValueError(
-            f"{manifest_path}: field window.seconds: expected seconds, found {str(window_seconds)[:60]}"
+            f"{manifest_path}: field window.seconds: expected a number above 0, found"
+            f" {str(window_seconds)[:60]}"
         )
     if not modalities or any(entry not in _MODALITIES for entry in modalities):
         raise ValueError(f"{manifest_path}: field modalities: expected {' or '.join(_MODALITIES)}, or both")
     for field in ("classes", "training_speakers"):
         if not all(isinstance(entry, str) for entry in metadata[field]):
-            raise ValueError(f"{manifest_path}: field {field}: expected names")
+            raise ValueError(f"{manifest_path}: field {field}: expected a list of strings")
     if len({*metadata["classes"]}) != spec["classes"]:
         raise ValueError(
-            f"{manifest_path}: field classes: expected {spec['classes']} different names, as"
-            f" spec.classes says"
+            f"{manifest_path}: field classes: expected {spec['classes']} different names, the number in"
+            f" spec.classes"
         )
 
 
-def _require_dict(manifest_path: str, value, field: str) -> dict:
+def _require_dict(manifest_path: str, value: object, field: str) -> dict[str, Any]:
+    """Returns `value` if it is a dict; otherwise raises ValueError, which names `field`."""
     if not isinstance(value, dict):
         raise ValueError(f"{manifest_path}: field {field}: expected dict, found {type(value).__name__}")
     return value
 
 
 def read_verified(path: str, name: str, digest: str) -> bytes:
-    """Bytes of a file of the bundle; ValueError where it is missing or is not the one that was written."""
+    """Returns the bytes of the file `name` in the bundle directory `path`.
+
+    Raises ValueError if `name` is not a plain file name, the file is missing, is not a regular file or cannot
+    be read, or its SHA-256 is not `digest`.
+    """
     if os.path.basename(name) != name or name in ("", ".", "..", MANIFEST_FILE) or not name.isprintable():
-        raise ValueError(
-            f"{path}/{MANIFEST_FILE}: field files names {name[:100]!r}, expected a plain file name"
-        )
+        raise ValueError(f"{path}/{MANIFEST_FILE}: field files: {name[:100]!r}: expected a plain file name")
     try:
-        if not stat.S_ISREG(os.stat(os.path.join(path, name)).st_mode):  # a pipe or device may never end
-            raise ValueError(f"{path}/{name}: not a file")
+        if not stat.S_ISREG(os.stat(os.path.join(path, name)).st_mode):  # a pipe may never end
+            raise ValueError(f"{path}/{name}: not a regular file")
         with open(os.path.join(path, name), "rb") as file:
             data = file.read()
     except OSError as error:
         raise ValueError(f"{path}/{name}: cannot be read: {error.strerror}") from error
     if sha256(data) != digest:
-        raise ValueError(f"{path}/{name}: altered or damaged: its SHA-256 is not the one in {MANIFEST_FILE}")
+        raise ValueError(
+            f"{path}/{name}: modified or damaged: its SHA-256 differs from that in {MANIFEST_FILE}"
+        )
     return data
 
 
 def encoder_file_name(kind: str) -> str:
-    """Name of the ONNX file of a frozen encoder or detector in a bundle that carries it."""
+    """Returns the file name in a bundle of the ONNX file of a kind: `audio`, `face` or `detector`.
+
+    Raises KeyError for another kind.
+    """
     return f"{onnx_files.FLAG_NAMES[kind]}.onnx"
 
 
-def find_encoders(path: str, metadata: dict, encoder_paths: dict[str, str]) -> dict[str, str]:
-    """Path of each frozen encoder that the model reads: as given, or in the bundle; "" where there is none.
+def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[str, str]) -> dict[str, str]:
+    """Returns the path of each ONNX file that prepares the model's inputs, by kind.
 
-    Raises ValueError where a given file is not the one that bundle.json names, or the model reads none.
+    A path in `encoder_paths` takes precedence over the file in the bundle; the path is "" if there is
+    neither.
+
+    Args:
+      path: bundle directory.
+      metadata: contents of bundle.json.
+      encoder_paths: paths passed by the user, by kind; "" if not passed.
+
+    Raises:
+      ValueError: a passed file cannot be read, has another SHA-256 than bundle.json states, or the model does
+        not use such an encoder.
     """
     encoders = metadata.get("encoders", {})
     for kind, encoder_path in encoder_paths.items():
         if encoder_path and kind not in encoders:
             raise ValueError(
-                f"{path}: the model reads no {onnx_files.DISPLAY_NAMES[kind]}, {encoder_path} was given"
+                f"--{onnx_files.FLAG_NAMES[kind]}={encoder_path}: the model in {path} uses no"
+                f" {onnx_files.DISPLAY_NAMES[kind]}; remove the flag"
             )
         if not encoder_path:
             continue
@@ -168,7 +209,10 @@ def find_encoders(path: str, metadata: dict, encoder_paths: dict[str, str]) -> d
         except OSError as error:
             raise ValueError(f"{encoder_path}: cannot be read: {error.strerror}") from error
         if digest != encoders[kind]["sha256"]:
-            raise ValueError(f"{encoder_path}: sha256 {digest}, {path} needs {encoders[kind]['sha256']}")
+            raise ValueError(
+                f"{encoder_path}: sha256 {digest}: expected {encoders[kind]['sha256']}, the file that the"
+                f" model in {path} was trained with"
+            )
     bundled_paths = {kind: os.path.join(path, encoder_file_name(kind)) for kind in encoders}
     included_paths = {
         kind: encoder_path if encoder_file_name(kind) in metadata["files"] else ""
@@ -177,16 +221,25 @@ def find_encoders(path: str, metadata: dict, encoder_paths: dict[str, str]) -> d
     return {kind: encoder_paths.get(kind) or included_paths[kind] for kind in encoders}
 
 
-def write_manifest(path: str, metadata: dict) -> None:
-    """Writes bundle.json, with the hash of every file that lies beside it by now."""
+def write_manifest(path: str, description: ModelDescription) -> None:
+    """Writes bundle.json with `description` and the SHA-256 of every other file in the directory `path`.
+
+    Raises OSError if a file cannot be read or bundle.json cannot be written.
+    """
     files = {}
     for name in sorted(set(os.listdir(path)) - {MANIFEST_FILE}):
         files[name] = file_sha256(os.path.join(path, name))
+    metadata: BundleMetadata = {
+        "kind": BUNDLE_KIND,
+        "schema": SCHEMA_VERSION,
+        **description,
+        "files": files,
+    }
     with open(os.path.join(path, MANIFEST_FILE), "w", encoding="utf-8") as file:
-        json.dump({"kind": BUNDLE_KIND, "schema": SCHEMA_VERSION, **metadata, "files": files}, file, indent=1)
+        json.dump(metadata, file, indent=1)
         file.write("\n")
 
 
 def sha256(data: bytes) -> str:
-    """Hexadecimal SHA-256."""
+    """Returns the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -1,43 +1,60 @@
-"""Frozen encoders of a bundle: named by their hash, and carried where that is asked for."""
+"""Frozen encoders of a bundle: identified by their SHA-256 and, on request, copied into the bundle."""
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from emofuse_jax.data.dataset import read_json
+from emofuse_jax.data.metadata import PrepSettingsDict
 from emofuse_jax.data.records import ENCODER_PATHS_FILE
 from emofuse_jax.serving.bundle.format import encoder_file_name
+from emofuse_jax.serving.bundle.metadata import EncoderReference
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.utils import onnx_files
-from emofuse_jax.utils.files import file_sha256
+from emofuse_jax.utils.files import file_sha256, read_json_object
 
 INPUTS_BY_ENCODER = {
     "audio": {"audio_features"},
     "face": {"face_features"},
     "detector": {"faces", "face_features"},
 }
-"""The inputs that are made with each kind of ONNX file."""
+"""Model inputs that are prepared with each kind of ONNX file."""
 
 
-def describe_encoders(settings: dict, inputs: Collection[str]) -> dict[str, dict]:
-    """`file` and `sha256` of each ONNX file that makes what the model reads; `settings`: of prep.json."""
+def describe_encoders(settings: PrepSettingsDict, inputs: Collection[str]) -> dict[str, EncoderReference]:
+    """Returns {"file", "sha256"} of each ONNX file that prepares the model's inputs, by kind of the file.
+
+    A kind (`audio`, `face` or `detector`) is missing if the model needs no such file. Features that
+    `write_records` stored come from no file.
+
+    Args:
+      settings: preparation settings from prep.json.
+      inputs: names of the model's inputs.
+    """
     features = settings["features"]
-    used_encoders = {
-        kind: features[kind]
-        for kind, input_names in INPUTS_BY_ENCODER.items()
-        if input_names & {*inputs} and features[kind]
-    }
+    encoders = {"audio": features["audio"], "face": features["face"], "detector": features["detector"]}
     return {
         kind: {"file": encoder["file"], "sha256": encoder["sha256"]}
-        for kind, encoder in used_encoders.items()
+        for kind, encoder in encoders.items()
+        if INPUTS_BY_ENCODER[kind] & {*inputs} and encoder and encoder["sha256"]
     }
 
 
 def locate_encoders(
-    metadata: dict, encoders: dict[str, dict], encoder_paths: dict[str, str]
+    metadata: CheckpointMetadata,
+    encoders: Mapping[str, EncoderReference],
+    encoder_paths: Mapping[str, str],
 ) -> dict[str, str]:
-    """The ONNX file of each encoder in `encoders`: as given, or as the training records remember.
+    """Returns the path of each ONNX file in `encoders`, by kind, after checking its SHA-256.
 
-    Raises ValueError where a file is not there or has another hash.
+    Args:
+      metadata: the checkpoint's metadata; its records directory states where the files were during
+        preparation.
+      encoders: result of `describe_encoders`.
+      encoder_paths: paths passed by the user, by kind; these take precedence.
+
+    Raises:
+      ValueError: a file does not exist or has another SHA-256.
+      OSError: a file cannot be read.
     """
     return {
         kind: _check_encoder_file(kind, encoder, encoder_paths.get(kind) or _recorded_path(metadata, kind))
@@ -45,8 +62,12 @@ def locate_encoders(
     }
 
 
-def copy_encoders(encoder_paths: dict[str, str], directory: str) -> None:
-    """Copies ONNX files, and the YAML beside each where there is one, into a bundle."""
+def copy_encoders(encoder_paths: Mapping[str, str], directory: str) -> None:
+    """Copies ONNX files into the bundle `directory`, each with the YAML file next to it if there is one.
+
+    The copies are named after the kind, such as audio_encoder.onnx and audio_encoder.yaml. Raises OSError if
+    a file cannot be read or written, and KeyError if a kind is unknown.
+    """
     for kind, path in encoder_paths.items():
         target = os.path.join(directory, encoder_file_name(kind))
         shutil.copyfile(path, target)
@@ -55,20 +76,23 @@ def copy_encoders(encoder_paths: dict[str, str], directory: str) -> None:
             shutil.copyfile(source_yaml, target_yaml)
 
 
-def _recorded_path(metadata: dict, kind: str) -> str:
+def _recorded_path(metadata: CheckpointMetadata, kind: str) -> str:
+    """Returns the path that the ONNX file had when the records were prepared, or "" if it is unknown."""
     records_dir = metadata["config"]["data"]["path"]
     try:
-        return read_json(os.path.join(records_dir, ENCODER_PATHS_FILE)).get(kind, "")
+        path = read_json_object(os.path.join(records_dir, ENCODER_PATHS_FILE)).get(kind)
     except (FileNotFoundError, ValueError):
         return ""
+    return path if isinstance(path, str) else ""
 
 
-def _check_encoder_file(kind: str, encoder: dict, path: str) -> str:
+def _check_encoder_file(kind: str, encoder: EncoderReference, path: str) -> str:
+    """Returns `path`; raises ValueError if there is no such file or its SHA-256 is not that in `encoder`."""
     if not path or not os.path.exists(path):
         raise ValueError(
-            f"--include_encoders: {path or encoder['file']} is not there; give"
+            f"--include_encoders: {path or encoder['file']} was not found; pass"
             f" --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256 {encoder['sha256']}"
         )
     if (digest := file_sha256(path)) != encoder["sha256"]:
-        raise ValueError(f"{path}: sha256 {digest}, expected {encoder['sha256']}")
+        raise ValueError(f"{path}: sha256 {digest}: expected {encoder['sha256']}")
     return path

@@ -1,19 +1,22 @@
-"""Reads a serving bundle and runs it; needs jax, numpy, flatbuffers and safetensors alone.
+"""Loads a serving bundle and runs it; needs only jax, numpy, flatbuffers and safetensors.
 
-A bundle is a directory: `model.stablehlo` computes, `params.safetensors` holds parameters and model state by
-name, `bundle.json` says what they mean and holds the SHA-256 of every other file, `parity.npz` holds inputs
-and the answers of the checkpoint's model. Nothing in it is a pickle.
+A bundle is a directory. `model.stablehlo` is the computation, `params.safetensors` contains parameters and
+model state by name, `bundle.json` describes them and contains the SHA-256 of every other file, and
+`parity.npz` contains inputs and the outputs of the checkpoint's model. No file is a pickle.
 
-A file whose hash is not the one in `bundle.json` is refused before it is parsed. The hashes find damage; they
-are no signature: who writes a bundle writes them too. Behind them, a graph that asks for more than to compute
-is refused (stablehlo_check.py), and the rest is parsed and compiled by native code of XLA, ONNX by
-onnxruntime, neither made for hostile input: load bundles of those whom you would let choose what this machine
-computes. tests/fuzz feeds damaged and forged StableHLO behind mended hashes, no ONNX.
+A file whose SHA-256 differs from that in `bundle.json` is rejected before it is parsed. The hashes detect
+damage but are not a signature, because the author of a bundle also writes its hashes. In addition, a graph
+with operations that do more than compute is rejected (stablehlo_check.py). The rest is parsed and compiled by
+native code (StableHLO by XLA, ONNX by onnxruntime) that is not hardened against hostile input: load only
+bundles from people whom you would let run programs on this machine. tests/fuzz tests damaged and forged
+StableHLO with correct hashes, but not ONNX.
 """
 
 import dataclasses
 import io
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import ml_dtypes
@@ -30,136 +33,206 @@ from emofuse_jax.serving.bundle.format import (
     read_manifest,
     read_verified,
 )
+from emofuse_jax.serving.bundle.metadata import BundleMetadata
 from emofuse_jax.serving.bundle.onnx_model import choose_engine, open_onnx
 from emofuse_jax.serving.bundle.stablehlo_check import parse_graph
+from emofuse_jax.serving.interfaces import InputShapes
 from emofuse_jax.utils.errors import format_error
 from emofuse_jax.utils.safe_npz import read_npz
 
+if TYPE_CHECKING:  # a bundle is loaded without the packages that these need
+    from emofuse_jax.data.array_clip import Clip
+    from emofuse_jax.serving.predictions import FilePredictions
+    from emofuse_jax.training.checkpoint.metadata import SpecFields
+
 PARITY_TOLERANCE = 1e-5
+"""Largest accepted difference of probabilities and logits from the checkpoint's."""
 COMPARED_OUTPUTS = ("probabilities", "logits")
+"""Outputs that are compared with parity.npz."""
 SAFETENSORS_DTYPES = {
     f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IUF" for size in (2, 4, 8)
 }
-SAFETENSORS_DTYPES |= {"BF16": ml_dtypes.bfloat16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_}
+"""NumPy dtype of each dtype name of safetensors."""
+SAFETENSORS_DTYPES |= {
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
 """NumPy dtype of each dtype name of safetensors."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle: what it says about itself, and a function over arrays."""
+    """Loaded bundle: its metadata and a compiled function over arrays."""
 
     path: str
-    metadata: dict
-    """bundle.json."""
+    """Bundle directory."""
+    metadata: BundleMetadata
+    """Contents of bundle.json."""
     weights: dict[str, jax.Array]
-    """Parameters and model state, by name, as they are stored; none where the engine has its own."""
-    call: Callable
-    """(weights, inputs) -> outputs; compiles once per batch size."""
-    inputs: dict[str, tuple[tuple, np.dtype]]
-    """Shape without the batch, and dtype, of each array that `run` takes."""
+    """Parameters and model state as stored, by name; empty for the ONNX engine, which has its own."""
+    call: Callable[[dict[str, jax.Array], dict[str, np.ndarray]], Mapping[str, jax.Array | np.ndarray]]
+    """Function (weights, inputs) -> outputs; compiles once per batch size."""
+    inputs: InputShapes
+    """Shape without the batch axis, and dtype, of each array that `run` takes."""
     encoders: dict[str, str]
-    """Where the ONNX files lie that the settings name (`onnx_files.FLAG_NAMES`), as far as it is known."""
+    """Path of each ONNX file that prepares the inputs, by kind (`onnx_files.FLAG_NAMES`); "" if unknown."""
     engine: str
-    """What runs it: jax or onnx."""
+    """Engine that runs the network: "jax" or "onnx"."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the probabilities."""
+        """Returns the class names in the order of the probabilities."""
         return tuple(self.metadata["classes"])
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Answers for one batch of any size `b`; each new size compiles once.
+        """Runs the network on one batch of any size `b`; each new size compiles once.
 
         Args:
-          arrays: those of `inputs`. `audio` float16 [b t f], log magnitudes as prepared, not standardised;
-            `audio_mask` bool [b t]; `faces` uint8 [b s h w 3]; `face_mask` bool [b s]. A model of features
-            has `audio_features` float16 [b u d] and `audio_features_mask` bool [b u] for the sound,
-            `face_features` float16 [b s d] for the faces.
+          arrays: one array for each name in `inputs`. `audio` float16 [b t f] (log magnitudes as prepared,
+            not standardized), `audio_mask` bool [b t], `faces` uint8 [b s h w 3], `face_mask` bool [b s]. A
+            model of features takes `audio_features` float16 [b u d] and `audio_features_mask` bool [b u],
+            with u steps of width d, instead of the audio, and `face_features` float16 [b s d] instead of the
+            faces.
 
         Returns:
-          float32 `probabilities`, which are `softmax(logits / temperature)`, and `logits` [b c]; where the
-          model has them `modality_weights` [b 2] (voice, face), `audio_attention` [b ..] and
-          `video_attention` [b s].
+          A dict of float32 arrays: `probabilities`, which are `softmax(logits / temperature)`, and `logits`,
+          both [b c]. If the model has them, also `modality_weights` [b 2] (voice, face), `audio_attention`
+          (the first axis is b) and `video_attention` [b s].
 
         Raises:
-          ValueError: an input is missing, unknown, or of another shape or dtype; names it. Or the graph
-            can't be compiled or run here; names the bundle.
+          ValueError: an input is missing, unknown, or has another shape or dtype (the message names it), or
+            the graph cannot be compiled or run on this machine (the message names the bundle).
         """
         _check_inputs(self.path, self.inputs, arrays)
         try:
             outputs = self.call(self.weights, arrays)
-            return {name: np.asarray(array) for name, array in outputs.items()}  # some errors come with these
+            return {name: np.asarray(array) for name, array in outputs.items()}  # some errors occur only here
         except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path}: cannot be run: {_error_message(error)}") from error
 
-    def predict(self, clip_path: str, *, min_confidence: float = 0.0) -> list:
-        """Answers for the windows of a media file (`predictions.Predictions`, a list); needs the `prep`
-        extra.
+    def predict(
+        self, source: "str | os.PathLike[str] | Clip | Sequence[Clip]", *, min_confidence: float = 0.0
+    ) -> "FilePredictions":
+        """Returns the predictions for the windows of a media file, or for clips that are arrays.
 
-        An answer less sure than `min_confidence` has the label `unknown`.
+        Args:
+          source: path of a media file, which needs the extra `prep`; or one or several `ef.Clip`.
+          min_confidence: predictions with a lower confidence get the label `unknown`.
+
+        Returns:
+          A list of Prediction, and of FailedWindow for windows of a file without a usable face or voice. Its
+          `to_pandas` returns a table.
+
+        Raises:
+          ValueError: no window has a prediction, the file is not usable media, an array has a wrong shape,
+            dtype or value, `min_confidence` is not a number from 0 to 1, an encoder file or a required
+            package is missing, or the bundle was trained on arrays and can't prepare media files; one line
+            that names the file, clip or argument.
         """
-        from emofuse_jax.serving.media.predict_file import predict_file
+        if isinstance(source, str | os.PathLike):
+            from emofuse_jax.serving.media.predict_file import predict_file
 
-        return predict_file(self, clip_path, min_confidence=min_confidence)
+            return predict_file(self, os.fspath(source), min_confidence=min_confidence)
+        try:
+            from emofuse_jax.data.array_clip import Clip
+            from emofuse_jax.serving.predict_arrays import predict_clips
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"Bundle.predict needs {error.name}: pip install {error.name}; Bundle.run does not"
+            ) from None
+        clips = [source] if isinstance(source, Clip) else source
+        return predict_clips(self, clips, min_confidence=min_confidence)
 
-    def parity(self) -> float:
-        """Runs `parity.npz` on this machine: the largest difference from the checkpoint's answers."""
+    def measure_parity(self) -> float:
+        """Runs the network on the inputs in `parity.npz` and compares its outputs with those stored there.
+
+        Returns:
+          The largest difference of a probability or logit; NaN if an output is not finite.
+
+        Raises:
+          ValueError: parity.npz is missing or damaged or its arrays have other shapes, or the network cannot
+            be run on this machine.
+        """
         data = read_verified(self.path, PARITY_FILE, self.metadata["files"][PARITY_FILE])
         inputs, expected = _parse_parity(self, data)
         outputs = self.run(inputs)
         for name in COMPARED_OUTPUTS:
             if outputs[name].shape != expected[name].shape:
-                shapes = f"{list(expected[name].shape)}, the model gives {list(outputs[name].shape)}"
+                shapes = (
+                    f"{list(expected[name].shape)}: expected {list(outputs[name].shape)} as the model returns"
+                )
                 raise ValueError(f"{self.path}/{PARITY_FILE}: output {name} has shape {shapes}")
-        # np.max carries a NaN on, where Python's max may drop it
+        # np.max propagates NaN; Python's max may not
         return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED_OUTPUTS]))
 
 
-def load_bundle(path: str, encoders: dict[str, str] | None = None, engine: str = "auto") -> Bundle:
-    """Opens a bundle; every file is checked against its hash before it is parsed.
+def load_bundle(path: str, encoders: Mapping[str, str] | None = None, engine: str = "auto") -> Bundle:
+    """Loads a bundle; the SHA-256 of every file is verified before the file is parsed.
 
-    `encoders` gives the files of frozen encoders that the bundle names only by their hash; `engine` is one of
-    `onnx_model.ENGINES`.
+    Args:
+      path: bundle directory.
+      encoders: paths of ONNX files that the bundle does not contain, by kind (`onnx_files.FLAG_NAMES`).
+      engine: one of `onnx_model.ENGINES`.
+
+    Returns:
+      The bundle, ready to run.
 
     Raises:
-      ValueError: not a bundle, of another schema, or a file is missing, altered or not the one that is named;
-        names the file.
+      ValueError: `path` has no bundle.json or one of another schema; a file is missing, modified or not the
+        expected one; the graph contains an operation that is not allowed; or the engine is not available. The
+        message names the file or engine.
+      OSError: bundle.json cannot be read.
     """
     metadata = read_manifest(path)
-    encoders = find_encoders(path, metadata, encoders or {})
+    encoder_paths = find_encoders(path, metadata, encoders or {})
     file_contents = {name: read_verified(path, name, digest) for name, digest in metadata["files"].items()}
     exported = parse_graph(path, metadata, file_contents[GRAPH_FILE])
     weights = _parse_weights(path, file_contents[WEIGHTS_FILE])
     weight_shapes, inputs = _read_signature(path, exported, metadata["spec"])
     if {name: (array.shape, array.dtype) for name, array in weights.items()} != weight_shapes:
-        raise ValueError(f"{path}/{WEIGHTS_FILE}: its names and shapes are not those that {GRAPH_FILE} takes")
-    shared_fields = {"path": path, "metadata": metadata, "inputs": inputs, "encoders": encoders}
-    if choose_engine(engine, path, ONNX_FILE in file_contents) == "onnx":
-        return Bundle(
-            **shared_fields, weights={}, call=open_onnx(path, file_contents[ONNX_FILE]), engine="onnx"
+        raise ValueError(
+            f"{path}/{WEIGHTS_FILE}: names, shapes or dtypes differ from those that {GRAPH_FILE} takes"
         )
-    return Bundle(**shared_fields, weights=jax.device_put(weights), call=jax.jit(exported.call), engine="jax")
+    chosen_engine = choose_engine(engine, path, ONNX_FILE in file_contents)
+    is_onnx = chosen_engine == "onnx"
+    return Bundle(
+        path=path,
+        metadata=metadata,
+        weights={} if is_onnx else jax.device_put(weights),
+        call=open_onnx(path, file_contents[ONNX_FILE]) if is_onnx else jax.jit(exported.call),
+        inputs=inputs,
+        encoders=encoder_paths,
+        engine=chosen_engine,
+    )
 
 
-def input_shapes(spec: dict) -> dict[str, tuple[tuple, type]]:
-    """Shape without the batch, and dtype, of each input that a bundle with this `spec` can have."""
-    t, f, s, h, w = (int(spec[letter]) for letter in "tfshw")
-    u, d_a, d_v = (int(spec[name]) for name in ("feature_steps", "audio_features", "face_features"))
+def input_shapes(spec: "SpecFields") -> InputShapes:
+    """Returns shape (without the batch axis) and dtype of each input that a bundle with `spec` can have.
+
+    The keys are `audio`, `faces`, `audio_features` and `face_features`, and their masks `audio_mask`,
+    `face_mask` and `audio_features_mask`.
+    """
+    t, f, s, h, w, u = spec["t"], spec["f"], spec["s"], spec["h"], spec["w"], spec["feature_steps"]
+    float16, uint8, bool_ = np.dtype(np.float16), np.dtype(np.uint8), np.dtype(np.bool_)
     return {
-        "audio": ((t, f), np.float16),
-        "audio_mask": ((t,), np.bool_),
-        "faces": ((s, h, w, 3), np.uint8),
-        "face_mask": ((s,), np.bool_),
-        "audio_features": ((u, d_a), np.float16),
-        "audio_features_mask": ((u,), np.bool_),
-        "face_features": ((s, d_v), np.float16),
+        "audio": ((t, f), float16),
+        "audio_mask": ((t,), bool_),
+        "faces": ((s, h, w, 3), uint8),
+        "face_mask": ((s,), bool_),
+        "audio_features": ((u, spec["audio_features"]), float16),
+        "audio_features_mask": ((u,), bool_),
+        "face_features": ((s, spec["face_features"]), float16),
     }
 
 
-def _read_signature(path: str, exported: jax_export.Exported, spec: dict) -> tuple[dict, dict]:
-    """Shape and dtype of each weight, and of each input without the batch, that a graph takes.
+def _read_signature(
+    path: str, exported: jax_export.Exported, spec: "SpecFields"
+) -> tuple[InputShapes, InputShapes]:
+    """Returns two dicts by name: (shape, dtype) of each weight, and of each input without the batch axis.
 
-    Raises ValueError where it is not the graph of a bundle of this `spec`.
+    Raises ValueError if the graph does not match the bundle's `spec`.
     """
     known_inputs = input_shapes(spec)
     try:
@@ -170,25 +243,26 @@ def _read_signature(path: str, exported: jax_export.Exported, spec: dict) -> tup
         output_shapes = {name: tuple(outputs[name].shape[1:]) for name in COMPARED_OUTPUTS}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}/{GRAPH_FILE}: not the graph of a bundle: {_error_message(error)}"
+            f"{path}/{GRAPH_FILE}: not the graph of a bundle; export it again: {_error_message(error)}"
         ) from error
     for name, (shape, dtype) in inputs.items():
-        if name not in known_inputs or (shape, dtype) != (
-            known_inputs[name][0],
-            np.dtype(known_inputs[name][1]),
-        ):
+        if known_inputs.get(name) != (shape, dtype):
             raise ValueError(
-                f"{path}/{GRAPH_FILE}: takes {name[:60]} {dtype}{list(shape)}, field spec says otherwise"
+                f"{path}/{GRAPH_FILE}: input {name[:60]} {dtype}{list(shape)} does not match field spec"
             )
     if not inputs or set(output_shapes.values()) != {(spec["classes"],)}:
         raise ValueError(
-            f"{path}/{GRAPH_FILE}: gives {output_shapes}, expected {spec['classes']} of each: field spec"
+            f"{path}/{GRAPH_FILE}: outputs have shapes {output_shapes}: expected"
+            f" {spec['classes']} classes, as in field spec.classes"
         )
     return weight_shapes, inputs
 
 
 def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Inputs and expected outputs by name; ValueError where they are not read."""
+    """Returns the inputs and the expected outputs in the contents of parity.npz: two dicts of arrays by name.
+
+    Raises ValueError if they cannot be read or have other shapes.
+    """
     classes = (bundle.metadata["spec"]["classes"],)
     expected_shapes = {f"input.{name}": shape for name, (shape, _) in bundle.inputs.items()}
     expected_shapes |= {f"output.{name}": classes for name in COMPARED_OUTPUTS}
@@ -201,12 +275,15 @@ def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], d
 
 
 def _error_message(error: Exception) -> str:
-    """What a library said, in one line of bounded length."""
+    """Returns the class and text of a library's error as one line of at most 300 characters."""
     return format_error(error)[:300]
 
 
 def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
-    """By name; safetensors' own reader for numpy knows no bfloat16."""
+    """Returns the arrays of a safetensors file by name; raises ValueError if the file is damaged.
+
+    Replaces safetensors.numpy, which does not support bfloat16.
+    """
     try:
         views = safetensors.deserialize(data)
         return {
@@ -215,18 +292,22 @@ def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
         }
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{path}/{WEIGHTS_FILE}: not a safetensors file that is read here: {_error_message(error)}"
+            f"{path}/{WEIGHTS_FILE}: not a readable safetensors file: {_error_message(error)}"
         ) from error
 
 
-def _check_inputs(path: str, expected: dict, arrays: dict[str, np.ndarray]) -> None:
+def _check_inputs(path: str, expected: InputShapes, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError if a name, shape or dtype in `arrays` is not as in `expected`.
+
+    Also raises ValueError if the batch sizes differ or are 0.
+    """
     if set(arrays) != set(expected):
-        raise ValueError(f"{path}: inputs are {sorted(arrays)}, expected {sorted(expected)}")
+        raise ValueError(f"{path}: inputs are {sorted(arrays)}: expected {sorted(expected)}")
     batch_size = len(next(iter(arrays.values())))
     for name, (shape, dtype) in expected.items():
         array = arrays[name]
         if not batch_size or array.shape != (batch_size, *shape) or array.dtype != dtype:
             raise ValueError(
-                f"{path}: input {name} is {array.dtype}{list(array.shape)},"
-                f" expected {np.dtype(dtype)}{['b', *shape]}, b at least 1 and the same for all"
+                f"{path}: input {name} is {array.dtype}{list(array.shape)}: expected"
+                f" {dtype}{['b', *shape]}, with the same b of at least 1 for all inputs"
             )

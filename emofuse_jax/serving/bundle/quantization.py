@@ -1,9 +1,9 @@
-"""Weights in fewer bits: how a bundle stores them, and what its graph makes of them.
+"""Stores weights in fewer bits, and restores them in the bundle's graph.
 
 int8: ``w ~ q s``, ``s = max|w| / 127`` for each output channel (the last axis), ``q = round(w / s)``, as in
-Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference" (CVPR 2018), for the weights alone: activations stay as they are. bf16: the nearest bfloat16.
-Vectors (biases, norms) and model state are kept.
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"
+(CVPR 2018), applied to the weights only: activations are not quantized. bf16: the nearest bfloat16. Vectors
+(biases, norms) and model state are stored unchanged.
 """
 
 import jax
@@ -16,12 +16,22 @@ from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.types import Params
 
 WEIGHT_FORMATS = ("bf16", "int8")
+"""Formats with fewer bits than float32."""
 SCALE_SUFFIX = ":scale"
-"""Ends the name of an int8 array's scales."""
+"""Suffix of the name of an int8 array's scales."""
 
 
 def quantize_weights(weights: dict[str, np.ndarray], weight_format: str) -> dict[str, np.ndarray]:
-    """What is stored of float32 arrays by name; as they are where `weight_format` is ''."""
+    """Returns the arrays to store for `weights`, by name.
+
+    Args:
+      weights: arrays by name. float32 arrays of two or more axes whose name starts with `params/` are
+        quantized.
+      weight_format: one of WEIGHT_FORMATS; "" returns `weights` unchanged.
+
+    Returns:
+      `weights` with bfloat16 arrays, or with int8 arrays and their float32 scales as `<name>:scale`.
+    """
     if not weight_format:
         return weights
     stored_weights = {}
@@ -39,17 +49,22 @@ def quantize_weights(weights: dict[str, np.ndarray], weight_format: str) -> dict
 
 
 def simulate_quantization(params: Params, weight_format: str) -> Params:
-    """The parameters that are left when they are stored."""
+    """Returns the parameters rounded to the values that the bundle stores in `weight_format`, as float32.
+
+    The weight format "" returns the parameters unchanged.
+    """
     if not weight_format:
         return params
-    weights = dequantize_weights(
-        quantize_weights(jax.device_get(flatten_by_path({"params": params})), weight_format)
-    )
+    stored_weights = quantize_weights(jax.device_get(flatten_by_path({"params": params})), weight_format)
+    weights = dequantize_weights({name: jnp.asarray(array) for name, array in stored_weights.items()})
     return jax.tree.unflatten(jax.tree.structure(params), list(weights.values()))
 
 
 def dequantize_weights(stored_weights: dict[str, Array]) -> dict[str, Array]:
-    """The float32 arrays of what `quantize_weights` gave; inside a graph too."""
+    """Returns the arrays by name as they were before `quantize_weights`, up to rounding; JAX can trace it.
+
+    Quantized arrays become float32; the scales are left out.
+    """
     weights = {}
     for name, array in stored_weights.items():
         if name.endswith(SCALE_SUFFIX):

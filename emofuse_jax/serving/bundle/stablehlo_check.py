@@ -1,8 +1,8 @@
-"""The graph of a bundle: parsed, and refused where it would do more than compute.
+"""Parses the graph of a bundle and rejects operations that do more than compute.
 
-StableHLO can also call native code and Python functions by their address in this process, and wait for
-other devices. A graph of ours (`export.export_graph`) does none of it. Its one custom call,
-`shape_assertion`, is evaluated while XLA learns the size of the batch, and is gone before anything runs.
+StableHLO can also call native code and Python functions by their address in this process, and wait for other
+devices. Graphs of emofuse (`export.export_graph`) do none of this. Their only custom call, `shape_assertion`,
+is evaluated when XLA learns the batch size and is removed before anything runs.
 """
 
 import json
@@ -15,35 +15,44 @@ import jax
 from jax import export as jax_export
 
 from emofuse_jax.serving.bundle.format import GRAPH_FILE
+from emofuse_jax.serving.bundle.metadata import BundleMetadata
 from emofuse_jax.serving.bundle.stablehlo_reader import CUSTOM_CALL
 from emofuse_jax.utils.errors import format_error
 
 READER_COMMAND = (sys.executable, "-P", os.path.join(os.path.dirname(__file__), "stablehlo_reader.py"))
+"""Command of the process that parses a graph."""
 READER_TIMEOUT_SECONDS = 60.0
-"""Seconds that reading a graph may take; a large one takes a fifth of a second."""
+"""Time limit for parsing a graph; a large one takes 0.2 seconds."""
 ALLOWED_DIALECTS = ("builtin", "func", "stablehlo")
+"""MLIR dialects whose operations a graph may contain."""
 ALLOWED_CUSTOM_CALLS = ("shape_assertion",)
-"""Names of the custom calls that a graph may contain."""
+"""Targets of the custom calls that a graph may contain."""
 FORBIDDEN_OPERATIONS = {
     *("infeed", "outfeed", "send", "recv", "composite", "partition_id", "replica_id"),
     *("all_gather", "all_reduce", "all_to_all", "collective_broadcast", "collective_permute"),
     *("reduce_scatter", "cross-replica-sum"),
 }
-"""Operations of StableHLO that speak with the host or another device, or that a compiler knows by a name."""
+"""StableHLO operations that communicate with the host or other devices, or are resolved by name."""
 
 
-def parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
-    """The graph of the bundle at `path`, of the bytes of its file and what bundle.json says.
+def parse_graph(path: str, metadata: BundleMetadata, data: bytes) -> jax_export.Exported:
+    """Returns the graph of a bundle.
+
+    Args:
+      path: bundle directory, for messages.
+      metadata: contents of bundle.json, for messages.
+      data: contents of the graph's file.
 
     Raises:
-      ValueError: it can't be read by this jax, or it asks for more than to compute; names the file.
+      ValueError: this version of jax cannot read the graph, its parser crashes or takes too long, or the
+        graph has side effects or an operation that is not allowed. The message names the file.
     """
     try:
         exported = jax_export.deserialize(bytearray(data))
-        operations = _list_operations(exported)  # parses what would else be parsed at the first answer
+        operations = _list_operations(exported)  # parses now what is otherwise parsed at the first call
     except MemoryError:
         raise
-    except Exception as error:  # what a parser of flatbuffers and StableHLO raises has no common class
+    except Exception as error:  # the parsers' errors have no common class
         raise ValueError(
             f"{path}/{GRAPH_FILE}: written by jax {metadata['versions'].get('jax')} on"
             f" {metadata.get('created')},"
@@ -52,27 +61,34 @@ def parse_graph(path: str, metadata: dict, data: bytes) -> jax_export.Exported:
         ) from error
     for name, target in operations:
         if not _is_allowed(name, target):
-            operation = f"a call of {target[:100]!r}" if target else name[:100]
-            raise ValueError(f"{path}/{GRAPH_FILE}: asks for {operation}: not a graph that emofuse exports")
+            operation = f"custom_call {target[:100]!r}" if target else name[:100]
+            raise ValueError(
+                f"{path}/{GRAPH_FILE}: operation {operation} is not allowed; not a graph that emofuse exports"
+            )
     if exported.ordered_effects or exported.unordered_effects:
-        raise ValueError(f"{path}/{GRAPH_FILE}: has effects: not a graph that emofuse exports")
+        raise ValueError(f"{path}/{GRAPH_FILE}: has side effects; not a graph that emofuse exports")
     return exported
 
 
 def _list_operations(exported: jax_export.Exported) -> list[tuple[str, str]]:
-    """Name, and target if it is a custom call, of every operation of a graph, however deep."""
+    """Returns (name, target) of every operation in a graph at any depth; only custom calls have a target.
+
+    The target of other operations is "". Raises ValueError if the parser fails or crashes, and
+    subprocess.TimeoutExpired if it takes too long.
+    """
     module_bytes = exported.mlir_module_serialized
     process = subprocess.run(
         READER_COMMAND, input=module_bytes, capture_output=True, timeout=READER_TIMEOUT_SECONDS
     )
     if process.returncode < 0:
-        raise ValueError(f"it ends the program that reads it: {signal.Signals(-process.returncode).name}")
+        raise ValueError(f"the parser crashed with {signal.Signals(-process.returncode).name}")
     if process.returncode:
         raise ValueError(process.stderr.decode(errors="replace").strip().rpartition("\n")[2])
     return [(name, target) for name, target in json.loads(process.stdout)]
 
 
 def _is_allowed(name: str, target: str) -> bool:
+    """Returns True if a graph may contain the operation `name` or, for a custom call, its `target`."""
     dialect, _, operation = name.partition(".")
     if name == CUSTOM_CALL:
         return target in ALLOWED_CUSTOM_CALLS

@@ -1,6 +1,7 @@
-"""Operations of a graph: StableHLO bytes on stdin, JSON pairs of a name and a custom call's target on stdout.
+"""Reads a StableHLO graph from stdin and prints its operations.
 
-A program of its own, on jaxlib alone: the parser of MLIR's bytecode ends its process over some bytes.
+The output is JSON: a list of pairs (name, target of a custom call or ""). Runs as a separate process with
+jaxlib only, because some input makes the parser of MLIR bytecode end its process.
 """
 
 import json
@@ -10,14 +11,20 @@ from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
 CUSTOM_CALL = "stablehlo.custom_call"
+"""Name of the custom call operation."""
 
 
 def main() -> None:
-    """Exit status 1 and a line on stderr where the bytes are no graph."""
+    """Prints the operations of the graph on stdin as a JSON list of [name, target of a custom call or ""].
+
+    Exits with status 1 and one line on stderr if the bytes are not a graph.
+    """
     operations = set()
 
-    def record_operation(operation) -> ir.WalkResult:
-        target = operation.attributes["call_target_name"].value if operation.name == CUSTOM_CALL else ""
+    def record_operation(operation: ir.Operation) -> ir.WalkResult:
+        target = ""
+        if operation.name == CUSTOM_CALL:
+            target = ir.StringAttr(operation.attributes["call_target_name"]).value
         operations.add((operation.name, target))
         return ir.WalkResult.ADVANCE
 
@@ -27,7 +34,7 @@ def main() -> None:
             stablehlo.deserialize_portable_artifact(context, sys.stdin.buffer.read()).operation.walk(
                 record_operation
             )
-        except Exception as error:  # what MLIR raises has no common class
+        except Exception as error:  # the errors of MLIR have no common class
             sys.exit(" ".join(f"{type(error).__name__}: {error}".split()))
     json.dump(sorted(operations), sys.stdout)
 

@@ -1,1 +1,1 @@
-"""The HTTP server of a bundle."""
+"""HTTP server of a bundle, with its web page."""

@@ -1,6 +1,7 @@
-"""The server: a bundle behind HTTP, many callers in one batch, honest when it is full.
+"""HTTP application of a bundle: routes, authorization, and start and stop of the service.
 
-Every error is a problem document (RFC 9457) that names the field. Nothing that is sent is kept.
+Clips of several callers share a batch, and requests beyond the queue limits get status 503. Every error is a
+problem document (RFC 9457) that names the field. Uploaded data is deleted after use.
 """
 
 import asyncio
@@ -10,13 +11,14 @@ import functools
 import hmac
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import numpy as np
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import ClientDisconnect
 
 from emofuse_jax.serving.bundle.load import Bundle
@@ -36,18 +38,21 @@ from emofuse_jax.serving.media.prepare_window import prep_requirements
 from emofuse_jax.serving.predictions import apply_min_confidence, is_probability, make_prediction
 
 CLIENT_CLOSED_REQUEST = 499
-"""The status that proxies give to a caller who left; nobody reads it but the measures."""
+"""Status that proxies use for a request whose caller disconnected; it appears only in the metrics."""
 PUBLIC_PATHS = ("/healthz", "/readyz", *PAGE_ROUTES)
-"""What needs no token: a load balancer has none, nor a browser that opens the page, which asks for it."""
+"""Paths that need no token: load balancers have none, and the page prompts for it after loading."""
 
 
 def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS) -> FastAPI:
-    """The application of one bundle.
+    """Returns the ASGI application that serves one bundle.
+
+    Errors of requests become responses with a problem document. When the application starts, it raises
+    ValueError if the bundle cannot prepare media files.
 
     Args:
-      bundle: a loaded one.
-      token: what a caller must send as `Authorization: Bearer ...`; "": nothing.
-      limits: for callers.
+      bundle: the loaded bundle.
+      token: token that callers must send as `Authorization: Bearer ...`; "" disables the check.
+      limits: limits for callers.
     """
     server_metrics = ServerMetrics()
 
@@ -56,12 +61,13 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
         with start_service(bundle, limits, server_metrics) as app.state.service:
             yield
 
-    openapi_fields = {
-        "title": "emofuse",
-        "summary": f"Emotion recognition, trained on {bundle.metadata['corpus']}",
-    }
-    # no pages of docs: theirs load from the network
-    app = FastAPI(**openapi_fields, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="emofuse",
+        summary=f"Emotion recognition, trained on {bundle.metadata['corpus']}",
+        lifespan=lifespan,
+        docs_url=None,  # those pages of FastAPI load scripts from the network
+        redoc_url=None,
+    )
     app.add_exception_handler(Problem, lambda request, problem: problem.response())
     app.add_exception_handler(
         HTTPException, lambda request, error: status_response(error.status_code, error.headers)
@@ -75,7 +81,7 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
     )
 
     @app.middleware("http")
-    async def authorize_and_count(request: Request, call_next):
+    async def authorize_and_count(request: Request, call_next: RequestResponseEndpoint) -> Response:
         with server_metrics.track_request(request.url.path) as record_status:
             try:
                 check_token(request, token)
@@ -98,7 +104,19 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
 
 @contextlib.contextmanager
 def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics) -> Iterator[Service]:
-    """Starts what the routes need, compiles in the background, and ends it all: what waits is answered."""
+    """Starts the batcher and the decoder processes, and yields the Service that the routes use.
+
+    The model compiles in the background; `Service.ready` is set when that is done. On exit, waiting clips are
+    still predicted, and decoder processes are killed.
+
+    Args:
+      bundle: the loaded bundle.
+      limits: limits for callers.
+      server_metrics: metrics of the server.
+
+    Raises:
+      ValueError: the settings in the bundle are invalid, or the bundle was trained on arrays.
+    """
     batcher = Batcher(
         bundle.run,
         bundle.inputs,
@@ -140,37 +158,46 @@ def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics)
 
 
 def add_status_routes(app: FastAPI, bundle: Bundle, server_metrics: ServerMetrics) -> None:
-    """What the server tells of itself."""
+    """Adds the routes /healthz, /readyz, /metrics and /v1/model to `app`."""
 
     @app.get("/healthz")
-    async def healthz() -> dict:
-        """200 as long as the server runs."""
+    async def healthz() -> dict[str, object]:
+        """Returns {"status": "ok"} as long as the server runs."""
         return {"status": "ok"}
 
     @app.get("/readyz")
-    async def readyz() -> dict:
-        """200 when all is compiled, the detector too; 503 before, and while the server stops."""
+    async def readyz() -> dict[str, object]:
+        """Returns {"status": "ready"} if the model and the face detector are compiled, otherwise 503."""
         if not app.state.service.ready.is_set():
-            raise server_busy("the model is being compiled, or the server stops", retry_after_seconds=5)
+            raise server_busy(
+                "the model is still compiling, or the server is stopping; try again later",
+                retry_after_seconds=5,
+            )
         return {"status": "ready"}
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        """Prometheus text."""
+        """Returns the metrics in the text format of Prometheus."""
         return Response(*server_metrics.render())
 
     @app.get("/v1/model")
-    async def model() -> dict:
-        """What the model is: classes, inputs, window, training corpus, limits."""
+    async def model() -> dict[str, object]:
+        """Returns the description of the model: classes, inputs, window, training corpus, limits."""
         return describe_model(bundle)
 
 
 def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
-    """What the server answers."""
+    """Adds the routes /v1/predict and /v1/predict/stream to `app`."""
 
     @app.post("/v1/predict", openapi_extra=describe_request_bodies(bundle))
-    async def predict(request: Request) -> dict:
-        """The emotion of one clip given as arrays, or of every window of a media file."""
+    async def predict(request: Request) -> dict[str, object]:
+        """Returns the prediction for one clip sent as arrays, or for every window of a media file.
+
+        The prediction of a clip has the fields label, confidence, probabilities, voice_weight, face_weight,
+        audio_ok and video_ok. For a file, the response is {"seconds", "windows"}, with a list of predictions
+        that also have start and end, or an error. An error of the request has status 401, 408, 413, 415, 422
+        or 503.
+        """
         service: Service = app.state.service
         if content_type(request) == "multipart/form-data":
             async with media_requests.receive_upload(request, service.upload_dir) as (path, options):
@@ -182,7 +209,7 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
                     )
                 ]
             if all("error" in prediction_fields for prediction_fields in predictions):
-                raise invalid_field("file", predictions[0]["error"])
+                raise invalid_field("file", str(predictions[0]["error"]))
             return {"seconds": round(duration_seconds, 3), "windows": predictions}
         if content_type(request) != "application/json":
             raise Problem(415, "Unsupported media type", "expected application/json or multipart/form-data")
@@ -191,7 +218,10 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
 
     @app.post("/v1/predict/stream", openapi_extra={"requestBody": {"content": describe_upload()}})
     async def stream(request: Request) -> StreamingResponse:
-        """Every window of a media file as a server-sent event, as soon as it is known."""
+        """Streams the prediction for each window of a media file as a server-sent event.
+
+        An error before the first event has status 401, 408, 413, 415, 422 or 503.
+        """
         service: Service = app.state.service
         if content_type(request) != "multipart/form-data":
             raise Problem(415, "Unsupported media type", "expected multipart/form-data")
@@ -214,33 +244,49 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
 
 
 def content_type(request: Request) -> str:
-    """Of the body, without parameters."""
+    """Returns the content type of a request in lower case, without parameters; "" if there is none."""
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def check_token(request: Request, token: str) -> None:
-    """Problem 401 where a token is needed and another one, or none, is sent; compared in constant time."""
+    """Raises Problem 401 if the path needs a token and the request has none or a wrong one.
+
+    An empty `token` and the PUBLIC_PATHS need none. The comparison takes constant time.
+    """
     if not token or request.url.path in PUBLIC_PATHS:
         return
     authorization = request.headers.get("authorization", "").encode()
     if not hmac.compare_digest(authorization, f"Bearer {token}".encode()):
-        raise Problem(401, "Unauthorized", "a bearer token is needed", headers={"WWW-Authenticate": "Bearer"})
+        raise Problem(
+            401,
+            "Unauthorized",
+            "missing or wrong token; send the header Authorization: Bearer TOKEN",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
 
 def parse_clip_request(body: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarray], float]:
-    """A batch of one row, and the least confidence; Problem 422 names the field."""
+    """Returns the input arrays of one clip by name (a batch of one row), and the minimum confidence.
+
+    Args:
+      body: JSON body of the request.
+      bundle: the loaded bundle.
+
+    Raises:
+      Problem: status 422 if the body is not JSON or a field is missing, unknown or invalid; names the field.
+    """
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise invalid_field("body", f"not JSON: {error}") from error
     if not isinstance(fields, dict) or not isinstance(fields.get("inputs"), dict):
-        raise invalid_field("inputs", "expected an object")
+        raise invalid_field("inputs", "expected an object of arrays by name")
     min_confidence = fields.get("min_confidence", 0.0)
     if not is_probability(min_confidence):
-        raise invalid_field("min_confidence", "expected a probability")
+        raise invalid_field("min_confidence", "expected a number from 0 to 1")
     for name in fields:
         if name not in ("inputs", "min_confidence"):
-            raise invalid_field(name[:100], "no such field")
+            raise invalid_field(name[:100], "unknown field; expected inputs or min_confidence")
     try:
         return read_clip(fields["inputs"], bundle.metadata["modalities"], bundle.inputs), float(
             min_confidence
@@ -249,8 +295,23 @@ def parse_clip_request(body: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarra
         raise invalid_field(error.field[:100], error.detail) from error
 
 
-def make_clip_response(bundle: Bundle, row: dict, outputs: dict, min_confidence: float) -> dict:
-    """The JSON of an answer: the fields of `predictions.Prediction` that a clip without a file has."""
+def make_clip_response(
+    bundle: Bundle,
+    row: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+    min_confidence: float,
+) -> dict[str, object]:
+    """Returns the JSON of a prediction for a clip sent as arrays.
+
+    The keys are `label`, `confidence`, `probabilities`, `voice_weight`, `face_weight`, `audio_ok` and
+    `video_ok`, as in `predictions.Prediction`.
+
+    Args:
+      bundle: the loaded bundle.
+      row: input arrays of the clip (a batch of one row).
+      outputs: outputs of the bundle for this batch.
+      min_confidence: a prediction with a lower confidence gets the label `unknown`.
+    """
     has_audio = any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row)
     has_faces = bool("face_mask" in row and row["face_mask"].any())
     clip_outputs = {name: array[0] for name, array in outputs.items()}
@@ -260,14 +321,15 @@ def make_clip_response(bundle: Bundle, row: dict, outputs: dict, min_confidence:
     return {name: value for name, value in fields.items() if name not in ("path", "start", "end")}
 
 
-def describe_model(bundle: Bundle) -> dict:
-    """What `/v1/model` tells: no path of this machine."""
+def describe_model(bundle: Bundle) -> dict[str, object]:
+    """Returns the JSON of `/v1/model`, without any path of the server.
+
+    The keys are `name`, `inputs` (shape and dtype by name), and fields of bundle.json such as `classes`,
+    `modalities`, `window`, `settings`, `corpus`, `training_speakers` and `limits`.
+    """
     field_names = ("classes", "modalities", "window", "settings", "corpus", "protocol", "training_speakers")
     optional_field_names = ("temperature", "intended_use", "limits", "created", "versions")
-    fields = {
-        name: bundle.metadata[name]
-        for name in (*field_names, *optional_field_names)
-        if name in bundle.metadata
-    }
+    metadata: Mapping[str, object] = bundle.metadata
+    fields = {name: metadata[name] for name in (*field_names, *optional_field_names) if name in metadata}
     shapes = {name: {"shape": list(s), "dtype": str(d)} for name, (s, d) in bundle.inputs.items()}
     return fields | {"name": bundle.metadata.get("config", {}).get("name", ""), "inputs": shapes}

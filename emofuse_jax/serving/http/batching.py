@@ -1,8 +1,9 @@
-"""One program for many callers: rows wait in a bounded queue and are answered together, in fixed batch sizes.
+"""Runs the rows of many callers together, in batches of fixed sizes, from a bounded queue.
 
-While a batch is computed the next rows gather, so that batches grow with the load and a lone caller never
-waits for company. They grow only as far as full ones answer more rows a second: an accelerator is hardly
-slower over 32 clips than over one, while on a CPU a long batch only keeps its callers from sending the next.
+While a batch runs, the next rows collect in the queue. Batches therefore grow with the load, and a single
+caller never waits for others. Batches grow only as long as larger ones give more rows per second: an
+accelerator takes hardly longer for 32 clips than for one, but on a CPU a large batch only makes its callers
+wait longer.
 """
 
 import collections
@@ -15,44 +16,50 @@ from collections.abc import Callable
 import numpy as np
 
 from emofuse_jax.serving.errors import BusyError, ClosedError
+from emofuse_jax.serving.interfaces import InputShapes
 
 Arrays = dict[str, np.ndarray]
+"""Arrays by name."""
 MIN_THROUGHPUT_GAIN = 1.1
-"""By how much a larger bucket must answer more rows a second to be worth its wait."""
+"""Smallest gain in rows per second for which a larger batch size is used."""
 TIMING_ROUNDS = 2
+"""Number of times that each batch size is measured."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchRequest:
-    """Rows of one caller, and where their answer goes."""
+    """Rows of one caller, and the future that receives the outputs."""
 
     arrays: Arrays
+    """Input arrays [n ..] by name."""
     num_rows: int
-    future: concurrent.futures.Future
+    """Number of rows n."""
+    future: concurrent.futures.Future[Arrays]
+    """Receives the output arrays [n ..] by name, or the exception."""
 
 
 class Batcher:
-    """Runs `run` in a thread of its own.
+    """Runs a function on batches of rows in a separate thread.
 
     Args:
-      run: batch of arrays [b ..] to answers [b ..], such as `Bundle.run`.
-      inputs: shape without the batch, and dtype, of each array.
-      batch_sizes: the batch sizes that are run, rising; a batch is padded with zeros to the next one. The
-        largest is the most rows that one caller may send; rows of several callers are joined up to
+      run: function from a batch of input arrays [b ..] to output arrays [b ..], such as `Bundle.run`.
+      inputs: shape without the batch axis, and dtype, of each input array.
+      batch_sizes: batch sizes in ascending order; a batch is padded with zeros to the next larger size. One
+        caller may send at most `batch_sizes[-1]` rows. Rows of several callers are joined up to
         `max_joined_rows`, which `start` measures.
-      max_waiting_rows: most rows that may wait.
-      on_batch: hears of each batch its rows, its bucket and the seconds that it took.
+      max_waiting_rows: maximum number of rows in the queue.
+      on_batch: called after each batch with its number of rows, its batch size and its seconds.
     """
 
     def __init__(
         self,
         run: Callable[[Arrays], Arrays],
-        inputs: dict[str, tuple[tuple, np.dtype]],
+        inputs: InputShapes,
         *,
         batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
         max_waiting_rows: int = 256,
         on_batch: Callable[[int, int, float], None] = lambda rows, bucket, seconds: None,
-    ):
+    ) -> None:
         self.batch_sizes, self.max_waiting_rows, self.max_joined_rows = (
             batch_sizes,
             max_waiting_rows,
@@ -64,40 +71,51 @@ class Batcher:
         self._thread = threading.Thread(target=self._run_loop, name="batches", daemon=True)
 
     def start(self) -> None:
-        """Runs every bucket, which compiles it, measures how many rows to join, and begins to answer."""
+        """Runs every batch size, which compiles it, measures `max_joined_rows`, and starts the thread.
+
+        Errors of the function `run` are raised here.
+        """
         for batch_size in self.batch_sizes:
             self._run(self._make_zeros(batch_size))
         self.max_joined_rows = self._measure_max_joined_rows()
         self._thread.start()
 
-    def submit(self, arrays: Arrays) -> concurrent.futures.Future:
-        """The future answer for rows [n ..]; cancelled before its turn, it costs nothing.
+    def submit(self, arrays: Arrays) -> concurrent.futures.Future[Arrays]:
+        """Adds rows to the queue and returns the future of their outputs, arrays [n ..] by name.
+
+        A future that is cancelled before its batch starts is not computed. The future holds an exception if
+        the function `run` failed.
+
+        Args:
+          arrays: input arrays [n ..] by name, with n rows.
 
         Raises:
-          BusyError: too many rows wait.
-          ClosedError: after `close`.
-          ValueError: more rows than the largest bucket.
+          BusyError: the queue is full.
+          ClosedError: the batcher was closed.
+          ValueError: there are no rows, or more than `batch_sizes[-1]`.
         """
         num_rows = len(next(iter(arrays.values())))
         if not 1 <= num_rows <= self.batch_sizes[-1]:
-            raise ValueError(f"{num_rows} rows, expected 1 to {self.batch_sizes[-1]}")
+            raise ValueError(f"{num_rows} rows: expected 1 to {self.batch_sizes[-1]}")
         request = BatchRequest(arrays, num_rows, concurrent.futures.Future())
         with self._condition:
             if self._is_closed:
                 raise ClosedError("the server is stopping")
             if self.count_waiting_rows() + num_rows > self.max_waiting_rows:
-                raise BusyError(f"{self.count_waiting_rows()} rows wait already")
+                raise BusyError(
+                    f"the queue is full: {self.count_waiting_rows()} rows are waiting; try again later"
+                )
             self._queue.append(request)
             self._condition.notify()
         return request.future
 
     def count_waiting_rows(self) -> int:
-        """Rows that wait."""
+        """Returns the number of rows in the queue."""
         with self._condition:
             return sum(request.num_rows for request in self._queue)
 
     def close(self) -> None:
-        """Takes nothing more, answers what waits, and ends."""
+        """Rejects further rows, runs those in the queue, and waits for the thread to end."""
         with self._condition:
             self._is_closed = True
             self._condition.notify()
@@ -111,16 +129,24 @@ class Batcher:
                 self._run_batch(active_requests)
 
     def _next_batch(self) -> list[BatchRequest]:
-        """The oldest request, and those after it that are worth joining; none when all is done."""
+        """Waits for requests and returns those to run together; an empty list once the batcher is closed.
+
+        Requests that are already in the queue are returned before that.
+        """
         with self._condition:
             self._condition.wait_for(lambda: self._queue or self._is_closed)
-            batch, num_rows = [], 0
+            batch: list[BatchRequest] = []
+            num_rows = 0
             while self._queue and (not batch or num_rows + self._queue[0].num_rows <= self.max_joined_rows):
                 batch.append(self._queue.popleft())
                 num_rows += batch[-1].num_rows
             return batch
 
     def _run_batch(self, batch: list[BatchRequest]) -> None:
+        """Runs the requests as one batch and sets the results of their futures.
+
+        If the function `run` fails, its exception is set in all futures instead of being raised.
+        """
         start_time, num_rows = time.monotonic(), sum(request.num_rows for request in batch)
         batch_size = next(size for size in self.batch_sizes if size >= num_rows)
         arrays, first_row = self._make_zeros(batch_size), 0
@@ -130,7 +156,7 @@ class Batcher:
             first_row += request.num_rows
         try:
             outputs = self._run(arrays)
-        except Exception as error:  # of the device: every caller hears of it
+        except Exception as error:  # an error of the device fails all requests of the batch
             for request in batch:
                 request.future.set_exception(error)
             return
@@ -143,9 +169,11 @@ class Batcher:
         self._on_batch(num_rows, batch_size, time.monotonic() - start_time)
 
     def _measure_max_joined_rows(self) -> int:
-        """The smallest bucket than which no larger one answers `MIN_THROUGHPUT_GAIN` times the rows a
-        second."""
-        # in rounds, so that a moment in which the machine is busy does not fall on one bucket alone
+        """Measures the rows per second of all batch sizes; returns the smallest that no larger one beats.
+
+        A larger size beats another one if its rows per second are higher by the factor MIN_THROUGHPUT_GAIN.
+        """
+        # in rounds, so that a moment of other load does not affect a single batch size only
         timings = [
             [self._time_batch(batch_size) for batch_size in self.batch_sizes] for _ in range(TIMING_ROUNDS)
         ]
@@ -156,7 +184,7 @@ class Batcher:
         return max_joined_rows
 
     def _time_batch(self, num_rows: int) -> float:
-        """Of one batch."""
+        """Returns the seconds that one batch of zeros takes."""
         arrays, start_time = self._make_zeros(num_rows), time.perf_counter()
         self._run(arrays)
         return time.perf_counter() - start_time

@@ -1,4 +1,4 @@
-"""Bodies of requests: cut off where they are too large or too slow, wherever they are read."""
+"""Limits the size and the duration of request bodies, wherever they are read."""
 
 import asyncio
 import time
@@ -9,19 +9,25 @@ from emofuse_jax.serving.http.problems import Problem
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware: Problem 413 or 408, raised from what reads a body.
+    """ASGI middleware that rejects request bodies that are too large or too slow.
+
+    A body with a too large content length gets status 413 at once. Otherwise the application gets Problem 413
+    or 408 from the read that exceeds a limit.
 
     Args:
-      app: what it wraps.
-      max_bytes: bytes.
-      timeout_seconds: until a body must be there.
+      app: the wrapped application.
+      max_bytes: maximum size of a body in bytes.
+      timeout_seconds: time limit for receiving a body.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, timeout_seconds: float):
+    def __init__(self, app: ASGIApp, max_bytes: int, timeout_seconds: float) -> None:
         self.app, self.max_bytes, self.timeout_seconds = app, max_bytes, timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection."""
+        """Passes a connection to the application; for HTTP, with the limits of the body.
+
+        Sends status 413 instead if the content length is too large or not a number.
+        """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -32,11 +38,12 @@ class BodyLimitMiddleware:
         await self.app(scope, self._limit_receive(receive), send)
 
     def _limit_receive(self, receive: Receive) -> Receive:
+        """Returns a `receive` that raises Problem 413 or 408 if the body exceeds a limit."""
         received_bytes, deadline, is_complete = 0, time.monotonic() + self.timeout_seconds, False
 
         async def receive_limited() -> Message:
             nonlocal received_bytes, is_complete
-            if is_complete:  # what comes now is that the caller left
+            if is_complete:  # the next message is a disconnect
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0.0))
@@ -44,7 +51,7 @@ class BodyLimitMiddleware:
                 raise Problem(
                     408,
                     "Request timeout",
-                    f"the body was not there after {self.timeout_seconds:g} s",
+                    f"the body was not complete within {self.timeout_seconds:g} s",
                     field="body",
                 ) from None
             received_bytes += len(message.get("body", b""))
@@ -56,4 +63,9 @@ class BodyLimitMiddleware:
         return receive_limited
 
     def _too_large_problem(self) -> Problem:
-        return Problem(413, "Content too large", f"at most {self.max_bytes} bytes", field="body")
+        return Problem(
+            413,
+            "Content too large",
+            f"the body is too large: expected at most {self.max_bytes} bytes",
+            field="body",
+        )

@@ -1,6 +1,8 @@
-"""What a page draws beside an answer: the faces that were found, the sound, and where the model looked."""
+"""Data that the page draws with a prediction: detected faces, the spectrogram, and attention weights."""
 
 import base64
+from collections.abc import Mapping
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,18 +14,54 @@ from emofuse_jax.scoring.attention_weights import (
 )
 
 MAX_COLUMNS, MAX_ROWS = 240, 96
-"""Most points of a spectrogram that is sent."""
+"""Maximum size (time, frequency) of a spectrogram that is sent."""
 
 
-def explain_window(record: Record, output: dict[str, np.ndarray], hop_ms: float) -> dict:
-    """`faces` and `sound` of one window, as JSON; None for what it does not have.
+class FaceExplanation(TypedDict):
+    """One detected face."""
 
-    Attention is relative to even attention: 1 is what a model without it would give.
+    time: float
+    """Seconds from the start of the window."""
+    box: list[float]
+    """x0, y0, x1 and y1 in pixels."""
+    score: float
+    """Score of the face detector."""
+    attention: float | None
+    """Attention relative to uniform attention, which is 1; None if the model has none."""
+
+
+class AudioExplanation(TypedDict):
+    """Spectrogram with its attention."""
+
+    seconds: float
+    """Duration in seconds."""
+    shape: list[int]
+    """Shape of the array in `levels`: time, frequency."""
+    levels: str
+    """Base64 of uint8: 0 is quietest, 255 is loudest."""
+    attention: list[list[float]] | None
+    """Attention of the columns relative to uniform attention, which is 1; None if the model has none."""
+
+
+class Explanation(TypedDict):
+    """Attention that the page draws with a prediction; None for a modality that the window lacks."""
+
+    faces: list[FaceExplanation] | None
+    sound: AudioExplanation | None
+
+
+def explain_window(record: Record, output: Mapping[str, np.ndarray], hop_ms: float) -> Explanation:
+    """Returns {"faces", "sound"} for JSON: the faces and the spectrogram of one window, with attention.
+
+    `faces` is a list of {"time", "box", "score", "attention"}, one per valid face; `sound` is {"seconds",
+    "shape", "levels" (bytes as base64), "attention"}. `attention` is None if the model has none. `faces` or
+    `sound` is None if the window has no usable face or audio, and `sound` also if the record has no
+    spectrogram.
 
     Args:
-      record: of the window.
-      output: its row of a bundle's outputs.
-      hop_ms: of the spectrogram.
+      record: Record of the window.
+      output: the window's row of the bundle's outputs.
+      hop_ms: hop of the spectrogram in milliseconds.
     """
     return {
         "faces": _explain_faces(record, output.get("video_attention")) if record.video_ok else None,
@@ -31,8 +69,8 @@ def explain_window(record: Record, output: dict[str, np.ndarray], hop_ms: float)
     }
 
 
-def _explain_faces(record: Record, attention: np.ndarray | None) -> list[dict]:
-    """Seconds from the window's start, box (x0 y0 x1 y1, pixels), score and attention of each face."""
+def _explain_faces(record: Record, attention: np.ndarray | None) -> list[FaceExplanation]:
+    """Returns {"time", "box", "score", "attention"} of each valid face."""
     attention_ratio = relative_frame_attention(attention, record.face_valid)
     return [
         {
@@ -45,8 +83,8 @@ def _explain_faces(record: Record, attention: np.ndarray | None) -> list[dict]:
     ]
 
 
-def _explain_audio(record: Record, attention: np.ndarray | None, hop_ms: float) -> dict | None:
-    """The spectrogram as bytes, 0 its quietest and 255 its loudest point; attention over the same span."""
+def _explain_audio(record: Record, attention: np.ndarray | None, hop_ms: float) -> AudioExplanation | None:
+    """Returns {"seconds", "shape", "levels", "attention"} of the spectrogram; None if it is empty."""
     if not record.spectrogram.size:
         return None
     reduced = shrink_spectrogram(record.spectrogram.astype(np.float32), MAX_COLUMNS, MAX_ROWS)
@@ -64,7 +102,7 @@ def _explain_audio(record: Record, attention: np.ndarray | None, hop_ms: float) 
 
 
 def shrink_spectrogram(spectrogram: np.ndarray, max_columns: int, max_rows: int) -> np.ndarray:
-    """[t f] to at most [columns rows]: the means of equal runs, each at least one long."""
+    """Returns a spectrogram [t f] reduced to at most [max_columns, max_rows] by averaging equal runs."""
     for axis, max_length in ((0, max_columns), (1, max_rows)):
         length = spectrogram.shape[axis]
         if length > max_length:

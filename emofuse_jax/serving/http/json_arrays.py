@@ -1,4 +1,4 @@
-"""One clip as JSON: arrays by name, each a nested list, or base64 of its bytes beside its shape."""
+"""Reads one clip from JSON: arrays by name, each a nested list, or base64 of its bytes with its shape."""
 
 import base64
 import binascii
@@ -6,49 +6,56 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from emofuse_jax.serving.interfaces import InputShapes
+
 MASK_NAMES = {
     "audio": "audio_mask",
     "audio_features": "audio_features_mask",
     "faces": "face_mask",
     "face_features": "face_mask",
 }
+"""Name of the mask of each array."""
 ARRAYS_BY_MODALITY = {"voice": ("audio", "audio_features"), "face": ("faces", "face_features")}
-"""Which arrays a modality has."""
+"""Arrays that belong to each modality."""
 
 
 class FieldError(ValueError):
-    """A field of a request that can't be used."""
+    """Raised if a field of a request is invalid; has the attributes `field` and `detail`."""
 
-    def __init__(self, field: str, detail: str):
+    def __init__(self, field: str, detail: str) -> None:
         super().__init__(f"{field}: {detail}")
         self.field, self.detail = field, detail
 
 
 def accepted_array_names(modalities: Sequence[str], inputs: Collection[str]) -> list[str]:
-    """Names of the arrays that a caller can give to a model of these modalities."""
+    """Returns the names of the arrays that a caller can send to a model with these modalities and inputs.
+
+    Raises KeyError for a modality other than `voice` and `face`.
+    """
     return [name for modality in modalities for name in ARRAYS_BY_MODALITY[modality] if name in inputs]
 
 
 def read_clip(
-    arrays: Mapping[str, object], modalities: Sequence[str], inputs: Mapping[str, tuple[tuple, np.dtype]]
+    arrays: Mapping[str, object], modalities: Sequence[str], inputs: InputShapes
 ) -> dict[str, np.ndarray]:
-    """A batch of one row from the arrays of a clip.
+    """Returns one array [1 ...] for each name in `inputs`, masks included: a batch of one clip, padded.
 
     Args:
-      arrays: `audio` [t f], `faces` [s h w 3], `audio_features` [u d], `face_features` [s d], as far as the
-        model reads them and the clip has them; fewer steps or faces than the model's are padded.
-        `face_mask` [s] tells which faces there are; without it all that are given.
-      modalities: of the model, `voice`, `face` or both.
-      inputs: of the bundle.
+      arrays: `audio` [t f], `faces` [s h w 3], `audio_features` [u d] (u steps) and `face_features` [s d], as
+        lists or base64 objects. A missing modality is masked; fewer steps or faces than the model's are
+        padded. `face_mask` [s] states which faces are valid; by default all that are sent.
+      modalities: modalities of the model, `voice`, `face` or both.
+      inputs: shape without the batch axis, and dtype, of each input of the model.
 
     Raises:
-      FieldError: an unknown name, another shape or dtype, numbers that are not finite, or nothing at all.
+      FieldError: an array is unknown, or has another shape or dtype or values that are not finite; or no
+        usable voice or face is sent.
     """
     row = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in inputs.items()}
     names = accepted_array_names(modalities, inputs)
     for name in arrays:
         if name not in names and (name != "face_mask" or "face" not in modalities):
-            raise FieldError(f"inputs.{name}", f"the model reads {', '.join(names)}")
+            raise FieldError(f"inputs.{name}", f"unknown input; the model reads {', '.join(names)}")
     for name in names:
         if arrays.get(name) is None:
             continue
@@ -60,12 +67,22 @@ def read_clip(
         row["face_mask"][0, len(mask) :] = False
         row["face_mask"][0, : len(mask)] &= mask
     if not any(row[MASK_NAMES[name]].any() for name in names):
-        raise FieldError("inputs", f"nothing to go by: give {' or '.join(names)}")
+        raise FieldError("inputs", f"no usable voice or face: send {' or '.join(names)}")
     return row
 
 
-def read_array(field: str, json_value: object, shape: tuple, dtype: np.dtype) -> np.ndarray:
-    """An array of at most `shape[0]` rows of `shape[1:]`; FieldError where it is none."""
+def read_array(field: str, json_value: object, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns the array in `json_value` with 1 to `shape[0]` rows of shape `shape[1:]`.
+
+    Args:
+      field: name of the field, for errors.
+      json_value: nested list, or dict of `shape` and `data` (base64 of little-endian bytes).
+      shape: expected shape; the first axis is a maximum.
+      dtype: expected dtype.
+
+    Raises:
+      FieldError: the value is invalid, or has another shape or dtype or values that are not finite.
+    """
     array = (
         _decode_base64(field, json_value, dtype)
         if isinstance(json_value, Mapping)
@@ -73,18 +90,23 @@ def read_array(field: str, json_value: object, shape: tuple, dtype: np.dtype) ->
     )
     expectation = f"expected [1 to {', '.join(map(str, shape))}]"
     if array.ndim != len(shape) or array.shape[1:] != shape[1:] or not 1 <= len(array) <= shape[0]:
-        raise FieldError(field, f"shape {list(array.shape)}, {expectation}")
+        raise FieldError(field, f"shape {list(array.shape)}: {expectation}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise FieldError(field, "has numbers that are not finite in float16")
+        raise FieldError(field, "contains numbers that are not finite in float16")
     return array
 
 
-def _decode_base64(field: str, json_value: Mapping, dtype: np.dtype) -> np.ndarray:
+def _decode_base64(field: str, json_value: Mapping[str, object], dtype: np.dtype) -> np.ndarray:
+    """Returns the array of a base64 object {"shape", "data"}.
+
+    Raises FieldError if one of them is missing or invalid, or the number of bytes does not fit shape and
+    dtype.
+    """
     shape, data = json_value.get("shape"), json_value.get("data")
     if not isinstance(data, str) or not isinstance(shape, list):
-        raise FieldError(field, "expected a list, or an object of shape and data")
+        raise FieldError(field, "expected a nested list, or an object with shape and data")
     if not all(type(length) is int and 0 <= length < 2**31 for length in shape):
-        raise FieldError(f"{field}.shape", "expected whole numbers")
+        raise FieldError(f"{field}.shape", "expected a list of whole numbers from 0")
     try:
         raw_bytes = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -95,19 +117,24 @@ def _decode_base64(field: str, json_value: Mapping, dtype: np.dtype) -> np.ndarr
         num_elements *= length
     if len(raw_bytes) != num_elements * stored_dtype.itemsize:
         raise FieldError(
-            f"{field}.data", f"{len(raw_bytes)} bytes, {shape} of {dtype} has {num_elements * dtype.itemsize}"
+            f"{field}.data",
+            f"{len(raw_bytes)} bytes: expected {num_elements * dtype.itemsize} for {dtype}{shape}",
         )
     return np.frombuffer(raw_bytes, stored_dtype).reshape(shape).astype(dtype)
 
 
 def _convert_list(field: str, json_value: object, dtype: np.dtype) -> np.ndarray:
+    """Returns the array of a nested list.
+
+    Raises FieldError if its rows have different lengths or its values are not numbers that fit `dtype`.
+    """
     try:
         array = np.asarray(json_value)
     except ValueError as error:
-        raise FieldError(field, "rows of different lengths") from error
+        raise FieldError(field, "expected rows of equal length") from error
     if array.dtype.kind not in ("b" if dtype == np.bool_ else "iu" if dtype.kind == "u" else "iuf"):
         raise FieldError(field, f"expected numbers of {dtype}")
     if dtype.kind == "u" and array.size and (array.min() < 0 or array.max() > np.iinfo(dtype).max):
-        raise FieldError(field, f"numbers out of the range of {dtype}")
+        raise FieldError(field, f"expected numbers in the range of {dtype}")
     with np.errstate(over="ignore"):
         return array.astype(dtype)

@@ -1,10 +1,11 @@
-"""A person in front of a camera: sound and pictures come in pieces, a window's answer goes out.
+"""Protocol of live sessions: audio and video frames arrive in pieces and are assembled into windows.
 
-The caller begins with JSON: {"token": "...", "min_confidence": 0.5, "person": 1, "details": false}, all of it
-optional, and is told {"window": seconds, "sample_rate": 16000}. Then come binary messages: a byte that is 1
-for sound or 2 for a picture, eight bytes with the second at which it begins (little-endian float64, on one
-clock for both), then 16-bit little-endian mono samples, or a JPEG. Each window is answered as JSON when its
-sound and its pictures are there; the text "end" asks for the rest, and closes.
+The caller first sends JSON: {"token": "...", "min_confidence": 0.5, "person": 1, "details": false}, all
+optional. The server replies {"window": seconds, "sample_rate": 16000}. The caller then sends binary messages:
+one byte for the kind (1: audio, 2: video frame), eight bytes with the start time in seconds (little-endian
+float64, on one clock for both kinds), then 16-bit little-endian mono samples, or a JPEG. The server sends the
+prediction for a window as JSON when its audio and frames are complete. The text "end" requests the prediction
+for the remainder and closes the session.
 """
 
 import dataclasses
@@ -19,49 +20,57 @@ from emofuse_jax.serving.http.problems import invalid_field
 from emofuse_jax.serving.http.service import Limits
 
 SAMPLE_RATE = 16_000
+"""Sample rate of the audio in Hz."""
 AUDIO_KIND, FRAME_KIND = 1, 2
+"""First byte of an audio message and of a frame message."""
 MESSAGE_HEADER = struct.Struct("<Bd")
+"""Kind and start time of a binary message."""
 MAX_STREAM_LAG_SECONDS = 0.5
-"""Seconds by which sound or pictures may be later than the other."""
+"""Seconds that audio or video may arrive later than the other before a window is predicted without it."""
 MIN_LAST_WINDOW_FRACTION = 0.5
-"""Share of a window that is worth an answer at the end."""
+"""Smallest fraction of a window that is predicted at the end of a session."""
 
 
 @dataclasses.dataclass
 class MediaChunk:
-    """Sound or a picture, and when it begins."""
+    """Piece of audio, or one video frame, with its start time."""
 
     start_seconds: float
+    """Start time on the clock of the session, in seconds."""
     data: bytes
+    """16-bit little-endian mono samples, or a JPEG."""
 
     @property
     def end_seconds(self) -> float:
-        """Second at which a sound is over."""
+        """Returns the end time of a piece of audio, in seconds."""
         return self.start_seconds + len(self.data) / 2 / SAMPLE_RATE
 
 
 @dataclasses.dataclass(frozen=True)
 class LiveWindow:
-    """What is there of a window."""
+    """Audio and video frames of one window."""
 
     start: float
+    """Start of the window on the clock of the session, in seconds."""
     end: float
+    """End of the window on the clock of the session, in seconds."""
     audio: np.ndarray | None
-    """int16 [n] from its start on; zeros where nothing came."""
+    """int16 [n] from the window's start, with zeros for missing samples; None if there is no audio."""
     frames: list[tuple[float, bytes]]
-    """Seconds from its start, and JPEGs."""
+    """Seconds from the window's start, and JPEG, of each frame, in order."""
     frame_size: tuple[int, int]
+    """Width and height of the frames in pixels; (0, 0) if no frame has arrived."""
 
 
 class WindowAssembler:
-    """The pieces of a session, window by window.
+    """Assembles the messages of a session into windows.
 
     Args:
-      window_seconds: seconds.
-      limits: of a picture's pixels, and of pictures a second.
+      window_seconds: length of a window.
+      limits: limits of frame size and frame rate.
     """
 
-    def __init__(self, window_seconds: float, limits: Limits):
+    def __init__(self, window_seconds: float, limits: Limits) -> None:
         self.window_seconds, self.limits, self.window_start = window_seconds, limits, 0.0
         self._audio_chunks: list[MediaChunk] = []
         self._frame_chunks: list[MediaChunk] = []
@@ -69,19 +78,26 @@ class WindowAssembler:
         self._frame_size = (0, 0)
 
     def add(self, message: bytes) -> None:
-        """Takes a binary message; Problem 422 where it is none, or farther than two windows ahead."""
+        """Adds a binary message.
+
+        Raises:
+          Problem: status 422; the message is invalid, exceeds a limit, or starts more than one window before
+            or more than three windows after the start of the next window.
+        """
         if len(message) <= MESSAGE_HEADER.size:
-            raise invalid_field("message", "expected a kind, a second, and sound or a picture")
+            raise invalid_field(
+                "message", "expected 1 byte for the kind, 8 bytes for the start time, and audio or a JPEG"
+            )
         kind, start_seconds = MESSAGE_HEADER.unpack_from(message)
         chunk = MediaChunk(start_seconds, message[MESSAGE_HEADER.size :])
         if (
             not self.window_start - self.window_seconds
             <= start_seconds
             <= self.window_start + 3 * self.window_seconds
-        ):  # false for NaN
+        ):  # rejects NaN
             raise invalid_field(
                 "second",
-                f"{start_seconds:g}, expected {self.window_start:g} to"
+                f"start time {start_seconds:g}: expected {self.window_start:g} to"
                 f" {self.window_start + 3 * self.window_seconds:g}",
             )
         if kind == AUDIO_KIND:
@@ -90,46 +106,52 @@ class WindowAssembler:
             self._add_frame(chunk)
         else:
             raise invalid_field(
-                "kind", f"{kind}, expected {AUDIO_KIND} for sound or {FRAME_KIND} for a picture"
+                "kind", f"{kind}: expected {AUDIO_KIND} for audio or {FRAME_KIND} for a frame"
             )
 
     def _add_audio(self, chunk: MediaChunk) -> None:
         if len(chunk.data) % 2 or chunk.end_seconds - chunk.start_seconds > self.window_seconds:
-            raise invalid_field("sound", f"expected 16-bit samples, at most {self.window_seconds:g} s")
+            raise invalid_field("sound", f"expected 16-bit samples of at most {self.window_seconds:g} s")
         if (
             sum(len(stored_chunk.data) for stored_chunk in self._audio_chunks)
             > 16 * self.window_seconds * SAMPLE_RATE
         ):
-            raise invalid_field("sound", "more than there is time for")
+            raise invalid_field("sound", "too much audio for the time that has passed; send it in real time")
         self._audio_chunks.append(chunk)
         self._audio_end = max(self._audio_end, chunk.end_seconds)
 
     def _add_frame(self, chunk: MediaChunk) -> None:
         if len(self._frame_chunks) >= 4 * self.window_seconds * self.limits.max_frame_rate:
-            raise invalid_field("picture", f"more than {self.limits.max_frame_rate:g} a second")
+            raise invalid_field(
+                "picture", f"too many frames: expected at most {self.limits.max_frame_rate:g} per second"
+            )
         try:
-            with Image.open(io.BytesIO(chunk.data), formats=("JPEG",)) as image:  # reads the header alone
+            with Image.open(io.BytesIO(chunk.data), formats=("JPEG",)) as image:  # reads only the header
                 frame_size = image.size
         except (OSError, ValueError, SyntaxError) as error:
-            raise invalid_field("picture", "not a JPEG") from error
+            raise invalid_field("picture", "expected a JPEG") from error
         if frame_size[0] * frame_size[1] > self.limits.max_frame_pixels:
             raise invalid_field(
                 "picture",
-                f"{frame_size[0] * frame_size[1]} pixels, at most {self.limits.max_frame_pixels} are taken",
+                f"{frame_size[0] * frame_size[1]} pixels: expected at most {self.limits.max_frame_pixels}",
             )
         if self._frame_size not in ((0, 0), frame_size):
             raise invalid_field(
                 "picture",
-                f"{frame_size[0]} x {frame_size[1]} pixels, {self._frame_size[0]} x"
-                f" {self._frame_size[1]} before",
+                f"{frame_size[0]} x {frame_size[1]} pixels: expected {self._frame_size[0]} x"
+                f" {self._frame_size[1]}, the size of the first frame",
             )
         self._frame_size = frame_size
         self._frame_chunks.append(chunk)
         self._video_end = max(self._video_end, chunk.start_seconds)
 
     def is_window_ready(self) -> bool:
-        """Whether the next window is there: all that came has passed its end, or some of it by
-        MAX_STREAM_LAG_SECONDS."""
+        """Returns True if the next window is complete.
+
+        That is the case if both streams, audio and video, have passed the end of the window; if only one
+        stream has arrived so far and has passed the end; or if one stream has passed the end by
+        MAX_STREAM_LAG_SECONDS.
+        """
         end = self.window_start + self.window_seconds
         stream_ends = [
             stream_end for stream_end in (self._audio_end, self._video_end) if stream_end > -math.inf
@@ -139,14 +161,21 @@ class WindowAssembler:
         )
 
     def has_remainder(self) -> bool:
-        """Whether what is left at the end is worth an answer."""
+        """Returns True if at least MIN_LAST_WINDOW_FRACTION of a window has arrived after the last window."""
         return (
             max(self._audio_end, self._video_end) - self.window_start
             >= MIN_LAST_WINDOW_FRACTION * self.window_seconds - 1e-6
         )
 
     def take_window(self, *, full_window: bool = True) -> LiveWindow:
-        """The next window, whose pieces are forgotten; not `full_window`: what is left of it."""
+        """Returns the next window with its audio and video frames, and discards its messages.
+
+        The window is returned even if it is incomplete or has neither audio nor frames.
+
+        Args:
+          full_window: if False, the window ends with the last message; for the remainder at the end of a
+            session.
+        """
         start, end = self.window_start, self.window_start + self.window_seconds
         if not full_window:
             end = min(end, max(self._audio_end, self._video_end))
@@ -164,6 +193,7 @@ class WindowAssembler:
         return live_window
 
     def _join_audio(self, start: float, end: float) -> np.ndarray | None:
+        """Returns the int16 samples from `start` to `end`, with zeros for gaps; None if there is no audio."""
         chunks = [
             audio_chunk
             for audio_chunk in self._audio_chunks

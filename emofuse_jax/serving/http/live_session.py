@@ -1,4 +1,4 @@
-"""`WS /v1/live`: the session of one caller (protocol: serving/http/live_protocol.py)."""
+"""Runs one live session on the WebSocket `/v1/live` (protocol: serving/http/live_protocol.py)."""
 
 import asyncio
 import hmac
@@ -9,25 +9,36 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from emofuse_jax.serving.http.live_protocol import SAMPLE_RATE, LiveWindow, WindowAssembler
-from emofuse_jax.serving.http.media_requests import predict_window
+from emofuse_jax.serving.http.media_requests import WindowResponse, predict_window
 from emofuse_jax.serving.http.problems import Problem, invalid_field, server_busy
 from emofuse_jax.serving.http.request_options import OPTION_FIELDS, RequestOptions, parse_options
 from emofuse_jax.serving.http.service import Service
 from emofuse_jax.serving.media.recording import write_recording
+from emofuse_jax.serving.windows import Window
 
 MAX_WAITING_WINDOWS = 2
-"""Windows of a session that may wait for their answer."""
+"""Maximum number of windows of a session that wait for their prediction."""
+WindowQueue = asyncio.Queue[LiveWindow | None]
+"""Windows that wait for their prediction; None marks the end of the session."""
 CLOSE_CODES = {503: 1013}
-"""Close codes (RFC 6455) by status: try again later; else a policy is violated."""
+"""WebSocket close codes by HTTP status: 1013 means try again later; others get 1008, policy violation."""
 
 
 async def run_session(socket: WebSocket, service: Service, token: str) -> None:
-    """From the first message to the last answer; an error is told as a problem document before it closes.
+    """Runs a session from the first message to the last prediction, and closes the socket.
 
-    A page of another site is refused: a browser would let it speak to a server on this machine.
+    A Problem is sent as a problem document before the socket is closed, so it is not raised. If the caller
+    disconnects, the function returns. Connections from pages of another site are closed at once, because
+    otherwise any site could use a server on the visitor's machine.
+
+    Args:
+      socket: the WebSocket, not yet accepted.
+      service: the running service.
+      token: token that the first message must contain; "" disables the check.
     """
     if not _is_same_origin(socket.headers):
         await socket.close()
@@ -35,7 +46,10 @@ async def run_session(socket: WebSocket, service: Service, token: str) -> None:
     await socket.accept()
     try:
         if service.session_slots.locked():
-            raise server_busy(f"{service.limits.max_sessions} sessions are open", retry_after_seconds=10)
+            raise server_busy(
+                f"all {service.limits.max_sessions} live sessions are in use; try again later",
+                retry_after_seconds=10,
+            )
         async with service.session_slots:
             with service.metrics.track_session():
                 await _exchange_messages(socket, service, await _receive_options(socket, service, token))
@@ -48,29 +62,35 @@ async def run_session(socket: WebSocket, service: Service, token: str) -> None:
 
 
 def _is_same_origin(headers: Mapping[str, str]) -> bool:
+    """Returns True if the Origin header is absent or names this server; otherwise False."""
     origin = headers.get("origin")
     return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
 async def _receive_options(socket: WebSocket, service: Service, token: str) -> RequestOptions:
+    """Receives the first message, replies with the length of a window, and returns the options."""
     try:
         fields = json.loads((await _receive(socket, service)).get("text") or "")
     except (ValueError, RecursionError) as error:
-        raise invalid_field("message", "expected JSON first") from error
+        raise invalid_field("message", "expected a first message in JSON") from error
     if not isinstance(fields, dict):
-        raise invalid_field("message", "expected an object")
+        raise invalid_field("message", "expected a JSON object")
     if token and not hmac.compare_digest(str(fields.get("token", "")).encode(), token.encode()):
-        raise Problem(401, "Unauthorized", "a token is needed", field="token")
+        raise Problem(401, "Unauthorized", "missing or wrong token", field="token")
     for name in fields:
         if name not in ("token", *OPTION_FIELDS):
-            raise invalid_field(name[:100], "no such field")
+            raise invalid_field(name[:100], f"unknown field; expected token, {', '.join(OPTION_FIELDS)}")
     options = parse_options(fields)
     await socket.send_json({"window": _window_seconds(service), "sample_rate": SAMPLE_RATE})
     return options
 
 
 async def _exchange_messages(socket: WebSocket, service: Service, options: RequestOptions) -> None:
-    window_queue: asyncio.Queue[LiveWindow | None] = asyncio.Queue()
+    """Receives messages and sends predictions concurrently until the session ends.
+
+    Raises the first error: a Problem for an invalid message or a timeout, or WebSocketDisconnect.
+    """
+    window_queue: WindowQueue = asyncio.Queue()
     predict_task = asyncio.create_task(_predict_windows(socket, service, options, window_queue))
     collect_task = asyncio.create_task(_collect_windows(socket, service, window_queue))
     try:
@@ -82,12 +102,17 @@ async def _exchange_messages(socket: WebSocket, service: Service, options: Reque
             task.cancel()
 
 
-async def _collect_windows(socket: WebSocket, service: Service, window_queue: asyncio.Queue) -> None:
-    """Messages to windows; one that can't be answered in time is told, so that memory stays flat."""
+async def _collect_windows(socket: WebSocket, service: Service, window_queue: WindowQueue) -> None:
+    """Receives messages and puts complete windows into the queue, then None at the end.
+
+    If too many windows wait already, an error is sent instead of the prediction, so that memory use stays
+    constant. Raises Problem 408 or 422 on a timeout or an invalid message, and WebSocketDisconnect if the
+    caller left.
+    """
     assembler = WindowAssembler(_window_seconds(service), service.limits)
     while (message := await _receive(socket, service)).get("text") != "end":
         if message.get("bytes") is None:
-            raise invalid_field("message", "expected bytes, or the text `end`")
+            raise invalid_field("message", "expected a binary message, or the text `end`")
         assembler.add(message["bytes"])
         while assembler.is_window_ready():
             live_window = assembler.take_window()
@@ -95,15 +120,18 @@ async def _collect_windows(socket: WebSocket, service: Service, window_queue: as
                 window_queue.put_nowait(live_window)
             else:
                 service.metrics.count_window("late")
-                await socket.send_json(_failed_window(live_window, "the server could not keep up"))
+                await socket.send_json(
+                    _failed_window(live_window, "the server is overloaded; this window was skipped")
+                )
     if assembler.has_remainder():
         window_queue.put_nowait(assembler.take_window(full_window=False))
     window_queue.put_nowait(None)
 
 
 async def _predict_windows(
-    socket: WebSocket, service: Service, options: RequestOptions, window_queue: asyncio.Queue
+    socket: WebSocket, service: Service, options: RequestOptions, window_queue: WindowQueue
 ) -> None:
+    """Sends the prediction for each window in the queue, until None; a Problem is sent as an error."""
     while (live_window := await window_queue.get()) is not None:
         try:
             prediction = await _predict_live_window(service, live_window, options)
@@ -113,13 +141,19 @@ async def _predict_windows(
         await socket.send_json(prediction)
 
 
-async def _predict_live_window(service: Service, live_window: LiveWindow, options: RequestOptions) -> dict:
+async def _predict_live_window(
+    service: Service, live_window: LiveWindow, options: RequestOptions
+) -> WindowResponse:
+    """Returns the JSON of a window's prediction, or {"start", "end", "error"} if it has none.
+
+    Raises Problem 422 if decoding crashed, and 503 if the server is busy.
+    """
     if live_window.audio is None and not live_window.frames:
-        return _failed_window(live_window, "nothing came")
+        return _failed_window(live_window, "no audio or video arrived for this window")
     descriptor, path = tempfile.mkstemp(dir=service.upload_dir)
     try:
         duration_seconds = live_window.end - live_window.start
-        with os.fdopen(descriptor, "wb") as file:  # by its path a thread that is left would make it anew
+        with os.fdopen(descriptor, "wb") as file:  # not by path: a late thread could create it again
             await run_in_threadpool(
                 write_recording,
                 file,
@@ -129,18 +163,20 @@ async def _predict_live_window(service: Service, live_window: LiveWindow, option
                 live_window.frame_size,
                 duration_seconds,
             )
-        return await predict_window(service, path, live_window.start, live_window.end, (None, None), options)
+        window = Window(live_window.start, live_window.end, is_complete_file=True)
+        return await predict_window(service, path, window, options)
     finally:
         os.unlink(path)
 
 
-async def _receive(socket: WebSocket, service: Service) -> dict:
+async def _receive(socket: WebSocket, service: Service) -> Message:
+    """Returns the next message; raises Problem 408 on timeout, WebSocketDisconnect if the caller left."""
     timeout_seconds = service.limits.upload_timeout_seconds
     try:
         message = await asyncio.wait_for(socket.receive(), timeout_seconds)
     except TimeoutError as error:
         raise Problem(
-            408, "Request timeout", f"nothing came for {timeout_seconds:g} s", field="message"
+            408, "Request timeout", f"no message arrived for {timeout_seconds:g} s", field="message"
         ) from error
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1000))
@@ -151,5 +187,6 @@ def _window_seconds(service: Service) -> float:
     return service.bundle.metadata["window"]["seconds"]
 
 
-def _failed_window(live_window: LiveWindow, error: str) -> dict:
+def _failed_window(live_window: LiveWindow, error: str) -> WindowResponse:
+    """Returns {"start", "end", "error"} of a window without a prediction."""
     return {"start": round(live_window.start, 3), "end": round(live_window.end, 3), "error": error}

@@ -1,4 +1,4 @@
-"""Media files that are sent: looked at before anything is decoded, answered window by window, and removed."""
+"""Handles uploaded media files: checks them before decoding, predicts each window, and deletes them."""
 
 import asyncio
 import contextlib
@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar
 
+import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from emofuse_jax.data.records import Record
 from emofuse_jax.serving.errors import BusyError
 from emofuse_jax.serving.http.explanations import explain_window
 from emofuse_jax.serving.http.problems import Problem, invalid_field, server_busy
@@ -25,16 +28,31 @@ from emofuse_jax.serving.media.decoder_pool import (
 )
 from emofuse_jax.serving.predict import to_batch
 from emofuse_jax.serving.predictions import PreparedWindow, apply_min_confidence, make_window_prediction
-from emofuse_jax.serving.windows import plan_windows
+from emofuse_jax.serving.windows import Window, plan_windows
+
+WindowResponse = dict[str, object]
+"""JSON object of one window: as `predictions.WindowFields` without `path`, and `details` if requested."""
+ResultT = TypeVar("ResultT")
 
 
 @contextlib.asynccontextmanager
 async def receive_upload(request: Request, upload_dir: str) -> AsyncIterator[tuple[str, RequestOptions]]:
-    """The sent file in `upload_dir`, under a name of ours, and what is asked; removed at the end."""
+    """Stores the uploaded file in `upload_dir` and yields its path and the request's options.
+
+    The file gets a generated name and is deleted on exit.
+
+    Args:
+      request: request with a multipart form.
+      upload_dir: directory for the file.
+
+    Raises:
+      Problem: status 422 if a field is missing, unknown or invalid; 413 or 408 if the body exceeds a limit.
+      OSError: the file cannot be stored.
+    """
     async with request.form(max_files=1, max_fields=len(OPTION_FIELDS)) as form:
         for name in form:
             if name not in ("file", *OPTION_FIELDS):
-                raise invalid_field(name[:100], "no such field")
+                raise invalid_field(name[:100], f"unknown field; expected file, {', '.join(OPTION_FIELDS)}")
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise invalid_field("file", "expected a media file")
@@ -49,9 +67,14 @@ async def receive_upload(request: Request, upload_dir: str) -> AsyncIterator[tup
 
 
 async def probe_upload(service: Service, path: str) -> ProbeResult:
-    """What the file is; Problem 415 where it is no media, 422 where it is damaged or beyond the limits."""
+    """Returns the duration, frame size and frame rate of an uploaded file, and whether it has audio.
+
+    Raises:
+      Problem: status 415 if the file is not media, 422 if it is damaged, crashes its decoder or exceeds the
+        limits, 503 if all decoders are busy.
+    """
     try:
-        probe_result = await _run_in_decoder(service, service.decoders.probe, path)
+        probe_result = await _run_in_decoder(service, lambda: service.decoders.probe(path))
     except DamagedMediaError as error:
         raise invalid_field("file", str(error)) from error
     except NotMediaError as error:
@@ -60,51 +83,69 @@ async def probe_upload(service: Service, path: str) -> ProbeResult:
     for name, value, maximum in (
         ("seconds", probe_result.duration_seconds, limits.max_media_seconds),
         ("pixels", probe_result.width * probe_result.height, limits.max_frame_pixels),
-        ("frames a second", probe_result.frame_rate, limits.max_frame_rate),
+        ("frames per second", probe_result.frame_rate, limits.max_frame_rate),
     ):
         if value > maximum:
-            raise invalid_field("file", f"{value:.0f} {name}, at most {maximum:g} are taken")
+            raise invalid_field("file", f"{value:.0f} {name}: expected at most {maximum:g}")
     return probe_result
 
 
 async def stream_predictions(
     service: Service, path: str, duration_seconds: float, options: RequestOptions
-) -> AsyncIterator[dict]:
-    """The JSON of each window of a file, in order."""
-    for start, end, clip_range in plan_windows(duration_seconds, service.bundle):
-        yield await predict_window(service, path, start, end, clip_range, options)
+) -> AsyncIterator[WindowResponse]:
+    """Yields the JSON of each window's prediction or error, in order, as `predict_window` returns it.
+
+    Raises:
+      Problem: status 422 if decoding a window crashed, 503 if the server is busy.
+    """
+    for window in plan_windows(duration_seconds, service.bundle):
+        yield await predict_window(service, path, window, options)
 
 
 async def predict_window(
-    service: Service, path: str, start: float, end: float, clip_range: tuple, options: RequestOptions
-) -> dict:
-    """The JSON of a window, whose file has it as `clip_range`; without its path, which is ours."""
+    service: Service, path: str, window: Window, options: RequestOptions
+) -> WindowResponse:
+    """Returns the JSON of one window's prediction, or {"start", "end", "error"} if it has none.
+
+    A prediction has the fields of `predictions.Prediction` except `path`, and `details` if they are
+    requested.
+
+    Args:
+      service: the running service.
+      path: media file.
+      window: part of the file to predict.
+      options: options of the request.
+
+    Raises:
+      Problem: status 422 if decoding crashed, 503 if the server is busy.
+    """
     bundle = service.bundle
-    record_or_error = await _run_in_decoder(
-        service, service.decoders.prepare_window, path, *clip_range, options.person - 1
+    start, end = window.clip_range
+    result = await _run_in_decoder(
+        service, lambda: service.decoders.prepare_window(path, start, end, options.person - 1)
     )
-    batch_outputs = (
-        {}
-        if isinstance(record_or_error, str)
-        else await run_model(service, to_batch(bundle, [record_or_error], 1))
-    )
-    output = {name: array[0] for name, array in batch_outputs.items()}
+    output: dict[str, np.ndarray] = {}
+    if isinstance(result, Record):
+        batch_outputs = await run_model(service, to_batch(bundle, [result], 1))
+        output = {name: array[0] for name, array in batch_outputs.items()}
+    prepared_window = PreparedWindow("", window.start, window.end, result)
     prediction = apply_min_confidence(
-        make_window_prediction(bundle.classes, PreparedWindow("", start, end, record_or_error), output),
-        options.min_confidence,
+        make_window_prediction(bundle.classes, prepared_window, output), options.min_confidence
     )
     response = {name: value for name, value in prediction.to_json().items() if name != "path"}
-    if options.details and batch_outputs:
-        response["details"] = explain_window(
-            record_or_error, output, bundle.metadata["settings"]["audio"]["hop_ms"]
-        )
+    if options.details and isinstance(result, Record):
+        hop_ms = bundle.metadata["settings"]["audio"]["hop_ms"]
+        response["details"] = explain_window(result, output, hop_ms)
     return response
 
 
 async def stream_events(
     service: Service, path: str, duration_seconds: float, options: RequestOptions
 ) -> AsyncIterator[str]:
-    """Server-sent events: `begin`, `window` for each, `problem` where it ends early, then `end`."""
+    """Yields server-sent events for a file as text: `begin`, `window` for each window, then `end`.
+
+    If a Problem stops the predictions, it is sent as the event `problem` before `end`, and is not raised.
+    """
     count = len(plan_windows(duration_seconds, service.bundle))
     yield _format_event("begin", {"seconds": round(duration_seconds, 3), "windows": count})
     try:
@@ -115,14 +156,18 @@ async def stream_events(
     yield _format_event("end", {})
 
 
-def _format_event(name: str, values: dict) -> str:
+def _format_event(name: str, values: Mapping[str, object]) -> str:
+    """Returns the text of a server-sent event, with `values` as JSON."""
     return f"event: {name}\ndata: {json.dumps(values)}\n\n"
 
 
-async def _run_in_decoder(service: Service, method: Callable, *args):
-    """The answer of a decoder; Problem 422 where the file ended it, 503 where there is no room."""
+async def _run_in_decoder(service: Service, run_job: Callable[[], ResultT]) -> ResultT:
+    """Returns the result of `run_job`, a call of the DecoderPool, which runs in another thread.
+
+    Raises Problem 422 if the decoder process was lost and 503 if all are busy; other errors of the job pass.
+    """
     try:
-        return await asyncio.get_running_loop().run_in_executor(service.executor, method, *args)
+        return await asyncio.get_running_loop().run_in_executor(service.executor, run_job)
     except DecoderLostError as error:
         raise invalid_field("file", str(error)) from error
     except BusyError as error:

@@ -1,4 +1,4 @@
-"""The request bodies of the server, for its OpenAPI document."""
+"""Describes the request bodies for the OpenAPI document of the server."""
 
 import base64
 
@@ -9,8 +9,8 @@ from emofuse_jax.serving.http.json_arrays import accepted_array_names
 from emofuse_jax.serving.http.request_options import OPTION_FIELDS
 
 
-def describe_request_bodies(bundle: Bundle) -> dict:
-    """The request bodies of `/v1/predict` for the OpenAPI document."""
+def describe_request_bodies(bundle: Bundle) -> dict[str, object]:
+    """Returns {"requestBody": ...} of `/v1/predict` for OpenAPI: one clip as JSON, or a media file."""
     encoded_array = {
         "type": "object",
         "required": ["shape", "data"],
@@ -26,7 +26,7 @@ def describe_request_bodies(bundle: Bundle) -> dict:
     )
     input_schemas = {
         name: array_schema
-        | {"description": f"up to {list(bundle.inputs[name][0])}, {bundle.inputs[name][1]}"}
+        | {"description": f"shape up to {list(bundle.inputs[name][0])}, {bundle.inputs[name][1]}"}
         for name in input_names
     }
     schema = {
@@ -48,12 +48,12 @@ def describe_request_bodies(bundle: Bundle) -> dict:
     return {"requestBody": {"required": True, "content": json_content | describe_upload()}}
 
 
-def describe_upload() -> dict:
-    """A media file, for the OpenAPI document."""
+def describe_upload() -> dict[str, object]:
+    """Returns {"multipart/form-data": {"schema"}} for OpenAPI: an uploaded media file with its options."""
     file_schema = {
         "type": "string",
         "contentMediaType": "application/octet-stream",
-        "description": "sound or video",
+        "description": "audio or video file",
     }
     properties = {"file": file_schema} | OPTION_FIELDS
     return {

@@ -1,4 +1,4 @@
-"""The page of a server: static files beside this one, nothing from the network, no inline code."""
+"""Serves the web page: static files in `web/`, without inline code or anything from the network."""
 
 import functools
 import os
@@ -12,6 +12,7 @@ from starlette.routing import Route
 from emofuse_jax.serving.bundle.load import Bundle
 
 WEB_DIR = os.path.join(os.path.dirname(__file__), "web")
+"""Directory of the page's files."""
 STATIC_FILES = {
     "page.css": "text/css",
     "page.js": "text/javascript",
@@ -20,6 +21,7 @@ STATIC_FILES = {
     "live.js": "text/javascript",
     "sound.js": "text/javascript",
 }
+"""Media type of each static file."""
 PAGE_ROUTES = ("/", *(f"/{name}" for name in STATIC_FILES))
 """Routes of the page and of its static files."""
 RESPONSE_HEADERS = {
@@ -31,10 +33,11 @@ RESPONSE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+"""Headers of all responses of the page."""
 
 
 def add_page(app: Starlette, bundle: Bundle, *, token: bool) -> None:
-    """Adds the page; with `token` it asks for one."""
+    """Adds the routes of the page; with `token`, the page has an input field for the token."""
     page = HTMLResponse(render(bundle, token=token), headers=RESPONSE_HEADERS)
     app.router.routes.append(Route("/", lambda request: page))
     for name, media_type in STATIC_FILES.items():
@@ -42,7 +45,7 @@ def add_page(app: Starlette, bundle: Bundle, *, token: bool) -> None:
 
 
 def render(bundle: Bundle, *, token: bool) -> str:
-    """The HTML: what the model is, and its limits."""
+    """Returns the HTML of the page, which describes the model; with `token`, the page has a token field."""
     loader = jinja2.FileSystemLoader(WEB_DIR)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("page.html")
     metadata = bundle.metadata
@@ -59,5 +62,6 @@ def render(bundle: Bundle, *, token: bool) -> str:
 
 
 def _serve_file(name: str, media_type: str, request: Request) -> Response:
+    """Returns the response with a static file; raises OSError if the file cannot be read."""
     with open(os.path.join(WEB_DIR, name), "rb") as file:
         return Response(file.read(), media_type=media_type, headers=RESPONSE_HEADERS)

@@ -1,6 +1,8 @@
-"""Errors as problem documents (RFC 9457); `field` names what is wrong with a request."""
+"""Errors as problem documents (RFC 9457); `field` names the invalid field of a request."""
 
 import http
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
@@ -8,32 +10,67 @@ from fastapi.responses import JSONResponse
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(Exception):
-    """An answer that is an error: status, title, and what in particular."""
+class ProblemFields(TypedDict):
+    """JSON object of a problem document."""
 
-    def __init__(self, status: int, title: str, detail: str, *, field: str = "", headers: dict | None = None):
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: NotRequired[str]
+    """Invalid field of the request; absent if there is none."""
+
+
+class Problem(Exception):
+    """Exception that becomes an error response.
+
+    Args:
+      status: HTTP status.
+      title: kind of problem.
+      detail: description of this occurrence.
+      field: invalid field of the request; "" if none.
+      headers: additional HTTP headers.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        field: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status, self.headers = status, headers or {}
-        self.body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        self.body: ProblemFields = {
+            "type": "about:blank",
+            "title": title,
+            "status": status,
+            "detail": detail,
+        }
         if field:
             self.body["field"] = field
 
     def response(self) -> Response:
-        """As JSON."""
+        """Returns the problem as a JSON response with its status and headers."""
         return JSONResponse(self.body, self.status, self.headers, media_type=MEDIA_TYPE)
 
 
-def status_response(status: int, headers: dict | None = None) -> Response:
-    """An error that has nothing to add to its status."""
+def status_response(status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Returns the error response for an HTTP status, with the standard phrase as its text.
+
+    Raises ValueError if `status` is not a known HTTP status.
+    """
     phrase = http.HTTPStatus(status).phrase
     return Problem(status, phrase, phrase, headers=headers).response()
 
 
 def invalid_field(field: str, detail: str) -> Problem:
-    """A request whose field can't be used."""
-    return Problem(422, "Unusable request", detail, field=field or "''")  # a name may be empty
+    """Returns the Problem 422 for an invalid field of a request; the caller raises it."""
+    return Problem(422, "Unusable request", detail, field=field or "''")  # the name of a field may be empty
 
 
 def server_busy(detail: str, *, retry_after_seconds: int = 1) -> Problem:
-    """Try again after so many seconds."""
+    """Returns the Problem 503 with a Retry-After header of `retry_after_seconds`; the caller raises it."""
     return Problem(503, "Busy", detail, headers={"Retry-After": str(retry_after_seconds)})

@@ -1,4 +1,4 @@
-"""What the routes of a server share, and how they get an answer from the model."""
+"""State that the routes of a server share, and the call of the model."""
 
 import asyncio
 import concurrent.futures
@@ -18,61 +18,78 @@ from emofuse_jax.serving.predict import BATCH_SIZES
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a caller may ask for."""
+    """Limits for the callers of a server."""
 
     max_body_bytes: int = 64 << 20
-    """Of a request's body."""
+    """Maximum size of a request's body in bytes."""
     predict_timeout_seconds: float = 10.0
-    """Until a clip that waits for the model is given up."""
+    """Seconds that a clip may wait for the model."""
     upload_timeout_seconds: float = 60.0
-    """Until a body must be there."""
+    """Seconds within which a request's body, or the next message of a session, must arrive."""
     decode_timeout_seconds: float = 60.0
-    """For one window of a file."""
+    """Seconds that decoding one window of a file may take."""
     max_media_seconds: float = 600.0
-    """Of a file."""
+    """Maximum duration of a media file in seconds."""
     max_frame_pixels: int = 4096 * 2304
-    """Of a frame."""
+    """Maximum number of pixels of a video frame."""
     max_frame_rate: float = 130.0
+    """Maximum frame rate of a video in frames per second."""
     max_waiting_clips: int = 256
-    """Clips that may wait for the model."""
+    """Maximum number of clips that wait for the model."""
     max_waiting_files: int = 16
-    """Files that may wait for a decoder."""
+    """Maximum number of files that wait for a decoder."""
     num_decoders: int = 1
+    """Number of decoder processes."""
     max_sessions: int = 16
-    """Live ones at once."""
+    """Maximum number of open live sessions."""
     batch_sizes: tuple[int, ...] = BATCH_SIZES
-    """Batch sizes."""
+    """Batch sizes in ascending order."""
 
 
 DEFAULT_LIMITS = Limits()
+"""Limits with all defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """One bundle being served."""
+    """Running service of one bundle."""
 
     bundle: Bundle
+    """The loaded bundle."""
     limits: Limits
+    """Limits for callers."""
     batcher: Batcher
+    """Runs the model."""
     decoders: DecoderPool
+    """Decodes media files."""
     executor: concurrent.futures.Executor
-    """In which callers wait for decoders."""
+    """Threads in which callers wait for decoders."""
     upload_dir: str
-    """For files that are sent, each as long as it is read."""
+    """Directory for uploaded files, which are deleted after use."""
     ready: threading.Event
+    """Set when the model is compiled; cleared when the server stops."""
     session_slots: asyncio.Semaphore
-    """One for each live session that may begin."""
+    """Semaphore with one slot for each possible live session."""
     metrics: ServerMetrics
+    """Metrics of the server."""
 
 
 async def run_model(service: Service, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The outputs for a row; Problem 503 where there is no room, or no answer in time."""
+    """Returns the outputs of the model by name for a batch of one row.
+
+    Raises:
+      Problem: status 503 if the model is still compiling, the queue is full, the server is stopping, or the
+        time limit has passed.
+      ValueError: the bundle cannot be run.
+    """
     if not service.ready.is_set():
-        raise server_busy("the model is being compiled", retry_after_seconds=5)
+        raise server_busy("the model is still compiling; try again later", retry_after_seconds=5)
     try:
         future = asyncio.wrap_future(service.batcher.submit(row))
         return await asyncio.wait_for(future, service.limits.predict_timeout_seconds)
     except (BusyError, ClosedError) as error:
         raise server_busy(str(error)) from error
     except TimeoutError as error:
-        raise server_busy(f"no answer within {service.limits.predict_timeout_seconds:g} s") from error
+        raise server_busy(
+            f"no prediction within {service.limits.predict_timeout_seconds:g} s; try again later"
+        ) from error

@@ -1,7 +1,6 @@
-"""Where what callers send lies while it is decoded."""
+"""Temporary directory for uploads; removed when the server stops."""
 
 import contextlib
-import fcntl
 import glob
 import os
 import shutil
@@ -9,14 +8,25 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from emofuse_jax.utils.locks import fcntl
+
 UPLOADS_PREFIX = "emofuse-uploads-"
+"""Prefix of the names of upload directories."""
 MIN_LEFTOVER_AGE_SECONDS = 60.0
-"""Seconds in which a folder may not be locked yet by the server that made it."""
+"""Minimum age of a directory that is removed; a younger one may not be locked yet by its server."""
 
 
 @contextlib.contextmanager
 def uploads_folder() -> Iterator[str]:
-    """A folder that goes with the server; those of servers that were killed are removed now."""
+    """Creates a temporary directory and yields its path; removes the directory on exit.
+
+    First removes upload directories of this user whose server was killed. Those of running servers are locked
+    and are left alone. Raises OSError if the directory cannot be created.
+    """
+    if fcntl is None:  # without locks, leftovers can't be told from the directories of running servers
+        with tempfile.TemporaryDirectory(prefix=UPLOADS_PREFIX) as uploads_dir:
+            yield uploads_dir
+        return
     for leftover_dir in glob.glob(os.path.join(tempfile.gettempdir(), f"{UPLOADS_PREFIX}*")):
         with contextlib.suppress(OSError), _open_directory(leftover_dir) as descriptor:
             status = os.fstat(descriptor)
@@ -27,14 +37,14 @@ def uploads_folder() -> Iterator[str]:
         tempfile.TemporaryDirectory(prefix=UPLOADS_PREFIX) as uploads_dir,
         _open_directory(uploads_dir) as descriptor,
     ):
-        with contextlib.suppress(OSError):  # where nothing can be locked, nobody removes it either
+        with contextlib.suppress(OSError):  # without locks, no other server removes it either
             _lock_directory(descriptor)
         yield uploads_dir
 
 
 @contextlib.contextmanager
 def _open_directory(path: str) -> Iterator[int]:
-    """A directory, not a link to one; OSError where it is none."""
+    """Yields a descriptor of a directory; raises OSError if `path` is not a directory or is a link."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield descriptor
@@ -43,5 +53,8 @@ def _open_directory(path: str) -> Iterator[int]:
 
 
 def _lock_directory(descriptor: int) -> None:
-    """Until it is closed; OSError where another process has it, or the file system has no locks."""
+    """Locks a directory until its descriptor is closed.
+
+    Raises OSError if the directory is locked already or the system has no locks.
+    """
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Media are opened in processes of bounded memory and time: a hostile file ends those alone."""
+"""Opens media files in worker processes with limited memory and time; a hostile file ends only its worker."""
 
 import contextlib
 import dataclasses
@@ -6,8 +6,12 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from data_prep.workers.pool import Worker
+from emofuse_jax.data.records import Failure, Record
 from emofuse_jax.serving.errors import BusyError
 from emofuse_jax.serving.media.prepare_window import (
     PrepRequirements,
@@ -17,100 +21,143 @@ from emofuse_jax.serving.media.prepare_window import (
 )
 
 START_TIMEOUT_SECONDS = 120.0
-"""Seconds until a new process must be ready."""
+"""Seconds until a new worker process must be ready."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ProbeResult:
-    """What the packets of a file say, before anything is decoded."""
+    """Properties of a media file, read from its packets without decoding."""
 
     duration_seconds: float
+    """Duration in seconds."""
     width: int
+    """Frame width in pixels; 0 if there is no video."""
     height: int
+    """Frame height in pixels; 0 if there is no video."""
     frame_rate: float
+    """Mean frames per second; 0 if there are fewer than two frames."""
     has_audio: bool
+    """True if there is an audio stream."""
+
+
+DecoderJob = tuple[()] | tuple[str] | tuple[str, float | None, float | None, int]
+"""Job of a worker process (`run_decoder_job`)."""
 
 
 class NotMediaError(ValueError):
-    """A file that holds neither sound nor video."""
+    """Raised if a file cannot be opened as audio or video."""
 
 
 class DamagedMediaError(ValueError):
-    """Media that can't be used, such as a film that was cut off."""
+    """Raised if a media file can be opened but not used, for example because it is truncated."""
 
 
 class DecoderLostError(RuntimeError):
-    """The process that had the file was lost on it."""
+    """Raised if the worker process crashed, timed out or could not start while it processed a file."""
 
 
 class DecoderPool:
-    """`workers` processes; at most `max_waiting` callers wait for one.
+    """Pool of `workers` processes that decode media; at most `max_waiting` callers wait for a free process.
 
     Args:
-      run_job: what a process does with a job, such as `run_decoder_job`; it can be sent to another process.
-      workers: processes.
-      timeout_seconds: after which a process is given up.
-      max_waiting: callers.
+      run_job: function that a process runs for each job, such as `run_decoder_job`; must be picklable.
+      workers: number of processes.
+      timeout_seconds: time limit of a job; a process that takes longer is killed and replaced.
+      max_waiting: number of callers that may wait; further callers get BusyError.
     """
 
     def __init__(
-        self, run_job: Callable[[tuple], object], *, workers: int, timeout_seconds: float, max_waiting: int
-    ):
+        self,
+        run_job: Callable[[DecoderJob], object],
+        *,
+        workers: int,
+        timeout_seconds: float,
+        max_waiting: int,
+    ) -> None:
         self._run_job, self._timeout_seconds = run_job, timeout_seconds
         self._slots = threading.BoundedSemaphore(workers + max_waiting)
-        self._idle_workers: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        self._start_lock = threading.Lock()  # a child takes its environment from ours
+        self._idle_workers: queue.SimpleQueue[Worker[DecoderJob]] = queue.SimpleQueue()
+        self._start_lock = threading.Lock()  # a child inherits the environment of this process
         self._is_closed = False
         self._workers = [self._start_worker() for _ in range(workers)]
         for worker in self._workers:
             self._idle_workers.put(worker)
 
     def probe(self, path: str) -> ProbeResult:
-        """Raises NotMediaError, DamagedMediaError, DecoderLostError or BusyError."""
+        """Returns duration in seconds, frame width and height in pixels, frames per second, and has_audio.
+
+        Width, height and frames per second are 0 if there is no video.
+
+        Raises:
+          NotMediaError: the file cannot be opened as audio or video.
+          DamagedMediaError: the file can be opened but not used, for example because it is truncated.
+          DecoderLostError: the process crashed, timed out, could not start, or had an internal error.
+          BusyError: too many callers are waiting.
+        """
         return self._submit_job((path,))
 
-    def prepare_window(self, path: str, start: float | None, end: float | None, person: int = 0):
-        """A Record, or in a line why there is none (`prepare_window`); raises DecoderLostError or
-        BusyError."""
+    def prepare_window(
+        self, path: str, start: float | None, end: float | None, person: int = 0
+    ) -> Record | Failure:
+        """Returns the Record of a part of a file, or a Failure with the reason why there is none.
+
+        The arguments are those of `prepare_window.prepare_window`.
+
+        Raises:
+          DecoderLostError: the process crashed, timed out or could not start, or had an internal error.
+          BusyError: too many callers are waiting.
+        """
         return self._submit_job((path, start, end, person))
 
     def warm_up(self) -> None:
-        """Waits until each process could begin with a film at once; what is amiss is told when asked."""
-        for _ in range(len(self._workers)):  # which take turns
+        """Waits until each process is ready to decode.
+
+        Errors are ignored here: a process that cannot start makes the next job fail instead.
+        """
+        for _ in range(len(self._workers)):  # the workers take turns
             with contextlib.suppress(DecoderLostError):
                 self._send_job(())
 
     def close(self) -> None:
-        """Ends all processes, in the middle of what they do."""
+        """Kills all processes, even if they are working."""
         with self._start_lock:
             self._is_closed = True
         for worker in self._workers:
             worker.close()
 
-    def _start_worker(self) -> Worker:
+    def _start_worker(self) -> Worker[DecoderJob]:
         return Worker(self._run_job, None, "cpu")
 
-    def _submit_job(self, job: tuple):
+    def _submit_job(self, job: DecoderJob) -> Any:  # noqa: ANN401
+        """Returns the result of a job (`run_decoder_job`).
+
+        Raises BusyError if too many callers are waiting, and otherwise as `_send_job`.
+        """
         if not self._slots.acquire(blocking=False):
-            raise BusyError("all decoders are busy, and others wait")
+            raise BusyError("all decoder processes are busy and the queue is full; try again later")
         try:
             return self._send_job(job)
         finally:
             self._slots.release()
 
-    def _send_job(self, job: tuple):
+    def _send_job(self, job: DecoderJob) -> Any:  # noqa: ANN401
+        """Returns the result of a job (`run_decoder_job`), run in the next free process.
+
+        Raises the exception that the job returned, or DecoderLostError if the process crashed, timed out or
+        could not start.
+        """
         worker, is_lost = self._idle_workers.get(), True
         try:
             if not worker.is_ready:
                 if not worker.connection.poll(START_TIMEOUT_SECONDS) or worker.connection.recv() is not None:
-                    raise DecoderLostError("a decoder could not start")
+                    raise DecoderLostError("a decoder process could not start")
                 worker.is_ready = True
             worker.connection.send(job)
             if not worker.connection.poll(self._timeout_seconds):
-                raise DecoderLostError(f"decoding took more than {self._timeout_seconds:g} s")
+                raise DecoderLostError(f"decoding took longer than {self._timeout_seconds:g} s")
             reply, is_lost = worker.connection.recv(), False
         except (EOFError, OSError) as error:
-            raise DecoderLostError("decoding crashed, or took too much memory") from error
+            raise DecoderLostError("decoding crashed or ran out of memory") from error
         finally:
             if is_lost:
                 worker = self._replace_worker(worker)
@@ -119,8 +166,8 @@ class DecoderPool:
             raise reply
         return reply
 
-    def _replace_worker(self, worker: Worker) -> Worker:
-        """A new process in its place, unless all are being ended."""
+    def _replace_worker(self, worker: Worker[DecoderJob]) -> Worker[DecoderJob]:
+        """Closes a worker and returns a new one in its place; the closed one if the pool is closed."""
         worker.close()
         with self._start_lock:
             if self._is_closed:
@@ -130,27 +177,38 @@ class DecoderPool:
         return new_worker
 
 
-def run_decoder_job(requirements: PrepRequirements, job: tuple):
-    """In the process: what a job asks for, or the error, which is sent back.
+def run_decoder_job(
+    requirements: PrepRequirements, job: DecoderJob
+) -> ProbeResult | Record | Failure | Exception | None:
+    """Runs a job in a worker process and returns its result, or an exception, which is sent back.
 
-    `job`: a path, for a `ProbeResult`; with start, end and person for a window, a Record or why there is
-    none; nothing, to get ready.
+    The exception is NotMediaError or DamagedMediaError for an unusable file, and DecoderLostError for any
+    other error.
+
+    Args:
+      requirements: the requirements of the bundle.
+      job: () warms the process up and returns None; (path,) returns a `ProbeResult`; (path, start, end,
+        person) returns the Record of that part, or a Failure.
+
+    Raises:
+      MemoryError: the job exceeded the memory of the process.
     """
     if not job:
-        return _warm_up(requirements)
-    path, *window_args = job
+        _warm_up(requirements)
+        return None
     try:
-        return prepare_window(requirements, path, *window_args) if window_args else _probe(path)
+        return _probe(job[0]) if len(job) == 1 else prepare_window(requirements, *job)
     except MemoryError:
         raise
     except (NotMediaError, DamagedMediaError) as error:
         return error
-    except Exception as error:  # a mistake of ours: it costs this file alone
+    except Exception as error:  # a bug of emofuse: only this file fails
         traceback.print_exc()
         return DecoderLostError(f"internal error: {type(error).__name__}")
 
 
 def _warm_up(requirements: PrepRequirements) -> None:
+    """Loads and compiles the face detector if the model needs faces, and otherwise does nothing."""
     from data_prep.faces.detector import warm_up_detector
 
     if should_find_faces(requirements):
@@ -158,6 +216,11 @@ def _warm_up(requirements: PrepRequirements) -> None:
 
 
 def _probe(path: str) -> ProbeResult:
+    """Returns duration in seconds, frame width and height, frame rate (0 without video), and has_audio.
+
+    Raises NotMediaError if the file cannot be opened as media, and DamagedMediaError if it opens but is
+    truncated or has neither audio samples nor frames.
+    """
     from data_prep.media.probe import MediaError, open_media, probe_media
 
     try:
@@ -170,10 +233,10 @@ def _probe(path: str) -> ProbeResult:
         media_info = probe_media(path)
     except MediaError as error:
         raise DamagedMediaError(str(error)) from error
-    frame_times = media_info.video.times if media_info.video else ()
-    frame_rate = (
-        (len(frame_times) - 1) / max(float(frame_times.max() - frame_times.min()), 1e-3)
-        if len(frame_times) > 1
-        else 0.0
-    )
+    frame_rate = _mean_frame_rate(media_info.video.times) if media_info.video else 0.0
     return ProbeResult(media_info.duration, *frame_size, frame_rate, media_info.audio is not None)
+
+
+def _mean_frame_rate(times: np.ndarray) -> float:
+    """Returns the mean frames per second of frames at `times` in seconds; 0 if there are fewer than two."""
+    return (len(times) - 1) / max(float(times.max() - times.min()), 1e-3) if len(times) > 1 else 0.0

@@ -1,19 +1,28 @@
-"""Prepares one window of a media file as a record, for what a bundle reads.
+"""Prepares one window of a media file as a Record with the fields that a bundle reads.
 
-Needs the `prep` extra; `data_prep` is imported only when a file is opened.
+Needs the extra `prep`; `data_prep` is imported only when a file is opened.
 """
 
 import dataclasses
 import os
+from typing import TYPE_CHECKING
 
+from emofuse_jax.data.records import ARRAYS_RECIPE, Failure, Record
 from emofuse_jax.serving.interfaces import MANIFEST_FILE, LoadedBundle
 from emofuse_jax.utils import onnx_files
 from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.validation import validate_fields
 
+if TYPE_CHECKING:
+    from data_prep.onnx_models.encoders import EncoderFiles
+    from data_prep.settings import PrepSettings
+
 
 def check_encoders(bundle: LoadedBundle) -> None:
-    """ValueError, one line, where an encoder that the model reads, or what runs it, is not at hand."""
+    """Raises ValueError if onnxruntime, or an ONNX file that the model needs, is missing.
+
+    The message names the extra to install or the flag to pass.
+    """
     from data_prep.optional_dependencies import require_onnx
 
     encoders = bundle.metadata.get("encoders", {})
@@ -22,17 +31,18 @@ def check_encoders(bundle: LoadedBundle) -> None:
     for kind, encoder in encoders.items():
         if not bundle.encoders.get(kind):
             raise ValueError(
-                f"{bundle.path}: does not carry its {onnx_files.DISPLAY_NAMES[kind]} {encoder['file']}: give"
-                f" --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256 {encoder['sha256']}"
+                f"{bundle.path}: the bundle does not contain its {onnx_files.DISPLAY_NAMES[kind]}"
+                f" {encoder['file']}; pass --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256"
+                f" {encoder['sha256']}"
             )
 
 
-def prep_settings(bundle: LoadedBundle):
-    """Returns the PrepSettings of `process_clip`, without the encoders whose features the model does not
-    read.
+def prep_settings(bundle: LoadedBundle) -> "PrepSettings":
+    """Returns the PrepSettings of a bundle for `process_clip`, without encoders that the model does not use.
 
     Raises:
-      ValueError: bundle.json has settings that are none; one line that names the file.
+      ValueError: the settings in bundle.json are invalid, or the bundle was trained on arrays; the message is
+        one line that names the file or the bundle.
     """
     from data_prep.settings import PrepSettings
 
@@ -43,24 +53,39 @@ def prep_settings(bundle: LoadedBundle):
         raise ValueError(
             f"{bundle.path}/{MANIFEST_FILE}: field settings: {to_one_line(error)[:300]}"
         ) from error
-    used = {kind: kind in bundle.encoders for kind in onnx_files.FLAG_NAMES}
-    encoders = {kind: getattr(settings.features, kind) if used[kind] else None for kind in used}
-    return dataclasses.replace(settings, features=dataclasses.replace(settings.features, **encoders))
+    if settings.recipe == ARRAYS_RECIPE:
+        raise ValueError(
+            f"{bundle.path}: the model was trained on arrays and can't prepare media files; predict ef.Clip"
+            " objects instead"
+        )
+    features = dataclasses.replace(
+        settings.features,
+        audio=settings.features.audio if "audio" in bundle.encoders else None,
+        face=settings.features.face if "face" in bundle.encoders else None,
+        detector=settings.features.detector if "detector" in bundle.encoders else None,
+    )
+    return dataclasses.replace(settings, features=features)
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepRequirements:
-    """What a bundle needs to know of a window; it can be sent to another process."""
+    """Settings, encoders and inputs that the preparation of a window needs; picklable."""
 
-    settings: object
-    """PrepSettings, of data_prep, which a bundle of arrays can do without."""
+    settings: "PrepSettings"
+    """Settings of the preparation, without encoders that the model does not use."""
     encoders: dict[str, str]
+    """Path of each ONNX file, by kind."""
     modalities: tuple[str, ...]
+    """Modalities of the network: `voice`, `face` or both."""
     inputs: tuple[str, ...]
+    """Names of the input arrays of the network."""
 
 
 def prep_requirements(bundle: LoadedBundle) -> PrepRequirements:
-    """Those of a bundle."""
+    """Returns the settings, encoders and inputs that the preparation of a window of a bundle needs.
+
+    Raises ValueError if the bundle's settings are invalid or the bundle was trained on arrays.
+    """
     return PrepRequirements(
         prep_settings(bundle), bundle.encoders, tuple(bundle.metadata["modalities"]), tuple(bundle.inputs)
     )
@@ -72,38 +97,56 @@ def prepare_window(
     start: float | None = None,
     end: float | None = None,
     person: int = 0,
-):
-    """The Record of a part of a file, or in a line why it has no answer; `person` as in `process_clip`."""
-    from data_prep.process_clip import Failure, process_clip
-    from emofuse_jax.data.writing.corpus import Clip
+) -> Record | Failure:
+    """Prepares a part of a media file as a Record.
 
-    clip = Clip(os.path.basename(path), path, label=-1, speaker="", start=start, end=end)
+    Args:
+      requirements: the requirements of the bundle.
+      path: media file.
+      start: start in seconds; None for the start of the file.
+      end: end in seconds; None for the end of the file.
+      person: which of several people to use; 0 is the main person, as in `process_clip`.
+
+    Returns:
+      The Record; or a Failure with the reason if the file is missing or damaged, `start` or `end` is wrong,
+      or nothing in it can be used.
+
+    Raises:
+      ValueError: the settings are invalid, or an encoder file is missing or has another SHA-256.
+      OSError: an encoder file or the weights of MTCNN cannot be read.
+      ModuleNotFoundError: the package `mtcnn`, which holds these weights, is not installed.
+    """
+    from data_prep.process_clip import process_clip
+    from emofuse_jax.data.writing.corpus import MediaClip
+
+    clip = MediaClip(os.path.basename(path), path, label=-1, speaker="", start=start, end=end)
     encoder_paths, find_faces = make_encoder_files(requirements), should_find_faces(requirements)
-    record = process_clip(
+    result = process_clip(
         clip, requirements.settings, encoder_files=encoder_paths, should_find_faces=find_faces, person=person
     )
-    return record.reason if isinstance(record, Failure) else usable_record_or_error(requirements, record)
+    return result if isinstance(result, Failure) else usable_record_or_failure(requirements, result)
 
 
 def should_find_faces(requirements: PrepRequirements) -> bool:
-    """Whether faces are looked for."""
+    """Returns True if the network reads face crops or face features."""
     return bool({"faces", "face_features"} & {*requirements.inputs})
 
 
-def make_encoder_files(requirements: PrepRequirements):
-    """Where the ONNX files lie (EncoderFiles); they run on one thread."""
+def make_encoder_files(requirements: PrepRequirements) -> "EncoderFiles":
+    """Returns the EncoderFiles: the paths of the ONNX files, and 0 threads, which means all cores."""
     from data_prep.onnx_models.encoders import EncoderFiles
 
     return EncoderFiles(**requirements.encoders, threads=0)
 
 
-def usable_record_or_error(requirements: PrepRequirements, record):
-    """The record, or why a network of these modalities has nothing to go by in it."""
+def usable_record_or_failure(requirements: PrepRequirements, record: Record) -> Record | Failure:
+    """Returns the record, or a Failure if it has no modality that the network uses.
+
+    `audio_ok` becomes False in a copy of the record if the audio encoder failed.
+    """
     modalities, features = requirements.modalities, record.audio_features
-    if (
-        "audio" not in requirements.inputs and features is not None and not len(features)
-    ):  # its encoder failed
+    if "audio" not in requirements.inputs and features is not None and not len(features):  # encoder failed
         record = dataclasses.replace(record, audio_ok=False)
     if ("voice" in modalities and record.audio_ok) or ("face" in modalities and record.video_ok):
         return record
-    return f"the model needs a {' or a '.join(modalities)}: {record.notes}"
+    return Failure(f"the model needs a {' or a '.join(modalities)}, but none is usable: {record.notes}")

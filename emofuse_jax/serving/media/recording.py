@@ -1,4 +1,4 @@
-"""Writes what a live session has sent as a media file, to be prepared as any clip is."""
+"""Writes the audio and frames of a live session as a media file, to prepare it like any other clip."""
 
 from typing import BinaryIO
 
@@ -13,7 +13,16 @@ def write_recording(
     frame_size: tuple[int, int],
     duration_seconds: float,
 ) -> None:
-    """Writes a clip; the arguments are those of `data_prep.media.write_clip.write_clip`."""
+    """Writes a Matroska clip with PCM audio and JPEG frames, without encoding them again.
+
+    Args:
+      file: open binary file to write to.
+      audio: int16 mono samples [n] from the start of the clip, or None.
+      sample_rate: sample rate of `audio` in Hz.
+      frames: (seconds from the start of the clip, JPEG bytes) of each frame, in order; may be empty.
+      frame_size: width and height of the frames in pixels.
+      duration_seconds: time at which the last frame ends.
+    """
     from data_prep.media.write_clip import write_clip
 
     write_clip(file, audio, sample_rate, frames, frame_size, duration_seconds)

@@ -1,1 +1,1 @@
-"""Checkpoints: written, read, and checked against the current config."""
+"""Writes and reads checkpoints, and validates them against the current config."""

@@ -1,20 +1,33 @@
-"""A trained network, whole, from its workdir."""
+"""Loads a complete trained model from its workdir."""
 
 import jax
 from jax.sharding import Sharding
 
 from emofuse_jax.models.build import Model, build_model
 from emofuse_jax.training.checkpoint import store
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.training.checkpoint.saved_config import saved_config, saved_spec
 from emofuse_jax.types import Params
 
 
-def load_trained_model(workdir: str, kind: str, sharding: Sharding) -> tuple[Model, Params, Params, dict]:
-    """The model, its parameters and model state, laid out as `sharding` says, and the checkpoint's metadata.
+def load_trained_model(
+    workdir: str, kind: str, sharding: Sharding
+) -> tuple[Model, Params, Params, CheckpointMetadata]:
+    """Loads a model from a checkpoint.
+
+    Args:
+      workdir: workdir of the run.
+      kind: `best` or `last`.
+      sharding: sharding of all arrays.
+
+    Returns:
+      The model, its parameters, its model state, and the metadata of the checkpoint.
 
     Raises:
-      FileNotFoundError: `workdir` holds no checkpoint of that kind (best, last).
-      ValueError: the checkpoint is damaged, of another schema, or a field is missing.
+      FileNotFoundError: if `workdir` has no checkpoint of this kind.
+      ValueError: if the checkpoint is damaged, has another schema, if a field of its metadata is missing or
+        invalid, or if its arrays do not fit the model.
+      OSError: if a file of the checkpoint cannot be read.
     """
     metadata = store.read_metadata(workdir, kind)
     store.require_metadata_fields(workdir, kind, metadata, store.MODEL_METADATA_FIELDS)

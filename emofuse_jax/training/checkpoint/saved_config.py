@@ -1,10 +1,12 @@
-"""Reads the config and the input shape that a checkpoint or a cross-validation has saved."""
+"""Reads the config and the input shape that are saved in a checkpoint or a cross-validation."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
 
-from emofuse_jax.settings.experiment import default_fields
+from emofuse_jax.settings.experiment import required_fields, with_registered_objectives
 from emofuse_jax.types import InputSpec
 from emofuse_jax.utils.validation import (
     reject_unknown_fields,
@@ -14,14 +16,16 @@ from emofuse_jax.utils.validation import (
 )
 
 MAX_CLIP_VALUES = 1 << 28
-"""Limit for the values of one clip's spectrogram, or of its faces."""
+"""Maximum number of values of one clip's spectrogram, and of its faces."""
 
 
-def saved_config(metadata: dict) -> ml_collections.ConfigDict:
-    """Returns `metadata["config"]`, which must have exactly the fields of settings/experiment.py.
+def saved_config(metadata: Mapping[str, object]) -> ml_collections.ConfigDict:
+    """Returns `metadata["config"]`, the config of a run, as a ConfigDict.
+
+    It must have exactly the fields of settings/experiment.py; registered objectives may be missing.
 
     Raises:
-      ValueError: a field is missing or unknown, or has another type or order of size than its default; names
+      ValueError: if a field is missing or unknown, has another type than its default, or is too large; names
         the field.
     """
     config = _get_section(metadata, "config", "config")
@@ -29,15 +33,20 @@ def saved_config(metadata: dict) -> ml_collections.ConfigDict:
     for section, name in (("audio", "encoder"), ("video", "encoder"), ("fusion", "name")):
         fields = _get_section(model, section, f"config.model.{section}")
         _validate_name(fields.get(name), f"config.model.{section}.{name}")
-    defaults = default_fields(model)
+    required = required_fields(model)
+    defaults = with_registered_objectives(required)
     reject_unknown_fields(config, defaults, "config")
-    require_fields(config, defaults, "config")
+    require_fields(config, required, "config")
     validate_fields(config, defaults, "config")
     return ml_collections.ConfigDict(config)
 
 
-def saved_spec(metadata: dict) -> InputSpec:
-    """Returns `metadata["spec"]` of a checkpoint; raises ValueError naming the field that is wrong."""
+def saved_spec(metadata: Mapping[str, object]) -> InputSpec:
+    """Returns `metadata["spec"]` of a checkpoint as an InputSpec, the shape of one clip.
+
+    Raises:
+      ValueError: if a field is missing, unknown, not an integer, negative or too large; names the field.
+    """
     spec_fields = _get_section(metadata, "spec", "spec")
     defaults = {field.name: 0 for field in dataclasses.fields(InputSpec)}
     reject_unknown_fields(spec_fields, defaults, "spec")
@@ -46,16 +55,14 @@ def saved_spec(metadata: dict) -> InputSpec:
         validate_value(size, 0, f"spec.{name}")
     spec = InputSpec(**spec_fields)
     if min(vars(spec).values()) < 0 or max(spec.t * spec.f, spec.s * spec.h * spec.w) > MAX_CLIP_VALUES:
-        raise ValueError(
-            f"spec: {spec_fields}, expected at most {MAX_CLIP_VALUES} points of a clip's sound or faces"
-        )
+        raise ValueError(f"spec: {spec_fields}, expected 0 to {MAX_CLIP_VALUES} values of audio and of faces")
     return spec
 
 
-def _get_section(tree: dict, name: str, field: str) -> dict:
-    """Returns a dict in a dict; raises ValueError naming the field where there is none."""
+def _get_section(tree: Mapping[str, object], name: str, field: str) -> dict[str, Any]:
+    """Returns the dict `tree[name]`; raises ValueError with the text `field` if it is no dict or missing."""
     if not isinstance(section := tree.get(name), dict):
-        raise ValueError(f"{field}: expected fields, found {type(section).__name__}")
+        raise ValueError(f"{field}: expected an object, found {type(section).__name__}")
     return section
 
 

@@ -1,32 +1,33 @@
-"""Checkpoints: the last one to go on from, the best one to use. The only file that knows orbax.
+"""Stores checkpoints: `last` to resume a run, `best` to use the model. The only file that uses orbax.
 
-Items of a checkpoint: `params` (what scoring and serving load; the average where there is one),
-`model_state` (norm and input statistics), `optimizer` (its state, and the raw parameters where `params` is
-their average); beside them JSON metadata with the config, class names, preparation settings, training
-speakers, the data iterator's position and the progress so far.
+A checkpoint has these items: `params` (for scoring and serving; the average if averaging is enabled),
+`model_state` (norm and input statistics), and `optimizer` (its state, the step, and the raw parameters if
+`params` is their average). They are stored with JSON metadata: config, class names, preparation settings,
+training speakers, step and progress of the run.
 """
 
 import contextlib
 import json
-import logging
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from typing import Literal, cast, overload
 
 import jax
 import tensorstore
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.training.optimizer import AverageState, evaluation_params
 from emofuse_jax.types import Params, TrainState
 from emofuse_jax.utils.errors import format_error, other_schema_error, to_one_line
+from emofuse_jax.utils.files import JsonValue
 
 SCHEMA_VERSION = 2
-"""The schema that is written, and the only one that is read."""
+"""Schema of checkpoints; the only one that is written and read."""
 CHECKPOINT_KINDS = ("last", "best")
-METADATA_FIELDS = {
+METADATA_FIELDS: dict[str, type] = {
     "config": dict,
     "classes": list,
     "settings": dict,
@@ -44,17 +45,21 @@ METADATA_FIELDS = {
     "progress": dict,
     "epoch": dict,
 }
-"""Types of the metadata fields that other modules read."""
+"""Metadata fields that other modules read, with their types."""
 RUN_METADATA_FIELDS = tuple(METADATA_FIELDS)
-"""Fields of a checkpoint that a run goes on from."""
+"""Metadata fields that are needed to resume a run."""
 MODEL_METADATA_FIELDS = RUN_METADATA_FIELDS[:-2]
-"""Fields of every checkpoint that is scored or served."""
+"""Metadata fields that are needed to score or serve a model."""
 MAX_ERROR_CHARS = 400
-"""Characters of what a library said that an error repeats."""
+"""Maximum number of characters of a library's message that are repeated in an error."""
 
 
-def save(workdir: str, kind: str, state: TrainState, metadata: dict) -> None:
-    """Writes a checkpoint of kind `last` or `best`; the one before is removed when it is complete."""
+def save(workdir: str, kind: str, state: TrainState, metadata: CheckpointMetadata) -> None:
+    """Writes `checkpoints/<kind>`, of kind `last` or `best`, then removes the previous one of this kind.
+
+    Raises:
+      OSError: if the checkpoint cannot be written.
+    """
     optimizer = {"opt_state": state.opt_state, "step": state.step}
     if isinstance(state.opt_state, AverageState):
         optimizer["raw_params"] = state.params
@@ -66,15 +71,31 @@ def save(workdir: str, kind: str, state: TrainState, metadata: dict) -> None:
     save_items(workdir, kind, int(state.step), items, metadata)
 
 
-def save_model(workdir: str, params: Params, model_state: Params, metadata: dict) -> None:
-    """Writes a `best` checkpoint to score and to serve, of `metadata["step"]`; no run goes on from it."""
+def save_model(workdir: str, params: Params, model_state: Params, metadata: CheckpointMetadata) -> None:
+    """Writes `checkpoints/best` for scoring and serving, at step `metadata["step"]`.
+
+    A run cannot be resumed from it, because it has no optimizer state.
+
+    Raises:
+      OSError: if the checkpoint cannot be written.
+    """
     save_items(workdir, "best", metadata["step"], {"params": params, "model_state": model_state}, metadata)
 
 
-def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], metadata: dict) -> None:
-    """Writes a checkpoint of any trees; the one before is removed when it is complete.
+def save_items(
+    workdir: str, kind: str, step: int, items: dict[str, PyTree], metadata: Mapping[str, object]
+) -> None:
+    """Writes a checkpoint of named trees; the previous one is removed after the new one is complete.
 
-    Raises OSError, one line, where it can't be written.
+    Args:
+      workdir: workdir of the run.
+      kind: directory name below `checkpoints/`.
+      step: step of the run.
+      items: trees of arrays, by name.
+      metadata: metadata for JSON.
+
+    Raises:
+      OSError: if the checkpoint cannot be written; the message has one line.
     """
     with (
         _explain_write_errors(workdir, kind),
@@ -87,25 +108,44 @@ def save_items(workdir: str, kind: str, step: int, items: dict[str, PyTree], met
 
 
 def remove(workdir: str, kind: str) -> None:
-    """Removes the checkpoints of a kind; a removal that is killed leaves them whole or leaves none."""
+    """Removes the checkpoints of a kind, the directory `checkpoints/<kind>`; does nothing if there are none.
+
+    If the process is killed meanwhile, the checkpoints are still complete or they are gone.
+
+    Raises:
+      OSError: if the directory cannot be removed.
+    """
     directory = _checkpoint_directory(workdir, kind)
     removed_directory = f"{directory}.removed"
-    shutil.rmtree(removed_directory, ignore_errors=True)  # of a removal that was killed
+    shutil.rmtree(removed_directory, ignore_errors=True)  # left by a removal that was killed
     if os.path.isdir(directory):
         os.rename(directory, removed_directory)
         shutil.rmtree(removed_directory)
 
 
 def restore_items(workdir: str, kind: str, abstract_items: dict[str, PyTree]) -> dict[str, PyTree]:
-    """The trees of `save_items`, laid out as `abstract_items` says; ValueError where they are damaged or
-    others."""
+    """Returns the trees of arrays that `save_items` wrote, by name.
+
+    They have the names, shapes and shardings of `abstract_items`.
+
+    Raises:
+      FileNotFoundError: if there is no checkpoint of this kind.
+      ValueError: if the checkpoint is damaged or its arrays differ from `abstract_items`.
+      OSError: if a file of the checkpoint cannot be read.
+    """
     _require_checkpoint(workdir, kind)
     with _explain_read_errors(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
         return checkpointer.load_checkpointables(None, abstract_items)
 
 
 def restore(workdir: str, abstract_state: TrainState) -> TrainState:
-    """The last checkpoint's state, laid out as `abstract_state` (shapes and shardings) says."""
+    """Returns the training state of the `last` checkpoint, with the shapes and shardings of `abstract_state`.
+
+    Raises:
+      FileNotFoundError: if there is no `last` checkpoint.
+      ValueError: if the checkpoint is damaged or its arrays differ from `abstract_state`.
+      OSError: if a file of the checkpoint cannot be read.
+    """
     _require_checkpoint(workdir, "last")
     optimizer = {"opt_state": abstract_state.opt_state, "step": abstract_state.step}
     is_averaged = isinstance(abstract_state.opt_state, AverageState)
@@ -123,22 +163,65 @@ def restore(workdir: str, abstract_state: TrainState) -> TrainState:
 
 
 def load_model(workdir: str, kind: str, abstract_variables: tuple[Params, Params]) -> tuple[Params, Params]:
-    """Parameters and model state alone, for scoring and serving; `abstract_variables` from
-    `abstract_like`."""
+    """Returns a tuple of the parameters and the model state of a checkpoint, for scoring and serving.
+
+    Args:
+      workdir: workdir of the run.
+      kind: `last` or `best`.
+      abstract_variables: shapes and shardings of both, from `abstract_like`.
+
+    Raises:
+      FileNotFoundError: if there is no checkpoint of this kind.
+      ValueError: if the checkpoint is damaged or its arrays differ from `abstract_variables`.
+      OSError: if a file of the checkpoint cannot be read.
+    """
     items = restore_items(
         workdir, kind, {"params": abstract_variables[0], "model_state": abstract_variables[1]}
     )
     return items["params"], items["model_state"]
 
 
-def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict | None:
-    """The JSON metadata of a checkpoint; FileNotFoundError (or None) where there is none.
+@overload
+def read_metadata(workdir: str, kind: str, *, missing_ok: Literal[False] = False) -> CheckpointMetadata: ...
 
-    Raises ValueError, one line, where it is damaged, of another schema, or a field is of another type.
+
+@overload
+def read_metadata(workdir: str, kind: str, *, missing_ok: bool) -> CheckpointMetadata | None: ...
+
+
+def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> CheckpointMetadata | None:
+    """Reads the metadata of a checkpoint `last` or `best`.
+
+    Returns:
+      A dict, such as `config`, `classes`, `settings`, `spec`, `statistics`, `step`, `temperature` and
+      `progress` (METADATA_FIELDS). Fields can be missing (`require_metadata_fields`). With `missing_ok`, None
+      if there is no checkpoint of this kind.
+
+    Raises:
+      FileNotFoundError: if there is no checkpoint of this kind and `missing_ok` is False.
+      ValueError: if the metadata are damaged, have another schema, or a field has another type; the message
+        has one line.
+      OSError: if a file of the checkpoint cannot be read.
+    """
+    return cast(CheckpointMetadata | None, read_json_metadata(workdir, kind, missing_ok=missing_ok))
+
+
+def read_json_metadata(workdir: str, kind: str, *, missing_ok: bool) -> dict[str, JsonValue] | None:
+    """Reads the JSON metadata of a checkpoint of any kind.
+
+    Returns:
+      A dict with `schema` and the metadata that were passed to `save_items`; those of METADATA_FIELDS that
+      are present have the right types. With `missing_ok`, None if there is no checkpoint of this kind.
+
+    Raises:
+      FileNotFoundError: if there is no checkpoint of this kind and `missing_ok` is False.
+      ValueError: if the metadata are damaged, have another schema, or a field has another type; the message
+        has one line.
+      OSError: if a file of the checkpoint cannot be read.
     """
     if missing_ok and not os.path.isdir(_checkpoint_directory(workdir, kind)):
         return None
-    _require_checkpoint(workdir, kind)  # opening a directory would make it
+    _require_checkpoint(workdir, kind)  # opening a missing directory would create it
     _check_step_metadata(_checkpoint_directory(workdir, kind))
     with _explain_read_errors(workdir, kind), _checkpointer(workdir, kind) as checkpointer:
         has_checkpoint = checkpointer.latest is not None
@@ -150,15 +233,26 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> dict 
     return metadata
 
 
-def require_metadata_fields(workdir: str, kind: str, metadata: dict, fields: tuple[str, ...]) -> None:
-    """Raises ValueError, naming the field, where the metadata of a checkpoint lack one of `fields`."""
+def require_metadata_fields(
+    workdir: str, kind: str, metadata: Mapping[str, object], fields: tuple[str, ...]
+) -> None:
+    """Raises ValueError if the metadata of a checkpoint lack one of `fields`; the message names the field.
+
+    `workdir` and `kind` are only for the message.
+    """
     for field in fields:
         if field not in metadata:
             raise ValueError(f"{_checkpoint_directory(workdir, kind)}: field {field}: this field is missing")
 
 
 def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
-    """Shapes, dtypes and shardings of a tree, to restore into."""
+    """Returns a tree like `tree` with shapes, dtypes and shardings (`jax.ShapeDtypeStruct`) for arrays.
+
+    `sharding` is a tree of the same structure. The result says what `restore_items` has to restore.
+
+    Raises:
+      ValueError: if the two trees differ in structure.
+    """
     return jax.tree.map(
         lambda x, leaf_sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=leaf_sharding),
         tree,
@@ -167,13 +261,16 @@ def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
 
 
 def _check_step_metadata(directory: str) -> None:
-    """ValueError where a step's metadata are no JSON object, of which orbax would print every character."""
+    """Raises ValueError if the metadata of a step in `directory` are not a JSON object.
+
+    Orbax would print each of their characters. Raises OSError if `directory` or a file cannot be read.
+    """
     for step in filter(str.isdecimal, os.listdir(directory)):
         path = os.path.join(directory, step, "_CHECKPOINT_METADATA")
         try:
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
-        except FileNotFoundError:  # a save that is under way removes the step before
+        except FileNotFoundError:  # a save in progress removes the previous step
             continue
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: damaged: not JSON: {error}") from error
@@ -182,14 +279,15 @@ def _check_step_metadata(directory: str) -> None:
 
 
 def _check_metadata(directory: str, metadata: object) -> None:
-    schema = metadata.get("schema") if isinstance(metadata, dict) else None
+    fields = metadata if isinstance(metadata, dict) else {}
+    schema = fields.get("schema")
     if not isinstance(schema, int):
-        raise ValueError(f"{directory}: damaged: its metadata have no field schema that is a whole number")
+        raise ValueError(f"{directory}: damaged: metadata field schema is missing or not an integer")
     if schema != SCHEMA_VERSION:
-        raise other_schema_error(directory, "checkpoint", schema, SCHEMA_VERSION, metadata, "train again")
+        raise other_schema_error(directory, "checkpoint", schema, SCHEMA_VERSION, fields, "train again")
     for field, expected_type in METADATA_FIELDS.items():
-        if not isinstance(metadata.get(field, expected_type()), expected_type):
-            actual_type = type(metadata[field]).__name__
+        if not isinstance(fields.get(field, expected_type()), expected_type):
+            actual_type = type(fields[field]).__name__
             raise ValueError(
                 f"{directory}: field {field}: expected {expected_type.__name__}, found {actual_type}"
             )
@@ -197,30 +295,37 @@ def _check_metadata(directory: str, metadata: object) -> None:
 
 @contextlib.contextmanager
 def _explain_read_errors(workdir: str, kind: str) -> Iterator[None]:
-    """What orbax and tensorstore raise over damaged files has no common class, and names no file."""
+    """Raises errors of orbax and tensorstore about damaged files as a one-line ValueError.
+
+    The errors of these libraries have no common class, and do not name the file. An OSError that names a
+    file, a MemoryError and a JaxRuntimeError pass through unchanged.
+    """
     try:
         yield
-    except (MemoryError, jax.errors.JaxRuntimeError):  # of the machine, not of the files
+    except (MemoryError, jax.errors.JaxRuntimeError):  # caused by the machine, not by the files
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.filename:
-            raise  # names its file
+            raise  # already names its file
         root_cause: BaseException = error
         while root_cause.__cause__:
             root_cause = root_cause.__cause__
         message = format_error(root_cause)
         raise ValueError(
-            f"{_checkpoint_directory(workdir, kind)}: damaged, or of another network:"
+            f"{_checkpoint_directory(workdir, kind)}: damaged, or from another network:"
             f" {message[:MAX_ERROR_CHARS]}"
         ) from error
 
 
 @contextlib.contextmanager
 def _explain_write_errors(workdir: str, kind: str) -> Iterator[None]:
-    """What is raised over a full disk, in one line."""
+    """Raises errors of a failed write, for example on a full disk, as a one-line OSError.
+
+    A JaxRuntimeError passes through unchanged.
+    """
     try:
         yield
-    except jax.errors.JaxRuntimeError:  # a RuntimeError too, but of the devices or of a lost process
+    except jax.errors.JaxRuntimeError:  # also a RuntimeError, but from the devices or a lost process
         raise
     except (OSError, RuntimeError, ValueError) as error:
         message = to_one_line(error)[-MAX_ERROR_CHARS:]
@@ -229,36 +334,17 @@ def _explain_write_errors(workdir: str, kind: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_metric_collection() -> Iterator[None]:
-    """For its log orbax reads tensorstore's counters a dozen times a save, and tensorstore 0.1.86 never frees
-    what a reading gives: 70 kB a save."""
+    """Disables the metrics that orbax collects for its log.
+
+    It reads tensorstore's counters a dozen times per save, and tensorstore 0.1.86 never frees the results: 70
+    kB per save.
+    """
     collect_metrics = tensorstore.experimental_collect_matching_metrics
     tensorstore.experimental_collect_matching_metrics = lambda *_: []
     try:
         yield
     finally:
         tensorstore.experimental_collect_matching_metrics = collect_metrics
-
-
-def _should_log(record: logging.LogRecord) -> bool:
-    """Orbax's threads log an error with its traceback, and raise it too."""
-    return record.levelno != logging.ERROR or "orbax" not in record.pathname
-
-
-logging.getLogger("absl").addFilter(_should_log)
-
-
-def _ignore_closed_loop_errors(hook: Callable) -> Callable:
-    """Tensorstore's threads report to the loop of a save that has already failed, one traceback an array."""
-
-    def handle_unraisable(unraisable) -> None:
-        if unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed":
-            return
-        hook(unraisable)
-
-    return handle_unraisable
-
-
-sys.unraisablehook = _ignore_closed_loop_errors(sys.unraisablehook)
 
 
 def _require_checkpoint(workdir: str, kind: str, *, exists: bool | None = None) -> None:
@@ -271,7 +357,10 @@ def _checkpoint_directory(workdir: str, kind: str) -> str:
 
 
 def _checkpointer(workdir: str, kind: str, *, remove_temporary: bool = False) -> ocp.training.Checkpointer:
-    """`remove_temporary` removes what a killed save left; a reader must not, a save may be under way."""
+    """Returns an orbax checkpointer; `remove_temporary` deletes the rest of a save that was killed.
+
+    A reader must not delete it, because a save can be in progress.
+    """
     return ocp.training.Checkpointer(
         _checkpoint_directory(workdir, kind),
         preservation_policy=ocp.training.preservation_policies.LatestN(1),

@@ -1,1 +1,1 @@
-"""Cross-validation and sweeps: replicas (one fold and seed each) trained together."""
+"""Trains replicas (one fold and seed each) together, for cross-validation and sweeps."""

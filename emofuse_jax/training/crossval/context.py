@@ -1,13 +1,15 @@
-"""What the replicas of a cross-validation share: the corpus on the devices, and the compiled programs."""
+"""Data and compiled programs that the replicas of a cross-validation share."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
+from ml_collections import ConfigDict
 
 from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.parallel.mesh import put_with_sharding
@@ -16,55 +18,70 @@ from emofuse_jax.training.crossval.replicas import ReplicaInputs, replica_shardi
 from emofuse_jax.training.experiment import Experiment, count_epoch_steps, flatten_fields
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.training.step import init_state
-from emofuse_jax.training.warm_start import load_warm_start
-from emofuse_jax.types import Batch, TrainState
+from emofuse_jax.training.warm_start import WarmStart, load_warm_start
+from emofuse_jax.types import Batch, PRNGKey, TrainState
 
 ReplicaId = tuple[int, ...]
-"""Fold and seed; in a sweep also the number of the trial."""
+"""Fold and seed; in a sweep also the trial number."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CrossvalContext:
-    """One cross-validation; its replicas are named by fold and seed."""
+    """Data and programs of one cross-validation or of one program of a sweep."""
 
     experiments: dict[ReplicaId, Experiment]
+    """Experiment of each replica."""
     mesh: Mesh
+    """Mesh with the replicas on its `replica` axis."""
     clips: Int[np.ndarray, " n"]
-    """Records of all folds, sorted; row i of `data` holds the i-th."""
+    """Record indices of all folds, sorted; row i of `data` is record `clips[i]`."""
     data: Batch
-    """On every device."""
+    """All clips, replicated on every device."""
     labels: Int[np.ndarray, " n"]
-    """Of each row of `data`."""
+    """Label of each row of `data`."""
     is_vmapped: bool
-    """True: an epoch of all replicas is one call. False: each step is."""
-    train_steps: Callable
+    """True: one call runs an epoch of all replicas. False: one call runs one step."""
+    train_steps: jax.stages.Wrapped
     """`make_train_steps` over replicas (training/crossval/replicas.py)."""
-    predict_batches: Callable
+    predict_batches: jax.stages.Wrapped
     """`make_predict_batches` over replicas."""
     varying_fields: tuple[str, ...] = ()
-    """Fields of the config in which the replicas differ."""
+    """Config fields in which the replicas differ."""
 
     @property
-    def config(self):
-        """What all replicas share: the first one's."""
+    def config(self) -> ConfigDict:
+        """Config of the first replica; use only fields that all replicas share."""
         return next(iter(self.experiments.values())).config
 
     def count_epoch_steps(self, replica_id: ReplicaId) -> int:
-        """Of one replica."""
+        """Returns the number of steps in an epoch of a replica, its complete training batches.
+
+        Raises:
+          ValueError: if the replica has fewer training clips than one batch.
+        """
         return count_epoch_steps(self.experiments[replica_id])
 
     @functools.cached_property
-    def steps(self) -> int:
-        """Of the longest epoch."""
+    def max_epoch_steps(self) -> int:
+        """Number of steps in the longest epoch of the replicas."""
         return max(map(self.count_epoch_steps, self.experiments))
 
     def max_batch_count(self, split: str) -> int:
-        """That the longest part of a fold fills."""
+        """Returns the number of batches in the largest split of this name over all replicas.
+
+        `split` is `train`, `validation` or `test`.
+        """
         batch_size = self.config.train.eval_batch_size
         return max(-(-len(experiment.clips[split]) // batch_size) for experiment in self.experiments.values())
 
     def make_replica_inputs(self, replica_ids: list[ReplicaId]) -> ReplicaInputs:
-        """What each replica has of its own, stacked, on the host."""
+        """Returns the inputs that differ between replicas, stacked along the first axis, as NumPy arrays.
+
+        They are `seed`, `total_steps`, `labels` and `field_values` (see ReplicaInputs).
+
+        Raises:
+          ValueError: if a replica has fewer training clips than one batch.
+        """
         return stack_trees([self._make_replica_input(replica_id) for replica_id in replica_ids])
 
     def _make_replica_input(self, replica_id: ReplicaId) -> ReplicaInputs:
@@ -74,12 +91,24 @@ class CrossvalContext:
         total_steps = self.config.train.epochs * self.count_epoch_steps(replica_id)
         fields = flatten_fields(experiment.config.to_dict())
         field_values = {name: np.float32(fields[name]) for name in self.varying_fields}
-        return ReplicaInputs(
-            np.int32(experiment.config.seed), np.int32(total_steps), labels.astype(np.int32), field_values
-        )
+        # NumPy values in the fields that are annotated as JAX arrays
+        inputs: dict[str, Any] = {
+            "seed": np.int32(experiment.config.seed),
+            "total_steps": np.int32(total_steps),
+            "labels": labels.astype(np.int32),
+            "field_values": field_values,
+        }
+        return ReplicaInputs(**inputs)
 
     def make_initial_states(self, replica_ids: list[ReplicaId]) -> TrainState:
-        """The states before the first step, stacked, on the host: those of `emofuse train`."""
+        """Returns the initial training states of replicas, stacked along the first axis, as NumPy arrays.
+
+        They are the same as in `emofuse train`.
+
+        Raises:
+          ValueError: if a warm start is invalid.
+          FileNotFoundError: if the workdir of a warm start has no checkpoint.
+        """
         return stack_trees(
             [self._make_initial_state(self.experiments[replica_id]) for replica_id in replica_ids]
         )
@@ -90,8 +119,8 @@ class CrossvalContext:
         return jax.tree.map(np.asarray, dataclasses.replace(state, model_state=model_state))
 
     @functools.cached_property
-    def _compiled_init(self) -> Callable:
-        """`init_state` with the statistics of any fold, compiled once."""
+    def _compiled_init(self) -> Callable[[PRNGKey, WarmStart], TrainState]:
+        """`init_state` of the first replica, compiled once; the statistics are replaced afterwards."""
         first_experiment, tx = next(iter(self.experiments.values())), make_optimizer(self.config.optimizer, 1)
         return jax.jit(
             lambda key, warm_start: init_state(
@@ -101,11 +130,25 @@ class CrossvalContext:
         )
 
 
-def stack_trees(trees: list[PyTree]) -> PyTree:
-    """Trees of arrays as one, a new axis in front."""
+def stack_trees(trees: Sequence[PyTree]) -> PyTree:
+    """Returns one tree of NumPy arrays: those of `trees`, stacked along a new first axis.
+
+    Raises:
+      ValueError: if the trees differ in structure, or their arrays in shape.
+      TypeError: if there are no trees.
+    """
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
+def take_replica(stacked: PyTree, i: int) -> PyTree:
+    """Returns the tree of replica `i`: the entry `i` of the first axis of each stacked array."""
+    return jax.tree.map(lambda x: x[i], stacked)
+
+
 def put_replicas(context: CrossvalContext, tree: PyTree) -> PyTree:
-    """Stacked arrays onto the devices of their replicas."""
+    """Returns a tree of stacked arrays on the devices, each replica on its device.
+
+    Raises:
+      ValueError: if the devices cannot share the replicas equally.
+    """
     return put_with_sharding(tree, replica_sharding(context.mesh))

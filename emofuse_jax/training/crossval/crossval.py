@@ -1,14 +1,16 @@
-"""All folds and seeds of a protocol: the corpus lies on the devices once, the replicas run side by side.
+"""Trains all folds and seeds of a protocol together; the corpus is stored on the devices once.
 
-A replica is `emofuse train` of its fold and seed, to rounding. Replicas are trained in groups that fit the
-devices' memory; a finished group leaves each replica's best checkpoint, history and result. Started again, a
-run goes on after the last finished group, from what was saved last; SIGTERM saves within an epoch.
+A replica gives the same result as `emofuse train` of its fold and seed, up to rounding. Replicas are trained
+in groups that fit the memory of the devices. A finished group writes the best checkpoint, history and result
+of each replica. An interrupted run resumes after the last finished group, from the last save; after SIGTERM
+it saves within the epoch.
 """
 
 import functools
 import json
 import os
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import ml_collections
@@ -22,19 +24,22 @@ from emofuse_jax.parallel.mesh import broadcast_decision, put_with_sharding, rep
 from emofuse_jax.parallel.preemption import Preempted, watch_preemption
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.pooled_scores import make_crossval_results
+from emofuse_jax.scoring.result_types import CrossvalFile, ReplicaResult
 from emofuse_jax.training import progress
 from emofuse_jax.training.checkpoint import store
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.training.checkpoint.saved_config import saved_config
-from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId
-from emofuse_jax.training.crossval.group_state import ReplicaGroup, remove_group_checkpoint
-from emofuse_jax.training.crossval.replica_group import predict_part, train_replica_group
+from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId, take_replica
+from emofuse_jax.training.crossval.replica_group import ReplicaGroup, remove_group_checkpoint
 from emofuse_jax.training.crossval.replica_packing import (
     choose_group_size,
     estimate_device_bytes,
     should_vmap,
 )
 from emofuse_jax.training.crossval.replicas import jit_over_replicas, make_predict_batches, make_train_steps
-from emofuse_jax.training.crossval.saved_results import read_replica_result, read_saved_plan
+from emofuse_jax.training.crossval.saved_results import CrossvalPlan, read_replica_result, read_saved_plan
+from emofuse_jax.training.crossval.search_space import Trial
+from emofuse_jax.training.crossval.train_group import SplitPredictions, predict_split, train_replica_group
 from emofuse_jax.training.experiment import (
     Experiment,
     check_same_config,
@@ -50,8 +55,9 @@ from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
 
 CROSSVAL_MEMORY_HINT = "choose another --workdir, and lower config.data.batch_size or config.crossval.memory"
-PLAN_FIELD_NAMES = {"runs": "folds or seeds", "trials": "trials"}
-"""Parts of a plan beside the config, in words."""
+"""Advice if the devices run out of memory."""
+PLAN_FIELD_NAMES: dict[Literal["runs", "trials"], str] = {"runs": "folds or seeds", "trials": "trials"}
+"""Fields of a plan besides the config, as they are called in messages."""
 
 
 def crossval(
@@ -61,29 +67,42 @@ def crossval(
     seeds: int,
     folds: list[int] | None = None,
     describe_data: Callable[[str, Dataset], None] = skip_data_description,
-) -> dict:
+) -> CrossvalFile:
     """Trains and tests every fold with seeds `config.seed` to `config.seed + seeds - 1`.
 
-    Writes `runs/fold_<i>_seed_<j>/` under `workdir`: `checkpoints/best`, `metrics.jsonl`,
-    `result.json`. The test part of a fold is scored once, with the parameters that its
-    validation part chose, or the last ones where no clips are held out.
+    Writes `crossval.json` (the plan) to `workdir`, and `checkpoints/best`, `metrics.jsonl` and `result.json`
+    of each replica to `runs/fold_<i>_seed_<j>/` in it; does not write `results.json`. The test split of a
+    fold is scored once, with the parameters that are best on its validation split, or with the last ones if
+    no clips are held out.
 
     Args:
-      config: an experiment; `data.fold` and `mesh` are not used.
-      workdir: to write to, and to go on from.
-      seeds: how many.
-      folds: which; all of the protocol by default.
+      config: config of the experiment; `data.fold` and `mesh` are not used.
+      workdir: output directory; resumed if it contains the same cross-validation.
+      seeds: number of seeds.
+      folds: folds to train; by default all folds of the protocol.
       describe_data: called with the directory of each finished replica and the dataset.
 
+    Returns:
+      The contents of `results.json` as a dict (`make_crossval_results`), such as `runs` (result of each fold
+      and seed), `pooled` (scores of all predictions together), `mean` and `sd`.
+
     Raises:
-      ValueError: buckets, no test clips in a fold, a test speaker that was trained on, another config than
-        that of `workdir`, another process at work there, a replica that does not fit a device, or one whose
-        loss is not a number any more: `nonfinite.json` then names the step's clips.
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: if a config field is invalid, if prepared files or a record are damaged, if the config sets
+        several buckets, if a fold has no test clips or shares a speaker between training and test, if
+        `workdir` contains another cross-validation or is used by another process, if a replica does not fit
+        in the memory of a device, or if its loss is NaN or infinite (NonFiniteError; `nonfinite.json` then
+        lists the clips of the step).
+      FileNotFoundError: if the dataset, protocol or fold does not exist, or the workdir of a warm start has
+        no checkpoint.
+      OSError: if a file cannot be read or written.
     """
     base_experiment = open_experiment(config)
     folds = list_folds(base_experiment.dataset, base_experiment.protocol) if folds is None else folds
-    replica_ids = [(fold, config.seed + seed) for fold in folds for seed in range(seeds)]
-    experiments = {replica_id: with_fold_and_seed(base_experiment, *replica_id) for replica_id in replica_ids}
+    replica_ids: list[ReplicaId] = [(fold, config.seed + seed) for fold in folds for seed in range(seeds)]
+    experiments = {
+        replica_id: with_fold_and_seed(base_experiment, *replica_id[:2]) for replica_id in replica_ids
+    }
     for experiment in experiments.values():
         check_fold(experiment)
     plan = read_or_make_plan(workdir, base_experiment.config, replica_ids)
@@ -122,50 +141,90 @@ def crossval(
 
 
 def check_fold(experiment: Experiment) -> None:
-    """ValueError where a fold has nothing to test on, no whole batch to train on, or a speaker in both."""
+    """Checks that a fold can be trained and tested.
+
+    Raises:
+      ValueError: if there are no test clips, fewer training clips than one batch, or a test speaker that is
+        used in training or validation, unless the split is known to leak. Also if the file of the fold is not
+        valid JSON.
+      FileNotFoundError: if the file of the fold does not exist.
+    """
     if not len(experiment.clips["test"]):
         fold_name = f"{experiment.protocol}, fold {experiment.config.data.fold}"
-        raise ValueError(f"{experiment.dataset.path}: {fold_name}: test is empty")
+        raise ValueError(f"{experiment.dataset.path}: {fold_name}: no test clips")
     count_epoch_steps(experiment)
     check_test_speakers_unseen(experiment, make_metadata(experiment))
 
 
 def read_or_make_plan(
-    workdir: str, config: ml_collections.ConfigDict, replica_ids: list[ReplicaId], **extra_fields
-) -> dict:
-    """What `workdir` was begun with, or begins with; ValueError where it holds another cross-validation."""
+    workdir: str,
+    config: ml_collections.ConfigDict,
+    replica_ids: list[ReplicaId],
+    trials: list[Trial] | None = None,
+) -> CrossvalPlan:
+    """Returns the plan of a cross-validation: the saved one if `workdir` has `crossval.json`, else a new one.
+
+    Args:
+      workdir: workdir of the cross-validation.
+      config: config of the experiment.
+      replica_ids: all replicas.
+      trials: trials of a sweep; a saved plan must have the same ones.
+
+    Returns:
+      The plan, a dict: `config` (all fields), `runs` (fold, seed and, in a sweep, trial of each replica) and,
+      in a sweep, `trials`. A saved plan can also have `replicas`, the number of replicas per group.
+
+    Raises:
+      ValueError: if `workdir` contains another cross-validation or sweep, or the saved plan is invalid.
+      OSError: if the saved plan cannot be read.
+    """
     path = os.path.join(workdir, "crossval.json")
-    new_plan = {
+    new_plan: CrossvalPlan = {
         "config": config.to_dict(),
         "runs": [list(replica_id) for replica_id in replica_ids],
-        **extra_fields,
     }
+    if trials is not None:
+        new_plan["trials"] = trials
     if not os.path.exists(path):
         return new_plan
     plan = read_saved_plan(path)
     check_same_config(workdir, saved_config(plan).to_dict(), json.loads(json.dumps(new_plan["config"])))
-    for name in ("runs", *extra_fields):
-        if plan.get(name) != new_plan[name]:
-            raise ValueError(f"{workdir}: holds other {PLAN_FIELD_NAMES[name]}; choose another --workdir")
+    for name in PLAN_FIELD_NAMES:
+        if name in new_plan and plan.get(name) != new_plan[name]:
+            raise ValueError(
+                f"{workdir}: was started with other {PLAN_FIELD_NAMES[name]}; choose another --workdir"
+            )
     return plan
 
 
 def make_context(
     experiments: dict[ReplicaId, Experiment], varying_fields: tuple[str, ...] = ()
 ) -> CrossvalContext:
-    """Loads the corpus onto the devices and makes the programs.
+    """Loads the corpus onto the devices, and creates the programs that all replicas share.
 
-    `varying_fields`: fields of the config in which the replicas differ; the programs take them as arrays.
-    Raises ValueError where the config asks for buckets, or to leave out damaged records.
+    Args:
+      experiments: experiment of each replica.
+      varying_fields: config fields in which the replicas differ; the programs take them as arrays.
+
+    Returns:
+      The context: the experiments, the mesh, all clips on the devices, and the jitted functions that train
+      and predict.
+
+    Raises:
+      ValueError: if the config sets several buckets or skips damaged records, if `config.crossval.mode` is
+        unknown, if a record is damaged (DamagedRecordError), or if a record lacks a field of the batch.
+      OSError: if a shard cannot be opened.
     """
     first_experiment = next(iter(experiments.values()))
     if first_experiment.config.data.buckets != 1:
         raise ValueError(
-            f"config.data.buckets={first_experiment.config.data.buckets}: resident clips all have one shape"
+            f"config.data.buckets={first_experiment.config.data.buckets}: expected 1, because resident clips"
+            " must have one shape"
         )
     if first_experiment.config.data.on_corrupt != "stop":
         raise ValueError(
-            f"config.data.on_corrupt={first_experiment.config.data.on_corrupt}: only emofuse train takes it"
+            f"config.data.on_corrupt={first_experiment.config.data.on_corrupt}: expected stop; only emofuse"
+            " train supports others"
         )
     device_count = (
         jax.device_count() if jax.process_count() > 1 else min(jax.device_count(), len(experiments))
@@ -179,7 +238,7 @@ def make_context(
         mesh=mesh,
         clips=clips,
         data=put_with_sharding(host_data, replicated(mesh)),
-        labels=host_data.label,
+        labels=np.asarray(host_data.label),
         is_vmapped=should_vmap(first_experiment.config.crossval.mode, first_experiment.model, host_data),
         train_steps=jit_over_replicas(
             make_train_steps(first_experiment.model, first_experiment.config), mesh, donate_argnums=(1,)
@@ -192,7 +251,10 @@ def make_context(
 def split_into_groups(
     context: CrossvalContext, replica_ids: list[ReplicaId], group_size: int
 ) -> list[list[ReplicaId]]:
-    """Splits runs into groups of `group_size`; one that does not fill the devices repeats its last run."""
+    """Splits replicas into groups of `group_size`, and returns the replicas of each group.
+
+    A group that does not fill all devices repeats its last replica until it does.
+    """
     groups, device_count = (
         [replica_ids[start : start + group_size] for start in range(0, len(replica_ids), group_size)],
         context.mesh.size,
@@ -210,18 +272,27 @@ def train_replica_groups(
     get_result_path: Callable[[str, ReplicaId], str],
     write_results: Callable[[CrossvalContext, ReplicaGroup, str], None],
 ) -> None:
-    """Trains the runs, `group_size` at a time, and writes what they reached; skips finished groups.
+    """Trains replicas in groups, and writes their results; finished groups are skipped.
 
     Args:
-      context, replica_ids: what to train.
-      group_size: runs in a group.
-      workdir: to save to, and to go on from.
-      should_stop: of parallel/preemption.py; asked between calls of a program, and when a group is written.
-      get_result_path: where, under `workdir`, the result of a run lies when it is whole.
-      write_results: writes the results of a group's runs under `workdir`.
+      context: data and programs.
+      replica_ids: replicas to train.
+      group_size: number of replicas in a group.
+      workdir: output directory, resumed if it contains a saved group.
+      should_stop: `should_stop` of parallel/preemption.py; called between program calls and after each group.
+      get_result_path: returns the path of a replica's result, which exists once the replica is finished.
+      write_results: writes the results of the replicas of a group to `workdir`.
+
+    Raises:
+      Preempted: after `should_stop` returned True and the state was saved.
+      ValueError: if a device runs out of memory, if the loss or a parameter of a replica is NaN or infinite
+        (NonFiniteError), if a warm start is invalid, if the saved group is damaged, or if no validation clip
+        of a replica has a label. Also if `write_results` raises it.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      OSError: if the state or a result cannot be written.
     """
     groups, epochs = split_into_groups(context, replica_ids, group_size), context.config.train.epochs
-    clips_per_epoch = group_size * context.steps * context.config.data.batch_size
+    clips_per_epoch = group_size * context.max_epoch_steps * context.config.data.batch_size
     progress_line = progress.show_progress(
         epochs * len(groups), 0, clips_per_epoch, context.config.name, active=is_first_process()
     )
@@ -230,6 +301,10 @@ def train_replica_groups(
         progress_line as report_progress,
         explain_oom(lambda: estimate_device_bytes(context, replicas_per_device), CROSSVAL_MEMORY_HINT),
     ):
+
+        def report_epoch(previous_epochs: int, group: ReplicaGroup) -> None:
+            report_progress(previous_epochs + group.finished_epochs)
+
         for group_number, group_replica_ids in enumerate(groups):
             if not broadcast_decision(
                 all(os.path.exists(get_result_path(workdir, replica_id)) for replica_id in group_replica_ids)
@@ -238,13 +313,13 @@ def train_replica_groups(
                     context,
                     group_replica_ids,
                     workdir,
-                    lambda current_group, n=group_number: report_progress(n * epochs + current_group.epochs),
+                    functools.partial(report_epoch, group_number * epochs),
                     should_stop,
                 )
                 write_results(context, group, workdir)
             if should_stop():
                 raise Preempted(
-                    f"{workdir}: saved, {group_number + 1} of {len(groups)} replica groups are done"
+                    f"{workdir}: saved, {group_number + 1} of {len(groups)} replica groups are finished"
                 )
 
 
@@ -255,14 +330,22 @@ def write_group_results(
     *,
     describe_data: Callable[[str, Dataset], None],
 ) -> None:
-    """Tests the replicas of a trained group and writes what they reached."""
+    """Tests the replicas of a trained group, and writes the results of each one.
+
+    The files are `checkpoints/best`, `metrics.jsonl` and `result.json` in the directory of the replica
+    (`replica_directory`), and those of `describe_data(directory, dataset)`.
+
+    Raises:
+      ValueError: if no test clip of a fold has a label.
+      OSError: if a file cannot be written.
+    """
     test_predictions, best_model = (
-        predict_part(context, group.replica_ids, group.best_model, "test"),
+        predict_split(context, group.replica_ids, group.best_model, "test"),
         to_host(group.best_model),
     )
     for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
         directory = replica_directory(workdir, replica_id)
-        write_replica(context, group, i, jax.tree.map(lambda x, i=i: x[i], best_model), directory)
+        write_replica(context, group, i, take_replica(best_model, i), directory)
         if is_first_process():
             describe_data(directory, context.experiments[replica_id].dataset)
             write_json(
@@ -274,24 +357,41 @@ def write_group_results(
 def write_replica(
     context: CrossvalContext, group: ReplicaGroup, i: int, model: tuple[Params, Params], directory: str
 ) -> None:
-    """A replica's checkpoint and history."""
+    """Writes `checkpoints/best` and `metrics.jsonl` of replica `i` of a group to `directory`.
+
+    Raises:
+      OSError: if the files cannot be written.
+      ValueError: if an existing `metrics.jsonl` or the file of the fold is invalid.
+    """
     experiment, tracker = context.experiments[group.replica_ids[i]], group.trackers[i]
     params, model_state = put_with_sharding(model, replicated(context.mesh))
-    replica_metadata = make_metadata(experiment) | {
+    replica_metadata: CheckpointMetadata = {
+        **make_metadata(experiment),
         "step": tracker.best_step,
         "temperature": tracker.temperature,
     }
     store.save_model(directory, params, model_state, replica_metadata)
     writer = MetricWriter(directory, resume_step=0, active=is_first_process())
     for row in group.histories[i]:
-        writer.write(row["step"], "epoch", {name: value for name, value in row.items() if name != "step"})
+        writer.write(
+            int(row["step"]), "epoch", {name: value for name, value in row.items() if name != "step"}
+        )
     writer.close()
 
 
 def make_replica_result(
-    context: CrossvalContext, group: ReplicaGroup, test_predictions: dict, i: int
-) -> dict:
-    """What one replica reached on the test part of its fold, and every answer."""
+    context: CrossvalContext, group: ReplicaGroup, test_predictions: SplitPredictions, i: int
+) -> ReplicaResult:
+    """Returns the contents of `result.json` of replica `i` of a group; writes nothing.
+
+    Returns:
+      A dict: `fold`, `seed`, `validation` (`ua`), `test` (`ua`, `wa`, `wf1`), `best_step`, `temperature`,
+      `epochs` (their number), and lists with one entry per test clip: `clips` (clip_ids), `speakers`,
+      `labels` and `probabilities`.
+
+    Raises:
+      ValueError: if no test clip has a label.
+    """
     (fold, seed), experiment = group.replica_ids[i], context.experiments[group.replica_ids[i]]
     dataset, clips = experiment.dataset, experiment.clips["test"]
     clip_ids = [dataset.clip_ids[clip] for clip in clips]
@@ -300,7 +400,7 @@ def make_replica_result(
         "fold": fold,
         "seed": seed,
         "validation": {"ua": group.trackers[i].best_ua},
-        "test": {name: scores[name] for name in ("ua", "wa", "wf1")},
+        "test": {"ua": scores["ua"], "wa": scores["wa"], "wf1": scores["wf1"]},
         "best_step": group.trackers[i].best_step,
         "temperature": group.trackers[i].temperature,
         "epochs": len(group.histories[i]),
@@ -311,8 +411,16 @@ def make_replica_result(
     }
 
 
-def read_replica_results(context: CrossvalContext, workdir: str) -> list[dict]:
-    """The results of all runs, in their order."""
+def read_replica_results(context: CrossvalContext, workdir: str) -> list[ReplicaResult]:
+    """Reads the `result.json` of each replica.
+
+    Returns:
+      One dict per replica, in the order of the context (`make_replica_result`).
+
+    Raises:
+      ValueError: if one of the files is invalid; the message names the file and the field.
+      OSError: if one of the files does not exist or cannot be read.
+    """
     num_classes = len(next(iter(context.experiments.values())).dataset.classes)
     return [
         read_replica_result(replica_result_path(workdir, replica_id), num_classes)
@@ -321,10 +429,10 @@ def read_replica_results(context: CrossvalContext, workdir: str) -> list[dict]:
 
 
 def replica_directory(workdir: str, replica_id: ReplicaId) -> str:
-    """Where the checkpoint and the history of a fold and seed lie."""
+    """Returns `<workdir>/runs/fold_<i>_seed_<j>`, the directory of all files of a replica."""
     return os.path.join(workdir, "runs", f"fold_{replica_id[0]}_seed_{replica_id[1]}")
 
 
 def replica_result_path(workdir: str, replica_id: ReplicaId) -> str:
-    """Where a run's result lies when it is whole."""
+    """Returns the path of a replica's `result.json`; the file exists once the replica is finished."""
     return os.path.join(replica_directory(workdir, replica_id), "result.json")

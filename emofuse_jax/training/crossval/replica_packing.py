@@ -1,4 +1,6 @@
-"""How many replicas run side by side: by the kind of model, and by the memory of a device."""
+"""Chooses how many replicas run at the same time, from the kind of model and the device memory."""
+
+import sys
 
 import jax
 import numpy as np
@@ -9,19 +11,24 @@ from emofuse_jax.parallel.memory import BYTES_PER_GB, program_memory_bytes, usab
 from emofuse_jax.training.crossval.context import CrossvalContext
 from emofuse_jax.training.crossval.replicas import replica_sharding
 from emofuse_jax.types import Batch
-from emofuse_jax.utils.progress_bar import console
 
 REPLICA_MODES = ("auto", "vmap", "loop")
+"""Values of `config.crossval.mode`."""
 CPU_CACHE_BYTES = 24e6
-"""Bytes of parameters, gradients and moments that a CPU's core has near: more replicas at a time run slower,
-bound by memory (a network of 783,000 parameters: 9,800 clips/s one at a time, 7,700 with 15)."""
+"""Bytes of parameters, gradients and moments that fit in the cache of a CPU core. More replicas at a time are
+slower, limited by memory bandwidth (a network of 783,000 parameters: 9,800 clips/s with one at a time, 7,700
+with 15)."""
 
 
 def should_vmap(mode: str, model: Model, batch: Batch) -> bool:
-    """Whether a device's replicas are vmapped, an epoch a call; ValueError on an unknown mode.
+    """Returns True if the replicas of a device are vmapped, with one call per epoch, else False.
 
-    `auto`: unless the model has convolutions. Vmapped, their kernels become grouped convolutions, slow on a
-    CPU and no gain on an accelerator that one replica fills; in a loop they are 20 times slower on a CPU.
+    `mode` is `vmap` (always), `loop` (never) or `auto`, which vmaps models without convolutions. Under vmap,
+    convolution kernels become grouped convolutions, which are slow on a CPU and bring nothing on an
+    accelerator that a single replica fills. Inside a loop over steps they are 20 times slower on a CPU.
+
+    Raises:
+      ValueError: if the mode is unknown.
     """
     if mode not in REPLICA_MODES:
         raise ValueError(f"config.crossval.mode={mode!r}: expected one of {', '.join(REPLICA_MODES)}")
@@ -29,16 +36,21 @@ def should_vmap(mode: str, model: Model, batch: Batch) -> bool:
 
 
 def has_convolutions(model: Model, batch: Batch) -> bool:
-    """Whether scoring convolves."""
+    """Returns True if the forward pass of the model contains a convolution."""
     abstract_variables = jax.eval_shape(model.init, jax.random.key(0))
     jaxpr = jax.make_jaxpr(lambda *inputs: model.apply(*inputs)[0].logits)(*abstract_variables, batch)
     return "conv_general_dilated" in str(jaxpr)
 
 
 def choose_group_size(context: CrossvalContext) -> int:
-    """Replicas to train at a time; what they take is read from the compiled program, and said.
+    """Returns the number of replicas to train at a time, and prints it with its memory use.
 
-    Raises ValueError where not even one fits a device.
+    The memory use is read from the compiled program. The first process prints one line to stderr.
+
+    Raises:
+      ValueError: if a single replica does not fit in the memory of a device, if a warm start is invalid, or
+        if a field of the config is invalid.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
     """
     device_count, replica_count = context.mesh.shape["replica"], len(context.experiments)
     limit_bytes = context.config.crossval.memory * BYTES_PER_GB or usable_device_bytes()
@@ -50,10 +62,10 @@ def choose_group_size(context: CrossvalContext) -> int:
     while (used_bytes := estimate_device_bytes(context, replicas_per_device)) > limit_bytes:
         if replicas_per_device == 1:
             raise ValueError(
-                f"a replica takes {used_bytes / BYTES_PER_GB:.2f} GB of a device's"
-                f" {limit_bytes / BYTES_PER_GB:.2f};"
-                " lower data.batch_size, or use more devices' memory with emofuse train; on a CPU, whose"
-                " cores are devices, JAX_NUM_CPU_DEVICES=1 may help"
+                f"a replica needs {used_bytes / BYTES_PER_GB:.2f} GB, but a device has"
+                f" {limit_bytes / BYTES_PER_GB:.2f} GB;"
+                " lower config.data.batch_size, or use emofuse train, which splits a batch over several"
+                " devices; on a CPU, where each core is a device, set JAX_NUM_CPU_DEVICES=1"
             )
         replicas_per_device = min(
             replicas_per_device - 1, max(1, int(replicas_per_device * limit_bytes / used_bytes))
@@ -61,25 +73,32 @@ def choose_group_size(context: CrossvalContext) -> int:
     group_count = -(-replica_count // (device_count * replicas_per_device))
     replicas_per_device = -(-replica_count // (device_count * group_count))
     if is_first_process():
-        arrangement = "side by side" if replicas_per_device > 1 else "one after the other"
-        console.print(
+        arrangement = "in parallel" if replicas_per_device > 1 else "one after the other"
+        print(
             f"{replica_count} replicas on {device_count} {jax.default_backend()} devices,"
             f" {replicas_per_device} at a time on each, {arrangement}:"
-            f" {used_bytes / BYTES_PER_GB:.2f} GB of {limit_bytes / BYTES_PER_GB:.2f} GB a device"
+            f" {used_bytes / BYTES_PER_GB:.2f} GB of {limit_bytes / BYTES_PER_GB:.2f} GB per device",
+            file=sys.stderr,
         )
     return -(-replica_count // group_count)
 
 
 def estimate_device_bytes(context: CrossvalContext, replicas_per_device: int) -> int:
-    """Bytes that `replicas_per_device` replicas take on a device: data, program, and the best parameters
-    beside."""
+    """Returns the bytes that `replicas_per_device` replicas need on one device.
+
+    Includes the data, the program, and a copy of the best parameters.
+
+    Raises:
+      ValueError: if a warm start or a field of the config is invalid.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+    """
     return program_memory_bytes(
         lower_train_steps(context, replicas_per_device).compile()
     ) + replicas_per_device * replica_parameter_bytes(context)
 
 
 def replica_parameter_bytes(context: CrossvalContext) -> int:
-    """Bytes of a replica's parameters and model state."""
+    """Returns the bytes of the parameters and the model state of one replica."""
     abstract_variables = jax.eval_shape(
         next(iter(context.experiments.values())).model.init, jax.random.key(0)
     )
@@ -87,12 +106,19 @@ def replica_parameter_bytes(context: CrossvalContext) -> int:
 
 
 def lower_train_steps(context: CrossvalContext, replicas_per_device: int) -> jax.stages.Lowered:
-    """The program of a call of `context.train_steps` for `replicas_per_device` replicas on every device."""
+    """Returns the lowered program of `context.train_steps`, before it is compiled.
+
+    It is for `replicas_per_device` replicas on each device.
+
+    Raises:
+      ValueError: if a warm start or a field of the config is invalid.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+    """
     replica_id, replica_count = (
         next(iter(context.experiments)),
         replicas_per_device * context.mesh.shape["replica"],
     )
-    steps = context.steps if context.is_vmapped else 1
+    steps = context.max_epoch_steps if context.is_vmapped else 1
     row_indices = np.zeros((1, steps, context.config.data.batch_size), np.int32)
     replica_arguments = (
         context.make_initial_states([replica_id]),

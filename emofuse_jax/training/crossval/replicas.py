@@ -1,7 +1,7 @@
-"""Programs over replicas, the folds and seeds of a protocol: each has its own parameters, all share the data.
+"""Programs over replicas (folds and seeds of a protocol): each has separate parameters, all share the data.
 
-Stacked arrays have the replicas in front and are sharded over the mesh's `replica` axis; the replicas of one
-device are vmapped, a single one is not, since vmapped convolutions become grouped ones.
+Stacked arrays have the replica axis first, sharded over the mesh axis `replica`. The replicas of one device
+are vmapped; a single one is not, because vmapped convolutions become grouped convolutions.
 """
 
 import dataclasses
@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, PyTree
+from ml_collections import ConfigDict
 
 from emofuse_jax.data.resident import take_rows
 from emofuse_jax.losses.cross_entropy import label_weight
@@ -20,29 +20,40 @@ from emofuse_jax.models.build import Model
 from emofuse_jax.parallel.xla_options import step_options
 from emofuse_jax.scoring import metrics
 from emofuse_jax.training.optimizer import make_optimizer
-from emofuse_jax.training.step import make_eval_step, make_train_step, select_epoch_sums
+from emofuse_jax.training.step import EpochSums, make_eval_step, make_train_step, select_epoch_sums
 from emofuse_jax.types import Batch, Params, TrainState
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ReplicaInputs:
-    """What a replica has of its own beside its state."""
+    """Inputs of a replica besides its state, which differ between replicas."""
 
     seed: Int[Array, ""]
+    """Seed of augmentation and dropout."""
     total_steps: Int[Array, ""]
-    """Of its whole training, for the schedule."""
+    """Number of steps of the complete training, for the learning-rate schedule."""
     labels: Int[Array, " n"]
-    """What training sees of the label of each resident row; -1 hides it."""
+    """Label of each resident row as seen in training; -1 if hidden."""
     field_values: dict[str, Float[Array, ""]] = dataclasses.field(default_factory=dict)
-    """Fields of the config that are the replica's own, by dotted name."""
+    """Values of the config fields that differ between replicas, by dotted name."""
 
 
-def make_train_steps(model: Model, config) -> Callable:
-    """Makes the pure `(data, state, replica, rows [k b], step_mask [k]) -> (state, sums)` of one replica.
+TrainSteps = Callable[
+    [Batch, TrainState, ReplicaInputs, Int[Array, "k b"], Bool[Array, " k"]], tuple[TrainState, EpochSums]
+]
+"""Function `(data, state, replica, rows, step_mask) -> (state, sums)`."""
+PredictBatches = Callable[[Batch, Params, Params, Int[Array, "k b"]], dict[str, Array]]
+"""Function `(data, params, model_state, rows) -> outputs`."""
 
-    It takes k steps. A step whose mask is False changes nothing: replicas have epochs of different lengths,
-    and stop early.
+
+def make_train_steps(model: Model, config: ConfigDict) -> TrainSteps:
+    """Returns the pure training function of one replica.
+
+    `(data, state, replica, rows [k b], step_mask [k]) -> (state, sums)` runs k steps on the rows of `data`
+    (all clips), and returns the new state and the sums over the steps, a dict of `loss` and `confusion`. It
+    raises ValueError, when it is first called, if a field of the config is invalid. A step whose mask is
+    False changes nothing, because replicas have epochs of different lengths and can stop early.
     """
 
     def train_step(
@@ -51,7 +62,7 @@ def make_train_steps(model: Model, config) -> Callable:
         replica: ReplicaInputs,
         rows: Int[Array, " b"],
         is_active: Bool[Array, ""],
-    ):
+    ) -> tuple[TrainState, EpochSums]:
         label = replica.labels[rows]
         batch = dataclasses.replace(take_rows(data, rows), label=label, label_mask=label >= 0)
         replica_config = with_traced_fields(config, replica.field_values)
@@ -63,8 +74,16 @@ def make_train_steps(model: Model, config) -> Callable:
             lambda new, old: jnp.where(is_active, new, old), (new_state, sums), (state, zero_sums)
         )
 
-    def train_steps(data, state, replica, rows, step_mask):
-        def scan_step(state, x):
+    def train_steps(
+        data: Batch,
+        state: TrainState,
+        replica: ReplicaInputs,
+        rows: Int[Array, "k b"],
+        step_mask: Bool[Array, " k"],
+    ) -> tuple[TrainState, EpochSums]:
+        def scan_step(
+            state: TrainState, x: tuple[Int[Array, " b"], Bool[Array, ""]]
+        ) -> tuple[TrainState, EpochSums]:
             return train_step(data, state, replica, *x)
 
         state, sums = _scan(scan_step, state, (rows, step_mask))
@@ -73,8 +92,14 @@ def make_train_steps(model: Model, config) -> Callable:
     return train_steps
 
 
-def with_traced_fields(config, field_values: dict[str, Float[Array, ""]]):
-    """A copy of a config with arrays, traced ones too, in place of numbers."""
+def with_traced_fields(config: ConfigDict, field_values: dict[str, Float[Array, ""]]) -> ConfigDict:
+    """Returns a copy of a config with the arrays of `field_values`, also traced ones, in place of numbers.
+
+    `field_values` has the arrays by the dotted names of the fields.
+
+    Raises:
+      AttributeError: if the config has no section of this name.
+    """
     new_config = type(config)(config.to_dict())
     for name, value in field_values.items():
         *section_names, field = name.split(".")
@@ -84,16 +109,22 @@ def with_traced_fields(config, field_values: dict[str, Float[Array, ""]]):
     return new_config
 
 
-def make_predict_batches(model: Model) -> Callable:
-    """The pure `(data, params, model_state, rows [k b]) -> answers` of one replica, in k batches.
+def make_predict_batches(model: Model) -> PredictBatches:
+    """Returns the pure prediction function of one replica.
 
-    `confusion` [c c], `loss` and `weight` are sums; `probabilities` [k b c] and `levels` (training/step.py)
-    are of each row, also of padded ones.
+    `(data, params, model_state, rows [k b]) -> outputs` predicts k batches of rows of `data` (all clips). The
+    outputs are a dict: the sums `confusion` [c c], `loss` and `weight` over the batches; and for each row,
+    also for padded ones, `probabilities` [k b c] and `levels`, the probabilities of each separate classifier
+    of a stream or part of the clip, or None if the fusion has none (training/step.py).
     """
     eval_step = make_eval_step(model)
 
-    def predict_batches(data: Batch, params: Params, model_state: Params, rows: Int[Array, "k b"]):
-        def predict_batch(carry, batch_rows):
+    def predict_batches(
+        data: Batch, params: Params, model_state: Params, rows: Int[Array, "k b"]
+    ) -> dict[str, Array]:
+        def predict_batch(
+            carry: tuple[()], batch_rows: Int[Array, " b"]
+        ) -> tuple[tuple[()], tuple[dict[str, Array], dict[str, Array | None]]]:
             batch = take_rows(data, batch_rows)
             outputs = eval_step(params, model_state, batch)
             probabilities = outputs["probabilities"]
@@ -111,19 +142,23 @@ def make_predict_batches(model: Model) -> Callable:
     return predict_batches
 
 
-def jit_over_replicas(function: Callable, mesh: Mesh, *, donate_argnums: tuple[int, ...] = ()) -> Callable:
-    """Jits `function(data, *replica_arguments)`, whose arguments after `data` are stacked over replicas.
+def jit_over_replicas(
+    function: Callable[..., PyTree], mesh: Mesh, *, donate_argnums: tuple[int, ...] = ()
+) -> jax.stages.Wrapped:
+    """Returns the jitted `function(data, *replica_arguments)`, with stacked arguments for all replicas.
 
-    Each device computes its own replicas alone.
+    Only `data` is not stacked; it is the same on every device. Each device computes only its part of the
+    replicas. The outputs are stacked too. The number of replicas must be a multiple of the number of devices;
+    otherwise the jitted function raises ValueError.
     """
 
-    def run_on_device(data, *replica_arguments):
+    def run_on_device(data: Batch, *replica_arguments: PyTree) -> PyTree:
         if jax.tree.leaves(replica_arguments)[0].shape[0] == 1:
             outputs = function(data, *jax.tree.map(lambda x: x[0], replica_arguments))
             return jax.tree.map(lambda x: x[None], outputs)
         return jax.vmap(function, in_axes=(None, *(0 for _ in replica_arguments)))(data, *replica_arguments)
 
-    def program(data, *replica_arguments):
+    def program(data: Batch, *replica_arguments: PyTree) -> PyTree:
         specs = (P(), *(P("replica") for _ in replica_arguments))
         sharded_function = jax.shard_map(
             run_on_device, mesh=mesh, in_specs=specs, out_specs=P("replica"), check_vma=False
@@ -134,21 +169,29 @@ def jit_over_replicas(function: Callable, mesh: Mesh, *, donate_argnums: tuple[i
 
 
 def select_better(is_better: Bool[Array, " r"], new: PyTree, old: PyTree) -> PyTree:
-    """Of each replica the new arrays where they are better."""
+    """Returns a tree of arrays: the entries of `new` for replicas with `is_better` True, else those of `old`.
 
-    def choose(a, b):
+    The first axis of all arrays has the r replicas.
+    """
+
+    def choose(a: Float[Array, "r ..."], b: Float[Array, "r ..."]) -> Float[Array, "r ..."]:
         return jnp.where(is_better.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
 
     return jax.tree.map(choose, new, old)
 
 
 def replica_sharding(mesh: Mesh) -> NamedSharding:
-    """Replicas over their axis."""
+    """Returns the sharding that splits the first axis over the mesh axis `replica`."""
     return NamedSharding(mesh, P("replica"))
 
 
-def _scan(step: Callable, carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
-    """`lax.scan`; a single step is no loop, in which XLA's CPU backend runs convolutions slowly."""
+def _scan(
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, inputs: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Returns the carry and the stacked outputs of `lax.scan`; a single step is run without a loop.
+
+    XLA's CPU backend runs convolutions slowly in a loop.
+    """
     if jax.tree.leaves(inputs)[0].shape[0] > 1:
         return jax.lax.scan(step, carry, inputs)
     carry, output = step(carry, jax.tree.map(lambda x: x[0], inputs))

@@ -1,45 +1,81 @@
-"""What a cross-validation or a search wrote, read back and checked: `crossval.json`, `result.json`."""
+"""Reads and validates the files of a cross-validation or a sweep: `crossval.json` and `result.json`."""
+
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
+from emofuse_jax.scoring.result_types import ReplicaResult
 from emofuse_jax.training.checkpoint.saved_config import saved_config
+from emofuse_jax.training.crossval.search_space import Trial
+from emofuse_jax.types import ConfigFields
 from emofuse_jax.utils.files import read_json_object
 
-RESULT_FIELDS = {"fold": int, "seed": int, "validation": dict, "test": dict}
-RESULT_FIELDS |= dict.fromkeys(("clips", "speakers", "labels", "probabilities"), list)
+RESULT_FIELDS: dict[str, type] = {
+    **{"fold": int, "seed": int, "validation": dict, "test": dict},
+    **dict.fromkeys(("clips", "speakers", "labels", "probabilities"), list),
+}
+"""Fields of a `result.json` with their types."""
 SCORE_NAMES = ("ua", "wa", "wf1")
 
 
-def read_saved_plan(path: str) -> dict:
-    """The plan that a workdir was begun with: `config`, `runs`, and `replicas` once their number is chosen.
+class CrossvalPlan(TypedDict):
+    """Contents of crossval.json: what a cross-validation or a sweep trains."""
+
+    config: ConfigFields
+    """Every field of the config."""
+    runs: list[list[int]]
+    """Fold, seed and, in a sweep, trial of each replica."""
+    trials: NotRequired[list[Trial]]
+    """Trials of a sweep."""
+    replicas: NotRequired[int]
+    """Number of replicas per group, once it is chosen."""
+
+
+def read_saved_plan(path: str) -> CrossvalPlan:
+    """Reads the plan of a workdir (`crossval.json`).
+
+    Returns:
+      The plan, a dict: `config` (all fields), `runs` (fold, seed and, in a sweep, trial of each replica), in
+      a sweep `trials`, and `replicas` (number of replicas per group) once it is chosen.
 
     Raises:
-      ValueError: no such plan; names the file and the field.
+      ValueError: if the file is not a valid plan; names the file and the field.
+      OSError: if the file cannot be read.
     """
     plan = read_json_object(path, config=dict, runs=list)
     group_size = plan.get("replicas", 0)
     if type(group_size) is not int or group_size < 0:
         raise ValueError(
-            f"{path}: field replicas: {str(group_size)[:60]}, expected how many run side by side"
+            f"{path}: field replicas: {str(group_size)[:60]}, expected the number of replicas per group"
         )
     try:
         saved_config(plan)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return plan
+    return cast(CrossvalPlan, plan)
 
 
-def read_replica_result(path: str, num_classes: int) -> dict:
-    """The result of a run on clips of so many classes.
+def read_replica_result(path: str, num_classes: int) -> ReplicaResult:
+    """Reads the `result.json` of a replica.
+
+    Args:
+      path: path of the file.
+      num_classes: number of classes that the probabilities must have.
+
+    Returns:
+      A dict that `make_replica_result` made (training/crossval/crossval.py): `fold`, `seed`, `validation`,
+      `test` (scores), `temperature`, and `clips`, `speakers`, `labels` and `probabilities` per test clip.
 
     Raises:
-      ValueError: not what `make_replica_result` gives; names the file and the field.
+      ValueError: if a field is missing or invalid; names the file and the field.
+      OSError: if the file cannot be read.
     """
-    result = read_json_object(path, **RESULT_FIELDS)
+    result = cast(ReplicaResult, read_json_object(path, **RESULT_FIELDS))
     clip_count = len(result["clips"])
-    for field in ("clips", "speakers"):
-        if len(result[field]) != clip_count or not all(isinstance(entry, str) for entry in result[field]):
-            raise ValueError(f"{path}: field {field}: expected {clip_count} names")
+    text_lists: dict[str, list[str]] = {"clips": result["clips"], "speakers": result["speakers"]}
+    for field, entries in text_lists.items():
+        if len(entries) != clip_count or not all(isinstance(entry, str) for entry in entries):
+            raise ValueError(f"{path}: field {field}: expected {clip_count} strings")
     labels = _validate_numbers(path, "labels", result["labels"], (clip_count,))
     if not np.isin(labels, np.arange(-1, num_classes)).all():
         raise ValueError(f"{path}: field labels: expected -1 to {num_classes - 1}")
@@ -50,11 +86,11 @@ def read_replica_result(path: str, num_classes: int) -> dict:
 
 
 def _validate_numbers(path: str, field: str, values: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Finite ones in this shape; ValueError where they are not."""
+    """Returns the values as an array; raises ValueError if they are not finite numbers of this shape."""
     try:
         array = np.asarray(values)
     except (OverflowError, ValueError):  # rows of different lengths
         array = np.asarray(None)
     if array.shape != shape or array.dtype.kind not in "if" or not np.isfinite(array).all():
-        raise ValueError(f"{path}: field {field}: expected finite numbers, {list(shape)}")
+        raise ValueError(f"{path}: field {field}: expected finite numbers of shape {list(shape)}")
     return array

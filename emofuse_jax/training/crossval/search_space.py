@@ -1,28 +1,40 @@
-"""Settings to try: drawn from ranges of a config's fields, or listed in a file."""
+"""Creates the trials of a sweep: drawn from ranges of config fields, or read from a file."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ml_collections
 import numpy as np
 
-from emofuse_jax.utils.files import load_json
+from emofuse_jax.utils.files import JsonValue, load_json
 
 SEARCH_METHODS = ("sobol", "random")
+"""Methods of `draw_trials`."""
 
 Trial = dict[str, object]
-"""Values of config fields by dotted name."""
+"""Values of config fields, by dotted name."""
+ToValue = Callable[[float], object]
+"""Function from [0, 1) to values of a range."""
 
 
 def draw_trials(space: Sequence[str], count: int, *, method: str, seed: int) -> list[Trial]:
-    """`count` settings from ranges, each written `field=low:high`, `field=log:low:high` or `field=a,b,c`.
+    """Draws `count` trials from ranges of config fields.
 
-    `sobol` spreads them evenly (scrambled by `seed`; a power of two fills the space best), `random` draws
-    them one by one. A range of whole numbers gives whole numbers.
+    `sobol` covers the ranges evenly (scrambled with `seed`; best if `count` is a power of two), `random`
+    draws independently. A range of two integers gives integers.
+
+    Args:
+      space: ranges, each written as `field=low:high`, `field=log:low:high` or `field=a,b,c`.
+      count: number of trials.
+      method: `sobol` or `random`.
+      seed: seed of the method.
+
+    Returns:
+      One dict per trial: the values of the config fields by dotted name.
 
     Raises:
-      ValueError: a range that cannot be read, no range, a field twice, or an unknown method.
+      ValueError: if the method is unknown, a range is invalid, there are no ranges, or a field appears twice.
     """
     if method not in SEARCH_METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(SEARCH_METHODS)}")
@@ -31,7 +43,7 @@ def draw_trials(space: Sequence[str], count: int, *, method: str, seed: int) -> 
     if not names or len(set(names)) < len(names):
         raise ValueError(f"space: {list(space)}: expected at least one field, each once")
     if method == "sobol":
-        from scipy.stats import qmc  # here, for it takes a second to load
+        from scipy.stats import qmc  # imported here because it takes a second to load
 
         engine = qmc.Sobol(len(ranges), rng=np.random.default_rng(seed))
         points = engine.random_base2(max(0, math.ceil(math.log2(count))))[:count]
@@ -43,8 +55,16 @@ def draw_trials(space: Sequence[str], count: int, *, method: str, seed: int) -> 
     ]
 
 
-def parse_range(text: str) -> tuple:
-    """A field's name, and the function from [0, 1) to its values."""
+def parse_range(text: str) -> tuple[str, ToValue]:
+    """Parses a range such as `field=low:high`.
+
+    Returns:
+      The name of the field, and a function that maps numbers in [0, 1) to values of the range.
+
+    Raises:
+      ValueError: if the text has another form than `field=low:high`, `field=log:low:high` or `field=a,b,c`,
+        or if low and high are not two numbers with low < high (with `log` above 0).
+    """
     name, separator, values = text.partition("=")
     if not (separator and name and values):
         raise ValueError(f"space {text!r}: expected field=low:high, field=log:low:high or field=a,b,c")
@@ -53,10 +73,10 @@ def parse_range(text: str) -> tuple:
         return name, lambda coordinate: choices[int(coordinate * len(choices))]
     is_logarithmic = values.startswith("log:")
     bounds = [parse_value(entry) for entry in values.removeprefix("log:").split(":")]
-    are_numbers = all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in bounds)
-    if not are_numbers or len(bounds) != 2 or not (is_logarithmic - 1) < bounds[0] < bounds[1]:
-        raise ValueError(f"space {text!r}: expected two numbers, the lower one first, above 0 if log")
-    low, high = bounds
+    numbers = [bound for bound in bounds if isinstance(bound, int | float) and not isinstance(bound, bool)]
+    if not len(numbers) == len(bounds) == 2 or not (is_logarithmic - 1) < numbers[0] < numbers[1]:
+        raise ValueError(f"space {text!r}: expected two numbers, low < high, both above 0 for log")
+    low, high = numbers
     if is_logarithmic:
         return name, lambda coordinate: low * (high / low) ** float(coordinate)
     if isinstance(low, int) and isinstance(high, int):
@@ -64,8 +84,8 @@ def parse_range(text: str) -> tuple:
     return name, lambda coordinate: low + float(coordinate) * (high - low)
 
 
-def parse_value(text: str):
-    """A number, true or false, a list, or the word itself."""
+def parse_value(text: str) -> JsonValue:
+    """Returns the value of JSON text (number, true, list, ...), or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -73,17 +93,28 @@ def parse_value(text: str):
 
 
 def read_trials(path: str) -> list[Trial]:
-    """A JSON file with a list of settings, `[{}, {"augment.mixup": 0.0}, ...]`; ValueError on another one."""
-    trials = load_json(path)
-    if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials) or not trials:
-        raise ValueError(f"{path}: expected a list of objects, each the fields of a trial")
-    return trials
+    """Reads a JSON file with a list of trials, such as `[{}, {"augment.mixup": 0.0}]`.
+
+    Returns:
+      One dict per trial: the values of config fields by dotted name. The names are not checked.
+
+    Raises:
+      ValueError: if the file is not valid JSON, or not a non-empty list of objects.
+      OSError: if the file cannot be read.
+    """
+    content = load_json(path)
+    entries = content if isinstance(content, list) else []
+    trials = [entry for entry in entries if isinstance(entry, dict)]
+    if not trials or len(trials) != len(entries):
+        raise ValueError(f"{path}: expected a non-empty list of objects, one per trial")
+    return [dict(trial) for trial in trials]
 
 
 def apply_trial(config: ml_collections.ConfigDict, trial: Trial) -> ml_collections.ConfigDict:
-    """A copy of a config with a trial's values, of the types that the fields have.
+    """Returns a copy of a config with the values of a trial.
 
-    Raises ValueError naming a field that does not exist, or a value of another type.
+    Raises:
+      ValueError: if a field does not exist or a value has the wrong type; names the field.
     """
     new_config = ml_collections.ConfigDict(config.to_dict())
     for name, value in trial.items():

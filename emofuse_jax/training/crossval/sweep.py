@@ -1,8 +1,9 @@
-"""A search over fields of a config: every trial on the same folds and seeds, scored by validation alone.
+"""Searches over config fields: trains every trial on the same folds and seeds, and scores it on validation
+clips.
 
-Replicas of one program (training/crossval/crossval.py) may differ in every number that the training step
-takes as an array; other fields, such as widths and batch sizes, make programs of their own, one after the
-other. The test parts are not looked at. Started again, a search goes on after its last finished group.
+Replicas of one program (training/crossval/crossval.py) can differ in every number that the training step
+takes as an array. Other fields, such as widths and batch sizes, need separate programs, which run one after
+the other. The test splits are not used. An interrupted sweep resumes after its last finished group.
 """
 
 import collections
@@ -11,15 +12,18 @@ import json
 import os
 import statistics
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jaxtyping import Array, Float
 
 from emofuse_jax.parallel.distributed import exclusive_workdir, is_first_process
 from emofuse_jax.parallel.memory import explain_oom
 from emofuse_jax.parallel.mesh import broadcast_decision
 from emofuse_jax.parallel.preemption import watch_preemption
+from emofuse_jax.scoring.result_types import SweepResults, TrialRun, TrialScores
 from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId
 from emofuse_jax.training.crossval.crossval import (
     CROSSVAL_MEMORY_HINT,
@@ -27,36 +31,56 @@ from emofuse_jax.training.crossval.crossval import (
     read_or_make_plan,
     train_replica_groups,
 )
-from emofuse_jax.training.crossval.group_state import ReplicaGroup, remove_group_checkpoint
+from emofuse_jax.training.crossval.replica_group import ReplicaGroup, remove_group_checkpoint
 from emofuse_jax.training.crossval.replica_packing import choose_group_size
 from emofuse_jax.training.crossval.replicas import with_traced_fields
 from emofuse_jax.training.crossval.search_space import Trial, apply_trial
 from emofuse_jax.training.experiment import Experiment, flatten_fields, open_experiment, with_fold_and_seed
 from emofuse_jax.training.optimizer import check_optimizer, make_optimizer
-from emofuse_jax.training.step import init_state, make_train_step
+from emofuse_jax.training.step import StepMetrics, init_state, make_train_step
+from emofuse_jax.types import Batch, PRNGKey, TrainState
 from emofuse_jax.utils.files import read_json_object, write_json
 
 TRAIN_STEP_PREFIXES = ("augment.", "loss.", "optimizer.")
-"""Parts of a config that nothing but the training step reads."""
+"""Sections of a config that only the training step reads."""
 
 
 def sweep(
     config: ml_collections.ConfigDict, workdir: str, trials: list[Trial], *, folds: list[int], seeds: int
-) -> dict:
+) -> SweepResults:
     """Trains every trial on every fold, with seeds `config.seed` to `config.seed + seeds - 1`.
 
+    Writes `crossval.json` (the plan) and `trials/<number>/fold_<i>_seed_<j>.json` (the result of each
+    replica) to `workdir`.
+
+    Args:
+      config: config of the experiment.
+      workdir: output directory; resumed if it contains the same sweep.
+      trials: trials to train.
+      folds: folds to train on.
+      seeds: number of seeds.
+
     Returns:
-      `config`, `protocol`, `corpus`, and `trials`, best first: `number`, `fields`, mean `validation_ua` of
-      the kept epochs, its `sd`, mean `last_ua` of the last five epochs, and the `runs`.
+      A dict: `config` (its name), `protocol`, `corpus`, `folds`, `seeds` (their number) and `trials`, the
+      scores of each trial, with the highest validation UA first (`summarise_trial`).
 
     Raises:
-      ValueError: a field that does not exist, no clips held out, or `workdir` holds another search.
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: if a field does not exist or has an invalid value, if no clips are held out, if `workdir`
+        contains another sweep or is used by another process, if a replica does not fit in the memory of a
+        device, if prepared files or a record are damaged, if no validation clip has a label, or if the loss
+        of a replica is NaN or infinite (NonFiniteError).
+      FileNotFoundError: if the dataset, protocol or fold does not exist, or the workdir of a warm start has
+        no checkpoint.
+      OSError: if a file cannot be read or written.
     """
     base_experiment = open_experiment(config)
     experiments = [open_trial(base_experiment, trial) for trial in trials]
     if not all(experiment.config.data.hold_out for experiment in experiments):
-        raise ValueError("config.data.hold_out=False: a search needs validation clips to choose by")
-    replica_ids = [(f, config.seed + s, k) for k in range(len(trials)) for f in folds for s in range(seeds)]
+        raise ValueError("config.data.hold_out=False: a search needs validation clips; set it to True")
+    replica_ids: list[ReplicaId] = [
+        (f, config.seed + s, k) for k in range(len(trials)) for f in folds for s in range(seeds)
+    ]
     plan = read_or_make_plan(workdir, base_experiment.config, replica_ids, trials=trials)
     with (
         exclusive_workdir(workdir),
@@ -78,16 +102,26 @@ def sweep(
         (summarise_trial(workdir, k, trials[k], replica_ids) for k in range(len(trials))),
         key=lambda row: -row["validation_ua"],
     )
-    summary = {
+    return {
         "config": config.name,
         "protocol": base_experiment.protocol,
         "corpus": base_experiment.dataset.prep["corpus"],
+        "folds": folds,
+        "seeds": seeds,
+        "trials": ranked,
     }
-    return summary | {"folds": folds, "seeds": seeds, "trials": ranked}
 
 
 def open_trial(base_experiment: Experiment, trial: Trial) -> Experiment:
-    """The experiment with a trial's fields; the records and, where it can stay, the model are shared."""
+    """Returns the experiment with the fields of a trial.
+
+    The records are shared. The model is shared too if only fields of the training step change.
+
+    Raises:
+      ValueError: if a field does not exist or has an invalid value, or if the data that a changed field names
+        are invalid.
+      FileNotFoundError: if a changed field names a dataset, protocol or fold that does not exist.
+    """
     config = apply_trial(base_experiment.config, trial)
     check_optimizer(config.optimizer)
     if all(name.startswith(TRAIN_STEP_PREFIXES) for name in trial):
@@ -96,9 +130,15 @@ def open_trial(base_experiment: Experiment, trial: Trial) -> Experiment:
 
 
 def group_trials_by_program(experiments: list[Experiment], trials: list[Trial]) -> list[list[int]]:
-    """Numbers of the trials that one program can train, in the order of their first ones."""
+    """Returns groups of trial numbers; one program can train all trials of a group.
+
+    The groups are in the order of their first trials.
+
+    Raises:
+      ValueError: if the training step of a trial cannot be built from its config.
+    """
     field_names = sorted({name for trial in trials for name in trial})
-    is_traceable: dict[tuple, bool] = {}
+    is_traceable: dict[str, bool] = {}
     trials_by_program = collections.defaultdict(list)
     for k, experiment in enumerate(experiments):
         fields = flatten_fields(experiment.config.to_dict())
@@ -114,7 +154,13 @@ def group_trials_by_program(experiments: list[Experiment], trials: list[Trial]) 
 
 
 def find_varying_fields(experiments: list[Experiment]) -> tuple[str, ...]:
-    """Fields in which the experiments of a group differ."""
+    """Returns the dotted names of the config fields in which the experiments differ.
+
+    The tuple is empty if there are none.
+
+    Raises:
+      IndexError: if there are no experiments.
+    """
     flat_configs = [flatten_fields(experiment.config.to_dict()) for experiment in experiments]
     return tuple(
         name
@@ -124,11 +170,17 @@ def find_varying_fields(experiments: list[Experiment]) -> tuple[str, ...]:
 
 
 def can_trace_field(experiment: Experiment, name: str) -> bool:
-    """Whether the training step can be traced with this field as an array, not as a number of Python."""
+    """Returns True if the training step can take this config field as an array instead of a number.
+
+    Returns False if the field does not exist or is not a float, or if Python code branches on its value.
+
+    Raises:
+      ValueError: if the training step cannot be built from the config.
+    """
     if not isinstance(flatten_fields(experiment.config.to_dict()).get(name), float):
         return False
 
-    def train_one_step(key, batch, value):
+    def train_one_step(key: PRNGKey, batch: Batch, value: Float[Array, ""]) -> tuple[TrainState, StepMetrics]:
         config = with_traced_fields(experiment.config, {name: value})
         tx = make_optimizer(config.optimizer, 100)
         state = init_state(experiment.model, tx, key, experiment.statistics)
@@ -136,7 +188,7 @@ def can_trace_field(experiment: Experiment, name: str) -> bool:
 
     try:
         jax.eval_shape(train_one_step, jax.random.key(0), experiment.model.fake_batch(4), jnp.zeros(()))
-    except TypeError:  # a branch on its value
+    except TypeError:  # Python code branches on its value
         return False
     return True
 
@@ -148,7 +200,17 @@ def train_trials(
     workdir: str,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Trains the runs of trials that share a program, as many at a time as fit, and writes their results."""
+    """Trains the replicas of trials that share a program, and writes their results.
+
+    Does nothing if all results exist. The results are written to `trials/` in `workdir`.
+
+    Raises:
+      Preempted: after `should_stop` returned True and the state was saved.
+      ValueError: if a config field is invalid, a record is damaged, a replica does not fit in the memory of a
+        device, no validation clip has a label, or the loss of a replica is NaN or infinite (NonFiniteError).
+      FileNotFoundError: if a fold, or the checkpoint of a warm start, does not exist.
+      OSError: if a file cannot be read or written.
+    """
     if broadcast_decision(
         all(os.path.exists(trial_result_path(workdir, replica_id)) for replica_id in replica_ids)
     ):
@@ -173,7 +235,13 @@ def train_trials(
 
 
 def write_trial_results(context: CrossvalContext, group: ReplicaGroup, workdir: str) -> None:
-    """Writes the validation history of every run of a group."""
+    """Writes the validation scores and the history of every replica of a group, one JSON file each.
+
+    The files are `trials/<number>/fold_<i>_seed_<j>.json` in `workdir`; only the first process writes them.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
     for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
         validation_uas = [row["validation_ua"] for row in group.histories[i]]
         trial_result = {
@@ -188,10 +256,24 @@ def write_trial_results(context: CrossvalContext, group: ReplicaGroup, workdir: 
             write_json(trial_result_path(workdir, replica_id), trial_result)
 
 
-def summarise_trial(workdir: str, trial_number: int, trial: Trial, replica_ids: list[ReplicaId]) -> dict:
-    """A trial's scores over its runs."""
+def summarise_trial(
+    workdir: str, trial_number: int, trial: Trial, replica_ids: list[ReplicaId]
+) -> TrialScores:
+    """Reads the results of a trial's runs (folds and seeds), and summarises them.
+
+    Returns:
+      A dict: `number` and `fields` of the trial; `validation_ua` and `last_ua` (means over the runs) and `sd`
+      (of `validation_ua`); and `runs`, the result of each run without its history.
+
+    Raises:
+      ValueError: if the result of a run is invalid, or if the trial has no runs.
+      OSError: if the result of a run does not exist or cannot be read.
+    """
     trial_results = [
-        read_json_object(trial_result_path(workdir, replica_id), validation_ua=float, last_ua=float)
+        cast(
+            TrialRun,
+            read_json_object(trial_result_path(workdir, replica_id), validation_ua=float, last_ua=float),
+        )
         for replica_id in replica_ids
         if replica_id[2] == trial_number
     ]
@@ -202,12 +284,19 @@ def summarise_trial(workdir: str, trial_number: int, trial: Trial, replica_ids: 
         "validation_ua": statistics.mean(validation_uas),
         "sd": statistics.stdev(validation_uas) if len(validation_uas) > 1 else 0.0,
         "last_ua": statistics.mean(row["last_ua"] for row in trial_results),
-        "runs": [{name: row[name] for name in row if name != "history"} for row in trial_results],
+        "runs": [_without_history(row) for row in trial_results],
     }
 
 
+def _without_history(row: TrialRun) -> TrialRun:
+    return cast(TrialRun, {name: value for name, value in row.items() if name != "history"})
+
+
 def trial_result_path(workdir: str, replica_id: ReplicaId) -> str:
-    """Where a run's result lies when it is whole."""
+    """Returns `<workdir>/trials/<number>/fold_<i>_seed_<j>.json`, the path of the result of a replica.
+
+    The file exists once the replica is finished. `replica_id` is (fold, seed, trial).
+    """
     return os.path.join(
         workdir, "trials", f"{replica_id[2]:03d}", f"fold_{replica_id[0]}_seed_{replica_id[1]}.json"
     )

@@ -78,7 +78,7 @@ def _load_and_run(path: str) -> None:
     check_encoders(bundle)
     prep_requirements(bundle)
     plan_windows(3.0, bundle)
-    bundle.parity()
+    bundle.measure_parity()
     output = {"probabilities": [1.0 / len(bundle.classes)] * len(bundle.classes)}
     make_prediction(bundle.classes, output, audio_ok=True, video_ok=True)
 

@@ -7,7 +7,7 @@ from data_prep.faces import mtcnn_networks
 from data_prep.settings import record_shape
 from data_prep.workers.pool import PrepJob, process_to_outcome
 from emofuse_jax.data import records
-from emofuse_jax.data.writing.corpus import Clip
+from emofuse_jax.data.writing.corpus import MediaClip
 from tests.data_prep.mutate import mutate
 from tests.data_prep.test_hostile_media import SETTINGS, check_record, make_samples
 from tests.fuzz.damage import read_tree
@@ -29,7 +29,7 @@ def load(folder: str) -> dict[str, bytes]:
     """Name to bytes; the detector's pinned weights, which are pickles, are loaded, and a film is prepared."""
     for name in ("pnet", "rnet", "onet"):
         mtcnn_networks.get_weights(name)
-    clip = Clip("whole", os.path.join(folder, "film.mp4"), 0, "a")
+    clip = MediaClip("whole", os.path.join(folder, "film.mp4"), 0, "a")
     if process_to_outcome(PrepJob(SETTINGS, "fuzz", 2), clip).data is None:
         raise Broken("a whole film was refused")
     return read_tree(folder)
@@ -40,7 +40,7 @@ def attempt(case: dict[str, bytes], seed: int, scratch: str) -> None:
     name, data = mutate(case, seed)
     path = os.path.join(scratch, name)
     pathlib.Path(path).write_bytes(data)
-    clip = Clip(name, path, seed % 2, "a")
+    clip = MediaClip(name, path, seed % 2, "a")
     outcome = process_to_outcome(PrepJob(SETTINGS, "fuzz", 2), clip)
     if "internal error" in outcome.reason:
         raise Broken(outcome.reason)

@@ -1,7 +1,7 @@
-// The windows' answers: which one is shown, and how they read as CSV.
+// Predictions of the windows: selects the one to show and converts them to CSV.
 
 export function at(answers, second) {
-  // The last that began: where two overlap, the newer one.
+  // The last window that started at or before `second`; of two overlapping windows, the newer one.
   let found = null;
   for (const answer of answers) if (answer.start <= second + 1e-6) found = answer;
   return found ?? answers[0] ?? null;
@@ -28,7 +28,7 @@ function cell(value) {
 }
 
 export function events(text) {
-  // Server-sent events that are whole, and how many characters they take.
+  // Returns the complete server-sent events in `text`, and the number of characters that they take.
   const found = [];
   let from = 0;
   for (let end; (end = text.indexOf("\n\n", from)) >= 0; from = end + 2) {

@@ -1,4 +1,4 @@
-// Pictures on canvases, in the colours of the page.
+// Draws on canvases, in the colours of the page.
 
 const ROW = 26, GAP = 4, AXIS = 22;
 
@@ -21,7 +21,7 @@ function left(context, classes) {
   return Math.ceil(Math.max(...classes.map((name) => context.measureText(name).width))) + 10;
 }
 
-// A row per class; in each window a bar as high as its probability, full colour for the strongest.
+// Draws one row per class, with a bar per window as high as the probability; the top class is opaque.
 export function timeline(canvas, answers, classes, seconds, now) {
   const { context, width, height } = sized(canvas, classes.length * (ROW + GAP) + AXIS);
   const first = left(context, classes), scale = (width - first - 8) / Math.max(seconds, 1e-6);
@@ -69,7 +69,7 @@ function ticks(context, seconds, first, scale, height) {
   }
 }
 
-// The spectrogram, low notes below, and colour where the model listened more than evenly.
+// Draws the spectrogram, low frequencies at the bottom, coloured where attention is above uniform.
 export function sound(canvas, details) {
   const { context, width, height } = sized(canvas, 0);
   const [columns, rows] = details.shape, levels = atob(details.levels);
@@ -99,7 +99,7 @@ function heat(context, attention, width, height) {
   context.globalAlpha = 1;
 }
 
-// The face nearest in time, with what is said of it.
+// Draws the box of the face nearest in time, with the predicted label.
 export function face(canvas, video, answer, second) {
   const { context, width, height } = sized(canvas, 0);
   const faces = answer?.details?.faces;

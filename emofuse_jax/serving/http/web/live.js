@@ -1,4 +1,4 @@
-// Webcam and microphone to WS /v1/live (protocol: emofuse_jax/serving/http/live_protocol.py).
+// Sends webcam and microphone to WS /v1/live (protocol: emofuse_jax/serving/http/live_protocol.py).
 
 const RATE = 16000, PICTURES = 10, CHUNK = 1600, SOUND = 1, PICTURE = 2;
 
@@ -10,7 +10,7 @@ function message(kind, second, bytes) {
   return whole;
 }
 
-// `told` has `window`, `answer`, `failed` and `closed`; gives a function that stops.
+// `told` has the callbacks `window`, `clock`, `answer`, `failed` and `closed`. Returns a function that stops the session.
 export async function live(video, asked, told) {
   const stream = await navigator.mediaDevices.getUserMedia({
     audio: { channelCount: 1 }, video: { width: { ideal: 640 }, facingMode: "user" } });
@@ -46,7 +46,7 @@ export async function live(video, asked, told) {
     let samples = [], sent = null;
     heard.port.onmessage = ({ data }) => {
       if (stopped) return;
-      sent ??= (performance.now() - zero) / 1000 - data.length / RATE; // the clock of its first sample
+      sent ??= (performance.now() - zero) / 1000 - data.length / RATE; // time of the first sample
       samples.push(...data);
       while (samples.length >= CHUNK) {
         const some = Int16Array.from(samples.splice(0, CHUNK), (x) => 32767 * Math.max(-1, Math.min(1, x)));

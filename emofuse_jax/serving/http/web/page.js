@@ -1,4 +1,4 @@
-// One clip at a time: sent, answered window by window, shown beside the video.
+// Sends one clip at a time, receives a prediction per window, and shows them next to the video.
 import { at, csv, events, plain } from "/answers.js";
 import { face, sound, timeline } from "/draw.js";
 import { live } from "/live.js";
@@ -47,8 +47,8 @@ function send(file) {
   let read = 0, windows = 0;
   own.open("POST", "/v1/predict/stream");
   if (model.token) own.setRequestHeader("Authorization", `Bearer ${$("token").value}`);
-  own.upload.onprogress = (event) => { progress(event.loaded / event.total); say("Sending the clip"); };
-  own.upload.onload = () => { progress(undefined); say("Looking at the clip"); };
+  own.upload.onprogress = (event) => { progress(event.loaded / event.total); say("Uploading the clip"); };
+  own.upload.onload = () => { progress(undefined); say("Processing the clip"); };
   own.onprogress = () => {
     if (own.status !== 200 || own !== request) return;
     const part = events(own.responseText.slice(read));
@@ -65,15 +65,15 @@ function send(file) {
     progress(null);
     if (own.status !== 200) { say(problem(own.responseText, own.status), true); return; }
     const missing = answers.filter((answer) => answer.error).length;
-    if (answers.length < windows) return; // the problem is told
-    say(missing === answers.length ? answers[0].error : missing ? `${missing} of ${windows} windows have no answer` : "Done", missing > 0);
+    if (answers.length < windows) return; // the status shows the problem already
+    say(missing === answers.length ? answers[0].error : missing ? `${missing} of ${windows} windows have no prediction` : "Done", missing > 0);
   };
-  own.onerror = () => { progress(null); say("The server can't be reached", true); };
+  own.onerror = () => { progress(null); say("The server cannot be reached", true); };
   own.send(form);
 }
 
 function problem(text, status) {
-  try { return JSON.parse(text).detail; } catch { return `The server answered ${status}`; }
+  try { return JSON.parse(text).detail; } catch { return `The server returned status ${status}`; }
 }
 
 function take(answer) {
@@ -90,7 +90,7 @@ function now() {
 
 function show() {
   if ($("result").hidden) return;
-  // Live, the newest answer is the one to show; its window is over.
+  // In a live session, the newest prediction is shown, although its window is over.
   const answer = clock === null ? at(answers, now()) : answers.at(-1);
   map = timeline($("timeline"), answers, model.classes, Math.max(seconds, clock ?? 0), now());
   const slider = $("timeline");
@@ -103,7 +103,7 @@ function show() {
 
 function describe(answer) {
   shown = answer;
-  $("label").textContent = answer.error ? "No answer" : `${answer.label} ${Math.round(100 * answer.confidence)} %`;
+  $("label").textContent = answer.error ? "No prediction" : `${answer.label} ${Math.round(100 * answer.confidence)} %`;
   $("when").textContent = `${answer.start.toFixed(1)} to ${answer.end.toFixed(1)} s`;
   $("notes").textContent = answer.error ?? answer.notes ?? "";
   $("bars").replaceChildren(...(answer.error ? [] : model.classes.flatMap((one) => bar(one, answer))));
@@ -133,14 +133,14 @@ function weights(answer) {
   const used = [["voice", answer.audio_ok, answer.voice_weight], ["face", answer.video_ok, answer.face_weight]].filter((one) => one[1]);
   return used.map(([kind, , weight]) => {
     const alone = used.length === 1;
-    const made = make("span", alone ? `${kind} alone` : weight === null ? kind : `${kind} ${Math.round(100 * weight)} %`, kind);
+    const made = make("span", alone ? `${kind} only` : weight === null ? kind : `${kind} ${Math.round(100 * weight)} %`, kind);
     made.style.flexGrow = alone || weight === null ? 1 : Math.max(weight, 0.001);
     return made;
   });
 }
 
 function table() {
-  const head = make("tr", null), names = ["from", "to", "emotion", ...model.classes, "remarks"];
+  const head = make("tr", null), names = ["from", "to", "emotion", ...model.classes, "notes"];
   head.append(...names.map((one) => make("th", one)));
   return [head, ...answers.map((answer) => {
     const row = make("tr", null);
@@ -169,10 +169,10 @@ async function camera() {
   begin("live");
   try {
     clock = 0;
-    say("Asking for the webcam");
+    say("Waiting for permission to use the webcam");
     const more = model.token ? { token: $("token").value } : {};
     stopLive = await live($("video"), { ...asked(), ...more }, {
-      window: () => { say("Live: an answer each window"); $("result").hidden = false; show(); },
+      window: () => { say("Live: one prediction per window"); $("result").hidden = false; show(); },
       clock: (second) => { clock = second; show(); },
       answer: take,
       failed: (answer) => say(answer.detail, true),
@@ -182,7 +182,7 @@ async function camera() {
     $("camera").hidden = true;
   } catch (error) {
     clock = null;
-    say(`No webcam: ${error.message}`, true);
+    say(`Webcam not available: ${error.message}`, true);
   }
 }
 

@@ -1,4 +1,4 @@
-"""A verb that ends itself at a rename: victim.py DIRECTORY CLASS NUMBER before|after SIGNAL SCRIPT [WORD...].
+"""A verb that ends itself at a rename: PROGRAM DIRECTORY CLASS NUMBER before|after SIGNAL SCRIPT [WORD...].
 
 Shards, checkpoints and results all become whole by a rename: the moments around one are those at which
 something half written could be taken for whole. `DIRECTORY.renames` gets a line for each, marked at the one
@@ -10,7 +10,7 @@ import runpy
 import signal
 import sys
 
-from tests.chaos.watch import file_class
+from tests.chaos.file_watcher import file_class
 
 STRUCK_PREFIX = "! "
 

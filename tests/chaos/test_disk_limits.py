@@ -8,39 +8,39 @@ import sys
 
 import pytest
 
-from tests.chaos.leavings import find_leftovers, list_shared_memory
-from tests.chaos.scenes import make_scenes
+from tests.chaos.leftovers import find_leftovers, list_shared_memory
+from tests.chaos.scenarios import make_scenarios
 
 VERBS = ("prepare", "train", "crossval", "predict")
 DISK_FULL_MESSAGE = "No space left on device"
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    return make_scenes(str(tmp_path_factory.mktemp("scenes")))
+def scenarios(tmp_path_factory):
+    return make_scenarios(str(tmp_path_factory.mktemp("scenarios")))
 
 
 @pytest.fixture(scope="module")
-def baseline_digest(scenes, tmp_path_factory):
+def baseline_digest(scenarios, tmp_path_factory):
     """Checksums of what each verb leaves when all is well, made when it is asked for."""
     digests = {}
 
     def get_digest(verb):
         if verb not in digests:
             directory = str(tmp_path_factory.mktemp(f"{verb}_usual"))
-            assert run_scene(scenes[verb], directory).returncode == 0
-            digests[verb] = scenes[verb].digest(directory)
+            assert run_scenario(scenarios[verb], directory).returncode == 0
+            digests[verb] = scenarios[verb].digest(directory)
         return digests[verb]
 
     return get_digest
 
 
-def run_scene(scene, directory, max_file_bytes=None):
+def run_scenario(scenario, directory, max_file_bytes=None):
     def limit_file_size():
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))
 
     command, memory_before = (
-        [sys.executable, scene.script, *scene.arguments(str(directory))],
+        [sys.executable, scenario.script, *scenario.arguments(str(directory))],
         list_shared_memory(),
     )
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -83,28 +83,30 @@ def assert_one_line(done, message):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_full_disk(scenes, baseline_digest, disk, verb):
+def test_a_full_disk(scenarios, baseline_digest, disk, verb):
     """It fills up on the way; with more room the same command ends with the same results."""
     sizes = {"prepare": "300k", "train": "250k", "crossval": "300k", "predict": "4k"}
     directory = disk(f"size={sizes[verb]}")
-    assert_one_line(run_scene(scenes[verb], directory), DISK_FULL_MESSAGE)
+    assert_one_line(run_scenario(scenarios[verb], directory), DISK_FULL_MESSAGE)
     disk("size=1g")
-    done = run_scene(scenes[verb], directory)
+    done = run_scenario(scenarios[verb], directory)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert scenes[verb].digest(directory) == baseline_digest(verb)
+    assert scenarios[verb].digest(directory) == baseline_digest(verb)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_files_that_may_not_grow(scenes, baseline_digest, tmp_path, verb):
+def test_files_that_may_not_grow(scenarios, baseline_digest, tmp_path, verb):
     """Where nothing can be mounted: the system's limit on the size of a file."""
     max_file_bytes = {"prepare": 40_000, "train": 6_000, "crossval": 6_000, "predict": 3_000}
-    assert_one_line(run_scene(scenes[verb], tmp_path, max_file_bytes=max_file_bytes[verb]), "File too large")
-    assert run_scene(scenes[verb], tmp_path).returncode == 0
-    assert scenes[verb].digest(str(tmp_path)) == baseline_digest(verb)
+    assert_one_line(
+        run_scenario(scenarios[verb], tmp_path, max_file_bytes=max_file_bytes[verb]), "File too large"
+    )
+    assert run_scenario(scenarios[verb], tmp_path).returncode == 0
+    assert scenarios[verb].digest(str(tmp_path)) == baseline_digest(verb)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_disk_that_is_read_only(scenes, disk, verb):
+def test_a_disk_that_is_read_only(scenarios, disk, verb):
     directory = disk("ro,size=1m")
-    assert_one_line(run_scene(scenes[verb], directory), "Read-only file system")
+    assert_one_line(run_scenario(scenarios[verb], directory), "Read-only file system")
     assert os.listdir(directory) == []

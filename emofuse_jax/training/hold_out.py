@@ -1,4 +1,4 @@
-"""Validation clips are held out of training, or trained on too (`config.data.hold_out`)."""
+"""Holds the validation clips out of training, or adds them to it (`config.data.hold_out`)."""
 
 import math
 
@@ -8,13 +8,18 @@ from jaxtyping import Int
 
 from emofuse_jax.models.registry import get_calibrator
 
-VALIDATION_TRAINED_ON_MESSAGE = "config.data.hold_out=False: the validation clips were trained on"
+VALIDATION_TRAINED_ON_MESSAGE = "config.data.hold_out=False: the validation clips were used for training"
 
 
 def check_hold_out(config: ml_collections.ConfigDict) -> None:
-    """ValueError where `config`, of a known fusion, needs clips that it does not hold out.
+    """Checks `config.data.hold_out` and `config.train.temperature`.
 
-    Also where `config.train.temperature`, which then stands for what they would tell, can't be one.
+    The temperature of the config is used if there are no validation clips to fit it to.
+
+    Raises:
+      ValueError: if early stopping (`config.train.patience`) or the fusion needs validation clips but none
+        are held out, or if the temperature is not a finite number above 0.
+      KeyError: if the fusion of the config is unknown.
     """
     if not 0 < config.train.temperature < math.inf:
         raise ValueError(f"config.train.temperature={config.train.temperature}: expected a number above 0")
@@ -24,13 +29,17 @@ def check_hold_out(config: ml_collections.ConfigDict) -> None:
     }
     for name, is_required in requirements.items():
         if is_required and not config.data.hold_out:
-            raise ValueError(f"config.data.hold_out=False: {name} needs validation clips")
+            raise ValueError(f"config.data.hold_out=False: {name} needs validation clips; set it to True")
 
 
 def apply_hold_out(
     clips: dict[str, Int[np.ndarray, " n"]], *, hold_out: bool
 ) -> dict[str, Int[np.ndarray, " n"]]:
-    """The clips of each part of a fold; without clips held out, those of validation are of `train`."""
+    """Returns the record indices of the clips of each split (`train`, `validation`, `test`) for a run.
+
+    With `hold_out`, `clips` is returned unchanged. Without it, the validation clips are moved to `train`,
+    which is sorted, and `validation` is empty.
+    """
     if hold_out:
         return clips
     training_clips = np.sort(np.concatenate([clips["train"], clips["validation"]]))

@@ -156,7 +156,9 @@ def am_fbp(gates):
         config, params = am_fbp_config(a, gates)
         widths = a["audio"].shape[-1], a["video"].shape[-1]
         net = build_module(lambda r: AdaptiveMultiLevelFBP(*widths, 5, config, jnp.float32, rngs=r), params)
-        out = net(PooledVectors(a["audio"], a["ok"][..., 0], a["video"], a["ok"][..., 1]), None)
+        out = net(
+            PooledVectors(a["audio"], a["ok"][..., 0], a["video"], a["ok"][..., 1]), train=False, key=None
+        )
         return {"embedding": out.embedding, "weights": out.aux["modality_weights"], "logits": out.logits}
 
     return ours

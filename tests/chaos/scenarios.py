@@ -25,7 +25,7 @@ TIMING_FIELDS = ("clips_per_second", "waiting")
 
 
 @dataclasses.dataclass(frozen=True)
-class Scene:
+class Scenario:
     """A command that writes below a directory."""
 
     script: str
@@ -37,16 +37,16 @@ class Scene:
     """How many may be asked for: the results are the same."""
 
 
-def make_scenes(home: str) -> dict[str, Scene]:
-    """Writes the inputs below `home`, and gives the scenes by name."""
+def make_scenarios(home: str) -> dict[str, Scenario]:
+    """Writes the inputs below `home`, and gives the scenarios by name."""
     source = make_source(pathlib.Path(home, "source"), num_speakers=6, num_takes=4)
     records = write_features(os.path.join(home, "records"), FEATURE_SPEC)
     clips, bundle = make_clips(home), os.path.join(home, "bundle")
     export_bundle(save_checkpoint(pathlib.Path(home, "voice"), "audio_only").workdir, bundle)
-    train_flags = ["--config=tests/chaos/small.py", f"--config.data.path={records}"]
+    train_flags = ["--config=tests/chaos/small_config.py", f"--config.data.path={records}"]
     prepare_flags = ["--corpus=folder", f"--source={source}", "--frames=4", "--face_size=32", "--shards=5"]
     return {
-        "prepare": Scene(
+        "prepare": Scenario(
             "launch/prepare.py",
             lambda directory, workers=1: [
                 *prepare_flags,
@@ -56,15 +56,15 @@ def make_scenes(home: str) -> dict[str, Scene]:
             digest_prepared,
             workers=(1, 2),
         ),
-        "train": Scene(
+        "train": Scenario(
             "launch/train.py", lambda directory: [*train_flags, f"--workdir={directory}/run"], digest_training
         ),
-        "crossval": Scene(
+        "crossval": Scenario(
             "launch/crossval.py",
             lambda directory: [*train_flags, f"--workdir={directory}/run"],
             digest_crossval,
         ),
-        "predict": Scene(
+        "predict": Scenario(
             "launch/predict.py",
             lambda directory: [
                 f"--bundle={bundle}",

@@ -2,7 +2,7 @@
 
 import random
 
-from tests.chaos.watch import BaselineRun
+from tests.chaos.file_watcher import BaselineRun
 
 FIRST_MOMENTS = {("write", "checkpoint"), ("rename", "shard")}
 """So that a short log has them."""

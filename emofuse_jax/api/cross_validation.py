@@ -1,0 +1,152 @@
+"""Cross-validation over all folds and several seeds, and comparison of two results."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from emofuse_jax.api import training
+from emofuse_jax.api.crossval_evaluation import write_crossval_outputs
+from emofuse_jax.api.records import Records, with_records
+from emofuse_jax.api.results import Comparison, Scores
+from emofuse_jax.api.run import REPORT_FILE, export
+from emofuse_jax.scoring import significance
+from emofuse_jax.scoring.pooled_scores import read_crossval_results
+from emofuse_jax.scoring.result_types import Metric
+from emofuse_jax.training.crossval.crossval import replica_directory
+from emofuse_jax.utils.config_dict import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossvalResults:
+    """The results of a cross-validation in its working directory."""
+
+    workdir: str
+    """Holds results.json, report.html, row.md (a row of a table), and runs/ with one directory per model."""
+
+    def scores(self) -> Scores:
+        """Returns the scores of the test predictions of all folds and seeds together.
+
+        Raises:
+          FileNotFoundError: `workdir` has no results.json.
+          ValueError: results.json is damaged or is not a result of a cross-validation.
+        """
+        results = read_crossval_results(self._path)
+        return Scores.from_dict(results["pooled"], results["classes"])
+
+    def report(self) -> str:
+        """Returns the path of the HTML page, report.html in `workdir`; `crossval` wrote it.
+
+        Raises:
+          FileNotFoundError: there is no such page, for example because matplotlib was not installed.
+        """
+        path = os.path.join(self.workdir, REPORT_FILE)
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{path}: not written; install matplotlib and run crossval again")
+        return path
+
+    def export(self, output: str | os.PathLike[str], *, fold: int = 0, seed: int | None = None) -> str:
+        """Writes a serving bundle of the model of one fold and seed to the directory `output`.
+
+        Args:
+          output: directory to write; an existing bundle is replaced.
+          fold: number of the fold.
+          seed: None: the first seed of this fold.
+
+        Returns:
+          The absolute path of the bundle, which `load` opens.
+
+        Raises:
+          ValueError: there is no model of this fold and seed, results.json is damaged, `output` exists and is
+            neither a bundle nor an empty directory, or the bundle's predictions differ from those of the
+            checkpoint by more than 1e-5.
+          FileNotFoundError: results.json or the checkpoint is missing.
+        """
+        pairs = [(run["fold"], run["seed"]) for run in read_crossval_results(self._path)["runs"]]
+        matching = [pair for pair in pairs if pair[0] == fold and seed in (None, pair[1])]
+        if not matching:
+            raise ValueError(f"fold={fold}, seed={seed}: expected one of the pairs {pairs}")
+        return export(replica_directory(self.workdir, matching[0]), output)
+
+    @property
+    def _path(self) -> str:
+        return os.path.join(self.workdir, "results.json")
+
+    def __str__(self) -> str:
+        return str(self.scores())
+
+
+def crossval(
+    config: ConfigDict,
+    records: Records | str | os.PathLike[str],
+    workdir: str | os.PathLike[str],
+    *,
+    seeds: int = 1,
+    folds: Sequence[int] | None = None,
+) -> CrossvalResults:
+    """Trains and tests every fold with several seeds, side by side on all devices.
+
+    An interrupted cross-validation continues when the same call runs again. One line shows the progress. Each
+    test fold is scored once, with the parameters that validation chose.
+
+    Args:
+      config: of `config`; `config.data.protocol` chooses the protocol if the records have several.
+      records: records or their directory.
+      workdir: directory for models and results; it is created.
+      seeds: number of seeds per fold: `config.seed` and those that follow.
+      folds: numbers of the folds; None: all.
+
+    Returns:
+      The results in `workdir`: files with the scores, the report and the models.
+
+    Raises:
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: config and records do not fit together, a fold has no test clips or shares a speaker between
+        training and test, `workdir` holds another cross-validation or another process works in it, a model
+        does not fit into the memory of a device, or the loss is NaN or infinite.
+      FileNotFoundError: the records, the protocol or a fold does not exist.
+      OSError: a file cannot be read or written.
+
+    Example:
+      >>> config = ef.config("concat", form="small_features", train={"epochs": 1}, data={"batch_size": 8})
+      >>> results = ef.crossval(config, "records", "cv", folds=[0, 1])
+      >>> sum(map(sum, results.scores().confusion))
+      12
+    """
+    workdir, config = os.path.abspath(workdir), with_records(config, records)
+    results = training.crossval(config, workdir, seeds=seeds, folds=None if folds is None else list(folds))
+    write_crossval_outputs(
+        config, workdir, results, f"ef.crossval(config, records, {workdir!r}, seeds={seeds})"
+    )
+    return CrossvalResults(workdir)
+
+
+def compare(
+    a: CrossvalResults | str | os.PathLike[str],
+    b: CrossvalResults | str | os.PathLike[str],
+    *,
+    measure: Metric = "ua",
+) -> Comparison:
+    """Says whether two cross-validations of the same clips differ by more than chance.
+
+    A permutation test swaps all predictions of a speaker between the two results; scoring/significance.py has
+    the details. Printing the comparison shows one sentence.
+
+    Args:
+      a: results, or the path of a results.json.
+      b: likewise.
+      measure: `ua`, `wa`, `wf1` or `mf1`.
+
+    Returns:
+      The comparison: both scores, their difference with its interval, p, the effect size and the verdict.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: another kind of file, other test clips, or an unknown measure.
+
+    Example:
+      >>> ef.compare("cv/results.json", "cv/results.json").p
+      1.0
+    """
+    results = [read_crossval_results(x._path if isinstance(x, CrossvalResults) else x) for x in (a, b)]
+    comparison = significance.compare(*results, measure=measure)
+    return Comparison.from_dict(comparison, significance.describe_comparison(comparison))

@@ -1,0 +1,69 @@
+"""Records from media files."""
+
+import os
+from typing import Literal
+
+from emofuse_jax.api.records import Records, open_records
+from emofuse_jax.utils.prep_package import check_prep_package
+from emofuse_jax.utils.progress_bar import progress_bar
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    corpus: str = "folder",
+    recipe: str = "fbp",
+    workers: int | None = None,
+    on_failure: Literal["skip", "raise"] = "skip",
+) -> Records:
+    """Decodes clips, finds faces, and writes records with folds that never share a speaker.
+
+    An interrupted preparation continues when the same call runs again. One line shows the progress. `emofuse
+    prepare` has more options, such as frozen encoders. Needs the extra `prep`.
+
+    Args:
+      source: a CSV file with the columns path, label and speaker (docs/clips.md), or the folder of a corpus.
+      output: directory to write.
+      corpus: name of the corpus (docs/corpora.md); `folder` reads the CSV file.
+      recipe: sizes of spectrograms and faces (docs/recipes.md).
+      workers: number of processes; None: one per core.
+      on_failure: `skip` leaves out clips that can't be used (manifest.csv says why); `raise` raises
+        ValueError naming the first one, after all others are written.
+
+    Returns:
+      The records in `output`.
+
+    Raises:
+      FileNotFoundError: there is no such source.
+      ValueError: an unknown corpus or recipe, another value of `on_failure`, a clip failed and `on_failure`
+        is `raise`, the extra `prep` is not installed, `output` holds other records, or no clip can be used.
+      OSError: a file cannot be written.
+
+    Example:
+      >>> records = ef.prepare("clips.csv", "media_records", workers=1)
+      >>> len(records)
+      3
+    """
+    check_prep_package()
+    from data_prep import prepare as preparation
+    from data_prep.corpora import read_corpus
+    from data_prep.optional_dependencies import require_media
+    from data_prep.settings import RECIPES
+
+    require_media()
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe={recipe!r}: expected one of {', '.join(RECIPES)}")
+    if on_failure not in ("skip", "raise"):
+        raise ValueError(f"on_failure={on_failure!r}: expected skip or raise")
+    clips = read_corpus(corpus, os.fspath(source))
+    with progress_bar(f"{clips.name} clips") as progress:
+        summary = preparation.prepare(
+            clips, RECIPES[recipe], os.fspath(output), workers=workers, progress=progress
+        )
+    if summary.problems:
+        raise ValueError(f"{summary.output}: {summary.problems[0]}")
+    if summary.failed and on_failure == "raise":
+        path, reason = summary.failed[0]
+        raise ValueError(f"{path}: {reason} ({len(summary.failed)} clips failed)")
+    return open_records(output)

@@ -1,0 +1,143 @@
+"""A directory of records, ready for training."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from emofuse_jax.data import records as record_files
+from emofuse_jax.data.dataset import Dataset, list_folds, open_dataset
+from emofuse_jax.data.prepared_files import read_prep
+from emofuse_jax.data.records import ARRAYS_RECIPE, Record
+from emofuse_jax.training.experiment import make_input_spec
+from emofuse_jax.types import InputSpec
+from emofuse_jax.utils.config_dict import ConfigDict
+from emofuse_jax.utils.optional import require_package
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Records(Mapping[str, Record]):
+    """Records of clips by clip_id, with their classes, speakers and folds.
+
+    `records["clip"]` reads one record from disk; iterating yields the clip_ids.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        """Opens a directory that `prepare` or `write_records` wrote.
+
+        Raises:
+          FileNotFoundError: the directory holds no records.
+          ValueError: a file of the directory is damaged or was written by another version.
+        """
+        self.dataset: Dataset = open_dataset(os.path.abspath(path))
+
+    @property
+    def path(self) -> str:
+        """The directory."""
+        return self.dataset.path
+
+    @property
+    def name(self) -> str:
+        """Name of the corpus."""
+        return self.dataset.prep["corpus"]
+
+    @property
+    def recipe(self) -> str:
+        """Name of the preprocessing recipe; `arrays` if `write_records` wrote the records."""
+        return self.dataset.prep["settings"]["recipe"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return self.dataset.classes
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of the speakers."""
+        return self.dataset.speakers
+
+    @property
+    def folds(self) -> dict[str, list[int]]:
+        """Numbers of the folds of each evaluation protocol, by its name; empty if there are no splits."""
+        splits = os.path.join(self.path, "splits")
+        names = sorted(os.listdir(splits)) if os.path.isdir(splits) else []
+        names = [name for name in names if os.path.isdir(os.path.join(splits, name))]
+        return {name: list_folds(self.dataset, name) for name in names}
+
+    def spec(self, config: ConfigDict) -> InputSpec:
+        """Returns the shape of one clip as a model of `config` reads it.
+
+        The shape consists of the numbers of audio steps, frequency bins, video frames, pixels and classes.
+        """
+        return make_input_spec(config, self.dataset)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Returns a table with one row per clip: clip_id, speaker, label, status and more (docs/formats.md).
+
+        `label` is the name of the class, or None if the clip has no label.
+
+        Raises:
+          ValueError: pandas is not installed, or manifest.csv is damaged.
+          OSError: manifest.csv cannot be read.
+        """
+        pandas = require_package("pandas", "tables", "Records.to_pandas")
+        table = pandas.DataFrame(record_files.read_manifest(self.path))
+        names = dict(enumerate(self.classes))
+        table["label"] = [names.get(int(label)) for label in table["label"]]
+        return table
+
+    def __getitem__(self, clip_id: str) -> Record:
+        return self.dataset.read(self.dataset.index[clip_id])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.dataset.clip_ids)
+
+    def __len__(self) -> int:
+        return len(self.dataset.index)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self)} clips, {len(self.speakers)} speakers, classes {', '.join(self.classes)}"
+        return f"Records({self.path!r}: {counts})"
+
+
+def open_records(path: str | os.PathLike[str]) -> Records:
+    """Opens a directory of records.
+
+    Args:
+      path: a directory that `prepare` or `write_records` wrote.
+
+    Returns:
+      The records by clip_id.
+
+    Raises:
+      FileNotFoundError: the directory holds no records.
+      ValueError: a file of the directory is damaged or was written by another version.
+
+    Example:
+      >>> records = ef.open_records("records")
+      >>> records.classes
+      ('sad', 'happy')
+    """
+    return Records(path)
+
+
+def with_records(config: ConfigDict, records: Records | str | os.PathLike[str]) -> ConfigDict:
+    """Returns a copy of a config whose `data.path` names the records.
+
+    Records that `write_records` made from arrays fit configs of any recipe: the copy has the recipe `arrays`.
+
+    Args:
+      config: config of an experiment; it is not changed.
+      records: records or their directory.
+
+    Raises:
+      FileNotFoundError: the directory holds no records.
+      ValueError: a file of the directory is damaged or was written by another version.
+    """
+    path = records.path if isinstance(records, Records) else os.path.abspath(records)
+    config = config.copy_and_resolve_references()
+    config.data.path = path
+    if read_prep(path)["settings"]["recipe"] == ARRAYS_RECIPE:
+        config.data.recipe = ARRAYS_RECIPE
+    return config

@@ -1,0 +1,133 @@
+"""Registers implementations of your own under names that configs and commands accept.
+
+Installed packages can provide them instead, through entry points of the groups `emofuse.fusions`,
+`emofuse.audio_encoders`, `emofuse.video_encoders`, `emofuse.objectives` and `emofuse.corpora`.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from emofuse_jax import losses
+from emofuse_jax.data.writing.corpus import Corpus
+from emofuse_jax.models.interfaces import EncoderClass, FusionClass
+from emofuse_jax.models.registry import ENCODERS, FUSIONS, MODALITIES
+
+
+def register_fusion(name: str, fusion: FusionClass, *, replace: bool = False) -> None:
+    """Registers a fusion: `config(name)` returns its experiment, in full and small form.
+
+    Args:
+      name: an identifier.
+      fusion: a class as emofuse_jax/models/registry.py describes.
+      replace: replaces a fusion that was registered before, so that a notebook cell can run twice.
+
+    Raises:
+      ValueError: the name is taken or not an identifier, `fusion` is not a class, or an attribute of the
+        class is missing or invalid.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from flax import nnx
+      >>> from jax.typing import DTypeLike
+      >>> class Maxout(nnx.Module):
+      ...     modalities, takes, defaults = ("audio", "video"), "vectors", {"width": 16}
+      ...     def __init__(
+      ...         self,
+      ...         d_a: int,
+      ...         d_v: int,
+      ...         classes: int,
+      ...         config: ef.ConfigDict,
+      ...         dtype: DTypeLike,
+      ...         *,
+      ...         rngs: nnx.Rngs,
+      ...     ) -> None:
+      ...         self.audio = nnx.Linear(d_a, config.width, rngs=rngs)
+      ...         self.video = nnx.Linear(d_v, config.width, rngs=rngs)
+      ...         self.head = nnx.Linear(config.width, classes, rngs=rngs)
+      ...     def __call__(
+      ...         self, pooled: ef.PooledVectors, *, train: bool, key: jax.Array | None
+      ...     ) -> ef.FusionOutput:
+      ...         audio, _, video, _ = pooled.of_both_modalities()
+      ...         z = jnp.maximum(self.audio(audio[:, 0]), self.video(video[:, 0]))
+      ...         return ef.FusionOutput(self.head(z), z, {})
+      >>> ef.register_fusion("maxout", Maxout)
+      >>> ef.config("maxout", form="small").model.fusion.width
+      16
+    """
+    FUSIONS.register(name, fusion, replace=replace)
+
+
+def register_encoder(
+    name: str, encoder: EncoderClass, *, modality: Literal["audio", "video"], replace: bool = False
+) -> None:
+    """Registers an encoder: `config.model.<modality>.encoder` and `settings.base` accept its name.
+
+    Args:
+      name: an identifier.
+      encoder: a class as emofuse_jax/models/registry.py describes.
+      modality: the modality that it encodes.
+      replace: replaces an encoder that was registered before.
+
+    Raises:
+      ValueError: the name is taken or not an identifier, `encoder` is not a class, an attribute of the class
+        is missing or invalid, or an unknown modality.
+
+    Example:
+      >>> from emofuse_jax.models.encoders.audio_mel_cnn import MelCNN
+      >>> class WideMelCNN(MelCNN):
+      ...     defaults = MelCNN.defaults | {"widths": (64, 128, 256, 512)}
+      >>> ef.register_encoder("wide_mel_cnn", WideMelCNN, modality="audio")
+      >>> ef.settings.base("audio_only", audio="wide_mel_cnn").model.audio.widths
+      (64, 128, 256, 512)
+    """
+    if modality not in MODALITIES:
+        raise ValueError(f"modality={modality!r}: expected one of {', '.join(MODALITIES)}")
+    ENCODERS[modality].register(name, encoder, replace=replace)
+
+
+def register_objective(name: str, objective: losses.Objective, *, replace: bool = False) -> None:
+    """Registers a training objective, whose factor a config sets as `loss.objectives.<name>`.
+
+    Args:
+      name: an identifier.
+      objective: a function of `(outputs, batch, config.loss)` that returns the sum over the clips of a batch
+        and the weight that it is divided by, both scalars. Rows with `batch.weight` 0 are padding.
+      replace: replaces an objective that was registered before.
+
+    Raises:
+      ValueError: the name is taken or not an identifier, or the objective is not callable.
+
+    Example:
+      >>> import jax
+      >>> def small_logits(
+      ...     outputs: ef.Outputs, batch: ef.Batch, config: ef.ConfigDict
+      ... ) -> tuple[jax.Array, jax.Array]:
+      ...     return (batch.weight[:, None] * outputs.logits**2).sum(), batch.weight.sum()
+      >>> ef.register_objective("small_logits", small_logits)
+      >>> ef.config("concat", loss={"objectives": {"small_logits": 0.1}}).loss.objectives.small_logits
+      0.1
+    """
+    losses.OBJECTIVES.register(name, objective, replace=replace)
+
+
+def register_corpus(name: str, reader: Callable[[str], Corpus], *, replace: bool = False) -> None:
+    """Registers a corpus: `prepare(source, output, corpus=name)` and `emofuse prepare --corpus=name` read it.
+
+    Args:
+      name: an identifier.
+      reader: a function from the path of the source to its `Corpus`; docs/corpora.md describes the fields.
+      replace: replaces a corpus that was registered before.
+
+    Raises:
+      ValueError: the name is taken or not an identifier, or the reader is not callable.
+
+    Example:
+      >>> def read_corpus(source: str) -> ef.Corpus:
+      ...     clips = (ef.MediaClip("a", f"{source}/a.mp4", label=0, speaker="anna"),)
+      ...     return ef.Corpus("mine", ("sad", "happy"), clips, sex={}, notes=())
+      >>> ef.register_corpus("mine", read_corpus)
+    """
+    from data_prep.corpora import CORPORA
+
+    CORPORA.register(name, reader, replace=replace)

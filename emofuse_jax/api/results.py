@@ -1,0 +1,102 @@
+"""Scores of runs and of cross-validations, as values and as text."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from emofuse_jax.scoring.result_types import ComparisonFields, Metric, ScoreFields, Verdict
+
+Interval = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Scores of predictions for one set of clips, as fractions of 1, with 95 % intervals that draw speakers.
+
+    An interval from 0 to 1 means that there are too few speakers to say more.
+    """
+
+    ua: float
+    """Unweighted accuracy: the mean of the recalls of all classes."""
+    wa: float
+    """Weighted accuracy: the fraction of clips that are predicted correctly."""
+    wf1: float
+    """F1 score averaged over classes, weighted by their number of clips."""
+    ua_interval: Interval
+    wa_interval: Interval
+    wf1_interval: Interval
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Number of clips by true class (rows) and predicted class (columns)."""
+
+    @classmethod
+    def from_dict(cls, scores: ScoreFields, classes: Sequence[str]) -> "Scores":
+        """Returns the scores of a result file; the class names are not part of `scores`.
+
+        Raises KeyError if `confusion` or an interval is missing.
+        """
+        return cls(
+            ua=float(scores["ua"]),
+            wa=float(scores["wa"]),
+            wf1=float(scores["wf1"]),
+            ua_interval=_interval(scores["ua_interval"]),
+            wa_interval=_interval(scores["wa_interval"]),
+            wf1_interval=_interval(scores["wf1_interval"]),
+            classes=tuple(classes),
+            confusion=tuple(tuple(row) for row in scores["confusion"]),
+        )
+
+    def __str__(self) -> str:
+        metrics = (
+            ("UA", self.ua, self.ua_interval),
+            ("WA", self.wa, self.wa_interval),
+            ("WF1", self.wf1, self.wf1_interval),
+        )
+        return ", ".join(
+            f"{name} {100 * score:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+            for name, score, (low, high) in metrics
+        )
+
+
+def _interval(bounds: Sequence[float]) -> Interval:
+    low, high = bounds
+    return low, high
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Comparison of result A with result B, by a permutation test over speakers."""
+
+    measure: Metric
+    a: float
+    b: float
+    difference: float
+    """A minus B, as a fraction of 1."""
+    interval: Interval
+    """95 % interval of the difference."""
+    p: float
+    effect: float | None
+    """Mean over standard deviation of the speakers' differences; None if all are equal."""
+    speakers: int
+    verdict: Verdict
+    """`better`, `worse` (A than B) or `no significant difference`."""
+    text: str
+    """The comparison as a sentence."""
+
+    @classmethod
+    def from_dict(cls, fields: ComparisonFields, text: str) -> "Comparison":
+        """Returns the comparison with the fields that `significance.compare` returned and a sentence."""
+        return cls(
+            fields["measure"],
+            fields["a"],
+            fields["b"],
+            fields["difference"],
+            _interval(fields["interval"]),
+            fields["p"],
+            fields["effect"],
+            fields["speakers"],
+            fields["verdict"],
+            text,
+        )
+
+    def __str__(self) -> str:
+        return self.text

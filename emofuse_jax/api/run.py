@@ -1,0 +1,207 @@
+"""Training, evaluation and export of one model."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from emofuse_jax.api import evaluation, training
+from emofuse_jax.api.export import export_bundle
+from emofuse_jax.api.records import Records, with_records
+from emofuse_jax.api.results import Scores
+from emofuse_jax.data.metadata import Split
+from emofuse_jax.reporting import page, run_report
+from emofuse_jax.reporting.gallery_clip import GalleryClip
+from emofuse_jax.scoring.result_types import EvaluationResults
+from emofuse_jax.training.experiment import open_experiment
+from emofuse_jax.training.metric_writer import read_epoch_rows
+from emofuse_jax.utils.config_dict import ConfigDict
+from emofuse_jax.utils.optional import require_package
+
+REPORT_FILE = "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of a trained model on one split of its fold, and where its files are."""
+
+    scores: dict[str, Scores]
+    """Scores by modality: `both`, `audio` and `video`, or the one modality of the model."""
+    directory: str
+    """Holds results.json with the prediction for each clip, report.html and two cards."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {scores}" for name, scores in self.scores.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained model in its working directory."""
+
+    workdir: str
+    """Holds checkpoints/, metrics.jsonl and what `scores` and `report` write to evaluation/."""
+
+    def scores(self, split: Split = "test") -> Scores:
+        """Scores the best checkpoint on a split of its fold, with all modalities.
+
+        The split is `train`, `validation` or `test`. Writes the same files as `evaluate`.
+
+        Returns:
+          The accuracies and the F1 score with their intervals, and the confusion matrix.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint, or the records are gone.
+          ValueError: the split is unknown or empty, the checkpoint or the records are damaged, or the model
+          was trained on a test speaker.
+        """
+        return next(iter(evaluate(self, split=split).scores.values()))
+
+    def report(self, split: Split = "test") -> str:
+        """Writes the HTML page about the scores on a split, and returns its path.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint, or the records are gone.
+          ValueError: matplotlib is not installed, the split is unknown or empty, the checkpoint or the
+          records are damaged, or the model was trained on a test speaker.
+        """
+        require_package("matplotlib", "report", "the report")
+        return os.path.join(evaluate(self, split=split).directory, REPORT_FILE)
+
+    def export(self, output: str | os.PathLike[str]) -> str:
+        """Writes a serving bundle of the best checkpoint to the directory `output`.
+
+        Returns:
+          The absolute path of the bundle, which `load` opens.
+
+        Raises:
+          FileNotFoundError: `workdir` holds no checkpoint.
+          ValueError: `output` exists and is neither a bundle nor an empty directory, the checkpoint is
+            damaged, or the bundle's predictions differ from those of the checkpoint by more than 1e-5.
+        """
+        return export(self, output)
+
+
+def train(
+    config: ConfigDict,
+    records: Records | str | os.PathLike[str],
+    workdir: str | os.PathLike[str],
+) -> Run:
+    """Trains a model on one fold, keeping the parameters with the best validation score.
+
+    An interrupted training continues where it was saved, to the same numbers, when the same call runs again.
+    One line shows the progress.
+
+    Args:
+      config: of `config`; `config.data.fold` and `config.data.protocol` choose the fold.
+      records: records or their directory.
+      workdir: directory for checkpoints and metrics; it is created.
+
+    Returns:
+      The run in `workdir`, with which the model can be scored and exported.
+
+    Raises:
+      Preempted: after SIGTERM, once the state is saved.
+      FileNotFoundError: the records, the protocol or the fold does not exist.
+      ValueError: config and records do not fit together, another process trains in `workdir`, `workdir` holds
+        a run of another config, a device runs out of memory, or the loss is NaN or infinite.
+      OSError: a file cannot be written.
+
+    Example:
+      >>> config = ef.config("concat", form="small_features", train={"epochs": 2}, data={"batch_size": 8})
+      >>> run = ef.train(config, "records", "run")
+      >>> 0 <= run.scores("test").ua <= 1
+      True
+    """
+    workdir = os.path.abspath(workdir)
+    training.train(open_experiment(with_records(config, records)), workdir)
+    return Run(workdir)
+
+
+def evaluate(run: Run | str | os.PathLike[str], *, split: Split = "test") -> Evaluation:
+    """Scores a trained model on a split of its fold and writes results.json, cards and an HTML page.
+
+    The page needs matplotlib; without it, the other files are written.
+
+    Args:
+      run: a run or its working directory.
+      split: `train`, `validation` or `test`.
+
+    Returns:
+      The scores by modality, and the directory of the files, `evaluation/<split>` of the run.
+
+    Raises:
+      FileNotFoundError: the directory holds no checkpoint, or the records are gone.
+      ValueError: the split is unknown or empty, the checkpoint or the records are damaged, or the model was
+      trained on a test speaker.
+
+    Example:
+      >>> evaluation = ef.evaluate("run", split="validation")
+      >>> list(evaluation.scores)
+      ['both', 'audio', 'video']
+    """
+    workdir = _workdir_of(run)
+    results, examples = evaluation.evaluate_workdir(workdir, split=split)
+    directory = write_evaluation(workdir, results, examples)
+    scores = {name: Scores.from_dict(row, results["classes"]) for name, row in results["modalities"].items()}
+    return Evaluation(scores, directory)
+
+
+def write_evaluation(
+    workdir: str, results: EvaluationResults, examples: Sequence[GalleryClip], checkpoint_kind: str = "best"
+) -> str:
+    """Writes results.json, cards and, if matplotlib is installed, the HTML page of an evaluation.
+
+    Args:
+      workdir: directory of a training run.
+      results: contents of results.json.
+      examples: clips for the gallery of the page.
+      checkpoint_kind: `best` or `last`.
+
+    Returns:
+      The directory of these files, `evaluation/<split>` of the workdir.
+
+    Raises:
+      FileNotFoundError: there is no checkpoint, or the records are gone.
+      ValueError: the checkpoint's metadata, the records or metrics.jsonl are damaged.
+      OSError: a file cannot be written.
+    """
+    directory = evaluation.write_results(workdir, results, checkpoint_kind)
+    if not page.can_draw_figures(REPORT_FILE):
+        return directory
+    run_report.write_report(
+        os.path.join(directory, REPORT_FILE),
+        results=results,
+        history=read_epoch_rows(workdir),
+        examples=examples,
+        title=f"{results['config']} on {results['corpus']}",
+        marks=evaluation.result_marks(results),
+    )
+    return directory
+
+
+def export(run: Run | str | os.PathLike[str], output: str | os.PathLike[str]) -> str:
+    """Writes a serving bundle of the best checkpoint, after comparing its predictions with the checkpoint's.
+
+    Args:
+      run: a run or its working directory.
+      output: directory to write; an existing bundle is replaced.
+
+    Returns:
+      The absolute path of the bundle, which `load` opens.
+
+    Raises:
+      FileNotFoundError: the directory holds no checkpoint.
+      ValueError: `output` exists and is neither a bundle nor an empty directory, the checkpoint is damaged,
+        or the bundle's predictions differ from those of the checkpoint by more than 1e-5.
+
+    Example:
+      >>> import os
+      >>> os.path.basename(ef.export("run", "bundle"))
+      'bundle'
+    """
+    output = os.path.abspath(output)
+    export_bundle(_workdir_of(run), output)
+    return output
+
+
+def _workdir_of(run: Run | str | os.PathLike[str]) -> str:
+    return run.workdir if isinstance(run, Run) else os.path.abspath(run)

@@ -1,0 +1,45 @@
+"""Flags that open a bundle: its engine, and the ONNX files that it does not contain."""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+if TYPE_CHECKING:
+    from emofuse_jax.serving.bundle.load import Bundle
+
+ENGINE = flags.DEFINE_enum(
+    "engine",
+    "auto",
+    ["auto", "jax", "onnx"],
+    "Engine that runs the model; auto: onnx on a CPU if the bundle has"
+    " model.onnx and onnxruntime is installed, otherwise jax.",
+)
+AUDIO_ENCODER = flags.DEFINE_string(
+    "audio_encoder", "", "ONNX file of the audio encoder, if the bundle does not contain it."
+)
+FACE_ENCODER = flags.DEFINE_string(
+    "face_encoder", "", "ONNX file of the face encoder, if the bundle does not contain it."
+)
+FACE_DETECTOR = flags.DEFINE_string(
+    "face_detector", "", "ONNX file of the face detector, if the bundle does not contain it."
+)
+
+
+def load_bundle(path: str) -> "Bundle":
+    """Returns the bundle in the directory `path`, opened as the flags say.
+
+    Raises:
+      ValueError: the bundle cannot be used, or an encoder file is missing or another one.
+    """
+    from emofuse_jax.serving import load
+    from emofuse_jax.serving.media.prepare_window import check_encoders
+
+    bundle = load(
+        path,
+        audio_encoder=AUDIO_ENCODER.value,
+        face_encoder=FACE_ENCODER.value,
+        face_detector=FACE_DETECTOR.value,
+        engine=ENGINE.value,
+    )
+    check_encoders(bundle)
+    return bundle

@@ -1,0 +1,246 @@
+"""Clips as arrays: what `write_records` stores and what a bundle predicts without media files."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from emofuse_jax.data.records import Record
+from emofuse_jax.types import InputSpec
+
+MAX_FLOAT16 = 65504.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip as arrays. A clip without audio, or without video, leaves out those arrays.
+
+    Letters of shapes: `t` time steps of `f` frequency bins, `s` video frames with face crops of `h` x `w`
+    pixels, `u` feature vectors in time, `d` the width of a feature vector.
+    """
+
+    clip_id: str
+    """Unique name."""
+    speaker: str
+    """Name of the person; training, validation and test clips never share a speaker."""
+    label: str | None = None
+    """Name of the class; None if it is unknown."""
+    spectrogram: ArrayLike | None = None
+    """float [t f], natural logarithms of magnitudes; augmentation assumes this unit."""
+    faces: ArrayLike | None = None
+    """uint8 [s h w 3], RGB face crops at equal distances in time."""
+    audio_features: ArrayLike | None = None
+    """float [u d], vectors of a frozen audio encoder."""
+    face_features: ArrayLike | None = None
+    """float [s d], vectors of a frozen face encoder, one for each frame."""
+    face_mask: ArrayLike | None = None
+    """bool [s], False for frames without a face; None: every frame has one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipShape:
+    """The dimensions that all clips of a data set share; 0 for arrays that they do not have.
+
+    `f` frequency bins, `s` video frames, `h` x `w` pixels of a face crop, and the widths of the vectors in
+    `audio_features` and `face_features`.
+    """
+
+    f: int = 0
+    s: int = 0
+    h: int = 0
+    w: int = 0
+    audio_features: int = 0
+    face_features: int = 0
+
+    @property
+    def has_only_audio_features(self) -> bool:
+        """True if audio is stored as features without a spectrogram."""
+        return bool(self.audio_features) and not self.f
+
+    @property
+    def record_bins(self) -> int:
+        """Frequency bins of a record; 1 if there are no spectrograms."""
+        return self.f or 1
+
+    def trailing(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of one step or frame of an array of a clip: its shape without the first axis."""
+        sizes = {**vars(self), "channels": 3}
+        return tuple(sizes[axis] for axis in ARRAY_AXES[name][1:])
+
+    @classmethod
+    def from_spec(cls, spec: InputSpec) -> "ClipShape":
+        """Returns the dimensions of the clips that a model with the input `spec` reads."""
+        return cls(spec.f if spec.t else 0, spec.s, spec.h, spec.w, spec.audio_features, spec.face_features)
+
+
+ARRAY_AXES = {
+    "spectrogram": ("t", "f"),
+    "faces": ("s", "h", "w", "channels"),
+    "audio_features": ("u", "audio_features"),
+    "face_features": ("s", "face_features"),
+}
+"""Names of the axes of each array of a clip; those that ClipShape has are the same for all clips."""
+
+
+def common_shape(clips: Iterable[Clip]) -> ClipShape:
+    """Returns the dimensions of all clips together: widths of the first array of each kind, the most frames.
+
+    Dimensions of arrays that no clip has are 0.
+
+    Raises:
+      ValueError: an array has a wrong number of dimensions (spectrogram and features 2, faces 4).
+    """
+    sizes: dict[str, int] = {}
+    for clip in clips:
+        for name, axes in ARRAY_AXES.items():
+            array = _as_array(clip, name)
+            if array is None:
+                continue
+            for axis, size in zip(axes, array.shape, strict=True):
+                sizes[axis] = max(size, sizes.get(axis, 0)) if axis == "s" else sizes.setdefault(axis, size)
+    return ClipShape(**{field.name: sizes.get(field.name, 0) for field in dataclasses.fields(ClipShape)})
+
+
+def to_record(clip: Clip, shape: ClipShape, *, corpus: str = "", classes: Sequence[str] = ()) -> Record:
+    """Checks a clip and returns its `Record` for `encode`; missing arrays are zero and masked.
+
+    A clip with fewer frames than `shape.s` is padded with masked ones.
+
+    Args:
+      clip: the arrays.
+      shape: the dimensions that all clips share.
+      corpus: name of the data set.
+      classes: class names; empty: the label is not read.
+
+    Raises:
+      ValueError: an array has a wrong shape, dtype or value, the label is not in `classes`, or the clip has
+        neither audio nor video; one line that names the clip and the field.
+    """
+    expected = {name: shape.trailing(name) for name in ARRAY_AXES}
+    arrays = {name: _checked_array(clip, name, trailing) for name, trailing in expected.items()}
+    face_valid = _frame_mask(clip, arrays, shape.s)
+    audio_ok, video_ok = _has_audio(clip, arrays, shape), bool(face_valid.any())
+    if not (audio_ok or video_ok):
+        raise ValueError(f"clip {clip.clip_id!r}: has neither audio nor a frame with a face")
+    label, num_frames = _label_index(clip, classes), len(face_valid)
+    spectrogram, audio_features = arrays["spectrogram"], arrays["audio_features"]
+    if spectrogram is None:
+        spectrogram = np.zeros((0 if shape.has_only_audio_features else 1, shape.record_bins), np.float16)
+    if audio_features is None:
+        audio_features = np.zeros((1, shape.audio_features), np.float16)
+    return Record(
+        clip_id=clip.clip_id,
+        speaker=clip.speaker,
+        corpus=corpus,
+        label=label,
+        votes=(np.arange(len(classes)) == label).astype(np.float32),
+        spectrogram=spectrogram,
+        faces=_pad_frames(arrays["faces"], face_valid, expected["faces"], np.uint8),
+        face_valid=face_valid,
+        face_time=np.zeros(num_frames, np.float32),
+        face_box=np.zeros((num_frames, 4), np.float32),
+        face_landmarks=np.zeros((num_frames, 5, 2), np.float32),
+        face_score=face_valid.astype(np.float32),
+        audio_ok=audio_ok,
+        video_ok=video_ok,
+        audio_features=audio_features if shape.audio_features else None,
+        face_features=_pad_frames(arrays["face_features"], face_valid, expected["face_features"], np.float16)
+        if shape.face_features
+        else None,
+    )
+
+
+def _as_array(clip: Clip, name: str) -> np.ndarray | None:
+    value = getattr(clip, name)
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.ndim != len(ARRAY_AXES[name]):
+        raise ValueError(
+            f"clip {clip.clip_id!r}: {name} has shape {list(array.shape)}, expected"
+            f" {len(ARRAY_AXES[name])} dimensions"
+        )
+    return array
+
+
+def _checked_array(clip: Clip, name: str, trailing: tuple[int, ...]) -> np.ndarray | None:
+    """Returns an array of a clip as it is stored, uint8 or float16; None if the clip does not have it.
+
+    Raises ValueError if the array is empty, has another shape than `[any, *trailing]` or another dtype, or
+    has values that do not fit float16.
+    """
+    array = _as_array(clip, name)
+    if array is None:
+        return None
+    location = f"clip {clip.clip_id!r}: {name}"
+    if array.shape[1:] != trailing or not len(array):
+        raise ValueError(f"{location} has shape {list(array.shape)}, expected {['any', *trailing]}")
+    if name == "faces":
+        if array.dtype != np.uint8:
+            raise ValueError(f"{location} is {array.dtype}, expected uint8 (0 to 255)")
+        return array
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{location} is {array.dtype}, expected numbers")
+    if not np.all(np.abs(array) <= MAX_FLOAT16):  # NaN fails too
+        raise ValueError(f"{location} has values that are not finite or do not fit float16 (65504)")
+    return array.astype(np.float16)
+
+
+def _frame_mask(clip: Clip, arrays: Mapping[str, np.ndarray | None], num_frames: int) -> np.ndarray:
+    """Returns bool [s]: True for frames with a face, padded with False to `num_frames` (at least 1).
+
+    Raises ValueError if the clip has too many frames, its arrays have different numbers of frames, or its
+    `face_mask` has another length or dtype.
+    """
+    face_valid = np.zeros(max(num_frames, 1), bool)
+    counts = {name: len(array) for name in ("faces", "face_features") if (array := arrays[name]) is not None}
+    if not counts:
+        return face_valid
+    if len({*counts.values()}) > 1:
+        raise ValueError(
+            f"clip {clip.clip_id!r}: faces has {counts['faces']} frames and face_features"
+            f" {counts['face_features']}, expected the same number"
+        )
+    count = next(iter(counts.values()))
+    if count > num_frames:
+        raise ValueError(f"clip {clip.clip_id!r}: {count} frames, expected at most {num_frames}")
+    mask = np.ones(count, bool) if clip.face_mask is None else np.asarray(clip.face_mask)
+    if mask.shape != (count,) or mask.dtype != bool:
+        raise ValueError(
+            f"clip {clip.clip_id!r}: face_mask is {mask.dtype}{list(mask.shape)}, expected bool[{count}]"
+        )
+    face_valid[:count] = mask
+    return face_valid
+
+
+def _pad_frames(
+    array: np.ndarray | None, face_valid: np.ndarray, trailing: tuple[int, ...], dtype: type[np.generic]
+) -> np.ndarray:
+    """Returns `array` padded with zeros to the length of `face_valid`, and zero at frames without a face.
+
+    All frames are zero if `array` is None. `trailing` is the shape of a frame.
+    """
+    padded: np.ndarray = np.zeros((len(face_valid), *trailing), dtype)
+    if array is not None:
+        padded[: len(array)] = array
+        padded[~face_valid] = 0
+    return padded
+
+
+def _has_audio(clip: Clip, arrays: Mapping[str, np.ndarray | None], shape: ClipShape) -> bool:
+    """Returns whether a clip has audio; raises ValueError if only one of its two audio arrays is there."""
+    widths = {"spectrogram": shape.f, "audio_features": shape.audio_features}
+    names = [name for name, width in widths.items() if width]
+    missing = [name for name in names if arrays[name] is None]
+    if missing and len(missing) < len(names):
+        raise ValueError(f"clip {clip.clip_id!r}: {missing[0]} is missing, but other clips have it")
+    return bool(names) and not missing
+
+
+def _label_index(clip: Clip, classes: Sequence[str]) -> int:
+    if clip.label is None or not classes:
+        return -1
+    if clip.label not in classes:
+        raise ValueError(f"clip {clip.clip_id!r}: label {clip.label!r}, expected one of {', '.join(classes)}")
+    return list(classes).index(clip.label)

@@ -1,0 +1,134 @@
+"""Writes a directory of records from arrays, complete or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+
+from emofuse_jax.data import records
+from emofuse_jax.data.metadata import ManifestRow, PrepSettingsDict, ShardMarker
+from emofuse_jax.data.records import Record
+from emofuse_jax.data.writing.corpus import Corpus, EvaluationProtocol, MediaClip
+from emofuse_jax.data.writing.dataset_files import write_dataset_files
+from emofuse_jax.data.writing.shards import CLIPS_PER_SHARD, ShardPlan, file_safe_name, write_shard_file
+from emofuse_jax.utils.versions import package_versions
+
+
+def write_array_records(
+    path: str,
+    clip_records: Iterable[Record],
+    *,
+    name: str,
+    classes: Sequence[str],
+    shape: records.RecordShape,
+    settings: PrepSettingsDict,
+    folds: Sequence[Sequence[str]] = (),
+) -> None:
+    """Writes shards of 64 records, manifest, splits, statistics, TFDS metadata and prep.json.
+
+    The files are written to a temporary directory next to `path`, which is renamed at the end.
+
+    Args:
+      path: directory to write; it must not exist, or be empty.
+      clip_records: the records; read once.
+      name: of the data set.
+      classes: class names in the order of the labels.
+      shape: dimensions that all records share.
+      settings: of prep.json.
+      folds: test speakers of each fold; empty: up to five folds of speakers.
+
+    Raises:
+      ValueError: there are no records, a clip_id occurs twice, an array of a record has a wrong dtype, or a
+        fold is empty or names an unknown speaker.
+      FileExistsError: `path` exists and is not empty.
+      OSError: a file cannot be written.
+      ImportError: tensorflow_datasets is not installed.
+    """
+    path = os.path.abspath(path)
+    if os.path.isdir(path) and os.listdir(path):
+        raise FileExistsError(f"{path}: exists already; choose another directory or remove it")
+    parent = os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".records-") as temporary:
+        output = os.path.join(temporary, "records")
+        os.makedirs(output)
+        markers = _write_shard_files(output, clip_records)
+        rows = [row for marker in markers for row in marker["rows"]]
+        corpus = _make_corpus(name, classes, rows, folds)
+        plan = ShardPlan(output, file_safe_name(name), corpus.clips, len(markers))
+        for shard in range(plan.num_shards):
+            os.rename(_temporary_shard(output, shard), os.path.join(output, plan.name(shard)))
+        write_dataset_files(
+            plan, corpus, markers, shape=shape, settings=settings, versions=package_versions()
+        )
+        if os.path.isdir(path):
+            os.rmdir(path)
+        os.rename(output, path)
+
+
+def _temporary_shard(output: str, shard: int) -> str:
+    return os.path.join(output, f"shard_{shard:05d}.tmp")
+
+
+def _write_shard_files(output: str, clip_records: Iterable[Record]) -> list[ShardMarker]:
+    """Writes shards under temporary names; returns their markers: counts, hashes and manifest rows.
+
+    Raises ValueError if there are no records, a clip_id occurs twice, or an array has a wrong dtype; OSError
+    if a file cannot be written.
+    """
+    markers: list[ShardMarker] = []
+    clip_ids: set[str] = set()
+    iterator = iter(clip_records)
+    while (record := next(iterator, None)) is not None:
+        rows: list[ManifestRow] = []
+        encoded = _encode_shard(record, iterator, rows, clip_ids)
+        marker = write_shard_file(_temporary_shard(output, len(markers)), encoded)
+        markers.append({**marker, "rows": rows})
+    if not markers:
+        raise ValueError("clips: none were passed, expected at least one")
+    return markers
+
+
+def _encode_shard(
+    record: Record | None, others: Iterator[Record], rows: list[ManifestRow], clip_ids: set[str]
+) -> Iterator[bytes]:
+    """Yields the bytes of a shard's records, `record` and those after it; appends their manifest rows.
+
+    Raises ValueError if a clip_id occurs twice or an array of a record has a wrong dtype.
+    """
+    while record is not None:
+        if record.clip_id in clip_ids:
+            raise ValueError(f"clip {record.clip_id!r}: this clip_id occurs twice")
+        clip_ids.add(record.clip_id)
+        rows.append(_manifest_row(record))
+        yield records.encode(record)
+        record = next(others, None) if len(rows) < CLIPS_PER_SHARD else None
+
+
+def _manifest_row(record: Record) -> ManifestRow:
+    return {
+        "clip_id": record.clip_id,
+        "path": "",
+        "speaker": record.speaker,
+        "take": record.clip_id,
+        "label": record.label,
+        "status": record.status,
+        "reason": "" if record.status == "kept" else f"no {'video' if record.audio_ok else 'audio'}",
+        "sha256": "",
+    }
+
+
+def _make_corpus(
+    name: str, classes: Sequence[str], rows: list[ManifestRow], folds: Sequence[Sequence[str]]
+) -> Corpus:
+    clips = tuple(MediaClip(row["clip_id"], "", row["label"], row["speaker"]) for row in rows)
+    speakers = {clip.speaker for clip in clips}
+    for fold, test_speakers in enumerate(folds):
+        unknown = [speaker for speaker in test_speakers if speaker not in speakers]
+        if unknown or not test_speakers:
+            problem = f"unknown speaker {unknown[0]!r}" if unknown else "no speakers"
+            raise ValueError(f"folds[{fold}]: {problem}; expected names of speakers to test on")
+    protocols: tuple[EvaluationProtocol, ...] = ()
+    if folds:
+        test_folds = tuple(tuple(sorted(fold)) for fold in folds)
+        protocols = (EvaluationProtocol(f"custom_{len(folds)}fold", tuple(sorted(speakers)), test_folds),)
+    return Corpus(name, tuple(classes), clips, {}, ("written from arrays",), protocols=protocols)

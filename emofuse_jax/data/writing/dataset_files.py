@@ -1,0 +1,65 @@
+"""Writes everything next to the shards; prep.json comes last, since a directory with it can be opened."""
+
+from emofuse_jax.data import records
+from emofuse_jax.data.metadata import ManifestRow, PrepSettingsDict, ShardMarker
+from emofuse_jax.data.writing.corpus import Corpus
+from emofuse_jax.data.writing.manifest import write_manifest
+from emofuse_jax.data.writing.prep_json import write_prep_json
+from emofuse_jax.data.writing.shards import ShardPlan
+from emofuse_jax.data.writing.splits import write_splits
+from emofuse_jax.data.writing.statistics import write_fold_statistics
+from emofuse_jax.data.writing.tfds_metadata import write_tfds_metadata
+
+
+def write_dataset_files(
+    plan: ShardPlan,
+    corpus: Corpus,
+    markers: list[ShardMarker],
+    *,
+    shape: records.RecordShape,
+    settings: PrepSettingsDict,
+    versions: dict[str, str],
+) -> None:
+    """Writes manifest, splits, statistics, TFDS metadata and prep.json for complete shards.
+
+    Args:
+      plan: names of the shards.
+      corpus: clips, classes and speakers.
+      markers: for each shard its number of records, bytes, hash and manifest rows (shards.write_shard).
+      shape: dimensions that all records share.
+      settings: every setting that decides what a record holds.
+      versions: of the packages that made the records.
+
+    Raises:
+      OSError: a file cannot be written.
+      RuntimeError: a shard is missing or damaged.
+      ValueError: a record cannot be decoded, or a manifest row has an unknown column.
+      ImportError: tensorflow_datasets is not installed.
+    """
+    rows = assign_record_positions(markers)
+    write_manifest(plan.output, rows)
+    folds = write_splits(plan.output, corpus, rows)
+    shard_names = [plan.name(shard) for shard in range(plan.num_shards)]
+    write_fold_statistics(plan.output, shard_names, folds, shape)
+    write_tfds_metadata(plan.output, corpus.classes, plan, markers, shape, settings["face"]["frames"])
+    write_prep_json(
+        plan.output, corpus, plan, markers, rows, shape=shape, settings=settings, versions=versions
+    )
+
+
+def assign_record_positions(markers: list[ShardMarker]) -> list[ManifestRow]:
+    """Returns the rows of all markers with `shard`, `row` and `index` of each record added.
+
+    These are the number of the shard, of the record in the shard and of the record in the data set; -1 for a
+    clip without record.
+    """
+    rows: list[ManifestRow] = []
+    index = 0
+    for shard, marker in enumerate(markers):
+        row_in_shard = 0
+        for row in marker["rows"]:
+            has_record = row["status"] != "failed"
+            position = (shard, row_in_shard, index) if has_record else (-1, -1, -1)
+            rows.append({**row, "shard": position[0], "row": position[1], "index": position[2]})
+            row_in_shard, index = row_in_shard + has_record, index + has_record
+    return rows

@@ -1,0 +1,43 @@
+"""Checks that the shapes of a caller's arrays fit together."""
+
+from collections.abc import Mapping
+
+
+def check_shapes(arrays: Mapping[str, tuple[object, str]], sizes: Mapping[str, int] | None = None) -> None:
+    """Raises ValueError if arrays do not have the shapes that their patterns describe.
+
+    A pattern lists the names of dimensions, such as `"b t f"`; the same name means the same size in all
+    arrays. `...` at the beginning stands for any leading dimensions.
+
+    Args:
+      arrays: array and pattern by name.
+      sizes: known sizes by name of the dimension.
+
+    Raises:
+      ValueError: one line with the name of the array, its shape, the pattern and the expected sizes.
+
+    Example:
+      >>> check_shapes({"x": (np.zeros((2, 3)), "... m"), "u": (np.zeros((4, 8)), "m k")})
+      Traceback (most recent call last):
+      ValueError: u: shape (4, 8), expected (m, k) with m=3
+    """
+    known = dict(sizes or {})
+    for name, (array, pattern) in arrays.items():
+        letters, shape = pattern.split(), getattr(array, "shape", None)
+        if shape is None:
+            raise ValueError(
+                f"{name}: {type(array).__name__}, expected an array of shape ({', '.join(letters)})"
+            )
+        is_trailing = letters[0] == "..."
+        letters = letters[1:] if is_trailing else letters
+        fits = len(shape) >= len(letters) if is_trailing else len(shape) == len(letters)
+        trailing = shape[len(shape) - len(letters) :] if fits else ()
+        bound = {letter: known[letter] for letter in letters if letter in known}
+        if not fits or any(
+            known.setdefault(*pair) != pair[1] for pair in zip(letters, trailing, strict=True)
+        ):
+            details = ", ".join(f"{letter}={size}" for letter, size in bound.items())
+            expected = ", ".join(pattern.split())
+            raise ValueError(
+                f"{name}: shape {shape}, expected ({expected})" + (f" with {details}" if details else "")
+            )

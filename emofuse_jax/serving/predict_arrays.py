@@ -1,0 +1,42 @@
+"""Predicts clips that are arrays."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from emofuse_jax.data.array_clip import ARRAY_AXES, Clip, ClipShape, to_record
+from emofuse_jax.serving.interfaces import LoadedBundle
+from emofuse_jax.serving.predict import bundle_input_spec, predict_windows
+from emofuse_jax.serving.predictions import FilePredictions, PreparedWindow, check_min_confidence
+
+
+def predict_clips(bundle: LoadedBundle, clips: Sequence[Clip], *, min_confidence: float) -> FilePredictions:
+    """Predicts clips that are arrays, in batches.
+
+    Arrays that the model does not read are ignored. Longer audio is cut to its middle, as in training.
+
+    Args:
+      bundle: a loaded bundle.
+      clips: the clips, with the dimensions of the training clips.
+      min_confidence: predictions with a lower confidence get the label `unknown`.
+
+    Returns:
+      One prediction per clip, in order; its `path` is the clip_id, and `start` and `end` are 0.
+
+    Raises:
+      ValueError: `min_confidence` is not a number from 0 to 1; an array has a wrong shape, dtype or value; or
+        a clip has nothing that the model reads. The message is one line that names the clip and the field.
+    """
+    check_min_confidence(min_confidence)
+    for clip in clips:
+        if not isinstance(clip, Clip):
+            raise ValueError(
+                f"clips: {clip!r}, expected ef.Clip; pass the path of one media file as a string"
+            )
+    shape = ClipShape.from_spec(bundle_input_spec(bundle))
+    unread: dict[str, Any] = {name: None for name in ARRAY_AXES if not all(shape.trailing(name))}
+    windows = (
+        PreparedWindow(clip.clip_id, 0.0, 0.0, to_record(dataclasses.replace(clip, **unread), shape))
+        for clip in clips
+    )
+    return FilePredictions(predict_windows(bundle, windows, min_confidence))
