@@ -12,9 +12,9 @@ from benchmarks.timing import make_row, measure_medians
 from emofuse_jax import settings
 from emofuse_jax.training.crossval.context import CrossvalContext
 from emofuse_jax.training.crossval.crossval import make_context, split_into_groups
-from emofuse_jax.training.crossval.replica_group import restore_or_init_group
 from emofuse_jax.training.crossval.replica_packing import choose_group_size
-from emofuse_jax.training.crossval.train_group import train_and_validate
+from emofuse_jax.training.crossval.stacked_replicas import StackedReplicas
+from emofuse_jax.training.engine import evaluate_epoch
 from emofuse_jax.training.experiment import open_experiment, with_fold_and_seed
 
 FUNCTIONAL_SIZES = {"steps": 6, "audio": 88, "frames": 6, "face": 128}
@@ -99,14 +99,20 @@ def count_clips(context: CrossvalContext, replica_ids: list) -> int:
 def make_our_epoch(context: CrossvalContext, workdir: str):
     """Returns a function that trains and validates every replica for one epoch, one group after the other."""
     missing_directory = os.path.join(workdir, "none")
-    replica_groups = [
-        restore_or_init_group(context, replica_ids, missing_directory)
+    groups = [
+        StackedReplicas(context, replica_ids, missing_directory)
         for replica_ids in split_into_groups(context, list(context.experiments), choose_group_size(context))
     ]
+    progress_by_group = [group.restore_or_init() for group in groups]
 
     def epoch():
-        for group in replica_groups:
-            train_and_validate(context, group, [True] * len(group.replica_ids))
+        for group, progress in zip(groups, progress_by_group, strict=True):
+            active = [True] * len(group.replica_ids)
+            for _ in range(0, context.max_epoch_steps, group.steps_per_call):
+                sums, _ = group.train_steps(progress, active, group.steps_per_call)
+                progress.add(sums, group.steps_per_call)
+            _, is_best = evaluate_epoch(group, progress, active)
+            group.keep_best(progress, is_best)
 
     return epoch
 

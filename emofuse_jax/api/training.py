@@ -2,10 +2,10 @@
 
 from emofuse_jax.reporting.cards import write_data_card
 from emofuse_jax.scoring.result_types import CrossvalFile
-from emofuse_jax.training import loop
 from emofuse_jax.training.crossval import crossval as replicas
 from emofuse_jax.training.early_stopping import EarlyStoppingTracker
 from emofuse_jax.training.experiment import Experiment
+from emofuse_jax.training.train import train as train_model
 from emofuse_jax.utils.config_dict import ConfigDict
 
 
@@ -22,7 +22,7 @@ def train(experiment: Experiment, workdir: str) -> EarlyStoppingTracker:
         or infinite.
       OSError: a file cannot be read or written.
     """
-    return loop.train(experiment, workdir, describe_data=write_data_card)
+    return train_model(experiment, workdir, describe_data=write_data_card)
 
 
 def crossval(config: ConfigDict, workdir: str, *, seeds: int, folds: list[int] | None = None) -> CrossvalFile:

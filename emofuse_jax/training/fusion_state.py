@@ -8,31 +8,21 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from emofuse_jax.models.registry import Calibrator
-from emofuse_jax.scoring.predict import Predictions
 from emofuse_jax.types import TrainState
 
 
-def update_fusion_state(state: TrainState, calibrate: Calibrator, predictions: Predictions) -> TrainState:
-    """Returns the training state with the fusion's part of the model state set by `calibrate`.
+def replace_fusion_state(state: TrainState, fusion_state: PyTree) -> TrainState:
+    """Returns the training state with other arrays in the fusion's part of the model state.
 
-    Every process has all predictions and computes the same arrays; they keep their sharding.
-
-    Args:
-      state: training state.
-      calibrate: hook of the fusion (models/registry.py).
-      predictions: predictions of the validation clips.
+    Every process must pass the same arrays (`compute_fusion_state`); they keep their sharding.
 
     Raises:
-      ValueError: if the predictions have no `levels` (probabilities of each classifier of the fusion), or if
-        `calibrate` returns arrays with other names, shapes or dtypes than before.
       KeyError: if the fusion has no part of the model state.
     """
-    old_fusion_state = state.model_state["fusion"]
-    new_fusion_state = compute_fusion_state(
-        jax.tree.map(np.asarray, old_fusion_state), calibrate, predictions.levels, predictions.labels
-    )
     sharded_fusion_state = jax.tree.map(
-        lambda new, old: jax.device_put(np.asarray(new), old.sharding), new_fusion_state, old_fusion_state
+        lambda new, old: jax.device_put(np.asarray(new), old.sharding),
+        fusion_state,
+        state.model_state["fusion"],
     )
     return dataclasses.replace(state, model_state=state.model_state | {"fusion": sharded_fusion_state})
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import jax
 
 from emofuse_jax.types import Params
-from emofuse_jax.utils.progress_bar import progress_bar
+from emofuse_jax.utils.progress_bar import Update, progress_bar
 
 
 class ReportProgress(Protocol):
@@ -19,18 +19,15 @@ class ReportProgress(Protocol):
 
 
 @contextlib.contextmanager
-def show_progress(
-    total_steps: int, first_step: int, batch_size: int, title: str, *, active: bool
-) -> Iterator[ReportProgress]:
+def show_progress(total_steps: int, batch_size: int, title: str, *, active: bool) -> Iterator[ReportProgress]:
     """Shows a progress bar or prints lines, with clips per second and scores.
 
     Yields a function `report_progress(step, **scores)` that shows the progress; it does nothing if `active`
-    is False. The rate is counted from the first update, so without compilation and without the steps before a
-    resume.
+    is False. The bar appears on the first call, and the rate is counted from it, so without the steps before
+    a resume; call it once after compilation.
 
     Args:
       total_steps: number of steps of the complete run.
-      first_step: number of steps that were finished before.
       batch_size: number of clips per step.
       title: text before the bar.
       active: False shows nothing.
@@ -38,15 +35,16 @@ def show_progress(
     if not active:
         yield lambda step, **scores: None
         return
-    first_update: list[tuple[int, float]] = []
-    with progress_bar(title, total=total_steps, first=first_step) as update:
+    with contextlib.ExitStack() as stack:
+        first_report: list[tuple[int, float, Update]] = []
 
         def report_progress(step: int, **scores: float) -> None:
             now = time.monotonic()
-            if not first_update:
-                first_update.append((step, now))
-            first_done, first_time = first_update[0]
-            rate = (step - first_done) * batch_size / max(now - first_time, 1e-9)
+            if not first_report:
+                update = stack.enter_context(progress_bar(title, total=total_steps, first=step))
+                first_report.append((step, now, update))
+            first_step, first_time, update = first_report[0]
+            rate = (step - first_step) * batch_size / max(now - first_time, 1e-9)
             texts = [f"{rate:.0f} clips/s", *(f"{name} {value:.3f}" for name, value in scores.items())]
             seconds_left = (total_steps - step) * batch_size / rate if rate else None
             update(step, total_steps, status="  ".join(texts), seconds_left=seconds_left)

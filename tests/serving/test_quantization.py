@@ -15,7 +15,7 @@ from emofuse_jax.api.export import export_bundle
 from emofuse_jax.serving import load
 from emofuse_jax.serving.bundle import quantization
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.loop import train
+from emofuse_jax.training.train import train
 from tests.fakes import tiny_config, write_dataset
 
 RNG = np.random.default_rng(0)

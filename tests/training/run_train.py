@@ -15,7 +15,7 @@ def main() -> None:
         distributed.initialize(process_flags[2], int(process_flags[1]), int(process_flags[0]))
     from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE, Preempted
     from emofuse_jax.training.experiment import open_experiment
-    from emofuse_jax.training.loop import train
+    from emofuse_jax.training.train import train
 
     try:
         train(open_experiment(ml_collections.ConfigDict(json.loads(config_json))), workdir)

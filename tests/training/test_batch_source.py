@@ -11,9 +11,9 @@ from emofuse_jax.training import batch_source
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.crossval.crossval import crossval
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.loop import train
 from emofuse_jax.training.metric_writer import read_epoch_rows, read_metric_rows
 from emofuse_jax.training.step import jit_eval_step
+from emofuse_jax.training.train import train
 from tests.fakes import tiny_config, write_dataset
 from tests.training.test_crossval import FEATURE_SPEC, small_config
 

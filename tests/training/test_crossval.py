@@ -27,9 +27,9 @@ from emofuse_jax.training.crossval.replica_packing import (
     should_vmap,
 )
 from emofuse_jax.training.experiment import flatten_fields, open_experiment, with_fold_and_seed
-from emofuse_jax.training.loop import train
 from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.training.nan_guard import are_replicas_finite
+from emofuse_jax.training.train import train
 from tests.fakes import add_folds, tiny_config, write_dataset
 from tests.reporting.report_inputs import Page
 

@@ -20,17 +20,16 @@ import pytest
 from benchmarks.feature_records import write_features
 from emofuse_jax.data.dataset import DamagedRecordError, open_dataset
 from emofuse_jax.data.records import shard_paths
-from emofuse_jax.parallel.mesh import make_mesh
 from emofuse_jax.training.batch_source import StreamedBatchSource
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.crossval import train_group
 from emofuse_jax.training.crossval.crossval import crossval
+from emofuse_jax.training.crossval.stacked_replicas import StackedReplicas
 from emofuse_jax.training.crossval.sweep import sweep
 from emofuse_jax.training.experiment import count_epoch_steps, make_experiment_sampler, open_experiment
-from emofuse_jax.training.loop import restore_or_init, train
 from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.training.nan_guard import NonFiniteError, trace_nonfinite_step
-from emofuse_jax.training.optimizer import make_optimizer
+from emofuse_jax.training.single_replica import SingleReplica
+from emofuse_jax.training.train import skip_data_description, train
 from emofuse_jax.utils.locks import lock_directory
 from tests.fakes import write_dataset
 from tests.rights import as_nobody, make_unreadable
@@ -221,9 +220,10 @@ def test_a_loss_that_runs_away_after_a_resume_is_traced(config, tmp_path, monkey
 
 def load_run_state(experiment, workdir):
     """The state of a run as it stands there, its optimizer and its mesh."""
-    config = experiment.config
-    tx, mesh = make_optimizer(config.optimizer, 10), make_mesh(config.mesh)
-    return restore_or_init(experiment, str(workdir), tx, mesh)[0], tx, mesh
+    replica = SingleReplica(experiment, str(workdir), skip_data_description)
+    replica.restore_or_init()
+    traced = replica.take_replica(())
+    return traced.state, traced.tx, traced.mesh
 
 
 def test_steps_that_are_finite_this_time_leave_their_clips(config, tmp_path):
@@ -330,7 +330,7 @@ def test_out_of_memory_message_says_what_to_lower(config, tmp_path, monkeypatch)
 
 
 def test_out_of_memory_message_for_replicas_says_what_to_change(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_group, "put_replicas", lambda context, tree: jnp.zeros(1 << 44))
+    monkeypatch.setattr(StackedReplicas, "train_steps", lambda *arguments: jnp.zeros(1 << 44))
     message = r"out of memory: .* 70368744177664 bytes.*; the program needs \d+\.\d\d GB .*; choose another"
     with pytest.raises(ValueError, match=message):
         crossval(config, str(tmp_path / "run"), seeds=1)

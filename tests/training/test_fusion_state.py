@@ -1,6 +1,5 @@
 """F-score fusion in the loop: weights from validation clips, before the score, kept by checkpoints."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -9,7 +8,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,13 +16,12 @@ from emofuse_jax.models.fusions.f_score import FScore
 from emofuse_jax.models.registry import get_calibrator
 from emofuse_jax.parallel.mesh import make_mesh
 from emofuse_jax.scoring import predict
-from emofuse_jax.training import loop
+from emofuse_jax.training import train
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.fusion_state import update_fusion_state
+from emofuse_jax.training.fusion_state import compute_fusion_state
 from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.training.step import jit_eval_step
-from emofuse_jax.types import TrainState
 from tests.fakes import tiny_config, write_dataset
 
 
@@ -48,13 +45,12 @@ def test_clips_without_the_stream_or_a_label_do_not_count():
 
 
 def test_what_raises():
-    predictions = predict.Predictions(*[np.zeros(2, int)] * 3, np.ones((2, 3)) / 3, 0.0)
-    state = TrainState(0, {}, {"fusion": {"class_weights": jnp.ones((2, 3))}}, None)
+    labels = np.zeros(2, int)
+    state = {"class_weights": np.ones((2, 3), np.float32)}
     with pytest.raises(ValueError, match="calibrate needs level_logits"):
-        update_fusion_state(state, FScore.calibrate, predictions)
-    predictions = dataclasses.replace(predictions, levels=np.ones((2, 2, 3)))
+        compute_fusion_state(state, FScore.calibrate, None, labels)
     with pytest.raises(ValueError, match="fusion: calibrate returned"):
-        update_fusion_state(state, lambda state, levels, labels: {"class_weights": np.ones(3)}, predictions)
+        compute_fusion_state(state, lambda *_: {"class_weights": np.ones(3)}, np.ones((2, 2, 3)), labels)
     assert get_calibrator("late") is None
 
 
@@ -80,7 +76,7 @@ def uninterrupted(home, config):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "save", save_and_copy)
-        loop.train(open_experiment(config), workdir)
+        train.train(open_experiment(config), workdir)
     return workdir
 
 
@@ -105,7 +101,7 @@ def test_the_weights_are_the_f_scores_on_the_validation_clips(uninterrupted):
 def test_stopped_after_an_epoch_and_resumed_equals_straight(home, config, uninterrupted):
     workdir = str(home / "stopped")
     before = load_trained_experiment(workdir, "last", "")[2]["fusion"]["class_weights"]
-    loop.train(open_experiment(config), workdir)
+    train.train(open_experiment(config), workdir)
     for kind in ("last", "best"):
         both = [
             jax.tree.map(np.asarray, load_trained_experiment(w, kind, "")[1:3])
@@ -132,20 +128,20 @@ from emofuse_jax.parallel import distributed
 distributed.initialize(sys.argv[2], 2, int(sys.argv[1]))
 from ml_collections import ConfigDict
 from emofuse_jax.models.fusions.f_score import FScore
-from emofuse_jax.scoring.predict import Predictions
-from emofuse_jax.training.fusion_state import update_fusion_state
+from emofuse_jax.training.fusion_state import compute_fusion_state, replace_fusion_state
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.types import TrainState
 mesh = make_mesh(ConfigDict({"data": -1}))
 before = jax.device_put(np.ones((2, 3), np.float32), replicated(mesh))
 rng = np.random.default_rng(0)
 levels = rng.dirichlet(np.ones(3), (20, 2))
-predictions = Predictions(*[rng.integers(0, 3, 20)] * 3, np.ones((20, 3)) / 3, 0.0, levels)
+labels = rng.integers(0, 3, 20)
 state = TrainState(0, {}, {"fusion": {"class_weights": before}}, None)
-state = update_fusion_state(state, FScore.calibrate, predictions)
+fusion_state = compute_fusion_state({"class_weights": np.asarray(before)}, FScore.calibrate, levels, labels)
+state = replace_fusion_state(state, fusion_state)
 after = state.model_state["fusion"]["class_weights"]
 assert after.sharding == before.sharding and jax.process_count() == 2 and len(after.sharding.device_set) == 4
-expected = FScore.calibrate({}, predictions.levels, predictions.labels)["class_weights"]
+expected = FScore.calibrate({}, levels, labels)["class_weights"]
 np.testing.assert_array_equal(np.asarray(after), expected)
 """
 

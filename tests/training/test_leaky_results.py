@@ -7,7 +7,7 @@ import pytest
 
 from emofuse_jax.api.evaluation import evaluate_workdir, result_marks
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.loop import train
+from emofuse_jax.training.train import train
 from tests.fakes import tiny_config, write_dataset
 
 

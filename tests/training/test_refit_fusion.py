@@ -10,8 +10,8 @@ from emofuse_jax import settings
 from emofuse_jax.api.evaluation import evaluate_workdir, load_trained_experiment
 from emofuse_jax.models.feature_gan import LabelledVectors, choose_labels_to_generate, train_gan
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.loop import train
 from emofuse_jax.training.refit_fusion import pool_vectors, refit
+from emofuse_jax.training.train import train
 from emofuse_jax.utils.locks import lock_directory
 from tests.fakes import tiny_config, write_dataset
 

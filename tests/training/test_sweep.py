@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.feature_records import write_features
-from emofuse_jax.training.crossval import crossval, train_group
+from emofuse_jax.training.crossval import crossval, stacked_replicas
 from emofuse_jax.training.crossval.search_space import apply_trial
 from emofuse_jax.training.crossval.sweep import (
     can_trace_field,
@@ -19,8 +19,8 @@ from emofuse_jax.training.crossval.sweep import (
     sweep,
 )
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.loop import train
 from emofuse_jax.training.metric_writer import read_epoch_rows
+from emofuse_jax.training.train import train
 from tests.training.read_tensorboard import read_values
 from tests.training.test_crossval import FEATURE_SPEC, small_config
 
@@ -43,7 +43,7 @@ def sweep_run(records, tmp_path_factory):
     workdir, parts, original_predict_split = (
         str(tmp_path_factory.mktemp("sweep")),
         set(),
-        train_group.predict_split,
+        stacked_replicas.predict_split,
     )
 
     def predict_and_record_split(context, replica_ids, model, part):
@@ -51,8 +51,7 @@ def sweep_run(records, tmp_path_factory):
         return original_predict_split(context, replica_ids, model, part)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (train_group, crossval):  # each has it by its own name
-            patch.setattr(module, "predict_split", predict_and_record_split)
+        patch.setattr(stacked_replicas, "predict_split", predict_and_record_split)
         results = sweep(small_config(records), workdir, TRIALS, folds=[0, 1], seeds=1)
     return workdir, results, parts
 
@@ -86,7 +85,7 @@ def test_it_ranks_by_validation_and_never_looks_at_the_test_part(sweep_run):
 
 def test_started_again_it_trains_nothing_anew(sweep_run, records, monkeypatch):
     workdir, results, _ = sweep_run
-    monkeypatch.setattr(crossval, "train_replica_group", None)
+    monkeypatch.setattr(crossval, "train_replicas", None)
     assert sweep(small_config(records), workdir, TRIALS, folds=[0, 1], seeds=1) == results
     with pytest.raises(ValueError, match="was started with other trials"):
         sweep(small_config(records), workdir, [*TRIALS[:2], TRIALS[1]], folds=[0, 1], seeds=1)

@@ -11,8 +11,8 @@ from emofuse_jax.models.encoders.audio_fcn import TORCHVISION_ALEXNET
 from emofuse_jax.parallel.mesh import make_mesh, replicated
 from emofuse_jax.training.checkpoint.load import load_trained_model
 from emofuse_jax.training.experiment import open_experiment
-from emofuse_jax.training.loop import restore_or_init, train
-from emofuse_jax.training.optimizer import make_optimizer
+from emofuse_jax.training.single_replica import SingleReplica
+from emofuse_jax.training.train import skip_data_description, train
 from emofuse_jax.training.warm_start import load_warm_start
 from tests.fakes import tiny_config, write_dataset
 from tests.models.test_public_weights import alexnet_tensors
@@ -35,11 +35,9 @@ def second_stage_config(home, fusion="two_stage", **fields):
 
 
 def load_initial_state(experiment, workdir):
-    mesh = make_mesh(experiment.config.mesh)
-    state, *_ = restore_or_init(
-        experiment, str(workdir), make_optimizer(experiment.config.optimizer, 9), mesh
-    )
-    return jax.tree.map(np.asarray, (state.params, state.model_state))
+    replica = SingleReplica(experiment, str(workdir), skip_data_description)
+    replica.restore_or_init()
+    return jax.tree.map(np.asarray, (replica.state.params, replica.state.model_state))
 
 
 def test_the_second_stage_starts_from_both_streams_and_trains_at_a_tenth(home, tmp_path):

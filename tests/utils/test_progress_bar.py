@@ -27,7 +27,7 @@ def test_a_line_every_ten_seconds_and_one_at_the_end(monkeypatch, capsys):
 
 def test_training_shows_its_rate_its_scores_and_the_time_left(monkeypatch, capsys):
     clock = Clock(monkeypatch)
-    with show_progress(40, 10, 8, "am_fbp", active=True) as report_progress:
+    with show_progress(40, 8, "am_fbp", active=True) as report_progress:
         report_progress(11)
         clock.now += 11.0
         report_progress(22)
@@ -40,7 +40,7 @@ def test_training_shows_its_rate_its_scores_and_the_time_left(monkeypatch, capsy
 
 
 def test_other_processes_show_nothing(capsys):
-    with show_progress(4, 0, 8, "am_fbp", active=False) as report_progress:
+    with show_progress(4, 8, "am_fbp", active=False) as report_progress:
         report_progress(4)
     assert capsys.readouterr().err == ""
 

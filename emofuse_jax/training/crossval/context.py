@@ -17,12 +17,10 @@ from emofuse_jax.parallel.xla_options import single_use_options
 from emofuse_jax.training.crossval.replicas import ReplicaInputs, replica_sharding
 from emofuse_jax.training.experiment import Experiment, count_epoch_steps, flatten_fields
 from emofuse_jax.training.optimizer import make_optimizer
+from emofuse_jax.training.replica_set import ReplicaId
 from emofuse_jax.training.step import init_state
 from emofuse_jax.training.warm_start import WarmStart, load_warm_start
 from emofuse_jax.types import Batch, PRNGKey, TrainState
-
-ReplicaId = tuple[int, ...]
-"""Fold and seed; in a sweep also the trial number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +37,8 @@ class CrossvalContext:
     """All clips, replicated on every device."""
     labels: Int[np.ndarray, " n"]
     """Label of each row of `data`."""
+    speakers: Int[np.ndarray, " n"]
+    """Index of the speaker of each row of `data`."""
     is_vmapped: bool
     """True: one call runs an epoch of all replicas. False: one call runs one step."""
     train_steps: jax.stages.Wrapped

@@ -9,7 +9,7 @@ it saves within the epoch.
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -22,24 +22,24 @@ from emofuse_jax.parallel.distributed import exclusive_workdir, is_first_process
 from emofuse_jax.parallel.memory import explain_oom
 from emofuse_jax.parallel.mesh import broadcast_decision, put_with_sharding, replica_mesh, replicated, to_host
 from emofuse_jax.parallel.preemption import Preempted, watch_preemption
-from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.pooled_scores import make_crossval_results
+from emofuse_jax.scoring.predict import Predictions, score_predictions
 from emofuse_jax.scoring.result_types import CrossvalFile, ReplicaResult
-from emofuse_jax.training import progress
 from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.training.checkpoint.saved_config import saved_config
-from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId, take_replica
-from emofuse_jax.training.crossval.replica_group import ReplicaGroup, remove_group_checkpoint
+from emofuse_jax.training.crossval.context import CrossvalContext, take_replica
 from emofuse_jax.training.crossval.replica_packing import (
+    CROSSVAL_MEMORY_HINT,
     choose_group_size,
-    estimate_device_bytes,
     should_vmap,
 )
 from emofuse_jax.training.crossval.replicas import jit_over_replicas, make_predict_batches, make_train_steps
 from emofuse_jax.training.crossval.saved_results import CrossvalPlan, read_replica_result, read_saved_plan
 from emofuse_jax.training.crossval.search_space import Trial
-from emofuse_jax.training.crossval.train_group import SplitPredictions, predict_split, train_replica_group
+from emofuse_jax.training.crossval.stacked_replicas import StackedReplicas, remove_group_checkpoint
+from emofuse_jax.training.early_stopping import EarlyStoppingTracker
+from emofuse_jax.training.engine import train_replicas
 from emofuse_jax.training.experiment import (
     Experiment,
     check_same_config,
@@ -49,13 +49,13 @@ from emofuse_jax.training.experiment import (
     open_experiment,
     with_fold_and_seed,
 )
-from emofuse_jax.training.loop import skip_data_description
 from emofuse_jax.training.metric_writer import MetricWriter
+from emofuse_jax.training.progress import ReportProgress, show_progress
+from emofuse_jax.training.replica_set import EpochScores, ReplicaId, RunProgress
+from emofuse_jax.training.train import skip_data_description
 from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
 
-CROSSVAL_MEMORY_HINT = "choose another --workdir, and lower config.data.batch_size or config.crossval.memory"
-"""Advice if the devices run out of memory."""
 PLAN_FIELD_NAMES: dict[Literal["runs", "trials"], str] = {"runs": "folds or seeds", "trials": "trials"}
 """Fields of a plan besides the config, as they are called in messages."""
 
@@ -239,6 +239,7 @@ def make_context(
         clips=clips,
         data=put_with_sharding(host_data, replicated(mesh)),
         labels=np.asarray(host_data.label),
+        speakers=np.asarray(host_data.speaker),
         is_vmapped=should_vmap(first_experiment.config.crossval.mode, first_experiment.model, host_data),
         train_steps=jit_over_replicas(
             make_train_steps(first_experiment.model, first_experiment.config), mesh, donate_argnums=(1,)
@@ -270,7 +271,7 @@ def train_replica_groups(
     should_stop: Callable[[], bool],
     *,
     get_result_path: Callable[[str, ReplicaId], str],
-    write_results: Callable[[CrossvalContext, ReplicaGroup, str], None],
+    write_results: Callable[[StackedReplicas, RunProgress, str], None],
 ) -> None:
     """Trains replicas in groups, and writes their results; finished groups are skipped.
 
@@ -293,39 +294,38 @@ def train_replica_groups(
     """
     groups, epochs = split_into_groups(context, replica_ids, group_size), context.config.train.epochs
     clips_per_epoch = group_size * context.max_epoch_steps * context.config.data.batch_size
-    progress_line = progress.show_progress(
-        epochs * len(groups), 0, clips_per_epoch, context.config.name, active=is_first_process()
+    progress_line = show_progress(
+        epochs * len(groups), clips_per_epoch, context.config.name, active=is_first_process()
     )
-    replicas_per_device = -(-group_size // context.mesh.size) if context.is_vmapped else 1
-    with (
-        progress_line as report_progress,
-        explain_oom(lambda: estimate_device_bytes(context, replicas_per_device), CROSSVAL_MEMORY_HINT),
-    ):
-
-        def report_epoch(previous_epochs: int, group: ReplicaGroup) -> None:
-            report_progress(previous_epochs + group.finished_epochs)
-
+    with progress_line as show_epochs:
         for group_number, group_replica_ids in enumerate(groups):
             if not broadcast_decision(
                 all(os.path.exists(get_result_path(workdir, replica_id)) for replica_id in group_replica_ids)
             ):
-                group = train_replica_group(
-                    context,
-                    group_replica_ids,
+                group, progress = train_replicas(
+                    functools.partial(StackedReplicas, context, group_replica_ids, workdir),
                     workdir,
-                    functools.partial(report_epoch, group_number * epochs),
-                    should_stop,
+                    report_progress=functools.partial(_report_epoch, show_epochs, group_number * epochs),
+                    should_stop=should_stop,
                 )
-                write_results(context, group, workdir)
+                write_results(group, progress, workdir)
             if should_stop():
                 raise Preempted(
                     f"{workdir}: saved, {group_number + 1} of {len(groups)} replica groups are finished"
                 )
 
 
+def _report_epoch(
+    show_epochs: ReportProgress, previous_epochs: int, progress: RunProgress, rows: Sequence[EpochScores]
+) -> None:
+    """Shows the number of finished epochs of all groups, at the start of an epoch and not within it."""
+    if progress.epoch_step == 0:
+        show_epochs(previous_epochs + progress.finished_epochs)
+
+
 def write_group_results(
-    context: CrossvalContext,
-    group: ReplicaGroup,
+    group: StackedReplicas,
+    progress: RunProgress,
     workdir: str,
     *,
     describe_data: Callable[[str, Dataset], None],
@@ -339,31 +339,31 @@ def write_group_results(
       ValueError: if no test clip of a fold has a label.
       OSError: if a file cannot be written.
     """
-    test_predictions, best_model = (
-        predict_split(context, group.replica_ids, group.best_model, "test"),
-        to_host(group.best_model),
-    )
+    test_predictions, best_model = group.predict_test(), to_host(group.best_model)
     for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
-        directory = replica_directory(workdir, replica_id)
-        write_replica(context, group, i, take_replica(best_model, i), directory)
+        experiment, directory = group.context.experiments[replica_id], replica_directory(workdir, replica_id)
+        tracker, history = progress.trackers[i], group.histories[i]
+        write_replica(group.context, experiment, tracker, history, take_replica(best_model, i), directory)
         if is_first_process():
-            describe_data(directory, context.experiments[replica_id].dataset)
-            write_json(
-                replica_result_path(workdir, replica_id),
-                make_replica_result(context, group, test_predictions, i),
-            )
+            describe_data(directory, experiment.dataset)
+            result = make_replica_result(experiment, tracker, len(history), test_predictions[i])
+            write_json(replica_result_path(workdir, replica_id), result)
 
 
 def write_replica(
-    context: CrossvalContext, group: ReplicaGroup, i: int, model: tuple[Params, Params], directory: str
+    context: CrossvalContext,
+    experiment: Experiment,
+    tracker: EarlyStoppingTracker,
+    history: Sequence[EpochScores],
+    model: tuple[Params, Params],
+    directory: str,
 ) -> None:
-    """Writes `checkpoints/best` and `metrics.jsonl` of replica `i` of a group to `directory`.
+    """Writes `checkpoints/best` and `metrics.jsonl` of a trained replica to `directory`.
 
     Raises:
       OSError: if the files cannot be written.
       ValueError: if an existing `metrics.jsonl` or the file of the fold is invalid.
     """
-    experiment, tracker = context.experiments[group.replica_ids[i]], group.trackers[i]
     params, model_state = put_with_sharding(model, replicated(context.mesh))
     replica_metadata: CheckpointMetadata = {
         **make_metadata(experiment),
@@ -372,7 +372,7 @@ def write_replica(
     }
     store.save_model(directory, params, model_state, replica_metadata)
     writer = MetricWriter(directory, resume_step=0, active=is_first_process())
-    for row in group.histories[i]:
+    for row in history:
         writer.write(
             int(row["step"]), "epoch", {name: value for name, value in row.items() if name != "step"}
         )
@@ -380,9 +380,9 @@ def write_replica(
 
 
 def make_replica_result(
-    context: CrossvalContext, group: ReplicaGroup, test_predictions: SplitPredictions, i: int
+    experiment: Experiment, tracker: EarlyStoppingTracker, epochs: int, test_predictions: Predictions
 ) -> ReplicaResult:
-    """Returns the contents of `result.json` of replica `i` of a group; writes nothing.
+    """Returns the contents of `result.json` of a replica that was trained for `epochs` epochs.
 
     Returns:
       A dict: `fold`, `seed`, `validation` (`ua`), `test` (`ua`, `wa`, `wf1`), `best_step`, `temperature`,
@@ -392,22 +392,21 @@ def make_replica_result(
     Raises:
       ValueError: if no test clip has a label.
     """
-    (fold, seed), experiment = group.replica_ids[i], context.experiments[group.replica_ids[i]]
-    dataset, clips = experiment.dataset, experiment.clips["test"]
-    clip_ids = [dataset.clip_ids[clip] for clip in clips]
-    scores = metrics.compute_scores(test_predictions["confusion"][i])
+    dataset = experiment.dataset
+    clip_ids = [dataset.clip_ids[clip] for clip in test_predictions.clips]
+    scores = score_predictions(test_predictions, with_intervals=False)
     return {
-        "fold": fold,
-        "seed": seed,
-        "validation": {"ua": group.trackers[i].best_ua},
+        "fold": experiment.config.data.fold,
+        "seed": experiment.config.seed,
+        "validation": {"ua": tracker.best_ua},
         "test": {"ua": scores["ua"], "wa": scores["wa"], "wf1": scores["wf1"]},
-        "best_step": group.trackers[i].best_step,
-        "temperature": group.trackers[i].temperature,
-        "epochs": len(group.histories[i]),
+        "best_step": tracker.best_step,
+        "temperature": tracker.temperature,
+        "epochs": epochs,
         "clips": clip_ids,
         "speakers": [dataset.speaker_of[name] for name in clip_ids],
-        "labels": context.labels[np.searchsorted(context.clips, clips)].tolist(),
-        "probabilities": test_predictions["probabilities"][i, : len(clips)].tolist(),
+        "labels": test_predictions.labels.tolist(),
+        "probabilities": test_predictions.probabilities.tolist(),
     }
 
 

@@ -14,6 +14,8 @@ from emofuse_jax.types import Batch
 
 REPLICA_MODES = ("auto", "vmap", "loop")
 """Values of `config.crossval.mode`."""
+CROSSVAL_MEMORY_HINT = "choose another --workdir, and lower config.data.batch_size or config.crossval.memory"
+"""Advice if the devices run out of memory."""
 CPU_CACHE_BYTES = 24e6
 """Bytes of parameters, gradients and moments that fit in the cache of a CPU core. More replicas at a time are
 slower, limited by memory bandwidth (a network of 783,000 parameters: 9,800 clips/s with one at a time, 7,700

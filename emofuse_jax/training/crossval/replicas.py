@@ -15,10 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from emofuse_jax.data.resident import take_rows
-from emofuse_jax.losses.cross_entropy import label_weight
 from emofuse_jax.models.build import Model
 from emofuse_jax.parallel.xla_options import step_options
-from emofuse_jax.scoring import metrics
 from emofuse_jax.training.optimizer import make_optimizer
 from emofuse_jax.training.step import EpochSums, make_eval_step, make_train_step, select_epoch_sums
 from emofuse_jax.types import Batch, Params, TrainState
@@ -113,7 +111,7 @@ def make_predict_batches(model: Model) -> PredictBatches:
     """Returns the pure prediction function of one replica.
 
     `(data, params, model_state, rows [k b]) -> outputs` predicts k batches of rows of `data` (all clips). The
-    outputs are a dict: the sums `confusion` [c c], `loss` and `weight` over the batches; and for each row,
+    outputs are a dict: the sums `loss` and `weight` over the batches; and for each row,
     also for padded ones, `probabilities` [k b c] and `levels`, the probabilities of each separate classifier
     of a stream or part of the clip, or None if the fusion has none (training/step.py).
     """
@@ -127,13 +125,9 @@ def make_predict_batches(model: Model) -> PredictBatches:
         ) -> tuple[tuple[()], tuple[dict[str, Array], dict[str, Array | None]]]:
             batch = take_rows(data, batch_rows)
             outputs = eval_step(params, model_state, batch)
-            probabilities = outputs["probabilities"]
-            confusion = metrics.confusion_matrix(
-                probabilities, batch.label, label_weight(batch), probabilities.shape[-1]
-            )
             return carry, (
-                {"confusion": confusion, "loss": outputs["loss"], "weight": outputs["weight"]},
-                {"probabilities": probabilities, "levels": outputs["levels"]},
+                {"loss": outputs["loss"], "weight": outputs["weight"]},
+                {"probabilities": outputs["probabilities"], "levels": outputs["levels"]},
             )
 
         _, (sums, row_outputs) = _scan(predict_batch, (), rows)

@@ -24,19 +24,14 @@ from emofuse_jax.parallel.memory import explain_oom
 from emofuse_jax.parallel.mesh import broadcast_decision
 from emofuse_jax.parallel.preemption import watch_preemption
 from emofuse_jax.scoring.result_types import SweepResults, TrialRun, TrialScores
-from emofuse_jax.training.crossval.context import CrossvalContext, ReplicaId
-from emofuse_jax.training.crossval.crossval import (
-    CROSSVAL_MEMORY_HINT,
-    make_context,
-    read_or_make_plan,
-    train_replica_groups,
-)
-from emofuse_jax.training.crossval.replica_group import ReplicaGroup, remove_group_checkpoint
-from emofuse_jax.training.crossval.replica_packing import choose_group_size
+from emofuse_jax.training.crossval.crossval import make_context, read_or_make_plan, train_replica_groups
+from emofuse_jax.training.crossval.replica_packing import CROSSVAL_MEMORY_HINT, choose_group_size
 from emofuse_jax.training.crossval.replicas import with_traced_fields
 from emofuse_jax.training.crossval.search_space import Trial, apply_trial
+from emofuse_jax.training.crossval.stacked_replicas import StackedReplicas, remove_group_checkpoint
 from emofuse_jax.training.experiment import Experiment, flatten_fields, open_experiment, with_fold_and_seed
 from emofuse_jax.training.optimizer import check_optimizer, make_optimizer
+from emofuse_jax.training.replica_set import ReplicaId, RunProgress
 from emofuse_jax.training.step import StepMetrics, init_state, make_train_step
 from emofuse_jax.types import Batch, PRNGKey, TrainState
 from emofuse_jax.utils.files import read_json_object, write_json
@@ -234,7 +229,7 @@ def train_trials(
     )
 
 
-def write_trial_results(context: CrossvalContext, group: ReplicaGroup, workdir: str) -> None:
+def write_trial_results(group: StackedReplicas, progress: RunProgress, workdir: str) -> None:
     """Writes the validation scores and the history of every replica of a group, one JSON file each.
 
     The files are `trials/<number>/fold_<i>_seed_<j>.json` in `workdir`; only the first process writes them.
@@ -247,8 +242,8 @@ def write_trial_results(context: CrossvalContext, group: ReplicaGroup, workdir: 
         trial_result = {
             "fold": replica_id[0],
             "seed": replica_id[1],
-            "validation_ua": group.trackers[i].best_ua,
-            "best_step": group.trackers[i].best_step,
+            "validation_ua": progress.trackers[i].best_ua,
+            "best_step": progress.trackers[i].best_step,
             "last_ua": statistics.mean(validation_uas[-5:]),
             "history": group.histories[i],
         }

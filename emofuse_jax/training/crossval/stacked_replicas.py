@@ -1,0 +1,349 @@
+"""A group of replicas whose states are stacked; their clips are resident on the devices."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TypedDict, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int, PyTree
+
+from emofuse_jax.data.resident import row_numbers
+from emofuse_jax.data.sampler import Sampler
+from emofuse_jax.parallel.distributed import is_first_process
+from emofuse_jax.parallel.mesh import broadcast_decision, replica_mesh, to_host
+from emofuse_jax.scoring.predict import Predictions
+from emofuse_jax.training.checkpoint import store
+from emofuse_jax.training.checkpoint.metadata import TrackerFields
+from emofuse_jax.training.crossval.context import (
+    CrossvalContext,
+    put_replicas,
+    stack_trees,
+    take_replica,
+)
+from emofuse_jax.training.crossval.replica_packing import CROSSVAL_MEMORY_HINT, estimate_device_bytes
+from emofuse_jax.training.crossval.replicas import replica_sharding, select_better
+from emofuse_jax.training.early_stopping import EarlyStoppingTracker
+from emofuse_jax.training.experiment import make_experiment_sampler
+from emofuse_jax.training.nan_guard import are_replicas_finite
+from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
+from emofuse_jax.training.replica_set import EpochScores, HostSums, ReplicaId, RunProgress, TracedReplica
+from emofuse_jax.training.step import EpochSums, StepMetrics
+from emofuse_jax.types import Params
+from emofuse_jax.utils.files import JsonValue
+
+GROUP_CHECKPOINT = "replicas"
+"""Name of the checkpoint of a group, below `checkpoints/`."""
+
+
+EpochPlan = tuple[Int[np.ndarray, "*r k b"], Bool[np.ndarray, "*r k"]]
+"""Rows of the resident clips for the k steps of an epoch, and a mask of the steps."""
+
+
+class GroupMetadata(TypedDict):
+    """Metadata of a saved replica group."""
+
+    runs: Sequence[Sequence[int]]
+    """Fold, seed and, in a sweep, trial of each replica."""
+    epochs: int
+    """Number of finished epochs."""
+    steps: int
+    """Number of steps taken in the current epoch."""
+    sums: dict[str, list[JsonValue]] | None
+    """Sums over these steps, for each replica; None before the first step."""
+    trackers: list[TrackerFields]
+    """Best validation result of each replica."""
+    histories: list[list[EpochScores]]
+    """Rows of the epochs of each replica."""
+
+
+class StackedReplicas:
+    """A `ReplicaSet` whose training states are stacked along the first axis, one or several on each device.
+
+    The replicas of a device run in parallel (vmapped) or one after the other (looped), as the programs of
+    `context` say. The last replica is repeated if they do not fill the devices. The best models stay on the
+    devices until the group is trained; `checkpoints/replicas` in the workdir holds everything to resume.
+    """
+
+    stores_every_epoch = False
+    memory_hint = CROSSVAL_MEMORY_HINT
+
+    def __init__(self, context: CrossvalContext, replica_ids: list[ReplicaId], workdir: str) -> None:
+        """Creates the samplers of the replicas; `restore_or_init` creates their states.
+
+        Raises:
+          ValueError: if a field of the sampler in a config is invalid, or if a replica has fewer training
+            clips than one batch.
+        """
+        self.context, self.config, self.replica_ids = context, context.config, replica_ids
+        self._workdir, self.save_seconds = workdir, context.config.crossval.save_seconds
+        self.epoch_steps = [context.count_epoch_steps(replica_id) for replica_id in replica_ids]
+        self.steps_per_call = context.max_epoch_steps if context.is_vmapped else 1
+        self._epoch_plan: tuple[int, EpochPlan] | None = None
+        self._samplers = [
+            make_experiment_sampler(context.experiments[replica_id]) for replica_id in replica_ids
+        ]
+
+    def restore_or_init(self) -> RunProgress:
+        """Restores the saved group, or initialises a new one if no group with these replicas is saved.
+
+        A saved group of other replicas is removed.
+
+        Raises:
+          ValueError: if the saved group is damaged, or a warm start is invalid.
+          FileNotFoundError: if the workdir of a warm start has no checkpoint.
+          OSError: if a file cannot be read or removed.
+        """
+        context, replica_ids = self.context, self.replica_ids
+        metadata = cast(
+            GroupMetadata | None, store.read_json_metadata(self._workdir, GROUP_CHECKPOINT, missing_ok=True)
+        )
+        is_same = metadata is None or [tuple(replica_id) for replica_id in metadata["runs"]] == replica_ids
+        # The saved group can be a finished one. All processes decide first: none may read a removed file.
+        if not broadcast_decision(is_same):
+            remove_group_checkpoint(self._workdir)
+            metadata = None
+        self._inputs = put_replicas(context, context.make_replica_inputs(replica_ids))
+        self.states = put_replicas(context, context.make_initial_states(replica_ids))
+        self.best_model = jax.tree.map(jnp.copy, self._current_model())
+        self.histories: list[list[EpochScores]] = [[] for _ in replica_ids]
+        if metadata is None:
+            return RunProgress([EarlyStoppingTracker() for _ in replica_ids])
+        trees = self._checkpoint_items()
+        sharding = replica_sharding(context.mesh)
+        abstract_trees = store.abstract_like(trees, jax.tree.map(lambda _: sharding, trees))
+        items = store.restore_items(self._workdir, GROUP_CHECKPOINT, abstract_trees)
+        self.states, self.histories = items["states"], metadata["histories"]
+        self.best_model = (items["best"]["params"], items["best"]["model_state"])
+        progress = RunProgress(
+            [EarlyStoppingTracker(**tracker) for tracker in metadata["trackers"]],
+            finished_epochs=metadata["epochs"],
+        )
+        if metadata["steps"] and metadata["sums"] is not None:  # saved within an epoch
+            sums = {name: np.asarray(value, np.float32) for name, value in metadata["sums"].items()}
+            progress.epoch_step, progress.epoch_sums = metadata["steps"], put_replicas(context, sums)
+        return progress
+
+    def prepare(self, progress: RunProgress) -> None:
+        """Does nothing: all groups share the data and the programs of their context."""
+
+    def program_bytes(self) -> int:
+        """Returns the bytes that the training program needs on each device."""
+        replicas_per_device = (
+            len(self.replica_ids) // self.context.mesh.size if self.context.is_vmapped else 1
+        )
+        return estimate_device_bytes(self.context, replicas_per_device)
+
+    def train_steps(
+        self, progress: RunProgress, active: Sequence[bool], step_count: int
+    ) -> tuple[EpochSums, StepMetrics]:
+        """Trains the active replicas on their next batches; returns the sums of each one, and no metrics."""
+        rows, step_mask = self._get_epoch_plan(progress.finished_epochs, active)
+        step_slice = slice(progress.epoch_step, progress.epoch_step + step_count)
+        inputs = put_replicas(self.context, (rows[:, step_slice], step_mask[:, step_slice]))
+        self.states, sums = self.context.train_steps(self.context.data, self.states, self._inputs, *inputs)
+        return sums, {}
+
+    def _get_epoch_plan(self, epoch: int, active: Sequence[bool]) -> EpochPlan:
+        """Returns the plan of an epoch; computed on its first step, because it needs the whole epoch."""
+        if self._epoch_plan is None or self._epoch_plan[0] != epoch:
+            plans = [
+                plan_epoch(self.context, replica_id, sampler, is_active, epoch)
+                for replica_id, sampler, is_active in zip(
+                    self.replica_ids, self._samplers, active, strict=True
+                )
+            ]
+            rows, step_mask = (np.stack(arrays) for arrays in zip(*plans, strict=True))
+            self._epoch_plan = (epoch, (rows, step_mask))
+        return self._epoch_plan[1]
+
+    def log_steps(self, step: int, step_metrics: StepMetrics) -> None:
+        """Does nothing: a cross-validation has no log of single steps."""
+
+    def fetch_sums(self, sums: EpochSums) -> HostSums:
+        """Returns the sums as NumPy arrays with one entry per replica, on every process."""
+        return to_host(sums)
+
+    def have_finite_params(self) -> Bool[np.ndarray, " r"]:
+        """Returns bool [r]: True for each replica whose parameters are all finite."""
+        return to_host(are_replicas_finite(self.states.params))
+
+    def predict_validation(self) -> list[Predictions]:
+        """Predicts the validation clips of each replica, with averaged parameters if averaging is enabled."""
+        return predict_split(self.context, self.replica_ids, self._current_model(), "validation")
+
+    def predict_test(self) -> list[Predictions]:
+        """Predicts the test clips of each replica with its best model."""
+        return predict_split(self.context, self.replica_ids, self.best_model, "test")
+
+    def get_fusion_states(self) -> list[PyTree]:
+        """Returns the fusion's part of the model state of each replica, as NumPy arrays."""
+        fusion_states = to_host(self.states.model_state["fusion"])
+        return [take_replica(fusion_states, i) for i in range(len(self.replica_ids))]
+
+    def set_fusion_states(self, fusion_states: list[PyTree]) -> None:
+        """Replaces the fusion's part of the model state of each replica."""
+        fusion_state = put_replicas(self.context, stack_trees(fusion_states))
+        model_state = self.states.model_state | {"fusion": fusion_state}
+        self.states = dataclasses.replace(self.states, model_state=model_state)
+
+    def record_epoch(
+        self, i: int, step: int, row: EpochScores, confusion: Int[np.ndarray, "c c"] | None
+    ) -> None:
+        """Adds the row of an epoch to the history of replica `i`."""
+        self.histories[i].append({"step": step, **row})
+
+    def measure_epoch(self, seconds: float) -> EpochScores:
+        """Returns an empty dict: the replicas of a group share the time."""
+        return {}
+
+    def keep_best(self, progress: RunProgress, is_best: Bool[np.ndarray, " r"]) -> None:
+        """Copies the models of those replicas whose epoch is the best so far, on the devices."""
+        self.best_model = _select_better(
+            put_replicas(self.context, is_best), self._current_model(), self.best_model
+        )
+
+    def save(self, progress: RunProgress) -> None:
+        """Writes `checkpoints/replicas`: everything that `restore_or_init` needs to resume.
+
+        Raises:
+          OSError: if the checkpoint cannot be written.
+        """
+        sums = None if progress.epoch_sums is None else to_host(progress.epoch_sums)
+        metadata: GroupMetadata = {
+            "runs": self.replica_ids,
+            "epochs": progress.finished_epochs,
+            "steps": progress.epoch_step,
+            "sums": None if sums is None else {name: value.tolist() for name, value in sums.items()},
+            "trackers": [tracker.to_json() for tracker in progress.trackers],
+            "histories": self.histories,
+        }
+        step = progress.steps_taken(self.context.max_epoch_steps)
+        store.save_items(self._workdir, GROUP_CHECKPOINT, step, self._checkpoint_items(), metadata)
+
+    def take_replica(self, replica_id: ReplicaId) -> TracedReplica:
+        """Returns the experiment, current state and optimizer of one replica, and a mesh of one device.
+
+        Raises:
+          ValueError: if there are several processes.
+        """
+        if jax.process_count() > 1:
+            raise ValueError("needs a single process; run emofuse train with this fold and seed")
+        experiment = self.context.experiments[replica_id]
+        i = self.replica_ids.index(replica_id)
+        tx = make_optimizer(experiment.config.optimizer, experiment.config.train.epochs * self.epoch_steps[i])
+        return TracedReplica(experiment, take_replica(to_host(self.states), i), tx, replica_mesh(1))
+
+    def _current_model(self) -> tuple[Params, Params]:
+        """Returns the parameters, averaged if averaging is enabled, and the model states."""
+        params = evaluation_params(self.states.params, self.states.opt_state)
+        return params, self.states.model_state
+
+    def _checkpoint_items(self) -> dict[str, PyTree]:
+        best_params, best_model_state = self.best_model
+        return {
+            "states": self.states,
+            "best": {"params": best_params, "model_state": best_model_state},
+        }
+
+
+_select_better = jax.jit(select_better, donate_argnums=2)
+
+
+def plan_epoch(
+    context: CrossvalContext, replica_id: ReplicaId, sampler: Sampler, is_active: bool, epoch: int
+) -> EpochPlan:
+    """Returns the rows of the resident clips [k b] for k steps of an epoch, and a mask [k] of the steps.
+
+    All replicas have the same number of steps here; the mask is False for steps beyond the replica's epoch,
+    and for all steps of an inactive replica.
+    """
+    rows = np.zeros((context.max_epoch_steps, context.config.data.batch_size), np.int32)
+    step_mask = np.zeros(context.max_epoch_steps, bool)
+    steps = context.count_epoch_steps(replica_id)
+    if is_active:
+        clip_indices = np.stack([sampler.batch(epoch * steps + i) for i in range(steps)])
+        rows[:steps], step_mask[:steps] = row_numbers(context.clips, clip_indices), True
+    return rows, step_mask
+
+
+def predict_split(
+    context: CrossvalContext, replica_ids: list[ReplicaId], model: tuple[Params, Params], split: str
+) -> list[Predictions]:
+    """Predicts the clips of one split of each replica's fold.
+
+    Args:
+      context: data and programs of the cross-validation.
+      replica_ids: replicas to predict with.
+      model: parameters and model state, stacked over the replicas.
+      split: train, validation or test.
+
+    Returns:
+      The predictions of each replica, with one row per clip in the order of the split.
+    """
+    batch_size, batch_count = context.config.train.eval_batch_size, context.max_batch_count(split)
+    rows = np.full((len(replica_ids), batch_count * batch_size), -1, np.int32)
+    for replica_rows, replica_id in zip(rows, replica_ids, strict=True):
+        clips = context.experiments[replica_id].clips[split]
+        replica_rows[: len(clips)] = row_numbers(context.clips, clips)
+    rows = rows.reshape(len(replica_ids), batch_count, batch_size)
+    batches_per_call = batch_count if context.is_vmapped else 1
+    batch_outputs = [
+        to_host(
+            context.predict_batches(
+                context.data, *model, put_replicas(context, rows[:, i : i + batches_per_call])
+            )
+        )
+        for i in range(0, batch_count, batches_per_call)
+    ]
+    loss, weight = (sum(outputs[name] for outputs in batch_outputs) for name in ("loss", "weight"))
+    probabilities = _join_batches([outputs["probabilities"] for outputs in batch_outputs])
+    has_levels = batch_outputs[0]["levels"] is not None
+    levels = _join_batches([outputs["levels"] for outputs in batch_outputs]) if has_levels else None
+    return [
+        _take_predictions(
+            context,
+            context.experiments[replica_id].clips[split],
+            probabilities[i],
+            None if levels is None else levels[i],
+            float(loss[i] / max(weight[i], 1.0)),
+        )
+        for i, replica_id in enumerate(replica_ids)
+    ]
+
+
+def _join_batches(arrays: list[Float[np.ndarray, "r k b *s"]]) -> Float[np.ndarray, "r n *s"]:
+    """Returns the rows of all batches of all calls along one axis."""
+    joined = np.concatenate(arrays, axis=1)
+    return joined.reshape(len(joined), -1, *joined.shape[3:])
+
+
+def _take_predictions(
+    context: CrossvalContext,
+    clips: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "m c"],
+    levels: Float[np.ndarray, "m l c"] | None,
+    loss: float,
+) -> Predictions:
+    """Returns the predictions of `clips`, without the padded rows at the end of `probabilities`."""
+    rows = row_numbers(context.clips, clips)
+    return Predictions(
+        clips=clips,
+        labels=context.labels[rows],
+        speakers=context.speakers[rows],
+        probabilities=probabilities[: len(clips)],
+        loss=loss,
+        levels=None if levels is None else levels[: len(clips)],
+    )
+
+
+def remove_group_checkpoint(workdir: str) -> None:
+    """Removes `checkpoints/replicas`, if it exists; every process waits until it is removed.
+
+    Raises:
+      OSError: in the first process, if the directory cannot be removed.
+    """
+    if is_first_process():
+        store.remove(workdir, GROUP_CHECKPOINT)
+    broadcast_decision(True)
