@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, PyTree
 
 from emofuse_jax.models.registry import Calibrator
 from emofuse_jax.scoring.predict import Predictions
-from emofuse_jax.types import TrainState
+from emofuse_jax.types import Params, TrainState
 
 
 def update_fusion_state(state: TrainState, calibrate: Calibrator, predictions: Predictions) -> TrainState:
@@ -19,15 +19,16 @@ def update_fusion_state(state: TrainState, calibrate: Calibrator, predictions: P
 
     Args:
       state: training state.
-      calibrate: hook of the fusion (models/registry.py).
+      calibrate: function `(state, level_probabilities, labels) -> state` of the fusion, from its old part of
+        the model state to the new one.
       predictions: predictions of the validation clips.
 
     Raises:
-      ValueError: if the predictions have no `levels` (probabilities of each classifier of the fusion), or if
-        `calibrate` returns arrays with other names, shapes or dtypes than before.
-      KeyError: if the fusion has no part of the model state.
+      ValueError: if the predictions have no `levels` (probabilities of each classifier of the fusion), if the
+        model state has no part of the fusion, or if `calibrate` returns arrays with other names, shapes or
+        dtypes than before.
     """
-    old_fusion_state = state.model_state["fusion"]
+    old_fusion_state = get_fusion_state(state.model_state)
     new_fusion_state = compute_fusion_state(
         jax.tree.map(np.asarray, old_fusion_state), calibrate, predictions.levels, predictions.labels
     )
@@ -35,6 +36,19 @@ def update_fusion_state(state: TrainState, calibrate: Calibrator, predictions: P
         lambda new, old: jax.device_put(np.asarray(new), old.sharding), new_fusion_state, old_fusion_state
     )
     return dataclasses.replace(state, model_state=state.model_state | {"fusion": sharded_fusion_state})
+
+
+def get_fusion_state(model_state: Params) -> PyTree:
+    """Returns the fusion's part of the model state, a tree of arrays.
+
+    Raises ValueError if the model state has no part of the fusion.
+    """
+    if "fusion" not in model_state:
+        raise ValueError(
+            "fusion: calibrate needs a state, but the fusion has no measured arrays; declare them as"
+            " flax.nnx.Variable in its __init__"
+        )
+    return model_state["fusion"]
 
 
 def compute_fusion_state(
@@ -45,9 +59,11 @@ def compute_fusion_state(
 ) -> PyTree:
     """Returns the fusion's part of the model state, as `calibrate` computes it from the validation clips.
 
+    The result is a tree of arrays with the names, shapes and dtypes of `old_fusion_state`.
+
     Args:
-      old_fusion_state: current state of the fusion.
-      calibrate: hook of the fusion (models/registry.py).
+      old_fusion_state: current state of the fusion, a tree of arrays.
+      calibrate: function `(state, level_probabilities, labels) -> state` of the fusion.
       levels: class probabilities [n m c] of n clips and m levels of the fusion; a level is a stream or a part
         of the clip that has a separate classifier.
       labels: true class of each clip; -1 without a label.
@@ -57,11 +73,15 @@ def compute_fusion_state(
         arrays with other names, shapes or dtypes than before.
     """
     if levels is None:
-        raise ValueError("fusion: calibrate needs level_logits and level_mask in Outputs.aux")
+        raise ValueError(
+            "fusion: calibrate needs level_logits and level_mask, but Outputs.aux has no level_logits; return"
+            " both in FusionOutput.aux"
+        )
     new_fusion_state = calibrate(old_fusion_state, levels, labels)
     if _shapes(new_fusion_state) != _shapes(old_fusion_state):
         raise ValueError(
-            f"fusion: calibrate returned {_shapes(new_fusion_state)}, expected {_shapes(old_fusion_state)}"
+            f"fusion: calibrate returned shapes and dtypes {_shapes(new_fusion_state)}, expected those of the"
+            f" state that it got, {_shapes(old_fusion_state)}"
         )
     return new_fusion_state
 

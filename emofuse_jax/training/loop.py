@@ -78,18 +78,22 @@ def train(
       describe_data: called with `workdir` and the dataset when a new run starts.
 
     Returns:
-      The tracker: the best validation UA (None if no clips are held out), its step, the number of epochs
-      since then, and the temperature.
+      The tracker: the best validation UA (`best_ua`, a fraction; None if no clips are held out), its step
+      (`best_step`), the number of epochs since then (`since_best`), and the `temperature` for predictions.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: if another process trains in `workdir`, if a config field is invalid, if its checkpoint
-        belongs to another config or other data, if a batch size does not fit the devices, if a device runs
-        out of memory, or if the loss or a parameter is NaN or infinite (NonFiniteError; `nonfinite.json` then
-        lists the clips of the step).
+      ValueError: if another process trains in `workdir`, if a config field is invalid, if the checkpoint or
+        `metrics.jsonl` in `workdir` is damaged or belongs to another config or other data, if a warm start
+        (`config.init`) is invalid, if a batch size does not fit the devices or there are fewer training clips
+        than one batch, if the records lack a field of the batch or do not match prep.json, if no training or
+        validation clip has a label, or if a device runs out of memory.
+      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError); `nonfinite.json` in
+        `workdir` then lists the clips of the step.
       DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
-      FileNotFoundError: if the workdir of a warm start (`config.init`) has no checkpoint.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
       OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
     """
     with exclusive_workdir(workdir), explain_oom():
         try:
@@ -104,18 +108,31 @@ def train(
 def run_training(
     experiment: Experiment, workdir: str, describe_data: Callable[[str, Dataset], None]
 ) -> EarlyStoppingTracker:
-    """Trains in a workdir that is already locked; arguments and files are those of `train`.
+    """Trains in a workdir that is already locked, or resumes a run in it.
+
+    Writes `checkpoints/last`, `checkpoints/best`, `metrics.jsonl` and `tensorboard/` to `workdir`.
+
+    Args:
+      experiment: experiment to train.
+      workdir: output directory; resumed if it contains a checkpoint.
+      describe_data: called with `workdir` and the dataset when a new run starts.
 
     Returns:
-      The tracker of the best validation result.
+      The tracker: the best validation UA (`best_ua`, a fraction; None if no clips are held out), its step
+      (`best_step`), the number of epochs since then (`since_best`), and the `temperature` for predictions.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: if a config field is invalid, if the checkpoint in `workdir` is damaged or belongs to
-        another config or other data, if a batch size does not fit the devices, if there are fewer training
-        clips than one batch, if a device runs out of memory, if a record is damaged (DamagedRecordError), or
-        if the loss or a parameter is NaN or infinite (NonFiniteError).
+      ValueError: if a config field is invalid, if the checkpoint or `metrics.jsonl` in `workdir` is damaged
+        or belongs to another config or other data, if a warm start (`config.init`) is invalid, if a batch
+        size does not fit the devices or there are fewer training clips than one batch, if the records lack a
+        field of the batch or do not match prep.json, if no training or validation clip has a label, or if a
+        device runs out of memory.
+      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError).
+      DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
       OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
     """
     config, is_first_process = experiment.config, jax.process_index() == 0
     mesh = make_mesh(config.mesh)
@@ -179,7 +196,9 @@ def run_training(
                         state,
                         checkpoint_metadata(run_metadata, step, tracker, epoch_totals),
                     )
-                raise Preempted(f"{workdir}: saved at step {step}")
+                raise Preempted(
+                    f"{workdir}: stopped, state saved at step {step}; start the run again to resume"
+                )
             # 4. Train on the next batches; batch i belongs to step i.
             step_count = min(batch_source.steps_per_call, steps_per_epoch - epoch_totals.steps)
             state, step_metrics, sums = batch_source.step(state, step, step_count)
@@ -202,8 +221,9 @@ def checkpoint_metadata(
 ) -> CheckpointMetadata:
     """Returns the metadata of a checkpoint for JSON.
 
-    Its keys are those of the run's metadata (`make_metadata`), and `step`, `temperature`, `progress` (the
-    fields of the tracker) and `epoch` (the sums of the unfinished epoch).
+    Its keys are those of `run_metadata`, and `step`, `temperature`, `progress` (a dict of `best_ua`,
+    `best_step`, `since_best` and `temperature`) and `epoch` (a dict of `steps` and `sums` of the unfinished
+    epoch).
     """
     return {
         **run_metadata,
@@ -237,8 +257,8 @@ class EpochTotals:
     def to_json(self) -> EpochFields:
         """Returns the dict `{"steps": ..., "sums": ...}` for JSON.
 
-        `steps` is the number of steps; `sums` has `loss` and `confusion`, or is None before the first step.
-        `EpochTotals(**saved)` restores both bit for bit.
+        `steps` is the number of steps. `sums` is a dict of `loss` (a number) and `confusion` (rows of
+        numbers), or None before the first step. `EpochTotals(**saved)` restores both bit for bit.
         """
         sums = None if self.sums is None else {name: np.asarray(x).tolist() for name, x in self.sums.items()}
         return {"steps": self.steps, "sums": sums}
@@ -249,14 +269,22 @@ def restore_or_init(
 ) -> tuple[TrainState, EarlyStoppingTracker, EpochTotals]:
     """Restores the last checkpoint, or initialises a new run if there is none.
 
+    Args:
+      experiment: experiment of the run.
+      workdir: workdir of the run; created if there is no checkpoint.
+      tx: optimizer of `make_optimizer`.
+      mesh: mesh on which the state is placed.
+
     Returns:
-      The state; the tracker of the best validation result; and the sums of the epoch that was interrupted
-      (empty at the start of an epoch).
+      A tuple: the training state (step, parameters, model state, optimizer state); the tracker of the best
+      validation result (`best_ua`, `best_step`, `since_best`, `temperature`); and the `steps` and `sums` of
+      the epoch that was interrupted (0 and None at the start of an epoch).
 
     Raises:
-      ValueError: if the checkpoint is damaged, or belongs to another config or other data, or if a warm start
-        is invalid.
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      ValueError: if the checkpoint is damaged, or belongs to another config or other data, if a warm start is
+        invalid, or if the file of the fold is not valid JSON.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of the fold no longer
+        exists.
       OSError: if the workdir cannot be created, or a file cannot be read.
     """
     config = experiment.config
@@ -286,13 +314,17 @@ def restore_or_init(
 def explain_nan(experiment: Experiment, workdir: str, last_step: int) -> str:
     """Repeats the steps from the last checkpoint up to `last_step`, and writes `nonfinite.json`.
 
+    If there is no checkpoint, the steps are repeated from the start of the run.
+
     Returns:
-      The reason why the loss was not finite, as text (`trace_nonfinite_step`).
+      The reason why the loss was not finite, as text: the step, the first value that was not finite, and the
+      path of `nonfinite.json`; or that all repeated steps were finite.
 
     Raises:
-      ValueError: if the checkpoint is damaged, or a config field is invalid, or a record is damaged
-        (DamagedRecordError).
-      OSError: if a file cannot be read or written.
+      ValueError: if the checkpoint is damaged, a config field or a warm start is invalid, a record lacks a
+        field of the batch, or the records do not match prep.json.
+      DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
+      OSError: if a file does not exist, or cannot be read or written.
     """
     config, mesh = experiment.config, make_mesh(experiment.config.mesh)
     tx = make_optimizer(config.optimizer, count_epoch_steps(experiment) * config.train.epochs)
@@ -309,12 +341,18 @@ def compile_steps(
     *,
     should_report: bool,
 ) -> tuple[jax.stages.Compiled, predict.EvalStep]:
-    """Returns a tuple: the compiled training step and the jitted scoring step.
+    """Compiles the training step and prepares the scoring step.
 
     With `should_report`, prints the table of parameters and the FLOPs of the training step to stderr.
 
+    Returns:
+      A tuple: the compiled training step, from which its memory use can be read, and the jitted scoring step
+      `(params, model_state, batch) -> outputs`.
+
     Raises:
-      ValueError: if a field of the config is invalid.
+      ValueError: if the config does not fit the model or the clips, for example an objective is unknown or
+        needs an output that the network lacks, or if `config.data.batch_size` is not a multiple of the
+        devices.
     """
     train_step = make_train_step(experiment.model, tx, experiment.config)
     compiled_step = batch_source.compile(train_step, state)
@@ -336,17 +374,23 @@ def evaluate_epoch(
 ) -> tuple[TrainState, dict[str, float], Int[np.ndarray, "c c"] | None]:
     """Computes the scores at the end of an epoch, with validation scores if clips are held out.
 
+    Sets `batch_source.data_wait_seconds` to 0.
+
     Returns:
       The state (a fusion can set a part of it from the validation clips); the row of the epoch for
-      `metrics.jsonl`; and the validation confusion matrix, or None if no clips are held out. The row is a
-      dict: `epoch`, `train_loss`, `train_ua`, `temperature`, `clips_per_second` and `waiting` (fraction of
-      the time spent waiting for data); with held-out clips also `validation_loss`, `validation_ua` and
-      `validation_wa`; and with `config.data.on_corrupt=skip` also `damaged`, the number of skipped clips.
+      `metrics.jsonl`; and the validation confusion matrix (rows are true classes), or None if no clips are
+      held out. The row is a dict: `epoch`, `train_loss`, `train_ua` (a fraction), `temperature`,
+      `clips_per_second` and `waiting` (fraction of the time spent waiting for data); with held-out clips also
+      `validation_loss`, `validation_ua` and `validation_wa`; and with `config.data.on_corrupt=skip` also
+      `damaged`, the number of clips that this process skipped.
 
     Raises:
       NonFiniteError: if a loss of the epoch or a parameter is NaN or infinite (a ValueError).
-      ValueError: if no training or validation clip has a label, or if the fusion returns an invalid state.
-      DamagedRecordError, OSError: if a record or file of a validation clip is damaged.
+      ValueError: if no training or validation clip has a label, if the fusion sets its state from validation
+        clips but lacks level probabilities, a state, or arrays of the same shapes, or if a record of a
+        validation clip lacks a field or does not match prep.json.
+      DamagedRecordError: if a record of a validation clip is damaged (a ValueError).
+      OSError: if a shard is missing or cannot be opened.
     """
     config = experiment.config
     epoch_seconds = time.monotonic() - epoch_totals.start_time
@@ -373,15 +417,19 @@ def evaluate_epoch(
 def score_validation(
     config: ConfigDict, batch_source: BatchSource, eval_step: predict.EvalStep, state: TrainState
 ) -> tuple[TrainState, dict[str, float], Int[np.ndarray, "c c"]]:
-    """Computes the scores of the validation clips, after calibrating the fusion on them if it supports that.
+    """Computes the scores of the validation clips; a fusion that sets its state from them does this first.
 
     Returns:
-      The state; a dict of `validation_loss`, `validation_ua`, `validation_wa` and `temperature`; and the
-      confusion matrix.
+      A tuple: the state; a dict of `validation_loss` (mean cross-entropy in nats), `validation_ua`,
+      `validation_wa` (fractions) and `temperature`; and the confusion matrix (rows are true classes).
 
     Raises:
-      ValueError: if no validation clip has a label, or the fusion returns an invalid state.
-      DamagedRecordError, OSError: if a record or file of a validation clip is damaged.
+      ValueError: if no validation clip has a label, if the fusion sets its state from validation clips but
+        lacks level probabilities, a state, or arrays of the same shapes, or if a record lacks a field of the
+        batch or does not match prep.json.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      OSError: if a shard is missing or cannot be opened.
+      TypeError: if there are no validation clips.
     """
     validation_predictions = predict_validation(batch_source, eval_step, state)
     if calibrate := get_calibrator(config.model.fusion.name):
@@ -403,10 +451,16 @@ def predict_validation(
     """Predicts the validation clips, with averaged parameters if averaging is enabled.
 
     Returns:
-      The predictions (`predict.Predictions`): arrays with one row per clip, and the mean loss.
+      The predictions, NumPy arrays with one row per clip: `clips` (record indices), `labels` (-1 without a
+      label), `speakers` (indices), `probabilities` [n c], and `levels` [n m c], the probabilities of each
+      level of the fusion, or None if it has no levels. Also `loss`, the mean cross-entropy of the labelled
+      clips.
 
     Raises:
-      DamagedRecordError, OSError: if a record or file of a validation clip is damaged.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      ValueError: if a record lacks a field of the batch or does not match prep.json.
+      OSError: if a shard is missing or cannot be opened.
+      TypeError: if there are no validation clips.
     """
     params = evaluation_params(state.params, state.opt_state)
     return predict.predict(eval_step, params, state.model_state, batch_source.validation_batches())
@@ -416,7 +470,7 @@ def log_step(writer: MetricWriter, step: int, step_metrics: StepMetrics) -> None
     """Appends the scalar metrics of one step to `metrics.jsonl`, and adds them to TensorBoard.
 
     Raises:
-      NonFiniteError: if the loss is NaN or infinite.
+      NonFiniteError: if the loss is NaN or infinite (a ValueError).
       OSError: if the files cannot be written.
     """
     scalars = {name: float(value) for name, value in step_metrics.items() if value.ndim == 0}

@@ -22,11 +22,11 @@ class ReportProgress(Protocol):
 def show_progress(
     total_steps: int, first_step: int, batch_size: int, title: str, *, active: bool
 ) -> Iterator[ReportProgress]:
-    """Shows a progress bar or prints lines, with clips per second and scores.
+    """Shows a progress bar or prints lines, with clips per second and scores, to stderr.
 
     Yields a function `report_progress(step, **scores)` that shows the progress; it does nothing if `active`
-    is False. The rate is counted from the first update, so without compilation and without the steps before a
-    resume.
+    is False. The rate is counted from the first call of this function, so without compilation and without the
+    steps before a resume.
 
     Args:
       total_steps: number of steps of the complete run.
@@ -71,7 +71,7 @@ def parameter_table(params: Params) -> str:
 
 
 def compiled_flops(compiled: jax.stages.Compiled) -> float | None:
-    """Returns the number of floating-point operations of a compiled step, as counted by XLA.
+    """Returns the number of floating-point operations of a compiled step per device, as counted by XLA.
 
     Returns None if XLA does not report it.
     """

@@ -73,7 +73,8 @@ def count_steps_taken(context: CrossvalContext, group: ReplicaGroup) -> int:
     """Returns the number of steps since the start of the group; all epochs count as long as the longest one.
 
     Raises:
-      ValueError: if a replica has fewer training clips than one batch.
+      ValueError: if a replica has fewer training clips than one batch, or `config.data.batch_size` is below
+        1.
     """
     return group.finished_epochs * context.max_epoch_steps + group.epoch_step
 
@@ -85,17 +86,24 @@ def restore_or_init_group(
 
     A saved group of other replicas is removed.
 
+    Args:
+      context: data and programs of the cross-validation.
+      replica_ids: replicas of the group.
+      workdir: directory with the group checkpoint.
+
     Returns:
       The group: the inputs, samplers, training states, best models, trackers and histories of the replicas,
       and the number of finished epochs and steps.
 
     Raises:
-      ValueError: if the saved group is damaged, a warm start is invalid, or a field of the sampler in a
-        config is invalid.
+      ValueError: if the saved group is damaged, a replica has fewer training clips than one batch, a warm
+        start is invalid, or a field of the sampler or of the optimizer in a config is invalid.
       FileNotFoundError: if the workdir of a warm start has no checkpoint.
       OSError: if a file cannot be read or removed.
     """
     metadata = cast(GroupMetadata | None, store.read_json_metadata(workdir, "replicas", missing_ok=True))
+    if metadata is not None:
+        store.require_metadata_fields(workdir, "replicas", metadata, ("runs",))
     matches_saved = metadata is None or [tuple(replica_id) for replica_id in metadata["runs"]] == replica_ids
     # The saved group can be a finished one. All processes decide first, so that none reads a removed file.
     if not broadcast_decision(matches_saved):
@@ -117,6 +125,7 @@ def restore_or_init_group(
             [EarlyStoppingTracker() for _ in replica_ids],
             [[] for _ in replica_ids],
         )
+    store.require_metadata_fields(workdir, "replicas", metadata, tuple(GroupMetadata.__annotations__))
     trees = {"states": states, "best": {"params": best_model[0], "model_state": best_model[1]}}
     abstract_trees = store.abstract_like(trees, jax.tree.map(lambda _: replica_sharding(context.mesh), trees))
     items = store.restore_items(workdir, "replicas", abstract_trees)
@@ -140,10 +149,14 @@ def restore_or_init_group(
 
 
 def save_replica_group(context: CrossvalContext, group: ReplicaGroup, workdir: str) -> None:
-    """Writes `checkpoints/replicas`: everything that `restore_or_init_group` needs to resume.
+    """Writes `checkpoints/replicas`, from which an interrupted group resumes.
+
+    It has the training states and best models, and as metadata the replicas, the numbers of finished epochs
+    and steps, the sums of the current epoch, the trackers and the histories.
 
     Raises:
       OSError: if the checkpoint cannot be written.
+      jax.errors.JaxRuntimeError: if a device fails or another process of the run is lost.
     """
     metadata: GroupMetadata = {
         "runs": group.replica_ids,

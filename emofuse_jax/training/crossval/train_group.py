@@ -32,7 +32,7 @@ from emofuse_jax.training.crossval.replica_group import (
     save_replica_group,
 )
 from emofuse_jax.training.crossval.replicas import select_better
-from emofuse_jax.training.fusion_state import compute_fusion_state
+from emofuse_jax.training.fusion_state import compute_fusion_state, get_fusion_state
 from emofuse_jax.training.nan_guard import (
     NonFiniteError,
     are_replicas_finite,
@@ -83,16 +83,20 @@ def train_replica_group(
         raised.
 
     Returns:
-      The trained group: the best model, tracker and history of each replica.
+      The trained group: among others `best_model` (parameters and model states, stacked), `trackers` (best
+      validation results) and `histories` (rows of the epochs) of the replicas.
 
     Raises:
       Preempted: after `should_stop` returned True and the group was saved.
-      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite; `nonfinite.json` then lists
-        the clips of the step.
-      ValueError: if the saved group is damaged, a warm start is invalid, no validation clip of a replica has
-        a label, or the fusion returns an invalid state.
+      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite; `nonfinite.json` in
+        `workdir` then lists the clips of the step (a ValueError).
+      ValueError: if the saved group is damaged, a replica has fewer training clips than one batch, a warm
+        start or a field of the config is invalid, no training or validation clip of a replica has a label, or
+        the fusion sets its state from validation clips but lacks level probabilities, a state, or arrays of
+        the same shapes.
       FileNotFoundError: if the workdir of a warm start has no checkpoint.
       OSError: if the checkpoint cannot be written, or a saved group cannot be read.
+      jax.errors.JaxRuntimeError: if a device fails or another process of the run is lost.
     """
     try:
         return _train_replica_group(context, replica_ids, workdir, report_progress, should_stop)
@@ -132,7 +136,10 @@ def _train_replica_group(
             save_replica_group(context, group, workdir)
             last_save_time, last_saved_step = time.monotonic(), count_steps_taken(context, group)
         if is_stopping:
-            raise Preempted(f"{workdir}: saved at step {last_saved_step} of the replica group")
+            raise Preempted(
+                f"{workdir}: stopped, state saved at step {last_saved_step} of the replica group; start the"
+                " run again to resume"
+            )
     return group
 
 
@@ -151,8 +158,8 @@ def train_and_validate(
 
     Raises:
       NonFiniteError: if a loss or a parameter of an active replica is NaN or infinite (a ValueError).
-      ValueError: if no training or validation clip of an active replica has a label, or if the fusion returns
-        an invalid state.
+      ValueError: if no training or validation clip of an active replica has a label, or if the fusion sets
+        its state from validation clips but lacks level probabilities, a state, or arrays of the same shapes.
     """
     sums = train_epoch(context, group, active, should_stop)
     if sums is None:
@@ -173,9 +180,16 @@ def train_epoch(
 ) -> HostSums | None:
     """Trains the active replicas for the remaining steps of an epoch.
 
+    Changes the states, the sums and the step in `group`. `active` has True for each replica that is still in
+    training.
+
     Returns:
-      A dict of arrays with one entry per replica: `loss` and `confusion`, summed over the steps, and
-      `finite`, True if all parameters are finite. None if `should_stop` interrupted the epoch.
+      A dict of arrays with one entry per replica: `loss` [r] and `confusion` [r c c], summed over the steps,
+      and `finite` [r], True if all parameters are finite. None if `should_stop` interrupted the epoch.
+
+    Raises:
+      ValueError: if a replica has fewer training clips than one batch, or, at the first call, if a field of
+        the config is invalid.
     """
     epoch_plans = [
         _plan_epoch(context, *replica_arguments, group.finished_epochs)
@@ -201,7 +215,8 @@ def train_epoch(
 def fetch_epoch_sums(group: ReplicaGroup) -> HostSums:
     """Returns the sums over the steps of the epoch, as NumPy arrays with one entry per replica.
 
-    The keys of the dict are `loss`, `confusion`, and `finite`, True if all parameters are finite.
+    The keys of the dict are `loss` [r], `confusion` [r c c], and `finite` [r], True if all parameters are
+    finite.
     """
     assert group.epoch_sums is not None  # called after at least one step
     return to_host(group.epoch_sums | {"finite": are_replicas_finite(group.states.params)})
@@ -213,7 +228,10 @@ def _plan_epoch(
     """Returns the rows of the resident clips [k b] for k steps of an epoch, and a mask [k] of the steps.
 
     All replicas have the same number of steps here; the mask is False for steps beyond the replica's epoch,
-    and for all steps of an inactive replica.
+    and for all steps of an inactive replica. `epoch` counts from 0.
+
+    Raises:
+      ValueError: if a replica has fewer training clips than one batch.
     """
     rows, step_mask = (
         np.zeros((context.max_epoch_steps, context.config.data.batch_size), np.int32),
@@ -238,9 +256,10 @@ def predict_split(
       split: train, validation or test.
 
     Returns:
-      A dict of NumPy arrays with one entry per replica: `confusion`, `loss` and `weight` (sums over the
-      clips); and `probabilities` and `levels` (None if the fusion has none) of each clip in the order of the
-      split, followed by padded rows.
+      A dict of NumPy arrays for the r replicas: `confusion` [r c c], `loss` [r] and `weight` [r], sums over
+      the clips (of cross-entropies and weights); and, for each clip in the order of the split, followed by
+      padded rows, `probabilities` [r n c] and `levels` [r n m c], the probabilities of the m levels of the
+      fusion, or None if it has none.
     """
     batch_size, batch_count = context.config.train.eval_batch_size, context.max_batch_count(split)
     rows = np.full((len(replica_ids), batch_count * batch_size), -1, np.int32)
@@ -267,17 +286,20 @@ def predict_split(
 
 
 def calibrate_and_predict(context: CrossvalContext, group: ReplicaGroup) -> SplitPredictions:
-    """Predicts the validation clips of each replica (see `predict_split`).
+    """Predicts the validation clips of each replica.
 
-    If the fusion has a `calibrate` hook (training/fusion_state.py), its state in `group.states` is set first
-    and the clips are predicted again.
+    If the fusion has a `calibrate` hook, its state in `group.states` is set by it first, and the clips are
+    predicted again.
 
     Returns:
-      A dict of arrays with one entry per replica: `confusion`, `loss`, `weight`, `probabilities` and
-      `levels`.
+      A dict of NumPy arrays for the r replicas: `confusion` [r c c], `loss` [r] and `weight` [r], sums over
+      the clips; and, for each clip in the order of the split, followed by padded rows, the probabilities of
+      the classes, `probabilities` [r n c], and those of the m levels of the fusion, `levels` [r n m c], or
+      None if it has none.
 
     Raises:
-      ValueError: if the fusion has this hook, but returns no level probabilities or an invalid state.
+      ValueError: if the fusion has this hook, but returns no level probabilities, has no state, or the hook
+        returns arrays of other shapes.
     """
     states = group.states
     model = (evaluation_params(states.params, states.opt_state), states.model_state)
@@ -287,7 +309,7 @@ def calibrate_and_predict(context: CrossvalContext, group: ReplicaGroup) -> Spli
     )
     if calibrate is None:
         return predictions
-    old_fusion_states, new_fusion_states = to_host(states.model_state["fusion"]), []
+    old_fusion_states, new_fusion_states = to_host(get_fusion_state(states.model_state)), []
     for i, replica_id in enumerate(group.replica_ids):
         labels = get_validation_labels(context, replica_id)
         levels = None if predictions["levels"] is None else predictions["levels"][i, : len(labels)]
@@ -304,8 +326,8 @@ def fit_replica_temperature(
 ) -> float:
     """Returns the temperature for the predictions of replica `i`, fitted to its validation clips.
 
-    Returns `config.train.temperature` if `predictions` is None, and 1.0 if no validation clip has a label.
-    Padded rows, at the end, are not used.
+    The temperature is between 0.2 and 10. It is `config.train.temperature` if `predictions` is None, and 1.0
+    if no validation clip has a label. Padded rows, at the end, are not used.
     """
     if predictions is None:
         return context.config.train.temperature
@@ -327,10 +349,15 @@ def record_epoch(
 ) -> Bool[np.ndarray, " r"]:
     """Adds a row to the history of each active replica, and updates its tracker and temperature.
 
-    `predictions` are those of the validation clips, or None if no clips are held out.
+    Args:
+      context: data and programs of the cross-validation.
+      group: group whose histories and trackers are changed.
+      active: True for each replica that is still in training.
+      sums: `loss`, `confusion` and `finite` of the epoch, with one entry per replica.
+      predictions: predictions of the validation clips, or None if no clips are held out.
 
     Returns:
-      bool [r]: True for the replicas whose epoch is the best so far.
+      bool [r]: True for the replicas whose epoch is the best so far; False for inactive ones.
 
     Raises:
       NonFiniteError: if a loss or a parameter of an active replica is NaN or infinite (a ValueError).
@@ -362,6 +389,8 @@ def check_replicas_finite(
 ) -> None:
     """Checks the losses of the epoch and the parameters of all active replicas.
 
+    `sums` has `loss` and `finite` with one entry per replica; the message names fold, seed, trial and step.
+
     Raises:
       NonFiniteError: if one of them is NaN or infinite (a ValueError).
     """
@@ -374,6 +403,8 @@ def check_replicas_finite(
 
 def score_replica_validation(predictions: SplitPredictions, i: int) -> EpochScores:
     """Returns a dict of `validation_loss`, `validation_ua` and `validation_wa` of replica `i`.
+
+    The loss is the mean cross-entropy of the labelled clips in nats; both scores are fractions.
 
     Raises:
       ValueError: if no validation clip of the replica has a label.
@@ -391,14 +422,20 @@ def explain_replica_nan(
 ) -> str:
     """Repeats the steps of a replica since the last save, and returns why its loss was not finite, as text.
 
-    Writes `nonfinite.json` to `workdir` (`trace_nonfinite_step`).
+    Writes `nonfinite.json` to `workdir`: fold, seed, the step, its loss and the ids of its clips.
+    `nonfinite_error` names the replica and the step at which the loss was not finite.
 
     Raises:
-      ValueError: if there are several processes, if the saved group is damaged, or if a record is damaged.
-      OSError: if a file cannot be read or written.
+      ValueError: if there are several processes, if the saved group is damaged, if a warm start or a field of
+        the config is invalid, or if a record lacks a field of the batch or does not match prep.json.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      OSError: if a file does not exist, or cannot be read or written.
     """
     if jax.process_count() > 1:
-        raise ValueError("needs a single process; run emofuse train with this fold and seed")
+        raise ValueError(
+            "the steps of a replica are repeated only by a run with one process; run emofuse train with this"
+            " fold and seed in one process"
+        )
     group, experiment = (
         restore_or_init_group(context, replica_ids, workdir),
         context.experiments[nonfinite_error.replica_id],
