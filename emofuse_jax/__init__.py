@@ -49,9 +49,7 @@ def __getattr__(name: str) -> object:
     elif name in _SUBPACKAGES:
         value = import_module(f"emofuse_jax.{name}")
     elif name == "__version__":
-        from emofuse_jax.utils.versions import EMOFUSE_VERSION
-
-        value = EMOFUSE_VERSION
+        value = import_module("emofuse_jax.utils.versions").EMOFUSE_VERSION
     else:
         raise AttributeError(f"module 'emofuse_jax' has no attribute {name!r}")
     globals()[name] = value
