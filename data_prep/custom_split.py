@@ -1,13 +1,13 @@
 """Adds a published split to a prepared directory, with its normalization statistics."""
 
 import csv
-import json
 import os
 from collections.abc import Mapping
 
 from data_prep.verify.folds import check_clip_lists, find_leaks
 from emofuse_jax.data import records
-from emofuse_jax.data.metadata import SPLITS, FoldParts, ManifestStrings, PrepMetadata
+from emofuse_jax.data.metadata import SPLITS, FoldParts, ManifestStrings
+from emofuse_jax.data.prepared_files import read_prep
 from emofuse_jax.data.writing.shards import PROGRESS_FOLDER
 from emofuse_jax.data.writing.splits import choose_validation_speakers
 from emofuse_jax.data.writing.statistics import write_fold_statistics
@@ -26,7 +26,7 @@ def add_split(path: str, split_name: str, table_path: str, *, allow_leak: bool =
 
     Args:
       path: directory of records.
-      split_name: name of the new protocol, in letters, digits and underscores.
+      split_name: name of the new protocol: letters, digits and underscores, not a digit first.
       table_path: CSV file with the columns clip_id and part (train, validation or test).
       allow_leak: accept a split whose parts share speakers, takes or files; its results are marked LEAKY.
 
@@ -35,29 +35,36 @@ def add_split(path: str, split_name: str, table_path: str, *, allow_leak: bool =
       two parts share; an empty list if there is none. The lines are also stored in fold_0.json.
 
     Raises:
-      ValueError: `split_name` is not an identifier or exists already; the table has wrong columns, an unknown
-        part or clip_id, a repeated or unlabelled clip, or no clip for training or test; there is no
-        validation clip and only one training speaker; prep.json is not JSON; there is a leak and `allow_leak`
-        is False; or another process is working in `path`.
+      ValueError: `split_name` is not an identifier or exists already; the table or manifest.csv is not UTF-8;
+        the table has wrong columns, an unknown part or clip_id, a repeated clip, an unlabelled clip for
+        validation or test, or no clip for training or test; there is no validation clip and only one training
+        speaker; prep.json is not JSON, has another schema or lacks a field; a label in manifest.csv is not an
+        integer; a record can't be decoded; there is a leak and `allow_leak` is False; or another process is
+        working in `path`.
       OSError: the table, prep.json or manifest.csv can't be read, or a file can't be written.
       csv.Error: the table or manifest.csv is not valid CSV.
+      KeyError: manifest.csv lacks a column.
       RuntimeError: a shard is missing or damaged.
     """
-    with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
-        prep: PrepMetadata = json.load(file)
+    prep = read_prep(path)
     rows_by_clip = {row["clip_id"]: row for row in records.read_manifest(path)}
     if not split_name.isidentifier():
-        raise ValueError(f"split name {split_name!r}: expected letters, digits and underscores")
+        raise ValueError(
+            f"split name {split_name!r}: expected letters, digits and underscores, not a digit first"
+        )
     if os.path.exists(os.path.join(path, "splits", split_name)):
         raise ValueError(f"{path}: protocol {split_name} exists already; choose another name")
     parts = _read_split_table(table_path, rows_by_clip)
     if not parts["validation"]:
-        parts = _add_validation_part(parts, rows_by_clip, prep["sex"], split_name)
+        parts = _add_validation_part(parts, rows_by_clip, prep.get("sex", {}), split_name)
     problems, leaks = check_clip_lists(parts, rows_by_clip), find_leaks(parts, rows_by_clip)
     if problems:
-        raise ValueError(f"{table_path}: {problems[0]}")
+        raise ValueError(f"{table_path}: the split is not valid, correct this table: {problems[0]}")
     if leaks and not allow_leak:
-        raise ValueError(f"{table_path}: {leaks[0]}; --allow_leak accepts it and marks every result LEAKY")
+        raise ValueError(
+            f"{table_path}: its parts are not independent: {leaks[0]}; change the table, or accept it by"
+            " --allow_leak, which marks every result LEAKY"
+        )
     with lock_directory(os.path.join(path, PROGRESS_FOLDER)):
         shard_names = [shard["name"] for shard in prep["shards"]]
         write_fold_statistics(
@@ -90,7 +97,8 @@ def _read_split_table(table_path: str, rows_by_clip: Mapping[str, ManifestString
     empty_parts = [part for part in ("train", "test") if not parts[part]]
     if empty_parts:
         raise ValueError(
-            f"{table_path}: no clip of part {empty_parts[0]} has a record, expected at least one"
+            f"{table_path}: no clip of part {empty_parts[0]} has a record, expected at least one; add clips"
+            " that manifest.csv does not list as failed"
         )
     return {"train": parts["train"], "validation": parts["validation"], "test": parts["test"]}
 
@@ -101,7 +109,10 @@ def _add_validation_part(
     speakers = {rows_by_clip[clip]["speaker"] for clip in parts["train"]}
     validation_speakers = set(choose_validation_speakers(speakers, sex, f"{split_name}/0"))
     if not validation_speakers:
-        raise ValueError(f"split {split_name}: 1 training speaker, expected at least 2 (one validates)")
+        raise ValueError(
+            f"split {split_name}: 1 training speaker, expected at least 2 (one validates); add speakers or"
+            " validation clips to the table"
+        )
     held_out_clips = [clip for clip in parts["train"] if rows_by_clip[clip]["speaker"] in validation_speakers]
     validation = [clip for clip in held_out_clips if int(rows_by_clip[clip]["label"]) >= 0]
     train = [clip for clip in parts["train"] if clip not in set(held_out_clips)]

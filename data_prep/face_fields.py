@@ -21,20 +21,25 @@ def extract_face_fields(
       video_clip: the clip.
       settings: settings of the preparation.
       encoder_files: paths of the ONNX files that the settings name.
-      person: which of several people to follow: 0 is the person with the highest weight (`choose_track`).
+      person: which of several people to follow: 0 is the person with the highest weight by size, position and
+        speech, 1 the second, and so on.
 
     Returns:
-      The fields and a note. The fields are a dict of arrays with the keys `faces`, `face_valid`, `face_time`,
-      `face_box`, `face_landmarks` and `face_score` (shapes: `zero_face_fields`), and `face_features` if the
-      settings have a face encoder. The note is empty unless several people were found. If no face can be
-      used, the fields are None and the note is the reason: no video, undecodable frames, no face, no person
-      with this number, or a failed encoder.
+      The fields and a note. With s frames and crops of size x size pixels, the fields are a dict of arrays:
+      `faces` uint8 [s size size 3], `face_valid` bool [s], and as float32 `face_time` [s] in seconds of the
+      clip, `face_box` [s 4], `face_landmarks` [s 5 2], both in pixels of the source frame, and `face_score`
+      [s]; if the settings have a face encoder, also `face_features` float16 [s d]. All are zero in frames
+      without the person, except `face_time`. The note is empty unless several people were found. If no face
+      can be used, the fields are None and the note is the reason: no video, undecodable frames, no face, no
+      person with this number, or a failed encoder.
 
     Raises:
-      ValueError: the settings name an unknown detector or sampling, `video_clip.half` is unknown, or an ONNX
-        file is missing or has another SHA-256.
+      ValueError: the settings name an unknown detector or sampling or have a `min_face` outside (0, 1],
+        `video_clip.half` is unknown, an ONNX file has no path, is missing, has another SHA-256 or is not an
+        ONNX model, or the weights of MTCNN have another SHA-256.
       OSError: an ONNX file, or the weights of MTCNN, can't be read.
-      ModuleNotFoundError: the `mtcnn` wheel with the weights is not installed.
+      ModuleNotFoundError: the `mtcnn` wheel with the weights, joblib or onnxruntime is needed, but not
+        installed.
     """
     video = video_clip.info.video
     if video is None:
@@ -67,10 +72,19 @@ def _track_person(
     encoder_files: EncoderFiles,
     person: int,
 ) -> tuple[list[Face | None], int]:
-    """Returns the chosen person's face in each frame (None if not visible) and the number of people.
+    """Returns the chosen person's `Face` in each frame (None if not visible) and the number of people.
 
-    Raises ValueError if the settings name an unknown detector or an ONNX file is missing, EncoderError if
-    a custom detector fails, ModuleNotFoundError if the wheel with the weights of MTCNN is not installed.
+    A `Face` has box, landmarks and score, in pixels of `clip_frames`; `person` 0 is the person with the
+    highest weight.
+
+    Raises:
+      EncoderError: a custom detector fails.
+      ValueError: the settings name an unknown detector or have a `min_face` outside (0, 1], the detector's
+        ONNX file has no path, is missing, has another SHA-256 or is not an ONNX model, or the weights of
+        MTCNN have another SHA-256.
+      OSError: the ONNX file, or the weights of MTCNN, can't be read.
+      ModuleNotFoundError: the `mtcnn` wheel with the weights, joblib or onnxruntime is needed, but not
+        installed.
     """
     from data_prep.faces.active_speaker import score_speech
     from data_prep.faces.choose_person import choose_track

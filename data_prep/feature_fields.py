@@ -28,7 +28,8 @@ def extract_audio_features(
       info: the probed file.
       start: start of the clip in seconds of the file.
       end: end of the clip in seconds of the file.
-      spectrogram: the spectrogram of the clip, read by encoders with the layout `spectrogram`.
+      spectrogram: the spectrogram of the clip, t frames of f bins, read by encoders with the layout
+        `spectrogram`.
       settings: settings of the preparation.
       encoder_files: paths of the ONNX files.
 
@@ -40,8 +41,9 @@ def extract_audio_features(
       EncoderError: the encoder failed on this clip.
       MediaError: the audio can't be decoded again.
       ValueError: the encoder's ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX
-        model.
+        model; or there is no audio from `start` to `end`.
       OSError: the ONNX file can't be read.
+      ModuleNotFoundError: there is an encoder, but onnxruntime is not installed.
     """
     encoder = settings.features.audio
     if encoder is None:
@@ -76,8 +78,10 @@ def extract_face_features(
     Raises:
       EncoderError: the encoder failed on this clip.
       ValueError: the encoder's ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX
-        model.
+        model; or all of `faces` are None.
       OSError: the ONNX file can't be read.
+      ModuleNotFoundError: there is an encoder, but onnxruntime is not installed.
+
     """
     encoder = settings.features.face
     if encoder is None:
@@ -99,7 +103,8 @@ def extract_face_features(
 def zero_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray, "n d"]]:
     """Returns the dict `{"audio_features": zeros [1 d], "face_features": zeros [s d]}` of float16 arrays.
 
-    d is the width of the encoder. A key is left out if the settings have no encoder for it.
+    d is the width of the encoder, s the number of frames of a clip. A key is left out if the settings have no
+    encoder for it.
     """
     features = settings.features
     shapes: dict[str, tuple[int, int]] = {}
@@ -121,9 +126,10 @@ def empty_audio_features(settings: PrepSettings) -> dict[str, Float16[np.ndarray
 
 
 def drop_tensors(record: Record, settings: PrepSettings) -> Record:
-    """Returns the record without the tensors that the settings drop.
+    """Returns the record without the tensors that the settings drop, because features replace them.
 
-    A dropped spectrogram becomes [0 f], dropped face crops become [s 0 0 3]; otherwise they are unchanged.
+    If the settings drop the spectrogram, it becomes [0 f]; if they drop the face crops, these become
+    [s 0 0 3]. All else is unchanged.
     """
     if settings.features.drops_audio:
         record = dataclasses.replace(record, spectrogram=record.spectrogram[:0])

@@ -8,17 +8,26 @@ SERVER_MODULES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn",
 
 
 def require_media() -> None:
-    """Raises ValueError, naming the extra `prep`, if a library that decodes media is not installed."""
+    """Raises ValueError if a library that decodes media is not installed: av, cv2, librosa, mtcnn or soxr.
+
+    The message says how to install the extra `prep`.
+    """
     _require("media files", MEDIA_MODULES, "prep")
 
 
 def require_onnx() -> None:
-    """Raises ValueError, naming the extra `onnx`, if a library that runs frozen encoders is not installed."""
+    """Raises ValueError if onnxruntime or PyYAML, which frozen encoders need, is not installed.
+
+    The message says how to install the extra `onnx`.
+    """
     _require("frozen encoders", ONNX_MODULES, "onnx")
 
 
 def require_server() -> None:
-    """Raises ValueError, naming the extra `serve`, if a library of the server is not installed."""
+    """Raises ValueError if a library of the server is not installed; the message says how to install `serve`.
+
+    The libraries are fastapi, prometheus_client, python_multipart, uvicorn and websockets.
+    """
     _require("servers", SERVER_MODULES, "serve")
 
 

@@ -61,7 +61,7 @@ def prepare(
 
     The call may be stopped at any moment; the same call resumes and produces the same files, byte for
     byte, with any number of workers and even if the ONNX files have moved (their paths are stored in
-    `records.ENCODER_PATHS_FILE`, for exports).
+    `.prepare/encoder_paths.json`, for exports).
 
     Args:
       corpus: the clips.
@@ -70,23 +70,27 @@ def prepare(
       workers: number of worker processes; default: one for each core; 0: process clips in this process (for
         tests).
       shards: number of record files; default: one for every 64 clips.
-      progress: called with the number of finished clips and the number of all clips.
-      encoders: paths of the ONNX files that `settings` name (`probe_encoders.with_encoders`).
+      progress: called with the number of finished clips and the number of all clips; None: not called.
+      encoders: paths of the ONNX files that `settings` name.
       beam: options of an Apache Beam pipeline, which writes the shards instead of worker processes of this
-        machine (data_prep/workers/beam_runner.py); None: no pipeline.
+        machine; None: no pipeline.
 
     Returns:
-      The output directory, the numbers of complete and of masked clips, (path, reason) of each failed clip,
-      and the problems that `verify` found.
+      A PrepSummary: `output`, the absolute path of the directory; `num_complete` and `masked`, the numbers of
+      clips with both modalities and with one; `failed`, a tuple with (path, reason) of each clip without a
+      record; and `problems`, a tuple of lines, empty if the written directory is valid.
 
     Raises:
-      ValueError: `output` contains another preparation, another process is working there, `shards` is not
-        between 1 and the number of clips, an ONNX file is missing or has another SHA-256, onnxruntime is
-        needed but not installed, a stored file of progress is damaged, a shard is still missing, workers
-        can't start or die repeatedly, or no clip could be read.
+      ValueError: `output` contains another preparation, another process is working there, there are no clips,
+        `shards` is not between 1 and the number of clips, an ONNX file has no path, is missing, has another
+        SHA-256 or is not an ONNX model, onnxruntime or PyYAML is needed but not installed, the settings drop
+        tensors without naming an encoder, a stored file of progress is not JSON, a shard is still missing,
+        workers can't start or die repeatedly, or no clip could be read.
       OSError: an ONNX file can't be read, or a file can't be written, for example because the disk is full.
+      KeyError: a stored file of progress lacks a field.
       RuntimeError: a shard is damaged.
-      ModuleNotFoundError: `beam` is set, but Apache Beam is not installed.
+      ModuleNotFoundError: a package of the extra `prep` is not installed, or `beam` is set, but Apache Beam
+        is not installed.
       Exception: the Beam pipeline failed; the class depends on its runner.
     """
     output = os.path.abspath(output)
@@ -138,9 +142,16 @@ def _make_identity(corpus: Corpus, settings: PrepSettings, plan: ShardPlan) -> P
 def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> PrepSummary:
     """Writes all files except the shards, verifies the directory, and returns the summary.
 
-    prep.json is written last, because a directory with prep.json counts as complete. Raises ValueError if
-    a shard is incomplete or all clips failed, OSError if a file can't be written, RuntimeError if a shard is
-    damaged.
+    It has `output` (path of the directory), `num_complete` and `masked` (numbers of clips), `failed` (path
+    and reason of each failed clip) and `problems` (lines). prep.json is written last, because a directory
+    with prep.json counts as complete. If all clips failed, the markers of the shards are removed first.
+
+    Raises:
+      ValueError: a shard is incomplete, a marker is not JSON, all clips failed, or a record can't be decoded.
+      OSError: a file can't be read or written.
+      KeyError: a marker lacks a field.
+      RuntimeError: a shard is damaged.
+      ModuleNotFoundError: a package of the extra `prep`, or tensorflow_datasets, is not installed.
     """
     markers = _read_markers(plan)
     rows = [row for marker in markers for row in marker["rows"]]
@@ -148,8 +159,9 @@ def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> 
     if len(failed) == len(rows):
         for shard in range(plan.num_shards):  # so that the next call processes the clips again
             os.remove(plan.marker_path(shard))
+        path, reason = failed[0]
         raise ValueError(
-            f"{corpus.root}: none of {len(rows)} clips could be read; {failed[0][0]}: {failed[0][1]}"
+            f"{corpus.root}: none of {len(rows)} clips could be read; correct them, first {path}: {reason}"
         )
     write_dataset_files(
         plan,
@@ -164,9 +176,11 @@ def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> 
 
 
 def _read_markers(plan: ShardPlan) -> list[ShardMarker]:
-    """Returns the markers of all shards: file size, SHA-256, number of records and manifest rows of each.
+    """Returns the markers of all shards in order: a list of dicts that the files in .prepare contain.
 
-    Raises ValueError if a shard is incomplete or its marker is not JSON.
+    The keys are `records` (number of records), `bytes` (size of the file), `sha256` and `rows` (rows of the
+    manifest). Raises ValueError if a shard is incomplete or its marker is not JSON, KeyError if a marker has
+    no field `bytes`, OSError if it can't be read.
     """
     markers = []
     for shard in range(plan.num_shards):
@@ -180,8 +194,9 @@ def _read_markers(plan: ShardPlan) -> list[ShardMarker]:
 def prep_versions(settings: PrepSettings) -> dict[str, str]:
     """Returns the versions, by package name, of the packages that determine the content of records.
 
-    onnxruntime is included only if the settings have an encoder or a custom detector. Raises
-    PackageNotFoundError if one of the packages is not installed.
+    They are emofuse, av, librosa, soxr, numpy, jax, mtcnn and opencv-python-headless, and onnxruntime if the
+    settings have an encoder or a custom detector. Raises PackageNotFoundError (a ModuleNotFoundError) if one
+    of them is not installed.
     """
     has_encoders = any(getattr(settings.features, kind) for kind in onnx_files.FLAG_NAMES)
     return package_versions(VERSIONED_PACKAGES + ENCODER_PACKAGES * bool(has_encoders))
@@ -190,7 +205,7 @@ def prep_versions(settings: PrepSettings) -> dict[str, str]:
 def write_encoder_paths(output: str, encoder_files: EncoderFiles) -> None:
     """Writes the absolute paths of the ONNX files to a JSON file in `output`, for later exports.
 
-    The file `records.ENCODER_PATHS_FILE` is a JSON object with the keys `audio`, `face` and `detector`,
+    The file `.prepare/encoder_paths.json` is a JSON object with the keys `audio`, `face` and `detector`,
     without those that have no path; prep.json has the hashes. Writes no file if no path is set. Raises
     OSError if the file can't be written.
     """

@@ -43,9 +43,10 @@ HOP_TOLERANCE_FRACTION = 0.02
 def with_encoders(
     settings: PrepSettings, encoder_files: EncoderFiles, tensors: str | None = None
 ) -> PrepSettings:
-    """Returns the settings with the encoders of `encoder_files` added, after checking each of them.
+    """Returns the settings with `features` replaced by the encoders of `encoder_files`, after checking each.
 
-    Reads the YAML next to each ONNX file and runs the model on zeros.
+    Reads the YAML next to each ONNX file and runs the model on zeros. `features` has `tensors`, and `audio`,
+    `face` and `detector`: file name, SHA-256, output width and layout of each, or None without a path.
 
     Args:
       settings: settings of the preparation, usually a recipe.
@@ -54,17 +55,21 @@ def with_encoders(
 
     Raises:
       ValueError: a file is missing or is not an ONNX model, its YAML is missing or wrong, the model does not
-        fit its YAML or the settings (one line that names the file and the key or shape), tensors would be
-        dropped without an encoder, or onnxruntime is not installed.
+        fit its YAML or the settings (one line that names the file and the key or shape), `tensors` has
+        another value, tensors would be dropped without an audio or face encoder, or onnxruntime or PyYAML is
+        needed but not installed.
       OSError: an ONNX file or its YAML exists but can't be read.
     """
     encoders: dict[str, Any] = {
         kind: probe_encoder(kind, getattr(encoder_files, kind), settings) for kind in onnx_files.FLAG_NAMES
     }
-    dropped_by = f"recipe {settings.recipe!r} drops" if tensors is None else f"--tensors={tensors} leaves out"
+    choice = f"recipe {settings.recipe!r}" if tensors is None else f"--tensors={tensors}"
     tensors = settings.features.tensors if tensors is None else tensors
     if tensors == "drop" and not (encoders["audio"] or encoders["face"]):
-        raise ValueError(f"{dropped_by} the tensors: set --audio_encoder or --face_encoder")
+        raise ValueError(
+            f"{choice}: tensors are left out, but no features replace them: set --audio_encoder or"
+            " --face_encoder"
+        )
     return dataclasses.replace(settings, features=FeatureSettings(tensors, **encoders))
 
 
@@ -82,8 +87,9 @@ def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettin
 
     Raises:
       ValueError: the file does not exist or is not an ONNX model, its YAML is missing or wrong, the model
-        does not fit its YAML or the settings or fails on zeros, or onnxruntime is not installed.
+        does not fit its YAML or the settings or fails on zeros, or onnxruntime or PyYAML is not installed.
       OSError: the ONNX file or its YAML exists but can't be read.
+      KeyError: `kind` is unknown.
     """
     if not path:
         return None
@@ -105,8 +111,10 @@ def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettin
 def _probe_audio_encoder(session: Session, path: str, layout: AudioLayout, settings: PrepSettings) -> int:
     """Runs an audio encoder on zeros of two lengths and returns the width of its output vectors.
 
-    The input is [1 n], n samples, or [1 t f], a spectrogram. Raises ValueError if an input, an output, the
-    normalisation or `hop_ms` does not fit, or the model fails.
+    The input is [1 n], n samples, or [1 t f], a spectrogram; the output must be [1 u d], and d is returned.
+    Raises ValueError, which names the file, if the model does not have exactly the input and the output of
+    `layout`, their shapes do not fit, a list of normalisation constants has a wrong length, the number of
+    vectors contradicts `hop_ms`, or the model fails.
     """
     audio_settings, duration_ms = (
         settings.audio,
@@ -126,7 +134,10 @@ def _probe_audio_encoder(session: Session, path: str, layout: AudioLayout, setti
         )
         output = _run_on_zeros(session, path, layout, (1, n) if is_waveform else (1, n, audio_settings.bins))
         if output.ndim != 3 or output.shape[0] != 1 or not output.shape[2]:
-            raise ValueError(f"{path}: output {layout.output!r} is {list(output.shape)}, expected [1, u, d]")
+            raise ValueError(
+                f"{path}: output {layout.output!r} is {list(output.shape)}, expected [1, u, d], u vectors of"
+                " width d for one clip"
+            )
         step_counts.append(output.shape[1])
     _validate_hop(path, layout, duration_ms, *step_counts)
     return output.shape[2]
@@ -137,27 +148,30 @@ def _validate_hop(
 ) -> None:
     """Raises ValueError if the numbers of output vectors contradict `hop_ms`, the time between two vectors.
 
-    `short_steps` were measured for `duration_ms` ms of zeros, `long_steps` for twice as much.
+    `short_steps` vectors were measured for `duration_ms` ms of zeros, `long_steps` for twice as much.
+    Expected are n = `duration_ms / hop_ms` vectors, up to 10 % or 3 vectors more or fewer, and n vectors more
+    for the longer run, up to 2 % or 1.5 vectors more or fewer; the larger tolerance counts.
     """
     expected = duration_ms / layout.hop_ms
     checks = (
         ("", short_steps, max(STEP_TOLERANCE, 0.1 * expected)),
         ("more ", long_steps - short_steps, max(1.5, HOP_TOLERANCE_FRACTION * expected)),
     )
-    for qualifier, num_steps, tolerance in checks:
+    for more, num_steps, tolerance in checks:
         if abs(num_steps - expected) > tolerance:
             raise ValueError(
-                f"{path}: output {layout.output!r} has {num_steps} {qualifier}steps for"
-                f" {duration_ms / 1000:g} s {qualifier}of"
-                f" zeros, expected about {expected:.0f} by hop_ms {layout.hop_ms:g} of {layout_path(path)}"
+                f"{path}: output {layout.output!r} has {num_steps} {more}steps for {duration_ms / 1000:g} s"
+                f" {more}of zeros, expected about {expected:.0f} by hop_ms {layout.hop_ms:g} of"
+                f" {layout_path(path)}; correct hop_ms"
             )
 
 
 def _probe_face_encoder(session: Session, path: str, layout: FaceLayout) -> int:
     """Runs a face encoder on crops of zeros and returns the width of its output vectors.
 
-    There are two crops, or one if the batch size of the model is 1. Raises ValueError if an input or
-    output does not fit, or the model fails.
+    There are n = 2 crops, or 1 if the batch size of the model is 1; the output must be [n d], and d is
+    returned. Raises ValueError, which names the file, if the model does not have exactly the input and the
+    output of `layout`, their shapes do not fit, or the model fails.
     """
     image_size = layout.size
     image_shape = (3, image_size, image_size) if layout.layout == "nchw" else (image_size, image_size, 3)
@@ -166,15 +180,17 @@ def _probe_face_encoder(session: Session, path: str, layout: FaceLayout) -> int:
     output = _run_on_zeros(session, path, layout, (n, *image_shape))
     if output.ndim != 2 or output.shape[0] != n or not output.shape[1]:
         raise ValueError(
-            f"{path}: output {layout.output!r} is {list(output.shape)} for {n} faces, expected [{n}, d]"
+            f"{path}: output {layout.output!r} is {list(output.shape)} for {n} faces, expected [{n}, d], a"
+            " vector for each face"
         )
     return output.shape[1]
 
 
 def _probe_detector(session: Session, path: str, layout: DetectorLayout) -> None:
-    """Runs a face detector on a black frame.
+    """Runs a face detector on a black frame of the size `layout.size`; returns nothing.
 
-    Raises ValueError if the model fails, or an input or output does not fit its YAML.
+    Raises ValueError, which names the file, if the model fails, does not have exactly the input and the three
+    outputs of `layout`, or their shapes do not fit.
     """
     image_shape = (3, *layout.size) if layout.layout == "nchw" else (*layout.size, 3)
     _validate_inputs_and_outputs(
@@ -183,13 +199,13 @@ def _probe_detector(session: Session, path: str, layout: DetectorLayout) -> None
     try:
         run_detector(session, layout, np.zeros((*layout.size, 3), np.uint8))
     except EncoderError as error:
-        raise ValueError(f"{path}: fails on a black frame: {error}") from error
+        raise ValueError(f"{path}: this face detector fails on a black frame: {error}") from error
 
 
 def _validate_normalisation_length(path: str, layout: AudioLayout, bins: int) -> None:
-    """Raises ValueError if a list of normalisation constants has a wrong length.
+    """Raises ValueError if a list of normalisation constants in the layout has a wrong length.
 
-    The list must have one number for each of `bins` bins, or one number for a waveform.
+    The list must have one number for each of `bins` bins of a spectrogram, or one number for a waveform.
     """
     if isinstance(layout.normalisation, str):
         return
@@ -211,7 +227,9 @@ def _validate_inputs_and_outputs(
 ) -> None:
     """Raises ValueError if the model lacks an input or output that the YAML names, or its input does not fit.
 
-    The input must be float32, accept `expected_shape`, and be the only one of the model.
+    The input must be float32, accept `expected_shape` (the length of each axis as text; a letter stands for
+    any length), and be the only one of the model. `output_keys` are the fields of `layout` with the names of
+    the outputs.
     """
     for key, node_args in (
         ("input", session.get_inputs()),
@@ -222,7 +240,7 @@ def _validate_inputs_and_outputs(
             only_input_note = " as the only one" if key == "input" else ""
             raise ValueError(
                 f"{path}: its {'inputs' if key == 'input' else 'outputs'} are {', '.join(names)};"
-                f" {layout_path(path)} names {getattr(layout, key)!r}{only_input_note}"
+                f" {layout_path(path)} names {getattr(layout, key)!r}{only_input_note}; correct that name"
             )
     node_arg = next(node_arg for node_arg in session.get_inputs() if node_arg.name == layout.input)
     declared_shape = get_input_shape(session, layout.input)
@@ -234,7 +252,7 @@ def _validate_inputs_and_outputs(
     if not is_compatible or node_arg.type != "tensor(float)":
         raise ValueError(
             f"{path}: input {layout.input!r} is {node_arg.type}{printable_shape}, expected tensor(float)"
-            f"[{', '.join(expected_shape)}] by {layout_path(path)}"
+            f"[{', '.join(expected_shape)}] by {layout_path(path)} and the recipe; correct one of them"
         )
 
 

@@ -50,17 +50,25 @@ def process_clip(
       num_classes: length of the one-hot `votes`; 0, for prediction: `votes` is empty.
       encoder_files: paths of the ONNX files that `settings.features` names.
       should_find_faces: False: video is masked without being decoded.
-      person: which of several people to follow; 0: the one with the highest weight (`choose_track`).
+      person: which of several people to follow; 0: the one with the highest weight by size, position and
+        speech, 1: the second, and so on.
 
     Returns:
-      The record; a Failure with the reason if the file can't be decoded, the start or end of the clip is
-      wrong, or neither audio nor video can be used. A damaged file never raises.
+      A Record: clip_id, speaker, corpus, label, `votes` [c], `spectrogram` float16 [t f], `faces` uint8
+      [s h w 3] with validity, times, boxes, landmarks and scores of s frames, the flags `audio_ok` and
+      `video_ok`, notes, and if the settings require them, audio and face features and the waveform; masked
+      arrays are zero, a masked waveform is empty. Instead a Failure with the reason if the file can't be
+      decoded, the start or end of the clip is wrong, or neither audio nor video can be used. A damaged file
+      never raises.
 
     Raises:
-      ValueError: the settings name an unknown frontend, detector or sampling, `clip.half` is unknown, or an
-        ONNX file that the settings name is missing or has another SHA-256.
+      ValueError: the settings name an unknown frontend, detector or sampling or have a wrong `min_face`,
+        `clip.half` is unknown, an ONNX file that the settings name has no path, is missing, has another
+        SHA-256 or is not an ONNX model, the weights of MTCNN have another SHA-256, or the file changes while
+        it is read (MediaError).
       OSError: an ONNX file, or the weights of MTCNN, can't be read.
-      ModuleNotFoundError: the `mtcnn` wheel with the weights is not installed.
+      ModuleNotFoundError: librosa, joblib, onnxruntime or the `mtcnn` wheel with the weights is needed, but
+        not installed.
     """
     try:
         info = probe_media(clip.path)
@@ -96,10 +104,11 @@ def process_clip(
 
 
 def clip_span(clip: MediaClip, info: MediaInfo) -> tuple[float, float]:
-    """Returns start and end of the clip in seconds of the file.
+    """Returns (start, end) of the clip in seconds of the file.
 
-    The end is at most the end of the file. Raises MediaError if the start is outside the file, the end is not
-    after the start, or the clip is longer than MAX_CLIP_SECONDS.
+    If the clip has none, they are 0 and the end of the file. A later end is cut to the end of the file.
+    Raises MediaError if the start is outside the file, the end is not after the start, or the clip is longer
+    than 3600 s (MAX_CLIP_SECONDS).
     """
     start = clip.start or 0.0
     end = info.duration if clip.end is None else min(clip.end, info.duration)
@@ -119,10 +128,16 @@ def _extract_audio_fields(
 ) -> tuple[RecordArrays | None, str, tuple[float, float]]:
     """Returns the audio fields of a record, a note, and (start, end) of the trimmed clip in seconds.
 
-    The times are seconds of the file. The fields are `spectrogram`, and as the settings require,
-    `waveform` and `audio_features`. If the audio can't be used, they are None and the note is the reason.
-    Raises ValueError if the settings name an unknown frontend, or the encoder's ONNX file is missing or has
-    another SHA-256, and OSError if it can't be read.
+    The times are seconds of the file. The fields are a dict with `spectrogram`, float16 [t f], and as the
+    settings require, `waveform`, int16 [n], and `audio_features`, float16 [u d]. The note is empty, or says
+    that audio is clipped or that the encoder failed (then u is 0). If the audio can't be used, the fields are
+    None and the note is the reason.
+
+    Raises:
+      ValueError: the settings name an unknown frontend, the encoder's ONNX file has no path, is missing, has
+        another SHA-256 or is not an ONNX model, or the file changes while it is read (MediaError).
+      OSError: the ONNX file can't be read.
+      ModuleNotFoundError: librosa, or onnxruntime for an encoder, is not installed.
     """
     fields, note = _decode_audio(info, start, end, settings.audio)
     if fields is None:
@@ -144,9 +159,11 @@ def _extract_audio_fields(
 def _trim_fields(
     fields: RecordArrays, start: float, end: float, audio_settings: AudioSettings
 ) -> tuple[RecordArrays, tuple[float, float]]:
-    """Cuts the audio fields to the loud part (`trim_db`).
+    """Cuts the audio fields, a dict with `spectrogram` and possibly `waveform`, to the loud part.
 
-    Returns the cut fields, and start and end of the loud part in seconds of the file.
+    It reaches from 0.1 s before the first to 0.1 s after the last frame that is at most `trim_db` dB quieter
+    than the loudest; if `trim_db` is 0, it is everything. Returns the dict of cut fields, and (start, end) of
+    the loud part in seconds of the file. Raises KeyError if `trim_db` is not 0 and the frontend is unknown.
     """
     spectrogram = fields["spectrogram"]
     loud_frames = loud_span(spectrogram, audio_settings)
@@ -173,9 +190,10 @@ def _decode_audio(
 ) -> tuple[RecordArrays | None, str]:
     """Decodes audio once; returns its fields and a note, or None and the reason.
 
-    The fields are `spectrogram`, float16 [t f], and `waveform`, int16 samples, if the settings store it.
-    The reason is missing, silent, too loud or undecodable audio. Raises ValueError if the frontend is
-    unknown.
+    The fields are a dict with `spectrogram`, float16 [t f], and `waveform`, int16 [n], if the settings store
+    it. The note is empty unless at least 1 % of samples are clipped. The reason is missing or undecodable
+    audio, silence (below -80 dB), or values too large for float16. Raises ValueError if the frontend is
+    unknown, ModuleNotFoundError if librosa is not installed.
     """
     if info.audio is None:
         return None, "no audio stream"

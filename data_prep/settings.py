@@ -71,7 +71,10 @@ class FaceSettings:
         if self.device not in DEVICES:
             raise ValueError(f"face settings: device {self.device!r}: expected one of {', '.join(DEVICES)}")
         if self.snippet > 1 and self.sampling != "snippets":
-            raise ValueError(f"face settings: snippet {self.snippet}: expected 1 if sampling={self.sampling}")
+            raise ValueError(
+                f"face settings: snippet {self.snippet}: expected 1 if sampling={self.sampling}; only"
+                " sampling=snippets has more"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +90,8 @@ class PrepSettings:
     def to_dict(self) -> PrepSettingsDict:
         """Returns all fields as plain dicts and lists, ready for JSON.
 
-        The keys are `recipe`, `audio`, `face` and `features`.
+        The keys are `recipe`, a text, and `audio`, `face` and `features`, dicts of the fields of these
+        settings.
         """
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
@@ -95,7 +99,9 @@ class PrepSettings:
     def from_dict(cls, values: PrepSettingsDict) -> "PrepSettings":
         """Builds settings from the dict that `to_dict` returned.
 
-        Raises ValueError if a field is missing, unknown or invalid, or has a wrong type.
+        Its keys are `recipe`, and `audio`, `face` and `features`, dicts of all fields of these settings.
+        Raises ValueError if a field is missing or unknown, `trim_db`, `size`, `frames`, `snippet`, `device`
+        or `tensors` is not valid, or the settings of an encoder are not. Other values are not checked.
         """
         require_fields(values, cls().to_dict(), "preparation settings")
         try:
@@ -103,7 +109,10 @@ class PrepSettings:
             parts = AudioSettings(**values["audio"]), FaceSettings(**values["face"])
             return cls(values["recipe"], *parts, features)
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"preparation settings: {error}") from error
+            raise ValueError(
+                "preparation settings: a field is unknown or of a wrong type, prepare the clips again:"
+                f" {error}"
+            ) from error
 
 
 RECIPES = {
@@ -161,13 +170,13 @@ def recipe_settings(
     waveform: bool = False,
     trim_db: float | None = None,
 ) -> PrepSettings:
-    """Returns the settings of a recipe with some fields changed.
+    """Returns the settings of a recipe with some fields changed: `recipe`, `audio`, `face` and `features`.
 
     The name of the recipe stays the same, so that configs for the recipe accept the records; prep.json has
     the changed values.
 
     Args:
-      name: a key of RECIPES.
+      name: a key of RECIPES: `fbp`, `hgr`, `cross_attention`, `features`, `speech` or `voice`.
       frames: number of sampled frames; None, here and below: the value of the recipe.
       snippet: number of consecutive frames in a snippet.
       face_size: height and width of a crop in pixels.
@@ -177,7 +186,9 @@ def recipe_settings(
 
     Raises:
       KeyError: no recipe has this name.
-      ValueError: a value is out of range, or the values don't fit together.
+      ValueError: `frames`, `snippet` or `face_size` is below 1, `frames` is not a multiple of `snippet`,
+        `snippet` is above 1 in a recipe without snippets, `device` is unknown, or `trim_db` is negative or
+        not finite.
     """
     settings = RECIPES[name]
     audio, face = settings.audio, settings.face
@@ -197,8 +208,9 @@ def recipe_settings(
 def record_shape(settings: PrepSettings) -> records.RecordShape:
     """Returns the dimensions that all records with these settings have in common.
 
-    These are the number of bins f, height h and width w of face crops (0 if the crops are dropped), the
-    widths of the audio and face features (0 without an encoder), and whether waveforms are stored.
+    These are the number of bins `f`, height `h` and width `w` of face crops (0 if the crops are dropped), the
+    widths `audio_features` and `face_features` (0 without an encoder), and `waveform`, True if waveforms are
+    stored.
     """
     features = settings.features
     face_size = 0 if features.drops_faces else settings.face.size

@@ -48,7 +48,11 @@ def log_spectrogram(
         The spectrogram, float16 [t f] with f = `settings.bins`, and the root mean square of the samples.
 
     Raises:
-        ValueError: the frontend is unknown. Errors of the iterable, such as MediaError, pass through.
+        ValueError: the frontend or window is unknown, or `bins` is above `dft // 2 + 1` without mel filters.
+            Errors of the iterable, such as MediaError, pass through.
+        librosa.ParameterError: samples are not finite, `hop_ms` is below one sample, or the window is longer
+            than the DFT.
+        ModuleNotFoundError: librosa is not installed.
     """
     if settings.frontend not in FRONTENDS:
         raise ValueError(f"audio frontend {settings.frontend!r}: expected one of {', '.join(FRONTENDS)}")
@@ -84,6 +88,7 @@ def loud_span(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) ->
 
     Raises:
       KeyError: `trim_db` is not 0, and the frontend is unknown.
+      ValueError: `trim_db` is not 0, and the spectrogram has no frames.
     """
     if not settings.trim_db:
         return slice(0, len(spectrogram))
@@ -102,7 +107,10 @@ def _spectrogram_frames(
 ) -> Float16[np.ndarray, "t f"]:
     """Computes the spectrogram, float16 [t f], of all frames that are completely inside `samples`.
 
-    t is 0 if there are fewer samples than the length of the DFT.
+    `hop` is the step between frames in samples. t is 0 if there are fewer samples than the length of the DFT.
+    Raises KeyError if the frontend is unknown, ValueError if the window is, librosa.ParameterError if samples
+    are not finite, `hop` is 0 or the window is longer than the DFT, ModuleNotFoundError if librosa is not
+    installed.
     """
     import librosa  # takes a second, at the first call
 
@@ -137,7 +145,7 @@ def mel_filters(sample_rate: int, dft: int, num_filters: int) -> Float[np.ndarra
     """Returns triangular mel filters of equal area from 0 Hz to half the sample rate, on Slaney's scale.
 
     The array is [f j]: one row for each of the f = `num_filters` filters, and one column for each of the j
-    = `dft // 2 + 1` bins of the spectrum.
+    = `dft // 2 + 1` bins of the spectrum. Raises ModuleNotFoundError if librosa is not installed.
     """
     import librosa
 

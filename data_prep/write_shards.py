@@ -25,12 +25,14 @@ def write_shards(
       root: folder that the paths in the manifest are relative to.
       job: settings of the preparation.
       workers: number of worker processes; 0: process clips in this process.
-      progress: called after each clip with the number of finished clips and of all clips of the plan.
+      progress: called after each clip with the number of finished clips and of all clips of the plan; None:
+        not called.
 
     Raises:
       ValueError: worker processes can't start or die repeatedly.
-      OSError: a shard or its marker can't be written.
+      OSError: a shard or its marker can't be written, or a process can't be created.
       MemoryError: `workers` is 0 and a clip needs more memory than there is.
+      ModuleNotFoundError: `workers` is 0 and a package of the extra `prep` is not installed.
     """
     clips = [clip for shard in shards for clip in plan.clips_in_shard(shard)]
     num_done = len(plan.clips) - len(clips)

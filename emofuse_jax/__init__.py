@@ -40,15 +40,16 @@ __all__ = [*sorted(_MODULE_BY_NAME), *_SUBPACKAGES, "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports a public name when it is first used."""
+    """Returns a public name or a subpackage, which is imported when it is first used, or the version as text.
+
+    Raises AttributeError if there is no such public name.
+    """
     if name in _MODULE_BY_NAME:
         value = getattr(import_module(f"emofuse_jax.{_MODULE_BY_NAME[name]}"), name)
     elif name in _SUBPACKAGES:
         value = import_module(f"emofuse_jax.{name}")
     elif name == "__version__":
-        from importlib.metadata import version
-
-        value = version("emofuse")
+        value = import_module("emofuse_jax.utils.versions").EMOFUSE_VERSION
     else:
         raise AttributeError(f"module 'emofuse_jax' has no attribute {name!r}")
     globals()[name] = value
@@ -56,5 +57,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Lists the public names."""
+    """Returns the sorted list of the public names."""
     return sorted(__all__)

@@ -72,7 +72,7 @@ def share_compilation_cache(path: str) -> None:
 
 SLOW_TEST_FILES = (
     "settings/test_configs.py",
-    "training/test_loop.py",
+    "training/test_train.py",
     "training/test_crossval.py",
     "cli/test_installations.py",
     "models/test_fusions.py",

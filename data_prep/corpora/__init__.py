@@ -33,7 +33,7 @@ Reader = Callable[[str], Corpus] | str
 
 
 def check_reader(reader: Reader) -> None:
-    """Raises ValueError if a reader can't be called, for example if it is the name of a module."""
+    """Raises ValueError if a reader is not a function, for example the name of a module; returns nothing."""
     if not callable(reader):
         raise ValueError(f"{reader!r}: expected a function from the path of a source to its Corpus")
 
@@ -60,20 +60,28 @@ def read_corpus(
     """Reads the list of clips of a corpus, without opening the media files.
 
     Args:
-      name: a key of `CORPORA`, or the name of a registered corpus.
+      name: a key of `CORPORA`: `demo`, `ravdess`, `crema_d`, `iemocap`, `afew`, `enterface05`, `baum1s`,
+        `folder`, `composite`, or the name of a registered corpus.
       source: folder of the corpus; for `folder`, the CSV file or its folder.
-      classes: name of one of the corpus's class maps; default: the first.
-      labels: kind of labels, if the corpus has several; default: the first.
-      subset: name of a part of the corpus; default: the complete corpus.
+      classes: name of one of the corpus's class maps, ways to merge or leave out classes; None: the first.
+      labels: kind of labels, if the corpus has several; None: the first.
+      subset: name of a part of the corpus; None: the complete corpus.
 
     Returns:
-      The corpus: name, classes, clips ordered by clip_id, sex of the speakers, notes, and an absolute `root`.
+      A Corpus: `name`; `classes`, their names; `clips` ordered by clip_id, each with clip_id, path, label
+      (-1: unlabelled), speaker, and start and end in seconds if it is a part of a file; `sex`, `f` or `m` by
+      speaker; `notes`, lines; `root`, the absolute path of its folder; `class_map`; and `protocols`, fixed
+      folds of speakers.
 
     Raises:
       ValueError: the corpus or a choice is unknown, an installed reader can't be imported, a table of the
         corpus is wrong, there is no clip, or two clips have the same clip_id.
       FileNotFoundError: `source`, or a file in it that is needed, does not exist.
       OSError: a file in `source` that is needed can't be read.
+      csv.Error: a table of CREMA-D is not valid CSV.
+      ModuleNotFoundError: the sheet of BAUM-1s is an .xlsx file, but openpyxl is not installed, or the demo
+        corpus or a composite is read without the packages of the extra `prep`.
+      Exception: a registered reader raised it.
     """
     reader = CORPORA.require(name, "corpus")
     if not os.path.exists(source):
@@ -92,11 +100,13 @@ def read_corpus(
     corpus = module.read_corpus(source, **options)
     corpus = apply_class_map(corpus, getattr(module, "CLASS_MAPS", {}), classes)
     if not corpus.clips:
-        raise ValueError(f"{source}: contains no clip of corpus {name}")
+        raise ValueError(f"{source}: contains no clip of corpus {name}; check the path and the classes")
     clips = tuple(sorted(corpus.clips, key=lambda clip: clip.clip_id))
     for previous, clip in itertools.pairwise(clips):
         if previous.clip_id == clip.clip_id:
-            raise ValueError(f"{clip.path}: clip_id {clip.clip_id!r} is used twice, also for {previous.path}")
+            raise ValueError(
+                f"{clip.path}: clip_id {clip.clip_id!r} is used twice, also for {previous.path}; remove one"
+            )
     root = corpus.root or (source if os.path.isdir(source) else os.path.dirname(source))
     return dataclasses.replace(corpus, clips=clips, root=os.path.abspath(root))
 

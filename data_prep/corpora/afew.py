@@ -33,11 +33,12 @@ UNKNOWN_SPEAKERS_NOTE = (
 
 
 def read_corpus(source: str) -> Corpus:
-    """Returns the clips of Train and Val in the folder `source`, with the seven original classes.
+    """Returns a `Corpus` with the clips of Train and Val in the folder `source`, and seven original classes.
 
-    Speakers are unknown, so each clip counts as a separate speaker. If both parts have clips, the protocol
-    `afew_official` trains on Train and tests on Val; otherwise there is no protocol. Notes list differences
-    from the published numbers. If `source` has neither part, the corpus has no clips.
+    A clip has a clip_id such as `Train/Angry/000046280`, its path below `source`, and a label. Speakers are
+    unknown, so each clip counts as a separate speaker. If both parts have clips, the protocol `afew_official`
+    trains on Train and tests on Val; otherwise there is no protocol. Notes list differences from the
+    published numbers. If `source` has neither part, the corpus has no clips.
     """
     clips = [clip for split in SPLITS for clip in _list_clips(source, split)]
     speakers = {

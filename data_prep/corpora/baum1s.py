@@ -12,6 +12,7 @@ from data_prep.corpora.classes import BASIC_EMOTIONS, identity_class_map
 from data_prep.corpora.find_files import file_stem, find_files, find_media_files
 from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
 from emofuse_jax.data.writing.corpus import Corpus, MediaClip
+from emofuse_jax.utils.errors import to_one_line
 
 EMOTION_TO_CLASS = {
     "anger": "angry",
@@ -43,20 +44,23 @@ EXPECTED_BASIC_CLIPS = 521
 
 
 def read_corpus(source: str) -> Corpus:
-    """Returns the clips below `source` that the annotation sheet names, with the 13 original classes.
+    """Returns a `Corpus` with the clips below `source` that the annotation sheet names.
 
-    Notes list clips that are missing or not in the sheet, and differences from the published numbers.
+    It has the 13 original classes. A clip has a clip_id such as `S001_001`, its path below `source`, a label,
+    and the speaker `S001`. Notes list clips that are missing or not in the sheet, and differences from the
+    published numbers.
 
     Raises:
-      ValueError: there is no sheet, a CSV sheet is not UTF-8, or the sheet has no column of clips, no column
-        of emotions, or an unknown emotion.
+      ValueError: there is no sheet, it is neither CSV in UTF-8 nor a valid .xlsx file, or it has no column of
+        clips, no column of emotions, or an unknown emotion.
       OSError: the sheet can't be read.
       ModuleNotFoundError: the sheet is an .xlsx file, but openpyxl is not installed.
-      zipfile.BadZipFile: the .xlsx file is damaged.
     """
     sheet_path = min(filter(SHEET_FILE_PATTERN.search, find_files(source)), default=None)
     if sheet_path is None:
-        raise ValueError(f"{source}: contains no Annotations_BAUM1s.xlsx or .csv, expected one of them")
+        raise ValueError(
+            f"{source}: contains no Annotations_BAUM1s.xlsx or .csv, expected one of them; copy it there"
+        )
     media_paths = {
         name.upper(): path
         for path in find_media_files(source)
@@ -79,23 +83,28 @@ def read_corpus(source: str) -> Corpus:
 
 
 def _read_labels(sheet_path: str) -> dict[str, str]:
-    """Returns the class name of each clip, by the name of the clip in capitals.
+    """Returns the class name of each clip of a sheet, by the name of the clip in capitals.
 
-    Raises ValueError if the sheet has no column of clips, no column of emotions, or an unknown emotion;
-    OSError or zipfile.BadZipFile if it can't be read; ModuleNotFoundError if it is .xlsx and openpyxl is not
-    installed.
+    Raises ValueError if the sheet is neither CSV in UTF-8 nor a valid .xlsx file, or has no column of clips,
+    no column of emotions, or an unknown emotion; OSError if it can't be read; ModuleNotFoundError if it is
+    .xlsx and openpyxl is not installed.
     """
     rows = _read_rows(sheet_path)
     column_count = max(map(len, rows), default=0)
     rows = [row + [""] * (column_count - len(row)) for row in rows]
-    clip_column = _find_column(sheet_path, rows, "clips", lambda cell: CLIP_NAME_PATTERN.match(cell))
-    emotion_column = _find_column(sheet_path, rows, "emotions", lambda cell: cell.lower() in EMOTION_TO_CLASS)
+    clip_column = _find_column(
+        sheet_path, rows, "names of clips, such as S001_001", lambda cell: CLIP_NAME_PATTERN.match(cell)
+    )
+    emotion_column = _find_column(
+        sheet_path, rows, "emotions, such as Anger", lambda cell: cell.lower() in EMOTION_TO_CLASS
+    )
     labels = {}
     for row_number, row in enumerate(rows, 1):
         if CLIP_NAME_PATTERN.match(row[clip_column]):
             if row[emotion_column].lower() not in EMOTION_TO_CLASS:
                 raise ValueError(
-                    f"{sheet_path}: row {row_number}: emotion {row[emotion_column]!r} is unknown"
+                    f"{sheet_path}: row {row_number}: emotion {row[emotion_column]!r} is unknown, expected"
+                    f" one of {', '.join(EMOTION_TO_CLASS)}"
                 )
             labels[row[clip_column].upper()] = EMOTION_TO_CLASS[row[emotion_column].lower()]
     return labels
@@ -104,19 +113,32 @@ def _read_labels(sheet_path: str) -> dict[str, str]:
 def _find_column(
     sheet_path: str, rows: list[list[str]], content: str, is_match: Callable[[str], object]
 ) -> int:
-    """Returns the index of the column with the most cells that match; raises ValueError if none does."""
+    """Returns the index of the column with the most cells for which `is_match` is true; the first of equals.
+
+    `rows` have equal lengths. Raises ValueError, which says that no column contains `content`, if no cell
+    matches.
+    """
     counts = [sum(bool(is_match(cell)) for cell in column) for column in zip(*rows, strict=True)]
     if not any(counts):
-        raise ValueError(f"{sheet_path}: no column contains {content}")
+        raise ValueError(f"{sheet_path}: no column contains {content}; use the sheet as distributed")
     return counts.index(max(counts))
 
 
 def _read_rows(sheet_path: str) -> list[list[str]]:
     if sheet_path.lower().endswith(".csv"):
-        with open(sheet_path, newline="", encoding="utf-8-sig") as file:
-            return [[cell.strip() for cell in row] for row in csv.reader(file)]
+        try:
+            with open(sheet_path, newline="", encoding="utf-8-sig") as file:
+                return [[cell.strip() for cell in row] for row in csv.reader(file)]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{sheet_path}: not a CSV file in UTF-8, save it again: {error}") from error
     import openpyxl  # slow to import, and only needed here
 
-    worksheet = openpyxl.load_workbook(sheet_path, read_only=True, data_only=True).active
-    cells = worksheet.iter_rows(values_only=True)
+    try:
+        worksheet = openpyxl.load_workbook(sheet_path, read_only=True, data_only=True).active
+        cells = list(worksheet.iter_rows(values_only=True))
+    except OSError:
+        raise
+    except Exception as error:  # openpyxl's errors have no common class
+        message = to_one_line(error)
+        raise ValueError(f"{sheet_path}: not a valid .xlsx file, save it again: {message}") from error
     return [["" if cell is None else str(cell).strip() for cell in row] for row in cells]

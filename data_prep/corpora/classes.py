@@ -20,7 +20,8 @@ def apply_class_map(corpus: Corpus, class_maps: dict[str, dict[str, str]], map_n
     Args:
       corpus: the corpus with its original classes.
       class_maps: class maps by name; each maps original class names to new ones. New classes have the order
-        of the map. Clips of classes that are not in the map are left out, and a note states how many.
+        of the map. Clips of classes that are not in the map are left out, and a note states how many;
+        unlabelled clips stay.
       map_name: the map to use; None: the first.
 
     Raises:
@@ -28,7 +29,7 @@ def apply_class_map(corpus: Corpus, class_maps: dict[str, dict[str, str]], map_n
     """
     if not class_maps:
         if map_name is not None:
-            raise ValueError(f"classes={map_name!r}: corpus {corpus.name} has no choice of classes")
+            raise ValueError(f"classes={map_name!r}: corpus {corpus.name} has no choice, leave classes out")
         return corpus
     map_name = next(iter(class_maps)) if map_name is None else map_name
     if map_name not in class_maps:

@@ -16,10 +16,10 @@ import contextlib
 import csv
 import dataclasses
 import io
-import json
 import os
 import urllib.parse
 from collections.abc import Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -30,7 +30,7 @@ from data_prep.corpora import folder
 from data_prep.media.audio_track import read_audio_blocks
 from data_prep.media.probe import MediaError, open_media, probe_media
 from emofuse_jax.data.writing.corpus import Corpus, MediaClip
-from emofuse_jax.utils.files import write_atomic, write_json
+from emofuse_jax.utils.files import read_json_object, write_atomic, write_json
 
 TABLE_FILE, SOURCES_FILE = "composite.csv", "composite.json"
 SAMPLE_RATE = 16_000
@@ -49,21 +49,23 @@ class ClipPair:
 
 
 def read_corpus(source: str) -> Corpus:
-    """Returns the clips of a directory that `make_composite` wrote.
+    """Returns a `Corpus` with the clips of a directory that `make_composite` wrote.
 
-    The notes name the two source corpora and list what was left out. The name is `composite_demo` if one
-    of them is the demo corpus, otherwise `composite`.
+    A clip has the name of its file as clip_id, an absolute path, a label, and a speaker `voice+face`. The
+    notes name the two source corpora and list what was left out. The name is `composite_demo` if one of them
+    is the demo corpus, otherwise `composite`.
 
     Raises:
       FileNotFoundError: composite.json or composite.csv does not exist.
-      ValueError: composite.json is not JSON, or composite.csv is not a valid table of clips
-        (`folder.read_corpus`).
-      KeyError: composite.json lacks a field.
+      OSError: one of these files can't be read.
+      ValueError: composite.json is not JSON or lacks a field, or composite.csv is not CSV in UTF-8 or a
+        column or value in it is missing, unknown or wrong.
     """
     sources_path = os.path.join(source, SOURCES_FILE)
     try:
-        with open(sources_path, encoding="utf-8") as file:
-            metadata = json.load(file)
+        metadata: dict[str, Any] = {
+            **read_json_object(sources_path, voice_corpus=str, face_corpus=str, note=str, left_out=list)
+        }
     except FileNotFoundError:
         raise FileNotFoundError(f"{sources_path}: does not exist; run emofuse composite first") from None
     corpus = folder.read_corpus(os.path.join(source, TABLE_FILE))
@@ -76,8 +78,8 @@ def pair_clips(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> tuple[li
     """Pairs the clips of two corpora by label, at random with a fixed seed.
 
     Returns:
-      The pairs (`ClipPair`: name, label, speaker, voice clip, face clip), and a list of two lines that state
-      how many clips of each corpus have no partner.
+      A list of pairs (`ClipPair`: name, label as class name, speaker, voice clip, face clip), and a list of
+      two lines that state how many clips of each corpus have no partner.
 
     Raises:
       ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers.
@@ -112,8 +114,9 @@ def pair_clips(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> tuple[li
 def pair_speakers(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> list[tuple[str, str]]:
     """Returns (voice speaker, face speaker) pairs, chosen at random with a fixed seed, in sorted order.
 
-    Each speaker is in at most one pair. Speakers of the same sex are paired first. The list is empty if
-    one of the corpora has no clips.
+    Each speaker is in at most one pair. Speakers of the same known sex are paired first, then the others in
+    any combination; those without a partner are left out. The list is empty if one of the corpora has no
+    clips.
     """
     rng = np.random.default_rng(seed)
     speaker_pairs: list[tuple[str, str]] = []
@@ -166,8 +169,8 @@ def make_composite(
       partner, and pairs with a file that can't be read or written.
 
     Raises:
-      ValueError: the corpora have too few classes or speakers in common (`pair_clips`).
-      OSError: the directory, composite.csv or composite.json can't be written.
+      ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers.
+      OSError: the directory, a complete clip, composite.csv or composite.json can't be written.
     """
     pairs, left_out = pair_clips(voice_corpus, face_corpus, seed)
     os.makedirs(output, exist_ok=True)
@@ -202,21 +205,25 @@ def make_composite(
 def write_pair(clip_pair: ClipPair, path: str) -> None:
     """Writes a pair as one Matroska file, atomically: the video is copied, the audio is encoded as FLAC.
 
-    Raises MediaError if a source file can't be read or lacks the video or audio, if the face clip is only
-    a part of its file, or if encoding or writing fails; OSError if the complete file can't be moved to
-    `path`.
+    The file begins at 0 and ends with the shorter of both. Raises MediaError if a source file can't be read
+    or lacks the video or audio, if the face clip is only a part of its file, or if encoding or writing fails;
+    OSError if the complete file can't be moved to `path`.
     """
     face_info, voice_info = probe_media(clip_pair.face.path), probe_media(clip_pair.voice.path)
     if clip_pair.face.start is not None or clip_pair.face.end is not None or clip_pair.face.half:
         raise MediaError("the face clip is a part of its file, which can't be copied; cut the file first")
-    if face_info.video is None or voice_info.audio is None:
-        raise MediaError("no video stream" if face_info.video is None else "no audio stream")
+    if face_info.video is None:
+        raise MediaError("the face clip has no video stream, expected one; choose clips with video")
+    if voice_info.audio is None:
+        raise MediaError("the voice clip has no audio stream, expected one; choose clips with audio")
     start = clip_pair.voice.start or 0.0
     end = min(
         voice_info.audio.end, clip_pair.voice.end if clip_pair.voice.end is not None else voice_info.audio.end
     )
     duration_seconds = min(end - start, face_info.video.end)
     blocks = list(read_audio_blocks(voice_info, start, start + duration_seconds, SAMPLE_RATE))
+    if not blocks:
+        raise MediaError(f"the voice clip has no audio from {start:g} s on, expected some; correct its start")
     with (
         atomic_path(path) as temporary_path,
         open_media(face_info.path) as source,

@@ -40,7 +40,12 @@ VOTES_FILE, ACTORS_FILE = "summaryTable.csv", "VideoDemographics.csv"
 
 
 def read_corpus(source: str, labels: str = "intended") -> Corpus:
-    """Returns the clips below `source`, without broken ones; video files are preferred to audio files.
+    """Returns a `Corpus` with the clips below `source`; video files are preferred to audio files.
+
+    It has the six original classes and the sex of each speaker. A clip has a clip_id such as
+    `1001_DFA_ANG_XX`, its path below `source`, a label, and the actor `1001` as speaker. Four clips that are
+    known to be broken are left out. Notes list left out and missing clips and differences from the published
+    numbers.
 
     Args:
       source: folder of the corpus.
@@ -48,7 +53,9 @@ def read_corpus(source: str, labels: str = "intended") -> Corpus:
         saw video with audio. Clips without a majority are left out, and a note names them.
 
     Raises:
-      ValueError: a table lacks a column, or `labels` is `perceived` and summaryTable.csv is missing.
+      ValueError: a table is not UTF-8 or lacks a column or a value, or `labels` is `perceived` and
+        summaryTable.csv is missing or has no rows.
+      csv.Error: a table is not valid CSV.
       OSError: summaryTable.csv or VideoDemographics.csv can't be read.
     """
     best_files: dict[str, tuple[int, str, re.Match[str]]] = {}
@@ -84,10 +91,11 @@ def _make_clip(name: str, path: str, match: re.Match[str]) -> MediaClip:
 
 
 def _read_columns(paths: list[str], file_name: str, key_column: str, value_column: str) -> dict[str, str]:
-    """Returns the values of `value_column` of a CSV file, by the file stem in `key_column`.
+    """Returns the values of `value_column` of a CSV file, by the file name in `key_column`.
 
-    The dict is empty if no path has the name `file_name`. Raises ValueError if a column is missing,
-    OSError if the file can't be read.
+    File names are without folder and extension. The CSV file is the first of `paths` with the name
+    `file_name`; the dict is empty if there is none. Raises ValueError if the file is not UTF-8 or a column or
+    value is missing, csv.Error if it is not valid CSV, OSError if it can't be read.
     """
     path = next((path for path in paths if os.path.basename(path) == file_name), None)
     if path is None:
@@ -96,12 +104,17 @@ def _read_columns(paths: list[str], file_name: str, key_column: str, value_colum
         rows = list(csv.DictReader(file))
     if rows and not {key_column, value_column} <= rows[0].keys():
         raise ValueError(f"{path}: row 1: expected the columns {key_column} and {value_column}")
+    for row_number, row in enumerate(rows, 2):
+        if row[key_column] is None or row[value_column] is None:
+            raise ValueError(f"{path}: row {row_number}: expected a {key_column} and a {value_column}")
     return {file_stem(row[key_column]): row[value_column] for row in rows}
 
 
 def _with_perceived_labels(corpus: Corpus, votes: dict[str, str]) -> Corpus:
     if not votes:
-        raise ValueError(f"labels='perceived': expected {VOTES_FILE} of CREMA-D below the source, not found")
+        raise ValueError(
+            f"labels='perceived': expected {VOTES_FILE} of CREMA-D below the source, not found; copy it there"
+        )
     letter_to_label = {name[0].upper(): i for i, name in enumerate(CLASSES)}
     labels = {
         clip.clip_id: letter_to_label.get(votes.get(clip.clip_id, "").upper(), -1) for clip in corpus.clips

@@ -29,7 +29,7 @@ from typing import get_type_hints
 from data_prep.synth.clip import render_clip
 from data_prep.synth.corpus_plan import STATES, DemoClip, class_of, plan_corpus
 from emofuse_jax.data.writing.corpus import Corpus, MediaClip
-from emofuse_jax.utils.files import write_atomic
+from emofuse_jax.utils.files import read_json_object, write_atomic
 from emofuse_jax.utils.system import available_cores
 
 GENERATOR_VERSION = 1
@@ -39,11 +39,11 @@ PARAMETERS_FILE, TABLE_FILE = "demo.json", "demo.csv"
 
 
 def read_corpus(source: str) -> Corpus:
-    """Returns the complete demo corpus in the directory `source`.
+    """Returns the complete demo corpus in the directory `source`, a `Corpus` with six classes.
 
-    Speakers are "01", "02", ...; odd ones are male. Notes count the damaged clips. Raises
-    FileNotFoundError if demo.csv does not exist (the corpus is incomplete), ValueError if a row of demo.csv
-    is wrong.
+    A clip has a clip_id, a path below `source`, a label, and a speaker "01", "02", ...; odd ones are male.
+    Notes count the damaged clips. Raises FileNotFoundError if demo.csv does not exist (the corpus is
+    incomplete), ValueError if it is not CSV in UTF-8 or a row is wrong, OSError if it can't be read.
     """
     demo_clips = read_demo_clips(source)
     clips = tuple(MediaClip(c.clip_id, os.path.join(source, c.path), c.label, c.speaker) for c in demo_clips)
@@ -57,10 +57,11 @@ def read_corpus(source: str) -> Corpus:
 
 
 def read_demo_clips(source: str) -> tuple[DemoClip, ...]:
-    """Returns the rows of demo.csv as `DemoClip`, with states and damages, ordered by clip_id.
+    """Returns the rows of demo.csv in the directory `source` as `DemoClip`, ordered by clip_id.
 
-    Raises FileNotFoundError if demo.csv does not exist, ValueError if it is not UTF-8 or a row lacks a
-    column, has an unknown column or a wrong value.
+    Each has clip_id, path relative to `source`, label, speaker, the states p, s_f and s_v, damage (empty if
+    there is none) and seed. Raises FileNotFoundError if demo.csv does not exist, ValueError if it is not CSV
+    in UTF-8 or a row lacks a column, has an unknown column or a wrong value, OSError if it can't be read.
     """
     path = os.path.join(source, TABLE_FILE)
     if not os.path.exists(path):
@@ -72,7 +73,7 @@ def read_demo_clips(source: str) -> tuple[DemoClip, ...]:
             clips = [
                 DemoClip(**{name: field_types[name](value) for name, value in row.items()}) for row in rows
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(
                 f"{path}: line {rows.line_num}: {error}; expected {','.join(field_types)}"
             ) from error
@@ -167,13 +168,14 @@ def write_corpus(
       speakers: number of speakers, 1 to 99.
       clips_per_speaker: number of clips of each speaker, 1 to 1000.
       seed: seed of everything, 0 to 2**31.
-      workers: number of processes; default: one for each core.
-      progress: called after each clip with the number of finished clips and of all clips.
+      workers: number of processes; None or 0: one for each core.
+      progress: called after each clip with the number of finished clips and of all clips; None: not called.
 
     Raises:
       ValueError: a number is out of range, `directory` contains a demo corpus with other parameters, or its
-        demo.json is not JSON.
+        demo.json is not a JSON object.
       OSError: a file can't be read or written.
+      av.FFmpegError: FFmpeg can't encode H.264 or AAC.
     """
     for name, value, minimum, maximum in (
         ("speakers", speakers, 1, 99),
@@ -199,13 +201,12 @@ def write_corpus(
 def _claim_directory(directory: str, parameters: dict[str, int]) -> None:
     """Writes the parameters to demo.json in `directory`, unless that file exists with the same parameters.
 
-    Raises ValueError if demo.json has other parameters or is not JSON, OSError if it can't be read or
-    written.
+    Raises ValueError if demo.json has other parameters or is not a JSON object, OSError if it can't be read
+    or written.
     """
     path = os.path.join(directory, PARAMETERS_FILE)
     if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            stored_parameters = json.load(file)
+        stored_parameters = read_json_object(path)
         for name, value in parameters.items():
             if stored_parameters.get(name) != value:
                 raise ValueError(
@@ -220,7 +221,8 @@ def _claim_directory(directory: str, parameters: dict[str, int]) -> None:
 def _render_all(directory: str, clips: list[DemoClip], seed: int, workers: int) -> Iterator[None]:
     """Generates the files of the clips and yields None after each; `workers` is the number of processes.
 
-    Consecutive clips of a speaker go to the same worker. Raises OSError if a file can't be written.
+    `seed` is the seed of the corpus. Consecutive clips of a speaker go to the same worker. Raises OSError if
+    a file can't be written, av.FFmpegError if FFmpeg can't encode a clip, ValueError if `workers` is below 1.
     """
     jobs = [(directory, clip, seed) for clip in clips]
     if workers == 1 or len(jobs) < 2:
@@ -240,9 +242,11 @@ def _limit_opencv_threads() -> None:
 
 
 def _render_in_worker(job: tuple[str, DemoClip, int]) -> None:
-    """Runs `_render_file` in a worker process; ends the process if its parent process has been killed.
+    """Generates and writes the file of one clip in a worker process; returns nothing.
 
-    Raises OSError if the file can't be written.
+    `job` is the directory of the corpus, the clip and the seed of the corpus. Ends the process with status 1
+    if its parent process has been killed. Raises OSError if the file can't be written, av.FFmpegError if
+    FFmpeg can't encode the clip.
     """
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():

@@ -9,7 +9,8 @@ MEDIA_EXTENSIONS = (".mp4", ".avi", ".flv", ".mov", ".mkv", ".webm", ".wav", ".f
 def find_files(source: str) -> Iterator[str]:
     """Yields the paths of all files below `source`, sorted within each folder, without hidden files.
 
-    Follows symbolic links, but visits each folder only once. Yields nothing if `source` is not a folder.
+    Paths begin with `source`; names of hidden files begin with a dot. Follows symbolic links, but visits each
+    folder only once. Yields nothing if `source` is not a folder; folders that can't be read are left out.
     """
     visited = set()
     for folder, folders, names in os.walk(source, followlinks=True):
@@ -25,7 +26,9 @@ def find_files(source: str) -> Iterator[str]:
 def find_media_files(source: str) -> Iterator[str]:
     """Yields the paths of the files below `source` with one of the extensions in MEDIA_EXTENSIONS.
 
-    Yields nothing if `source` is not a folder.
+    These are mp4, avi, flv, mov, mkv, webm, wav, flac and mp3, in small or capital letters. Paths begin with
+    `source` and are sorted within each folder; hidden files are left out. Yields nothing if `source` is not a
+    folder.
     """
     return (path for path in find_files(source) if path.lower().endswith(MEDIA_EXTENSIONS))
 

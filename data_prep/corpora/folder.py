@@ -18,7 +18,11 @@ OPTIONAL_COLUMNS = (*TIME_COLUMNS, "take", "half")
 
 
 def read_corpus(source: str) -> Corpus:
-    """Returns the clips of a CSV file; the classes are the labels in alphabetical order.
+    """Returns a `Corpus` with the clips of a CSV file; the classes are the labels in alphabetical order.
+
+    A clip has its path in the file as clip_id (with `@<start>-<end>` and the half of the picture, if the file
+    has them), an absolute path, a label (-1: unlabelled), the speaker, start and end in seconds, half, and
+    take. `root` is the absolute path of the folder of the file.
 
     Args:
       source: a CSV file, or a folder with exactly one CSV file.
@@ -64,14 +68,14 @@ def _read_rows(csv_path: str) -> list[tuple[int, dict[str, str]]]:
         )
     for line_number, row in rows:
         if None in row or None in row.values():
-            raise ValueError(f"{csv_path}: row {line_number}: expected {len(columns)} columns")
+            raise ValueError(f"{csv_path}: row {line_number}: expected {len(columns)} columns, as in row 1")
     return [(line_number, {name: value.strip() for name, value in row.items()}) for line_number, row in rows]
 
 
 def _parse_clip(csv_path: str, line_number: int, row: dict[str, str], classes: tuple[str, ...]) -> MediaClip:
     for name in ("path", "speaker"):
         if not row[name]:
-            raise ValueError(f"{csv_path}: row {line_number}: column {name} is empty")
+            raise ValueError(f"{csv_path}: row {line_number}: column {name} is empty, expected a {name}")
     start, end = (_parse_seconds(csv_path, line_number, name, row.get(name, "")) for name in TIME_COLUMNS)
     if end is not None and end <= (start or 0.0):
         raise ValueError(

@@ -47,11 +47,14 @@ UTTERANCE_PATTERN = re.compile(r"\[(\d+\.\d+) - (\d+\.\d+)\]\t((Ses0\d)([FM])_\w
 
 
 def read_corpus(source: str, subset: str = "all") -> Corpus:
-    """Returns the utterances of all sessions in `source`, one clip for each; no clips if there is no session.
+    """Returns a `Corpus` with the utterances of all sessions in `source`, one clip for each.
 
-    A speaker is a session with the letter of the utterance (F or M). Notes list dialogues without a media
-    file, which are left out, and differences from the published numbers. The name of a dialogue contains the
-    letter of the actor with face markers, who sits in the left half of the picture.
+    It has the 11 original classes and the sex of each speaker. A clip has a clip_id such as
+    `Ses01F_impro01_F000`, the path of its dialogue below `source`, a label, start and end in seconds, and the
+    half of the picture. A speaker is a session with the letter of the utterance (F or M), such as `Ses01F`.
+    Notes list dialogues without a media file, which are left out, and differences from the published numbers.
+    The name of a dialogue contains the letter of the actor with face markers, who sits in the left half of
+    the picture. There are no clips if there is no session.
 
     Args:
       source: folder of the corpus, with the folders Session1 to Session5.
@@ -59,7 +62,7 @@ def read_corpus(source: str, subset: str = "all") -> Corpus:
 
     Raises:
       ValueError: an evaluation file has no readable line or an unknown label.
-      OSError: an evaluation file can't be read.
+      OSError: an evaluation file, or a folder of them, can't be read.
     """
     clips: list[MediaClip] = []
     missing_dialogues: list[str] = []
@@ -92,7 +95,10 @@ def _find_evaluation_files(source: str) -> list[str]:
 
 
 def _find_media(evaluation_path: str) -> str | None:
-    """Returns the video file of a dialogue, else its audio file, or None if neither exists."""
+    """Returns the path of the video file of a dialogue, else of its audio file, or None if neither exists.
+
+    `evaluation_path` is the evaluation file of the dialogue, whose name and folder determine the paths.
+    """
     dialog_folder, name = (
         os.path.dirname(os.path.dirname(evaluation_path)),
         os.path.basename(evaluation_path)[:-4],
@@ -108,12 +114,16 @@ def _read_utterances(evaluation_path: str, media_path: str) -> Iterator[MediaCli
     with open(evaluation_path, encoding="utf-8", errors="replace") as file:
         matches = [match for line in file if (match := UTTERANCE_PATTERN.match(line))]
     if not matches:
-        raise ValueError(f"{evaluation_path}: no line of the form '[start - end] utterance label [..]'")
+        raise ValueError(
+            f"{evaluation_path}: no line of the form '[start - end] utterance label [..]', expected at least"
+            " one; copy the file from the corpus again"
+        )
     for match in matches:
         start, end, dialogue, session, marked_actor, speaker, number, code = match.groups()
         if code not in CODE_TO_CLASS:
             raise ValueError(
-                f"{evaluation_path}: utterance {dialogue}_{speaker}{number}: unknown label {code!r}"
+                f"{evaluation_path}: utterance {dialogue}_{speaker}{number}: unknown label {code!r}, expected"
+                f" one of {', '.join(CODE_TO_CLASS)}"
             )
         yield MediaClip(
             f"{dialogue}_{speaker}{number}",

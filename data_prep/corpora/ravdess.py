@@ -42,11 +42,12 @@ EXPECTED_COUNTS = ExpectedCounts(
 
 
 def read_corpus(source: str) -> Corpus:
-    """Returns all speech takes in any folder below `source`, with one file for each take.
+    """Returns a `Corpus` with all speech takes in any folder below `source`, and the eight original classes.
 
-    The speaker is the actor's number; odd numbers are male. Notes list unused and identical files and
-    differences from the published numbers. Raises OSError if one of several files of equal size can't be
-    read.
+    Each take is one clip: clip_id such as `01-05-01-01-01-12`, path below `source` of its best file (audio
+    with video, else audio, else video), label, and the actor's number as speaker; odd numbers are male. Notes
+    list unused and identical files and differences from the published numbers. Raises OSError if a file is a
+    broken link, or one of several files of equal size can't be read.
     """
     takes: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
     song_count = 0
@@ -75,9 +76,10 @@ def _make_clip(take: str, path: str) -> MediaClip:
 
 
 def find_identical_clips(clips: tuple[MediaClip, ...]) -> list[list[str]]:
-    """Returns groups of clip_ids whose files are identical, sorted; an empty list if all files differ.
+    """Returns a sorted list of groups, sorted lists of the clip_ids whose files are identical.
 
-    Reads only files of equal size. Raises OSError if a file does not exist or can't be read.
+    The list is empty if all files differ. Reads only files of equal size. Raises OSError if a file does not
+    exist or can't be read.
     """
     by_size = collections.defaultdict(list)
     for clip in clips:

@@ -21,15 +21,20 @@ class ExpectedCounts:
 
 
 def add_difference_notes(corpus: Corpus, expected: ExpectedCounts) -> Corpus:
-    """Returns the corpus with one more note for each number that differs from the expected one."""
+    """Returns the corpus with one more note for each number that differs from the expected one.
+
+    The numbers are those of clips, speakers, clips of each class, and clips of each speaker; expected numbers
+    of 0 are not compared. If `expected` has clip_ids, a note each lists missing and unexpected clips.
+    """
     return dataclasses.replace(corpus, notes=corpus.notes + tuple(list_differences(corpus, expected)))
 
 
 def list_differences(corpus: Corpus, expected: ExpectedCounts) -> list[str]:
     """Returns a line for each number that differs from the expected one; an empty list if all are equal.
 
-    The numbers are those of clips, speakers, clips of each class, and clips of each speaker. If the
-    clip_ids are known, missing and unexpected clips are listed in one line each.
+    The numbers are those of clips, speakers, clips of each class, and clips of each speaker; expected numbers
+    of 0 are not compared. If `expected` has clip_ids, missing and unexpected clips are listed in one line
+    each.
     """
     class_counts = collections.Counter(corpus.classes[clip.label] for clip in corpus.clips if clip.label >= 0)
     speaker_counts = collections.Counter(clip.speaker for clip in corpus.clips)
@@ -56,6 +61,6 @@ def list_differences(corpus: Corpus, expected: ExpectedCounts) -> list[str]:
 
 
 def format_names(title: str, names: Iterable[str]) -> list[str]:
-    """Returns a list with one line, the title with the number and all names; an empty list without names."""
+    """Returns a list with one line, `title (number of names): sorted names`; an empty list without names."""
     names = sorted(names)
     return [f"{title} ({len(names)}): {', '.join(names)}"] if names else []

@@ -42,14 +42,14 @@ def score_speech(video_clip: VideoClip, clip_frames: ClipFrames, tracks: Sequenc
     Args:
       video_clip: the clip.
       clip_frames: the frames of the clip in which the tracks were found.
-      tracks: the faces of each person.
+      tracks: the faces of each person, at least one face in each track.
 
     Returns:
-      One score from -1 to 1 for each person. All are 0 if the clip has no audio, is too short, can't be
-      decoded, or if its loudness hardly varies.
+      One score from -1 to 1 for each person. All are 0 if the clip has no audio, is shorter than 0.48 s,
+      can't be decoded, or if the standard deviation of its loudness is below a tenth of the mean.
 
     Raises:
-      ValueError: `video_clip.half` is unknown.
+      ValueError: `video_clip.half` is not `left`, `right` or empty.
     """
     times = _sample_times(video_clip.start, video_clip.end)
     if video_clip.info.audio is None or len(times) < MIN_FRAMES:
@@ -82,9 +82,10 @@ def _sample_times(start: float, end: float) -> Float[np.ndarray, " m"]:
 
 
 def _measure_loudness(info: MediaInfo, times: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m-1"]:
-    """Returns the root mean square of the audio between each two successive times.
+    """Returns the root mean square of the audio between each two successive times, with full scale 1.
 
-    There is one value fewer than the m times. Raises MediaError if the file has no audio or it can't be
+    `times` are seconds of the file. There is one value fewer than the m times; it is 0 after the end of the
+    audio. Raises MediaError if the file has no audio, has changed since it was probed, or its audio can't be
     decoded.
     """
     no_samples = np.zeros(0, np.float32)  # the audio may end before the first time
@@ -98,7 +99,8 @@ def _measure_loudness(info: MediaInfo, times: Float[np.ndarray, " m"]) -> Float[
 def _interpolate_track(track: Track, clip_frames: ClipFrames, dense_frames: ClipFrames) -> list[Face]:
     """Returns a person's face in each of the dense frames, by linear interpolation between the known faces.
 
-    The faces are in pixels of the dense frames, which may have another size than `clip_frames`.
+    `track` has the known faces in frames of `clip_frames`, at least one. Each `Face` of the result has box,
+    landmarks and score, in pixels of the dense frames, which may have another size than `clip_frames`.
     """
     scale = np.divide(dense_frames.frames.shape[2:0:-1], clip_frames.frames.shape[2:0:-1])  # x, y
     known_faces = [
@@ -113,7 +115,9 @@ def _measure_mouth_movement(
 ) -> Float[np.ndarray, " m-1"]:
     """Returns the mean absolute difference between successive mouth crops, at the best shift.
 
-    There is one value for each two successive frames, so one fewer than frames.
+    This is the smallest difference over shifts of up to 2 pixels; crops have a standard deviation of about 1.
+    There is one value for each two successive frames, so one fewer than the m frames. `faces` has the face in
+    each frame; raises ValueError if their numbers differ.
     """
     mouths = np.stack([_crop_mouth(frame, face) for frame, face in zip(frames, faces, strict=True)])
     previous, inner_size = (
@@ -128,8 +132,8 @@ def _measure_mouth_movement(
 def _crop_mouth(frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarray, "_ _"]:
     """Returns a grey square around the mouth, float32 with zero mean and normalized contrast.
 
-    Its height and width are MOUTH_SIZE_PIXELS. The side of the square in the frame is 1.1 times the
-    distance between eyes and mouth.
+    Its height and width are 32 pixels (MOUTH_SIZE_PIXELS). The side of the square in the frame is 1.1 times
+    the distance between eyes and mouth.
     """
     eyes, mouth = face.landmarks[:2].mean(0), face.landmarks[3:].mean(0)
     scale = MOUTH_SIZE_PIXELS / max(1.1 * float(np.hypot(*(mouth - eyes))), 1e-6)
@@ -143,7 +147,10 @@ def _crop_mouth(frame: UInt8[np.ndarray, "h w 3"], face: Face) -> Float[np.ndarr
 
 
 def _smoothed_correlation(a: Float[np.ndarray, " m"], b: Float[np.ndarray, " m"]) -> float:
-    """Returns the Pearson correlation, -1 to 1, of two smoothed series; 0 if one of them is constant."""
+    """Returns the Pearson correlation, -1 to 1, of two smoothed series; 0 if one of them is constant.
+
+    Smoothing is a moving average over 5 values. Raises ValueError if a series is empty.
+    """
     a, b = (np.convolve(x, np.ones(SMOOTHING_FRAMES) / SMOOTHING_FRAMES, "valid") for x in (a, b))
     scale = a.std() * b.std()
     return float(((a - a.mean()) * (b - b.mean())).mean() / scale) if scale > 1e-12 else 0.0

@@ -14,7 +14,7 @@ def alignment_transform(face: Face, *, size: int, margin: float) -> Float[np.nda
 
     Coordinates are pixels from the top left corner. The transform rotates around the box's centre by the
     angle of the line between the eyes, then scales the box's longer side, enlarged by the fraction `margin`,
-    to `size` pixels.
+    to `size` pixels. Raises ZeroDivisionError if the box has no width and no height.
     """
     return level_eyes_transform(face, face.centre, size / _crop_side(face, margin), size)
 
@@ -24,7 +24,8 @@ def level_eyes_transform(
 ) -> Float[np.ndarray, "2 3"]:
     """Returns the similarity transform, a matrix [2 3], that levels the eyes and scales by `scale`.
 
-    The transform moves `centre` to the middle of an image with `size` x `size` pixels.
+    The transform moves `centre` (x, y), in pixels of the frame, to the middle of an image with `size` x
+    `size` pixels.
     """
     eyes = face.landmarks[1] - face.landmarks[0]
     angle = np.arctan2(eyes[1], eyes[0])
@@ -41,8 +42,10 @@ def align_face(
 ) -> UInt8[np.ndarray, "_ _ 3"]:
     """Cuts a face out of a frame as a square crop, uint8 [size size 3], with level eyes.
 
-    The face box is enlarged by the fraction `margin`. Pixels outside the frame repeat the nearest edge pixel.
-    A face larger than the crop is first averaged down by an integer factor, to avoid aliasing.
+    The crop shows a square around the box's centre; its side is the box's longer side, enlarged by the
+    fraction `margin`. Pixels outside the frame repeat the nearest edge pixel. A face larger than the crop is
+    first averaged down by an integer factor, to avoid aliasing. Raises ZeroDivisionError if the box has no
+    width and no height.
     """
     side = _crop_side(face, margin)
     factor = max(1, int(side / size))
@@ -59,9 +62,10 @@ def align_face(
 def _crop_around(
     frame: UInt8[np.ndarray, "h w 3"], face: Face, side: float, factor: int
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, " 2"]]:
-    """Returns the region of the frame that the crop can show, and the region's top left corner (x, y).
+    """Returns the region of the frame that a crop of `side` pixels around the face can show, and its corner.
 
-    The region is averaged over squares of `factor` pixels; the corner is in pixels of the original frame.
+    The region is averaged over squares of `factor` x `factor` pixels; if `factor` is 1, it is the complete
+    frame. The corner is its top left one (x, y) in pixels of the original frame.
     """
     if factor == 1:
         return np.ascontiguousarray(frame), np.zeros(2)

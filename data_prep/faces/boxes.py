@@ -5,7 +5,7 @@ from jaxtyping import Float, Int, Real
 
 
 def pairwise_overlap(boxes: Real[np.ndarray, "n 4"], *, of_smaller: bool = False) -> Float[np.ndarray, "n n"]:
-    """Returns the overlap, 0 to 1, of each two of n boxes: intersection over union.
+    """Returns the overlap, 0 to 1, of each two of n boxes (x0 y0 x1 y1): intersection over union.
 
     If `of_smaller`, it is the intersection over the smaller of both areas.
     """
@@ -23,8 +23,8 @@ def non_max_suppression(
 ) -> Int[np.ndarray, " k"]:
     """Returns the k indices of the boxes that overlap no earlier (better) box by more than `threshold`.
 
-    `threshold` is a number, or one number for each pair. There is only one pass, as in the published MTCNN
-    for TensorFlow: suppressed boxes also suppress others.
+    The indices are in ascending order. `threshold` is a number, or one number for each pair. There is only
+    one pass, as in the published MTCNN for TensorFlow: removed boxes also remove others.
     """
     return np.flatnonzero(~np.triu(overlaps > threshold, k=1).any(axis=0))
 
@@ -32,13 +32,19 @@ def non_max_suppression(
 def apply_offsets(
     boxes: Real[np.ndarray, "n 4"], offsets: Float[np.ndarray, "n 4"]
 ) -> Float[np.ndarray, "n 4"]:
-    """Returns the boxes with each coordinate moved by its offset, a fraction of the box's width or height."""
+    """Returns the boxes (x0 y0 x1 y1) with each coordinate moved by its offset.
+
+    Offsets are fractions of the box's width (x) or height (y).
+    """
     size = boxes[:, 2:] - boxes[:, :2]  # n 2
     return boxes + offsets * np.concatenate([size, size], 1)
 
 
 def to_squares(boxes: Real[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 4"]:
-    """Returns squares with the same centres and the longer side, in whole pixels, at least one pixel wide."""
+    """Returns squares (x0 y0 x1 y1) with the same centres and the longer side, at least one pixel wide.
+
+    Corners and sides are rounded to whole pixels.
+    """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = np.maximum(np.rint((boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)), 1)
     corner = np.rint(centre - side / 2)

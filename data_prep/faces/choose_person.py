@@ -29,7 +29,7 @@ class Track:
 
     @property
     def last_face(self) -> Face:
-        """The face in the latest frame."""
+        """The `Face` (box, landmarks, score) in the latest frame; raises StopIteration if there is none."""
         return next(reversed(self.faces.values()))
 
 
@@ -53,13 +53,17 @@ def choose_track(
     Args:
       faces_per_frame: all faces of each frame, in order of time.
       frame_shape: height and width of the frames.
-      score_speech: returns r for each person, the correlation of mouth movement and audio
-        (`active_speaker.py`); None: speech is not scored.
+      score_speech: takes a list of tracks, one for each person, and returns r of each, the correlation of
+        mouth movement and audio; None: speech is not scored.
       person: 0: the person with the largest weight, 1: the second largest, and so on.
 
     Returns:
-      One face for each frame, None if the person is not visible, and the number of people. All faces are None
-      if there are no faces, or if `person` is not less than the number of people.
+      A list with one `Face` (box, landmarks, score) for each frame, None if the person is not visible, and
+      the number of people. All entries are None if there are no faces, or if `person` is not less than the
+      number of people.
+
+    Raises:
+      ValueError: `score_speech` returns another number of scores than people. Its own errors pass through.
     """
     tracks = link_faces(faces_per_frame)
     if not tracks:
@@ -82,7 +86,9 @@ def choose_track(
 def link_faces(faces_per_frame: list[list[Face]]) -> list[Track]:
     """Links all faces to tracks, one track for each person, in the order in which they appear.
 
-    Each face extends the nearest track that matches, or begins a new one. The list is empty without faces.
+    Each `Track` has `faces`, a dict from frame index to `Face`. A face extends the nearest track whose latest
+    face is at most 0.75 mean side lengths away and differs in size by a factor of 1.6 or less; otherwise it
+    begins a new track. The list is empty without faces.
     """
     tracks: list[Track] = []
     for frame_index, frame_faces in enumerate(faces_per_frame):
@@ -97,8 +103,9 @@ def link_faces(faces_per_frame: list[list[Face]]) -> list[Track]:
 def match_faces(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[int, int]]:
     """Matches faces of two frames that may be the same person, closest pairs first.
 
-    Returns pairs of indices into `before` and `after`; each index is used at most once. The list is empty
-    if no faces match.
+    Faces match if their centres are at most 0.75 mean side lengths apart and their sizes differ by a factor
+    of 1.6 or less. Returns pairs of indices into `before` and `after`; each index is used at most once. The
+    list is empty if no faces match.
     """
     candidates = [(face_distance(a, b), i, j) for i, a in enumerate(before) for j, b in enumerate(after)]
     pairs: list[tuple[int, int]] = []
@@ -111,7 +118,7 @@ def match_faces(before: Sequence[Face], after: Sequence[Face]) -> list[tuple[int
 def face_distance(a: Face, b: Face) -> float:
     """Returns the distance of the centres of two faces in mean side lengths.
 
-    The distance is infinity if the sizes differ by more than a factor of MAX_SIZE_RATIO.
+    The distance is infinity if the sizes differ by more than a factor of 1.6 (MAX_SIZE_RATIO).
     """
     side_a, side_b = _mean_side(a), _mean_side(b)
     if not 1 / MAX_SIZE_RATIO <= side_a / max(side_b, 1e-9) <= MAX_SIZE_RATIO:

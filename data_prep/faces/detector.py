@@ -18,12 +18,14 @@ WARM_UP_FRAME_SIZE, WARM_UP_SQUARE_SIZE = (480, 640), 8
 def open_detector(settings: PrepSettings, encoder_files: EncoderFiles) -> tuple[Detector, Redetector | None]:
     """Returns a function that finds faces in frames, and one that finds known faces again in other frames.
 
-    The second function is None for a custom ONNX detector (`settings.features.detector`), which searches
-    every frame.
+    The first takes frames, uint8 [n h w 3]; the second takes frames and a list of the approximate faces of
+    each. Both return a list of `Face` (box, landmarks, score) for each frame. The second function is None for
+    a custom ONNX detector (`settings.features.detector`), which searches every frame.
 
     Raises:
-      ValueError: the settings name an unknown detector. A missing ONNX file, or a missing wheel with the
-        weights of MTCNN, raises an error only when the returned functions are called.
+      ValueError: there is no custom detector and `settings.face.detector` is not `mtcnn_v2`. A missing ONNX
+        file, or a missing wheel with the weights of MTCNN, raises an error only when the returned functions
+        are called.
     """
     face_settings, custom_detector = settings.face, settings.features.detector
     if custom_detector is not None:
@@ -44,10 +46,12 @@ def warm_up_detector(settings: PrepSettings, encoder_files: EncoderFiles) -> Non
     The detector runs on a frame of random squares, some of which resemble faces.
 
     Raises:
-      ValueError: the settings name an unknown detector, or an ONNX file has no path, does not exist, has
-        another SHA-256 or fails (EncoderError).
+      ValueError: the settings name an unknown detector, `settings.face.min_face` is not in (0, 1], the
+        weights of MTCNN have another SHA-256, lz4 is not installed, or the ONNX file has no path, does not
+        exist, has another SHA-256, is not an ONNX model or fails (EncoderError).
       OSError: the ONNX file or the weights of MTCNN can't be read.
-      ModuleNotFoundError: the wheel with the weights, or onnxruntime, is needed but not installed.
+      ModuleNotFoundError: the `mtcnn` wheel with the weights, joblib or onnxruntime is needed, but not
+        installed.
     """
     detect, redetect = open_detector(settings, encoder_files)
     squares = np.random.default_rng(2).integers(

@@ -49,7 +49,8 @@ class _Candidates:
 def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> list[list[Face]]:
     """Detects the faces of each frame with MTCNN (Zhang et al. 2016; networks: mtcnn_networks.py).
 
-    The result of a frame does not depend on the other frames.
+    The result of a frame does not depend on the other frames. Faces score above `min_score` and overlap no
+    better face by more than 0.7 of the smaller box.
 
     Args:
       frames: RGB images of equal size, uint8 [n h w 3].
@@ -57,13 +58,14 @@ def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> li
       min_score: lowest O-net score of a face.
 
     Returns:
-      The faces of each frame, best first, in pixels of the frames; an empty list for a frame without faces.
+      A list of faces for each frame, best first; empty for a frame without faces. Each `Face` has a box [4]
+      (x0 y0 x1 y1) and five landmarks [5 2] (x, y) in pixels of the frames, and a score.
 
     Raises:
-      ValueError: `frames` is not uint8 [n h w 3], `min_face` is out of range, or a file of weights has
-        another SHA-256.
-      ModuleNotFoundError: the wheel with the weights is not installed.
-      FileNotFoundError: a file of weights does not exist.
+      ValueError: `frames` is not uint8 [n h w 3], `min_face` is not in (0, 1], a file of weights has another
+        SHA-256, or lz4 is not installed.
+      ModuleNotFoundError: the `mtcnn` wheel with the weights, or joblib, is not installed.
+      OSError: a file of weights does not exist or can't be read.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames: {frames.dtype}{list(frames.shape)}, expected uint8 [n h w 3]")
@@ -88,16 +90,18 @@ def redetect_faces(
 
     Args:
       frames: RGB images of equal size, uint8 [n h w 3].
-      known_faces: the approximate faces of each frame.
+      known_faces: a list of the approximate faces of each frame.
       min_score: lowest O-net score of a face.
 
     Returns:
-      The faces that were found in each frame, best first; an empty list for a frame without any.
+      A list of the faces that were found for each frame, best first; empty for a frame without any. Each
+      `Face` has a box [4] (x0 y0 x1 y1) and five landmarks [5 2] (x, y) in pixels of the frames, and a score.
+      Faces score above `min_score` and overlap no better face by more than 0.7 of the smaller box.
 
     Raises:
-      ModuleNotFoundError: the wheel with the weights is not installed.
-      FileNotFoundError: a file of weights does not exist.
-      ValueError: a file of weights has another SHA-256.
+      ModuleNotFoundError: the `mtcnn` wheel with the weights, or joblib, is not installed.
+      OSError: a file of weights does not exist or can't be read.
+      ValueError: a file of weights has another SHA-256, or lz4 is not installed.
     """
     boxes = [face.box for faces in known_faces for face in faces]
     if not boxes:
@@ -119,9 +123,12 @@ def _detect_batch(
 
 
 def _build_faces(images: Images, candidates: _Candidates, min_score: float, scale: int) -> list[list[Face]]:
-    """Runs O-net on the candidates and returns the faces of each frame, best first.
+    """Runs O-net on the candidates and returns a list of faces for each image, best first.
 
-    The faces are in pixels of frames that are `scale` times larger than `images`.
+    Faces score above `min_score` and overlap no better face by more than 0.7 of the smaller box. Each `Face`
+    has box, landmarks and score, in pixels of frames that are `scale` times larger than `images`. Raises
+    ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
+    another SHA-256.
     """
     detections, landmarks = _run_onet(images, candidates, min_score)
     faces: list[list[Face]] = [[] for _ in images]
@@ -137,8 +144,10 @@ def _run_onet(
 ) -> tuple[_Candidates, Float[np.ndarray, "n 5 2"]]:
     """Runs O-net on the candidates of all frames.
 
-    Returns the refined boxes with scores above `min_score` after suppression, and their five landmarks in
-    pixels.
+    Returns the n candidates (frame index, refined box [4], score) that score above `min_score` and overlap no
+    better box of the same frame by more than 0.7 of the smaller box, and their five landmarks (x, y) in
+    pixels of `images`. Candidates are ordered by frame, best first. Raises ModuleNotFoundError, OSError or
+    ValueError if the weights are not installed, can't be read, or have another SHA-256.
     """
     patches = to_squares(candidates.box)
     output = _run_network("onet", images, candidates.frame, patches)  # n 15
@@ -153,14 +162,23 @@ def _run_onet(
 def _landmarks_to_pixels(
     patches: Int[np.ndarray, "n 4"], offsets: Float[np.ndarray, "n 10"]
 ) -> Float[np.ndarray, "n 5 2"]:
-    """Converts the landmarks of O-net, five x and five y as fractions of a patch, to (x, y) in pixels."""
+    """Converts the landmarks of O-net, five x and five y as fractions of a patch, to (x, y) in pixels.
+
+    `patches` are boxes (x0 y0 x1 y1) in pixels of the image. The result is float32.
+    """
     points = offsets.reshape(-1, 2, 5).swapaxes(1, 2)  # n 2 5 -> n 5 2
     corner, size = patches[:, None, :2], patches[:, None, 2:] - patches[:, None, :2]  # n 1 2
     return (corner + points * size).astype(np.float32)
 
 
 def _run_pnet(images: list[UInt8[np.ndarray, "h w 3"]], pyramid: Pyramid) -> _Candidates:
-    """Runs P-net on all frames and returns the candidates that remain after suppression in each frame."""
+    """Runs P-net on all frames and returns its candidates: frame index, box [4] and score of each.
+
+    For each frame, these are the 256 best boxes with scores above 0.6, without those that overlap a better
+    one (intersection over union) by more than 0.5 in the same pyramid level or 0.7 in another; best first.
+    Raises ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
+    another SHA-256.
+    """
     batch_size = _bucket_size(len(images), 1)
     output = np.asarray(
         mtcnn_networks.pnet(build_levels(images, pyramid, batch_size), mtcnn_networks.get_weights("pnet"))
@@ -182,7 +200,10 @@ def _run_pnet(images: list[UInt8[np.ndarray, "h w 3"]], pyramid: Pyramid) -> _Ca
 def _run_rnet(images: Images, candidates: _Candidates) -> _Candidates:
     """Runs R-net on all candidates and returns the remaining ones with refined boxes and scores of R-net.
 
-    Candidates with a score of at least RNET_MIN_SCORE remain that non-maximum suppression does not remove.
+    Candidates remain that score above 0.7 and whose refined box overlaps no better one of the same frame
+    (intersection over union) by more than 0.7. They are ordered by frame, best first. Raises
+    ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
+    another SHA-256.
     """
     patches = to_squares(candidates.box)
     output = _run_network("rnet", images, candidates.frame, patches)  # n 5
@@ -209,9 +230,11 @@ def _select_best(
     *,
     of_smaller: bool = False,
 ) -> Int[np.ndarray, " m"]:
-    """Returns the indices of the m candidates that score above `min_score` and remain after suppression.
+    """Returns the indices of the m candidates that score above `min_score` and pass non-maximum suppression.
 
-    They are ordered by frame, and best first within each frame.
+    They pass if no better candidate of the same frame overlaps the box by more than `threshold`: intersection
+    over union or, if `of_smaller`, over the smaller area. The indices are ordered by frame (`frame_indices`,
+    0 to `frame_count` - 1), and best first within each frame.
     """
     selected_by_frame = [np.zeros(0, int)]
     for i in range(frame_count):
@@ -233,7 +256,10 @@ def _run_network(
 ) -> Float[np.ndarray, "n d"]:
     """Runs R-net (`rnet`) or O-net (`onet`) on patches of all frames, in batches padded to a few sizes.
 
-    Returns one row of outputs for each box, d = 5 or 15 numbers.
+    `boxes` are the n patches, squares in pixels of their frames. Returns one row for each: four box offsets
+    and a face score (d = 5), and for O-net also five x and five y of landmarks (d = 15). Raises
+    ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
+    another SHA-256; KeyError for another name.
     """
     network, side, output_width = STAGES[name]
     outputs = [np.zeros((0, output_width), np.float32)]
@@ -247,5 +273,5 @@ def _run_network(
 
 
 def _bucket_size(count: int, minimum: int) -> int:
-    """Returns the smallest power of two that is at least `count`, or `minimum` if that is larger."""
+    """Returns the smallest power of two that is at least `count` (above 0), or `minimum` if it is larger."""
     return max(minimum, 1 << (count - 1).bit_length())

@@ -26,8 +26,9 @@ Weights = list[Array]
 def get_weights(name: str) -> Weights:
     """Returns the weights of one network (`pnet`, `rnet` or `onet`) on the default device, cached by name.
 
-    Raises ModuleNotFoundError if the wheel with the weights is not installed, FileNotFoundError if it has
-    no such file, ValueError if the file has another SHA-256.
+    They are a list of float32 arrays in the order of the layers. Raises ModuleNotFoundError if the `mtcnn`
+    wheel with the weights, or joblib, is not installed, OSError if the wheel has no such file or it can't be
+    read, ValueError if the file has another SHA-256 or lz4 is not installed.
     """
     return [jnp.asarray(array) for array in load_weights(name)]
 
@@ -74,14 +75,18 @@ def _run_pnet_level(level: UInt8[Array, "n h w 3"], w: Weights) -> Float[Array, 
 def pnet(levels: tuple[UInt8[Array, "n _ _ 3"], ...], w: Weights) -> Float[Array, "n p 5"]:
     """Computes four box offsets (fractions of the cell) and a face score, 0 to 1, for each cell.
 
-    The cells are those of all pyramid levels, one level after the other, p in all for each of n frames.
+    The cells are those of all pyramid levels, one level after the other, p in all for each of n frames. `w`
+    are the weights of P-net.
     """
     return jnp.concatenate([_run_pnet_level(level, w) for level in levels], 1)
 
 
 @jax.jit
 def rnet(patches: UInt8[Array, "n 24 24 3"], w: Weights) -> Float[Array, "n 5"]:
-    """Computes four box offsets (fractions of the patch) and a face score, 0 to 1, for each of n patches."""
+    """Computes four box offsets (fractions of the patch) and a face score, 0 to 1, for each of n patches.
+
+    `w` are the weights of R-net.
+    """
     x = _max_pool(_conv(_normalise(patches), *w[0:3]), 3, "SAME")
     x = _max_pool(_conv(x, *w[3:6]), 3)
     x = _flatten(_conv(x, *w[6:9]))
@@ -94,7 +99,7 @@ def onet(patches: UInt8[Array, "n 48 48 3"], w: Weights) -> Float[Array, "n 15"]
     """Computes 15 numbers for each of n patches: four box offsets, a face score, five landmarks.
 
     The score is from 0 to 1. The landmarks are all x, then all y; offsets and landmarks are fractions of
-    the patch.
+    the patch. `w` are the weights of O-net.
     """
     x = _max_pool(_conv(_normalise(patches), *w[0:3]), 3, "SAME")
     x = _max_pool(_conv(x, *w[3:6]), 3)

@@ -30,13 +30,18 @@ def detect_with_onnx(
 ) -> list[list[Face]]:
     """Detects the faces of each frame with a custom ONNX model.
 
+    Boxes are dropped if they score below `detector.layout.score`, have a side below one pixel or values that
+    are not finite, are not among the 256 best of the frame, or overlap a better one by more than 0.4
+    (intersection over union).
+
     Args:
       frames: RGB images of equal size.
       detector: settings of the detector.
       files: paths of the ONNX files.
 
     Returns:
-      The faces of each frame, best first, in pixels of the frames; an empty list for a frame without faces.
+      A list of faces for each frame, best first; empty for a frame without faces. Each `Face` has a box [4]
+      (x0 y0 x1 y1) and five landmarks [5 2] (x, y) in pixels of the frames, and a score.
 
     Raises:
       EncoderError: the detector failed, or its outputs have wrong shapes or units.
@@ -67,7 +72,7 @@ def _detect_in_frame(
     if len(box_indices) and sides[box_indices].max() > MAX_BOX_TO_FRAME_RATIO * max(frame.shape[:2]):
         raise EncoderError(
             f"face detector: a box is {sides[box_indices].max():.0f} pixels long: its units are probably not"
-            f" {layout.units}; correct the YAML"
+            f" {layout.units}; correct the key 'units' in its YAML"
         )
     box_indices = box_indices[non_max_suppression(pairwise_overlap(boxes[box_indices]), NMS_THRESHOLD)]
     return [Face(boxes[i], landmarks[i], float(scores[i])) for i in box_indices]
@@ -78,7 +83,8 @@ def fit_frame(
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], float]:
     """Scales a frame to fit at the top left of a black image of `height` x `width` pixels.
 
-    Returns the image and the scale, the factor from frame pixels to image pixels.
+    Returns the image, uint8 [height width 3], and the scale, the factor from frame pixels to image pixels.
+    Raises ZeroDivisionError if the frame has no pixels.
     """
     scale = min(height / frame.shape[0], width / frame.shape[1])
     size = tuple(max(1, round(side * scale)) for side in frame.shape[1::-1])
@@ -93,8 +99,9 @@ def run_detector(
 ) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], Float[np.ndarray, "n 5 2"]]:
     """Runs the detector on one frame of its input size.
 
-    Returns n boxes (x0 y0 x1 y1), n scores, and five landmarks (x, y) of each box, in the units of the
-    model. Raises EncoderError if the model fails or the shapes of its outputs are wrong.
+    Returns n boxes (x0 y0 x1 y1), n scores, and five landmarks (x, y) of each box, all float32. Boxes and
+    landmarks are in `layout.units`: pixels of the input or fractions of its width and height. Raises
+    EncoderError if the model fails or the shapes of its outputs are wrong.
     """
     names = [layout.boxes, layout.scores, layout.landmarks]
     outputs = run_outputs(
@@ -107,6 +114,7 @@ def run_detector(
         shapes = zip(names, (boxes, scores, landmarks), strict=True)
         shapes_text = ", ".join(f"{name} {list(array.shape)}" for name, array in shapes)
         raise EncoderError(
-            f"face detector: {shapes_text}: expected n boxes of 4, n scores, n times 10 or 5 x 2"
+            f"face detector: its outputs have the shapes {shapes_text}, expected boxes [n, 4], scores [n] and"
+            " landmarks [n, 10] or [n, 5, 2]; correct the names of the outputs in its YAML"
         )
     return boxes.reshape(n, 4), scores.reshape(n), landmarks.reshape(n, 5, 2)

@@ -31,14 +31,16 @@ class Pyramid:
 def plan_pyramid(height: int, width: int, min_face: float) -> Pyramid:
     """Plans the pyramid for frames of one size; in its finest level, the smallest face fills one P-net cell.
 
-    Returns the reduction factor, the size of each level, and the box and level of each cell. Frames are
-    never enlarged. The reduced frame has twice the resolution of the finest level, so that the smallest face
-    still fills the 24 pixels of R-net. A frame with a side below 12 pixels has no levels.
+    Returns the integer factor by which frames are reduced first, the height and width of each level, and for
+    each of p cells of all levels its box [p 4] (x0 y0 x1 y1, pixels of the reduced frame) and the number of
+    its level [p]. Frames are never enlarged. The reduced frame has at least twice the resolution of the
+    finest level if the frame has, so that the smallest face still fills the 24 pixels of R-net. A frame with
+    a side below 12 pixels has no levels.
 
     Args:
       height: height of the frames in pixels.
       width: width of the frames in pixels.
-      min_face: side of the smallest face, as a fraction of the frame's shorter side.
+      min_face: side of the smallest face, as a fraction of the frame's shorter side, in (0, 1].
     """
     if min(height, width) < PNET_CELL_SIZE:
         return Pyramid(1, (), np.zeros((0, 4), np.float32), np.zeros(0, int))
@@ -67,7 +69,10 @@ def _cell_boxes(level_size: tuple[int, int], height: int, width: int) -> Float[n
 
 
 def downscale_frame(frame: UInt8[np.ndarray, "h w 3"], factor: int) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Averages a frame over `factor` x `factor` pixels, without a remainder at the right or bottom."""
+    """Returns a frame reduced by an integer factor: each pixel is the mean of `factor` x `factor` pixels.
+
+    Pixels at the right and bottom that fill no such square are cut off.
+    """
     if factor == 1:
         return np.ascontiguousarray(frame)
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
@@ -78,7 +83,8 @@ def downscale_frame(frame: UInt8[np.ndarray, "h w 3"], factor: int) -> UInt8[np.
 def build_levels(frames: list[np.ndarray], pyramid: Pyramid, batch_size: int) -> tuple[np.ndarray, ...]:
     """Returns one array for each pyramid level, uint8 [batch_size h w 3], with all frames at that size.
 
-    The sizes are those of `pyramid.level_sizes`. Rows without a frame are zero.
+    The sizes h, w are those of `pyramid.level_sizes`. `frames` are uint8 [height width 3], at most
+    `batch_size`; raises IndexError if there are more. Rows without a frame are zero.
     """
     levels = tuple(np.zeros((batch_size, *size, 3), np.uint8) for size in pyramid.level_sizes)
     for i, source in enumerate(frames):
@@ -92,7 +98,10 @@ def build_levels(frames: list[np.ndarray], pyramid: Pyramid, batch_size: int) ->
 def crop_patch(
     frame: UInt8[np.ndarray, "h w 3"], box: Int[np.ndarray, " 4"], size: int
 ) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Returns the square `box` (x0 y0 x1 y1), resized to `size` x `size`; grey outside the frame."""
+    """Returns the part of a frame in the square `box`, resized to `size` x `size` pixels, uint8.
+
+    `box` is x0 y0 x1 y1 in whole pixels, at least one pixel wide. Pixels outside the frame are grey (127).
+    """
     x0, y0, x1, y1 = box.tolist()
     height, width = frame.shape[:2]
     inner = frame[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]

@@ -32,14 +32,19 @@ def find_faces(
     is None, all frames are searched. Frames with equal times count as the same frame and are processed once.
 
     Args:
-      frames: the frames.
+      frames: RGB images of equal size.
       times: time of each frame in seconds.
-      detect: searches frames.
-      redetect: finds faces at expected positions.
+      detect: searches frames; returns a list of faces for each.
+      redetect: finds faces at expected positions, from frames and a list of expected faces for each; returns
+        a list of faces for each.
 
     Returns:
-      A list of faces for each frame, empty for a frame without faces. Errors of `detect` and `redetect` pass
-      through.
+      A list for each frame with its faces, in the order of `detect`; empty for a frame without faces. Each
+      `Face` has box, landmarks and score.
+
+    Raises:
+      ValueError: `detect` or `redetect` returns another number of lists than frames. Their own errors pass
+        through.
     """
     times, first_indices, inverse = np.unique(times, return_index=True, return_inverse=True)
     all_indices = range(len(times))
@@ -68,7 +73,9 @@ def _predict_faces(
 ) -> dict[int, list[Face]]:
     """Returns the expected faces of the frames between searched frames with the same people, by frame index.
 
-    A frame is left out if the searched frames before and after it show no faces or different people.
+    `faces_by_frame` has the faces of each searched frame by frame index, `times` the time of each of n frames
+    in seconds. A frame is left out if the searched frames before and after it show no faces or different
+    people.
     """
     predicted = {}
     for start, end in itertools.pairwise(sorted(faces_by_frame)):
@@ -101,8 +108,8 @@ def interpolate_faces(
 ) -> list[Face]:
     """Returns the face of one person at each of m `times`, from n faces at `known_times`.
 
-    Box, landmarks and score are interpolated linearly. Before the first and after the last known time, the
-    face is that of the nearest known time.
+    Both are in the same unit. Box, landmarks and score are interpolated linearly. Before the first and after
+    the last known time, the face is that of the nearest known time. Raises IndexError if n is 0.
     """
     known_times, first_indices = np.unique(known_times, return_index=True)
     faces = [faces[i] for i in first_indices]

@@ -19,11 +19,15 @@ WEIGHTS_SHA256 = {
 
 
 def weights_directory() -> str:
-    """Returns the folder of the weight files in the `mtcnn` wheel; raises ModuleNotFoundError without it."""
+    """Returns the path of the folder with the weight files in the installed `mtcnn` wheel.
+
+    Raises ModuleNotFoundError if the wheel is not installed.
+    """
     spec = importlib.util.find_spec("mtcnn")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "face detection needs the weights in the 'mtcnn' wheel: run pip install '.[prep]' in a clone"
+            "face detection needs the weights in the 'mtcnn' wheel: run pip install '.[prep]' in a clone of"
+            " emofuse"
         )
     return os.path.join(spec.submodule_search_locations[0], "assets", "weights")
 
@@ -36,12 +40,12 @@ def load_weights(name: str, directory: str | None = None) -> list[np.ndarray]:
       directory: folder of the weight files; default: that of the installed wheel.
 
     Returns:
-      Float32 arrays in the order of the layers.
+      A list of float32 arrays in the order of the layers.
 
     Raises:
       ModuleNotFoundError: the wheel, or joblib, is not installed.
       OSError: the file does not exist (FileNotFoundError) or can't be read.
-      ValueError: the file has another SHA-256.
+      ValueError: the file has another SHA-256, or lz4 is not installed.
       KeyError: `name` is not one of the three networks, though such a file exists.
     """
     path = os.path.join(directory or weights_directory(), f"{name}.lz4")
@@ -49,7 +53,9 @@ def load_weights(name: str, directory: str | None = None) -> list[np.ndarray]:
         data = file.read()
     digest = hashlib.sha256(data).hexdigest()
     if digest != WEIGHTS_SHA256[name]:
-        raise ValueError(f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256[name]} of mtcnn==1.0.0")
+        raise ValueError(
+            f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256[name]}; run pip install mtcnn==1.0.0"
+        )
     import joblib  # imported here, so that a missing wheel is reported before a missing joblib
 
     return [np.asarray(array, np.float32) for array in joblib.load(io.BytesIO(data))]

@@ -42,13 +42,16 @@ class ClippingMeter:
     num_clipped: int = 0
 
     def add(self, audio: Float[np.ndarray, "c n"]) -> None:
-        """Adds a block, n samples of c channels with full scale 1, to the counts; returns nothing."""
+        """Adds a block, n samples of c channels with full scale 1, to the counts; returns nothing.
+
+        Raises ValueError if the block is empty.
+        """
         self.num_samples += audio.shape[1]
         if max(audio.max(), -audio.min()) >= FULL_SCALE:
             self.num_clipped += int((np.abs(audio) >= FULL_SCALE).any(axis=0).sum())
 
     def clipping_note(self) -> str:
-        """Returns a note with the percentage if at least 1 % of samples are clipped, else an empty string."""
+        """Returns a note with the percentage of clipped samples if it is at least 1, else an empty string."""
         clipped_fraction = self.num_clipped / max(self.num_samples, 1)
         return (
             f"audio is clipped in {100 * clipped_fraction:.0f} % of samples"
@@ -71,15 +74,16 @@ def read_audio_blocks(
       start: start in seconds of the file.
       end: end in seconds of the file.
       sample_rate: sample rate of the result in Hz.
-      meter: counts the decoded samples and the clipped ones.
+      meter: counts the decoded samples and the clipped ones; None: they are not counted.
 
     Yields:
       Blocks of mono samples, float32 with full scale 1.
 
     Raises:
-      MediaError: the file can't be opened, has changed or has no audio stream, nothing can be decoded,
-        samples are not finite, or their format or rate is not supported. The error is raised while the blocks
-        are read.
+      MediaError: the file can't be opened or read, has changed since it was probed, or has no audio stream,
+        nothing can be decoded, samples are not finite, a rate is not 2,000 to 768,000 Hz, or a sample format
+        is not supported. The error is raised while the blocks are read.
+      ValueError: `sample_rate` is not above 0.
     """
     for source_rate, same_rate_blocks in itertools.groupby(
         _cut_to_span(info, start, end, meter or ClippingMeter()), lambda pair: pair[0]
@@ -94,9 +98,9 @@ def read_audio_blocks(
 def tee_int16(
     blocks: Iterable[Float[np.ndarray, " n"]], int16_bytes: bytearray
 ) -> Iterator[Float[np.ndarray, " n"]]:
-    """Yields the blocks unchanged, and appends each to `int16_bytes` as int16 with full scale 32767.
+    """Yields the blocks unchanged, and appends the bytes of each to `int16_bytes`, as int16.
 
-    Errors of `blocks` pass through.
+    Full scale 1 becomes 32767; values outside -1 to 1 are clipped. Errors of `blocks` pass through.
     """
     for block in blocks:
         int16_bytes += np.rint(np.clip(block, -1, 1) * 32767).astype(np.int16).tobytes()
@@ -106,10 +110,12 @@ def tee_int16(
 def _cut_to_span(
     info: MediaInfo, start: float, end: float, meter: ClippingMeter
 ) -> Iterator[tuple[int, Float[np.ndarray, " n"]]]:
-    """Yields (sample rate in Hz, mono samples) from `start` to `end` without gaps and overlaps.
+    """Yields (sample rate in Hz, mono samples float32 [n]) from `start` to `end` without gaps and overlaps.
 
-    Raises MediaError if the file can't be opened, has changed or has no audio stream, nothing can be
-    decoded, samples are not finite, or their format or rate is not supported.
+    `start` and `end` are seconds of the file. Gaps become zeros; the blocks end early if the stream does.
+    `meter` counts the samples. Raises MediaError if the file can't be opened or read, has changed since it
+    was probed, or has no audio stream, nothing can be decoded, samples are not finite, a rate is not 2,000 to
+    768,000 Hz, or a sample format is not supported.
     """
     has_audio, position = False, start
     for timestamp, sample_rate, audio in _join_parts(_decode_frames(info, start)):
@@ -125,20 +131,22 @@ def _cut_to_span(
         if audio.shape[1]:
             mono = audio.mean(axis=0, dtype=np.float32)
             if not np.isfinite(mono).all():
-                raise MediaError("audio: samples are not finite")
+                raise MediaError("audio: samples are NaN or infinite, expected finite ones; encode it again")
             meter.add(audio)
             yield sample_rate, mono
             position += len(mono) / sample_rate
         if round((end - position) * sample_rate) <= 0:
             return
     if not has_audio:
-        raise MediaError("audio: nothing could be decoded")
+        raise MediaError("audio: nothing could be decoded, expected an intact file; encode it again")
 
 
 def _join_parts(parts: Iterable[TimedAudio]) -> Iterator[TimedAudio]:
-    """Joins contiguous parts to blocks of up to about MAX_JOINED_SAMPLES, so that there are fewer steps.
+    """Joins contiguous parts to blocks of about 8192 samples (MAX_JOINED_SAMPLES) or fewer.
 
-    Yields (start in seconds or None, sample rate in Hz, samples [c n] of c channels) for each block.
+    Parts are contiguous if their rates and numbers of channels are equal, and the gap is at most 1 ms. Yields
+    (start in seconds or None, sample rate in Hz, samples [c n] of c channels) for each block; a start of None
+    means directly after the previous block. Errors of `parts` pass through.
     """
     pending: list[Float[np.ndarray, "c n"]] = []
     start_time: float | None = None
@@ -165,14 +173,16 @@ def _join_parts(parts: Iterable[TimedAudio]) -> Iterator[TimedAudio]:
 def _decode_frames(info: MediaInfo, start: float) -> Iterator[TimedAudio]:
     """Yields (start in seconds or None, sample rate in Hz, samples [c n]) of each decoded frame.
 
-    c is the number of channels; a start of None means directly after the previous frame. Damaged packets
-    are skipped. Raises MediaError if the file can't be opened, has no audio stream or has changed, or if a
-    sample rate or format is not supported.
+    c is the number of channels; a start of None means directly after the previous frame. Times are seconds
+    of the file. Frames before `start` may come first. Damaged packets are skipped. Raises MediaError if the
+    file can't be opened or read, has no audio stream or has changed since it was probed, a rate is not 2,000
+    to 768,000 Hz, or a sample format is not supported.
     """
     with open_media(info.path) as container:
-        stream = container.streams[info.require_audio().index]
+        index = info.require_audio().index
+        stream = container.streams[index] if index < len(container.streams) else None
         if not isinstance(stream, AudioStream):
-            raise MediaError("audio: the file has changed")
+            raise MediaError("audio: the file has changed since it was probed; process it again")
         context, tick_seconds = stream.codec_context, time_base(stream)
         context.thread_count = 1
         if info.has_reliable_timestamps and start > 10 * WARM_UP_SECONDS:
@@ -186,7 +196,7 @@ def _decode_frames(info: MediaInfo, start: float) -> Iterator[TimedAudio]:
                 if not SAMPLE_RATE_LIMITS[0] <= frame.sample_rate <= SAMPLE_RATE_LIMITS[1]:
                     raise MediaError(
                         f"audio: sample rate {frame.sample_rate} Hz, expected"
-                        f" {SAMPLE_RATE_LIMITS[0]} to {SAMPLE_RATE_LIMITS[1]}"
+                        f" {SAMPLE_RATE_LIMITS[0]} to {SAMPLE_RATE_LIMITS[1]} Hz"
                     )
                 # not `frame.time`, which is NaN for frames that a decoder returns at the end
                 timestamp = None if frame.pts is None else float(frame.pts * tick_seconds) - info.start_time
@@ -194,17 +204,20 @@ def _decode_frames(info: MediaInfo, start: float) -> Iterator[TimedAudio]:
 
 
 def _to_float_samples(frame: av.AudioFrame) -> Float[np.ndarray, "c n"]:
-    """Returns the samples [c n] of a frame, with c separate channels and full scale 1.
+    """Returns the n samples of a frame in c separate channels, with full scale 1.
 
-    The channels are not mixed by swresample, whose mix of two channels is louder by a factor of sqrt(2).
-    Raises MediaError if the sample format is not supported.
+    They are float32 if the frame has float32, otherwise float64. The channels are not mixed by swresample,
+    whose mix of two channels is louder by a factor of sqrt(2). Raises MediaError if the sample format is not
+    supported, av.FFmpegError if FFmpeg can't repack eight or more channels.
     """
     if frame.format.is_planar and frame.layout.nb_channels >= MIN_CHANNELS_TO_REPACK:
         (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
     try:
         samples = frame.to_ndarray()
     except ValueError as error:
-        raise MediaError(f"audio: sample format {frame.format.name} is not supported") from error
+        raise MediaError(
+            f"audio: sample format {frame.format.name} is not supported; encode it as 16-bit samples"
+        ) from error
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T  # c n
     offset, scale = _SAMPLE_SCALES[samples.dtype.str[1:]]

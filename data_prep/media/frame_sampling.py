@@ -12,17 +12,19 @@ def frame_times(
 ) -> Float[np.ndarray, " s"]:
     """Returns the times of the sampled frames between `start` and `end`, all in seconds of the file.
 
-    There are `settings.frames` times. Raises ValueError if `settings.sampling` is unknown.
+    There are `settings.frames` times: if `settings.sampling` is `even`, the centres of equal parts of the
+    clip; if it is `snippets`, those of `frames // snippet` runs of `snippet` consecutive frames of `track`.
+    Raises ValueError for another value of `sampling`.
     """
     if settings.sampling == "even":
         return even_times(start, end, settings.frames)
     if settings.sampling == "snippets":
         return snippet_times(track, start, end, settings.frames // settings.snippet, settings.snippet)
-    raise ValueError(f"frame sampling {settings.sampling!r}: expected one of even, snippets")
+    raise ValueError(f"face settings: sampling {settings.sampling!r}: expected one of even, snippets")
 
 
 def even_times(start: float, end: float, count: int) -> Float[np.ndarray, " n"]:
-    """Returns the centres of `count` equal parts of the time from `start` to `end`, in the same unit."""
+    """Returns the centres of n = `count` equal parts of the time from `start` to `end`, in the same unit."""
     return start + (np.arange(count) + 0.5) * (end - start) / count
 
 
@@ -33,7 +35,8 @@ def snippet_times(
 
     There are `num_snippets` parts and `snippet_length` frames in each snippet, so s is their product. All
     times are in seconds of the file. A snippet that would reach outside `start` to `end` is moved inside. If
-    there are fewer frames than `snippet_length`, the first and last frame are repeated.
+    there are fewer frames than `snippet_length`, the first and last frame are repeated. If there is none, the
+    frame that is on screen at `start` is used. Raises IndexError if `track` has no frames.
     """
     times = np.sort(track.times)
     inside_indices = np.flatnonzero((times >= start - 1e-6) & (times < end - 1e-6))

@@ -32,16 +32,17 @@ def read_frames(
 
     Args:
       info: the probed file, which has a video stream.
-      times: times in seconds of the file.
+      times: s times in seconds of the file, at least one.
 
     Returns:
-      The frames in RGB and upright, one for each time; their times in seconds of the file; and their scale,
-      by which coordinates in a frame are divided to get source pixels. The scale is 1 unless the shorter side
-      is above 1080 pixels or all frames together are above 96 Mpx.
+      A tuple: the s frames, RGB and upright, of height h and width w; their s times in seconds of the file;
+      and their scale, by which coordinates in a frame are divided to get source pixels. The scale is 1, or
+      below 1 if the shorter side is above 1080 pixels or all frames have more than 96 * 2**20 pixels in all.
 
     Raises:
-      MediaError: the file has no video stream, has changed or can't be read, its index of key frames is
-        wrong, no frame can be decoded, or frames can't be converted to RGB.
+      MediaError: the file has no video stream, has changed since it was probed or can't be read, its index of
+        key frames is wrong, no frame can be decoded, or frames can't be converted to RGB.
+      ValueError: `times` is empty.
     """
     track = info.require_video()
     wanted_packets = find_shown_packets(track, times)
@@ -58,7 +59,7 @@ def read_frames(
         frames[wanted_packets == index] = image
         decoded_packets.append(index)
     if frames is None:
-        raise MediaError("video: no frame could be decoded")
+        raise MediaError("video: no frame could be decoded, expected an intact file; encode it again")
     decoded_by_time = np.array(sorted(decoded_packets, key=lambda index: track.times[index]))
     nearest_packets = np.array(
         [
@@ -72,9 +73,10 @@ def read_frames(
 
 
 def find_shown_packets(track: VideoTrack, times: Float[np.ndarray, " s"]) -> Int[np.ndarray, " s"]:
-    """Returns the packet index, in decoding order, of the frame that is on screen at each time.
+    """Returns the packet index, in decoding order, of the frame that is on screen at each of s times.
 
-    Before the first frame, this is the first frame.
+    `times` are seconds of the file. Before the first frame, this is the first frame. Raises IndexError if
+    `track` has no frames.
     """
     order = np.argsort(track.times, kind="stable")
     rank = np.searchsorted(track.times[order], np.asarray(times) + 1e-6, side="right") - 1
@@ -84,8 +86,9 @@ def find_shown_packets(track: VideoTrack, times: Float[np.ndarray, " s"]) -> Int
 def find_needed_packets(track: VideoTrack, wanted_packets: set[int]) -> Bool[np.ndarray, " n"]:
     """Returns a mask of the packets to decode for the wanted frames, True or False for each of the n packets.
 
-    For each wanted frame, all packets from the last key frame before it are needed; if the stream has no
-    timestamps, all packets are.
+    `wanted_packets` are indices of packets in decoding order. For each, the packets from the last key frame
+    at or before it (from the first packet if there is none) up to itself are needed. If the stream has no
+    timestamps, all n packets are. Raises IndexError if an index is n or more.
     """
     if not track.has_timestamps:
         return np.ones(len(track.times), bool)
@@ -108,9 +111,9 @@ def _decode_frames(info: MediaInfo, wanted_packets: set[int]) -> Iterator[tuple[
         0,
     )
     with open_media(info.path) as container:
-        stream = container.streams[track.index]
+        stream = container.streams[track.index] if track.index < len(container.streams) else None
         if not isinstance(stream, VideoStream):
-            raise MediaError("video: the file has changed")
+            raise MediaError("video: the file has changed since it was probed; process it again")
         context = stream.codec_context
         context.thread_count = 1  # different clips are decoded in parallel instead
         for index, packet in _demux_packets(container, stream, info, index_of, int(np.argmax(is_needed))):
@@ -141,10 +144,11 @@ def _demux_packets(
     index_of: dict[int, int],
     first_index: int,
 ) -> Iterator[tuple[int, "av.Packet[VideoStream] | None"]]:
-    """Yields (index, packet) in decoding order, from `first_index` or before.
+    """Yields (index, packet) in decoding order, from `first_index` or an earlier packet to the last.
 
-    The last packet is None, which makes the decoder return its remaining frames. Raises MediaError if the
-    file has no video stream or its index of key frames is wrong.
+    The last pair is (number of packets, None), which makes the decoder return its remaining frames.
+    `index_of` has the index of each packet by its presentation timestamp. Raises MediaError if `info` has no
+    video stream or the index of key frames in the file is wrong, av.FFmpegError if the file can't be read.
     """
     track = info.require_video()
     should_seek = (
@@ -159,7 +163,9 @@ def _demux_packets(
         if should_seek and index < 0:
             index = (0 if packet.pts is None else index_of.get(packet.pts, 0)) - 1
             if index >= first_index:
-                raise MediaError("video: the index of key frames is wrong")
+                raise MediaError(
+                    "video: the file's index of key frames is wrong; copy it with ffmpeg -i IN -c copy OUT"
+                )
         index += 1
         yield index, packet
     yield len(track.times), None
@@ -179,10 +185,12 @@ def _decode_packet(
 def _to_image(
     frame: av.VideoFrame, reformatter: VideoReformatter, num_frames: int, reference_image: np.ndarray | None
 ) -> tuple[np.ndarray, float]:
-    """Converts one of `num_frames` frames to an upright RGB image; returns the image and its scale.
+    """Converts one of `num_frames` frames to an upright RGB image.
 
-    The scale is the factor from source pixels to image pixels, at most 1. The image has the size of
-    `reference_image`, if there is one. Raises MediaError if the pixel format can't be converted.
+    Returns the image, uint8 [h w 3], and its scale, the factor from source pixels to image pixels. The scale
+    is 1, or below 1 if the shorter side is above 1080 pixels or `num_frames` such frames have more than 96 *
+    2**20 pixels. If there is a `reference_image`, the image has its size instead. Raises MediaError if the
+    pixel format can't be converted to RGB.
     """
     memory_scale = math.sqrt(MAX_TOTAL_PIXELS / (num_frames * frame.width * frame.height))
     scale = min(1.0, MAX_SHORT_SIDE / min(frame.width, frame.height), memory_scale)
@@ -193,5 +201,7 @@ def _to_image(
     try:
         image = reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
     except av.FFmpegError as error:
-        raise MediaError(f"video: pixel format {frame.format.name} can't be converted to RGB") from error
+        raise MediaError(
+            f"video: pixel format {frame.format.name} can't be converted to RGB; encode it as yuv420p"
+        ) from error
     return np.ascontiguousarray(np.rot90(image, quarter_turns)), scale

@@ -51,7 +51,7 @@ class VideoTrack:
 
 @dataclasses.dataclass(frozen=True)
 class AudioTrack:
-    """Index of an audio stream, and its end in seconds of the file."""
+    """Index of an audio stream in its file, and the stream's end in seconds of the file."""
 
     index: int
     end: float
@@ -69,31 +69,38 @@ class MediaInfo:
     audio: AudioTrack | None
 
     def require_video(self) -> VideoTrack:
-        """Returns the video track; raises MediaError if the file has none."""
+        """Returns the video track: index of the stream, keys, times and key frame flags of its packets, end.
+
+        Times and end are seconds of the file. Raises MediaError if the file has no video stream.
+        """
         if self.video is None:
-            raise MediaError("no video stream")
+            raise MediaError("no video stream, expected a file with video")
         return self.video
 
     def require_audio(self) -> AudioTrack:
-        """Returns the audio track; raises MediaError if the file has none."""
+        """Returns the audio track: index of the stream, and its end in seconds of the file.
+
+        Raises MediaError if the file has no audio stream.
+        """
         if self.audio is None:
-            raise MediaError("no audio stream")
+            raise MediaError("no audio stream, expected a file with audio")
         return self.audio
 
 
 @contextlib.contextmanager
 def open_media(path: str) -> Iterator[av.container.InputContainer]:
-    """Opens a media file and yields its container for the block.
+    """Opens a media file, yields its PyAV container for the block, and closes it afterwards.
 
     Raises MediaError if the file does not exist, can't be read, is empty, is not a regular file, or is not
-    in one of CONTAINER_FORMATS. An error of FFmpeg in the block becomes a MediaError too.
+    in one of CONTAINER_FORMATS (mp4, matroska, avi, wav and others). An av.FFmpegError that the block raises
+    becomes a MediaError too; its other errors pass through.
     """
     try:
         file_status = os.stat(path)
         if not stat.S_ISREG(file_status.st_mode):
-            raise MediaError("not a regular file")
+            raise MediaError("not a regular file, expected a media file")
         if file_status.st_size == 0:
-            raise MediaError("empty file")
+            raise MediaError("empty file, expected a media file")
         container = av.open("file:" + os.path.abspath(path), options=OPEN_OPTIONS, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise MediaError(_error_message(error)) from error
@@ -116,12 +123,14 @@ def probe_media(path: str) -> MediaInfo:
     Timestamps are read because headers can't be trusted.
 
     Returns:
-      The path, start time and duration in seconds, whether timestamps are reliable, and the video and audio
-      track (packet times and end); a track is None if the file has no such stream or it is empty.
+      A MediaInfo: path, start time and duration in seconds, whether timestamps are reliable, and the tracks
+      `video` (index of the stream, keys, times in seconds and key frame flags of its packets, end in seconds)
+      and `audio` (index and end). A track is None if the file has no such stream or it has no packets.
 
     Raises:
       MediaError: the file does not exist, can't be read, is empty, is not a media file, has neither audio nor
-        video, no packets or no time base, has too large frames, or ends before the length in its header.
+        video, no packets or no time base, has frames above 2**26 pixels, or (mp4, matroska, flac, wav) ends
+        more than 0.25 s before the length in its header.
     """
     try:
         file_status = os.stat(path)
@@ -139,7 +148,7 @@ def _probe_cached(path: str, size: int, mtime_ns: int) -> MediaInfo:
             stream.index: _PacketTimes() for stream in (video_stream, audio_stream) if stream is not None
         }
         if not packets_by_stream:
-            raise MediaError("has neither audio nor video")
+            raise MediaError("has neither audio nor video, expected at least one of them")
         _read_packet_times(container, packets_by_stream)
         has_reliable_timestamps = container.format.name.startswith(RELIABLE_CONTAINERS)
         if container.format.name == "avi":  # AVI stores the decoding order only; FFmpeg guesses timestamps
@@ -157,9 +166,12 @@ def _probe_cached(path: str, size: int, mtime_ns: int) -> MediaInfo:
         duration = max((track.end for track in (video, audio) if track is not None), default=0.0)
         declared_duration = (container.duration or 0) / av.time_base
         if has_reliable_timestamps and duration < declared_duration - DURATION_TOLERANCE_SECONDS:
-            raise MediaError(f"truncated: {duration:.2f} s, expected {declared_duration:.2f} s by its header")
+            raise MediaError(
+                f"truncated: {duration:.2f} s, expected {declared_duration:.2f} s by its header;"
+                " copy the file again"
+            )
         if duration <= 0:
-            raise MediaError("contains no audio samples and no frames")
+            raise MediaError("contains no audio samples and no frames, expected at least one of them")
         return MediaInfo(path, start_time, duration, has_reliable_timestamps, video, audio)
 
 
@@ -190,7 +202,7 @@ class _PacketTimes:
 def time_base(stream: Stream) -> Fraction:
     """Returns the seconds of one tick of a stream's timestamps; raises MediaError if the stream has none."""
     if stream.time_base is None:
-        raise MediaError("a stream has no time base")
+        raise MediaError("a stream has no time base, the unit of its timestamps; encode the file again")
     return stream.time_base
 
 
@@ -220,7 +232,8 @@ def _make_video_track(
         return None
     if stream.width * stream.height > MAX_FRAME_PIXELS:
         raise MediaError(
-            f"frames of {stream.width} x {stream.height} pixels: expected at most {MAX_FRAME_PIXELS} pixels"
+            f"frames of {stream.width} x {stream.height} pixels: expected at most {MAX_FRAME_PIXELS} pixels;"
+            " reduce the size of the video"
         )
     packets, tick_seconds = packets_by_stream[stream.index], float(time_base(stream))
     pts = np.array(packets.pts, np.int64)

@@ -37,13 +37,14 @@ def read_clip_frames(video_clip: VideoClip, times: Float[np.ndarray, " s"]) -> C
     """Reads the frames of a clip that are on screen at `times`, in seconds of the file.
 
     Returns:
-      The frames, cut to the half of the picture that belongs to the clip; their times in seconds of the file;
-      the factor from source pixels to frame pixels; and the column of the picture at which the frames begin.
+      A ClipFrames: `frames`, uint8 RGB [s h w 3], cut to the half of the picture that belongs to the clip;
+      their `times` [s] in seconds of the file; `scale`, the factor from source pixels to frame pixels; and
+      `left_column`, the column of the picture at which the frames begin.
 
     Raises:
-      MediaError: the file has no video stream or can't be read, or no frame can be decoded or converted to
-        RGB.
-      ValueError: `video_clip.half` is unknown.
+      MediaError: the file has no video stream, has changed since it was probed or can't be read, its index of
+        key frames is wrong, or no frame can be decoded or converted to RGB.
+      ValueError: `video_clip.half` is not `left`, `right` or empty, or `times` is empty.
     """
     frames, frame_times, scale = read_frames(video_clip.info, times)
     middle_column = frames.shape[2] // 2

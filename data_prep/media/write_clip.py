@@ -23,15 +23,17 @@ def write_clip(
 
     Args:
       path: path of the file, or an open binary file.
-      audio: int16 [n] from second 0 on, or None.
+      audio: int16 [n] from second 0 on; None: the file has no audio.
       sample_rate: sample rate of the audio in Hz.
       images: time in seconds and JPEG bytes of each image, in order of time; may be empty.
       image_size: width and height of the images.
       end_seconds: end of the last image in seconds.
 
     Raises:
-      av.FFmpegError: the file can't be written; it is also an OSError if the operating system reported it.
-      ValueError: `audio` is not int16.
+      av.FFmpegError: the file can't be written (then it is also an OSError), or `audio` is empty, or
+        `sample_rate`, `image_size` or the order of `images` is not valid.
+      OSError: `path` is an open file and can't be written.
+      ValueError: `audio` is not int16 [n].
     """
     with av.open(path, "w", format="matroska") as container:
         audio_stream = (

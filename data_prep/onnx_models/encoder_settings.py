@@ -60,6 +60,10 @@ class FeatureSettings:
     def from_dict(cls, values: FeatureSettingsDict) -> "FeatureSettings":
         """Builds the settings from JSON values with the keys `tensors`, `audio`, `face` and `detector`.
 
+        `tensors` is `keep` or `drop`; the others are None or a dict with the keys `file`, `sha256`, `width`
+        and `layout`. A missing key gets its default, `keep` or None. The result has the same four fields, in
+        which the dicts are `EncoderSettings`.
+
         Raises:
           ValueError: the layout of an encoder is wrong, or `tensors` is neither `keep` nor `drop`.
           TypeError: a field is unknown, or a field of an encoder is missing.

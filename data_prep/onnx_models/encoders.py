@@ -45,7 +45,10 @@ class RunnableModel(Protocol):
     """A model that computes named outputs from named inputs."""
 
     def run(self, output_names: Sequence[str], inputs: Mapping[str, np.ndarray], /) -> list[np.ndarray]:
-        """Returns the named outputs for these inputs, in the order of `output_names`."""
+        """Returns the named outputs for these inputs, in the order of `output_names`.
+
+        `inputs` has an array for each input name. Raises an error of the model's library if the model fails.
+        """
 
 
 @runtime_checkable
@@ -53,10 +56,10 @@ class Session(RunnableModel, Protocol):
     """The part of `onnxruntime.InferenceSession` that is used here."""
 
     def get_inputs(self) -> Sequence[ModelArgument]:
-        """Returns name, shape and type of each input of the model."""
+        """Returns a `ModelArgument` (name, shape, type such as `tensor(float)`) for each input."""
 
     def get_outputs(self) -> Sequence[ModelArgument]:
-        """Returns name, shape and type of each output of the model."""
+        """Returns a `ModelArgument` (name, shape, type such as `tensor(float)`) for each output."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +79,14 @@ NO_ENCODER_FILES = EncoderFiles()
 def validate_encoder_files(settings: PrepSettings, encoder_files: EncoderFiles) -> None:
     """Opens all encoders and the custom detector that the settings name; returns nothing.
 
+    Args:
+      settings: settings of the preparation.
+      encoder_files: paths of the ONNX files.
+
     Raises:
-      ValueError: a path is not set, a file does not exist, has another hash or is not an ONNX model,
-        onnxruntime is not installed, or the settings drop the tensors without naming an encoder.
+      ValueError: a path is not set, a file does not exist, has another SHA-256 or is not an ONNX model,
+        onnxruntime or PyYAML is needed but not installed, or the settings drop the tensors without naming an
+        audio or face encoder.
       OSError: a file exists but can't be read.
     """
     features = settings.features
@@ -86,7 +94,9 @@ def validate_encoder_files(settings: PrepSettings, encoder_files: EncoderFiles) 
     if kinds:
         require_onnx()
     if features.tensors == "drop" and not (features.audio or features.face):
-        raise ValueError(f"recipe {settings.recipe!r} drops tensors: set --audio_encoder or --face_encoder")
+        raise ValueError(
+            f"recipe {settings.recipe!r} drops tensors: set --audio_encoder or --face_encoder to replace them"
+        )
     for kind in kinds:
         open_encoder(kind, getattr(features, kind), encoder_files)
 
@@ -100,23 +110,29 @@ def open_encoder(kind: str, encoder: EncoderSettings[Layout], encoder_files: Enc
       encoder_files: paths of the ONNX files.
 
     Raises:
-      ValueError: the path is not set, or the file does not exist, has another hash or is not an ONNX model.
+      ValueError: the path is not set, or the file does not exist, has another SHA-256, or is not an ONNX
+        model.
       OSError: the file exists but can't be read.
       ModuleNotFoundError: onnxruntime is not installed.
+      AttributeError: `kind` is unknown.
     """
     path = getattr(encoder_files, kind)
     if not path:
-        description = f"{onnx_files.DISPLAY_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256})"
-        raise ValueError(f"{description} is needed: set --{onnx_files.FLAG_NAMES[kind]}")
+        raise ValueError(
+            f"{onnx_files.DISPLAY_NAMES[kind]} {encoder.file} (sha256 {encoder.sha256}) is needed: set"
+            f" --{onnx_files.FLAG_NAMES[kind]}"
+        )
     with name_flag_in_error(kind, path):
         return open_session(path, encoder.sha256, encoder_files.threads)
 
 
 @contextlib.contextmanager
 def name_flag_in_error(kind: str, path: str) -> Iterator[None]:
-    """Runs the block; raises ValueError, which names the flag and the path, if the block finds no file.
+    """Yields None for a block that reads the file at `path`; raises ValueError if the file does not exist.
 
-    All other errors of the block pass through unchanged.
+    FileNotFoundError, IsADirectoryError and NotADirectoryError of the block become this ValueError, which
+    names the path and the command-line flag of `kind` (`audio`, `face` or `detector`). All other errors pass
+    through unchanged.
     """
     try:
         yield
@@ -127,6 +143,11 @@ def name_flag_in_error(kind: str, path: str) -> Iterator[None]:
 @functools.lru_cache(maxsize=4)
 def open_session(path: str, sha256: str, threads: int) -> Session:
     """Returns an onnxruntime session of an ONNX file; equal calls return the same session.
+
+    Args:
+      path: path of the ONNX file.
+      sha256: expected hash of the file, hexadecimal.
+      threads: number of threads; 0: one for each core.
 
     Raises:
       ValueError: the file has another SHA-256, or is not an ONNX model in one file.
@@ -139,7 +160,7 @@ def open_session(path: str, sha256: str, threads: int) -> Session:
         data = file.read()
     digest = hashlib.sha256(data).hexdigest()
     if digest != sha256:
-        raise ValueError(f"{path}: sha256 {digest}, expected {sha256}")
+        raise ValueError(f"{path}: sha256 {digest}, expected {sha256}; use the ONNX file with this hash")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
@@ -157,18 +178,21 @@ def encode_audio(
 ) -> Float16[np.ndarray, "u d"]:
     """Computes the features of one clip with an audio encoder.
 
+    Audio shorter than `encoder.layout.minimum_ms` is padded with zeros at the end.
+
     Args:
-      audio: samples or spectrogram, as `encoder.layout.layout` requires.
+      audio: n samples, or a spectrogram of t frames and f bins, as `encoder.layout.layout` requires.
       encoder: settings of the encoder.
       encoder_files: paths of the ONNX files.
       step_ms: time in ms between two rows of `audio`.
 
     Returns:
-      u vectors of width d, about one for every `encoder.layout.hop_ms` of the audio.
+      u vectors of width d, float16, about one for every `encoder.layout.hop_ms` of the audio.
 
     Raises:
       EncoderError: the encoder fails, or its output is empty, has a wrong shape or is not finite in float16.
-      ValueError: the ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX model.
+      ValueError: the ONNX file has no path, does not exist, has another SHA-256, or is not an ONNX model; or
+        `encoder.layout.normalisation` is unknown, or its number of constants does not fit the bins.
       OSError: the ONNX file can't be read.
       ModuleNotFoundError: onnxruntime is not installed.
     """
@@ -185,7 +209,7 @@ def encode_audio(
 def encode_faces(
     crops: UInt8[np.ndarray, "n h w 3"], encoder: EncoderSettings[FaceLayout], encoder_files: EncoderFiles
 ) -> Float16[np.ndarray, "n d"]:
-    """Computes one feature vector of width d for each face crop, in batches.
+    """Computes one feature vector of width d, float16, for each of n face crops, in batches of 16.
 
     Args:
       crops: RGB crops with height and width `encoder.layout.size`; at least one.
@@ -193,11 +217,13 @@ def encode_faces(
       encoder_files: paths of the ONNX files.
 
     Raises:
-      EncoderError: the encoder fails, or its output has a wrong shape or is not finite in float16.
+      EncoderError: the encoder fails or has no input of the name in its layout, or its output has a wrong
+        shape or is not finite in float16.
       ValueError: there are no crops, or the ONNX file has no path, does not exist, has another SHA-256, or is
         not an ONNX model.
       OSError: the ONNX file can't be read.
       ModuleNotFoundError: onnxruntime is not installed.
+
     """
     session = open_encoder("face", encoder, encoder_files)
     takes_single_face = get_input_shape(session, encoder.layout.input)[:1] == [1]
@@ -215,9 +241,10 @@ def normalize_audio(
 ) -> Float[np.ndarray, "n *f"]:
     """Normalizes audio as a layout requires: n samples, or n spectrogram frames with f bins.
 
-    Returns `x` itself for `none`, `(x - mean) / sqrt(var + 1e-7)` over the clip for
-    `zero_mean_unit_variance`, and `(x - mean) / std` for a dict with the constants `mean` and `std`. Raises
-    ValueError for another name.
+    Returns `x` itself for `none`, `(x - mean) / sqrt(var + 1e-7)` with the mean and variance of all of `x`
+    for `zero_mean_unit_variance`, and `(x - mean) / std` for a dict with the constants `mean` and `std`, one
+    number or f. Raises ValueError for another name or another number of constants, KeyError if the dict lacks
+    `mean` or `std`.
     """
     if not isinstance(normalisation, str):
         mean, std = (np.asarray(normalisation[key], np.float32) for key in ("mean", "std"))
@@ -234,7 +261,8 @@ def preprocess_images(
 ) -> Float[np.ndarray, "n a b c"]:
     """Converts RGB images to `(byte * scale - mean) / std`, float32, with the channel order of the layout.
 
-    Returns [n 3 h w] if `layout.layout` is `nchw`, [n h w 3] if it is `nhwc`.
+    `layout` has `scale`, `mean`, `std` and the order `channels`, `rgb` or `bgr`. Returns [n 3 h w] if
+    `layout.layout` is `nchw`, [n h w 3] if it is `nhwc`.
     """
     x = images[..., ::-1] if layout.channels == "bgr" else images
     mean, std = np.asarray(layout.mean, np.float32), np.asarray(layout.std, np.float32)
@@ -243,18 +271,22 @@ def preprocess_images(
 
 
 def get_input_shape(session: Session, name: str) -> list[AxisSize]:
-    """Returns the declared shape of the input `name`, with the length of each axis.
+    """Returns the declared shape of the model's input `name`: a list with the length of each axis.
 
-    An entry is a text or None if the axis can have any length. Raises StopIteration if the model has no
-    input with this name.
+    The length is an int; it is a text or None if the axis can have any length. Raises EncoderError if the
+    model has no input with this name.
     """
-    return next(list(node_arg.shape) for node_arg in session.get_inputs() if node_arg.name == name)
+    shapes = [list(node_arg.shape) for node_arg in session.get_inputs() if node_arg.name == name]
+    if not shapes:
+        raise EncoderError(f"the ONNX model has no input {name!r}; correct the key 'input' in its YAML")
+    return shapes[0]
 
 
 def run_session(session: Session, layout: AudioLayout | FaceLayout, x: np.ndarray, kind: str) -> np.ndarray:
-    """Runs a model on the input `x` and returns the output that the layout names.
+    """Runs a model on the input `x` and returns its output as an array.
 
-    Raises EncoderError, which names `kind`, if onnxruntime fails; MemoryError passes through.
+    `layout.input` and `layout.output` are the names of the input and the output. Raises EncoderError, which
+    names `kind`, if onnxruntime fails, for example because `x` has a wrong shape; MemoryError passes through.
     """
     return run_outputs(session, layout.input, [layout.output], x, f"{kind} encoder")[0]
 
@@ -262,31 +294,34 @@ def run_session(session: Session, layout: AudioLayout | FaceLayout, x: np.ndarra
 def run_outputs(
     session: RunnableModel, input_name: str, output_names: list[str], x: np.ndarray, model_name: str
 ) -> list[np.ndarray]:
-    """Runs a model with one input and returns the named outputs, in the order of `output_names`.
+    """Runs a model on `x`, its only input, and returns the named outputs, in the order of `output_names`.
 
-    Raises EncoderError, with `model_name` and the message of onnxruntime in one line, if the model fails;
-    MemoryError passes through.
+    Raises EncoderError, with `model_name` and the message of onnxruntime in one line, if the model fails, for
+    example because it has no such input or output; MemoryError passes through.
     """
     try:
         return session.run(output_names, {input_name: x})
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's errors have no common class
-        raise EncoderError(f"{model_name}: {_error_line(error)}") from error
+        raise EncoderError(f"{model_name}: the ONNX model failed: {_error_line(error)}") from error
 
 
 def _to_float16(output: np.ndarray, shape: tuple[int, ...], kind: str) -> Float16[np.ndarray, "n d"]:
-    """Converts features to float16.
+    """Converts features, n vectors of width d, to float16.
 
-    Raises EncoderError if there is no vector, the shape is not `shape`, or a value is not finite in
-    float16.
+    Raises EncoderError, which names `kind`, if there is no vector, the shape is not `shape`, or a value is
+    not finite in float16.
     """
     with np.errstate(over="ignore"):
         features = np.asarray(output).astype(np.float16)
     if features.shape != shape or not len(features):
-        raise EncoderError(f"{kind} encoder: output {list(features.shape)}, expected {list(shape)}")
+        raise EncoderError(
+            f"{kind} encoder: output has shape {list(features.shape)}, expected {list(shape)} and at least"
+            " one vector; correct the encoder, or 'minimum_ms' in its YAML"
+        )
     if not np.isfinite(features).all():
-        raise EncoderError(f"{kind} encoder: values are not finite in float16")
+        raise EncoderError(f"{kind} encoder: values are not finite in float16, expected at most 65504")
     return features
 
 

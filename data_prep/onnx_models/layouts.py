@@ -101,13 +101,15 @@ KeyRule = tuple[ValueCheck, str]
 def read_layout(kind: str, path: str) -> Layout:
     """Reads the YAML file next to an ONNX file and returns its values as the layout class of `kind`.
 
+    This is AudioLayout, FaceLayout or DetectorLayout; its fields are the keys of the file.
+
     Args:
       kind: `audio`, `face` or `detector`.
       path: the ONNX file.
 
     Raises:
-      ValueError: the YAML file does not exist, is not YAML, or a key is missing, unknown or wrong; the
-        message is one line that names the file and the key.
+      ValueError: the YAML file does not exist, is not YAML, or a key is missing, unknown or has a wrong
+        value; the message is one line that names the file and the key.
       OSError: the YAML file exists but can't be read.
       KeyError: `kind` is unknown.
       ModuleNotFoundError: PyYAML is not installed.
@@ -120,9 +122,9 @@ def read_layout(kind: str, path: str) -> Layout:
             values = yaml.safe_load(file)
     except FileNotFoundError:
         raise ValueError(
-            f"{yaml_path}: does not exist; it must state the layout of {os.path.basename(path)}"
+            f"{yaml_path}: does not exist; write it, with the layout of {os.path.basename(path)}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise ValueError(f"{yaml_path}: not YAML: {to_one_line(error)}") from error
     return parse_layout(kind, values, yaml_path)
 
@@ -133,7 +135,9 @@ def layout_path(path: str) -> str:
 
 
 def parse_layout(kind: str, values: object, source_name: str) -> Layout:
-    """Builds a layout, of the class that `kind` requires, from values of a YAML or JSON file.
+    """Builds the AudioLayout, FaceLayout or DetectorLayout of `kind` from values of a YAML or JSON file.
+
+    The fields of the result are the keys of `values`.
 
     Args:
       kind: `audio`, `face` or `detector`.
@@ -141,8 +145,8 @@ def parse_layout(kind: str, values: object, source_name: str) -> Layout:
       source_name: the file that messages name.
 
     Raises:
-      ValueError: the values are not a dict, or a key is missing, unknown or wrong; one line that names
-        `source_name` and the first wrong key.
+      ValueError: the values are not a dict, or a key is missing, unknown or has a wrong value; one line that
+        names `source_name` and the first such key.
       KeyError: `kind` is unknown.
     """
     layout_class, rules = LAYOUTS[kind]

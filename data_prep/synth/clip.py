@@ -35,9 +35,10 @@ def render_clip(
       seed: number of the clip, which determines all other variation.
 
     Raises:
-      ValueError: `damage` is unknown.
+      ValueError: `damage` is unknown, or `speaker` or a seed is negative.
       KeyError: `p` or `s_f` is out of range.
-      IndexError: `s_v` is out of range.
+      IndexError: `s_v` is above 1 or below -2.
+      av.FFmpegError: FFmpeg can't encode H.264 or AAC.
     """
     if damage and damage not in DAMAGES:
         raise ValueError(f"damage: {damage!r}, expected one of {', '.join(DAMAGES)} or an empty string")
@@ -96,7 +97,11 @@ def _render_frames(
 
 
 def _draw_occlusion(n: int, damage: str, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
-    """Draws how far a sheet of paper covers each of n frames, from 0 (not at all) to 1."""
+    """Draws how far a sheet of paper covers each of n frames, from 0 (not at all) to 1.
+
+    With the damage `lost_track`, it covers half of the frames or more, at the end or the beginning; with
+    `no_face`, all frames or none; with any other, none.
+    """
     if damage == "no_face":
         return np.full(n, float(rng.random() < 0.5))
     if damage != "lost_track":
@@ -127,7 +132,10 @@ def _cover_with_paper(
 def _add_sensor_noise(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]], rng: np.random.Generator
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Yields the frames with sensor noise: one noise image for the clip, shifted at random in each frame."""
+    """Yields the frames with sensor noise: one noise image for the clip, shifted at random in each frame.
+
+    h and w are 224 (FRAME_SIZE).
+    """
     noise = (
         rng.normal(
             0, rng.uniform(1, 3), (FRAME_SIZE + _MAX_NOISE_SHIFT_PIXELS, FRAME_SIZE + _MAX_NOISE_SHIFT_PIXELS)

@@ -45,9 +45,10 @@ def class_of(p: int, s_f: int, s_v: int) -> int:
 def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[DemoClip, ...]:
     """Returns all clips of a corpus, ordered by speaker; `seed` determines states and damages.
 
-    Each `DemoClip` has a clip_id, path, label, speaker, states, damage and seed. Each speaker has all
-    twelve states in random order, then all states again, and so on. A speaker with a multiple of twelve clips
-    has every state equally often.
+    Each `DemoClip` has a clip_id, path relative to the corpus, label, speaker ("01", "02", ...), the states
+    p, s_f and s_v, damage (empty if there is none) and seed. Each speaker has all twelve states in random
+    order, then all states again, and so on. A speaker with a multiple of twelve clips has every state equally
+    often. Raises ValueError if `clips_per_speaker` is below 1 or `seed` is negative.
     """
     clips: list[DemoClip] = []
     for speaker in range(1, num_speakers + 1):
@@ -69,7 +70,7 @@ def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[D
 def _draw_damages(speaker: int, num_clips: int, rng: np.random.Generator) -> list[str]:
     """Draws the damage of each clip of a speaker, one of DAMAGES; an empty string means none.
 
-    Over all speakers, at most the fraction DAMAGED_FRACTION is damaged, and the kinds take turns.
+    Over all speakers, at most the fraction 0.05 (DAMAGED_FRACTION) is damaged, and the kinds take turns.
     """
     previous_total, new_total = (int(DAMAGED_FRACTION * num_clips * s + 1e-9) for s in (speaker - 1, speaker))
     damages = [""] * num_clips

@@ -37,7 +37,10 @@ class Shade(Protocol):
     """Function that returns a colour in the light of the clip, `light` times as bright."""
 
     def __call__(self, colour: ArrayLike, light: float = 1.0) -> RGBA:
-        """Returns red, green, blue and alpha, 0 to 255, of a colour in the light of the clip."""
+        """Returns red, green, blue and alpha, 0 to 255, of a colour in the light of the clip.
+
+        `colour` is red, green and blue, 0 to 255; `light` is a factor on them. Alpha is 255.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +98,12 @@ def draw_motion(
 ) -> Motion:
     """Draws the random motion of a clip: the variant of the expression, head, gaze, blinks and brows.
 
-    The arrays of the result have one value for each of the n frames of `lip_opening`, the opening of the
-    lips from 0 to 1.
+    `lip_opening` is the opening of the lips, 0 to 1, in each of n frames.
+
+    Returns:
+      A Motion: the `expression`, changed a little; the head's `transforms` [n 2 3] from canvas pixels to
+      frame pixels; `eyelid_opening` [n], 1, and less in a blink; `gaze` [n 2] (x, y) and `brow_raise` [n], in
+      eye distances; and `lip_opening` itself.
     """
     n = len(lip_opening)
     scale, roll = rng.uniform(0.84, 1.0), rng.uniform(-4, 4)
@@ -117,7 +124,7 @@ def draw_motion(
 
 
 def mean_transform(motion: Motion) -> Float[np.ndarray, "2 3"]:
-    """Returns the mean over frames of the head's transform from canvas pixels to frame pixels."""
+    """Returns the mean over frames of the head's affine transforms from canvas pixels to frame pixels."""
     return motion.transforms.mean(0)
 
 
@@ -128,10 +135,10 @@ def render_frames(
     tint: tuple[float, float, float],
     motion: Motion,
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Yields the RGB frames of a clip, one for each transform of the motion.
+    """Yields the RGB frames of a clip, [224 224 3], one for each transform of the motion.
 
     Args:
-      canvas: the head without eyes, brows and mouth, RGB times alpha, and alpha (`head.render_head`).
+      canvas: the head without eyes, brows and mouth, RGB times alpha, and alpha, [448 448 4].
       background: the room with the body, of the size of a frame.
       identity: the speaker.
       tint: factors of the light on red, green and blue.
@@ -153,7 +160,11 @@ def render_frames(
 def _personalise_expression(
     expression: Expression, identity: Identity, rng: np.random.Generator
 ) -> Expression:
-    """Returns the expression, changed a little at random for this speaker and clip."""
+    """Returns the expression, changed a little at random for this speaker and clip.
+
+    Each difference from the neutral expression is multiplied by the speaker's `expressiveness` and a random
+    factor from 0.88 to 1.1, then the width of the mouth by the speaker's. `square` stays the same.
+    """
     strength = identity.expressiveness * rng.uniform(0.88, 1.1)
     values = {}
     for field in dataclasses.fields(Expression):
@@ -215,16 +226,20 @@ def _to_fixed_point(x: Curve, y: Curve) -> Polygons:
 
 
 def _outline_between(u: Curve, upper: Curve, lower: Curve) -> tuple[Curve, Curve]:
-    """Returns x and y of the closed outline between two curves with the same x values `u`.
+    """Returns x and y of the closed outline between two curves with the same k x values `u`.
 
-    The outline has twice as many points as the curves: the upper curve, then the lower curve backwards.
+    x and y are [n 2k] for n frames: the points of the upper curve, then those of the lower curve backwards.
     """
     u, upper, lower = np.broadcast_arrays(u, upper, lower)
     return np.concatenate([u, u[:, ::-1]], 1), np.concatenate([upper, lower[:, ::-1]], 1)  # n 2k
 
 
 def _build_layers(identity: Identity, tint: Float32[np.ndarray, "3"], motion: Motion) -> list[Layer]:
-    """Returns the polygons of eyes, brows and mouth with their colours, from back to front."""
+    """Returns the polygons of eyes, brows and mouth with their colours, from back to front.
+
+    Each layer is a tuple: a polygon for each frame, int32 [n k 2] (x, y) in sixteenths of a canvas pixel, and
+    red, green, blue and alpha, 0 to 255. `tint` has factors of the light on red, green and blue.
+    """
 
     def shade(colour: ArrayLike, light: float = 1.0) -> RGBA:
         return [*np.clip(np.asarray(colour, np.float32) * tint * light, 0, 255).tolist(), 255.0]

@@ -66,7 +66,10 @@ class Identity:
 def draw_identity(speaker: int, seed: int) -> Identity:
     """Draws the properties of the face of speaker 1, 2, ...; odd speakers are male, as in RAVDESS.
 
-    Skin and hair colours follow a golden-ratio sequence, so that successive speakers are spread evenly.
+    These are `sex` (`m` or `f`), the colours of skin, hair and iris (red, green, blue, 0 to 255), sizes of
+    the parts of the face in eye distances, and `expressiveness`, a factor. Skin and hair colours follow a
+    golden-ratio sequence, so that successive speakers are spread evenly. Raises ValueError if `speaker` or
+    `seed` is negative.
     """
     rng = np.random.default_rng([seed, 11, speaker])
     offset = np.random.default_rng([seed, 12]).random(2)
@@ -116,7 +119,11 @@ class Light:
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """Draws a light from above and a little to one side: direction, tint and ambient brightness."""
+    """Draws a light from above and a little to one side.
+
+    It has `direction`, a unit vector to the light (x right, y down, z to the camera); `tint`, factors on red,
+    green and blue; and `ambient`, the brightness without direct light, 0.35 to 0.5.
+    """
     vector = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.6, -0.1), 1.0])
     tint = rng.uniform(0.86, 1.04) * (1 + np.array([1, 0, -1]) * rng.uniform(-0.05, 0.06))
     return Light(
@@ -125,7 +132,7 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def _coordinates() -> tuple[Float[np.ndarray, "1 w"], Float[np.ndarray, "h 1"]]:
-    """Returns x (one row) and y (one column) in eye distances for every second canvas pixel."""
+    """Returns x [1 224] and y [224 1] in eye distances for every second canvas pixel, float32."""
     pixel = np.arange(0.5, CANVAS_SIZE, 2, dtype=np.float32)
     return ((pixel - ORIGIN[0]) / EYE_DISTANCE)[None, :], ((pixel - ORIGIN[1]) / EYE_DISTANCE)[:, None]
 
@@ -168,7 +175,7 @@ def _build_surface(identity: Identity) -> _Surface:
 
 
 def render_head(identity: Identity, light: Light) -> UInt8[np.ndarray, "h w 4"]:
-    """Renders the head without eyes, brows and mouth, as a square image with h = w = CANVAS_SIZE.
+    """Renders the head without eyes, brows and mouth, as a square image with h = w = 448 (CANVAS_SIZE).
 
     The channels are red, green and blue times alpha, and alpha. The skin is shaded by Lambert's law on an
     ellipsoid: `ambient + (1.08 - ambient) max(0, cosine)` of the angle between the surface normal and the
@@ -201,13 +208,19 @@ def _gaussian(x: Grid, centre: float, width: float) -> Grid:
 
 
 def _pixel_coverage(distance: Grid) -> Grid:
-    """Returns which fraction of each pixel an outline covers, from its signed distance, positive inside."""
+    """Returns which fraction of each pixel an outline covers, 0 to 1, float32.
+
+    `distance` is the signed distance to the outline in eye distances, positive inside.
+    """
     # divided by 2, because `_coordinates` has every second pixel
     return np.clip(distance * EYE_DISTANCE / 2 + 0.5, 0, 1).astype(np.float32)
 
 
 def _face_mask(identity: Identity, x: Grid, y: Grid) -> tuple[Grid, float]:
-    """Returns the mask of the face, 0 to 1 for each pixel, and the y of its centre in eye distances."""
+    """Returns the mask of the face, 0 to 1 for each pixel, and the y of its centre in eye distances.
+
+    `x` and `y` are the pixels' coordinates in eye distances.
+    """
     top = -1.7
     centre_y, radius = (top + identity.chin) / 2, (identity.chin - top) / 2
     height = np.clip(1 - ((y - centre_y) / radius) ** 2, 0, None)
@@ -221,7 +234,10 @@ def _ear_mask(identity: Identity, x: Grid, y: Grid) -> Grid:
 
 
 def _hair_masks(identity: Identity, x: Grid, y: Grid) -> tuple[Grid, Grid]:
-    """Returns the masks, 0 to 1, of the hair behind the face and of the fringe over the forehead."""
+    """Returns the masks, 0 to 1, of the hair behind the face and of the fringe over the forehead.
+
+    `x` and `y` are the pixels' coordinates in eye distances.
+    """
     cap_mask = _pixel_coverage(0.9 * (1 - np.hypot(x / (identity.cheek + 0.16), (y + 0.55) / 1.42)))
     cap_mask *= np.clip((0.25 - y) * 8, 0, 1)
     side_hair_mask = _pixel_coverage(identity.cheek + 0.17 - 0.05 * y - np.abs(x))

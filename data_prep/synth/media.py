@@ -42,6 +42,7 @@ def encode_mp4(
     Raises:
       ValueError: `size` is odd.
       av.FFmpegError: FFmpeg can't encode the frames or the audio.
+      cv2.error: a frame does not have three channels, or its height or width is odd.
     """
     if size % 2:
         raise ValueError(f"size: {size}, expected an even number of pixels")

@@ -8,7 +8,10 @@ from data_prep.synth.head import EYE_DISTANCE, ORIGIN, Identity, Light
 
 
 def render_room(light: Light, rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Renders a plain wall with soft light and shade, an RGB image of `size` x `size` pixels."""
+    """Renders a plain wall with soft light and shade, an RGB image, uint8 [size size 3].
+
+    `light` tints it; `rng` draws its colour and shade.
+    """
     variation = rng.uniform(-1, 1, (4, 4, 1)) * rng.uniform(8, 26) + rng.uniform(-1, 1, (4, 4, 3)) * 6
     wall = cv2.resize(variation.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     colour = rng.uniform(90, 190) + rng.uniform((-40, -20, -10), (0, 22, 34))  # different from skin colours
@@ -24,9 +27,10 @@ def add_body(
     rng: np.random.Generator,
     transform: Float[np.ndarray, "2 3"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a copy of the image of the room with neck and shoulders drawn on it.
+    """Returns a copy of `background`, an RGB image of the room, with neck and shoulders drawn on it.
 
-    `transform` is the mean transform of the head, from canvas pixels to frame pixels.
+    `transform` is the mean transform of the head, from canvas pixels to frame pixels; `rng` draws the colour
+    of the shirt.
     """
     neck_half_width = 0.62 if identity.sex == "m" else 0.52
     tint = np.array(light.tint, np.float32)

@@ -82,9 +82,11 @@ class Syllables:
 
 
 def draw_voice(speaker: int, seed: int) -> Voice:
-    """Draws the voice of speaker 1, 2, ...: pitch, formants, speed, breath and tilt.
+    """Draws the voice of speaker 1, 2, ...; odd speakers are male, as in RAVDESS.
 
-    Odd speakers are male, as in RAVDESS.
+    It has `pitch_hz`, the mean pitch in Hz; `formant_scale`, a factor on all formants;
+    `syllables_per_second`; `breath`, the level of breath noise relative to the glottal pulses; and `tilt`,
+    the pole of the low-pass filter of the source. Raises ValueError if `speaker` or `seed` is negative.
     """
     rng = np.random.default_rng([seed, 21, speaker])
     is_male = speaker % 2 == 1
@@ -100,7 +102,8 @@ def draw_voice(speaker: int, seed: int) -> Voice:
 def draw_syllables(voice: Voice, clip_seconds: float, rng: np.random.Generator) -> Syllables:
     """Draws the syllables of a clip, in one or two phrases with a pause before, between and after them.
 
-    The result has start, length, openness, loudness and position in the phrase of each syllable.
+    The result has arrays [k] for k syllables: start and length in seconds, openness of the vowel (0 to 1),
+    loudness (0.6 to 1) and position in the phrase (0 to 1).
     """
     begin, end = rng.uniform(0.08, 0.25), clip_seconds - rng.uniform(0.1, 0.3)
     slot_seconds = 1 / (voice.syllables_per_second * rng.uniform(0.85, 1.15))
@@ -136,7 +139,7 @@ def _syllable_envelopes(
 def compute_lip_opening(syllables: Syllables, times: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Computes the opening of the lips, 0 to 1, at each of the `times`, in seconds of the clip.
 
-    The opening is equal for both states of the voice.
+    The opening is equal for both states of the voice. Raises ValueError if there are no syllables.
     """
     envelopes = _syllable_envelopes(syllables, times, 0.5)
     return (envelopes * (0.3 + 0.7 * syllables.openness[:, None]) * syllables.loudness[:, None]).max(0)
@@ -156,11 +159,12 @@ def synthesize(
       voice: the speaker's voice.
       state: state of the voice, 0 or 1.
       syllables: the syllables of the clip.
-      sample_count: number of samples to return.
+      sample_count: number n of samples to return, at least 480.
       rng: generator of all random variation.
 
     Raises:
-      IndexError: `state` is out of range.
+      IndexError: `state` is above 1 or below -2.
+      ValueError: `sample_count` is too small.
     """
     style = STYLES[state]
     times = np.arange(-(-sample_count // _HOP_SAMPLES)) / CONTROL_RATE_HZ
@@ -181,7 +185,10 @@ def _pitch_and_formant_tracks(
     envelopes: Float[np.ndarray, "k n"],
     rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
-    """Returns the pitch and the first three formants in Hz at each of n times, with random variation."""
+    """Returns the pitch and the first three formants in Hz at each of n times, with random variation.
+
+    `times` are seconds of the clip; `envelopes` has the loudness of each of k syllables at these times.
+    """
     k = len(syllables.start_seconds)
     nearest_syllable = np.abs(
         times - (syllables.start_seconds + syllables.length_seconds / 2)[:, None]
@@ -242,8 +249,8 @@ def _apply_formants(
 ) -> Float[np.ndarray, " n"]:
     """Filters overlapping windows of the source by their formants, adds them, and scales the peak to 1.
 
-    `formants` has the first three formants in Hz, m times at CONTROL_RATE_HZ. Returns as many samples as
-    `source` has.
+    `formants` has the first three formants in Hz, 200 times per second (CONTROL_RATE_HZ). Returns as many
+    samples as `source` has.
     """
     formants = formants[:: _BLOCK_SAMPLES // _HOP_SAMPLES]
     padded = np.zeros((len(formants) + 1) * _BLOCK_SAMPLES + _FFT_SIZE)
@@ -265,8 +272,9 @@ def _apply_formants(
 def _formant_response(formants: Float[np.ndarray, "m 3"]) -> Complex[np.ndarray, "m bins"]:
     """Computes the complex frequency response of five resonators in series at each DFT bin.
 
-    There is one row for each of m windows, whose first three formants in Hz are in `formants`. Each
-    resonator is `(1 + b + c) / (1 + b z^-1 + c z^-2)`; b and c follow from its frequency and bandwidth.
+    There is one row for each of m windows, whose first three formants in Hz are in `formants`, and one column
+    for each of 321 bins from 0 to 8000 Hz. Each resonator is `(1 + b + c) / (1 + b z^-1 + c z^-2)`; b and c
+    follow from its frequency and bandwidth.
     """
     upper = np.broadcast_to(_UPPER_FORMANTS_HZ, (len(formants), 2))
     centres = np.concatenate([formants, upper], 1).T  # 5 m
@@ -282,7 +290,10 @@ def _formant_response(formants: Float[np.ndarray, "m 3"]) -> Complex[np.ndarray,
 def _consonant_noise(
     syllables: Syllables, sample_count: int, rng: np.random.Generator
 ) -> Float[np.ndarray, " n"]:
-    """Generates `sample_count` samples: short noise at the beginning of some syllables, else about zero."""
+    """Generates `sample_count` samples: short noise at the beginning of some syllables, else about zero.
+
+    The samples are at 16 kHz; the noise is between about 2 and 6.5 kHz.
+    """
     output = np.zeros(sample_count)
     filter_sections = signal.butter(
         2, [rng.uniform(1800, 2600), 6500], "bandpass", fs=SAMPLE_RATE, output="sos"
@@ -300,7 +311,8 @@ def _simulate_recording(
 ) -> Float[np.ndarray, " n"]:
     """Simulates a room and a microphone: adds an echo, a spectral tilt and noise, and sets a random level.
 
-    Returns as many float32 samples as `waveform` has, from -1 to 1.
+    `waveform` has at least 480 samples at 16 kHz; raises ValueError if it has fewer than the random delay of
+    the echo. Returns as many float32 samples, from -1 to 1.
     """
     delay = rng.integers(int(0.01 * SAMPLE_RATE), int(0.03 * SAMPLE_RATE))
     waveform = waveform + rng.uniform(0, 0.25) * np.concatenate([np.zeros(delay), waveform[:-delay]])

@@ -16,12 +16,12 @@ STATS_TOLERANCE = 1e-6
 
 
 def read_folds(path: str) -> tuple[dict[str, FoldParts], list[str]]:
-    """Reads all files below `splits/`.
+    """Reads all JSON files below the folder `splits` in the directory `path`.
 
     Returns:
       A dict and a list. The dict has the lists `train`, `validation`, `test` (clip_ids) and `leaks` (lines)
       of each file, by the name of the file without extension, such as `demo_5fold/fold_0`. The list has one
-      line for each file that can't be read. Both are empty if there is no folder `splits`.
+      line for each file that can't be read or lacks a list. Both are empty if there is no folder `splits`.
     """
     folds: dict[str, FoldParts] = {}
     problems = []
@@ -50,17 +50,18 @@ def check_folds(
 
     Args:
       path: directory of records.
-      folds: the folds that `read_folds` returned.
-      rows: rows of the manifest.
-      expected_statistics: mean and std of each fold, computed from the records; None: a shard is damaged, so
-        the statistics are not checked.
+      folds: the lists `train`, `validation`, `test` and `leaks` of each fold, by its name, such as
+        `demo_5fold/fold_0`.
+      rows: rows of the manifest, a dict from column name to text for each clip.
+      expected_statistics: the arrays `mean` and `std` of each fold, by its name, computed from the records;
+        None: a shard is damaged, so the statistics are not checked.
 
     Returns:
       One line for each problem of `splits/` and `stats/`; empty if there is none. Leaks that a split file
       lists itself (data_prep/custom_split.py) are not reported.
 
     Raises:
-      KeyError: `expected_statistics` lacks one of the folds.
+      KeyError: `expected_statistics` lacks one of the folds, or a row lacks a column.
       ValueError: a label in `rows` is not an integer.
     """
     rows_by_clip = {row["clip_id"]: row for row in rows}
@@ -77,10 +78,11 @@ def check_folds(
 
 
 def check_clip_lists(parts: FoldParts, rows_by_clip: Mapping[str, ManifestStrings]) -> list[str]:
-    """Checks the lists of clip_ids of one fold.
+    """Checks the lists of clip_ids of one fold, `train`, `validation` and `test`.
 
-    Returns one line for each problem: a clip without a record, a repeated clip_id, or unlabelled clips in
-    validation or test; an empty list if there is none. Raises ValueError if a label is not an integer.
+    `rows_by_clip` has the row of the manifest of each clip_id. Returns one line for each problem: a clip
+    without a record, a repeated clip_id, or unlabelled clips in validation or test; an empty list if there is
+    none. Raises ValueError if a label is not an integer, KeyError if a row lacks `status` or `label`.
     """
     problems = []
     for part in SPLITS:
@@ -100,8 +102,10 @@ def check_clip_lists(parts: FoldParts, rows_by_clip: Mapping[str, ManifestString
 def find_leaks(parts: FoldParts, rows_by_clip: Mapping[str, ManifestStrings]) -> list[str]:
     """Finds clips, takes, speakers and file contents that two parts of a fold share.
 
-    Returns one line for each two parts and each kind, with the first shared value and the number of shared
-    values; an empty list if nothing is shared.
+    `rows_by_clip` has the row of the manifest of each clip_id; other clip_ids are ignored. Returns one line
+    for each two parts and each kind, with the first shared value and the number of shared values, and one for
+    two parts with the same clips; an empty list if nothing is shared. Raises KeyError if a row lacks
+    `clip_id`, `speaker` or `sha256`.
     """
     leaks = []
     for first_part, second_part in itertools.combinations(SPLITS, 2):
@@ -136,7 +140,8 @@ def _get_content(row: ManifestStrings) -> str:
     """Returns a key that is equal for copies of a file: its SHA-256 with start and end of the clip.
 
     Different parts of a file may belong to different speakers, so they have different keys. Returns an
-    empty string if the hash, or the start and end, are unknown.
+    empty string if the hash, or the start and end, are unknown. Raises KeyError if the row lacks `clip_id` or
+    `sha256`.
     """
     if "@" in row["clip_id"] and "start" not in row:  # an old manifest without these columns
         return ""
@@ -145,10 +150,11 @@ def _get_content(row: ManifestStrings) -> str:
 
 
 def _check_stats(path: str, expected: FoldStatistics | None) -> list[str]:
-    """Returns a line for each array (`mean`, `std`) that differs from the statistics of the training clips.
+    """Returns a line for each array (`mean`, `std`) of an .npz file that differs from `expected`.
 
-    Statistics of other clips would leak information about them. The list is empty if `expected` is None;
-    if the file can't be read, it has one line.
+    `expected` are the statistics of the training clips; those of other clips would leak information about
+    them. The list is empty if both arrays are equal up to rounding (1e-6) or `expected` is None. If the file
+    can't be read, it has one line.
     """
     if expected is None:
         return []

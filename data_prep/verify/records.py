@@ -23,7 +23,8 @@ def verify(path: str) -> list[str]:
     """Checks a directory of records and returns its problems.
 
     Checks the checksum, number and order of the records of each shard against prep.json and manifest.csv,
-    the shapes, ranges and finiteness of each record, the label histogram, and the folds (`check_folds`).
+    the shapes, ranges and finiteness of each record, the label histogram, and for each fold its clip_ids, its
+    statistics, and that no two parts share clips, takes, speakers or files.
 
     Returns:
       One line for each problem, with file, field, value and expected value; empty if there is none. Files
@@ -31,6 +32,7 @@ def verify(path: str) -> list[str]:
 
     Raises:
       csv.Error: manifest.csv is not valid CSV.
+      RuntimeError: a shard has the SHA-256 of prep.json, but is not an ArrayRecord file.
     """
     try:
         with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
@@ -48,7 +50,7 @@ def verify(path: str) -> list[str]:
         shard_problems = _check_shards(path, prep, stored_rows, moments)
         problems = _check_manifest(rows, stored_rows, prep) + shard_problems + problems
         problems += check_folds(path, folds, rows, None if shard_problems else moments.results())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (AttributeError, OSError, ValueError, KeyError, TypeError) as error:
         return [f"{path}: prep.json or manifest.csv: {type(error).__name__}: {error}"]
     return problems
 
@@ -111,8 +113,10 @@ def _check_records(
 ) -> list[str]:
     """Returns the problems of the records of a shard, one line each; an empty list if there is none.
 
-    Readable records are added to `histogram`, the number of records of each label, and to `moments`, the
-    sums for mean and standard deviation. Raises RuntimeError if the shard can't be read.
+    The records are compared with `rows`, their rows of the manifest, in order. Readable records are added to
+    `histogram`, the number of records of each label, and to `moments`, the sums for mean and standard
+    deviation. Raises RuntimeError if the shard can't be read; KeyError, TypeError or AttributeError if a row
+    or `prep` lacks a field or has wrong encoder settings.
     """
     problems, num_records = [], 0
     for data in read_shard(path):
@@ -144,8 +148,10 @@ def check_record(record: records.Record, row: ManifestStrings, prep: PrepMetadat
       One line for each problem; empty if there is none.
 
     Raises:
-      ValueError: the label of the row is not an integer, or the encoder settings in `prep` are wrong.
+      ValueError: the label of the row is not an integer, or the layout of an encoder in `prep` is wrong.
       KeyError: the row or `prep` lacks a field.
+      TypeError: the settings of an encoder in `prep` lack a field or have an unknown one.
+      AttributeError: the settings of an encoder in `prep` are neither None nor a dict.
     """
     problems = []
 
@@ -177,9 +183,11 @@ def check_record(record: records.Record, row: ManifestStrings, prep: PrepMetadat
 
 
 def _check_features(record: records.Record) -> list[str]:
-    """Returns a line for each problem of the features of frozen encoders.
+    """Returns a line for each problem of the features of frozen encoders in a record.
 
-    The list is empty if there is none or the record has no features.
+    Problems are features without a vector although the encoder did not fail, values that are not finite, and
+    values that are not zero where there is no audio or face. The list is empty if there is none or the record
+    has no features.
     """
     valid_masks = {"audio_features": np.array([record.audio_ok]), "face_features": record.face_valid}
     problems = []
@@ -202,7 +210,8 @@ def main(argv: list[str]) -> int:
     """Prints the problems of the directories in `argv`, or that there are none.
 
     Returns the exit status: 0 if there are no problems, 1 if there are, 2 if `argv` is empty, after a line
-    of usage on stderr. Raises csv.Error if a manifest.csv is not valid CSV.
+    of usage on stderr. Raises csv.Error if a manifest.csv is not valid CSV, RuntimeError if a shard has the
+    SHA-256 of prep.json, but is not an ArrayRecord file.
     """
     if not argv:
         print("usage: python -m data_prep.verify.records DIR...", file=sys.stderr)

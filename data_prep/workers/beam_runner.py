@@ -28,6 +28,8 @@ def run_pipeline(plan: ShardPlan, shards: list[int], root: str, job: PrepJob, op
 
     Raises:
       ValueError: a shard is missing after the pipeline has finished, or its marker is not JSON.
+      KeyError: the marker of a shard has no field `bytes`.
+      OSError: the marker of a shard can't be read.
       Exception: the pipeline failed; the class depends on the runner.
     """
     with apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:

@@ -67,13 +67,15 @@ def process_to_outcome(job: PrepJob, clip: MediaClip) -> Outcome:
     """Hashes and processes one clip, and encodes its record.
 
     Returns:
-      The status (`kept`: audio and video are usable, `masked`: only one of them is, or `failed`), the reason
-      or notes, the SHA-256 of the file (empty if it can't be read), and the encoded record (None if failed).
-      The status is `failed` if the file can't be used, and after an unexpected error, whose traceback is
-      printed on stderr.
+      An Outcome: `status` (`kept`: audio and video are usable, `masked`: only one of them is, or `failed`),
+      `reason` (the reason of a failure, otherwise notes), `sha256` of the file (empty if it can't be read),
+      and `data`, the encoded record (None if failed). The status is `failed` if the file can't be used, and
+      after an unexpected error, whose traceback is printed on stderr.
 
     Raises:
       MemoryError: the clip needs too much memory; the process should exit.
+      ModuleNotFoundError: a package of the extra `prep` is not installed.
+      ValueError: clip_id, speaker or name of the corpus can't be encoded in UTF-8.
     """
     from data_prep.process_clip import process_clip
 
@@ -107,18 +109,22 @@ def process_clips(
     process_function: ProcessFunction = process_to_outcome,
     timeout_seconds: float = CLIP_TIMEOUT_SECONDS,
 ) -> Generator[Outcome, None, None]:
-    """Processes clips in parallel and yields one result for each, in the order of the clips.
+    """Processes clips in parallel and yields the `Outcome` of each, in the order of the clips.
+
+    An Outcome has status, reason, SHA-256 of the file, and the encoded record (None if the clip failed). The
+    workers are killed when the generator ends or is closed.
 
     Args:
       clips: the clips.
       job: settings of the preparation.
       num_workers: number of worker processes; 0: process in this process, which a malicious file can crash.
-      process_function: function that processes one clip and returns its `Outcome`: status, reason, SHA-256 of
-        the file, and encoded record (None if the clip failed).
-      timeout_seconds: longest time for one clip, after which its worker is killed and the clip has failed.
+      process_function: function that processes one clip and returns its `Outcome`.
+      timeout_seconds: longest time for one clip, after which its worker is killed and the clip has failed;
+        without effect if `num_workers` is 0.
 
     Raises:
-      ValueError: workers can't start or die repeatedly. The error is raised while the results are read.
+      ValueError: workers can't start or die repeatedly. All errors are raised while the results are read.
+      OSError: a process can't be created.
       Exception: `num_workers` is 0 and `process_function` raised this error, such as a MemoryError.
     """
     if num_workers == 0:
@@ -204,7 +210,9 @@ class _WorkerPool:
     def run(self) -> Iterator[Outcome]:
         """Yields the `Outcome` of each clip in the order of the clips.
 
-        Raises ValueError if workers can't start or die repeatedly.
+        It has status, reason, SHA-256 of the file, and the encoded record (None if the clip failed).
+
+        Raises ValueError if workers can't start or die repeatedly, OSError if a process can't be created.
         """
         for clip_index in range(len(self.clips)):
             while clip_index not in self.finished_outcomes:
@@ -271,15 +279,18 @@ class _WorkerPool:
     def _replace_worker(self, worker: Worker[MediaClip], reason: str, should_retry: bool) -> None:
         """Replaces a dead or stuck worker; its clip fails, or is tried once more if `should_retry`.
 
-        A clip is tried again if another clip may have caused the failure. Raises ValueError if the worker was
-        never ready or too many workers have died in a row.
+        A clip is tried again if another clip may have caused the failure; `reason` says why the worker ended.
+        Raises ValueError if the worker was never ready, or more than 8 workers have died without a finished
+        clip between them; OSError if the new process can't be created.
         """
         worker.close()
         self.num_deaths += should_retry
         if not worker.is_ready:
-            raise ValueError(f"a worker could not start: {reason}")
+            raise ValueError(f"a worker could not start: {reason}; if memory is short, use fewer --workers")
         if self.num_deaths > MAX_WORKER_DEATHS:
-            raise ValueError(f"workers die repeatedly ({reason}); if memory is short, use fewer --workers")
+            raise ValueError(
+                f"worker processes die repeatedly ({reason}); if memory is short, use fewer --workers"
+            )
         index = worker.index
         if index is not None:
             self.attempts[index] += 1
@@ -300,8 +311,10 @@ def _run_worker(
 ) -> None:
     """Sends None when the process is ready, then receives clips and sends results until the pipe closes.
 
-    Sends a text instead, and returns, if the process could not start. If a clip needs too much memory, the
-    process exits with OUT_OF_MEMORY_EXIT_CODE.
+    Sends a text instead of None, and returns, if an import fails or the accelerator of `device` is missing.
+    If a clip needs too much memory, the process exits with status 77 (OUT_OF_MEMORY_EXIT_CODE). An EOFError
+    or OSError of `process_function` ends the process too; its other errors pass through. Raises OSError if
+    the process may not use `core`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     limit_resources(core, device)

@@ -27,8 +27,9 @@ WORKER_ENVIRONMENT = {
 def worker_environment(device: str = "cpu") -> Iterator[None]:
     """Sets the environment variables of a worker during the block, and restores them after it; yields None.
 
-    A process that is started in the block inherits them; they must be set before it imports JAX. `device`
-    is `cpu` or `accelerator` (`FaceSettings.device`); with `accelerator`, JAX is not restricted to the CPU.
+    They restrict JAX, BLAS, OpenMP and OpenCV to one thread, and JAX to the CPU. A process that is started in
+    the block inherits them; they must be set before it imports JAX. If `device` is `accelerator` and not
+    `cpu`, JAX is not restricted to the CPU, and does not reserve the accelerator's memory.
     """
     variables = dict(WORKER_ENVIRONMENT)
     if device == "accelerator":
@@ -62,9 +63,9 @@ def choose_core(worker_index: int, num_workers: int) -> int | None:
 def limit_resources(core: int | None, device: str = "cpu") -> None:
     """Binds this process to one core (None: no core) and, if the device is the CPU, limits its memory.
 
-    The limit is MAX_WORKER_BYTES of private writable memory, without the files that libraries and JAX map.
-    The kernel enforces it at each allocation, so it can't be exceeded even for a moment. macOS accepts the
-    limit but does not enforce it. Raises OSError if this process may not use the core.
+    The limit is 8 GiB (MAX_WORKER_BYTES) of private writable memory, without files that libraries and JAX
+    map. The kernel enforces it at each allocation, so it can't be exceeded even for a moment. macOS accepts
+    the limit but does not enforce it. Raises OSError if this process may not use the core.
     """
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -76,7 +77,10 @@ def limit_resources(core: int | None, device: str = "cpu") -> None:
 
 
 def require_accelerator() -> None:
-    """Raises ValueError if JAX finds no GPU or TPU."""
+    """Raises ValueError if JAX finds no GPU or TPU; returns nothing.
+
+    Raises RuntimeError if JAX can't start on the platforms that the environment variable JAX_PLATFORMS names.
+    """
     import jax
 
     if jax.default_backend() == "cpu":

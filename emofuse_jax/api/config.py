@@ -17,7 +17,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def configs() -> list[str]:
-    """Lists the names of the experiments that `config` can return.
+    """Returns the sorted names of the experiments that `config` accepts.
 
     They are those of emofuse, and one for each registered fusion.
 
@@ -31,16 +31,20 @@ def configs() -> list[str]:
 def config(name: str, *, form: Form = "full", **changes: Setting) -> ConfigDict:
     """Returns the config of an experiment, with changes.
 
+    Its parts are name, seed, model, init, data, augment, loss, optimizer, train, crossval and mesh.
+
     Args:
       name: an experiment that `configs` lists.
       form: `full`, the sizes of the paper; `small`, narrow encoders and a short schedule for two cores;
-        `features`, encoders of precomputed features in place of spectrograms and faces; `small_features`.
+        `features`, encoders of precomputed features in place of spectrograms and faces; `small_features`,
+        both.
       **changes: new values of fields, such as `seed=1` or `train={"epochs": 10}`; every field and its default
         is listed in emofuse_jax/settings/.
 
     Raises:
       LookupError: there is no such experiment.
-      ValueError: an unknown form, or a field in `changes` that the config does not have.
+      ValueError: an unknown form, a field in `changes` that the config does not have, or an installed package
+        provides the fusion, but it can't be imported.
 
     Example:
       >>> config = ef.config("am_fbp", form="small", train={"epochs": 3})

@@ -14,6 +14,7 @@ from emofuse_jax.scoring.pooled_scores import read_crossval_results
 from emofuse_jax.scoring.result_types import Metric
 from emofuse_jax.training.crossval.crossval import replica_directory
 from emofuse_jax.utils.config_dict import ConfigDict
+from emofuse_jax.utils.errors import format_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +27,25 @@ class CrossvalResults:
     def scores(self) -> Scores:
         """Returns the scores of the test predictions of all folds and seeds together.
 
+        They are `ua`, `wa` and `wf1` (fractions of 1), their 95 % intervals `(low, high)` such as
+        `ua_interval`, the names of the `classes`, and the `confusion` matrix (number of clips by true and by
+        predicted class).
+
         Raises:
           FileNotFoundError: `workdir` has no results.json.
+          OSError: results.json cannot be read.
           ValueError: results.json is damaged or is not a result of a cross-validation.
         """
         results = read_crossval_results(self._path)
-        return Scores.from_dict(results["pooled"], results["classes"])
+        try:
+            return Scores.from_dict(results["pooled"], results["classes"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self._path}: field pooled: expected the scores of emofuse crossval: {format_error(error)}"
+            ) from error
 
     def report(self) -> str:
-        """Returns the path of the HTML page, report.html in `workdir`; `crossval` wrote it.
+        """Returns the path of the HTML page, `<workdir>/report.html`; `crossval` wrote it.
 
         Raises:
           FileNotFoundError: there is no such page, for example because matplotlib was not installed.
@@ -56,15 +67,24 @@ class CrossvalResults:
           The absolute path of the bundle, which `load` opens.
 
         Raises:
-          ValueError: there is no model of this fold and seed, results.json is damaged, `output` exists and is
-            neither a bundle nor an empty directory, or the bundle's predictions differ from those of the
-            checkpoint by more than 1e-5.
+          ValueError: there is no model of this fold and seed, results.json or the checkpoint is damaged,
+            `output` exists and is neither a bundle nor an empty directory, or the bundle's predictions differ
+            from those of the checkpoint by more than 1e-5.
           FileNotFoundError: results.json or the checkpoint is missing.
+          OSError: a file cannot be read or written.
         """
-        pairs = [(run["fold"], run["seed"]) for run in read_crossval_results(self._path)["runs"]]
+        runs = read_crossval_results(self._path)["runs"]
+        try:
+            pairs = [(run["fold"], run["seed"]) for run in runs]
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self._path}: field runs: expected runs with fold and seed: {format_error(error)}"
+            ) from error
         matching = [pair for pair in pairs if pair[0] == fold and seed in (None, pair[1])]
         if not matching:
-            raise ValueError(f"fold={fold}, seed={seed}: expected one of the pairs {pairs}")
+            raise ValueError(
+                f"fold={fold}, seed={seed}: no model was trained for this pair, expected one of {pairs}"
+            )
         return export(replica_directory(self.workdir, matching[0]), output)
 
     @property
@@ -89,22 +109,26 @@ def crossval(
     test fold is scored once, with the parameters that validation chose.
 
     Args:
-      config: of `config`; `config.data.protocol` chooses the protocol if the records have several.
+      config: a config that `config` returned; `config.data.protocol` chooses the protocol if the records have
+        several.
       records: records or their directory.
       workdir: directory for models and results; it is created.
-      seeds: number of seeds per fold: `config.seed` and those that follow.
-      folds: numbers of the folds; None: all.
+      seeds: number of seeds per fold: `config.seed` and those that follow; at least 1.
+      folds: numbers of the folds, at least one; None: all.
 
     Returns:
-      The results in `workdir`: files with the scores, the report and the models.
+      The results in `workdir`: `scores()` reads results.json, `report()` gives the path of report.html, and
+      `export(output)` writes a bundle of one of the models in `runs/`.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: config and records do not fit together, a fold has no test clips or shares a speaker between
-        training and test, `workdir` holds another cross-validation or another process works in it, a model
+      ValueError: there is no seed or no fold, config and records do not fit together, a fold has no test
+        clips, fewer training clips than a batch, or shares a speaker between training and test, a file of the
+        records is damaged, `workdir` holds another cross-validation or another process works in it, a model
         does not fit into the memory of a device, or the loss is NaN or infinite.
-      FileNotFoundError: the records, the protocol or a fold does not exist.
+      FileNotFoundError: the records, the protocol, a fold or the checkpoint in `config.init` does not exist.
       OSError: a file cannot be read or written.
+      jax.errors.JaxRuntimeError: another process of the run is lost.
 
     Example:
       >>> config = ef.config("concat", form="small_features", train={"epochs": 1}, data={"batch_size": 8})
@@ -112,6 +136,8 @@ def crossval(
       >>> sum(map(sum, results.scores().confusion))
       12
     """
+    if seeds < 1 or (folds is not None and not len(folds)):
+        raise ValueError(f"seeds={seeds}, folds={folds}: expected at least one seed and one fold")
     workdir, config = os.path.abspath(workdir), with_records(config, records)
     results = training.crossval(config, workdir, seeds=seeds, folds=None if folds is None else list(folds))
     write_crossval_outputs(
@@ -126,22 +152,31 @@ def compare(
     *,
     measure: Metric = "ua",
 ) -> Comparison:
-    """Says whether two cross-validations of the same clips differ by more than chance.
+    """Compares two cross-validations on the same clips: do they differ by more than chance?
 
-    A permutation test swaps all predictions of a speaker between the two results; scoring/significance.py has
-    the details. Printing the comparison shows one sentence.
+    In a permutation test, all predictions of a speaker are swapped between the two results; p is the fraction
+    of swaps with a difference at least as large as the observed one. Printing the comparison shows one
+    sentence.
 
     Args:
       a: results, or the path of a results.json.
-      b: likewise.
+      b: the other results, or the path of their results.json.
       measure: `ua`, `wa`, `wf1` or `mf1`.
 
     Returns:
-      The comparison: both scores, their difference with its interval, p, the effect size and the verdict.
+      The comparison: `measure`; both scores as `a` and `b`, their `difference` (A minus B) and its 95 %
+      `interval` (low, high), all as fractions of 1; `p`; `effect`, the mean of the speakers' differences over
+      their standard deviation, or None if all are equal; `speakers`, their number; `verdict`: A is `better`,
+      `worse`, or there is `no significant difference`; and `text`, all this as a sentence.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: another kind of file, other test clips, or an unknown measure.
+      OSError: a file cannot be read.
+      ValueError: a file is not a result of a cross-validation, the results have other test clips, classes or
+        protocols, no clip has a label, or an unknown measure.
+      KeyError: a file is damaged: one of its `runs` lacks a field.
+      IndexError: a file is damaged: the lists of a run differ in length, or a label is not the index of a
+        class.
 
     Example:
       >>> ef.compare("cv/results.json", "cv/results.json").p

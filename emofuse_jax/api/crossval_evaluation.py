@@ -34,16 +34,22 @@ def evaluate_robustness(
     Args:
       base_experiment: the experiment of any fold.
       workdir: directory of the cross-validation; the checkpoints are in `runs/`.
-      runs: `runs` of results.json.
-      example_count: number of clips in the gallery, from the first run.
+      runs: `runs` of results.json, at least one.
+      example_count: largest number of clips in the gallery, from the first run.
 
     Returns:
-      A pair: the scores by strength of each corruption; and clips with their predictions and attention for
-      the report.
+      A pair. First, the curves over the predictions of all runs together: a dict with the lists `snr`, `lost`
+      and `without`, as far as they apply to the model. Each entry has `at` (dB of noise, None without noise;
+      fraction of masked faces; or the missing modality), and `ua` and `wa` as fractions of 1. Second, a list
+      of clips for the report, dicts with the names, inputs, probabilities and attention of a clip.
 
     Raises:
-      FileNotFoundError: a checkpoint is missing.
-      ValueError: a checkpoint or a record is damaged, the recipe is unknown, or no test clip has a label.
+      FileNotFoundError: a checkpoint, a fold or its statistics are missing.
+      ValueError: a checkpoint, a fold or a record is damaged, the recipe is unknown, or no test clip has a
+        label.
+      OSError: a file cannot be read.
+      IndexError: `runs` is empty.
+      TypeError: a fold has no test clips.
     """
     config, mesh = base_experiment.config, make_mesh(ALL_DEVICES_MESH_CONFIG)
     eval_step = jit_eval_step(base_experiment.model, mesh)
@@ -93,12 +99,15 @@ def write_crossval_outputs(
       workdir: directory of the cross-validation.
       results: contents of results.json.
       command: the command or call that made the results, for the report.
-      example_count: number of clips in the gallery of the report.
+      example_count: largest number of clips in the gallery of the report.
 
     Raises:
       FileNotFoundError: a checkpoint is missing, or the records are gone.
-      ValueError: a checkpoint, a record or a metrics.jsonl is damaged, or another process uses `workdir`.
-      OSError: a file cannot be written.
+      ValueError: the config is invalid, a checkpoint, a file of the records or a metrics.jsonl is damaged, or
+        another process uses `workdir`.
+      OSError: a file cannot be read or written.
+      IndexError: `results["runs"]` is empty.
+      KeyError: a field is missing in `results`.
     """
     with exclusive_workdir(workdir):
         _write_crossval_outputs(config, workdir, results, command, example_count)

@@ -48,18 +48,23 @@ def run_demo(
     Args:
       output: directory for corpus, records, networks, report and bundle.
       seed: seed of the training.
-      clips_per_speaker: number of clips of each speaker.
-      epochs: number of epochs; None: as the configs say.
+      clips_per_speaker: number of clips of each speaker, 1 to 1000.
+      epochs: number of epochs; None or 0: as the configs say.
       workers: number of processes; None: one per core.
 
     Returns:
-      The contents of results.json: the scores of the networks as `voice`, `face` and `both`, the best
-      possible accuracies as `ceilings`, and the duration as `seconds`.
+      The contents of results.json: the scores of the networks `voice`, `face` and `both` (dicts of `ua`,
+      `wa`, `wf1` and their intervals, as fractions of 1), the best possible accuracies as `ceilings` (with
+      the keys `voice`, `face`, `additive` and `both`), and the duration as `seconds`.
 
     Raises:
-      ValueError: a number is out of range, `output` holds a demo with other parameters, or files of it are
-        damaged.
-      OSError: a file cannot be written.
+      Preempted: after SIGTERM during training, once the state is saved.
+      ValueError: `clips_per_speaker` is out of range, `output` holds a demo with other parameters or is used
+        by another process, files in it are damaged, matplotlib is not installed, the loss is NaN or infinite,
+        or the network cannot be exported or does not predict the new clip.
+      OSError: a file cannot be read or written.
+      RuntimeError: a shard of the records is damaged.
+      ModuleNotFoundError: a package of the extra `prep` is missing.
     """
     start_time = time.monotonic()
     clips_directory, records_directory = os.path.join(output, "clips"), os.path.join(output, "records")
@@ -79,7 +84,10 @@ def run_demo(
             progress=progress,
         )
     if prepared.problems:
-        raise ValueError(f"{records_directory}: {prepared.problems[0]}")
+        raise ValueError(
+            f"{records_directory}: damaged records: {prepared.problems[0]}; remove this directory and run the"
+            " demo again"
+        )
     for step_number, (name, fusion) in enumerate(NETWORKS.items(), 3):
         print_step(step_number, f"training: {name} ({fusion})")
         train(
@@ -97,12 +105,12 @@ def run_demo(
 
 
 def print_step(step_number: int, description: str) -> None:
-    """Prints the number and the description of a step."""
+    """Prints `[<step_number>/7] <description>`."""
     print(f"[{step_number}/7] {description}", flush=True)
 
 
 def make_network_config(records_directory: str, fusion: str, seed: int, epochs: int | None) -> ConfigDict:
-    """Returns the small config of a fusion for the records of the demo.
+    """Returns the small config of a fusion for the records of the demo, with its protocol `demo_1fold`.
 
     With `epochs` None or 0, the number of epochs is that of the config. Raises LookupError if there is no
     such fusion.
@@ -124,12 +132,15 @@ def score_networks(run_directory: str, clips_directory: str) -> DemoSummary:
       clips_directory: directory of the corpus.
 
     Returns:
-      The scores of the networks as `voice`, `face` and `both`, and the best possible accuracies by input as
-      `ceilings`; without `seconds`.
+      A dict: the scores of the networks as `voice`, `face` and `both` (dicts of `ua`, `wa`, `wf1` and their
+      intervals, as fractions of 1), and the best possible accuracies as `ceilings` (with the keys `voice`,
+      `face`, `additive` and `both`); without `seconds`.
 
     Raises:
       FileNotFoundError: a checkpoint, the records or the corpus is missing.
-      ValueError: the records differ from those of the training.
+      ValueError: a checkpoint, the records, metrics.jsonl or demo.csv is damaged, the records differ from
+        those of the training, there are no test clips or none has a label, or matplotlib is not installed.
+      OSError: a file cannot be read or written.
     """
     evaluations = {name: evaluation.evaluate_workdir(os.path.join(run_directory, name)) for name in NETWORKS}
     for name, (results, _) in evaluations.items():
@@ -167,10 +178,11 @@ def score_networks(run_directory: str, clips_directory: str) -> DemoSummary:
 
 
 def summarise_scores(scores: ScoreFields) -> ScoreFields:
-    """Returns a copy of the scores with only `ua`, `wa`, `wf1` and their intervals, such as `ua_interval`.
+    """Returns a copy of the scores with only `ua`, `wa`, `wf1` and their intervals.
 
-    `ua` is the unweighted accuracy, `wa` the weighted accuracy and `wf1` the weighted F1 score. Raises
-    KeyError if one of them is missing.
+    `ua` is the unweighted accuracy, `wa` the weighted accuracy and `wf1` the weighted F1 score, all fractions
+    of 1; `ua_interval`, `wa_interval` and `wf1_interval` are `[low, high]`. Raises KeyError if one of these
+    six is missing.
     """
     return {
         "ua": scores["ua"],
@@ -189,7 +201,10 @@ def predict_new_clip(run_directory: str) -> None:
 
     Raises:
       FileNotFoundError: the network has no checkpoint.
-      ValueError: the network cannot be exported, or the clip has no prediction.
+      ValueError: the checkpoint is damaged, `bundle` exists and is neither a bundle nor an empty directory,
+        the bundle's predictions differ from those of the checkpoint by more than 1e-5, or the clip has no
+        prediction.
+      OSError: a file cannot be read or written.
     """
     bundle_path = os.path.join(run_directory, "bundle")
     export_bundle(os.path.join(run_directory, "both"), bundle_path)
@@ -198,7 +213,7 @@ def predict_new_clip(run_directory: str) -> None:
         file.write(render_clip(speaker=99, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=0))
     (prediction,) = serving.load(bundle_path).predict(path)
     if isinstance(prediction, FailedWindow):
-        raise ValueError(f"{path}: {prediction.error}")
+        raise ValueError(f"{path}: the new clip has no prediction: {prediction.error}")
     true_class = corpus.CLASSES[corpus.class_of(1, 0, 1)]
     print(f"{path}, made as {true_class!r}:")
     for name, probability in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):

@@ -55,16 +55,20 @@ def evaluate_workdir(
       split: `train`, `validation` or `test`.
       checkpoint_kind: `best` or `last`.
       data_path: directory of the records, if they were moved after training.
-      example_count: number of clips in the gallery of the report.
+      example_count: largest number of clips in the gallery of the report.
 
     Returns:
-      A pair: the contents of results.json (scores by modality, and the labels, speakers and probabilities of
-      the clips); and clips with their predictions and attention for the report.
+      A pair. First, the contents of results.json, a dict: the scores by modality as `modalities` and by
+      speaker as `per_speaker`; the lists `clips`, `labels`, `speakers` and `probabilities` with one entry per
+      clip; and facts about the run, such as `config`, `corpus`, `dataset`, `fold`, `split` and `classes`.
+      Second, a list of clips for the report, dicts with the names, inputs, probabilities and attention of a
+      clip.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
-      ValueError: the split is empty or has no labelled clips, the checkpoint is damaged, the records are
-        damaged or differ from those of the training, or the model was trained on a test speaker.
+      ValueError: the split is unknown, empty or has no labelled clips, the checkpoint is damaged, the records
+        are damaged or differ from those of the training, or the model was trained on a test speaker.
+      OSError: a file cannot be read.
     """
     experiment, params, model_state, metadata = load_trained_experiment(workdir, checkpoint_kind, data_path)
     if split == "test":
@@ -80,11 +84,14 @@ def evaluate_workdir(
 def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Params, str], Predictions]:
     """Returns a function that predicts the clips of a split; the model is compiled once.
 
-    The function takes parameters, model state and modality (`both`, `audio` or `video`), and returns the
-    `Predictions`: probabilities, labels and speakers of the clips.
+    The function takes parameters, model state and modality (`both`, `audio` or `video`). It returns
+    `Predictions`, NumPy arrays with one row per clip: record indices `clips`, `labels` (-1 without a label),
+    `speakers` (indices), `probabilities` and `levels` (those of each level of the fusion, or None), and the
+    mean `loss`. It raises ValueError if a record is damaged or the modality is unknown, and OSError if a file
+    cannot be read.
 
     Raises:
-      ValueError: the split is unknown or has no clips.
+      ValueError: the split is not `train`, `validation` or `test`, or has no clips.
     """
     if split not in SPLITS:
         raise ValueError(f"split={split!r}: expected one of {', '.join(SPLITS)}")
@@ -96,7 +103,8 @@ def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Para
             else ""
         )
         raise ValueError(
-            f"{experiment.dataset.path}: protocol {experiment.protocol}: {split} is empty{reason}"
+            f"{experiment.dataset.path}: protocol {experiment.protocol}: {split} is empty{reason};"
+            " choose another split or fold"
         )
     mesh = make_mesh(ALL_DEVICES_MESH_CONFIG)
     batch_size = math.lcm(experiment.config.train.eval_batch_size, mesh.shape["data"])
@@ -123,12 +131,15 @@ def score_with_changed_params(
       data_path: directory of the records, if they were moved after training; otherwise empty.
 
     Returns:
-      A pair of scores, before and after the change, with all modalities of the model and without intervals.
+      A pair of scores, before and after the change, with all modalities of the model: dicts of `ua`, `wa`,
+      `wf1` and `mf1` (fractions of 1), `recall` (one per class, None for a class without clips) and the
+      `confusion` matrix, without intervals.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
-      ValueError: there are no validation clips, none of them has a label, the checkpoint is damaged, or the
-        records differ from those of the training.
+      ValueError: there are no validation clips, none of them has a label, the checkpoint or the records are
+        damaged, or the records differ from those of the training.
+      OSError: a file cannot be read.
     """
     experiment, params, model_state, _ = load_trained_experiment(workdir, checkpoint_kind, data_path)
     predict_split, main_modality = (
@@ -148,12 +159,13 @@ def write_results(workdir: str, results: EvaluationResults, checkpoint_kind: str
       checkpoint_kind: `best` or `last`.
 
     Returns:
-      The path of the directory with these files.
+      The path of the directory with these files, `<workdir>/evaluation/<split>`.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
       ValueError: the checkpoint's metadata or the records are damaged.
-      OSError: a file cannot be written.
+      OSError: a file cannot be read or written.
+      KeyError: the metadata or `results` lack a field.
     """
     directory = os.path.join(workdir, "evaluation", results["split"])
     card = cards.make_checkpoint_card(store.read_metadata(workdir, checkpoint_kind), results)
@@ -166,13 +178,23 @@ def write_results(workdir: str, results: EvaluationResults, checkpoint_kind: str
 def make_evaluation_results(
     experiment: Experiment, metadata: CheckpointMetadata, split: str, predictions: dict[str, Predictions]
 ) -> EvaluationResults:
-    """Returns the contents of results.json: names and settings of the run, scores by modality, predictions.
+    """Returns the contents of results.json: facts about the run, scores by modality and speaker, predictions.
 
-    The scores are in `modalities` and `per_speaker`. The predictions are those of the first modality in
-    `predictions`, as lists with one entry per clip: `clips`, `labels`, `speakers` and `probabilities`.
+    The scores are in `modalities` (a dict for each entry of `predictions`) and `per_speaker`. The predictions
+    are those of the first modality in `predictions`, as lists with one entry per clip: `clips` (clip_ids),
+    `labels` (-1 without a label), `speakers` (names) and `probabilities`. The other keys are `config`,
+    `corpus`, `dataset` (path), `date`, `protocol`, `fold`, `split`, `leaky`, `leaks`, `checkpoint_step`,
+    `temperature`, `classes` and `versions`.
+
+    Args:
+      experiment: the experiment of the run.
+      metadata: metadata of the checkpoint.
+      split: name of the split that was predicted.
+      predictions: predictions by modality, at least one.
 
     Raises:
       ValueError: no clip has a label.
+      KeyError: `metadata` lack a field.
     """
     main_predictions = next(iter(predictions.values()))
     return {
@@ -202,10 +224,11 @@ def make_evaluation_results(
 
 
 def evaluated_modalities(fusion: str) -> tuple[str, ...]:
-    """Returns the names of the inputs with which a fusion is scored.
+    """Returns the names of the inputs with which a fusion is scored, the main one first.
 
-    These are the one modality of the fusion, or `both` followed by `audio` and `video`. Raises KeyError if
-    there is no such fusion.
+    They are `("both", "audio", "video")`, or the only modality of the fusion, such as `("audio",)`. Raises
+    KeyError if there is no such fusion, and ValueError if an installed package provides it, but it can't be
+    imported.
     """
     fusion_modalities = FUSIONS[fusion].modalities
     return fusion_modalities if len(fusion_modalities) == 1 else ("both", *fusion_modalities)
@@ -222,11 +245,13 @@ def load_trained_experiment(
       data_path: directory of the records, if they were moved; otherwise empty.
 
     Returns:
-      The experiment, the parameters, the model state and the metadata of the checkpoint.
+      A tuple: the experiment (config, records, clips of each split, model), the parameters and the model
+      state (nested dicts of arrays), and the metadata of the checkpoint (a dict).
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
       ValueError: the checkpoint or the records are damaged, or the records differ from those of the training.
+      OSError: a file cannot be read.
     """
     _, params, model_state, metadata = load_trained_model(
         workdir, checkpoint_kind, replicated(make_mesh(ALL_DEVICES_MESH_CONFIG))
@@ -242,6 +267,8 @@ def load_trained_experiment(
 def result_marks(results: EvaluationResults) -> list[str]:
     """Returns the warnings to show next to a result, one line each; an empty list if there are none.
 
-    They name the known leaks of the split, and say if the data are synthetic or composite.
+    They begin with `LEAKY:` for each known leak of the split, `SYNTHETIC:` for drawn or synthesised data, and
+    `COMPOSITE:` for audio and faces of different people. Raises KeyError if `results` has no `corpus` or
+    `leaks`.
     """
     return corpus_marks(results["corpus"], results["leaks"])

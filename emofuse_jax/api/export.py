@@ -2,6 +2,7 @@
 
 from emofuse_jax.reporting.cards import collect_cards
 from emofuse_jax.serving.bundle import export
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 
 
 def export_bundle(
@@ -15,7 +16,14 @@ def export_bundle(
 ) -> float:
     """Writes the bundle of a checkpoint, with its model card and data card, to the directory `output`.
 
-    Takes the arguments of `serving.bundle.export.export_bundle`.
+    Args:
+      workdir: directory of a training run.
+      output: directory to write; an existing bundle is replaced.
+      checkpoint_kind: `best` or `last`.
+      encoders: None, or the frozen encoders that the model uses are copied into the bundle: the ONNX file by
+        kind (`audio`, `face` or `detector`), for a missing kind the file that prepared the records.
+      quantize: `bf16` or `int8` stores the weights in fewer bits; empty: float32.
+      onnx: True adds model.onnx, the same computation for onnxruntime.
 
     Returns:
       The largest difference between the probabilities and logits of the bundle and those of the checkpoint.
@@ -24,8 +32,8 @@ def export_bundle(
       FileNotFoundError: the checkpoint does not exist.
       ValueError: the checkpoint, a card or results.json is damaged; an encoder file is missing or is not the
         one that prepared the records; `output` exists and is neither a bundle nor an empty directory; the
-        ONNX converter is missing or does not support an operation; or the difference is more than 1e-5
-        (ONNX: 1e-4).
+        ONNX converter is missing or does not support an operation; or the difference is more than 1e-5 (ONNX:
+        1e-4).
       OSError: a file cannot be read or written.
     """
     return export.export_bundle(
@@ -35,5 +43,20 @@ def export_bundle(
         encoders=encoders,
         quantize=quantize,
         onnx=onnx,
-        make_cards=collect_cards,
+        make_cards=_collect_cards,
     )
+
+
+def _collect_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
+    """Returns the model card and, if there is one in `workdir`, the data card, as Markdown by file name.
+
+    Raises ValueError if results.json, the metadata of the checkpoint or the data card is damaged, and OSError
+    if a file cannot be read.
+    """
+    try:
+        return collect_cards(workdir, metadata)
+    except KeyError as error:
+        raise ValueError(
+            f"{workdir}: field {error} is missing in the checkpoint or in evaluation/test/results.json; run"
+            " emofuse evaluate again"
+        ) from error

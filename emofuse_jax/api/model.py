@@ -27,13 +27,18 @@ class CompiledModel:
 
     @property
     def spec(self) -> InputSpec:
-        """Shape of one clip."""
+        """Shape of one clip.
+
+        It has the numbers of audio steps `t`, frequency bins `f`, video frames `s` and `classes`, height `h`
+        and width `w` of a face in pixels, and `feature_steps`, `audio_features` and `face_features`, the
+        number of steps and the widths of the features of frozen encoders; 0 for what clips do not have.
+        """
         return self.network.spec
 
     def init(self, key: PRNGKey) -> tuple[Params, Params]:
-        """Returns new parameters, which are trained, and the model state (statistics of norms and inputs).
+        """Returns `(params, model_state)`: new parameters to train, and the statistics of norms and inputs.
 
-        Both are nested dicts of arrays; the values are drawn with the random key `key`.
+        Both are nested dicts of arrays; the parameters are drawn with the random key `key`.
         """
         return self._init(key)
 
@@ -46,7 +51,7 @@ class CompiledModel:
         train: bool = False,
         key: PRNGKey | None = None,
     ) -> tuple[Outputs, Params]:
-        """Returns the outputs of the network for a batch, and the new model state.
+        """Computes the outputs of the network for a batch.
 
         Args:
           params: parameters.
@@ -56,17 +61,23 @@ class CompiledModel:
           key: random key for dropout; needed if `train`.
 
         Returns:
-          A pair: the outputs, whose `logits` have the shape [batch, classes]; and the new model state.
+          A pair `(outputs, model_state)`. The outputs have `logits` [b c] for b clips and c classes,
+          `embedding` [b d], the input of the classifier, `audio_vector` and `video_vector` [b d], the pooled
+          vectors (None for a modality that the network does not read), and `aux`, a dict of other arrays such
+          as attention weights.
 
         Raises:
-          ValueError: `train` without a key, or arrays whose shapes do not fit `spec`.
+          ValueError: `train` without a key, arrays whose shapes do not fit `spec`, too few steps or a wrong
+            number of frames for an encoder, an invalid dropout rate or place in the config, or a registered
+            fusion that does not return a FusionOutput.
         """
         return self._apply(params, model_state, batch, train=train, key=key)
 
     def fake_batch(self, size: int, seed: int = 0) -> Batch:
         """Returns a valid random batch of `size` clips, some with padding and frames without a face.
 
-        The same `seed` gives the same batch.
+        It has every field of a Batch for clips of shape `spec`, as NumPy arrays. The same `seed` gives the
+        same batch. Raises ValueError if `size` is less than 1.
         """
         return self.network.fake_batch(size, seed)
 
@@ -85,16 +96,17 @@ def build_model(config: ConfigDict, records: Records | InputSpec | str | os.Path
     """Builds the network of a config for the clips of records.
 
     Args:
-      config: of `config`.
+      config: a config that `config` returned.
       records: records or their directory; or the shape of one clip.
 
     Returns:
-      The network without parameters; its functions are compiled on their first call.
+      The network without parameters; its functions `init` and `apply` are compiled on their first call.
 
     Raises:
       FileNotFoundError: there are no records at this path.
-      ValueError: the records are damaged, or the config and the records do not fit together; one line that
-        names the file or field.
+      ValueError: the records are damaged, a field of the config is invalid, or the config and the records do
+        not fit together; one line that names the file or field.
+      OSError: a file of the records cannot be read.
 
     Example:
       >>> import jax

@@ -32,13 +32,20 @@ def prepare(
         ValueError naming the first one, after all others are written.
 
     Returns:
-      The records in `output`.
+      The records in `output`, a mapping from clip_id to record.
 
     Raises:
-      FileNotFoundError: there is no such source.
-      ValueError: an unknown corpus or recipe, another value of `on_failure`, a clip failed and `on_failure`
-        is `raise`, the extra `prep` is not installed, `output` holds other records, or no clip can be used.
-      OSError: a file cannot be written.
+      FileNotFoundError: there is no such source, or a file of the corpus is missing.
+      ValueError: an unknown corpus or recipe, another value of `on_failure`, a table of the corpus is wrong,
+        a clip failed and `on_failure` is `raise`, the extra `prep` is not installed, `output` holds other
+        records or another process works in it, worker processes can't start, no clip can be used, or the
+        written files have a problem.
+      OSError: a file cannot be read or written.
+      RuntimeError: a written shard is damaged.
+      ModuleNotFoundError: a package is missing whose version is stored, such as opencv-python-headless, or
+        openpyxl, if the sheet of BAUM-1s is an .xlsx file.
+      zipfile.BadZipFile: this sheet is damaged.
+      KeyError: a stored file of an interrupted preparation is damaged.
 
     Example:
       >>> records = ef.prepare("clips.csv", "media_records", workers=1)
@@ -62,8 +69,14 @@ def prepare(
             clips, RECIPES[recipe], os.fspath(output), workers=workers, progress=progress
         )
     if summary.problems:
-        raise ValueError(f"{summary.output}: {summary.problems[0]}")
+        raise ValueError(
+            f"{summary.output}: damaged records: {summary.problems[0]}; remove this directory and"
+            " prepare the clips again"
+        )
     if summary.failed and on_failure == "raise":
         path, reason = summary.failed[0]
-        raise ValueError(f"{path}: {reason} ({len(summary.failed)} clips failed)")
+        raise ValueError(
+            f"{path}: the clip cannot be used: {reason} ({len(summary.failed)} clips failed); remove"
+            " it, or pass on_failure='skip'"
+        )
     return open_records(output)

@@ -1,5 +1,6 @@
 """A directory of records, ready for training."""
 
+import csv
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from emofuse_jax.data.records import ARRAYS_RECIPE, Record
 from emofuse_jax.training.experiment import make_input_spec
 from emofuse_jax.types import InputSpec
 from emofuse_jax.utils.config_dict import ConfigDict
+from emofuse_jax.utils.errors import format_error
 from emofuse_jax.utils.optional import require_package
 
 if TYPE_CHECKING:
@@ -28,13 +30,14 @@ class Records(Mapping[str, Record]):
 
         Raises:
           FileNotFoundError: the directory holds no records.
+          OSError: prep.json or manifest.csv cannot be read.
           ValueError: a file of the directory is damaged or was written by another version.
         """
         self.dataset: Dataset = open_dataset(os.path.abspath(path))
 
     @property
     def path(self) -> str:
-        """The directory."""
+        """Absolute path of the directory."""
         return self.dataset.path
 
     @property
@@ -49,17 +52,21 @@ class Records(Mapping[str, Record]):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the labels."""
+        """Class names in the order of the labels: label 0 is the first one."""
         return self.dataset.classes
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """Names of the speakers."""
+        """Sorted names of the speakers."""
         return self.dataset.speakers
 
     @property
     def folds(self) -> dict[str, list[int]]:
-        """Numbers of the folds of each evaluation protocol, by its name; empty if there are no splits."""
+        """Numbers of the folds of each evaluation protocol, by its name; empty if there are no splits.
+
+        The numbers are sorted. Raises ValueError if a file `fold_<i>.json` has no number as `<i>`, and
+        OSError if a folder cannot be read.
+        """
         splits = os.path.join(self.path, "splits")
         names = sorted(os.listdir(splits)) if os.path.isdir(splits) else []
         names = [name for name in names if os.path.isdir(os.path.join(splits, name))]
@@ -68,23 +75,36 @@ class Records(Mapping[str, Record]):
     def spec(self, config: ConfigDict) -> InputSpec:
         """Returns the shape of one clip as a model of `config` reads it.
 
-        The shape consists of the numbers of audio steps, frequency bins, video frames, pixels and classes.
+        The shape has the numbers of audio steps `t`, frequency bins `f`, video frames `s` and `classes`,
+        height `h` and width `w` of a face in pixels, and `feature_steps`, `audio_features` and
+        `face_features`, the number of steps and the widths of the features of frozen encoders; 0 for what the
+        records do not have.
+
+        Raises ValueError if the records have audio features, but prep.json has no settings of their encoder.
         """
         return make_input_spec(config, self.dataset)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Returns a table with one row per clip: clip_id, speaker, label, status and more (docs/formats.md).
+        """Returns a table with one row per clip of manifest.csv, including clips without a record.
 
-        `label` is the name of the class, or None if the clip has no label.
+        The columns are clip_id, path, speaker, label, status, reason, shard, row, index, sha256, take, start
+        and end (docs/formats.md). `label` is the name of the class, or None if the clip has no label; all
+        other columns are text.
 
         Raises:
           ValueError: pandas is not installed, or manifest.csv is damaged.
           OSError: manifest.csv cannot be read.
         """
         pandas = require_package("pandas", "tables", "Records.to_pandas")
-        table = pandas.DataFrame(record_files.read_manifest(self.path))
         names = dict(enumerate(self.classes))
-        table["label"] = [names.get(int(label)) for label in table["label"]]
+        try:
+            table = pandas.DataFrame(record_files.read_manifest(self.path))
+            table["label"] = [names.get(int(label)) for label in table["label"]]
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(
+                f"{self.path}/manifest.csv: damaged, expected a table with an integer in column label:"
+                f" {format_error(error)}; prepare the clips again"
+            ) from error
         return table
 
     def __getitem__(self, clip_id: str) -> Record:
@@ -108,10 +128,11 @@ def open_records(path: str | os.PathLike[str]) -> Records:
       path: a directory that `prepare` or `write_records` wrote.
 
     Returns:
-      The records by clip_id.
+      The records by clip_id; `records["clip"]` reads one of them.
 
     Raises:
       FileNotFoundError: the directory holds no records.
+      OSError: prep.json or manifest.csv cannot be read.
       ValueError: a file of the directory is damaged or was written by another version.
 
     Example:
@@ -133,7 +154,8 @@ def with_records(config: ConfigDict, records: Records | str | os.PathLike[str]) 
 
     Raises:
       FileNotFoundError: the directory holds no records.
-      ValueError: a file of the directory is damaged or was written by another version.
+      OSError: prep.json cannot be read.
+      ValueError: prep.json is damaged or was written by another version.
     """
     path = records.path if isinstance(records, Records) else os.path.abspath(records)
     config = config.copy_and_resolve_references()

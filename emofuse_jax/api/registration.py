@@ -18,8 +18,11 @@ def register_fusion(name: str, fusion: FusionClass, *, replace: bool = False) ->
 
     Args:
       name: an identifier.
-      fusion: a class as emofuse_jax/models/registry.py describes.
-      replace: replaces a fusion that was registered before, so that a notebook cell can run twice.
+      fusion: a class, usually a flax.nnx.Module, with the attributes `modalities` ("audio" and/or "video" in
+        a tuple), `takes` ("vectors" or "sequences", what it is called with) and `defaults` (the fields of its
+        config), and optionally `small` (the fields that the small form changes) and others that
+        emofuse_jax/models/registry.py lists. It is built and called as in the example.
+      replace: True replaces any fusion of this name, so that a notebook cell can run twice.
 
     Raises:
       ValueError: the name is taken or not an identifier, `fusion` is not a class, or an attribute of the
@@ -65,9 +68,11 @@ def register_encoder(
 
     Args:
       name: an identifier.
-      encoder: a class as emofuse_jax/models/registry.py describes.
+      encoder: a class with the attribute `defaults` (the fields of its config), built with `(config, spec,
+        dtype, rngs)` and called with `(batch, train)`; it returns an EncoderOutput. Optional attributes, such
+        as `small` and `reads`, are listed in emofuse_jax/models/registry.py.
       modality: the modality that it encodes.
-      replace: replaces an encoder that was registered before.
+      replace: True replaces any encoder of this name.
 
     Raises:
       ValueError: the name is taken or not an identifier, `encoder` is not a class, an attribute of the class
@@ -93,7 +98,7 @@ def register_objective(name: str, objective: losses.Objective, *, replace: bool 
       name: an identifier.
       objective: a function of `(outputs, batch, config.loss)` that returns the sum over the clips of a batch
         and the weight that it is divided by, both scalars. Rows with `batch.weight` 0 are padding.
-      replace: replaces an objective that was registered before.
+      replace: True replaces any objective of this name.
 
     Raises:
       ValueError: the name is taken or not an identifier, or the objective is not callable.
@@ -116,8 +121,9 @@ def register_corpus(name: str, reader: Callable[[str], Corpus], *, replace: bool
 
     Args:
       name: an identifier.
-      reader: a function from the path of the source to its `Corpus`; docs/corpora.md describes the fields.
-      replace: replaces a corpus that was registered before.
+      reader: a function from the path of the source to its `Corpus`: name, classes, clips, sex of the
+        speakers and notes (docs/corpora.md).
+      replace: True replaces any corpus of this name.
 
     Raises:
       ValueError: the name is taken or not an identifier, or the reader is not callable.

@@ -30,9 +30,15 @@ class Scores:
 
     @classmethod
     def from_dict(cls, scores: ScoreFields, classes: Sequence[str]) -> "Scores":
-        """Returns the scores of a result file; the class names are not part of `scores`.
+        """Returns the scores of a result file: `ua`, `wa`, `wf1`, their intervals, `classes` and `confusion`.
 
-        Raises KeyError if `confusion` or an interval is missing.
+        Args:
+          scores: a dict with these fields except `classes`, as fractions of 1; others are ignored.
+          classes: names of the classes, which the result file stores elsewhere.
+
+        Raises:
+          KeyError: one of the fields is missing.
+          ValueError: an interval does not have two numbers.
         """
         return cls(
             ua=float(scores["ua"]),
@@ -84,7 +90,17 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, fields: ComparisonFields, text: str) -> "Comparison":
-        """Returns the comparison with the fields that `significance.compare` returned and a sentence."""
+        """Returns the comparison with all values of `fields` and the sentence `text`.
+
+        Args:
+          fields: a dict with the keys `measure`, `a`, `b`, `difference`, `interval`, `p`, `effect`,
+            `speakers` and `verdict`, which `significance.compare` returned.
+          text: the comparison as a sentence.
+
+        Raises:
+          KeyError: a key is missing.
+          ValueError: the interval does not have two numbers.
+        """
         return cls(
             fields["measure"],
             fields["a"],

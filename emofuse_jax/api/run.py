@@ -43,25 +43,34 @@ class Run:
     def scores(self, split: Split = "test") -> Scores:
         """Scores the best checkpoint on a split of its fold, with all modalities.
 
-        The split is `train`, `validation` or `test`. Writes the same files as `evaluate`.
+        The split is `train`, `validation` or `test`. Writes the same files as `evaluate` to
+        `<workdir>/evaluation/<split>`.
 
         Returns:
-          The accuracies and the F1 score with their intervals, and the confusion matrix.
+          The scores: `ua`, `wa` and `wf1` (fractions of 1), their 95 % intervals `(low, high)` such as
+          `ua_interval`, the names of the `classes`, and the `confusion` matrix (number of clips by true and
+          by predicted class).
 
         Raises:
           FileNotFoundError: there is no checkpoint, or the records are gone.
-          ValueError: the split is unknown or empty, the checkpoint or the records are damaged, or the model
-          was trained on a test speaker.
+          ValueError: the split is unknown, empty or has no labelled clips, the checkpoint, metrics.jsonl or
+            the records are damaged, the records differ from those of the training, or the model was trained
+            on a test speaker.
+          OSError: a file cannot be read or written.
         """
         return next(iter(evaluate(self, split=split).scores.values()))
 
     def report(self, split: Split = "test") -> str:
         """Writes the HTML page about the scores on a split, and returns its path.
 
+        The split is `train`, `validation` or `test`. The path is `<workdir>/evaluation/<split>/report.html`.
+
         Raises:
           FileNotFoundError: there is no checkpoint, or the records are gone.
-          ValueError: matplotlib is not installed, the split is unknown or empty, the checkpoint or the
-          records are damaged, or the model was trained on a test speaker.
+          ValueError: matplotlib is not installed, the split is unknown, empty or has no labelled clips, the
+            checkpoint, metrics.jsonl or the records are damaged, the records differ from those of the
+            training, or the model was trained on a test speaker.
+          OSError: a file cannot be read or written.
         """
         require_package("matplotlib", "report", "the report")
         return os.path.join(evaluate(self, split=split).directory, REPORT_FILE)
@@ -76,6 +85,7 @@ class Run:
           FileNotFoundError: `workdir` holds no checkpoint.
           ValueError: `output` exists and is neither a bundle nor an empty directory, the checkpoint is
             damaged, or the bundle's predictions differ from those of the checkpoint by more than 1e-5.
+          OSError: a file cannot be read or written.
         """
         return export(self, output)
 
@@ -91,19 +101,22 @@ def train(
     One line shows the progress.
 
     Args:
-      config: of `config`; `config.data.fold` and `config.data.protocol` choose the fold.
+      config: a config that `config` returned; `config.data.fold` and `config.data.protocol` choose the fold.
       records: records or their directory.
       workdir: directory for checkpoints and metrics; it is created.
 
     Returns:
-      The run in `workdir`, with which the model can be scored and exported.
+      The run in `workdir`; its methods `scores`, `report` and `export` score and export the model.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      FileNotFoundError: the records, the protocol or the fold does not exist.
-      ValueError: config and records do not fit together, another process trains in `workdir`, `workdir` holds
-        a run of another config, a device runs out of memory, or the loss is NaN or infinite.
-      OSError: a file cannot be written.
+      FileNotFoundError: the records, the protocol, the fold or the checkpoint in `config.init` does not
+        exist.
+      ValueError: config and records do not fit together, the fold has fewer training clips than a batch, a
+        file of the records is damaged, another process trains in `workdir`, `workdir` holds a run of another
+        config, a device runs out of memory, or the loss is NaN or infinite.
+      OSError: a file cannot be read or written.
+      jax.errors.JaxRuntimeError: another process of the run is lost.
 
     Example:
       >>> config = ef.config("concat", form="small_features", train={"epochs": 2}, data={"batch_size": 8})
@@ -126,12 +139,15 @@ def evaluate(run: Run | str | os.PathLike[str], *, split: Split = "test") -> Eva
       split: `train`, `validation` or `test`.
 
     Returns:
-      The scores by modality, and the directory of the files, `evaluation/<split>` of the run.
+      `scores`, a dict of the scores by modality (`both`, `audio` and `video`, or the only one of the model),
+      and `directory`, the absolute path of the written files, `<workdir>/evaluation/<split>`.
 
     Raises:
       FileNotFoundError: the directory holds no checkpoint, or the records are gone.
-      ValueError: the split is unknown or empty, the checkpoint or the records are damaged, or the model was
-      trained on a test speaker.
+      ValueError: the split is unknown, empty or has no labelled clips, the checkpoint, metrics.jsonl or the
+        records are damaged, the records differ from those of the training, or the model was trained on a test
+        speaker.
+      OSError: a file cannot be read or written.
 
     Example:
       >>> evaluation = ef.evaluate("run", split="validation")
@@ -157,12 +173,15 @@ def write_evaluation(
       checkpoint_kind: `best` or `last`.
 
     Returns:
-      The directory of these files, `evaluation/<split>` of the workdir.
+      The directory of these files, `<workdir>/evaluation/<split>`.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
-      ValueError: the checkpoint's metadata, the records or metrics.jsonl are damaged.
-      OSError: a file cannot be written.
+      ValueError: the checkpoint's metadata, the records or metrics.jsonl are damaged, or the lengths of lists
+        in `results` or `examples` do not fit together.
+      OSError: a file cannot be read or written.
+      KeyError: the metadata or `results` lack a field.
+      IndexError: a label in `results` is not the index of a class.
     """
     directory = evaluation.write_results(workdir, results, checkpoint_kind)
     if not page.can_draw_figures(REPORT_FILE):
@@ -192,6 +211,7 @@ def export(run: Run | str | os.PathLike[str], output: str | os.PathLike[str]) ->
       FileNotFoundError: the directory holds no checkpoint.
       ValueError: `output` exists and is neither a bundle nor an empty directory, the checkpoint is damaged,
         or the bundle's predictions differ from those of the checkpoint by more than 1e-5.
+      OSError: a file cannot be read or written.
 
     Example:
       >>> import os

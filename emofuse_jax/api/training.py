@@ -13,14 +13,18 @@ def train(experiment: Experiment, workdir: str) -> EarlyStoppingTracker:
     """Trains one model, and writes checkpoints, metrics.jsonl and a data card to `workdir`.
 
     Returns:
-      The tracker of the best epoch, for example `best_step` and `best_ua` (validation score).
+      The tracker of the best epoch: `best_ua` (validation score, a fraction; None if no clips are held out),
+      `best_step`, `since_best` (epochs since then) and `temperature`.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: another process trains in `workdir`, its checkpoint belongs to another config or other data,
-        a batch size does not fit the devices, a device runs out of memory, or the loss or a parameter is NaN
-        or infinite.
+      ValueError: another process trains in `workdir`, its checkpoint is damaged or belongs to another config
+        or other data, a config field is invalid, there are fewer training clips than a batch, a batch size
+        does not fit the devices, a record is damaged, a device runs out of memory, or the loss or a parameter
+        is NaN or infinite.
+      FileNotFoundError: the workdir in `config.init` has no checkpoint.
       OSError: a file cannot be read or written.
+      jax.errors.JaxRuntimeError: another process of the run is lost.
     """
     return train_model(experiment, workdir, describe_data=write_data_card)
 
@@ -28,18 +32,27 @@ def train(experiment: Experiment, workdir: str) -> EarlyStoppingTracker:
 def crossval(config: ConfigDict, workdir: str, *, seeds: int, folds: list[int] | None = None) -> CrossvalFile:
     """Cross-validates, and writes the checkpoints and a data card of every fold and seed below `workdir`.
 
-    Takes the arguments of `training.crossval.crossval.crossval`.
+    Args:
+      config: config of the experiment; `data.fold` and `mesh` are not used.
+      workdir: output directory; resumed if it contains the same cross-validation.
+      seeds: number of seeds per fold: `config.seed` and those that follow; at least 1.
+      folds: numbers of the folds, at least one; None: all folds of the protocol.
 
     Returns:
-      The contents of results.json: `runs` with the predictions and scores of each fold and seed, `pooled`
-      scores, and the names of protocol, corpus and classes. The file itself is not written here.
+      The contents of results.json: `runs` with the predictions and scores of each fold and seed, the scores
+      `pooled`, `mean` and `sd` (over the runs) and, with several seeds, `ensemble`, and facts about the run:
+      `protocol`, `config`, `corpus`, `dataset`, `date`, `classes`, `modalities`, `leaky`, `leaks` and
+      `versions`. The file itself is not written here.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: a config field does not fit cross-validation, a fold has no test clips or shares a speaker
-        between training and test, `workdir` contains another cross-validation or is used by another process,
-        a model does not fit into the memory of a device, or its loss is NaN or infinite.
-      FileNotFoundError: the dataset, the protocol or a fold does not exist.
+      ValueError: a config field is invalid or does not fit cross-validation, a file of the records is
+        damaged, a fold has no test clips, fewer training clips than a batch, or shares a speaker between
+        training and test, `workdir` contains another cross-validation or is used by another process, a model
+        does not fit into the memory of a device, or its loss is NaN or infinite.
+      FileNotFoundError: the dataset, the protocol, a fold or the checkpoint in `config.init` does not exist.
       OSError: a file cannot be read or written.
+      StopIteration: `seeds` is 0 or `folds` is empty.
+      jax.errors.JaxRuntimeError: another process of the run is lost.
     """
     return replicas.crossval(config, workdir, seeds=seeds, folds=folds, describe_data=write_data_card)

@@ -38,11 +38,16 @@ def write_records(
       feature_hop_ms: milliseconds between two vectors of `audio_features`.
 
     Returns:
-      The records in `path`.
+      The records in `path`, a mapping from clip_id to record.
 
     Raises:
-      ValueError: a clip or an argument can't be used; one line that names the clip or argument.
+      ValueError: there are no clips, a clip_id occurs twice, an array has a wrong shape, dtype or value, a
+        label is not in `classes`, a clip has neither audio nor a face, `classes` does not have two different
+        names, a hop is not a number above 0, or a fold is empty or names an unknown speaker. One line that
+        names the clip or argument.
       FileExistsError: `path` exists and is not empty.
+      OSError: a file cannot be written, or `path` is a file.
+      RuntimeError: a shard is damaged after it was written.
 
     Example:
       >>> import numpy as np
@@ -84,14 +89,19 @@ def write_records(
 
 def _check_arguments(classes: Sequence[str], hops: Mapping[str, float]) -> None:
     if isinstance(classes, str) or len(set(classes)) != len(classes) or len(classes) < 2:
-        raise ValueError(f"classes={classes!r}: expected at least two different names")
+        raise ValueError(f"classes={classes!r}: expected at least two different names in a list")
     for argument, hop in hops.items():
         if not 0 < hop < float("inf"):
-            raise ValueError(f"{argument}={hop!r}: expected milliseconds, more than 0")
+            raise ValueError(f"{argument}={hop!r}: expected milliseconds, a finite number above 0")
 
 
 def _array_settings(shape: ClipShape, hop_ms: float, feature_hop_ms: float) -> PrepSettingsDict:
-    """Returns the settings for prep.json as nested dicts: those of a preparation with the recipe `arrays`."""
+    """Returns the settings for prep.json as nested dicts: those of a preparation with the recipe `arrays`.
+
+    The keys are `recipe`, `audio`, `face` and `features`. `hop_ms` and `feature_hop_ms` are the milliseconds
+    between two steps of a spectrogram and between two vectors of audio features; `shape` has the sizes of the
+    clips.
+    """
     from data_prep.onnx_models.encoder_settings import EncoderSettings, FeatureSettings
     from data_prep.onnx_models.layouts import AudioLayout, FaceLayout
     from data_prep.settings import AudioSettings, FaceSettings, PrepSettings

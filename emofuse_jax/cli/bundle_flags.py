@@ -26,10 +26,13 @@ FACE_DETECTOR = flags.DEFINE_string(
 
 
 def load_bundle(path: str) -> "Bundle":
-    """Returns the bundle in the directory `path`, opened as the flags say.
+    """Returns the bundle in the directory `path`, with the engine and the ONNX files that the flags name.
 
     Raises:
-      ValueError: the bundle cannot be used, or an encoder file is missing or another one.
+      ValueError: the directory is not a complete, unmodified bundle, the engine in --engine is not available,
+        an ONNX file that the model needs is missing or is not the one that it was trained with, or
+        onnxruntime is needed but not installed.
+      OSError: bundle.json cannot be read.
     """
     from emofuse_jax.serving import load
     from emofuse_jax.serving.media.prepare_window import check_encoders

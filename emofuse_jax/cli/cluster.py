@@ -62,9 +62,13 @@ def main(argv: Sequence[str]) -> int | None:
 
     Raises:
       ValueError: a flag is missing or invalid, or the start command is not installed.
+      OSError: the template cannot be read, or the filled-in template cannot be written or started.
     """
     if argv[1:] or not (KIND.value and JOB.value):
-        raise ValueError("usage: emofuse cluster --kind=KIND --job='train ...'; see emofuse cluster --help")
+        raise ValueError(
+            "expected --kind and --job and no other words; usage: emofuse cluster --kind=KIND"
+            " --job='train ...'; see emofuse cluster --help"
+        )
     text = render_template(KIND.value, template_values())
     _, start_command = CLUSTER_KINDS[KIND.value]
     if DRY_RUN.value:
@@ -77,14 +81,17 @@ def main(argv: Sequence[str]) -> int | None:
         return subprocess.run([*start_command, file.name], check=False).returncode
     except FileNotFoundError:
         raise ValueError(
-            f"{start_command[0]}: command not found; the filled-in template is {file.name}"
+            f"{start_command[0]}: command not found; the filled-in template is {file.name}; start it"
+            " where the command is installed"
         ) from None
 
 
 def template_values() -> dict[str, object]:
     """Returns the value of each template field by name, taken from the flags.
 
-    Raises ValueError if --job or --name is invalid.
+    The names are `name`, `command`, `hosts`, `devices`, `cores`, `hours`, `restarts`, `image`, `accelerator`,
+    `topology`, `slice` and `zone`; `command` is the job with `emofuse` before it. Raises ValueError if --job
+    does not begin with train or crossval, has no --workdir or an open quote, or if --name is invalid.
     """
     job_arguments = shlex.split(JOB.value)
     if not job_arguments or job_arguments[0] not in SUPPORTED_VERBS:
@@ -94,7 +101,9 @@ def template_values() -> dict[str, object]:
     if not any(argument.startswith("--workdir=") for argument in job_arguments):
         raise ValueError(f"--job={JOB.value!r}: expected --workdir=DIR with a directory that all hosts share")
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,40}[a-z0-9])?", NAME.value):
-        raise ValueError(f"--name={NAME.value}: expected up to 42 lower-case letters, digits and hyphens")
+        raise ValueError(
+            f"--name={NAME.value}: expected a letter and up to 41 more lower-case letters, digits and hyphens"
+        )
     return {
         "name": NAME.value,
         "command": shlex.join(["emofuse", *job_arguments]),
@@ -115,12 +124,13 @@ def render_template(kind: str, values: dict[str, object]) -> str:
     """Returns the text of the filled-in template of a kind of cluster.
 
     Args:
-      kind: a key of CLUSTER_KINDS.
-      values: result of `template_values`.
+      kind: `slurm`, `jobset` or `tpu_pod`.
+      values: value of each template field by name, as `template_values` returns them.
 
     Raises:
       ValueError: a flag that the template needs is empty; the message names the flag.
-      KeyError: an unknown kind.
+      KeyError: an unknown kind, or `values` lacks a field of the template.
+      OSError: the template cannot be read.
     """
     name, _ = CLUSTER_KINDS[kind]
     template = AtSignTemplate(
@@ -128,7 +138,7 @@ def render_template(kind: str, values: dict[str, object]) -> str:
     )
     for field in template.get_identifiers():
         if values.get(field) == "":
-            raise ValueError(f"--kind={kind} needs --{field}")
+            raise ValueError(f"--kind={kind} needs --{field}, which is empty")
     substitutions = {
         k: _to_yaml_list(v) if k == "command" and kind == "jobset" else v for k, v in values.items()
     }
@@ -144,5 +154,8 @@ class AtSignTemplate(string.Template):
 
 
 def _to_yaml_list(command: object) -> str:
-    """Returns the words of a command as a YAML list in flow style, which is also JSON."""
+    """Returns the words of a command as the text of a YAML list, such as `["emofuse", "train"]`.
+
+    Raises ValueError if a quote in the command is not closed.
+    """
     return json.dumps(shlex.split(str(command)))

@@ -28,11 +28,18 @@ def main(argv: Sequence[str]) -> None:
     """Compares two results.json files and prints the comparison; with --output, also writes it as JSON.
 
     Raises:
-      ValueError: there are not two arguments, or the results are damaged or on different clips.
+      ValueError: there are not two arguments, a file is not a result of a cross-validation, the results have
+        other test clips, classes or protocols, or no clip has a label.
       OSError: a file cannot be read or written.
+      KeyError: a file is damaged: one of its `runs` lacks a field.
+      IndexError: a file is damaged: the lists of a run differ in length, or a label is not the index of a
+        class.
     """
     if len(argv) != 3:
-        raise ValueError("usage: emofuse compare A/results.json B/results.json; see emofuse compare --help")
+        raise ValueError(
+            "expected two files; usage: emofuse compare A/results.json B/results.json; see emofuse compare"
+            " --help"
+        )
     from emofuse_jax.scoring.pooled_scores import read_crossval_results
     from emofuse_jax.scoring.result_marks import corpus_marks
     from emofuse_jax.scoring.result_types import Metric

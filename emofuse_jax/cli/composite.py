@@ -37,9 +37,12 @@ def main(argv: Sequence[str]) -> None:
     """Pairs the corpora, writes the clips, composite.csv and composite.json, and prints what was left out.
 
     Raises:
-      ValueError: a flag is missing, the extra `prep` is not installed, a corpus is unknown or wrong, or the
-        corpora have too few classes or persons in common.
-      OSError: a corpus does not exist, or a file cannot be written.
+      ValueError: a flag is missing, the extra `prep` is not installed, a corpus or a class map is unknown, a
+        table of a corpus is wrong, or the corpora have fewer than two classes or three pairs of speakers in
+        common.
+      OSError: a corpus does not exist, or a file cannot be read or written.
+      ModuleNotFoundError: the sheet of BAUM-1s is an .xlsx file, but openpyxl is not installed.
+      zipfile.BadZipFile: this sheet is damaged.
     """
     required_flags = [OUTPUT, *(flag for side_flags in FLAGS_BY_SIDE.values() for flag in side_flags[:2])]
     required_values = [flag.value for flag in required_flags if flag.value]

@@ -38,9 +38,15 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: a flag is missing or invalid, or the cross-validation fails, for example because another
-        process works in --workdir.
-      OSError: the records or a fold do not exist, or a file cannot be read or written.
+      ValueError: a flag or config field is missing or invalid, the other processes of the run cannot be
+        reached, a file of the records is damaged, a fold has no test clips, fewer training clips than a
+        batch, or shares a speaker between training and test, --workdir contains another cross-validation or
+        is used by another process, a model does not fit into the memory of a device, or the loss is NaN or
+        infinite.
+      OSError: the records, a fold or the checkpoint in config.init do not exist, or a file cannot be read or
+        written.
+      RuntimeError: JAX already uses the devices of this process.
+      jax.errors.JaxRuntimeError: another process of the run is lost.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

@@ -28,9 +28,12 @@ def main(argv: Sequence[str]) -> None:
     """Runs the demo and writes all its files to --output.
 
     Raises:
+      Preempted: after SIGTERM during training, once the state is saved.
       ValueError: there is an argument that is no flag, the extra `prep` or `report` is not installed, a
-        number is out of range, or --output holds another demo.
-      OSError: a file cannot be written.
+        number is out of range, --output holds another demo or is used by another process, files in it are
+        damaged, or the loss is NaN or infinite.
+      OSError: a file cannot be read or written.
+      RuntimeError: a shard of the records is damaged.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

@@ -12,12 +12,14 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, f
 
 
 def initialize_distributed() -> None:
-    """Connects this process to the others as the flags say; does nothing in a run of one process.
+    """Connects this process to the others as the flags say.
 
-    Must run before the first use of a jax device.
+    Without flags, it uses the environment of Slurm or of a TPU slice on GKE, and does nothing in a run of one
+    process. Must run before the first use of a jax device.
 
     Raises:
-      ValueError: only some of the flags are set, or the connection fails.
+      ValueError: only some of the flags are set, the connection fails, a device was used before, or the
+        environment variable SLURM_STEP_NUM_TASKS is not a number.
     """
     from emofuse_jax.parallel import distributed
 

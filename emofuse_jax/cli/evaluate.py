@@ -23,11 +23,16 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
-      ValueError: --workdir is missing, the split is empty, the checkpoint or the records are damaged, or the
-        model was trained on a test speaker.
+      ValueError: --workdir is missing, the split is empty or has no labelled clips, the checkpoint,
+        metrics.jsonl or the records are damaged, the records differ from those of the training, or the model
+        was trained on a test speaker.
+      OSError: a file cannot be read or written.
     """
     if argv[1:] or not WORKDIR.value:
-        raise ValueError("usage: emofuse evaluate --workdir=DIR [--split=test]; see emofuse evaluate --help")
+        raise ValueError(
+            "expected --workdir and no words without a flag; usage: emofuse evaluate --workdir=DIR"
+            " [--split=test]; see emofuse evaluate --help"
+        )
     from emofuse_jax.api import evaluation
     from emofuse_jax.api.run import REPORT_FILE, write_evaluation
     from emofuse_jax.reporting import terminal

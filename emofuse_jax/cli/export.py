@@ -47,9 +47,11 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
       FileNotFoundError: there is no checkpoint.
-      ValueError: a flag is missing or invalid, or the export fails, for example because --output is not a
-        bundle or the outputs differ too much.
-      OSError: a file cannot be written.
+      ValueError: a flag is missing or has no effect, the checkpoint is damaged, --output exists and is
+        neither a bundle nor an empty directory, an encoder file is missing or is not the one that prepared
+        the records, the ONNX converter is missing or does not support an operation, or the outputs differ
+        from those of the checkpoint by more than 1e-5 (ONNX: 1e-4).
+      OSError: a file cannot be read or written.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")
@@ -79,13 +81,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def describe_quantization_cost(workdir: str) -> str:
-    """Returns one line with the validation accuracies before and after quantization.
+    """Returns one line with the validation `ua` and `wa` (fractions) before and after quantization.
 
-    If they cannot be measured, for example because the records are gone, the line says why; nothing is
-    raised.
+    If they cannot be measured, for example because the records are gone, the line says why.
 
     Args:
       workdir: directory of the training run.
+
+    Raises:
+      OSError: a file exists, but cannot be read.
     """
     from emofuse_jax.api.evaluation import score_with_changed_params
     from emofuse_jax.serving.bundle.quantization import simulate_quantization

@@ -26,9 +26,12 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
       FileNotFoundError: --encoder has no checkpoint, or its records are gone.
-      ValueError: a flag is missing, the fusion of the run does not take two pooled vectors, the run has no
-        validation clips, or --workdir contains another run.
-      OSError: a file cannot be written.
+      ValueError: a flag is missing, the checkpoint or the records are damaged, the records differ from those
+        of the training, the fusion of the run does not take one pooled vector of each of two modalities or
+        has statistics, the run has no validation clips, no clip of a split has a label and both modalities,
+        or --workdir contains a run or is used by another process.
+      OSError: a file cannot be read or written.
+      AttributeError: --config lacks a field of configs/gan.py.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

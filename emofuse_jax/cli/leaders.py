@@ -25,11 +25,13 @@ def main(argv: Sequence[str]) -> None:
     """Prints tables of all results below a folder, and writes them as an HTML page to --output.
 
     Raises:
-      ValueError: there is not one argument, or the folder has no results.
+      ValueError: there is not one argument, the folder has no results, a results.json is not UTF-8, or an
+        interval in it does not have two bounds.
       OSError: a file cannot be read or the page cannot be written.
+      KeyError: a result lacks one of its scores.
     """
     if len(argv) != 2:
-        raise ValueError("usage: emofuse leaders FOLDER; see emofuse leaders --help")
+        raise ValueError("expected one folder; usage: emofuse leaders FOLDER; see emofuse leaders --help")
     from emofuse_jax.reporting import leaderboard, terminal
     from emofuse_jax.scoring.result_types import Metric
 

@@ -36,10 +36,14 @@ VERBS = {
 
 
 def main() -> None:
-    """Runs the verb in `sys.argv`, or prints the verbs.
+    """Runs the verb in `sys.argv`, and ends the program; without a verb or with --help, prints the verbs.
 
-    Raises SystemExit: with a message on an unknown verb, with status 2 if another package hides `data_prep`,
-    and with the verb's exit status at its end.
+    With --help after the verb, prints the help of the verb and returns.
+
+    Raises:
+      SystemExit: with a message for an unknown verb, flag value or config (status 1), with 2 if another
+        package hides `data_prep`, and otherwise with the exit status of the verb.
+      Exception: an error of the verb that is not expected; with EMOFUSE_TRACEBACK=1 also the expected ones.
     """
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help", "help"):
@@ -55,7 +59,13 @@ def main() -> None:
 def run_verb(verb: str) -> None:
     """Runs a verb with the flags in `sys.argv`, for `emofuse <verb>` and `python launch/<verb>.py`.
 
-    Raises SystemExit with the verb's exit status, or with 2 if another package hides `data_prep`.
+    With --help, prints the help of the verb and returns.
+
+    Raises:
+      SystemExit: with a message for an invalid flag or config (status 1), with 2 if another package hides
+        `data_prep`, and otherwise with the exit status of the verb.
+      ModuleNotFoundError: there is no such verb.
+      Exception: an error of the verb that is not expected; with EMOFUSE_TRACEBACK=1 also the expected ones.
     """
     try:
         check_prep_package()  # before a verb imports data_prep
@@ -67,12 +77,18 @@ def run_verb(verb: str) -> None:
 def run(main_function: Callable[[Sequence[str]], int | None]) -> None:
     """Runs an absl main; user errors are reported in one line on stderr.
 
-    With --help, prints the help and returns. The environment variable `EMOFUSE_TRACEBACK=1` makes the
-    function raise errors with their traceback instead.
+    With --help, prints the help and returns.
+
+    Args:
+      main_function: the `main` of a module in cli/, a function of argv: the name of the program and the
+        arguments that are no flags. It returns the exit status; None means 0.
 
     Raises:
-      SystemExit: at the end of the program, with its status: 1 for invalid flags or configs, 2 for errors of
-        the verb, and otherwise the status that `run_with_error_messages` returns.
+      SystemExit: at the end of the program, with its status: that of `main_function`; 1 for invalid flags or
+        configs; 2 after a ValueError, an OSError or out of memory; 75 after a preemption or if another
+        process of the run was lost; 130 after an interrupt.
+      Exception: any other error; with the environment variable EMOFUSE_TRACEBACK=1 also those with status 2,
+        and those of invalid configs.
     """
     from absl import app
 
@@ -98,10 +114,11 @@ def run(main_function: Callable[[Sequence[str]], int | None]) -> None:
 
 
 def format_config_error(error: Exception) -> str:
-    """Returns one line about a config, field or value that absl or ml_collections rejected.
+    """Returns one line of at most 1000 characters about a config, field or value that was rejected.
 
     Args:
-      error: the error of absl or ml_collections.
+      error: the error of absl or ml_collections. If its text is only the name of a field, the line says that
+        the config has no such field.
     """
     message = str(error)
     if isinstance(error, (AttributeError, KeyError)) and message.startswith(("\"'", "'")):
@@ -112,7 +129,7 @@ def format_config_error(error: Exception) -> str:
 def command_line(verb: str) -> str:
     """Returns the command that started this process as `emofuse <verb> ...`, even for launch scripts.
 
-    Raises ValueError if `verb` does not occur in the command.
+    The arguments are quoted for a shell. Raises ValueError if `verb` does not occur in the command.
     """
     program_names = [
         os.path.basename(argument).removesuffix(".py").split(".")[-1] for argument in sys.orig_argv
@@ -121,7 +138,7 @@ def command_line(verb: str) -> str:
 
 
 def join_config_flag(arguments: Sequence[str]) -> list[str]:
-    """Returns a list of the arguments with `--config NAME` written as `--config=NAME`."""
+    """Returns a list of the arguments with the first `--config NAME` written as `--config=NAME`."""
     joined_arguments = list(arguments)
     if "--config" in joined_arguments[:-1]:
         index = joined_arguments.index("--config")
@@ -132,14 +149,17 @@ def join_config_flag(arguments: Sequence[str]) -> list[str]:
 def run_with_error_messages(
     main_function: Callable[[Sequence[str]], int | None], argv: Sequence[str]
 ) -> int | None:
-    """Runs `main_function(argv)` and returns the exit status; expected errors are printed in one line.
+    """Runs `main_function(argv)` and returns the exit status; prints expected errors in one line on stderr.
+
+    In a run of several processes, the process exits with the status after an error instead of returning.
 
     Returns:
       The result of the function, None or a status; 2 after an expected error (ValueError, OSError or out of
       memory), 75 after preemption or if another process of the run was lost, and 130 after an interrupt.
 
     Raises:
-      Exception: any other error; with the environment variable `EMOFUSE_TRACEBACK=1` also the expected ones.
+      Exception: any other error; with the environment variable `EMOFUSE_TRACEBACK=1` also those with status 2
+        and a lost process.
     """
     from absl import flags, logging
 
@@ -163,9 +183,7 @@ def run_with_error_messages(
                 f"{memory.oom_message(exception)}; set JAX_PLATFORMS=cpu to use the host's memory", 2
             )
         if isinstance(exception, preemption.Preempted):
-            print(
-                f"emofuse: stopped by SIGTERM; {exception}; run the same command to resume", file=sys.stderr
-            )
+            print(f"emofuse: {exception}", file=sys.stderr)
             return preemption.RESTART_EXIT_CODE
         if not preemption.is_lost_process_error(exception) or os.environ.get("EMOFUSE_TRACEBACK"):
             raise
@@ -180,7 +198,7 @@ def run_with_error_messages(
 
 
 def report_failure(message: str, status: int) -> int:
-    """Prints an error on stderr and returns `status`.
+    """Prints `emofuse: <message>` on stderr and returns `status`.
 
     A process of a multi-process run exits here with this status instead: an orderly exit would wait for the
     other processes, which wait for this one.
@@ -194,7 +212,8 @@ def report_failure(message: str, status: int) -> int:
 def help_text(module: str) -> str:
     """Returns the help of a verb: the docstring of its module, and its flags with their defaults.
 
-    Raises KeyError if `module` is not imported.
+    `module` is the name of the module, such as `emofuse_jax.cli.train`. Raises KeyError if it is not
+    imported.
     """
     from absl import flags
 
@@ -209,10 +228,11 @@ def resolve_shipped_config(config_flag: str) -> str:
     """Returns `--config=NAME` with the path of the shipped config; other arguments are returned unchanged.
 
     An existing file of that name takes precedence. `NAME.py` and `configs/NAME.py`, the paths in a clone,
-    also mean the shipped config.
+    also mean the shipped config. In `--config=NAME:ARGUMENT`, the argument is preserved.
 
     Raises:
-      SystemExit: there is neither a file nor a shipped config of that name.
+      SystemExit: there is neither a file nor a shipped config of that name; has a message, which means status
+        1.
     """
     if not config_flag.startswith("--config=") or os.path.isfile(config_flag[9:].split(":")[0]):
         return config_flag

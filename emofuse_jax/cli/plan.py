@@ -33,12 +33,20 @@ def main(argv: Sequence[str]) -> None:
     """Compiles the step for each slice and prints the plans; with --output, also writes them as JSON.
 
     Raises:
-      ValueError: --config is missing, the chip or slice is unknown, the config is invalid, the records do not
-        fit, or libtpu is not installed.
+      ValueError: --config is missing, the chip or slice is unknown, the config is invalid, the devices cannot
+        share the batch equally, the records are damaged or have another recipe than the config, or libtpu is
+        not installed.
       OSError: the records cannot be read, or the file cannot be written.
+      KeyError: the config has an unknown recipe.
+      AttributeError: --config lacks a field that training reads.
+      jax.errors.JaxRuntimeError: XLA cannot compile the step, for example because it needs more memory than a
+        chip has.
     """
     if argv[1:] or CONFIG.value is None:
-        raise ValueError("usage: emofuse plan --config=NAME [--topology=v5e:4x4]; see emofuse plan --help")
+        raise ValueError(
+            "expected --config and no words without a flag; usage: emofuse plan --config=NAME"
+            " [--topology=v5e:4x4]; see emofuse plan --help"
+        )
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the TPU chips are only described, not used
     from emofuse_jax.cli import plan_tables
     from emofuse_jax.planning.chips import SLICE_SHAPES, parse_topology

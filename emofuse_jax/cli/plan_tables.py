@@ -57,7 +57,10 @@ class PlanRow(TypedDict):
 def make_planned_input_spec(config: ml_collections.ConfigDict, data: str | None, classes: int) -> InputSpec:
     """Returns the shape of a clip in the records in `data`, or by the config's recipe if `data` is empty.
 
-    For the recipe `features`, the widths in FEATURE_WIDTHS and 50 audio vectors per second are assumed.
+    The shape has the numbers of audio steps `t`, frequency bins `f`, video frames `s` and `classes`, height
+    `h` and width `w` of a face in pixels, and `feature_steps`, `audio_features` and `face_features`, the
+    number of steps and the widths of features. For the recipe `features`, `t`, `h` and `w` are 0, and the
+    widths in FEATURE_WIDTHS and one vector for two audio steps are assumed.
 
     Args:
       config: config of the experiment.
@@ -66,8 +69,8 @@ def make_planned_input_spec(config: ml_collections.ConfigDict, data: str | None,
 
     Raises:
       ValueError: the records are damaged or were prepared with another recipe.
-      OSError: `data` cannot be read.
-      KeyError: the config has an unknown recipe.
+      OSError: a file in `data` does not exist or cannot be read.
+      KeyError: `data` is empty and the config has an unknown recipe.
     """
     if data:
         return make_input_spec(config, open_dataset(data, config.data.recipe))
@@ -90,7 +93,10 @@ def make_planned_input_spec(config: ml_collections.ConfigDict, data: str | None,
 def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> PlanRow:
     """Returns a plan as a JSON object: costs of one device, and clips per second of all devices.
 
-    The costs are memory, FLOPs, memory traffic, collectives, and lower bounds of the seconds.
+    The keys are `slice`, `devices`, `batch_size`, `memory_bytes` and `memory_share` (fraction of the chip's
+    memory), `flops`, `bytes` (memory traffic), `collectives` (number), `collective_bytes`,
+    `gradient_reductions` and `overlapped` (numbers of collectives), `roofline_seconds` (lower bounds as
+    `compute`, `memory`, `links` and `step`) and `clips_per_second`.
 
     Args:
       slice_shape: shape of the slice, such as 4x4.
@@ -116,7 +122,7 @@ def plan_to_row(slice_shape: str, plan: Plan, chip: Chip) -> PlanRow:
 
 
 def print_plan(plan: Plan, chip: Chip) -> None:
-    """Prints a table of the memory, operations, communication and lowest time of a step on one slice."""
+    """Prints a table of a step on one slice: memory, operations, communication, lowest time, throughput."""
     seconds = roofline_seconds(plan, chip)
     table = Table("per device", "", title=f"{plan.devices} chips, batches of {plan.batch_size}")
     table.add_row("memory", f"{plan.memory_bytes / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.0f}")
@@ -135,7 +141,10 @@ def print_plan(plan: Plan, chip: Chip) -> None:
 
 
 def describe_collectives(collectives: Sequence[Collective]) -> str:
-    """Returns one line with the number and megabytes of collectives, and how many overlap with other work."""
+    """Returns the number and megabytes of collectives, and how many of them overlap with other work.
+
+    An example is `2, 1.500 MB, 1 overlapped with other work`.
+    """
     total_bytes = sum(c.bytes for c in collectives)
     return (
         f"{len(collectives)}, {total_bytes / 1e6:.3f} MB, {sum(c.is_overlapped for c in collectives)}"
@@ -144,9 +153,10 @@ def describe_collectives(collectives: Sequence[Collective]) -> str:
 
 
 def print_scaling(rows: Sequence[PlanRow]) -> None:
-    """Prints a table of weak scaling, with the same batch size per chip; `rows` are of `plan_to_row`.
+    """Prints a table of weak scaling: a line for each slice, with the same batch size per chip.
 
-    Raises IndexError if `rows` is empty.
+    `rows` are results of `plan_to_row`; the last column is the throughput as a fraction of that of the first
+    row, scaled to the same number of chips. Raises IndexError if `rows` is empty.
     """
     table = Table(
         "slice", "chips", "batch", "GB per chip", "collectives", "MB", "step ms", "clips/s", "of ideal"

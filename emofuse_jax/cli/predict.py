@@ -54,8 +54,10 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
       ValueError: a flag is missing or invalid, there are no media files, a required package is not installed,
-        --output exists or belongs to another run, or the bundle cannot be used.
-      OSError: a file cannot be written.
+        --output exists, is damaged, belongs to another run or is being written by another process, the bundle
+        is damaged, was trained on arrays or cannot be run on this machine, or an encoder file is missing or
+        another one.
+      OSError: bundle.json cannot be read, or a file cannot be written.
     """
     if BUNDLE.value is None or not argv[1:]:
         raise ValueError("--bundle=DIR and a clip or folder are required; see emofuse predict --help")
@@ -68,22 +70,27 @@ def main(argv: Sequence[str]) -> int:
     require_media()
     files = list(dict.fromkeys(windows.find_media_files(argv[1:])))
     if not files:
-        raise ValueError(f"{argv[1]}: the folder contains no media files")
+        raise ValueError(f"{', '.join(argv[1:])}: no media files in these folders; pass audio or video files")
     return write_predictions(bundle, files) if OUTPUT.value else print_predictions(bundle, files)
 
 
 def predict_all(
     bundle: "Bundle", files: Sequence[str], batch_sizes: Sequence[int]
 ) -> "Iterator[tuple[str, list[WindowFields]]]":
-    """Yields each path with its list of predictions, one JSON dict per window.
+    """Yields `(path, predictions)` for each file, in order; the flags say how to predict.
+
+    `predictions` has one JSON dict per window, with the keys path, start, end, label, confidence,
+    probabilities, voice_weight, face_weight, audio_ok, video_ok and, if there are any, notes; or path, start,
+    end and error. If no window has a prediction, it is a single dict of path and error.
 
     Args:
       bundle: the loaded bundle.
-      files: paths of media files.
-      batch_sizes: batch sizes in ascending order (`batch_predict.predict_files`).
+      files: paths of media files, at least one.
+      batch_sizes: batch sizes in ascending order; a batch is padded to the next larger size.
 
     Raises:
-      ValueError: the settings in the bundle are invalid, or the bundle cannot be run on this machine.
+      ValueError: while iterating: the settings in the bundle are invalid, the bundle was trained on arrays,
+        or it cannot be run on this machine.
     """
     from emofuse_jax.serving.batch_predict import predict_files
     from emofuse_jax.utils.system import available_cores
@@ -95,10 +102,11 @@ def predict_all(
 
 
 def print_predictions(bundle: "Bundle", files: Sequence[str]) -> int:
-    """Prints each prediction as soon as it is available, or all as a table if stdout is a terminal.
+    """Prints each prediction as a JSON line as soon as it is available, or all as a table on a terminal.
 
-    Returns 1 if a file or window has no prediction, otherwise 0. Raises ValueError if the bundle cannot be
-    run.
+    With --json, a terminal gets JSON lines too. Returns 1 if a file or window has no prediction, otherwise 0.
+    Raises ValueError if the settings in the bundle are invalid, the bundle was trained on arrays, or it
+    cannot be run on this machine.
     """
     from emofuse_jax.serving.predict import BATCH_SIZES
 
@@ -124,9 +132,10 @@ def write_predictions(bundle: "Bundle", files: Sequence[str]) -> int:
       1 if a file or window has no prediction, otherwise 0.
 
     Raises:
-      ValueError: the output exists, is damaged or belongs to another run, another process is writing it, or
-        the bundle cannot be run.
-      OSError: a file cannot be written.
+      ValueError: the output exists, is damaged or belongs to another run, another process is writing it,
+        pyarrow is missing for a .parquet file, the settings in the bundle are invalid, the bundle was trained
+        on arrays, or it cannot be run on this machine.
+      OSError: bundle.json cannot be read, or a file cannot be written.
     """
     from emofuse_jax.serving.predict import BATCH_SIZES
     from emofuse_jax.serving.prediction_file import open_prediction_writer

@@ -98,12 +98,17 @@ def main(argv: Sequence[str]) -> int:
       The exit status: 1 if the written files have problems, or with --strict if a clip failed; otherwise 0.
 
     Raises:
-      ValueError: a flag is invalid, the extra `prep` is not installed, the corpus or an encoder is wrong, or
-        no clip could be prepared.
-      OSError: the corpus does not exist, or a file cannot be written.
+      ValueError: a flag is invalid, the extra `prep` or, for encoders, onnxruntime is not installed, a table
+        of the corpus is wrong, an encoder does not fit its YAML file or the settings, --output holds other
+        records or another process works in it, worker processes can't start, or no clip could be prepared.
+      OSError: the corpus does not exist, or a file cannot be read or written.
       RuntimeError: a written shard is damaged.
-      ModuleNotFoundError: --runner=beam, but Apache Beam is not installed. Other exceptions of the Beam
-        pipeline pass through.
+      ModuleNotFoundError: --runner=beam, but Apache Beam is not installed; the sheet of BAUM-1s is an .xlsx
+        file, but openpyxl is not installed; or a package is missing whose version is stored, such as
+        opencv-python-headless.
+      zipfile.BadZipFile: the sheet of BAUM-1s is damaged.
+      KeyError: a stored file of an interrupted preparation is damaged.
+      Exception: the Beam pipeline failed; the class depends on its runner.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; see emofuse prepare --help")
@@ -153,7 +158,8 @@ def main(argv: Sequence[str]) -> int:
 def settings_from_flags() -> PrepSettings:
     """Returns the settings of the recipe in --recipe, changed by the other flags.
 
-    Raises ValueError if a value is out of range or the values do not fit together.
+    Their parts are `recipe` (its name), `audio`, `face` and `features`. Raises ValueError if a value is out
+    of range or the values do not fit together.
     """
     return recipe_settings(
         _RECIPE.value,

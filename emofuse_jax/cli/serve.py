@@ -56,8 +56,10 @@ def main(argv: Sequence[str]) -> None:
     """Serves predictions over HTTP until the process is stopped.
 
     Raises:
-      ValueError: --bundle is missing, a required package is not installed, an encoder file is missing, or the
-        bundle cannot be used.
+      ValueError: --bundle is missing, a batch size is not a number, a required package is not installed, the
+        bundle is damaged, the engine is not available, or an encoder file is missing or another one.
+      OSError: bundle.json cannot be read.
+      SystemExit: status 3: the port is in use, or the bundle cannot prepare media files.
     """
     if argv[1:] or BUNDLE.value is None:
         raise ValueError("--bundle=DIR is required; see emofuse serve --help")

@@ -21,9 +21,13 @@ def main(argv: Sequence[str]) -> None:
     """Adds the split to the records and prints its leaks.
 
     Raises:
-      ValueError: a flag is missing, the name or the table is invalid, or the split leaks and --allow_leak is
-        not set.
+      ValueError: a flag is missing, the name or the table is invalid, a protocol of this name exists,
+        prep.json is damaged, another process works in the records, or the split leaks and --allow_leak is not
+        set.
       OSError: a file cannot be read or written.
+      csv.Error: the table or manifest.csv is not valid CSV.
+      KeyError: manifest.csv lacks a column.
+      RuntimeError: a shard is missing or damaged.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

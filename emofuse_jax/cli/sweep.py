@@ -38,9 +38,14 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: a flag, a range or the trials file is invalid, a trial has an invalid field, or --workdir
-        contains another sweep.
-      OSError: a file cannot be read or written.
+      ValueError: a flag, a range or the trials file is invalid, a trial has an invalid field, no clips are
+        held out, the other processes of the run cannot be reached, a file of the records is damaged,
+        --workdir contains another sweep or is used by another process, a model does not fit into the memory
+        of a device, or the loss is NaN or infinite.
+      OSError: the records, a fold or the checkpoint in config.init do not exist, or a file cannot be read or
+        written.
+      RuntimeError: JAX already uses the devices of this process.
+      jax.errors.JaxRuntimeError: another process of the run is lost.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

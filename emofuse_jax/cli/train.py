@@ -30,9 +30,12 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: a flag or config field is missing or invalid, --workdir holds another run or is in use, or
-        the loss is NaN or infinite.
-      OSError: the records or the fold do not exist, or a file cannot be read or written.
+      ValueError: a flag or config field is missing or invalid, the other processes of the run cannot be
+        reached, a file of the records is damaged, the fold has fewer training clips than a batch, --workdir
+        holds another run or is in use, a device runs out of memory, or the loss is NaN or infinite.
+      OSError: the records, the fold or the checkpoint in config.init do not exist, or a file cannot be read
+        or written.
+      jax.errors.JaxRuntimeError: another process of the run is lost.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

@@ -60,17 +60,23 @@ class ClipShape:
 
     @property
     def record_bins(self) -> int:
-        """Frequency bins of a record; 1 if there are no spectrograms."""
+        """Number of frequency bins of a record; 1 if there are no spectrograms."""
         return self.f or 1
 
     def trailing(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of one step or frame of an array of a clip: its shape without the first axis."""
+        """Returns the shape of one step or frame of an array, such as (h, w, 3) for `faces`.
+
+        `name` is `spectrogram`, `faces`, `audio_features` or `face_features`; other names raise KeyError.
+        """
         sizes = {**vars(self), "channels": 3}
         return tuple(sizes[axis] for axis in ARRAY_AXES[name][1:])
 
     @classmethod
     def from_spec(cls, spec: InputSpec) -> "ClipShape":
-        """Returns the dimensions of the clips that a model with the input `spec` reads."""
+        """Returns the dimensions of the clips that a model with the input `spec` reads.
+
+        They are the fields of `spec` with the same names; `f` is 0 if `spec.t` is 0 (no spectrograms).
+        """
         return cls(spec.f if spec.t else 0, spec.s, spec.h, spec.w, spec.audio_features, spec.face_features)
 
 
@@ -84,12 +90,14 @@ ARRAY_AXES = {
 
 
 def common_shape(clips: Iterable[Clip]) -> ClipShape:
-    """Returns the dimensions of all clips together: widths of the first array of each kind, the most frames.
+    """Returns the dimensions of all clips together.
 
-    Dimensions of arrays that no clip has are 0.
+    `f`, `h`, `w` and the widths of the features are those of the first clip that has the array; `s` is the
+    largest number of frames. Dimensions of arrays that no clip has are 0.
 
     Raises:
-      ValueError: an array has a wrong number of dimensions (spectrogram and features 2, faces 4).
+      ValueError: an array has a wrong number of dimensions (spectrogram and features 2, faces 4), or is a
+        list with rows of different lengths; names the clip and the array.
     """
     sizes: dict[str, int] = {}
     for clip in clips:
@@ -103,26 +111,33 @@ def common_shape(clips: Iterable[Clip]) -> ClipShape:
 
 
 def to_record(clip: Clip, shape: ClipShape, *, corpus: str = "", classes: Sequence[str] = ()) -> Record:
-    """Checks a clip and returns its `Record` for `encode`; missing arrays are zero and masked.
+    """Validates a clip and returns its `Record` for `encode`.
 
-    A clip with fewer frames than `shape.s` is padded with masked ones.
+    Spectrogram and features become float16. Missing arrays are zero and masked; `audio_features` or
+    `face_features` is None if `shape` has width 0 for it. A clip with fewer frames than `shape.s` is padded
+    with masked frames; frames without a face are zero. `votes` [c] is 1 for the class of the label, else 0.
+    Times, boxes and landmarks of faces are zero; their score is 1 for a frame with a face, else 0.
 
     Args:
       clip: the arrays.
       shape: the dimensions that all clips share.
       corpus: name of the data set.
-      classes: class names; empty: the label is not read.
+      classes: class names, whose index becomes the label; empty: the label is not read and becomes -1.
 
     Raises:
-      ValueError: an array has a wrong shape, dtype or value, the label is not in `classes`, or the clip has
-        neither audio nor video; one line that names the clip and the field.
+      ValueError: an array has a wrong shape, dtype or value; the clip has more frames than `shape.s`, or
+        `faces`, `face_features` and `face_mask` have different numbers of frames; it has only one of
+        `spectrogram` and `audio_features` although `shape` has both; the label is not in `classes`; or it has
+        neither audio nor a frame with a face. The message is one line that names the clip and the field.
     """
     expected = {name: shape.trailing(name) for name in ARRAY_AXES}
     arrays = {name: _checked_array(clip, name, trailing) for name, trailing in expected.items()}
     face_valid = _frame_mask(clip, arrays, shape.s)
     audio_ok, video_ok = _has_audio(clip, arrays, shape), bool(face_valid.any())
     if not (audio_ok or video_ok):
-        raise ValueError(f"clip {clip.clip_id!r}: has neither audio nor a frame with a face")
+        raise ValueError(
+            f"clip {clip.clip_id!r}: has neither audio nor a frame with a face; pass one of them"
+        )
     label, num_frames = _label_index(clip, classes), len(face_valid)
     spectrogram, audio_features = arrays["spectrogram"], arrays["audio_features"]
     if spectrogram is None:
@@ -155,7 +170,10 @@ def _as_array(clip: Clip, name: str) -> np.ndarray | None:
     value = getattr(clip, name)
     if value is None:
         return None
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"clip {clip.clip_id!r}: {name} needs rows of equal length: {error}") from error
     if array.ndim != len(ARRAY_AXES[name]):
         raise ValueError(
             f"clip {clip.clip_id!r}: {name} has shape {list(array.shape)}, expected"
@@ -165,33 +183,38 @@ def _as_array(clip: Clip, name: str) -> np.ndarray | None:
 
 
 def _checked_array(clip: Clip, name: str, trailing: tuple[int, ...]) -> np.ndarray | None:
-    """Returns an array of a clip as it is stored, uint8 or float16; None if the clip does not have it.
+    """Returns an array of a clip as it is stored: faces in uint8, others in float16; None if it is missing.
 
-    Raises ValueError if the array is empty, has another shape than `[any, *trailing]` or another dtype, or
-    has values that do not fit float16.
+    Raises ValueError if the array is empty or has another shape than `[any, *trailing]`, if faces are not
+    uint8, or if another array has no numeric dtype or has values that are not finite or above 65504.
     """
     array = _as_array(clip, name)
     if array is None:
         return None
-    location = f"clip {clip.clip_id!r}: {name}"
+    clip_and_array = f"clip {clip.clip_id!r}: {name}"
     if array.shape[1:] != trailing or not len(array):
-        raise ValueError(f"{location} has shape {list(array.shape)}, expected {['any', *trailing]}")
+        raise ValueError(
+            f"{clip_and_array} has shape {list(array.shape)}, expected {['1 or more', *trailing]}"
+        )
     if name == "faces":
         if array.dtype != np.uint8:
-            raise ValueError(f"{location} is {array.dtype}, expected uint8 (0 to 255)")
+            raise ValueError(f"{clip_and_array} is {array.dtype}, expected uint8 (0 to 255)")
         return array
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"{location} is {array.dtype}, expected numbers")
+        raise ValueError(f"{clip_and_array} is {array.dtype}, expected numbers")
     if not np.all(np.abs(array) <= MAX_FLOAT16):  # NaN fails too
-        raise ValueError(f"{location} has values that are not finite or do not fit float16 (65504)")
+        raise ValueError(
+            f"{clip_and_array} has values that are not finite or do not fit float16 (at most {MAX_FLOAT16:g})"
+        )
     return array.astype(np.float16)
 
 
 def _frame_mask(clip: Clip, arrays: Mapping[str, np.ndarray | None], num_frames: int) -> np.ndarray:
     """Returns bool [s]: True for frames with a face, padded with False to `num_frames` (at least 1).
 
-    Raises ValueError if the clip has too many frames, its arrays have different numbers of frames, or its
-    `face_mask` has another length or dtype.
+    All are False if the clip has neither faces nor face features. Raises ValueError if it has more than
+    `num_frames` frames, these arrays have different numbers of frames, or `face_mask` has another length or
+    another dtype than bool.
     """
     face_valid = np.zeros(max(num_frames, 1), bool)
     counts = {name: len(array) for name in ("faces", "face_features") if (array := arrays[name]) is not None}
@@ -204,11 +227,12 @@ def _frame_mask(clip: Clip, arrays: Mapping[str, np.ndarray | None], num_frames:
         )
     count = next(iter(counts.values()))
     if count > num_frames:
-        raise ValueError(f"clip {clip.clip_id!r}: {count} frames, expected at most {num_frames}")
+        raise ValueError(f"clip {clip.clip_id!r}: has {count} video frames, expected at most {num_frames}")
     mask = np.ones(count, bool) if clip.face_mask is None else np.asarray(clip.face_mask)
     if mask.shape != (count,) or mask.dtype != bool:
         raise ValueError(
-            f"clip {clip.clip_id!r}: face_mask is {mask.dtype}{list(mask.shape)}, expected bool[{count}]"
+            f"clip {clip.clip_id!r}: face_mask is {mask.dtype}{list(mask.shape)}, expected bool[{count}], one"
+            " value for each frame"
         )
     face_valid[:count] = mask
     return face_valid
@@ -229,12 +253,19 @@ def _pad_frames(
 
 
 def _has_audio(clip: Clip, arrays: Mapping[str, np.ndarray | None], shape: ClipShape) -> bool:
-    """Returns whether a clip has audio; raises ValueError if only one of its two audio arrays is there."""
+    """Returns True if a clip has all audio arrays for which `shape` has a width, False if it has none.
+
+    The audio arrays are `spectrogram` and `audio_features`; False too if `shape` has neither. Raises
+    ValueError if `shape` has both, but the clip only one.
+    """
     widths = {"spectrogram": shape.f, "audio_features": shape.audio_features}
     names = [name for name, width in widths.items() if width]
     missing = [name for name in names if arrays[name] is None]
     if missing and len(missing) < len(names):
-        raise ValueError(f"clip {clip.clip_id!r}: {missing[0]} is missing, but other clips have it")
+        raise ValueError(
+            f"clip {clip.clip_id!r}: {missing[0]} is missing; pass both spectrogram"
+            " and audio_features, or neither"
+        )
     return bool(names) and not missing
 
 

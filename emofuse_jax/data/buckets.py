@@ -20,27 +20,35 @@ class Buckets:
     """Bucket of each record: an index into `specs`."""
 
     def spec(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
-        """Returns the shape of the longest bucket among these clips (record indices; -1 is a padded row).
+        """Returns the clip shape of the longest bucket among these clips.
 
-        That of the shortest bucket if all rows are padded.
+        It has the numbers of steps, bins, frames, pixels, classes and features of a clip. If all rows are
+        padded, it is the shape of the shortest bucket.
+
+        Args:
+          clips: Record indices; -1 is a padded row.
+
+        Raises:
+          IndexError: An index is not below the number of records.
         """
         return self.specs[self.record_buckets[clips[clips >= 0]].max(initial=0)]
 
     def sort_by_bucket(self, clips: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Returns the same record indices, sorted by bucket; the order within a bucket does not change."""
+        """Returns the same record indices, shortest bucket first; the order within a bucket stays."""
         return clips[np.argsort(self.record_buckets[clips], kind="stable")]
 
 
 def single_bucket(dataset: Dataset, spec: InputSpec) -> Buckets:
-    """Returns `Buckets` with a single bucket of shape `spec` for all records."""
+    """Returns `Buckets` with one bucket: `specs` is `(spec,)`, `record_buckets` is 0 for all n records."""
     return Buckets((spec,), np.zeros(len(dataset.index), np.uint8))
 
 
 def bucket_edges(lengths: Int[np.ndarray, " n"], max_buckets: int, max_length: int) -> list[int]:
     """Returns the largest length of each bucket, ascending, so that buckets have about equally many clips.
 
-    There are at most `max_buckets` lengths; the last one is `max_length`. `lengths` and the result are in
-    spectrogram steps.
+    There are at most `max_buckets` lengths, without duplicates and without 0; the last one is `max_length`.
+    `lengths` and the result are in spectrogram steps. Raises IndexError if `lengths` is empty and
+    `max_buckets` is above 1.
     """
     quantiles = np.arange(1, max_buckets) / max_buckets
     inner_edges = np.quantile(np.minimum(lengths, max_length), quantiles, method="higher")
@@ -48,13 +56,16 @@ def bucket_edges(lengths: Int[np.ndarray, " n"], max_buckets: int, max_length: i
 
 
 def audio_lengths(dataset: Dataset) -> Int[np.ndarray, " n"]:
-    """Returns the audio length of each record in spectrogram steps; reads all records.
+    """Returns the audio length of each record in spectrogram steps, by record index; reads all records.
 
-    The length is 0 for records without audio and for damaged records.
+    The length is 0 for records without audio and for damaged records. If a record stores audio features but
+    no spectrogram, it is the number of spectrogram steps of the same duration.
 
     Raises:
       OSError: A shard is missing or cannot be opened.
-      ValueError: The number of shards or records does not match prep.json and manifest.csv.
+      ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of the
+        first shard does not end in `-of-<number of shards>`, or prep.json has no audio encoder although a
+        record has audio features and no spectrogram.
     """
     return np.array([audio_length(dataset, index) for index in range(len(dataset.index))])
 
@@ -66,9 +77,11 @@ def audio_length(dataset: Dataset, index: int) -> int:
     same duration. A damaged record raises no error here because every later read reports it.
 
     Raises:
-      OSError: The shard is missing or cannot be opened.
-      ValueError: The number of shards or records does not match prep.json and manifest.csv, or prep.json has
-        no audio encoder although the record has audio features and no spectrogram.
+      OSError: A shard is missing or cannot be opened.
+      ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of the
+        first shard does not end in `-of-<number of shards>`, `index` is negative, or prep.json has no audio
+        encoder although the record has audio features and no spectrogram.
+      IndexError: `index` is not below the number of records.
     """
     try:
         record, settings = dataset.read(index), dataset.prep["settings"]

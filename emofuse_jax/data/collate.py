@@ -12,8 +12,11 @@ from emofuse_jax.types import Batch, InputSpec
 def empty_batch(size: int, spec: InputSpec) -> Batch:
     """Returns a writable batch of NumPy arrays with `size` padded rows, for `fill_row`.
 
-    Values, weights and masks are zero; labels, speakers and clips are -1. `audio_features` and its mask, or
-    `face_features`, are None if the spec has width 0 for them.
+    With the sizes t, f, s, h, w of `spec`, `audio` is float16 [size t f] and `faces` uint8 [size s h w 3].
+    `audio_features` is float16 [size feature_steps audio_features], and `face_features` float16 [size s
+    face_features]; they (and the mask of the former) are None if `spec` has width 0 for them. The masks are
+    bool, [size t], [size s] and [size feature_steps]. The other fields have shape [size]. Values, weights and
+    masks are zero; labels, speakers and clips are -1. `mixed_label` and `mixed_share` are None.
     """
     # a batch on the host has NumPy arrays in the fields that are annotated as JAX arrays
     fields: dict[str, Any] = {
@@ -36,9 +39,10 @@ def empty_batch(size: int, spec: InputSpec) -> Batch:
 
 
 def fill_row(batch: Batch, row: int, record: Record, speaker: int = -1, clip: int = -1) -> None:
-    """Writes a record into a row of an `empty_batch`; a modality that failed in preprocessing stays masked.
+    """Writes a record into a row of an `empty_batch` and sets the weight of the row to 1.
 
-    Fields that have size 0 or are None in the batch are not read from the record.
+    A modality that failed in preprocessing stays masked. Audio that is longer than the batch is cropped to
+    its middle. Fields that have size 0 or are None in the batch are not read from the record.
 
     Args:
       batch: Changed in place.
@@ -48,13 +52,13 @@ def fill_row(batch: Batch, row: int, record: Record, speaker: int = -1, clip: in
       clip: Index of the record in the dataset.
 
     Raises:
-      ValueError: The record lacks a field that the batch needs, or has another number of frames; names the
-        clip and the field.
+      ValueError: The record lacks a field that the batch needs, or has another number of frames (names the
+        clip and the field); or an array has another number of bins, pixels or features than the batch.
     """
     if record.face_valid.shape != batch.face_mask.shape[1:]:
         raise ValueError(
             f"{record.clip_id}: field faces has {record.face_valid.shape[0]} frames,"
-            f" expected {batch.face_mask.shape[1]}"
+            f" expected {batch.face_mask.shape[1]}; prepare the clips again"
         )
     if record.audio_ok:
         fill_steps(batch, row, record, "spectrogram", "audio", "audio_mask")
@@ -76,7 +80,8 @@ def fill_steps(
 ) -> None:
     """Writes an audio field of a record into a row of the batch and sets the mask of the written steps.
 
-    A longer field is cropped to its middle. Nothing is written if the batch has no such field or room for it.
+    A field with more steps than the batch is cropped to its middle. Nothing is written if the field of the
+    batch is None or has 0 steps.
 
     Args:
       batch: Changed in place.
@@ -87,7 +92,8 @@ def fill_steps(
       mask_field: Name of its mask in the batch.
 
     Raises:
-      ValueError: The record lacks the field; names the clip and the field.
+      ValueError: The record lacks the field (names the clip and the field), or the field has another width
+        than the batch.
     """
     target = getattr(batch, values_field)
     if target is None or not target.shape[1]:
@@ -116,6 +122,6 @@ def require_field(record: Record, field: str) -> Shaped[np.ndarray, "n *rest"]:
 
 
 def crop_middle(array: Shaped[np.ndarray, "n *rest"], length: int) -> Shaped[np.ndarray, "m *rest"]:
-    """Returns a view of the middle `length` rows, or of all rows if there are fewer."""
+    """Returns a view of the middle `length` rows of `array`, or of all rows if there are fewer."""
     start = max(0, (len(array) - length) // 2)
     return array[start : start + length]

@@ -57,15 +57,19 @@ def measure_quality(path: str) -> CorpusQuality:
     """Reads every record of a prepared directory and returns its measurements.
 
     Returns:
-      prep.json, the rows of manifest.csv, the audio duration, loudness and fraction of frames with a face of
-      each record, and face crops of some clips.
+      `prep`, the content of prep.json; `manifest`, the rows of manifest.csv as dicts of strings; arrays with
+      one value for each record, in the order of the record indices: `audio_seconds`, `loudness_db` (both NaN
+      without audio) and `face_fractions` (0 to 1); `sample_clips`, at most 24 clips evenly spaced over the
+      corpus; `worst_clips`, at most 24 clips with the smallest face fraction above 0 and below 1, smallest
+      first. Each of these clips has `clip_id`, `face_fraction` and `crops`, at most 4 face crops [n h w 3].
 
     Raises:
       DamagedRecordError: A record is damaged; names its file.
       FileNotFoundError: prep.json, manifest.csv or a shard is missing.
       OSError: One of these files cannot be read.
       ValueError: prep.json or manifest.csv is not valid, the records have another schema or an unknown
-        recipe, or the number of shards does not match prep.json.
+        recipe, or the shards do not match prep.json and manifest.csv (their number, their names or the number
+        of records).
     """
     dataset = open_dataset(path)
     manifest = read_manifest(path)
@@ -97,8 +101,9 @@ def face_fraction_by_group(quality: CorpusQuality, column: str) -> dict[str, tup
     Keys are sorted. For the column `label` they are class names, or "no label" for unlabelled clips.
 
     Raises:
-      KeyError: The manifest has no such column.
-      ValueError: A label is not an integer, or the manifest does not have one row for each record.
+      KeyError: The manifest has no such column, or no column `status`.
+      ValueError: A label is not an integer or no index of a class, or the manifest does not have one row for
+        each record.
     """
     groups: dict[str, list[float]] = {}
     for row, face_fraction in zip(quality.stored_rows, quality.face_fractions, strict=True):
@@ -112,7 +117,12 @@ def face_fraction_by_group(quality: CorpusQuality, column: str) -> dict[str, tup
 def _group_name(prep: PrepMetadata, column: str, value: str) -> str:
     if column != "label":
         return value
-    return prep["classes"][int(value)] if int(value) >= 0 else "no label"
+    label, classes = int(value), prep["classes"]
+    if label >= len(classes):
+        raise ValueError(
+            f"manifest.csv: label {label}, expected -1 to {len(classes) - 1}; prepare the clips again"
+        )
+    return classes[label] if label >= 0 else "no label"
 
 
 def _make_sheet_clip(record: Record, face_fraction: float) -> SheetClip:
@@ -125,9 +135,10 @@ def _make_sheet_clip(record: Record, face_fraction: float) -> SheetClip:
 
 
 def _measure_audio(record: Record, settings: PrepSettingsDict) -> tuple[float, float]:
-    """Returns the duration in seconds and the level in decibels of a spectrogram; NaN twice without audio.
+    """Returns `(seconds, level_db)` of a record's spectrogram, or `(nan, nan)` if it has no audio.
 
-    Raises ValueError if the recipe is unknown.
+    `level_db` is the level of the mean energy in decibels, without a reference level. `settings` are those of
+    prep.json. Raises ValueError if the recipe is unknown.
     """
     if not record.audio_ok or not len(record.spectrogram):
         return math.nan, math.nan

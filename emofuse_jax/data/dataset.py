@@ -5,19 +5,20 @@ import dataclasses
 import functools
 import itertools
 import os
-from typing import cast
 
 import grain
 import numpy as np
 from jaxtyping import Float, Int
 
 from emofuse_jax.data import records
-from emofuse_jax.data.metadata import SPLITS, FoldParts, PrepMetadata
-from emofuse_jax.data.prepared_files import read_index, read_json, read_prep
+from emofuse_jax.data.metadata import SPLITS, PrepMetadata
+from emofuse_jax.data.prepared_files import PREPARE_AGAIN, read_index, read_json, read_prep
 from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.safe_npz import read_npz
 
-REPAIR_HINT = "remove this file, then run the same emofuse prepare command again to rewrite it"
+REMOVE_AND_PREPARE_AGAIN = "remove this file, then run the same emofuse prepare command again to rewrite it"
+
+SPLIT_AGAIN = "write the splits again with emofuse prepare, or with emofuse split for a custom split"
 
 
 class DamagedRecordError(ValueError):
@@ -49,7 +50,7 @@ class Dataset:
 
     @functools.cached_property
     def shape(self) -> records.RecordShape:
-        """Dimensions that all records share."""
+        """Dimensions that all records share: bins, face size, widths of the features, stored waveforms."""
         return records.RecordShape(**self.prep["shape"])
 
     @functools.cached_property
@@ -59,20 +60,21 @@ class Dataset:
 
     @functools.cached_property
     def _shard_ends(self) -> list[int]:
-        """Number of records in each shard and all shards before it."""
+        """Number of records in each shard and all shards before it, in the order of the shards."""
         return list(itertools.accumulate(shard["records"] for shard in self.prep["shards"]))
 
     @functools.cached_property
     def _shard_sources(self) -> dict[int, grain.sources.ArrayRecordDataSource]:
-        """Shards that were opened, by shard index."""
+        """Readers of the shards that were opened, by shard index; `read_bytes` adds to this dict."""
         return {}
 
     @functools.cached_property
     def _shard_paths(self) -> list[str]:
-        """Paths of all shards.
+        """Paths of all shards, in order.
 
-        Raises ValueError if their number does not match prep.json and manifest.csv, and FileNotFoundError if
-        a shard is missing.
+        Raises ValueError if the number of shards or records does not match prep.json and manifest.csv, or the
+        name of the first shard does not end in `-of-<number of shards>`; FileNotFoundError if the directory
+        or a shard is missing; OSError if the directory cannot be read.
         """
         paths = records.shard_paths(self.path)
         total = sum(shard["records"] for shard in self.prep["shards"])
@@ -85,20 +87,29 @@ class Dataset:
         return paths
 
     def _open_shard(self, path: str, shard_index: int) -> grain.sources.ArrayRecordDataSource:
-        """Opens a shard; raises RuntimeError if it is damaged or has another number of records."""
+        """Returns a reader that gives the stored bytes of a record by its position in the shard.
+
+        Raises RuntimeError if the shard is missing or damaged, or has another number of records than
+        prep.json lists.
+        """
         source = grain.sources.ArrayRecordDataSource([path])
         if len(source) != (expected := self.prep["shards"][shard_index]["records"]):
-            raise RuntimeError(f"the shard has {len(source)} records, prep.json lists {expected}")
+            raise RuntimeError(
+                f"the shard has {len(source)} records, prep.json lists {expected}; both must come from the"
+                " same preparation"
+            )
         return source
 
     def read_bytes(self, index: int) -> bytes:
-        """Returns the stored bytes of one record; its checksum is verified.
+        """Returns the stored bytes of one record, a serialised `tf.train.Example`; verifies its checksum.
 
         Raises:
-          DamagedRecordError: The shard is truncated or a bit of it has changed.
-          OSError: The shard is missing or cannot be opened.
-          ValueError: The number of shards or records does not match prep.json and manifest.csv.
-          IndexError: `index` is larger than the largest record index.
+          DamagedRecordError: The shard is truncated, a bit of it has changed, or it has another number of
+            records than prep.json lists.
+          OSError: A shard is missing or cannot be opened.
+          ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
+            the first shard does not end in `-of-<number of shards>`, or `index` is negative.
+          IndexError: `index` is not below the number of records.
         """
         paths, shard_index = self._shard_paths, bisect.bisect_right(self._shard_ends, index)
         shard_start = self._shard_ends[shard_index] - self.prep["shards"][shard_index]["records"]
@@ -109,35 +120,43 @@ class Dataset:
         except RuntimeError as error:  # raised by ArrayRecord, without the name of the file
             with open(paths[shard_index], "rb"):  # a missing or unreadable file raises OSError here
                 pass
-            raise self._damaged_record(index, shard_index, error) from error
+            raise DamagedRecordError(
+                f"{self._shard_and_clip(index, shard_index)}: damaged shard: {to_one_line(error)};"
+                f" {REMOVE_AND_PREPARE_AGAIN}"
+            ) from error
 
     def read(self, index: int) -> records.Record:
-        """Returns one decoded record; its arrays are read-only.
+        """Returns one decoded record: names, label, flags of the modalities, and arrays, which are read-only.
 
         Raises:
-          DamagedRecordError: The record is damaged or a field is not valid; names the shard, clip and field.
-          OSError: The shard is missing or cannot be opened.
-          ValueError: The number of shards or records does not match prep.json and manifest.csv.
-          IndexError: `index` is larger than the largest record index.
+          DamagedRecordError: The record or its shard is damaged, or a field is missing or does not fit the
+            shape in prep.json; names the shard, clip and field.
+          OSError: A shard is missing or cannot be opened.
+          ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
+            the first shard does not end in `-of-<number of shards>`, or `index` is negative.
+          IndexError: `index` is not below the number of records.
         """
         data = self.read_bytes(index)
         try:
             return records.decode(data, self.shape)
         except ValueError as error:
-            raise self._damaged_record(index, bisect.bisect_right(self._shard_ends, index), error) from error
+            shard_and_clip = self._shard_and_clip(index, bisect.bisect_right(self._shard_ends, index))
+            raise DamagedRecordError(
+                f"{shard_and_clip}: damaged record: {to_one_line(error)}; {REMOVE_AND_PREPARE_AGAIN}"
+            ) from error
 
-    def _damaged_record(self, index: int, shard_index: int, error: Exception) -> DamagedRecordError:
-        location = f"{self._shard_paths[shard_index]}: clip {self.clip_ids[index]!r}"
-        return DamagedRecordError(f"{location}: {to_one_line(error)}; {REPAIR_HINT}")
+    def _shard_and_clip(self, index: int, shard_index: int) -> str:
+        return f"{self._shard_paths[shard_index]}: clip {self.clip_ids[index]!r}"
 
 
 def open_dataset(path: str, recipe: str | None = None) -> Dataset:
-    """Opens a directory that `emofuse prepare` wrote and returns its `Dataset`.
+    """Opens a directory of records and returns its `Dataset`; reads prep.json and manifest.csv, no records.
 
-    Reads prep.json and manifest.csv, but no record.
+    The dataset has `path`, `prep` (content of prep.json), `index` (record index by clip_id) and `speaker_of`
+    (name of the speaker by clip_id), and reads a record by its index.
 
     Args:
-      path: The directory.
+      path: A directory that `emofuse prepare` or `write_records` wrote.
       recipe: Recipe that the records must have; None: any.
 
     Raises:
@@ -158,10 +177,18 @@ def open_dataset(path: str, recipe: str | None = None) -> Dataset:
 
 
 def split_indices(dataset: Dataset, protocol: str, fold: int, split: str) -> Int[np.ndarray, " n"]:
-    """Returns the record indices of one split (train, validation or test) of a fold, in the file's order.
+    """Returns the record indices of the clips of one split of a fold, in the order of the fold's file.
+
+    Args:
+      dataset: The records.
+      protocol: Name of the evaluation protocol, a folder in `splits/`.
+      fold: Number of the fold.
+      split: `train`, `validation` or `test`.
 
     Raises:
-      FileNotFoundError: The protocol has no such fold, or does not exist; lists the available protocols.
+      FileNotFoundError: The protocol has no such fold, or does not exist; lists the available protocols. Or
+        the records have no folder `splits/`.
+      OSError: The file of the fold cannot be read.
       ValueError: `split` is unknown, the file of the fold is not valid, or it names a clip without a record.
     """
     fold_path = os.path.join(dataset.path, "splits", protocol, f"fold_{fold}.json")
@@ -175,22 +202,25 @@ def split_indices(dataset: Dataset, protocol: str, fold: int, split: str) -> Int
         raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     clips = clip_lists.get(split) if isinstance(clip_lists, dict) else None
     if not isinstance(clips, list):
-        raise ValueError(f"{fold_path}: field {split}: expected a list of clip_ids; write the split again")
+        raise ValueError(f"{fold_path}: field {split}: expected a list of clip_ids; {SPLIT_AGAIN}")
     clip_ids = [str(clip) for clip in clips]
     unknown_clips = [clip_id for clip_id in clip_ids if clip_id not in dataset.index]
     if unknown_clips:
         raise ValueError(
             f"{fold_path}: field {split} names clip {unknown_clips[0][:100]!r}, which has no record in"
-            " manifest.csv; write the split again"
+            f" manifest.csv; {SPLIT_AGAIN}"
         )
     return np.array([dataset.index[clip] for clip in clip_ids], np.int64)
 
 
 def list_folds(dataset: Dataset, protocol: str) -> list[int]:
-    """Returns the sorted numbers of a protocol's folds.
+    """Returns the sorted numbers of a protocol's folds; the list is empty if its folder has no fold.
+
+    `protocol` is the name of an evaluation protocol, a folder in `splits/`.
 
     Raises:
-      FileNotFoundError: The records have no such protocol; lists the available ones.
+      FileNotFoundError: The records have no such protocol (lists the available ones) or no folder `splits/`.
+      OSError: The folder of the protocol cannot be read.
       ValueError: A file `fold_<i>.json` has something other than a number as `<i>`.
     """
     folder = os.path.join(dataset.path, "splits", protocol)
@@ -204,14 +234,20 @@ def list_folds(dataset: Dataset, protocol: str) -> list[int]:
 def read_split_leaks(dataset: Dataset, protocol: str, fold: int) -> list[str]:
     """Returns the leaks between the splits of a fold that were accepted with --allow_leak, one text each.
 
-    The list is empty if there are none.
+    The list is empty if there are none. `protocol` is the name of an evaluation protocol, a folder in
+    `splits/`.
 
     Raises:
       FileNotFoundError: The fold does not exist.
-      ValueError: The file of the fold is not valid JSON.
+      OSError: The file of the fold cannot be read.
+      ValueError: The file of the fold is not a JSON object, or its field `leaks` is not a list.
     """
     fold_path = os.path.join(dataset.path, "splits", protocol, f"fold_{fold}.json")
-    return list(cast(FoldParts, read_json(fold_path)).get("leaks", ()))
+    content = read_json(fold_path)
+    leaks = content.get("leaks", []) if isinstance(content, dict) else None
+    if not isinstance(leaks, list):
+        raise ValueError(f"{fold_path}: field leaks: expected a list of texts; {SPLIT_AGAIN}")
+    return [str(leak) for leak in leaks]
 
 
 def read_statistics(
@@ -219,12 +255,13 @@ def read_statistics(
 ) -> tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
     """Returns `(mean, std)` of each spectrogram bin over a fold's training clips; std: standard deviation.
 
-    Both arrays are float32 of shape [f], in the unit of the spectrogram.
+    Both arrays are float32 [f] for f bins, in the unit of the spectrogram. `protocol` is the name of an
+    evaluation protocol.
 
     Raises:
       FileNotFoundError: The records have no statistics of this fold.
-      ValueError: The file is damaged or has another number of bins, a mean is not finite, or a standard
-        deviation is not positive.
+      ValueError: The file cannot be read, is damaged or has another number of bins, a mean is not finite, or
+        a standard deviation is not positive.
     """
     statistics_path = os.path.join(dataset.path, "stats", protocol, f"fold_{fold}.npz")
     if not os.path.exists(statistics_path):
@@ -233,11 +270,11 @@ def read_statistics(
     try:
         stats = read_npz(statistics_path, {"mean": bins_shape, "std": bins_shape})
     except ValueError as error:
-        raise ValueError(f"{statistics_path}: {error}") from error
+        raise ValueError(f"{statistics_path}: damaged statistics: {error}; {PREPARE_AGAIN}") from error
     mean, std = (stats[field].astype(np.float32) for field in ("mean", "std"))
     if not (np.isfinite(mean).all() and np.all(std > 0)):
         raise ValueError(
             f"{statistics_path}: expected a finite mean and a positive std of {bins_shape[0]} bins;"
-            " prepare the clips again"
+            f" {PREPARE_AGAIN}"
         )
     return mean, std

@@ -20,7 +20,8 @@ def parse_example(data: bytes) -> dict[str, FeatureValues]:
     """Returns the values of each feature by name: memoryviews for a bytes_list, ints for an int64_list.
 
     Raises:
-      ValueError: The bytes are not a `tf.train.Example`, or a feature is of another kind.
+      ValueError: The bytes are not a `tf.train.Example`, or a feature is neither a bytes_list nor an
+        int64_list.
     """
     values_by_name: dict[str, FeatureValues] = {}
     for features in iter_submessages(memoryview(data), 1):
@@ -28,13 +29,16 @@ def parse_example(data: bytes) -> dict[str, FeatureValues]:
             entry_fields = {number: value for number, _, value in iter_fields(entry)}
             name, feature = entry_fields.get(1), entry_fields.get(2)
             if not isinstance(name, memoryview) or not isinstance(feature, memoryview):
-                raise ValueError("not a record: a feature has no name or no value")
+                raise ValueError("not a record or damaged: a feature has no name or no value")
             values_by_name[bytes(name).decode(errors="replace")] = read_feature_values(feature)
     return values_by_name
 
 
 def read_feature_values(feature: memoryview) -> FeatureValues:
-    """Returns the values of one serialised feature; raises ValueError if it is damaged or of another kind."""
+    """Returns the values of one serialised feature: memoryviews of a bytes_list, or ints of an int64_list.
+
+    Raises ValueError if the feature is damaged or neither a bytes_list nor an int64_list.
+    """
     values: FeatureValues = []
     for list_kind, list_wire_type, content in iter_fields(feature):
         if (
@@ -43,7 +47,8 @@ def read_feature_values(feature: memoryview) -> FeatureValues:
             or not isinstance(content, memoryview)
         ):
             raise ValueError(
-                f"not a record: a feature is of kind {list_kind}, expected {BYTES_LIST} or {INT64_LIST}"
+                f"not a record or damaged: a feature has list kind {list_kind}, expected {BYTES_LIST}"
+                f" (bytes_list) or {INT64_LIST} (int64_list)"
             )
         for _, wire_type, value in iter_fields(content):
             is_packed = list_kind == INT64_LIST and wire_type == LENGTH_DELIMITED
@@ -54,7 +59,7 @@ def read_feature_values(feature: memoryview) -> FeatureValues:
 def iter_submessages(data: memoryview, wanted_number: int) -> Iterator[memoryview]:
     """Yields the bytes of each length-delimited field that has the field number `wanted_number`.
 
-    Raises ValueError if the message is damaged.
+    `data` is a serialised protobuf message. Raises ValueError if the message is damaged.
     """
     for number, wire_type, value in iter_fields(data):
         if number == wanted_number and wire_type == LENGTH_DELIMITED and isinstance(value, memoryview):
@@ -62,10 +67,10 @@ def iter_submessages(data: memoryview, wanted_number: int) -> Iterator[memoryvie
 
 
 def iter_fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """Yields (field number, wire type, value) of each field of a message.
+    """Yields (field number, wire type, value) of each field of a serialised protobuf message.
 
-    The value is a signed integer for varints, else a view of the bytes. Raises ValueError if the message is
-    truncated or has a deprecated wire type.
+    The value is a signed integer for wire type 0 (varint), else a view of the bytes. Raises ValueError if the
+    message is truncated, has an integer longer than 10 bytes, or a wire type other than 0, 1, 2 and 5.
     """
     position, end = 0, len(data)
     while position < end:
@@ -86,13 +91,19 @@ def iter_fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]
                 else read_varint(data, position)
             )
         if size is None or position + size > end:
-            raise ValueError(f"not a record: field {number} is truncated or has wire type {wire_type}")
+            raise ValueError(
+                f"not a record or damaged: field {number} is truncated or has wire type {wire_type},"
+                " expected 0, 1, 2 or 5"
+            )
         yield number, wire_type, data[position : position + size]
         position += size
 
 
 def read_varints(data: memoryview) -> list[int]:
-    """Returns the signed integers of a packed list; raises ValueError if one is truncated or too long."""
+    """Returns the signed integers of a packed list of varints.
+
+    Raises ValueError if an integer is truncated or longer than 10 bytes.
+    """
     values, position = [], 0
     while position < len(data):
         value, position = read_varint(data, position)
@@ -113,7 +124,7 @@ def read_varint(data: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-    raise ValueError("not a record: an integer is truncated or longer than 10 bytes")
+    raise ValueError("not a record or damaged: an integer is truncated or longer than 10 bytes")
 
 
 def to_signed(value: int) -> int:
@@ -151,7 +162,10 @@ def _encode_message(number: int, buffers: Sequence[Buffer]) -> list[Buffer]:
 
 
 def encode_varint(value: int) -> bytes:
-    """Returns an unsigned integer as a varint (base 128, lowest digits first); inverse of `read_varint`."""
+    """Returns an unsigned integer as a varint (base 128, lowest digits first); inverse of `read_varint`.
+
+    Raises ValueError if `value` is negative.
+    """
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)

@@ -29,7 +29,8 @@ def audio_step_mask(batch: Batch) -> Bool[Array, "b u"]:
 def spectrogram_steps(settings: PrepSettingsDict, audio_steps: int) -> int:
     """Returns `audio_steps`, or 0 if the records store audio features instead of spectrograms.
 
-    `settings` are those of prep.json.
+    `settings` are those of prep.json. They say so if they have an audio encoder and `features.tensors` is
+    `drop`.
     """
     features = settings["features"]
     return 0 if features["audio"] and features["tensors"] == "drop" else audio_steps
@@ -40,9 +41,9 @@ def feature_spec_fields(
 ) -> FeatureSpecFields:
     """Returns the InputSpec fields `feature_steps`, `audio_features` and `face_features`.
 
-    `feature_steps = audio_steps * hop / hop of the encoder`, at least 1, so that features and spectrogram
-    cover the same duration; 0 if the records have no audio features. The other two are the widths of the
-    features, 0 if there are none.
+    They are a dict. `feature_steps = audio_steps * hop / hop of the encoder`, rounded and at least 1, so that
+    features and spectrogram cover the same duration; 0 if the records have no audio features. The other two
+    are the widths of the features, 0 if there are none.
 
     Args:
       settings: Settings of prep.json.
@@ -65,7 +66,8 @@ def feature_spec_fields(
 def window_seconds(settings: PrepSettingsDict, t: int, feature_steps: int) -> float:
     """Returns the duration in seconds of the audio of each clip in a batch.
 
-    This is the duration of `t` spectrogram steps, or of `feature_steps` feature steps if `t` is 0.
+    This is the duration of `t` spectrogram steps, or of `feature_steps` feature steps if `t` is 0. `settings`
+    are those of prep.json.
 
     Raises:
       ValueError: `t` is 0 and the settings have no audio encoder.

@@ -16,6 +16,8 @@ from emofuse_jax.types import Batch
 def clip_labels(dataset: Dataset, clips: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """Returns the label of each record index from manifest.csv, without reading records; -1: unlabelled.
 
+    `clips` are record indices; a label is an index into the classes.
+
     Raises:
       OSError: manifest.csv is missing or cannot be read.
       ValueError: manifest.csv is not UTF-8 or has no column `label`, or a label or index is not an integer.
@@ -42,13 +44,18 @@ def visible_labels(
       seed: Seed of the selection.
 
     Raises:
-      ValueError: The fraction is not in (0, 1], no clip has a label, or manifest.csv is not valid.
+      ValueError: The fraction is not in (0, 1], no clip has a label, or manifest.csv is not UTF-8, has no
+        column `label`, or has a label or index that is not an integer.
       OSError: manifest.csv is missing or cannot be read.
-      KeyError: A clip has no row in manifest.csv.
+      csv.Error: manifest.csv is not valid CSV.
+      KeyError: A clip has no row in manifest.csv, or manifest.csv has no column `index`.
     """
     labels = clip_labels(dataset, clips)
     if not np.any(labels >= 0):
-        raise ValueError(f"{dataset.path}: none of the {len(clips)} training clips has a label")
+        raise ValueError(
+            f"{dataset.path}: none of the {len(clips)} training clips has a label; choose another fold, or"
+            " records with labels"
+        )
     clip_ids = [dataset.clip_ids[clip] for clip in clips]
     return np.where(choose_labelled(labels, clip_ids, fraction=fraction, seed=seed), labels, -1)
 
@@ -58,7 +65,8 @@ def choose_labelled(
 ) -> Bool[np.ndarray, " n"]:
     """Returns True for the clips that keep their label: `fraction` of each class, rounded, at least one.
 
-    In each class it selects the clips with the lowest hash of seed and clip_id. So the selection does not
+    `labels` are indices of classes, -1 if unlabelled, and `clip_ids` the names of the same n clips. In each
+    class the function selects the clips with the lowest hash of seed and clip_id. So the selection does not
     depend on the order of the clips or on speakers, a larger fraction includes the clips of a smaller one,
     and all configs with the same seed select the same clips. Unlabelled clips get False.
 

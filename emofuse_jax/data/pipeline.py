@@ -33,12 +33,16 @@ class SkipPolicy:
     """Record indices of the clips that were left out so far."""
 
     def read(self, dataset: Dataset, clip: int) -> Record | None:
-        """Returns a record, or None if it is damaged and may be left out; warns once per clip.
+        """Returns the record with index `clip`, or None if it is damaged and may be left out.
+
+        The first time, it adds the clip to `skipped_clips` and warns; afterwards it does not read the record.
 
         Raises:
           DamagedRecordError: The record is damaged and must not be left out.
-          OSError: The shard is missing or cannot be opened.
-          ValueError: The number of shards or records does not match prep.json and manifest.csv.
+          OSError: A shard is missing or cannot be opened.
+          ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
+            the first shard does not end in `-of-<number of shards>`, or `clip` is negative.
+          IndexError: `clip` is not below the number of records.
         """
         try:
             return None if clip in self.skipped_clips else dataset.read(clip)
@@ -64,10 +68,10 @@ def train_batches(
     start: int = 0,
     skip_policy: SkipPolicy = SKIP_NOTHING,
 ) -> Iterator[Batch]:
-    """Returns an endless iterator of training batches; each depends only on its number (data/sampler.py).
+    """Returns an endless iterator of training batches of NumPy arrays.
 
-    A process reads only its rows of each global batch, so the global batches are the same for any number of
-    processes.
+    A batch depends only on its number. A process reads only its rows of each global batch, so the global
+    batches are the same for any number of processes.
 
     Args:
       dataset: The records.
@@ -75,16 +79,20 @@ def train_batches(
       choose_spec: Returns the shape of a batch of these clips; longer audio is cropped to its middle `t`
         steps, shorter audio is padded.
       process: (index, count) of this process.
-      threads: Reader threads; at most as many as cores are used, since more would only wait for each other.
+      threads: Reader threads; 0: none in the background. At most as many as cores are used, since more would
+        only wait for each other.
       hidden_label_clips: Record indices of the clips whose label training must not use; None: no clip.
       start: Number of the first batch, to resume a run.
       skip_policy: Clips that are left out if their records are damaged.
 
     Raises:
-      ValueError: The batch size is not a multiple of the number of processes. While iterating: a record
-        lacks a field that the batch needs, or its speaker is not in prep.json.
+      ValueError: The batch size is not a multiple of the number of processes, or `threads` is negative. While
+        iterating: a record lacks a field that the batch needs, has another number of frames, bins, pixels or
+        features, or its speaker is not in prep.json; or the shards do not match prep.json and manifest.csv
+        (their number, their names or the number of records).
       DamagedRecordError: While iterating: a record is damaged and `skip_policy` does not allow to skip it.
       OSError: While iterating: a shard is missing or cannot be opened.
+      ZeroDivisionError: While iterating: a ShuffledSampler has fewer clips than its batch size.
     """
     if sampler.batch_size % process[1]:
         raise ValueError(
@@ -113,22 +121,25 @@ def eval_batches(
     batch_size: int,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Returns an iterator of batches with every clip once, in order; the last one is padded.
+    """Returns an iterator of batches of NumPy arrays with every clip once, in order.
 
-    Padded rows have weight 0.
+    The last global batch is filled up with padded rows of weight 0.
 
     Args:
       dataset: The records.
       clips: Record indices.
-      choose_spec: Returns the shape of a batch of these clips.
-      batch_size: Rows of a global batch, all processes together.
+      choose_spec: Returns the shape of a batch of these clips; longer audio is cropped to its middle `t`
+        steps, shorter audio is padded.
+      batch_size: Rows of a global batch, all processes together; at least 1.
       process: (index, count) of this process, which reads only its rows of each batch.
 
     Raises:
       DamagedRecordError: While iterating: a record is damaged.
       OSError: While iterating: a shard is missing or cannot be opened.
-      ValueError: While iterating: a record lacks a field that the batch needs, or its speaker is not in
-        prep.json.
+      ValueError: While iterating: a record lacks a field that the batch needs, has another number of frames,
+        bins, pixels or features, or its speaker is not in prep.json; or the shards do not match prep.json and
+        manifest.csv (their number, their names or the number of records).
+      IndexError: While iterating: a record index is not below the number of records.
     """
     rows = process_rows(batch_size, process)
 
@@ -158,12 +169,18 @@ def to_padded_batches(row_numbers: Int[np.ndarray, " n"], batch_size: int) -> In
 def load_batch(
     dataset: Dataset, clips: Int[np.ndarray, " b"], spec: InputSpec, skip_policy: SkipPolicy = SKIP_NOTHING
 ) -> Batch:
-    """Reads clips (record indices) into one batch; an index of -1 gives a padded row of weight 0.
+    """Returns a batch of NumPy arrays with the records `clips`, one row for each record index, in order.
+
+    An index of -1, or a damaged record that `skip_policy` leaves out, gives a padded row of weight 0. Audio
+    that is longer than `spec.t` steps is cropped to its middle.
 
     Raises:
       DamagedRecordError: A record is damaged and `skip_policy` does not allow to skip it.
       OSError: A shard is missing or cannot be opened.
-      ValueError: A record lacks a field that `spec` needs, or its speaker is not in prep.json.
+      ValueError: A record lacks a field that `spec` needs, has another number of frames, bins, pixels or
+        features than `spec`, or its speaker is not in prep.json; or the shards do not match prep.json and
+        manifest.csv (their number, their names or the number of records).
+      IndexError: A record index is not below the number of records.
     """
     speaker_index = {name: i for i, name in enumerate(dataset.speakers)}
     batch = empty_batch(len(clips), spec)

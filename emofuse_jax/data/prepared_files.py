@@ -13,36 +13,46 @@ from emofuse_jax.utils.validation import require_fields
 
 REQUIRED_FIELDS = {
     "schema_version": int,
+    "corpus": str,
     "settings": dict,
     "shape": dict,
     "classes": list,
     "speakers": list,
     "shards": list,
+    "sex": dict,
+    "versions": dict,
+    "sources_sha256": str,
+    "notes": list,
 }
 """Fields that prep.json must have, and their types."""
 PREPARE_AGAIN = "prepare the clips again"
-TYPE_NAMES = {int: "an integer", dict: "an object", list: "a list"}
+TYPE_NAMES = {int: "an integer", str: "a string", dict: "an object", list: "a list"}
 
 
 def read_prep(path: str) -> PrepMetadata:
-    """Returns the content of prep.json in a directory: settings, corpus, classes, speakers, shape and shards.
+    """Returns the content of prep.json in the directory `path`, a dict.
+
+    Its fields are `schema_version`, `settings`, `shape`, `classes`, `speakers` and `shards`, whose values are
+    validated as far as reading the records needs them; `corpus`, `sex`, `versions`, `sources_sha256` and
+    `notes`, whose types are validated; and `dataset`, `class_map` and `frames`, which are not validated.
 
     Raises:
       FileNotFoundError: The directory has no prep.json.
       OSError: prep.json cannot be read.
       ValueError: The file is not valid JSON, has another schema, or a field is missing or not valid.
     """
-    name = os.path.join(path, "prep.json")
-    content = read_json(name)
+    prep_path = os.path.join(path, "prep.json")
+    content = read_json(prep_path)
     values = content if isinstance(content, dict) else {}
     schema = values.get("schema_version")
     if type(schema) is int and schema != records.SCHEMA_VERSION:  # before its fields, which may be different
-        raise other_schema_error(name, "records", schema, records.SCHEMA_VERSION, values, PREPARE_AGAIN)
+        raise other_schema_error(prep_path, "records", schema, records.SCHEMA_VERSION, values, PREPARE_AGAIN)
     for field, expected_type in REQUIRED_FIELDS.items():
         value = values.get(field)
         if not isinstance(value, expected_type) or isinstance(value, bool):
             raise ValueError(
-                f"{name}: field {field} is {repr(value)[:100]}, expected {TYPE_NAMES[expected_type]}"
+                f"{prep_path}: field {field} is {repr(value)[:100]}, expected {TYPE_NAMES[expected_type]};"
+                f" {PREPARE_AGAIN}"
             )
     prep = cast(PrepMetadata, values)
     try:
@@ -51,38 +61,49 @@ def read_prep(path: str) -> PrepMetadata:
         sizes = [*vars(shape).values(), prep["settings"]["face"]["frames"]]
         sizes += [shard["records"] for shard in prep["shards"]]
         if not all(isinstance(size, int) and 0 <= size < 1 << 20 for size in sizes):
-            raise TypeError("a size is not an integer from 0 to 1048575")
+            raise TypeError(
+                "shape, settings.face.frames, shards.records: a size is not an integer from 0 to 1048575"
+            )
         recipe = [prep["settings"]["recipe"]]
         lists = {"settings.recipe": recipe, "classes": prep["classes"], "speakers": prep["speakers"]}
         for field, values_of_field in lists.items():
             if not all(isinstance(value, str) for value in values_of_field):
-                raise TypeError(f"field {field}: expected strings; {PREPARE_AGAIN}")
+                raise TypeError(f"{field}: expected strings, as emofuse prepare writes them")
         _check_hops(prep["settings"], shape)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}: shape, settings or shards: {error}") from error
+        raise ValueError(f"{prep_path}: missing or invalid field: {error}; {PREPARE_AGAIN}") from error
     return prep
 
 
 def feature_hop_ms(settings: PrepSettingsDict) -> float:
-    """Returns the milliseconds between two vectors of the frozen audio encoder.
+    """Returns the milliseconds between two vectors of the frozen audio encoder, from settings of prep.json.
 
     Raises:
       ValueError: The settings of prep.json have no audio encoder.
     """
     encoder = settings["features"]["audio"]
     if encoder is None:
-        raise ValueError("settings.features.audio: None, expected the settings of a frozen audio encoder")
+        raise ValueError(
+            "settings.features.audio is None, expected the settings of a frozen audio encoder; prepare the"
+            " clips with --audio_encoder"
+        )
     return encoder["layout"]["hop_ms"]
 
 
 def _check_hops(settings: PrepSettingsDict, shape: records.RecordShape) -> None:
-    """Raises TypeError, KeyError or ValueError if the steps of the audio arrays have no duration."""
+    """Checks that spectrogram steps and, if there are any, vectors of audio features have a duration.
+
+    Raises TypeError if a `hop_ms` is not a finite number above 0, KeyError or ValueError if a field is
+    missing, and ValueError if there are audio features but no settings of their encoder.
+    """
     hops = [settings["audio"]["hop_ms"]]
     if shape.audio_features:
         hops.append(feature_hop_ms(settings))
     require_fields(settings["features"], {"tensors": "", "audio": None}, "settings.features")
     if not all(isinstance(hop, int | float) and 0 < hop < math.inf for hop in hops):
-        raise TypeError("hop_ms is not a number above 0")
+        raise TypeError(
+            "settings.audio.hop_ms, settings.features.audio.layout.hop_ms: expected milliseconds, above 0"
+        )
 
 
 def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
@@ -92,18 +113,20 @@ def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
 
     Raises:
       OSError: manifest.csv is missing or cannot be read.
-      ValueError: A column is missing, an index is not an integer, clip_ids are not unique, the indices are
-        not 0, 1, 2, ..., or a speaker is missing.
+      ValueError: The file is not UTF-8 or not CSV, a column is missing, an index or label is not an
+        integer, clip_ids are not unique, the indices are not 0, 1, 2, ..., or a speaker is missing.
     """
     manifest_path = os.path.join(path, "manifest.csv")
     try:
         rows = [row for row in records.read_manifest(path) if int(row["index"]) >= 0]
         index = {row["clip_id"]: int(row["index"]) for row in rows}
         speakers = {row["clip_id"]: row["speaker"] for row in rows}
+        for row in rows:
+            row["status"], int(row["label"])  # read later
     except KeyError as error:
-        raise ValueError(f"{manifest_path}: no column {error}") from error
+        raise ValueError(f"{manifest_path}: no column {error}; {PREPARE_AGAIN}") from error
     except (TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{manifest_path}: {error}") from error
+        raise ValueError(f"{manifest_path}: not a valid manifest: {error}; {PREPARE_AGAIN}") from error
     if sorted(index.values()) != list(range(len(rows))) or None in speakers.values():
         raise ValueError(
             f"{manifest_path}: {len(rows)} rows with a record, expected unique clip_ids, indices from 0"
@@ -113,7 +136,7 @@ def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
 
 
 def read_json(path: str) -> JsonValue:
-    """Returns the content of a JSON file that `emofuse prepare` writes.
+    """Returns the content of a JSON file that `emofuse prepare` writes; it may be of any JSON type.
 
     Raises:
       FileNotFoundError: The file does not exist; the message says to run emofuse prepare first.

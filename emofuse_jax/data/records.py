@@ -104,15 +104,18 @@ class RecordShape:
     """True if the records have the waveform."""
 
     def to_dict(self) -> RecordShapeDict:
-        """Returns the fields as prep.json stores them."""
+        """Returns a dict of all fields, `f` to `waveform`, as prep.json stores them."""
         return cast(RecordShapeDict, dataclasses.asdict(self))
 
 
 def encode(record: Record) -> bytes:
-    """Returns a record as bytes; equal records give equal bytes.
+    """Returns a record as bytes, a serialised `tf.train.Example`; equal records give equal bytes.
+
+    They contain all fields except `notes` and the optional arrays that are None.
 
     Raises:
-      ValueError: An array has another dtype than the schema; names the clip and the field.
+      ValueError: An array has another dtype than the schema (names the clip and the field), or a name cannot
+        be encoded as UTF-8.
     """
     values: dict[str, Buffer | int] = {name: getattr(record, name).encode() for name in _TEXT_FIELDS}
     values |= {name: int(getattr(record, name)) for name in _INTEGER_FIELDS}
@@ -129,6 +132,9 @@ def encode(record: Record) -> bytes:
 
 def decode(data: bytes, shape: RecordShape) -> Record:
     """Returns the record that `encode` wrote; its arrays are read-only views of `data`.
+
+    `audio_features`, `face_features` or `waveform` is None if `shape` says that the records have none;
+    `notes` is empty.
 
     Raises:
       ValueError: `data` is not a record, or a field is missing or does not fit `shape`; names the field.
@@ -160,7 +166,9 @@ def decode(data: bytes, shape: RecordShape) -> Record:
         try:
             arrays[name] = np.frombuffer(raw_arrays[name], dtype).reshape(shapes[name])
         except ValueError as error:
-            raise ValueError(f"{texts['clip_id']}: field {name}: {error}") from error
+            raise ValueError(
+                f"{texts['clip_id']}: field {name} does not fit the shape in prep.json: {error}"
+            ) from error
     return Record(
         clip_id=texts["clip_id"],
         speaker=texts["speaker"],
@@ -183,35 +191,41 @@ def decode(data: bytes, shape: RecordShape) -> Record:
 
 
 def _decode_text(features: dict[str, FeatureValues], name: str) -> str:
-    """Returns a text field; raises ValueError if it is missing or not UTF-8."""
+    """Returns the text of the feature `name`; raises ValueError if it is missing or not UTF-8."""
     try:
         return str(_single_value(features, name, memoryview), "utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"not a record: field {name}: {error}") from error
+        raise ValueError(f"not a record or damaged: field {name} is not UTF-8: {error}") from error
 
 
 def _validate_label(clip_id: str, label: int, class_count: int) -> None:
-    """Raises ValueError if a label is not -1 or an index of a class."""
+    """Raises ValueError if a label is neither -1 nor an index of one of `class_count` classes.
+
+    Without classes, 0 is valid too.
+    """
     if not -1 <= label < max(class_count, 1):
-        raise ValueError(f"{clip_id}: field label: {label}, expected -1 to {class_count - 1}")
+        raise ValueError(f"{clip_id}: field label: {label}, expected -1 (no label) to {class_count - 1}")
 
 
 def _single_value(features: dict[str, FeatureValues], name: str, expected_type: type[T]) -> T:
-    """Returns the only value of a feature; raises ValueError if there is not exactly one of that type."""
+    """Returns the only value of the feature `name`.
+
+    Raises ValueError if the feature is missing or does not have exactly one value of type `expected_type`.
+    """
     values = features.get(name, [])
     if len(values) == 1 and isinstance(values[0], expected_type):
         return values[0]
     raise ValueError(
-        f"not a record: field {name} has {len(values)} values, expected one {expected_type.__name__}"
+        f"not a record or damaged: field {name} has {len(values)} values, expected exactly one of type"
+        f" {expected_type.__name__}"
     )
 
 
 def comparable_settings(settings: PrepSettingsDict) -> dict[str, object]:
     """Returns a copy of the settings of prep.json without `file` of each frozen encoder and detector.
 
-    With it, two preparations can be compared.
-
-    The copies are equal if the hashes of the models are equal, in whatever folder the model files are.
+    Two preparations are compared by these copies, so that only the hashes of the model files matter, not
+    their names. Keys are those of `settings`: `recipe`, `audio`, `face` and `features`.
     """
     features = settings["features"]
     encoders = {kind: encoder for kind, encoder in features.items() if isinstance(encoder, dict)}
@@ -230,7 +244,7 @@ def shard_name(dataset: str, index: int, shard_count: int) -> str:
 
 
 def shard_paths(directory: str) -> list[str]:
-    """Returns the paths of all shards in a directory, in order.
+    """Returns the paths of all shards in a directory, in order; each path begins with `directory`.
 
     Raises:
       FileNotFoundError: The directory does not exist, has no shards, or a shard is missing.
@@ -243,7 +257,10 @@ def shard_paths(directory: str) -> list[str]:
         raise FileNotFoundError(f"{directory}: no '*{marker}*' shards; run emofuse prepare first")
     count_text = names[0].rpartition("-of-")[2]
     if not count_text.isdecimal():
-        raise ValueError(f"{directory}/{names[0]}: expected a name that ends in -of-<number of shards>")
+        raise ValueError(
+            f"{directory}/{names[0]}: expected a name that ends in -of-<number of shards>; restore the name,"
+            " or prepare the clips again"
+        )
     shard_count = int(count_text)
     dataset = names[0].split(marker)[0]
     expected = [shard_name(dataset, i, shard_count) for i in range(shard_count)]

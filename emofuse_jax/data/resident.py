@@ -21,12 +21,12 @@ def load_resident(
     process: tuple[int, int] = (0, 1),
     skip_policy: SkipPolicy = SKIP_NOTHING,
 ) -> Batch:
-    """Returns a batch with all clips in order, followed by at least one padded row of weight 0.
+    """Returns a batch of NumPy arrays with all clips in order, then at least one padded row of weight 0.
 
     Args:
       dataset: The records.
       clips: Sorted record indices.
-      spec: Shape of a clip in the batch.
+      spec: Shape of a clip in the batch; longer audio is cropped to its middle `spec.t` steps.
       row_multiple: The number of rows, all processes together, is a multiple of this number.
       process: (index, count) of this process; the batch has only the rows of this process.
       skip_policy: Clips that become padded rows if their records are damaged.
@@ -34,7 +34,10 @@ def load_resident(
     Raises:
       DamagedRecordError: A record is damaged and `skip_policy` does not allow to skip it.
       OSError: A shard is missing or cannot be opened.
-      ValueError: A record lacks a field that `spec` needs, or its speaker is not in prep.json.
+      ValueError: A record lacks a field that `spec` needs, has another number of frames, bins, pixels or
+        features than `spec`, or its speaker is not in prep.json; or the shards do not match prep.json and
+        manifest.csv (their number, their names or the number of records).
+      IndexError: A record index is not below the number of records.
     """
     row_count = -(-(len(clips) + 1) // row_multiple) * row_multiple
     padded_clips = np.full(row_count, -1, np.int64)
@@ -89,7 +92,11 @@ def take_sharded(data: Batch, rows: Int[Array, " b"], mesh: Mesh) -> Batch:
 
 
 def _scatter_rows(field: Array, is_local: Array) -> Array:
-    """Adds up a field over all devices, with zeros in rows that are not local; returns this device's rows."""
+    """Returns this device's rows of the sum of `field` over all devices; rows that are not local count as 0.
+
+    `field` is [b ...] and `is_local` bool [b]; with n devices, the result is [b/n ...] in the dtype of
+    `field`.
+    """
     masked_field = jnp.where(is_local.reshape(-1, *(1,) * (field.ndim - 1)), field, jnp.zeros_like(field))
     summable_field = masked_field.astype(jnp.uint8) if field.dtype == bool else masked_field
     return jax.lax.psum_scatter(summable_field, "data", scatter_dimension=0, tiled=True).astype(field.dtype)

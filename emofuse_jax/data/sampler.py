@@ -22,7 +22,7 @@ class Sampler(Protocol):
         """Number of clips in a global batch."""
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
-        """Returns the record indices of batch `number`, which starts at 0 and has no upper limit."""
+        """Returns the b record indices of batch `number`, which starts at 0 and has no upper limit."""
 
 
 def make_sampler(
@@ -55,7 +55,10 @@ def make_sampler(
     if clip_buckets is not None:
         raise ValueError("data.buckets: expected 1 with data.balanced or data.labelled_share")
     if labels is None:
-        raise ValueError("data.balanced, data.labelled_share: expected labels of the clips, found none")
+        raise ValueError(
+            "data.balanced, data.labelled_share: expected labels of the clips, found none; pass labels, or"
+            " turn both off"
+        )
     groups = labels if balanced else np.minimum(labels, 0)  # all labelled clips form one group
     return BalancedSampler(clips, groups, batch_size, seed, labelled_share)
 
@@ -72,7 +75,7 @@ class ShuffledSampler:
     bucket. None: clips are not sorted by length."""
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
-        """Returns the record indices of batch `number`.
+        """Returns the b record indices of batch `number`, counted from 0.
 
         Raises ZeroDivisionError if there are fewer clips than `batch_size`.
         """
@@ -87,7 +90,12 @@ class ShuffledSampler:
 def _epoch_batches(
     seed: int, epoch: int, clip_count: int, batch_size: int, bucket_bytes: bytes | None
 ) -> Int[np.ndarray, "k b"]:
-    """Returns the positions in `clips` of each of the k batches of an epoch; k is 0 if clips are too few."""
+    """Returns the positions, 0 to `clip_count` - 1, of the clips of each of the k batches of an epoch.
+
+    The order is random; clips that do not fill a batch are left out, so k is 0 if there are too few clips.
+    `bucket_bytes` has one byte for each clip, its length bucket: a batch then has clips of one bucket or of
+    neighbouring ones. None: the length is ignored.
+    """
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(clip_count)[: clip_count // batch_size * batch_size]
     if bucket_bytes is None:
@@ -118,7 +126,10 @@ class BalancedSampler:
     def __post_init__(self) -> None:
         """Raises ValueError if no clip has a label or `labelled_share` is not in [0, 1]."""
         if not np.any(self.labels >= 0):
-            raise ValueError("data.balanced: no training clip has a label")
+            raise ValueError(
+                "data.balanced: no training clip has a label; use labelled clips, or turn off data.balanced"
+                " and data.labelled_share"
+            )
         if not 0.0 <= self.labelled_share <= 1.0:
             raise ValueError(f"data.labelled_share={self.labelled_share}: expected a number from 0 to 1")
 
@@ -136,11 +147,16 @@ class BalancedSampler:
         return self._generator(0, number).permutation(np.concatenate(selected_clips))
 
     def _classes(self) -> Int[np.ndarray, " c"]:
-        """Returns the labels in the order in which the classes take turns in getting an additional row."""
+        """Returns the labels of the c classes that occur, in the order in which they get an extra row."""
         return self._generator(1).permutation(np.unique(self.labels[self.labels >= 0]))
 
     def _unlabelled_rows(self) -> int:
-        """Returns the number of unlabelled clips in each batch."""
+        """Returns the number of unlabelled clips in each batch; 0 if all clips have a label.
+
+        It is `1 - labelled_share` of the batch size, rounded. If `labelled_share` is 0, it is the same
+        fraction of the batch size as in the data, rounded and at least 1. One row remains for each class if
+        possible.
+        """
         if np.all(self.labels >= 0):
             return 0
         if self.labelled_share:
@@ -151,7 +167,10 @@ class BalancedSampler:
         return min(row_count, max(1, max_row_count))
 
     def _take_clips(self, label: int, start: int, count: int) -> Int[np.ndarray, " k"]:
-        """Returns `count` record indices, from position `start` of the endless passes over a class."""
+        """Returns `count` record indices, from position `start` of the endless random passes over a class.
+
+        `label` is the label of the class, or -1 for the unlabelled clips.
+        """
         members = self.clips[self.labels == label] if label >= 0 else self.clips[self.labels < 0]
         rows = np.arange(start, start + count)
         passes = {

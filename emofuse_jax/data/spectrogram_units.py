@@ -29,7 +29,9 @@ LOG_MEL_FRONTEND = "log_mel_v1"
 
 
 def units_per_neper(recipe: str) -> float:
-    """Returns one neper in the unit of a recipe's spectrogram: 1 for log magnitudes, 2 for log energies.
+    """Returns one neper in the unit of a recipe's spectrogram.
+
+    It is 1 for log magnitudes, 2 for log energies, and 8.69 for decibels.
 
     Raises:
       ValueError: The recipe is unknown.
@@ -51,8 +53,8 @@ class FrequencyAxis(TypedDict):
 def frequency_axis(audio_settings: AudioSettingsDict) -> FrequencyAxis:
     """Returns the frequency axis of a spectrogram, from the audio settings of prep.json.
 
-    `max_hz` is the upper end of the axis. `bin_hz` has the centre of each mel filter in Hz; None if the bins
-    are DFT bins, evenly spaced from 0 to `max_hz`.
+    It is a dict: `max_hz` is the upper end of the axis in Hz; `bin_hz` [f] has the centre of each of the f
+    mel filters in Hz, or is None if the bins are DFT bins, evenly spaced from 0 to `max_hz`.
     """
     is_mel = audio_settings["frontend"] == LOG_MEL_FRONTEND
     max_hz = (
@@ -78,5 +80,8 @@ def bin_centers_hz(audio_settings: AudioSettingsDict) -> Float[np.ndarray, " f"]
 
 
 def _hz_to_mel(hz: float) -> float:
-    """Converts Hz to Slaney's mel scale: 200/3 Hz per mel up to 1 kHz, then 27 mels to a factor of 6.4."""
+    """Returns the mels of a frequency on Slaney's scale.
+
+    A mel is 200/3 Hz up to 1 kHz; above that, 27 mels are a factor of 6.4.
+    """
     return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)

@@ -21,7 +21,7 @@ Objective = Callable[[Outputs, Batch, ConfigDict], WeightedSum]
 
 
 def check_objective(objective: Objective) -> None:
-    """Raises ValueError if an objective can't be called."""
+    """Raises ValueError if `objective` is not callable."""
     if not callable(objective):
         raise ValueError(f"{objective!r}: expected a function (outputs, batch, config) -> (sum, weight)")
 
@@ -58,11 +58,12 @@ def total_loss(
     """Returns `(total, means)`: the weighted sum of the objectives, and the mean of each objective by name.
 
     `total = sum_j factor_j * means_j` with the factors in `config.objectives`; `config` is `config.loss` of
-    an experiment. The mean of an objective is 0 if it has no weight in this batch; objectives with factor 0
-    are not computed.
+    an experiment. The mean of an objective is its sum over the batch divided by its weight, or 0 if it has no
+    weight in this batch. Objectives with factor 0 are not computed and are not in `means`.
 
     Raises:
-      ValueError: `config.objectives` has an unknown name, or an objective needs an output that the network
+      ValueError: `config.objectives` has an unknown name (with any factor), an installed package provides
+        the objective but it can't be imported or called, or an objective needs an output that the network
         does not have.
     """
     total, means = jnp.zeros(()), {}

@@ -18,7 +18,9 @@ POLARITY = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NEUTRAL, 0) | dict.fromkey
 
 
 def class_polarities(classes: tuple[str, ...]) -> tuple[int, ...]:
-    """Returns the polarity (-1, 0 or 1) of each class, by its name in upper or lower case.
+    """Returns the polarity of each class, in the order of `classes`: 1 positive, 0 neutral, -1 negative.
+
+    It is looked up in the table POLARITY by the name of the class, in upper or lower case.
 
     Raises:
       ValueError: if the polarity of a class is not known; the message names the first such class.
@@ -35,10 +37,12 @@ def class_polarities(classes: tuple[str, ...]) -> tuple[int, ...]:
 def fill_polarity(config: ml_collections.ConfigDict, classes: tuple[str, ...]) -> ml_collections.ConfigDict:
     """Sets `model.polarity` of an experiment's config by the class names, if it is empty and is needed.
 
-    Hierarchical margins (`model.margins.kind`) and the objective `polarity` need this field.
+    Hierarchical margins (`model.margins.kind`) and the objective `polarity`, if its factor is not 0, need
+    this field.
 
     Returns:
-      A copy of the config with `model.polarity` set, or the same config if nothing had to be set.
+      A copy of the config with `model.polarity`, a tuple of -1, 0 or 1 for each class, or the same config if
+      nothing had to be set.
 
     Raises:
       ValueError: if the field is empty and needed, and the polarity of a class is not known.

@@ -13,7 +13,8 @@ from emofuse_jax.types import Batch, Outputs, WeightedSum
 def correlation_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
     """Computes the negative soft-HGR correlations between audio f, video g and labels h, over all segments.
 
-    `-[H(f, g) + H(f, h) + H(g, h)]`, with H of `ops.hgr.soft_hgr`. H(f, g) uses all clips that have both
+    `-[H(f, g) + H(f, h) + H(g, h)]` with `H(f, g) = 1/(m-1) sum_i f_i^T g_i - 1/2 tr(C_f C_g)` of centred
+    features f and g, their covariances C, and the total weight m. H(f, g) uses all clips that have both
     streams, labelled or not; H(f, h) and H(g, h) use the labelled clips that have the stream. So an
     unlabelled clip only contributes to H(f, g). If `outputs.aux` has no `label_features` (EMOdal), the loss
     is -H(f, g). If it has covariances of many batches, these replace C_f and C_g; C_h, whose rank is below
@@ -22,7 +23,8 @@ def correlation_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> Weig
 
     Args:
       outputs: outputs of a network whose fusion has common features; `aux` contains `audio_common`,
-        `video_common` [b l d] and their masks [b l].
+        `video_common` [b l d], their masks `audio_common_mask`, `video_common_mask` [b l], and maybe the
+        covariances `audio_covariance`, `video_covariance` [d d] and `label_features` [c d] (c classes).
       batch: the clips.
       config: not used.
 
@@ -32,10 +34,17 @@ def correlation_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> Weig
 
     Raises:
       ValueError: if `outputs.aux` has no `audio_common`, i.e. the fusion has no common features.
+      KeyError: if `aux` has `audio_common`, but not `video_common` or one of the masks.
+
+    Warns:
+      UserWarning: if d > b l / 4 and there are no covariances of many batches, as H is then badly biased.
     """
     aux = outputs.aux
     if "audio_common" not in aux:
-        raise ValueError("loss.objectives.correlation: needs a fusion with common features (hgr or emodal)")
+        raise ValueError(
+            "loss.objectives.correlation: needs a fusion with common features; set model.fusion.name to hgr"
+            " or emodal, or this factor to 0"
+        )
     features = {name: _flatten_segments(aux[f"{name}_common"]) for name in ("audio", "video")}
     masks = {name: aux[f"{name}_common_mask"] for name in features}  # b l
     covariances = {name: aux.get(f"{name}_covariance") for name in features}
@@ -61,7 +70,8 @@ def correlation_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> Weig
 def repeat_label_features(table: Float[Array, "c d"], batch: Batch, count: int) -> Float[Array, "n d"]:
     """Returns the features of each clip's label, repeated for its `count` segments (n = b `count` rows).
 
-    `table` has one row of features for each class. Rows of clips without a visible label are zeros.
+    `table` has one row of features for each class. The `count` rows of a clip are adjacent; those of a clip
+    without a visible label or with weight 0 are zeros.
     """
     label = jnp.where(_labelled_weight(batch) > 0, batch.label, -1)
     rows = jnp.matmul(jax.nn.one_hot(label, len(table)), table, precision=HIGHEST_PRECISION)  # b d

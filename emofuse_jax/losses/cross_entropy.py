@@ -47,10 +47,12 @@ def cross_entropy(
 def classification_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
     """Computes the cross-entropy of the network's logits, over the labelled clips.
 
-    It uses `config.smoothing` of `config.loss`, and the mixed labels of the batch if mixup is on.
+    `config` is `config.loss` of an experiment; its `smoothing`, in [0, 1], is the label smoothing. If the
+    batch has `mixed_label`, the target of a clip is `1 - mixed_share` of its label and `mixed_share` of the
+    mixed label.
 
     Returns:
-      The sum in nats, and the weight of the labelled clips.
+      The weighted sum in nats, and the total weight of the labelled clips.
     """
     mixup = None
     if batch.mixed_label is not None:
@@ -61,5 +63,8 @@ def classification_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> W
 
 
 def label_weight(batch: Batch) -> Float[Array, " b"]:
-    """Returns the weight of each row in objectives that need labels: 0 for padding and hidden labels."""
+    """Returns the weight of each row in objectives that need labels.
+
+    It is `batch.weight`, or 0 if `batch.label_mask` is False (a hidden or unknown label); 0 for padding.
+    """
     return batch.weight * batch.label_mask

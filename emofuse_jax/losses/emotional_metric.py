@@ -13,14 +13,16 @@ from emofuse_jax.types import Batch, Outputs, WeightedSum
 def emotional_metric_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
     """Computes the batch-hard triplet loss on the embedding with the network's learned margins.
 
-    The equation is in `ops.metric_learning.batch_hard_triplet`.
+    `sum_a w_a [D(a,p) - D(a,n) + M_{y_a,y_n}]_+` over the anchors a, i.e. labelled clips with another clip of
+    their class and one of another class in the batch. y is the class, M the matrix `outputs.aux["margins"]`
+    [c c], D the Euclidean distance between L2-normalised embeddings, p the farthest clip of the anchor's
+    class, and n the clip of another class with the largest `M_{y_a,y_n} - D(a,n)`. `config` is not used.
 
     Returns:
-      The sum over the anchors, i.e. clips with another clip of their class and one of another class in the
-      batch, and their total weight.
+      The sum, and the total weight of the anchors; both are 0 if there is no anchor.
 
     Raises:
-      ValueError: if the network has no margins (`model.margins.kind` is "none").
+      ValueError: if `outputs.aux` has no `margins`, because `model.margins.kind` is "none".
     """
     if "margins" not in outputs.aux:
         raise ValueError("loss.objectives.emotional_metric: needs model.margins.kind=triplet or hierarchical")

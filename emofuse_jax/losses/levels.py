@@ -10,13 +10,22 @@ from emofuse_jax.types import Batch, Outputs, WeightedSum
 def level_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
     """Computes the cross-entropy of the logits of each level, over the levels that a clip has.
 
-    Levels are the entire clip and its parts (am_fbp), the two streams (late, f_score), or the segments (hgr).
+    Levels are the entire clip and the mean of its parts (am_fbp), the two streams (late, f_score), or the
+    segments (hgr). Only labelled clips count.
+
+    Args:
+      outputs: outputs of a network; `aux` contains `level_logits` [b l c] and `level_mask` [b l] for the l
+        levels.
+      batch: the clips.
+      config: `config.loss` of an experiment; `smoothing` is the label smoothing.
 
     Returns:
-      The sum in nats over clips and levels, and their total weight.
+      The weighted sum in nats over clips and levels, and their total weight: a clip counts once for each of
+      its levels.
 
     Raises:
-      ValueError: if the fusion has no classifiers of levels.
+      ValueError: if `outputs.aux` has no `level_logits`, because the fusion has no classifiers of levels.
+      KeyError: if `aux` has `level_logits`, but not `level_mask`.
     """
     if "level_logits" not in outputs.aux:
         raise ValueError(

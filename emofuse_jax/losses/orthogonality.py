@@ -16,22 +16,34 @@ ORTHOGONAL_PAIRS = (
 
 
 def orthogonality_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
-    """Computes the sum of `cross_correlation_norm` over the pairs of features that must be unrelated.
+    """Computes how strongly features that must be unrelated are correlated, as a sum over three pairs.
 
     The pairs are: common and private features of audio, common and private features of video, and the private
-    features of audio and video. Each pair uses the clips that have its streams, labelled or not. References:
-    domain separation networks (Bousmalis et al., 2016, arXiv 1608.06019); between private features, MISA
-    (Hazarika et al., 2020, arXiv 2005.03545).
+    features of audio and video. Each pair adds the squared Frobenius norm of its cross-correlation matrix, a
+    number in [0, 1]: `|| sum_i w_i x_i y_i^T / sum_i w_i ||_F^2` of rows that are centred and scaled to
+    length 1. It uses the clips that have its streams, labelled or not. References: domain separation networks
+    (Bousmalis et al., 2016, arXiv 1608.06019); between private features, MISA (Hazarika et al., 2020, arXiv
+    2005.03545).
+
+    Args:
+      outputs: outputs of a network; `aux` contains `audio_common`, `video_common`, `audio_private`,
+        `video_private` [b l d] and the masks `audio_common_mask`, `video_common_mask` [b l].
+      batch: the clips.
+      config: not used.
 
     Returns:
-      The sum, and the number of pairs for which the batch has a clip.
+      The sum, and the number of pairs for which the batch has a clip (0 to 3).
 
     Raises:
-      ValueError: if the fusion has no private features.
+      ValueError: if `outputs.aux` has no `audio_private`, because the fusion has no private features.
+      KeyError: if `aux` has `audio_private`, but not one of the other arrays.
     """
     aux = outputs.aux
     if "audio_private" not in aux:
-        raise ValueError("loss.objectives.orthogonality: needs a fusion with private features (emodal)")
+        raise ValueError(
+            "loss.objectives.orthogonality: needs a fusion with private features; set model.fusion.name to"
+            " emodal, or this factor to 0"
+        )
     total = count = jnp.zeros(())
     for first, second in ORTHOGONAL_PAIRS:
         mask = aux[f"{first.split('_')[0]}_common_mask"] & aux[f"{second.split('_')[0]}_common_mask"]  # b l
@@ -48,11 +60,15 @@ def cross_correlation_norm(
     """Computes the squared Frobenius norm of the cross-correlation of two feature matrices.
 
     `|| sum_i w_i x^_i y^_i^T / m ||_F^2`, where `x^` and `y^` are rows centred over the global batch and
-    scaled to length 1, and `m = sum_i w_i`.
+    scaled to length 1, and `m = sum_i w_i` (at least 1).
+
+    Args:
+      x: n rows of width d.
+      y: n rows of width e.
+      weight: weight w of each row; 0 leaves it out.
 
     Returns:
-      A number in [0, 1] in at least float32: about 1 / m for independent rows, 0 if all weights are 0. x has
-      n rows of width d, y n rows of width e.
+      A number in [0, 1] in at least float32: about 1 / m for independent rows, 0 if all weights are 0.
     """
     m = jnp.maximum(jnp.sum(weight), 1.0)
     x, y = (_centred_unit_rows(z, weight, m) for z in (x, y))

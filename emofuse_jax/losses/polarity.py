@@ -10,15 +10,15 @@ from emofuse_jax.types import Batch, Outputs, WeightedSum
 def polarity_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSum:
     """Computes the polarity-consistent cross-entropy of VAANet, over the labelled clips.
 
-    The cross-entropy of a clip counts 1.5 times if the predicted class has another polarity than the label.
-    Use this objective instead of `cross_entropy`, not in addition. The equation is in
-    `ops.metric_learning.polarity_cross_entropy`.
+    The cross-entropy of a clip counts 1.5 times if the predicted class has another polarity than the label;
+    the polarities [c] are in `outputs.aux["polarity"]`. Use this objective instead of `cross_entropy`, not in
+    addition. `config` is not used.
 
     Returns:
-      The sum in nats, and the weight of the labelled clips.
+      The weighted sum in nats, and the total weight of the labelled clips.
 
     Raises:
-      ValueError: if `model.polarity` is not set.
+      ValueError: if `outputs.aux` has no `polarity`, because `model.polarity` is not set.
     """
     if "polarity" not in outputs.aux:
         raise ValueError(

@@ -11,9 +11,13 @@ CLIP_FIELDS = ("label", "label_mask", "weight", "speaker", "clip")
 
 
 def check_batch(batch: Batch, spec: InputSpec) -> None:
-    """Raises ValueError, naming the field, if an array of a batch does not fit `spec` or the other arrays.
+    """Raises ValueError, naming the field, if an array of a batch does not have the expected shape.
 
-    The numbers of clips, time steps and frames may be any, but must be the same in all arrays.
+    Expected are `audio` [b t f], `audio_mask` [b t], `faces` [b s h w 3], `face_mask` [b s], and [b] for
+    `label`, `label_mask`, `weight`, `speaker` and `clip` if they are not None. If `spec.audio_features` is
+    not 0, also `audio_features` [b u d_a] and `audio_features_mask` [b u]; if `spec.face_features` is not 0,
+    also `face_features` [b s d_v]. f, h, w and the widths d_a and d_v must be those of `spec`; b, t, s and u
+    may be any, but must be the same in all arrays.
     """
     patterns = dict(REQUIRED_FIELDS)
     if spec.audio_features:
@@ -27,12 +31,14 @@ def check_batch(batch: Batch, spec: InputSpec) -> None:
 
 
 def check_fusion_output(output: FusionOutput, sizes: Mapping[str, int] | None = None) -> None:
-    """Raises ValueError if `output` is not a FusionOutput with logits and an embedding for each clip.
+    """Raises ValueError if `output` is not a FusionOutput with `logits` [b classes] and `embedding` [b d].
 
-    `sizes` may have the number of clips, `b`, and of classes, `classes`.
+    `sizes` may have the expected number of clips, `b`, and of classes, `classes`; the width d may be any.
     """
     if not isinstance(output, FusionOutput):
-        raise ValueError(f"fusion: returned {type(output).__name__}, expected ef.FusionOutput")
+        raise ValueError(
+            f"fusion: returned {type(output).__name__}, expected ef.FusionOutput(logits, embedding, aux)"
+        )
     arrays = {
         "fusion: logits": (output.logits, "b classes"),
         "fusion: embedding": (output.embedding, "b d"),

@@ -27,14 +27,19 @@ class Model:
 
     @property
     def input_fields(self) -> tuple[str, ...]:
-        """Fields of the batch that scoring reads."""
+        """Names of the Batch fields that scoring reads, audio first, such as `("audio", "audio_mask")`.
+
+        They are the fields that the encoders of the network read, and, for a modality that the fusion does
+        not use, its tensors if the records contain them.
+        """
         return network_input_fields(self.config, self.spec)
 
     def init(self, key: PRNGKey) -> tuple[Params, Params]:
         """Returns new `(params, model_state)`, both as nested dicts of arrays.
 
-        `params` are the parameters to train, with random values; `model_state` has the statistics of norms
-        and of the input. Pure, jittable.
+        `params` are the parameters to train, with random initial values; `model_state` has what is measured
+        and not trained: running statistics of norms, statistics of the fusion, and `input`, the mean (0) and
+        the standard deviation (1) of each frequency bin. Pure, jittable.
         """
         network = Network(self.config, self.spec, rngs=nnx.Rngs(params=key))
         return _split_state(network)
@@ -48,7 +53,7 @@ class Model:
         train: bool = False,
         key: PRNGKey | None = None,
     ) -> tuple[Outputs, Params]:
-        """Returns `(outputs, model_state)`: the outputs of the network for a batch, and the new model state.
+        """Computes the outputs of the network for a batch, and the new model state.
 
         Pure, jittable with `train` static.
 
@@ -60,13 +65,20 @@ class Model:
             returned unchanged.
           key: random key for dropout; needed if `train`.
 
+        Returns:
+          `(outputs, model_state)`. The outputs are `logits` [b c] of the c classes; `embedding` [b d], the
+          input of the classifier; `audio_vector` [b d_a] and `video_vector` [b d_v], the pooled vectors of
+          each clip (None if the fusion does not use the modality); and `aux`, a dict of intermediate results,
+          such as attention weights, and of the inputs of the objectives.
+
         Raises:
           ValueError: `train` is True but `key` is None, the shape of an array of the batch does not fit
-            `spec`, the batch has too few steps or a wrong number of frames for an encoder, or the fusion does
-            not return a FusionOutput with logits of shape [b c].
+            `spec`, the batch has too few steps or a wrong number of frames for an encoder, a dropout rate of
+            the config is not in [0, 1), its `fusion.dropout_place` is unknown, or the fusion does not return
+            a FusionOutput with `logits` [b c] and `embedding` [b d].
         """
         if train and key is None:
-            raise ValueError("apply: train=True needs a key for dropout")
+            raise ValueError("apply: train=True needs a key for dropout; pass key=jax.random.key(seed)")
         check_batch(batch, self.spec)
         batch = jax.tree.map(jnp.asarray, batch)
         network = nnx.merge(self.graphdef, params, model_state)
@@ -83,10 +95,21 @@ class Model:
         train: bool = False,
         key: PRNGKey | None = None,
     ) -> Float[Array, "b c"]:
-        """Returns the logits of the fusion alone, from one pooled vector of each modality.
+        """Computes the logits of the fusion alone, from one pooled vector of each modality.
 
-        `d_a` and `d_v` are the widths of the audio and video vectors. If `train`, dropout uses `key`.
-        Raises ValueError if `train` is True but `key` is None.
+        Only for fusions of vectors (`takes = "vectors"`) without parts in time.
+
+        Args:
+          params: parameters.
+          model_state: from `init` or from an earlier call; it is not changed.
+          audio: pooled audio vectors, as wide as those of the network.
+          video: pooled video vectors, as wide as those of the network.
+          train: whether dropout acts.
+          key: random key for dropout; needed if `train`.
+
+        Raises:
+          ValueError: `train` is True but `key` is None, a dropout rate of the config is not in [0, 1), or its
+            `fusion.dropout_place` is unknown.
         """
         network = nnx.merge(self.graphdef, params, model_state)
         presence_mask = jnp.ones((audio.shape[0], 1), bool)
@@ -96,21 +119,41 @@ class Model:
     def with_statistics(
         self, model_state: Params, mean: Float[np.ndarray | Array, " f"], std: Float[np.ndarray | Array, " f"]
     ) -> Params:
-        """Returns the model state with other input statistics: mean and standard deviation per frequency bin.
+        """Returns a copy of the model state with other statistics of the spectrograms.
+
+        Args:
+          model_state: nested dict; its key `input` is replaced by a dict with `mean` and `std` in float32.
+          mean: mean of each of the f frequency bins.
+          std: standard deviation of each bin.
 
         Raises:
-          ValueError: an array has another shape than `[f]`, or values that are not finite.
+          ValueError: `mean` or `std` has another shape than `[f]`, or values that are not finite.
         """
         mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         for name, values in (("mean", mean), ("std", std)):
             if values.shape != (self.spec.f,):
-                raise ValueError(f"statistics: {name} has shape {values.shape}, expected ({self.spec.f},)")
+                raise ValueError(
+                    f"statistics: {name} has shape {values.shape}, expected ({self.spec.f},), one number for"
+                    " each frequency bin"
+                )
             if not np.all(np.isfinite(values)):
-                raise ValueError(f"statistics: {name} has values that are not finite")
+                raise ValueError(f"statistics: {name} has values that are not finite; pass finite numbers")
         return model_state | {"input": {"mean": jnp.asarray(mean), "std": jnp.asarray(std)}}
 
     def fake_batch(self, n: int, seed: int = 0) -> Batch:
-        """Returns a valid random batch of `n` clips; all but the first have padding and masked frames."""
+        """Returns a valid random batch of `n` clips, as NumPy arrays; the same `seed` gives the same batch.
+
+        `audio` [n t f] and features are in float16, `faces` [n s h w 3] in uint8, with the sizes of the spec.
+        The first clip has all t steps and s faces; the others may have padding (at least t // 2 steps are
+        valid) and frames without a face (at most s - 1), which are zero. Labels are random classes, speakers
+        random numbers from 0 to 3, `clip` is the row, and all weights are 1. Features that the spec does not
+        have are None.
+
+        Raises:
+          ValueError: if `n` is below 1, or `spec.classes` is 0.
+        """
+        if n < 1:
+            raise ValueError(f"fake_batch: {n} clips, expected at least 1")
         rng = np.random.default_rng(seed)
         spec = self.spec
         length = rng.integers(spec.t // 2, spec.t + 1, n)
@@ -137,18 +180,24 @@ class Model:
 
 
 def build_model(config: ConfigDict, spec: InputSpec) -> Model:
-    """Builds the model of `config` (settings/model.py), without parameters, for clips of shape `spec`.
+    """Builds the model of `config`, which is `config.model` of an experiment, for clips of shape `spec`.
+
+    Returns:
+      A Model with the fields `config`, `spec` and `graphdef` (the structure of the network); it has no
+      parameters. Its method `init` makes them, `apply` computes outputs.
 
     Raises:
-      ValueError: a field of the config is missing or has an impossible value, or the records lack what an
-        encoder reads; names the field if it is known.
+      ValueError: a field of the config is missing or has an impossible value, an installed package provides
+        an encoder or the fusion but it can't be imported, or the records (`spec`) lack what an encoder reads;
+        names the field if it is known.
     """
     try:
         abstract_network = nnx.eval_shape(lambda: Network(config, spec, rngs=nnx.Rngs(0)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         message = format_error(error)[:300]
         raise ValueError(
-            f"config.model: no network can be built for clips of {spec}; check its fields: {message}"
+            f"config.model: no network can be built for clips of {spec}; correct the field that causes"
+            f" {message}"
         ) from error
     return Model(config, spec, nnx.graphdef(abstract_network))
 
@@ -165,10 +214,13 @@ def _fake_features(
     valid_fraction: Float[np.ndarray, " n"],
     face_mask: Bool[np.ndarray, "n s"],
 ) -> dict[str, np.ndarray]:
-    """Returns random features as fields of a Batch; an empty dict if `spec` has no features.
+    """Returns random features as fields of a Batch by name; an empty dict if `spec` has no features.
 
-    Audio features cover `valid_fraction` of the steps of each clip, at least one; the other steps are masked.
-    Features of frames without a face are zero.
+    The fields are `audio_features` [n u d_a] in float16 and `audio_features_mask` [n u] (u is
+    `spec.feature_steps`), and `face_features` [n s d_v] in float16; d_a and d_v are their widths in `spec`.
+    Audio features cover `valid_fraction` of the u steps of each clip, at least one step; the others are
+    masked and zero. If `spec.t` is 0, they cover all steps of the first clip and random fractions from 1/2 to
+    1 of the others. Features of frames without a face are zero.
     """
     fields, n = {}, len(valid_fraction)
     if spec.audio_features:

@@ -50,7 +50,7 @@ class ConditionalMLP(nnx.Module):
         self.classes = classes
 
     def __call__(self, x: Float[Array, "b d"], label: Int[Array, " b"]) -> Float[Array, "b e"]:
-        """Computes the output vectors, of width e = `out_features`, for vectors `x` with classes `label`."""
+        """Computes output vectors of width e = `out_features` for b vectors `x` with the classes `label`."""
         x = jnp.concatenate([x, jax.nn.one_hot(label, self.classes)], axis=-1)
         return self.last(jax.nn.leaky_relu(self.second(jax.nn.leaky_relu(self.first(x)))))
 
@@ -74,7 +74,11 @@ class PairDiscriminator(nnx.Module):
         self.video = ConditionalMLP(d_v, config.hidden, 1, classes, rngs=rngs)
 
     def __call__(self, pair: VectorPair, label: Int[Array, " b"]) -> Float[Array, "b 2"]:
-        """Returns one score for each vector of the pair, in the order (audio, video)."""
+        """Returns one score for each vector of the pair, in the order (audio, video).
+
+        `pair` has the audio vectors [b d_a] and the video vectors [b d_v] of b clips with classes `label`. A
+        high score means that a vector looks real for its class.
+        """
         return jnp.concatenate([self.audio(pair[0], label), self.video(pair[1], label)], axis=-1)
 
 
@@ -87,12 +91,15 @@ def make_gan(
       d_a: width of the audio vectors.
       d_v: width of the video vectors.
       classes: number of classes.
-      config: widths `noise`, `hidden` and `common`.
+      config: widths of the noise (`noise`), of the hidden layers (`hidden`) and of the features for soft-HGR
+        (`common`).
       key: random key of the initial parameters.
 
     Returns:
-      `((generator, discriminator), functions)`: the initial parameters of both networks, and the functions
-      `generate`, `project_common` and `discriminate` of GanFunctions.
+      `((generator, discriminator), functions)`: the initial parameters of both networks, as nested dicts, and
+      a tuple of three functions: `generate(generator, key, label)` returns a pair of audio [b d_a] and video
+      vectors [b d_v], `project_common(generator, pair)` a pair of features [b common] for soft-HGR, and
+      `discriminate(discriminator, pair, label)` scores [b 2] of (audio, video).
     """
     rngs = nnx.Rngs(params=key)
     generator_def, generator = nnx.split(PairGenerator(d_a, d_v, classes, config, rngs=rngs))
@@ -132,7 +139,8 @@ def choose_labels_to_generate(labels: Int[np.ndarray, " n"], num_classes: int) -
     """Returns the classes of the vectors to generate, so that all classes become equally frequent.
 
     Class c appears in the result as many times as the most frequent class has more clips than c; the result
-    is empty if the classes are balanced. Raises ValueError if a label is negative or `num_classes` or larger.
+    is sorted, in int32, and empty if the classes are balanced. Raises ValueError if a label is negative or
+    not below `num_classes`.
     """
     counts = np.bincount(labels, minlength=num_classes)
     return np.repeat(np.arange(num_classes), counts.max() - counts).astype(np.int32)
@@ -149,14 +157,20 @@ def train_gan(
     width `common`, and H is the soft-HGR correlation.
 
     Args:
-      pairs: real vectors; only of training clips.
+      pairs: real vectors `audio` [n d_a] and `video` [n d_v] with their classes `label` [n]; only of training
+        clips.
       num_classes: number of classes.
-      config: `noise`, `hidden`, `common`, `correlation`, `learning_rate`, `batch_size`, `steps`.
+      config: widths of the noise (`noise`), of the hidden layers (`hidden`) and of the features f and g
+        (`common`), factor of H (`correlation`), `learning_rate`, `batch_size` and the number of `steps`.
       key: random key of the initial parameters, the batches and the noise.
 
     Returns:
-      `(sample, losses)`: `sample(key, labels)` returns generated LabelledVectors with the classes `labels`;
-      `losses` has the mean `generator` and `discriminator` loss of the last 100 steps.
+      `(sample, losses)`: `sample(key, labels)` returns generated LabelledVectors, i.e. `audio` [m d_a] and
+      `video` [m d_v] in the scale of `pairs`, and `label`, the m classes `labels`; `losses` has the mean
+      `generator` and `discriminator` loss of the last 100 steps (NaN if `steps` is 0).
+
+    Warns:
+      UserWarning: if `common` is over a quarter of `batch_size`, as H is then badly biased.
     """
     key_init, key_train = jax.random.split(key)
     vectors = [jnp.asarray(x) for x in (pairs.audio, pairs.video)]
@@ -189,10 +203,18 @@ def _make_step(
     labels: Int[Array, " n"],
     config: ConfigDict,
 ) -> Callable[[Carry, PRNGKey], tuple[Carry, dict[str, Float[Array, ""]]]]:
-    """Makes a scan step `(carry, key) -> (carry, losses)` that updates discriminators, then generators.
+    """Returns a function `(carry, key) -> (carry, losses)` that updates discriminators, then generators.
 
-    `carry` has the parameters and optimizer states of both; `losses` has the keys `generator` and
-    `discriminator`.
+    One call draws `config.batch_size` random rows of the real vectors. `carry` is `((generator,
+    discriminator), (generator_state, discriminator_state))`: the parameters of both networks and the states
+    of their optimizers. `losses` has a number for each of the keys `generator` and `discriminator`.
+
+    Args:
+      functions: networks of the GAN as pure functions.
+      tx: optimizer of both networks.
+      real: standardised real vectors, audio [n d_a] and video [n d_v].
+      labels: class of each real vector.
+      config: `batch_size`, and `correlation`, the factor of soft-HGR in the loss of the generators.
     """
     generate, project_common, discriminate = functions
 

@@ -47,11 +47,16 @@ class EncodedSequences(NamedTuple):
     def of_both_modalities(self) -> tuple[EncodedSequence, EncodedSequence]:
         """Returns the sequences `(audio, video)`.
 
+        Each has `values` [b l d] of l positions, `mask` and `time_index` [b l], and `length` [b].
+
         Raises:
-          ValueError: if one of them is None because its modality has no encoder.
+          ValueError: if one of them is None because the network has no encoder of this modality.
         """
         if self.audio is None or self.video is None:
-            raise ValueError("the sequences of a modality are missing: it has no encoder")
+            raise ValueError(
+                "the audio or video sequences are missing, because the network has no such encoder; declare"
+                ' modalities = ("audio", "video") in the class of the fusion'
+            )
         return self.audio, self.video
 
 
@@ -73,10 +78,13 @@ class PooledVectors(NamedTuple):
         """Returns the fields `(audio, audio_mask, video, video_mask)`: n vectors per clip, and their masks.
 
         Raises:
-          ValueError: if a field is None because its modality has no encoder.
+          ValueError: if a field is None because the network has no encoder of this modality.
         """
         if self.audio is None or self.audio_mask is None or self.video is None or self.video_mask is None:
-            raise ValueError("the vectors of a modality are missing: it has no encoder")
+            raise ValueError(
+                "the audio or video vectors are missing, because the network has no such encoder; declare"
+                ' modalities = ("audio", "video") in the class of the fusion'
+            )
         return self.audio, self.audio_mask, self.video, self.video_mask
 
 
@@ -96,10 +104,19 @@ class Encoder(Protocol):
 
     @property
     def width(self) -> int:
-        """Width of its positions."""
+        """Width d of the vectors that it gives, one for each position."""
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Returns the encoded positions of the clips of a batch, and intermediate results by name."""
+        """Encodes the clips of a batch.
+
+        `train` is True in training: batch norms then use, and update, the statistics of the batch.
+
+        Returns:
+          `sequence` and `aux`. The sequence has `values` [b l d], one vector for each of l positions; `mask`
+          [b l], True at valid positions; `time_index` [b l], the time step of each position from the start of
+          the clip; and `length` [b], the number of time steps of each clip. `aux` is a dict of intermediate
+          results, such as attention maps.
+        """
 
 
 @runtime_checkable
@@ -108,10 +125,20 @@ class EncoderClass(Protocol):
 
     @property
     def defaults(self) -> Mapping[str, object]:
-        """Config fields with their defaults."""
+        """Default value of each of its fields in `config.model.audio` or `config.model.video`, by name."""
 
     def __call__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> Encoder:
-        """Builds the encoder for its part of the config and clips of shape `spec`."""
+        """Builds the encoder.
+
+        Args:
+          config: `config.model.audio` or `config.model.video`.
+          spec: shape of one clip.
+          dtype: dtype of the activations.
+          rngs: random keys of the initial parameters.
+
+        Raises:
+          ValueError: if a field of `config` has a value that the encoder does not support.
+        """
 
 
 @runtime_checkable
@@ -119,7 +146,22 @@ class Fusion(Protocol):
     """Fusion with its classifier."""
 
     def __call__(self, inputs: Any, /, *, train: bool, key: PRNGKey | None) -> FusionOutput:  # noqa: ANN401
-        """Returns the logits and the embedding of PooledVectors or EncodedSequences (see `takes`)."""
+        """Computes the logits of the classes.
+
+        Args:
+          inputs: PooledVectors if the class has `takes = "vectors"`, EncodedSequences if it has
+            `takes = "sequences"`.
+          train: whether dropout acts.
+          key: random key of the dropout; None if `train` is False.
+
+        Returns:
+          `logits` [b c], `embedding` [b d] (the input of the classifier), and `aux`, a dict of intermediate
+          results.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, or the inputs lack a modality that the fusion
+            needs.
+        """
 
 
 @runtime_checkable
@@ -128,27 +170,40 @@ class FusionClass(Protocol):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Encoders that the network builds."""
+        """Modalities of the encoders that the network builds: a tuple of "audio" and/or "video"."""
 
     @property
     def takes(self) -> str:
-        """Kind of its inputs, "vectors" or "sequences"."""
+        """Kind of its inputs: "vectors" for PooledVectors, or "sequences" for EncodedSequences."""
 
     @property
     def defaults(self) -> Mapping[str, object]:
-        """Config fields with their defaults."""
+        """Default value of each field of `config.model.fusion`, except `name`, by name."""
 
     def __call__(
         self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> Fusion:
-        """Builds the fusion for audio of width `d_a` and video of width `d_v`; 0 if there is no encoder."""
+        """Builds the fusion.
+
+        Args:
+          d_a: width of the audio vectors or positions; 0 if the network has no audio encoder.
+          d_v: width of the video vectors or positions; 0 if the network has no video encoder.
+          classes: number of classes.
+          config: `config.model.fusion`.
+          dtype: dtype of the activations.
+          rngs: random keys of the initial parameters.
+
+        Raises:
+          ValueError: if a field of `config` has a value that the fusion does not support.
+        """
 
 
 def trunk_masks(sequence: EncodedSequence, num_trunks: int) -> Bool[Array, "b n l"]:
     """Returns the masks of the valid positions of the entire clip and of each of its equal parts in time.
 
     `num_trunks` is the number of parts. The result [b n l] has n = 1 + `num_trunks` masks over the l
-    positions of a clip: that of the entire clip at index 0, then those of the parts.
+    positions of a clip: that of the entire clip at index 0, then those of the parts. A position is in part
+    `time_index * num_trunks // length`, counted from 0.
     """
     if not num_trunks:
         return sequence.mask[:, None]

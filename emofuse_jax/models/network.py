@@ -35,14 +35,19 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def network_input_fields(config: ConfigDict, spec: InputSpec) -> tuple[str, ...]:
-    """Returns the names of the Batch fields that scoring passes to a network.
+    """Returns the names of the Batch fields that scoring passes to a network: those of audio, then of video.
 
-    For a modality that the fusion does not use, these are its tensors (`audio`, `audio_mask` or `faces`,
-    `face_mask`) if the records contain them.
+    For a modality that the fusion uses, these are the fields that its encoder reads. For the other one, they
+    are its tensors (`audio`, `audio_mask` or `faces`, `face_mask`) if the records contain them.
+
+    Args:
+      config: `config.model` of an experiment.
+      spec: shape of one clip of the records.
 
     Raises:
       KeyError: if the fusion is unknown.
-      ValueError: if an encoder is unknown, or needs fields that the records do not contain.
+      ValueError: if an encoder is unknown or reads spectrograms or faces that the records do not contain, or
+        an installed package provides it or the fusion, but it can't be imported or is not a valid class.
     """
     fields: list[str] = []
     for modality, size in zip(MODALITIES, (spec.t, spec.h), strict=True):
@@ -99,7 +104,7 @@ class Network(nnx.Module):
         self.classes = spec.classes
 
     def __call__(self, batch: Batch, *, train: bool, key: PRNGKey | None) -> Outputs:
-        """Computes the outputs for a batch: logits, embedding, pooled vectors and intermediate results.
+        """Computes the outputs for a batch.
 
         Args:
           batch: clips; `audio` is not standardised, faces are uint8.
@@ -107,10 +112,16 @@ class Network(nnx.Module):
             only updated if it is True.
           key: random key of the dropout; only used if `train`.
 
+        Returns:
+          `logits` [b c] of the c classes; `embedding` [b d], the input of the classifier; `audio_vector`
+          [b d_a] and `video_vector` [b d_v], the pooled vectors of each clip (None if the fusion does not use
+          the modality); and `aux`, a dict of intermediate results by name, such as `audio_attention`.
+
         Raises:
           ValueError: if `train` is True but `key` is None, the batch has too few steps or a wrong number of
-            frames for an encoder, or the fusion does not return a FusionOutput with logits and an embedding
-            for each clip.
+            frames for an encoder, a dropout rate of the config is not in [0, 1),
+            `config.fusion.dropout_place` is unknown, or the fusion does not return a FusionOutput with
+            `logits` [b c] and `embedding` [b d].
         """
         audio = standardize(batch.audio, self.input.mean[...], self.input.std[...])
         audio = jnp.where(batch.audio_mask[..., None], audio, 0.0).astype(self.dtype)
@@ -176,5 +187,9 @@ class Network(nnx.Module):
 
 
 def _reshape_attention(encoder: Encoder, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
-    """Returns weights over positions as `encoder.attention_map` reshapes them; unchanged if it has none."""
+    """Returns weights over the l positions in the shape of the encoder's feature map, [.. u] or [.. u g].
+
+    u is time, g frequency. Encoders without a method `attention_map` have no such shape; their weights are
+    returned unchanged.
+    """
     return getattr(encoder, "attention_map", lambda unchanged: unchanged)(weights)

@@ -69,7 +69,11 @@ INPUT_KINDS = ("vectors", "sequences")
 
 
 def check_encoder_class(encoder: object) -> None:
-    """Raises ValueError if `encoder` is no class with `defaults`, or `small` has a field beyond these."""
+    """Raises ValueError if `encoder` is not a class that declares what an encoder must.
+
+    It must be a class with `defaults` (a mapping). `small` and `small_limits`, if present, may only have
+    fields that are in `defaults` or are "attention", "attention_width" or "temperature".
+    """
     _check_class(encoder, {"defaults": Mapping})
     encoder_class = cast(EncoderClass, encoder)
     _check_small(encoder_class, {*encoder_class.defaults, *ATTENTION_FIELDS})
@@ -78,13 +82,16 @@ def check_encoder_class(encoder: object) -> None:
 def check_fusion_class(candidate: object) -> None:
     """Raises ValueError if `candidate` is not a class that declares what a fusion must.
 
-    It must have `modalities` (a tuple of "audio" and/or "video"), `takes` ("vectors" or "sequences") and
-    `defaults`, and `small`, if present, must not have a field that `defaults` lacks.
+    It must be a class with `modalities` (a tuple of "audio" and/or "video"), `takes` ("vectors" or
+    "sequences") and `defaults` (a mapping), and `small` and `small_limits`, if present, must not have a field
+    that `defaults` lacks.
     """
     _check_class(candidate, {"modalities": tuple, "takes": str, "defaults": Mapping})
     fusion = cast(FusionClass, candidate)
     if not fusion.modalities or not set(fusion.modalities) <= set(MODALITIES):
-        raise ValueError(f"modalities = {fusion.modalities!r}, expected some of {MODALITIES}")
+        raise ValueError(
+            f"modalities = {fusion.modalities!r}, expected a tuple of one or both of {', '.join(MODALITIES)}"
+        )
     if fusion.takes not in INPUT_KINDS:
         raise ValueError(f"takes = {fusion.takes!r}, expected one of {', '.join(INPUT_KINDS)}")
     _check_small(fusion, set(fusion.defaults))
@@ -95,14 +102,20 @@ def _check_class(value: object, attributes: Mapping[str, type]) -> None:
         raise ValueError(f"{value!r}: expected a class, a subclass of flax.nnx.Module")
     for name, expected_type in attributes.items():
         if not isinstance(getattr(value, name, None), expected_type):
-            raise ValueError(f"class {value.__name__}: needs an attribute {name} ({expected_type.__name__})")
+            raise ValueError(
+                f"class {value.__name__}: needs a class attribute {name} of type {expected_type.__name__}"
+            )
 
 
 def _check_small(value: EncoderClass | FusionClass, allowed: set[str]) -> None:
     unknown = {*getattr(value, "small", {}), *getattr(value, "small_limits", {})} - allowed
     if unknown:
         name = getattr(value, "__name__", value)
-        raise ValueError(f"class {name}: small has {sorted(unknown)[0]!r}, which defaults lacks")
+        field = sorted(unknown)[0]
+        raise ValueError(
+            f"class {name}: small has {field!r} (or small_limits has it), which defaults lacks; add it to"
+            " defaults"
+        )
 
 
 ATTENTION_FIELDS = ("attention", "attention_width", "temperature")
@@ -159,24 +172,35 @@ INPUT_FIELDS = {"audio": ("audio", "audio_mask"), "video": ("faces", "face_mask"
 
 
 def encoder_input_fields(encoder: EncoderClass, modality: str, spec: InputSpec) -> tuple[str, ...]:
-    """Returns the names of the batch's fields that an encoder reads: its `reads`, or those of its modality.
+    """Returns the names of the batch's fields that an encoder reads.
+
+    These are its attribute `reads`, or by default `("audio", "audio_mask")` if `modality` is "audio" and
+    `("faces", "face_mask")` if it is "video".
 
     Raises:
-      ValueError: the encoder reads spectrograms or faces, but the records hold only features.
+      ValueError: the encoder reads spectrograms or faces, but the records (`spec`) contain none.
+      KeyError: `modality` is neither "audio" nor "video".
     """
     fields = getattr(encoder, "reads", INPUT_FIELDS[modality])
     for field, size in (("audio", spec.t), ("faces", spec.h)):
         if field in fields and not size:
             raise ValueError(
-                f"{modality}.encoder: reads {field}, which the records do not hold; expected 'features'"
+                f"{modality}.encoder: reads {field}, which the records do not hold; set it to 'features',"
+                " which reads the features in the records"
             )
     return fields
 
 
 def get_calibrator(fusion: str) -> Calibrator | None:
-    """Returns the function `calibrate` of a fusion, or None if the fusion has none.
+    """Returns the function `calibrate` of the fusion with the name `fusion`, or None if the fusion has none.
 
-    Raises KeyError if there is no fusion of that name.
+    The function takes `(state, level_probabilities, labels)`: the fusion's part of the model state, the
+    posteriors [n l c] of the validation clips on each of the l levels, and their classes [n]. It returns the
+    new state.
+
+    Raises:
+      KeyError: if there is no fusion of that name.
+      ValueError: if an installed package provides it, but it can't be imported or is not a valid class.
     """
     return getattr(FUSIONS[fusion], "calibrate", None)
 
@@ -184,17 +208,26 @@ def get_calibrator(fusion: str) -> Calibrator | None:
 def count_trunks(fusion_config: ConfigDict) -> int:
     """Returns the number of equal parts in time that a fusion takes vectors of, besides the entire clip.
 
-    0 for fusions that do not declare `count_trunks`. Raises KeyError if the fusion is unknown.
+    It is 0 for fusions that do not declare `count_trunks`. `fusion_config` is `config.model.fusion`.
+
+    Raises:
+      KeyError: if the fusion is unknown.
+      ValueError: if an installed package provides it, but it can't be imported or is not a valid class.
     """
     count = getattr(FUSIONS[fusion_config.name], "count_trunks", None)
     return 0 if count is None else count(fusion_config)
 
 
 def check_training(config: ConfigDict) -> None:
-    """Runs the check of a complete experiment config that its fusion declares; does nothing if there is none.
+    """Runs the check that the fusion of an experiment declares; does nothing if there is none.
 
-    The check raises ValueError, or warns, if the experiment does not suit the fusion. Raises KeyError if the
-    fusion is unknown.
+    `config` is the complete config of the experiment. The check warns (UserWarning) if the experiment does
+    not suit the fusion: `hgr` warns of batches with too few labelled segments.
+
+    Raises:
+      KeyError: if the fusion is unknown.
+      ValueError: if the check raises it, or an installed package provides the fusion, but it can't be
+        imported or is not a valid class.
     """
     check = getattr(FUSIONS[config.model.fusion.name], "check_training", None)
     if check is not None:

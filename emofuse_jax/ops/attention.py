@@ -52,20 +52,19 @@ def statistics_pool(
 ) -> tuple[Float[Array, "*batch e"], Float[Array, "*batch l"]]:
     """Pools a sequence into its weighted mean and standard deviation (attentive statistics pooling).
 
-    `[mu; sqrt(sum_l alpha_l (v_l - mu)^2 + eps)]`, with the mean `mu` and the weights `alpha` of
-    `attention_pool`, which also explains the other arguments. Reference: Okabe et al., 2018,
-    arXiv 1803.10963.
+    `[mu; sqrt(sum_l alpha_l (v_l - mu)^2 + eps)]`, with `alpha = softmax(temperature s)` over the valid
+    positions and the weighted mean `mu = sum_l alpha_l v_l`. Reference: Okabe et al., 2018, arXiv 1803.10963.
 
     Args:
       values: vectors v to pool.
-      scores: one score per position.
+      scores: one score s per position.
       mask: True at valid positions.
-      temperature: factor on the scores.
+      temperature: factor on the scores; 0 gives equal weights.
       eps: added to the variance.
 
     Returns:
       `(pooled, weights)`: mean and standard deviation side by side (width e = 2 d) in the dtype of `values`,
-      and the weights in at least float32.
+      and the weights alpha of the l positions in at least float32. Both are zero if no position is valid.
 
     Raises:
       ValueError: the shapes do not fit together.
@@ -92,8 +91,8 @@ def self_frame_attention(
       mask: True at valid frames.
 
     Returns:
-      The pooled vectors f' in the dtype of `frames`, and the weights `alpha_i / sum_i alpha_i` in at least
-      float32.
+      `(vectors, weights)`: the pooled vectors f' in the dtype of `frames`, and the weights
+      `alpha_i / sum_i alpha_i` in at least float32. Both are zero if no frame is valid.
     """
     scores = at_least_float32(frames) @ q0  # ... l
     scores, mask = jnp.broadcast_arrays(scores, mask)
@@ -110,8 +109,8 @@ def relation_frame_attention(
     """Pools frames with weights that also depend on how each frame relates to the pooled clip vector.
 
     `beta_i = sigmoid([f_i; f']^T q1)`, `f_v = sum_i alpha_i beta_i [f_i; f'] / sum_i alpha_i beta_i`, with
-    `alpha` and `f'` of `self_frame_attention`. Reference: frame attention networks, Meng et al., 2019,
-    arXiv 1907.00193.
+    `alpha_i = sigmoid(f_i^T q0)` and the clip vector `f' = sum_i alpha_i f_i / sum_i alpha_i`. Sums are over
+    the valid frames. Reference: frame attention networks, Meng et al., 2019, arXiv 1907.00193.
 
     Args:
       frames: one vector f_i per frame.
@@ -120,8 +119,8 @@ def relation_frame_attention(
       mask: True at valid frames.
 
     Returns:
-      The pooled vectors f_v of width e = 2 d in the dtype of `frames`, and the weights
-      `alpha_i beta_i / sum_i alpha_i beta_i` in at least float32.
+      `(vectors, weights)`: the pooled vectors f_v of width e = 2 d in the dtype of `frames`, and the weights
+      `alpha_i beta_i / sum_i alpha_i beta_i` in at least float32. Both are zero if no frame is valid.
     """
     d = frames.shape[-1]
     self_scores = at_least_float32(frames) @ q0  # ... l
@@ -142,8 +141,9 @@ def transformer_frame_attention(
 ) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch l"]]:
     """Pools frames with weights from the similarity of all pairs of frames.
 
-    `A = softmax_j(q_i^T k_j / sqrt(r))`, `w = mean_i A_i`, `f_v = sum_j w_j f_j`. The mean over the valid
-    rows i of A gives one weight per frame, as in the two functions above. Reference: arXiv 2012.13912.
+    `A = softmax_j(q_i^T k_j / sqrt(r))`, `w = mean_i A_i`, `f_v = sum_j w_j f_j`, with softmax, mean and sum
+    over the valid frames: the mean over the rows i of A gives one weight per frame. Reference: arXiv
+    2012.13912.
 
     Args:
       frames: one vector f_j per frame.
@@ -152,7 +152,8 @@ def transformer_frame_attention(
       mask: True at valid frames.
 
     Returns:
-      The pooled vectors f_v in the dtype of `frames`, and the weights w in at least float32.
+      `(vectors, weights)`: the pooled vectors f_v in the dtype of `frames`, and the weights w in at least
+      float32. Both are zero if no frame is valid.
     """
     similarity = (
         at_least_float32(queries) @ jnp.swapaxes(at_least_float32(keys), -1, -2) / keys.shape[-1] ** 0.5

@@ -83,9 +83,16 @@ def bilinear_products(
     bias_u: Float[Array, " ok"] | None = None,
     bias_v: Float[Array, " ok"] | None = None,
 ) -> Float[Array, "*batch ok"]:
-    """Computes the products `(U^T x + b_U) o (V^T y + b_V)` of the two projections.
+    """Computes the products `(U^T x + b_U) o (V^T y + b_V)` of the two projections, entry by entry.
 
-    The arguments are explained in `factorized_bilinear_pooling`.
+    Args:
+      x: first vectors.
+      y: second vectors.
+      u: factors U of `x`; the `factors` columns of one output are adjacent.
+      v: factors V of `y`, in the same order.
+      factors: rank k; ok = o k for o outputs.
+      bias_u: b_U, or None for no bias.
+      bias_v: b_V, or None for no bias.
 
     Returns:
       The products in at least float32, with the `factors` columns of one output next to each other.
@@ -102,7 +109,8 @@ def bilinear_products(
 def pool_factors(products: Float[Array, "*batch ok"], factors: int) -> Float[Array, "*batch o"]:
     """Adds up the `factors` adjacent products of each output: `z_i = sum_k products_{i k}`.
 
-    From width ok = o k to width o, with k = `factors`.
+    `products` has width ok = o k, the sums have width o and the same dtype; k is `factors`. ok must be a
+    multiple of k.
     """
     return products.reshape(*products.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
 
@@ -115,10 +123,11 @@ def sum_and_normalize(
     normalize: bool,
     eps: float,
 ) -> Float[Array, "*batch o"]:
-    """Adds up the products of each output and normalises the sums.
+    """Adds up the `factors` adjacent products of each output and normalises the sums.
 
-    `z_i = sum_k products_{i k}`, then the signed square root if `power_norm`, then the L2 norm if
-    `normalize`. `eps` belongs to both norms. The result has width o = ok / `factors`.
+    `z_i = sum_k products_{i k}`, then `sign(z) sqrt(|z|)` if `power_norm`, then `z / sqrt(sum z^2 + eps)` if
+    `normalize`. With `power_norm`, sums with `|z| < eps` become `z / sqrt(eps)`. The result has width
+    o = ok / `factors` and the dtype of `products`.
     """
     z = pool_factors(products, factors)
     if power_norm:

@@ -10,7 +10,7 @@ def conv3d(
 ) -> Float[Array, "n u g z d"]:
     """Convolves video over time, height and width, as a sum of two-dimensional convolutions.
 
-    `out[u] = sum_j conv2d(x[s u + j - k // 2], kernel[j])`, where k is the number of time steps of the kernel
+    `out[u] = sum_i conv2d(x[s u + i - j // 2], kernel[i])`, where j is the number of time steps of the kernel
     and s the stride in time. There is one 2-D convolution for each time step of the kernel, because on two
     cores XLA's CPU backend took 2.4 s for the gradient of a 3-D convolution of stride 2, and 0.17 s for this
     one.
@@ -22,7 +22,8 @@ def conv3d(
 
     Returns:
       The output maps: u frames of g x z pixels with d channels for each clip. Each axis is padded on both
-      sides with zeros, half the size of the kernel (rounded down).
+      sides with zeros, half the size of the kernel (rounded down): an axis of length t becomes
+      `(t + 2 (j // 2) - j) // stride + 1` long for a kernel of j steps.
     """
     kernel_steps, kernel_height, kernel_width = kernel.shape[:3]
     n, t = x.shape[:2]

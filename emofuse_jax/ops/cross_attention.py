@@ -46,8 +46,10 @@ def cross_attention(
       video_mask: False at positions without a face.
 
     Returns:
-      A CrossAttentionOutput: `audio` X_a' and `video` X_v' in the dtypes of the inputs, the weights
-      softmax(C^T) and softmax(C), and the weighted sums `softmax(C^T) X_a` and `softmax(C) X_v`.
+      A CrossAttentionOutput: `audio` X_a' and `video` X_v' in the dtypes and shapes of the inputs; the
+      weights `audio_weights` = softmax(C^T) [.. m n] and `video_weights` = softmax(C) [.. n m]; the weighted
+      sums `audio_picked` = softmax(C^T) X_a [.. m d_a] and `video_picked` = softmax(C) X_v [.. n d_v].
+      Weights and sums are in at least float32.
 
     Raises:
       ValueError: if `audio` and `video` have different numbers of positions.
@@ -81,5 +83,9 @@ def _masked_row_softmax(
     row_mask: Bool[Array, "*batch l"],
     column_mask: Bool[Array, "*batch m"],
 ) -> Float[Array, "*batch l m"]:
-    """Computes a softmax over the valid columns of each row; masked rows are zero."""
+    """Computes a softmax over the valid columns of each row; masked rows and columns are zero.
+
+    Both masks are True at valid positions. The result is in at least float32; a row without a valid column is
+    zero.
+    """
     return masked_softmax(scores, row_mask[..., :, None] & column_mask[..., None, :])

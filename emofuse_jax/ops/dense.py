@@ -22,7 +22,8 @@ def matmul_last_axis(
       **options: keyword arguments of `jax.lax.dot_general`, such as `preferred_element_type`.
 
     Returns:
-      The products, with the leading axes of `x` and the columns of W as the last axis.
+      The products, with the leading axes of `x` and the columns of W as the last axis; in
+      `preferred_element_type` if it is passed, otherwise in the dtype of `x` and W.
     """
     rows = x.reshape(-1, x.shape[-1])
     return jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options).reshape(*x.shape[:-1], -1)

@@ -36,9 +36,10 @@ def dropout(x: Float[Array, "..."], rate: float, key: PRNGKey | None) -> Float[A
 
 
 def random_bytes(key: PRNGKey, shape: tuple[int, ...]) -> UInt8[Array, "..."]:
-    """Returns uniform random bytes of a shape; takes four bytes from each random 32-bit number.
+    """Returns a uint8 array of shape `shape` with uniform random numbers from 0 to 255.
 
-    `jax.random.bits` with uint8 would draw one 32-bit number for every byte.
+    Each random 32-bit number gives four of them, while `jax.random.bits` with uint8 would draw one for every
+    byte.
     """
     *leading, last = shape or (1,)
     random_words = jax.random.bits(key, (*leading, -(-last // 4)), jnp.uint32)

@@ -98,7 +98,8 @@ def moving_covariance(
       decay: factor on the previous S, in (0, 1).
 
     Returns:
-      `(C, S, count)`: the average, and the new S and count, which have no gradient.
+      `(C, S, count)`: the average C, which is zero while count is 0, and the new S and count, which have no
+      gradient.
     """
     x, weight, scale = _centre(x, weight)
     batch_covariance = _weighted_covariance(x, weight, scale)
@@ -119,7 +120,8 @@ def correct_ema_bias(
 ) -> Float[Array, "d d"]:
     """Returns the average covariance `S / (1 - decay^count)`, corrected for the zero start of S.
 
-    Zeros if `batch_count` is 0. `total` is S, `decay` that of `moving_covariance`.
+    `total` is the moving sum S (`S <- decay S + (1 - decay) C_batch` for each batch, from zeros), and
+    `batch_count` the number of batches in it; if this is 0, `total` is returned. `decay` is in (0, 1).
     """
     correction = 1.0 - decay**batch_count
     return total / jnp.where(correction > 0, correction, 1.0)
@@ -128,9 +130,11 @@ def correct_ema_bias(
 def _centre(
     x: Float[Array, "b d"], weight: Float[Array, " b"] | None
 ) -> tuple[Float[Array, "b d"], Float[Array, " b"], Float[Array, ""]]:
-    """Returns the centred rows, their weights, and `1 / (m - 1)`, or 0 if m <= 1, in at least float32.
+    """Returns `(centred, weight, scale)`: the rows minus their weighted mean, their weights, and a factor.
 
-    m is the sum of the weights; without weights, each row counts once.
+    The factor is `1 / (m - 1)`, or 0 if m <= 1, where m is the sum of the weights. Rows of weight 0 are set
+    to zero before the mean is subtracted. If `weight` is None, each row has weight 1. All results are in at
+    least float32.
     """
     x = at_least_float32(x)
     weight = jnp.ones(len(x), x.dtype) if weight is None else weight.astype(x.dtype)

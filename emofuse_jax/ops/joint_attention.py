@@ -34,8 +34,8 @@ def reweight(
 ) -> Float[Array, "*batch n d"]:
     """Computes the attended features of one modality for each joint position: `C^T M / l`.
 
-    l is the number of valid positions. The weights in C have both signs and do not sum to 1; the division
-    by l makes the size of the result independent of the number of positions.
+    Here l counts only the valid positions. The weights in C have both signs and do not sum to 1; the
+    division by l makes the size of the result independent of the number of positions.
 
     Args:
       correlation: C from `joint_correlation`.

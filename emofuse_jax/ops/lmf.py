@@ -54,8 +54,8 @@ def _project(
     factor_rows, expected_rows = factor.shape[1], x.shape[-1] + append_one
     if factor_rows != expected_rows:
         raise ValueError(
-            f"factors: {factor_rows} rows, expected {expected_rows} (width of the vector"
-            f"{' + 1' if append_one else ''})"
+            f"factors: {factor_rows} rows, expected {expected_rows}, the width of the vector"
+            f"{' + 1 (append_one=True)' if append_one else ''}"
         )
     kernel = factor[:, : x.shape[-1]].astype(x.dtype)
     projected = jnp.einsum("...d,kdo->...ko", x, kernel, preferred_element_type=at_least_float32(x).dtype)

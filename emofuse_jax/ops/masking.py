@@ -19,6 +19,8 @@ def masked_mean(
 ) -> Float[Array, "*batch d"]:
     """Computes the mean over the valid positions: `sum_l m_l v_l / sum_l m_l`.
 
+    `values` has l vectors v of width d; `mask` m is True at valid positions.
+
     Returns:
       The mean in the dtype of `values`; zeros if no position is valid.
     """
@@ -31,6 +33,8 @@ def masked_softmax(
     scores: Float[Array, "*batch l"], mask: Bool[Array, "*batch l"]
 ) -> Float[Array, "*batch l"]:
     """Computes a softmax over the valid positions: `m_l exp(e_l) / sum_j m_j exp(e_j)`.
+
+    `scores` are e; `mask` m is True at valid positions.
 
     Returns:
       Weights in at least float32, 0 at masked positions; all zeros if no position is valid.
@@ -79,7 +83,7 @@ def equal_weights(mask: Bool[Array, "b m"]) -> Float[Array, "b m"]:
     """Returns equal weights over the modalities (or segments) that a clip has, or over all if it has none.
 
     `mask` has a row for each clip and is True for each of the m modalities that the clip has. The weights of
-    each row sum to 1.
+    each row sum to 1; they are in float32.
     """
     mask = mask | ~jnp.any(mask, axis=1, keepdims=True)
     return mask / mask.sum(axis=1, keepdims=True)

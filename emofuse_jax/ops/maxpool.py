@@ -16,7 +16,7 @@ def max_pool(
     longer for the gradient of `lax.reduce_window`. Equal maxima share the gradient.
 
     Args:
-      x: values of shape [b, spatial axes, c].
+      x: values of shape [b, spatial axes, c]; each spatial axis must be at least `size` long.
       size: length of the window along each axis.
       stride: step between windows along each axis.
 

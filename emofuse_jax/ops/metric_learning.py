@@ -32,7 +32,7 @@ def batch_hard_triplet(
 
     Args:
       embedding: one vector per clip.
-      label: class of each clip.
+      label: class of each clip; -1 leaves it out.
       weight: weight w of each clip; 0 leaves it out.
       margins: M, the margin for each pair (class of the anchor, other class).
 
@@ -71,7 +71,7 @@ def adaptive_margin_triplet(
 
     Args:
       embedding: one vector per clip.
-      label: class of each clip.
+      label: class of each clip; -1 leaves it out.
       weight: weight w of each clip; 0 leaves it out.
       eps: added to the denominators of the margins.
 
@@ -135,10 +135,15 @@ class _Pairs(NamedTuple):
 def _make_pairs(
     unit_embedding: Float[Array, "b d"], label: Int[Array, " b"], weight: Float[Array, " b"]
 ) -> _Pairs:
-    """Returns all pairs of a batch, without gradients: distances, allowed pairs, and weights of the anchors.
+    """Returns the distances of all pairs of clips, the pairs that triplets may use, and the anchors' weights.
 
-    The distances are only used to choose the hardest clips: as a Gram matrix gives them, small ones are
-    inexact. The weight is 0 for a clip that has no other clip of its class or none of another class.
+    Nothing has a gradient. The distances are only used to choose the hardest clips: as a Gram matrix gives
+    them, small ones are inexact. A clip counts if its weight is positive and its label is not -1.
+
+    Returns:
+      `distance[a, i]` of the embeddings a and i; `is_positive[a, i]`, True if i counts and is another clip of
+      the class of a; `is_negative[a, i]`, True if i counts and has another class; and `anchor_weight[a]`, the
+      weight of a, or 0 if a does not count, or has no positive or no negative.
     """
     detached = jax.lax.stop_gradient(unit_embedding)
     gram = jnp.matmul(detached, detached.T, precision="highest")

@@ -25,12 +25,21 @@ def mfb(
     """Fuses two vectors by multi-modal factorised bilinear pooling (MFB).
 
     `z = L2(sign(s) sqrt(|s|))`, `s_i = sum_k dropout(U^T x o V^T y)_{i k}`. This is
-    `factorized_bilinear_pooling` (ops/bilinear.py), where the arguments are explained, with the signed square
-    root and without biases: x and y are vectors of widths m and n, U and V their factors. Reference: MFB (Yu
-    et al., 2017, arXiv 1708.01471).
+    `factorized_bilinear_pooling` (ops/bilinear.py) with the signed square root and without biases. Reference:
+    MFB (Yu et al., 2017, arXiv 1708.01471).
+
+    Args:
+      x: first vectors.
+      y: second vectors.
+      u: factors U of `x`; the `factors` columns of one output are adjacent.
+      v: factors V of `y`, in the same order.
+      factors: rank k.
+      dropout_rate: probability that a product is set to zero, in [0, 1); used only if `key` is not None.
+      key: random key of the dropout; None turns dropout off, for evaluation.
+      eps: epsilon of the signed square root and of the L2 norm.
 
     Returns:
-      Fused vectors of width o = ok / factors in the dtype of `x`.
+      Fused vectors of width o = ok / factors in the dtype of `x`, with L2 norm of about 1.
 
     Raises:
       ValueError: if the shapes do not fit together, `ok` is not a multiple of `factors`, or `dropout_rate` is

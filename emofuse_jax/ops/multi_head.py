@@ -35,7 +35,10 @@ def multi_head_attention(
       ValueError: if `heads` does not divide the width d of `query`.
     """
     if query.shape[-1] % heads:
-        raise ValueError(f"multi_head_attention: {heads} heads do not divide a width of {query.shape[-1]}")
+        raise ValueError(
+            f"multi_head_attention: {heads} heads do not divide a width of {query.shape[-1]}; set `heads` to"
+            " a divisor of the width"
+        )
     query, key, values = (_split_heads(x, heads) for x in (query, key, value))  # ... h l e
     scores = (
         at_least_float32(query) @ jnp.swapaxes(at_least_float32(key), -1, -2) / query.shape[-1] ** 0.5

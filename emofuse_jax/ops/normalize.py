@@ -50,7 +50,10 @@ def signed_sqrt(x: Float[Array, "..."], *, eps: float = 1e-6) -> Float[Array, ".
 def standardize(
     x: Float[Array, "*batch f"], mean: Float[Array, " f"], std: Float[Array, " f"], *, eps: float = 1e-5
 ) -> Float[Array, "*batch f"]:
-    """Standardises each bin: `(x - mean) / max(std, eps)`, in at least float32."""
+    """Standardises each bin: `(x - mean) / max(std, eps)`; the result is in at least float32.
+
+    `mean` and `std` have the mean and the standard deviation of each of the f bins.
+    """
     return (at_least_float32(x) - mean) / jnp.maximum(std, eps)
 
 

@@ -23,8 +23,8 @@ def cut_segments(
       window_steps: number of frames per window, w; windows overlap if `n w` is larger than T.
 
     Returns:
-      `(windows, window_mask)`: n windows of w frames for each clip, zero at masked frames, and their masks,
-      which are False outside the clip and at frames that `mask` excludes.
+      `(windows, window_mask)`: n windows of w frames for each clip in the dtype of `values`, zero at masked
+      frames, and their masks, which are False outside the clip and at frames that `mask` excludes.
     """
     t = mask.shape[1]
     length = jnp.max(jnp.where(mask, jnp.arange(1, t + 1), 0), axis=1)  # b

@@ -4,17 +4,18 @@ from collections.abc import Mapping
 
 
 def check_shapes(arrays: Mapping[str, tuple[object, str]], sizes: Mapping[str, int] | None = None) -> None:
-    """Raises ValueError if arrays do not have the shapes that their patterns describe.
+    """Raises ValueError if a value is no array or does not have the shape that its pattern describes.
 
     A pattern lists the names of dimensions, such as `"b t f"`; the same name means the same size in all
     arrays. `...` at the beginning stands for any leading dimensions.
 
     Args:
-      arrays: array and pattern by name.
-      sizes: known sizes by name of the dimension.
+      arrays: pairs (array, pattern) by the name of the array.
+      sizes: known sizes by name of the dimension, which the arrays must have.
 
     Raises:
-      ValueError: one line with the name of the array, its shape, the pattern and the expected sizes.
+      ValueError: for the first array that does not fit: one line with its name, its shape (or its type if it
+        has no shape), the pattern and the expected sizes.
 
     Example:
       >>> check_shapes({"x": (np.zeros((2, 3)), "... m"), "u": (np.zeros((4, 8)), "m k")})

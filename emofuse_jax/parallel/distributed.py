@@ -19,17 +19,20 @@ MAX_CPU_DEVICES = 8
 def initialize(coordinator_address: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Connects this process to the other processes of a run; does nothing for a run on one machine.
 
-    Uses the three arguments if they are set, and otherwise the environment of Slurm or of a TPU slice on GKE.
-    Must be called before anything queries the devices of jax.
+    Uses the three arguments if they are set. If all are None, the environment of a Slurm step of several
+    tasks or of a TPU slice with several hosts on GKE is used; without either, nothing is done. Must be called
+    before anything queries the devices of jax.
 
     Args:
-      coordinator_address: `host:port` of the first process, or `auto` to let JAX detect the cluster.
+      coordinator_address: `host:port` of the first process; or `auto` to let JAX detect the cluster, which
+        ignores the other two arguments.
       num_processes: number of processes.
-      process_id: index of this process.
+      process_id: index of this process, from 0.
 
     Raises:
-      ValueError: if only some of the three arguments are set, if the connection fails, or if the environment
-        variable SLURM_STEP_NUM_TASKS is not a number.
+      ValueError: if only some of the three arguments are set, if `process_id` is not below `num_processes`,
+        if the cluster is not detected or the connection fails, if the devices have already been queried, or
+        if the environment variable SLURM_STEP_NUM_TASKS is not a number.
     """
     process_flags = [coordinator_address, num_processes, process_id]
     if coordinator_address == "auto":
@@ -49,7 +52,10 @@ def initialize(coordinator_address: str | None, num_processes: int | None, proce
             heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS,
         )
     except RuntimeError as error:
-        raise ValueError(f"cannot connect to the other processes: {error}") from error
+        raise ValueError(
+            f"cannot connect to the other processes of the run: {error}; check --coordinator_address and that"
+            " all processes are started"
+        ) from error
 
 
 def use_one_device_per_core() -> None:
@@ -66,7 +72,7 @@ def use_one_device_per_core() -> None:
 
 
 def is_on_slurm() -> bool:
-    """Returns True in a Slurm step of several tasks, according to SLURM_STEP_NUM_TASKS.
+    """Returns True in a Slurm step of several tasks, according to SLURM_STEP_NUM_TASKS; else False.
 
     Raises:
       ValueError: if this environment variable is set, but is not a number.
@@ -81,7 +87,7 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def exclusive_workdir(workdir: str) -> Iterator[None]:
-    """Locks a workdir for the run in this block, together in all of its processes.
+    """Locks a workdir for the run in this block, together in all of its processes; unlocks it at the end.
 
     Yields nothing. Only the first process locks the directory, which is created if necessary. If this fails,
     every process raises an error.
@@ -89,7 +95,7 @@ def exclusive_workdir(workdir: str) -> Iterator[None]:
     Raises:
       ValueError: if another run uses the workdir; in all but the first process also if the first one could
         not create or open the lock file.
-      OSError: in the first process, if it cannot create or open the lock file.
+      OSError: in the first process, if it cannot create the directory, or create or open the lock file.
     """
     lock_error, lock_stack = None, contextlib.ExitStack()
     with lock_stack:
@@ -104,5 +110,5 @@ def exclusive_workdir(workdir: str) -> Iterator[None]:
 
 
 def is_on_tpu_pod() -> bool:
-    """Returns True on a worker of a TPU slice with several hosts, if the environment names them (GKE)."""
+    """Returns True if TPU_WORKER_HOSTNAMES names several hosts, as in a TPU slice on GKE; else False."""
     return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")

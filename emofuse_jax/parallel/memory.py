@@ -26,7 +26,7 @@ def explain_oom(
     Args:
       get_program_bytes: returns the bytes that the program needs on a device, for the message; None leaves
         them out.
-      hint: advice for the message.
+      hint: advice for the message, which follows "to use less memory,".
 
     Raises:
       ValueError: if a device runs out of memory; the message has one line. Other errors pass through
@@ -42,7 +42,7 @@ def explain_oom(
             if get_program_bytes
             else ""
         )
-        raise ValueError(f"{oom_message(error)}{usage}; {hint}") from error
+        raise ValueError(f"{oom_message(error)}{usage}; to use less memory, {hint}") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -56,7 +56,11 @@ def oom_message(error: Exception) -> str:
 
 
 def program_memory_bytes(compiled: jax.stages.Compiled) -> int:
-    """Returns the bytes of arguments, results and temporary arrays of a compiled program on one device."""
+    """Returns the number of bytes that a compiled program needs on one device.
+
+    This is the sum over its arguments, results and temporary arrays. Results that reuse the memory of donated
+    arguments are not counted twice.
+    """
     memory = compiled.memory_analysis()
     assert memory is not None  # XLA measures it on every platform
     # results that reuse the memory of donated arguments are not counted twice

@@ -14,7 +14,7 @@ MIN_SHARDED_SIZE = 2**16
 
 
 def make_mesh(config: ConfigDict) -> Mesh:
-    """Returns a mesh with all devices of all processes on its `data` axis.
+    """Returns a mesh with all devices of all processes on its axis `data`; `replica` and `model` have size 1.
 
     Args:
       config: `config.mesh` of an experiment.
@@ -31,10 +31,10 @@ def make_mesh(config: ConfigDict) -> Mesh:
 
 
 def replica_mesh(device_count: int) -> Mesh:
-    """Returns a mesh with the first `device_count` devices on its `replica` axis.
+    """Returns a mesh with the first `device_count` devices on its axis `replica`; the other axes have size 1.
 
     Raises:
-      ValueError: if there are fewer devices.
+      ValueError: if there are fewer than `device_count` devices.
     """
     devices = jax.devices()[:device_count]
     return jax.make_mesh((device_count, 1, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
@@ -63,7 +63,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-    """Returns a batch of global arrays, sharded over the mesh axis `data`, from the rows of each process.
+    """Returns a batch with the rows of all processes as JAX arrays, sharded over the mesh axis `data`.
+
+    `batch` is a tree of NumPy arrays, whose first axis has the rows of this process. Every process must call
+    this function.
 
     Raises:
       ValueError: if the devices cannot share the rows equally.
@@ -87,16 +90,18 @@ def put_with_sharding(tree: PyTree, sharding: NamedSharding) -> PyTree:
 def state_sharding(state: PyTree, mesh: Mesh, *, fsdp: bool) -> PyTree:
     """Returns a tree like `state` with the sharding (NamedSharding) of each array.
 
-    Arrays are replicated. With `fsdp`, each large array is split over the mesh axis `data` (`fsdp_spec`).
+    Every device stores the complete arrays. With `fsdp`, an array of at least 65,536 elements is split over
+    the mesh axis `data` instead, along its largest axis that the number of devices divides, if there is one.
     """
     return jax.tree.map(lambda x: NamedSharding(mesh, fsdp_spec(x.shape, mesh) if fsdp else P()), state)
 
 
 def fsdp_spec(shape: tuple[int, ...], mesh: Mesh) -> P:
-    """Returns a partition spec that splits the largest axis that the number of `data` devices divides.
+    """Returns a partition spec that splits an array over the mesh axis `data`, or an empty one.
 
-    The spec is empty, so that the array is not split, if no axis is divisible, if the array has fewer
-    elements than MIN_SHARDED_SIZE, or if there is one device.
+    The array is split along its largest axis that the number of `data` devices divides. The spec is empty, so
+    that the array is not split, if there is no such axis, if the array has fewer than MIN_SHARDED_SIZE
+    (65,536) elements, or if there is one device.
     """
     device_count = mesh.shape["data"]
     candidates = [axis for axis, n in enumerate(shape) if n % device_count == 0]

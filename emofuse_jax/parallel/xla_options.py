@@ -38,7 +38,7 @@ def single_use_options(mesh: Mesh) -> CompilerOptions | None:
 
 
 def is_cpu_mesh(mesh: Mesh) -> bool:
-    """Returns True if the devices of the mesh are CPUs."""
+    """Returns True if the devices of the mesh are CPUs; else False."""
     return mesh.devices.flat[0].platform == "cpu"
 
 

@@ -29,7 +29,8 @@ class Collective:
 def read_collectives(text: str) -> list[Collective]:
     """Returns the collectives of a compiled program in program order; the list is empty if there are none.
 
-    Each one has its kind, the shapes and bytes of its arrays, and a flag for overlap. An operation inside a
+    Each one has `kind` (such as `all-reduce`), `shapes` (of its arrays), `bytes` (of all its arrays on one
+    device) and `is_overlapped` (True if it has separate start and done operations). An operation inside a
     loop is counted once. The result of a start operation contains the operands followed by the results; only
     the second half is counted.
 
@@ -74,7 +75,7 @@ def find_gradient_reductions(
     for statistics of norms, covariances, losses and metrics, before the gradients are computed.
 
     Args:
-      collectives: see `read_collectives`.
+      collectives: all collectives of the program, from `read_collectives`.
       kernel_shapes: shapes of all parameters with at least two axes.
     """
     reduction_kinds = ("all-reduce", "reduce-scatter")

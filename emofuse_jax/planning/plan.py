@@ -54,11 +54,15 @@ def make_plan(config: ConfigDict, spec: InputSpec, mesh: Mesh, batch_size: int) 
       batch_size: batch size of all devices together.
 
     Returns:
-      The plan: the numbers of devices and clips; memory, FLOPs and bytes read and written per device; all
-      collectives, those that reduce gradients, and the bytes of the embedding.
+      The plan: `devices`, `batch_size`; per device `memory_bytes`, `flops` and `bytes_accessed` of a step;
+      all `collectives`, `gradient_reductions` (those that reduce gradients), and `embedding_bytes` of all
+      clips.
 
     Raises:
       ValueError: if the config has an invalid field, or if the devices cannot share the batch equally.
+      AttributeError: if the config lacks a field that training reads.
+      jax.errors.JaxRuntimeError: if XLA cannot compile the step, for example because it needs more memory
+        than a device has.
     """
     model = build_model(config.model, spec)
     state = make_abstract_state(config, model, mesh)
@@ -85,8 +89,12 @@ def make_plan(config: ConfigDict, spec: InputSpec, mesh: Mesh, batch_size: int) 
 def make_abstract_state(config: ConfigDict, model: Model, mesh: Mesh) -> TrainState:
     """Returns the training state as shapes, dtypes and shardings (`jax.ShapeDtypeStruct`), without arrays.
 
+    It has `step`, `params`, `model_state` and `opt_state`. If `config.mesh.fsdp` is set, large arrays are
+    sharded over the devices, otherwise all are replicated.
+
     Raises:
-      ValueError: if `config.optimizer` has an invalid field.
+      ValueError: if `config.optimizer` has an unknown `name` or an `ema` that is not in [0, 1).
+      AttributeError: if `config.optimizer` or `config.mesh` lacks a field.
     """
     zeros = np.zeros(model.spec.f, np.float32)
     tx = make_optimizer(config.optimizer, SCHEDULE_STEPS)
@@ -105,8 +113,8 @@ def embedding_bytes(model: Model, batch_size: int) -> int:
 def make_tpu_mesh(chip_name: str, slice_shape: str) -> Mesh:
     """Returns a data-parallel mesh over a slice of TPU chips, which need not be present.
 
-    All chips are on its `data` axis. Sets ALLOW_MULTIPLE_LIBTPU_LOAD and TPU_SKIP_MDS_QUERY in the
-    environment if they are not set.
+    The mesh has the axes `replica`, `data` and `model`; all chips are on `data`. Sets
+    ALLOW_MULTIPLE_LIBTPU_LOAD and TPU_SKIP_MDS_QUERY in the environment if they are not set.
 
     Args:
       chip_name: for example `v5e`.
@@ -128,7 +136,8 @@ def make_tpu_mesh(chip_name: str, slice_shape: str) -> Mesh:
     except (RuntimeError, NotImplementedError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"--topology={chip_name}:{slice_shape}: {reason} (needs libtpu: pip install '.[plan]')"
+            f"--topology={chip_name}:{slice_shape}: libtpu cannot describe this slice: {reason}; install"
+            " libtpu (pip install '.[plan]'), or use another slice, such as v5e:4x4"
         ) from error
     return Mesh(np.array(topology.devices).reshape(1, -1, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 

@@ -65,14 +65,19 @@ CORPUS_DESCRIPTIONS = {
 def make_checkpoint_card(metadata: CheckpointMetadata, results: EvaluationResults | None = None) -> str:
     """Returns the model card of one checkpoint as Markdown.
 
+    The card has the classes, fusion, encoders and recipe, the intended use, the training data with the names
+    of the speakers, the scores, the limitations, a legal notice and the package versions.
+
     Args:
-      metadata: metadata of the checkpoint (training/experiment.py).
+      metadata: metadata of the checkpoint (training/checkpoint/metadata.py).
       results: results of `emofuse evaluate`, whose scores the card shows; None if the checkpoint was not
-        scored.
+        scored. The card then shows the best validation UA.
 
     Raises:
-      KeyError: if a field that the card needs is missing in `metadata` or `results`, or the fusion of the
-        checkpoint is not registered.
+      KeyError: if a field that the card needs is missing in `metadata` or `results`, if `results` has scores
+        of an unknown modality, or if the fusion of the checkpoint is not registered.
+      ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
+        interval does not have two bounds.
     """
     score_rows = (
         {text.MODALITY_NAMES[name]: row for name, row in results["modalities"].items()} if results else {}
@@ -91,7 +96,7 @@ def format_validation_score(metadata: CheckpointMetadata) -> str:
     """Returns the best validation UA of a checkpoint as text, such as `71.3 %`.
 
     If it is not known, the text is the reason: `unknown: no clips were held out` or `not stored in the
-    checkpoint`.
+    checkpoint`. Raises KeyError if `metadata` has no `config`.
     """
     if not metadata["config"].get("data", {}).get("hold_out", True):
         return "unknown: no clips were held out"
@@ -103,13 +108,18 @@ def format_validation_score(metadata: CheckpointMetadata) -> str:
 def make_crossval_card(metadata: RunMetadata, results: CrossvalFile) -> str:
     """Returns one model card, as Markdown, for all networks of a cross-validation.
 
+    The card has the classes, fusion, encoders and recipe, the intended use, the training data, the pooled
+    scores, the limitations, a legal notice and the package versions.
+
     Args:
       metadata: checkpoint metadata of any of the networks.
-      results: content of the cross-validation's results.json (scoring/pooled_scores.py).
+      results: content of the cross-validation's results.json, of which `runs` and `pooled` are used.
 
     Raises:
       KeyError: if a field that the card needs is missing in `metadata` or `results`, or the fusion is not
         registered.
+      ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
+        interval does not have two bounds.
     """
     clips = len({clip for run in results["runs"] for clip in run["clips"]})
     return render_model_card(
@@ -134,14 +144,17 @@ def render_model_card(
 
     Args:
       metadata: metadata of a checkpoint.
-      score_rows: maps the name of a row to its scores; empty if there are none.
+      score_rows: maps the name of a row to its scores (fractions); empty if there are none.
       scored_on: sentence that says on which clips the scores were measured.
       fold: text after the name of the protocol, such as `, fold 2`.
-      training_speakers: names of the training and validation speakers; empty for a cross-validation.
+      training_speakers: names of the training and validation speakers; empty for a cross-validation. The
+        temperature of the probabilities is shown only if there are some.
       validation: validation score as text, which is shown if there are no scores.
 
     Raises:
       KeyError: if `metadata` lacks a field that the card needs, or the fusion is not registered.
+      ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
+        interval does not have two bounds.
     """
     columns = [name for name in text.METRIC_NAMES if any(name in row for row in score_rows.values())]
     model_config, corpus = metadata["config"]["model"], metadata["corpus"]
@@ -181,10 +194,11 @@ def render_model_card(
 def make_data_card(dataset: Dataset) -> str:
     """Returns the data card of a folder of records as Markdown.
 
+    The card describes the corpus and lists the numbers of clips and speakers, the preparation settings, the
+    remarks of the preparation, the clips per class and per speaker, the limitations and the package versions.
+
     Raises:
       OSError: if manifest.csv cannot be read.
-      KeyError: if manifest.csv has no column `index`, `status`, `label` or `speaker`.
-      ValueError: if manifest.csv is not UTF-8, or an index or label is not an integer.
     """
     prep, manifest_rows = dataset.prep, read_manifest(dataset.path)
     rows_with_record = [row for row in manifest_rows if int(row["index"]) >= 0]
@@ -223,12 +237,19 @@ def make_data_card(dataset: Dataset) -> str:
 
 
 def describe_corpus(corpus: str) -> str:
-    """Returns a description of a corpus in one sentence; an empty string if it is not known."""
+    """Returns a short English description of a corpus and its reference; an empty string for an unknown name.
+
+    `corpus` is the name, such as `ravdess`; a `_demo` at its end is ignored.
+    """
     return CORPUS_DESCRIPTIONS.get(corpus.removesuffix("_demo"), "")
 
 
 def format_score_cell(row: ScoreFields, metric: Metric) -> str:
-    """Formats a score in per cent with its interval: `71.3 [65.0–77.0]`, or a dash if it is not known."""
+    """Formats a score in per cent with its 95 % interval: `71.3 [65.0–77.0]`; without interval only `71.3`.
+
+    The score is a dash if it is None, NaN or missing. Raises KeyError if `metric` is unknown, and ValueError
+    if the interval does not have two bounds.
+    """
     cell = score_cell(row, metric)
     return cell["value"] + (f" [{cell['interval']}]" if cell["interval"] else "")
 
@@ -241,8 +262,8 @@ def format_versions(package_versions: Mapping[str, str]) -> str:
 def write_data_card(directory: str, dataset: Dataset) -> None:
     """Writes the data card of a dataset to `DATA_CARD.md` in a directory, which is created if necessary.
 
-    Raises OSError if the card cannot be written, and the errors of `make_data_card` if manifest.csv cannot be
-    read.
+    Raises:
+      OSError: if manifest.csv cannot be read or the card cannot be written.
     """
     write_card(directory, DATA_CARD, make_data_card(dataset))
 
@@ -268,8 +289,10 @@ def collect_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
       metadata: metadata of the checkpoint.
 
     Raises:
-      ValueError: if results.json is not a JSON object, or the data card is not UTF-8.
-      KeyError: if results.json or `metadata` lacks a field that the model card needs.
+      ValueError: if results.json is not a JSON object, an interval in it does not have two bounds, the data
+        card is not UTF-8, or an installed package provides the fusion but it cannot be imported or used.
+      KeyError: if results.json or `metadata` lacks a field that the model card needs, results.json has scores
+        of an unknown modality, or the fusion is not registered.
       OSError: if the data card or results.json exists but cannot be read.
     """
     results_path = os.path.join(workdir, "evaluation", "test", "results.json")

@@ -44,19 +44,27 @@ def write_crossval_report(
     """Writes the page to `path` and its pictures to the folder `figures/` next to it.
 
     Each file is written under a temporary name first, so that an interrupted call leaves no incomplete file.
+    Figures of an earlier report that this one does not have are deleted.
 
     Args:
       path: the HTML file; missing folders are created.
       results: content of the cross-validation's results.json (emofuse_jax/scoring/pooled_scores.py).
-      histories: for each run, one row per epoch.
-      robustness: scores under noise and with missing input (emofuse_jax/scoring/robustness.py).
+      histories: for each run, one row per epoch: `epoch`, and the losses and UAs of training and validation.
+      robustness: for each curve (`snr`, `lost`, `without`) the UA and WA under each level of noise, of lost
+        faces or without a modality (emofuse_jax/scoring/robustness.py); curves that were not measured are
+        left out.
       examples: clips to show.
       command: the command line that produced the results; printed on the page.
 
     Raises:
-      KeyError: if a field is missing in `results`.
-      ValueError: if no test clip has a label, or Matplotlib is not installed.
-      OSError: if a file cannot be written.
+      KeyError: if a field is missing in `results`, `robustness` or `examples`.
+      ValueError: if no test clip has a label, if a run has no clips or lists of different lengths, if the
+        confusion matrix does not have one row and column for each class, if the number of faces of an example
+        is not a multiple of the length of its `video_attention`, if an interval does not have two bounds, or
+        if Matplotlib is not installed.
+      IndexError: if `classes` or `modalities` of `results` is empty, if a label is not the index of a class,
+        or if an example has fewer entries in `face_mask` or `face_time` than faces.
+      OSError: if a file cannot be written or deleted.
     """
     marks = corpus_marks(results["corpus"], results["leaks"])
     speaker_scores = pooled_speaker_scores(results)
@@ -123,14 +131,18 @@ def _make_pictures(
 
 
 def modality_name(results: CrossvalFile) -> str:
-    """Returns `both` if the network reads two modalities, otherwise the only one, `audio` or `video`."""
+    """Returns `both` if the network reads two modalities, otherwise the only one, `audio` or `video`.
+
+    Raises KeyError if `results` has no `modalities`, and IndexError if the list is empty.
+    """
     return "both" if len(results["modalities"]) > 1 else results["modalities"][0]
 
 
 def class_recalls(results: CrossvalFile) -> list[float | None]:
-    """Returns the recall (a fraction) of each class over the pooled predictions; None for an absent class.
+    """Returns the recall of each class over the pooled predictions, a fraction; None for an absent class.
 
-    Raises KeyError if the pooled scores have no confusion matrix, and ValueError if all its counts are 0.
+    A class is absent if no clip has its label. Raises KeyError if `results` has no pooled scores or these
+    have no confusion matrix, and ValueError if all counts of the matrix are 0.
     """
     return metrics.compute_scores(np.asarray(results["pooled"]["confusion"], float))["recall"]
 
@@ -139,7 +151,9 @@ def score_rows(results: CrossvalFile) -> dict[str, ScoreFields]:
     """Returns the scores in each row of the main table, by the name of the row.
 
     The rows are `pooled predictions`, `mean of <number> runs`, `standard deviation over the runs` and, if
-    there are several seeds, `predictions averaged over seeds`.
+    there are several seeds, `predictions averaged over seeds`. Each has `ua`, `wa` and `wf1` as fractions;
+    the first and the last also have the intervals (`ua_interval`, ...) and the confusion matrix. Raises
+    KeyError if `pooled`, `runs`, `mean` or `sd` is missing in `results`.
     """
     rows = {"pooled predictions": results["pooled"]}
     rows |= {
@@ -152,7 +166,7 @@ def score_rows(results: CrossvalFile) -> dict[str, ScoreFields]:
 
 
 class FoldRow(TypedDict):
-    """Test UA of one fold."""
+    """Test UA of one fold: `fold`, its number, and `cells`, one text per seed."""
 
     fold: int
     cells: list[str]
@@ -160,9 +174,11 @@ class FoldRow(TypedDict):
 
 
 def fold_rows(results: CrossvalFile) -> list[FoldRow]:
-    """Returns a row for each fold: `fold`, its number, and `cells`, the test UA of each seed in per cent.
+    """Returns a row for each fold, in ascending order, with the test UA of each seed.
 
-    A cell is a dash if the fold was not run with that seed.
+    A row is a dict: `fold`, the number of the fold, and `cells`, a list with the UA in per cent as text for
+    each seed in ascending order, or a dash if the fold was not run with that seed. Raises KeyError if
+    `results` has no `runs`, or a run has no `fold`, `seed` or test UA.
     """
     ua_by_replica = {
         (run["fold"], run["seed"]): text.format_percent(run["test"]["ua"]) for run in results["runs"]
@@ -177,11 +193,15 @@ def fold_rows(results: CrossvalFile) -> list[FoldRow]:
 def pooled_speaker_scores(results: CrossvalFile) -> dict[str, SpeakerScores]:
     """Returns the scores of each speaker over all runs, by name.
 
-    Each value has `ua` and `wa` (fractions over the predictions of all seeds) and `clips` (clips of one
-    seed). Speakers without a labelled clip are left out.
+    Each value is a dict: `ua` (mean recall) and `wa` (accuracy) as fractions, over the predictions of all
+    seeds, and `clips`, the number of labelled clips, averaged over the seeds and rounded. Speakers without a
+    labelled clip are left out.
 
     Raises:
-      ValueError: if no clip has a label.
+      ValueError: if there are no runs, a run has no clips, or no clip has a label.
+      KeyError: if `results` has no `runs` or `classes`, or a run has no `seed`, `speakers`, `labels` or
+        `probabilities`.
+      IndexError: if a label is not the index of a class, or the lists of a run differ in length.
     """
     predicted, labels, speakers = join_predictions(results["runs"])
     speaker_names = sorted({name for run in results["runs"] for name in run["speakers"]})
@@ -206,10 +226,18 @@ def pooled_speaker_scores(results: CrossvalFile) -> dict[str, SpeakerScores]:
 def calibration_curves(results: CrossvalFile) -> tuple[dict[str, list[ReliabilityBin]], dict[str, float]]:
     """Computes reliability curves and calibration errors, before and after temperature scaling.
 
+    The probabilities of each run are calibrated with the temperature of that run. Clips without a label are
+    left out.
+
     Returns:
-      `(curves, errors)`, two dicts with the keys `uncalibrated` and `calibrated`. `curves` has the rows of
-      the reliability curve (emofuse_jax/scoring/calibration.py), `errors` the expected calibration error as
-      a fraction. The probabilities of each run are calibrated with the temperature of that run.
+      `(curves, errors)`, two dicts with the keys `uncalibrated` and `calibrated`. `curves` has a list of
+      dicts, one per bin of confidence that has clips: `confidence` (mean, 0 to 1), `accuracy` (fraction) and
+      `clips` (their number). `errors` has the expected calibration error as a fraction.
+
+    Raises:
+      ValueError: if there are no runs, or the numbers of classes differ between runs.
+      KeyError: if `results` has no `runs`, or a run has no `labels`, `probabilities` or `temperature`.
+      ZeroDivisionError: if no clip has a label.
     """
     labels = np.concatenate([run["labels"] for run in results["runs"]]).astype(np.int64)
     uncalibrated: Float[np.ndarray, "n c"] = np.concatenate(
@@ -228,7 +256,8 @@ def calibration_curves(results: CrossvalFile) -> tuple[dict[str, list[Reliabilit
 def provenance_facts(results: CrossvalFile) -> list[tuple[str, str]]:
     """Returns pairs of label and text for the head of the page.
 
-    The labels are Config, Corpus, Protocol, Folds x seeds, Test speakers, Test clips and Date.
+    The labels are Config, Corpus, Protocol, Folds x seeds, Test speakers, Test clips and Date, in this order.
+    Raises KeyError if `results` lacks one of these facts.
     """
     return [
         ("Config", results["config"]),

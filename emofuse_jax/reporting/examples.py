@@ -17,11 +17,11 @@ from emofuse_jax.types import Batch, Params
 
 
 def choose_examples(predictions: Predictions, example_count: int) -> Int[np.ndarray, " n"]:
-    """Chooses rows of `predictions` to show; returns at most `example_count` indices of rows.
+    """Chooses clips to show; returns at most `example_count` row indices of `predictions`, as int64.
 
     First come the most confident correct predictions, one for each class, then the most confident wrong ones,
-    at most one third of `example_count`. Clips without a label are never chosen, so that the result may be
-    empty.
+    at most one third of `example_count`. If there are too many, correct ones are left out. Clips without a
+    label are never chosen, so that the result may be empty.
     """
     confidence = predictions.probabilities.max(-1)
     predicted = predictions.probabilities.argmax(-1)
@@ -42,6 +42,8 @@ def make_examples(
 ) -> list[GalleryClip]:
     """Chooses clips and applies the model to them, to collect attention and other intermediate outputs.
 
+    The most confident correct prediction of each class comes first, then the most confident wrong ones.
+
     Args:
       experiment: dataset and model.
       params: parameters of the model.
@@ -50,12 +52,20 @@ def make_examples(
       example_count: maximum number of clips.
 
     Returns:
-      The inputs, the prediction and the attention of each chosen clip; an empty list if no clip was chosen.
+      A dict for each chosen clip: its name (`clip_id`), the names of its true and predicted class (`label`,
+      `prediction`), `probabilities` by class, the inputs (`spectrogram`, `seconds`, `max_hz`, `bin_hz`,
+      `faces`, `face_mask`, `face_time`), the attention and weights of the modalities (`audio_attention`,
+      `video_attention`, `voice_weight`, `face_weight`), and all intermediate outputs of the model by name
+      (`aux`). An empty list if no clip was chosen.
 
     Raises:
-      DamagedRecordError: if a record of a chosen clip is damaged.
-      ValueError: if a record lacks a field that the model needs.
-      OSError: if a file with records cannot be opened.
+      DamagedRecordError: if a record of a chosen clip is damaged (a ValueError).
+      ValueError: if a record lacks a field that the model needs, if its speaker is not in prep.json, if the
+        number of shards or records does not match prep.json and manifest.csv, or if the records do not fit
+        the model.
+      KeyError: if an audio setting such as `hop_ms` or `frontend` is missing in prep.json.
+      IndexError: if `predictions` has a record index that the dataset does not have.
+      OSError: if a shard is missing or cannot be opened.
     """
     rows = choose_examples(predictions, example_count)
     if not len(rows):
@@ -78,8 +88,6 @@ def make_example(
 ) -> GalleryClip:
     """Returns the data of one clip of the gallery: names, inputs, probabilities and attention.
 
-    Fields of inputs and attention are None if the batch or the model does not have them.
-
     Args:
       experiment: dataset and model.
       batch: inputs of all clips of the gallery.
@@ -87,9 +95,23 @@ def make_example(
       i: row of the clip in `batch`.
       probabilities: probability of each class for the clip.
 
+    Returns:
+      A dict: `clip_id`; `label` and `prediction`, the names of the true class ("unlabelled" without one) and
+      of the most probable class; `probabilities` by class; `spectrogram` [t f] without padding, its length
+      `seconds`, `max_hz` (end of the frequency axis) and `bin_hz` [f] (centres of mel filters, else None);
+      `audio_attention` over the audio, without padding; `faces` uint8 [s h w 3], `face_mask` bool [s] and
+      `face_time` [s] in seconds; `video_attention` over groups of frames; `voice_weight` and `face_weight`,
+      the weights of audio and video from 0 to 1; and `aux`, the outputs for this clip by name. Inputs,
+      attention and weights are None if the batch or the model does not have them. If the records store only
+      features, `no_sound` and `no_faces` have a message to show instead of a picture.
+
     Raises:
-      DamagedRecordError: if the record of the clip is damaged.
-      OSError: if the file with the record cannot be opened.
+      DamagedRecordError: if the record of the clip is damaged (a ValueError).
+      ValueError: if `probabilities` does not have one entry for each class, or the number of shards or
+        records does not match prep.json and manifest.csv.
+      KeyError: if an audio setting such as `hop_ms` or `frontend` is missing in prep.json.
+      IndexError: if `batch` has no row `i`.
+      OSError: if the shard with the record is missing or cannot be opened.
     """
     class_names, clip, label = experiment.dataset.classes, int(batch.clip[i]), int(batch.label[i])
     audio_settings = experiment.dataset.prep["settings"]["audio"]
@@ -127,8 +149,8 @@ class MissingInputs(TypedDict, total=False):
 def missing_input_messages(batch: Batch) -> MissingInputs:
     """Returns the messages to show in place of pictures if the records store only encoder features.
 
-    The key is `no_sound` if the batch has no spectrograms and `no_faces` if it has no face crops; the dict is
-    empty if the batch has both.
+    The dict has the key `no_sound` if the batch has no spectrograms and `no_faces` if it has no face crops;
+    the values are short English texts. It is empty if the batch has both.
     """
     messages: MissingInputs = {}
     if not batch.audio.size:
@@ -141,7 +163,8 @@ def missing_input_messages(batch: Batch) -> MissingInputs:
 def select_clip(name: str, array: np.ndarray, i: int, batch_size: int) -> np.ndarray:
     """Returns row `i` of an output that has one row per clip; other outputs are returned unchanged.
 
-    Outputs named in `display_specs.MODEL_LEVEL_NAMES` belong to the model and are never indexed.
+    An output has one row per clip if its first axis has `batch_size` entries. Outputs whose `name` is in
+    `display_specs.MODEL_LEVEL_NAMES` belong to the model and are never indexed.
     """
     is_per_clip = array.ndim and len(array) == batch_size and name not in display_specs.MODEL_LEVEL_NAMES
     return np.asarray(array[i]) if is_per_clip else array  # asarray: a scalar becomes a 0-d array

@@ -67,10 +67,12 @@ def find_results(folder: str, metric: Metric = "ua") -> tuple[list[ResultRow], l
       metric: `ua`, `wa` or `wf1`; within a group the row with the highest value comes first.
 
     Returns:
-      `(rows, skipped_files)`: one row for each result, with the names of config and folds, the numbers of
-      speakers and clips, scores, warnings, date and path; and the paths of the results.json files that other
-      programs wrote. Rows with the same corpus, number of classes, protocol and split form a group and are
-      neighbours. Both lists are empty if `folder` does not exist.
+      `(rows, skipped_files)`. A row is a dict: `config` (its name), `group`, `folds` (text, such as `5 runs`
+      or `fold 2`), `speakers` and `clips` (their numbers), `scores` (fractions, with intervals), `marks`
+      (warnings), `date`, and `path`, the folder of the file relative to `folder`. `group` is a tuple of
+      texts: corpus, number of classes, protocol and split; rows of a group are neighbours. `skipped_files`
+      has the paths of the results.json files that other programs wrote. Both lists are empty if `folder` does
+      not exist.
 
     Raises:
       OSError: if a results.json cannot be read.
@@ -91,8 +93,9 @@ def find_results(folder: str, metric: Metric = "ua") -> tuple[list[ResultRow], l
 
 
 def find_result_files(folder: str) -> Iterator[str]:
-    """Yields the path of every results.json in `folder` and its subfolders, in alphabetical order.
+    """Yields the path of every results.json in `folder` and its subfolders.
 
+    The folders are searched in alphabetical order, each before its subfolders. The paths begin with `folder`.
     Folders that do not exist or cannot be read give no paths.
     """
     for directory, subfolders, file_names in os.walk(folder):
@@ -105,8 +108,10 @@ def read_result_row(path: str) -> ResultRow | None:
     """Reads one results.json.
 
     Returns:
-      A row with the names of config and folds, the numbers of speakers and clips, scores, warnings and date,
-      but without `path`. None if the file is not JSON or was not written by `emofuse crossval` or
+      A dict: `config` (its name), `group` (corpus, number of classes, protocol and split as a tuple of
+      texts), `folds` (text, such as `5 runs` or `fold 2`), `speakers` and `clips` (their numbers), `scores`
+      (fractions; the pooled ones of a cross-validation, or those of the first modality of an evaluation),
+      `marks` (warnings) and `date`. None if the file is not JSON or was not written by `emofuse crossval` or
       `emofuse evaluate`.
 
     Raises:
@@ -158,15 +163,19 @@ def write_leaderboard(
 
     Args:
       folder: is searched for results.json files with all its subfolders.
-      output: path of the page; if empty, `leaders.html` in `folder`.
-      metric: `ua`, `wa` or `wf1`; the best row of each group comes first.
+      output: path of the page; if empty, `leaders.html` in `folder`. Missing folders are created.
+      metric: `ua`, `wa` or `wf1`; the best row of each group comes first. A group has the same corpus, number
+        of classes, protocol and split.
 
     Returns:
-      `(path, rows, skipped_files)`: the path of the page, the results (see `find_results`), and the paths of
-      the results.json files that were skipped because other programs wrote them.
+      `(path, rows, skipped_files)`: the path of the page; a dict for each result with `config`, `group`,
+      `folds`, `speakers`, `clips`, `scores` (fractions), `marks` (warnings), `date` and `path` (its folder,
+      relative to `folder`); and the paths of the results.json files that were skipped because other programs
+      wrote them.
 
     Raises:
-      ValueError: if no results were found, or a results.json is not UTF-8.
+      ValueError: if no results were found, a results.json is not UTF-8, or an interval does not have two
+        bounds.
       KeyError: if a result has no score named `metric`.
       OSError: if a file cannot be read or the page cannot be written.
     """
@@ -193,10 +202,12 @@ def write_leaderboard(
 
 
 def format_row(row: ResultRow) -> PageRow:
-    """Returns a row for the page: scores as text in per cent, warnings as one text, other fields unchanged.
+    """Returns a row for the page as a dict: the fields of `row` without `group`, with two of them as text.
 
-    The text of the warnings has the first word of each. Raises KeyError if the row has no `path` or lacks
-    another field.
+    `scores` has a dict for each of `ua`, `wa` and `wf1`: `value`, the score in per cent or a dash, and
+    `interval`, such as `65.0–77.0` or empty. `marks` is a text with the part before the colon of each
+    warning. `config`, `folds`, `speakers`, `clips`, `date` and `path` are unchanged. Raises KeyError if `row`
+    lacks a field, and ValueError if an interval does not have two bounds.
     """
     return {
         "config": row["config"],

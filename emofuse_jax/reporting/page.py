@@ -15,16 +15,17 @@ from emofuse_jax.utils.optional import missing_package_message
 def render_html(template: str, **values: object) -> str:
     """Returns the HTML text of a template in `reporting/templates`, filled with `values`.
 
-    Text values are escaped. Raises jinja2.UndefinedError if the template uses a value that was not passed,
-    and jinja2.TemplateNotFound if there is no such template.
+    `template` is a file name, such as `report.html`. Text values are escaped. Raises jinja2.UndefinedError if
+    the template uses a value that was not passed, and jinja2.TemplateNotFound if there is no such template.
     """
     return _environment(should_escape=True).get_template(template).render(**values)
 
 
 def render_text(template: str, **values: object) -> str:
-    """Returns the text of a template that is not HTML, filled with `values` without escaping.
+    """Returns the text of a template in `reporting/templates`, filled with `values` without escaping.
 
-    Raises jinja2.UndefinedError if the template uses a value that was not passed, and
+    `template` is the name of a file that is not HTML, such as `model_card.md`; the text ends with a line
+    break. Raises jinja2.UndefinedError if the template uses a value that was not passed, and
     jinja2.TemplateNotFound if there is no such template.
     """
     return _environment(should_escape=False).get_template(template).render(**values) + "\n"
@@ -40,7 +41,10 @@ def _environment(*, should_escape: bool) -> jinja2.Environment:
 
 
 def can_draw_figures(page: str) -> bool:
-    """Returns True if matplotlib is installed; otherwise prints in one line that `page` is not written."""
+    """Returns True if Matplotlib is installed; otherwise prints one line to stderr and returns False.
+
+    The line says that `page`, the name of a file, is not written, and how to install Matplotlib.
+    """
     problem = missing_package_message("matplotlib", "report", page)
     if problem:
         print(f"not written: {problem}", file=sys.stderr)
@@ -48,7 +52,7 @@ def can_draw_figures(page: str) -> bool:
 
 
 def write_figures(folder: pathlib.Path, pictures: Sequence[Picture], figure_pattern: re.Pattern[str]) -> None:
-    """Writes each picture, drawn for a light page, to `<folder>/<name>.png`; deletes outdated figures.
+    """Writes each picture in its light theme to `<folder>/<name>.png`, and deletes outdated figures.
 
     Args:
       folder: is created if it does not exist.

@@ -39,18 +39,21 @@ _FIGURE_PATTERN = re.compile(r"(faces_by_\w+|lengths|loudness|contact_\w+)\.png"
 def write_prep_report(path: str) -> str:
     """Reads all records of a folder and writes the data card, prep_report.html and its figures to it.
 
-    Without matplotlib, only the card is written, and a line on stderr says so.
+    Without Matplotlib, only the card is written, and a line on stderr says so.
 
     Args:
       path: folder written by `emofuse prepare`.
 
     Returns:
-      The path of the page, or of the card if there is no page.
+      `<path>/prep_report.html`, or `<path>/DATA_CARD.md` if there is no page.
 
     Raises:
-      DamagedRecordError: if a record is damaged.
-      ValueError: if prep.json or manifest.csv is not valid, the records have another schema.
-      KeyError: if manifest.csv lacks a column that the page shows.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      ValueError: if prep.json or manifest.csv is not valid, if the records have another schema or an unknown
+        recipe, if their number does not match these files, or if there are no records.
+      KeyError: if manifest.csv lacks a column that the page shows (`status`, `label`, `speaker` or `reason`),
+        or prep.json has no `corpus`, `notes`, `sex`, `sources_sha256` or `versions`.
+      IndexError: if a label in manifest.csv is not the index of a class.
       OSError: if a file is missing, cannot be read or cannot be written.
     """
     write_card(path, DATA_CARD, make_data_card(open_dataset(path)))
@@ -115,7 +118,11 @@ def _group_rows(groups: dict[str, tuple[int, float]]) -> list[GroupRow]:
 
 
 def _count_reasons(incomplete_rows: Sequence[ManifestStrings]) -> list[tuple[str, str, int]]:
-    """Returns (status, reason, number of clips), most frequent first; N replaces the numbers in a reason."""
+    """Returns tuples (status, reason, number of clips) of masked and failed clips, the most frequent first.
+
+    `N` replaces each number in a reason, so that clips with the same problem are counted together. Raises
+    KeyError if a row has no `reason`.
+    """
     reason_counts = collections.Counter(
         (row["status"], re.sub(r"\d+(\.\d+)?", "N", row["reason"])) for row in incomplete_rows
     )
@@ -147,9 +154,21 @@ def _make_pictures(quality: CorpusQuality, marks: Sequence[str]) -> dict[str, st
 def _make_bar_chart(
     name: str, group_kind: str, groups: dict[str, tuple[int, float]], marks: Sequence[str]
 ) -> style.Picture:
-    """Draws the share of frames with a face for the MAX_GROUPS groups with the lowest share.
+    """Draws a bar for each group: the percentage of the sampled frames with a face.
 
-    Raises ValueError if there are no groups or Matplotlib is not installed.
+    Args:
+      name: name of the picture.
+      group_kind: `class` or `speaker`, for the title.
+      groups: (number of clips, fraction of frames with a face) by the name of the group. Only the 30
+        groups (MAX_GROUPS) with the lowest fraction are drawn, the lowest first.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `name`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative text
+      `alt`, and `width` and `height` in CSS pixels.
+
+    Raises:
+      ValueError: if there are no groups or Matplotlib is not installed.
     """
     shown_groups = sorted(groups.items(), key=lambda item: item[1][1])[:MAX_GROUPS]
     labels, percentages = (
@@ -197,10 +216,16 @@ def _make_histogram(
 def _make_contact_sheet(
     name: str, sheet_clips: list[SheetClip], marks: Sequence[str]
 ) -> style.Picture | None:
-    """Draws face crops of each clip, with its name and its share of frames with a face.
+    """Draws face crops of each clip in a row, with its name and its percentage of frames with a face.
 
-    Returns the picture, or None if there are no clips.
-    Raises ValueError if Matplotlib is not installed.
+    The sheet has 4 clips (SHEET_COLUMNS) per row. `marks` are warnings that are written into the picture.
+
+    Returns:
+      The picture `name`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative text
+      `alt`, and `width` and `height` in CSS pixels. None if there are no clips.
+
+    Raises:
+      ValueError: if Matplotlib is not installed, or a clip has no crops.
     """
     if not sheet_clips:
         return None

@@ -46,12 +46,14 @@ def write_report(
     """Writes the page to `path` and its pictures to the folder `figures/` next to it.
 
     Each file is written under a temporary name first, so that an interrupted call leaves no incomplete file.
-    Fractions are shown in per cent; NaN and None (a class without clips) are shown as a dash.
+    Figures of an earlier report that this one does not have are deleted. Fractions are shown in per cent; NaN
+    and None (a class without clips) are shown as a dash.
 
     Args:
       path: the HTML file; missing folders are created.
       results: results of `emofuse evaluate`; of `dataset`, a path, only the last part is shown.
-      history: one row per epoch.
+      history: one row per epoch: `epoch`, `train_loss`, `validation_loss`, `train_ua` and `validation_ua`;
+        values that are not known may be missing.
       examples: clips to show. Of their intermediate outputs, those listed in
         reporting/figures/display_specs.py are drawn, the others are named.
       title: heading of the page.
@@ -60,10 +62,15 @@ def write_report(
         part of a mark before its colon.
 
     Raises:
-      ValueError: if a field of `results` or `examples` is missing or its length does not fit the others, or
-        `results` has an unknown modality; the message is one line that names the field. Also if Matplotlib is
-        not installed.
-      OSError: if a file cannot be written.
+      ValueError: if `classes` or `modalities` of `results` is missing or empty, if a modality is unknown, if
+        the length of a list does not fit the number of classes or clips, if an example has no `face_mask`, or
+        its length, or that of `face_time` or `video_attention`, does not fit the number of faces; the message
+        is one line that names the field. Also if an output in `aux` of an example does not fit the number of
+        classes, if an interval does not have two bounds, or if Matplotlib is not installed.
+      KeyError: if an example has no `clip_id`, `label`, `prediction` or `probabilities`, or with a
+        spectrogram no `seconds` or `max_hz`.
+      IndexError: if a label in `results` is not the index of a class.
+      OSError: if a file cannot be written or deleted.
     """
     validation.validate_results(results)
     validation.validate_examples(examples)

@@ -88,8 +88,8 @@ class MistakeRow(TypedDict):
 def provenance_rows(results: EvaluationResults) -> list[tuple[str, str]]:
     """Returns pairs of label and text that name the source of the results; unknown values are left out.
 
-    The labels are Config, Dataset (last part of its path), Corpus, Protocol, Fold, Split, Clips, Speakers,
-    Checkpoint and Date.
+    The labels are Config, Dataset (last part of its path), Corpus, Protocol, Fold, Split, Clips and Speakers
+    (their numbers), Checkpoint (`step 120`) and Date, in this order.
     """
     clips = len(list_or_empty(results.get("clips")))
     speakers = len(set(list_or_empty(results.get("speakers"))))
@@ -120,9 +120,13 @@ def score_table(
       ceilings: best possible accuracy (a fraction) by key; may have keys that are not in `rows`.
 
     Returns:
-      `{"columns": ..., "rows": ...}`: name and meaning of each column, and for each row its key, its name,
-      one cell per column and the best possible accuracy. A metric that no row has gets no column; an unknown
-      value is a dash.
+      A dict. `columns`: for each metric that a row has, a dict with its `name` and its `meaning`. `rows`: for
+      each row a dict with `key`, `name`, `cells` (for each column a dict with the texts `value` and
+      `interval`) and `ceiling` (the best possible accuracy). Values are in per cent; an unknown value is a
+      dash, an unknown interval is empty.
+
+    Raises:
+      ValueError: if an interval does not have two bounds.
     """
     columns = [key for key in text.METRIC_NAMES if any(key in row for row in rows.values())]
     table_rows: list[ScoreTableRow] = [
@@ -141,7 +145,15 @@ def score_table(
 
 
 def recall_rows(modalities: Mapping[str, ScoreFields], classes: Sequence[str]) -> list[RecallRow]:
-    """Returns a row for each class: its name, its number of clips, and its recall in each modality as text.
+    """Returns a row for each class with its recall in each modality.
+
+    Args:
+      modalities: maps a modality to its scores.
+      classes: names of the classes.
+
+    Returns:
+      A dict for each class: `name`; `clips`, the number of clips labelled with the class, as text; and
+      `cells`, the recall in each modality in per cent as text, a dash if it is not known.
 
     Raises:
       StopIteration: if `modalities` is empty.
@@ -160,9 +172,10 @@ def recall_rows(modalities: Mapping[str, ScoreFields], classes: Sequence[str]) -
 
 
 def speaker_rows(rows: Mapping[str, SpeakerScores]) -> list[SpeakerRow]:
-    """Returns a row for each speaker: name, UA and WA in per cent, and number of clips; a dash if not known.
+    """Returns a row for each speaker as a dict: `name`, `ua`, `wa` and `clips`.
 
-    The speaker with the highest UA comes first; speakers without a known UA come last.
+    `ua` and `wa` are texts in per cent, and `clips` is the number of clips; each is a dash if it is not
+    known. The speaker with the highest UA comes first; speakers without a known UA come last.
     """
     sorted_names = sorted(
         rows, key=lambda name: -rows[name]["ua"] if text.is_finite(rows[name].get("ua")) else 1.0
@@ -184,17 +197,20 @@ def mistake_rows(
     """Returns the labelled clips that were classified wrongly with the highest probability.
 
     Args:
-      results: `classes`, and one entry per clip in `clips`, `labels`, `speakers` and `probabilities`.
+      results: `classes`, and one entry per clip in `clips`, `labels` (-1 without a label), `speakers` and
+        `probabilities`.
       max_rows: maximum number of rows.
 
     Returns:
-      For each clip the name, the speaker, the names of the label and the predicted class, and the
-      probabilities of both in per cent, the most confident mistake first. An empty list if there are no
-      mistakes or no predictions.
+      A dict of texts for each clip: `clip` (its clip_id), `speaker`, `label` and `prediction` (names of the
+      true and the predicted class), `confidence` and `truth` (probabilities of the predicted and the true
+      class in per cent). The most confident mistake comes first. An empty list if there are no mistakes or no
+      predictions.
 
     Raises:
-      ValueError: if the four lists differ in length.
+      ValueError: if the four lists differ in length, or a clip has no probabilities.
       KeyError: if `results` has no `classes`.
+      IndexError: if a label is not the index of a class.
     """
     classes = results["classes"]
     wrong: list[tuple[float, MistakeRow]] = []
@@ -221,7 +237,10 @@ def mistake_rows(
 
 
 def _most_probable(row: Sequence[float] | Float[np.ndarray, " c"]) -> int:
-    """Returns the index of the highest probability; NaN counts as the lowest."""
+    """Returns the index of the highest probability; NaN and infinity count as the lowest.
+
+    Raises ValueError if `row` is empty.
+    """
     probabilities = np.asarray(row, np.float64)
     return int(np.where(np.isfinite(probabilities), probabilities, -1.0).argmax())
 
@@ -232,9 +251,11 @@ def list_or_empty(values: Collection[Entry] | None) -> Collection[Entry]:
 
 
 def score_cell(row: ScoreFields, metric: Metric) -> ScoreCell:
-    """Returns `{"value": ..., "interval": ...}` as text in per cent: the score `metric` and its interval.
+    """Returns the score `metric` and its interval as text in per cent: `{"value": ..., "interval": ...}`.
 
-    The value is a dash if the score is not known; the interval is then empty.
+    `value` is a dash if the score is None, NaN or missing; `interval` is a text such as `65.0–77.0`, empty if
+    the interval is not known. Raises KeyError if `metric` is unknown, and ValueError if the interval does not
+    have two bounds.
     """
     return {
         "value": text.format_percent(row.get(metric)),

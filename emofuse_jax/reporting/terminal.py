@@ -20,6 +20,7 @@ def print_scores(rows: Mapping[str, ScoreFields], title: str = "") -> None:
 
     Raises:
       KeyError: if one of the three scores is missing in a row.
+      ValueError: if an interval does not have two bounds.
     """
     table = Table("", *METRIC_TITLES.values(), title=title or None)
     for name, scores in rows.items():
@@ -30,7 +31,8 @@ def print_scores(rows: Mapping[str, ScoreFields], title: str = "") -> None:
 def format_score(scores: ScoreFields, metric: Metric) -> str:
     """Formats `scores[metric]` in per cent, followed by its interval if there is one: `81.2 [78.0, 84.1]`.
 
-    Raises KeyError if `scores` does not contain `metric`.
+    Raises KeyError if `scores` does not contain `metric`, and ValueError if the interval does not have two
+    bounds.
     """
     text = f"{100 * scores[metric]:.1f}"
     if INTERVAL_FIELDS[metric] in scores:
@@ -42,9 +44,9 @@ def format_score(scores: ScoreFields, metric: Metric) -> str:
 def print_trials(sweep_results: SweepResults) -> None:
     """Prints a table of the trials of a sweep, in the order in which the results list them.
 
-    Columns: number of the trial, the fields that were varied, validation UA with its standard deviation, and
-    the UA of the last epochs, in per cent. `sweep_results` comes from emofuse_jax/training/crossval/sweep.py.
-    Raises KeyError if it lacks a field.
+    Columns: number of the trial, a column for each field that was varied, and in per cent the validation UA,
+    its standard deviation and the UA of the last epochs. `sweep_results` comes from
+    emofuse_jax/training/crossval/sweep.py. Raises KeyError if it lacks a field.
     """
     field_names = sorted({name for trial in sweep_results["trials"] for name in trial["fields"]})
     title = (
@@ -67,8 +69,9 @@ def print_runs(results: CrossvalFile) -> None:
     """Prints the results of a cross-validation (emofuse_jax/scoring/pooled_scores.py) in per cent.
 
     The output is a table of the test UA with a row per fold and a column per seed, the mean and standard
-    deviation over all runs, and the pooled scores with their intervals. Raises KeyError if a combination of
-    fold and seed is missing in `results["runs"]`.
+    deviation of the UA over all runs, and a table of the pooled WA, UA and weighted F1 with their intervals.
+    Raises KeyError if a combination of fold and seed is missing in `results["runs"]`, or `results` lacks a
+    field.
     """
     seeds = sorted({run["seed"] for run in results["runs"]})
     ua_by_replica = {(run["fold"], run["seed"]): run["test"]["ua"] for run in results["runs"]}

@@ -29,7 +29,10 @@ def is_finite(value: NumberT | None) -> TypeGuard[NumberT]:
 
 
 def format_percent(value: Number | None, digits: int = 1) -> str:
-    """Formats a fraction in per cent: 0.7134 becomes "71.3"; None, NaN and infinity become a dash."""
+    """Formats a fraction in per cent with `digits` decimals and without a unit: 0.7134 becomes "71.3".
+
+    None, NaN and infinity become a dash.
+    """
     return f"{100 * value:.{digits}f}" if is_finite(value) else DASH
 
 
@@ -48,12 +51,16 @@ def format_interval(bounds: Sequence[Number] | Float[np.ndarray, "2"] | None) ->
 def shorten(name: str, length: int = 16) -> str:
     """Shortens a name to at most `length` characters, so that it fits next to an axis.
 
-    The beginning and the end remain, because names often differ only at the end.
+    A shorter name is returned unchanged. In a longer one, an ellipsis replaces the middle: the beginning and
+    the end remain, because names often differ only at the end.
     """
     head, tail = length // 2, (length - 1) // 2
     return name if len(name) <= length else f"{name[:head]}…{name[len(name) - tail :]}"
 
 
 def format_percents(pairs: Mapping[str, Number | None]) -> str:
-    """Returns names and values in per cent as one phrase for alternative texts: `calm 80.0 %, sad – %`."""
+    """Returns names and values in per cent as one phrase for alternative texts: `calm 80.0 %, sad – %`.
+
+    The values are fractions; None and NaN become a dash.
+    """
     return ", ".join(f"{name} {format_percent(value)} %" for name, value in pairs.items())

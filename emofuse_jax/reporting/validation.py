@@ -9,14 +9,19 @@ from emofuse_jax.scoring.result_types import EvaluationResults
 
 
 def validate_results(results: EvaluationResults) -> None:
-    """Validates the `results` argument of `run_report.write_report`.
+    """Validates the `results` argument of `run_report.write_report`; changes and returns nothing.
 
     Raises ValueError with a message of one line that names the field if `classes` or `modalities` is missing
-    or empty, a modality is unknown, or the length of a list does not fit the number of classes or clips.
+    or empty, a modality is not `both`, `audio` or `video`, `recall` or `confusion` of a modality or a row of
+    `probabilities` does not have one entry for each class, or `clips`, `labels`, `speakers` and
+    `probabilities` differ in length.
     """
     for field, entries in (("classes", results.get("classes")), ("modalities", results.get("modalities"))):
         if not len(list_or_empty(entries)):
-            raise ValueError(f"report: results[{field!r}] is missing or empty, expected at least one entry")
+            raise ValueError(
+                f"report: results[{field!r}] is missing or empty, expected at least one entry;"
+                " pass the results of emofuse evaluate"
+            )
     num_classes = len(results["classes"])
     for name, row in results["modalities"].items():
         location = f"results['modalities'][{name!r}]"
@@ -30,40 +35,49 @@ def validate_results(results: EvaluationResults) -> None:
         ):
             if length != num_classes:
                 raise ValueError(
-                    f"report: {location}[{field!r}] has length {length}, expected {num_classes} classes"
+                    f"report: {location}[{field!r}] has length {length},"
+                    f" expected {num_classes}, one entry for each class"
                 )
         if any(len(counts) != num_classes for counts in row["confusion"]):
             raise ValueError(
-                f"report: {location}['confusion'] is not square, expected {num_classes} x {num_classes}"
+                f"report: {location}['confusion'] is not square,"
+                f" expected {num_classes} x {num_classes} counts of clips"
             )
     _validate_clips(results, num_classes)
 
 
 def validate_examples(examples: Sequence[GalleryClip]) -> None:
-    """Validates the `examples` argument of `run_report.write_report`.
+    """Validates the `examples` argument of `run_report.write_report`; changes and returns nothing.
 
-    Raises ValueError with a message of one line that names the clip and the field if `face_mask` is missing,
-    or if the length of `face_mask`, `face_time` or `video_attention` does not fit the number of faces.
+    Clips without faces pass. Raises ValueError with a message of one line that names the clip and the field
+    if `face_mask` is missing, if `face_mask` or `face_time` does not have one entry for each face, or if the
+    number of faces is not a multiple of the length of `video_attention`. Raises KeyError if an example has no
+    `clip_id`.
     """
     for example in examples:
         faces = example.get("faces")
-        frames = 0 if faces is None else len(faces)
-        location = f"report: example {example['clip_id']}"
+        face_count = 0 if faces is None else len(faces)
+        clip_id = example["clip_id"]
         attention = example.get("video_attention")
-        if frames and attention is not None and (not len(attention) or frames % len(attention)):
-            length = len(attention)
-            expected = f"{frames} faces, or a divisor of that number"
-            raise ValueError(f"{location}: video_attention has length {length}, expected {expected}")
+        if face_count and attention is not None and (not len(attention) or face_count % len(attention)):
+            raise ValueError(
+                f"report: example {clip_id}: video_attention has length {len(attention)}, expected"
+                f" {face_count}, one weight for each face, or a divisor of {face_count}"
+            )
         for field, value in (
             ("face_mask", example.get("face_mask")),
             ("face_time", example.get("face_time")),
         ):
-            if frames and value is None and field == "face_mask":
+            if face_count and value is None and field == "face_mask":
                 raise ValueError(
-                    f"report: example {example['clip_id']}: face_mask is missing; expected {frames} booleans"
+                    f"report: example {clip_id}: face_mask is missing, expected {face_count} booleans,"
+                    " True for each face crop that shows a face"
                 )
-            if frames and value is not None and len(value) != frames:
-                raise ValueError(f"{location}: {field} has length {len(value)}, expected {frames} faces")
+            if face_count and value is not None and len(value) != face_count:
+                raise ValueError(
+                    f"report: example {clip_id}: {field} has length {len(value)},"
+                    f" expected {face_count}, one entry for each face"
+                )
 
 
 def _validate_clips(results: EvaluationResults, num_classes: int) -> None:
@@ -75,10 +89,11 @@ def _validate_clips(results: EvaluationResults, num_classes: int) -> None:
     ]
     if len(set(lengths)) != 1:
         raise ValueError(
-            f"report: clips, labels, speakers, probabilities have lengths {lengths}; expected equal lengths"
+            f"report: clips, labels, speakers and probabilities of results have lengths {lengths},"
+            " expected equal lengths, one entry for each clip"
         )
     if any(len(row) != num_classes for row in list_or_empty(results.get("probabilities"))):
         raise ValueError(
             f"report: results['probabilities'] has a row whose length is not {num_classes},"
-            " the number of classes"
+            " expected one probability for each class"
         )

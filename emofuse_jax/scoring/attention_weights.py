@@ -11,11 +11,18 @@ from jaxtyping import Bool, Float
 def relative_attention(
     weights: Float[np.ndarray, "..."] | None, valid: Bool[np.ndarray, "..."] | None = None
 ) -> Float[np.ndarray, "..."] | None:
-    """Returns attention weights divided by the weight of uniform attention, as float64 in the same shape.
+    """Computes attention relative to uniform attention: `r_i = n a_i / sum_j a_j` over the n valid positions.
 
-    Weights at positions that are not `valid` become 0; NaN counts as 0. The valid positions have a mean of 1.
+    Args:
+      weights: attention weights `a`, of any shape and sum; NaN counts as 0.
+      valid: boolean array of the same shape, False at positions to leave out. None: all positions are valid.
 
-    Returns None if `weights` is None or empty, or if no valid position has a positive weight.
+    Returns:
+      The values `r` in float64, in the shape of `weights`: 0 at positions that are not valid, and with a mean
+      of 1 over the others. None if `weights` is None or empty, or if no valid position has a positive weight.
+
+    Raises:
+      ValueError: if the shape of `valid` does not fit that of `weights`.
     """
     if weights is None or np.size(weights) == 0:
         return None
@@ -30,15 +37,16 @@ def relative_attention(
 def relative_frame_attention(
     weights: Float[np.ndarray, " l"] | None, valid: Bool[np.ndarray, " s"]
 ) -> Float[np.ndarray, " s"] | None:
-    """Computes the relative attention of each video frame, 0 at frames that are not valid.
+    """Computes the attention to each video frame relative to uniform attention; 0 at invalid frames.
 
     Args:
       weights: attention over `l` positions; each position covers `s / l` consecutive frames (a snippet).
       valid: mask of the `s` frames. A position is valid if at least one of its frames is.
 
     Returns:
-      The weight of each frame divided by the weight of uniform attention, as float64; all frames of a snippet
-      have the same value. None if `weights` is None or empty, or if no valid position has a positive weight.
+      For each frame the weight of its position divided by the mean weight of the valid positions, as float64
+      [s]; 0 at frames that are not valid. None if `weights` is None or empty, or if no valid position has a
+      positive weight.
 
     Raises:
       ValueError: if `s` is not a multiple of `l`.
@@ -64,7 +72,7 @@ def attended_columns(weights: Float[np.ndarray, "u *g"]) -> Float[np.ndarray, "v
 
     The first axis has u audio positions; an optional second axis has g bands of frequency. The result has the
     first v of the u positions, up to the last one whose weights are not all 0. Returns None if all weights
-    are 0, as for a clip without audio.
+    are 0, as for a clip without audio. Raises ValueError if u is 0.
     """
     column_count = attended_length(weights.reshape(len(weights), -1).sum(axis=1))
     return weights[:column_count] if column_count else None

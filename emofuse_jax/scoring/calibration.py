@@ -22,11 +22,14 @@ def fit_temperature(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndar
     change the predicted class. Use clips that the model was not trained on.
 
     Args:
-      probabilities: class probabilities of each clip.
-      labels: true classes; clips with label -1 are left out.
+      probabilities: probabilities of the c classes for each of n clips.
+      labels: true classes, from 0 to c - 1; clips with label -1 are left out.
 
     Returns:
       The temperature, between 0.2 and 10 (`TEMPERATURE_RANGE`); 1.0 if no clip has a label.
+
+    Raises:
+      IndexError: if a label is c or larger.
     """
     labelled = labels >= 0
     if not labelled.any():
@@ -44,10 +47,11 @@ def fit_temperature(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndar
 def _is_overconfident(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], temperature: float
 ) -> bool:
-    """Returns True if a temperature above `temperature` gives a lower mean of `-log p(label)`.
+    """Returns True if a temperature above `temperature` gives a lower mean of `-log p(label)`, else False.
 
-    Every clip must have a label. The mean is convex in 1 / T, with T the temperature. It falls as T rises as
-    long as `E_q[log p] > log p(label)` on average, with `q` the probabilities at this temperature.
+    Every clip must have a label, from 0 to c - 1 for c classes; raises IndexError if a label is c or larger.
+    The mean is convex in 1 / T, with T the temperature. It falls as T rises as long as
+    `E_q[log p] > log p(label)` on average, with `q` the probabilities at this temperature.
     """
     logits = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     expected = (apply_temperature(probabilities, temperature) * logits).sum(-1)
@@ -59,7 +63,8 @@ def apply_temperature(
 ) -> Float[np.ndarray, "*n c"]:
     """Returns the probabilities `softmax(log p / T)` as float64, in the same shape; T is the temperature.
 
-    T above 1 makes predictions less confident, T below 1 more confident.
+    The softmax is over the last axis, the c classes; a probability `p` below 1e-12 counts as 1e-12. T above 1
+    makes predictions less confident, T below 1 more confident.
     """
     logits = np.log(np.maximum(np.asarray(probabilities, np.float64), MIN_PROBABILITY)) / temperature
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
@@ -69,7 +74,8 @@ def apply_temperature(
 def negative_log_likelihood(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> float:
     """Returns the mean of `-log p(label)` over all clips, in nats; NaN if there are no clips.
 
-    Every clip must have a label: a label of -1 is not left out, but read as the last class.
+    A probability below 1e-12 counts as 1e-12. Every clip must have a label: a label of -1 is not left out,
+    but read as the last class. Raises IndexError if a label is not the index of a class.
     """
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], MIN_PROBABILITY)).mean())
 
@@ -77,11 +83,17 @@ def negative_log_likelihood(probabilities: Float[np.ndarray, "n c"], labels: Int
 def reliability_bins(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int = DEFAULT_BINS
 ) -> list[ReliabilityBin]:
-    """Groups the labelled clips into `bins` equal bins of confidence (their largest probability).
+    """Groups the labelled clips into bins of equal width by their confidence, the largest probability.
+
+    Args:
+      probabilities: probabilities of the c classes for each of n clips.
+      labels: true classes; clips with label -1 are left out.
+      bins: number of bins from confidence 0 to 1.
 
     Returns:
-      One dict per bin that has clips, in order of confidence: `confidence` (mean), `accuracy` (fraction) and
-      `clips` (number of clips). The list is empty if no clip has a label.
+      One dict per bin that has clips, in ascending order of confidence: `confidence` (mean, 0 to 1),
+      `accuracy` (fraction of the clips that are classified correctly) and `clips` (number of clips). The list
+      is empty if no clip has a label.
     """
     labelled = labels >= 0
     confidence, predicted = probabilities[labelled].max(-1), probabilities[labelled].argmax(-1)
@@ -102,9 +114,15 @@ def reliability_bins(
 def calibration_error(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], bins: int = DEFAULT_BINS
 ) -> float:
-    """Returns the expected calibration error (ECE; Naeini et al., AAAI 2015), a fraction.
+    """Returns the expected calibration error (ECE; Naeini et al., AAAI 2015) as a fraction from 0 to 1.
 
-    It is the mean over labelled clips of `|accuracy - confidence|` of the bin of the clip.
+    The labelled clips are grouped into `bins` bins of equal width by their confidence, the largest
+    probability. The error is the mean over these clips of `|accuracy - mean confidence|` of the clip's bin.
+
+    Args:
+      probabilities: probabilities of the c classes for each of n clips.
+      labels: true classes; clips with label -1 are left out.
+      bins: number of bins from confidence 0 to 1.
 
     Raises:
       ZeroDivisionError: if no clip has a label.

@@ -24,6 +24,8 @@ def confusion_matrix(
 ) -> Float[Array, "c c"]:
     """Returns the confusion matrix: `M_ij` is the summed weight of clips of class i that are predicted as j.
 
+    The matrix is float32 [c c].
+
     Args:
       predictions: probabilities or logits [b c], whose maximum is the predicted class, or class indices [b].
       label: true classes; clips with label -1 are not counted.
@@ -52,7 +54,9 @@ def compute_scores(matrix: Float[Array | np.ndarray, "c c"]) -> ScoreFields:
     """
     matrix = np.asarray(matrix, np.float64)
     if not matrix.sum() > 0:
-        raise ValueError("confusion matrix: all zero, expected at least one labelled clip")
+        raise ValueError(
+            "confusion matrix: all counts are 0, expected at least one labelled clip; score clips with labels"
+        )
     ua, wa, wf1, mf1 = (float(score) for score in batched_scores(matrix))
     support = matrix.sum(axis=1)
     recall = [float(matrix[i, i] / n) if n > 0 else None for i, n in enumerate(support)]
@@ -83,14 +87,16 @@ def speaker_intervals(
       num_classes: number of classes, c.
       resamples: number of bootstrap resamples.
       seed: seed of the random resamples.
-      confidence_level: coverage of the intervals.
+      confidence_level: coverage of the intervals, between 0 and 1.
 
     Returns:
-      `{"ua": (low, high), "wa": ..., "wf1": ..., "mf1": ...}`, fractions. With a single speaker, every
+      `{"ua": (low, high), "wa": ..., "wf1": ..., "mf1": ...}`, the intervals of mean recall (UAR), accuracy,
+      F1 weighted by class size, and macro F1, as fractions. With a single speaker with labelled clips, every
       interval is (0, 1).
 
     Raises:
-      ValueError: if no clip has a label.
+      ValueError: if no clip has a label, or if there are several speakers and `resamples` is less than 1.
+      IndexError: if a label or predicted class is c or larger.
     """
     matrices = speaker_confusion_matrices(predicted, label, speaker, num_classes)
     if len(matrices) == 1:
@@ -113,14 +119,16 @@ def speaker_confusion_matrices(
 ) -> Float[np.ndarray, "s c c"]:
     """Returns one confusion matrix for each speaker with labelled clips, in ascending order of speaker index.
 
-    In the result [s c c], s counts these speakers; rows are true classes, columns predicted classes.
+    The result is float64 [s c c]: numbers of clips, for these s speakers and c = `num_classes` classes; rows
+    are true classes, columns predicted classes. Clips with label -1 are left out.
 
     Raises:
       ValueError: if no clip has a label.
+      IndexError: if a label or the predicted class of a labelled clip is c or larger.
     """
     labelled = label >= 0
     if not labelled.any():
-        raise ValueError("label: no clip has a label, expected at least one")
+        raise ValueError("label: no clip has a label, expected at least one; score clips with labels")
     speaker_ids, speaker_index = np.unique(speaker[labelled], return_inverse=True)
     matrices = np.zeros((len(speaker_ids), num_classes, num_classes))
     np.add.at(matrices, (speaker_index, label[labelled], predicted[labelled]), 1.0)
@@ -138,13 +146,13 @@ def speaker_bootstrap_interval(
       speaker_count: number of speakers, s.
       resamples: number of bootstrap resamples.
       seed: seed of the random resamples.
-      confidence_level: coverage of the interval.
+      confidence_level: coverage of the interval, between 0 and 1.
 
     Returns:
       Two arrays, the lower and the upper bound, with the shape of the statistic for one set of speakers.
 
     Raises:
-      ValueError: if there are fewer than two speakers.
+      ValueError: if there are fewer than two speakers, or `resamples` is less than 1.
     """
     from scipy import stats  # imported here because it takes a second to load
 
@@ -164,10 +172,13 @@ def speaker_bootstrap_interval(
 
 
 def batched_scores(matrix: Float[np.ndarray, "*rest c c"]) -> Float[np.ndarray, "4 *rest"]:
-    """Returns `ua`, `wa`, `wf1` and `mf1` (fractions) of each confusion matrix, along a new first axis.
+    """Returns the four scores `ua`, `wa`, `wf1` and `mf1` of each confusion matrix, along a new first axis.
 
-    The axes before the last two count the matrices, and follow the axis of the four scores in the result. The
-    scores of a matrix that is all zero are NaN.
+    The axes before the last two (c true classes, c predicted classes) count the matrices; they follow the
+    axis of the scores in the result, float64 [4 *rest]. All scores are fractions: `ua` is the mean recall of
+    the classes with clips, `wa` the accuracy, `wf1` the mean F1 weighted by the number of clips of each
+    class, and `mf1` the mean F1 of the classes that have clips or were predicted. The scores of a matrix that
+    is all zero are NaN.
     """
     correct = np.diagonal(matrix, axis1=-2, axis2=-1)  # ... c
     support, predicted_counts = matrix.sum(axis=-1), matrix.sum(axis=-2)

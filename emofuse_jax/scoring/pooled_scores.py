@@ -44,21 +44,27 @@ def make_crossval_results(
     clips.
 
     Args:
-      runs: contents of `result.json` of each run (training/crossval/crossval.py).
+      runs: contents of `result.json` of each run (one fold and seed): `fold`, `seed`, `test` (scores),
+        `temperature`, and the lists `clips`, `speakers`, `labels` and `probabilities` of its test clips.
       config: config of any of the runs.
       dataset: dataset of all runs.
       protocol: name of the protocol.
       leaks: descriptions of the leaks in the splits of the runs.
 
     Returns:
-      A dict for JSON: `protocol`, `config` (its name), `corpus`, `dataset` (its path), `date`, `classes`,
-      `modalities`, `runs`, `pooled` (see `score_pooled_runs`), `mean` and `sd` of each summary metric over
-      the runs, `leaky`, `leaks` and `versions`. With several seeds also `ensemble`: the scores after
-      averaging the predictions of the seeds, so of several models, not of one.
+      A dict for JSON: `protocol`, `config` (its name), `corpus`, `dataset` (its path), `date` (YYYY-MM-DD),
+      `classes`, `modalities` (of the fusion), `runs`, `pooled`, `mean`, `sd`, `leaky` (True if there are
+      leaks), `leaks` and `versions` (package versions by name). `pooled` has the scores of the predictions of
+      all runs together: `ua`, `wa` and `wf1` (fractions), `ua_interval`, `wa_interval` and `wf1_interval`
+      (`[low, high]`, 95 %) and `confusion`. `mean` and `sd` have the mean and the standard deviation of `ua`,
+      `wa` and `wf1` over the runs. With several seeds also `ensemble`, like `pooled`, but after averaging the
+      predictions of the seeds, so of several models, not of one.
 
     Raises:
-      ValueError: if there are no runs, or if no clip of the runs has a label.
-      KeyError: if the fusion of the config is not registered.
+      ValueError: if there are no runs, a run has no clips or lists of different lengths, no clip has a label,
+        or an installed package provides the fusion but it cannot be imported or used.
+      KeyError: if the fusion of the config is not registered, or a run lacks a field.
+      IndexError: if a label is not the index of a class.
     """
     classes = list(dataset.classes)
     results: CrossvalFile = {
@@ -86,11 +92,12 @@ def summarise_runs(runs: Iterable[ReplicaResult], statistic: Callable[[list[floa
     """Applies a statistic, such as the mean, to the test scores of runs.
 
     Returns:
-      `{"ua": ..., "wa": ..., "wf1": ...}`, each one the statistic of this score over the runs.
+      `{"ua": ..., "wa": ..., "wf1": ...}`, each one the statistic of this score (a fraction) over the runs.
 
     Raises:
       StatisticsError: if there are no runs and `statistic` raises it, as `statistics.mean` does (a
         ValueError).
+      KeyError: if a run has no `test` scores, or they lack `ua`, `wa` or `wf1`.
     """
     test_scores = [run["test"] for run in runs]
     return {
@@ -103,12 +110,16 @@ def summarise_runs(runs: Iterable[ReplicaResult], statistic: Callable[[list[floa
 def average_over_seeds(results: CrossvalFile) -> PooledPredictions:
     """Averages the calibrated probabilities of each clip over the seeds.
 
+    They are calibrated with the temperature of their run.
+
     Returns:
-      A dict: `classes` (their names), and parallel lists with one entry per clip: `clips` (the clip_ids),
-      `speakers` (names), `labels` (true classes) and `probabilities` (one per class, their sum is 1).
+      A dict: `classes` (their names), and parallel lists with one entry per clip, in the order in which the
+      clips first occur in the runs: `clips` (the clip_ids), `speakers` (names), `labels` (class indices, -1
+      without a label) and `probabilities` (one per class, their sum is 1). The lists are empty without runs.
 
     Raises:
       ValueError: if the lists `clips`, `speakers`, `labels` and `probabilities` of a run differ in length.
+      KeyError: if `results` has no `classes` or `runs`, or a run lacks one of these lists or `temperature`.
     """
     probability_sums: dict[str, np.ndarray] = {}
     speaker_and_label: dict[str, tuple[str, int]] = {}
@@ -133,8 +144,10 @@ def average_over_seeds(results: CrossvalFile) -> PooledPredictions:
 def format_markdown_row(results: CrossvalFile) -> str:
     """Formats results for a paper: a Markdown table of a header and one row.
 
-    Scores are in percent with 95 % intervals over speakers. Warnings such as LEAKY follow the name of the
-    config. The text ends with a line break.
+    The columns are system, protocol, folds x seeds, speakers, the pooled UA, WA and WF1, and the mean and
+    standard deviation of the UA over the runs. Scores are in per cent, the pooled ones with 95 % intervals
+    over speakers: `71.3 [65.0, 77.0]`. Warnings such as LEAKY follow the name of the config in the first
+    column. The text ends with a line break.
 
     Raises:
       KeyError: if a field such as `config`, `pooled`, `mean` or `sd` is missing in the results.
@@ -157,7 +170,8 @@ def format_markdown_row(results: CrossvalFile) -> str:
 def describe_run_counts(runs: Sequence[ReplicaResult]) -> dict[str, str]:
     """Returns counts over all runs as text: the keys are `Folds x seeds`, `Test speakers` and `Test clips`.
 
-    An example is `{"Folds x seeds": "5 x 2", "Test speakers": "10", "Test clips": "4490"}`.
+    An example is `{"Folds x seeds": "5 x 2", "Test speakers": "10", "Test clips": "4490"}`. Raises KeyError
+    if a run has no `fold`, `seed`, `speakers` or `clips`.
     """
     folds, seeds = {run["fold"] for run in runs}, {run["seed"] for run in runs}
     return {
@@ -170,13 +184,22 @@ def describe_run_counts(runs: Sequence[ReplicaResult]) -> dict[str, str]:
 def score_pooled_runs(runs: Sequence[ClipPredictions], num_classes: int) -> ScoreFields:
     """Computes the scores of the predictions of all runs together.
 
+    Args:
+      runs: for each run, parallel lists with one entry per clip: `speakers` (names), `labels` (class indices,
+        -1 without a label) and `probabilities` (one per class).
+      num_classes: number of classes.
+
     Returns:
-      A dict: `ua`, `wa` and `wf1` (fractions); their 95 % intervals `ua_interval`, `wa_interval` and
-      `wf1_interval` as `[low, high]` (speakers are resampled); and `confusion`, the confusion matrix as
-      nested lists of ints.
+      A dict: `ua` (mean recall), `wa` (accuracy) and `wf1` (F1 weighted by class size) as fractions; their
+      95 % intervals `ua_interval`, `wa_interval` and `wf1_interval` as `[low, high]` (speakers are resampled;
+      [0, 1] with one speaker); and `confusion`, the numbers of clips as nested lists of ints, rows true
+      classes, columns predicted classes.
 
     Raises:
-      ValueError: if there are no runs, or if no clip has a label.
+      ValueError: if there are no runs, a run has no clips, `labels` and `probabilities` differ in length, or
+        no clip has a label.
+      KeyError: if a run lacks one of the lists.
+      IndexError: if a label is `num_classes` or larger, or `speakers` has another length than `labels`.
     """
     predicted, labels, speakers = join_predictions(runs)
     weight = (labels >= 0).astype(np.float32)
@@ -196,11 +219,13 @@ def join_predictions(
     """Concatenates the predictions of runs.
 
     Returns:
-      Three arrays with one entry per clip and run: predicted classes, labels (-1 without a label), and
-      speaker indices. A speaker index is the position in the sorted names of the speakers of all runs.
+      Three arrays of integers with one entry per clip and run: predicted classes (those with the largest
+      probability), labels (-1 without a label), and speaker indices. A speaker index is the position in the
+      sorted names of the speakers of all runs.
 
     Raises:
-      ValueError: if there are no runs.
+      ValueError: if there are no runs, or a run has no clips.
+      KeyError: if a run has no `labels`, `probabilities` or `speakers`.
     """
     labels = np.concatenate([run["labels"] for run in runs]).astype(np.int64)
     predicted = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
@@ -216,8 +241,11 @@ def read_crossval_results(path: str | os.PathLike[str]) -> CrossvalFile:
     """Reads a `results.json` that `emofuse crossval` wrote.
 
     Returns:
-      The contents of the file as a dict (`make_crossval_results`), such as `runs` (the predictions of each
-      fold and seed) and `pooled` (the scores). Only the five fields below are certain to be present.
+      The contents of the file as a dict: `classes`, `protocol`, `runs` (one dict per fold and seed with its
+      test clips and their predictions), `corpus` and `leaks`. A complete file also has `config` (its name),
+      `dataset` (its path), `date`, `modalities`, `pooled` (scores of all predictions), `mean` and `sd` (of
+      the scores of the runs), `leaky`, `versions` and, with several seeds, `ensemble` (scores after averaging
+      the seeds); these are not checked, nor is the content of any field.
 
     Raises:
       ValueError: if the file is not a JSON object or has no field `classes`, `protocol`, `runs`, `corpus` or
@@ -228,6 +256,6 @@ def read_crossval_results(path: str | os.PathLike[str]) -> CrossvalFile:
     missing = [field for field in ("classes", "protocol", "runs", "corpus", "leaks") if field not in results]
     if missing:
         raise ValueError(
-            f"{path}: field {missing[0]} is missing, expected a results.json of emofuse crossval"
+            f"{path}: field {missing[0]} is missing, expected a results.json that emofuse crossval wrote"
         )
     return cast(CrossvalFile, results)

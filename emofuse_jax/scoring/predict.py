@@ -20,7 +20,7 @@ from emofuse_jax.types import Batch, Params
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """Predictions of a model: one row per clip, in the order of the clips."""
+    """Predictions of a model: one row for each of n clips, in the order of the clips; c classes, m levels."""
 
     clips: Int[np.ndarray, " n"]
     """Record index of each clip."""
@@ -66,11 +66,22 @@ def sharded_batches(
 ) -> Iterator[Batch]:
     """Yields batches of all clips, once and in order, sharded over the mesh; the last one is padded.
 
+    Padded rows have weight 0 and clip index -1.
+
+    Args:
+      dataset: the records.
+      clips: record indices.
+      choose_spec: returns the static shape of a batch of these record indices; -1 is a padded row.
+      mesh: devices; the rows of a batch are split over its axis `data`.
+      batch_size: number of rows of a batch, over all processes and devices.
+
     Raises:
       DamagedRecordError: if a record is damaged (a ValueError).
-      ValueError: if a record lacks a field that the batch needs, if its speaker is not in prep.json, or if
-        the devices cannot share `batch_size` rows equally.
-      OSError: if a shard cannot be opened.
+      ValueError: if a record lacks a field that the batch needs, if its speaker is not in prep.json, if the
+        number of shards or records does not match prep.json and manifest.csv, or if the devices cannot share
+        `batch_size` rows equally.
+      OSError: if a shard is missing or cannot be opened.
+      IndexError: if an entry of `clips` is larger than the largest record index.
     """
     process_index_and_count = (jax.process_index(), jax.process_count())
     for batch in eval_batches(
@@ -85,22 +96,25 @@ def predict(
     """Predicts the clips of batches with a model, and collects the predictions without padded rows.
 
     Args:
-      eval_step: scoring step (`make_eval_step` in training/step.py).
+      eval_step: scoring step `(params, model_state, batch) -> outputs` (`make_eval_step` in
+        training/step.py).
       params: parameters.
       model_state: running and input statistics.
       batches: at least one batch, already on the devices.
       modality: `audio` masks the faces, `video` masks the audio, `both` masks nothing.
 
     Returns:
-      The predictions of all clips, the same on every process: NumPy arrays with one row per clip (`clips`,
-      `labels`, `speakers` and `probabilities`); `levels`, the probabilities of each level of the fusion (a
-      stream or a part of the clip that has a separate classifier), or None if the fusion has no levels; and
-      `loss`, the mean cross-entropy of the labelled clips.
+      The predictions of all n clips, the same on every process, as NumPy arrays with one row per clip:
+      `clips` (record indices), `labels` (true classes, -1 without a label), `speakers` (indices into
+      `Dataset.speakers`) and `probabilities` [n c]. Also `levels` [n m c], the probabilities of each level of
+      the fusion (a stream or a part of the clip that has a separate classifier), or None if the fusion has no
+      levels; and `loss`, the mean cross-entropy of the labelled clips, 0 if there are none.
 
     Raises:
       ValueError: if `modality` is unknown.
       TypeError: if there are no batches.
-      DamagedRecordError, OSError: if `batches` reads records from disk and a record or file is damaged.
+      DamagedRecordError, ValueError, OSError: if `batches` reads records from disk and a record is damaged or
+        lacks a field, or a file is missing or cannot be read.
     """
     batch_rows: list[_BatchRows] = []
     loss_sums = np.zeros(2)
@@ -124,17 +138,20 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
     """Computes the scores of the labelled clips.
 
     Args:
-      predictions: predictions of a model.
+      predictions: predictions of a model; clips with label -1 are left out.
       with_intervals: also compute 95 % confidence intervals over speakers.
       seed: seed of the bootstrap resamples.
 
     Returns:
-      A dict: `ua`, `wa`, `wf1` and `mf1` (fractions); `recall`, a list with one entry per class (None for a
-      class without clips); `confusion`, the confusion matrix as nested lists of ints; and with intervals also
-      `ua_interval`, `wa_interval`, `wf1_interval` and `mf1_interval` as `[low, high]`.
+      A dict: `ua` (mean recall), `wa` (accuracy), `wf1` (F1 weighted by class size) and `mf1` (mean F1) as
+      fractions; `recall`, a list of fractions with one entry per class (None for a class without clips);
+      `confusion`, the numbers of clips as nested lists of ints, rows true classes, columns predicted classes;
+      and with intervals also `ua_interval`, `wa_interval`, `wf1_interval` and `mf1_interval`, as lists
+      `[low, high]`, which are [0, 1] if there is only one speaker.
 
     Raises:
       ValueError: if no clip has a label.
+      IndexError: if intervals are computed and a label is not the index of a class.
     """
     labelled = predictions.labels >= 0
     labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
@@ -154,9 +171,18 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
 def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> dict[str, SpeakerScores]:
     """Computes the scores of each speaker.
 
+    Args:
+      predictions: predictions of a model; clips with label -1 are left out.
+      speaker_names: names in the order of the speaker indices in `predictions.speakers`.
+
     Returns:
-      `{speaker name: {"ua": fraction, "wa": fraction, "clips": number of labelled clips}}`; speakers without
-      a labelled clip are left out. The dict is empty if no clip has a label.
+      `{speaker name: {"ua": ..., "wa": ..., "clips": ...}}`: mean recall and accuracy as fractions, and the
+      number of labelled clips. Speakers without a labelled clip are left out; the dict is empty if no clip
+      has a label.
+
+    Raises:
+      ValueError: if the labels of a speaker are no indices of classes.
+      IndexError: if a speaker index has no entry in `speaker_names`.
     """
     scores_by_speaker: dict[str, SpeakerScores] = {}
     for speaker in np.unique(predictions.speakers):

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 def corpus_marks(corpus: str, leaks: Iterable[str] = ()) -> list[str]:
     """Returns the warning texts for results on an artificial corpus, or with leaks between the splits.
 
-    Each text starts with `LEAKY:` (one text per leak), `COMPOSITE:` or `SYNTHETIC:`. The list is empty for a
-    real corpus without leaks.
+    First comes a text that starts with `LEAKY:` for each leak. A corpus `composite...` adds a text with
+    `COMPOSITE:`; `demo` and `composite_demo` add one with `SYNTHETIC:`. The list is empty for a real corpus
+    without leaks.
 
     Args:
-      corpus: name of the corpus; `composite...` and `demo` are artificial.
+      corpus: name of the corpus.
       leaks: description of each leak.
     """
     marks = [f"LEAKY: {leak}; only for comparison" for leak in leaks]

@@ -20,7 +20,10 @@ Verdict = Literal["better", "worse", "no significant difference"]
 
 
 class ScoreFields(TypedDict):
-    """Scores of predictions. The fields of a file that not every file has are optional."""
+    """Scores of predictions as fractions: `ua` (mean recall, UAR), `wa` (accuracy), `wf1` and `mf1` (F1).
+
+    `wf1` is weighted by class size, `mf1` is not. The fields of a file that not every file has are optional.
+    """
 
     ua: float
     wa: float
@@ -38,7 +41,7 @@ class ScoreFields(TypedDict):
 
 
 class SpeakerScores(TypedDict):
-    """Scores of the clips of one speaker."""
+    """Scores of the clips of one speaker: `ua` (mean recall) and `wa` (accuracy) as fractions."""
 
     ua: float
     wa: float

@@ -36,13 +36,14 @@ def make_corruptions(
 
     Args:
       modalities: modalities of the network, of `audio` and `video`.
-      spec: input shape of the records; there are no noise curves if the records have no spectrogram.
+      spec: input shape of the records; there are no noise curves if they have no spectrogram (`spec.t` is 0).
       recipe: preprocessing recipe of the records, which defines the unit of the spectrogram.
 
     Returns:
-      A function `Batch -> Batch` for each `(curve, severity)`: `("snr", dB)` with None for no noise,
-      `("lost", fraction)`, and, with two modalities, `("without", modality)`. The dict is empty if no curve
-      applies.
+      A function `Batch -> Batch` for each `(curve, severity)`: `("snr", dB)` adds white noise at a
+      signal-to-noise ratio of 20, 10, 5, 0 or -5 dB, or none if dB is None; `("lost", fraction)` masks a
+      fraction of 0, 0.25, 0.5, 0.75 or 1 of the faces of each clip; and, with two modalities,
+      `("without", modality)` masks `audio` or `video`. The dict is empty if no curve applies.
 
     Raises:
       ValueError: if there are noise curves and the recipe is unknown.
@@ -62,7 +63,10 @@ def make_corruptions(
 
 
 def _make_noise(snr_db: float, neper_unit: float) -> Corruption:
-    """Returns a function that adds white noise to a batch, `snr_db` dB below the mean power of each clip."""
+    """Returns a function that adds white noise to a batch, `snr_db` dB below the mean power of each clip.
+
+    `neper_unit` is one neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies.
+    """
 
     def corrupt(batch: Batch) -> Batch:
         snr_per_clip = jnp.full(batch.label.shape, snr_db)
@@ -79,7 +83,10 @@ def _make_noise(snr_db: float, neper_unit: float) -> Corruption:
 
 
 def _make_face_loss(fraction: float) -> Corruption:
-    """Returns a function that masks a random `fraction` of the valid faces of each clip of a batch."""
+    """Returns a function that masks a random `fraction` of the valid faces of each clip of a batch.
+
+    The number of masked faces of a clip is rounded.
+    """
 
     def corrupt(batch: Batch) -> Batch:
         sort_keys = jnp.where(
@@ -93,7 +100,7 @@ def _make_face_loss(fraction: float) -> Corruption:
 
 
 def _batch_key(batch: Batch, seed: int) -> jax.Array:
-    """Returns a random key that depends only on `seed` and on the indices of the clips of the batch."""
+    """Returns a random key that depends only on `seed` and on the sum of the clip indices of the batch."""
     return jax.random.fold_in(jax.random.key(seed), jnp.sum(batch.clip))
 
 
@@ -104,20 +111,24 @@ def predict_corrupted(
     batches: Callable[[], Iterator[Batch]],
     corruptions: dict[Condition, Corruption],
 ) -> dict[Condition, Predictions]:
-    """Predicts the clips under every condition of `make_corruptions`.
+    """Predicts the clips under every condition, that is, with the batches changed by each corruption.
 
     Args:
-      eval_step: scoring step (training/step.py).
+      eval_step: scoring step `(params, model_state, batch) -> outputs` (`make_eval_step` in
+        training/step.py).
       params: parameters.
       model_state: running and input statistics.
-      batches: returns a new iterator over the batches; called once per condition.
-      corruptions: see `make_corruptions`.
+      batches: returns a new iterator over at least one batch on the devices; called once per condition.
+      corruptions: the function `Batch -> Batch` of each condition, as `make_corruptions` returns them.
 
     Returns:
-      The predictions by condition, a tuple `(curve, severity)` such as `("snr", 10.0)`.
+      The predictions by condition, a tuple `(curve, severity)` such as `("snr", 10.0)`: for each, one row per
+      clip of `clips`, `labels`, `speakers`, `probabilities` and `levels`, and the mean `loss`.
 
     Raises:
-      DamagedRecordError, OSError: if `batches` reads records from disk and a record or file is damaged.
+      TypeError: if an iterator has no batches.
+      DamagedRecordError, ValueError, OSError: if `batches` reads records from disk and a record is damaged or
+        lacks a field, or a file is missing or cannot be read.
     """
     return {
         condition: predict(eval_step, params, model_state, corrupt_batches(corrupt, batches()))
@@ -126,7 +137,11 @@ def predict_corrupted(
 
 
 def corrupt_batches(corrupt: Corruption, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yields each batch after the function `corrupt` has changed it, with the same sharding as before."""
+    """Yields each batch after the function `corrupt` has changed it, with the same sharding as before.
+
+    `corrupt` is compiled with `jax.jit`; the arrays of the batches must be JAX arrays. Errors of `batches`,
+    for example of a damaged record, pass through.
+    """
     jitted_corrupt = None
     for batch in batches:
         jitted_corrupt = jitted_corrupt or jax.jit(
@@ -140,10 +155,15 @@ def robustness_curves(
 ) -> RobustnessCurves:
     """Computes UA and WA under each condition, over the pooled predictions of all runs.
 
+    Args:
+      predictions_by_run: for each run, the predictions by condition `(curve, severity)`.
+      num_classes: number of classes.
+
     Returns:
       A dict with a list for each curve that was measured: `snr`, `lost` and `without`. Each list has one dict
-      per severity: `at` (`snr`: dB, None for no noise; `lost`: fraction of the faces that are masked;
-      `without`: the missing modality, `audio` or `video`), `ua` and `wa` (fractions).
+      per severity, in the order of the first run: `at` (`snr`: dB, None for no noise; `lost`: fraction of the
+      faces that are masked; `without`: the missing modality, `audio` or `video`), `ua` (mean recall) and `wa`
+      (accuracy) as fractions.
 
     Raises:
       ValueError: if no clip has a label.

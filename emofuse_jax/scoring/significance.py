@@ -31,20 +31,25 @@ def compare(
     Args:
       a: contents of a results.json.
       b: contents of another one.
-      measure: `ua`, `wa`, `wf1` or `mf1` of the pooled predictions.
+      measure: `ua` (mean recall), `wa` (accuracy), `wf1` (weighted F1) or `mf1` (macro F1) of the pooled
+        predictions.
       draws: number of sampled swaps, and of bootstrap resamples for the interval.
       seed: seed of both.
 
     Returns:
-      `measure`; `a`, `b` and `difference` (fractions, A minus B); `interval`, the 95 % interval of the
-      difference as `[low, high]` (speakers are resampled, percentiles); `p`; `effect`, the mean over the
-      standard deviation of the differences per speaker, or None if they are all equal or there is one
-      speaker; `speakers` (their number); and `verdict`: `better` or `worse` (A than B), or `no significant
-      difference`.
+      A dict: `measure`; `a`, `b` and `difference` (fractions, A minus B); `interval`, the 95 % interval of
+      the difference as `[low, high]` (speakers are resampled, percentiles; `[-1, 1]` with one speaker); `p`;
+      `effect`, the mean over the standard deviation of the differences per speaker, or None if they are all
+      equal or there is one speaker; `speakers` (the number of those with labelled clips); and `verdict`:
+      `better` or `worse` (A than B) if `p` is below 0.05, otherwise `no significant difference`.
 
     Raises:
       ValueError: if the measure is unknown, if the results have different classes, protocols, folds, clips,
-        speakers or labels, or if no clip has a label.
+        speakers or labels, if there are no runs or a run has no clips or lists of different lengths, if no
+        clip has a label, or if there are several speakers and `draws` is less than 1.
+      KeyError: if a field is missing in a result or in one of its runs.
+      IndexError: if a label is not the index of a class, or the list `probabilities` of a run has another
+        length than `labels`.
     """
     if measure not in metrics.METRIC_NAMES:
         raise ValueError(f"measure: {measure!r}, expected one of {', '.join(metrics.METRIC_NAMES)}")
@@ -85,8 +90,10 @@ def compare(
 def describe_comparison(comparison: ComparisonFields) -> str:
     """Returns the result of `compare` as one or two English sentences.
 
-    The first sentence has the verdict and the numbers; the second one says that there are too few speakers
-    for a significant difference, if that is so.
+    The first sentence has the verdict, the difference in percentage points, its interval, the number of
+    speakers, `p` and the effect. A second one follows if the difference is not significant and there are so
+    few speakers (at most 5) that `p` cannot fall below 0.05. Raises KeyError if a field of `comparison` is
+    missing.
     """
     low, high = (100 * x for x in comparison["interval"])
     effect = "" if comparison["effect"] is None else f", effect {comparison['effect']:.2f}"
@@ -110,29 +117,40 @@ def check_same_clips(a: CrossvalFile, b: CrossvalFile) -> None:
     """Checks that two results are on the same test clips.
 
     Raises:
-      ValueError: if they have different classes, protocols or folds, or if a fold has different clips,
-        speakers or labels in two runs; the message names the field.
+      ValueError: if they have different classes, protocols or folds, if a fold has different clips, speakers
+        or labels in two runs, or if these lists differ in length in a run; the message names the field.
+      KeyError: if a result has no `classes`, `protocol` or `runs`, or a run no `fold`, `clips`, `speakers` or
+        `labels`.
     """
     fields: tuple[Literal["classes", "protocol"], ...] = ("classes", "protocol")
     for field in fields:
         if a[field] != b[field]:
             raise ValueError(
-                f"{field}: {a[field]!r} and {b[field]!r}, expected two results on the same test clips"
+                f"{field}: {a[field]!r} and {b[field]!r}, expected equal values;"
+                " compare two results on the same test clips"
             )
     for fold in sorted({run["fold"] for run in (*a["runs"], *b["runs"])}):
         rows = [sorted_clip_rows(run) for run in (*a["runs"], *b["runs"]) if run["fold"] == fold]
         has_fold = [any(run["fold"] == fold for run in results["runs"]) for results in (a, b)]
         if not all(has_fold):
-            raise ValueError(f"runs: fold {fold} is in only one of the results")
+            raise ValueError(
+                f"runs: fold {fold} is in only one of the results; compare two results with the same folds"
+            )
         if any(row != rows[0] for row in rows):
-            raise ValueError(f"runs: fold {fold} has different clips, speakers or labels in the two results")
+            raise ValueError(
+                f"runs: fold {fold} has different clips, speakers or labels in two runs;"
+                " compare two results on the same test clips"
+            )
 
 
 def sorted_clip_rows(run: ReplicaResult) -> list[tuple[str, str, int]]:
     """Returns a tuple (clip_id, name of the speaker, label) for each clip of a run, sorted.
 
+    The label is the index of the true class, -1 without a label.
+
     Raises:
       ValueError: if the lists `clips`, `speakers` and `labels` of the run differ in length.
+      KeyError: if the run lacks one of these lists.
     """
     return sorted(zip(run["clips"], run["speakers"], run["labels"], strict=True))
 
@@ -140,10 +158,14 @@ def sorted_clip_rows(run: ReplicaResult) -> list[tuple[str, str, int]]:
 def speaker_matrices(results: CrossvalFile) -> Float[np.ndarray, "s c c"]:
     """Returns the confusion matrix of each speaker with labelled clips, averaged over the seeds.
 
-    In the result [s c c], s counts these speakers, in the order of their names.
+    The result is float64 [s c c] for s such speakers, in the order of their names, and c classes; rows are
+    true classes, columns predicted classes.
 
     Raises:
-      ValueError: if there are no runs, or if no clip has a label.
+      ValueError: if there are no runs, if a run has no clips, or if no clip has a label.
+      KeyError: if `classes` or `runs` is missing, or a run has no `seed`, `speakers`, `labels` or
+        `probabilities`.
+      IndexError: if a label is not the index of a class, or the lists of a run differ in length.
     """
     matrices = metrics.speaker_confusion_matrices(*join_predictions(results["runs"]), len(results["classes"]))
     return matrices / len({run["seed"] for run in results["runs"]})
@@ -154,10 +176,10 @@ def score_differences(
 ) -> Float[np.ndarray, "*draws"]:
     """Returns the score `measure` of A minus that of B, a fraction, for each pair of confusion matrices.
 
-    The result has the axes of the matrices without the last two.
+    The result has the axes of the matrices without the last two; NaN for a matrix that is all zero.
 
     Raises:
-      ValueError: if the measure is unknown.
+      ValueError: if the measure is not `ua`, `wa`, `wf1` or `mf1`.
     """
     metric_index = metrics.METRIC_NAMES.index(measure)
     return metrics.batched_scores(matrices_a)[metric_index] - metrics.batched_scores(matrices_b)[metric_index]
@@ -177,7 +199,7 @@ def swapped_differences(
       matrices_a: confusion matrix of each speaker in A.
       matrices_b: confusion matrix of each speaker in B.
       swaps: [d s], one row per swap; 1 exchanges the predictions of the speaker between A and B, 0 does not.
-      measure: name of the metric.
+      measure: `ua`, `wa`, `wf1` or `mf1`.
 
     Raises:
       ValueError: if the measure is unknown.
@@ -199,11 +221,17 @@ def difference_interval(
 ) -> list[float]:
     """Returns the 95 % bootstrap interval `[low, high]` of the score of A minus that of B, as fractions.
 
-    The matrices [s c c] are the confusion matrices of s speakers, which are resampled `draws` times. With a
-    single speaker the interval is [-1, 1], because nothing is known about other speakers.
+    With a single speaker the interval is [-1, 1], because nothing is known about other speakers.
+
+    Args:
+      matrices_a: confusion matrix of each of s speakers in A.
+      matrices_b: confusion matrix of the same speakers in B.
+      measure: `ua`, `wa`, `wf1` or `mf1`.
+      draws: number of bootstrap resamples of the speakers.
+      seed: seed of the resamples.
 
     Raises:
-      ValueError: if the measure is unknown and there are several speakers.
+      ValueError: if there are no speakers, or several and the measure is unknown or `draws` is less than 1.
     """
     if len(matrices_a) == 1:
         return [-1.0, 1.0]
@@ -228,10 +256,11 @@ def enumerate_swaps(speaker_count: int) -> Int[np.ndarray, "d s"]:
 
 
 def sample_swaps(speaker_count: int, draws: int, seed: int) -> Int[np.ndarray, "d s"]:
-    """Returns d = `draws + 1` swaps [d s] of s speakers, one per row.
+    """Returns d = `draws + 1` swaps [d s] of s = `speaker_count` speakers, one per row.
 
     The first row is all 0 (no swap: the observed result), the others are random. An entry is 1 if the
-    predictions of the speaker are swapped between the two results, else 0.
+    predictions of the speaker are swapped between the two results, else 0. Raises ValueError if `draws` is
+    negative.
     """
     random_swaps = np.random.default_rng(seed).integers(0, 2, (draws, speaker_count))
     return np.vstack([np.zeros((1, speaker_count), int), random_swaps])

@@ -15,11 +15,13 @@ def load(
     face_detector: str = "",
     engine: str = "auto",
 ) -> "Bundle":
-    """Opens a bundle directory and returns the `Bundle`.
+    """Opens a bundle directory and returns the `Bundle`, ready to run.
 
-    The bundle has `.run(arrays)`, `.predict(clip_path)` and `.metadata`. Needs jax, numpy, flatbuffers and
-    safetensors. `.predict` also needs the extra `prep`, and the extra `onnx` if the model reads features of
-    frozen encoders or the bundle uses another face detector than MTCNN.
+    `run(arrays)` of the bundle returns the outputs of the network for a batch of input arrays, by name.
+    `predict(source)` returns a list with one prediction for each window of a media file, or for each clip of
+    arrays. `metadata` is the content of bundle.json, `classes` is a tuple of the class names. Needs jax,
+    numpy, flatbuffers and safetensors. `predict` with a media file also needs the extra `prep`, and the extra
+    `onnx` if the model reads features of frozen encoders or the bundle uses another face detector than MTCNN.
 
     Args:
       path: bundle directory, written by `emofuse export`.
@@ -30,8 +32,11 @@ def load(
         `model.onnx` and onnxruntime is installed, otherwise "jax".
 
     Raises:
-      ValueError: the directory is not a complete, unmodified bundle, an encoder file is not the one that the
-        model was trained with, or the engine is not available. The message is one line that names the file.
+      ValueError: bundle.json is missing, has another schema or an invalid field; a file of the bundle is
+        missing or has another SHA-256 than in bundle.json; the graph, the weights or model.onnx cannot be
+        read or do not fit bundle.json; an encoder file cannot be read, is not the one that the model was
+        trained with, or is not used by the model; or `engine` is unknown or "onnx" without model.onnx or
+        onnxruntime. The message is one line that names the file or argument.
       OSError: bundle.json cannot be read.
 
     Example:

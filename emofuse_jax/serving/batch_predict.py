@@ -44,21 +44,27 @@ def predict_files(
 ) -> Iterator[tuple[str, list[WindowFields]]]:
     """Predicts many files; yields (path, predictions) for each file, in order.
 
-    `predictions` has one JSON dict per window (`Prediction.to_json` or `FailedWindow.to_json`). If no window
-    has a prediction, it is a single {"path", "error"}.
+    `path` is the path as passed. `predictions` is a list with one JSON dict per window: {"path", "start",
+    "end", "label", "confidence", "probabilities", "voice_weight", "face_weight", "audio_ok", "video_ok"} and
+    "notes" if there are any, or {"path", "start", "end", "error"} for a window without a prediction. `start`
+    and `end` are seconds of the file, `probabilities` is a dict by class name. If no window has a prediction,
+    the list is a single {"path", "error"}.
 
     Args:
       bundle: the loaded bundle, with its encoders.
       paths: media files; a path that occurs twice is predicted once.
-      workers: number of processes that prepare windows; a file that crashes its process loses only its own
-        predictions.
+      workers: number of processes that prepare windows, at least 1; a file that crashes its process loses
+        only its own predictions.
       min_confidence: predictions with a lower confidence get the label `unknown`.
       timeout_seconds: time limit for the preparation of one window, which fails after it.
-      batch_sizes: batch sizes in ascending order; the last bits of a prediction may depend on the batch size.
+      batch_sizes: batch sizes in ascending order, at least one; the last bits of a prediction may depend on
+        the batch size.
 
     Raises:
-      ValueError: the settings in the bundle are invalid, the bundle was trained on arrays, or it cannot be
-        run on this machine. An unusable media file raises nothing: its predictions hold the error.
+      ValueError: the preparation settings in bundle.json are invalid or do not give the arrays that the model
+        reads, the bundle was trained on arrays, it cannot be run on this machine, or `workers` is less than
+        1. An unusable media file raises nothing: its predictions hold the error.
+      OSError: a process cannot be started.
     """
     with _start_decoders(bundle, workers, timeout_seconds) as (decoders, executor):
         map_items = functools.partial(map_in_order, executor, max_ahead=workers + batch_sizes[-1])
@@ -87,7 +93,8 @@ def map_in_order(
     """Yields `function(item)` for each of `items`, in order, computed in the threads of `executor`.
 
     At most `max_ahead` results are computed ahead of the one that is yielded. An exception of `function` is
-    raised when its result is due.
+    raised when its result is due, one of `items` when the item is read. Raises RuntimeError if `executor` was
+    shut down.
     """
     futures: collections.deque[concurrent.futures.Future[ResultT]] = collections.deque()
     for item in items:
@@ -104,7 +111,9 @@ def _start_decoders(
 ) -> Iterator[tuple[DecoderPool, concurrent.futures.Executor]]:
     """Yields a DecoderPool of `workers` processes and an executor with as many threads to wait for them.
 
-    Raises ValueError if the settings in the bundle are invalid or the bundle was trained on arrays.
+    A job that takes longer than `timeout_seconds` fails. When the block ends, the processes are killed and
+    the threads end. Raises ValueError if the preparation settings in bundle.json are invalid, the bundle was
+    trained on arrays, or `workers` is less than 1, and OSError if a process cannot be started.
     """
     decoders = DecoderPool(
         functools.partial(run_decoder_job, prep_requirements(bundle)),
@@ -123,7 +132,11 @@ def _start_decoders(
 def _probe(decoders: DecoderPool, path: str) -> tuple[str, ProbeResult | Failure]:
     """Returns the path, with the file's ProbeResult or, if the file is unusable, with a Failure.
 
-    A ProbeResult holds the duration, frame size and frame rate.
+    A ProbeResult has the duration in seconds, the frame width and height in pixels, the mean frames per
+    second (these three are 0 without video), and whether there is audio. The `reason` of a Failure is one
+    line without the path: the file is missing, damaged or not media, or its process crashed or timed out.
+    Raises BusyError if all processes are busy and the queue of `decoders` is full, and OSError if a crashed
+    process cannot be replaced.
     """
     try:
         return path, decoders.probe(path)
@@ -134,7 +147,16 @@ def _probe(decoders: DecoderPool, path: str) -> tuple[str, ProbeResult | Failure
 def _list_window_jobs(
     bundle: Bundle, path: str, probe_result: ProbeResult | Failure
 ) -> Iterator[tuple[str, Window | Failure]]:
-    """Yields (path, Window) for each window of a file, or one (path, Failure) if the file is unusable."""
+    """Yields (path, Window) for each window of a file, or one (path, Failure) if the file is unusable.
+
+    A Window has its start and end in seconds of the file, and `is_complete_file`, which is True if the file
+    has only one window. Windows are in order of time.
+
+    Args:
+      bundle: the loaded bundle, which states the length of a window.
+      path: the media file.
+      probe_result: duration and other properties of the file, or a Failure if it is unusable.
+    """
     if isinstance(probe_result, Failure):
         yield path, probe_result
         return
@@ -145,7 +167,10 @@ def _list_window_jobs(
 def _prepare_window(decoders: DecoderPool, job: tuple[str, Window | Failure]) -> PreparedWindow:
     """Returns the prepared window of a job, a pair of a path and a Window or Failure.
 
-    Its `result` is the Record, or a Failure if the file is unusable or its process crashed or timed out.
+    A PreparedWindow has `path`, `start` and `end` in seconds, and `result`: the Record, or a Failure with the
+    reason if nothing in the window can be used or its process crashed or timed out. For a job with a Failure,
+    that is the `result`, and `start` and `end` are 0. Raises BusyError if all processes are busy and the
+    queue of `decoders` is full, and OSError if a crashed process cannot be replaced.
     """
     path, window = job
     if isinstance(window, Failure):

@@ -17,27 +17,43 @@ class LoadedBundle(Protocol):
 
     @property
     def path(self) -> str:
-        """Returns the bundle directory."""
+        """Returns the path of the bundle directory, as it was passed to `load`."""
 
     @property
     def metadata(self) -> BundleMetadata:
-        """Returns the contents of bundle.json."""
+        """Returns the content of bundle.json as a dict.
+
+        The keys are those of BundleMetadata, such as `classes`, `modalities` (`voice`, `face` or both),
+        `settings` of the preparation, `spec` (sizes of the inputs), `window` (`steps` and `seconds`),
+        `encoders` (`file` and `sha256` of each ONNX file, by kind) and `files` (SHA-256 by file name).
+        """
 
     @property
     def inputs(self) -> InputShapes:
-        """Returns shape (without the batch axis) and dtype of each input array, by name."""
+        """Returns (shape, dtype) of each input array by name; the shape is without the batch axis."""
 
     @property
     def encoders(self) -> dict[str, str]:
-        """Returns the path of each ONNX file that prepares the inputs, by kind; "" if it is unknown."""
+        """Returns the path of each ONNX file that prepares the inputs, by kind; "" if the file is unknown.
+
+        The kinds are `audio`, `face` and `detector`; a kind that the model does not use is missing.
+        """
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Returns the class names in the order of the probabilities."""
 
     def run(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the outputs of the network for one batch of input arrays, by name.
+        """Returns the outputs of the network for one batch of b clips, as float32 arrays by name.
 
-        Raises ValueError if an input is missing, unknown or has another shape or dtype, or if the network
-        cannot be run on this machine.
+        `probabilities` and `logits` are [b c] with c classes. If the model has them, there are also
+        `modality_weights` [b 2] (voice, face), and attention weights: `audio_attention` [b u] or [b u g] over
+        u positions in time and g in frequency, and `video_attention` [b l] over l positions in time.
+
+        Args:
+          arrays: one array for each name in `inputs`, with b as its first axis.
+
+        Raises:
+          ValueError: an input is missing, unknown or has another shape or dtype, the batch sizes differ or
+            are 0, or the network cannot be run on this machine.
         """

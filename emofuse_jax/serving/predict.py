@@ -23,7 +23,13 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 def bundle_input_spec(bundle: LoadedBundle) -> InputSpec:
-    """Returns the sizes of the batches that a bundle reads; sizes of inputs that it does not read are 0."""
+    """Returns the sizes of the batches that a bundle reads as an InputSpec; sizes of unread inputs are 0.
+
+    The fields are the numbers of audio steps `t`, frequency bins `f`, video frames `s` and `classes`, height
+    `h` and width `w` of a face crop in pixels, the number of steps `feature_steps` and width `audio_features`
+    of the audio features, and the width `face_features` of the face features. If the bundle does not read
+    `audio`, t is 0; without `faces`, h and w; without `audio_features` or `face_features`, their sizes.
+    """
     sizes_by_input = {
         "audio": ("t",),
         "faces": ("h", "w"),
@@ -43,16 +49,20 @@ def predict_windows(
 ) -> Iterator[Prediction | FailedWindow]:
     """Predicts windows in batches; yields one Prediction or FailedWindow per window, in order.
 
-    At most `batch_sizes[-1]` windows are in memory at a time.
+    A Prediction has the path, start and end, label, confidence, probabilities by class name, weights of voice
+    and face (None if the model has none), whether audio and video are usable, and notes. A window that holds
+    a Failure becomes a FailedWindow with path, start, end and error. Times are seconds, rounded to
+    milliseconds. At most `batch_sizes[-1]` windows are in memory at a time.
 
     Args:
       bundle: the loaded bundle.
-      windows: prepared windows; a window that holds a Failure becomes a FailedWindow.
+      windows: prepared windows; errors that are raised while they are read pass through.
       min_confidence: predictions with a lower confidence get the label `unknown`.
-      batch_sizes: batch sizes in ascending order; a batch is padded to the next larger size.
+      batch_sizes: batch sizes in ascending order, at least one; a batch is padded to the next larger size.
 
     Raises:
-      ValueError: a record lacks a field that the model reads, or the bundle cannot be run on this machine.
+      ValueError: a record lacks an array that the model reads or has another number of frames, or the bundle
+        cannot be run on this machine.
     """
     windows = iter(windows)
     while batch := list(itertools.islice(windows, batch_sizes[-1])):
@@ -68,10 +78,17 @@ def to_batch(
 ) -> dict[str, np.ndarray]:
     """Returns the model's input arrays by name, with one row for each of `records`.
 
-    The arrays are padded to `batch_size` rows. The row of a Failure stays masked.
+    An array is [batch_size ...] with the shape and dtype in `bundle.inputs`. Longer audio is cut to its
+    middle. The rows of Failures and those after the last record are zero and masked.
+
+    Args:
+      bundle: the loaded bundle.
+      records: at most `batch_size` Records or Failures.
+      batch_size: number of rows.
 
     Raises:
-      ValueError: a record lacks a field that the model reads, or has another number of frames.
+      ValueError: a record lacks an array that the model reads, or has another number of frames.
+      IndexError: a Record comes after the first `batch_size` entries.
     """
     batch = empty_batch(batch_size, bundle_input_spec(bundle))
     for row, record in enumerate(records):

@@ -13,7 +13,8 @@ from emofuse_jax.serving.predictions import FilePredictions, PreparedWindow, che
 def predict_clips(bundle: LoadedBundle, clips: Sequence[Clip], *, min_confidence: float) -> FilePredictions:
     """Predicts clips that are arrays, in batches.
 
-    Arrays that the model does not read are ignored. Longer audio is cut to its middle, as in training.
+    Arrays that the model does not read are ignored. Longer audio is cut to its middle, as in training;
+    shorter audio and missing frames are masked.
 
     Args:
       bundle: a loaded bundle.
@@ -21,17 +22,21 @@ def predict_clips(bundle: LoadedBundle, clips: Sequence[Clip], *, min_confidence
       min_confidence: predictions with a lower confidence get the label `unknown`.
 
     Returns:
-      One prediction per clip, in order; its `path` is the clip_id, and `start` and `end` are 0.
+      A list with one Prediction per clip, in order: label, confidence, probabilities by class name, weights
+      of voice and face (None if the model has none), and whether audio and video are usable; its `path` is
+      the clip_id, and `start` and `end` are 0. `to_pandas` of the list returns a table.
 
     Raises:
-      ValueError: `min_confidence` is not a number from 0 to 1; an array has a wrong shape, dtype or value; or
-        a clip has nothing that the model reads. The message is one line that names the clip and the field.
+      ValueError: `min_confidence` is not a number from 0 to 1; an entry of `clips` is not an `ef.Clip`; an
+        array has a wrong shape, dtype or value, or too many frames; a clip has nothing, or only one of two
+        audio arrays, that the model reads; or the bundle cannot be run on this machine. The message is one
+        line that names the argument, the clip and the field, or the bundle.
     """
     check_min_confidence(min_confidence)
     for clip in clips:
         if not isinstance(clip, Clip):
             raise ValueError(
-                f"clips: {clip!r}, expected ef.Clip; pass the path of one media file as a string"
+                f"clips: {clip!r}, expected ef.Clip; to predict a media file, pass only its path, as a string"
             )
     shape = ClipShape.from_spec(bundle_input_spec(bundle))
     unread: dict[str, Any] = {name: None for name in ARRAY_AXES if not all(shape.trailing(name))}

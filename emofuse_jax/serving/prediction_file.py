@@ -27,10 +27,10 @@ ROW_GROUP_SIZE = 10_000
 
 
 def check_output(output: str) -> None:
-    """Raises ValueError if `output` does not end in .jsonl or .parquet, or exists, or pyarrow is missing.
+    """Raises ValueError if `output` does not end in .jsonl or .parquet, or if the file exists.
 
-    An existing `output` is accepted if `<output>.partial` exists too, because the command can then be
-    resumed.
+    Also raises ValueError if `output` ends in .parquet and pyarrow is not installed. An existing `output` is
+    accepted if `<output>.partial` exists too, because the command can then be resumed.
     """
     if not output.endswith(OUTPUT_SUFFIXES):
         raise ValueError(f"{output}: expected a file name that ends in {' or '.join(OUTPUT_SUFFIXES)}")
@@ -44,10 +44,12 @@ def check_output(output: str) -> None:
 def open_prediction_writer(
     output: str, bundle: Bundle, min_confidence: float
 ) -> Iterator["PredictionWriter"]:
-    """Opens `<output>.partial` and yields a PredictionWriter with the predictions so far.
+    """Opens `<output>.partial` and yields a PredictionWriter that continues after the predictions in it.
 
-    If the block ends without an exception, the predictions are written to `output` and `<output>.partial` is
-    removed.
+    `add` of the writer appends the predictions of one media file; its sets `completed_paths` and
+    `failed_paths` are the media files whose predictions are written, and those among them with an error. If
+    the block ends without an exception, the predictions are written to `output` and `<output>.partial` is
+    removed; otherwise `<output>.partial` stays.
 
     Args:
       output: file to write, ending in .jsonl or .parquet; missing directories are created.
@@ -55,10 +57,11 @@ def open_prediction_writer(
       min_confidence: the minimum confidence of the predictions.
 
     Raises:
-      ValueError: `output` is invalid (`check_output`); `<output>.partial` is damaged, belongs to another
-        bundle or minimum confidence, or is being written by another process; or, at the end of the block,
-        pyarrow is missing for a .parquet file or a prediction does not fit its columns.
-      OSError: a file cannot be written, or bundle.json cannot be read.
+      ValueError: `output` has another suffix, or exists without `<output>.partial`; pyarrow is not installed
+        but `output` ends in .parquet; `<output>.partial` is damaged, belongs to another bundle or minimum
+        confidence, or is being written by another process; or, at the end of the block, a prediction does not
+        fit the columns of the .parquet file.
+      OSError: a file cannot be read or written, or bundle.json cannot be read.
     """
     check_output(output)
     partial_path = f"{output}.partial"
@@ -82,7 +85,15 @@ class PredictionWriter:
     """Files among `completed_paths` with at least one window without a prediction."""
 
     def add(self, path: str, predictions: Sequence[WindowFields]) -> None:
-        """Appends the predictions of one file and flushes them to disk; raises OSError if that fails."""
+        """Appends the predictions of one media file as JSON lines, and adds `path` to `completed_paths`.
+
+        If a prediction has the key `error`, `path` is also added to `failed_paths`. The lines are not
+        buffered, so they stay if the process is killed. Raises OSError if they cannot be written.
+
+        Args:
+          path: the media file.
+          predictions: JSON dicts of all its windows.
+        """
         _write_lines(self.file, predictions)
         self.completed_paths.add(path)
         if any("error" in prediction for prediction in predictions):
@@ -92,11 +103,14 @@ class PredictionWriter:
 def _resume(file: BinaryIO, header: Mapping[str, str | float]) -> PredictionWriter:
     """Returns a writer that continues after the complete files in `file`; an empty file first gets `header`.
 
-    Removes an incomplete last line, and the last media file, which may lack windows and is predicted again.
+    Removes an incomplete last line, and the lines of the last media file, which may lack windows and is
+    predicted again. `completed_paths` of the writer are the other media files, `failed_paths` those among
+    them with an error.
 
     Raises:
-      ValueError: a line is not valid, or the first line is another header.
-      OSError: the header cannot be written.
+      ValueError: the first line is not JSON or another header, or a later line is not a JSON object with a
+        string `path`.
+      OSError: `file` cannot be read, shortened or written.
     """
     file.seek(0)
     lines = itertools.takewhile(lambda line: line.endswith(b"\n"), file)
@@ -127,11 +141,16 @@ def _resume(file: BinaryIO, header: Mapping[str, str | float]) -> PredictionWrit
 
 
 def _parse_line(line: bytes, line_name: str) -> WindowFields:
-    """Returns the prediction in a line; raises ValueError if it is not a JSON object with a string `path`."""
+    """Returns the prediction in a JSON line as a dict; only its field `path`, a string, is validated.
+
+    `line_name` names the file and the line in the message. Raises ValueError if the line is not JSON, or not
+    an object with a string `path`.
+    """
     prediction = parse_json(line, line_name)
     if not _has_path(prediction):
         raise ValueError(
-            f"{line_name}: field path: expected an object with the path of a predicted file; remove the file"
+            f"{line_name}: field path: expected an object with the path of a predicted file; remove"
+            " this .partial file"
         )
     return prediction
 
@@ -148,7 +167,7 @@ def _write_lines(file: BinaryIO, values: Sequence[Mapping[str, object]]) -> None
 
 
 def _make_header(bundle: Bundle, min_confidence: float) -> dict[str, str | float]:
-    """Returns the header {"bundle", "min_confidence"}, with the SHA-256 of bundle.json.
+    """Returns the header {"bundle": hexadecimal SHA-256 of bundle.json, "min_confidence": the number}.
 
     All predictions in one file must have an equal header. Raises OSError if bundle.json cannot be read.
     """
@@ -157,10 +176,12 @@ def _make_header(bundle: Bundle, min_confidence: float) -> dict[str, str | float
 
 
 def _write_output(file: BinaryIO, output: str, classes: Sequence[str]) -> None:
-    """Converts the collected JSON lines in `file` to the file `output`, which is replaced atomically.
+    """Writes the predictions in `file` to the file `output`, which is replaced atomically.
 
-    Raises OSError if `output` cannot be written. For a .parquet file, raises ValueError if pyarrow is not
-    installed or a prediction does not fit the columns.
+    The first line of `file`, its header, is left out. The format is Parquet, with columns for `classes`, if
+    `output` ends in .parquet, and JSON lines otherwise. Raises OSError if `output` cannot be written. For
+    Parquet, raises ValueError if a prediction does not fit the columns, and ModuleNotFoundError if pyarrow is
+    not installed.
     """
     file.seek(0)
     next(file)
@@ -174,11 +195,15 @@ def _write_output(file: BinaryIO, output: str, classes: Sequence[str]) -> None:
 
 
 def _write_parquet(lines: BinaryIO, path: str, classes: Sequence[str]) -> None:
-    """Writes JSON lines to the Parquet file `path`.
+    """Writes JSON lines to the Parquet file `path`, one row for each line.
+
+    The columns are path, start, end, label, confidence, `p_<class>` for each of `classes`, voice_weight,
+    face_weight, audio_ok, video_ok, notes and error.
 
     Raises:
-      ValueError: a line does not fit the columns.
+      ValueError: a line is not JSON, has no `path` or does not fit the columns.
       OSError: the file cannot be written.
+      ModuleNotFoundError: pyarrow is not installed.
     """
     import pyarrow
     import pyarrow.parquet
@@ -188,22 +213,32 @@ def _write_parquet(lines: BinaryIO, path: str, classes: Sequence[str]) -> None:
         while row_group := list(itertools.islice(lines, ROW_GROUP_SIZE)):
             try:
                 table = pyarrow.Table.from_pylist([_parse_table_row(line) for line in row_group], schema)
-            except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+            except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
                 raise ValueError(
-                    f"{lines.name}: the predictions do not match the Parquet columns: {format_error(error)}"
+                    f"{lines.name}: the predictions do not match the Parquet columns:"
+                    f" {format_error(error)}; remove this .partial file"
                 ) from error
             writer.write_table(table)
 
 
 def _parse_table_row(line: bytes) -> dict[str, object]:
-    """Returns the table row of a JSON line, by column; bytes in the path that are not UTF-8 are escaped."""
+    """Returns the table row of a JSON line as a dict by column name, for the Parquet file.
+
+    The columns are the fields of the line, with `probabilities` replaced by one column `p_<class>` per class.
+    Bytes in `path` that are not UTF-8 are escaped. Raises ValueError if the line is not JSON, and KeyError if
+    it has no `path`.
+    """
     prediction: WindowFields = json.loads(line)
     path = os.fsencode(prediction["path"])  # a file name need not be UTF-8, a column must be
     return to_table_row(prediction) | {"path": path.decode(errors="backslashreplace")}
 
 
 def _column_types(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns (name, Arrow type) of each column; a column is null in rows that do not have its field."""
+    """Returns (name, Arrow type) of each column, in order.
+
+    The columns are path, start, end, label, confidence, `p_<class>` for each class, voice_weight,
+    face_weight, audio_ok, video_ok, notes and error. A column is null in rows that do not have its field.
+    """
     probability_columns = [(f"p_{name}", "float32") for name in classes]
     weight_columns = [("voice_weight", "float32"), ("face_weight", "float32")]
     status_columns = [("audio_ok", "bool"), ("video_ok", "bool"), ("notes", "string"), ("error", "string")]

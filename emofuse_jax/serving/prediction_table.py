@@ -13,6 +13,10 @@ from emofuse_jax.serving.predictions import PredictionFields, WindowFields
 def print_table(predictions: Sequence[WindowFields], console: Console | None = None) -> None:
     """Prints a table of predictions with one row per window.
 
+    The columns are the clip, the seconds of the window, the emotion with its confidence in per cent, the
+    three largest probabilities, the usable modalities, and notes. A window without a prediction is a red row
+    with the error in the column of notes.
+
     Args:
       predictions: JSON dicts of `Prediction.to_json` or `FailedWindow.to_json`, at least one. Paths are shown
         relative to the folder that they have in common.
@@ -35,9 +39,11 @@ def print_table(predictions: Sequence[WindowFields], console: Console | None = N
 
 
 def _format_cells(prediction: WindowFields) -> tuple[str, ...]:
-    """Returns the five cells of a row: seconds, emotion, probabilities, modalities, and notes.
+    """Returns the five cells of a row as texts: seconds, emotion, probabilities, modalities, and notes.
 
-    For a window without a prediction, the notes are the error and only the seconds may be filled in too.
+    Examples are `0.0-3.2`, `happy 83 %`, `happy 0.83  sad 0.17` (at most three classes, largest first) and
+    `voice 0.30, face 0.70`; the notes may be empty. For a window without a prediction, the notes are the
+    error, and of the other cells only the seconds can be filled in.
     """
     time_range = f"{prediction['start']:.1f}-{prediction['end']:.1f}" if "start" in prediction else ""
     if "error" in prediction:

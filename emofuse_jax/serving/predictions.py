@@ -76,7 +76,11 @@ class Prediction:
     """Notes of the preparation, for example which of several faces was used."""
 
     def to_json(self) -> PredictionFields:
-        """Returns a dict with all fields of the prediction by name, without `notes` if that is empty."""
+        """Returns a dict with all fields of the prediction by name, without `notes` if that is empty.
+
+        The keys are `path`, `start` and `end` (seconds), `label`, `confidence`, `probabilities` (a dict by
+        class name), `voice_weight`, `face_weight`, `audio_ok`, `video_ok` and `notes`.
+        """
         fields = dataclasses.asdict(self)
         return cast(PredictionFields, {k: v for k, v in fields.items() if k != "notes" or v})
 
@@ -109,7 +113,7 @@ class FailedWindow:
     """Reason, in one line."""
 
     def to_json(self) -> FailedFields:
-        """Returns the dict {"path", "start", "end", "error"} for a JSON line."""
+        """Returns the dict {"path", "start", "end", "error"} for a JSON line, with times in seconds."""
         return cast(FailedFields, dataclasses.asdict(self))
 
 
@@ -121,7 +125,11 @@ class FilePredictions(list[Prediction | FailedWindow]):
     """Predictions for the windows of a file, in order; a list that converts to a table."""
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Returns a pandas DataFrame with one row per window; the columns are the keys of `to_table_row`.
+        """Returns a pandas DataFrame with one row per window, in order.
+
+        The columns are `path`, `start`, `end` (seconds), `label`, `confidence`, `p_<class>` with the
+        probability of each class, `voice_weight`, `face_weight`, `audio_ok` and `video_ok`, and `notes` and
+        `error` if a window has them. A field that a window does not have is NaN.
 
         Raises:
           ValueError: pandas is not installed.
@@ -170,14 +178,20 @@ def make_window_prediction(
 ) -> Prediction | FailedWindow:
     """Returns the Prediction for a prepared window, or a FailedWindow if its preparation failed.
 
+    A Prediction has path, start and end, label (the most probable class), confidence (its probability),
+    probabilities by class name, weights of voice and face (None if `output` has none), `audio_ok`, `video_ok`
+    and notes. A FailedWindow has path, start, end and error. Times are seconds, rounded to milliseconds.
+
     Args:
       classes: class names in the order of the probabilities.
       window: the prepared window.
-      output: row of the model's outputs for this window, by name; not read if the preparation failed.
+      output: row of the model's outputs for this window, by name: `probabilities` [c] and optionally
+        `modality_weights` [2] (voice, face); not read if the preparation failed.
 
     Raises:
       KeyError: `output` has no `probabilities`.
-      ValueError: the number of probabilities is not that of the classes.
+      ValueError: the number of probabilities is not that of the classes, or `modality_weights` does not have
+        two values.
     """
     start, end, result = round(window.start, 3), round(window.end, 3), window.result
     if isinstance(result, Failure):
@@ -207,11 +221,14 @@ def make_prediction(
 ) -> Prediction:
     """Returns the Prediction for one clip from its row of the model's outputs.
 
-    The label is the most probable class, and `confidence` is its probability.
+    The label is the most probable class, `confidence` is its probability, and `probabilities` is a dict by
+    class name. `voice_weight` and `face_weight` are None if `outputs` has no `modality_weights`. The other
+    fields are the arguments of the same name.
 
     Args:
       classes: class names in the order of the probabilities.
-      outputs: row of the model's outputs by name: `probabilities` [c] and optionally `modality_weights` [2].
+      outputs: row of the model's outputs by name: `probabilities` [c] and optionally `modality_weights` [2]
+        (voice, face).
       path: path of the media file.
       start: start of the window in the file, in seconds.
       end: end of the window in the file, in seconds.
@@ -221,9 +238,11 @@ def make_prediction(
 
     Raises:
       KeyError: `outputs` has no `probabilities`.
-      ValueError: the number of probabilities is not that of the classes.
+      ValueError: the number of probabilities is not that of the classes, or `modality_weights` does not have
+        two values.
     """
     probabilities = outputs["probabilities"]
+    probabilities_by_class = {name: float(p) for name, p in zip(classes, probabilities, strict=True)}
     best_class = int(np.argmax(probabilities))
     modality_weights = outputs.get("modality_weights")
     voice_weight, face_weight = (None, None) if modality_weights is None else map(float, modality_weights)
@@ -233,7 +252,7 @@ def make_prediction(
         end=end,
         label=classes[best_class],
         confidence=float(probabilities[best_class]),
-        probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
+        probabilities=probabilities_by_class,
         voice_weight=voice_weight,
         face_weight=face_weight,
         audio_ok=audio_ok,

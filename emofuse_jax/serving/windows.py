@@ -28,12 +28,12 @@ class Window:
 
     @property
     def clip_range(self) -> tuple[float, float] | tuple[None, None]:
-        """Returns start and end of the part of the file to decode; None and None for the complete file."""
+        """Returns start and end of the part to decode, in seconds; two None stand for the complete file."""
         return (None, None) if self.is_complete_file else (self.start, self.end)
 
 
 def cut_windows(duration_seconds: float, window_seconds: float) -> list[tuple[float, float]]:
-    """Returns the (start, end) times of the windows of a file, in seconds.
+    """Returns a list of the (start, end) times of the windows of a file, in seconds and in order.
 
     A file of up to 1.1 windows is one window, because a training clip is one window too. A longer file is cut
     every `window_seconds`. The last window is moved back so that it ends with the file and has full length.
@@ -41,7 +41,7 @@ def cut_windows(duration_seconds: float, window_seconds: float) -> list[tuple[fl
 
     Args:
       duration_seconds: duration of the file.
-      window_seconds: length of a window.
+      window_seconds: length of a window, above 0.
     """
     count = max(1, math.ceil(duration_seconds / window_seconds - MAX_EXTENSION_FRACTION - 1e-9))
     last_start = max(0.0, min((count - 1) * window_seconds, duration_seconds - window_seconds))
@@ -54,7 +54,8 @@ def find_media_files(paths: Sequence[str]) -> Iterator[str]:
     """Yields the paths of the files in `paths`, and of all media files below the directories in `paths`.
 
     A path that is not a directory is yielded unchanged, even if it does not exist. Files in directories are
-    selected by suffix (AUDIO_SUFFIXES, VIDEO_SUFFIXES, case is ignored) and sorted.
+    selected by suffix, such as .wav or .mp4 (AUDIO_SUFFIXES, VIDEO_SUFFIXES; case is ignored) and sorted;
+    their paths begin with the path of the directory. Directories that cannot be read are skipped.
     """
     for path in paths:
         if not os.path.isdir(path):
@@ -70,7 +71,9 @@ def find_media_files(paths: Sequence[str]) -> Iterator[str]:
 def plan_windows(duration_seconds: float, bundle: LoadedBundle) -> list[Window]:
     """Returns the windows of a file that lasts `duration_seconds`, cut to the window length of the bundle.
 
-    If there is only one window, it is the complete file.
+    A Window has start and end in seconds, and `is_complete_file`, which is True if the file has only one
+    window. This is so for up to 1.1 window lengths. In a longer file, the last window is moved back to end
+    with the file; if at most a tenth of a window is left over, it is extended instead.
     """
     times = cut_windows(duration_seconds, bundle.metadata["window"]["seconds"])
     return [Window(start, end, is_complete_file=len(times) == 1) for start, end in times]

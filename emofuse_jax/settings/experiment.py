@@ -22,7 +22,8 @@ def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -
       video: Name of the video encoder.
 
     Raises:
-      ValueError: The name of the fusion or of an encoder is unknown.
+      ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
+        it cannot be imported or used.
     """
     config = ml_collections.ConfigDict()
     config.name = fusion
@@ -50,22 +51,33 @@ def default_fields(model: Mapping[str, Any]) -> ConfigFields:
 
     Raises:
       KeyError: One of these three fields is missing.
-      ValueError: The name of the fusion or of an encoder is unknown.
+      ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
+        it cannot be imported or used.
     """
     return with_registered_objectives(required_fields(model))
 
 
 def required_fields(model: Mapping[str, Any]) -> ConfigFields:
-    """Returns the fields that every experiment has: `default_fields` without registered objectives.
+    """Returns the fields that every experiment has, at their defaults, as nested dicts.
 
-    Raises what `default_fields` raises.
+    `loss.objectives` lists only the built-in objectives: `cross_entropy` with weight 1, the others with 0.
+    `model`, a `config.model`, needs `fusion.name`, `audio.encoder` and `video.encoder`.
+
+    Raises:
+      KeyError: One of these three fields is missing.
+      ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
+        it cannot be imported or used.
     """
     encoders = {name: model[name]["encoder"] for name in ("audio", "video")}
     return base(model["fusion"]["name"], **encoders).to_dict()
 
 
 def with_registered_objectives(fields: ConfigFields) -> ConfigFields:
-    """Returns the fields of an experiment with every registered objective in `loss.objectives`, weight 0."""
+    """Returns a copy of the fields in which `loss.objectives` lists every objective with weight 0.
+
+    These are the built-in objectives and the registered ones; other fields do not change. Raises KeyError if
+    `fields` has no `loss`.
+    """
     return fields | {"loss": fields["loss"] | {"objectives": dict.fromkeys(losses.OBJECTIVES, 0.0)}}
 
 
@@ -79,7 +91,11 @@ def check_fields(config: ml_collections.ConfigDict) -> None:
 
 
 def data_defaults() -> ml_collections.ConfigDict:
-    """Returns the defaults of `config.data`: the records to read, and how batches are made of them."""
+    """Returns the defaults of `config.data`: the records to read, and how batches are made of them.
+
+    The fields are `path`, `recipe`, `protocol`, `fold`, `hold_out`, `audio_steps`, `batch_size`, `balanced`,
+    `labelled_fraction`, `labelled_share`, `keep_unlabelled`, `threads`, `on_corrupt`, `mode` and `buckets`.
+    """
     return ml_collections.ConfigDict(
         {
             "path": "",  # directory written by emofuse prepare
@@ -106,7 +122,12 @@ def data_defaults() -> ml_collections.ConfigDict:
 
 
 def augment_defaults() -> ml_collections.ConfigDict:
-    """Returns the defaults of `config.augment`: augmentation on the device; 0 or False turns a part off."""
+    """Returns the defaults of `config.augment`: augmentation on the device; 0 or False turns a part off.
+
+    The fields are `frames`, `flip`, `shift`, `brightness`, `contrast`, `time_masks`, `time_width`,
+    `frequency_masks`, `frequency_width`, `gain`, `crop`, `speed`, `pitch`, `equalizer`, `style`, `reverb`,
+    `reverb_steps`, `noise`, `noise_snr_min`, `noise_snr_max`, `mixup`, `audio_dropout` and `video_dropout`.
+    """
     return ml_collections.ConfigDict(
         {
             "frames": 0,  # random frames of each clip, one from each of as many equal parts; 0: all
@@ -137,7 +158,11 @@ def augment_defaults() -> ml_collections.ConfigDict:
 
 
 def optimizer_defaults() -> ml_collections.ConfigDict:
-    """Returns the defaults of `config.optimizer`: name, learning rate, decays, clipping and averages."""
+    """Returns the defaults of `config.optimizer`, which is AdamW.
+
+    The fields are `name`, `learning_rate`, `warmup`, `final_rate`, `weight_decay`, `b1`, `b2`, `clip_norm`,
+    `accumulate` and `ema`.
+    """
     return ml_collections.ConfigDict(
         {
             "name": "adamw",  # or muon
@@ -155,7 +180,10 @@ def optimizer_defaults() -> ml_collections.ConfigDict:
 
 
 def train_defaults() -> ml_collections.ConfigDict:
-    """Returns the defaults of `config.train`: length of the run, validation and logging."""
+    """Returns the defaults of `config.train`: length of the run, validation and logging.
+
+    The fields are `epochs`, `patience`, `temperature`, `eval_batch_size`, `log_every` and `steps_per_call`.
+    """
     return ml_collections.ConfigDict(
         {
             "epochs": 40,
@@ -171,7 +199,7 @@ def train_defaults() -> ml_collections.ConfigDict:
 def crossval_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.crossval`: how `emofuse crossval` runs the folds and seeds.
 
-    The scores do not depend on these fields beyond rounding.
+    The fields are `mode`, `memory` and `save_seconds`. Scores do not depend on them beyond rounding.
     """
     return ml_collections.ConfigDict(
         {

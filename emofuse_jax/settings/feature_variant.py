@@ -14,13 +14,19 @@ from emofuse_jax.settings.shipped import load_experiment
 def with_features(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
     """Returns the config of an experiment for records that hold features of frozen encoders.
 
-    `experiment` is the name of a shipped experiment or of a registered fusion.
+    It is the config of the experiment with both encoders replaced, no initial parameters and the recipe
+    `features`; its name is `features` for am_fbp, otherwise `features_<experiment>`. `experiment` is the name
+    of a shipped experiment or of a registered fusion.
 
     Raises:
-      LookupError: there is neither a shipped experiment nor a fusion of that name.
+      LookupError: there is neither a shipped experiment nor a fusion of that name, or it is `features`.
+      ValueError: an installed package provides the fusion, but it cannot be imported or used.
     """
     if experiment == "features":
-        raise LookupError("experiment 'features': no such shipped experiment has a feature variant")
+        raise LookupError(
+            "experiment 'features': no such shipped experiment, since it is a feature variant itself;"
+            " expected another one, such as am_fbp"
+        )
     config = load_experiment(experiment)
     use_features(config)
     config.name = "features" if experiment == "am_fbp" else f"features_{experiment}"
@@ -30,7 +36,9 @@ def with_features(experiment: str = "am_fbp") -> ml_collections.ConfigDict:
 def use_features(config: ml_collections.ConfigDict) -> None:
     """Changes the config of an experiment into its feature variant, in place.
 
-    Raises KeyError if its fusion is not registered.
+    Both encoders become `features` with its default fields; the fields of the attention after them stay.
+    `init` becomes empty, and `data.recipe` becomes `features`. Raises KeyError if the fusion is not
+    registered, and ValueError if an installed package provides it but it cannot be imported or used.
     """
     for modality in MODALITIES:
         attention = {k: v for k, v in config.model[modality].items() if k in ATTENTION_DEFAULTS}

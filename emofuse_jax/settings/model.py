@@ -22,12 +22,13 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
     Returns:
       `dtype` of the activations, `float32` or `bfloat16`; `audio` and `video`: name of the `encoder`, the
       `defaults` of its class and, for fusions of pooled vectors, its attention; `fusion`: `name` and the
-      `defaults` of its class; `margins` between classes (models/layers/margins.py); `polarity`: -1, 0 or 1
+      `defaults` of its class; `margins` between classes (`kind`, `mean`, `across`); `polarity`: -1, 0 or 1
       for each class. An empty polarity is derived from the class names if an objective needs it
       (emofuse_jax/losses/class_polarity.py).
 
     Raises:
-      ValueError: The name of the fusion or of an encoder is unknown.
+      ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
+        it cannot be imported or used.
     """
     fusion_class = FUSIONS.require(fusion, "fusion")
     return ConfigDict(
@@ -45,11 +46,13 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
 def encoder_config(modality: str, name: str, fusion: str) -> ConfigFields:
     """Returns the default fields of an encoder and, for a fusion of vectors, of the attention after it.
 
-    The field `encoder` is its name.
+    The result is a dict: `encoder`, the name; the fields in `defaults` of its class; and, for a fusion of
+    vectors, `attention`, `attention_width` and `temperature`.
 
     Raises:
       KeyError: the fusion is not registered, or `modality` is not "audio" or "video".
-      ValueError: there is no encoder `name` of this modality.
+      ValueError: there is no encoder `name` of this modality, or an installed package provides it or the
+        fusion but it cannot be imported or used.
     """
     attention = ATTENTION_DEFAULTS if FUSIONS[fusion].takes == "vectors" else {}
     return {"encoder": name} | dict(ENCODERS[modality].require(name, modality).defaults) | attention

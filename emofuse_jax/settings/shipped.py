@@ -14,7 +14,10 @@ NON_EXPERIMENT_CONFIGS = ("demo", "gan")
 
 
 def shipped_path(name: str) -> pathlib.Path | None:
-    """Returns the path of a shipped config file, or None if no shipped config has that name."""
+    """Returns the absolute path of a shipped config file, or None if no shipped config has that name.
+
+    `name` is the name of the file without `.py`.
+    """
     path = package_data_folder("shipped", "configs") / f"{name}.py"
     return path if name.isidentifier() and path.is_file() else None
 
@@ -35,6 +38,7 @@ def load_shipped(name: str, *argument: str) -> ml_collections.ConfigDict:
     Raises:
       LookupError: No shipped config has that name, or `argument` names no experiment.
       TypeError: The file's `get_config` does not take these arguments.
+      ValueError: `argument` is a fusion of an installed package that cannot be imported or used.
     """
     path = shipped_path(name)
     if path is None:
@@ -48,7 +52,10 @@ def load_shipped(name: str, *argument: str) -> ml_collections.ConfigDict:
 
 
 def experiment_names() -> list[str]:
-    """Returns the names of the shipped experiments and of the registered fusions, sorted."""
+    """Returns the names of the shipped experiments and of the registered fusions, sorted, without duplicates.
+
+    The shipped configs `demo` and `gan` are not experiments and are left out.
+    """
     return sorted({*FUSIONS, *shipped_names()} - (set(NON_EXPERIMENT_CONFIGS) - set(FUSIONS)))
 
 
@@ -57,6 +64,7 @@ def load_experiment(name: str) -> ml_collections.ConfigDict:
 
     Raises:
       LookupError: there is neither a shipped experiment nor a fusion of that name.
+      ValueError: an installed package provides the fusion, but it cannot be imported or used.
     """
     if name not in NON_EXPERIMENT_CONFIGS and shipped_path(name):
         return load_shipped(name)

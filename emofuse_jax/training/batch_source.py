@@ -46,43 +46,59 @@ class BatchSource(Protocol):
     """Training clips that are skipped if their records are damaged."""
 
     def compile(self, step: TrainStep, state: TrainState) -> jax.stages.Compiled:
-        """Compiles `step` (training/step.py) for this kind of data, and returns the compiled program.
+        """Compiles a training step for the data of this source, and returns the compiled program.
+
+        Args:
+          step: function `(state, batch) -> (state, metrics)` of `make_train_step`.
+          state: training state; only its shapes and dtypes are used.
 
         Raises:
-          ValueError: if `step` does, because a field of the config is invalid.
+          ValueError: if `step` raises it because its config does not fit the model or the clips, or if
+            `config.data.batch_size` is not a multiple of the devices.
         """
 
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
         """Executes `step_count` steps; the first one has the number `first_step`, counted from 0.
 
         Returns:
-          The new state, the metrics of the last step (see `make_train_step`), and the sums of `loss` and
+          A tuple: the new state; the metrics of the last step, a dict of `loss`, each term of the loss by
+          name, `gradient_norm` (scalars) and `confusion` [c c]; and a dict with the sums of `loss` and
           `confusion` over all steps.
 
         Raises:
-          DamagedRecordError, OSError: if batches are read from disk and a record or file is damaged.
+          DamagedRecordError: if batches are read from disk, and a record is damaged and must not be skipped
+            (a ValueError).
+          ValueError: if batches are read from disk, and a record lacks a field of the batch or the records do
+            not match prep.json.
+          OSError: if batches are read from disk, and a shard is missing or cannot be opened.
         """
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Yields batches of all validation clips, each clip once, on the devices.
+        """Yields batches of all validation clips, each clip once, on the devices; the last one is padded.
+
+        The rows are sharded over the mesh axis `data`; padded rows have weight 0.
 
         Raises:
-          DamagedRecordError, OSError: if batches are read from disk and a record or file is damaged.
+          DamagedRecordError: if batches are read from disk and a record is damaged (a ValueError).
+          ValueError: if batches are read from disk, and a record lacks a field of the batch or the records do
+            not match prep.json.
+          OSError: if batches are read from disk, and a shard is missing or cannot be opened.
         """
 
 
 def make_batch_source(experiment: Experiment, mesh: Mesh) -> BatchSource:
     """Returns the batch source for `config.data.mode`: a ResidentBatchSource or a StreamedBatchSource.
 
-    `auto` chooses resident data on accelerators if the clips fit and all batches have one length. For
-    resident data, the records of all training and validation clips are read.
+    `auto` chooses resident data on accelerators if the clips fit in a third of their memory and all batches
+    have one length. For resident data, the records of all training and validation clips are read.
 
     Raises:
       ValueError: if the mode is unknown, if resident data is combined with several buckets, if
-        `config.data.on_corrupt`, `config.data.buckets` or a field of the sampler is invalid, or if a resident
-        record lacks a field of the batch.
+        `config.data.on_corrupt`, `config.data.buckets` or a field of the sampler (`seed`, `balanced`,
+        `labelled_share`) is invalid, or if resident records, or those of several buckets, lack a field of the
+        batch or do not match prep.json.
       DamagedRecordError: if a resident record is damaged and must not be skipped (a ValueError).
-      OSError: if a shard of resident records cannot be opened.
+      OSError: if a shard is missing or cannot be opened, for resident data or several buckets.
     """
     mode = experiment.config.data.mode
     if mode not in DATA_MODES:
@@ -90,7 +106,8 @@ def make_batch_source(experiment: Experiment, mesh: Mesh) -> BatchSource:
     has_several_buckets = len(experiment.buckets.specs) > 1
     if has_several_buckets and mode == "resident":
         raise ValueError(
-            "config.data.buckets: resident clips must have one shape; set config.data.mode=stream"
+            f"config.data.buckets={experiment.config.data.buckets}: expected 1, because resident clips must"
+            " have one shape; or set config.data.mode=stream"
         )
     is_resident = mode == "resident" or (
         mode == "auto" and not has_several_buckets and fits_in_device_memory(experiment, mesh)
@@ -99,9 +116,10 @@ def make_batch_source(experiment: Experiment, mesh: Mesh) -> BatchSource:
 
 
 def fits_in_device_memory(experiment: Experiment, mesh: Mesh) -> bool:
-    """Returns True if the training and validation clips fit in a third of the memory of the accelerators.
+    """Returns True if the training and validation clips fit in a third of the accelerators' usable memory.
 
-    Returns False on a CPU, where the operating system caches the files in the same memory anyway.
+    Usable are nine tenths of a device's memory. Returns False if they do not fit, and always on a CPU, where
+    the operating system caches the files in the same memory anyway.
     """
     if jax.default_backend() == "cpu":
         return False
@@ -124,8 +142,13 @@ class StreamedBatchSource:
     def compile(self, step: TrainStep, state: TrainState) -> jax.stages.Compiled:
         """Compiles the step for each batch length, and returns the program of the longest one.
 
+        Args:
+          step: function `(state, batch) -> (state, metrics)` of `make_train_step`.
+          state: training state; only its shapes and dtypes are used.
+
         Raises:
-          ValueError: if `step` does, because a field of the config is invalid.
+          ValueError: if `step` raises it because its config does not fit the model or the clips, or if
+            `config.data.batch_size` is not a multiple of the devices.
         """
         config, mesh = self._experiment.config, self._mesh
         jitted_step = jit_train_step(step, state, mesh, fsdp=config.mesh.fsdp)
@@ -139,16 +162,21 @@ class StreamedBatchSource:
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
         """Reads the next batch, and executes one step; `step_count` must be 1.
 
-        The first call starts at batch `first_step`, later calls continue with the next batch.
+        The first call starts at batch `first_step`, later calls continue with the next batch. `compile` must
+        be called before.
 
         Returns:
-          The new state, the metrics of the step (see `make_train_step`), and its `loss` and `confusion`.
+          A tuple: the new state; the metrics of the step, a dict of `loss`, each term of the loss by name,
+          `gradient_norm` (scalars) and `confusion` [c c]; and a dict with `loss` and `confusion` of this
+          step.
 
         Raises:
           DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
-          ValueError: if a record lacks a field of the batch, or if a field of the sampler in the config is
-            invalid.
-          OSError: if a shard cannot be opened.
+          ValueError: if a record lacks a field of the batch, if the records do not match prep.json, if
+            `config.data.batch_size` is not a multiple of the processes, or if `config.data.threads` or a
+            field of the sampler (`seed`, `balanced`, `labelled_share`) is invalid.
+          OSError: if a shard is missing or cannot be opened.
+          ZeroDivisionError: if there are fewer training clips than one batch.
         """
         start_time = time.monotonic()
         if self._batches is None:
@@ -159,11 +187,15 @@ class StreamedBatchSource:
         return state, step_metrics, select_epoch_sums(step_metrics)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Returns an iterator over the validation batches, sorted by length, which are read from disk.
+        """Returns an iterator over the validation batches, which are read from disk, sorted by length.
+
+        Their rows are sharded over the mesh axis `data`; the last batch is padded with rows of weight 0.
 
         Raises:
           DamagedRecordError: while iterating, if a record is damaged (a ValueError).
-          OSError: while iterating, if a shard cannot be opened.
+          ValueError: while iterating, if a record lacks a field of the batch, if the records do not match
+            prep.json, or if `config.train.eval_batch_size` is not a multiple of the devices.
+          OSError: while iterating, if a shard is missing or cannot be opened.
         """
         experiment, batch_size = self._experiment, self._experiment.config.train.eval_batch_size
         clips, buckets = experiment.clips["validation"], experiment.buckets
@@ -200,8 +232,13 @@ class ResidentBatchSource:
 
         Each step gathers its rows on the devices. Another number of steps is compiled on its first use.
 
+        Args:
+          step: function `(state, batch) -> (state, metrics)` of `make_train_step`.
+          state: training state; only its shapes and dtypes are used.
+
         Raises:
-          ValueError: if `step` does, because a field of the config is invalid.
+          ValueError: if `step` raises it because its config does not fit the model or the clips, or if
+            `config.data.batch_size` is not a multiple of the devices.
         """
         config, mesh = self._experiment.config, self._mesh
 
@@ -236,13 +273,17 @@ class ResidentBatchSource:
         return self._compiled_steps.lower(state, self._data, rows).compile()
 
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
-        """Executes `step_count` steps in one call; the first one has the number `first_step`.
+        """Executes `step_count` steps in one call; the first one has the number `first_step`, counted from 0.
 
         `compile` must be called before.
 
         Returns:
-          The new state, the metrics of the last step (see `make_train_step`), and the sums of `loss` and
+          A tuple: the new state; the metrics of the last step, a dict of `loss`, each term of the loss by
+          name, `gradient_norm` (scalars) and `confusion` [c c]; and a dict with the sums of `loss` and
           `confusion` over all steps.
+
+        Raises:
+          ZeroDivisionError: if there are fewer training clips than one batch.
         """
         start_time = time.monotonic()
         clip_indices = np.stack([self._sampler.batch(first_step + i) for i in range(step_count)])
@@ -251,7 +292,10 @@ class ResidentBatchSource:
         return self._compiled_steps(state, self._data, rows)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Yields the validation batches in order, gathered on the devices; the last one is padded."""
+        """Yields the validation batches in order, gathered on the devices; the last one is padded.
+
+        Their rows are sharded over the mesh axis `data`; padded rows have weight 0.
+        """
         clips, batch_size = (
             self._experiment.clips["validation"],
             self._experiment.config.train.eval_batch_size,
@@ -261,13 +305,13 @@ class ResidentBatchSource:
 
 
 def make_skip_policy(experiment: Experiment) -> SkipPolicy:
-    """Returns a SkipPolicy with the clips that may be skipped if their records are damaged.
+    """Returns a SkipPolicy, which names the clips that may be skipped if their records are damaged.
 
-    If `config.data.on_corrupt` is `stop`, these are none; if it is `skip`, all training clips. Clips that are
-    scored are never skipped.
+    Its `skippable_clips` are the record indices of all training clips if `config.data.on_corrupt` is `skip`,
+    and none if it is `stop`; clips that are scored are never skipped. Its `skipped_clips` is empty.
 
     Raises:
-      ValueError: if `config.data.on_corrupt` is unknown.
+      ValueError: if `config.data.on_corrupt` is neither `stop` nor `skip`.
     """
     on_corrupt = experiment.config.data.on_corrupt
     if on_corrupt not in ON_CORRUPT_CHOICES:
@@ -280,15 +324,24 @@ def make_skip_policy(experiment: Experiment) -> SkipPolicy:
 def make_train_batches(
     experiment: Experiment, skip_policy: SkipPolicy = SKIP_NOTHING, first_batch: int = 0
 ) -> Iterator[Batch]:
-    """Returns an endless iterator over training batches, from batch `first_batch`.
+    """Returns an endless iterator over training batches of NumPy arrays, from batch `first_batch`.
 
     Each batch has only the rows of this process.
 
+    Args:
+      experiment: experiment with the training clips.
+      skip_policy: clips that become padded rows if their records are damaged.
+      first_batch: number of the first batch, counted from 0 over the complete training.
+
     Raises:
-      ValueError: if `config.data.buckets` or a field of the sampler is invalid, or if the batch size is not a
-        multiple of the number of processes. While iterating: if a record lacks a field of the batch.
+      ValueError: if `config.data.buckets`, `config.data.threads` or a field of the sampler (`seed`,
+        `balanced`, `labelled_share`) is invalid, or if the batch size is not a multiple of the number of
+        processes. While iterating: if a record lacks a field of the batch, or the records do not match
+        prep.json.
       DamagedRecordError: while iterating, if a record is damaged and `skip_policy` does not skip its clip.
-      OSError: while iterating, if a shard cannot be opened.
+      OSError: while iterating, or before if there are several buckets: if a shard is missing or cannot be
+        opened.
+      ZeroDivisionError: while iterating, if there are fewer training clips than one batch.
     """
     labels = experiment.labels
     return train_batches(
@@ -304,9 +357,9 @@ def make_train_batches(
 
 
 def abstract_batch(spec: InputSpec, batch_size: int, mesh: Mesh) -> Batch:
-    """Returns a batch of `batch_size` rows as shapes, dtypes and shardings (`jax.ShapeDtypeStruct`).
+    """Returns a Batch of `batch_size` rows, whose fields are ShapeDtypeStructs: shape, dtype and sharding.
 
-    The rows are split over the mesh axis `data`; there are no arrays.
+    There are no arrays. The rows are split over the mesh axis `data`.
     """
     sharding = batch_sharding(mesh)
     return jax.tree.map(

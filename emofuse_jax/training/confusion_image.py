@@ -13,8 +13,9 @@ TEXT_COLOUR, BACKGROUND_COLOUR, FULL_COLOUR = (20, 20, 20), np.array([255, 255, 
 def confusion_image(matrix: Shaped[np.ndarray, "c c"], classes: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
     """Returns an RGB image of a confusion matrix: rows are true classes, columns predicted classes.
 
-    The colour of a cell shows its fraction of the row, the number is the count of clips. Pixels are [h w 3],
-    uint8; the size depends only on the number of classes.
+    The colour of a cell shows its fraction of the row, the number is the count of clips. `classes` are the
+    names of the c classes, cut to 12 characters in the image. Pixels are [h w 3], uint8; the size depends
+    only on the number of classes.
     """
     matrix = np.asarray(matrix, np.float64)
     row_fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

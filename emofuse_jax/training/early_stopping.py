@@ -20,7 +20,7 @@ class EarlyStoppingTracker:
     """Temperature for the predictions of the best parameters (emofuse_jax/scoring/calibration.py)."""
 
     def update(self, ua: float | None, step: int) -> bool:
-        """Updates the best result with the validation UA of an epoch.
+        """Updates the best result with the validation UA of an epoch (a fraction), which ended at `step`.
 
         Returns True if this epoch is the best so far, else False. Without validation (`ua` is None), every
         epoch counts as the best.
@@ -44,5 +44,7 @@ class EarlyStoppingTracker:
         return cast(TrackerFields, dataclasses.asdict(self))
 
     def should_stop_early(self, patience: int) -> bool:
-        """Returns True after at least `patience` epochs without improvement; always False if it is 0."""
+        """Returns True after at least `patience` epochs without improvement, else False; always False if it
+        is 0.
+        """
         return 0 < patience <= self.since_best

@@ -95,7 +95,9 @@ def _train_replicas(
                     if progress.epoch_step:
                         check_replicas(replicas, progress, active)
                     replicas.save(progress)
-                raise Preempted(f"{workdir}: saved at step {step}")
+                raise Preempted(
+                    f"{workdir}: stopped by SIGTERM, saved at step {step}; run the same command to resume"
+                )
             # 4. Train on the next batches; batch i of an epoch belongs to its step i.
             step_count = min(replicas.steps_per_call, steps_per_epoch - progress.epoch_step)
             sums, step_metrics = replicas.train_steps(progress, active, step_count)

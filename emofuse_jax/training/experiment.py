@@ -71,7 +71,15 @@ class Experiment:
 
     @functools.cached_property
     def buckets(self) -> Buckets:
-        """Shapes of streamed batches, and the shape of each record (`make_buckets`, also for the errors)."""
+        """Shapes of streamed batches (`specs`), and each record's index in them (`record_buckets`).
+
+        They are computed on first use; all records are then read once if there are several buckets.
+
+        Raises:
+          ValueError: if `config.data.buckets` is not between 1 and 255, or if there are several buckets and
+            the shards do not match prep.json and manifest.csv.
+          OSError: if there are several buckets, and a shard is missing or cannot be opened.
+        """
         return make_buckets(self.config, self.dataset, self.clips["train"], self.spec)
 
 
@@ -85,11 +93,13 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
       the input shape, the model (without parameters), the input statistics, and the labels used in training.
 
     Raises:
-      ValueError: if a config field is invalid or missing, if the directory has no protocol, or several and
-        the config names none, if a fold has no training or validation clips, if no training clip has a label
-        but the config needs labels, or if prepared files are damaged.
-      FileNotFoundError: if the path, the protocol, the fold or its statistics do not exist.
-      OSError: if a prepared file cannot be read.
+      ValueError: if `config.data.path` is empty, if a field of the config is unknown or invalid or does not
+        fit the records, if the directory has no protocol, or several and the config names none, if a fold has
+        no training or validation clips, if no training clip has a label but the config needs labels, or if
+        prep.json, manifest.csv or a file of the fold is invalid.
+      FileNotFoundError: if the directory, one of its files, the protocol, the fold or its statistics do not
+        exist.
+      OSError: if one of these files cannot be read.
     """
     if not config.data.path:
         raise ValueError(
@@ -107,12 +117,15 @@ def open_experiment(config: ml_collections.ConfigDict) -> Experiment:
 def with_fold_and_seed(experiment: Experiment, fold: int, seed: int) -> Experiment:
     """Returns the experiment for another fold and seed; `{fold}` and `{seed}` in `config.init` are filled in.
 
-    The dataset, the protocol and the model are those of `experiment`.
+    The dataset, the protocol and the model are those of `experiment`; the config, the clips of each split,
+    the statistics and the labels are those of the fold and seed.
 
     Raises:
-      ValueError: if the fold has no training or validation clips, if no training clip has a label but the
-        config needs labels, or if the files of the fold are damaged.
+      ValueError: if the fold has no training or validation clips, if no training clip has a label or
+        `config.data.labelled_fraction` is not in (0, 1] but the config needs labels, or if a file of the
+        fold, its statistics or manifest.csv is invalid.
       FileNotFoundError: if the fold or its statistics do not exist.
+      OSError: if the file of the fold or manifest.csv cannot be read.
     """
     config = ml_collections.ConfigDict(experiment.config.to_dict())
     config.data.fold, config.seed = fold, seed
@@ -131,7 +144,8 @@ def _make_experiment(
         if not len(clips[split]):
             fold_name = f"{protocol}, fold {config.data.fold}"
             raise ValueError(
-                f"{dataset.path}: {fold_name}: no {split} clips; a fold needs at least three speakers"
+                f"{dataset.path}: {fold_name}: no {split} clips; choose another config.data.fold or"
+                " config.data.protocol, or write the split again with at least three speakers"
             )
     clips = apply_hold_out(clips, hold_out=config.data.hold_out)
     clips["train"], labels = select_training_clips(config, dataset, clips["train"])
@@ -142,10 +156,9 @@ def _make_experiment(
 def make_buckets(
     config: ml_collections.ConfigDict, dataset: Dataset, clips: Int[np.ndarray, " n"], spec: InputSpec
 ) -> Buckets:
-    """Returns at most `config.data.buckets` shapes of batches, chosen from the lengths of the training clips.
+    """Chooses at most `config.data.buckets` shapes of batches from the lengths of the training clips.
 
-    The result also has the bucket (the index of the shape) of each record. With more than one bucket, all
-    records are read once.
+    With more than one bucket, all records are read once.
 
     Args:
       config: config of the experiment.
@@ -153,9 +166,14 @@ def make_buckets(
       clips: record indices of the training clips.
       spec: shape of the only bucket, if there is one.
 
+    Returns:
+      The buckets: `specs`, the InputSpec of each shape, shortest first; and `record_buckets`, uint8, for each
+      record of the dataset the index of its shape in `specs`.
+
     Raises:
-      ValueError: if `config.data.buckets` is not between 1 and 255.
-      OSError: if there are several buckets and a shard cannot be opened.
+      ValueError: if `config.data.buckets` is not between 1 and 255, or if there are several buckets and the
+        shards do not match prep.json and manifest.csv.
+      OSError: if there are several buckets, and a shard is missing or cannot be opened.
     """
     if config.data.buckets == 1:
         return single_bucket(dataset, spec)
@@ -179,8 +197,9 @@ def select_training_clips(
 
     Raises:
       ValueError: if the config hides or needs labels, and `config.data.labelled_fraction` is not in (0, 1],
-        no training clip has a label, or manifest.csv has no valid labels.
+        no training clip has a label, or a label in manifest.csv is not a number or the file is not UTF-8.
       OSError: if the config hides or needs labels, and manifest.csv cannot be read.
+      csv.Error: likewise, if manifest.csv is not valid CSV.
       KeyError: likewise, if a clip has no row in manifest.csv.
     """
     data = config.data
@@ -195,26 +214,35 @@ def count_epoch_steps(experiment: Experiment) -> int:
     """Returns the number of complete batches in one pass over the training clips.
 
     Raises:
-      ValueError: if there are fewer training clips than one batch.
+      ValueError: if `config.data.batch_size` is below 1, or if there are fewer training clips than one batch.
     """
     data, clip_count = experiment.config.data, len(experiment.clips["train"])
+    if data.batch_size < 1:
+        raise ValueError(f"config.data.batch_size={data.batch_size}: expected at least 1")
     if clip_count < data.batch_size:
         location = f"{experiment.dataset.path}: {experiment.protocol}, fold {data.fold}"
         raise ValueError(
-            f"{location}: {clip_count} training clips, fewer than data.batch_size={data.batch_size}"
+            f"{location}: {clip_count} training clips, fewer than data.batch_size={data.batch_size}; lower it"
         )
     return clip_count // data.batch_size
 
 
 def make_experiment_sampler(experiment: Experiment) -> Sampler:
-    """Returns the sampler that chooses the clips of each training batch.
+    """Returns the sampler of the training clips; its `batch(number)` returns the record indices of a batch.
+
+    It is a BalancedSampler if `config.data.balanced` or `config.data.labelled_share` is set, else a
+    ShuffledSampler.
 
     Raises:
-      ValueError: if `config.data.balanced` or `config.data.labelled_share` is combined with buckets, has no
-        labelled clips, or is out of range, or if `config.data.buckets` is not between 1 and 255.
-      OSError: if there are several buckets and a shard cannot be opened.
+      ValueError: if `config.seed` is negative, if `config.data.balanced` or `config.data.labelled_share` is
+        combined with buckets, has no labelled clips, or is out of range, if `config.data.buckets` is not
+        between 1 and 255, or if there are several buckets and the shards do not match prep.json and
+        manifest.csv.
+      OSError: if there are several buckets, and a shard is missing or cannot be opened.
     """
     data, clips, buckets = experiment.config.data, experiment.clips["train"], experiment.buckets
+    if experiment.config.seed < 0:
+        raise ValueError(f"config.seed={experiment.config.seed}: expected 0 or a larger number")
     return make_sampler(
         clips,
         experiment.labels,
@@ -237,7 +265,10 @@ def make_input_spec(
       audio_steps: number of spectrogram steps, by default `config.data.audio_steps`.
 
     Returns:
-      The sizes of one clip: numbers of audio steps, bins, frames, pixels, classes and features.
+      The sizes of one clip: `t` spectrogram steps (0 if the records store audio features instead), `f`
+      frequency bins, `s` frames, `h` and `w` pixels of a face, number of `classes`, and `feature_steps`,
+      `audio_features` and `face_features` (number of steps and widths of the features of frozen encoders, 0
+      if the records have none).
 
     Raises:
       ValueError: if the records have audio features, but prep.json has no settings of their encoder.
@@ -255,6 +286,7 @@ def find_only_protocol(dataset: Dataset) -> str:
     Raises:
       ValueError: if there are no protocols, or several; then the message lists them.
       FileNotFoundError: if the dataset has no directory `splits`.
+      OSError: if this directory cannot be read.
     """
     names = sorted(os.listdir(os.path.join(dataset.path, "splits")))
     if not names:
@@ -270,13 +302,19 @@ def find_only_protocol(dataset: Dataset) -> str:
 
 
 def make_metadata(experiment: Experiment) -> RunMetadata:
-    """Returns the metadata of a checkpoint for JSON, everything that scoring and serving need.
+    """Collects the metadata of a checkpoint for JSON: everything that scoring and serving need.
 
-    Keys: `config`, `classes`, `settings`, `spec`, `statistics`, `training_speakers` (training and
-    validation), `training_clips_sha256`, `corpus`, `protocol`, `fold`, `leaks` and `versions`.
+    Returns:
+      A dict: `config` (all fields), `classes` (names in the order of the logits), `settings` (of prep.json),
+      `spec` (the fields of the input shape), `statistics` (`mean` and `std`, lists with one number per
+      frequency bin), `training_speakers` (sorted names, of training and validation), `training_clips_sha256`
+      (hash of the clip_ids of training and validation), `corpus` and `protocol` (names), `fold`, `leaks`
+      (accepted leaks between the splits, one text each) and `versions` (of emofuse and its packages, by
+      name).
 
     Raises:
       FileNotFoundError: if the file of the fold no longer exists.
+      OSError: if the file of the fold cannot be read.
       ValueError: if the file of the fold is not valid JSON.
     """
     dataset, (mean, std) = experiment.dataset, experiment.statistics
@@ -317,16 +355,21 @@ def check_same_data(
     Args:
       experiment: experiment with the current records.
       saved_metadata: metadata of the checkpoint.
-      fields: metadata fields to compare.
+      fields: metadata fields to compare; of `settings`, the paths of encoder and detector files may differ.
 
     Raises:
-      ValueError: if one of `fields` differs; the message names the first one.
+      ValueError: if one of `fields` differs; the message names the first one. Also if the file of the fold is
+        not valid JSON.
       KeyError: if the metadata of the checkpoint lack one of `fields`.
+      OSError: if the file of the fold does not exist or cannot be read.
     """
     current_metadata = make_metadata(experiment)
     for field in fields:
         if _comparable_value(current_metadata, field) != _comparable_value(saved_metadata, field):
-            raise ValueError(f"{experiment.dataset.path}: {field} differ from those of the checkpoint")
+            raise ValueError(
+                f"{experiment.dataset.path}: {field} differ from those of the checkpoint; use the records and"
+                " the fold that it was trained on"
+            )
 
 
 def _comparable_value(metadata: RunMetadata, field: MatchingField) -> object:
@@ -336,7 +379,13 @@ def _comparable_value(metadata: RunMetadata, field: MatchingField) -> object:
 def check_same_config(workdir: str, saved_config: ConfigFields, current_config: ConfigFields) -> None:
     """Checks that the config of a resumed run is the same as the saved config.
 
-    Fields of RESUME_CHANGEABLE_FIELDS can differ.
+    These fields can differ: `data.path`, `data.threads`, `data.mode`, `data.on_corrupt`,
+    `train.eval_batch_size`, `train.log_every`, `train.steps_per_call`, and all of `mesh` and `crossval`.
+
+    Args:
+      workdir: workdir of the run, for the message.
+      saved_config: fields of the saved config, as nested dicts.
+      current_config: fields of the current config, as nested dicts.
 
     Raises:
       ValueError: if another field differs; the message names the first one in alphabetical order.
@@ -364,6 +413,7 @@ def check_test_speakers_unseen(experiment: Experiment, saved_metadata: RunMetada
 
     Raises:
       ValueError: if a test speaker was used; the message names the first one.
+      KeyError: if the metadata lack `leaks` or `training_speakers`.
     """
     dataset = experiment.dataset
     if saved_metadata["leaks"]:

@@ -22,7 +22,9 @@ def check_hold_out(config: ml_collections.ConfigDict) -> None:
       KeyError: if the fusion of the config is unknown.
     """
     if not 0 < config.train.temperature < math.inf:
-        raise ValueError(f"config.train.temperature={config.train.temperature}: expected a number above 0")
+        raise ValueError(
+            f"config.train.temperature={config.train.temperature}: expected a number above 0, not infinite"
+        )
     requirements = {
         f"config.train.patience={config.train.patience}": config.train.patience,
         f"fusion {config.model.fusion.name!r}": get_calibrator(config.model.fusion.name),

@@ -51,7 +51,13 @@ class MetricWriter:
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
         """Appends the row `{"step": step, "split": split, name: value, ...}` to `metrics.jsonl`.
 
-        Also adds the values to TensorBoard, if it is used. Does nothing if the writer is not active.
+        Also adds the values to TensorBoard, if tensorboardX is installed. Does nothing if the writer is not
+        active.
+
+        Args:
+          step: training step of the row.
+          split: `step` or `epoch`.
+          values: scalars by name.
 
         Raises:
           OSError: if the files cannot be written.
@@ -79,8 +85,14 @@ class MetricWriter:
     ) -> None:
         """Appends the row of an epoch to `metrics.jsonl`, and adds it to TensorBoard, if that is used.
 
-        Unless `confusion` is None, the confusion matrix is added to TensorBoard as an image. Does nothing if
-        the writer is not active.
+        Unless `confusion` is None, the confusion matrix is added to TensorBoard as an image. TensorBoard is
+        used if tensorboardX is installed. Does nothing if the writer is not active.
+
+        Args:
+          step: training step at the end of the epoch.
+          row: scalars by name.
+          confusion: confusion matrix of the validation clips; rows are true classes.
+          classes: names of the classes.
 
         Raises:
           OSError: if the files cannot be written.
@@ -98,11 +110,11 @@ class MetricWriter:
     ) -> None:
         """Closes TensorBoard's file, and adds a row to its table of hyperparameters if `scores` are passed.
 
-        Does nothing if TensorBoard is not used.
+        Does nothing if tensorboardX is not installed or the writer is not active.
 
         Args:
           scores: final scores by name.
-          fields: hyperparameters by name.
+          fields: hyperparameters by name; None for an empty row.
 
         Raises:
           OSError: if the files cannot be written.
@@ -116,7 +128,7 @@ class MetricWriter:
 def open_summary_writer(directory: str, **options: int) -> "SummaryWriter | None":
     """Returns a writer of TensorBoard files, or None if tensorboardX is not installed.
 
-    `options` are those of `tensorboardX.SummaryWriter`.
+    `options` are keyword arguments of `tensorboardX.SummaryWriter`, such as `purge_step` and `flush_secs`.
 
     Raises:
       OSError: if the directory or the file in it cannot be created.
@@ -181,7 +193,9 @@ def read_metric_rows(path: str) -> list[MetricRow]:
 def _parse_row(line: bytes, location: str) -> MetricRow:
     row = parse_json(line, location)
     if not isinstance(row, dict) or type(row.get("step")) is not int or not isinstance(row.get("split"), str):
-        raise ValueError(f"{location}: fields step and split: expected an integer and a string")
+        raise ValueError(
+            f"{location}: fields step and split: expected an integer and a string; remove this line"
+        )
     return row
 
 
@@ -189,11 +203,15 @@ def read_epoch_rows(workdir: str) -> list[EpochRow]:
     """Reads the rows of the epochs in a workdir's `metrics.jsonl`.
 
     Returns:
-      One dict per epoch, such as `{"step": ..., "split": "epoch", "epoch": ..., "train_loss": ...,
-      "validation_ua": ...}`. The list is empty if there is no such file.
+      One dict per epoch, in the order of the file: `step`, `split` (`epoch`) and the scalars of the epoch, as
+      far as they were written: `epoch` (its number), `train_loss`, `train_ua`, `validation_loss`,
+      `validation_ua`, `validation_wa`, `temperature`, `clips_per_second`, `waiting` (fraction of the time
+      spent waiting for data) and `damaged` (number of skipped clips). The list is empty if there is no such
+      file.
 
     Raises:
-      ValueError: if a row is invalid; the message names the file and the line.
+      ValueError: if a row is not a JSON object with an integer `step` and a text `split`; the message names
+        the file and the line.
       OSError: if the file cannot be read.
     """
     rows = read_metric_rows(os.path.join(workdir, "metrics.jsonl"))

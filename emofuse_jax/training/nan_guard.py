@@ -42,7 +42,7 @@ def check_finite(
     """Checks the loss and the parameters before they are saved.
 
     Args:
-      step: current step, for the message.
+      step: current step, for the message and the error.
       loss: loss or sum of losses.
       are_params_finite: False if a parameter is NaN or infinite.
       replica_id: fold, seed and, in a sweep, the trial; empty if a single model is trained.
@@ -105,9 +105,10 @@ def trace_nonfinite_step(
       `nonfinite.json`; or that all repeated steps were finite.
 
     Raises:
-      ValueError: if a field of the config is invalid, or if a record lacks a field of the batch.
+      ValueError: if a field of the config is invalid or does not fit the clips, if a record lacks a field of
+        the batch, or if the records do not match prep.json.
       DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
-      OSError: if `nonfinite.json` cannot be written, or a shard cannot be opened.
+      OSError: if `nonfinite.json` cannot be written, or a shard is missing or cannot be opened.
     """
     train_step = make_train_step(experiment.model, tx, experiment.config)
     jitted_step, first_step = jax.jit(train_step), int(state.step)

@@ -44,8 +44,9 @@ def trace_value(
 ) -> TracedValue:
     """Returns a TracedValue: the array and its origin.
 
-    The origin of an array that is finite is NO_ORIGIN. Otherwise the origin is NAN or INFINITE, with the text
-    of `describe()` and the origins of those `inputs` that are not finite either.
+    The origin of an array that is finite is NO_ORIGIN, whose `kind` is FINITE. Otherwise its `kind` is NAN or
+    INFINITE, its `description` the text of `describe()`, and its `inputs` the origins of those `inputs` that
+    are not finite either.
     """
     value_kind = classify_values(array)
     if value_kind == FINITE:
@@ -56,9 +57,9 @@ def trace_value(
 
 
 def classify_values(x: ArrayLike) -> int:
-    """Returns NAN if an array contains a NaN, else INFINITE if it contains an infinite number, else FINITE.
+    """Returns NAN (2) if an array contains a NaN, else INFINITE (1) if it contains an infinite number.
 
-    Arrays of integers or bools, and values without a dtype, are FINITE.
+    Returns FINITE (0) for all other arrays, for arrays of integers or bools, and for values without a dtype.
     """
     dtype = getattr(x, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
@@ -69,11 +70,16 @@ def classify_values(x: ArrayLike) -> int:
 
 
 def find_first_nonfinite(function: Callable[..., PyTree], *arguments: PyTree) -> str:
-    """Returns the operation that caused a result of `function(*arguments)` not to be finite, as text.
+    """Finds the operation that caused a result of `function(*arguments)` not to be finite.
 
-    The text is empty if all results are finite. A NaN is followed back to the operation that first produced
-    it; if the inputs of this operation were infinite, they are followed back too. Values that are masked
-    before they reach a result are ignored. Errors that `function` raises are passed through.
+    A NaN is followed back to the operation that first produced it; if the inputs of this operation were
+    infinite, they are followed back too. Values that are masked before they reach a result are ignored.
+    Errors that `function` raises are passed through.
+
+    Returns:
+      A text such as `result ['loss'] is NaN: NaN from log(float32[]) at file.py:3`, with the name of the
+      result, the operation, the shapes of its inputs and its line of code. The text is empty if all results
+      are finite.
     """
     jaxpr, result_shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     named_arrays = zip(
@@ -152,7 +158,8 @@ def run_jaxpr(
 def run_equation(equation: core.JaxprEqn, inputs: list[TracedValue]) -> list[TracedValue]:
     """Executes one operation, and returns one TracedValue (array and origin) per result.
 
-    If the operation is a call, such as jit, the operations in it are executed one by one (`run_jaxpr`).
+    If the operation is a call, such as jit, the operations in it are executed one by one. Loops and
+    conditions (OPAQUE_PRIMITIVES) are executed as one operation.
     """
     inner_jaxpr = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     if inner_jaxpr is not None and equation.primitive.name not in OPAQUE_PRIMITIVES:

@@ -23,15 +23,18 @@ class AverageState(NamedTuple):
 def make_optimizer(config: ConfigDict, total_steps: int | Int[Array, ""]) -> optax.GradientTransformation:
     """Returns the optimizer of `config.optimizer` for a run of `total_steps` batches.
 
-    Includes gradient clipping, and gradient accumulation and parameter averaging if they are enabled.
+    Clips gradients to the global norm `config.clip_norm`. Averages the gradients of `config.accumulate`
+    batches into one update if it is above 1, and averages the parameters (AverageState) if `config.ema` is
+    not 0.
 
     Args:
-      config: `config.optimizer` (settings/experiment.py).
+      config: `config.optimizer` of an experiment.
       total_steps: number of batches. It can be a traced array, because the replicas of one program can differ
         in it.
 
     Raises:
-      ValueError: if the optimizer is unknown, or if `config.ema` is not in [0, 1).
+      ValueError: if the optimizer is unknown, if `config.accumulate` is below 1, or if `config.ema` is not in
+        [0, 1).
     """
     check_optimizer(config)
     accumulation_steps = config.accumulate
@@ -44,13 +47,16 @@ def make_optimizer(config: ConfigDict, total_steps: int | Int[Array, ""]) -> opt
 
 
 def check_optimizer(config: ConfigDict) -> None:
-    """Checks `name` and `ema` of `config.optimizer`.
+    """Checks `name`, `accumulate` and `ema` of `config.optimizer`.
 
     Raises:
-      ValueError: if the optimizer is unknown or `ema` is not in [0, 1); the message names the field.
+      ValueError: if the optimizer is unknown, `accumulate` is below 1, or `ema` is not in [0, 1); the message
+        names the field.
     """
     if config.name not in OPTIMIZERS:
         raise ValueError(f"config.optimizer.name={config.name!r}: expected one of {', '.join(OPTIMIZERS)}")
+    if config.accumulate < 1:
+        raise ValueError(f"config.optimizer.accumulate={config.accumulate}: expected at least 1")
     if not 0.0 <= config.ema < 1.0:
         raise ValueError(f"config.optimizer.ema={config.ema}: expected a number in [0, 1)")
 
@@ -58,7 +64,8 @@ def check_optimizer(config: ConfigDict) -> None:
 def adamw(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Returns the optimizer AdamW (Loshchilov & Hutter, arXiv 1711.05101) with a learning-rate schedule.
 
-    `b1`, `b2` and `weight_decay` are those of `config`.
+    `b1`, `b2` and `weight_decay` are those of `config`, which is `config.optimizer`. Only parameters with two
+    or more axes are decayed. `schedule` maps the number of finished updates to the learning rate.
     """
     return optax.adamw(
         schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay, mask=weight_decay_mask
@@ -72,8 +79,9 @@ def muon(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransfor
     U V^T + decay W)`. `U V^T` comes from a Newton-Schulz iteration. With this scale (arXiv 2502.16982) the
     steps are as large as those of AdamW, so that a learning rate of AdamW fits.
 
-    Parameters that are not kernels (`muon_dimension_numbers`) use Adam with Nesterov momentum, without weight
-    decay; `b1` and `b2` are for Adam.
+    Parameters with fewer than two axes, classifiers (`head`) and embeddings use Adam with Nesterov momentum,
+    without weight decay; `b1` and `b2` of `config`, which is `config.optimizer`, are for Adam. `schedule`
+    maps the number of finished updates to the learning rate.
     """
     return optax.contrib.muon(
         schedule,
@@ -98,7 +106,8 @@ def muon_dimension_numbers(params: Params) -> Params:
     The leaves are MuonDimensionNumbers of optax, or None for parameters that Adam updates.
 
     A parameter with two or more axes is a matrix: its last axis has the columns, all others the rows.
-    Classifiers (`head`) and embeddings use Adam, as Jordan et al. advise.
+    Classifiers and embeddings, which have a key that ends in `head` or `embedding` in their path, use Adam,
+    as Jordan et al. advise.
     """
 
     def leaf_dimensions(
@@ -142,9 +151,10 @@ def weight_decay_mask(params: Params) -> Params:
 def average_params(tx: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
     """Returns an optimizer like `tx` whose state contains an exponential moving average of the parameters.
 
-    The state is an AverageState. The average a of the parameters p changes by `a <- a + (1 - decay) (p - a)`
-    after each update (Polyak & Juditsky, 1992), starting from the initial parameters. Batches whose gradients
-    are only accumulated do not change the average.
+    The state is an AverageState: `inner`, the state of `tx`, and `average`, the averaged parameters. The
+    average a of the parameters p changes by `a <- a + (1 - decay) (p - a)` after each update (Polyak &
+    Juditsky, 1992), starting from the initial parameters. Batches whose gradients are only accumulated do not
+    change the average. The update raises IndexError if the state of `tx` has no `count` of updates.
     """
 
     def init(params: Params) -> AverageState:
@@ -161,7 +171,7 @@ def average_params(tx: optax.GradientTransformation, decay: float) -> optax.Grad
 
 
 def count_updates(state: optax.OptState) -> Int[Array, ""]:
-    """Returns the number of updates that the optimizer has made, the first `count` in its state.
+    """Returns the number of updates that the optimizer has made (int32): the first `count` in its state.
 
     Raises:
       IndexError: if the state has no `count`.

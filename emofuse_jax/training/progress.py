@@ -20,11 +20,11 @@ class ReportProgress(Protocol):
 
 @contextlib.contextmanager
 def show_progress(total_steps: int, batch_size: int, title: str, *, active: bool) -> Iterator[ReportProgress]:
-    """Shows a progress bar or prints lines, with clips per second and scores.
+    """Shows a progress bar or prints lines, with clips per second and scores, to stderr.
 
     Yields a function `report_progress(step, **scores)` that shows the progress; it does nothing if `active`
-    is False. The bar appears on the first call, and the rate is counted from it, so without the steps before
-    a resume; call it once after compilation.
+    is False. The bar appears on the first call of this function, and the rate is counted from it, so without
+    the steps before a resume; call it once after compilation.
 
     Args:
       total_steps: number of steps of the complete run.
@@ -69,7 +69,7 @@ def parameter_table(params: Params) -> str:
 
 
 def compiled_flops(compiled: jax.stages.Compiled) -> float | None:
-    """Returns the number of floating-point operations of a compiled step, as counted by XLA.
+    """Returns the number of floating-point operations of a compiled step per device, as counted by XLA.
 
     Returns None if XLA does not report it.
     """

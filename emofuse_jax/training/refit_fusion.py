@@ -71,33 +71,42 @@ def refit(
     """Refits the fusion of a trained model, and writes it as a `best` checkpoint to `workdir`.
 
     The encoders do not change. Generated vectors are used only for training; the best epoch is chosen by
-    validation UA on real clips. The checkpoint works with `evaluate` and `export` like any other.
+    validation UA on real clips. The checkpoint works with `evaluate` and `export` like any other. Writes
+    `metrics.jsonl` too.
 
     Args:
       experiment: experiment of the trained run.
       params: parameters of the trained run.
       model_state: model state of the trained run.
       metadata: metadata of its checkpoint.
-      config: `seed`, `generate`, `gan` (models/feature_gan.py), and `refit` (`epochs`, `batch_size`,
-        `learning_rate`).
+      config: `name`, `seed`, `generate` (whether to generate vectors), `gan` (sizes and steps of the GAN),
+        and `refit` (`epochs`, `batch_size`, `learning_rate`), as in configs/gan.py.
       workdir: output directory, without a run in it.
 
     Returns:
-      A dict: `real` and `generated` (numbers of vector pairs), `losses` of the GAN if vectors were generated,
-      and `validation_ua` and `epoch` of the best epoch; epoch 0 means that the original fusion is the best.
+      A dict: `real` and `generated` (numbers of vector pairs); if vectors were generated also `losses`, the
+      losses of the GAN (`generator` and `discriminator`); and `validation_ua` (a fraction) and `epoch` of the
+      best epoch; epoch 0 means that the original fusion is the best.
 
     Raises:
       ValueError: if the fusion does not take one pooled vector from each of two modalities or has a model
-        state, if the run held out no validation clips, if the records differ from those of the run, if
-        `workdir` contains a run or is used by another process, or if no clip of a split has a label and both
-        modalities.
+        state, if the run held out no validation clips, if the records differ from those of the run, lack a
+        field of the batch or do not match prep.json, if `config.refit.batch_size` is below 1, if `workdir`
+        contains a run or an invalid `metrics.jsonl` or is used by another process, or if no clip of the
+        training or validation split has a label and both modalities.
       DamagedRecordError: if a record is damaged (a ValueError).
-      OSError: if the checkpoint or `metrics.jsonl` cannot be written, or a shard cannot be opened.
+      OSError: if the checkpoint or `metrics.jsonl` cannot be written, or the file of the fold or a shard is
+        missing or cannot be read.
       KeyError: if the metadata lack a field that `CheckpointMetadata` requires.
     """
     _check_fusion(experiment, model_state)
     if not experiment.config.data.hold_out:
-        raise ValueError(f"{VALIDATION_TRAINED_ON_MESSAGE}; refitting needs them to choose the best epoch")
+        raise ValueError(
+            f"{VALIDATION_TRAINED_ON_MESSAGE}; refitting needs validation clips that were held out of"
+            " training to choose the best epoch; train with config.data.hold_out=True"
+        )
+    if config.refit.batch_size < 1:
+        raise ValueError(f"config.refit.batch_size={config.refit.batch_size}: expected at least 1")
     check_same_data(experiment, metadata, ("classes", "settings", "spec", "training_clips_sha256"))
     with lock_directory(workdir):
         if os.path.isdir(os.path.join(workdir, "checkpoints")):
@@ -153,15 +162,21 @@ def pool_vectors(experiment: Experiment, params: Params, model_state: Params, sp
 
     Only clips with both modalities and a visible label are used; labels that training hides stay hidden.
 
+    Args:
+      experiment: experiment with the clips and the model.
+      params: parameters of the model.
+      model_state: model state of the model.
+      split: `train`, `validation` or `test`.
+
     Returns:
-      A LabelledVectors with `audio` and `video` (vectors) and `label`, NumPy arrays with one row per clip
-      that is used.
+      The vectors: `audio` [n d_a], `video` [n d_v] and `label` [n], NumPy arrays with one row per clip that
+      is used.
 
     Raises:
-      ValueError: if no clip of the split has both modalities and a visible label, or if a record lacks a
-        field of the batch.
+      ValueError: if no clip of the split has both modalities and a visible label, if a record lacks a field
+        of the batch, or if the records do not match prep.json.
       DamagedRecordError: if a record is damaged (a ValueError).
-      OSError: if a shard cannot be opened.
+      OSError: if a shard is missing or cannot be opened.
     """
     model, clips = experiment.model, experiment.clips[split]
     hidden_label_clips = clips[:0]
@@ -182,7 +197,10 @@ def pool_vectors(experiment: Experiment, params: Params, model_state: Params, sp
         )
     pairs = LabelledVectors(*(np.concatenate(arrays) for arrays in zip(*arrays_by_batch, strict=True)))
     if not len(pairs.label):
-        raise ValueError(f"{experiment.dataset.path}: no labelled {split} clip has both audio and video")
+        raise ValueError(
+            f"{experiment.dataset.path}: no labelled {split} clip has both audio and video; use a run on"
+            " records that have such clips"
+        )
     return pairs
 
 
@@ -196,11 +214,13 @@ def _check_fusion(experiment: Experiment, model_state: Params) -> None:
     fusion = FUSIONS[config.name]
     if len(fusion.modalities) != 2 or fusion.takes != "vectors" or count_trunks(config):
         raise ValueError(
-            f"fusion {config.name!r}: expected a fusion of one pooled vector from each of two modalities"
+            f"fusion {config.name!r}: expected a fusion of one pooled vector from each of two modalities,"
+            " such as concat"
         )
     if "fusion" in model_state:
         raise ValueError(
-            f"fusion {config.name!r}: expected a fusion without statistics that are updated in training"
+            f"fusion {config.name!r}: expected a fusion without statistics that are updated in training, such"
+            " as concat"
         )
 
 
@@ -215,8 +235,18 @@ def _train_fusion(
 ) -> tuple[Params, float, int]:
     """Trains the fusion, and writes a row per epoch with `writer`.
 
+    Args:
+      model: model of the run.
+      variables: (params, model_state) of the run.
+      train_pairs: vectors to train on.
+      validation_pairs: vectors by which the best epoch is chosen.
+      config: `epochs`, `batch_size` and `learning_rate`.
+      key: random key of the order of the rows and of dropout.
+      writer: writes `epoch`, `train_loss` and `validation_ua` of each epoch.
+
     Returns:
-      All parameters with the best fusion, its validation UA, and its epoch (0: the original fusion).
+      A tuple: all parameters with the best fusion, its validation UA (a fraction), and its epoch (0: the
+      original fusion).
 
     Raises:
       OSError: if `writer` cannot write its files.
@@ -252,9 +282,10 @@ def _make_jitted_functions(
 ) -> tuple[TrainEpoch, ComputeConfusion]:
     """Returns two jitted functions, `train_epoch` and `compute_confusion`.
 
-    `train_epoch(carry, key, variables, data) -> (carry, loss)` trains for one epoch; the carry is (fusion
-    parameters, optimizer state), and the loss is the mean over the steps. `compute_confusion(params,
-    model_state, data)` returns the confusion matrix [c c].
+    `train_epoch(carry, key, variables, data) -> (carry, loss)` trains for one epoch of `steps_per_epoch`
+    batches; the carry is (fusion parameters, optimizer state), `variables` is (params, model_state), and the
+    loss is the mean over the steps. `compute_confusion(params, model_state, data)` returns the confusion
+    matrix [c c], rows true classes.
     """
 
     def loss_fn(

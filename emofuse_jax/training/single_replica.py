@@ -30,7 +30,7 @@ from emofuse_jax.training.experiment import (
     flatten_fields,
     make_metadata,
 )
-from emofuse_jax.training.fusion_state import replace_fusion_state
+from emofuse_jax.training.fusion_state import get_fusion_state, replace_fusion_state
 from emofuse_jax.training.metric_writer import MetricWriter
 from emofuse_jax.training.nan_guard import check_finite, has_finite_params
 from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
@@ -180,7 +180,7 @@ class SingleReplica:
 
     def get_fusion_states(self) -> list[PyTree]:
         """Returns a list with the fusion's part of the model state, as NumPy arrays."""
-        return [jax.tree.map(np.asarray, self.state.model_state["fusion"])]
+        return [jax.tree.map(np.asarray, get_fusion_state(self.state.model_state))]
 
     def set_fusion_states(self, fusion_states: list[PyTree]) -> None:
         """Replaces the fusion's part of the model state by that in the list."""

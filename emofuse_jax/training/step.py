@@ -47,7 +47,7 @@ def init_state(
       tx: optimizer of `make_optimizer`.
       key: random key of the initial parameters.
       statistics: (mean, std) of each frequency bin over the training clips.
-      warm_start: arrays of `load_warm_start`, which replace the initial ones.
+      warm_start: (params, model_state): nested dicts with some of the arrays, which replace the initial ones.
 
     Raises:
       ValueError: if the statistics have the wrong shape or are not finite.
@@ -66,8 +66,9 @@ def make_train_step(
 ) -> TrainStep:
     """Returns the pure training step `(state, batch) -> (state, metrics)` of a config.
 
-    The metrics are `loss`, each term of the loss, `gradient_norm` and `confusion` [c c]. Warns if the batch
-    is too small for soft-HGR with labels.
+    The metrics are a dict: `loss`, each term of the loss by the name of its objective, `gradient_norm`
+    (scalars) and `confusion` [c c], rows true classes. Warns if the batch is too small for soft-HGR with
+    labels.
 
     Args:
       model: model to train.
@@ -77,9 +78,12 @@ def make_train_step(
         replicas of one program have different seeds.
 
     Raises:
-      ValueError: if `config.augment.frames` is smaller than the number of parts of the fusion, or if the
-        fusion rejects the config. The step also raises ValueError, when it is first called, if the recipe or
-        an objective is unknown, or if the shapes of the batch do not fit the model.
+      ValueError: if `config.augment.frames` is above 0 and smaller than the number of parts of the fusion, or
+        if a check of the fusion rejects the config. The step also raises ValueError, when it is first called,
+        if the recipe or an objective is unknown, if an objective needs an output that the network lacks, if
+        `config.augment.frames` or `config.augment.crop` is larger than a clip, if a dropout rate is not in
+        [0, 1), or if the shapes of the batch do not fit the model.
+      KeyError: if the fusion of the config is unknown.
     """
     check_frame_count(config)
     check_training(config)
@@ -118,17 +122,18 @@ def make_train_step(
 
 
 def select_epoch_sums(step_metrics: StepMetrics) -> EpochSums:
-    """Returns a dict of those metrics of a step that are summed over an epoch: `loss` and `confusion`."""
+    """Returns a dict of the metrics of a step that are summed over an epoch: `loss`, `confusion` [c c]."""
     return {"loss": step_metrics["loss"], "confusion": step_metrics["confusion"]}
 
 
 def check_frame_count(config: ConfigDict) -> None:
     """Checks that training samples at least one frame for each part into which the fusion divides a clip.
 
-    `augment.frames=0` means all frames and is always valid.
+    `config` is the config of an experiment. `augment.frames=0` means all frames and is always valid.
 
     Raises:
       ValueError: if `augment.frames` is above 0 and smaller than the number of parts.
+      KeyError: if the fusion of the config is unknown.
     """
     frames, parts = config.augment.frames, count_trunks(config.model.fusion)
     if 0 < frames < parts:
@@ -140,8 +145,15 @@ def check_frame_count(config: ConfigDict) -> None:
 def jit_train_step(step: TrainStep, state: TrainState, mesh: Mesh, *, fsdp: bool) -> jax.stages.Wrapped:
     """Returns the training step `(state, batch) -> (state, metrics)`, jitted over the mesh.
 
-    The state is donated: do not use the one that was passed in afterwards. With `fsdp`, large arrays of the
-    state are split over the devices.
+    The state is donated: do not use the one that was passed in afterwards. With `fsdp`, arrays of at least
+    65,536 elements are split over the devices. The jitted step raises what `step` raises, and ValueError if
+    the devices cannot share the rows of the batch equally.
+
+    Args:
+      step: training step of `make_train_step`.
+      state: training state; only the shapes of its arrays are used.
+      mesh: mesh to run on; the rows of a batch are split over its axis `data`.
+      fsdp: whether to split large arrays of the state.
     """
     sharding = state_sharding(state, mesh, fsdp=fsdp)
     return jax.jit(
@@ -160,6 +172,9 @@ def make_eval_step(model: Model) -> EvalStep:
     cross-entropies of the labelled clips; and `weight`, the sum of their weights. The n levels of a fusion
     are streams or parts of a clip that have a separate classifier: `levels` has their probabilities, 0 if a
     clip lacks the level, and is None if the fusion has no levels.
+
+    The step raises ValueError if the shapes of the batch do not fit the model, and KeyError if the fusion
+    returns `level_logits` without `level_mask`.
     """
 
     def eval_step(params: Params, model_state: Params, batch: Batch) -> EvalOutputs:
@@ -175,7 +190,13 @@ def make_eval_step(model: Model) -> EvalStep:
 def jit_eval_step(model: Model, mesh: Mesh) -> EvalStep:
     """Returns the scoring step `(params, model_state, batch) -> outputs`, jitted over the mesh.
 
-    The outputs are those of `make_eval_step`. The rows of a batch are split over the devices.
+    The rows of a batch are split over the mesh axis `data`. The outputs are a dict: `probabilities` [b c];
+    `levels` [b n c], the probabilities of the n levels of the fusion (streams or parts of a clip that have a
+    separate classifier), or None if it has none; `loss`, the sum of the cross-entropies of the labelled
+    clips; and `weight`, the sum of their weights.
+
+    The step raises ValueError if the devices cannot share the rows equally or the shapes of the batch do not
+    fit the model, and KeyError if the fusion returns `level_logits` without `level_mask`.
     """
     row_sharding, replicated_sharding = batch_sharding(mesh), replicated(mesh)
     return jax.jit(
@@ -192,10 +213,11 @@ def jit_eval_step(model: Model, mesh: Mesh) -> EvalStep:
 
 
 def level_probabilities(aux: dict[str, Array]) -> Float[Array, "b n c"] | None:
-    """Returns the class probabilities of the n levels of the fusion, 0 for a level that a clip lacks.
+    """Returns the class probabilities [b n c] of the n levels of the fusion, 0 for a level that a clip lacks.
 
-    A level is a stream or a part of a clip that has a separate classifier. Returns None if `aux`, the named
-    results of the network, has no `level_logits`.
+    A level is a stream or a part of a clip that has a separate classifier. `aux` has the named results of the
+    network, of which `level_logits` [b n c] and `level_mask` [b n] are used. Returns None if it has no
+    `level_logits`.
 
     Raises:
       KeyError: if `aux` has `level_logits`, but no `level_mask`.

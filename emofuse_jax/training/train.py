@@ -38,18 +38,22 @@ def train(
       describe_data: called with `workdir` and the dataset when a new run starts.
 
     Returns:
-      The tracker: the best validation UA (None if no clips are held out), its step, the number of epochs
-      since then, and the temperature.
+      The tracker: the best validation UA (`best_ua`, a fraction; None if no clips are held out), its step
+      (`best_step`), the number of epochs since then (`since_best`), and the `temperature` for predictions.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: if another process trains in `workdir`, if a config field is invalid, if its checkpoint
-        belongs to another config or other data, if a batch size does not fit the devices, if a device runs
-        out of memory, or if the loss or a parameter is NaN or infinite (NonFiniteError; `nonfinite.json` then
-        lists the clips of the step).
+      ValueError: if another process trains in `workdir`, if a config field is invalid, if the checkpoint or
+        `metrics.jsonl` in `workdir` is damaged or belongs to another config or other data, if a warm start
+        (`config.init`) is invalid, if a batch size does not fit the devices or there are fewer training clips
+        than one batch, if the records lack a field of the batch or do not match prep.json, if no training or
+        validation clip has a label, or if a device runs out of memory.
+      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError); `nonfinite.json` in
+        `workdir` then lists the clips of the step.
       DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
-      FileNotFoundError: if the workdir of a warm start (`config.init`) has no checkpoint.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
       OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
     """
     with exclusive_workdir(workdir), explain_oom():
         return run_training(experiment, workdir, describe_data)
@@ -58,7 +62,32 @@ def train(
 def run_training(
     experiment: Experiment, workdir: str, describe_data: Callable[[str, Dataset], None]
 ) -> EarlyStoppingTracker:
-    """Trains in a workdir that is already locked; arguments, result and errors are those of `train`."""
+    """Trains in a workdir that is already locked, or resumes a run in it.
+
+    Writes `checkpoints/last`, `checkpoints/best`, `metrics.jsonl` and `tensorboard/` to `workdir`.
+
+    Args:
+      experiment: experiment to train.
+      workdir: output directory; resumed if it contains a checkpoint.
+      describe_data: called with `workdir` and the dataset when a new run starts.
+
+    Returns:
+      The tracker: the best validation UA (`best_ua`, a fraction; None if no clips are held out), its step
+      (`best_step`), the number of epochs since then (`since_best`), and the `temperature` for predictions.
+
+    Raises:
+      Preempted: after SIGTERM, once the state is saved.
+      ValueError: if a config field is invalid, if the checkpoint or `metrics.jsonl` in `workdir` is damaged
+        or belongs to another config or other data, if a warm start (`config.init`) is invalid, if a batch
+        size does not fit the devices or there are fewer training clips than one batch, if the records lack a
+        field of the batch or do not match prep.json, if no training or validation clip has a label, or if a
+        device runs out of memory.
+      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError).
+      DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
+      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
+    """
     config = experiment.config
     steps_per_epoch = count_epoch_steps(experiment)
     progress_line = show_progress(

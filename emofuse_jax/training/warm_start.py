@@ -23,7 +23,7 @@ WarmStart = tuple[Params, Params]
 
 
 def load_warm_start(experiment: Experiment) -> WarmStart:
-    """Loads the arrays that `config.init` names.
+    """Loads the arrays that `config.init` names for each modality: from a workdir or a .safetensors file.
 
     Returns:
       A tuple of nested dicts of arrays: the initial values of some parameters, and of some of the model
@@ -34,7 +34,8 @@ def load_warm_start(experiment: Experiment) -> WarmStart:
         are no public weights for the encoder, or if the source run was trained with other preparation
         settings, or on the same corpus with other clips or labels. Also if a .safetensors file is missing or
         invalid, or the checkpoint of a run is damaged. The message names the path.
-      FileNotFoundError: if a workdir has no `best` checkpoint.
+      FileNotFoundError: if a workdir has no `best` checkpoint, or the file of the fold no longer exists.
+      OSError: if a file of a checkpoint or the file of the fold cannot be read.
     """
     warm_start: WarmStart = ({}, {})
     shapes = jax.eval_shape(experiment.model.init, jax.random.key(0))
@@ -42,7 +43,9 @@ def load_warm_start(experiment: Experiment) -> WarmStart:
         if not path:
             continue
         if modality not in shapes[0]:
-            raise ValueError(f"config.init.{modality}={path}: this model has no {modality} encoder")
+            raise ValueError(
+                f"config.init.{modality}={path}: this model has no {modality} encoder; leave the field empty"
+            )
         load_encoder = _load_public_weights if path.endswith(".safetensors") else _load_trained_encoder
         for tree, arrays in zip(warm_start, load_encoder(experiment, modality, path, shapes), strict=True):
             tree |= arrays
@@ -50,7 +53,9 @@ def load_warm_start(experiment: Experiment) -> WarmStart:
 
 
 def overlay_arrays(tree: Params, arrays: Params) -> Params:
-    """Returns a copy of the nested dict `tree`; the arrays of `arrays` replace those of the same name.
+    """Returns a copy of the nested dict `tree`, in which the arrays of `arrays` replace its own.
+
+    An array replaces the one with the same path of names; `arrays` is a nested dict with some or all of them.
 
     Raises:
       KeyError: if `arrays` has a name that `tree` lacks.
@@ -63,12 +68,20 @@ def overlay_arrays(tree: Params, arrays: Params) -> Params:
 def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shapes: WarmStart) -> WarmStart:
     """Returns the arrays of a modality's encoder and attention from the `best` checkpoint of a workdir.
 
-    The tuple has two nested dicts: the parameters and the running statistics.
+    The tuple has two nested dicts: the parameters and the running statistics, both below the keys
+    `<modality>` and `<modality>_attention`.
+
+    Args:
+      experiment: experiment that starts from these arrays.
+      modality: `audio` or `video`.
+      path: workdir of the source run.
+      shapes: (params, model_state) of the model, with the shape of each array.
 
     Raises:
-      ValueError: if the checkpoint is damaged, the run does not fit this one (`_check_source_run`), or an
-        array is missing or has another shape.
-      FileNotFoundError: if the workdir has no `best` checkpoint.
+      ValueError: if the checkpoint is damaged, if the source run has other preparation settings, if on the
+        same corpus it used other clips or labels, or if an array is missing or has another shape.
+      FileNotFoundError: if the workdir has no `best` checkpoint, or the file of the fold no longer exists.
+      OSError: if a file of the checkpoint or the file of the fold cannot be read.
     """
     # replicated, so that every process has the complete arrays
     replicated_sharding = replicated(make_mesh(experiment.config.mesh))
@@ -79,7 +92,10 @@ def _load_trained_encoder(experiment: Experiment, modality: str, path: str, shap
         names = [name for name in (modality, f"{modality}_attention") if name in expected_shapes]
         missing = [name for name in names if name not in tree]
         if missing:
-            raise ValueError(f"config.init.{modality}={path}: the source run has no {missing[0]}")
+            raise ValueError(
+                f"config.init.{modality}={path}: the source run has no {missing[0]} arrays; use a run whose"
+                f" model has the same {modality} encoder"
+            )
         encoder_variables.append({name: jax.tree.map(np.asarray, tree[name]) for name in names})
         _check_shapes(
             f"config.init.{modality}={path}",
@@ -95,10 +111,22 @@ def _check_source_run(experiment: Experiment, path: str, saved_metadata: RunMeta
 
     The source run must have the same preparation settings, and on the same corpus also the same clips and
     hidden labels.
+
+    Args:
+      experiment: experiment that starts from the source run.
+      path: workdir of the source run, for the message.
+      saved_metadata: metadata of its checkpoint.
+
+    Raises:
+      ValueError: if one of these differs, or if the file of the fold is not valid JSON.
+      OSError: if the file of the fold does not exist or cannot be read.
     """
     current_metadata = make_metadata(experiment)
     if comparable_settings(saved_metadata["settings"]) != comparable_settings(current_metadata["settings"]):
-        raise ValueError(f"{path}: its records have other preparation settings than those of this run")
+        raise ValueError(
+            f"{path}: its records have other preparation settings than those of this run; use a run on"
+            " records with the same settings"
+        )
     if saved_metadata["corpus"] != current_metadata["corpus"]:
         return
     if saved_metadata["training_clips_sha256"] != current_metadata["training_clips_sha256"]:
@@ -109,12 +137,15 @@ def _check_source_run(experiment: Experiment, path: str, saved_metadata: RunMeta
     if label_selections[0] != label_selections[1]:
         raise ValueError(
             f"{path}: was trained with other labels: labelled_fraction and seed {label_selections[0]},"
-            f" expected {label_selections[1]}"
+            f" expected {label_selections[1]}; use a run with these"
         )
 
 
 def _label_selection(config: ConfigFields) -> tuple[float, int]:
-    """Returns a tuple: the fraction of visible labels, and the seed that selects them (0 for all labels)."""
+    """Returns a tuple: the fraction of visible labels, and the seed that selects them (0 for all labels).
+
+    `config` has all fields of an experiment as nested dicts.
+    """
     fraction = config["data"]["labelled_fraction"]
     return fraction, config["seed"] if fraction < 1.0 else 0
 
@@ -125,19 +156,26 @@ def _check_shapes(source: str, loaded: Params, expected: Params) -> None:
         if expected_shapes.get(name) != loaded_shapes.get(name):
             raise ValueError(
                 f"{source}: {name}: shape {loaded_shapes.get(name)}, expected {expected_shapes.get(name)}"
-                " (None: no such array)"
+                " (None: no such array); use a run with the same sizes of the encoder"
             )
 
 
 def _shapes_by_name(tree: Params) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each array by its path in the tree, with slashes such as `a/b/c`."""
+    """Returns the shape of each array by its path in the nested dict `tree`, with slashes such as `a/b/c`."""
     return {name: leaf.shape for name, leaf in flatten_by_path(tree).items()}
 
 
 def _load_public_weights(experiment: Experiment, modality: str, path: str, shapes: WarmStart) -> WarmStart:
     """Returns public weights of a modality's encoder, converted to the names of the model.
 
-    The tuple has two nested dicts: the parameters and the model state; a dict is empty without arrays.
+    The tuple has two nested dicts below the key `<modality>`: the parameters and the model state; a dict is
+    empty without arrays.
+
+    Args:
+      experiment: experiment that starts from these arrays.
+      modality: `audio` or `video`.
+      path: .safetensors file with the public weights.
+      shapes: (params, model_state) of the model, with the shape of each array.
 
     Raises:
       ValueError: if there are no public weights for the encoder, or the file is missing, damaged, or lacks a
@@ -156,7 +194,9 @@ def _load_public_weights(experiment: Experiment, modality: str, path: str, shape
             safetensors.numpy.load_file(path), expected_shapes[0] | expected_shapes[1]
         )
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"config.init.{modality}={path}: {error}") from error
+        raise ValueError(
+            f"config.init.{modality}={path}: these public weights cannot be loaded: {error}"
+        ) from error
     arrays_by_tree = ({name: x for name, x in arrays.items() if name in names} for names in expected_shapes)
     params, model_state = (
         {modality: nest_by_path(tree_arrays)} if tree_arrays else {} for tree_arrays in arrays_by_tree

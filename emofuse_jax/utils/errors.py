@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 
 def to_one_line(error_or_text: object) -> str:
-    """Returns the text of an error or of any other object, with each run of whitespace as one space."""
+    """Returns the text of an error or of any other object as one line.
+
+    Each run of whitespace becomes one space; whitespace at both ends is removed.
+    """
     return " ".join(str(error_or_text).split())
 
 

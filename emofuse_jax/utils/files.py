@@ -14,7 +14,8 @@ JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "Jso
 def name_file_in_error(path: str) -> Iterator[None]:
     """Adds the file name `path` to an OSError that is raised in the `with` block and names no file.
 
-    A write to a full disk raises such an error. All other errors pass through unchanged.
+    Yields nothing. A write to a full disk raises such an error; it is raised again as an OSError with the
+    same number and text that also names `path`. All other errors pass through unchanged.
 
     Raises:
       OSError: The block raised one.
@@ -56,9 +57,13 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 def write_json(path: str, values: Mapping[str, object]) -> None:
     """Writes `values` atomically as indented JSON in UTF-8; equal values in equal order give equal bytes.
 
+    Missing directories are created.
+
     Raises:
       OSError: The file cannot be written; the error names it.
       TypeError: JSON cannot represent a value.
+      ValueError: A value contains itself, or a text has half of a surrogate pair, which UTF-8 cannot
+        represent.
     """
     write_atomic(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
 

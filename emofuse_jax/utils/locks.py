@@ -15,10 +15,11 @@ except ModuleNotFoundError:  # Windows
 
 @contextlib.contextmanager
 def lock_directory(directory: str) -> Iterator[None]:
-    """Locks a directory for this process while the `with` block runs; creates the directory if necessary.
+    """Locks a directory for this process while the `with` block runs; yields nothing.
 
-    The operating system manages the lock, so it is also released when the process is killed. On file systems
-    without locks the function only warns.
+    Creates the directory if necessary, and the file `lock` in it, which stays there. The operating system
+    manages the lock, so it is also released when the process is killed. On file systems without locks the
+    function only warns.
 
     Raises:
       ValueError: Another process has locked the directory.
@@ -33,13 +34,14 @@ def lock_directory(directory: str) -> Iterator[None]:
 
 
 def lock_file(file: IO[str] | IO[bytes], message: str) -> None:
-    """Locks an open file for this process until the file is closed.
+    """Locks an open file for this process until the file is closed; returns nothing.
 
     Without the module fcntl, a file `<file>.marker` next to the locked file marks it as locked. Warns instead
     if the file system does not support locks, as on some network file systems.
 
     Raises:
       ValueError: Another process has locked the file; the text of the error is `message`.
+      OSError: Without the module fcntl: the marker file cannot be created.
     """
     if fcntl is None:
         _create_lock_marker(file, message)
@@ -58,7 +60,8 @@ def lock_file(file: IO[str] | IO[bytes], message: str) -> None:
 def _create_lock_marker(file: IO[str] | IO[bytes], message: str) -> None:
     """Creates `<file>.marker`, which is removed with the file object; replaces a marker of an ended process.
 
-    Raises ValueError with the text `message` if a running process holds the marker.
+    Raises ValueError with the text `message` if a running process holds the marker, and OSError if the marker
+    cannot be created.
     """
     import filelock
 

@@ -9,12 +9,13 @@ def require_package(name: str, extra: str, purpose: str) -> types.ModuleType:
     """Imports a module of a package and returns the module.
 
     Args:
-      name: name of the module.
+      name: name of the module, such as `pyarrow.parquet`.
       extra: extra of emofuse that contains the package.
       purpose: what needs the package, for the error message.
 
     Raises:
       ValueError: the package is not installed; one line that says how to install it.
+      ImportError: the package is installed, but it has no such module or cannot be imported.
     """
     message = missing_package_message(name, extra, purpose)
     if message:

@@ -12,16 +12,23 @@ from collections.abc import Iterator
 
 
 def set_up_process() -> None:
-    """Prepares the process of a command: cached programs, fewer messages, errors of threads in one line."""
+    """Sets up the process of a command: stores compiled programs on disk, shortens errors of threads.
+
+    Changes environment variables (`enable_compilation_cache`), the logger `absl`, `threading.excepthook` and
+    `sys.unraisablehook`. The logger drops errors that orbax logs, because its threads raise them as well. An
+    OSError in a thread, or one that Python cannot raise, such as a full disk at exit, is printed on stderr in
+    one line instead of with its traceback.
+    """
     enable_compilation_cache()
     logging.getLogger("absl").addFilter(_is_worth_logging)
     threading.excepthook, sys.unraisablehook = _report_thread_error, _report_unraisable_error
 
 
 def enable_compilation_cache() -> None:
-    """Makes JAX store compiled programs on disk for later runs.
+    """Makes JAX store all compiled programs on disk for later runs, up to 2 GiB.
 
-    The directory is `~/.cache/emofuse/<CPU type>` (or below XDG_CACHE_HOME), because programs for one CPU
+    Sets environment variables that are not set yet; JAX reads them when it is imported. The directory is
+    `~/.cache/emofuse/<CPU type>`, or `emofuse/<CPU type>` below XDG_CACHE_HOME, because programs for one CPU
     type may not run on another. JAX_COMPILATION_CACHE_DIR overrides it; an empty value disables the cache.
     """
     from emofuse_jax.utils.system import cpu_fingerprint
@@ -33,21 +40,25 @@ def enable_compilation_cache() -> None:
 
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """Returns True for a message to log; False for errors of orbax, which its threads also raise."""
+    """Returns False for errors that orbax logs, since its threads raise them too; True for other messages."""
     return record.levelno != logging.ERROR or "orbax" not in record.pathname
 
 
 def _report_thread_error(arguments: threading.ExceptHookArgs) -> None:
-    """Prints an OSError of a thread, such as a full disk, in one line; other errors with their traceback."""
+    """Prints an OSError of a thread, such as a full disk, on stderr in one line.
+
+    Other errors are printed with their traceback; with the environment variable EMOFUSE_TRACEBACK all are.
+    """
     if not _print_oserror(arguments.exc_value):
         threading.__excepthook__(arguments)
 
 
 def _report_unraisable_error(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Prints an OSError that can't be raised in one line, such as one of TensorBoard's writer at exit.
+    """Prints an OSError that can't be raised, such as one of TensorBoard's writer at exit, in one line.
 
-    Ignores reports of tensorstore to the event loop of a save that has already failed: its threads would
-    print one traceback per array.
+    Other errors are printed with their traceback; with the environment variable EMOFUSE_TRACEBACK all are.
+    Prints nothing for reports of tensorstore to the event loop of a save that has already failed: its threads
+    would print one traceback per array.
     """
     if unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed":
         return
@@ -64,9 +75,10 @@ def _print_oserror(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def without_torch() -> Iterator[None]:
-    """Hides PyTorch in the `with` block if it is not imported yet: `import torch` then fails.
+    """Hides PyTorch in the `with` block: `import torch` then fails. Yields nothing.
 
-    tensorboardX imports PyTorch if it is installed, which takes 1.6 s and loads its CUDA libraries.
+    After the block, PyTorch can be imported again. If it is already imported, nothing is hidden. tensorboardX
+    imports PyTorch if it is installed, which takes 1.6 s and loads its CUDA libraries.
     """
     if "torch" in sys.modules:
         yield

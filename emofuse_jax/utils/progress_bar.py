@@ -14,17 +14,22 @@ class Update(Protocol):
     """Shows how many items are done."""
 
     def __call__(self, done: int, total: int, *, status: str = "", seconds_left: float | None = None) -> None:
-        """Shows `done` of `total` items, a status text, and the remaining seconds if they are known."""
+        """Shows `done` of `total` items and the text `status`.
+
+        `seconds_left` are the remaining seconds if they are known; lines of a log show them, a bar on a
+        terminal shows its own estimate instead.
+        """
 
 
 @contextlib.contextmanager
 def progress_bar(title: str, *, total: int | None = None, first: int = 0) -> Iterator[Update]:
     """Shows progress on stderr while the `with` block runs, and yields a function that updates the progress.
 
-    The function takes the number of finished items, the total, and optionally a status and the seconds left.
+    The function takes the number of finished items, the total, and optionally, by keyword, `status`, a text,
+    and `seconds_left`, the remaining seconds.
 
-    On a terminal and in a notebook one line is updated in place. Otherwise, for example in a log file, a line
-    is printed every ten seconds and when the work is done.
+    On a terminal and in a notebook one line is updated in place. Otherwise, for example in a log file, the
+    function prints a line if ten seconds have passed since the last one, and when the work is done.
 
     Args:
       title: Text before the bar.

@@ -23,7 +23,7 @@ class Registry(Mapping[str, Value], Generic[Value]):
           kind: what the values are, for error messages ("fusion").
           group: entry point group of third-party packages ("emofuse.fusions").
           builtin: the values of emofuse by name.
-          validate: raises ValueError if a value can't be used.
+          validate: function that raises ValueError if a value does not have what this kind needs.
         """
         self.kind, self.group = kind, group
         self._values, self._validate = dict(builtin), validate
@@ -35,13 +35,16 @@ class Registry(Mapping[str, Value], Generic[Value]):
         Args:
           name: a name that can stand in a config, such as `maxout`.
           value: the implementation.
-          replace: replaces an implementation that was registered before, for cells that run twice.
+          replace: True replaces an implementation of that name, so that a notebook cell can run twice.
 
         Raises:
-          ValueError: the name is not an identifier or is taken, or the implementation can't be used.
+          ValueError: the name is not an identifier, the name is taken and `replace` is False, or the function
+            `validate` of the registry rejects the implementation.
         """
         if not isinstance(name, str) or not name.isidentifier():
-            raise ValueError(f"name={name!r}: expected the name of a {self.kind}, such as 'maxout'")
+            raise ValueError(
+                f"name={name!r}: expected the name of a {self.kind} (letters, digits, _), such as 'maxout'"
+            )
         if name in self and not replace:
             raise ValueError(
                 f"name={name!r}: this {self.kind} exists already; pass replace=True to replace it"
@@ -50,17 +53,21 @@ class Registry(Mapping[str, Value], Generic[Value]):
         self._values[name] = value
 
     def unregister(self, name: str) -> None:
-        """Removes an implementation that was registered; raises KeyError if there is none of that name."""
+        """Removes the implementation of that name, whether it was registered or is one of emofuse.
+
+        Raises KeyError if there is none of that name; one of an installed package counts only after its first
+        use.
+        """
         del self._values[name]
 
     def _check(self, name: str, value: Value) -> None:
         try:
             self._validate(value)
         except ValueError as error:
-            raise ValueError(f"{self.kind} {name!r}: {error}") from error
+            raise ValueError(f"{name!r} is not a valid {self.kind}: {error}") from error
 
     def _installed(self) -> dict[str, importlib.metadata.EntryPoint]:
-        """Returns the entry points of installed packages by name; they are read once and are not imported."""
+        """Returns the entry points of installed packages as a dict by name; read once, and not imported."""
         if self._entry_points is None:
             entry_points = importlib.metadata.entry_points(group=self.group)
             self._entry_points = {entry_point.name: entry_point for entry_point in entry_points}
@@ -71,7 +78,8 @@ class Registry(Mapping[str, Value], Generic[Value]):
 
         Raises:
           KeyError: there is none of that name.
-          ValueError: an installed package provides it, but it can't be imported or used.
+          ValueError: an installed package provides it, but it can't be imported, or the function `validate`
+            of the registry rejects it.
         """
         if name not in self._values:
             self._values[name] = self._load(self._installed()[name])
@@ -82,7 +90,10 @@ class Registry(Mapping[str, Value], Generic[Value]):
             value = entry_point.load()
         except (ImportError, AttributeError) as error:
             source = f"{self.group}: {entry_point.name} = {entry_point.value}"
-            raise ValueError(f"entry point {source}: can't be imported: {error}") from error
+            raise ValueError(
+                f"entry point {source}: can't be imported: {error}; update or remove the package that"
+                " provides it"
+            ) from error
         self._check(entry_point.name, value)
         return value
 
@@ -103,9 +114,9 @@ class Registry(Mapping[str, Value], Generic[Value]):
           field: name of the field, for the error message.
 
         Raises:
-          ValueError: there is no implementation of that name, or an installed package provides it but it
-            can't be imported or used. The message is one line; the first names the field and the names that
-            exist.
+          ValueError: there is no implementation of that name (the message names the field and the names that
+            exist); or an installed package provides it, but it can't be imported, or the function `validate`
+            of the registry rejects it.
         """
         if not isinstance(name, str) or name not in self:
             raise ValueError(

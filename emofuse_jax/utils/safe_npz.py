@@ -25,17 +25,21 @@ HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.fo
 def read_npz(
     source: str | IO[bytes], shapes: Mapping[str, tuple[int, ...]], *, has_rows: bool = False
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of an `.npz` file by name; arrays that `shapes` does not name are ignored.
+    """Reads arrays of an `.npz` file; arrays that `shapes` does not name are ignored.
 
     Args:
       source: Path of the file, or an open binary file.
       shapes: Expected shape of each array by name.
-      has_rows: True if each array has an additional first axis of length 1 to MAX_ROWS.
+      has_rows: True if each array has an additional first axis, the rows, of length 1 to 64 (MAX_ROWS).
+
+    Returns:
+      A dict of the arrays by name: of the expected shape, or [rows, *shape] with `has_rows`, in the dtype of
+      the file (bool, integers or floats).
 
     Raises:
-      ValueError: The file cannot be opened or is no zip archive, or an array is missing, damaged, not
-        numeric, or of another shape.
-      MemoryError: The arrays do not fit into memory.
+      ValueError: The file cannot be opened or is no zip archive; or an array is missing, damaged, larger than
+        its shape allows, not numeric, of another shape, or stored in a way in which NumPy does not write it.
+        The message does not name the file.
     """
     try:
         with zipfile.ZipFile(source) as archive:
@@ -47,16 +51,19 @@ def read_npz(
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], has_rows: bool) -> np.ndarray:
-    """Returns one array of the archive.
+    """Returns the array `<name>.npy` of the archive, of shape `shape`, or [rows, *shape] with `has_rows`.
 
-    Raises ValueError if its size, compression, .npy version, dtype or shape is not allowed, KeyError if it is
-    missing, and an error of zipfile or zlib if it is damaged.
+    Raises ValueError if it is larger than its shape allows, has another shape or a dtype that is not numeric,
+    or if NumPy does not write its compression or .npy version; KeyError if it is missing; and an error of
+    zipfile or zlib if it is damaged.
     """
     member = archive.getinfo(f"{name}.npy")
     max_bytes = MAX_HEADER_BYTES + MAX_ITEM_BYTES * math.prod(shape) * (MAX_ROWS if has_rows else 1)
     # zipfile decompresses at most file_size bytes
     if member.file_size > max_bytes or member.compress_type not in ALLOWED_COMPRESSIONS:
-        raise ValueError(f"{name} has {member.file_size} bytes unpacked, expected at most {max_bytes}")
+        raise ValueError(
+            f"{name} has {member.file_size} bytes unpacked, expected at most {max_bytes}, stored or deflated"
+        )
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version not in HEADER_READERS:

@@ -16,8 +16,8 @@ COUNT_FIELDS = {"blocks", "layers", "parts", "heads", "steps"}
 def reject_unknown_fields(fields: Mapping[str, object], defaults: Mapping[str, object], name: str) -> None:
     """Raises ValueError if `fields`, or a mapping in it, has a field that `defaults` does not have.
 
-    `name` is the config's name in the message, which names the first unknown field, e.g.
-    `config.model.size`.
+    `defaults` maps every known field to any value; those of a nested mapping are in a nested mapping. `name`
+    is the config's name in the message, which names the first unknown field, e.g. `config.model.size`.
     """
     for key, value in fields.items():
         if key not in defaults:
@@ -30,6 +30,7 @@ def reject_unknown_fields(fields: Mapping[str, object], defaults: Mapping[str, o
 def require_fields(fields: Mapping[str, object], defaults: Mapping[str, object], name: str) -> None:
     """Raises ValueError if `fields`, or a mapping in it, lacks a field of `defaults`.
 
+    `defaults` maps every required field to any value; those of a nested mapping are in a nested mapping.
     `name` is the config's name in the message, which names the first missing field, e.g. `config.model.size`.
     """
     for key, default in defaults.items():
@@ -41,9 +42,12 @@ def require_fields(fields: Mapping[str, object], defaults: Mapping[str, object],
 
 
 def validate_fields(fields: Mapping[str, object], defaults: Mapping[str, object], name: str) -> None:
-    """Raises ValueError if a field of `fields` is not valid; see `validate_value`.
+    """Raises ValueError if a value in `fields` is not of the type of its default, not finite, or too large.
 
-    Fields that are unknown to `defaults` and fields that are missing are not reported.
+    Fields that are unknown to `defaults` and fields that are missing are not reported. The rules for one
+    value: None as default accepts everything; an integer may stand for a float; lists have at most 100
+    entries; and integers are at most 2**20, but 2**32 - 1 for `seed`, and 100 for numbers of layers and the
+    like (COUNT_FIELDS).
 
     Args:
       fields: The untrusted config.
@@ -58,10 +62,16 @@ def validate_fields(fields: Mapping[str, object], defaults: Mapping[str, object]
 def validate_value(value: object, default: object, name: str) -> None:
     """Raises ValueError if a value is not of the type of its default, not finite, or too large.
 
-    A float field may be an integer. A default of None accepts every value. Lists have at most MAX_COUNT
-    entries, each validated like the first entry of the default; an empty default accepts numbers and
-    strings. Limits of integers: MAX_COUNT for COUNT_FIELDS, MAX_SEED for `seed`, MAX_INTEGER for others.
-    `name` is the dotted path of the field in the message.
+    A default of None accepts every value. A float field may be an integer. The fields of a mapping are
+    validated one by one; unknown and missing ones are not reported. Lists have at most 100 entries
+    (MAX_COUNT), each validated like the first entry of the default; an empty default accepts numbers and
+    strings, and one integer may replace a tuple. The absolute value of an integer is at most 100 for the
+    fields in COUNT_FIELDS, 2**32 - 1 for `seed`, and 2**20 for others.
+
+    Args:
+      value: The untrusted value.
+      default: A valid value of the field.
+      name: Dotted path of the field; it is in the message, and its last part selects the largest integer.
     """
     if isinstance(default, Mapping):
         if not isinstance(value, Mapping):
@@ -82,7 +92,7 @@ def _validate_sequence(value: object, default: list[object] | tuple[object, ...]
     if isinstance(default, tuple) and default and isinstance(value, int) and not isinstance(value, bool):
         value = [value]  # one number may replace a tuple of equal numbers, e.g. a kernel's size
     if not isinstance(value, list | tuple) or len(value) > MAX_COUNT:
-        raise _invalid_value_error(name, value, f"a list of at most {MAX_COUNT}")
+        raise _invalid_value_error(name, value, f"a list of at most {MAX_COUNT} entries")
     for entry in value:
         if default:
             validate_value(entry, default[0], name)
@@ -99,13 +109,13 @@ def _validate_number(value: object, default: int | float, name: str) -> None:
     last_name = name.rpartition(".")[2]
     limit = MAX_COUNT if last_name in COUNT_FIELDS else MAX_SEED if last_name == "seed" else MAX_INTEGER
     if isinstance(value, int) and abs(value) > limit:
-        raise _invalid_value_error(name, value, f"at most {limit}")
+        raise _invalid_value_error(name, value, f"an integer from -{limit} to {limit}")
 
 
 def _invalid_value_error(name: str, value: object, expected: str) -> ValueError:
     """Returns the ValueError for a value of a field; the text of the value is cut to 60 characters.
 
-    The caller raises the error.
+    `expected` is a phrase that says which values are valid. The caller raises the error.
     """
     value_text = repr(value)
     return ValueError(f"{name}: {value_text[:60]}{'..' * (len(value_text) > 60)}, expected {expected}")

@@ -111,11 +111,29 @@ def test_the_stub_has_the_same_names():
         _ = ef.trian
 
 
+def test_crossval_needs_a_seed_and_a_fold(tmp_path):
+    for arguments in ({"seeds": 0}, {"folds": []}):
+        with pytest.raises(ValueError, match="expected at least one seed and one fold"):
+            ef.crossval(ef.config("concat"), tmp_path, tmp_path, **arguments)
+
+
+def test_a_damaged_results_file_is_named(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"classes": [], "protocol": "", "runs": [{}], "corpus": "", "leaks": []}')
+    results = ef.CrossvalResults(str(tmp_path))
+    with pytest.raises(ValueError, match=r"results\.json: field pooled: expected the scores"):
+        results.scores()
+    with pytest.raises(ValueError, match=r"results\.json: field runs: expected runs with fold and seed"):
+        results.export(tmp_path / "bundle")
+
+
 def test_a_fusion_declares_its_small_sizes(directory):
     class Wrong(FUSIONS["concat"]):
         small = {"attention_width": 8}
 
-    with pytest.raises(ValueError, match="fusion 'wrong': class Wrong: small has 'attention_width'"):
+    with pytest.raises(
+        ValueError, match="'wrong' is not a valid fusion: class Wrong: small has 'attention_width'"
+    ):
         ef.register_fusion("wrong", Wrong)
 
 

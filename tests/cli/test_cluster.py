@@ -135,9 +135,9 @@ def test_without_the_cluster_s_program_the_file_is_named():
 
 def test_a_run_that_was_told_to_stop_exits_with_75(capsys):
     def program(argv):
-        raise Preempted("DIR: saved at step 7")
+        raise Preempted("DIR: stopped by SIGTERM, saved at step 7; run the same command to resume")
 
     assert run_with_error_messages(program, []) == RESTART_EXIT_CODE
     assert capsys.readouterr().err == (
-        "emofuse: stopped by SIGTERM; DIR: saved at step 7; run the same command to resume\n"
+        "emofuse: DIR: stopped by SIGTERM, saved at step 7; run the same command to resume\n"
     )

@@ -30,12 +30,15 @@ def edit_prep(path, **fields):
         ({"schema_version": True}, "field schema_version is True, expected an integer"),
         ({"classes": "ab"}, "field classes is 'ab', expected a list"),
         ({"settings": None}, "field settings is None, expected an object"),
-        ({"shape": {"f": 70}}, "shape, settings or shards: shape.h: this field is missing"),
+        ({"shape": {"f": 70}}, "missing or invalid field: shape.h: this field is missing"),
         ({"shape": SHAPE | {"f": -1}}, "a size is not an integer from 0 to 1048575"),
         ({"shape": SHAPE | {"f": 1 << 20}}, "a size is not an integer from 0 to 1048575"),
         ({"shards": [{"records": "3"}]}, "a size is not an integer from 0 to 1048575"),
-        ({"shards": [3]}, "shape, settings or shards"),
-        ({"speakers": [1]}, "field speakers: expected strings; prepare the clips again"),
+        ({"shards": [3]}, "missing or invalid field: .*; prepare the clips again"),
+        (
+            {"speakers": [1]},
+            "missing or invalid field: speakers: expected strings, as .*; prepare the clips again",
+        ),
     ],
 )
 def test_fields(path, fields, message):
@@ -63,7 +66,7 @@ def test_what_is_no_object(path, text, message):
     ("old", "new", "message"),
     [
         ("clip_id,", "name,", "no column 'clip_id'"),
-        ("\nclip002,2", "\nclip002,x", "invalid literal"),
+        ("\nclip002,2", "\nclip002,x", "not a valid manifest: invalid literal"),
         ("\nclip002,2", "\nclip002,1", "6 rows with a record, expected unique clip_ids, indices from 0"),
         ("\nclip002,2", "\nclip001,2", "6 rows with a record, expected unique clip_ids"),
     ],

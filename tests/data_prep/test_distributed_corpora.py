@@ -256,7 +256,7 @@ def test_baum1s_tells_mistakes(tmp_path):
     with pytest.raises(ValueError, match=r"row 2: emotion 'Rage' is unknown"):
         read_corpus("baum1s", str(tmp_path))
     sheet.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="no column contains clips"):
+    with pytest.raises(ValueError, match="no column contains names of clips"):
         read_corpus("baum1s", str(tmp_path))
     sheet.unlink()
     with pytest.raises(ValueError, match="contains no Annotations_BAUM1s"):

@@ -206,9 +206,11 @@ def test_settings_come_back_and_name_the_file_by_hash(tmp_path):
 def test_without_encoders_nothing_changes():
     assert PrepSettings().to_dict()["features"] == vars(FeatureSettings())
     assert with_encoders(SETTINGS, EncoderFiles()) == SETTINGS
-    with pytest.raises(ValueError, match=r"recipe 'features' drops the tensors: set --audio_encoder or"):
+    with pytest.raises(
+        ValueError, match=r"recipe 'features': tensors are left out, .* set --audio_encoder or"
+    ):
         with_encoders(RECIPES["features"], EncoderFiles())
-    with pytest.raises(ValueError, match=r"^--tensors=drop leaves out the tensors: set --audio_encoder or"):
+    with pytest.raises(ValueError, match=r"^--tensors=drop: tensors are left out, .* set --audio_encoder or"):
         with_encoders(SETTINGS, EncoderFiles(), "drop")
     with pytest.raises(ValueError, match=r"tensors: 'both', expected one of keep, drop"):
         FeatureSettings("both")

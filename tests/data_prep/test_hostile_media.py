@@ -158,7 +158,8 @@ def test_audio_in_64_bit_numbers_is_an_error(samples, tmp_path):
     (outcome,) = process_clips(
         [MediaClip("a", str(tmp_path / "a.wav"), 0, "a")], PrepJob(SETTINGS, "test", 2), 0
     )
-    assert outcome.reason == "audio: sample format s64 is not supported; no video stream"
+    assert outcome.reason.startswith("audio: sample format s64 is not supported; ")
+    assert outcome.reason.endswith("; no video stream")
 
 
 @pytest.mark.parametrize(("layout", "channels"), [("6.1", 7), ("7.1", 8), ("hexadecagonal", 16)])

@@ -90,7 +90,7 @@ def test_boxes_in_another_unit_are_an_error():
 
 def test_channels_first_is_an_error():
     graph, layout = make_fake_graph(np.zeros((4, 8)), scores=np.zeros(8), landmarks=np.zeros((10, 8)))
-    with pytest.raises(EncoderError, match=r"boxes \[4, 8\], scores \[8\], marks \[10, 8\]: expected n"):
+    with pytest.raises(EncoderError, match=r"boxes \[4, 8\], scores \[8\], marks \[10, 8\], expected boxes"):
         run_detector(graph, layout, BLACK_FRAME)
 
 
@@ -129,7 +129,7 @@ def test_mistakes_are_errors_before_any_clip(tmp_path):
     with pytest.raises(ValueError, match=r"input 'frame' is tensor\(float\)\[1, 3, 48, 64\]"):
         make_detector_settings(path, size=[64, 64])
     with pytest.raises(
-        ValueError, match=r"fails on a black frame: .*scores \[1, 117\]: expected n boxes of 4"
+        ValueError, match=r"fails on a black frame: .*scores \[1, 117\], expected boxes \[n, 4\]"
     ):
         make_detector_settings(path, landmarks="scores")
     settings, _ = make_detector_settings(path)

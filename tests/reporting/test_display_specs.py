@@ -116,7 +116,9 @@ def test_a_page_tells_of_every_name(tmp_path):
 
 
 def test_a_matrix_of_other_classes_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"report: margins is \[4, 4\], expected \[3, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"margins has shape \[4, 4\], expected \[rows, classes\] = \[3, 3\]"
+    ):
         write_page(tmp_path, examples=[make_example(aux={"margins": np.ones((4, 4))})])
 
 

@@ -180,10 +180,13 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
         (lambda r: r.pop("classes"), r"results\['classes'\] is missing"),
         (lambda r: r.update(modalities={}), r"results\['modalities'\] is missing or empty"),
         (lambda r: r["modalities"].update(smell={}), "'smell'.* is not a modality; expected one of both"),
-        (lambda r: r["modalities"]["both"]["recall"].pop(), "recall.* has length 2, expected 3 classes"),
+        (
+            lambda r: r["modalities"]["both"]["recall"].pop(),
+            "recall.* has length 2, expected 3, one entry for each class",
+        ),
         (lambda r: r["modalities"]["both"]["confusion"][0].pop(), "not square, expected 3 x 3"),
         (lambda r: r["labels"].pop(), r"have lengths \[4, 3, 4, 4\]"),
-        (lambda r: r["probabilities"][1].pop(), "length is not 3, the number of classes"),
+        (lambda r: r["probabilities"][1].pop(), "length is not 3, expected one probability for each class"),
     ],
 )
 def test_wrong_results_are_one_clear_line(tmp_path, change, message):
@@ -196,9 +199,11 @@ def test_wrong_results_are_one_clear_line(tmp_path, change, message):
 
 
 def test_wrong_examples_are_one_clear_line(tmp_path):
-    with pytest.raises(ValueError, match="video_attention has length 3, expected 4 faces"):
+    with pytest.raises(
+        ValueError, match="video_attention has length 3, expected 4, one weight for each face"
+    ):
         write_page(tmp_path, examples=[make_example(video_attention=np.ones(3))])
-    with pytest.raises(ValueError, match="face_mask is missing; expected 4 booleans"):
+    with pytest.raises(ValueError, match="face_mask is missing, expected 4 booleans"):
         write_page(tmp_path, examples=[make_example(face_mask=None)])
 
 

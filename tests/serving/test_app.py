@@ -120,6 +120,7 @@ AUDIO_INPUTS = {"audio": [[0.5] * SPEC.f] * 90}
         ({"inputs": {"audio": [[1e9] * 80] * 3}}, "inputs.audio", "not finite in float16"),
         ({"inputs": {"audio": {"shape": [1, 80]}}}, "inputs.audio", "object with shape and data"),
         ({"inputs": {"audio": {"shape": [-1, 80], "data": ""}}}, "inputs.audio.shape", "whole numbers"),
+        ({"inputs": {"audio": {"shape": [1] * 65, "data": "AAA="}}}, "inputs.audio.shape", "in NumPy"),
         ({"inputs": {"audio": {"shape": [1, 80], "data": "!"}}}, "inputs.audio.data", "not base64"),
         ({"inputs": {"audio": {"shape": [1, 80], "data": "AAA="}}}, "inputs.audio.data", "2 bytes"),
         ({"inputs": AUDIO_INPUTS, "min_confidence": 2}, "min_confidence", "expected a number from 0 to 1"),

@@ -114,7 +114,7 @@ def test_a_window_waits_for_sound_and_pictures_but_not_for_long():
         (encode_chunk(7, 0.0, b"12"), "7: expected 1 for audio"),
         (encode_chunk(AUDIO_KIND, 0.0, b"123"), "16-bit"),
         (encode_chunk(AUDIO_KIND, 0.0, bytes(2 * SAMPLE_RATE * 2)), "at most 1.6 s"),
-        (encode_chunk(AUDIO_KIND, math.nan, b"12"), "start time nan: expected 0 to 4.8"),
+        (encode_chunk(AUDIO_KIND, math.nan, b"12"), "start time nan: expected -1.6 to 4.8"),
         (encode_chunk(AUDIO_KIND, 99.0, b"12"), "99: expected"),
         (encode_chunk(FRAME_KIND, 0.0, b"no picture"), "expected a JPEG"),
         (encode_chunk(FRAME_KIND, 0.0, make_jpeg(size=(200, 200))), "40000 pixels: expected at most 10000"),

@@ -151,7 +151,7 @@ def test_a_face_network_needs_a_face(bundle, tmp_path):
     face_only = dataclasses.replace(bundle, metadata=bundle.metadata | {"modalities": ["face"]})
     with pytest.raises(
         ValueError,
-        match=r"voice\.wav: the model needs a face, but none is usable: no video"
+        match=r"voice\.wav: no window has a prediction: the model needs a face, but none is usable: no video"
         r" stream",
     ):
         face_only.predict(path)

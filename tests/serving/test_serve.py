@@ -39,5 +39,8 @@ def test_no_bundle_is_one_line(tmp_path):
         assert start_server(log, f"--bundle={tmp_path}").wait(60) == 2
         log.seek(0)
         log_text = log.read()
-    expected_line = f"emofuse: {tmp_path}: not a bundle: the directory has no bundle.json"
+    expected_line = (
+        f"emofuse: {tmp_path}: not a bundle: the directory has no bundle.json; pass a directory that emofuse"
+        " export wrote"
+    )
     assert log_text.strip().splitlines()[-1] == expected_line

@@ -141,7 +141,7 @@ def test_validation_in_buckets_has_the_same_answers(varied_records):
 
 def test_buckets_are_of_streamed_batches(varied_records, tmp_path):
     config = tiny_config(varied_records, **{"data.buckets": 3, "data.mode": "resident"})
-    with pytest.raises(ValueError, match=r"config.data.buckets: resident clips must have one shape"):
+    with pytest.raises(ValueError, match=r"config.data.buckets=3: expected 1, because resident clips"):
         batch_source.make_batch_source(open_experiment(config), make_mesh(config.mesh))
     with pytest.raises(ValueError, match=r"config.data.buckets=3: expected 1, because resident clips"):
         crossval(config, str(tmp_path), seeds=1)

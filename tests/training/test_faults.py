@@ -156,7 +156,8 @@ def test_a_shard_of_another_directory_is_named(tmp_path):
     small_one, large = (write_dataset(str(tmp_path / str(n)), num_clips=n) for n in (24, 36))
     os.replace(shard_paths(small_one)[0], shard_paths(large)[0])
     with pytest.raises(
-        DamagedRecordError, match=r"clip 'clip001': the shard has 12 records, prep.json lists 18"
+        DamagedRecordError,
+        match=r"clip 'clip001': damaged shard: the shard has 12 records, prep.json lists 18",
     ):
         open_dataset(large).read(1)
 
@@ -323,7 +324,8 @@ def test_out_of_memory_message_says_what_to_lower(config, tmp_path, monkeypatch)
 
     monkeypatch.setattr(StreamedBatchSource, "step", step_out_of_memory)
     message = (
-        r"out of memory: .* 70368744177664 bytes.*; the program needs \d+\.\d\d GB per device; lower data"
+        r"out of memory: .* 70368744177664 bytes.*; the program needs \d+\.\d\d GB per device;"
+        r" to use less memory, lower data"
     )
     with pytest.raises(ValueError, match=message):
         train(open_experiment(config), str(tmp_path / "run"))
@@ -331,7 +333,7 @@ def test_out_of_memory_message_says_what_to_lower(config, tmp_path, monkeypatch)
 
 def test_out_of_memory_message_for_replicas_says_what_to_change(config, tmp_path, monkeypatch):
     monkeypatch.setattr(StackedReplicas, "train_steps", lambda *arguments: jnp.zeros(1 << 44))
-    message = r"out of memory: .* 70368744177664 bytes.*; the program needs \d+\.\d\d GB .*; choose another"
+    message = r"out of memory: .* 70368744177664 bytes.*; the program needs \d+\.\d\d GB .*, choose another"
     with pytest.raises(ValueError, match=message):
         crossval(config, str(tmp_path / "run"), seeds=1)
 

@@ -171,6 +171,7 @@ def test_muon_steps_alike_where_kernels_are_split_over_eight_devices(config):
     ("fields", "message"),
     [
         ({"name": "sgd"}, r"config\.optimizer\.name='sgd': expected one of adamw, muon"),
+        ({"accumulate": 0}, r"config\.optimizer\.accumulate=0: expected at least 1"),
         ({"ema": 1.0}, r"config\.optimizer\.ema=1.0: expected a number in \[0, 1\)"),
     ],
 )

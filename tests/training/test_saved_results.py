@@ -60,8 +60,11 @@ def test_what_is_no_object(tmp_path, text, message):
         ({"replicas": "x"}, "field replicas: x, expected the number of replicas per group"),
         ({"replicas": -1}, "field replicas: -1, expected the number"),
         ({"replicas": True}, "field replicas: True, expected the number"),
-        ({"config": {"model": 1}}, "config.model: expected an object, found int"),
-        ({"config": {**settings.base("concat").to_dict(), "x": 1}}, "config.x: there is no such field"),
+        ({"config": {"model": 1}}, "the config .* is invalid: config.model: expected an object, found int"),
+        (
+            {"config": {**settings.base("concat").to_dict(), "x": 1}},
+            "the config of the saved run is invalid: config.x: there is no such field; choose another",
+        ),
     ],
 )
 def test_a_plan(tmp_path, plan, change, message):

@@ -40,8 +40,8 @@ def test_names_come_from_three_places(registry):
         (lambda r: r.register("one", 3), "name='one': this number exists already; pass replace=True"),
         (lambda r: r.register("four", 3), "name='four': this number exists already"),
         (lambda r: r.register("a b", 3), "name='a b': expected the name of a number"),
-        (lambda r: r.register("five", "5"), "number 'five': '5': expected a number"),
-        (lambda r: r["text"], "number 'text': 'tests.utils.test_registry': expected a number"),
+        (lambda r: r.register("five", "5"), "'five' is not a valid number: '5': expected a number"),
+        (lambda r: r["text"], "'text' is not a valid number: 'tests.utils.test_registry': expected a number"),
         (
             lambda r: r["gone"],
             "entry point emofuse.test: gone = tests.utils.no_such_module:X: can't be imported",

@@ -21,11 +21,15 @@ def augment(
 ) -> Batch:
     """Applies every augmentation that `config` turns on and returns the new batch.
 
+    The order is frame sampling, flip, shift, brightness and contrast, the effects of `augment_audio`,
+    SpecAugment with a random gain, modality dropout, mixup. If `config.frames` is set, the batch has so many
+    frames; if `config.crop` is set, so many steps. Mixup adds `mixed_label` and `mixed_share`.
+
     Args:
       batch: The batch.
       key: Random key of the step.
       config: `config.augment` (settings/experiment.py, `augment_defaults`).
-      units_per_neper: One neper in the unit of the spectrogram (data/spectrogram_units.py).
+      units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies.
 
     Raises:
       ValueError: `config.frames` or `config.crop` is larger than the number of frames or steps of a clip.
@@ -77,16 +81,17 @@ def sample_frames(batch: Batch, key: PRNGKey, frame_count: int) -> Batch:
 
 
 def flip_faces(batch: Batch, key: PRNGKey) -> Batch:
-    """Returns the batch with the faces of half of the clips, chosen at random, mirrored left to right."""
+    """Returns the batch with the faces of each clip mirrored left to right with probability 1/2."""
     is_mirrored = jax.random.bernoulli(key, 0.5, batch.label.shape)
     faces = jnp.where(is_mirrored[:, None, None, None, None], batch.faces[:, :, :, ::-1], batch.faces)
     return dataclasses.replace(batch, faces=faces)
 
 
 def shift_faces(batch: Batch, key: PRNGKey, pixels: int) -> Batch:
-    """Returns the batch with all faces of a clip shifted by one random offset, up to `pixels` in x and y.
+    """Returns the batch with all faces of a clip shifted by one random offset.
 
-    The pixels at the border are repeated.
+    The offsets in x and y are whole numbers from -`pixels` to `pixels`. The pixels at the border are
+    repeated.
     """
     b, *shape = batch.faces.shape
     top_left_corners = jax.random.randint(key, (b, 2), 0, 2 * pixels + 1)
@@ -104,8 +109,8 @@ def shift_faces(batch: Batch, key: PRNGKey, pixels: int) -> Batch:
 def jitter_colours(batch: Batch, key: PRNGKey, *, brightness: float, contrast: float) -> Batch:
     """Changes the brightness and contrast of all faces of a clip: `gain * (x - 128) + 128 + offset`.
 
-    The offset is uniform in +-255 `brightness`, the gain in 1 +- `contrast`. Returns the new batch, whose
-    faces are uint8 too.
+    x is a value of a pixel, 0 to 255. The offset is uniform in +-255 `brightness`, the gain in 1 +-
+    `contrast`, one of each for a clip. Returns the new batch, with faces rounded and clipped to uint8.
     """
     shape = (batch.label.shape[0], 1, 1, 1, 1)
     key_offset, key_gain = jax.random.split(key)

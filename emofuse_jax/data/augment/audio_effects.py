@@ -21,7 +21,7 @@ DecayAndSum = tuple[Float[Array, "b t f"], Float[Array, "b t f"]]
 def augment_audio(
     batch: Batch, key: PRNGKey, config: ml_collections.ConfigDict, *, units_per_neper: float
 ) -> Batch:
-    """Applies the enabled effects and returns the new batch.
+    """Applies each effect whose field in `config` is not 0 to the spectrogram, and returns the new batch.
 
     The order is crop, speed, pitch, equalizer, style, reverberation, noise.
 
@@ -29,7 +29,7 @@ def augment_audio(
       batch: The batch; returned unchanged if it has no spectrogram.
       key: Random key of the step.
       config: `config.augment` (settings/experiment.py, `augment_defaults`).
-      units_per_neper: One neper in the unit of the spectrogram (data/spectrogram_units.py).
+      units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies.
 
     Raises:
       ValueError: `config.crop` is larger than the number of steps.
@@ -65,7 +65,8 @@ def augment_audio(
 def crop_time(batch: Batch, key: PRNGKey, steps: int) -> Batch:
     """Returns the batch with each clip cropped to a random window of `steps` steps.
 
-    A shorter clip loses only padding. The spectrogram has shape [b steps f] in the result.
+    A shorter clip loses only padding. In the result the spectrogram has shape [b steps f], its mask
+    [b steps].
 
     Raises:
       ValueError: `steps` is larger than the number of steps in the batch.
@@ -156,8 +157,8 @@ def reverberate(
     """Adds reverberation with probability `probability`: `y_i = x_i + g sum_k a^k x_(i-k)` of powers.
 
     x_i is the power of step i and y_i the power after it. `a` makes the power fall by 60 dB in a random
-    number of steps, 10 to `steps`; `g` makes the summed reverberation 0 to 15 dB weaker than the direct
-    sound. Returns the new batch. Reference: exponential decay in Polack's model of late reverberation.
+    number of steps, uniform from 10 to `steps`; `g` makes the summed reverberation 0 to 15 dB weaker than the
+    direct sound. Returns the new batch. Reference: exponential decay in Polack's model of late reverberation.
     """
     keys = jax.random.split(key, 3)
     batch_shape = batch.label.shape
@@ -270,9 +271,10 @@ def spec_augment(
 def random_intervals(
     key: PRNGKey, batch_size: int, size: int, length: Int[Array, " b"], count: int, max_width: int
 ) -> Bool[Array, "b n"]:
-    """Returns a mask [b size], True inside `count` random intervals of each row.
+    """Returns a mask [batch_size size], True inside `count` random intervals of each row.
 
-    An interval has 0 to `max_width` positions and is within the first `length` positions of its row.
+    An interval has 0 to `max_width` positions and is within the first `length` positions of its row; `length`
+    has one number for each row.
     """
     is_inside = jnp.zeros((batch_size, size), bool)
     position = jnp.arange(size)
@@ -293,6 +295,9 @@ def interpolate(values: Float[Array, "n d"], positions: Float[Array, " m"]) -> F
 
 
 def replace_audio(batch: Batch, audio: Float[Array, "b t f"], mask: Bool[Array, "b t"]) -> Batch:
-    """Returns the batch with another spectrogram and mask; sets padding to zero and preserves the dtype."""
+    """Returns the batch with another spectrogram and mask.
+
+    The spectrogram is zero where `mask` is False and has the dtype of `batch.audio`.
+    """
     audio = jnp.where(mask[..., None], audio, 0).astype(batch.audio.dtype)
     return dataclasses.replace(batch, audio=audio, audio_mask=mask)

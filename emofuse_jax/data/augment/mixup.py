@@ -20,10 +20,11 @@ MASK_OF_FIELD = {
 def mixup(batch: Batch, key: PRNGKey, alpha: float) -> Batch:
     """Mixes row i with row j = b - 1 - i of the batch, `(1 - s) x_i + s x_j`, and returns the new batch.
 
-    s is the smaller of v and 1 - v, v ~ Beta(alpha, alpha), for each row. If only one of the two clips has a
-    valid step or frame at a position, it is used without mixing. The result has `mixed_label` (y_j) and
-    `mixed_share` (s), for the loss `(1 - s) CE(y_i) + s CE(y_j)`. If row i or row j has no label, row i is
-    not changed and its share is 0.
+    s is the smaller of v and 1 - v, v ~ Beta(alpha, alpha), for each row. It mixes spectrograms, faces and
+    features. If only one of the two clips has a valid step or frame at a position, the result has that one
+    unmixed; the new masks are True there too. The result has `mixed_label` (y_j) and `mixed_share` (s), for
+    the loss `(1 - s) CE(y_i) + s CE(y_j)`. If row i or row j has no label, row i is not changed and its share
+    is 0.
     """
     has_label = (batch.weight > 0) & batch.label_mask & (batch.label >= 0)
     mix_weight = jax.random.beta(key, alpha, alpha, batch.label.shape)

@@ -25,23 +25,25 @@ def write_array_records(
 ) -> None:
     """Writes shards of 64 records, manifest, splits, statistics, TFDS metadata and prep.json.
 
-    The files are written to a temporary directory next to `path`, which is renamed at the end.
+    The files are written to a temporary directory next to `path`, which is renamed at the end; if an error
+    occurs, it is removed. Errors of the iterable `clip_records` pass through.
 
     Args:
       path: directory to write; it must not exist, or be empty.
       clip_records: the records; read once.
-      name: of the data set.
+      name: name of the data set.
       classes: class names in the order of the labels.
       shape: dimensions that all records share.
-      settings: of prep.json.
+      settings: settings for prep.json.
       folds: test speakers of each fold; empty: up to five folds of speakers.
 
     Raises:
-      ValueError: there are no records, a clip_id occurs twice, an array of a record has a wrong dtype, or a
-        fold is empty or names an unknown speaker.
+      ValueError: there are no records, a clip_id or a class name occurs twice, an array of a record has a
+        wrong dtype or does not fit `shape`, or a fold is empty or names an unknown speaker.
       FileExistsError: `path` exists and is not empty.
-      OSError: a file cannot be written.
-      ImportError: tensorflow_datasets is not installed.
+      OSError: a file cannot be written, or `path` is a file.
+      RuntimeError: a shard is damaged after it was written.
+      ImportError: tensorflow_datasets, or a package whose version prep.json records, is not installed.
     """
     path = os.path.abspath(path)
     if os.path.isdir(path) and os.listdir(path):
@@ -70,10 +72,11 @@ def _temporary_shard(output: str, shard: int) -> str:
 
 
 def _write_shard_files(output: str, clip_records: Iterable[Record]) -> list[ShardMarker]:
-    """Writes shards under temporary names; returns their markers: counts, hashes and manifest rows.
+    """Writes shards of up to 64 records to files `shard_<number>.tmp` in `output`; returns their markers.
 
-    Raises ValueError if there are no records, a clip_id occurs twice, or an array has a wrong dtype; OSError
-    if a file cannot be written.
+    The marker of a shard is a dict: `records`, the number of records, `bytes`, the size of the file,
+    `sha256`, its hash, and `rows`, the manifest rows. Raises ValueError if there are no records, a clip_id
+    occurs twice, or an array has a wrong dtype; OSError if a file cannot be written.
     """
     markers: list[ShardMarker] = []
     clip_ids: set[str] = set()
@@ -91,13 +94,14 @@ def _write_shard_files(output: str, clip_records: Iterable[Record]) -> list[Shar
 def _encode_shard(
     record: Record | None, others: Iterator[Record], rows: list[ManifestRow], clip_ids: set[str]
 ) -> Iterator[bytes]:
-    """Yields the bytes of a shard's records, `record` and those after it; appends their manifest rows.
+    """Yields the bytes of a shard's records: `record`, then up to 63 from the iterator `others`.
 
-    Raises ValueError if a clip_id occurs twice or an array of a record has a wrong dtype.
+    Appends the manifest row of each record to `rows`, and its clip_id to the set `clip_ids`. Raises
+    ValueError if a clip_id occurs twice or an array of a record has a wrong dtype.
     """
     while record is not None:
         if record.clip_id in clip_ids:
-            raise ValueError(f"clip {record.clip_id!r}: this clip_id occurs twice")
+            raise ValueError(f"clip {record.clip_id!r}: this clip_id occurs twice; clip_ids must be unique")
         clip_ids.add(record.clip_id)
         rows.append(_manifest_row(record))
         yield records.encode(record)

@@ -23,17 +23,19 @@ def write_dataset_files(
     """Writes manifest, splits, statistics, TFDS metadata and prep.json for complete shards.
 
     Args:
-      plan: names of the shards.
+      plan: directory and names of the shards.
       corpus: clips, classes and speakers.
-      markers: for each shard its number of records, bytes, hash and manifest rows (shards.write_shard).
+      markers: for each shard a dict with `records`, the number of records, `bytes`, the size of the file,
+        `sha256`, its hash, and `rows`, the manifest rows.
       shape: dimensions that all records share.
-      settings: every setting that decides what a record holds.
-      versions: of the packages that made the records.
+      settings: every setting on which the content of the records depends.
+      versions: version of each package that made the records, by name.
 
     Raises:
       OSError: a file cannot be written.
       RuntimeError: a shard is missing or damaged.
-      ValueError: a record cannot be decoded, or a manifest row has an unknown column.
+      ValueError: a record cannot be decoded, a manifest row has an unknown column, or a class name occurs
+        twice.
       ImportError: tensorflow_datasets is not installed.
     """
     rows = assign_record_positions(markers)

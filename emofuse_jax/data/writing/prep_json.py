@@ -22,7 +22,10 @@ def write_prep_json(
     settings: PrepSettingsDict,
     versions: dict[str, str],
 ) -> None:
-    """Writes prep.json atomically into the directory `output` (docs/formats.md describes its fields).
+    """Writes prep.json atomically into the directory `output`.
+
+    It has the schema, the names of corpus, classes, speakers and shards, the settings, the shape, the
+    versions of packages, a hash over all source files, and notes (docs/formats.md).
 
     Args:
       output: Directory of the records.

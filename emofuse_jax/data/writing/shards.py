@@ -9,13 +9,15 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
 from array_record.python import array_record_module
 
 from emofuse_jax.data import records
 from emofuse_jax.data.metadata import ManifestRow, PrepIdentity, ShardFileFields, ShardMarker
 from emofuse_jax.data.writing.corpus import MediaClip
-from emofuse_jax.utils.files import file_sha256, write_json
+from emofuse_jax.utils.files import file_sha256, read_json_object, write_json
+from emofuse_jax.utils.validation import require_fields
 
 CLIPS_PER_SHARD = 64
 """Default number of clips in a shard."""
@@ -42,39 +44,49 @@ class ShardPlan:
         return self.clips[shard * n // self.num_shards : (shard + 1) * n // self.num_shards]
 
     def name(self, shard: int) -> str:
-        """Returns the file name of a shard."""
+        """Returns the file name of a shard: `<dataset>-clips.array_record-<shard>-of-<num_shards>`.
+
+        Both numbers have five digits.
+        """
         return records.shard_name(self.dataset, shard, self.num_shards)
 
     def marker_path(self, shard: int) -> str:
-        """Returns the path of the marker file that exists if a shard is complete."""
+        """Returns the path of a shard's marker file, `<output>/.prepare/shard_<shard>.json`.
+
+        The number has five digits. The file exists if the shard is complete.
+        """
         return os.path.join(self.output, PROGRESS_FOLDER, f"shard_{shard:05d}.json")
 
     def read_marker(self, shard: int) -> ShardMarker | None:
-        """Returns the marker of a complete shard: its number of records, bytes, hash and manifest rows.
+        """Returns the marker of a complete shard, a dict, or None if the shard is not complete.
 
-        None if the marker or the shard is missing, or the shard has another size than the marker says.
+        The marker has `records`, the number of records, `bytes`, the size of the shard, `sha256`, its hash,
+        and `rows`, the manifest rows. The result is None if the marker or the shard is missing, or if the
+        shard has another size than the marker says.
 
         Raises:
-          ValueError: The marker is not valid JSON.
-          KeyError: The marker has no field `bytes`.
+          ValueError: The marker is not a JSON object with these fields; names its file and the field.
           OSError: The marker cannot be read.
         """
         path = os.path.join(self.output, self.name(shard))
         try:
-            with open(self.marker_path(shard), encoding="utf-8") as file:
-                marker: ShardMarker = json.load(file)
+            fields = read_json_object(self.marker_path(shard), records=int, bytes=int, sha256=str, rows=list)
+            marker = cast(ShardMarker, fields)
             return marker if os.path.getsize(path) == marker["bytes"] else None
         except FileNotFoundError:
             return None
 
 
 def file_safe_name(dataset: str) -> str:
-    """Returns the name of a data set with `_` for each character that names of shards can't have."""
+    """Returns the name of a data set with `_` for each character but letters, digits and underscores."""
     return re.sub(r"\W", "_", dataset)
 
 
 def plan_shards(output: str, dataset: str, clips: tuple[MediaClip, ...], num_shards: int | None) -> ShardPlan:
-    """Returns the plan for `num_shards` shards, by default one for every CLIPS_PER_SHARD clips.
+    """Returns the plan for `num_shards` shards; None: one for every 64 clips (CLIPS_PER_SHARD).
+
+    The plan assigns the clips, in order, to shards of equal size in the directory `output`; `dataset` is the
+    first part of the file names.
 
     Raises:
       ValueError: `num_shards` is not between 1 and the number of clips, or there are no clips.
@@ -90,6 +102,9 @@ def write_shard(
     plan: ShardPlan, shard: int, rows: list[ManifestRow], encoded_records: Iterable[bytes | None]
 ) -> None:
     """Writes one shard, to the file `plan.name(shard)`, and then its marker, to `plan.marker_path(shard)`.
+
+    The marker has the number of records, the size and SHA-256 of the shard, and `rows`. Errors of the
+    iterable `encoded_records` pass through.
 
     Args:
       plan: The plan of all shards.
@@ -129,11 +144,14 @@ def write_shard_file(path: str, encoded_records: Iterable[bytes | None]) -> Shar
 
 @contextlib.contextmanager
 def _runtime_error_as_oserror(path: str) -> Iterator[None]:
-    """Raises OSError with the path if the `with` block raises ArrayRecord's RuntimeError (disk full)."""
+    """Raises OSError with `path` if the `with` block raises RuntimeError; yields None.
+
+    ArrayRecord raises RuntimeError if a file cannot be written, for example because the disk is full.
+    """
     try:
         yield
     except RuntimeError as error:
-        raise OSError(f"{path}: {error}") from error
+        raise OSError(f"{path}: the shard cannot be written: {error}") from error
 
 
 def read_shard(path: str, batch_size: int = 16) -> Iterator[bytes]:
@@ -154,16 +172,18 @@ def read_shard(path: str, batch_size: int = 16) -> Iterator[bytes]:
 def begin_or_resume(output: str, identity: PrepIdentity) -> PrepIdentity:
     """Starts or resumes a preparation in a directory and returns the identity that it was started with.
 
-    At the start it stores `identity` in the directory. When it resumes, the stored identity is compared
-    with `identity`; file names of ONNX models may differ.
+    At the start it stores `identity` in `.prepare/identity.json`. When it resumes, the stored identity is
+    compared with `identity`; file names of ONNX models may differ. The result is a dict with the keys of
+    `identity`.
 
     Args:
       output: Directory of the records; it must exist.
-      identity: Everything that must not change, as JSON values; `settings` are those of prep.json.
+      identity: Everything that must not change, as JSON values: `schema_version`, `corpus`, `settings` (those
+        of prep.json), `number of clips`, `classes`, `list of clips (sha256)`, `shards` and `versions`.
 
     Raises:
-      ValueError: The directory has another preparation or other records, or the stored identity is not valid
-        JSON; names the first field that differs.
+      ValueError: The directory has other records or another preparation (names the first field that differs),
+        or the stored identity is not a JSON object with `settings.features`.
       OSError: The directory cannot be read, or the identity cannot be written.
     """
     path = os.path.join(output, PROGRESS_FOLDER, "identity.json")
@@ -171,23 +191,23 @@ def begin_or_resume(output: str, identity: PrepIdentity) -> PrepIdentity:
         if any(f"-{records.TFDS_SPLIT}.array_record" in name for name in os.listdir(output)):
             raise ValueError(f"{output}: contains records of another preparation; use another --output")
         write_json(path, identity)
-    with open(path, encoding="utf-8") as file:
-        stored_identity: PrepIdentity = json.load(file)
+    stored_identity = cast(PrepIdentity, read_json_object(path, settings=dict))
+    require_fields(stored_identity["settings"], {"features": {}}, f"{path}: settings")
     stored_fields, current_fields = (
         _flatten({**one_identity, "settings": records.comparable_settings(one_identity["settings"])})
         for one_identity in (stored_identity, json.loads(json.dumps(identity)))
     )
     for name in [*current_fields, *stored_fields]:
         if stored_fields.get(name) != current_fields.get(name):
-            difference = f"{name} {stored_fields.get(name)!r}, now {current_fields.get(name)!r}"
             raise ValueError(
-                f"{output}: was started with {difference}; use the same value, or use another --output"
+                f"{output}: was started with {name} {stored_fields.get(name)!r}, now"
+                f" {current_fields.get(name)!r}; use the same value, or use another --output"
             )
     return stored_identity
 
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Returns nested dicts as one dict with dotted keys."""
+    """Returns nested dicts as one dict with dotted keys, such as `settings.audio.bins`, after `prefix`."""
     flat: dict[str, object] = {}
     for name, value in values.items():
         flat.update(

@@ -20,7 +20,8 @@ def list_protocols(corpus: Corpus) -> list[EvaluationProtocol]:
     """Returns the protocols of a corpus whose speakers are all present.
 
     First come those of the corpus reader, then the shipped ones. If there are none, the result is a single
-    protocol with seeded groups of speakers; with only one speaker it is empty.
+    protocol with up to MAX_FOLDS (5) seeded groups of speakers; with only one speaker it is empty. A protocol
+    has its name, its speakers, and the test and validation speakers of each fold.
     """
     speakers = {clip.speaker for clip in corpus.clips}
     corpus_protocols = [protocol for protocol in corpus.protocols if set(protocol.speakers) <= speakers]
@@ -30,7 +31,10 @@ def list_protocols(corpus: Corpus) -> list[EvaluationProtocol]:
 
 
 def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[EvaluationProtocol]:
-    """Returns the shipped protocols (protocols/*.json) of a corpus whose speakers are all in `speakers`."""
+    """Returns the shipped protocols of a corpus whose speakers are all in `speakers`, sorted by name.
+
+    They are the files protocols/*.json; the list is empty if none is for this corpus.
+    """
     folder = importlib.resources.files("emofuse_jax.data.writing") / "protocols"
     matching_protocols = []
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
@@ -47,7 +51,11 @@ def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[EvaluationP
 
 
 def _grouped_protocols(speakers: set[str], sex: dict[str, str]) -> list[EvaluationProtocol]:
-    """Returns one protocol with up to MAX_FOLDS seeded groups of speakers; an empty list for one speaker."""
+    """Returns a list with one protocol, named `grouped_<n>fold`; an empty list for fewer than two speakers.
+
+    Its n folds, at most MAX_FOLDS (5), test seeded groups of speakers of about equal size, in which the sexes
+    are mixed. `sex` is 'f' or 'm' by speaker.
+    """
     num_folds = min(MAX_FOLDS, len(speakers))
     if num_folds < 2:
         return []
@@ -61,7 +69,8 @@ def make_fold(
 ) -> FoldParts:
     """Returns a dict with three lists of clip_ids, `train`, `validation` and `test`, in manifest order.
 
-    Failed clips are in no list. Unlabelled clips are only in `train` (for semi-supervised learning).
+    Failed clips, and clips of speakers that the protocol does not use, are in no list. Unlabelled clips are
+    only in `train` (for semi-supervised learning).
 
     Args:
       protocol: The evaluation protocol.
@@ -96,8 +105,8 @@ def make_fold(
 def choose_validation_speakers(speakers: set[str], sex: dict[str, str], seed_text: str) -> list[str]:
     """Returns the sorted names of a fifth of the speakers, selected by a hash of `seed_text` and the name.
 
-    The list has at least one speaker, but is empty if `speakers` has only one. The sexes have equal numbers
-    if they are known.
+    The number is rounded and at least 1; the list is empty if there are fewer than two speakers. If the sexes
+    are known, they take turns, so that their numbers are about equal; `sex` is 'f' or 'm' by speaker.
     """
     num_speakers = max(1, round(VALIDATION_FRACTION * len(speakers))) if len(speakers) > 1 else 0
     return sorted(_alternate_sexes(speakers, sex, seed_text)[:num_speakers])
@@ -106,7 +115,8 @@ def choose_validation_speakers(speakers: set[str], sex: dict[str, str], seed_tex
 def _alternate_sexes(speakers: set[str], sex: dict[str, str], seed_text: str) -> list[str]:
     """Returns the speakers in a seeded order in which the sexes take turns.
 
-    The order depends on hashes, not on a random generator, so that it is the same in all versions.
+    The order depends on hashes of `seed_text` and the name, not on a random generator, so that it is the same
+    in all versions. `sex` is 'f' or 'm' by speaker; speakers that it lacks form a third group.
     """
     shuffled_speakers = sorted(
         speakers, key=lambda name: hashlib.sha256(f"{seed_text}/{name}".encode()).digest()
@@ -129,7 +139,8 @@ def write_splits(
       rows: Rows of the manifest.
 
     Returns:
-      Content of each fold (`make_fold`), by protocol name and number of the fold.
+      For each (protocol name, number of the fold) the content of the fold: a dict with lists of clip_ids,
+      `train`, `validation` and `test`. Empty if the corpus has only one speaker.
 
     Raises:
       OSError: A file cannot be written.
@@ -147,7 +158,10 @@ def write_splits(
 
 
 def _protocol_to_dict(corpus: Corpus, protocol: EvaluationProtocol) -> ProtocolDict:
-    """Returns a protocol for JSON: `corpus`, `speakers`, `folds` and, if fixed, `validation` speakers."""
+    """Returns a dict for JSON: `corpus` (its name), `speakers` and `folds` (test speakers of each fold).
+
+    If the protocol fixes the validation speakers of each fold, these are in `validation`.
+    """
     values: ProtocolDict = {"corpus": corpus.name, "speakers": protocol.speakers, "folds": protocol.folds}
     if protocol.validation:
         values["validation"] = protocol.validation

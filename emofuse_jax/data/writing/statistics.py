@@ -49,9 +49,9 @@ class Moments:
         self.sum_of_squares += sum_of_squares
 
     def result(self) -> FoldStatistics:
-        """Returns `mean` and `std`, each [f]: ``sum x / n`` and ``sqrt(sum x^2 / n - mean^2)``.
+        """Returns a dict: `mean` ``sum x / n`` and `std` ``sqrt(sum x^2 / n - mean^2)``, each float64 [f].
 
-        `std` is at least MIN_STD. Without any frame, the mean is 0 and the std 1.
+        `std` is at least MIN_STD (0.001). Without any frame, the mean is 0 and the std 1.
         """
         if not self.num_frames:
             return {"mean": np.zeros_like(self.sum_of_values), "std": np.ones_like(self.sum_of_values)}
@@ -85,14 +85,18 @@ class FoldMoments(Generic[FoldKey]):
                 moments.add(*sums)
 
     def results(self) -> dict[FoldKey, FoldStatistics]:
-        """Returns the `mean` and `std` [f] of each fold, by the key of the fold."""
+        """Returns a dict with `mean` and `std` (standard deviation), float64 [f], by the key of the fold."""
         return {key: moments.result() for key, moments in self.moments.items()}
 
 
 def compute_fold_statistics(
     clip_records: Iterable[Record], folds: Mapping[FoldKey, FoldParts], bins: int
 ) -> dict[FoldKey, FoldStatistics]:
-    """Returns the `mean` and `std` [f] of each fold over its training clips, by the key of the fold.
+    """Returns the mean and deviation of each spectrogram bin over the training clips of each fold.
+
+    The result is a dict by the key of the fold; each value is a dict with `mean` and `std`, float64 [f].
+    Clips without audio are ignored; `std` is at least MIN_STD (0.001). Without any audio, `mean` is 0 and
+    `std` is 1.
 
     Args:
       clip_records: Records of all clips; consumed once.
@@ -128,7 +132,7 @@ def write_fold_statistics(
     Args:
       output: Directory of the records.
       shard_names: File names of all shards, which are read once.
-      folds: Lists of clip_ids of each fold, by protocol name and number of the fold (`write_splits`).
+      folds: By (protocol name, number of the fold) a dict with lists of clip_ids; only `train` is used.
       shape: Dimensions of the records.
 
     Raises:

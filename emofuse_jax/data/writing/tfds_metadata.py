@@ -39,6 +39,7 @@ def write_tfds_metadata(
     Raises:
       ImportError: tensorflow_datasets is not installed.
       OSError: A file cannot be written.
+      ValueError: A class name occurs twice, or `output` has no shards.
     """
     os.environ.setdefault("TFDS_DISABLE_TELEMETRY", "1")
     import tensorflow_datasets as tfds
@@ -64,7 +65,11 @@ def write_tfds_metadata(
 def _tfds_features(
     features_module: types.ModuleType, classes: tuple[str, ...], shape: records.RecordShape, num_frames: int
 ) -> tfds.features.FeaturesDict:
-    """Returns the TFDS FeaturesDict of a record; `features_module` is `tfds.features`."""
+    """Returns the TFDS FeaturesDict of a record: the type, dtype and shape of each field by its name.
+
+    `features_module` is `tfds.features`, `num_frames` the number of face crops of a clip. Optional arrays are
+    included if `shape` has a width for them. Without classes, the label is an integer.
+    """
     c = len(classes)
 
     def tensor(shape: tuple[int | None, ...], dtype: DTypeLike) -> tfds.features.Tensor:

@@ -63,7 +63,11 @@ class TimeConv(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t c"], mask: Bool[Array, "b u"], *, train: bool
     ) -> Float[Array, "b u d"]:
-        """Returns u steps of d channels, one for every `stride` steps of `x`; `mask` is their mask."""
+        """Returns u steps of d channels, one for every `stride` steps of `x` (u is t / stride, rounded up).
+
+        `mask` is True at valid steps of the result; the other steps are zero. If `train`, the norm uses the
+        statistics of the valid steps and updates its running statistics.
+        """
         x = masked_batch_norm(self.norm, jax.nn.relu(self.conv(x)), mask[..., None], train=train)
         return jnp.where(mask[..., None], x, 0)
 
@@ -93,7 +97,11 @@ class SERes2Block(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t c"], mask: Bool[Array, "b t"], *, train: bool
     ) -> Float[Array, "b t c"]:
-        """Applies the block; `x` must be zero at masked steps, and the result [b t c] is too."""
+        """Applies the block to t steps of c channels; the result has the same shape.
+
+        `mask` is True at valid steps. `x` must be zero at masked steps, and the result is too. If `train`,
+        the norms use the statistics of the valid steps and update their running statistics.
+        """
         groups = jnp.split(self.first(x, mask, train=train), self.scale, axis=-1)
         group_outputs = [groups[0]]
         for i in range(1, self.scale):
@@ -128,7 +136,15 @@ class Ecapa(nnx.Module):
         self.width = config.output
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, which is standardised and zero at padding; `aux` is empty."""
+        """Encodes `batch.audio`, which is standardised and zero at padding.
+
+        If `train`, batch norms use the statistics of the batch and update their running statistics.
+
+        Returns:
+          `sequence` and an empty dict `aux`. The sequence has u positions, one for every `stride` steps:
+          `values` [b u d], zero at masked positions, `mask` [b u], `time_index` [b u], the number of the
+          position, and `length` [b], the number of valid positions.
+        """
         mask = batch.audio_mask[:, :: self.stride]
         x = self.first(batch.audio, mask, train=train)
         block_outputs = []

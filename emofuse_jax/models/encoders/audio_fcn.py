@@ -57,15 +57,21 @@ class ConvLayerSpec:
 
     @property
     def unpadded_kernel(self) -> int:
-        """Number of valid input steps that an output needs: the kernel without the padding on both sides."""
+        """Number of valid input steps that an output needs: `kernel` minus the `padding` on both sides."""
         return self.kernel - 2 * self.padding
 
 
 def parse_layers(config: ConfigDict) -> tuple[ConvLayerSpec, ...]:
-    """Returns the layers that the fields of an encoder's config, such as ALEXNET, describe.
+    """Returns the layers that an encoder's config describes, in order.
+
+    `config` has a sequence with one entry for each layer in each of the fields `widths`, `kernels`,
+    `strides`, `paddings`, `norms` and `pools`. Each layer has these entries as `width` (output channels),
+    `kernel`, `stride`, `padding` (in steps and bins), `norm` ("none", "lrn" or "batch") and `pool` (whether a
+    3x3 max-pool of stride 2 follows).
 
     Raises:
       ValueError: if the fields have different lengths, or a norm is unknown.
+      KeyError: if `config` lacks one of the fields.
     """
     names = ("widths", "kernels", "strides", "paddings", "norms", "pools")
     columns = [tuple(config[name]) for name in names]
@@ -81,7 +87,10 @@ def parse_layers(config: ConfigDict) -> tuple[ConvLayerSpec, ...]:
 
 
 def output_length(steps: int, layers: tuple[ConvLayerSpec, ...]) -> int:
-    """Returns the number of columns of the feature map for `steps` steps; below 1 if there are too few."""
+    """Returns the number of columns (time) of the layers' feature map for a spectrogram of `steps` steps.
+
+    The padding of the convolutions is not counted. The number is below 1 if there are too few steps.
+    """
     for layer in layers:
         steps = (steps - layer.unpadded_kernel) // layer.stride + 1
         if layer.pool:
@@ -90,9 +99,10 @@ def output_length(steps: int, layers: tuple[ConvLayerSpec, ...]) -> int:
 
 
 def min_input_length(layers: tuple[ConvLayerSpec, ...], columns: int = 1) -> int:
-    """Returns the smallest number of steps that gives `columns` columns of the feature map.
+    """Returns the smallest number of spectrogram steps that gives `columns` columns of the feature map.
 
-    With ALEXNET, one column needs 67 steps and three need 131.
+    The padding of the convolutions is not counted. With ALEXNET, one column needs 67 steps and three need
+    131.
     """
     for layer in reversed(layers):
         if layer.pool:
@@ -102,7 +112,10 @@ def min_input_length(layers: tuple[ConvLayerSpec, ...], columns: int = 1) -> int
 
 
 def downsample_mask(mask: Bool[Array, "b t"], size: int, stride: int) -> Bool[Array, "b u"]:
-    """Returns the mask of the u windows of `size` steps; a window is valid if all of its steps are."""
+    """Returns the mask of the windows of `size` steps; a window is valid if all of its steps are.
+
+    A window starts every `stride` steps, without padding: there are u = (t - size) // stride + 1.
+    """
     invalid = 1.0 - mask.astype(jnp.float32)  # ONNX has no reduce-window for bool
     return jax.lax.reduce_window(invalid, -jnp.inf, jax.lax.max, (1, size), (1, stride), "VALID") == 0
 
@@ -123,7 +136,10 @@ class AudioFCN(nnx.Module):
         self.layers, self.lrn = parse_layers(config), dict(config.lrn)
         self.min_length = min_input_length(self.layers)
         if bins < self.min_length:
-            raise ValueError(f"audio: {bins} frequency bins, expected at least {self.min_length}")
+            raise ValueError(
+                f"audio: {bins} frequency bins, expected at least {self.min_length}; use records with more"
+                " bins, or smaller audio.kernels and audio.strides"
+            )
         self.bins = output_length(bins, self.layers)
         channels = 1
         for i, layer in enumerate(self.layers, 1):
@@ -153,7 +169,7 @@ class AudioFCN(nnx.Module):
           the mask of the columns.
 
         Raises:
-          ValueError: if the batch has fewer steps than `min_length`.
+          ValueError: if the batch has fewer steps than one column needs (`min_length`).
         """
         if audio.shape[1] < self.min_length:
             raise ValueError(
@@ -202,7 +218,9 @@ def map_to_sequence(
         over its bins.
 
     Returns:
-      The positions with their mask, their time index (number of the column) and the number of valid columns.
+      A sequence with `values` [b l d] of l positions, their `mask` and `time_index` [b l] (the number of the
+      column, from 0), and `length` [b], the number of valid columns. With "2d", l = u g, and the bins of a
+      column are adjacent; otherwise l = u.
     """
     b, u, g, d = features.shape
     time_index = jnp.cumsum(mask, axis=1) - 1
@@ -216,7 +234,10 @@ def map_to_sequence(
 
 
 def read_attention_axes(config: ConfigDict) -> str:
-    """Returns `config.attn_axes`, which says how a feature map becomes positions (`map_to_sequence`).
+    """Returns `config.attn_axes`, which says how a feature map becomes a sequence of positions.
+
+    "2d": each bin of each column is a position; "1d_concat": each column is one, with its bins side by side;
+    "1d_mean": each column is one, with the mean over its bins.
 
     Raises:
       ValueError: if the field is not "2d", "1d_concat" or "1d_mean".
@@ -229,7 +250,10 @@ def read_attention_axes(config: ConfigDict) -> str:
 
 
 def position_width(width: int, bins: int, axes: str) -> int:
-    """Returns the width of the positions that `map_to_sequence` makes of `width` channels and `bins` bins."""
+    """Returns the width of a position made from a feature map of `width` channels and `bins` bins.
+
+    It is `width * bins` if `axes` is "1d_concat" (bins side by side), otherwise `width`.
+    """
     return width * (bins if axes == "1d_concat" else 1)
 
 
@@ -258,17 +282,25 @@ class FCNEncoder(nnx.Module):
         self.width = position_width(self.fcn.width, self.fcn.bins, self.axes)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, a standardised log spectrogram that is zero at padding; `aux` is empty.
+        """Encodes `batch.audio`, a standardised log spectrogram that is zero at padding.
 
-        Raises ValueError if the batch has too few steps for the layers.
+        If `train`, batch norms use the statistics of the batch and update their running statistics.
+
+        Returns:
+          `sequence` and an empty dict `aux`. The sequence has l positions: the columns of the feature map or,
+          if `config.attn_axes` is "2d", each bin of each column. It has `values` [b l d], `mask` [b l],
+          `time_index` [b l], the number of the column, and `length` [b], the number of valid columns.
+
+        Raises:
+          ValueError: if the batch has fewer steps than one column of the feature map needs.
         """
         return EncoderOutput(
             map_to_sequence(*self.fcn(batch.audio, batch.audio_mask, train=train), self.axes), {}
         )
 
     def attention_map(self, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
-        """Returns weights over positions in the shape of the map: u columns in time and g bins.
+        """Returns weights over the l positions in the shape of the feature map: u columns in time, g bins.
 
-        [.. u g] if `config.attn_axes` is "2d", otherwise [.. u], unchanged.
+        The shape is [.. u g] if `config.attn_axes` is "2d"; otherwise it is [.. u], and nothing changes.
         """
         return reshape_to_map(weights, self.fcn.bins, self.axes)

@@ -56,9 +56,10 @@ class ConvStages(nnx.Module):
     def __call__(
         self, audio: Float[Array, "b t f"], mask: Bool[Array, "b t"], *, train: bool
     ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
-        """Returns the map of u columns (time), g bins and d channels, and the mask of its columns.
+        """Returns `(features, mask)`: a map of u columns (time), g bins and d channels, and its column mask.
 
-        u is t / 2^stages, rounded up.
+        u is t / 2^stages, rounded up. The map is zero at masked columns. If `train`, batch norms use the
+        statistics of the valid columns and update their running statistics.
         """
         x = audio[..., None]  # b t f 1
         for i in range(1, self.stage_count + 1):
@@ -97,14 +98,22 @@ class MelCNN(nnx.Module):
         self.width = position_width(self.stages.width, self.stages.bins, self.axes)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, standardised log-mel energies that are zero at padding; `aux` is empty."""
+        """Encodes `batch.audio`, standardised log-mel energies that are zero at padding.
+
+        If `train`, batch norms use the statistics of the batch and update their running statistics.
+
+        Returns:
+          `sequence` and an empty dict `aux`. The sequence has l positions: the columns of the feature map or,
+          if `config.attn_axes` is "2d", each bin of each column. It has `values` [b l d], `mask` [b l],
+          `time_index` [b l], the number of the column, and `length` [b], the number of valid columns.
+        """
         return EncoderOutput(
             map_to_sequence(*self.stages(batch.audio, batch.audio_mask, train=train), self.axes), {}
         )
 
     def attention_map(self, weights: Float[Array, "... l"]) -> Float[Array, "..."]:
-        """Returns weights over positions in the shape of the map: u columns in time and g bins.
+        """Returns weights over the l positions in the shape of the feature map: u columns in time, g bins.
 
-        [.. u g] if `config.attn_axes` is "2d", otherwise [.. u], unchanged.
+        The shape is [.. u g] if `config.attn_axes` is "2d"; otherwise it is [.. u], and nothing changes.
         """
         return reshape_to_map(weights, self.stages.bins, self.axes)

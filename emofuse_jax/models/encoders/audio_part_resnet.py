@@ -40,9 +40,14 @@ class PartResNet(nnx.Module):
         self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`; a part without a valid step is masked.
+        """Encodes `batch.audio`, a standardised spectrogram with zeros at padding, as one position per part.
 
-        `aux` has `time_attention` [b n n], the attention weights between the n parts.
+        If `train`, batch norms use the statistics of the batch and update their running statistics.
+
+        Returns:
+          `sequence` and `aux`. The sequence has n = `config.parts` positions: `values` [b n d], `mask` [b n],
+          False for a part without a valid step, `time_index` [b n], the number of the part, and `length` [b],
+          always n. `aux` has `time_attention` [b n n]: row i has the weights of all parts for part i.
         """
         windows, window_mask = cut_segments(
             batch.audio, batch.audio_mask, num_segments=self.parts, window_steps=self.window_frames

@@ -36,7 +36,7 @@ class ConvBlocks(nnx.Module):
         if min(steps, bins) < min_size:
             raise ValueError(
                 f"audio.widths: {self.block_count} blocks need windows of at least {min_size} steps and bins,"
-                f" not {steps} steps and {bins} bins"
+                f" not {steps} steps and {bins} bins; use fewer widths"
             )
         channels = 1
         for i, width in enumerate(config.widths, 1):
@@ -50,9 +50,10 @@ class ConvBlocks(nnx.Module):
     def __call__(
         self, windows: Float[Array, "n w f"], mask: Bool[Array, " n"], *, train: bool
     ) -> Float[Array, "n d"]:
-        """Computes one vector of width d for each of the n windows of w steps.
+        """Computes one vector of width d for each of the n windows of w steps and f bins.
 
-        Batch statistics only use the windows whose mask is True.
+        If `train`, batch norms use the statistics of the windows whose mask is True, and update their running
+        statistics.
         """
         x, mask = windows[..., None], mask[:, None, None, None]
         for i in range(1, self.block_count + 1):
@@ -82,7 +83,15 @@ class SegmentEncoder(nnx.Module):
         self.width = self.blocks.width
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, a standardised log spectrogram that is zero at padding; `aux` is empty."""
+        """Encodes `batch.audio`, a standardised log spectrogram that is zero at padding.
+
+        If `train`, batch norms use the statistics of the batch and update their running statistics.
+
+        Returns:
+          `sequence` and an empty dict `aux`. The sequence has n = `config.segments` positions: `values`
+          [b n d], `mask` [b n], True if the step at the centre of the segment is valid, `time_index` [b n],
+          the number of the segment, and `length` [b], always n.
+        """
         windows, window_mask = cut_segments(
             batch.audio, batch.audio_mask, num_segments=self.segments, window_steps=self.window_frames
         )  # b n w f

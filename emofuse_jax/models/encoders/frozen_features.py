@@ -30,8 +30,8 @@ class FeatureProjection(nnx.Module):
     ) -> None:
         if not width:
             raise ValueError(
-                f"{modality}.encoder: 'features', but the records contain no such features; prepare them with"
-                f" --{'face' if modality == 'video' else 'audio'}_encoder=model.onnx"
+                f"{modality}.encoder: 'features', but the records contain no such features; prepare them"
+                f" again with --{'face' if modality == 'video' else 'audio'}_encoder=model.onnx"
             )
         if config.activation not in ACTIVATIONS:
             raise ValueError(
@@ -42,7 +42,7 @@ class FeatureProjection(nnx.Module):
         self.activate, self.dtype = ACTIVATIONS[config.activation], dtype
 
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l"]) -> Float[Array, "b l e"]:
-        """Returns one vector of width e for each of the l vectors of width d; zero at masked positions."""
+        """Returns one vector of width e for each of the l vectors of width d; zero where `mask` is False."""
         x = jnp.where(mask[..., None], x.astype(jnp.float32), 0.0)
         y = self.activate(self.linear(self.norm(x).astype(self.dtype)))
         return jnp.where(mask[..., None], y, 0)
@@ -64,7 +64,13 @@ class AudioFeatureEncoder(nnx.Module):
         self.width = config.embedding
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio_features`; time is counted in the valid steps of each clip. `aux` is empty."""
+        """Encodes `batch.audio_features`, u steps of features for each clip; `train` has no effect.
+
+        Returns:
+          `sequence` and an empty dict `aux`. The sequence has `values` [b u e], one vector per step, zero at
+          masked steps, `mask` [b u], `time_index` [b u], the number of the step among the valid ones, and
+          `length` [b], the number of valid steps.
+        """
         features, mask = batch.audio_features, batch.audio_features_mask
         assert features is not None  # the records contain what `reads` names
         assert mask is not None
@@ -88,7 +94,13 @@ class VideoFeatureEncoder(nnx.Module):
         self.width = config.embedding
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.face_features`; time is counted in frames, with or without face. `aux` is empty."""
+        """Encodes `batch.face_features`, one feature vector per frame; `train` has no effect.
+
+        Returns:
+          `sequence` and an empty dict `aux`. The sequence has `values` [b s e] for the s frames, zero at
+          frames without a face, `mask` [b s], True at frames with a face, `time_index` [b s], the number of
+          the frame, and `length` [b], always s.
+        """
         features, mask = batch.face_features, batch.face_mask
         assert features is not None  # the records contain what `reads` names
         b, s = mask.shape

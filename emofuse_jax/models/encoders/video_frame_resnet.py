@@ -44,7 +44,11 @@ class ConvNorm(nnx.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
     ) -> Float[Array, "n y x d"]:
-        """Applies convolution and norm, without activation; returns maps of y x x positions, d channels."""
+        """Applies convolution and norm, without activation; returns n maps of y x x pixels with d channels.
+
+        y and x are h and w divided by the stride, rounded up, for an odd kernel. If `train`, the norm uses
+        the statistics of the images whose mask is True, and updates its running statistics.
+        """
         return masked_batch_norm(self.norm, self.conv(x), mask, train=train)
 
 
@@ -73,7 +77,11 @@ class BasicBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], mask: Bool[Array, "n 1 1 1"], *, train: bool
     ) -> Float[Array, "n y x d"]:
-        """Applies the block; returns maps of y x x positions with d channels."""
+        """Applies the block; returns n maps of y x x pixels with d channels.
+
+        y and x are h and w divided by the stride, rounded up. If `train`, the norms use the statistics of the
+        images whose mask is True, and update their running statistics.
+        """
         y = jax.nn.relu(self.first(x, mask, train=train))
         y = self.second(y, mask, train=train)
         return jax.nn.relu(y + (self.shortcut(x, mask, train=train) if self.has_projection else x))
@@ -109,7 +117,11 @@ class ResNet(nnx.Module):
     def __call__(
         self, images: Float[Array, "n h w c"], mask: Bool[Array, " n"], *, train: bool
     ) -> Float[Array, "n d"]:
-        """Computes one vector per image; batch statistics only use the images whose mask is True."""
+        """Computes one vector of width d for each of n images of h x w pixels with c channels.
+
+        If `train`, batch norms use the statistics of the images whose mask is True, and update their running
+        statistics.
+        """
         mask = mask[:, None, None, None]
         x = jax.nn.relu(self.stem(images, mask, train=train))
         if self.has_stem_pool:
@@ -122,7 +134,8 @@ class ResNet(nnx.Module):
 def downsample_images(images: Float[Array, "n h w 3"], factor: int) -> Float[Array, "n y x 3"]:
     """Downsamples images by taking means over squares of `factor` x `factor` pixels.
 
-    The results have height y = h / factor and width x = w / factor. `factor` must divide h and w.
+    The n results have y = h / factor rows and x = w / factor columns of pixels, in the dtype of `images`.
+    `factor` must divide h and w.
     """
     n, h, w, c = images.shape
     return images.reshape(n, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))  # n y q x q c
@@ -150,15 +163,21 @@ class FrameEncoder(nnx.Module):
         if spec.h % self.downsample_factor or spec.w % self.downsample_factor:
             raise ValueError(
                 f"video.downsample={self.downsample_factor} does not divide faces of {spec.h}x{spec.w}"
+                " pixels; set it to a divisor of height and width"
             )
         self.resnet = ResNet(config, dtype, rngs=rngs)
         self.linear = linear(self.resnet.width, config.embedding, dtype, rngs=rngs)
         self.width = config.embedding
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Computes `tanh(W resnet(face) + b)` for each frame; `aux` is empty.
+        """Computes `tanh(W resnet(face) + b)` for each of the s frames of `batch.faces`.
 
-        uint8 pixels are scaled to [-1, 1]; frames without a face are set to 0.
+        uint8 pixels are scaled to [-1, 1]; the images of frames without a face are set to 0. If `train`,
+        batch norms use the statistics of the frames with a face and update their running statistics.
+
+        Returns:
+          `sequence` and an empty dict `aux`. The sequence has `values` [b s d], `mask` [b s], True at frames
+          with a face, `time_index` [b s], the number of the frame, and `length` [b], always s.
         """
         b, s, h, w, c = batch.faces.shape
         images = (

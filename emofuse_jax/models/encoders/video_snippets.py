@@ -45,6 +45,7 @@ class SnippetEncoder(nnx.Module):
         if spec.h % self.downsample_factor or spec.w % self.downsample_factor:
             raise ValueError(
                 f"video.downsample={self.downsample_factor} does not divide faces of {spec.h}x{spec.w}"
+                " pixels; set it to a divisor of height and width"
             )
         snippet_frames = self._frames_per_snippet(spec.s)
         self.r3d = R3D(config, dtype, rngs=rngs)
@@ -57,14 +58,20 @@ class SnippetEncoder(nnx.Module):
         self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Returns the sequence of `batch.faces`, one vector per snippet: values [b n d] and mask [b n].
+        """Encodes `batch.faces` as one position per snippet.
 
-        `aux` has the mean attention weights that positions of the y x x feature map (`space_attention`
-        [b n y x]) and channels (`channel_attention` [b n d]) receive, and `time_attention` [b n n] between
-        the n snippets.
+        If `train`, batch norms use the statistics of the snippets with a face and update their running
+        statistics.
+
+        Returns:
+          `sequence` and `aux`. The sequence has n = `config.snippets` positions: `values` [b n d], `mask`
+          [b n], True for snippets with a face, `time_index` [b n], the number of the snippet, and `length`
+          [b], always n. `aux` has the mean attention weights that positions of the y x x feature map
+          (`space_attention` [b n y x]) and channels (`channel_attention` [b n d]) receive, and
+          `time_attention` [b n n]: row i has the weights of all snippets for snippet i.
 
         Raises:
-          ValueError: if the number of snippets does not divide the frames of the batch.
+          ValueError: if the number of snippets does not divide the number of frames of the batch.
         """
         images, mask = self._cut_snippets(batch)  # b*n l h w 3, b n
         b, n = mask.shape
@@ -88,10 +95,11 @@ class SnippetEncoder(nnx.Module):
         return tokens.mean(axis=-1), aux
 
     def _cut_snippets(self, batch: Batch) -> tuple[Float[Array, "m l h w 3"], Bool[Array, "b n"]]:
-        """Returns snippets of images in [-1, 1], 0 without a face, and the mask of snippets with a face.
+        """Returns `(images, mask)`: the frames of all snippets, downsampled, and which snippets have a face.
 
-        There are m = b n snippets of l frames. Raises ValueError if the number of snippets does not divide
-        the number of frames.
+        `images` has m = b n snippets of l frames, of h x w pixels after downsampling; values are in [-1, 1],
+        and 0 in frames without a face. `mask` is True for snippets with a face. Raises ValueError if the
+        number of snippets does not divide the number of frames.
         """
         b, s, h, w, c = batch.faces.shape
         snippet_frames, mask = self._frames_per_snippet(s), batch.face_mask
@@ -106,6 +114,7 @@ class SnippetEncoder(nnx.Module):
     def _frames_per_snippet(self, frames: int) -> int:
         if self.snippet_count < 1 or frames % self.snippet_count:
             raise ValueError(
-                f"video.snippets={self.snippet_count} does not divide the {frames} frames of a clip"
+                f"video.snippets={self.snippet_count} does not divide the {frames} frames of a clip; set it"
+                " to a divisor of this number"
             )
         return frames // self.snippet_count

@@ -46,15 +46,17 @@ class AdaptiveMultiLevelFBP(nnx.Module):
             self.part_head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from both levels: the entire clip, and the mean of its parts.
+        """Computes the logits [b c] from both levels: the entire clip, and the mean of its parts.
 
-        `aux` has `trunks` [b n o] and `trunk_weights` [b n 2] (fused vectors and modality weights of the
-        entire clip and its parts, n = 1 + parts), `modality_weights` [b 2] of (audio, video) for the entire
-        clip, vector gates by name, and with `auxiliary` the `level_logits` [b 2 c] and `level_mask` [b 2].
+        The embedding [b 2o] has the fused vectors of both levels side by side. `aux` has `trunks` [b n o] and
+        `trunk_weights` [b n 2] (fused vectors and modality weights of the entire clip and its parts,
+        n = 1 + parts); `modality_weights` [b 2] of (audio, video) for the entire clip; with `config.gates` =
+        "vector", the gates `audio_gate` [b d_a] and `video_gate` [b d_v] of the entire clip; and with
+        `auxiliary` the `level_logits` [b 2 c] and `level_mask` [b 2], False for a level without input.
         Dropout, with `key`, acts only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1),
+        `dropout_place` is unknown, or the network has no encoder of one of the modalities.
         """
         keys = split_dropout_key(key, 5, train=train)
         audio, audio_mask, video, video_mask = pooled.of_both_modalities()
@@ -91,7 +93,8 @@ class AdaptiveMultiLevelFBP(nnx.Module):
 def complete_trunks(modality_mask: Bool[Array, "b n 2"]) -> Bool[Array, "b parts"]:
     """Returns the mask of parts that have every modality of the entire clip.
 
-    In `modality_mask` the entire clip is at index 0, the parts follow. Parts without any modality are False.
+    `modality_mask` says for the entire clip (index 0) and each part (from index 1) whether it has audio and
+    video. Parts without any modality are False.
     """
     clip_mask, trunk_mask = modality_mask[:, :1], modality_mask[:, 1:]
     return jnp.all(trunk_mask | ~clip_mask, axis=-1) & jnp.any(trunk_mask, axis=-1)

@@ -24,9 +24,9 @@ class AudioOnly(nnx.Module):
         self.head = Head(d_a, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from the audio vector, which is also the embedding.
+        """Computes the logits [b c] from the audio vector [b d_a] of the clip, which is also the embedding.
 
-        `aux` has `modality_weights` [b 2], always (1, 0).
+        `aux` has `modality_weights` [b 2], always (1, 0). Dropout, with `key`, acts only if `train`.
 
         Raises ValueError if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
         """

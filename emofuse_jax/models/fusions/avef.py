@@ -45,9 +45,10 @@ class DeepFusion(nnx.Module):
         self.head = Head(widths[-1], classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from the last hidden layer, which is also the embedding.
+        """Computes the logits [b c] from the last hidden layer, which is also the embedding.
 
-        An absent vector is zero; `aux` is empty.
+        The vector of an absent modality is zero; `aux` is an empty dict. Dropout, with `key`, acts only if
+        `train`.
 
         Raises ValueError if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
         """
@@ -60,7 +61,10 @@ class DeepFusion(nnx.Module):
         return FusionOutput(self.head(z, train=train, key=keys[0]), z, {})
 
     def _normalize_vector(self, pooled: PooledVectors, modality: str) -> Float[Array, "b d"]:
-        """Returns the vector of a stream, normalised if configured; zero for clips without the stream."""
+        """Returns the vector [b d] of "audio" or "video", with layer norm if `config.layer_norm` is True.
+
+        It is zero for clips without this modality.
+        """
         vector, is_present = getattr(pooled, modality)[:, 0], getattr(pooled, f"{modality}_mask")[:, :1]
         return (
             jnp.where(is_present, getattr(self, f"{modality}_norm")(vector), 0.0)

@@ -51,9 +51,10 @@ class ModalityBranch(nnx.Module):
         self.dtype = dtype
 
     def make_tokens(self, sequence: EncodedSequence) -> tuple[Tokens, Bool[Array, "b l"]]:
-        """Returns the tokens and their mask: CLS, a learned token that is always valid, then the positions.
+        """Returns `(tokens, mask)`: CLS, a learned token that is always valid, then one token per position.
 
-        The time encoding of each position is added to its token.
+        The shapes are [b 1+l w] and [b 1+l] for l positions and the width w = `config.width`. A position's
+        token is a linear map of its vector after layer norm, plus one of its time encoding.
         """
         values = self.project(self.enter(sequence.values)) + self.place(time_encoding(sequence, self.dtype))
         b, _, w = values.shape
@@ -62,7 +63,9 @@ class ModalityBranch(nnx.Module):
         return jnp.concatenate([cls_token, values], axis=1), mask
 
     def classify(self, tokens: Tokens, *, train: bool, key: PRNGKey | None) -> LogitsAndVector:
-        """Returns the logits from the first token, CLS, and the vector that is the input of the classifier.
+        """Returns `(logits, vector)`: the logits [b c], and the first token, CLS, after layer norm [b w].
+
+        `vector` is the input of the classifier; dropout before it, with `key`, acts only if `train`.
 
         Raises ValueError if `train` is True but `key` is None, or the dropout rate is not in [0, 1).
         """
@@ -114,14 +117,15 @@ class BottleneckTransformer(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the mean logits of both classifiers.
+        """Computes the mean logits [b c] of the classifiers of the modalities that a clip has.
 
-        `aux` has `modality_weights` [b 2] of (audio, video), and `bottleneck_audio_attention` and
-        `bottleneck_video_attention` [b n l], the attention of the n shared tokens over the positions in the
-        last layer. Dropout, with `key`, acts only if `train`.
+        The embedding [b 2w] has the CLS tokens of audio and video side by side. `aux` has `modality_weights`
+        [b 2] of (audio, video): 1/2 each, or 1 for the only modality of a clip, and 0 for an absent one; and
+        `bottleneck_audio_attention` and `bottleneck_video_attention` [b n l], the attention weights of the n
+        shared tokens over the l positions in the last layer. Dropout, with `key`, acts only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         key_count = 2 * (self.layers + 1)
         keys = split_dropout_key(key, key_count, train=train)
@@ -176,10 +180,17 @@ class BottleneckTransformer(nnx.Module):
         train: bool,
         keys: Sequence[PRNGKey | None],
     ) -> tuple[list[Float[Array, "b _ w"]], Float[Array, "b n w"], list[Float[Array, "b n _"]]]:
-        """Applies layer `i` with the n shared tokens.
+        """Applies layer `i` to the tokens of each modality next to the n shared tokens.
 
-        Returns the new tokens of both modalities, the new shared tokens, and the attention [b n l] of the
-        shared tokens over the l positions of each modality.
+        `tokens`, `masks` and `keys` have two entries, for (audio, video); keys are those of the dropout.
+
+        Returns:
+          `(tokens, shared, attention)`: lists of the new tokens of (audio, video); the new shared tokens, the
+          mean of the results of both modalities by `modality_weights`; and a list with the attention weights
+          [b n l] of the shared tokens over the l positions of (audio, video), as means over the heads.
+
+        Raises:
+          ValueError: if the dropout rate is not in [0, 1), or `train` is True but a key is None.
         """
         shared_mask = jnp.ones(shared.shape[:2], bool)
         new_tokens, attention = [], []
@@ -200,7 +211,7 @@ def time_encoding(sequence: EncodedSequence, dtype: DTypeLike) -> Float[Array, "
     """Returns the time encoding of each position: `sin(2^j pi tau)` and `cos(2^j pi tau)` for every j.
 
     `tau = (time_index + 1/2) / length` is relative time: it works for any number of positions and does not
-    depend on padding. The width is e = 2 TIME_FREQUENCY_COUNT.
+    depend on padding. j goes from 0 to 5; the e = 12 entries are 6 sines, then 6 cosines, in `dtype`.
     """
     tau = (sequence.time_index + 0.5) / jnp.maximum(sequence.length, 1)[:, None]  # b l
     angles = jnp.pi * tau[..., None] * 2.0 ** jnp.arange(TIME_FREQUENCY_COUNT)

@@ -23,10 +23,13 @@ class Concat(nnx.Module):
         self.head = Head(d_a + d_v, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from both vectors; an absent one is zero. `aux` is empty.
+        """Computes the logits [b c] from both vectors of the entire clip, side by side.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        These are also the embedding [b d_a+d_v]; an absent modality is zero. `aux` is an empty dict. Dropout,
+        with `key`, acts only if `train`.
+
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         audio, _, video, _ = pooled.of_both_modalities()
         concatenated = jnp.concatenate([audio[:, 0], video[:, 0]], axis=-1)

@@ -53,13 +53,16 @@ class CrossAttention(nnx.Module):
         self.head = Head(2 * self.positions * width, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from both attended sequences; an absent modality is zero and has no effect.
+        """Computes the logits [b c] from both attended sequences.
 
-        `aux` has the attention weights between the n positions, `cross_audio_weights` and
-        `cross_video_weights` [b n n]. Dropout, with `key`, acts only if `train`.
+        An absent modality is zero and has no effect. There are n = `config.positions` positions; the
+        embedding has the attended vectors of all of them side by side. `aux` has the attention weights [b n
+        n] `cross_audio_weights` (row i: of the audio positions for video position i) and
+        `cross_video_weights` (row i: of the video positions for audio position i). Dropout, with `key`, acts
+        only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         audio_sequence, video_sequence = sequences.of_both_modalities()
         audio, audio_mask = self._resample_and_normalize(audio_sequence, "audio")

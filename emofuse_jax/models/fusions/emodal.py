@@ -42,15 +42,16 @@ class CommonAndPrivate(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from all four features.
+        """Computes the logits [b c] from all four features; the hidden layer is the embedding.
 
-        `aux` has the common features `audio_common` and `video_common` [b 1 d], `audio_common_mask` and
-        `video_common_mask` [b 1], `audio_covariance` and `video_covariance` [d d] (only if `ema` > 0),
-        `correlation` [b], and the private features `audio_private` and `video_private` [b 1 d]. Dropout, with
-        `key`, and the update of running statistics happen only if `train`.
+        `aux` has the common features `audio_common` and `video_common` [b 1 d]; their masks
+        `audio_common_mask` and `video_common_mask` [b 1]; their covariances `audio_covariance` and
+        `video_covariance` [d d] (only if `ema` > 0); the cosine `correlation` [b] of the two common features
+        after their running means are subtracted; and the private features `audio_private` and `video_private`
+        [b 1 d]. Dropout, with `key`, and the update of running statistics happen only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         # b 1 d_a, b 1, b 1 d_v, b 1
         audio, audio_mask, video, video_mask = (x[:, :1] for x in pooled.of_both_modalities())

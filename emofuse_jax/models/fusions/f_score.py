@@ -39,14 +39,15 @@ class FScore(nnx.Module):
         self.class_weights = MeasuredState(jnp.ones((2, classes)))
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the log of the weighted posterior.
+        """Computes the logits [b c]: the log of the posterior, a sum of both streams weighted by F scores.
 
-        `aux` has `modality_weights` [b 2] (the share of each stream in the sum), `class_weights` [b 2 c] (F),
-        `level_logits` [b 2 c] of the streams and `level_mask` [b 2]. Dropout, with `key`, acts only if
-        `train`.
+        The embedding [b d_a+d_v] has both vectors side by side. `aux` has `modality_weights` [b 2], the share
+        of (audio, video) in the sum; `class_weights` [b 2 c], the F scores; `level_logits` [b 2 c] of
+        the streams; and `level_mask` [b 2], True for the modalities that a clip has. Dropout, with `key`,
+        acts only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         key_a, key_v = split_dropout_key(key, 2, train=train)
         audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())
@@ -75,11 +76,12 @@ class FScore(nnx.Module):
 
         Args:
           state: the part of the model state that belongs to the fusion.
-          level_probabilities: posteriors of each stream; zeros if the clip does not have the stream.
-          labels: class of each clip, -1 if unknown.
+          level_probabilities: posteriors of (audio, video) for n clips; zeros if a clip does not have the
+            modality. Such clips do not count for it.
+          labels: class of each clip, -1 if unknown; such clips do not count.
 
         Returns:
-          A copy of `state` with new `class_weights` [2 c] in float32.
+          A copy of `state` with new `class_weights` [2 c] in float32, F scores in [0, 1].
         """
         modality_mask = level_probabilities.sum(axis=-1) > 0  # n m
         columns = [
@@ -94,7 +96,8 @@ def compute_f_scores(
 ) -> Float[np.ndarray, " c"]:
     """Computes the F score of each class: `F_c = 2 TP_c / (2 TP_c + FP_c + FN_c)`.
 
-    The predicted class is the most probable one. A class that is neither predicted nor a label has score 0.
+    TP, FP and FN are the numbers of true positives, false positives and false negatives; the predicted class
+    is the most probable one. Scores are in [0, 1]; a class that is neither predicted nor a label has score 0.
     """
     classes = np.arange(probabilities.shape[-1])[:, None]
     is_predicted, is_true = probabilities.argmax(axis=-1) == classes, labels == classes  # c n

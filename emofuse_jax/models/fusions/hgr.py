@@ -59,14 +59,18 @@ class CommonInformation(nnx.Module):
         self.segments, self.dtype = config.segments, dtype
 
     def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the log of the mean posterior over the segments of each clip.
+        """Computes the logits [b c]: the log of the mean posterior over the segments of each clip.
 
-        `aux` has the common features `audio_common` and `video_common` [b l d] of the l segments, their masks
-        and covariances, `correlation` [b], `label_features` [c d], `level_logits` [b l c] of the segments and
-        `level_mask` [b l]. Dropout, with `key`, and the update of running statistics happen only if `train`.
+        The embedding [b e] is the mean of the hidden layer over the segments. `aux` has the common features
+        `audio_common` and `video_common` [b l d] of the l segments; their masks `audio_common_mask` and
+        `video_common_mask` [b l]; their covariances `audio_covariance` and `video_covariance` [d d] (only if
+        `ema` > 0); the mean cosine `correlation` [b] of the two features after their running means are
+        subtracted; `label_features` [c d], one row for each class; `level_logits` [b l c] of the segments;
+        and `level_mask` [b l], True for segments with audio or video. Dropout, with `key`, and the update of
+        running statistics happen only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         (audio, audio_mask), (video, video_mask) = map(self._to_segments, sequences.of_both_modalities())
         f, g, aux = self.common(audio, audio_mask, video, video_mask, train=train)
@@ -88,7 +92,13 @@ class CommonInformation(nnx.Module):
     def check_training(config: ConfigDict) -> None:
         """Warns (UserWarning) if a batch has so few labelled segments that soft-HGR with labels is biased.
 
-        Does nothing if the objective `correlation` is not used or `ema` is set.
+        That is the case below 4 `model.fusion.width` segments. Their number is `data.batch_size` times
+        `model.fusion.segments` and, if `data.keep_unlabelled`, times `data.labelled_share` or, if that is 0,
+        `data.labelled_fraction`. Does nothing if the factor of the objective `correlation` is 0, or
+        `model.fusion.ema` is not 0.
+
+        Args:
+          config: complete config of an experiment.
         """
         data, fusion = config.data, config.model.fusion
         if not config.loss.objectives.get("correlation", 0.0) or fusion.ema:

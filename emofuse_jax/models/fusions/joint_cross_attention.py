@@ -39,7 +39,8 @@ class JointReweighting(nnx.Module):
     ) -> tuple[Float[Array, "b n d"], Float[Array, "b n n"]]:
         """Returns `(M', C)`: the reweighted modality, zero at masked positions, and the correlation matrix.
 
-        `features` is M, with n positions of width d; `joint` is J, with n positions of width e.
+        `features` is M, with n positions of width d; `joint` is J, with n positions of width e; `mask` is
+        True at valid positions of M. Row i of C belongs to position i of M, column j to position j of J.
         """
         correlation = joint_correlation(features, joint, self.kernel[...])
         hidden = jax.nn.relu(self.plain(features) + self.seen(reweight(correlation, features, mask)))
@@ -77,14 +78,16 @@ class JointCrossAttention(nnx.Module):
         self.head = Head(2 * joint_width, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from the joint branch and the branches of one modality.
+        """Computes the logits [b c] from the joint branch and the branches of one modality.
 
-        `aux` has the attention weights `joint_attention` [b n] over steps, `audio_attention` [b l] and
-        `video_attention` [b l] over positions, and the correlations `audio_correlation` and
-        `video_correlation` [b n n]. Dropout, with `key`, acts only if `train`.
+        The embedding has the pooled vectors of the three branches (joint, audio, video) side by side. `aux`
+        has the attention weights `joint_attention` [b n] over the n = `config.steps` parts, `audio_attention`
+        [b l] and `video_attention` [b l] over the l positions of each encoder, and the correlations
+        `audio_correlation` and `video_correlation` [b n n] of each modality with the joint features. Dropout,
+        with `key`, acts only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         audio_sequence, video_sequence = sequences.of_both_modalities()
         audio, audio_mask = resample_sequence(*audio_sequence, num_segments=self.steps)

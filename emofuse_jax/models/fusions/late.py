@@ -32,13 +32,15 @@ class Late(nnx.Module):
         self.auxiliary = config.auxiliary
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the log of the mean posterior.
+        """Computes the logits [b c]: the log of the mean posterior of both streams.
 
-        `aux` has `modality_weights` [b 2] of (audio, video), and with `auxiliary` the `level_logits` [b 2 c]
-        and `level_mask` [b 2]. Dropout, with `key`, acts only if `train`.
+        The embedding [b d_a+d_v] has both vectors side by side. `aux` has `modality_weights` [b 2] of (audio,
+        video), 1/2 each or 1 for the only modality of a clip, and 0 for an absent one; with `auxiliary` also
+        the `level_logits` [b 2 c] of the streams, and `level_mask` [b 2], True for the modalities that a clip
+        has. Dropout, with `key`, acts only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         key_a, key_v = split_dropout_key(key, 2, train=train)
         audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())

@@ -34,12 +34,12 @@ class MFB(nnx.Module):
         self.factors, self.dropout, self.scale = config.factors, config.dropout, config.scale
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from the fused vector, which is also the embedding.
+        """Computes the logits [b c] from the fused vector [b o], which is also the embedding.
 
-        `aux` has `trunks` [b 1 o], the fused vector of width o.
+        `aux` has `trunks` [b 1 o], the fused vector. Dropout, with `key`, acts only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         key_fuse, key_head = split_dropout_key(key, 2, train=train)
         u, v = self.u[...], self.v[...]

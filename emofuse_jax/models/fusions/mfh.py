@@ -41,12 +41,13 @@ class MFH(nnx.Module):
         self.blocks = config.blocks
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from the fused vectors of the l blocks, which together are the embedding.
+        """Computes the logits [b c] from the fused vectors of the l blocks, side by side.
 
-        `aux` has `trunks` [b l o], the fused vector of width o of each block.
+        These are also the embedding [b l*o]. `aux` has `trunks` [b l o], the fused vector of width o of each
+        block. Dropout, with `key`, acts only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or one of the
-        modalities is missing.
+        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
+        network has no encoder of one of the modalities.
         """
         key_fuse, key_head = split_dropout_key(key, 2, train=train)
         us, vs = ([getattr(self, f"{name}{i + 1}")[...] for i in range(self.blocks)] for name in "uv")

@@ -24,9 +24,9 @@ class VideoOnly(nnx.Module):
         self.head = Head(d_v, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits from the video vector, which is also the embedding.
+        """Computes the logits [b c] from the video vector [b d_v] of the clip, which is also the embedding.
 
-        `aux` has `modality_weights` [b 2], always (0, 1).
+        `aux` has `modality_weights` [b 2], always (0, 1). Dropout, with `key`, acts only if `train`.
 
         Raises ValueError if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
         """

@@ -31,7 +31,11 @@ class AttentionModule(Protocol):
     """Width of its pooled vectors."""
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
+        """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
+
+        `values` has l positions of width d, `masks` is True at valid ones. The width e is `width` of the
+        module. The weights are in at least float32; both are zero for a mask without a valid position.
+        """
 
 
 class AdditiveAttention(nnx.Module):
@@ -58,7 +62,13 @@ class AdditiveAttention(nnx.Module):
         self.width = vectors * width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
+        """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
+
+        `values` has l positions of width d, `masks` is True at valid ones. The width e is d for the weighted
+        mean, 2 d with the standard deviation. The weights are in at least float32; both are zero for a mask
+        without a valid position. Raises ValueError if `values` and `masks` have different numbers of
+        positions.
+        """
         scores = self.score(jnp.tanh(self.hidden(values)))[..., 0]  # b l
         return self.pool(values[:, None], scores[:, None], masks, temperature=self.temperature)
 
@@ -74,7 +84,11 @@ class SelfFrameAttention(nnx.Module):
         self.width = width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
+        """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
+
+        `values` has l positions of width d, `masks` is True at valid ones. The width e is d. The weights are
+        in at least float32; both are zero for a mask without a valid position.
+        """
         return attention.self_frame_attention(values[:, None], self.q0[...], masks)
 
 
@@ -90,7 +104,11 @@ class RelationFrameAttention(nnx.Module):
         self.width = 2 * width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
+        """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
+
+        `values` has l positions of width d, `masks` is True at valid ones. The width e is 2 d. The weights
+        are in at least float32; both are zero for a mask without a valid position.
+        """
         return attention.relation_frame_attention(values[:, None], self.q0[...], self.q1[...], masks)
 
 
@@ -106,7 +124,11 @@ class TransformerFrameAttention(nnx.Module):
         self.width = width
 
     def __call__(self, values: Float[Array, "b l d"], masks: Bool[Array, "b n l"]) -> PooledWithWeights:
-        """Returns `(vectors, weights)`: a pooled vector for each of the n masks, and its l weights."""
+        """Returns `(vectors, weights)`: pooled vectors [b n e], one for each mask, and their weights [b n l].
+
+        `values` has l positions of width d, `masks` is True at valid ones. The width e is d. The weights are
+        in at least float32; both are zero for a mask without a valid position.
+        """
         query, key = self.query(values), self.key(values)
         return attention.transformer_frame_attention(values[:, None], query[:, None], key[:, None], masks)
 
@@ -126,10 +148,14 @@ def make_attention(
 ) -> AttentionModule:
     """Builds the attention module that `config.attention` names.
 
+    The names are additive, statistics, self, relation and transformer. Called with values [b l d] and masks
+    [b n l], the module returns pooled vectors [b n e] and weights [b n l]; its attribute `width` is e.
+
     Args:
       name: modality ("audio" or "video"), for the error message.
       width: width of the positions.
-      config: config of the modality, with `attention` and the fields that this attention uses.
+      config: config of the modality, with `attention` and the fields `attention_width` (width of the hidden
+        layer) and `temperature` (factor on the scores), which only some of the modules use.
       dtype: dtype of the activations.
       rngs: random keys of the initial parameters.
 

@@ -42,11 +42,11 @@ class CommonHead(nnx.Module):
     ) -> tuple[Float[Array, "b l d"], Float[Array, "d d"] | None]:
         """Computes the features, and updates the running statistics if `train`.
 
-        `x` has l segments of width i for each clip.
+        `x` has l segments of width i for each clip; `mask` is True at valid segments.
 
         Returns:
-          `(features, covariance)`: the features in at least float32, zero at masked positions, and the
-          covariance averaged over many batches, or None if `ema` is 0.
+          `(features, covariance)`: the features of width d in at least float32, zero at masked segments, and
+          their covariance averaged over many batches, or None if `ema` is 0.
         """
         features = jnp.where(mask[..., None], at_least_float32(self.linear(x)), 0.0)
         rows, row_mask = features.reshape(-1, features.shape[-1]), mask.reshape(-1)  # b l d -> b*l d
@@ -67,7 +67,7 @@ class CommonHead(nnx.Module):
         return covariance
 
     def normalize_features(self, features: Float[Array, "b l d"]) -> Float[Array, "b l d"]:
-        """Subtracts the running mean from features and scales them to length 1."""
+        """Returns features minus their running mean, each scaled to length 1."""
         return l2_normalize(features - self.mean[...])
 
 
@@ -87,13 +87,14 @@ class CommonHeadPair(nnx.Module):
         *,
         train: bool,
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"], dict[str, Array]]:
-        """Computes the common features of both modalities.
+        """Computes the common features of both modalities, and updates their running statistics if `train`.
 
         Returns:
-          `(audio, video, aux)`: the features of both modalities for the l segments, and a dict with
-          `audio_common`, `video_common` (the features), `audio_common_mask`, `video_common_mask`,
-          `audio_covariance` and `video_covariance` (only if `ema` > 0), and `correlation` [b]: the mean
-          cosine of the two features over each clip, after their running means are subtracted.
+          `(audio, video, aux)`: the features of both modalities for the l segments, zero where their mask is
+          False, and a dict with `audio_common`, `video_common` (the features), `audio_common_mask`,
+          `video_common_mask` (the masks), `audio_covariance` and `video_covariance` [d d] (only if `ema` >
+          0), and `correlation` [b]: the mean cosine of the two features over the segments of each clip that
+          have both modalities, after their running means are subtracted.
         """
         f, c_f = self.audio(audio, audio_mask, train=train)
         g, c_g = self.video(video, video_mask, train=train)

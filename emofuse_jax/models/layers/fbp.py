@@ -44,7 +44,10 @@ GatedVectors = tuple[Float[Array, "*n d_a"], Float[Array, "*n d_v"], Float[Array
 def make_factors(
     d_a: int, d_v: int, columns: int, *, rngs: nnx.Rngs
 ) -> tuple[nnx.Param[Array], nnx.Param[Array]]:
-    """Returns new factors U [d_a columns] and V [d_v columns] with random initial values."""
+    """Returns new parameters `(U, V)` of shapes [d_a columns] and [d_v columns] with random initial values.
+
+    The values are uniform with variance 1 / d_a and 1 / d_v. Raises ZeroDivisionError if a size is 0.
+    """
     init = scaled_uniform(1.0)
     u = nnx.Param(init(rngs.params(), (d_a, columns)))
     return u, nnx.Param(init(rngs.params(), (d_v, columns)))
@@ -76,12 +79,12 @@ class FBP(nnx.Module):
         train: bool,
         key: PRNGKey | None,
     ) -> Float[Array, "*n o"]:
-        """Fuses the vectors; returns vectors of width o with norm `scale`.
+        """Fuses the vectors; returns vectors of width o = `config.width` with L2 norm `config.scale`.
 
         Dropout, with `key`, acts only if `train`.
 
-        Raises ValueError if `train` is True but `key` is None, `config.dropout_place` is unknown, or
-        `config.dropout` is not in [0, 1).
+        Raises ValueError if `train` is True but `key` is None, `config.dropout_place` is unknown,
+        `config.dropout` is not in [0, 1), or the vectors do not have the widths d_a and d_v of the module.
         """
         return self.scale * factorized_bilinear_pooling(
             audio,
@@ -115,7 +118,8 @@ class ScalarGates(nnx.Module):
     ) -> GatedVectors:
         """Returns `(audio, video, weights, gates)`: the weighted vectors, the weights, and an empty dict.
 
-        An absent modality has weight 0.
+        The weights [.. 2] of (audio, video) are in at least float32 and have the sum 1. `modality_mask` is
+        True for the modalities that a clip has; an absent one has weight 0.
         """
         s_a = self.audio_score(jnp.tanh(self.audio_hidden(audio)))
         s_v = self.video_score(jnp.tanh(self.video_hidden(video)))
@@ -138,8 +142,9 @@ class VectorGates(nnx.Module):
     ) -> GatedVectors:
         """Returns `(audio, video, weights, gates)`: vectors times their gates, the weights, and the gates.
 
-        `gates` has the keys `audio_gate` and `video_gate`. The weights are the mean gates divided by their
-        sum; an absent modality has weight 0.
+        `gates` is a dict with `audio_gate` [.. d_a] and `video_gate` [.. d_v], between 0 and 1. The weights
+        [.. 2] of (audio, video) are the mean gates divided by their sum; `modality_mask` is True for the
+        modalities that a clip has, and an absent one has weight 0.
         """
         concatenated = jnp.concatenate([audio, video], axis=-1)
         gates = {
@@ -184,7 +189,9 @@ class AdaptiveFBP(nnx.Module):
     ) -> tuple[Float[Array, "*n o"], Float[Array, "*n 2"], dict[str, Array]]:
         """Returns `(fused, weights, gates)`: vectors of width o, weights of (audio, video), and vector gates.
 
-        `gates` has the keys `audio_gate` and `video_gate`; an empty dict with scalar gates.
+        `modality_mask` is True for the modalities that a clip has; an absent one has weight 0. `gates` is a
+        dict with `audio_gate` [.. d_a] and `video_gate` [.. d_v]; it is empty with scalar gates. Dropout,
+        with `key`, acts only if `train`.
 
         Raises ValueError if `train` is True but `key` is None, `config.dropout_place` is unknown, or
         `config.dropout` is not in [0, 1).

@@ -19,7 +19,9 @@ class Head(nnx.Module):
         self.dropout_rate = dropout_rate
 
     def __call__(self, x: Float[Array, "b d"], *, train: bool, key: PRNGKey | None) -> Float[Array, "b c"]:
-        """Computes the logits; dropout, with `key`, only if `train`.
+        """Computes the logits of c classes from vectors of width d.
+
+        Dropout, with `key`, acts only if `train`.
 
         Raises ValueError if `train` is True but `key` is None, or the dropout rate is not in [0, 1).
         """

@@ -20,10 +20,10 @@ def scaled_uniform(gain: float) -> Initializer:
     """Returns an initialiser `(key, shape, dtype) -> array`, uniform with variance `gain / fan_in`.
 
     The values are between `-sqrt(3 gain / fan_in)` and `+sqrt(3 gain / fan_in)`; fan_in is the product of all
-    axes except the last. A gain of 2 is He's (He et al., 2015, arXiv 1502.01852), a gain of 1 LeCun's. The
-    random numbers are drawn as a flat array whose size is rounded up to a power of two: XLA's CPU backend
-    compiles a four-dimensional draw in a second, a flat one in a fifth of that, and many layers share one
-    size.
+    axes except the last. The initialiser raises ZeroDivisionError if an axis has length 0. A gain of 2 is
+    He's (He et al., 2015, arXiv 1502.01852), a gain of 1 LeCun's. The random numbers are drawn as a flat
+    array whose size is rounded up to a power of two: XLA's CPU backend compiles a four-dimensional draw in a
+    second, a flat one in a fifth of that, and many layers share one size.
     """
 
     def init(
@@ -43,7 +43,11 @@ def scaled_uniform(gain: float) -> Initializer:
 def linear(
     in_features: int, out_features: int, dtype: DTypeLike, *, bias: bool = True, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """Returns a linear layer with float32 parameters that computes in `dtype`."""
+    """Returns a linear layer with float32 parameters that computes in `dtype`.
+
+    The kernel starts with uniform random values of variance 1 / `in_features`, the bias with zeros; there is
+    no bias if `bias` is False. Raises ZeroDivisionError if a width is 0.
+    """
     return nnx.Linear(
         in_features,
         out_features,
@@ -61,7 +65,11 @@ def _dot_last_axis(
     dimensions: object,
     **options: Any,  # noqa: ANN401
 ) -> Float[Array, "*batch n"]:
-    """Replaces `lax.dot_general` in nnx.Linear, which always contracts the last axis of `x`."""
+    """Computes the product `x kernel` over the last axis of `x`; replaces `lax.dot_general` in nnx.Linear.
+
+    `dimensions` is ignored, because nnx.Linear always contracts the last axis of `x`. `options` are keyword
+    arguments of `lax.dot_general`.
+    """
     return matmul_last_axis(x, kernel, **options)
 
 
@@ -78,7 +86,9 @@ def conv(
 ) -> nnx.Conv:
     """Returns a 2-D convolution with a square kernel and float32 parameters that computes in `dtype`.
 
-    Its initial values have the variance for a following ReLU.
+    `kernel` is the side of the kernel, `padding` the number of zeros on each side of height and width. The
+    kernel starts with uniform random values of variance 2 / fan_in (fan_in = `kernel`^2 `in_channels`), the
+    variance for a following ReLU. Raises ZeroDivisionError if `kernel` or a number of channels is 0.
     """
     return nnx.Conv(
         in_channels,

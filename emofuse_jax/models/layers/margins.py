@@ -67,15 +67,24 @@ class ClassRelations(nnx.Module):
             self.margins = Margins(config.margins, np.zeros(classes, int) if polarity is None else polarity)
 
     def __call__(self) -> dict[str, Array]:
-        """Returns a dict with `margins` [c c] and `polarity` [c]; each is missing if it is not configured."""
+        """Returns a dict with `margins` [c c], one for each pair of classes, and `polarity` [c].
+
+        `margins` is missing if `config.margins.kind` is "none"; `polarity`, integers that are -1, 0 or 1 as
+        in `config.polarity`, is missing if that is empty.
+        """
         aux = {"margins": self.margins()} if hasattr(self, "margins") else {}
         return aux if self.polarity is None else aux | {"polarity": jnp.array(self.polarity)}
 
 
 def _read_polarity(values: tuple[int, ...], classes: int) -> Int[np.ndarray, " c"] | None:
-    """Returns the polarities as an array, or None if there are none; ValueError if their number is wrong."""
+    """Returns the polarities as an int64 array, or None if `values` is empty.
+
+    Raises ValueError if there is not one for each of the `classes`.
+    """
     if not len(values):
         return None
     if len(values) != classes:
-        raise ValueError(f"model.polarity: {len(values)} numbers, expected one for each of {classes} classes")
+        raise ValueError(
+            f"model.polarity: {len(values)} numbers, expected one for each of {classes} classes: -1, 0 or 1"
+        )
     return np.asarray(values, np.int64)

@@ -24,9 +24,10 @@ class MissingModalityVectors(nnx.Module):
         self.video = nnx.Param(jnp.ones(d_v))
 
     def __call__(self, pooled: PooledVectors) -> tuple[Float[Array, "b d_a"], Float[Array, "b d_v"]]:
-        """Returns `(audio, video)`: vectors of the entire clip, replaced for clips without the modality.
+        """Returns `(audio, video)`: vectors of the entire clip, learned ones for clips without the modality.
 
-        Raises ValueError if `pooled` lacks the vectors of a modality because it has no encoder.
+        Raises ValueError if `pooled` lacks the vectors of a modality because the network has no encoder for
+        it.
         """
         audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())
         return (

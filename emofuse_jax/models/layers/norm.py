@@ -24,7 +24,7 @@ def masked_batch_norm(
       train: whether to use the statistics of this batch, and update the running ones.
 
     Returns:
-      Normalised values, in the dtype of the norm or, if it has none, of `x`.
+      Normalised values at all positions, in the dtype of the norm or, if it has none, of `x`.
     """
     if not train:
         return norm(x, use_running_average=True)

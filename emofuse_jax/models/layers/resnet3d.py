@@ -65,7 +65,11 @@ class ConvNorm3D(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
-        """Applies the convolution and the norm, without activation."""
+        """Applies the convolution and the norm, without activation, to n snippets [n t h w c].
+
+        Returns maps [n u y x d]: u time steps, y x x pixels and d channels. If `train`, the norm uses the
+        statistics of the snippets whose mask is True, and updates its running statistics.
+        """
         y = conv3d(x, self.kernel[...].astype(self.dtype), stride=self.stride)
         return masked_batch_norm(self.norm, y, mask, train=train)
 
@@ -99,7 +103,11 @@ class Block3D(nnx.Module):
             self.shortcut = ConvNorm3D(in_channels, self.width, 1, stride, config, dtype, rngs=rngs)
 
     def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
-        """Applies the block; returns maps of y x x positions with d channels for u time steps."""
+        """Applies the block to n snippets [n t h w c].
+
+        Returns maps [n u y x d]: u time steps, y x x pixels and d channels. If `train`, the norms use the
+        statistics of the snippets whose mask is True, and update their running statistics.
+        """
         y = x
         for name in self.conv_names:
             y = getattr(self, name)(y, mask, train=train)
@@ -129,9 +137,10 @@ class R3D(nnx.Module):
     def __call__(
         self, snippets: Float[Array, "n t h w 3"], mask: Bool[Array, " n"], *, train: bool
     ) -> FeatureMaps:
-        """Computes the maps [n u y x d] of each snippet: u time steps, y x x positions, d channels.
+        """Computes the maps [n u y x d] of n snippets: u time steps, y x x pixels, d channels.
 
-        Batch statistics only use snippets whose mask is True.
+        If `train`, batch norms use the statistics of the snippets whose mask is True, and update their
+        running statistics.
         """
         mask = mask[:, None, None, None, None]
         x = jax.nn.relu(self.stem(snippets, mask, train=train))
@@ -143,7 +152,11 @@ class R3D(nnx.Module):
 
 
 def output_size(config: ConfigDict, steps: int, height: int, width: int) -> tuple[int, int, int]:
-    """Returns (steps, height, width) of R3D's feature maps for snippets of `steps` frames."""
+    """Returns `(steps, height, width)` of R3D's feature maps for snippets of `steps` frames.
+
+    The frames have `height` x `width` pixels. Each size is divided by the stride of the stem and by 2 for
+    each stage after the first and for the pooling of the stem, and rounded up.
+    """
     halvings = (len(config.blocks) - 1) + bool(config.stem_pool)
     sizes = zip((steps, height, width), config.stem_stride, strict=True)
     return tuple(math.ceil(size / (stride * 2**halvings)) for size, stride in sizes)

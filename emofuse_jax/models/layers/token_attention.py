@@ -28,7 +28,8 @@ class TokenAttention(nnx.Module):
     ) -> tuple[Float[Array, "*n l d"], Float[Array, "*n l l"]]:
         """Returns `(tokens, weights)`: the l tokens after attention, and the mean weights [l l] of all heads.
 
-        Row i of the weights has the weights of all tokens for token i, with sum 1.
+        `mask` is True at valid tokens. Row i of the weights has the weights of all tokens for token i: 0 for
+        masked ones, with sum 1, or all 0 if no token is valid.
         """
         projected = self.query(x), self.key(x), self.value(x)
         attended, weights = multi_head_attention(*projected, mask, heads=self.heads)

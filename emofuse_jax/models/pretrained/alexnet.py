@@ -16,15 +16,19 @@ FEATURE_INDICES = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
 
 
 def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
-    """Converts public weights; returns arrays by emofuse parameter name, without the prefix `audio/`.
+    """Converts torchvision's AlexNet; returns float32 arrays by the names of emofuse.
 
     Args:
-      tensors: public weights by their name.
-      shapes: shapes of the parameters and statistics of this encoder by name.
+      tensors: public weights by their name, such as `features.0.weight`.
+      shapes: shapes of the parameters and statistics of this encoder by their name in emofuse, without the
+        prefix `audio/`, such as `fcn/conv1/kernel`.
+
+    Returns:
+      A dict with names of `shapes`; parameters that the public network does not have are left out.
 
     Raises:
-      ValueError: if a tensor is missing or has the wrong shape; the message names the tensor.
-      KeyError: if `shapes` lacks a parameter of the network.
+      ValueError: if a tensor is missing or has the wrong shape, or `shapes` lacks a parameter of the public
+        network; the message names the tensor.
     """
     return convert_tensors(
         tensors,

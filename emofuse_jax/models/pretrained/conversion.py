@@ -14,7 +14,7 @@ ConversionRule = tuple[str, str, Callable[[np.ndarray], np.ndarray]]
 
 
 def flatten_by_path(tree: PyTree) -> dict[str, Any]:
-    """Returns the leaves of nested dicts by path (`audio/kernel`), in the order of `jax.tree.leaves`."""
+    """Returns a dict of the leaves of nested dicts by path (`audio/kernel`), ordered by the keys of each."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
@@ -27,22 +27,33 @@ def convert_tensors(
     Args:
       tensors: public tensors by their name.
       shapes: expected shapes by our name.
-      rules: one rule for each array.
+      rules: one rule for each array: our name, the public name, and a function that changes the layout of the
+        public tensor to ours.
 
     Raises:
-      ValueError: if a tensor is missing, or does not have the shape of our parameter after its layout is
-        changed; the message names the tensor.
-      KeyError: if `shapes` has no entry for our name of a rule.
+      ValueError: if a tensor is missing, `shapes` has no entry for our name of a rule, or a tensor does not
+        have the shape of our parameter after its layout is changed; the message names the tensor.
     """
     arrays = {}
     for our_name, public_name, change_layout in rules:
         if public_name not in tensors:
-            raise ValueError(f"no tensor {public_name!r}, needed for parameter {our_name}")
-        array = np.ascontiguousarray(change_layout(np.asarray(tensors[public_name], np.float32)))
-        if array.shape != tuple(shapes[our_name]):
+            raise ValueError(
+                f"no tensor {public_name!r}, needed for parameter {our_name}; use weights of the public"
+                " network of this encoder"
+            )
+        if our_name not in shapes:
+            raise ValueError(
+                f"tensor {public_name!r}: the network has no parameter {our_name} for it; set the layers of"
+                " the encoder in the config to those of the public network"
+            )
+        array, expected_shape = np.asarray(tensors[public_name], np.float32), tuple(shapes[our_name])
+        if array.ndim == len(expected_shape):
+            array = np.ascontiguousarray(change_layout(array))
+        if array.shape != expected_shape:
             raise ValueError(
                 f"tensor {public_name!r} has shape {array.shape} in our layout, expected"
-                f" {tuple(shapes[our_name])} for parameter {our_name}"
+                f" {expected_shape} for parameter {our_name}; set the sizes of the encoder in the config to"
+                " those of the public network"
             )
         arrays[our_name] = array
     return arrays
@@ -58,7 +69,9 @@ def conv_norm_rules(
 ) -> list[ConversionRule]:
     """Returns the rules (our name, public name, layout function) of a convolution and of its batch norm.
 
-    The kernel has our name `<our_prefix>/<kernel>`; the arrays of the norm have names in `<our_prefix>/norm`.
+    The first rule is for the kernel: `<our_prefix>/<kernel>` from `<conv_name>.weight`. Four rules of the
+    norm follow: `<our_prefix>/norm/` with `scale`, `bias`, `mean` and `var` from `<norm_name>.` with
+    `weight`, `bias`, `running_mean` and `running_var`.
     """
     return [
         (f"{our_prefix}/{kernel}", f"{conv_name}.weight", transpose_kernel),
@@ -82,7 +95,7 @@ def fold_pixel_normalization(
       std: standard deviation of each colour channel.
 
     Returns:
-      A copy of `arrays` with both arrays replaced.
+      A copy of `arrays` with both arrays replaced, in float32.
 
     Raises:
       KeyError: if `arrays` has no array of one of the two names.
@@ -107,7 +120,8 @@ def keep_layout(array: np.ndarray) -> np.ndarray:
 def batch_norm_rules(our_prefix: str, public_prefix: str) -> list[ConversionRule]:
     """Returns the rules (our name, public name, layout function) of a batch norm.
 
-    These are rules for scale, bias, running mean and running variance.
+    There are four: `<our_prefix>/` with `scale`, `bias`, `mean` and `var`, from `<public_prefix>.` with
+    `weight`, `bias`, `running_mean` and `running_var`; their layout does not change.
     """
     names = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
     return [

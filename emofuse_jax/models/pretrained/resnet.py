@@ -19,15 +19,19 @@ _conv_norm_rules = functools.partial(conv_norm_rules, kernel="conv/kernel")
 
 
 def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
-    """Converts public weights; returns arrays by emofuse parameter name, without the prefix `video/`.
+    """Converts torchvision's ResNet-18; returns float32 arrays by the names of emofuse.
 
     Args:
-      tensors: public weights by their name.
-      shapes: shapes of the parameters and statistics of this encoder by name.
+      tensors: public weights by their name, such as `conv1.weight`.
+      shapes: shapes of the parameters and statistics of this encoder by their name in emofuse, without the
+        prefix `video/`, such as `resnet/stem/conv/kernel`.
+
+    Returns:
+      A dict with names of `shapes`; parameters that the public network does not have are left out.
 
     Raises:
-      ValueError: if a tensor is missing or has the wrong shape; the message names the tensor.
-      KeyError: if `shapes` lacks a parameter of the network.
+      ValueError: if a tensor is missing or has the wrong shape, or `shapes` lacks a parameter of the public
+        network; the message names the tensor.
     """
     blocks = sorted({name.split("/")[1] for name in shapes if name.startswith("resnet/stage")})
     rules = _conv_norm_rules("resnet/stem", "conv1", "bn1")

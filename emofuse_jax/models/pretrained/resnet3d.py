@@ -23,15 +23,19 @@ RESNETS_3D_PIXEL_STATS = ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737))
 
 
 def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
-    """Converts public weights; returns arrays by emofuse parameter name, without the prefix `video/`.
+    """Converts a public 3-D ResNet; returns float32 arrays by the names of emofuse.
 
     Args:
-      tensors: public weights by their name.
-      shapes: shapes of the parameters and statistics of this encoder by name.
+      tensors: public weights by their name, such as `stem.0.weight`.
+      shapes: shapes of the parameters and statistics of this encoder by their name in emofuse, without the
+        prefix `video/`, such as `r3d/stem/kernel`.
+
+    Returns:
+      A dict with names of `shapes`; parameters that the public network does not have are left out.
 
     Raises:
-      ValueError: if a tensor is missing or has the wrong shape; the message names the tensor.
-      KeyError: if `shapes` lacks a parameter of the network.
+      ValueError: if a tensor is missing or has the wrong shape, or `shapes` lacks a parameter of the public
+        network; the message names the tensor.
     """
     is_torchvision = "stem.0.weight" in tensors
     rules = conv_norm_rules("r3d/stem", *(("stem.0", "stem.1") if is_torchvision else ("conv1", "bn1")))

@@ -14,11 +14,16 @@ from emofuse_jax.reporting.figures.style import Theme
 def attention_overlay(relative: np.ndarray, theme: Theme) -> Float[np.ndarray, "f t 4"]:
     """Returns an RGBA image (values from 0 to 1) that colours the positions with more than uniform attention.
 
-    Args:
-      relative: relative attention, [t f] or [t].
-      theme: colours of the picture.
+    The opacity grows with the attention, up to 0.62; positions with uniform attention or less are
+    transparent.
 
-    The opacity grows with the attention; positions with uniform attention or less are transparent.
+    Args:
+      relative: attention divided by uniform attention, over t audio steps and f bands of frequency, [t f], or
+        [t], which gives f = 1; not empty.
+      theme: colours of the picture; the image has the colour of audio.
+
+    Raises:
+      ModuleNotFoundError: if Matplotlib is not installed.
     """
     from matplotlib.colors import to_rgb
 
@@ -31,7 +36,14 @@ def attention_overlay(relative: np.ndarray, theme: Theme) -> Float[np.ndarray, "
 
 
 def draw_attention_strip(axes: Axes, theme: Theme, relative: np.ndarray, seconds: float) -> None:
-    """Draws relative attention (1: uniform) over time, [t] or the mean of [t f], as a filled curve."""
+    """Draws attention over the audio as a filled curve over time, with a line at uniform attention.
+
+    Args:
+      axes: axes to draw into; the x axis becomes 0 to `seconds`.
+      theme: colours of the picture.
+      relative: attention divided by uniform attention, [t] or [t f], which is averaged over f; not empty.
+      seconds: duration of the audio.
+    """
     time_attention = relative if relative.ndim == 1 else relative.mean(axis=1)
     edges = np.linspace(0, seconds, len(time_attention) + 1)
     axes.stairs(time_attention, edges, fill=True, color=theme.audio)
@@ -42,7 +54,11 @@ def draw_attention_strip(axes: Axes, theme: Theme, relative: np.ndarray, seconds
 
 
 def draw_uniform_level(axes: Axes, theme: Theme, max_value: float) -> None:
-    """Draws the line of uniform attention at 1 and labels the y axis in multiples of it."""
+    """Draws a line at 1, uniform attention, and sets the y axis to multiples of uniform attention.
+
+    The axis goes from 0 to 1.1 times `max_value`, the largest value that is drawn, or to 2 if that is larger.
+    The ticks are 1 and, from 1.8 on, the largest value.
+    """
     axes.axhline(1, color=theme.foreground, lw=0.9, ls=(0, (3, 2)))
     y_max = max(2.0, 1.1 * max_value)
     axes.set_ylim(0, y_max)
@@ -53,7 +69,7 @@ def draw_uniform_level(axes: Axes, theme: Theme, max_value: float) -> None:
 
 
 def draw_left_label(axes: Axes, theme: Theme, label: str) -> None:
-    """Writes a label to the left of the axes, at the same place in every picture."""
+    """Writes a label to the left of the axes, at the same distance of 0.38 inches in every picture."""
     axes.annotate(
         label,
         xy=(0, 0.45),

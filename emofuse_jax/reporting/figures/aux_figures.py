@@ -28,7 +28,11 @@ MAX_ANNOTATED_SIDE = 8
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One panel: what it shows, and its position in inches from the upper left corner of the picture."""
+    """One panel of a picture: an output of the model for a clip, how to draw it, and its position in inches.
+
+    `display` is the kind of drawing, the title and the labels; `value` has the numbers. `left` and `top` are
+    the distances of its upper left corner from that of the picture; `size` is its width and height.
+    """
 
     display: DisplaySpec
     value: np.ndarray
@@ -39,7 +43,10 @@ class Panel:
 
 
 def _panel_axes(figure: Figure, panel: Panel, *, left: float, bottom: float, right: float = 0.05) -> Axes:
-    """Adds axes inside a panel and returns them; margins are in inches."""
+    """Adds axes inside a panel and returns them.
+
+    `left`, `bottom` and `right` are margins in inches; above the axes, TITLE_INCHES remain for the title.
+    """
     w, h = figure.get_size_inches()
     width, height = panel.size[0] - left - right, panel.size[1] - TITLE_INCHES - bottom
     bottom_inches = h - panel.top - TITLE_INCHES - height
@@ -47,7 +54,10 @@ def _panel_axes(figure: Figure, panel: Panel, *, left: float, bottom: float, rig
 
 
 def _draw_modality_weights(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws the weights of audio and video as bars: [n 2], first the complete clip, then its parts."""
+    """Draws the weights of audio and video, `panel.value` [n 2], as bars: the complete clip, then its parts.
+
+    Each row is divided by its sum; a row whose sum is 0 gets the text "no audio or video".
+    """
     axes = _panel_axes(figure, panel, left=0.95, bottom=0.12)
     names = ["complete clip", *(f"part {i}" for i in range(1, len(panel.value)))]
     text_kwargs: dict[str, Any] = {"va": "center", "size": 8}
@@ -72,7 +82,11 @@ def _draw_modality_weights(figure: Figure, theme: style.Theme, panel: Panel) -> 
 
 
 def _draw_attention_curve(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws attention over l positions: [l], for n tokens [n l], or [n l f], averaged over frequency."""
+    """Draws `panel.value`, attention over l positions divided by uniform attention, as a curve.
+
+    The value is [l], or [n l] for n tokens, or [n l f], which is averaged over frequency. The filled curve is
+    the mean over the tokens; thin lines show each of them. Without any attention, only a text says so.
+    """
     axes = _panel_axes(figure, panel, left=0.5, bottom=0.42)
     x_label, seconds = panel.display.column_label, float(panel.example.get("seconds") or 0)
     curves = attention_curves(panel.value, x_label in ("seconds", "step"))
@@ -96,14 +110,15 @@ def _draw_attention_curve(figure: Figure, theme: style.Theme, panel: Panel) -> N
 
 
 def attention_curves(value: Float[np.ndarray, "..."], is_padded: bool) -> Float[np.ndarray, "n l"] | None:
-    """Computes attention relative to uniform attention, one row per token.
+    """Computes attention divided by uniform attention, one row per token.
 
     Args:
       value: attention over l positions, [l] or, for n tokens, [n l]; or [n l f], which is averaged over f.
       is_padded: cut off the positions at the end to which no token attends (padding).
 
     Returns:
-      The rows, each with mean 1; rows without any attention are left out. None if no row remains.
+      The rows as float64 [n l], each with mean 1; rows without any attention are left out, and `l` is smaller
+      if padding was cut off. None if no row remains.
     """
     value = value.mean(-1) if value.ndim == 3 else value
     rows = np.atleast_2d(value)
@@ -114,7 +129,11 @@ def attention_curves(value: Float[np.ndarray, "..."], is_padded: bool) -> Float[
 
 
 def _draw_pair_weights(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws a matrix of weights [n m] in which each row sums to 1."""
+    """Draws `panel.value`, a matrix of weights [n m] in which each row sums to 1, as coloured cells.
+
+    With at most 8 rows and columns, the cells have the weights in per cent. If all weights are 0, only a text
+    says so.
+    """
     if not panel.value.any():
         _draw_empty_note(_panel_axes(figure, panel, left=0.62, bottom=0.55), theme)
         return
@@ -124,7 +143,10 @@ def _draw_pair_weights(figure: Figure, theme: style.Theme, panel: Panel) -> None
 
 
 def _draw_correlations(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws a matrix of numbers from -1 to 1."""
+    """Draws `panel.value`, a matrix [n m] of numbers from -1 to 1, as coloured cells.
+
+    With at most 8 rows and columns, the cells have the numbers with one decimal.
+    """
     _draw_matrix(
         figure,
         theme,
@@ -158,7 +180,11 @@ def _draw_matrix(
 
 
 def _draw_face_attention(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws the face of each of the n parts of the clip, brighter at places with more attention [n y x]."""
+    """Draws a face of each part of the clip, brighter at places with more attention.
+
+    `panel.value` is the attention over the face crop, [y x] or, for n parts, [n y x]. Of more than 8 parts,
+    8 evenly spaced ones are drawn. A part without a face or without attention is a crossed box.
+    """
     maps = panel.value if panel.value.ndim == 3 else panel.value[None]
     part_indices = np.linspace(0, len(maps) - 1, min(len(maps), MAX_FACES)).round().astype(int).tolist()
     face_inches = panel.size[1] - TITLE_INCHES - 0.2
@@ -184,12 +210,18 @@ def highlight_face(
     """Returns the middle face of a part of the clip, darkened at positions with little attention.
 
     Args:
-      example: data of the clip with `faces` and `face_mask`.
-      maps: attention over the face crop for each of the n parts.
+      example: data of the clip with `faces` (uint8 [s h w 3] or None) and `face_mask` (bool [s]).
+      maps: attention over the face crop, at positions y, x, for each of the n equal parts of the s frames.
       part: number of the part, from 0.
 
     Returns:
-      An RGB image with values from 0 to 1, or None if the part has no face or no attention.
+      An RGB image [h w 3] with values from 0 to 1: the middle one of the frames of the part that have a face,
+      times 1 at the position with the most attention, down to 0.25 at positions without attention. None if
+      the part has no face or no attention.
+
+    Raises:
+      KeyError: if `example` has no `faces` or `face_mask`.
+      IndexError: if there are fewer than `part + 1` maps.
     """
     part_count, mask, faces = len(maps), np.asarray(example["face_mask"], bool), example["faces"]
     frame_indices = np.flatnonzero(mask & (np.arange(len(mask)) * part_count // len(mask) == part))
@@ -214,7 +246,11 @@ def _resize_bilinear(values: Float[np.ndarray, "y x"], shape: tuple[int, int]) -
 
 
 def _draw_sorted_attention(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws attention over channels [.. d], averaged over the parts and sorted in descending order."""
+    """Draws attention over d channels, divided by uniform attention and sorted in descending order.
+
+    `panel.value` is [.. d]; it is averaged over all axes but the last. Without any attention, only a text
+    says so.
+    """
     axes = _panel_axes(figure, panel, left=0.5, bottom=0.42)
     relative = attention_weights.relative_attention(panel.value.reshape(-1, panel.value.shape[-1]).mean(0))
     if relative is None:
@@ -234,7 +270,7 @@ def _draw_sorted_attention(figure: Figure, theme: style.Theme, panel: Panel) -> 
 
 
 def _draw_cosine(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws a number from -1 to 1 as a point on a line."""
+    """Draws the mean of `panel.value`, a number from -1 to 1, as a point on a line from -1 to 1."""
     axes = _panel_axes(figure, panel, left=0.6, bottom=0.3, right=0.6)
     value = float(panel.value.mean())
     axes.axhline(0, color=theme.grid, lw=5, solid_capstyle="round")

@@ -10,14 +10,21 @@ from emofuse_jax.reporting.figures.style import Theme
 
 
 def sequential_colormap(theme: Theme, colour: str) -> Colormap:
-    """Returns a Matplotlib colormap from a pale shade of the page's background to `colour`."""
+    """Returns a Matplotlib colormap from a pale shade of the page's background to `colour`.
+
+    `colour` is a colour such as `#0072b2`. Raises ValueError if it is not, and ModuleNotFoundError if
+    Matplotlib is not installed.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("sequential", [_pale_background(theme), colour])
 
 
 def diverging_colormap(theme: Theme) -> Colormap:
-    """Returns a Matplotlib colormap from the colour of audio over a pale background to that of `both`."""
+    """Returns a Matplotlib colormap from `theme.audio` over a pale background to `theme.both`.
+
+    Raises ModuleNotFoundError if Matplotlib is not installed.
+    """
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("diverging", [theme.audio, _pale_background(theme), theme.both])
@@ -54,7 +61,11 @@ def write_cells(
 
 
 def contrasting_colour(colour: tuple[float, ...] | np.ndarray) -> str:
-    """Returns the text colour for a background: white if its WCAG 2 contrast is at least 3.5, else black."""
+    """Returns the text colour for a background, `#ffffff` or `#000000`.
+
+    It is white if the WCAG 2 contrast of white text is at least 3.5, else black. `colour` is the background
+    as red, green and blue from 0 to 1; further numbers, such as alpha, are ignored.
+    """
     linear = np.where(np.array(colour[:3]) <= 0.04045, np.array(colour[:3]) / 12.92, 0)
     linear = np.where(linear > 0, linear, ((np.array(colour[:3]) + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ [0.2126, 0.7152, 0.0722])

@@ -21,12 +21,18 @@ ROW_LABEL_FUNCTIONS: dict[str, Callable[[Sequence[str]], list[str]]] = {
 def model_pictures(
     aux: Mapping[str, np.ndarray], classes: Sequence[str], marks: Sequence[str] = ()
 ) -> list[tuple[str, style.Picture]]:
-    """Draws each matrix over classes in `aux`; returns pairs of title and picture, or an empty list.
+    """Draws each matrix over classes in `aux`: the margins and the weights of each modality by class.
 
     Args:
-      aux: intermediate outputs of the model by name.
-      classes: names of the classes.
+      aux: intermediate outputs of the model by name; `margins` [c c] and `class_weights` [2 c] are drawn.
+        With an additional first axis, the matrix of the first clip is drawn.
+      classes: names of the c classes.
       marks: warnings that are written into the pictures.
+
+    Returns:
+      Pairs of title and picture, or an empty list. A picture has the name `model_<output>`, PNG bytes in the
+      light and the dark theme (`light`, `dark`), the alternative text `alt`, and `width` and `height` in CSS
+      pixels.
 
     Raises:
       ValueError: if the shape of a matrix does not fit the number of classes, or Matplotlib is not installed.
@@ -39,7 +45,10 @@ def model_pictures(
 
 
 def first_matrix(value: np.ndarray) -> Float[np.ndarray, "m c"]:
-    """Returns `value` as a float64 matrix of m rows and c classes; of [b m c], that of the first clip."""
+    """Returns a float64 copy of a matrix [m c] of m rows and c classes; of [b m c], only the first matrix.
+
+    Raises IndexError if `value` is [b m c] with b = 0.
+    """
     value = np.array(value, np.float64)
     return value[0] if value.ndim == 3 else value
 
@@ -50,7 +59,10 @@ def _matrix_picture(
     display = DISPLAY_SPECS[name]
     rows = ROW_LABEL_FUNCTIONS[display.kind](classes)[: len(matrix)]
     if (len(rows), len(classes)) != matrix.shape:
-        raise ValueError(f"report: {name} is {list(matrix.shape)}, expected {[len(rows), len(classes)]}")
+        raise ValueError(
+            f"report: model output {name} has shape {list(matrix.shape)},"
+            f" expected [rows, classes] = {[len(rows), len(classes)]}"
+        )
     if display.kind == "classes":
         np.fill_diagonal(matrix, np.nan)  # no margin between a class and itself
     size = (1.7 + max(3.0, 0.62 * len(classes)), 1.45 + max(1.0, 0.5 * len(rows)))

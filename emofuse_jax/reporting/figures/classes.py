@@ -13,7 +13,7 @@ from emofuse_jax.reporting.figures.matplotlib_types import Axes, Colormap, Figur
 def confusion_picture(
     confusion: Num[np.ndarray, "c c"], classes: Sequence[str], marks: Sequence[str] = ()
 ) -> style.Picture:
-    """Draws a confusion matrix with the counts and the rate within each row.
+    """Draws a confusion matrix with the counts and the rate within each row in per cent.
 
     Args:
       confusion: counts; rows are true classes, columns predictions.
@@ -21,10 +21,12 @@ def confusion_picture(
       marks: warnings that are written into the picture.
 
     Returns:
-      The picture `confusion`; the rates of a class without clips are dashes.
+      The picture `confusion`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative
+      text `alt`, and `width` and `height` in CSS pixels. The rates of a class without clips are dashes.
 
     Raises:
-      ValueError: if the matrix does not have one row for each class, or Matplotlib is not installed.
+      ValueError: if the matrix does not have one row for each class, there are no classes, or Matplotlib is
+        not installed.
     """
     rates = row_rates(confusion)
     side_inches = 1.5 + max(3.0, 0.62 * len(classes))
@@ -51,19 +53,21 @@ def recall_picture(
     classes: Sequence[str],
     marks: Sequence[str] = (),
 ) -> style.Picture:
-    """Draws the recall of each class, with a bar for each modality.
+    """Draws the recall of each class in per cent, with a bar for each modality and a line at chance.
 
     Args:
-      recalls: maps `both`, `audio` or `video` to the recall of each class as a fraction.
+      recalls: maps `both`, `audio` or `video` to the recall of each class as a fraction; None and NaN are
+        shown as a dash.
       classes: names of the classes.
       marks: warnings that are written into the picture.
 
     Returns:
-      The picture `recall`.
+      The picture `recall`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative text
+      `alt`, and `width` and `height` in CSS pixels.
 
     Raises:
       KeyError: if a key of `recalls` is not a modality.
-      ZeroDivisionError: if `recalls` is empty.
+      ZeroDivisionError: if `recalls` or `classes` is empty.
       ValueError: if a modality does not have one recall for each class, or Matplotlib is not installed.
     """
     bar_height = 0.8 / len(recalls)
@@ -117,7 +121,7 @@ def recall_picture(
 
 
 def row_rates(confusion: Num[np.ndarray, "c c"]) -> Num[np.ndarray, "c c"]:
-    """Divides each row by its sum and returns the result; the row of a class without clips is NaN."""
+    """Returns each row divided by its sum, as float64 [c c]; the row of a class without clips is NaN."""
     total = confusion.sum(axis=1, keepdims=True)
     return np.divide(confusion, total, out=np.full(confusion.shape, np.nan), where=total > 0)
 

@@ -22,15 +22,24 @@ MEL_TICKS_HZ = (250, 500, 1000, 2000, 4000, 7000)
 
 
 def example_picture(index: int, example: GalleryClip, marks: Sequence[str] = ()) -> style.Picture:
-    """Draws one clip and returns the picture, named `example_<index>`.
+    """Draws one clip: its spectrogram, faces, attention and predicted probabilities.
 
     Args:
       index: number in the name of the picture.
-      example: data of the clip (see `emofuse_jax.reporting.run_report.write_report`).
+      example: data of the clip: `clip_id`, `label`, `prediction` and `probabilities`; with a `spectrogram`
+        also `seconds` and `max_hz`, with `faces` also `face_mask`. The attention, the weights of the
+        modalities and `face_time` are optional. Of more than 16 faces, 16 evenly spaced ones are drawn.
       marks: warnings that are written into the picture.
 
+    Returns:
+      The picture `example_<index>`: PNG bytes in the light and the dark theme (`light`, `dark`), the
+      alternative text `alt`, and `width` and `height` in CSS pixels.
+
     Raises:
-      ValueError: if Matplotlib is not installed.
+      KeyError: if a field of `example` is missing that is not optional.
+      ValueError: if the number of faces is not a multiple of the length of `video_attention`, or Matplotlib
+        is not installed.
+      IndexError: if `face_mask` or `face_time` has fewer entries than `faces`.
     """
     faces = example.get("faces")
     frame_indices = select_frames(0 if faces is None else len(faces))
@@ -58,7 +67,11 @@ def example_picture(index: int, example: GalleryClip, marks: Sequence[str] = ())
 
 
 def format_heading(example: GalleryClip) -> str:
-    """Returns one line of text with the clip, its true class, and the prediction (right or wrong)."""
+    """Returns one line of text with the clip, its true class, and the prediction (right or wrong).
+
+    Long names are shortened: the clip_id to 44 characters, the classes to 20. Raises KeyError if `example`
+    has no `clip_id`, `label` or `prediction`.
+    """
     is_correct = example["label"] == example["prediction"]
     verdict = "right" if is_correct else "wrong"
     return (
@@ -68,12 +81,16 @@ def format_heading(example: GalleryClip) -> str:
 
 
 def select_frames(count: int) -> Int[np.ndarray, " n"]:
-    """Returns the indices of the frames to draw: all, or MAX_FACES evenly spaced ones if there are more."""
+    """Returns the indices of the frames to draw, from 0 to `count - 1`.
+
+    These are all frames or, if there are more than MAX_FACES (16), that number of evenly spaced ones. The
+    array is empty if `count` is 0.
+    """
     return np.linspace(0, count - 1, min(count, MAX_FACES)).round().astype(int)
 
 
 def modality_weights(example: GalleryClip) -> tuple[float, float] | None:
-    """Returns `(audio, video)`, the weights of both modalities, or None if one of them is not known."""
+    """Returns `(audio, video)`, the weights of both modalities from 0 to 1, or None if one is None or NaN."""
     audio, video = example.get("voice_weight"), example.get("face_weight")
     return (audio, video) if text.is_finite(audio) and text.is_finite(video) else None
 
@@ -94,7 +111,12 @@ def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: 
 
 
 def _draw_audio(figure: Figure, theme: style.Theme, example: GalleryClip, height: float) -> None:
-    """Draws the spectrogram with attention as a colour on top and as a curve over time above it."""
+    """Draws the spectrogram with attention as a colour on top and as a curve over time above it.
+
+    Without a spectrogram, a text such as "no audio" is drawn instead. `height` is that of the picture in
+    inches. Raises KeyError if a clip with a spectrogram has no `seconds`, or no `max_hz` although `bin_hz` is
+    None.
+    """
     axes = _add_axes(figure, LEFT_INCHES, height - 3.2, SPECTROGRAM_INCHES, 2.0)
     spectrogram = example.get("spectrogram")
     if spectrogram is None or np.size(spectrogram) == 0:
@@ -126,7 +148,11 @@ def _draw_audio(figure: Figure, theme: style.Theme, example: GalleryClip, height
 
 
 def _draw_prediction(figure: Figure, theme: style.Theme, example: GalleryClip, height: float) -> None:
-    """Draws the probabilities as bars (true class in bold) and below them the weights of the modalities."""
+    """Draws the probabilities as bars (true class in bold) and below them the weights of the modalities.
+
+    `height` is that of the picture in inches. Raises KeyError if `example` has no `probabilities`,
+    `prediction` or `label`.
+    """
     classes = list(example["probabilities"])
     values = [example["probabilities"][name] for name in classes]
     weights = modality_weights(example)
@@ -190,7 +216,23 @@ def _draw_faces(
     face_inches: float,
     bar_inches: float,
 ) -> None:
-    """Draws the faces (a cross if none was found); attention is shown as a bar and as opacity."""
+    """Draws the faces in a row, a crossed box for a frame without a face; attention is a bar and the opacity.
+
+    Without frames to draw, a text such as "no faces" is drawn instead.
+
+    Args:
+      figure: the picture.
+      theme: colours of the picture.
+      example: data of the clip: `faces`, `face_mask` and, optionally, `video_attention` and `face_time`.
+      frame_indices: indices of the frames to draw.
+      face_inches: width and height of a face in inches.
+      bar_inches: height of the bars of attention in inches; 0 without attention.
+
+    Raises:
+      KeyError: if `face_mask` is missing.
+      ValueError: if the number of faces is not a multiple of the length of `video_attention`.
+      IndexError: if `face_mask` or `face_time` has fewer entries than `faces`.
+    """
     if not len(frame_indices):
         message = example.get("no_faces", "no faces")
         figure.text(LEFT_INCHES / WIDTH_INCHES, 0.3 / figure.get_size_inches()[1], message, color=theme.muted)

@@ -25,18 +25,38 @@ EpochRange = tuple[int, float, float, float]
 
 
 def loss_picture(history: Sequence[EpochRow], marks: Sequence[str] = ()) -> style.Picture | None:
-    """Draws the loss of each epoch; returns the picture `learning_loss`, or None if there are no losses.
+    """Draws the training and validation loss of each epoch, and a line at the best epoch.
 
-    Raises ValueError if Matplotlib is not installed.
+    The best epoch has the highest validation UA or, if no row has a UA, the lowest validation loss.
+
+    Args:
+      history: one row per epoch: `epoch`, and `train_loss`, `validation_loss` and `validation_ua` if known.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `learning_loss`: PNG bytes in the light and the dark theme (`light`, `dark`), the
+      alternative text `alt`, and `width` and `height` in CSS pixels. None if there are no losses.
+
+    Raises:
+      ValueError: if Matplotlib is not installed.
     """
     return _curve_picture(history, "loss", "Loss", marks)
 
 
 def ua_picture(history: Sequence[EpochRow], chance: float, marks: Sequence[str] = ()) -> style.Picture | None:
-    """Draws the UA of each epoch in per cent, with a line at the UA of guessing, `chance` (a fraction).
+    """Draws the training and validation UA of each epoch in per cent, and lines at chance and the best epoch.
 
-    Returns the picture `learning_ua`, or None if `history` has no UA.
-    Raises ValueError if Matplotlib is not installed.
+    Args:
+      history: one row per epoch: `epoch`, and `train_ua` and `validation_ua` (fractions) if known.
+      chance: UA of guessing as a fraction.
+      marks: warnings that are written into the picture.
+
+    Returns:
+      The picture `learning_ua`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative
+      text `alt`, and `width` and `height` in CSS pixels. None if `history` has no UA.
+
+    Raises:
+      ValueError: if Matplotlib is not installed.
     """
     return _curve_picture(history, "ua", "UA (mean recall), %", marks, chance)
 
@@ -44,7 +64,8 @@ def ua_picture(history: Sequence[EpochRow], chance: float, marks: Sequence[str] 
 def best_row(history: Sequence[EpochRow]) -> EpochRow | None:
     """Returns the row of the best epoch, or None if no row has a validation score.
 
-    The best epoch has the highest validation UA or, if no row has a UA, the lowest validation loss.
+    The best epoch has the highest validation UA or, if no row has a UA, the lowest validation loss. Values
+    that are None, NaN or infinite do not count, nor do rows without a number of the epoch.
     """
     if rows := _rows_with(history, "validation_ua"):
         return max(rows, key=lambda row: row["validation_ua"])
@@ -151,14 +172,16 @@ def mean_curve_picture(
     """Draws the mean of a metric over all runs, for each epoch, and the range of the runs as a band.
 
     Args:
-      histories: for each run, one row per epoch.
-      metric: `loss` or `ua`.
+      histories: for each run, one row per epoch: `epoch`, and `train_<metric>` and `validation_<metric>` if
+        known.
+      metric: `loss` or `ua`; UA is shown in per cent.
       marks: warnings that are written into the picture.
       chance: UA of guessing as a fraction, drawn as a line; None to leave the line out.
 
     Returns:
-      The picture `learning_<metric>`, or None if no run has the metric. For an epoch that some runs did not
-      reach, the mean is that of the other runs.
+      The picture `learning_<metric>`: PNG bytes in the light and the dark theme (`light`, `dark`), the
+      alternative text `alt`, and `width` and `height` in CSS pixels. None if no run has the metric. For an
+      epoch that some runs did not reach, the mean is that of the other runs.
 
     Raises:
       ValueError: if Matplotlib is not installed.

@@ -142,12 +142,14 @@ It is used if the records store features instead of that input.
 def select_panels(example: GalleryClip, kinds: Iterable[str]) -> list[tuple[DisplaySpec, np.ndarray]]:
     """Returns pairs (display, values) for the second picture of a clip; an empty list if there are none.
 
-    First come the attention over features, then the outputs in `example["aux"]`, in the order of
-    DISPLAY_SPECS.
+    A display has the `kind` of the drawing, the `title`, the `modality` that determines the colour, and the
+    labels of rows and columns. First comes `audio_attention` if the clip has no spectrogram, and
+    `video_attention` if it has no faces; then the outputs in `example["aux"]`, in the order of DISPLAY_SPECS.
 
     Args:
-      example: data of the clip (see `run_report.write_report`).
-      kinds: kinds of display to select from `example["aux"]`.
+      example: data of the clip; `spectrogram`, `faces`, `audio_attention`, `video_attention` and `aux` are
+        used, if present.
+      kinds: kinds of display to select from `example["aux"]`, such as `pairs`.
     """
     displays = [
         (display, value)
@@ -160,7 +162,7 @@ def select_panels(example: GalleryClip, kinds: Iterable[str]) -> list[tuple[Disp
 
 
 def select_kinds(aux: Mapping[str, np.ndarray], kinds: Iterable[str]) -> dict[str, np.ndarray]:
-    """Returns the entries of `aux` whose display has one of `kinds`, in the order of DISPLAY_SPECS."""
+    """Returns the outputs in `aux`, by name, that DISPLAY_SPECS lists with one of `kinds`, in its order."""
     return {
         name: aux[name] for name, display in DISPLAY_SPECS.items() if name in aux and display.kind in kinds
     }
@@ -170,7 +172,7 @@ def list_small_values(aux: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
     """Returns pairs (name, numbers as text) for small outputs without a display or a description.
 
     These are names that are not in DISPLAY_SPECS or INTERNAL_NAMES. An output is small if it has at most
-    MAX_LISTED_NUMBERS values.
+    MAX_LISTED_NUMBERS (12) values. The text has three significant digits of each: `0.25, 1.5`.
     """
     small = [
         (name, value)
@@ -183,7 +185,9 @@ def list_small_values(aux: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
 def list_undrawn(aux: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
     """Returns pairs (name, description) for the outputs that are not drawn and not listed as numbers.
 
-    The description of an unknown output is its shape.
+    First come the outputs in INTERNAL_NAMES, with their descriptions there. Then follow those that are in
+    neither INTERNAL_NAMES nor DISPLAY_SPECS and have more than MAX_LISTED_NUMBERS values; their description
+    is their shape and the text "no display is defined".
     """
     large = {
         name: f"{list(np.shape(value))}, no display is defined"

@@ -12,18 +12,22 @@ from emofuse_jax.reporting.gallery_clip import GalleryClip
 
 
 def explanation_picture(index: int, example: GalleryClip, marks: Sequence[str] = ()) -> style.Picture | None:
-    """Draws the intermediate outputs of the model for one clip.
+    """Draws the intermediate outputs of the model for one clip, each in its own panel.
 
     Args:
       index: number in the name of the picture.
-      example: data of the clip (see `run_report.write_report`).
+      example: data of the clip: `clip_id`, and `aux`, the outputs by name, if there are any. Attention within
+        the face crop also needs `faces` and `face_mask`; attention over time uses `seconds` if known.
       marks: warnings that are written into the picture.
 
     Returns:
-      The picture `example_<index>_inside`, or None if there is no output to draw.
+      The picture `example_<index>_inside`: PNG bytes in the light and the dark theme (`light`, `dark`), the
+      alternative text `alt`, and `width` and `height` in CSS pixels. None if there is no output to draw.
 
     Raises:
-      ValueError: if Matplotlib is not installed.
+      KeyError: if `example` has no `clip_id`, or no `faces` or `face_mask` although they are needed.
+      ValueError: if an output does not have the number of axes that its panel draws, or Matplotlib is not
+        installed.
     """
     panels, height = _arrange_panels(example)
     if not panels:
@@ -43,9 +47,11 @@ def explanation_picture(index: int, example: GalleryClip, marks: Sequence[str] =
 
 
 def _arrange_panels(example: GalleryClip) -> tuple[list[Panel], float]:
-    """Arranges the panels in rows from left to right.
+    """Arranges the panels of a clip in rows from left to right.
 
-    Returns `(panels, height)`: the panels with their positions, and the total height in inches.
+    Returns `(panels, height)`: each panel with its values, its display (kind, title and labels) and its
+    position and size in inches, and the total height in inches. The list is empty and the height 0 if there
+    is nothing to draw.
     """
     panels: list[Panel] = []
     left, top, row_height = 0.0, 0.0, 0.0
@@ -60,7 +66,7 @@ def _arrange_panels(example: GalleryClip) -> tuple[list[Panel], float]:
 
 
 def _panel_text(panel: Panel) -> str:
-    """Returns the alternative text of a panel: its title, and its numbers if there are at most 16."""
+    """Returns the alternative text of a panel: its title, and its numbers if there are at most 16 of them."""
     if panel.value.size > 16:
         return panel.display.title
     return f"{panel.display.title}: {', '.join(f'{x:.2f}' for x in panel.value.ravel())}"

@@ -17,20 +17,21 @@ def reliability_picture(
     calibration_errors: Mapping[str, float],
     marks: Sequence[str] = (),
 ) -> style.Picture:
-    """Draws accuracy over confidence, with a line for each entry of `curves`.
+    """Draws accuracy over confidence, both in per cent, with a line for each entry of `curves`.
 
     Args:
-      curves: maps a name to the rows of `reliability_bins` (emofuse_jax/scoring/calibration.py); at most two
-        curves are drawn.
+      curves: maps a name to the bins of a curve, dicts with `confidence` and `accuracy` (fractions) and
+        `clips` (number of clips); only the first two curves are drawn.
       calibration_errors: expected calibration error of each curve as a fraction.
       marks: warnings that are written into the picture.
 
     Returns:
-      The picture `reliability`.
+      The picture `reliability`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative
+      text `alt`, and `width` and `height` in CSS pixels.
 
     Raises:
       KeyError: if a curve has no calibration error.
-      ValueError: if no curve has a row, or Matplotlib is not installed.
+      ValueError: if no curve has a bin, or Matplotlib is not installed.
     """
 
     def draw(figure: Figure, theme: style.Theme) -> None:
@@ -59,20 +60,22 @@ def reliability_picture(
 def robustness_picture(
     curve_name: str, rows: Sequence[RobustnessPoint], chance: float, marks: Sequence[str] = ()
 ) -> style.Picture:
-    """Draws the UA for input that gets worse, with a line at the UA of guessing.
+    """Draws the UA in per cent for input that gets worse, with a line at the UA of guessing.
 
     Args:
       curve_name: `snr` (noise) or `lost` (masked faces).
-      rows: scores at each level of degradation; the level is None for the original audio.
+      rows: a dict for each level of degradation: `at` (dB for `snr`, fraction of masked faces for `lost`,
+        None for the original audio) and `ua` (a fraction).
       chance: UA of guessing as a fraction.
       marks: warnings that are written into the picture.
 
     Returns:
-      The picture `robustness_<curve_name>`.
+      The picture `robustness_<curve_name>`: PNG bytes in the light and the dark theme (`light`, `dark`), the
+      alternative text `alt`, and `width` and `height` in CSS pixels.
 
     Raises:
       KeyError: if `curve_name` is unknown.
-      ValueError: if Matplotlib is not installed.
+      ValueError: if a level is a text that is no number, or Matplotlib is not installed.
     """
     tick_labels = [_tick_label(curve_name, row["at"]) for row in rows]
 

@@ -29,16 +29,18 @@ def speaker_picture(
     overall_ua: float | None,
     marks: Sequence[str] = (),
 ) -> style.Picture | None:
-    """Draws the UA of each speaker as a dot, sorted by UA.
+    """Draws the UA of each speaker in per cent as a dot, sorted by UA.
 
     Args:
-      speakers: maps the name of a speaker to `ua` (a fraction) and, optionally, `clips`.
+      speakers: maps the name of a speaker to `ua` (a fraction) and, optionally, `clips` (number of clips).
       chance: UA of guessing as a fraction.
       overall_ua: UA of all clips as a fraction, drawn as a line; None if unknown.
       marks: warnings that are written into the picture.
 
     Returns:
-      The picture `speakers`, or None if no speaker has a known UA.
+      The picture `speakers`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative
+      text `alt`, and `width` and `height` in CSS pixels. Speakers without a known UA are left out; None if
+      none is left.
 
     Raises:
       ValueError: if Matplotlib is not installed.
@@ -82,15 +84,17 @@ def comparison_picture(
     """Draws the UA of each network as a bar with its interval and its ceiling, the best possible accuracy.
 
     Args:
-      comparison: scores and ceilings. Ceilings that belong to no network are drawn as lines.
+      comparison: for each network, by name, the fractions `ua` and `ua_interval`, and the ceilings
+        (fractions) by name. Ceilings that belong to no network are drawn as lines.
       chance: UA of guessing as a fraction.
       marks: warnings that are written into the picture.
 
     Returns:
-      The picture `comparison`.
+      The picture `comparison`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative
+      text `alt`, and `width` and `height` in CSS pixels.
 
     Raises:
-      ValueError: if Matplotlib is not installed.
+      ValueError: if an interval does not have two bounds, or Matplotlib is not installed.
     """
     rows, ceilings = comparison.networks, comparison.ceilings
     other_ceilings = {

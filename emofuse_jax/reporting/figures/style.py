@@ -21,7 +21,7 @@ FOOTER_INCHES = 0.22
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-    """Colours of a picture; they match the colours of the page."""
+    """Colours of a picture as hexadecimal texts such as `#ffffff`; they match the colours of the page."""
 
     name: str
     background: str
@@ -62,12 +62,12 @@ class Picture:
 
     @property
     def light_uri(self) -> str:
-        """PNG in the light theme as a data URI."""
+        """PNG in the light theme as a data URI, `data:image/png;base64,...`."""
         return _data_uri(self.light)
 
     @property
     def dark_uri(self) -> str:
-        """PNG in the dark theme as a data URI."""
+        """PNG in the dark theme as a data URI, `data:image/png;base64,...`."""
         return _data_uri(self.dark)
 
 
@@ -81,16 +81,21 @@ def make_picture(
     layout: Layout = "constrained",
     dpi: int = DOTS_PER_INCH,
 ) -> Picture:
-    """Draws a picture in the light and the dark theme; returns both as PNG, with name, text and size.
+    """Draws a picture in the light and the dark theme.
 
     Args:
       name: file name without extension.
       alt: alternative text.
       size: width and height in inches.
-      draw: is called as `draw(figure, theme)` for each theme.
+      draw: is called as `draw(figure, theme)` for each theme; its errors pass through.
       marks: warnings; the part before the colon is written into the lower right corner.
-      layout: layout engine of `matplotlib.figure.Figure`.
+      layout: layout engine of the figure: `constrained` makes room for labels, None leaves all positions as
+        they are.
       dpi: pixels per inch.
+
+    Returns:
+      The picture: `name`, `alt`, `light` and `dark` (PNG bytes in each theme), and `width` and `height` in
+      CSS pixels, 100 per inch.
 
     Raises:
       ValueError: if Matplotlib is not installed.
@@ -100,17 +105,17 @@ def make_picture(
 
 
 def modality_colour(theme: Theme, name: str) -> str:
-    """Returns the colour of a modality or network.
+    """Returns the colour of a modality or network in a theme, as a text such as `#0072b2`.
 
-    `audio` and `voice` have the same colour, as have `video` and `face`; an unknown name gets the muted
-    colour.
+    `audio` and `voice` have the same colour, as have `video` and `face`; `both` has its own; an unknown name
+    gets the muted colour.
     """
     colours = {"both": theme.both, "audio": theme.audio, "voice": theme.audio}
     return colours.get(name, theme.video if name in ("video", "face") else theme.muted)
 
 
 def hide_axes(axes: Axes) -> None:
-    """Removes ticks, labels and frame of the axes."""
+    """Removes the ticks, the tick labels and the frame of the axes."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
@@ -150,7 +155,10 @@ def _render_png(
 
 
 def _draw_marks(figure: Figure, theme: Theme, marks: Sequence[str]) -> None:
-    """Writes the marks into the picture, because a picture may be copied without its page."""
+    """Writes the marks into the lower right corner, because a picture may be copied without its page.
+
+    The text is the part before the colon of each mark, at most 70 characters in all; a longer text is cut.
+    """
     stamp = " · ".join(mark.split(":")[0].strip() for mark in marks)
     stamp = stamp if len(stamp) <= 70 else stamp[:69] + "…"
     height = figure.get_size_inches()[1]

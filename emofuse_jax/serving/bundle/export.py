@@ -32,6 +32,7 @@ from emofuse_jax.training.checkpoint.load import load_trained_model
 from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.types import Batch, Params
 from emofuse_jax.utils.files import write_atomic
+from emofuse_jax.utils.validation import require_fields
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms that the exported graph is compiled for."""
@@ -39,6 +40,8 @@ OPTIONAL_OUTPUTS = ("modality_weights", "audio_attention", "video_attention")
 """Outputs besides the predictions, included if the model has them."""
 PARITY_BATCH_SIZE = 4
 """Number of clips in parity.npz."""
+NEEDED_SETTINGS = {"audio": {"hop_ms": 0.0}, "features": {"audio": None, "face": None, "detector": None}}
+"""Preparation settings that an export reads; the values have no effect."""
 
 
 class ExportMetadata(CheckpointMetadata):
@@ -75,38 +78,43 @@ def export_bundle(
 ) -> float:
     """Writes the bundle of a checkpoint to `output` and returns its largest difference from the checkpoint.
 
-    The difference is that of probabilities and logits on random clips. The directory is written completely or
-    not at all; an existing bundle is replaced.
+    The difference is that of probabilities and logits on four random clips. The directory is written
+    completely or not at all; an existing bundle is replaced.
 
     Args:
       workdir: directory of a training run.
       output: bundle directory to write.
       checkpoint_kind: "best" or "last".
       encoders: if not None, the frozen encoders that the model uses are copied into the bundle. Maps each
-        kind (`onnx_files.FLAG_NAMES`) to its ONNX file; for a missing kind the file that prepared the records
-        is used.
-      quantize: "", or one of `quantization.WEIGHT_FORMATS` to store the weights in fewer bits. The bundle is
-        then compared with a checkpoint whose weights are rounded in the same way.
+        kind (`audio`, `face` or `detector`) to its ONNX file; for a missing kind the file that prepared the
+        records is used.
+      quantize: "", or "bf16" or "int8" to store the weights in fewer bits. The bundle is then compared with a
+        checkpoint whose weights are rounded in the same way.
       onnx: adds `model.onnx`, the same computation for onnxruntime, whose outputs may differ by 1e-4.
       make_cards: called with `workdir` and the checkpoint's metadata; returns texts to store in the bundle,
-        by file name.
+        by file name. Its errors pass through.
 
     Returns:
-      The largest difference between the bundle's outputs and those of the checkpoint.
+      The largest absolute difference between the bundle's probabilities and logits and those of the
+      checkpoint.
 
     Raises:
       FileNotFoundError: the checkpoint does not exist.
-      ValueError: the checkpoint is damaged, an encoder file is missing or is not the one that prepared the
-        records, `output` exists and is neither a bundle nor an empty directory, the ONNX converter is missing
-        or does not support an operation, or the outputs of bundle and checkpoint differ by more than 1e-5
-        (ONNX: 1e-4).
-      OSError: a file cannot be written.
+      ValueError: the checkpoint is damaged, has another schema or does not fit its network; an encoder file
+        is missing or is not the one that prepared the records; `output` exists and is neither a bundle nor an
+        empty directory; for `onnx`, jax2onnx or onnxruntime is not installed or jax2onnx does not support an
+        operation; or the outputs of bundle and checkpoint differ by more than 1e-5 (ONNX: 1e-4). Errors of
+        JAX pass through if it cannot export a registered encoder or fusion for batches of any size.
+      OSError: a file cannot be read or written.
     """
     _check_replaceable(output)
     if onnx:
         onnx_model.check_converter()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not the devices of training
     model, params, model_state, metadata = load_trained_model(workdir, checkpoint_kind, sharding)
+    require_fields(
+        metadata["settings"], NEEDED_SETTINGS, f"{workdir}: {checkpoint_kind} checkpoint: settings"
+    )
     params = quantization.simulate_quantization(params, quantize)
     parent_dir = os.path.dirname(os.path.abspath(output))
     os.makedirs(parent_dir, exist_ok=True)
@@ -149,8 +157,8 @@ def write_bundle(
 ) -> None:
     """Writes all files of a bundle into the new directory `path`.
 
-    The files are the graph, the weights, bundle.json, parity.npz, the cards, the included encoders and, if
-    `metadata["onnx"]` is True, model.onnx.
+    The files are the graph (model.stablehlo), the weights (params.safetensors), bundle.json, parity.npz, the
+    cards, the included encoders and, if `metadata["onnx"]` is True, model.onnx.
 
     Args:
       path: directory, which must not exist.
@@ -158,12 +166,16 @@ def write_bundle(
       params: its parameters, already rounded if the bundle is quantized.
       model_state: its model state.
       metadata: the checkpoint's metadata, with the options of the export.
-      included_encoders: ONNX files to copy, by kind.
+      included_encoders: ONNX files to copy, by kind: `audio`, `face` or `detector`.
       cards: texts to write, by file name.
 
     Raises:
       FileExistsError: `path` exists.
-      ValueError: the ONNX converter is missing or does not support an operation.
+      ValueError: for ONNX, jax2onnx is not installed or does not support an operation; the model does not
+        accept batches of its own `spec`, or its fusion returns no logits [b c] and embedding [b d]; or `spec`
+        has no spectrogram steps and the preparation settings no audio encoder. Errors of JAX pass through if
+        it cannot export the model for batches of any size.
+      KeyError: a kind in `included_encoders` is unknown, or the preparation settings lack a field.
       OSError: a file cannot be read or written.
     """
     os.makedirs(path)
@@ -196,14 +208,15 @@ def write_bundle(
 def check_parity(path: str) -> float:
     """Loads a bundle and compares its outputs on the inputs in its parity.npz with the outputs stored there.
 
-    Every engine that the bundle supports is checked.
+    Both engines are checked if the bundle has model.onnx, otherwise only JAX.
 
     Returns:
-      The largest difference of a probability or logit.
+      The largest absolute difference of a probability or logit.
 
     Raises:
-      ValueError: probabilities or logits differ by more than 1e-5 (ONNX: 1e-4) or are not finite, or the
-        bundle cannot be loaded or run.
+      ValueError: probabilities or logits differ by more than 1e-5 (ONNX: 1e-4) or are not finite, the bundle
+        cannot be loaded or run, or it has model.onnx and onnxruntime is not installed.
+      OSError: bundle.json cannot be read.
     """
     tolerances = {"jax": PARITY_TOLERANCE}
     if os.path.exists(os.path.join(path, format.ONNX_FILE)):
@@ -215,7 +228,7 @@ def check_parity(path: str) -> float:
         if not difference <= tolerance:  # not `difference > tolerance`, which is false for NaN
             raise ValueError(
                 f"{path}: the bundle's outputs ({engine}) differ from the checkpoint's by {difference:.3g},"
-                f" expected at most {tolerance:g}; no bundle was written"
+                f" expected at most {tolerance:g}; no bundle was written: try again with JAX_PLATFORMS=cpu"
             )
     return max(differences)
 
@@ -229,7 +242,10 @@ def export_graph(
 ) -> bytearray:
     """Returns the serialized StableHLO of a function `(weights, inputs) -> outputs` for any batch size.
 
-    The arguments and the result of the function are dicts of arrays by name.
+    The arguments and the result of the function are dicts of arrays by name; the outputs are float32
+    `probabilities` and `logits` [b c] and, if the model has them, `modality_weights`, `audio_attention` and
+    `video_attention`. The graph runs on CPU, CUDA and TPU. Errors of JAX pass through if it cannot export the
+    model for a batch of unknown size.
 
     Args:
       model: the model.
@@ -237,6 +253,10 @@ def export_graph(
       stored_weights: the arrays as stored in the bundle, by name (`quantization.quantize_weights`).
       shapes: shape without the batch axis, and dtype, of each input.
       temperature: temperature of the probabilities.
+
+    Raises:
+      ValueError: the model does not accept batches with these `shapes`, or its fusion returns no logits [b c]
+        and embedding [b d].
     """
     structure = jax.tree.structure(tree)
     names = list(flatten_by_path(tree))
@@ -253,7 +273,11 @@ def export_graph(
 
 
 def make_parity_inputs(model: Model, shapes: InputShapes) -> dict[str, np.ndarray]:
-    """Returns the input arrays of four random clips by name; one clip has no audio and one has no face."""
+    """Returns the input arrays of four random clips by name; one clip has no audio and one has no face.
+
+    The arrays are [4 ...] with the names and dtypes in `shapes` and the sizes in `model.spec`. All values of
+    the audio masks are False for the second clip, and those of the face mask for the third.
+    """
     batch = model.fake_batch(PARITY_BATCH_SIZE, seed=0)
     inputs = {name: np.array(getattr(batch, name), dtype) for name, (_, dtype) in shapes.items()}
     for name, row in (("audio_mask", 1), ("audio_features_mask", 1), ("face_mask", 2)):
@@ -263,7 +287,11 @@ def make_parity_inputs(model: Model, shapes: InputShapes) -> dict[str, np.ndarra
 
 
 def detect_modalities(model: Model) -> list[str]:
-    """Returns the list of the modalities that the network uses: `voice`, `face` or both."""
+    """Returns the list of the modalities that the network uses: `voice`, `face` or both, in this order.
+
+    Raises ValueError if the network does not accept batches of its own `spec`, or its fusion returns no
+    logits [b c] and embedding [b d].
+    """
     params, model_state = jax.eval_shape(model.init, jax.random.key(0))
     outputs, _ = jax.eval_shape(
         partial(model.apply, train=False), params, model_state, model.fake_batch(1, seed=0)
@@ -275,12 +303,19 @@ def detect_modalities(model: Model) -> list[str]:
 def make_manifest(metadata: ExportMetadata, modalities: list[str]) -> ModelDescription:
     """Returns the description of the model for bundle.json: everything but `kind`, `schema` and `files`.
 
-    The description names the classes, input sizes, preparation settings, window, training data, config,
-    temperature, intended use, limits and versions.
+    The keys are `classes`, `settings` (of the preparation), `spec` (sizes of the inputs), `statistics`,
+    `training_speakers`, `corpus`, `protocol`, `fold`, `window` (`steps` and `seconds`), `encoders` (only if
+    the model uses ONNX files), `config` (`name` and `model`), `checkpoint`, `quantized`, `progress`,
+    `temperature`, `intended_use`, `limits`, `platforms`, `created` (date of today in UTC, YYYY-MM-DD),
+    `versions` and `modalities`.
 
     Args:
       metadata: the checkpoint's metadata, with the options of the export.
       modalities: modalities that the model uses (`detect_modalities`).
+
+    Raises:
+      ValueError: `spec` has no spectrogram steps and the preparation settings no audio encoder.
+      KeyError: the preparation settings lack the hop of the spectrogram or of the audio encoder.
     """
     config, spec = metadata["config"], metadata["spec"]
     seconds = window_seconds(metadata["settings"], spec["t"], spec["feature_steps"])
@@ -313,9 +348,13 @@ def make_manifest(metadata: ExportMetadata, modalities: list[str]) -> ModelDescr
 def _compute_outputs(
     model: Model, params: Params, model_state: Params, inputs: dict[str, Array], temperature: float
 ) -> dict[str, Array]:
-    """Returns the bundle's outputs by name: `probabilities`, `logits` and the OPTIONAL_OUTPUTS of the model.
+    """Returns the bundle's outputs for a batch of b clips, as float32 arrays by name.
 
-    Batch fields that are not inputs are filled with padding.
+    These are `probabilities`, which are `softmax(logits / temperature)`, and `logits`, both [b c]. If the
+    model has them, there are also `modality_weights` [b 2] (voice, face), `audio_attention` [b u] or [b u g]
+    over u positions in time and g in frequency, and `video_attention` [b l] over l positions in time. Batch
+    fields that are not in `inputs` are filled with padding. Raises ValueError if an input does not fit
+    `model.spec`, or the fusion returns no logits [b c] and embedding [b d].
     """
     batch_size = next(iter(inputs.values())).shape[0]
     unused_fields = {
@@ -332,7 +371,11 @@ def _compute_outputs(
 
 
 def _check_replaceable(output: str) -> None:
-    """Raises ValueError if `output` exists and is neither a bundle nor an empty directory."""
+    """Raises ValueError if `output` exists and is neither a bundle nor an empty directory.
+
+    A directory counts as a bundle if its bundle.json is valid. Raises OSError if the directory or bundle.json
+    cannot be read.
+    """
     if os.path.isdir(output) and not os.listdir(output):
         return
     if os.path.lexists(output):

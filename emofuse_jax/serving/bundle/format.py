@@ -30,6 +30,7 @@ _FIELD_TYPES = {
     "modalities": list,
     "statistics": dict,
     "training_speakers": list,
+    "corpus": str,
     "versions": dict,
     "files": dict,
 }
@@ -38,7 +39,11 @@ _SIZES = ("t", "f", "s", "h", "w", "classes", "feature_steps", "audio_features",
 
 
 def read_manifest(path: str) -> BundleMetadata:
-    """Returns the validated contents of bundle.json in the bundle directory `path`.
+    """Returns the validated content of bundle.json in the bundle directory `path`, as a dict.
+
+    The keys are those of BundleMetadata, such as `classes`, `modalities`, `settings` (of the preparation),
+    `spec` (sizes of the inputs), `window` (`steps` and `seconds`), `encoders` (`file` and `sha256` of each
+    ONNX file, by kind) and `files` (SHA-256 by file name).
 
     Raises:
       ValueError: the directory has no bundle.json, or the file is not JSON, has another schema, or lacks a
@@ -47,12 +52,15 @@ def read_manifest(path: str) -> BundleMetadata:
     """
     manifest_path = os.path.join(path, MANIFEST_FILE)
     if not os.path.isfile(manifest_path):
-        raise ValueError(f"{path}: not a bundle: the directory has no {MANIFEST_FILE}")
+        raise ValueError(
+            f"{path}: not a bundle: the directory has no {MANIFEST_FILE}; pass a directory that emofuse"
+            " export wrote"
+        )
     try:
         with open(manifest_path, encoding="utf-8") as file:
             metadata = json.load(file, parse_constant=_parse_finite, parse_float=_parse_finite)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{manifest_path}: not JSON: {error}") from error
+        raise ValueError(f"{manifest_path}: not JSON: {error}; export the bundle again") from error
     _check_schema(manifest_path, metadata)
     _check_types(manifest_path, metadata)
     _check_encoders(manifest_path, metadata.get("encoders", {}))
@@ -66,49 +74,81 @@ def read_manifest(path: str) -> BundleMetadata:
 
 
 def _check_schema(manifest_path: str, metadata: object) -> None:
-    """Raises ValueError unless bundle.json holds an object with BUNDLE_KIND and SCHEMA_VERSION."""
+    """Raises ValueError unless `metadata` is a dict with the `kind` of a bundle and the supported `schema`.
+
+    `metadata` is the content of bundle.json, `manifest_path` its path for the message. The kind is "emofuse
+    bundle", the supported schema is the number SCHEMA_VERSION.
+    """
     if not isinstance(metadata, dict) or metadata.get("kind") != BUNDLE_KIND:
-        raise ValueError(f"{manifest_path}: not a bundle: field kind: expected {BUNDLE_KIND!r}")
+        raise ValueError(
+            f"{manifest_path}: not a bundle: field kind: expected {BUNDLE_KIND!r}; pass a directory that"
+            " emofuse export wrote"
+        )
     schema = metadata.get("schema")
     if type(schema) is not int:
-        raise ValueError(f"{manifest_path}: field schema: expected a number, found {str(schema)[:60]}")
+        raise ValueError(
+            f"{manifest_path}: field schema: expected a number, found {str(schema)[:60]}; export the"
+            " bundle again"
+        )
     if schema != SCHEMA_VERSION:
-        remedy = "export it again from the checkpoint"
-        raise other_schema_error(manifest_path, "bundle", schema, SCHEMA_VERSION, metadata, remedy)
+        raise other_schema_error(
+            manifest_path, "bundle", schema, SCHEMA_VERSION, metadata, "export it again from the checkpoint"
+        )
 
 
 def _check_types(manifest_path: str, metadata: dict[str, Any]) -> None:
-    """Raises ValueError if a field is missing or has another type than in _FIELD_TYPES."""
+    """Raises ValueError if a field of bundle.json is missing or has another type than in _FIELD_TYPES.
+
+    These fields are the dicts `settings`, `spec`, `window`, `statistics`, `versions` and `files`, the lists
+    `classes`, `modalities` and `training_speakers`, and the string `corpus`.
+    """
     for field, expected_type in _FIELD_TYPES.items():
         if not isinstance(metadata.get(field), expected_type):
             type_name = type(metadata.get(field)).__name__
             raise ValueError(
-                f"{manifest_path}: field {field}: expected {expected_type.__name__}, found {type_name}"
+                f"{manifest_path}: field {field}: expected {expected_type.__name__}, found"
+                f" {type_name}; export the bundle again"
             )
 
 
 def _parse_finite(text: str) -> float:
-    """Returns a JSON number; raises ValueError on NaN and Infinity, which browsers do not accept."""
+    """Returns the number in a text of JSON as a float; raises ValueError if it is NaN or infinite.
+
+    Browsers do not accept such numbers in JSON. A number that is too large for a float counts as infinite.
+    """
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"number {text[:40]} is not finite")
+        raise ValueError(f"number {text[:40]} is not finite; expected no NaN or infinity")
     return value
 
 
 def _check_encoders(manifest_path: str, encoders: object) -> None:
-    """Raises ValueError if the field `encoders` does not hold {"file", "sha256"} of files by their kind."""
+    """Raises ValueError unless `encoders` is a dict of {"file", "sha256"}, both strings, by kind.
+
+    The kinds are `audio`, `face` and `detector`; the dict may be empty.
+    """
     for kind, encoder in _require_dict(manifest_path, encoders, "encoders").items():
         if kind not in onnx_files.FLAG_NAMES:
             raise ValueError(
-                f"{manifest_path}: field encoders: {kind[:60]!r}: expected {', '.join(onnx_files.FLAG_NAMES)}"
+                f"{manifest_path}: field encoders: {kind[:60]!r}: expected one of the kinds"
+                f" {', '.join(onnx_files.FLAG_NAMES)}; export the bundle again"
             )
         for field in ("file", "sha256"):
             if not isinstance(_require_dict(manifest_path, encoder, f"encoders.{kind}").get(field), str):
-                raise ValueError(f"{manifest_path}: field encoders.{kind}.{field}: expected str")
+                raise ValueError(
+                    f"{manifest_path}: field encoders.{kind}.{field}: expected a string; export the"
+                    " bundle again"
+                )
 
 
 def _check_values(manifest_path: str, metadata: dict[str, Any]) -> None:
-    """Raises ValueError if a field on which predictions, windows or inputs depend has an invalid value."""
+    """Raises ValueError if a field of bundle.json has an invalid value, although its type is right.
+
+    Valid are: in `spec`, all fields of InputSpec and no others, with whole numbers from 0 to 2^31 - 1; as
+    `window.seconds`, a number above 0 and below a million; as `modalities`, a list of `voice`, `face` or
+    both; as `classes` and `training_speakers`, lists of strings; and as many classes as `spec.classes`, all
+    different.
+    """
     spec, window_seconds, modalities = (
         metadata["spec"],
         metadata["window"].get("seconds"),
@@ -117,36 +157,46 @@ def _check_values(manifest_path: str, metadata: dict[str, Any]) -> None:
     for field in _SIZES:
         if type(spec.get(field)) is not int or not 0 <= spec[field] < 1 << 31:
             raise ValueError(
-                f"{manifest_path}: field spec.{field}: expected a whole number from 0, found"
-                f" {str(spec.get(field))[:60]}"
+                f"{manifest_path}: field spec.{field}: expected a whole number from 0 to 2147483647, found"
+                f" {str(spec.get(field))[:60]}; export the bundle again"
             )
     if unknown_fields := sorted(spec.keys() - {*_SIZES}):
-        raise ValueError(f"{manifest_path}: field spec: unknown field {unknown_fields[0][:60]!r}")
+        raise ValueError(
+            f"{manifest_path}: field spec: unknown field {unknown_fields[0][:60]!r}; export the bundle again"
+        )
     if (
         not isinstance(window_seconds, int | float)
         or isinstance(window_seconds, bool)
         or not 0 < window_seconds < 1e6
     ):
         raise ValueError(
-            f"{manifest_path}: field window.seconds: expected a number above 0, found"
-            f" {str(window_seconds)[:60]}"
+            f"{manifest_path}: field window.seconds: expected a number above 0 and below 1e6, found"
+            f" {str(window_seconds)[:60]}; export the bundle again"
         )
     if not modalities or any(entry not in _MODALITIES for entry in modalities):
-        raise ValueError(f"{manifest_path}: field modalities: expected {' or '.join(_MODALITIES)}, or both")
+        raise ValueError(
+            f"{manifest_path}: field modalities: expected voice or face, or both, found"
+            f" {str(modalities)[:60]}; export the bundle again"
+        )
     for field in ("classes", "training_speakers"):
         if not all(isinstance(entry, str) for entry in metadata[field]):
-            raise ValueError(f"{manifest_path}: field {field}: expected a list of strings")
-    if len({*metadata["classes"]}) != spec["classes"]:
+            raise ValueError(
+                f"{manifest_path}: field {field}: expected a list of strings; export the bundle again"
+            )
+    if not len(metadata["classes"]) == len({*metadata["classes"]}) == spec["classes"]:
         raise ValueError(
             f"{manifest_path}: field classes: expected {spec['classes']} different names, the number in"
-            f" spec.classes"
+            f" spec.classes; export the bundle again"
         )
 
 
 def _require_dict(manifest_path: str, value: object, field: str) -> dict[str, Any]:
     """Returns `value` if it is a dict; otherwise raises ValueError, which names `field`."""
     if not isinstance(value, dict):
-        raise ValueError(f"{manifest_path}: field {field}: expected dict, found {type(value).__name__}")
+        raise ValueError(
+            f"{manifest_path}: field {field}: expected dict, found {type(value).__name__}; export the"
+            " bundle again"
+        )
     return value
 
 
@@ -154,28 +204,34 @@ def read_verified(path: str, name: str, digest: str) -> bytes:
     """Returns the bytes of the file `name` in the bundle directory `path`.
 
     Raises ValueError if `name` is not a plain file name, the file is missing, is not a regular file or cannot
-    be read, or its SHA-256 is not `digest`.
+    be read, or its hexadecimal SHA-256 is not `digest`.
     """
     if os.path.basename(name) != name or name in ("", ".", "..", MANIFEST_FILE) or not name.isprintable():
-        raise ValueError(f"{path}/{MANIFEST_FILE}: field files: {name[:100]!r}: expected a plain file name")
+        raise ValueError(
+            f"{path}/{MANIFEST_FILE}: field files: {name[:100]!r}: expected a plain file name; export the"
+            " bundle again"
+        )
     try:
         if not stat.S_ISREG(os.stat(os.path.join(path, name)).st_mode):  # a pipe may never end
-            raise ValueError(f"{path}/{name}: not a regular file")
+            raise ValueError(f"{path}/{name}: not a regular file; copy or export the bundle again")
         with open(os.path.join(path, name), "rb") as file:
             data = file.read()
     except OSError as error:
-        raise ValueError(f"{path}/{name}: cannot be read: {error.strerror}") from error
+        raise ValueError(
+            f"{path}/{name}: cannot be read: {error.strerror}; copy or export the bundle again"
+        ) from error
     if sha256(data) != digest:
         raise ValueError(
-            f"{path}/{name}: modified or damaged: its SHA-256 differs from that in {MANIFEST_FILE}"
+            f"{path}/{name}: modified or damaged: its SHA-256 differs from that in {MANIFEST_FILE};"
+            " copy or export the bundle again"
         )
     return data
 
 
 def encoder_file_name(kind: str) -> str:
-    """Returns the file name in a bundle of the ONNX file of a kind: `audio`, `face` or `detector`.
+    """Returns the file name in a bundle of the ONNX file of a kind, such as `audio_encoder.onnx` for `audio`.
 
-    Raises KeyError for another kind.
+    The other kinds are `face` and `detector`. Raises KeyError for an unknown kind.
     """
     return f"{onnx_files.FLAG_NAMES[kind]}.onnx"
 
@@ -183,8 +239,8 @@ def encoder_file_name(kind: str) -> str:
 def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[str, str]) -> dict[str, str]:
     """Returns the path of each ONNX file that prepares the model's inputs, by kind.
 
-    A path in `encoder_paths` takes precedence over the file in the bundle; the path is "" if there is
-    neither.
+    The kinds are `audio`, `face` and `detector`; a kind that the model does not use is missing. A path in
+    `encoder_paths` takes precedence over the file in the bundle; the path is "" if there is neither.
 
     Args:
       path: bundle directory.
@@ -194,6 +250,7 @@ def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[st
     Raises:
       ValueError: a passed file cannot be read, has another SHA-256 than bundle.json states, or the model does
         not use such an encoder.
+      KeyError: `encoder_paths` has a file for an unknown kind.
     """
     encoders = metadata.get("encoders", {})
     for kind, encoder_path in encoder_paths.items():
@@ -207,11 +264,14 @@ def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[st
         try:
             digest = file_sha256(encoder_path)
         except OSError as error:
-            raise ValueError(f"{encoder_path}: cannot be read: {error.strerror}") from error
+            raise ValueError(
+                f"{encoder_path}: cannot be read: {error.strerror}; pass the path of the"
+                f" {onnx_files.DISPLAY_NAMES[kind]}"
+            ) from error
         if digest != encoders[kind]["sha256"]:
             raise ValueError(
                 f"{encoder_path}: sha256 {digest}: expected {encoders[kind]['sha256']}, the file that the"
-                f" model in {path} was trained with"
+                f" model in {path} was trained with; pass that file as --{onnx_files.FLAG_NAMES[kind]}"
             )
     bundled_paths = {kind: os.path.join(path, encoder_file_name(kind)) for kind in encoders}
     included_paths = {
@@ -222,9 +282,10 @@ def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[st
 
 
 def write_manifest(path: str, description: ModelDescription) -> None:
-    """Writes bundle.json with `description` and the SHA-256 of every other file in the directory `path`.
+    """Writes bundle.json into the directory `path`; an existing one is replaced.
 
-    Raises OSError if a file cannot be read or bundle.json cannot be written.
+    The file has the fields of `description`, `kind`, `schema`, and `files`: the SHA-256 of every other file
+    in the directory, by name. Raises OSError if a file cannot be read or bundle.json cannot be written.
     """
     files = {}
     for name in sorted(set(os.listdir(path)) - {MANIFEST_FILE}):

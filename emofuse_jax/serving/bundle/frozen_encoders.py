@@ -23,8 +23,9 @@ INPUTS_BY_ENCODER = {
 def describe_encoders(settings: PrepSettingsDict, inputs: Collection[str]) -> dict[str, EncoderReference]:
     """Returns {"file", "sha256"} of each ONNX file that prepares the model's inputs, by kind of the file.
 
-    A kind (`audio`, `face` or `detector`) is missing if the model needs no such file. Features that
-    `write_records` stored come from no file.
+    `file` is its name. A kind (`audio`, `face` or `detector`) is missing if the model needs no such file.
+    Features that `write_records` stored come from no file. Raises KeyError if a field is missing in
+    `settings`.
 
     Args:
       settings: preparation settings from prep.json.
@@ -49,8 +50,9 @@ def locate_encoders(
     Args:
       metadata: the checkpoint's metadata; its records directory states where the files were during
         preparation.
-      encoders: result of `describe_encoders`.
-      encoder_paths: paths passed by the user, by kind; these take precedence.
+      encoders: `file` (name) and `sha256` of each ONNX file that the model needs, by kind: `audio`, `face` or
+        `detector`.
+      encoder_paths: paths passed by the user, by kind, "" if not passed; these take precedence.
 
     Raises:
       ValueError: a file does not exist or has another SHA-256.
@@ -77,7 +79,11 @@ def copy_encoders(encoder_paths: Mapping[str, str], directory: str) -> None:
 
 
 def _recorded_path(metadata: CheckpointMetadata, kind: str) -> str:
-    """Returns the path that the ONNX file had when the records were prepared, or "" if it is unknown."""
+    """Returns the path that the ONNX file had when the records were prepared, or "" if it is unknown.
+
+    It is unknown if the records directory has no valid file with these paths, or the file has none for
+    `kind`. Raises OSError if that file exists but cannot be read.
+    """
     records_dir = metadata["config"]["data"]["path"]
     try:
         path = read_json_object(os.path.join(records_dir, ENCODER_PATHS_FILE)).get(kind)
@@ -87,12 +93,18 @@ def _recorded_path(metadata: CheckpointMetadata, kind: str) -> str:
 
 
 def _check_encoder_file(kind: str, encoder: EncoderReference, path: str) -> str:
-    """Returns `path`; raises ValueError if there is no such file or its SHA-256 is not that in `encoder`."""
+    """Returns `path`; raises ValueError if there is no such file or its SHA-256 is not that in `encoder`.
+
+    `kind` (`audio`, `face` or `detector`) is for the message. Raises OSError if the file cannot be read.
+    """
     if not path or not os.path.exists(path):
         raise ValueError(
             f"--include_encoders: {path or encoder['file']} was not found; pass"
             f" --{onnx_files.FLAG_NAMES[kind]}=FILE with sha256 {encoder['sha256']}"
         )
     if (digest := file_sha256(path)) != encoder["sha256"]:
-        raise ValueError(f"{path}: sha256 {digest}: expected {encoder['sha256']}")
+        raise ValueError(
+            f"{path}: sha256 {digest}: expected {encoder['sha256']}; pass the file that prepared the"
+            f" records as --{onnx_files.FLAG_NAMES[kind]}"
+        )
     return path

@@ -98,19 +98,24 @@ class Bundle:
 
         Returns:
           A dict of float32 arrays: `probabilities`, which are `softmax(logits / temperature)`, and `logits`,
-          both [b c]. If the model has them, also `modality_weights` [b 2] (voice, face), `audio_attention`
-          (the first axis is b) and `video_attention` [b s].
+          both [b c]. If the model has them, also `modality_weights` [b 2] (voice, face), and attention
+          weights: `audio_attention` [b v] or [b v g] over v positions in time and g in frequency, and
+          `video_attention` [b l] over l positions in time.
 
         Raises:
-          ValueError: an input is missing, unknown, or has another shape or dtype (the message names it), or
-            the graph cannot be compiled or run on this machine (the message names the bundle).
+          ValueError: an input is missing, unknown, or has another shape or dtype (the message names it), the
+            batch sizes differ or are 0, or the graph cannot be compiled or run on this machine (the message
+            names the bundle).
         """
         _check_inputs(self.path, self.inputs, arrays)
         try:
             outputs = self.call(self.weights, arrays)
             return {name: np.asarray(array) for name, array in outputs.items()}  # some errors occur only here
         except (jax.errors.JaxRuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path}: cannot be run: {_error_message(error)}") from error
+            raise ValueError(
+                f"{self.path}: cannot be run: {_error_message(error)}; if memory is short, pass fewer"
+                " clips at a time"
+            ) from error
 
     def predict(
         self, source: "str | os.PathLike[str] | Clip | Sequence[Clip]", *, min_confidence: float = 0.0
@@ -122,14 +127,20 @@ class Bundle:
           min_confidence: predictions with a lower confidence get the label `unknown`.
 
         Returns:
-          A list of Prediction, and of FailedWindow for windows of a file without a usable face or voice. Its
-          `to_pandas` returns a table.
+          A list with one Prediction per window or clip, in order: path (for arrays: the clip_id), start and
+          end in seconds (for arrays: 0), label, confidence, probabilities by class name, weights of voice and
+          face (None if the model has none), whether audio and video are usable, and notes. A window of a file
+          without a usable face or voice is a FailedWindow: path, start, end and error. `to_pandas` of the
+          list returns a table.
 
         Raises:
           ValueError: no window has a prediction, the file is not usable media, an array has a wrong shape,
-            dtype or value, `min_confidence` is not a number from 0 to 1, an encoder file or a required
-            package is missing, or the bundle was trained on arrays and can't prepare media files; one line
-            that names the file, clip or argument.
+            dtype or value, an entry of `source` is not an `ef.Clip`, `min_confidence` is not a number from 0
+            to 1, the preparation settings in bundle.json are invalid, the bundle was trained on arrays and
+            can't prepare media files, it cannot be run on this machine, an encoder file is missing or has
+            another SHA-256, a required package is missing, or another package `data_prep` hides that of
+            emofuse. The message is one line that names the file, clip or argument.
+          OSError: an encoder file or the weights of the face detector MTCNN cannot be read.
         """
         if isinstance(source, str | os.PathLike):
             from emofuse_jax.serving.media.predict_file import predict_file
@@ -149,7 +160,8 @@ class Bundle:
         """Runs the network on the inputs in `parity.npz` and compares its outputs with those stored there.
 
         Returns:
-          The largest difference of a probability or logit; NaN if an output is not finite.
+          The largest absolute difference of a probability or logit; NaN or infinity if an output is not
+          finite.
 
         Raises:
           ValueError: parity.npz is missing or damaged or its arrays have other shapes, or the network cannot
@@ -160,10 +172,11 @@ class Bundle:
         outputs = self.run(inputs)
         for name in COMPARED_OUTPUTS:
             if outputs[name].shape != expected[name].shape:
-                shapes = (
-                    f"{list(expected[name].shape)}: expected {list(outputs[name].shape)} as the model returns"
+                raise ValueError(
+                    f"{self.path}/{PARITY_FILE}: output {name} has shape"
+                    f" {list(expected[name].shape)}: expected"
+                    f" {list(outputs[name].shape)} as the model returns; export the bundle again"
                 )
-                raise ValueError(f"{self.path}/{PARITY_FILE}: output {name} has shape {shapes}")
         # np.max propagates NaN; Python's max may not
         return float(np.max([np.max(np.abs(outputs[name] - expected[name])) for name in COMPARED_OUTPUTS]))
 
@@ -173,16 +186,23 @@ def load_bundle(path: str, encoders: Mapping[str, str] | None = None, engine: st
 
     Args:
       path: bundle directory.
-      encoders: paths of ONNX files that the bundle does not contain, by kind (`onnx_files.FLAG_NAMES`).
-      engine: one of `onnx_model.ENGINES`.
+      encoders: paths of ONNX files that the bundle does not contain, by kind: `audio`, `face` or `detector`;
+        "" counts as none.
+      engine: "jax", "onnx" or "auto", which selects "onnx" on a CPU if the bundle has `model.onnx` and
+        onnxruntime is installed, otherwise "jax".
 
     Returns:
-      The bundle, ready to run.
+      The bundle, ready to run: `run` computes the outputs of the network for arrays, `predict` the
+      predictions for a media file or clips; `path`, `metadata` (content of bundle.json), `classes`, `inputs`
+      (shapes and dtypes), `encoders` (paths of ONNX files by kind) and `engine` describe it.
 
     Raises:
-      ValueError: `path` has no bundle.json or one of another schema; a file is missing, modified or not the
-        expected one; the graph contains an operation that is not allowed; or the engine is not available. The
-        message names the file or engine.
+      ValueError: bundle.json is missing, has another schema or an invalid field; a file is missing or has
+        another SHA-256 than in bundle.json; the graph contains an operation that is not allowed; the graph,
+        the weights or model.onnx cannot be read or do not fit bundle.json; an encoder file cannot be read, is
+        not the one that the model was trained with, or is not used by the model; or `engine` is unknown or
+        "onnx" without model.onnx or onnxruntime. The message names the file or engine.
+      KeyError: `encoders` has a file for an unknown kind.
       OSError: bundle.json cannot be read.
     """
     metadata = read_manifest(path)
@@ -193,7 +213,8 @@ def load_bundle(path: str, encoders: Mapping[str, str] | None = None, engine: st
     weight_shapes, inputs = _read_signature(path, exported, metadata["spec"])
     if {name: (array.shape, array.dtype) for name, array in weights.items()} != weight_shapes:
         raise ValueError(
-            f"{path}/{WEIGHTS_FILE}: names, shapes or dtypes differ from those that {GRAPH_FILE} takes"
+            f"{path}/{WEIGHTS_FILE}: names, shapes or dtypes differ from those that {GRAPH_FILE}"
+            " takes; export the bundle again"
         )
     chosen_engine = choose_engine(engine, path, ONNX_FILE in file_contents)
     is_onnx = chosen_engine == "onnx"
@@ -209,10 +230,12 @@ def load_bundle(path: str, encoders: Mapping[str, str] | None = None, engine: st
 
 
 def input_shapes(spec: "SpecFields") -> InputShapes:
-    """Returns shape (without the batch axis) and dtype of each input that a bundle with `spec` can have.
+    """Returns (shape, dtype) of each input that a bundle with `spec` can have, by name.
 
-    The keys are `audio`, `faces`, `audio_features` and `face_features`, and their masks `audio_mask`,
-    `face_mask` and `audio_features_mask`.
+    The shapes are without the batch axis: `audio` float16 [t f], `audio_mask` bool [t], `faces` uint8 [s h w
+    3], `face_mask` bool [s], `audio_features` float16 [u d] and `audio_features_mask` bool [u] with u =
+    `feature_steps` and d = `audio_features` of `spec`, and `face_features` float16 [s d] with d =
+    `face_features`.
     """
     t, f, s, h, w, u = spec["t"], spec["f"], spec["s"], spec["h"], spec["w"], spec["feature_steps"]
     float16, uint8, bool_ = np.dtype(np.float16), np.dtype(np.uint8), np.dtype(np.bool_)
@@ -232,7 +255,8 @@ def _read_signature(
 ) -> tuple[InputShapes, InputShapes]:
     """Returns two dicts by name: (shape, dtype) of each weight, and of each input without the batch axis.
 
-    Raises ValueError if the graph does not match the bundle's `spec`.
+    Raises ValueError if the graph does not take dicts of weights and inputs, an input is unknown or has
+    another shape or dtype than `spec` states, or `probabilities` or `logits` are missing or not [b classes].
     """
     known_inputs = input_shapes(spec)
     try:
@@ -248,12 +272,13 @@ def _read_signature(
     for name, (shape, dtype) in inputs.items():
         if known_inputs.get(name) != (shape, dtype):
             raise ValueError(
-                f"{path}/{GRAPH_FILE}: input {name[:60]} {dtype}{list(shape)} does not match field spec"
+                f"{path}/{GRAPH_FILE}: input {name[:60]} {dtype}{list(shape)} does not match field"
+                " spec of bundle.json; export the bundle again"
             )
     if not inputs or set(output_shapes.values()) != {(spec["classes"],)}:
         raise ValueError(
             f"{path}/{GRAPH_FILE}: outputs have shapes {output_shapes}: expected"
-            f" {spec['classes']} classes, as in field spec.classes"
+            f" {spec['classes']} classes, as in field spec.classes; export the bundle again"
         )
     return weight_shapes, inputs
 
@@ -261,7 +286,8 @@ def _read_signature(
 def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Returns the inputs and the expected outputs in the contents of parity.npz: two dicts of arrays by name.
 
-    Raises ValueError if they cannot be read or have other shapes.
+    The outputs are `probabilities` and `logits`. Raises ValueError if `data` is not an .npz file, or an array
+    is missing, is not numeric, or does not have the shape in `bundle` with 1 to 64 rows.
     """
     classes = (bundle.metadata["spec"]["classes"],)
     expected_shapes = {f"input.{name}": shape for name, (shape, _) in bundle.inputs.items()}
@@ -269,7 +295,9 @@ def _parse_parity(bundle: Bundle, data: bytes) -> tuple[dict[str, np.ndarray], d
     try:
         arrays = read_npz(io.BytesIO(data), expected_shapes, has_rows=True)
     except ValueError as error:
-        raise ValueError(f"{bundle.path}/{PARITY_FILE}: cannot be read: {error}") from error
+        raise ValueError(
+            f"{bundle.path}/{PARITY_FILE}: cannot be read: {error}; export the bundle again"
+        ) from error
     inputs = {name: arrays[f"input.{name}"] for name in bundle.inputs}
     return inputs, {name: arrays[f"output.{name}"] for name in COMPARED_OUTPUTS}
 
@@ -292,17 +320,21 @@ def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
         }
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{path}/{WEIGHTS_FILE}: not a readable safetensors file: {_error_message(error)}"
+            f"{path}/{WEIGHTS_FILE}: not a readable safetensors file: {_error_message(error)}; export"
+            " the bundle again"
         ) from error
 
 
 def _check_inputs(path: str, expected: InputShapes, arrays: Mapping[str, np.ndarray]) -> None:
     """Raises ValueError if a name, shape or dtype in `arrays` is not as in `expected`.
 
-    Also raises ValueError if the batch sizes differ or are 0.
+    Also raises ValueError if the batch sizes differ or are 0. `expected` has (shape, dtype) by name, without
+    the batch axis; `path` is the bundle directory, for messages.
     """
     if set(arrays) != set(expected):
-        raise ValueError(f"{path}: inputs are {sorted(arrays)}: expected {sorted(expected)}")
+        raise ValueError(
+            f"{path}: inputs are {sorted(arrays)}: expected {sorted(expected)}; pass exactly these arrays"
+        )
     batch_size = len(next(iter(arrays.values())))
     for name, (shape, dtype) in expected.items():
         array = arrays[name]

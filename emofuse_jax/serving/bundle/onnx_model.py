@@ -29,7 +29,7 @@ INSTALL_COMMAND = "make onnx"
 
 
 def check_converter() -> None:
-    """Raises ValueError with the install command if jax2onnx is not installed."""
+    """Raises ValueError with the install command if jax2onnx is not installed; otherwise does nothing."""
     if not is_installed("jax2onnx"):
         raise ValueError(f"--onnx needs jax2onnx; install it: {INSTALL_COMMAND}")
 
@@ -44,12 +44,14 @@ def write_onnx(
 
     Args:
       path: file to write.
-      compute: function from inputs by name to outputs by name.
+      compute: function from inputs by name to outputs by name. Errors of JAX pass through if it cannot be
+        traced for a batch of unknown size.
       inputs: shape without the batch axis, and dtype, of each input.
-      outputs: names of the outputs.
+      outputs: names of the outputs to write, in order.
 
     Raises:
       ValueError: jax2onnx is not installed or does not support an operation (the message names it).
+      KeyError: `compute` does not return one of `outputs`.
       OSError: the file cannot be written.
     """
     check_converter()
@@ -71,16 +73,19 @@ def write_onnx(
         with _name_symbolic_dimensions():
             model = jax2onnx.to_onnx(traced, shapes, model_name="emofuse", opset=21, **names)
     except NotImplementedError as error:
-        raise ValueError(f"--onnx: the model cannot be converted: {to_one_line(error)}") from error
+        raise ValueError(
+            f"--onnx: the model cannot be converted: {to_one_line(error)}; export it without --onnx"
+        ) from error
     with open(path, "wb") as file:
         file.write(model.SerializeToString())
 
 
 @contextlib.contextmanager
 def _name_symbolic_dimensions() -> Iterator[None]:
-    """Makes onnx_ir name JAX's symbolic sizes, such as `4*b`, in the `with` block.
+    """Makes onnx_ir name JAX's symbolic sizes, such as `4*b`, in the `with` block; yields None.
 
-    jax2onnx 0.17 passes them as numbers.
+    jax2onnx 0.17 passes them as numbers. When the block ends, onnx_ir works as before. Raises
+    ModuleNotFoundError if onnx_ir is not installed.
     """
     import onnx_ir._core as core
 
@@ -104,7 +109,7 @@ def choose_engine(requested: str, bundle_path: str, has_onnx: bool) -> str:
     "jax".
 
     Args:
-      requested: one of ENGINES.
+      requested: "auto", "jax" or "onnx".
       bundle_path: bundle directory, for messages.
       has_onnx: True if the bundle has the ONNX file.
 
@@ -131,7 +136,7 @@ def open_onnx(
     """Opens an ONNX model with onnxruntime on the CPU, and returns a function that runs it.
 
     The function takes `(weights, inputs)`, both arrays by name, and returns the output arrays by name. It
-    ignores `weights`, because the model contains its weights.
+    ignores `weights`, because the model contains its weights, and raises ValueError if onnxruntime fails.
 
     Args:
       path: bundle directory, for messages.
@@ -139,6 +144,7 @@ def open_onnx(
 
     Raises:
       ValueError: onnxruntime cannot open `data`.
+      ModuleNotFoundError: onnxruntime is not installed.
     """
     import onnxruntime
 
@@ -148,10 +154,15 @@ def open_onnx(
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the errors of onnxruntime have no common class
-        raise ValueError(f"{path}/{ONNX_FILE}: cannot be opened: {to_one_line(error)}") from error
+        raise ValueError(
+            f"{path}/{ONNX_FILE}: cannot be opened: {to_one_line(error)}; export the bundle again with --onnx"
+        ) from error
     names = [output.name for output in session.get_outputs()]
 
     def call(weights: dict[str, jax.Array], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return dict(zip(names, session.run(names, inputs), strict=True))
+        try:
+            return dict(zip(names, session.run(names, inputs), strict=True))
+        except Exception as error:  # the errors of onnxruntime have no common class
+            raise ValueError(f"onnxruntime fails on {path}/{ONNX_FILE}: {to_one_line(error)}") from error
 
     return call

@@ -26,11 +26,12 @@ def quantize_weights(weights: dict[str, np.ndarray], weight_format: str) -> dict
 
     Args:
       weights: arrays by name. float32 arrays of two or more axes whose name starts with `params/` are
-        quantized.
-      weight_format: one of WEIGHT_FORMATS; "" returns `weights` unchanged.
+        quantized; others stay unchanged.
+      weight_format: "bf16" or "int8"; "" returns `weights` unchanged.
 
     Returns:
-      `weights` with bfloat16 arrays, or with int8 arrays and their float32 scales as `<name>:scale`.
+      `weights` with quantized arrays of the same names and shapes: bfloat16, or int8 with additional float32
+      scales [1 .. 1 n] as `<name>:scale`, one for each of the n output channels (last axis).
     """
     if not weight_format:
         return weights
@@ -51,7 +52,8 @@ def quantize_weights(weights: dict[str, np.ndarray], weight_format: str) -> dict
 def simulate_quantization(params: Params, weight_format: str) -> Params:
     """Returns the parameters rounded to the values that the bundle stores in `weight_format`, as float32.
 
-    The weight format "" returns the parameters unchanged.
+    The result has the structure of `params`. The weight format is "bf16" or "int8"; "" returns the parameters
+    unchanged.
     """
     if not weight_format:
         return params

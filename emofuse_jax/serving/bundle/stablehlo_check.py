@@ -36,7 +36,7 @@ FORBIDDEN_OPERATIONS = {
 
 
 def parse_graph(path: str, metadata: BundleMetadata, data: bytes) -> jax_export.Exported:
-    """Returns the graph of a bundle.
+    """Returns the graph of a bundle as an `Exported`; its `call(weights, inputs)` computes the outputs.
 
     Args:
       path: bundle directory, for messages.
@@ -44,8 +44,8 @@ def parse_graph(path: str, metadata: BundleMetadata, data: bytes) -> jax_export.
       data: contents of the graph's file.
 
     Raises:
-      ValueError: this version of jax cannot read the graph, its parser crashes or takes too long, or the
-        graph has side effects or an operation that is not allowed. The message names the file.
+      ValueError: this version of jax cannot read the graph, its parser crashes or takes more than 60 seconds,
+        or the graph has side effects or an operation that is not allowed. The message names the file.
     """
     try:
         exported = jax_export.deserialize(bytearray(data))
@@ -63,32 +63,44 @@ def parse_graph(path: str, metadata: BundleMetadata, data: bytes) -> jax_export.
         if not _is_allowed(name, target):
             operation = f"custom_call {target[:100]!r}" if target else name[:100]
             raise ValueError(
-                f"{path}/{GRAPH_FILE}: operation {operation} is not allowed; not a graph that emofuse exports"
+                f"{path}/{GRAPH_FILE}: operation {operation} is not allowed; not a graph that emofuse"
+                " exports, export the bundle again from the checkpoint"
             )
     if exported.ordered_effects or exported.unordered_effects:
-        raise ValueError(f"{path}/{GRAPH_FILE}: has side effects; not a graph that emofuse exports")
+        raise ValueError(
+            f"{path}/{GRAPH_FILE}: has side effects; not a graph that emofuse exports, export the bundle"
+            " again from the checkpoint"
+        )
     return exported
 
 
 def _list_operations(exported: jax_export.Exported) -> list[tuple[str, str]]:
-    """Returns (name, target) of every operation in a graph at any depth; only custom calls have a target.
+    """Returns (name, target) of each different operation in a graph at any depth, sorted.
 
-    The target of other operations is "". Raises ValueError if the parser fails or crashes, and
-    subprocess.TimeoutExpired if it takes too long.
+    Only custom calls have a target; for other operations it is "". Another process parses the graph. Raises
+    ValueError if it fails or crashes, subprocess.TimeoutExpired if it takes more than 60 seconds, and OSError
+    if it cannot be started.
     """
     module_bytes = exported.mlir_module_serialized
     process = subprocess.run(
         READER_COMMAND, input=module_bytes, capture_output=True, timeout=READER_TIMEOUT_SECONDS
     )
     if process.returncode < 0:
-        raise ValueError(f"the parser crashed with {signal.Signals(-process.returncode).name}")
+        raise ValueError(
+            f"the parser crashed with {signal.Signals(-process.returncode).name}, so the graph is"
+            " probably damaged"
+        )
     if process.returncode:
         raise ValueError(process.stderr.decode(errors="replace").strip().rpartition("\n")[2])
     return [(name, target) for name, target in json.loads(process.stdout)]
 
 
 def _is_allowed(name: str, target: str) -> bool:
-    """Returns True if a graph may contain the operation `name` or, for a custom call, its `target`."""
+    """Returns True if a graph may contain the operation `name` or, for a custom call, its `target`.
+
+    Allowed are operations of the dialects builtin, func and stablehlo that do not communicate with the host
+    or other devices (FORBIDDEN_OPERATIONS), and custom calls of `shape_assertion`.
+    """
     dialect, _, operation = name.partition(".")
     if name == CUSTOM_CALL:
         return target in ALLOWED_CUSTOM_CALLS

@@ -17,7 +17,8 @@ CUSTOM_CALL = "stablehlo.custom_call"
 def main() -> None:
     """Prints the operations of the graph on stdin as a JSON list of [name, target of a custom call or ""].
 
-    Exits with status 1 and one line on stderr if the bytes are not a graph.
+    The list is sorted and has each different pair once, from any depth of the graph. Exits with status 1 and
+    one line on stderr if the bytes are not a graph.
     """
     operations = set()
 

@@ -47,12 +47,16 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
     """Returns the ASGI application that serves one bundle.
 
     Errors of requests become responses with a problem document. When the application starts, it raises
-    ValueError if the bundle cannot prepare media files.
+    ValueError if the preparation settings in bundle.json are invalid or the bundle was trained on arrays, and
+    OSError if the directory for uploads or a decoder process cannot be created.
 
     Args:
       bundle: the loaded bundle.
       token: token that callers must send as `Authorization: Bearer ...`; "" disables the check.
-      limits: limits for callers.
+      limits: limits for callers, such as the size of a request, the duration of a file and the waiting clips.
+
+    Raises:
+      jinja2.TemplateNotFound: the installation lacks page.html.
     """
     server_metrics = ServerMetrics()
 
@@ -106,8 +110,10 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
 def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics) -> Iterator[Service]:
     """Starts the batcher and the decoder processes, and yields the Service that the routes use.
 
-    The model compiles in the background; `Service.ready` is set when that is done. On exit, waiting clips are
-    still predicted, and decoder processes are killed.
+    The Service has `bundle`, `limits`, `batcher`, `decoders`, `executor` (threads that wait for decoders),
+    `upload_dir`, `ready`, `session_slots` and `metrics`. The model compiles in the background; `ready` is set
+    when that is done. On exit, waiting clips are still predicted, decoder processes are killed, and uploads
+    are deleted.
 
     Args:
       bundle: the loaded bundle.
@@ -115,7 +121,8 @@ def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics)
       server_metrics: metrics of the server.
 
     Raises:
-      ValueError: the settings in the bundle are invalid, or the bundle was trained on arrays.
+      ValueError: the preparation settings in bundle.json are invalid, or the bundle was trained on arrays.
+      OSError: the directory for uploads or a decoder process cannot be created.
     """
     batcher = Batcher(
         bundle.run,
@@ -209,10 +216,15 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
                     )
                 ]
             if all("error" in prediction_fields for prediction_fields in predictions):
-                raise invalid_field("file", str(predictions[0]["error"]))
+                raise invalid_field("file", f"no window has a prediction: {predictions[0]['error']}")
             return {"seconds": round(duration_seconds, 3), "windows": predictions}
         if content_type(request) != "application/json":
-            raise Problem(415, "Unsupported media type", "expected application/json or multipart/form-data")
+            raise Problem(
+                415,
+                "Unsupported media type",
+                f"content type {content_type(request)[:100]!r}: expected application/json or"
+                " multipart/form-data",
+            )
         row, min_confidence = await run_in_threadpool(parse_clip_request, await request.body(), bundle)
         return make_clip_response(bundle, row, await run_model(service, row), min_confidence)
 
@@ -224,7 +236,11 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
         """
         service: Service = app.state.service
         if content_type(request) != "multipart/form-data":
-            raise Problem(415, "Unsupported media type", "expected multipart/form-data")
+            raise Problem(
+                415,
+                "Unsupported media type",
+                f"content type {content_type(request)[:100]!r}: expected multipart/form-data",
+            )
         stack = contextlib.AsyncExitStack()
         path, options = await stack.enter_async_context(
             media_requests.receive_upload(request, service.upload_dir)
@@ -251,7 +267,8 @@ def content_type(request: Request) -> str:
 def check_token(request: Request, token: str) -> None:
     """Raises Problem 401 if the path needs a token and the request has none or a wrong one.
 
-    An empty `token` and the PUBLIC_PATHS need none. The comparison takes constant time.
+    No path needs one if `token` is empty; /healthz, /readyz and the files of the page (PUBLIC_PATHS) never
+    do. The comparison takes constant time.
     """
     if not token or request.url.path in PUBLIC_PATHS:
         return
@@ -268,8 +285,11 @@ def check_token(request: Request, token: str) -> None:
 def parse_clip_request(body: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarray], float]:
     """Returns the input arrays of one clip by name (a batch of one row), and the minimum confidence.
 
+    The arrays are [1 ...] with masks, for each input of the model. The minimum confidence is 0 if it is
+    missing.
+
     Args:
-      body: JSON body of the request.
+      body: JSON body of the request, {"inputs": arrays by name, "min_confidence": number}.
       bundle: the loaded bundle.
 
     Raises:
@@ -303,14 +323,18 @@ def make_clip_response(
 ) -> dict[str, object]:
     """Returns the JSON of a prediction for a clip sent as arrays.
 
-    The keys are `label`, `confidence`, `probabilities`, `voice_weight`, `face_weight`, `audio_ok` and
-    `video_ok`, as in `predictions.Prediction`.
+    The keys are `label`, `confidence`, `probabilities` (by class name), `voice_weight` and `face_weight`
+    (None if the model has none), `audio_ok` (the clip has audio) and `video_ok` (the clip has a valid face).
 
     Args:
       bundle: the loaded bundle.
       row: input arrays of the clip (a batch of one row).
-      outputs: outputs of the bundle for this batch.
+      outputs: outputs of the bundle for this batch, by name.
       min_confidence: a prediction with a lower confidence gets the label `unknown`.
+
+    Raises:
+      KeyError: `outputs` has no `probabilities`.
+      ValueError: the number of probabilities is not that of the classes.
     """
     has_audio = any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row)
     has_faces = bool("face_mask" in row and row["face_mask"].any())
@@ -324,8 +348,10 @@ def make_clip_response(
 def describe_model(bundle: Bundle) -> dict[str, object]:
     """Returns the JSON of `/v1/model`, without any path of the server.
 
-    The keys are `name`, `inputs` (shape and dtype by name), and fields of bundle.json such as `classes`,
-    `modalities`, `window`, `settings`, `corpus`, `training_speakers` and `limits`.
+    The keys are `name` (of the config, may be empty), `inputs` ({"shape" without the batch axis, "dtype"} by
+    name), and these fields of bundle.json: `classes`, `modalities`, `window`, `settings`, `corpus`,
+    `protocol`, `training_speakers`, `temperature`, `intended_use`, `limits` (text on limitations), `created`
+    and `versions`; a field that bundle.json lacks is missing.
     """
     field_names = ("classes", "modalities", "window", "settings", "corpus", "protocol", "training_speakers")
     optional_field_names = ("temperature", "intended_use", "limits", "created", "versions")

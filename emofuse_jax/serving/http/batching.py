@@ -73,7 +73,7 @@ class Batcher:
     def start(self) -> None:
         """Runs every batch size, which compiles it, measures `max_joined_rows`, and starts the thread.
 
-        Errors of the function `run` are raised here.
+        Errors of the function `run` pass through. Raises RuntimeError if the thread was started before.
         """
         for batch_size in self.batch_sizes:
             self._run(self._make_zeros(batch_size))
@@ -87,20 +87,21 @@ class Batcher:
         the function `run` failed.
 
         Args:
-          arrays: input arrays [n ..] by name, with n rows.
+          arrays: input arrays [n ..] by name, with n rows; names, shapes and dtypes must be those of
+            `inputs`, which is not checked.
 
         Raises:
-          BusyError: the queue is full.
+          BusyError: there are not enough free places in the queue for n rows.
           ClosedError: the batcher was closed.
           ValueError: there are no rows, or more than `batch_sizes[-1]`.
         """
         num_rows = len(next(iter(arrays.values())))
         if not 1 <= num_rows <= self.batch_sizes[-1]:
-            raise ValueError(f"{num_rows} rows: expected 1 to {self.batch_sizes[-1]}")
+            raise ValueError(f"{num_rows} rows: expected 1 to {self.batch_sizes[-1]} rows per call")
         request = BatchRequest(arrays, num_rows, concurrent.futures.Future())
         with self._condition:
             if self._is_closed:
-                raise ClosedError("the server is stopping")
+                raise ClosedError("the server is stopping; try again later")
             if self.count_waiting_rows() + num_rows > self.max_waiting_rows:
                 raise BusyError(
                     f"the queue is full: {self.count_waiting_rows()} rows are waiting; try again later"
@@ -115,7 +116,11 @@ class Batcher:
             return sum(request.num_rows for request in self._queue)
 
     def close(self) -> None:
-        """Rejects further rows, runs those in the queue, and waits for the thread to end."""
+        """Rejects further rows, runs those in the queue, and waits for the thread to end.
+
+        After this, `submit` raises ClosedError. If the thread was never started, the rows in the queue are
+        not run.
+        """
         with self._condition:
             self._is_closed = True
             self._condition.notify()
@@ -131,7 +136,9 @@ class Batcher:
     def _next_batch(self) -> list[BatchRequest]:
         """Waits for requests and returns those to run together; an empty list once the batcher is closed.
 
-        Requests that are already in the queue are returned before that.
+        These are the first request in the queue and those after it, as long as they have at most
+        `max_joined_rows` rows together. Requests that are in the queue when the batcher is closed are
+        returned before the empty list.
         """
         with self._condition:
             self._condition.wait_for(lambda: self._queue or self._is_closed)
@@ -145,7 +152,9 @@ class Batcher:
     def _run_batch(self, batch: list[BatchRequest]) -> None:
         """Runs the requests as one batch and sets the results of their futures.
 
-        If the function `run` fails, its exception is set in all futures instead of being raised.
+        The batch is padded with zeros to the next batch size. If the function `run` fails, its exception is
+        set in all futures instead of being raised. Raises KeyError or ValueError if an array of a request has
+        another name or shape than `inputs`; errors of `on_batch` pass through.
         """
         start_time, num_rows = time.monotonic(), sum(request.num_rows for request in batch)
         batch_size = next(size for size in self.batch_sizes if size >= num_rows)
@@ -169,9 +178,11 @@ class Batcher:
         self._on_batch(num_rows, batch_size, time.monotonic() - start_time)
 
     def _measure_max_joined_rows(self) -> int:
-        """Measures the rows per second of all batch sizes; returns the smallest that no larger one beats.
+        """Measures the rows per second of all batch sizes, and returns the largest size that is worth it.
 
-        A larger size beats another one if its rows per second are higher by the factor MIN_THROUGHPUT_GAIN.
+        Each size is timed TIMING_ROUNDS times, and its shortest time counts. In ascending order, a size
+        replaces the one chosen so far if it gives more than MIN_THROUGHPUT_GAIN times as many rows per
+        second. Errors of the function `run` pass through.
         """
         # in rounds, so that a moment of other load does not affect a single batch size only
         timings = [
@@ -184,7 +195,10 @@ class Batcher:
         return max_joined_rows
 
     def _time_batch(self, num_rows: int) -> float:
-        """Returns the seconds that one batch of zeros takes."""
+        """Returns the seconds that one batch of `num_rows` rows of zeros takes.
+
+        Errors of the function `run` pass through.
+        """
         arrays, start_time = self._make_zeros(num_rows), time.perf_counter()
         self._run(arrays)
         return time.perf_counter() - start_time

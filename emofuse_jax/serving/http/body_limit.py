@@ -24,9 +24,12 @@ class BodyLimitMiddleware:
         self.app, self.max_bytes, self.timeout_seconds = app, max_bytes, timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a connection to the application; for HTTP, with the limits of the body.
+        """Passes a connection to the application, whose errors pass through.
 
-        Sends status 413 instead if the content length is too large or not a number.
+        Over HTTP, the application gets Problem 413 from the read after which the body has more than
+        `max_bytes` bytes, and Problem 408 from a read that is not complete within `timeout_seconds` after the
+        start of the request. If the content length is more than `max_bytes` or not a number, the response is
+        status 413 at once, without the application.
         """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -38,7 +41,11 @@ class BodyLimitMiddleware:
         await self.app(scope, self._limit_receive(receive), send)
 
     def _limit_receive(self, receive: Receive) -> Receive:
-        """Returns a `receive` that raises Problem 413 or 408 if the body exceeds a limit."""
+        """Returns a function that returns the next ASGI message of `receive` and limits the request's body.
+
+        It raises Problem 413 if the body has more than `max_bytes` bytes, and Problem 408 if the body is not
+        complete within `timeout_seconds` from now.
+        """
         received_bytes, deadline, is_complete = 0, time.monotonic() + self.timeout_seconds, False
 
         async def receive_limited() -> Message:
@@ -51,7 +58,8 @@ class BodyLimitMiddleware:
                 raise Problem(
                     408,
                     "Request timeout",
-                    f"the body was not complete within {self.timeout_seconds:g} s",
+                    f"the body was not complete within {self.timeout_seconds:g} s; send it faster, or"
+                    " a smaller one",
                     field="body",
                 ) from None
             received_bytes += len(message.get("body", b""))

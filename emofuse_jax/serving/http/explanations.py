@@ -53,15 +53,20 @@ class Explanation(TypedDict):
 def explain_window(record: Record, output: Mapping[str, np.ndarray], hop_ms: float) -> Explanation:
     """Returns {"faces", "sound"} for JSON: the faces and the spectrogram of one window, with attention.
 
-    `faces` is a list of {"time", "box", "score", "attention"}, one per valid face; `sound` is {"seconds",
-    "shape", "levels" (bytes as base64), "attention"}. `attention` is None if the model has none. `faces` or
-    `sound` is None if the window has no usable face or audio, and `sound` also if the record has no
-    spectrogram.
+    `faces` is a list with one {"time", "box", "score", "attention"} per valid face: seconds from the start of
+    the window, [x0, y0, x1, y1] in pixels, score of the face detector, and a number. `sound` is {"seconds",
+    "shape", "levels", "attention"}: duration, [columns, rows] (time, frequency) of the reduced spectrogram,
+    base64 of its uint8 values, and one list of numbers per column of the attention. Attention is relative to
+    uniform attention, which is 1; None if the model has none or no weight is positive. `faces` or `sound` is
+    None if the window has no usable face or audio, and `sound` also if the record has no spectrogram.
 
     Args:
       record: Record of the window.
       output: the window's row of the bundle's outputs.
       hop_ms: hop of the spectrogram in milliseconds.
+
+    Raises:
+      ValueError: the number of video frames is not a multiple of the length of `video_attention`.
     """
     return {
         "faces": _explain_faces(record, output.get("video_attention")) if record.video_ok else None,
@@ -70,7 +75,13 @@ def explain_window(record: Record, output: Mapping[str, np.ndarray], hop_ms: flo
 
 
 def _explain_faces(record: Record, attention: np.ndarray | None) -> list[FaceExplanation]:
-    """Returns {"time", "box", "score", "attention"} of each valid face."""
+    """Returns {"time", "box", "score", "attention"} of each valid face, in order of the frames.
+
+    These are seconds from the start of the window, [x0, y0, x1, y1] in pixels, the score of the face
+    detector, and the attention relative to uniform attention, which is 1; None if `attention` is None or has
+    no positive weight at a valid frame. Raises ValueError if the number of frames is not a multiple of the
+    length of `attention`.
+    """
     attention_ratio = relative_frame_attention(attention, record.face_valid)
     return [
         {
@@ -84,7 +95,13 @@ def _explain_faces(record: Record, attention: np.ndarray | None) -> list[FaceExp
 
 
 def _explain_audio(record: Record, attention: np.ndarray | None, hop_ms: float) -> AudioExplanation | None:
-    """Returns {"seconds", "shape", "levels", "attention"} of the spectrogram; None if it is empty."""
+    """Returns {"seconds", "shape", "levels", "attention"} of the spectrogram; None if it is empty.
+
+    `seconds` is its duration, `shape` is [columns, rows] (time, frequency) after averaging to at most
+    MAX_COLUMNS x MAX_ROWS, `levels` is base64 of uint8 values from 0 (quietest) to 255 (loudest). The
+    attention has one list of numbers per column, relative to uniform attention, which is 1; it is None if
+    `attention` is None or has no positive weight.
+    """
     if not record.spectrogram.size:
         return None
     reduced = shrink_spectrogram(record.spectrogram.astype(np.float32), MAX_COLUMNS, MAX_ROWS)
@@ -102,7 +119,11 @@ def _explain_audio(record: Record, attention: np.ndarray | None, hop_ms: float) 
 
 
 def shrink_spectrogram(spectrogram: np.ndarray, max_columns: int, max_rows: int) -> np.ndarray:
-    """Returns a spectrogram [t f] reduced to at most [max_columns, max_rows] by averaging equal runs."""
+    """Returns a spectrogram [t f] reduced to at most [max_columns, max_rows].
+
+    Along an axis that is too long, runs of neighbouring values of almost equal length are averaged; an axis
+    that is short enough stays unchanged.
+    """
     for axis, max_length in ((0, max_columns), (1, max_rows)):
         length = spectrogram.shape[axis]
         if length > max_length:

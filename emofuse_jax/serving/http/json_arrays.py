@@ -30,7 +30,8 @@ class FieldError(ValueError):
 def accepted_array_names(modalities: Sequence[str], inputs: Collection[str]) -> list[str]:
     """Returns the names of the arrays that a caller can send to a model with these modalities and inputs.
 
-    Raises KeyError for a modality other than `voice` and `face`.
+    For `voice`, these are `audio` and `audio_features`; for `face`, `faces` and `face_features`; each only if
+    it is in `inputs`. Masks are not included. Raises KeyError for another modality.
     """
     return [name for modality in modalities for name in ARRAYS_BY_MODALITY[modality] if name in inputs]
 
@@ -48,8 +49,10 @@ def read_clip(
       inputs: shape without the batch axis, and dtype, of each input of the model.
 
     Raises:
-      FieldError: an array is unknown, or has another shape or dtype or values that are not finite; or no
-        usable voice or face is sent.
+      FieldError: an array is unknown, is no nested list or base64 object, has another shape or dtype or
+        values that are not finite; or no usable voice or face is sent. `field` names the array, such as
+        `inputs.audio`.
+      KeyError: a modality is neither `voice` nor `face`.
     """
     row = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in inputs.items()}
     names = accepted_array_names(modalities, inputs)
@@ -72,7 +75,7 @@ def read_clip(
 
 
 def read_array(field: str, json_value: object, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Returns the array in `json_value` with 1 to `shape[0]` rows of shape `shape[1:]`.
+    """Returns the array in `json_value` with 1 to `shape[0]` rows of shape `shape[1:]`, as `dtype`.
 
     Args:
       field: name of the field, for errors.
@@ -88,19 +91,18 @@ def read_array(field: str, json_value: object, shape: tuple[int, ...], dtype: np
         if isinstance(json_value, Mapping)
         else _convert_list(field, json_value, dtype)
     )
-    expectation = f"expected [1 to {', '.join(map(str, shape))}]"
     if array.ndim != len(shape) or array.shape[1:] != shape[1:] or not 1 <= len(array) <= shape[0]:
-        raise FieldError(field, f"shape {list(array.shape)}: {expectation}")
+        raise FieldError(field, f"shape {list(array.shape)}: expected [1 to {', '.join(map(str, shape))}]")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise FieldError(field, "contains numbers that are not finite in float16")
+        raise FieldError(field, "contains numbers that are not finite in float16; expected at most 65504")
     return array
 
 
 def _decode_base64(field: str, json_value: Mapping[str, object], dtype: np.dtype) -> np.ndarray:
-    """Returns the array of a base64 object {"shape", "data"}.
+    """Returns the array of a base64 object {"shape", "data"}, with this shape and `dtype`.
 
-    Raises FieldError if one of them is missing or invalid, or the number of bytes does not fit shape and
-    dtype.
+    `data` is the base64 of little-endian values, one byte each for bool. Raises FieldError if one of the two
+    is missing or invalid, or the number of bytes does not fit shape and dtype.
     """
     shape, data = json_value.get("shape"), json_value.get("data")
     if not isinstance(data, str) or not isinstance(shape, list):
@@ -120,13 +122,19 @@ def _decode_base64(field: str, json_value: Mapping[str, object], dtype: np.dtype
             f"{field}.data",
             f"{len(raw_bytes)} bytes: expected {num_elements * dtype.itemsize} for {dtype}{shape}",
         )
-    return np.frombuffer(raw_bytes, stored_dtype).reshape(shape).astype(dtype)
+    try:
+        return np.frombuffer(raw_bytes, stored_dtype).reshape(shape).astype(dtype)
+    except ValueError as error:  # more axes or elements than NumPy supports
+        raise FieldError(
+            f"{field}.shape", f"not possible in NumPy: {error}; send the shape of the array"
+        ) from error
 
 
 def _convert_list(field: str, json_value: object, dtype: np.dtype) -> np.ndarray:
-    """Returns the array of a nested list.
+    """Returns the array of a nested list, as `dtype`.
 
     Raises FieldError if its rows have different lengths or its values are not numbers that fit `dtype`.
+    Numbers that are too large for a float dtype become infinite.
     """
     try:
         array = np.asarray(json_value)

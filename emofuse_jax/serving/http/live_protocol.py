@@ -78,11 +78,14 @@ class WindowAssembler:
         self._frame_size = (0, 0)
 
     def add(self, message: bytes) -> None:
-        """Adds a binary message.
+        """Adds a binary message: a byte for the kind, eight bytes for the start time, and audio or a JPEG.
 
         Raises:
-          Problem: status 422; the message is invalid, exceeds a limit, or starts more than one window before
-            or more than three windows after the start of the next window.
+          Problem: status 422 if the message is too short; its kind is not 1 (audio) or 2 (frame); it starts
+            more than one window before or more than three windows after the start of the next window; audio
+            has half a sample, is longer than a window, or more than eight windows of it wait; or a frame is
+            not a JPEG, has more pixels than `limits.max_frame_pixels` or another size than the first frame,
+            or frames of four windows at `limits.max_frame_rate` wait.
         """
         if len(message) <= MESSAGE_HEADER.size:
             raise invalid_field(
@@ -97,7 +100,7 @@ class WindowAssembler:
         ):  # rejects NaN
             raise invalid_field(
                 "second",
-                f"start time {start_seconds:g}: expected {self.window_start:g} to"
+                f"start time {start_seconds:g}: expected {self.window_start - self.window_seconds:g} to"
                 f" {self.window_start + 3 * self.window_seconds:g}",
             )
         if kind == AUDIO_KIND:
@@ -133,7 +136,8 @@ class WindowAssembler:
         if frame_size[0] * frame_size[1] > self.limits.max_frame_pixels:
             raise invalid_field(
                 "picture",
-                f"{frame_size[0] * frame_size[1]} pixels: expected at most {self.limits.max_frame_pixels}",
+                f"{frame_size[0] * frame_size[1]} pixels: expected at most"
+                f" {self.limits.max_frame_pixels} per frame",
             )
         if self._frame_size not in ((0, 0), frame_size):
             raise invalid_field(
@@ -146,11 +150,11 @@ class WindowAssembler:
         self._video_end = max(self._video_end, chunk.start_seconds)
 
     def is_window_ready(self) -> bool:
-        """Returns True if the next window is complete.
+        """Returns True if the next window is complete, otherwise False.
 
-        That is the case if both streams, audio and video, have passed the end of the window; if only one
-        stream has arrived so far and has passed the end; or if one stream has passed the end by
-        MAX_STREAM_LAG_SECONDS.
+        It is complete if both streams, audio and video, have passed the end of the window; if only one stream
+        has arrived so far and has passed the end; or if one stream has passed the end by
+        MAX_STREAM_LAG_SECONDS (half a second).
         """
         end = self.window_start + self.window_seconds
         stream_ends = [
@@ -161,7 +165,11 @@ class WindowAssembler:
         )
 
     def has_remainder(self) -> bool:
-        """Returns True if at least MIN_LAST_WINDOW_FRACTION of a window has arrived after the last window."""
+        """Returns True if at least half a window has arrived after the last window, otherwise False.
+
+        The time from the end of the last window to the end of the latest audio or frame counts
+        (MIN_LAST_WINDOW_FRACTION).
+        """
         return (
             max(self._audio_end, self._video_end) - self.window_start
             >= MIN_LAST_WINDOW_FRACTION * self.window_seconds - 1e-6
@@ -170,7 +178,10 @@ class WindowAssembler:
     def take_window(self, *, full_window: bool = True) -> LiveWindow:
         """Returns the next window with its audio and video frames, and discards its messages.
 
-        The window is returned even if it is incomplete or has neither audio nor frames.
+        A LiveWindow has `start` and `end` in seconds of the session; `audio`, int16 [n] with zeros for
+        missing samples, or None if there is none; `frames`, a list of (seconds from the start of the window,
+        JPEG) in order; and `frame_size` (width, height), (0, 0) if no frame has arrived. The window is
+        returned even if it is incomplete or has neither audio nor frames.
 
         Args:
           full_window: if False, the window ends with the last message; for the remainder at the end of a
@@ -193,7 +204,10 @@ class WindowAssembler:
         return live_window
 
     def _join_audio(self, start: float, end: float) -> np.ndarray | None:
-        """Returns the int16 samples from `start` to `end`, with zeros for gaps; None if there is no audio."""
+        """Returns the int16 samples [n] from `start` to `end` (seconds of the session), with zeros for gaps.
+
+        Returns None if there is no audio in this time.
+        """
         chunks = [
             audio_chunk
             for audio_chunk in self._audio_chunks

@@ -31,14 +31,19 @@ CLOSE_CODES = {503: 1013}
 async def run_session(socket: WebSocket, service: Service, token: str) -> None:
     """Runs a session from the first message to the last prediction, and closes the socket.
 
-    A Problem is sent as a problem document before the socket is closed, so it is not raised. If the caller
-    disconnects, the function returns. Connections from pages of another site are closed at once, because
-    otherwise any site could use a server on the visitor's machine.
+    A Problem, such as an invalid message, a wrong token or a timeout, is sent as a problem document before
+    the socket is closed, so it is not raised. If the caller disconnects, the function returns. Connections
+    from pages of another site are closed at once, because otherwise any site could use a server on the
+    visitor's machine.
 
     Args:
       socket: the WebSocket, not yet accepted.
       service: the running service.
       token: token that the first message must contain; "" disables the check.
+
+    Raises:
+      ValueError: the bundle cannot be run on this machine.
+      OSError: a window cannot be stored as a file for decoding; other errors of writing are av.FFmpegError.
     """
     if not _is_same_origin(socket.headers):
         await socket.close()
@@ -62,21 +67,42 @@ async def run_session(socket: WebSocket, service: Service, token: str) -> None:
 
 
 def _is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Returns True if the Origin header is absent or names this server; otherwise False."""
+    """Returns True if the Origin header is absent or names this server (the Host header); otherwise False."""
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # not a URL, such as http://[
+        return False
 
 
 async def _receive_options(socket: WebSocket, service: Service, token: str) -> RequestOptions:
-    """Receives the first message, replies with the length of a window, and returns the options."""
+    """Receives the first message, replies with the length of a window, and returns the options.
+
+    The message is a JSON object with the fields `token`, `min_confidence`, `person` and `details`, all
+    optional. RequestOptions has the last three, with defaults for missing ones. The reply is {"window":
+    seconds, "sample_rate": 16000}.
+
+    Raises:
+      Problem: status 401 if the token is missing or wrong, 408 if no message arrives within
+        `service.limits.upload_timeout_seconds`, 422 if the message is not a JSON object or has an unknown or
+        invalid field.
+      WebSocketDisconnect: the caller left.
+    """
     try:
         fields = json.loads((await _receive(socket, service)).get("text") or "")
     except (ValueError, RecursionError) as error:
         raise invalid_field("message", "expected a first message in JSON") from error
     if not isinstance(fields, dict):
-        raise invalid_field("message", "expected a JSON object")
-    if token and not hmac.compare_digest(str(fields.get("token", "")).encode(), token.encode()):
-        raise Problem(401, "Unauthorized", "missing or wrong token", field="token")
+        raise invalid_field("message", "expected a JSON object as the first message")
+    if token and not hmac.compare_digest(
+        str(fields.get("token", "")).encode(errors="surrogatepass"), token.encode()
+    ):
+        raise Problem(
+            401,
+            "Unauthorized",
+            "missing or wrong token; send it as the field token of the first message",
+            field="token",
+        )
     for name in fields:
         if name not in ("token", *OPTION_FIELDS):
             raise invalid_field(name[:100], f"unknown field; expected token, {', '.join(OPTION_FIELDS)}")
@@ -88,7 +114,9 @@ async def _receive_options(socket: WebSocket, service: Service, token: str) -> R
 async def _exchange_messages(socket: WebSocket, service: Service, options: RequestOptions) -> None:
     """Receives messages and sends predictions concurrently until the session ends.
 
-    Raises the first error: a Problem for an invalid message or a timeout, or WebSocketDisconnect.
+    An error of the receiving task is raised first: Problem 408 or 422 for a timeout or an invalid message, or
+    WebSocketDisconnect if the caller left. After that, an error of the predicting task: ValueError if the
+    bundle cannot be run, OSError or av.FFmpegError if a window cannot be stored as a file.
     """
     window_queue: WindowQueue = asyncio.Queue()
     predict_task = asyncio.create_task(_predict_windows(socket, service, options, window_queue))
@@ -105,9 +133,11 @@ async def _exchange_messages(socket: WebSocket, service: Service, options: Reque
 async def _collect_windows(socket: WebSocket, service: Service, window_queue: WindowQueue) -> None:
     """Receives messages and puts complete windows into the queue, then None at the end.
 
-    If too many windows wait already, an error is sent instead of the prediction, so that memory use stays
-    constant. Raises Problem 408 or 422 on a timeout or an invalid message, and WebSocketDisconnect if the
-    caller left.
+    The text `end` ends the session; the remainder is put into the queue if it is at least half a window. If
+    MAX_WAITING_WINDOWS windows wait already, {"start", "end", "error"} is sent instead of the prediction, so
+    that memory use stays constant. Raises Problem 408 if no message arrives within
+    `service.limits.upload_timeout_seconds`, Problem 422 for an invalid message, and WebSocketDisconnect if
+    the caller left.
     """
     assembler = WindowAssembler(_window_seconds(service), service.limits)
     while (message := await _receive(socket, service)).get("text") != "end":
@@ -131,7 +161,12 @@ async def _collect_windows(socket: WebSocket, service: Service, window_queue: Wi
 async def _predict_windows(
     socket: WebSocket, service: Service, options: RequestOptions, window_queue: WindowQueue
 ) -> None:
-    """Sends the prediction for each window in the queue, until None; a Problem is sent as an error."""
+    """Sends the prediction for each window in the queue as JSON, until None.
+
+    A window that cannot be predicted is sent as {"start", "end", "error"}, also if the server is busy or
+    decoding crashed (Problem). Raises ValueError if the bundle cannot be run, OSError or av.FFmpegError if a
+    window cannot be stored as a file, and WebSocketDisconnect if the caller left.
+    """
     while (live_window := await window_queue.get()) is not None:
         try:
             prediction = await _predict_live_window(service, live_window, options)
@@ -146,7 +181,15 @@ async def _predict_live_window(
 ) -> WindowResponse:
     """Returns the JSON of a window's prediction, or {"start", "end", "error"} if it has none.
 
-    Raises Problem 422 if decoding crashed, and 503 if the server is busy.
+    A prediction has `start` and `end` in seconds of the session, `label`, `confidence`, `probabilities` by
+    class name, `voice_weight`, `face_weight`, `audio_ok`, `video_ok`, and, if there are any, `notes` and the
+    requested `details`.
+
+    Raises:
+      Problem: status 422 if decoding crashed, 503 if the server is busy.
+      ValueError: the bundle cannot be run on this machine.
+      OSError: the window cannot be stored as a file in `service.upload_dir`; other errors of writing are
+        av.FFmpegError.
     """
     if live_window.audio is None and not live_window.frames:
         return _failed_window(live_window, "no audio or video arrived for this window")
@@ -170,13 +213,20 @@ async def _predict_live_window(
 
 
 async def _receive(socket: WebSocket, service: Service) -> Message:
-    """Returns the next message; raises Problem 408 on timeout, WebSocketDisconnect if the caller left."""
+    """Returns the next message, a dict with the key `text` or `bytes`.
+
+    Raises Problem 408 if none arrives within `service.limits.upload_timeout_seconds`, and WebSocketDisconnect
+    if the caller left.
+    """
     timeout_seconds = service.limits.upload_timeout_seconds
     try:
         message = await asyncio.wait_for(socket.receive(), timeout_seconds)
     except TimeoutError as error:
         raise Problem(
-            408, "Request timeout", f"no message arrived for {timeout_seconds:g} s", field="message"
+            408,
+            "Request timeout",
+            f"no message arrived for {timeout_seconds:g} s; send audio, frames or the text `end`",
+            field="message",
         ) from error
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code", 1000))
@@ -188,5 +238,5 @@ def _window_seconds(service: Service) -> float:
 
 
 def _failed_window(live_window: LiveWindow, error: str) -> WindowResponse:
-    """Returns {"start", "end", "error"} of a window without a prediction."""
+    """Returns {"start", "end", "error"} of a window without a prediction, with times in seconds."""
     return {"start": round(live_window.start, 3), "end": round(live_window.end, 3), "error": error}

@@ -39,14 +39,19 @@ ResultT = TypeVar("ResultT")
 async def receive_upload(request: Request, upload_dir: str) -> AsyncIterator[tuple[str, RequestOptions]]:
     """Stores the uploaded file in `upload_dir` and yields its path and the request's options.
 
-    The file gets a generated name and is deleted on exit.
+    The file gets a generated name and is deleted on exit. RequestOptions has `min_confidence`, `person` and
+    `details`, with defaults for missing fields.
 
     Args:
-      request: request with a multipart form.
+      request: request with a multipart form: `file`, and optionally the options.
       upload_dir: directory for the file.
 
     Raises:
-      Problem: status 422 if a field is missing, unknown or invalid; 413 or 408 if the body exceeds a limit.
+      Problem: status 422 if a field is missing, unknown or invalid; 413 or 408 if the body is larger than the
+        server allows or not complete in time.
+      HTTPException: status 400 if the form is malformed, or has more than one file or more than three other
+        fields.
+      ClientDisconnect: the caller left.
       OSError: the file cannot be stored.
     """
     async with request.form(max_files=1, max_fields=len(OPTION_FIELDS)) as form:
@@ -55,7 +60,7 @@ async def receive_upload(request: Request, upload_dir: str) -> AsyncIterator[tup
                 raise invalid_field(name[:100], f"unknown field; expected file, {', '.join(OPTION_FIELDS)}")
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
-            raise invalid_field("file", "expected a media file")
+            raise invalid_field("file", "expected a media file in this form field")
         options = parse_options({name: form[name] for name in OPTION_FIELDS if name in form})
         descriptor, path = tempfile.mkstemp(dir=upload_dir)
         try:
@@ -67,36 +72,51 @@ async def receive_upload(request: Request, upload_dir: str) -> AsyncIterator[tup
 
 
 async def probe_upload(service: Service, path: str) -> ProbeResult:
-    """Returns the duration, frame size and frame rate of an uploaded file, and whether it has audio.
+    """Returns the properties of an uploaded file, after checking that they are within the server's limits.
+
+    A ProbeResult has the duration in seconds, width and height of a frame in pixels, mean frames per second
+    (these three are 0 without video), and `has_audio`.
 
     Raises:
-      Problem: status 415 if the file is not media, 422 if it is damaged, crashes its decoder or exceeds the
-        limits, 503 if all decoders are busy.
+      Problem: status 415 if the file is not media, 422 if it is damaged, crashes its decoder, or has more
+        seconds, pixels per frame or frames per second than `service.limits`, 503 if all decoders are busy.
+      OSError: a crashed decoder process cannot be replaced.
     """
     try:
         probe_result = await _run_in_decoder(service, lambda: service.decoders.probe(path))
     except DamagedMediaError as error:
-        raise invalid_field("file", str(error)) from error
+        raise invalid_field("file", f"the media file cannot be used: {error}") from error
     except NotMediaError as error:
-        raise Problem(415, "Unsupported media type", str(error), field="file") from error
+        raise Problem(
+            415, "Unsupported media type", f"expected an audio or video file: {error}", field="file"
+        ) from error
     limits = service.limits
-    for name, value, maximum in (
+    for unit, value, maximum in (
         ("seconds", probe_result.duration_seconds, limits.max_media_seconds),
         ("pixels", probe_result.width * probe_result.height, limits.max_frame_pixels),
         ("frames per second", probe_result.frame_rate, limits.max_frame_rate),
     ):
         if value > maximum:
-            raise invalid_field("file", f"{value:.0f} {name}: expected at most {maximum:g}")
+            raise invalid_field(
+                "file", f"the media file has {value:.0f} {unit}: expected at most {maximum:g}"
+            )
     return probe_result
 
 
 async def stream_predictions(
     service: Service, path: str, duration_seconds: float, options: RequestOptions
 ) -> AsyncIterator[WindowResponse]:
-    """Yields the JSON of each window's prediction or error, in order, as `predict_window` returns it.
+    """Yields the JSON of each window's prediction or error, in order.
+
+    A prediction is {"start", "end", "label", "confidence", "probabilities", "voice_weight", "face_weight",
+    "audio_ok", "video_ok"}, with "notes" if there are any, and "details" if `options` ask for them. A window
+    that has none is {"start", "end", "error"}. Times are seconds of the file.
 
     Raises:
       Problem: status 422 if decoding a window crashed, 503 if the server is busy.
+      ValueError: the bundle cannot be run on this machine, or its preparation settings do not give the arrays
+        that the model reads.
+      OSError: a crashed decoder process cannot be replaced.
     """
     for window in plan_windows(duration_seconds, service.bundle):
         yield await predict_window(service, path, window, options)
@@ -107,17 +127,24 @@ async def predict_window(
 ) -> WindowResponse:
     """Returns the JSON of one window's prediction, or {"start", "end", "error"} if it has none.
 
-    A prediction has the fields of `predictions.Prediction` except `path`, and `details` if they are
-    requested.
+    A prediction is {"start", "end", "label", "confidence", "probabilities", "voice_weight", "face_weight",
+    "audio_ok", "video_ok"}, with "notes" if there are any. If `options` ask for details, there is also
+    "details": {"faces", "sound"} with the detected faces, the spectrogram and their attention weights. Times
+    are seconds.
 
     Args:
       service: the running service.
       path: media file.
       window: part of the file to predict.
-      options: options of the request.
+      options: options of the request: minimum confidence, number of the person, and whether to add details.
 
     Raises:
-      Problem: status 422 if decoding crashed, 503 if the server is busy.
+      Problem: status 422 if decoding crashed, 503 if the server is busy: all decoders are busy, the model is
+        still compiling, its queue is full, or it has not answered in time.
+      ValueError: the bundle cannot be run on this machine; its preparation settings do not give the arrays
+        that the model reads; or, for details, the number of video frames is not a multiple of the length of
+        the model's `video_attention`.
+      OSError: a crashed decoder process cannot be replaced.
     """
     bundle = service.bundle
     start, end = window.clip_range
@@ -144,7 +171,14 @@ async def stream_events(
 ) -> AsyncIterator[str]:
     """Yields server-sent events for a file as text: `begin`, `window` for each window, then `end`.
 
-    If a Problem stops the predictions, it is sent as the event `problem` before `end`, and is not raised.
+    The data are JSON: {"seconds", "windows" (their number)} for `begin`, the prediction or {"start", "end",
+    "error"} for a window, and {} for `end`. If a Problem stops the predictions, it is sent as the event
+    `problem` before `end`, and is not raised.
+
+    Raises:
+      ValueError: the bundle cannot be run on this machine, or its preparation settings do not give the arrays
+        that the model reads.
+      OSError: a crashed decoder process cannot be replaced.
     """
     count = len(plan_windows(duration_seconds, service.bundle))
     yield _format_event("begin", {"seconds": round(duration_seconds, 3), "windows": count})
@@ -164,11 +198,12 @@ def _format_event(name: str, values: Mapping[str, object]) -> str:
 async def _run_in_decoder(service: Service, run_job: Callable[[], ResultT]) -> ResultT:
     """Returns the result of `run_job`, a call of the DecoderPool, which runs in another thread.
 
-    Raises Problem 422 if the decoder process was lost and 503 if all are busy; other errors of the job pass.
+    Raises Problem 422 if the decoder process crashed, timed out or could not start, and 503 if all processes
+    are busy and the queue is full; other errors of `run_job` pass through.
     """
     try:
         return await asyncio.get_running_loop().run_in_executor(service.executor, run_job)
     except DecoderLostError as error:
-        raise invalid_field("file", str(error)) from error
+        raise invalid_field("file", f"the media file cannot be decoded: {error}") from error
     except BusyError as error:
         raise server_busy(str(error)) from error

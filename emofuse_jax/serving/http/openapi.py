@@ -10,7 +10,10 @@ from emofuse_jax.serving.http.request_options import OPTION_FIELDS
 
 
 def describe_request_bodies(bundle: Bundle) -> dict[str, object]:
-    """Returns {"requestBody": ...} of `/v1/predict` for OpenAPI: one clip as JSON, or a media file."""
+    """Returns {"requestBody": ...} of `/v1/predict` for OpenAPI: one clip as JSON, or a media file.
+
+    The JSON content has a `schema` with the inputs that the model reads, and an `example`.
+    """
     encoded_array = {
         "type": "object",
         "required": ["shape", "data"],
@@ -49,7 +52,10 @@ def describe_request_bodies(bundle: Bundle) -> dict[str, object]:
 
 
 def describe_upload() -> dict[str, object]:
-    """Returns {"multipart/form-data": {"schema"}} for OpenAPI: an uploaded media file with its options."""
+    """Returns {"multipart/form-data": {"schema"}} for OpenAPI: an uploaded media file with its options.
+
+    The properties of the schema are `file` (required), `min_confidence`, `person` and `details`.
+    """
     file_schema = {
         "type": "string",
         "contentMediaType": "application/octet-stream",

@@ -37,7 +37,11 @@ RESPONSE_HEADERS = {
 
 
 def add_page(app: Starlette, bundle: Bundle, *, token: bool) -> None:
-    """Adds the routes of the page; with `token`, the page has an input field for the token."""
+    """Adds the routes of the page to `app`: `/` and its static files, such as `/page.css`.
+
+    The page describes the model of `bundle`; with `token`, it has an input field for the token. Raises
+    jinja2.TemplateNotFound if the installation lacks page.html.
+    """
     page = HTMLResponse(render(bundle, token=token), headers=RESPONSE_HEADERS)
     app.router.routes.append(Route("/", lambda request: page))
     for name, media_type in STATIC_FILES.items():
@@ -45,7 +49,10 @@ def add_page(app: Starlette, bundle: Bundle, *, token: bool) -> None:
 
 
 def render(bundle: Bundle, *, token: bool) -> str:
-    """Returns the HTML of the page, which describes the model; with `token`, the page has a token field."""
+    """Returns the HTML of the page, which describes the model; with `token`, the page has a token field.
+
+    Raises jinja2.TemplateNotFound if the installation lacks page.html.
+    """
     loader = jinja2.FileSystemLoader(WEB_DIR)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("page.html")
     metadata = bundle.metadata
@@ -62,6 +69,9 @@ def render(bundle: Bundle, *, token: bool) -> str:
 
 
 def _serve_file(name: str, media_type: str, request: Request) -> Response:
-    """Returns the response with a static file; raises OSError if the file cannot be read."""
+    """Returns the response with the content of the file `name` in the folder `web`, as `media_type`.
+
+    `request` is not used. Raises OSError if the file cannot be read.
+    """
     with open(os.path.join(WEB_DIR, name), "rb") as file:
         return Response(file.read(), media_type=media_type, headers=RESPONSE_HEADERS)

@@ -53,21 +53,28 @@ class Problem(Exception):
             self.body["field"] = field
 
     def response(self) -> Response:
-        """Returns the problem as a JSON response with its status and headers."""
+        """Returns the problem as a JSON response with its status and headers.
+
+        The body has `type`, `title`, `status`, `detail` and, if a field of the request is invalid, `field`;
+        its media type is application/problem+json.
+        """
         return JSONResponse(self.body, self.status, self.headers, media_type=MEDIA_TYPE)
 
 
 def status_response(status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """Returns the error response for an HTTP status, with the standard phrase as its text.
+    """Returns the response with a problem document for an HTTP status; its text is the standard phrase.
 
-    Raises ValueError if `status` is not a known HTTP status.
+    `headers` are additional HTTP headers. Raises ValueError if `status` is not a known HTTP status.
     """
     phrase = http.HTTPStatus(status).phrase
     return Problem(status, phrase, phrase, headers=headers).response()
 
 
 def invalid_field(field: str, detail: str) -> Problem:
-    """Returns the Problem 422 for an invalid field of a request; the caller raises it."""
+    """Returns the Problem 422 for an invalid field of a request; the caller raises it.
+
+    `field` is the name of the field, `detail` says what is wrong with it.
+    """
     return Problem(422, "Unusable request", detail, field=field or "''")  # the name of a field may be empty
 
 

@@ -49,7 +49,7 @@ class ServerMetrics:
         )
 
     def track_session(self) -> contextlib.AbstractContextManager[None]:
-        """Returns a context manager that counts a live session as open."""
+        """Returns a context manager that counts a live session as open until its block ends."""
         return self._session_gauge.track_inprogress()
 
     def count_window(self, outcome: str) -> None:
@@ -57,12 +57,18 @@ class ServerMetrics:
         self._window_counter.labels(outcome).inc()
 
     def watch_waiting_clips(self, get_depth: Callable[[], int]) -> None:
-        """Adds a gauge of the queue length, read from `get_depth`."""
+        """Adds a gauge of the number of clips in the queue, which is read from `get_depth`.
+
+        Raises ValueError if the gauge exists already.
+        """
         gauge = Gauge("emofuse_clips_waiting", "Clips in the queue.", registry=self._registry)
         gauge.set_function(get_depth)
 
     def watch_join_limit(self, get_limit: Callable[[], int]) -> None:
-        """Adds a gauge of the maximum number of clips that are joined to a batch, read from `get_limit`."""
+        """Adds a gauge of the maximum number of clips that are joined to a batch, read from `get_limit`.
+
+        Raises ValueError if the gauge exists already.
+        """
         gauge = Gauge(
             "emofuse_clips_joined_most",
             "Maximum number of clips of several callers in a batch.",
@@ -71,13 +77,17 @@ class ServerMetrics:
         gauge.set_function(get_limit)
 
     def record_batch(self, num_rows: int, batch_size: int, seconds: float) -> None:
-        """Records a batch: `num_rows` clips, run at `batch_size`, in `seconds`."""
+        """Records a batch: counts its `num_rows` clips, and its `seconds` among batches of `batch_size`."""
         self._clip_counter.inc(num_rows)
         self._batch_times.labels(batch_size).observe(seconds)
 
     @contextlib.contextmanager
     def track_request(self, path: str) -> Iterator[Callable[[int], None]]:
-        """Measures the time of one request, and yields a function that counts its status code."""
+        """Measures the time of one request, and yields a function that counts its status code.
+
+        The request and its time are counted for `path` if that is one of ROUTES, otherwise for `other`. If
+        the block raises, no time is recorded.
+        """
         route, start_time = path if path in ROUTES else "other", time.monotonic()
         yield lambda status: self._request_counter.labels(route, status).inc()
         self._request_times.labels(route).observe(time.monotonic() - start_time)

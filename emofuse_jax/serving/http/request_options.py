@@ -41,7 +41,9 @@ class RequestOptions:
 def parse_options(fields: Mapping[str, object]) -> RequestOptions:
     """Returns the options in `fields`, which are text or JSON values, with defaults for missing ones.
 
-    Raises Problem 422 for an invalid value; fields that are no options are ignored.
+    RequestOptions has `min_confidence` (0 to 1, default 0), `person` (1 to 20, default 1, the main person)
+    and `details` (default False). Raises Problem 422 for an invalid value; fields that are no options are
+    ignored.
     """
     min_confidence = _parse_number(fields.get("min_confidence", 0.0))
     if min_confidence is None or not is_probability(min_confidence):

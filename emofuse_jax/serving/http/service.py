@@ -75,12 +75,20 @@ class Service:
 
 
 async def run_model(service: Service, row: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the outputs of the model by name for a batch of one row.
+    """Returns the outputs of the model for one clip, as float32 arrays [1 ...] by name.
+
+    `probabilities` and `logits` are [1 c] with c classes. If the model has them, there are also
+    `modality_weights` [1 2] (voice, face), `audio_attention` and `video_attention`.
+
+    Args:
+      service: the running service.
+      row: the input arrays [1 ...] by name.
 
     Raises:
-      Problem: status 503 if the model is still compiling, the queue is full, the server is stopping, or the
-        time limit has passed.
-      ValueError: the bundle cannot be run.
+      Problem: status 503 if the model is still compiling, the queue is full, the server is stopping, or there
+        are no outputs within `service.limits.predict_timeout_seconds`.
+      ValueError: the bundle cannot be run on this machine, or the arrays have no row or more rows than the
+        largest batch.
     """
     if not service.ready.is_set():
         raise server_busy("the model is still compiling; try again later", retry_after_seconds=5)

@@ -20,8 +20,9 @@ MIN_LEFTOVER_AGE_SECONDS = 60.0
 def uploads_folder() -> Iterator[str]:
     """Creates a temporary directory and yields its path; removes the directory on exit.
 
-    First removes upload directories of this user whose server was killed. Those of running servers are locked
-    and are left alone. Raises OSError if the directory cannot be created.
+    First removes upload directories of this user that are older than a minute and whose server was killed.
+    Those of running servers are locked and are left alone; on systems without locks, none is removed. Raises
+    OSError if the directory cannot be created.
     """
     if fcntl is None:  # without locks, leftovers can't be told from the directories of running servers
         with tempfile.TemporaryDirectory(prefix=UPLOADS_PREFIX) as uploads_dir:
@@ -44,7 +45,10 @@ def uploads_folder() -> Iterator[str]:
 
 @contextlib.contextmanager
 def _open_directory(path: str) -> Iterator[int]:
-    """Yields a descriptor of a directory; raises OSError if `path` is not a directory or is a link."""
+    """Yields a file descriptor of a directory and closes it on exit.
+
+    Raises OSError if `path` is not a directory, is a link or cannot be opened.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield descriptor

@@ -84,42 +84,59 @@ class DecoderPool:
             self._idle_workers.put(worker)
 
     def probe(self, path: str) -> ProbeResult:
-        """Returns duration in seconds, frame width and height in pixels, frames per second, and has_audio.
+        """Reads the properties of a media file from its packets, without decoding, in the next free process.
 
-        Width, height and frames per second are 0 if there is no video.
+        Returns:
+          A ProbeResult with the duration in seconds, width and height of a frame in pixels, mean frames per
+          second, and `has_audio`. Width and height are 0 if there is no video, frames per second if there are
+          fewer than two frames.
 
         Raises:
-          NotMediaError: the file cannot be opened as audio or video.
+          NotMediaError: the file does not exist or cannot be opened as audio or video.
           DamagedMediaError: the file can be opened but not used, for example because it is truncated.
           DecoderLostError: the process crashed, timed out, could not start, or had an internal error.
-          BusyError: too many callers are waiting.
+          BusyError: all processes are busy and `max_waiting` callers are waiting.
+          OSError: a process that crashed or timed out cannot be replaced.
         """
         return self._submit_job((path,))
 
     def prepare_window(
         self, path: str, start: float | None, end: float | None, person: int = 0
     ) -> Record | Failure:
-        """Returns the Record of a part of a file, or a Failure with the reason why there is none.
+        """Returns the Record of a part of a media file, prepared in the next free process.
 
-        The arguments are those of `prepare_window.prepare_window`.
+        If there is none, returns a Failure with the reason: the file is missing or damaged, `start` is
+        outside of it, `end` is not after `start`, or no audio or face that the network uses is usable.
+
+        Args:
+          path: media file.
+          start: start in seconds; None for the start of the file.
+          end: end in seconds; None for the end of the file.
+          person: which of several people to use; 0 is the main person, 1 the next one.
 
         Raises:
-          DecoderLostError: the process crashed, timed out or could not start, or had an internal error.
-          BusyError: too many callers are waiting.
+          DecoderLostError: the process crashed, timed out, could not start, or had an internal error, such as
+            a missing encoder file.
+          BusyError: all processes are busy and `max_waiting` callers are waiting.
+          OSError: a process that crashed or timed out cannot be replaced.
         """
         return self._submit_job((path, start, end, person))
 
     def warm_up(self) -> None:
-        """Waits until each process is ready to decode.
+        """Waits until each process is ready to decode and, if the model needs it, has the face detector.
 
-        Errors are ignored here: a process that cannot start makes the next job fail instead.
+        The face detector is loaded and compiled. Processes that fail are replaced without an error; if the
+        new process cannot start either, the next job fails. Raises OSError if a process cannot be replaced.
         """
         for _ in range(len(self._workers)):  # the workers take turns
             with contextlib.suppress(DecoderLostError):
                 self._send_job(())
 
     def close(self) -> None:
-        """Kills all processes, even if they are working."""
+        """Kills all processes, even if they are working, and waits for their end.
+
+        Jobs that are running raise DecoderLostError.
+        """
         with self._start_lock:
             self._is_closed = True
         for worker in self._workers:
@@ -129,9 +146,12 @@ class DecoderPool:
         return Worker(self._run_job, None, "cpu")
 
     def _submit_job(self, job: DecoderJob) -> Any:  # noqa: ANN401
-        """Returns the result of a job (`run_decoder_job`).
+        """Returns the result of a job, run in the next free process, if not too many callers wait already.
 
-        Raises BusyError if too many callers are waiting, and otherwise as `_send_job`.
+        The result is a ProbeResult for the job (path,), and a Record or Failure for (path, start, end,
+        person). Raises BusyError if all processes are busy and `max_waiting` callers are waiting,
+        NotMediaError or DamagedMediaError for an unusable file, DecoderLostError if the process crashed,
+        timed out, could not start or had an internal error, and OSError if the process cannot be replaced.
         """
         if not self._slots.acquire(blocking=False):
             raise BusyError("all decoder processes are busy and the queue is full; try again later")
@@ -141,23 +161,31 @@ class DecoderPool:
             self._slots.release()
 
     def _send_job(self, job: DecoderJob) -> Any:  # noqa: ANN401
-        """Returns the result of a job (`run_decoder_job`), run in the next free process.
+        """Returns the result of a job, run in the next free process; waits if all are busy.
 
-        Raises the exception that the job returned, or DecoderLostError if the process crashed, timed out or
-        could not start.
+        The result is None for the job (), a ProbeResult for (path,), and a Record or Failure for (path,
+        start, end, person). A process that crashes or takes longer than `timeout_seconds` is replaced. Raises
+        NotMediaError or DamagedMediaError for an unusable file, DecoderLostError if the process crashed,
+        timed out, could not start or had an internal error, and OSError if the process cannot be replaced.
         """
         worker, is_lost = self._idle_workers.get(), True
         try:
             if not worker.is_ready:
                 if not worker.connection.poll(START_TIMEOUT_SECONDS) or worker.connection.recv() is not None:
-                    raise DecoderLostError("a decoder process could not start")
+                    raise DecoderLostError(
+                        "a decoder process could not start; install the extra prep of emofuse again"
+                    )
                 worker.is_ready = True
             worker.connection.send(job)
             if not worker.connection.poll(self._timeout_seconds):
-                raise DecoderLostError(f"decoding took longer than {self._timeout_seconds:g} s")
+                raise DecoderLostError(
+                    f"decoding took longer than {self._timeout_seconds:g} s; the file may be damaged"
+                )
             reply, is_lost = worker.connection.recv(), False
         except (EOFError, OSError) as error:
-            raise DecoderLostError("decoding crashed or ran out of memory") from error
+            raise DecoderLostError(
+                "decoding crashed or ran out of memory; the file may be damaged"
+            ) from error
         finally:
             if is_lost:
                 worker = self._replace_worker(worker)
@@ -167,7 +195,10 @@ class DecoderPool:
         return reply
 
     def _replace_worker(self, worker: Worker[DecoderJob]) -> Worker[DecoderJob]:
-        """Closes a worker and returns a new one in its place; the closed one if the pool is closed."""
+        """Closes a worker and returns a new one in its place; the closed one if the pool is closed.
+
+        Raises OSError if the new process cannot be started.
+        """
         worker.close()
         with self._start_lock:
             if self._is_closed:
@@ -186,12 +217,18 @@ def run_decoder_job(
     other error.
 
     Args:
-      requirements: the requirements of the bundle.
-      job: () warms the process up and returns None; (path,) returns a `ProbeResult`; (path, start, end,
-        person) returns the Record of that part, or a Failure.
+      requirements: preparation settings, encoder files and inputs of the bundle.
+      job: () loads and compiles the face detector if the model needs faces, and returns None. (path,) returns
+        a ProbeResult: duration in seconds, frame width and height in pixels, frames per second and
+        `has_audio`. (path, start, end, person) returns the Record of that part, or a Failure; start and end
+        are seconds or None, person 0 is the main person.
 
     Raises:
       MemoryError: the job exceeded the memory of the process.
+      ValueError: for the job (), an encoder file is missing or another one, or the settings name an unknown
+        face detector.
+      OSError: for the job (), an encoder file or the weights of MTCNN cannot be read.
+      ModuleNotFoundError: for the job (), a package of the extras `prep` or `onnx` is not installed.
     """
     if not job:
         _warm_up(requirements)
@@ -208,7 +245,12 @@ def run_decoder_job(
 
 
 def _warm_up(requirements: PrepRequirements) -> None:
-    """Loads and compiles the face detector if the model needs faces, and otherwise does nothing."""
+    """Loads and compiles the face detector if the model needs faces, and otherwise does nothing.
+
+    Raises ValueError if the settings name an unknown detector or the detector's ONNX file is missing, has
+    another SHA-256 or fails; OSError if that file or the weights of MTCNN cannot be read; ModuleNotFoundError
+    if a package of the extras `prep` or `onnx` is not installed.
+    """
     from data_prep.faces.detector import warm_up_detector
 
     if should_find_faces(requirements):
@@ -216,10 +258,12 @@ def _warm_up(requirements: PrepRequirements) -> None:
 
 
 def _probe(path: str) -> ProbeResult:
-    """Returns duration in seconds, frame width and height, frame rate (0 without video), and has_audio.
+    """Returns duration in seconds, frame width and height in pixels, mean frames per second, and `has_audio`.
 
-    Raises NotMediaError if the file cannot be opened as media, and DamagedMediaError if it opens but is
-    truncated or has neither audio samples nor frames.
+    Width and height are 0 without video, frames per second with fewer than two frames. Raises NotMediaError
+    if the file does not exist or cannot be opened as media, DamagedMediaError if it opens but is truncated,
+    has too large frames or has neither audio samples nor frames, and ModuleNotFoundError if the package av is
+    not installed.
     """
     from data_prep.media.probe import MediaError, open_media, probe_media
 
@@ -238,5 +282,8 @@ def _probe(path: str) -> ProbeResult:
 
 
 def _mean_frame_rate(times: np.ndarray) -> float:
-    """Returns the mean frames per second of frames at `times` in seconds; 0 if there are fewer than two."""
+    """Returns the mean frames per second of frames at `times` in seconds; 0 if there are fewer than two.
+
+    The time from the first to the last frame counts as at least 1 ms.
+    """
     return (len(times) - 1) / max(float(times.max() - times.min()), 1e-3) if len(times) > 1 else 0.0

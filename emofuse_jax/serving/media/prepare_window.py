@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def check_encoders(bundle: LoadedBundle) -> None:
-    """Raises ValueError if onnxruntime, or an ONNX file that the model needs, is missing.
+    """Raises ValueError if an ONNX file that the model needs, or a package that runs it, is missing.
 
-    The message names the extra to install or the flag to pass.
+    The packages are those of the extra `onnx`. A bundle whose model uses no ONNX files always passes. The
+    message names the extra to install or the flag to pass.
     """
     from data_prep.optional_dependencies import require_onnx
 
@@ -40,6 +41,9 @@ def check_encoders(bundle: LoadedBundle) -> None:
 def prep_settings(bundle: LoadedBundle) -> "PrepSettings":
     """Returns the PrepSettings of a bundle for `process_clip`, without encoders that the model does not use.
 
+    They have the name of the `recipe` and the settings of `audio` (spectrogram), `face` (frames, detection,
+    crops) and `features` (frozen encoders and detector).
+
     Raises:
       ValueError: the settings in bundle.json are invalid, or the bundle was trained on arrays; the message is
         one line that names the file or the bundle.
@@ -51,7 +55,8 @@ def prep_settings(bundle: LoadedBundle) -> "PrepSettings":
         validate_fields(dataclasses.asdict(settings), dataclasses.asdict(PrepSettings()), "settings")
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{bundle.path}/{MANIFEST_FILE}: field settings: {to_one_line(error)[:300]}"
+            f"{bundle.path}/{MANIFEST_FILE}: field settings is invalid: {to_one_line(error)[:300]};"
+            " export the bundle again"
         ) from error
     if settings.recipe == ARRAYS_RECIPE:
         raise ValueError(
@@ -84,7 +89,9 @@ class PrepRequirements:
 def prep_requirements(bundle: LoadedBundle) -> PrepRequirements:
     """Returns the settings, encoders and inputs that the preparation of a window of a bundle needs.
 
-    Raises ValueError if the bundle's settings are invalid or the bundle was trained on arrays.
+    These are `settings` (PrepSettings), `encoders` (path of each ONNX file, by kind), `modalities` (`voice`,
+    `face` or both) and `inputs` (names of the input arrays). Raises ValueError if the bundle's settings are
+    invalid or the bundle was trained on arrays.
     """
     return PrepRequirements(
         prep_settings(bundle), bundle.encoders, tuple(bundle.metadata["modalities"]), tuple(bundle.inputs)
@@ -101,20 +108,21 @@ def prepare_window(
     """Prepares a part of a media file as a Record.
 
     Args:
-      requirements: the requirements of the bundle.
+      requirements: preparation settings, encoder files and inputs of the bundle.
       path: media file.
       start: start in seconds; None for the start of the file.
       end: end in seconds; None for the end of the file.
-      person: which of several people to use; 0 is the main person, as in `process_clip`.
+      person: which of several people to use; 0 is the main person, 1 the next one.
 
     Returns:
-      The Record; or a Failure with the reason if the file is missing or damaged, `start` or `end` is wrong,
-      or nothing in it can be used.
+      The Record; or a Failure with the reason if the file is missing or damaged, `start` is outside of it,
+      `end` is not after `start`, or the part has no usable audio or face that the network uses.
 
     Raises:
       ValueError: the settings are invalid, or an encoder file is missing or has another SHA-256.
       OSError: an encoder file or the weights of MTCNN cannot be read.
-      ModuleNotFoundError: the package `mtcnn`, which holds these weights, is not installed.
+      ModuleNotFoundError: a package of the extra `prep`, or of `onnx` for a model of encoders, is not
+        installed.
     """
     from data_prep.process_clip import process_clip
     from emofuse_jax.data.writing.corpus import MediaClip
@@ -133,16 +141,20 @@ def should_find_faces(requirements: PrepRequirements) -> bool:
 
 
 def make_encoder_files(requirements: PrepRequirements) -> "EncoderFiles":
-    """Returns the EncoderFiles: the paths of the ONNX files, and 0 threads, which means all cores."""
+    """Returns the EncoderFiles: the paths of the ONNX files, and 0 threads, which means all cores.
+
+    The fields are `audio`, `face` and `detector`, "" for a file that is unknown or not needed, and `threads`.
+    """
     from data_prep.onnx_models.encoders import EncoderFiles
 
     return EncoderFiles(**requirements.encoders, threads=0)
 
 
 def usable_record_or_failure(requirements: PrepRequirements, record: Record) -> Record | Failure:
-    """Returns the record, or a Failure if it has no modality that the network uses.
+    """Returns the record, or a Failure with the reason if it has no usable modality that the network uses.
 
-    `audio_ok` becomes False in a copy of the record if the audio encoder failed.
+    If the network reads audio features but no spectrogram, and the audio encoder failed (there are no
+    vectors), `audio_ok` is set to False in a copy of the record first.
     """
     modalities, features = requirements.modalities, record.audio_features
     if "audio" not in requirements.inputs and features is not None and not len(features):  # encoder failed

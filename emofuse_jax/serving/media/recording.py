@@ -19,9 +19,15 @@ def write_recording(
       file: open binary file to write to.
       audio: int16 mono samples [n] from the start of the clip, or None.
       sample_rate: sample rate of `audio` in Hz.
-      frames: (seconds from the start of the clip, JPEG bytes) of each frame, in order; may be empty.
+      frames: (seconds from the start of the clip, JPEG bytes) of each frame, in order; may be empty if there
+        is audio.
       frame_size: width and height of the frames in pixels.
       duration_seconds: time at which the last frame ends.
+
+    Raises:
+      ValueError: `audio` is not int16.
+      av.FFmpegError: the clip cannot be written; also an OSError if the operating system reported it.
+      ModuleNotFoundError: the package av is not installed.
     """
     from data_prep.media.write_clip import write_clip
 

@@ -21,7 +21,9 @@ def load_trained_model(
       sharding: sharding of all arrays.
 
     Returns:
-      The model, its parameters, its model state, and the metadata of the checkpoint.
+      A tuple: the model (without parameters); its parameters and its model state, nested dicts of arrays; and
+      the metadata of the checkpoint, a dict such as `config`, `classes`, `settings`, `spec`, `statistics`,
+      `step` and `temperature`, which has all fields that scoring and serving need.
 
     Raises:
       FileNotFoundError: if `workdir` has no checkpoint of this kind.

@@ -25,8 +25,8 @@ def saved_config(metadata: Mapping[str, object]) -> ml_collections.ConfigDict:
     It must have exactly the fields of settings/experiment.py; registered objectives may be missing.
 
     Raises:
-      ValueError: if a field is missing or unknown, has another type than its default, or is too large; names
-        the field.
+      ValueError: if a field is missing or unknown, has another type than its default, is not finite or is too
+        large, or names an unknown fusion or encoder; the message names the field.
     """
     config = _get_section(metadata, "config", "config")
     model = _get_section(config, "model", "config.model")
@@ -45,7 +45,9 @@ def saved_spec(metadata: Mapping[str, object]) -> InputSpec:
     """Returns `metadata["spec"]` of a checkpoint as an InputSpec, the shape of one clip.
 
     Raises:
-      ValueError: if a field is missing, unknown, not an integer, negative or too large; names the field.
+      ValueError: if a field is missing, unknown, not an integer, negative or above 1048576, or if the
+        spectrogram or the faces of a clip have more than MAX_CLIP_VALUES (2^28) values; the message names the
+        field.
     """
     spec_fields = _get_section(metadata, "spec", "spec")
     defaults = {field.name: 0 for field in dataclasses.fields(InputSpec)}
@@ -55,12 +57,18 @@ def saved_spec(metadata: Mapping[str, object]) -> InputSpec:
         validate_value(size, 0, f"spec.{name}")
     spec = InputSpec(**spec_fields)
     if min(vars(spec).values()) < 0 or max(spec.t * spec.f, spec.s * spec.h * spec.w) > MAX_CLIP_VALUES:
-        raise ValueError(f"spec: {spec_fields}, expected 0 to {MAX_CLIP_VALUES} values of audio and of faces")
+        raise ValueError(
+            f"spec: {spec_fields}, expected 0 to {MAX_CLIP_VALUES} values of audio (t * f) and of faces"
+            " (s * h * w), and no negative number"
+        )
     return spec
 
 
 def _get_section(tree: Mapping[str, object], name: str, field: str) -> dict[str, Any]:
-    """Returns the dict `tree[name]`; raises ValueError with the text `field` if it is no dict or missing."""
+    """Returns the dict `tree[name]`.
+
+    Raises ValueError if it is missing or no dict; the message names it by `field`, its dotted name.
+    """
     if not isinstance(section := tree.get(name), dict):
         raise ValueError(f"{field}: expected an object, found {type(section).__name__}")
     return section
@@ -68,4 +76,6 @@ def _get_section(tree: Mapping[str, object], name: str, field: str) -> dict[str,
 
 def _validate_name(name: object, field: str) -> None:
     if not isinstance(name, str) or len(name) > 100:
-        raise ValueError(f"{field}: expected a name, found {str(name)[:60]!r}")
+        raise ValueError(
+            f"{field}: expected a name, found {str(name)[:60]!r}; it must be a text of at most 100 characters"
+        )

@@ -57,8 +57,15 @@ MAX_ERROR_CHARS = 400
 def save(workdir: str, kind: str, state: TrainState, metadata: CheckpointMetadata) -> None:
     """Writes `checkpoints/<kind>`, of kind `last` or `best`, then removes the previous one of this kind.
 
+    Args:
+      workdir: workdir of the run.
+      kind: `last` or `best`.
+      state: training state; with parameter averaging, the average is stored as `params`.
+      metadata: metadata for JSON.
+
     Raises:
       OSError: if the checkpoint cannot be written.
+      jax.errors.JaxRuntimeError: if a device fails or another process of the run is lost.
     """
     optimizer = {"opt_state": state.opt_state, "step": state.step}
     if isinstance(state.opt_state, AverageState):
@@ -74,10 +81,12 @@ def save(workdir: str, kind: str, state: TrainState, metadata: CheckpointMetadat
 def save_model(workdir: str, params: Params, model_state: Params, metadata: CheckpointMetadata) -> None:
     """Writes `checkpoints/best` for scoring and serving, at step `metadata["step"]`.
 
-    A run cannot be resumed from it, because it has no optimizer state.
+    A run cannot be resumed from it, because it has no optimizer state. The previous `best` checkpoint is
+    removed after the new one is complete.
 
     Raises:
       OSError: if the checkpoint cannot be written.
+      jax.errors.JaxRuntimeError: if a device fails or another process of the run is lost.
     """
     save_items(workdir, "best", metadata["step"], {"params": params, "model_state": model_state}, metadata)
 
@@ -96,6 +105,7 @@ def save_items(
 
     Raises:
       OSError: if the checkpoint cannot be written; the message has one line.
+      jax.errors.JaxRuntimeError: if a device fails or another process of the run is lost.
     """
     with (
         _explain_write_errors(workdir, kind),
@@ -124,9 +134,15 @@ def remove(workdir: str, kind: str) -> None:
 
 
 def restore_items(workdir: str, kind: str, abstract_items: dict[str, PyTree]) -> dict[str, PyTree]:
-    """Returns the trees of arrays that `save_items` wrote, by name.
+    """Returns the trees of arrays that `save_items` wrote, a dict by name.
 
-    They have the names, shapes and shardings of `abstract_items`.
+    They have the names, shapes, dtypes and shardings of `abstract_items`.
+
+    Args:
+      workdir: workdir of the run.
+      kind: directory name below `checkpoints/`.
+      abstract_items: trees of ShapeDtypeStructs by name, from `abstract_like`; other saved trees are not
+        read.
 
     Raises:
       FileNotFoundError: if there is no checkpoint of this kind.
@@ -140,6 +156,12 @@ def restore_items(workdir: str, kind: str, abstract_items: dict[str, PyTree]) ->
 
 def restore(workdir: str, abstract_state: TrainState) -> TrainState:
     """Returns the training state of the `last` checkpoint, with the shapes and shardings of `abstract_state`.
+
+    The state has the step, the parameters (without averaging), the model state and the optimizer state.
+
+    Args:
+      workdir: workdir of the run.
+      abstract_state: state of ShapeDtypeStructs, from `abstract_like`.
 
     Raises:
       FileNotFoundError: if there is no `last` checkpoint.
@@ -164,6 +186,8 @@ def restore(workdir: str, abstract_state: TrainState) -> TrainState:
 
 def load_model(workdir: str, kind: str, abstract_variables: tuple[Params, Params]) -> tuple[Params, Params]:
     """Returns a tuple of the parameters and the model state of a checkpoint, for scoring and serving.
+
+    Both are nested dicts of arrays; with parameter averaging, the parameters are the average.
 
     Args:
       workdir: workdir of the run.
@@ -193,9 +217,12 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> Check
     """Reads the metadata of a checkpoint `last` or `best`.
 
     Returns:
-      A dict, such as `config`, `classes`, `settings`, `spec`, `statistics`, `step`, `temperature` and
-      `progress` (METADATA_FIELDS). Fields can be missing (`require_metadata_fields`). With `missing_ok`, None
-      if there is no checkpoint of this kind.
+      A dict with `schema` and the fields that were saved, any of which can be missing: `config` (all fields
+      of the experiment), `classes` (names), `settings` (of prep.json), `spec` (shape of a clip), `statistics`
+      (`mean` and `std` per frequency bin), `training_speakers`, `training_clips_sha256`, `corpus`,
+      `protocol`, `fold`, `leaks`, `versions` (of packages), `step`, `temperature`, `progress` (best
+      validation result so far), `epoch` (sums of the unfinished epoch) and `refit` (results of `emofuse
+      gan`). None if there is no checkpoint of this kind and `missing_ok` is True.
 
     Raises:
       FileNotFoundError: if there is no checkpoint of this kind and `missing_ok` is False.
@@ -207,11 +234,12 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> Check
 
 
 def read_json_metadata(workdir: str, kind: str, *, missing_ok: bool) -> dict[str, JsonValue] | None:
-    """Reads the JSON metadata of a checkpoint of any kind.
+    """Reads the JSON metadata of a checkpoint of any kind, which is a directory name below `checkpoints/`.
 
     Returns:
-      A dict with `schema` and the metadata that were passed to `save_items`; those of METADATA_FIELDS that
-      are present have the right types. With `missing_ok`, None if there is no checkpoint of this kind.
+      A dict with `schema` and the metadata that were passed to `save_items`; fields such as `config` (a dict)
+      and `classes` (a list) have the types of METADATA_FIELDS if they are present. None if there is no
+      checkpoint of this kind and `missing_ok` is True.
 
     Raises:
       FileNotFoundError: if there is no checkpoint of this kind and `missing_ok` is False.
@@ -242,13 +270,17 @@ def require_metadata_fields(
     """
     for field in fields:
         if field not in metadata:
-            raise ValueError(f"{_checkpoint_directory(workdir, kind)}: field {field}: this field is missing")
+            raise ValueError(
+                f"{_checkpoint_directory(workdir, kind)}: field {field}: this field is missing in the"
+                " metadata; train again"
+            )
 
 
 def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
     """Returns a tree like `tree` with shapes, dtypes and shardings (`jax.ShapeDtypeStruct`) for arrays.
 
-    `sharding` is a tree of the same structure. The result says what `restore_items` has to restore.
+    `sharding` is a tree of the same structure with the sharding of each array. The result says what
+    `restore_items` has to restore.
 
     Raises:
       ValueError: if the two trees differ in structure.
@@ -261,9 +293,10 @@ def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:
 
 
 def _check_step_metadata(directory: str) -> None:
-    """Raises ValueError if the metadata of a step in `directory` are not a JSON object.
+    """Raises ValueError if the metadata of a step of the checkpoint in `directory` are not a JSON object.
 
-    Orbax would print each of their characters. Raises OSError if `directory` or a file cannot be read.
+    Orbax would print each of their characters. A step without metadata is skipped. Raises OSError if
+    `directory` or a file in it cannot be read.
     """
     for step in filter(str.isdecimal, os.listdir(directory)):
         path = os.path.join(directory, step, "_CHECKPOINT_METADATA")
@@ -273,32 +306,44 @@ def _check_step_metadata(directory: str) -> None:
         except FileNotFoundError:  # a save in progress removes the previous step
             continue
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: damaged: not JSON: {error}") from error
+            raise ValueError(f"{path}: damaged: not JSON: {error}; train again") from error
         if not isinstance(content, dict):
-            raise ValueError(f"{path}: damaged: expected an object, found {type(content).__name__}")
+            raise ValueError(
+                f"{path}: damaged: expected an object, found {type(content).__name__}; train again"
+            )
 
 
 def _check_metadata(directory: str, metadata: object) -> None:
     fields = metadata if isinstance(metadata, dict) else {}
     schema = fields.get("schema")
     if not isinstance(schema, int):
-        raise ValueError(f"{directory}: damaged: metadata field schema is missing or not an integer")
+        raise ValueError(
+            f"{directory}: damaged: metadata field schema is missing or not an integer; train again"
+        )
     if schema != SCHEMA_VERSION:
         raise other_schema_error(directory, "checkpoint", schema, SCHEMA_VERSION, fields, "train again")
     for field, expected_type in METADATA_FIELDS.items():
         if not isinstance(fields.get(field, expected_type()), expected_type):
             actual_type = type(fields[field]).__name__
             raise ValueError(
-                f"{directory}: field {field}: expected {expected_type.__name__}, found {actual_type}"
+                f"{directory}: field {field}: expected {expected_type.__name__}, found {actual_type}; the"
+                " metadata are damaged: train again"
             )
+    settings = fields.get("settings", {"features": {}})
+    if not isinstance(settings.get("features"), dict):
+        raise ValueError(
+            f"{directory}: field settings.features: expected dict, found"
+            f" {type(settings.get('features')).__name__}; the metadata are damaged: train again"
+        )
 
 
 @contextlib.contextmanager
 def _explain_read_errors(workdir: str, kind: str) -> Iterator[None]:
-    """Raises errors of orbax and tensorstore about damaged files as a one-line ValueError.
+    """Raises errors of orbax and tensorstore about damaged files in this block as a one-line ValueError.
 
-    The errors of these libraries have no common class, and do not name the file. An OSError that names a
-    file, a MemoryError and a JaxRuntimeError pass through unchanged.
+    Yields nothing. The errors of these libraries have no common class, and do not name the file. An OSError
+    that names a file, a MemoryError and a JaxRuntimeError pass through unchanged. `workdir` and `kind` are
+    for the message.
     """
     try:
         yield
@@ -313,15 +358,16 @@ def _explain_read_errors(workdir: str, kind: str) -> Iterator[None]:
         message = format_error(root_cause)
         raise ValueError(
             f"{_checkpoint_directory(workdir, kind)}: damaged, or from another network:"
-            f" {message[:MAX_ERROR_CHARS]}"
+            f" {message[:MAX_ERROR_CHARS]}; use the config of its training, or train again"
         ) from error
 
 
 @contextlib.contextmanager
 def _explain_write_errors(workdir: str, kind: str) -> Iterator[None]:
-    """Raises errors of a failed write, for example on a full disk, as a one-line OSError.
+    """Raises errors of a failed write in this block, for example on a full disk, as a one-line OSError.
 
-    A JaxRuntimeError passes through unchanged.
+    Yields nothing. These are OSError, RuntimeError and ValueError; a JaxRuntimeError passes through
+    unchanged. `workdir` and `kind` are for the message.
     """
     try:
         yield
@@ -329,15 +375,18 @@ def _explain_write_errors(workdir: str, kind: str) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError) as error:
         message = to_one_line(error)[-MAX_ERROR_CHARS:]
-        raise OSError(f"{_checkpoint_directory(workdir, kind)}: can't be written: {message}") from error
+        raise OSError(
+            f"{_checkpoint_directory(workdir, kind)}: can't be written: {message}; check the free space and"
+            " the permissions, then run the same command again"
+        ) from error
 
 
 @contextlib.contextmanager
 def _without_metric_collection() -> Iterator[None]:
-    """Disables the metrics that orbax collects for its log.
+    """Disables the metrics that orbax collects for its log, until this block ends; yields nothing.
 
-    It reads tensorstore's counters a dozen times per save, and tensorstore 0.1.86 never frees the results: 70
-    kB per save.
+    Orbax reads tensorstore's counters a dozen times per save, and tensorstore 0.1.86 never frees the results:
+    70 kB per save.
     """
     collect_metrics = tensorstore.experimental_collect_matching_metrics
     tensorstore.experimental_collect_matching_metrics = lambda *_: []
@@ -357,9 +406,10 @@ def _checkpoint_directory(workdir: str, kind: str) -> str:
 
 
 def _checkpointer(workdir: str, kind: str, *, remove_temporary: bool = False) -> ocp.training.Checkpointer:
-    """Returns an orbax checkpointer; `remove_temporary` deletes the rest of a save that was killed.
+    """Returns an orbax checkpointer of `checkpoints/<kind>`, which keeps only the latest step.
 
-    A reader must not delete it, because a save can be in progress.
+    Creates the directory if it does not exist. `remove_temporary` deletes the rest of a save that was killed;
+    a reader must not delete it, because a save can be in progress.
     """
     return ocp.training.Checkpointer(
         _checkpoint_directory(workdir, kind),

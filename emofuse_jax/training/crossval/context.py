@@ -57,19 +57,25 @@ class CrossvalContext:
         """Returns the number of steps in an epoch of a replica, its complete training batches.
 
         Raises:
-          ValueError: if the replica has fewer training clips than one batch.
+          ValueError: if the replica has fewer training clips than one batch, or `config.data.batch_size` is
+            below 1.
         """
         return count_epoch_steps(self.experiments[replica_id])
 
     @functools.cached_property
     def max_epoch_steps(self) -> int:
-        """Number of steps in the longest epoch of the replicas."""
+        """Number of steps in the longest epoch of the replicas.
+
+        Raises:
+          ValueError: if a replica has fewer training clips than one batch, or `config.data.batch_size` is
+            below 1.
+        """
         return max(map(self.count_epoch_steps, self.experiments))
 
     def max_batch_count(self, split: str) -> int:
         """Returns the number of batches in the largest split of this name over all replicas.
 
-        `split` is `train`, `validation` or `test`.
+        `split` is `train`, `validation` or `test`; batches have `config.train.eval_batch_size` clips.
         """
         batch_size = self.config.train.eval_batch_size
         return max(-(-len(experiment.clips[split]) // batch_size) for experiment in self.experiments.values())
@@ -77,10 +83,14 @@ class CrossvalContext:
     def make_replica_inputs(self, replica_ids: list[ReplicaId]) -> ReplicaInputs:
         """Returns the inputs that differ between replicas, stacked along the first axis, as NumPy arrays.
 
-        They are `seed`, `total_steps`, `labels` and `field_values` (see ReplicaInputs).
+        They are `seed` [r] and `total_steps` [r] (int32), `labels` [r n] (int32, for each of the n rows of
+        `data` the label as seen in training, -1 if hidden), and `field_values`, a dict from dotted names of
+        config fields to values [r].
 
         Raises:
-          ValueError: if a replica has fewer training clips than one batch.
+          ValueError: if a replica has fewer training clips than one batch, or `config.data.batch_size` is
+            below 1.
+          TypeError: if there are no replicas.
         """
         return stack_trees([self._make_replica_input(replica_id) for replica_id in replica_ids])
 
@@ -103,11 +113,14 @@ class CrossvalContext:
     def make_initial_states(self, replica_ids: list[ReplicaId]) -> TrainState:
         """Returns the initial training states of replicas, stacked along the first axis, as NumPy arrays.
 
-        They are the same as in `emofuse train`.
+        A state has the step, the parameters, the model state and the optimizer state, the same as in `emofuse
+        train`.
 
         Raises:
-          ValueError: if a warm start is invalid.
+          ValueError: if a warm start (`config.init`) or a field of `config.optimizer` is invalid.
           FileNotFoundError: if the workdir of a warm start has no checkpoint.
+          OSError: if a file of a warm start cannot be read.
+          TypeError: if there are no replicas.
         """
         return stack_trees(
             [self._make_initial_state(self.experiments[replica_id]) for replica_id in replica_ids]
@@ -120,7 +133,14 @@ class CrossvalContext:
 
     @functools.cached_property
     def _compiled_init(self) -> Callable[[PRNGKey, WarmStart], TrainState]:
-        """`init_state` of the first replica, compiled once; the statistics are replaced afterwards."""
+        """Jitted function `(key, warm_start) -> state` that initialises the training state of a replica.
+
+        It is compiled once for all replicas, with the input statistics of the first one;
+        `_make_initial_state` replaces them afterwards.
+
+        Raises:
+          ValueError: if a field of `config.optimizer` is invalid.
+        """
         first_experiment, tx = next(iter(self.experiments.values())), make_optimizer(self.config.optimizer, 1)
         return jax.jit(
             lambda key, warm_start: init_state(
@@ -146,7 +166,10 @@ def take_replica(stacked: PyTree, i: int) -> PyTree:
 
 
 def put_replicas(context: CrossvalContext, tree: PyTree) -> PyTree:
-    """Returns a tree of stacked arrays on the devices, each replica on its device.
+    """Returns a tree of arrays on the devices, from a tree of arrays that are stacked along the first axis.
+
+    The first axis is split over the mesh axis `replica` of the context, so that each replica is on one
+    device.
 
     Raises:
       ValueError: if the devices cannot share the replicas equally.

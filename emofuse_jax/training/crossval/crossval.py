@@ -83,23 +83,33 @@ def crossval(
       describe_data: called with the directory of each finished replica and the dataset.
 
     Returns:
-      The contents of `results.json` as a dict (`make_crossval_results`), such as `runs` (result of each fold
-      and seed), `pooled` (scores of all predictions together), `mean` and `sd`.
+      The contents of `results.json`, a dict: `protocol`, `config`, `corpus` (names), `dataset` (its path),
+      `date`, `classes`, `modalities`, `runs` (one dict per fold and seed with its scores and predictions),
+      `pooled` (scores of all predictions together), `mean` and `sd` (of `ua`, `wa` and `wf1` over the runs),
+      `leaky`, `leaks` and `versions`; with several seeds also `ensemble`, the scores after averaging their
+      predictions. Scores are fractions.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: if a config field is invalid, if prepared files or a record are damaged, if the config sets
-        several buckets, if a fold has no test clips or shares a speaker between training and test, if
-        `workdir` contains another cross-validation or is used by another process, if a replica does not fit
-        in the memory of a device, or if its loss is NaN or infinite (NonFiniteError; `nonfinite.json` then
-        lists the clips of the step).
+      ValueError: if a config field is invalid, if there is no fold or no seed, if prepared files or a warm
+        start are invalid, if the config sets several buckets or skips damaged records, if the records lack a
+        field of the batch, if a fold has no test clips, fewer training clips than one batch, or no labelled
+        clips, or shares a speaker between training and test, if `workdir` contains another cross-validation
+        or damaged files or is used by another process, or if a replica does not fit in the memory of a
+        device.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError);
+        `nonfinite.json` in `workdir` then lists the clips of the step.
       FileNotFoundError: if the dataset, protocol or fold does not exist, or the workdir of a warm start has
         no checkpoint.
       OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
     """
     base_experiment = open_experiment(config)
     folds = list_folds(base_experiment.dataset, base_experiment.protocol) if folds is None else folds
     replica_ids: list[ReplicaId] = [(fold, config.seed + seed) for fold in folds for seed in range(seeds)]
+    if not replica_ids:
+        raise ValueError(f"folds={folds}, seeds={seeds}: expected at least one fold and one seed")
     experiments = {
         replica_id: with_fold_and_seed(base_experiment, *replica_id[:2]) for replica_id in replica_ids
     }
@@ -145,13 +155,17 @@ def check_fold(experiment: Experiment) -> None:
 
     Raises:
       ValueError: if there are no test clips, fewer training clips than one batch, or a test speaker that is
-        used in training or validation, unless the split is known to leak. Also if the file of the fold is not
-        valid JSON.
+        used in training or validation, unless the split is known to leak. Also if `config.data.batch_size` is
+        below 1, the file of the fold is not valid JSON.
       FileNotFoundError: if the file of the fold does not exist.
+      OSError: if the file of the fold cannot be read.
     """
     if not len(experiment.clips["test"]):
         fold_name = f"{experiment.protocol}, fold {experiment.config.data.fold}"
-        raise ValueError(f"{experiment.dataset.path}: {fold_name}: no test clips")
+        raise ValueError(
+            f"{experiment.dataset.path}: {fold_name}: no test clips; leave out this fold, or write the split"
+            " again"
+        )
     count_epoch_steps(experiment)
     check_test_speakers_unseen(experiment, make_metadata(experiment))
 
@@ -167,8 +181,8 @@ def read_or_make_plan(
     Args:
       workdir: workdir of the cross-validation.
       config: config of the experiment.
-      replica_ids: all replicas.
-      trials: trials of a sweep; a saved plan must have the same ones.
+      replica_ids: fold, seed and, in a sweep, trial of all replicas; a saved plan must have the same ones.
+      trials: trials of a sweep, or None; a saved plan must have the same ones.
 
     Returns:
       The plan, a dict: `config` (all fields), `runs` (fold, seed and, in a sweep, trial of each replica) and,
@@ -192,7 +206,8 @@ def read_or_make_plan(
     for name in PLAN_FIELD_NAMES:
         if name in new_plan and plan.get(name) != new_plan[name]:
             raise ValueError(
-                f"{workdir}: was started with other {PLAN_FIELD_NAMES[name]}; choose another --workdir"
+                f"{workdir}: was started with other {PLAN_FIELD_NAMES[name]}; use the same folds, seeds and"
+                " trials, or choose another --workdir"
             )
     return plan
 
@@ -203,17 +218,21 @@ def make_context(
     """Loads the corpus onto the devices, and creates the programs that all replicas share.
 
     Args:
-      experiments: experiment of each replica.
+      experiments: experiment of each replica, at least one.
       varying_fields: config fields in which the replicas differ; the programs take them as arrays.
 
     Returns:
-      The context: the experiments, the mesh, all clips on the devices, and the jitted functions that train
-      and predict.
+      The context: the experiments, the mesh, all clips on the devices (`data`) and their record indices
+      (`clips`) and `labels`, whether replicas are vmapped (`is_vmapped`), and the jitted functions that train
+      and predict (`train_steps`, `predict_batches`).
 
     Raises:
-      ValueError: if the config sets several buckets or skips damaged records, if `config.crossval.mode` is
-        unknown, if a record is damaged (DamagedRecordError), or if a record lacks a field of the batch.
-      OSError: if a shard cannot be opened.
+      ValueError: if the config sets several buckets or skips damaged records, if
+        `config.train.eval_batch_size` is below 1 or `config.crossval.mode` is unknown, if a record lacks a
+        field of the batch, or if the records do not match prep.json.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      OSError: if a shard is missing or cannot be opened.
+      StopIteration: if there are no experiments.
     """
     first_experiment = next(iter(experiments.values()))
     if first_experiment.config.data.buckets != 1:
@@ -226,6 +245,9 @@ def make_context(
             f"config.data.on_corrupt={first_experiment.config.data.on_corrupt}: expected stop; only emofuse"
             " train supports others"
         )
+    eval_batch_size = first_experiment.config.train.eval_batch_size
+    if eval_batch_size < 1:
+        raise ValueError(f"config.train.eval_batch_size={eval_batch_size}: expected at least 1")
     device_count = (
         jax.device_count() if jax.process_count() > 1 else min(jax.device_count(), len(experiments))
     )
@@ -252,9 +274,10 @@ def make_context(
 def split_into_groups(
     context: CrossvalContext, replica_ids: list[ReplicaId], group_size: int
 ) -> list[list[ReplicaId]]:
-    """Splits replicas into groups of `group_size`, and returns the replicas of each group.
+    """Splits replicas into groups of `group_size`, and returns the list of replicas of each group.
 
-    A group that does not fill all devices repeats its last replica until it does.
+    A group that does not fill all devices of the context repeats its last replica until it does. Raises
+    ValueError if `group_size` is 0.
     """
     groups, device_count = (
         [replica_ids[start : start + group_size] for start in range(0, len(replica_ids), group_size)],
@@ -280,17 +303,19 @@ def train_replica_groups(
       replica_ids: replicas to train.
       group_size: number of replicas in a group.
       workdir: output directory, resumed if it contains a saved group.
-      should_stop: `should_stop` of parallel/preemption.py; called between program calls and after each group.
+      should_stop: returns True if the run must save its state and stop; called before each program call and
+        after each group.
       get_result_path: returns the path of a replica's result, which exists once the replica is finished.
       write_results: writes the results of the replicas of a group to `workdir`.
 
     Raises:
       Preempted: after `should_stop` returned True and the state was saved.
-      ValueError: if a device runs out of memory, if the loss or a parameter of a replica is NaN or infinite
-        (NonFiniteError), if a warm start is invalid, if the saved group is damaged, or if no validation clip
-        of a replica has a label. Also if `write_results` raises it.
+      ValueError: if a device runs out of memory, if a replica has fewer training clips than one batch, if a
+        warm start or a field of the config is invalid, if the saved group is damaged, or if no training or
+        validation clip of a replica has a label. Also if `write_results` raises it.
+      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError).
       FileNotFoundError: if the workdir of a warm start has no checkpoint.
-      OSError: if the state or a result cannot be written.
+      OSError: if the state or a result cannot be written, or a saved group cannot be read.
     """
     groups, epochs = split_into_groups(context, replica_ids, group_size), context.config.train.epochs
     clips_per_epoch = group_size * context.max_epoch_steps * context.config.data.batch_size
@@ -311,7 +336,8 @@ def train_replica_groups(
                 write_results(group, progress, workdir)
             if should_stop():
                 raise Preempted(
-                    f"{workdir}: saved, {group_number + 1} of {len(groups)} replica groups are finished"
+                    f"{workdir}: stopped by SIGTERM, saved {group_number + 1} of {len(groups)} replica groups;"
+                    " run the same command to resume"
                 )
 
 
@@ -332,12 +358,13 @@ def write_group_results(
 ) -> None:
     """Tests the replicas of a trained group, and writes the results of each one.
 
-    The files are `checkpoints/best`, `metrics.jsonl` and `result.json` in the directory of the replica
-    (`replica_directory`), and those of `describe_data(directory, dataset)`.
+    The files are `checkpoints/best`, `metrics.jsonl` and `result.json` in `<workdir>/runs/fold_<i>_seed_<j>`,
+    and those of `describe_data(directory, dataset)`, which is called for each replica.
 
     Raises:
-      ValueError: if no test clip of a fold has a label.
-      OSError: if a file cannot be written.
+      ValueError: if no test clip of a fold has a label, or if an existing `metrics.jsonl` or the file of the
+        fold is invalid.
+      OSError: if a file cannot be written, or the file of the fold is missing or cannot be read.
     """
     test_predictions, best_model = group.predict_test(), to_host(group.best_model)
     for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
@@ -360,8 +387,15 @@ def write_replica(
 ) -> None:
     """Writes `checkpoints/best` and `metrics.jsonl` of a trained replica to `directory`.
 
+    Args:
+      context: data and programs of the cross-validation.
+      group: trained group.
+      i: position of the replica in the group.
+      model: (params, model_state) of the replica, as NumPy arrays.
+      directory: output directory.
+
     Raises:
-      OSError: if the files cannot be written.
+      OSError: if the files cannot be written, or the file of the fold is missing or cannot be read.
       ValueError: if an existing `metrics.jsonl` or the file of the fold is invalid.
     """
     params, model_state = put_with_sharding(model, replicated(context.mesh))
@@ -385,9 +419,10 @@ def make_replica_result(
     """Returns the contents of `result.json` of a replica that was trained for `epochs` epochs.
 
     Returns:
-      A dict: `fold`, `seed`, `validation` (`ua`), `test` (`ua`, `wa`, `wf1`), `best_step`, `temperature`,
-      `epochs` (their number), and lists with one entry per test clip: `clips` (clip_ids), `speakers`,
-      `labels` and `probabilities`.
+      A dict: `fold`, `seed`, `validation` (`ua`, None if no clips are held out), `test` (`ua`, `wa`, `wf1`),
+      `best_step`, `temperature`, `epochs` (their number), and lists with one entry per test clip: `clips`
+      (clip_ids), `speakers`, `labels` (-1 without a label) and `probabilities` (before the temperature is
+      applied). Scores are fractions.
 
     Raises:
       ValueError: if no test clip has a label.
@@ -414,7 +449,9 @@ def read_replica_results(context: CrossvalContext, workdir: str) -> list[Replica
     """Reads the `result.json` of each replica.
 
     Returns:
-      One dict per replica, in the order of the context (`make_replica_result`).
+      One dict per replica, in the order of the context: `fold`, `seed`, `validation` (`ua`), `test` (`ua`,
+      `wa`, `wf1`), `best_step`, `temperature`, `epochs`, and lists with one entry per test clip: `clips`
+      (clip_ids), `speakers`, `labels` and `probabilities`. Scores are fractions.
 
     Raises:
       ValueError: if one of the files is invalid; the message names the file and the field.
@@ -433,5 +470,8 @@ def replica_directory(workdir: str, replica_id: ReplicaId) -> str:
 
 
 def replica_result_path(workdir: str, replica_id: ReplicaId) -> str:
-    """Returns the path of a replica's `result.json`; the file exists once the replica is finished."""
+    """Returns `<workdir>/runs/fold_<i>_seed_<j>/result.json`, the path of the result of a replica.
+
+    The file exists once the replica is finished.
+    """
     return os.path.join(replica_directory(workdir, replica_id), "result.json")

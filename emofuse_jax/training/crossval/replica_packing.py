@@ -25,9 +25,10 @@ with 15)."""
 def should_vmap(mode: str, model: Model, batch: Batch) -> bool:
     """Returns True if the replicas of a device are vmapped, with one call per epoch, else False.
 
-    `mode` is `vmap` (always), `loop` (never) or `auto`, which vmaps models without convolutions. Under vmap,
-    convolution kernels become grouped convolutions, which are slow on a CPU and bring nothing on an
-    accelerator that a single replica fills. Inside a loop over steps they are 20 times slower on a CPU.
+    `mode` is `vmap` (always), `loop` (never) or `auto`, which vmaps models without convolutions. `batch` has
+    the shapes of the clips. Under vmap, convolution kernels become grouped convolutions, which are slow on a
+    CPU and bring nothing on an accelerator that a single replica fills. Inside a loop over steps they are 20
+    times slower on a CPU.
 
     Raises:
       ValueError: if the mode is unknown.
@@ -38,21 +39,27 @@ def should_vmap(mode: str, model: Model, batch: Batch) -> bool:
 
 
 def has_convolutions(model: Model, batch: Batch) -> bool:
-    """Returns True if the forward pass of the model contains a convolution."""
+    """Returns True if the forward pass of the model contains a convolution, else False; computes nothing.
+
+    Raises:
+      ValueError: if the shapes of the batch do not fit the model.
+    """
     abstract_variables = jax.eval_shape(model.init, jax.random.key(0))
     jaxpr = jax.make_jaxpr(lambda *inputs: model.apply(*inputs)[0].logits)(*abstract_variables, batch)
     return "conv_general_dilated" in str(jaxpr)
 
 
 def choose_group_size(context: CrossvalContext) -> int:
-    """Returns the number of replicas to train at a time, and prints it with its memory use.
+    """Returns the number of replicas to train at a time on all devices, and prints it with its memory use.
 
-    The memory use is read from the compiled program. The first process prints one line to stderr.
+    The memory use is read from the compiled program; the limit is `config.crossval.memory` in GB, or nine
+    tenths of the memory of a device if that is 0. The first process prints one line to stderr.
 
     Raises:
-      ValueError: if a single replica does not fit in the memory of a device, if a warm start is invalid, or
-        if a field of the config is invalid.
+      ValueError: if a single replica does not fit in the memory of a device, if a replica has fewer training
+        clips than one batch, or if a warm start or a field of the config is invalid.
       FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      OSError: if a file of a warm start cannot be read.
     """
     device_count, replica_count = context.mesh.shape["replica"], len(context.experiments)
     limit_bytes = context.config.crossval.memory * BYTES_PER_GB or usable_device_bytes()
@@ -91,8 +98,10 @@ def estimate_device_bytes(context: CrossvalContext, replicas_per_device: int) ->
     Includes the data, the program, and a copy of the best parameters.
 
     Raises:
-      ValueError: if a warm start or a field of the config is invalid.
+      ValueError: if a replica has fewer training clips than one batch, or if a warm start or a field of the
+        config is invalid.
       FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      OSError: if a file of a warm start cannot be read.
     """
     return program_memory_bytes(
         lower_train_steps(context, replicas_per_device).compile()
@@ -110,11 +119,14 @@ def replica_parameter_bytes(context: CrossvalContext) -> int:
 def lower_train_steps(context: CrossvalContext, replicas_per_device: int) -> jax.stages.Lowered:
     """Returns the lowered program of `context.train_steps`, before it is compiled.
 
-    It is for `replicas_per_device` replicas on each device.
+    It is for `replicas_per_device` replicas on each device, and for all steps of an epoch if the replicas are
+    vmapped, else for one step.
 
     Raises:
-      ValueError: if a warm start or a field of the config is invalid.
+      ValueError: if a replica has fewer training clips than one batch, or if a warm start or a field of the
+        config is invalid.
       FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      OSError: if a file of a warm start cannot be read.
     """
     replica_id, replica_count = (
         next(iter(context.experiments)),

@@ -35,23 +35,28 @@ def read_saved_plan(path: str) -> CrossvalPlan:
     """Reads the plan of a workdir (`crossval.json`).
 
     Returns:
-      The plan, a dict: `config` (all fields), `runs` (fold, seed and, in a sweep, trial of each replica), in
-      a sweep `trials`, and `replicas` (number of replicas per group) once it is chosen.
+      The plan, a dict: `config` (all fields), `runs` (a list of fold, seed and, in a sweep, trial of each
+      replica), in a sweep `trials` (a dict of config fields each), and `replicas` (number of replicas per
+      group) once it is chosen.
 
     Raises:
-      ValueError: if the file is not a valid plan; names the file and the field.
+      ValueError: if the file is not a JSON object, if `config` or `runs` is missing or another field is
+        invalid, or if `config` has other fields than an experiment; names the file and the field.
       OSError: if the file cannot be read.
     """
     plan = read_json_object(path, config=dict, runs=list)
     group_size = plan.get("replicas", 0)
     if type(group_size) is not int or group_size < 0:
         raise ValueError(
-            f"{path}: field replicas: {str(group_size)[:60]}, expected the number of replicas per group"
+            f"{path}: field replicas: {str(group_size)[:60]}, expected the number of replicas per group (an"
+            " integer); choose another --workdir"
         )
     try:
         saved_config(plan)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(
+            f"{path}: the config of the saved run is invalid: {error}; choose another --workdir"
+        ) from error
     return cast(CrossvalPlan, plan)
 
 
@@ -63,11 +68,14 @@ def read_replica_result(path: str, num_classes: int) -> ReplicaResult:
       num_classes: number of classes that the probabilities must have.
 
     Returns:
-      A dict that `make_replica_result` made (training/crossval/crossval.py): `fold`, `seed`, `validation`,
-      `test` (scores), `temperature`, and `clips`, `speakers`, `labels` and `probabilities` per test clip.
+      A dict: `fold`, `seed`, `validation` (`ua`), `test` (`ua`, `wa` and `wf1`, fractions), `temperature`,
+      and lists with one entry per test clip: `clips` (clip_ids), `speakers`, `labels` (-1 without a label)
+      and `probabilities` (one per class). `best_step` and `epochs` are present in files of emofuse, but not
+      checked.
 
     Raises:
-      ValueError: if a field is missing or invalid; names the file and the field.
+      ValueError: if the file is not a JSON object, or a field is missing or invalid; names the file and the
+        field.
       OSError: if the file cannot be read.
     """
     result = cast(ReplicaResult, read_json_object(path, **RESULT_FIELDS))
@@ -75,10 +83,16 @@ def read_replica_result(path: str, num_classes: int) -> ReplicaResult:
     text_lists: dict[str, list[str]] = {"clips": result["clips"], "speakers": result["speakers"]}
     for field, entries in text_lists.items():
         if len(entries) != clip_count or not all(isinstance(entry, str) for entry in entries):
-            raise ValueError(f"{path}: field {field}: expected {clip_count} strings")
+            raise ValueError(
+                f"{path}: field {field}: expected {clip_count} strings, one per clip; remove this file to"
+                " train its replica again"
+            )
     labels = _validate_numbers(path, "labels", result["labels"], (clip_count,))
     if not np.isin(labels, np.arange(-1, num_classes)).all():
-        raise ValueError(f"{path}: field labels: expected -1 to {num_classes - 1}")
+        raise ValueError(
+            f"{path}: field labels: expected -1 to {num_classes - 1}, a class or -1 for none; remove this"
+            " file to train its replica again"
+        )
     _validate_numbers(path, "probabilities", result["probabilities"], (clip_count, num_classes))
     _validate_numbers(path, "temperature", result.get("temperature"), ())
     _validate_numbers(path, "test", [result["test"].get(name) for name in SCORE_NAMES], (len(SCORE_NAMES),))
@@ -92,5 +106,8 @@ def _validate_numbers(path: str, field: str, values: object, shape: tuple[int, .
     except (OverflowError, ValueError):  # rows of different lengths
         array = np.asarray(None)
     if array.shape != shape or array.dtype.kind not in "if" or not np.isfinite(array).all():
-        raise ValueError(f"{path}: field {field}: expected finite numbers of shape {list(shape)}")
+        raise ValueError(
+            f"{path}: field {field}: expected finite numbers of shape {list(shape)}; remove this file to"
+            " train its replica again"
+        )
     return array

@@ -22,19 +22,20 @@ def draw_trials(space: Sequence[str], count: int, *, method: str, seed: int) -> 
     """Draws `count` trials from ranges of config fields.
 
     `sobol` covers the ranges evenly (scrambled with `seed`; best if `count` is a power of two), `random`
-    draws independently. A range of two integers gives integers.
+    draws independently. A linear range of two integers gives integers, both ends included.
 
     Args:
       space: ranges, each written as `field=low:high`, `field=log:low:high` or `field=a,b,c`.
-      count: number of trials.
+      count: number of trials, at least 1.
       method: `sobol` or `random`.
-      seed: seed of the method.
+      seed: seed of the method, at least 0.
 
     Returns:
       One dict per trial: the values of the config fields by dotted name.
 
     Raises:
-      ValueError: if the method is unknown, a range is invalid, there are no ranges, or a field appears twice.
+      ValueError: if the method is unknown, a range is invalid, there are no ranges, a field appears twice,
+        `count` is below 1 with `sobol` or negative, or `seed` is negative.
     """
     if method not in SEARCH_METHODS:
         raise ValueError(f"method {method!r}: expected one of {', '.join(SEARCH_METHODS)}")
@@ -59,7 +60,9 @@ def parse_range(text: str) -> tuple[str, ToValue]:
     """Parses a range such as `field=low:high`.
 
     Returns:
-      The name of the field, and a function that maps numbers in [0, 1) to values of the range.
+      A tuple: the name of the field, and a function that maps numbers in [0, 1) to values of the range:
+      integers for two integers (both ends included), floats for other numbers and with `log`, or one of the
+      values a, b, c, which are read as JSON if possible and else as text.
 
     Raises:
       ValueError: if the text has another form than `field=low:high`, `field=log:low:high` or `field=a,b,c`,
@@ -111,7 +114,7 @@ def read_trials(path: str) -> list[Trial]:
 
 
 def apply_trial(config: ml_collections.ConfigDict, trial: Trial) -> ml_collections.ConfigDict:
-    """Returns a copy of a config with the values of a trial.
+    """Returns a copy of a config with the values of a trial, a dict of values by dotted field name.
 
     Raises:
       ValueError: if a field does not exist or a value has the wrong type; names the field.
@@ -123,7 +126,10 @@ def apply_trial(config: ml_collections.ConfigDict, trial: Trial) -> ml_collectio
         for section_name in section_path.split(".") if section_path else ():
             section = section.get(section_name) if isinstance(section, ml_collections.ConfigDict) else None
         if not isinstance(section, ml_collections.ConfigDict) or field not in section:
-            raise ValueError(f"config.{name}: there is no such field")
+            raise ValueError(
+                f"config.{name}: there is no such field; name one of the config, such as"
+                " optimizer.learning_rate"
+            )
         try:
             section[field] = tuple(value) if isinstance(value, list) else value
         except (TypeError, ValueError) as error:

@@ -26,6 +26,7 @@ from emofuse_jax.training.crossval.replica_packing import CROSSVAL_MEMORY_HINT, 
 from emofuse_jax.training.crossval.replicas import replica_sharding, select_better
 from emofuse_jax.training.early_stopping import EarlyStoppingTracker
 from emofuse_jax.training.experiment import make_experiment_sampler
+from emofuse_jax.training.fusion_state import get_fusion_state
 from emofuse_jax.training.nan_guard import are_replicas_finite
 from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.training.replica_set import EpochScores, HostSums, ReplicaId, RunProgress, TracedReplica
@@ -99,6 +100,8 @@ class StackedReplicas:
         metadata = cast(
             GroupMetadata | None, store.read_json_metadata(self._workdir, GROUP_CHECKPOINT, missing_ok=True)
         )
+        if metadata is not None:
+            store.require_metadata_fields(self._workdir, GROUP_CHECKPOINT, metadata, ("runs",))
         is_same = metadata is None or [tuple(replica_id) for replica_id in metadata["runs"]] == replica_ids
         # The saved group can be a finished one. All processes decide first: none may read a removed file.
         if not broadcast_decision(is_same):
@@ -110,6 +113,8 @@ class StackedReplicas:
         self.histories: list[list[EpochScores]] = [[] for _ in replica_ids]
         if metadata is None:
             return RunProgress([EarlyStoppingTracker() for _ in replica_ids])
+        needed_fields = tuple(GroupMetadata.__annotations__)
+        store.require_metadata_fields(self._workdir, GROUP_CHECKPOINT, metadata, needed_fields)
         trees = self._checkpoint_items()
         sharding = replica_sharding(context.mesh)
         abstract_trees = store.abstract_like(trees, jax.tree.map(lambda _: sharding, trees))
@@ -179,7 +184,7 @@ class StackedReplicas:
 
     def get_fusion_states(self) -> list[PyTree]:
         """Returns the fusion's part of the model state of each replica, as NumPy arrays."""
-        fusion_states = to_host(self.states.model_state["fusion"])
+        fusion_states = to_host(get_fusion_state(self.states.model_state))
         return [take_replica(fusion_states, i) for i in range(len(self.replica_ids))]
 
     def set_fusion_states(self, fusion_states: list[PyTree]) -> None:
@@ -229,7 +234,10 @@ class StackedReplicas:
           ValueError: if there are several processes.
         """
         if jax.process_count() > 1:
-            raise ValueError("needs a single process; run emofuse train with this fold and seed")
+            raise ValueError(
+                "the steps of a replica are repeated only by a run with one process; run emofuse train with"
+                " this fold and seed in one process"
+            )
         experiment = self.context.experiments[replica_id]
         i = self.replica_ids.index(replica_id)
         tx = make_optimizer(experiment.config.optimizer, experiment.config.train.epochs * self.epoch_steps[i])

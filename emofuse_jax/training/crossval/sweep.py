@@ -51,24 +51,33 @@ def sweep(
     Args:
       config: config of the experiment.
       workdir: output directory; resumed if it contains the same sweep.
-      trials: trials to train.
+      trials: trials to train, each a dict of config values by dotted field name.
       folds: folds to train on.
       seeds: number of seeds.
 
     Returns:
-      A dict: `config` (its name), `protocol`, `corpus`, `folds`, `seeds` (their number) and `trials`, the
-      scores of each trial, with the highest validation UA first (`summarise_trial`).
+      A dict: `config` (its name), `protocol`, `corpus`, `folds`, `seeds` (their number) and `trials`, one
+      dict per trial with the highest validation UA first: `number` and `fields` of the trial,
+      `validation_ua`, `last_ua` (means over the runs, fractions), `sd` (standard deviation of
+      `validation_ua`) and `runs` (the result of each fold and seed).
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
-      ValueError: if a field does not exist or has an invalid value, if no clips are held out, if `workdir`
-        contains another sweep or is used by another process, if a replica does not fit in the memory of a
-        device, if prepared files or a record are damaged, if no validation clip has a label, or if the loss
-        of a replica is NaN or infinite (NonFiniteError).
+      ValueError: if there is no fold or no seed, if a field does not exist or has an invalid value, if no
+        clips are held out, if prepared files or a warm start are invalid, if the records lack a field of the
+        batch, if a fold has fewer training clips than one batch or no labelled clips, if `workdir` contains
+        another sweep or damaged files or is used by another process, or if a replica does not fit in the
+        memory of a device.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError);
+        `nonfinite.json` in `workdir` then lists the clips of the step.
       FileNotFoundError: if the dataset, protocol or fold does not exist, or the workdir of a warm start has
         no checkpoint.
       OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
     """
+    if not folds or seeds < 1:
+        raise ValueError(f"folds={folds}, seeds={seeds}: expected at least one fold and one seed")
     base_experiment = open_experiment(config)
     experiments = [open_trial(base_experiment, trial) for trial in trials]
     if not all(experiment.config.data.hold_out for experiment in experiments):
@@ -108,14 +117,16 @@ def sweep(
 
 
 def open_trial(base_experiment: Experiment, trial: Trial) -> Experiment:
-    """Returns the experiment with the fields of a trial.
+    """Returns the experiment with the fields of a trial: config, dataset, clips, model and statistics.
 
-    The records are shared. The model is shared too if only fields of the training step change.
+    Only its config differs from `base_experiment` if all fields of the trial are in the sections `augment`,
+    `loss` and `optimizer`; otherwise the data and the model are opened again.
 
     Raises:
       ValueError: if a field does not exist or has an invalid value, or if the data that a changed field names
         are invalid.
       FileNotFoundError: if a changed field names a dataset, protocol or fold that does not exist.
+      OSError: if a file of this dataset cannot be read.
     """
     config = apply_trial(base_experiment.config, trial)
     check_optimizer(config.optimizer)
@@ -125,12 +136,18 @@ def open_trial(base_experiment: Experiment, trial: Trial) -> Experiment:
 
 
 def group_trials_by_program(experiments: list[Experiment], trials: list[Trial]) -> list[list[int]]:
-    """Returns groups of trial numbers; one program can train all trials of a group.
+    """Returns groups of trial numbers (indices in `trials`); one program can train all trials of a group.
 
-    The groups are in the order of their first trials.
+    The groups are in the order of their first trials. Trials are in one group if they differ only in fields
+    that the training step can take as arrays.
+
+    Args:
+      experiments: experiment of each trial.
+      trials: values of config fields of each trial, by dotted name.
 
     Raises:
-      ValueError: if the training step of a trial cannot be built from its config.
+      ValueError: if the training step of a trial cannot be built, because its config does not fit the model
+        or the clips.
     """
     field_names = sorted({name for trial in trials for name in trial})
     is_traceable: dict[str, bool] = {}
@@ -155,6 +172,7 @@ def find_varying_fields(experiments: list[Experiment]) -> tuple[str, ...]:
 
     Raises:
       IndexError: if there are no experiments.
+      KeyError: if an experiment lacks a config field that the first one has.
     """
     flat_configs = [flatten_fields(experiment.config.to_dict()) for experiment in experiments]
     return tuple(
@@ -167,10 +185,12 @@ def find_varying_fields(experiments: list[Experiment]) -> tuple[str, ...]:
 def can_trace_field(experiment: Experiment, name: str) -> bool:
     """Returns True if the training step can take this config field as an array instead of a number.
 
-    Returns False if the field does not exist or is not a float, or if Python code branches on its value.
+    `name` is the dotted name of the field. Returns False if the field does not exist or is not a float, or if
+    Python code branches on its value. Nothing is trained.
 
     Raises:
-      ValueError: if the training step cannot be built from the config.
+      ValueError: if the training step cannot be built, because the config does not fit the model or the
+        clips.
     """
     if not isinstance(flatten_fields(experiment.config.to_dict()).get(name), float):
         return False
@@ -197,12 +217,24 @@ def train_trials(
 ) -> None:
     """Trains the replicas of trials that share a program, and writes their results.
 
-    Does nothing if all results exist. The results are written to `trials/` in `workdir`.
+    Does nothing if all results exist. The results are written to `trials/<number>/fold_<i>_seed_<j>.json` in
+    `workdir`.
+
+    Args:
+      experiments: experiment of every trial of the sweep.
+      trial_numbers: indices in `experiments` of the trials to train.
+      replica_ids: fold, seed and trial number of each replica to train.
+      workdir: workdir of the sweep.
+      should_stop: returns True if the run must save its state and stop.
 
     Raises:
       Preempted: after `should_stop` returned True and the state was saved.
-      ValueError: if a config field is invalid, a record is damaged, a replica does not fit in the memory of a
-        device, no validation clip has a label, or the loss of a replica is NaN or infinite (NonFiniteError).
+      ValueError: if a config field, a warm start or a file of a fold is invalid, if a fold has no training or
+        validation clips, fewer training clips than one batch, or no labelled clips, if the records lack a
+        field of the batch or do not match prep.json, if a saved group is damaged, or if a replica does not
+        fit in the memory of a device.
+      DamagedRecordError: if a record is damaged (a ValueError).
+      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError).
       FileNotFoundError: if a fold, or the checkpoint of a warm start, does not exist.
       OSError: if a file cannot be read or written.
     """
@@ -233,9 +265,13 @@ def write_trial_results(group: StackedReplicas, progress: RunProgress, workdir: 
     """Writes the validation scores and the history of every replica of a group, one JSON file each.
 
     The files are `trials/<number>/fold_<i>_seed_<j>.json` in `workdir`; only the first process writes them.
+    Fields: `fold`, `seed`, `validation_ua` (best epoch), `best_step`, `last_ua` (mean of the last five
+    epochs) and `history` (the row of each epoch).
 
     Raises:
       OSError: if a file cannot be written.
+      ValueError: if a replica has no epochs (`config.train.epochs` is 0).
+      KeyError: if no clips are held out, so that the history has no validation scores.
     """
     for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
         validation_uas = [row["validation_ua"] for row in group.histories[i]]
@@ -256,9 +292,16 @@ def summarise_trial(
 ) -> TrialScores:
     """Reads the results of a trial's runs (folds and seeds), and summarises them.
 
+    Args:
+      workdir: workdir of the sweep.
+      trial_number: number of the trial.
+      trial: values of config fields of the trial, by dotted name.
+      replica_ids: fold, seed and trial number of all replicas; those of other trials are ignored.
+
     Returns:
-      A dict: `number` and `fields` of the trial; `validation_ua` and `last_ua` (means over the runs) and `sd`
-      (of `validation_ua`); and `runs`, the result of each run without its history.
+      A dict: `number` and `fields` of the trial; `validation_ua` and `last_ua` (means over the runs,
+      fractions) and `sd` (standard deviation of `validation_ua`, 0 for one run); and `runs`, the result of
+      each run without its history: `fold`, `seed`, `validation_ua`, `best_step` and `last_ua`.
 
     Raises:
       ValueError: if the result of a run is invalid, or if the trial has no runs.
@@ -290,7 +333,8 @@ def _without_history(row: TrialRun) -> TrialRun:
 def trial_result_path(workdir: str, replica_id: ReplicaId) -> str:
     """Returns `<workdir>/trials/<number>/fold_<i>_seed_<j>.json`, the path of the result of a replica.
 
-    The file exists once the replica is finished. `replica_id` is (fold, seed, trial).
+    The file exists once the replica is finished. `replica_id` is (fold, seed, trial); the number of the trial
+    is written with at least three digits.
     """
     return os.path.join(
         workdir, "trials", f"{replica_id[2]:03d}", f"fold_{replica_id[0]}_seed_{replica_id[1]}.json"
