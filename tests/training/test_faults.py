@@ -35,7 +35,7 @@ from tests.fakes import write_dataset
 from tests.rights import as_nobody, make_unreadable
 from tests.training.damage import flip_bit_of_clip, truncate
 from tests.training.test_crossval import FEATURE_SPEC, small_config
-from tests.training.test_loop import read_untimed_rows
+from tests.training.test_train import read_untimed_rows
 
 
 @pytest.fixture

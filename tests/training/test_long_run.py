@@ -10,7 +10,7 @@ from benchmarks.feature_records import CorpusSpec, write_features
 from emofuse_jax.training.experiment import count_epoch_steps, open_experiment
 from emofuse_jax.training.metric_writer import read_metric_rows
 from tests.training.test_crossval import small_config
-from tests.training.test_loop import start_train, wait_for_success
+from tests.training.test_train import start_train, wait_for_success
 
 FEATURE_SPEC = CorpusSpec(
     clips=1200, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25

@@ -13,7 +13,7 @@ from benchmarks.feature_records import write_features
 from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE
 from emofuse_jax.training.metric_writer import read_metric_rows
 from tests.training.test_crossval import FEATURE_SPEC, small_config
-from tests.training.test_loop import final_params, read_untimed_rows, start_train, wait_for_success
+from tests.training.test_train import final_params, read_untimed_rows, start_train, wait_for_success
 
 
 @pytest.fixture(scope="module")
