@@ -151,16 +151,16 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
 
     Raises:
       ValueError: if no clip has a label.
-      IndexError: if intervals are computed and a label is not the index of a class.
+      IndexError: if a label is not the index of a class.
     """
     labelled = predictions.labels >= 0
     labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
     predicted = predictions.probabilities[labelled].argmax(-1)
     num_classes = predictions.probabilities.shape[-1]
-    confusion = np.zeros((num_classes, num_classes), int)
-    np.add.at(confusion, (labels, predicted), 1)
+    confusion = np.zeros((num_classes, num_classes))
+    np.add.at(confusion, (labels, predicted), 1.0)  # on the host: replicas are scored after every epoch
     scores = metrics.compute_scores(confusion)
-    scores["confusion"] = confusion.tolist()
+    scores["confusion"] = confusion.astype(int).tolist()
     if with_intervals:
         metric_intervals = metrics.speaker_intervals(predicted, labels, speakers, num_classes, seed=seed)
         for name, (low, high) in metric_intervals.items():
@@ -181,8 +181,8 @@ def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> 
       has a label.
 
     Raises:
-      ValueError: if the labels of a speaker are no indices of classes.
-      IndexError: if a speaker index has no entry in `speaker_names`.
+      IndexError: if a label is not the index of a class, or a speaker index has no entry in
+        `speaker_names`.
     """
     scores_by_speaker: dict[str, SpeakerScores] = {}
     for speaker in np.unique(predictions.speakers):
