@@ -90,7 +90,8 @@ def _read_split_table(table_path: str, rows_by_clip: Mapping[str, ManifestString
             )
         if row["clip_id"] not in rows_by_clip:
             raise ValueError(
-                f"{table_path}: row {line_number}: clip_id {row['clip_id']!r} is not in manifest.csv"
+                f"{table_path}: row {line_number}: clip_id {row['clip_id']!r} is not in manifest.csv of"
+                " the records; correct it"
             )
         if rows_by_clip[row["clip_id"]]["status"] != "failed":
             parts[row["part"]].append(row["clip_id"])

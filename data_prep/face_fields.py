@@ -26,12 +26,15 @@ def extract_face_fields(
 
     Returns:
       The fields and a note. With s frames and crops of size x size pixels, the fields are a dict of arrays:
-      `faces` uint8 [s size size 3], `face_valid` bool [s], and as float32 `face_time` [s] in seconds of the
-      clip, `face_box` [s 4], `face_landmarks` [s 5 2], both in pixels of the source frame, and `face_score`
-      [s]; if the settings have a face encoder, also `face_features` float16 [s d]. All are zero in frames
-      without the person, except `face_time`. The note is empty unless several people were found. If no face
-      can be used, the fields are None and the note is the reason: no video, undecodable frames, no face, no
-      person with this number, or a failed encoder.
+      `faces` uint8 RGB [s size size 3], `face_valid` bool [s], True if the person was found in the frame, and
+      as float32 `face_time` [s] in seconds of the clip, `face_box` [s 4] (left, top, right, bottom),
+      `face_landmarks` [s 5 2] (x, y of the eye at the image's left, the eye at its right, the nose, the left
+      and the right corner of the mouth), and `face_score` [s] of the detector. Boxes and landmarks are in
+      pixels from the top left corner of the complete source frame. If the settings have a face encoder, there
+      are also `face_features`, float16 [s d], vectors of width d. All are zero in frames without the person,
+      except `face_time`. The note is empty unless several people were found. If no face can be used, the
+      fields are None and the note is the reason: no video, undecodable frames, no face, no person with this
+      number, or a failed encoder.
 
     Raises:
       ValueError: the settings name an unknown detector or sampling or have a `min_face` outside (0, 1],
@@ -74,8 +77,10 @@ def _track_person(
 ) -> tuple[list[Face | None], int]:
     """Returns the chosen person's `Face` in each frame (None if not visible) and the number of people.
 
-    A `Face` has box, landmarks and score, in pixels of `clip_frames`; `person` 0 is the person with the
-    highest weight.
+    A `Face` has `box` [4] (left, top, right, bottom), `landmarks` [5 2] (x, y of the eye at the image's left,
+    the eye at its right, the nose, the left and the right corner of the mouth), both float32 in pixels of
+    `clip_frames.frames`, and `score`. `person` 0 is the person with the highest weight by size, position and
+    speech, 1 the second, and so on; all faces are None if there are not so many people.
 
     Raises:
       EncoderError: a custom detector fails.

@@ -25,13 +25,13 @@ def extract_audio_features(
     """Runs the audio encoder on one clip.
 
     Args:
-      info: the probed file.
+      info: path and tracks of the file, from `probe_media`; encoders with the layout `waveform` decode it.
       start: start of the clip in seconds of the file.
       end: end of the clip in seconds of the file.
-      spectrogram: the spectrogram of the clip, t frames of f bins, read by encoders with the layout
-        `spectrogram`.
+      spectrogram: the stored spectrogram of the clip, float16, t frames of f bins; encoders with the layout
+        `spectrogram` read it.
       settings: settings of the preparation.
-      encoder_files: paths of the ONNX files.
+      encoder_files: paths of the ONNX files; `encoder_files.audio` is used.
 
     Returns:
       `{"audio_features": features}`, float16 with u vectors of width d, about one for every `hop_ms` of the
@@ -66,10 +66,11 @@ def extract_face_features(
     """Runs the face encoder on the faces of one clip, cut from the frames at the size that the encoder needs.
 
     Args:
-      frames: the frames.
-      faces: the face in each frame, or None; at least one is not None.
+      frames: s RGB frames of h x w pixels.
+      faces: the `Face` in each frame, or None; at least one is not None. A `Face` has `box` [4] (left, top,
+        right, bottom), `landmarks` [5 2] (x, y; the two eyes first) in pixels of the frames, and `score`.
       settings: settings of the preparation.
-      encoder_files: paths of the ONNX files.
+      encoder_files: paths of the ONNX files; `encoder_files.face` is used.
 
     Returns:
       `{"face_features": features}`, float16 with one vector of width d for each frame, zero in frames without

@@ -84,10 +84,11 @@ def prepare(
       ValueError: `output` contains another preparation, another process is working there, there are no clips,
         `shards` is not between 1 and the number of clips, an ONNX file has no path, is missing, has another
         SHA-256 or is not an ONNX model, onnxruntime or PyYAML is needed but not installed, the settings drop
-        tensors without naming an encoder, a stored file of progress is not JSON, a shard is still missing,
-        workers can't start or die repeatedly, or no clip could be read.
+        tensors without naming an encoder, a stored file of progress is not JSON or lacks a field, a shard is
+        still missing, workers can't start or die repeatedly, no clip could be read, or a name or path is not
+        valid in UTF-8.
       OSError: an ONNX file can't be read, or a file can't be written, for example because the disk is full.
-      KeyError: a stored file of progress lacks a field.
+      KeyError: a row of the manifest in a marker of a shard lacks a field.
       RuntimeError: a shard is damaged.
       ModuleNotFoundError: a package of the extra `prep` is not installed, or `beam` is set, but Apache Beam
         is not installed.
@@ -147,9 +148,10 @@ def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> 
     with prep.json counts as complete. If all clips failed, the markers of the shards are removed first.
 
     Raises:
-      ValueError: a shard is incomplete, a marker is not JSON, all clips failed, or a record can't be decoded.
+      ValueError: a shard is incomplete, a marker is not JSON or lacks a field, all clips failed, or a record
+        can't be decoded.
       OSError: a file can't be read or written.
-      KeyError: a marker lacks a field.
+      KeyError: a row of the manifest in a marker lacks a field.
       RuntimeError: a shard is damaged.
       ModuleNotFoundError: a package of the extra `prep`, or tensorflow_datasets, is not installed.
     """
@@ -178,9 +180,10 @@ def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> 
 def _read_markers(plan: ShardPlan) -> list[ShardMarker]:
     """Returns the markers of all shards in order: a list of dicts that the files in .prepare contain.
 
-    The keys are `records` (number of records), `bytes` (size of the file), `sha256` and `rows` (rows of the
-    manifest). Raises ValueError if a shard is incomplete or its marker is not JSON, KeyError if a marker has
-    no field `bytes`, OSError if it can't be read.
+    The keys are `records` (number of records), `bytes` and `sha256` (size and hash of the shard), and `rows`,
+    a list with a dict for each clip of the shard: clip_id, path, speaker, take, start, end, label, status,
+    reason and sha256 of the media file. Raises ValueError if a shard is incomplete, or a marker is not JSON
+    or lacks one of the four keys; OSError if it can't be read.
     """
     markers = []
     for shard in range(plan.num_shards):

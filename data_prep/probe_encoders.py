@@ -82,8 +82,9 @@ def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettin
       settings: settings of the preparation, which determine the shape of the input.
 
     Returns:
-      The settings of the encoder: file name, SHA-256, measured output width (0 for a detector) and layout;
-      None if `path` is empty.
+      The settings of the encoder: `file` (its name), `sha256`, `width` of the output, as measured (0 for a
+      detector), and `layout`, an AudioLayout, FaceLayout or DetectorLayout with the keys of the YAML as its
+      fields. None if `path` is empty.
 
     Raises:
       ValueError: the file does not exist or is not an ONNX model, its YAML is missing or wrong, the model
@@ -112,7 +113,7 @@ def _probe_audio_encoder(session: Session, path: str, layout: AudioLayout, setti
     """Runs an audio encoder on zeros of two lengths and returns the width of its output vectors.
 
     The input is [1 n], n samples, or [1 t f], a spectrogram; the output must be [1 u d], and d is returned.
-    Raises ValueError, which names the file, if the model does not have exactly the input and the output of
+    Raises ValueError, which names the file, if the model has another or a second input, lacks the output of
     `layout`, their shapes do not fit, a list of normalisation constants has a wrong length, the number of
     vectors contradicts `hop_ms`, or the model fails.
     """
@@ -136,7 +137,8 @@ def _probe_audio_encoder(session: Session, path: str, layout: AudioLayout, setti
         if output.ndim != 3 or output.shape[0] != 1 or not output.shape[2]:
             raise ValueError(
                 f"{path}: output {layout.output!r} is {list(output.shape)}, expected [1, u, d], u vectors of"
-                " width d for one clip"
+                f" width d for one clip; name another output in {layout_path(path)}, or export the model"
+                " again"
             )
         step_counts.append(output.shape[1])
     _validate_hop(path, layout, duration_ms, *step_counts)
@@ -170,7 +172,7 @@ def _probe_face_encoder(session: Session, path: str, layout: FaceLayout) -> int:
     """Runs a face encoder on crops of zeros and returns the width of its output vectors.
 
     There are n = 2 crops, or 1 if the batch size of the model is 1; the output must be [n d], and d is
-    returned. Raises ValueError, which names the file, if the model does not have exactly the input and the
+    returned. Raises ValueError, which names the file, if the model has another or a second input, lacks the
     output of `layout`, their shapes do not fit, or the model fails.
     """
     image_size = layout.size
@@ -181,7 +183,7 @@ def _probe_face_encoder(session: Session, path: str, layout: FaceLayout) -> int:
     if output.ndim != 2 or output.shape[0] != n or not output.shape[1]:
         raise ValueError(
             f"{path}: output {layout.output!r} is {list(output.shape)} for {n} faces, expected [{n}, d], a"
-            " vector for each face"
+            f" vector for each face; name another output in {layout_path(path)}, or export the model again"
         )
     return output.shape[1]
 
@@ -189,8 +191,9 @@ def _probe_face_encoder(session: Session, path: str, layout: FaceLayout) -> int:
 def _probe_detector(session: Session, path: str, layout: DetectorLayout) -> None:
     """Runs a face detector on a black frame of the size `layout.size`; returns nothing.
 
-    Raises ValueError, which names the file, if the model fails, does not have exactly the input and the three
-    outputs of `layout`, or their shapes do not fit.
+    The input is one frame, [1 3 h w] or [1 h w 3]; the outputs must be boxes [n 4], scores [n], and landmarks
+    [n 10] or [n 5 2], possibly with more axes of length 1. Raises ValueError, which names the file, if the
+    model fails, has another or a second input, lacks an output of `layout`, or their shapes do not fit.
     """
     image_shape = (3, *layout.size) if layout.layout == "nchw" else (*layout.size, 3)
     _validate_inputs_and_outputs(
@@ -199,7 +202,10 @@ def _probe_detector(session: Session, path: str, layout: DetectorLayout) -> None
     try:
         run_detector(session, layout, np.zeros((*layout.size, 3), np.uint8))
     except EncoderError as error:
-        raise ValueError(f"{path}: this face detector fails on a black frame: {error}") from error
+        raise ValueError(
+            f"{path}: this face detector fails on a black frame: {error} (check {layout_path(path)} and how"
+            " the model was exported)"
+        ) from error
 
 
 def _validate_normalisation_length(path: str, layout: AudioLayout, bins: int) -> None:
@@ -214,7 +220,7 @@ def _validate_normalisation_length(path: str, layout: AudioLayout, bins: int) ->
         if isinstance(value, list) and len(value) != expected_length:
             raise ValueError(
                 f"{layout_path(path)}: key 'normalisation' has {len(value)} numbers for {key},"
-                f" expected {expected_length}"
+                f" expected {expected_length}; correct the list"
             )
 
 
@@ -262,4 +268,7 @@ def _run_on_zeros(
     try:
         return np.asarray(run_session(session, layout, np.zeros(shape, np.float32), path))
     except EncoderError as error:
-        raise ValueError(f"{path}: fails on zeros of shape {list(shape)}: {error}") from error
+        raise ValueError(
+            f"{path}: fails on zeros of shape {list(shape)}: {error} (check {layout_path(path)} and how the"
+            " model was exported)"
+        ) from error

@@ -54,12 +54,21 @@ def process_clip(
         speech, 1: the second, and so on.
 
     Returns:
-      A Record: clip_id, speaker, corpus, label, `votes` [c], `spectrogram` float16 [t f], `faces` uint8
-      [s h w 3] with validity, times, boxes, landmarks and scores of s frames, the flags `audio_ok` and
-      `video_ok`, notes, and if the settings require them, audio and face features and the waveform; masked
-      arrays are zero, a masked waveform is empty. Instead a Failure with the reason if the file can't be
-      decoded, the start or end of the clip is wrong, or neither audio nor video can be used. A damaged file
-      never raises.
+      A Record, with c = `num_classes`, t spectrogram frames of f bins, and s frames of the video:
+
+      - `clip_id`, `speaker`, `corpus`, and `label` (index of the class; -1: unlabelled)
+      - `votes` float32 [c], `spectrogram` float16 [t f]
+      - `faces` uint8 RGB [s h w 3], `face_valid` bool [s], True if the person was found in the frame
+      - float32 `face_time` [s] in seconds, `face_box` [s 4] (left, top, right, bottom), `face_landmarks`
+        [s 5 2] (x, y of the eye at the image's left, the eye at its right, the nose, the left and the right
+        corner of the mouth), both in pixels of the source frame, and `face_score` [s]
+      - `audio_ok` and `video_ok`, False if the modality is masked, and `notes`, a line
+      - if the settings require them, otherwise None: `audio_features` float16 [u d], `face_features` float16
+        [s d], and `waveform` int16 [n]
+
+      Masked arrays are zero, a masked waveform is empty. If the settings drop tensors, `spectrogram` is [0 f]
+      or `faces` [s 0 0 3]. Instead a Failure with the reason if the file can't be decoded, the start or end
+      of the clip is wrong, or neither audio nor video can be used. A damaged file never raises.
 
     Raises:
       ValueError: the settings name an unknown frontend, detector or sampling or have a wrong `min_face`,
@@ -113,12 +122,16 @@ def clip_span(clip: MediaClip, info: MediaInfo) -> tuple[float, float]:
     start = clip.start or 0.0
     end = info.duration if clip.end is None else min(clip.end, info.duration)
     if start < 0 or start >= info.duration:
-        raise MediaError(f"start {start:g} s: expected 0 to {info.duration:.2f} s, the length of the file")
+        raise MediaError(
+            f"start {start:g} s: expected 0 to {info.duration:.2f} s, the length of the file; correct the"
+            " start of the clip"
+        )
     if end <= start:
-        raise MediaError(f"end {end:g} s: expected more than start {start:g} s")
+        raise MediaError(f"end {end:g} s: expected more than start {start:g} s; correct one of them")
     if end - start > MAX_CLIP_SECONDS:
         raise MediaError(
-            f"{end - start:.0f} s long: expected at most {MAX_CLIP_SECONDS:.0f} s; cut it by start and end"
+            f"the clip is {end - start:.0f} s long, expected at most {MAX_CLIP_SECONDS:.0f} s; cut it by"
+            " start and end"
         )
     return start, end
 

@@ -110,8 +110,8 @@ class PrepSettings:
             return cls(values["recipe"], *parts, features)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
-                "preparation settings: a field is unknown or of a wrong type, prepare the clips again:"
-                f" {error}"
+                "preparation settings, stored in prep.json, a checkpoint or a bundle: a field is unknown or"
+                f" of a wrong type: {error}; prepare the clips again"
             ) from error
 
 

@@ -19,17 +19,22 @@ def write_shards(
 ) -> None:
     """Processes the clips of some shards and writes each shard and its marker file, one after the other.
 
+    A shard is the file `plan.name(shard)` in the folder `plan.output`. Its marker, `plan.marker_path(shard)`,
+    has the number of records, size, hash and manifest rows; it is written last, when the shard is complete.
+    Existing files are replaced. A clip that can't be used has no record, but a row with the reason.
+
     Args:
       plan: the plan of all shards.
       shards: numbers of the shards to write.
       root: folder that the paths in the manifest are relative to.
-      job: settings of the preparation.
+      job: what all clips have in common: the settings of the preparation, the name of the corpus, the number
+        of classes, and the paths of the ONNX files.
       workers: number of worker processes; 0: process clips in this process.
       progress: called after each clip with the number of finished clips and of all clips of the plan; None:
         not called.
 
     Raises:
-      ValueError: worker processes can't start or die repeatedly.
+      ValueError: worker processes can't start or die repeatedly, or a name or path is not valid in UTF-8.
       OSError: a shard or its marker can't be written, or a process can't be created.
       MemoryError: `workers` is 0 and a clip needs more memory than there is.
       ModuleNotFoundError: `workers` is 0 and a package of the extra `prep` is not installed.

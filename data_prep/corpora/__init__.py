@@ -35,7 +35,9 @@ Reader = Callable[[str], Corpus] | str
 def check_reader(reader: Reader) -> None:
     """Raises ValueError if a reader is not a function, for example the name of a module; returns nothing."""
     if not callable(reader):
-        raise ValueError(f"{reader!r}: expected a function from the path of a source to its Corpus")
+        raise ValueError(
+            f"{reader!r}: expected a function from the path of a source to its Corpus; register the function"
+        )
 
 
 CORPORA: Registry[Reader] = Registry(
@@ -63,15 +65,19 @@ def read_corpus(
       name: a key of `CORPORA`: `demo`, `ravdess`, `crema_d`, `iemocap`, `afew`, `enterface05`, `baum1s`,
         `folder`, `composite`, or the name of a registered corpus.
       source: folder of the corpus; for `folder`, the CSV file or its folder.
-      classes: name of one of the corpus's class maps, ways to merge or leave out classes; None: the first.
-      labels: kind of labels, if the corpus has several; None: the first.
-      subset: name of a part of the corpus; None: the complete corpus.
+      classes: name of one of the corpus's class maps, ways to merge or leave out classes, such as `6`; None:
+        the first. A wrong name raises an error that lists the names.
+      labels: for `crema_d`: `intended` (also if None) or `perceived`; None for all others.
+      subset: for `iemocap`: `all` (also if None) or `improvised`; None for all others.
 
     Returns:
-      A Corpus: `name`; `classes`, their names; `clips` ordered by clip_id, each with clip_id, path, label
-      (-1: unlabelled), speaker, and start and end in seconds if it is a part of a file; `sex`, `f` or `m` by
-      speaker; `notes`, lines; `root`, the absolute path of its folder; `class_map`; and `protocols`, fixed
-      folds of speakers.
+      A Corpus: `name`; `classes`, a tuple of their names; `clips`, a tuple of `MediaClip` ordered by clip_id;
+      `sex`, a dict from speaker to `f` or `m`, if known; `notes`, a tuple of lines; `root`, the absolute path
+      of its folder; `class_map`, the dict from original class name to name in `classes` (empty: unchanged);
+      and `protocols`, a tuple of `EvaluationProtocol` (name, speakers, and the test speakers of each fold).
+      A `MediaClip` has clip_id, path, label (index into `classes`; -1: unlabelled), speaker, start and end in
+      seconds of the file (None: its beginning or end), half of the picture (`left`, `right`, or empty: all),
+      and take, a name that clips of one event share (empty: none).
 
     Raises:
       ValueError: the corpus or a choice is unknown, an installed reader can't be imported, a table of the
@@ -85,7 +91,9 @@ def read_corpus(
     """
     reader = CORPORA.require(name, "corpus")
     if not os.path.exists(source):
-        raise FileNotFoundError(f"{source}: does not exist, expected the source of corpus {name}")
+        raise FileNotFoundError(
+            f"{source}: does not exist, expected the source of corpus {name}; check the path"
+        )
     module = (
         importlib.import_module(reader)
         if isinstance(reader, str)

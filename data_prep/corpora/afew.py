@@ -35,10 +35,12 @@ UNKNOWN_SPEAKERS_NOTE = (
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with the clips of Train and Val in the folder `source`, and seven original classes.
 
-    A clip has a clip_id such as `Train/Angry/000046280`, its path below `source`, and a label. Speakers are
-    unknown, so each clip counts as a separate speaker. If both parts have clips, the protocol `afew_official`
-    trains on Train and tests on Val; otherwise there is no protocol. Notes list differences from the
-    published numbers. If `source` has neither part, the corpus has no clips.
+    The classes are angry, disgust, fearful, happy, neutral, sad and surprised. A clip has a clip_id such as
+    `Train/Angry/000046280`, its path, which begins with `source`, and a label, an index into the classes.
+    Speakers are unknown: the speaker of each clip is its clip_id. If both parts have clips, `protocols` has
+    `afew_official`, one fold that trains on Train and tests on Val; otherwise it is empty. Notes say that
+    speakers are unknown, and list differences from the published numbers. If `source` has neither part, the
+    corpus has no clips, and no error is raised.
     """
     clips = [clip for split in SPLITS for clip in _list_clips(source, split)]
     speakers = {

@@ -46,8 +46,9 @@ EXPECTED_BASIC_CLIPS = 521
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with the clips below `source` that the annotation sheet names.
 
-    It has the 13 original classes. A clip has a clip_id such as `S001_001`, its path below `source`, a label,
-    and the speaker `S001`. Notes list clips that are missing or not in the sheet, and differences from the
+    It has the 13 original classes. A clip has a clip_id such as `S001_001`, its path, which begins with
+    `source`, a label, an index into the classes, and the speaker, such as `S001`. Files that are not in the
+    sheet are left out, as are names in the sheet without a file. Notes list both, and differences from the
     published numbers.
 
     Raises:
@@ -83,11 +84,12 @@ def read_corpus(source: str) -> Corpus:
 
 
 def _read_labels(sheet_path: str) -> dict[str, str]:
-    """Returns the class name of each clip of a sheet, by the name of the clip in capitals.
+    """Returns a dict with the class name of each clip of a sheet, such as `{"S001_001": "angry"}`.
 
-    Raises ValueError if the sheet is neither CSV in UTF-8 nor a valid .xlsx file, or has no column of clips,
-    no column of emotions, or an unknown emotion; OSError if it can't be read; ModuleNotFoundError if it is
-    .xlsx and openpyxl is not installed.
+    Names of clips are in capitals, as in `S001_001`, without folder and extension. Raises ValueError if the
+    sheet is neither CSV in UTF-8 nor a valid .xlsx file, or has no column of clips, no column of emotions, or
+    an unknown emotion; OSError if it can't be read; ModuleNotFoundError if it is .xlsx and openpyxl is not
+    installed.
     """
     rows = _read_rows(sheet_path)
     column_count = max(map(len, rows), default=0)

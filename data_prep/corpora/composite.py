@@ -51,9 +51,10 @@ class ClipPair:
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with the clips of a directory that `make_composite` wrote.
 
-    A clip has the name of its file as clip_id, an absolute path, a label, and a speaker `voice+face`. The
-    notes name the two source corpora and list what was left out. The name is `composite_demo` if one of them
-    is the demo corpus, otherwise `composite`.
+    A clip has the name of its file as clip_id, such as `01+05_happy_000.mkv`, an absolute path, a label, and
+    a speaker: the names of the voice speaker and of the face speaker, joined by `+`. The label is an index
+    into `classes`, the class names in alphabetical order. The notes name the two source corpora and list what
+    was left out. The name is `composite_demo` if one of them is the demo corpus, otherwise `composite`.
 
     Raises:
       FileNotFoundError: composite.json or composite.csv does not exist.
@@ -156,7 +157,13 @@ def group_by_speaker_and_label(corpus: Corpus) -> dict[tuple[str, str], list[Med
 def make_composite(
     voice_corpus: Corpus, face_corpus: Corpus, output: str, seed: int
 ) -> tuple[int, list[str]]:
-    """Writes the composite clips with composite.csv and composite.json; existing clips are not written again.
+    """Writes a composite clip for each pair of clips of two corpora, and composite.csv and composite.json.
+
+    Files of clips are named `<voice speaker>+<face speaker>_<class>_<number>.mkv`. An existing file is not
+    written again, even if other corpora or another seed paired other clips for it; use a new directory for
+    those. composite.csv has the columns path, label (class name) and speaker. composite.json has `note`,
+    `voice_corpus` and `face_corpus` (names), `seed`, `left_out`, and `films`: clip_id, speaker and path of
+    the two sources of each file.
 
     Args:
       voice_corpus: corpus that the audio is taken from.
@@ -211,11 +218,18 @@ def write_pair(clip_pair: ClipPair, path: str) -> None:
     """
     face_info, voice_info = probe_media(clip_pair.face.path), probe_media(clip_pair.voice.path)
     if clip_pair.face.start is not None or clip_pair.face.end is not None or clip_pair.face.half:
-        raise MediaError("the face clip is a part of its file, which can't be copied; cut the file first")
+        raise MediaError(
+            f"face clip {clip_pair.face.clip_id!r}: a part of its file, which can't be copied; cut the file"
+            " first"
+        )
     if face_info.video is None:
-        raise MediaError("the face clip has no video stream, expected one; choose clips with video")
+        raise MediaError(
+            f"face clip {clip_pair.face.clip_id!r}: no video stream, expected one; choose clips with video"
+        )
     if voice_info.audio is None:
-        raise MediaError("the voice clip has no audio stream, expected one; choose clips with audio")
+        raise MediaError(
+            f"voice clip {clip_pair.voice.clip_id!r}: no audio stream, expected one; choose clips with audio"
+        )
     start = clip_pair.voice.start or 0.0
     end = min(
         voice_info.audio.end, clip_pair.voice.end if clip_pair.voice.end is not None else voice_info.audio.end
@@ -223,7 +237,10 @@ def write_pair(clip_pair: ClipPair, path: str) -> None:
     duration_seconds = min(end - start, face_info.video.end)
     blocks = list(read_audio_blocks(voice_info, start, start + duration_seconds, SAMPLE_RATE))
     if not blocks:
-        raise MediaError(f"the voice clip has no audio from {start:g} s on, expected some; correct its start")
+        raise MediaError(
+            f"voice clip {clip_pair.voice.clip_id!r}: no audio from {start:g} s on, expected some; correct"
+            " its start"
+        )
     with (
         atomic_path(path) as temporary_path,
         open_media(face_info.path) as source,
@@ -262,9 +279,11 @@ def atomic_path(path: str) -> Iterator[str]:
 def mux_audio(
     container: av.container.OutputContainer, stream: AudioStream, samples: Float[np.ndarray, " n"]
 ) -> None:
-    """Encodes mono samples (-1 to 1) into the stream of a container, from second 0 on.
+    """Encodes all samples of an audio stream, from second 0 on, and writes them to its container.
 
-    Raises av.FFmpegError if the samples can't be encoded or written.
+    `samples` are n mono samples at 16 kHz from -1 to 1, beyond which they are clipped; `stream` is a 16-bit
+    audio stream of `container`. The encoder is flushed, so the stream can be used only once. Raises
+    av.FFmpegError if the samples can't be encoded or written.
     """
     int16_samples = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
     for start in range(0, len(int16_samples), 4096):

@@ -42,10 +42,11 @@ VOTES_FILE, ACTORS_FILE = "summaryTable.csv", "VideoDemographics.csv"
 def read_corpus(source: str, labels: str = "intended") -> Corpus:
     """Returns a `Corpus` with the clips below `source`; video files are preferred to audio files.
 
-    It has the six original classes and the sex of each speaker. A clip has a clip_id such as
-    `1001_DFA_ANG_XX`, its path below `source`, a label, and the actor `1001` as speaker. Four clips that are
-    known to be broken are left out. Notes list left out and missing clips and differences from the published
-    numbers.
+    The classes are angry, disgust, fearful, happy, neutral and sad; `sex` has `f` or `m` by actor, and is
+    empty without VideoDemographics.csv. A clip has a clip_id such as `1001_DFA_ANG_XX`, its path, which
+    begins with `source`, a label, an index into the classes, and the actor, such as `1001`, as speaker. Four
+    clips that are known to be broken are left out. Notes list left out and missing clips and differences from
+    the published numbers.
 
     Args:
       source: folder of the corpus.
@@ -91,9 +92,9 @@ def _make_clip(name: str, path: str, match: re.Match[str]) -> MediaClip:
 
 
 def _read_columns(paths: list[str], file_name: str, key_column: str, value_column: str) -> dict[str, str]:
-    """Returns the values of `value_column` of a CSV file, by the file name in `key_column`.
+    """Returns a dict from each text in `key_column` of a CSV file to the text in `value_column`.
 
-    File names are without folder and extension. The CSV file is the first of `paths` with the name
+    If a key is a path, folder and extension are removed. The CSV file is the first of `paths` with the name
     `file_name`; the dict is empty if there is none. Raises ValueError if the file is not UTF-8 or a column or
     value is missing, csv.Error if it is not valid CSV, OSError if it can't be read.
     """

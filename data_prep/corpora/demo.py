@@ -41,9 +41,11 @@ PARAMETERS_FILE, TABLE_FILE = "demo.json", "demo.csv"
 def read_corpus(source: str) -> Corpus:
     """Returns the complete demo corpus in the directory `source`, a `Corpus` with six classes.
 
-    A clip has a clip_id, a path below `source`, a label, and a speaker "01", "02", ...; odd ones are male.
-    Notes count the damaged clips. Raises FileNotFoundError if demo.csv does not exist (the corpus is
-    incomplete), ValueError if it is not CSV in UTF-8 or a row is wrong, OSError if it can't be read.
+    These are neutral, happy, sad, angry, fearful and surprised. A clip has a clip_id such as
+    `01-03-01-01-01-12`, a path, which begins with `source`, a label, an index into the classes, and a speaker
+    "01", "02", ...; odd ones are male. Notes count the damaged clips. Raises FileNotFoundError if
+    demo.csv does not exist (the corpus is incomplete), ValueError if it is not CSV in UTF-8 or a row is
+    wrong, OSError if it can't be read.
     """
     demo_clips = read_demo_clips(source)
     clips = tuple(MediaClip(c.clip_id, os.path.join(source, c.path), c.label, c.speaker) for c in demo_clips)
@@ -59,9 +61,14 @@ def read_corpus(source: str) -> Corpus:
 def read_demo_clips(source: str) -> tuple[DemoClip, ...]:
     """Returns the rows of demo.csv in the directory `source` as `DemoClip`, ordered by clip_id.
 
-    Each has clip_id, path relative to `source`, label, speaker, the states p, s_f and s_v, damage (empty if
-    there is none) and seed. Raises FileNotFoundError if demo.csv does not exist, ValueError if it is not CSV
-    in UTF-8 or a row lacks a column, has an unknown column or a wrong value, OSError if it can't be read.
+    Each has `clip_id`; `path`, relative to `source`; `label`, the class from 0 to 5; `speaker`, "01", "02",
+    ...; `p`, the family of the face (0 to 2), and `s_f` and `s_v`, the states of the face and of the voice (0
+    or 1), which determine the label; `damage`, `no_face`, `lost_track` (the face is hidden for half of the
+    clip or more), `noise`, `silence`, or empty; and `seed`, the number of the clip.
+
+    Raises FileNotFoundError if demo.csv does not exist, ValueError if it is not CSV in UTF-8 or a row lacks a
+    column, has an unknown column or no integer in a column of numbers, OSError if it can't be read. Ranges
+    are not checked.
     """
     path = os.path.join(source, TABLE_FILE)
     if not os.path.exists(path):
@@ -75,7 +82,8 @@ def read_demo_clips(source: str) -> tuple[DemoClip, ...]:
             ]
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(
-                f"{path}: line {rows.line_num}: {error}; expected {','.join(field_types)}"
+                f"{path}: line {rows.line_num}: {error}; expected {','.join(field_types)};"
+                " run emofuse demo again"
             ) from error
     return tuple(sorted(clips, key=lambda clip: clip.clip_id))
 
@@ -133,10 +141,10 @@ def _bayes_accuracy(observe: Callable[[int, int, int], Hashable]) -> float:
 def _best_additive_accuracy() -> float:
     """Computes the best accuracy, 0 to 1, of a rule that adds a face score and a voice score for each class.
 
-    The face shows the family p, and each family has two separate classes, so the rule can be chosen for
-    each family: it predicts the second class if `a(state of the face) + b(state of the voice) > 0`. The
-    scores below produce all 14 labellings of the four combinations of states that such a sum can produce;
-    "exclusive or" is not among them.
+    The face shows its family, and each family has two classes of its own, so the rule can have other scores
+    in each family: it predicts the second class if `a[state of the face] + b[state of the voice] > 0`, else
+    the first. Of the 16 ways to divide the four pairs of states between two classes, such a sum can produce
+    14, which are all tried: all but "exclusive or" and its opposite.
     """
     face_scores = tuple(itertools.product((-2, 0, 2), repeat=2))
     voice_scores = tuple(itertools.product((-1, 1), repeat=2))
@@ -201,8 +209,9 @@ def write_corpus(
 def _claim_directory(directory: str, parameters: dict[str, int]) -> None:
     """Writes the parameters to demo.json in `directory`, unless that file exists with the same parameters.
 
-    Raises ValueError if demo.json has other parameters or is not a JSON object, OSError if it can't be read
-    or written.
+    These are `version` (of the generator), `speakers`, `clips_per_speaker` and `seed`. A missing directory is
+    created. Raises ValueError if demo.json has other parameters or is not a JSON object, OSError if it
+    can't be read or written.
     """
     path = os.path.join(directory, PARAMETERS_FILE)
     if os.path.exists(path):
@@ -221,8 +230,10 @@ def _claim_directory(directory: str, parameters: dict[str, int]) -> None:
 def _render_all(directory: str, clips: list[DemoClip], seed: int, workers: int) -> Iterator[None]:
     """Generates the files of the clips and yields None after each; `workers` is the number of processes.
 
-    `seed` is the seed of the corpus. Consecutive clips of a speaker go to the same worker. Raises OSError if
-    a file can't be written, av.FFmpegError if FFmpeg can't encode a clip, ValueError if `workers` is below 1.
+    Each clip is written to its path in `directory`, and replaces an existing file; with several workers, the
+    order of the files differs. `seed` is the seed of the corpus. Consecutive clips of a speaker go to the
+    same worker, which speeds up drawing. Raises OSError if a file can't be written, av.FFmpegError if FFmpeg
+    can't encode a clip, ValueError if `workers` is below 1 and there are several clips.
     """
     jobs = [(directory, clip, seed) for clip in clips]
     if workers == 1 or len(jobs) < 2:
@@ -244,9 +255,9 @@ def _limit_opencv_threads() -> None:
 def _render_in_worker(job: tuple[str, DemoClip, int]) -> None:
     """Generates and writes the file of one clip in a worker process; returns nothing.
 
-    `job` is the directory of the corpus, the clip and the seed of the corpus. Ends the process with status 1
-    if its parent process has been killed. Raises OSError if the file can't be written, av.FFmpegError if
-    FFmpeg can't encode the clip.
+    `job` is the directory of the corpus, the clip and the seed of the corpus. The file is `clip.path` in the
+    directory; an existing one is replaced. Ends the process with status 1 if its parent process has been
+    killed. Raises OSError if the file can't be written, av.FFmpegError if FFmpeg can't encode the clip.
     """
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():

@@ -23,10 +23,11 @@ EXPECTED_COUNTS = ExpectedCounts(clips=1263, speakers=43)
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with all clips below `source` and the six original classes.
 
-    Subject, emotion and sentence are read from the file names. A clip has a clip_id such as `s01_an_1`, its
-    path below `source`, a label, and the subject `01` as speaker. Notes list files with other names, which
-    are left out, files in the folder of another subject, and differences from the published numbers. If no
-    file name fits, the corpus has no clips.
+    These are angry, disgust, fearful, happy, sad and surprised. Subject, emotion and sentence are read from
+    the file names. A clip has a clip_id such as `s01_an_1`, its path, which begins with `source`, a label, an
+    index into the classes, and the subject, such as `01`, as speaker. Notes list files with other names,
+    which are left out, files in the folder of another subject, and differences from the published numbers. If
+    no file name fits, the corpus has no clips.
     """
     clips, unrecognised, misplaced = [], [], []
     for path in find_media_files(source):

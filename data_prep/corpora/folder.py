@@ -20,9 +20,14 @@ OPTIONAL_COLUMNS = (*TIME_COLUMNS, "take", "half")
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with the clips of a CSV file; the classes are the labels in alphabetical order.
 
-    A clip has its path in the file as clip_id (with `@<start>-<end>` and the half of the picture, if the file
-    has them), an absolute path, a label (-1: unlabelled), the speaker, start and end in seconds, half, and
-    take. `root` is the absolute path of the folder of the file.
+    The columns are path (relative to the folder of the CSV file), label (a class name; empty: unlabelled) and
+    speaker, and optionally start and end (seconds of the media file; empty: its beginning and end), take (a
+    name that clips of one event share) and half (`left` or `right`, if two people share the picture).
+
+    A clip has as clip_id its path in the file, with `@<start>-<end>` and the half if they are set, such as
+    `a.mp4@1.5-3left`. It also has an absolute path, a label (index into the classes; -1: unlabelled), the
+    speaker, start and end (None if empty), half and take. `root` is the absolute path of the folder of the
+    file; `sex` and `notes` are empty.
 
     Args:
       source: a CSV file, or a folder with exactly one CSV file.
@@ -58,7 +63,7 @@ def _read_rows(csv_path: str) -> list[tuple[int, dict[str, str]]]:
             columns = reader.fieldnames or []
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{csv_path}: not a CSV file in UTF-8: {error}") from error
+        raise ValueError(f"{csv_path}: not a CSV file in UTF-8, save it again: {error}") from error
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     unknown = [name for name in columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
     if missing or unknown or len(set(columns)) < len(columns):

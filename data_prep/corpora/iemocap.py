@@ -50,11 +50,12 @@ def read_corpus(source: str, subset: str = "all") -> Corpus:
     """Returns a `Corpus` with the utterances of all sessions in `source`, one clip for each.
 
     It has the 11 original classes and the sex of each speaker. A clip has a clip_id such as
-    `Ses01F_impro01_F000`, the path of its dialogue below `source`, a label, start and end in seconds, and the
-    half of the picture. A speaker is a session with the letter of the utterance (F or M), such as `Ses01F`.
-    Notes list dialogues without a media file, which are left out, and differences from the published numbers.
-    The name of a dialogue contains the letter of the actor with face markers, who sits in the left half of
-    the picture. There are no clips if there is no session.
+    `Ses01F_impro01_F000`, the path of its dialogue, which begins with `source`, a label, an index into the
+    classes, start and end in seconds of the dialogue, and the speaker's half of the picture, `left` or
+    `right`. A speaker is a session with the letter of the utterance (F or M), such as `Ses01F`. The name of a
+    dialogue contains the letter of the actor with face markers, who sits on the left. Notes list dialogues
+    without a media file, which are left out, and differences from the published numbers. There are no clips
+    if there is no session.
 
     Args:
       source: folder of the corpus, with the folders Session1 to Session5.

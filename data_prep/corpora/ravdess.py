@@ -44,10 +44,11 @@ EXPECTED_COUNTS = ExpectedCounts(
 def read_corpus(source: str) -> Corpus:
     """Returns a `Corpus` with all speech takes in any folder below `source`, and the eight original classes.
 
-    Each take is one clip: clip_id such as `01-05-01-01-01-12`, path below `source` of its best file (audio
-    with video, else audio, else video), label, and the actor's number as speaker; odd numbers are male. Notes
-    list unused and identical files and differences from the published numbers. Raises OSError if a file is a
-    broken link, or one of several files of equal size can't be read.
+    The classes are neutral, calm, happy, sad, angry, fearful, disgust and surprised. Each take is one clip:
+    clip_id such as `01-05-01-01-01-12`; path of its best file (audio with video, else audio, else video),
+    which begins with `source`; label, an index into the classes; and the actor's number, such as `12`, as
+    speaker; odd numbers are male. Notes list unused and identical files and differences from the published
+    numbers. Raises OSError if a file is a broken link, or one of several files of equal size can't be read.
     """
     takes: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
     song_count = 0
@@ -78,8 +79,9 @@ def _make_clip(take: str, path: str) -> MediaClip:
 def find_identical_clips(clips: tuple[MediaClip, ...]) -> list[list[str]]:
     """Returns a sorted list of groups, sorted lists of the clip_ids whose files are identical.
 
-    The list is empty if all files differ. Reads only files of equal size. Raises OSError if a file does not
-    exist or can't be read.
+    A file is read at `clip.path`, which is absolute or relative to the working directory, and only if another
+    file has the same size. The list is empty if all files differ. Raises OSError if a file does not exist or
+    can't be read.
     """
     by_size = collections.defaultdict(list)
     for clip in clips:

@@ -21,10 +21,11 @@ class ExpectedCounts:
 
 
 def add_difference_notes(corpus: Corpus, expected: ExpectedCounts) -> Corpus:
-    """Returns the corpus with one more note for each number that differs from the expected one.
+    """Returns a copy of the corpus with one more note for each number that differs from the expected one.
 
-    The numbers are those of clips, speakers, clips of each class, and clips of each speaker; expected numbers
-    of 0 are not compared. If `expected` has clip_ids, a note each lists missing and unexpected clips.
+    `expected` has the numbers `clips` and `speakers`, `classes` (number of clips by class name),
+    `clips_per_speaker` (of each speaker), and the set `clip_ids`; a number of 0 and an empty set are not
+    compared. One note lists the clip_ids that are missing, and one those that are not expected.
     """
     return dataclasses.replace(corpus, notes=corpus.notes + tuple(list_differences(corpus, expected)))
 
@@ -32,9 +33,9 @@ def add_difference_notes(corpus: Corpus, expected: ExpectedCounts) -> Corpus:
 def list_differences(corpus: Corpus, expected: ExpectedCounts) -> list[str]:
     """Returns a line for each number that differs from the expected one; an empty list if all are equal.
 
-    The numbers are those of clips, speakers, clips of each class, and clips of each speaker; expected numbers
-    of 0 are not compared. If `expected` has clip_ids, missing and unexpected clips are listed in one line
-    each.
+    `expected` has the numbers `clips` and `speakers`, `classes` (number of clips by class name),
+    `clips_per_speaker` (of each speaker), and the set `clip_ids`; a number of 0 and an empty set are not
+    compared. One line lists the clip_ids that are missing, and one those that are not expected.
     """
     class_counts = collections.Counter(corpus.classes[clip.label] for clip in corpus.clips if clip.label >= 0)
     speaker_counts = collections.Counter(clip.speaker for clip in corpus.clips)

@@ -40,9 +40,11 @@ def score_speech(video_clip: VideoClip, clip_frames: ClipFrames, tracks: Sequenc
     """Computes the correlation of each person's mouth movement with the loudness of the clip.
 
     Args:
-      video_clip: the clip.
-      clip_frames: the frames of the clip in which the tracks were found.
-      tracks: the faces of each person, at least one face in each track.
+      video_clip: the clip: `info` (the probed file), `start` and `end` in seconds of the file, and `half`.
+      clip_frames: the frames in which the tracks were found; `frames` is RGB [s h w 3], `times` [s] their
+        times in seconds of the file.
+      tracks: a `Track` for each person: its `faces` is a dict from the index of a frame in `clip_frames` to
+        the `Face` (box and landmarks in pixels, score) there, at least one.
 
     Returns:
       One score from -1 to 1 for each person. All are 0 if the clip has no audio, is shorter than 0.48 s,
@@ -99,8 +101,10 @@ def _measure_loudness(info: MediaInfo, times: Float[np.ndarray, " m"]) -> Float[
 def _interpolate_track(track: Track, clip_frames: ClipFrames, dense_frames: ClipFrames) -> list[Face]:
     """Returns a person's face in each of the dense frames, by linear interpolation between the known faces.
 
-    `track` has the known faces in frames of `clip_frames`, at least one. Each `Face` of the result has box,
-    landmarks and score, in pixels of the dense frames, which may have another size than `clip_frames`.
+    `track.faces` is a dict from the index of a frame in `clip_frames` to the known `Face` there, at least
+    one. The faces are interpolated at the `times` of the dense frames, and scaled from the size of
+    `clip_frames` to theirs: each `Face` of the result has box and landmarks in pixels of the dense frames,
+    and a score. Before the first and after the last known face, that face is used.
     """
     scale = np.divide(dense_frames.frames.shape[2:0:-1], clip_frames.frames.shape[2:0:-1])  # x, y
     known_faces = [

@@ -10,11 +10,12 @@ from data_prep.faces.face import Face
 
 
 def alignment_transform(face: Face, *, size: int, margin: float) -> Float[np.ndarray, "2 3"]:
-    """Returns the similarity transform from frame coordinates to crop coordinates, as a matrix [2 3].
+    """Returns the similarity transform from frame to crop coordinates, as a matrix M [2 3].
 
-    Coordinates are pixels from the top left corner. The transform rotates around the box's centre by the
-    angle of the line between the eyes, then scales the box's longer side, enlarged by the fraction `margin`,
-    to `size` pixels. Raises ZeroDivisionError if the box has no width and no height.
+    The point (x, y) of the frame is at `M @ (x, y, 1)` in the crop, both in pixels from the top left corner.
+    The crop, `size` x `size` pixels, shows a square around the box's centre with level eyes; the square's
+    side is `1 + margin` times the box's longer side. Raises ZeroDivisionError if the box has no width and no
+    height.
     """
     return level_eyes_transform(face, face.centre, size / _crop_side(face, margin), size)
 
@@ -22,10 +23,11 @@ def alignment_transform(face: Face, *, size: int, margin: float) -> Float[np.nda
 def level_eyes_transform(
     face: Face, centre: Float[np.ndarray, " 2"], scale: float, size: int
 ) -> Float[np.ndarray, "2 3"]:
-    """Returns the similarity transform, a matrix [2 3], that levels the eyes and scales by `scale`.
+    """Returns the similarity transform that makes the eyes of `face` level, as a matrix M [2 3].
 
-    The transform moves `centre` (x, y), in pixels of the frame, to the middle of an image with `size` x
-    `size` pixels.
+    The point (x, y) of the frame is at `M @ (x, y, 1)` in an image with `size` x `size` pixels. `centre`
+    (x, y), in pixels of the frame, moves to the middle of this image; a pixel of the frame becomes `scale`
+    pixels wide.
     """
     eyes = face.landmarks[1] - face.landmarks[0]
     angle = np.arctan2(eyes[1], eyes[0])
@@ -42,10 +44,9 @@ def align_face(
 ) -> UInt8[np.ndarray, "_ _ 3"]:
     """Cuts a face out of a frame as a square crop, uint8 [size size 3], with level eyes.
 
-    The crop shows a square around the box's centre; its side is the box's longer side, enlarged by the
-    fraction `margin`. Pixels outside the frame repeat the nearest edge pixel. A face larger than the crop is
-    first averaged down by an integer factor, to avoid aliasing. Raises ZeroDivisionError if the box has no
-    width and no height.
+    The crop shows a square around the box's centre; its side is `1 + margin` times the box's longer side.
+    Pixels outside the frame repeat the nearest edge pixel. A face larger than the crop is first averaged down
+    by an integer factor, to avoid aliasing. Raises ZeroDivisionError if the box has no width and no height.
     """
     side = _crop_side(face, margin)
     factor = max(1, int(side / size))
@@ -64,8 +65,9 @@ def _crop_around(
 ) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, " 2"]]:
     """Returns the region of the frame that a crop of `side` pixels around the face can show, and its corner.
 
-    The region is averaged over squares of `factor` x `factor` pixels; if `factor` is 1, it is the complete
-    frame. The corner is its top left one (x, y) in pixels of the original frame.
+    The region ends at the border of the frame and is reduced: each of its pixels is the mean of `factor` x
+    `factor` pixels. The corner is its top left one (x, y) in pixels of the original frame. If `factor` is 1,
+    the region is the complete frame and the corner (0, 0).
     """
     if factor == 1:
         return np.ascontiguousarray(frame), np.zeros(2)

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int, Real
 def pairwise_overlap(boxes: Real[np.ndarray, "n 4"], *, of_smaller: bool = False) -> Float[np.ndarray, "n n"]:
     """Returns the overlap, 0 to 1, of each two of n boxes (x0 y0 x1 y1): intersection over union.
 
-    If `of_smaller`, it is the intersection over the smaller of both areas.
+    If `of_smaller`, it is the intersection over the smaller of both areas. A box without area has the overlap
+    0 with every box.
     """
     x0, y0, x1, y1 = boxes.T
     width = np.minimum(x1[:, None], x1) - np.maximum(x0[:, None], x0)

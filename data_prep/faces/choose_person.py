@@ -29,7 +29,10 @@ class Track:
 
     @property
     def last_face(self) -> Face:
-        """The `Face` (box, landmarks, score) in the latest frame; raises StopIteration if there is none."""
+        """The `Face` in the latest frame; raises StopIteration if the track has no faces.
+
+        It has `box` (x0 y0 x1 y1) and five `landmarks` (x, y) in pixels of its frame, and `score`.
+        """
         return next(reversed(self.faces.values()))
 
 

@@ -18,21 +18,27 @@ WARM_UP_FRAME_SIZE, WARM_UP_SQUARE_SIZE = (480, 640), 8
 def open_detector(settings: PrepSettings, encoder_files: EncoderFiles) -> tuple[Detector, Redetector | None]:
     """Returns a function that finds faces in frames, and one that finds known faces again in other frames.
 
-    The first takes frames, uint8 [n h w 3]; the second takes frames and a list of the approximate faces of
-    each. Both return a list of `Face` (box, landmarks, score) for each frame. The second function is None for
-    a custom ONNX detector (`settings.features.detector`), which searches every frame.
+    The first takes frames, RGB uint8 [n h w 3]; the second takes frames and a list of the approximate faces
+    of each. Both return a list of `Face` for each frame: box (x0 y0 x1 y1) and five landmarks (x, y) in
+    pixels of the frame, and a score. The second function is None for a custom ONNX detector, which searches
+    every frame; `settings.features.detector` has its settings and `encoder_files.detector` its path.
+
+    Files are read when the returned functions are called. These raise ValueError if a file has another
+    SHA-256, the ONNX file has no path, does not exist or is not an ONNX model, the custom detector fails
+    (EncoderError), lz4 is not installed, or for MTCNN `settings.face.min_face` is not in (0, 1] or frames are
+    not uint8 [n h w 3]; OSError if a file can't be read; ModuleNotFoundError if the `mtcnn` wheel with the
+    weights, joblib or onnxruntime is needed, but not installed.
 
     Raises:
-      ValueError: there is no custom detector and `settings.face.detector` is not `mtcnn_v2`. A missing ONNX
-        file, or a missing wheel with the weights of MTCNN, raises an error only when the returned functions
-        are called.
+      ValueError: there is no custom detector and `settings.face.detector` is not `mtcnn_v2`.
     """
     face_settings, custom_detector = settings.face, settings.features.detector
     if custom_detector is not None:
         return functools.partial(detect_with_onnx, detector=custom_detector, files=encoder_files), None
     if face_settings.detector != "mtcnn_v2":
         raise ValueError(
-            f"face detector {face_settings.detector!r}: expected 'mtcnn_v2'; prepare and train again"
+            f"face detector {face_settings.detector!r} in the stored settings: this emofuse has only"
+            " 'mtcnn_v2'; run emofuse prepare and emofuse train again"
         )
     detect = functools.partial(
         detect_faces, min_face=face_settings.min_face, min_score=face_settings.min_score

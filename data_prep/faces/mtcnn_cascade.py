@@ -70,7 +70,10 @@ def detect_faces(frames: np.ndarray, *, min_face: float, min_score: float) -> li
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ValueError(f"frames: {frames.dtype}{list(frames.shape)}, expected uint8 [n h w 3]")
     if not 0 < min_face <= 1:
-        raise ValueError(f"min_face: {min_face}, expected a fraction of the shorter side in (0, 1]")
+        raise ValueError(
+            f"min_face: {min_face}, expected a fraction of the frame's shorter side in (0, 1]; correct it in"
+            " the face settings"
+        )
     if 0 in frames.shape[1:3]:
         return [[] for _ in frames]
     pyramid = plan_pyramid(*frames.shape[1:3], min_face)
@@ -90,7 +93,7 @@ def redetect_faces(
 
     Args:
       frames: RGB images of equal size, uint8 [n h w 3].
-      known_faces: a list of the approximate faces of each frame.
+      known_faces: a list of the approximate faces of each frame; only their boxes are used.
       min_score: lowest O-net score of a face.
 
     Returns:
@@ -125,10 +128,11 @@ def _detect_batch(
 def _build_faces(images: Images, candidates: _Candidates, min_score: float, scale: int) -> list[list[Face]]:
     """Runs O-net on the candidates and returns a list of faces for each image, best first.
 
-    Faces score above `min_score` and overlap no better face by more than 0.7 of the smaller box. Each `Face`
-    has box, landmarks and score, in pixels of frames that are `scale` times larger than `images`. Raises
-    ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
-    another SHA-256.
+    `candidates` has for each of n boxes `frame`, its index in `images`, and `box` (x0 y0 x1 y1) in pixels of
+    that image; its `score` is not used. Faces score above `min_score` and overlap no better face by more than
+    0.7 of the smaller box. Each `Face` has box and landmarks in pixels of frames that are `scale` times
+    larger than `images`, and a score. Raises ModuleNotFoundError, OSError or ValueError if the weights are
+    not installed, can't be read, or have another SHA-256.
     """
     detections, landmarks = _run_onet(images, candidates, min_score)
     faces: list[list[Face]] = [[] for _ in images]
@@ -144,10 +148,11 @@ def _run_onet(
 ) -> tuple[_Candidates, Float[np.ndarray, "n 5 2"]]:
     """Runs O-net on the candidates of all frames.
 
-    Returns the n candidates (frame index, refined box [4], score) that score above `min_score` and overlap no
-    better box of the same frame by more than 0.7 of the smaller box, and their five landmarks (x, y) in
-    pixels of `images`. Candidates are ordered by frame, best first. Raises ModuleNotFoundError, OSError or
-    ValueError if the weights are not installed, can't be read, or have another SHA-256.
+    Returns the n candidates (index of the image, refined box x0 y0 x1 y1, score) that score above `min_score`
+    and overlap no better box of the same image by more than 0.7 of the smaller box, and their five landmarks
+    (x, y). Boxes and landmarks are in pixels of `images`. Candidates are ordered by image, best first. Raises
+    ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
+    another SHA-256.
     """
     patches = to_squares(candidates.box)
     output = _run_network("onet", images, candidates.frame, patches)  # n 15
@@ -172,12 +177,12 @@ def _landmarks_to_pixels(
 
 
 def _run_pnet(images: list[UInt8[np.ndarray, "h w 3"]], pyramid: Pyramid) -> _Candidates:
-    """Runs P-net on all frames and returns its candidates: frame index, box [4] and score of each.
+    """Runs P-net on all frames and returns its candidates: index of the frame, box and score of each.
 
-    For each frame, these are the 256 best boxes with scores above 0.6, without those that overlap a better
-    one (intersection over union) by more than 0.5 in the same pyramid level or 0.7 in another; best first.
-    Raises ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
-    another SHA-256.
+    Boxes are x0 y0 x1 y1 in pixels of `images`. For each frame, these are the 256 best boxes with scores
+    above 0.6, without those that overlap a better one (intersection over union) by more than 0.5 in the same
+    pyramid level or 0.7 in another. They are ordered by frame, best first. Raises ModuleNotFoundError,
+    OSError or ValueError if the weights are not installed, can't be read, or have another SHA-256.
     """
     batch_size = _bucket_size(len(images), 1)
     output = np.asarray(
@@ -200,8 +205,9 @@ def _run_pnet(images: list[UInt8[np.ndarray, "h w 3"]], pyramid: Pyramid) -> _Ca
 def _run_rnet(images: Images, candidates: _Candidates) -> _Candidates:
     """Runs R-net on all candidates and returns the remaining ones with refined boxes and scores of R-net.
 
-    Candidates remain that score above 0.7 and whose refined box overlaps no better one of the same frame
-    (intersection over union) by more than 0.7. They are ordered by frame, best first. Raises
+    Candidates have the index `frame` of their image, `box` (x0 y0 x1 y1) in pixels of `images`, and `score`.
+    Those remain that score above 0.7 and whose refined box overlaps no better one of the same image
+    (intersection over union) by more than 0.7. They are ordered by image, best first. Raises
     ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
     another SHA-256.
     """
@@ -256,10 +262,11 @@ def _run_network(
 ) -> Float[np.ndarray, "n d"]:
     """Runs R-net (`rnet`) or O-net (`onet`) on patches of all frames, in batches padded to a few sizes.
 
-    `boxes` are the n patches, squares in pixels of their frames. Returns one row for each: four box offsets
-    and a face score (d = 5), and for O-net also five x and five y of landmarks (d = 15). Raises
-    ModuleNotFoundError, OSError or ValueError if the weights are not installed, can't be read, or have
-    another SHA-256; KeyError for another name.
+    `boxes` are the n patches, squares (x0 y0 x1 y1) in pixels of `images`; `frame_indices` has the index of
+    the image of each. Returns one row for each patch: offsets of x0, y0, x1, y1 and a face score from 0 to 1
+    (d = 5), and for O-net also five x and five y of landmarks (d = 15). Offsets and landmarks are fractions
+    of the patch's side. Raises ModuleNotFoundError, OSError or ValueError if the weights are not installed,
+    can't be read, or have another SHA-256; KeyError for another name.
     """
     network, side, output_width = STAGES[name]
     outputs = [np.zeros((0, output_width), np.float32)]

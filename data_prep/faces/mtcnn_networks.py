@@ -26,9 +26,10 @@ Weights = list[Array]
 def get_weights(name: str) -> Weights:
     """Returns the weights of one network (`pnet`, `rnet` or `onet`) on the default device, cached by name.
 
-    They are a list of float32 arrays in the order of the layers. Raises ModuleNotFoundError if the `mtcnn`
-    wheel with the weights, or joblib, is not installed, OSError if the wheel has no such file or it can't be
-    read, ValueError if the file has another SHA-256 or lz4 is not installed.
+    They are a list of float32 JAX arrays: for each layer, in order, kernel, bias and, if PReLU follows, its
+    slope. Raises ModuleNotFoundError if the `mtcnn` wheel with the weights, or joblib, is not installed,
+    OSError if the wheel has no such file or it can't be read, ValueError if the file has another SHA-256 or
+    lz4 is not installed.
     """
     return [jnp.asarray(array) for array in load_weights(name)]
 
@@ -73,19 +74,20 @@ def _run_pnet_level(level: UInt8[Array, "n h w 3"], w: Weights) -> Float[Array, 
 
 @jax.jit
 def pnet(levels: tuple[UInt8[Array, "n _ _ 3"], ...], w: Weights) -> Float[Array, "n p 5"]:
-    """Computes four box offsets (fractions of the cell) and a face score, 0 to 1, for each cell.
+    """Computes offsets of x0, y0, x1, y1 and a face score, 0 to 1, for each cell of an image pyramid.
 
-    The cells are those of all pyramid levels, one level after the other, p in all for each of n frames. `w`
-    are the weights of P-net.
+    `levels` has one array for each pyramid level, with n RGB frames at the size of the level. Cells are
+    squares of 12 pixels, 2 pixels apart; offsets are fractions of their side. The p cells of a frame are
+    those of all levels, one level after the other, row by row. `w` are the weights of P-net.
     """
     return jnp.concatenate([_run_pnet_level(level, w) for level in levels], 1)
 
 
 @jax.jit
 def rnet(patches: UInt8[Array, "n 24 24 3"], w: Weights) -> Float[Array, "n 5"]:
-    """Computes four box offsets (fractions of the patch) and a face score, 0 to 1, for each of n patches.
+    """Computes offsets of x0, y0, x1, y1 and a face score, 0 to 1, for each of n patches.
 
-    `w` are the weights of R-net.
+    The patches are RGB; offsets are fractions of their side. `w` are the weights of R-net.
     """
     x = _max_pool(_conv(_normalise(patches), *w[0:3]), 3, "SAME")
     x = _max_pool(_conv(x, *w[3:6]), 3)
@@ -98,8 +100,9 @@ def rnet(patches: UInt8[Array, "n 24 24 3"], w: Weights) -> Float[Array, "n 5"]:
 def onet(patches: UInt8[Array, "n 48 48 3"], w: Weights) -> Float[Array, "n 15"]:
     """Computes 15 numbers for each of n patches: four box offsets, a face score, five landmarks.
 
-    The score is from 0 to 1. The landmarks are all x, then all y; offsets and landmarks are fractions of
-    the patch. `w` are the weights of O-net.
+    The patches are RGB. The offsets are of x0, y0, x1, y1, the score is from 0 to 1, and the landmarks are
+    all x, then all y, from the patch's top left corner; offsets and landmarks are fractions of the patch's
+    side. `w` are the weights of O-net.
     """
     x = _max_pool(_conv(_normalise(patches), *w[0:3]), 3, "SAME")
     x = _max_pool(_conv(x, *w[3:6]), 3)

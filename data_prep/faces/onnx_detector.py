@@ -36,8 +36,9 @@ def detect_with_onnx(
 
     Args:
       frames: RGB images of equal size.
-      detector: settings of the detector.
-      files: paths of the ONNX files.
+      detector: settings of the detector: `sha256` of its file, and `layout` with the names of its input and
+        outputs, their units, and the size and format of the input.
+      files: `files.detector` is the path of the ONNX file, `files.threads` the number of threads.
 
     Returns:
       A list of faces for each frame, best first; empty for a frame without faces. Each `Face` has a box [4]
@@ -99,9 +100,10 @@ def run_detector(
 ) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"], Float[np.ndarray, "n 5 2"]]:
     """Runs the detector on one frame of its input size.
 
-    Returns n boxes (x0 y0 x1 y1), n scores, and five landmarks (x, y) of each box, all float32. Boxes and
-    landmarks are in `layout.units`: pixels of the input or fractions of its width and height. Raises
-    EncoderError if the model fails or the shapes of its outputs are wrong.
+    `frame` is RGB and has the height and width `layout.size`. Returns n boxes (x0 y0 x1 y1), n scores, and
+    five landmarks (x, y) of each box, all float32. Boxes and landmarks are in pixels of the input if
+    `layout.units` is `pixels`, in fractions of its width and height if it is `shares`. Raises EncoderError if
+    the model fails or the shapes of its outputs are wrong.
     """
     names = [layout.boxes, layout.scores, layout.landmarks]
     outputs = run_outputs(

@@ -31,11 +31,11 @@ class Pyramid:
 def plan_pyramid(height: int, width: int, min_face: float) -> Pyramid:
     """Plans the pyramid for frames of one size; in its finest level, the smallest face fills one P-net cell.
 
-    Returns the integer factor by which frames are reduced first, the height and width of each level, and for
-    each of p cells of all levels its box [p 4] (x0 y0 x1 y1, pixels of the reduced frame) and the number of
-    its level [p]. Frames are never enlarged. The reduced frame has at least twice the resolution of the
-    finest level if the frame has, so that the smallest face still fills the 24 pixels of R-net. A frame with
-    a side below 12 pixels has no levels.
+    Returns a Pyramid: `reduction_factor`, an integer, by which frames are reduced first; `level_sizes`,
+    height and width of each level; and for each of p cells of all levels `cell_boxes` [p 4] (x0 y0 x1 y1,
+    pixels of the reduced frame) and `cell_levels` [p], the index of its level. Frames are never enlarged. The
+    reduced frame has at least twice the resolution of the finest level if the frame has, so that the smallest
+    face still fills the 24 pixels of R-net. A frame with a side below 12 pixels has no levels.
 
     Args:
       height: height of the frames in pixels.

@@ -51,7 +51,10 @@ class ClippingMeter:
             self.num_clipped += int((np.abs(audio) >= FULL_SCALE).any(axis=0).sum())
 
     def clipping_note(self) -> str:
-        """Returns a note with the percentage of clipped samples if it is at least 1, else an empty string."""
+        """Returns a note such as `audio is clipped in 7 % of samples`, or an empty string below 1 %.
+
+        A sample is clipped if any channel has at least the largest value of 16 bits, positive or negative.
+        """
         clipped_fraction = self.num_clipped / max(self.num_samples, 1)
         return (
             f"audio is clipped in {100 * clipped_fraction:.0f} % of samples"
@@ -196,7 +199,7 @@ def _decode_frames(info: MediaInfo, start: float) -> Iterator[TimedAudio]:
                 if not SAMPLE_RATE_LIMITS[0] <= frame.sample_rate <= SAMPLE_RATE_LIMITS[1]:
                     raise MediaError(
                         f"audio: sample rate {frame.sample_rate} Hz, expected"
-                        f" {SAMPLE_RATE_LIMITS[0]} to {SAMPLE_RATE_LIMITS[1]} Hz"
+                        f" {SAMPLE_RATE_LIMITS[0]} to {SAMPLE_RATE_LIMITS[1]} Hz; encode it with such a rate"
                     )
                 # not `frame.time`, which is NaN for frames that a decoder returns at the end
                 timestamp = None if frame.pts is None else float(frame.pts * tick_seconds) - info.start_time

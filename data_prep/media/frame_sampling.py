@@ -12,15 +12,18 @@ def frame_times(
 ) -> Float[np.ndarray, " s"]:
     """Returns the times of the sampled frames between `start` and `end`, all in seconds of the file.
 
-    There are `settings.frames` times: if `settings.sampling` is `even`, the centres of equal parts of the
-    clip; if it is `snippets`, those of `frames // snippet` runs of `snippet` consecutive frames of `track`.
-    Raises ValueError for another value of `sampling`.
+    There are s = `settings.frames` times. If `settings.sampling` is `even`, they are the centres of equal
+    parts of the clip. If it is `snippets`, they are those of `frames // snippet` runs of `settings.snippet`
+    consecutive frames of `track`. Raises ValueError for another value of `sampling`, IndexError if `track`
+    has no frames for snippets.
     """
     if settings.sampling == "even":
         return even_times(start, end, settings.frames)
     if settings.sampling == "snippets":
         return snippet_times(track, start, end, settings.frames // settings.snippet, settings.snippet)
-    raise ValueError(f"face settings: sampling {settings.sampling!r}: expected one of even, snippets")
+    raise ValueError(
+        f"face settings: sampling {settings.sampling!r}: expected one of even, snippets; correct the settings"
+    )
 
 
 def even_times(start: float, end: float, count: int) -> Float[np.ndarray, " n"]:

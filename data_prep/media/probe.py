@@ -69,21 +69,23 @@ class MediaInfo:
     audio: AudioTrack | None
 
     def require_video(self) -> VideoTrack:
-        """Returns the video track: index of the stream, keys, times and key frame flags of its packets, end.
+        """Returns the video track; raises MediaError if the file has no video stream.
 
-        Times and end are seconds of the file. Raises MediaError if the file has no video stream.
+        It has `index`, that of the stream; `end` in seconds of the file; `has_timestamps`; and for each of n
+        packets in decoding order `times` in seconds of the file, `is_keyframe` and `frame_keys`: presentation
+        timestamps in ticks, or without timestamps the numbers in order of presentation.
         """
         if self.video is None:
-            raise MediaError("no video stream, expected a file with video")
+            raise MediaError("no video stream, expected a file with video; use another file")
         return self.video
 
     def require_audio(self) -> AudioTrack:
-        """Returns the audio track: index of the stream, and its end in seconds of the file.
+        """Returns the audio track: `index` of the stream, and its `end` in seconds of the file.
 
         Raises MediaError if the file has no audio stream.
         """
         if self.audio is None:
-            raise MediaError("no audio stream, expected a file with audio")
+            raise MediaError("no audio stream, expected a file with audio; use another file")
         return self.audio
 
 
@@ -98,9 +100,9 @@ def open_media(path: str) -> Iterator[av.container.InputContainer]:
     try:
         file_status = os.stat(path)
         if not stat.S_ISREG(file_status.st_mode):
-            raise MediaError("not a regular file, expected a media file")
+            raise MediaError("not a regular file, expected a media file; correct the path")
         if file_status.st_size == 0:
-            raise MediaError("empty file, expected a media file")
+            raise MediaError("empty file, expected a media file; copy it again")
         container = av.open("file:" + os.path.abspath(path), options=OPEN_OPTIONS, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise MediaError(_error_message(error)) from error
@@ -123,9 +125,12 @@ def probe_media(path: str) -> MediaInfo:
     Timestamps are read because headers can't be trusted.
 
     Returns:
-      A MediaInfo: path, start time and duration in seconds, whether timestamps are reliable, and the tracks
-      `video` (index of the stream, keys, times in seconds and key frame flags of its packets, end in seconds)
-      and `audio` (index and end). A track is None if the file has no such stream or it has no packets.
+      A MediaInfo: `path`; `start_time`, the timestamp in seconds that is time 0 of both tracks; `duration` in
+      seconds; `has_reliable_timestamps`, True if they are correct after a seek; and the tracks `video` and
+      `audio`, None if the file has no such stream or it has no packets. Both have `index`, that of the
+      stream, and `end` in seconds from time 0. `video` also has `has_timestamps`, and for each of n packets
+      in decoding order `times` in seconds from time 0, `is_keyframe` and `frame_keys`: presentation
+      timestamps in ticks, or without timestamps the numbers in order of presentation.
 
     Raises:
       MediaError: the file does not exist, can't be read, is empty, is not a media file, has neither audio nor
@@ -148,7 +153,7 @@ def _probe_cached(path: str, size: int, mtime_ns: int) -> MediaInfo:
             stream.index: _PacketTimes() for stream in (video_stream, audio_stream) if stream is not None
         }
         if not packets_by_stream:
-            raise MediaError("has neither audio nor video, expected at least one of them")
+            raise MediaError("has neither audio nor video, expected at least one of them; use another file")
         _read_packet_times(container, packets_by_stream)
         has_reliable_timestamps = container.format.name.startswith(RELIABLE_CONTAINERS)
         if container.format.name == "avi":  # AVI stores the decoding order only; FFmpeg guesses timestamps
@@ -171,7 +176,9 @@ def _probe_cached(path: str, size: int, mtime_ns: int) -> MediaInfo:
                 " copy the file again"
             )
         if duration <= 0:
-            raise MediaError("contains no audio samples and no frames, expected at least one of them")
+            raise MediaError(
+                "contains no audio samples and no frames, expected at least one of them; encode it again"
+            )
         return MediaInfo(path, start_time, duration, has_reliable_timestamps, video, audio)
 
 

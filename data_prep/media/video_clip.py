@@ -36,10 +36,12 @@ class ClipFrames:
 def read_clip_frames(video_clip: VideoClip, times: Float[np.ndarray, " s"]) -> ClipFrames:
     """Reads the frames of a clip that are on screen at `times`, in seconds of the file.
 
+    `video_clip` has `info`, the probed file, and `half`: `left`, `right`, or empty for the complete picture.
+
     Returns:
-      A ClipFrames: `frames`, uint8 RGB [s h w 3], cut to the half of the picture that belongs to the clip;
-      their `times` [s] in seconds of the file; `scale`, the factor from source pixels to frame pixels; and
-      `left_column`, the column of the picture at which the frames begin.
+      A ClipFrames: `frames`, uint8 RGB [s h w 3], cut to that half; their `times` [s] in seconds of the file;
+      `scale`, the factor from source pixels to frame pixels, at most 1; and `left_column`, the column of the
+      scaled picture at which the frames begin: source x is (frame x + `left_column`) / `scale`.
 
     Raises:
       MediaError: the file has no video stream, has changed since it was probed or can't be read, its index of
@@ -49,7 +51,9 @@ def read_clip_frames(video_clip: VideoClip, times: Float[np.ndarray, " s"]) -> C
     frames, frame_times, scale = read_frames(video_clip.info, times)
     middle_column = frames.shape[2] // 2
     if video_clip.half not in ("", "left", "right"):
-        raise ValueError(f"clip half {video_clip.half!r}: expected 'left', 'right' or ''")
+        raise ValueError(
+            f"clip half {video_clip.half!r}: expected 'left', 'right' or ''; correct the clip's field 'half'"
+        )
     columns = {"": slice(None), "left": slice(middle_column), "right": slice(middle_column, None)}[
         video_clip.half
     ]

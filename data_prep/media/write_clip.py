@@ -22,7 +22,7 @@ def write_clip(
     """Writes a Matroska file with 16-bit mono audio and JPEG images, without encoding them again.
 
     Args:
-      path: path of the file, or an open binary file.
+      path: path of the file, which is overwritten if it exists, or an open binary file.
       audio: int16 [n] from second 0 on; None: the file has no audio.
       sample_rate: sample rate of the audio in Hz.
       images: time in seconds and JPEG bytes of each image, in order of time; may be empty.

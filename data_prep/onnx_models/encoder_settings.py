@@ -44,7 +44,10 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         if self.tensors not in TENSOR_CHOICES:
-            raise ValueError(f"tensors: {self.tensors!r}, expected one of {', '.join(TENSOR_CHOICES)}")
+            raise ValueError(
+                f"tensors: {self.tensors!r}, expected one of {', '.join(TENSOR_CHOICES)}; correct it in the"
+                " feature settings"
+            )
 
     @property
     def drops_audio(self) -> bool:
@@ -60,9 +63,10 @@ class FeatureSettings:
     def from_dict(cls, values: FeatureSettingsDict) -> "FeatureSettings":
         """Builds the settings from JSON values with the keys `tensors`, `audio`, `face` and `detector`.
 
-        `tensors` is `keep` or `drop`; the others are None or a dict with the keys `file`, `sha256`, `width`
-        and `layout`. A missing key gets its default, `keep` or None. The result has the same four fields, in
-        which the dicts are `EncoderSettings`.
+        `tensors` is `keep` or `drop`; the others are None or a dict with the keys `file` (name of the ONNX
+        file), `sha256` (its hash), `width` (of the output vectors; 0 for a detector) and `layout` (a dict
+        with the content of its YAML file). A missing key gets its default, `keep` or None. The result has the
+        same four fields, in which the dicts are `EncoderSettings` with the same names.
 
         Raises:
           ValueError: the layout of an encoder is wrong, or `tensors` is neither `keep` nor `drop`.

@@ -80,8 +80,8 @@ def validate_encoder_files(settings: PrepSettings, encoder_files: EncoderFiles) 
     """Opens all encoders and the custom detector that the settings name; returns nothing.
 
     Args:
-      settings: settings of the preparation.
-      encoder_files: paths of the ONNX files.
+      settings: settings of the preparation, whose `features` name the encoders.
+      encoder_files: the paths `audio`, `face` and `detector` of the ONNX files; empty: not set.
 
     Raises:
       ValueError: a path is not set, a file does not exist, has another SHA-256 or is not an ONNX model,
@@ -107,7 +107,7 @@ def open_encoder(kind: str, encoder: EncoderSettings[Layout], encoder_files: Enc
     Args:
       kind: `audio`, `face` or `detector`.
       encoder: settings of the encoder, with the hash of its file.
-      encoder_files: paths of the ONNX files.
+      encoder_files: its field `kind` is the path of the file; `threads` is the number of threads.
 
     Raises:
       ValueError: the path is not set, or the file does not exist, has another SHA-256, or is not an ONNX
@@ -137,7 +137,9 @@ def name_flag_in_error(kind: str, path: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise ValueError(f"--{onnx_files.FLAG_NAMES[kind]}={path}: file does not exist") from None
+        raise ValueError(
+            f"--{onnx_files.FLAG_NAMES[kind]}={path}: file does not exist; correct the path"
+        ) from None
 
 
 @functools.lru_cache(maxsize=4)
@@ -181,10 +183,11 @@ def encode_audio(
     Audio shorter than `encoder.layout.minimum_ms` is padded with zeros at the end.
 
     Args:
-      audio: n samples, or a spectrogram of t frames and f bins, as `encoder.layout.layout` requires.
-      encoder: settings of the encoder.
-      encoder_files: paths of the ONNX files.
-      step_ms: time in ms between two rows of `audio`.
+      audio: n samples with full scale 1 if `encoder.layout.layout` is `waveform`; a spectrogram of t frames
+        and f bins if it is `spectrogram`.
+      encoder: settings of the encoder: `sha256` of its file, `width` of its output, and `layout`.
+      encoder_files: `encoder_files.audio` is the path of the ONNX file, `threads` the number of threads.
+      step_ms: time in ms between two samples, or two frames of the spectrogram.
 
     Returns:
       u vectors of width d, float16, about one for every `encoder.layout.hop_ms` of the audio.
@@ -213,8 +216,8 @@ def encode_faces(
 
     Args:
       crops: RGB crops with height and width `encoder.layout.size`; at least one.
-      encoder: settings of the encoder.
-      encoder_files: paths of the ONNX files.
+      encoder: settings of the encoder: `sha256` of its file, `width` of its output, and `layout`.
+      encoder_files: `encoder_files.face` is the path of the ONNX file, `threads` the number of threads.
 
     Raises:
       EncoderError: the encoder fails or has no input of the name in its layout, or its output has a wrong
@@ -252,7 +255,10 @@ def normalize_audio(
     if normalisation == "none":
         return x
     if normalisation != "zero_mean_unit_variance":
-        raise ValueError(f"normalisation: {normalisation!r}, expected one of {', '.join(NORMALISATIONS)}")
+        raise ValueError(
+            f"normalisation: {normalisation!r}, expected {', '.join(NORMALISATIONS)} or a dict with 'mean'"
+            " and 'std'; correct this key in the audio encoder's YAML"
+        )
     return (x - x.mean()) / np.sqrt(x.var() + VARIANCE_FLOOR)
 
 
@@ -283,10 +289,11 @@ def get_input_shape(session: Session, name: str) -> list[AxisSize]:
 
 
 def run_session(session: Session, layout: AudioLayout | FaceLayout, x: np.ndarray, kind: str) -> np.ndarray:
-    """Runs a model on the input `x` and returns its output as an array.
+    """Runs an audio or face encoder on the input `x` and returns its output as an array.
 
-    `layout.input` and `layout.output` are the names of the input and the output. Raises EncoderError, which
-    names `kind`, if onnxruntime fails, for example because `x` has a wrong shape; MemoryError passes through.
+    `x` has the shape and dtype that the model declares for its input `layout.input`, the result those of its
+    output `layout.output`: for audio [1 u d], for faces [n d]. Raises EncoderError, which names `kind`, if
+    onnxruntime fails, for example because `x` has a wrong shape; MemoryError passes through.
     """
     return run_outputs(session, layout.input, [layout.output], x, f"{kind} encoder")[0]
 
@@ -304,7 +311,9 @@ def run_outputs(
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime's errors have no common class
-        raise EncoderError(f"{model_name}: the ONNX model failed: {_error_line(error)}") from error
+        raise EncoderError(
+            f"{model_name}: the ONNX model failed, correct it or its YAML: {_error_line(error)}"
+        ) from error
 
 
 def _to_float16(output: np.ndarray, shape: tuple[int, ...], kind: str) -> Float16[np.ndarray, "n d"]:
@@ -321,7 +330,10 @@ def _to_float16(output: np.ndarray, shape: tuple[int, ...], kind: str) -> Float1
             " one vector; correct the encoder, or 'minimum_ms' in its YAML"
         )
     if not np.isfinite(features).all():
-        raise EncoderError(f"{kind} encoder: values are not finite in float16, expected at most 65504")
+        raise EncoderError(
+            f"{kind} encoder: values are not finite in float16, expected at most 65504; correct the encoder,"
+            " or how its YAML scales the input"
+        )
     return features
 
 

@@ -101,7 +101,10 @@ KeyRule = tuple[ValueCheck, str]
 def read_layout(kind: str, path: str) -> Layout:
     """Reads the YAML file next to an ONNX file and returns its values as the layout class of `kind`.
 
-    This is AudioLayout, FaceLayout or DetectorLayout; its fields are the keys of the file.
+    The keys of the file are the fields of the result. AudioLayout has `input`, `output`, `layout`,
+    `normalisation`, `hop_ms` and `minimum_ms`; FaceLayout has `input`, `output`, `layout`, `size`,
+    `channels`, `scale`, `mean` and `std`; DetectorLayout has those of FaceLayout, but `boxes`, `scores`,
+    `landmarks`, `units` and `score` instead of `output`.
 
     Args:
       kind: `audio`, `face` or `detector`.
@@ -125,7 +128,7 @@ def read_layout(kind: str, path: str) -> Layout:
             f"{yaml_path}: does not exist; write it, with the layout of {os.path.basename(path)}"
         ) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
-        raise ValueError(f"{yaml_path}: not YAML: {to_one_line(error)}") from error
+        raise ValueError(f"{yaml_path}: not YAML, correct it: {to_one_line(error)}") from error
     return parse_layout(kind, values, yaml_path)
 
 
@@ -137,7 +140,10 @@ def layout_path(path: str) -> str:
 def parse_layout(kind: str, values: object, source_name: str) -> Layout:
     """Builds the AudioLayout, FaceLayout or DetectorLayout of `kind` from values of a YAML or JSON file.
 
-    The fields of the result are the keys of `values`.
+    The keys of `values` are the fields of the result. AudioLayout has `input`, `output`, `layout`,
+    `normalisation`, `hop_ms` and `minimum_ms`; FaceLayout has `input`, `output`, `layout`, `size`,
+    `channels`, `scale`, `mean` and `std`; DetectorLayout has those of FaceLayout, but `boxes`, `scores`,
+    `landmarks`, `units` and `score` instead of `output`.
 
     Args:
       kind: `audio`, `face` or `detector`.
@@ -151,7 +157,10 @@ def parse_layout(kind: str, values: object, source_name: str) -> Layout:
     """
     layout_class, rules = LAYOUTS[kind]
     if not isinstance(values, dict):
-        raise ValueError(f"{source_name}: expected the keys {', '.join(rules)}, found {values!r}")
+        raise ValueError(
+            f"{source_name}: expected the keys {', '.join(rules)}, found {values!r}; write them, each"
+            " with a value"
+        )
     for key in values:
         if key not in rules:
             raise ValueError(f"{source_name}: key {key!r} is unknown, expected {', '.join(rules)}")

@@ -27,10 +27,11 @@ def render_clip(
 
     Args:
       speaker: number of the speaker, from 1.
-      p: family of the face, 0 to 2.
-      s_f: state of the face, 0 or 1.
-      s_v: state of the voice, 0 or 1.
-      damage: one of DAMAGES, or an empty string.
+      p: family of the face, 0 to 2; each family has two expressions.
+      s_f: state of the face, 0 or 1: the expression within the family.
+      s_v: state of the voice, 0 (falling pitch, breathy) or 1 (rising pitch, tense).
+      damage: `no_face`; `lost_track` (the face is hidden for half of the clip or more); `noise` or `silence`
+        instead of the voice; or an empty string for none.
       corpus_seed: seed of the corpus, which determines the faces and voices of the speakers.
       seed: number of the clip, which determines all other variation.
 

@@ -45,10 +45,12 @@ def class_of(p: int, s_f: int, s_v: int) -> int:
 def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[DemoClip, ...]:
     """Returns all clips of a corpus, ordered by speaker; `seed` determines states and damages.
 
-    Each `DemoClip` has a clip_id, path relative to the corpus, label, speaker ("01", "02", ...), the states
-    p, s_f and s_v, damage (empty if there is none) and seed. Each speaker has all twelve states in random
-    order, then all states again, and so on. A speaker with a multiple of twelve clips has every state equally
-    often. Raises ValueError if `clips_per_speaker` is below 1 or `seed` is negative.
+    Each `DemoClip` has `clip_id`; `path`, relative to the corpus; `label`, the class from 0 to 5; `speaker`,
+    "01", "02", ...; `p`, the family of the face (0 to 2), and `s_f` and `s_v`, the states of the face and of
+    the voice (0 or 1); `damage`, `no_face`, `lost_track`, `noise`, `silence`, or empty; and `seed`, the
+    number of the clip in the corpus. Each speaker has all twelve combinations of p, s_f and s_v in random
+    order, then all again, and so on. Raises ValueError if `clips_per_speaker` is below 1 or `seed` is
+    negative.
     """
     clips: list[DemoClip] = []
     for speaker in range(1, num_speakers + 1):
@@ -68,9 +70,10 @@ def plan_corpus(num_speakers: int, clips_per_speaker: int, seed: int) -> tuple[D
 
 
 def _draw_damages(speaker: int, num_clips: int, rng: np.random.Generator) -> list[str]:
-    """Draws the damage of each clip of a speaker, one of DAMAGES; an empty string means none.
+    """Draws the damage of each clip of speaker 1, 2, ...; an empty string means none.
 
-    Over all speakers, at most the fraction 0.05 (DAMAGED_FRACTION) is damaged, and the kinds take turns.
+    A damage is `no_face`, `lost_track`, `noise` or `silence` (DAMAGES). Over all speakers, at most the
+    fraction 0.05 (DAMAGED_FRACTION) is damaged, and the four kinds follow each other in turn.
     """
     previous_total, new_total = (int(DAMAGED_FRACTION * num_clips * s + 1e-9) for s in (speaker - 1, speaker))
     damages = [""] * num_clips

@@ -39,7 +39,8 @@ class Shade(Protocol):
     def __call__(self, colour: ArrayLike, light: float = 1.0) -> RGBA:
         """Returns red, green, blue and alpha, 0 to 255, of a colour in the light of the clip.
 
-        `colour` is red, green and blue, 0 to 255; `light` is a factor on them. Alpha is 255.
+        `colour` is red, green and blue, 0 to 255; `light` is a factor on them. The result is a list of four
+        floats, clipped to 255; alpha is always 255.
         """
 
 
@@ -98,7 +99,8 @@ def draw_motion(
 ) -> Motion:
     """Draws the random motion of a clip: the variant of the expression, head, gaze, blinks and brows.
 
-    `lip_opening` is the opening of the lips, 0 to 1, in each of n frames.
+    `identity` is the speaker's face, `expression` the expression to show (an `Expression`: shape of mouth,
+    eyes and brows), and `lip_opening` the opening of the lips by speech, 0 to 1, in each of n frames.
 
     Returns:
       A Motion: the `expression`, changed a little; the head's `transforms` [n 2 3] from canvas pixels to
@@ -162,8 +164,10 @@ def _personalise_expression(
 ) -> Expression:
     """Returns the expression, changed a little at random for this speaker and clip.
 
-    Each difference from the neutral expression is multiplied by the speaker's `expressiveness` and a random
-    factor from 0.88 to 1.1, then the width of the mouth by the speaker's. `square` stays the same.
+    An `Expression` has lengths and factors that describe mouth, eyes and brows. The difference of each from
+    that of the neutral expression is multiplied by the speaker's `expressiveness` and a random factor from
+    0.88 to 1.1, then the width of the mouth by the speaker's factor. `square`, the shape of the opening of
+    the mouth, stays the same.
     """
     strength = identity.expressiveness * rng.uniform(0.88, 1.1)
     values = {}
@@ -217,8 +221,9 @@ def _similarity_transforms(
 def _to_fixed_point(x: Curve, y: Curve) -> Polygons:
     """Converts x and y of k points in eye distances to polygons, int32 [n k 2], in fixed point.
 
-    The unit is a sixteenth of a canvas pixel. n is the number of frames, or 1 if the polygon is the same
-    in all.
+    `x` and `y` are [n k], [1 k] or [n 1], from the middle of the eyes to the right and down. The unit of the
+    result is a sixteenth of a canvas pixel, from the top left corner. n is the number of frames, or 1 if `x`
+    and `y` are the same in all.
     """
     x, y = np.broadcast_arrays(x, y)
     pixels = np.stack([x, y], -1) * head.EYE_DISTANCE + np.array(head.ORIGIN)
@@ -228,7 +233,8 @@ def _to_fixed_point(x: Curve, y: Curve) -> Polygons:
 def _outline_between(u: Curve, upper: Curve, lower: Curve) -> tuple[Curve, Curve]:
     """Returns x and y of the closed outline between two curves with the same k x values `u`.
 
-    x and y are [n 2k] for n frames: the points of the upper curve, then those of the lower curve backwards.
+    `u`, `upper` (y) and `lower` (y) are [n k] for n frames, or [1 k] if they are the same in all. The results
+    are [n 2k]: the points of the upper curve, then those of the lower curve backwards.
     """
     u, upper, lower = np.broadcast_arrays(u, upper, lower)
     return np.concatenate([u, u[:, ::-1]], 1), np.concatenate([upper, lower[:, ::-1]], 1)  # n 2k

@@ -132,7 +132,10 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def _coordinates() -> tuple[Float[np.ndarray, "1 w"], Float[np.ndarray, "h 1"]]:
-    """Returns x [1 224] and y [224 1] in eye distances for every second canvas pixel, float32."""
+    """Returns x [1 224] and y [224 1] in eye distances for every second canvas pixel, float32.
+
+    The origin is midway between the eyes; x points right, y down.
+    """
     pixel = np.arange(0.5, CANVAS_SIZE, 2, dtype=np.float32)
     return ((pixel - ORIGIN[0]) / EYE_DISTANCE)[None, :], ((pixel - ORIGIN[1]) / EYE_DISTANCE)[:, None]
 
@@ -217,9 +220,10 @@ def _pixel_coverage(distance: Grid) -> Grid:
 
 
 def _face_mask(identity: Identity, x: Grid, y: Grid) -> tuple[Grid, float]:
-    """Returns the mask of the face, 0 to 1 for each pixel, and the y of its centre in eye distances.
+    """Returns the mask of the face, 0 (outside) to 1, and the y of its centre in eye distances.
 
-    `x` and `y` are the pixels' coordinates in eye distances.
+    The mask is float32 [h w]. `x` [1 w] and `y` [h 1] are the coordinates of the pixels in eye distances,
+    from the middle of the eyes to the right and down.
     """
     top = -1.7
     centre_y, radius = (top + identity.chin) / 2, (identity.chin - top) / 2
@@ -234,9 +238,10 @@ def _ear_mask(identity: Identity, x: Grid, y: Grid) -> Grid:
 
 
 def _hair_masks(identity: Identity, x: Grid, y: Grid) -> tuple[Grid, Grid]:
-    """Returns the masks, 0 to 1, of the hair behind the face and of the fringe over the forehead.
+    """Returns the masks of the hair behind the face and of the fringe over the forehead.
 
-    `x` and `y` are the pixels' coordinates in eye distances.
+    Both are float32 [h w], 0 (outside) to 1. `x` [1 w] and `y` [h 1] are the coordinates of the pixels in eye
+    distances, from the middle of the eyes to the right and down.
     """
     cap_mask = _pixel_coverage(0.9 * (1 - np.hypot(x / (identity.cheek + 0.16), (y + 0.55) / 1.42)))
     cap_mask *= np.clip((0.25 - y) * 8, 0, 1)

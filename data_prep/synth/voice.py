@@ -78,7 +78,7 @@ class Syllables:
     """Openness of the vowel, 0 (closed) to 1 (open)."""
     loudness: Float[np.ndarray, " k"]
     phrase_position: Float[np.ndarray, " k"]
-    """Position in the phrase, 0 to 1."""
+    """Position in the sequence of syllables of the clip, 0 to 1."""
 
 
 def draw_voice(speaker: int, seed: int) -> Voice:
@@ -102,8 +102,9 @@ def draw_voice(speaker: int, seed: int) -> Voice:
 def draw_syllables(voice: Voice, clip_seconds: float, rng: np.random.Generator) -> Syllables:
     """Draws the syllables of a clip, in one or two phrases with a pause before, between and after them.
 
-    The result has arrays [k] for k syllables: start and length in seconds, openness of the vowel (0 to 1),
-    loudness (0.6 to 1) and position in the phrase (0 to 1).
+    The result has arrays [k] for k syllables: `start_seconds` and `length_seconds`, `openness` of the vowel
+    (0: closed, 1: open), `loudness` (0.6 to 1), and `phrase_position`, which rises from 0 at the first
+    syllable of the clip to at most 1 at the last.
     """
     begin, end = rng.uniform(0.08, 0.25), clip_seconds - rng.uniform(0.1, 0.3)
     slot_seconds = 1 / (voice.syllables_per_second * rng.uniform(0.85, 1.15))
@@ -185,9 +186,12 @@ def _pitch_and_formant_tracks(
     envelopes: Float[np.ndarray, "k n"],
     rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 3"]]:
-    """Returns the pitch and the first three formants in Hz at each of n times, with random variation.
+    """Returns the pitch [n] and the first three formants [n 3] in Hz at n times, with random variation.
 
     `times` are seconds of the clip; `envelopes` has the loudness of each of k syllables at these times.
+    `style` is the way of speaking in one state of the voice: `glide_octaves` and `phrase_octaves` (change of
+    the pitch within a syllable and over the clip), and `second_formant_hz` (at its beginning and end) and
+    `third_formant_hz` of a syllable, before the factor of the speaker.
     """
     k = len(syllables.start_seconds)
     nearest_syllable = np.abs(

@@ -102,9 +102,11 @@ def check_clip_lists(parts: FoldParts, rows_by_clip: Mapping[str, ManifestString
 def find_leaks(parts: FoldParts, rows_by_clip: Mapping[str, ManifestStrings]) -> list[str]:
     """Finds clips, takes, speakers and file contents that two parts of a fold share.
 
-    `rows_by_clip` has the row of the manifest of each clip_id; other clip_ids are ignored. Returns one line
-    for each two parts and each kind, with the first shared value and the number of shared values, and one for
-    two parts with the same clips; an empty list if nothing is shared. Raises KeyError if a row lacks
+    `parts` has the lists `train`, `validation` and `test` of clip_ids, `rows_by_clip` the row of the manifest
+    of each clip_id; other clip_ids are ignored. A take is a recording that several clips show, in the column
+    `take` (if empty, the clip_id); equal file contents are equal `sha256`, `start` and `end`. Returns one
+    line for each two parts and each kind, with the first shared value and the number of shared values, and
+    one for two parts with the same clips; an empty list if nothing is shared. Raises KeyError if a row lacks
     `clip_id`, `speaker` or `sha256`.
     """
     leaks = []

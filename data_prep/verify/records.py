@@ -113,7 +113,8 @@ def _check_records(
 ) -> list[str]:
     """Returns the problems of the records of a shard, one line each; an empty list if there is none.
 
-    The records are compared with `rows`, their rows of the manifest, in order. Readable records are added to
+    `path` is the shard, `shape` the dimensions of its records, and `prep` the content of prep.json. The
+    records are compared with `rows`, their rows of the manifest, in order. Readable records are added to
     `histogram`, the number of records of each label, and to `moments`, the sums for mean and standard
     deviation. Raises RuntimeError if the shard can't be read; KeyError, TypeError or AttributeError if a row
     or `prep` lacks a field or has wrong encoder settings.
@@ -140,9 +141,9 @@ def check_record(record: records.Record, row: ManifestStrings, prep: PrepMetadat
     """Checks one record against its row of the manifest and prep.json.
 
     Args:
-      record: the record.
-      row: the row of the manifest.
-      prep: the content of prep.json.
+      record: the decoded record.
+      row: the row of the manifest; `clip_id`, `speaker`, `label` and `status` are compared.
+      prep: the content of prep.json; `classes`, `corpus`, `frames` and `settings.features` are used.
 
     Returns:
       One line for each problem; empty if there is none.

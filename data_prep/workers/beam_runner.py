@@ -17,18 +17,20 @@ from emofuse_jax.data.writing.shards import ShardPlan
 
 
 def run_pipeline(plan: ShardPlan, shards: list[int], root: str, job: PrepJob, options: Sequence[str]) -> None:
-    """Writes shards with a Beam pipeline; returns when the pipeline has finished.
+    """Writes shards, and a marker file for each, with a Beam pipeline; returns when it has finished.
+
+    A marker is a JSON file with the size and hash of a complete shard; such shards are not written again.
 
     Args:
-      plan: the plan of all shards.
-      shards: numbers of the shards to write.
+      plan: the plan of all shards: the directory `output`, the clips, and the number of shards.
+      shards: numbers of the shards to write, from 0.
       root: folder that the paths in the manifest are relative to.
-      job: settings of the preparation.
+      job: what all clips share: settings, name of the corpus, number of classes, paths of the ONNX files.
       options: options of the pipeline, such as --runner=FlinkRunner.
 
     Raises:
-      ValueError: a shard is missing after the pipeline has finished, or its marker is not JSON.
-      KeyError: the marker of a shard has no field `bytes`.
+      ValueError: a shard is missing after the pipeline has finished, or its marker is not JSON or lacks a
+        field.
       OSError: the marker of a shard can't be read.
       Exception: the pipeline failed; the class depends on the runner.
     """

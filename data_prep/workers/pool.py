@@ -66,6 +66,10 @@ ProcessFunction = Callable[[PrepJob, MediaClip], Outcome]
 def process_to_outcome(job: PrepJob, clip: MediaClip) -> Outcome:
     """Hashes and processes one clip, and encodes its record.
 
+    Args:
+      job: what all clips share: settings, name of the corpus, number of classes, paths of the ONNX files.
+      clip: clip_id, path, label and speaker, and possibly `start` and `end` in seconds and `half`.
+
     Returns:
       An Outcome: `status` (`kept`: audio and video are usable, `masked`: only one of them is, or `failed`),
       `reason` (the reason of a failure, otherwise notes), `sha256` of the file (empty if it can't be read),
@@ -116,9 +120,10 @@ def process_clips(
 
     Args:
       clips: the clips.
-      job: settings of the preparation.
+      job: what all clips share: settings, name of the corpus, number of classes, paths of the ONNX files.
       num_workers: number of worker processes; 0: process in this process, which a malicious file can crash.
-      process_function: function that processes one clip and returns its `Outcome`.
+      process_function: called with (job, clip), returns an `Outcome`; if it crashes its worker, the clip is
+        tried once more.
       timeout_seconds: longest time for one clip, after which its worker is killed and the clip has failed;
         without effect if `num_workers` is 0.
 
@@ -277,11 +282,12 @@ class _WorkerPool:
             self._replace_worker(worker, f"exit code {exit_code}", should_retry=True)
 
     def _replace_worker(self, worker: Worker[MediaClip], reason: str, should_retry: bool) -> None:
-        """Replaces a dead or stuck worker; its clip fails, or is tried once more if `should_retry`.
+        """Kills a dead or stuck worker and starts another in its place.
 
-        A clip is tried again if another clip may have caused the failure; `reason` says why the worker ended.
-        Raises ValueError if the worker was never ready, or more than 8 workers have died without a finished
-        clip between them; OSError if the new process can't be created.
+        If `should_retry`, the worker's clip is tried once more after the first failure. Otherwise the clip
+        gets an `Outcome` with the status `failed`, no record, and `reason`, which says why the worker ended.
+        Raises ValueError if the worker was never ready, or more than 8 workers have died with `should_retry`
+        without a finished clip between them; OSError if the new process can't be created.
         """
         worker.close()
         self.num_deaths += should_retry
@@ -311,7 +317,9 @@ def _run_worker(
 ) -> None:
     """Sends None when the process is ready, then receives clips and sends results until the pipe closes.
 
-    Sends a text instead of None, and returns, if an import fails or the accelerator of `device` is missing.
+    For each clip it sends `process_function(clip)`. `core` is the only core that the process may use (None:
+    any); `device` is `cpu` or `accelerator`. Sends a text instead of None, and returns, if an import fails or
+    the accelerator is missing.
     If a clip needs too much memory, the process exits with status 77 (OUT_OF_MEMORY_EXIT_CODE). An EOFError
     or OSError of `process_function` ends the process too; its other errors pass through. Raises OSError if
     the process may not use `core`.

@@ -61,11 +61,12 @@ def choose_core(worker_index: int, num_workers: int) -> int | None:
 
 
 def limit_resources(core: int | None, device: str = "cpu") -> None:
-    """Binds this process to one core (None: no core) and, if the device is the CPU, limits its memory.
+    """Binds this process to one core (None: any core) and limits its memory.
 
     The limit is 8 GiB (MAX_WORKER_BYTES) of private writable memory, without files that libraries and JAX
     map. The kernel enforces it at each allocation, so it can't be exceeded even for a moment. macOS accepts
-    the limit but does not enforce it. Raises OSError if this process may not use the core.
+    the limit but does not enforce it. If `device` is `accelerator` and not `cpu`, memory is not limited.
+    Raises OSError if this process may not use the core.
     """
     if core is not None:
         os.sched_setaffinity(0, {core})

@@ -31,15 +31,17 @@ def configs() -> list[str]:
 def config(name: str, *, form: Form = "full", **changes: Setting) -> ConfigDict:
     """Returns the config of an experiment, with changes.
 
-    Its parts are name, seed, model, init, data, augment, loss, optimizer, train, crossval and mesh.
+    Its fields `name` and `seed` are values; `model`, `init` (sources of the initial parameters), `data`,
+    `augment`, `loss`, `optimizer`, `train`, `crossval` and `mesh` (use of devices) are parts with fields of
+    their own. Printing the config shows every field and its value.
 
     Args:
       name: an experiment that `configs` lists.
       form: `full`, the sizes of the paper; `small`, narrow encoders and a short schedule for two cores;
         `features`, encoders of precomputed features in place of spectrograms and faces; `small_features`,
         both.
-      **changes: new values of fields, such as `seed=1` or `train={"epochs": 10}`; every field and its default
-        is listed in emofuse_jax/settings/.
+      **changes: new values of fields, such as `seed=1`. A dict, such as `train={"epochs": 10}`, changes only
+        the fields in it. Types and ranges are not checked.
 
     Raises:
       LookupError: there is no such experiment.

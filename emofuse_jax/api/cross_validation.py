@@ -27,9 +27,10 @@ class CrossvalResults:
     def scores(self) -> Scores:
         """Returns the scores of the test predictions of all folds and seeds together.
 
-        They are `ua`, `wa` and `wf1` (fractions of 1), their 95 % intervals `(low, high)` such as
-        `ua_interval`, the names of the `classes`, and the `confusion` matrix (number of clips by true and by
-        predicted class).
+        They are `ua` (mean recall of the classes), `wa` (accuracy) and `wf1` (F1 weighted by class size) as
+        fractions of 1; their 95 % intervals `(low, high)` as `ua_interval`, `wa_interval` and `wf1_interval`;
+        the names of the `classes`; and `confusion`, the numbers of clips as nested tuples, rows true classes,
+        columns predicted classes. With several seeds, a clip counts once for each.
 
         Raises:
           FileNotFoundError: `workdir` has no results.json.
@@ -41,7 +42,8 @@ class CrossvalResults:
             return Scores.from_dict(results["pooled"], results["classes"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{self._path}: field pooled: expected the scores of emofuse crossval: {format_error(error)}"
+                f"{self._path}: field pooled: expected the scores of emofuse crossval: {format_error(error)};"
+                " run the same cross-validation again to rewrite this file"
             ) from error
 
     def report(self) -> str:
@@ -78,7 +80,8 @@ class CrossvalResults:
             pairs = [(run["fold"], run["seed"]) for run in runs]
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"{self._path}: field runs: expected runs with fold and seed: {format_error(error)}"
+                f"{self._path}: field runs: expected runs with fold and seed: {format_error(error)};"
+                " run the same cross-validation again to rewrite this file"
             ) from error
         matching = [pair for pair in pairs if pair[0] == fold and seed in (None, pair[1])]
         if not matching:
@@ -106,7 +109,8 @@ def crossval(
     """Trains and tests every fold with several seeds, side by side on all devices.
 
     An interrupted cross-validation continues when the same call runs again. One line shows the progress. Each
-    test fold is scored once, with the parameters that validation chose.
+    test fold is scored once, with the parameters of the epoch that has the best mean recall (`ua`) on the
+    validation clips, or with the last ones if `config.data.hold_out` is False.
 
     Args:
       config: a config that `config` returned; `config.data.protocol` chooses the protocol if the records have
@@ -117,8 +121,9 @@ def crossval(
       folds: numbers of the folds, at least one; None: all.
 
     Returns:
-      The results in `workdir`: `scores()` reads results.json, `report()` gives the path of report.html, and
-      `export(output)` writes a bundle of one of the models in `runs/`.
+      The results in `workdir`: `scores()` returns the scores of all test predictions together, `report()` the
+      path of report.html, and `export(output, fold=0)` writes a bundle of one of the models, which are in
+      `runs/fold_<i>_seed_<j>/`.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
@@ -155,19 +160,20 @@ def compare(
     """Compares two cross-validations on the same clips: do they differ by more than chance?
 
     In a permutation test, all predictions of a speaker are swapped between the two results; p is the fraction
-    of swaps with a difference at least as large as the observed one. Printing the comparison shows one
-    sentence.
+    of swaps with a difference at least as large as the observed one. Printing the comparison shows its text.
 
     Args:
       a: results, or the path of a results.json.
       b: the other results, or the path of their results.json.
-      measure: `ua`, `wa`, `wf1` or `mf1`.
+      measure: `ua` (mean recall of the classes), `wa` (accuracy), `wf1` (F1 weighted by class size) or `mf1`
+        (mean F1 of the classes).
 
     Returns:
       The comparison: `measure`; both scores as `a` and `b`, their `difference` (A minus B) and its 95 %
       `interval` (low, high), all as fractions of 1; `p`; `effect`, the mean of the speakers' differences over
-      their standard deviation, or None if all are equal; `speakers`, their number; `verdict`: A is `better`,
-      `worse`, or there is `no significant difference`; and `text`, all this as a sentence.
+      their standard deviation, or None if all are equal; `speakers`, their number; `verdict`: A is `better`
+      or `worse` if p is below 0.05, otherwise there is `no significant difference`; and `text`, all this in
+      words.
 
     Raises:
       FileNotFoundError: there is no such file.

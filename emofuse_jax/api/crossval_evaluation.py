@@ -32,16 +32,21 @@ def evaluate_robustness(
     """Scores every model of a cross-validation on its test clips, with noise, lost frames or one modality.
 
     Args:
-      base_experiment: the experiment of any fold.
-      workdir: directory of the cross-validation; the checkpoints are in `runs/`.
-      runs: `runs` of results.json, at least one.
-      example_count: largest number of clips in the gallery, from the first run.
+      base_experiment: the experiment of any fold; its config, records and model are used.
+      workdir: directory of the cross-validation; the checkpoints are in `runs/fold_<i>_seed_<j>/`.
+      runs: `runs` of results.json, at least one; only `fold` and `seed` of each are read.
+      example_count: largest number of clips in the gallery of the report, from the first run.
 
     Returns:
       A pair. First, the curves over the predictions of all runs together: a dict with the lists `snr`, `lost`
-      and `without`, as far as they apply to the model. Each entry has `at` (dB of noise, None without noise;
-      fraction of masked faces; or the missing modality), and `ua` and `wa` as fractions of 1. Second, a list
-      of clips for the report, dicts with the names, inputs, probabilities and attention of a clip.
+      and `without`, as far as they apply to the model. Each entry has `at` (signal-to-noise ratio in dB, None
+      without noise; fraction of masked faces; or the missing modality, `audio` or `video`), `ua` (mean recall
+      of the classes) and `wa` (accuracy), both as fractions of 1. Second, the clips of the gallery: a list
+      with a dict for each of these clips: `clip_id`; `label` and `prediction` (names of the true and the
+      predicted class); `probabilities` (by class name); the inputs `spectrogram`, `seconds`, `max_hz`,
+      `bin_hz`, `faces`, `face_mask` and `face_time`; the attention and the weights of the modalities
+      `audio_attention`, `video_attention`, `voice_weight` and `face_weight`; and other outputs of the model
+      by name as `aux`. None stands for what the clip or the model does not have.
 
     Raises:
       FileNotFoundError: a checkpoint, a fold or its statistics are missing.
@@ -90,14 +95,15 @@ def write_crossval_outputs(
 ) -> None:
     """Writes the results, the report and the cards of a cross-validation to `workdir`.
 
-    The files are `results.json`, `row.md` (a row for a paper), `robustness.json`, a model card, a data card,
-    and `report.html` with its figures; without matplotlib, the report is left out and a line on stderr says
-    so. Every process scores; the first one writes.
+    The files are `results.json`, `row.md` (a Markdown table of one row), `robustness.json` (scores with
+    noise, lost faces or one modality), `MODEL_CARD.md`, `DATA_CARD.md`, and `report.html` with its figures in
+    `figures/`; without matplotlib, the report is left out and a line on stderr says so. Every process scores;
+    the first one writes.
 
     Args:
       config: config of the cross-validation.
-      workdir: directory of the cross-validation.
-      results: contents of results.json.
+      workdir: directory of the cross-validation; the trained models are in `runs/`.
+      results: contents of results.json, as `emofuse_jax.api.training.crossval` returns them.
       command: the command or call that made the results, for the report.
       example_count: largest number of clips in the gallery of the report.
 

@@ -53,9 +53,11 @@ def run_demo(
       workers: number of processes; None: one per core.
 
     Returns:
-      The contents of results.json: the scores of the networks `voice`, `face` and `both` (dicts of `ua`,
-      `wa`, `wf1` and their intervals, as fractions of 1), the best possible accuracies as `ceilings` (with
-      the keys `voice`, `face`, `additive` and `both`), and the duration as `seconds`.
+      The contents of results.json, a dict. `voice`, `face` and `both` are the scores of the networks: `ua`
+      (mean recall of the classes), `wa` (accuracy), `wf1` (F1 weighted by class size), and their 95 %
+      intervals `[low, high]` as `ua_interval`, `wa_interval` and `wf1_interval`. `ceilings` has the best
+      possible accuracies with the `voice`, the `face`, the sum of the scores of both (`additive`), and
+      `both`. All are fractions of 1. `seconds` is the duration.
 
     Raises:
       Preempted: after SIGTERM during training, once the state is saved.
@@ -124,17 +126,18 @@ def make_network_config(records_directory: str, fusion: str, seed: int, epochs: 
 def score_networks(run_directory: str, clips_directory: str) -> DemoSummary:
     """Scores the three networks on the test speakers, writes their results and a report, and prints a table.
 
-    Writes `evaluation/test/results.json` and cards below the directory of each network, and report.html of
-    the network `both` to `run_directory`.
+    Writes `results.json`, `MODEL_CARD.md` and `DATA_CARD.md` to `evaluation/test` in the directory of each
+    network, and `report.html` of the network `both` to `run_directory`.
 
     Args:
       run_directory: holds one directory per network: `voice`, `face` and `both`.
       clips_directory: directory of the corpus.
 
     Returns:
-      A dict: the scores of the networks as `voice`, `face` and `both` (dicts of `ua`, `wa`, `wf1` and their
-      intervals, as fractions of 1), and the best possible accuracies as `ceilings` (with the keys `voice`,
-      `face`, `additive` and `both`); without `seconds`.
+      A dict. `voice`, `face` and `both` are the scores of the networks: `ua` (mean recall of the classes),
+      `wa` (accuracy), `wf1` (F1 weighted by class size), and their 95 % intervals `[low, high]` as
+      `ua_interval`, `wa_interval` and `wf1_interval`. `ceilings` has the best possible accuracies with the
+      `voice`, the `face`, the sum of the scores of both (`additive`), and `both`. All are fractions of 1.
 
     Raises:
       FileNotFoundError: a checkpoint, the records or the corpus is missing.
@@ -197,7 +200,8 @@ def summarise_scores(scores: ScoreFields) -> ScoreFields:
 def predict_new_clip(run_directory: str) -> None:
     """Exports the network `both`, and prints its prediction for a clip of a new speaker.
 
-    Writes the bundle to `bundle` and the clip to `new_clip.mp4` in `run_directory`.
+    The network is the training run in the folder `both` of `run_directory`. Writes the bundle to `bundle` and
+    the clip to `new_clip.mp4` in `run_directory`; existing ones are replaced.
 
     Raises:
       FileNotFoundError: the network has no checkpoint.
@@ -213,7 +217,10 @@ def predict_new_clip(run_directory: str) -> None:
         file.write(render_clip(speaker=99, p=1, s_f=0, s_v=1, damage="", corpus_seed=0, seed=0))
     (prediction,) = serving.load(bundle_path).predict(path)
     if isinstance(prediction, FailedWindow):
-        raise ValueError(f"{path}: the new clip has no prediction: {prediction.error}")
+        raise ValueError(
+            f"{path}: the new clip has no prediction: {prediction.error}; run the demo again in a new"
+            " directory"
+        )
     true_class = corpus.CLASSES[corpus.class_of(1, 0, 1)]
     print(f"{path}, made as {true_class!r}:")
     for name, probability in sorted(prediction.probabilities.items(), key=lambda item: -item[1]):

@@ -58,11 +58,19 @@ def evaluate_workdir(
       example_count: largest number of clips in the gallery of the report.
 
     Returns:
-      A pair. First, the contents of results.json, a dict: the scores by modality as `modalities` and by
-      speaker as `per_speaker`; the lists `clips`, `labels`, `speakers` and `probabilities` with one entry per
-      clip; and facts about the run, such as `config`, `corpus`, `dataset`, `fold`, `split` and `classes`.
-      Second, a list of clips for the report, dicts with the names, inputs, probabilities and attention of a
-      clip.
+      A pair. First, the contents of results.json, a dict. `modalities` has the scores by modality (`both`,
+      `audio` and `video`, or the only one of the model): `ua` (mean recall of the classes), `wa` (accuracy),
+      `wf1` (F1 weighted by class size), `mf1` (mean F1), their 95 % intervals such as `ua_interval`, all as
+      fractions of 1, `recall` (one per class) and `confusion` (numbers of clips, rows true classes).
+      `per_speaker` has `ua`, `wa` and the number of `clips` by name. The lists `clips` (clip_ids), `labels`
+      (class indices, -1 without a label), `speakers` (names) and `probabilities` (one per class) have one
+      entry per clip. The others are facts about the run, such as `config`, `corpus`, `dataset`, `fold`,
+      `split` and `classes`. Second, the clips of the gallery: a list with a dict for each of these clips:
+      `clip_id`; `label` and `prediction` (names of the true and the predicted class); `probabilities` (by
+      class name); the inputs `spectrogram`, `seconds`, `max_hz`, `bin_hz`, `faces`, `face_mask` and
+      `face_time`; the attention and the weights of the modalities `audio_attention`, `video_attention`,
+      `voice_weight` and `face_weight`; and other outputs of the model by name as `aux`. None stands for what
+      the clip or the model does not have.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
@@ -85,10 +93,15 @@ def make_predictor(experiment: Experiment, split: str) -> Callable[[Params, Para
     """Returns a function that predicts the clips of a split; the model is compiled once.
 
     The function takes parameters, model state and modality (`both`, `audio` or `video`). It returns
-    `Predictions`, NumPy arrays with one row per clip: record indices `clips`, `labels` (-1 without a label),
-    `speakers` (indices), `probabilities` and `levels` (those of each level of the fusion, or None), and the
-    mean `loss`. It raises ValueError if a record is damaged or the modality is unknown, and OSError if a file
-    cannot be read.
+    `Predictions` of n clips as NumPy arrays: `clips` [n] (record indices), `labels` [n] (class indices, -1
+    without a label), `speakers` [n] (indices into `experiment.dataset.speakers`), `probabilities` [n c] of c
+    classes, and `levels` [n m c], those of the m levels of the fusion, or None if it has no levels. `loss` is
+    the mean cross-entropy of the labelled clips, a float. The function raises ValueError if a record is
+    damaged or the modality is unknown, and OSError if a file cannot be read.
+
+    Args:
+      experiment: config, records, clips of each split, and model.
+      split: `train`, `validation` or `test`.
 
     Raises:
       ValueError: the split is not `train`, `validation` or `test`, or has no clips.
@@ -125,15 +138,16 @@ def score_with_changed_params(
     """Scores a model on its validation clips twice: unchanged, and with changed parameters.
 
     Args:
-      change_params: returns the changed parameters.
+      change_params: takes the parameters, nested dicts of arrays, and returns the changed ones.
       workdir: directory of a training run.
       checkpoint_kind: `best` or `last`.
       data_path: directory of the records, if they were moved after training; otherwise empty.
 
     Returns:
-      A pair of scores, before and after the change, with all modalities of the model: dicts of `ua`, `wa`,
-      `wf1` and `mf1` (fractions of 1), `recall` (one per class, None for a class without clips) and the
-      `confusion` matrix, without intervals.
+      A pair of scores, before and after the change, with all modalities of the model: dicts of `ua` (mean
+      recall of the classes), `wa` (accuracy), `wf1` (F1 weighted by class size) and `mf1` (mean F1), all as
+      fractions of 1; `recall`, a list with one fraction per class, None for a class without clips; and
+      `confusion`, the numbers of clips as nested lists, rows true classes, columns predicted classes.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
@@ -151,12 +165,13 @@ def score_with_changed_params(
 
 
 def write_results(workdir: str, results: EvaluationResults, checkpoint_kind: str = "best") -> str:
-    """Writes results.json, a model card and a data card to `evaluation/<split>` of a workdir.
+    """Writes results.json, MODEL_CARD.md and DATA_CARD.md to `evaluation/<split>` of a workdir.
 
     Args:
       workdir: directory of a training run.
-      results: contents of results.json; `results["split"]` is the split.
-      checkpoint_kind: `best` or `last`.
+      results: contents of results.json, as `evaluate_workdir` returns them; `results["split"]` is the split,
+        and `results["dataset"]` the directory of the records that the data card describes.
+      checkpoint_kind: `best` or `last`, the checkpoint that the model card describes.
 
     Returns:
       The path of the directory with these files, `<workdir>/evaluation/<split>`.
@@ -180,17 +195,20 @@ def make_evaluation_results(
 ) -> EvaluationResults:
     """Returns the contents of results.json: facts about the run, scores by modality and speaker, predictions.
 
-    The scores are in `modalities` (a dict for each entry of `predictions`) and `per_speaker`. The predictions
-    are those of the first modality in `predictions`, as lists with one entry per clip: `clips` (clip_ids),
-    `labels` (-1 without a label), `speakers` (names) and `probabilities`. The other keys are `config`,
-    `corpus`, `dataset` (path), `date`, `protocol`, `fold`, `split`, `leaky`, `leaks`, `checkpoint_step`,
-    `temperature`, `classes` and `versions`.
+    `modalities` has the scores of each entry of `predictions`: `ua` (mean recall of the classes), `wa`
+    (accuracy), `wf1` (F1 weighted by class size) and `mf1` (mean F1), their 95 % intervals such as
+    `ua_interval` (`[low, high]`), all as fractions of 1, `recall` (one per class) and `confusion` (rows true
+    classes). `per_speaker` has `ua`, `wa` and the number of labelled `clips` by name of the speaker. The
+    predictions are those of the first modality in `predictions`, as lists with one entry per clip: `clips`
+    (clip_ids), `labels` (class indices, -1 without a label), `speakers` (names) and `probabilities` (one per
+    class). The other keys are `config` (name), `corpus`, `dataset` (path), `date`, `protocol`, `fold`,
+    `split`, `leaky`, `leaks`, `checkpoint_step`, `temperature`, `classes` and `versions`.
 
     Args:
-      experiment: the experiment of the run.
-      metadata: metadata of the checkpoint.
+      experiment: the experiment of the run, with its config and records.
+      metadata: metadata of the checkpoint, of which `leaks`, `step`, `temperature` and `versions` are read.
       split: name of the split that was predicted.
-      predictions: predictions by modality, at least one.
+      predictions: `Predictions` by modality, at least one, as the function of `make_predictor` returns them.
 
     Raises:
       ValueError: no clip has a label.
@@ -245,8 +263,12 @@ def load_trained_experiment(
       data_path: directory of the records, if they were moved; otherwise empty.
 
     Returns:
-      A tuple: the experiment (config, records, clips of each split, model), the parameters and the model
-      state (nested dicts of arrays), and the metadata of the checkpoint (a dict).
+      A tuple: the experiment, with the fields `config`, `dataset` (the records), `protocol`, `clips` (record
+      indices by split), `spec` (shape of a clip), `model`, `statistics` and `labels`; the parameters and the
+      model state, nested dicts of arrays; and the metadata of the checkpoint, a dict with `config`,
+      `classes`, `settings` (of the preparation), `spec`, `statistics`, `training_speakers`,
+      `training_clips_sha256`, `corpus`, `protocol`, `fold`, `leaks`, `versions`, `step`, `temperature` and
+      others.
 
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
@@ -268,7 +290,8 @@ def result_marks(results: EvaluationResults) -> list[str]:
     """Returns the warnings to show next to a result, one line each; an empty list if there are none.
 
     They begin with `LEAKY:` for each known leak of the split, `SYNTHETIC:` for drawn or synthesised data, and
-    `COMPOSITE:` for audio and faces of different people. Raises KeyError if `results` has no `corpus` or
-    `leaks`.
+    `COMPOSITE:` for audio and faces of different people. Of `results`, the contents of results.json, the
+    fields `corpus` (its name) and `leaks` (a list of texts) are read; raises KeyError if one of them is
+    missing.
     """
     return corpus_marks(results["corpus"], results["leaks"])

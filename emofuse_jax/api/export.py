@@ -20,13 +20,16 @@ def export_bundle(
       workdir: directory of a training run.
       output: directory to write; an existing bundle is replaced.
       checkpoint_kind: `best` or `last`.
-      encoders: None, or the frozen encoders that the model uses are copied into the bundle: the ONNX file by
-        kind (`audio`, `face` or `detector`), for a missing kind the file that prepared the records.
-      quantize: `bf16` or `int8` stores the weights in fewer bits; empty: float32.
+      encoders: None: no encoders are copied. A dict: the ONNX files of all frozen encoders that the model
+        uses are copied into the bundle. It has their paths by kind (`audio`, `face` or `detector`); for a
+        kind that is missing or empty, the file that prepared the records is copied.
+      quantize: `bf16` or `int8` stores the weights in fewer bits; the bundle is then compared with the
+        checkpoint after its weights were rounded in the same way. Empty: float32.
       onnx: True adds model.onnx, the same computation for onnxruntime.
 
     Returns:
-      The largest difference between the probabilities and logits of the bundle and those of the checkpoint.
+      The largest absolute difference between the probabilities and logits of the bundle and those of the
+      checkpoint, on four random clips.
 
     Raises:
       FileNotFoundError: the checkpoint does not exist.
@@ -50,13 +53,13 @@ def export_bundle(
 def _collect_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
     """Returns the model card and, if there is one in `workdir`, the data card, as Markdown by file name.
 
-    Raises ValueError if results.json, the metadata of the checkpoint or the data card is damaged, and OSError
-    if a file cannot be read.
+    The keys are `MODEL_CARD.md` and `DATA_CARD.md`. Raises ValueError if results.json, the metadata of the
+    checkpoint or the data card is damaged, and OSError if a file cannot be read.
     """
     try:
         return collect_cards(workdir, metadata)
     except KeyError as error:
         raise ValueError(
             f"{workdir}: field {error} is missing in the checkpoint or in evaluation/test/results.json; run"
-            " emofuse evaluate again"
+            " emofuse evaluate again, or train again if it fails too"
         ) from error

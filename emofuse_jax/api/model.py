@@ -54,17 +54,19 @@ class CompiledModel:
         """Computes the outputs of the network for a batch.
 
         Args:
-          params: parameters.
+          params: parameters, from `init` or trained.
           model_state: from `init` or from an earlier call.
-          batch: clips; the number of time steps and frames may differ from `spec`.
+          batch: a Batch of b clips: `audio` [b t f] and `faces` uint8 [b s h w 3], or features, with their
+            masks (True at valid steps and faces), `label`, `weight` and others, as `fake_batch` returns it;
+            the number of time steps and frames may differ from `spec`.
           train: uses the statistics of the batch and dropout; False leaves the model state unchanged.
           key: random key for dropout; needed if `train`.
 
         Returns:
           A pair `(outputs, model_state)`. The outputs have `logits` [b c] for b clips and c classes,
-          `embedding` [b d], the input of the classifier, `audio_vector` and `video_vector` [b d], the pooled
-          vectors (None for a modality that the network does not read), and `aux`, a dict of other arrays such
-          as attention weights.
+          `embedding` [b d], the input of the classifier, `audio_vector` [b d_a] and `video_vector` [b d_v],
+          the pooled vectors of widths d_a and d_v (None for a modality that the network does not read), and
+          `aux`, a dict of other arrays such as attention weights.
 
         Raises:
           ValueError: `train` without a key, arrays whose shapes do not fit `spec`, too few steps or a wrong
@@ -76,8 +78,12 @@ class CompiledModel:
     def fake_batch(self, size: int, seed: int = 0) -> Batch:
         """Returns a valid random batch of `size` clips, some with padding and frames without a face.
 
-        It has every field of a Batch for clips of shape `spec`, as NumPy arrays. The same `seed` gives the
-        same batch. Raises ValueError if `size` is less than 1.
+        The fields are NumPy arrays of b = `size` rows with the sizes in `spec`: `audio` float16 [b t f],
+        `faces` uint8 [b s h w 3], their masks `audio_mask` [b t] and `face_mask` [b s] (True at valid steps
+        and faces), `label`, `speaker` and `clip` int32 [b] (indices), `label_mask` [b] (True) and `weight`
+        float32 [b] (1). If `spec` has features, also `audio_features` float16 [b u d_a] of u steps,
+        `audio_features_mask` [b u] and `face_features` float16 [b s d_v]; otherwise they are None. The same
+        `seed` gives the same batch. Raises ValueError if `size` is less than 1.
         """
         return self.network.fake_batch(size, seed)
 

@@ -23,16 +23,23 @@ def prepare(
     prepare` has more options, such as frozen encoders. Needs the extra `prep`.
 
     Args:
-      source: a CSV file with the columns path, label and speaker (docs/clips.md), or the folder of a corpus.
+      source: the folder of a corpus, or a CSV file with the columns path (relative to its folder), label
+        (class name; empty: none) and speaker, and optionally start and end (seconds), take (name of the
+        recording that several clips show) and half (`left` or `right` of the picture).
       output: directory to write.
-      corpus: name of the corpus (docs/corpora.md); `folder` reads the CSV file.
-      recipe: sizes of spectrograms and faces (docs/recipes.md).
+      corpus: `folder` reads the CSV file; or the name of a corpus: `demo`, `ravdess`, `crema_d`, `iemocap`,
+        `afew`, `enterface05`, `baum1s`, `composite`, or one that `register_corpus` registered.
+      recipe: sizes of spectrograms and faces: `fbp`, `hgr`, `cross_attention`, `speech` or `voice`
+        (docs/recipes.md has the numbers). `features` needs encoders, so it works only in `emofuse prepare`.
       workers: number of processes; None: one per core.
       on_failure: `skip` leaves out clips that can't be used (manifest.csv says why); `raise` raises
         ValueError naming the first one, after all others are written.
 
     Returns:
-      The records in `output`, a mapping from clip_id to record.
+      The records in `output`, a mapping of the clips by clip_id (for a CSV file, the path in it, with the
+      times and the half if it has them): `records[clip_id]` reads a Record, with `label` (index into
+      `records.classes`, -1 without a label), `speaker`, and arrays such as `spectrogram` [t f] and `faces`
+      uint8 [s h w 3].
 
     Raises:
       FileNotFoundError: there is no such source, or a file of the corpus is missing.

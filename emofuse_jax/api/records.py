@@ -87,9 +87,12 @@ class Records(Mapping[str, Record]):
     def to_pandas(self) -> "pd.DataFrame":
         """Returns a table with one row per clip of manifest.csv, including clips without a record.
 
-        The columns are clip_id, path, speaker, label, status, reason, shard, row, index, sha256, take, start
-        and end (docs/formats.md). `label` is the name of the class, or None if the clip has no label; all
-        other columns are text.
+        The columns are `clip_id`, `path` (of the media file), `speaker`, `label` (name of the class, or None
+        without a label), `status` (`kept`, `masked`: audio or video cannot be used, or `failed`: no record),
+        `reason` (why, or other remarks), `shard`, `row` and `index` (place of the record: file, row in it,
+        and number among all; -1 without a record), `sha256` (of the media file), `take` (name of a recording
+        that several clips show), `start` and `end` (seconds; empty: all of the file). All but `label` are
+        text.
 
         Raises:
           ValueError: pandas is not installed, or manifest.csv is damaged.
@@ -128,7 +131,9 @@ def open_records(path: str | os.PathLike[str]) -> Records:
       path: a directory that `prepare` or `write_records` wrote.
 
     Returns:
-      The records by clip_id; `records["clip"]` reads one of them.
+      The records, a mapping of the clips by clip_id: `records[clip_id]` reads a Record, with `label` (index
+      into `records.classes`, -1 without a label), `speaker`, and arrays such as `spectrogram` [t f] and
+      `faces` uint8 [s h w 3].
 
     Raises:
       FileNotFoundError: the directory holds no records.

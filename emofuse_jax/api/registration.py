@@ -18,10 +18,20 @@ def register_fusion(name: str, fusion: FusionClass, *, replace: bool = False) ->
 
     Args:
       name: an identifier.
-      fusion: a class, usually a flax.nnx.Module, with the attributes `modalities` ("audio" and/or "video" in
-        a tuple), `takes` ("vectors" or "sequences", what it is called with) and `defaults` (the fields of its
-        config), and optionally `small` (the fields that the small form changes) and others that
-        emofuse_jax/models/registry.py lists. It is built and called as in the example.
+      fusion: a class, usually a flax.nnx.Module, that is built and called as in the example: `d_a` and `d_v`
+        are the widths of the audio and video vectors, `config` is `config.model.fusion`, `dtype` that of the
+        activations, and `key` a random key for dropout, None unless `train`. It returns a FusionOutput:
+        `logits` [b c] of b clips and c classes, `embedding` [b d], the input of the classifier, and `aux`, a
+        dict of other arrays. Attributes: `modalities` ("audio" and/or "video" in a tuple), `defaults` (a
+        dict: the fields of its config) and `takes`. "vectors": it is called with PooledVectors, `audio` [b n
+        d_a] and `video` [b n d_v], for each clip a vector of all of it and then of its parts in time, and
+        their masks `audio_mask` and `video_mask` [b n], True if valid. "sequences": it is called with
+        EncodedSequences, `audio` and `video`, each with `values` [b l d] of l positions, `mask` (True if
+        valid) and `time_index` [b l], and `length` [b] in time steps. Optional: `small` (the fields that the
+        small form changes), `small_epochs` (number of epochs in that form), and the static methods
+        `count_trunks(config)` (number of equal parts in time), `calibrate(state, probabilities, labels)`
+        (returns the part of the model state that depends on the validation clips) and
+        `check_training(config)` (raises ValueError or warns if a config does not suit).
       replace: True replaces any fusion of this name, so that a notebook cell can run twice.
 
     Raises:
@@ -68,9 +78,17 @@ def register_encoder(
 
     Args:
       name: an identifier.
-      encoder: a class with the attribute `defaults` (the fields of its config), built with `(config, spec,
-        dtype, rngs)` and called with `(batch, train)`; it returns an EncoderOutput. Optional attributes, such
-        as `small` and `reads`, are listed in emofuse_jax/models/registry.py.
+      encoder: a class with the attribute `defaults`, a dict of the fields of its config. It is built with
+        `(config, spec, dtype, *, rngs)`: `config.model.<modality>`, the InputSpec (shape of one clip), the
+        dtype of the activations and random keys (nnx.Rngs). It is called with `(batch, *, train)`, a Batch of
+        b clips and True in training, and returns an EncoderOutput: `sequence` with `values` [b l d] of l
+        positions, `mask` [b l] (True at valid ones), `time_index` [b l] (time step of each) and `length` [b]
+        (number of time steps), and `aux`, a dict of other arrays. The attribute `width` of the built encoder
+        is d. Optional attributes of the class: `reads` (the fields of the batch that it reads; by default
+        `audio` and `audio_mask`, or `faces` and `face_mask`), `small` (the fields that the small form
+        changes), `small_limits` (the largest values of fields there), `small_augment` (the fields of
+        `config.augment` that change there), and the method `attention_map(weights)`, which reshapes attention
+        for a figure.
       modality: the modality that it encodes.
       replace: True replaces any encoder of this name.
 
@@ -97,7 +115,10 @@ def register_objective(name: str, objective: losses.Objective, *, replace: bool 
     Args:
       name: an identifier.
       objective: a function of `(outputs, batch, config.loss)` that returns the sum over the clips of a batch
-        and the weight that it is divided by, both scalars. Rows with `batch.weight` 0 are padding.
+        and the weight that it is divided by, both scalars. `outputs` has `logits` [b c] for b clips and c
+        classes, `embedding` [b d], `audio_vector` and `video_vector` (or None), and `aux`, a dict of other
+        arrays. `batch` has, besides the inputs, `label` [b] (class index, -1 without a label), `label_mask`
+        [b] (False if the label must not be used) and `weight` [b] (0 in rows that are padding).
       replace: True replaces any objective of this name.
 
     Raises:
@@ -121,8 +142,10 @@ def register_corpus(name: str, reader: Callable[[str], Corpus], *, replace: bool
 
     Args:
       name: an identifier.
-      reader: a function from the path of the source to its `Corpus`: name, classes, clips, sex of the
-        speakers and notes (docs/corpora.md).
+      reader: a function from the path of the source to its `Corpus`: `name`, `classes` (names), `clips`
+        (MediaClips ordered by clip_id: clip_id, path, `label` as index into the classes or -1, speaker, and
+        optionally `start` and `end` in seconds), `sex` ("f" or "m" by speaker, as far as known) and `notes`
+        (texts for prep.json).
       replace: True replaces any corpus of this name.
 
     Raises:

@@ -32,8 +32,13 @@ class Scores:
     def from_dict(cls, scores: ScoreFields, classes: Sequence[str]) -> "Scores":
         """Returns the scores of a result file: `ua`, `wa`, `wf1`, their intervals, `classes` and `confusion`.
 
+        Lists become tuples.
+
         Args:
-          scores: a dict with these fields except `classes`, as fractions of 1; others are ignored.
+          scores: a dict with `ua` (mean recall of the classes), `wa` (accuracy) and `wf1` (F1 weighted by
+            class size), fractions of 1; `ua_interval`, `wa_interval` and `wf1_interval`, each `[low, high]`;
+            and `confusion`, numbers of clips as nested lists, rows true classes, columns predicted classes.
+            Other fields are ignored.
           classes: names of the classes, which the result file stores elsewhere.
 
         Raises:
@@ -93,8 +98,10 @@ class Comparison:
         """Returns the comparison with all values of `fields` and the sentence `text`.
 
         Args:
-          fields: a dict with the keys `measure`, `a`, `b`, `difference`, `interval`, `p`, `effect`,
-            `speakers` and `verdict`, which `significance.compare` returned.
+          fields: a dict, as `significance.compare` returns it, with the keys `measure` (such as `ua`), `a`
+            and `b` (the scores, fractions of 1), `difference` (A minus B), `interval` (`[low, high]`, 95 %,
+            of the difference), `p`, `effect` (mean over standard deviation of the speakers' differences, or
+            None), `speakers` (their number) and `verdict` (`better`, `worse` or `no significant difference`).
           text: the comparison as a sentence.
 
         Raises:

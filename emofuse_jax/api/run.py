@@ -43,13 +43,14 @@ class Run:
     def scores(self, split: Split = "test") -> Scores:
         """Scores the best checkpoint on a split of its fold, with all modalities.
 
-        The split is `train`, `validation` or `test`. Writes the same files as `evaluate` to
-        `<workdir>/evaluation/<split>`.
+        The split is `train`, `validation` or `test`. Writes results.json, MODEL_CARD.md, DATA_CARD.md and, if
+        matplotlib is installed, report.html to `<workdir>/evaluation/<split>`.
 
         Returns:
-          The scores: `ua`, `wa` and `wf1` (fractions of 1), their 95 % intervals `(low, high)` such as
-          `ua_interval`, the names of the `classes`, and the `confusion` matrix (number of clips by true and
-          by predicted class).
+          The scores: `ua` (mean recall of the classes), `wa` (accuracy) and `wf1` (F1 weighted by class size)
+          as fractions of 1; their 95 % intervals `(low, high)` as `ua_interval`, `wa_interval` and
+          `wf1_interval`; the names of the `classes`; and `confusion`, the numbers of clips as nested tuples,
+          rows true classes, columns predicted classes.
 
         Raises:
           FileNotFoundError: there is no checkpoint, or the records are gone.
@@ -61,9 +62,10 @@ class Run:
         return next(iter(evaluate(self, split=split).scores.values()))
 
     def report(self, split: Split = "test") -> str:
-        """Writes the HTML page about the scores on a split, and returns its path.
+        """Scores the best checkpoint on a split, writes an HTML page about it, and returns the page's path.
 
-        The split is `train`, `validation` or `test`. The path is `<workdir>/evaluation/<split>/report.html`.
+        The split is `train`, `validation` or `test`. The path is `<workdir>/evaluation/<split>/report.html`;
+        results.json, MODEL_CARD.md and DATA_CARD.md are written next to it.
 
         Raises:
           FileNotFoundError: there is no checkpoint, or the records are gone.
@@ -130,17 +132,20 @@ def train(
 
 
 def evaluate(run: Run | str | os.PathLike[str], *, split: Split = "test") -> Evaluation:
-    """Scores a trained model on a split of its fold and writes results.json, cards and an HTML page.
+    """Scores the best checkpoint of a run on a split of its fold and writes the results and an HTML page.
 
-    The page needs matplotlib; without it, the other files are written.
+    The files are results.json, MODEL_CARD.md, DATA_CARD.md and report.html, which needs matplotlib; without
+    it, the others are written.
 
     Args:
       run: a run or its working directory.
       split: `train`, `validation` or `test`.
 
     Returns:
-      `scores`, a dict of the scores by modality (`both`, `audio` and `video`, or the only one of the model),
-      and `directory`, the absolute path of the written files, `<workdir>/evaluation/<split>`.
+      `scores`, a dict by modality (`both`, `audio` and `video`, or the only one of the model) of Scores: `ua`
+      (mean recall of the classes), `wa` (accuracy) and `wf1` (F1 weighted by class size) as fractions of 1,
+      their 95 % intervals `(low, high)` such as `ua_interval`, `classes` and `confusion`; and `directory`,
+      the absolute path of the written files, `<workdir>/evaluation/<split>`.
 
     Raises:
       FileNotFoundError: the directory holds no checkpoint, or the records are gone.
@@ -164,13 +169,13 @@ def evaluate(run: Run | str | os.PathLike[str], *, split: Split = "test") -> Eva
 def write_evaluation(
     workdir: str, results: EvaluationResults, examples: Sequence[GalleryClip], checkpoint_kind: str = "best"
 ) -> str:
-    """Writes results.json, cards and, if matplotlib is installed, the HTML page of an evaluation.
+    """Writes results.json, MODEL_CARD.md, DATA_CARD.md and, if matplotlib is installed, report.html.
 
     Args:
       workdir: directory of a training run.
-      results: contents of results.json.
-      examples: clips for the gallery of the page.
-      checkpoint_kind: `best` or `last`.
+      results: contents of results.json, the first result of `evaluation.evaluate_workdir`.
+      examples: clips for the gallery of the HTML page, its second result; may be empty.
+      checkpoint_kind: `best` or `last`, the checkpoint that was scored.
 
     Returns:
       The directory of these files, `<workdir>/evaluation/<split>`.

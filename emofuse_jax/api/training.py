@@ -10,11 +10,18 @@ from emofuse_jax.utils.config_dict import ConfigDict
 
 
 def train(experiment: Experiment, workdir: str) -> EarlyStoppingTracker:
-    """Trains one model, and writes checkpoints, metrics.jsonl and a data card to `workdir`.
+    """Trains one model, or continues an interrupted training in `workdir`.
+
+    Writes `checkpoints/best`, `checkpoints/last`, `metrics.jsonl`, `tensorboard/` and `DATA_CARD.md`.
+
+    Args:
+      experiment: config, records, clips of each split and model, as `open_experiment` returns them.
+      workdir: directory to write; it is created.
 
     Returns:
-      The tracker of the best epoch: `best_ua` (validation score, a fraction; None if no clips are held out),
-      `best_step`, `since_best` (epochs since then) and `temperature`.
+      The tracker of the best epoch: `best_ua` (mean recall of the classes on the validation clips, a
+      fraction; None if no clips are held out), `best_step` (training step at its end), `since_best` (epochs
+      since then) and `temperature`, by which the logits are divided for predictions.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
@@ -32,6 +39,8 @@ def train(experiment: Experiment, workdir: str) -> EarlyStoppingTracker:
 def crossval(config: ConfigDict, workdir: str, *, seeds: int, folds: list[int] | None = None) -> CrossvalFile:
     """Cross-validates, and writes the checkpoints and a data card of every fold and seed below `workdir`.
 
+    The directory of a fold and seed is `runs/fold_<i>_seed_<j>/`. results.json is not written.
+
     Args:
       config: config of the experiment; `data.fold` and `mesh` are not used.
       workdir: output directory; resumed if it contains the same cross-validation.
@@ -39,10 +48,15 @@ def crossval(config: ConfigDict, workdir: str, *, seeds: int, folds: list[int] |
       folds: numbers of the folds, at least one; None: all folds of the protocol.
 
     Returns:
-      The contents of results.json: `runs` with the predictions and scores of each fold and seed, the scores
-      `pooled`, `mean` and `sd` (over the runs) and, with several seeds, `ensemble`, and facts about the run:
-      `protocol`, `config`, `corpus`, `dataset`, `date`, `classes`, `modalities`, `leaky`, `leaks` and
-      `versions`. The file itself is not written here.
+      The contents of results.json, a dict. `runs` has a dict for each fold and seed: `fold`, `seed`, the
+      scores `test` and `validation`, `best_step`, `epochs`, `temperature`, and lists with one entry per test
+      clip: `clips` (clip_ids), `speakers`, `labels` (class indices, -1 without a label) and `probabilities`
+      (one per class). `pooled` has the scores of all predictions together: `ua` (mean recall of the classes),
+      `wa` (accuracy) and `wf1` (F1 weighted by class size) as fractions of 1, their 95 % intervals such as
+      `ua_interval`, and `confusion` (rows true classes). `mean` and `sd` have the mean and the standard
+      deviation of `ua`, `wa` and `wf1` over the runs; with several seeds, `ensemble` has the scores after
+      averaging the predictions of the seeds. The facts about the run are `protocol`, `config`, `corpus`,
+      `dataset`, `date`, `classes`, `modalities`, `leaky`, `leaks` and `versions`.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
@@ -52,7 +66,6 @@ def crossval(config: ConfigDict, workdir: str, *, seeds: int, folds: list[int] |
         does not fit into the memory of a device, or its loss is NaN or infinite.
       FileNotFoundError: the dataset, the protocol, a fold or the checkpoint in `config.init` does not exist.
       OSError: a file cannot be read or written.
-      StopIteration: `seeds` is 0 or `folds` is empty.
       jax.errors.JaxRuntimeError: another process of the run is lost.
     """
     return replicas.crossval(config, workdir, seeds=seeds, folds=folds, describe_data=write_data_card)

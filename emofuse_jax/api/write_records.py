@@ -29,8 +29,12 @@ def write_records(
 
     Args:
       path: directory to write; it must be new or empty.
-      clips: the clips. A list may mix clips with audio, with video and with both. Of another iterable, which
-        is read once, the first clip must have all arrays that occur and the most frames.
+      clips: the clips. A Clip has `clip_id`, `speaker`, `label` (name of the class, or None), and arrays:
+        `spectrogram` [t f] (natural logarithms of magnitudes), `faces` uint8 [s h w 3] (RGB),
+        `audio_features` [u d_a], `face_features` [s d_v] and `face_mask` bool [s] (True: the frame has a
+        face), each None if there is none. t, s and u may differ between clips; frames are padded. A list may
+        mix clips with audio, with video and with both. Of another iterable, which is read once, the first
+        clip must have all arrays that occur and the most frames.
       classes: class names; their order is that of the labels.
       name: name of the data set.
       folds: names of the test speakers of each fold; without it speakers form up to five folds.
@@ -38,7 +42,9 @@ def write_records(
       feature_hop_ms: milliseconds between two vectors of `audio_features`.
 
     Returns:
-      The records in `path`, a mapping from clip_id to record.
+      The records in `path`, a mapping of the clips by clip_id: `records[clip_id]` reads a Record, with
+      `label` (index into `records.classes`, -1 without a label), `speaker`, and arrays such as `spectrogram`
+      [t f] and `faces` uint8 [s h w 3].
 
     Raises:
       ValueError: there are no clips, a clip_id occurs twice, an array has a wrong shape, dtype or value, a
@@ -98,9 +104,15 @@ def _check_arguments(classes: Sequence[str], hops: Mapping[str, float]) -> None:
 def _array_settings(shape: ClipShape, hop_ms: float, feature_hop_ms: float) -> PrepSettingsDict:
     """Returns the settings for prep.json as nested dicts: those of a preparation with the recipe `arrays`.
 
-    The keys are `recipe`, `audio`, `face` and `features`. `hop_ms` and `feature_hop_ms` are the milliseconds
-    between two steps of a spectrogram and between two vectors of audio features; `shape` has the sizes of the
-    clips.
+    The keys are `recipe`, which is `arrays`, and `audio`, `face` and `features`, dicts of all fields of
+    `AudioSettings`, `FaceSettings` and `FeatureSettings` in data_prep. Fields that say nothing about arrays,
+    such as the frontend and the detector, have their defaults or are `arrays`, empty or constant.
+
+    Args:
+      shape: sizes of the clips: `f` bins, `s` frames, `h` and `w` pixels of a face, widths `audio_features`
+        and `face_features`; 0 for what they do not have.
+      hop_ms: milliseconds between two steps of a spectrogram.
+      feature_hop_ms: milliseconds between two vectors of audio features.
     """
     from data_prep.onnx_models.encoder_settings import EncoderSettings, FeatureSettings
     from data_prep.onnx_models.layouts import AudioLayout, FaceLayout

@@ -26,7 +26,11 @@ FACE_DETECTOR = flags.DEFINE_string(
 
 
 def load_bundle(path: str) -> "Bundle":
-    """Returns the bundle in the directory `path`, with the engine and the ONNX files that the flags name.
+    """Returns the bundle in the directory `path`, ready to run.
+
+    --engine chooses the engine; --audio_encoder, --face_encoder and --face_detector are the paths of ONNX
+    files that the bundle does not contain. `run` of the bundle computes the outputs of the network for
+    arrays, `predict` the predictions for a media file or clips, and `classes` are the names of the classes.
 
     Raises:
       ValueError: the directory is not a complete, unmodified bundle, the engine in --engine is not available,

@@ -55,7 +55,11 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the script or manifest, and
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Fills in the template, and starts it or, with --dry_run, prints it.
+    """Fills in the template of --kind with the other flags, and starts it or, with --dry_run, prints it.
+
+    The filled-in template is a temporary file that is not removed. It is started with `sbatch` (slurm),
+    `kubectl apply -f` (jobset) or `bash` (tpu_pod). With --dry_run, nothing is written; the start command is
+    printed too.
 
     Returns:
       The exit status of the start command; None with --dry_run.
@@ -138,7 +142,7 @@ def render_template(kind: str, values: dict[str, object]) -> str:
     )
     for field in template.get_identifiers():
         if values.get(field) == "":
-            raise ValueError(f"--kind={kind} needs --{field}, which is empty")
+            raise ValueError(f"--kind={kind} needs --{field}, which is empty; set it")
     substitutions = {
         k: _to_yaml_list(v) if k == "command" and kind == "jobset" else v for k, v in values.items()
     }

@@ -12,10 +12,11 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, f
 
 
 def initialize_distributed() -> None:
-    """Connects this process to the others as the flags say.
+    """Connects this process to the others as the flags say; returns nothing.
 
-    Without flags, it uses the environment of Slurm or of a TPU slice on GKE, and does nothing in a run of one
-    process. Must run before the first use of a jax device.
+    The flags are --coordinator_address (`host:port` of process 0, or `auto`: JAX detects the cluster),
+    --num_processes and --process_id. Without them, the function uses the environment of Slurm or of a TPU
+    slice on GKE, and does nothing in a run of one process. Must run before the first use of a jax device.
 
     Raises:
       ValueError: only some of the flags are set, the connection fails, a device was used before, or the

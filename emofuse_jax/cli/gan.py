@@ -24,6 +24,10 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory to write the new check
 def main(argv: Sequence[str]) -> None:
     """Trains the GAN and the fusion, writes a checkpoint to --workdir, and prints a JSON summary.
 
+    The summary is one line with `workdir`, `real` and `generated` (numbers of pairs of vectors), `losses` (of
+    the GAN, if it generated any), `epoch` (the best one; 0: the fusion of the run was not improved) and its
+    `validation_ua` (mean recall of the classes, a fraction).
+
     Raises:
       FileNotFoundError: --encoder has no checkpoint, or its records are gone.
       ValueError: a flag is missing, the checkpoint or the records are damaged, the records differ from those

@@ -236,10 +236,13 @@ def resolve_shipped_config(config_flag: str) -> str:
     """
     if not config_flag.startswith("--config=") or os.path.isfile(config_flag[9:].split(":")[0]):
         return config_flag
-    from emofuse_jax.settings.shipped import shipped_path
+    from emofuse_jax.settings.shipped import shipped_names, shipped_path
 
     name, *config_arguments = config_flag[9:].split(":")
     path = shipped_path(name.removeprefix("configs/").removesuffix(".py"))
     if path is None:
-        raise SystemExit(f"emofuse: --config={name}: expected a config file or the name of a shipped config")
+        raise SystemExit(
+            f"emofuse: --config={name}: expected a config file or the name of a shipped config, one of"
+            f" {', '.join(shipped_names())}"
+        )
     return ":".join([f"--config={path}", *config_arguments])

@@ -59,8 +59,9 @@ def make_planned_input_spec(config: ml_collections.ConfigDict, data: str | None,
 
     The shape has the numbers of audio steps `t`, frequency bins `f`, video frames `s` and `classes`, height
     `h` and width `w` of a face in pixels, and `feature_steps`, `audio_features` and `face_features`, the
-    number of steps and the widths of features. For the recipe `features`, `t`, `h` and `w` are 0, and the
-    widths in FEATURE_WIDTHS and one vector for two audio steps are assumed.
+    number of steps and the widths of features, 0 without features. Without records, the recipe `features` is
+    assumed to have one vector of 768 numbers for two audio steps and one of 512 for each face, and `t`, `h`
+    and `w` are 0.
 
     Args:
       config: config of the experiment.

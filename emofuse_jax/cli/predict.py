@@ -77,11 +77,14 @@ def main(argv: Sequence[str]) -> int:
 def predict_all(
     bundle: "Bundle", files: Sequence[str], batch_sizes: Sequence[int]
 ) -> "Iterator[tuple[str, list[WindowFields]]]":
-    """Yields `(path, predictions)` for each file, in order; the flags say how to predict.
+    """Yields `(path, predictions)` for each file, in order; --workers processes decode the files.
 
-    `predictions` has one JSON dict per window, with the keys path, start, end, label, confidence,
-    probabilities, voice_weight, face_weight, audio_ok, video_ok and, if there are any, notes; or path, start,
-    end and error. If no window has a prediction, it is a single dict of path and error.
+    `predictions` is a list with one JSON dict per window: `path`, `start` and `end` (seconds in the file),
+    `label` (a class name, or `unknown` below --min_confidence), `confidence` (0 to 1), `probabilities` (0 to
+    1, by class name), `voice_weight` and `face_weight` (0 to 1, None if the model has none), `audio_ok` and
+    `video_ok` (False if the window has no usable voice or face) and, if there are any, `notes` (text). A
+    window without a prediction has `path`, `start`, `end` and `error` (the reason). If no window has a
+    prediction, the list has a single dict of `path` and `error`.
 
     Args:
       bundle: the loaded bundle.
@@ -91,6 +94,7 @@ def predict_all(
     Raises:
       ValueError: while iterating: the settings in the bundle are invalid, the bundle was trained on arrays,
         or it cannot be run on this machine.
+      OSError: while iterating: a decoding process cannot be started.
     """
     from emofuse_jax.serving.batch_predict import predict_files
     from emofuse_jax.utils.system import available_cores
@@ -104,9 +108,21 @@ def predict_all(
 def print_predictions(bundle: "Bundle", files: Sequence[str]) -> int:
     """Prints each prediction as a JSON line as soon as it is available, or all as a table on a terminal.
 
-    With --json, a terminal gets JSON lines too. Returns 1 if a file or window has no prediction, otherwise 0.
-    Raises ValueError if the settings in the bundle are invalid, the bundle was trained on arrays, or it
-    cannot be run on this machine.
+    With --json, a terminal gets JSON lines too. There is one line or row for each window of each file, with
+    `path`, `start`, `end`, `label`, `confidence`, `probabilities`, `voice_weight`, `face_weight`, `audio_ok`,
+    `video_ok` and perhaps `notes`, or with `error` if it has no prediction.
+
+    Args:
+      bundle: the loaded bundle.
+      files: paths of media files, at least one.
+
+    Returns:
+      1 if a file or window has no prediction, otherwise 0.
+
+    Raises:
+      ValueError: the settings in the bundle are invalid, the bundle was trained on arrays, or it cannot be
+        run on this machine.
+      OSError: a decoding process cannot be started.
     """
     from emofuse_jax.serving.predict import BATCH_SIZES
 
@@ -126,16 +142,25 @@ def print_predictions(bundle: "Bundle", files: Sequence[str]) -> int:
 
 
 def write_predictions(bundle: "Bundle", files: Sequence[str]) -> int:
-    """Writes the predictions to the file --output, or continues it.
+    """Writes the predictions of `files` to --output, as JSON lines (.jsonl) or as a table (.parquet).
+
+    They are collected in `<output>.partial`, which becomes --output when all files are done. If a stopped run
+    left `<output>.partial`, the files whose predictions are complete in it are skipped.
+
+    Args:
+      bundle: the loaded bundle.
+      files: paths of media files.
 
     Returns:
       1 if a file or window has no prediction, otherwise 0.
 
     Raises:
-      ValueError: the output exists, is damaged or belongs to another run, another process is writing it,
-        pyarrow is missing for a .parquet file, the settings in the bundle are invalid, the bundle was trained
-        on arrays, or it cannot be run on this machine.
-      OSError: bundle.json cannot be read, or a file cannot be written.
+      ValueError: --output has another suffix, or exists without `<output>.partial`; `<output>.partial` is
+        damaged, is from another bundle or --min_confidence, or is being written by another process; pyarrow
+        is missing for a .parquet file; the settings in the bundle are invalid; the bundle was trained on
+        arrays; or it cannot be run on this machine.
+      OSError: bundle.json cannot be read, a file cannot be read or written, or a decoding process cannot be
+        started.
     """
     from emofuse_jax.serving.predict import BATCH_SIZES
     from emofuse_jax.serving.prediction_file import open_prediction_writer

@@ -64,9 +64,10 @@ class ClipShape:
         return self.f or 1
 
     def trailing(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of one step or frame of an array, such as (h, w, 3) for `faces`.
+        """Returns the shape of one step or frame of the array `name`.
 
-        `name` is `spectrogram`, `faces`, `audio_features` or `face_features`; other names raise KeyError.
+        It is (f,) for `spectrogram`, (h, w, 3) for `faces`, and (width of a vector,) for `audio_features` and
+        `face_features`. Other names raise KeyError.
         """
         sizes = {**vars(self), "channels": 3}
         return tuple(sizes[axis] for axis in ARRAY_AXES[name][1:])
@@ -75,7 +76,8 @@ class ClipShape:
     def from_spec(cls, spec: InputSpec) -> "ClipShape":
         """Returns the dimensions of the clips that a model with the input `spec` reads.
 
-        They are the fields of `spec` with the same names; `f` is 0 if `spec.t` is 0 (no spectrograms).
+        `s` (video frames), `h`, `w` (pixels of a face crop) and the widths `audio_features` and
+        `face_features` are those of `spec`; so is `f` (frequency bins), which is 0 if `spec.t` is 0.
         """
         return cls(spec.f if spec.t else 0, spec.s, spec.h, spec.w, spec.audio_features, spec.face_features)
 
@@ -92,8 +94,9 @@ ARRAY_AXES = {
 def common_shape(clips: Iterable[Clip]) -> ClipShape:
     """Returns the dimensions of all clips together.
 
-    `f`, `h`, `w` and the widths of the features are those of the first clip that has the array; `s` is the
-    largest number of frames. Dimensions of arrays that no clip has are 0.
+    `f` (bins), `h`, `w` (pixels of a face crop) and the widths `audio_features` and `face_features` are those
+    of the first clip that has the array; `s` is the largest number of frames of faces or face features.
+    Dimensions of arrays that no clip has are 0.
 
     Raises:
       ValueError: an array has a wrong number of dimensions (spectrogram and features 2, faces 4), or is a
@@ -111,15 +114,17 @@ def common_shape(clips: Iterable[Clip]) -> ClipShape:
 
 
 def to_record(clip: Clip, shape: ClipShape, *, corpus: str = "", classes: Sequence[str] = ()) -> Record:
-    """Validates a clip and returns its `Record` for `encode`.
+    """Validates a clip and returns its `Record`, which `encode` turns into bytes.
 
-    Spectrogram and features become float16. Missing arrays are zero and masked; `audio_features` or
-    `face_features` is None if `shape` has width 0 for it. A clip with fewer frames than `shape.s` is padded
-    with masked frames; frames without a face are zero. `votes` [c] is 1 for the class of the label, else 0.
-    Times, boxes and landmarks of faces are zero; their score is 1 for a frame with a face, else 0.
+    Spectrogram and features become float16. Missing audio is at most one step of zeros, and `audio_ok` is
+    False. All frame arrays have `shape.s` frames, at least 1: a frame that is missing or has no face is zero
+    in `faces` and `face_features`, and False in `face_valid`; `video_ok` is False if all are.
+    `audio_features` or `face_features` is None if `shape` has width 0 for it. `votes` [c], for c classes, is
+    1 for the class of the label, else 0. Times, boxes and landmarks of faces are zero; their score is 1 for a
+    frame with a face, else 0.
 
     Args:
-      clip: the arrays.
+      clip: the names and arrays; `face_mask` None means a face in every frame of the clip.
       shape: the dimensions that all clips share.
       corpus: name of the data set.
       classes: class names, whose index becomes the label; empty: the label is not read and becomes -1.
@@ -210,11 +215,12 @@ def _checked_array(clip: Clip, name: str, trailing: tuple[int, ...]) -> np.ndarr
 
 
 def _frame_mask(clip: Clip, arrays: Mapping[str, np.ndarray | None], num_frames: int) -> np.ndarray:
-    """Returns bool [s]: True for frames with a face, padded with False to `num_frames` (at least 1).
+    """Returns bool [s]: True for frames with a face, padded with False to s = `num_frames`, at least 1.
 
-    All are False if the clip has neither faces nor face features. Raises ValueError if it has more than
-    `num_frames` frames, these arrays have different numbers of frames, or `face_mask` has another length or
-    another dtype than bool.
+    Every frame of the clip has a face if `clip.face_mask` is None; no frame has one if `faces` and
+    `face_features` in `arrays`, the validated arrays by name, are both None. Raises ValueError if the clip
+    has more than `num_frames` frames, these arrays have different numbers of frames, or `face_mask` has
+    another length or another dtype than bool.
     """
     face_valid = np.zeros(max(num_frames, 1), bool)
     counts = {name: len(array) for name in ("faces", "face_features") if (array := arrays[name]) is not None}
@@ -227,7 +233,10 @@ def _frame_mask(clip: Clip, arrays: Mapping[str, np.ndarray | None], num_frames:
         )
     count = next(iter(counts.values()))
     if count > num_frames:
-        raise ValueError(f"clip {clip.clip_id!r}: has {count} video frames, expected at most {num_frames}")
+        raise ValueError(
+            f"clip {clip.clip_id!r}: has {count} video frames, expected at most {num_frames}; leave out"
+            " frames, or, for write_records, pass all clips in one list"
+        )
     mask = np.ones(count, bool) if clip.face_mask is None else np.asarray(clip.face_mask)
     if mask.shape != (count,) or mask.dtype != bool:
         raise ValueError(

@@ -22,8 +22,9 @@ class Buckets:
     def spec(self, clips: Int[np.ndarray, " b"]) -> InputSpec:
         """Returns the clip shape of the longest bucket among these clips.
 
-        It has the numbers of steps, bins, frames, pixels, classes and features of a clip. If all rows are
-        padded, it is the shape of the shortest bucket.
+        Its fields are the numbers of audio steps `t`, bins `f`, video frames `s`, pixels `h` and `w` of a
+        face crop, `classes` and `feature_steps`, and the widths `audio_features` and `face_features`. If all
+        rows are padded, it is the shape of the shortest bucket.
 
         Args:
           clips: Record indices; -1 is a padded row.
@@ -39,7 +40,11 @@ class Buckets:
 
 
 def single_bucket(dataset: Dataset, spec: InputSpec) -> Buckets:
-    """Returns `Buckets` with one bucket: `specs` is `(spec,)`, `record_buckets` is 0 for all n records."""
+    """Returns `Buckets` with one bucket, so that every batch has the clip shape `spec`.
+
+    `specs`, the shape of each bucket, is `(spec,)`, and `record_buckets` [n], the bucket of each of the n
+    records, is 0 everywhere (uint8).
+    """
     return Buckets((spec,), np.zeros(len(dataset.index), np.uint8))
 
 

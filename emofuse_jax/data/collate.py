@@ -12,11 +12,14 @@ from emofuse_jax.types import Batch, InputSpec
 def empty_batch(size: int, spec: InputSpec) -> Batch:
     """Returns a writable batch of NumPy arrays with `size` padded rows, for `fill_row`.
 
-    With the sizes t, f, s, h, w of `spec`, `audio` is float16 [size t f] and `faces` uint8 [size s h w 3].
-    `audio_features` is float16 [size feature_steps audio_features], and `face_features` float16 [size s
-    face_features]; they (and the mask of the former) are None if `spec` has width 0 for them. The masks are
-    bool, [size t], [size s] and [size feature_steps]. The other fields have shape [size]. Values, weights and
-    masks are zero; labels, speakers and clips are -1. `mixed_label` and `mixed_share` are None.
+    With t steps, f bins, s frames and h x w pixels of a face crop in `spec`, `audio` is float16 [size t f]
+    and `faces` uint8 [size s h w 3]. `audio_features` is float16 [size feature_steps audio_features], and
+    `face_features` float16 [size s face_features]; they (and the mask of the former) are None if `spec` has
+    width 0 for them. `audio_mask` [size t], `face_mask` [size s] and `audio_features_mask` [size
+    feature_steps] are bool, True at valid positions. `label`, `speaker` and `clip` (int32), `label_mask`
+    (bool, True if the label may be used) and `weight` (float32, weight in losses and scores) have shape
+    [size]. Values, weights and masks are zero; labels, speakers and clips are -1. `mixed_label` and
+    `mixed_share` are None.
     """
     # a batch on the host has NumPy arrays in the fields that are annotated as JAX arrays
     fields: dict[str, Any] = {

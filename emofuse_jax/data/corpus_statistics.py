@@ -120,7 +120,8 @@ def _group_name(prep: PrepMetadata, column: str, value: str) -> str:
     label, classes = int(value), prep["classes"]
     if label >= len(classes):
         raise ValueError(
-            f"manifest.csv: label {label}, expected -1 to {len(classes) - 1}; prepare the clips again"
+            f"manifest.csv of {prep['corpus']}: label {label}, expected -1 to {len(classes) - 1}; prepare the"
+            " clips again"
         )
     return classes[label] if label >= 0 else "no label"
 

@@ -50,7 +50,12 @@ class Dataset:
 
     @functools.cached_property
     def shape(self) -> records.RecordShape:
-        """Dimensions that all records share: bins, face size, widths of the features, stored waveforms."""
+        """Dimensions that all records share.
+
+        `f` is the number of bins, `h` and `w` are the pixels of a face crop; `audio_features` and
+        `face_features` are the widths of the features, 0 if there are none; `waveform` is True if waveforms
+        are stored.
+        """
         return records.RecordShape(**self.prep["shape"])
 
     @functools.cached_property
@@ -126,7 +131,14 @@ class Dataset:
             ) from error
 
     def read(self, index: int) -> records.Record:
-        """Returns one decoded record: names, label, flags of the modalities, and arrays, which are read-only.
+        """Returns one decoded record, whose arrays are read-only.
+
+        It has the names `clip_id`, `speaker` and `corpus`; `label`, an index of a class, or -1; `votes` [c]
+        for c classes; `spectrogram` float16 [t f], t steps of f bins; `faces` uint8 [s h w 3], s crops, with
+        `face_valid`, `face_time` (seconds) and `face_score` [s], `face_box` [s 4] (x0 y0 x1 y1) and
+        `face_landmarks` [s 5 2] (x y) in pixels of the frame; `audio_ok` and `video_ok`, False if masked; and
+        `audio_features` [u d], u vectors in time, `face_features` [s d] and `waveform` int16 [n], None if not
+        stored.
 
         Raises:
           DamagedRecordError: The record or its shard is damaged, or a field is missing or does not fit the
@@ -157,7 +169,7 @@ def open_dataset(path: str, recipe: str | None = None) -> Dataset:
 
     Args:
       path: A directory that `emofuse prepare` or `write_records` wrote.
-      recipe: Recipe that the records must have; None: any.
+      recipe: Name of the recipe that the records must have, such as `fbp` or `features`; None: any.
 
     Raises:
       FileNotFoundError: prep.json or manifest.csv is missing.
@@ -182,7 +194,7 @@ def split_indices(dataset: Dataset, protocol: str, fold: int, split: str) -> Int
     Args:
       dataset: The records.
       protocol: Name of the evaluation protocol, a folder in `splits/`.
-      fold: Number of the fold.
+      fold: Number of the fold, from 0.
       split: `train`, `validation` or `test`.
 
     Raises:
@@ -234,11 +246,12 @@ def list_folds(dataset: Dataset, protocol: str) -> list[int]:
 def read_split_leaks(dataset: Dataset, protocol: str, fold: int) -> list[str]:
     """Returns the leaks between the splits of a fold that were accepted with --allow_leak, one text each.
 
-    The list is empty if there are none. `protocol` is the name of an evaluation protocol, a folder in
-    `splits/`.
+    A leak is a speaker, take or file that two splits share, such as `speaker 'a' is in train and test (2
+    shared)`. The list is empty if there are none. `protocol` is the name of an evaluation protocol, a folder
+    in `splits/`, and `fold` the number of the fold, from 0.
 
     Raises:
-      FileNotFoundError: The fold does not exist.
+      FileNotFoundError: The protocol or the fold does not exist.
       OSError: The file of the fold cannot be read.
       ValueError: The file of the fold is not a JSON object, or its field `leaks` is not a list.
     """
@@ -256,7 +269,7 @@ def read_statistics(
     """Returns `(mean, std)` of each spectrogram bin over a fold's training clips; std: standard deviation.
 
     Both arrays are float32 [f] for f bins, in the unit of the spectrogram. `protocol` is the name of an
-    evaluation protocol.
+    evaluation protocol, and `fold` the number of the fold, from 0.
 
     Raises:
       FileNotFoundError: The records have no statistics of this fold.

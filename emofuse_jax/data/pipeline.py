@@ -33,12 +33,12 @@ class SkipPolicy:
     """Record indices of the clips that were left out so far."""
 
     def read(self, dataset: Dataset, clip: int) -> Record | None:
-        """Returns the record with index `clip`, or None if it is damaged and may be left out.
+        """Returns the record with index `clip`, or None if it is damaged and `clip` is in `skippable_clips`.
 
-        The first time, it adds the clip to `skipped_clips` and warns; afterwards it does not read the record.
+        A damaged clip that is left out is added to `skipped_clips` with a warning, and not read again.
 
         Raises:
-          DamagedRecordError: The record is damaged and must not be left out.
+          DamagedRecordError: The record is damaged and `clip` is not in `skippable_clips`.
           OSError: A shard is missing or cannot be opened.
           ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
             the first shard does not end in `-of-<number of shards>`, or `clip` is negative.
@@ -70,6 +70,10 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Returns an endless iterator of training batches of NumPy arrays.
 
+    A batch has the spectrogram `audio` [b t f], `faces` [b s h w 3], the masks `audio_mask` [b t] and
+    `face_mask` [b s], True at valid positions, the features of frozen encoders with their mask (None if there
+    are none), and `label`, `label_mask`, `weight`, `speaker` and `clip`, [b] each.
+
     A batch depends only on its number. A process reads only its rows of each global batch, so the global
     batches are the same for any number of processes.
 
@@ -83,15 +87,17 @@ def train_batches(
         only wait for each other.
       hidden_label_clips: Record indices of the clips whose label training must not use; None: no clip.
       start: Number of the first batch, to resume a run.
-      skip_policy: Clips that are left out if their records are damaged.
+      skip_policy: Record indices of the clips that become padded rows if their records are damaged
+        (`skippable_clips`).
 
     Raises:
       ValueError: The batch size is not a multiple of the number of processes, or `threads` is negative. While
         iterating: a record lacks a field that the batch needs, has another number of frames, bins, pixels or
         features, or its speaker is not in prep.json; or the shards do not match prep.json and manifest.csv
         (their number, their names or the number of records).
-      DamagedRecordError: While iterating: a record is damaged and `skip_policy` does not allow to skip it.
+      DamagedRecordError: While iterating: a record is damaged and not in `skip_policy.skippable_clips`.
       OSError: While iterating: a shard is missing or cannot be opened.
+      IndexError: While iterating: a record index is not below the number of records.
       ZeroDivisionError: While iterating: a ShuffledSampler has fewer clips than its batch size.
     """
     if sampler.batch_size % process[1]:
@@ -123,7 +129,10 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Returns an iterator of batches of NumPy arrays with every clip once, in order.
 
-    The last global batch is filled up with padded rows of weight 0.
+    A batch has the spectrogram `audio` [b t f], `faces` [b s h w 3], the masks `audio_mask` [b t] and
+    `face_mask` [b s], True at valid positions, the features of frozen encoders with their mask (None if there
+    are none), and `label`, `label_mask`, `weight`, `speaker` and `clip`, [b] each. The last global batch is
+    filled up with padded rows of weight 0.
 
     Args:
       dataset: The records.
@@ -153,7 +162,8 @@ def eval_batches(
 def process_rows(row_count: int, process: tuple[int, int]) -> slice:
     """Returns the slice of `row_count` rows that belongs to a process.
 
-    `process` is (index of the process, number of processes).
+    The slices of all processes are consecutive and cover all rows; their lengths differ by at most 1.
+    `process` is (index of the process, from 0, number of processes).
     """
     index, count = process
     return slice(index * row_count // count, (index + 1) * row_count // count)
@@ -171,11 +181,15 @@ def load_batch(
 ) -> Batch:
     """Returns a batch of NumPy arrays with the records `clips`, one row for each record index, in order.
 
-    An index of -1, or a damaged record that `skip_policy` leaves out, gives a padded row of weight 0. Audio
-    that is longer than `spec.t` steps is cropped to its middle.
+    With the sizes of `spec`, the batch has the spectrogram `audio` [b t f], `faces` [b s h w 3], the masks
+    `audio_mask` [b t] and `face_mask` [b s], True at valid positions, the features of frozen encoders with
+    their mask (None if there are none), and `label`, `label_mask`, `weight`, `speaker` and `clip`, [b] each.
+
+    An index of -1, or a damaged record in `skip_policy.skippable_clips`, gives a padded row of weight 0.
+    Audio that is longer than `spec.t` steps is cropped to its middle.
 
     Raises:
-      DamagedRecordError: A record is damaged and `skip_policy` does not allow to skip it.
+      DamagedRecordError: A record is damaged and not in `skip_policy.skippable_clips`.
       OSError: A shard is missing or cannot be opened.
       ValueError: A record lacks a field that `spec` needs, has another number of frames, bins, pixels or
         features than `spec`, or its speaker is not in prep.json; or the shards do not match prep.json and

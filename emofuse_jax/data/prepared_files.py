@@ -32,9 +32,12 @@ TYPE_NAMES = {int: "an integer", str: "a string", dict: "an object", list: "a li
 def read_prep(path: str) -> PrepMetadata:
     """Returns the content of prep.json in the directory `path`, a dict.
 
-    Its fields are `schema_version`, `settings`, `shape`, `classes`, `speakers` and `shards`, whose values are
-    validated as far as reading the records needs them; `corpus`, `sex`, `versions`, `sources_sha256` and
-    `notes`, whose types are validated; and `dataset`, `class_map` and `frames`, which are not validated.
+    Validated as far as reading the records needs it: `schema_version`; `settings`, a dict with `recipe`, a
+    name, and the dicts `audio`, `face` and `features`; `shape`, a dict of the sizes `f`, `h`, `w`,
+    `audio_features`, `face_features` and the bool `waveform`; the lists of names `classes` and `speakers`;
+    and `shards`, a list of dicts with `name`, `records` (their number) and `sha256`. Of `corpus` and
+    `sources_sha256` (texts), `sex` and `versions` (dicts) and `notes` (list), only the types are validated;
+    `dataset`, `class_map` and `frames` are not validated.
 
     Raises:
       FileNotFoundError: The directory has no prep.json.
@@ -58,17 +61,18 @@ def read_prep(path: str) -> PrepMetadata:
     try:
         require_fields(prep["shape"], vars(records.RecordShape(0, 0, 0)), "shape")
         shape = records.RecordShape(**prep["shape"])
-        sizes = [*vars(shape).values(), prep["settings"]["face"]["frames"]]
-        sizes += [shard["records"] for shard in prep["shards"]]
-        if not all(isinstance(size, int) and 0 <= size < 1 << 20 for size in sizes):
-            raise TypeError(
-                "shape, settings.face.frames, shards.records: a size is not an integer from 0 to 1048575"
-            )
+        sizes = {f"shape.{name}": size for name, size in vars(shape).items()}
+        sizes["settings.face.frames"] = prep["settings"]["face"]["frames"]
+        sizes |= {f"shards[{i}].records": shard["records"] for i, shard in enumerate(prep["shards"])}
+        for field, size in sizes.items():
+            if not (isinstance(size, int) and 0 <= size < 1 << 20):
+                raise TypeError(f"{field} is {repr(size)[:100]}, expected an integer from 0 to 1048575")
         recipe = [prep["settings"]["recipe"]]
         lists = {"settings.recipe": recipe, "classes": prep["classes"], "speakers": prep["speakers"]}
         for field, values_of_field in lists.items():
-            if not all(isinstance(value, str) for value in values_of_field):
-                raise TypeError(f"{field}: expected strings, as emofuse prepare writes them")
+            for value in values_of_field:
+                if not isinstance(value, str):
+                    raise TypeError(f"{field} has {repr(value)[:100]}, expected only strings")
         _check_hops(prep["settings"], shape)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{prep_path}: missing or invalid field: {error}; {PREPARE_AGAIN}") from error
@@ -84,8 +88,8 @@ def feature_hop_ms(settings: PrepSettingsDict) -> float:
     encoder = settings["features"]["audio"]
     if encoder is None:
         raise ValueError(
-            "settings.features.audio is None, expected the settings of a frozen audio encoder; prepare the"
-            " clips with --audio_encoder"
+            "settings.features.audio of prep.json is None, expected the settings of a frozen audio encoder;"
+            " prepare the clips with --audio_encoder"
         )
     return encoder["layout"]["hop_ms"]
 
@@ -96,14 +100,13 @@ def _check_hops(settings: PrepSettingsDict, shape: records.RecordShape) -> None:
     Raises TypeError if a `hop_ms` is not a finite number above 0, KeyError or ValueError if a field is
     missing, and ValueError if there are audio features but no settings of their encoder.
     """
-    hops = [settings["audio"]["hop_ms"]]
+    hops = {"settings.audio.hop_ms": settings["audio"]["hop_ms"]}
     if shape.audio_features:
-        hops.append(feature_hop_ms(settings))
+        hops["settings.features.audio.layout.hop_ms"] = feature_hop_ms(settings)
     require_fields(settings["features"], {"tensors": "", "audio": None}, "settings.features")
-    if not all(isinstance(hop, int | float) and 0 < hop < math.inf for hop in hops):
-        raise TypeError(
-            "settings.audio.hop_ms, settings.features.audio.layout.hop_ms: expected milliseconds, above 0"
-        )
+    for field, hop in hops.items():
+        if not (isinstance(hop, int | float) and 0 < hop < math.inf):
+            raise TypeError(f"{field} is {repr(hop)[:100]}, expected milliseconds, a number above 0")
 
 
 def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:

@@ -74,7 +74,7 @@ class Record:
 
     @property
     def status(self) -> ClipStatus:
-        """Status for manifest.csv: `kept` if audio and video are usable, `masked` if one of them is not."""
+        """Status for manifest.csv: `kept` if `audio_ok` and `video_ok` are both True, otherwise `masked`."""
         return "kept" if self.audio_ok and self.video_ok else "masked"
 
 
@@ -104,7 +104,10 @@ class RecordShape:
     """True if the records have the waveform."""
 
     def to_dict(self) -> RecordShapeDict:
-        """Returns a dict of all fields, `f` to `waveform`, as prep.json stores them."""
+        """Returns a dict of all fields, as prep.json stores them.
+
+        The keys are `f`, `h`, `w`, `audio_features`, `face_features` (sizes) and `waveform` (bool).
+        """
         return cast(RecordShapeDict, dataclasses.asdict(self))
 
 
@@ -167,7 +170,8 @@ def decode(data: bytes, shape: RecordShape) -> Record:
             arrays[name] = np.frombuffer(raw_arrays[name], dtype).reshape(shapes[name])
         except ValueError as error:
             raise ValueError(
-                f"{texts['clip_id']}: field {name} does not fit the shape in prep.json: {error}"
+                f"{texts['clip_id']}: field {name} does not fit the shape in prep.json: {error}; both must"
+                " come from the same preparation"
             ) from error
     return Record(
         clip_id=texts["clip_id"],
@@ -195,7 +199,9 @@ def _decode_text(features: dict[str, FeatureValues], name: str) -> str:
     try:
         return str(_single_value(features, name, memoryview), "utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"not a record or damaged: field {name} is not UTF-8: {error}") from error
+        raise ValueError(
+            f"not a record or damaged: field {name} is not UTF-8: {error}; expected bytes from records.encode"
+        ) from error
 
 
 def _validate_label(clip_id: str, label: int, class_count: int) -> None:
@@ -204,7 +210,10 @@ def _validate_label(clip_id: str, label: int, class_count: int) -> None:
     Without classes, 0 is valid too.
     """
     if not -1 <= label < max(class_count, 1):
-        raise ValueError(f"{clip_id}: field label: {label}, expected -1 (no label) to {class_count - 1}")
+        raise ValueError(
+            f"{clip_id}: field label: {label}, expected -1 (no label) to {max(class_count, 1) - 1}, the last"
+            " class in field votes; correct the label and encode the record again"
+        )
 
 
 def _single_value(features: dict[str, FeatureValues], name: str, expected_type: type[T]) -> T:
@@ -217,7 +226,7 @@ def _single_value(features: dict[str, FeatureValues], name: str, expected_type: 
         return values[0]
     raise ValueError(
         f"not a record or damaged: field {name} has {len(values)} values, expected exactly one of type"
-        f" {expected_type.__name__}"
+        f" {expected_type.__name__}; expected bytes from records.encode"
     )
 
 
@@ -275,6 +284,9 @@ def shard_paths(directory: str) -> list[str]:
 
 def read_manifest(directory: str) -> list[ManifestStrings]:
     """Returns the rows of manifest.csv as dicts of strings, one for each clip, including failed clips.
+
+    The keys are the columns of the file, which are not validated. `emofuse prepare` writes `clip_id`, `path`,
+    `speaker`, `label`, `status`, `reason`, `shard`, `row`, `index`, `sha256`, `take`, `start` and `end`.
 
     Raises:
       OSError: The file is missing or cannot be read.

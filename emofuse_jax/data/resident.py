@@ -23,16 +23,21 @@ def load_resident(
 ) -> Batch:
     """Returns a batch of NumPy arrays with all clips in order, then at least one padded row of weight 0.
 
+    With b rows and the sizes of `spec`, it has the spectrogram `audio` [b t f], `faces` [b s h w 3], the
+    masks `audio_mask` [b t] and `face_mask` [b s], True at valid positions, the features of frozen encoders
+    with their mask (None if there are none), and `label`, `label_mask`, `weight`, `speaker` and `clip` [b].
+
     Args:
       dataset: The records.
       clips: Sorted record indices.
       spec: Shape of a clip in the batch; longer audio is cropped to its middle `spec.t` steps.
       row_multiple: The number of rows, all processes together, is a multiple of this number.
       process: (index, count) of this process; the batch has only the rows of this process.
-      skip_policy: Clips that become padded rows if their records are damaged.
+      skip_policy: Record indices of the clips that become padded rows if their records are damaged
+        (`skippable_clips`).
 
     Raises:
-      DamagedRecordError: A record is damaged and `skip_policy` does not allow to skip it.
+      DamagedRecordError: A record is damaged and not in `skip_policy.skippable_clips`.
       OSError: A shard is missing or cannot be opened.
       ValueError: A record lacks a field that `spec` needs, has another number of frames, bins, pixels or
         features than `spec`, or its speaker is not in prep.json; or the shards do not match prep.json and
@@ -70,9 +75,13 @@ def take_rows(data: Batch, rows: Int[Array, " b"]) -> Batch:
 def take_sharded(data: Batch, rows: Int[Array, " b"], mesh: Mesh) -> Batch:
     """Returns the rows `rows` of a resident batch that is sharded over the mesh axis `data`.
 
-    -1 selects the last row, which is padded. The result is sharded over the mesh axis `data` too. Each device
-    contributes its rows and zeros for all other rows; the sum is scattered to the devices that process the
-    rows (psum_scatter), so that no device ever holds more than its part of the split.
+    `rows` are row numbers of the complete batch; -1 selects its last row, which is padded. The result is
+    sharded over the mesh axis `data` too. Each device contributes its rows and zeros for all other rows; the
+    sum is scattered to the devices that process the rows (psum_scatter), so that no device ever holds more
+    than its part of the split.
+
+    Raises:
+      ValueError: The devices of the axis `data` cannot share `data` or `rows` equally.
     """
     if mesh.shape["data"] == 1:
         return take_rows(data, rows)

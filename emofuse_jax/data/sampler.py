@@ -37,6 +37,8 @@ def make_sampler(
 ) -> Sampler:
     """Returns a BalancedSampler if `balanced` or `labelled_share` is set, otherwise a ShuffledSampler.
 
+    Both have `batch_size` and `batch(number)`, the record indices of a batch.
+
     Args:
       clips: Record indices of the training clips.
       labels: Label of each clip, -1 if unlabelled; None if `balanced` and `labelled_share` are not used.
@@ -44,7 +46,8 @@ def make_sampler(
       seed: Seed of the order.
       balanced: True: every batch has the same number of clips of each class.
       labelled_share: Fraction of labelled rows in a batch; 0: as in the data.
-      clip_buckets: Length bucket of each clip, so that clips of similar length share a batch; None: ignored.
+      clip_buckets: Number of the length bucket of each clip, from 0 (shortest), so that clips of similar
+        length share a batch; None: ignored.
 
     Raises:
       ValueError: `balanced` or `labelled_share` is used without labels or together with `clip_buckets`, no
@@ -75,9 +78,10 @@ class ShuffledSampler:
     bucket. None: clips are not sorted by length."""
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
-        """Returns the b record indices of batch `number`, counted from 0.
+        """Returns the b record indices of batch `number`, counted from 0 and without an upper limit.
 
-        Raises ZeroDivisionError if there are fewer clips than `batch_size`.
+        An epoch is (number of clips) // b batches and has each clip at most once, in a new random order.
+        Raises ZeroDivisionError if there are fewer clips than b, the `batch_size`.
         """
         epoch, batch_in_epoch = divmod(int(number), len(self.clips) // self.batch_size)
         bucket_bytes = None if self.clip_buckets is None else self.clip_buckets.tobytes()
@@ -134,7 +138,11 @@ class BalancedSampler:
             raise ValueError(f"data.labelled_share={self.labelled_share}: expected a number from 0 to 1")
 
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
-        """Returns the record indices of batch `number`, in random order."""
+        """Returns the b record indices of batch `number`, which starts at 0, in random order.
+
+        The unlabelled clips get a fixed number of rows. The classes share the others equally; the rows that
+        remain go to the classes in turn.
+        """
         classes, unlabelled_rows = self._classes(), self._unlabelled_rows()
         labelled_rows, selected_clips = self.batch_size - unlabelled_rows, []
         if unlabelled_rows:

@@ -31,7 +31,8 @@ LOG_MEL_FRONTEND = "log_mel_v1"
 def units_per_neper(recipe: str) -> float:
     """Returns one neper in the unit of a recipe's spectrogram.
 
-    It is 1 for log magnitudes, 2 for log energies, and 8.69 for decibels.
+    It is 1 for log magnitudes (`arrays`, `fbp`, `features`), 2 for log energies (`hgr`, `speech`, `voice`),
+    and 8.69 for decibels (`cross_attention`).
 
     Raises:
       ValueError: The recipe is unknown.

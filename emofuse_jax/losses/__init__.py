@@ -23,7 +23,9 @@ Objective = Callable[[Outputs, Batch, ConfigDict], WeightedSum]
 def check_objective(objective: Objective) -> None:
     """Raises ValueError if `objective` is not callable."""
     if not callable(objective):
-        raise ValueError(f"{objective!r}: expected a function (outputs, batch, config) -> (sum, weight)")
+        raise ValueError(
+            f"{objective!r} can't be called; register a function (outputs, batch, config) -> (sum, weight)"
+        )
 
 
 BUILTIN_OBJECTIVES: dict[str, Objective] = {
@@ -57,18 +59,25 @@ def total_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Returns `(total, means)`: the weighted sum of the objectives, and the mean of each objective by name.
 
-    `total = sum_j factor_j * means_j` with the factors in `config.objectives`; `config` is `config.loss` of
-    an experiment. The mean of an objective is its sum over the batch divided by its weight, or 0 if it has no
-    weight in this batch. Objectives with factor 0 are not computed and are not in `means`.
+    `total = sum_j factor_j * means_j`. An objective returns its sum over the batch and the weight of this
+    sum; its mean is the sum divided by the weight, or 0 if the weight is 0. Objectives with factor 0 are not
+    computed and are not in `means`.
+
+    Args:
+      outputs: outputs of the network for the batch; objectives read `logits`, `embedding` and the dict `aux`.
+      batch: the clips, with `label`, `label_mask` and `weight`.
+      config: `config.loss` of an experiment: `objectives` has the factor of each objective by name,
+        `smoothing` is the label smoothing.
 
     Raises:
-      ValueError: `config.objectives` has an unknown name (with any factor), an installed package provides
-        the objective but it can't be imported or called, or an objective needs an output that the network
-        does not have.
+      ValueError: `config.objectives` has an unknown name (with any factor), an installed package provides the
+        objective but it can't be imported or called, or an objective needs an output that the network does
+        not have.
+      KeyError: `outputs.aux` has one of the arrays that an objective needs, but not the others.
     """
     total, means = jnp.zeros(()), {}
     for name, factor in config.objectives.items():
-        objective = OBJECTIVES.require(name, "loss.objectives")
+        objective = OBJECTIVES.require(name, "config.loss.objectives")
         if factor:
             means[name] = safe_mean(*objective(outputs, batch, config))
             total += factor * means[name]

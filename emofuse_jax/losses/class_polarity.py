@@ -29,7 +29,7 @@ def class_polarities(classes: tuple[str, ...]) -> tuple[int, ...]:
         if name.lower() not in POLARITY:
             raise ValueError(
                 f"config.model.polarity: the polarity of class {name!r} is not known;"
-                f" set it to one of -1, 0 or 1 for each of {', '.join(classes)}"
+                f" set this field to -1, 0 or 1 for each of {', '.join(classes)}"
             )
     return tuple(POLARITY[name.lower()] for name in classes)
 

@@ -42,8 +42,8 @@ def correlation_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> Weig
     aux = outputs.aux
     if "audio_common" not in aux:
         raise ValueError(
-            "loss.objectives.correlation: needs a fusion with common features; set model.fusion.name to hgr"
-            " or emodal, or this factor to 0"
+            "config.loss.objectives.correlation: needs a fusion with common features; set"
+            " config.model.fusion.name to hgr or emodal, or this factor to 0"
         )
     features = {name: _flatten_segments(aux[f"{name}_common"]) for name in ("audio", "video")}
     masks = {name: aux[f"{name}_common_mask"] for name in features}  # b l

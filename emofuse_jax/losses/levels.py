@@ -29,8 +29,9 @@ def level_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> WeightedSu
     """
     if "level_logits" not in outputs.aux:
         raise ValueError(
-            "loss.objectives.levels: needs a fusion with classifiers of levels: hgr, f_score,"
-            " or late or am_fbp with model.fusion.auxiliary=True"
+            "config.loss.objectives.levels: needs a fusion with classifiers of levels; set"
+            " config.model.fusion.name to hgr or f_score, or to late or am_fbp with"
+            " config.model.fusion.auxiliary=True, or this factor to 0"
         )
     logits, mask = outputs.aux["level_logits"], outputs.aux["level_mask"]  # b l c, b l
     level_count = logits.shape[1]

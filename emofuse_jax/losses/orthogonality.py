@@ -41,8 +41,8 @@ def orthogonality_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> We
     aux = outputs.aux
     if "audio_private" not in aux:
         raise ValueError(
-            "loss.objectives.orthogonality: needs a fusion with private features; set model.fusion.name to"
-            " emodal, or this factor to 0"
+            "config.loss.objectives.orthogonality: needs a fusion with private features; set"
+            " config.model.fusion.name to emodal, or this factor to 0"
         )
     total = count = jnp.zeros(())
     for first, second in ORTHOGONAL_PAIRS:

@@ -22,7 +22,8 @@ def polarity_loss(outputs: Outputs, batch: Batch, config: ConfigDict) -> Weighte
     """
     if "polarity" not in outputs.aux:
         raise ValueError(
-            "loss.objectives.polarity: needs model.polarity, one number (-1, 0 or 1) for each class"
+            "config.loss.objectives.polarity: needs the polarity of the classes; set config.model.polarity to"
+            " -1, 0 or 1 for each class, or this factor to 0"
         )
     class_polarity = outputs.aux["polarity"]
     return polarity_cross_entropy(outputs.logits, batch.label, label_weight(batch), class_polarity)

@@ -13,11 +13,12 @@ CLIP_FIELDS = ("label", "label_mask", "weight", "speaker", "clip")
 def check_batch(batch: Batch, spec: InputSpec) -> None:
     """Raises ValueError, naming the field, if an array of a batch does not have the expected shape.
 
-    Expected are `audio` [b t f], `audio_mask` [b t], `faces` [b s h w 3], `face_mask` [b s], and [b] for
-    `label`, `label_mask`, `weight`, `speaker` and `clip` if they are not None. If `spec.audio_features` is
-    not 0, also `audio_features` [b u d_a] and `audio_features_mask` [b u]; if `spec.face_features` is not 0,
-    also `face_features` [b s d_v]. f, h, w and the widths d_a and d_v must be those of `spec`; b, t, s and u
-    may be any, but must be the same in all arrays.
+    Expected are `audio` [b t f] and `audio_mask` [b t] for b clips of t steps with f frequency bins, `faces`
+    [b s h w 3] and `face_mask` [b s] for s frames of h x w pixels, and [b] for `label`, `label_mask`,
+    `weight`, `speaker` and `clip` if they are not None. If `spec.audio_features` is not 0, also
+    `audio_features` [b u d_a] and `audio_features_mask` [b u] for u steps of features; if
+    `spec.face_features` is not 0, also `face_features` [b s d_v]. f, h, w and the widths d_a and d_v must be
+    those of `spec`; b, t, s and u may be any, but must be the same in all arrays.
     """
     patterns = dict(REQUIRED_FIELDS)
     if spec.audio_features:
@@ -37,7 +38,8 @@ def check_fusion_output(output: FusionOutput, sizes: Mapping[str, int] | None = 
     """
     if not isinstance(output, FusionOutput):
         raise ValueError(
-            f"fusion: returned {type(output).__name__}, expected ef.FusionOutput(logits, embedding, aux)"
+            f"fusion: returned {type(output).__name__}, expected ef.FusionOutput(logits, embedding, aux);"
+            " correct `__call__` of the class of the fusion"
         )
     arrays = {
         "fusion: logits": (output.logits, "b classes"),

@@ -35,11 +35,14 @@ class Model:
         return network_input_fields(self.config, self.spec)
 
     def init(self, key: PRNGKey) -> tuple[Params, Params]:
-        """Returns new `(params, model_state)`, both as nested dicts of arrays.
+        """Returns new `(params, model_state)`, both as nested dicts of float32 arrays.
 
-        `params` are the parameters to train, with random initial values; `model_state` has what is measured
-        and not trained: running statistics of norms, statistics of the fusion, and `input`, the mean (0) and
-        the standard deviation (1) of each frequency bin. Pure, jittable.
+        The first keys are parts of the network: `audio` and `video` (encoders), `audio_attention` and
+        `video_attention` (pooling), `fusion` with the classifier, `relations` (margins) and `input`; parts
+        without such arrays are left out. `params` are the parameters to train, with random initial values;
+        `model_state` has what is measured and not trained: running statistics of norms, statistics of the
+        fusion, and `input`, a dict with the `mean` (0) and the `std` (1) of each frequency bin. Pure,
+        jittable.
         """
         network = Network(self.config, self.spec, rngs=nnx.Rngs(params=key))
         return _split_state(network)
@@ -58,9 +61,10 @@ class Model:
         Pure, jittable with `train` static.
 
         Args:
-          params: parameters.
-          model_state: from `init` or from an earlier call.
-          batch: clips; the number of time steps and frames may differ from `spec`.
+          params: nested dict of the parameters, from `init` or trained.
+          model_state: nested dict of measured values, from `init` or from an earlier call.
+          batch: clips as they are in the records: spectrograms not standardised, faces in uint8; the number
+            of time steps and frames may differ from `spec`.
           train: uses the statistics of the batch in batch norms, and dropout. If False, the model state is
             returned unchanged.
           key: random key for dropout; needed if `train`.
@@ -97,15 +101,20 @@ class Model:
     ) -> Float[Array, "b c"]:
         """Computes the logits of the fusion alone, from one pooled vector of each modality.
 
-        Only for fusions of vectors (`takes = "vectors"`) without parts in time.
+        Every clip counts as having both modalities. Only for fusions of vectors (`takes = "vectors"`) without
+        parts in time; this is not checked.
 
         Args:
-          params: parameters.
-          model_state: from `init` or from an earlier call; it is not changed.
-          audio: pooled audio vectors, as wide as those of the network.
-          video: pooled video vectors, as wide as those of the network.
+          params: nested dict of the parameters, from `init` or trained.
+          model_state: nested dict of measured values, from `init` or from an earlier call; it is not changed.
+          audio: pooled audio vectors of b clips, as wide as those of the network (`audio_vector` of its
+            outputs).
+          video: pooled video vectors of the same clips, as wide as those of the network.
           train: whether dropout acts.
           key: random key for dropout; needed if `train`.
+
+        Returns:
+          The logits [b c] of the c classes.
 
         Raises:
           ValueError: `train` is True but `key` is None, a dropout rate of the config is not in [0, 1), or its
@@ -141,13 +150,14 @@ class Model:
         return model_state | {"input": {"mean": jnp.asarray(mean), "std": jnp.asarray(std)}}
 
     def fake_batch(self, n: int, seed: int = 0) -> Batch:
-        """Returns a valid random batch of `n` clips, as NumPy arrays; the same `seed` gives the same batch.
+        """Returns a valid random Batch of `n` clips, with NumPy arrays; the same `seed` gives the same batch.
 
-        `audio` [n t f] and features are in float16, `faces` [n s h w 3] in uint8, with the sizes of the spec.
-        The first clip has all t steps and s faces; the others may have padding (at least t // 2 steps are
-        valid) and frames without a face (at most s - 1), which are zero. Labels are random classes, speakers
-        random numbers from 0 to 3, `clip` is the row, and all weights are 1. Features that the spec does not
-        have are None.
+        `audio` [n t f] has t steps of f frequency bins and `faces` [n s h w 3] s frames of h x w pixels, with
+        the sizes of the spec; `audio`, `audio_features` and `face_features` are in float16, `faces` in uint8.
+        Masks are True at valid steps and at frames with a face; everything else is zero. The first clip has
+        all t steps and s faces; the others have at least t // 2 steps and at least one face. `label` is a
+        random class, `speaker` a random number from 0 to 3, `clip` the row (all int32); all weights are 1 and
+        all labels visible. Features that the spec does not have are None.
 
         Raises:
           ValueError: if `n` is below 1, or `spec.classes` is 0.
@@ -196,8 +206,8 @@ def build_model(config: ConfigDict, spec: InputSpec) -> Model:
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         message = format_error(error)[:300]
         raise ValueError(
-            f"config.model: no network can be built for clips of {spec}; correct the field that causes"
-            f" {message}"
+            f"config.model: no network can be built for clips of {spec}: {message}; correct the field of"
+            " config.model that this error is about"
         ) from error
     return Model(config, spec, nnx.graphdef(abstract_network))
 
@@ -216,11 +226,17 @@ def _fake_features(
 ) -> dict[str, np.ndarray]:
     """Returns random features as fields of a Batch by name; an empty dict if `spec` has no features.
 
-    The fields are `audio_features` [n u d_a] in float16 and `audio_features_mask` [n u] (u is
-    `spec.feature_steps`), and `face_features` [n s d_v] in float16; d_a and d_v are their widths in `spec`.
-    Audio features cover `valid_fraction` of the u steps of each clip, at least one step; the others are
-    masked and zero. If `spec.t` is 0, they cover all steps of the first clip and random fractions from 1/2 to
-    1 of the others. Features of frames without a face are zero.
+    The fields are `audio_features` [n u d_a] in float16 and `audio_features_mask` [n u], True at valid steps
+    (u is `spec.feature_steps`), and `face_features` [n s d_v] in float16; d_a and d_v are their widths in
+    `spec`.
+
+    Args:
+      spec: shape of one clip.
+      rng: source of the random numbers; its state changes.
+      valid_fraction: fraction of the u steps that each of the n clips has, at least one step; the other steps
+        are masked and zero. If `spec.t` is 0, only its length counts: the first clip has all steps, the
+        others random fractions from 1/2 to 1.
+      face_mask: True at the frames with a face, of s frames for each clip; features of the others are zero.
     """
     fields, n = {}, len(valid_fraction)
     if spec.audio_features:

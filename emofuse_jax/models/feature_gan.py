@@ -50,7 +50,11 @@ class ConditionalMLP(nnx.Module):
         self.classes = classes
 
     def __call__(self, x: Float[Array, "b d"], label: Int[Array, " b"]) -> Float[Array, "b e"]:
-        """Computes output vectors of width e = `out_features` for b vectors `x` with the classes `label`."""
+        """Computes output vectors of width e = `out_features` for b vectors `x` with the classes `label`.
+
+        `x` is noise in a generator and a pooled vector in a discriminator. Labels outside 0 to `classes` - 1
+        count as no class.
+        """
         x = jnp.concatenate([x, jax.nn.one_hot(label, self.classes)], axis=-1)
         return self.last(jax.nn.leaky_relu(self.second(jax.nn.leaky_relu(self.first(x)))))
 
@@ -97,7 +101,8 @@ def make_gan(
 
     Returns:
       `((generator, discriminator), functions)`: the initial parameters of both networks, as nested dicts, and
-      a tuple of three functions: `generate(generator, key, label)` returns a pair of audio [b d_a] and video
+      a named tuple of three functions for b clips with the classes `label` [b]:
+      `generate(generator, key, label)` draws noise with `key` and returns a pair of audio [b d_a] and video
       vectors [b d_v], `project_common(generator, pair)` a pair of features [b common] for soft-HGR, and
       `discriminate(discriminator, pair, label)` scores [b 2] of (audio, video).
     """
@@ -157,11 +162,12 @@ def train_gan(
     width `common`, and H is the soft-HGR correlation.
 
     Args:
-      pairs: real vectors `audio` [n d_a] and `video` [n d_v] with their classes `label` [n]; only of training
-        clips.
+      pairs: real vectors `audio` [n d_a] and `video` [n d_v] with their classes `label` [n], from 0 to
+        `num_classes` - 1; only of training clips, at least one.
       num_classes: number of classes.
       config: widths of the noise (`noise`), of the hidden layers (`hidden`) and of the features f and g
-        (`common`), factor of H (`correlation`), `learning_rate`, `batch_size` and the number of `steps`.
+        (`common`), factor of H (`correlation`), `learning_rate`, the number of random rows in a step
+        (`batch_size`, may exceed n) and the number of `steps`.
       key: random key of the initial parameters, the batches and the noise.
 
     Returns:

@@ -47,14 +47,16 @@ class EncodedSequences(NamedTuple):
     def of_both_modalities(self) -> tuple[EncodedSequence, EncodedSequence]:
         """Returns the sequences `(audio, video)`.
 
-        Each has `values` [b l d] of l positions, `mask` and `time_index` [b l], and `length` [b].
+        Each has `values` [b l d], one vector for each of l positions; `mask` [b l], True at valid positions;
+        `time_index` [b l], the time step of each position from the start of the clip; and `length` [b], the
+        number of time steps of each clip without padding.
 
         Raises:
           ValueError: if one of them is None because the network has no encoder of this modality.
         """
         if self.audio is None or self.video is None:
             raise ValueError(
-                "the audio or video sequences are missing, because the network has no such encoder; declare"
+                "the fusion needs the sequences of audio and video, but the network has only one encoder; set"
                 ' modalities = ("audio", "video") in the class of the fusion'
             )
         return self.audio, self.video
@@ -77,12 +79,15 @@ class PooledVectors(NamedTuple):
     ) -> tuple[Float[Array, "b n d_a"], Bool[Array, "b n"], Float[Array, "b n d_v"], Bool[Array, "b n"]]:
         """Returns the fields `(audio, audio_mask, video, video_mask)`: n vectors per clip, and their masks.
 
+        Index 0 of the n vectors is the entire clip, the others are its equal parts in time. A mask is True
+        where the modality is present; otherwise the vector is zero.
+
         Raises:
           ValueError: if a field is None because the network has no encoder of this modality.
         """
         if self.audio is None or self.audio_mask is None or self.video is None or self.video_mask is None:
             raise ValueError(
-                "the audio or video vectors are missing, because the network has no such encoder; declare"
+                "the fusion needs the vectors of audio and video, but the network has only one encoder; set"
                 ' modalities = ("audio", "video") in the class of the fusion'
             )
         return self.audio, self.audio_mask, self.video, self.video_mask
@@ -149,14 +154,17 @@ class Fusion(Protocol):
         """Computes the logits of the classes.
 
         Args:
-          inputs: PooledVectors if the class has `takes = "vectors"`, EncodedSequences if it has
-            `takes = "sequences"`.
+          inputs: with `takes = "vectors"` of the class a PooledVectors: `audio` [b n d_a] and `video`
+            [b n d_v], the vectors of the entire clip (index 0) and of its n - 1 parts, and their masks
+            `audio_mask` and `video_mask` [b n]. With `takes = "sequences"` an EncodedSequences: `audio` and
+            `video`, each with `values` [b l d], `mask` and `time_index` [b l], and `length` [b]. Masks are
+            True where there is input; fields of a modality without encoder are None.
           train: whether dropout acts.
           key: random key of the dropout; None if `train` is False.
 
         Returns:
-          `logits` [b c], `embedding` [b d] (the input of the classifier), and `aux`, a dict of intermediate
-          results.
+          `logits` [b c] of the c classes, `embedding` [b d] (the input of the classifier), and `aux`, a dict
+          of intermediate results.
 
         Raises:
           ValueError: if `train` is True but `key` is None, or the inputs lack a modality that the fusion
@@ -174,7 +182,11 @@ class FusionClass(Protocol):
 
     @property
     def takes(self) -> str:
-        """Kind of its inputs: "vectors" for PooledVectors, or "sequences" for EncodedSequences."""
+        """Kind of its inputs: "vectors" for PooledVectors, or "sequences" for EncodedSequences.
+
+        PooledVectors has one vector for each clip (and for each of its parts) and modality; EncodedSequences
+        has the encoder's sequence of positions for each modality.
+        """
 
     @property
     def defaults(self) -> Mapping[str, object]:
@@ -183,12 +195,12 @@ class FusionClass(Protocol):
     def __call__(
         self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> Fusion:
-        """Builds the fusion.
+        """Builds the fusion with random initial parameters.
 
         Args:
           d_a: width of the audio vectors or positions; 0 if the network has no audio encoder.
           d_v: width of the video vectors or positions; 0 if the network has no video encoder.
-          classes: number of classes.
+          classes: number of classes, the width of its logits.
           config: `config.model.fusion`.
           dtype: dtype of the activations.
           rngs: random keys of the initial parameters.
@@ -201,9 +213,10 @@ class FusionClass(Protocol):
 def trunk_masks(sequence: EncodedSequence, num_trunks: int) -> Bool[Array, "b n l"]:
     """Returns the masks of the valid positions of the entire clip and of each of its equal parts in time.
 
-    `num_trunks` is the number of parts. The result [b n l] has n = 1 + `num_trunks` masks over the l
-    positions of a clip: that of the entire clip at index 0, then those of the parts. A position is in part
-    `time_index * num_trunks // length`, counted from 0.
+    `sequence` has `mask` [b l], True at valid positions, their `time_index` [b l] and the number of time
+    steps `length` [b] of each clip; `num_trunks` is the number of parts. The result [b n l] has n = 1 +
+    `num_trunks` masks over the l positions of a clip: that of the entire clip at index 0, then those of the
+    parts. A position is in part `time_index * num_trunks // length`, counted from 0.
     """
     if not num_trunks:
         return sequence.mask[:, None]

@@ -52,7 +52,7 @@ def network_input_fields(config: ConfigDict, spec: InputSpec) -> tuple[str, ...]
     fields: list[str] = []
     for modality, size in zip(MODALITIES, (spec.t, spec.h), strict=True):
         if modality in FUSIONS[config.fusion.name].modalities:
-            encoder = ENCODERS[modality].require(config[modality].encoder, f"{modality}.encoder")
+            encoder = ENCODERS[modality].require(config[modality].encoder, f"config.model.{modality}.encoder")
             fields += encoder_input_fields(encoder, modality, spec)
         elif size:
             fields += INPUT_FIELDS[modality]
@@ -79,9 +79,9 @@ class Network(nnx.Module):
     """
 
     def __init__(self, config: ConfigDict, spec: InputSpec, *, rngs: nnx.Rngs) -> None:
-        fusion = FUSIONS.require(config.fusion.name, "fusion.name")
+        fusion = FUSIONS.require(config.fusion.name, "config.model.fusion.name")
         if config.dtype not in DTYPES:
-            raise ValueError(f"dtype: {config.dtype!r}, expected one of {', '.join(DTYPES)}")
+            raise ValueError(f"config.model.dtype: {config.dtype!r}, expected one of {', '.join(DTYPES)}")
         self.dtype = DTYPES[config.dtype]
         self.trunk_count = count_trunks(config.fusion)
         self.modalities, self.should_pool = fusion.modalities, fusion.takes == "vectors"
@@ -89,7 +89,7 @@ class Network(nnx.Module):
         widths = {"audio": 0, "video": 0}
         for modality in self.modalities:
             encoder_config = config[modality]
-            encoder = ENCODERS[modality].require(encoder_config.encoder, f"{modality}.encoder")
+            encoder = ENCODERS[modality].require(encoder_config.encoder, f"config.model.{modality}.encoder")
             encoder_input_fields(encoder, modality, spec)
             setattr(self, modality, encoder(encoder_config, spec, self.dtype, rngs=rngs))
             widths[modality] = getattr(self, modality).width
@@ -115,7 +115,9 @@ class Network(nnx.Module):
         Returns:
           `logits` [b c] of the c classes; `embedding` [b d], the input of the classifier; `audio_vector`
           [b d_a] and `video_vector` [b d_v], the pooled vectors of each clip (None if the fusion does not use
-          the modality); and `aux`, a dict of intermediate results by name, such as `audio_attention`.
+          the modality); and `aux`, a dict with the attention weights of the pooling (`audio_attention`,
+          `video_attention`), the `margins` and `polarity` of the classes if the config has them, the `aux` of
+          the fusion, and that of each encoder with the prefix `audio_` or `video_`.
 
         Raises:
           ValueError: if `train` is True but `key` is None, the batch has too few steps or a wrong number of

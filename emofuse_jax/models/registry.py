@@ -71,8 +71,9 @@ INPUT_KINDS = ("vectors", "sequences")
 def check_encoder_class(encoder: object) -> None:
     """Raises ValueError if `encoder` is not a class that declares what an encoder must.
 
-    It must be a class with `defaults` (a mapping). `small` and `small_limits`, if present, may only have
-    fields that are in `defaults` or are "attention", "attention_width" or "temperature".
+    It must be a class with `defaults`, a mapping of its config fields to default values. `small` (the values
+    of the small variant) and `small_limits` (the largest values there), if present, may only have fields that
+    are in `defaults` or are "attention", "attention_width" or "temperature".
     """
     _check_class(encoder, {"defaults": Mapping})
     encoder_class = cast(EncoderClass, encoder)
@@ -83,27 +84,30 @@ def check_fusion_class(candidate: object) -> None:
     """Raises ValueError if `candidate` is not a class that declares what a fusion must.
 
     It must be a class with `modalities` (a tuple of "audio" and/or "video"), `takes` ("vectors" or
-    "sequences") and `defaults` (a mapping), and `small` and `small_limits`, if present, must not have a field
-    that `defaults` lacks.
+    "sequences") and `defaults` (a mapping of its config fields to default values), and `small` (the values of
+    the small variant) and `small_limits` (the largest values there), if present, must not have a field that
+    `defaults` lacks.
     """
     _check_class(candidate, {"modalities": tuple, "takes": str, "defaults": Mapping})
-    fusion = cast(FusionClass, candidate)
+    fusion, name = cast(FusionClass, candidate), getattr(candidate, "__name__", candidate)
     if not fusion.modalities or not set(fusion.modalities) <= set(MODALITIES):
         raise ValueError(
-            f"modalities = {fusion.modalities!r}, expected a tuple of one or both of {', '.join(MODALITIES)}"
+            f"class {name}: modalities = {fusion.modalities!r}, expected a tuple of one or both of"
+            f" {', '.join(MODALITIES)}"
         )
     if fusion.takes not in INPUT_KINDS:
-        raise ValueError(f"takes = {fusion.takes!r}, expected one of {', '.join(INPUT_KINDS)}")
+        raise ValueError(f"class {name}: takes = {fusion.takes!r}, expected one of {', '.join(INPUT_KINDS)}")
     _check_small(fusion, set(fusion.defaults))
 
 
 def _check_class(value: object, attributes: Mapping[str, type]) -> None:
     if not isinstance(value, type):
-        raise ValueError(f"{value!r}: expected a class, a subclass of flax.nnx.Module")
+        raise ValueError(f"{value!r} is not a class; register a subclass of flax.nnx.Module")
     for name, expected_type in attributes.items():
         if not isinstance(getattr(value, name, None), expected_type):
             raise ValueError(
-                f"class {value.__name__}: needs a class attribute {name} of type {expected_type.__name__}"
+                f"class {value.__name__} has no class attribute {name} of type {expected_type.__name__};"
+                " add it"
             )
 
 
@@ -112,9 +116,10 @@ def _check_small(value: EncoderClass | FusionClass, allowed: set[str]) -> None:
     if unknown:
         name = getattr(value, "__name__", value)
         field = sorted(unknown)[0]
+        source = "small" if field in getattr(value, "small", {}) else "small_limits"
         raise ValueError(
-            f"class {name}: small has {field!r} (or small_limits has it), which defaults lacks; add it to"
-            " defaults"
+            f"class {name}: {source} has {field!r}, which defaults lacks; add it to defaults, or remove it"
+            f" from {source}"
         )
 
 
@@ -178,15 +183,16 @@ def encoder_input_fields(encoder: EncoderClass, modality: str, spec: InputSpec) 
     `("faces", "face_mask")` if it is "video".
 
     Raises:
-      ValueError: the encoder reads spectrograms or faces, but the records (`spec`) contain none.
+      ValueError: the encoder reads `audio` but the records have no spectrograms (`spec.t` is 0), or `faces`
+        but they have none (`spec.h` is 0).
       KeyError: `modality` is neither "audio" nor "video".
     """
     fields = getattr(encoder, "reads", INPUT_FIELDS[modality])
     for field, size in (("audio", spec.t), ("faces", spec.h)):
         if field in fields and not size:
             raise ValueError(
-                f"{modality}.encoder: reads {field}, which the records do not hold; set it to 'features',"
-                " which reads the features in the records"
+                f"config.model.{modality}.encoder: reads {field}, which the records do not hold; set it to"
+                " 'features', which reads the features in the records"
             )
     return fields
 
@@ -194,9 +200,9 @@ def encoder_input_fields(encoder: EncoderClass, modality: str, spec: InputSpec) 
 def get_calibrator(fusion: str) -> Calibrator | None:
     """Returns the function `calibrate` of the fusion with the name `fusion`, or None if the fusion has none.
 
-    The function takes `(state, level_probabilities, labels)`: the fusion's part of the model state, the
-    posteriors [n l c] of the validation clips on each of the l levels, and their classes [n]. It returns the
-    new state.
+    The function takes `(state, level_probabilities, labels)`: the fusion's part of the model state (a dict of
+    arrays), the posteriors [n l c] of n validation clips on each of the l levels (zeros if a clip does not
+    have the level), and their classes [n], -1 if unknown. It returns the new state.
 
     Raises:
       KeyError: if there is no fusion of that name.
@@ -221,8 +227,9 @@ def count_trunks(fusion_config: ConfigDict) -> int:
 def check_training(config: ConfigDict) -> None:
     """Runs the check that the fusion of an experiment declares; does nothing if there is none.
 
-    `config` is the complete config of the experiment. The check warns (UserWarning) if the experiment does
-    not suit the fusion: `hgr` warns of batches with too few labelled segments.
+    `config` is the complete config of the experiment; `config.model.fusion.name` names the fusion. The check
+    warns (UserWarning) if the experiment does not suit the fusion: `hgr` warns of batches with too few
+    labelled segments.
 
     Raises:
       KeyError: if the fusion is unknown.

@@ -82,8 +82,9 @@ def self_frame_attention(
 ) -> tuple[Float[Array, "*batch d"], Float[Array, "*batch l"]]:
     """Pools frames with one sigmoid weight per frame, computed from the frame alone.
 
-    `alpha_i = sigmoid(f_i^T q0)`, `f' = sum_i alpha_i f_i / sum_i alpha_i`. The weights are sigmoids divided
-    by their sum, not a softmax. Reference: frame attention networks, Meng et al., 2019, arXiv 1907.00193.
+    `alpha_i = sigmoid(f_i^T q0)`, `f' = sum_i alpha_i f_i / sum_i alpha_i`, with sums over the valid frames.
+    The weights are sigmoids divided by their sum, not a softmax. Reference: frame attention networks, Meng et
+    al., 2019, arXiv 1907.00193.
 
     Args:
       frames: one vector f_i per frame.
@@ -92,7 +93,10 @@ def self_frame_attention(
 
     Returns:
       `(vectors, weights)`: the pooled vectors f' in the dtype of `frames`, and the weights
-      `alpha_i / sum_i alpha_i` in at least float32. Both are zero if no frame is valid.
+      `alpha_i / sum_i alpha_i` of the l frames in at least float32. Both are zero if no frame is valid.
+
+    Raises:
+      ValueError: if the shapes of `frames` (without d) and `mask` do not broadcast.
     """
     scores = at_least_float32(frames) @ q0  # ... l
     scores, mask = jnp.broadcast_arrays(scores, mask)
@@ -120,7 +124,11 @@ def relation_frame_attention(
 
     Returns:
       `(vectors, weights)`: the pooled vectors f_v of width e = 2 d in the dtype of `frames`, and the weights
-      `alpha_i beta_i / sum_i alpha_i beta_i` in at least float32. Both are zero if no frame is valid.
+      `alpha_i beta_i / sum_i alpha_i beta_i` of the l frames in at least float32. Both are zero if no frame
+      is valid.
+
+    Raises:
+      ValueError: if the shapes of `frames` (without d) and `mask` do not broadcast.
     """
     d = frames.shape[-1]
     self_scores = at_least_float32(frames) @ q0  # ... l
@@ -152,8 +160,11 @@ def transformer_frame_attention(
       mask: True at valid frames.
 
     Returns:
-      `(vectors, weights)`: the pooled vectors f_v in the dtype of `frames`, and the weights w in at least
-      float32. Both are zero if no frame is valid.
+      `(vectors, weights)`: the pooled vectors f_v in the dtype of `frames`, and the weights w of the l frames
+      in at least float32. Both are zero if no frame is valid.
+
+    Raises:
+      ValueError: if the shapes of `queries` (without r) and `mask` do not broadcast.
     """
     similarity = (
         at_least_float32(queries) @ jnp.swapaxes(at_least_float32(keys), -1, -2) / keys.shape[-1] ** 0.5

@@ -102,15 +102,15 @@ def bilinear_products(
     """
     check_shapes({"x": (x, "... m"), "y": (y, "... n"), "u": (u, "m ok"), "v": (v, "n ok")})
     if u.shape[-1] % factors:
-        raise ValueError(f"u: {u.shape[-1]} columns, expected a multiple of factors={factors}")
+        raise ValueError(f"u and v: {u.shape[-1]} columns, expected a multiple of factors={factors}")
     return _project(x, u, bias_u) * _project(y, v, bias_v)
 
 
 def pool_factors(products: Float[Array, "*batch ok"], factors: int) -> Float[Array, "*batch o"]:
     """Adds up the `factors` adjacent products of each output: `z_i = sum_k products_{i k}`.
 
-    `products` has width ok = o k, the sums have width o and the same dtype; k is `factors`. ok must be a
-    multiple of k.
+    `products` has width ok = o k, the sums have width o and the same dtype; k is `factors`. If ok is not a
+    multiple of k, reshaping raises TypeError.
     """
     return products.reshape(*products.shape[:-1], -1, factors).sum(-1)  # ... ok -> ... o k -> ... o
 
@@ -127,7 +127,7 @@ def sum_and_normalize(
 
     `z_i = sum_k products_{i k}`, then `sign(z) sqrt(|z|)` if `power_norm`, then `z / sqrt(sum z^2 + eps)` if
     `normalize`. With `power_norm`, sums with `|z| < eps` become `z / sqrt(eps)`. The result has width
-    o = ok / `factors` and the dtype of `products`.
+    o = ok / `factors` and the dtype of `products`; if o is not an integer, reshaping raises TypeError.
     """
     z = pool_factors(products, factors)
     if power_norm:

@@ -57,7 +57,7 @@ def cross_attention(
     if audio.shape[-2] != video.shape[-2]:
         raise ValueError(
             f"cross_attention: {audio.shape[-2]} audio positions and {video.shape[-2]} video positions,"
-            " expected the same number"
+            " expected the same number; resample both (ops.segments.resample_sequence)"
         )
     x_a, x_v = _zero_masked(audio, audio_mask), _zero_masked(video, video_mask)
     affinity = x_a @ at_least_float32(w) @ jnp.swapaxes(x_v, -1, -2)  # ... n m

@@ -27,7 +27,10 @@ def dropout(x: Float[Array, "..."], rate: float, key: PRNGKey | None) -> Float[A
       ValueError: if `rate` is outside [0, 1), even if `key` is None.
     """
     if not 0.0 <= rate < 1.0:
-        raise ValueError(f"dropout rate: {rate}, expected a number in [0, 1)")
+        raise ValueError(
+            f"dropout rate: {rate}, expected a number in [0, 1); in a config it is"
+            " config.model.fusion.dropout or config.model.fusion.head_dropout"
+        )
     if key is None or rate == 0.0:
         return x
     drop_threshold = min(round(256 * rate), 255)

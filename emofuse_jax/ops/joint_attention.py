@@ -34,11 +34,13 @@ def reweight(
 ) -> Float[Array, "*batch n d"]:
     """Computes the attended features of one modality for each joint position: `C^T M / l`.
 
-    Here l counts only the valid positions. The weights in C have both signs and do not sum to 1; the
-    division by l makes the size of the result independent of the number of positions.
+    In this formula l is the number of valid positions of a row of the batch. The weights in C have both signs
+    and do not sum to 1; the division by l makes the size of the result independent of the number of
+    positions.
 
     Args:
-      correlation: C from `joint_correlation`.
+      correlation: C from `joint_correlation`, with a row for each position of the modality and a column for
+        each of the n joint positions.
       features: M, one row per position of the modality.
       mask: True at valid positions of `features`; the others have no effect.
 

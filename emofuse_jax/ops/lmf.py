@@ -54,7 +54,7 @@ def _project(
     factor_rows, expected_rows = factor.shape[1], x.shape[-1] + append_one
     if factor_rows != expected_rows:
         raise ValueError(
-            f"factors: {factor_rows} rows, expected {expected_rows}, the width of the vector"
+            f"factors: one has {factor_rows} rows (axis 1), expected {expected_rows}, the width of its vector"
             f"{' + 1 (append_one=True)' if append_one else ''}"
         )
     kernel = factor[:, : x.shape[-1]].astype(x.dtype)

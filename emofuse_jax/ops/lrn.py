@@ -31,7 +31,9 @@ def local_response_norm(
       ValueError: if `size` is even.
     """
     if size % 2 == 0:
-        raise ValueError(f"size: {size}, expected an odd window size")
+        raise ValueError(
+            f"size: {size}, expected an odd number; in a config it is config.model.audio.lrn.size"
+        )
     x_f32 = at_least_float32(x)
     window = (1,) * (x.ndim - 1) + (size,)
     square_sums = lax.reduce_window(

@@ -71,7 +71,10 @@ def sigmoid_weights(
 def weighted_sum(
     values: Float[Array, "*batch l d"], weights: Float[Array, "*rows l"]
 ) -> Float[Array, "*rows d"]:
-    """Computes `sum_l w_l v_l` over the l positions, for values v and weights w, with leading axes broadcast.
+    """Computes `sum_l w_l v_l` over the l positions, for values v and weights w.
+
+    The leading axes of both broadcast against each other: values [b 1 l d] and weights [b n l] give sums
+    [b n d].
 
     Returns:
       The sum in the dtype of `values`; it is computed in at least float32.

@@ -24,11 +24,11 @@ def batch_hard_triplet(
 ) -> WeightedSum:
     """Computes the batch-hard triplet loss with one margin for each pair of classes.
 
-    `sum_a w_a [D(a,p) - D(a,n) + M_{y_a,y_n}]_+`, where p is the farthest clip of the anchor's class and n
-    the clip of another class with the largest `M_{y_a,y_n} - D(a,n)`. Each clip of the batch is an anchor a;
-    y is its class and D the Euclidean distance between L2-normalised embeddings. References: emotional metric
-    loss (Mocanu et al., 2023, Image and Vision Computing 133); batch-hard mining (Hermans et al., 2017, arXiv
-    1703.07737).
+    `sum_a w_a max(0, D(a,p) - D(a,n) + M_{y_a,y_n})`, where p is the farthest clip of the anchor's class and
+    n the clip of another class with the largest `M_{y_a,y_n} - D(a,n)`. Each clip of the batch is an anchor
+    a; y is its class and D the Euclidean distance between L2-normalised embeddings. References: emotional
+    metric loss (Mocanu et al., 2023, Image and Vision Computing 133); batch-hard mining (Hermans et al.,
+    2017, arXiv 1703.07737).
 
     Args:
       embedding: one vector per clip.
@@ -37,7 +37,7 @@ def batch_hard_triplet(
       margins: M, the margin for each pair (class of the anchor, other class).
 
     Returns:
-      The sum, and the total weight of the anchors that have a p and an n.
+      The sum, and the total weight of the anchors that have a p and an n; both are 0 if there is none.
     """
     unit_embedding = l2_normalize(at_least_float32(embedding))
     pairs = _make_pairs(unit_embedding, label, weight)
@@ -59,8 +59,8 @@ def adaptive_margin_triplet(
 ) -> WeightedSum:
     """Computes the triplet loss of M2FNet, whose margins depend on the distances.
 
-    `sum_a w_a [D_ap - (D_an + D_pn) / 2 + m_sim + m_dis]_+`, with `m_sim = 1 + 2 / (exp(4 D_ap) + eps)` and
-    `m_dis = 1 + 2 / (exp(4 - 4 D_an) + eps)`; p is the farthest clip of the anchor's class, n the nearest
+    `sum_a w_a max(0, D_ap - (D_an + D_pn) / 2 + m_sim + m_dis)`, with `m_sim = 1 + 2 / (exp(4 D_ap) + eps)`
+    and `m_dis = 1 + 2 / (exp(4 - 4 D_an) + eps)`; p is the farthest clip of the anchor's class, n the nearest
     clip of another class. Each clip of the batch is an anchor a; D_ap, D_an and D_pn are Euclidean distances
     between the L2-normalised embeddings of a, p and n. Reference: M2FNet (Chudasama et al., 2022, arXiv
     2206.02187).
@@ -76,7 +76,7 @@ def adaptive_margin_triplet(
       eps: added to the denominators of the margins.
 
     Returns:
-      The sum, and the total weight of the anchors that have a p and an n.
+      The sum, and the total weight of the anchors that have a p and an n; both are 0 if there is none.
     """
     unit_embedding = l2_normalize(at_least_float32(embedding))
     pairs = _make_pairs(unit_embedding, label, weight)

@@ -89,7 +89,8 @@ def mfh(
     """
     if not us or len(us) != len(vs):
         raise ValueError(
-            f"us, vs: {len(us)} and {len(vs)} blocks, expected the same number of both, at least one"
+            f"us, vs: {len(us)} and {len(vs)} matrices, expected one of each for every block, and at least"
+            " one block"
         )
     keys = [None] * len(us) if key is None else jax.random.split(key, len(us))
     expanded: Float[Array, "*batch ok"] | float = 1.0

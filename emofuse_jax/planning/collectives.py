@@ -75,7 +75,8 @@ def find_gradient_reductions(
     for statistics of norms, covariances, losses and metrics, before the gradients are computed.
 
     Args:
-      collectives: all collectives of the program, from `read_collectives`.
+      collectives: all collectives of the program, from `read_collectives`, each with `kind`, `shapes` (of its
+        arrays), `bytes` and `is_overlapped`.
       kernel_shapes: shapes of all parameters with at least two axes.
     """
     reduction_kinds = ("all-reduce", "reduce-scatter")

@@ -69,9 +69,12 @@ def make_checkpoint_card(metadata: CheckpointMetadata, results: EvaluationResult
     of the speakers, the scores, the limitations, a legal notice and the package versions.
 
     Args:
-      metadata: metadata of the checkpoint (training/checkpoint/metadata.py).
-      results: results of `emofuse evaluate`, whose scores the card shows; None if the checkpoint was not
-        scored. The card then shows the best validation UA.
+      metadata: metadata of the checkpoint, a dict. The card needs `config`, `classes`, `settings`, `corpus`,
+        `protocol`, `fold`, `training_speakers` and `versions`, and uses `leaks`, `temperature` and `progress`
+        if they are present.
+      results: results of `emofuse evaluate`, a dict, of which `modalities` (scores by `both`, `audio` or
+        `video`), `clips` and `split` are used. None if the checkpoint was not scored; the card then shows the
+        best validation UA (mean recall).
 
     Raises:
       KeyError: if a field that the card needs is missing in `metadata` or `results`, if `results` has scores
@@ -93,10 +96,11 @@ def make_checkpoint_card(metadata: CheckpointMetadata, results: EvaluationResult
 
 
 def format_validation_score(metadata: CheckpointMetadata) -> str:
-    """Returns the best validation UA of a checkpoint as text, such as `71.3 %`.
+    """Returns the best validation UA (mean recall) of a checkpoint as text in per cent, such as `71.3 %`.
 
-    If it is not known, the text is the reason: `unknown: no clips were held out` or `not stored in the
-    checkpoint`. Raises KeyError if `metadata` has no `config`.
+    The text is `unknown: no clips were held out` if `data.hold_out` is False in `metadata["config"]`, and
+    otherwise `not stored in the checkpoint` if `metadata["progress"]` is missing or its `best_ua` is None.
+    Raises KeyError if `metadata` has no `config`.
     """
     if not metadata["config"].get("data", {}).get("hold_out", True):
         return "unknown: no clips were held out"
@@ -112,8 +116,10 @@ def make_crossval_card(metadata: RunMetadata, results: CrossvalFile) -> str:
     scores, the limitations, a legal notice and the package versions.
 
     Args:
-      metadata: checkpoint metadata of any of the networks.
-      results: content of the cross-validation's results.json, of which `runs` and `pooled` are used.
+      metadata: checkpoint metadata of any of the networks, a dict. The card needs `config`, `classes`,
+        `settings`, `corpus`, `protocol` and `versions`, and uses `leaks` if present.
+      results: content of the cross-validation's results.json, of which `runs` (their `clips`) and `pooled`
+        (the scores) are used.
 
     Raises:
       KeyError: if a field that the card needs is missing in `metadata` or `results`, or the fusion is not
@@ -143,13 +149,15 @@ def render_model_card(
     """Returns the Markdown text of a model card.
 
     Args:
-      metadata: metadata of a checkpoint.
-      score_rows: maps the name of a row to its scores (fractions); empty if there are none.
+      metadata: metadata of a checkpoint, a dict. The card needs `config`, `classes`, `settings`, `corpus`,
+        `protocol` and `versions`, and uses `leaks` and `temperature` if they are present.
+      score_rows: maps the name of a row to its scores: fractions `wa`, `ua`, `wf1` and `mf1` as far as known,
+        and optionally their 95 % intervals `wa_interval`, ... as `[low, high]`. Empty if there are none.
       scored_on: sentence that says on which clips the scores were measured.
       fold: text after the name of the protocol, such as `, fold 2`.
-      training_speakers: names of the training and validation speakers; empty for a cross-validation. The
-        temperature of the probabilities is shown only if there are some.
-      validation: validation score as text, which is shown if there are no scores.
+      training_speakers: names of the training and validation speakers. Empty for a cross-validation; the card
+        then does not show the temperature of the probabilities.
+      validation: best validation UA as text, such as `71.3 %`; shown if `score_rows` is empty.
 
     Raises:
       KeyError: if `metadata` lacks a field that the card needs, or the fusion is not registered.
@@ -196,6 +204,9 @@ def make_data_card(dataset: Dataset) -> str:
 
     The card describes the corpus and lists the numbers of clips and speakers, the preparation settings, the
     remarks of the preparation, the clips per class and per speaker, the limitations and the package versions.
+
+    Args:
+      dataset: the opened folder. Opening validated prep.json and manifest.csv; the latter is read again.
 
     Raises:
       OSError: if manifest.csv cannot be read.
@@ -247,8 +258,9 @@ def describe_corpus(corpus: str) -> str:
 def format_score_cell(row: ScoreFields, metric: Metric) -> str:
     """Formats a score in per cent with its 95 % interval: `71.3 [65.0–77.0]`; without interval only `71.3`.
 
-    The score is a dash if it is None, NaN or missing. Raises KeyError if `metric` is unknown, and ValueError
-    if the interval does not have two bounds.
+    `metric` is `ua`, `wa`, `wf1` or `mf1`. `row` has the score, a fraction, under this name, and optionally
+    the interval `[low, high]` under `<metric>_interval`. The score is a dash if it is None, NaN or missing.
+    Raises KeyError if `metric` is another name, and ValueError if the interval does not have two bounds.
     """
     cell = score_cell(row, metric)
     return cell["value"] + (f" [{cell['interval']}]" if cell["interval"] else "")
@@ -262,6 +274,9 @@ def format_versions(package_versions: Mapping[str, str]) -> str:
 def write_data_card(directory: str, dataset: Dataset) -> None:
     """Writes the data card of a dataset to `DATA_CARD.md` in a directory, which is created if necessary.
 
+    An older card is replaced. Opening the dataset validated prep.json and manifest.csv; the latter is read
+    again.
+
     Raises:
       OSError: if manifest.csv cannot be read or the card cannot be written.
     """
@@ -269,9 +284,10 @@ def write_data_card(directory: str, dataset: Dataset) -> None:
 
 
 def write_card(directory: str, file_name: str, card: str) -> None:
-    """Writes the text `card` to `<directory>/<file_name>`, completely or not at all.
+    """Writes the text `card` as UTF-8 to `<directory>/<file_name>`, completely or not at all.
 
-    The directory is created if necessary. Raises OSError if the file cannot be written.
+    The directory is created if necessary, and an existing file is replaced. Raises OSError if the file cannot
+    be written.
     """
     os.makedirs(directory, exist_ok=True)
     write_atomic(pathlib.Path(directory, file_name), card.encode())
@@ -281,12 +297,13 @@ def collect_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
     """Returns the cards that belong to a checkpoint, as Markdown by file name.
 
     The keys are `MODEL_CARD.md` and, if `workdir` contains a data card, `DATA_CARD.md`. The model card
-    shows the test scores in `evaluation/test/results.json` of `workdir`, if they were measured with this
-    checkpoint.
+    shows the test scores in `evaluation/test/results.json` of `workdir` if the `checkpoint_step` of that file
+    equals the `step` of `metadata`, otherwise the best validation UA (mean recall).
 
     Args:
       workdir: working directory of the training run.
-      metadata: metadata of the checkpoint.
+      metadata: metadata of the checkpoint, a dict. The cards need `step`, `config`, `classes`, `settings`,
+        `corpus`, `protocol`, `fold`, `training_speakers` and `versions`.
 
     Raises:
       ValueError: if results.json is not a JSON object, an interval in it does not have two bounds, the data

@@ -48,12 +48,17 @@ def write_crossval_report(
 
     Args:
       path: the HTML file; missing folders are created.
-      results: content of the cross-validation's results.json (emofuse_jax/scoring/pooled_scores.py).
-      histories: for each run, one row per epoch: `epoch`, and the losses and UAs of training and validation.
-      robustness: for each curve (`snr`, `lost`, `without`) the UA and WA under each level of noise, of lost
-        faces or without a modality (emofuse_jax/scoring/robustness.py); curves that were not measured are
-        left out.
-      examples: clips to show.
+      results: content of the cross-validation's results.json; all its fields are needed except `dataset`,
+        `leaky` and `ensemble`.
+      histories: for each run, one dict per epoch: `epoch`, and if known `train_loss`, `validation_loss`,
+        `train_ua` and `validation_ua` (mean recalls as fractions).
+      robustness: maps each measured curve, `snr`, `lost` or `without`, to its points, dicts with `at` and the
+        fractions `ua` (mean recall) and `wa` (accuracy). `at` is the signal-to-noise ratio in dB (None: no
+        noise added), the fraction of masked faces, or the missing modality, `audio` or `video`.
+      examples: a dict for each clip to show: `clip_id`, `label`, `prediction`, and `probabilities` by class;
+        with a `spectrogram` [t f] also `seconds`, and `max_hz` or `bin_hz`; with `faces` uint8 [s h w 3] also
+        `face_mask` bool [s]. The page also shows `audio_attention`, `video_attention`, `face_time` [s],
+        `voice_weight` and `face_weight` if they are present.
       command: the command line that produced the results; printed on the page.
 
     Raises:
@@ -237,6 +242,7 @@ def calibration_curves(results: CrossvalFile) -> tuple[dict[str, list[Reliabilit
     Raises:
       ValueError: if there are no runs, or the numbers of classes differ between runs.
       KeyError: if `results` has no `runs`, or a run has no `labels`, `probabilities` or `temperature`.
+      IndexError: if there are more or fewer labels than rows of probabilities.
       ZeroDivisionError: if no clip has a label.
     """
     labels = np.concatenate([run["labels"] for run in results["runs"]]).astype(np.int64)

@@ -20,8 +20,11 @@ def choose_examples(predictions: Predictions, example_count: int) -> Int[np.ndar
     """Chooses clips to show; returns at most `example_count` row indices of `predictions`, as int64.
 
     First come the most confident correct predictions, one for each class, then the most confident wrong ones,
-    at most one third of `example_count`. If there are too many, correct ones are left out. Clips without a
-    label are never chosen, so that the result may be empty.
+    at most `example_count // 3`. If there are too many, the least confident correct ones are left out. Clips
+    without a label are never chosen, so that the result may be empty.
+
+    Of `predictions`, only `probabilities` (a row for each clip, a column for each class) and `labels` (index
+    of the true class of each clip, -1 without a label) are used.
     """
     confidence = predictions.probabilities.max(-1)
     predicted = predictions.probabilities.argmax(-1)
@@ -47,16 +50,23 @@ def make_examples(
     Args:
       experiment: dataset and model.
       params: parameters of the model.
-      model_state: state of the model, such as running averages.
-      predictions: predictions from which the clips are chosen.
+      model_state: running statistics of the model, and the statistics of its input.
+      predictions: predictions from which the clips are chosen: for each clip `clips` (its record index),
+        `labels` (true class, -1 without a label) and a row of `probabilities`.
       example_count: maximum number of clips.
 
     Returns:
-      A dict for each chosen clip: its name (`clip_id`), the names of its true and predicted class (`label`,
-      `prediction`), `probabilities` by class, the inputs (`spectrogram`, `seconds`, `max_hz`, `bin_hz`,
-      `faces`, `face_mask`, `face_time`), the attention and weights of the modalities (`audio_attention`,
-      `video_attention`, `voice_weight`, `face_weight`), and all intermediate outputs of the model by name
-      (`aux`). An empty list if no clip was chosen.
+      A dict for each chosen clip; an empty list if no clip was chosen. Its fields are `clip_id`; `label` and
+      `prediction`, the names of the true and the predicted class; `probabilities` by class; `spectrogram`
+      float32 [t f] without padding, its length `seconds`, `max_hz` (upper end of its frequency axis) and
+      `bin_hz` [f] (centres of its mel filters in Hz, None for evenly spaced bins); `faces` uint8 [s h w 3],
+      `face_mask` bool [s] (True: the frame has a face) and `face_time` [s] in seconds; `audio_attention` [u]
+      or [u g] over u steps of the audio and g bands of frequency, and `video_attention` [l], each entry for
+      s / l consecutive frames: weights as the model returns them; `voice_weight` and `face_weight`, the
+      weights of audio and video from 0 to 1; and `aux`, all intermediate outputs for this clip by name.
+
+      `spectrogram`, `faces`, the attention and the weights are None if the clip, the records or the model
+      have none. If the records store only features, `no_sound` and `no_faces` are texts that say so.
 
     Raises:
       DamagedRecordError: if a record of a chosen clip is damaged (a ValueError).
@@ -90,20 +100,25 @@ def make_example(
 
     Args:
       experiment: dataset and model.
-      batch: inputs of all clips of the gallery.
-      aux: intermediate outputs of the model for `batch`, by name.
+      batch: inputs of all b clips of the gallery.
+      aux: intermediate outputs of the model for `batch`, by name. Optional are `audio_attention` [b u] or
+        [b u g], `video_attention` [b l] and `modality_weights` [b 2] (audio, video).
       i: row of the clip in `batch`.
       probabilities: probability of each class for the clip.
 
     Returns:
       A dict: `clip_id`; `label` and `prediction`, the names of the true class ("unlabelled" without one) and
-      of the most probable class; `probabilities` by class; `spectrogram` [t f] without padding, its length
-      `seconds`, `max_hz` (end of the frequency axis) and `bin_hz` [f] (centres of mel filters, else None);
-      `audio_attention` over the audio, without padding; `faces` uint8 [s h w 3], `face_mask` bool [s] and
-      `face_time` [s] in seconds; `video_attention` over groups of frames; `voice_weight` and `face_weight`,
-      the weights of audio and video from 0 to 1; and `aux`, the outputs for this clip by name. Inputs,
-      attention and weights are None if the batch or the model does not have them. If the records store only
-      features, `no_sound` and `no_faces` have a message to show instead of a picture.
+      of the most probable class; `probabilities` by class; `spectrogram` float32 [t f] without padding, its
+      length `seconds`, `max_hz` (upper end of its frequency axis) and `bin_hz` [f] (centres of its mel
+      filters in Hz, None for evenly spaced bins); `faces` uint8 [s h w 3], `face_mask` bool [s] (True: the
+      frame has a face) and `face_time` [s] in seconds; `audio_attention` [u] or [u g] without padding, over u
+      steps of the audio and g bands of frequency, and `video_attention` [l], each entry for s / l consecutive
+      frames: weights as the model returns them; `voice_weight` and `face_weight`, the weights of audio and
+      video from 0 to 1; and `aux`, the outputs for this clip by name.
+
+      `spectrogram`, `faces`, the attention and the weights are None if the batch or the model does not have
+      them. If the records store only features, `no_sound` and `no_faces` have a message to show instead of a
+      picture.
 
     Raises:
       DamagedRecordError: if the record of the clip is damaged (a ValueError).

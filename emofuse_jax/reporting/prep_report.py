@@ -37,9 +37,10 @@ _FIGURE_PATTERN = re.compile(r"(faces_by_\w+|lengths|loudness|contact_\w+)\.png"
 
 
 def write_prep_report(path: str) -> str:
-    """Reads all records of a folder and writes the data card, prep_report.html and its figures to it.
+    """Reads all records of a folder and writes DATA_CARD.md and prep_report.html to it.
 
-    Without Matplotlib, only the card is written, and a line on stderr says so.
+    The figures of the page are written to its subfolder `figures/`, where those of an earlier report are
+    replaced. Without Matplotlib, only the card is written, and a line on stderr says so.
 
     Args:
       path: folder written by `emofuse prepare`.
@@ -49,11 +50,10 @@ def write_prep_report(path: str) -> str:
 
     Raises:
       DamagedRecordError: if a record is damaged (a ValueError).
-      ValueError: if prep.json or manifest.csv is not valid, if the records have another schema or an unknown
-        recipe, if their number does not match these files, or if there are no records.
-      KeyError: if manifest.csv lacks a column that the page shows (`status`, `label`, `speaker` or `reason`),
-        or prep.json has no `corpus`, `notes`, `sex`, `sources_sha256` or `versions`.
-      IndexError: if a label in manifest.csv is not the index of a class.
+      ValueError: if prep.json or manifest.csv is not valid, if a label in manifest.csv is not the index of a
+        class, if the records have another schema or an unknown recipe, if their number does not match these
+        files, or if there are no records.
+      KeyError: if manifest.csv has masked or failed clips but no column `reason`.
       OSError: if a file is missing, cannot be read or cannot be written.
     """
     write_card(path, DATA_CARD, make_data_card(open_dataset(path)))
@@ -218,7 +218,11 @@ def _make_contact_sheet(
 ) -> style.Picture | None:
     """Draws face crops of each clip in a row, with its name and its percentage of frames with a face.
 
-    The sheet has 4 clips (SHEET_COLUMNS) per row. `marks` are warnings that are written into the picture.
+    Args:
+      name: name of the picture.
+      sheet_clips: clips with `clip_id`, `crops` uint8 [n h w 3] and `face_fraction` (0 to 1); the sheet has
+        4 of them (SHEET_COLUMNS) per row.
+      marks: warnings that are written into the picture.
 
     Returns:
       The picture `name`: PNG bytes in the light and the dark theme (`light`, `dark`), the alternative text

@@ -51,13 +51,19 @@ def write_report(
 
     Args:
       path: the HTML file; missing folders are created.
-      results: results of `emofuse evaluate`; of `dataset`, a path, only the last part is shown.
+      results: results of `emofuse evaluate`: `classes`, `modalities` (scores by `both`, `audio` or `video`,
+        with `recall` and `confusion`) and, all or none, the lists `clips`, `labels`, `speakers` and
+        `probabilities`. Other fields are shown if present; of `dataset`, a path, only the last part.
       history: one row per epoch: `epoch`, `train_loss`, `validation_loss`, `train_ua` and `validation_ua`;
         values that are not known may be missing.
-      examples: clips to show. Of their intermediate outputs, those listed in
-        reporting/figures/display_specs.py are drawn, the others are named.
+      examples: a dict for each clip to show: `clip_id`, `label`, `prediction`, and `probabilities` by class;
+        with a `spectrogram` [t f] also `seconds`, and `max_hz` or `bin_hz`; with `faces` uint8 [s h w 3] also
+        `face_mask` bool [s]. Optional are `audio_attention`, `video_attention`, `face_time` [s],
+        `voice_weight`, `face_weight` and `aux`, the intermediate outputs by name. Those that DISPLAY_SPECS
+        lists are drawn, the others are named.
       title: heading of the page.
-      comparison: networks to compare; None to leave the section out.
+      comparison: networks to compare: `networks`, scores (`ua`, ... and their intervals) by name of the
+        network, and `ceilings`, best possible accuracies (fractions) by name. None to leave the section out.
       marks: warnings shown at the top of the page and in each picture, such as SYNTHETIC; a picture shows the
         part of a mark before its colon.
 
@@ -68,7 +74,7 @@ def write_report(
         is one line that names the field. Also if an output in `aux` of an example does not fit the number of
         classes, if an interval does not have two bounds, or if Matplotlib is not installed.
       KeyError: if an example has no `clip_id`, `label`, `prediction` or `probabilities`, or with a
-        spectrogram no `seconds` or `max_hz`.
+        spectrogram no `seconds`, or neither `max_hz` nor `bin_hz`.
       IndexError: if a label in `results` is not the index of a class.
       OSError: if a file cannot be written or deleted.
     """

@@ -253,9 +253,10 @@ def list_or_empty(values: Collection[Entry] | None) -> Collection[Entry]:
 def score_cell(row: ScoreFields, metric: Metric) -> ScoreCell:
     """Returns the score `metric` and its interval as text in per cent: `{"value": ..., "interval": ...}`.
 
-    `value` is a dash if the score is None, NaN or missing; `interval` is a text such as `65.0–77.0`, empty if
-    the interval is not known. Raises KeyError if `metric` is unknown, and ValueError if the interval does not
-    have two bounds.
+    `metric` is `ua`, `wa`, `wf1` or `mf1`. `row` has the score, a fraction, under this name, and the interval
+    `[low, high]` under `<metric>_interval`. `value` is a dash if the score is None, NaN or missing;
+    `interval` is a text such as `65.0–77.0`, empty if the interval is not known. Raises KeyError if `metric`
+    is another name, and ValueError if the interval does not have two bounds.
     """
     return {
         "value": text.format_percent(row.get(metric)),

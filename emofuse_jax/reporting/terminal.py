@@ -31,8 +31,9 @@ def print_scores(rows: Mapping[str, ScoreFields], title: str = "") -> None:
 def format_score(scores: ScoreFields, metric: Metric) -> str:
     """Formats `scores[metric]` in per cent, followed by its interval if there is one: `81.2 [78.0, 84.1]`.
 
-    Raises KeyError if `scores` does not contain `metric`, and ValueError if the interval does not have two
-    bounds.
+    `metric` is `ua`, `wa`, `wf1` or `mf1`; the score is a fraction, and the interval is `[low, high]` in
+    `scores["<metric>_interval"]`. Raises KeyError if `scores` does not contain `metric`, and ValueError if
+    the interval does not have two bounds.
     """
     text = f"{100 * scores[metric]:.1f}"
     if INTERVAL_FIELDS[metric] in scores:
@@ -44,9 +45,12 @@ def format_score(scores: ScoreFields, metric: Metric) -> str:
 def print_trials(sweep_results: SweepResults) -> None:
     """Prints a table of the trials of a sweep, in the order in which the results list them.
 
-    Columns: number of the trial, a column for each field that was varied, and in per cent the validation UA,
-    its standard deviation and the UA of the last epochs. `sweep_results` comes from
-    emofuse_jax/training/crossval/sweep.py. Raises KeyError if it lacks a field.
+    Columns: number of the trial, a column for each field that was varied, and in per cent the validation UA
+    (mean recall), its standard deviation and the UA of the last epochs.
+
+    `sweep_results` has `config`, `corpus` and `protocol` (names) and `trials`, dicts with `number`, `fields`
+    (changed config fields by dotted name), and the fractions `validation_ua`, `sd` and `last_ua`. Raises
+    KeyError if one of these is missing.
     """
     field_names = sorted({name for trial in sweep_results["trials"] for name in trial["fields"]})
     title = (
@@ -66,12 +70,19 @@ def format_value(value: object) -> str:
 
 
 def print_runs(results: CrossvalFile) -> None:
-    """Prints the results of a cross-validation (emofuse_jax/scoring/pooled_scores.py) in per cent.
+    """Prints the results of a cross-validation in per cent.
 
-    The output is a table of the test UA with a row per fold and a column per seed, the mean and standard
-    deviation of the UA over all runs, and a table of the pooled WA, UA and weighted F1 with their intervals.
-    Raises KeyError if a combination of fold and seed is missing in `results["runs"]`, or `results` lacks a
-    field.
+    The output is a table of the test UA (mean recall) with a row per fold and a column per seed, the mean and
+    standard deviation of the UA over all runs, and a table of the pooled WA (accuracy), UA and weighted F1
+    with their intervals.
+
+    Args:
+      results: content of the results.json of `emofuse crossval`, of which `config`, `corpus`, `protocol`,
+        `runs` (with `fold`, `seed` and `test` scores), `mean`, `sd` and `pooled` are used.
+
+    Raises:
+      KeyError: if one of these fields, or the run of a combination of fold and seed, is missing.
+      ValueError: if an interval in `pooled` does not have two bounds.
     """
     seeds = sorted({run["seed"] for run in results["runs"]})
     ua_by_replica = {(run["fold"], run["seed"]): run["test"]["ua"] for run in results["runs"]}

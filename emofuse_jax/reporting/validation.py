@@ -7,6 +7,9 @@ from emofuse_jax.reporting.gallery_clip import GalleryClip
 from emofuse_jax.reporting.tables import list_or_empty
 from emofuse_jax.scoring.result_types import EvaluationResults
 
+PASS_RESULTS = "pass the results of emofuse evaluate"
+CORRECT_EXAMPLE = "correct this field, or pass the examples that make_examples returns"
+
 
 def validate_results(results: EvaluationResults) -> None:
     """Validates the `results` argument of `run_report.write_report`; changes and returns nothing.
@@ -19,8 +22,7 @@ def validate_results(results: EvaluationResults) -> None:
     for field, entries in (("classes", results.get("classes")), ("modalities", results.get("modalities"))):
         if not len(list_or_empty(entries)):
             raise ValueError(
-                f"report: results[{field!r}] is missing or empty, expected at least one entry;"
-                " pass the results of emofuse evaluate"
+                f"report: results[{field!r}] is missing or empty, expected at least one entry; {PASS_RESULTS}"
             )
     num_classes = len(results["classes"])
     for name, row in results["modalities"].items():
@@ -36,12 +38,13 @@ def validate_results(results: EvaluationResults) -> None:
             if length != num_classes:
                 raise ValueError(
                     f"report: {location}[{field!r}] has length {length},"
-                    f" expected {num_classes}, one entry for each class"
+                    f" expected {num_classes}, one entry for each class; {PASS_RESULTS}"
                 )
-        if any(len(counts) != num_classes for counts in row["confusion"]):
+        row_lengths = [len(counts) for counts in row["confusion"]]
+        if any(length != num_classes for length in row_lengths):
             raise ValueError(
-                f"report: {location}['confusion'] is not square,"
-                f" expected {num_classes} x {num_classes} counts of clips"
+                f"report: {location}['confusion'] has rows of lengths {row_lengths},"
+                f" expected {num_classes} x {num_classes} counts of clips; {PASS_RESULTS}"
             )
     _validate_clips(results, num_classes)
 
@@ -62,7 +65,7 @@ def validate_examples(examples: Sequence[GalleryClip]) -> None:
         if face_count and attention is not None and (not len(attention) or face_count % len(attention)):
             raise ValueError(
                 f"report: example {clip_id}: video_attention has length {len(attention)}, expected"
-                f" {face_count}, one weight for each face, or a divisor of {face_count}"
+                f" {face_count}, one weight for each face, or a divisor of {face_count}; {CORRECT_EXAMPLE}"
             )
         for field, value in (
             ("face_mask", example.get("face_mask")),
@@ -71,12 +74,12 @@ def validate_examples(examples: Sequence[GalleryClip]) -> None:
             if face_count and value is None and field == "face_mask":
                 raise ValueError(
                     f"report: example {clip_id}: face_mask is missing, expected {face_count} booleans,"
-                    " True for each face crop that shows a face"
+                    f" True for each face crop that shows a face; {CORRECT_EXAMPLE}"
                 )
             if face_count and value is not None and len(value) != face_count:
                 raise ValueError(
                     f"report: example {clip_id}: {field} has length {len(value)},"
-                    f" expected {face_count}, one entry for each face"
+                    f" expected {face_count}, one entry for each face; {CORRECT_EXAMPLE}"
                 )
 
 
@@ -90,10 +93,11 @@ def _validate_clips(results: EvaluationResults, num_classes: int) -> None:
     if len(set(lengths)) != 1:
         raise ValueError(
             f"report: clips, labels, speakers and probabilities of results have lengths {lengths},"
-            " expected equal lengths, one entry for each clip"
+            f" expected equal lengths, one entry for each clip; {PASS_RESULTS}"
         )
-    if any(len(row) != num_classes for row in list_or_empty(results.get("probabilities"))):
-        raise ValueError(
-            f"report: results['probabilities'] has a row whose length is not {num_classes},"
-            " expected one probability for each class"
-        )
+    for i, row in enumerate(list_or_empty(results.get("probabilities"))):
+        if len(row) != num_classes:
+            raise ValueError(
+                f"report: results['probabilities'][{i}] has length {len(row)},"
+                f" expected {num_classes}, one probability for each class; {PASS_RESULTS}"
+            )

@@ -141,15 +141,15 @@ def speaker_bootstrap_interval(
     """Returns the percentile bootstrap interval `(low, high)` of a statistic over resampled speakers.
 
     Args:
-      statistic: maps speaker indices to values. The last axis of the indices has one entry per speaker, and
-        any axes before it are resamples; these axes are the last ones of the values.
+      statistic: maps the indices of s speakers (0 to s - 1, with repetitions) to values: int [s] to an array
+        [*values] of any shape, and several resamples at once, int [*draws s], to [*values *draws].
       speaker_count: number of speakers, s.
       resamples: number of bootstrap resamples.
       seed: seed of the random resamples.
       confidence_level: coverage of the interval, between 0 and 1.
 
     Returns:
-      Two arrays, the lower and the upper bound, with the shape of the statistic for one set of speakers.
+      Two float64 arrays, the lower and the upper bound, in the shape [*values] of one resample.
 
     Raises:
       ValueError: if there are fewer than two speakers, or `resamples` is less than 1.

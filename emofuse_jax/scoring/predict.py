@@ -66,20 +66,24 @@ def sharded_batches(
 ) -> Iterator[Batch]:
     """Yields batches of all clips, once and in order, sharded over the mesh; the last one is padded.
 
-    Padded rows have weight 0 and clip index -1.
+    A batch has the arrays that the model reads: `audio` [b t f], `faces` [b s h w 3], or the features of
+    frozen encoders, with masks that are True where they are valid; and `label`, `speaker`, `clip` (record
+    index) and `weight`, each [b]. A padded row has weight 0, and label, speaker and clip -1.
 
     Args:
       dataset: the records.
       clips: record indices.
-      choose_spec: returns the static shape of a batch of these record indices; -1 is a padded row.
+      choose_spec: maps the record indices of a batch (-1: padded row) to its `InputSpec`: the sizes t, f, s,
+        h, w, the number of classes and the sizes of the features. Audio longer than t is cropped to its
+        middle.
       mesh: devices; the rows of a batch are split over its axis `data`.
       batch_size: number of rows of a batch, over all processes and devices.
 
     Raises:
       DamagedRecordError: if a record is damaged (a ValueError).
-      ValueError: if a record lacks a field that the batch needs, if its speaker is not in prep.json, if the
-        number of shards or records does not match prep.json and manifest.csv, or if the devices cannot share
-        `batch_size` rows equally.
+      ValueError: if a record lacks a field that the batch needs or does not have its sizes, if its speaker is
+        not in prep.json, if the number of shards or records does not match prep.json and manifest.csv, or if
+        the devices cannot share `batch_size` rows equally.
       OSError: if a shard is missing or cannot be opened.
       IndexError: if an entry of `clips` is larger than the largest record index.
     """
@@ -96,22 +100,24 @@ def predict(
     """Predicts the clips of batches with a model, and collects the predictions without padded rows.
 
     Args:
-      eval_step: scoring step `(params, model_state, batch) -> outputs` (`make_eval_step` in
-        training/step.py).
-      params: parameters.
-      model_state: running and input statistics.
+      eval_step: scoring step `(params, model_state, batch) -> outputs`, as `make_eval_step` returns it. The
+        outputs are a dict: `probabilities` [b c], `levels` [b m c] or None, `loss`, the sum of the
+        cross-entropies of the labelled clips, and `weight`, the sum of their weights.
+      params: parameters of the model.
+      model_state: running statistics of the model, and the statistics of its input.
       batches: at least one batch, already on the devices.
       modality: `audio` masks the faces, `video` masks the audio, `both` masks nothing.
 
     Returns:
       The predictions of all n clips, the same on every process, as NumPy arrays with one row per clip:
       `clips` (record indices), `labels` (true classes, -1 without a label), `speakers` (indices into
-      `Dataset.speakers`) and `probabilities` [n c]. Also `levels` [n m c], the probabilities of each level of
-      the fusion (a stream or a part of the clip that has a separate classifier), or None if the fusion has no
-      levels; and `loss`, the mean cross-entropy of the labelled clips, 0 if there are none.
+      `Dataset.speakers`) and `probabilities` [n c] of c classes. Also `levels` [n m c], the probabilities of
+      each of m levels of the fusion (a stream or a part of the clip that has a separate classifier), 0 if a
+      clip lacks the level, or None if the fusion has no levels; and `loss`, the mean cross-entropy of the
+      labelled clips, 0 if there are none.
 
     Raises:
-      ValueError: if `modality` is unknown.
+      ValueError: if `modality` is unknown, or a batch does not fit the model.
       TypeError: if there are no batches.
       DamagedRecordError, ValueError, OSError: if `batches` reads records from disk and a record is damaged or
         lacks a field, or a file is missing or cannot be read.
@@ -138,7 +144,8 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
     """Computes the scores of the labelled clips.
 
     Args:
-      predictions: predictions of a model; clips with label -1 are left out.
+      predictions: predictions of a model: for each clip a row of `probabilities`, `labels` (true class; clips
+        with -1 are left out) and `speakers` (index of the speaker).
       with_intervals: also compute 95 % confidence intervals over speakers.
       seed: seed of the bootstrap resamples.
 
@@ -172,8 +179,9 @@ def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> 
     """Computes the scores of each speaker.
 
     Args:
-      predictions: predictions of a model; clips with label -1 are left out.
-      speaker_names: names in the order of the speaker indices in `predictions.speakers`.
+      predictions: predictions of a model: for each clip a row of `probabilities`, `labels` (true class; clips
+        with -1 are left out) and `speakers` (index of the speaker in `speaker_names`).
+      speaker_names: names of the speakers.
 
     Returns:
       `{speaker name: {"ua": ..., "wa": ..., "clips": ...}}`: mean recall and accuracy as fractions, and the

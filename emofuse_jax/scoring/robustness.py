@@ -37,13 +37,15 @@ def make_corruptions(
     Args:
       modalities: modalities of the network, of `audio` and `video`.
       spec: input shape of the records; there are no noise curves if they have no spectrogram (`spec.t` is 0).
-      recipe: preprocessing recipe of the records, which defines the unit of the spectrogram.
+      recipe: name of the preprocessing recipe of the records, such as `fbp`; defines the unit of the
+        spectrogram.
 
     Returns:
-      A function `Batch -> Batch` for each `(curve, severity)`: `("snr", dB)` adds white noise at a
-      signal-to-noise ratio of 20, 10, 5, 0 or -5 dB, or none if dB is None; `("lost", fraction)` masks a
-      fraction of 0, 0.25, 0.5, 0.75 or 1 of the faces of each clip; and, with two modalities,
-      `("without", modality)` masks `audio` or `video`. The dict is empty if no curve applies.
+      A function for each `(curve, severity)`, which returns a changed copy of a batch. `("snr", dB)` adds
+      white noise to `audio` at a signal-to-noise ratio of 20, 10, 5, 0 or -5 dB, or none if dB is None.
+      `("lost", fraction)` sets `face_mask` to False for a fraction of 0, 0.25, 0.5, 0.75 or 1 of the faces of
+      each clip. With two modalities, `("without", modality)` sets the masks of `audio` or `video` to False.
+      The dict is empty if no curve applies.
 
     Raises:
       ValueError: if there are noise curves and the recipe is unknown.
@@ -63,9 +65,11 @@ def make_corruptions(
 
 
 def _make_noise(snr_db: float, neper_unit: float) -> Corruption:
-    """Returns a function that adds white noise to a batch, `snr_db` dB below the mean power of each clip.
+    """Returns a function that adds white noise to the spectrograms of a batch and returns the new batch.
 
-    `neper_unit` is one neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies.
+    The noise of a clip is `snr_db` dB below its mean power over all valid steps and bins; padding stays 0.
+    `neper_unit` is one neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies, 8.69
+    for decibels.
     """
 
     def corrupt(batch: Batch) -> Batch:
@@ -85,7 +89,8 @@ def _make_noise(snr_db: float, neper_unit: float) -> Corruption:
 def _make_face_loss(fraction: float) -> Corruption:
     """Returns a function that masks a random `fraction` of the valid faces of each clip of a batch.
 
-    The number of masked faces of a clip is rounded.
+    The function returns a copy of the batch whose `face_mask` is False at these faces too. Their number in a
+    clip is rounded.
     """
 
     def corrupt(batch: Batch) -> Batch:
@@ -114,10 +119,11 @@ def predict_corrupted(
     """Predicts the clips under every condition, that is, with the batches changed by each corruption.
 
     Args:
-      eval_step: scoring step `(params, model_state, batch) -> outputs` (`make_eval_step` in
-        training/step.py).
-      params: parameters.
-      model_state: running and input statistics.
+      eval_step: scoring step `(params, model_state, batch) -> outputs`, as `make_eval_step` returns it. The
+        outputs are a dict: `probabilities` [b c], `levels` [b m c] or None, `loss`, the sum of the
+        cross-entropies of the labelled clips, and `weight`, the sum of their weights.
+      params: parameters of the model.
+      model_state: running statistics of the model, and the statistics of its input.
       batches: returns a new iterator over at least one batch on the devices; called once per condition.
       corruptions: the function `Batch -> Batch` of each condition, as `make_corruptions` returns them.
 
@@ -127,6 +133,7 @@ def predict_corrupted(
 
     Raises:
       TypeError: if an iterator has no batches.
+      ValueError: if a batch does not fit the model.
       DamagedRecordError, ValueError, OSError: if `batches` reads records from disk and a record is damaged or
         lacks a field, or a file is missing or cannot be read.
     """

@@ -17,11 +17,13 @@ def load(
 ) -> "Bundle":
     """Opens a bundle directory and returns the `Bundle`, ready to run.
 
-    `run(arrays)` of the bundle returns the outputs of the network for a batch of input arrays, by name.
-    `predict(source)` returns a list with one prediction for each window of a media file, or for each clip of
-    arrays. `metadata` is the content of bundle.json, `classes` is a tuple of the class names. Needs jax,
-    numpy, flatbuffers and safetensors. `predict` with a media file also needs the extra `prep`, and the extra
-    `onnx` if the model reads features of frozen encoders or the bundle uses another face detector than MTCNN.
+    `predict(source)` returns a list with one Prediction for each window of a media file, or for each clip of
+    arrays: an object with `label`, `confidence`, `probabilities` by class name and other fields.
+    `run(arrays)` returns the outputs of the network for a batch, by name; `inputs` has the (shape, dtype) of
+    each array that it takes. `metadata` is the content of bundle.json as a dict, `classes` is a tuple of the
+    class names. Needs jax, numpy, flatbuffers and safetensors. `predict` with a media file also needs the
+    extra `prep`, and the extra `onnx` if the model reads features of frozen encoders or the bundle uses
+    another face detector than MTCNN.
 
     Args:
       path: bundle directory, written by `emofuse export`.

@@ -42,23 +42,24 @@ def predict_files(
     timeout_seconds: float = WINDOW_TIMEOUT_SECONDS,
     batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> Iterator[tuple[str, list[WindowFields]]]:
-    """Predicts many files; yields (path, predictions) for each file, in order.
+    """Predicts many files; yields (path, predictions) once for each different path, in order.
 
     `path` is the path as passed. `predictions` is a list with one JSON dict per window: {"path", "start",
     "end", "label", "confidence", "probabilities", "voice_weight", "face_weight", "audio_ok", "video_ok"} and
-    "notes" if there are any, or {"path", "start", "end", "error"} for a window without a prediction. `start`
-    and `end` are seconds of the file, `probabilities` is a dict by class name. If no window has a prediction,
-    the list is a single {"path", "error"}.
+    "notes", a text, if there are any; or {"path", "start", "end", "error"} for a window without a prediction.
+    `start` and `end` are seconds of the file, `probabilities` is a dict by class name, the weights are None
+    if the model has none, and a flag is False if the window has no usable voice or face. If no window has a
+    prediction, the list is a single {"path", "error"}. All errors are raised while iterating.
 
     Args:
       bundle: the loaded bundle, with its encoders.
-      paths: media files; a path that occurs twice is predicted once.
+      paths: media files.
       workers: number of processes that prepare windows, at least 1; a file that crashes its process loses
         only its own predictions.
       min_confidence: predictions with a lower confidence get the label `unknown`.
-      timeout_seconds: time limit for the preparation of one window, which fails after it.
-      batch_sizes: batch sizes in ascending order, at least one; the last bits of a prediction may depend on
-        the batch size.
+      timeout_seconds: time limit for the preparation of one window; one that takes longer gets an error.
+      batch_sizes: batch sizes in ascending order, at least one; a batch is padded to the next larger size.
+        The last bits of a prediction may depend on the batch size.
 
     Raises:
       ValueError: the preparation settings in bundle.json are invalid or do not give the arrays that the model
@@ -149,8 +150,8 @@ def _list_window_jobs(
 ) -> Iterator[tuple[str, Window | Failure]]:
     """Yields (path, Window) for each window of a file, or one (path, Failure) if the file is unusable.
 
-    A Window has its start and end in seconds of the file, and `is_complete_file`, which is True if the file
-    has only one window. Windows are in order of time.
+    A Window has `start` and `end` in seconds of the file, and `is_complete_file`, which is True if the file
+    has only one window. Windows are in order of time. A Failure has `reason`, one line.
 
     Args:
       bundle: the loaded bundle, which states the length of a window.
@@ -167,10 +168,11 @@ def _list_window_jobs(
 def _prepare_window(decoders: DecoderPool, job: tuple[str, Window | Failure]) -> PreparedWindow:
     """Returns the prepared window of a job, a pair of a path and a Window or Failure.
 
-    A PreparedWindow has `path`, `start` and `end` in seconds, and `result`: the Record, or a Failure with the
-    reason if nothing in the window can be used or its process crashed or timed out. For a job with a Failure,
-    that is the `result`, and `start` and `end` are 0. Raises BusyError if all processes are busy and the
-    queue of `decoders` is full, and OSError if a crashed process cannot be replaced.
+    A PreparedWindow has `path`, `start` and `end` in seconds, and `result`: the Record of the window (its
+    spectrogram, face crops and features as arrays, `audio_ok`, `video_ok` and `notes`), or a Failure with the
+    `reason` if nothing in the window can be used or its process crashed or timed out. For a job with a
+    Failure, that is the `result`, and `start` and `end` are 0. Raises BusyError if all processes are busy and
+    the queue of `decoders` is full, and OSError if a crashed process cannot be replaced.
     """
     path, window = job
     if isinstance(window, Failure):

@@ -23,9 +23,13 @@ class LoadedBundle(Protocol):
     def metadata(self) -> BundleMetadata:
         """Returns the content of bundle.json as a dict.
 
-        The keys are those of BundleMetadata, such as `classes`, `modalities` (`voice`, `face` or both),
-        `settings` of the preparation, `spec` (sizes of the inputs), `window` (`steps` and `seconds`),
-        `encoders` (`file` and `sha256` of each ONNX file, by kind) and `files` (SHA-256 by file name).
+        The keys that every bundle has: `kind`, `schema`, `classes` (list of names), `modalities` (list of
+        `voice`, `face` or both), `settings` (of the preparation), `spec` (sizes of the inputs), `window`
+        (`steps` and `seconds`), `statistics` (`mean` and `std` of the audio), `training_speakers`, `corpus`,
+        `versions` and `files` (SHA-256 by file name). `encoders` ({"file", "sha256"} of each ONNX file, by
+        kind) is absent if the model needs none. Other keys, which are not validated and may be absent:
+        `protocol`, `fold`, `config`, `checkpoint`, `quantized`, `progress`, `temperature`, `intended_use`,
+        `limits`, `platforms` and `created`.
         """
 
     @property
@@ -51,7 +55,8 @@ class LoadedBundle(Protocol):
         u positions in time and g in frequency, and `video_attention` [b l] over l positions in time.
 
         Args:
-          arrays: one array for each name in `inputs`, with b as its first axis.
+          arrays: one array [b ...] for each name in `inputs`, with the shape after b and the dtype stated
+            there. Masks are bool, True at steps or frames that are used.
 
         Raises:
           ValueError: an input is missing, unknown or has another shape or dtype, the batch sizes differ or

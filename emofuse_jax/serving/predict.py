@@ -49,14 +49,16 @@ def predict_windows(
 ) -> Iterator[Prediction | FailedWindow]:
     """Predicts windows in batches; yields one Prediction or FailedWindow per window, in order.
 
-    A Prediction has the path, start and end, label, confidence, probabilities by class name, weights of voice
-    and face (None if the model has none), whether audio and video are usable, and notes. A window that holds
-    a Failure becomes a FailedWindow with path, start, end and error. Times are seconds, rounded to
-    milliseconds. At most `batch_sizes[-1]` windows are in memory at a time.
+    A Prediction has `path`, `start`, `end`, `label`, `confidence`, `probabilities` (dict by class name),
+    `voice_weight` and `face_weight` (None if the model has none), `audio_ok` and `video_ok` (False if voice
+    or face is not usable), and `notes`, a text. A window that holds a Failure becomes a FailedWindow with
+    `path`, `start`, `end` and `error`. Times are seconds, rounded to milliseconds. At most `batch_sizes[-1]`
+    windows are in memory at a time.
 
     Args:
       bundle: the loaded bundle.
-      windows: prepared windows; errors that are raised while they are read pass through.
+      windows: PreparedWindows, which have `path`, `start`, `end` and `result`, a Record (one clip as arrays)
+        or a Failure (`reason`); errors that are raised while they are read pass through.
       min_confidence: predictions with a lower confidence get the label `unknown`.
       batch_sizes: batch sizes in ascending order, at least one; a batch is padded to the next larger size.
 
@@ -79,11 +81,13 @@ def to_batch(
     """Returns the model's input arrays by name, with one row for each of `records`.
 
     An array is [batch_size ...] with the shape and dtype in `bundle.inputs`. Longer audio is cut to its
-    middle. The rows of Failures and those after the last record are zero and masked.
+    middle, shorter audio is padded with zeros. Masks are True at steps and frames of the record, and False at
+    padding, frames without a face, and unusable audio or video. The rows of Failures, and those after the
+    last record, are 0 and False.
 
     Args:
       bundle: the loaded bundle.
-      records: at most `batch_size` Records or Failures.
+      records: Records (one clip as arrays) or Failures (`reason`), at most `batch_size`.
       batch_size: number of rows.
 
     Raises:

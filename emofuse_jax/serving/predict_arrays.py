@@ -18,13 +18,17 @@ def predict_clips(bundle: LoadedBundle, clips: Sequence[Clip], *, min_confidence
 
     Args:
       bundle: a loaded bundle.
-      clips: the clips, with the dimensions of the training clips.
+      clips: each has a `clip_id` and the arrays that the model reads: `spectrogram` [t f] (steps, frequency
+        bins), `faces` uint8 [s h w 3] (frames, height, width), `audio_features` [u d] or `face_features`
+        [s d], and optionally `face_mask` bool [s], False for frames without a face. f, h, w and d are those
+        of the training clips, and s is at most theirs; t and u may differ.
       min_confidence: predictions with a lower confidence get the label `unknown`.
 
     Returns:
-      A list with one Prediction per clip, in order: label, confidence, probabilities by class name, weights
-      of voice and face (None if the model has none), and whether audio and video are usable; its `path` is
-      the clip_id, and `start` and `end` are 0. `to_pandas` of the list returns a table.
+      A list with one Prediction per clip, in order. It has `path` (the clip_id), `start` and `end` (0),
+      `label`, `confidence`, `probabilities` (dict by class name), `voice_weight` and `face_weight` (None if
+      the model has none), `audio_ok` and `video_ok` (False if the clip has no audio or no face) and `notes`
+      (""). `to_pandas` of the list returns a table.
 
     Raises:
       ValueError: `min_confidence` is not a number from 0 to 1; an entry of `clips` is not an `ef.Clip`; an

@@ -46,10 +46,12 @@ def open_prediction_writer(
 ) -> Iterator["PredictionWriter"]:
     """Opens `<output>.partial` and yields a PredictionWriter that continues after the predictions in it.
 
-    `add` of the writer appends the predictions of one media file; its sets `completed_paths` and
-    `failed_paths` are the media files whose predictions are written, and those among them with an error. If
-    the block ends without an exception, the predictions are written to `output` and `<output>.partial` is
-    removed; otherwise `<output>.partial` stays.
+    `add(path, predictions)` of the writer appends the JSON dicts of all windows of one media file; its sets
+    `completed_paths` and `failed_paths` are the media files whose predictions are written, and those among
+    them with an error. If the block ends without an exception, the predictions are written to `output` and
+    `<output>.partial` is removed; otherwise `<output>.partial` stays. A .jsonl file has one JSON dict per
+    line, a .parquet file one row per dict, with a column `p_<class>` for each class instead of
+    `probabilities`.
 
     Args:
       output: file to write, ending in .jsonl or .parquet; missing directories are created.
@@ -92,7 +94,9 @@ class PredictionWriter:
 
         Args:
           path: the media file.
-          predictions: JSON dicts of all its windows.
+          predictions: JSON dicts of all its windows, as `predict_files` yields them: {"path", "start", "end",
+            "label", "confidence", "probabilities", "voice_weight", "face_weight", "audio_ok", "video_ok"},
+            with "notes" if there are any, or {"path", "error"}, with or without "start" and "end".
         """
         _write_lines(self.file, predictions)
         self.completed_paths.add(path)
@@ -149,8 +153,7 @@ def _parse_line(line: bytes, line_name: str) -> WindowFields:
     prediction = parse_json(line, line_name)
     if not _has_path(prediction):
         raise ValueError(
-            f"{line_name}: field path: expected an object with the path of a predicted file; remove"
-            " this .partial file"
+            f"{line_name}: expected a JSON object with a text in the field path; remove this .partial file"
         )
     return prediction
 
@@ -225,8 +228,8 @@ def _parse_table_row(line: bytes) -> dict[str, object]:
     """Returns the table row of a JSON line as a dict by column name, for the Parquet file.
 
     The columns are the fields of the line, with `probabilities` replaced by one column `p_<class>` per class.
-    Bytes in `path` that are not UTF-8 are escaped. Raises ValueError if the line is not JSON, and KeyError if
-    it has no `path`.
+    Bytes in `path` that are not UTF-8 are replaced by a backslash, x and two hexadecimal digits. Raises
+    ValueError if the line is not JSON, and KeyError if it has no `path`.
     """
     prediction: WindowFields = json.loads(line)
     path = os.fsencode(prediction["path"])  # a file name need not be UTF-8, a column must be
@@ -234,10 +237,11 @@ def _parse_table_row(line: bytes) -> dict[str, object]:
 
 
 def _column_types(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns (name, Arrow type) of each column, in order.
+    """Returns (name, Arrow type) of each column, in order, such as ("path", "string").
 
-    The columns are path, start, end, label, confidence, `p_<class>` for each class, voice_weight,
-    face_weight, audio_ok, video_ok, notes and error. A column is null in rows that do not have its field.
+    The columns are path (string), start and end (float64, seconds), label (string), confidence, `p_<class>`
+    for each class, voice_weight and face_weight (float32), audio_ok and video_ok (bool), notes and error
+    (string). A column is null in rows that do not have its field.
     """
     probability_columns = [(f"p_{name}", "float32") for name in classes]
     weight_columns = [("voice_weight", "float32"), ("face_weight", "float32")]

@@ -18,8 +18,10 @@ def print_table(predictions: Sequence[WindowFields], console: Console | None = N
     with the error in the column of notes.
 
     Args:
-      predictions: JSON dicts of `Prediction.to_json` or `FailedWindow.to_json`, at least one. Paths are shown
-        relative to the folder that they have in common.
+      predictions: JSON dicts of windows, at least one: {"path", "start", "end", "label", "confidence",
+        "probabilities", "voice_weight", "face_weight", "audio_ok", "video_ok"}, with "notes" if there are
+        any; or {"path", "error"}, with or without "start" and "end". Paths are shown relative to the folder
+        that they have in common.
       console: where to print; by default stdout.
 
     Raises:
@@ -42,8 +44,8 @@ def _format_cells(prediction: WindowFields) -> tuple[str, ...]:
     """Returns the five cells of a row as texts: seconds, emotion, probabilities, modalities, and notes.
 
     Examples are `0.0-3.2`, `happy 83 %`, `happy 0.83  sad 0.17` (at most three classes, largest first) and
-    `voice 0.30, face 0.70`; the notes may be empty. For a window without a prediction, the notes are the
-    error, and of the other cells only the seconds can be filled in.
+    `voice 0.30, face 0.70`; the notes may be "". For a window without a prediction, the notes are the error
+    and the other cells are "", except for the seconds if `prediction` has them.
     """
     time_range = f"{prediction['start']:.1f}-{prediction['end']:.1f}" if "start" in prediction else ""
     if "error" in prediction:

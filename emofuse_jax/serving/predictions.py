@@ -79,7 +79,8 @@ class Prediction:
         """Returns a dict with all fields of the prediction by name, without `notes` if that is empty.
 
         The keys are `path`, `start` and `end` (seconds), `label`, `confidence`, `probabilities` (a dict by
-        class name), `voice_weight`, `face_weight`, `audio_ok`, `video_ok` and `notes`.
+        class name), `voice_weight` and `face_weight` (None if the model has none), `audio_ok` and `video_ok`
+        (False if voice or face is not usable) and `notes` (text).
         """
         fields = dataclasses.asdict(self)
         return cast(PredictionFields, {k: v for k, v in fields.items() if k != "notes" or v})
@@ -178,13 +179,14 @@ def make_window_prediction(
 ) -> Prediction | FailedWindow:
     """Returns the Prediction for a prepared window, or a FailedWindow if its preparation failed.
 
-    A Prediction has path, start and end, label (the most probable class), confidence (its probability),
-    probabilities by class name, weights of voice and face (None if `output` has none), `audio_ok`, `video_ok`
-    and notes. A FailedWindow has path, start, end and error. Times are seconds, rounded to milliseconds.
+    A Prediction has `path`, `start`, `end`, `label` (the most probable class), `confidence` (its
+    probability), `probabilities` (dict by class name), `voice_weight` and `face_weight` (None if `output` has
+    none), and the `audio_ok`, `video_ok` and `notes` of the window's Record. A FailedWindow has `path`,
+    `start`, `end` and `error`. Times are seconds, rounded to milliseconds.
 
     Args:
       classes: class names in the order of the probabilities.
-      window: the prepared window.
+      window: has `path`, `start`, `end` and `result`, a Record or a Failure, whose `reason` becomes `error`.
       output: row of the model's outputs for this window, by name: `probabilities` [c] and optionally
         `modality_weights` [2] (voice, face); not read if the preparation failed.
 

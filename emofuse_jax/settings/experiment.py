@@ -14,12 +14,16 @@ from emofuse_jax.utils.validation import reject_unknown_fields
 def base(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ml_collections.ConfigDict:
     """Returns a complete experiment config: a fusion of two encoders at the sizes of the papers.
 
-    The fields are name, seed, model, init, data, augment, loss, optimizer, train, crossval and mesh.
+    The fields are `name` and `seed` of the experiment, and the groups `model`, `init` (workdir or file with
+    the initial parameters of `audio` and `video`; empty: random), `data`, `augment`, `loss`, `optimizer`,
+    `train`, `crossval` and `mesh` (`data`, the number of devices that share a batch, -1 for all; and `fsdp`,
+    True if large parameters are sharded over them).
 
     Args:
-      fusion: Name of the fusion (models/registry.py).
-      audio: Name of the audio encoder.
-      video: Name of the video encoder.
+      fusion: Name of the fusion, such as `am_fbp`, `concat` or one that was registered.
+      audio: Name of the audio encoder: `fcn`, `mel_cnn`, `ecapa`, `segments`, `resnet`, `features` or one
+        that was registered.
+      video: Name of the video encoder: `frames`, `snippets`, `features` or one that was registered.
 
     Raises:
       ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
@@ -93,8 +97,13 @@ def check_fields(config: ml_collections.ConfigDict) -> None:
 def data_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.data`: the records to read, and how batches are made of them.
 
-    The fields are `path`, `recipe`, `protocol`, `fold`, `hold_out`, `audio_steps`, `batch_size`, `balanced`,
-    `labelled_fraction`, `labelled_share`, `keep_unlabelled`, `threads`, `on_corrupt`, `mode` and `buckets`.
+    Records: `path`; `recipe`; `protocol`, empty for the only one; `fold`, from 0; and `hold_out`, False to
+    train on validation clips too. Clips: `audio_steps`, the spectrogram steps; `labelled_fraction`, the
+    fraction of the clips whose labels are used; and `keep_unlabelled`, False to leave out the others.
+    Batches: `batch_size`; `balanced`, True for equally many clips of each class; `labelled_share`, the
+    fraction of labelled rows, 0 for that of the data; `buckets`, the largest number of lengths; `threads`
+    that read records; `on_corrupt`, at a damaged record "stop" or "skip"; and `mode`, "stream", "resident"
+    (all clips in the devices' memory) or "auto".
     """
     return ml_collections.ConfigDict(
         {
@@ -124,9 +133,12 @@ def data_defaults() -> ml_collections.ConfigDict:
 def augment_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.augment`: augmentation on the device; 0 or False turns a part off.
 
-    The fields are `frames`, `flip`, `shift`, `brightness`, `contrast`, `time_masks`, `time_width`,
-    `frequency_masks`, `frequency_width`, `gain`, `crop`, `speed`, `pitch`, `equalizer`, `style`, `reverb`,
-    `reverb_steps`, `noise`, `noise_snr_min`, `noise_snr_max`, `mixup`, `audio_dropout` and `video_dropout`.
+    Probabilities: `style`, `reverb`, `noise`, `audio_dropout`, `video_dropout`. Largest changes: `shift` in
+    pixels, `brightness` and `contrast` as fractions, `gain` and `equalizer` in nepers, `speed` and `pitch` as
+    logs of the factor. Numbers: `frames` that are sampled; `time_masks` of at most `time_width` steps;
+    `frequency_masks` of at most `frequency_width` bins; `crop`, the steps of a random window; `reverb_steps`,
+    in which the longest reverberation falls by 60 dB. `noise_snr_min` and `noise_snr_max` are in dB, `flip`
+    is True or False, and `mixup` is the alpha of a Beta distribution.
     """
     return ml_collections.ConfigDict(
         {
@@ -160,8 +172,10 @@ def augment_defaults() -> ml_collections.ConfigDict:
 def optimizer_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.optimizer`, which is AdamW.
 
-    The fields are `name`, `learning_rate`, `warmup`, `final_rate`, `weight_decay`, `b1`, `b2`, `clip_norm`,
-    `accumulate` and `ema`.
+    The fields are `name`, "adamw" or "muon"; `learning_rate`, the peak; `warmup`, a fraction of all updates;
+    `final_rate`, a fraction of the peak; `weight_decay`; `b1` and `b2`, decays of the moments; `clip_norm`,
+    the largest norm of a gradient; `accumulate`, batches per update; and `ema`, the decay of the moving
+    average of the parameters, 0 for none.
     """
     return ml_collections.ConfigDict(
         {
@@ -182,7 +196,10 @@ def optimizer_defaults() -> ml_collections.ConfigDict:
 def train_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.train`: length of the run, validation and logging.
 
-    The fields are `epochs`, `patience`, `temperature`, `eval_batch_size`, `log_every` and `steps_per_call`.
+    The fields are `epochs`; `patience`, the epochs without a better validation UA (mean recall of the
+    classes) before the run stops, 0 for no limit; `temperature` of the probabilities if no clips are held out
+    to fit it; `eval_batch_size`, the clips in a validation batch; `log_every`, the steps between two log
+    lines; and `steps_per_call`, the steps of resident data in one dispatch, 0 for a default.
     """
     return ml_collections.ConfigDict(
         {
@@ -199,7 +216,9 @@ def train_defaults() -> ml_collections.ConfigDict:
 def crossval_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.crossval`: how `emofuse crossval` runs the folds and seeds.
 
-    The fields are `mode`, `memory` and `save_seconds`. Scores do not depend on them beyond rounding.
+    The fields are `mode`, "vmap" (several replicas at once on a device), "loop" (one at a time) or "auto";
+    `memory`, the GB of each device that replicas may use, 0 for nine tenths of it; and `save_seconds`, the
+    shortest time between two saves. Scores do not depend on them beyond rounding.
     """
     return ml_collections.ConfigDict(
         {

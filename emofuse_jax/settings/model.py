@@ -15,16 +15,17 @@ def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: s
     """Returns the config of a model at the sizes of the papers.
 
     Args:
-      fusion: Name of the fusion (models/registry.py).
-      audio: Name of the audio encoder.
-      video: Name of the video encoder.
+      fusion: Name of the fusion, such as `am_fbp`, `concat` or one that was registered.
+      audio: Name of the audio encoder: `fcn`, `mel_cnn`, `ecapa`, `segments`, `resnet`, `features` or one
+        that was registered.
+      video: Name of the video encoder: `frames`, `snippets`, `features` or one that was registered.
 
     Returns:
       `dtype` of the activations, `float32` or `bfloat16`; `audio` and `video`: name of the `encoder`, the
       `defaults` of its class and, for fusions of pooled vectors, its attention; `fusion`: `name` and the
-      `defaults` of its class; `margins` between classes (`kind`, `mean`, `across`); `polarity`: -1, 0 or 1
-      for each class. An empty polarity is derived from the class names if an objective needs it
-      (emofuse_jax/losses/class_polarity.py).
+      `defaults` of its class; `margins` between classes: their `kind` ("none", "triplet" or "hierarchical"),
+      their `mean`, and the factor `across` for classes of different polarity; `polarity`: -1, 0 or 1 for each
+      class, or empty, to derive it from the class names if an objective needs it.
 
     Raises:
       ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
@@ -47,7 +48,8 @@ def encoder_config(modality: str, name: str, fusion: str) -> ConfigFields:
     """Returns the default fields of an encoder and, for a fusion of vectors, of the attention after it.
 
     The result is a dict: `encoder`, the name; the fields in `defaults` of its class; and, for a fusion of
-    vectors, `attention`, `attention_width` and `temperature`.
+    pooled vectors, `attention`, the name of its kind, `attention_width`, the width of its hidden layer, and
+    `temperature`, a factor on its scores.
 
     Raises:
       KeyError: the fusion is not registered, or `modality` is not "audio" or "video".

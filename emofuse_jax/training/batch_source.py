@@ -46,11 +46,14 @@ class BatchSource(Protocol):
     """Training clips that are skipped if their records are damaged."""
 
     def compile(self, step: TrainStep, state: TrainState) -> jax.stages.Compiled:
-        """Compiles a training step for the data of this source, and returns the compiled program.
+        """Compiles a training step for the data of this source; `step` then executes it.
 
         Args:
           step: function `(state, batch) -> (state, metrics)` of `make_train_step`.
           state: training state; only its shapes and dtypes are used.
+
+        Returns:
+          The compiled program, of which only the FLOPs and the memory are of use to the caller.
 
         Raises:
           ValueError: if `step` raises it because its config does not fit the model or the clips, or if
@@ -60,28 +63,33 @@ class BatchSource(Protocol):
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
         """Executes `step_count` steps; the first one has the number `first_step`, counted from 0.
 
+        `compile` must be called before. `state` is donated: do not use it afterwards. `step_count` is at most
+        `steps_per_call`; each call must continue where the last one ended.
+
         Returns:
-          A tuple: the new state; the metrics of the last step, a dict of `loss`, each term of the loss by
-          name, `gradient_norm` (scalars) and `confusion` [c c]; and a dict with the sums of `loss` and
-          `confusion` over all steps.
+          A tuple of trees of arrays on the devices: the new state; the metrics of the last step, a dict of
+          `loss`, each term of the loss by name, `gradient_norm` (scalars) and `confusion` [c c] (c classes,
+          rows true classes); and a dict with the sums of `loss` and `confusion` over all steps.
 
         Raises:
           DamagedRecordError: if batches are read from disk, and a record is damaged and must not be skipped
             (a ValueError).
-          ValueError: if batches are read from disk, and a record lacks a field of the batch or the records do
-            not match prep.json.
+          ValueError: if batches are read from disk, and `config.data.threads` is negative, a record lacks a
+            field of the batch, or the records do not match prep.json.
           OSError: if batches are read from disk, and a shard is missing or cannot be opened.
         """
 
     def validation_batches(self) -> Iterator[Batch]:
         """Yields batches of all validation clips, each clip once, on the devices; the last one is padded.
 
-        The rows are sharded over the mesh axis `data`; padded rows have weight 0.
+        Each Batch has the inputs of its clips with their masks, `label`, `weight`, and `clip` (record index,
+        -1 on a padded row). The rows are sharded over the mesh axis `data`; padded rows have weight 0. The
+        order of the clips depends on the source.
 
         Raises:
           DamagedRecordError: if batches are read from disk and a record is damaged (a ValueError).
-          ValueError: if batches are read from disk, and a record lacks a field of the batch or the records do
-            not match prep.json.
+          ValueError: if `config.train.eval_batch_size` is not a multiple of the devices, or if batches are
+            read from disk, and a record lacks a field of the batch or the records do not match prep.json.
           OSError: if batches are read from disk, and a shard is missing or cannot be opened.
         """
 
@@ -140,11 +148,14 @@ class StreamedBatchSource:
         self._compiled_steps: dict[tuple[int, int], jax.stages.Compiled] = {}
 
     def compile(self, step: TrainStep, state: TrainState) -> jax.stages.Compiled:
-        """Compiles the step for each batch length, and returns the program of the longest one.
+        """Compiles a training step for each batch length; `step` then executes these programs.
 
         Args:
           step: function `(state, batch) -> (state, metrics)` of `make_train_step`.
           state: training state; only its shapes and dtypes are used.
+
+        Returns:
+          The program `(state, batch) -> (state, metrics)` of the longest batches, for its FLOPs and memory.
 
         Raises:
           ValueError: if `step` raises it because its config does not fit the model or the clips, or if
@@ -163,12 +174,12 @@ class StreamedBatchSource:
         """Reads the next batch, and executes one step; `step_count` must be 1.
 
         The first call starts at batch `first_step`, later calls continue with the next batch. `compile` must
-        be called before.
+        be called before. `state` is donated: do not use it afterwards.
 
         Returns:
-          A tuple: the new state; the metrics of the step, a dict of `loss`, each term of the loss by name,
-          `gradient_norm` (scalars) and `confusion` [c c]; and a dict with `loss` and `confusion` of this
-          step.
+          A tuple of trees of arrays on the devices: the new state; the metrics of the step, a dict of `loss`,
+          each term of the loss by name, `gradient_norm` (scalars) and `confusion` [c c] (c classes, rows true
+          classes); and a dict with `loss` and `confusion` of this step.
 
         Raises:
           DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
@@ -187,9 +198,11 @@ class StreamedBatchSource:
         return state, step_metrics, select_epoch_sums(step_metrics)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Returns an iterator over the validation batches, which are read from disk, sorted by length.
+        """Returns an iterator over batches of all validation clips, read from disk, short clips first.
 
-        Their rows are sharded over the mesh axis `data`; the last batch is padded with rows of weight 0.
+        Each Batch has the inputs of its clips with their masks, `label`, `weight`, and `clip` (record index,
+        -1 on a padded row). The rows are sharded over the mesh axis `data`; the last batch is padded with
+        rows of weight 0. With a single bucket, the clips keep their order.
 
         Raises:
           DamagedRecordError: while iterating, if a record is damaged (a ValueError).
@@ -228,13 +241,16 @@ class ResidentBatchSource:
         )
 
     def compile(self, step: TrainStep, state: TrainState) -> jax.stages.Compiled:
-        """Compiles `steps_per_call` steps as one program, and returns it.
+        """Compiles `steps_per_call` steps as one program; `step` then executes it.
 
         Each step gathers its rows on the devices. Another number of steps is compiled on its first use.
 
         Args:
           step: function `(state, batch) -> (state, metrics)` of `make_train_step`.
           state: training state; only its shapes and dtypes are used.
+
+        Returns:
+          The program `(state, data, rows) -> (state, metrics, sums)`, for its FLOPs and memory.
 
         Raises:
           ValueError: if `step` raises it because its config does not fit the model or the clips, or if
@@ -275,12 +291,12 @@ class ResidentBatchSource:
     def step(self, state: TrainState, first_step: int, step_count: int) -> StepOutputs:
         """Executes `step_count` steps in one call; the first one has the number `first_step`, counted from 0.
 
-        `compile` must be called before.
+        `compile` must be called before. `state` is donated: do not use it afterwards.
 
         Returns:
-          A tuple: the new state; the metrics of the last step, a dict of `loss`, each term of the loss by
-          name, `gradient_norm` (scalars) and `confusion` [c c]; and a dict with the sums of `loss` and
-          `confusion` over all steps.
+          A tuple of trees of arrays on the devices: the new state; the metrics of the last step, a dict of
+          `loss`, each term of the loss by name, `gradient_norm` (scalars) and `confusion` [c c] (c classes,
+          rows true classes); and a dict with the sums of `loss` and `confusion` over all steps.
 
         Raises:
           ZeroDivisionError: if there are fewer training clips than one batch.
@@ -292,9 +308,13 @@ class ResidentBatchSource:
         return self._compiled_steps(state, self._data, rows)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """Yields the validation batches in order, gathered on the devices; the last one is padded.
+        """Yields batches of all validation clips in order, gathered on the devices; the last one is padded.
 
-        Their rows are sharded over the mesh axis `data`; padded rows have weight 0.
+        Each Batch has the inputs of its clips with their masks, `label`, `weight`, and `clip` (record index,
+        -1 on a padded row). The rows are sharded over the mesh axis `data`; padded rows have weight 0.
+
+        Raises:
+          ValueError: if `config.train.eval_batch_size` is not a multiple of the devices.
         """
         clips, batch_size = (
             self._experiment.clips["validation"],
@@ -326,7 +346,9 @@ def make_train_batches(
 ) -> Iterator[Batch]:
     """Returns an endless iterator over training batches of NumPy arrays, from batch `first_batch`.
 
-    Each batch has only the rows of this process.
+    Each Batch has only the rows of this process: the inputs of their clips with masks, `label` and
+    `label_mask` (False for labels that training hides), `weight` (0 on a padded row) and `clip` (record
+    index).
 
     Args:
       experiment: experiment with the training clips.
@@ -359,7 +381,8 @@ def make_train_batches(
 def abstract_batch(spec: InputSpec, batch_size: int, mesh: Mesh) -> Batch:
     """Returns a Batch of `batch_size` rows, whose fields are ShapeDtypeStructs: shape, dtype and sharding.
 
-    There are no arrays. The rows are split over the mesh axis `data`.
+    There are no arrays. The rows are those of all processes, split over the mesh axis `data`; `spec` has the
+    sizes of one clip. Fields that clips of these sizes do not have, such as audio features, are None.
     """
     sharding = batch_sharding(mesh)
     return jax.tree.map(

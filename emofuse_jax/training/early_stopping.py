@@ -22,8 +22,9 @@ class EarlyStoppingTracker:
     def update(self, ua: float | None, step: int) -> bool:
         """Updates the best result with the validation UA of an epoch (a fraction), which ended at `step`.
 
-        Returns True if this epoch is the best so far, else False. Without validation (`ua` is None), every
-        epoch counts as the best.
+        Returns True if this epoch is better than all before, also for the first epoch; then sets `best_ua`
+        and `best_step`, and `since_best` to 0. Else returns False, and adds 1 to `since_best`. Without
+        validation (`ua` is None), every epoch counts as the best. Does not change `temperature`.
         """
         if ua is None:
             is_best = True
@@ -39,12 +40,11 @@ class EarlyStoppingTracker:
     def to_json(self) -> TrackerFields:
         """Returns a dict for JSON of the fields `best_ua`, `best_step`, `since_best` and `temperature`.
 
-        `EarlyStoppingTracker(**saved)` restores them.
+        They are the best validation UA (a fraction, or None), its step, the number of epochs since then, and
+        the temperature for predictions. `EarlyStoppingTracker(**saved)` restores them.
         """
         return cast(TrackerFields, dataclasses.asdict(self))
 
     def should_stop_early(self, patience: int) -> bool:
-        """Returns True after at least `patience` epochs without improvement, else False; always False if it
-        is 0.
-        """
+        """Returns True after at least `patience` epochs without improvement, else False; 0 never stops."""
         return 0 < patience <= self.since_best

@@ -25,7 +25,8 @@ from emofuse_jax.training.replica_set import EpochScores, ReplicaSet, RunProgres
 
 Replicas = TypeVar("Replicas", bound=ReplicaSet)
 ReportProgress = Callable[[RunProgress, Sequence[EpochScores]], None]
-"""Called before training, after every call of a program, and after every epoch with its rows."""
+"""Function `(progress, rows)`: called before training and after every call of a program, both without rows,
+and after every epoch with the row of each replica that it trained."""
 
 
 def train_replicas(
@@ -40,21 +41,31 @@ def train_replicas(
     Args:
       make_replicas: creates the replicas; called a second time to find the cause of a loss that is NaN.
       workdir: directory of the run, for messages and `nonfinite.json`.
-      report_progress: shows the progress.
-      should_stop: `should_stop` of parallel/preemption.py, called before each call of a program.
+      report_progress: called as `report_progress(progress, rows)` to show the progress: after every epoch
+        with the rows of its scores; before training and after every call of a program with no rows.
+      should_stop: returns True if the run must save its states and stop; called before each call of a
+        program.
 
     Returns:
-      The trained replicas and their progress.
+      A tuple: the trained replicas, and their progress, of which `trackers` has the best validation result of
+      each replica (`best_ua`, `best_step`, `since_best` and `temperature`) and `finished_epochs` the number
+      of epochs.
 
     Raises:
       Preempted: after `should_stop` returned True and the states were saved.
-      NonFiniteError: if the loss or a parameter is NaN or infinite; `nonfinite.json` then lists the clips of
-        the step (a ValueError).
+      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError). If the steps since the
+        last save can be repeated, `nonfinite.json` lists the clips of the first one that is not finite, or of
+        all if all are finite.
       ValueError: if a field of the config is invalid, if saved states are damaged or belong to another run,
-        if a device runs out of memory, if no training or validation clip has a label, if a record is damaged,
-        or if the fusion returns an invalid state.
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+        if a warm start, the file of a fold or an existing log is invalid, if a batch size does not fit the
+        devices or there are fewer training clips than one batch, if a record is damaged, lacks a field of the
+        batch or does not match prep.json, if no training or validation clip of a replica has a label, if the
+        fusion returns an invalid state, or if a device runs out of memory in training.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
+        exists.
       OSError: if a file cannot be read or written.
+      jax.errors.JaxRuntimeError: if a device fails, if it runs out of memory before the first step, or if
+        another process of the run is lost.
     """
     try:
         return _train_replicas(make_replicas(), workdir, report_progress, should_stop)
@@ -72,6 +83,7 @@ def _train_replicas(
     # 1. Restore, or start.
     progress = replicas.restore_or_init()
     replicas.prepare(progress)
+    progress.epoch_start_time = time.monotonic()  # compilation does not count
     report_progress(progress, ())
     saved_step, save_time = progress.steps_taken(steps_per_epoch), time.monotonic()
     with explain_oom(replicas.program_bytes, replicas.memory_hint):
@@ -109,9 +121,10 @@ def _train_replicas(
 
 
 def find_active(progress: RunProgress, patience: int) -> list[bool]:
-    """Returns True for each replica that is still in training, False for one that has stopped early.
+    """Returns one bool per replica: False if it has stopped early, else True, also after the last epoch.
 
-    `patience` is the number of epochs without improvement after which a replica stops; 0 never stops.
+    `patience` is the number of epochs without improvement after which a replica stops; 0 never stops. They
+    are counted in `progress.trackers`.
     """
     return [not tracker.should_stop_early(patience) for tracker in progress.trackers]
 
@@ -129,19 +142,29 @@ def evaluate_epoch(
 ) -> tuple[list[EpochScores], Bool[np.ndarray, " r"]]:
     """Ends an epoch: scores the validation clips if they are held out, and updates the trackers.
 
-    A fusion can set a part of its state from the validation clips. Changes `replicas` and `progress`.
+    A fusion can set a part of its state from the validation clips. Changes `replicas` and `progress`, which
+    counts the epoch as finished.
+
+    Args:
+      replicas: replicas that were trained for all steps of the epoch.
+      progress: their progress, with the sums over these steps.
+      active: True for each replica that was trained in this epoch.
 
     Returns:
-      The rows of the active replicas: `epoch`, `train_loss`, `train_ua`; with held-out clips also
-      `validation_loss`, `validation_ua` and `validation_wa` (scores are fractions); `temperature`, if the
-      model of every epoch is stored; and the fields of `measure_epoch`. And bool [r]: True for each replica
-      whose epoch is the best so far.
+      A tuple. First, a list of one dict per active replica, which is also stored with `record_epoch`: `epoch`
+      (its number, from 1), `train_loss` and `train_ua`; with held-out clips also `validation_loss`,
+      `validation_ua` and `validation_wa` (scores are fractions); `temperature` if
+      `replicas.stores_every_epoch`; and the fields of `measure_epoch`. Second, bool [r]: True for each
+      replica whose epoch is the best so far.
 
     Raises:
       NonFiniteError: if a loss or a parameter of an active replica is NaN or infinite (a ValueError).
-      ValueError: if no training or validation clip of an active replica has a label, or if the fusion returns
-        an invalid state.
-      DamagedRecordError, OSError: if a record or file of a validation clip is damaged.
+      ValueError: if no training or validation clip of an active replica has a label, if a record lacks a
+        field of the batch or does not match prep.json, or if the fusion has no state to set or returns an
+        invalid one.
+      DamagedRecordError: if the record of a validation clip is damaged (a ValueError).
+      OSError: if a shard is missing or cannot be opened, or a row cannot be written.
+      jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
     """
     epoch_seconds, config = time.monotonic() - progress.epoch_start_time, replicas.config
     sums = check_replicas(replicas, progress, active)
@@ -183,9 +206,18 @@ def predict_calibrated(replicas: ReplicaSet) -> list[Predictions]:
 
     Changes the states of the replicas if it does.
 
+    Returns:
+      One Predictions per replica, with NumPy arrays that have a row for each of its n clips: `clips` (record
+      indices), `labels` (-1 without a label), `speakers` (indices), `probabilities` [n c] and `levels`
+      [n m c] (of the m levels of the fusion; None without levels). Its `loss` is the mean cross-entropy of
+      the labelled clips.
+
     Raises:
-      ValueError: if the fusion returns no level probabilities, or an invalid state.
-      DamagedRecordError, OSError: if a record or file of a validation clip is damaged.
+      ValueError: if the fusion can be calibrated but has no state, returns no level probabilities or an
+        invalid state, or if a record lacks a field of the batch or does not match prep.json.
+      DamagedRecordError: if the record of a validation clip is damaged (a ValueError).
+      OSError: if a shard is missing or cannot be opened.
+      jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
     """
     predictions = replicas.predict_validation()
     calibrate = get_calibrator(replicas.config.model.fusion.name)
@@ -209,11 +241,17 @@ def check_replicas(
 ) -> dict[str, np.ndarray]:
     """Checks the losses of the epoch and the parameters of the active replicas, before they are saved.
 
+    Args:
+      replicas: the replicas, whose parameters are checked.
+      progress: their progress after at least one step of the epoch, with the sums of the losses.
+      active: True for each replica to check.
+
     Returns:
-      The sums over the steps of the epoch, `loss` and `confusion`, with one entry per replica.
+      The sums over the steps of the epoch so far, as NumPy arrays for all r replicas: a dict of `loss` [r]
+      and `confusion` [r c c].
 
     Raises:
-      NonFiniteError: if a loss or a parameter is NaN or infinite (a ValueError).
+      NonFiniteError: if a loss or a parameter of an active replica is NaN or infinite (a ValueError).
     """
     assert progress.epoch_sums is not None  # called after at least one step
     sums, are_finite = replicas.fetch_sums(progress.epoch_sums), replicas.have_finite_params()
@@ -226,11 +264,19 @@ def check_replicas(
 def _explain_nonfinite(replicas: ReplicaSet, workdir: str, error: NonFiniteError) -> str:
     """Repeats the steps since the last save, and returns why the loss was not finite, as text.
 
-    Writes `nonfinite.json` to `workdir` (`trace_nonfinite_step`).
+    Without a save, the steps from the start are repeated. Writes `nonfinite.json` to `workdir`, with the
+    clips of the first step that is not finite, or of all steps if all are finite.
+
+    Args:
+      replicas: newly created replicas.
+      workdir: directory for `nonfinite.json`.
+      error: names the replica and the step at which the loss was found not to be finite.
 
     Raises:
-      ValueError: if the saved states are damaged, a record is damaged, or the steps cannot be repeated.
-      OSError: if a file cannot be read or written.
+      ValueError: if the saved states, a warm start, a record or a field of the config is invalid, or if
+        stacked replicas are trained by several processes, which cannot repeat the steps.
+      OSError: if a file is missing or cannot be read or written.
+      jax.errors.JaxRuntimeError: if a device fails or runs out of memory.
     """
     replicas.restore_or_init()
     replica = replicas.take_replica(error.replica_id)

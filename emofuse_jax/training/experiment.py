@@ -315,7 +315,7 @@ def make_metadata(experiment: Experiment) -> RunMetadata:
     Raises:
       FileNotFoundError: if the file of the fold no longer exists.
       OSError: if the file of the fold cannot be read.
-      ValueError: if the file of the fold is not valid JSON.
+      ValueError: if the file of the fold is invalid.
     """
     dataset, (mean, std) = experiment.dataset, experiment.statistics
     train_and_validation_clips = np.concatenate([experiment.clips["train"], experiment.clips["validation"]])
@@ -359,7 +359,7 @@ def check_same_data(
 
     Raises:
       ValueError: if one of `fields` differs; the message names the first one. Also if the file of the fold is
-        not valid JSON.
+        invalid.
       KeyError: if the metadata of the checkpoint lack one of `fields`.
       OSError: if the file of the fold does not exist or cannot be read.
     """
@@ -367,8 +367,8 @@ def check_same_data(
     for field in fields:
         if _comparable_value(current_metadata, field) != _comparable_value(saved_metadata, field):
             raise ValueError(
-                f"{experiment.dataset.path}: {field} differ from those of the checkpoint; use the records and"
-                " the fold that it was trained on"
+                f"{experiment.dataset.path}: {field} differ from those of the checkpoint; use the"
+                " records (config.data.path) and the fold (config.data.fold) that it was trained on"
             )
 
 

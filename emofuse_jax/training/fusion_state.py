@@ -70,7 +70,7 @@ def compute_fusion_state(
     if _shapes(new_fusion_state) != _shapes(old_fusion_state):
         raise ValueError(
             f"fusion: calibrate returned shapes and dtypes {_shapes(new_fusion_state)}, expected those of the"
-            f" state that it got, {_shapes(old_fusion_state)}"
+            f" state that it got, {_shapes(old_fusion_state)}; return arrays like these"
         )
     return new_fusion_state
 

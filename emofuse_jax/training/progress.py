@@ -15,7 +15,7 @@ class ReportProgress(Protocol):
     """Shows the step that is done, and scores."""
 
     def __call__(self, step: int, **scores: float) -> None:
-        """Shows `step` and the scores by name."""
+        """Shows the number of finished steps (`step`) and scores by name."""
 
 
 @contextlib.contextmanager

@@ -214,13 +214,13 @@ def _check_fusion(experiment: Experiment, model_state: Params) -> None:
     fusion = FUSIONS[config.name]
     if len(fusion.modalities) != 2 or fusion.takes != "vectors" or count_trunks(config):
         raise ValueError(
-            f"fusion {config.name!r}: expected a fusion of one pooled vector from each of two modalities,"
-            " such as concat"
+            f"config.model.fusion.name of the run is fusion {config.name!r}: expected a fusion of one pooled"
+            " vector from each of two modalities, such as concat; use another run"
         )
     if "fusion" in model_state:
         raise ValueError(
-            f"fusion {config.name!r}: expected a fusion without statistics that are updated in training, such"
-            " as concat"
+            f"config.model.fusion.name of the run is fusion {config.name!r}: expected a fusion without"
+            " statistics that are updated in training, such as concat; use another run"
         )
 
 
@@ -283,9 +283,10 @@ def _make_jitted_functions(
     """Returns two jitted functions, `train_epoch` and `compute_confusion`.
 
     `train_epoch(carry, key, variables, data) -> (carry, loss)` trains for one epoch of `steps_per_epoch`
-    batches; the carry is (fusion parameters, optimizer state), `variables` is (params, model_state), and the
-    loss is the mean over the steps. `compute_confusion(params, model_state, data)` returns the confusion
-    matrix [c c], rows true classes.
+    batches of `config.batch_size` rows; the carry is (fusion parameters, optimizer state), `variables` is
+    (params, model_state), and the loss is the mean over the steps. `compute_confusion(params, model_state,
+    data)` returns the confusion matrix [c c], rows true classes. `data` is a VectorRows: `audio` [n d_a],
+    `video` [n d_v] and `label` [n] on the devices.
     """
 
     def loss_fn(

@@ -55,11 +55,20 @@ class SingleReplica:
     def __init__(
         self, experiment: Experiment, workdir: str, describe_data: Callable[[str, Dataset], None]
     ) -> None:
-        """Creates the mesh and the optimizer; `describe_data(workdir, dataset)` is called for a new run.
+        """Creates the mesh and the optimizer; `restore_or_init` creates the state.
+
+        Args:
+          experiment: experiment to train.
+          workdir: directory of the run.
+          describe_data: called as `describe_data(workdir, dataset)` in the first process when a new run
+            starts; its errors pass through.
 
         Raises:
-          ValueError: if a field of the config is invalid, if a batch size does not fit the devices, or if
-            there are fewer training clips than one batch.
+          ValueError: if `config.mesh.data` or a field of `config.optimizer` is invalid, if a batch size does
+            not fit the devices, if there are fewer training clips than one batch, or if the file of the fold
+            is invalid.
+          FileNotFoundError: if the file of the fold no longer exists.
+          OSError: if the file of the fold cannot be read.
         """
         self._experiment, self._workdir, self._describe_data = experiment, workdir, describe_data
         self.config = config = experiment.config
@@ -72,13 +81,20 @@ class SingleReplica:
         self._run_metadata = make_metadata(experiment)
 
     def restore_or_init(self) -> RunProgress:
-        """Restores `checkpoints/last`, or initialises a new state if there is none; returns the progress.
+        """Restores `state` from `checkpoints/last`, or initialises a new one if there is no such checkpoint.
+
+        Returns:
+          The progress: `trackers` (one, with the best validation result), `finished_epochs`, and of the
+          unfinished epoch `epoch_step` (number of steps) and `epoch_sums` (of `loss` and `confusion` [c c]
+          over these steps; None before the first step).
 
         Raises:
           ValueError: if the checkpoint is damaged, or belongs to another config or other data, or if a warm
-            start is invalid.
-          FileNotFoundError: if the workdir of a warm start has no checkpoint.
+            start (`config.init`), the input statistics or the file of the fold is invalid.
+          FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of the fold no
+            longer exists.
           OSError: if the workdir cannot be created, or a file cannot be read.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory.
         """
         experiment, config, workdir = self._experiment, self.config, self._workdir
 
@@ -97,7 +113,11 @@ class SingleReplica:
             self.state = jitted_init(key, load_warm_start(experiment))
             return RunProgress([EarlyStoppingTracker()])
         store.require_metadata_fields(workdir, "last", saved_metadata, store.RUN_METADATA_FIELDS)
-        check_same_config(workdir, saved_config(saved_metadata).to_dict(), config.to_dict())
+        saved_epoch = {f"epoch.{name}": value for name, value in saved_metadata["epoch"].items()}
+        store.require_metadata_fields(workdir, "last", saved_epoch, ("epoch.steps", "epoch.sums"))
+        with store.name_checkpoint_in_errors(workdir, "last"):
+            run_config = saved_config(saved_metadata)
+        check_same_config(workdir, run_config.to_dict(), config.to_dict())
         check_same_data(experiment, saved_metadata, (*MATCHING_DATA_FIELDS, "training_clips_sha256"))
         self.state = store.restore(workdir, store.abstract_like(shapes, sharding))
         epoch_step, sums = saved_metadata["epoch"]["steps"], saved_metadata["epoch"]["sums"]
@@ -109,14 +129,19 @@ class SingleReplica:
         )
 
     def prepare(self, progress: RunProgress) -> None:
-        """Opens the batch source and the metrics, and compiles the training and scoring steps.
+        """Opens the batch source and the metrics, and compiles the training step, after `restore_or_init`.
 
-        For a new run, also calls `describe_data`, and prints the table of parameters and the FLOPs of a step
-        to stderr.
+        `progress` is the result of `restore_or_init`. At step 0, the first process also calls
+        `describe_data`, and prints the table of parameters and the FLOPs of a step to stderr. Rows of an
+        existing `metrics.jsonl` that are later than the step of `progress` are removed.
 
         Raises:
-          ValueError: if a field of the config is invalid, or a resident record is damaged.
-          OSError: if a file cannot be read or written.
+          DamagedRecordError: if a resident record is damaged and must not be skipped (a ValueError).
+          ValueError: if a field of the config is invalid or does not fit the model or the clips, if the
+            records lack a field of the batch or do not match prep.json, or if a row of `metrics.jsonl` is
+            invalid.
+          OSError: if a shard is missing or cannot be opened, or a file cannot be read or written.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory.
         """
         step = progress.steps_taken(self.epoch_steps[0])
         is_reporting = is_first_process() and step == 0
@@ -134,16 +159,31 @@ class SingleReplica:
         self._writer = MetricWriter(self._workdir, resume_step=step, active=is_first_process())
 
     def program_bytes(self) -> int:
-        """Returns the bytes that the training step needs on each device."""
+        """Returns the bytes that the training program needs on each device; call `prepare` before."""
         return program_memory_bytes(self._compiled_step)
 
     def train_steps(
         self, progress: RunProgress, active: Sequence[bool], step_count: int
     ) -> tuple[EpochSums, StepMetrics]:
-        """Trains on the next `step_count` batches; returns their sums and the metrics of the last step.
+        """Trains on the next `step_count` batches; changes `state`. Call `prepare` before.
+
+        Args:
+          progress: position in the run; it is not changed.
+          active: not used.
+          step_count: number of batches, at most `steps_per_call`.
+
+        Returns:
+          A tuple of dicts of arrays on the devices: the sums of `loss` (scalar) and `confusion` [c c] over
+          the steps; and the metrics of the last step: `loss`, each term of the loss by name, `gradient_norm`
+          (scalars) and `confusion` [c c].
 
         Raises:
-          DamagedRecordError, OSError: if batches are read from disk and a record or file is damaged.
+          DamagedRecordError: if batches are read from disk, and a record is damaged and must not be skipped
+            (a ValueError).
+          ValueError: if batches are read from disk, and `config.data.threads` is negative, or a record lacks
+            a field of the batch or does not match prep.json.
+          OSError: if batches are read from disk, and a shard is missing or cannot be opened.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
         first_step = progress.steps_taken(self.epoch_steps[0])
         self.state, step_metrics, sums = self._batch_source.step(self.state, first_step, step_count)
@@ -151,6 +191,9 @@ class SingleReplica:
 
     def log_steps(self, step: int, step_metrics: StepMetrics) -> None:
         """Appends the scalar metrics of one step to `metrics.jsonl`, and adds them to TensorBoard.
+
+        `step` is the number of steps since the start of the run, this one included. `step_metrics` are those
+        of `train_steps`.
 
         Raises:
           NonFiniteError: if the loss is NaN or infinite (a ValueError).
@@ -161,36 +204,66 @@ class SingleReplica:
         self._writer.write(step, "step", scalars)
 
     def fetch_sums(self, sums: EpochSums) -> HostSums:
-        """Returns the sums as NumPy arrays with one entry."""
+        """Returns sums over steps as a dict of NumPy arrays with a first axis of one entry.
+
+        From `loss` and `confusion` [c c], it makes `loss` [1] and `confusion` [1 c c].
+        """
         return {name: np.asarray(x)[None] for name, x in sums.items()}
 
     def have_finite_params(self) -> Bool[np.ndarray, " r"]:
-        """Returns bool [1]: True if all parameters are finite."""
+        """Returns bool [1]: True if all parameters are finite, False if one is NaN or infinite."""
         return np.array([has_finite_params(self.state.params)])
 
     def predict_validation(self) -> list[predict.Predictions]:
         """Predicts the validation clips, with averaged parameters if averaging is enabled.
 
+        Returns:
+          A list with one Predictions, which has NumPy arrays with a row for each of n clips: `clips` (record
+          indices), `labels` (-1 without a label), `speakers` (indices), `probabilities` [n c] and `levels`
+          [n m c] (of the m levels of the fusion; None without levels). Its `loss` is the mean cross-entropy
+          of the labelled clips.
+
         Raises:
-          DamagedRecordError, OSError: if batches are read from disk and a record or file is damaged.
+          DamagedRecordError: if batches are read from disk, and a record is damaged (a ValueError).
+          ValueError: if batches are read from disk, and a record lacks a field of the batch or does not match
+            prep.json.
+          OSError: if batches are read from disk, and a shard is missing or cannot be opened.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
         params = evaluation_params(self.state.params, self.state.opt_state)
         batches = self._batch_source.validation_batches()
         return [predict.predict(self._eval_step, params, self.state.model_state, batches)]
 
     def get_fusion_states(self) -> list[PyTree]:
-        """Returns a list with the fusion's part of the model state, as NumPy arrays."""
+        """Returns a list with the fusion's part of the model state, a tree of NumPy arrays.
+
+        Raises:
+          ValueError: if the model state has no part of the fusion.
+        """
         return [jax.tree.map(np.asarray, get_fusion_state(self.state.model_state))]
 
     def set_fusion_states(self, fusion_states: list[PyTree]) -> None:
-        """Replaces the fusion's part of the model state by that in the list."""
+        """Replaces the fusion's part of the model state by the only tree in `fusion_states`.
+
+        It has the names, shapes and dtypes of that of `get_fusion_states`, and is the same on every process.
+
+        Raises:
+          ValueError: if the model state has no part of the fusion.
+        """
         (fusion_state,) = fusion_states
         self.state = replace_fusion_state(self.state, fusion_state)
 
     def record_epoch(
         self, i: int, step: int, row: EpochScores, confusion: Int[np.ndarray, "c c"] | None
     ) -> None:
-        """Appends the row of the epoch to `metrics.jsonl`, and adds it to TensorBoard.
+        """Appends the row of an epoch to `metrics.jsonl`, and adds it to TensorBoard if that is installed.
+
+        Args:
+          i: not used; the only replica is 0.
+          step: number of steps since the start of the run.
+          row: numbers by name, such as `epoch`, `train_loss` and `validation_ua`.
+          confusion: confusion matrix of the validation clips, rows true classes, which becomes an image in
+            TensorBoard; None without validation clips.
 
         Raises:
           OSError: if the files cannot be written.
@@ -198,10 +271,11 @@ class SingleReplica:
         self._writer.write_epoch(step, row, confusion, self._experiment.dataset.classes)
 
     def measure_epoch(self, seconds: float) -> EpochScores:
-        """Returns `clips_per_second` and `waiting` (fraction of the time spent waiting for data) of an epoch.
+        """Returns a dict of `clips_per_second` and `waiting` of an epoch that took `seconds`.
 
-        With `config.data.on_corrupt=skip`, also `damaged`: the number of training clips that this process has
-        skipped.
+        `waiting` is the fraction of the time that was spent waiting for data since the last call. With
+        `config.data.on_corrupt=skip`, there is also `damaged`: the number of training clips that this process
+        has skipped so far.
         """
         clips = self.epoch_steps[0] * self.config.data.batch_size
         measurements: EpochScores = {
@@ -214,19 +288,23 @@ class SingleReplica:
         return measurements
 
     def keep_best(self, progress: RunProgress, is_best: Bool[np.ndarray, " r"]) -> None:
-        """Writes `checkpoints/best` if the epoch is the best so far.
+        """Writes `checkpoints/best` with the current state if the only entry of `is_best` is True.
+
+        Its metadata have the step, the best result and the temperature of `progress`.
 
         Raises:
           OSError: if the checkpoint cannot be written.
+          jax.errors.JaxRuntimeError: if a device fails or another process is lost.
         """
         if is_best.any():
             self._save("best", progress)
 
     def save(self, progress: RunProgress) -> None:
-        """Writes `checkpoints/last`, from which `restore_or_init` resumes.
+        """Writes `checkpoints/last`: the current state and `progress`, from which `restore_or_init` resumes.
 
         Raises:
           OSError: if the checkpoint cannot be written.
+          jax.errors.JaxRuntimeError: if a device fails or another process is lost.
         """
         self._save("last", progress)
 
@@ -242,11 +320,18 @@ class SingleReplica:
         store.save(self._workdir, kind, self.state, metadata)
 
     def take_replica(self, replica_id: ReplicaId) -> TracedReplica:
-        """Returns the experiment, the current state, the optimizer and the mesh."""
+        """Returns the replica with its current state, to repeat its steps.
+
+        The result has the `experiment`, the `state`, the optimizer (`tx`) and the `mesh`. After
+        `restore_or_init`, the state is that of the last save. `replica_id` is not used.
+        """
         return TracedReplica(self._experiment, self.state, self._tx, self._mesh)
 
     def close(self, tracker: EarlyStoppingTracker) -> None:
-        """Closes TensorBoard's file, and adds the best epoch to its table of hyperparameters.
+        """Closes TensorBoard's file, and adds the run to its table of hyperparameters; call `prepare` before.
+
+        The row has `best_step` and, unless it is None, `best_ua` of the tracker, and all fields of the config
+        by dotted name. Does nothing if tensorboardX is not installed.
 
         Raises:
           OSError: if the files cannot be written.
@@ -258,7 +343,11 @@ class SingleReplica:
 
 
 def _epoch_fields(progress: RunProgress) -> EpochFields:
-    """Returns the sums of the unfinished epoch for JSON; floats of Python hold those of float32 exactly."""
+    """Returns the part of the progress that is in the unfinished epoch, as a dict for JSON.
+
+    It has `steps`, the number of steps in it, and `sums` over these steps: a dict of `loss` (a float) and
+    `confusion` (nested lists), or None before the first step. Floats of Python hold those of float32 exactly.
+    """
     sums = progress.epoch_sums
     host_sums = None if sums is None else {name: np.asarray(x).tolist() for name, x in sums.items()}
     return cast(EpochFields, {"steps": progress.epoch_step, "sums": host_sums})

@@ -18,7 +18,7 @@ SHOWN_SCORES = ("train_loss", "train_ua", "validation_ua")
 
 
 def skip_data_description(directory: str, dataset: Dataset) -> None:
-    """Does nothing, and returns None: the default of `describe_data` in `train` and `crossval`."""
+    """Does nothing: the default of `describe_data` in `train` and `crossval`."""
 
 
 def train(
@@ -35,7 +35,8 @@ def train(
     Args:
       experiment: experiment to train.
       workdir: output directory; resumed if it contains a checkpoint.
-      describe_data: called with `workdir` and the dataset when a new run starts.
+      describe_data: called with `workdir` and the dataset in the first process when a new run starts; its
+        errors pass through.
 
     Returns:
       The tracker: the best validation UA (`best_ua`, a fraction; None if no clips are held out), its step
@@ -47,11 +48,13 @@ def train(
         `metrics.jsonl` in `workdir` is damaged or belongs to another config or other data, if a warm start
         (`config.init`) is invalid, if a batch size does not fit the devices or there are fewer training clips
         than one batch, if the records lack a field of the batch or do not match prep.json, if no training or
-        validation clip has a label, or if a device runs out of memory.
+        validation clip has a label, if the fusion returns an invalid state, or if a device runs out of
+        memory.
       NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError); `nonfinite.json` in
-        `workdir` then lists the clips of the step.
+        `workdir` then lists the clips of the step, if it can be repeated.
       DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of the fold no longer
+        exists.
       OSError: if a file cannot be read or written.
       jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
     """
@@ -69,7 +72,8 @@ def run_training(
     Args:
       experiment: experiment to train.
       workdir: output directory; resumed if it contains a checkpoint.
-      describe_data: called with `workdir` and the dataset when a new run starts.
+      describe_data: called with `workdir` and the dataset in the first process when a new run starts; its
+        errors pass through.
 
     Returns:
       The tracker: the best validation UA (`best_ua`, a fraction; None if no clips are held out), its step
@@ -80,13 +84,16 @@ def run_training(
       ValueError: if a config field is invalid, if the checkpoint or `metrics.jsonl` in `workdir` is damaged
         or belongs to another config or other data, if a warm start (`config.init`) is invalid, if a batch
         size does not fit the devices or there are fewer training clips than one batch, if the records lack a
-        field of the batch or do not match prep.json, if no training or validation clip has a label, or if a
-        device runs out of memory.
-      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError).
+        field of the batch or do not match prep.json, if no training or validation clip has a label, if the
+        fusion returns an invalid state, or if a device runs out of memory in training.
+      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError); `nonfinite.json` in
+        `workdir` then lists the clips of the step, if it can be repeated.
       DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
+      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of the fold no longer
+        exists.
       OSError: if a file cannot be read or written.
-      jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
+      jax.errors.JaxRuntimeError: if another process of the run is lost, if a device fails, or if it runs out
+        of memory before the first step.
     """
     config = experiment.config
     steps_per_epoch = count_epoch_steps(experiment)

@@ -118,7 +118,7 @@ def _check_source_run(experiment: Experiment, path: str, saved_metadata: RunMeta
       saved_metadata: metadata of its checkpoint.
 
     Raises:
-      ValueError: if one of these differs, or if the file of the fold is not valid JSON.
+      ValueError: if one of these differs, or if the file of the fold is invalid.
       OSError: if the file of the fold does not exist or cannot be read.
     """
     current_metadata = make_metadata(experiment)
@@ -136,8 +136,8 @@ def _check_source_run(experiment: Experiment, path: str, saved_metadata: RunMeta
     ]
     if label_selections[0] != label_selections[1]:
         raise ValueError(
-            f"{path}: was trained with other labels: labelled_fraction and seed {label_selections[0]},"
-            f" expected {label_selections[1]}; use a run with these"
+            f"{path}: was trained with other labels: config.data.labelled_fraction and config.seed"
+            f" {label_selections[0]}, expected {label_selections[1]}; use a run with these (any seed for 1.0)"
         )
 
 
@@ -195,7 +195,8 @@ def _load_public_weights(experiment: Experiment, modality: str, path: str, shape
         )
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(
-            f"config.init.{modality}={path}: these public weights cannot be loaded: {error}"
+            f"config.init.{modality}={path}: cannot be read as the public weights of encoder {encoder!r}:"
+            f" {error}"
         ) from error
     arrays_by_tree = ({name: x for name, x in arrays.items() if name in names} for names in expected_shapes)
     params, model_state = (

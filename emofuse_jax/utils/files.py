@@ -92,7 +92,9 @@ def parse_json(data: bytes, source_name: str) -> JsonValue:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source_name}: not JSON: {error}") from error
+        raise ValueError(
+            f"{source_name}: not JSON: {error}; correct or remove it, then run the command that writes it"
+        ) from error
 
 
 def read_json_object(path: str, **fields: type) -> dict[str, JsonValue]:
@@ -109,9 +111,15 @@ def read_json_object(path: str, **fields: type) -> dict[str, JsonValue]:
     """
     content = load_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object, found {type(content).__name__}")
+        raise ValueError(
+            f"{path}: expected a JSON object, found {type(content).__name__}; correct or remove it, then run"
+            " the command that writes it"
+        )
     for name, expected_type in fields.items():
         if not isinstance(content.get(name), expected_type):
             actual_type = type(content.get(name)).__name__
-            raise ValueError(f"{path}: field {name}: expected {expected_type.__name__}, found {actual_type}")
+            raise ValueError(
+                f"{path}: field {name}: expected {expected_type.__name__}, found {actual_type}; correct or"
+                " remove the file, then run the command that writes it"
+            )
     return content

@@ -62,15 +62,19 @@ def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], has
     # zipfile decompresses at most file_size bytes
     if member.file_size > max_bytes or member.compress_type not in ALLOWED_COMPRESSIONS:
         raise ValueError(
-            f"{name} has {member.file_size} bytes unpacked, expected at most {max_bytes}, stored or deflated"
+            f"the .npz file's array {name} has {member.file_size} bytes unpacked, expected at most"
+            f" {max_bytes}, not compressed or deflated, as numpy.savez writes it"
         )
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         if version not in HEADER_READERS:
-            raise ValueError(f"{name} has version {version} of the .npy format, expected (1, 0) or (2, 0)")
+            raise ValueError(
+                f"the .npz file's array {name} has version {version} of the .npy format, expected (1, 0) or"
+                " (2, 0), as numpy.savez writes it"
+            )
         actual_shape, _, dtype = HEADER_READERS[version](file)
         if dtype.kind not in NUMERIC_DTYPE_KINDS:
-            raise ValueError(f"{name} has dtype {dtype.name[:60]}, expected numbers")
+            raise ValueError(f"the .npz file's array {name} has dtype {dtype.name[:60]}, expected numbers")
         row_counts, row_shape = actual_shape[: int(has_rows)], actual_shape[int(has_rows) :]
         if (
             row_shape != shape
@@ -78,6 +82,9 @@ def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], has
             or not all(1 <= row_count <= MAX_ROWS for row_count in row_counts)
         ):
             expected_shape = ", ".join(map(str, [*[f"1 to {MAX_ROWS}"] * has_rows, *shape]))
-            raise ValueError(f"{name} has shape {list(actual_shape[:9])}, expected [{expected_shape}]")
+            raise ValueError(
+                f"the .npz file's array {name} has shape {list(actual_shape[:9])}, expected"
+                f" [{expected_shape}]"
+            )
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)

@@ -21,7 +21,9 @@ def reject_unknown_fields(fields: Mapping[str, object], defaults: Mapping[str, o
     """
     for key, value in fields.items():
         if key not in defaults:
-            raise ValueError(f"{name}.{str(key)[:100]}: there is no such field")
+            raise ValueError(
+                f"{name}.{str(key)[:100]}: there is no such field, expected one of {', '.join(defaults)}"
+            )
         default = defaults[key]
         if isinstance(value, Mapping) and isinstance(default, Mapping):
             reject_unknown_fields(value, default, f"{name}.{key}")
@@ -35,7 +37,10 @@ def require_fields(fields: Mapping[str, object], defaults: Mapping[str, object],
     """
     for key, default in defaults.items():
         if key not in fields:
-            raise ValueError(f"{name}.{key}: this field is missing")
+            raise ValueError(
+                f"{name}.{key}: this field is missing: the file is damaged, or another version of emofuse"
+                " wrote it"
+            )
         value = fields[key]
         if isinstance(value, Mapping) and isinstance(default, Mapping):
             require_fields(value, default, f"{name}.{key}")
@@ -45,9 +50,10 @@ def validate_fields(fields: Mapping[str, object], defaults: Mapping[str, object]
     """Raises ValueError if a value in `fields` is not of the type of its default, not finite, or too large.
 
     Fields that are unknown to `defaults` and fields that are missing are not reported. The rules for one
-    value: None as default accepts everything; an integer may stand for a float; lists have at most 100
-    entries; and integers are at most 2**20, but 2**32 - 1 for `seed`, and 100 for numbers of layers and the
-    like (COUNT_FIELDS).
+    value: None as default accepts everything; an integer may stand for a float; numbers must be finite; lists
+    have at most 100 entries; and the absolute value of an integer is at most 100 for the fields `blocks`,
+    `layers`, `parts`, `heads` and `steps`, 2**32 - 1 for `seed`, and 2**20 for others. Floats and texts may
+    be of any size.
 
     Args:
       fields: The untrusted config.
@@ -66,7 +72,8 @@ def validate_value(value: object, default: object, name: str) -> None:
     validated one by one; unknown and missing ones are not reported. Lists have at most 100 entries
     (MAX_COUNT), each validated like the first entry of the default; an empty default accepts numbers and
     strings, and one integer may replace a tuple. The absolute value of an integer is at most 100 for the
-    fields in COUNT_FIELDS, 2**32 - 1 for `seed`, and 2**20 for others.
+    fields `blocks`, `layers`, `parts`, `heads` and `steps`, 2**32 - 1 for `seed`, and 2**20 for others.
+    Floats and texts may be of any size.
 
     Args:
       value: The untrusted value.

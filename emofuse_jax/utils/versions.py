@@ -12,6 +12,12 @@ NUMERICAL_PACKAGES = ("emofuse", "jax", "jaxlib", "flax", "optax", "orbax-checkp
 def package_versions(names: Iterable[str] = NUMERICAL_PACKAGES) -> dict[str, str]:
     """Returns the version of each package in `names`, by name, such as `{"jax": "0.10.2"}`.
 
+    The version of `emofuse` is that of this code, which need not be installed.
+
+    Args:
+      names: names of packages; by default `emofuse`, `jax`, `jaxlib`, `flax`, `optax`, `orbax-checkpoint`,
+        `grain` and `numpy`, whose versions may change the results of a run.
+
     Raises:
       PackageNotFoundError: a package other than emofuse is not installed (a ModuleNotFoundError).
     """

@@ -31,13 +31,13 @@ def edit_prep(path, **fields):
         ({"classes": "ab"}, "field classes is 'ab', expected a list"),
         ({"settings": None}, "field settings is None, expected an object"),
         ({"shape": {"f": 70}}, "missing or invalid field: shape.h: this field is missing"),
-        ({"shape": SHAPE | {"f": -1}}, "a size is not an integer from 0 to 1048575"),
-        ({"shape": SHAPE | {"f": 1 << 20}}, "a size is not an integer from 0 to 1048575"),
-        ({"shards": [{"records": "3"}]}, "a size is not an integer from 0 to 1048575"),
+        ({"shape": SHAPE | {"f": -1}}, "shape.f is -1, expected an integer from 0 to 1048575"),
+        ({"shape": SHAPE | {"f": 1 << 20}}, "shape.f is 1048576, expected an integer from 0 to 1048575"),
+        ({"shards": [{"records": "3"}]}, r"shards\[0\].records is '3', expected an integer from 0"),
         ({"shards": [3]}, "missing or invalid field: .*; prepare the clips again"),
         (
             {"speakers": [1]},
-            "missing or invalid field: speakers: expected strings, as .*; prepare the clips again",
+            "missing or invalid field: speakers has 1, expected only strings; prepare the clips again",
         ),
     ],
 )

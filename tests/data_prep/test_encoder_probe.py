@@ -164,7 +164,7 @@ def test_invalid_onnx_is_an_error(tmp_path):
     for kind, path in (("audio", f"{tmp_path}/none.onnx"), ("face", str(tmp_path))):
         with pytest.raises(ValueError, match="does not exist") as error:
             with_encoders(SETTINGS, EncoderFiles(**{kind: path}))
-        assert one_line_message(error) == f"--{kind}_encoder={path}: file does not exist"
+        assert one_line_message(error) == f"--{kind}_encoder={path}: file does not exist; correct the path"
 
 
 @pytest.mark.parametrize("make", [onnx_models.waveform_encoder, onnx_models.spectrogram_encoder])

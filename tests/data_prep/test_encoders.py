@@ -178,7 +178,7 @@ def test_an_encoder_that_fails_masks_its_stream(tmp_path):
         overflowing_face_encoder,
     )
     assert (record.audio_ok, record.video_ok) == (True, False)
-    assert record.notes == "face encoder: values are not finite in float16, expected at most 65504"
+    assert record.notes.startswith("face encoder: values are not finite in float16, expected at most 65504;")
 
 
 def test_a_missing_or_other_file_is_named_by_its_hash(tmp_path):
@@ -193,5 +193,6 @@ def test_a_missing_or_other_file_is_named_by_its_hash(tmp_path):
     with pytest.raises(ValueError, match=rf"o\.onnx: sha256 [0-9a-f]*, expected {digest}"):
         process_clip(make_clip(tmp_path / "a.wav"), settings, encoder_files=other_files)
     missing_files = EncoderFiles(str(tmp_path / "gone.onnx"), files.face)
-    with pytest.raises(ValueError, match=r"^--audio_encoder=.*/gone\.onnx: file does not exist$"):
+    message = r"^--audio_encoder=.*/gone\.onnx: file does not exist; correct the path$"
+    with pytest.raises(ValueError, match=message):
         process_clip(make_clip(tmp_path / "a.wav"), settings, encoder_files=missing_files)

@@ -25,7 +25,7 @@ def test_every_clip_has_its_row(prepared, source):
     failure_reasons = {clip: row["reason"] for clip, row in rows.items() if row["status"] == "failed"}
     assert failure_reasons == {
         "absent.mp4": "no such file or directory",
-        "empty.mp4": "empty file, expected a media file",
+        "empty.mp4": "empty file, expected a media file; copy it again",
         "half.mp4": "not a media file, or too damaged to read",
         "silent.wav": "audio is silent; no video stream",
         "text.mp4": "not a media file, or too damaged to read",

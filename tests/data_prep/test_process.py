@@ -82,8 +82,14 @@ def test_start_and_end_cut_both_streams(tmp_path):
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        ({"start": 5.0}, "start 5 s: expected 0 to 1.00 s, the length of the file"),
-        ({"start": 0.5, "end": 0.5}, "end 0.5 s: expected more than start 0.5 s"),
+        (
+            {"start": 5.0},
+            "start 5 s: expected 0 to 1.00 s, the length of the file; correct the start of the clip",
+        ),
+        (
+            {"start": 0.5, "end": 0.5},
+            "end 0.5 s: expected more than start 0.5 s; correct one of them",
+        ),
     ],
 )
 def test_a_cut_that_holds_nothing(tmp_path, cut, message):
@@ -94,7 +100,7 @@ def test_a_cut_that_holds_nothing(tmp_path, cut, message):
 def test_a_clip_too_long_for_a_record(tmp_path):
     write_wav(tmp_path / "a.wav", np.zeros(3601 * 2000), rate=2000)
     reason = process_clip(make_clip(tmp_path / "a.wav"), SETTINGS).reason
-    assert reason == "3601 s long: expected at most 3600 s; cut it by start and end"
+    assert reason == "the clip is 3601 s long, expected at most 3600 s; cut it by start and end"
 
 
 def test_what_is_no_media_is_a_failure(tmp_path):

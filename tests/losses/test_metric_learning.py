@@ -86,7 +86,7 @@ def test_they_train_the_network():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("emotional_metric", "needs model.margins.kind"), ("polarity", "needs model.polarity")],
+    [("emotional_metric", "set config.model.margins.kind"), ("polarity", "set config.model.polarity")],
 )
 def test_what_they_need(name, message):
     _, _, _, batch, outputs = make_example()

@@ -170,11 +170,11 @@ def test_one_stream_of_features_beside_one_of_tensors():
     [
         (
             lambda: make_model(spec=dataclasses.replace(SPEC, audio_features=0)),
-            r"contain no such features.* --audio_encoder",
+            r"contain no audio features.* --audio_encoder",
         ),
         (
             lambda: make_model(spec=dataclasses.replace(SPEC, face_features=0)),
-            r"contain no such features.* --face_encoder",
+            r"contain no face features.* --face_encoder",
         ),
         (
             lambda: make_model(**{"video.activation": "relu"}),

@@ -70,5 +70,5 @@ def test_an_even_stem_is_named():
 
 
 def test_a_width_that_cannot_be_split_is_named():
-    with pytest.raises(ValueError, match=r"audio\.width: 10, expected a multiple of scale=4"):
+    with pytest.raises(ValueError, match=r"audio\.width: 10, expected a multiple of .*scale=4"):
         make_model("ecapa", width=10)

@@ -36,7 +36,7 @@ def test_lrn_gradients_also_at_zero():
 
 
 def test_lrn_refuses_an_even_window():
-    with pytest.raises(ValueError, match="size: 4, expected an odd window"):
+    with pytest.raises(ValueError, match="size: 4, expected an odd number"):
         local_response_norm(jnp.ones((1, 4)), size=4)
 
 

@@ -94,7 +94,7 @@ def test_leading_axes_pass_through_and_the_first_vector_gives_the_dtype():
 
 def test_what_raises():
     vectors, factors, weights, bias = make_arrays()
-    with pytest.raises(ValueError, match="factors: 5 rows, expected 4"):
+    with pytest.raises(ValueError, match=r"factors: one has 5 rows \(axis 1\), expected 4"):
         low_rank_fusion(vectors, factors, weights, bias, append_one=False)
     with pytest.raises(ValueError, match="factors: 1 passed, expected one for each of the 2 vectors"):
         low_rank_fusion(vectors, factors[:1], weights, bias)

@@ -101,7 +101,7 @@ def test_what_raises():
     x, y, us, vs = make_arrays()
     with pytest.raises(ValueError, match="6 columns, expected a multiple of factors=4"):
         mfh(x, y, us, vs, factors=4)
-    with pytest.raises(ValueError, match="us, vs: 2 and 1 blocks, expected the same number"):
+    with pytest.raises(ValueError, match="us, vs: 2 and 1 matrices, expected one of each"):
         mfh(x, y, us, vs[:1], factors=2)
     with pytest.raises(ValueError, match="us, vs: 0 and 0 blocks"):
         mfh(x, y, [], [], factors=2)

@@ -184,9 +184,12 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
             lambda r: r["modalities"]["both"]["recall"].pop(),
             "recall.* has length 2, expected 3, one entry for each class",
         ),
-        (lambda r: r["modalities"]["both"]["confusion"][0].pop(), "not square, expected 3 x 3"),
+        (
+            lambda r: r["modalities"]["both"]["confusion"][0].pop(),
+            r"rows of lengths \[2, 3, 3\], expected 3 x 3",
+        ),
         (lambda r: r["labels"].pop(), r"have lengths \[4, 3, 4, 4\]"),
-        (lambda r: r["probabilities"][1].pop(), "length is not 3, expected one probability for each class"),
+        (lambda r: r["probabilities"][1].pop(), r"\[1\] has length 2, expected 3, one probability"),
     ],
 )
 def test_wrong_results_are_one_clear_line(tmp_path, change, message):

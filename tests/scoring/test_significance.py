@@ -138,7 +138,7 @@ def test_other_clips_are_refused():
 @pytest.mark.parametrize("content", ["3", "null", "[]", '"text"'])
 def test_a_file_that_is_not_an_object(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
-    with pytest.raises(ValueError, match=r"results\.json: expected an object, found"):
+    with pytest.raises(ValueError, match=r"results\.json: expected a JSON object, found"):
         read_crossval_results(tmp_path / "results.json")
 
 
@@ -165,7 +165,7 @@ def test_the_command(tmp_path):
     for files, reason in (
         ((paths[0], paths[2]), "bad.json: not JSON"),
         ((paths[0], paths[3]), "other.json: field protocol is missing"),
-        ((paths[0], paths[4]), "list.json: expected an object, found list"),
+        ((paths[0], paths[4]), "list.json: expected a JSON object, found list"),
         ((paths[0],), "usage: emofuse compare"),
     ):
         completed = run_compare(*files)

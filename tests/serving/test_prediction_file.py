@@ -54,8 +54,8 @@ def assert_refused(bundle, output: str, message: str) -> None:
         (0, json.dumps(["x" * 5000]), r"was started with \[\"xx"),
         (1, '{"path": ', "line 2: not JSON"),
         (1, "", "line 2: not JSON"),
-        (1, "[]", "line 2: field path: expected an object with the path of a predicted file"),
-        (2, '{"path": 1}', "line 3: field path"),
+        (1, "[]", "line 2: expected a JSON object with a text in the field path"),
+        (2, '{"path": 1}', "line 3: expected a JSON object"),
     ],
 )
 def test_a_line_in_the_middle(bundle, tmp_path, number, text, message):

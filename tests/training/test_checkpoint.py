@@ -132,6 +132,14 @@ def test_a_missing_metadata_field_is_named(tmp_path):
         store.require_metadata_fields(str(tmp_path), "best", metadata, store.MODEL_METADATA_FIELDS)
 
 
+def test_errors_about_metadata_name_the_checkpoint(tmp_path):
+    with (
+        pytest.raises(ValueError, match=r"checkpoints/best: metadata: config\.seed: .* or train again"),
+        store.name_checkpoint_in_errors(str(tmp_path), "best"),
+    ):
+        raise ValueError("config.seed: this field is missing")
+
+
 def test_reading_leaves_a_save_that_is_under_way(tmp_path):
     state = make_state(0.0, 1)
     store.save(str(tmp_path), "last", state, {})

@@ -114,6 +114,6 @@ def test_a_stream_of_another_fold_is_refused(home):
 
 def test_a_stream_that_saw_hidden_labels_is_refused(home):
     with pytest.raises(
-        ValueError, match=r"was trained with other labels: labelled_fraction and seed \(1.0, 0\)"
+        ValueError, match=r"trained with other labels: config\.data\.labelled_fraction .*seed \(1.0, 0\)"
     ):
         load_warm_start(open_experiment(second_stage_config(home, **{"data.labelled_fraction": 0.5})))

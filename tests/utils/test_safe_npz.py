@@ -43,7 +43,10 @@ def test_rows():
         np.ones((1, 1, 2)),
         np.float32(1),
     ):
-        with pytest.raises(ValueError, match=rf"\Aa has shape \[.*\], expected \[1 to {MAX_ROWS}, 2\]\Z"):
+        with pytest.raises(
+            ValueError,
+            match=rf"\Athe .npz file's array a has shape \[.*\], expected \[1 to {MAX_ROWS}, 2\]\Z",
+        ):
             read_npz(save_archive(a=wrong_array), {"a": (2,)}, has_rows=True)
 
 
@@ -68,7 +71,9 @@ def test_nothing_is_unpacked_that_is_larger_than_expected(name):
     data = io.BytesIO(make_bombs(["mean", "std"], block_count=4)[name])
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"\Amean has (shape \[\d+\]|\d+ bytes unpacked), expected"):
+        with pytest.raises(
+            ValueError, match=r"\Athe .npz file's array mean has (shape \[\d+\]|\d+ bytes unpacked), expected"
+        ):
             read_npz(data, SHAPES)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:

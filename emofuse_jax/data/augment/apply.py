@@ -28,8 +28,10 @@ def augment(
     Args:
       batch: The batch.
       key: Random key of the step.
-      config: `config.augment` (settings/experiment.py, `augment_defaults`).
-      units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies.
+      config: `config.augment` of the experiment, with all fields of `augment_defaults()`; 0 or False turns
+        a part off.
+      units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies,
+        8.69 for decibels.
 
     Raises:
       ValueError: `config.frames` or `config.crop` is larger than the number of frames or steps of a clip.

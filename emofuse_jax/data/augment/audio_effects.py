@@ -23,13 +23,16 @@ def augment_audio(
 ) -> Batch:
     """Applies each effect whose field in `config` is not 0 to the spectrogram, and returns the new batch.
 
-    The order is crop, speed, pitch, equalizer, style, reverberation, noise.
+    The order is `crop`, `speed`, `pitch`, `equalizer`, `style`, `reverb`, `noise`.
 
     Args:
       batch: The batch; returned unchanged if it has no spectrogram.
       key: Random key of the step.
-      config: `config.augment` (settings/experiment.py, `augment_defaults`).
-      units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies.
+      config: `config.augment` of the experiment. Its fields are `crop` in steps; `speed` and `pitch`, the
+        largest log of the factor; `equalizer`, the largest gain in nepers; the probabilities `style`,
+        `reverb` and `noise`; `reverb_steps`; and `noise_snr_min` and `noise_snr_max` in dB.
+      units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies,
+        8.69 for decibels.
 
     Raises:
       ValueError: `config.crop` is larger than the number of steps.
@@ -154,11 +157,13 @@ def mix_style(batch: Batch, key: PRNGKey, probability: float, *, alpha: float = 
 def reverberate(
     batch: Batch, key: PRNGKey, probability: float, *, steps: int, units_per_neper: float
 ) -> Batch:
-    """Adds reverberation with probability `probability`: `y_i = x_i + g sum_k a^k x_(i-k)` of powers.
+    """Adds reverberation to a clip with probability `probability`: `y_i = x_i + g sum_k a^k x_(i-k)`, k >= 1.
 
-    x_i is the power of step i and y_i the power after it. `a` makes the power fall by 60 dB in a random
-    number of steps, uniform from 10 to `steps`; `g` makes the summed reverberation 0 to 15 dB weaker than the
-    direct sound. Returns the new batch. Reference: exponential decay in Polack's model of late reverberation.
+    x_i is the power in a bin of step i before, and y_i after it. `a` makes the power fall by 60 dB in a
+    random number of steps, uniform from 10 to `steps`; `g` makes the summed reverberation 0 to 15 dB weaker
+    than the direct sound. `units_per_neper` is one neper in the unit of the spectrogram: 1 for log
+    magnitudes, 2 for log energies. Returns the new batch. Reference: exponential decay in Polack's model of
+    late reverberation.
     """
     keys = jax.random.split(key, 3)
     batch_shape = batch.label.shape
@@ -191,7 +196,8 @@ def add_noise(
 
     Returns the new batch. The ratio of the total powers is uniform in `snr_range_db` (lowest, highest, in
     dB). The spectrum of the noise falls or rises by up to 20 dB over the bins. Its power in each step and bin
-    is exponentially distributed, like that of Gaussian noise.
+    is exponentially distributed, like that of Gaussian noise. `units_per_neper` is one neper in the unit of
+    the spectrogram: 1 for log magnitudes, 2 for log energies.
     """
     keys = jax.random.split(key, 4)
     batch_shape = batch.label.shape
@@ -224,7 +230,7 @@ def noisy_spectrogram(
       key: Random key.
       snr_db: Mean power of each clip over that of its noise, in dB.
       tilt_bels: Change of the noise's spectrum from the first to the last bin, in bels (10 dB).
-      units_per_neper: One neper in the unit of the spectrogram.
+      units_per_neper: One neper in the unit of the spectrogram: 1 for log magnitudes, 2 for log energies.
     """
     f = batch.audio.shape[2]
     step_mask = batch.audio_mask[..., None]

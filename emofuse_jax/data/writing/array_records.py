@@ -34,7 +34,7 @@ def write_array_records(
       name: name of the data set.
       classes: class names in the order of the labels.
       shape: dimensions that all records share.
-      settings: settings for prep.json.
+      settings: settings for prep.json: `recipe`, a name, and the dicts `audio`, `face` and `features`.
       folds: test speakers of each fold; empty: up to five folds of speakers.
 
     Raises:

@@ -28,7 +28,8 @@ def write_dataset_files(
       markers: for each shard a dict with `records`, the number of records, `bytes`, the size of the file,
         `sha256`, its hash, and `rows`, the manifest rows.
       shape: dimensions that all records share.
-      settings: every setting on which the content of the records depends.
+      settings: every setting on which the content of the records depends: `recipe`, a name, and the dicts
+        `audio`, `face` and `features`.
       versions: version of each package that made the records, by name.
 
     Raises:
@@ -52,8 +53,8 @@ def write_dataset_files(
 def assign_record_positions(markers: list[ShardMarker]) -> list[ManifestRow]:
     """Returns the rows of all markers with `shard`, `row` and `index` of each record added.
 
-    These are the number of the shard, of the record in the shard and of the record in the data set; -1 for a
-    clip without record.
+    These are the number of the shard, of the record in the shard and of the record in the data set, each
+    from 0; -1 for a clip without record.
     """
     rows: list[ManifestRow] = []
     index = 0

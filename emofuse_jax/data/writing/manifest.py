@@ -30,11 +30,13 @@ def write_manifest(output: str, rows: Sequence[ManifestRow]) -> None:
 
     Args:
       output: Directory of the records.
-      rows: A dict for each clip with keys from MANIFEST_COLUMNS; missing values are written as empty.
+      rows: A dict for each clip with the keys `clip_id`, `path`, `speaker`, `label`, `status`, `reason`,
+        `shard`, `row`, `index`, `sha256`, `take`, `start` and `end` (MANIFEST_COLUMNS); missing keys and None
+        are written as empty.
 
     Raises:
       OSError: The file cannot be written.
-      ValueError: A row has a key that is not in MANIFEST_COLUMNS.
+      ValueError: A row has another key.
     """
     text = io.StringIO(newline="")
     # Python before 3.13 does not quote a single carriage return, which then ends the row for the reader.

@@ -24,18 +24,20 @@ def write_prep_json(
 ) -> None:
     """Writes prep.json atomically into the directory `output`.
 
-    It has the schema, the names of corpus, classes, speakers and shards, the settings, the shape, the
-    versions of packages, a hash over all source files, and notes (docs/formats.md).
+    Its fields are `schema_version`, `corpus`, `dataset` (first part of the shards' names), `classes`,
+    `speakers`, `sex`, `class_map`, `settings`, `shape`, `frames` (face crops of a clip), `versions`,
+    `sources_sha256` (hash over all source files), `notes` and `shards` (name, number of records and hash).
 
     Args:
       output: Directory of the records.
-      corpus: The corpus: name, classes, speakers.
+      corpus: The corpus: name, classes, clips with speakers, sexes, class map and notes.
       plan: The shards: names.
       markers: For each shard its number of `records` and `sha256`.
       rows: Rows of the manifest; `path` and `sha256` of each are hashed.
       shape: Dimensions that all records share.
-      settings: Every setting on which the content of the records depends.
-      versions: Versions of the packages that made the records.
+      settings: Every setting on which the content of the records depends: `recipe`, a name, and the dicts
+        `audio`, `face` and `features`.
+      versions: Version of each package that made the records, by name.
 
     Raises:
       OSError: The file cannot be written.

@@ -85,8 +85,8 @@ def file_safe_name(dataset: str) -> str:
 def plan_shards(output: str, dataset: str, clips: tuple[MediaClip, ...], num_shards: int | None) -> ShardPlan:
     """Returns the plan for `num_shards` shards; None: one for every 64 clips (CLIPS_PER_SHARD).
 
-    The plan assigns the clips, in order, to shards of equal size in the directory `output`; `dataset` is the
-    first part of the file names.
+    The plan has `output`, the directory of the records, `dataset`, the first part of the file names, `clips`
+    and `num_shards`. It assigns the clips, in order, to shards whose numbers of clips differ by at most 1.
 
     Raises:
       ValueError: `num_shards` is not between 1 and the number of clips, or there are no clips.
@@ -94,7 +94,7 @@ def plan_shards(output: str, dataset: str, clips: tuple[MediaClip, ...], num_sha
     if num_shards is None:
         num_shards = -(-len(clips) // CLIPS_PER_SHARD)
     if not 1 <= num_shards <= len(clips):
-        raise ValueError(f"shards: {num_shards}, expected 1 to {len(clips)} (the number of clips)")
+        raise ValueError(f"--shards={num_shards}: expected 1 to {len(clips)}, the number of clips")
     return ShardPlan(output, dataset, clips, num_shards)
 
 
@@ -151,7 +151,10 @@ def _runtime_error_as_oserror(path: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise OSError(f"{path}: the shard cannot be written: {error}") from error
+        raise OSError(
+            f"{path}: the shard cannot be written: {error}; check the free space and the permissions,"
+            " then try again"
+        ) from error
 
 
 def read_shard(path: str, batch_size: int = 16) -> Iterator[bytes]:
@@ -207,7 +210,10 @@ def begin_or_resume(output: str, identity: PrepIdentity) -> PrepIdentity:
 
 
 def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Returns nested dicts as one dict with dotted keys, such as `settings.audio.bins`, after `prefix`."""
+    """Returns nested dicts as one dict with dotted keys, such as `settings.audio.bins`.
+
+    Every key starts with `prefix`, which contains its own final dot. Empty dicts are left out.
+    """
     flat: dict[str, object] = {}
     for name, value in values.items():
         flat.update(

@@ -21,7 +21,8 @@ def list_protocols(corpus: Corpus) -> list[EvaluationProtocol]:
 
     First come those of the corpus reader, then the shipped ones. If there are none, the result is a single
     protocol with up to MAX_FOLDS (5) seeded groups of speakers; with only one speaker it is empty. A protocol
-    has its name, its speakers, and the test and validation speakers of each fold.
+    has `name`, `speakers`, `folds` (test speakers of each fold) and `validation` (validation speakers of each
+    fold; empty if `make_fold` selects them).
     """
     speakers = {clip.speaker for clip in corpus.clips}
     corpus_protocols = [protocol for protocol in corpus.protocols if set(protocol.speakers) <= speakers]
@@ -33,7 +34,9 @@ def list_protocols(corpus: Corpus) -> list[EvaluationProtocol]:
 def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[EvaluationProtocol]:
     """Returns the shipped protocols of a corpus whose speakers are all in `speakers`, sorted by name.
 
-    They are the files protocols/*.json; the list is empty if none is for this corpus.
+    They are the files protocols/*.json; the list is empty if none is for this corpus. A protocol has `name`,
+    `speakers`, `folds` (test speakers of each fold) and `validation` (validation speakers of each fold; empty
+    if `make_fold` selects them).
     """
     folder = importlib.resources.files("emofuse_jax.data.writing") / "protocols"
     matching_protocols = []
@@ -53,8 +56,9 @@ def _shipped_protocols(corpus_name: str, speakers: set[str]) -> list[EvaluationP
 def _grouped_protocols(speakers: set[str], sex: dict[str, str]) -> list[EvaluationProtocol]:
     """Returns a list with one protocol, named `grouped_<n>fold`; an empty list for fewer than two speakers.
 
-    Its n folds, at most MAX_FOLDS (5), test seeded groups of speakers of about equal size, in which the sexes
-    are mixed. `sex` is 'f' or 'm' by speaker.
+    It has `name`, `speakers` and `folds`, the test speakers of each of n folds, at most MAX_FOLDS (5): seeded
+    groups of about equal size, in which the sexes are mixed. `sex` is 'f' or 'm' by speaker, for speakers
+    whose sex is known.
     """
     num_folds = min(MAX_FOLDS, len(speakers))
     if num_folds < 2:
@@ -69,12 +73,14 @@ def make_fold(
 ) -> FoldParts:
     """Returns a dict with three lists of clip_ids, `train`, `validation` and `test`, in manifest order.
 
-    Failed clips, and clips of speakers that the protocol does not use, are in no list. Unlabelled clips are
-    only in `train` (for semi-supervised learning).
+    `test` has the clips of the fold's test speakers, and `validation` those of its validation speakers: the
+    protocol's or, if it names none, a seeded fifth of the other speakers. `train` has the rest. Failed clips,
+    and clips of speakers that the protocol does not use, are in no list. Unlabelled clips are only in `train`
+    (for semi-supervised learning).
 
     Args:
       protocol: The evaluation protocol.
-      fold: Number of the fold.
+      fold: Number of the fold, from 0.
       rows: Rows of the manifest.
       sex: 'f' or 'm' by speaker, to select validation speakers of both sexes.
 

@@ -67,7 +67,8 @@ class FoldMoments(Generic[FoldKey]):
         """Starts with no frames.
 
         Args:
-          folds: For each key of a fold its lists of clip_ids; only `train` is used.
+          folds: The lists of clip_ids of each fold, of which only `train` is used, by a key of the caller's
+            choice, such as (protocol, number of the fold).
           bins: Number of spectrogram bins.
         """
         self.moments = {key: Moments(bins) for key in folds}
@@ -85,7 +86,10 @@ class FoldMoments(Generic[FoldKey]):
                 moments.add(*sums)
 
     def results(self) -> dict[FoldKey, FoldStatistics]:
-        """Returns a dict with `mean` and `std` (standard deviation), float64 [f], by the key of the fold."""
+        """Returns for each fold, by its key in `folds`, a dict with `mean` and `std`, float64 [f].
+
+        `std`, the standard deviation, is at least MIN_STD (0.001). Without audio, `mean` is 0 and `std` is 1.
+        """
         return {key: moments.result() for key, moments in self.moments.items()}
 
 
@@ -94,13 +98,14 @@ def compute_fold_statistics(
 ) -> dict[FoldKey, FoldStatistics]:
     """Returns the mean and deviation of each spectrogram bin over the training clips of each fold.
 
-    The result is a dict by the key of the fold; each value is a dict with `mean` and `std`, float64 [f].
+    The result is a dict by the keys of `folds`; each value is a dict with `mean` and `std`, float64 [f].
     Clips without audio are ignored; `std` is at least MIN_STD (0.001). Without any audio, `mean` is 0 and
     `std` is 1.
 
     Args:
       clip_records: Records of all clips; consumed once.
-      folds: For each key of a fold its lists of clip_ids; only `train` is used.
+      folds: The lists of clip_ids of each fold, of which only `train` is used, by a key of the caller's
+        choice, such as (protocol, number of the fold).
       bins: Number of spectrogram bins f.
     """
     moments = FoldMoments(folds, bins)

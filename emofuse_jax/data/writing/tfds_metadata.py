@@ -26,7 +26,10 @@ def write_tfds_metadata(
     shape: records.RecordShape,
     frames: int,
 ) -> None:
-    """Writes features.json and dataset_info.json into the directory of the records.
+    """Writes features.json and dataset_info.json into the directory of the records, so that TFDS can open it.
+
+    features.json has the type, dtype and shape of each field of a record; dataset_info.json has the name, the
+    version and the split `clips` with the number of records of each shard and all bytes.
 
     Args:
       output: Directory of the records.

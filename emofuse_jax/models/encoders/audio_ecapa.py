@@ -126,7 +126,10 @@ class Ecapa(nnx.Module):
 
     def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if config.scale < 1 or config.width % config.scale:
-            raise ValueError(f"audio.width: {config.width}, expected a multiple of scale={config.scale}")
+            raise ValueError(
+                f"config.model.audio.width: {config.width}, expected a multiple of"
+                f" config.model.audio.scale={config.scale}, which must be at least 1"
+            )
         self.stride, self.block_count = config.stride, len(config.dilations)
         layer_options = {"momentum": config.momentum, "rngs": rngs}
         self.first = TimeConv(spec.f, config.width, 5, dtype, stride=config.stride, **layer_options)
@@ -136,14 +139,15 @@ class Ecapa(nnx.Module):
         self.width = config.output
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.audio`, which is standardised and zero at padding.
+        """Encodes `batch.audio` [b t f], which is standardised and zero at padding.
 
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has u positions, one for every `stride` steps:
-          `values` [b u d], zero at masked positions, `mask` [b u], `time_index` [b u], the number of the
-          position, and `length` [b], the number of valid positions.
+          `sequence` and an empty dict `aux`. The sequence has u positions of width d = `config.output`, one
+          for every `stride` steps: `values` [b u d], zero at masked positions; `mask` [b u], True where the
+          step at the start of the position is valid in `batch.audio_mask`; `time_index` [b u], the number of
+          the position among the valid ones, from 0; and `length` [b], the number of valid positions.
         """
         mask = batch.audio_mask[:, :: self.stride]
         x = self.first(batch.audio, mask, train=train)

@@ -66,8 +66,8 @@ def parse_layers(config: ConfigDict) -> tuple[ConvLayerSpec, ...]:
 
     `config` has a sequence with one entry for each layer in each of the fields `widths`, `kernels`,
     `strides`, `paddings`, `norms` and `pools`. Each layer has these entries as `width` (output channels),
-    `kernel`, `stride`, `padding` (in steps and bins), `norm` ("none", "lrn" or "batch") and `pool` (whether a
-    3x3 max-pool of stride 2 follows).
+    `kernel` (its side), `stride`, `padding` (in steps and bins), all int, `norm` ("none", "lrn" or "batch")
+    and the bool `pool` (whether a 3x3 max-pool of stride 2 follows).
 
     Raises:
       ValueError: if the fields have different lengths, or a norm is unknown.
@@ -78,18 +78,21 @@ def parse_layers(config: ConfigDict) -> tuple[ConvLayerSpec, ...]:
     for name, column in zip(names, columns, strict=True):
         if len(column) != len(columns[0]):
             raise ValueError(
-                f"audio.{name}: {len(column)} entries, expected {len(columns[0])} as in audio.widths"
+                f"config.model.audio.{name}: {len(column)} entries, expected {len(columns[0])}, one for each"
+                " of config.model.audio.widths"
             )
     for norm in columns[4]:
         if norm not in NORMS:
-            raise ValueError(f"audio.norms: {norm!r}, expected one of {', '.join(NORMS)}")
+            raise ValueError(f"config.model.audio.norms: {norm!r}, expected one of {', '.join(NORMS)}")
     return tuple(ConvLayerSpec(*row) for row in zip(*columns, strict=True))
 
 
 def output_length(steps: int, layers: tuple[ConvLayerSpec, ...]) -> int:
     """Returns the number of columns (time) of the layers' feature map for a spectrogram of `steps` steps.
 
-    The padding of the convolutions is not counted. The number is below 1 if there are too few steps.
+    `layers` are those of `parse_layers`, each with `kernel`, `stride`, `padding` and `pool`. The padding of
+    the convolutions is not counted. The number is below 1 if there are too few steps. For frequency bins
+    instead of steps, it is the number of bins of the map.
     """
     for layer in layers:
         steps = (steps - layer.unpadded_kernel) // layer.stride + 1
@@ -101,8 +104,8 @@ def output_length(steps: int, layers: tuple[ConvLayerSpec, ...]) -> int:
 def min_input_length(layers: tuple[ConvLayerSpec, ...], columns: int = 1) -> int:
     """Returns the smallest number of spectrogram steps that gives `columns` columns of the feature map.
 
-    The padding of the convolutions is not counted. With ALEXNET, one column needs 67 steps and three need
-    131.
+    `layers` are those of `parse_layers`, each with `kernel`, `stride`, `padding` and `pool`. The padding of
+    the convolutions is not counted. With ALEXNET, one column needs 67 steps and three need 131.
     """
     for layer in reversed(layers):
         if layer.pool:
@@ -137,8 +140,9 @@ class AudioFCN(nnx.Module):
         self.min_length = min_input_length(self.layers)
         if bins < self.min_length:
             raise ValueError(
-                f"audio: {bins} frequency bins, expected at least {self.min_length}; use records with more"
-                " bins, or smaller audio.kernels and audio.strides"
+                f"config.model.audio: {bins} frequency bins in the records, expected at least"
+                f" {self.min_length}; use records with more bins, or smaller"
+                " config.model.audio.kernels and strides"
             )
         self.bins = output_length(bins, self.layers)
         channels = 1
@@ -164,16 +168,23 @@ class AudioFCN(nnx.Module):
     ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
         """Computes the feature map and the mask of its columns.
 
+        Args:
+          audio: standardised spectrograms of t steps and f bins, zero at masked steps.
+          mask: True at the steps of each clip, False at padding.
+          train: whether batch norms use the statistics of the valid columns, and update their running
+            statistics.
+
         Returns:
           `(features, mask)`: the map of u columns (time), g bins and d channels, zero at masked columns, and
-          the mask of the columns.
+          the mask of the columns, True at valid ones.
 
         Raises:
           ValueError: if the batch has fewer steps than one column needs (`min_length`).
         """
         if audio.shape[1] < self.min_length:
             raise ValueError(
-                f"audio: {audio.shape[1]} steps, expected at least {self.min_length}; pad shorter clips"
+                f"batch.audio: {audio.shape[1]} steps, expected at least {self.min_length}; pad shorter"
+                " clips, and set batch.audio_mask to False at the padding"
             )
         within_minimum = jnp.arange(mask.shape[1]) < self.min_length
         mask = mask | (within_minimum & jnp.any(mask, axis=1, keepdims=True))
@@ -244,7 +255,7 @@ def read_attention_axes(config: ConfigDict) -> str:
     """
     if config.attn_axes not in ATTENTION_AXES:
         raise ValueError(
-            f"audio.attn_axes: {config.attn_axes!r}, expected one of {', '.join(ATTENTION_AXES)}"
+            f"config.model.audio.attn_axes: {config.attn_axes!r}, expected one of {', '.join(ATTENTION_AXES)}"
         )
     return config.attn_axes
 
@@ -287,9 +298,10 @@ class FCNEncoder(nnx.Module):
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has l positions: the columns of the feature map or,
-          if `config.attn_axes` is "2d", each bin of each column. It has `values` [b l d], `mask` [b l],
-          `time_index` [b l], the number of the column, and `length` [b], the number of valid columns.
+          `sequence` and an empty dict `aux`. The sequence has l positions of width d: the columns of the
+          feature map or, if `config.attn_axes` is "2d", each bin of each column. It has `values` [b l d];
+          `mask` [b l], True at valid positions; `time_index` [b l], the number of the column among the valid
+          ones, from 0; and `length` [b], the number of valid columns.
 
         Raises:
           ValueError: if the batch has fewer steps than one column of the feature map needs.

@@ -35,7 +35,7 @@ class ConvStages(nnx.Module):
 
     def __init__(self, config: ConfigDict, bins: int, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if config.stem % 2 == 0:
-            raise ValueError(f"audio.stem: {config.stem}, expected an odd number")
+            raise ValueError(f"config.model.audio.stem: {config.stem}, expected an odd number")
         self.stage_count, self.residual = len(config.widths), config.residual
         channels, self.bins = 1, bins
         for i, width in enumerate(config.widths, 1):
@@ -58,8 +58,10 @@ class ConvStages(nnx.Module):
     ) -> tuple[Float[Array, "b u g d"], Bool[Array, "b u"]]:
         """Returns `(features, mask)`: a map of u columns (time), g bins and d channels, and its column mask.
 
-        u is t / 2^stages, rounded up. The map is zero at masked columns. If `train`, batch norms use the
-        statistics of the valid columns and update their running statistics.
+        u and g are t and f divided by 2 to the power of the number of stages, rounded up. `audio` must be
+        standardised and zero at masked steps. Both masks are True at valid steps or columns; the map is zero
+        at masked columns. If `train`, batch norms use the statistics of the valid columns and update their
+        running statistics.
         """
         x = audio[..., None]  # b t f 1
         for i in range(1, self.stage_count + 1):
@@ -103,9 +105,10 @@ class MelCNN(nnx.Module):
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has l positions: the columns of the feature map or,
-          if `config.attn_axes` is "2d", each bin of each column. It has `values` [b l d], `mask` [b l],
-          `time_index` [b l], the number of the column, and `length` [b], the number of valid columns.
+          `sequence` and an empty dict `aux`. The sequence has l positions of width d: the columns of the
+          feature map or, if `config.attn_axes` is "2d", each bin of each column. It has `values` [b l d];
+          `mask` [b l], True at valid positions; `time_index` [b l], the number of the column among the valid
+          ones, from 0; and `length` [b], the number of valid columns.
         """
         return EncoderOutput(
             map_to_sequence(*self.stages(batch.audio, batch.audio_mask, train=train), self.axes), {}

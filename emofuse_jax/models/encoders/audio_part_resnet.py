@@ -33,7 +33,7 @@ class PartResNet(nnx.Module):
 
     def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if config.parts < 1:
-            raise ValueError(f"audio.parts: {config.parts}, expected at least 1")
+            raise ValueError(f"config.model.audio.parts: {config.parts}, expected at least 1")
         self.parts, self.window_frames = config.parts, -(-spec.t // config.parts)
         self.resnet = ResNet(config, dtype, in_channels=1, rngs=rngs)
         self.width = self.resnet.width
@@ -45,9 +45,10 @@ class PartResNet(nnx.Module):
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
-          `sequence` and `aux`. The sequence has n = `config.parts` positions: `values` [b n d], `mask` [b n],
-          False for a part without a valid step, `time_index` [b n], the number of the part, and `length` [b],
-          always n. `aux` has `time_attention` [b n n]: row i has the weights of all parts for part i.
+          `sequence` and `aux`. The sequence has n = `config.parts` positions, one for each equal part of the
+          clip: `values` [b n d] of width d; `mask` [b n], False for a part without a valid step; `time_index`
+          [b n], the number of the part, from 0; and `length` [b], always n. `aux` has `time_attention`
+          [b n n]: row i has the weights of all parts for part i.
         """
         windows, window_mask = cut_segments(
             batch.audio, batch.audio_mask, num_segments=self.parts, window_steps=self.window_frames

@@ -35,8 +35,9 @@ class ConvBlocks(nnx.Module):
         min_size, self.block_count = 2 ** len(config.widths), len(config.widths)
         if min(steps, bins) < min_size:
             raise ValueError(
-                f"audio.widths: {self.block_count} blocks need windows of at least {min_size} steps and bins,"
-                f" not {steps} steps and {bins} bins; use fewer widths"
+                f"config.model.audio.widths: {self.block_count} blocks need windows of at least {min_size}"
+                f" steps and bins, not {steps} steps and {bins} bins; use fewer widths, more steps"
+                " (config.model.audio.segment_steps), or records with more frequency bins"
             )
         channels = 1
         for i, width in enumerate(config.widths, 1):
@@ -52,8 +53,8 @@ class ConvBlocks(nnx.Module):
     ) -> Float[Array, "n d"]:
         """Computes one vector of width d for each of the n windows of w steps and f bins.
 
-        If `train`, batch norms use the statistics of the windows whose mask is True, and update their running
-        statistics.
+        `mask` is True for valid windows; the vectors of the others have no meaning. If `train`, batch norms
+        use the statistics of the valid windows, and update their running statistics.
         """
         x, mask = windows[..., None], mask[:, None, None, None]
         for i in range(1, self.block_count + 1):
@@ -78,7 +79,7 @@ class SegmentEncoder(nnx.Module):
     def __init__(self, config: ConfigDict, spec: InputSpec, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         self.segments, self.window_frames = config.segments, config.segment_steps
         if self.segments < 1:
-            raise ValueError(f"audio.segments: {self.segments}, expected at least 1")
+            raise ValueError(f"config.model.audio.segments: {self.segments}, expected at least 1")
         self.blocks = ConvBlocks(config, self.window_frames, spec.f, dtype, rngs=rngs)
         self.width = self.blocks.width
 
@@ -88,9 +89,10 @@ class SegmentEncoder(nnx.Module):
         If `train`, batch norms use the statistics of the batch and update their running statistics.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has n = `config.segments` positions: `values`
-          [b n d], `mask` [b n], True if the step at the centre of the segment is valid, `time_index` [b n],
-          the number of the segment, and `length` [b], always n.
+          `sequence` and an empty dict `aux`. The sequence has n = `config.segments` positions, one for each
+          equal part of the clip: `values` [b n d] of width d; `mask` [b n], True if the step at the centre of
+          the segment is valid; `time_index` [b n], the number of the segment, from 0; and `length` [b],
+          always n.
         """
         windows, window_mask = cut_segments(
             batch.audio, batch.audio_mask, num_segments=self.segments, window_steps=self.window_frames

@@ -29,13 +29,16 @@ class FeatureProjection(nnx.Module):
         self, width: int, config: ConfigDict, modality: str, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> None:
         if not width:
+            kind = "face" if modality == "video" else "audio"
             raise ValueError(
-                f"{modality}.encoder: 'features', but the records contain no such features; prepare them"
-                f" again with --{'face' if modality == 'video' else 'audio'}_encoder=model.onnx"
+                f"config.model.{modality}.encoder: 'features', but the records contain no {kind} features;"
+                f" prepare them again with --{kind}_encoder and the path of an ONNX model, or set another"
+                " encoder"
             )
         if config.activation not in ACTIVATIONS:
             raise ValueError(
-                f"{modality}.activation: {config.activation!r}, expected one of {', '.join(ACTIVATIONS)}"
+                f"config.model.{modality}.activation: {config.activation!r}, expected one of"
+                f" {', '.join(ACTIVATIONS)}"
             )
         self.norm = nnx.LayerNorm(width, dtype=jnp.float32, rngs=rngs)
         self.linear = linear(width, config.embedding, dtype, rngs=rngs)
@@ -67,9 +70,10 @@ class AudioFeatureEncoder(nnx.Module):
         """Encodes `batch.audio_features`, u steps of features for each clip; `train` has no effect.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has `values` [b u e], one vector per step, zero at
-          masked steps, `mask` [b u], `time_index` [b u], the number of the step among the valid ones, and
-          `length` [b], the number of valid steps.
+          `sequence` and an empty dict `aux`. The sequence has `values` [b u e], one vector of width e =
+          `config.embedding` per step, zero at masked steps; `mask` [b u], True at valid steps; `time_index`
+          [b u], the number of the step among the valid ones, from 0; and `length` [b], the number of valid
+          steps.
         """
         features, mask = batch.audio_features, batch.audio_features_mask
         assert features is not None  # the records contain what `reads` names
@@ -97,9 +101,9 @@ class VideoFeatureEncoder(nnx.Module):
         """Encodes `batch.face_features`, one feature vector per frame; `train` has no effect.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has `values` [b s e] for the s frames, zero at
-          frames without a face, `mask` [b s], True at frames with a face, `time_index` [b s], the number of
-          the frame, and `length` [b], always s.
+          `sequence` and an empty dict `aux`. The sequence has `values` [b s e], one vector of width e =
+          `config.embedding` for each of the s frames, zero at frames without a face; `mask` [b s], True at
+          frames with a face; `time_index` [b s], the number of the frame, from 0; and `length` [b], always s.
         """
         features, mask = batch.face_features, batch.face_mask
         assert features is not None  # the records contain what `reads` names

@@ -119,8 +119,8 @@ class ResNet(nnx.Module):
     ) -> Float[Array, "n d"]:
         """Computes one vector of width d for each of n images of h x w pixels with c channels.
 
-        If `train`, batch norms use the statistics of the images whose mask is True, and update their running
-        statistics.
+        `mask` is True for valid images; the vectors of the others have no meaning. If `train`, batch norms
+        use the statistics of the valid images, and update their running statistics.
         """
         mask = mask[:, None, None, None]
         x = jax.nn.relu(self.stem(images, mask, train=train))
@@ -135,7 +135,7 @@ def downsample_images(images: Float[Array, "n h w 3"], factor: int) -> Float[Arr
     """Downsamples images by taking means over squares of `factor` x `factor` pixels.
 
     The n results have y = h / factor rows and x = w / factor columns of pixels, in the dtype of `images`.
-    `factor` must divide h and w.
+    `factor` must divide h and w; otherwise reshaping raises TypeError.
     """
     n, h, w, c = images.shape
     return images.reshape(n, h // factor, factor, w // factor, factor, c).mean(axis=(2, 4))  # n y q x q c
@@ -162,8 +162,8 @@ class FrameEncoder(nnx.Module):
         self.downsample_factor, self.dtype = config.downsample, dtype
         if spec.h % self.downsample_factor or spec.w % self.downsample_factor:
             raise ValueError(
-                f"video.downsample={self.downsample_factor} does not divide faces of {spec.h}x{spec.w}"
-                " pixels; set it to a divisor of height and width"
+                f"config.model.video.downsample={self.downsample_factor} does not divide faces of"
+                f" {spec.h}x{spec.w} pixels; set it to a divisor of height and width"
             )
         self.resnet = ResNet(config, dtype, rngs=rngs)
         self.linear = linear(self.resnet.width, config.embedding, dtype, rngs=rngs)
@@ -172,12 +172,14 @@ class FrameEncoder(nnx.Module):
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
         """Computes `tanh(W resnet(face) + b)` for each of the s frames of `batch.faces`.
 
-        uint8 pixels are scaled to [-1, 1]; the images of frames without a face are set to 0. If `train`,
-        batch norms use the statistics of the frames with a face and update their running statistics.
+        The faces are uint8 [b s h w 3]; pixels are scaled from 0..255 to [-1, 1], and the images of frames
+        without a face are set to 0. If `train`, batch norms use the statistics of the frames with a face and
+        update their running statistics.
 
         Returns:
-          `sequence` and an empty dict `aux`. The sequence has `values` [b s d], `mask` [b s], True at frames
-          with a face, `time_index` [b s], the number of the frame, and `length` [b], always s.
+          `sequence` and an empty dict `aux`. The sequence has `values` [b s d] of width d =
+          `config.embedding`; `mask` [b s], True at frames with a face; `time_index` [b s], the number of the
+          frame, from 0; and `length` [b], always s.
         """
         b, s, h, w, c = batch.faces.shape
         images = (

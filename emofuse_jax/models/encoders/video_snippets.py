@@ -44,8 +44,8 @@ class SnippetEncoder(nnx.Module):
         self.snippet_count, self.downsample_factor, self.dtype = config.snippets, config.downsample, dtype
         if spec.h % self.downsample_factor or spec.w % self.downsample_factor:
             raise ValueError(
-                f"video.downsample={self.downsample_factor} does not divide faces of {spec.h}x{spec.w}"
-                " pixels; set it to a divisor of height and width"
+                f"config.model.video.downsample={self.downsample_factor} does not divide faces of"
+                f" {spec.h}x{spec.w} pixels; set it to a divisor of height and width"
             )
         snippet_frames = self._frames_per_snippet(spec.s)
         self.r3d = R3D(config, dtype, rngs=rngs)
@@ -58,17 +58,18 @@ class SnippetEncoder(nnx.Module):
         self.time = TokenAttention(self.width, config.heads, dtype, rngs=rngs)
 
     def __call__(self, batch: Batch, *, train: bool) -> EncoderOutput:
-        """Encodes `batch.faces` as one position per snippet.
+        """Encodes `batch.faces`, uint8 [b s h w 3], as one position per snippet of consecutive frames.
 
         If `train`, batch norms use the statistics of the snippets with a face and update their running
         statistics.
 
         Returns:
-          `sequence` and `aux`. The sequence has n = `config.snippets` positions: `values` [b n d], `mask`
-          [b n], True for snippets with a face, `time_index` [b n], the number of the snippet, and `length`
-          [b], always n. `aux` has the mean attention weights that positions of the y x x feature map
-          (`space_attention` [b n y x]) and channels (`channel_attention` [b n d]) receive, and
-          `time_attention` [b n n]: row i has the weights of all snippets for snippet i.
+          `sequence` and `aux`. The sequence has n = `config.snippets` positions: `values` [b n d], a vector
+          of width d; `mask` [b n], True for snippets with a face; `time_index` [b n], the number of the
+          snippet, from 0; and `length` [b], always n. `aux` has the mean attention weights that the pixels of
+          the feature map of y x x pixels and d channels (`space_attention` [b n y x]) and its channels
+          (`channel_attention` [b n d]) receive, and `time_attention` [b n n]: row i has the weights of all
+          snippets for snippet i.
 
         Raises:
           ValueError: if the number of snippets does not divide the number of frames of the batch.
@@ -114,7 +115,7 @@ class SnippetEncoder(nnx.Module):
     def _frames_per_snippet(self, frames: int) -> int:
         if self.snippet_count < 1 or frames % self.snippet_count:
             raise ValueError(
-                f"video.snippets={self.snippet_count} does not divide the {frames} frames of a clip; set it"
-                " to a divisor of this number"
+                f"config.model.video.snippets={self.snippet_count} does not divide the {frames} frames of a"
+                " clip; set it to a divisor of this number"
             )
         return frames // self.snippet_count

@@ -31,14 +31,24 @@ class AdaptiveGlobalFBP(nnx.Module):
         self.head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from the fused vector [b o], which is also the embedding.
+        """Fuses the weighted vectors of both modalities, and computes the logits from the fused vector.
 
-        `aux` has `trunks` [b 1 o], the fused vector; `modality_weights` [b 2] of (audio, video), with sum 1
-        and 0 for an absent one; and, with `config.gates` = "vector", the gates `audio_gate` [b d_a] and
-        `video_gate` [b d_v]. Dropout, with `key`, acts only if `train`.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 (others
+            are not used); and their masks `audio_mask` and `video_mask` [b n], False where the modality is
+            absent (its vector is zero).
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1),
-        `dropout_place` is unknown, or the network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b o], the fused vector of width o =
+          `config.width`; and the dict `aux` with `trunks` [b 1 o], the same vector; `modality_weights` [b 2]
+          of (audio, video), with sum 1, or 0 for an absent one; and, if `config.gates` is "vector", the gates
+          `audio_gate` [b d_a] and `video_gate` [b d_v], between 0 and 1.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), `dropout_place`
+            is unknown, or the network has no encoder of one of the modalities.
         """
         key_fbp, key_head = split_dropout_key(key, 2, train=train)
         audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())

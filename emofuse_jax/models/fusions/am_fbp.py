@@ -36,7 +36,7 @@ class AdaptiveMultiLevelFBP(nnx.Module):
         self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> None:
         if config.parts < 1:
-            raise ValueError(f"fusion.parts: {config.parts}, expected at least 1")
+            raise ValueError(f"config.model.fusion.parts: {config.parts}, expected at least 1")
         self.global_trunk = AdaptiveFBP(d_a, d_v, config, dtype, rngs=rngs)
         self.part_trunk = AdaptiveFBP(d_a, d_v, config, dtype, rngs=rngs)
         self.head = Head(2 * config.width, classes, config.head_dropout, rngs=rngs)
@@ -46,17 +46,28 @@ class AdaptiveMultiLevelFBP(nnx.Module):
             self.part_head = Head(config.width, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from both levels: the entire clip, and the mean of its parts.
+        """Fuses the vectors of the entire clip and of its parts, and computes the logits from both levels.
 
-        The embedding [b 2o] has the fused vectors of both levels side by side. `aux` has `trunks` [b n o] and
-        `trunk_weights` [b n 2] (fused vectors and modality weights of the entire clip and its parts,
-        n = 1 + parts); `modality_weights` [b 2] of (audio, video) for the entire clip; with `config.gates` =
-        "vector", the gates `audio_gate` [b d_a] and `video_gate` [b d_v] of the entire clip; and with
-        `auxiliary` the `level_logits` [b 2 c] and `level_mask` [b 2], False for a level without input.
-        Dropout, with `key`, acts only if `train`.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 and of
+            its parts after it; and their masks `audio_mask` and `video_mask` [b n], False where the modality
+            is absent (its vector is zero).
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1),
-        `dropout_place` is unknown, or the network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b 2o], the fused vector of the entire
+          clip, of width o = `config.width`, and the mean of those of its parts, side by side; and the dict
+          `aux` with `trunks` [b n o] and `trunk_weights` [b n 2], the fused vectors and the weights of
+          (audio, video) of the entire clip and its parts (n = 1 + `config.parts`); `modality_weights` [b 2],
+          the weights of the entire clip; if `config.gates` is "vector", its gates `audio_gate` [b d_a] and
+          `video_gate` [b d_v]; and with `config.auxiliary` the `level_logits` [b 2 c] of (clip, mean of
+          parts) and `level_mask` [b 2], False for a level without input. The weight of an absent modality is
+          0; the others have the sum 1.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), `dropout_place`
+            is unknown, or the network has no encoder of one of the modalities.
         """
         keys = split_dropout_key(key, 5, train=train)
         audio, audio_mask, video, video_mask = pooled.of_both_modalities()

@@ -24,11 +24,19 @@ class AudioOnly(nnx.Module):
         self.head = Head(d_a, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from the audio vector [b d_a] of the clip, which is also the embedding.
+        """Computes the logits from the audio vector of the entire clip.
 
-        `aux` has `modality_weights` [b 2], always (1, 0). Dropout, with `key`, acts only if `train`.
+        Args:
+          pooled: `audio` [b n d_a], the audio vectors, of which that of the entire clip (index 0) is used.
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b d_a], the audio vector; and the dict
+          `aux` with `modality_weights` [b 2] of (audio, video), always (1, 0).
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
         """
         assert pooled.audio is not None  # the network has this encoder
         vector = pooled.audio[:, 0]

@@ -45,12 +45,21 @@ class DeepFusion(nnx.Module):
         self.head = Head(widths[-1], classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from the last hidden layer, which is also the embedding.
+        """Computes the logits from the last of the hidden layers on both vectors of the entire clip.
 
-        The vector of an absent modality is zero; `aux` is an empty dict. Dropout, with `key`, acts only if
-        `train`.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 (others
+            are not used); and their masks `audio_mask` and `video_mask` [b n], False where the modality is
+            absent (its vector is zero).
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b d], the last hidden layer, whose
+          width d is the last of `config.hidden`; and an empty dict `aux`.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
         """
         keys = split_dropout_key(key, self.depth + 1, train=train)
         z = jnp.concatenate(
@@ -61,9 +70,10 @@ class DeepFusion(nnx.Module):
         return FusionOutput(self.head(z, train=train, key=keys[0]), z, {})
 
     def _normalize_vector(self, pooled: PooledVectors, modality: str) -> Float[Array, "b d"]:
-        """Returns the vector [b d] of "audio" or "video", with layer norm if `config.layer_norm` is True.
+        """Returns the vector [b d] of the entire clip, with layer norm if `config.layer_norm` is True.
 
-        It is zero for clips without this modality.
+        `modality` is "audio" or "video"; `pooled` has the vectors of this modality [b n d], the entire clip
+        at index 0, and their mask [b n]. The result is zero for clips without this modality.
         """
         vector, is_present = getattr(pooled, modality)[:, 0], getattr(pooled, f"{modality}_mask")[:, :1]
         return (

@@ -53,8 +53,10 @@ class ModalityBranch(nnx.Module):
     def make_tokens(self, sequence: EncodedSequence) -> tuple[Tokens, Bool[Array, "b l"]]:
         """Returns `(tokens, mask)`: CLS, a learned token that is always valid, then one token per position.
 
-        The shapes are [b 1+l w] and [b 1+l] for l positions and the width w = `config.width`. A position's
-        token is a linear map of its vector after layer norm, plus one of its time encoding.
+        The shapes are [b 1+l w] and [b 1+l] for l positions and the width w = `config.width`; the mask is
+        True at valid tokens. `sequence` has the vectors `values` [b l d], their `mask` and `time_index`
+        [b l], and the number of time steps `length` [b]. A position's token is a linear map of its vector
+        after layer norm, plus a linear map of its time encoding (12 sines and cosines of its relative time).
         """
         values = self.project(self.enter(sequence.values)) + self.place(time_encoding(sequence, self.dtype))
         b, _, w = values.shape
@@ -104,11 +106,11 @@ class BottleneckTransformer(nnx.Module):
     ) -> None:
         if not 0 <= config.fusion_layer < config.layers:
             raise ValueError(
-                f"fusion.fusion_layer: {config.fusion_layer}, expected at least 0 and below"
-                f" fusion.layers={config.layers}"
+                f"config.model.fusion.fusion_layer: {config.fusion_layer}, expected at least 0 and below"
+                f" config.model.fusion.layers={config.layers}"
             )
         if config.tokens < 1:
-            raise ValueError(f"fusion.tokens: {config.tokens}, expected at least 1")
+            raise ValueError(f"config.model.fusion.tokens: {config.tokens}, expected at least 1")
         self.audio = ModalityBranch(d_a, classes, config, dtype, rngs=rngs)
         self.video = ModalityBranch(d_v, classes, config, dtype, rngs=rngs)
         shape = (config.tokens, config.width)
@@ -117,15 +119,25 @@ class BottleneckTransformer(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the mean logits [b c] of the classifiers of the modalities that a clip has.
+        """Computes the mean logits of the classifiers of the modalities that a clip has.
 
-        The embedding [b 2w] has the CLS tokens of audio and video side by side. `aux` has `modality_weights`
-        [b 2] of (audio, video): 1/2 each, or 1 for the only modality of a clip, and 0 for an absent one; and
-        `bottleneck_audio_attention` and `bottleneck_video_attention` [b n l], the attention weights of the n
-        shared tokens over the l positions in the last layer. Dropout, with `key`, acts only if `train`.
+        Args:
+          sequences: `audio` and `video`; each has `values` [b l d] of l positions, `mask` [b l], True at
+            valid positions, `time_index` [b l], the time step of each position, and `length` [b], the number
+            of steps of each clip.
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b 2w], the CLS tokens of audio and
+          video, of width w = `config.width`, side by side; and the dict `aux` with `modality_weights` [b 2]
+          of (audio, video): 1/2 each, or 1 for the only modality of a clip, and 0 for an absent one; and
+          `bottleneck_audio_attention` and `bottleneck_video_attention` [b n l], the attention weights of the
+          n = `config.tokens` shared tokens over the l positions in the last layer, as means over the heads.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         key_count = 2 * (self.layers + 1)
         keys = split_dropout_key(key, key_count, train=train)

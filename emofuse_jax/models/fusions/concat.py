@@ -23,13 +23,22 @@ class Concat(nnx.Module):
         self.head = Head(d_a + d_v, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from both vectors of the entire clip, side by side.
+        """Computes the logits from both vectors of the entire clip, side by side.
 
-        These are also the embedding [b d_a+d_v]; an absent modality is zero. `aux` is an empty dict. Dropout,
-        with `key`, acts only if `train`.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 (others
+            are not used); and their masks `audio_mask` and `video_mask` [b n], False where the modality is
+            absent (its vector is zero).
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b d_a+d_v], both vectors side by side;
+          and an empty dict `aux`.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         audio, _, video, _ = pooled.of_both_modalities()
         concatenated = jnp.concatenate([audio[:, 0], video[:, 0]], axis=-1)

@@ -38,7 +38,7 @@ class CrossAttention(nnx.Module):
         self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> None:
         if config.positions < 1:
-            raise ValueError(f"fusion.positions: {config.positions}, expected at least 1")
+            raise ValueError(f"config.model.fusion.positions: {config.positions}, expected at least 1")
         self.positions, width = config.positions, d_a
         self.has_projection = d_a != d_v
         if self.has_projection:
@@ -53,16 +53,26 @@ class CrossAttention(nnx.Module):
         self.head = Head(2 * self.positions * width, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from both attended sequences.
+        """Lets the positions of audio and video attend to each other, and computes the logits from both.
 
-        An absent modality is zero and has no effect. There are n = `config.positions` positions; the
-        embedding has the attended vectors of all of them side by side. `aux` has the attention weights [b n
-        n] `cross_audio_weights` (row i: of the audio positions for video position i) and
-        `cross_video_weights` (row i: of the video positions for audio position i). Dropout, with `key`, acts
-        only if `train`.
+        Args:
+          sequences: `audio` and `video`; each has `values` [b l d] of l positions, `mask` [b l], True at
+            valid positions, `time_index` [b l], the time step of each position, and `length` [b], the number
+            of steps of each clip.
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b 2nd], the attended audio and video
+          vectors of each of the n = `config.positions` positions side by side (their width d is that of the
+          encoders, or `config.common_width` if these differ); and the dict `aux` with the attention weights
+          `cross_audio_weights` [b n n] (row i: of the audio positions for video position i) and
+          `cross_video_weights` [b n n] (row i: of the video positions for audio position i). An absent
+          modality has no effect on the other one; both weights are then 0.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         audio_sequence, video_sequence = sequences.of_both_modalities()
         audio, audio_mask = self._resample_and_normalize(audio_sequence, "audio")

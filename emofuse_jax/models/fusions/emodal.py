@@ -42,16 +42,27 @@ class CommonAndPrivate(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from all four features; the hidden layer is the embedding.
+        """Computes the logits from the common and the private features of both modalities.
 
-        `aux` has the common features `audio_common` and `video_common` [b 1 d]; their masks
-        `audio_common_mask` and `video_common_mask` [b 1]; their covariances `audio_covariance` and
-        `video_covariance` [d d] (only if `ema` > 0); the cosine `correlation` [b] of the two common features
-        after their running means are subtracted; and the private features `audio_private` and `video_private`
-        [b 1 d]. Dropout, with `key`, and the update of running statistics happen only if `train`.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 (others
+            are not used); and their masks `audio_mask` and `video_mask` [b n], False where the modality is
+            absent (its vector is zero).
+          train: whether dropout acts and running statistics are updated.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b e], the hidden layer of width e =
+          `config.hidden`; and the dict `aux` with the common features `audio_common` and `video_common`
+          [b 1 d] of width d = `config.width`; their masks `audio_common_mask` and `video_common_mask` [b 1],
+          False for an absent modality; their covariances `audio_covariance` and `video_covariance` [d d]
+          (only if `ema` > 0); the cosine `correlation` [b] of the two common features after their running
+          means are subtracted, 0 if a modality is absent; and the private features `audio_private` and
+          `video_private` [b 1 d].
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         # b 1 d_a, b 1, b 1 d_v, b 1
         audio, audio_mask, video, video_mask = (x[:, :1] for x in pooled.of_both_modalities())

@@ -39,15 +39,25 @@ class FScore(nnx.Module):
         self.class_weights = MeasuredState(jnp.ones((2, classes)))
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c]: the log of the posterior, a sum of both streams weighted by F scores.
+        """Computes the logits as the log of the posterior, a sum of both streams weighted by F scores.
 
-        The embedding [b d_a+d_v] has both vectors side by side. `aux` has `modality_weights` [b 2], the share
-        of (audio, video) in the sum; `class_weights` [b 2 c], the F scores; `level_logits` [b 2 c] of
-        the streams; and `level_mask` [b 2], True for the modalities that a clip has. Dropout, with `key`,
-        acts only if `train`.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 (others
+            are not used); and their masks `audio_mask` and `video_mask` [b n], False where the modality is
+            absent (its vector is zero).
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b d_a+d_v], both vectors side by side;
+          and the dict `aux` with `modality_weights` [b 2], the share of (audio, video) in the sum, 0 for an
+          absent one; `class_weights` [b 2 c], the F scores of both streams, equal for all clips;
+          `level_logits` [b 2 c] of the streams; and `level_mask` [b 2], True for the modalities that a clip
+          has.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         key_a, key_v = split_dropout_key(key, 2, train=train)
         audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())
@@ -75,10 +85,10 @@ class FScore(nnx.Module):
         """Sets the weights of the classes to the F scores of each stream on the validation clips.
 
         Args:
-          state: the part of the model state that belongs to the fusion.
-          level_probabilities: posteriors of (audio, video) for n clips; zeros if a clip does not have the
-            modality. Such clips do not count for it.
-          labels: class of each clip, -1 if unknown; such clips do not count.
+          state: the part of the model state that belongs to the fusion, a dict with the key `class_weights`.
+          level_probabilities: posteriors of the c classes by (audio, video) for n clips; zeros if a clip does
+            not have the modality. Such clips do not count for it.
+          labels: class of each clip, from 0 to c - 1, or -1 if unknown; clips with -1 do not count.
 
         Returns:
           A copy of `state` with new `class_weights` [2 c] in float32, F scores in [0, 1].
@@ -97,7 +107,9 @@ def compute_f_scores(
     """Computes the F score of each class: `F_c = 2 TP_c / (2 TP_c + FP_c + FN_c)`.
 
     TP, FP and FN are the numbers of true positives, false positives and false negatives; the predicted class
-    is the most probable one. Scores are in [0, 1]; a class that is neither predicted nor a label has score 0.
+    is the most probable one. `labels` has the true class of each of the n clips, from 0 to c - 1;
+    `probabilities` has a row of c numbers for each. Scores are in [0, 1]; a class that is neither predicted
+    nor a label has score 0.
     """
     classes = np.arange(probabilities.shape[-1])[:, None]
     is_predicted, is_true = probabilities.argmax(axis=-1) == classes, labels == classes  # c n

@@ -51,7 +51,7 @@ class CommonInformation(nnx.Module):
         self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> None:
         if config.segments < 1:
-            raise ValueError(f"fusion.segments: {config.segments}, expected at least 1")
+            raise ValueError(f"config.model.fusion.segments: {config.segments}, expected at least 1")
         self.common = CommonHeadPair(d_a, d_v, config, dtype, rngs=rngs)
         self.labels = LabelNetwork(classes, config.label_hidden, config.width, rngs=rngs)
         self.hidden = linear(2 * config.width, config.hidden, dtype, rngs=rngs)
@@ -59,18 +59,29 @@ class CommonInformation(nnx.Module):
         self.segments, self.dtype = config.segments, dtype
 
     def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c]: the log of the mean posterior over the segments of each clip.
+        """Computes the logits as the log of the mean posterior over the segments of each clip.
 
-        The embedding [b e] is the mean of the hidden layer over the segments. `aux` has the common features
-        `audio_common` and `video_common` [b l d] of the l segments; their masks `audio_common_mask` and
-        `video_common_mask` [b l]; their covariances `audio_covariance` and `video_covariance` [d d] (only if
-        `ema` > 0); the mean cosine `correlation` [b] of the two features after their running means are
-        subtracted; `label_features` [c d], one row for each class; `level_logits` [b l c] of the segments;
-        and `level_mask` [b l], True for segments with audio or video. Dropout, with `key`, and the update of
-        running statistics happen only if `train`.
+        Args:
+          sequences: `audio` and `video`; each has `values` [b l d] of l positions, `mask` [b l], True at
+            valid positions, `time_index` [b l], the time step of each position, and `length` [b], the number
+            of steps of each clip.
+          train: whether dropout acts and running statistics are updated.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b e], the mean of the hidden layer of
+          width e = `config.hidden` over the segments; and the dict `aux` with the common features
+          `audio_common` and `video_common` [b l d] of width d = `config.width` for the l = `config.segments`
+          segments; their masks `audio_common_mask` and `video_common_mask` [b l], True for segments with the
+          modality; their covariances `audio_covariance` and `video_covariance` [d d] (only if `ema` > 0); the
+          mean cosine `correlation` [b] of the two features after their running means are subtracted, over the
+          segments with both modalities (0 if there is none); `label_features` [c d], one row for each class;
+          `level_logits` [b l c] of the segments; and `level_mask` [b l], True for segments with audio or
+          video.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         (audio, audio_mask), (video, video_mask) = map(self._to_segments, sequences.of_both_modalities())
         f, g, aux = self.common(audio, audio_mask, video, video_mask, train=train)

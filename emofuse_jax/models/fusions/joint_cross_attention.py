@@ -39,8 +39,10 @@ class JointReweighting(nnx.Module):
     ) -> tuple[Float[Array, "b n d"], Float[Array, "b n n"]]:
         """Returns `(M', C)`: the reweighted modality, zero at masked positions, and the correlation matrix.
 
-        `features` is M, with n positions of width d; `joint` is J, with n positions of width e; `mask` is
-        True at valid positions of M. Row i of C belongs to position i of M, column j to position j of J.
+        `M' = M + relu(M W_m + (C^T M / l) W_c) W_h` with learned matrices W, where l is the number of valid
+        positions. `features` is M, with n positions of width d; `joint` is J, the features of both modalities
+        side by side, with n positions of width e; `mask` is True at valid positions of M. Row i of C belongs
+        to position i of M, column j to position j of J; its entries are in [-1, 1].
         """
         correlation = joint_correlation(features, joint, self.kernel[...])
         hidden = jax.nn.relu(self.plain(features) + self.seen(reweight(correlation, features, mask)))
@@ -68,7 +70,7 @@ class JointCrossAttention(nnx.Module):
         self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> None:
         if config.steps < 1:
-            raise ValueError(f"fusion.steps: {config.steps}, expected at least 1")
+            raise ValueError(f"config.model.fusion.steps: {config.steps}, expected at least 1")
         self.steps, joint_width = config.steps, d_a + d_v
         self.audio = JointReweighting(d_a, joint_width, config, dtype, rngs=rngs)
         self.video = JointReweighting(d_v, joint_width, config, dtype, rngs=rngs)
@@ -78,16 +80,26 @@ class JointCrossAttention(nnx.Module):
         self.head = Head(2 * joint_width, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, sequences: EncodedSequences, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from the joint branch and the branches of one modality.
+        """Computes the logits from the joint branch and the branches of one modality.
 
-        The embedding has the pooled vectors of the three branches (joint, audio, video) side by side. `aux`
-        has the attention weights `joint_attention` [b n] over the n = `config.steps` parts, `audio_attention`
-        [b l] and `video_attention` [b l] over the l positions of each encoder, and the correlations
-        `audio_correlation` and `video_correlation` [b n n] of each modality with the joint features. Dropout,
-        with `key`, acts only if `train`.
+        Args:
+          sequences: `audio` and `video`; each has `values` [b l d] of l positions, `mask` [b l], True at
+            valid positions, `time_index` [b l], the time step of each position, and `length` [b], the number
+            of steps of each clip.
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b 2(d_a+d_v)], the pooled vectors of
+          the three branches (joint, audio, video) side by side; and the dict `aux` with the attention weights
+          `joint_attention` [b n] over the n = `config.steps` equal parts of time, `audio_attention` [b l] and
+          `video_attention` [b l] over the l positions of each encoder, and the correlations
+          `audio_correlation` and `video_correlation` [b n n] in [-1, 1] of each modality (rows) with the
+          joint features (columns).
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         audio_sequence, video_sequence = sequences.of_both_modalities()
         audio, audio_mask = resample_sequence(*audio_sequence, num_segments=self.steps)

@@ -32,15 +32,24 @@ class Late(nnx.Module):
         self.auxiliary = config.auxiliary
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c]: the log of the mean posterior of both streams.
+        """Computes the logits as the log of the mean posterior of the streams that a clip has.
 
-        The embedding [b d_a+d_v] has both vectors side by side. `aux` has `modality_weights` [b 2] of (audio,
-        video), 1/2 each or 1 for the only modality of a clip, and 0 for an absent one; with `auxiliary` also
-        the `level_logits` [b 2 c] of the streams, and `level_mask` [b 2], True for the modalities that a clip
-        has. Dropout, with `key`, acts only if `train`.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 (others
+            are not used); and their masks `audio_mask` and `video_mask` [b n], False where the modality is
+            absent (its vector is zero).
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b d_a+d_v], both vectors side by side;
+          and the dict `aux` with `modality_weights` [b 2] of (audio, video): 1/2 each, or 1 for the only
+          modality of a clip, and 0 for an absent one; with `config.auxiliary` also the `level_logits` [b 2 c]
+          of the streams, and `level_mask` [b 2], True for the modalities that a clip has.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         key_a, key_v = split_dropout_key(key, 2, train=train)
         audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())

@@ -34,12 +34,24 @@ class MFB(nnx.Module):
         self.factors, self.dropout, self.scale = config.factors, config.dropout, config.scale
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from the fused vector [b o], which is also the embedding.
+        """Fuses both vectors of the entire clip, and computes the logits from the fused vector.
 
-        `aux` has `trunks` [b 1 o], the fused vector. Dropout, with `key`, acts only if `train`.
+        A learned vector replaces an absent modality.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 (others
+            are not used); and their masks `audio_mask` and `video_mask` [b n], False where the modality is
+            absent (its vector is zero).
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
+
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b o], the fused vector of width o =
+          `config.width`; and the dict `aux` with `trunks` [b 1 o], the same vector.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         key_fuse, key_head = split_dropout_key(key, 2, train=train)
         u, v = self.u[...], self.v[...]

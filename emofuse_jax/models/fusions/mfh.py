@@ -30,7 +30,7 @@ class MFH(nnx.Module):
         self, d_a: int, d_v: int, classes: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> None:
         if config.blocks < 1:
-            raise ValueError(f"fusion.blocks: {config.blocks}, expected at least 1")
+            raise ValueError(f"config.model.fusion.blocks: {config.blocks}, expected at least 1")
         self.absent = MissingModalityVectors(d_a, d_v)
         for i in range(config.blocks):
             u, v = make_factors(d_a, d_v, config.width * config.factors, rngs=rngs)
@@ -41,13 +41,25 @@ class MFH(nnx.Module):
         self.blocks = config.blocks
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from the fused vectors of the l blocks, side by side.
+        """Fuses both vectors of the entire clip in l blocks, and computes the logits from the fused vectors.
 
-        These are also the embedding [b l*o]. `aux` has `trunks` [b l o], the fused vector of width o of each
-        block. Dropout, with `key`, acts only if `train`.
+        A learned vector replaces an absent modality.
 
-        Raises ValueError if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the
-        network has no encoder of one of the modalities.
+        Args:
+          pooled: `audio` [b n d_a] and `video` [b n d_v], the vectors of the entire clip at index 0 (others
+            are not used); and their masks `audio_mask` and `video_mask` [b n], False where the modality is
+            absent (its vector is zero).
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
+
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b l*o], the fused vectors of the l =
+          `config.blocks` blocks, of width o = `config.width`, side by side; and the dict `aux` with `trunks`
+          [b l o], the same vectors one by one.
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, a dropout rate is not in [0, 1), or the network
+            has no encoder of one of the modalities.
         """
         key_fuse, key_head = split_dropout_key(key, 2, train=train)
         us, vs = ([getattr(self, f"{name}{i + 1}")[...] for i in range(self.blocks)] for name in "uv")

@@ -24,11 +24,19 @@ class VideoOnly(nnx.Module):
         self.head = Head(d_v, classes, config.head_dropout, rngs=rngs)
 
     def __call__(self, pooled: PooledVectors, *, train: bool, key: PRNGKey | None) -> FusionOutput:
-        """Computes the logits [b c] from the video vector [b d_v] of the clip, which is also the embedding.
+        """Computes the logits from the video vector of the entire clip.
 
-        `aux` has `modality_weights` [b 2], always (0, 1). Dropout, with `key`, acts only if `train`.
+        Args:
+          pooled: `video` [b n d_v], the video vectors, of which that of the entire clip (index 0) is used.
+          train: whether dropout acts.
+          key: random key of the dropout; may be None if `train` is False.
 
-        Raises ValueError if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
+        Returns:
+          A FusionOutput: `logits` [b c] of the c classes; `embedding` [b d_v], the video vector; and the dict
+          `aux` with `modality_weights` [b 2] of (audio, video), always (0, 1).
+
+        Raises:
+          ValueError: if `train` is True but `key` is None, or a dropout rate is not in [0, 1).
         """
         assert pooled.video is not None  # the network has this encoder
         vector = pooled.video[:, 0]

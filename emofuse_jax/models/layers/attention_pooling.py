@@ -148,14 +148,15 @@ def make_attention(
 ) -> AttentionModule:
     """Builds the attention module that `config.attention` names.
 
-    The names are additive, statistics, self, relation and transformer. Called with values [b l d] and masks
-    [b n l], the module returns pooled vectors [b n e] and weights [b n l]; its attribute `width` is e.
+    The names are additive, statistics, self, relation and transformer. Called with values [b l d] of l
+    positions and n masks [b n l], True at the positions to pool, the module returns pooled vectors [b n e]
+    and weights [b n l]; its attribute `width` is e.
 
     Args:
       name: modality ("audio" or "video"), for the error message.
-      width: width of the positions.
-      config: config of the modality, with `attention` and the fields `attention_width` (width of the hidden
-        layer) and `temperature` (factor on the scores), which only some of the modules use.
+      width: width d of the positions.
+      config: config of the modality: `attention`; `attention_width`, the width of the hidden layer (additive,
+        statistics, transformer); and `temperature`, a factor on the scores (additive, statistics).
       dtype: dtype of the activations.
       rngs: random keys of the initial parameters.
 
@@ -164,7 +165,8 @@ def make_attention(
     """
     if config.attention not in ATTENTION_TYPES:
         raise ValueError(
-            f"{name}.attention: {config.attention!r}, expected one of {', '.join(ATTENTION_TYPES)}"
+            f"config.model.{name}.attention: {config.attention!r}, expected one of"
+            f" {', '.join(ATTENTION_TYPES)}"
         )
     return ATTENTION_TYPES[config.attention](width, config, dtype, rngs=rngs)
 

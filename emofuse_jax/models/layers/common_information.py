@@ -29,7 +29,7 @@ class CommonHead(nnx.Module):
 
     def __init__(self, in_features: int, width: int, ema: float, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if not 0.0 <= ema < 1.0:
-            raise ValueError(f"fusion.ema: {ema}, expected a number in [0, 1)")
+            raise ValueError(f"config.model.fusion.ema: {ema}, expected a number in [0, 1)")
         self.linear = linear(in_features, width, dtype, rngs=rngs)
         self.mean = MeasuredState(jnp.zeros(width))
         self.ema = ema
@@ -46,7 +46,7 @@ class CommonHead(nnx.Module):
 
         Returns:
           `(features, covariance)`: the features of width d in at least float32, zero at masked segments, and
-          their covariance averaged over many batches, or None if `ema` is 0.
+          their covariance as a moving average over the batches with the decay `ema`, or None if `ema` is 0.
         """
         features = jnp.where(mask[..., None], at_least_float32(self.linear(x)), 0.0)
         rows, row_mask = features.reshape(-1, features.shape[-1]), mask.reshape(-1)  # b l d -> b*l d
@@ -89,12 +89,16 @@ class CommonHeadPair(nnx.Module):
     ) -> tuple[Float[Array, "b l d"], Float[Array, "b l d"], dict[str, Array]]:
         """Computes the common features of both modalities, and updates their running statistics if `train`.
 
+        The inputs are the l segments of each clip, of widths d_a and d_v; the masks are True at segments with
+        the modality.
+
         Returns:
-          `(audio, video, aux)`: the features of both modalities for the l segments, zero where their mask is
-          False, and a dict with `audio_common`, `video_common` (the features), `audio_common_mask`,
-          `video_common_mask` (the masks), `audio_covariance` and `video_covariance` [d d] (only if `ema` >
-          0), and `correlation` [b]: the mean cosine of the two features over the segments of each clip that
-          have both modalities, after their running means are subtracted.
+          `(audio, video, aux)`: the features of both modalities for the l segments, of width d =
+          `config.width`, zero where their mask is False, and a dict with `audio_common`, `video_common` (the
+          features), `audio_common_mask`, `video_common_mask` (the masks), `audio_covariance` and
+          `video_covariance` [d d] (only if `ema` > 0), and `correlation` [b]: the mean cosine of the two
+          features over the segments of each clip that have both modalities, after their running means are
+          subtracted; 0 if there is none.
         """
         f, c_f = self.audio(audio, audio_mask, train=train)
         g, c_g = self.video(video, video_mask, train=train)

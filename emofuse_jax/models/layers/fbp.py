@@ -118,8 +118,9 @@ class ScalarGates(nnx.Module):
     ) -> GatedVectors:
         """Returns `(audio, video, weights, gates)`: the weighted vectors, the weights, and an empty dict.
 
-        The weights [.. 2] of (audio, video) are in at least float32 and have the sum 1. `modality_mask` is
-        True for the modalities that a clip has; an absent one has weight 0.
+        `modality_mask` is True for the modalities (audio, video) that a clip has. The weights [.. 2] of
+        (audio, video) are in at least float32 and have the sum 1; an absent modality has weight 0, so both
+        are 0 if both are absent.
         """
         s_a = self.audio_score(jnp.tanh(self.audio_hidden(audio)))
         s_v = self.video_score(jnp.tanh(self.video_hidden(video)))
@@ -143,8 +144,9 @@ class VectorGates(nnx.Module):
         """Returns `(audio, video, weights, gates)`: vectors times their gates, the weights, and the gates.
 
         `gates` is a dict with `audio_gate` [.. d_a] and `video_gate` [.. d_v], between 0 and 1. The weights
-        [.. 2] of (audio, video) are the mean gates divided by their sum; `modality_mask` is True for the
-        modalities that a clip has, and an absent one has weight 0.
+        [.. 2] of (audio, video), in at least float32, are the mean gates divided by their sum; they do not
+        change the vectors. `modality_mask` is True for the modalities (audio, video) that a clip has; an
+        absent one has weight 0, so both are 0 if both are absent.
         """
         concatenated = jnp.concatenate([audio, video], axis=-1)
         gates = {
@@ -174,7 +176,9 @@ class AdaptiveFBP(nnx.Module):
 
     def __init__(self, d_a: int, d_v: int, config: ConfigDict, dtype: DTypeLike, *, rngs: nnx.Rngs) -> None:
         if config.gates not in GATE_TYPES:
-            raise ValueError(f"fusion.gates: {config.gates!r}, expected one of {', '.join(GATE_TYPES)}")
+            raise ValueError(
+                f"config.model.fusion.gates: {config.gates!r}, expected one of {', '.join(GATE_TYPES)}"
+            )
         self.gates = GATE_TYPES[config.gates](d_a, d_v, config, dtype, rngs=rngs)
         self.fbp = FBP(d_a, d_v, config, bias=True, rngs=rngs)
 
@@ -189,8 +193,9 @@ class AdaptiveFBP(nnx.Module):
     ) -> tuple[Float[Array, "*n o"], Float[Array, "*n 2"], dict[str, Array]]:
         """Returns `(fused, weights, gates)`: vectors of width o, weights of (audio, video), and vector gates.
 
-        `modality_mask` is True for the modalities that a clip has; an absent one has weight 0. `gates` is a
-        dict with `audio_gate` [.. d_a] and `video_gate` [.. d_v]; it is empty with scalar gates. Dropout,
+        o is `config.width`. `modality_mask` is True for the modalities (audio, video) that a clip has. The
+        weights have the sum 1; an absent modality has weight 0, so both are 0 if both are absent. `gates` is
+        a dict with `audio_gate` [.. d_a] and `video_gate` [.. d_v]; it is empty with scalar gates. Dropout,
         with `key`, acts only if `train`.
 
         Raises ValueError if `train` is True but `key` is None, `config.dropout_place` is unknown, or

@@ -33,10 +33,12 @@ class Margins(nnx.Module):
 
     def __init__(self, config: ConfigDict, polarity: Int[np.ndarray, " c"]) -> None:
         if config.kind not in MARGIN_KINDS[1:]:
-            raise ValueError(f"margins.kind: {config.kind!r}, expected one of {', '.join(MARGIN_KINDS)}")
+            raise ValueError(
+                f"config.model.margins.kind: {config.kind!r}, expected one of {', '.join(MARGIN_KINDS)}"
+            )
         for name in ("mean", "across"):
             if config[name] <= 0:
-                raise ValueError(f"margins.{name}: {config[name]}, expected a positive number")
+                raise ValueError(f"config.model.margins.{name}: {config[name]}, expected a positive number")
         self.classes, self.mean = len(polarity), config.mean
         i, j = np.triu_indices(self.classes, k=1)
         is_across = (polarity[i] != polarity[j]) & (config.kind == "hierarchical")
@@ -85,6 +87,7 @@ def _read_polarity(values: tuple[int, ...], classes: int) -> Int[np.ndarray, " c
         return None
     if len(values) != classes:
         raise ValueError(
-            f"model.polarity: {len(values)} numbers, expected one for each of {classes} classes: -1, 0 or 1"
+            f"config.model.polarity: {len(values)} numbers, expected one for each of {classes} classes: -1, 0"
+            " or 1"
         )
     return np.asarray(values, np.int64)

@@ -26,8 +26,9 @@ class MissingModalityVectors(nnx.Module):
     def __call__(self, pooled: PooledVectors) -> tuple[Float[Array, "b d_a"], Float[Array, "b d_v"]]:
         """Returns `(audio, video)`: vectors of the entire clip, learned ones for clips without the modality.
 
-        Raises ValueError if `pooled` lacks the vectors of a modality because the network has no encoder for
-        it.
+        `pooled` has `audio` [b n d_a] and `video` [b n d_v], with the entire clip at index 0, and their masks
+        [b n], True where the modality is present. Raises ValueError if `pooled` lacks the vectors of a
+        modality because the network has no encoder for it.
         """
         audio, audio_mask, video, video_mask = (x[:, 0] for x in pooled.of_both_modalities())
         return (

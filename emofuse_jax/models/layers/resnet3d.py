@@ -67,8 +67,9 @@ class ConvNorm3D(nnx.Module):
     def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
         """Applies the convolution and the norm, without activation, to n snippets [n t h w c].
 
-        Returns maps [n u y x d]: u time steps, y x x pixels and d channels. If `train`, the norm uses the
-        statistics of the snippets whose mask is True, and updates its running statistics.
+        `mask` [n 1 1 1 1] is True for valid snippets. Returns maps [n u y x d]: u time steps, y x x pixels
+        and d channels; u, y and x are t, h and w divided by their stride, rounded up, for odd kernels. If
+        `train`, the norm uses the statistics of the valid snippets, and updates its running statistics.
         """
         y = conv3d(x, self.kernel[...].astype(self.dtype), stride=self.stride)
         return masked_batch_norm(self.norm, y, mask, train=train)
@@ -105,8 +106,9 @@ class Block3D(nnx.Module):
     def __call__(self, x: Snippets, mask: SnippetMask, *, train: bool) -> FeatureMaps:
         """Applies the block to n snippets [n t h w c].
 
-        Returns maps [n u y x d]: u time steps, y x x pixels and d channels. If `train`, the norms use the
-        statistics of the snippets whose mask is True, and update their running statistics.
+        `mask` [n 1 1 1 1] is True for valid snippets. Returns maps [n u y x d]: u time steps, y x x pixels
+        and d channels; u, y and x are t, h and w divided by the stride of the block, rounded up. If `train`,
+        the norms use the statistics of the valid snippets, and update their running statistics.
         """
         y = x
         for name in self.conv_names:
@@ -139,8 +141,10 @@ class R3D(nnx.Module):
     ) -> FeatureMaps:
         """Computes the maps [n u y x d] of n snippets: u time steps, y x x pixels, d channels.
 
-        If `train`, batch norms use the statistics of the snippets whose mask is True, and update their
-        running statistics.
+        `snippets` has t frames of h x w RGB pixels in [-1, 1] for each snippet; `mask` is True for valid
+        snippets. u, y and x are t, h and w divided by the stride of the stem, by 2 for each stage after the
+        first and by 2 for the pooling of the stem, rounded up. If `train`, batch norms use the statistics of
+        the valid snippets, and update their running statistics.
         """
         mask = mask[:, None, None, None, None]
         x = jax.nn.relu(self.stem(snippets, mask, train=train))

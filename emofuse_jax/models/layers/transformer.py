@@ -27,7 +27,10 @@ class TransformerLayer(nnx.Module):
         self, width: int, heads: int, hidden: int, dropout_rate: float, dtype: DTypeLike, *, rngs: nnx.Rngs
     ) -> None:
         if width % heads:
-            raise ValueError(f"fusion.heads: {heads} does not divide fusion.width={width}")
+            raise ValueError(
+                f"config.model.fusion.heads: {heads} does not divide config.model.fusion.width={width}; set"
+                " it to a divisor"
+            )
         self.attention_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.qkv = linear(width, 3 * width, dtype, rngs=rngs)
         self.out = linear(width, width, dtype, rngs=rngs)

@@ -16,10 +16,10 @@ FEATURE_INDICES = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
 
 
 def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
-    """Converts torchvision's AlexNet; returns float32 arrays by the names of emofuse.
+    """Converts torchvision's AlexNet; returns a dict of float32 arrays by the names of emofuse.
 
     Args:
-      tensors: public weights by their name, such as `features.0.weight`.
+      tensors: NumPy arrays of the public weights by their name, such as `features.0.weight`.
       shapes: shapes of the parameters and statistics of this encoder by their name in emofuse, without the
         prefix `audio/`, such as `fcn/conv1/kernel`.
 

@@ -14,7 +14,10 @@ ConversionRule = tuple[str, str, Callable[[np.ndarray], np.ndarray]]
 
 
 def flatten_by_path(tree: PyTree) -> dict[str, Any]:
-    """Returns a dict of the leaves of nested dicts by path (`audio/kernel`), ordered by the keys of each."""
+    """Returns a dict of the leaves of nested dicts by path (`audio/kernel`).
+
+    The leaves are in the order of their paths: at each level, keys are sorted.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
@@ -22,13 +25,16 @@ def flatten_by_path(tree: PyTree) -> dict[str, Any]:
 def convert_tensors(
     tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], rules: Iterable[ConversionRule]
 ) -> Tensors:
-    """Converts public tensors with the given rules; returns float32 arrays by the names of emofuse.
+    """Converts public tensors with the given rules; returns a dict of float32 arrays by the names of emofuse.
 
     Args:
-      tensors: public tensors by their name.
-      shapes: expected shapes by our name.
-      rules: one rule for each array: our name, the public name, and a function that changes the layout of the
-        public tensor to ours.
+      tensors: NumPy arrays of the public network by their public name.
+      shapes: expected shapes by the name in emofuse.
+      rules: one rule `(our_name, public_name, change_layout)` for each array: its names in emofuse and in
+        `tensors`, and a function that changes the layout of the public array to that of emofuse.
+
+    Returns:
+      One array for each rule; other entries of `tensors` and `shapes` are left out.
 
     Raises:
       ValueError: if a tensor is missing, `shapes` has no entry for our name of a rule, or a tensor does not
@@ -38,22 +44,22 @@ def convert_tensors(
     for our_name, public_name, change_layout in rules:
         if public_name not in tensors:
             raise ValueError(
-                f"no tensor {public_name!r}, needed for parameter {our_name}; use weights of the public"
-                " network of this encoder"
+                f"no tensor {public_name!r}, needed for parameter {our_name}; use a file with the weights of"
+                " the public network that this encoder copies"
             )
         if our_name not in shapes:
             raise ValueError(
                 f"tensor {public_name!r}: the network has no parameter {our_name} for it; set the layers of"
-                " the encoder in the config to those of the public network"
+                " the encoder in the config, such as `blocks` or `widths`, to those of the public network"
             )
         array, expected_shape = np.asarray(tensors[public_name], np.float32), tuple(shapes[our_name])
         if array.ndim == len(expected_shape):
             array = np.ascontiguousarray(change_layout(array))
         if array.shape != expected_shape:
             raise ValueError(
-                f"tensor {public_name!r} has shape {array.shape} in our layout, expected"
-                f" {expected_shape} for parameter {our_name}; set the sizes of the encoder in the config to"
-                " those of the public network"
+                f"tensor {public_name!r} has shape {array.shape} in the layout of emofuse, expected"
+                f" {expected_shape} for parameter {our_name}; set the sizes of the encoder in the config,"
+                " such as `width` or `kernels`, to those of the public network"
             )
         arrays[our_name] = array
     return arrays

@@ -19,10 +19,12 @@ _conv_norm_rules = functools.partial(conv_norm_rules, kernel="conv/kernel")
 
 
 def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
-    """Converts torchvision's ResNet-18; returns float32 arrays by the names of emofuse.
+    """Converts torchvision's ResNet-18; returns a dict of float32 arrays by the names of emofuse.
+
+    The stem is changed from torchvision's normalised pixels to pixels in [-1, 1].
 
     Args:
-      tensors: public weights by their name, such as `conv1.weight`.
+      tensors: NumPy arrays of the public weights by their name, such as `conv1.weight`.
       shapes: shapes of the parameters and statistics of this encoder by their name in emofuse, without the
         prefix `video/`, such as `resnet/stem/conv/kernel`.
 

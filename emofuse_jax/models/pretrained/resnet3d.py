@@ -23,10 +23,13 @@ RESNETS_3D_PIXEL_STATS = ((0.4345, 0.4051, 0.3775), (0.2768, 0.2713, 0.2737))
 
 
 def convert(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
-    """Converts a public 3-D ResNet; returns float32 arrays by the names of emofuse.
+    """Converts a public 3-D ResNet; returns a dict of float32 arrays by the names of emofuse.
+
+    The network is r3d_18 of torchvision if `tensors` has `stem.0.weight`, otherwise a ResNet of
+    3D-ResNets-PyTorch. The stem is changed from its normalised pixels to pixels in [-1, 1].
 
     Args:
-      tensors: public weights by their name, such as `stem.0.weight`.
+      tensors: NumPy arrays of the public weights by their name, such as `stem.0.weight`.
       shapes: shapes of the parameters and statistics of this encoder by their name in emofuse, without the
         prefix `video/`, such as `r3d/stem/kernel`.
 

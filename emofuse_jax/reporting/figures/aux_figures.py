@@ -45,7 +45,8 @@ class Panel:
 def _panel_axes(figure: Figure, panel: Panel, *, left: float, bottom: float, right: float = 0.05) -> Axes:
     """Adds axes inside a panel and returns them.
 
-    `left`, `bottom` and `right` are margins in inches; above the axes, TITLE_INCHES remain for the title.
+    `panel` has its position and size in inches. `left`, `bottom` and `right` are margins inside it, also in
+    inches; above the axes, 0.36 inches (TITLE_INCHES) remain for the title.
     """
     w, h = figure.get_size_inches()
     width, height = panel.size[0] - left - right, panel.size[1] - TITLE_INCHES - bottom
@@ -82,10 +83,11 @@ def _draw_modality_weights(figure: Figure, theme: style.Theme, panel: Panel) -> 
 
 
 def _draw_attention_curve(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws `panel.value`, attention over l positions divided by uniform attention, as a curve.
+    """Draws `panel.value`, attention over l positions, as a curve in multiples of uniform attention.
 
-    The value is [l], or [n l] for n tokens, or [n l f], which is averaged over frequency. The filled curve is
-    the mean over the tokens; thin lines show each of them. Without any attention, only a text says so.
+    The value is [l], or [n l] for n tokens, or [n l f], which is averaged over frequency; weights of any sum.
+    The filled curve is the mean over the tokens; thin lines show each of them. Without any attention, only a
+    text says so.
     """
     axes = _panel_axes(figure, panel, left=0.5, bottom=0.42)
     x_label, seconds = panel.display.column_label, float(panel.example.get("seconds") or 0)
@@ -246,10 +248,10 @@ def _resize_bilinear(values: Float[np.ndarray, "y x"], shape: tuple[int, int]) -
 
 
 def _draw_sorted_attention(figure: Figure, theme: style.Theme, panel: Panel) -> None:
-    """Draws attention over d channels, divided by uniform attention and sorted in descending order.
+    """Draws attention over d channels in descending order, in multiples of uniform attention.
 
-    `panel.value` is [.. d]; it is averaged over all axes but the last. Without any attention, only a text
-    says so.
+    `panel.value` is [.. d], weights of any sum, which are averaged over all axes but the last. Without any
+    attention, only a text says so.
     """
     axes = _panel_axes(figure, panel, left=0.5, bottom=0.42)
     relative = attention_weights.relative_attention(panel.value.reshape(-1, panel.value.shape[-1]).mean(0))

@@ -24,8 +24,9 @@ def model_pictures(
     """Draws each matrix over classes in `aux`: the margins and the weights of each modality by class.
 
     Args:
-      aux: intermediate outputs of the model by name; `margins` [c c] and `class_weights` [2 c] are drawn.
-        With an additional first axis, the matrix of the first clip is drawn.
+      aux: intermediate outputs of the model by name, of which two are drawn if present: `margins` [c c], the
+        learned margin between each pair of classes, and `class_weights` [2 c], the weights of audio (first
+        row) and video. With an additional first axis for clips, the matrix of the first clip is drawn.
       classes: names of the c classes.
       marks: warnings that are written into the pictures.
 
@@ -36,6 +37,7 @@ def model_pictures(
 
     Raises:
       ValueError: if the shape of a matrix does not fit the number of classes, or Matplotlib is not installed.
+      IndexError: if the additional axis is empty.
     """
     class_matrices = select_kinds(aux, ROW_LABEL_FUNCTIONS)
     return [
@@ -61,7 +63,8 @@ def _matrix_picture(
     if (len(rows), len(classes)) != matrix.shape:
         raise ValueError(
             f"report: model output {name} has shape {list(matrix.shape)},"
-            f" expected [rows, classes] = {[len(rows), len(classes)]}"
+            f" expected [rows, classes] = {[len(rows), len(classes)]};"
+            " pass examples and results of the same model"
         )
     if display.kind == "classes":
         np.fill_diagonal(matrix, np.nan)  # no margin between a class and itself

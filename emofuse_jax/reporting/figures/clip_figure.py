@@ -26,9 +26,13 @@ def example_picture(index: int, example: GalleryClip, marks: Sequence[str] = ())
 
     Args:
       index: number in the name of the picture.
-      example: data of the clip: `clip_id`, `label`, `prediction` and `probabilities`; with a `spectrogram`
-        also `seconds` and `max_hz`, with `faces` also `face_mask`. The attention, the weights of the
-        modalities and `face_time` are optional. Of more than 16 faces, 16 evenly spaced ones are drawn.
+      example: data of the clip: `clip_id`, `label` and `prediction` (names of classes), `probabilities` by
+        class. With a `spectrogram` [t f], also `seconds` (its length), and `max_hz` (upper end of its
+        frequency axis) or `bin_hz` [f] (centres of its mel filters in Hz). With `faces` uint8 [s h w 3], also
+        `face_mask` bool [s], True for frames with a face. Optional are `audio_attention` [u] or [u g] over u
+        steps of the audio and g bands of frequency, `video_attention` [l], each entry for s / l consecutive
+        frames, `face_time` [s] in seconds, and `voice_weight` and `face_weight` (0 to 1). Of more than 16
+        faces, 16 evenly spaced ones are drawn.
       marks: warnings that are written into the picture.
 
     Returns:
@@ -90,7 +94,10 @@ def select_frames(count: int) -> Int[np.ndarray, " n"]:
 
 
 def modality_weights(example: GalleryClip) -> tuple[float, float] | None:
-    """Returns `(audio, video)`, the weights of both modalities from 0 to 1, or None if one is None or NaN."""
+    """Returns `(audio, video)`, the weights of both modalities from 0 to 1, or None if one is not known.
+
+    They are `voice_weight` and `face_weight` of the clip; one that is missing, None or NaN is not known.
+    """
     audio, video = example.get("voice_weight"), example.get("face_weight")
     return (audio, video) if text.is_finite(audio) and text.is_finite(video) else None
 
@@ -98,7 +105,7 @@ def modality_weights(example: GalleryClip) -> tuple[float, float] | None:
 def frequency_range(example: GalleryClip) -> tuple[float, float]:
     """Returns (0, upper end) of the frequency axis: in Hz, or in bins if `bin_hz` of the clip is not None.
 
-    Raises KeyError if the clip has no `max_hz` and `bin_hz` is None.
+    Raises KeyError if the clip has no `max_hz` and `bin_hz` is None or missing.
     """
     bin_hz = example.get("bin_hz")
     return (0.0, float(example["max_hz"] if bin_hz is None else len(bin_hz)))
@@ -113,9 +120,10 @@ def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: 
 def _draw_audio(figure: Figure, theme: style.Theme, example: GalleryClip, height: float) -> None:
     """Draws the spectrogram with attention as a colour on top and as a curve over time above it.
 
-    Without a spectrogram, a text such as "no audio" is drawn instead. `height` is that of the picture in
-    inches. Raises KeyError if a clip with a spectrogram has no `seconds`, or no `max_hz` although `bin_hz` is
-    None.
+    `example` has `spectrogram` [t f], `seconds`, and `max_hz` or `bin_hz` [f]; `audio_attention`, [u] or
+    [u g] over u steps and g bands of frequency, is optional. Without a spectrogram, a text such as "no audio"
+    is drawn instead. `height` is that of the picture in inches. Raises KeyError if a clip with a spectrogram
+    has no `seconds`, or no `max_hz` although `bin_hz` is None or missing.
     """
     axes = _add_axes(figure, LEFT_INCHES, height - 3.2, SPECTROGRAM_INCHES, 2.0)
     spectrogram = example.get("spectrogram")

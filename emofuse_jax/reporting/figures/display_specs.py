@@ -143,13 +143,15 @@ def select_panels(example: GalleryClip, kinds: Iterable[str]) -> list[tuple[Disp
     """Returns pairs (display, values) for the second picture of a clip; an empty list if there are none.
 
     A display has the `kind` of the drawing, the `title`, the `modality` that determines the colour, and the
-    labels of rows and columns. First comes `audio_attention` if the clip has no spectrogram, and
-    `video_attention` if it has no faces; then the outputs in `example["aux"]`, in the order of DISPLAY_SPECS.
+    labels `row_label` and `column_label`; the values are the unchanged array of the clip. First comes
+    `audio_attention` if the clip has no spectrogram, and `video_attention` if it has no faces; then the
+    outputs in `example["aux"]`, in the order of DISPLAY_SPECS.
 
     Args:
       example: data of the clip; `spectrogram`, `faces`, `audio_attention`, `video_attention` and `aux` are
         used, if present.
-      kinds: kinds of display to select from `example["aux"]`, such as `pairs`.
+      kinds: kinds of display to select from `example["aux"]`: of `shares`, `course`, `pairs`, `signed`,
+        `places`, `ranked` and `cosine`.
     """
     displays = [
         (display, value)
@@ -162,7 +164,12 @@ def select_panels(example: GalleryClip, kinds: Iterable[str]) -> list[tuple[Disp
 
 
 def select_kinds(aux: Mapping[str, np.ndarray], kinds: Iterable[str]) -> dict[str, np.ndarray]:
-    """Returns the outputs in `aux`, by name, that DISPLAY_SPECS lists with one of `kinds`, in its order."""
+    """Returns the outputs in `aux`, by name, that are drawn in one of the ways `kinds`, such as `pairs`.
+
+    DISPLAY_SPECS names the kind of each output that can be drawn, and determines the order of the result. Its
+    kinds are `example`, `shares`, `course`, `pairs`, `signed`, `places`, `ranked`, `cosine`, `classes` and
+    `streams`.
+    """
     return {
         name: aux[name] for name, display in DISPLAY_SPECS.items() if name in aux and display.kind in kinds
     }

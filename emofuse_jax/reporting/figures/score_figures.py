@@ -84,8 +84,9 @@ def comparison_picture(
     """Draws the UA of each network as a bar with its interval and its ceiling, the best possible accuracy.
 
     Args:
-      comparison: for each network, by name, the fractions `ua` and `ua_interval`, and the ceilings
-        (fractions) by name. Ceilings that belong to no network are drawn as lines.
+      comparison: `networks` maps the name of a network, such as `both`, `voice` or `face`, to its scores: the
+        fraction `ua`, and optionally `ua_interval` as `[low, high]`. `ceilings` maps names to fractions; a
+        ceiling with the name of a network is a mark at its bar, any other a line across all bars.
       chance: UA of guessing as a fraction.
       marks: warnings that are written into the picture.
 

@@ -78,16 +78,16 @@ def export_bundle(
 ) -> float:
     """Writes the bundle of a checkpoint to `output` and returns its largest difference from the checkpoint.
 
-    The difference is that of probabilities and logits on four random clips. The directory is written
-    completely or not at all; an existing bundle is replaced.
+    Both are run on the same four random clips. The directory is written completely or not at all; an existing
+    bundle is replaced.
 
     Args:
       workdir: directory of a training run.
       output: bundle directory to write.
       checkpoint_kind: "best" or "last".
-      encoders: if not None, the frozen encoders that the model uses are copied into the bundle. Maps each
-        kind (`audio`, `face` or `detector`) to its ONNX file; for a missing kind the file that prepared the
-        records is used.
+      encoders: None, or a dict from kind (`audio`, `face` or `detector`) to ONNX file. With a dict, even an
+        empty one, the ONNX files that the model uses are copied into the bundle: those of the dict, and for a
+        kind that it lacks, the file that prepared the training records. Other kinds are ignored.
       quantize: "", or "bf16" or "int8" to store the weights in fewer bits. The bundle is then compared with a
         checkpoint whose weights are rounded in the same way.
       onnx: adds `model.onnx`, the same computation for onnxruntime, whose outputs may differ by 1e-4.
@@ -95,8 +95,7 @@ def export_bundle(
         by file name. Its errors pass through.
 
     Returns:
-      The largest absolute difference between the bundle's probabilities and logits and those of the
-      checkpoint.
+      The largest absolute difference of a probability or logit between bundle and checkpoint.
 
     Raises:
       FileNotFoundError: the checkpoint does not exist.
@@ -157,15 +156,18 @@ def write_bundle(
 ) -> None:
     """Writes all files of a bundle into the new directory `path`.
 
-    The files are the graph (model.stablehlo), the weights (params.safetensors), bundle.json, parity.npz, the
-    cards, the included encoders and, if `metadata["onnx"]` is True, model.onnx.
+    The files are the graph (model.stablehlo), the weights (params.safetensors), bundle.json, parity.npz
+    (inputs and outputs of four random clips), the cards, the included encoders and, if `metadata["onnx"]` is
+    True, model.onnx.
 
     Args:
       path: directory, which must not exist.
       model: the model.
-      params: its parameters, already rounded if the bundle is quantized.
-      model_state: its model state.
-      metadata: the checkpoint's metadata, with the options of the export.
+      params: its parameters, nested dicts of arrays, already rounded if the bundle is quantized.
+      model_state: its model state, nested dicts of arrays.
+      metadata: the checkpoint's metadata, such as `classes`, `settings`, `spec` and `temperature`, and the
+        options of the export: `checkpoint` ("best" or "last"), `encoders` ({"file", "sha256"} by kind),
+        `quantized` ("", "bf16" or "int8") and `onnx` (bool).
       included_encoders: ONNX files to copy, by kind: `audio`, `face` or `detector`.
       cards: texts to write, by file name.
 
@@ -240,19 +242,22 @@ def export_graph(
     shapes: InputShapes,
     temperature: float,
 ) -> bytearray:
-    """Returns the serialized StableHLO of a function `(weights, inputs) -> outputs` for any batch size.
+    """Returns the serialized StableHLO of a function `(weights, inputs) -> outputs` for any batch size b.
 
-    The arguments and the result of the function are dicts of arrays by name; the outputs are float32
-    `probabilities` and `logits` [b c] and, if the model has them, `modality_weights`, `audio_attention` and
-    `video_attention`. The graph runs on CPU, CUDA and TPU. Errors of JAX pass through if it cannot export the
-    model for a batch of unknown size.
+    `weights` are arrays like `stored_weights`, `inputs` arrays [b ...] by name. The outputs are float32
+    arrays by name: `probabilities` and `logits` [b c] and, if the model has them, `modality_weights` [b 2]
+    (voice, face), `audio_attention` [b u] or [b u g] over u positions in time and g in frequency, and
+    `video_attention` [b l] over l positions in time. The graph runs on CPU, CUDA and TPU. Errors of JAX pass
+    through if it cannot export the model for a batch of unknown size.
 
     Args:
       model: the model.
-      tree: dict of `params` and `model_state`.
-      stored_weights: the arrays as stored in the bundle, by name (`quantization.quantize_weights`).
-      shapes: shape without the batch axis, and dtype, of each input.
-      temperature: temperature of the probabilities.
+      tree: dict of `params` and `model_state`, nested dicts of arrays. Only its structure is used, into which
+        the graph puts the restored weights.
+      stored_weights: arrays as stored in the bundle, possibly quantized, by path in `tree`, such as
+        `params/fusion/kernel`; only their shapes and dtypes are used.
+      shapes: (shape without the batch axis, dtype) of each input, by name.
+      temperature: number by which the logits are divided to compute the probabilities.
 
     Raises:
       ValueError: the model does not accept batches with these `shapes`, or its fusion returns no logits [b c]
@@ -275,8 +280,9 @@ def export_graph(
 def make_parity_inputs(model: Model, shapes: InputShapes) -> dict[str, np.ndarray]:
     """Returns the input arrays of four random clips by name; one clip has no audio and one has no face.
 
-    The arrays are [4 ...] with the names and dtypes in `shapes` and the sizes in `model.spec`. All values of
-    the audio masks are False for the second clip, and those of the face mask for the third.
+    Equal arguments give equal arrays, [4 ...] with the names and dtypes in `shapes`, a dict of (shape, dtype)
+    by name, and the sizes in `model.spec`. Masks are True at valid steps and frames, whose number is random.
+    The audio masks of the second clip and the face mask of the third are all False.
     """
     batch = model.fake_batch(PARITY_BATCH_SIZE, seed=0)
     inputs = {name: np.array(getattr(batch, name), dtype) for name, (_, dtype) in shapes.items()}
@@ -303,15 +309,16 @@ def detect_modalities(model: Model) -> list[str]:
 def make_manifest(metadata: ExportMetadata, modalities: list[str]) -> ModelDescription:
     """Returns the description of the model for bundle.json: everything but `kind`, `schema` and `files`.
 
-    The keys are `classes`, `settings` (of the preparation), `spec` (sizes of the inputs), `statistics`,
-    `training_speakers`, `corpus`, `protocol`, `fold`, `window` (`steps` and `seconds`), `encoders` (only if
-    the model uses ONNX files), `config` (`name` and `model`), `checkpoint`, `quantized`, `progress`,
-    `temperature`, `intended_use`, `limits`, `platforms`, `created` (date of today in UTC, YYYY-MM-DD),
-    `versions` and `modalities`.
+    Copied from `metadata` are `classes`, `settings` (of the preparation), `spec` (sizes of the inputs),
+    `statistics`, `training_speakers`, `corpus`, `protocol`, `fold`, `checkpoint` ("best" or "last"),
+    `quantized` ("", "bf16" or "int8"), `temperature`, `progress` ({} if missing), `versions` (that of jax is
+    the installed one), `encoders` ({"file", "sha256"} by kind; left out if empty) and, as `config`, the
+    `name` and `model` of the config. The other keys are `window` (`steps` and `seconds`), `modalities`,
+    `intended_use` and `limits` (texts), `platforms` (list), and `created` (today in UTC, YYYY-MM-DD).
 
     Args:
       metadata: the checkpoint's metadata, with the options of the export.
-      modalities: modalities that the model uses (`detect_modalities`).
+      modalities: modalities that the model uses, `voice`, `face` or both.
 
     Raises:
       ValueError: `spec` has no spectrogram steps and the preparation settings no audio encoder.
@@ -350,11 +357,12 @@ def _compute_outputs(
 ) -> dict[str, Array]:
     """Returns the bundle's outputs for a batch of b clips, as float32 arrays by name.
 
-    These are `probabilities`, which are `softmax(logits / temperature)`, and `logits`, both [b c]. If the
-    model has them, there are also `modality_weights` [b 2] (voice, face), `audio_attention` [b u] or [b u g]
-    over u positions in time and g in frequency, and `video_attention` [b l] over l positions in time. Batch
-    fields that are not in `inputs` are filled with padding. Raises ValueError if an input does not fit
-    `model.spec`, or the fusion returns no logits [b c] and embedding [b d].
+    These are `probabilities`, which are `softmax(logits / temperature)`, and `logits`, both [b c] with c
+    classes. If the model has them, there are also `modality_weights` [b 2] (voice, face), `audio_attention`
+    [b u] or [b u g] over u positions in time and g in frequency, and `video_attention` [b l] over l positions
+    in time. `inputs` are fields of a Batch, [b ...] by name; the other fields are filled with padding. Raises
+    ValueError if an input does not fit `model.spec`, or if the fusion does not return logits [b c] and an
+    embedding [b d].
     """
     batch_size = next(iter(inputs.values())).shape[0]
     unused_fields = {

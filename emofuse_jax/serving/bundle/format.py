@@ -41,9 +41,12 @@ _SIZES = ("t", "f", "s", "h", "w", "classes", "feature_steps", "audio_features",
 def read_manifest(path: str) -> BundleMetadata:
     """Returns the validated content of bundle.json in the bundle directory `path`, as a dict.
 
-    The keys are those of BundleMetadata, such as `classes`, `modalities`, `settings` (of the preparation),
-    `spec` (sizes of the inputs), `window` (`steps` and `seconds`), `encoders` (`file` and `sha256` of each
-    ONNX file, by kind) and `files` (SHA-256 by file name).
+    These keys are always there: `kind`, `schema`, `classes` (list of names), `modalities` (list of `voice`,
+    `face` or both), `settings` (of the preparation), `spec` (sizes of the inputs), `window` (`steps` and
+    `seconds`), `statistics` (`mean` and `std` of the audio), `training_speakers`, `corpus`, `versions` and
+    `files` (SHA-256 by file name). `encoders` ({"file", "sha256"} of each ONNX file, by kind) is absent if
+    the model needs none. Other keys, which are not validated and may be absent: `protocol`, `fold`, `config`,
+    `checkpoint`, `quantized`, `progress`, `temperature`, `intended_use`, `limits`, `platforms` and `created`.
 
     Raises:
       ValueError: the directory has no bundle.json, or the file is not JSON, has another schema, or lacks a
@@ -118,7 +121,7 @@ def _parse_finite(text: str) -> float:
     """
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"number {text[:40]} is not finite; expected no NaN or infinity")
+        raise ValueError(f"number {text[:40]} is not finite; {MANIFEST_FILE} must have finite numbers only")
     return value
 
 
@@ -144,10 +147,10 @@ def _check_encoders(manifest_path: str, encoders: object) -> None:
 def _check_values(manifest_path: str, metadata: dict[str, Any]) -> None:
     """Raises ValueError if a field of bundle.json has an invalid value, although its type is right.
 
-    Valid are: in `spec`, all fields of InputSpec and no others, with whole numbers from 0 to 2^31 - 1; as
-    `window.seconds`, a number above 0 and below a million; as `modalities`, a list of `voice`, `face` or
-    both; as `classes` and `training_speakers`, lists of strings; and as many classes as `spec.classes`, all
-    different.
+    Valid are: in `spec`, the fields t, f, s, h, w, classes, feature_steps, audio_features and face_features
+    and no others, with whole numbers from 0 to 2^31 - 1; as `window.seconds`, a number above 0 and below a
+    million; as `modalities`, a list of `voice`, `face` or both; as `classes` and `training_speakers`, lists
+    of strings; and as many classes as `spec.classes`, all different.
     """
     spec, window_seconds, modalities = (
         metadata["spec"],
@@ -229,9 +232,10 @@ def read_verified(path: str, name: str, digest: str) -> bytes:
 
 
 def encoder_file_name(kind: str) -> str:
-    """Returns the file name in a bundle of the ONNX file of a kind, such as `audio_encoder.onnx` for `audio`.
+    """Returns the file name in a bundle of the ONNX file of a kind.
 
-    The other kinds are `face` and `detector`. Raises KeyError for an unknown kind.
+    It is `audio_encoder.onnx` for `audio`, `face_encoder.onnx` for `face` and `face_detector.onnx` for
+    `detector`. Raises KeyError for another kind.
     """
     return f"{onnx_files.FLAG_NAMES[kind]}.onnx"
 
@@ -265,8 +269,8 @@ def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[st
             digest = file_sha256(encoder_path)
         except OSError as error:
             raise ValueError(
-                f"{encoder_path}: cannot be read: {error.strerror}; pass the path of the"
-                f" {onnx_files.DISPLAY_NAMES[kind]}"
+                f"{encoder_path}: cannot be read: {error.strerror}; pass the ONNX file of the"
+                f" {onnx_files.DISPLAY_NAMES[kind]} as --{onnx_files.FLAG_NAMES[kind]}"
             ) from error
         if digest != encoders[kind]["sha256"]:
             raise ValueError(

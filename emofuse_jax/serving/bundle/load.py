@@ -90,17 +90,18 @@ class Bundle:
         """Runs the network on one batch of any size `b`; each new size compiles once.
 
         Args:
-          arrays: one array for each name in `inputs`. `audio` float16 [b t f] (log magnitudes as prepared,
-            not standardized), `audio_mask` bool [b t], `faces` uint8 [b s h w 3], `face_mask` bool [b s]. A
-            model of features takes `audio_features` float16 [b u d] and `audio_features_mask` bool [b u],
-            with u steps of width d, instead of the audio, and `face_features` float16 [b s d] instead of the
-            faces.
+          arrays: one array for each name in `inputs`, with the sizes stated there. `audio` float16 [b t f]: t
+            steps of f log magnitudes, as prepared, not standardized. `faces` uint8 [b s h w 3]: RGB crops of
+            h x w pixels of s frames. A model of features takes `audio_features` float16 [b u d] instead of
+            the audio, u steps of width d, and `face_features` float16 [b s d] instead of the faces. The masks
+            are bool, True at steps with audio and at frames with a face: `audio_mask` [b t],
+            `audio_features_mask` [b u] and `face_mask` [b s].
 
         Returns:
           A dict of float32 arrays: `probabilities`, which are `softmax(logits / temperature)`, and `logits`,
-          both [b c]. If the model has them, also `modality_weights` [b 2] (voice, face), and attention
-          weights: `audio_attention` [b v] or [b v g] over v positions in time and g in frequency, and
-          `video_attention` [b l] over l positions in time.
+          both [b c] with c classes. If the model has them, also `modality_weights` [b 2] (voice, face), and
+          attention weights: `audio_attention` [b v] or [b v g] over v positions in time and g in frequency,
+          and `video_attention` [b l] over l positions in time.
 
         Raises:
           ValueError: an input is missing, unknown, or has another shape or dtype (the message names it), the
@@ -123,15 +124,17 @@ class Bundle:
         """Returns the predictions for the windows of a media file, or for clips that are arrays.
 
         Args:
-          source: path of a media file, which needs the extra `prep`; or one or several `ef.Clip`.
+          source: path of a media file, which needs the extra `prep`; or one `ef.Clip` (one clip as arrays) or
+            a sequence of them.
           min_confidence: predictions with a lower confidence get the label `unknown`.
 
         Returns:
-          A list with one Prediction per window or clip, in order: path (for arrays: the clip_id), start and
-          end in seconds (for arrays: 0), label, confidence, probabilities by class name, weights of voice and
-          face (None if the model has none), whether audio and video are usable, and notes. A window of a file
-          without a usable face or voice is a FailedWindow: path, start, end and error. `to_pandas` of the
-          list returns a table.
+          A list with one Prediction per window or clip, in order. It has `path` (for arrays: the clip_id),
+          `start` and `end` in seconds (for arrays: 0), `label`, `confidence`, `probabilities` (dict by class
+          name), `voice_weight` and `face_weight` (None if the model has none), `audio_ok` and `video_ok`
+          (False if voice or face is not usable) and `notes`, a text. A window of a file without a usable face
+          or voice is a FailedWindow: `path`, `start`, `end` and `error`. `to_pandas` of the list returns a
+          table.
 
         Raises:
           ValueError: no window has a prediction, the file is not usable media, an array has a wrong shape,
@@ -232,9 +235,10 @@ def load_bundle(path: str, encoders: Mapping[str, str] | None = None, engine: st
 def input_shapes(spec: "SpecFields") -> InputShapes:
     """Returns (shape, dtype) of each input that a bundle with `spec` can have, by name.
 
-    The shapes are without the batch axis: `audio` float16 [t f], `audio_mask` bool [t], `faces` uint8 [s h w
-    3], `face_mask` bool [s], `audio_features` float16 [u d] and `audio_features_mask` bool [u] with u =
-    `feature_steps` and d = `audio_features` of `spec`, and `face_features` float16 [s d] with d =
+    The shapes are without the batch axis. With the fields t (audio steps), f (frequency bins), s (frames) and
+    h, w (pixels of a face crop) of `spec`, they are `audio` float16 [t f], `audio_mask` bool [t], `faces`
+    uint8 [s h w 3], `face_mask` bool [s], `audio_features` float16 [u d] and `audio_features_mask` bool [u]
+    with u = `feature_steps` and d = `audio_features`, and `face_features` float16 [s d] with d =
     `face_features`.
     """
     t, f, s, h, w, u = spec["t"], spec["f"], spec["s"], spec["h"], spec["w"], spec["feature_steps"]
@@ -308,9 +312,10 @@ def _error_message(error: Exception) -> str:
 
 
 def _parse_weights(path: str, data: bytes) -> dict[str, np.ndarray]:
-    """Returns the arrays of a safetensors file by name; raises ValueError if the file is damaged.
+    """Returns the arrays of a safetensors file by name, as stored; raises ValueError if `data` is damaged.
 
-    Replaces safetensors.numpy, which does not support bfloat16.
+    `data` is the content of the file, `path` the bundle directory, for messages. bfloat16 arrays have the
+    dtype of ml_dtypes; safetensors.numpy does not support them.
     """
     try:
         views = safetensors.deserialize(data)
@@ -341,5 +346,6 @@ def _check_inputs(path: str, expected: InputShapes, arrays: Mapping[str, np.ndar
         if not batch_size or array.shape != (batch_size, *shape) or array.dtype != dtype:
             raise ValueError(
                 f"{path}: input {name} is {array.dtype}{list(array.shape)}: expected"
-                f" {dtype}{['b', *shape]}, with the same b of at least 1 for all inputs"
+                f" {dtype}[{', '.join(map(str, ['b', *shape]))}], with the same b of at least 1 for all"
+                " inputs; convert or reshape the array"
             )

@@ -135,8 +135,9 @@ def open_onnx(
 ) -> Callable[[dict[str, jax.Array], dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """Opens an ONNX model with onnxruntime on the CPU, and returns a function that runs it.
 
-    The function takes `(weights, inputs)`, both arrays by name, and returns the output arrays by name. It
-    ignores `weights`, because the model contains its weights, and raises ValueError if onnxruntime fails.
+    The function takes `(weights, inputs)`, both arrays by name, and returns all outputs of the model, arrays
+    by name. It ignores `weights`, because the model contains its weights, and raises ValueError if
+    onnxruntime fails, for example because an input has another name, shape or dtype than the model's.
 
     Args:
       path: bundle directory, for messages.
@@ -163,6 +164,9 @@ def open_onnx(
         try:
             return dict(zip(names, session.run(names, inputs), strict=True))
         except Exception as error:  # the errors of onnxruntime have no common class
-            raise ValueError(f"onnxruntime fails on {path}/{ONNX_FILE}: {to_one_line(error)}") from error
+            raise ValueError(
+                f"{path}/{ONNX_FILE}: onnxruntime cannot run it; load the bundle with engine='jax':"
+                f" {to_one_line(error)}"
+            ) from error
 
     return call

@@ -30,8 +30,9 @@ def quantize_weights(weights: dict[str, np.ndarray], weight_format: str) -> dict
       weight_format: "bf16" or "int8"; "" returns `weights` unchanged.
 
     Returns:
-      `weights` with quantized arrays of the same names and shapes: bfloat16, or int8 with additional float32
-      scales [1 .. 1 n] as `<name>:scale`, one for each of the n output channels (last axis).
+      `weights` with quantized arrays of the same names and shapes: bfloat16, or int8. A dict with int8 arrays
+      also has their float32 scales as `<name>:scale`, [1 .. 1 n] with one scale for each of the n output
+      channels (last axis); the product of int8 array and scale is the weight, up to rounding.
     """
     if not weight_format:
         return weights

@@ -87,7 +87,7 @@ def _list_operations(exported: jax_export.Exported) -> list[tuple[str, str]]:
     )
     if process.returncode < 0:
         raise ValueError(
-            f"the parser crashed with {signal.Signals(-process.returncode).name}, so the graph is"
+            f"the parser crashed with {signal.Signals(-process.returncode).name}, so {GRAPH_FILE} is"
             " probably damaged"
         )
     if process.returncode:

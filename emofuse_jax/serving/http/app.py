@@ -46,14 +46,19 @@ PUBLIC_PATHS = ("/healthz", "/readyz", *PAGE_ROUTES)
 def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS) -> FastAPI:
     """Returns the ASGI application that serves one bundle.
 
-    Errors of requests become responses with a problem document. When the application starts, it raises
+    Its routes are /v1/predict, /v1/predict/stream, /v1/live (WebSocket), /v1/model, /healthz, /readyz,
+    /metrics, and / for the web page. Errors of requests become responses with a problem document (JSON with
+    `title`, `status` and `detail`, and `field` if a field is invalid). When the application starts, it raises
     ValueError if the preparation settings in bundle.json are invalid or the bundle was trained on arrays, and
     OSError if the directory for uploads or a decoder process cannot be created.
 
     Args:
       bundle: the loaded bundle.
       token: token that callers must send as `Authorization: Bearer ...`; "" disables the check.
-      limits: limits for callers, such as the size of a request, the duration of a file and the waiting clips.
+      limits: limits for callers: `max_body_bytes`, `max_media_seconds` of a file, `max_frame_pixels`,
+        `max_frame_rate` (per second), `max_sessions`, `max_waiting_clips` and `max_waiting_files`; seconds
+        until a request fails: `upload_timeout_seconds`, `decode_timeout_seconds` (one window) and
+        `predict_timeout_seconds` (one clip); and `num_decoders` (processes) and `batch_sizes` (ascending).
 
     Raises:
       jinja2.TemplateNotFound: the installation lacks page.html.
@@ -110,10 +115,11 @@ def make_app(bundle: Bundle, *, token: str = "", limits: Limits = DEFAULT_LIMITS
 def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics) -> Iterator[Service]:
     """Starts the batcher and the decoder processes, and yields the Service that the routes use.
 
-    The Service has `bundle`, `limits`, `batcher`, `decoders`, `executor` (threads that wait for decoders),
-    `upload_dir`, `ready`, `session_slots` and `metrics`. The model compiles in the background; `ready` is set
-    when that is done. On exit, waiting clips are still predicted, decoder processes are killed, and uploads
-    are deleted.
+    The Service has `bundle`, `limits`, `batcher` (runs the model), `decoders` (a DecoderPool), `executor`
+    (threads that wait for decoders), `upload_dir` (path), `ready` (threading.Event), `session_slots`
+    (asyncio.Semaphore, one slot for each possible live session) and `metrics` (the `server_metrics`). The
+    model compiles in the background; `ready` is set when that is done. On exit, waiting clips are still
+    predicted, decoder processes are killed, and uploads are deleted.
 
     Args:
       bundle: the loaded bundle.
@@ -165,7 +171,12 @@ def start_service(bundle: Bundle, limits: Limits, server_metrics: ServerMetrics)
 
 
 def add_status_routes(app: FastAPI, bundle: Bundle, server_metrics: ServerMetrics) -> None:
-    """Adds the routes /healthz, /readyz, /metrics and /v1/model to `app`."""
+    """Adds the GET routes /healthz, /readyz, /metrics and /v1/model to `app`.
+
+    /healthz returns {"status": "ok"}. /readyz returns {"status": "ready"} if `app.state.service` is ready,
+    otherwise status 503. /metrics returns the `server_metrics` in the text format of Prometheus, /v1/model
+    the classes, inputs and other properties of `bundle` as JSON.
+    """
 
     @app.get("/healthz")
     async def healthz() -> dict[str, object]:
@@ -194,7 +205,13 @@ def add_status_routes(app: FastAPI, bundle: Bundle, server_metrics: ServerMetric
 
 
 def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
-    """Adds the routes /v1/predict and /v1/predict/stream to `app`."""
+    """Adds the POST routes /v1/predict and /v1/predict/stream to `app`; they use `app.state.service`.
+
+    /v1/predict takes one clip as JSON, {"inputs": arrays by name, "min_confidence": number}, and returns its
+    prediction as JSON; or it takes a form with the media file `file` and returns {"seconds", "windows"}, with
+    the predictions of all windows. /v1/predict/stream takes the same form and sends each prediction as a
+    server-sent event. Errors are problem documents of status 401, 408, 413, 415, 422 or 503.
+    """
 
     @app.post("/v1/predict", openapi_extra=describe_request_bodies(bundle))
     async def predict(request: Request) -> dict[str, object]:
@@ -216,7 +233,9 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
                     )
                 ]
             if all("error" in prediction_fields for prediction_fields in predictions):
-                raise invalid_field("file", f"no window has a prediction: {predictions[0]['error']}")
+                raise invalid_field(
+                    "file", f"no window has a prediction: {predictions[0]['error']}; send another file"
+                )
             return {"seconds": round(duration_seconds, 3), "windows": predictions}
         if content_type(request) != "application/json":
             raise Problem(
@@ -285,11 +304,13 @@ def check_token(request: Request, token: str) -> None:
 def parse_clip_request(body: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarray], float]:
     """Returns the input arrays of one clip by name (a batch of one row), and the minimum confidence.
 
-    The arrays are [1 ...] with masks, for each input of the model. The minimum confidence is 0 if it is
-    missing.
+    The arrays are [1 ...] with masks, one for each name in `bundle.inputs`. The minimum confidence is 0 if it
+    is missing.
 
     Args:
-      body: JSON body of the request, {"inputs": arrays by name, "min_confidence": number}.
+      body: JSON body of the request, {"inputs": arrays by name, "min_confidence": number from 0 to 1}. An
+        array is a nested list, or {"shape", "data"} with the base64 of its little-endian values. The names
+        are `audio`, `audio_features`, `faces` or `face_features`, if the model reads them, and `face_mask`.
       bundle: the loaded bundle.
 
     Raises:
@@ -298,7 +319,7 @@ def parse_clip_request(body: bytes, bundle: Bundle) -> tuple[dict[str, np.ndarra
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise invalid_field("body", f"not JSON: {error}") from error
+        raise invalid_field("body", f"not JSON: {error}; send an object with the field inputs") from error
     if not isinstance(fields, dict) or not isinstance(fields.get("inputs"), dict):
         raise invalid_field("inputs", "expected an object of arrays by name")
     min_confidence = fields.get("min_confidence", 0.0)

@@ -71,9 +71,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._run_loop, name="batches", daemon=True)
 
     def start(self) -> None:
-        """Runs every batch size, which compiles it, measures `max_joined_rows`, and starts the thread.
+        """Compiles every batch size by running it, and starts the thread that runs the queue.
 
-        Errors of the function `run` pass through. Raises RuntimeError if the thread was started before.
+        Before the thread starts, the sizes are timed, and `max_joined_rows` is set to the largest one that is
+        worth its time: rows of several requests are joined to batches of at most that many rows. Errors of
+        the function `run` pass through. Raises RuntimeError if the thread was started before.
         """
         for batch_size in self.batch_sizes:
             self._run(self._make_zeros(batch_size))
@@ -136,9 +138,10 @@ class Batcher:
     def _next_batch(self) -> list[BatchRequest]:
         """Waits for requests and returns those to run together; an empty list once the batcher is closed.
 
-        These are the first request in the queue and those after it, as long as they have at most
-        `max_joined_rows` rows together. Requests that are in the queue when the batcher is closed are
-        returned before the empty list.
+        A BatchRequest has `arrays` [n ..] by name, `num_rows` (n) and the `future` of the outputs. Returned
+        are the first request in the queue and those after it, as long as they have at most `max_joined_rows`
+        rows together. Requests that are in the queue when the batcher is closed are returned before the empty
+        list.
         """
         with self._condition:
             self._condition.wait_for(lambda: self._queue or self._is_closed)
@@ -180,8 +183,8 @@ class Batcher:
     def _measure_max_joined_rows(self) -> int:
         """Measures the rows per second of all batch sizes, and returns the largest size that is worth it.
 
-        Each size is timed TIMING_ROUNDS times, and its shortest time counts. In ascending order, a size
-        replaces the one chosen so far if it gives more than MIN_THROUGHPUT_GAIN times as many rows per
+        Each size is timed twice (TIMING_ROUNDS), and its shortest time counts. In ascending order, a size
+        replaces the one chosen so far if it gives more than 1.1 times (MIN_THROUGHPUT_GAIN) as many rows per
         second. Errors of the function `run` pass through.
         """
         # in rounds, so that a moment of other load does not affect a single batch size only

@@ -53,16 +53,19 @@ class Explanation(TypedDict):
 def explain_window(record: Record, output: Mapping[str, np.ndarray], hop_ms: float) -> Explanation:
     """Returns {"faces", "sound"} for JSON: the faces and the spectrogram of one window, with attention.
 
-    `faces` is a list with one {"time", "box", "score", "attention"} per valid face: seconds from the start of
-    the window, [x0, y0, x1, y1] in pixels, score of the face detector, and a number. `sound` is {"seconds",
-    "shape", "levels", "attention"}: duration, [columns, rows] (time, frequency) of the reduced spectrogram,
-    base64 of its uint8 values, and one list of numbers per column of the attention. Attention is relative to
+    `faces` is a list with one {"time", "box", "score", "attention"} per frame with a face: seconds from the
+    start of the window, [x0, y0, x1, y1] in pixels of the video frame, score of the face detector, and a
+    number. `sound` is {"seconds", "shape", "levels", "attention"}: duration, [columns, rows] of the reduced
+    spectrogram, base64 of its uint8 values (column by column in time, each from the lowest frequency), and a
+    list with one list for each position in time that the model attends to, of one number per frequency band.
+    The positions need not be the columns; without bands, there is one number. Attention is relative to
     uniform attention, which is 1; None if the model has none or no weight is positive. `faces` or `sound` is
     None if the window has no usable face or audio, and `sound` also if the record has no spectrogram.
 
     Args:
-      record: Record of the window.
-      output: the window's row of the bundle's outputs.
+      record: Record of the window: one clip as arrays.
+      output: the window's row of the bundle's outputs, by name; only `video_attention` and `audio_attention`
+        are read, which may be missing.
       hop_ms: hop of the spectrogram in milliseconds.
 
     Raises:
@@ -97,10 +100,12 @@ def _explain_faces(record: Record, attention: np.ndarray | None) -> list[FaceExp
 def _explain_audio(record: Record, attention: np.ndarray | None, hop_ms: float) -> AudioExplanation | None:
     """Returns {"seconds", "shape", "levels", "attention"} of the spectrogram; None if it is empty.
 
-    `seconds` is its duration, `shape` is [columns, rows] (time, frequency) after averaging to at most
-    MAX_COLUMNS x MAX_ROWS, `levels` is base64 of uint8 values from 0 (quietest) to 255 (loudest). The
-    attention has one list of numbers per column, relative to uniform attention, which is 1; it is None if
-    `attention` is None or has no positive weight.
+    `seconds` is its duration, `shape` is [columns, rows] (time, frequency) after averaging to at most 240 x
+    96 (MAX_COLUMNS, MAX_ROWS), `levels` is the base64 of uint8 values from 0 (quietest) to 255 (loudest),
+    column by column, each from the lowest frequency. The argument `attention` is [v] or [v g] over v
+    positions in time and g in frequency. The value has one list for each position up to the last with a
+    weight, of g numbers or one, relative to uniform attention, which is 1; it is None if `attention` is None
+    or has no positive weight.
     """
     if not record.spectrogram.size:
         return None

@@ -41,17 +41,21 @@ def read_clip(
 ) -> dict[str, np.ndarray]:
     """Returns one array [1 ...] for each name in `inputs`, masks included: a batch of one clip, padded.
 
+    Masks are True where a step or face was sent. A modality that was not sent is zero and masked.
+
     Args:
-      arrays: `audio` [t f], `faces` [s h w 3], `audio_features` [u d] (u steps) and `face_features` [s d], as
-        lists or base64 objects. A missing modality is masked; fewer steps or faces than the model's are
-        padded. `face_mask` [s] states which faces are valid; by default all that are sent.
+      arrays: `audio` [t f] (steps, frequency bins), `faces` [s h w 3] (frames, height, width),
+        `audio_features` [u d] (steps, width) and `face_features` [s d], by name. Each is a nested list, or
+        {"shape": list, "data": base64 of the little-endian values in C order, in the dtype of the input};
+        None counts as missing. t, s and u may be less than the model's, but not more. `face_mask` [s], bool,
+        is False for frames without a face; by default all that are sent have one.
       modalities: modalities of the model, `voice`, `face` or both.
       inputs: shape without the batch axis, and dtype, of each input of the model.
 
     Raises:
-      FieldError: an array is unknown, is no nested list or base64 object, has another shape or dtype or
-        values that are not finite; or no usable voice or face is sent. `field` names the array, such as
-        `inputs.audio`.
+      FieldError: an array is unknown, has another form, shape or dtype, more steps or frames than the model's
+        or values that are not finite; or no usable voice or face is sent. Its `field` names the array, such
+        as `inputs.audio`, and `detail` says what is wrong.
       KeyError: a modality is neither `voice` nor `face`.
     """
     row = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in inputs.items()}
@@ -79,12 +83,14 @@ def read_array(field: str, json_value: object, shape: tuple[int, ...], dtype: np
 
     Args:
       field: name of the field, for errors.
-      json_value: nested list, or dict of `shape` and `data` (base64 of little-endian bytes).
+      json_value: nested list (of numbers; whole numbers for uint8, booleans for bool), or dict of `shape` and
+        `data`, the base64 of the values as `dtype`, little-endian, in C order.
       shape: expected shape; the first axis is a maximum.
-      dtype: expected dtype.
+      dtype: dtype of the result: float16, uint8 or bool.
 
     Raises:
-      FieldError: the value is invalid, or has another shape or dtype or values that are not finite.
+      FieldError: the value has another form, shape or type of numbers, or a number is not finite in `dtype`
+        or out of its range. The error has `field` and `detail`, a text.
     """
     array = (
         _decode_base64(field, json_value, dtype)
@@ -101,12 +107,15 @@ def read_array(field: str, json_value: object, shape: tuple[int, ...], dtype: np
 def _decode_base64(field: str, json_value: Mapping[str, object], dtype: np.dtype) -> np.ndarray:
     """Returns the array of a base64 object {"shape", "data"}, with this shape and `dtype`.
 
-    `data` is the base64 of little-endian values, one byte each for bool. Raises FieldError if one of the two
-    is missing or invalid, or the number of bytes does not fit shape and dtype.
+    `data` is the base64 of little-endian values in C order (the last axis changes fastest), one byte each for
+    bool. Raises FieldError if one of the two is missing or invalid, or the number of bytes does not fit shape
+    and dtype.
     """
     shape, data = json_value.get("shape"), json_value.get("data")
     if not isinstance(data, str) or not isinstance(shape, list):
-        raise FieldError(field, "expected a nested list, or an object with shape and data")
+        raise FieldError(
+            field, "expected a nested list, or an object with shape and data, the base64 of its values"
+        )
     if not all(type(length) is int and 0 <= length < 2**31 for length in shape):
         raise FieldError(f"{field}.shape", "expected a list of whole numbers from 0")
     try:
@@ -126,7 +135,7 @@ def _decode_base64(field: str, json_value: Mapping[str, object], dtype: np.dtype
         return np.frombuffer(raw_bytes, stored_dtype).reshape(shape).astype(dtype)
     except ValueError as error:  # more axes or elements than NumPy supports
         raise FieldError(
-            f"{field}.shape", f"not possible in NumPy: {error}; send the shape of the array"
+            f"{field}.shape", f"NumPy cannot make an array of this shape: {error}; send another shape"
         ) from error
 
 
@@ -141,8 +150,9 @@ def _convert_list(field: str, json_value: object, dtype: np.dtype) -> np.ndarray
     except ValueError as error:
         raise FieldError(field, "expected rows of equal length") from error
     if array.dtype.kind not in ("b" if dtype == np.bool_ else "iu" if dtype.kind == "u" else "iuf"):
-        raise FieldError(field, f"expected numbers of {dtype}")
+        kind = "true or false" if dtype == np.bool_ else "whole numbers" if dtype.kind == "u" else "numbers"
+        raise FieldError(field, f"expected a nested list of {kind}, or an object with shape and data")
     if dtype.kind == "u" and array.size and (array.min() < 0 or array.max() > np.iinfo(dtype).max):
-        raise FieldError(field, f"expected numbers in the range of {dtype}")
+        raise FieldError(field, f"expected whole numbers from 0 to {np.iinfo(dtype).max}")
     with np.errstate(over="ignore"):
         return array.astype(dtype)

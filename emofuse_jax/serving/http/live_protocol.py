@@ -42,7 +42,7 @@ class MediaChunk:
 
     @property
     def end_seconds(self) -> float:
-        """Returns the end time of a piece of audio, in seconds."""
+        """Returns the end time of a piece of audio, in seconds of the session; meaningless for a frame."""
         return self.start_seconds + len(self.data) / 2 / SAMPLE_RATE
 
 
@@ -80,6 +80,9 @@ class WindowAssembler:
     def add(self, message: bytes) -> None:
         """Adds a binary message: a byte for the kind, eight bytes for the start time, and audio or a JPEG.
 
+        The kind is 1 for audio, 2 for a frame. The start time is in seconds of the session, a little-endian
+        float64. Audio is 16-bit little-endian mono samples at 16000 Hz.
+
         Raises:
           Problem: status 422 if the message is too short; its kind is not 1 (audio) or 2 (frame); it starts
             more than one window before or more than three windows after the start of the next window; audio
@@ -89,7 +92,9 @@ class WindowAssembler:
         """
         if len(message) <= MESSAGE_HEADER.size:
             raise invalid_field(
-                "message", "expected 1 byte for the kind, 8 bytes for the start time, and audio or a JPEG"
+                "message",
+                "expected 1 byte for the kind, 8 bytes for the start time (little-endian float64), and audio"
+                " or a JPEG",
             )
         kind, start_seconds = MESSAGE_HEADER.unpack_from(message)
         chunk = MediaChunk(start_seconds, message[MESSAGE_HEADER.size :])
@@ -101,7 +106,7 @@ class WindowAssembler:
             raise invalid_field(
                 "second",
                 f"start time {start_seconds:g}: expected {self.window_start - self.window_seconds:g} to"
-                f" {self.window_start + 3 * self.window_seconds:g}",
+                f" {self.window_start + 3 * self.window_seconds:g} s of the session; send it in real time",
             )
         if kind == AUDIO_KIND:
             self._add_audio(chunk)
@@ -114,7 +119,11 @@ class WindowAssembler:
 
     def _add_audio(self, chunk: MediaChunk) -> None:
         if len(chunk.data) % 2 or chunk.end_seconds - chunk.start_seconds > self.window_seconds:
-            raise invalid_field("sound", f"expected 16-bit samples of at most {self.window_seconds:g} s")
+            raise invalid_field(
+                "sound",
+                f"{len(chunk.data)} bytes: expected whole 16-bit samples of at most {self.window_seconds:g} s"
+                f" at {SAMPLE_RATE} Hz",
+            )
         if (
             sum(len(stored_chunk.data) for stored_chunk in self._audio_chunks)
             > 16 * self.window_seconds * SAMPLE_RATE
@@ -137,7 +146,7 @@ class WindowAssembler:
             raise invalid_field(
                 "picture",
                 f"{frame_size[0] * frame_size[1]} pixels: expected at most"
-                f" {self.limits.max_frame_pixels} per frame",
+                f" {self.limits.max_frame_pixels} per frame; send smaller frames",
             )
         if self._frame_size not in ((0, 0), frame_size):
             raise invalid_field(
@@ -178,10 +187,10 @@ class WindowAssembler:
     def take_window(self, *, full_window: bool = True) -> LiveWindow:
         """Returns the next window with its audio and video frames, and discards its messages.
 
-        A LiveWindow has `start` and `end` in seconds of the session; `audio`, int16 [n] with zeros for
-        missing samples, or None if there is none; `frames`, a list of (seconds from the start of the window,
-        JPEG) in order; and `frame_size` (width, height), (0, 0) if no frame has arrived. The window is
-        returned even if it is incomplete or has neither audio nor frames.
+        A LiveWindow has `start` and `end` in seconds of the session; `audio`, int16 [n] at 16000 Hz with
+        zeros for missing samples, or None if there is none; `frames`, a list of (seconds from the start of
+        the window, JPEG) in order; and `frame_size` (width, height), (0, 0) if no frame has arrived. The
+        window is returned even if it is incomplete or has neither audio nor frames.
 
         Args:
           full_window: if False, the window ends with the last message; for the remainder at the end of a
@@ -206,7 +215,7 @@ class WindowAssembler:
     def _join_audio(self, start: float, end: float) -> np.ndarray | None:
         """Returns the int16 samples [n] from `start` to `end` (seconds of the session), with zeros for gaps.
 
-        Returns None if there is no audio in this time.
+        The sample rate is 16000 Hz. Returns None if there is no audio in this time.
         """
         chunks = [
             audio_chunk

@@ -31,10 +31,12 @@ CLOSE_CODES = {503: 1013}
 async def run_session(socket: WebSocket, service: Service, token: str) -> None:
     """Runs a session from the first message to the last prediction, and closes the socket.
 
-    A Problem, such as an invalid message, a wrong token or a timeout, is sent as a problem document before
-    the socket is closed, so it is not raised. If the caller disconnects, the function returns. Connections
-    from pages of another site are closed at once, because otherwise any site could use a server on the
-    visitor's machine.
+    The caller sends its options as JSON, then binary messages with audio and frames, then the text `end`. The
+    server sends the length of a window, and one prediction or error for each window, as JSON. A Problem
+    (status 401, 408 or 422 for a wrong token, a timeout or an invalid message, 503 if
+    `service.limits.max_sessions` sessions are open) is sent as a problem document before the socket is
+    closed, so it is not raised. If the caller disconnects, the function returns. Connections from pages of
+    another site are closed at once, because otherwise any site could use a server on the visitor's machine.
 
     Args:
       socket: the WebSocket, not yet accepted.
@@ -79,8 +81,9 @@ async def _receive_options(socket: WebSocket, service: Service, token: str) -> R
     """Receives the first message, replies with the length of a window, and returns the options.
 
     The message is a JSON object with the fields `token`, `min_confidence`, `person` and `details`, all
-    optional. RequestOptions has the last three, with defaults for missing ones. The reply is {"window":
-    seconds, "sample_rate": 16000}.
+    optional. RequestOptions has the last three: `min_confidence` (0 to 1, default 0; below it, the label is
+    `unknown`), `person` (1 to 20; 1, the default, is the main person) and `details` (True adds faces,
+    spectrogram and attention; default False). The reply is {"window": seconds, "sample_rate": 16000}.
 
     Raises:
       Problem: status 401 if the token is missing or wrong, 408 if no message arrives within
@@ -91,7 +94,9 @@ async def _receive_options(socket: WebSocket, service: Service, token: str) -> R
     try:
         fields = json.loads((await _receive(socket, service)).get("text") or "")
     except (ValueError, RecursionError) as error:
-        raise invalid_field("message", "expected a first message in JSON") from error
+        raise invalid_field(
+            "message", f"the first message is not JSON: {error}; send a JSON object such as {{}}"
+        ) from error
     if not isinstance(fields, dict):
         raise invalid_field("message", "expected a JSON object as the first message")
     if token and not hmac.compare_digest(
@@ -133,11 +138,12 @@ async def _exchange_messages(socket: WebSocket, service: Service, options: Reque
 async def _collect_windows(socket: WebSocket, service: Service, window_queue: WindowQueue) -> None:
     """Receives messages and puts complete windows into the queue, then None at the end.
 
-    The text `end` ends the session; the remainder is put into the queue if it is at least half a window. If
-    MAX_WAITING_WINDOWS windows wait already, {"start", "end", "error"} is sent instead of the prediction, so
-    that memory use stays constant. Raises Problem 408 if no message arrives within
-    `service.limits.upload_timeout_seconds`, Problem 422 for an invalid message, and WebSocketDisconnect if
-    the caller left.
+    A LiveWindow in the queue has `start` and `end` in seconds of the session, `audio` (int16 [n] or None),
+    `frames` (list of (seconds, JPEG)) and `frame_size`. The text `end` ends the session; the remainder is put
+    into the queue if it is at least half a window. If two windows (MAX_WAITING_WINDOWS) wait already,
+    {"start", "end", "error"} is sent instead of queueing a third, so that memory use stays constant. Raises
+    Problem 408 if no message arrives within `service.limits.upload_timeout_seconds`, Problem 422 for a text
+    other than `end` or an invalid binary message, and WebSocketDisconnect if the caller left.
     """
     assembler = WindowAssembler(_window_seconds(service), service.limits)
     while (message := await _receive(socket, service)).get("text") != "end":
@@ -161,11 +167,13 @@ async def _collect_windows(socket: WebSocket, service: Service, window_queue: Wi
 async def _predict_windows(
     socket: WebSocket, service: Service, options: RequestOptions, window_queue: WindowQueue
 ) -> None:
-    """Sends the prediction for each window in the queue as JSON, until None.
+    """Sends the prediction for each LiveWindow in the queue as JSON, until None.
 
-    A window that cannot be predicted is sent as {"start", "end", "error"}, also if the server is busy or
-    decoding crashed (Problem). Raises ValueError if the bundle cannot be run, OSError or av.FFmpegError if a
-    window cannot be stored as a file, and WebSocketDisconnect if the caller left.
+    A prediction is {"start", "end", "label", "confidence", "probabilities", "voice_weight", "face_weight",
+    "audio_ok", "video_ok"}, with "notes" if there are any and "details" if `options` ask for them. A window
+    that cannot be predicted is sent as {"start", "end", "error"}, also if the server is busy or decoding
+    crashed (Problem). Raises ValueError if the bundle cannot be run, OSError or av.FFmpegError if a window
+    cannot be stored as a file, and WebSocketDisconnect if the caller left.
     """
     while (live_window := await window_queue.get()) is not None:
         try:
@@ -182,8 +190,15 @@ async def _predict_live_window(
     """Returns the JSON of a window's prediction, or {"start", "end", "error"} if it has none.
 
     A prediction has `start` and `end` in seconds of the session, `label`, `confidence`, `probabilities` by
-    class name, `voice_weight`, `face_weight`, `audio_ok`, `video_ok`, and, if there are any, `notes` and the
-    requested `details`.
+    class name, `voice_weight` and `face_weight` (None if the model has none), `audio_ok`, `video_ok`, `notes`
+    if there are any, and, if `options.details` is True, `details`: {"faces", "sound"}, the detected faces and
+    the spectrogram with their attention, None for a modality that is not usable.
+
+    Args:
+      service: the running service.
+      live_window: has `start` and `end`, `audio` (int16 [n] or None), `frames` (list of (seconds from the
+        start of the window, JPEG)) and `frame_size` (width, height).
+      options: minimum confidence, number of the person (from 1), and whether to add details.
 
     Raises:
       Problem: status 422 if decoding crashed, 503 if the server is busy.

@@ -39,11 +39,13 @@ ResultT = TypeVar("ResultT")
 async def receive_upload(request: Request, upload_dir: str) -> AsyncIterator[tuple[str, RequestOptions]]:
     """Stores the uploaded file in `upload_dir` and yields its path and the request's options.
 
-    The file gets a generated name and is deleted on exit. RequestOptions has `min_confidence`, `person` and
-    `details`, with defaults for missing fields.
+    The file gets a generated name and is deleted on exit. RequestOptions has `min_confidence` (0 to 1,
+    default 0; below it, the label is `unknown`), `person` (1 to 20; 1, the default, is the main person) and
+    `details` (True adds faces, spectrogram and attention; default False).
 
     Args:
-      request: request with a multipart form: `file`, and optionally the options.
+      request: request with a multipart form: the file in `file`, and optionally the fields `min_confidence`,
+        `person` and `details` as text.
       upload_dir: directory for the file.
 
     Raises:
@@ -85,7 +87,9 @@ async def probe_upload(service: Service, path: str) -> ProbeResult:
     try:
         probe_result = await _run_in_decoder(service, lambda: service.decoders.probe(path))
     except DamagedMediaError as error:
-        raise invalid_field("file", f"the media file cannot be used: {error}") from error
+        raise invalid_field(
+            "file", f"the media file cannot be used; send a repaired or another one: {error}"
+        ) from error
     except NotMediaError as error:
         raise Problem(
             415, "Unsupported media type", f"expected an audio or video file: {error}", field="file"
@@ -109,8 +113,15 @@ async def stream_predictions(
     """Yields the JSON of each window's prediction or error, in order.
 
     A prediction is {"start", "end", "label", "confidence", "probabilities", "voice_weight", "face_weight",
-    "audio_ok", "video_ok"}, with "notes" if there are any, and "details" if `options` ask for them. A window
-    that has none is {"start", "end", "error"}. Times are seconds of the file.
+    "audio_ok", "video_ok"}, with "notes" if there are any, and, if `options.details` is True, "details":
+    {"faces", "sound"}, the detected faces and the spectrogram with their attention. A window that has none is
+    {"start", "end", "error"}. Times are seconds of the file.
+
+    Args:
+      service: the running service.
+      path: media file.
+      duration_seconds: duration of the file, which is cut into windows.
+      options: `min_confidence`, `person` (1 is the main person, 2 the next one) and `details`.
 
     Raises:
       Problem: status 422 if decoding a window crashed, 503 if the server is busy.
@@ -128,15 +139,17 @@ async def predict_window(
     """Returns the JSON of one window's prediction, or {"start", "end", "error"} if it has none.
 
     A prediction is {"start", "end", "label", "confidence", "probabilities", "voice_weight", "face_weight",
-    "audio_ok", "video_ok"}, with "notes" if there are any. If `options` ask for details, there is also
-    "details": {"faces", "sound"} with the detected faces, the spectrogram and their attention weights. Times
-    are seconds.
+    "audio_ok", "video_ok"}, with "notes" if there are any. Times are seconds. If `options.details` is True,
+    there is also "details": {"faces", "sound"}. "faces" is a list of {"time", "box", "score", "attention"},
+    one for each frame with a face; "sound" is {"seconds", "shape", "levels", "attention"} of the spectrogram.
+    "faces" is None without a usable face, "sound" without usable audio or spectrogram.
 
     Args:
       service: the running service.
       path: media file.
-      window: part of the file to predict.
-      options: options of the request: minimum confidence, number of the person, and whether to add details.
+      window: part of the file to predict: `start`, `end` and `is_complete_file`; if that is True, the whole
+        file is decoded, and the times are only stated in the result.
+      options: `min_confidence`, `person` (1 is the main person, 2 the next one) and `details`.
 
     Raises:
       Problem: status 422 if decoding crashed, 503 if the server is busy: all decoders are busy, the model is
@@ -171,9 +184,17 @@ async def stream_events(
 ) -> AsyncIterator[str]:
     """Yields server-sent events for a file as text: `begin`, `window` for each window, then `end`.
 
-    The data are JSON: {"seconds", "windows" (their number)} for `begin`, the prediction or {"start", "end",
-    "error"} for a window, and {} for `end`. If a Problem stops the predictions, it is sent as the event
-    `problem` before `end`, and is not raised.
+    The data are JSON: {"seconds", "windows" (their number)} for `begin`; for a window, {"start", "end",
+    "label", "confidence", "probabilities", "voice_weight", "face_weight", "audio_ok", "video_ok"} with
+    "notes" and "details" if there are any, or {"start", "end", "error"}; and {} for `end`. If a Problem stops
+    the predictions, its {"type", "title", "status", "detail"}, with "field" for status 422, is sent as the
+    event `problem` before `end`, and it is not raised.
+
+    Args:
+      service: the running service.
+      path: media file.
+      duration_seconds: duration of the file, which is cut into windows.
+      options: `min_confidence`, `person` (1 is the main person, 2 the next one) and `details`.
 
     Raises:
       ValueError: the bundle cannot be run on this machine, or its preparation settings do not give the arrays

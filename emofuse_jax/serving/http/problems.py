@@ -62,9 +62,10 @@ class Problem(Exception):
 
 
 def status_response(status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """Returns the response with a problem document for an HTTP status; its text is the standard phrase.
+    """Returns the response with a problem document for an HTTP status.
 
-    `headers` are additional HTTP headers. Raises ValueError if `status` is not a known HTTP status.
+    `title` and `detail` of the document are the standard phrase of the status, such as "Not Found". `headers`
+    are additional HTTP headers. Raises ValueError if `status` is not a known HTTP status.
     """
     phrase = http.HTTPStatus(status).phrase
     return Problem(status, phrase, phrase, headers=headers).response()

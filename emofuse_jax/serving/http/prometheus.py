@@ -53,11 +53,15 @@ class ServerMetrics:
         return self._session_gauge.track_inprogress()
 
     def count_window(self, outcome: str) -> None:
-        """Counts a window of a live session; `outcome` is `answered`, `refused` or `late`."""
+        """Counts a window of a live session by its `outcome`.
+
+        It is `answered` if the window got a prediction, `refused` if it got an error instead, and `late` if
+        it was skipped because too many windows were waiting.
+        """
         self._window_counter.labels(outcome).inc()
 
     def watch_waiting_clips(self, get_depth: Callable[[], int]) -> None:
-        """Adds a gauge of the number of clips in the queue, which is read from `get_depth`.
+        """Adds a gauge of the number of clips in the queue; each `render` calls `get_depth` for it.
 
         Raises ValueError if the gauge exists already.
         """
@@ -65,7 +69,7 @@ class ServerMetrics:
         gauge.set_function(get_depth)
 
     def watch_join_limit(self, get_limit: Callable[[], int]) -> None:
-        """Adds a gauge of the maximum number of clips that are joined to a batch, read from `get_limit`.
+        """Adds a gauge of the maximum number of clips in a joined batch; each `render` calls `get_limit`.
 
         Raises ValueError if the gauge exists already.
         """

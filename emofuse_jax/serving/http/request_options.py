@@ -41,9 +41,10 @@ class RequestOptions:
 def parse_options(fields: Mapping[str, object]) -> RequestOptions:
     """Returns the options in `fields`, which are text or JSON values, with defaults for missing ones.
 
-    RequestOptions has `min_confidence` (0 to 1, default 0), `person` (1 to 20, default 1, the main person)
-    and `details` (default False). Raises Problem 422 for an invalid value; fields that are no options are
-    ignored.
+    RequestOptions has `min_confidence` (0 to 1, default 0; below it, the label is `unknown`), `person` (1 to
+    20; 1, the default, is the main person, 2 the next one) and `details` (True adds faces, spectrogram and
+    attention to a prediction; default False). Raises Problem 422, which names the field, for an invalid
+    value; fields that are no options are ignored.
     """
     min_confidence = _parse_number(fields.get("min_confidence", 0.0))
     if min_confidence is None or not is_probability(min_confidence):

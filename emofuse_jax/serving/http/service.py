@@ -78,11 +78,13 @@ async def run_model(service: Service, row: dict[str, np.ndarray]) -> dict[str, n
     """Returns the outputs of the model for one clip, as float32 arrays [1 ...] by name.
 
     `probabilities` and `logits` are [1 c] with c classes. If the model has them, there are also
-    `modality_weights` [1 2] (voice, face), `audio_attention` and `video_attention`.
+    `modality_weights` [1 2] (voice, face), `audio_attention` [1 u] or [1 u g] over u positions in time and g
+    in frequency, and `video_attention` [1 l] over l positions in time.
 
     Args:
       service: the running service.
-      row: the input arrays [1 ...] by name.
+      row: one array [1 ...] for each name in `service.bundle.inputs`, with the shape and dtype stated there,
+        which is not checked.
 
     Raises:
       Problem: status 503 if the model is still compiling, the queue is full, the server is stopping, or there

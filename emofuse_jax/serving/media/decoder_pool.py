@@ -105,14 +105,17 @@ class DecoderPool:
     ) -> Record | Failure:
         """Returns the Record of a part of a media file, prepared in the next free process.
 
-        If there is none, returns a Failure with the reason: the file is missing or damaged, `start` is
-        outside of it, `end` is not after `start`, or no audio or face that the network uses is usable.
+        A Record has the spectrogram, face crops and features as arrays, `audio_ok` and `video_ok` (False if
+        voice or face is not usable) and `notes`. If there is none, returns a Failure with the `reason`, one
+        line: the file is missing or damaged, the part is longer than an hour, `start` is outside of the file,
+        `end` is not after `start`, or no audio or face that the network uses is usable.
 
         Args:
           path: media file.
           start: start in seconds; None for the start of the file.
           end: end in seconds; None for the end of the file.
-          person: which of several people to use; 0 is the main person, 1 the next one.
+          person: which of several people to use; 0 is the main person, 1 the next one. If there are fewer
+            people, no face is usable.
 
         Raises:
           DecoderLostError: the process crashed, timed out, could not start, or had an internal error, such as
@@ -148,9 +151,10 @@ class DecoderPool:
     def _submit_job(self, job: DecoderJob) -> Any:  # noqa: ANN401
         """Returns the result of a job, run in the next free process, if not too many callers wait already.
 
-        The result is a ProbeResult for the job (path,), and a Record or Failure for (path, start, end,
-        person). Raises BusyError if all processes are busy and `max_waiting` callers are waiting,
-        NotMediaError or DamagedMediaError for an unusable file, DecoderLostError if the process crashed,
+        The result is a ProbeResult (properties of the file) for the job (path,). For (path, start, end,
+        person) it is a Record (that part as arrays), or a Failure with the `reason` if nothing is usable.
+        Raises BusyError if all processes are busy and `max_waiting` callers are waiting, for the job (path,)
+        NotMediaError or DamagedMediaError if the file is unusable, DecoderLostError if the process crashed,
         timed out, could not start or had an internal error, and OSError if the process cannot be replaced.
         """
         if not self._slots.acquire(blocking=False):
@@ -163,10 +167,12 @@ class DecoderPool:
     def _send_job(self, job: DecoderJob) -> Any:  # noqa: ANN401
         """Returns the result of a job, run in the next free process; waits if all are busy.
 
-        The result is None for the job (), a ProbeResult for (path,), and a Record or Failure for (path,
-        start, end, person). A process that crashes or takes longer than `timeout_seconds` is replaced. Raises
-        NotMediaError or DamagedMediaError for an unusable file, DecoderLostError if the process crashed,
-        timed out, could not start or had an internal error, and OSError if the process cannot be replaced.
+        The result is None for the job (), which loads the face detector, and a ProbeResult (properties of the
+        file) for (path,). For (path, start, end, person) it is a Record (that part as arrays), or a Failure
+        with the `reason` if nothing is usable. A process that crashes or takes longer than `timeout_seconds`
+        is replaced. Raises, for the job (path,), NotMediaError or DamagedMediaError if the file is unusable;
+        DecoderLostError if the process crashed, timed out, could not start or had an internal error; and
+        OSError if the process cannot be replaced.
         """
         worker, is_lost = self._idle_workers.get(), True
         try:
@@ -179,12 +185,13 @@ class DecoderPool:
             worker.connection.send(job)
             if not worker.connection.poll(self._timeout_seconds):
                 raise DecoderLostError(
-                    f"decoding took longer than {self._timeout_seconds:g} s; the file may be damaged"
+                    f"decoding took longer than {self._timeout_seconds:g} s; the file may be damaged:"
+                    " convert it and try again"
                 )
             reply, is_lost = worker.connection.recv(), False
         except (EOFError, OSError) as error:
             raise DecoderLostError(
-                "decoding crashed or ran out of memory; the file may be damaged"
+                "decoding crashed or ran out of memory; the file may be damaged: convert it and try again"
             ) from error
         finally:
             if is_lost:
@@ -213,21 +220,28 @@ def run_decoder_job(
 ) -> ProbeResult | Record | Failure | Exception | None:
     """Runs a job in a worker process and returns its result, or an exception, which is sent back.
 
-    The exception is NotMediaError or DamagedMediaError for an unusable file, and DecoderLostError for any
-    other error.
+    The jobs are:
+
+    - (): loads and compiles the face detector if the model needs faces, and returns None.
+    - (path,): returns a ProbeResult: duration in seconds, frame width and height in pixels, frames per second
+      and `has_audio`. If the file is unusable, returns a NotMediaError or DamagedMediaError.
+    - (path, start, end, person): returns the Record of that part, its audio and faces as arrays. If the file
+      or the part is unusable, returns a Failure with the `reason`. start and end are seconds or None (start
+      and end of the file), person 0 is the main person.
+
+    Any other error of the last two jobs, such as a missing encoder file, is printed on stderr and returned as
+    a DecoderLostError. The errors of the job () are raised.
 
     Args:
       requirements: preparation settings, encoder files and inputs of the bundle.
-      job: () loads and compiles the face detector if the model needs faces, and returns None. (path,) returns
-        a ProbeResult: duration in seconds, frame width and height in pixels, frames per second and
-        `has_audio`. (path, start, end, person) returns the Record of that part, or a Failure; start and end
-        are seconds or None, person 0 is the main person.
+      job: one of the jobs above.
 
     Raises:
       MemoryError: the job exceeded the memory of the process.
-      ValueError: for the job (), an encoder file is missing or another one, or the settings name an unknown
-        face detector.
-      OSError: for the job (), an encoder file or the weights of MTCNN cannot be read.
+      ValueError: for the job (), the settings name an unknown face detector or have a `min_face` outside
+        (0, 1], the detector's ONNX file is missing, has another SHA-256 or fails, the weights of MTCNN have
+        another SHA-256, or lz4 is not installed.
+      OSError: for the job (), the detector's ONNX file or the weights of MTCNN cannot be read.
       ModuleNotFoundError: for the job (), a package of the extras `prep` or `onnx` is not installed.
     """
     if not job:
@@ -247,9 +261,10 @@ def run_decoder_job(
 def _warm_up(requirements: PrepRequirements) -> None:
     """Loads and compiles the face detector if the model needs faces, and otherwise does nothing.
 
-    Raises ValueError if the settings name an unknown detector or the detector's ONNX file is missing, has
-    another SHA-256 or fails; OSError if that file or the weights of MTCNN cannot be read; ModuleNotFoundError
-    if a package of the extras `prep` or `onnx` is not installed.
+    Raises ValueError if the settings name an unknown detector or have a `min_face` outside (0, 1], the
+    detector's ONNX file is missing, has another SHA-256 or fails, the weights of MTCNN have another SHA-256,
+    or lz4 is not installed; OSError if that file or those weights cannot be read; ModuleNotFoundError if a
+    package of the extras `prep` or `onnx` is not installed.
     """
     from data_prep.faces.detector import warm_up_detector
 

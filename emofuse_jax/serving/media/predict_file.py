@@ -17,10 +17,11 @@ from emofuse_jax.serving.windows import plan_windows
 def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0) -> FilePredictions:
     """Returns the predictions for every window of a media file, in order.
 
-    A Prediction has path, start and end in seconds, label, confidence, probabilities by class name, weights
-    of voice and face (None if the model has none), whether audio and video are usable, and notes. A window
-    that cannot be predicted is a FailedWindow with path, start, end and error. `to_pandas` of the list
-    returns a table.
+    The list has one Prediction per window, with `path`, `start` and `end` in seconds, `label`, `confidence`,
+    `probabilities` (dict by class name), `voice_weight` and `face_weight` (None if the model has none),
+    `audio_ok` and `video_ok` (False if voice or face is not usable) and `notes`, a text. A window that cannot
+    be predicted is a FailedWindow with `path`, `start`, `end` and `error`. `to_pandas` of the list returns a
+    table.
 
     Args:
       bundle: the loaded bundle.
@@ -46,17 +47,18 @@ def predict_file(bundle: LoadedBundle, path: str, *, min_confidence: float = 0.0
         raise ValueError(f"{path}: cannot be predicted: {error}") from error
     errors = [prediction.error for prediction in predictions if isinstance(prediction, FailedWindow)]
     if len(errors) == len(predictions):
-        raise ValueError(f"{path}: no window has a prediction: {errors[0]}")
+        raise ValueError(f"{path}: no window has a prediction: {errors[0]}; pass another file")
     return predictions
 
 
 def _prepare_windows(bundle: LoadedBundle, path: str) -> Iterator[PreparedWindow]:
     """Yields the prepared windows of a file, in order.
 
-    A PreparedWindow has path, start and end in seconds, and `result`: the Record, or a Failure with the
-    reason if nothing in the window can be used. Raises ValueError if the file is missing or not usable media,
-    the preparation settings in bundle.json are invalid, the bundle was trained on arrays, or an encoder file
-    is missing or has another SHA-256; OSError if an encoder file or the weights of MTCNN cannot be read;
+    A PreparedWindow has `path`, `start` and `end` in seconds, and `result`: the Record (audio and faces of
+    the window as arrays, `audio_ok`, `video_ok` and `notes`), or a Failure with the `reason` if nothing in
+    the window can be used. Raises ValueError if the file is missing or not usable media, the preparation
+    settings in bundle.json are invalid, the bundle was trained on arrays, or an encoder file is missing or
+    has another SHA-256; OSError if an encoder file or the weights of MTCNN cannot be read;
     ModuleNotFoundError if a package of the extras `prep` or `onnx` is not installed.
     """
     from data_prep.media.probe import probe_media

@@ -112,11 +112,16 @@ def prepare_window(
       path: media file.
       start: start in seconds; None for the start of the file.
       end: end in seconds; None for the end of the file.
-      person: which of several people to use; 0 is the main person, 1 the next one.
+      person: which of several people to use; 0 is the main person, 1 the next one. If there are fewer people,
+        no face is usable.
 
     Returns:
-      The Record; or a Failure with the reason if the file is missing or damaged, `start` is outside of it,
-      `end` is not after `start`, or the part has no usable audio or face that the network uses.
+      The Record, with the clip_id, label -1, `spectrogram` float16 [t f], `faces` uint8 [s h w 3],
+      `face_valid` bool [s] (True: a face), `audio_features` and `face_features` (None without encoders),
+      `audio_ok` and `video_ok` (False: not usable), `notes` and other arrays of the faces. Or a Failure with
+      the `reason`, one line, if the file is missing or damaged, the part is longer than an hour, `start` is
+      outside of the file, `end` is not after `start`, or the part has no usable audio or face that the
+      network uses.
 
     Raises:
       ValueError: the settings are invalid, or an encoder file is missing or has another SHA-256.
@@ -151,10 +156,11 @@ def make_encoder_files(requirements: PrepRequirements) -> "EncoderFiles":
 
 
 def usable_record_or_failure(requirements: PrepRequirements, record: Record) -> Record | Failure:
-    """Returns the record, or a Failure with the reason if it has no usable modality that the network uses.
+    """Returns the record, or a Failure with the `reason` if it has no usable modality that the network uses.
 
-    If the network reads audio features but no spectrogram, and the audio encoder failed (there are no
-    vectors), `audio_ok` is set to False in a copy of the record first.
+    The flags `audio_ok` and `video_ok` of the record say whether voice and face are usable. If the network
+    reads audio features but no spectrogram, and the audio encoder failed (there are no vectors), `audio_ok`
+    is set to False in a copy of the record first.
     """
     modalities, features = requirements.modalities, record.audio_features
     if "audio" not in requirements.inputs and features is not None and not len(features):  # encoder failed

@@ -33,7 +33,9 @@ def load_trained_model(
     """
     metadata = store.read_metadata(workdir, kind)
     store.require_metadata_fields(workdir, kind, metadata, store.MODEL_METADATA_FIELDS)
-    model = build_model(saved_config(metadata).model, saved_spec(metadata))
+    with store.name_checkpoint_in_errors(workdir, kind):
+        config, spec = saved_config(metadata), saved_spec(metadata)
+    model = build_model(config.model, spec)
     variable_shapes = jax.eval_shape(model.init, jax.random.key(0))
     abstract_variables = store.abstract_like(
         variable_shapes, jax.tree.map(lambda _: sharding, variable_shapes)

@@ -59,7 +59,7 @@ def saved_spec(metadata: Mapping[str, object]) -> InputSpec:
     if min(vars(spec).values()) < 0 or max(spec.t * spec.f, spec.s * spec.h * spec.w) > MAX_CLIP_VALUES:
         raise ValueError(
             f"spec: {spec_fields}, expected 0 to {MAX_CLIP_VALUES} values of audio (t * f) and of faces"
-            " (s * h * w), and no negative number"
+            " (s * h * w), and no negative number; the saved shape is damaged"
         )
     return spec
 
@@ -70,12 +70,15 @@ def _get_section(tree: Mapping[str, object], name: str, field: str) -> dict[str,
     Raises ValueError if it is missing or no dict; the message names it by `field`, its dotted name.
     """
     if not isinstance(section := tree.get(name), dict):
-        raise ValueError(f"{field}: expected an object, found {type(section).__name__}")
+        raise ValueError(
+            f"{field}: expected an object, found {type(section).__name__}; the saved run is damaged"
+        )
     return section
 
 
 def _validate_name(name: object, field: str) -> None:
     if not isinstance(name, str) or len(name) > 100:
         raise ValueError(
-            f"{field}: expected a name, found {str(name)[:60]!r}; it must be a text of at most 100 characters"
+            f"{field}: expected a name, found {str(name)[:60]!r}, which is no text of at most 100 characters;"
+            " the saved run is damaged"
         )

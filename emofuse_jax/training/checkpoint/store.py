@@ -55,13 +55,15 @@ MAX_ERROR_CHARS = 400
 
 
 def save(workdir: str, kind: str, state: TrainState, metadata: CheckpointMetadata) -> None:
-    """Writes `checkpoints/<kind>`, of kind `last` or `best`, then removes the previous one of this kind.
+    """Writes `checkpoints/<kind>` in a workdir, then removes the previous checkpoint of this kind.
 
     Args:
       workdir: workdir of the run.
       kind: `last` or `best`.
-      state: training state; with parameter averaging, the average is stored as `params`.
-      metadata: metadata for JSON.
+      state: training state, whose `step` is that of the checkpoint; with parameter averaging, the average is
+        stored as `params`.
+      metadata: a dict for JSON, with the fields of `make_metadata`, `step` and `temperature`, and in `emofuse
+        train` also `progress` and `epoch`; they are not checked.
 
     Raises:
       OSError: if the checkpoint cannot be written.
@@ -79,10 +81,11 @@ def save(workdir: str, kind: str, state: TrainState, metadata: CheckpointMetadat
 
 
 def save_model(workdir: str, params: Params, model_state: Params, metadata: CheckpointMetadata) -> None:
-    """Writes `checkpoints/best` for scoring and serving, at step `metadata["step"]`.
+    """Writes `checkpoints/best` in a workdir for scoring and serving, at step `metadata["step"]`.
 
     A run cannot be resumed from it, because it has no optimizer state. The previous `best` checkpoint is
-    removed after the new one is complete.
+    removed after the new one is complete. `metadata` is a dict for JSON with the fields of `make_metadata`,
+    `step` and `temperature`.
 
     Raises:
       OSError: if the checkpoint cannot be written.
@@ -99,9 +102,9 @@ def save_items(
     Args:
       workdir: workdir of the run.
       kind: directory name below `checkpoints/`.
-      step: step of the run.
-      items: trees of arrays, by name.
-      metadata: metadata for JSON.
+      step: step of the run, the name of the directory of this checkpoint.
+      items: trees of arrays (JAX or NumPy) by name; every process must call this function.
+      metadata: values for JSON by name, to which `schema` is added; they are not checked.
 
     Raises:
       OSError: if the checkpoint cannot be written; the message has one line.
@@ -221,8 +224,8 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> Check
       of the experiment), `classes` (names), `settings` (of prep.json), `spec` (shape of a clip), `statistics`
       (`mean` and `std` per frequency bin), `training_speakers`, `training_clips_sha256`, `corpus`,
       `protocol`, `fold`, `leaks`, `versions` (of packages), `step`, `temperature`, `progress` (best
-      validation result so far), `epoch` (sums of the unfinished epoch) and `refit` (results of `emofuse
-      gan`). None if there is no checkpoint of this kind and `missing_ok` is True.
+      validation result so far), `epoch` (`steps` and `sums` of the unfinished epoch) and `refit` (results of
+      `emofuse gan`). None if there is no checkpoint of this kind and `missing_ok` is True.
 
     Raises:
       FileNotFoundError: if there is no checkpoint of this kind and `missing_ok` is False.
@@ -274,6 +277,21 @@ def require_metadata_fields(
                 f"{_checkpoint_directory(workdir, kind)}: field {field}: this field is missing in the"
                 " metadata; train again"
             )
+
+
+@contextlib.contextmanager
+def name_checkpoint_in_errors(workdir: str, kind: str) -> Iterator[None]:
+    """Adds the path of a checkpoint, and what to do, to a ValueError about its metadata in this block.
+
+    Yields nothing. `saved_config` and `saved_spec`, for example, get metadata without a path.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"{_checkpoint_directory(workdir, kind)}: metadata: {error}; use the version of emofuse and the"
+            " packages that trained it, or train again"
+        ) from error
 
 
 def abstract_like(tree: PyTree, sharding: PyTree) -> PyTree:

@@ -135,8 +135,9 @@ class CrossvalContext:
     def _compiled_init(self) -> Callable[[PRNGKey, WarmStart], TrainState]:
         """Jitted function `(key, warm_start) -> state` that initialises the training state of a replica.
 
-        It is compiled once for all replicas, with the input statistics of the first one;
-        `_make_initial_state` replaces them afterwards.
+        `key` is the random key of the initial parameters, and `warm_start` a tuple of nested dicts with some
+        of the parameters and of the model state, which replace the initial ones. It is compiled once for all
+        replicas, with the input statistics of the first one; `_make_initial_state` replaces them afterwards.
 
         Raises:
           ValueError: if a field of `config.optimizer` is invalid.

@@ -84,10 +84,12 @@ def crossval(
 
     Returns:
       The contents of `results.json`, a dict: `protocol`, `config`, `corpus` (names), `dataset` (its path),
-      `date`, `classes`, `modalities`, `runs` (one dict per fold and seed with its scores and predictions),
-      `pooled` (scores of all predictions together), `mean` and `sd` (of `ua`, `wa` and `wf1` over the runs),
-      `leaky`, `leaks` and `versions`; with several seeds also `ensemble`, the scores after averaging their
-      predictions. Scores are fractions.
+      `date`, `classes`, `modalities`, `runs` (one dict per fold and seed: its `result.json`, with `fold`,
+      `seed`, `validation` and `test` scores and the predictions of each test clip), `pooled` (scores of all
+      predictions together: `ua`, `wa`, `wf1`, their intervals `ua_interval`, ... as `[low, high]`, and
+      `confusion`), `mean` and `sd` (of `ua`, `wa` and `wf1` over the runs), `leaky`, `leaks` and `versions`;
+      with several seeds also `ensemble`, like `pooled` but after averaging the predictions of the seeds.
+      Scores are fractions.
 
     Raises:
       Preempted: after SIGTERM, once the state is saved.
@@ -98,8 +100,8 @@ def crossval(
         or damaged files or is used by another process, or if a replica does not fit in the memory of a
         device.
       DamagedRecordError: if a record is damaged (a ValueError).
-      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError);
-        `nonfinite.json` in `workdir` then lists the clips of the step.
+      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError); with a single
+        process, `nonfinite.json` in `workdir` then lists the clips of the step, if it can be repeated.
       FileNotFoundError: if the dataset, protocol or fold does not exist, or the workdir of a warm start has
         no checkpoint.
       OSError: if a file cannot be read or written.
@@ -156,7 +158,7 @@ def check_fold(experiment: Experiment) -> None:
     Raises:
       ValueError: if there are no test clips, fewer training clips than one batch, or a test speaker that is
         used in training or validation, unless the split is known to leak. Also if `config.data.batch_size` is
-        below 1, the file of the fold is not valid JSON.
+        below 1, or if the file of the fold is invalid.
       FileNotFoundError: if the file of the fold does not exist.
       OSError: if the file of the fold cannot be read.
     """
@@ -178,11 +180,14 @@ def read_or_make_plan(
 ) -> CrossvalPlan:
     """Returns the plan of a cross-validation: the saved one if `workdir` has `crossval.json`, else a new one.
 
+    Writes nothing.
+
     Args:
       workdir: workdir of the cross-validation.
       config: config of the experiment.
       replica_ids: fold, seed and, in a sweep, trial of all replicas; a saved plan must have the same ones.
-      trials: trials of a sweep, or None; a saved plan must have the same ones.
+      trials: trials of a sweep, each a dict of config values by dotted field name, or None; a saved plan must
+        have the same ones.
 
     Returns:
       The plan, a dict: `config` (all fields), `runs` (fold, seed and, in a sweep, trial of each replica) and,
@@ -223,8 +228,9 @@ def make_context(
 
     Returns:
       The context: the experiments, the mesh, all clips on the devices (`data`) and their record indices
-      (`clips`) and `labels`, whether replicas are vmapped (`is_vmapped`), and the jitted functions that train
-      and predict (`train_steps`, `predict_batches`).
+      (`clips`) and `labels`, whether replicas are vmapped (`is_vmapped`), and two jitted functions over
+      stacked replicas: `train_steps(data, states, replica_inputs, rows, step_mask) -> (states, sums)` and
+      `predict_batches(data, params, model_states, rows) -> outputs`.
 
     Raises:
       ValueError: if the config sets several buckets or skips damaged records, if
@@ -305,8 +311,10 @@ def train_replica_groups(
       workdir: output directory, resumed if it contains a saved group.
       should_stop: returns True if the run must save its state and stop; called before each program call and
         after each group.
-      get_result_path: returns the path of a replica's result, which exists once the replica is finished.
-      write_results: writes the results of the replicas of a group to `workdir`.
+      get_result_path: called as `get_result_path(workdir, replica_id)`; returns the path of a replica's
+        result, which exists once the replica is finished.
+      write_results: called as `write_results(group, progress, workdir)`; writes the results of the replicas
+        of a group, whose best validation results are in `progress.trackers`. Its errors pass through.
 
     Raises:
       Preempted: after `should_stop` returned True and the state was saved.
@@ -336,15 +344,22 @@ def train_replica_groups(
                 write_results(group, progress, workdir)
             if should_stop():
                 raise Preempted(
-                    f"{workdir}: stopped by SIGTERM, saved {group_number + 1} of {len(groups)} replica groups;"
-                    " run the same command to resume"
+                    f"{workdir}: stopped by SIGTERM, saved {group_number + 1} of {len(groups)} replica"
+                    " groups; run the same command to resume"
                 )
 
 
 def _report_epoch(
     show_epochs: ReportProgress, previous_epochs: int, progress: RunProgress, rows: Sequence[EpochScores]
 ) -> None:
-    """Shows the number of finished epochs of all groups, at the start of an epoch and not within it."""
+    """Shows the number of finished epochs of all groups, at the start of an epoch and not within it.
+
+    Args:
+      show_epochs: called as `show_epochs(number)` to show it.
+      previous_epochs: number of epochs of the groups before this one.
+      progress: number of finished epochs (`finished_epochs`) and of steps since then (`epoch_step`).
+      rows: scores of the epoch; not used.
+    """
     if progress.epoch_step == 0:
         show_epochs(previous_epochs + progress.finished_epochs)
 
@@ -361,10 +376,17 @@ def write_group_results(
     The files are `checkpoints/best`, `metrics.jsonl` and `result.json` in `<workdir>/runs/fold_<i>_seed_<j>`,
     and those of `describe_data(directory, dataset)`, which is called for each replica.
 
+    Args:
+      group: trained replicas, with their best models and histories.
+      progress: has the best validation result of each replica (`trackers`).
+      workdir: workdir of the cross-validation.
+      describe_data: called in the first process; its errors pass through.
+
     Raises:
       ValueError: if no test clip of a fold has a label, or if an existing `metrics.jsonl` or the file of the
         fold is invalid.
       OSError: if a file cannot be written, or the file of the fold is missing or cannot be read.
+      jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
     """
     test_predictions, best_model = group.predict_test(), to_host(group.best_model)
     for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
@@ -388,15 +410,17 @@ def write_replica(
     """Writes `checkpoints/best` and `metrics.jsonl` of a trained replica to `directory`.
 
     Args:
-      context: data and programs of the cross-validation.
-      group: trained group.
-      i: position of the replica in the group.
-      model: (params, model_state) of the replica, as NumPy arrays.
+      context: context with the mesh of the cross-validation.
+      experiment: experiment of the replica.
+      tracker: has the step and the temperature of its best epoch.
+      history: one dict of numbers per epoch: `step`, `epoch`, `train_loss` and so on.
+      model: (params, model_state) of its best epoch, nested dicts of NumPy arrays.
       directory: output directory.
 
     Raises:
       OSError: if the files cannot be written, or the file of the fold is missing or cannot be read.
       ValueError: if an existing `metrics.jsonl` or the file of the fold is invalid.
+      jax.errors.JaxRuntimeError: if a device fails or another process is lost.
     """
     params, model_state = put_with_sharding(model, replicated(context.mesh))
     replica_metadata: CheckpointMetadata = {
@@ -417,6 +441,13 @@ def make_replica_result(
     experiment: Experiment, tracker: EarlyStoppingTracker, epochs: int, test_predictions: Predictions
 ) -> ReplicaResult:
     """Returns the contents of `result.json` of a replica that was trained for `epochs` epochs.
+
+    Args:
+      experiment: experiment of the replica.
+      tracker: its best validation result: `best_ua`, `best_step` and `temperature`.
+      epochs: number of epochs.
+      test_predictions: predictions of its test clips: their record indices (`clips`), `labels` and
+        `probabilities`.
 
     Returns:
       A dict: `fold`, `seed`, `validation` (`ua`, None if no clips are held out), `test` (`ua`, `wa`, `wf1`),
@@ -446,12 +477,13 @@ def make_replica_result(
 
 
 def read_replica_results(context: CrossvalContext, workdir: str) -> list[ReplicaResult]:
-    """Reads the `result.json` of each replica.
+    """Reads `<workdir>/runs/fold_<i>_seed_<j>/result.json` of each replica of the context.
 
     Returns:
-      One dict per replica, in the order of the context: `fold`, `seed`, `validation` (`ua`), `test` (`ua`,
-      `wa`, `wf1`), `best_step`, `temperature`, `epochs`, and lists with one entry per test clip: `clips`
-      (clip_ids), `speakers`, `labels` and `probabilities`. Scores are fractions.
+      One dict per replica, in the order of the context: `fold`, `seed`, `validation` (`ua`, None if no clips
+      are held out), `test` (`ua`, `wa`, `wf1`), `best_step`, `temperature`, `epochs` (their number), and
+      lists with one entry per test clip: `clips` (clip_ids), `speakers`, `labels` (-1 without a label) and
+      `probabilities` (one per class). Scores are fractions.
 
     Raises:
       ValueError: if one of the files is invalid; the message names the file and the field.

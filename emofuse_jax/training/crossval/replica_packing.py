@@ -25,13 +25,13 @@ with 15)."""
 def should_vmap(mode: str, model: Model, batch: Batch) -> bool:
     """Returns True if the replicas of a device are vmapped, with one call per epoch, else False.
 
-    `mode` is `vmap` (always), `loop` (never) or `auto`, which vmaps models without convolutions. `batch` has
-    the shapes of the clips. Under vmap, convolution kernels become grouped convolutions, which are slow on a
-    CPU and bring nothing on an accelerator that a single replica fills. Inside a loop over steps they are 20
-    times slower on a CPU.
+    `mode` is `vmap` (always), `loop` (never) or `auto`, which vmaps models without convolutions. `batch` is
+    any batch of clips; only its shapes and dtypes are used. Under vmap, convolution kernels become grouped
+    convolutions, which are slow on a CPU and bring nothing on an accelerator that a single replica fills.
+    Inside a loop over steps they are 20 times slower on a CPU.
 
     Raises:
-      ValueError: if the mode is unknown.
+      ValueError: if the mode is unknown, or if it is `auto` and the shapes of the batch do not fit the model.
     """
     if mode not in REPLICA_MODES:
         raise ValueError(f"config.crossval.mode={mode!r}: expected one of {', '.join(REPLICA_MODES)}")
@@ -40,6 +40,8 @@ def should_vmap(mode: str, model: Model, batch: Batch) -> bool:
 
 def has_convolutions(model: Model, batch: Batch) -> bool:
     """Returns True if the forward pass of the model contains a convolution, else False; computes nothing.
+
+    `batch` is any batch of clips; only its shapes and dtypes are used.
 
     Raises:
       ValueError: if the shapes of the batch do not fit the model.

@@ -145,7 +145,8 @@ def jit_over_replicas(
 
     Only `data` is not stacked; it is the same on every device. Each device computes only its part of the
     replicas. The outputs are stacked too. The number of replicas must be a multiple of the number of devices;
-    otherwise the jitted function raises ValueError.
+    otherwise the jitted function raises ValueError. `donate_argnums` has the positions of the arguments
+    (`data` is 0) whose memory the outputs take over; do not use these arguments after a call.
     """
 
     def run_on_device(data: Batch, *replica_arguments: PyTree) -> PyTree:
@@ -184,9 +185,11 @@ def replica_sharding(mesh: Mesh) -> NamedSharding:
 def _scan(
     step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, inputs: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """Returns the carry and the stacked outputs of `lax.scan`; a single step is run without a loop.
+    """Returns a tuple: the last carry and the stacked outputs of `lax.scan(step, carry, inputs)`.
 
-    XLA's CPU backend runs convolutions slowly in a loop.
+    `step` is a function `(carry, input) -> (carry, output)`; `inputs` is a tree of arrays with one entry per
+    step on the first axis, and so are the outputs. A single step is run without a loop, because XLA's CPU
+    backend runs convolutions slowly in a loop.
     """
     if jax.tree.leaves(inputs)[0].shape[0] > 1:
         return jax.lax.scan(step, carry, inputs)

@@ -100,7 +100,10 @@ def read_replica_result(path: str, num_classes: int) -> ReplicaResult:
 
 
 def _validate_numbers(path: str, field: str, values: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the values as an array; raises ValueError if they are not finite numbers of this shape."""
+    """Returns the values as an array of integers or floats of this shape.
+
+    Raises ValueError if they are not finite numbers of this shape; the message names `path` and `field`.
+    """
     try:
         array = np.asarray(values)
     except (OverflowError, ValueError):  # rows of different lengths

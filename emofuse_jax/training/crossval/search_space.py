@@ -38,7 +38,7 @@ def draw_trials(space: Sequence[str], count: int, *, method: str, seed: int) -> 
         `count` is below 1 with `sobol` or negative, or `seed` is negative.
     """
     if method not in SEARCH_METHODS:
-        raise ValueError(f"method {method!r}: expected one of {', '.join(SEARCH_METHODS)}")
+        raise ValueError(f"method={method!r}: expected one of {', '.join(SEARCH_METHODS)}")
     ranges = [parse_range(text) for text in space]
     names = [name for name, _ in ranges]
     if not names or len(set(names)) < len(names):

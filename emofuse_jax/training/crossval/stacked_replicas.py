@@ -39,7 +39,7 @@ GROUP_CHECKPOINT = "replicas"
 
 
 EpochPlan = tuple[Int[np.ndarray, "*r k b"], Bool[np.ndarray, "*r k"]]
-"""Rows of the resident clips for the k steps of an epoch, and a mask of the steps."""
+"""Rows of the resident clips for the k steps of an epoch, and a mask of the steps: False changes nothing."""
 
 
 class GroupMetadata(TypedDict):
@@ -52,7 +52,7 @@ class GroupMetadata(TypedDict):
     steps: int
     """Number of steps taken in the current epoch."""
     sums: dict[str, list[JsonValue]] | None
-    """Sums over these steps, for each replica; None before the first step."""
+    """Sums of `loss` and `confusion` over these steps, for each replica; None before the first step."""
     trackers: list[TrackerFields]
     """Best validation result of each replica."""
     histories: list[list[EpochScores]]
@@ -73,9 +73,14 @@ class StackedReplicas:
     def __init__(self, context: CrossvalContext, replica_ids: list[ReplicaId], workdir: str) -> None:
         """Creates the samplers of the replicas; `restore_or_init` creates their states.
 
+        Args:
+          context: data and programs of the cross-validation, with the experiment of each replica.
+          replica_ids: fold, seed and, in a sweep, trial of each replica; a multiple of the devices.
+          workdir: directory of the cross-validation, for `checkpoints/replicas`.
+
         Raises:
-          ValueError: if a field of the sampler in a config is invalid, or if a replica has fewer training
-            clips than one batch.
+          ValueError: if a replica has fewer training clips than one batch, or if `config.data.batch_size` or
+            a field of the sampler (`seed`, `balanced`, `labelled_share`) is invalid.
         """
         self.context, self.config, self.replica_ids = context, context.config, replica_ids
         self._workdir, self.save_seconds = workdir, context.config.crossval.save_seconds
@@ -89,12 +94,21 @@ class StackedReplicas:
     def restore_or_init(self) -> RunProgress:
         """Restores the saved group, or initialises a new one if no group with these replicas is saved.
 
-        A saved group of other replicas is removed.
+        Sets `states`, `best_model` and `histories`. A saved group of other replicas is removed.
+
+        Returns:
+          The progress: `trackers` (best validation result of each replica), `finished_epochs`, and of the
+          unfinished epoch `epoch_step` (number of steps) and `epoch_sums` (of `loss` [r] and `confusion`
+          [r c c] over these steps for r replicas; None before the first step).
 
         Raises:
-          ValueError: if the saved group is damaged, or a warm start is invalid.
-          FileNotFoundError: if the workdir of a warm start has no checkpoint.
+          ValueError: if the saved group is damaged, if a warm start (`config.init`), the input statistics,
+            the file of a fold or a field of `config.optimizer` is invalid, or if the devices cannot share the
+            replicas equally.
+          FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
+            exists.
           OSError: if a file cannot be read or removed.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory.
         """
         context, replica_ids = self.context, self.replica_ids
         metadata = cast(
@@ -134,7 +148,14 @@ class StackedReplicas:
         """Does nothing: all groups share the data and the programs of their context."""
 
     def program_bytes(self) -> int:
-        """Returns the bytes that the training program needs on each device."""
+        """Returns the bytes that a device needs for the data, the training program and the best parameters.
+
+        Raises:
+          ValueError: if a warm start or a field of the config is invalid.
+          FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of a fold no longer
+            exists.
+          OSError: if a file of a warm start or of a fold cannot be read.
+        """
         replicas_per_device = (
             len(self.replica_ids) // self.context.mesh.size if self.context.is_vmapped else 1
         )
@@ -143,7 +164,24 @@ class StackedReplicas:
     def train_steps(
         self, progress: RunProgress, active: Sequence[bool], step_count: int
     ) -> tuple[EpochSums, StepMetrics]:
-        """Trains the active replicas on their next batches; returns the sums of each one, and no metrics."""
+        """Trains the active replicas on their next batches; changes `states`.
+
+        A replica with a shorter epoch than the longest one does nothing in the steps beyond its own.
+
+        Args:
+          progress: position in the run (`finished_epochs` and `epoch_step`); it is not changed.
+          active: False for each replica whose state must not change; read only at the first step of an epoch.
+          step_count: number of steps, at most `steps_per_call`.
+
+        Returns:
+          A tuple: the sums over the steps for the r replicas, a dict of `loss` [r] and `confusion` [r c c] on
+          the devices; and an empty dict, because there are no metrics of single steps.
+
+        Raises:
+          ValueError: on the first call, if a field of a config is invalid or does not fit the model or the
+            clips.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
+        """
         rows, step_mask = self._get_epoch_plan(progress.finished_epochs, active)
         step_slice = slice(progress.epoch_step, progress.epoch_step + step_count)
         inputs = put_replicas(self.context, (rows[:, step_slice], step_mask[:, step_slice]))
@@ -151,7 +189,13 @@ class StackedReplicas:
         return sums, {}
 
     def _get_epoch_plan(self, epoch: int, active: Sequence[bool]) -> EpochPlan:
-        """Returns the plan of an epoch; computed on its first step, because it needs the whole epoch."""
+        """Returns the plan of an epoch for all r replicas, as NumPy arrays; computes it when an epoch begins.
+
+        It is a tuple: the rows of the resident clips, int32 [r k b], for the k steps of the longest epoch;
+        and a mask of the steps, bool [r k], False for steps beyond a replica's epoch and for inactive
+        replicas. `epoch` is the number of finished epochs. `active` is ignored if the plan of this epoch
+        exists.
+        """
         if self._epoch_plan is None or self._epoch_plan[0] != epoch:
             plans = [
                 plan_epoch(self.context, replica_id, sampler, is_active, epoch)
@@ -167,28 +211,65 @@ class StackedReplicas:
         """Does nothing: a cross-validation has no log of single steps."""
 
     def fetch_sums(self, sums: EpochSums) -> HostSums:
-        """Returns the sums as NumPy arrays with one entry per replica, on every process."""
+        """Returns the sums of all r replicas as NumPy arrays: a dict of `loss` [r] and `confusion` [r c c].
+
+        Every process gets all of them, and must call this function.
+        """
         return to_host(sums)
 
     def have_finite_params(self) -> Bool[np.ndarray, " r"]:
-        """Returns bool [r]: True for each replica whose parameters are all finite."""
+        """Returns bool [r]: True for each of r replicas whose parameters are all finite."""
         return to_host(are_replicas_finite(self.states.params))
 
     def predict_validation(self) -> list[Predictions]:
-        """Predicts the validation clips of each replica, with averaged parameters if averaging is enabled."""
+        """Predicts the validation clips of each replica with its current model.
+
+        The parameters are the averaged ones if averaging is enabled.
+
+        Returns:
+          One Predictions per replica, with NumPy arrays that have a row for each of n clips: `clips` (record
+          indices), `labels` (-1 without a label), `speakers` (indices), `probabilities` [n c] and `levels`
+          [n m c] (of the m levels of the fusion; None without levels). Its `loss` is the mean cross-entropy
+          of the labelled clips.
+
+        Raises:
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
+        """
         return predict_split(self.context, self.replica_ids, self._current_model(), "validation")
 
     def predict_test(self) -> list[Predictions]:
-        """Predicts the test clips of each replica with its best model."""
+        """Predicts the test clips of each replica with its best model (the initial one before any epoch).
+
+        Returns:
+          One Predictions per replica, with NumPy arrays that have a row for each of n clips: `clips` (record
+          indices), `labels` (-1 without a label), `speakers` (indices), `probabilities` [n c] and `levels`
+          [n m c] (of the m levels of the fusion; None without levels). Its `loss` is the mean cross-entropy
+          of the labelled clips.
+
+        Raises:
+          ValueError: if no replica has test clips.
+          jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
+        """
         return predict_split(self.context, self.replica_ids, self.best_model, "test")
 
     def get_fusion_states(self) -> list[PyTree]:
-        """Returns the fusion's part of the model state of each replica, as NumPy arrays."""
+        """Returns the fusion's part of the model state of each replica: one tree of NumPy arrays per replica.
+
+        Raises:
+          ValueError: if the model state has no part of the fusion.
+        """
         fusion_states = to_host(get_fusion_state(self.states.model_state))
         return [take_replica(fusion_states, i) for i in range(len(self.replica_ids))]
 
     def set_fusion_states(self, fusion_states: list[PyTree]) -> None:
-        """Replaces the fusion's part of the model state of each replica."""
+        """Replaces the fusion's part of the model state of each replica.
+
+        `fusion_states` has one tree of arrays per replica, with the names, shapes and dtypes of those of
+        `get_fusion_states`; every process must pass the same arrays.
+
+        Raises:
+          ValueError: if the trees differ in structure or shapes, or the devices cannot share them equally.
+        """
         fusion_state = put_replicas(self.context, stack_trees(fusion_states))
         model_state = self.states.model_state | {"fusion": fusion_state}
         self.states = dataclasses.replace(self.states, model_state=model_state)
@@ -196,7 +277,11 @@ class StackedReplicas:
     def record_epoch(
         self, i: int, step: int, row: EpochScores, confusion: Int[np.ndarray, "c c"] | None
     ) -> None:
-        """Adds the row of an epoch to the history of replica `i`."""
+        """Adds `{"step": step, **row}` to the history of replica `i`, a position in `replica_ids`.
+
+        `step` is the number of steps of this replica since the start; `row` has numbers by name, such as
+        `epoch`, `train_loss` and `validation_ua`. `confusion` is not used.
+        """
         self.histories[i].append({"step": step, **row})
 
     def measure_epoch(self, seconds: float) -> EpochScores:
@@ -204,16 +289,23 @@ class StackedReplicas:
         return {}
 
     def keep_best(self, progress: RunProgress, is_best: Bool[np.ndarray, " r"]) -> None:
-        """Copies the models of those replicas whose epoch is the best so far, on the devices."""
+        """Copies the current model of each replica with `is_best` [r] True to `best_model`, on the devices.
+
+        `progress` is not used.
+        """
         self.best_model = _select_better(
             put_replicas(self.context, is_best), self._current_model(), self.best_model
         )
 
     def save(self, progress: RunProgress) -> None:
-        """Writes `checkpoints/replicas`: everything that `restore_or_init` needs to resume.
+        """Writes `checkpoints/replicas`, from which `restore_or_init` resumes; removes the previous one then.
+
+        It has the states and the best models, and as metadata the replica ids, `progress` (without its time)
+        and the histories.
 
         Raises:
           OSError: if the checkpoint cannot be written.
+          jax.errors.JaxRuntimeError: if a device fails or another process is lost.
         """
         sums = None if progress.epoch_sums is None else to_host(progress.epoch_sums)
         metadata: GroupMetadata = {
@@ -228,15 +320,18 @@ class StackedReplicas:
         store.save_items(self._workdir, GROUP_CHECKPOINT, step, self._checkpoint_items(), metadata)
 
     def take_replica(self, replica_id: ReplicaId) -> TracedReplica:
-        """Returns the experiment, current state and optimizer of one replica, and a mesh of one device.
+        """Returns one replica with its current state and a mesh of one device, to repeat its steps.
+
+        The result has its `experiment`, its `state` (of NumPy arrays), its optimizer (`tx`) and the `mesh`.
+        After `restore_or_init`, the state is that of the last save.
 
         Raises:
-          ValueError: if there are several processes.
+          ValueError: if there are several processes, or if the group has no replica `replica_id`.
         """
         if jax.process_count() > 1:
             raise ValueError(
-                "the steps of a replica are repeated only by a run with one process; run emofuse train with"
-                " this fold and seed in one process"
+                "several processes cannot repeat the steps of a replica to find the first value that is not"
+                " finite; run emofuse train with this fold and seed in one process"
             )
         experiment = self.context.experiments[replica_id]
         i = self.replica_ids.index(replica_id)
@@ -244,7 +339,10 @@ class StackedReplicas:
         return TracedReplica(experiment, take_replica(to_host(self.states), i), tx, replica_mesh(1))
 
     def _current_model(self) -> tuple[Params, Params]:
-        """Returns the parameters, averaged if averaging is enabled, and the model states."""
+        """Returns a tuple of the parameters and the model states, stacked over the replicas, on the devices.
+
+        The parameters are the averaged ones if averaging is enabled.
+        """
         params = evaluation_params(self.states.params, self.states.opt_state)
         return params, self.states.model_state
 
@@ -262,10 +360,15 @@ _select_better = jax.jit(select_better, donate_argnums=2)
 def plan_epoch(
     context: CrossvalContext, replica_id: ReplicaId, sampler: Sampler, is_active: bool, epoch: int
 ) -> EpochPlan:
-    """Returns the rows of the resident clips [k b] for k steps of an epoch, and a mask [k] of the steps.
+    """Plans the batches of one replica in an epoch; `epoch` is the number of finished epochs.
 
-    All replicas have the same number of steps here; the mask is False for steps beyond the replica's epoch,
-    and for all steps of an inactive replica.
+    Returns:
+      A tuple of NumPy arrays for k steps, those of the longest epoch of all replicas: the rows of the
+      resident clips of each batch, int32 [k b], and a mask of the steps, bool [k]. The mask is False, and the
+      rows are 0, for steps beyond the replica's epoch, and for all steps if `is_active` is False.
+
+    Raises:
+      ValueError: if a replica of the context has fewer training clips than one batch.
     """
     rows = np.zeros((context.max_epoch_steps, context.config.data.batch_size), np.int32)
     step_mask = np.zeros(context.max_epoch_steps, bool)
@@ -284,11 +387,18 @@ def predict_split(
     Args:
       context: data and programs of the cross-validation.
       replica_ids: replicas to predict with.
-      model: parameters and model state, stacked over the replicas.
-      split: train, validation or test.
+      model: (params, model_state), nested dicts of arrays on the devices whose first axis has the replicas.
+      split: `train`, `validation` or `test`.
 
     Returns:
-      The predictions of each replica, with one row per clip in the order of the split.
+      One Predictions per replica, with NumPy arrays that have a row for each of the n clips of its split, in
+      their order: `clips` (record indices), `labels` (-1 without a label), `speakers` (indices),
+      `probabilities` [n c] and `levels` [n m c] (of the m levels of the fusion; None without levels). Its
+      `loss` is the mean cross-entropy of the labelled clips.
+
+    Raises:
+      ValueError: if no replica has clips in this split, or if the devices cannot share the replicas equally.
+      jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
     """
     batch_size, batch_count = context.config.train.eval_batch_size, context.max_batch_count(split)
     rows = np.full((len(replica_ids), batch_count * batch_size), -1, np.int32)
@@ -322,7 +432,11 @@ def predict_split(
 
 
 def _join_batches(arrays: list[Float[np.ndarray, "r k b *s"]]) -> Float[np.ndarray, "r n *s"]:
-    """Returns the rows of all batches of all calls along one axis."""
+    """Returns the rows of all batches along one axis, for each of r replicas.
+
+    Each array has the outputs of one call: k batches of b rows, with any further axes s. The result has the n
+    rows of all calls in order, padded rows included.
+    """
     joined = np.concatenate(arrays, axis=1)
     return joined.reshape(len(joined), -1, *joined.shape[3:])
 
@@ -334,7 +448,16 @@ def _take_predictions(
     levels: Float[np.ndarray, "m l c"] | None,
     loss: float,
 ) -> Predictions:
-    """Returns the predictions of `clips`, without the padded rows at the end of `probabilities`."""
+    """Returns the predictions of one replica for n clips, without padded rows.
+
+    Args:
+      context: context with the labels and speakers of the clips.
+      clips: record indices.
+      probabilities: probabilities of c classes; the first n of the m rows are those of `clips`, others
+        padded.
+      levels: probabilities of each of l levels of the fusion, with the same rows; None without levels.
+      loss: mean cross-entropy of the labelled clips.
+    """
     rows = row_numbers(context.clips, clips)
     return Predictions(
         clips=clips,

@@ -69,8 +69,8 @@ def sweep(
         another sweep or damaged files or is used by another process, or if a replica does not fit in the
         memory of a device.
       DamagedRecordError: if a record is damaged (a ValueError).
-      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError);
-        `nonfinite.json` in `workdir` then lists the clips of the step.
+      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError); with a single
+        process, `nonfinite.json` in `workdir` then lists the clips of the step, if it can be repeated.
       FileNotFoundError: if the dataset, protocol or fold does not exist, or the workdir of a warm start has
         no checkpoint.
       OSError: if a file cannot be read or written.

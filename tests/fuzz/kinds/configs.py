@@ -22,7 +22,7 @@ from tests.fuzz.verdict import Refused
 
 SECTIONS = "|".join([*settings.small(), *settings.small().model])
 NAMED = rf"\bconfig\b|\bspec\b|\b({SECTIONS})[.:]"
-"""Errors of a network name its fields from `config.model` on: `audio.widths`, `dtype`."""
+"""An error names a field of the config or of the spec, or begins with a section of the config."""
 ROOT = pathlib.Path(__file__).parents[3]
 FUSIONS = (
     "am_fbp",
