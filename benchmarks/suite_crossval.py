@@ -11,7 +11,8 @@ from benchmarks.suite_speed import make_timer, torch_device
 from benchmarks.timing import make_row, measure_medians
 from emofuse_jax import settings
 from emofuse_jax.training.crossval.context import CrossvalContext
-from emofuse_jax.training.crossval.crossval import make_context, split_into_groups
+from emofuse_jax.training.crossval.crossval import make_context
+from emofuse_jax.training.crossval.replica_groups import split_into_groups
 from emofuse_jax.training.crossval.replica_packing import choose_group_size
 from emofuse_jax.training.crossval.stacked_replicas import StackedReplicas
 from emofuse_jax.training.engine import evaluate_epoch
@@ -101,7 +102,9 @@ def make_our_epoch(context: CrossvalContext, workdir: str):
     missing_directory = os.path.join(workdir, "none")
     groups = [
         StackedReplicas(context, replica_ids, missing_directory)
-        for replica_ids in split_into_groups(context, list(context.experiments), choose_group_size(context))
+        for replica_ids in split_into_groups(
+            list(context.experiments), choose_group_size(context), context.mesh.size
+        )
     ]
     progress_by_group = [group.restore_or_init() for group in groups]
 

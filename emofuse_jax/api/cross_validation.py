@@ -12,7 +12,7 @@ from emofuse_jax.api.run import REPORT_FILE, export
 from emofuse_jax.scoring import significance
 from emofuse_jax.scoring.pooled_scores import read_crossval_results
 from emofuse_jax.scoring.result_types import Metric
-from emofuse_jax.training.crossval.crossval import replica_directory
+from emofuse_jax.training.crossval.replica_results import replica_directory
 from emofuse_jax.utils.config_dict import ConfigDict
 from emofuse_jax.utils.errors import format_error
 

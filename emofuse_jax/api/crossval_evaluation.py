@@ -17,7 +17,7 @@ from emofuse_jax.scoring.predict import Predictions, predict, sharded_batches
 from emofuse_jax.scoring.result_types import CrossvalFile, ReplicaResult, RobustnessCurves
 from emofuse_jax.scoring.robustness import Condition, make_corruptions, predict_corrupted, robustness_curves
 from emofuse_jax.training.checkpoint.load import load_trained_model
-from emofuse_jax.training.crossval.crossval import replica_directory
+from emofuse_jax.training.crossval.replica_results import replica_directory
 from emofuse_jax.training.experiment import Experiment, make_metadata, open_experiment, with_fold_and_seed
 from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.training.step import jit_eval_step

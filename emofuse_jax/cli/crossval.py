@@ -4,7 +4,7 @@
     emofuse crossval --config=features --config.data.path=DIR --workdir=DIR --protocol=ravdess_6fold
 
 The dataset is loaded onto each device once. Folds and seeds are distributed over all devices, and each device
-trains as many at the same time as fit into its memory (config.crossval.mode=auto|vmap|loop).
+trains as many at the same time as fit into its memory (config.crossval.mode=auto|vmap|loop|single).
 
 Parameters are chosen by the validation score, and the test split of a fold is scored once. With
 --config.data.hold_out=False the validation clips are used for training too and the last epoch is used.

@@ -216,13 +216,15 @@ def train_defaults() -> ml_collections.ConfigDict:
 def crossval_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.crossval`: how `emofuse crossval` runs the folds and seeds.
 
-    The fields are `mode`, "vmap" (several replicas at once on a device), "loop" (one at a time) or "auto";
+    The fields are `mode`, "vmap" (several replicas at once on a device), "loop" (one at a time on a device),
+    "single" (one at a time on all devices) or "auto" (one of the first two);
     `memory`, the GB of each device that replicas may use, 0 for nine tenths of it; and `save_seconds`, the
     shortest time between two saves. Scores do not depend on them beyond rounding.
     """
     return ml_collections.ConfigDict(
         {
-            # vmap: several replicas at once on a device; loop: one at a time on a device; auto: vmap for
+            # vmap: several replicas at once on a device; loop: one at a time on a device; single: one at a
+            # time on all devices, as emofuse train, also with buckets, fsdp or streamed data; auto: vmap for
             # models without convolutions, else loop.
             "mode": "auto",
             "memory": 0.0,  # GB of each device that replicas may use; 0: nine tenths of its memory

@@ -245,6 +245,13 @@ class ReplicaSet(Protocol):
           jax.errors.JaxRuntimeError: if a device fails or another process is lost.
         """
 
+    def close(self, progress: RunProgress) -> None:
+        """Closes the files of the trained replicas; `progress.trackers` have their best results.
+
+        Raises:
+          OSError: if a file cannot be written.
+        """
+
     def take_replica(self, replica_id: ReplicaId) -> "TracedReplica":
         """Returns one replica with its current state, to repeat its steps.
 
@@ -268,3 +275,37 @@ class TracedReplica:
     """Optimizer of the replica."""
     mesh: Mesh
     """Devices on which the steps are repeated."""
+
+
+class TestedReplicas(ReplicaSet, Protocol):
+    """Replicas of a cross-validation, which are tested when they are trained."""
+
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        """Experiment of each replica."""
+
+    def read_histories(self) -> Sequence[Sequence[EpochScores]]:
+        """Returns the rows of all epochs of each replica, dicts with `step`, `epoch` and the scores.
+
+        Raises:
+          ValueError: if a file with rows is damaged.
+          OSError: if a file with rows cannot be read.
+        """
+
+    def predict_test(self) -> list[Predictions]:
+        """Predicts the test clips of each replica with its best model.
+
+        Raises:
+          DamagedRecordError, OSError: if a record or file is damaged.
+        """
+
+    def write_models(self, directories: Sequence[str], progress: RunProgress) -> None:
+        """Writes `checkpoints/best` and `metrics.jsonl` of each replica to its directory.
+
+        `directories` are in the order of the replicas, without repeated ones. `progress.trackers` have the
+        step and the temperature of the best model.
+
+        Raises:
+          ValueError: if an existing `metrics.jsonl` is invalid.
+          OSError: if a file cannot be written.
+        """

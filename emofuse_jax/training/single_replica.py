@@ -13,11 +13,12 @@ from jaxtyping import Bool, Int, PyTree
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.parallel.distributed import is_first_process
 from emofuse_jax.parallel.memory import REDUCE_MEMORY_HINT, program_memory_bytes
-from emofuse_jax.parallel.mesh import check_batch_size, make_mesh, state_sharding
+from emofuse_jax.parallel.mesh import check_batch_size, make_mesh, replicated, state_sharding
 from emofuse_jax.parallel.xla_options import single_use_options
 from emofuse_jax.scoring import predict
 from emofuse_jax.training.batch_source import make_batch_source
 from emofuse_jax.training.checkpoint import store
+from emofuse_jax.training.checkpoint.load import load_trained_model
 from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata, EpochFields
 from emofuse_jax.training.checkpoint.saved_config import saved_config
 from emofuse_jax.training.early_stopping import EarlyStoppingTracker
@@ -31,7 +32,7 @@ from emofuse_jax.training.experiment import (
     make_metadata,
 )
 from emofuse_jax.training.fusion_state import get_fusion_state, replace_fusion_state
-from emofuse_jax.training.metric_writer import MetricWriter
+from emofuse_jax.training.metric_writer import MetricWriter, read_epoch_rows
 from emofuse_jax.training.nan_guard import check_finite, has_finite_params
 from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.training.progress import compiled_flops, parameter_table
@@ -42,18 +43,21 @@ from emofuse_jax.types import PRNGKey, TrainState
 
 
 class SingleReplica:
-    """The replica of `emofuse train`: a `ReplicaSet` with one entry.
+    """A `ReplicaSet` with one entry: the replica of `emofuse train`, or one of a cross-validation.
 
     Writes `checkpoints/last`, `checkpoints/best`, `metrics.jsonl` and `tensorboard/` to its workdir.
     """
 
-    replica_ids: Sequence[ReplicaId] = ((),)
     save_seconds = 0.0
     stores_every_epoch = True
     memory_hint = REDUCE_MEMORY_HINT
 
     def __init__(
-        self, experiment: Experiment, workdir: str, describe_data: Callable[[str, Dataset], None]
+        self,
+        experiment: Experiment,
+        workdir: str,
+        describe_data: Callable[[str, Dataset], None],
+        replica_id: ReplicaId = (),
     ) -> None:
         """Creates the mesh and the optimizer; `restore_or_init` creates the state.
 
@@ -62,6 +66,7 @@ class SingleReplica:
           workdir: directory of the run.
           describe_data: called as `describe_data(workdir, dataset)` in the first process when a new run
             starts; its errors pass through.
+          replica_id: fold, seed and, in a sweep, trial, for messages; empty in `emofuse train`.
 
         Raises:
           ValueError: if `config.mesh.data` or a field of `config.optimizer` is invalid, if a batch size does
@@ -72,6 +77,7 @@ class SingleReplica:
         """
         self._experiment, self._workdir, self._describe_data = experiment, workdir, describe_data
         self.config = config = experiment.config
+        self.replica_ids, self.experiments = (replica_id,), (experiment,)
         self._mesh = make_mesh(config.mesh)
         check_batch_size(config.data.batch_size, "data.batch_size", self._mesh)
         check_batch_size(config.train.eval_batch_size, "train.eval_batch_size", self._mesh)
@@ -327,7 +333,40 @@ class SingleReplica:
         """
         return TracedReplica(self._experiment, self.state, self._tx, self._mesh)
 
-    def close(self, tracker: EarlyStoppingTracker) -> None:
+    def read_histories(self) -> list[list[EpochScores]]:
+        """Returns a list with the rows of all epochs: dicts with `step`, `epoch` and the scores.
+
+        Raises:
+          ValueError: if `metrics.jsonl` is damaged.
+          OSError: if `metrics.jsonl` cannot be read.
+        """
+        rows = cast(list[EpochScores], read_epoch_rows(self._workdir))
+        return [[{name: value for name, value in row.items() if name != "split"} for row in rows]]
+
+    def predict_test(self) -> list[predict.Predictions]:
+        """Predicts the test clips with `checkpoints/best`.
+
+        Returns:
+          A list with the predictions: NumPy arrays with one row per clip, and the mean loss.
+
+        Raises:
+          ValueError: if the checkpoint or a record is damaged.
+          OSError: if a file cannot be read.
+        """
+        _, params, model_state, _ = load_trained_model(self._workdir, "best", replicated(self._mesh))
+        batches = predict.sharded_batches(
+            self._experiment.dataset,
+            self._experiment.clips["test"],
+            self._experiment.choose_spec,
+            self._mesh,
+            batch_size=self.config.train.eval_batch_size,
+        )
+        return [predict.predict(self._eval_step, params, model_state, batches)]
+
+    def write_models(self, directories: Sequence[str], progress: RunProgress) -> None:
+        """Does nothing: `checkpoints/best` and `metrics.jsonl` are written during training."""
+
+    def close(self, progress: RunProgress) -> None:
         """Closes TensorBoard's file, and adds the run to its table of hyperparameters; call `prepare` before.
 
         The row has `best_step` and, unless it is None, `best_ua` of the tracker, and all fields of the config
@@ -336,6 +375,7 @@ class SingleReplica:
         Raises:
           OSError: if the files cannot be written.
         """
+        (tracker,) = progress.trackers
         scores: dict[str, float] = {"best_step": tracker.best_step}
         if tracker.best_ua is not None:
             scores["best_ua"] = tracker.best_ua

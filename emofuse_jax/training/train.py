@@ -115,6 +115,6 @@ def run_training(
             report_progress=report_progress,
             should_stop=should_stop,
         )
+    replica.close(progress)
     (tracker,) = progress.trackers
-    replica.close(tracker)
     return tracker

@@ -19,7 +19,8 @@ from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.data.prepared_files import read_json
 from emofuse_jax.parallel.preemption import Preempted
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.crossval.crossval import crossval, make_context, read_or_make_plan
+from emofuse_jax.training.crossval.crossval import crossval, make_context
+from emofuse_jax.training.crossval.plan import read_or_make_plan
 from emofuse_jax.training.crossval.replica_packing import (
     estimate_device_bytes,
     has_convolutions,

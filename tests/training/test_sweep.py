@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.feature_records import write_features
-from emofuse_jax.training.crossval import crossval, stacked_replicas
+from emofuse_jax.training.crossval import replica_groups, stacked_replicas
 from emofuse_jax.training.crossval.search_space import apply_trial
 from emofuse_jax.training.crossval.sweep import (
     can_trace_field,
@@ -85,7 +85,7 @@ def test_it_ranks_by_validation_and_never_looks_at_the_test_part(sweep_run):
 
 def test_started_again_it_trains_nothing_anew(sweep_run, records, monkeypatch):
     workdir, results, _ = sweep_run
-    monkeypatch.setattr(crossval, "train_replicas", None)
+    monkeypatch.setattr(replica_groups, "train_replicas", None)
     assert sweep(small_config(records), workdir, TRIALS, folds=[0, 1], seeds=1) == results
     with pytest.raises(ValueError, match="was started with other trials"):
         sweep(small_config(records), workdir, [*TRIALS[:2], TRIALS[1]], folds=[0, 1], seeds=1)

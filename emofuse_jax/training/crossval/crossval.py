@@ -7,10 +7,8 @@ it saves within the epoch.
 """
 
 import functools
-import json
 import os
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
 
 import jax
 import ml_collections
@@ -20,44 +18,41 @@ from emofuse_jax.data.dataset import Dataset, list_folds, read_split_leaks
 from emofuse_jax.data.resident import load_resident
 from emofuse_jax.parallel.distributed import exclusive_workdir, is_first_process
 from emofuse_jax.parallel.memory import explain_oom
-from emofuse_jax.parallel.mesh import broadcast_decision, put_with_sharding, replica_mesh, replicated, to_host
-from emofuse_jax.parallel.preemption import Preempted, watch_preemption
+from emofuse_jax.parallel.mesh import put_with_sharding, replica_mesh, replicated
+from emofuse_jax.parallel.preemption import watch_preemption
 from emofuse_jax.scoring.pooled_scores import make_crossval_results
-from emofuse_jax.scoring.predict import Predictions, score_predictions
-from emofuse_jax.scoring.result_types import CrossvalFile, ReplicaResult
-from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
-from emofuse_jax.training.checkpoint.saved_config import saved_config
-from emofuse_jax.training.crossval.context import CrossvalContext, take_replica
+from emofuse_jax.scoring.result_types import CrossvalFile
+from emofuse_jax.training.crossval.context import CrossvalContext
+from emofuse_jax.training.crossval.plan import read_or_make_plan
+from emofuse_jax.training.crossval.replica_groups import (
+    stack_replicas,
+    train_one_by_one,
+    train_replica_groups,
+)
 from emofuse_jax.training.crossval.replica_packing import (
     CROSSVAL_MEMORY_HINT,
     choose_group_size,
     should_vmap,
 )
+from emofuse_jax.training.crossval.replica_results import (
+    read_replica_results,
+    replica_directory,
+    replica_result_path,
+    write_group_results,
+)
 from emofuse_jax.training.crossval.replicas import jit_over_replicas, make_predict_batches, make_train_steps
-from emofuse_jax.training.crossval.saved_results import CrossvalPlan, read_replica_result, read_saved_plan
-from emofuse_jax.training.crossval.search_space import Trial
-from emofuse_jax.training.crossval.stacked_replicas import StackedReplicas, remove_group_checkpoint
-from emofuse_jax.training.early_stopping import EarlyStoppingTracker
-from emofuse_jax.training.engine import train_replicas
+from emofuse_jax.training.crossval.stacked_replicas import remove_group_checkpoint
 from emofuse_jax.training.experiment import (
     Experiment,
-    check_same_config,
     check_test_speakers_unseen,
     count_epoch_steps,
     make_metadata,
     open_experiment,
     with_fold_and_seed,
 )
-from emofuse_jax.training.metric_writer import MetricWriter
-from emofuse_jax.training.progress import ReportProgress, show_progress
-from emofuse_jax.training.replica_set import EpochScores, ReplicaId, RunProgress
+from emofuse_jax.training.replica_set import ReplicaId
 from emofuse_jax.training.train import skip_data_description
-from emofuse_jax.types import Params
 from emofuse_jax.utils.files import write_json
-
-PLAN_FIELD_NAMES: dict[Literal["runs", "trials"], str] = {"runs": "folds or seeds", "trials": "trials"}
-"""Fields of a plan besides the config, as they are called in messages."""
 
 
 def crossval(
@@ -123,19 +118,22 @@ def crossval(
         explain_oom(hint=CROSSVAL_MEMORY_HINT),
         watch_preemption() as should_stop,
     ):
-        context = make_context(experiments)
-        group_size = plan.get("replicas") or choose_group_size(context)
+        if base_experiment.config.crossval.mode == "single":
+            packing = train_one_by_one(experiments, functools.partial(replica_directory, workdir))
+            group_size = 1
+        else:
+            context = make_context(experiments)
+            group_size = plan.get("replicas") or choose_group_size(context)
+            packing = stack_replicas(context, group_size, workdir)
         if is_first_process():
             write_json(os.path.join(workdir, "crossval.json"), plan | {"replicas": group_size})
-        write_results = functools.partial(write_group_results, describe_data=describe_data)
         train_replica_groups(
-            context,
-            replica_ids,
-            group_size,
+            packing,
+            base_experiment.config,
             workdir,
             should_stop,
             get_result_path=replica_result_path,
-            write_results=write_results,
+            write_results=functools.partial(write_group_results, describe_data=describe_data),
         )
         remove_group_checkpoint(workdir)
     leaks = {
@@ -144,7 +142,7 @@ def crossval(
         for leak in read_split_leaks(e.dataset, e.protocol, e.config.data.fold)
     }
     return make_crossval_results(
-        read_replica_results(context, workdir),
+        read_replica_results(workdir, replica_ids, len(base_experiment.dataset.classes)),
         base_experiment.config,
         base_experiment.dataset,
         base_experiment.protocol,
@@ -172,51 +170,6 @@ def check_fold(experiment: Experiment) -> None:
     check_test_speakers_unseen(experiment, make_metadata(experiment))
 
 
-def read_or_make_plan(
-    workdir: str,
-    config: ml_collections.ConfigDict,
-    replica_ids: list[ReplicaId],
-    trials: list[Trial] | None = None,
-) -> CrossvalPlan:
-    """Returns the plan of a cross-validation: the saved one if `workdir` has `crossval.json`, else a new one.
-
-    Writes nothing.
-
-    Args:
-      workdir: workdir of the cross-validation.
-      config: config of the experiment.
-      replica_ids: fold, seed and, in a sweep, trial of all replicas; a saved plan must have the same ones.
-      trials: trials of a sweep, each a dict of config values by dotted field name, or None; a saved plan must
-        have the same ones.
-
-    Returns:
-      The plan, a dict: `config` (all fields), `runs` (fold, seed and, in a sweep, trial of each replica) and,
-      in a sweep, `trials`. A saved plan can also have `replicas`, the number of replicas per group.
-
-    Raises:
-      ValueError: if `workdir` contains another cross-validation or sweep, or the saved plan is invalid.
-      OSError: if the saved plan cannot be read.
-    """
-    path = os.path.join(workdir, "crossval.json")
-    new_plan: CrossvalPlan = {
-        "config": config.to_dict(),
-        "runs": [list(replica_id) for replica_id in replica_ids],
-    }
-    if trials is not None:
-        new_plan["trials"] = trials
-    if not os.path.exists(path):
-        return new_plan
-    plan = read_saved_plan(path)
-    check_same_config(workdir, saved_config(plan).to_dict(), json.loads(json.dumps(new_plan["config"])))
-    for name in PLAN_FIELD_NAMES:
-        if name in new_plan and plan.get(name) != new_plan[name]:
-            raise ValueError(
-                f"{workdir}: was started with other {PLAN_FIELD_NAMES[name]}; use the same folds, seeds and"
-                " trials, or choose another --workdir"
-            )
-    return plan
-
-
 def make_context(
     experiments: dict[ReplicaId, Experiment], varying_fields: tuple[str, ...] = ()
 ) -> CrossvalContext:
@@ -241,16 +194,7 @@ def make_context(
       StopIteration: if there are no experiments.
     """
     first_experiment = next(iter(experiments.values()))
-    if first_experiment.config.data.buckets != 1:
-        raise ValueError(
-            f"config.data.buckets={first_experiment.config.data.buckets}: expected 1, because resident clips"
-            " must have one shape"
-        )
-    if first_experiment.config.data.on_corrupt != "stop":
-        raise ValueError(
-            f"config.data.on_corrupt={first_experiment.config.data.on_corrupt}: expected stop; only emofuse"
-            " train supports others"
-        )
+    check_stackable(first_experiment.config)
     eval_batch_size = first_experiment.config.train.eval_batch_size
     if eval_batch_size < 1:
         raise ValueError(f"config.train.eval_batch_size={eval_batch_size}: expected at least 1")
@@ -277,233 +221,25 @@ def make_context(
     )
 
 
-def split_into_groups(
-    context: CrossvalContext, replica_ids: list[ReplicaId], group_size: int
-) -> list[list[ReplicaId]]:
-    """Splits replicas into groups of `group_size`, and returns the list of replicas of each group.
-
-    A group that does not fill all devices of the context repeats its last replica until it does. Raises
-    ValueError if `group_size` is 0.
-    """
-    groups, device_count = (
-        [replica_ids[start : start + group_size] for start in range(0, len(replica_ids), group_size)],
-        context.mesh.size,
-    )
-    return [[*group, *group[-1:] * (-len(group) % device_count)] for group in groups]
-
-
-def train_replica_groups(
-    context: CrossvalContext,
-    replica_ids: list[ReplicaId],
-    group_size: int,
-    workdir: str,
-    should_stop: Callable[[], bool],
-    *,
-    get_result_path: Callable[[str, ReplicaId], str],
-    write_results: Callable[[StackedReplicas, RunProgress, str], None],
-) -> None:
-    """Trains replicas in groups, and writes their results; finished groups are skipped.
-
-    Args:
-      context: data and programs.
-      replica_ids: replicas to train.
-      group_size: number of replicas in a group.
-      workdir: output directory, resumed if it contains a saved group.
-      should_stop: returns True if the run must save its state and stop; called before each program call and
-        after each group.
-      get_result_path: called as `get_result_path(workdir, replica_id)`; returns the path of a replica's
-        result, which exists once the replica is finished.
-      write_results: called as `write_results(group, progress, workdir)`; writes the results of the replicas
-        of a group, whose best validation results are in `progress.trackers`. Its errors pass through.
+def check_stackable(config: ml_collections.ConfigDict) -> None:
+    """Checks that the config sets nothing that stacked replicas cannot do; `crossval.mode=single` can.
 
     Raises:
-      Preempted: after `should_stop` returned True and the state was saved.
-      ValueError: if a device runs out of memory, if a replica has fewer training clips than one batch, if a
-        warm start or a field of the config is invalid, if the saved group is damaged, or if no training or
-        validation clip of a replica has a label. Also if `write_results` raises it.
-      NonFiniteError: if the loss or a parameter of a replica is NaN or infinite (a ValueError).
-      FileNotFoundError: if the workdir of a warm start has no checkpoint.
-      OSError: if the state or a result cannot be written, or a saved group cannot be read.
+      ValueError: if it does; the message names the field and the reason.
     """
-    groups, epochs = split_into_groups(context, replica_ids, group_size), context.config.train.epochs
-    clips_per_epoch = group_size * context.max_epoch_steps * context.config.data.batch_size
-    progress_line = show_progress(
-        epochs * len(groups), clips_per_epoch, context.config.name, active=is_first_process()
-    )
-    with progress_line as show_epochs:
-        for group_number, group_replica_ids in enumerate(groups):
-            if not broadcast_decision(
-                all(os.path.exists(get_result_path(workdir, replica_id)) for replica_id in group_replica_ids)
-            ):
-                group, progress = train_replicas(
-                    functools.partial(StackedReplicas, context, group_replica_ids, workdir),
-                    workdir,
-                    report_progress=functools.partial(_report_epoch, show_epochs, group_number * epochs),
-                    should_stop=should_stop,
-                )
-                write_results(group, progress, workdir)
-            if should_stop():
-                raise Preempted(
-                    f"{workdir}: stopped by SIGTERM, saved {group_number + 1} of {len(groups)} replica"
-                    " groups; run the same command to resume"
-                )
-
-
-def _report_epoch(
-    show_epochs: ReportProgress, previous_epochs: int, progress: RunProgress, rows: Sequence[EpochScores]
-) -> None:
-    """Shows the number of finished epochs of all groups, at the start of an epoch and not within it.
-
-    Args:
-      show_epochs: called as `show_epochs(number)` to show it.
-      previous_epochs: number of epochs of the groups before this one.
-      progress: number of finished epochs (`finished_epochs`) and of steps since then (`epoch_step`).
-      rows: scores of the epoch; not used.
-    """
-    if progress.epoch_step == 0:
-        show_epochs(previous_epochs + progress.finished_epochs)
-
-
-def write_group_results(
-    group: StackedReplicas,
-    progress: RunProgress,
-    workdir: str,
-    *,
-    describe_data: Callable[[str, Dataset], None],
-) -> None:
-    """Tests the replicas of a trained group, and writes the results of each one.
-
-    The files are `checkpoints/best`, `metrics.jsonl` and `result.json` in `<workdir>/runs/fold_<i>_seed_<j>`,
-    and those of `describe_data(directory, dataset)`, which is called for each replica.
-
-    Args:
-      group: trained replicas, with their best models and histories.
-      progress: has the best validation result of each replica (`trackers`).
-      workdir: workdir of the cross-validation.
-      describe_data: called in the first process; its errors pass through.
-
-    Raises:
-      ValueError: if no test clip of a fold has a label, or if an existing `metrics.jsonl` or the file of the
-        fold is invalid.
-      OSError: if a file cannot be written, or the file of the fold is missing or cannot be read.
-      jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
-    """
-    test_predictions, best_model = group.predict_test(), to_host(group.best_model)
-    for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
-        experiment, directory = group.context.experiments[replica_id], replica_directory(workdir, replica_id)
-        tracker, history = progress.trackers[i], group.histories[i]
-        write_replica(group.context, experiment, tracker, history, take_replica(best_model, i), directory)
-        if is_first_process():
-            describe_data(directory, experiment.dataset)
-            result = make_replica_result(experiment, tracker, len(history), test_predictions[i])
-            write_json(replica_result_path(workdir, replica_id), result)
-
-
-def write_replica(
-    context: CrossvalContext,
-    experiment: Experiment,
-    tracker: EarlyStoppingTracker,
-    history: Sequence[EpochScores],
-    model: tuple[Params, Params],
-    directory: str,
-) -> None:
-    """Writes `checkpoints/best` and `metrics.jsonl` of a trained replica to `directory`.
-
-    Args:
-      context: context with the mesh of the cross-validation.
-      experiment: experiment of the replica.
-      tracker: has the step and the temperature of its best epoch.
-      history: one dict of numbers per epoch: `step`, `epoch`, `train_loss` and so on.
-      model: (params, model_state) of its best epoch, nested dicts of NumPy arrays.
-      directory: output directory.
-
-    Raises:
-      OSError: if the files cannot be written, or the file of the fold is missing or cannot be read.
-      ValueError: if an existing `metrics.jsonl` or the file of the fold is invalid.
-      jax.errors.JaxRuntimeError: if a device fails or another process is lost.
-    """
-    params, model_state = put_with_sharding(model, replicated(context.mesh))
-    replica_metadata: CheckpointMetadata = {
-        **make_metadata(experiment),
-        "step": tracker.best_step,
-        "temperature": tracker.temperature,
+    reasons = {
+        "data.buckets": (config.data.buckets, 1, "the clips on the devices have one shape"),
+        "data.on_corrupt": (config.data.on_corrupt, "stop", "a training clip is a test clip of another fold"),
+        "data.mode": (
+            "resident" if config.data.mode == "auto" else config.data.mode,
+            "resident",
+            "replicas share the clips on the devices",
+        ),
+        "mesh.fsdp": (config.mesh.fsdp, False, "each replica is stored on one device"),
     }
-    store.save_model(directory, params, model_state, replica_metadata)
-    writer = MetricWriter(directory, resume_step=0, active=is_first_process())
-    for row in history:
-        writer.write(
-            int(row["step"]), "epoch", {name: value for name, value in row.items() if name != "step"}
-        )
-    writer.close()
-
-
-def make_replica_result(
-    experiment: Experiment, tracker: EarlyStoppingTracker, epochs: int, test_predictions: Predictions
-) -> ReplicaResult:
-    """Returns the contents of `result.json` of a replica that was trained for `epochs` epochs.
-
-    Args:
-      experiment: experiment of the replica.
-      tracker: its best validation result: `best_ua`, `best_step` and `temperature`.
-      epochs: number of epochs.
-      test_predictions: predictions of its test clips: their record indices (`clips`), `labels` and
-        `probabilities`.
-
-    Returns:
-      A dict: `fold`, `seed`, `validation` (`ua`, None if no clips are held out), `test` (`ua`, `wa`, `wf1`),
-      `best_step`, `temperature`, `epochs` (their number), and lists with one entry per test clip: `clips`
-      (clip_ids), `speakers`, `labels` (-1 without a label) and `probabilities` (before the temperature is
-      applied). Scores are fractions.
-
-    Raises:
-      ValueError: if no test clip has a label.
-    """
-    dataset = experiment.dataset
-    clip_ids = [dataset.clip_ids[clip] for clip in test_predictions.clips]
-    scores = score_predictions(test_predictions, with_intervals=False)
-    return {
-        "fold": experiment.config.data.fold,
-        "seed": experiment.config.seed,
-        "validation": {"ua": tracker.best_ua},
-        "test": {"ua": scores["ua"], "wa": scores["wa"], "wf1": scores["wf1"]},
-        "best_step": tracker.best_step,
-        "temperature": tracker.temperature,
-        "epochs": epochs,
-        "clips": clip_ids,
-        "speakers": [dataset.speaker_of[name] for name in clip_ids],
-        "labels": test_predictions.labels.tolist(),
-        "probabilities": test_predictions.probabilities.tolist(),
-    }
-
-
-def read_replica_results(context: CrossvalContext, workdir: str) -> list[ReplicaResult]:
-    """Reads `<workdir>/runs/fold_<i>_seed_<j>/result.json` of each replica of the context.
-
-    Returns:
-      One dict per replica, in the order of the context: `fold`, `seed`, `validation` (`ua`, None if no clips
-      are held out), `test` (`ua`, `wa`, `wf1`), `best_step`, `temperature`, `epochs` (their number), and
-      lists with one entry per test clip: `clips` (clip_ids), `speakers`, `labels` (-1 without a label) and
-      `probabilities` (one per class). Scores are fractions.
-
-    Raises:
-      ValueError: if one of the files is invalid; the message names the file and the field.
-      OSError: if one of the files does not exist or cannot be read.
-    """
-    num_classes = len(next(iter(context.experiments.values())).dataset.classes)
-    return [
-        read_replica_result(replica_result_path(workdir, replica_id), num_classes)
-        for replica_id in context.experiments
-    ]
-
-
-def replica_directory(workdir: str, replica_id: ReplicaId) -> str:
-    """Returns `<workdir>/runs/fold_<i>_seed_<j>`, the directory of all files of a replica."""
-    return os.path.join(workdir, "runs", f"fold_{replica_id[0]}_seed_{replica_id[1]}")
-
-
-def replica_result_path(workdir: str, replica_id: ReplicaId) -> str:
-    """Returns `<workdir>/runs/fold_<i>_seed_<j>/result.json`, the path of the result of a replica.
-
-    The file exists once the replica is finished.
-    """
-    return os.path.join(replica_directory(workdir, replica_id), "result.json")
+    for field, (value, expected, reason) in reasons.items():
+        if value != expected:
+            raise ValueError(
+                f"config.{field}={value}: expected {expected}, because {reason}; or set"
+                " config.crossval.mode=single"
+            )

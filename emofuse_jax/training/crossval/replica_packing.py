@@ -12,7 +12,7 @@ from emofuse_jax.training.crossval.context import CrossvalContext
 from emofuse_jax.training.crossval.replicas import replica_sharding
 from emofuse_jax.types import Batch
 
-REPLICA_MODES = ("auto", "vmap", "loop")
+REPLICA_MODES = ("auto", "vmap", "loop", "single")
 """Values of `config.crossval.mode`."""
 CROSSVAL_MEMORY_HINT = "choose another --workdir, and lower config.data.batch_size or config.crossval.memory"
 """Advice if the devices run out of memory."""
@@ -25,10 +25,10 @@ with 15)."""
 def should_vmap(mode: str, model: Model, batch: Batch) -> bool:
     """Returns True if the replicas of a device are vmapped, with one call per epoch, else False.
 
-    `mode` is `vmap` (always), `loop` (never) or `auto`, which vmaps models without convolutions. `batch` is
-    any batch of clips; only its shapes and dtypes are used. Under vmap, convolution kernels become grouped
-    convolutions, which are slow on a CPU and bring nothing on an accelerator that a single replica fills.
-    Inside a loop over steps they are 20 times slower on a CPU.
+    `mode` is `vmap` (always), `loop` or `single` (never), or `auto`, which vmaps models without convolutions.
+    `batch` is any batch of clips; only its shapes and dtypes are used. Under vmap, convolution kernels become
+    grouped convolutions, which are slow on a CPU and bring nothing on an accelerator that a single replica
+    fills. Inside a loop over steps they are 20 times slower on a CPU.
 
     Raises:
       ValueError: if the mode is unknown, or if it is `auto` and the shapes of the batch do not fit the model.

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int, PyTree
 from emofuse_jax.data.resident import row_numbers
 from emofuse_jax.data.sampler import Sampler
 from emofuse_jax.parallel.distributed import is_first_process
-from emofuse_jax.parallel.mesh import broadcast_decision, replica_mesh, to_host
+from emofuse_jax.parallel.mesh import broadcast_decision, put_with_sharding, replica_mesh, replicated, to_host
 from emofuse_jax.scoring.predict import Predictions
 from emofuse_jax.training.checkpoint import store
-from emofuse_jax.training.checkpoint.metadata import TrackerFields
+from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata, TrackerFields
 from emofuse_jax.training.crossval.context import (
     CrossvalContext,
     put_replicas,
@@ -25,8 +25,9 @@ from emofuse_jax.training.crossval.context import (
 from emofuse_jax.training.crossval.replica_packing import CROSSVAL_MEMORY_HINT, estimate_device_bytes
 from emofuse_jax.training.crossval.replicas import replica_sharding, select_better
 from emofuse_jax.training.early_stopping import EarlyStoppingTracker
-from emofuse_jax.training.experiment import make_experiment_sampler
+from emofuse_jax.training.experiment import Experiment, make_experiment_sampler, make_metadata
 from emofuse_jax.training.fusion_state import get_fusion_state
+from emofuse_jax.training.metric_writer import MetricWriter
 from emofuse_jax.training.nan_guard import are_replicas_finite
 from emofuse_jax.training.optimizer import evaluation_params, make_optimizer
 from emofuse_jax.training.replica_set import EpochScores, HostSums, ReplicaId, RunProgress, TracedReplica
@@ -83,13 +84,12 @@ class StackedReplicas:
             a field of the sampler (`seed`, `balanced`, `labelled_share`) is invalid.
         """
         self.context, self.config, self.replica_ids = context, context.config, replica_ids
+        self.experiments = [context.experiments[replica_id] for replica_id in replica_ids]
         self._workdir, self.save_seconds = workdir, context.config.crossval.save_seconds
         self.epoch_steps = [context.count_epoch_steps(replica_id) for replica_id in replica_ids]
         self.steps_per_call = context.max_epoch_steps if context.is_vmapped else 1
         self._epoch_plan: tuple[int, EpochPlan] | None = None
-        self._samplers = [
-            make_experiment_sampler(context.experiments[replica_id]) for replica_id in replica_ids
-        ]
+        self._samplers = [make_experiment_sampler(experiment) for experiment in self.experiments]
 
     def restore_or_init(self) -> RunProgress:
         """Restores the saved group, or initialises a new one if no group with these replicas is saved.
@@ -252,6 +252,25 @@ class StackedReplicas:
         """
         return predict_split(self.context, self.replica_ids, self.best_model, "test")
 
+    def read_histories(self) -> list[list[EpochScores]]:
+        """Returns the rows of all epochs of each replica, dicts with `step`, `epoch` and the scores."""
+        return self.histories
+
+    def write_models(self, directories: Sequence[str], progress: RunProgress) -> None:
+        """Writes `checkpoints/best` and `metrics.jsonl` of each replica to its directory.
+
+        `directories` are in the order of the replicas, without repeated ones. `progress.trackers` have the
+        step and the temperature of the best model.
+
+        Raises:
+          ValueError: if an existing `metrics.jsonl` or the file of a fold is invalid.
+          OSError: if a file cannot be written, or the file of a fold is missing or cannot be read.
+        """
+        best_model = to_host(self.best_model)
+        for i, directory in enumerate(directories):
+            model = put_with_sharding(take_replica(best_model, i), replicated(self.context.mesh))
+            _write_model(self.experiments[i], progress.trackers[i], self.histories[i], model, directory)
+
     def get_fusion_states(self) -> list[PyTree]:
         """Returns the fusion's part of the model state of each replica: one tree of NumPy arrays per replica.
 
@@ -319,6 +338,9 @@ class StackedReplicas:
         step = progress.steps_taken(self.context.max_epoch_steps)
         store.save_items(self._workdir, GROUP_CHECKPOINT, step, self._checkpoint_items(), metadata)
 
+    def close(self, progress: RunProgress) -> None:
+        """Does nothing: no files are open."""
+
     def take_replica(self, replica_id: ReplicaId) -> TracedReplica:
         """Returns one replica with its current state and a mesh of one device, to repeat its steps.
 
@@ -355,6 +377,41 @@ class StackedReplicas:
 
 
 _select_better = jax.jit(select_better, donate_argnums=2)
+
+
+def _write_model(
+    experiment: Experiment,
+    tracker: EarlyStoppingTracker,
+    history: Sequence[EpochScores],
+    model: tuple[Params, Params],
+    directory: str,
+) -> None:
+    """Writes `checkpoints/best` and `metrics.jsonl` of a trained replica to `directory`.
+
+    Args:
+      experiment: experiment of the replica.
+      tracker: has the step and the temperature of its best epoch.
+      history: one dict of numbers per epoch: `step`, `epoch`, `train_loss` and so on.
+      model: (params, model_state) of its best epoch, nested dicts of arrays on the devices.
+      directory: output directory.
+
+    Raises:
+      OSError: if the files cannot be written, or the file of the fold is missing or cannot be read.
+      ValueError: if an existing `metrics.jsonl` or the file of the fold is invalid.
+      jax.errors.JaxRuntimeError: if a device fails or another process is lost.
+    """
+    replica_metadata: CheckpointMetadata = {
+        **make_metadata(experiment),
+        "step": tracker.best_step,
+        "temperature": tracker.temperature,
+    }
+    store.save_model(directory, *model, replica_metadata)
+    writer = MetricWriter(directory, resume_step=0, active=is_first_process())
+    for row in history:
+        writer.write(
+            int(row["step"]), "epoch", {name: value for name, value in row.items() if name != "step"}
+        )
+    writer.close()
 
 
 def plan_epoch(

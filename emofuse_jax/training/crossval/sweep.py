@@ -8,6 +8,7 @@ the other. The test splits are not used. An interrupted sweep resumes after its 
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import statistics
@@ -24,14 +25,20 @@ from emofuse_jax.parallel.memory import explain_oom
 from emofuse_jax.parallel.mesh import broadcast_decision
 from emofuse_jax.parallel.preemption import watch_preemption
 from emofuse_jax.scoring.result_types import SweepResults, TrialRun, TrialScores
-from emofuse_jax.training.crossval.crossval import make_context, read_or_make_plan, train_replica_groups
+from emofuse_jax.training.crossval.crossval import make_context
+from emofuse_jax.training.crossval.plan import read_or_make_plan
+from emofuse_jax.training.crossval.replica_groups import (
+    stack_replicas,
+    train_one_by_one,
+    train_replica_groups,
+)
 from emofuse_jax.training.crossval.replica_packing import CROSSVAL_MEMORY_HINT, choose_group_size
 from emofuse_jax.training.crossval.replicas import with_traced_fields
 from emofuse_jax.training.crossval.search_space import Trial, apply_trial
-from emofuse_jax.training.crossval.stacked_replicas import StackedReplicas, remove_group_checkpoint
+from emofuse_jax.training.crossval.stacked_replicas import remove_group_checkpoint
 from emofuse_jax.training.experiment import Experiment, flatten_fields, open_experiment, with_fold_and_seed
 from emofuse_jax.training.optimizer import check_optimizer, make_optimizer
-from emofuse_jax.training.replica_set import ReplicaId, RunProgress
+from emofuse_jax.training.replica_set import ReplicaId, RunProgress, TestedReplicas
 from emofuse_jax.training.step import StepMetrics, init_state, make_train_step
 from emofuse_jax.types import Batch, PRNGKey, TrainState
 from emofuse_jax.utils.files import read_json_object, write_json
@@ -242,18 +249,20 @@ def train_trials(
         all(os.path.exists(trial_result_path(workdir, replica_id)) for replica_id in replica_ids)
     ):
         return
-    varying_fields = find_varying_fields([experiments[k] for k in trial_numbers])
-    context = make_context(
-        {
-            replica_id: with_fold_and_seed(experiments[replica_id[2]], *replica_id[:2])
-            for replica_id in replica_ids
-        },
-        varying_fields,
-    )
+    replica_experiments = {
+        replica_id: with_fold_and_seed(experiments[replica_id[2]], *replica_id[:2])
+        for replica_id in replica_ids
+    }
+    first_config = experiments[trial_numbers[0]].config
+    if first_config.crossval.mode == "single":
+        packing = train_one_by_one(replica_experiments, functools.partial(trial_directory, workdir))
+    else:
+        varying_fields = find_varying_fields([experiments[k] for k in trial_numbers])
+        context = make_context(replica_experiments, varying_fields)
+        packing = stack_replicas(context, choose_group_size(context), workdir)
     train_replica_groups(
-        context,
-        replica_ids,
-        choose_group_size(context),
+        packing,
+        first_config,
         workdir,
         should_stop,
         get_result_path=trial_result_path,
@@ -261,7 +270,7 @@ def train_trials(
     )
 
 
-def write_trial_results(group: StackedReplicas, progress: RunProgress, workdir: str) -> None:
+def write_trial_results(group: TestedReplicas, progress: RunProgress, workdir: str) -> None:
     """Writes the validation scores and the history of every replica of a group, one JSON file each.
 
     The files are `trials/<number>/fold_<i>_seed_<j>.json` in `workdir`; only the first process writes them.
@@ -273,18 +282,20 @@ def write_trial_results(group: StackedReplicas, progress: RunProgress, workdir: 
       ValueError: if a replica has no epochs (`config.train.epochs` is 0).
       KeyError: if no clips are held out, so that the history has no validation scores.
     """
+    if not is_first_process():
+        return
+    histories = group.read_histories()
     for i, replica_id in enumerate(dict.fromkeys(group.replica_ids)):
-        validation_uas = [row["validation_ua"] for row in group.histories[i]]
+        validation_uas = [row["validation_ua"] for row in histories[i]]
         trial_result = {
             "fold": replica_id[0],
             "seed": replica_id[1],
             "validation_ua": progress.trackers[i].best_ua,
             "best_step": progress.trackers[i].best_step,
             "last_ua": statistics.mean(validation_uas[-5:]),
-            "history": group.histories[i],
+            "history": histories[i],
         }
-        if is_first_process():
-            write_json(trial_result_path(workdir, replica_id), trial_result)
+        write_json(trial_result_path(workdir, replica_id), trial_result)
 
 
 def summarise_trial(
@@ -330,12 +341,18 @@ def _without_history(row: TrialRun) -> TrialRun:
     return cast(TrialRun, {name: value for name, value in row.items() if name != "history"})
 
 
+def trial_directory(workdir: str, replica_id: ReplicaId) -> str:
+    """Returns `<workdir>/trials/<number>/fold_<i>_seed_<j>`, the directory of a replica's checkpoints.
+
+    It is used only with `config.crossval.mode=single`. `replica_id` is (fold, seed, trial).
+    """
+    fold, seed, trial = replica_id
+    return os.path.join(workdir, "trials", f"{trial:03d}", f"fold_{fold}_seed_{seed}")
+
+
 def trial_result_path(workdir: str, replica_id: ReplicaId) -> str:
     """Returns `<workdir>/trials/<number>/fold_<i>_seed_<j>.json`, the path of the result of a replica.
 
-    The file exists once the replica is finished. `replica_id` is (fold, seed, trial); the number of the trial
-    is written with at least three digits.
+    The file exists once the replica is finished. `replica_id` is (fold, seed, trial).
     """
-    return os.path.join(
-        workdir, "trials", f"{replica_id[2]:03d}", f"fold_{replica_id[0]}_seed_{replica_id[1]}.json"
-    )
+    return f"{trial_directory(workdir, replica_id)}.json"
