@@ -68,7 +68,7 @@ def test_the_other_stops_and_both_go_on(tmp_path, lost, how):
     assert exit_code == RESTART_EXIT_CODE or (
         exit_code == ABORT_EXIT_CODE and (how == signal.SIGSTOP or not lost)
     ), stderr[-3000:]
-    message = re.search("^emofuse: another process of the run is lost; start", stderr, re.MULTILINE)
+    message = re.search("^emofuse: another process of the run was lost; start", stderr, re.MULTILINE)
     assert message or exit_code == ABORT_EXIT_CODE
     processes = start_two_processes(records, workdir)
     assert [process.communicate(timeout=240) and process.returncode for process in processes] == [0, 0]
