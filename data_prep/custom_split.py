@@ -35,19 +35,20 @@ def add_split(path: str, split_name: str, table_path: str, *, allow_leak: bool =
       two parts share; an empty list if there is none. The lines are also stored in fold_0.json.
 
     Raises:
-      ValueError: `split_name` is not an identifier or exists already; the table or manifest.csv is not UTF-8;
-        the table has wrong columns, an unknown part or clip_id, a repeated clip, an unlabelled clip for
-        validation or test, or no clip for training or test; there is no validation clip and only one training
-        speaker; prep.json is not JSON, has another schema or lacks a field; a label in manifest.csv is not an
-        integer; a record can't be decoded; there is a leak and `allow_leak` is False; or another process is
-        working in `path`.
-      OSError: the table, prep.json or manifest.csv can't be read, or a file can't be written.
-      csv.Error: the table or manifest.csv is not valid CSV.
-      KeyError: manifest.csv lacks a column.
-      RuntimeError: a shard is missing or damaged.
+      ValueError: `split_name` is not an identifier or exists already; the table or manifest.csv is not a CSV
+        file in UTF-8; the table has wrong columns, an unknown part or clip_id, a repeated clip, an unlabelled
+        clip for validation or test, or no clip for training or test; there is no validation clip and only one
+        training speaker; prep.json is not JSON, has another schema or lacks a field; manifest.csv lacks a
+        column, or a label in it is not an integer; a shard is damaged, or a record can't be decoded; there is
+        a leak and `allow_leak` is False; or another process is working in `path`.
+      OSError: the table, prep.json, manifest.csv or a shard is missing or can't be read, or a file can't be
+        written.
     """
     prep = read_prep(path)
-    rows_by_clip = {row["clip_id"]: row for row in records.read_manifest(path)}
+    rows = records.read_manifest(path)
+    if rows and "sha256" not in rows[0]:  # needed to find copies of a file in two parts
+        raise ValueError(f"{path}/manifest.csv: no column 'sha256'; prepare the clips again")
+    rows_by_clip = {row["clip_id"]: row for row in rows}
     if not split_name.isidentifier():
         raise ValueError(
             f"split name {split_name!r}: expected letters, digits and underscores, not a digit first"
@@ -77,11 +78,15 @@ def add_split(path: str, split_name: str, table_path: str, *, allow_leak: bool =
 
 
 def _read_split_table(table_path: str, rows_by_clip: Mapping[str, ManifestStrings]) -> FoldParts:
-    with open(table_path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        rows = [(reader.line_num, row) for row in reader]
-        if not set(SPLIT_TABLE_COLUMNS) <= set(reader.fieldnames or ()):
-            raise ValueError(f"{table_path}: row 1: expected the columns {', '.join(SPLIT_TABLE_COLUMNS)}")
+    try:
+        with open(table_path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table_path}: not a CSV file in UTF-8, save it again: {error}") from error
+    if not set(SPLIT_TABLE_COLUMNS) <= set(columns):
+        raise ValueError(f"{table_path}: row 1: expected the columns {', '.join(SPLIT_TABLE_COLUMNS)}")
     parts: dict[str, list[str]] = {part: [] for part in SPLITS}
     for line_number, row in rows:
         if row["part"] not in SPLITS:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from data_prep.onnx_models.encoders import NO_ENCODER_FILES, EncoderFiles, validate_encoder_files
 from data_prep.settings import PrepSettings, record_shape
 from data_prep.verify.records import verify
-from data_prep.workers.pool import PrepJob
+from data_prep.workers.pool import PrepJob, check_num_workers
 from data_prep.write_shards import write_shards
 from emofuse_jax.data import records
 from emofuse_jax.data.metadata import PrepIdentity, ShardMarker
@@ -85,16 +85,16 @@ def prepare(
         `shards` is not between 1 and the number of clips, an ONNX file has no path, is missing, has another
         SHA-256 or is not an ONNX model, onnxruntime or PyYAML is needed but not installed, the settings drop
         tensors without naming an encoder, a stored file of progress is not JSON or lacks a field, a shard is
-        still missing, workers can't start or die repeatedly, no clip could be read, or a name or path is not
-        valid in UTF-8.
+        still missing or damaged, `workers` is negative, workers can't start or die repeatedly, no clip could
+        be read, or a name or path is not valid in UTF-8.
       OSError: an ONNX file can't be read, or a file can't be written, for example because the disk is full.
-      KeyError: a row of the manifest in a marker of a shard lacks a field.
-      RuntimeError: a shard is damaged.
       ModuleNotFoundError: a package of the extra `prep` is not installed, or `beam` is set, but Apache Beam
         is not installed.
       Exception: the Beam pipeline failed; the class depends on its runner.
     """
     output = os.path.abspath(output)
+    if workers is not None:
+        check_num_workers(workers)
     validate_encoder_files(settings, encoders)
     job = PrepJob(settings, corpus.name, len(corpus.classes), encoders)
     dataset = file_safe_name(corpus.name)
@@ -148,11 +148,9 @@ def _write_metadata(plan: ShardPlan, corpus: Corpus, settings: PrepSettings) -> 
     with prep.json counts as complete. If all clips failed, the markers of the shards are removed first.
 
     Raises:
-      ValueError: a shard is incomplete, a marker is not JSON or lacks a field, all clips failed, or a record
-        can't be decoded.
+      ValueError: a shard is incomplete or damaged, a marker is not JSON or lacks a field, all clips failed,
+        or a record can't be decoded.
       OSError: a file can't be read or written.
-      KeyError: a row of the manifest in a marker lacks a field.
-      RuntimeError: a shard is damaged.
       ModuleNotFoundError: a package of the extra `prep`, or tensorflow_datasets, is not installed.
     """
     markers = _read_markers(plan)
@@ -183,7 +181,7 @@ def _read_markers(plan: ShardPlan) -> list[ShardMarker]:
     The keys are `records` (number of records), `bytes` and `sha256` (size and hash of the shard), and `rows`,
     a list with a dict for each clip of the shard: clip_id, path, speaker, take, start, end, label, status,
     reason and sha256 of the media file. Raises ValueError if a shard is incomplete, or a marker is not JSON
-    or lacks one of the four keys; OSError if it can't be read.
+    or lacks one of these keys; OSError if it can't be read.
     """
     markers = []
     for shard in range(plan.num_shards):

@@ -90,7 +90,6 @@ def probe_encoder(kind: str, path: str, settings: PrepSettings) -> EncoderSettin
       ValueError: the file does not exist or is not an ONNX model, its YAML is missing or wrong, the model
         does not fit its YAML or the settings or fails on zeros, or onnxruntime or PyYAML is not installed.
       OSError: the ONNX file or its YAML exists but can't be read.
-      KeyError: `kind` is unknown.
     """
     if not path:
         return None

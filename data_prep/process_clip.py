@@ -176,7 +176,7 @@ def _trim_fields(
 
     It reaches from 0.1 s before the first to 0.1 s after the last frame that is at most `trim_db` dB quieter
     than the loudest; if `trim_db` is 0, it is everything. Returns the dict of cut fields, and (start, end) of
-    the loud part in seconds of the file. Raises KeyError if `trim_db` is not 0 and the frontend is unknown.
+    the loud part in seconds of the file. Raises ValueError if `trim_db` is not 0 and the frontend is unknown.
     """
     spectrogram = fields["spectrogram"]
     loud_frames = loud_span(spectrogram, audio_settings)

@@ -185,11 +185,12 @@ def recipe_settings(
       trim_db: level in dB below the loudest frame; quieter ends are cut off; 0: nothing is cut.
 
     Raises:
-      KeyError: no recipe has this name.
-      ValueError: `frames`, `snippet` or `face_size` is below 1, `frames` is not a multiple of `snippet`,
-        `snippet` is above 1 in a recipe without snippets, `device` is unknown, or `trim_db` is negative or
-        not finite.
+      ValueError: no recipe has this name, `frames`, `snippet` or `face_size` is below 1, `frames` is not a
+        multiple of `snippet`, `snippet` is above 1 in a recipe without snippets, `device` is unknown, or
+        `trim_db` is negative or not finite.
     """
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r}: expected one of {', '.join(RECIPES)}; choose one of them")
     settings = RECIPES[name]
     audio, face = settings.audio, settings.face
     audio = dataclasses.replace(

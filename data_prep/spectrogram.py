@@ -54,8 +54,7 @@ def log_spectrogram(
             than the DFT.
         ModuleNotFoundError: librosa is not installed.
     """
-    if settings.frontend not in FRONTENDS:
-        raise ValueError(f"audio frontend {settings.frontend!r}: expected one of {', '.join(FRONTENDS)}")
+    _check_frontend(settings)
     blocks = [audio] if isinstance(audio, np.ndarray) else audio
     hop = round(settings.sample_rate * settings.hop_ms / 1000)
     padding = np.zeros(settings.dft // 2, np.float32)
@@ -87,11 +86,11 @@ def loud_span(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) ->
       settings: the settings that it was computed with.
 
     Raises:
-      KeyError: `trim_db` is not 0, and the frontend is unknown.
-      ValueError: `trim_db` is not 0, and the spectrogram has no frames.
+      ValueError: `trim_db` is not 0, and the frontend is unknown or the spectrogram has no frames.
     """
     if not settings.trim_db:
         return slice(0, len(spectrogram))
+    _check_frontend(settings)
     bels = spectrogram.astype(np.float64) / UNITS_PER_BEL[settings.frontend]
     level_db = 10 * np.log10(np.sum(10**bels, axis=1))
     loud_frames = np.flatnonzero(level_db >= level_db.max() - settings.trim_db)
@@ -102,15 +101,20 @@ def loud_span(spectrogram: Float[np.ndarray, "t f"], settings: AudioSettings) ->
     )
 
 
+def _check_frontend(settings: AudioSettings) -> None:
+    """Raises ValueError if the frontend of the settings is unknown; returns nothing."""
+    if settings.frontend not in FRONTENDS:
+        raise ValueError(f"audio frontend {settings.frontend!r}: expected one of {', '.join(FRONTENDS)}")
+
+
 def _spectrogram_frames(
     samples: Float[np.ndarray, " n"], settings: AudioSettings, hop: int
 ) -> Float16[np.ndarray, "t f"]:
     """Computes the spectrogram, float16 [t f], of all frames that are completely inside `samples`.
 
     `hop` is the step between frames in samples. t is 0 if there are fewer samples than the length of the DFT.
-    Raises KeyError if the frontend is unknown, ValueError if the window is, librosa.ParameterError if samples
-    are not finite, `hop` is 0 or the window is longer than the DFT, ModuleNotFoundError if librosa is not
-    installed.
+    Raises ValueError if the window is unknown, librosa.ParameterError if samples are not finite, `hop` is 0
+    or the window is longer than the DFT, ModuleNotFoundError if librosa is not installed.
     """
     import librosa  # takes a second, at the first call
 

@@ -34,7 +34,8 @@ def write_shards(
         not called.
 
     Raises:
-      ValueError: worker processes can't start or die repeatedly, or a name or path is not valid in UTF-8.
+      ValueError: `workers` is negative, worker processes can't start or die repeatedly, or a name or path is
+        not valid in UTF-8.
       OSError: a shard or its marker can't be written, or a process can't be created.
       MemoryError: `workers` is 0 and a clip needs more memory than there is.
       ModuleNotFoundError: `workers` is 0 and a package of the extra `prep` is not installed.

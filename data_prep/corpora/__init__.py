@@ -84,7 +84,6 @@ def read_corpus(
         corpus is wrong, there is no clip, or two clips have the same clip_id.
       FileNotFoundError: `source`, or a file in it that is needed, does not exist.
       OSError: a file in `source` that is needed can't be read.
-      csv.Error: a table of CREMA-D is not valid CSV.
       ModuleNotFoundError: the sheet of BAUM-1s is an .xlsx file, but openpyxl is not installed, or the demo
         corpus or a composite is read without the packages of the extra `prep`.
       Exception: a registered reader raised it.

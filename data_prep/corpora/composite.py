@@ -169,16 +169,19 @@ def make_composite(
       voice_corpus: corpus that the audio is taken from.
       face_corpus: corpus that the video is taken from.
       output: directory to write, created if missing.
-      seed: seed of the pairing.
+      seed: seed of the pairing, 0 or larger.
 
     Returns:
       The number of composite clips, and a list of lines for everything that was left out: clips without a
       partner, and pairs with a file that can't be read or written.
 
     Raises:
-      ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers.
+      ValueError: the corpora have fewer than 2 classes in common, or fewer than 3 pairs of speakers; or
+        `seed` is negative.
       OSError: the directory, a complete clip, composite.csv or composite.json can't be written.
     """
+    if seed < 0:
+        raise ValueError(f"seed={seed}: expected 0 or a larger number; choose another seed")
     pairs, left_out = pair_clips(voice_corpus, face_corpus, seed)
     os.makedirs(output, exist_ok=True)
     rows, sources = [], {}

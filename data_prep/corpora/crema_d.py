@@ -54,9 +54,8 @@ def read_corpus(source: str, labels: str = "intended") -> Corpus:
         saw video with audio. Clips without a majority are left out, and a note names them.
 
     Raises:
-      ValueError: a table is not UTF-8 or lacks a column or a value, or `labels` is `perceived` and
-        summaryTable.csv is missing or has no rows.
-      csv.Error: a table is not valid CSV.
+      ValueError: a table is not a CSV file in UTF-8 or lacks a column or a value, or `labels` is `perceived`
+        and summaryTable.csv is missing or has no rows.
       OSError: summaryTable.csv or VideoDemographics.csv can't be read.
     """
     best_files: dict[str, tuple[int, str, re.Match[str]]] = {}
@@ -95,14 +94,17 @@ def _read_columns(paths: list[str], file_name: str, key_column: str, value_colum
     """Returns a dict from each text in `key_column` of a CSV file to the text in `value_column`.
 
     If a key is a path, folder and extension are removed. The CSV file is the first of `paths` with the name
-    `file_name`; the dict is empty if there is none. Raises ValueError if the file is not UTF-8 or a column or
-    value is missing, csv.Error if it is not valid CSV, OSError if it can't be read.
+    `file_name`; the dict is empty if there is none. Raises ValueError if the file is not a CSV file in UTF-8
+    or a column or value is missing, OSError if it can't be read.
     """
     path = next((path for path in paths if os.path.basename(path) == file_name), None)
     if path is None:
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8, download it again: {error}") from error
     if rows and not {key_column, value_column} <= rows[0].keys():
         raise ValueError(f"{path}: row 1: expected the columns {key_column} and {value_column}")
     for row_number, row in enumerate(rows, 2):

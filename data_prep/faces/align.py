@@ -14,8 +14,7 @@ def alignment_transform(face: Face, *, size: int, margin: float) -> Float[np.nda
 
     The point (x, y) of the frame is at `M @ (x, y, 1)` in the crop, both in pixels from the top left corner.
     The crop, `size` x `size` pixels, shows a square around the box's centre with level eyes; the square's
-    side is `1 + margin` times the box's longer side. Raises ZeroDivisionError if the box has no width and no
-    height.
+    side is `1 + margin` times the box's longer side.
     """
     return level_eyes_transform(face, face.centre, size / _crop_side(face, margin), size)
 
@@ -46,7 +45,7 @@ def align_face(
 
     The crop shows a square around the box's centre; its side is `1 + margin` times the box's longer side.
     Pixels outside the frame repeat the nearest edge pixel. A face larger than the crop is first averaged down
-    by an integer factor, to avoid aliasing. Raises ZeroDivisionError if the box has no width and no height.
+    by an integer factor, to avoid aliasing.
     """
     side = _crop_side(face, margin)
     factor = max(1, int(side / size))

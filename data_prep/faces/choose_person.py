@@ -29,7 +29,7 @@ class Track:
 
     @property
     def last_face(self) -> Face:
-        """The `Face` in the latest frame; raises StopIteration if the track has no faces.
+        """The `Face` in the latest frame.
 
         It has `box` (x0 y0 x1 y1) and five `landmarks` (x, y) in pixels of its frame, and `score`.
         """

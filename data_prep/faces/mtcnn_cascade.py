@@ -266,7 +266,7 @@ def _run_network(
     the image of each. Returns one row for each patch: offsets of x0, y0, x1, y1 and a face score from 0 to 1
     (d = 5), and for O-net also five x and five y of landmarks (d = 15). Offsets and landmarks are fractions
     of the patch's side. Raises ModuleNotFoundError, OSError or ValueError if the weights are not installed,
-    can't be read, or have another SHA-256; KeyError for another name.
+    can't be read, or have another SHA-256.
     """
     network, side, output_width = STAGES[name]
     outputs = [np.zeros((0, output_width), np.float32)]

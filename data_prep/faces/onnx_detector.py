@@ -85,7 +85,6 @@ def fit_frame(
     """Scales a frame to fit at the top left of a black image of `height` x `width` pixels.
 
     Returns the image, uint8 [height width 3], and the scale, the factor from frame pixels to image pixels.
-    Raises ZeroDivisionError if the frame has no pixels.
     """
     scale = min(height / frame.shape[0], width / frame.shape[1])
     size = tuple(max(1, round(side * scale)) for side in frame.shape[1::-1])

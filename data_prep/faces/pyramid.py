@@ -84,7 +84,7 @@ def build_levels(frames: list[np.ndarray], pyramid: Pyramid, batch_size: int) ->
     """Returns one array for each pyramid level, uint8 [batch_size h w 3], with all frames at that size.
 
     The sizes h, w are those of `pyramid.level_sizes`. `frames` are uint8 [height width 3], at most
-    `batch_size`; raises IndexError if there are more. Rows without a frame are zero.
+    `batch_size`. Rows without a frame are zero.
     """
     levels = tuple(np.zeros((batch_size, *size, 3), np.uint8) for size in pyramid.level_sizes)
     for i, source in enumerate(frames):

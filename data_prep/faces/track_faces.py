@@ -109,7 +109,7 @@ def interpolate_faces(
     """Returns the face of one person at each of m `times`, from n faces at `known_times`.
 
     Both are in the same unit. Box, landmarks and score are interpolated linearly. Before the first and after
-    the last known time, the face is that of the nearest known time. Raises IndexError if n is 0.
+    the last known time, the face is that of the nearest known time.
     """
     known_times, first_indices = np.unique(known_times, return_index=True)
     faces = [faces[i] for i in first_indices]

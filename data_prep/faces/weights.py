@@ -46,7 +46,6 @@ def load_weights(name: str, directory: str | None = None) -> list[np.ndarray]:
       ModuleNotFoundError: the wheel, or joblib, is not installed.
       OSError: the file does not exist (FileNotFoundError) or can't be read.
       ValueError: the file has another SHA-256, or lz4 is not installed.
-      KeyError: `name` is not one of the three networks, though such a file exists.
     """
     path = os.path.join(directory or weights_directory(), f"{name}.lz4")
     with open(path, "rb") as file:

@@ -75,8 +75,7 @@ def read_frames(
 def find_shown_packets(track: VideoTrack, times: Float[np.ndarray, " s"]) -> Int[np.ndarray, " s"]:
     """Returns the packet index, in decoding order, of the frame that is on screen at each of s times.
 
-    `times` are seconds of the file. Before the first frame, this is the first frame. Raises IndexError if
-    `track` has no frames.
+    `times` are seconds of the file. Before the first frame, this is the first frame.
     """
     order = np.argsort(track.times, kind="stable")
     rank = np.searchsorted(track.times[order], np.asarray(times) + 1e-6, side="right") - 1
@@ -88,7 +87,7 @@ def find_needed_packets(track: VideoTrack, wanted_packets: set[int]) -> Bool[np.
 
     `wanted_packets` are indices of packets in decoding order. For each, the packets from the last key frame
     at or before it (from the first packet if there is none) up to itself are needed. If the stream has no
-    timestamps, all n packets are. Raises IndexError if an index is n or more.
+    timestamps, all n packets are.
     """
     if not track.has_timestamps:
         return np.ones(len(track.times), bool)

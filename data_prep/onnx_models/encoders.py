@@ -206,6 +206,11 @@ def encode_audio(
     if num_padding_rows > 0:
         x = np.concatenate([x, np.zeros((num_padding_rows, *x.shape[1:]), np.float32)])
     output = run_session(open_encoder("audio", encoder, encoder_files), layout, x[None], "audio")
+    if np.ndim(output) != 3 or not len(output):
+        raise EncoderError(
+            f"audio encoder: output has shape {list(np.shape(output))}, expected [1, u, {encoder.width}], u"
+            " vectors for one clip; name another output in its YAML, or correct the encoder"
+        )
     return _to_float16(output[0], (len(output[0]), encoder.width), "audio")
 
 
@@ -246,10 +251,16 @@ def normalize_audio(
 
     Returns `x` itself for `none`, `(x - mean) / sqrt(var + 1e-7)` with the mean and variance of all of `x`
     for `zero_mean_unit_variance`, and `(x - mean) / std` for a dict with the constants `mean` and `std`, one
-    number or f. Raises ValueError for another name or another number of constants, KeyError if the dict lacks
+    number or f. Raises ValueError for another name or another number of constants, or if the dict lacks
     `mean` or `std`.
     """
     if not isinstance(normalisation, str):
+        for key in ("mean", "std"):
+            if key not in normalisation:
+                raise ValueError(
+                    f"normalisation: key {key!r} is missing, expected 'mean' and 'std'; add it in the audio"
+                    " encoder's YAML"
+                )
         mean, std = (np.asarray(normalisation[key], np.float32) for key in ("mean", "std"))
         return (x - mean) / std
     if normalisation == "none":

@@ -114,7 +114,6 @@ def read_layout(kind: str, path: str) -> Layout:
       ValueError: the YAML file does not exist, is not YAML, or a key is missing, unknown or has a wrong
         value; the message is one line that names the file and the key.
       OSError: the YAML file exists but can't be read.
-      KeyError: `kind` is unknown.
       ModuleNotFoundError: PyYAML is not installed.
     """
     import yaml
@@ -153,7 +152,6 @@ def parse_layout(kind: str, values: object, source_name: str) -> Layout:
     Raises:
       ValueError: the values are not a dict, or a key is missing, unknown or has a wrong value; one line that
         names `source_name` and the first such key.
-      KeyError: `kind` is unknown.
     """
     layout_class, rules = LAYOUTS[kind]
     if not isinstance(values, dict):

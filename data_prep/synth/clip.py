@@ -37,8 +37,6 @@ def render_clip(
 
     Raises:
       ValueError: `damage` is unknown, or `speaker` or a seed is negative.
-      KeyError: `p` or `s_f` is out of range.
-      IndexError: `s_v` is above 1 or below -2.
       av.FFmpegError: FFmpeg can't encode H.264 or AAC.
     """
     if damage and damage not in DAMAGES:

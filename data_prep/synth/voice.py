@@ -164,7 +164,6 @@ def synthesize(
       rng: generator of all random variation.
 
     Raises:
-      IndexError: `state` is above 1 or below -2.
       ValueError: `sample_count` is too small.
     """
     style = STYLES[state]

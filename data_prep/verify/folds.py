@@ -61,7 +61,6 @@ def check_folds(
       lists itself (data_prep/custom_split.py) are not reported.
 
     Raises:
-      KeyError: `expected_statistics` lacks one of the folds, or a row lacks a column.
       ValueError: a label in `rows` is not an integer.
     """
     rows_by_clip = {row["clip_id"]: row for row in rows}
@@ -82,7 +81,7 @@ def check_clip_lists(parts: FoldParts, rows_by_clip: Mapping[str, ManifestString
 
     `rows_by_clip` has the row of the manifest of each clip_id. Returns one line for each problem: a clip
     without a record, a repeated clip_id, or unlabelled clips in validation or test; an empty list if there is
-    none. Raises ValueError if a label is not an integer, KeyError if a row lacks `status` or `label`.
+    none. Raises ValueError if a label is not an integer.
     """
     problems = []
     for part in SPLITS:
@@ -106,8 +105,7 @@ def find_leaks(parts: FoldParts, rows_by_clip: Mapping[str, ManifestStrings]) ->
     of each clip_id; other clip_ids are ignored. A take is a recording that several clips show, in the column
     `take` (if empty, the clip_id); equal file contents are equal `sha256`, `start` and `end`. Returns one
     line for each two parts and each kind, with the first shared value and the number of shared values, and
-    one for two parts with the same clips; an empty list if nothing is shared. Raises KeyError if a row lacks
-    `clip_id`, `speaker` or `sha256`.
+    one for two parts with the same clips; an empty list if nothing is shared.
     """
     leaks = []
     for first_part, second_part in itertools.combinations(SPLITS, 2):
@@ -142,8 +140,7 @@ def _get_content(row: ManifestStrings) -> str:
     """Returns a key that is equal for copies of a file: its SHA-256 with start and end of the clip.
 
     Different parts of a file may belong to different speakers, so they have different keys. Returns an
-    empty string if the hash, or the start and end, are unknown. Raises KeyError if the row lacks `clip_id` or
-    `sha256`.
+    empty string if the hash, or the start and end, are unknown.
     """
     if "@" in row["clip_id"] and "start" not in row:  # an old manifest without these columns
         return ""

@@ -29,10 +29,6 @@ def verify(path: str) -> list[str]:
     Returns:
       One line for each problem, with file, field, value and expected value; empty if there is none. Files
       that can't be read are problems too.
-
-    Raises:
-      csv.Error: manifest.csv is not valid CSV.
-      RuntimeError: a shard has the SHA-256 of prep.json, but is not an ArrayRecord file.
     """
     try:
         with open(os.path.join(path, "prep.json"), encoding="utf-8") as file:
@@ -116,25 +112,41 @@ def _check_records(
     `path` is the shard, `shape` the dimensions of its records, and `prep` the content of prep.json. The
     records are compared with `rows`, their rows of the manifest, in order. Readable records are added to
     `histogram`, the number of records of each label, and to `moments`, the sums for mean and standard
-    deviation. Raises RuntimeError if the shard can't be read; KeyError, TypeError or AttributeError if a row
-    or `prep` lacks a field or has wrong encoder settings.
+    deviation. Raises OSError if the shard can't be read; KeyError, TypeError or AttributeError if `prep`
+    lacks a field or has wrong encoder settings.
     """
     problems, num_records = [], 0
-    for data in read_shard(path):
-        if num_records < len(rows):
-            try:
-                record = records.decode(data, shape)
-                histogram[record.label] += 1
-                moments.add(record)
+    try:
+        for data in read_shard(path):
+            if num_records < len(rows):
                 problems += [
-                    f"record {num_records}: {p}" for p in check_record(record, rows[num_records], prep)
+                    f"record {num_records}: {problem}"
+                    for problem in _check_encoded(data, shape, prep, rows[num_records], histogram, moments)
                 ]
-            except ValueError as error:
-                problems.append(f"record {num_records}: {error}")
-        num_records += 1
+            num_records += 1
+    except ValueError as error:  # the shard has the SHA-256 of prep.json, but is not an ArrayRecord file
+        return [*problems, str(error)]
     if num_records != len(rows):
         problems.append(f"contains {num_records} records, expected {len(rows)}")
     return problems
+
+
+def _check_encoded(
+    data: bytes,
+    shape: records.RecordShape,
+    prep: PrepMetadata,
+    row: ManifestStrings,
+    histogram: collections.Counter[int],
+    moments: FoldMoments[str],
+) -> list[str]:
+    """Returns the problems of one encoded record, as `_check_records` does for all of a shard."""
+    try:
+        record = records.decode(data, shape)
+        histogram[record.label] += 1
+        moments.add(record)
+        return check_record(record, row, prep)
+    except ValueError as error:
+        return [str(error)]
 
 
 def check_record(record: records.Record, row: ManifestStrings, prep: PrepMetadata) -> list[str]:
@@ -150,7 +162,7 @@ def check_record(record: records.Record, row: ManifestStrings, prep: PrepMetadat
 
     Raises:
       ValueError: the label of the row is not an integer, or the layout of an encoder in `prep` is wrong.
-      KeyError: the row or `prep` lacks a field.
+      KeyError: `prep` lacks a field.
       TypeError: the settings of an encoder in `prep` lack a field or have an unknown one.
       AttributeError: the settings of an encoder in `prep` are neither None nor a dict.
     """
@@ -211,8 +223,7 @@ def main(argv: list[str]) -> int:
     """Prints the problems of the directories in `argv`, or that there are none.
 
     Returns the exit status: 0 if there are no problems, 1 if there are, 2 if `argv` is empty, after a line
-    of usage on stderr. Raises csv.Error if a manifest.csv is not valid CSV, RuntimeError if a shard has the
-    SHA-256 of prep.json, but is not an ArrayRecord file.
+    of usage on stderr.
     """
     if not argv:
         print("usage: python -m data_prep.verify.records DIR...", file=sys.stderr)

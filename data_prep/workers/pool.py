@@ -128,10 +128,12 @@ def process_clips(
         without effect if `num_workers` is 0.
 
     Raises:
-      ValueError: workers can't start or die repeatedly. All errors are raised while the results are read.
+      ValueError: `num_workers` is negative, or workers can't start or die repeatedly. All errors are raised
+        while the results are read.
       OSError: a process can't be created.
       Exception: `num_workers` is 0 and `process_function` raised this error, such as a MemoryError.
     """
+    check_num_workers(num_workers)
     if num_workers == 0:
         yield from (process_function(job, clip) for clip in clips)
         return
@@ -146,6 +148,15 @@ def process_clips(
         yield from pool.run()
     finally:
         pool.close()
+
+
+def check_num_workers(num_workers: int) -> None:
+    """Raises ValueError if a number of worker processes is negative; returns nothing."""
+    if num_workers < 0:
+        raise ValueError(
+            f"workers={num_workers}: expected 0 or a larger number; correct it, or leave it out for one"
+            " worker for each core"
+        )
 
 
 JobT = TypeVar("JobT")

@@ -14,7 +14,6 @@ from emofuse_jax.scoring.pooled_scores import read_crossval_results
 from emofuse_jax.scoring.result_types import Metric
 from emofuse_jax.training.crossval.replica_results import replica_directory
 from emofuse_jax.utils.config_dict import ConfigDict
-from emofuse_jax.utils.errors import format_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +37,7 @@ class CrossvalResults:
           ValueError: results.json is damaged or is not a result of a cross-validation.
         """
         results = read_crossval_results(self._path)
-        try:
-            return Scores.from_dict(results["pooled"], results["classes"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{self._path}: field pooled: expected the scores of emofuse crossval: {format_error(error)};"
-                " run the same cross-validation again to rewrite this file"
-            ) from error
+        return Scores.from_dict(results["pooled"], results["classes"])
 
     def report(self) -> str:
         """Returns the path of the HTML page, `<workdir>/report.html`; `crossval` wrote it.
@@ -75,14 +68,7 @@ class CrossvalResults:
           FileNotFoundError: results.json or the checkpoint is missing.
           OSError: a file cannot be read or written.
         """
-        runs = read_crossval_results(self._path)["runs"]
-        try:
-            pairs = [(run["fold"], run["seed"]) for run in runs]
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self._path}: field runs: expected runs with fold and seed: {format_error(error)};"
-                " run the same cross-validation again to rewrite this file"
-            ) from error
+        pairs = [(run["fold"], run["seed"]) for run in read_crossval_results(self._path)["runs"]]
         matching = [pair for pair in pairs if pair[0] == fold and seed in (None, pair[1])]
         if not matching:
             raise ValueError(
@@ -178,11 +164,8 @@ def compare(
     Raises:
       FileNotFoundError: there is no such file.
       OSError: a file cannot be read.
-      ValueError: a file is not a result of a cross-validation, the results have other test clips, classes or
-        protocols, no clip has a label, or an unknown measure.
-      KeyError: a file is damaged: one of its `runs` lacks a field.
-      IndexError: a file is damaged: the lists of a run differ in length, or a label is not the index of a
-        class.
+      ValueError: a file is damaged or not a result of a cross-validation, the results have other test clips,
+        classes or protocols, no clip has a label, or an unknown measure.
 
     Example:
       >>> ef.compare("cv/results.json", "cv/results.json").p

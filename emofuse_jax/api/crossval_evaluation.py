@@ -50,11 +50,9 @@ def evaluate_robustness(
 
     Raises:
       FileNotFoundError: a checkpoint, a fold or its statistics are missing.
-      ValueError: a checkpoint, a fold or a record is damaged, the recipe is unknown, or no test clip has a
-        label.
+      ValueError: a checkpoint, a fold or a record is damaged, the recipe is unknown, a fold has no test
+        clips, or no test clip has a label.
       OSError: a file cannot be read.
-      IndexError: `runs` is empty.
-      TypeError: a fold has no test clips.
     """
     config, mesh = base_experiment.config, make_mesh(ALL_DEVICES_MESH_CONFIG)
     eval_step = jit_eval_step(base_experiment.model, mesh)
@@ -112,8 +110,6 @@ def write_crossval_outputs(
       ValueError: the config is invalid, a checkpoint, a file of the records or a metrics.jsonl is damaged, or
         another process uses `workdir`.
       OSError: a file cannot be read or written.
-      IndexError: `results["runs"]` is empty.
-      KeyError: a field is missing in `results`.
     """
     with exclusive_workdir(workdir):
         _write_crossval_outputs(config, workdir, results, command, example_count)

@@ -65,7 +65,6 @@ def run_demo(
         by another process, files in it are damaged, matplotlib is not installed, the loss is NaN or infinite,
         or the network cannot be exported or does not predict the new clip.
       OSError: a file cannot be read or written.
-      RuntimeError: a shard of the records is damaged.
       ModuleNotFoundError: a package of the extra `prep` is missing.
     """
     start_time = time.monotonic()
@@ -184,8 +183,7 @@ def summarise_scores(scores: ScoreFields) -> ScoreFields:
     """Returns a copy of the scores with only `ua`, `wa`, `wf1` and their intervals.
 
     `ua` is the unweighted accuracy, `wa` the weighted accuracy and `wf1` the weighted F1 score, all fractions
-    of 1; `ua_interval`, `wa_interval` and `wf1_interval` are `[low, high]`. Raises KeyError if one of these
-    six is missing.
+    of 1; `ua_interval`, `wa_interval` and `wf1_interval` are `[low, high]`.
     """
     return {
         "ua": scores["ua"],

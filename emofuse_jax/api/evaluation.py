@@ -180,10 +180,11 @@ def write_results(workdir: str, results: EvaluationResults, checkpoint_kind: str
       FileNotFoundError: there is no checkpoint, or the records are gone.
       ValueError: the checkpoint's metadata or the records are damaged.
       OSError: a file cannot be read or written.
-      KeyError: the metadata or `results` lack a field.
     """
     directory = os.path.join(workdir, "evaluation", results["split"])
-    card = cards.make_checkpoint_card(store.read_metadata(workdir, checkpoint_kind), results)
+    metadata = store.read_metadata(workdir, checkpoint_kind)
+    store.require_metadata_fields(workdir, checkpoint_kind, metadata, store.MODEL_METADATA_FIELDS)
+    card = cards.make_checkpoint_card(metadata, results)
     write_json(os.path.join(directory, "results.json"), results)
     cards.write_card(directory, cards.MODEL_CARD, card)
     cards.write_card(directory, cards.DATA_CARD, cards.make_data_card(open_dataset(results["dataset"])))
@@ -212,7 +213,6 @@ def make_evaluation_results(
 
     Raises:
       ValueError: no clip has a label.
-      KeyError: `metadata` lack a field.
     """
     main_predictions = next(iter(predictions.values()))
     return {
@@ -245,8 +245,7 @@ def evaluated_modalities(fusion: str) -> tuple[str, ...]:
     """Returns the names of the inputs with which a fusion is scored, the main one first.
 
     They are `("both", "audio", "video")`, or the only modality of the fusion, such as `("audio",)`. Raises
-    KeyError if there is no such fusion, and ValueError if an installed package provides it, but it can't be
-    imported.
+    ValueError if an installed package provides it, but it can't be imported.
     """
     fusion_modalities = FUSIONS[fusion].modalities
     return fusion_modalities if len(fusion_modalities) == 1 else ("both", *fusion_modalities)
@@ -291,7 +290,6 @@ def result_marks(results: EvaluationResults) -> list[str]:
 
     They begin with `LEAKY:` for each known leak of the split, `SYNTHETIC:` for drawn or synthesised data, and
     `COMPOSITE:` for audio and faces of different people. Of `results`, the contents of results.json, the
-    fields `corpus` (its name) and `leaks` (a list of texts) are read; raises KeyError if one of them is
-    missing.
+    fields `corpus` (its name) and `leaks` (a list of texts) are read.
     """
     return corpus_marks(results["corpus"], results["leaks"])

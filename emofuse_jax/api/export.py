@@ -2,7 +2,6 @@
 
 from emofuse_jax.reporting.cards import collect_cards
 from emofuse_jax.serving.bundle import export
-from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 
 
 def export_bundle(
@@ -33,10 +32,10 @@ def export_bundle(
 
     Raises:
       FileNotFoundError: the checkpoint does not exist.
-      ValueError: the checkpoint, a card or results.json is damaged; an encoder file is missing or is not the
-        one that prepared the records; `output` exists and is neither a bundle nor an empty directory; the
-        ONNX converter is missing or does not support an operation; or the difference is more than 1e-5 (ONNX:
-        1e-4).
+      ValueError: the checkpoint, a card or results.json is damaged; a kind in `encoders` is unknown; an
+        encoder file is missing or is not the one that prepared the records; `output` exists and is neither a
+        bundle nor an empty directory; the ONNX converter is missing or does not support an operation; or the
+        difference is more than 1e-5 (ONNX: 1e-4).
       OSError: a file cannot be read or written.
     """
     return export.export_bundle(
@@ -46,20 +45,5 @@ def export_bundle(
         encoders=encoders,
         quantize=quantize,
         onnx=onnx,
-        make_cards=_collect_cards,
+        make_cards=collect_cards,
     )
-
-
-def _collect_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
-    """Returns the model card and, if there is one in `workdir`, the data card, as Markdown by file name.
-
-    The keys are `MODEL_CARD.md` and `DATA_CARD.md`. Raises ValueError if results.json, the metadata of the
-    checkpoint or the data card is damaged, and OSError if a file cannot be read.
-    """
-    try:
-        return collect_cards(workdir, metadata)
-    except KeyError as error:
-        raise ValueError(
-            f"{workdir}: field {error} is missing in the checkpoint or in evaluation/test/results.json; run"
-            " emofuse evaluate again, or train again if it fails too"
-        ) from error

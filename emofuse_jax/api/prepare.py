@@ -45,14 +45,13 @@ def prepare(
       FileNotFoundError: there is no such source, or a file of the corpus is missing.
       ValueError: an unknown corpus or recipe, another value of `on_failure`, a table of the corpus is wrong,
         a clip failed and `on_failure` is `raise`, the extra `prep` is not installed, `output` holds other
-        records or another process works in it, worker processes can't start, no clip can be used, or the
-        written files have a problem.
+        records or another process works in it, a stored file of an interrupted preparation is damaged,
+        `workers` is negative, worker processes can't start, no clip can be used, or the written files have a
+        problem.
       OSError: a file cannot be read or written.
-      RuntimeError: a written shard is damaged.
       ModuleNotFoundError: a package is missing whose version is stored, such as opencv-python-headless, or
         openpyxl, if the sheet of BAUM-1s is an .xlsx file.
       zipfile.BadZipFile: this sheet is damaged.
-      KeyError: a stored file of an interrupted preparation is damaged.
 
     Example:
       >>> records = ef.prepare("clips.csv", "media_records", workers=1)

@@ -1,6 +1,5 @@
 """A directory of records, ready for training."""
 
-import csv
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -100,10 +99,11 @@ class Records(Mapping[str, Record]):
         """
         pandas = require_package("pandas", "tables", "Records.to_pandas")
         names = dict(enumerate(self.classes))
+        rows = record_files.read_manifest(self.path)
+        table = pandas.DataFrame(rows)
         try:
-            table = pandas.DataFrame(record_files.read_manifest(self.path))
-            table["label"] = [names.get(int(label)) for label in table["label"]]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            table["label"] = [names.get(int(row["label"])) for row in rows]
+        except ValueError as error:
             raise ValueError(
                 f"{self.path}/manifest.csv: damaged, expected a table with an integer in column label:"
                 f" {format_error(error)}; prepare the clips again"

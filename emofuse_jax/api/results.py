@@ -42,7 +42,6 @@ class Scores:
           classes: names of the classes, which the result file stores elsewhere.
 
         Raises:
-          KeyError: one of the fields is missing.
           ValueError: an interval does not have two numbers.
         """
         return cls(
@@ -105,7 +104,6 @@ class Comparison:
           text: the comparison as a sentence.
 
         Raises:
-          KeyError: a key is missing.
           ValueError: the interval does not have two numbers.
         """
         return cls(

@@ -185,8 +185,6 @@ def write_evaluation(
       ValueError: the checkpoint's metadata, the records or metrics.jsonl are damaged, or the lengths of lists
         in `results` or `examples` do not fit together.
       OSError: a file cannot be read or written.
-      KeyError: the metadata or `results` lack a field.
-      IndexError: a label in `results` is not the index of a class.
     """
     directory = evaluation.write_results(workdir, results, checkpoint_kind)
     if not page.can_draw_figures(REPORT_FILE):

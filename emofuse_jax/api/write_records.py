@@ -49,11 +49,10 @@ def write_records(
     Raises:
       ValueError: there are no clips, a clip_id occurs twice, an array has a wrong shape, dtype or value, a
         label is not in `classes`, a clip has neither audio nor a face, `classes` does not have two different
-        names, a hop is not a number above 0, or a fold is empty or names an unknown speaker. One line that
-        names the clip or argument.
+        names, a hop is not a number above 0, a fold is empty or names an unknown speaker, or a shard is
+        damaged after it was written. One line that names the clip, argument or file.
       FileExistsError: `path` exists and is not empty.
       OSError: a file cannot be written, or `path` is a file.
-      RuntimeError: a shard is damaged after it was written.
 
     Example:
       >>> import numpy as np

@@ -133,7 +133,6 @@ def render_template(kind: str, values: dict[str, object]) -> str:
 
     Raises:
       ValueError: a flag that the template needs is empty; the message names the flag.
-      KeyError: an unknown kind, or `values` lacks a field of the template.
       OSError: the template cannot be read.
     """
     name, _ = CLUSTER_KINDS[kind]

@@ -28,12 +28,9 @@ def main(argv: Sequence[str]) -> None:
     """Compares two results.json files and prints the comparison; with --output, also writes it as JSON.
 
     Raises:
-      ValueError: there are not two arguments, a file is not a result of a cross-validation, the results have
-        other test clips, classes or protocols, or no clip has a label.
+      ValueError: there are not two arguments, a file is damaged or not a result of a cross-validation, the
+        results have other test clips, classes or protocols, or no clip has a label.
       OSError: a file cannot be read or written.
-      KeyError: a file is damaged: one of its `runs` lacks a field.
-      IndexError: a file is damaged: the lists of a run differ in length, or a label is not the index of a
-        class.
     """
     if len(argv) != 3:
         raise ValueError(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from absl import flags
 
 OUTPUT = flags.DEFINE_string("output", None, "Directory to write clips, composite.csv and composite.json to.")
-SEED = flags.DEFINE_integer("seed", 0, "Random seed of the pairs.")
+SEED = flags.DEFINE_integer("seed", 0, "Random seed of the pairs.", lower_bound=0)
 FLAGS_BY_SIDE = {
     side: [
         flags.DEFINE_string(

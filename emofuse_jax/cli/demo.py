@@ -33,7 +33,6 @@ def main(argv: Sequence[str]) -> None:
         number is out of range, --output holds another demo or is used by another process, files in it are
         damaged, or the loss is NaN or infinite.
       OSError: a file cannot be read or written.
-      RuntimeError: a shard of the records is damaged.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

@@ -25,10 +25,8 @@ def main(argv: Sequence[str]) -> None:
     """Prints tables of all results below a folder, and writes them as an HTML page to --output.
 
     Raises:
-      ValueError: there is not one argument, the folder has no results, a results.json is not UTF-8, or an
-        interval in it does not have two bounds.
+      ValueError: there is not one argument, or the folder has no results.
       OSError: a file cannot be read or the page cannot be written.
-      KeyError: a result lacks one of its scores.
     """
     if len(argv) != 2:
         raise ValueError("expected one folder; usage: emofuse leaders FOLDER; see emofuse leaders --help")

@@ -212,8 +212,7 @@ def report_failure(message: str, status: int) -> int:
 def help_text(module: str) -> str:
     """Returns the help of a verb: the docstring of its module, and its flags with their defaults.
 
-    `module` is the name of the module, such as `emofuse_jax.cli.train`. Raises KeyError if it is not
-    imported.
+    `module` is the name of the module, such as `emofuse_jax.cli.train`.
     """
     from absl import flags
 

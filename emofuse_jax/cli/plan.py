@@ -34,10 +34,9 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
       ValueError: --config is missing, the chip or slice is unknown, the config is invalid, the devices cannot
-        share the batch equally, the records are damaged or have another recipe than the config, or libtpu is
-        not installed.
+        share the batch equally, the records are damaged or have another recipe than the config, the recipe is
+        unknown, or libtpu is not installed.
       OSError: the records cannot be read, or the file cannot be written.
-      KeyError: the config has an unknown recipe.
       AttributeError: --config lacks a field that training reads.
       jax.errors.JaxRuntimeError: XLA cannot compile the step, for example because it needs more memory than a
         chip has.

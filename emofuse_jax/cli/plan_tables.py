@@ -7,7 +7,7 @@ import ml_collections
 from rich.console import Console
 from rich.table import Table
 
-from data_prep.settings import RECIPES
+from data_prep.settings import recipe_settings
 from emofuse_jax.data.dataset import open_dataset
 from emofuse_jax.planning.chips import Chip
 from emofuse_jax.planning.collectives import Collective
@@ -69,13 +69,13 @@ def make_planned_input_spec(config: ml_collections.ConfigDict, data: str | None,
       classes: number of classes, if there are no records.
 
     Raises:
-      ValueError: the records are damaged or were prepared with another recipe.
+      ValueError: the records are damaged or were prepared with another recipe, or `data` is empty and the
+        config has an unknown recipe.
       OSError: a file in `data` does not exist or cannot be read.
-      KeyError: `data` is empty and the config has an unknown recipe.
     """
     if data:
         return make_input_spec(config, open_dataset(data, config.data.recipe))
-    settings, audio_steps = RECIPES[config.data.recipe], config.data.audio_steps
+    settings, audio_steps = recipe_settings(config.data.recipe), config.data.audio_steps
     face_settings = settings.face
     if config.data.recipe == "features":
         return InputSpec(
@@ -157,7 +157,7 @@ def print_scaling(rows: Sequence[PlanRow]) -> None:
     """Prints a table of weak scaling: a line for each slice, with the same batch size per chip.
 
     `rows` are results of `plan_to_row`; the last column is the throughput as a fraction of that of the first
-    row, scaled to the same number of chips. Raises IndexError if `rows` is empty.
+    row, scaled to the same number of chips.
     """
     table = Table(
         "slice", "chips", "batch", "GB per chip", "collectives", "MB", "step ms", "clips/s", "of ideal"

@@ -100,14 +100,13 @@ def main(argv: Sequence[str]) -> int:
     Raises:
       ValueError: a flag is invalid, the extra `prep` or, for encoders, onnxruntime is not installed, a table
         of the corpus is wrong, an encoder does not fit its YAML file or the settings, --output holds other
-        records or another process works in it, worker processes can't start, or no clip could be prepared.
+        records or another process works in it, a stored file of an interrupted preparation or a written shard
+        is damaged, worker processes can't start, or no clip could be prepared.
       OSError: the corpus does not exist, or a file cannot be read or written.
-      RuntimeError: a written shard is damaged.
       ModuleNotFoundError: --runner=beam, but Apache Beam is not installed; the sheet of BAUM-1s is an .xlsx
         file, but openpyxl is not installed; or a package is missing whose version is stored, such as
         opencv-python-headless.
       zipfile.BadZipFile: the sheet of BAUM-1s is damaged.
-      KeyError: a stored file of an interrupted preparation is damaged.
       Exception: the Beam pipeline failed; the class depends on its runner.
     """
     if argv[1:]:

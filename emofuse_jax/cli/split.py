@@ -22,12 +22,9 @@ def main(argv: Sequence[str]) -> None:
 
     Raises:
       ValueError: a flag is missing, the name or the table is invalid, a protocol of this name exists,
-        prep.json is damaged, another process works in the records, or the split leaks and --allow_leak is not
-        set.
-      OSError: a file cannot be read or written.
-      csv.Error: the table or manifest.csv is not valid CSV.
-      KeyError: manifest.csv lacks a column.
-      RuntimeError: a shard is missing or damaged.
+        prep.json, manifest.csv or a shard is damaged, another process works in the records, or the split
+        leaks and --allow_leak is not set.
+      OSError: a file is missing, or cannot be read or written.
     """
     if argv[1:]:
         raise ValueError(f"unexpected argument {argv[1]!r}; write flags as --name=value")

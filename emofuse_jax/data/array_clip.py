@@ -67,7 +67,7 @@ class ClipShape:
         """Returns the shape of one step or frame of the array `name`.
 
         It is (f,) for `spectrogram`, (h, w, 3) for `faces`, and (width of a vector,) for `audio_features` and
-        `face_features`. Other names raise KeyError.
+        `face_features`.
         """
         sizes = {**vars(self), "channels": 3}
         return tuple(sizes[axis] for axis in ARRAY_AXES[name][1:])

@@ -28,9 +28,6 @@ class Buckets:
 
         Args:
           clips: Record indices; -1 is a padded row.
-
-        Raises:
-          IndexError: An index is not below the number of records.
         """
         return self.specs[self.record_buckets[clips[clips >= 0]].max(initial=0)]
 
@@ -52,8 +49,7 @@ def bucket_edges(lengths: Int[np.ndarray, " n"], max_buckets: int, max_length: i
     """Returns the largest length of each bucket, ascending, so that buckets have about equally many clips.
 
     There are at most `max_buckets` lengths, without duplicates and without 0; the last one is `max_length`.
-    `lengths` and the result are in spectrogram steps. Raises IndexError if `lengths` is empty and
-    `max_buckets` is above 1.
+    `lengths`, of which there is at least one, and the result are in spectrogram steps.
     """
     quantiles = np.arange(1, max_buckets) / max_buckets
     inner_edges = np.quantile(np.minimum(lengths, max_length), quantiles, method="higher")
@@ -86,7 +82,6 @@ def audio_length(dataset: Dataset, index: int) -> int:
       ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of the
         first shard does not end in `-of-<number of shards>`, `index` is negative, or prep.json has no audio
         encoder although the record has audio features and no spectrogram.
-      IndexError: `index` is not below the number of records.
     """
     try:
         record, settings = dataset.read(index), dataset.prep["settings"]

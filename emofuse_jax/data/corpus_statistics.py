@@ -101,7 +101,6 @@ def face_fraction_by_group(quality: CorpusQuality, column: str) -> dict[str, tup
     Keys are sorted. For the column `label` they are class names, or "no label" for unlabelled clips.
 
     Raises:
-      KeyError: The manifest has no such column, or no column `status`.
       ValueError: A label is not an integer or no index of a class, or the manifest does not have one row for
         each record.
     """

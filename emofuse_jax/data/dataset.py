@@ -91,20 +91,6 @@ class Dataset:
             )
         return paths
 
-    def _open_shard(self, path: str, shard_index: int) -> grain.sources.ArrayRecordDataSource:
-        """Returns a reader that gives the stored bytes of a record by its position in the shard.
-
-        Raises RuntimeError if the shard is missing or damaged, or has another number of records than
-        prep.json lists.
-        """
-        source = grain.sources.ArrayRecordDataSource([path])
-        if len(source) != (expected := self.prep["shards"][shard_index]["records"]):
-            raise RuntimeError(
-                f"the shard has {len(source)} records, prep.json lists {expected}; both must come from the"
-                " same preparation"
-            )
-        return source
-
     def read_bytes(self, index: int) -> bytes:
         """Returns the stored bytes of one record, a serialised `tf.train.Example`; verifies its checksum.
 
@@ -114,21 +100,28 @@ class Dataset:
           OSError: A shard is missing or cannot be opened.
           ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
             the first shard does not end in `-of-<number of shards>`, or `index` is negative.
-          IndexError: `index` is not below the number of records.
         """
         paths, shard_index = self._shard_paths, bisect.bisect_right(self._shard_ends, index)
-        shard_start = self._shard_ends[shard_index] - self.prep["shards"][shard_index]["records"]
+        expected = self.prep["shards"][shard_index]["records"]
+        cause: RuntimeError | None = None
         try:
             if shard_index not in self._shard_sources:
-                self._shard_sources[shard_index] = self._open_shard(paths[shard_index], shard_index)
-            return self._shard_sources[shard_index][int(index) - shard_start]
+                self._shard_sources[shard_index] = grain.sources.ArrayRecordDataSource([paths[shard_index]])
+            source = self._shard_sources[shard_index]
+            if len(source) == expected:
+                return source[int(index) - (self._shard_ends[shard_index] - expected)]
+            problem = (
+                f"the shard has {len(source)} records, prep.json lists {expected}; both must come from the"
+                " same preparation"
+            )
         except RuntimeError as error:  # raised by ArrayRecord, without the name of the file
             with open(paths[shard_index], "rb"):  # a missing or unreadable file raises OSError here
                 pass
-            raise DamagedRecordError(
-                f"{self._shard_and_clip(index, shard_index)}: damaged shard: {to_one_line(error)};"
-                f" {REMOVE_AND_PREPARE_AGAIN}"
-            ) from error
+            problem, cause = to_one_line(error), error
+        raise DamagedRecordError(
+            f"{self._shard_and_clip(index, shard_index)}: damaged shard: {problem};"
+            f" {REMOVE_AND_PREPARE_AGAIN}"
+        ) from cause
 
     def read(self, index: int) -> records.Record:
         """Returns one decoded record, whose arrays are read-only.
@@ -146,7 +139,6 @@ class Dataset:
           OSError: A shard is missing or cannot be opened.
           ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
             the first shard does not end in `-of-<number of shards>`, or `index` is negative.
-          IndexError: `index` is not below the number of records.
         """
         data = self.read_bytes(index)
         try:

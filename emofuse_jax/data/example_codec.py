@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 BYTES_LIST, INT64_LIST = 1, 3
-HINT = "expected bytes from records.encode"
+PASS_ENCODED_BYTES = "pass the complete bytes that records.encode returned"
 """End of every message on bytes that are not a record."""
 Buffer = bytes | memoryview
 FeatureValues = list[int | memoryview]
@@ -31,7 +31,9 @@ def parse_example(data: bytes) -> dict[str, FeatureValues]:
             entry_fields = {number: value for number, _, value in iter_fields(entry)}
             name, feature = entry_fields.get(1), entry_fields.get(2)
             if not isinstance(name, memoryview) or not isinstance(feature, memoryview):
-                raise ValueError(f"not a record or damaged: a feature has no name or no value; {HINT}")
+                raise ValueError(
+                    f"not a record or damaged: a feature has no name or no value; {PASS_ENCODED_BYTES}"
+                )
             values_by_name[bytes(name).decode(errors="replace")] = read_feature_values(feature)
     return values_by_name
 
@@ -50,7 +52,7 @@ def read_feature_values(feature: memoryview) -> FeatureValues:
         ):
             raise ValueError(
                 f"not a record or damaged: a feature has list kind {list_kind}, expected {BYTES_LIST}"
-                f" (bytes_list) or {INT64_LIST} (int64_list); {HINT}"
+                f" (bytes_list) or {INT64_LIST} (int64_list); {PASS_ENCODED_BYTES}"
             )
         for _, wire_type, value in iter_fields(content):
             is_packed = list_kind == INT64_LIST and wire_type == LENGTH_DELIMITED
@@ -95,7 +97,7 @@ def iter_fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]
         if size is None or position + size > end:
             raise ValueError(
                 f"not a record or damaged: field {number} is truncated or has wire type {wire_type},"
-                f" expected 0, 1, 2 or 5; {HINT}"
+                f" expected 0, 1, 2 or 5; {PASS_ENCODED_BYTES}"
             )
         yield number, wire_type, data[position : position + size]
         position += size
@@ -126,7 +128,9 @@ def read_varint(data: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-    raise ValueError(f"not a record or damaged: an integer is truncated or longer than 10 bytes; {HINT}")
+    raise ValueError(
+        f"not a record or damaged: an integer is truncated or longer than 10 bytes; {PASS_ENCODED_BYTES}"
+    )
 
 
 def to_signed(value: int) -> int:

@@ -20,15 +20,17 @@ def clip_labels(dataset: Dataset, clips: Int[np.ndarray, " n"]) -> Int[np.ndarra
 
     Raises:
       OSError: manifest.csv is missing or cannot be read.
-      ValueError: manifest.csv is not UTF-8 or has no column `label`, or a label or index is not an integer.
-      csv.Error: manifest.csv is not valid CSV.
-      KeyError: A clip has no row in manifest.csv, or manifest.csv has no column `index`.
+      ValueError: manifest.csv is not a CSV file in UTF-8 or lacks a column, a label or index is not an
+        integer, or a clip has no row in it.
     """
-    manifest_path = os.path.join(dataset.path, "manifest.csv")
     rows = read_manifest(dataset.path)
-    if rows and "label" not in rows[0]:
-        raise ValueError(f"{manifest_path}: no column label; prepare the clips again")
     label_of_record = {int(row["index"]): int(row["label"]) for row in rows if int(row["index"]) >= 0}
+    for clip in clips:
+        if int(clip) not in label_of_record:
+            raise ValueError(
+                f"{os.path.join(dataset.path, 'manifest.csv')}: no row with index {clip}; prepare the clips"
+                " again"
+            )
     return np.array([label_of_record[int(clip)] for clip in clips], np.int64)
 
 
@@ -44,11 +46,9 @@ def visible_labels(
       seed: Seed of the selection.
 
     Raises:
-      ValueError: The fraction is not in (0, 1], no clip has a label, or manifest.csv is not UTF-8, has no
-        column `label`, or has a label or index that is not an integer.
+      ValueError: The fraction is not in (0, 1], no clip has a label, or manifest.csv is not a CSV file in
+        UTF-8, lacks a column or the row of a clip, or has a label or index that is not an integer.
       OSError: manifest.csv is missing or cannot be read.
-      csv.Error: manifest.csv is not valid CSV.
-      KeyError: A clip has no row in manifest.csv, or manifest.csv has no column `index`.
     """
     labels = clip_labels(dataset, clips)
     if not np.any(labels >= 0):

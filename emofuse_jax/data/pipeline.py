@@ -42,7 +42,6 @@ class SkipPolicy:
           OSError: A shard is missing or cannot be opened.
           ValueError: The number of shards or records does not match prep.json and manifest.csv, the name of
             the first shard does not end in `-of-<number of shards>`, or `clip` is negative.
-          IndexError: `clip` is not below the number of records.
         """
         try:
             return None if clip in self.skipped_clips else dataset.read(clip)
@@ -71,8 +70,9 @@ def train_batches(
     """Returns an endless iterator of training batches of NumPy arrays.
 
     A batch has the spectrogram `audio` [b t f], `faces` [b s h w 3], the masks `audio_mask` [b t] and
-    `face_mask` [b s], True at valid positions, the features of frozen encoders with their mask (None if there
-    are none), and `label`, `label_mask`, `weight`, `speaker` and `clip`, [b] each.
+    `face_mask` [b s], True at valid positions; the features of frozen encoders `audio_features` [b u d] with
+    `audio_features_mask` [b u], and `face_features` [b s d], valid where `face_mask` is (None if the records
+    have none); and `label`, `label_mask`, `weight`, `speaker` and `clip`, [b] each.
 
     A batch depends only on its number. A process reads only its rows of each global batch, so the global
     batches are the same for any number of processes.
@@ -80,8 +80,8 @@ def train_batches(
     Args:
       dataset: The records.
       sampler: Selects the clips of each batch.
-      choose_spec: Returns the shape of a batch of these clips; longer audio is cropped to its middle `t`
-        steps, shorter audio is padded.
+      choose_spec: Function from the record indices of a global batch (-1: a padded row) to its `InputSpec`,
+        the sizes of a clip; longer audio is cropped to its middle `t` steps, shorter audio is padded.
       process: (index, count) of this process.
       threads: Reader threads; 0: none in the background. At most as many as cores are used, since more would
         only wait for each other.
@@ -97,8 +97,6 @@ def train_batches(
         (their number, their names or the number of records).
       DamagedRecordError: While iterating: a record is damaged and not in `skip_policy.skippable_clips`.
       OSError: While iterating: a shard is missing or cannot be opened.
-      IndexError: While iterating: a record index is not below the number of records.
-      ZeroDivisionError: While iterating: a ShuffledSampler has fewer clips than its batch size.
     """
     if sampler.batch_size % process[1]:
         raise ValueError(
@@ -130,15 +128,16 @@ def eval_batches(
     """Returns an iterator of batches of NumPy arrays with every clip once, in order.
 
     A batch has the spectrogram `audio` [b t f], `faces` [b s h w 3], the masks `audio_mask` [b t] and
-    `face_mask` [b s], True at valid positions, the features of frozen encoders with their mask (None if there
-    are none), and `label`, `label_mask`, `weight`, `speaker` and `clip`, [b] each. The last global batch is
+    `face_mask` [b s], True at valid positions; the features of frozen encoders `audio_features` [b u d] with
+    `audio_features_mask` [b u], and `face_features` [b s d], valid where `face_mask` is (None if the records
+    have none); and `label`, `label_mask`, `weight`, `speaker` and `clip`, [b] each. The last global batch is
     filled up with padded rows of weight 0.
 
     Args:
       dataset: The records.
       clips: Record indices.
-      choose_spec: Returns the shape of a batch of these clips; longer audio is cropped to its middle `t`
-        steps, shorter audio is padded.
+      choose_spec: Function from the record indices of a global batch (-1: a padded row) to its `InputSpec`,
+        the sizes of a clip; longer audio is cropped to its middle `t` steps, shorter audio is padded.
       batch_size: Rows of a global batch, all processes together; at least 1.
       process: (index, count) of this process, which reads only its rows of each batch.
 
@@ -148,7 +147,6 @@ def eval_batches(
       ValueError: While iterating: a record lacks a field that the batch needs, has another number of frames,
         bins, pixels or features, or its speaker is not in prep.json; or the shards do not match prep.json and
         manifest.csv (their number, their names or the number of records).
-      IndexError: While iterating: a record index is not below the number of records.
     """
     rows = process_rows(batch_size, process)
 
@@ -194,7 +192,6 @@ def load_batch(
       ValueError: A record lacks a field that `spec` needs, has another number of frames, bins, pixels or
         features than `spec`, or its speaker is not in prep.json; or the shards do not match prep.json and
         manifest.csv (their number, their names or the number of records).
-      IndexError: A record index is not below the number of records.
     """
     speaker_index = {name: i for i, name in enumerate(dataset.speakers)}
     batch = empty_batch(len(clips), spec)

@@ -1,6 +1,5 @@
 """Reads and validates prep.json and manifest.csv of a prepared directory."""
 
-import csv
 import math
 import os
 from typing import cast
@@ -116,26 +115,24 @@ def read_index(path: str) -> tuple[dict[str, int], dict[str, str]]:
 
     Raises:
       OSError: manifest.csv is missing or cannot be read.
-      ValueError: The file is not UTF-8 or not CSV, a column is missing, an index or label is not an
-        integer, clip_ids are not unique, the indices are not 0, 1, 2, ..., or a speaker is missing.
+      ValueError: The file is not a CSV file in UTF-8, a column is missing, an index or label is not an
+        integer, clip_ids are not unique, or the indices are not 0, 1, 2, ....
     """
     manifest_path = os.path.join(path, "manifest.csv")
+    manifest = records.read_manifest(path)
     try:
-        rows = [row for row in records.read_manifest(path) if int(row["index"]) >= 0]
+        rows = [row for row in manifest if int(row["index"]) >= 0]
         index = {row["clip_id"]: int(row["index"]) for row in rows}
-        speakers = {row["clip_id"]: row["speaker"] for row in rows}
         for row in rows:
-            row["status"], int(row["label"])  # read later
-    except KeyError as error:
-        raise ValueError(f"{manifest_path}: no column {error}; {PREPARE_AGAIN}") from error
-    except (TypeError, ValueError, csv.Error) as error:
+            int(row["label"])  # read later
+    except ValueError as error:
         raise ValueError(f"{manifest_path}: not a valid manifest: {error}; {PREPARE_AGAIN}") from error
-    if sorted(index.values()) != list(range(len(rows))) or None in speakers.values():
+    if sorted(index.values()) != list(range(len(rows))):
         raise ValueError(
-            f"{manifest_path}: {len(rows)} rows with a record, expected unique clip_ids, indices from 0"
-            " without gaps and a speaker in each row; prepare the clips again"
+            f"{manifest_path}: {len(rows)} rows with a record, expected unique clip_ids and indices from 0"
+            " without gaps; prepare the clips again"
         )
-    return index, speakers
+    return index, {row["clip_id"]: row["speaker"] for row in rows}
 
 
 def read_json(path: str) -> JsonValue:

@@ -12,7 +12,13 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from emofuse_jax.data.example_codec import Buffer, FeatureValues, parse_example, serialize_example
+from emofuse_jax.data.example_codec import (
+    PASS_ENCODED_BYTES,
+    Buffer,
+    FeatureValues,
+    parse_example,
+    serialize_example,
+)
 from emofuse_jax.data.metadata import ClipStatus, ManifestStrings, PrepSettingsDict, RecordShapeDict
 
 T = TypeVar("T")
@@ -30,6 +36,9 @@ ENCODER_PATHS_FILE = os.path.join(".prepare", "encoder_paths.json")
 records do not depend on these paths."""
 WRITER_OPTIONS = "group_size:1,uncompressed"
 """Uncompressed records: random reads are about four times faster than with compression."""
+
+REQUIRED_MANIFEST_COLUMNS = ("clip_id", "index", "speaker", "label", "status")
+"""Columns that manifest.csv must have."""
 
 _TEXT_FIELDS = ("clip_id", "speaker", "corpus")
 _INTEGER_FIELDS = ("label", "audio_ok", "video_ok")
@@ -200,7 +209,7 @@ def _decode_text(features: dict[str, FeatureValues], name: str) -> str:
         return str(_single_value(features, name, memoryview), "utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"not a record or damaged: field {name} is not UTF-8: {error}; expected bytes from records.encode"
+            f"not a record or damaged: field {name} is not UTF-8: {error}; {PASS_ENCODED_BYTES}"
         ) from error
 
 
@@ -226,7 +235,7 @@ def _single_value(features: dict[str, FeatureValues], name: str, expected_type: 
         return values[0]
     raise ValueError(
         f"not a record or damaged: field {name} has {len(values)} values, expected exactly one of type"
-        f" {expected_type.__name__}; expected bytes from records.encode"
+        f" {expected_type.__name__}; {PASS_ENCODED_BYTES}"
     )
 
 
@@ -285,13 +294,30 @@ def shard_paths(directory: str) -> list[str]:
 def read_manifest(directory: str) -> list[ManifestStrings]:
     """Returns the rows of manifest.csv as dicts of strings, one for each clip, including failed clips.
 
-    The keys are the columns of the file, which are not validated. `emofuse prepare` writes `clip_id`, `path`,
-    `speaker`, `label`, `status`, `reason`, `shard`, `row`, `index`, `sha256`, `take`, `start` and `end`.
+    The keys are the columns of the file; `clip_id`, `index`, `speaker`, `label` and `status` are always
+    present. `emofuse prepare` also writes `path`, `reason`, `shard`, `row`, `sha256`, `take`, `start` and
+    `end`. Values are not validated.
 
     Raises:
       OSError: The file is missing or cannot be read.
-      csv.Error: The file is not valid CSV.
-      ValueError: The file is not UTF-8.
+      ValueError: The file is not a CSV file in UTF-8, one of these five columns is missing, or a row has
+        another number of columns than the first row; the message begins with the path of the file.
     """
-    with open(os.path.join(directory, "manifest.csv"), newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    path = os.path.join(directory, "manifest.csv")
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8: {error}; prepare the clips again") from error
+    for column in REQUIRED_MANIFEST_COLUMNS:
+        if column not in columns:
+            raise ValueError(f"{path}: no column {column!r}; prepare the clips again")
+    for line_number, row in rows:
+        if None in row or None in row.values():
+            raise ValueError(
+                f"{path}: row {line_number}: expected {len(columns)} columns, as in row 1; prepare the clips"
+                " again"
+            )
+    return [row for _, row in rows]

@@ -42,7 +42,6 @@ def load_resident(
       ValueError: A record lacks a field that `spec` needs, has another number of frames, bins, pixels or
         features than `spec`, or its speaker is not in prep.json; or the shards do not match prep.json and
         manifest.csv (their number, their names or the number of records).
-      IndexError: A record index is not below the number of records.
     """
     row_count = -(-(len(clips) + 1) // row_multiple) * row_multiple
     padded_clips = np.full(row_count, -1, np.int64)

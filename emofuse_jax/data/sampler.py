@@ -51,7 +51,8 @@ def make_sampler(
 
     Raises:
       ValueError: `balanced` or `labelled_share` is used without labels or together with `clip_buckets`, no
-        clip has a label, or `labelled_share` is not in [0, 1].
+        clip has a label, or `labelled_share` is not in [0, 1]; or neither is used and there are fewer clips
+        than `batch_size`.
     """
     if not balanced and not labelled_share:
         return ShuffledSampler(clips, batch_size, seed, clip_buckets)
@@ -77,11 +78,18 @@ class ShuffledSampler:
     """Length bucket of each clip; a batch has clips of one bucket, or of neighbouring ones at the end of a
     bucket. None: clips are not sorted by length."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if `batch_size` is below 1 or above the number of clips."""
+        if not 1 <= self.batch_size <= len(self.clips):
+            raise ValueError(
+                f"data.batch_size={self.batch_size}: expected 1 to {len(self.clips)}, the number of training"
+                " clips; correct it, or use more clips"
+            )
+
     def batch(self, number: int) -> Int[np.ndarray, " b"]:
         """Returns the b record indices of batch `number`, counted from 0 and without an upper limit.
 
         An epoch is (number of clips) // b batches and has each clip at most once, in a new random order.
-        Raises ZeroDivisionError if there are fewer clips than b, the `batch_size`.
         """
         epoch, batch_in_epoch = divmod(int(number), len(self.clips) // self.batch_size)
         bucket_bytes = None if self.clip_buckets is None else self.clip_buckets.tobytes()

@@ -45,7 +45,6 @@ def network_input_fields(config: ConfigDict, spec: InputSpec) -> tuple[str, ...]
       spec: shape of one clip of the records.
 
     Raises:
-      KeyError: if the fusion is unknown.
       ValueError: if an encoder is unknown or reads spectrograms or faces that the records do not contain, or
         an installed package provides it or the fusion, but it can't be imported or is not a valid class.
     """

@@ -185,7 +185,6 @@ def encoder_input_fields(encoder: EncoderClass, modality: str, spec: InputSpec) 
     Raises:
       ValueError: the encoder reads `audio` but the records have no spectrograms (`spec.t` is 0), or `faces`
         but they have none (`spec.h` is 0).
-      KeyError: `modality` is neither "audio" nor "video".
     """
     fields = getattr(encoder, "reads", INPUT_FIELDS[modality])
     for field, size in (("audio", spec.t), ("faces", spec.h)):
@@ -205,7 +204,6 @@ def get_calibrator(fusion: str) -> Calibrator | None:
     have the level), and their classes [n], -1 if unknown. It returns the new state.
 
     Raises:
-      KeyError: if there is no fusion of that name.
       ValueError: if an installed package provides it, but it can't be imported or is not a valid class.
     """
     return getattr(FUSIONS[fusion], "calibrate", None)
@@ -217,7 +215,6 @@ def count_trunks(fusion_config: ConfigDict) -> int:
     It is 0 for fusions that do not declare `count_trunks`. `fusion_config` is `config.model.fusion`.
 
     Raises:
-      KeyError: if the fusion is unknown.
       ValueError: if an installed package provides it, but it can't be imported or is not a valid class.
     """
     count = getattr(FUSIONS[fusion_config.name], "count_trunks", None)
@@ -232,7 +229,6 @@ def check_training(config: ConfigDict) -> None:
     labelled segments.
 
     Raises:
-      KeyError: if the fusion is unknown.
       ValueError: if the check raises it, or an installed package provides the fusion, but it can't be
         imported or is not a valid class.
     """

@@ -55,8 +55,10 @@ def make_plan(config: ConfigDict, spec: InputSpec, mesh: Mesh, batch_size: int) 
 
     Returns:
       The plan: `devices`, `batch_size`; per device `memory_bytes`, `flops` and `bytes_accessed` of a step;
-      all `collectives`, `gradient_reductions` (those that reduce gradients), and `embedding_bytes` of all
-      clips.
+      `collectives`, a list of all collective operations, each with `kind` (such as `all-reduce`), `shapes`
+      (of its arrays), `bytes` (of all its arrays on one device) and `is_overlapped` (True if other work can
+      run in between); `gradient_reductions`, a list of those that reduce gradients; and `embedding_bytes`,
+      the bytes of the embedding [b d], the input of the classifier, for the batch of all devices together.
 
     Raises:
       ValueError: if the config has an invalid field, or if the devices cannot share the batch equally.

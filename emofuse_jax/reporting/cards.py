@@ -5,13 +5,13 @@ import datetime
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.data.records import read_manifest
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.reporting import page, text
 from emofuse_jax.reporting.tables import score_cell
+from emofuse_jax.scoring.result_checks import check_evaluation_results
 from emofuse_jax.scoring.result_marks import corpus_marks
 from emofuse_jax.scoring.result_types import CrossvalFile, EvaluationResults, Metric, ScoreFields
 from emofuse_jax.scoring.use_statements import INTENDED_USE, LEGAL_NOTICE, LIMITATIONS
@@ -77,8 +77,6 @@ def make_checkpoint_card(metadata: CheckpointMetadata, results: EvaluationResult
         best validation UA (mean recall).
 
     Raises:
-      KeyError: if a field that the card needs is missing in `metadata` or `results`, if `results` has scores
-        of an unknown modality, or if the fusion of the checkpoint is not registered.
       ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
         interval does not have two bounds.
     """
@@ -100,7 +98,6 @@ def format_validation_score(metadata: CheckpointMetadata) -> str:
 
     The text is `unknown: no clips were held out` if `data.hold_out` is False in `metadata["config"]`, and
     otherwise `not stored in the checkpoint` if `metadata["progress"]` is missing or its `best_ua` is None.
-    Raises KeyError if `metadata` has no `config`.
     """
     if not metadata["config"].get("data", {}).get("hold_out", True):
         return "unknown: no clips were held out"
@@ -122,8 +119,6 @@ def make_crossval_card(metadata: RunMetadata, results: CrossvalFile) -> str:
         (the scores) are used.
 
     Raises:
-      KeyError: if a field that the card needs is missing in `metadata` or `results`, or the fusion is not
-        registered.
       ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
         interval does not have two bounds.
     """
@@ -160,7 +155,6 @@ def render_model_card(
       validation: best validation UA as text, such as `71.3 %`; shown if `score_rows` is empty.
 
     Raises:
-      KeyError: if `metadata` lacks a field that the card needs, or the fusion is not registered.
       ValueError: if an installed package provides the fusion but it cannot be imported or used, or an
         interval does not have two bounds.
     """
@@ -260,7 +254,7 @@ def format_score_cell(row: ScoreFields, metric: Metric) -> str:
 
     `metric` is `ua`, `wa`, `wf1` or `mf1`. `row` has the score, a fraction, under this name, and optionally
     the interval `[low, high]` under `<metric>_interval`. The score is a dash if it is None, NaN or missing.
-    Raises KeyError if `metric` is another name, and ValueError if the interval does not have two bounds.
+    Raises ValueError if the interval does not have two bounds.
     """
     cell = score_cell(row, metric)
     return cell["value"] + (f" [{cell['interval']}]" if cell["interval"] else "")
@@ -306,16 +300,14 @@ def collect_cards(workdir: str, metadata: CheckpointMetadata) -> dict[str, str]:
         `corpus`, `protocol`, `fold`, `training_speakers` and `versions`.
 
     Raises:
-      ValueError: if results.json is not a JSON object, an interval in it does not have two bounds, the data
+      ValueError: if results.json is not a JSON object or one of its fields is missing or invalid, the data
         card is not UTF-8, or an installed package provides the fusion but it cannot be imported or used.
-      KeyError: if results.json or `metadata` lacks a field that the model card needs, results.json has scores
-        of an unknown modality, or the fusion is not registered.
       OSError: if the data card or results.json exists but cannot be read.
     """
     results_path = os.path.join(workdir, "evaluation", "test", "results.json")
     test_results = None
     if os.path.exists(results_path):
-        test_results = cast(EvaluationResults, read_json_object(results_path))
+        test_results = check_evaluation_results(results_path, read_json_object(results_path))
     if test_results and test_results["checkpoint_step"] != metadata["step"]:
         test_results = None  # these scores belong to another checkpoint
     cards = {MODEL_CARD: make_checkpoint_card(metadata, test_results)}

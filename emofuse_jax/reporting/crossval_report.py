@@ -62,13 +62,10 @@ def write_crossval_report(
       command: the command line that produced the results; printed on the page.
 
     Raises:
-      KeyError: if a field is missing in `results`, `robustness` or `examples`.
       ValueError: if no test clip has a label, if a run has no clips or lists of different lengths, if the
         confusion matrix does not have one row and column for each class, if the number of faces of an example
         is not a multiple of the length of its `video_attention`, if an interval does not have two bounds, or
         if Matplotlib is not installed.
-      IndexError: if `classes` or `modalities` of `results` is empty, if a label is not the index of a class,
-        or if an example has fewer entries in `face_mask` or `face_time` than faces.
       OSError: if a file cannot be written or deleted.
     """
     marks = corpus_marks(results["corpus"], results["leaks"])
@@ -136,18 +133,14 @@ def _make_pictures(
 
 
 def modality_name(results: CrossvalFile) -> str:
-    """Returns `both` if the network reads two modalities, otherwise the only one, `audio` or `video`.
-
-    Raises KeyError if `results` has no `modalities`, and IndexError if the list is empty.
-    """
+    """Returns `both` if the network reads two modalities, otherwise the only one, `audio` or `video`."""
     return "both" if len(results["modalities"]) > 1 else results["modalities"][0]
 
 
 def class_recalls(results: CrossvalFile) -> list[float | None]:
     """Returns the recall of each class over the pooled predictions, a fraction; None for an absent class.
 
-    A class is absent if no clip has its label. Raises KeyError if `results` has no pooled scores or these
-    have no confusion matrix, and ValueError if all counts of the matrix are 0.
+    A class is absent if no clip has its label. Raises ValueError if all counts of the matrix are 0.
     """
     return metrics.compute_scores(np.asarray(results["pooled"]["confusion"], float))["recall"]
 
@@ -157,8 +150,7 @@ def score_rows(results: CrossvalFile) -> dict[str, ScoreFields]:
 
     The rows are `pooled predictions`, `mean of <number> runs`, `standard deviation over the runs` and, if
     there are several seeds, `predictions averaged over seeds`. Each has `ua`, `wa` and `wf1` as fractions;
-    the first and the last also have the intervals (`ua_interval`, ...) and the confusion matrix. Raises
-    KeyError if `pooled`, `runs`, `mean` or `sd` is missing in `results`.
+    the first and the last also have the intervals (`ua_interval`, ...) and the confusion matrix.
     """
     rows = {"pooled predictions": results["pooled"]}
     rows |= {
@@ -182,8 +174,7 @@ def fold_rows(results: CrossvalFile) -> list[FoldRow]:
     """Returns a row for each fold, in ascending order, with the test UA of each seed.
 
     A row is a dict: `fold`, the number of the fold, and `cells`, a list with the UA in per cent as text for
-    each seed in ascending order, or a dash if the fold was not run with that seed. Raises KeyError if
-    `results` has no `runs`, or a run has no `fold`, `seed` or test UA.
+    each seed in ascending order, or a dash if the fold was not run with that seed.
     """
     ua_by_replica = {
         (run["fold"], run["seed"]): text.format_percent(run["test"]["ua"]) for run in results["runs"]
@@ -204,9 +195,6 @@ def pooled_speaker_scores(results: CrossvalFile) -> dict[str, SpeakerScores]:
 
     Raises:
       ValueError: if there are no runs, a run has no clips, or no clip has a label.
-      KeyError: if `results` has no `runs` or `classes`, or a run has no `seed`, `speakers`, `labels` or
-        `probabilities`.
-      IndexError: if a label is not the index of a class, or the lists of a run differ in length.
     """
     predicted, labels, speakers = join_predictions(results["runs"])
     speaker_names = sorted({name for run in results["runs"] for name in run["speakers"]})
@@ -241,9 +229,6 @@ def calibration_curves(results: CrossvalFile) -> tuple[dict[str, list[Reliabilit
 
     Raises:
       ValueError: if there are no runs, or the numbers of classes differ between runs.
-      KeyError: if `results` has no `runs`, or a run has no `labels`, `probabilities` or `temperature`.
-      IndexError: if there are more or fewer labels than rows of probabilities.
-      ZeroDivisionError: if no clip has a label.
     """
     labels = np.concatenate([run["labels"] for run in results["runs"]]).astype(np.int64)
     uncalibrated: Float[np.ndarray, "n c"] = np.concatenate(
@@ -263,7 +248,6 @@ def provenance_facts(results: CrossvalFile) -> list[tuple[str, str]]:
     """Returns pairs of label and text for the head of the page.
 
     The labels are Config, Corpus, Protocol, Folds x seeds, Test speakers, Test clips and Date, in this order.
-    Raises KeyError if `results` lacks one of these facts.
     """
     return [
         ("Config", results["config"]),

@@ -73,8 +73,6 @@ def make_examples(
       ValueError: if a record lacks a field that the model needs, if its speaker is not in prep.json, if the
         number of shards or records does not match prep.json and manifest.csv, or if the records do not fit
         the model.
-      KeyError: if an audio setting such as `hop_ms` or `frontend` is missing in prep.json.
-      IndexError: if `predictions` has a record index that the dataset does not have.
       OSError: if a shard is missing or cannot be opened.
     """
     rows = choose_examples(predictions, example_count)
@@ -124,8 +122,6 @@ def make_example(
       DamagedRecordError: if the record of the clip is damaged (a ValueError).
       ValueError: if `probabilities` does not have one entry for each class, or the number of shards or
         records does not match prep.json and manifest.csv.
-      KeyError: if an audio setting such as `hop_ms` or `frontend` is missing in prep.json.
-      IndexError: if `batch` has no row `i`.
       OSError: if the shard with the record is missing or cannot be opened.
     """
     class_names, clip, label = experiment.dataset.classes, int(batch.clip[i]), int(batch.label[i])

@@ -1,6 +1,5 @@
 """Builds the leaderboard: a table of all results below a folder, from cross-validations and evaluations."""
 
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -8,6 +7,7 @@ from typing import NotRequired, TypedDict
 
 from emofuse_jax.reporting import page
 from emofuse_jax.reporting.tables import ScoreCell, score_cell
+from emofuse_jax.scoring.result_checks import check_crossval_results, check_evaluation_results
 from emofuse_jax.scoring.result_marks import corpus_marks
 from emofuse_jax.scoring.result_types import (
     ClipPredictions,
@@ -16,7 +16,7 @@ from emofuse_jax.scoring.result_types import (
     Metric,
     ScoreFields,
 )
-from emofuse_jax.utils.files import write_atomic
+from emofuse_jax.utils.files import read_json_object, write_atomic
 
 RESULTS_FILE_NAME, PAGE_FILE_NAME = "results.json", "leaders.html"
 SHOWN_METRICS: tuple[Metric, ...] = ("ua", "wa", "wf1")
@@ -71,13 +71,11 @@ def find_results(folder: str, metric: Metric = "ua") -> tuple[list[ResultRow], l
       or `fold 2`), `speakers` and `clips` (their numbers), `scores` (fractions, with intervals), `marks`
       (warnings), `date`, and `path`, the folder of the file relative to `folder`. `group` is a tuple of
       texts: corpus, number of classes, protocol and split; rows of a group are neighbours. `skipped_files`
-      has the paths of the results.json files that other programs wrote. Both lists are empty if `folder` does
-      not exist.
+      has the paths of the results.json files that other programs wrote or that are damaged. Both lists are
+      empty if `folder` does not exist.
 
     Raises:
       OSError: if a results.json cannot be read.
-      ValueError: if a results.json is not UTF-8.
-      KeyError: if a result has no score named `metric`.
     """
     rows: list[ResultRow] = []
     skipped_files = []
@@ -111,18 +109,18 @@ def read_result_row(path: str) -> ResultRow | None:
       A dict: `config` (its name), `group` (corpus, number of classes, protocol and split as a tuple of
       texts), `folds` (text, such as `5 runs` or `fold 2`), `speakers` and `clips` (their numbers), `scores`
       (fractions; the pooled ones of a cross-validation, or those of the first modality of an evaluation),
-      `marks` (warnings) and `date`. None if the file is not JSON or was not written by `emofuse crossval` or
-      `emofuse evaluate`.
+      `marks` (warnings) and `date`. None if the file is not JSON, was not written by `emofuse crossval` or
+      `emofuse evaluate`, or is damaged.
 
     Raises:
       OSError: if the file cannot be read.
-      ValueError: if the file is not UTF-8.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            results = json.load(file)
-        return _crossval_row(results) if "pooled" in results else _evaluation_row(results)
-    except (AttributeError, KeyError, TypeError, StopIteration, json.JSONDecodeError):
+        results = read_json_object(path, config=str)
+        if "pooled" in results:
+            return _crossval_row(check_crossval_results(path, results))
+        return _evaluation_row(check_evaluation_results(path, results))
+    except ValueError:
         return None
 
 
@@ -171,12 +169,10 @@ def write_leaderboard(
       `(path, rows, skipped_files)`: the path of the page; a dict for each result with `config`, `group`,
       `folds`, `speakers`, `clips`, `scores` (fractions), `marks` (warnings), `date` and `path` (its folder,
       relative to `folder`); and the paths of the results.json files that were skipped because other programs
-      wrote them.
+      wrote them or they are damaged.
 
     Raises:
-      ValueError: if no results were found, a results.json is not UTF-8, or an interval does not have two
-        bounds.
-      KeyError: if a result has no score named `metric`.
+      ValueError: if no results were found.
       OSError: if a file cannot be read or the page cannot be written.
     """
     rows, skipped_files = find_results(folder, metric)
@@ -206,8 +202,8 @@ def format_row(row: ResultRow) -> PageRow:
 
     `scores` has a dict for each of `ua`, `wa` and `wf1`: `value`, the score in per cent or a dash, and
     `interval`, such as `65.0–77.0` or empty. `marks` is a text with the part before the colon of each
-    warning. `config`, `folds`, `speakers`, `clips`, `date` and `path` are unchanged. Raises KeyError if `row`
-    lacks a field, and ValueError if an interval does not have two bounds.
+    warning. `config`, `folds`, `speakers`, `clips`, `date` and `path` are unchanged. Raises ValueError if an
+    interval does not have two bounds.
     """
     return {
         "config": row["config"],

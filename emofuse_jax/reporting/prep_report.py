@@ -53,7 +53,6 @@ def write_prep_report(path: str) -> str:
       ValueError: if prep.json or manifest.csv is not valid, if a label in manifest.csv is not the index of a
         class, if the records have another schema or an unknown recipe, if their number does not match these
         files, or if there are no records.
-      KeyError: if manifest.csv has masked or failed clips but no column `reason`.
       OSError: if a file is missing, cannot be read or cannot be written.
     """
     write_card(path, DATA_CARD, make_data_card(open_dataset(path)))
@@ -120,8 +119,7 @@ def _group_rows(groups: dict[str, tuple[int, float]]) -> list[GroupRow]:
 def _count_reasons(incomplete_rows: Sequence[ManifestStrings]) -> list[tuple[str, str, int]]:
     """Returns tuples (status, reason, number of clips) of masked and failed clips, the most frequent first.
 
-    `N` replaces each number in a reason, so that clips with the same problem are counted together. Raises
-    KeyError if a row has no `reason`.
+    `N` replaces each number in a reason, so that clips with the same problem are counted together.
     """
     reason_counts = collections.Counter(
         (row["status"], re.sub(r"\d+(\.\d+)?", "N", row["reason"])) for row in incomplete_rows

@@ -73,9 +73,6 @@ def write_report(
         its length, or that of `face_time` or `video_attention`, does not fit the number of faces; the message
         is one line that names the field. Also if an output in `aux` of an example does not fit the number of
         classes, if an interval does not have two bounds, or if Matplotlib is not installed.
-      KeyError: if an example has no `clip_id`, `label`, `prediction` or `probabilities`, or with a
-        spectrogram no `seconds`, or neither `max_hz` nor `bin_hz`.
-      IndexError: if a label in `results` is not the index of a class.
       OSError: if a file cannot be written or deleted.
     """
     validation.validate_results(results)
@@ -145,10 +142,7 @@ def _make_pictures(
 
 
 def main_modality(modalities: Mapping[str, ScoreFields]) -> str:
-    """Returns the key of the scores that the page shows first: `both` if present, otherwise the first key.
-
-    Raises StopIteration if `modalities` is empty.
-    """
+    """Returns the key of the scores that the page shows first: `both` if present, otherwise the first key."""
     return "both" if "both" in modalities else next(iter(modalities))
 
 

@@ -152,13 +152,9 @@ def recall_rows(modalities: Mapping[str, ScoreFields], classes: Sequence[str]) -
       classes: names of the classes.
 
     Returns:
-      A dict for each class: `name`; `clips`, the number of clips labelled with the class, as text; and
-      `cells`, the recall in each modality in per cent as text, a dash if it is not known.
-
-    Raises:
-      StopIteration: if `modalities` is empty.
-      KeyError: if a modality has no `recall`, or the first one no `confusion`.
-      IndexError: if one of these has fewer entries than `classes`.
+      A dict for each class, in the order of `classes`: `name`; `clips`, the number of clips labelled with the
+      class, as text; and `cells`, a list of texts in the order of `modalities`: the recall in each modality
+      in per cent, a dash if it is not known.
     """
     first = next(iter(modalities.values()))
     return [
@@ -209,8 +205,6 @@ def mistake_rows(
 
     Raises:
       ValueError: if the four lists differ in length, or a clip has no probabilities.
-      KeyError: if `results` has no `classes`.
-      IndexError: if a label is not the index of a class.
     """
     classes = results["classes"]
     wrong: list[tuple[float, MistakeRow]] = []
@@ -255,8 +249,8 @@ def score_cell(row: ScoreFields, metric: Metric) -> ScoreCell:
 
     `metric` is `ua`, `wa`, `wf1` or `mf1`. `row` has the score, a fraction, under this name, and the interval
     `[low, high]` under `<metric>_interval`. `value` is a dash if the score is None, NaN or missing;
-    `interval` is a text such as `65.0–77.0`, empty if the interval is not known. Raises KeyError if `metric`
-    is another name, and ValueError if the interval does not have two bounds.
+    `interval` is a text such as `65.0–77.0`, empty if the interval is not known. Raises ValueError if the
+    interval does not have two bounds.
     """
     return {
         "value": text.format_percent(row.get(metric)),

@@ -27,9 +27,6 @@ def fit_temperature(probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndar
 
     Returns:
       The temperature, between 0.2 and 10 (`TEMPERATURE_RANGE`); 1.0 if no clip has a label.
-
-    Raises:
-      IndexError: if a label is c or larger.
     """
     labelled = labels >= 0
     if not labelled.any():
@@ -49,9 +46,9 @@ def _is_overconfident(
 ) -> bool:
     """Returns True if a temperature above `temperature` gives a lower mean of `-log p(label)`, else False.
 
-    Every clip must have a label, from 0 to c - 1 for c classes; raises IndexError if a label is c or larger.
-    The mean is convex in 1 / T, with T the temperature. It falls as T rises as long as
-    `E_q[log p] > log p(label)` on average, with `q` the probabilities at this temperature.
+    Every clip must have a label, from 0 to c - 1 for c classes. The mean is convex in 1 / T, with T the
+    temperature. It falls as T rises as long as `E_q[log p] > log p(label)` on average, with `q` the
+    probabilities at this temperature.
     """
     logits = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     expected = (apply_temperature(probabilities, temperature) * logits).sum(-1)
@@ -75,7 +72,7 @@ def negative_log_likelihood(probabilities: Float[np.ndarray, "n c"], labels: Int
     """Returns the mean of `-log p(label)` over all clips, in nats; NaN if there are no clips.
 
     A probability below 1e-12 counts as 1e-12. Every clip must have a label: a label of -1 is not left out,
-    but read as the last class. Raises IndexError if a label is not the index of a class.
+    but read as the last class.
     """
     return float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], MIN_PROBABILITY)).mean())
 
@@ -123,9 +120,6 @@ def calibration_error(
       probabilities: probabilities of the c classes for each of n clips.
       labels: true classes; clips with label -1 are left out.
       bins: number of bins from confidence 0 to 1.
-
-    Raises:
-      ZeroDivisionError: if no clip has a label.
     """
     bin_rows = reliability_bins(probabilities, labels, bins)
     weighted_gaps = [row["clips"] * abs(row["accuracy"] - row["confidence"]) for row in bin_rows]

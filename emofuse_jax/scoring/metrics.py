@@ -96,7 +96,6 @@ def speaker_intervals(
 
     Raises:
       ValueError: if no clip has a label, or if there are several speakers and `resamples` is less than 1.
-      IndexError: if a label or predicted class is c or larger.
     """
     matrices = speaker_confusion_matrices(predicted, label, speaker, num_classes)
     if len(matrices) == 1:
@@ -124,7 +123,6 @@ def speaker_confusion_matrices(
 
     Raises:
       ValueError: if no clip has a label.
-      IndexError: if a label or the predicted class of a labelled clip is c or larger.
     """
     labelled = label >= 0
     if not labelled.any():

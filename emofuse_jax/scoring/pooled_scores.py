@@ -4,7 +4,6 @@ import datetime
 import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import cast
 
 import ml_collections
 import numpy as np
@@ -14,6 +13,7 @@ from emofuse_jax.data.dataset import Dataset
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.scoring import metrics
 from emofuse_jax.scoring.calibration import apply_temperature
+from emofuse_jax.scoring.result_checks import check_crossval_results
 from emofuse_jax.scoring.result_marks import corpus_marks
 from emofuse_jax.scoring.result_types import (
     INTERVAL_FIELDS,
@@ -63,8 +63,6 @@ def make_crossval_results(
     Raises:
       ValueError: if there are no runs, a run has no clips or lists of different lengths, no clip has a label,
         or an installed package provides the fusion but it cannot be imported or used.
-      KeyError: if the fusion of the config is not registered, or a run lacks a field.
-      IndexError: if a label is not the index of a class.
     """
     classes = list(dataset.classes)
     results: CrossvalFile = {
@@ -97,7 +95,6 @@ def summarise_runs(runs: Iterable[ReplicaResult], statistic: Callable[[list[floa
     Raises:
       StatisticsError: if there are no runs and `statistic` raises it, as `statistics.mean` does (a
         ValueError).
-      KeyError: if a run has no `test` scores, or they lack `ua`, `wa` or `wf1`.
     """
     test_scores = [run["test"] for run in runs]
     return {
@@ -119,7 +116,6 @@ def average_over_seeds(results: CrossvalFile) -> PooledPredictions:
 
     Raises:
       ValueError: if the lists `clips`, `speakers`, `labels` and `probabilities` of a run differ in length.
-      KeyError: if `results` has no `classes` or `runs`, or a run lacks one of these lists or `temperature`.
     """
     probability_sums: dict[str, np.ndarray] = {}
     speaker_and_label: dict[str, tuple[str, int]] = {}
@@ -148,9 +144,6 @@ def format_markdown_row(results: CrossvalFile) -> str:
     standard deviation of the UA over the runs. Scores are in per cent, the pooled ones with 95 % intervals
     over speakers: `71.3 [65.0, 77.0]`. Warnings such as LEAKY follow the name of the config in the first
     column. The text ends with a line break.
-
-    Raises:
-      KeyError: if a field such as `config`, `pooled`, `mean` or `sd` is missing in the results.
     """
     pooled_scores, run_counts = results["pooled"], describe_run_counts(results["runs"])
     cells = {
@@ -170,8 +163,7 @@ def format_markdown_row(results: CrossvalFile) -> str:
 def describe_run_counts(runs: Sequence[ReplicaResult]) -> dict[str, str]:
     """Returns counts over all runs as text: the keys are `Folds x seeds`, `Test speakers` and `Test clips`.
 
-    An example is `{"Folds x seeds": "5 x 2", "Test speakers": "10", "Test clips": "4490"}`. Raises KeyError
-    if a run has no `fold`, `seed`, `speakers` or `clips`.
+    An example is `{"Folds x seeds": "5 x 2", "Test speakers": "10", "Test clips": "4490"}`.
     """
     folds, seeds = {run["fold"] for run in runs}, {run["seed"] for run in runs}
     return {
@@ -198,8 +190,6 @@ def score_pooled_runs(runs: Sequence[ClipPredictions], num_classes: int) -> Scor
     Raises:
       ValueError: if there are no runs, a run has no clips, `labels` and `probabilities` differ in length, or
         no clip has a label.
-      KeyError: if a run lacks one of the lists.
-      IndexError: if a label is `num_classes` or larger, or `speakers` has another length than `labels`.
     """
     predicted, labels, speakers = join_predictions(runs)
     weight = (labels >= 0).astype(np.float32)
@@ -225,7 +215,6 @@ def join_predictions(
 
     Raises:
       ValueError: if there are no runs, or a run has no clips.
-      KeyError: if a run has no `labels`, `probabilities` or `speakers`.
     """
     labels = np.concatenate([run["labels"] for run in runs]).astype(np.int64)
     predicted = np.concatenate([np.argmax(run["probabilities"], -1) for run in runs])
@@ -241,21 +230,15 @@ def read_crossval_results(path: str | os.PathLike[str]) -> CrossvalFile:
     """Reads a `results.json` that `emofuse crossval` wrote.
 
     Returns:
-      The contents of the file as a dict: `classes`, `protocol`, `runs` (one dict per fold and seed with its
-      test clips and their predictions), `corpus` and `leaks`. A complete file also has `config` (its name),
-      `dataset` (its path), `date`, `modalities`, `pooled` (scores of all predictions), `mean` and `sd` (of
-      the scores of the runs), `leaky`, `versions` and, with several seeds, `ensemble` (scores after averaging
-      the seeds); these are not checked, nor is the content of any field.
+      The contents of the file as a dict: `classes`, `protocol`, `runs` (at least one dict per fold and seed
+      with its test clips, their predictions and its scores), `corpus`, `leaks` and `pooled` (scores of all
+      predictions). A complete file also has `config` (its name), `dataset` (its path), `date`, `modalities`,
+      `mean` and `sd` (of the scores of the runs), `leaky`, `versions` and, with several seeds, `ensemble`
+      (scores after averaging the seeds); these are not checked.
 
     Raises:
-      ValueError: if the file is not a JSON object or has no field `classes`, `protocol`, `runs`, `corpus` or
-        `leaks`.
+      ValueError: if the file is not a JSON object, or one of the first six fields is missing or invalid;
+        names the file and the field.
       OSError: if the file cannot be read.
     """
-    results = read_json_object(os.fspath(path))
-    missing = [field for field in ("classes", "protocol", "runs", "corpus", "leaks") if field not in results]
-    if missing:
-        raise ValueError(
-            f"{path}: field {missing[0]} is missing, expected a results.json that emofuse crossval wrote"
-        )
-    return cast(CrossvalFile, results)
+    return check_crossval_results(os.fspath(path), read_json_object(os.fspath(path)))

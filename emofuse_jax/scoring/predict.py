@@ -85,7 +85,6 @@ def sharded_batches(
         not in prep.json, if the number of shards or records does not match prep.json and manifest.csv, or if
         the devices cannot share `batch_size` rows equally.
       OSError: if a shard is missing or cannot be opened.
-      IndexError: if an entry of `clips` is larger than the largest record index.
     """
     process_index_and_count = (jax.process_index(), jax.process_count())
     for batch in eval_batches(
@@ -117,8 +116,7 @@ def predict(
       labelled clips, 0 if there are none.
 
     Raises:
-      ValueError: if `modality` is unknown, or a batch does not fit the model.
-      TypeError: if there are no batches.
+      ValueError: if `modality` is unknown, there are no batches, or a batch does not fit the model.
       DamagedRecordError, ValueError, OSError: if `batches` reads records from disk and a record is damaged or
         lacks a field, or a file is missing or cannot be read.
     """
@@ -132,6 +130,8 @@ def predict(
         )
         batch_rows.append(_select_rows(rows, rows["clips"] >= 0))
         loss_sums += [float(outputs["loss"]), float(outputs["weight"])]
+    if not batch_rows:
+        raise ValueError("batches: there are none, expected at least one; choose a split that has clips")
     fields: _BatchRows = jax.tree.map(lambda *pieces: np.concatenate(pieces), *batch_rows)
     return Predictions(**fields, loss=float(loss_sums[0] / max(loss_sums[1], 1.0)))
 
@@ -158,7 +158,6 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
 
     Raises:
       ValueError: if no clip has a label.
-      IndexError: if a label is not the index of a class.
     """
     labelled = predictions.labels >= 0
     labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
@@ -187,10 +186,6 @@ def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> 
       `{speaker name: {"ua": ..., "wa": ..., "clips": ...}}`: mean recall and accuracy as fractions, and the
       number of labelled clips. Speakers without a labelled clip are left out; the dict is empty if no clip
       has a label.
-
-    Raises:
-      IndexError: if a label is not the index of a class, or a speaker index has no entry in
-        `speaker_names`.
     """
     scores_by_speaker: dict[str, SpeakerScores] = {}
     for speaker in np.unique(predictions.speakers):

@@ -132,8 +132,7 @@ def predict_corrupted(
       clip of `clips`, `labels`, `speakers`, `probabilities` and `levels`, and the mean `loss`.
 
     Raises:
-      TypeError: if an iterator has no batches.
-      ValueError: if a batch does not fit the model.
+      ValueError: if an iterator has no batches, or a batch does not fit the model.
       DamagedRecordError, ValueError, OSError: if `batches` reads records from disk and a record is damaged or
         lacks a field, or a file is missing or cannot be read.
     """
@@ -174,8 +173,6 @@ def robustness_curves(
 
     Raises:
       ValueError: if no clip has a label.
-      IndexError: if there are no runs.
-      KeyError: if a run lacks a condition of the first run.
     """
     points_by_curve: RobustnessCurves = {}
     for curve, severity in predictions_by_run[0]:

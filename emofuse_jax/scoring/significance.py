@@ -47,9 +47,6 @@ def compare(
       ValueError: if the measure is unknown, if the results have different classes, protocols, folds, clips,
         speakers or labels, if there are no runs or a run has no clips or lists of different lengths, if no
         clip has a label, or if there are several speakers and `draws` is less than 1.
-      KeyError: if a field is missing in a result or in one of its runs.
-      IndexError: if a label is not the index of a class, or the list `probabilities` of a run has another
-        length than `labels`.
     """
     if measure not in metrics.METRIC_NAMES:
         raise ValueError(f"measure: {measure!r}, expected one of {', '.join(metrics.METRIC_NAMES)}")
@@ -92,8 +89,7 @@ def describe_comparison(comparison: ComparisonFields) -> str:
 
     The first sentence has the verdict, the difference in percentage points, its interval, the number of
     speakers, `p` and the effect. A second one follows if the difference is not significant and there are so
-    few speakers (at most 5) that `p` cannot fall below 0.05. Raises KeyError if a field of `comparison` is
-    missing.
+    few speakers (at most 5) that `p` cannot fall below 0.05.
     """
     low, high = (100 * x for x in comparison["interval"])
     effect = "" if comparison["effect"] is None else f", effect {comparison['effect']:.2f}"
@@ -119,8 +115,6 @@ def check_same_clips(a: CrossvalFile, b: CrossvalFile) -> None:
     Raises:
       ValueError: if they have different classes, protocols or folds, if a fold has different clips, speakers
         or labels in two runs, or if these lists differ in length in a run; the message names the field.
-      KeyError: if a result has no `classes`, `protocol` or `runs`, or a run no `fold`, `clips`, `speakers` or
-        `labels`.
     """
     fields: tuple[Literal["classes", "protocol"], ...] = ("classes", "protocol")
     for field in fields:
@@ -150,7 +144,6 @@ def sorted_clip_rows(run: ReplicaResult) -> list[tuple[str, str, int]]:
 
     Raises:
       ValueError: if the lists `clips`, `speakers` and `labels` of the run differ in length.
-      KeyError: if the run lacks one of these lists.
     """
     return sorted(zip(run["clips"], run["speakers"], run["labels"], strict=True))
 
@@ -163,9 +156,6 @@ def speaker_matrices(results: CrossvalFile) -> Float[np.ndarray, "s c c"]:
 
     Raises:
       ValueError: if there are no runs, if a run has no clips, or if no clip has a label.
-      KeyError: if `classes` or `runs` is missing, or a run has no `seed`, `speakers`, `labels` or
-        `probabilities`.
-      IndexError: if a label is not the index of a class, or the lists of a run differ in length.
     """
     matrices = metrics.speaker_confusion_matrices(*join_predictions(results["runs"]), len(results["classes"]))
     return matrices / len({run["seed"] for run in results["runs"]})

@@ -92,7 +92,6 @@ def to_batch(
 
     Raises:
       ValueError: a record lacks an array that the model reads, or has another number of frames.
-      IndexError: a Record comes after the first `batch_size` entries.
     """
     batch = empty_batch(batch_size, bundle_input_spec(bundle))
     for row, record in enumerate(records):

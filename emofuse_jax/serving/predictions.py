@@ -191,7 +191,6 @@ def make_window_prediction(
         `modality_weights` [2] (voice, face); not read if the preparation failed.
 
     Raises:
-      KeyError: `output` has no `probabilities`.
       ValueError: the number of probabilities is not that of the classes, or `modality_weights` does not have
         two values.
     """
@@ -239,7 +238,6 @@ def make_prediction(
       notes: notes of the preparation.
 
     Raises:
-      KeyError: `outputs` has no `probabilities`.
       ValueError: the number of probabilities is not that of the classes, or `modality_weights` does not have
         two values.
     """

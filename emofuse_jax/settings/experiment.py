@@ -1,7 +1,7 @@
 """Defines every config field of an experiment with its default; a config file changes some of them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import ml_collections
 
@@ -54,9 +54,8 @@ def default_fields(model: Mapping[str, Any]) -> ConfigFields:
     every objective with weight 0.
 
     Raises:
-      KeyError: One of these three fields is missing.
-      ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
-        it cannot be imported or used.
+      ValueError: One of these three fields is missing or names an unknown fusion or encoder, or an installed
+        package provides it but it cannot be imported or used.
     """
     return with_registered_objectives(required_fields(model))
 
@@ -68,19 +67,28 @@ def required_fields(model: Mapping[str, Any]) -> ConfigFields:
     `model`, a `config.model`, needs `fusion.name`, `audio.encoder` and `video.encoder`.
 
     Raises:
-      KeyError: One of these three fields is missing.
-      ValueError: The name of the fusion or of an encoder is unknown, or an installed package provides it but
-        it cannot be imported or used.
+      ValueError: One of these three fields is missing or names an unknown fusion or encoder, or an installed
+        package provides it but it cannot be imported or used.
     """
-    encoders = {name: model[name]["encoder"] for name in ("audio", "video")}
-    return base(model["fusion"]["name"], **encoders).to_dict()
+    encoders = {name: _required_name(model, name, "encoder") for name in ("audio", "video")}
+    return base(_required_name(model, "fusion", "name"), **encoders).to_dict()
+
+
+def _required_name(model: Mapping[str, Any], section: str, field: str) -> str:
+    """Returns `model[section][field]`; raises ValueError if it is missing, and names it in the message."""
+    fields = model.get(section)
+    if not isinstance(fields, Mapping | ml_collections.ConfigDict) or field not in fields:
+        raise ValueError(
+            f"config.model.{section}.{field}: this field is missing; start from a shipped config or from"
+            " emofuse_jax.settings.base()"
+        )
+    return cast(str, fields[field])
 
 
 def with_registered_objectives(fields: ConfigFields) -> ConfigFields:
     """Returns a copy of the fields in which `loss.objectives` lists every objective with weight 0.
 
-    These are the built-in objectives and the registered ones; other fields do not change. Raises KeyError if
-    `fields` has no `loss`.
+    These are the built-in objectives and the registered ones; other fields do not change.
     """
     return fields | {"loss": fields["loss"] | {"objectives": dict.fromkeys(losses.OBJECTIVES, 0.0)}}
 
@@ -88,10 +96,11 @@ def with_registered_objectives(fields: ConfigFields) -> ConfigFields:
 def check_fields(config: ml_collections.ConfigDict) -> None:
     """Raises ValueError if a config has a field that experiments do not have; names the first such field.
 
-    Also raises ValueError if its fusion or an encoder is unknown, and KeyError or AttributeError if it does
-    not name them.
+    Also raises ValueError if it names no fusion or encoder, or an unknown one.
     """
-    reject_unknown_fields(config.to_dict(), default_fields(config.model), "config")
+    fields = config.to_dict()
+    model = fields.get("model")
+    reject_unknown_fields(fields, default_fields(model if isinstance(model, Mapping) else {}), "config")
 
 
 def data_defaults() -> ml_collections.ConfigDict:

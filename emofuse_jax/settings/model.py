@@ -52,7 +52,6 @@ def encoder_config(modality: str, name: str, fusion: str) -> ConfigFields:
     `temperature`, a factor on its scores.
 
     Raises:
-      KeyError: the fusion is not registered, or `modality` is not "audio" or "video".
       ValueError: there is no encoder `name` of this modality, or an installed package provides it or the
         fusion but it cannot be imported or used.
     """

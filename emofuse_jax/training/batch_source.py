@@ -184,10 +184,10 @@ class StreamedBatchSource:
         Raises:
           DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
           ValueError: if a record lacks a field of the batch, if the records do not match prep.json, if
-            `config.data.batch_size` is not a multiple of the processes, or if `config.data.threads` or a
-            field of the sampler (`seed`, `balanced`, `labelled_share`) is invalid.
+            `config.data.batch_size` is not a multiple of the processes or above the number of training clips,
+            or if `config.data.threads` or a field of the sampler (`seed`, `balanced`, `labelled_share`) is
+            invalid.
           OSError: if a shard is missing or cannot be opened.
-          ZeroDivisionError: if there are fewer training clips than one batch.
         """
         start_time = time.monotonic()
         if self._batches is None:
@@ -297,9 +297,6 @@ class ResidentBatchSource:
           A tuple of trees of arrays on the devices: the new state; the metrics of the last step, a dict of
           `loss`, each term of the loss by name, `gradient_norm` (scalars) and `confusion` [c c] (c classes,
           rows true classes); and a dict with the sums of `loss` and `confusion` over all steps.
-
-        Raises:
-          ZeroDivisionError: if there are fewer training clips than one batch.
         """
         start_time = time.monotonic()
         clip_indices = np.stack([self._sampler.batch(first_step + i) for i in range(step_count)])
@@ -357,13 +354,12 @@ def make_train_batches(
 
     Raises:
       ValueError: if `config.data.buckets`, `config.data.threads` or a field of the sampler (`seed`,
-        `balanced`, `labelled_share`) is invalid, or if the batch size is not a multiple of the number of
-        processes. While iterating: if a record lacks a field of the batch, or the records do not match
-        prep.json.
+        `balanced`, `labelled_share`) is invalid, if there are fewer training clips than one batch, or if the
+        batch size is not a multiple of the number of processes. While iterating: if a record lacks a field of
+        the batch, or the records do not match prep.json.
       DamagedRecordError: while iterating, if a record is damaged and `skip_policy` does not skip its clip.
       OSError: while iterating, or before if there are several buckets: if a shard is missing or cannot be
         opened.
-      ZeroDivisionError: while iterating, if there are fewer training clips than one batch.
     """
     labels = experiment.labels
     return train_batches(

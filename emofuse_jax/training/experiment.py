@@ -197,10 +197,9 @@ def select_training_clips(
 
     Raises:
       ValueError: if the config hides or needs labels, and `config.data.labelled_fraction` is not in (0, 1],
-        no training clip has a label, or a label in manifest.csv is not a number or the file is not UTF-8.
+        no training clip has a label, or manifest.csv is damaged: it is not a CSV file in UTF-8, lacks a
+        column or the row of a clip, or a label is not a number.
       OSError: if the config hides or needs labels, and manifest.csv cannot be read.
-      csv.Error: likewise, if manifest.csv is not valid CSV.
-      KeyError: likewise, if a clip has no row in manifest.csv.
     """
     data = config.data
     if data.labelled_fraction == 1.0 and data.keep_unlabelled and not (data.balanced or data.labelled_share):
@@ -234,10 +233,10 @@ def make_experiment_sampler(experiment: Experiment) -> Sampler:
     ShuffledSampler.
 
     Raises:
-      ValueError: if `config.seed` is negative, if `config.data.balanced` or `config.data.labelled_share` is
-        combined with buckets, has no labelled clips, or is out of range, if `config.data.buckets` is not
-        between 1 and 255, or if there are several buckets and the shards do not match prep.json and
-        manifest.csv.
+      ValueError: if `config.seed` is negative, if there are fewer training clips than one batch, if
+        `config.data.balanced` or `config.data.labelled_share` is combined with buckets, has no labelled
+        clips, or is out of range, if `config.data.buckets` is not between 1 and 255, or if there are several
+        buckets and the shards do not match prep.json and manifest.csv.
       OSError: if there are several buckets, and a shard is missing or cannot be opened.
     """
     data, clips, buckets = experiment.config.data, experiment.clips["train"], experiment.buckets
@@ -360,7 +359,6 @@ def check_same_data(
     Raises:
       ValueError: if one of `fields` differs; the message names the first one. Also if the file of the fold is
         invalid.
-      KeyError: if the metadata of the checkpoint lack one of `fields`.
       OSError: if the file of the fold does not exist or cannot be read.
     """
     current_metadata = make_metadata(experiment)
@@ -413,7 +411,6 @@ def check_test_speakers_unseen(experiment: Experiment, saved_metadata: RunMetada
 
     Raises:
       ValueError: if a test speaker was used; the message names the first one.
-      KeyError: if the metadata lack `leaks` or `training_speakers`.
     """
     dataset = experiment.dataset
     if saved_metadata["leaks"]:

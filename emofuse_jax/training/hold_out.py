@@ -19,7 +19,6 @@ def check_hold_out(config: ml_collections.ConfigDict) -> None:
     Raises:
       ValueError: if early stopping (`config.train.patience`) or the fusion needs validation clips but none
         are held out, or if the temperature is not a finite number above 0.
-      KeyError: if the fusion of the config is unknown.
     """
     if not 0 < config.train.temperature < math.inf:
         raise ValueError(

@@ -154,7 +154,7 @@ def average_params(tx: optax.GradientTransformation, decay: float) -> optax.Grad
     The state is an AverageState: `inner`, the state of `tx`, and `average`, the averaged parameters. The
     average a of the parameters p changes by `a <- a + (1 - decay) (p - a)` after each update (Polyak &
     Juditsky, 1992), starting from the initial parameters. Batches whose gradients are only accumulated do not
-    change the average. The update raises IndexError if the state of `tx` has no `count` of updates.
+    change the average.
     """
 
     def init(params: Params) -> AverageState:
@@ -171,11 +171,7 @@ def average_params(tx: optax.GradientTransformation, decay: float) -> optax.Grad
 
 
 def count_updates(state: optax.OptState) -> Int[Array, ""]:
-    """Returns the number of updates that the optimizer has made (int32): the first `count` in its state.
-
-    Raises:
-      IndexError: if the state has no `count`.
-    """
+    """Returns the number of updates that the optimizer has made (int32): the first `count` in its state."""
     return optax.tree_utils.tree_get_all_with_path(state, "count")[0][1]
 
 

@@ -97,7 +97,6 @@ def refit(
       DamagedRecordError: if a record is damaged (a ValueError).
       OSError: if the checkpoint or `metrics.jsonl` cannot be written, or the file of the fold or a shard is
         missing or cannot be read.
-      KeyError: if the metadata lack a field that `CheckpointMetadata` requires.
     """
     _check_fusion(experiment, model_state)
     if not experiment.config.data.hold_out:

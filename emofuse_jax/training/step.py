@@ -51,7 +51,6 @@ def init_state(
 
     Raises:
       ValueError: if the statistics have the wrong shape or are not finite.
-      KeyError: if the warm start has an array that the model lacks.
     """
     params, model_state = map(overlay_arrays, model.init(key), warm_start)
     model_state = model.with_statistics(model_state, *statistics)
@@ -83,7 +82,6 @@ def make_train_step(
         if the recipe or an objective is unknown, if an objective needs an output that the network lacks, if
         `config.augment.frames` or `config.augment.crop` is larger than a clip, if a dropout rate is not in
         [0, 1), or if the shapes of the batch do not fit the model.
-      KeyError: if the fusion of the config is unknown.
     """
     check_frame_count(config)
     check_training(config)
@@ -133,7 +131,6 @@ def check_frame_count(config: ConfigDict) -> None:
 
     Raises:
       ValueError: if `augment.frames` is above 0 and smaller than the number of parts.
-      KeyError: if the fusion of the config is unknown.
     """
     frames, parts = config.augment.frames, count_trunks(config.model.fusion)
     if 0 < frames < parts:
@@ -169,11 +166,12 @@ def make_eval_step(model: Model) -> EvalStep:
     """Returns the pure scoring step `(params, model_state, batch) -> outputs` of a model.
 
     The outputs are a dict: `probabilities` [b c]; `levels` [b n c] or None; `loss`, the sum of the
-    cross-entropies of the labelled clips; and `weight`, the sum of their weights. The n levels of a fusion
-    are streams or parts of a clip that have a separate classifier: `levels` has their probabilities, 0 if a
-    clip lacks the level, and is None if the fusion has no levels.
+    cross-entropies of the labelled clips, each multiplied by the clip's weight (`batch.weight`); and
+    `weight`, the sum of these weights, so that `loss / weight` is the mean. The n levels of a fusion are
+    streams or parts of a clip that have a separate classifier: `levels` has their probabilities, 0 if a clip
+    lacks the level, and is None if the fusion has no levels.
 
-    The step raises ValueError if the shapes of the batch do not fit the model, and KeyError if the fusion
+    The step raises ValueError if the shapes of the batch do not fit the model, or if the fusion
     returns `level_logits` without `level_mask`.
     """
 
@@ -193,10 +191,10 @@ def jit_eval_step(model: Model, mesh: Mesh) -> EvalStep:
     The rows of a batch are split over the mesh axis `data`. The outputs are a dict: `probabilities` [b c];
     `levels` [b n c], the probabilities of the n levels of the fusion (streams or parts of a clip that have a
     separate classifier), or None if it has none; `loss`, the sum of the cross-entropies of the labelled
-    clips; and `weight`, the sum of their weights.
+    clips, each multiplied by the clip's weight; and `weight`, the sum of these weights.
 
     The step raises ValueError if the devices cannot share the rows equally or the shapes of the batch do not
-    fit the model, and KeyError if the fusion returns `level_logits` without `level_mask`.
+    fit the model, or if the fusion returns `level_logits` without `level_mask`.
     """
     row_sharding, replicated_sharding = batch_sharding(mesh), replicated(mesh)
     return jax.jit(
@@ -217,12 +215,11 @@ def level_probabilities(aux: dict[str, Array]) -> Float[Array, "b n c"] | None:
 
     A level is a stream or a part of a clip that has a separate classifier. `aux` has the named results of the
     network, of which `level_logits` [b n c] and `level_mask` [b n] are used. Returns None if it has no
-    `level_logits`.
-
-    Raises:
-      KeyError: if `aux` has `level_logits`, but no `level_mask`.
+    `level_logits`. Raises ValueError if it has `level_logits`, but no `level_mask`.
     """
     if "level_logits" not in aux:
         return None
+    if "level_mask" not in aux:
+        raise ValueError("aux: the fusion returns level_logits without level_mask; return both")
     probabilities = jax.nn.softmax(aux["level_logits"].astype(jnp.float32))
     return jnp.where(aux["level_mask"][..., None], probabilities, 0.0)

@@ -56,9 +56,6 @@ def overlay_arrays(tree: Params, arrays: Params) -> Params:
     """Returns a copy of the nested dict `tree`, in which the arrays of `arrays` replace its own.
 
     An array replaces the one with the same path of names; `arrays` is a nested dict with some or all of them.
-
-    Raises:
-      KeyError: if `arrays` has a name that `tree` lacks.
     """
     if not isinstance(tree, dict):
         return arrays

@@ -119,12 +119,13 @@ def test_crossval_needs_a_seed_and_a_fold(tmp_path):
 
 def test_a_damaged_results_file_is_named(tmp_path):
     path = tmp_path / "results.json"
-    path.write_text('{"classes": [], "protocol": "", "runs": [{}], "corpus": "", "leaks": []}')
+    path.write_text('{"classes": [], "protocol": "", "runs": [{}], "corpus": "", "leaks": [], "pooled": {}}')
     results = ef.CrossvalResults(str(tmp_path))
-    with pytest.raises(ValueError, match=r"results\.json: field pooled: expected the scores"):
-        results.scores()
-    with pytest.raises(ValueError, match=r"results\.json: field runs: expected runs with fold and seed"):
-        results.export(tmp_path / "bundle")
+    for read in (results.scores, lambda: results.export(tmp_path / "bundle"), lambda: ef.compare(path, path)):
+        with pytest.raises(
+            ValueError, match=r"results\.json: field runs\[0\].fold: expected int, found NoneType"
+        ):
+            read()
 
 
 def test_a_fusion_declares_its_small_sizes(directory):

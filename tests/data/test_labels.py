@@ -43,10 +43,12 @@ def test_a_fraction_without_meaning(fraction):
 
 def test_the_manifest_names_the_labels(dataset, fake_dataset):
     clips = np.array([30, 2, 7])
+    with pytest.raises(ValueError, match=r"manifest.csv: no row with index 99; prepare the clips again"):
+        clip_labels(dataset, np.array([2, 99]))
     assert clip_labels(dataset, clips).tolist() == [make_record(int(i)).label for i in clips]
     with open(f"{fake_dataset}/manifest.csv", "w") as file:
         file.write("clip_id,index,speaker\nclip000,0,s0\n")
-    with pytest.raises(ValueError, match=r"manifest.csv: no column label"):
+    with pytest.raises(ValueError, match=r"manifest.csv: no column 'label'"):
         clip_labels(dataset, clips)
 
 

@@ -104,7 +104,7 @@ def test_mistakes_are_one_line(dataset, fake_dataset):
 
 def test_a_manifest_that_disagrees_with_the_shards_is_refused(fake_dataset):
     with open(f"{fake_dataset}/manifest.csv", "a") as file:
-        file.write("clip999,36,s0\n")
+        file.write("clip999,36,s0,kept,0\n")
     with pytest.raises(
         ValueError, match=r"2 shards with 36 records, but there are 2 shards and manifest.csv lists 37"
     ):

@@ -66,8 +66,15 @@ def test_what_is_no_object(path, text, message):
     ("old", "new", "message"),
     [
         ("clip_id,", "name,", "no column 'clip_id'"),
+        ("index,", "number,", "no column 'index'"),
+        ("speaker,", "person,", "no column 'speaker'"),
+        ("status,", "state,", "no column 'status'"),
+        ("label", "class", "no column 'label'"),
+        ("\nclip002,2", "\nclip002", "row 4: expected 5 columns, as in row 1"),
+        ("\nclip002,2", "\nclip002,2,2", "row 4: expected 5 columns, as in row 1"),
+        ("\nclip002,2", f"\n{'x' * 200_000},2", "not a CSV file in UTF-8: field larger than"),
         ("\nclip002,2", "\nclip002,x", "not a valid manifest: invalid literal"),
-        ("\nclip002,2", "\nclip002,1", "6 rows with a record, expected unique clip_ids, indices from 0"),
+        ("\nclip002,2", "\nclip002,1", "6 rows with a record, expected unique clip_ids and indices from 0"),
         ("\nclip002,2", "\nclip001,2", "6 rows with a record, expected unique clip_ids"),
     ],
 )
@@ -78,4 +85,12 @@ def test_the_manifest(path, old, new, message):
     assert old in text
     file.write_text(text.replace(old, new))
     with pytest.raises(ValueError, match=rf"manifest\.csv: {message}"):
+        read_index(path)
+
+
+def test_a_manifest_that_is_not_utf8(path):
+    (pathlib.Path(path) / "manifest.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(
+        ValueError, match=r"manifest\.csv: not a CSV file in UTF-8: .*; prepare the clips again$"
+    ):
         read_index(path)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from emofuse_jax.data import records
+from emofuse_jax.data.writing.shards import read_shard
 from tests.fakes import make_record
 
 SHAPE = records.RecordShape(f=70, h=16, w=16)
@@ -56,6 +57,16 @@ def test_what_is_not_a_record_is_refused(data, message):
 def test_another_shape_is_named():
     with pytest.raises(ValueError, match="clip000: field spectrogram"):
         records.decode(records.encode(make_record(0)), records.RecordShape(f=71, h=16, w=16))
+
+
+@pytest.mark.parametrize(("size", "message"), [(0, "at least 64KB"), (100_000, "Corrupted")])
+def test_a_damaged_or_missing_shard_is_named(tmp_path, size, message):
+    path = str(tmp_path / "shard")
+    with pytest.raises(FileNotFoundError, match=path):
+        list(read_shard(path))
+    (tmp_path / "shard").write_bytes(b"x" * size)
+    with pytest.raises(ValueError, match=rf"^{path}: damaged shard: .*{message}.*; remove this file, then"):
+        list(read_shard(path))
 
 
 def test_missing_shards_are_named(tmp_path):

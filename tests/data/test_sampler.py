@@ -154,3 +154,9 @@ def test_shuffled_passes_hold_each_clip_once_and_depend_on_the_seed():
     assert (passes[0][0] != passes[0][1]).any()
     assert (passes[0][0] != passes[1][0]).any()
     np.testing.assert_array_equal(samplers[0].batch(7), samplers[0].batch(np.int64(7)))
+
+
+@pytest.mark.parametrize("batch_size", [0, 6])
+def test_a_batch_needs_enough_clips(batch_size):
+    with pytest.raises(ValueError, match=rf"data.batch_size={batch_size}: expected 1 to 5, the number of"):
+        make_sampler(np.arange(5), None, batch_size=batch_size, seed=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.settings import RECIPES, AudioSettings
-from data_prep.spectrogram import BLOCK_FRAMES, FRONTENDS, UNITS_PER_BEL, log_spectrogram
+from data_prep.spectrogram import BLOCK_FRAMES, FRONTENDS, UNITS_PER_BEL, log_spectrogram, loud_span
 from emofuse_jax.data.spectrogram_units import bin_centers_hz, units_per_neper
 
 SETTINGS = AudioSettings()
@@ -155,3 +155,7 @@ def test_float16_holds_the_softest_and_the_loudest(value, settings):
 def test_unknown_frontend():
     with pytest.raises(ValueError, match=f"'mel': expected one of {', '.join(FRONTENDS)}"):
         log_spectrogram(np.zeros(1000, np.float32), AudioSettings(frontend="mel"))
+    with pytest.raises(ValueError, match="audio frontend 'mel': expected one of"):
+        loud_span(np.zeros((3, 200), np.float16), AudioSettings(frontend="mel", trim_db=30.0))
+    with pytest.raises(ValueError, match="window='x'"):
+        log_spectrogram(np.zeros(1000, np.float32), AudioSettings(window="x"))

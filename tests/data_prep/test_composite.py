@@ -146,6 +146,11 @@ def test_synthetic_sides_are_marked(sides, tmp_path):
     assert [mark.split(":")[0] for mark in corpus_marks("composite_demo")] == ["COMPOSITE", "SYNTHETIC"]
 
 
+def test_a_negative_seed_is_named(sides, tmp_path):
+    with pytest.raises(ValueError, match=r"^seed=-1: expected 0 or a larger number"):
+        make_composite(*sides, str(tmp_path), seed=-1)
+
+
 def test_too_little_in_common_is_one_line(sides, tmp_path):
     other = dataclasses.replace(sides[1], classes=("x", "calm", "y"))
     with pytest.raises(ValueError, match="voices and faces: 1 classes and 3 pairs of speakers in common"):

@@ -8,6 +8,7 @@ import pytest
 
 from data_prep.custom_split import add_split
 from data_prep.verify.records import verify
+from emofuse_jax.data import records
 from emofuse_jax.data.dataset import open_dataset, read_split_leaks
 from tests.data_prep.small_corpus import manifest_by_clip
 
@@ -105,6 +106,29 @@ def test_a_mistaken_table_is_an_error(copy, text, message):
     (copy / "split.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         add_split(str(copy), "public", str(copy / "split.csv"))
+
+
+@pytest.mark.parametrize("data", [b"clip_id,part\n\xff,train\n", b"clip_id,part\n" + b"x" * 200_000])
+def test_a_table_that_is_no_csv(copy, data):
+    (copy / "split.csv").write_bytes(data)
+    with pytest.raises(ValueError, match=r"split\.csv: not a CSV file in UTF-8, save it again: "):
+        add_split(str(copy), "public", str(copy / "split.csv"))
+
+
+@pytest.mark.parametrize("column", ["speaker", "sha256"])
+def test_a_manifest_without_a_column(copy, column):
+    text = (copy / "manifest.csv").read_text()
+    (copy / "manifest.csv").write_text(text.replace(column, "x", 1))
+    with pytest.raises(ValueError, match=rf"manifest\.csv: no column '{column}'; prepare the clips again"):
+        add_split(str(copy), "public", write_split_table(copy, {"train": clips_of_speakers(copy, 1)}))
+
+
+def test_a_damaged_shard_is_named(copy):
+    shard = copy / records.shard_name("folder", 0, 5)
+    shard.write_bytes(b"x" * 100_000)
+    parts = {"train": clips_of_speakers(copy, 1, 2), "test": clips_of_speakers(copy, 4)}
+    with pytest.raises(ValueError, match=rf"^{shard}: damaged shard: "):
+        add_split(str(copy), "public", write_split_table(copy, parts))
 
 
 def test_a_clip_that_failed_is_left_out(copy):

@@ -173,6 +173,16 @@ def test_crema_d_by_what_raters_perceived(tmp_path):
         read_corpus("crema_d", str(tmp_path), labels="perceived")
 
 
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"FileName,MultiModalVote\n" + b"x" * 200_000])
+@pytest.mark.parametrize("name", ["summaryTable.csv", "VideoDemographics.csv"])
+def test_crema_d_tells_a_table_that_is_no_csv(tmp_path, name, data):
+    trees.make_crema_d(tmp_path, names=["1001_DFA_ANG_XX"])
+    (path,) = tmp_path.rglob(name)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{name}: not a CSV file in UTF-8, download it again: "):
+        read_corpus("crema_d", str(tmp_path))
+
+
 def test_iemocap_cuts_dialogues_and_knows_who_sits_where(tmp_path):
     utterances = [
         ("Ses01F_impro01", "F", "neu"),

@@ -1,12 +1,16 @@
 """What frozen encoders make of a clip is what the formulas say."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from data_prep.feature_fields import extract_face_features
-from data_prep.onnx_models.encoders import EncoderFiles, encode_audio
+from data_prep.onnx_models import encoders
+from data_prep.onnx_models.encoder_settings import EncoderSettings
+from data_prep.onnx_models.encoders import EncoderError, EncoderFiles, encode_audio, normalize_audio
+from data_prep.onnx_models.layouts import AudioLayout
 from data_prep.probe_encoders import with_encoders
 from data_prep.process_clip import process_clip
 from data_prep.settings import PrepSettings
@@ -196,3 +200,25 @@ def test_a_missing_or_other_file_is_named_by_its_hash(tmp_path):
     message = r"^--audio_encoder=.*/gone\.onnx: file does not exist; correct the path$"
     with pytest.raises(ValueError, match=message):
         process_clip(make_clip(tmp_path / "a.wav"), settings, encoder_files=missing_files)
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_constants_without_a_key(key):
+    with pytest.raises(ValueError, match=f"normalisation: key '{key}' is missing, expected 'mean' and 'std'"):
+        normalize_audio(np.zeros(9, np.float32), {name: 1.0 for name in ("mean", "std") if name != key})
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (0, 3, 5), (1, 1, 3, 5)])
+def test_audio_features_of_a_wrong_rank(monkeypatch, shape):
+    monkeypatch.setattr(encoders, "open_encoder", lambda *_: None)
+    monkeypatch.setattr(encoders, "run_session", lambda *_: np.zeros(shape, np.float32))
+    layout = AudioLayout("x", "y", "waveform", "none", 20.0, 25.0)
+    with pytest.raises(
+        EncoderError, match=rf"output has shape {re.escape(str(list(shape)))}, expected \[1, u, 5\]"
+    ):
+        encode_audio(
+            np.zeros(9000, np.float32),
+            EncoderSettings("m.onnx", "", 5, layout),
+            EncoderFiles("m.onnx"),
+            1 / 16,
+        )

@@ -93,6 +93,11 @@ def test_frames_that_are_no_snippets(change, message):
         recipe_settings("hgr", snippet=2)
 
 
+def test_an_unknown_recipe_is_named():
+    with pytest.raises(ValueError, match=r"^recipe 'x': expected one of fbp, hgr"):
+        recipe_settings("x")
+
+
 # Whole preparations
 
 

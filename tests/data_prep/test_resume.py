@@ -1,6 +1,8 @@
 """Stopped at any moment, a preparation goes on and ends with the same files."""
 
+import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -14,7 +16,7 @@ from data_prep.corpora import read_corpus
 from data_prep.prepare import prepare
 from data_prep.settings import FaceSettings, PrepSettings
 from emofuse_jax.data import records
-from emofuse_jax.data.writing.shards import PROGRESS_FOLDER
+from emofuse_jax.data.writing.shards import PROGRESS_FOLDER, REQUIRED_ROW_FIELDS, ShardPlan
 from emofuse_jax.utils.locks import lock_directory
 from tests.data_prep.small_corpus import ROOT, SETTINGS, file_checksums, make_source, run_prepare
 
@@ -99,6 +101,19 @@ def test_a_lost_shard_is_made_again(source, prepared, tmp_path):
     run_prepare(source, tmp_path / "again", workers=0, progress=lambda n, total: progress_counts.append(n))
     assert len(progress_counts) == 9  # that shard's clips alone
     assert file_checksums(tmp_path / "again") == file_checksums(output)
+
+
+@pytest.mark.parametrize("field", REQUIRED_ROW_FIELDS)
+def test_a_marker_whose_rows_lack_a_field_is_named(prepared, tmp_path, field):
+    output, _ = prepared
+    shutil.copytree(output / PROGRESS_FOLDER, tmp_path / PROGRESS_FOLDER)
+    shutil.copy(output / records.shard_name("folder", 2, 5), tmp_path)
+    plan = ShardPlan(str(tmp_path), "folder", (), 5)
+    marker = plan.read_marker(2)
+    del marker["rows"][1][field]
+    pathlib.Path(plan.marker_path(2)).write_text(json.dumps(marker))
+    with pytest.raises(ValueError, match=rf"shard_00002\.json: rows\[1\]: field {field} is None, expected "):
+        plan.read_marker(2)
 
 
 def test_another_preparation_in_the_same_folder_is_refused(source, prepared, tmp_path):

@@ -65,6 +65,16 @@ def test_verify_finds_a_flipped_byte(copy, capsys):
     assert "sha256" in capsys.readouterr().out
 
 
+def test_verify_finds_a_shard_that_is_none_and_a_manifest_that_is_no_csv(copy):
+    first_shard(copy).write_bytes(b"x" * 100_000)
+    digest = file_sha256(first_shard(copy))
+    edit_json(copy / "prep.json", lambda prep: prep["shards"][0].update(sha256=digest))
+    assert any("damaged shard" in problem for problem in verify(str(copy)))
+    (copy / "manifest.csv").write_text("x" * 200_000)
+    (problem,) = verify(str(copy))
+    assert "manifest.csv: not a CSV file in UTF-8" in problem
+
+
 def test_verify_finds_a_truncated_and_a_missing_shard(copy):
     data = first_shard(copy).read_bytes()
     first_shard(copy).write_bytes(data[: len(data) // 2])

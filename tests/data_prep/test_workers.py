@@ -10,10 +10,11 @@ import time
 import numpy as np
 import pytest
 
+from data_prep.prepare import prepare
 from data_prep.settings import PrepSettings
 from data_prep.workers.pool import MAX_WORKER_DEATHS, Outcome, PrepJob, process_clips, process_to_outcome
 from data_prep.workers.sandbox import worker_environment
-from emofuse_jax.data.writing.corpus import MediaClip
+from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 from tests.rights import as_nobody, make_unreadable
 
 JOB = PrepJob(PrepSettings(), "test", 2)
@@ -119,6 +120,14 @@ def test_each_worker_keeps_to_one_core(tmp_path, allowed):
         os.sched_setaffinity(0, cores_before)
     assert len({reason.split()[0] for reason in reasons}) >= 3
     assert {reason.partition(" ")[2] for reason in reasons} == {f"[{core}]" for core in allowed_cores[:3]}
+
+
+def test_a_negative_number_of_workers_is_refused(tmp_path):
+    message = "^workers=-1: expected 0 or a larger number"
+    with pytest.raises(ValueError, match=message):
+        list(process_clips(CLIPS, JOB, -1))
+    with pytest.raises(ValueError, match=message):
+        prepare(Corpus("x", ("a",), tuple(CLIPS), {}, ()), JOB.settings, str(tmp_path), workers=-1)
 
 
 def test_workers_that_always_die_end_the_run():

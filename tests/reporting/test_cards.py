@@ -1,12 +1,19 @@
 """Cards: what they must say, of a network that was scored, of one that was not, of made data."""
 
 import dataclasses
+import json
 
 import pytest
 
 from emofuse_jax import settings
 from emofuse_jax.data.dataset import open_dataset
-from emofuse_jax.reporting.cards import make_checkpoint_card, make_crossval_card, make_data_card
+from emofuse_jax.reporting.cards import (
+    collect_cards,
+    make_checkpoint_card,
+    make_crossval_card,
+    make_data_card,
+)
+from tests.reporting.report_inputs import make_results as make_evaluation_results
 from tests.reporting.test_crossval_report import make_results
 
 SCORES = {"ua": 0.512, "wa": 0.498, "ua_interval": [0.45, 0.57]}
@@ -59,6 +66,25 @@ def test_a_network_that_was_trained_on_its_validation_clips_says_so():
         make_metadata(config=config | {"data": {**config["data"], "hold_out": False}})
     )
     assert "validation UA unknown: no clips were held out." in card
+
+
+def test_damaged_scores_are_named(tmp_path):
+    path = tmp_path / "evaluation" / "test" / "results.json"
+    path.parent.mkdir(parents=True)
+    results = make_evaluation_results() | {"leaks": []}
+    path.write_text(json.dumps(results))
+    assert "audio and video" in collect_cards(str(tmp_path), make_metadata(step=540))["MODEL_CARD.md"]
+    for change, message in (
+        ({"checkpoint_step": None}, "checkpoint_step: expected int, found NoneType"),
+        ({"modalities": {"smell": {}}}, "modalities: expected scores of both, audio, video"),
+        ({"modalities": {"both": {"ua": "x"}}}, "modalities.both.ua: expected finite numbers"),
+        ({"clips": None}, "clips: expected a list of strings"),
+    ):
+        path.write_text(json.dumps(results | change))
+        with pytest.raises(
+            ValueError, match=rf"results\.json: field {message}[^\n]*; run emofuse evaluate again"
+        ):
+            collect_cards(str(tmp_path), make_metadata(step=540))
 
 
 def test_made_data_and_leaks_are_marked_first():

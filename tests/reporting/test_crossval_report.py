@@ -48,7 +48,9 @@ def make_results(corpus="made", leaks=()):
         "modalities": ["audio", "video"],
         "leaks": list(leaks),
         "runs": runs,
-        "pooled": scores | {"ua_interval": [0.6, 0.9], "confusion": [[6, 2, 0], [0, 4, 0], [0, 0, 4]]},
+        "pooled": scores
+        | {f"{name}_interval": [0.6, 0.9] for name in scores}
+        | {"confusion": [[6, 2, 0], [0, 4, 0], [0, 0, 4]]},
         "mean": scores,
         "sd": {name: 0.0612 for name in scores},
         "ensemble": scores | {"ua": 0.9876},

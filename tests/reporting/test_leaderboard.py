@@ -40,6 +40,46 @@ def test_best_first_within_the_same_clips(folder):
     assert len({row["group"] for row in rows}) == 2
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runs": []},
+        {"runs": [{}]},
+        {"pooled": {"ua": 0.5}},
+        {"config": 1},
+        {"corpus": None},
+        {"classes": [0]},
+    ],
+)
+def test_a_damaged_cross_validation_is_skipped(tmp_path, change):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(make_crossval() | change))
+    assert find_results(str(tmp_path)) == ([], [str(path)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fold": "0"},
+        {"split": 1},
+        {"speakers": [[]]},
+        {"modalities": {}},
+        {"modalities": {"both": {"ua": 0.5}}},
+    ],
+)
+def test_a_damaged_evaluation_is_skipped(tmp_path, change):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(make_results() | {"leaks": []} | change))
+    assert find_results(str(tmp_path)) == ([], [str(path)])
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"config": "\xff"}', b"[" * 100_000])
+def test_what_is_no_result_is_skipped(tmp_path, content):
+    path = tmp_path / "results.json"
+    path.write_bytes(content)
+    assert find_results(str(tmp_path)) == ([], [str(path)])
+
+
 def test_the_page_stands_alone(folder):
     path, _, _ = write_leaderboard(str(folder))
     page = Page(pathlib.Path(path).read_text())

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emofuse_jax.scoring.predict import Predictions
+from emofuse_jax.scoring.predict import Predictions, predict
 from emofuse_jax.scoring.robustness import (
     LOST_FACE_FRACTIONS,
     SNR_LEVELS_DB,
@@ -20,6 +20,11 @@ from tests.models.small import SPEC, small_model
 def make_batch(n=16):
     model, *_ = small_model("concat")
     return jax.tree.map(jnp.asarray, model.fake_batch(n))
+
+
+def test_no_batches_are_refused():
+    with pytest.raises(ValueError, match="batches: there are none, expected at least one"):
+        predict(lambda *_: None, {}, {}, [])
 
 
 def test_which_there_are_follows_the_network_and_the_records():

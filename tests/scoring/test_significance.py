@@ -1,7 +1,9 @@
 """The paired permutation test: its error rate by simulation, its power, and what it refuses."""
 
+import copy
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -20,6 +22,7 @@ from emofuse_jax.scoring.significance import (
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = ["angry", "happy", "sad"]
+SCORES = {"ua": 0.5, "wa": 0.5, "wf1": 0.5}
 
 
 def make_result(accuracies, generator, *, speakers=8, clips=12, seeds=1, labels=None):
@@ -36,13 +39,18 @@ def make_result(accuracies, generator, *, speakers=8, clips=12, seeds=1, labels=
                 {
                     "fold": fold,
                     "seed": seed,
+                    "validation": {"ua": None},
+                    "test": SCORES,
+                    "temperature": 1.0,
                     "clips": names,
                     "speakers": [name.split("_")[0] for name in names],
                     "labels": true.tolist(),
                     "probabilities": np.eye(3)[predicted].tolist(),
                 }
             )
-    return {"classes": CLASSES, "protocol": "made_2fold", "runs": runs, "corpus": "made", "leaks": []}
+    facts = {"classes": CLASSES, "protocol": "made_2fold", "corpus": "made", "leaks": []}
+    intervals = {f"{name}_interval": [0.25, 0.75] for name in SCORES}
+    return facts | {"runs": runs, "pooled": SCORES | intervals | {"confusion": np.eye(3).tolist()}}
 
 
 def make_pair(seed, gain=0.0, **sizes):
@@ -140,6 +148,49 @@ def test_a_file_that_is_not_an_object(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(ValueError, match=r"results\.json: expected a JSON object, found"):
         read_crossval_results(tmp_path / "results.json")
+
+
+def delete(section, *names):
+    *parents, name = names
+    for parent in parents:
+        section = section[parent]
+    del section[name]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda results: delete(results, "pooled"), "pooled is missing, expected a results.json"),
+        (lambda results: results.update(runs=[]), "runs: expected a list of objects, at least one"),
+        (lambda results: results.update(runs=[1]), "runs: expected a list of objects, at least one"),
+        (lambda results: results.update(classes=[1, 2, 3]), "classes: expected a list of strings"),
+        (lambda results: results.update(leaks="none"), "leaks: expected a list of strings"),
+        (lambda results: results.update(protocol=1), "protocol: expected str, found int"),
+        (lambda results: delete(results, "runs", 1, "seed"), r"runs\[1\].seed: expected int, found NoneType"),
+        (lambda results: results["runs"][1]["speakers"].pop(), r"runs\[1\].speakers: expected 48 strings"),
+        (lambda results: results["runs"][0].update(labels=[3] * 48), r"runs\[0\].labels: expected -1 to 2"),
+        (lambda results: results["runs"][0]["probabilities"].pop(), r"runs\[0\].probabilities: .* \[48, 3\]"),
+        (
+            lambda results: delete(results, "runs", 0, "temperature"),
+            r"runs\[0\].temperature: expected finite",
+        ),
+        (lambda results: delete(results, "runs", 0, "test", "wa"), r"runs\[0\].test: expected finite"),
+        (lambda results: delete(results, "pooled", "ua"), r"pooled.ua: expected finite numbers"),
+        (lambda results: results["pooled"].update(wa_interval=[1]), r"pooled.wa_interval: .* \[2\]"),
+        (lambda results: results["pooled"]["confusion"].pop(), r"pooled.confusion: .* \[3, 3\]"),
+    ],
+)
+def test_a_damaged_result_is_named(tmp_path, damage, message):
+    path = tmp_path / "results.json"
+    results = copy.deepcopy(make_pair(0)[0])
+    path.write_text(json.dumps(results))
+    assert read_crossval_results(path) == results
+    damage(results)
+    path.write_text(json.dumps(results))
+    with pytest.raises(
+        ValueError, match=rf"\A{re.escape(str(path))}: field {message}[^\n]*; run the same[^\n]*\Z"
+    ):
+        read_crossval_results(path)
 
 
 def run_compare(*arguments):

@@ -43,6 +43,41 @@ def test_a_bfloat16_model_keeps_parity(tmp_path):
     assert "bf16" in jax.export.deserialize(bytearray(graph)).mlir_module()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"audio": {}}, "audio.hop_ms: this field is missing"),
+        ({"audio": {"hop_ms": "10"}}, "audio.hop_ms: '10', expected a finite number"),
+        ({"features": {"audio": None, "face": None}}, "features.detector: this field is missing"),
+        (
+            {"features": {"audio": {"file": 1}, "face": None, "detector": None}},
+            "features.audio.file: 1, expected",
+        ),
+        (
+            {"features": {"audio": None, "face": {}, "detector": None}},
+            "features.face.file: this field is missing",
+        ),
+        (
+            {"features": {"audio": None, "face": "x", "detector": None}},
+            "features.face: 'x', expected an object",
+        ),
+    ],
+)
+def test_damaged_settings_are_named(change, message):
+    settings = {"audio": {"hop_ms": 10.0}, "features": {"audio": None, "face": None, "detector": None}}
+    export._check_settings(settings, "settings")
+    with pytest.raises(ValueError, match=rf"\Asettings\.{message}"):
+        export._check_settings(settings | change, "settings")
+
+
+def test_an_unknown_kind_of_encoder_is_named(audio_only_checkpoint, tmp_path):
+    message = "encoders: 'voice', expected only the kinds audio, face, detector"
+    with pytest.raises(ValueError, match=message):
+        export.export_bundle(audio_only_checkpoint.workdir, str(tmp_path / "b"), encoders={"voice": "x.onnx"})
+    with pytest.raises(ValueError, match=message):
+        format.find_encoders("bundle", {}, {"voice": ""})
+
+
 def perturb(path: str, amount: float) -> None:
     """Adds to the classifier's bias in a written bundle, and makes the hash right again."""
     metadata = format.read_manifest(path)

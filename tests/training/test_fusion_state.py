@@ -21,7 +21,7 @@ from emofuse_jax.training.checkpoint import store
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.fusion_state import compute_fusion_state
 from emofuse_jax.training.metric_writer import read_epoch_rows
-from emofuse_jax.training.step import jit_eval_step
+from emofuse_jax.training.step import jit_eval_step, level_probabilities
 from tests.fakes import tiny_config, write_dataset
 
 
@@ -176,3 +176,9 @@ def run_two_processes(arguments, *, devices, count=()):
     finally:
         for process in processes:
             process.kill()
+
+
+def test_levels_without_a_mask_are_refused():
+    assert level_probabilities({}) is None
+    with pytest.raises(ValueError, match="returns level_logits without level_mask"):
+        level_probabilities({"level_logits": np.zeros((1, 2, 3))})

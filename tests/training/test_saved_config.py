@@ -48,6 +48,18 @@ def test_a_missing_encoder_is_named(section):
         saved_config({"config": config})
 
 
+@pytest.mark.parametrize("name", ["fusion.name", "audio.encoder", "video.encoder"])
+def test_a_config_that_lacks_a_name(name):
+    config = settings.base("g_fbp")
+    section, field = name.split(".")
+    del config.model[section][field]
+    with pytest.raises(ValueError, match=rf"\Aconfig\.model\.{name}: this field is missing; [^\n]*\Z"):
+        check_fields(config)
+    del config["model"]
+    with pytest.raises(ValueError, match=r"\Aconfig\.model\.audio\.encoder: this field is missing; [^\n]*\Z"):
+        check_fields(config)
+
+
 @pytest.mark.parametrize("name", ["mesh.replica", "mesh.model", "optimizer.tail", "model.fusion.nothing"])
 def test_an_unknown_field_is_named(name):
     config = section = settings.base("g_fbp")

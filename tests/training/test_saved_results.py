@@ -92,6 +92,7 @@ def test_a_plan(tmp_path, plan, change, message):
         ({"temperature": "1"}, "field temperature: expected finite numbers"),
         ({"temperature": None}, "field temperature: expected finite numbers"),
         ({"test": {"ua": 0.5}}, "field test: expected finite numbers"),
+        ({"validation": {}}, "field validation.ua: expected finite numbers"),
     ],
 )
 def test_a_result(tmp_path, change, message):

@@ -39,10 +39,10 @@ def write_array_records(
 
     Raises:
       ValueError: there are no records, a clip_id or a class name occurs twice, an array of a record has a
-        wrong dtype or does not fit `shape`, or a fold is empty or names an unknown speaker.
+        wrong dtype or does not fit `shape`, a fold is empty or names an unknown speaker, or a shard is
+        damaged after it was written.
       FileExistsError: `path` exists and is not empty.
       OSError: a file cannot be written, or `path` is a file.
-      RuntimeError: a shard is damaged after it was written.
       ImportError: tensorflow_datasets, or a package whose version prep.json records, is not installed.
     """
     path = os.path.abspath(path)

@@ -33,10 +33,9 @@ def write_dataset_files(
       versions: version of each package that made the records, by name.
 
     Raises:
-      OSError: a file cannot be written.
-      RuntimeError: a shard is missing or damaged.
-      ValueError: a record cannot be decoded, a manifest row has an unknown column, or a class name occurs
-        twice.
+      OSError: a shard is missing, or a file cannot be written.
+      ValueError: a shard is damaged, a record cannot be decoded, a manifest row has an unknown column, or a
+        class name occurs twice.
       ImportError: tensorflow_datasets is not installed.
     """
     rows = assign_record_positions(markers)

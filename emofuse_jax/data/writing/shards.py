@@ -16,11 +16,23 @@ from array_record.python import array_record_module
 from emofuse_jax.data import records
 from emofuse_jax.data.metadata import ManifestRow, PrepIdentity, ShardFileFields, ShardMarker
 from emofuse_jax.data.writing.corpus import MediaClip
+from emofuse_jax.utils.errors import to_one_line
 from emofuse_jax.utils.files import file_sha256, read_json_object, write_json
 from emofuse_jax.utils.validation import require_fields
 
 CLIPS_PER_SHARD = 64
 """Default number of clips in a shard."""
+REQUIRED_ROW_FIELDS: dict[str, type] = {
+    "clip_id": str,
+    "path": str,
+    "speaker": str,
+    "take": str,
+    "label": int,
+    "status": str,
+    "reason": str,
+    "sha256": str,
+}
+"""Fields that each row in a marker must have, and their types."""
 PROGRESS_FOLDER = ".prepare"
 """Folder in the output with the lock, the preparation's identity, and a marker for each complete shard."""
 
@@ -65,16 +77,32 @@ class ShardPlan:
         shard has another size than the marker says.
 
         Raises:
-          ValueError: The marker is not a JSON object with these fields; names its file and the field.
+          ValueError: The marker is not a JSON object with these fields, or a row lacks a field or has one of
+            another type; names its file and the field.
           OSError: The marker cannot be read.
         """
-        path = os.path.join(self.output, self.name(shard))
+        path, marker_path = os.path.join(self.output, self.name(shard)), self.marker_path(shard)
         try:
-            fields = read_json_object(self.marker_path(shard), records=int, bytes=int, sha256=str, rows=list)
+            fields = read_json_object(marker_path, records=int, bytes=int, sha256=str, rows=list)
             marker = cast(ShardMarker, fields)
-            return marker if os.path.getsize(path) == marker["bytes"] else None
+            if os.path.getsize(path) != marker["bytes"]:
+                return None
         except FileNotFoundError:
             return None
+        for i, row in enumerate(marker["rows"]):
+            _check_marker_row(row, f"{marker_path}: rows[{i}]")
+        return marker
+
+
+def _check_marker_row(row: object, name: str) -> None:
+    """Raises ValueError, which begins with `name`, unless `row` is a dict with all REQUIRED_ROW_FIELDS."""
+    for field, expected_type in REQUIRED_ROW_FIELDS.items():
+        value = row.get(field) if isinstance(row, dict) else None
+        if not isinstance(value, expected_type):
+            raise ValueError(
+                f"{name}: field {field} is {repr(value)[:60]}, expected {expected_type.__name__}; remove this"
+                " file, then run the same command again to rewrite the shard"
+            )
 
 
 def file_safe_name(dataset: str) -> str:
@@ -161,15 +189,24 @@ def read_shard(path: str, batch_size: int = 16) -> Iterator[bytes]:
     """Yields the encoded records of a shard in order; reads `batch_size` records at a time.
 
     Raises:
-      RuntimeError: The shard is missing or damaged (raised by ArrayRecord).
+      ValueError: The shard is damaged; the message begins with its path.
+      OSError: The shard is missing or cannot be read.
     """
-    reader = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0")
     try:
-        num_records = reader.num_records()
-        for start in range(0, num_records, batch_size):
-            yield from reader.read(start, min(start + batch_size, num_records))
-    finally:
-        reader.close()
+        reader = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0")
+        try:
+            num_records = reader.num_records()
+            for start in range(0, num_records, batch_size):
+                yield from reader.read(start, min(start + batch_size, num_records))
+        finally:
+            reader.close()  # also raises the error of a file that could not be opened
+    except RuntimeError as error:  # raised by ArrayRecord
+        with open(path, "rb"):  # a missing or unreadable file raises OSError here
+            pass
+        raise ValueError(
+            f"{path}: damaged shard: {to_one_line(error)}; remove this file, then run the same command again"
+            " to rewrite it"
+        ) from error
 
 
 def begin_or_resume(output: str, identity: PrepIdentity) -> PrepIdentity:

@@ -83,9 +83,6 @@ def make_fold(
       fold: Number of the fold, from 0.
       rows: Rows of the manifest.
       sex: 'f' or 'm' by speaker, to select validation speakers of both sexes.
-
-    Raises:
-      IndexError: The protocol has no such fold.
     """
     test_speakers = set(protocol.folds[fold])
     other_speakers = set(protocol.speakers) - test_speakers

@@ -141,9 +141,8 @@ def write_fold_statistics(
       shape: Dimensions of the records.
 
     Raises:
-      OSError: A file cannot be written.
-      RuntimeError: A shard is missing or damaged.
-      ValueError: A record cannot be decoded.
+      OSError: A shard is missing or cannot be read, or a file cannot be written.
+      ValueError: A shard is damaged, or a record cannot be decoded.
     """
     stored_records = (
         records.decode(data, shape) for name in shard_names for data in read_shard(os.path.join(output, name))

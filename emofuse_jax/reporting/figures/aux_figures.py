@@ -220,10 +220,6 @@ def highlight_face(
       An RGB image [h w 3] with values from 0 to 1: the middle one of the frames of the part that have a face,
       times 1 at the position with the most attention, down to 0.25 at positions without attention. None if
       the part has no face or no attention.
-
-    Raises:
-      KeyError: if `example` has no `faces` or `face_mask`.
-      IndexError: if there are fewer than `part + 1` maps.
     """
     part_count, mask, faces = len(maps), np.asarray(example["face_mask"], bool), example["faces"]
     frame_indices = np.flatnonzero(mask & (np.arange(len(mask)) * part_count // len(mask) == part))

@@ -37,7 +37,6 @@ def model_pictures(
 
     Raises:
       ValueError: if the shape of a matrix does not fit the number of classes, or Matplotlib is not installed.
-      IndexError: if the additional axis is empty.
     """
     class_matrices = select_kinds(aux, ROW_LABEL_FUNCTIONS)
     return [
@@ -47,10 +46,7 @@ def model_pictures(
 
 
 def first_matrix(value: np.ndarray) -> Float[np.ndarray, "m c"]:
-    """Returns a float64 copy of a matrix [m c] of m rows and c classes; of [b m c], only the first matrix.
-
-    Raises IndexError if `value` is [b m c] with b = 0.
-    """
+    """Returns a float64 copy of a matrix [m c] of m rows and c classes; of [b m c], only the first matrix."""
     value = np.array(value, np.float64)
     return value[0] if value.ndim == 3 else value
 

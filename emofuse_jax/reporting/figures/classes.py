@@ -66,8 +66,6 @@ def recall_picture(
       `alt`, and `width` and `height` in CSS pixels.
 
     Raises:
-      KeyError: if a key of `recalls` is not a modality.
-      ZeroDivisionError: if `recalls` or `classes` is empty.
       ValueError: if a modality does not have one recall for each class, or Matplotlib is not installed.
     """
     bar_height = 0.8 / len(recalls)

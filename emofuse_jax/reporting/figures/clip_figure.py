@@ -40,10 +40,8 @@ def example_picture(index: int, example: GalleryClip, marks: Sequence[str] = ())
       alternative text `alt`, and `width` and `height` in CSS pixels.
 
     Raises:
-      KeyError: if a field of `example` is missing that is not optional.
       ValueError: if the number of faces is not a multiple of the length of `video_attention`, or Matplotlib
         is not installed.
-      IndexError: if `face_mask` or `face_time` has fewer entries than `faces`.
     """
     faces = example.get("faces")
     frame_indices = select_frames(0 if faces is None else len(faces))
@@ -73,8 +71,7 @@ def example_picture(index: int, example: GalleryClip, marks: Sequence[str] = ())
 def format_heading(example: GalleryClip) -> str:
     """Returns one line of text with the clip, its true class, and the prediction (right or wrong).
 
-    Long names are shortened: the clip_id to 44 characters, the classes to 20. Raises KeyError if `example`
-    has no `clip_id`, `label` or `prediction`.
+    Long names are shortened: the clip_id to 44 characters, the classes to 20.
     """
     is_correct = example["label"] == example["prediction"]
     verdict = "right" if is_correct else "wrong"
@@ -103,10 +100,7 @@ def modality_weights(example: GalleryClip) -> tuple[float, float] | None:
 
 
 def frequency_range(example: GalleryClip) -> tuple[float, float]:
-    """Returns (0, upper end) of the frequency axis: in Hz, or in bins if `bin_hz` of the clip is not None.
-
-    Raises KeyError if the clip has no `max_hz` and `bin_hz` is None or missing.
-    """
+    """Returns (0, upper end) of the frequency axis: in Hz, or in bins if `bin_hz` of the clip is not None."""
     bin_hz = example.get("bin_hz")
     return (0.0, float(example["max_hz"] if bin_hz is None else len(bin_hz)))
 
@@ -122,8 +116,7 @@ def _draw_audio(figure: Figure, theme: style.Theme, example: GalleryClip, height
 
     `example` has `spectrogram` [t f], `seconds`, and `max_hz` or `bin_hz` [f]; `audio_attention`, [u] or
     [u g] over u steps and g bands of frequency, is optional. Without a spectrogram, a text such as "no audio"
-    is drawn instead. `height` is that of the picture in inches. Raises KeyError if a clip with a spectrogram
-    has no `seconds`, or no `max_hz` although `bin_hz` is None or missing.
+    is drawn instead. `height` is that of the picture in inches.
     """
     axes = _add_axes(figure, LEFT_INCHES, height - 3.2, SPECTROGRAM_INCHES, 2.0)
     spectrogram = example.get("spectrogram")
@@ -158,8 +151,7 @@ def _draw_audio(figure: Figure, theme: style.Theme, example: GalleryClip, height
 def _draw_prediction(figure: Figure, theme: style.Theme, example: GalleryClip, height: float) -> None:
     """Draws the probabilities as bars (true class in bold) and below them the weights of the modalities.
 
-    `height` is that of the picture in inches. Raises KeyError if `example` has no `probabilities`,
-    `prediction` or `label`.
+    `height` is that of the picture in inches.
     """
     classes = list(example["probabilities"])
     values = [example["probabilities"][name] for name in classes]
@@ -237,9 +229,7 @@ def _draw_faces(
       bar_inches: height of the bars of attention in inches; 0 without attention.
 
     Raises:
-      KeyError: if `face_mask` is missing.
       ValueError: if the number of faces is not a multiple of the length of `video_attention`.
-      IndexError: if `face_mask` or `face_time` has fewer entries than `faces`.
     """
     if not len(frame_indices):
         message = example.get("no_faces", "no faces")

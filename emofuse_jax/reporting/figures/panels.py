@@ -25,7 +25,6 @@ def explanation_picture(index: int, example: GalleryClip, marks: Sequence[str] =
       alternative text `alt`, and `width` and `height` in CSS pixels. None if there is no output to draw.
 
     Raises:
-      KeyError: if `example` has no `clip_id`, or no `faces` or `face_mask` although they are needed.
       ValueError: if an output does not have the number of axes that its panel draws, or Matplotlib is not
         installed.
     """

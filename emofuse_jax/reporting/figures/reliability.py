@@ -30,7 +30,6 @@ def reliability_picture(
       text `alt`, and `width` and `height` in CSS pixels.
 
     Raises:
-      KeyError: if a curve has no calibration error.
       ValueError: if no curve has a bin, or Matplotlib is not installed.
     """
 
@@ -74,7 +73,6 @@ def robustness_picture(
       alternative text `alt`, and `width` and `height` in CSS pixels.
 
     Raises:
-      KeyError: if `curve_name` is unknown.
       ValueError: if a level is a text that is no number, or Matplotlib is not installed.
     """
     tick_labels = [_tick_label(curve_name, row["at"]) for row in rows]

@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from emofuse_jax.data.collate import empty_batch
 from emofuse_jax.data.feature_shapes import window_seconds
+from emofuse_jax.data.metadata import PrepSettingsDict
 from emofuse_jax.models.build import Model
 from emofuse_jax.models.pretrained.conversion import flatten_by_path
 from emofuse_jax.scoring.use_statements import INTENDED_USE, LEGAL_NOTICE, LIMITATIONS
@@ -32,7 +33,7 @@ from emofuse_jax.training.checkpoint.load import load_trained_model
 from emofuse_jax.training.checkpoint.metadata import CheckpointMetadata
 from emofuse_jax.types import Batch, Params
 from emofuse_jax.utils.files import write_atomic
-from emofuse_jax.utils.validation import require_fields
+from emofuse_jax.utils.validation import require_fields, validate_fields, validate_value
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Platforms that the exported graph is compiled for."""
@@ -41,7 +42,10 @@ OPTIONAL_OUTPUTS = ("modality_weights", "audio_attention", "video_attention")
 PARITY_BATCH_SIZE = 4
 """Number of clips in parity.npz."""
 NEEDED_SETTINGS = {"audio": {"hop_ms": 0.0}, "features": {"audio": None, "face": None, "detector": None}}
-"""Preparation settings that an export reads; the values have no effect."""
+"""Preparation settings that an export reads; only the types of the values have an effect."""
+NEEDED_ENCODER_SETTINGS = {"file": "", "sha256": ""}
+NEEDED_AUDIO_ENCODER_SETTINGS = {**NEEDED_ENCODER_SETTINGS, "layout": {"hop_ms": 0.0}}
+"""Settings of a frozen encoder that an export reads."""
 
 
 class ExportMetadata(CheckpointMetadata):
@@ -87,7 +91,8 @@ def export_bundle(
       checkpoint_kind: "best" or "last".
       encoders: None, or a dict from kind (`audio`, `face` or `detector`) to ONNX file. With a dict, even an
         empty one, the ONNX files that the model uses are copied into the bundle: those of the dict, and for a
-        kind that it lacks, the file that prepared the training records. Other kinds are ignored.
+        kind that it lacks, the file that prepared the training records. Kinds that the model does not use are
+        ignored.
       quantize: "", or "bf16" or "int8" to store the weights in fewer bits. The bundle is then compared with a
         checkpoint whose weights are rounded in the same way.
       onnx: adds `model.onnx`, the same computation for onnxruntime, whose outputs may differ by 1e-4.
@@ -99,21 +104,21 @@ def export_bundle(
 
     Raises:
       FileNotFoundError: the checkpoint does not exist.
-      ValueError: the checkpoint is damaged, has another schema or does not fit its network; an encoder file
-        is missing or is not the one that prepared the records; `output` exists and is neither a bundle nor an
-        empty directory; for `onnx`, jax2onnx or onnxruntime is not installed or jax2onnx does not support an
-        operation; or the outputs of bundle and checkpoint differ by more than 1e-5 (ONNX: 1e-4). Errors of
-        JAX pass through if it cannot export a registered encoder or fusion for batches of any size.
+      ValueError: the checkpoint is damaged, has another schema or does not fit its network; a kind in
+        `encoders` is unknown; an encoder file is missing or is not the one that prepared the records;
+        `output` exists and is neither a bundle nor an empty directory; for `onnx`, jax2onnx or onnxruntime is
+        not installed or jax2onnx does not support an operation; or the outputs of bundle and checkpoint
+        differ by more than 1e-5 (ONNX: 1e-4). Errors of JAX pass through if it cannot export a registered
+        encoder or fusion for batches of any size.
       OSError: a file cannot be read or written.
     """
     _check_replaceable(output)
+    format.check_encoder_kinds(encoders or {})
     if onnx:
         onnx_model.check_converter()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not the devices of training
     model, params, model_state, metadata = load_trained_model(workdir, checkpoint_kind, sharding)
-    require_fields(
-        metadata["settings"], NEEDED_SETTINGS, f"{workdir}: {checkpoint_kind} checkpoint: settings"
-    )
+    _check_settings(metadata["settings"], f"{workdir}: {checkpoint_kind} checkpoint: settings")
     params = quantization.simulate_quantization(params, quantize)
     parent_dir = os.path.dirname(os.path.abspath(output))
     os.makedirs(parent_dir, exist_ok=True)
@@ -143,6 +148,26 @@ def export_bundle(
             os.rename(output, os.path.join(temporary_dir, "replaced"))
         os.rename(staging_path, output)
     return difference
+
+
+def _check_settings(settings: PrepSettingsDict, name: str) -> None:
+    """Raises ValueError if preparation settings lack a field that an export reads, or it has another type.
+
+    `name` is the name of the settings in the message, which names the field.
+    """
+    require_fields(settings, NEEDED_SETTINGS, name)
+    validate_fields(settings, NEEDED_SETTINGS, name)
+    features = settings["features"]
+    encoders: dict[str, Mapping[str, object] | None] = {
+        "audio": features["audio"],
+        "face": features["face"],
+        "detector": features["detector"],
+    }
+    for kind, encoder in encoders.items():
+        needed_fields = NEEDED_AUDIO_ENCODER_SETTINGS if kind == "audio" else NEEDED_ENCODER_SETTINGS
+        if encoder is not None:
+            validate_value(encoder, needed_fields, f"{name}.features.{kind}")
+            require_fields(encoder, needed_fields, f"{name}.features.{kind}")
 
 
 def write_bundle(
@@ -177,7 +202,6 @@ def write_bundle(
         accept batches of its own `spec`, or its fusion returns no logits [b c] and embedding [b d]; or `spec`
         has no spectrogram steps and the preparation settings no audio encoder. Errors of JAX pass through if
         it cannot export the model for batches of any size.
-      KeyError: a kind in `included_encoders` is unknown, or the preparation settings lack a field.
       OSError: a file cannot be read or written.
     """
     os.makedirs(path)
@@ -322,7 +346,6 @@ def make_manifest(metadata: ExportMetadata, modalities: list[str]) -> ModelDescr
 
     Raises:
       ValueError: `spec` has no spectrogram steps and the preparation settings no audio encoder.
-      KeyError: the preparation settings lack the hop of the spectrogram or of the audio encoder.
     """
     config, spec = metadata["config"], metadata["spec"]
     seconds = window_seconds(metadata["settings"], spec["t"], spec["feature_steps"])

@@ -235,9 +235,18 @@ def encoder_file_name(kind: str) -> str:
     """Returns the file name in a bundle of the ONNX file of a kind.
 
     It is `audio_encoder.onnx` for `audio`, `face_encoder.onnx` for `face` and `face_detector.onnx` for
-    `detector`. Raises KeyError for another kind.
+    `detector`.
     """
     return f"{onnx_files.FLAG_NAMES[kind]}.onnx"
+
+
+def check_encoder_kinds(encoder_paths: Mapping[str, str]) -> None:
+    """Raises ValueError if a key of `encoder_paths` is not `audio`, `face` or `detector`; names the key."""
+    for kind in encoder_paths:
+        if kind not in onnx_files.FLAG_NAMES:
+            raise ValueError(
+                f"encoders: {str(kind)[:60]!r}, expected only the kinds {', '.join(onnx_files.FLAG_NAMES)}"
+            )
 
 
 def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[str, str]) -> dict[str, str]:
@@ -252,10 +261,10 @@ def find_encoders(path: str, metadata: BundleMetadata, encoder_paths: Mapping[st
       encoder_paths: paths passed by the user, by kind; "" if not passed.
 
     Raises:
-      ValueError: a passed file cannot be read, has another SHA-256 than bundle.json states, or the model does
-        not use such an encoder.
-      KeyError: `encoder_paths` has a file for an unknown kind.
+      ValueError: a kind in `encoder_paths` is unknown, a passed file cannot be read or has another SHA-256
+        than bundle.json states, or the model does not use such an encoder.
     """
+    check_encoder_kinds(encoder_paths)
     encoders = metadata.get("encoders", {})
     for kind, encoder_path in encoder_paths.items():
         if encoder_path and kind not in encoders:

@@ -24,8 +24,7 @@ def describe_encoders(settings: PrepSettingsDict, inputs: Collection[str]) -> di
     """Returns {"file", "sha256"} of each ONNX file that prepares the model's inputs, by kind of the file.
 
     `file` is its name. A kind (`audio`, `face` or `detector`) is missing if the model needs no such file.
-    Features that `write_records` stored come from no file. Raises KeyError if a field is missing in
-    `settings`.
+    Features that `write_records` stored come from no file.
 
     Args:
       settings: preparation settings from prep.json.
@@ -68,7 +67,7 @@ def copy_encoders(encoder_paths: Mapping[str, str], directory: str) -> None:
     """Copies ONNX files into the bundle `directory`, each with the YAML file next to it if there is one.
 
     The copies are named after the kind, such as audio_encoder.onnx and audio_encoder.yaml. Raises OSError if
-    a file cannot be read or written, and KeyError if a kind is unknown.
+    a file cannot be read or written.
     """
     for kind, path in encoder_paths.items():
         target = os.path.join(directory, encoder_file_name(kind))

@@ -202,10 +202,10 @@ def load_bundle(path: str, encoders: Mapping[str, str] | None = None, engine: st
     Raises:
       ValueError: bundle.json is missing, has another schema or an invalid field; a file is missing or has
         another SHA-256 than in bundle.json; the graph contains an operation that is not allowed; the graph,
-        the weights or model.onnx cannot be read or do not fit bundle.json; an encoder file cannot be read, is
-        not the one that the model was trained with, or is not used by the model; or `engine` is unknown or
-        "onnx" without model.onnx or onnxruntime. The message names the file or engine.
-      KeyError: `encoders` has a file for an unknown kind.
+        the weights or model.onnx cannot be read or do not fit bundle.json; a kind in `encoders` is unknown;
+        an encoder file cannot be read, is not the one that the model was trained with, or is not used by the
+        model; or `engine` is unknown or "onnx" without model.onnx or onnxruntime. The message names the file
+        or engine.
       OSError: bundle.json cannot be read.
     """
     metadata = read_manifest(path)

@@ -51,7 +51,6 @@ def write_onnx(
 
     Raises:
       ValueError: jax2onnx is not installed or does not support an operation (the message names it).
-      KeyError: `compute` does not return one of `outputs`.
       OSError: the file cannot be written.
     """
     check_converter()

@@ -354,7 +354,6 @@ def make_clip_response(
       min_confidence: a prediction with a lower confidence gets the label `unknown`.
 
     Raises:
-      KeyError: `outputs` has no `probabilities`.
       ValueError: the number of probabilities is not that of the classes.
     """
     has_audio = any(row[name].any() for name in ("audio_mask", "audio_features_mask") if name in row)

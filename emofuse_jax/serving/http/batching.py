@@ -156,8 +156,8 @@ class Batcher:
         """Runs the requests as one batch and sets the results of their futures.
 
         The batch is padded with zeros to the next batch size. If the function `run` fails, its exception is
-        set in all futures instead of being raised. Raises KeyError or ValueError if an array of a request has
-        another name or shape than `inputs`; errors of `on_batch` pass through.
+        set in all futures instead of being raised. Raises ValueError if an array of a request has another
+        shape than in `inputs`; errors of `on_batch` pass through.
         """
         start_time, num_rows = time.monotonic(), sum(request.num_rows for request in batch)
         batch_size = next(size for size in self.batch_sizes if size >= num_rows)

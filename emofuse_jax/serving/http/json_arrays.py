@@ -31,7 +31,7 @@ def accepted_array_names(modalities: Sequence[str], inputs: Collection[str]) -> 
     """Returns the names of the arrays that a caller can send to a model with these modalities and inputs.
 
     For `voice`, these are `audio` and `audio_features`; for `face`, `faces` and `face_features`; each only if
-    it is in `inputs`. Masks are not included. Raises KeyError for another modality.
+    it is in `inputs`. Masks are not included.
     """
     return [name for modality in modalities for name in ARRAYS_BY_MODALITY[modality] if name in inputs]
 
@@ -56,7 +56,6 @@ def read_clip(
       FieldError: an array is unknown, has another form, shape or dtype, more steps or frames than the model's
         or values that are not finite; or no usable voice or face is sent. Its `field` names the array, such
         as `inputs.audio`, and `detail` says what is wrong.
-      KeyError: a modality is neither `voice` nor `face`.
     """
     row = {name: np.zeros((1, *shape), dtype) for name, (shape, dtype) in inputs.items()}
     names = accepted_array_names(modalities, inputs)

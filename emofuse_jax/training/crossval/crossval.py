@@ -191,7 +191,6 @@ def make_context(
         field of the batch, or if the records do not match prep.json.
       DamagedRecordError: if a record is damaged (a ValueError).
       OSError: if a shard is missing or cannot be opened.
-      StopIteration: if there are no experiments.
     """
     first_experiment = next(iter(experiments.values()))
     check_stackable(first_experiment.config)

@@ -2,20 +2,12 @@
 
 from typing import NotRequired, TypedDict, cast
 
-import numpy as np
-
+from emofuse_jax.scoring.result_checks import check_run
 from emofuse_jax.scoring.result_types import ReplicaResult
 from emofuse_jax.training.checkpoint.saved_config import saved_config
 from emofuse_jax.training.crossval.search_space import Trial
 from emofuse_jax.types import ConfigFields
 from emofuse_jax.utils.files import read_json_object
-
-RESULT_FIELDS: dict[str, type] = {
-    **{"fold": int, "seed": int, "validation": dict, "test": dict},
-    **dict.fromkeys(("clips", "speakers", "labels", "probabilities"), list),
-}
-"""Fields of a `result.json` with their types."""
-SCORE_NAMES = ("ua", "wa", "wf1")
 
 
 class CrossvalPlan(TypedDict):
@@ -68,49 +60,19 @@ def read_replica_result(path: str, num_classes: int) -> ReplicaResult:
       num_classes: number of classes that the probabilities must have.
 
     Returns:
-      A dict: `fold`, `seed`, `validation` (`ua`), `test` (`ua`, `wa` and `wf1`, fractions), `temperature`,
-      and lists with one entry per test clip: `clips` (clip_ids), `speakers`, `labels` (-1 without a label)
-      and `probabilities` (one per class). `best_step` and `epochs` are present in files of emofuse, but not
-      checked.
+      A dict: `fold`, `seed`, `validation` (`ua`, None if no clips are held out), `test` (`ua`, `wa` and
+      `wf1`, fractions), `temperature`, and lists with one entry per test clip: `clips` (clip_ids),
+      `speakers`, `labels` (-1 without a label) and `probabilities` (one per class). `best_step` and `epochs`
+      are present in files of emofuse, but not checked.
 
     Raises:
       ValueError: if the file is not a JSON object, or a field is missing or invalid; names the file and the
         field.
       OSError: if the file cannot be read.
     """
-    result = cast(ReplicaResult, read_json_object(path, **RESULT_FIELDS))
-    clip_count = len(result["clips"])
-    text_lists: dict[str, list[str]] = {"clips": result["clips"], "speakers": result["speakers"]}
-    for field, entries in text_lists.items():
-        if len(entries) != clip_count or not all(isinstance(entry, str) for entry in entries):
-            raise ValueError(
-                f"{path}: field {field}: expected {clip_count} strings, one per clip; remove this file to"
-                " train its replica again"
-            )
-    labels = _validate_numbers(path, "labels", result["labels"], (clip_count,))
-    if not np.isin(labels, np.arange(-1, num_classes)).all():
-        raise ValueError(
-            f"{path}: field labels: expected -1 to {num_classes - 1}, a class or -1 for none; remove this"
-            " file to train its replica again"
-        )
-    _validate_numbers(path, "probabilities", result["probabilities"], (clip_count, num_classes))
-    _validate_numbers(path, "temperature", result.get("temperature"), ())
-    _validate_numbers(path, "test", [result["test"].get(name) for name in SCORE_NAMES], (len(SCORE_NAMES),))
-    return result
-
-
-def _validate_numbers(path: str, field: str, values: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the values as an array of integers or floats of this shape.
-
-    Raises ValueError if they are not finite numbers of this shape; the message names `path` and `field`.
-    """
-    try:
-        array = np.asarray(values)
-    except (OverflowError, ValueError):  # rows of different lengths
-        array = np.asarray(None)
-    if array.shape != shape or array.dtype.kind not in "if" or not np.isfinite(array).all():
-        raise ValueError(
-            f"{path}: field {field}: expected finite numbers of shape {list(shape)}; remove this file to"
-            " train its replica again"
-        )
-    return array
+    return check_run(
+        read_json_object(path),
+        f"{path}: field ",
+        num_classes,
+        "remove this file to train its replica again",
+    )

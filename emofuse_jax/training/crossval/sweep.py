@@ -176,10 +176,6 @@ def find_varying_fields(experiments: list[Experiment]) -> tuple[str, ...]:
     """Returns the dotted names of the config fields in which the experiments differ.
 
     The tuple is empty if there are none.
-
-    Raises:
-      IndexError: if there are no experiments.
-      KeyError: if an experiment lacks a config field that the first one has.
     """
     flat_configs = [flatten_fields(experiment.config.to_dict()) for experiment in experiments]
     return tuple(
@@ -280,7 +276,6 @@ def write_trial_results(group: TestedReplicas, progress: RunProgress, workdir: s
     Raises:
       OSError: if a file cannot be written.
       ValueError: if a replica has no epochs (`config.train.epochs` is 0).
-      KeyError: if no clips are held out, so that the history has no validation scores.
     """
     if not is_first_process():
         return
