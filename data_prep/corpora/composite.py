@@ -89,9 +89,9 @@ def pair_clips(voice_corpus: Corpus, face_corpus: Corpus, seed: int) -> tuple[li
     speaker_pairs = pair_speakers(voice_corpus, face_corpus, seed)
     if len(classes) < 2 or len(speaker_pairs) < 3:
         raise ValueError(
-            f"{voice_corpus.name} and {face_corpus.name}: {len(classes)} classes and"
-            f" {len(speaker_pairs)} pairs of speakers in common,"
-            " expected at least 2 and 3; choose class maps with common classes"
+            f"{voice_corpus.name} and {face_corpus.name}: {len(classes)} classes in common, expected at least"
+            f" 2, and {len(speaker_pairs)} pairs of a voice speaker and a face speaker, expected at least 3;"
+            " choose class maps with common classes, and corpora with at least 3 speakers each"
         )
     rng, pairs = np.random.default_rng(seed), []
     grouped_clips = [group_by_speaker_and_label(corpus) for corpus in (voice_corpus, face_corpus)]
@@ -242,7 +242,7 @@ def write_pair(clip_pair: ClipPair, path: str) -> None:
     if not blocks:
         raise MediaError(
             f"voice clip {clip_pair.voice.clip_id!r}: no audio from {start:g} s on, expected some; correct"
-            " its start"
+            " its start in the table of the voice corpus, or replace its media file"
         )
     with (
         atomic_path(path) as temporary_path,

@@ -262,11 +262,22 @@ def _run_network(
 ) -> Float[np.ndarray, "n d"]:
     """Runs R-net (`rnet`) or O-net (`onet`) on patches of all frames, in batches padded to a few sizes.
 
-    `boxes` are the n patches, squares (x0 y0 x1 y1) in pixels of `images`; `frame_indices` has the index of
-    the image of each. Returns one row for each patch: offsets of x0, y0, x1, y1 and a face score from 0 to 1
-    (d = 5), and for O-net also five x and five y of landmarks (d = 15). Offsets and landmarks are fractions
-    of the patch's side. Raises ModuleNotFoundError, OSError or ValueError if the weights are not installed,
-    can't be read, or have another SHA-256.
+    Args:
+      name: `rnet` or `onet`.
+      images: RGB images of equal size, uint8, as a list of [h w 3] or an array [s h w 3].
+      frame_indices: index in `images` of the image of each patch.
+      boxes: the n patches, squares (x0 y0 x1 y1) in pixels of their image; they may extend beyond it.
+
+    Returns:
+      One row for each patch: the distances by which its edges x0, y0, x1, y1 must be moved (right and down
+      are positive) and a face score from 0 to 1 (d = 5), and for O-net also five x and five y of landmarks,
+      measured from the top left corner of the patch (d = 15). Distances and landmarks are fractions of the
+      patch's side.
+
+    Raises:
+      ModuleNotFoundError: the wheel with the weights, or joblib, is not installed.
+      OSError: the file of the weights does not exist or can't be read.
+      ValueError: the file has another SHA-256, or lz4 is not installed.
     """
     network, side, output_width = STAGES[name]
     outputs = [np.zeros((0, output_width), np.float32)]

@@ -67,6 +67,7 @@ class CrossvalResults:
             from those of the checkpoint by more than 1e-5.
           FileNotFoundError: results.json or the checkpoint is missing.
           OSError: a file cannot be read or written.
+          Exception: JAX cannot export a registered encoder or fusion for batches of any size.
         """
         pairs = [(run["fold"], run["seed"]) for run in read_crossval_results(self._path)["runs"]]
         matching = [pair for pair in pairs if pair[0] == fold and seed in (None, pair[1])]

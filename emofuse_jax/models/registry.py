@@ -204,6 +204,7 @@ def get_calibrator(fusion: str) -> Calibrator | None:
     have the level), and their classes [n], -1 if unknown. It returns the new state.
 
     Raises:
+      KeyError: if there is no fusion of that name.
       ValueError: if an installed package provides it, but it can't be imported or is not a valid class.
     """
     return getattr(FUSIONS[fusion], "calibrate", None)

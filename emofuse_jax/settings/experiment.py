@@ -106,13 +106,15 @@ def check_fields(config: ml_collections.ConfigDict) -> None:
 def data_defaults() -> ml_collections.ConfigDict:
     """Returns the defaults of `config.data`: the records to read, and how batches are made of them.
 
-    Records: `path`; `recipe`; `protocol`, empty for the only one; `fold`, from 0; and `hold_out`, False to
-    train on validation clips too. Clips: `audio_steps`, the spectrogram steps; `labelled_fraction`, the
-    fraction of the clips whose labels are used; and `keep_unlabelled`, False to leave out the others.
-    Batches: `batch_size`; `balanced`, True for equally many clips of each class; `labelled_share`, the
-    fraction of labelled rows, 0 for that of the data; `buckets`, the largest number of lengths; `threads`
-    that read records; `on_corrupt`, at a damaged record "stop" or "skip"; and `mode`, "stream", "resident"
-    (all clips in the devices' memory) or "auto".
+    Records: `path`, their directory; `recipe`, the name of the preprocessing recipe that they must have
+    (others are rejected); `protocol`, the name of the evaluation protocol, empty for the only one; `fold`,
+    from 0; and `hold_out`, False to train on validation clips too. Clips: `audio_steps`, the spectrogram
+    steps; `labelled_fraction`, the fraction of the clips whose labels are used; and `keep_unlabelled`, False
+    to leave out the others. Batches: `batch_size`; `balanced`, True for equally many clips of each class;
+    `labelled_share`, the fraction of labelled rows, 0 for that of the data; `buckets`, the largest number of
+    different lengths to which streamed batches are padded (1: all have `audio_steps`); `threads` that read
+    records; `on_corrupt`, at a damaged record "stop" or "skip"; and `mode`, "stream", "resident" (all clips
+    in the devices' memory) or "auto".
     """
     return ml_collections.ConfigDict(
         {

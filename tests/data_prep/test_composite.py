@@ -153,7 +153,7 @@ def test_a_negative_seed_is_named(sides, tmp_path):
 
 def test_too_little_in_common_is_one_line(sides, tmp_path):
     other = dataclasses.replace(sides[1], classes=("x", "calm", "y"))
-    with pytest.raises(ValueError, match="voices and faces: 1 classes and 3 pairs of speakers in common"):
+    with pytest.raises(ValueError, match=r"^voices and faces: 1 classes in common, .* and 3 pairs"):
         pair_clips(sides[0], other, seed=0)
     with pytest.raises(FileNotFoundError, match="run emofuse composite first"):
         read_corpus("composite", str(tmp_path))

@@ -139,7 +139,7 @@ def _decode_base64(field: str, json_value: Mapping[str, object], dtype: np.dtype
 
 
 def _convert_list(field: str, json_value: object, dtype: np.dtype) -> np.ndarray:
-    """Returns the array of a nested list, as `dtype`.
+    """Returns the array of a nested list, as `dtype`; `field` is the name of the field, for the error.
 
     Raises FieldError if its rows have different lengths or its values are not numbers that fit `dtype`.
     Numbers that are too large for a float dtype become infinite.

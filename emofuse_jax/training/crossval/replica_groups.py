@@ -39,6 +39,9 @@ def stack_replicas(context: CrossvalContext, group_size: int, workdir: str) -> P
       context: data and programs of all replicas.
       group_size: number of replicas in a group.
       workdir: directory for the saved state of the group in training.
+
+    Raises:
+      ValueError: if a replica has fewer training clips than one batch.
     """
     return Packing(
         split_into_groups(list(context.experiments), group_size, context.mesh.size),

@@ -195,6 +195,9 @@ class StackedReplicas:
         and a mask of the steps, bool [r k], False for steps beyond a replica's epoch and for inactive
         replicas. `epoch` is the number of finished epochs. `active` is ignored if the plan of this epoch
         exists.
+
+        Raises:
+          ValueError: if a replica of the context has fewer training clips than one batch.
         """
         if self._epoch_plan is None or self._epoch_plan[0] != epoch:
             plans = [
