@@ -3,7 +3,6 @@
 python -m benchmarks.gpu_suites --suite=step --workdir=DIR --lines=step.jsonl
 """
 
-import functools
 import importlib.metadata
 import json
 import os
@@ -153,12 +152,11 @@ def measure_fbp(*, dry: bool, with_torch: bool) -> Lines:
 
 def step_options(dry: bool) -> dict:
     """Returns the arguments of `measure_step` that both `step` and `profile` use."""
-    from benchmarks.device_check import SMALL_SPEC
-    from benchmarks.suite_speed import SPEC
-    from emofuse_jax import settings
+    from benchmarks.device_check import SMALL_SPEC, small_config
+    from benchmarks.suite_speed import SPEC, load_am_fbp
 
     return {
-        "make_config": functools.partial(settings.small if dry else settings.load_shipped, "am_fbp"),
+        "make_config": small_config if dry else load_am_fbp,
         "workdir": WORKDIR.value,
         "spec": SMALL_SPEC if dry else SPEC,
     }

@@ -13,7 +13,10 @@ from jax.profiler import ProfileData
 
 CONTAINERS = re.compile(r"(while|call|conditional)(\.|$)")
 """Names of operations that contain others; the time of those would count twice."""
-INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = .*?[\]})] ([\w-]+)\(", re.MULTILINE)
+INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.*?[\]})]) ([\w-]+)\(")
+UNKNOWN_OPERATION = {"opcode": None, "result": None, "source": None}
+MAX_RESULT_CHARS = 100
+"""A tuple of many shapes is cut."""
 OPERATION_NAME = re.compile(r'op_name="([^"]*)"')
 
 
@@ -31,8 +34,9 @@ def profile_operations(run: Callable[[], object], hlo_text: str, *, calls: int, 
     Returns:
       `calls`; `seconds_per_call` (wall-clock time); `device_seconds_per_call`, the sum of all operations,
       which on several streams or cores can be larger; `operation_count`; and `operations`, a list of dicts
-      with `operation`, `opcode` and `source` (the JAX operation; None if it is unknown), `count_per_call`,
-      `seconds_per_call` and `share` of the time on the device, the largest first.
+      with `operation`, `opcode`, `result` (its shape and layout), `source` (the JAX operation),
+      `count_per_call`, `seconds_per_call` and `share` of the time on the device, the largest first. What the
+      text of the program does not contain is None.
 
     Raises:
       ValueError: The profile has no operations.
@@ -86,13 +90,17 @@ def device_events(profile: ProfileData) -> Iterator[tuple[str, float]]:
                         yield name, event.duration_ns
 
 
-def describe_operations(hlo_text: str) -> dict[str, tuple[str, str | None]]:
-    """Returns opcode and name in JAX (None if there is none) by the name of the operation in XLA."""
+def describe_operations(hlo_text: str) -> dict[str, dict]:
+    """Returns `opcode`, `result` and `source` (None if there is none) by the name of the operation in XLA."""
     descriptions = {}
     for line in hlo_text.splitlines():
         if instruction := INSTRUCTION.match(line):
             source = OPERATION_NAME.search(line)
-            descriptions[instruction[1]] = instruction[2], source and source[1]
+            descriptions[instruction[1]] = {
+                "opcode": instruction[3],
+                "result": instruction[2][:MAX_RESULT_CHARS],
+                "source": source and source[1],
+            }
     return descriptions
 
 
@@ -106,8 +114,7 @@ def summarize(operations: dict, descriptions: dict, calls: int, top: int) -> dic
         "operations": [
             {
                 "operation": name,
-                "opcode": descriptions.get(name, (None, None))[0],
-                "source": descriptions.get(name, (None, None))[1],
+                **descriptions.get(name, UNKNOWN_OPERATION),
                 "count_per_call": count / calls,
                 "seconds_per_call": seconds / calls,
                 "share": seconds / total_seconds if total_seconds else 0.0,

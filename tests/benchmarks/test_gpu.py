@@ -133,9 +133,9 @@ def test_a_gpu_profile_counts_streams_alone():
 
 def test_operations_are_described_from_the_text_of_the_program():
     assert operation_profile.describe_operations(HLO) == {
-        "fusion.1": ("fusion", "jit(step)/tanh"),
-        "custom-call.2": ("custom-call", None),
-        "tuple.4": ("tuple", None),
+        "fusion.1": {"opcode": "fusion", "result": "f32[4,4]{1,0}", "source": "jit(step)/tanh"},
+        "custom-call.2": {"opcode": "custom-call", "result": "(f32[4]{0}, u8[16]{0})", "source": None},
+        "tuple.4": {"opcode": "tuple", "result": "(f32[4,4]{1,0})", "source": None},
     }
 
 
