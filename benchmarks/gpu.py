@@ -67,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     unknown = [*argv[1:], *(name for name in SUITE.value if name not in LIMIT_SECONDS)]
     if unknown:
         raise ValueError(f"unexpected {unknown[0]!r}; --suite: expected some of {', '.join(LIMIT_SECONDS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `run_suite` stops its processes too
     budget = Budget(time.monotonic() + BUDGET.value - ELAPSED.value)
     results = {
         "machine": describe_machine(),

@@ -1,6 +1,7 @@
 """benchmarks/gpu.sh: time limits, suites that fail or hang, the profile's parser, missing wheels."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -112,6 +113,24 @@ def test_the_command_without_time(tmp_path):
         ["fbp", "serve"], "skipped"
     )
     assert "jax" in stored["machine"]["versions"]
+
+
+def test_a_command_that_is_terminated_stops_its_suite(tmp_path):
+    options = [f"--workdir={tmp_path}", f"--output={tmp_path / 'gpu.json'}", "--suite=check", "--dry"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.gpu", *options], env=environment)
+
+    def suite_pids():
+        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        return children.read_text().split()
+
+    deadline = time.monotonic() + 15
+    while not (pids := suite_pids()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(15) == 143
+    assert pids
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
 def test_a_gpu_profile_counts_streams_alone():
