@@ -2,6 +2,7 @@
 # make test  everything that CI checks
 # make chaos, make fuzz  what a test holds in short, at length: results/chaos.json, results/fuzz.json
 # make coverage, make mutation  what the suite reaches, and what it would see: results/coverage.txt, results/mutation.json
+# make gpu-wheels; make gpu-dry  what benchmarks/gpu.sh brings to a GPU machine without a network; the script in small
 # make upgrade-check [TESTS=tests/ops]  the same under the newest and the lowest dependencies that are allowed
 # make audit, make licences  known vulnerabilities; THIRD_PARTY.md
 PYTHON ?= python3
@@ -16,7 +17,7 @@ TESTS ?=
 PYTEST = -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 SUITE = $(PYTEST) $(TESTS)
 
-.PHONY: demo test test-long coverage chaos fuzz mutation install-dev onnx peers upgrade-check upgrade-newest upgrade-lowest audit licences clean
+.PHONY: demo test test-long coverage chaos fuzz mutation install-dev onnx peers gpu-dry gpu-wheels upgrade-check upgrade-newest upgrade-lowest audit licences clean
 
 $(BIN)/.installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -108,6 +109,20 @@ licences:
 
 peers: $(BIN)/.installed-bench
 	$(BIN)/python -m tests.peers.make
+
+# benchmarks/gpu.sh on this machine: every suite, tiny; the rates mean nothing. Compiling is what takes time.
+gpu-dry: $(BIN)/.installed-demo
+	PYTHON=$(BIN)/python XLA_FLAGS=--xla_backend_optimization_level=0 \
+		benchmarks/gpu.sh --dry --budget_seconds=1200 --output=runs/gpu_dry.json
+
+# For Python 3.12 on x86-64, into .whl; CUDA=1: also jax and PyTorch with their CUDA packages, several GB.
+# pip compares the number of a manylinux tag exactly.
+WHEEL_TARGET = --only-binary=:all: --python-version=3.12 --implementation=cp --platform=manylinux2014_x86_64 \
+	--platform=manylinux1_x86_64 $(foreach n,5 12 17 24 27 28 31 34 35 39,--platform=manylinux_2_$(n)_x86_64)
+gpu-wheels:
+	$(PYTHON) -m pip download --no-deps $(WHEEL_TARGET) -d .whl -r benchmarks/gpu_wheels.txt
+	$(PYTHON) -m pip wheel --no-deps -w .whl promise==2.3
+	$(if $(CUDA),$(PYTHON) -m pip download $(WHEEL_TARGET) -d .whl -r benchmarks/gpu_wheels_cuda.txt)
 
 clean:
 	rm -rf $(VENV) .venv-* runs build dist *.egg-info

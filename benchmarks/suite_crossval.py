@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from benchmarks.suite_speed import make_timer, torch_device
+from benchmarks.suite_speed import allow_tf32, make_timer, torch_device
 from benchmarks.timing import make_row, measure_medians
 from emofuse_jax import settings
 from emofuse_jax.training.crossval.context import CrossvalContext
@@ -43,6 +43,7 @@ def measure_crossval(
     seeds: int = 5,
     cases: dict = CASES,
     corpus_sizes: dict = RAVDESS_SIZES,
+    dtype: str = "float32",
 ) -> Iterator[dict]:
     """Yields a row per case: training clips per second, in epochs that include the validation.
 
@@ -56,6 +57,7 @@ def measure_crossval(
       seeds: Number of seeds of each fold.
       cases: See CASES.
       corpus_sizes: Sizes of the corpus, fields of `CorpusSpec`.
+      dtype: dtype of the activations, "float32" or "bfloat16". On a GPU, the peer is compiled.
     """
     from benchmarks.feature_records import CorpusSpec, write_features
 
@@ -65,6 +67,7 @@ def measure_crossval(
         if not os.path.isdir(path):
             write_features(path, corpus_spec)
         config = make_config()
+        config.model.dtype = dtype
         config.data.update(path=path, audio_steps=2 * corpus_spec.steps)
         config.augment.frames = 0
         base_experiment = open_experiment(config)
@@ -85,7 +88,8 @@ def measure_crossval(
             if with_torch
             else None
         )
-        case = f"{corpus_spec.folds} folds x {seeds} seeds, {name}"
+        suffix = "" if dtype == "float32" else f", {dtype}"
+        case = f"{corpus_spec.folds} folds x {seeds} seeds, {name}{suffix}"
         yield make_row(case, "clips/s", our_rate, peer_rate, peer_name="PyTorch loop", repeats=repeats)
 
 
@@ -124,6 +128,7 @@ def make_peer_epoch(context: CrossvalContext):
     """Returns a function that trains and validates the first replica for one epoch in PyTorch."""
     from benchmarks.peers.crossval_loop import Replica
 
+    allow_tf32()
     replica_id, experiment = next(iter(context.experiments.items()))
     host_data = jax.tree.map(np.asarray, context.data)
     split_indices = [
@@ -141,5 +146,6 @@ def make_peer_epoch(context: CrossvalContext):
         learning_rate=context.config.optimizer.learning_rate,
         steps=context.config.train.epochs * context.count_epoch_steps(replica_id),
         device=torch_device(),
+        dtype=context.config.model.dtype,
     )
     return replica.epoch

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -46,7 +46,15 @@ READY_TIMEOUT_SECONDS = 300.0
 """Seconds in which a server must become ready."""
 
 
-def measure_serving(*, with_torch: bool, repeats: int, seconds: float = 5.0) -> Iterator[dict]:
+def measure_serving(
+    *,
+    with_torch: bool,
+    repeats: int,
+    seconds: float = 5.0,
+    engines: Sequence[str] = (),
+    dtype: str = "float32",
+    small: bool = False,
+) -> Iterator[dict]:
     """Yields rows for the rate and the median response time of each engine with each peer, and for stages.
 
     Response times are reported as 1 / seconds, so that larger is better. onnxruntime is measured if jax2onnx
@@ -56,14 +64,18 @@ def measure_serving(*, with_torch: bool, repeats: int, seconds: float = 5.0) -> 
       with_torch: True: measure the PyTorch server too.
       repeats: Number of measurements of each server; the median is reported.
       seconds: Duration of a measurement.
+      engines: Engines to measure; default: all that are installed.
+      dtype: dtype of the activations, "float32" or "bfloat16".
+      small: True: the small variant of AM-FBP; the peer stays as large as it is.
 
     Raises:
       ValueError: A server does not become ready or a request fails.
     """
-    engines = ["jax", *(["onnx"] if importlib.util.find_spec("jax2onnx") else [])]
+    engines = engines or ["jax", *(["onnx"] if importlib.util.find_spec("jax2onnx") else [])]
+    system = f"{'demo_' if small else ''}am_fbp{'' if dtype == 'float32' else f' in {dtype}'}"
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         bundle_path = os.path.join(folder, "bundle")
-        write_random_bundle(bundle_path, onnx="onnx" in engines)
+        write_random_bundle(bundle_path, onnx="onnx" in engines, dtype=dtype, small=small)
         base_command = [
             sys.executable,
             "-m",
@@ -76,7 +88,12 @@ def measure_serving(*, with_torch: bool, repeats: int, seconds: float = 5.0) -> 
         single_clip_names = {engine: f"{engine}, one at a time" for engine in engines}
         commands |= {single_clip_names[engine]: [*commands[engine], "--buckets=1"] for engine in engines}
         if with_torch:
-            commands[TORCH_PEER] = [sys.executable, "-m", "benchmarks.peers.serve_network"]
+            commands[TORCH_PEER] = [
+                sys.executable,
+                "-m",
+                "benchmarks.peers.serve_network",
+                f"--dtype={dtype}",
+            ]
         ports = {name: stack.enter_context(run_server(command)) for name, command in commands.items()}
         wait_seconds: dict[str, list[list[float]]] = {name: [] for name in ports}
         measurements = {
@@ -84,14 +101,16 @@ def measure_serving(*, with_torch: bool, repeats: int, seconds: float = 5.0) -> 
             for name, port in ports.items()
         }
         rates = measure_medians(measurements, repeats)
-        stage_rows = [measure_media_stages(bundle_path, engine, ports[engine], repeats) for engine in engines]
+        stage_rows = [
+            measure_media_stages(bundle_path, engine, ports[engine], repeats, system) for engine in engines
+        ]
         stages = list(itertools.chain(*stage_rows))
         joined_counts = {engine: read_max_joined_clips(ports[engine]) for engine in engines}
     inverse_median_waits = {
         name: 1 / statistics.median(itertools.chain(*rounds[1:])) for name, rounds in wait_seconds.items()
     }
     for engine in engines:
-        case = f"am_fbp, {engine}, JSON, {CLIENT_COUNT} callers, at most {joined_counts[engine]} joined"
+        case = f"{system}, {engine}, JSON, {CLIENT_COUNT} callers, at most {joined_counts[engine]} joined"
         for peer in (single_clip_names[engine], *([TORCH_PEER] if with_torch else [])):
             row_options = {"peer_name": peer, "repeats": repeats}
             yield make_row(case, "clips/s", rates[engine], rates[peer], **row_options)
@@ -105,7 +124,9 @@ def measure_serving(*, with_torch: bool, repeats: int, seconds: float = 5.0) -> 
     yield from stages
 
 
-def measure_media_stages(bundle_path: str, engine: str, port: int, repeats: int) -> Iterator[dict]:
+def measure_media_stages(
+    bundle_path: str, engine: str, port: int, repeats: int, system: str
+) -> Iterator[dict]:
     """Yields rows for one clip of the demo corpus: the complete request, and each stage measured separately.
 
     The stages are probing, decoding (with faces and spectrogram) and the model; the rows have no peer.
@@ -134,7 +155,7 @@ def measure_media_stages(bundle_path: str, engine: str, port: int, repeats: int)
     finally:
         decoders.close()
     for name, seconds in median_seconds.items():
-        case = f"am_fbp, {engine}, media route, a film of 3 s, {name}"
+        case = f"{system}, {engine}, media route, a film of 3 s, {name}"
         yield make_row(case, "1/s", 1 / seconds, None, peer_name="a peer", repeats=repeats)
 
 
@@ -167,9 +188,13 @@ def send_media(port: int, path: str) -> None:
         response.read()
 
 
-def write_random_bundle(path: str, *, onnx: bool) -> None:
-    """Writes a bundle of AM-FBP at the sizes of the papers, with random weights; `onnx`: with model.onnx."""
-    config = ef.settings.load_shipped("am_fbp")
+def write_random_bundle(path: str, *, onnx: bool, dtype: str = "float32", small: bool = False) -> None:
+    """Writes a bundle of AM-FBP with random weights, at the sizes of the papers or `small`.
+
+    `onnx`: with model.onnx; `dtype`: that of the activations.
+    """
+    config = ef.settings.small("am_fbp") if small else ef.settings.load_shipped("am_fbp")
+    config.model.dtype = dtype
     model = build_model(config.model, SPEC)
     params, model_state = jax.jit(model.init)(jax.random.key(0))
     settings = PrepSettings(audio=AudioSettings(bins=SPEC.f), face=FaceSettings(frames=SPEC.s, size=SPEC.h))

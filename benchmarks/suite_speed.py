@@ -1,14 +1,15 @@
 """Suites `fbp` and `step`: bilinear pooling, and a complete training step; the peer is PyTorch.
 
-Both run in one process and take turns on arrays in the device's memory. On a GPU the peer is compiled and
-uses bfloat16 if emofuse does; on a CPU it runs eagerly, with the memory layouts of oneDNN.
+Both run in one process and take turns on arrays in the device's memory. The peer uses channels-last and, if
+emofuse does, bfloat16. On a GPU it is compiled, and float32 products use TF32 on both sides, as JAX does by
+default; on a CPU the peer runs eagerly.
 """
 
 import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -42,13 +43,17 @@ AUGMENT_OFF = {
 }
 """Fields of `config.augment` without augmentation, because the peer has none."""
 
+StepCase = tuple[str, int, int]
+"""Case of the suite `step`: dtype, batch size, and steps per call."""
 SETTLING_SECONDS = 0.05
 """Seconds of untimed calls before the timed call."""
 SHORT_CASE_REPEAT_FACTOR = 20
 """Factor of the number of repeats in cases that take milliseconds."""
 
 
-def measure_fbp(*, with_torch: bool, repeats: int, pooling_shapes: dict = POOLING_SHAPES) -> Iterator[dict]:
+def measure_fbp(
+    *, with_torch: bool, repeats: int, pooling_shapes: dict = POOLING_SHAPES, dtype: str = "float32"
+) -> Iterator[dict]:
     """Yields rows for MFB, forward and backward: rows per second with and without dropout, and FLOP/s.
 
     The peer of the last one is a single matrix product of the same sizes.
@@ -57,7 +62,9 @@ def measure_fbp(*, with_torch: bool, repeats: int, pooling_shapes: dict = POOLIN
       with_torch: True: measure PyTorch too.
       repeats: Number of timed calls; the median is reported.
       pooling_shapes: See POOLING_SHAPES.
+      dtype: "float32" or "bfloat16", that of all arrays.
     """
+    suffix = "" if dtype == "float32" else f", {dtype}"
     for level, (leading_shape, m, n) in pooling_shapes.items():
         arrays = make_arrays(leading_shape, m, n)
         row_count, repeat_count = (
@@ -65,12 +72,12 @@ def measure_fbp(*, with_torch: bool, repeats: int, pooling_shapes: dict = POOLIN
             repeats * (SHORT_CASE_REPEAT_FACTOR if len(leading_shape) == 1 else 1),
         )
         for dropout_rate in (DROPOUT_RATE, 0.0):
-            case = f"{level}, {'dropout' if dropout_rate else 'no dropout'}"
-            timers = {"ours": make_timer(make_our_pooling(arrays, dropout_rate))}
+            case = f"{level}, {'dropout' if dropout_rate else 'no dropout'}{suffix}"
+            timers = {"ours": make_timer(make_our_pooling(arrays, dropout_rate, dtype))}
             if with_torch:
-                timers["peer"] = make_timer(make_peer_pooling(arrays, dropout_rate))
+                timers["peer"] = make_timer(make_peer_pooling(arrays, dropout_rate, dtype))
             if not dropout_rate:
-                timers["matrix"] = make_timer(make_matrix_product(arrays))
+                timers["matrix"] = make_timer(make_matrix_product(arrays, dtype))
             median_seconds = measure_medians(timers, repeat_count)
             peer_rate = row_count / median_seconds["peer"] if with_torch else None
             yield make_row(
@@ -84,7 +91,7 @@ def measure_fbp(*, with_torch: bool, repeats: int, pooling_shapes: dict = POOLIN
         our_flops = 6 * row_count * (m + n) * FUSED_WIDTH * FACTORS / median_seconds["ours"]
         product_flops = 2 * row_count * m * FUSED_WIDTH * FACTORS / median_seconds["matrix"]
         yield make_row(
-            f"{level}, arithmetic",
+            f"{level}, arithmetic{suffix}",
             "FLOP/s",
             our_flops,
             product_flops,
@@ -107,9 +114,10 @@ def make_arrays(leading_shape: tuple[int, ...], m: int, n: int) -> dict[str, np.
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def make_our_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Callable:
+def make_our_pooling(arrays: dict[str, np.ndarray], dropout_rate: float, dtype: str) -> Callable:
     """Returns a compiled function: loss and gradient of MFB with respect to its inputs and factors."""
-    device_arrays, w = {k: jnp.asarray(arrays[k]) for k in "xyuv"}, jnp.asarray(arrays["w"])
+    device_arrays = {k: jnp.asarray(arrays[k], dtype) for k in "xyuv"}
+    w = jnp.asarray(arrays["w"], dtype)
 
     def loss(a, key):
         fused = mfb(a["x"], a["y"], a["u"], a["v"], factors=FACTORS, dropout_rate=dropout_rate, key=key)
@@ -119,15 +127,16 @@ def make_our_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Call
     return lambda: jax.block_until_ready(compiled(device_arrays, jax.random.key(0)))
 
 
-def make_peer_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Callable:
+def make_peer_pooling(arrays: dict[str, np.ndarray], dropout_rate: float, dtype: str) -> Callable:
     """Returns the same function in PyTorch, compiled on a GPU."""
     import torch
 
     from benchmarks.peers import bilinear
 
-    device_name = torch_device()
-    device_arrays = {k: torch.from_numpy(arrays[k]).to(device_name).requires_grad_() for k in "xyuv"}
-    w = torch.from_numpy(arrays["w"]).to(device_name)
+    allow_tf32()
+    device_name, torch_dtype = torch_device(), getattr(torch, dtype)
+    tensors = {k: torch.from_numpy(array).to(device_name, torch_dtype) for k, array in arrays.items()}
+    device_arrays, w = {k: tensors[k].requires_grad_() for k in "xyuv"}, tensors["w"]
 
     def forward():
         joint = torch.nn.functional.dropout(bilinear.joint_products(**device_arrays), dropout_rate)
@@ -146,40 +155,86 @@ def make_peer_pooling(arrays: dict[str, np.ndarray], dropout_rate: float) -> Cal
     return run
 
 
-def make_matrix_product(arrays: dict[str, np.ndarray]) -> Callable:
+def make_matrix_product(arrays: dict[str, np.ndarray], dtype: str) -> Callable:
     """Returns a compiled function that computes one of the two projections of MFB, a matrix product."""
-    x, u = jnp.asarray(arrays["x"]).reshape(-1, arrays["x"].shape[-1]), jnp.asarray(arrays["u"])
+    x = jnp.asarray(arrays["x"], dtype).reshape(-1, arrays["x"].shape[-1])
+    u = jnp.asarray(arrays["u"], dtype)
     compiled = jax.jit(jnp.matmul).lower(x, u).compile()
     return lambda: compiled(x, u).block_until_ready()
 
 
-def measure_step(
-    *, with_torch: bool, repeats: int, batch_sizes: tuple[int, ...] = (16, 32)
-) -> Iterator[dict]:
-    """Yields a row for each batch size: clips per second of AM-FBP's training step.
+def load_am_fbp():
+    """Returns the config of AM-FBP at the sizes of the papers."""
+    return settings.load_shipped("am_fbp")
 
-    The step goes from spectrograms and faces to updated parameters.
+
+def measure_step(
+    *,
+    with_torch: bool,
+    repeats: int,
+    batch_sizes: tuple[int, ...] = (16, 32),
+    cases: Sequence[StepCase] = (),
+    make_config: Callable = load_am_fbp,
+    workdir: str = "",
+    spec: InputSpec = SPEC,
+) -> Iterator[dict]:
+    """Yields a row for each case: clips per second of AM-FBP's training step.
+
+    The step goes from spectrograms and faces to updated parameters. In resident cases, several steps are one
+    program that gathers its batches from clips in the device's memory; the peer then runs as many steps on
+    one batch before it is waited for, and gathers nothing.
+
+    Args:
+      with_torch: True: measure PyTorch too.
+      repeats: Number of timed calls; the median is reported.
+      batch_sizes: Sizes of the batches if there are no `cases`: one step per call, in float32 on a CPU, else
+        in bfloat16.
+      cases: Tuples of dtype, batch size and steps per call; more than one step per call: resident.
+      make_config: Function that returns the config. The peer has the sizes of the papers in any case.
+      workdir: Directory for the records of resident cases.
+      spec: Sizes of a clip.
     """
-    for batch_size in batch_sizes:
-        config = settings.load_shipped("am_fbp")
-        config.augment.update(AUGMENT_OFF)
-        config.data.batch_size = batch_size
-        if jax.default_backend() != "cpu":
-            config.model.dtype = "bfloat16"
-        timers = {"ours": make_timer(make_our_step(config))}
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    for case in cases or [(dtype, batch_size, 1) for batch_size in batch_sizes]:
+        config = make_step_config(make_config, *case)
+        run = make_our_step(config, spec) if case[2] == 1 else make_resident_step(config, workdir, spec)[0]
+        timers = {"ours": make_timer(run)}
         if with_torch:
-            timers["peer"] = make_timer(make_peer_step(config))
+            timers["peer"] = make_timer(make_peer_step(config, spec))
         median_seconds = measure_medians(timers, repeats)
-        peer_rate = batch_size / median_seconds["peer"] if with_torch else None
-        case = f"am_fbp, batches of {batch_size}, {config.model.dtype}"
+        clip_count = config.data.batch_size * config.train.steps_per_call
         yield make_row(
-            case,
+            name_step_case(config),
             "clips/s",
-            batch_size / median_seconds["ours"],
-            peer_rate,
+            clip_count / median_seconds["ours"],
+            clip_count / median_seconds["peer"] if with_torch else None,
             peer_name="PyTorch",
             repeats=repeats,
         )
+
+
+def make_step_config(make_config: Callable, dtype: str, batch_size: int, steps_per_call: int):
+    """Returns a config without augmentation for one case of `measure_step`."""
+    config = make_config()
+    config.augment.update(AUGMENT_OFF)
+    config.model.dtype, config.data.batch_size = dtype, batch_size
+    config.train.steps_per_call = steps_per_call
+    return config
+
+
+def name_step_case(config) -> str:
+    """Returns the name of a case of `measure_step`."""
+    steps = config.train.steps_per_call
+    resident = "" if steps == 1 else f", resident, {steps} steps per call"
+    return f"{config.name}, batches of {config.data.batch_size}, {config.model.dtype}{resident}"
+
+
+def make_resident_step(config, workdir: str, spec: InputSpec = SPEC) -> tuple[Callable, jax.stages.Compiled]:
+    """Returns a function that trains for several steps on resident clips, and its program."""
+    from benchmarks import resident_step
+
+    path = os.path.join(workdir, "clips", f"batches_of_{config.data.batch_size}")
+    return resident_step.make_resident_step(config, spec, path)
 
 
 def make_unpadded_batch(model, size: int):
@@ -189,11 +244,11 @@ def make_unpadded_batch(model, size: int):
     return dataclasses.replace(batch, **ones)
 
 
-def make_our_step(config) -> Callable:
+def make_our_step(config, spec: InputSpec = SPEC) -> Callable:
     """Returns a function that runs the training step of `emofuse train` on one batch."""
     mesh = make_mesh(config.mesh)
-    model, tx = build_model(config.model, SPEC), make_optimizer(config.optimizer, 1000)
-    statistics = np.full(SPEC.f, -4.0, np.float32), np.full(SPEC.f, 2.0, np.float32)
+    model, tx = build_model(config.model, spec), make_optimizer(config.optimizer, 1000)
+    statistics = np.full(spec.f, -4.0, np.float32), np.full(spec.f, 2.0, np.float32)
     carry = {"state": init_state(model, tx, jax.random.key(0), statistics)}
     batch = jax.device_put(make_unpadded_batch(model, config.data.batch_size))
     jitted = jit_train_step(make_train_step(model, tx, config), carry["state"], mesh, fsdp=False)
@@ -206,17 +261,18 @@ def make_our_step(config) -> Callable:
     return run
 
 
-def make_peer_step(config) -> Callable:
-    """Returns a function that runs the same training step in PyTorch: same network, optimizer and batch."""
+def make_peer_step(config, spec: InputSpec = SPEC) -> Callable:
+    """Returns a function that runs the same training steps in PyTorch: same network, optimizer and batch."""
     import torch
 
     from benchmarks.peers.train_network import end_to_end, make_train_step
 
     batch, device_name = (
-        make_unpadded_batch(build_model(config.model, SPEC), config.data.batch_size),
+        make_unpadded_batch(build_model(config.model, spec), config.data.batch_size),
         torch_device(),
     )
-    net = end_to_end(SPEC.classes).to(device_name, memory_format=torch.channels_last)
+    allow_tf32()
+    net = end_to_end(spec.classes).to(device_name, memory_format=torch.channels_last)
     net = torch.compile(net) if device_name == "cuda" else net
     train_step = make_train_step(net, config.optimizer.learning_rate, 1000)
     inputs = [
@@ -225,7 +281,8 @@ def make_peer_step(config) -> Callable:
 
     def run():
         with torch.autocast(device_name, torch.bfloat16, enabled=config.model.dtype == "bfloat16"):
-            train_step(inputs[0], inputs[1], inputs[2].long())
+            for _ in range(config.train.steps_per_call):
+                train_step(inputs[0], inputs[1], inputs[2].long())
         wait_for_torch()
 
     return run
@@ -236,6 +293,13 @@ def torch_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
+
+
+def allow_tf32() -> None:
+    """Lets PyTorch use TF32 for float32 products on GPUs, as JAX does by default."""
+    import torch
+
+    torch.set_float32_matmul_precision("high")
 
 
 def wait_for_torch() -> None:
