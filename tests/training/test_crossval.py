@@ -191,7 +191,7 @@ def test_one_after_the_other_gives_the_same(loop_results, crossval_results):
 def test_when_preempted_it_saves_within_an_epoch_and_resumes(home, records, loop_results, monkeypatch):
     """Nine runs on eight devices are two groups of 24 steps; it asks before each step, and after a group."""
     workdir, config = str(home / "told"), small_config(records, **{"crossval.mode": "loop"})
-    for call, progress in ((9, "at step 9"), (15, "1 of 2 replica groups"), (4, "at step 4")):
+    for call, progress in ((9, "at step 9"), (15, "1 of 2 replica groups"), (5, "at step 4")):
         call_count = itertools.count()
         watcher = contextlib.nullcontext(lambda call_count=call_count, call=call: next(call_count) == call)
         monkeypatch.setattr(
