@@ -79,7 +79,7 @@ def train_replicas(
 def _train_replicas(
     replicas: Replicas, workdir: str, report_progress: ReportProgress, should_stop: Callable[[], bool]
 ) -> tuple[Replicas, RunProgress]:
-    config, steps_per_epoch = replicas.config, max(replicas.epoch_steps)
+    config, steps_per_epoch = replicas.config, replicas.steps_per_epoch
     # 1. Restore, or start.
     progress = replicas.restore_or_init()
     replicas.prepare(progress)

@@ -91,6 +91,10 @@ class ReplicaSet(Protocol):
         """Number of steps in an epoch of each replica."""
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps after which an epoch of all replicas is finished; at least that of each replica."""
+
+    @property
     def steps_per_call(self) -> int:
         """Maximum number of steps per call of `train_steps`; known after `prepare`."""
 

@@ -81,9 +81,9 @@ class SingleReplica:
         self._mesh = make_mesh(config.mesh)
         check_batch_size(config.data.batch_size, "data.batch_size", self._mesh)
         check_batch_size(config.train.eval_batch_size, "train.eval_batch_size", self._mesh)
-        self.epoch_steps = (count_epoch_steps(experiment),)
-        self.total_steps = self.epoch_steps[0] * config.train.epochs
-        self._tx = make_optimizer(config.optimizer, self.total_steps)
+        self.steps_per_epoch = count_epoch_steps(experiment)
+        self.epoch_steps = (self.steps_per_epoch,)
+        self._tx = make_optimizer(config.optimizer, self.steps_per_epoch * config.train.epochs)
         self._run_metadata = make_metadata(experiment)
 
     def restore_or_init(self) -> RunProgress:
@@ -129,7 +129,7 @@ class SingleReplica:
         epoch_step, sums = saved_metadata["epoch"]["steps"], saved_metadata["epoch"]["sums"]
         return RunProgress(
             [EarlyStoppingTracker(**saved_metadata["progress"])],
-            finished_epochs=(int(self.state.step) - epoch_step) // self.epoch_steps[0],
+            finished_epochs=(int(self.state.step) - epoch_step) // self.steps_per_epoch,
             epoch_step=epoch_step,
             epoch_sums={name: jnp.asarray(x, jnp.float32) for name, x in sums.items()} if sums else None,
         )
@@ -149,7 +149,7 @@ class SingleReplica:
           OSError: if a shard is missing or cannot be opened, or a file cannot be read or written.
           jax.errors.JaxRuntimeError: if a device fails or runs out of memory.
         """
-        step = progress.steps_taken(self.epoch_steps[0])
+        step = progress.steps_taken(self.steps_per_epoch)
         is_reporting = is_first_process() and step == 0
         if is_reporting:
             self._describe_data(self._workdir, self._experiment.dataset)
@@ -191,7 +191,7 @@ class SingleReplica:
           OSError: if batches are read from disk, and a shard is missing or cannot be opened.
           jax.errors.JaxRuntimeError: if a device fails or runs out of memory, or another process is lost.
         """
-        first_step = progress.steps_taken(self.epoch_steps[0])
+        first_step = progress.steps_taken(self.steps_per_epoch)
         self.state, step_metrics, sums = self._batch_source.step(self.state, first_step, step_count)
         return sums, step_metrics
 
@@ -283,7 +283,7 @@ class SingleReplica:
         `config.data.on_corrupt=skip`, there is also `damaged`: the number of training clips that this process
         has skipped so far.
         """
-        clips = self.epoch_steps[0] * self.config.data.batch_size
+        clips = self.steps_per_epoch * self.config.data.batch_size
         measurements: EpochScores = {
             "clips_per_second": clips / seconds,
             "waiting": self._batch_source.data_wait_seconds / seconds,
@@ -318,7 +318,7 @@ class SingleReplica:
         (tracker,) = progress.trackers
         metadata: CheckpointMetadata = {
             **self._run_metadata,
-            "step": progress.steps_taken(self.epoch_steps[0]),
+            "step": progress.steps_taken(self.steps_per_epoch),
             "temperature": tracker.temperature,
             "progress": tracker.to_json(),
             "epoch": _epoch_fields(progress),

@@ -87,7 +87,9 @@ class StackedReplicas:
         self.experiments = [context.experiments[replica_id] for replica_id in replica_ids]
         self._workdir, self.save_seconds = workdir, context.config.crossval.save_seconds
         self.epoch_steps = [context.count_epoch_steps(replica_id) for replica_id in replica_ids]
-        self.steps_per_call = context.max_epoch_steps if context.is_vmapped else 1
+        # of all replicas of the context, so that all groups have programs of the same shape
+        self.steps_per_epoch = context.max_epoch_steps
+        self.steps_per_call = self.steps_per_epoch if context.is_vmapped else 1
         self._epoch_plan: tuple[int, EpochPlan] | None = None
         self._samplers = [make_experiment_sampler(experiment) for experiment in self.experiments]
 
@@ -338,7 +340,7 @@ class StackedReplicas:
             "trackers": [tracker.to_json() for tracker in progress.trackers],
             "histories": self.histories,
         }
-        step = progress.steps_taken(self.context.max_epoch_steps)
+        step = progress.steps_taken(self.steps_per_epoch)
         store.save_items(self._workdir, GROUP_CHECKPOINT, step, self._checkpoint_items(), metadata)
 
     def close(self, progress: RunProgress) -> None:
