@@ -336,9 +336,13 @@ def _to_float16(output: np.ndarray, shape: tuple[int, ...], kind: str) -> Float1
     with np.errstate(over="ignore"):
         features = np.asarray(output).astype(np.float16)
     if features.shape != shape or not len(features):
+        if kind == "audio" and not len(features):
+            remedy = "the audio is too short for the encoder: raise 'minimum_ms' in its YAML"
+        else:
+            remedy = "correct the encoder, or name another output in its YAML"
         raise EncoderError(
             f"{kind} encoder: output has shape {list(features.shape)}, expected {list(shape)} and at least"
-            " one vector; correct the encoder, or 'minimum_ms' in its YAML"
+            f" one vector; {remedy}"
         )
     if not np.isfinite(features).all():
         raise EncoderError(

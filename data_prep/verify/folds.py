@@ -50,8 +50,9 @@ def check_folds(
 
     Args:
       path: directory of records.
-      folds: the lists `train`, `validation`, `test` and `leaks` of each fold, by its name, such as
-        `demo_5fold/fold_0`.
+      folds: for each fold, by its name, such as `demo_5fold/fold_0`, the lists of clip_ids `train`,
+        `validation` and `test`, and `leaks`, the texts of the leaks that its split file accepts (empty if
+        there are none).
       rows: rows of the manifest, a dict from column name to text for each clip.
       expected_statistics: the arrays `mean` and `std` of each fold, by its name, computed from the records;
         None: a shard is damaged, so the statistics are not checked.

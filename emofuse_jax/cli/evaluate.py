@@ -21,11 +21,15 @@ DATA = flags.DEFINE_string("data", "", "Directory of the records, if they were m
 def main(argv: Sequence[str]) -> None:
     """Scores the model, writes results.json, cards and the report to the workdir, and prints the scores.
 
+    Args:
+      argv: name of the program and the words that are left after absl has parsed the flags; no words are
+        allowed.
+
     Raises:
       FileNotFoundError: there is no checkpoint, or the records are gone.
-      ValueError: --workdir is missing, the split is empty or has no labelled clips, the checkpoint,
-        metrics.jsonl or the records are damaged, the records differ from those of the training, or the model
-        was trained on a test speaker.
+      ValueError: there is a word without a flag, --workdir is missing, the split is empty or has no labelled
+        clips, the checkpoint, metrics.jsonl or the records are damaged, the records differ from those of the
+        training, or the model was trained on a test speaker.
       OSError: a file cannot be read or written.
     """
     if argv[1:] or not WORKDIR.value:

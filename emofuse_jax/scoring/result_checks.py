@@ -157,7 +157,8 @@ def _are_texts(entries: Sequence[object]) -> bool:
 def _check_numbers(values: object, shape: tuple[int, ...], location: str, remedy: str) -> np.ndarray:
     """Returns the values as an array of integers or floats of this shape.
 
-    Raises ValueError if they are not finite numbers of this shape; the message begins with `location`.
+    Raises ValueError if they are not finite numbers of this shape; the message begins with `location`, the
+    name of the field, and ends with `remedy`, what the user can do.
     """
     try:
         array = np.asarray(values)

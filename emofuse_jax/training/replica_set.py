@@ -306,10 +306,14 @@ class TestedReplicas(ReplicaSet, Protocol):
     def write_models(self, directories: Sequence[str], progress: RunProgress) -> None:
         """Writes `checkpoints/best` and `metrics.jsonl` of each replica to its directory.
 
-        `directories` are in the order of the replicas, without repeated ones. `progress.trackers` have the
-        step and the temperature of the best model.
+        An older `metrics.jsonl` is replaced.
+
+        Args:
+          directories: one directory for each different replica, in their order. A replica that is repeated
+            to fill the devices has only one.
+          progress: its `trackers` have the step and the temperature of the best model.
 
         Raises:
-          ValueError: if an existing `metrics.jsonl` is invalid.
-          OSError: if a file cannot be written.
+          ValueError: if an existing `metrics.jsonl` or the file of a fold is invalid.
+          OSError: if a file cannot be written, or the file of a fold is missing or cannot be read.
         """

@@ -48,9 +48,9 @@ def explanation_picture(index: int, example: GalleryClip, marks: Sequence[str] =
 def _arrange_panels(example: GalleryClip) -> tuple[list[Panel], float]:
     """Arranges the panels of a clip in rows from left to right.
 
-    Returns `(panels, height)`: each panel with its values, its display (kind, title and labels) and its
-    position and size in inches, and the total height in inches. The list is empty and the height 0 if there
-    is nothing to draw.
+    Returns `(panels, height)`: each panel with its values, its display (kind, title and labels), its size in
+    inches, and `left` and `top`, the distances in inches of its upper left corner from that of the picture;
+    and the total height in inches. The list is empty and the height 0 if there is nothing to draw.
     """
     panels: list[Panel] = []
     left, top, row_height = 0.0, 0.0, 0.0

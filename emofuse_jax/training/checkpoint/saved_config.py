@@ -71,7 +71,8 @@ def _get_section(tree: Mapping[str, object], name: str, field: str) -> dict[str,
     """
     if not isinstance(section := tree.get(name), dict):
         raise ValueError(
-            f"{field}: expected an object, found {type(section).__name__}; the saved run is damaged"
+            f"{field}: expected an object, found {type(section).__name__}; the saved run is damaged: restore"
+            " its files from a copy, or train again"
         )
     return section
 

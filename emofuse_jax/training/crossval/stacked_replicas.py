@@ -264,8 +264,12 @@ class StackedReplicas:
     def write_models(self, directories: Sequence[str], progress: RunProgress) -> None:
         """Writes `checkpoints/best` and `metrics.jsonl` of each replica to its directory.
 
-        `directories` are in the order of the replicas, without repeated ones. `progress.trackers` have the
-        step and the temperature of the best model.
+        An older `metrics.jsonl` is replaced.
+
+        Args:
+          directories: one directory for each different replica, in their order. A replica that is repeated
+            to fill the devices has only one.
+          progress: its `trackers` have the step and the temperature of the best model.
 
         Raises:
           ValueError: if an existing `metrics.jsonl` or the file of a fold is invalid.
@@ -356,9 +360,11 @@ class StackedReplicas:
           ValueError: if there are several processes, or if the group has no replica `replica_id`.
         """
         if jax.process_count() > 1:
+            fold, seed = replica_id[:2]
             raise ValueError(
-                "several processes cannot repeat the steps of a replica to find the first value that is not"
-                " finite; run emofuse train with this fold and seed in one process"
+                f"fold {fold}, seed {seed}: several processes cannot repeat the steps of a replica to find the"
+                f" first value that is not finite; run emofuse train with config.data.fold={fold} and"
+                f" config.seed={seed} in one process"
             )
         experiment = self.context.experiments[replica_id]
         i = self.replica_ids.index(replica_id)
