@@ -362,8 +362,8 @@ class StackedReplicas:
         if jax.process_count() > 1:
             fold, seed = replica_id[:2]
             raise ValueError(
-                f"fold {fold}, seed {seed}: several processes cannot repeat the steps of a replica to find the"
-                f" first value that is not finite; run emofuse train with config.data.fold={fold} and"
+                f"fold {fold}, seed {seed}: several processes cannot repeat the steps of a replica to find"
+                f" the first value that is not finite; run emofuse train with config.data.fold={fold} and"
                 f" config.seed={seed} in one process"
             )
         experiment = self.context.experiments[replica_id]
