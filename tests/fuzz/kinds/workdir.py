@@ -9,7 +9,8 @@ import types
 from emofuse_jax.scoring.pooled_scores import make_crossval_results
 from emofuse_jax.serving import prediction_file
 from emofuse_jax.serving.bundle import format
-from emofuse_jax.training.crossval import crossval, sweep
+from emofuse_jax.training.crossval import replica_results, sweep
+from emofuse_jax.training.crossval.plan import read_or_make_plan
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.metric_writer import MetricWriter, read_epoch_rows
 from emofuse_jax.utils.files import write_json
@@ -45,7 +46,7 @@ def make(folder: str) -> None:
     )
     for replica_id in REPLICA_IDS:
         write_json(
-            crossval.replica_result_path(os.path.join(workdirs, "crossed"), replica_id),
+            replica_results.replica_result_path(os.path.join(workdirs, "crossed"), replica_id),
             _make_result(experiment, replica_id),
         )
     write_json(
@@ -119,18 +120,17 @@ def _experiment(folder: str):
 
 
 def _read_crossval_plan(path: str, experiment) -> dict:
-    return crossval.read_or_make_plan(path, experiment.config, REPLICA_IDS)
+    return read_or_make_plan(path, experiment.config, REPLICA_IDS)
 
 
 def _read_sweep_plan(path: str, experiment) -> dict:
-    return crossval.read_or_make_plan(path, experiment.config, TRIAL_IDS, trials=TRIALS)
+    return read_or_make_plan(path, experiment.config, TRIAL_IDS, trials=TRIALS)
 
 
 def _read_crossval(path: str, experiment) -> None:
     _read_crossval_plan(path, experiment)
-    context = types.SimpleNamespace(experiments={replica_id: experiment for replica_id in REPLICA_IDS})
     make_crossval_results(
-        crossval.read_replica_results(context, path),
+        replica_results.read_replica_results(path, REPLICA_IDS, len(experiment.dataset.classes)),
         experiment.config,
         experiment.dataset,
         experiment.protocol,
