@@ -103,5 +103,5 @@ def test_what_raises():
         mfh(x, y, us, vs, factors=4)
     with pytest.raises(ValueError, match="us, vs: 2 and 1 matrices, expected one of each"):
         mfh(x, y, us, vs[:1], factors=2)
-    with pytest.raises(ValueError, match="us, vs: 0 and 0 blocks"):
+    with pytest.raises(ValueError, match="us, vs: 0 and 0 matrices"):
         mfh(x, y, [], [], factors=2)

@@ -136,6 +136,7 @@ def test_a_clip_that_is_scored_is_never_left_out(config, tmp_path, mode):
     flip_bit_of_clip(config.data.path, clip)
     with pytest.raises(DamagedRecordError, match=f"clip '{clip}'"):
         train(open_experiment(config), str(tmp_path / "run"))
+    config.data.mode = "auto"
     with pytest.raises(
         ValueError, match=r"on_corrupt=skip: expected stop, .*; or set config.crossval.mode=single"
     ):
