@@ -134,9 +134,7 @@ def test_no_pickle_is_read(bundle_copy):
     file = io.BytesIO()
     np.savez(file, **{"input.audio": np.array([{}], dtype=object)})
     rewrite_file(bundle_copy, "parity.npz", file.getvalue(), rehash=True)
-    with pytest.raises(
-        ValueError, match=r"parity\.npz: cannot be read: .* input\.audio has dtype object"
-    ):
+    with pytest.raises(ValueError, match=r"parity\.npz: cannot be read: .* input\.audio has dtype object"):
         load(bundle_copy).measure_parity()
 
 
