@@ -62,7 +62,7 @@ def fbp_error(dtype) -> float:
 
 
 def small_config(dtype: str = "float32"):
-    """Returns the config of the small variant of AM-FBP, with a shorter ResNet and without augmentation."""
+    """Returns the config of the small variant of AM-FBP, with a shorter ResNet and all frames."""
     config = settings.small("am_fbp")
     config.model.video.blocks = (1, 1)  # compiling is most of the time
     config.model.dtype, config.augment.frames = dtype, 0

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -18,8 +17,8 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from benchmarks.missing_wheels import is_installed
-from emofuse_jax.utils.versions import package_versions
+from benchmarks.timing import describe_machine
+from emofuse_jax.utils.files import write_json
 
 LIMIT_SECONDS = {"check": 90, "step": 260, "profile": 90, "fbp": 90, "crossval": 120, "serve": 120}
 """Time limit of each suite. They are listed in the order in which they run: what matters most comes
@@ -70,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `run_suite` stops its processes too
     budget = Budget(time.monotonic() + BUDGET.value - ELAPSED.value)
     results = {
-        "machine": describe_machine(),
+        "machine": describe_machine(PACKAGES),
         "dry": DRY.value,
         "budget_seconds": BUDGET.value,
         "suites": {},
@@ -83,19 +82,9 @@ def main(argv: Sequence[str]) -> int:
         limit_seconds = LIMIT_SECONDS[name] * (DRY_LIMIT_FACTOR if DRY.value else 1)
         status, lines = run_suite(command, budget.limit(limit_seconds))
         add_results(results, name, status, lines)
-        write_results(OUTPUT.value, results)
+        write_json(OUTPUT.value, results)
         print(f"{name}: {status['status']} after {status['seconds']:.0f} s", flush=True)
     return int(any(suite["status"] != "complete" for suite in results["suites"].values()))
-
-
-def describe_machine() -> dict:
-    """Returns platform, number of cores, and the versions of Python and of the installed PACKAGES."""
-    versions = package_versions(name for name in PACKAGES if is_installed(name))
-    return {
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "versions": {"python": platform.python_version(), **versions},
-    }
 
 
 def run_suite(command: list[str], limit_seconds: float) -> tuple[dict, list[dict]]:
@@ -170,18 +159,6 @@ def add_results(results: dict, name: str, status: dict, lines: list[dict]) -> No
                 results["machine"]["device"] = value
             else:
                 results[section] = value
-
-
-def write_results(path: str, results: dict) -> None:
-    """Writes `results` as JSON to `path`; a file of an earlier suite is replaced at once.
-
-    Raises:
-      OSError: The file cannot be written.
-    """
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(f"{path}.part", "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=1)
-    os.replace(f"{path}.part", path)
 
 
 if __name__ == "__main__":

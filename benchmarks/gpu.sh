@@ -26,6 +26,5 @@ fi
 export PYTHONPATH="$PWD:$work/site${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1                   # a command that is stopped shows what it has printed
 export NPROC=${NPROC:-16}                   # as in the Makefile
-export XLA_PYTHON_CLIENT_PREALLOCATE=false  # PyTorch and the servers share the GPU
 # The seconds of the installation count: SECONDS is bash's clock since the start of this script.
 "$python" -m benchmarks.gpu --workdir="$work" --elapsed_seconds="$SECONDS" "$@"

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
       ValueError: A check of the suite `check` does not pass, or a suite fails.
     """
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(WORKDIR.value, "cache"))
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch and servers share the GPU
     set_up_process()
     functions: dict[str, Callable[..., Lines]] = {
         "check": check_device,
@@ -46,17 +46,19 @@ def main(argv: Sequence[str]) -> None:
         "crossval": measure_crossval,
         "serve": measure_serving,
     }
-    missing_peer = explain_missing_peer()
     with open(LINES.value, "w", encoding="utf-8", buffering=1) as file:  # a line is written at once
-        for line in functions[SUITE.value](dry=DRY.value, with_torch=not missing_peer):
+        for line in functions[SUITE.value](dry=DRY.value):
             print(json.dumps(line), file=file)
             print(format_line(line), flush=True)
-        if SUITE.value == "check":
-            print(json.dumps({"peer": {"name": "PyTorch", "missing": missing_peer or None}}), file=file)
+
+
+def has_peer() -> bool:
+    """Returns True if PyTorch is measured too; starts JAX's devices."""
+    return not explain_missing_peer()
 
 
 def explain_missing_peer() -> str:
-    """Returns the reason why PyTorch is not measured, or an empty string if it is."""
+    """Returns the reason why PyTorch is not measured, or an empty string if it is; starts JAX's devices."""
     if PEER.value == "none":
         return "--peer=none"
     try:
@@ -83,7 +85,7 @@ def format_line(line: dict) -> str:
     return f"  {section}: {value}"
 
 
-def check_device(*, dry: bool, with_torch: bool) -> Lines:
+def check_device(*, dry: bool) -> Lines:
     """Yields the devices of both sides, then each check.
 
     Raises:
@@ -93,7 +95,9 @@ def check_device(*, dry: bool, with_torch: bool) -> Lines:
 
     from benchmarks import device_check
 
-    yield {"device": describe_device(with_torch)}
+    missing_peer = explain_missing_peer()
+    yield {"device": describe_device(not missing_peer)}
+    yield {"peer": {"name": "PyTorch", "missing": missing_peer or None}}
     failures = []
     for check in device_check.check_device():
         yield {"checks": check}
@@ -139,14 +143,14 @@ def as_rows(rows: Iterator[dict]) -> Lines:
         yield {"rows": row}
 
 
-def measure_fbp(*, dry: bool, with_torch: bool) -> Lines:
+def measure_fbp(*, dry: bool) -> Lines:
     """Yields the rows of the suite `fbp`: the usual ones in float32, then those in bfloat16."""
     from benchmarks import suite_speed
 
     options = {"pooling_shapes": DRY_POOLING_SHAPES} if dry else {}
     for dtype in ("float32", "bfloat16"):
         yield from as_rows(
-            suite_speed.measure_fbp(with_torch=with_torch, repeats=1 if dry else 9, dtype=dtype, **options)
+            suite_speed.measure_fbp(with_torch=has_peer(), repeats=1 if dry else 9, dtype=dtype, **options)
         )
 
 
@@ -162,18 +166,18 @@ def step_options(dry: bool) -> dict:
     }
 
 
-def measure_step(*, dry: bool, with_torch: bool) -> Lines:
+def measure_step(*, dry: bool) -> Lines:
     """Yields the rows of the suite `step` for each of STEP_CASES."""
     from benchmarks import suite_speed
 
     cases, repeats = (DRY_STEP_CASES, 1) if dry else (STEP_CASES, 9)
     options = step_options(dry)
     yield from as_rows(
-        suite_speed.measure_step(with_torch=with_torch, repeats=repeats, cases=cases, **options)
+        suite_speed.measure_step(with_torch=has_peer(), repeats=repeats, cases=cases, **options)
     )
 
 
-def profile_step(*, dry: bool, with_torch: bool) -> Lines:
+def profile_step(*, dry: bool) -> Lines:
     """Yields the profile of the first of STEP_CASES, whose `seconds_per_call` are those of all its steps."""
     from benchmarks import suite_speed
     from benchmarks.operation_profile import profile_operations
@@ -188,7 +192,7 @@ def profile_step(*, dry: bool, with_torch: bool) -> Lines:
     yield {"profile": {"case": case, "steps_per_call": steps, **profile}}
 
 
-def measure_crossval(*, dry: bool, with_torch: bool) -> Lines:
+def measure_crossval(*, dry: bool) -> Lines:
     """Yields the rows of the suite `crossval` in float32, then in bfloat16."""
     from benchmarks import suite_crossval
     from emofuse_jax import settings
@@ -201,17 +205,17 @@ def measure_crossval(*, dry: bool, with_torch: bool) -> Lines:
         options = {"repeats": 1, "seeds": 1, "cases": cases, "corpus_sizes": DRY_CORPUS}
     for dtype in ("float32", "bfloat16"):
         yield from as_rows(
-            suite_crossval.measure_crossval(WORKDIR.value, with_torch=with_torch, dtype=dtype, **options)
+            suite_crossval.measure_crossval(WORKDIR.value, with_torch=has_peer(), dtype=dtype, **options)
         )
 
 
-def measure_serving(*, dry: bool, with_torch: bool) -> Lines:
+def measure_serving(*, dry: bool) -> Lines:
     """Yields the rows of the suite `serve`: AM-FBP in bfloat16, the small variant with --dry."""
     from benchmarks import suite_serve
 
     options = {"repeats": 1, "seconds": 1.0, "small": True} if dry else {"repeats": 3, "seconds": 3.0}
     yield from as_rows(
-        suite_serve.measure_serving(with_torch=with_torch, engines=["jax"], dtype="bfloat16", **options)
+        suite_serve.measure_serving(with_torch=has_peer(), engines=["jax"], dtype="bfloat16", **options)
     )
 
 

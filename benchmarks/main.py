@@ -20,7 +20,6 @@ stopped, it resumes with the first run that is not complete.
 import importlib.util
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -28,8 +27,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from benchmarks.timing import format_row
-from emofuse_jax.utils.versions import package_versions
+from benchmarks.timing import describe_machine, format_row
 
 SPEED_SUITES = ("fbp", "step", "crossval", "startup", "serve")
 SUITES = (*SPEED_SUITES, "records", "prepare", "loader", "systems")
@@ -58,12 +56,7 @@ def main(argv: Sequence[str]) -> None:
     measure_rows = measure_in_subprocess if len(SUITE.value) > 1 else measure_suite
     rows = [{"suite": name, **row} for name in SUITE.value for row in measure_rows(name)]
     if OUTPUT.value:
-        packages = ("jax", "flax", "numpy", *(["torch"] if importlib.util.find_spec("torch") else []))
-        machine = {
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "versions": {"python": platform.python_version(), **package_versions(packages)},
-        }
+        machine = describe_machine(("jax", "flax", "numpy", "torch"))
         with open(OUTPUT.value, "w", encoding="utf-8") as file:
             json.dump({"machine": machine, "rows": rows}, file, indent=1)
 

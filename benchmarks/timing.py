@@ -1,8 +1,13 @@
 """Helpers of all suites: medians of alternating passes, rows of results; and the suite `records`."""
 
+import os
+import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from benchmarks.missing_wheels import is_installed
+from emofuse_jax.utils.versions import package_versions
 
 REPEATS = 9
 """Number of timed passes in the suite `records`."""
@@ -89,3 +94,13 @@ def format_row(row: dict) -> str:
         f"{our_text}, {row['peer_name']} {row['peer']:.4g}, ratio {row['ratio']:.2f}"
         f" ({row['repeats']} repeats)"
     )
+
+
+def describe_machine(packages: Iterable[str]) -> dict:
+    """Returns platform, number of cores, and versions of Python and of the installed ones of `packages`."""
+    versions = package_versions(name for name in packages if is_installed(name))
+    return {
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "versions": {"python": platform.python_version(), **versions},
+    }

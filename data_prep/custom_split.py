@@ -11,7 +11,7 @@ from emofuse_jax.data.prepared_files import read_prep
 from emofuse_jax.data.writing.shards import PROGRESS_FOLDER
 from emofuse_jax.data.writing.splits import choose_validation_speakers
 from emofuse_jax.data.writing.statistics import write_fold_statistics
-from emofuse_jax.utils.files import write_json
+from emofuse_jax.utils.files import open_csv, write_json
 from emofuse_jax.utils.locks import lock_directory
 
 SPLIT_TABLE_COLUMNS = ("clip_id", "part")
@@ -57,7 +57,7 @@ def add_split(path: str, split_name: str, table_path: str, *, allow_leak: bool =
         raise ValueError(f"{path}: protocol {split_name} exists already; choose another name")
     parts = _read_split_table(table_path, rows_by_clip)
     if not parts["validation"]:
-        parts = _add_validation_part(parts, rows_by_clip, prep.get("sex", {}), split_name)
+        parts = _add_validation_part(parts, rows_by_clip, prep["sex"], split_name)
     problems, leaks = check_clip_lists(parts, rows_by_clip), find_leaks(parts, rows_by_clip)
     if problems:
         raise ValueError(f"{table_path}: the split is not valid, correct this table: {problems[0]}")
@@ -78,13 +78,10 @@ def add_split(path: str, split_name: str, table_path: str, *, allow_leak: bool =
 
 
 def _read_split_table(table_path: str, rows_by_clip: Mapping[str, ManifestStrings]) -> FoldParts:
-    try:
-        with open(table_path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table_path}: not a CSV file in UTF-8, save it again: {error}") from error
+    with open_csv(table_path, "save it again") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or ()
+        rows = [(reader.line_num, row) for row in reader]
     if not set(SPLIT_TABLE_COLUMNS) <= set(columns):
         raise ValueError(f"{table_path}: row 1: expected the columns {', '.join(SPLIT_TABLE_COLUMNS)}")
     parts: dict[str, list[str]] = {part: [] for part in SPLITS}

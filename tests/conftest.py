@@ -18,6 +18,7 @@ os.environ.setdefault(
 )
 
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -103,6 +104,14 @@ def clear_caches_after_module():
     """A worker that keeps all of them needs several GB."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def unchecked_shapes():
+    """No shape checks of jaxtyping, as for users."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from data_prep.corpora.find_files import file_stem, find_files, find_media_files
 from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
 from emofuse_jax.data.writing.corpus import Corpus, MediaClip
 from emofuse_jax.utils.errors import to_one_line
+from emofuse_jax.utils.files import open_csv
 
 EMOTION_TO_CLASS = {
     "anger": "angry",
@@ -128,11 +129,8 @@ def _find_column(
 
 def _read_rows(sheet_path: str) -> list[list[str]]:
     if sheet_path.lower().endswith(".csv"):
-        try:
-            with open(sheet_path, newline="", encoding="utf-8-sig") as file:
-                return [[cell.strip() for cell in row] for row in csv.reader(file)]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{sheet_path}: not a CSV file in UTF-8, save it again: {error}") from error
+        with open_csv(sheet_path, "save it again") as file:
+            return [[cell.strip() for cell in row] for row in csv.reader(file)]
     import openpyxl  # slow to import, and only needed here
 
     try:

@@ -19,7 +19,7 @@ import io
 import os
 import urllib.parse
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -64,9 +64,10 @@ def read_corpus(source: str) -> Corpus:
     """
     sources_path = os.path.join(source, SOURCES_FILE)
     try:
-        metadata: dict[str, Any] = {
-            **read_json_object(sources_path, voice_corpus=str, face_corpus=str, note=str, left_out=list)
-        }
+        metadata = cast(
+            dict[str, Any],
+            read_json_object(sources_path, voice_corpus=str, face_corpus=str, note=str, left_out=list),
+        )
     except FileNotFoundError:
         raise FileNotFoundError(f"{sources_path}: does not exist; run emofuse composite first") from None
     corpus = folder.read_corpus(os.path.join(source, TABLE_FILE))

@@ -14,6 +14,7 @@ from data_prep.corpora.classes import identity_class_map
 from data_prep.corpora.find_files import file_stem, find_files
 from data_prep.corpora.reference_counts import ExpectedCounts, add_difference_notes, format_names
 from emofuse_jax.data.writing.corpus import Corpus, MediaClip
+from emofuse_jax.utils.files import open_csv
 
 CODE_TO_CLASS = {
     "ANG": "angry",
@@ -100,11 +101,8 @@ def _read_columns(paths: list[str], file_name: str, key_column: str, value_colum
     path = next((path for path in paths if os.path.basename(path) == file_name), None)
     if path is None:
         return {}
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a CSV file in UTF-8, download it again: {error}") from error
+    with open_csv(path, "download it again") as file:
+        rows = list(csv.DictReader(file))
     if rows and not {key_column, value_column} <= rows[0].keys():
         raise ValueError(f"{path}: row 1: expected the columns {key_column} and {value_column}")
     for row_number, row in enumerate(rows, 2):

@@ -11,6 +11,7 @@ import math
 import os
 
 from emofuse_jax.data.writing.corpus import Corpus, MediaClip
+from emofuse_jax.utils.files import open_csv
 
 REQUIRED_COLUMNS = ("path", "label", "speaker")
 TIME_COLUMNS = ("start", "end")
@@ -57,13 +58,10 @@ def _find_csv(source: str) -> str:
 
 
 def _read_rows(csv_path: str) -> list[tuple[int, dict[str, str]]]:
-    try:
-        with open(csv_path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{csv_path}: not a CSV file in UTF-8, save it again: {error}") from error
+    with open_csv(csv_path, "save it again") as file:
+        reader = csv.DictReader(file, strict=True)
+        columns = reader.fieldnames or []
+        rows = [(reader.line_num, row) for row in reader]
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     unknown = [name for name in columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
     if missing or unknown or len(set(columns)) < len(columns):

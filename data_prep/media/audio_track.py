@@ -10,7 +10,7 @@ import soxr
 from av.audio.stream import AudioStream
 from jaxtyping import Float
 
-from data_prep.media.probe import MediaError, MediaInfo, open_media, time_base
+from data_prep.media.probe import MediaError, MediaInfo, find_stream, open_media, time_base
 
 SAMPLE_RATE_LIMITS = (2_000, 768_000)
 """Lowest and highest accepted sample rate of a file in Hz."""
@@ -182,10 +182,7 @@ def _decode_frames(info: MediaInfo, start: float) -> Iterator[TimedAudio]:
     to 768,000 Hz, or a sample format is not supported.
     """
     with open_media(info.path) as container:
-        index = info.require_audio().index
-        stream = container.streams[index] if index < len(container.streams) else None
-        if not isinstance(stream, AudioStream):
-            raise MediaError("audio: the file has changed since it was probed; process it again")
+        stream = find_stream(container, info.require_audio().index, AudioStream)
         context, tick_seconds = stream.codec_context, time_base(stream)
         context.thread_count = 1
         if info.has_reliable_timestamps and start > 10 * WARM_UP_SECONDS:

@@ -10,7 +10,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Bool, Float, Int, UInt8
 
-from data_prep.media.probe import MediaError, MediaInfo, VideoTrack, open_media
+from data_prep.media.probe import MediaError, MediaInfo, VideoTrack, find_stream, open_media
 
 MAX_SHORT_SIDE = 1080
 """Largest shorter side in pixels; larger frames are reduced, because 16 frames of 8K would take 1.6 GB."""
@@ -110,9 +110,7 @@ def _decode_frames(info: MediaInfo, wanted_packets: set[int]) -> Iterator[tuple[
         0,
     )
     with open_media(info.path) as container:
-        stream = container.streams[track.index] if track.index < len(container.streams) else None
-        if not isinstance(stream, VideoStream):
-            raise MediaError("video: the file has changed since it was probed; process it again")
+        stream = find_stream(container, track.index, VideoStream)
         context = stream.codec_context
         context.thread_count = 1  # different clips are decoded in parallel instead
         for index, packet in _demux_packets(container, stream, info, index_of, int(np.argmax(is_needed))):

@@ -221,6 +221,18 @@ def _first_playable(streams: Iterable[StreamT]) -> StreamT | None:
     return None
 
 
+def find_stream(container: av.container.InputContainer, index: int, kind: type[StreamT]) -> StreamT:
+    """Returns stream `index` of an open file; `kind` is its class in PyAV, VideoStream or AudioStream.
+
+    Raises MediaError if the file has no such stream, because it has changed since it was probed.
+    """
+    stream = container.streams[index] if index < len(container.streams) else None
+    if not isinstance(stream, kind):
+        name = "audio" if kind is AudioStream else "video"
+        raise MediaError(f"{name}: the file has changed since it was probed; process it again")
+    return stream
+
+
 def _read_packet_times(
     container: av.container.InputContainer, packets_by_stream: Mapping[int, _PacketTimes]
 ) -> None:

@@ -14,6 +14,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable
+from typing import TypeGuard
 
 from emofuse_jax.data.metadata import NormalisationDict
 from emofuse_jax.utils.errors import to_one_line
@@ -170,12 +171,12 @@ def parse_layout(kind: str, values: object, source_name: str) -> Layout:
     return layout_class(**values)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and value > 0
+    return _is_number(value) and value > 0
 
 
 def _is_list_of(value: object, is_valid_item: ValueCheck, length: int | None = None) -> bool:

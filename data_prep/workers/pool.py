@@ -256,7 +256,8 @@ class _WorkerPool:
     def _receive_messages(self) -> None:
         connections = [worker.connection for worker in self.workers]
         ready_connections = multiprocessing.connection.wait(connections, timeout=1.0)
-        for worker in [worker for worker in self.workers if worker.connection in ready_connections]:
+        ready_workers = [worker for worker in self.workers if worker.connection in ready_connections]
+        for worker in ready_workers:  # handling a message can replace a worker
             try:
                 self._handle_message(worker, worker.connection.recv())
             except (EOFError, OSError):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 from emofuse_jax.api.evaluation import ALL_DEVICES_MESH_CONFIG
+from emofuse_jax.api.run import REPORT_FILE
 from emofuse_jax.models.registry import FUSIONS
 from emofuse_jax.parallel.distributed import exclusive_workdir, is_first_process
 from emofuse_jax.parallel.mesh import make_mesh, replicated
@@ -135,10 +136,10 @@ def _write_crossval_outputs(
     run_metadata = make_metadata(with_fold_and_seed(base_experiment, *replica_ids[0]))
     cards.write_card(workdir, cards.MODEL_CARD, cards.make_crossval_card(run_metadata, results))
     cards.write_card(workdir, cards.DATA_CARD, cards.make_data_card(base_experiment.dataset))
-    if not page.can_draw_figures("report.html"):
+    if not page.can_draw_figures(REPORT_FILE):
         return
     write_crossval_report(
-        os.path.join(workdir, "report.html"),
+        os.path.join(workdir, REPORT_FILE),
         results=results,
         histories=[read_epoch_rows(replica_directory(workdir, run)) for run in replica_ids],
         robustness=score_curves,

@@ -11,6 +11,7 @@ from data_prep.synth.clip import render_clip
 from emofuse_jax import serving, settings
 from emofuse_jax.api import evaluation
 from emofuse_jax.api.export import export_bundle
+from emofuse_jax.api.run import REPORT_FILE
 from emofuse_jax.api.training import train
 from emofuse_jax.reporting import run_report, terminal
 from emofuse_jax.reporting.figures.score_figures import NetworkComparison
@@ -162,7 +163,7 @@ def score_networks(run_directory: str, clips_directory: str) -> DemoSummary:
         "both": networks["both"],
         "ceilings": ceilings,
     }
-    report_path = os.path.join(run_directory, "report.html")
+    report_path = os.path.join(run_directory, REPORT_FILE)
     run_report.write_report(
         report_path,
         results=results,

@@ -182,8 +182,7 @@ def write_results(workdir: str, results: EvaluationResults, checkpoint_kind: str
       OSError: a file cannot be read or written.
     """
     directory = os.path.join(workdir, "evaluation", results["split"])
-    metadata = store.read_metadata(workdir, checkpoint_kind)
-    store.require_metadata_fields(workdir, checkpoint_kind, metadata, store.MODEL_METADATA_FIELDS)
+    metadata = store.read_model_metadata(workdir, checkpoint_kind)
     card = cards.make_checkpoint_card(metadata, results)
     write_json(os.path.join(directory, "results.json"), results)
     cards.write_card(directory, cards.MODEL_CARD, card)

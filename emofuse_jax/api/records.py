@@ -162,9 +162,13 @@ def with_records(config: ConfigDict, records: Records | str | os.PathLike[str]) 
       OSError: prep.json cannot be read.
       ValueError: prep.json is damaged or was written by another version.
     """
-    path = records.path if isinstance(records, Records) else os.path.abspath(records)
+    if isinstance(records, Records):
+        path, recipe = records.path, records.recipe
+    else:
+        path = os.path.abspath(records)
+        recipe = read_prep(path)["settings"]["recipe"]
     config = config.copy_and_resolve_references()
     config.data.path = path
-    if read_prep(path)["settings"]["recipe"] == ARRAYS_RECIPE:
+    if recipe == ARRAYS_RECIPE:
         config.data.recipe = ARRAYS_RECIPE
     return config

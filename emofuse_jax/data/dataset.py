@@ -102,26 +102,33 @@ class Dataset:
             the first shard does not end in `-of-<number of shards>`, or `index` is negative.
         """
         paths, shard_index = self._shard_paths, bisect.bisect_right(self._shard_ends, index)
-        expected = self.prep["shards"][shard_index]["records"]
-        cause: RuntimeError | None = None
+        shard_start = self._shard_ends[shard_index] - self.prep["shards"][shard_index]["records"]
         try:
             if shard_index not in self._shard_sources:
-                self._shard_sources[shard_index] = grain.sources.ArrayRecordDataSource([paths[shard_index]])
-            source = self._shard_sources[shard_index]
-            if len(source) == expected:
-                return source[int(index) - (self._shard_ends[shard_index] - expected)]
-            problem = (
+                self._shard_sources[shard_index] = self._open_shard(shard_index)
+            return self._shard_sources[shard_index][int(index) - shard_start]
+        except RuntimeError as error:  # ArrayRecord's lacks the name of the file
+            with open(paths[shard_index], "rb"):  # a missing or unreadable file raises OSError here
+                pass
+            raise DamagedRecordError(
+                f"{self._shard_and_clip(index)}: damaged shard: {to_one_line(error)};"
+                f" {REMOVE_AND_PREPARE_AGAIN}"
+            ) from error
+
+    def _open_shard(self, shard_index: int) -> grain.sources.ArrayRecordDataSource:
+        """Returns a shard that is open for reading.
+
+        Raises RuntimeError if the shard is damaged or missing, or has another number of records than
+        prep.json lists.
+        """
+        source = grain.sources.ArrayRecordDataSource([self._shard_paths[shard_index]])
+        expected = self.prep["shards"][shard_index]["records"]
+        if len(source) != expected:
+            raise RuntimeError(
                 f"the shard has {len(source)} records, prep.json lists {expected}; both must come from the"
                 " same preparation"
             )
-        except RuntimeError as error:  # raised by ArrayRecord, without the name of the file
-            with open(paths[shard_index], "rb"):  # a missing or unreadable file raises OSError here
-                pass
-            problem, cause = to_one_line(error), error
-        raise DamagedRecordError(
-            f"{self._shard_and_clip(index, shard_index)}: damaged shard: {problem};"
-            f" {REMOVE_AND_PREPARE_AGAIN}"
-        ) from cause
+        return source
 
     def read(self, index: int) -> records.Record:
         """Returns one decoded record, whose arrays are read-only.
@@ -144,13 +151,14 @@ class Dataset:
         try:
             return records.decode(data, self.shape)
         except ValueError as error:
-            shard_and_clip = self._shard_and_clip(index, bisect.bisect_right(self._shard_ends, index))
             raise DamagedRecordError(
-                f"{shard_and_clip}: damaged record: {to_one_line(error)}; {REMOVE_AND_PREPARE_AGAIN}"
+                f"{self._shard_and_clip(index)}: damaged record: {to_one_line(error)};"
+                f" {REMOVE_AND_PREPARE_AGAIN}"
             ) from error
 
-    def _shard_and_clip(self, index: int, shard_index: int) -> str:
-        return f"{self._shard_paths[shard_index]}: clip {self.clip_ids[index]!r}"
+    def _shard_and_clip(self, index: int) -> str:
+        path = self._shard_paths[bisect.bisect_right(self._shard_ends, index)]
+        return f"{path}: clip {self.clip_ids[index]!r}"
 
 
 def open_dataset(path: str, recipe: str | None = None) -> Dataset:

@@ -25,13 +25,13 @@ def clip_labels(dataset: Dataset, clips: Int[np.ndarray, " n"]) -> Int[np.ndarra
     """
     rows = read_manifest(dataset.path)
     label_of_record = {int(row["index"]): int(row["label"]) for row in rows if int(row["index"]) >= 0}
-    for clip in clips:
-        if int(clip) not in label_of_record:
-            raise ValueError(
-                f"{os.path.join(dataset.path, 'manifest.csv')}: no row with index {clip}; prepare the clips"
-                " again"
-            )
-    return np.array([label_of_record[int(clip)] for clip in clips], np.int64)
+    try:
+        return np.array([label_of_record[clip] for clip in clips.tolist()], np.int64)
+    except KeyError as error:
+        raise ValueError(
+            f"{os.path.join(dataset.path, 'manifest.csv')}: no row with index {error};"
+            " prepare the clips again"
+        ) from None
 
 
 def visible_labels(

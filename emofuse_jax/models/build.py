@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from emofuse_jax.models.batch_checks import check_batch
 from emofuse_jax.models.interfaces import PooledVectors
+from emofuse_jax.models.layers.dropout_keys import dropout_key
 from emofuse_jax.models.network import Network, network_input_fields
 from emofuse_jax.types import Batch, InputSpec, Outputs, Params, PRNGKey
 from emofuse_jax.utils.errors import format_error
@@ -81,8 +82,7 @@ class Model:
             the config is not in [0, 1), its `fusion.dropout_place` is unknown, or the fusion does not return
             a FusionOutput with `logits` [b c] and `embedding` [b d].
         """
-        if train and key is None:
-            raise ValueError("apply: train=True needs a key for dropout; pass key=jax.random.key(seed)")
+        key = dropout_key(key, train=train)
         check_batch(batch, self.spec)
         batch = jax.tree.map(jnp.asarray, batch)
         network = nnx.merge(self.graphdef, params, model_state)

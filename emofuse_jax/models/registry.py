@@ -58,6 +58,7 @@ from emofuse_jax.models.fusions.mfb import MFB
 from emofuse_jax.models.fusions.mfh import MFH
 from emofuse_jax.models.fusions.video_only import VideoOnly
 from emofuse_jax.models.interfaces import EncoderClass, FusionClass
+from emofuse_jax.models.layers.attention_pooling import ATTENTION_DEFAULTS
 from emofuse_jax.types import InputSpec, Params
 from emofuse_jax.utils.registry import Registry
 
@@ -77,7 +78,7 @@ def check_encoder_class(encoder: object) -> None:
     """
     _check_class(encoder, {"defaults": Mapping})
     encoder_class = cast(EncoderClass, encoder)
-    _check_small(encoder_class, {*encoder_class.defaults, *ATTENTION_FIELDS})
+    _check_small(encoder_class, {*encoder_class.defaults, *ATTENTION_DEFAULTS})
 
 
 def check_fusion_class(candidate: object) -> None:
@@ -112,19 +113,15 @@ def _check_class(value: object, attributes: Mapping[str, type]) -> None:
 
 
 def _check_small(value: EncoderClass | FusionClass, allowed: set[str]) -> None:
-    unknown = {*getattr(value, "small", {}), *getattr(value, "small_limits", {})} - allowed
-    if unknown:
-        name = getattr(value, "__name__", value)
-        field = sorted(unknown)[0]
-        source = "small" if field in getattr(value, "small", {}) else "small_limits"
-        raise ValueError(
-            f"class {name}: {source} has {field!r}, which defaults lacks; add it to defaults, or remove it"
-            f" from {source}"
-        )
+    for source in ("small", "small_limits"):
+        unknown = sorted({*getattr(value, source, {})} - allowed)
+        if unknown:
+            name = getattr(value, "__name__", value)
+            raise ValueError(
+                f"class {name}: {source} has {unknown[0]!r}, which defaults lacks; add it to defaults, or"
+                f" remove it from {source}"
+            )
 
-
-ATTENTION_FIELDS = ("attention", "attention_width", "temperature")
-"""Fields of the attention that pools an encoder's positions; `small` of an encoder may change them too."""
 
 AUDIO_ENCODERS: Registry[EncoderClass] = Registry(
     "audio encoder",

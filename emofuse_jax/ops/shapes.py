@@ -24,13 +24,12 @@ def check_shapes(arrays: Mapping[str, tuple[object, str]], sizes: Mapping[str, i
     """
     known = dict(sizes or {})
     for name, (array, pattern) in arrays.items():
-        letters, shape = pattern.split(), getattr(array, "shape", None)
+        dimensions, shape = pattern.split(), getattr(array, "shape", None)
+        expected = ", ".join(dimensions)
         if shape is None:
-            raise ValueError(
-                f"{name}: {type(array).__name__}, expected an array of shape ({', '.join(letters)})"
-            )
-        is_trailing = letters[0] == "..."
-        letters = letters[1:] if is_trailing else letters
+            raise ValueError(f"{name}: {type(array).__name__}, expected an array of shape ({expected})")
+        is_trailing = dimensions[0] == "..."
+        letters = dimensions[is_trailing:]
         fits = len(shape) >= len(letters) if is_trailing else len(shape) == len(letters)
         trailing = shape[len(shape) - len(letters) :] if fits else ()
         bound = {letter: known[letter] for letter in letters if letter in known}
@@ -38,7 +37,6 @@ def check_shapes(arrays: Mapping[str, tuple[object, str]], sizes: Mapping[str, i
             known.setdefault(*pair) != pair[1] for pair in zip(letters, trailing, strict=True)
         ):
             details = ", ".join(f"{letter}={size}" for letter, size in bound.items())
-            expected = ", ".join(pattern.split())
             raise ValueError(
                 f"{name}: shape {shape}, expected ({expected})" + (f" with {details}" if details else "")
             )

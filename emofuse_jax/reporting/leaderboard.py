@@ -10,6 +10,7 @@ from emofuse_jax.reporting.tables import ScoreCell, score_cell
 from emofuse_jax.scoring.result_checks import check_crossval_results, check_evaluation_results
 from emofuse_jax.scoring.result_marks import corpus_marks
 from emofuse_jax.scoring.result_types import (
+    SUMMARY_METRICS,
     ClipPredictions,
     CrossvalFile,
     EvaluationResults,
@@ -19,7 +20,6 @@ from emofuse_jax.scoring.result_types import (
 from emofuse_jax.utils.files import read_json_object, write_atomic
 
 RESULTS_FILE_NAME, PAGE_FILE_NAME = "results.json", "leaders.html"
-SHOWN_METRICS: tuple[Metric, ...] = ("ua", "wa", "wf1")
 
 GroupKey = tuple[str, str, str, str]
 """Corpus, number of classes, protocol and split, as text; only results with equal keys are comparable."""
@@ -210,7 +210,7 @@ def format_row(row: ResultRow) -> PageRow:
         "folds": row["folds"],
         "speakers": row["speakers"],
         "clips": row["clips"],
-        "scores": {name: score_cell(row["scores"], name) for name in SHOWN_METRICS},
+        "scores": {name: score_cell(row["scores"], name) for name in SUMMARY_METRICS},
         "marks": ", ".join(sorted({mark.split(":")[0] for mark in row["marks"]})),
         "date": row["date"],
         "path": row["path"],

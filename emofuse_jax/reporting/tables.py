@@ -207,7 +207,7 @@ def mistake_rows(
       ValueError: if the four lists differ in length, or a clip has no probabilities.
     """
     classes = results["classes"]
-    wrong: list[tuple[float, MistakeRow]] = []
+    wrong: list[tuple[float, str, str, int, int, float]] = []
     for clip, label, speaker, row in zip(
         list_or_empty(results.get("clips")),
         list_or_empty(results.get("labels")),
@@ -217,17 +217,19 @@ def mistake_rows(
     ):
         predicted = _most_probable(row)
         if label >= 0 and predicted != label and text.is_finite(row[predicted]):
-            mistake: MistakeRow = {
-                "confidence": text.format_percent(row[predicted]),
-                "clip": clip,
-                "speaker": speaker,
-                "label": classes[label],
-                "prediction": classes[predicted],
-                "truth": text.format_percent(row[label]),
-            }
-            wrong.append((row[predicted], mistake))
-    wrong.sort(key=lambda entry: (-entry[0], entry[1]["clip"]))
-    return [mistake for _, mistake in wrong[:max_rows]]
+            wrong.append((row[predicted], clip, speaker, label, predicted, row[label]))
+    wrong.sort(key=lambda entry: (-entry[0], entry[1]))
+    return [
+        {
+            "confidence": text.format_percent(confidence),
+            "clip": clip,
+            "speaker": speaker,
+            "label": classes[label],
+            "prediction": classes[predicted],
+            "truth": text.format_percent(truth),
+        }
+        for confidence, clip, speaker, label, predicted, truth in wrong[:max_rows]
+    ]
 
 
 def _most_probable(row: Sequence[float] | Float[np.ndarray, " c"]) -> int:

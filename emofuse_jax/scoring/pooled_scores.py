@@ -17,9 +17,9 @@ from emofuse_jax.scoring.result_checks import check_crossval_results
 from emofuse_jax.scoring.result_marks import corpus_marks
 from emofuse_jax.scoring.result_types import (
     INTERVAL_FIELDS,
+    SUMMARY_METRICS,
     ClipPredictions,
     CrossvalFile,
-    Metric,
     PooledPredictions,
     ReplicaResult,
     ScoreFields,
@@ -27,7 +27,6 @@ from emofuse_jax.scoring.result_types import (
 from emofuse_jax.utils.files import read_json_object
 from emofuse_jax.utils.versions import package_versions
 
-SUMMARY_METRICS: tuple[Metric, ...] = ("ua", "wa", "wf1")
 """Metrics of the summary."""
 
 

@@ -163,8 +163,8 @@ def score_predictions(predictions: Predictions, *, with_intervals: bool = True, 
     labels, speakers = predictions.labels[labelled], predictions.speakers[labelled]
     predicted = predictions.probabilities[labelled].argmax(-1)
     num_classes = predictions.probabilities.shape[-1]
-    confusion = np.zeros((num_classes, num_classes))
-    np.add.at(confusion, (labels, predicted), 1.0)  # on the host: replicas are scored after every epoch
+    # counted on the host, because replicas are scored after every epoch
+    confusion = metrics.speaker_confusion_matrices(predicted, labels, speakers, num_classes).sum(0)
     scores = metrics.compute_scores(confusion)
     scores["confusion"] = confusion.astype(int).tolist()
     if with_intervals:
@@ -187,22 +187,18 @@ def score_speakers(predictions: Predictions, speaker_names: tuple[str, ...]) -> 
       number of labelled clips. Speakers without a labelled clip are left out; the dict is empty if no clip
       has a label.
     """
+    labels, speakers = predictions.labels, predictions.speakers
+    labelled_speakers = np.unique(speakers[labels >= 0])
+    if not len(labelled_speakers):
+        return {}
+    predicted, num_classes = predictions.probabilities.argmax(-1), predictions.probabilities.shape[-1]
+    matrices = metrics.speaker_confusion_matrices(predicted, labels, speakers, num_classes)
     scores_by_speaker: dict[str, SpeakerScores] = {}
-    for speaker in np.unique(predictions.speakers):
-        speaker_rows = (predictions.speakers == speaker) & (predictions.labels >= 0)
-        if not speaker_rows.any():
-            continue
-        speaker_predictions = Predictions(
-            predictions.clips[speaker_rows],
-            predictions.labels[speaker_rows],
-            predictions.speakers[speaker_rows],
-            predictions.probabilities[speaker_rows],
-            predictions.loss,
-        )
-        scores = score_predictions(speaker_predictions, with_intervals=False)
+    for speaker, matrix in zip(labelled_speakers, matrices, strict=True):
+        scores = metrics.compute_scores(matrix)
         scores_by_speaker[speaker_names[speaker]] = {
             "ua": scores["ua"],
             "wa": scores["wa"],
-            "clips": int(speaker_rows.sum()),
+            "clips": int(matrix.sum()),
         }
     return scores_by_speaker

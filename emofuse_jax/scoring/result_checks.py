@@ -7,9 +7,9 @@ import numpy as np
 
 from emofuse_jax.scoring.result_types import (
     INTERVAL_FIELDS,
+    SUMMARY_METRICS,
     CrossvalFile,
     EvaluationResults,
-    Metric,
     ReplicaResult,
 )
 
@@ -18,7 +18,6 @@ RUN_FIELDS: dict[str, type] = {
     **dict.fromkeys(("clips", "speakers", "labels", "probabilities"), list),
 }
 """Fields of a run, the contents of a `result.json`, with their types."""
-SCORE_NAMES: tuple[Metric, ...] = ("ua", "wa", "wf1")
 EVALUATED_MODALITIES = ("both", "audio", "video")
 CROSSVAL_REMEDY = "run the same cross-validation again to rewrite this file"
 EVALUATION_REMEDY = "run emofuse evaluate again to rewrite this file"
@@ -51,8 +50,8 @@ def check_run(run: Mapping[str, object], location: str, num_classes: int, remedy
         )
     _check_numbers(result["probabilities"], (clip_count, num_classes), f"{location}probabilities", remedy)
     _check_numbers(result.get("temperature"), (), f"{location}temperature", remedy)
-    test_scores = [result["test"].get(name) for name in SCORE_NAMES]
-    _check_numbers(test_scores, (len(SCORE_NAMES),), f"{location}test", remedy)
+    test_scores = [result["test"].get(name) for name in SUMMARY_METRICS]
+    _check_numbers(test_scores, (len(SUMMARY_METRICS),), f"{location}test", remedy)
     if result["validation"].get("ua", "") is not None:  # null if no clips are held out
         _check_numbers(result["validation"].get("ua"), (), f"{location}validation.ua", remedy)
     return result
@@ -128,7 +127,7 @@ def _check_scores(scores: object, location: str, remedy: str) -> None:
     """Raises ValueError if `scores` are not UA, WA and WF1 with their intervals; `location` names them."""
     if not isinstance(scores, dict):
         raise ValueError(f"{location}: expected an object, found {type(scores).__name__}; {remedy}")
-    for name in SCORE_NAMES:
+    for name in SUMMARY_METRICS:
         interval_field = INTERVAL_FIELDS[name]
         _check_numbers(scores.get(name), (), f"{location}.{name}", remedy)
         _check_numbers(scores.get(interval_field), (2,), f"{location}.{interval_field}", remedy)

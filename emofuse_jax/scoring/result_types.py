@@ -15,6 +15,8 @@ INTERVAL_FIELDS: dict[Metric, IntervalField] = {
     "mf1": "mf1_interval",
 }
 """Fields of `ScoreFields` that hold the interval of each metric."""
+SUMMARY_METRICS: tuple[Metric, ...] = ("ua", "wa", "wf1")
+"""Metrics of a cross-validation's runs, pooled scores and table rows."""
 Verdict = Literal["better", "worse", "no significant difference"]
 """Result of a comparison: A is better or worse than B, or neither."""
 

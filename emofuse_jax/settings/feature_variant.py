@@ -6,8 +6,9 @@ of the experiment stay.
 
 import ml_collections
 
+from emofuse_jax.models.layers.attention_pooling import ATTENTION_DEFAULTS
 from emofuse_jax.models.registry import MODALITIES
-from emofuse_jax.settings.model import ATTENTION_DEFAULTS, encoder_config
+from emofuse_jax.settings.model import encoder_config
 from emofuse_jax.settings.shipped import load_experiment
 
 

@@ -2,13 +2,10 @@
 
 from ml_collections import ConfigDict
 
+from emofuse_jax.models.layers.attention_pooling import ATTENTION_DEFAULTS
 from emofuse_jax.models.layers.margins import MARGIN_DEFAULTS
 from emofuse_jax.models.registry import ENCODERS, FUSIONS
 from emofuse_jax.types import ConfigFields
-
-ATTENTION_DEFAULTS = {"attention": "additive", "attention_width": 256, "temperature": 0.3}
-"""Attention that pools an encoder's positions (`attention_pooling.ATTENTION_TYPES`); `temperature` is the
-papers' lambda."""
 
 
 def default_model_config(fusion: str = "am_fbp", *, audio: str = "fcn", video: str = "frames") -> ConfigDict:

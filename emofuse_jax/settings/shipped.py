@@ -56,7 +56,7 @@ def experiment_names() -> list[str]:
 
     The shipped configs `demo` and `gan` are not experiments and are left out.
     """
-    return sorted({*FUSIONS, *shipped_names()} - (set(NON_EXPERIMENT_CONFIGS) - set(FUSIONS)))
+    return sorted({*FUSIONS} | ({*shipped_names()} - {*NON_EXPERIMENT_CONFIGS}))
 
 
 def load_experiment(name: str) -> ml_collections.ConfigDict:

@@ -58,43 +58,6 @@ def train(
       OSError: if a file cannot be read or written.
       jax.errors.JaxRuntimeError: if another process of the run is lost or a device fails.
     """
-    with exclusive_workdir(workdir), explain_oom():
-        return run_training(experiment, workdir, describe_data)
-
-
-def run_training(
-    experiment: Experiment, workdir: str, describe_data: Callable[[str, Dataset], None]
-) -> EarlyStoppingTracker:
-    """Trains in a workdir that is already locked, or resumes a run in it.
-
-    Writes `checkpoints/last`, `checkpoints/best`, `metrics.jsonl` and `tensorboard/` to `workdir`.
-
-    Args:
-      experiment: experiment to train.
-      workdir: output directory; resumed if it contains a checkpoint.
-      describe_data: called with `workdir` and the dataset in the first process when a new run starts; its
-        errors pass through.
-
-    Returns:
-      The tracker: the best validation UA (`best_ua`, a fraction; None if no clips are held out), its step
-      (`best_step`), the number of epochs since then (`since_best`), and the `temperature` for predictions.
-
-    Raises:
-      Preempted: after SIGTERM, once the state is saved.
-      ValueError: if a config field is invalid, if the checkpoint or `metrics.jsonl` in `workdir` is damaged
-        or belongs to another config or other data, if a warm start (`config.init`) is invalid, if a batch
-        size does not fit the devices or there are fewer training clips than one batch, if the records lack a
-        field of the batch or do not match prep.json, if no training or validation clip has a label, if the
-        fusion returns an invalid state, or if a device runs out of memory in training.
-      NonFiniteError: if the loss or a parameter is NaN or infinite (a ValueError); `nonfinite.json` in
-        `workdir` then lists the clips of the step, if it can be repeated.
-      DamagedRecordError: if a record is damaged and must not be skipped (a ValueError).
-      FileNotFoundError: if the workdir of a warm start has no checkpoint, or the file of the fold no longer
-        exists.
-      OSError: if a file cannot be read or written.
-      jax.errors.JaxRuntimeError: if another process of the run is lost, if a device fails, or if it runs out
-        of memory before the first step.
-    """
     config = experiment.config
     steps_per_epoch = count_epoch_steps(experiment)
     progress_line = show_progress(
@@ -103,7 +66,12 @@ def run_training(
         config.name,
         active=is_first_process(),
     )
-    with watch_preemption() as should_stop, progress_line as show_step:
+    with (
+        exclusive_workdir(workdir),
+        explain_oom(),
+        watch_preemption() as should_stop,
+        progress_line as show_step,
+    ):
 
         def report_progress(progress: RunProgress, rows: Sequence[EpochScores]) -> None:
             scores = {name: row[name] for row in rows for name in SHOWN_SCORES if name in row}
@@ -115,6 +83,6 @@ def run_training(
             report_progress=report_progress,
             should_stop=should_stop,
         )
-    replica.close(progress)
+        replica.close(progress)
     (tracker,) = progress.trackers
     return tracker

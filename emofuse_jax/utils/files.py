@@ -1,10 +1,12 @@
 """Reads and writes complete files: atomic writes, validated JSON, SHA-256 hashes."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from typing import TextIO
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 """Value of a JSON file."""
@@ -26,6 +28,24 @@ def name_file_in_error(path: str) -> Iterator[None]:
         if error.filename is not None or error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, path) from error
+
+
+@contextlib.contextmanager
+def open_csv(path: str, action: str) -> Iterator[TextIO]:
+    """Opens a CSV file in UTF-8, with or without a byte-order mark, and yields it; closes it at the end.
+
+    `action` says what the user should do if the `with` block finds that the file is not valid, such as `save
+    it again`.
+
+    Raises:
+      OSError: The file cannot be opened.
+      ValueError: Text in it is not UTF-8, or the csv module cannot parse it; the message names the file.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            yield file
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8, {action}: {error}") from error
 
 
 def file_sha256(path: str) -> str:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import types
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -31,12 +30,8 @@ EXAMPLES = (
 NOT_IMPORTED = ("emofuse_jax.shipped", "emofuse_jax.cli.__main__", "emofuse_jax.cluster_templates")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _unchecked_shapes():
-    """An export has a symbolic batch size, which the shape checks of the other tests can't take."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+"""An export has a symbolic batch size, which the shape checks of the other tests can't take."""
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_the_file_has_all_other_suites_at_any_time(tmp_path):
     results, output = {"machine": {}, "suites": {}, "rows": []}, tmp_path / "new" / "gpu.json"
     for name, code in {"check": "", "fbp": "sys.exit(3)", "serve": ""}.items():
         gpu.add_results(results, name, *run_code(code))
-        gpu.write_results(str(output), results)
+        gpu.write_json(str(output), results)
         stored = json.loads(output.read_text())
         assert list(stored["suites"])[-1] == name
     assert [suite["status"] for suite in stored["suites"].values()] == ["complete", "failed", "complete"]

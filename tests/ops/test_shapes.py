@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -15,13 +14,8 @@ from emofuse_jax.ops.hgr import soft_hgr
 from emofuse_jax.ops.shapes import check_shapes
 from tests.models.small import SPEC, small_model
 
-
-@pytest.fixture(autouse=True)
-def _unchecked_shapes():
-    """Users run without the shape checks of the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("unchecked_shapes")
+"""Users run without the shape checks of the tests."""
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def records(tmp_path_factory):
 
 def check_equal(config, results, workdir, alone, fold):
     """A replica of a cross-validation, and the same by `emofuse train` and `emofuse evaluate`."""
-    config = type(config)(config.to_dict())
+    config = config.copy_and_resolve_references()
     config.data.fold = fold
     tracker = train(open_experiment(config), str(alone))
     replica = workdir / "runs" / f"fold_{fold}_seed_0"

@@ -1,5 +1,6 @@
 """Writes a directory of records from arrays, complete or not at all."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -81,9 +82,10 @@ def _write_shard_files(output: str, clip_records: Iterable[Record]) -> list[Shar
     markers: list[ShardMarker] = []
     clip_ids: set[str] = set()
     iterator = iter(clip_records)
-    while (record := next(iterator, None)) is not None:
+    for record in iterator:
         rows: list[ManifestRow] = []
-        encoded = _encode_shard(record, iterator, rows, clip_ids)
+        shard_records = itertools.chain([record], itertools.islice(iterator, CLIPS_PER_SHARD - 1))
+        encoded = _encode_records(shard_records, rows, clip_ids)
         marker = write_shard_file(_temporary_shard(output, len(markers)), encoded)
         markers.append({**marker, "rows": rows})
     if not markers:
@@ -91,21 +93,20 @@ def _write_shard_files(output: str, clip_records: Iterable[Record]) -> list[Shar
     return markers
 
 
-def _encode_shard(
-    record: Record | None, others: Iterator[Record], rows: list[ManifestRow], clip_ids: set[str]
+def _encode_records(
+    shard_records: Iterable[Record], rows: list[ManifestRow], clip_ids: set[str]
 ) -> Iterator[bytes]:
-    """Yields the bytes of a shard's records: `record`, then up to 63 from the iterator `others`.
+    """Yields the bytes of each record of a shard, one at a time.
 
     Appends the manifest row of each record to `rows`, and its clip_id to the set `clip_ids`. Raises
     ValueError if a clip_id occurs twice or an array of a record has a wrong dtype.
     """
-    while record is not None:
+    for record in shard_records:
         if record.clip_id in clip_ids:
             raise ValueError(f"clip {record.clip_id!r}: this clip_id occurs twice; clip_ids must be unique")
         clip_ids.add(record.clip_id)
         rows.append(_manifest_row(record))
         yield records.encode(record)
-        record = next(others, None) if len(rows) < CLIPS_PER_SHARD else None
 
 
 def _manifest_row(record: Record) -> ManifestRow:

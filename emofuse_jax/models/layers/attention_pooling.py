@@ -133,6 +133,9 @@ class TransformerFrameAttention(nnx.Module):
         return attention.transformer_frame_attention(values[:, None], query[:, None], key[:, None], masks)
 
 
+ATTENTION_DEFAULTS = {"attention": "additive", "attention_width": 256, "temperature": 0.3}
+"""Config fields of the attention that pools an encoder's positions (one of ATTENTION_TYPES), with defaults.
+`temperature` is the papers' lambda. `small` of an encoder may change these fields too."""
 ATTENTION_TYPES: dict[str, Callable[..., AttentionModule]] = {
     "additive": AdditiveAttention,
     "statistics": functools.partial(AdditiveAttention, pool=attention.statistics_pool, vectors=2),

@@ -65,14 +65,15 @@ def read_manifest(path: str) -> BundleMetadata:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{manifest_path}: not JSON: {error}; export the bundle again") from error
     _check_schema(manifest_path, metadata)
-    _check_types(manifest_path, metadata)
-    _check_encoders(manifest_path, metadata.get("encoders", {}))
-    _check_values(manifest_path, metadata)
-    for file_name in (GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE):
-        if file_name not in metadata["files"]:
-            raise ValueError(
-                f"{manifest_path}: field files: expected an entry for {file_name}; export the bundle again"
-            )
+    try:
+        _check_types(metadata)
+        _check_encoders(metadata.get("encoders", {}))
+        _check_values(metadata)
+        for file_name in (GRAPH_FILE, WEIGHTS_FILE, PARITY_FILE):
+            if file_name not in metadata["files"]:
+                raise ValueError(f"field files: expected an entry for {file_name}")
+    except ValueError as error:
+        raise ValueError(f"{manifest_path}: {error}; export the bundle again") from error
     return metadata
 
 
@@ -99,7 +100,7 @@ def _check_schema(manifest_path: str, metadata: object) -> None:
         )
 
 
-def _check_types(manifest_path: str, metadata: dict[str, Any]) -> None:
+def _check_types(metadata: dict[str, Any]) -> None:
     """Raises ValueError if a field of bundle.json is missing or has another type than in _FIELD_TYPES.
 
     These fields are the dicts `settings`, `spec`, `window`, `statistics`, `versions` and `files`, the lists
@@ -108,10 +109,7 @@ def _check_types(manifest_path: str, metadata: dict[str, Any]) -> None:
     for field, expected_type in _FIELD_TYPES.items():
         if not isinstance(metadata.get(field), expected_type):
             type_name = type(metadata.get(field)).__name__
-            raise ValueError(
-                f"{manifest_path}: field {field}: expected {expected_type.__name__}, found"
-                f" {type_name}; export the bundle again"
-            )
+            raise ValueError(f"field {field}: expected {expected_type.__name__}, found {type_name}")
 
 
 def _parse_finite(text: str) -> float:
@@ -125,26 +123,22 @@ def _parse_finite(text: str) -> float:
     return value
 
 
-def _check_encoders(manifest_path: str, encoders: object) -> None:
+def _check_encoders(encoders: object) -> None:
     """Raises ValueError unless `encoders` is a dict of {"file", "sha256"}, both strings, by kind.
 
     The kinds are `audio`, `face` and `detector`; the dict may be empty.
     """
-    for kind, encoder in _require_dict(manifest_path, encoders, "encoders").items():
+    for kind, encoder in _require_dict(encoders, "encoders").items():
         if kind not in onnx_files.FLAG_NAMES:
             raise ValueError(
-                f"{manifest_path}: field encoders: {kind[:60]!r}: expected one of the kinds"
-                f" {', '.join(onnx_files.FLAG_NAMES)}; export the bundle again"
+                f"field encoders: {kind[:60]!r}: expected one of the kinds {', '.join(onnx_files.FLAG_NAMES)}"
             )
         for field in ("file", "sha256"):
-            if not isinstance(_require_dict(manifest_path, encoder, f"encoders.{kind}").get(field), str):
-                raise ValueError(
-                    f"{manifest_path}: field encoders.{kind}.{field}: expected a string; export the"
-                    " bundle again"
-                )
+            if not isinstance(_require_dict(encoder, f"encoders.{kind}").get(field), str):
+                raise ValueError(f"field encoders.{kind}.{field}: expected a string")
 
 
-def _check_values(manifest_path: str, metadata: dict[str, Any]) -> None:
+def _check_values(metadata: dict[str, Any]) -> None:
     """Raises ValueError if a field of bundle.json has an invalid value, although its type is right.
 
     Valid are: in `spec`, the fields t, f, s, h, w, classes, feature_steps, audio_features and face_features
@@ -160,46 +154,34 @@ def _check_values(manifest_path: str, metadata: dict[str, Any]) -> None:
     for field in _SIZES:
         if type(spec.get(field)) is not int or not 0 <= spec[field] < 1 << 31:
             raise ValueError(
-                f"{manifest_path}: field spec.{field}: expected a whole number from 0 to 2147483647, found"
-                f" {str(spec.get(field))[:60]}; export the bundle again"
+                f"field spec.{field}: expected a whole number from 0 to 2147483647, found"
+                f" {str(spec.get(field))[:60]}"
             )
     if unknown_fields := sorted(spec.keys() - {*_SIZES}):
-        raise ValueError(
-            f"{manifest_path}: field spec: unknown field {unknown_fields[0][:60]!r}; export the bundle again"
-        )
+        raise ValueError(f"field spec: unknown field {unknown_fields[0][:60]!r}")
     if (
         not isinstance(window_seconds, int | float)
         or isinstance(window_seconds, bool)
         or not 0 < window_seconds < 1e6
     ):
         raise ValueError(
-            f"{manifest_path}: field window.seconds: expected a number above 0 and below 1e6, found"
-            f" {str(window_seconds)[:60]}; export the bundle again"
+            f"field window.seconds: expected a number above 0 and below 1e6, found {str(window_seconds)[:60]}"
         )
     if not modalities or any(entry not in _MODALITIES for entry in modalities):
-        raise ValueError(
-            f"{manifest_path}: field modalities: expected voice or face, or both, found"
-            f" {str(modalities)[:60]}; export the bundle again"
-        )
+        raise ValueError(f"field modalities: expected voice or face, or both, found {str(modalities)[:60]}")
     for field in ("classes", "training_speakers"):
         if not all(isinstance(entry, str) for entry in metadata[field]):
-            raise ValueError(
-                f"{manifest_path}: field {field}: expected a list of strings; export the bundle again"
-            )
+            raise ValueError(f"field {field}: expected a list of strings")
     if not len(metadata["classes"]) == len({*metadata["classes"]}) == spec["classes"]:
         raise ValueError(
-            f"{manifest_path}: field classes: expected {spec['classes']} different names, the number in"
-            f" spec.classes; export the bundle again"
+            f"field classes: expected {spec['classes']} different names, the number in spec.classes"
         )
 
 
-def _require_dict(manifest_path: str, value: object, field: str) -> dict[str, Any]:
+def _require_dict(value: object, field: str) -> dict[str, Any]:
     """Returns `value` if it is a dict; otherwise raises ValueError, which names `field`."""
     if not isinstance(value, dict):
-        raise ValueError(
-            f"{manifest_path}: field {field}: expected dict, found {type(value).__name__}; export the"
-            " bundle again"
-        )
+        raise ValueError(f"field {field}: expected dict, found {type(value).__name__}")
     return value
 
 

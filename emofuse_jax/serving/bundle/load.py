@@ -50,10 +50,7 @@ PARITY_TOLERANCE = 1e-5
 COMPARED_OUTPUTS = ("probabilities", "logits")
 """Outputs that are compared with parity.npz."""
 SAFETENSORS_DTYPES = {
-    f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IUF" for size in (2, 4, 8)
-}
-"""NumPy dtype of each dtype name of safetensors."""
-SAFETENSORS_DTYPES |= {
+    **{f"{kind}{8 * size}": np.dtype(f"<{kind.lower()}{size}") for kind in "IUF" for size in (2, 4, 8)},
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "I8": np.dtype(np.int8),
     "U8": np.dtype(np.uint8),

@@ -238,12 +238,7 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
                 )
             return {"seconds": round(duration_seconds, 3), "windows": predictions}
         if content_type(request) != "application/json":
-            raise Problem(
-                415,
-                "Unsupported media type",
-                f"content type {content_type(request)[:100]!r}: expected application/json or"
-                " multipart/form-data",
-            )
+            raise unsupported_body(request, "application/json or multipart/form-data")
         row, min_confidence = await run_in_threadpool(parse_clip_request, await request.body(), bundle)
         return make_clip_response(bundle, row, await run_model(service, row), min_confidence)
 
@@ -255,11 +250,7 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
         """
         service: Service = app.state.service
         if content_type(request) != "multipart/form-data":
-            raise Problem(
-                415,
-                "Unsupported media type",
-                f"content type {content_type(request)[:100]!r}: expected multipart/form-data",
-            )
+            raise unsupported_body(request, "multipart/form-data")
         stack = contextlib.AsyncExitStack()
         path, options = await stack.enter_async_context(
             media_requests.receive_upload(request, service.upload_dir)
@@ -281,6 +272,12 @@ def add_predict_routes(app: FastAPI, bundle: Bundle) -> None:
 def content_type(request: Request) -> str:
     """Returns the content type of a request in lower case, without parameters; "" if there is none."""
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def unsupported_body(request: Request, expected: str) -> Problem:
+    """Returns the error with status 415 for a body whose content type is not one of those in `expected`."""
+    detail = f"content type {content_type(request)[:100]!r}: expected {expected}"
+    return Problem(415, "Unsupported media type", detail)
 
 
 def check_token(request: Request, token: str) -> None:

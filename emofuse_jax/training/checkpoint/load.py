@@ -31,8 +31,7 @@ def load_trained_model(
         invalid, or if its arrays do not fit the model.
       OSError: if a file of the checkpoint cannot be read.
     """
-    metadata = store.read_metadata(workdir, kind)
-    store.require_metadata_fields(workdir, kind, metadata, store.MODEL_METADATA_FIELDS)
+    metadata = store.read_model_metadata(workdir, kind)
     with store.name_checkpoint_in_errors(workdir, kind):
         config, spec = saved_config(metadata), saved_spec(metadata)
     model = build_model(config.model, spec)

@@ -236,6 +236,23 @@ def read_metadata(workdir: str, kind: str, *, missing_ok: bool = False) -> Check
     return cast(CheckpointMetadata | None, read_json_metadata(workdir, kind, missing_ok=missing_ok))
 
 
+def read_model_metadata(workdir: str, kind: str) -> CheckpointMetadata:
+    """Reads the metadata of a checkpoint `last` or `best`, with all fields that scoring and serving need.
+
+    Returns:
+      A dict, such as `config`, `classes`, `settings`, `spec`, `statistics`, `step` and `temperature`
+      (MODEL_METADATA_FIELDS).
+
+    Raises:
+      FileNotFoundError: if there is no checkpoint of this kind.
+      ValueError: if the metadata are damaged, have another schema, or a field is missing or has another type.
+      OSError: if a file of the checkpoint cannot be read.
+    """
+    metadata = read_metadata(workdir, kind)
+    require_metadata_fields(workdir, kind, metadata, MODEL_METADATA_FIELDS)
+    return metadata
+
+
 def read_json_metadata(workdir: str, kind: str, *, missing_ok: bool) -> dict[str, JsonValue] | None:
     """Reads the JSON metadata of a checkpoint of any kind, which is a directory name below `checkpoints/`.
 

@@ -71,7 +71,7 @@ def crossval(
     no clips are held out.
 
     Args:
-      config: config of the experiment; `data.fold` and `mesh` are not used.
+      config: config of the experiment; `data.fold` is not used, and `mesh` only with `crossval.mode=single`.
       workdir: output directory; resumed if it contains the same cross-validation.
       seeds: number of seeds.
       folds: folds to train; by default all folds of the protocol.
@@ -89,7 +89,8 @@ def crossval(
     Raises:
       Preempted: after SIGTERM, once the state is saved.
       ValueError: if a config field is invalid, if there is no fold or no seed, if prepared files or a warm
-        start are invalid, if the config sets several buckets or skips damaged records, if the records lack a
+        start are invalid, if the config has what replicas cannot do together (several buckets, fsdp, streamed
+        data, skipped records) and `crossval.mode` is not `single`, if the records lack a
         field of the batch, if a fold has no test clips, fewer training clips than one batch, or no labelled
         clips, or shares a speaker between training and test, if `workdir` contains another cross-validation
         or damaged files or is used by another process, or if a replica does not fit in the memory of a
@@ -120,13 +121,12 @@ def crossval(
     ):
         if base_experiment.config.crossval.mode == "single":
             packing = train_one_by_one(experiments, functools.partial(replica_directory, workdir))
-            group_size = 1
         else:
             context = make_context(experiments)
-            group_size = plan.get("replicas") or choose_group_size(context)
-            packing = stack_replicas(context, group_size, workdir)
+            plan["replicas"] = plan.get("replicas") or choose_group_size(context)
+            packing = stack_replicas(context, plan["replicas"], workdir)
         if is_first_process():
-            write_json(os.path.join(workdir, "crossval.json"), plan | {"replicas": group_size})
+            write_json(os.path.join(workdir, "crossval.json"), plan)
         train_replica_groups(
             packing,
             base_experiment.config,
