@@ -3,7 +3,7 @@
 # make chaos, make fuzz  what a test holds in short, at length: results/chaos.json, results/fuzz.json
 # make coverage, make mutation  what the suite reaches, and what it would see: results/coverage.txt, results/mutation.json
 # make gpu-wheels; make gpu-dry  what benchmarks/gpu.sh brings to a GPU machine without a network; the script in small
-# make upgrade-check [TESTS=tests/ops]  the same under the newest and the lowest dependencies that are allowed
+# make upgrade-check [TESTS=tests/unit/ops]  the same under the newest and the lowest dependencies that are allowed
 # make audit, make licences  known vulnerabilities; THIRD_PARTY.md
 PYTHON ?= python3
 VENV := .venv
@@ -58,23 +58,23 @@ test-long: install-dev
 # Left out is a test under which coverage's own files may not grow either.
 coverage: install-dev
 	$(BIN)/python $(PIP_INSTALL) 'coverage>=7.10,<8'
-	$(BIN)/python -m coverage run $(PYTEST) --deselect tests/chaos/test_disk_limits.py::test_files_that_may_not_grow
+	$(BIN)/python -m coverage run $(PYTEST) --deselect tests/robustness/chaos/test_disk_limits.py::test_files_that_may_not_grow
 	-$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report > results/coverage.txt
 	@tail -1 results/coverage.txt
 
 # 100 kills; 10,000 damaged inputs (goes on where it was stopped).
 chaos: install-dev
-	$(BIN)/python -m tests.chaos.run --kills=100 --output=results/chaos.json
+	$(BIN)/python -m tests.robustness.chaos.run --kills=100 --output=results/chaos.json
 
 fuzz: install-dev
-	$(BIN)/python -m tests.fuzz.run --output=results/fuzz.json --inputs=10000 --workers=2
+	$(BIN)/python -m tests.robustness.fuzz.run --output=results/fuzz.json --inputs=10000 --workers=2
 
 # Some 1,000 small mistakes in ops/ and losses/, one at a time (goes on where it was stopped).
 mutation: install-dev
 	$(PYTHON) -m venv .venv-mutation
 	.venv-mutation/bin/python $(PIP_INSTALL) 'cosmic-ray>=8.7,<9'
-	$(BIN)/python -m tests.mutation.run --cosmic_ray=.venv-mutation/bin --output=results/mutation.json
+	$(BIN)/python -m tests.support.mutation.run --cosmic_ray=.venv-mutation/bin --output=results/mutation.json
 
 upgrade-check: upgrade-newest upgrade-lowest
 
@@ -99,13 +99,13 @@ upgrade-lowest:
 audit: install-dev
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python $(PIP_INSTALL) pip-audit
-	.venv-audit/bin/python tests/upgrade/audit.py $(BIN)/python
+	.venv-audit/bin/python tests/support/upgrade/audit.py $(BIN)/python
 
 # Every extra but torch's and those of GPUs.
 licences:
 	$(MAKE) onnx VENV=.venv-licences
 	.venv-licences/bin/python $(PIP_INSTALL) -e '.[beam,plan]'
-	.venv-licences/bin/python -m tests.upgrade.licences > THIRD_PARTY.md
+	.venv-licences/bin/python -m tests.support.upgrade.licences > THIRD_PARTY.md
 
 peers: $(BIN)/.installed-bench
 	$(BIN)/python -m tests.peers.make

@@ -18,9 +18,10 @@ os.environ.setdefault(
 )
 
 import jax
-import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
+
+from tests.support.paths import SHARED_DATA
 
 # Shapes in signatures are checked here, and only here. Not in types.py: a Batch is also built from
 # shapes, shardings and NumPy arrays.
@@ -39,7 +40,7 @@ install_import_hook(
 
 jax.config.update("jax_num_cpu_devices", 8)
 
-SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")
+pytest_plugins = ["tests.support.fixtures"]
 
 COMPILATION_CACHE_KEY = pytest.StashKey[str]()
 """Where this run keeps what it compiled."""
@@ -72,21 +73,21 @@ def share_compilation_cache(path: str) -> None:
 
 
 SLOW_TEST_FILES = (
-    "settings/test_configs.py",
-    "training/test_train.py",
-    "training/test_crossval.py",
-    "cli/test_installations.py",
-    "models/test_fusions.py",
-    "api/test_demo.py",
-    "training/test_batch_source.py",
-    "training/test_crossval_processes.py",
-    "models/test_invariance.py",
-    "benchmarks/test_systems.py",
-    "training/test_preemption.py",
-    "models/test_model_options.py",
-    "reporting/test_display_specs.py",
-    "serving/test_features_bundle.py",
-    "serving/test_batch_predict.py",
+    "contract/test_configs.py",
+    "integration/training/test_train.py",
+    "integration/training/test_crossval.py",
+    "integration/cli/test_installations.py",
+    "unit/models/test_fusions.py",
+    "integration/api/test_demo.py",
+    "integration/training/test_batch_source.py",
+    "integration/training/test_crossval_processes.py",
+    "unit/models/test_invariance.py",
+    "integration/benchmarks/test_systems.py",
+    "robustness/training/test_preemption.py",
+    "unit/models/test_model_options.py",
+    "contract/test_display_specs.py",
+    "integration/serving/test_features_bundle.py",
+    "integration/serving/test_batch_predict.py",
 )
 """Files that begin first (make test: --no-loadscope-reorder), so that both workers end together."""
 
@@ -109,9 +110,10 @@ def clear_caches_after_module():
 @pytest.fixture(scope="module")
 def unchecked_shapes():
     """No shape checks of jaxtyping, as for users."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    from tests.support import bundles
+
+    with bundles.unchecked_shapes():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -126,14 +128,14 @@ def users_environment():
 @pytest.fixture(scope="session")
 def shared_data():
     """Real speech and talking faces that lie beside the clone, where they are present."""
-    if not os.path.isdir(SHARED_DATA):
+    if not SHARED_DATA.is_dir():
         pytest.skip("real data is not here: ../shared/data")
-    return os.path.abspath(SHARED_DATA)
+    return str(SHARED_DATA)
 
 
 @pytest.fixture
 def fake_dataset(tmp_path):
-    """A tiny prepared directory (tests/fakes.py)."""
-    from tests.fakes import write_dataset
+    """A tiny prepared directory (tests/support/fakes.py)."""
+    from tests.support.fakes import write_dataset
 
     return write_dataset(str(tmp_path / "records"))

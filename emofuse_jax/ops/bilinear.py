@@ -1,7 +1,7 @@
 """Factorised bilinear pooling (FBP) of two vectors.
 
 The compiled program writes the two projections to memory, but not their product
-(tests/ops/test_bilinear_compiled.py). Storing the products as `(k o)` instead of `(o k)` was tried: a TPU
+(test_bilinear_compiled.py). Storing the products as `(k o)` instead of `(o k)` was tried: a TPU
 then moves 0.5 to 0.8 times the bytes for 76,800 rows, but rearranging the factors makes 256 rows of width
 1,280 take 1.3 times as long on a CPU, and the shipped fusions pool few rows.
 """

@@ -8,8 +8,8 @@ A file whose SHA-256 differs from that in `bundle.json` is rejected before it is
 damage but are not a signature, because the author of a bundle also writes its hashes. In addition, a graph
 with operations that do more than compute is rejected (stablehlo_check.py). The rest is parsed and compiled by
 native code (StableHLO by XLA, ONNX by onnxruntime) that is not hardened against hostile input: load only
-bundles from people whom you would let run programs on this machine. tests/fuzz tests damaged and forged
-StableHLO with correct hashes, but not ONNX.
+bundles from people whom you would let run programs on this machine. tests/robustness/fuzz tests damaged
+and forged StableHLO with correct hashes, but not ONNX.
 """
 
 import dataclasses

@@ -1,3 +1,0 @@
-"""Scenes export bundles: shapes are not checked there, as in tests/serving."""
-
-from tests.serving.conftest import _unchecked_shapes  # noqa: F401
