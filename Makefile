@@ -17,7 +17,7 @@ TESTS ?=
 PYTEST = -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 SUITE = $(PYTEST) $(TESTS)
 
-.PHONY: demo test test-long coverage chaos fuzz mutation install-dev onnx peers gpu-dry gpu-wheels upgrade-check upgrade-newest upgrade-lowest audit licences clean
+.PHONY: demo test lint types short-tests test-long coverage chaos fuzz mutation install-dev onnx peers gpu-dry gpu-wheels upgrade-check upgrade-newest upgrade-lowest audit licences clean
 
 $(BIN)/.installed-demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,10 +45,16 @@ onnx: install-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check 'onnx>=1.20,<2' 'onnx-ir>=0.2.1,<0.3' 'onnxruntime>=1.24,<2'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'jax2onnx>=0.17,<0.18'
 
-test: install-dev
+test: lint types short-tests
+
+lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: install-dev
 	$(BIN)/python -m mypy
+
+short-tests: install-dev
 	$(BIN)/python $(SUITE)
 
 test-long: install-dev
