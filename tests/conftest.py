@@ -64,10 +64,16 @@ def pytest_unconfigure(config):
 
 
 def share_compilation_cache(path: str) -> None:
-    """Workers and child processes share what is compiled; a size has it locked."""
-    cache_options = {"dir": path, "max_size": 2 << 30}
-    settings = {f"jax_compilation_cache_{name}": value for name, value in cache_options.items()}
-    for name, value in (settings | {"jax_persistent_cache_min_compile_time_secs": 0.2}).items():
+    """Workers and child processes share what is compiled, also the many small programs.
+
+    Without a maximum size, which would cost a look at every file for each program that is added.
+    """
+    cache_options = {
+        "jax_compilation_cache_dir": path,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in cache_options.items():
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
 

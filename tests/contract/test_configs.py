@@ -64,6 +64,21 @@ def check_two_steps(config, state):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
+def test_shipped_config_has_a_train_step(name):
+    """Traced at full size: nothing is computed."""
+    config = settings.load_shipped(name)
+    model, tx = make_model_and_optimizer(config)
+    statistics = np.full(SPEC.f, -3.0, np.float32), np.full(SPEC.f, 2.0, np.float32)
+    state = jax.eval_shape(lambda key: init_state(model, tx, key, statistics), jax.random.key(0))
+    new_state, metrics = jax.eval_shape(make_train_step(model, tx, config), state, model.fake_batch(2))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new_state) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert metrics["loss"].shape == ()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_shipped_config_trains(name):
     config = settings.load_shipped(name)
     assert config.name == name
@@ -76,6 +91,7 @@ def test_its_demo_form_trains(name):
     check_two_steps(config, random_state(config))
 
 
+@pytest.mark.long
 def test_the_other_encoder_of_speech_trains():
     config = settings.load_shipped("speech", "mel_cnn")
     check_two_steps(config, random_state(config))

@@ -29,6 +29,16 @@ needs_jax2onnx = pytest.mark.skipif(
 )
 
 
+SHORT_EXPERIMENTS = ("am_fbp", "hgr_semi", "joint_cross_attention", "late", "speech")
+CASES = [(name, "demo") for name in SHORT_EXPERIMENTS]
+CASES += [
+    pytest.param(name, form, marks=pytest.mark.long)
+    for name in EXPERIMENTS
+    for form in ("demo", "full")
+    if (name, form) not in CASES
+]
+
+
 def load_config(form: str, name: str):
     if form == "demo":
         return settings.small(name)
@@ -36,8 +46,7 @@ def load_config(form: str, name: str):
 
 
 @pytest.mark.parametrize("engine", ["jax", pytest.param("onnx", marks=needs_jax2onnx)])
-@pytest.mark.parametrize("form", ["demo", pytest.param("full", marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(("name", "form"), CASES)
 def test_its_bundle_answers_as_the_checkpoint(tmp_path, name, form, engine):
     config = load_config(form, name)
     spec = make_spec(config)

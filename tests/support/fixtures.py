@@ -1,5 +1,8 @@
 """Fixtures of several tiers: a small preparation, checkpoints and bundles, made once per session."""
 
+import pathlib
+import shutil
+
 import pytest
 
 from tests.support.bundles import SavedCheckpoint, export_unchecked, save_checkpoint
@@ -35,6 +38,12 @@ def audio_only_checkpoint(tmp_path_factory) -> SavedCheckpoint:
 def bundle_path(trained, tmp_path_factory) -> str:
     """Bundle of `trained`; not to be changed."""
     return export_unchecked(trained, str(tmp_path_factory.mktemp("exported") / "bundle"))
+
+
+@pytest.fixture
+def bundle_copy(bundle_path, tmp_path) -> pathlib.Path:
+    """Bundle of `trained`, to be changed."""
+    return pathlib.Path(shutil.copytree(bundle_path, str(tmp_path / "bundle")))
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def test_prepare_leaves_out_what_is_not_there_and_says_so(tmp_path, capsys):
     assert f"{nowhere}: no records, or no folder clips next to them; left out" in messages
 
 
+@pytest.mark.long
 def test_loader(data):
     rows = list(suite_loader.measure_loader(data, repeats=1, batch_count=2, batch_size=3, max_clips=2))
     for row in rows:
@@ -113,6 +114,7 @@ def test_pooling_against_torch():
     assert rows[2]["peer"] is not None
 
 
+@pytest.mark.long
 def test_a_protocol_against_a_loop(tmp_path):
     corpus = {"clips": 108, "speakers": 6, "folds": 3, "classes": 3}
     cases = {"tiny": (settings.with_features, {"steps": 6, "audio": 8, "frames": 6, "face": 8})}

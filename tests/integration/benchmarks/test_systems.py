@@ -45,6 +45,7 @@ def suite(home, monkeypatch):
     return lambda rows=ROWS, only=(): list(systems.run_systems(rows, data, str(home / "runs"), list(only)))
 
 
+@pytest.mark.long
 def test_a_row_a_system_and_no_run_twice(suite, home, monkeypatch):
     refit_row, plain_row = suite()  # the first runs what it needs
     assert (refit_row["case"], plain_row["case"]) == ("both-refit", "concat")

@@ -121,7 +121,10 @@ def make_environment(folder: pathlib.Path) -> tuple[str, pathlib.Path]:
     return str(python), site_packages
 
 
-@pytest.fixture(scope="module", params=["wheel", "sdist", "editable", "clone"])
+OTHER_WAYS = [pytest.param(name, marks=pytest.mark.long) for name in ("sdist", "editable", "clone")]
+
+
+@pytest.fixture(scope="module", params=["wheel", *OTHER_WAYS])
 def installation(request, tmp_path_factory) -> Installation:
     folder = tmp_path_factory.mktemp(request.param)
     python, site_packages = make_environment(folder / "environment")
@@ -217,6 +220,7 @@ sys.meta_path.insert(0, NotInstalled())
 """
 
 
+@pytest.mark.long
 def test_the_program_of_the_docs_needs_no_extra(distributions, project, tmp_path):
     """Records from arrays, two fusions, a comparison and predictions, by the public API (docs/arrays.md)."""
     program = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "arrays.md").read_text(), re.DOTALL)[1]

@@ -14,8 +14,8 @@ from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.metric_writer import read_epoch_rows, read_metric_rows
 from emofuse_jax.training.step import jit_eval_step
 from emofuse_jax.training.train import train
-from tests.integration.training.test_crossval import FEATURE_SPEC, small_config
 from tests.support.fakes import tiny_config, write_dataset
+from tests.support.training_runs import FEATURE_SPEC, small_config
 
 COMPARED_METRICS = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")
 
@@ -52,6 +52,7 @@ def test_resident_equals_streamed(records, tmp_path, hidden):
     assert all(0 <= row["waiting"] <= 1 for row in rows)
 
 
+@pytest.mark.long
 def test_the_kind_may_change_when_a_run_goes_on(records, tmp_path):
     uninterrupted, _, _ = run(records, tmp_path / "straight", **{"data.mode": "stream"})
     experiment = open_experiment(small_config(records, **{"data.mode": "stream"}))
@@ -90,6 +91,7 @@ def varied_records(tmp_path_factory):
     return write_dataset(str(tmp_path_factory.mktemp("spread") / "records"), num_clips=60)
 
 
+@pytest.mark.long
 def test_length_buckets_compile_nothing_after_the_first_epoch(varied_records, tmp_path, monkeypatch):
     compile_events, compile_counts = [], []
     jax.monitoring.register_event_duration_secs_listener(

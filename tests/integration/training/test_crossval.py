@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.feature_records import CorpusSpec, write_features
+from benchmarks.feature_records import write_features
 from emofuse_jax import settings
 from emofuse_jax.api.evaluation import evaluate_workdir
 from emofuse_jax.data.dataset import open_dataset
@@ -33,10 +33,8 @@ from emofuse_jax.training.nan_guard import are_replicas_finite
 from emofuse_jax.training.train import train
 from tests.support.fakes import add_folds, tiny_config, write_dataset
 from tests.support.report_inputs import Page
+from tests.support.training_runs import FEATURE_SPEC, small_config
 
-FEATURE_SPEC = CorpusSpec(
-    clips=144, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25
-)
 COMPARED_METRICS = ("train_loss", "train_ua", "validation_loss", "validation_ua", "validation_wa")
 
 
@@ -51,7 +49,7 @@ def records(home):
 
 
 def test_without_clips_held_out_all_but_the_test_clips_are_trained_on(records, home):
-    fields = {"data.hold_out": False, "train.temperature": 0.7, "train.epochs": 2, "optimizer.name": "muon"}
+    fields = {"data.hold_out": False, "train.temperature": 0.7, "train.epochs": 2}
     config = small_config(records, **fields)
     results = crossval(config, str(home / "all_trained"), seeds=1, folds=[0])
     (run,) = results["runs"]
@@ -100,18 +98,6 @@ def tensors(home):
     path = write_dataset(str(home / "tensors"), num_clips=48)
     add_folds(path, num_clips=48)
     return path
-
-
-def small_config(records, fusion="am_fbp", **fields):
-    config = settings.with_features(fusion)
-    config.data.update(path=records, audio_steps=16, batch_size=8)
-    config.model.audio.embedding = config.model.video.embedding = 16
-    fusion_sizes = {"width": 16, "factors": 2}.items()
-    config.model.fusion.update({name: size for name, size in fusion_sizes if name in config.model.fusion})
-    config.train.update(epochs=4, eval_batch_size=8)
-    config.optimizer.learning_rate = 3e-3
-    config.update_from_flattened_dict(fields)
-    return config
 
 
 def train_alone(config, workdir, fold, seed):
@@ -233,6 +219,7 @@ def test_early_stopping_is_each_replicas_own(home, records):
     check_same(config, home / "impatient", home / "patient", results, shortest["fold"], shortest["seed"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fusion", "fields"),
     [
@@ -247,6 +234,7 @@ def test_of_other_kinds_of_training_too(home, records, fusion, fields):
     check_same(config, home / f"{name}_alone", home / name, results, 1, 1)
 
 
+@pytest.mark.long
 def test_networks_with_convolutions_run_one_a_device(home, tensors, capfd):
     fields = {"data.protocol": "fake_folds", "train.epochs": 2, "optimizer.learning_rate": 1e-3}
     config = tiny_config(tensors, **fields)  # a high rate carries rounding into the second digit

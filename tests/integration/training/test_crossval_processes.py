@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.feature_records import write_features
-from tests.integration.training.test_crossval import FEATURE_SPEC, small_config
+from tests.support.training_runs import FEATURE_SPEC, small_config
 
 RUN = [sys.executable, "-m", "tests.support.run_crossval"]
 RUNS = [f"fold_{fold}_seed_{seed}" for fold in range(3) for seed in range(2)]
@@ -95,6 +95,7 @@ def test_killed_between_epochs_and_between_chunks_it_ends_the_same(home, config,
         assert histories[0] == histories[1]
 
 
+@pytest.mark.long
 def test_two_processes_share_the_replicas(home, config, uninterrupted):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))

@@ -14,11 +14,10 @@ from emofuse_jax.training.crossval.crossval import crossval
 from emofuse_jax.training.crossval.sweep import sweep
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.train import train
-from tests.integration.training.test_crossval import FEATURE_SPEC, small_config
 from tests.integration.training.test_sweep import TRIALS
-from tests.integration.training.test_train import final_params, read_untimed_rows
 from tests.support.checkpoint_damage import flip_bit_of_clip
 from tests.support.fakes import add_folds, tiny_config, write_dataset
+from tests.support.training_runs import FEATURE_SPEC, final_params, read_untimed_rows, small_config
 
 SINGLE = {"crossval.mode": "single", "train.epochs": 2}
 
@@ -62,6 +61,7 @@ def test_replicas_equal_trainings_also_after_a_stop(records, tmp_path, monkeypat
     assert crossval(config, str(workdir), seeds=1, folds=[0, 2])["runs"] == results["runs"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fields",
     [
@@ -92,6 +92,7 @@ def test_a_damaged_training_clip_is_skipped(tmp_path):
     check_equal(config, results, tmp_path / "crossval", tmp_path / "alone", 0)
 
 
+@pytest.mark.long
 def test_a_sweep_gives_the_same_trials(records, tmp_path):
     fields = {"train.epochs": 2}
     looped = sweep(small_config(records, **fields), str(tmp_path / "a"), TRIALS[:2], folds=[0], seeds=1)

@@ -9,8 +9,7 @@ import pytest
 from benchmarks.feature_records import CorpusSpec, write_features
 from emofuse_jax.training.experiment import count_epoch_steps, open_experiment
 from emofuse_jax.training.metric_writer import read_metric_rows
-from tests.integration.training.test_crossval import small_config
-from tests.integration.training.test_train import start_train, wait_for_success
+from tests.support.training_runs import small_config, start_train, wait_for_success
 
 FEATURE_SPEC = CorpusSpec(
     clips=1200, speakers=6, folds=3, classes=3, steps=8, audio=12, frames=6, face=10, shift=0.25
@@ -64,7 +63,8 @@ def check_steady_state(home, *, steps, mode):
     assert last_third[2] <= middle_third[2] + 1
 
 
-@pytest.mark.parametrize("mode", ["stream", pytest.param("resident", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["stream", "resident"])
 def test_two_thousand_steps(tmp_path, mode):
     check_steady_state(tmp_path, steps=2_000, mode=mode)
 

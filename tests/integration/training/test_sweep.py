@@ -20,9 +20,9 @@ from emofuse_jax.training.crossval.sweep import (
 from emofuse_jax.training.experiment import open_experiment
 from emofuse_jax.training.metric_writer import read_epoch_rows
 from emofuse_jax.training.train import train
-from tests.integration.training.test_crossval import FEATURE_SPEC, small_config
 from tests.support.paths import ROOT
 from tests.support.read_tensorboard import read_values
+from tests.support.training_runs import FEATURE_SPEC, small_config
 
 TRIALS = [
     {"optimizer.learning_rate": 0.003, "model.fusion.width": 8},

@@ -1,22 +1,29 @@
 """Training as real processes on a tiny dataset: it learns, resumes bit for bit, and devices do not matter."""
 
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from emofuse_jax.api.evaluation import load_trained_experiment
-from emofuse_jax.training.metric_writer import read_epoch_rows, read_metric_rows
-from tests.support.fakes import tiny_config, write_dataset
+from benchmarks.feature_records import write_features
+from emofuse_jax.training.experiment import count_epoch_steps, open_experiment
+from emofuse_jax.training.metric_writer import read_epoch_rows
+from emofuse_jax.training.train import train
+from tests.support.training_runs import (
+    FEATURE_SPEC,
+    final_params,
+    read_log,
+    read_untimed_rows,
+    small_config,
+    start_train,
+    wait_for_success,
+)
 
-RUN = [sys.executable, "-m", "tests.support.run_train"]
+EPOCHS = 6
 
 
 @pytest.fixture(scope="module")
@@ -26,49 +33,20 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(home):
-    return tiny_config(write_dataset(str(home / "records"), num_clips=60))
+    return small_config(write_features(str(home / "records"), FEATURE_SPEC), **{"train.epochs": EPOCHS})
 
 
-def start_train(workdir, config, *, devices=1, process=()):
-    env = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
-    arguments = [*RUN, str(workdir), json.dumps(config.to_dict()), *map(str, process)]
-    with open(f"{workdir}-{process[0] if process else ''}.log", "w") as log:
-        return subprocess.Popen(arguments, env=env, stdout=log, stderr=subprocess.STDOUT)
-
-
-def read_log(workdir, process=""):
-    with open(f"{workdir}-{process}.log") as log:
-        return log.read()[-3000:]
-
-
-def wait_for_success(process, timeout=240):
-    assert process.wait(timeout) == 0, read_log(process.args[3])
-
-
-def final_params(workdir):
-    """Of both checkpoints."""
-    both = [load_trained_experiment(str(workdir), kind, "")[1:3] for kind in ("last", "best")]
-    return jax.tree.map(np.asarray, both)
-
-
-def count_saved_epochs(workdir):
-    """Epochs in the last whole checkpoint; there are three steps an epoch."""
+def count_saved_epochs(config, workdir):
+    """Epochs in the last whole checkpoint."""
     directory = os.path.join(workdir, "checkpoints", "last")
     names = os.listdir(directory) if os.path.isdir(directory) else []
-    return max([int(name) // 3 for name in names if name.isdigit()], default=0)
-
-
-def read_untimed_rows(workdir):
-    timing_fields = ("clips_per_second", "waiting")
-    return [
-        {k: v for k, v in row.items() if k not in timing_fields}
-        for row in read_metric_rows(f"{workdir}/metrics.jsonl")
-    ]
+    steps_per_epoch = count_epoch_steps(open_experiment(config))
+    return max([int(name) // steps_per_epoch for name in names if name.isdigit()], default=0)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(home, config):
-    """Four epochs without a stop, on one device and on eight."""
+    """Without a stop, on one device and on eight."""
     for devices in (1, 8):
         wait_for_success(start_train(home / f"straight{devices}", config, devices=devices))
     return {devices: home / f"straight{devices}" for devices in (1, 8)}
@@ -76,7 +54,7 @@ def uninterrupted(home, config):
 
 def test_it_learns(uninterrupted):
     epochs = read_epoch_rows(str(uninterrupted[1]))
-    assert [row["epoch"] for row in epochs] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in epochs] == [*range(1, EPOCHS + 1)]
     assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
     assert all(np.isfinite(row["validation_loss"]) for row in epochs)
 
@@ -86,13 +64,13 @@ def test_killed_and_resumed_equals_straight_bit_for_bit(home, config, uninterrup
     workdir = home / f"killed{devices}"
     process = start_train(workdir, config, devices=devices)
     deadline = time.monotonic() + 240
-    while count_saved_epochs(workdir) < 2:
+    while count_saved_epochs(config, workdir) < 2:
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert count_saved_epochs(workdir) < 4
+    assert count_saved_epochs(config, workdir) < EPOCHS
     wait_for_success(start_train(workdir, config, devices=devices))
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(uninterrupted[devices]))
     assert read_untimed_rows(workdir) == read_untimed_rows(uninterrupted[devices])
@@ -132,16 +110,13 @@ def test_processes_give_the_same_losses_as_one(home, config, uninterrupted, coun
 
 def test_a_finished_run_does_nothing_more(home, config, uninterrupted):
     before = read_untimed_rows(uninterrupted[1])
-    wait_for_success(start_train(uninterrupted[1], config))
+    train(open_experiment(config), str(uninterrupted[1]))
     assert read_untimed_rows(uninterrupted[1]) == before
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("optimizer.learning_rate", 1.0), ("model.audio.widths", (8,) * 5)]
-)
-def test_another_config_in_the_same_workdir_is_refused(home, config, uninterrupted, field, value):
+@pytest.mark.parametrize(("field", "value"), [("optimizer.learning_rate", 1.0), ("model.audio.embedding", 8)])
+def test_another_config_in_the_same_workdir_is_refused(config, uninterrupted, field, value):
     other = config.copy_and_resolve_references()
     other.update_from_flattened_dict({field: value})
-    process = start_train(uninterrupted[1], other)
-    assert process.wait(240) != 0
-    assert f"contains a run with config.{field}=" in read_log(uninterrupted[1])
+    with pytest.raises(ValueError, match=f"contains a run with config.{field}="):
+        train(open_experiment(other), str(uninterrupted[1]))

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from tests.robustness.chaos.report import count_failures
 from tests.robustness.chaos.run import main
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_they_end_the_same(tmp_path, capsys):
     summary = main(10, 0, str(tmp_path))
     output = capsys.readouterr().out

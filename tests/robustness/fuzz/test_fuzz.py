@@ -14,32 +14,17 @@ from tests.robustness.fuzz.kinds import bundles, configs
 from tests.robustness.fuzz.run import KIND_PERCENTS, count_inputs, run_fuzz
 from tests.robustness.fuzz.values import HOSTILE_VALUES, json_bytes, mutate_tree
 
-SHORT_INPUT_COUNTS = {
-    "records": 60,
-    "prepared": 60,
-    "configs": 40,
-    "checkpoints": 30,
-    "bundles": 30,
-    "names": 30,
-    "http": 30,
-    "workdir": 60,
-    "live": 30,
-}
+KINDS = [kind for kind in KIND_PERCENTS if kind != "media"]
 """Media have a test of their own (tests/robustness/data_prep/test_hostile_media.py)."""
 
 
-@pytest.mark.parametrize("kind", SHORT_INPUT_COUNTS)
-def test_no_input_is_more_than_refused(kind, tmp_path):
-    check_summary(
-        run_fuzz(str(tmp_path / "fuzz.json"), [kind], SHORT_INPUT_COUNTS[kind], workers=1),
-        SHORT_INPUT_COUNTS[kind],
-    )
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", [kind for kind in KIND_PERCENTS if kind != "media"])
-def test_a_thousand_inputs(kind, tmp_path):
-    check_summary(run_fuzz(str(tmp_path / "fuzz.json"), [kind], 1000, workers=2), 1000)
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [*((kind, 20) for kind in KINDS), *(pytest.param(kind, 1000, marks=pytest.mark.long) for kind in KINDS)],
+)
+def test_no_input_is_more_than_refused(kind, inputs, tmp_path):
+    summary = run_fuzz(str(tmp_path / "fuzz.json"), [kind], inputs, workers=1 if inputs < 1000 else 2)
+    check_summary(summary, inputs)
 
 
 def check_summary(summary, inputs):
@@ -75,6 +60,7 @@ def test_the_outcome_of_each_input_is_recognised(tmp_path):
     }
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_where_it_stood(tmp_path):
     output = tmp_path / "fuzz.json"
     command = [

@@ -72,7 +72,7 @@ def read_resident_kib(pid: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
 
 
-@pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [6, pytest.param(60, marks=pytest.mark.long)])
 def test_two_hundred_callers(audio_bundle_path, request_cases, seconds):
     flags = (f"--bundle={audio_bundle_path}", "--waiting=2", "--buckets=1,2", "--decoders=1")
     with run_server(*flags) as (port, process, _):

@@ -31,16 +31,17 @@ from emofuse_jax.training.nan_guard import NonFiniteError, trace_nonfinite_step
 from emofuse_jax.training.single_replica import SingleReplica
 from emofuse_jax.training.train import skip_data_description, train
 from emofuse_jax.utils.locks import lock_directory
-from tests.integration.training.test_crossval import FEATURE_SPEC, small_config
-from tests.integration.training.test_train import read_untimed_rows
 from tests.support.checkpoint_damage import flip_bit_of_clip, truncate
 from tests.support.fakes import write_dataset
 from tests.support.rights import as_nobody, make_unreadable
+from tests.support.training_runs import FEATURE_SPEC, read_untimed_rows, small_config
 
 
 @pytest.fixture
 def config(tmp_path):
-    return small_config(write_features(str(tmp_path / "records"), FEATURE_SPEC), **{"train.epochs": 2})
+    """The network that compiles fastest; a trace of NaN runs its operations one by one."""
+    path = write_features(str(tmp_path / "records"), FEATURE_SPEC)
+    return small_config(path, "audio_only", **{"train.epochs": 2})
 
 
 def get_clip_id(config, part, number=0):
@@ -78,7 +79,7 @@ def test_a_shard_that_is_cut_short_stops_training_or_costs_its_clips(tmp_path, m
     fold.write_text(json.dumps(lists | remaining_clips))
     shard = shard_paths(path)[1]
     truncate(shard)
-    config = small_config(path, **{"train.epochs": 2, "data.mode": mode})
+    config = small_config(path, "audio_only", **{"train.epochs": 2, "data.mode": mode})
     with pytest.raises(DamagedRecordError, match=f"{re.escape(shard)}: clip 'clip.*; remove this file"):
         train(open_experiment(config), str(tmp_path / "stops"))
     config.data.on_corrupt = "skip"
@@ -304,6 +305,7 @@ def test_a_clock_that_jumps_changes_nothing(config, tmp_path, monkeypatch):
     assert calm == jumping
 
 
+@pytest.mark.long
 def test_a_clock_that_jumps_by_hours_costs_a_save_at_most(config, tmp_path, monkeypatch):
     """Orbax ends a save over it: its deadlines are of this clock."""
     train(open_experiment(config), str(tmp_path / "calm"))

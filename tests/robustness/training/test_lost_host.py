@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.feature_records import write_features
 from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE
-from tests.integration.training.test_crossval import FEATURE_SPEC
 from tests.robustness.training.test_preemption import assert_same_losses, wait_for_step
+from tests.support.training_runs import FEATURE_SPEC
 
 ABORT_EXIT_CODE = -signal.SIGABRT
 """JAX's own end, where the service that counts heartbeats says that a process is lost, or is gone itself."""
@@ -42,7 +42,7 @@ def start_two_processes(records, workdir):
 
 LOST_PROCESSES = [
     (1, signal.SIGKILL),
-    (1, signal.SIGSTOP),
+    pytest.param(1, signal.SIGSTOP, marks=pytest.mark.long),
     pytest.param(0, signal.SIGKILL, marks=pytest.mark.long),
     pytest.param(0, signal.SIGSTOP, marks=pytest.mark.long),
 ]

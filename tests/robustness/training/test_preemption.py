@@ -12,10 +12,11 @@ import pytest
 from benchmarks.feature_records import write_features
 from emofuse_jax.parallel.preemption import RESTART_EXIT_CODE
 from emofuse_jax.training.metric_writer import read_metric_rows
-from tests.integration.training.test_crossval import FEATURE_SPEC, small_config
-from tests.integration.training.test_train import (
+from tests.support.training_runs import (
+    FEATURE_SPEC,
     final_params,
     read_untimed_rows,
+    small_config,
     start_train,
     wait_for_success,
 )
@@ -84,7 +85,9 @@ def test_one_process(home, config, uninterrupted):
 FUSED_STEPS = {"data.mode": "resident", "train.steps_per_call": 3}
 
 
-@pytest.mark.parametrize(("name", "fields"), [("streamed", {}), ("fused", FUSED_STEPS)])
+@pytest.mark.parametrize(
+    ("name", "fields"), [("streamed", {}), pytest.param("fused", FUSED_STEPS, marks=pytest.mark.long)]
+)
 def test_two_processes_of_which_one_gets_sigterm(home, config, uninterrupted, name, fields):
     """Also where several steps are one call."""
     workdir, exit_codes = home / name, []

@@ -19,8 +19,12 @@ from tests.support.fusion_inputs import load_experiment
 from tests.support.small_models import device_batch, float_leaves, small_config, small_model
 
 CASES = [(fusion, "float32") for fusion in FUSIONS]
-CASES += [(fusion, "bfloat16") for fusion in ("late", "am_fbp", "lmf", "mfh")]
-CASES += [(fusion, "bfloat16") for fusion in FUSIONS if FUSIONS[fusion].takes == "sequences"]
+BFLOAT16_FUSIONS = ["late", "am_fbp", "lmf", "mfh"]
+BFLOAT16_FUSIONS += [fusion for fusion in FUSIONS if FUSIONS[fusion].takes == "sequences"]
+CASES += [
+    pytest.param(fusion, "bfloat16", marks=() if fusion == "am_fbp" else pytest.mark.long)
+    for fusion in BFLOAT16_FUSIONS
+]
 
 
 @pytest.mark.parametrize(("fusion", "dtype"), CASES)

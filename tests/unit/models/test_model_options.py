@@ -8,7 +8,9 @@ import pytest
 
 from emofuse_jax import settings
 from emofuse_jax.models.build import build_model
-from emofuse_jax.training.step import init_state, make_train_step
+from emofuse_jax.training.step import make_train_step
+from emofuse_jax.types import TrainState
+from tests.support.fakes import random_parameters
 from tests.support.small_models import SPEC
 
 
@@ -53,9 +55,8 @@ def test_an_option_takes_a_step(experiment, fields):
     config.update_from_flattened_dict(fields)
     config.model.audio.norms = config.model.audio.norms[:1]
     model, tx = build_model(config.model, SPEC), optax.sgd(0.1)
-    statistics = np.full(SPEC.f, -4.0), np.ones(SPEC.f)
-    init = jax.jit(lambda key: init_state(model, tx, key, statistics))
-    state = init(jax.random.key(0))
+    params, model_state = random_parameters(model, 0)  # compiling the initialisation would take longer
+    state = TrainState(jnp.zeros((), int), params, model_state, tx.init(params))
     batch = jax.tree.map(jnp.asarray, model.fake_batch(4))
     step = jax.jit(make_train_step(model, tx, config))
     state, measured = step(state, batch)

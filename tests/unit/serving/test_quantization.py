@@ -84,6 +84,7 @@ def test_a_bundle_stores_fewer_bits_and_answers_as_the_rounded_checkpoint(
     )
 
 
+@pytest.mark.long
 def test_the_command_says_what_it_costs_or_why_it_does_not_know(tmp_path):
     records, run = write_dataset(str(tmp_path / "records")), str(tmp_path / "run")
     train(open_experiment(tiny_config(records, "audio_only", **{"train.epochs": 1})), run)

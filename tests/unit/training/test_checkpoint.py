@@ -53,6 +53,7 @@ def test_a_state_survives_bit_for_bit_and_serving_gets_what_was_scored(tmp_path,
     assert averaged.all() == bool(ema)
 
 
+@pytest.mark.long
 def test_saving_keeps_nothing(tmp_path):
     """Of Python's objects, but for 96 a save of tensorstore's: 738 where its counters are read."""
     state, block_counts = make_state(0.5, step=1), []
